@@ -1,0 +1,3 @@
+"""Test-wide setup: pytester drives pytest itself in tests/e2e."""
+
+pytest_plugins = ["pytester"]

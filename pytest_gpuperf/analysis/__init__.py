@@ -1,0 +1,1 @@
+"""Pure decisions over the data model: what a window says, and whether two sessions differ."""

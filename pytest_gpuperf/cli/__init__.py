@@ -1,0 +1,1 @@
+"""The ``gpuperf`` command. It never imports pytest."""

@@ -1,0 +1,85 @@
+"""One measurement at a time on one device, across processes (pytest-xdist workers, two terminals, two CI jobs)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+_POLL_S = 0.1
+
+
+class DeviceLock:
+    """An advisory lock (flock(2)) on a file named after the device; the kernel frees it when its holder dies.
+
+    Args:
+        device_id: the device's id.
+        waiting: called once, with the holder's description, when somebody else has the device.
+        directory: where lock files live; the system's temporary directory, so that all checkouts share it.
+    """
+
+    def __init__(
+        self, device_id: str, waiting: Callable[[str], None] = lambda holder: None, directory: Path | None = None
+    ) -> None:
+        name = re.sub(r"[^A-Za-z0-9.-]+", "-", device_id)
+        self.path = (directory or Path(tempfile.gettempdir())) / f"gpuperf-{name}.lock"
+        self._waiting = waiting
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> DeviceLock:
+        descriptor = _open(self.path)
+        file = os.fdopen(descriptor, "r+")
+        told = False
+        try:
+            while not _try_lock(file):
+                if not told:
+                    file.seek(0)
+                    self._waiting(file.read().strip() or "another process")
+                    told = True
+                time.sleep(_POLL_S)
+        except BaseException:
+            file.close()
+            raise
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        self._file = file
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _open(path: Path) -> int:
+    """A descriptor of the lock file, which all users of the machine share."""
+    while True:
+        try:
+            # Without O_CREAT: in a sticky directory the kernel refuses it on files of other users (fs.protected_regular).
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            pass
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            continue
+        os.fchmod(descriptor, 0o666)  # whatever the umask of the one who came first
+        return descriptor
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,15 @@
+"""Hooks that conftest files and other plugins can implement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.model import PlainMapping
+
+
+@pytest.hookspec
+def pytest_gpuperf_environment(config: pytest.Config) -> PlainMapping | None:
+    """Facts to record with every session (a node name, an image tag); they appear under "what else changed"."""

@@ -1,0 +1,65 @@
+"""How a sweep is measured: every number with its reason."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_gpuperf.model import LoadPoint
+
+
+@dataclass(frozen=True)
+class MeasurePlan:
+    """The settings of one sweep.
+
+    Attributes:
+        runs: fresh starts of the target. Three is the least from which a spread can be told.
+        visits: windows at each load point in each run, spread over the run. The noise of a shared machine comes in
+            stretches of seconds: three short windows at different times see more of it than one long one.
+        window_s: long enough to hold many requests of most models, short enough to visit often.
+        min_requests: three visits of 17 make the 50 requests from which a p90 can be told.
+        max_window_s: a model so slow that even this gives too few requests is gated on p50 and throughput alone.
+        lead_in_s: load before each window, for queues to reach the new load point's level.
+        deadline_s: after this a request counts as failed.
+        seed: of the order of the load points.
+    """
+
+    runs: int = 3
+    visits: int = 3
+    window_s: float = 0.7
+    min_requests: int = 17
+    max_window_s: float = 5.0
+    lead_in_s: float = 0.1
+    deadline_s: float = 60.0
+    seed: int = 0
+
+    def order(self, points: Sequence[LoadPoint], run: int) -> Iterator[tuple[int, LoadPoint]]:
+        """Visits and points of one run: all points in random order, again and again.
+
+        Each round is a permutation of its own, so that no point always follows the same neighbour and a drift of the
+        machine falls on all of them alike.
+        """
+        generator = random.Random(self.seed * 1_000_003 + run)
+        for visit in range(self.visits):
+            for point in generator.sample(list(points), len(points)):
+                yield visit, point
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a sweep stands.
+
+    Attributes:
+        stage: ``starting``, ``warming up``, ``measuring`` or ``run done``.
+        share: of the sweep's windows that are done, 0 to 1.
+        left_s: estimated time left; None before the first window.
+    """
+
+    sweep: str
+    run: int
+    runs: int
+    stage: str
+    share: float
+    left_s: float | None = None
+    point: LoadPoint | None = None

@@ -1,0 +1,194 @@
+"""What was measured: frozen records, units in the names.
+
+Schema history (``SCHEMA``, stored in every file):
+
+1. first published: load points are closed-loop concurrencies, windows carry a histogram and the server's own times.
+
+A reader accepts its own schema and every older one; a newer one is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pytest_gpuperf.model.histogram import Histogram, merged
+
+SCHEMA = 1
+
+#: Version of how latency and throughput are measured. It is part of every key: a change of the ruler must never look
+#: like a change of what it measures.
+RULER = 1
+
+Plain = str | int | float | bool | None
+PlainMapping = Mapping[str, Plain]
+
+
+@dataclass(frozen=True)
+class LoadPoint:
+    """One setting of the load.
+
+    Attributes:
+        concurrency: requests kept in flight (closed loop).
+        batch_size: inferences carried by one request.
+    """
+
+    concurrency: int = 1
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.batch_size < 1:
+            raise ValueError(f"concurrency and batch size are at least 1: {self}")
+
+    @property
+    def label(self) -> str:
+        """How people read it, for example ``concurrency 4, batch 8``."""
+        batch = f", batch {self.batch_size}" if self.batch_size != 1 else ""
+        return f"concurrency {self.concurrency}{batch}"
+
+
+@dataclass(frozen=True)
+class ServerTimes:
+    """Where the server says the time went, summed over the requests it finished between two readings.
+
+    Source: the cumulative fields of Triton's statistics extension.
+    """
+
+    requests: int
+    executions: int
+    queue_ns: int
+    compute_input_ns: int
+    compute_infer_ns: int
+    compute_output_ns: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """One timed stretch at one load point.
+
+    A latency belongs to the window in which its request was *sent*; throughput counts a request by the share of its
+    life that lies inside the window (``analysis.window`` has the reasons).
+
+    Attributes:
+        sweep: which sweep of the test it belongs to.
+        visit: the how-manieth visit of this point in its run, from 0.
+        window_s: length of the window.
+        requests: requests sent in the window and answered correctly.
+        errors: failed requests by type.
+        throughput: inferences per second.
+        latency_mean_ns: mean over ``requests``.
+        latency: their histogram.
+        client_cpu_s: CPU time that the load generator itself took during the window.
+        server: the server's own times, where it gives them.
+        findings: what says that the window is not to be trusted.
+    """
+
+    sweep: str
+    point: LoadPoint
+    visit: int
+    window_s: float
+    requests: int
+    throughput: float
+    latency_mean_ns: float
+    latency: Histogram
+    errors: Mapping[str, int] = field(default_factory=dict)
+    client_cpu_s: float = 0.0
+    server: ServerTimes | None = None
+    findings: tuple[str, ...] = ()
+
+    @property
+    def error_count(self) -> int:
+        """Failed requests of all types."""
+        return sum(self.errors.values())
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fresh start of the target, then windows over all load points. The unit of replication.
+
+    Attributes:
+        index: from 0, counted over the runs of its sweep.
+        complete: all planned windows were measured.
+    """
+
+    sweep: str
+    index: int
+    startup_s: float
+    warmup_s: float
+    warmed_up: bool
+    windows: tuple[Window, ...]
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class PointRun:
+    """All windows of one load point in one run, taken together: one replicate of the point."""
+
+    point: LoadPoint
+    requests: int
+    errors: int
+    throughput: float
+    latency_mean_ns: float
+    latency: Histogram
+
+
+def point_runs(run: Run) -> dict[LoadPoint, PointRun]:
+    """The run's windows gathered by load point, in order of first appearance."""
+    gathered: dict[LoadPoint, list[Window]] = {}
+    for window in run.windows:
+        gathered.setdefault(window.point, []).append(window)
+    return {point: gather(point, windows) for point, windows in gathered.items()}
+
+
+def gather(point: LoadPoint, windows: list[Window]) -> PointRun:
+    """Windows of one load point taken together; throughput is weighted by time, latency by requests."""
+    requests = sum(window.requests for window in windows)
+    return PointRun(
+        point=point,
+        requests=requests,
+        errors=sum(window.error_count for window in windows),
+        throughput=sum(w.throughput * w.window_s for w in windows) / sum(w.window_s for w in windows),
+        latency_mean_ns=sum(w.latency_mean_ns * w.requests for w in windows) / requests if requests else 0.0,
+        latency=merged(window.latency for window in windows),
+    )
+
+
+@dataclass(frozen=True)
+class Session:
+    """k runs of one test in one ``pytest --gpuperf``: one file in the store.
+
+    Attributes:
+        id: unique, also the end of the file's name.
+        invocation: shared by all tests of one pytest invocation.
+        test: pytest's node id.
+        key: what must match for two sessions to be comparable.
+        status: ``complete``, or ``incomplete`` when the measurement was cut short.
+        gate: ``passed``, ``failed`` or ``open`` (no baseline, or nothing could be compared).
+        under_test: what was measured, by sweep: digests, versions, configuration. Never part of the key.
+        environment: everything else that helps to explain a difference.
+        settings: how it was measured.
+    """
+
+    id: str
+    invocation: str
+    test: str
+    created_utc: str
+    key: PlainMapping
+    status: str
+    gate: str
+    runs: tuple[Run, ...]
+    commit: str = ""
+    under_test: Mapping[str, PlainMapping] = field(default_factory=dict)
+    environment: PlainMapping = field(default_factory=dict)
+    settings: PlainMapping = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.status not in ("complete", "incomplete"):
+            raise ValueError(f"a session's status is complete or incomplete, not {self.status!r}")
+        if self.gate not in ("passed", "failed", "open"):
+            raise ValueError(f"a session's gate is passed, failed or open, not {self.gate!r}")
+
+    @property
+    def may_be_baseline(self) -> bool:
+        """Whether it enters the baseline without anybody accepting it."""
+        return self.status == "complete" and self.gate != "failed"

@@ -1,0 +1,98 @@
+"""The pytest plugin: declares options, the marker and the fixtures, and registers the rest when it is needed.
+
+This module is loaded in every pytest session of the environment, whether the session uses it or not. It imports
+nothing but pytest, which is there already; everything heavy is imported inside the functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.device import Device
+    from pytest_gpuperf.session.fixture import Gpuperf
+    from pytest_gpuperf.session.targets import KServeFactory, OnnxRuntimeFactory, TritonFactory
+
+_MARKER = (
+    "gpuperf(min_effect=0.01, version=1, runs=3): how this test is measured and gated by --gpuperf; "
+    "raise version when the test measures something else than before, to begin a new baseline"
+)
+
+#: name, metavar, help. Each is an option --gpuperf-NAME and an ini key gpuperf_NAME.
+OPTIONS = (
+    ("store", "URL", "where sessions are kept: a directory or an fsspec URL (default: .gpuperf)"),
+    ("device", "DEVICE", "the device under test: auto, cpu, an NVML index or a GPU UUID (default: auto)"),
+    ("runs", "K", "fresh starts of each target (default: 3)"),
+    ("alpha", "SHARE", "accepted chance of any false alarm in the whole session (default: 5%%)"),
+    ("min_effect", "SHARE", "a regression up to this share is accepted (default: 1%%)"),
+    ("on_inconclusive", "warn|fail", "what a comparison that can't decide does (default: warn)"),
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gpuperf", "GPU inference performance (pytest-gpuperf)")
+    group.addoption(
+        "--gpuperf",
+        action="store_true",
+        help="measure, store, compare with the baseline, and fail the tests that regressed (without it: a smoke run)",
+    )
+    for name, metavar, text in OPTIONS:
+        group.addoption(f"--gpuperf-{name.replace('_', '-')}", dest=f"gpuperf_{name}", metavar=metavar, help=text)
+        parser.addini(f"gpuperf_{name}", text.replace("%%", "%"), default="")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_gpuperf import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+    given = config.getoption("gpuperf") or any(config.getoption(f"gpuperf_{name}") is not None for name, *_ in OPTIONS)
+    if given:
+        from pytest_gpuperf.session.state import state_of
+
+        state_of(config)
+
+
+@pytest.fixture
+def gpuperf(request: pytest.FixtureRequest) -> Gpuperf:
+    """Measures targets: ``gpuperf.sweep(target, concurrency=[1, 2, 4])``, ``gpuperf.measure(target)``."""
+    from pytest_gpuperf.session.state import state_of
+
+    return state_of(request.config).fixture_of(request.node)
+
+
+@pytest.fixture(scope="session")
+def gpu(request: pytest.FixtureRequest) -> Device:
+    """The device under test; ``gpu.kind`` is ``gpu`` or ``cpu``, ``gpu.name`` what it is called."""
+    from pytest_gpuperf.session.state import state_of
+
+    return state_of(request.config).device
+
+
+@pytest.fixture(scope="session")
+def triton_endpoint() -> TritonFactory:
+    """Makes targets: an ONNX model behind a tritonserver that is started for every run."""
+    from pytest_gpuperf.session.targets import triton_endpoint
+
+    return triton_endpoint
+
+
+@pytest.fixture(scope="session")
+def kserve_endpoint() -> KServeFactory:
+    """Makes targets: a model on a KServe v2 server that is already there."""
+    from pytest_gpuperf.session.targets import kserve_endpoint
+
+    return kserve_endpoint
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_engine() -> OnnxRuntimeFactory:
+    """Makes targets: an ONNX model in this process."""
+    from pytest_gpuperf.session.targets import onnxruntime_engine
+
+    return onnxruntime_engine

@@ -1,0 +1,1 @@
+"""What people read. Pure: everything here turns records into text."""

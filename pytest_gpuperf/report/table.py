@@ -1,0 +1,39 @@
+"""One table, two renderings, so that the terminal and Markdown cannot disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text.
+
+    Attributes:
+        titles: one for each column; a title that begins with ``>`` is of a right-aligned column.
+        rows: as many cells each.
+    """
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def as_text(self, indent: str = "") -> list[str]:
+        """Lines of aligned text."""
+        titles = [title.lstrip(">") for title in self.titles]
+        widths = [max(len(row[index]) for row in (titles, *self.rows)) for index in range(len(titles))]
+        return [indent + self._line(row, widths) for row in (titles, *self.rows)]
+
+    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
+        aligned = [
+            cell.rjust(width) if title.startswith(">") else cell.ljust(width)
+            for cell, width, title in zip(cells, widths, self.titles, strict=True)
+        ]
+        return "  ".join(aligned).rstrip()
+
+    def as_markdown(self) -> list[str]:
+        """Lines of a GitHub-flavoured table."""
+        rule = ["---:" if title.startswith(">") else "---" for title in self.titles]
+        rows = [[title.lstrip(">") for title in self.titles], rule]
+        rows += [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
+        return [f"| {' | '.join(row)} |" for row in rows]

@@ -1,0 +1,53 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from pytest_gpuperf.model import Row
+
+
+def duration(ns: float) -> str:
+    """A latency with its unit and three or four digits."""
+    for limit, scale, unit in ((1e3, 1.0, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms")):
+        if ns < limit:
+            return f"{_digits(ns / scale)} {unit}"
+    return f"{_digits(ns / 1e9)} s"
+
+
+def rate(per_s: float) -> str:
+    """Inferences per second."""
+    return _digits(per_s) if per_s < 1e5 else f"{per_s:,.0f}"
+
+
+def _digits(value: float) -> str:
+    if value >= 1000:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 100 else f"{value:.2f}"
+
+
+def change(ratio: float) -> str:
+    """A ratio as a signed percentage."""
+    percent = 100 * (ratio - 1)
+    if percent >= 1000:
+        return f"x{ratio:.0f}"
+    return f"{percent:+.0f}%" if abs(percent) >= 10 else f"{percent:+.1f}%"
+
+
+def interval(row: Row) -> str:
+    """A change with its 95% interval."""
+    return f"{change(row.ratio)} [{change(row.low)}, {change(row.high)}]"
+
+
+def value(row: Row, number: float) -> str:
+    """A value in the unit of the row's metric."""
+    return f"{rate(number)} inf/s" if row.metric == "throughput" else duration(number)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 session``, ``2 sessions``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def seconds(duration_s: float) -> str:
+    """Minutes and seconds."""
+    whole = max(round(duration_s), 0)
+    return f"{whole // 60}:{whole % 60:02d}"

@@ -1,0 +1,62 @@
+"""Telling people how far the measurement is: a bar on a terminal, plain lines in a log, nothing in a worker."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+
+from pytest_gpuperf.measure import Progress
+from pytest_gpuperf.report.progress import bar_line, log_line
+
+
+class Console:
+    """Writes around pytest's capturing and its half-written lines."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
+        self._capture = config.pluginmanager.get_plugin("capturemanager")
+        self._drawn = False
+        if config.getoption("verbose") < -1:
+            self._reporter = None
+
+    def progress(self, progress: Progress) -> None:
+        """Show where a sweep stands."""
+        if self._reporter is None:
+            return
+        if self._reporter.isatty:
+            where = progress.point.label if progress.point and progress.stage == "measuring" else progress.stage
+            detail = f"run {progress.run + 1}/{progress.runs}, {where}"
+            width = self._reporter._tw.fullwidth
+            self._draw(bar_line(progress.sweep, progress.share, detail, progress.left_s, width))
+        elif progress.stage == "run done":
+            self._line(log_line(progress.sweep, progress.run, progress.runs, progress.left_s))
+
+    def waiting(self, holder: str) -> None:
+        """Somebody else is measuring on the device."""
+        self._line(f"gpuperf: waiting for the device, which {holder} is measuring on")
+
+    def clear(self) -> None:
+        """Remove the bar."""
+        if self._drawn:
+            self._draw("")
+            self._drawn = False
+
+    def _line(self, text: str) -> None:
+        if self._reporter is not None:
+            with self._uncaptured():
+                self._reporter.ensure_newline()
+                self._reporter.write_line(text)
+
+    def _draw(self, text: str) -> None:
+        """Write on the line below pytest's own, and return to where pytest was writing."""
+        assert self._reporter is not None
+        writer = self._reporter._tw
+        column = writer.width_of_current_line + 1
+        with self._uncaptured():
+            writer._file.write(f"\n\x1b[K{text}\x1b[A\x1b[{column}G")
+            writer._file.flush()
+        self._drawn = True
+
+    def _uncaptured(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._capture is None else self._capture.global_and_fixture_disabled()

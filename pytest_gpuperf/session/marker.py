@@ -1,0 +1,49 @@
+"""The ``gpuperf`` marker: how one test is measured and gated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import pytest
+
+from pytest_gpuperf.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What ``@pytest.mark.gpuperf(...)`` says; None where it says nothing.
+
+    Attributes:
+        min_effect: instead of ``--gpuperf-min-effect``.
+        version: part of the key; raising it begins a new baseline.
+        runs: instead of ``--gpuperf-runs``.
+    """
+
+    min_effect: float | None = None
+    version: int = 1
+    runs: int | None = None
+
+
+def marker_of(item: pytest.Item) -> Marker:
+    """The item's markers, the closest one winning for each argument.
+
+    Raises:
+        OptionError: an argument is unknown or can't be used.
+    """
+    arguments: dict[str, object] = {}
+    known = [field.name for field in fields(Marker)]
+    for mark in reversed(list(item.iter_markers("gpuperf"))):
+        if mark.args:
+            raise OptionError(f"@pytest.mark.gpuperf takes keywords only: {', '.join(known)}.")
+        arguments.update(mark.kwargs)
+    for name in arguments:
+        if name not in known:
+            raise OptionError(f"@pytest.mark.gpuperf has no argument {name!r}; it has {', '.join(known)}.")
+    min_effect, version, runs = arguments.get("min_effect"), arguments.get("version", 1), arguments.get("runs")
+    if min_effect is not None and not (isinstance(min_effect, float | int) and 0 <= min_effect < 1):
+        raise OptionError(f"@pytest.mark.gpuperf(min_effect={min_effect!r}): write a share, for example 0.02 for 2%.")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise OptionError(f"@pytest.mark.gpuperf(version={version!r}): write a whole number, for example 2.")
+    if runs is not None and (isinstance(runs, bool) or not isinstance(runs, int) or runs < 2):
+        raise OptionError(f"@pytest.mark.gpuperf(runs={runs!r}): write a whole number of 2 or more, for example 5.")
+    return Marker(None if min_effect is None else float(min_effect), version, runs)

@@ -1,0 +1,34 @@
+"""Names of keys: what must match for two sessions to be comparable, as a digest and as a folder name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+
+from pytest_gpuperf.model import Plain, PlainMapping
+
+
+def key_digest(key: PlainMapping) -> str:
+    """Twelve hexadecimal digits that name a key."""
+    return hashlib.sha256(canonical(key).encode()).hexdigest()[:12]
+
+
+def canonical(data: object) -> str:
+    """JSON that is the same for the same data, whatever the order it was built in."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def slug(text: str) -> str:
+    """A folder name that people recognise."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unnamed"
+
+
+def difference(there: Mapping[str, Plain], here: Mapping[str, Plain]) -> dict[str, tuple[Plain, Plain]]:
+    """The fields that differ, as name to (there, here)."""
+    return {
+        name: (there.get(name), here.get(name))
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    }

@@ -1,0 +1,228 @@
+"""Reading and writing session files under any fsspec URL.
+
+Layout: ``STORE/<device-slug>/<key digest>/<utc>-<commit8>-<id>.json``, one file for each test and session. Nothing is
+ever rewritten: accepting a session is one more small file, ``<session file>.accepted.json``. So two runners never
+conflict, a git branch merges, and a bucket needs no lock. Names sort by time, so the newest sessions are found without
+opening the others.
+
+A file is ``{"gpuperf": SCHEMA, "sha256": ..., "session": {...}}``; the digest covers the session's canonical JSON.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError, UnreadableSession
+from pytest_gpuperf.model import SCHEMA, PlainMapping, Session
+from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
+from pytest_gpuperf.store.key import canonical, key_digest, slug
+
+_ACCEPTED = ".accepted.json"
+_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One session file, not yet read.
+
+    Attributes:
+        path: inside the store's file system.
+        id: the session's.
+        accepted: somebody accepted it by hand.
+    """
+
+    path: str
+    id: str
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Who took a session into the baseline by hand, and why."""
+
+    session: str
+    author: str
+    reason: str
+    accepted_utc: str
+
+
+class Store:
+    """Sessions under one URL.
+
+    Args:
+        url: a directory, or any URL that fsspec knows (``s3://bucket/path``, ``memory://name``).
+
+    Raises:
+        OptionError: fsspec knows no such URL.
+        MissingExtra: the protocol's library isn't installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        self.url = url
+        protocol = url.partition("://")[0] if "://" in url else "file"
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url)
+        except ImportError as error:
+            library, extra = _EXTRAS.get(protocol, (protocol, protocol))
+            raise MissingExtra(library, extra, f"use the store {url}") from error
+        except ValueError as error:
+            raise OptionError(f"The store {url!r} can't be used: {error}. Write a directory or an fsspec URL.") from error
+        self._root = str(root).rstrip("/")
+        self._local = protocol in ("file", "local")
+
+    def describe(self, path: str) -> str:
+        """The path as people type it: relative to the working directory where it lies below it."""
+        if not self._local:
+            return str(self._fs.unstrip_protocol(path))
+        relative = os.path.relpath(path)
+        return path if relative.startswith("..") else relative
+
+    def folder(self, key: PlainMapping) -> str:
+        """Where the sessions of a key are."""
+        return f"{self._device_folder(key)}/{key_digest(key)}"
+
+    def _device_folder(self, key: PlainMapping) -> str:
+        return f"{self._root}/{slug(str(key['device']))}"
+
+    def write(self, session: Session) -> str:
+        """Store a session; its path.
+
+        Raises:
+            StoreError: it can't be written.
+        """
+        time = datetime.fromisoformat(session.created_utc).strftime("%Y%m%dT%H%M%S%f")[:-3]
+        name = f"{time}Z-{session.commit[:8] or 'nocommit'}-{session.id}.json"
+        path = f"{self.folder(session.key)}/{name}"
+        body = to_builtins(session)
+        self._put(path, {"gpuperf": SCHEMA, "sha256": _digest(body), "session": body})
+        return path
+
+    def entries(self, folder: str) -> list[Entry]:
+        """The sessions in a folder, newest first, unread.
+
+        Raises:
+            StoreError: the store can't be listed.
+        """
+        try:
+            names = [str(path) for path in self._fs.ls(folder, detail=False)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"The store {self.url} can't be listed: {error}") from error
+        accepted = {path.removesuffix(_ACCEPTED) for path in names if path.endswith(_ACCEPTED)}
+        sessions = [path for path in names if path.endswith(".json") and not path.endswith(_ACCEPTED)]
+        return [
+            Entry(path, path.removesuffix(".json").rpartition("-")[2], path in accepted)
+            for path in sorted(sessions, key=lambda path: path.rpartition("/")[2], reverse=True)
+        ]
+
+    def folders(self, key: PlainMapping | None = None) -> Iterator[str]:
+        """All folders of sessions, or those of the device that a key names."""
+        try:
+            devices = [self._device_folder(key)] if key else self._fs.ls(self._root, detail=False)
+            for one in devices:
+                if self._fs.isdir(one):
+                    yield from (str(path) for path in self._fs.ls(one, detail=False) if self._fs.isdir(path))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"The store {self.url} can't be listed: {error}") from error
+
+    def read(self, entry: Entry) -> Session:
+        """Read and check a session.
+
+        Raises:
+            UnreadableSession: the file is damaged, tampered with, or newer than this version.
+        """
+        where = self.describe(entry.path)
+        remedy = "Restore the file, or delete it to do without that session."
+        try:
+            data = json.loads(self._fs.cat_file(entry.path), parse_constant=_refuse)
+        except (ValueError, RecursionError) as error:
+            raise UnreadableSession(where, f"is not complete JSON ({error}); was it cut short or edited?", remedy) from error
+        except OSError as error:
+            raise UnreadableSession(where, f"can't be read: {error}", remedy) from error
+        schema = data.get("gpuperf") if isinstance(data, dict) else None
+        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+            raise UnreadableSession(where, "is not a gpuperf session", remedy)
+        if schema > SCHEMA:
+            why = f"has schema {schema}; this version of pytest-gpuperf reads up to {SCHEMA}"
+            raise UnreadableSession(where, why, "Upgrade with: pip install --upgrade pytest-gpuperf")
+        body = data.get("session")
+        if data.get("sha256") != _digest(body):
+            raise UnreadableSession(where, "does not match its own checksum; it was damaged or edited", remedy)
+        try:
+            return from_builtins(Session, body)
+        except Mismatch as error:
+            raise UnreadableSession(where, f"is not a valid session: {error}", remedy) from error
+
+    def find(self, session: str) -> Entry:
+        """The session with this id, or whose id begins so.
+
+        Raises:
+            StoreError: there is none, or more than one.
+        """
+        found = [entry for folder in self.folders() for entry in self.entries(folder) if entry.id.startswith(session)]
+        if len(found) != 1:
+            what = "no session" if not found else f"{len(found)} sessions"
+            raise StoreError(f"There is {what} with the id {session} in {self.url}.\nSee them with: gpuperf baseline list")
+        return found[0]
+
+    def accept(self, entry: Entry, reason: str) -> Acceptance:
+        """Take a session into the baseline by hand. The baseline begins anew with it.
+
+        Raises:
+            UnreadableSession: the session can't be read.
+            StoreError: it was cut short, or the store can't be written.
+        """
+        session = self.read(entry)
+        if session.status != "complete":
+            raise StoreError(f"Session {session.id} was cut short, so it can't be a baseline. Measure again.")
+        acceptance = Acceptance(session.id, getpass.getuser(), reason, utc_now())
+        self._put(entry.path + _ACCEPTED, {"gpuperf": SCHEMA, "acceptance": to_builtins(acceptance)})
+        return acceptance
+
+    def _put(self, path: str, data: Any) -> None:
+        """Write beside and rename, so that no reader ever sees half a file."""
+        content = canonical(data).encode()
+        parent, _, name = path.rpartition("/")
+        try:
+            self._fs.makedirs(parent, exist_ok=True)
+            if not self._local:  # object stores put whole objects
+                self._fs.pipe_file(path, content)
+                return
+            beside = Path(parent) / f".{name}.{uuid.uuid4().hex[:8]}"
+            try:
+                with beside.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                beside.rename(path)
+            finally:
+                beside.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"The store {self.url} can't be written: {error}\nChoose another with --gpuperf-store.") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number that a session may hold")
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(canonical(body).encode()).hexdigest()
+
+
+def utc_now() -> str:
+    """The time as every record writes it."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,92 @@
+"""A plain callable as a target: PyTorch, CuPy, JAX, or any function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import CallWorkload, PlainMapping, ServerTimes
+from pytest_gpuperf.targets.target import Target
+
+
+@dataclass(frozen=True)
+class CallTarget:
+    """A callable that does one inference.
+
+    Attributes:
+        call: called for every request; with ``batch_size=`` if it has a parameter of that name.
+        synchronize: called after it and timed with it, for work that is only queued when ``call`` returns
+            (``torch.cuda.synchronize``).
+    """
+
+    call: Callable[..., object]
+    synchronize: Callable[[], object] | None = None
+    label: str = field(default="")
+
+    @property
+    def name(self) -> str:
+        return self.label or getattr(self.call, "__name__", type(self.call).__name__)
+
+    def start(self) -> _RunningCall:
+        return _RunningCall(self)
+
+
+class _RunningCall:
+    def __init__(self, target: CallTarget) -> None:
+        self._target = target
+
+    def workload(self, batch_size: int) -> CallWorkload:
+        call, synchronize = self._target.call, self._target.synchronize
+        if _takes_batch_size(call):
+            call = functools.partial(call, batch_size=batch_size)
+        elif batch_size != 1:
+            raise OptionError(
+                f"{self._target.name} is swept with batch_size={batch_size}, but has no parameter named batch_size.\n"
+                "Give it one, or leave batch_size out of the sweep."
+            )
+        if synchronize is None:
+            return CallWorkload(call, batch_size)
+
+        def synchronized() -> None:
+            call()
+            synchronize()
+
+        return CallWorkload(synchronized, batch_size)
+
+    def under_test(self) -> PlainMapping:
+        return {"callable": f"{getattr(self._target.call, '__module__', '?')}.{self._target.name}"}
+
+    def server_times(self) -> ServerTimes | None:
+        return None
+
+    def check(self) -> None:
+        """A function can't die apart from this process."""
+
+    def stop(self) -> None:
+        """Nothing was started."""
+
+
+def _takes_batch_size(call: Callable[..., object]) -> bool:
+    try:
+        return "batch_size" in inspect.signature(call).parameters
+    except (TypeError, ValueError):  # some builtins have no signature
+        return False
+
+
+def as_target(thing: Target | Callable[..., object]) -> Target:
+    """The target itself, or a callable made into one.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if hasattr(thing, "start") and hasattr(thing, "name"):
+        return thing
+    if callable(thing):
+        return CallTarget(thing)
+    raise OptionError(
+        f"{thing!r} can't be measured: give a target (triton_endpoint(...), kserve_endpoint(...), "
+        "onnxruntime_engine(...)) or a callable."
+    )

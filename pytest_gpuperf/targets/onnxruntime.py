@@ -1,0 +1,169 @@
+"""ONNX Runtime in this process. The only module that imports ``onnxruntime``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_gpuperf.errors import MissingExtra, TargetError
+from pytest_gpuperf.model import CallWorkload, Plain, PlainMapping, ServerTimes
+from pytest_gpuperf.targets.payload import Array, TensorSpec, make_inputs
+
+_DATATYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs of an ONNX model.
+
+    Attributes:
+        batched: the first dimension of all of them is free, so it is taken to be the batch.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool
+
+
+def import_onnxruntime(purpose: str) -> Any:
+    """The ``onnxruntime`` module.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtra("onnxruntime", "onnxruntime", purpose) from error
+    return onnxruntime
+
+
+def open_session(path: Path, threads: int | None, providers: Sequence[str] | None) -> Any:
+    """An ``InferenceSession``.
+
+    Raises:
+        TargetError: the file can't be read as a model.
+        MissingExtra: ONNX Runtime is not installed.
+    """
+    runtime = import_onnxruntime(f"run {path.name}")
+    if not path.is_file():
+        raise TargetError(f"There is no ONNX model at {path}.")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return runtime.InferenceSession(path, options, providers=list(providers or default_providers(runtime)))
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise TargetError(f"ONNX Runtime can't load {path}:\n{error}\nIs it a complete ONNX model?") from error
+
+
+def default_providers(runtime: Any) -> list[str]:
+    """CUDA where this build of ONNX Runtime has it, and the CPU."""
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in runtime.get_available_providers()]
+
+
+def signature_of(session: Any) -> Signature:
+    """What an ``InferenceSession`` takes and gives."""
+    inputs, outputs = (tuple(map(_spec, tensors)) for tensors in (session.get_inputs(), session.get_outputs()))
+    return Signature(inputs, outputs, all(spec.shape and spec.shape[0] == -1 for spec in (*inputs, *outputs)))
+
+
+def _spec(tensor: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) and size > 0 else -1 for size in tensor.shape or ())
+    return TensorSpec(tensor.name, _DATATYPES.get(tensor.type, tensor.type), shape)
+
+
+def digest_of(path: Path) -> str:
+    """First half of the SHA-256 of a model, with its external weights where they have their usual names."""
+    digest = hashlib.sha256()
+    for part in (path, *(path.with_name(path.name + suffix) for suffix in (".data", "_data"))):
+        if part.is_file():
+            with part.open("rb") as file:
+                while block := file.read(_READ_BYTES):
+                    digest.update(block)
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeEngine:
+    """An ONNX model in this process; a fresh start is a new ``InferenceSession``.
+
+    Attributes:
+        threads: ONNX Runtime's intra-op threads; its default when None.
+        providers: execution providers; CUDA (where available) and CPU when None.
+        inputs, shapes: see ``payload.make_inputs``.
+    """
+
+    onnx: Path
+    threads: int | None = None
+    providers: tuple[str, ...] | None = None
+    inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"onnxruntime {self.onnx.stem}"
+
+    def start(self) -> _RunningEngine:
+        return _RunningEngine(self)
+
+
+class _RunningEngine:
+    def __init__(self, engine: OnnxRuntimeEngine) -> None:
+        self._engine = engine
+        self._session = open_session(engine.onnx, engine.threads, engine.providers)
+        self._signature = signature_of(self._session)
+
+    def workload(self, batch_size: int) -> CallWorkload:
+        session, signature = self._session, self._signature
+        feed = make_inputs(
+            signature.inputs,
+            batch_size=batch_size,
+            batched=signature.batched,
+            shapes=self._engine.shapes,
+            given=self._engine.inputs,
+        )
+
+        def infer() -> None:
+            session.run(None, feed)
+
+        return CallWorkload(infer, batch_size)
+
+    def under_test(self) -> PlainMapping:
+        providers: list[str] = self._session.get_providers()
+        facts: dict[str, Plain] = {
+            "model": self._engine.onnx.name,
+            "model_digest": digest_of(self._engine.onnx),
+            "onnxruntime": import_onnxruntime("run a model").__version__,
+            "providers": ", ".join(providers),
+            "threads": self._engine.threads,
+        }
+        return facts
+
+    def server_times(self) -> ServerTimes | None:
+        return None
+
+    def check(self) -> None:
+        """It lives and dies with this process."""
+
+    def stop(self) -> None:
+        self._session = None

@@ -1,0 +1,72 @@
+"""Starting a server under the supervisor."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+#: How long the supervisor may take beyond the server's own grace before it is killed as well.
+_MARGIN_S = 5.0
+
+
+class SupervisedProcess:
+    """A command that never outlives this process; see ``supervisor``.
+
+    Args:
+        command: program and arguments.
+        log: a file for its standard output and error.
+        grace_s: time between SIGINT and SIGKILL.
+        shm_prefix: shared memory that is removed after it.
+        scratch: a directory that is removed if this process dies before it can do so.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        grace_s: float,
+        shm_prefix: str = "",
+        scratch: Path | None = None,
+    ) -> None:
+        self._log = log
+        self._grace_s = grace_s
+        own = [sys.executable, "-I", "-S", str(_SUPERVISOR), str(os.getpid()), str(grace_s), shm_prefix, str(scratch or "")]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*own, "--", *command],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                start_new_session=True,
+            )
+
+    @property
+    def exit_status(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The end of its output."""
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def log_text(self) -> str:
+        """All of its output."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def stop(self) -> None:
+        """End it and wait until it is gone. May be called twice."""
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+        try:
+            self._process.wait(self._grace_s + _MARGIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,76 @@
+"""Runs one command and makes sure that nothing of it outlives whoever asked for it.
+
+A script for ``python -I -S``, standard library only::
+
+    supervisor.py PARENT_PID GRACE_S SHM_PREFIX SCRATCH -- COMMAND...
+
+It ends the command (SIGINT, after GRACE_S SIGKILL, to its whole process group) when its standard input is closed, when
+its parent is gone however that died, or on SIGTERM. It then removes shared memory whose name begins with SHM_PREFIX,
+and, if the parent is gone, the directory SCRATCH. Its exit status is the command's.
+
+A process in between, rather than PR_SET_PDEATHSIG from pytest itself: that signal follows the *thread* that forked,
+needs ``preexec_fn``, which is unsafe in a process with threads, and would not reach the grandchildren.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+_POLL_S = 0.1
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    parent, grace_s, shm_prefix, scratch = int(arguments[0]), float(arguments[1]), arguments[2], arguments[3]
+    command = arguments[5:]
+    told_to_stop = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    libc = ctypes.CDLL(None)
+    supervisor = os.getpid()
+
+    def die_with_supervisor() -> None:
+        # Safe here: this process has one thread. It covers the supervisor's own violent end.
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if os.getppid() != supervisor:
+            os._exit(1)
+
+    # Its own session, so that the whole group can be signalled without touching anybody else's.
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_supervisor)
+    while child.poll() is None and not told_to_stop and os.getppid() == parent:
+        ready, _, _ = select.select([0], [], [], _POLL_S)
+        if ready and not os.read(0, 1):
+            break
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        deadline = time.monotonic() + grace_s
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(_POLL_S / 5)
+    try:
+        os.killpg(child.pid, signal.SIGKILL)  # whatever of the group is left, the command itself included
+    except ProcessLookupError:
+        pass
+    status = child.wait()
+    if shm_prefix:
+        for name in os.listdir("/dev/shm"):
+            if name.startswith(shm_prefix):
+                os.unlink(os.path.join("/dev/shm", name))
+    if scratch and os.getppid() != parent:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

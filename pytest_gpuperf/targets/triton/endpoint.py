@@ -1,0 +1,270 @@
+"""An ONNX model behind a tritonserver of our own, started afresh for every run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
+from pytest_gpuperf.model import Plain, PlainMapping, ServerTimes, Workload
+from pytest_gpuperf.targets.kserve import KServeClient, RunningEndpoint
+from pytest_gpuperf.targets.onnxruntime import (
+    Signature,
+    default_providers,
+    digest_of,
+    import_onnxruntime,
+    open_session,
+    signature_of,
+)
+from pytest_gpuperf.targets.payload import Array
+from pytest_gpuperf.targets.process import SupervisedProcess
+from pytest_gpuperf.targets.triton import bundle
+from pytest_gpuperf.targets.triton.repository import ModelOptions, write_repository
+
+_HOST = "127.0.0.1"
+_POLL_S = 0.02
+#: Time between the polite and the violent end of the server. It frees its shared memory in well under a second; more
+#: is only needed when a model hangs.
+_GRACE_S = 8.0
+#: Somebody else may take a free port between our looking and the server's binding; then others are tried.
+_PORT_TRIES = 3
+_PORT_TAKEN = re.compile(r"already in use|failed to start (HTTP|GRPC|metrics) service", re.IGNORECASE)
+_NOISE = re.compile(r"\b(cuda|nvml|dcgm|gpu)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TritonEndpoint:
+    """The description of an ONNX model served by Triton.
+
+    Attributes:
+        onnx: the model.
+        max_batch_size: 0 when the model takes no batches; by default 32 if its first dimension is free, else 0.
+        dynamic_batching, instances: as in ``config.pbtxt``.
+        threads: ONNX Runtime's threads in each instance; by default the cores are shared out among the instances.
+        providers: ONNX Runtime's execution providers; CUDA (where this build has it) and CPU when None.
+        inputs, shapes: see ``payload.make_inputs``.
+        http_port: a fixed port; a free one when None.
+        start_timeout_s: how long the server may take to become ready.
+    """
+
+    onnx: Path
+    max_batch_size: int | None = None
+    dynamic_batching: bool = False
+    instances: int = 1
+    threads: int | None = None
+    providers: tuple[str, ...] | None = None
+    inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    http_port: int | None = None
+    start_timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.instances < 1:
+            raise OptionError(f"instances={self.instances}: a model needs at least one.")
+        if self.max_batch_size is not None and self.max_batch_size < 0:
+            raise OptionError(f"max_batch_size={self.max_batch_size}: use 0 for a model that takes no batches.")
+
+    @property
+    def name(self) -> str:
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.onnx.stem)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Read once per description; loading the model also shows whether it can be read at all."""
+        return signature_of(open_session(self.onnx, 1, ("CPUExecutionProvider",)))
+
+    @cached_property
+    def digest(self) -> str:
+        return digest_of(self.onnx)
+
+    @property
+    def options(self) -> ModelOptions:
+        runtime = import_onnxruntime("serve an ONNX model")
+        limit = self.max_batch_size
+        return ModelOptions(
+            max_batch_size=limit if limit is not None else 32 if self.signature.batched else 0,
+            dynamic_batching=self.dynamic_batching,
+            instances=self.instances,
+            threads=self.threads or max(1, len(os.sched_getaffinity(0)) // self.instances),
+            providers=self.providers or tuple(default_providers(runtime)),
+        )
+
+    def start(self) -> RunningTriton:
+        server = bundle.require()
+        scratch = Path(tempfile.mkdtemp(prefix="gpuperf-triton-"))
+        try:
+            write_repository(scratch / "repository", self.name, self.onnx, self.signature, self.options)
+            return RunningTriton(self, server, scratch)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+
+
+class RunningTriton:
+    """A tritonserver that is ready."""
+
+    def __init__(self, endpoint: TritonEndpoint, server: bundle.TritonServer, scratch: Path) -> None:
+        self._endpoint, self._server, self._scratch = endpoint, server, scratch
+        self._process: SupervisedProcess | None = None
+        self._client: RunningEndpoint | None = None
+        self._prepare_backend()
+        try:
+            for last in (False,) * (_PORT_TRIES - 1) + (True,):
+                if self._launch(last_try=last):
+                    break
+            self._client = RunningEndpoint(_HOST, self._port, endpoint.name, endpoint.inputs, endpoint.shapes)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _prepare_backend(self) -> None:
+        """Triton wants the Python backend and the stub for this interpreter in one folder."""
+        folder = self._scratch / "backends" / "python"
+        folder.mkdir(parents=True)
+        for file in (*(self._server.root / "backends" / "python").iterdir(), self._server.python_stub()):
+            (folder / file.name).symlink_to(file)
+
+    def _launch(self, *, last_try: bool) -> bool:
+        """Start the server; False when its port was snatched and another try is worth it."""
+        fixed = self._endpoint.http_port
+        if fixed is not None:
+            _check_free(fixed)
+        http, grpc, metrics = _free_ports(3)
+        self._port = fixed or http
+        prefix = f"gpuperf-{uuid.uuid4().hex[:12]}-"
+        command = [
+            str(self._server.binary),
+            f"--model-repository={self._scratch / 'repository'}",
+            f"--backend-directory={self._scratch / 'backends'}",
+            f"--backend-config=python,shm-region-prefix-name={prefix}",
+            f"--http-port={self._port}",
+            f"--grpc-port={grpc}",
+            f"--metrics-port={metrics}",
+            *(f"--{kind}-address={_HOST}" for kind in ("http", "grpc", "metrics")),
+            "--allow-gpu-metrics=false",
+            f"--exit-timeout-secs={int(_GRACE_S) - 2}",
+        ]
+        self._process = SupervisedProcess(
+            command,
+            env=self._environment(),
+            log=self._scratch / "server.log",
+            grace_s=_GRACE_S,
+            shm_prefix=prefix,
+            scratch=self._scratch,
+        )
+        client = KServeClient(_HOST, self._port)
+        try:
+            begin = time.monotonic()
+            while not client.ready():
+                if self._process.exit_status is not None:
+                    if fixed is None and not last_try and _PORT_TAKEN.search(self._process.log_text()):
+                        return False
+                    raise TargetError(f"tritonserver ended with status {self._process.exit_status} before it was ready.\n{self._excuse()}")
+                if time.monotonic() - begin > self._endpoint.start_timeout_s:
+                    raise TargetError(
+                        f"tritonserver was not ready after {self._endpoint.start_timeout_s:g} s "
+                        f"(start_timeout_s= allows more).\n{self._excuse()}"
+                    )
+                time.sleep(_POLL_S)
+        finally:
+            client.close()
+        return True
+
+    def _environment(self) -> dict[str, str]:
+        libraries = [str(bundle.python_library_directory()), str(self._server.libraries)]
+        paths = [str(Path(os.path.abspath(sys.executable)).parent), os.environ.get("PATH", "")]
+        return {
+            **os.environ,
+            "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
+            "PATH": os.pathsep.join(paths),
+        }
+
+    def _excuse(self) -> str:
+        """The part of the log that says why."""
+        assert self._process is not None
+        lines = self._process.log_text().splitlines()
+        errors = [line for line in lines if re.match(r"E\d{4} ", line) and not _NOISE.search(line)]
+        chosen = errors[-12:] or lines[-15:]
+        return "Its log says:\n" + "\n".join(f"  {line}" for line in chosen) if chosen else "Its log is empty."
+
+    @property
+    def _running(self) -> RunningEndpoint:
+        assert self._client is not None
+        return self._client
+
+    def workload(self, batch_size: int) -> Workload:
+        return self._running.workload(batch_size)
+
+    def under_test(self) -> PlainMapping:
+        options = self._endpoint.options
+        facts: dict[str, Plain] = {
+            **self._running.under_test(),
+            "model": self._endpoint.onnx.name,
+            "model_digest": self._endpoint.digest,
+            "onnxruntime": import_onnxruntime("serve an ONNX model").__version__,
+            "max_batch_size": options.max_batch_size,
+            "dynamic_batching": options.dynamic_batching,
+            "instances": options.instances,
+            "threads": options.threads,
+            "providers": ", ".join(options.providers),
+        }
+        # Triton's digest covers the path of the ONNX file, which a temporary directory changes every time.
+        facts.pop("config_digest", None)
+        return facts
+
+    def server_times(self) -> ServerTimes | None:
+        return self._running.server_times()
+
+    def check(self) -> None:
+        assert self._process is not None
+        status = self._process.exit_status
+        if status is not None:
+            raise TargetDied(f"tritonserver ended while it was measured (exit status {status}{_signal(status)}).\n{self._excuse()}")
+        self._running.check()
+
+    def stop(self) -> None:
+        if self._client is not None:
+            self._client.stop()
+            self._client = None
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _signal(status: int) -> str:
+    return f", killed by signal {status - 128}" if status > 128 else ""
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on. All are held until all are known, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((_HOST, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            raise TargetError(
+                f"Port {port} is taken ({error.strerror}), so tritonserver can't listen on it.\n"
+                f"See who has it with: ss -ltnp 'sport = :{port}'. Or leave http_port out to get a free one."
+            ) from error
