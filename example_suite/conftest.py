@@ -1,4 +1,4 @@
-"""The model under test. GPUPERF_EXAMPLE_SLOWDOWN slows it by a share, to see the gate work: 0.5 is 50%, 2 three times."""
+"""The model under test. GPUPERF_EXAMPLE_SLOWDOWN=0.5 makes it 50% slower, 2 three times as slow: see the gate work."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import pytest
 @pytest.fixture(scope="session")
 def resnet50_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ResNet-50 with random weights, the same bytes every time."""
-    resnet50 = pytest.importorskip("resnet50", reason="the example's model is built with onnx: pip install -e '.[examples]'")
+    resnet50 = pytest.importorskip(
+        "resnet50", reason="the example's model is built with onnx: pip install -e '.[examples]'"
+    )
     text = os.environ.get("GPUPERF_EXAMPLE_SLOWDOWN", "0")
     try:
         extra = float(text)
     except ValueError:
         extra = -1.0
     if not 0 <= extra <= 10:
-        pytest.exit(f"GPUPERF_EXAMPLE_SLOWDOWN={text}: write a share from 0 to 10, for example 0.5 for 50%", returncode=4)
+        pytest.exit(
+            f"GPUPERF_EXAMPLE_SLOWDOWN={text}: write a share from 0 to 10, for example 0.5 for 50%", returncode=4
+        )
     path: Path = resnet50.build(tmp_path_factory.mktemp("model") / "resnet50.onnx", extra=extra)
     return path

@@ -7,6 +7,7 @@ folded into the convolutions, as every inference engine does.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +37,12 @@ class _Graph:
         self.weights[name] = numpy_helper.from_array(np.asarray(values), name)
         return name
 
-    def add(self, kind: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
     def convolution(
-        self, x: str, copy: str, name: str, shape: tuple[int, int, int], stride: int = 1, relu: bool = True
+        self, x: str, copy: str, name: str, shape: tuple[int, int, int], *, stride: int = 1, relu: bool = True
     ) -> str:
         out, inside, size = shape
         kernel = self.weight(f"{name}.weight", (out, inside, size, size), (2 / (inside * size * size)) ** 0.5)
@@ -86,7 +87,7 @@ def build(path: Path, *, size: int = 224, extra: float = 0.0, seed: int = 0) -> 
     heights = [size] * passes + ([max(round(size * rest), 32)] if rest > 0 else [])
     for number, height in enumerate(heights):
         copy = f"extra{number}."
-        # A mean of the last result, too small to matter, makes this pass depend on it, so none can be merged or skipped.
+        # A mean of the last result, too small to matter, makes this pass depend on it: none can be merged or skipped.
         axes = graph.constant("axes", np.array([1], np.int64))
         mean = graph.add("ReduceMean", [scores, axes], f"{copy}mean", keepdims=1)
         tiny = graph.add("Mul", [mean, graph.constant("tiny", np.float32(1e-12))], f"{copy}tiny")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pytest_gpuperf.session.fixture import Gpuperf
-from pytest_gpuperf.session.targets import OnnxRuntimeFactory, TritonFactory
+from pytest_gpuperf import Gpuperf, OnnxRuntimeFactory, TritonFactory
 
 
 def test_resnet50_triton(gpuperf: Gpuperf, triton_endpoint: TritonFactory, resnet50_onnx: Path) -> None:

@@ -158,7 +158,9 @@ def _values(session: Session) -> dict[_Key, list[float]]:
         for point, seen in point_runs(run).items():
             for metric, quantile in _QUANTILES.items():
                 if seen.latency.supports(quantile):
-                    values.setdefault((run.sweep, point, metric), []).append(math.log(seen.latency.quantile_ns(quantile)))
+                    values.setdefault((run.sweep, point, metric), []).append(
+                        math.log(seen.latency.quantile_ns(quantile))
+                    )
             if seen.throughput > 0:
                 values.setdefault((run.sweep, point, "throughput"), []).append(-math.log(seen.throughput))
     runs_of = {sweep: sum(run.sweep == sweep for run in complete) for sweep in {run.sweep for run in complete}}
@@ -278,7 +280,10 @@ class _Test:
         half = float(stats.t.isf(0.025, self.freedom)) * self.error
         low, high = sorted((math.exp(sign * (self.difference - half)), math.exp(sign * (self.difference + half))))
         margin = math.log1p(rule.min_effect)
-        reach = margin + (float(stats.t.isf(level, self.freedom)) + float(stats.t.isf(1 - POWER, self.freedom))) * self.error
+        reach = (
+            margin
+            + (float(stats.t.isf(level, self.freedom)) + float(stats.t.isf(1 - POWER, self.freedom))) * self.error
+        )
         if worse:
             verdict = Verdict.REGRESSED
         elif better:

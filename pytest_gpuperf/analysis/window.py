@@ -63,4 +63,3 @@ def histogram_of(latency_ns: Times) -> Histogram:
     numbers = np.floor(np.log(np.maximum(latency_ns, 1)) / np.log(GAMMA)).astype(np.int64)
     buckets, counts = np.unique(numbers, return_counts=True)
     return Histogram(tuple(buckets.tolist()), tuple(counts.tolist()))
-

@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gpuperf", description="GPU inference performance tests: the tools around pytest --gpuperf.")
+    parser = argparse.ArgumentParser(
+        prog="gpuperf", description="GPU inference performance tests: the tools around pytest --gpuperf."
+    )
     parser.add_argument("--version", action="version", version=f"gpuperf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -42,9 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     actions = triton.add_subparsers(title="actions", required=True, metavar="ACTION")
     install = actions.add_parser("install", help="unpack it into the cache directory; does nothing when it is there")
     install.add_argument(
-        "--path", type=Path, metavar="WHEEL", help="the nvidia-pytriton wheel, or a directory that has it, instead of downloading it"
+        "--path",
+        type=Path,
+        metavar="WHEEL",
+        help="the nvidia-pytriton wheel, or a directory that has it, instead of downloading it",
     )
-    install.add_argument("--cache", type=Path, metavar="DIR", help="install here instead of $GPUPERF_CACHE or ~/.cache/gpuperf")
+    install.add_argument(
+        "--cache", type=Path, metavar="DIR", help="install here instead of $GPUPERF_CACHE or ~/.cache/gpuperf"
+    )
     install.set_defaults(run=_triton_install)
     where = actions.add_parser("path", help="print where it is installed")
     where.set_defaults(run=_triton_path)
@@ -62,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_baseline_show)
     accept.set_defaults(run=_baseline_accept)
     for action in (listing, show, accept):
-        action.add_argument("--store", metavar="URL", help="a directory or an fsspec URL (default: .gpuperf here or above)")
+        action.add_argument(
+            "--store", metavar="URL", help="a directory or an fsspec URL (default: .gpuperf here or above)"
+        )
     return parser
 
 
@@ -74,7 +83,7 @@ def _triton_install(options: argparse.Namespace) -> int:
     return 0
 
 
-def _triton_path(options: argparse.Namespace) -> int:
+def _triton_path(_: argparse.Namespace) -> int:
     from pytest_gpuperf.targets.triton import bundle
 
     print(bundle.require().root)
@@ -88,7 +97,10 @@ def _store_url(options: argparse.Namespace) -> str:
     for directory in (here, *here.parents):
         if (directory / DEFAULT_STORE).is_dir():
             return str(directory / DEFAULT_STORE)
-    raise GpuperfError(f"There is no {DEFAULT_STORE} in {here} or above it. Run `pytest --gpuperf` first, or name the store with --store.")
+    raise GpuperfError(
+        f"There is no {DEFAULT_STORE} in {here} or above it.\n"
+        "Run `pytest --gpuperf` first, or name the store with --store."
+    )
 
 
 def _baseline_list(options: argparse.Namespace) -> int:
@@ -111,13 +123,15 @@ def _baseline_list(options: argparse.Namespace) -> int:
         if options.test in session.test:
             state = "accepted" if entry.accepted else "cut short" if session.status != "complete" else session.gate
             when = session.created_utc[:16].replace("T", " ")
-            rows.append((session.id, when, session.commit[:8], state, str(session.key.get("device", "?")), session.test))
+            rows.append(
+                (session.id, when, session.commit[:8], state, str(session.key.get("device", "?")), session.test)
+            )
     if rows:
         print("\n".join(Table(("session", "UTC", "commit", "gate", "device", "test"), tuple(rows)).as_text()))
     elif not unreadable:
         print(f"No sessions in {store.url}.")
-    for error in unreadable:
-        print(f"gpuperf: unreadable: {error}", file=sys.stderr)
+    for problem in unreadable:
+        print(f"gpuperf: unreadable: {problem}", file=sys.stderr)
     return 1 if unreadable else 0
 
 

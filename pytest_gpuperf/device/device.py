@@ -57,7 +57,8 @@ def find_device(wanted: str = "auto") -> Device:
     if wanted == "auto":
         return cpu(note=found.reason)
     raise DeviceError(
-        f"--gpuperf-device {wanted}: {found.reason}.\nUse --gpuperf-device cpu to measure on the CPU, or auto for what is there."
+        f"--gpuperf-device {wanted}: {found.reason}.\n"
+        f"Measure on the CPU with --gpuperf-device cpu, or on what is there with auto."
     )
 
 

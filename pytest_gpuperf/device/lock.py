@@ -25,7 +25,7 @@ class DeviceLock:
     """
 
     def __init__(
-        self, device_id: str, waiting: Callable[[str], None] = lambda holder: None, directory: Path | None = None
+        self, device_id: str, waiting: Callable[[str], None] = lambda _: None, directory: Path | None = None
     ) -> None:
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", device_id)
         self.path = (directory or Path(tempfile.gettempdir())) / f"gpuperf-{name}.lock"
@@ -65,7 +65,7 @@ def _open(path: Path) -> int:
     """A descriptor of the lock file, which all users of the machine share."""
     while True:
         try:
-            # Without O_CREAT: in a sticky directory the kernel refuses it on files of other users (fs.protected_regular).
+            # Without O_CREAT: in a sticky directory the kernel refuses that on others' files (fs.protected_regular).
             return os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             pass

@@ -201,7 +201,9 @@ class HttpLoop:
                 self._start(now)
             return False
         if self._phase is _Phase.FOLLOW and self._followed <= 0:
-            self._cpu_s = (time.process_time() - self._cpu_start_s) * (self._stop_ns - self._start_ns) / (now - self._start_ns)
+            self._cpu_s = (
+                (time.process_time() - self._cpu_start_s) * (self._stop_ns - self._start_ns) / (now - self._start_ns)
+            )
             self._phase = _Phase.DRAIN
         return self._phase is _Phase.DRAIN and not any(connection.sent_ns for connection in self._active)
 
@@ -253,7 +255,8 @@ class HttpLoop:
             self._epoll.modify(connection.fd, select.EPOLLIN | select.EPOLLOUT)
 
     def _send_rest(self, connection: _Connection) -> None:
-        assert connection.socket is not None and connection.unsent is not None
+        assert connection.socket is not None
+        assert connection.unsent is not None
         try:
             size = connection.socket.send(connection.unsent)
         except BlockingIOError:

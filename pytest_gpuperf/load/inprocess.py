@@ -40,7 +40,7 @@ class _Lane(threading.Thread):
             begin = now_ns()
             try:
                 call()
-            except Exception as error:  # the user's code: whatever it raises is a failed request, counted by its type
+            except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is a failed request, counted by its type
                 self.errors.append((begin, type(error).__name__))
                 self.sample = self.sample or f"{type(error).__name__}: {error}"
                 # As for a server that fails fast: errors must not drown the answers.
@@ -88,7 +88,7 @@ class ThreadLoop:
             sent_ns = now_ns()
             try:
                 workload.call()
-            except Exception as error:  # the user's code, as above
+            except Exception as error:  # noqa: BLE001 - the user's code, as above
                 lane.errors.append((sent_ns, type(error).__name__))
                 lane.sample = lane.sample or f"{type(error).__name__}: {error}"
             else:
@@ -107,7 +107,11 @@ class ThreadLoop:
         time.sleep(spec.lead_in_s)
         while unanswered():
             if now_ns() - begin_ns > spec.deadline_s * 1e9:
-                return begin_ns, now_ns(), f"{unanswered()} of {len(lanes)} calls did not return within {spec.deadline_s:g} s"
+                return (
+                    begin_ns,
+                    now_ns(),
+                    f"{unanswered()} of {len(lanes)} calls did not return within {spec.deadline_s:g} s",
+                )
             time.sleep(_POLL_S)
         start_ns = now_ns()
         stop_ns = start_ns + int(spec.window_s * 1e9)

@@ -62,7 +62,17 @@ def measure_sweep(
                 for visit, point in plan.order(points, run):
                     left_s = measuring_s / done * (total - done) if done else None
                     progress(Progress(name, run, plan.runs, "measuring", done / total, left_s, point))
-                    windows.append(_window(generator, running, workloads[point.batch_size], name, point, visit, plan))
+                    windows.append(
+                        _window(
+                            generator,
+                            running,
+                            workloads[point.batch_size],
+                            name=name,
+                            point=point,
+                            visit=visit,
+                            plan=plan,
+                        )
+                    )
                     done += 1
                     measuring_s += time.monotonic() - begin
                     begin = time.monotonic()
@@ -112,7 +122,9 @@ def _warm_up(
     warm = True
     for batch_size, workload in workloads.items():
         point = max((p for p in points if p.batch_size == batch_size), key=lambda p: p.concurrency)
-        spec = WindowSpec(point.concurrency, rule.slice_s, min_requests=5, max_window_s=plan.max_window_s, deadline_s=plan.deadline_s)
+        spec = WindowSpec(
+            point.concurrency, rule.slice_s, min_requests=5, max_window_s=plan.max_window_s, deadline_s=plan.deadline_s
+        )
         medians: list[float] = []
         start = time.monotonic()
         while not rule.is_steady(medians) and time.monotonic() - start < rule.limit_s:
@@ -128,6 +140,7 @@ def _window(
     generator: LoadGenerator,
     running: RunningTarget,
     workload: Workload,
+    *,
     name: str,
     point: LoadPoint,
     visit: int,

@@ -1,8 +1,8 @@
 """A mergeable latency histogram with logarithmic buckets.
 
 Bucket ``i`` holds the latencies in ``[GAMMA**i, GAMMA**(i+1))`` ns. With ``GAMMA`` = 1.005 a quantile read from it is
-within 0.5% of the exact one, which is below every effect the gate tests for (1% by default), and the counts of 100 us to
-10 s fit into 2,300 buckets, of which a window fills a few dozen.
+within 0.5% of the exact one, which is below every effect the gate tests for (1% by default), and the counts of 100 us
+to 10 s fit into 2,300 buckets, of which a window fills a few dozen.
 """
 
 from __future__ import annotations

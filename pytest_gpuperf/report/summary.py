@@ -126,7 +126,9 @@ def _guard_lines(session: Session) -> list[str]:
 def _comparison_lines(comparison: Comparison) -> list[str]:
     lines = []
     if comparison.differing is not None:
-        fields = ", ".join(f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items())
+        fields = ", ".join(
+            f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items()
+        )
         lines.append(f"  the newest other session of this test is not comparable: {fields}")
     unsure = comparison.of(Verdict.INCONCLUSIVE)
     if unsure:
@@ -186,7 +188,9 @@ def _change_lines(changes: Sequence[Change]) -> list[str]:
     if not changes:
         return ["what else changed since: nothing that is recorded"]
     lines = ["what else changed since:"]
-    lines += [f"  {one.where}: {one.name} {_brief(one.before)} -> {_brief(one.after)}" for one in changes[:_SHOWN_CHANGES]]
+    lines += [
+        f"  {one.where}: {one.name} {_brief(one.before)} -> {_brief(one.after)}" for one in changes[:_SHOWN_CHANGES]
+    ]
     if len(changes) > _SHOWN_CHANGES:
         lines.append(f"  and {len(changes) - _SHOWN_CHANGES} more")
     return lines

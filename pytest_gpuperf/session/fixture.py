@@ -95,7 +95,9 @@ class Gpuperf:
             UnreadableSession: there is a baseline, and not one session of it can be read.
         """
         thing = as_target(target)
-        points = tuple(LoadPoint(c, b) for b in _sizes("batch_size", batch_size) for c in _sizes("concurrency", concurrency))
+        points = tuple(
+            LoadPoint(c, b) for b in _sizes("batch_size", batch_size) for c in _sizes("concurrency", concurrency)
+        )
         plan = self.plan
         if window_s is not None:
             if not window_s > 0:
@@ -148,8 +150,10 @@ class Gpuperf:
 
 def _sizes(what: str, given: int | Sequence[int]) -> tuple[int, ...]:
     sizes = (given,) if isinstance(given, int) else tuple(given)
-    if not sizes or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
-        raise OptionError(f"{what}={given!r}: write a whole number of 1 or more, or a list of them, for example [1, 2, 4].")
+    if not sizes or any(type(size) is not int or size < 1 for size in sizes):
+        raise OptionError(
+            f"{what}={given!r}: write a whole number of 1 or more, or a list of them, for example [1, 2, 4]."
+        )
     if len(set(sizes)) < len(sizes):
         raise OptionError(f"{what}={given!r} names the same value twice.")
     return sizes

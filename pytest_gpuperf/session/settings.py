@@ -99,7 +99,9 @@ def _parse(config: pytest.Config, name: str, default: str, parse: Callable[[str]
     try:
         return parse(text)
     except ValueError as error:
-        where = f"gpuperf_{name} = {text} in {config.inipath}" if from_ini else f"--gpuperf-{name.replace('_', '-')} {text}"
+        where = (
+            f"gpuperf_{name} = {text} in {config.inipath}" if from_ini else f"--gpuperf-{name.replace('_', '-')} {text}"
+        )
         raise pytest.UsageError(f"{where}: {error}") from error
 
 

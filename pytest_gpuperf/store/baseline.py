@@ -61,7 +61,7 @@ def select_baseline(store: Store, key: PlainMapping) -> Baseline:
 
 
 def _nearest(store: Store, key: PlainMapping) -> dict[str, tuple[Plain, Plain]] | None:
-    """Why the test's other sessions on this device are not comparable: the fields in which the newest of them differs."""
+    """The key fields in which the newest other session of the test on this device differs; None without one."""
     newest: tuple[str, dict[str, tuple[Plain, Plain]]] | None = None
     for folder in store.folders(key):
         for entry in store.entries(folder)[:1]:

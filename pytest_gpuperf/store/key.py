@@ -28,7 +28,5 @@ def slug(text: str) -> str:
 def difference(there: Mapping[str, Plain], here: Mapping[str, Plain]) -> dict[str, tuple[Plain, Plain]]:
     """The fields that differ, as name to (there, here)."""
     return {
-        name: (there.get(name), here.get(name))
-        for name in sorted({*there, *here})
-        if there.get(name) != here.get(name)
+        name: (there.get(name), here.get(name)) for name in sorted({*there, *here}) if there.get(name) != here.get(name)
     }

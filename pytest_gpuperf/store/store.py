@@ -77,7 +77,9 @@ class Store:
             library, extra = _EXTRAS.get(protocol, (protocol, protocol))
             raise MissingExtra(library, extra, f"use the store {url}") from error
         except ValueError as error:
-            raise OptionError(f"The store {url!r} can't be used: {error}. Write a directory or an fsspec URL.") from error
+            raise OptionError(
+                f"The store {url!r} can't be used: {error}. Write a directory or an fsspec URL."
+            ) from error
         self._root = str(root).rstrip("/")
         self._local = protocol in ("file", "local")
 
@@ -150,7 +152,9 @@ class Store:
         try:
             data = json.loads(self._fs.cat_file(entry.path), parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
-            raise UnreadableSession(where, f"is not complete JSON ({error}); was it cut short or edited?", remedy) from error
+            raise UnreadableSession(
+                where, f"is not complete JSON ({error}); was it cut short or edited?", remedy
+            ) from error
         except OSError as error:
             raise UnreadableSession(where, f"can't be read: {error}", remedy) from error
         schema = data.get("gpuperf") if isinstance(data, dict) else None
@@ -176,7 +180,9 @@ class Store:
         found = [entry for folder in self.folders() for entry in self.entries(folder) if entry.id.startswith(session)]
         if len(found) != 1:
             what = "no session" if not found else f"{len(found)} sessions"
-            raise StoreError(f"There is {what} with the id {session} in {self.url}.\nSee them with: gpuperf baseline list")
+            raise StoreError(
+                f"There is {what} with the id {session} in {self.url}.\nSee them with: gpuperf baseline list"
+            )
         return found[0]
 
     def accept(self, entry: Entry, reason: str) -> Acceptance:
@@ -212,7 +218,9 @@ class Store:
             finally:
                 beside.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"The store {self.url} can't be written: {error}\nChoose another with --gpuperf-store.") from error
+            raise StoreError(
+                f"The store {self.url} can't be written: {error}\nChoose another with --gpuperf-store."
+            ) from error
 
 
 def _refuse(constant: str) -> None:

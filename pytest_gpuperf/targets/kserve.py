@@ -30,7 +30,12 @@ def split_url(url: str) -> tuple[str, int]:
         port = parts.port
     except ValueError:
         port = None
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or port is None and ":" in parts.netloc:
+    if (
+        parts.scheme != "http"
+        or not parts.hostname
+        or parts.path not in ("", "/")
+        or (port is None and ":" in parts.netloc)
+    ):
         raise OptionError(f"{url!r} is not an endpoint that can be measured: write host:port or http://host:port.")
     return parts.hostname, port or 8000
 
@@ -51,7 +56,7 @@ class KServeClient:
         """Whether the server says that it and all its models are ready; False when it can't be reached."""
         try:
             return bool(self._client.is_server_ready())
-        except Exception:  # gevent, ssl, socket, tritonclient: whatever it is, it is not ready
+        except Exception:  # noqa: BLE001 - gevent, ssl, socket, tritonclient: whatever it is, it is not ready
             return False
 
     def extensions(self) -> frozenset[str]:
@@ -70,7 +75,9 @@ class KServeClient:
 
     def server_times(self, model: str) -> ServerTimes:
         """Cumulative times over the model's versions (statistics extension)."""
-        totals = dict.fromkeys(("requests", "executions", "queue", "compute_input", "compute_infer", "compute_output"), 0)
+        totals = dict.fromkeys(
+            ("requests", "executions", "queue", "compute_input", "compute_infer", "compute_output"), 0
+        )
         for entry in self._ask("get_inference_statistics", model)["model_stats"]:
             totals["executions"] += int(entry.get("execution_count", 0))
             times = entry["inference_stats"]

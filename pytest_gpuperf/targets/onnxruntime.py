@@ -78,7 +78,9 @@ def open_session(path: Path, threads: int | None, providers: Sequence[str] | Non
 
 def default_providers(runtime: Any) -> list[str]:
     """CUDA where this build of ONNX Runtime has it, and the CPU."""
-    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in runtime.get_available_providers()]
+    return [
+        name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in runtime.get_available_providers()
+    ]
 
 
 def signature_of(session: Any) -> Signature:

@@ -69,7 +69,9 @@ def make_inputs(
         if name not in names:
             raise OptionError(f"The model has no input {name!r}; its inputs are {', '.join(names)}.")
     if batch_size != 1 and not batched:
-        raise OptionError(f"The model's first dimension is fixed, so batch_size={batch_size} can't be sent; use batch_size=1.")
+        raise OptionError(
+            f"The model's first dimension is fixed, so batch_size={batch_size} can't be sent; use batch_size=1."
+        )
     generator = np.random.default_rng(seed)
     return {
         spec.name: _one(spec, batch_size if batched else None, shapes.get(spec.name), given.get(spec.name), generator)

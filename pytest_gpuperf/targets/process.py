@@ -36,7 +36,16 @@ class SupervisedProcess:
     ) -> None:
         self._log = log
         self._grace_s = grace_s
-        own = [sys.executable, "-I", "-S", str(_SUPERVISOR), str(os.getpid()), str(grace_s), shm_prefix, str(scratch or "")]
+        own = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(_SUPERVISOR),
+            str(os.getpid()),
+            str(grace_s),
+            shm_prefix,
+            str(scratch or ""),
+        ]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*own, "--", *command],

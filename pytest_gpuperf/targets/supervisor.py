@@ -14,6 +14,7 @@ needs ``preexec_fn``, which is unsafe in a process with threads, and would not r
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -22,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 _POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -32,7 +34,7 @@ def main(arguments: list[str]) -> int:
     command = arguments[5:]
     told_to_stop = False
 
-    def stop(number: int, frame: object) -> None:
+    def stop(_number: int, _frame: object) -> None:
         nonlocal told_to_stop
         told_to_stop = True
 
@@ -48,7 +50,12 @@ def main(arguments: list[str]) -> int:
             os._exit(1)
 
     # Its own session, so that the whole group can be signalled without touching anybody else's.
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_supervisor)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=die_with_supervisor,  # noqa: PLW1509
+    )
     while child.poll() is None and not told_to_stop and os.getppid() == parent:
         ready, _, _ = select.select([0], [], [], _POLL_S)
         if ready and not os.read(0, 1):
@@ -58,15 +65,12 @@ def main(arguments: list[str]) -> int:
         deadline = time.monotonic() + grace_s
         while child.poll() is None and time.monotonic() < deadline:
             time.sleep(_POLL_S / 5)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)  # whatever of the group is left, the command itself included
-    except ProcessLookupError:
-        pass
     status = child.wait()
     if shm_prefix:
-        for name in os.listdir("/dev/shm"):
-            if name.startswith(shm_prefix):
-                os.unlink(os.path.join("/dev/shm", name))
+        for region in Path("/dev/shm").glob(f"{shm_prefix}*"):
+            region.unlink(missing_ok=True)
     if scratch and os.getppid() != parent:
         shutil.rmtree(scratch, ignore_errors=True)
     return status if status >= 0 else 128 - status

@@ -135,7 +135,9 @@ def install(source: Path | None = None, cache: Path | None = None) -> tuple[Trit
                 if installed(cache) is None:  # otherwise somebody else finished first, with the same files
                     raise
     except OSError as error:
-        raise TargetError(f"The server can't be unpacked into {root}: {error}.\nSet {CACHE_VARIABLE} to another directory.") from error
+        raise TargetError(
+            f"The server can't be unpacked into {root}: {error}.\nSet {CACHE_VARIABLE} to another directory."
+        ) from error
     return TritonServer(root), True
 
 
@@ -155,7 +157,8 @@ def _wheel_name() -> str:
 def _check_machine() -> None:
     if sys.platform != "linux" or platform.machine() not in _DIGESTS:
         raise TargetError(
-            f"The bundled Triton runs on Linux on {' and '.join(_DIGESTS)}, not on {sys.platform} {platform.machine()}.\n"
+            f"The bundled Triton runs on Linux on {' and '.join(_DIGESTS)}, not on {sys.platform} "
+            f"{platform.machine()}.\n"
             "Start a server elsewhere and measure it with kserve_endpoint(url, model)."
         )
     library, version = platform.libc_ver()

@@ -169,7 +169,8 @@ class RunningTriton:
                 if self._process.exit_status is not None:
                     if fixed is None and not last_try and _PORT_TAKEN.search(self._process.log_text()):
                         return False
-                    raise TargetError(f"tritonserver ended with status {self._process.exit_status} before it was ready.\n{self._excuse()}")
+                    status = self._process.exit_status
+                    raise TargetError(f"tritonserver ended with status {status} before it was ready.\n{self._excuse()}")
                 if time.monotonic() - begin > self._endpoint.start_timeout_s:
                     raise TargetError(
                         f"tritonserver was not ready after {self._endpoint.start_timeout_s:g} s "
@@ -182,7 +183,7 @@ class RunningTriton:
 
     def _environment(self) -> dict[str, str]:
         libraries = [str(bundle.python_library_directory()), str(self._server.libraries)]
-        paths = [str(Path(os.path.abspath(sys.executable)).parent), os.environ.get("PATH", "")]
+        paths = [str(Path(sys.executable).absolute().parent), os.environ.get("PATH", "")]
         return {
             **os.environ,
             "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
@@ -229,7 +230,9 @@ class RunningTriton:
         assert self._process is not None
         status = self._process.exit_status
         if status is not None:
-            raise TargetDied(f"tritonserver ended while it was measured (exit status {status}{_signal(status)}).\n{self._excuse()}")
+            raise TargetDied(
+                f"tritonserver ended while it was measured (exit status {status}{_signal(status)}).\n{self._excuse()}"
+            )
         self._running.check()
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""An ONNX model inside Triton's Python backend. Copied into the model repository and run by Triton, not imported here."""
+"""An ONNX model inside Triton's Python backend: copied into model repositories, run by Triton, never imported here."""
 
 import json
 from collections.abc import Sequence
@@ -47,5 +47,8 @@ class TritonPythonModel:
 
     def _response(self, outputs: Sequence[Any]) -> Any:
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, np.ascontiguousarray(output)) for name, output in zip(self._outputs, outputs, strict=True)]
+            [
+                pb_utils.Tensor(name, np.ascontiguousarray(output))
+                for name, output in zip(self._outputs, outputs, strict=True)
+            ]
         )
