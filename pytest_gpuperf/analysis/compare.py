@@ -3,7 +3,7 @@
 The unit of replication is the session. For a metric of a load point, a run's value is the log of its statistic, a
 session's value is the mean over its runs, and with ``m`` baseline sessions
 
-    T = (d - log(1 + min_effect)) / (s * sqrt(1 + 1/m))
+    T = (d - log(1 + min_effect)) / (s * sqrt(1 + 1/m))        (with equal variances)
 
 where ``d`` is the candidate minus the mean of the baseline, turned so that positive is worse. ``s``, the standard
 deviation of one session's value, is the hard part: a young baseline hardly knows it. It is shrunk to a prior as in
@@ -15,6 +15,14 @@ and never taken to be below what the sessions' own runs show (``s_run^2 / k``). 
 are assumed to differ by at least as much as the fresh starts inside one of them: the prior's own ``s0`` is raised to
 ``s_run``. So on a quiet machine a 50% regression fails against a single session, and on a noisy one noise does not.
 
+Sessions are not all alike, though: a baseline measured on an idle machine says little about a session measured beside
+a compiler. So the two sides have a variance each,
+
+    T = (d - log(1 + min_effect)) / sqrt(v_c + v_H / m)
+
+where ``v_c`` is ``s^2``, or the candidate's own spread between runs if that is larger, and both grow by what others
+took of the CPU (see ``_disturbance``).
+
 Multiplicity: the test gets its share of alpha (split over the gated tests of the invocation); half goes to the
 sweep-wide geometric mean of each metric, half to the single points, Holm's step-down within each half. "Unchanged" is a
 claim as well, and is made only where two one-sided tests put the change inside the equivalence bounds.
@@ -23,7 +31,7 @@ claim as well, and is made only where two one-sided tests put the change inside 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +54,9 @@ _QUANTILES = {"p50": 0.5, "p90": 0.9}
 
 #: Chance of finding the "smallest detectable effect".
 POWER = 0.8
+#: Most that others on the CPU can add to the standard deviation of a value's log. On traces of a machine that compiled
+#: and tested beside the measurement, p90 moved by up to 0.6 and throughput by 0.3; see benchmarks/gate_on_traces.py.
+DISTURBANCE_LIMIT = 0.25
 #: How far ahead an inconclusive row is asked for the number of sessions that would decide it.
 FURTHER_SESSIONS = 20
 
@@ -82,14 +93,36 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class _Values:
+    """One metric of one point in one session.
+
+    Attributes:
+        runs: a value for each run: the log of its statistic, turned so that larger is worse.
+        disturbance: standard deviation to be added for what others took of the CPU.
+    """
+
+    runs: tuple[float, ...]
+    disturbance: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        return sum(self.runs) / len(self.runs)
+
+    @property
+    def run_variance(self) -> float:
+        """Between the fresh starts; 0 for a single one."""
+        return float(np.var(self.runs, ddof=1)) if len(self.runs) > 1 else 0.0
+
+
+@dataclass(frozen=True)
 class _Series:
-    """One metric of one point: run values of the candidate and of each baseline session, as logs, positive is worse."""
+    """One metric of one point (of the whole sweep, if None) on both sides."""
 
     sweep: str
     point: LoadPoint | None
     metric: str
-    candidate: tuple[float, ...]
-    baseline: tuple[tuple[float, ...], ...]
+    candidate: _Values
+    baseline: tuple[_Values, ...]
 
 
 def compare(candidate: Session, baseline: Sequence[Session], rule: Rule) -> Comparison:
@@ -105,10 +138,10 @@ def compare(candidate: Session, baseline: Sequence[Session], rule: Rule) -> Comp
     here, before = _values(candidate), [_values(session) for session in baseline]
     series = []
     for key, values in here.items():
-        known = tuple(tuple(session[key]) for session in before if key in session)
+        known = tuple(session[key] for session in before if key in session)
         if known:
             sweep, point, metric = key
-            series.append(_Series(sweep, point, metric, tuple(values), known))
+            series.append(_Series(sweep, point, metric, values, known))
     sweeps = _sweep_means(series)
     alpha = rule.alpha / max(rule.tests, 1)
     # One load point: its sweep-wide mean would be itself, so the point gets the whole alpha.
@@ -150,21 +183,38 @@ def changes(before: Session, after: Session) -> tuple[Change, ...]:
 _Key = tuple[str, LoadPoint | None, str]
 
 
-def _values(session: Session) -> dict[_Key, list[float]]:
-    """Run values (log, positive is worse) of every metric that each of the session's runs can support."""
+def _values(session: Session) -> dict[_Key, _Values]:
+    """The values of every metric that each of the session's complete runs can support."""
     values: dict[_Key, list[float]] = {}
+    shares: dict[_Key, list[float]] = {}
     complete = [run for run in session.runs if run.complete]
     for run in complete:
         for point, seen in point_runs(run).items():
-            for metric, quantile in _QUANTILES.items():
-                if seen.latency.supports(quantile):
-                    values.setdefault((run.sweep, point, metric), []).append(
-                        math.log(seen.latency.quantile_ns(quantile))
-                    )
+            logs = {
+                metric: math.log(seen.latency.quantile_ns(quantile))
+                for metric, quantile in _QUANTILES.items()
+                if seen.latency.supports(quantile)
+            }
             if seen.throughput > 0:
-                values.setdefault((run.sweep, point, "throughput"), []).append(-math.log(seen.throughput))
+                logs["throughput"] = -math.log(seen.throughput)
+            for metric, value in logs.items():
+                values.setdefault((run.sweep, point, metric), []).append(value)
+                shares.setdefault((run.sweep, point, metric), []).append(seen.others_cpu_share)
     runs_of = {sweep: sum(run.sweep == sweep for run in complete) for sweep in {run.sweep for run in complete}}
-    return {key: found for key, found in values.items() if len(found) == runs_of[key[0]]}
+    return {
+        key: _Values(tuple(found), _disturbance(sum(shares[key]) / len(found)))
+        for key, found in values.items()
+        if len(found) == runs_of[key[0]]
+    }
+
+
+def _disturbance(others_cpu_share: float) -> float:
+    """How far others on the CPU may have moved a value, as a standard deviation of its log.
+
+    Work that shares the cores in proportion takes ``1 / (1 - share)`` times as long. Bounded, since from some load on
+    the share says no more about one target, and a threefold slowdown is still found on a machine that is never quiet.
+    """
+    return min(-math.log1p(-min(others_cpu_share, 0.99)), DISTURBANCE_LIMIT)
 
 
 def _points(session: Session) -> set[str]:
@@ -178,42 +228,35 @@ def _sweep_means(series: Sequence[_Series]) -> list[_Series]:
         groups.setdefault((one.sweep, one.metric), []).append(one)
     means = []
     for (sweep, metric), members in groups.items():
-        shapes = {(len(member.candidate), tuple(map(len, member.baseline))) for member in members}
+        shapes = {(len(member.candidate.runs), tuple(len(one.runs) for one in member.baseline)) for member in members}
         if len(members) < 2 or len(shapes) > 1:
             continue
-        candidate = np.mean([member.candidate for member in members], axis=0)
         baseline = [
-            np.mean([member.baseline[index] for member in members], axis=0) for index in range(len(members[0].baseline))
+            _mean_values([member.baseline[index] for member in members]) for index in range(len(members[0].baseline))
         ]
         means.append(
-            _Series(sweep, None, metric, tuple(candidate.tolist()), tuple(tuple(one.tolist()) for one in baseline))
+            _Series(sweep, None, metric, _mean_values([member.candidate for member in members]), tuple(baseline))
         )
     return means
 
 
-def _run_variance(series: _Series) -> tuple[float, int]:
-    """Variance between the fresh starts inside one session, pooled over the sessions, and its degrees of freedom."""
-    groups = (series.candidate, *series.baseline)
-    freedom = sum(len(group) - 1 for group in groups)
-    squares = sum(float(np.var(group)) * len(group) for group in groups)
-    return (squares / freedom if freedom else 0.0), freedom
+def _mean_values(members: Sequence[_Values]) -> _Values:
+    """Run by run, the mean over points of one session."""
+    runs = np.mean([member.runs for member in members], axis=0)
+    return _Values(tuple(runs.tolist()), float(np.mean([member.disturbance for member in members])))
 
 
 def _decide(members: Sequence[_Series], alpha: float, rule: Rule) -> list[Row]:
     """One family of rows: Holm's step-down over "worse by more than min_effect", and the same for "better"."""
     if not members:
         return []
-    variances = [_run_variance(one) for one in members]
     tests = []
-    for one, (own_variance, _) in zip(members, variances, strict=True):
+    for one in members:
         # Few runs estimate a point's spread badly; its metric's other points went through the same starts.
-        alike = [
-            variance
-            for other, (variance, freedom) in zip(members, variances, strict=True)
-            if freedom and (other.sweep, other.metric) == (one.sweep, one.metric)
-        ]
-        run_variance = max(own_variance, float(np.mean(alike)) if alike else 0.0)
-        tests.append(_Test.of(one, run_variance, rule))
+        alike = [other for other in members if (other.sweep, other.metric) == (one.sweep, one.metric)]
+        candidate = max(one.candidate.run_variance, _mean(other.candidate.run_variance for other in alike))
+        pooled = max(_run_variance(one), _mean(_run_variance(other) for other in alike))
+        tests.append(_Test.of(one, candidate, pooled, rule))
     worse = _holm([test.p_worse for test in tests], alpha)
     better = _holm([test.p_better for test in tests], alpha)
     level = alpha / len(members)
@@ -221,6 +264,18 @@ def _decide(members: Sequence[_Series], alpha: float, rule: Rule) -> list[Row]:
         test.row(one, rule, level, worse=is_worse, better=is_better)
         for one, test, is_worse, is_better in zip(members, tests, worse, better, strict=True)
     ]
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def _run_variance(series: _Series) -> float:
+    """Variance between the fresh starts inside one session, pooled over all sessions of both sides."""
+    sides = (series.candidate, *series.baseline)
+    freedom = sum(len(side.runs) - 1 for side in sides)
+    return sum(side.run_variance * (len(side.runs) - 1) for side in sides) / freedom if freedom else 0.0
 
 
 def _holm(p_values: Sequence[float], alpha: float) -> list[bool]:
@@ -239,41 +294,65 @@ class _Test:
 
     Attributes:
         difference: log ratio, positive is worse.
-        spread: s, of one session's value.
+        candidate_variance: of the candidate's value.
+        session_variance: of a baseline session's value, with its disturbance.
+        typical_variance: what a further session's value may be expected to show.
+        sessions: in the baseline.
     """
 
     difference: float
-    spread: float
+    candidate_variance: float
+    session_variance: float
+    typical_variance: float
     sessions: int
-    freedom: float
-    p_worse: float
-    p_better: float
+    prior: Prior
+    min_effect: float
 
     @classmethod
-    def of(cls, series: _Series, run_variance: float, rule: Rule) -> _Test:
-        means = [float(np.mean(group)) for group in series.baseline]
+    def of(cls, series: _Series, candidate_run_variance: float, run_variance: float, rule: Rule) -> _Test:
+        """
+        Args:
+            candidate_run_variance: between the candidate's own runs.
+            run_variance: the same, pooled over the candidate and the baseline.
+        """
+        means = [session.mean for session in series.baseline]
         sessions = len(means)
-        difference = float(np.mean(series.candidate)) - float(np.mean(means))
         between = float(np.var(means, ddof=1)) if sessions > 1 else 0.0
-        prior = max(rule.prior.session_sd**2, run_variance)
-        freedom = rule.prior.weight + sessions - 1
-        shrunk = (rule.prior.weight * prior + (sessions - 1) * between) / freedom
-        spread = math.sqrt(max(shrunk, run_variance / len(series.candidate)))
-        error = spread * math.sqrt(1 + 1 / sessions)
-        margin = math.log1p(rule.min_effect)
-        return cls(
-            difference=difference,
-            spread=spread,
-            sessions=sessions,
-            freedom=freedom,
-            p_worse=float(stats.t.sf((difference - margin) / error, freedom)),
-            p_better=float(stats.t.sf((-difference - margin) / error, freedom)),
+        floor = run_variance / len(series.candidate.runs)
+        prior = Prior(max(rule.prior.session_sd, math.sqrt(run_variance)), rule.prior.weight)
+        shrunk = max(
+            (prior.weight * prior.session_sd**2 + (sessions - 1) * between) / (prior.weight + sessions - 1), floor
         )
+        return cls(
+            difference=series.candidate.mean - sum(means) / sessions,
+            candidate_variance=max(shrunk, candidate_run_variance) + series.candidate.disturbance**2,
+            session_variance=shrunk + _mean(session.disturbance**2 for session in series.baseline),
+            typical_variance=max(between, floor),
+            sessions=sessions,
+            prior=prior,
+            min_effect=rule.min_effect,
+        )
+
+    @property
+    def freedom(self) -> float:
+        return self.prior.weight + self.sessions - 1
 
     @property
     def error(self) -> float:
         """Standard error of the difference."""
-        return self.spread * math.sqrt(1 + 1 / self.sessions)
+        return math.sqrt(self.candidate_variance + self.session_variance / self.sessions)
+
+    @property
+    def margin(self) -> float:
+        return math.log1p(self.min_effect)
+
+    @property
+    def p_worse(self) -> float:
+        return float(stats.t.sf((self.difference - self.margin) / self.error, self.freedom))
+
+    @property
+    def p_better(self) -> float:
+        return float(stats.t.sf((-self.difference - self.margin) / self.error, self.freedom))
 
     def row(self, series: _Series, rule: Rule, level: float, *, worse: bool, better: bool) -> Row:
         sign = -1 if series.metric == "throughput" else 1
@@ -292,12 +371,12 @@ class _Test:
             verdict = Verdict.UNCHANGED
         else:
             verdict = Verdict.INCONCLUSIVE
-        baseline = float(np.mean([np.mean(group) for group in series.baseline]))
+        baseline = _mean(session.mean for session in series.baseline)
         return Row(
             sweep=series.sweep,
             point=series.point,
             metric=series.metric,
-            candidate=math.exp(sign * float(np.mean(series.candidate))),
+            candidate=math.exp(sign * series.candidate.mean),
             baseline=math.exp(sign * baseline),
             ratio=math.exp(sign * self.difference),
             low=low,
@@ -314,13 +393,17 @@ class _Test:
         return float(stats.t.sf(bound / self.error, self.freedom)) <= rule.alpha
 
     def _sessions_to_decide(self, rule: Rule, level: float) -> int | None:
-        """Further baseline sessions until a change of the seen size is either significant or shown to be small."""
-        margin, bound = math.log1p(rule.min_effect), math.log1p(rule.equivalence)
-        size = abs(self.difference)
+        """Further sessions until a change of the seen size is significant, or shown to be small.
+
+        Both sides are taken to become as calm as the history and the runs so far allow.
+        """
+        bound, size = math.log1p(rule.equivalence), abs(self.difference)
         for further in range(1, FURTHER_SESSIONS + 1):
-            error = self.spread * math.sqrt(1 + 1 / (self.sessions + further))
             freedom = self.freedom + further
-            if (size - margin) / error >= stats.t.isf(level, freedom):
+            history = freedom - self.prior.weight
+            shrunk = (self.prior.weight * self.prior.session_sd**2 + history * self.typical_variance) / freedom
+            error = math.sqrt(shrunk * (1 + 1 / (self.sessions + further)))
+            if (size - self.margin) / error >= stats.t.isf(level, freedom):
                 return further
             if (bound - size) / error >= stats.t.isf(rule.alpha, freedom):
                 return further

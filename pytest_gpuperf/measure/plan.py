@@ -34,6 +34,10 @@ class MeasurePlan:
     deadline_s: float = 60.0
     seed: int = 0
 
+    def repeats(self, points: Sequence[LoadPoint]) -> int:
+        """How many disturbed windows of a run are measured once more: half as many as there are, to stay bounded."""
+        return self.visits * len(points) // 2
+
     def order(self, points: Sequence[LoadPoint], run: int) -> Iterator[tuple[int, LoadPoint]]:
         """Visits and points of one run: all points in random order, again and again.
 

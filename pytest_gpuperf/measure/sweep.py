@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
@@ -10,12 +11,16 @@ import numpy as np
 
 from pytest_gpuperf.analysis.guard import findings
 from pytest_gpuperf.analysis.window import figures
+from pytest_gpuperf.device import others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.warmup import SteadyRule
 from pytest_gpuperf.model import LoadPoint, PlainMapping, Run, ServerTimes, Window, Workload
 from pytest_gpuperf.targets import RunningTarget, Target
+
+#: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
+_DYING_S = 2.0
 
 
 def measure_sweep(
@@ -27,6 +32,7 @@ def measure_sweep(
     record: Callable[[Run], None],
     describe: Callable[[PlainMapping], None],
     progress: Callable[[Progress], None],
+    watch_cpu: bool,
 ) -> None:
     """Measure ``plan.runs`` runs over the load points.
 
@@ -35,6 +41,7 @@ def measure_sweep(
             the error goes on its way.
         describe: given what is under test, once.
         progress: told where the sweep stands.
+        watch_cpu: the CPU is the device under test: see what others take of it, and repeat windows that they disturbed.
 
     Raises:
         TargetError, LoadError, OptionError: the sweep can't go on.
@@ -59,21 +66,29 @@ def measure_sweep(
             with closing(open_generator(next(iter(workloads.values())))) as generator:
                 progress(Progress(name, run, plan.runs, "warming up", done / total, left_s))
                 warm, warmup_s = _warm_up(generator, running, workloads, points, plan)
-                for visit, point in plan.order(points, run):
+                todo = deque(plan.order(points, run))
+                repeats = plan.repeats(points)
+                while todo:
+                    visit, point = todo.popleft()
                     left_s = measuring_s / done * (total - done) if done else None
                     progress(Progress(name, run, plan.runs, "measuring", done / total, left_s, point))
-                    windows.append(
-                        _window(
-                            generator,
-                            running,
-                            workloads[point.batch_size],
-                            name=name,
-                            point=point,
-                            visit=visit,
-                            plan=plan,
-                        )
+                    workload = workloads[point.batch_size]
+                    window = _window(
+                        generator,
+                        running,
+                        workload,
+                        name=name,
+                        point=point,
+                        visit=visit,
+                        plan=plan,
+                        watched=watch_cpu and running.local,
                     )
-                    done += 1
+                    windows.append(window)
+                    if window.calm or not repeats:
+                        done += 1
+                    else:
+                        repeats -= 1
+                        todo.append((visit, point))
                     measuring_s += time.monotonic() - begin
                     begin = time.monotonic()
             complete = True
@@ -145,6 +160,7 @@ def _window(
     point: LoadPoint,
     visit: int,
     plan: MeasurePlan,
+    watched: bool,
 ) -> Window:
     spec = WindowSpec(
         concurrency=point.concurrency,
@@ -154,8 +170,9 @@ def _window(
         max_window_s=plan.max_window_s,
         deadline_s=plan.deadline_s,
     )
-    before = running.server_times()
+    before, cpu_before = running.server_times(), read_cpu() if watched else None
     recording = generator.window(workload, spec)
+    cpu_after = read_cpu() if watched else None
     if recording.lost or not len(recording.done_ns):
         _give_up(recording, running, point)
     after = running.server_times()
@@ -179,6 +196,7 @@ def _window(
         errors=recording.errors,
         client_cpu_s=recording.cpu_s,
         server=_between(before, after),
+        others_cpu_share=others_share(cpu_before, cpu_after),
         findings=findings(
             window_s=window_s,
             client_cpu_s=recording.cpu_s,
@@ -206,9 +224,13 @@ def _between(before: ServerTimes | None, after: ServerTimes | None) -> ServerTim
 def _give_up(recording: Recording, running: RunningTarget, point: LoadPoint) -> None:
     """No correct answers: say whether the target is gone or wrong."""
     problem = recording.lost or recording.error_sample or "no request was answered"
-    try:
-        running.check()
-    except TargetError as error:
-        raise type(error)(f"At {point.label}: {error}") from error
+    # A server that was told to end closes its connections first and may take a while over the rest.
+    end = time.monotonic() + _DYING_S
+    while time.monotonic() < end:
+        try:
+            running.check()
+        except TargetError as error:
+            raise type(error)(f"At {point.label}: {error}") from error
+        time.sleep(_DYING_S / 20)
     detail = f"\nFirst failure: {recording.error_sample}" if recording.error_sample and recording.lost else ""
     raise LoadError(f"At {point.label} the target is there but gives no correct answers: {problem}.{detail}")

@@ -20,6 +20,10 @@ SCHEMA = 1
 #: like a change of what it measures.
 RULER = 1
 
+#: Others' share of the CPU up to which a window counts as undisturbed. An idle Linux machine shows 1 to 3%; from about
+#: a tenth on, the p90 of a model that uses half the cores was seen to move.
+CALM_SHARE = 0.10
+
 Plain = str | int | float | bool | None
 PlainMapping = Mapping[str, Plain]
 
@@ -80,6 +84,8 @@ class Window:
         latency: their histogram.
         client_cpu_s: CPU time that the load generator itself took during the window.
         server: the server's own times, where it gives them.
+        others_cpu_share: share of the cores that processes other than ours took, 0 to 1, where the CPU is the device
+            under test; None elsewhere.
         findings: what says that the window is not to be trusted.
     """
 
@@ -94,7 +100,13 @@ class Window:
     errors: Mapping[str, int] = field(default_factory=dict)
     client_cpu_s: float = 0.0
     server: ServerTimes | None = None
+    others_cpu_share: float | None = None
     findings: tuple[str, ...] = ()
+
+    @property
+    def calm(self) -> bool:
+        """Nobody else took a noticeable share of the CPU."""
+        return self.others_cpu_share is None or self.others_cpu_share <= CALM_SHARE
 
     @property
     def error_count(self) -> int:
@@ -130,14 +142,19 @@ class PointRun:
     throughput: float
     latency_mean_ns: float
     latency: Histogram
+    others_cpu_share: float
 
 
 def point_runs(run: Run) -> dict[LoadPoint, PointRun]:
-    """The run's windows gathered by load point, in order of first appearance."""
+    """The run's windows gathered by load point, in order of first appearance.
+
+    Disturbed windows are left out where the point has undisturbed ones: the guard looks at others' use of the machine,
+    never at the target's figures, so choosing by it favours no result.
+    """
     gathered: dict[LoadPoint, list[Window]] = {}
     for window in run.windows:
         gathered.setdefault(window.point, []).append(window)
-    return {point: gather(point, windows) for point, windows in gathered.items()}
+    return {point: gather(point, [w for w in windows if w.calm] or windows) for point, windows in gathered.items()}
 
 
 def gather(point: LoadPoint, windows: list[Window]) -> PointRun:
@@ -150,6 +167,7 @@ def gather(point: LoadPoint, windows: list[Window]) -> PointRun:
         throughput=sum(w.throughput * w.window_s for w in windows) / sum(w.window_s for w in windows),
         latency_mean_ns=sum(w.latency_mean_ns * w.requests for w in windows) / requests if requests else 0.0,
         latency=merged(window.latency for window in windows),
+        others_cpu_share=sum(w.others_cpu_share or 0.0 for w in windows) / len(windows),
     )
 
 

@@ -120,7 +120,15 @@ def _guard_lines(session: Session) -> list[str]:
             for finding in window.findings:
                 text = f"{window.point.label}: {finding}"
                 counts[text] = counts.get(text, 0) + 1
-    return [f"  ! {text}" for text in list(counts)[:_SHOWN_ROWS]]
+    lines = [f"  ! {text}" for text in list(counts)[:_SHOWN_ROWS]]
+    windows = [window for run in session.runs for window in run.windows]
+    disturbed = [window.others_cpu_share or 0.0 for window in windows if not window.calm]
+    if disturbed:
+        lines.append(
+            f"  ! other processes disturbed {len(disturbed)} of {plural(len(windows), 'window')}, "
+            f"taking up to {max(disturbed):.0%} of the CPU"
+        )
+    return lines
 
 
 def _comparison_lines(comparison: Comparison) -> list[str]:

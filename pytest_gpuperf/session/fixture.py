@@ -130,6 +130,7 @@ class Gpuperf:
                     record=sweep.runs.append,
                     describe=describe,
                     progress=console.progress,
+                    watch_cpu=self._state.device.kind == "cpu",
                 )
         finally:
             console.clear()

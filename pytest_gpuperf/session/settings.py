@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +70,7 @@ def parse_runs(text: str) -> int:
 
 def parse_share(text: str) -> float:
     """``2%`` or ``0.02``."""
-    number = text.strip()
-    try:
-        share = float(number[:-1]) / 100 if number.endswith("%") else float(number)
-    except ValueError:
-        share = -1.0
+    share = _number(text)
     if not 0 <= share < 1:
         raise ValueError("write a share of 0 or more and below 1, for example 2% or 0.02")
     return share
@@ -81,10 +78,19 @@ def parse_share(text: str) -> float:
 
 def parse_alpha(text: str) -> float:
     """A share that can be an error probability."""
-    alpha = parse_share(text)
+    alpha = _number(text)
     if not 0 < alpha <= 0.5:
         raise ValueError("write the accepted chance of a false alarm, above 0 and up to 50%, for example 5% or 0.05")
     return alpha
+
+
+def _number(text: str) -> float:
+    """A number or a percentage; NaN when it is neither."""
+    number = text.strip()
+    try:
+        return float(number[:-1]) / 100 if number.endswith("%") else float(number)
+    except ValueError:
+        return math.nan
 
 
 def parse_on_inconclusive(text: str) -> bool:

@@ -35,6 +35,8 @@ class CallTarget:
 
 
 class _RunningCall:
+    local = True
+
     def __init__(self, target: CallTarget) -> None:
         self._target = target
 

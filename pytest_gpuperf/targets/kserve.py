@@ -156,11 +156,16 @@ class KServeEndpoint:
 
     def start(self) -> RunningEndpoint:
         host, port = split_url(self.url)
-        return RunningEndpoint(host, port, self.model, self.inputs, self.shapes)
+        try:
+            return RunningEndpoint(host, port, self.model, self.inputs, self.shapes)
+        except TargetDied as error:
+            raise TargetError(f"{error}\nStart it, or correct the address given to kserve_endpoint.") from error
 
 
 class RunningEndpoint:
     """A model behind KServe v2, ready to be asked. Also serves targets that started the server themselves."""
+
+    local = False
 
     def __init__(
         self, host: str, port: int, model: str, inputs: Mapping[str, Array], shapes: Mapping[str, Sequence[int]]
@@ -171,9 +176,6 @@ class RunningEndpoint:
             self._extensions = self._client.extensions()
             self._metadata = self._client.model(model)
             self._config = self._client.config(model) if "model_configuration" in self._extensions else None
-        except TargetDied as error:
-            self._client.close()
-            raise TargetError(f"{error}\nStart it, or correct the address given to kserve_endpoint.") from error
         except TargetError:
             self._client.close()
             raise
@@ -216,8 +218,13 @@ class RunningEndpoint:
         return self._client.server_times(self._model) if "statistics" in self._extensions else None
 
     def check(self) -> None:
-        if not self._client.ready():
-            raise TargetDied(f"The server at {self._client.address} is no longer ready.")
+        # A connection of its own: a server that is shutting down goes on serving those that it has.
+        probe = KServeClient(self._host, self._port)
+        try:
+            if not probe.ready():
+                raise TargetDied(f"The server at {probe.address} takes no more requests; was it stopped?")
+        finally:
+            probe.close()
 
     def stop(self) -> None:
         self._client.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_gpuperf.errors import MissingExtra, TargetError
+from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
 from pytest_gpuperf.model import CallWorkload, Plain, PlainMapping, ServerTimes
 from pytest_gpuperf.targets.payload import Array, TensorSpec, make_inputs
 
@@ -61,11 +61,13 @@ def open_session(path: Path, threads: int | None, providers: Sequence[str] | Non
 
     Raises:
         TargetError: the file can't be read as a model.
+        OptionError: an execution provider isn't there.
         MissingExtra: ONNX Runtime is not installed.
     """
     runtime = import_onnxruntime(f"run {path.name}")
     if not path.is_file():
         raise TargetError(f"There is no ONNX model at {path}.")
+    check_providers(runtime, providers or ())
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
@@ -74,6 +76,18 @@ def open_session(path: Path, threads: int | None, providers: Sequence[str] | Non
         return runtime.InferenceSession(path, options, providers=list(providers or default_providers(runtime)))
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise TargetError(f"ONNX Runtime can't load {path}:\n{error}\nIs it a complete ONNX model?") from error
+
+
+def check_providers(runtime: Any, wanted: Sequence[str]) -> None:
+    """Refuse execution providers that this build lacks; ONNX Runtime would fall back to the CPU with a warning.
+
+    Raises:
+        OptionError: names those that it has.
+    """
+    available = runtime.get_available_providers()
+    for name in wanted:
+        if name not in available:
+            raise OptionError(f"ONNX Runtime has no {name} here; it has {', '.join(available)}.")
 
 
 def default_providers(runtime: Any) -> list[str]:
@@ -130,6 +144,8 @@ class OnnxRuntimeEngine:
 
 
 class _RunningEngine:
+    local = True
+
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine = engine
         self._session = open_session(engine.onnx, engine.threads, engine.providers)

@@ -8,7 +8,13 @@ from pytest_gpuperf.model import PlainMapping, ServerTimes, Workload
 
 
 class RunningTarget(Protocol):
-    """A started target."""
+    """A started target.
+
+    Attributes:
+        local: all its work is done by this process and those that descend from it.
+    """
+
+    local: bool
 
     def workload(self, batch_size: int) -> Workload:
         """What one request of that batch size is.

@@ -20,6 +20,7 @@ from pytest_gpuperf.model import Plain, PlainMapping, ServerTimes, Workload
 from pytest_gpuperf.targets.kserve import KServeClient, RunningEndpoint
 from pytest_gpuperf.targets.onnxruntime import (
     Signature,
+    check_providers,
     default_providers,
     digest_of,
     import_onnxruntime,
@@ -39,7 +40,7 @@ _GRACE_S = 8.0
 #: Somebody else may take a free port between our looking and the server's binding; then others are tried.
 _PORT_TRIES = 3
 _PORT_TAKEN = re.compile(r"already in use|failed to start (HTTP|GRPC|metrics) service", re.IGNORECASE)
-_NOISE = re.compile(r"\b(cuda|nvml|dcgm|gpu)", re.IGNORECASE)
+_NOISE = re.compile(r"cuda|nvml|dcgm|\bgpus?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class TritonEndpoint:
     @property
     def options(self) -> ModelOptions:
         runtime = import_onnxruntime("serve an ONNX model")
+        check_providers(runtime, self.providers or ())
         limit = self.max_batch_size
         return ModelOptions(
             max_batch_size=limit if limit is not None else 32 if self.signature.batched else 0,
@@ -113,6 +115,8 @@ class TritonEndpoint:
 class RunningTriton:
     """A tritonserver that is ready."""
 
+    local = True
+
     def __init__(self, endpoint: TritonEndpoint, server: bundle.TritonServer, scratch: Path) -> None:
         self._endpoint, self._server, self._scratch = endpoint, server, scratch
         self._process: SupervisedProcess | None = None
@@ -123,6 +127,10 @@ class RunningTriton:
                 if self._launch(last_try=last):
                     break
             self._client = RunningEndpoint(_HOST, self._port, endpoint.name, endpoint.inputs, endpoint.shapes)
+        except TargetDied as error:
+            message = f"tritonserver became ready and then stopped answering ({error}).\n{self._excuse()}"
+            self.stop()
+            raise TargetDied(message) from error
         except BaseException:
             self.stop()
             raise
@@ -203,6 +211,11 @@ class RunningTriton:
         assert self._client is not None
         return self._client
 
+    @property
+    def address(self) -> str:
+        """``host:port`` of its HTTP service."""
+        return f"{_HOST}:{self._port}"
+
     def workload(self, batch_size: int) -> Workload:
         return self._running.workload(batch_size)
 
@@ -233,7 +246,10 @@ class RunningTriton:
             raise TargetDied(
                 f"tritonserver ended while it was measured (exit status {status}{_signal(status)}).\n{self._excuse()}"
             )
-        self._running.check()
+        try:
+            self._running.check()
+        except TargetDied as error:
+            raise TargetDied(f"tritonserver was ended while it was measured: {error}\n{self._excuse()}") from error
 
     def stop(self) -> None:
         if self._client is not None:

@@ -1,0 +1,197 @@
+"""The gate as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import CALLABLES, Run
+
+
+@pytest.fixture(autouse=True)
+def suite(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_suite=CALLABLES)
+
+
+def sessions(pytester: pytest.Pytester) -> list[Path]:
+    return sorted((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
+
+
+def test_first_run_records_a_baseline_and_says_where(run: Run, pytester: pytest.Pytester) -> None:
+    result = run()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["*CPU*cores (no GPU)*", "*NO BASELINE yet; recorded one from 2 runs*", "*stored as .gpuperf/cpu-*"]
+    )
+    assert len(sessions(pytester)) == 2
+
+
+def test_nothing_changed_passes_and_says_what_it_compared_with(run: Run) -> None:
+    run()
+    result = run()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*2 runs against 1 baseline session*"])
+
+
+def test_three_times_slower_fails_the_affected_test_alone(run: Run) -> None:
+    run()
+    result = run(SLOWER="3")
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    text = result.stdout.str()
+    assert re.search(r"FAILED test_suite.py::test_slow", text)
+    assert "test_slow regressed against 1 baseline session" in text
+    change = re.search(r"concurrency 1 +p50 +(\S+) ms +(\S+) ms +\+(\d+)% \[\+(\d+)%, \+(\d+)%\]", text)
+    assert change, text
+    assert float(change[1]) == pytest.approx(4.2, rel=0.25)
+    assert int(change[4]) <= int(change[3]) <= int(change[5])
+    assert int(change[3]) == pytest.approx(200, abs=40)
+    assert "throughput" in text
+    # A session that failed never becomes part of the baseline by itself...
+    assert run(SLOWER="3").ret == pytest.ExitCode.TESTS_FAILED
+    assert run().ret == pytest.ExitCode.OK
+
+
+def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.Pytester) -> None:
+    run()
+    failed = run(SLOWER="3").stdout.str()
+    command = re.search(r"gpuperf baseline accept (\w+)", failed)
+    assert command, failed
+    before = {path: path.read_bytes() for path in sessions(pytester)}
+    accepted = pytester.run("gpuperf", "baseline", "accept", command[1], "--reason", "a larger model")
+    assert accepted.ret == 0
+    accepted.stdout.fnmatch_lines(["*is the new baseline*a larger model*"])
+    assert all(path.read_bytes() == content for path, content in before.items())
+    run(SLOWER="3").assert_outcomes(passed=2)
+
+
+def test_half_as_slow_again_is_never_unchanged(run: Run) -> None:
+    run()
+    result = run(SLOWER="1.5")
+    slow = result.stdout.str().partition("test_suite.py::test_slow\n")[2].partition("::test_other")[0]
+    assert "regressed" in slow or "inconclusive" in slow
+    assert "unchanged" not in slow
+
+
+def test_a_test_that_fails_by_itself_keeps_its_failure_and_its_numbers(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import time
+
+        def test_budget(gpuperf):
+            curve = gpuperf.sweep(lambda: time.sleep(0.005), name="sleep", window_s=0.1)
+            assert curve.best(p90_ms=1).throughput > 0
+        """
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*BudgetMissed*no load point with p90 <= 1 ms*", "*stored as*"])
+    (stored,) = sessions(pytester)
+    assert json.loads(stored.read_text())["session"]["gate"] == "failed"
+
+
+def test_a_damaged_baseline_is_named_and_never_taken_for_none(run: Run, pytester: pytest.Pytester) -> None:
+    run("-k", "slow")
+    (stored,) = sessions(pytester)
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[: len(whole) // 2])
+    result = run("-k", "slow")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert stored.name in text
+    assert "is not complete JSON" in text
+    assert "NO BASELINE" not in text
+    assert "Traceback" not in text
+    stored.write_bytes(whole)
+    run("-k", "slow").assert_outcomes(passed=1)
+    stored.write_bytes(whole.replace(b'"requests":', b'"requests": ', 1))  # the same numbers: still as it was written
+    run("-k", "slow").assert_outcomes(passed=1)
+    stored.write_bytes(re.sub(rb'"throughput":\d', b'"throughput":9', whole, count=1))
+    result = run("-k", "slow")  # other sessions can still be read
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"*unreadable*{stored.name}*", "*does not match its own checksum*"])
+
+
+def test_failed_requests_fail_the_test(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import itertools
+        import time
+
+        def test_errors(gpuperf):
+            number = itertools.count()
+
+            def flaky():
+                time.sleep(0.002)
+                if next(number) % 5 == 0:
+                    raise OSError("broken pipe to the accelerator")
+
+            gpuperf.sweep(flaky, name="flaky", window_s=0.2)
+        """
+    )
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*too many requests failed*", "*requests failed (OSError x *"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--gpuperf-runs=abc"], "--gpuperf-runs abc: write a whole number"),
+        (["--gpuperf-runs=1"], "one start shows no spread"),
+        (["--gpuperf-alpha=7"], "for example 5%"),
+        (["--gpuperf-min-effect=-1%"], "for example 2%"),
+        (["--gpuperf-on-inconclusive=explode"], "write warn or fail"),
+        (["--gpuperf-store=gopher://hole"], "fsspec URL"),
+        (["-o", "gpuperf_runs=many"], "gpuperf_runs = many"),
+    ],
+)
+def test_a_wrong_option_says_what_to_write(run: Run, arguments: list[str], hint: str) -> None:
+    result = run(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert hint in result.stderr.str()
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_a_wrong_device_says_what_is_there(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--gpuperf", "--gpuperf-device=GPU-123", "-p", "no:benchmark")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "--gpuperf-device cpu" in result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        ("gpuperf.sweep(print, concurrency=0)", "concurrency=0: write a whole number of 1 or more"),
+        ("gpuperf.sweep(print, concurrency=[1, 1])", "names the same value twice"),
+        ("gpuperf.sweep(print, batch_size=8)", "has no parameter named batch_size"),
+        ("gpuperf.sweep(42)", "42 can't be measured"),
+        ("gpuperf.sweep(print, window_s=0)", "positive length"),
+    ],
+)
+def test_a_wrong_argument_says_what_to_write(run: Run, pytester: pytest.Pytester, call: str, hint: str) -> None:
+    pytester.makepyfile(test_suite=f"def test_wrong(gpuperf):\n    {call}\n")
+    result = run()
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert hint in text
+    assert call in text  # the user's own line, and none of ours
+    assert "pytest_gpuperf/" not in text
+
+
+def test_a_wrong_marker_says_what_to_write(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import pytest
+
+        @pytest.mark.gpuperf(min_efect=0.1)
+        def test_wrong(gpuperf):
+            pass
+        """
+    )
+    result = run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*has no argument 'min_efect'; it has min_effect, version, runs*"])

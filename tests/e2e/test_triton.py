@@ -1,0 +1,226 @@
+"""The real tritonserver, and everything that can go wrong with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pytest_gpuperf.targets.kserve import KServeEndpoint
+from pytest_gpuperf.targets.triton import TritonEndpoint
+from pytest_gpuperf.targets.triton.endpoint import RunningTriton
+from tests.e2e.conftest import Run, Started, alive
+
+SUITE = """
+    def test_served(gpuperf, triton_endpoint):
+        endpoint = triton_endpoint({onnx!r}, threads=1, dynamic_batching=True {extra})
+        curve = gpuperf.sweep(endpoint, concurrency=[1, 4], window_s={window_s})
+        if gpuperf.enabled:
+            assert curve.at(4).throughput > curve.at(1).throughput * 0.5
+            assert curve.at(1).server.requests > 0
+"""
+
+
+@pytest.fixture
+def write_suite(pytester: pytest.Pytester, small_onnx: Path) -> Callable[..., None]:
+    def write(onnx: Path = small_onnx, window_s: float = 0.2, extra: str = "") -> None:
+        pytester.makepyfile(test_suite=SUITE.format(onnx=str(onnx), window_s=window_s, extra=extra))
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def server(small_onnx: Path) -> Iterator[RunningTriton]:
+    """A server that the tests of ``kserve_endpoint`` find already there."""
+    running = TritonEndpoint(small_onnx, threads=1).start()
+    yield running
+    running.stop()
+
+
+def servers() -> list[psutil.Process]:
+    """Servers and their helpers that descend from this process or were orphaned."""
+    names = ("tritonserver", "triton_python")
+    return [process for process in psutil.process_iter(["name"]) if str(process.info["name"]).startswith(names)]
+
+
+def shared_memory() -> set[str]:
+    return {name.name for name in Path("/dev/shm").glob("gpuperf-*")}
+
+
+def test_smoke_run_starts_the_server_once(pytester: pytest.Pytester, write_suite: Callable[..., None]) -> None:
+    write_suite()
+    before = {process.pid for process in servers()}
+    pytester.runpytest_subprocess("-p", "no:benchmark").assert_outcomes(passed=1)
+    assert {process.pid for process in servers()} <= before
+
+
+def test_measured_with_the_servers_own_times(
+    run: Run, pytester: pytest.Pytester, write_suite: Callable[..., None]
+) -> None:
+    write_suite()
+    memory = shared_memory()
+    result = run()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*server at 4: queue *, input *, infer *, output *, outside *"])
+    (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
+    session = json.loads(stored.read_text())["session"]
+    assert len(session["runs"]) == 2
+    assert session["under_test"]["small"]["server"] == "triton 2.51.0"
+    windows = [window for one in session["runs"] for window in one["windows"]]
+    assert all(window["requests"] >= 17 and not window["errors"] for window in windows)
+    # The server's statistics cover the window and the load around it, and nothing of the other points.
+    assert all(window["server"]["requests"] >= window["requests"] for window in windows)
+    assert shared_memory() <= memory
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_server_killed_in_mid_sweep(
+    start: Callable[..., Started], pytester: pytest.Pytester, write_suite: Callable[..., None], number: signal.Signals
+) -> None:
+    write_suite(window_s=1.0)
+    started = start()
+    started.wait_for("run 1 of 2 done")
+    server = wait_for_server(started)
+    os.kill(server.pid, number)
+    assert started.wait() == pytest.ExitCode.TESTS_FAILED
+    assert re.search("tritonserver (was )?ended while it was measured", started.output)
+    assert "Traceback" not in started.output
+    assert "measurement cut short" in started.output
+    assert alive(started.children) == []
+    (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
+    session = json.loads(stored.read_text())["session"]
+    assert session["status"] == "incomplete"
+    assert session["runs"][0]["complete"]
+
+
+def test_pytest_killed_leaves_nothing(start: Callable[..., Started], write_suite: Callable[..., None]) -> None:
+    write_suite(window_s=1.0)
+    memory = shared_memory()
+    started = start("--basetemp", "temp")
+    server = wait_for_server(started)
+    started.children = psutil.Process(started.process.pid).children(recursive=True)
+    scratch = Path(next(word for word in server.cmdline() if "--model-repository" in word).partition("=")[2]).parent
+    assert scratch.exists()
+    started.send(signal.SIGKILL)
+    started.wait()
+    assert alive(started.children) == []
+    assert not scratch.exists()
+    assert shared_memory() <= memory
+
+
+def wait_for_server(started: Started) -> psutil.Process:
+    """The tritonserver of a started pytest, once it is under load."""
+    for _ in range(600):
+        assert started.process.poll() is None, started.output
+        family = psutil.Process(started.process.pid).children(recursive=True)
+        found = [process for process in family if process.name() == "tritonserver"]
+        loaded = any("pytest_gpuperf.load.worker" in process.cmdline() for process in family)
+        if found and loaded:
+            return found[0]
+        time.sleep(0.05)
+    raise AssertionError(started.output)
+
+
+def test_a_taken_port(run: Run, write_suite: Callable[..., None]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        write_suite(extra=f", http_port={port}")
+        result = run()
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert f"Port {port} is taken" in text
+    assert f"ss -ltnp 'sport = :{port}'" in text
+    assert "pytest_gpuperf/" not in text
+
+
+def test_a_broken_model(
+    run: Run, pytester: pytest.Pytester, small_onnx: Path, write_suite: Callable[..., None]
+) -> None:
+    broken = pytester.path / "broken.onnx"
+    broken.write_bytes(small_onnx.read_bytes()[:1000])
+    write_suite(onnx=broken)
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert "ONNX Runtime can't load" in result.stdout.str()
+    assert "broken.onnx" in result.stdout.str()
+    assert "pytest_gpuperf/" not in result.stdout.str()
+
+
+def test_a_provider_that_is_not_there(run: Run, write_suite: Callable[..., None]) -> None:
+    write_suite(extra=", providers=['NoSuchExecutionProvider']")
+    result = run()
+    result.assert_outcomes(failed=1)
+    assert "ONNX Runtime has no NoSuchExecutionProvider here; it has" in result.stdout.str()
+
+
+def test_a_model_that_the_server_refuses(small_onnx: Path, tmp_path: Path) -> None:
+    endpoint = TritonEndpoint(tmp_path / "gone.onnx", threads=1)
+    endpoint.onnx.write_bytes(small_onnx.read_bytes())
+    assert endpoint.signature.batched
+    endpoint.onnx.unlink()
+    with pytest.raises(Exception, match=r"tritonserver ended with status 1 before it was ready(?s:.*)gone.onnx"):
+        endpoint.start()
+
+
+def test_a_missing_extra(run: Run, pytester: pytest.Pytester, write_suite: Callable[..., None]) -> None:
+    write_suite()
+    pytester.makeconftest("import sys\nsys.modules['onnxruntime'] = None")
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*pip install 'pytest-gpuperf[[]onnxruntime]'*"])
+
+
+def test_a_missing_server(run: Run, write_suite: Callable[..., None], tmp_path: Path) -> None:
+    write_suite()
+    result = run(GPUPERF_CACHE=str(tmp_path))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Install the bundled one with: gpuperf triton install*"])
+
+
+def test_an_endpoint_that_is_already_there(run: Run, pytester: pytest.Pytester, server: RunningTriton) -> None:
+    pytester.makepyfile(
+        test_suite=f"""
+        def test_there(gpuperf, kserve_endpoint):
+            endpoint = kserve_endpoint("{server.address}", "small")
+            point = gpuperf.measure(endpoint, concurrency=2, batch_size=4, window_s=0.2)
+            assert point.server.requests > 0
+            assert point.throughput > 4
+        """
+    )
+    run().assert_outcomes(passed=1)
+    assert server.server_times() is not None  # not stopped by a test that did not start it
+
+
+def test_an_endpoint_that_is_not_there(run: Run, pytester: pytest.Pytester) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        pytester.makepyfile(
+            test_suite=f"""
+            def test_gone(gpuperf, kserve_endpoint):
+                gpuperf.sweep(kserve_endpoint("{address}", "m"))
+            """
+        )
+        result = run()
+    result.assert_outcomes(failed=1)
+    assert f"The server at {address} does not answer" in result.stdout.str()
+
+
+def test_an_unknown_model(server: RunningTriton) -> None:
+    with pytest.raises(Exception, match=r"refused get_model_metadata.*nobody"):
+        KServeEndpoint(server.address, "nobody").start()
+
+
+def test_a_batch_beyond_the_models(server: RunningTriton) -> None:
+    with pytest.raises(Exception, match="batch_size=64 is above the model's max_batch_size=32"):
+        server.workload(64)

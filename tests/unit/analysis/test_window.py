@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_gpuperf.analysis.window import figures, histogram_of
+from tests.unit.factories import histogram
+
+Times = npt.NDArray[np.int64]
+
+LANES = 4
+#: Service times are Pareto: 1 ms at least, 5/3 ms on average, and one in a thousand longer than 15 ms.
+TAIL = 2.5
+MEAN_MS = TAIL / (TAIL - 1)
+WINDOW_NS = 20_000_000
+#: Windows lie apart from each other, so that requests lost at one edge don't turn up at the next.
+STARTS_NS = range(200_000_000, 75_000_000_000, 50_000_000)
+#: What is called unbiased stays within so many standard errors, and what is called biased is twice as far out.
+UNBIASED, BIASED = 4.0, 8.0
+
+
+def times(*pairs: tuple[int, int]) -> tuple[Times, Times]:
+    return np.array([sent for sent, _ in pairs], np.int64), np.array([done for _, done in pairs], np.int64)
+
+
+def test_requests_inside_count_whole() -> None:
+    sent, done = times((0, 10), (10, 20), (20, 30))
+    seen = figures(sent, done, 0, 30, batch_size=1)
+    assert (seen.requests, seen.latency_mean_ns) == (3, 10.0)
+    assert seen.throughput == pytest.approx(3 / 30e-9)
+
+
+def test_a_request_across_the_whole_window_counts_by_its_share_and_has_no_latency_there() -> None:
+    sent, done = times((-50, 150))
+    seen = figures(sent, done, 0, 100, batch_size=1)
+    assert (seen.requests, seen.latency_mean_ns, seen.latency.total) == (0, 0.0, 0)
+    assert seen.throughput == pytest.approx(0.5 / 100e-9)
+
+
+def test_a_request_sent_inside_is_followed_to_its_end() -> None:
+    sent, done = times((90, 390))
+    seen = figures(sent, done, 0, 100, batch_size=1)
+    assert (seen.requests, seen.latency_mean_ns) == (1, 300.0)
+    assert seen.throughput == pytest.approx((10 / 300) / 100e-9)
+
+
+def test_a_request_sent_before_adds_to_throughput_alone() -> None:
+    sent, done = times((-30, 10))
+    seen = figures(sent, done, 0, 100, batch_size=1)
+    assert seen.requests == 0
+    assert seen.throughput == pytest.approx(0.25 / 100e-9)
+
+
+def test_the_window_holds_its_start_and_not_its_stop() -> None:
+    sent, done = times((0, 7), (100, 107))
+    assert figures(sent, done, 0, 100, batch_size=1).requests == 1
+
+
+def test_requests_outside_count_nowhere() -> None:
+    sent, done = times((-20, -10), (-10, 0), (100, 110), (200, 300))
+    seen = figures(sent, done, 0, 100, batch_size=1)
+    assert (seen.requests, seen.throughput) == (0, 0.0)
+
+
+def test_nothing_measured_is_zero() -> None:
+    sent, done = times()
+    seen = figures(sent, done, 0, 100, batch_size=8)
+    assert (seen.requests, seen.throughput, seen.latency_mean_ns, seen.latency.total) == (0, 0.0, 0.0, 0)
+
+
+def test_throughput_is_in_inferences_and_latency_in_requests() -> None:
+    sent, done = times((0, 50), (50, 100))
+    one, eight = (figures(sent, done, 0, 100, batch_size=size) for size in (1, 8))
+    assert eight.throughput == pytest.approx(8 * one.throughput)
+    assert (eight.requests, eight.latency_mean_ns) == (one.requests, one.latency_mean_ns)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 20_000)), max_size=30),
+    st.lists(st.integers(1, 29_999), max_size=8, unique=True),
+)
+def test_windows_side_by_side_share_every_request_out_once(lives: list[tuple[int, int]], cuts: list[int]) -> None:
+    sent, done = times(*((start, start + life) for start, life in lives))
+    edges = [0, *sorted(cuts), 30_000]
+    seen = [figures(sent, done, left, right, 1) for left, right in pairwise(edges)]
+    lengths_s = [(right - left) / 1e9 for left, right in pairwise(edges)]
+    assert sum(one.requests for one in seen) == len(lives)
+    shares = sum(one.throughput * length_s for one, length_s in zip(seen, lengths_s, strict=True))
+    assert shares == pytest.approx(len(lives), abs=1e-6)
+
+
+@given(st.lists(st.integers(1, 10**11), max_size=60))
+def test_arrays_and_single_latencies_fall_into_the_same_buckets(sample: list[int]) -> None:
+    fast, plain = histogram_of(np.array(sample, np.int64)), histogram(sample)
+    assert fast.total == plain.total
+    for q in (0.0, 0.5, 0.9, 1.0) if sample else ():
+        # One unit in the last place of a logarithm may decide for the neighbouring bucket.
+        assert fast.quantile_ns(q) == pytest.approx(plain.quantile_ns(q), rel=0.0051)
+
+
+# The rule under heavy tails
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Requests, their summed latency in ms, and the rate per ms that one way of counting gives to one window."""
+
+    requests: int
+    latency_ms: float
+    rate: float
+
+
+def closed_loop(rng: np.random.Generator, length_ms: float) -> tuple[Times, Times]:
+    """Each of four lanes sends as soon as it is answered, until the last request is sent after ``length_ms``."""
+    count = int(length_ms * 2 + 200)
+    life_ns = np.rint((1 + rng.pareto(TAIL, (LANES, count))) * 1e6).astype(np.int64)
+    done = np.cumsum(life_ns, axis=1)
+    assert done[:, -1].min() > length_ms * 1e6
+    return (done - life_ns).ravel(), done.ravel()
+
+
+def by_the_rule(sent: Times, done: Times, start: int, stop: int) -> Edge:
+    overlap = (done > start) & (sent < stop)
+    seen = figures(sent[overlap], done[overlap], start, stop, batch_size=1)
+    return Edge(seen.requests, seen.requests * seen.latency_mean_ns / 1e6, seen.throughput / 1e3)
+
+
+def by_the_end(sent: Times, done: Times, start: int, stop: int) -> Edge:
+    return _counted((done >= start) & (done < stop), sent, done, start, stop)
+
+
+def by_both_ends(sent: Times, done: Times, start: int, stop: int) -> Edge:
+    return _counted((sent >= start) & (done < stop), sent, done, start, stop)
+
+
+def _counted(own: npt.NDArray[np.bool_], sent: Times, done: Times, start: int, stop: int) -> Edge:
+    return Edge(int(own.sum()), float((done - sent)[own].sum()) / 1e6, int(own.sum()) / ((stop - start) / 1e6))
+
+
+def latency_bias(windows: list[Edge]) -> float:
+    """Standard errors between the mean over the requests of all windows and the true mean."""
+    requests = np.array([one.requests for one in windows])
+    total_ms = np.array([one.latency_ms for one in windows])
+    mean_ms = total_ms.sum() / requests.sum()
+    error = np.std(total_ms - mean_ms * requests, ddof=1) / requests.mean() / math.sqrt(len(windows))
+    return float((mean_ms - MEAN_MS) / error)
+
+
+def rate_bias(windows: list[Edge]) -> float:
+    rates = np.array([one.rate for one in windows])
+    return float((rates.mean() - LANES / MEAN_MS) / (np.std(rates, ddof=1) / math.sqrt(len(windows))))
+
+
+@pytest.fixture(scope="module")
+def steady() -> tuple[Times, Times]:
+    """A load that goes on before and after every one of ``STARTS_NS``."""
+    return closed_loop(np.random.default_rng(20260101), STARTS_NS[-1] / 1e6 + 200)
+
+
+def test_latency_and_throughput_are_unbiased_under_a_steady_load(steady: tuple[Times, Times]) -> None:
+    windows = [by_the_rule(*steady, start, start + WINDOW_NS) for start in STARTS_NS]
+    assert abs(latency_bias(windows)) < UNBIASED
+    assert abs(rate_bias(windows)) < UNBIASED
+
+
+def test_whole_requests_alone_would_favour_the_fast(steady: tuple[Times, Times]) -> None:
+    windows = [by_both_ends(*steady, start, start + WINDOW_NS) for start in STARTS_NS]
+    assert latency_bias(windows) < -BIASED
+    assert rate_bias(windows) < -BIASED
+
+
+def test_latency_stays_unbiased_where_the_load_begins_with_the_window_and_the_end_would_not() -> None:
+    rng = np.random.default_rng(20260102)
+    loads = [closed_loop(rng, WINDOW_NS / 1e6) for _ in range(1500)]
+    assert abs(latency_bias([by_the_rule(sent, done, 0, WINDOW_NS) for sent, done in loads])) < UNBIASED
+    assert latency_bias([by_the_end(sent, done, 0, WINDOW_NS) for sent, done in loads]) < -BIASED
+
+
+def test_a_window_of_few_slow_requests_does_not_jump_by_whole_ones() -> None:
+    rng = np.random.default_rng(20260103)
+    life_ns = rng.integers(9_000_000, 11_000_000, 4000)
+    done = np.cumsum(life_ns)
+    sent = done - life_ns
+    starts = range(100_000_000, 35_000_000_000, 70_000_000)
+    shares = [by_the_rule(sent, done, start, start + 25_000_000).rate for start in starts]
+    ends = [by_the_end(sent, done, start, start + 25_000_000).rate for start in starts]
+    assert np.mean(shares) == pytest.approx(0.1, rel=0.01)
+    assert np.std(shares) < np.std(ends) / 3

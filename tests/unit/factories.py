@@ -1,0 +1,271 @@
+"""Frozen records from plain numbers, for tests of every layer."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from statistics import NormalDist
+
+from hypothesis import strategies as st
+
+from pytest_gpuperf.model import (
+    Curve,
+    CurvePoint,
+    Histogram,
+    LoadPoint,
+    PlainMapping,
+    Row,
+    Run,
+    ServerTimes,
+    Session,
+    Verdict,
+    Window,
+    bucket_of,
+)
+
+TEST = "tests/test_serving.py::test_resnet50"
+KEY: PlainMapping = {"device": "NVIDIA L4", "power_limit_w": 72, "test": TEST, "version": 1, "ruler": 1}
+#: A single client with single inferences.
+ONE = LoadPoint()
+QUANTILES = frozenset({"p50", "p90", "p95", "p99"})
+
+
+def utc(minute: int) -> str:
+    """Minutes after the beginning of 2026, as records write it."""
+    return (datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(minutes=minute)).isoformat(timespec="milliseconds")
+
+
+def histogram(latencies_ns: Iterable[float]) -> Histogram:
+    counts = sorted(Counter(map(bucket_of, latencies_ns)).items())
+    return Histogram(tuple(bucket for bucket, _ in counts), tuple(count for _, count in counts))
+
+
+@cache
+def _shape(requests: int) -> tuple[float, ...]:
+    """Quantiles of a log-normal distribution of median 1: a latency distribution without any chance in it."""
+    normal = NormalDist(0.0, 0.1)
+    return tuple(math.exp(normal.inv_cdf((index + 0.5) / requests)) for index in range(requests))
+
+
+def window(
+    point: LoadPoint = ONE,
+    *,
+    p50_ms: float = 1.0,
+    throughput: float | None = None,
+    requests: int = 60,
+    sweep: str = "serving",
+    visit: int = 0,
+    window_s: float = 0.5,
+    errors: Mapping[str, int] | None = None,
+    server: ServerTimes | None = None,
+    findings: tuple[str, ...] = (),
+) -> Window:
+    """A window of a given median; its throughput is what a closed loop of that latency would reach."""
+    latencies = [p50_ms * 1e6 * factor for factor in _shape(requests)]
+    return Window(
+        sweep=sweep,
+        point=point,
+        visit=visit,
+        window_s=window_s,
+        requests=requests,
+        throughput=point.concurrency * point.batch_size * 1e3 / p50_ms if throughput is None else throughput,
+        latency_mean_ns=sum(latencies) / requests if requests else 0.0,
+        latency=histogram(latencies),
+        errors=errors or {},
+        server=server,
+        findings=findings,
+    )
+
+
+def run(*windows: Window, index: int = 0, sweep: str = "serving", complete: bool = True, warm: bool = True) -> Run:
+    return Run(sweep, index, startup_s=2.5, warmup_s=0.75, warmed_up=warm, windows=windows, complete=complete)
+
+
+def points(count: int) -> tuple[LoadPoint, ...]:
+    """Concurrencies 1, 2, 4, ..."""
+    return tuple(LoadPoint(2**index) for index in range(count))
+
+
+def session(
+    p50_ms: Sequence[Sequence[float]] = ((1.0,),),
+    *,
+    throughput: Sequence[Sequence[float]] | None = None,
+    at: Sequence[LoadPoint] | None = None,
+    requests: int = 60,
+    name: str = "0a1b2c3d4e5f",
+    minute: int = 0,
+    key: PlainMapping = KEY,
+    status: str = "complete",
+    gate: str = "passed",
+    commit: str = "1234567890abcdef",
+    under_test: Mapping[str, PlainMapping] | None = None,
+    environment: PlainMapping | None = None,
+    settings: PlainMapping | None = None,
+) -> Session:
+    """A session of one sweep.
+
+    Args:
+        p50_ms: for every run, the median at every load point.
+        throughput: likewise; what a closed loop would reach where it isn't given.
+        at: the load points; concurrencies 1, 2, 4, ... where they aren't given.
+    """
+    runs = []
+    for index, levels in enumerate(p50_ms):
+        rates: Sequence[float | None] = throughput[index] if throughput else [None] * len(levels)
+        windows = [
+            window(point, p50_ms=level, throughput=rate, requests=requests)
+            for point, level, rate in zip(at or points(len(levels)), levels, rates, strict=True)
+        ]
+        runs.append(run(*windows, index=index))
+    return Session(
+        id=name,
+        invocation="f0" * 16,
+        test=str(key["test"]),
+        created_utc=utc(minute),
+        key=key,
+        status=status,
+        gate=gate,
+        runs=tuple(runs),
+        commit=commit,
+        under_test=under_test or {},
+        environment=environment or {},
+        settings=settings or {},
+    )
+
+
+def alike(p50_ms: float = 1.0, *, runs: int = 3, load_points: int = 1) -> tuple[tuple[float, ...], ...]:
+    """The same median in all runs; ``k`` times as high at the ``k``-th load point."""
+    return (tuple(p50_ms * (index + 1) for index in range(load_points)),) * runs
+
+
+def server_times(requests: int = 60) -> ServerTimes:
+    """0.1 ms in the queue, 0.05 ms input, 0.6 ms inference and 0.02 ms output for each request."""
+    return ServerTimes(requests, requests, 100_000 * requests, 50_000 * requests, 600_000 * requests, 20_000 * requests)
+
+
+def curve_point(
+    concurrency: int = 1,
+    batch_size: int = 1,
+    *,
+    p50_ms: float = 1.0,
+    throughput: float = 1000.0,
+    supported: frozenset[str] = QUANTILES,
+    server: ServerTimes | None = None,
+) -> CurvePoint:
+    """A point whose p90, p95 and p99 are 20%, 30% and 50% above its p50."""
+    p50_ns = p50_ms * 1e6
+    return CurvePoint(
+        concurrency=concurrency,
+        batch_size=batch_size,
+        requests=1000,
+        errors=0,
+        throughput=throughput,
+        mean_ns=1.05 * p50_ns,
+        p50_ns=p50_ns,
+        p90_ns=1.2 * p50_ns,
+        p95_ns=1.3 * p50_ns,
+        p99_ns=1.5 * p50_ns,
+        supported=supported,
+        server=server,
+    )
+
+
+def curve(*members: CurvePoint, name: str = "serving") -> Curve:
+    return Curve(name, members)
+
+
+def row(
+    verdict: Verdict = Verdict.UNCHANGED,
+    *,
+    point: LoadPoint | None = ONE,
+    metric: str = "p50",
+    ratio: float = 1.0,
+    low: float | None = None,
+    high: float | None = None,
+    p_value: float = 0.5,
+    min_detectable: float = 0.1,
+    sessions_to_decide: int | None = 0,
+) -> Row:
+    """A row whose baseline is 1 ms or 1000 inferences per second; its interval is 5% to either side."""
+    baseline = 1000.0 if metric == "throughput" else 1e6
+    return Row(
+        sweep="serving",
+        point=point,
+        metric=metric,
+        candidate=baseline * ratio,
+        baseline=baseline,
+        ratio=ratio,
+        low=0.95 * ratio if low is None else low,
+        high=1.05 * ratio if high is None else high,
+        p_value=p_value,
+        verdict=verdict,
+        min_detectable=min_detectable,
+        sessions_to_decide=sessions_to_decide,
+    )
+
+
+# Any record that the model admits, for what must hold of all of them.
+
+_NAMES = st.text(max_size=12)
+_COUNTS = st.integers(0, 2**62)
+_NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+_PLAIN_MAPPINGS = st.dictionaries(
+    _NAMES, st.none() | st.booleans() | st.integers(-(2**62), 2**62) | _NUMBERS | _NAMES, max_size=4
+)
+
+
+def histograms() -> st.SearchStrategy[Histogram]:
+    counts = st.dictionaries(st.integers(0, 6000), st.integers(1, 10**9), max_size=6)
+    return counts.map(lambda found: Histogram(tuple(sorted(found)), tuple(found[key] for key in sorted(found))))
+
+
+def _windows() -> st.SearchStrategy[Window]:
+    return st.builds(
+        Window,
+        sweep=_NAMES,
+        point=st.builds(LoadPoint, st.integers(1, 4096), st.integers(1, 1024)),
+        visit=_COUNTS,
+        window_s=_NUMBERS,
+        requests=_COUNTS,
+        throughput=_NUMBERS,
+        latency_mean_ns=_NUMBERS,
+        latency=histograms(),
+        errors=st.dictionaries(_NAMES, _COUNTS, max_size=3),
+        client_cpu_s=_NUMBERS,
+        server=st.none() | st.builds(ServerTimes, _COUNTS, _COUNTS, _COUNTS, _COUNTS, _COUNTS, _COUNTS),
+        findings=st.lists(_NAMES, max_size=2).map(tuple),
+    )
+
+
+def _runs() -> st.SearchStrategy[Run]:
+    return st.builds(
+        Run,
+        sweep=_NAMES,
+        index=_COUNTS,
+        startup_s=_NUMBERS,
+        warmup_s=_NUMBERS,
+        warmed_up=st.booleans(),
+        windows=st.lists(_windows(), max_size=2).map(tuple),
+        complete=st.booleans(),
+    )
+
+
+def sessions() -> st.SearchStrategy[Session]:
+    return st.builds(
+        Session,
+        id=_NAMES,
+        invocation=_NAMES,
+        test=_NAMES,
+        created_utc=st.integers(0, 10**6).map(utc),
+        key=_PLAIN_MAPPINGS,
+        status=st.sampled_from(["complete", "incomplete"]),
+        gate=st.sampled_from(["passed", "failed", "open"]),
+        runs=st.lists(_runs(), max_size=2).map(tuple),
+        commit=_NAMES,
+        under_test=st.dictionaries(_NAMES, _PLAIN_MAPPINGS, max_size=2),
+        environment=_PLAIN_MAPPINGS,
+        settings=_PLAIN_MAPPINGS,
+    )

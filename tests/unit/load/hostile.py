@@ -1,0 +1,261 @@
+"""HTTP servers that misbehave, on plain sockets in threads of this process."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import BinaryIO
+
+HOST = "127.0.0.1"
+WIRE = b"POST /infer HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello"
+
+
+def response(body: bytes = b"{}", status: str = "200 OK", *headers: str) -> bytes:
+    """A response with a correct Content-Length."""
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + body
+
+
+class _HangUp(Exception):
+    """The server is through with this connection."""
+
+
+class Exchange:
+    """One request that a server has read, and the connection on which to answer it.
+
+    Attributes:
+        number: of the request, over all connections, from 0.
+    """
+
+    def __init__(self, connection: socket.socket, number: int, request: bytes, over: Callable[[], None]) -> None:
+        self._connection, self._over = connection, over
+        self._begun = False
+        self.number = number
+        self.request = request
+
+    def begin(self) -> None:
+        """From now on the request no longer counts as unanswered: the client can't see the answer before this."""
+        if not self._begun:
+            self._begun = True
+            self._over()
+
+    def send(self, *pieces: bytes, pause_s: float = 0.0) -> None:
+        """Send the pieces as packets of their own."""
+        self.begin()
+        for index, piece in enumerate(pieces):
+            if index:
+                time.sleep(pause_s)
+            self._connection.sendall(piece)
+
+    def hang_up(self) -> None:
+        """Close the connection in order (FIN)."""
+        raise _HangUp
+
+    def reset(self) -> None:
+        """Tear it down (RST)."""
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise _HangUp
+
+
+Behaviour = Callable[[Exchange], None]
+
+
+class Server:
+    """Has every request answered by ``behave``, each connection in a thread of its own.
+
+    Args:
+        receive_bytes: size of the receive buffers; small ones make large requests arrive in pieces.
+        early: answer when the head has been read, and read the body afterwards.
+        idle_s: close connections on which nothing comes for so long.
+        port: a free one when 0.
+
+    Attributes:
+        requests: how many were read.
+        seen: the different requests among them.
+        at_once: the most that were waiting for an answer at one time; may be set back to 0.
+        connections: how many were accepted.
+    """
+
+    def __init__(
+        self,
+        behave: Behaviour,
+        *,
+        receive_bytes: int = 0,
+        early: bool = False,
+        idle_s: float | None = None,
+        port: int = 0,
+    ) -> None:
+        self._behave, self._early, self._idle_s = behave, early, idle_s
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._unanswered = 0
+        self.requests = self.at_once = self.connections = 0
+        self.seen: set[bytes] = set()
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if receive_bytes:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        self._listener.bind((HOST, port))
+        self._listener.listen(64)
+        self.port = int(self._listener.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.die()
+        for thread in self._threads:
+            thread.join(5)
+
+    def die(self) -> None:
+        """Stop listening and drop every connection, at once."""
+        with self._lock:
+            sockets = [self._listener, *self._open]
+        for one in sockets:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                with self._lock:
+                    self._open.add(connection)
+                    self.connections += 1
+                    thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+                    self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        connection.settimeout(self._idle_s)
+        try:
+            with contextlib.suppress(_HangUp, OSError), connection, connection.makefile("rb") as stream:
+                while head := _head(stream):
+                    body = b"" if self._early else _body(stream, head)
+                    self._see(head + body)
+                    self._answer(Exchange(connection, self._arrived(), head + body, self._over))
+                    if self._early:
+                        self._see(head + _body(stream, head))
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+
+    def _see(self, request: bytes) -> None:
+        with self._lock:
+            self.seen.add(request)
+
+    def _arrived(self) -> int:
+        with self._lock:
+            self.requests += 1
+            self._unanswered += 1
+            self.at_once = max(self.at_once, self._unanswered)
+            return self.requests - 1
+
+    def _answer(self, exchange: Exchange) -> None:
+        try:
+            self._behave(exchange)
+        finally:
+            exchange.begin()
+
+    def _over(self) -> None:
+        with self._lock:
+            self._unanswered -= 1
+
+
+def _head(stream: BinaryIO) -> bytes:
+    """Empty when the client is gone."""
+    lines = []
+    while line := stream.readline():
+        lines.append(line)
+        if line == b"\r\n":
+            return b"".join(lines)
+    return b""
+
+
+def _body(stream: BinaryIO, head: bytes) -> bytes:
+    length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+    wanted = int(length.group(1)) if length else 0
+    body = stream.read(wanted)
+    if len(body) < wanted:
+        raise _HangUp
+    return body
+
+
+def answers(*pieces: bytes, after_s: float = 0.0, pause_s: float = 0.0) -> Behaviour:
+    """Every request gets the same bytes, after a time, in these packets."""
+
+    def behave(exchange: Exchange) -> None:
+        time.sleep(after_s)
+        exchange.send(*pieces, pause_s=pause_s)
+
+    return behave
+
+
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """One request is treated in this way, the next in that way, and so on round."""
+
+    def behave(exchange: Exchange) -> None:
+        behaviours[exchange.number % len(behaviours)](exchange)
+
+    return behave
+
+
+def silence(exchange: Exchange) -> None:
+    """Never answer. Ends when the client or the server drops the connection."""
+    with contextlib.suppress(OSError):
+        exchange._connection.recv(1)
+    exchange.hang_up()
+
+
+def hang_up_after(sent: bytes) -> Behaviour:
+    """Send this and close."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send(sent)
+        exchange.hang_up()
+
+    return behave
+
+
+def reset_after(sent: bytes) -> Behaviour:
+    """Send this and reset."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send(sent)
+        exchange.reset()
+
+    return behave
+
+
+def silent_after(sent: bytes) -> Behaviour:
+    """Send this and nothing more."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send(sent)
+        silence(exchange)
+
+    return behave
+
+
+def endless(start: bytes, again: bytes, pause_s: float = 0.0) -> Behaviour:
+    """Send the start, then the rest again and again until the client leaves."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send(start)
+        while True:
+            exchange.send(again)
+            time.sleep(pause_s)
+
+    return behave

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pytest_gpuperf.load import Recording, WindowSpec, open_generator
+from pytest_gpuperf.load.inprocess import ThreadLoop
+from pytest_gpuperf.model import CallWorkload
+
+MS = 1_000_000
+
+
+class Call:
+    """Sleeps, and counts how often and how often at once it was called."""
+
+    def __init__(self, sleep_s: float, before: Callable[[int], None] = lambda _: None) -> None:
+        self._sleep_s, self._before = sleep_s, before
+        self._lock = threading.Lock()
+        self._inside = 0
+        self.calls = self.at_once = 0
+
+    def __call__(self) -> None:
+        with self._lock:
+            number = self.calls
+            self.calls += 1
+            self._inside += 1
+            self.at_once = max(self.at_once, self._inside)
+        try:
+            self._before(number)
+            time.sleep(self._sleep_s)
+        finally:
+            with self._lock:
+                self._inside -= 1
+
+
+def measure(call: Callable[[], object], spec: WindowSpec) -> Recording:
+    return ThreadLoop().window(CallWorkload(call), spec)
+
+
+def latencies(recording: Recording) -> list[int]:
+    return [done - sent for sent, done in zip(recording.sent_ns, recording.done_ns, strict=True)]
+
+
+def sent_inside(recording: Recording) -> list[int]:
+    return [sent for sent in recording.sent_ns if recording.start_ns <= sent < recording.stop_ns]
+
+
+def callers() -> int:
+    return sum(1 for thread in threading.enumerate() if thread.name == "gpuperf-load")
+
+
+class TestWindow:
+    @pytest.mark.parametrize("concurrency", [1, 3])
+    def test_records_every_call_once_and_none_shorter_than_it_was(self, concurrency: int) -> None:
+        call = Call(0.01)
+        recording = measure(call, WindowSpec(concurrency, 0.2))
+        assert len(recording.sent_ns) == len(recording.done_ns) == call.calls
+        assert min(latencies(recording)) >= 10 * MS
+        assert not recording.errors
+        assert not recording.lost
+
+    @pytest.mark.parametrize("concurrency", [1, 2, 6])
+    def test_concurrency_is_the_number_of_calls_in_flight(self, concurrency: int) -> None:
+        call = Call(0.02)
+        recording = measure(call, WindowSpec(concurrency, 0.3))
+        assert call.at_once == concurrency
+        start, stop = recording.start_ns, recording.stop_ns
+        lives = (
+            min(done, stop) - max(sent, start) for sent, done in zip(recording.sent_ns, recording.done_ns, strict=True)
+        )
+        mean = sum(max(life, 0) for life in lives) / (stop - start)
+        assert 0.8 * concurrency < mean <= concurrency
+
+    def test_the_window_is_as_long_as_asked_and_begins_after_the_lead_in(self) -> None:
+        recording = measure(Call(0.005), WindowSpec(2, 0.2, lead_in_s=0.1))
+        assert recording.stop_ns - recording.start_ns == 200 * MS
+        assert recording.start_ns - min(recording.sent_ns) >= 95 * MS
+
+    def test_the_window_begins_after_every_caller_was_answered(self) -> None:
+        call = Call(0.005, lambda number: time.sleep(0.3 if number == 1 else 0))
+        recording = measure(call, WindowSpec(3, 0.1, lead_in_s=0.0001))
+        assert recording.start_ns - min(recording.sent_ns) >= 300 * MS
+
+    def test_calls_of_the_window_are_followed_to_their_end_under_load(self) -> None:
+        call = Call(0.15)
+        recording = measure(call, WindowSpec(2, 0.2))
+        assert sent_inside(recording)
+        assert len(recording.done_ns) == call.calls
+        assert max(recording.done_ns) >= recording.stop_ns
+        assert recording.stop_ns - recording.start_ns == 200 * MS
+
+    def test_a_window_with_too_few_calls_is_lengthened_in_steps_of_half(self) -> None:
+        recording = measure(Call(0.05), WindowSpec(1, 0.1, min_requests=8))
+        length_ns = recording.stop_ns - recording.start_ns
+        assert len(sent_inside(recording)) >= 8
+        assert length_ns >= 7 * 50 * MS
+        assert (length_ns - 100 * MS) % (50 * MS) == 0
+
+    def test_but_not_beyond_the_longest_window(self) -> None:
+        recording = measure(Call(0.05), WindowSpec(1, 0.1, min_requests=1000, max_window_s=0.3))
+        assert 300 * MS <= recording.stop_ns - recording.start_ns <= 350 * MS
+
+    def test_callers_end_with_the_window(self) -> None:
+        measure(Call(0.002), WindowSpec(4, 0.05))
+        assert not callers()
+
+    @pytest.mark.parametrize("collecting", [True, False])
+    def test_the_garbage_collector_rests_during_the_window_only(self, collecting: bool) -> None:
+        seen: list[tuple[int, bool]] = []
+        before = gc.isenabled()
+        try:
+            (gc.enable if collecting else gc.disable)()
+            recording = measure(
+                Call(0.005, lambda _: seen.append((time.monotonic_ns(), gc.isenabled()))), WindowSpec(1, 0.05)
+            )
+            assert gc.isenabled() is collecting
+        finally:
+            (gc.enable if before else gc.disable)()
+        assert not any(enabled for at_ns, enabled in seen if at_ns < recording.stop_ns)
+
+    def test_call_workloads_are_called_in_this_process(self) -> None:
+        names = set()
+        call = CallWorkload(lambda: names.add(threading.current_thread().name))
+        generator = open_generator(call)
+        generator.window(call, WindowSpec(2, 0.02))
+        generator.close()
+        generator.close()
+        assert names == {"gpuperf-load"}
+
+    def test_tells_how_many_callers_shared_the_work(self) -> None:
+        assert measure(Call(0.005), WindowSpec(3, 0.05)).lane_count == 3
+
+
+class TestFailures:
+    def test_a_call_that_raises_is_counted_by_type_and_never_a_latency(self) -> None:
+        def raises(number: int) -> None:
+            raise (ValueError("odd") if number % 2 else KeyError("even"))
+
+        recording = measure(Call(0.0, raises), WindowSpec(2, 0.3))
+        assert recording.errors.keys() == {"ValueError", "KeyError"}
+        assert not len(recording.done_ns)
+        assert recording.error_sample in ("ValueError: odd", "KeyError: 'even'")
+        assert not recording.lost
+
+    def test_failures_between_good_calls_are_told_apart(self) -> None:
+        failed = 0
+
+        def every_third_raises(number: int) -> None:
+            nonlocal failed
+            if number % 3 == 1:
+                failed += 1
+                raise RuntimeError("out of memory")
+
+        call = Call(0.005, every_third_raises)
+        recording = measure(call, WindowSpec(1, 0.3, lead_in_s=0.001))
+        assert len(recording.done_ns) == call.calls - failed
+        assert recording.errors.keys() == {"RuntimeError"}
+        assert 0 < recording.errors["RuntimeError"] <= failed
+        assert min(latencies(recording)) >= 5 * MS
+
+    def test_errors_before_the_window_are_not_the_windows(self) -> None:
+        def first_raise(number: int) -> None:
+            if number < 3:
+                raise RuntimeError("cold")
+
+        recording = measure(Call(0.002, first_raise), WindowSpec(1, 0.1, lead_in_s=0.3))
+        assert not recording.errors
+        assert recording.error_sample == "RuntimeError: cold"
+
+    def test_errors_do_not_drown_the_answers(self) -> None:
+        def raises(_: int) -> None:
+            raise RuntimeError
+
+        call = Call(0.0, raises)
+        measure(call, WindowSpec(2, 0.3))
+        assert call.calls < 100
+
+
+@contextmanager
+def hanging(from_call: int, until_call: int = 1 << 30) -> Iterator[Call]:
+    """A call that stops returning, until the end of the test."""
+    free = threading.Event()
+
+    def hang(number: int) -> None:
+        if from_call <= number < until_call:
+            free.wait(30)
+
+    try:
+        yield Call(0.002, hang)
+    finally:
+        free.set()
+        deadline = time.monotonic() + 5
+        while callers() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+
+class TestHanging:
+    @pytest.mark.parametrize("from_call", [0, 5, 60])
+    def test_a_call_that_does_not_return_is_lost_after_the_deadline(self, from_call: int) -> None:
+        with hanging(from_call) as call:
+            begin = time.monotonic()
+            recording = measure(call, WindowSpec(1, 0.3, max_window_s=0.6, deadline_s=0.5))
+            took_s = time.monotonic() - begin
+        assert "did not return within 0.5 s" in recording.lost
+        assert len(recording.done_ns) == from_call
+        assert 0.5 < took_s < 4
+
+    def test_one_hanging_caller_among_good_ones_is_enough(self) -> None:
+        with hanging(10, 11) as call:
+            recording = measure(call, WindowSpec(3, 0.1, deadline_s=0.5))
+        assert "did not return" in recording.lost
+        assert len(sent_inside(recording)) > 10
+
+    def test_many_hanging_callers_take_no_longer_than_one(self) -> None:
+        with hanging(0) as call:
+            begin = time.monotonic()
+            recording = measure(call, WindowSpec(8, 0.1, deadline_s=0.5))
+            took_s = time.monotonic() - begin
+        assert "did not return" in recording.lost
+        assert took_s < 2.5
+
+
+class TestSmoke:
+    @pytest.mark.parametrize("calls", [1, 5])
+    def test_calls_exactly_as_often_as_asked(self, calls: int) -> None:
+        call = Call(0.002)
+        recording = measure(call, WindowSpec(calls, 0.0, lead_in_s=0.0, min_requests=calls))
+        assert call.calls == len(recording.done_ns) == calls
+        assert min(latencies(recording)) >= 2 * MS
+        assert not callers()
+
+    def test_shows_the_error(self) -> None:
+        def raises(_: int) -> None:
+            raise ValueError("wrong shape")
+
+        recording = measure(Call(0.0, raises), WindowSpec(1, 0.0, lead_in_s=0.0))
+        assert not len(recording.done_ns)
+        assert recording.errors == {"ValueError": 1}
+        assert recording.error_sample == "ValueError: wrong shape"

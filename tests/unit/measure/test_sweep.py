@@ -1,0 +1,501 @@
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from pytest_gpuperf.errors import LoadError, OptionError, TargetDied, TargetError
+from pytest_gpuperf.measure import MeasurePlan, Progress, measure_sweep, smoke_sweep
+from pytest_gpuperf.measure import sweep as sweep_module
+from pytest_gpuperf.measure.warmup import SteadyRule
+from pytest_gpuperf.model import (
+    CallWorkload,
+    HttpWorkload,
+    LoadPoint,
+    PlainMapping,
+    Run,
+    ServerTimes,
+    Workload,
+)
+from tests.unit.load.hostile import HOST, WIRE, Server, answers, response
+
+CALL_S = 0.003
+QUICK = MeasurePlan(runs=1, visits=2, window_s=0.05, min_requests=3, max_window_s=0.3, lead_in_s=0.01, deadline_s=2.0)
+POINTS = [LoadPoint(1), LoadPoint(2), LoadPoint(1, batch_size=4)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "SteadyRule", functools.partial(SteadyRule, slice_s=0.05, limit_s=0.8))
+    monkeypatch.setattr(sweep_module, "_DYING_S", 0.1)
+
+
+@dataclass
+class FakeTarget:
+    """A target whose every step can be made to go wrong.
+
+    Attributes:
+        on_call: done in every call, in the callers' threads.
+        on_times: done at every reading of the server's times, with its number in this run.
+        alive: what ``check`` says.
+        log: what was asked of it, in order.
+    """
+
+    on_call: Callable[[int], None] = lambda batch_size: None
+    on_times: Callable[[int], None] = lambda number: None
+    on_start: Callable[[], None] = lambda: None
+    on_workload: Callable[[int], None] = lambda batch_size: None
+    on_stop: Callable[[], None] = lambda: None
+    gives_times: bool = True
+    alive: bool = True
+    local: bool = True
+    server: Server | None = None
+    name: str = "fake"
+    log: list[str] = field(default_factory=list)
+    calls: int = 0
+
+    def start(self) -> FakeRunning:
+        self.on_start()
+        self.log.append("start")
+        return FakeRunning(self)
+
+
+class FakeRunning:
+    def __init__(self, target: FakeTarget) -> None:
+        self._target = target
+        self.local = target.local
+        self._readings = 0
+        self._lock = threading.Lock()
+
+    def workload(self, batch_size: int) -> Workload:
+        self._target.on_workload(batch_size)
+        if self._target.server is not None:
+            return HttpWorkload(HOST, self._target.server.port, WIRE, batch_size)
+
+        def call() -> None:
+            with self._lock:
+                self._target.calls += 1
+            self._target.on_call(batch_size)
+            time.sleep(CALL_S)
+
+        return CallWorkload(call, batch_size)
+
+    def under_test(self) -> PlainMapping:
+        self._target.log.append("under_test")
+        return {"model": "fake"}
+
+    def server_times(self) -> ServerTimes | None:
+        number = self._readings
+        self._readings += 1
+        self._target.on_times(number)
+        return (
+            ServerTimes(10 * number, 5 * number, number, 2 * number, 3 * number, 4 * number)
+            if self._target.gives_times
+            else None
+        )
+
+    def check(self) -> None:
+        if not self._target.alive:
+            raise TargetDied("the fake is gone.")
+
+    def stop(self) -> None:
+        self._target.log.append("stop")
+        self._target.on_stop()
+
+
+class Sweep:
+    """Runs ``measure_sweep`` and keeps what it told."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.described: list[PlainMapping] = []
+        self.told: list[Progress] = []
+
+    def measure(
+        self,
+        target: FakeTarget,
+        points: Sequence[LoadPoint] = POINTS,
+        plan: MeasurePlan = QUICK,
+        *,
+        watch_cpu: bool = False,
+    ) -> None:
+        measure_sweep(
+            target,
+            points,
+            plan,
+            name="sweep",
+            record=self.runs.append,
+            describe=self.described.append,
+            progress=self.told.append,
+            watch_cpu=watch_cpu,
+        )
+
+
+@pytest.fixture
+def sweep() -> Sweep:
+    return Sweep()
+
+
+class TestRuns:
+    def test_every_run_is_a_start_and_a_stop_of_its_own(self, sweep: Sweep) -> None:
+        target = FakeTarget()
+        plan = MeasurePlan(runs=3, visits=2, window_s=0.02, min_requests=1, lead_in_s=0.005)
+        sweep.measure(target, [LoadPoint(1), LoadPoint(2)], plan)
+        assert [step for step in target.log if step != "under_test"] == ["start", "stop"] * 3
+        assert [run.index for run in sweep.runs] == [0, 1, 2]
+        for run in sweep.runs:
+            assert run.complete
+            assert run.sweep == "sweep"
+            order = list(plan.order([LoadPoint(1), LoadPoint(2)], run.index))
+            assert [(window.visit, window.point) for window in run.windows] == order
+
+    def test_what_is_under_test_is_described_once_and_first(self, sweep: Sweep) -> None:
+        target = FakeTarget()
+        sweep.measure(target, [LoadPoint(1)], MeasurePlan(runs=2, visits=1, window_s=0.02, min_requests=1))
+        assert target.log == ["start", "under_test", "stop", "start", "stop"]
+        assert sweep.described == [{"model": "fake"}]
+
+    def test_a_window_says_what_happened_in_it(self, sweep: Sweep) -> None:
+        sweep.measure(FakeTarget())
+        (run,) = sweep.runs
+        assert len(run.windows) == QUICK.visits * len(POINTS)
+        for window in run.windows:
+            point = window.point
+            assert window.window_s >= QUICK.window_s
+            assert window.requests >= 3
+            assert window.requests == window.latency.total
+            assert window.latency_mean_ns >= CALL_S * 1e9
+            assert window.latency.quantile_ns(0.5) >= CALL_S * 1e9 * 0.995
+            assert 0 < window.throughput <= point.concurrency * point.batch_size / CALL_S * 1.001
+            assert not window.errors
+            assert not window.findings
+
+    def test_a_request_of_a_batch_counts_for_all_its_inferences(self, sweep: Sweep) -> None:
+        sweep.measure(FakeTarget(), [LoadPoint(1, batch_size=50)])
+        for window in sweep.runs[0].windows:
+            # In flight without a pause: mean latency x request rate is the concurrency (Little's law).
+            assert 0.7 < window.throughput / 50 * window.latency_mean_ns / 1e9 < 1.3
+
+    def test_startup_and_warm_up_are_timed_apart(self, sweep: Sweep) -> None:
+        sweep.measure(FakeTarget(on_start=lambda: time.sleep(0.2)), [LoadPoint(1)])
+        (run,) = sweep.runs
+        assert 0.2 <= run.startup_s < 2
+        assert run.warmup_s >= 0.15, "three slices"
+
+    def test_every_window_takes_the_servers_times_of_its_own_stretch(self, sweep: Sweep) -> None:
+        sweep.measure(FakeTarget(), [LoadPoint(1)])
+        for window in sweep.runs[0].windows:
+            assert window.server == ServerTimes(10, 5, 1, 2, 3, 4)
+
+    def test_a_server_without_times_has_none(self, sweep: Sweep) -> None:
+        sweep.measure(FakeTarget(gives_times=False), [LoadPoint(1)])
+        assert all(window.server is None for window in sweep.runs[0].windows)
+
+    def test_progress_goes_from_nothing_to_all(self, sweep: Sweep) -> None:
+        plan = MeasurePlan(runs=2, visits=2, window_s=0.02, min_requests=1, lead_in_s=0.005)
+        sweep.measure(FakeTarget(), [LoadPoint(1), LoadPoint(2)], plan)
+        shares = [progress.share for progress in sweep.told]
+        assert shares == sorted(shares)
+        assert (shares[0], shares[-1]) == (0, 1)
+        assert sweep.told[0].left_s is None
+        assert sweep.told[-1].left_s == 0
+        assert all(progress.left_s is not None and progress.left_s >= 0 for progress in sweep.told if progress.share)
+        assert {progress.stage for progress in sweep.told} == {"starting", "warming up", "measuring", "run done"}
+
+    def test_works_over_http_in_the_same_way(self, sweep: Sweep) -> None:
+        with Server(answers(response(), after_s=CALL_S)) as server:
+            sweep.measure(FakeTarget(server=server), [LoadPoint(1), LoadPoint(3)])
+        (run,) = sweep.runs
+        assert run.complete
+        for window in run.windows:
+            assert window.latency_mean_ns >= CALL_S * 1e9
+            assert window.throughput <= window.point.concurrency / CALL_S * 1.001
+            assert window.client_cpu_s > 0
+
+
+class TestOthers:
+    """Where the CPU is the device under test."""
+
+    def test_windows_say_what_others_took_and_disturbed_ones_come_again(self, sweep: Sweep) -> None:
+        sweep.measure(FakeTarget(), watch_cpu=True)
+        (run,) = sweep.runs
+        order = list(QUICK.order(POINTS, 0))
+        visits = [(window.visit, window.point) for window in run.windows]
+        assert visits[: len(order)] == order
+        again = visits[len(order) :]
+        assert len(again) <= QUICK.repeats(POINTS) <= len(order) / 2
+        disturbed = [(window.visit, window.point) for window in run.windows if not window.calm]
+        assert again == disturbed[: len(again)]
+        assert len(again) == min(len(disturbed), QUICK.repeats(POINTS))
+        for window in run.windows:
+            assert window.others_cpu_share is not None
+            assert 0 <= window.others_cpu_share <= 1
+        assert sweep.told[-1].share == 1
+
+    @pytest.mark.parametrize(("watch_cpu", "local"), [(False, True), (True, False)])
+    def test_but_not_on_a_gpu_nor_for_a_server_elsewhere(self, sweep: Sweep, watch_cpu: bool, local: bool) -> None:
+        sweep.measure(FakeTarget(local=local), [LoadPoint(1)], watch_cpu=watch_cpu)
+        (run,) = sweep.runs
+        assert all(window.others_cpu_share is None for window in run.windows)
+        assert len(run.windows) == QUICK.visits
+
+
+class TestWarmUp:
+    def test_a_cold_target_is_warmed_up_before_the_first_window(self, sweep: Sweep) -> None:
+        target = FakeTarget()
+
+        def cold(_: int) -> None:
+            if target.calls <= 10:
+                time.sleep(0.02)
+
+        target.on_call = cold
+        sweep.measure(target, [LoadPoint(1)])
+        (run,) = sweep.runs
+        assert run.warmed_up
+        assert all(window.latency_mean_ns < 20e6 for window in run.windows)
+
+    def test_a_target_that_never_settles_is_measured_and_marked(self, sweep: Sweep) -> None:
+        target = FakeTarget()
+        begin = time.monotonic()
+        # Slower by a tenth of a second for each tenth of a second: no three slices agree.
+        target.on_call = lambda _: time.sleep(0.01 + (time.monotonic() - begin) / 10)
+        sweep.measure(target, [LoadPoint(1)], MeasurePlan(runs=1, visits=1, window_s=0.05, min_requests=1))
+        (run,) = sweep.runs
+        assert not run.warmed_up
+        assert run.complete
+        assert 0.8 <= run.warmup_s < 10
+
+    def test_every_batch_size_is_warmed_up_at_its_heaviest_point(self, sweep: Sweep) -> None:
+        seen: dict[int, int] = {}
+        inside = {1: 0, 4: 0}
+        lock = threading.Lock()
+        warming = True
+
+        def watch(batch_size: int) -> None:
+            if not warming:
+                return
+            with lock:
+                inside[batch_size] += 1
+                seen[batch_size] = max(seen.get(batch_size, 0), inside[batch_size])
+            time.sleep(CALL_S)
+            with lock:
+                inside[batch_size] -= 1
+
+        def measuring(_: int) -> None:
+            nonlocal warming
+            warming = False
+
+        points = [LoadPoint(1), LoadPoint(3), LoadPoint(2, batch_size=4)]
+        sweep.measure(FakeTarget(on_call=watch, on_times=measuring), points)
+        assert seen == {1: 3, 4: 2}
+
+
+class TestTrouble:
+    def test_a_target_that_does_not_start_leaves_nothing_to_record(self, sweep: Sweep) -> None:
+        def refuse() -> None:
+            raise TargetError("no such model")
+
+        with pytest.raises(TargetError, match="no such model"):
+            sweep.measure(FakeTarget(on_start=refuse))
+        assert not sweep.runs
+
+    def test_an_impossible_batch_size_stops_the_target(self, sweep: Sweep) -> None:
+        def refuse(batch_size: int) -> None:
+            if batch_size == 4:
+                raise OptionError("above max_batch_size")
+
+        target = FakeTarget(on_workload=refuse)
+        with pytest.raises(OptionError):
+            sweep.measure(target)
+        assert target.log == ["start", "under_test", "stop"]
+        assert not sweep.runs
+
+    def test_a_target_that_dies_in_mid_run_leaves_an_incomplete_run(self, sweep: Sweep) -> None:
+        target = FakeTarget()
+
+        def die(number: int) -> None:
+            target.alive = number < 6
+
+        def gone(_: int) -> None:
+            if not target.alive:
+                raise ConnectionError
+
+        target.on_times, target.on_call = die, gone
+        with pytest.raises(TargetDied, match="At concurrency .*: the fake is gone"):
+            sweep.measure(target)
+        (run,) = sweep.runs
+        assert not run.complete
+        assert len(run.windows) == 3
+        assert target.log == ["start", "under_test", "stop"]
+
+    def test_a_target_that_dies_in_its_second_run_keeps_the_first(self, sweep: Sweep) -> None:
+        target = FakeTarget()
+
+        def gone(_: int) -> None:
+            if target.log.count("start") == 2:
+                target.alive = False
+                raise ConnectionError
+
+        target.on_call = gone
+        with pytest.raises(TargetDied):
+            sweep.measure(target, [LoadPoint(1)], MeasurePlan(runs=3, visits=1, window_s=0.02, min_requests=1))
+        assert [run.complete for run in sweep.runs] == [True], "it never got to a window in the second"
+        assert target.log == ["start", "under_test", "stop", "start", "stop"]
+
+    def test_a_server_that_dies_in_mid_run(self, sweep: Sweep) -> None:
+        with Server(answers(response(), after_s=CALL_S)) as server:
+            target = FakeTarget(server=server)
+
+            def die(number: int) -> None:
+                if number == 4:
+                    target.alive = False
+                    server.die()
+
+            target.on_times = die
+            begin = time.monotonic()
+            with pytest.raises(TargetDied):
+                sweep.measure(target, [LoadPoint(1), LoadPoint(2)])
+            assert time.monotonic() - begin < 10
+        (run,) = sweep.runs
+        assert not run.complete
+        assert len(run.windows) == 2
+        assert target.log[-1] == "stop"
+
+    def test_a_living_target_with_wrong_answers_is_a_load_error_that_shows_one(self, sweep: Sweep) -> None:
+        with Server(answers(response(b"shape mismatch", "400 Bad Request"))) as server:
+            target = FakeTarget(server=server)
+            with pytest.raises(LoadError, match="HTTP 400: shape mismatch"):
+                sweep.measure(target, [LoadPoint(1)])
+        assert target.log[-1] == "stop"
+
+    def test_a_hanging_call_is_a_load_error(self, sweep: Sweep) -> None:
+        free = threading.Event()
+        target = FakeTarget(on_call=lambda _: None if free.wait(10) else None)
+        plan = MeasurePlan(runs=1, visits=1, window_s=0.05, min_requests=1, deadline_s=0.4)
+        try:
+            with pytest.raises(LoadError, match="did not return within"):
+                sweep.measure(target, [LoadPoint(1)], plan)
+        finally:
+            free.set()
+        assert target.log[-1] == "stop"
+
+    def test_a_few_failed_requests_are_counted_and_found(self, sweep: Sweep) -> None:
+        target = FakeTarget()
+
+        def sometimes(_: int) -> None:
+            if target.calls % 5 == 0:
+                raise MemoryError("no room")
+
+        target.on_call = sometimes
+        sweep.measure(target, [LoadPoint(1)], MeasurePlan(runs=1, visits=1, window_s=0.3))
+        (window,) = sweep.runs[0].windows
+        assert window.errors.keys() == {"MemoryError"}
+        assert window.findings == (f"{window.error_count} of {window.requests + window.error_count} requests failed",)
+
+    @pytest.mark.parametrize("reading", [0, 1, 5])
+    def test_ctrl_c_between_windows_stops_the_target(self, sweep: Sweep, reading: int) -> None:
+        def interrupt(number: int) -> None:
+            if number == reading:
+                signal.raise_signal(signal.SIGINT)
+
+        target = FakeTarget(on_times=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sweep.measure(target)
+        assert target.log == ["start", "under_test", "stop"]
+        # Windows take two readings each, and are there after the second.
+        assert [(run.complete, len(run.windows)) for run in sweep.runs] == (
+            [(False, reading // 2)] if reading > 1 else []
+        )
+
+    def test_ctrl_c_in_mid_window_stops_the_target_and_the_callers(self, sweep: Sweep) -> None:
+        def interrupt(number: int) -> None:
+            if number == 2:
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+        target = FakeTarget(on_times=interrupt)
+        plan = MeasurePlan(runs=1, visits=2, window_s=0.5, min_requests=1, lead_in_s=0.01)
+        with pytest.raises(KeyboardInterrupt):
+            sweep.measure(target, [LoadPoint(2), LoadPoint(1)], plan)
+        assert target.log == ["start", "under_test", "stop"]
+        assert [(run.complete, len(run.windows)) for run in sweep.runs] == [(False, 1)]
+        calls = target.calls
+        time.sleep(0.1)
+        assert target.calls <= calls + 2, "the callers are still at it"
+
+    def test_ctrl_c_during_warm_up_stops_the_target(self, sweep: Sweep) -> None:
+        target = FakeTarget()
+
+        def interrupt(_: int) -> None:
+            if target.calls == 30:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        target.on_call = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            sweep.measure(target, [LoadPoint(2)])
+        assert target.log == ["start", "under_test", "stop"]
+        assert not sweep.runs
+
+    def test_a_run_is_recorded_even_when_the_target_can_not_be_stopped(self, sweep: Sweep) -> None:
+        def stuck() -> None:
+            raise TargetError("it won't end")
+
+        with pytest.raises(TargetError, match="won't end"):
+            sweep.measure(FakeTarget(on_stop=stuck), [LoadPoint(1)])
+        assert len(sweep.runs) == 1
+
+
+class TestSmoke:
+    def test_starts_once_and_asks_once_per_caller_and_point(self) -> None:
+        target = FakeTarget()
+        smoke_sweep(target, POINTS, QUICK)
+        assert target.log == ["start", "stop"]
+        assert target.calls == sum(point.concurrency for point in POINTS)
+
+    def test_over_http_too(self) -> None:
+        with Server(answers(response(), after_s=CALL_S)) as server:
+            smoke_sweep(FakeTarget(server=server), [LoadPoint(1), LoadPoint(3)], QUICK)
+            assert server.requests == 4
+
+    def test_a_call_that_fails_is_an_error_that_shows_it(self) -> None:
+        def wrong(_: int) -> None:
+            raise ValueError("wrong shape")
+
+        target = FakeTarget(on_call=wrong)
+        with pytest.raises(LoadError, match="ValueError: wrong shape"):
+            smoke_sweep(target, POINTS, QUICK)
+        assert target.log == ["start", "stop"]
+
+    def test_one_failed_request_among_good_ones_is_an_error(self) -> None:
+        target = FakeTarget()
+
+        def second_fails(_: int) -> None:
+            if target.calls == 2:
+                raise ValueError("now and then")
+
+        target.on_call = second_fails
+        with pytest.raises(LoadError, match="now and then"):
+            smoke_sweep(target, [LoadPoint(4)], QUICK)
+
+    def test_a_dead_target_is_told_from_a_wrong_one(self) -> None:
+        def gone(_: int) -> None:
+            raise ConnectionError
+
+        target = FakeTarget(on_call=gone, alive=False)
+        with pytest.raises(TargetDied):
+            smoke_sweep(target, POINTS, QUICK)
+        assert target.log == ["start", "stop"]
+
+    def test_ctrl_c_stops_the_target(self) -> None:
+        def interrupt(_: int) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+        target = FakeTarget(on_call=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            smoke_sweep(target, POINTS, QUICK)
+        assert target.log == ["start", "stop"]

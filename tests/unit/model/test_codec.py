@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from pytest_gpuperf.model import Histogram, LoadPoint, Run, ServerTimes, Session, Window
+from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
+from tests.unit.factories import KEY, server_times, sessions, utc
+
+Step = str | int
+
+
+def full_session() -> Session:
+    """Every field of every record filled."""
+    window = Window(
+        sweep="serving",
+        point=LoadPoint(2, 4),
+        visit=1,
+        window_s=0.5,
+        requests=3,
+        throughput=6.5,
+        latency_mean_ns=1.5e6,
+        latency=Histogram((2770, 2800), (2, 1)),
+        errors={"timeout": 1},
+        client_cpu_s=0.25,
+        server=server_times(3),
+        findings=("1 of 4 requests failed",),
+    )
+    return Session(
+        id="0a1b2c3d4e5f",
+        invocation="f0f0",
+        test=str(KEY["test"]),
+        created_utc=utc(0),
+        key=KEY,
+        status="complete",
+        gate="open",
+        runs=(Run("serving", 0, 2.5, 0.75, True, (window,), True),),
+        commit="12345678",
+        under_test={"serving": {"digest": "abc", "instances": 2, "dynamic_batching": True, "delay_s": 0.5}},
+        environment={"driver": "570.1", "mig": None},
+        settings={"runs": 1},
+    )
+
+
+FULL = to_builtins(full_session())
+#: What is plain data by design may hold any scalar.
+FREE = ("key", "under_test", "environment", "settings")
+
+
+def walk(data: Any, *steps: Step) -> Iterator[tuple[Step, ...]]:
+    """The path of everything inside."""
+    items: list[tuple[Step, Any]] = []
+    if isinstance(data, dict):
+        items = list(data.items())
+    elif isinstance(data, list):
+        items = list(enumerate(data))
+    for step, item in items:
+        yield (*steps, step)
+        yield from walk(item, *steps, step)
+
+
+def at(data: Any, path: tuple[Step, ...]) -> Any:
+    for step in path:
+        data = data[step]
+    return data
+
+
+def written(path: tuple[Step, ...]) -> str:
+    return "session" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+
+
+def replaced(path: tuple[Step, ...], value: Any) -> Any:
+    data = copy.deepcopy(FULL)
+    at(data, path[:-1])[path[-1]] = value
+    return data
+
+
+def without(path: tuple[Step, ...]) -> Any:
+    data = copy.deepcopy(FULL)
+    del at(data, path[:-1])[path[-1]]
+    return data
+
+
+PATHS = list(walk(FULL))
+OPTIONAL = {
+    *((name,) for name in ("commit", "under_test", "environment", "settings")),
+    ("runs", 0, "complete"),
+    *(("runs", 0, "windows", 0, name) for name in ("errors", "client_cpu_s", "server", "findings")),
+    *(("runs", 0, "windows", 0, "point", name) for name in ("concurrency", "batch_size")),
+    *(("runs", 0, "windows", 0, "latency", name) for name in ("buckets", "counts")),
+}
+MAPPINGS = ("key", "under_test", "environment", "settings", "errors")
+FIELDS = [path for path in PATHS if isinstance(path[-1], str) and not set(path[:-1]) & set(MAPPINGS)]
+REQUIRED = [path for path in FIELDS if path not in OPTIONAL]
+
+
+def wrong_for(value: Any) -> list[Any]:
+    """Values of types that don't belong where this one is."""
+    if isinstance(value, dict):
+        return [7, "x", []]
+    if isinstance(value, list):
+        return [7, "x", {}]
+    if isinstance(value, str):
+        return [7, True, {}]
+    if isinstance(value, bool):
+        return [1, "true", []]
+    return ["1", True, {}] + ([1.0] if isinstance(value, int) else [])
+
+
+@settings(max_examples=60, deadline=None)
+@given(sessions())
+def test_sessions_survive_json(before: Session) -> None:
+    after = from_builtins(Session, json.loads(json.dumps(to_builtins(before), allow_nan=False)))
+    assert after == before
+    # 1 == 1.0 == True: only the text tells whether the types survived as well.
+    assert repr(after) == repr(before)
+
+
+def test_the_full_session_survives_json() -> None:
+    assert from_builtins(Session, json.loads(json.dumps(FULL))) == full_session()
+
+
+@pytest.mark.parametrize("path", REQUIRED, ids=written)
+def test_a_missing_field_is_named(path: tuple[Step, ...]) -> None:
+    with pytest.raises(Mismatch) as caught:
+        from_builtins(Session, without(path))
+    assert str(caught.value) == f"{written(path)} is missing"
+
+
+@pytest.mark.parametrize("path", sorted(OPTIONAL, key=str), ids=written)
+def test_a_field_with_a_default_may_be_absent(path: tuple[Step, ...]) -> None:
+    data = without(path)
+    if path[-2:-1] == ("latency",):  # one without the other is no histogram
+        data = replaced(path[:-1], {})
+    assert isinstance(from_builtins(Session, data), Session)
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in FREE or len(path) == 1], ids=written)
+def test_a_wrong_type_is_named(path: tuple[Step, ...]) -> None:
+    for wrong in wrong_for(at(FULL, path)):
+        with pytest.raises(Mismatch) as caught:
+            from_builtins(Session, replaced(path, wrong))
+        assert str(caught.value).startswith(f"{written(path)} should be "), wrong
+
+
+@pytest.mark.parametrize("path", [("key", "device"), ("under_test", "serving", "digest"), ("environment", "driver")])
+def test_plain_data_holds_scalars_only(path: tuple[Step, ...]) -> None:
+    damage: list[Any] = [[], {}, [1]]
+    for wrong in damage:
+        with pytest.raises(Mismatch) as caught:
+            from_builtins(Session, replaced(path, wrong))
+        assert str(caught.value).startswith(written(path))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("status",), "half", "session: "),
+        (("runs", 0, "windows", 0, "point", "concurrency"), 0, "session.runs[0].windows[0].point: "),
+        (("runs", 0, "windows", 0, "latency", "counts", 1), 0, "session.runs[0].windows[0].latency: "),
+        (("runs", 0, "windows", 0, "latency", "buckets", 1), 2, "session.runs[0].windows[0].latency: "),
+    ],
+)
+def test_a_broken_rule_of_a_record_is_named(path: tuple[Step, ...], value: Any, named: str) -> None:
+    with pytest.raises(Mismatch) as caught:
+        from_builtins(Session, replaced(path, value))
+    assert str(caught.value).startswith(named)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    data = copy.deepcopy(FULL)
+    window = data["runs"][0]["windows"][0]
+    for record in (data, data["runs"][0], window, window["point"], window["latency"], window["server"]):
+        record["from_the_future"] = {"any": ["thing"]}
+    assert from_builtins(Session, data) == full_session()
+
+
+def test_a_whole_number_may_stand_for_a_float() -> None:
+    read = from_builtins(Session, replaced(("runs", 0, "startup_s"), 3))
+    assert type(read.runs[0].startup_s) is float
+
+
+def test_a_whole_number_beyond_every_float_is_named() -> None:
+    with pytest.raises(Mismatch, match=r"session\.runs\[0\]\.startup_s"):
+        from_builtins(Session, replaced(("runs", 0, "startup_s"), 10**400))
+
+
+@pytest.mark.parametrize("data", [None, [], "session", 1, True])
+def test_what_is_no_record_is_refused(data: Any) -> None:
+    with pytest.raises(Mismatch, match="session should be dict"):
+        from_builtins(Session, data)
+
+
+def test_the_path_begins_where_the_reader_says() -> None:
+    with pytest.raises(Mismatch, match=r"server\.requests is missing"):
+        from_builtins(ServerTimes, {}, "server")

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_gpuperf.report.progress import bar_line, log_line
+
+
+@given(
+    st.text(max_size=40),
+    st.floats(0, 1),
+    st.text(max_size=40),
+    st.none() | st.floats(0, 1e6),
+    st.integers(0, 200),
+)
+def test_a_bar_leaves_the_last_column_free(
+    what: str, share: float, detail: str, left_s: float | None, width: int
+) -> None:
+    # A terminal that is written into its last column may wrap, and the bar would no longer overwrite itself.
+    assert len(bar_line(what, share, detail, left_s, width)) <= max(width - 1, 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_bar_is_filled_by_its_share(share: float) -> None:
+    line = bar_line("test_resnet50", share, "concurrency 4", 75.0, 100)
+    bar = line[line.index("[") + 1 : line.index("]")]
+    assert bar.count("#") == share * len(bar)
+    for part in ("test_resnet50", f"{share:.0%}", "1:15 left", "concurrency 4"):
+        assert part in line
+
+
+def test_no_time_is_told_before_one_is_known() -> None:
+    assert "left" not in bar_line("test", 0.0, "", None, 80)
+    assert "left" not in log_line("test", 0, 3, None)
+
+
+def test_a_log_counts_runs_from_one() -> None:
+    line = log_line("test_resnet50", 0, 3, 75.0)
+    assert "test_resnet50: run 1 of 3" in line
+    assert "1:15 left" in line
+
+
+def test_the_last_run_leaves_nothing() -> None:
+    assert log_line("test", 2, 3, 0.0) == "gpuperf: test: run 3 of 3 done"

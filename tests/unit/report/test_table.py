@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_gpuperf.report.table import Table
+
+# A backslash before a pipe has no agreed meaning in GitHub's tables.
+CELLS = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="\\"), max_size=12).map(str.strip)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    width = draw(st.integers(1, 5))
+    titles = tuple(draw(st.sampled_from(["", ">"])) + f"title{index}" for index in range(width))
+    rows = draw(st.lists(st.tuples(*[CELLS] * width), max_size=5))
+    return Table(titles, tuple(rows))
+
+
+def from_text(table: Table) -> list[list[str]]:
+    """The cells of the text, cut where the columns must be."""
+    cells = [[title.lstrip(">") for title in table.titles], *table.rows]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(table.titles))]
+    starts = [sum(widths[:index]) + 2 * index for index in range(len(widths))]
+    return [
+        [line[start : start + width].strip() for start, width in zip(starts, widths, strict=True)]
+        for line in table.as_text()
+    ]
+
+
+def from_markdown(table: Table) -> list[list[str]]:
+    lines = table.as_markdown()
+    del lines[1]
+    return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+@given(tables())
+def test_text_and_markdown_agree_cell_by_cell(table: Table) -> None:
+    cells = [[title.lstrip(">") for title in table.titles], *map(list, table.rows)]
+    assert from_text(table) == from_markdown(table) == cells
+
+
+@given(tables(), st.integers(0, 8))
+def test_lines_of_text_are_indented_and_end_with_a_letter(table: Table, spaces: int) -> None:
+    for line, plain in zip(table.as_text(" " * spaces), table.as_text(), strict=True):
+        assert line == " " * spaces + plain
+        assert plain == plain.rstrip()
+
+
+def test_columns_are_aligned_as_their_titles_say() -> None:
+    table = Table((">n", "name"), (("1", "a"), ("100", "long")))
+    assert table.as_text() == ["  n  name", "  1  a", "100  long"]
+    assert table.as_markdown()[:2] == ["| n | name |", "| ---: | --- |"]
+
+
+def test_a_pipe_does_not_end_a_markdown_cell() -> None:
+    assert Table(("test",), (("a|b",),)).as_markdown()[-1] == "| a\\|b |"
