@@ -4,11 +4,11 @@ The rule for requests at an edge, for a window ``[start, stop)`` under a load th
 
 * **Latency**: a request belongs to the window in which it was *sent*, and is followed to its end, however long that
   takes. The number of requests sent up to a fixed time is a stopping time of the sequence of latencies, so by Wald's
-  identity their mean is unbiased. Counting by the end, as perf_client does, leaves out the slow request that is still
-  running, and so favours the fast ones.
+  identity their mean is unbiased, whatever the load was before. Counting by the end, as perf_client does, is so only in
+  a steady state, and what is sent *and* done inside favours the fast requests: the slow one still running is left out.
 * **Throughput**: a request counts by the share of its life, from sent to done, that lies inside the window. In a
-  steady state every request adds up to exactly one over all windows, so the rate is unbiased too, and a window of a
-  few slow requests does not jump by one whole request at each edge.
+  steady state (which the lead-in is for) every request adds up to exactly one over all windows, so the rate is unbiased
+  too, and a window of a few slow requests does not jump by one whole request at each edge.
 """
 
 from __future__ import annotations

@@ -62,20 +62,23 @@ def _read(kind: Any, data: Any, path: str) -> Any:
         items = _expect(data, dict, path)
         return {key: _read(arguments[1], item, f"{path}.{key}") for key, item in items.items()}
     if kind is float and type(data) is int:
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise Mismatch(f"{path} is beyond every float") from None
     return _expect(data, kind, path)
 
 
 def _read_union(kinds: tuple[Any, ...], data: Any, path: str) -> Any:
-    problem: Mismatch | None = None
-    for kind in kinds:
-        try:
-            return _read(kind, data, path)
-        except Mismatch as mismatch:
-            if not (problem and is_dataclass(kind)):
-                problem = mismatch
-    assert problem is not None
-    raise problem
+    """An optional record, or one of several scalars."""
+    if data is None and types.NoneType in kinds:
+        return None
+    others = [kind for kind in kinds if kind is not types.NoneType]
+    if len(others) == 1:
+        return _read(others[0], data, path)
+    if type(data) in others:
+        return data
+    raise Mismatch(f"{path} should be {' or '.join(kind.__name__ for kind in others)}, not {type(data).__name__}")
 
 
 def _read_record(kind: Any, data: Any, path: str) -> Any:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, LoadPoint, Row, Session, Verdict
 from pytest_gpuperf.report.table import Table
-from pytest_gpuperf.report.words import change, duration, interval, plural, rate, value
+from pytest_gpuperf.report.words import (
+    change,
+    duration,
+    interval,
+    plural,
+    rate,
+    short_interval,
+    significant,
+    time_unit,
+    value,
+)
 
 _SHOWN_CHANGES = 6
 _SHOWN_ROWS = 12
@@ -28,22 +38,24 @@ class Place:
 def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
     """Load points with their latencies, throughput and, where there is a baseline, the change that decides."""
     batches = any(point.batch_size != 1 for point in curve)
+    scale, unit = time_unit(max((point.p50_ns for point in curve), default=1e6))
     table = []
     for point in curve:
         own = [r for r in rows if r.sweep == curve.name and r.point == LoadPoint(point.concurrency, point.batch_size)]
-        cells = (str(point.concurrency), *((str(point.batch_size),) if batches else ()), *_figures(point))
+        load = f"{point.concurrency} x {point.batch_size}" if batches else str(point.concurrency)
+        cells = (load, *_figures(point, scale))
         table.append(cells + (_verdict_cells(own) if rows else ()))
     whole = [row for row in rows if row.sweep == curve.name and row.point is None]
     if whole:
         blank = ("",) * (len(table[0]) - 3)
         table.append(("all", *blank, *_verdict_cells(whole)))
-    titles = (">conc", *((">batch",) if batches else ()), ">p50", ">p90", ">p99", ">inf/s")
+    titles = (">conc x b" if batches else ">conc", f">p50 {unit}", ">p90", ">p99", ">inf/s")
     return Table(titles + (("change [95%]", "verdict") if rows else ()), tuple(table))
 
 
-def _figures(point: CurvePoint) -> tuple[str, ...]:
+def _figures(point: CurvePoint, scale: float) -> tuple[str, ...]:
     def quantile(name: str) -> str:
-        text = duration(getattr(point, f"{name}_ns"))
+        text = significant(getattr(point, f"{name}_ns") / scale)
         return text if name in point.supported else f"~{text}"
 
     return quantile("p50"), quantile("p90"), quantile("p99"), rate(point.throughput)
@@ -56,7 +68,7 @@ def _verdict_cells(rows: Sequence[Row]) -> tuple[str, str]:
     order = list(Verdict)
     verdict = min((row.verdict for row in rows), key=order.index)
     row = max((row for row in rows if row.verdict is verdict), key=lambda row: abs(row.worsening))
-    return f"{_short(row.metric)} {interval(row)}", str(verdict)
+    return f"{_short(row.metric)} {short_interval(row)}", str(verdict)
 
 
 def _short(metric: str) -> str:

@@ -7,10 +7,8 @@ from pytest_gpuperf.model import Row
 
 def duration(ns: float) -> str:
     """A latency with its unit and three or four digits."""
-    for limit, scale, unit in ((1e3, 1.0, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms")):
-        if ns < limit:
-            return f"{_digits(ns / scale)} {unit}"
-    return f"{_digits(ns / 1e9)} s"
+    scale, unit = time_unit(ns)
+    return f"{_digits(ns / scale)} {unit}"
 
 
 def rate(per_s: float) -> str:
@@ -19,9 +17,23 @@ def rate(per_s: float) -> str:
 
 
 def _digits(value: float) -> str:
-    if value >= 1000:
+    if value >= 999.5:
         return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 100 else f"{value:.2f}"
+    return f"{value:.1f}" if value >= 99.95 else f"{value:.2f}"
+
+
+def time_unit(ns: float) -> tuple[float, str]:
+    """The unit in which a time is best written: its length in ns, and its name."""
+    return next(((scale, unit) for scale, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "us")) if ns >= scale), (1.0, "ns"))
+
+
+def significant(value: float) -> str:
+    """Three digits that count, for columns of numbers in one unit."""
+    if value >= 99.95:
+        return f"{value:.0f}"
+    if value >= 9.995:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.9995 else f"{value:.3f}"
 
 
 def change(ratio: float) -> str:
@@ -35,6 +47,11 @@ def change(ratio: float) -> str:
 def interval(row: Row) -> str:
     """A change with its 95% interval."""
     return f"{change(row.ratio)} [{change(row.low)}, {change(row.high)}]"
+
+
+def short_interval(row: Row) -> str:
+    """The same for narrow columns."""
+    return interval(row).replace("%,", ",").replace("%]", "]")
 
 
 def value(row: Row, number: float) -> str:

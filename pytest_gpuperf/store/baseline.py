@@ -10,9 +10,7 @@ from pytest_gpuperf.store.key import difference
 from pytest_gpuperf.store.store import Store
 
 #: Sessions in the rolling window: enough for their own spread to outweigh the prior, few enough to follow the machine.
-WINDOW = 10
-#: Files looked at for them, so that a long row of rejected sessions can't make the gate read the whole history.
-_LOOKED_AT = 3 * WINDOW
+WINDOW = 20
 
 
 @dataclass(frozen=True)
@@ -36,28 +34,30 @@ def select_baseline(store: Store, key: PlainMapping) -> Baseline:
 
     A session accepted by hand starts the baseline anew: it says that the level before it no longer holds.
 
+    At most ``WINDOW`` files are read, and those that turn out unreadable.
+
     Raises:
-        UnreadableSession: there are sessions of this key, but not one of them can be read.
+        UnreadableSession: there are sessions of this key that could be the baseline, but none that can be read.
         StoreError: the store can't be listed.
     """
     sessions: list[Session] = []
     unreadable: list[UnreadableSession] = []
-    looked_at = store.entries(store.folder(key))[:_LOOKED_AT]
-    for entry in looked_at:
+    for entry in store.entries(store.folder(key)):
+        if not entry.may_be_baseline:
+            continue
         try:
             session = store.read(entry)
+            if entry.accepted or session.may_be_baseline:
+                sessions.append(session)
         except UnreadableSession as error:
             unreadable.append(error)
-            continue
-        if entry.accepted or session.may_be_baseline:
-            sessions.append(session)
         if entry.accepted or len(sessions) == WINDOW:
             break
-    if unreadable and len(unreadable) == len(looked_at):
+    if unreadable and not sessions:
         raise unreadable[0]
     if sessions:
         return Baseline(tuple(sessions), tuple(unreadable))
-    return Baseline(unreadable=tuple(unreadable), differing=_nearest(store, key))
+    return Baseline(differing=_nearest(store, key))
 
 
 def _nearest(store: Store, key: PlainMapping) -> dict[str, tuple[Plain, Plain]] | None:

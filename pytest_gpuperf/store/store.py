@@ -5,7 +5,10 @@ ever rewritten: accepting a session is one more small file, ``<session file>.acc
 conflict, a git branch merges, and a bucket needs no lock. Names sort by time, so the newest sessions are found without
 opening the others.
 
-A file is ``{"gpuperf": SCHEMA, "sha256": ..., "session": {...}}``; the digest covers the session's canonical JSON.
+A session that may not become a baseline by itself (its gate failed, or it was cut short) says so in its name,
+``....rejected.json``: however many there are, none is opened in search of the baseline.
+
+A file is ``{"gpuperf": SCHEMA, "sha256": ..., "session": {...}}``; the digest covers both as canonical JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
 from pytest_gpuperf.store.key import canonical, key_digest, slug
 
 _ACCEPTED = ".accepted.json"
-_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3")}
+_REJECTED = ".rejected.json"
+#: Protocols whose library is an extra of ours: the module, and the extra.
+_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "gcs": ("gcsfs", "gs")}
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,18 @@ class Entry:
         path: inside the store's file system.
         id: the session's.
         accepted: somebody accepted it by hand.
+        rejected: its name says that it may not become a baseline by itself.
     """
 
     path: str
     id: str
     accepted: bool
+    rejected: bool = False
+
+    @property
+    def may_be_baseline(self) -> bool:
+        """Worth opening in search of the baseline."""
+        return self.accepted or not self.rejected
 
 
 @dataclass(frozen=True)
@@ -74,8 +86,9 @@ class Store:
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
         except ImportError as error:
-            library, extra = _EXTRAS.get(protocol, (protocol, protocol))
-            raise MissingExtra(library, extra, f"use the store {url}") from error
+            if protocol in _EXTRAS:
+                raise MissingExtra(*_EXTRAS[protocol], f"use the store {url}") from error
+            raise OptionError(f"The store {url!r} can't be used: {error}") from error
         except ValueError as error:
             raise OptionError(
                 f"The store {url!r} can't be used: {error}. Write a directory or an fsspec URL."
@@ -104,10 +117,15 @@ class Store:
             StoreError: it can't be written.
         """
         time = datetime.fromisoformat(session.created_utc).strftime("%Y%m%dT%H%M%S%f")[:-3]
-        name = f"{time}Z-{session.commit[:8] or 'nocommit'}-{session.id}.json"
+        ending = ".json" if session.may_be_baseline else _REJECTED
+        name = f"{time}Z-{session.commit[:8] or 'nocommit'}-{session.id}{ending}"
         path = f"{self.folder(session.key)}/{name}"
         body = to_builtins(session)
-        self._put(path, {"gpuperf": SCHEMA, "sha256": _digest(body), "session": body})
+        try:
+            digest = _digest(SCHEMA, body)
+        except ValueError as error:
+            raise StoreError(f"Session {session.id} of {session.test} can't be stored: {error}") from error
+        self._put(path, {"gpuperf": SCHEMA, "sha256": digest, "session": body})
         return path
 
     def entries(self, folder: str) -> list[Entry]:
@@ -125,7 +143,12 @@ class Store:
         accepted = {path.removesuffix(_ACCEPTED) for path in names if path.endswith(_ACCEPTED)}
         sessions = [path for path in names if path.endswith(".json") and not path.endswith(_ACCEPTED)]
         return [
-            Entry(path, path.removesuffix(".json").rpartition("-")[2], path in accepted)
+            Entry(
+                path=path,
+                id=path.removesuffix(".json").removesuffix(".rejected").rpartition("-")[2],
+                accepted=path in accepted,
+                rejected=path.endswith(_REJECTED),
+            )
             for path in sorted(sessions, key=lambda path: path.rpartition("/")[2], reverse=True)
         ]
 
@@ -164,7 +187,11 @@ class Store:
             why = f"has schema {schema}; this version of pytest-gpuperf reads up to {SCHEMA}"
             raise UnreadableSession(where, why, "Upgrade with: pip install --upgrade pytest-gpuperf")
         body = data.get("session")
-        if data.get("sha256") != _digest(body):
+        try:
+            digest = _digest(schema, body)
+        except ValueError as error:
+            raise UnreadableSession(where, f"holds what no session can: {error}", remedy) from error
+        if data.get("sha256") != digest:
             raise UnreadableSession(where, "does not match its own checksum; it was damaged or edited", remedy)
         try:
             return from_builtins(Session, body)
@@ -227,8 +254,8 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not a number that a session may hold")
 
 
-def _digest(body: Any) -> str:
-    return hashlib.sha256(canonical(body).encode()).hexdigest()
+def _digest(schema: int, body: Any) -> str:
+    return hashlib.sha256(canonical([schema, body]).encode()).hexdigest()
 
 
 def utc_now() -> str:

@@ -29,6 +29,7 @@ def full_session() -> Session:
         errors={"timeout": 1},
         client_cpu_s=0.25,
         server=server_times(3),
+        others_cpu_share=0.02,
         findings=("1 of 4 requests failed",),
     )
     return Session(

@@ -63,7 +63,7 @@ def sealed(change: Callable[[dict[str, Any]], None]) -> str:
     """A session file whose content was changed by somebody who knows how to make the checksum."""
     body = to_builtins(SMALL)
     change(body)
-    digest = hashlib.sha256(canonical(body).encode()).hexdigest()
+    digest = hashlib.sha256(canonical([SCHEMA, body]).encode()).hexdigest()
     return json.dumps({"gpuperf": SCHEMA, "sha256": digest, "session": body})
 
 
