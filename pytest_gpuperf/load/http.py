@@ -47,6 +47,8 @@ class ResponseReader:
         self.body = bytearray()
         self.body_bytes = 0
         self.done = False
+        self.status = 0
+        self.keeps_alive = False
 
     def feed(self, data: memoryview) -> None:
         """Take more bytes of the response.
@@ -65,14 +67,6 @@ class ResponseReader:
         except HttpParserError as error:
             raise ValueError(str(error)) from error
 
-    @property
-    def status(self) -> int:
-        return int(self._parser.get_status_code())
-
-    @property
-    def keeps_alive(self) -> bool:
-        return bool(self._parser.should_keep_alive())
-
     def head(self) -> bytes | None:
         """The head, if a response that begins with the same bytes must have the same length."""
         head, end, _ = bytes(self.raw).partition(b"\r\n\r\n")
@@ -87,6 +81,8 @@ class ResponseReader:
             self.body += body
 
     def on_message_complete(self) -> None:
+        # Read here: llhttp forgets both once the message is over.
+        self.status, self.keeps_alive = int(self._parser.get_status_code()), bool(self._parser.should_keep_alive())
         self.done = True
 
 

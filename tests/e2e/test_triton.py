@@ -9,10 +9,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
 import psutil
 import pytest
+from onnx import TensorProto, helper
+from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from pytest_gpuperf.targets.kserve import KServeEndpoint
 from pytest_gpuperf.targets.triton import TritonEndpoint
@@ -40,7 +46,7 @@ def write_suite(pytester: pytest.Pytester, small_onnx: Path) -> Callable[..., No
 @pytest.fixture(scope="module")
 def server(small_onnx: Path) -> Iterator[RunningTriton]:
     """A server that the tests of ``kserve_endpoint`` find already there."""
-    running = TritonEndpoint(small_onnx, threads=1).start()
+    running = TritonEndpoint(small_onnx, threads=1, dynamic_batching=True).start()
     yield running
     running.stop()
 
@@ -224,3 +230,54 @@ def test_an_unknown_model(server: RunningTriton) -> None:
 def test_a_batch_beyond_the_models(server: RunningTriton) -> None:
     with pytest.raises(Exception, match="batch_size=64 is above the model's max_batch_size=32"):
         server.workload(64)
+
+
+#: ONNX types, and values that show a repeated, missing or reinterpreted element.
+TYPES = {
+    "FP32": (TensorProto.FLOAT, np.linspace(-1, 1, 10, dtype=np.float32)),
+    "FP16": (TensorProto.FLOAT16, np.linspace(-1, 1, 10, dtype=np.float16)),
+    "INT64": (TensorProto.INT64, np.arange(10, dtype=np.int64) - 5),
+    "BOOL": (TensorProto.BOOL, np.arange(10) % 3 == 0),
+}
+
+
+@pytest.mark.parametrize("datatype", TYPES)
+def test_the_served_answers_are_the_models_own(datatype: str, tmp_path: Path) -> None:
+    """A stub built against NumPy 1 gave empty tensors under NumPy 2, fast and without an error."""
+    kind, values = TYPES[datatype]
+    path = tmp_path / "identity.onnx"
+    tensors = [helper.make_tensor_value_info(name, kind, ["N", 5]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", tensors[:1], tensors[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    running = TritonEndpoint(path, threads=1, dynamic_batching=True).start()
+    try:
+        client = InferenceServerClient(running.address)
+        tensor = InferInput("x", [2, 5], datatype)
+        tensor.set_data_from_numpy(values.reshape(2, 5))
+        answer = client.infer("identity", [tensor], outputs=[InferRequestedOutput("y", binary_data=True)])
+        client.close()
+    finally:
+        running.stop()
+    assert np.array_equal(answer.as_numpy("y"), values.reshape(2, 5))
+
+
+def test_batched_answers_go_to_those_who_asked(server: RunningTriton, small_onnx: Path) -> None:
+    """Dynamic batching gathers requests; every one gets its own rows back."""
+    session = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
+
+    def ask(number: int) -> bool:
+        values = np.random.default_rng(number).standard_normal((1 + number % 3, 256), dtype=np.float32)
+        client = InferenceServerClient(server.address)
+        tensor = InferInput("x", list(values.shape), "FP32")
+        tensor.set_data_from_numpy(values)
+        answer = client.infer("small", [tensor], outputs=[InferRequestedOutput("y", binary_data=True)]).as_numpy("y")
+        client.close()
+        return bool(np.allclose(answer, session.run(None, {"x": values})[0], atol=1e-4))
+
+    before = server.server_times()
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(64)))
+    after = server.server_times()
+    assert before is not None
+    assert after is not None
+    assert after.requests - before.requests == 64

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
 from pytest_gpuperf.model import Plain, PlainMapping, ServerTimes, Workload
 from pytest_gpuperf.targets.kserve import KServeClient, RunningEndpoint
@@ -103,6 +105,12 @@ class TritonEndpoint:
 
     def start(self) -> RunningTriton:
         server = bundle.require()
+        specs = (*self.signature.inputs, *self.signature.outputs)
+        if np.lib.NumpyVersion(np.__version__) >= "2.0.0" and any(spec.datatype == "BYTES" for spec in specs):
+            raise TargetError(
+                f"{self.onnx.name} has string tensors, on which the bundled Triton's Python backend crashes under "
+                f"NumPy {np.__version__}.\nUse: pip install 'numpy<2'"
+            )
         scratch = Path(tempfile.mkdtemp(prefix="gpuperf-triton-"))
         try:
             write_repository(scratch / "repository", self.name, self.onnx, self.signature, self.options)

@@ -1,5 +1,6 @@
 """An ONNX model inside Triton's Python backend: copied into model repositories, run by Triton, never imported here."""
 
+import ctypes
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,26 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
+
+
+def _array(tensor: Any, string: bool) -> Any:
+    """The values of a tensor of Triton.
+
+    By DLPack: the backend's stub was built against NumPy 1, whose layout of data types it reads. Under NumPy 2 its
+    ``as_numpy`` repeats the first value, and its ``Tensor`` carries no bytes at all, both without an error.
+    """
+    return tensor.as_numpy() if string else np.from_dlpack(tensor)
+
+
+def _tensor(name: str, values: Any) -> Any:
+    """A tensor of Triton, for the same reason by DLPack."""
+    values = np.ascontiguousarray(values)
+    if values.dtype == np.object_:
+        return pb_utils.Tensor(name, values)
+    capsule = values.__dlpack__()
+    # The stub marks a used capsule by a name of its own, over which NumPy's destructor prints a traceback each time.
+    ctypes.pythonapi.PyCapsule_SetDestructor(ctypes.py_object(capsule), None)
+    return pb_utils.Tensor.from_dlpack(name, capsule)
 
 
 class TritonPythonModel:
@@ -22,12 +43,15 @@ class TritonPythonModel:
             parameters["onnx"], options, providers=parameters["providers"].split(",")
         )
         self._batched = config["max_batch_size"] > 0
-        self._inputs = [tensor["name"] for tensor in config["input"]]
+        self._inputs = {tensor["name"]: tensor["data_type"] == "TYPE_STRING" for tensor in config["input"]}
         self._outputs = [tensor["name"] for tensor in config["output"]]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         feeds = [
-            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            {
+                name: _array(pb_utils.get_input_tensor_by_name(request, name), string)
+                for name, string in self._inputs.items()
+            }
             for request in requests
         ]
         # Requests with free dimensions of different sizes can't share a batch.
@@ -40,15 +64,10 @@ class TritonPythonModel:
             return [pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))) for _ in requests]
 
     def _run_batch(self, feeds: list[dict[str, Any]]) -> list[Any]:
-        edges = np.cumsum([len(feed[self._inputs[0]]) for feed in feeds])[:-1]
+        edges = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])[:-1]
         batch = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
         outputs = [np.split(output, edges) for output in self._session.run(self._outputs, batch)]
         return [self._response(parts) for parts in zip(*outputs, strict=True)]
 
     def _response(self, outputs: Sequence[Any]) -> Any:
-        return pb_utils.InferenceResponse(
-            [
-                pb_utils.Tensor(name, np.ascontiguousarray(output))
-                for name, output in zip(self._outputs, outputs, strict=True)
-            ]
-        )
+        return pb_utils.InferenceResponse([_tensor(*pair) for pair in zip(self._outputs, outputs, strict=True)])
