@@ -88,8 +88,8 @@ def ours(running: RunningEndpoint, concurrency: int) -> Figures:
     assert not recording.errors, recording.error_sample
     sent, done = (np.frombuffer(times, dtype=np.int64) for times in (recording.sent_ns, recording.done_ns))
     window = figures(sent, done, recording.start_ns, recording.stop_ns, 1)
-    quantiles = (window.latency.quantile_ns(q) / 1e3 for q in (0.5, 0.9))
-    return Figures(*quantiles, window.throughput, recording.cpu_s / (window.throughput * WINDOW_S) * 1e6)
+    p50_us, p90_us = (window.latency.quantile_ns(q) / 1e3 for q in (0.5, 0.9))
+    return Figures(p50_us, p90_us, window.throughput, recording.cpu_s / (window.throughput * WINDOW_S) * 1e6)
 
 
 def perf_client(binary: Path, address: str, model: str, concurrency: int) -> Figures:
@@ -138,9 +138,7 @@ def main() -> None:
                 print(f"| {concurrency} | {client} | {cells} |")
             if len(found) == 2:
                 a, b = found["ours"], found["perf_client"]
-                ratios = [
-                    getattr(a, name) / getattr(b, name) for name in ("p50_us", "p90_us", "throughput", "cpu_us")
-                ]
+                ratios = [getattr(a, name) / getattr(b, name) for name in ("p50_us", "p90_us", "throughput", "cpu_us")]
                 print(f"| {concurrency} | ratio | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
 
 

@@ -34,6 +34,11 @@ class WindowSpec:
     max_window_s: float = 60.0
     deadline_s: float = 60.0
 
+    @property
+    def once(self) -> bool:
+        """No window at all: ``min_requests`` requests are sent, and the window spans them (the smoke run)."""
+        return self.window_s == 0
+
 
 @dataclass(frozen=True)
 class Recording:

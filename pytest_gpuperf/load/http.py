@@ -28,7 +28,8 @@ _POLL_S = 0.05
 _RECONNECT_S = 0.05
 #: ...and after so long without any connection the window is given up: the server is gone, not busy.
 _GIVE_UP_S = 2.0
-_CONNECT_S = 5.0
+#: Long enough for one lost SYN.
+_CONNECT_S = 2.0
 #: Room for so many requests is allocated before a window; more are appended.
 _PREALLOCATED = 1 << 16
 
@@ -47,6 +48,7 @@ class ResponseReader:
         self.body = bytearray()
         self.body_bytes = 0
         self.done = False
+        self._answers = 0
         self.status = 0
         self.keeps_alive = False
 
@@ -66,6 +68,8 @@ class ResponseReader:
             self._parser.feed_data(data)
         except HttpParserError as error:
             raise ValueError(str(error)) from error
+        if self._answers > 1:
+            raise ValueError("the server sent a second answer to one request")
 
     def head(self) -> bytes | None:
         """The head, if a response that begins with the same bytes must have the same length."""
@@ -75,6 +79,9 @@ class ResponseReader:
         return framed if safe and not _UNSAFE.search(framed) else None
 
     # Called by llhttp.
+    def on_message_begin(self) -> None:
+        self._answers += 1
+
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
         if len(self.body) < 4096:
@@ -89,13 +96,14 @@ class ResponseReader:
 class _Connection:
     """One keep-alive connection with at most one request in flight."""
 
-    __slots__ = ("answered", "fd", "reader", "received", "sent_ns", "socket", "unsent")
+    __slots__ = ("answered", "expected", "fd", "reader", "received", "sent_ns", "socket", "unsent")
 
     def __init__(self) -> None:
         self.socket: socket.socket | None = None
         self.fd = -1
         self.sent_ns = 0  # 0: nothing in flight
         self.received = 0
+        self.expected = 0  # length of the response that is being received; 0: not known
         self.unsent: memoryview | None = None
         self.reader: ResponseReader | None = None
         self.answered = False
@@ -229,13 +237,13 @@ class HttpLoop:
             self._lost = f"{self._unanswered} of {len(self._active)} connections to {where} got no answer"
 
     def _send(self, connection: _Connection) -> None:
-        if self._phase is _Phase.DRAIN:
+        if self._phase is _Phase.DRAIN or (self._spec.once and self._sends >= self._spec.min_requests):
             return
         if connection.socket is None and not self._connect(connection):
             self._retry.append(connection)
             return
         assert connection.socket is not None
-        connection.received = 0
+        connection.received = connection.expected = 0
         if self._phase is not _Phase.LEAD_IN:
             self._sends += 1
         connection.sent_ns = now_ns()
@@ -274,16 +282,16 @@ class HttpLoop:
             self._fail(connection, _kind(error), str(error))
             return
         done_ns = now_ns()
-        if not size:
+        if not connection.sent_ns:
+            self._disconnect(connection)  # idle: closed by the server, or out of step with it
+        elif not size:
             self._fail(connection, "connection closed", "the server closed the connection before it had answered")
-        elif not connection.sent_ns:
-            self._fail(connection, "bad response", "the server sent bytes that answer no request")
-        elif connection.reader is None and connection.received:
+        elif connection.expected:
             connection.received += size
-            if connection.received >= self._length:
+            if connection.received >= connection.expected:
                 self._complete(connection, done_ns)
-        elif connection.reader is None and self._head and self._buffer.startswith(self._head):
-            connection.received = size
+        elif connection.reader is None and size >= len(self._head) > 0 and self._buffer.startswith(self._head):
+            connection.received, connection.expected = size, self._length
             if size >= self._length:
                 self._complete(connection, done_ns)
         else:
@@ -301,22 +309,23 @@ class HttpLoop:
             return
         connection.reader = None
         if reader.status != 200:
-            if not reader.keeps_alive:
-                self._disconnect(connection)
-            self._fail(connection, f"HTTP {reader.status}", reader.body.decode("utf-8", "replace"), keep=True)
+            keep = reader.keeps_alive and connection.unsent is None
+            self._fail(connection, f"HTTP {reader.status}", reader.body.decode("utf-8", "replace"), keep=keep)
             return
         head = reader.head()
         if head is not None:
             self._head, self._length = head, len(head) + reader.body_bytes
-        if not reader.keeps_alive:
-            self._disconnect(connection)
-        connection.received = 0
-        self._complete(connection, done_ns)
+        self._complete(connection, done_ns, keep=reader.keeps_alive)
 
-    def _complete(self, connection: _Connection, done_ns: int) -> None:
-        if connection.received > self._length:
+    def _complete(self, connection: _Connection, done_ns: int, *, keep: bool = True) -> None:
+        if connection.received > connection.expected:
             self._fail(connection, "bad response", "the server sent more than its Content-Length")
             return
+        if connection.unsent is not None:
+            self._fail(connection, "bad response", "the server answered before it had the whole request")
+            return
+        if not keep:
+            self._disconnect(connection)
         count = self._count
         if count == len(self._sent):
             self._sent.frombytes(bytes(8 * count))
@@ -347,6 +356,8 @@ class HttpLoop:
             self._unanswered -= 1
 
     def _connect(self, connection: _Connection) -> bool:
+        if self._refused_since_ns and now_ns() - self._refused_since_ns > _GIVE_UP_S * 1e9:
+            return False  # the next check gives the window up; a full backlog would cost each attempt its timeout
         try:
             fresh = socket.create_connection(self._address, timeout=_CONNECT_S)
         except OSError as error:
@@ -367,7 +378,7 @@ class HttpLoop:
             del self._by_fd[connection.fd]
             connection.socket.close()  # epoll forgets a closed descriptor by itself
         connection.socket = connection.unsent = connection.reader = None
-        connection.received = 0
+        connection.received = connection.expected = 0
 
     def _recording(self) -> Recording:
         if self._lost:
@@ -377,6 +388,8 @@ class HttpLoop:
             now = now_ns()
             self._start_ns = self._start_ns or self._begin_ns
             self._stop_ns = min(self._stop_ns or now, now)
+        elif self._spec.once:
+            self._stop_ns = now_ns()
         errors: dict[str, int] = {}
         for sent_ns, kind in self._errors:
             if self._start_ns <= sent_ns < self._stop_ns:

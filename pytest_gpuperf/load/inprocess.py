@@ -55,7 +55,7 @@ class ThreadLoop:
 
     def window(self, workload: Workload, spec: WindowSpec) -> Recording:
         assert isinstance(workload, CallWorkload)
-        if spec.window_s == 0 and spec.lead_in_s == 0:
+        if spec.once:
             return self._single(workload, spec)
         stop, go = threading.Event(), threading.Event()
         lanes = [_Lane(workload, stop, go) for _ in range(spec.concurrency)]
@@ -70,8 +70,9 @@ class ThreadLoop:
             stop.set()
             if collecting:
                 gc.enable()
+        end_s = time.monotonic() + spec.deadline_s
         for lane in lanes:
-            lane.join(spec.deadline_s)
+            lane.join(max(end_s - time.monotonic(), 0))
             if lane.is_alive():
                 lost = f"a call did not return within {spec.deadline_s:g} s"
         return _recording(lanes, start_ns, stop_ns, lost)

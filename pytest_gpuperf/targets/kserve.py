@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
 from pytest_gpuperf.model import HttpWorkload, Plain, PlainMapping, ServerTimes
@@ -25,19 +26,23 @@ def split_url(url: str) -> tuple[str, int]:
     Raises:
         OptionError: it is neither.
     """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
-        port = parts.port
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        host, port = parts.hostname, parts.port
     except ValueError:
-        port = None
-    if (
-        parts.scheme != "http"
-        or not parts.hostname
-        or parts.path not in ("", "/")
-        or (port is None and ":" in parts.netloc)
-    ):
+        host = port = None
+    else:
+        bare = not (parts.username or parts.query or parts.fragment) and parts.path in ("", "/")
+        if parts.scheme != "http" or not bare or re.search(r"\s", url) or parts.netloc.endswith(":"):
+            host = None
+    if not host or port == 0:
         raise OptionError(f"{url!r} is not an endpoint that can be measured: write host:port or http://host:port.")
-    return parts.hostname, port or 8000
+    return host, port or 8000
+
+
+def address_of(host: str, port: int) -> str:
+    """``host:port``, with the brackets that an IPv6 address needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class KServeClient:
@@ -46,7 +51,7 @@ class KServeClient:
     def __init__(self, host: str, port: int) -> None:
         from tritonclient.http import InferenceServerClient
 
-        self.address = f"{host}:{port}"
+        self.address = address_of(host, port)
         self._client = InferenceServerClient(self.address, connection_timeout=_CONTROL_S, network_timeout=_CONTROL_S)
 
     def close(self) -> None:
@@ -68,7 +73,10 @@ class KServeClient:
         return f"{metadata.get('name', '?')} {metadata.get('version', '?')}"
 
     def model(self, model: str) -> dict[str, Any]:
-        return self._ask("get_model_metadata", model)
+        metadata = self._ask("get_model_metadata", model)
+        if not all(isinstance(metadata.get(part), list) for part in ("inputs", "outputs")):
+            raise TargetError(f"What answers at {self.address} is no KServe v2 server.")
+        return metadata
 
     def config(self, model: str) -> dict[str, Any]:
         return self._ask("get_model_config", model)
@@ -102,7 +110,8 @@ class KServeClient:
             raise TargetError(f"The server at {self.address} refused {method}{arguments}: {error}") from error
         except Exception as error:  # geventhttpclient and gevent raise their own, and plain OSErrors
             raise TargetDied(f"The server at {self.address} does not answer ({error}).") from error
-        assert isinstance(answer, dict)
+        if not isinstance(answer, dict):
+            raise TargetError(f"What answers at {self.address} is no KServe v2 server.")
         return answer
 
 
@@ -126,8 +135,8 @@ def infer_wire(
     body, json_length = InferenceServerClient.generate_request_body(tensors, outputs=wanted)
     body = body.encode() if isinstance(body, str) else bytes(body)
     head = [
-        f"POST /v2/models/{model}/infer HTTP/1.1",
-        f"Host: {host}:{port}",
+        f"POST /v2/models/{quote(model, safe='')}/infer HTTP/1.1",
+        f"Host: {address_of(host, port)}",
         f"Content-Type: {'application/octet-stream' if binary else 'application/json'}",
         f"Content-Length: {len(body)}",
     ]

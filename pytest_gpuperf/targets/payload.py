@@ -12,7 +12,8 @@ from pytest_gpuperf.errors import OptionError
 
 Array = npt.NDArray[np.generic]
 
-_DTYPES: dict[str, type[np.generic]] = {
+#: KServe's data types and the numpy types that hold them.
+DTYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
     "UINT8": np.uint8,
     "UINT16": np.uint16,
@@ -86,7 +87,7 @@ def _one(
     given: Array | None,
     generator: np.random.Generator,
 ) -> Array:
-    dtype = _DTYPES.get(spec.datatype)
+    dtype = DTYPES.get(spec.datatype)
     if dtype is None:
         raise OptionError(f"Input {spec.name!r} has the type {spec.datatype}, for which no numbers can be made up yet.")
     if given is not None:

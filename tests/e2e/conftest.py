@@ -34,6 +34,9 @@ CALLABLES = """
 
 COMMON = ("--gpuperf", "--gpuperf-device=cpu", "--gpuperf-runs=2", "-p", "no:benchmark")
 
+#: The command line tool, also where its environment is not activated.
+GPUPERF = (sys.executable, "-m", "pytest_gpuperf.cli.main")
+
 Run = Callable[..., pytest.RunResult]
 
 

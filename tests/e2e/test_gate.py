@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CALLABLES, Run
+from tests.e2e.conftest import CALLABLES, GPUPERF, Run
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.P
     command = re.search(r"gpuperf baseline accept (\w+)", failed)
     assert command, failed
     before = {path: path.read_bytes() for path in sessions(pytester)}
-    accepted = pytester.run("gpuperf", "baseline", "accept", command[1], "--reason", "a larger model")
+    accepted = pytester.run(*GPUPERF, "baseline", "accept", command[1], "--reason", "a larger model")
     assert accepted.ret == 0
     accepted.stdout.fnmatch_lines(["*is the new baseline*a larger model*"])
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -146,7 +146,7 @@ def test_failed_requests_fail_the_test(run: Run, pytester: pytest.Pytester) -> N
         (["--gpuperf-min-effect=-1%"], "for example 2%"),
         (["--gpuperf-on-inconclusive=explode"], "write warn or fail"),
         (["--gpuperf-store=gopher://hole"], "fsspec URL"),
-        (["-o", "gpuperf_runs=many"], "gpuperf_runs = many"),
+        (["-o", "gpuperf_alpha=many"], "gpuperf_alpha = many"),
     ],
 )
 def test_a_wrong_option_says_what_to_write(run: Run, arguments: list[str], hint: str) -> None:

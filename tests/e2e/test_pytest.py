@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import CALLABLES, Run, Started, alive
+from tests.e2e.conftest import CALLABLES, GPUPERF, Run, Started, alive
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +121,7 @@ def test_control_c_keeps_what_was_measured(start: Callable[..., Started], pytest
     started.send(signal.SIGINT)
     assert started.wait() == pytest.ExitCode.INTERRUPTED
     assert alive(started.children) == []
-    listing = pytester.run("gpuperf", "baseline", "list")
+    listing = pytester.run(*GPUPERF, "baseline", "list")
     listing.stdout.fnmatch_lines(["*cut short*test_slow*"])
     after = pytester.runpytest_subprocess(
         "--gpuperf", "--gpuperf-device=cpu", "--gpuperf-runs=2", "-p", "no:benchmark", "-k", "slow"
@@ -137,7 +138,7 @@ def test_a_terminal_sees_a_bar_and_keeps_its_lines(pytester: pytest.Pytester) ->
     assert "[####" in done.stdout
     assert " left " in done.stdout
     # The bar is drawn below pytest's line and taken away again.
-    assert "test_suite.py \n" not in done.stdout.replace("\r", "")
+    assert re.search(r"\n\x1b\[K\x1b\[A\x1b\[\d+G\.", done.stdout.replace("\r", ""))
 
 
 def test_the_light_modules_import_nothing_heavy() -> None:

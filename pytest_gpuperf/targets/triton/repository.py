@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.targets.onnxruntime import Signature
-from pytest_gpuperf.targets.payload import TensorSpec
+from pytest_gpuperf.targets.payload import DTYPES, TensorSpec
 
 _MODEL_FILE = Path(__file__).with_name("python_backend") / "model.py"
 
@@ -65,7 +65,7 @@ def config_pbtxt(name: str, onnx: Path, signature: Signature, options: ModelOpti
 
 
 def _tensor(kind: str, spec: TensorSpec, *, batched: bool) -> str:
-    if spec.datatype.startswith("tensor("):
+    if spec.datatype not in DTYPES:
         raise OptionError(f"{kind} {spec.name!r} has the type {spec.datatype}, which KServe v2 can't carry.")
     dims = spec.shape[1:] if batched else spec.shape
     datatype = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"

@@ -30,12 +30,16 @@ class Exchange:
     """One request that a server has read, and the connection on which to answer it.
 
     Attributes:
+        connection: its number, from 0.
         number: of the request, over all connections, from 0.
     """
 
-    def __init__(self, connection: socket.socket, number: int, request: bytes, over: Callable[[], None]) -> None:
-        self._connection, self._over = connection, over
+    def __init__(
+        self, socket_: socket.socket, connection: int, number: int, request: bytes, over: Callable[[], None]
+    ) -> None:
+        self._socket, self._over = socket_, over
         self._begun = False
+        self.connection = connection
         self.number = number
         self.request = request
 
@@ -51,7 +55,7 @@ class Exchange:
         for index, piece in enumerate(pieces):
             if index:
                 time.sleep(pause_s)
-            self._connection.sendall(piece)
+            self._socket.sendall(piece)
 
     def hang_up(self) -> None:
         """Close the connection in order (FIN)."""
@@ -59,7 +63,7 @@ class Exchange:
 
     def reset(self) -> None:
         """Tear it down (RST)."""
-        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise _HangUp
 
 
@@ -133,19 +137,19 @@ class Server:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._lock:
                     self._open.add(connection)
+                    thread = threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True)
                     self.connections += 1
-                    thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
                     self._threads.append(thread)
                 thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, number: int) -> None:
         connection.settimeout(self._idle_s)
         try:
             with contextlib.suppress(_HangUp, OSError), connection, connection.makefile("rb") as stream:
                 while head := _head(stream):
                     body = b"" if self._early else _body(stream, head)
                     self._see(head + body)
-                    self._answer(Exchange(connection, self._arrived(), head + body, self._over))
+                    self._answer(Exchange(connection, number, self._arrived(), head + body, self._over))
                     if self._early:
                         self._see(head + _body(stream, head))
         finally:
@@ -215,7 +219,7 @@ def in_turn(*behaviours: Behaviour) -> Behaviour:
 def silence(exchange: Exchange) -> None:
     """Never answer. Ends when the client or the server drops the connection."""
     with contextlib.suppress(OSError):
-        exchange._connection.recv(1)
+        exchange._socket.recv(1)
     exchange.hang_up()
 
 

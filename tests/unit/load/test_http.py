@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from array import array
 from contextlib import closing
 from itertools import chain
 
@@ -62,7 +61,7 @@ class TestGoodServer:
     @pytest.mark.parametrize("concurrency", [1, 4])
     def test_no_latency_is_shorter_than_the_servers_delay(self, concurrency: int) -> None:
         with Server(answers(OK, after_s=0.02)) as server:
-            recording = measure(server, WindowSpec(concurrency, 0.2))
+            recording = measure(server, WindowSpec(concurrency, 0.12))
         assert min(latencies(recording)) >= 20 * MS
         assert not recording.errors
         assert not recording.error_sample
@@ -77,53 +76,53 @@ class TestGoodServer:
     def test_has_room_for_more_requests_than_it_allocated(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(http_module, "_PREALLOCATED", 4)
         with Server(answers(OK, after_s=0.001)) as server:
-            recording = measure(server, WindowSpec(2, 0.2))
+            recording = measure(server, WindowSpec(2, 0.1))
             assert len(recording.done_ns) == server.requests > 16
         assert all(latency >= MS for latency in latencies(recording))
 
     def test_the_window_is_as_long_as_asked_and_begins_after_the_lead_in(self) -> None:
         with Server(answers(OK, after_s=0.005)) as server:
-            recording = measure(server, WindowSpec(2, 0.25, lead_in_s=0.15))
-        assert recording.stop_ns - recording.start_ns == 250 * MS
-        assert recording.start_ns - min(recording.sent_ns) >= 149 * MS
+            recording = measure(server, WindowSpec(2, 0.15, lead_in_s=0.1))
+        assert recording.stop_ns - recording.start_ns == 150 * MS
+        assert recording.start_ns - min(recording.sent_ns) >= 99 * MS
 
     def test_the_window_begins_after_every_connection_was_answered(self) -> None:
         def behave(exchange: Exchange) -> None:
-            time.sleep(0.4 if exchange.number == 2 else 0.005)
+            time.sleep(0.2 if exchange.number == 2 else 0.005)
             exchange.send(OK)
 
         with Server(behave) as server:
             recording = measure(server, WindowSpec(3, 0.1, lead_in_s=0.01))
-        assert recording.start_ns - min(recording.sent_ns) >= 400 * MS
+        assert recording.start_ns - min(recording.sent_ns) >= 200 * MS
 
     def test_requests_sent_in_the_window_are_followed_to_their_end_under_load(self) -> None:
-        with Server(answers(OK, after_s=0.15)) as server:
-            recording = measure(server, WindowSpec(2, 0.2))
+        with Server(answers(OK, after_s=0.1)) as server:
+            recording = measure(server, WindowSpec(2, 0.12))
             assert len(recording.done_ns) == server.requests
         inside = sent_inside(recording)
         assert inside
         assert max(recording.done_ns) >= recording.stop_ns
-        assert min(latencies(recording)) >= 150 * MS
+        assert min(latencies(recording)) >= 100 * MS
 
     def test_a_slow_request_does_not_stretch_the_window(self) -> None:
-        with Server(in_turn(answers(OK, after_s=0.4), answers(OK, after_s=0.01))) as server:
+        with Server(in_turn(answers(OK, after_s=0.15), answers(OK, after_s=0.01))) as server:
             recording = measure(server, WindowSpec(2, 0.1))
         assert recording.stop_ns - recording.start_ns == 100 * MS
-        assert max(latencies(recording)) >= 400 * MS
+        assert max(latencies(recording)) >= 150 * MS
 
-    @pytest.mark.parametrize("concurrency", [1, 2, 7])
+    @pytest.mark.parametrize("concurrency", [1, 7])
     def test_concurrency_is_the_number_of_requests_in_flight(self, concurrency: int) -> None:
-        with Server(answers(OK, after_s=0.03)) as server:
-            recording = measure(server, WindowSpec(concurrency, 0.4))
+        with Server(answers(OK, after_s=0.02)) as server:
+            recording = measure(server, WindowSpec(concurrency, 0.2))
             assert server.at_once == concurrency
             assert server.connections == concurrency
-        assert 0.8 * concurrency < outstanding(recording) <= concurrency + 1e-9
+        assert 0.7 * concurrency < outstanding(recording) <= concurrency + 1e-9
 
     def test_windows_of_one_loop_share_their_connections(self) -> None:
         with Server(answers(OK, after_s=0.002)) as server, closing(HttpLoop(HOST, server.port)) as loop:
             for concurrency in (4, 1, 2, 4):
                 server.at_once = 0
-                recording = loop.window(WIRE, WindowSpec(concurrency, 0.1))
+                recording = loop.window(WIRE, WindowSpec(concurrency, 0.05))
                 assert server.at_once == concurrency
                 assert not recording.errors
             assert server.connections == 4
@@ -133,9 +132,9 @@ class TestGoodServer:
             Server(answers(OK, after_s=0.01), idle_s=0.1) as server,
             closing(HttpLoop(HOST, server.port)) as loop,
         ):
-            loop.window(WIRE, WindowSpec(4, 0.1))
+            loop.window(WIRE, WindowSpec(4, 0.05))
             server.at_once = 0
-            recording = loop.window(WIRE, WindowSpec(1, 0.5))
+            recording = loop.window(WIRE, WindowSpec(1, 0.3))
             assert server.at_once == 1
         assert outstanding(recording) <= 1
 
@@ -144,9 +143,9 @@ class TestGoodServer:
             Server(answers(OK, after_s=0.005), idle_s=0.1) as server,
             closing(HttpLoop(HOST, server.port)) as loop,
         ):
-            loop.window(WIRE, WindowSpec(2, 0.1))
-            time.sleep(0.3)
-            recording = loop.window(WIRE, WindowSpec(2, 0.2))
+            loop.window(WIRE, WindowSpec(2, 0.05))
+            time.sleep(0.2)
+            recording = loop.window(WIRE, WindowSpec(2, 0.1))
         assert sent_inside(recording)
         assert not recording.errors
 
@@ -165,7 +164,7 @@ class TestGoodServer:
 
     def test_large_requests_arrive_whole_though_they_need_several_sends(self) -> None:
         with Server(answers(OK), receive_bytes=1 << 16) as server:
-            recording = measure(server, WindowSpec(2, 0.3), LARGE_HEAD + LARGE_BODY)
+            recording = measure(server, WindowSpec(2, 0.15), LARGE_HEAD + LARGE_BODY)
             assert server.seen == {LARGE_HEAD + LARGE_BODY}
             assert len(recording.done_ns) == server.requests
         assert not recording.errors
@@ -228,12 +227,22 @@ GOOD: dict[str, Behaviour] = {
 @pytest.mark.parametrize("name", GOOD)
 def test_any_framing_of_an_answer_is_one_latency(name: str) -> None:
     with Server(GOOD[name]) as server:
-        recording = measure(server, WindowSpec(2, 0.1, deadline_s=2))
+        recording = measure(server, WindowSpec(2, 0.1, lead_in_s=0.01, deadline_s=2))
         assert len(recording.done_ns) == server.requests
     assert len(sent_inside(recording)) > 2
     assert not recording.errors
     assert not recording.error_sample
     assert min(latencies(recording)) > 0
+
+
+def test_lengths_on_other_connections_change_nothing() -> None:
+    long = response(b"x" * 1000)
+    slow, quick = answers(long[:500], long[500:], pause_s=0.02), answers(OK, after_s=0.005)
+    with Server(lambda exchange: (quick if exchange.connection else slow)(exchange)) as server:
+        recording = measure(server, WindowSpec(2, 0.2, deadline_s=1))
+        assert len(recording.done_ns) == server.requests
+    assert not recording.errors
+    assert min(latencies(recording)) >= 5 * MS
 
 
 def test_the_last_byte_ends_the_latency() -> None:
@@ -296,7 +305,7 @@ def test_a_hostile_answer_is_a_typed_error_in_time_and_never_a_latency(name: str
     kind, behave = HOSTILE[name]
     with Server(behave) as server:
         begin = time.monotonic()
-        recording = measure(server, WindowSpec(2, 0.2, deadline_s=0.4))
+        recording = measure(server, WindowSpec(2, 0.1, lead_in_s=0.01, deadline_s=0.15))
         took_s = time.monotonic() - begin
     assert not len(recording.done_ns)
     assert recording.errors.keys() == {kind}
@@ -304,11 +313,25 @@ def test_a_hostile_answer_is_a_typed_error_in_time_and_never_a_latency(name: str
     assert took_s < 4
 
 
-@pytest.mark.parametrize("name", [name for name, (kind, _) in HOSTILE.items() if kind != "timeout"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "503",
+        "503 byte by byte",
+        "503, then closes",
+        "closes at once",
+        "closes in the body",
+        "closes in a chunk",
+        "resets in the body",
+        "garbage",
+        "more than its length",
+        "two answers",
+    ],
+)
 def test_hostile_answers_between_good_ones_are_told_apart(name: str) -> None:
     kind, behave = HOSTILE[name]
     with Server(in_turn(answers(OK), behave, answers(OK))) as server:
-        recording = measure(server, WindowSpec(1, 0.2, lead_in_s=0.0))
+        recording = measure(server, WindowSpec(1, 0.12, lead_in_s=0.0))
         bad = (server.requests + 1) // 3
         assert len(recording.done_ns) == server.requests - bad
     assert recording.errors.keys() == {kind}
@@ -316,14 +339,14 @@ def test_hostile_answers_between_good_ones_are_told_apart(name: str) -> None:
 
 def test_a_body_that_only_ends_with_the_connection_is_an_error() -> None:
     with Server(_without_length) as server:
-        recording = measure(server, WindowSpec(1, 0.2))
+        recording = measure(server, WindowSpec(1, 0.1))
     assert not len(recording.done_ns)
     assert recording.errors
 
 
 def test_an_error_names_status_and_body() -> None:
     with Server(answers(BUSY)) as server:
-        recording = measure(server, WindowSpec(1, 0.2))
+        recording = measure(server, WindowSpec(1, 0.05))
     assert recording.error_sample == "HTTP 503: queue is full"
 
 
@@ -333,7 +356,7 @@ def test_an_error_of_the_length_of_a_good_answer_in_pieces_is_still_an_error() -
     assert len(bad) == len(good)
     # The first packet of the error is also how every good answer begins.
     with Server(in_turn(answers(good), answers(bad[:9], bad[9:], pause_s=0.005))) as server:
-        recording = measure(server, WindowSpec(1, 0.4, lead_in_s=0.0, deadline_s=0.4))
+        recording = measure(server, WindowSpec(1, 0.2, lead_in_s=0.0, deadline_s=0.4))
         assert len(recording.done_ns) <= (server.requests + 1) // 2
     assert recording.errors.keys() == {"HTTP 503"}
 
@@ -349,8 +372,8 @@ def test_a_shorter_good_answer_in_pieces_is_answered_in_time() -> None:
 
 def test_a_failing_server_is_not_hammered() -> None:
     with Server(answers(BUSY)) as server:
-        measure(server, WindowSpec(2, 0.5))
-        assert server.requests < 60
+        measure(server, WindowSpec(2, 0.3))
+        assert server.requests < 40
 
 
 def test_good_answers_after_bad_ones_count() -> None:
@@ -360,7 +383,7 @@ def test_good_answers_after_bad_ones_count() -> None:
         exchange.send(OK)
 
     with Server(behave) as server:
-        recording = measure(server, WindowSpec(2, 0.3, lead_in_s=0.3))
+        recording = measure(server, WindowSpec(2, 0.1, lead_in_s=0.25))
         assert len(recording.done_ns) == server.requests - 4
     assert not recording.errors, "they were before the window"
     assert recording.error_sample.startswith("connection reset")
@@ -374,7 +397,7 @@ def test_one_bad_connection_does_not_hold_up_the_others() -> None:
         exchange.send(OK)
 
     with Server(behave) as server:
-        recording = measure(server, WindowSpec(3, 0.2, lead_in_s=0.0, deadline_s=1))
+        recording = measure(server, WindowSpec(3, 0.1, lead_in_s=0.0, deadline_s=0.3))
     assert recording.errors == {"timeout": 1}
     assert len(sent_inside(recording)) > 20
 
@@ -393,7 +416,9 @@ class TestGoneServer:
         assert not len(recording.done_ns)
         assert 1.9 < took_s < 4
 
-    def test_a_server_that_dies_ends_the_window(self) -> None:
+    def test_a_server_that_dies_ends_the_window(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http_module, "_GIVE_UP_S", 0.3)
+
         def behave(exchange: Exchange) -> None:
             if exchange.number == 20:
                 server.die()
@@ -412,7 +437,8 @@ class TestGoneServer:
         assert min(latencies(recording)) >= 5 * MS
         assert took_s < 6
 
-    def test_a_lost_loop_works_again_when_the_server_is_back(self) -> None:
+    def test_a_lost_loop_works_again_when_the_server_is_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(http_module, "_GIVE_UP_S", 0.3)
         with Server(answers(OK, after_s=0.002)) as server:
             port = server.port
         with closing(HttpLoop(HOST, port)) as loop:
@@ -458,25 +484,25 @@ class TestGoneServer:
 
 class TestLength:
     def test_a_window_with_too_few_requests_is_lengthened_in_steps_of_half(self) -> None:
-        with Server(answers(OK, after_s=0.05)) as server:
-            recording = measure(server, WindowSpec(1, 0.1, min_requests=8))
+        with Server(answers(OK, after_s=0.03)) as server:
+            recording = measure(server, WindowSpec(1, 0.1, min_requests=6))
         length_ns = recording.stop_ns - recording.start_ns
-        assert len(sent_inside(recording)) >= 8
-        assert length_ns >= 7 * 50 * MS
+        assert len(sent_inside(recording)) >= 6
+        assert length_ns >= 5 * 30 * MS
         assert (length_ns - 100 * MS) % (50 * MS) == 0
 
     def test_but_not_beyond_the_longest_window(self) -> None:
-        with Server(answers(OK, after_s=0.05)) as server:
-            recording = measure(server, WindowSpec(1, 0.1, min_requests=1000, max_window_s=0.3))
-        assert 300 * MS <= recording.stop_ns - recording.start_ns <= 350 * MS
+        with Server(answers(OK, after_s=0.03)) as server:
+            recording = measure(server, WindowSpec(1, 0.1, min_requests=1000, max_window_s=0.2))
+        assert 200 * MS <= recording.stop_ns - recording.start_ns <= 250 * MS
         assert len(sent_inside(recording)) <= 8
 
     def test_enough_requests_lengthen_nothing(self) -> None:
         with Server(answers(OK, after_s=0.005)) as server:
-            recording = measure(server, WindowSpec(2, 0.2, min_requests=4))
-        assert recording.stop_ns - recording.start_ns == 200 * MS
+            recording = measure(server, WindowSpec(2, 0.1, min_requests=4))
+        assert recording.stop_ns - recording.start_ns == 100 * MS
 
-    @pytest.mark.parametrize("requests", [1, 3, 8])
+    @pytest.mark.parametrize("requests", [1, 8])
     def test_a_smoke_run_sends_one_request_on_each_connection(self, requests: int) -> None:
         with Server(answers(OK, after_s=0.02)) as server:
             recording = measure(server, WindowSpec(requests, 0.0, lead_in_s=0.0, min_requests=requests))
@@ -495,7 +521,7 @@ class TestLength:
     def test_a_smoke_run_gives_up_a_silent_server(self) -> None:
         with Server(silence) as server:
             begin = time.monotonic()
-            recording = measure(server, WindowSpec(2, 0.0, lead_in_s=0.0, min_requests=2, deadline_s=0.3))
+            recording = measure(server, WindowSpec(2, 0.0, lead_in_s=0.0, min_requests=2, deadline_s=0.15))
             took_s = time.monotonic() - begin
         assert recording.error_sample.startswith("timeout: ")
         assert took_s < 2
@@ -504,5 +530,5 @@ class TestLength:
 def test_times_are_arrays_of_64_bits() -> None:
     with Server(answers(OK)) as server:
         recording = measure(server, WindowSpec(1, 0.05))
-    assert all(isinstance(times, array) and times.itemsize == 8 for times in (recording.sent_ns, recording.done_ns))
+    assert recording.sent_ns.typecode == recording.done_ns.typecode == "q"
     assert all(time_ns > 0 for time_ns in chain(recording.sent_ns, recording.done_ns))

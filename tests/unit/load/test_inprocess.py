@@ -58,23 +58,23 @@ class TestWindow:
     @pytest.mark.parametrize("concurrency", [1, 3])
     def test_records_every_call_once_and_none_shorter_than_it_was(self, concurrency: int) -> None:
         call = Call(0.01)
-        recording = measure(call, WindowSpec(concurrency, 0.2))
+        recording = measure(call, WindowSpec(concurrency, 0.1))
         assert len(recording.sent_ns) == len(recording.done_ns) == call.calls
         assert min(latencies(recording)) >= 10 * MS
         assert not recording.errors
         assert not recording.lost
 
-    @pytest.mark.parametrize("concurrency", [1, 2, 6])
+    @pytest.mark.parametrize("concurrency", [1, 6])
     def test_concurrency_is_the_number_of_calls_in_flight(self, concurrency: int) -> None:
         call = Call(0.02)
-        recording = measure(call, WindowSpec(concurrency, 0.3))
+        recording = measure(call, WindowSpec(concurrency, 0.2))
         assert call.at_once == concurrency
         start, stop = recording.start_ns, recording.stop_ns
         lives = (
             min(done, stop) - max(sent, start) for sent, done in zip(recording.sent_ns, recording.done_ns, strict=True)
         )
         mean = sum(max(life, 0) for life in lives) / (stop - start)
-        assert 0.8 * concurrency < mean <= concurrency
+        assert 0.7 * concurrency < mean <= concurrency
 
     def test_the_window_is_as_long_as_asked_and_begins_after_the_lead_in(self) -> None:
         recording = measure(Call(0.005), WindowSpec(2, 0.2, lead_in_s=0.1))
@@ -82,28 +82,28 @@ class TestWindow:
         assert recording.start_ns - min(recording.sent_ns) >= 95 * MS
 
     def test_the_window_begins_after_every_caller_was_answered(self) -> None:
-        call = Call(0.005, lambda number: time.sleep(0.3 if number == 1 else 0))
+        call = Call(0.005, lambda number: time.sleep(0.2 if number == 1 else 0))
         recording = measure(call, WindowSpec(3, 0.1, lead_in_s=0.0001))
-        assert recording.start_ns - min(recording.sent_ns) >= 300 * MS
+        assert recording.start_ns - min(recording.sent_ns) >= 200 * MS
 
     def test_calls_of_the_window_are_followed_to_their_end_under_load(self) -> None:
-        call = Call(0.15)
-        recording = measure(call, WindowSpec(2, 0.2))
+        call = Call(0.1)
+        recording = measure(call, WindowSpec(2, 0.12))
         assert sent_inside(recording)
         assert len(recording.done_ns) == call.calls
         assert max(recording.done_ns) >= recording.stop_ns
-        assert recording.stop_ns - recording.start_ns == 200 * MS
+        assert recording.stop_ns - recording.start_ns == 120 * MS
 
     def test_a_window_with_too_few_calls_is_lengthened_in_steps_of_half(self) -> None:
-        recording = measure(Call(0.05), WindowSpec(1, 0.1, min_requests=8))
+        recording = measure(Call(0.03), WindowSpec(1, 0.1, min_requests=6))
         length_ns = recording.stop_ns - recording.start_ns
-        assert len(sent_inside(recording)) >= 8
-        assert length_ns >= 7 * 50 * MS
+        assert len(sent_inside(recording)) >= 6
+        assert length_ns >= 5 * 30 * MS
         assert (length_ns - 100 * MS) % (50 * MS) == 0
 
     def test_but_not_beyond_the_longest_window(self) -> None:
-        recording = measure(Call(0.05), WindowSpec(1, 0.1, min_requests=1000, max_window_s=0.3))
-        assert 300 * MS <= recording.stop_ns - recording.start_ns <= 350 * MS
+        recording = measure(Call(0.03), WindowSpec(1, 0.1, min_requests=1000, max_window_s=0.2))
+        assert 200 * MS <= recording.stop_ns - recording.start_ns <= 250 * MS
 
     def test_callers_end_with_the_window(self) -> None:
         measure(Call(0.002), WindowSpec(4, 0.05))
@@ -141,7 +141,7 @@ class TestFailures:
         def raises(number: int) -> None:
             raise (ValueError("odd") if number % 2 else KeyError("even"))
 
-        recording = measure(Call(0.0, raises), WindowSpec(2, 0.3))
+        recording = measure(Call(0.0, raises), WindowSpec(2, 0.15))
         assert recording.errors.keys() == {"ValueError", "KeyError"}
         assert not len(recording.done_ns)
         assert recording.error_sample in ("ValueError: odd", "KeyError: 'even'")
@@ -157,7 +157,7 @@ class TestFailures:
                 raise RuntimeError("out of memory")
 
         call = Call(0.005, every_third_raises)
-        recording = measure(call, WindowSpec(1, 0.3, lead_in_s=0.001))
+        recording = measure(call, WindowSpec(1, 0.2, lead_in_s=0.001))
         assert len(recording.done_ns) == call.calls - failed
         assert recording.errors.keys() == {"RuntimeError"}
         assert 0 < recording.errors["RuntimeError"] <= failed
@@ -168,7 +168,7 @@ class TestFailures:
             if number < 3:
                 raise RuntimeError("cold")
 
-        recording = measure(Call(0.002, first_raise), WindowSpec(1, 0.1, lead_in_s=0.3))
+        recording = measure(Call(0.002, first_raise), WindowSpec(1, 0.1, lead_in_s=0.15))
         assert not recording.errors
         assert recording.error_sample == "RuntimeError: cold"
 
@@ -177,8 +177,8 @@ class TestFailures:
             raise RuntimeError
 
         call = Call(0.0, raises)
-        measure(call, WindowSpec(2, 0.3))
-        assert call.calls < 100
+        measure(call, WindowSpec(2, 0.2))
+        assert call.calls < 60
 
 
 @contextmanager
@@ -200,29 +200,29 @@ def hanging(from_call: int, until_call: int = 1 << 30) -> Iterator[Call]:
 
 
 class TestHanging:
-    @pytest.mark.parametrize("from_call", [0, 5, 60])
+    @pytest.mark.parametrize("from_call", [0, 5, 40])
     def test_a_call_that_does_not_return_is_lost_after_the_deadline(self, from_call: int) -> None:
         with hanging(from_call) as call:
             begin = time.monotonic()
-            recording = measure(call, WindowSpec(1, 0.3, max_window_s=0.6, deadline_s=0.5))
+            recording = measure(call, WindowSpec(1, 0.2, max_window_s=0.3, deadline_s=0.2))
             took_s = time.monotonic() - begin
-        assert "did not return within 0.5 s" in recording.lost
+        assert "did not return within 0.2 s" in recording.lost
         assert len(recording.done_ns) == from_call
-        assert 0.5 < took_s < 4
+        assert 0.2 < took_s < 3
 
     def test_one_hanging_caller_among_good_ones_is_enough(self) -> None:
-        with hanging(10, 11) as call:
-            recording = measure(call, WindowSpec(3, 0.1, deadline_s=0.5))
+        with hanging(40, 41) as call:
+            recording = measure(call, WindowSpec(3, 0.1, deadline_s=0.3))
         assert "did not return" in recording.lost
         assert len(sent_inside(recording)) > 10
 
     def test_many_hanging_callers_take_no_longer_than_one(self) -> None:
         with hanging(0) as call:
             begin = time.monotonic()
-            recording = measure(call, WindowSpec(8, 0.1, deadline_s=0.5))
+            recording = measure(call, WindowSpec(8, 0.1, deadline_s=0.3))
             took_s = time.monotonic() - begin
         assert "did not return" in recording.lost
-        assert took_s < 2.5
+        assert took_s < 1.5
 
 
 class TestSmoke:

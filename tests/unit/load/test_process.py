@@ -46,8 +46,8 @@ def ended(process: psutil.Process, within_s: float) -> bool:
 
 
 @contextmanager
-def after(delay_s: float, process: psutil.Process, number: signal.Signals) -> Iterator[None]:
-    timer = threading.Timer(delay_s, process.send_signal, [number])
+def killed(process: psutil.Process, after_s: float) -> Iterator[None]:
+    timer = threading.Timer(after_s, process.kill)
     timer.start()
     try:
         yield
@@ -66,14 +66,14 @@ class TestWindow:
     def test_records_what_the_server_answered_on_this_process_clock(self) -> None:
         with Server(answers(OK, after_s=0.01)) as server, closing(WorkerProcess()) as worker:
             begin_ns = time.monotonic_ns()
-            recording = worker.window(workload(server), WindowSpec(3, 0.3))
+            recording = worker.window(workload(server), WindowSpec(3, 0.2))
             assert len(recording.sent_ns) == len(recording.done_ns) == server.requests > 10
             assert server.at_once == 3
         assert begin_ns < min(recording.sent_ns) < recording.start_ns < recording.stop_ns < time.monotonic_ns()
-        assert recording.stop_ns - recording.start_ns == 300 * MS
+        assert recording.stop_ns - recording.start_ns == 200 * MS
         assert min(done - sent for sent, done in zip(recording.sent_ns, recording.done_ns, strict=True)) >= 10 * MS
         assert not recording.errors
-        assert 0 < recording.cpu_s < 0.3
+        assert 0 < recording.cpu_s < 0.2
 
     def test_connections_outlive_a_window(self) -> None:
         with Server(answers(OK, after_s=0.002)) as server, closing(WorkerProcess()) as worker:
@@ -99,7 +99,7 @@ class TestWindow:
 
     def test_a_silent_server_is_a_timeout(self) -> None:
         with Server(silence) as server, closing(WorkerProcess()) as worker:
-            recording = worker.window(workload(server), WindowSpec(2, 0.2, deadline_s=0.3))
+            recording = worker.window(workload(server), WindowSpec(2, 0.1, deadline_s=0.15))
         assert recording.errors.keys() == {"timeout"}
         assert not len(recording.done_ns)
 
@@ -134,9 +134,9 @@ class TestLife:
         assert ended(worker, 0.1)
 
     def test_the_worker_imports_neither_numpy_nor_pytest(self) -> None:
-        code = "import sys, pytest_gpuperf.load.worker; print([m for m in ('numpy', 'pytest', 'scipy') if m in sys.modules])"
+        code = "import sys, pytest_gpuperf.load.worker; print({'numpy', 'pytest', 'scipy'} & sys.modules.keys())"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
-        assert done.stdout.strip() == "[]"
+        assert done.stdout == "set()\n"
 
     def test_close_may_be_called_twice_and_leaves_nothing(self) -> None:
         before = psutil.Process().num_fds()
@@ -146,12 +146,11 @@ class TestLife:
         assert not workers()
         assert psutil.Process().num_fds() == before
 
-    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-    def test_a_worker_killed_in_mid_window_is_a_load_error(self, number: signal.Signals) -> None:
+    def test_a_worker_killed_in_mid_window_is_a_load_error(self) -> None:
         with Server(answers(OK, after_s=0.01)) as server, closing(WorkerProcess()) as generator:
             (worker,) = workers()
             begin = time.monotonic()
-            with after(0.6, worker, number), pytest.raises(LoadError, match=f"Exit status -{int(number)}"):
+            with killed(worker, after_s=0.3), pytest.raises(LoadError, match=r"Exit status -9"):
                 generator.window(workload(server), WindowSpec(1, 30.0))
             assert time.monotonic() - begin < 5
         assert not workers()
@@ -166,9 +165,13 @@ class TestLife:
                 generator.window(workload(server), WindowSpec(1, 0.05))
 
     def test_a_load_error_shows_the_workers_last_words(self) -> None:
-        with Server(answers(OK)) as server, closing(WorkerProcess()) as generator:
-            with pytest.raises(LoadError, match="ValueError.*NaN"):
-                generator.window(workload(server), WindowSpec(1, float("nan")))
+        spec = WindowSpec(1, float("nan"))
+        with (
+            Server(answers(OK)) as server,
+            closing(WorkerProcess()) as generator,
+            pytest.raises(LoadError, match=r"ValueError: .*NaN"),
+        ):
+            generator.window(workload(server), spec)
 
     def test_a_worker_ends_when_its_pipe_is_closed(self) -> None:
         ours, theirs = Pipe()
@@ -176,7 +179,7 @@ class TestLife:
         with theirs, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as worker:
             theirs.close()
             with pytest.raises(subprocess.TimeoutExpired):
-                worker.wait(0.5)
+                worker.wait(0.3)
             ours.close()
             assert worker.wait(5) == 0
 
@@ -189,14 +192,15 @@ from pytest_gpuperf.model import HttpWorkload
 
 port, window_s = int(sys.argv[1]), float(sys.argv[2])
 generator = WorkerProcess()
-generator.window(HttpWorkload("127.0.0.1", port, b"GET / HTTP/1.1\\r\\nHost: test\\r\\n\\r\\n"), WindowSpec(2, window_s))
+load = HttpWorkload("127.0.0.1", port, b"GET / HTTP/1.1\\r\\nHost: test\\r\\n\\r\\n")
+generator.window(load, WindowSpec(2, window_s))
 sys.stdin.read()
 """
 
 
 class TestOrphan:
-    @pytest.mark.parametrize(("doing", "window_s"), [("in mid-window", 60.0), ("between windows", 0.01)])
-    def test_a_worker_ends_soon_after_its_parent_was_killed(self, doing: str, window_s: float) -> None:
+    @pytest.mark.parametrize("window_s", [60.0, 0.01], ids=["in mid-window", "between windows"])
+    def test_a_worker_ends_soon_after_its_parent_was_killed(self, window_s: float) -> None:
         with (
             Server(answers(OK, after_s=0.005)) as server,
             subprocess.Popen(
@@ -204,11 +208,10 @@ class TestOrphan:
             ) as parent,
         ):
             wait_for_requests(server)
-            time.sleep(0.5)
+            time.sleep(0.2)
             (worker,) = workers(psutil.Process(parent.pid))
             parent.kill()
-            assert ended(worker, 3), doing
-            assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+            assert ended(worker, 3)
 
     def test_a_worker_whose_server_is_silent_too(self) -> None:
         with (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +46,7 @@ def test_every_seed_has_an_order_of_its_own() -> None:
 def test_no_point_always_follows_the_same_neighbour() -> None:
     order = [point for run in range(10) for _, point in MeasurePlan().order(FIVE, run)]
     followers: dict[LoadPoint, set[LoadPoint]] = {point: set() for point in FIVE}
-    for point, follower in zip(order, order[1:], strict=False):
+    for point, follower in pairwise(order):
         followers[point].add(follower)
     assert all(len(others - {point}) == len(FIVE) - 1 for point, others in followers.items())
 

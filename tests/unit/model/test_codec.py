@@ -91,7 +91,7 @@ PATHS = list(walk(FULL))
 OPTIONAL = {
     *((name,) for name in ("commit", "under_test", "environment", "settings")),
     ("runs", 0, "complete"),
-    *(("runs", 0, "windows", 0, name) for name in ("errors", "client_cpu_s", "server", "findings")),
+    *(("runs", 0, "windows", 0, name) for name in ("errors", "client_cpu_s", "server", "others_cpu_share", "findings")),
     *(("runs", 0, "windows", 0, "point", name) for name in ("concurrency", "batch_size")),
     *(("runs", 0, "windows", 0, "latency", name) for name in ("buckets", "counts")),
 }

@@ -22,7 +22,9 @@ def test_without_a_batch_size_parameter_the_callable_is_called_as_it_is() -> Non
 def test_and_can_not_be_swept_over_batch_sizes() -> None:
     def preprocess() -> None: ...
 
-    with pytest.raises(OptionError, match="preprocess is swept with batch_size=8, but has no parameter named batch_size"):
+    with pytest.raises(
+        OptionError, match="preprocess is swept with batch_size=8, but has no parameter named batch_size"
+    ):
         CallTarget(preprocess).start().workload(8)
 
 
@@ -128,5 +130,5 @@ def test_anything_else_is_refused_with_what_to_write_instead() -> None:
         name: str = "no start method"
 
     for thing in (3, "model.onnx", None, Config()):
-        with pytest.raises(OptionError, match="give a target .* or a callable"):
+        with pytest.raises(OptionError, match=r"give a target .* or a callable"):
             as_target(thing)  # type: ignore[arg-type]

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pytest_gpuperf.device import DeviceLock
+
+_HOLD = """
+import sys
+from pathlib import Path
+from pytest_gpuperf.device import DeviceLock
+
+with DeviceLock(sys.argv[1], directory=Path(sys.argv[2])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(device: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the lock until its input ends."""
+    command = [sys.executable, "-c", _HOLD, device, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_another_process_waits_until_the_holder_is_through(tmp_path: Path) -> None:
+    told: list[str] = []
+    with holder("GPU-1", tmp_path) as process:
+        assert process.stdin is not None
+        timer = threading.Timer(0.5, process.stdin.close)
+        timer.start()
+        begin = time.monotonic()
+        with DeviceLock("GPU-1", told.append, tmp_path):
+            assert 0.4 < time.monotonic() - begin < 10
+        timer.join()
+        assert told == [f"process {process.pid}"]
+
+
+def test_a_killed_holder_frees_it(tmp_path: Path) -> None:
+    with holder("GPU-1", tmp_path) as process:
+        process.kill()
+        process.wait()
+        told: list[str] = []
+        begin = time.monotonic()
+        with DeviceLock("GPU-1", told.append, tmp_path):
+            assert time.monotonic() - begin < 2
+        assert not told
+
+
+def test_a_waiting_process_gets_it_when_the_holder_is_killed(tmp_path: Path) -> None:
+    with holder("GPU-1", tmp_path) as process:
+        timer = threading.Timer(0.3, process.kill)
+        timer.start()
+        with DeviceLock("GPU-1", directory=tmp_path):
+            assert process.wait(5) < 0
+        timer.join()
+
+
+def test_another_device_is_another_lock(tmp_path: Path) -> None:
+    with holder("GPU-1", tmp_path), DeviceLock("GPU-2", lambda _: pytest.fail("waited"), tmp_path):
+        pass
+
+
+def test_nobody_waits_for_a_free_device(tmp_path: Path) -> None:
+    for _ in range(3):
+        with DeviceLock("cpu", lambda _: pytest.fail("waited"), tmp_path) as lock:
+            assert lock.path.read_text() == f"process {os.getpid()}"
+
+
+def test_it_holds_against_this_process_too(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with DeviceLock("cpu", lambda _: order.append("waits"), tmp_path):
+            order.append("second")
+
+    with DeviceLock("cpu", directory=tmp_path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        time.sleep(0.3)
+        order.append("first")
+    thread.join(5)
+    assert order == ["waits", "first", "second"]
+
+
+def test_an_error_inside_frees_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="inside"), DeviceLock("cpu", directory=tmp_path):
+        raise ValueError("inside")
+    with DeviceLock("cpu", lambda _: pytest.fail("waited"), tmp_path):
+        pass
+
+
+def test_ctrl_c_while_waiting_leaves_no_open_file(tmp_path: Path) -> None:
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would hold the directory open
+    with (
+        DeviceLock("cpu", directory=tmp_path),
+        pytest.raises(KeyboardInterrupt),
+        DeviceLock("cpu", interrupt, tmp_path),
+    ):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_everybody_on_the_machine_may_use_the_file(tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        with DeviceLock("cpu", directory=tmp_path) as lock:
+            assert stat.S_IMODE(lock.path.stat().st_mode) == 0o666
+    finally:
+        os.umask(mask)
+
+
+def test_the_file_is_named_after_the_device(tmp_path: Path) -> None:
+    path = DeviceLock("../GPU 0/a:b", directory=tmp_path).path
+    assert path.parent == tmp_path
+    assert DeviceLock("cpu").path.name == "gpuperf-cpu.lock"
