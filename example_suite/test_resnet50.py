@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pytest_gpuperf import Gpuperf, OnnxRuntimeFactory, TritonFactory
+from pytest_gpuperf import Gpuperf, OnnxRuntimeEngine, TritonEndpoint
 
 
-def test_resnet50_triton(gpuperf: Gpuperf, triton_endpoint: TritonFactory, resnet50_onnx: Path) -> None:
+def test_resnet50_triton(gpuperf: Gpuperf, triton_endpoint: type[TritonEndpoint], resnet50_onnx: Path) -> None:
     """Serving: a concurrency sweep over HTTP, with dynamic batching."""
     endpoint = triton_endpoint(resnet50_onnx, max_batch_size=8, dynamic_batching=True, threads=1)
     curve = gpuperf.sweep(endpoint, concurrency=[1, 2, 4])
     assert curve.best(p90_ms=5000).throughput > 0.5  # an absolute budget, beside the baseline gate
 
 
-def test_resnet50_onnxruntime(gpuperf: Gpuperf, onnxruntime_engine: OnnxRuntimeFactory, resnet50_onnx: Path) -> None:
+def test_resnet50_onnxruntime(
+    gpuperf: Gpuperf, onnxruntime_engine: type[OnnxRuntimeEngine], resnet50_onnx: Path
+) -> None:
     """The same model without a server in front of it: what serving costs is the difference."""
     engine = onnxruntime_engine(resnet50_onnx, threads=1)
     gpuperf.sweep(engine, batch_size=[1, 2])

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from pytest_gpuperf.errors import GpuperfError
     from pytest_gpuperf.model import Curve, CurvePoint
     from pytest_gpuperf.session.fixture import Gpuperf
-    from pytest_gpuperf.session.targets import KServeFactory, OnnxRuntimeFactory, TritonFactory
     from pytest_gpuperf.targets import CallTarget
+    from pytest_gpuperf.targets.kserve import KServeEndpoint
+    from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
+    from pytest_gpuperf.targets.triton import TritonEndpoint
 
 __version__ = "0.1.0"
 
@@ -26,9 +28,9 @@ _PUBLIC = {
     "Device": "device",
     "Gpuperf": "session.fixture",
     "GpuperfError": "errors",
-    "KServeFactory": "session.targets",
-    "OnnxRuntimeFactory": "session.targets",
-    "TritonFactory": "session.targets",
+    "KServeEndpoint": "targets.kserve",
+    "OnnxRuntimeEngine": "targets.onnxruntime",
+    "TritonEndpoint": "targets.triton",
 }
 
 __all__ = [
@@ -38,9 +40,9 @@ __all__ = [
     "Device",
     "Gpuperf",
     "GpuperfError",
-    "KServeFactory",
-    "OnnxRuntimeFactory",
-    "TritonFactory",
+    "KServeEndpoint",
+    "OnnxRuntimeEngine",
+    "TritonEndpoint",
 ]
 
 

@@ -13,7 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from pytest_gpuperf.device import Device
     from pytest_gpuperf.session.fixture import Gpuperf
-    from pytest_gpuperf.session.targets import KServeFactory, OnnxRuntimeFactory, TritonFactory
+    from pytest_gpuperf.targets.kserve import KServeEndpoint
+    from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
+    from pytest_gpuperf.targets.triton import TritonEndpoint
 
 _MARKER = (
     "gpuperf(min_effect=0.01, version=1, runs=3): how this test is measured and gated by --gpuperf; "
@@ -75,24 +77,24 @@ def gpu(request: pytest.FixtureRequest) -> Device:
 
 
 @pytest.fixture(scope="session")
-def triton_endpoint() -> TritonFactory:
+def triton_endpoint() -> type[TritonEndpoint]:
     """Makes targets: an ONNX model behind a tritonserver that is started for every run."""
-    from pytest_gpuperf.session.targets import triton_endpoint
+    from pytest_gpuperf.targets.triton import TritonEndpoint
 
-    return triton_endpoint
+    return TritonEndpoint
 
 
 @pytest.fixture(scope="session")
-def kserve_endpoint() -> KServeFactory:
+def kserve_endpoint() -> type[KServeEndpoint]:
     """Makes targets: a model on a KServe v2 server that is already there."""
-    from pytest_gpuperf.session.targets import kserve_endpoint
+    from pytest_gpuperf.targets.kserve import KServeEndpoint
 
-    return kserve_endpoint
+    return KServeEndpoint
 
 
 @pytest.fixture(scope="session")
-def onnxruntime_engine() -> OnnxRuntimeFactory:
+def onnxruntime_engine() -> type[OnnxRuntimeEngine]:
     """Makes targets: an ONNX model in this process."""
-    from pytest_gpuperf.session.targets import onnxruntime_engine
+    from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
 
-    return onnxruntime_engine
+    return OnnxRuntimeEngine

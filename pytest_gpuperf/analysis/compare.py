@@ -21,7 +21,7 @@ a compiler. So the two sides have a variance each,
     T = (d - log(1 + min_effect)) / sqrt(v_c + v_H / m)
 
 where ``v_c`` is ``s^2``, or the candidate's own spread between runs if that is larger, and both grow by what others
-took of the CPU (see ``_disturbance``).
+took of the CPU (see ``series``).
 
 Multiplicity: the test gets its share of alpha (split over the gated tests of the invocation); half goes to the
 sweep-wide geometric mean of each metric, half to the single points, Holm's step-down within each half. "Unchanged" is a
@@ -31,32 +31,25 @@ claim as well, and is made only where two one-sided tests put the change inside 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
+from pytest_gpuperf.analysis.series import Series, mean_of, session_values, sweep_means
 from pytest_gpuperf.model import (
     Change,
     Comparison,
-    LoadPoint,
     Plain,
     Row,
     Session,
     Verdict,
-    point_runs,
     worst,
 )
 
-METRICS = ("p50", "p90", "throughput")
-_QUANTILES = {"p50": 0.5, "p90": 0.9}
-
 #: Chance of finding the "smallest detectable effect".
 POWER = 0.8
-#: Most that others on the CPU can add to the standard deviation of a value's log. On traces of a machine that compiled
-#: and tested beside the measurement, p90 moved by up to 0.6 and throughput by 0.3; see benchmarks/gate_on_traces.py.
-DISTURBANCE_LIMIT = 0.25
 #: How far ahead an inconclusive row is asked for the number of sessions that would decide it.
 FURTHER_SESSIONS = 20
 
@@ -92,39 +85,6 @@ class Rule:
     equivalence: float = 0.05
 
 
-@dataclass(frozen=True)
-class _Values:
-    """One metric of one point in one session.
-
-    Attributes:
-        runs: a value for each run: the log of its statistic, turned so that larger is worse.
-        disturbance: standard deviation to be added for what others took of the CPU.
-    """
-
-    runs: tuple[float, ...]
-    disturbance: float = 0.0
-
-    @property
-    def mean(self) -> float:
-        return sum(self.runs) / len(self.runs)
-
-    @property
-    def run_variance(self) -> float:
-        """Between the fresh starts; 0 for a single one."""
-        return float(np.var(self.runs, ddof=1)) if len(self.runs) > 1 else 0.0
-
-
-@dataclass(frozen=True)
-class _Series:
-    """One metric of one point (of the whole sweep, if None) on both sides."""
-
-    sweep: str
-    point: LoadPoint | None
-    metric: str
-    candidate: _Values
-    baseline: tuple[_Values, ...]
-
-
 def compare(candidate: Session, baseline: Sequence[Session], rule: Rule) -> Comparison:
     """Decide about every point and metric that both sides measured.
 
@@ -135,14 +95,14 @@ def compare(candidate: Session, baseline: Sequence[Session], rule: Rule) -> Comp
     """
     if not baseline:
         return Comparison(Verdict.NO_BASELINE, alpha=rule.alpha, min_effect=rule.min_effect)
-    here, before = _values(candidate), [_values(session) for session in baseline]
+    here, before = session_values(candidate), [session_values(session) for session in baseline]
     series = []
     for key, values in here.items():
         known = tuple(session[key] for session in before if key in session)
         if known:
             sweep, point, metric = key
-            series.append(_Series(sweep, point, metric, values, known))
-    sweeps = _sweep_means(series)
+            series.append(Series(sweep, point, metric, values, known))
+    sweeps = sweep_means(series)
     alpha = rule.alpha / max(rule.tests, 1)
     # One load point: its sweep-wide mean would be itself, so the point gets the whole alpha.
     groups = [(sweeps, alpha / 2), (series, alpha / 2)] if sweeps else [(series, alpha)]
@@ -180,73 +140,11 @@ def changes(before: Session, after: Session) -> tuple[Change, ...]:
     )
 
 
-_Key = tuple[str, LoadPoint | None, str]
-
-
-def _values(session: Session) -> dict[_Key, _Values]:
-    """The values of every metric that each of the session's complete runs can support."""
-    values: dict[_Key, list[float]] = {}
-    shares: dict[_Key, list[float]] = {}
-    complete = [run for run in session.runs if run.complete]
-    for run in complete:
-        for point, seen in point_runs(run).items():
-            logs = {
-                metric: math.log(seen.latency.quantile_ns(quantile))
-                for metric, quantile in _QUANTILES.items()
-                if seen.latency.supports(quantile)
-            }
-            if seen.throughput > 0:
-                logs["throughput"] = -math.log(seen.throughput)
-            for metric, value in logs.items():
-                values.setdefault((run.sweep, point, metric), []).append(value)
-                shares.setdefault((run.sweep, point, metric), []).append(seen.others_cpu_share)
-    runs_of = {sweep: sum(run.sweep == sweep for run in complete) for sweep in {run.sweep for run in complete}}
-    return {
-        key: _Values(tuple(found), _disturbance(sum(shares[key]) / len(found)))
-        for key, found in values.items()
-        if len(found) == runs_of[key[0]]
-    }
-
-
-def _disturbance(others_cpu_share: float) -> float:
-    """How far others on the CPU may have moved a value, as a standard deviation of its log.
-
-    Work that shares the cores in proportion takes ``1 / (1 - share)`` times as long. Bounded, since from some load on
-    the share says no more about one target, and a threefold slowdown is still found on a machine that is never quiet.
-    """
-    return min(-math.log1p(-min(others_cpu_share, 0.99)), DISTURBANCE_LIMIT)
-
-
 def _points(session: Session) -> set[str]:
     return {f"{run.sweep}: {window.point.label}" for run in session.runs for window in run.windows}
 
 
-def _sweep_means(series: Sequence[_Series]) -> list[_Series]:
-    """The geometric mean over a sweep's points, for every sweep and metric of more than one point."""
-    groups: dict[tuple[str, str], list[_Series]] = {}
-    for one in series:
-        groups.setdefault((one.sweep, one.metric), []).append(one)
-    means = []
-    for (sweep, metric), members in groups.items():
-        shapes = {(len(member.candidate.runs), tuple(len(one.runs) for one in member.baseline)) for member in members}
-        if len(members) < 2 or len(shapes) > 1:
-            continue
-        baseline = [
-            _mean_values([member.baseline[index] for member in members]) for index in range(len(members[0].baseline))
-        ]
-        means.append(
-            _Series(sweep, None, metric, _mean_values([member.candidate for member in members]), tuple(baseline))
-        )
-    return means
-
-
-def _mean_values(members: Sequence[_Values]) -> _Values:
-    """Run by run, the mean over points of one session."""
-    runs = np.mean([member.runs for member in members], axis=0)
-    return _Values(tuple(runs.tolist()), float(np.mean([member.disturbance for member in members])))
-
-
-def _decide(members: Sequence[_Series], alpha: float, rule: Rule) -> list[Row]:
+def _decide(members: Sequence[Series], alpha: float, rule: Rule) -> list[Row]:
     """One family of rows: Holm's step-down over "worse by more than min_effect", and the same for "better"."""
     if not members:
         return []
@@ -254,8 +152,8 @@ def _decide(members: Sequence[_Series], alpha: float, rule: Rule) -> list[Row]:
     for one in members:
         # Few runs estimate a point's spread badly; its metric's other points went through the same starts.
         alike = [other for other in members if (other.sweep, other.metric) == (one.sweep, one.metric)]
-        candidate = max(one.candidate.run_variance, _mean(other.candidate.run_variance for other in alike))
-        pooled = max(_run_variance(one), _mean(_run_variance(other) for other in alike))
+        candidate = max(one.candidate.run_variance, mean_of(other.candidate.run_variance for other in alike))
+        pooled = max(_run_variance(one), mean_of(_run_variance(other) for other in alike))
         tests.append(_Test.of(one, candidate, pooled, rule))
     worse = _holm([test.p_worse for test in tests], alpha)
     better = _holm([test.p_better for test in tests], alpha)
@@ -266,12 +164,7 @@ def _decide(members: Sequence[_Series], alpha: float, rule: Rule) -> list[Row]:
     ]
 
 
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
-
-
-def _run_variance(series: _Series) -> float:
+def _run_variance(series: Series) -> float:
     """Variance between the fresh starts inside one session, pooled over all sessions of both sides."""
     sides = (series.candidate, *series.baseline)
     freedom = sum(len(side.runs) - 1 for side in sides)
@@ -309,7 +202,7 @@ class _Test:
     min_effect: float
 
     @classmethod
-    def of(cls, series: _Series, candidate_run_variance: float, run_variance: float, rule: Rule) -> _Test:
+    def of(cls, series: Series, candidate_run_variance: float, run_variance: float, rule: Rule) -> _Test:
         """
         Args:
             candidate_run_variance: between the candidate's own runs.
@@ -326,7 +219,7 @@ class _Test:
         return cls(
             difference=series.candidate.mean - sum(means) / sessions,
             candidate_variance=max(shrunk, candidate_run_variance) + series.candidate.disturbance**2,
-            session_variance=shrunk + _mean(session.disturbance**2 for session in series.baseline),
+            session_variance=shrunk + mean_of(session.disturbance**2 for session in series.baseline),
             typical_variance=max(between, floor),
             sessions=sessions,
             prior=prior,
@@ -354,7 +247,7 @@ class _Test:
     def p_better(self) -> float:
         return float(stats.t.sf((-self.difference - self.margin) / self.error, self.freedom))
 
-    def row(self, series: _Series, rule: Rule, level: float, *, worse: bool, better: bool) -> Row:
+    def row(self, series: Series, rule: Rule, level: float, *, worse: bool, better: bool) -> Row:
         sign = -1 if series.metric == "throughput" else 1
         half = float(stats.t.isf(0.025, self.freedom)) * self.error
         low, high = sorted((math.exp(sign * (self.difference - half)), math.exp(sign * (self.difference + half))))
@@ -371,7 +264,7 @@ class _Test:
             verdict = Verdict.UNCHANGED
         else:
             verdict = Verdict.INCONCLUSIVE
-        baseline = _mean(session.mean for session in series.baseline)
+        baseline = mean_of(session.mean for session in series.baseline)
         return Row(
             sweep=series.sweep,
             point=series.point,

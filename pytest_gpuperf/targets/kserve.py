@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -156,6 +156,7 @@ class KServeEndpoint:
 
     url: str
     model: str
+    _: KW_ONLY
     inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 

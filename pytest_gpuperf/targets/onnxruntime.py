@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -129,15 +130,20 @@ class OnnxRuntimeEngine:
         inputs, shapes: see ``payload.make_inputs``.
     """
 
-    onnx: Path
+    onnx: str | os.PathLike[str]
+    _: KW_ONLY
     threads: int | None = None
-    providers: tuple[str, ...] | None = None
+    providers: Sequence[str] | None = None
     inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
+    def path(self) -> Path:
+        return Path(self.onnx)
+
+    @property
     def name(self) -> str:
-        return f"onnxruntime {self.onnx.stem}"
+        return f"onnxruntime {self.path.stem}"
 
     def start(self) -> _RunningEngine:
         return _RunningEngine(self)
@@ -148,7 +154,7 @@ class _RunningEngine:
 
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine = engine
-        self._session = open_session(engine.onnx, engine.threads, engine.providers)
+        self._session = open_session(engine.path, engine.threads, engine.providers)
         self._signature = signature_of(self._session)
 
     def workload(self, batch_size: int) -> CallWorkload:
@@ -169,8 +175,8 @@ class _RunningEngine:
     def under_test(self) -> PlainMapping:
         providers: list[str] = self._session.get_providers()
         facts: dict[str, Plain] = {
-            "model": self._engine.onnx.name,
-            "model_digest": digest_of(self._engine.onnx),
+            "model": self._engine.path.name,
+            "model_digest": digest_of(self._engine.path),
             "onnxruntime": import_onnxruntime("run a model").__version__,
             "providers": ", ".join(providers),
             "threads": self._engine.threads,

@@ -171,9 +171,9 @@ def test_a_provider_that_is_not_there(run: Run, write_suite: Callable[..., None]
 
 def test_a_model_that_the_server_refuses(small_onnx: Path, tmp_path: Path) -> None:
     endpoint = TritonEndpoint(tmp_path / "gone.onnx", threads=1)
-    endpoint.onnx.write_bytes(small_onnx.read_bytes())
+    endpoint.path.write_bytes(small_onnx.read_bytes())
     assert endpoint.signature.batched
-    endpoint.onnx.unlink()
+    endpoint.path.unlink()
     with pytest.raises(Exception, match=r"tritonserver ended with status 1 before it was ready(?s:.*)gone.onnx"):
         endpoint.start()
 

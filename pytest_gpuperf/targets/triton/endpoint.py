@@ -11,7 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -60,12 +60,13 @@ class TritonEndpoint:
         start_timeout_s: how long the server may take to become ready.
     """
 
-    onnx: Path
+    onnx: str | os.PathLike[str]
+    _: KW_ONLY
     max_batch_size: int | None = None
     dynamic_batching: bool = False
     instances: int = 1
     threads: int | None = None
-    providers: tuple[str, ...] | None = None
+    providers: Sequence[str] | None = None
     inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     http_port: int | None = None
@@ -78,17 +79,21 @@ class TritonEndpoint:
             raise OptionError(f"max_batch_size={self.max_batch_size}: use 0 for a model that takes no batches.")
 
     @property
+    def path(self) -> Path:
+        return Path(self.onnx)
+
+    @property
     def name(self) -> str:
-        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.onnx.stem)
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", self.path.stem)
 
     @cached_property
     def signature(self) -> Signature:
         """Read once per description; loading the model also shows whether it can be read at all."""
-        return signature_of(open_session(self.onnx, 1, ("CPUExecutionProvider",)))
+        return signature_of(open_session(self.path, 1, ("CPUExecutionProvider",)))
 
     @cached_property
     def digest(self) -> str:
-        return digest_of(self.onnx)
+        return digest_of(self.path)
 
     @property
     def options(self) -> ModelOptions:
@@ -100,7 +105,7 @@ class TritonEndpoint:
             dynamic_batching=self.dynamic_batching,
             instances=self.instances,
             threads=self.threads or max(1, len(os.sched_getaffinity(0)) // self.instances),
-            providers=self.providers or tuple(default_providers(runtime)),
+            providers=tuple(self.providers or default_providers(runtime)),
         )
 
     def start(self) -> RunningTriton:
@@ -108,12 +113,12 @@ class TritonEndpoint:
         specs = (*self.signature.inputs, *self.signature.outputs)
         if np.lib.NumpyVersion(np.__version__) >= "2.0.0" and any(spec.datatype == "BYTES" for spec in specs):
             raise TargetError(
-                f"{self.onnx.name} has string tensors, on which the bundled Triton's Python backend crashes under "
+                f"{self.path.name} has string tensors, on which the bundled Triton's Python backend crashes under "
                 f"NumPy {np.__version__}.\nUse: pip install 'numpy<2'"
             )
         scratch = Path(tempfile.mkdtemp(prefix="gpuperf-triton-"))
         try:
-            write_repository(scratch / "repository", self.name, self.onnx, self.signature, self.options)
+            write_repository(scratch / "repository", self.name, self.path, self.signature, self.options)
             return RunningTriton(self, server, scratch)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -231,7 +236,7 @@ class RunningTriton:
         options = self._endpoint.options
         facts: dict[str, Plain] = {
             **self._running.under_test(),
-            "model": self._endpoint.onnx.name,
+            "model": self._endpoint.path.name,
             "model_digest": self._endpoint.digest,
             "onnxruntime": import_onnxruntime("serve an ONNX model").__version__,
             "max_batch_size": options.max_batch_size,
