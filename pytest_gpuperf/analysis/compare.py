@@ -187,15 +187,15 @@ class _Test:
 
     Attributes:
         difference: log ratio, positive is worse.
-        candidate_variance: of the candidate's value.
-        session_variance: of a baseline session's value, with its disturbance.
+        estimated_variance: of the difference, as far as it is estimated (history, prior, the runs' own spread).
+        assumed_variance: of the difference, for what others took of the CPU.
         typical_variance: what a further session's value may be expected to show.
         sessions: in the baseline.
     """
 
     difference: float
-    candidate_variance: float
-    session_variance: float
+    estimated_variance: float
+    assumed_variance: float
     typical_variance: float
     sessions: int
     prior: Prior
@@ -218,8 +218,9 @@ class _Test:
         )
         return cls(
             difference=series.candidate.mean - sum(means) / sessions,
-            candidate_variance=max(shrunk, candidate_run_variance) + series.candidate.disturbance**2,
-            session_variance=shrunk + mean_of(session.disturbance**2 for session in series.baseline),
+            estimated_variance=max(shrunk, candidate_run_variance) + shrunk / sessions,
+            assumed_variance=series.candidate.disturbance**2
+            + mean_of(session.disturbance**2 for session in series.baseline) / sessions,
             typical_variance=max(between, floor),
             sessions=sessions,
             prior=prior,
@@ -227,13 +228,19 @@ class _Test:
         )
 
     @property
-    def freedom(self) -> float:
+    def history(self) -> float:
+        """Degrees of freedom of the estimated variance."""
         return self.prior.weight + self.sessions - 1
+
+    @property
+    def freedom(self) -> float:
+        """Of the whole: Satterthwaite's approximation (1946), in which an assumed variance has none to lose."""
+        return self.history * ((self.estimated_variance + self.assumed_variance) / self.estimated_variance) ** 2
 
     @property
     def error(self) -> float:
         """Standard error of the difference."""
-        return math.sqrt(self.candidate_variance + self.session_variance / self.sessions)
+        return math.sqrt(self.estimated_variance + self.assumed_variance)
 
     @property
     def margin(self) -> float:
@@ -292,9 +299,9 @@ class _Test:
         """
         bound, size = math.log1p(rule.equivalence), abs(self.difference)
         for further in range(1, FURTHER_SESSIONS + 1):
-            freedom = self.freedom + further
-            history = freedom - self.prior.weight
-            shrunk = (self.prior.weight * self.prior.session_sd**2 + history * self.typical_variance) / freedom
+            freedom = self.history + further
+            seen = freedom - self.prior.weight
+            shrunk = (self.prior.weight * self.prior.session_sd**2 + seen * self.typical_variance) / freedom
             error = math.sqrt(shrunk * (1 + 1 / (self.sessions + further)))
             if (size - self.margin) / error >= stats.t.isf(level, freedom):
                 return further

@@ -35,8 +35,8 @@ class MeasurePlan:
     seed: int = 0
 
     def repeats(self, points: Sequence[LoadPoint]) -> int:
-        """How many disturbed windows of a run are measured once more: half as many as there are, to stay bounded."""
-        return self.visits * len(points) // 2
+        """How many disturbed windows are measured once more: as many as a run has, so that it at most doubles."""
+        return self.visits * len(points)
 
     def order(self, points: Sequence[LoadPoint], run: int) -> Iterator[tuple[int, LoadPoint]]:
         """Visits and points of one run: all points in random order, again and again.

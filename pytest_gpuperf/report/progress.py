@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_gpuperf.report.words import seconds
 
-_BAR = 20
+_BAR = 10
 
 
 def bar_line(what: str, share: float, detail: str, left_s: float | None, width: int) -> str:

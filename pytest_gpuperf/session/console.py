@@ -25,7 +25,8 @@ class Console:
         if self._reporter is None:
             return
         if self._reporter.isatty:
-            where = progress.point.label if progress.point and progress.stage == "measuring" else progress.stage
+            point = progress.point if progress.stage == "measuring" else None
+            where = progress.stage if point is None else f"concurrency {point.concurrency} x {point.batch_size}"
             detail = f"run {progress.run + 1}/{progress.runs}, {where}"
             width = self._reporter._tw.fullwidth
             self._draw(bar_line(progress.sweep, progress.share, detail, progress.left_s, width))

@@ -36,9 +36,10 @@ def test_nothing_changed_passes_and_says_what_it_compared_with(run: Run) -> None
     result.stdout.fnmatch_lines(["*2 runs against 1 baseline session*"])
 
 
-def test_three_times_slower_fails_the_affected_test_alone(run: Run) -> None:
+def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
+    """Eightfold, so that it shows on any machine; what a threefold one needs is for test_compare."""
     run()
-    result = run(SLOWER="3")
+    result = run(SLOWER="8")
     result.assert_outcomes(passed=1, failed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     text = result.stdout.str()
@@ -48,16 +49,16 @@ def test_three_times_slower_fails_the_affected_test_alone(run: Run) -> None:
     assert change, text
     assert float(change[1]) == pytest.approx(4.2, rel=0.25)
     assert int(change[4]) <= int(change[3]) <= int(change[5])
-    assert int(change[3]) == pytest.approx(200, abs=40)
+    assert int(change[3]) == pytest.approx(680, abs=170)
     assert "throughput" in text
     # A session that failed never becomes part of the baseline by itself...
-    assert run(SLOWER="3").ret == pytest.ExitCode.TESTS_FAILED
+    assert run(SLOWER="8").ret == pytest.ExitCode.TESTS_FAILED
     assert run().ret == pytest.ExitCode.OK
 
 
 def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.Pytester) -> None:
     run()
-    failed = run(SLOWER="3").stdout.str()
+    failed = run(SLOWER="8").stdout.str()
     command = re.search(r"gpuperf baseline accept (\w+)", failed)
     assert command, failed
     before = {path: path.read_bytes() for path in sessions(pytester)}
@@ -65,7 +66,7 @@ def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.P
     assert accepted.ret == 0
     accepted.stdout.fnmatch_lines(["*is the new baseline*a larger model*"])
     assert all(path.read_bytes() == content for path, content in before.items())
-    run(SLOWER="3").assert_outcomes(passed=2)
+    run(SLOWER="8").assert_outcomes(passed=2)
 
 
 def test_half_as_slow_again_is_never_unchanged(run: Run) -> None:

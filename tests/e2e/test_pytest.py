@@ -67,16 +67,16 @@ def test_collect_only_measures_nothing(run: Run, pytester: pytest.Pytester) -> N
 
 def test_exit_first_select_and_last_failed(run: Run) -> None:
     run("-k", "slow")
-    stopped = run("-x", SLOWER="4")
+    stopped = run("-x", SLOWER="8")
     stopped.assert_outcomes(failed=1)
-    again = run("--lf", SLOWER="4")
+    again = run("--lf", SLOWER="8")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*FAILED test_suite.py::test_slow*"])
 
 
 def test_junit_has_the_failure_and_the_numbers(run: Run, pytester: pytest.Pytester) -> None:
     run("-k", "slow")
-    run("-k", "slow", "--junitxml=report.xml", SLOWER="4")
+    run("-k", "slow", "--junitxml=report.xml", SLOWER="8")
     case = ET.parse(pytester.path / "report.xml").getroot().find(".//testcase")
     assert case is not None
     failure = case.find("failure")

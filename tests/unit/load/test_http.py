@@ -88,7 +88,7 @@ class TestGoodServer:
 
     def test_the_window_begins_after_every_connection_was_answered(self) -> None:
         def behave(exchange: Exchange) -> None:
-            time.sleep(0.2 if exchange.number == 2 else 0.005)
+            time.sleep(0.2 if exchange.connection == 2 else 0.005)
             exchange.send(OK)
 
         with Server(behave) as server:
@@ -227,7 +227,7 @@ GOOD: dict[str, Behaviour] = {
 @pytest.mark.parametrize("name", GOOD)
 def test_any_framing_of_an_answer_is_one_latency(name: str) -> None:
     with Server(GOOD[name]) as server:
-        recording = measure(server, WindowSpec(2, 0.1, lead_in_s=0.01, deadline_s=2))
+        recording = measure(server, WindowSpec(2, 0.1, lead_in_s=0.01, min_requests=4, deadline_s=2))
         assert len(recording.done_ns) == server.requests
     assert len(sent_inside(recording)) > 2
     assert not recording.errors
@@ -331,7 +331,7 @@ def test_a_hostile_answer_is_a_typed_error_in_time_and_never_a_latency(name: str
 def test_hostile_answers_between_good_ones_are_told_apart(name: str) -> None:
     kind, behave = HOSTILE[name]
     with Server(in_turn(answers(OK), behave, answers(OK))) as server:
-        recording = measure(server, WindowSpec(1, 0.12, lead_in_s=0.0))
+        recording = measure(server, WindowSpec(1, 0.12, lead_in_s=0.0, min_requests=6))
         bad = (server.requests + 1) // 3
         assert len(recording.done_ns) == server.requests - bad
     assert recording.errors.keys() == {kind}
@@ -383,7 +383,7 @@ def test_good_answers_after_bad_ones_count() -> None:
         exchange.send(OK)
 
     with Server(behave) as server:
-        recording = measure(server, WindowSpec(2, 0.1, lead_in_s=0.25))
+        recording = measure(server, WindowSpec(2, 0.1, lead_in_s=0.4))
         assert len(recording.done_ns) == server.requests - 4
     assert not recording.errors, "they were before the window"
     assert recording.error_sample.startswith("connection reset")
@@ -399,7 +399,7 @@ def test_one_bad_connection_does_not_hold_up_the_others() -> None:
     with Server(behave) as server:
         recording = measure(server, WindowSpec(3, 0.1, lead_in_s=0.0, deadline_s=0.3))
     assert recording.errors == {"timeout": 1}
-    assert len(sent_inside(recording)) > 20
+    assert len(sent_inside(recording)) > 10
 
 
 class TestGoneServer:

@@ -96,11 +96,6 @@ class TestEnd:
         os.kill(pid_in(tmp_path / "pid"), signal.SIGSEGV)
         assert process.wait(10) == 128 + signal.SIGSEGV
 
-    def test_runs_on_while_nobody_ends_it(self, start: Start) -> None:
-        process = start("sleep", "60")
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.3)
-
     def test_the_end_of_its_input_ends_the_command(self, start: Start, tmp_path: Path) -> None:
         process = start(*PYTHON, SLEEP, str(tmp_path / "pid"))
         pid = pid_in(tmp_path / "pid")
