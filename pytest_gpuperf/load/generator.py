@@ -42,7 +42,9 @@ class WindowSpec:
 
 @dataclass(frozen=True)
 class Recording:
-    """Every request whose life overlaps the window ``[start_ns, stop_ns)``, on one monotonic clock.
+    """Every request from the first send on, and the window ``[start_ns, stop_ns)``, on one monotonic clock.
+
+    Which requests belong to the window is decided afterwards, from their times (``analysis.window``).
 
     Attributes:
         sent_ns, done_ns: of the correctly answered requests, in order of completion.

@@ -40,7 +40,7 @@ class _Lane(threading.Thread):
             begin = now_ns()
             try:
                 call()
-            except Exception as error:  # noqa: BLE001 - the user's code: whatever it raises is a failed request, counted by its type
+            except BaseException as error:  # noqa: BLE001 - the user's code (or pytest.fail in it): whatever it raises is a failed request, counted by its type
                 self.errors.append((begin, type(error).__name__))
                 self.sample = self.sample or f"{type(error).__name__}: {error}"
                 # As for a server that fails fast: errors must not drown the answers.

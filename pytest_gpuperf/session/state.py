@@ -116,8 +116,10 @@ class State:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
         try:
             yield
-        except BaseException:
-            self._conclude(item, test_failed=True)
+        except BaseException as error:
+            outcome = self._conclude(item, test_failed=True)
+            if outcome is not None and isinstance(error, KeyboardInterrupt):
+                self._shown.append(outcome.shown)  # pytest makes no report of an interrupted test
             raise
         outcome = self._conclude(item, test_failed=False)
         if outcome is not None and outcome.failure:
@@ -143,12 +145,7 @@ class State:
             outcome, measured = item.stash.get(_OUTCOME, None), item.stash.get(_MEASURED, None)
             # Builtins on the report: xdist carries them to the controller, which prints the summary.
             if outcome is not None:
-                report.gpuperf = {  # type: ignore[attr-defined]
-                    "test": outcome.test,
-                    "verdict": outcome.verdict,
-                    "headline": outcome.headline,
-                    "lines": list(outcome.lines),
-                }
+                report.gpuperf = outcome.shown  # type: ignore[attr-defined]
             elif measured is not None and measured.smoked:
                 report.gpuperf_smoked = measured.smoked  # type: ignore[attr-defined]
         return report

@@ -31,6 +31,7 @@ from pytest_gpuperf.store.key import canonical, key_digest, slug
 
 _ACCEPTED = ".accepted.json"
 _REJECTED = ".rejected.json"
+_ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --store)."
 #: Protocols whose library is an extra of ours: the module, and the extra.
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "gcs": ("gcsfs", "gs")}
 
@@ -139,7 +140,7 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StoreError(f"The store {self.url} can't be listed: {error}") from error
+            raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
         accepted = {path.removesuffix(_ACCEPTED) for path in names if path.endswith(_ACCEPTED)}
         sessions = [path for path in names if path.endswith(".json") and not path.endswith(_ACCEPTED)]
         return [
@@ -162,7 +163,7 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StoreError(f"The store {self.url} can't be listed: {error}") from error
+            raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
 
     def read(self, entry: Entry) -> Session:
         """Read and check a session.

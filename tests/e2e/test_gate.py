@@ -196,3 +196,15 @@ def test_a_wrong_marker_says_what_to_write(run: Run, pytester: pytest.Pytester) 
     result = run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*has no argument 'min_efect'; it has min_effect, version, runs*"])
+
+
+def test_a_store_that_cannot_be_written_fails_the_test_and_shows_the_numbers(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    (pytester.path / "file").write_text("in the way")
+    result = run("-k", "slow", "--gpuperf-store=file")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "can't be" in text
+    assert "--gpuperf-store" in text
+    assert "Traceback" not in text

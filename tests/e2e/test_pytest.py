@@ -121,6 +121,7 @@ def test_control_c_keeps_what_was_measured(start: Callable[..., Started], pytest
     started.send(signal.SIGINT)
     assert started.wait() == pytest.ExitCode.INTERRUPTED
     assert alive(started.children) == []
+    assert "measurement cut short after 1 run; stored, but never part of a baseline" in started.output
     listing = pytester.run(*GPUPERF, "baseline", "list")
     listing.stdout.fnmatch_lines(["*cut short*test_slow*"])
     after = pytester.runpytest_subprocess(
