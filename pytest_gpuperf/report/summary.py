@@ -161,9 +161,8 @@ def _comparison_lines(comparison: Comparison) -> list[str]:
 
 
 def _inconclusive_lines(rows: Sequence[Row]) -> list[str]:
-    sees = f"  inconclusive: smallest regression visible here {change(1 + min(row.min_detectable for row in rows))}"
-    if len(rows) > 1:
-        sees += f" to {change(1 + max(row.min_detectable for row in rows))}"
+    least, most = (change(1 + pick(row.min_detectable for row in rows)) for pick in (min, max))
+    sees = f"  inconclusive: smallest regression visible here {least}" + (f" to {most}" if most != least else "")
     needed = [row.sessions_to_decide for row in rows if row.sessions_to_decide is not None]
     if len(needed) < len(rows):
         more = "not every row is decided by more sessions; a quieter machine helps more"
