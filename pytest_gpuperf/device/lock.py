@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from pytest_gpuperf.errors import DeviceError
+
 _POLL_S = 0.1
 
 
@@ -62,13 +64,21 @@ class DeviceLock:
 
 
 def _open(path: Path) -> int:
-    """A descriptor of the lock file, which all users of the machine share."""
+    """A descriptor of the lock file, which all users of the machine share.
+
+    Raises:
+        DeviceError: somebody has put something else in its place.
+    """
     while True:
         try:
             # Without O_CREAT: in a sticky directory the kernel refuses that on others' files (fs.protected_regular).
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            raise DeviceError(
+                f"The lock of the device can't be opened: {error}.\nRemove {path}, or set TMPDIR to another directory."
+            ) from error
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:

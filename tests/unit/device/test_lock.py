@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.device import DeviceLock
+from pytest_gpuperf.errors import DeviceError
 
 _HOLD = """
 import sys
 from pathlib import Path
 from pytest_gpuperf.device import DeviceLock
+from pytest_gpuperf.errors import DeviceError
 
 with DeviceLock(sys.argv[1], directory=Path(sys.argv[2])):
     print("held", flush=True)
@@ -132,3 +134,13 @@ def test_the_file_is_named_after_the_device(tmp_path: Path) -> None:
     path = DeviceLock("../GPU 0/a:b", directory=tmp_path).path
     assert path.parent == tmp_path
     assert DeviceLock("cpu").path.name == "gpuperf-cpu.lock"
+
+
+def test_a_link_in_its_place_is_refused_and_what_it_points_to_is_left_alone(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep")
+    lock = DeviceLock("gpu", directory=tmp_path)
+    lock.path.symlink_to(precious)
+    with pytest.raises(DeviceError, match="Remove .*gpuperf-gpu.lock"), lock:
+        pass
+    assert precious.read_text() == "keep"
