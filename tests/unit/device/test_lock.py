@@ -19,7 +19,6 @@ _HOLD = """
 import sys
 from pathlib import Path
 from pytest_gpuperf.device import DeviceLock
-from pytest_gpuperf.errors import DeviceError
 
 with DeviceLock(sys.argv[1], directory=Path(sys.argv[2])):
     print("held", flush=True)
@@ -141,6 +140,6 @@ def test_a_link_in_its_place_is_refused_and_what_it_points_to_is_left_alone(tmp_
     precious.write_text("keep")
     lock = DeviceLock("gpu", directory=tmp_path)
     lock.path.symlink_to(precious)
-    with pytest.raises(DeviceError, match="Remove .*gpuperf-gpu.lock"), lock:
+    with pytest.raises(DeviceError, match=r"Remove .*gpuperf-gpu\.lock"), lock:
         pass
     assert precious.read_text() == "keep"
