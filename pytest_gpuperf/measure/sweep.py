@@ -16,7 +16,7 @@ from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.warmup import SteadyRule
-from pytest_gpuperf.model import LoadPoint, PlainMapping, Run, ServerTimes, Window, Workload
+from pytest_gpuperf.model import LoadPoint, PlainMapping, Run, Window, Workload
 from pytest_gpuperf.targets import RunningTarget, Target
 
 #: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
@@ -195,7 +195,7 @@ def _window(
         latency=times.latency,
         errors=recording.errors,
         client_cpu_s=recording.cpu_s,
-        server=_between(before, after),
+        server=after - before if before is not None and after is not None else None,
         others_cpu_share=others_share(cpu_before, cpu_after),
         findings=findings(
             window_s=window_s,
@@ -204,20 +204,6 @@ def _window(
             requests=times.requests,
             errors=sum(recording.errors.values()),
         ),
-    )
-
-
-def _between(before: ServerTimes | None, after: ServerTimes | None) -> ServerTimes | None:
-    """What the server did between two readings of its cumulative times."""
-    if before is None or after is None:
-        return None
-    return ServerTimes(
-        requests=after.requests - before.requests,
-        executions=after.executions - before.executions,
-        queue_ns=after.queue_ns - before.queue_ns,
-        compute_input_ns=after.compute_input_ns - before.compute_input_ns,
-        compute_infer_ns=after.compute_infer_ns - before.compute_infer_ns,
-        compute_output_ns=after.compute_output_ns - before.compute_output_ns,
     )
 
 

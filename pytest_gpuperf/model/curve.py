@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -155,13 +157,4 @@ def _point(point: LoadPoint, windows: list[Window]) -> CurvePoint:
 
 def _server(times: list[ServerTimes | None]) -> ServerTimes | None:
     known = [one for one in times if one is not None]
-    if len(known) < len(times) or not known:
-        return None
-    return ServerTimes(
-        requests=sum(one.requests for one in known),
-        executions=sum(one.executions for one in known),
-        queue_ns=sum(one.queue_ns for one in known),
-        compute_input_ns=sum(one.compute_input_ns for one in known),
-        compute_infer_ns=sum(one.compute_infer_ns for one in known),
-        compute_output_ns=sum(one.compute_output_ns for one in known),
-    )
+    return functools.reduce(operator.add, known) if known and len(known) == len(times) else None

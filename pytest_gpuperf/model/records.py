@@ -9,8 +9,9 @@ A reader accepts its own schema and every older one; a newer one is refused by n
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 from pytest_gpuperf.model.histogram import Histogram, merged
 
@@ -64,6 +65,12 @@ class ServerTimes:
     compute_input_ns: int
     compute_infer_ns: int
     compute_output_ns: int
+
+    def __add__(self, other: ServerTimes) -> ServerTimes:
+        return ServerTimes(*map(operator.add, astuple(self), astuple(other)))
+
+    def __sub__(self, earlier: ServerTimes) -> ServerTimes:
+        return ServerTimes(*map(operator.sub, astuple(self), astuple(earlier)))
 
 
 @dataclass(frozen=True)
