@@ -111,9 +111,18 @@ class Started:
 
 
 @pytest.fixture
-def start(pytester: pytest.Pytester) -> Callable[..., Started]:
-    """Start ``pytest --gpuperf`` and return while it runs."""
-    return lambda *arguments: Started(pytester.path, *arguments)
+def start(pytester: pytest.Pytester) -> Iterator[Callable[..., Started]]:
+    """Start ``pytest --gpuperf`` and return while it runs; it does not outlive the test."""
+    started: list[Started] = []
+
+    def start_pytest(*arguments: str) -> Started:
+        started.append(Started(pytester.path, *arguments))
+        return started[-1]
+
+    yield start_pytest
+    for one in started:
+        one.process.kill()
+        one.process.wait()
 
 
 def alive(processes: list[psutil.Process], timeout_s: float = 15) -> list[psutil.Process]:

@@ -57,9 +57,17 @@ def servers() -> list[psutil.Process]:
     return [process for process in psutil.process_iter(["name"]) if str(process.info["name"]).startswith(names)]
 
 
+def command_of(process: psutil.Process) -> str:
+    """Its command line; empty when it has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def orphaned_memory() -> list[str]:
     """Shared memory of ours that belongs to no running server."""
-    commands = " ".join(" ".join(process.cmdline()) for process in servers())
+    commands = " ".join(map(command_of, servers()))
     return [region.name for region in Path("/dev/shm").glob("gpuperf-*") if region.name[:20] not in commands]
 
 
@@ -127,8 +135,9 @@ def wait_for_server(started: Started) -> psutil.Process:
     for _ in range(600):
         assert started.process.poll() is None, started.output
         family = psutil.Process(started.process.pid).children(recursive=True)
-        found = [process for process in family if process.name() == "tritonserver"]
-        loaded = any("pytest_gpuperf.load.worker" in process.cmdline() for process in family)
+        commands = {process: command_of(process) for process in family}
+        found = [process for process, command in commands.items() if command.split(" ")[0].endswith("/tritonserver")]
+        loaded = any("pytest_gpuperf.load.worker" in command for command in commands.values())
         if found and loaded:
             return found[0]
         time.sleep(0.05)
