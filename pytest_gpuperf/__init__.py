@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_gpuperf.device import Device
     from pytest_gpuperf.errors import GpuperfError
-    from pytest_gpuperf.model import Curve, CurvePoint
+    from pytest_gpuperf.load.distributed import RemoteWorkers
+    from pytest_gpuperf.model import Constant, Curve, CurvePoint, Intervals, Poisson, Ramp, Tls
     from pytest_gpuperf.session.fixture import Gpuperf
     from pytest_gpuperf.targets import CallTarget
     from pytest_gpuperf.targets.kserve import KServeEndpoint
@@ -23,25 +24,37 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "CallTarget": "targets",
+    "Constant": "model",
     "Curve": "model",
     "CurvePoint": "model",
     "Device": "device",
     "Gpuperf": "session.fixture",
     "GpuperfError": "errors",
+    "Intervals": "model",
     "KServeEndpoint": "targets.kserve",
     "OnnxRuntimeEngine": "targets.onnxruntime",
+    "Poisson": "model",
+    "Ramp": "model",
+    "RemoteWorkers": "load.distributed",
+    "Tls": "model",
     "TritonEndpoint": "targets.triton",
 }
 
 __all__ = [
     "CallTarget",
+    "Constant",
     "Curve",
     "CurvePoint",
     "Device",
     "Gpuperf",
     "GpuperfError",
+    "Intervals",
     "KServeEndpoint",
     "OnnxRuntimeEngine",
+    "Poisson",
+    "Ramp",
+    "RemoteWorkers",
+    "Tls",
     "TritonEndpoint",
 ]
 

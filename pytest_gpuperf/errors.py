@@ -43,6 +43,11 @@ class MissingExtra(GpuperfError):
         )
         self.library = library
         self.extra = extra
+        self._arguments = (library, extra, purpose)
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:
+        # It may cross a process boundary.
+        return type(self), self._arguments
 
 
 class TargetError(GpuperfError):

@@ -13,15 +13,49 @@ CLIENT_BUSY = 0.9
 ERROR_BUDGET = 0.01
 
 
-def findings(*, window_s: float, client_cpu_s: float, lane_count: int, requests: int, errors: int) -> tuple[str, ...]:
+#: Share of late sends from which an open-loop window says more about the client than about arrivals.
+LATE_SHARE = 0.01
+#: Share of the window that the load generator may be kept from its sockets (by its own work or by the machine).
+STALLED_SHARE = 0.05
+#: An open loop whose answers come more slowly than its requests builds a queue without end: its latencies then tell how
+#: long the window was.
+SUSTAINED = 0.95
+#: Clocks of several machines that differ by more than this make latencies of short requests doubtful at the edges.
+SKEW_S = 0.05
+
+
+def findings(
+    *,
+    window_s: float,
+    client_cpu_s: float,
+    workers: int,
+    requests: int,
+    errors: int,
+    stall_s: float = 0.0,
+    late: int = 0,
+    due_rate: float = 0.0,
+    done_rate: float = 0.0,
+    skew_s: float = 0.0,
+) -> tuple[str, ...]:
     """The findings of one window, as sentences.
 
     Args:
-        lane_count: processes or threads of the load generator that share the work.
+        workers: processes or threads of the load generator that share the work.
+        due_rate, done_rate: open loop: inferences per second that were due, and that were answered.
     """
     found = []
-    if client_cpu_s > CLIENT_BUSY * window_s * lane_count:
-        found.append(f"the load generator was busy for {client_cpu_s / window_s / lane_count:.0%} of the window")
+    if client_cpu_s > CLIENT_BUSY * window_s * workers:
+        found.append(f"the load generator was busy for {client_cpu_s / window_s / workers:.0%} of the window")
+    if stall_s > STALLED_SHARE * window_s * workers:
+        found.append(
+            f"the load generator was kept from its sockets for {stall_s / window_s / workers:.0%} of the window"
+        )
+    if late > LATE_SHARE * requests:
+        found.append(f"{late / requests:.1%} of the requests were sent more than 1 ms late")
+    if done_rate < SUSTAINED * due_rate:
+        found.append(f"the rate was not sustained: {done_rate:.4g}/s of {due_rate:.4g}/s")
+    if skew_s > SKEW_S:
+        found.append(f"the clocks of the load generator's machines were {skew_s * 1e3:.0f} ms apart")
     if errors:
         found.append(f"{errors} of {requests + errors} requests failed")
     return tuple(found)

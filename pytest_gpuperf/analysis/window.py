@@ -2,26 +2,40 @@
 
 The rule for requests at an edge, for a window ``[start, stop)`` under a load that goes on before and after it:
 
-* **Latency**: a request belongs to the window in which it was *sent*, and is followed to its end, however long that
-  takes. The number of requests sent up to a fixed time is a stopping time of the sequence of latencies, so by Wald's
-  identity their mean is unbiased, whatever the load was before. Counting by the end, as perf_client does, is so only in
-  a steady state, and what is sent *and* done inside favours the fast requests: the slow one still running is left out.
-* **Throughput**: a request counts by the share of its life, from sent to done, that lies inside the window. In a
+* **Latency**: a request belongs to the window in which it was *due* (sent, in closed loop), and is followed to its end,
+  however long that takes. The number of requests sent up to a fixed time is a stopping time of the sequence of
+  latencies, so by Wald's identity their mean is unbiased, whatever the load was before. Counting by the end, as
+  perf_client does, is so only in a steady state, and what is sent *and* done inside favours the fast requests: the slow
+  one still running is left out.
+* **Response and service time**: in open loop the latency runs from the scheduled instant, so that a queue before the
+  server, or a client that sends late, is seen (no coordinated omission); the time from the send is told beside it.
+* **Throughput**: a request counts by the share of its life, from due to done, that lies inside the window. In a
   steady state (which the lead-in is for) every request adds up to exactly one over all windows, so the rate is unbiased
   too, and a window of a few slow requests does not jump by one whole request at each edge.
+
+Times come as plain buffers and are read in slices, so that ten million requests need no copies of their arrays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pytest_gpuperf.model import Histogram
+from pytest_gpuperf.model import EndpointFigures, Histogram
 from pytest_gpuperf.model.histogram import GAMMA
 
 Times = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int64]
+
+#: A request sent later than this after it was due is a late one, as for perf_client.
+LATE_NS = 1_000_000
+_SLICE = 1 << 18
+#: Buckets up to 2**63 ns.
+_BUCKETS = 8_760
 
 
 @dataclass(frozen=True)
@@ -30,36 +44,124 @@ class WindowFigures:
 
     Attributes:
         throughput: inferences per second.
+        latency: from due to done.
+        service: from sent to done.
+        late: how many were sent more than ``LATE_NS`` after they were due.
+        lag_p99_ns: 99th percentile of how late they were sent.
     """
 
     requests: int
     throughput: float
     latency_mean_ns: float
     latency: Histogram
+    service: Histogram
+    late: int
+    lag_p99_ns: float
 
 
-def figures(sent_ns: Times, done_ns: Times, start_ns: int, stop_ns: int, batch_size: int) -> WindowFigures:
+class _Sum:
+    """Figures that grow slice by slice."""
+
+    def __init__(self, start_ns: int, stop_ns: int) -> None:
+        self._start_ns, self._stop_ns = start_ns, stop_ns
+        self._shares = self._latency_ns = 0.0
+        self._requests = self._late = 0
+        self._latency, self._service, self._lag = (np.zeros(_BUCKETS, dtype=np.int64) for _ in range(3))
+
+    def add(self, due_ns: Times, sent_ns: Times | None, done_ns: Times) -> None:
+        latency_ns = np.maximum(done_ns - due_ns, 1)
+        inside_ns = np.minimum(done_ns, self._stop_ns) - np.maximum(due_ns, self._start_ns)
+        self._shares += float((np.clip(inside_ns, 0, None) / latency_ns).sum())
+        own = (due_ns >= self._start_ns) & (due_ns < self._stop_ns)
+        latency_ns = latency_ns[own]
+        self._requests += int(latency_ns.size)
+        self._latency_ns += float(latency_ns.sum())
+        self._latency += _counts(latency_ns)
+        if sent_ns is not None:
+            lag_ns = (sent_ns - due_ns)[own]
+            self._late += int((lag_ns > LATE_NS).sum())
+            self._lag += _counts(lag_ns)
+            self._service += _counts((done_ns - sent_ns)[own])
+
+    def figures(self, batch_size: int) -> WindowFigures:
+        latency, lag = _histogram(self._latency), _histogram(self._lag)
+        return WindowFigures(
+            requests=self._requests,
+            throughput=self._shares * batch_size / ((self._stop_ns - self._start_ns) / 1e9),
+            latency_mean_ns=self._latency_ns / self._requests if self._requests else 0.0,
+            latency=latency,
+            service=_histogram(self._service),
+            late=self._late,
+            lag_p99_ns=lag.quantile_ns(0.99) if lag.total else 0.0,
+        )
+
+
+def figures(lanes: Iterable[tuple[Any, Any, Any]], start_ns: int, stop_ns: int, batch_size: int) -> WindowFigures:
     """Apply the edge rule of this module.
 
     Args:
-        sent_ns, done_ns: shape (n,), of every correct request whose life overlaps the window.
+        lanes: due, sent and done times of every correct request whose life overlaps the window, each a buffer or an
+            array of int64, shape (n,). Where due and sent are the same object (closed loop), nothing can be late, and
+            ``service`` stays empty.
         start_ns, stop_ns: the window, on the same monotonic clock.
         batch_size: inferences per request.
     """
-    latency_ns = np.maximum(done_ns - sent_ns, 1)
-    inside_ns = np.minimum(done_ns, stop_ns) - np.maximum(sent_ns, start_ns)
-    shares = np.clip(inside_ns, 0, None) / latency_ns
-    own = latency_ns[(sent_ns >= start_ns) & (sent_ns < stop_ns)]
-    return WindowFigures(
-        requests=int(own.size),
-        throughput=float(shares.sum()) * batch_size / ((stop_ns - start_ns) / 1e9),
-        latency_mean_ns=float(own.mean()) if own.size else 0.0,
-        latency=histogram_of(own),
+    whole = _Sum(start_ns, stop_ns)
+    for lane in lanes:
+        for due_ns, sent_ns, done_ns in _slices(*lane):
+            whole.add(due_ns, None if lane[0] is lane[1] else sent_ns, done_ns)
+    return whole.figures(batch_size)
+
+
+def endpoint_figures(
+    lanes: Sequence[tuple[Any, Any, Any]],
+    labels: Sequence[str],
+    errors: Sequence[int],
+    edges_ns: tuple[int, int],
+    batch_size: int,
+) -> tuple[EndpointFigures, ...]:
+    """The figures of each of several endpoints.
+
+    Args:
+        edges_ns: start and stop of the window.
+        lanes: due and done times and the endpoint's number of every request.
+        errors: failed requests of each endpoint.
+    """
+    sums = [_Sum(*edges_ns) for _ in labels]
+    for lane in lanes:
+        for due_ns, done_ns, number in _slices(*lane):
+            for index, one in enumerate(sums):
+                mine = number == index
+                one.add(due_ns[mine], None, done_ns[mine])
+    return tuple(
+        EndpointFigures(
+            address=label,
+            requests=found.requests,
+            errors=failed,
+            throughput=found.throughput,
+            p50_ns=found.latency.quantile_ns(0.5) if found.requests else 0.0,
+            p90_ns=found.latency.quantile_ns(0.9) if found.requests else 0.0,
+        )
+        for label, failed, found in zip(labels, errors, (one.figures(batch_size) for one in sums), strict=True)
     )
 
 
 def histogram_of(latency_ns: Times) -> Histogram:
     """The histogram of an array of latencies in ns."""
+    return _histogram(_counts(latency_ns))
+
+
+def _slices(*columns: Any) -> Iterator[tuple[Times, ...]]:
+    arrays = [np.asarray(column, dtype=np.int64) for column in columns]
+    for start in range(0, len(arrays[0]), _SLICE):
+        yield tuple(array[start : start + _SLICE] for array in arrays)
+
+
+def _counts(latency_ns: Times) -> Counts:
     numbers = np.floor(np.log(np.maximum(latency_ns, 1)) / np.log(GAMMA)).astype(np.int64)
-    buckets, counts = np.unique(numbers, return_counts=True)
-    return Histogram(tuple(buckets.tolist()), tuple(counts.tolist()))
+    return np.bincount(numbers, minlength=_BUCKETS)
+
+
+def _histogram(counts: Counts) -> Histogram:
+    buckets = np.flatnonzero(counts)
+    return Histogram(tuple(buckets.tolist()), tuple(counts[buckets].tolist()))

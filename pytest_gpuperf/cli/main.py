@@ -1,6 +1,7 @@
 """``gpuperf``: its subcommands and what they print.
 
-Exit status: 0 done, 1 an error that the message explains, 2 a command line that can't be understood.
+Exit status: 0 done, 1 an error that the message explains, 2 a command line that can't be understood; ``sweep`` has 3
+for unstable levels, too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_gpuperf import __version__
+from pytest_gpuperf.cli import sweep
 from pytest_gpuperf.errors import GpuperfError
 
 DEFAULT_STORE = ".gpuperf"
@@ -55,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     install.set_defaults(run=_triton_install)
     where = actions.add_parser("path", help="print where it is installed")
     where.set_defaults(run=_triton_path)
+
+    sweep.register(commands)
 
     baseline = commands.add_parser("baseline", help="stored sessions", description="Stored sessions and the baseline.")
     actions = baseline.add_subparsers(title="actions", required=True, metavar="ACTION")

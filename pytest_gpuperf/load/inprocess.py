@@ -1,4 +1,4 @@
-"""Closed-loop load on a call in this process, from as many threads as the concurrency says.
+"""Load on a call in this process: from as many threads as the concurrency says, or at scheduled instants.
 
 Only calls that release the interpreter lock (inference engines do) run side by side; for others the concurrency
 measures the queue in front of the lock, as it would in production.
@@ -11,43 +11,80 @@ import threading
 import time
 from array import array
 
-from pytest_gpuperf.load.generator import Recording, WindowSpec
-from pytest_gpuperf.model import CallWorkload, Workload
+from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
+from pytest_gpuperf.model import Arrivals, CallWorkload, Workload
 
 now_ns = time.monotonic_ns
 
 _POLL_S = 0.02
 
 
+#: Threads that wait for scheduled calls: as many may be running at once.
+_OPEN_LANES = 64
+
+
+class _Schedule:
+    """The instants of an open loop, each given to one lane."""
+
+    def __init__(self, arrivals: Arrivals, begin_ns: int) -> None:
+        self._instants, self._begin_ns = arrivals.instants(), begin_ns
+        self._lock = threading.Lock()
+
+    def next_ns(self) -> int:
+        with self._lock:
+            return self._begin_ns + next(self._instants)
+
+
 class _Lane(threading.Thread):
-    """One of the callers: calls, stamps two clocks, until told to stop."""
+    """One of the callers: calls, stamps two clocks, until told to stop.
+
+    Attributes:
+        due_now_ns: of the call that it makes or waits for (open loop).
+    """
 
     def __init__(self, workload: CallWorkload, stop: threading.Event, go: threading.Event) -> None:
         super().__init__(daemon=True, name="gpuperf-load")
         self._call, self._stop_event, self._go = workload.call, stop, go
+        self.schedule: _Schedule | None = None
+        self.due = array("q")
         self.sent = array("q")
         self.done = array("q")
         self.errors: list[tuple[int, str]] = []
         self.sample = ""
         self.started = 0
+        self.due_now_ns = 0
+
+    @property
+    def settled(self) -> int:
+        """Calls that are over."""
+        return len(self.done) + len(self.errors)
 
     def run(self) -> None:
         self._go.wait()
-        call, stopped = self._call, self._stop_event.is_set
-        sent, done = self.sent, self.done
+        stopped, schedule = self._stop_event.is_set, self.schedule
         while not stopped():
-            self.started += 1
-            begin = now_ns()
-            try:
-                call()
-            except BaseException as error:  # noqa: BLE001 - the user's code (or pytest.fail in it): whatever it raises is a failed request, counted by its type
-                self.errors.append((begin, type(error).__name__))
-                self.sample = self.sample or f"{type(error).__name__}: {error}"
+            if schedule is not None:
+                self.due_now_ns = schedule.next_ns()
+                if self._stop_event.wait(max(self.due_now_ns - now_ns(), 0) / 1e9):
+                    return
+            if not self.call(self.due_now_ns) and schedule is None:
                 # As for a server that fails fast: errors must not drown the answers.
                 time.sleep(_POLL_S)
-            else:
-                done.append(now_ns())
-                sent.append(begin)
+
+    def call(self, due_ns: int = 0) -> bool:
+        """One call; whether it came back without an exception."""
+        self.started += 1
+        begin = now_ns()
+        try:
+            self._call()
+        except BaseException as error:  # noqa: BLE001 - the user's code (or pytest.fail in it): whatever it raises is a failed request, counted by its type
+            self.errors.append((due_ns or begin, type(error).__name__))
+            self.sample = self.sample or f"{type(error).__name__}: {error}"
+            return False
+        self.done.append(now_ns())
+        self.sent.append(begin)
+        self.due.append(due_ns or begin)
+        return True
 
 
 class ThreadLoop:
@@ -58,8 +95,11 @@ class ThreadLoop:
         if spec.once:
             return self._single(workload, spec)
         stop, go = threading.Event(), threading.Event()
-        lanes = [_Lane(workload, stop, go) for _ in range(spec.concurrency)]
+        count = spec.concurrency if spec.arrivals is None else min(_OPEN_LANES, spec.max_in_flight)
+        lanes = [_Lane(workload, stop, go) for _ in range(count)]
+        schedule = None if spec.arrivals is None else _Schedule(spec.arrivals, now_ns())
         for lane in lanes:
+            lane.schedule = schedule
             lane.start()
         collecting = gc.isenabled()
         gc.disable()
@@ -82,20 +122,19 @@ class ThreadLoop:
 
     def _single(self, workload: CallWorkload, spec: WindowSpec) -> Recording:
         """One call for each of the concurrent callers, and no more: the smoke run."""
-        stop, go = threading.Event(), threading.Event()
-        lane = _Lane(workload, stop, go)
+        lane = _Lane(workload, threading.Event(), threading.Event())
         begin_ns = now_ns()
-        for _ in range(max(spec.min_requests, 1)):
-            sent_ns = now_ns()
-            try:
-                workload.call()
-            except Exception as error:  # noqa: BLE001 - the user's code, as above
-                lane.errors.append((sent_ns, type(error).__name__))
-                lane.sample = lane.sample or f"{type(error).__name__}: {error}"
-            else:
-                lane.sent.append(sent_ns)
-                lane.done.append(now_ns())
-        return _recording([lane], begin_ns, now_ns(), "")
+
+        def calls() -> None:
+            for _ in range(max(spec.min_requests, 1)):
+                lane.call()
+
+        # In a thread, so that a call that never returns doesn't hang the test.
+        caller = threading.Thread(target=calls, daemon=True, name="gpuperf-load")
+        caller.start()
+        caller.join(spec.deadline_s)
+        lost = f"a call did not return within {spec.deadline_s:g} s" if caller.is_alive() else ""
+        return _recording([lane], begin_ns, now_ns(), lost)
 
     @staticmethod
     def _time(lanes: list[_Lane], spec: WindowSpec) -> tuple[int, int, str]:
@@ -103,7 +142,8 @@ class ThreadLoop:
         begin_ns = now_ns()
 
         def unanswered() -> int:
-            return sum(1 for lane in lanes if not len(lane.done) + len(lane.errors))
+            waiting = sum(1 for lane in lanes if not lane.settled)
+            return waiting if spec.arrivals is None else int(waiting == len(lanes))
 
         time.sleep(spec.lead_in_s)
         while unanswered():
@@ -125,9 +165,14 @@ class ThreadLoop:
                 break
             stop_ns += max(int(spec.window_s * 5e8), int(_POLL_S * 1e9))
         # Follow the requests of the window to their end under the same load.
-        tail = [len(lane.done) + len(lane.errors) for lane in lanes]
+        tail = [lane.settled for lane in lanes]
+
+        def followed(lane: _Lane, before: int) -> bool:
+            # In open loop a lane takes its calls in the schedule's order.
+            return lane.settled > before if spec.arrivals is None else lane.due_now_ns >= stop_ns
+
         limit_ns = now_ns() + int(spec.deadline_s * 1e9)
-        while any(len(lane.done) + len(lane.errors) <= count for lane, count in zip(lanes, tail, strict=True)):
+        while not all(followed(lane, before) for lane, before in zip(lanes, tail, strict=True)):
             if now_ns() > limit_ns:
                 return start_ns, stop_ns, f"a call did not return within {spec.deadline_s:g} s"
             time.sleep(_POLL_S / 4)
@@ -135,24 +180,28 @@ class ThreadLoop:
 
 
 def _recording(lanes: list[_Lane], start_ns: int, stop_ns: int, lost: str) -> Recording:
-    sent, done = array("q"), array("q")
+    due, sent, done = array("q"), array("q"), array("q")
     errors: dict[str, int] = {}
     for lane in lanes:
-        count = min(len(lane.sent), len(lane.done))
+        count = min(len(lane.due), len(lane.done))
+        due.extend(lane.due[:count])
         sent.extend(lane.sent[:count])
         done.extend(lane.done[:count])
-        for sent_ns, kind in lane.errors:
-            if start_ns <= sent_ns < stop_ns:
+        for at_ns, kind in lane.errors:
+            if start_ns <= at_ns < stop_ns:
                 errors[kind] = errors.get(kind, 0) + 1
+    # In closed loop a call is due when it is made: the same numbers, and the same object says so.
+    due_ns, sent_ns = memoryview(due), memoryview(sent)
+    if all(lane.schedule is None for lane in lanes):
+        due_ns = sent_ns
     return Recording(
         start_ns=start_ns,
         stop_ns=stop_ns,
-        sent_ns=sent,
-        done_ns=done,
+        lanes=(Times(due_ns, sent_ns, memoryview(done)),),
         errors=errors,
         error_sample=next((lane.sample for lane in lanes if lane.sample), ""),
         # The callers *are* the work here: there is no client apart from it whose cost could be told.
         cpu_s=0.0,
-        lane_count=len(lanes),
+        workers=len(lanes),
         lost=lost,
     )

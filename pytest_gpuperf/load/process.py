@@ -1,26 +1,35 @@
-"""The load generator in a process of its own, so that measuring doesn't compete for pytest's interpreter lock."""
+"""The load generator in processes of its own, so that measuring doesn't compete for pytest's interpreter lock."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import send_handle
+from typing import Any
 
-from pytest_gpuperf.errors import LoadError
+from pytest_gpuperf.errors import GpuperfError, LoadError
+from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.generator import Recording, WindowSpec
-from pytest_gpuperf.model import HttpWorkload, Workload
+from pytest_gpuperf.load.loop import Tally, column_names, recording_of, times_of
+from pytest_gpuperf.load.pace import Pace
+from pytest_gpuperf.model import WireWorkload, Workload
 
 _STOP_S = 5.0
 
 
-class WorkerProcess:
-    """A ``LoadGenerator`` for HTTP workloads."""
+class _Worker:
+    """One process and the pipe to it."""
 
     def __init__(self) -> None:
-        self._pipe, theirs = Pipe()
+        self.pipe: Connection[Any, Any]
+        self.pipe, theirs = Pipe()
         # A session of its own: Ctrl-C is for pytest, which then ends the worker in order.
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "pytest_gpuperf.load.worker", str(theirs.fileno()), str(os.getpid())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -29,40 +38,106 @@ class WorkerProcess:
             start_new_session=True,
         )
         theirs.close()
-        self._wires: list[bytes] = []
+        # A check may be a function of the user's, in a module that only this process knows the way to.
+        self.pipe.send(sys.path)
+        self.known = 0
 
-    def window(self, workload: Workload, spec: WindowSpec) -> Recording:
-        assert isinstance(workload, HttpWorkload)
-        try:
-            self._pipe.send(("window", workload.host, workload.port, self._number(workload.wire), spec))
-            recording = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise LoadError(f"The load generator's process ended unexpectedly.\n{self._last_words()}") from error
-        assert isinstance(recording, Recording)
-        return recording
-
-    def _number(self, wire: bytes) -> int:
-        """Large requests cross the pipe once."""
-        for number, known in enumerate(self._wires):
-            if known is wire or known == wire:
-                return number
-        self._wires.append(wire)
-        self._pipe.send(("wire", len(self._wires) - 1, wire))
-        return len(self._wires) - 1
-
-    def _last_words(self) -> str:
-        self._process.kill()
-        _, stderr = self._process.communicate()
-        return f"Exit status {self._process.returncode}. {stderr.decode('utf-8', 'replace')[-2000:]}".rstrip()
+    def last_words(self) -> str:
+        self.process.kill()
+        _, stderr = self.process.communicate()
+        return f"Exit status {self.process.returncode}. {stderr.decode('utf-8', 'replace')[-2000:]}".rstrip()
 
     def close(self) -> None:
-        self._pipe.close()
-        if self._process.poll() is None:
-            self._process.terminate()
+        self.pipe.close()
+        if self.process.poll() is None:
+            self.process.terminate()
             try:
-                self._process.wait(_STOP_S)
+                self.process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+                self.process.kill()
+                self.process.wait()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+
+class WorkerProcesses:
+    """A ``LoadGenerator`` for requests over sockets."""
+
+    def __init__(self, workers: int = 1) -> None:
+        """With several ``workers`` they share the load, and begin and end each window together."""
+        self._workers = [_Worker() for _ in range(workers)]
+        self._workloads: list[WireWorkload] = []
+
+    def window(self, workload: Workload, spec: WindowSpec) -> Recording:
+        assert isinstance(workload, WireWorkload)
+        # The smoke run sends a handful of requests; a worker without a request in flight has nothing to do.
+        count = len(self._workers) if spec.arrivals is not None else min(len(self._workers), spec.concurrency)
+        workers = self._workers[: 1 if spec.once else count]
+        number = self._number(workload)
+        agreement = Column(rows=Pace.cells(len(workers)))
+        columns = [{name: Column() for name in column_names(workload, spec)} for _ in workers]
+        try:
+            for index, worker in enumerate(workers):
+                with _blamed(worker):
+                    self._teach(worker)
+                    worker.pipe.send(("window", number, share_of(spec, index, len(workers)), (index, len(workers))))
+                    for column in (*columns[index].values(), agreement):
+                        send_handle(worker.pipe, column.fd, worker.process.pid)
+            answers = self._answers(workers)
+            lanes = tuple(times_of(own, tally.rows) for own, tally in zip(columns, answers, strict=True))
+            return recording_of(answers, lanes)
+        except BaseException:
+            # The others may be in the middle of the window: nothing that they say later belongs to the next one.
+            self.close()
+            raise
+        finally:
+            for column in (agreement, *(column for own in columns for column in own.values())):
+                column.close()
+
+    @staticmethod
+    def _answers(workers: list[_Worker]) -> list[Tally]:
+        """What all of them say, in their order."""
+        answers: dict[_Worker, Tally] = {}
+        while len(answers) < len(workers):
+            waiting: dict[Any, _Worker] = {worker.pipe: worker for worker in workers if worker not in answers}
+            for pipe in wait(list(waiting)):
+                worker = waiting[pipe]
+                with _blamed(worker):
+                    answer: Any = worker.pipe.recv()
+                if isinstance(answer, GpuperfError):
+                    raise answer
+                answers[worker] = answer
+        return [answers[worker] for worker in workers]
+
+    def _number(self, workload: WireWorkload) -> int:
+        for number, known in enumerate(self._workloads):
+            if known is workload:
+                return number
+        self._workloads.append(workload)
+        return len(self._workloads) - 1
+
+    def _teach(self, worker: _Worker) -> None:
+        """Large requests cross the pipe once."""
+        for number in range(worker.known, len(self._workloads)):
+            worker.pipe.send(("workload", number, self._workloads[number]))
+        worker.known = len(self._workloads)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+
+
+def share_of(spec: WindowSpec, index: int, count: int) -> WindowSpec:
+    """What one of several workers does of a window."""
+    if spec.arrivals is None:
+        own = spec.concurrency // count + (index < spec.concurrency % count)
+        return replace(spec, concurrency=own)
+    return replace(spec, max_in_flight=max(spec.max_in_flight // count, 1))
+
+
+@contextlib.contextmanager
+def _blamed(worker: _Worker) -> Any:
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise LoadError(f"The load generator's process ended unexpectedly.\n{worker.last_words()}") from error

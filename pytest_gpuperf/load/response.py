@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import re
+import zlib
+
+# Not where it is used: by then every file that the process may open can be a connection.
+from httptools import HttpParserError, HttpResponseParser
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
 _UNSAFE = re.compile(rb"\r\n(?:transfer-encoding:|connection:[ \t]*close)", re.IGNORECASE)
+_KEPT_HEAD = 1 << 16
+_KEPT_TEXT = 4096
 
 
 class ResponseReader:
-    """Reads one response that doesn't look like the last one."""
+    """Reads one response that doesn't look like the last one.
 
-    def __init__(self) -> None:
-        from httptools import HttpResponseParser
+    Attributes:
+        raw: its first bytes.
+        body: all of it with ``whole``, else its beginning.
+        body_bytes: its length.
+        headers: lower case names.
+        done: it is complete.
+    """
 
+    def __init__(self, *, whole: bool = False) -> None:
         self._parser = HttpResponseParser(self)
+        self._whole = whole
         self.raw = bytearray()
         self.body = bytearray()
         self.body_bytes = 0
+        self.headers: dict[str, str] = {}
         self.done = False
         self._answers = 0
         self.status = 0
@@ -29,11 +43,9 @@ class ResponseReader:
         Raises:
             ValueError: they are not HTTP, or go on after the response's end.
         """
-        from httptools import HttpParserError
-
         if self.done:
             raise ValueError("bytes after the end of the response")
-        if len(self.raw) < 1 << 16:
+        if len(self.raw) < _KEPT_HEAD:
             self.raw += data
         try:
             self._parser.feed_data(data)
@@ -49,16 +61,35 @@ class ResponseReader:
         safe = end and self.status == 200 and self.keeps_alive and _CONTENT_LENGTH.search(framed)
         return framed if safe and not _UNSAFE.search(framed) else None
 
+    def text(self) -> str:
+        """The beginning of the body, for people."""
+        body = bytes(self.body)
+        if self.headers.get("content-encoding", "") in ("gzip", "deflate"):
+            try:
+                body = zlib.decompressobj(wbits=47).decompress(body, _KEPT_TEXT)
+            except zlib.error:
+                body = b"(a compressed body that can't be read)"
+        return body.decode("utf-8", "replace")
+
     # Called by llhttp.
     def on_message_begin(self) -> None:
         self._answers += 1
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
-        if len(self.body) < 4096:
+        if self._whole or len(self.body) < _KEPT_TEXT:
             self.body += body
 
     def on_message_complete(self) -> None:
         # Read here: llhttp forgets both once the message is over.
         self.status, self.keeps_alive = int(self._parser.get_status_code()), bool(self._parser.should_keep_alive())
-        self.done = True
+        if 100 <= self.status < 200:
+            # An announcement ("100 Continue"); the answer follows.
+            self._answers -= 1
+            self.headers.clear()
+            self.raw.clear()
+        else:
+            self.done = True

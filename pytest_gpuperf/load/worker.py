@@ -6,40 +6,59 @@ that started it closes the pipe or dies.
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import mmap
 import sys
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from typing import Any
 
-from pytest_gpuperf.load.http import HttpLoop
+from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.load.columns import Column
+from pytest_gpuperf.load.loop import Loop, column_names
+from pytest_gpuperf.load.pace import Pace
+from pytest_gpuperf.model import WireWorkload
+
+_PR_SET_TIMERSLACK = 29
 
 
 def serve(pipe: Connection[Any, Any], parent: int) -> None:
     """Answer requests for windows until the pipe is closed."""
-    loop: HttpLoop | None = None
-    address: tuple[str, int] | None = None
-    wires: dict[int, bytes] = {}
+    loop: Loop | None = None
+    workloads: dict[int, WireWorkload] = {}
+    # The kernel may wake a sleeper 50 us late to save a wake-up; open loop sends by the clock.
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    sys.path += [path for path in pipe.recv() if path not in sys.path]
     gc.freeze()
     while True:
         try:
             kind, *arguments = pipe.recv()
         except EOFError:
             break
-        if kind == "wire":
-            number, wire = arguments
-            wires[number] = wire
+        if kind == "workload":
+            number, workload = arguments
+            workloads[number] = workload
             continue
-        host, port, number, spec = arguments
-        if loop is None or address != (host, port):
-            if loop is not None:
-                loop.close()
-            loop, address = HttpLoop(host, port, parent), (host, port)
-        gc.disable()
+        number, spec, worker = arguments
+        workload = workloads[number]
+        columns = {name: Column(recv_handle(pipe)) for name in column_names(workload, spec)}
+        agreement = mmap.mmap(recv_handle(pipe), 8 * Pace.cells(worker[1]))
         try:
-            recording = loop.window(wires[number], spec)
+            if loop is None or not loop.serves_also(workload):
+                if loop is not None:
+                    loop.close()
+                loop = Loop(workload, parent)
+            gc.disable()
+            answer: object
+            answer, _ = loop.window(workload, spec, columns, Pace(memoryview(agreement).cast("q"), *worker), worker)
+        except GpuperfError as error:
+            answer = error
         finally:
             gc.enable()
-        pipe.send(recording)
+            for column in columns.values():
+                column.close()
+        pipe.send(answer)
     if loop is not None:
         loop.close()
 

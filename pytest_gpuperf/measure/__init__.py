@@ -2,5 +2,6 @@
 
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.sweep import measure_sweep, smoke_sweep
+from pytest_gpuperf.measure.window import take_window
 
-__all__ = ["MeasurePlan", "Progress", "measure_sweep", "smoke_sweep"]
+__all__ = ["MeasurePlan", "Progress", "measure_sweep", "smoke_sweep", "take_window"]

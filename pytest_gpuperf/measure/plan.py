@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from pytest_gpuperf.model import LoadPoint
+from pytest_gpuperf.load import WindowSpec
+from pytest_gpuperf.model import Arrivals, LoadPoint, Ramp, reseeded
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.load.distributed import RemoteWorkers
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class MeasurePlan:
         lead_in_s: load before each window, for queues to reach the new load point's level.
         deadline_s: after this a request counts as failed.
         seed: of the order of the load points.
+        workers: processes (here, or elsewhere) that make the load.
     """
 
     runs: int = 3
@@ -33,6 +39,27 @@ class MeasurePlan:
     lead_in_s: float = 0.1
     deadline_s: float = 60.0
     seed: int = 0
+    workers: int | RemoteWorkers = 1
+
+    def spec(self, point: LoadPoint, arrivals: Arrivals | None = None, number: int = 0) -> WindowSpec:
+        """How a window at a load point is timed: a ramp gets the window that it fills.
+
+        Args:
+            number: of the window among those of its point, from 0: each has random intervals of its own.
+        """
+        arrivals = None if arrivals is None else reseeded(arrivals, number)
+        window_s = self.window_s
+        if isinstance(arrivals, Ramp):
+            arrivals, window_s = replace(arrivals, hold_s=self.lead_in_s), arrivals.over_s
+        return WindowSpec(
+            concurrency=point.concurrency,
+            window_s=window_s,
+            arrivals=arrivals,
+            lead_in_s=self.lead_in_s,
+            min_requests=max(self.min_requests, point.concurrency),
+            max_window_s=self.max_window_s,
+            deadline_s=self.deadline_s,
+        )
 
     def repeats(self, points: Sequence[LoadPoint]) -> int:
         """How many disturbed windows are measured once more: as many as a run has, so that it at most doubles."""

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
 
-from pytest_gpuperf.analysis.guard import findings
-from pytest_gpuperf.analysis.window import figures
-from pytest_gpuperf.device import others_share, read_cpu
-from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.warmup import SteadyRule
-from pytest_gpuperf.model import LoadPoint, PlainMapping, Run, Window, Workload
+from pytest_gpuperf.measure.window import give_up, take_window
+from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window, Workload
 from pytest_gpuperf.targets import RunningTarget, Target
 
-#: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
-_DYING_S = 2.0
+#: Regions of shared memory for an open loop, which has no concurrency of its own: enough for 5,000/s at 50 ms.
+_OPEN_IN_FLIGHT = 256
 
 
 def measure_sweep(
@@ -33,10 +30,12 @@ def measure_sweep(
     describe: Callable[[PlainMapping], None],
     progress: Callable[[Progress], None],
     watch_cpu: bool,
+    arrivals: Mapping[LoadPoint, Arrivals] | None = None,
 ) -> None:
     """Measure ``plan.runs`` runs over the load points.
 
     Args:
+        arrivals: the schedules of open-loop points.
         record: given every run as soon as it is over; also a run that was cut short, marked as not complete, before
             the error goes on its way.
         describe: given what is under test, once.
@@ -62,10 +61,10 @@ def measure_sweep(
             startup_s = time.monotonic() - begin
             if run == 0:
                 describe(running.under_test())
-            workloads = {size: running.workload(size) for size in {point.batch_size for point in points}}
-            with closing(open_generator(next(iter(workloads.values())))) as generator:
+            workloads = workloads_of(running, points)
+            with closing(open_generator(next(iter(workloads.values())), plan.workers)) as generator:
                 progress(Progress(name, run, plan.runs, "warming up", done / total, left_s))
-                warm, warmup_s = _warm_up(generator, running, workloads, points, plan)
+                warm, warmup_s = warm_up(generator, running, workloads, points, plan)
                 todo = deque(plan.order(points, run))
                 repeats = plan.repeats(points)
                 while todo:
@@ -73,14 +72,14 @@ def measure_sweep(
                     left_s = measuring_s / done * (total - done) if done else None
                     progress(Progress(name, run, plan.runs, "measuring", done / total, left_s, point))
                     workload = workloads[point.batch_size]
-                    window = _window(
+                    window, _ = take_window(
                         generator,
                         running,
                         workload,
                         name=name,
                         point=point,
+                        spec=plan.spec(point, (arrivals or {}).get(point), run * plan.visits + visit),
                         visit=visit,
-                        plan=plan,
                         watched=watch_cpu and running.local,
                     )
                     windows.append(window)
@@ -111,20 +110,19 @@ def smoke_sweep(target: Target, points: Sequence[LoadPoint], plan: MeasurePlan) 
     """
     running = target.start()
     try:
-        workloads = {size: running.workload(size) for size in {point.batch_size for point in points}}
+        workloads = workloads_of(running, points)
         with closing(open_generator(next(iter(workloads.values())))) as generator:
             for point in points:
-                spec = WindowSpec(
-                    point.concurrency, 0.0, lead_in_s=0.0, min_requests=point.concurrency, deadline_s=plan.deadline_s
-                )
+                count = point.concurrency or 1
+                spec = WindowSpec(count, 0.0, lead_in_s=0.0, min_requests=count, deadline_s=plan.deadline_s)
                 recording = generator.window(workloads[point.batch_size], spec)
-                if recording.lost or not len(recording.done_ns) or recording.error_sample:
-                    _give_up(recording, running, point)
+                if recording.lost or not recording.answered or recording.error_sample:
+                    give_up(recording, running, point)
     finally:
         running.stop()
 
 
-def _warm_up(
+def warm_up(
     generator: LoadGenerator,
     running: RunningTarget,
     workloads: dict[int, Workload],
@@ -138,85 +136,31 @@ def _warm_up(
     for batch_size, workload in workloads.items():
         point = max((p for p in points if p.batch_size == batch_size), key=lambda p: p.concurrency)
         spec = WindowSpec(
-            point.concurrency, rule.slice_s, min_requests=5, max_window_s=plan.max_window_s, deadline_s=plan.deadline_s
+            point.concurrency or 1,
+            rule.slice_s,
+            min_requests=5,
+            max_window_s=plan.max_window_s,
+            deadline_s=plan.deadline_s,
         )
         medians: list[float] = []
         start = time.monotonic()
         while not rule.is_steady(medians) and time.monotonic() - start < rule.limit_s:
             recording = generator.window(workload, spec)
-            if recording.lost or not len(recording.done_ns):
-                _give_up(recording, running, point)
-            medians.append(float(np.median(np.subtract(recording.done_ns, recording.sent_ns))))
+            if recording.lost or not recording.answered:
+                give_up(recording, running, point)
+            medians.append(_median_ns(recording))
         warm = warm and rule.is_steady(medians)
     return warm, time.monotonic() - begin
 
 
-def _window(
-    generator: LoadGenerator,
-    running: RunningTarget,
-    workload: Workload,
-    *,
-    name: str,
-    point: LoadPoint,
-    visit: int,
-    plan: MeasurePlan,
-    watched: bool,
-) -> Window:
-    spec = WindowSpec(
-        concurrency=point.concurrency,
-        window_s=plan.window_s,
-        lead_in_s=plan.lead_in_s,
-        min_requests=max(plan.min_requests, point.concurrency),
-        max_window_s=plan.max_window_s,
-        deadline_s=plan.deadline_s,
-    )
-    before, cpu_before = running.server_times(), read_cpu() if watched else None
-    recording = generator.window(workload, spec)
-    cpu_after = read_cpu() if watched else None
-    if recording.lost or not len(recording.done_ns):
-        _give_up(recording, running, point)
-    after = running.server_times()
-    times = figures(
-        np.frombuffer(recording.sent_ns, dtype=np.int64),
-        np.frombuffer(recording.done_ns, dtype=np.int64),
-        recording.start_ns,
-        recording.stop_ns,
-        point.batch_size,
-    )
-    window_s = (recording.stop_ns - recording.start_ns) / 1e9
-    return Window(
-        sweep=name,
-        point=point,
-        visit=visit,
-        window_s=window_s,
-        requests=times.requests,
-        throughput=times.throughput,
-        latency_mean_ns=times.latency_mean_ns,
-        latency=times.latency,
-        errors=recording.errors,
-        client_cpu_s=recording.cpu_s,
-        server=after - before if before is not None and after is not None else None,
-        others_cpu_share=others_share(cpu_before, cpu_after),
-        findings=findings(
-            window_s=window_s,
-            client_cpu_s=recording.cpu_s,
-            lane_count=recording.lane_count,
-            requests=times.requests,
-            errors=sum(recording.errors.values()),
-        ),
-    )
+def workloads_of(running: RunningTarget, points: Sequence[LoadPoint]) -> dict[int, Workload]:
+    """The workload of every batch size among the points, good for their highest concurrency."""
+    in_flight: dict[int, int] = {}
+    for point in points:
+        needed = point.concurrency or _OPEN_IN_FLIGHT
+        in_flight[point.batch_size] = max(in_flight.get(point.batch_size, 1), needed)
+    return {batch_size: running.workload(batch_size, needed) for batch_size, needed in in_flight.items()}
 
 
-def _give_up(recording: Recording, running: RunningTarget, point: LoadPoint) -> None:
-    """No correct answers: say whether the target is gone or wrong."""
-    problem = recording.lost or recording.error_sample or "no request was answered"
-    # A server that was told to end closes its connections first and may take a while over the rest.
-    end = time.monotonic() + _DYING_S
-    while time.monotonic() < end:
-        try:
-            running.check()
-        except TargetError as error:
-            raise type(error)(f"At {point.label}: {error}") from error
-        time.sleep(_DYING_S / 20)
-    detail = f"\nFirst failure: {recording.error_sample}" if recording.error_sample and recording.lost else ""
-    raise LoadError(f"At {point.label} the target is there but gives no correct answers: {problem}.{detail}")
+def _median_ns(recording: Recording) -> float:
+    return float(np.median(np.concatenate([np.subtract(done, due) for due, done in recording.pairs()])))

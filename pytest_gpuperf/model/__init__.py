@@ -1,10 +1,12 @@
 """The frozen data model that every layer shares. Builtins only: importing it costs nothing."""
 
-from pytest_gpuperf.model.curve import BudgetMissed, Curve, CurvePoint, curve_of, unmeasured
+from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseeded
+from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, curve_of, unmeasured
 from pytest_gpuperf.model.histogram import Histogram, bucket_of, merged
 from pytest_gpuperf.model.records import (
     RULER,
     SCHEMA,
+    EndpointFigures,
     LoadPoint,
     Plain,
     PlainMapping,
@@ -17,35 +19,67 @@ from pytest_gpuperf.model.records import (
     point_runs,
 )
 from pytest_gpuperf.model.verdict import Change, Comparison, Row, Verdict, worst
-from pytest_gpuperf.model.workload import CallWorkload, HttpWorkload, Workload
+from pytest_gpuperf.model.workload import (
+    GRPC,
+    GRPC_STREAM,
+    HTTP,
+    LEAST_OUTSTANDING,
+    ROUND_ROBIN,
+    Address,
+    CallWorkload,
+    Check,
+    Request,
+    StreamAnswer,
+    Tls,
+    WireWorkload,
+    Workload,
+)
 
 __all__ = [
+    "GRPC",
+    "GRPC_STREAM",
+    "HTTP",
+    "LEAST_OUTSTANDING",
+    "ROUND_ROBIN",
     "RULER",
     "SCHEMA",
+    "Address",
+    "Arrivals",
     "BudgetMissed",
     "CallWorkload",
+    "Capacity",
     "Change",
+    "Check",
     "Comparison",
+    "Constant",
     "Curve",
     "CurvePoint",
+    "EndpointFigures",
     "Histogram",
-    "HttpWorkload",
+    "Intervals",
     "LoadPoint",
     "Plain",
     "PlainMapping",
     "PointRun",
+    "Poisson",
+    "Ramp",
+    "Request",
     "Row",
     "Run",
     "ServerTimes",
     "Session",
+    "StreamAnswer",
+    "Tls",
     "Verdict",
     "Window",
+    "WireWorkload",
     "Workload",
     "bucket_of",
     "curve_of",
     "gather",
     "merged",
     "point_runs",
+    "reseeded",
     "unmeasured",
     "worst",
 ]

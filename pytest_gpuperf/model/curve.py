@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import operator
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model.records import LoadPoint, Run, ServerTimes, Window, gather
+from pytest_gpuperf.model.histogram import merged
+from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather
 
 _QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
@@ -21,9 +23,18 @@ class CurvePoint:
     """One load point over all runs.
 
     Attributes:
+        concurrency: 0 in open loop; then ``rate`` (requests per second) and ``arrivals`` say what the load was.
         throughput: inferences per second.
         supported: the quantiles for which there were enough requests, as ``p50``.
         server: the server's own times, summed over the windows; None where it gave none.
+        service_p50_ns, service_p90_ns: open loop: from the send, without the wait before it.
+        late_share: open loop: share of the requests that were sent more than 1 ms after they were due.
+        lag_p99_ns: open loop: 99th percentile of how late they were sent, in the worst window.
+        client_cpu_per_request_s: what a request cost the load generator.
+        stall_share: share of the time during which the load generator was kept from its sockets.
+        first_p50_ns, first_p90_ns: of streams: to the first answer.
+        answers: of streams: all answers.
+        endpoints: of several endpoints: the figures of each.
     """
 
     concurrency: int
@@ -38,6 +49,23 @@ class CurvePoint:
     p99_ns: float
     supported: frozenset[str] = frozenset()
     server: ServerTimes | None = None
+    rate: float = 0.0
+    arrivals: str = ""
+    service_p50_ns: float = 0.0
+    service_p90_ns: float = 0.0
+    late_share: float = 0.0
+    lag_p99_ns: float = 0.0
+    client_cpu_per_request_s: float = 0.0
+    stall_share: float = 0.0
+    first_p50_ns: float = 0.0
+    first_p90_ns: float = 0.0
+    answers: int = 0
+    endpoints: tuple[EndpointFigures, ...] = ()
+
+    @property
+    def load(self) -> LoadPoint:
+        """The load point that it belongs to."""
+        return LoadPoint(self.concurrency, self.batch_size, self.rate, self.arrivals)
 
     @property
     def p50_ms(self) -> float:
@@ -75,16 +103,31 @@ class Curve:
     def __len__(self) -> int:
         return len(self.points)
 
-    def at(self, concurrency: int, batch_size: int | None = None) -> CurvePoint:
-        """The point of that concurrency (and batch size).
+    def at(
+        self, concurrency: int | None = None, batch_size: int | None = None, *, rate: float | None = None
+    ) -> CurvePoint:
+        """The point of that concurrency or rate (and batch size).
 
         Raises:
             KeyError: it was not part of the sweep.
         """
         for point in self.points:
-            if point.concurrency == concurrency and batch_size in (None, point.batch_size):
+            load = point.rate == rate if rate is not None else point.concurrency == concurrency
+            if load and batch_size in (None, point.batch_size):
                 return point
-        raise KeyError(f"{self.name} was not swept at concurrency {concurrency}, batch size {batch_size or 'any'}")
+        asked = f"concurrency {concurrency}" if rate is None else f"{rate:g}/s"
+        raise KeyError(f"{self.name} was not swept at {asked}, batch size {batch_size or 'any'}")
+
+    def of(self, load: LoadPoint) -> CurvePoint:
+        """The point of that load.
+
+        Raises:
+            KeyError: it was not part of the sweep.
+        """
+        for point in self.points:
+            if point.load == load:
+                return point
+        raise KeyError(f"{self.name} was not swept at {load.label}")
 
     def best(
         self,
@@ -108,17 +151,43 @@ class Curve:
         ]
         if not within:
             asked = ", ".join(f"{name} <= {limit:g} ms" for name, limit in limits.items())
-            had = "; ".join(f"{_label(point)}: {_figures(point, limits)}" for point in self.points)
+            had = "; ".join(f"{point.load.label}: {_figures(point, limits)}" for point in self.points)
             raise BudgetMissed(f"{self.name} has no load point with {asked}: {had}")
         return max(within, key=lambda point: point.throughput)
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """The highest load within a latency budget.
+
+    Attributes:
+        point: it, as measured over fresh starts.
+        confirmed: fresh windows at it and at the next higher load agreed that it is.
+        reason: why the search ended there; for people.
+    """
+
+    point: CurvePoint
+    confirmed: bool
+    reason: str
+
+    @property
+    def concurrency(self) -> int:
+        """0 in open loop."""
+        return self.point.concurrency
+
+    @property
+    def rate(self) -> float:
+        """Requests per second; 0 in closed loop."""
+        return self.point.rate
+
+    @property
+    def throughput(self) -> float:
+        """Inferences per second."""
+        return self.point.throughput
+
+
 def _figures(point: CurvePoint, names: Iterable[str]) -> str:
     return ", ".join(f"{name} {getattr(point, f'{name}_ms'):.3g} ms" for name in names)
-
-
-def _label(point: CurvePoint) -> str:
-    return LoadPoint(point.concurrency, point.batch_size).label
 
 
 def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Curve:
@@ -134,7 +203,23 @@ def unmeasured(name: str, points: Sequence[LoadPoint]) -> Curve:
     """The curve of a smoke run; see ``Curve.measured``."""
     return Curve(
         name,
-        tuple(CurvePoint(p.concurrency, p.batch_size, 0, 0, float("inf"), 0.0, 0.0, 0.0, 0.0, 0.0) for p in points),
+        tuple(
+            CurvePoint(
+                p.concurrency,
+                p.batch_size,
+                0,
+                0,
+                float("inf"),
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                rate=p.rate,
+                arrivals=p.arrivals,
+            )
+            for p in points
+        ),
         measured=False,
     )
 
@@ -142,16 +227,50 @@ def unmeasured(name: str, points: Sequence[LoadPoint]) -> Curve:
 def _point(point: LoadPoint, windows: list[Window]) -> CurvePoint:
     whole = gather(point, windows)
     quantiles = {f"{name}_ns": whole.latency.quantile_ns(q) for name, q in _QUANTILES.items()}
+    service = merged(window.service for window in windows if window.service is not None)
+    first = merged(window.first for window in windows if window.first is not None)
+    requests = max(whole.requests, 1)
     return CurvePoint(
         concurrency=point.concurrency,
         batch_size=point.batch_size,
+        rate=point.rate,
+        arrivals=point.arrivals,
         requests=whole.requests,
         errors=whole.errors,
         throughput=whole.throughput,
         mean_ns=whole.latency_mean_ns,
         supported=frozenset(name for name, q in _QUANTILES.items() if whole.latency.supports(q)),
         server=_server([window.server for window in windows]),
+        service_p50_ns=service.quantile_ns(0.5) if service.total else 0.0,
+        service_p90_ns=service.quantile_ns(0.9) if service.total else 0.0,
+        late_share=sum(window.late for window in windows) / requests,
+        lag_p99_ns=max(window.lag_p99_ns for window in windows),
+        client_cpu_per_request_s=sum(window.client_cpu_s for window in windows) / requests,
+        stall_share=sum(window.stall_s for window in windows) / sum(window.window_s for window in windows),
+        first_p50_ns=first.quantile_ns(0.5) if first.total else 0.0,
+        first_p90_ns=first.quantile_ns(0.9) if first.total else 0.0,
+        answers=sum(window.answers for window in windows),
+        endpoints=_endpoints(windows),
         **quantiles,
+    )
+
+
+def _endpoints(windows: list[Window]) -> tuple[EndpointFigures, ...]:
+    """The figures of each endpoint over all windows; its percentiles are the middle ones of its windows."""
+    own: dict[str, list[tuple[EndpointFigures, float]]] = {}
+    for window in windows:
+        for endpoint in window.endpoints:
+            own.setdefault(endpoint.address, []).append((endpoint, window.window_s))
+    return tuple(
+        EndpointFigures(
+            address=address,
+            requests=sum(one.requests for one, _ in found),
+            errors=sum(one.errors for one, _ in found),
+            throughput=sum(one.throughput * seconds for one, seconds in found) / sum(seconds for _, seconds in found),
+            p50_ns=statistics.median(one.p50_ns for one, _ in found),
+            p90_ns=statistics.median(one.p90_ns for one, _ in found),
+        )
+        for address, found in own.items()
     )
 
 

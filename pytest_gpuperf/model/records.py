@@ -3,6 +3,7 @@
 Schema history (``SCHEMA``, stored in every file):
 
 1. first published: load points are closed-loop concurrencies, windows carry a histogram and the server's own times.
+2. load points may be open-loop rates; windows tell late sends, stalls, service times, streams and single endpoints.
 
 A reader accepts its own schema and every older one; a newer one is refused by name.
 """
@@ -13,9 +14,10 @@ import operator
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 
+from pytest_gpuperf.model.arrivals import Arrivals
 from pytest_gpuperf.model.histogram import Histogram, merged
 
-SCHEMA = 1
+SCHEMA = 2
 
 #: Version of how latency and throughput are measured. It is part of every key: a change of the ruler must never look
 #: like a change of what it measures.
@@ -34,22 +36,32 @@ class LoadPoint:
     """One setting of the load.
 
     Attributes:
-        concurrency: requests kept in flight (closed loop).
+        concurrency: requests kept in flight (closed loop); 0 in open loop.
         batch_size: inferences carried by one request.
+        rate: requests per second on average (open loop); 0 in closed loop.
+        arrivals: how they are spread in time, as ``poisson``.
     """
 
     concurrency: int = 1
     batch_size: int = 1
+    rate: float = 0.0
+    arrivals: str = ""
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.batch_size < 1:
-            raise ValueError(f"concurrency and batch size are at least 1: {self}")
+        if self.concurrency < 0 or self.batch_size < 1 or (self.concurrency > 0) == (self.rate > 0):
+            raise ValueError(f"a load point has a concurrency or a rate, and a batch size of 1 or more: {self}")
+
+    @classmethod
+    def open_loop(cls, arrivals: Arrivals, batch_size: int = 1) -> LoadPoint:
+        """The load point of an arrival schedule."""
+        return cls(0, batch_size, arrivals.rate, arrivals.label)
 
     @property
     def label(self) -> str:
-        """How people read it, for example ``concurrency 4, batch 8``."""
+        """How people read it, for example ``concurrency 4, batch 8`` or ``500/s poisson``."""
         batch = f", batch {self.batch_size}" if self.batch_size != 1 else ""
-        return f"concurrency {self.concurrency}{batch}"
+        load = f"concurrency {self.concurrency}" if self.concurrency else f"{self.rate:g}/s {self.arrivals}"
+        return load + batch
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,24 @@ class ServerTimes:
 
 
 @dataclass(frozen=True)
+class EndpointFigures:
+    """What one of several endpoints contributed to a window."""
+
+    address: str
+    requests: int
+    errors: int
+    throughput: float
+    p50_ns: float
+    p90_ns: float
+
+
+@dataclass(frozen=True)
 class Window:
     """One timed stretch at one load point.
 
-    A latency belongs to the window in which its request was *sent*; throughput counts a request by the share of its
-    life that lies inside the window (``analysis.window`` has the reasons).
+    A latency belongs to the window in which its request was *due*: sent, in closed loop, and scheduled, in open loop,
+    so that a client or a queue that sends late is seen. Throughput counts a request by the share of its life that lies
+    inside the window (``analysis.window`` has the reasons).
 
     Attributes:
         sweep: which sweep of the test it belongs to.
@@ -90,6 +115,13 @@ class Window:
         latency_mean_ns: mean over ``requests``.
         latency: their histogram.
         client_cpu_s: CPU time that the load generator itself took during the window.
+        stall_s: time during which the load generator was kept from its sockets.
+        service: open loop: histogram of the times from sent to done, the wait before sending left out.
+        late: open loop: requests sent more than 1 ms after they were due.
+        lag_p99_ns: open loop: 99th percentile of how late requests were sent.
+        first: of streams: histogram of the times to the first answer.
+        answers: of streams: answers to the window's requests.
+        endpoints: of several endpoints: the figures of each.
         server: the server's own times, where it gives them.
         others_cpu_share: share of the cores that processes other than ours took, 0 to 1, where the CPU is the device
             under test; None elsewhere.
@@ -106,6 +138,13 @@ class Window:
     latency: Histogram
     errors: Mapping[str, int] = field(default_factory=dict)
     client_cpu_s: float = 0.0
+    stall_s: float = 0.0
+    service: Histogram | None = None
+    late: int = 0
+    lag_p99_ns: float = 0.0
+    first: Histogram | None = None
+    answers: int = 0
+    endpoints: tuple[EndpointFigures, ...] = ()
     server: ServerTimes | None = None
     others_cpu_share: float | None = None
     findings: tuple[str, ...] = ()
@@ -114,6 +153,11 @@ class Window:
     def calm(self) -> bool:
         """Nobody else took a noticeable share of the CPU."""
         return self.others_cpu_share is None or self.others_cpu_share <= CALM_SHARE
+
+    @property
+    def client_cpu_per_request_s(self) -> float:
+        """What one request costs the load generator."""
+        return self.client_cpu_s / self.requests if self.requests else 0.0
 
     @property
     def error_count(self) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, LoadPoint, Row, Session, Verdict
+from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Row, Session, Verdict
 from pytest_gpuperf.report.table import Table
 from pytest_gpuperf.report.words import (
     change,
@@ -21,6 +22,8 @@ from pytest_gpuperf.report.words import (
 
 _SHOWN_CHANGES = 6
 _SHOWN_ROWS = 12
+_SHOWN_STALL = 0.01
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,17 @@ def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
     scale, unit = time_unit(max((point.p50_ns for point in curve), default=1e6))
     table = []
     for point in curve:
-        own = [r for r in rows if r.sweep == curve.name and r.point == LoadPoint(point.concurrency, point.batch_size)]
-        load = f"{point.concurrency} x {point.batch_size}" if batches else str(point.concurrency)
+        own = [r for r in rows if r.sweep == curve.name and r.point == point.load]
+        load = str(point.concurrency) if point.concurrency else f"{point.rate:g}/s"
+        load += f" x {point.batch_size}" if batches else ""
         cells = (load, *_figures(point, scale))
         table.append(cells + (_verdict_cells(own) if rows else ()))
     whole = [row for row in rows if row.sweep == curve.name and row.point is None]
     if whole:
         blank = ("",) * (len(table[0]) - 3)
         table.append(("all", *blank, *_verdict_cells(whole)))
-    titles = (">conc x b" if batches else ">conc", f">p50 {unit}", ">p90", ">p99", ">inf/s")
+    kind = "conc" if all(point.concurrency for point in curve) else "load"
+    titles = (f">{kind} x b" if batches else f">{kind}", f">p50 {unit}", ">p90", ">p99", ">inf/s")
     return Table(titles + (("change [95%]", "verdict") if rows else ()), tuple(table))
 
 
@@ -84,6 +89,8 @@ def session_lines(session: Session, curves: Sequence[Curve], comparison: Compari
         table = curve_table(curve, comparison.rows)
         lines += table.as_text("  ")
         lines += _server_line(curve)
+        lines += _client_lines(curve)
+        lines += _endpoint_lines(curve)
     if any(len(point.supported) < 4 for curve in curves for point in curve):
         lines.append("  ~ too few requests for this percentile")
     lines += _guard_lines(session)
@@ -106,7 +113,7 @@ def headline(session: Session, comparison: Comparison) -> str:
 
 def _server_line(curve: Curve) -> list[str]:
     """Where the time went at the highest load, as the server tells it."""
-    point = max(curve, key=lambda point: (point.concurrency, point.batch_size), default=None)
+    point = max(curve, key=lambda point: (point.concurrency or point.rate, point.batch_size), default=None)
     if point is None or point.server is None or not point.server.requests:
         return []
     server = point.server
@@ -119,20 +126,68 @@ def _server_line(curve: Curve) -> list[str]:
     means = {name: total / server.requests for name, total in parts.items()}
     means["outside"] = max(point.mean_ns - sum(means.values()), 0.0)
     text = ", ".join(f"{name} {duration(mean)}" for name, mean in means.items())
-    return [f"  server at {point.concurrency}: {text}"]
+    where = str(point.concurrency) if point.concurrency else f"{point.rate:g}/s"
+    return [f"  server at {where}: {text}"]
+
+
+def _client_lines(curve: Curve) -> list[str]:
+    """What the load generator itself cost; in open loop, how well it kept to its schedule."""
+    if not any(point.client_cpu_per_request_s for point in curve):
+        return []
+    point = max(curve, key=lambda point: point.throughput)
+    text = f"  client: {duration(point.client_cpu_per_request_s * 1e9)} CPU per request"
+    opened = [point for point in curve if point.rate]
+    if opened:
+        late = max(point.late_share for point in opened)
+        lag_ns = max(point.lag_p99_ns for point in opened)
+        text += f", sent late {late:.1%} (p99 of the delay {duration(lag_ns)})"
+    if (stalled := max(point.stall_share for point in curve)) >= _SHOWN_STALL:
+        text += f", stalled {stalled:.0%}"
+    lines = [text]
+    for point in opened:
+        service = f"p50 {duration(point.service_p50_ns)}, p90 {duration(point.service_p90_ns)}"
+        lines.append(f"  from the send, at {point.rate:g}/s: {service}")
+    for point in curve:
+        if point.answers:
+            first = f"p50 {duration(point.first_p50_ns)}, p90 {duration(point.first_p90_ns)}"
+            lines.append(f"  first of {point.answers / point.requests:.3g} answers, at {point.load.label}: {first}")
+    return lines
+
+
+def _endpoint_lines(curve: Curve) -> list[str]:
+    """The figures of each of several endpoints, at the point of the highest throughput."""
+    point = max(curve, key=lambda point: point.throughput, default=None)
+    if point is None or not point.endpoints:
+        return []
+    table = Table(
+        (f"endpoint at {point.load.label}", ">requests", ">errors", ">p50", ">p90", ">inf/s"),
+        tuple(
+            (
+                one.address,
+                str(one.requests),
+                str(one.errors),
+                duration(one.p50_ns),
+                duration(one.p90_ns),
+                rate(one.throughput),
+            )
+            for one in point.endpoints
+        ),
+    )
+    return table.as_text("  ")
 
 
 def _guard_lines(session: Session) -> list[str]:
-    counts: dict[str, int] = {}
+    cold = [run for run in session.runs if not run.warmed_up]
+    lines = [f"  ! run {run.index + 1} did not become steady while warming up" for run in cold]
+    found: dict[tuple[str, str], list[str]] = {}
     for run in session.runs:
-        if not run.warmed_up:
-            text = f"run {run.index + 1} did not become steady while warming up"
-            counts[text] = counts.get(text, 0) + 1
         for window in run.windows:
             for finding in window.findings:
-                text = f"{window.point.label}: {finding}"
-                counts[text] = counts.get(text, 0) + 1
-    lines = [f"  ! {text}" for text in list(counts)[:_SHOWN_ROWS]]
+                # Findings that differ in their numbers alone are one finding.
+                found.setdefault((window.point.label, _NUMBER.sub("#", finding)), []).append(finding)
+    for (label, _), texts in list(found.items())[:_SHOWN_ROWS]:
+        times = f" (the worst of {plural(len(texts), 'window')})" if len(texts) > 1 else ""
+        lines.append(f"  ! {label}: {max(texts, key=_first_number)}{times}")
     windows = [window for run in session.runs for window in run.windows]
     disturbed = [window.others_cpu_share or 0.0 for window in windows if not window.calm]
     if disturbed:
@@ -141,6 +196,11 @@ def _guard_lines(session: Session) -> list[str]:
             f"taking up to {max(disturbed):.0%} of the CPU"
         )
     return lines
+
+
+def _first_number(text: str) -> float:
+    match = _NUMBER.search(text)
+    return float(match[0]) if match else 0.0
 
 
 def _comparison_lines(comparison: Comparison) -> list[str]:

@@ -26,7 +26,7 @@ class Console:
             return
         if self._reporter.isatty:
             point = progress.point if progress.stage == "measuring" else None
-            where = progress.stage if point is None else f"concurrency {point.concurrency} x {point.batch_size}"
+            where = progress.stage if point is None else point.label
             detail = f"run {progress.run + 1}/{progress.runs}, {where}"
             width = self._reporter._tw.fullwidth
             self._draw(bar_line(progress.sweep, progress.share, detail, progress.left_s, width))

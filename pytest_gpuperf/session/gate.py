@@ -131,7 +131,8 @@ def _properties(session: Session, comparison: Comparison, measured: Gpuperf) -> 
     properties = [("gpuperf_verdict", str(comparison.verdict)), ("gpuperf_session", session.id)]
     for sweep in measured.sweeps:
         for point in sweep.curve:
-            label = f"gpuperf {sweep.name} concurrency={point.concurrency} batch={point.batch_size}"
+            load = f"concurrency={point.concurrency}" if point.concurrency else f"rate={point.rate:g}"
+            label = f"gpuperf {sweep.name} {load} batch={point.batch_size}"
             properties += [
                 (f"{label} p50_ns", f"{point.p50_ns:.0f}"),
                 (f"{label} p90_ns", f"{point.p90_ns:.0f}"),

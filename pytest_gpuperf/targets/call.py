@@ -40,7 +40,7 @@ class _RunningCall:
     def __init__(self, target: CallTarget) -> None:
         self._target = target
 
-    def workload(self, batch_size: int) -> CallWorkload:
+    def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - calls need no memory
         call, synchronize = self._target.call, self._target.synchronize
         if _takes_batch_size(call):
             call = functools.partial(call, batch_size=batch_size)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
 from pytest_gpuperf.model import CallWorkload, Plain, PlainMapping, ServerTimes
-from pytest_gpuperf.targets.payload import Array, TensorSpec, make_inputs
+from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
+from pytest_gpuperf.targets.payload import Array, TensorSpec
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -121,21 +125,18 @@ def digest_of(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(InputSettings):
     """An ONNX model in this process; a fresh start is a new ``InferenceSession``.
 
     Attributes:
         threads: ONNX Runtime's intra-op threads; its default when None.
         providers: execution providers; CUDA (where available) and CPU when None.
-        inputs, shapes: see ``payload.make_inputs``.
     """
 
     onnx: str | os.PathLike[str]
     _: KW_ONLY
     threads: int | None = None
     providers: Sequence[str] | None = None
-    inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -149,6 +150,22 @@ class OnnxRuntimeEngine:
         return _RunningEngine(self)
 
 
+def _feedable(values: Array) -> Array:
+    """Strings as text: of bytes, ONNX Runtime would take what ``repr`` makes of them.
+
+    Raises:
+        OptionError: they are no text.
+    """
+    if values.dtype != np.object_:
+        return values
+    text = np.empty(values.shape, dtype=np.object_)
+    try:
+        text.reshape(-1)[:] = [value.decode() for value in values.reshape(-1).tolist()]
+    except UnicodeDecodeError as error:
+        raise OptionError(f"ONNX Runtime takes strings that are text in UTF-8 only: {error}.") from error
+    return text
+
+
 class _RunningEngine:
     local = True
 
@@ -157,18 +174,16 @@ class _RunningEngine:
         self._session = open_session(engine.path, engine.threads, engine.providers)
         self._signature = signature_of(self._session)
 
-    def workload(self, batch_size: int) -> CallWorkload:
+    def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - calls need no memory
         session, signature = self._session, self._signature
-        feed = make_inputs(
-            signature.inputs,
-            batch_size=batch_size,
-            batched=signature.batched,
-            shapes=self._engine.shapes,
-            given=self._engine.inputs,
+        payloads = make_payloads(
+            self._engine, signature.inputs, batch_size=batch_size, batched=signature.batched, outputs=signature.outputs
         )
+        # Shared by all threads: taking the next of a cycle is one step of the interpreter.
+        feeds = itertools.cycle([{name: _feedable(values) for name, values in one.inputs.items()} for one in payloads])
 
         def infer() -> None:
-            session.run(None, feed)
+            session.run(None, next(feeds))
 
         return CallWorkload(infer, batch_size)
 
@@ -180,6 +195,7 @@ class _RunningEngine:
             "onnxruntime": import_onnxruntime("run a model").__version__,
             "providers": ", ".join(providers),
             "threads": self._engine.threads,
+            **self._engine.facts(),
         }
         return facts
 

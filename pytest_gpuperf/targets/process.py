@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -61,10 +61,10 @@ class SupervisedProcess:
         """None while it runs."""
         return self._process.poll()
 
-    def log_tail(self, lines: int = 20) -> str:
-        """The end of its output."""
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
+    def log_tail(self, wanted: Callable[[str], bool] = lambda _line: True, lines: int = 15) -> str:
+        """The last lines of its output, or of those among them that are wanted, indented."""
+        chosen = [line for line in self.log_text().splitlines() if wanted(line)]
+        return "\n".join(f"  {line}" for line in chosen[-lines:])
 
     def log_text(self) -> str:
         """All of its output."""

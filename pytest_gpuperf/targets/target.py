@@ -16,11 +16,15 @@ class RunningTarget(Protocol):
 
     local: bool
 
-    def workload(self, batch_size: int) -> Workload:
+    def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
         """What one request of that batch size is.
+
+        Args:
+            in_flight: the most requests that will be unanswered at any one time.
 
         Raises:
             OptionError: the target can't take that batch size.
+            TargetError: what the requests need can't be had.
         """
 
     def under_test(self) -> PlainMapping:

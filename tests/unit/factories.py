@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pytest_gpuperf.model import (
     Curve,
     CurvePoint,
+    EndpointFigures,
     Histogram,
     LoadPoint,
     PlainMapping,
@@ -63,7 +64,8 @@ def window(
     server: ServerTimes | None = None,
     findings: tuple[str, ...] = (),
 ) -> Window:
-    """A window of a given median; its throughput is what a closed loop of that latency would reach."""
+    """A window of a given median; its throughput is what a closed loop of that latency, or the rate, would reach."""
+    requests_per_s = point.rate or point.concurrency * 1e3 / p50_ms
     latencies = [p50_ms * 1e6 * factor for factor in _shape(requests)]
     return Window(
         sweep=sweep,
@@ -71,7 +73,7 @@ def window(
         visit=visit,
         window_s=window_s,
         requests=requests,
-        throughput=point.concurrency * point.batch_size * 1e3 / p50_ms if throughput is None else throughput,
+        throughput=requests_per_s * point.batch_size if throughput is None else throughput,
         latency_mean_ns=sum(latencies) / requests if requests else 0.0,
         latency=histogram(latencies),
         errors=errors or {},
@@ -222,11 +224,20 @@ def histograms() -> st.SearchStrategy[Histogram]:
     return counts.map(lambda found: Histogram(tuple(sorted(found)), tuple(found[key] for key in sorted(found))))
 
 
+def load_points() -> st.SearchStrategy[LoadPoint]:
+    """Of closed and of open loop."""
+    batch_sizes = st.integers(1, 1024)
+    rates = st.floats(0, 1e9, exclude_min=True, allow_nan=False, allow_subnormal=False)
+    return st.builds(LoadPoint, st.integers(1, 4096), batch_sizes) | st.builds(
+        LoadPoint, st.just(0), batch_sizes, rates, _NAMES
+    )
+
+
 def _windows() -> st.SearchStrategy[Window]:
     return st.builds(
         Window,
         sweep=_NAMES,
-        point=st.builds(LoadPoint, st.integers(1, 4096), st.integers(1, 1024)),
+        point=load_points(),
         visit=_COUNTS,
         window_s=_NUMBERS,
         requests=_COUNTS,
@@ -235,6 +246,16 @@ def _windows() -> st.SearchStrategy[Window]:
         latency=histograms(),
         errors=st.dictionaries(_NAMES, _COUNTS, max_size=3),
         client_cpu_s=_NUMBERS,
+        stall_s=_NUMBERS,
+        service=st.none() | histograms(),
+        late=_COUNTS,
+        lag_p99_ns=_NUMBERS,
+        first=st.none() | histograms(),
+        answers=_COUNTS,
+        endpoints=st.lists(
+            st.builds(EndpointFigures, _NAMES, _COUNTS, _COUNTS, _NUMBERS, _NUMBERS, _NUMBERS), max_size=2
+        ).map(tuple),
+        others_cpu_share=st.none() | _NUMBERS,
         server=st.none() | st.builds(ServerTimes, _COUNTS, _COUNTS, _COUNTS, _COUNTS, _COUNTS, _COUNTS),
         findings=st.lists(_NAMES, max_size=2).map(tuple),
     )

@@ -10,16 +10,16 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
-from pytest_gpuperf.model import Plain, PlainMapping, ServerTimes, Workload
-from pytest_gpuperf.targets.kserve import KServeClient, RunningEndpoint
+from pytest_gpuperf.model import GRPC, HTTP, Address, Plain, PlainMapping, ServerTimes, Workload
+from pytest_gpuperf.targets.kserve import RequestSettings, RunningEndpoint, Servers, open_client
 from pytest_gpuperf.targets.onnxruntime import (
     Signature,
     check_providers,
@@ -29,7 +29,6 @@ from pytest_gpuperf.targets.onnxruntime import (
     open_session,
     signature_of,
 )
-from pytest_gpuperf.targets.payload import Array
 from pytest_gpuperf.targets.process import SupervisedProcess
 from pytest_gpuperf.targets.triton import bundle
 from pytest_gpuperf.targets.triton.repository import ModelOptions, write_repository
@@ -46,7 +45,7 @@ _NOISE = re.compile(r"cuda|nvml|dcgm|\bgpus?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class TritonEndpoint:
+class TritonEndpoint(RequestSettings):
     """The description of an ONNX model served by Triton.
 
     Attributes:
@@ -55,8 +54,7 @@ class TritonEndpoint:
         dynamic_batching, instances: as in ``config.pbtxt``.
         threads: ONNX Runtime's threads in each instance; by default the cores are shared out among the instances.
         providers: ONNX Runtime's execution providers; CUDA (where this build has it) and CPU when None.
-        inputs, shapes: see ``payload.make_inputs``.
-        http_port: a fixed port; a free one when None.
+        http_port, grpc_port: fixed ports; free ones when None.
         start_timeout_s: how long the server may take to become ready.
     """
 
@@ -67,12 +65,15 @@ class TritonEndpoint:
     instances: int = 1
     threads: int | None = None
     providers: Sequence[str] | None = None
-    inputs: Mapping[str, Array] = field(default_factory=dict, repr=False)
-    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     http_port: int | None = None
+    grpc_port: int | None = None
     start_timeout_s: float = 120.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.protocol not in (None, HTTP, GRPC):
+            raise OptionError(f"protocol={self.protocol!r}: write 'http' or 'grpc'.")
+        self.wire_protocol(self.protocol or HTTP)
         if self.instances < 1:
             raise OptionError(f"instances={self.instances}: a model needs at least one.")
         if self.max_batch_size is not None and self.max_batch_size < 0:
@@ -139,7 +140,9 @@ class RunningTriton:
             for last in (False,) * (_PORT_TRIES - 1) + (True,):
                 if self._launch(last_try=last):
                     break
-            self._client = RunningEndpoint(_HOST, self._port, endpoint.name, endpoint.inputs, endpoint.shapes)
+            self._client = RunningEndpoint(
+                self._servers(endpoint.protocol or HTTP), endpoint.name, endpoint, memory_prefix=self._prefix
+            )
         except TargetDied as error:
             message = f"tritonserver became ready and then stopped answering ({error}).\n{self._excuse()}"
             self.stop()
@@ -157,19 +160,21 @@ class RunningTriton:
 
     def _launch(self, *, last_try: bool) -> bool:
         """Start the server; False when its port was snatched and another try is worth it."""
-        fixed = self._endpoint.http_port
-        if fixed is not None:
-            _check_free(fixed)
+        fixed = {HTTP: self._endpoint.http_port, GRPC: self._endpoint.grpc_port}
+        for name, port in fixed.items():
+            if port is not None:
+                _check_free(port, name)
         http, grpc, metrics = _free_ports(3)
-        self._port = fixed or http
-        prefix = f"gpuperf-{uuid.uuid4().hex[:12]}-"
+        self._ports = {HTTP: fixed[HTTP] or http, GRPC: fixed[GRPC] or grpc}
+        # Of the server's own shared memory and of what we share with it, so that none is left however this ends.
+        self._prefix = f"gpuperf-{uuid.uuid4().hex[:12]}-"
         command = [
             str(self._server.binary),
             f"--model-repository={self._scratch / 'repository'}",
             f"--backend-directory={self._scratch / 'backends'}",
-            f"--backend-config=python,shm-region-prefix-name={prefix}",
-            f"--http-port={self._port}",
-            f"--grpc-port={grpc}",
+            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
+            f"--http-port={self._ports[HTTP]}",
+            f"--grpc-port={self._ports[GRPC]}",
             f"--metrics-port={metrics}",
             *(f"--{kind}-address={_HOST}" for kind in ("http", "grpc", "metrics")),
             "--allow-gpu-metrics=false",
@@ -180,15 +185,15 @@ class RunningTriton:
             env=self._environment(),
             log=self._scratch / "server.log",
             grace_s=_GRACE_S,
-            shm_prefix=prefix,
+            shm_prefix=self._prefix,
             scratch=self._scratch,
         )
-        client = KServeClient(_HOST, self._port)
+        client = open_client(self._servers(HTTP))
         try:
             begin = time.monotonic()
             while not client.ready():
                 if self._process.exit_status is not None:
-                    if fixed is None and not last_try and _PORT_TAKEN.search(self._process.log_text()):
+                    if not any(fixed.values()) and not last_try and _PORT_TAKEN.search(self._process.log_text()):
                         return False
                     status = self._process.exit_status
                     raise TargetError(f"tritonserver ended with status {status} before it was ready.\n{self._excuse()}")
@@ -202,6 +207,9 @@ class RunningTriton:
             client.close()
         return True
 
+    def _servers(self, protocol: str) -> Servers:
+        return Servers((Address(_HOST, self._ports[protocol]),), protocol)
+
     def _environment(self) -> dict[str, str]:
         libraries = [str(bundle.python_library_directory()), str(self._server.libraries)]
         paths = [str(Path(sys.executable).absolute().parent), os.environ.get("PATH", "")]
@@ -214,10 +222,8 @@ class RunningTriton:
     def _excuse(self) -> str:
         """The part of the log that says why."""
         assert self._process is not None
-        lines = self._process.log_text().splitlines()
-        errors = [line for line in lines if re.match(r"E\d{4} ", line) and not _NOISE.search(line)]
-        chosen = errors[-12:] or lines[-15:]
-        return "Its log says:\n" + "\n".join(f"  {line}" for line in chosen) if chosen else "Its log is empty."
+        tail = self._process.log_tail(_is_error) or self._process.log_tail()
+        return f"Its log says:\n{tail}" if tail else "Its log is empty."
 
     @property
     def _running(self) -> RunningEndpoint:
@@ -227,10 +233,15 @@ class RunningTriton:
     @property
     def address(self) -> str:
         """``host:port`` of its HTTP service."""
-        return f"{_HOST}:{self._port}"
+        return f"{_HOST}:{self._ports[HTTP]}"
 
-    def workload(self, batch_size: int) -> Workload:
-        return self._running.workload(batch_size)
+    @property
+    def grpc_address(self) -> str:
+        """``host:port`` of its gRPC service."""
+        return f"{_HOST}:{self._ports[GRPC]}"
+
+    def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
+        return self._running.workload(batch_size, in_flight)
 
     def under_test(self) -> PlainMapping:
         options = self._endpoint.options
@@ -245,7 +256,7 @@ class RunningTriton:
             "threads": options.threads,
             "providers": ", ".join(options.providers),
         }
-        # Triton's digest covers the path of the ONNX file, which a temporary directory changes every time.
+        # The configuration's digest covers the path of the ONNX file, which a temporary directory changes every time.
         facts.pop("config_digest", None)
         return facts
 
@@ -274,6 +285,11 @@ class RunningTriton:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
+def _is_error(line: str) -> bool:
+    """Whether a line of the log is an error, and not one that every machine without a GPU has."""
+    return re.match(r"E\d{4} ", line) is not None and not _NOISE.search(line)
+
+
 def _signal(status: int) -> str:
     return f", killed by signal {status - 128}" if status > 128 else ""
 
@@ -290,7 +306,7 @@ def _free_ports(count: int) -> list[int]:
             one.close()
 
 
-def _check_free(port: int) -> None:
+def _check_free(port: int, protocol: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -298,5 +314,5 @@ def _check_free(port: int) -> None:
         except OSError as error:
             raise TargetError(
                 f"Port {port} is taken ({error.strerror}), so tritonserver can't listen on it.\n"
-                f"See who has it with: ss -ltnp 'sport = :{port}'. Or leave http_port out to get a free one."
+                f"See who has it with: ss -ltnp 'sport = :{port}'. Or leave {protocol}_port out to get a free one."
             ) from error

@@ -7,21 +7,21 @@ from pytest_gpuperf.model import LoadPoint
 from tests.unit.factories import run, window
 
 
-@pytest.mark.parametrize(("cpu_s", "lanes", "busy"), [(0.89, 1, False), (0.95, 1, True), (0.95, 2, False)])
-def test_a_busy_load_generator_is_found(cpu_s: float, lanes: int, busy: bool) -> None:
-    found = findings(window_s=1.0, client_cpu_s=cpu_s, lane_count=lanes, requests=100, errors=0)
+@pytest.mark.parametrize(("cpu_s", "workers", "busy"), [(0.89, 1, False), (0.95, 1, True), (0.95, 2, False)])
+def test_a_busy_load_generator_is_found(cpu_s: float, workers: int, busy: bool) -> None:
+    found = findings(window_s=1.0, client_cpu_s=cpu_s, workers=workers, requests=100, errors=0)
     assert bool(found) is busy
     assert not busy or "busy for 95% of the window" in found[0]
 
 
 def test_every_failed_request_is_found() -> None:
-    assert findings(window_s=1.0, client_cpu_s=0.1, lane_count=1, requests=99, errors=1) == (
+    assert findings(window_s=1.0, client_cpu_s=0.1, workers=1, requests=99, errors=1) == (
         "1 of 100 requests failed",
     )
 
 
 def test_a_good_window_has_no_findings() -> None:
-    assert findings(window_s=1.0, client_cpu_s=0.1, lane_count=1, requests=100, errors=0) == ()
+    assert findings(window_s=1.0, client_cpu_s=0.1, workers=1, requests=100, errors=0) == ()
 
 
 def test_errors_within_the_budget_are_no_failure() -> None:

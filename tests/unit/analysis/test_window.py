@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.window import figures, histogram_of
+from pytest_gpuperf.analysis.window import LATE_NS, WindowFigures, endpoint_figures, figures, histogram_of
 from tests.unit.factories import histogram
 
 Times = npt.NDArray[np.int64]
@@ -30,54 +30,59 @@ def times(*pairs: tuple[int, int]) -> tuple[Times, Times]:
     return np.array([sent for sent, _ in pairs], np.int64), np.array([done for _, done in pairs], np.int64)
 
 
+def closed(sent: Times, done: Times, start_ns: int, stop_ns: int, batch_size: int) -> WindowFigures:
+    """The figures of a closed loop, where a request is due when it is sent."""
+    return figures([(sent, sent, done)], start_ns, stop_ns, batch_size)
+
+
 def test_requests_inside_count_whole() -> None:
     sent, done = times((0, 10), (10, 20), (20, 30))
-    seen = figures(sent, done, 0, 30, batch_size=1)
+    seen = closed(sent, done, 0, 30, batch_size=1)
     assert (seen.requests, seen.latency_mean_ns) == (3, 10.0)
     assert seen.throughput == pytest.approx(3 / 30e-9)
 
 
 def test_a_request_across_the_whole_window_counts_by_its_share_and_has_no_latency_there() -> None:
     sent, done = times((-50, 150))
-    seen = figures(sent, done, 0, 100, batch_size=1)
+    seen = closed(sent, done, 0, 100, batch_size=1)
     assert (seen.requests, seen.latency_mean_ns, seen.latency.total) == (0, 0.0, 0)
     assert seen.throughput == pytest.approx(0.5 / 100e-9)
 
 
 def test_a_request_sent_inside_is_followed_to_its_end() -> None:
     sent, done = times((90, 390))
-    seen = figures(sent, done, 0, 100, batch_size=1)
+    seen = closed(sent, done, 0, 100, batch_size=1)
     assert (seen.requests, seen.latency_mean_ns) == (1, 300.0)
     assert seen.throughput == pytest.approx((10 / 300) / 100e-9)
 
 
 def test_a_request_sent_before_adds_to_throughput_alone() -> None:
     sent, done = times((-30, 10))
-    seen = figures(sent, done, 0, 100, batch_size=1)
+    seen = closed(sent, done, 0, 100, batch_size=1)
     assert seen.requests == 0
     assert seen.throughput == pytest.approx(0.25 / 100e-9)
 
 
 def test_the_window_holds_its_start_and_not_its_stop() -> None:
     sent, done = times((0, 7), (100, 107))
-    assert figures(sent, done, 0, 100, batch_size=1).requests == 1
+    assert closed(sent, done, 0, 100, batch_size=1).requests == 1
 
 
 def test_requests_outside_count_nowhere() -> None:
     sent, done = times((-20, -10), (-10, 0), (100, 110), (200, 300))
-    seen = figures(sent, done, 0, 100, batch_size=1)
+    seen = closed(sent, done, 0, 100, batch_size=1)
     assert (seen.requests, seen.throughput) == (0, 0.0)
 
 
 def test_nothing_measured_is_zero() -> None:
     sent, done = times()
-    seen = figures(sent, done, 0, 100, batch_size=8)
+    seen = closed(sent, done, 0, 100, batch_size=8)
     assert (seen.requests, seen.throughput, seen.latency_mean_ns, seen.latency.total) == (0, 0.0, 0.0, 0)
 
 
 def test_throughput_is_in_inferences_and_latency_in_requests() -> None:
     sent, done = times((0, 50), (50, 100))
-    one, eight = (figures(sent, done, 0, 100, batch_size=size) for size in (1, 8))
+    one, eight = (closed(sent, done, 0, 100, batch_size=size) for size in (1, 8))
     assert eight.throughput == pytest.approx(8 * one.throughput)
     assert (eight.requests, eight.latency_mean_ns) == (one.requests, one.latency_mean_ns)
 
@@ -89,7 +94,7 @@ def test_throughput_is_in_inferences_and_latency_in_requests() -> None:
 def test_windows_side_by_side_share_every_request_out_once(lives: list[tuple[int, int]], cuts: list[int]) -> None:
     sent, done = times(*((start, start + life) for start, life in lives))
     edges = [0, *sorted(cuts), 30_000]
-    seen = [figures(sent, done, left, right, 1) for left, right in pairwise(edges)]
+    seen = [closed(sent, done, left, right, 1) for left, right in pairwise(edges)]
     lengths_s = [(right - left) / 1e9 for left, right in pairwise(edges)]
     assert sum(one.requests for one in seen) == len(lives)
     shares = sum(one.throughput * length_s for one, length_s in zip(seen, lengths_s, strict=True))
@@ -128,7 +133,7 @@ def closed_loop(rng: np.random.Generator, length_ms: float) -> tuple[Times, Time
 
 def by_the_rule(sent: Times, done: Times, start: int, stop: int) -> Edge:
     overlap = (done > start) & (sent < stop)
-    seen = figures(sent[overlap], done[overlap], start, stop, batch_size=1)
+    seen = closed(sent[overlap], done[overlap], start, stop, batch_size=1)
     return Edge(seen.requests, seen.requests * seen.latency_mean_ns / 1e6, seen.throughput / 1e3)
 
 

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import BinaryIO
 
 HOST = "127.0.0.1"
-WIRE = b"POST /infer HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello"
 
 
 def response(body: bytes = b"{}", status: str = "200 OK", *headers: str) -> bytes:
@@ -42,6 +41,11 @@ class Exchange:
         self.connection = connection
         self.number = number
         self.request = request
+
+    @property
+    def body(self) -> bytes:
+        """What the request carries."""
+        return self.request.partition(b"\r\n\r\n")[2]
 
     def begin(self) -> None:
         """From now on the request no longer counts as unanswered: the client can't see the answer before this."""
@@ -78,6 +82,7 @@ class Server:
         early: answer when the head has been read, and read the body afterwards.
         idle_s: close connections on which nothing comes for so long.
         port: a free one when 0.
+        backlog: connections that may wait to be accepted.
 
     Attributes:
         requests: how many were read.
@@ -94,6 +99,7 @@ class Server:
         early: bool = False,
         idle_s: float | None = None,
         port: int = 0,
+        backlog: int = 64,
     ) -> None:
         self._behave, self._early, self._idle_s = behave, early, idle_s
         self._lock = threading.Lock()
@@ -106,7 +112,7 @@ class Server:
         if receive_bytes:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self._listener.bind((HOST, port))
-        self._listener.listen(64)
+        self._listener.listen(backlog)
         self.port = int(self._listener.getsockname()[1])
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()

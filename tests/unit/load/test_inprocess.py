@@ -11,8 +11,7 @@ import pytest
 from pytest_gpuperf.load import Recording, WindowSpec, open_generator
 from pytest_gpuperf.load.inprocess import ThreadLoop
 from pytest_gpuperf.model import CallWorkload
-
-MS = 1_000_000
+from tests.unit.load.wire import MS, column, inside, latencies, outstanding
 
 
 class Call:
@@ -42,14 +41,6 @@ def measure(call: Callable[[], object], spec: WindowSpec) -> Recording:
     return ThreadLoop().window(CallWorkload(call), spec)
 
 
-def latencies(recording: Recording) -> list[int]:
-    return [done - sent for sent, done in zip(recording.sent_ns, recording.done_ns, strict=True)]
-
-
-def sent_inside(recording: Recording) -> list[int]:
-    return [sent for sent in recording.sent_ns if recording.start_ns <= sent < recording.stop_ns]
-
-
 def callers() -> int:
     return sum(1 for thread in threading.enumerate() if thread.name == "gpuperf-load")
 
@@ -59,7 +50,7 @@ class TestWindow:
     def test_records_every_call_once_and_none_shorter_than_it_was(self, concurrency: int) -> None:
         call = Call(0.01)
         recording = measure(call, WindowSpec(concurrency, 0.1))
-        assert len(recording.sent_ns) == len(recording.done_ns) == call.calls
+        assert len(column(recording, "sent")) == recording.answered == call.calls
         assert min(latencies(recording)) >= 10 * MS
         assert not recording.errors
         assert not recording.lost
@@ -69,17 +60,12 @@ class TestWindow:
         call = Call(0.02)
         recording = measure(call, WindowSpec(concurrency, 0.2))
         assert call.at_once == concurrency
-        start, stop = recording.start_ns, recording.stop_ns
-        lives = (
-            min(done, stop) - max(sent, start) for sent, done in zip(recording.sent_ns, recording.done_ns, strict=True)
-        )
-        mean = sum(max(life, 0) for life in lives) / (stop - start)
-        assert 0.7 * concurrency < mean <= concurrency
+        assert 0.7 * concurrency < outstanding(recording) <= concurrency
 
     def test_the_window_is_as_long_as_asked_and_begins_after_the_lead_in(self) -> None:
         recording = measure(Call(0.005), WindowSpec(2, 0.2, lead_in_s=0.1))
         assert recording.stop_ns - recording.start_ns == 200 * MS
-        assert recording.start_ns - min(recording.sent_ns) >= 95 * MS
+        assert recording.start_ns - min(column(recording, "sent")) >= 95 * MS
 
     def test_the_window_begins_after_every_caller_was_answered(self) -> None:
         callers: dict[int, int] = {}
@@ -89,20 +75,20 @@ class TestWindow:
                 time.sleep(0.2)
 
         recording = measure(Call(0.005, second_is_slow), WindowSpec(3, 0.1, lead_in_s=0.0001))
-        assert recording.start_ns - min(recording.sent_ns) >= 200 * MS
+        assert recording.start_ns - min(column(recording, "sent")) >= 200 * MS
 
     def test_calls_of_the_window_are_followed_to_their_end_under_load(self) -> None:
         call = Call(0.1)
         recording = measure(call, WindowSpec(2, 0.12))
-        assert sent_inside(recording)
-        assert len(recording.done_ns) == call.calls
-        assert max(recording.done_ns) >= recording.stop_ns
+        assert inside(recording)
+        assert recording.answered == call.calls
+        assert max(column(recording, "done")) >= recording.stop_ns
         assert recording.stop_ns - recording.start_ns == 120 * MS
 
     def test_a_window_with_too_few_calls_is_lengthened_in_steps_of_half(self) -> None:
         recording = measure(Call(0.03), WindowSpec(1, 0.1, min_requests=6))
         length_ns = recording.stop_ns - recording.start_ns
-        assert len(sent_inside(recording)) >= 6
+        assert len(inside(recording)) >= 6
         assert length_ns >= 5 * 30 * MS
         assert (length_ns - 100 * MS) % (50 * MS) == 0
 
@@ -138,7 +124,7 @@ class TestWindow:
         assert names == {"gpuperf-load"}
 
     def test_tells_how_many_callers_shared_the_work(self) -> None:
-        assert measure(Call(0.005), WindowSpec(3, 0.05)).lane_count == 3
+        assert measure(Call(0.005), WindowSpec(3, 0.05)).workers == 3
 
 
 class TestFailures:
@@ -148,7 +134,7 @@ class TestFailures:
 
         recording = measure(Call(0.0, raises), WindowSpec(2, 0.15))
         assert recording.errors.keys() == {"ValueError", "KeyError"}
-        assert not len(recording.done_ns)
+        assert not recording.answered
         assert recording.error_sample in ("ValueError: odd", "KeyError: 'even'")
         assert not recording.lost
 
@@ -163,7 +149,7 @@ class TestFailures:
 
         call = Call(0.005, every_third_raises)
         recording = measure(call, WindowSpec(1, 0.2, lead_in_s=0.001))
-        assert len(recording.done_ns) == call.calls - failed
+        assert recording.answered == call.calls - failed
         assert recording.errors.keys() == {"RuntimeError"}
         assert 0 < recording.errors["RuntimeError"] <= failed
         assert min(latencies(recording)) >= 5 * MS
@@ -212,14 +198,14 @@ class TestHanging:
             recording = measure(call, WindowSpec(1, 0.2, max_window_s=0.3, deadline_s=0.2))
             took_s = time.monotonic() - begin
         assert "did not return within 0.2 s" in recording.lost
-        assert len(recording.done_ns) == from_call
+        assert recording.answered == from_call
         assert 0.2 < took_s < 3
 
     def test_one_hanging_caller_among_good_ones_is_enough(self) -> None:
         with hanging(40, 41) as call:
             recording = measure(call, WindowSpec(3, 0.1, deadline_s=0.3))
         assert "did not return" in recording.lost
-        assert len(sent_inside(recording)) > 10
+        assert len(inside(recording)) > 10
 
     def test_many_hanging_callers_take_no_longer_than_one(self) -> None:
         with hanging(0) as call:
@@ -235,7 +221,7 @@ class TestSmoke:
     def test_calls_exactly_as_often_as_asked(self, calls: int) -> None:
         call = Call(0.002)
         recording = measure(call, WindowSpec(calls, 0.0, lead_in_s=0.0, min_requests=calls))
-        assert call.calls == len(recording.done_ns) == calls
+        assert call.calls == recording.answered == calls
         assert min(latencies(recording)) >= 2 * MS
         assert not callers()
 
@@ -244,6 +230,6 @@ class TestSmoke:
             raise ValueError("wrong shape")
 
         recording = measure(Call(0.0, raises), WindowSpec(1, 0.0, lead_in_s=0.0))
-        assert not len(recording.done_ns)
+        assert not recording.answered
         assert recording.errors == {"ValueError": 1}
         assert recording.error_sample == "ValueError: wrong shape"

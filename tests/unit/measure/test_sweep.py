@@ -13,17 +13,11 @@ import pytest
 from pytest_gpuperf.errors import LoadError, OptionError, TargetDied, TargetError
 from pytest_gpuperf.measure import MeasurePlan, Progress, measure_sweep, smoke_sweep
 from pytest_gpuperf.measure import sweep as sweep_module
+from pytest_gpuperf.measure import window as window_module
 from pytest_gpuperf.measure.warmup import SteadyRule
-from pytest_gpuperf.model import (
-    CallWorkload,
-    HttpWorkload,
-    LoadPoint,
-    PlainMapping,
-    Run,
-    ServerTimes,
-    Workload,
-)
-from tests.unit.load.hostile import HOST, WIRE, Server, answers, response
+from pytest_gpuperf.model import CallWorkload, LoadPoint, PlainMapping, Run, ServerTimes, Workload
+from tests.unit.load.hostile import Server, answers, response
+from tests.unit.load.wire import workload
 
 CALL_S = 0.003
 QUICK = MeasurePlan(runs=1, visits=2, window_s=0.03, min_requests=3, max_window_s=0.3, lead_in_s=0.005, deadline_s=2.0)
@@ -33,7 +27,7 @@ POINTS = [LoadPoint(1), LoadPoint(2), LoadPoint(1, batch_size=4)]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_module, "SteadyRule", functools.partial(SteadyRule, slice_s=0.01, slices=2, limit_s=3.0))
-    monkeypatch.setattr(sweep_module, "_DYING_S", 0.1)
+    monkeypatch.setattr(window_module, "_DYING_S", 0.1)
 
 
 def nothing(*_: int) -> None:
@@ -49,6 +43,7 @@ class FakeTarget:
         on_times: done at every reading of the server's times, with its number in this run.
         alive: what ``check`` says.
         log: what was asked of it, in order.
+        in_flight: the most requests of each batch size that it was told to expect at once.
     """
 
     on_call: Callable[[int], None] = nothing
@@ -63,6 +58,7 @@ class FakeTarget:
     name: str = "fake"
     log: list[str] = field(default_factory=list)
     calls: int = 0
+    in_flight: dict[int, int] = field(default_factory=dict)
 
     def start(self) -> FakeRunning:
         self.on_start()
@@ -77,10 +73,11 @@ class FakeRunning:
         self._readings = 0
         self._lock = threading.Lock()
 
-    def workload(self, batch_size: int) -> Workload:
+    def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
         self._target.on_workload(batch_size)
+        self._target.in_flight[batch_size] = in_flight
         if self._target.server is not None:
-            return HttpWorkload(HOST, self._target.server.port, WIRE, batch_size)
+            return workload(self._target.server, batch_size=batch_size)
 
         def call() -> None:
             with self._lock:

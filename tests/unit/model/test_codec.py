@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from pytest_gpuperf.model import Histogram, LoadPoint, Run, ServerTimes, Session, Window
+from pytest_gpuperf.model import EndpointFigures, Histogram, LoadPoint, Run, ServerTimes, Session, Window
 from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
 from tests.unit.factories import KEY, server_times, sessions, utc
 
@@ -28,6 +28,13 @@ def full_session() -> Session:
         latency=Histogram((2770, 2800), (2, 1)),
         errors={"timeout": 1},
         client_cpu_s=0.25,
+        stall_s=0.01,
+        service=Histogram((2700, 2790), (2, 1)),
+        late=1,
+        lag_p99_ns=1.2e6,
+        first=Histogram((2600,), (3,)),
+        answers=9,
+        endpoints=(EndpointFigures("127.0.0.1:8000", 3, 1, 6.5, 1.4e6, 1.6e6),),
         server=server_times(3),
         others_cpu_share=0.02,
         findings=("1 of 4 requests failed",),
@@ -88,12 +95,17 @@ def without(path: tuple[Step, ...]) -> Any:
 
 
 PATHS = list(walk(FULL))
+HISTOGRAMS = ("latency", "service", "first")
+#: What came with schema 2.
+SINCE_2 = ("stall_s", "service", "late", "lag_p99_ns", "first", "answers", "endpoints")
+POINT_SINCE_2 = ("rate", "arrivals")
 OPTIONAL = {
     *((name,) for name in ("commit", "under_test", "environment", "settings")),
     ("runs", 0, "complete"),
     *(("runs", 0, "windows", 0, name) for name in ("errors", "client_cpu_s", "server", "others_cpu_share", "findings")),
-    *(("runs", 0, "windows", 0, "point", name) for name in ("concurrency", "batch_size")),
-    *(("runs", 0, "windows", 0, "latency", name) for name in ("buckets", "counts")),
+    *(("runs", 0, "windows", 0, name) for name in SINCE_2),
+    *(("runs", 0, "windows", 0, "point", name) for name in ("concurrency", "batch_size", *POINT_SINCE_2)),
+    *(("runs", 0, "windows", 0, kind, name) for kind in HISTOGRAMS for name in ("buckets", "counts")),
 }
 MAPPINGS = ("key", "under_test", "environment", "settings", "errors")
 FIELDS = [path for path in PATHS if isinstance(path[-1], str) and not set(path[:-1]) & set(MAPPINGS)]
@@ -136,7 +148,7 @@ def test_a_missing_field_is_named(path: tuple[Step, ...]) -> None:
 @pytest.mark.parametrize("path", sorted(OPTIONAL, key=str), ids=written)
 def test_a_field_with_a_default_may_be_absent(path: tuple[Step, ...]) -> None:
     data = without(path)
-    if path[-2:-1] == ("latency",):  # one without the other is no histogram
+    if len(path) > 1 and path[-2] in HISTOGRAMS:  # one without the other is no histogram
         data = replaced(path[:-1], {})
     assert isinstance(from_builtins(Session, data), Session)
 
@@ -171,6 +183,23 @@ def test_a_broken_rule_of_a_record_is_named(path: tuple[Step, ...], value: Any, 
     with pytest.raises(Mismatch) as caught:
         from_builtins(Session, replaced(path, value))
     assert str(caught.value).startswith(named)
+
+
+def test_a_session_of_the_first_schema_is_read() -> None:
+    data = copy.deepcopy(FULL)
+    window = data["runs"][0]["windows"][0]
+    for name in SINCE_2:
+        del window[name]
+    for name in POINT_SINCE_2:
+        del window["point"][name]
+    read = from_builtins(Session, data).runs[0].windows[0]
+    assert read.point == LoadPoint(2, 4)
+    assert (read.service, read.first, read.late, read.endpoints) == (None, None, 0, ())
+
+
+def test_a_load_point_of_both_loops_is_damage() -> None:
+    with pytest.raises(Mismatch, match=r"point: a load point has a concurrency or a rate"):
+        from_builtins(Session, replaced(("runs", 0, "windows", 0, "point", "rate"), 5.0))
 
 
 def test_unknown_fields_are_ignored() -> None:

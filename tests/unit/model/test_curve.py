@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pytest_gpuperf.model import BudgetMissed, LoadPoint, curve_of, unmeasured
+from pytest_gpuperf.model import BudgetMissed, LoadPoint, Poisson, curve_of, unmeasured
 from tests.unit.factories import curve, curve_point, run, server_times, window
 
 POINTS = (LoadPoint(8), LoadPoint(1), LoadPoint(2))
@@ -89,3 +89,20 @@ def test_a_smoke_run_keeps_every_budget_and_says_that_it_measured_nothing() -> N
     best = smoked.best(p50_ms=0.001, p99_ms=0.001)
     assert best.throughput == math.inf
     assert smoked.at(2).p90_ms == 0.0
+
+
+class TestOpenLoop:
+    RATES = (LoadPoint.open_loop(Poisson(100)), LoadPoint.open_loop(Poisson(500)))
+
+    def test_points_of_one_rate_each(self) -> None:
+        made = curve_of("serving", self.RATES, [run(*map(window, self.RATES))])
+        assert [point.throughput for point in made] == [pytest.approx(100), pytest.approx(500)]
+        assert made.best(p99_ms=10).throughput == pytest.approx(500)
+
+    def test_a_missed_budget_names_the_rate(self) -> None:
+        made = curve_of("serving", self.RATES, [run(*map(window, self.RATES))])
+        with pytest.raises(BudgetMissed, match=r"500/s poisson: p90 "):
+            made.best(p90_ms=0.001)
+
+    def test_a_smoke_run_has_them_too(self) -> None:
+        assert len(unmeasured("serving", self.RATES)) == 2

@@ -1,22 +1,53 @@
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+import math
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from pytest_gpuperf.model import LoadPoint, gather, merged, point_runs
+from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp, gather, merged, point_runs
+from pytest_gpuperf.model.records import CALM_SHARE
 from tests.unit.factories import run, session, window
 
 
-@pytest.mark.parametrize(("concurrency", "batch_size"), [(0, 1), (1, 0), (-1, 1), (1, -8)])
-def test_a_load_point_below_one_is_refused(concurrency: int, batch_size: int) -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        LoadPoint(concurrency, batch_size)
+@pytest.mark.parametrize(
+    ("concurrency", "batch_size", "rate"),
+    [(0, 1, 0.0), (1, 0, 0.0), (-1, 1, 0.0), (1, -8, 0.0), (4, 1, 100.0), (0, 0, 100.0), (0, 1, -1.0), (0, 1, math.nan)],
+)
+def test_a_load_point_has_a_concurrency_or_a_rate_and_a_batch_size(
+    concurrency: int, batch_size: int, rate: float
+) -> None:
+    with pytest.raises(ValueError, match="a concurrency or a rate, and a batch size of 1 or more"):
+        LoadPoint(concurrency, batch_size, rate)
+
+
+@pytest.mark.parametrize("arrivals", [Constant(250.0), Poisson(40.0, seed=3), Ramp(10, 30, 2.0), Intervals((10**6,))])
+def test_an_open_loop_point_has_the_rate_and_the_name_of_its_schedule(arrivals: Arrivals) -> None:
+    point = LoadPoint.open_loop(arrivals, 4)
+    assert (point.concurrency, point.batch_size, point.rate, point.arrivals) == (0, 4, arrivals.rate, arrivals.label)
 
 
 def test_a_label_names_the_batch_size_only_where_there_is_one() -> None:
     assert LoadPoint(4).label == "concurrency 4"
     assert LoadPoint(4, 8).label == "concurrency 4, batch 8"
+    assert LoadPoint.open_loop(Poisson(500)).label == "500/s poisson"
+    assert LoadPoint.open_loop(Constant(2.5), 8).label == "2.5/s constant, batch 8"
+
+
+def test_points_of_different_schedules_are_different_points() -> None:
+    schedules: list[Arrivals] = [
+        Constant(100.0),
+        Constant(101.0),
+        Poisson(100.0),
+        Poisson(100.0, seed=1),
+        Ramp(50.0, 150.0, 1.0),
+        Ramp(50.0, 150.0, 2.0),
+        Ramp(50.0, 150.0, 1.0, hold_s=3.0),
+        Ramp(50.0, 150.0, 1.0, poisson=True),
+        Intervals((10**7,)),
+        Intervals((5 * 10**6, 15 * 10**6)),
+    ]
+    assert len({LoadPoint.open_loop(one) for one in schedules}) == len(schedules)
 
 
 def test_records_are_frozen() -> None:
@@ -71,3 +102,22 @@ def test_an_unknown_status_or_gate_is_refused(status: str, gate: str) -> None:
 )
 def test_only_complete_sessions_that_did_not_fail_enter_the_baseline(status: str, gate: str, may: bool) -> None:
     assert session(status=status, gate=gate).may_be_baseline is may
+
+
+def test_what_the_client_cost_is_told_by_request() -> None:
+    busy = replace(window(requests=50), client_cpu_s=0.01)
+    assert busy.client_cpu_per_request_s == pytest.approx(0.0002)
+    assert replace(busy, requests=0).client_cpu_per_request_s == 0.0
+
+
+@pytest.mark.parametrize(("share", "calm"), [(None, True), (0.0, True), (CALM_SHARE, True), (CALM_SHARE + 0.01, False)])
+def test_a_window_is_calm_unless_others_took_much(share: float | None, calm: bool) -> None:
+    assert replace(window(), others_cpu_share=share).calm is calm
+
+
+def test_disturbed_windows_are_left_out_where_there_are_others() -> None:
+    calm, disturbed = replace(window(requests=40), others_cpu_share=0.0), replace(window(), others_cpu_share=0.5)
+    (kept,) = point_runs(run(calm, disturbed)).values()
+    assert (kept.requests, kept.others_cpu_share) == (40, 0.0)
+    (only,) = point_runs(run(disturbed)).values()
+    assert (only.requests, only.others_cpu_share) == (60, 0.5)

@@ -105,6 +105,10 @@ def test_has_the_callables_name(call: object, name: str) -> None:
     assert str(target.start().under_test()["callable"]).endswith(f".{name}")
 
 
+def test_needs_nothing_for_requests_in_flight() -> None:
+    assert CallTarget(dict).start().workload(1, in_flight=64).batch_size == 1
+
+
 def test_builtins_without_a_signature_can_be_called() -> None:
     CallTarget(dict).start().workload(1).call()
 

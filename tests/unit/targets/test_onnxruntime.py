@@ -181,6 +181,40 @@ class TestEngine:
         engine = OnnxRuntimeEngine(identity(["batch", 3]), threads=1, inputs={"x": np.ones(3)})
         engine.start().workload(4).call()
 
+    def test_several_inputs_are_run_in_turn(
+        self, identity: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        items = [{"x": [float(number)]} for number in range(3)]
+        running = OnnxRuntimeEngine(identity(["batch", 1]), threads=1, input_data=items).start()
+        fed: list[list[float]] = []
+        real = type(running._session).run
+
+        def run(session: Any, names: Any, feed: dict[str, Any]) -> Any:
+            fed.append(real(session, names, feed)[0].reshape(-1).tolist())
+
+        monkeypatch.setattr(type(running._session), "run", run)
+        workload = running.workload(2, in_flight=8)
+        for _ in range(4):
+            workload.call()
+        assert fed == [[0, 1], [2, 0], [1, 2], [0, 1]]
+
+    def test_strings_reach_the_model_as_text(
+        self, identity: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        running = OnnxRuntimeEngine(identity(["batch"], "STRING"), threads=1, inputs={"x": "línea"}).start()
+        outputs: list[Any] = []
+        real = type(running._session).run
+
+        def run(session: Any, names: Any, feed: dict[str, Any]) -> Any:
+            outputs.extend(real(session, names, feed)[0].tolist())
+
+        monkeypatch.setattr(type(running._session), "run", run)
+        running.workload(2).call()
+        assert outputs == ["línea", "línea"]
+        jpeg = OnnxRuntimeEngine(identity(["batch"], "STRING"), threads=1, inputs={"x": b"\xff\xd8"}).start()
+        with pytest.raises(OptionError, match="text in UTF-8 only"):
+            jpeg.workload(1)
+
     def test_says_what_is_under_test(self, identity: Callable[..., Path]) -> None:
         path = identity(["batch", 3])
         facts = OnnxRuntimeEngine(path, threads=1, providers=CPU).start().under_test()

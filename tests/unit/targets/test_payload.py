@@ -6,145 +6,172 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.targets.payload import Array, TensorSpec, make_inputs
+from pytest_gpuperf.targets.payload import (
+    DTYPES,
+    Array,
+    TensorSpec,
+    converted,
+    from_bytes,
+    made_up,
+    shaped,
+    sized,
+    to_bytes,
+)
 
-DTYPES = {
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "UINT16": "uint16",
-    "UINT32": "uint32",
-    "UINT64": "uint64",
-    "INT8": "int8",
-    "INT16": "int16",
-    "INT32": "int32",
-    "INT64": "int64",
-    "FP16": "float16",
-    "FP32": "float32",
-    "FP64": "float64",
-    "BYTES": "object",
-}
-IMAGE = TensorSpec("image", "FP32", (-1, 3, 8, 8))
+NUMERIC = sorted(set(DTYPES) - {"BYTES"})
 
 
-def one(spec: TensorSpec, batch_size: int = 1, *, batched: bool = True, **options: dict[str, object]) -> Array:
-    shapes, values = options.get("shapes", {}), options.get("given", {})
-    (array,) = make_inputs(
-        [spec],
-        batch_size=batch_size,
-        batched=batched,
-        shapes=shapes,  # type: ignore[arg-type]
-        given=values,  # type: ignore[arg-type]
-    ).values()
-    return array
+def random(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("datatype", DTYPES)
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_every_datatype_has_numbers(datatype: str, batch_size: int) -> None:
-    array = one(TensorSpec("x", datatype, (-1, 5)), batch_size)
-    assert array.dtype == np.dtype(DTYPES[datatype])
-    assert array.shape == (batch_size, 5)
+class TestMadeUp:
+    @pytest.mark.parametrize("datatype", DTYPES)
+    def test_every_datatype_has_values(self, datatype: str) -> None:
+        spec = TensorSpec("x", datatype, (-1, 5))
+        for generator in (random(), None):
+            array = made_up(spec, (4, 5), generator, 8)
+            assert array.dtype == np.dtype(DTYPES[datatype])
+            assert array.shape == (4, 5)
+
+    @pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP32", "FP64"])
+    def test_floats_are_normal_numbers(self, datatype: str) -> None:
+        values = made_up(TensorSpec("x", datatype, (-1,)), (10_000,), random(), 0).astype(np.float64)
+        assert abs(values.mean()) < 0.1
+        assert 0.9 < values.std() < 1.1
+
+    @pytest.mark.parametrize("datatype", ["BOOL", "UINT8", "INT32", "INT64"])
+    def test_integers_are_valid_as_token_ids_and_masks(self, datatype: str) -> None:
+        values = made_up(TensorSpec("x", datatype, (-1,)), (1000,), random(), 0)
+        assert set(np.unique(values).tolist()) == {0, 1}
+
+    def test_random_strings_have_the_length_and_differ(self) -> None:
+        values = made_up(TensorSpec("x", "BYTES", (-1, 3)), (2, 3), random(), 20).reshape(-1).tolist()
+        assert all(isinstance(value, bytes) and len(value) == 20 and value.isalnum() for value in values)
+        assert len(set(values)) == 6
+
+    def test_zeros(self) -> None:
+        assert not made_up(TensorSpec("x", "FP32", (3,)), (3,), None, 0).any()
+        assert made_up(TensorSpec("x", "BYTES", (2,)), (2,), None, 9).tolist() == [b"0", b"0"]
+
+    def test_a_scalar_has_no_dimensions(self) -> None:
+        assert made_up(TensorSpec("x", "FP32", ()), (), random(), 0).shape == ()
+        assert made_up(TensorSpec("x", "BYTES", ()), (), random(), 3).shape == ()
+
+    def test_a_type_that_nobody_knows_is_refused_by_name(self) -> None:
+        with pytest.raises(OptionError, match="'x' has the type FP4, which can't be sent"):
+            made_up(TensorSpec("x", "FP4", (2,)), (2,), random(), 0)
 
 
-@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
-def test_floats_are_normal_numbers(datatype: str) -> None:
-    values = one(TensorSpec("x", datatype, (-1, 10_000))).astype(np.float64)
-    assert abs(values.mean()) < 0.1
-    assert 0.9 < values.std() < 1.1
+class TestSizes:
+    tokens = TensorSpec("tokens", "INT64", (-1, -1, 3))
+
+    def test_fill_the_free_dimensions(self) -> None:
+        assert sized(self.tokens, [16, 3], batched=True) == (16, 3)
+        assert sized(self.tokens, [2, 16, 3], batched=False) == (2, 16, 3)
+
+    def test_are_what_the_model_says_when_not_given(self) -> None:
+        assert sized(self.tokens, None, batched=True) == (-1, 3)
+
+    @pytest.mark.parametrize("sizes", [[16, 4], [16], [16, 3, 1], [16, -1], []])
+    def test_never_override_what_the_model_fixes(self, sizes: list[int]) -> None:
+        with pytest.raises(
+            OptionError, match=r"contradicts the model, whose 'tokens' is \[-1, 3\] \(without the batch"
+        ):
+            sized(self.tokens, sizes, batched=True)
 
 
-@pytest.mark.parametrize("datatype", ["BOOL", "UINT8", "INT32", "INT64"])
-def test_integers_are_valid_as_token_ids_and_masks(datatype: str) -> None:
-    assert set(np.unique(one(TensorSpec("x", datatype, (-1, 1000)))).tolist()) == {0, 1}
+class TestConverted:
+    def test_to_the_models_type(self) -> None:
+        array = converted(TensorSpec("x", "FP32", (2,)), [1, 2])
+        assert array.dtype == np.float32
+
+    def test_scalars_stay_scalars(self) -> None:
+        assert converted(TensorSpec("x", "FP32", ()), 1.5).shape == ()
+
+    def test_a_slice_becomes_contiguous(self) -> None:
+        array = converted(TensorSpec("x", "INT32", (2,)), np.arange(8, dtype=np.int32)[::4])
+        assert array.flags.c_contiguous
+
+    def test_text_becomes_bytes(self) -> None:
+        array = converted(TensorSpec("x", "BYTES", (2,)), ["é", b"\xff"])
+        assert array.tolist() == ["é".encode(), b"\xff"]
+
+    @pytest.mark.parametrize(
+        ("datatype", "values"),
+        [
+            ("UINT8", [300]),
+            ("UINT8", [-1]),
+            ("INT32", [0.5]),
+            ("BOOL", [2]),
+            ("FP32", ["one"]),
+            ("FP32", [[1, 2], [3]]),
+            ("BYTES", [1]),
+        ],
+    )
+    def test_values_that_would_be_changed_are_refused(self, datatype: str, values: list[object]) -> None:
+        with pytest.raises(OptionError, match="'x'"):
+            converted(TensorSpec("x", datatype, (-1,)), values)
 
 
-def test_bytes_are_bytes() -> None:
-    assert one(TensorSpec("x", "BYTES", (-1, 2)), 3).tolist() == [[b"gpuperf"] * 2] * 3
+class TestShaped:
+    def test_one_free_dimension_is_found(self) -> None:
+        assert shaped(TensorSpec("x", "INT32", ()), np.arange(12), (-1, 3)).shape == (4, 3)
+
+    @pytest.mark.parametrize("shape", [(5,), (-1, 5), (2, 2), ()])
+    def test_values_that_do_not_fit(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(OptionError, match="'x' has 12 values, which don't make the shape"):
+            shaped(TensorSpec("x", "INT32", ()), np.arange(12), shape)
+
+    def test_two_free_dimensions_must_be_given(self) -> None:
+        with pytest.raises(OptionError, match=r"free dimensions \[-1, -1\].*shapes=\{'x': \[128, 128\]\}"):
+            shaped(TensorSpec("x", "INT32", ()), np.arange(12), (-1, -1))
 
 
-@given(st.sampled_from(sorted(DTYPES)), st.lists(st.integers(1, 5), max_size=3), st.integers(1, 6))
-def test_the_same_signature_gives_the_same_bytes(datatype: str, shape: list[int], batch_size: int) -> None:
-    specs = [TensorSpec("x", datatype, (-1, *shape)), TensorSpec("y", "FP32", (-1, 2))]
-    first, second = (make_inputs(specs, batch_size=batch_size, batched=True, shapes={}) for _ in range(2))
-    for name in ("x", "y"):
-        assert first[name].shape[0] == batch_size
-        assert np.array_equal(first[name], second[name])
+class TestBytes:
+    @given(st.sampled_from(NUMERIC), st.lists(st.integers(0, 4), max_size=3), st.integers(0, 100))
+    def test_numbers_survive_the_wire(self, datatype: str, shape: list[int], seed: int) -> None:
+        sent = made_up(TensorSpec("x", datatype, ()), tuple(shape), random(seed), 0)
+        wire = to_bytes(datatype, sent)
+        assert len(wire) == TensorSpec("x", datatype, ()).item_bytes * sent.size
+        back = from_bytes(datatype, wire).reshape(shape)
+        if datatype == "BF16":
+            assert np.allclose(back, sent, rtol=2**-8)
+        else:
+            assert np.array_equal(back, sent)
 
+    @given(st.lists(st.binary(max_size=9)))
+    def test_strings_survive_the_wire(self, strings: list[bytes]) -> None:
+        sent = converted(TensorSpec("x", "BYTES", ()), strings)
+        wire = to_bytes("BYTES", sent)
+        assert from_bytes("BYTES", wire).tolist() == strings
+        assert from_bytes("BYTES", wire + b"\0\0", len(strings)).tolist() == strings
 
-def test_another_seed_gives_others() -> None:
-    first, second = (make_inputs([IMAGE], batch_size=1, batched=True, shapes={}, seed=seed)["image"] for seed in (0, 1))
-    assert not np.array_equal(first, second)
+    def test_are_little_endian_and_row_major(self) -> None:
+        assert to_bytes("INT16", np.array([[1, 2], [3, 4]], np.int16)) == b"\1\0\2\0\3\0\4\0"
+        assert to_bytes("INT16", np.array([[1, 2], [3, 4]], np.int16).T) == b"\1\0\3\0\2\0\4\0"
+        assert to_bytes("BYTES", converted(TensorSpec("x", "BYTES", ()), ["ab", ""])) == b"\2\0\0\0ab\0\0\0\0"
 
+    @pytest.mark.parametrize(
+        ("value", "bits"),
+        [
+            (1.0, 0x3F80),
+            (-2.0, 0xC000),
+            (1 + 2**-8, 0x3F80),  # a tie goes to the even neighbour
+            (1 + 3 * 2**-8, 0x3F82),
+            (1 + 2**-8 + 2**-20, 0x3F81),
+            (float("inf"), 0x7F80),
+            (3.4e38, 0x7F80),
+        ],
+    )
+    def test_bf16_is_rounded_to_the_nearest(self, value: float, bits: int) -> None:
+        assert to_bytes("BF16", np.array([value], np.float32)) == bits.to_bytes(2, "little")
 
-def test_two_inputs_differ() -> None:
-    specs = [TensorSpec("left", "FP32", (-1, 50)), TensorSpec("right", "FP32", (-1, 50))]
-    inputs = make_inputs(specs, batch_size=1, batched=True, shapes={})
-    assert not np.array_equal(inputs["left"], inputs["right"])
+    def test_bf16_keeps_what_is_not_a_number(self) -> None:
+        odd: Array = np.array([0x7F800001, 0xFFFFFFFF], np.uint32).view(np.float32)
+        assert np.isnan(from_bytes("BF16", to_bytes("BF16", odd)).astype(np.float64)).all()
 
-
-def test_a_fixed_first_dimension_is_no_batch() -> None:
-    fixed = TensorSpec("x", "FP32", (2, 3))
-    assert one(fixed, batched=False).shape == (2, 3)
-    with pytest.raises(OptionError, match="first dimension is fixed, so batch_size=4 can't be sent"):
-        one(fixed, 4, batched=False)
-
-
-def test_a_scalar_has_no_dimensions() -> None:
-    assert one(TensorSpec("x", "FP32", ()), batched=False).shape == ()
-    assert one(TensorSpec("x", "INT64", (-1,)), 4).shape == (4,)
-
-
-class TestFreeDimensions:
-    tokens = TensorSpec("tokens", "INT64", (-1, -1))
-
-    def test_must_be_given(self) -> None:
-        with pytest.raises(OptionError, match=r"'tokens' has free dimensions \[-1\].*shapes=\{'tokens': \[128\]\}"):
-            one(self.tokens)
-
-    def test_as_sizes_without_the_batch(self) -> None:
-        assert one(self.tokens, 4, shapes={"tokens": [16]}).shape == (4, 16)
-
-    def test_a_model_without_batches_has_them_too(self) -> None:
-        spec = TensorSpec("audio", "FP32", (1, -1))
-        with pytest.raises(OptionError, match=r"shapes=\{'audio': \[1, 128\]\}"):
-            one(spec, batched=False)
-        assert one(spec, batched=False, shapes={"audio": (1, 16000)}).shape == (1, 16000)
-
-    def test_a_size_for_an_unknown_input_is_refused(self) -> None:
-        with pytest.raises(OptionError, match="no input 'token'; its inputs are tokens"):
-            one(self.tokens, shapes={"token": [16]})
-
-
-class TestGiven:
-    def test_is_sent_once_for_every_item_of_the_batch(self) -> None:
-        values = np.arange(3 * 8 * 8, dtype=np.float32).reshape(3, 8, 8)
-        sent = one(IMAGE, 5, given={"image": values})
-        assert sent.shape == (5, 3, 8, 8)
-        assert all(np.array_equal(item, values) for item in sent)
-        assert sent.flags.c_contiguous
-
-    def test_is_sent_as_it_is_when_there_are_no_batches(self) -> None:
-        values = np.ones((2, 3), np.float32)
-        assert np.array_equal(one(TensorSpec("x", "FP32", (2, 3)), batched=False, given={"x": values}), values)
-
-    def test_gets_the_models_type(self) -> None:
-        sent = one(IMAGE, given={"image": np.zeros((3, 8, 8), np.float64)})
-        assert sent.dtype == np.float32
-
-    def test_frees_from_naming_sizes(self) -> None:
-        assert one(TensorSpec("x", "INT64", (-1, -1)), 2, given={"x": np.ones(7)}).shape == (2, 7)
-
-    def test_leaves_the_other_inputs_random(self) -> None:
-        specs = [TensorSpec("x", "FP32", (-1, 2)), TensorSpec("y", "FP32", (-1, 20))]
-        inputs = make_inputs(specs, batch_size=1, batched=True, shapes={}, given={"x": np.zeros(2)})
-        assert not inputs["x"].any()
-        assert inputs["y"].std() > 0
-
-    def test_for_an_unknown_input_is_refused(self) -> None:
-        with pytest.raises(OptionError, match="no input 'img'; its inputs are image"):
-            one(IMAGE, given={"img": np.zeros(1)})
-
-
-def test_a_type_without_numbers_is_refused_by_name() -> None:
-    with pytest.raises(OptionError, match="'x' has the type BF16"):
-        one(TensorSpec("x", "BF16", (-1, 2)))
+    @pytest.mark.parametrize("wire", [b"\5\0", b"\5\0\0\0abcd", b"\0\0\0\0\xff\xff\xff\xffx"])
+    def test_strings_that_are_cut_off(self, wire: bytes) -> None:
+        with pytest.raises(ValueError, match="cut off"):
+            from_bytes("BYTES", wire)

@@ -266,7 +266,9 @@ class TestSupervisedProcess:
         code = "import sys; [print(i) for i in range(50)]; sys.stdout.flush(); sys.exit('no GPU')"
         process = self.launch(tmp_path, *PYTHON, code)
         assert self.wait(process) == 1
-        assert process.log_tail(3) == "48\n49\nno GPU"
+        assert process.log_tail(lines=3) == "  48\n  49\n  no GPU"
+        assert process.log_tail(lambda line: line.endswith("9"), lines=2) == "  39\n  49"
+        assert process.log_tail(lambda line: "GPU 1" in line) == ""
         assert process.log_text().startswith("0\n1\n")
         process.stop()
         assert process.exit_status == 1

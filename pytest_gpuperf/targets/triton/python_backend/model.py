@@ -16,7 +16,10 @@ def _array(tensor: Any, string: bool) -> Any:
     By DLPack: the backend's stub was built against NumPy 1, whose layout of data types it reads. Under NumPy 2 its
     ``as_numpy`` repeats the first value, and its ``Tensor`` carries no bytes at all, both without an error.
     """
-    return tensor.as_numpy() if string else np.from_dlpack(tensor)
+    if not string:
+        return np.from_dlpack(tensor)
+    # Of bytes, ONNX Runtime would take what repr makes of them.
+    return np.vectorize(bytes.decode, otypes=[np.object_])(tensor.as_numpy())
 
 
 def _tensor(name: str, values: Any) -> Any:

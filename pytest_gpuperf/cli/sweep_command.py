@@ -1,0 +1,210 @@
+"""What ``gpuperf sweep`` is asked to do, apart from how the command line says it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Tls
+
+CONCURRENCY, REQUEST_RATE, INTERVALS = "concurrency", "request_rate", "intervals"
+
+#: The load before each window, as a share of it; perf_client waits a fifth of a window, too.
+_LEAD_IN_SHARE, _LEAD_IN_MOST_S = 0.2, 1.0
+
+#: Yields the next load (a concurrency or a rate), is sent whether it keeps the latency threshold (None: can't be told),
+#: and returns the highest load that does where it was looking for one.
+Levels = Generator[float, "bool | None", "float | None"]
+
+
+@dataclass(frozen=True)
+class LoadRange:
+    """The loads of a sweep: concurrencies, or rates in requests per second.
+
+    Attributes:
+        end: 0: without end, until the latency threshold is exceeded.
+    """
+
+    start: float = 1
+    end: float = 1
+    step: float = 1
+
+    @property
+    def single(self) -> bool:
+        return self.start == self.end
+
+    def linear(self) -> Levels:
+        """From start to end, until a level is over the latency threshold for sure."""
+        load, number = self.start, 0
+        # A hair more than the end, or a rate of tenths might lose its last step to rounding.
+        while not self.end or load <= self.end + self.step * 1e-9:
+            if (yield load) is False:
+                return None
+            number += 1
+            load = self.start + number * self.step
+        return None
+
+    def bisected(self, *, whole: bool) -> Levels:
+        """perf_client's binary search: both ends, then halves until they are at most a step apart.
+
+        What can't be told counts as over the threshold, so that the answer is a load that is known to keep it.
+        """
+        if (yield self.start) is not True:
+            return None
+        if (yield self.end) is True:
+            return self.end
+        low, high = self.start, self.end
+        while high - low > self.step:
+            middle = math.floor((low + high) / 2) if whole else (low + high) / 2
+            if (yield middle) is True:
+                low = middle
+            else:
+                high = middle
+        return low
+
+
+@dataclass(frozen=True)
+class SweepCommand:
+    """One ``gpuperf sweep``. The defaults are perf_client's.
+
+    Attributes:
+        mode: ``concurrency``, ``request_rate`` or ``intervals``.
+        intervals: recorded intervals, where these are the load.
+        window_s: length of a window; at least so long in count windows.
+        window_requests: at least so many requests in a window; 0 in time windows.
+        request_count: this many requests and no windows; 0: windows.
+        warmup_count: requests sent before each level, and not counted.
+        percentile: that has to be stable; None for the mean.
+        threshold_ms: latency that ends the sweep, or that the binary search looks for; 0 for none.
+        input_data: ``random``, ``zero``, a directory or JSON files.
+        deadline_s: a request unanswered for so long is an error.
+    """
+
+    model: str
+    version: str = ""
+    urls: tuple[str, ...] = ("localhost:8000",)
+    protocol: str = "http"
+    streaming: bool = False
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    tls: Tls | None = None
+    batch_size: int = 1
+    mode: str = CONCURRENCY
+    levels: LoadRange = LoadRange()
+    poisson: bool = False
+    intervals: Intervals | None = None
+    binary_search: bool = False
+    window_s: float = 5.0
+    window_requests: int = 0
+    request_count: int = 0
+    warmup_count: int = 0
+    tolerance: float = 0.10
+    trials: int = 10
+    percentile: float | None = None
+    threshold_ms: float = 0.0
+    input_data: tuple[str, ...] = ("random",)
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    string_length: int = 128
+    shared_memory: str = "none"
+    output_bytes: int = 102_400
+    seed: int = 0
+    workers: int = 1
+    deadline_s: float = 60.0
+    verbose: bool = False
+    csv: Path | None = None
+    verbose_csv: bool = False
+    profile_export: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._check_levels()
+        if self.streaming and self.protocol != "grpc":
+            raise OptionError("--streaming needs gRPC: write -i grpc, and give the server's gRPC port with -u.")
+        if 0 < self.request_count < self._busiest:
+            raise OptionError(
+                f"--request-count {self.request_count} is less than the highest concurrency, {self._busiest:g}; "
+                "send at least that many requests."
+            )
+        kinds = {data for data in self.input_data if data in ("random", "zero")}
+        if len(self.input_data) > 1 and kinds:
+            raise OptionError(f"--input-data {kinds.pop()} can't be mixed with other input data.")
+
+    def _check_levels(self) -> None:
+        flag = "--concurrency-range" if self.mode == CONCURRENCY else "--request-rate-range"
+        levels = self.levels
+        if levels.end and levels.end < levels.start:
+            raise OptionError(f"{flag} ends at {levels.end:g}, below its start, {levels.start:g}.")
+        if not levels.end and not self.threshold_ms:
+            raise OptionError(
+                f"{flag} with the end 0 goes on until the latency threshold is exceeded: give one with -l."
+            )
+        if self.binary_search:
+            if self.mode == INTERVALS:
+                raise OptionError("--binary-search needs a range: --concurrency-range or --request-rate-range.")
+            if not levels.end or levels.single:
+                raise OptionError(f"--binary-search needs a start and an end: {flag} START:END[:STEP].")
+            if not self.threshold_ms:
+                raise OptionError("--binary-search looks for the latency threshold: give it with -l, in ms.")
+
+    @property
+    def _busiest(self) -> float:
+        return max(self.levels.start, self.levels.end) if self.mode == CONCURRENCY else 0
+
+    @property
+    def lead_in_s(self) -> float:
+        """How long the load runs before each window."""
+        return min(_LEAD_IN_SHARE * self.window_s, _LEAD_IN_MOST_S)
+
+    @property
+    def open_loop(self) -> bool:
+        return self.mode != CONCURRENCY
+
+    @property
+    def most_in_flight(self) -> int:
+        """The highest concurrency of the range; 0 where there is none."""
+        return int(self.levels.end) if self.mode == CONCURRENCY else 0
+
+    def loads(self) -> Levels:
+        """The levels, one after the other."""
+        if self.binary_search:
+            return self.levels.bisected(whole=self.mode == CONCURRENCY)
+        return self.levels.linear()
+
+    def arrivals(self, load: float) -> Arrivals | None:
+        """When the requests of a level are due; None in closed loop."""
+        if self.mode == CONCURRENCY:
+            return None
+        if self.intervals is not None:
+            return self.intervals
+        return Poisson(load, self.seed) if self.poisson else Constant(load)
+
+    def point(self, load: float) -> LoadPoint:
+        """The load point of a level."""
+        arrivals = self.arrivals(load)
+        if arrivals is None:
+            return LoadPoint(int(load), self.batch_size)
+        return LoadPoint.open_loop(arrivals, self.batch_size)
+
+
+def later(arrivals: Arrivals, window: int, span_s: float) -> Arrivals:
+    """The schedule of a level's n-th window, so that windows in a row are not copies of each other.
+
+    Random intervals go on with other numbers of the same kind. Recorded ones go on where the window before has ended,
+    and begin again at their end.
+
+    Args:
+        window: counted from 0.
+        span_s: how long each window before was.
+    """
+    if isinstance(arrivals, Poisson):
+        # Far apart, so that neighbouring seeds of the user's have no window in common.
+        return Poisson(arrivals.rate, arrivals.seed + 1_000_003 * window)
+    if isinstance(arrivals, Intervals):
+        intervals = arrivals.intervals_ns
+        begin_ns, first = window * span_s * 1e9 % sum(intervals), 0
+        while begin_ns > intervals[first]:
+            begin_ns -= intervals[first]
+            first += 1
+        return Intervals(intervals[first:] + intervals[:first], arrivals.source)
+    return arrivals

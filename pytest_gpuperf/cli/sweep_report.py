@@ -1,0 +1,199 @@
+"""What ``gpuperf sweep`` prints and writes, as soon as it is known."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_gpuperf.cli.sweep_command import INTERVALS, SweepCommand
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model.level import INTERRUPTED, UNSTABLE, Level
+from pytest_gpuperf.report.perf_client import (
+    Layout,
+    closing_lines,
+    csv_text,
+    level_lines,
+    load_of,
+    pass_line,
+    title,
+)
+from pytest_gpuperf.report.profile_export import ProfileExport, Recorded
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.model import Window
+
+DONE, FAILED, UNSTABLE_LEVELS = 0, 1, 3
+_DEVICES = Path("/dev")
+
+
+class SweepReport:
+    """Level by level, so that neither an error nor Ctrl-C loses what was measured."""
+
+    def __init__(self, command: SweepCommand, say: Callable[[str], None] | None = None) -> None:
+        """Raises:
+        OptionError: a file can't be written. Said before the sweep, not after it.
+        """
+        self._command = command
+        self._say = say or _say
+        self._layout = Layout(command.percentile, command.verbose_csv)
+        self._levels: list[Level] = []
+        self._export: ProfileExport | None = None
+        self._csv = _place(command.csv)
+        self._times = _place(command.profile_export)
+        if self._times is not None and _is_special(self._times):
+            raise OptionError(f"--profile-export-file {command.profile_export} has to be a regular file.")
+
+    def begin(self) -> None:
+        """Say what is going to be measured."""
+        for line in settings_lines(self._command):
+            self._say(line)
+        self._say("")
+
+    def start(self, load: float) -> None:
+        """A level begins."""
+        command = self._command
+        intervals = command.intervals
+        source = f"intervals of {intervals.source}" if command.mode == INTERVALS and intervals is not None else ""
+        self._say(title(command.point(load), source))
+
+    def window(self, number: int, window: Window) -> None:
+        """A window is over."""
+        if self._command.verbose:
+            self._say(pass_line(number, window, self._layout))
+
+    def add(self, load: float, level: Level, recordings: Sequence[Recorded]) -> None:
+        """A level is over.
+
+        Args:
+            recordings: of the windows that make it up, where the profile export wants them.
+        """
+        self._levels.append(level)
+        self._write_csv(last=False)
+        if self._times is not None:
+            self._write_export(self._times, load, recordings)
+        for line in level_lines(level, self._layout):
+            self._say(line)
+        self._say("")
+
+    def found(self, load: float | None) -> None:
+        """A binary search has its answer."""
+        limit = f"{self._command.threshold_ms:g} msec"
+        if load is None:
+            self._say(f"No level of the range is known to keep the latency threshold of {limit}.\n")
+        else:
+            self._say(f"Highest level within {limit}: {load_of(self._command.point(load))}\n")
+
+    def close(self) -> None:
+        """Finish the files and print the closing list, whatever has happened."""
+        if self._export is not None:
+            self._export.close()
+        if not self._levels:
+            return
+        self._write_csv(last=True)
+        for line in closing_lines(self._levels, self._layout):
+            self._say(line)
+        for level in self._levels:
+            if level.state in (UNSTABLE, INTERRUPTED):
+                advice = "; try longer windows (-p) or a wider -s" if level.state == UNSTABLE else ""
+                print(f"gpuperf sweep: {level.point.label} is {level.mark}: {level.why}{advice}.", file=sys.stderr)
+            if _failing(level):
+                whole = level.whole
+                total = whole.requests + whole.error_count
+                text = f"{whole.error_count} of {total} requests failed"
+                print(f"gpuperf sweep: at {level.point.label}, {text}.", file=sys.stderr)
+
+    @property
+    def status(self) -> int:
+        """The exit status of a sweep that came to its end."""
+        if any(_failing(level) for level in self._levels):
+            return FAILED
+        return UNSTABLE_LEVELS if any(level.state == UNSTABLE for level in self._levels) else DONE
+
+    def _write_csv(self, *, last: bool) -> None:
+        path = self._csv
+        # A pipe or a terminal can't be taken back: it gets the whole table once.
+        if path is None or (not last and _is_special(path)):
+            return
+        text = csv_text(self._levels, self._layout)
+        if _is_special(path):
+            path.write_text(text)
+            return
+        part = path.with_name(path.name + ".part")
+        part.write_text(text)
+        part.replace(path)
+
+    def _write_export(self, path: Path, load: float, recordings: Sequence[Recorded]) -> None:
+        if self._export is None:
+            self._export = ProfileExport(path, time.time_ns() - time.monotonic_ns())
+        command = self._command
+        mode = "request_rate" if command.open_loop else "concurrency"
+        self._export.add(mode, float(load) if command.open_loop else int(load), recordings)
+
+
+def _failing(level: Level) -> bool:
+    from pytest_gpuperf.analysis.guard import ERROR_BUDGET
+
+    errors = level.whole.error_count
+    return errors > ERROR_BUDGET * (level.whole.requests + errors)
+
+
+def settings_lines(command: SweepCommand) -> list[str]:
+    """perf_client's lines about what is going to be done."""
+    lines = ["*** Measurement Settings ***", f"  Batch size: {command.batch_size}", "  Service Kind: TRITON"]
+    if command.warmup_count:
+        lines.append(f"  Sending {command.warmup_count} warmup requests")
+    if command.request_count:
+        lines.append(f"  Sending {command.request_count} benchmark requests")
+    else:
+        mode = "count_windows" if command.window_requests else "time_windows"
+        latency = "average" if command.percentile is None else f"p{command.percentile:g}"
+        lines += [
+            f'  Using "{mode}" mode for stabilization',
+            f"  Stabilizing using {latency} latency and throughput",
+            f"  Minimum number of samples in each window: {command.window_requests}"
+            if command.window_requests
+            else f"  Measurement window: {command.window_s * 1000:g} msec",
+            f"  Load before each window: {command.lead_in_s * 1000:g} msec (the server's counts include it)",
+        ]
+    if not command.levels.single:
+        lines.append(f"  Latency limit: {command.threshold_ms:g} msec")
+        if command.levels.end:
+            kind = "Request Rate" if command.open_loop else "Concurrency"
+            unit = "requests per seconds" if command.open_loop else "concurrent requests"
+            lines.append(f"  {kind} limit: {command.levels.end:g} {unit}")
+    if command.mode == "request_rate":
+        lines.append(f"  Using {'poisson' if command.poisson else 'uniform'} distribution on request generation")
+    if command.binary_search:
+        lines.append("  Using Binary Search algorithm")
+    processes = "one process" if command.workers == 1 else f"{command.workers} processes"
+    lines.append(f"  Load generator: {processes}")
+    return lines
+
+
+def _place(path: Path | None) -> Path | None:
+    """Where a file really goes: what a link leads to is replaced, and never the link.
+
+    Raises:
+        OptionError: nothing can be written there.
+    """
+    if path is None or _DEVICES in path.absolute().parents:
+        return path
+    place = path.resolve()
+    folder = place.parent
+    if place.is_dir() or not folder.is_dir() or not os.access(place if _is_special(place) else folder, os.W_OK):
+        raise OptionError(f"{path} can't be written: its directory is missing or not writable, or it is a directory.")
+    return place
+
+
+def _is_special(path: Path) -> bool:
+    """Not a regular file; /dev/stdout isn't even where it leads to one."""
+    return _DEVICES in path.absolute().parents or (path.exists() and not path.is_file())
+
+
+def _say(line: str) -> None:
+    # At once: a sweep takes minutes, and its reader may be a log.
+    print(line, flush=True)

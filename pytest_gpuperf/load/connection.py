@@ -1,0 +1,332 @@
+"""One connection: connecting, TLS, sending what doesn't fit at once. What the bytes mean is its protocol's matter."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import ssl
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.load.loop import Loop
+    from pytest_gpuperf.model import Request, Tls
+
+now_ns = time.monotonic_ns
+
+_LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+CLOSED = "the server closed the connection before it had answered"
+#: Buffers handed to one ``sendmsg``; Linux takes up to 1,024.
+_BUFFERS = 256
+#: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_WRONG_HOST = (62, 64)
+
+
+class BadResponse(ValueError):
+    """What came is not what the protocol allows."""
+
+
+class Connection(ABC):
+    """A connection with at most one request in flight.
+
+    Attributes:
+        address: number of the workload's address that it goes to.
+        due_ns, sent_ns: of the request in flight; ``sent_ns`` is 0 while it waits for the connection.
+        busy: a request is in flight.
+        slot: which rotation its request came from.
+        initial: it carries one of the window's first requests.
+    """
+
+    __slots__ = (
+        "_outbox",
+        "_recv_into",
+        "_send",
+        "address",
+        "asked_ns",
+        "busy",
+        "due_ns",
+        "fd",
+        "initial",
+        "loop",
+        "opened",
+        "readable",
+        "request",
+        "sent_ns",
+        "slot",
+        "socket",
+        "wants_out",
+    )
+
+    def __init__(self, loop: Loop, address: int) -> None:
+        self.loop, self.address = loop, address
+        self.socket: Any = None
+        self.fd = -1
+        self.request: Any = None
+        self.due_ns = self.sent_ns = self.asked_ns = 0
+        self.slot = 0
+        self.busy = self.initial = self.opened = self.wants_out = False
+        self._outbox: deque[memoryview] = deque()
+        #: What is done when there is something to read.
+        self.readable: Any = self._progress
+
+    # What a protocol does.
+
+    @abstractmethod
+    def send_request(self) -> None:
+        """Stamp ``sent_ns`` and write ``self.request``."""
+
+    @abstractmethod
+    def take(self, size: int, done_ns: int) -> None:
+        """Use the first ``size`` bytes of the loop's buffer, taken from the socket at ``done_ns``."""
+
+    @abstractmethod
+    def greet(self) -> None:
+        """Say what the protocol wants said first on a fresh connection."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Drop what was received in part."""
+
+    # What all have in common.
+
+    def begin(self, request: Any, due_ns: int) -> None:
+        """Send a request, over a fresh connection if need be. ``due_ns`` 0: it is due when it is sent."""
+        self.request, self.due_ns, self.busy = request, due_ns, True
+        if self.opened:
+            self.send_request()
+        else:
+            self.asked_ns = now_ns()
+            self._connect()
+
+    def on_event(self, event: int) -> None:
+        """Anything but "there is something to read"."""
+        if not self.opened:
+            self._progress()
+            return
+        if event & select.EPOLLOUT:
+            self.flush()
+        if event & ~select.EPOLLOUT and self.socket is not None:
+            self.readable()
+
+    def _connect(self) -> None:
+        self.sent_ns = 0
+        family, target = self.loop.addresses[self.address]
+        try:
+            fresh = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as error:
+            self.loop.failed(self, "too many open files" if error.errno == errno.EMFILE else kind_of(error), str(error))
+            return
+        fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket, self.fd = fresh, fresh.fileno()
+        status = fresh.connect_ex(target)
+        if status not in (0, errno.EINPROGRESS):
+            fresh.close()
+            self.socket = None
+            self.loop.unreachable(self, OSError(status, os.strerror(status)))
+            return
+        self.loop.register(self, select.EPOLLOUT)
+        self.wants_out = True
+        self.readable = self._progress
+
+    def _progress(self) -> None:
+        """Something happened to a connection that isn't open yet."""
+        status = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if status:
+            self.loop.unreachable(self, OSError(status, os.strerror(status)))
+            return
+        context = self.loop.tls_context
+        if context is not None:
+            try:
+                if not isinstance(self.socket, ssl.SSLSocket):
+                    self.socket = context.wrap_socket(
+                        self.socket, server_hostname=self.loop.hosts[self.address], do_handshake_on_connect=False
+                    )
+                self.socket.do_handshake()
+            except ssl.SSLWantReadError:
+                self._want_out(False)
+                return
+            except ssl.SSLWantWriteError:
+                self._want_out(True)
+                return
+            except OSError as error:
+                self.loop.failed(self, "TLS error", tls_advice(error))
+                return
+        self.opened = True
+        self._want_out(False)
+        self._send, self._recv_into = self.socket.send, self.socket.recv_into
+        self.readable = self._receive if context is None else self._receive_tls
+        self.loop.reached()
+        self.greet()
+        if self.busy and self.socket is not None:
+            self.send_request()
+
+    def _receive(self) -> None:
+        try:
+            size = self._recv_into(self.loop.buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broken(kind_of(error), str(error))
+            return
+        done_ns = now_ns()
+        if size:
+            self.take(size, done_ns)
+        else:
+            self._broken("connection closed", CLOSED)
+
+    def _receive_tls(self) -> None:
+        """One TLS record at a time; epoll knows nothing of those that OpenSSL has read already."""
+        while True:
+            try:
+                size = self._recv_into(self.loop.buffer)
+            except _LATER:
+                return
+            except ssl.SSLEOFError:
+                size = 0
+            except OSError as error:
+                self._broken("TLS error" if isinstance(error, ssl.SSLError) else kind_of(error), tls_advice(error))
+                return
+            done_ns = now_ns()
+            if not size:
+                self._broken("connection closed", CLOSED)
+                return
+            before = self.socket
+            self.take(size, done_ns)
+            if self.socket is not before or not self.socket.pending():
+                return
+
+    def _broken(self, kind: str, detail: str) -> None:
+        if self.busy:
+            self.loop.failed(self, kind, detail)
+        else:
+            self.disconnect()  # idle: the server may close those at any time
+
+    def write(self, data: bytes) -> bool:
+        """Send a small piece at once; what the kernel doesn't take waits. False when the connection broke."""
+        if self._outbox:
+            self._outbox.append(memoryview(data))
+            return True
+        try:
+            size = self._send(data)
+        except _LATER:
+            size = 0
+        except OSError as error:
+            self._broken(kind_of(error), str(error))
+            return False
+        if size < len(data):
+            self._outbox.append(memoryview(data)[size:])
+            self._want_out(True)
+        return True
+
+    def queue(self, *pieces: memoryview) -> None:
+        """Send large pieces, without copying them, as fast as the kernel takes them."""
+        self._outbox.extend(pieces)
+
+    def flush(self) -> None:
+        """Write as much of the queue as the kernel takes now."""
+        outbox = self._outbox
+        try:
+            while outbox:
+                if self.loop.tls_context is None:
+                    size = self.socket.sendmsg([outbox[index] for index in range(min(len(outbox), _BUFFERS))])
+                else:
+                    size = self._send(outbox[0])
+                while size:
+                    first = outbox.popleft()
+                    if size < len(first):
+                        outbox.appendleft(first[size:])
+                        break
+                    size -= len(first)
+        except _LATER:
+            self._want_out(True)
+            return
+        except OSError as error:
+            self._broken(kind_of(error), str(error))
+            return
+        self._want_out(False)
+
+    @property
+    def unsent(self) -> bool:
+        """Part of the request is still here."""
+        return bool(self._outbox)
+
+    def _want_out(self, wanted: bool) -> None:
+        if wanted is not self.wants_out:
+            self.wants_out = wanted
+            self.loop.modify(self, select.EPOLLIN | (select.EPOLLOUT if wanted else 0))
+
+    def disconnect(self) -> None:
+        if self.socket is not None:
+            self.loop.unregister(self)
+            self.socket.close()  # epoll forgets a closed descriptor by itself
+        self.socket = None
+        self.opened = self.wants_out = False
+        self._outbox.clear()
+        self.readable = self._progress
+        self.forget()
+
+
+def kind_of(error: OSError) -> str:
+    """The type under which a failed request is counted."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return "connection reset"
+    if isinstance(error, TimeoutError):
+        return "connection timeout"
+    return f"connection error ({error.strerror or error})"
+
+
+def tls_advice(error: OSError) -> str:
+    """What OpenSSL says, and what to do about the usual ones."""
+    text = str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _WRONG_HOST:
+            return f"{text} (ask the server by a name that its certificate has, or turn verify_host off)"
+        return f"{text} (name the authority's certificate with ca_file, or turn verify off)"
+    if "CERTIFICATE_REQUIRED" in text or "HANDSHAKE_FAILURE" in text:
+        return f"{text} (the server may want a client's certificate: name it with cert_file and key_file)"
+    if isinstance(error, ssl.SSLEOFError) or "WRONG_VERSION_NUMBER" in text or "record layer" in text.lower():
+        return f"{text} (does the server speak TLS on this port?)"
+    return text
+
+
+def tls_context(tls: Tls, protocols: list[str]) -> ssl.SSLContext:
+    """The TLS settings of all connections.
+
+    Args:
+        protocols: for ALPN, as ``h2``.
+
+    Raises:
+        OSError: a file can't be read or isn't PEM.
+    """
+    context = ssl.create_default_context(cafile=tls.ca_file or None)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif not tls.verify_host:
+        context.check_hostname = False
+    if tls.cert_file:
+        # A key that needs a password is an error: OpenSSL would ask for it at the terminal.
+        context.load_cert_chain(tls.cert_file, tls.key_file or None, password="")
+    context.set_alpn_protocols(protocols)
+    return context
+
+
+def head_line(name: str, value: str) -> bytes:
+    """One header of HTTP/1.1; line breaks in it would forge others."""
+    if any(character in name + value for character in "\r\n\0") or not name:
+        raise ValueError(f"the header {name!r}: {value!r} has a line break or no name")
+    return f"{name}: {value}\r\n".encode("latin-1", "replace")
+
+
+def headers_of(request: Request, common: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """All headers of a request; its own win over those that all have, whatever the case of their names."""
+    merged: dict[str, tuple[str, str]] = {}
+    for name, value in (*common, *request.headers):
+        merged[name.lower()] = (name, value)
+    return dict(merged.values())

@@ -1,0 +1,177 @@
+"""The load of several machines, through any ``concurrent.futures.Executor`` that reaches them.
+
+Their workers can't talk to each other, so a window's start is agreed on by the clock on the wall, and each worker keeps
+to it on its own. What a request took is told by one clock alone; only how far the windows of the machines were apart
+depends on how well their clocks agree. That is compared at the beginning and reported as the skew.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from array import array
+from concurrent.futures import Executor, Future
+from concurrent.futures import TimeoutError as NotInTime
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_gpuperf.errors import LoadError, OptionError
+from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
+from pytest_gpuperf.load.loop import Loop, Tally, recording_of, times_of
+from pytest_gpuperf.load.process import share_of
+from pytest_gpuperf.model import WireWorkload, Workload
+
+#: From the asking to the beginning of the load: time for the tasks to reach their workers.
+_REACH_S = 1.0
+#: Beyond a window's own length, its tasks may take so long.
+_PATIENCE_S = 30.0
+#: Clock readings for each worker; the quickest is the best.
+_READINGS = 4
+
+
+@dataclass(frozen=True)
+class RemoteWorkers:
+    """Workers on other machines.
+
+    Attributes:
+        executor: runs tasks on them; for dask ``Client.get_executor(pure=False)``.
+        count: how many tasks it runs at the same time.
+    """
+
+    executor: Executor
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise OptionError(f"RemoteWorkers(count={self.count}): at least one worker has to make the load.")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one worker recorded: a tally, and its columns as bytes."""
+
+    worker: str
+    tally: Tally
+    columns: dict[str, bytes]
+    late_s: float = 0.0
+
+
+class RemoteLoad:
+    """A ``LoadGenerator`` whose workers are tasks of an executor."""
+
+    def __init__(self, workers: RemoteWorkers) -> None:
+        self._workers = workers
+        self._skew_s: float | None = None
+
+    def window(self, workload: Workload, spec: WindowSpec) -> Recording:
+        assert isinstance(workload, WireWorkload)
+        if self._skew_s is None:
+            self._skew_s = self._compare_clocks()
+        count = self._workers.count if spec.arrivals is not None else min(self._workers.count, spec.concurrency)
+        count = 1 if spec.once else count
+        start_wall_ns = time.time_ns() + int((_REACH_S + spec.lead_in_s) * 1e9)
+        tasks = [
+            self._workers.executor.submit(_part, workload, share_of(spec, index, count), start_wall_ns, (index, count))
+            for index in range(count)
+        ]
+        patience_s = _REACH_S + spec.lead_in_s + spec.window_s + spec.deadline_s + _PATIENCE_S
+        parts = [self._result(task, patience_s) for task in tasks]
+        late = [part for part in parts if part.late_s]
+        if late:
+            raise LoadError(
+                f"{len(late)} of {count} remote workers began {max(part.late_s for part in late):.1f} s after the "
+                f"window's start: are there {count} free workers? Lower the count of RemoteWorkers, or add workers."
+            )
+        origin_ns = parts[0].tally.start_ns
+        lanes = tuple(_lane(part, origin_ns - part.tally.start_ns) for part in parts)
+        tallies = [_shifted(part.tally, origin_ns - part.tally.start_ns) for part in parts]
+        return replace(recording_of(tallies, lanes), skew_s=self._skew_s)
+
+    def close(self) -> None:
+        """The executor belongs to whoever made it."""
+
+    def _result(self, task: Future[Any], patience_s: float) -> Any:
+        try:
+            return task.result(patience_s)
+        except LoadError:
+            raise
+        except (NotInTime, TimeoutError) as error:
+            raise LoadError(f"A remote worker gave no answer within {patience_s:.0f} s.") from error
+        except Exception as error:  # each executor has its own
+            raise LoadError(f"A remote worker failed: {type(error).__name__}: {error}") from error
+
+    def _compare_clocks(self) -> float:
+        """How far the clocks of the workers may be apart, from the quickest readings of each."""
+        best: dict[str, tuple[float, float]] = {}
+        for _ in range(_READINGS):
+            asked_s = time.time()
+            tasks = [self._workers.executor.submit(_clock, index) for index in range(self._workers.count)]
+            for task in tasks:
+                worker, begin_s, end_s = self._result(task, _PATIENCE_S)
+                back_s = time.time()
+                # It read its clock after we had asked, and before we had its answer.
+                doubt_s = (back_s - asked_s - (end_s - begin_s)) / 2
+                offset_s = ((begin_s - asked_s) + (end_s - back_s)) / 2
+                if worker not in best or doubt_s < best[worker][1]:
+                    best[worker] = (offset_s, doubt_s)
+        offsets = [offset_s for offset_s, _ in best.values()]
+        spread_s = max(offsets) - min(offsets)
+        # Less than the doubt can't be told from nothing.
+        return spread_s if spread_s > max(doubt_s for _, doubt_s in best.values()) else 0.0
+
+
+def _name() -> str:
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def _clock(_number: int) -> tuple[str, float, float]:
+    """Which worker this is, and its clock; it takes a moment, so that the next one goes to another worker."""
+    begin_s = time.time()
+    time.sleep(0.02)
+    return _name(), begin_s, time.time()
+
+
+def _part(workload: WireWorkload, spec: WindowSpec, start_wall_ns: int, worker: tuple[int, int]) -> _Part:
+    """One worker's part of a window; runs there."""
+    start_ns = time.monotonic_ns() + start_wall_ns - time.time_ns()
+    begin_s = (start_ns - time.monotonic_ns()) / 1e9 - spec.lead_in_s
+    if begin_s < -spec.lead_in_s and not spec.once:
+        empty = Tally(0, 0, 0, {}, "", (0,) * len(workload.addresses), 0.0, 0.0, "")
+        return _Part(_name(), empty, {}, -begin_s - spec.lead_in_s)
+    time.sleep(max(begin_s, 0))
+    loop = Loop(workload)
+    try:
+        spec = spec if spec.once else replace(spec, start_ns=start_ns)
+        tally, columns = loop.window(workload, spec, worker=worker)
+        lane = times_of(columns, tally.rows)
+        names = {"due": lane.due_ns, "sent": lane.sent_ns, "done": lane.done_ns, "address": lane.address}
+        names |= {"first": lane.first_ns, "answers": lane.answers}
+        kept = {name: bytes(view) for name, view in names.items() if view is not None}
+        if lane.due_ns is lane.sent_ns:
+            del kept["due"]
+        for column in columns.values():
+            column.close()
+    finally:
+        loop.close()
+    return _Part(_name(), tally, kept)
+
+
+def _lane(part: _Part, shift_ns: int) -> Times:
+    """A worker's times on the clock of the first one, as if both windows had begun together."""
+
+    def view(name: str, *, moved: bool) -> memoryview | None:
+        if name not in part.columns:
+            return None
+        numbers = array("q", part.columns[name])
+        return memoryview(array("q", (number + shift_ns for number in numbers)) if moved and shift_ns else numbers)
+
+    sent, done = view("sent", moved=True), view("done", moved=True)
+    assert sent is not None
+    assert done is not None
+    due = view("due", moved=True) or sent
+    return Times(due, sent, done, view("address", moved=False), view("first", moved=True), view("answers", moved=False))
+
+
+def _shifted(tally: Tally, shift_ns: int) -> Tally:
+    return replace(tally, start_ns=tally.start_ns + shift_ns, stop_ns=tally.stop_ns + shift_ns)

@@ -1,0 +1,171 @@
+"""KServe v2 over HTTP/1.1: prebuilt requests, and answers recognised by their heads.
+
+A server repeats its response heads byte for byte, so a response whose first bytes equal the last complete 200 head
+to the same request needs only its length checked. Everything else (another status, chunked bodies, a head in pieces)
+goes through llhttp.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from pytest_gpuperf.load.connection import CLOSED, Connection, head_line, headers_of, kind_of
+from pytest_gpuperf.load.loop import Loop
+from pytest_gpuperf.load.response import ResponseReader
+from pytest_gpuperf.model import Address, Check, Request, WireWorkload
+
+now_ns = time.monotonic_ns
+
+#: Bodies up to this are joined with their head: one buffer is one system call. Larger ones are never copied.
+_JOINED_BYTES = 1 << 14
+
+
+class HttpRequest:
+    """A request as it is written, and the head of the last good answer to it.
+
+    Attributes:
+        data: the whole request when it is small, else None; then ``parts`` has it.
+        head: first bytes of an answer that is ``length`` bytes long in all; empty while none is known.
+        whole: ``length``, where an answer of this length needs no further look; else -1.
+    """
+
+    __slots__ = ("check", "data", "head", "headers", "length", "parts", "whole")
+
+    def __init__(self, head: bytes, body: bytes, check: Check | None) -> None:
+        joined = len(body) <= _JOINED_BYTES
+        self.data = head + body if joined else None
+        self.parts = () if joined else (memoryview(head), memoryview(body))
+        self.check = check
+        self.head = b""
+        self.length = 0
+        self.whole = -1
+        self.headers: Mapping[str, str] = {}
+
+
+def prepare(workload: WireWorkload, address: Address, request: Request) -> HttpRequest:
+    """The request's bytes.
+
+    Raises:
+        ValueError: a header can't be written.
+    """
+    headers = {"Host": address.label, **headers_of(request, workload.headers), "Content-Length": str(len(request.body))}
+    if any(character in workload.path for character in " \r\n"):
+        raise ValueError(f"the path {workload.path!r} has a blank or a line break")
+    lines = [f"POST {workload.path} HTTP/1.1\r\n".encode(), *(head_line(*item) for item in headers.items()), b"\r\n"]
+    return HttpRequest(b"".join(lines), request.body, request.check)
+
+
+class Http1Connection(Connection):
+    """A keep-alive connection."""
+
+    __slots__ = ("_body", "_expected", "_reader", "_received")
+
+    def __init__(self, loop: Loop, address: int) -> None:
+        super().__init__(loop, address)
+        self.forget()
+
+    def forget(self) -> None:
+        self._received = 0
+        self._expected = 0  # length of the response that is being received; 0: not known
+        self._reader: ResponseReader | None = None
+        self._body: bytearray | None = None
+
+    def greet(self) -> None:
+        """HTTP/1.1 needs no greeting."""
+
+    def send_request(self) -> None:
+        request = self.request
+        self._received = self._expected = 0
+        self.sent_ns = now_ns()
+        if request.data is not None:
+            self.write(request.data)
+        else:
+            self.queue(*request.parts)
+            self.flush()
+
+    def _receive(self) -> None:
+        """As in ``Connection``, with a short cut for what happens a million times."""
+        loop, request = self.loop, self.request
+        try:
+            size = self._recv_into(loop.buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._broken(kind_of(error), str(error))
+            return
+        done_ns = now_ns()
+        if (
+            loop.hot
+            and size == request.whole
+            and self.sent_ns
+            and not self._expected
+            and self._reader is None
+            and not self._outbox
+            and loop.buffer.startswith(request.head)
+        ):
+            loop.record(self.sent_ns, done_ns)
+            self.sent_ns = now_ns()
+            self.write(request.data)
+        elif size:
+            self.take(size, done_ns)
+        else:
+            self._broken("connection closed", CLOSED)
+
+    def take(self, size: int, done_ns: int) -> None:
+        if not self.sent_ns:
+            self.disconnect()  # idle, and out of step with the server
+            return
+        request, buffer = self.request, self.loop.buffer
+        if self._expected:
+            self._received += size
+        elif self._reader is None and size >= len(request.head) > 0 and buffer.startswith(request.head):
+            self._received, self._expected = size, request.length
+            self._body = bytearray() if request.check is not None else None
+        else:
+            self._read(size, done_ns)
+            return
+        if self._body is not None:
+            self._body += memoryview(buffer)[:size]
+        if self._received >= self._expected:
+            if self._received > self._expected:
+                self.loop.failed(self, "bad response", "the server sent more than its Content-Length")
+                return
+            body = bytes(self._body[len(request.head) :]) if self._body is not None else b""
+            self._complete(done_ns, body, request.headers)
+
+    def _read(self, size: int, done_ns: int) -> None:
+        """A response that doesn't look like the last one."""
+        request = self.request
+        reader = self._reader = self._reader or ResponseReader(whole=request.check is not None)
+        try:
+            reader.feed(memoryview(self.loop.buffer)[:size])
+        except ValueError as error:
+            self.loop.failed(self, "bad response", str(error))
+            return
+        if not reader.done:
+            return
+        self._reader = None
+        if reader.status != 200:
+            keep = reader.keeps_alive and not self.unsent
+            self.loop.failed(self, f"HTTP {reader.status}", reader.text(), keep=keep)
+            return
+        head = reader.head()
+        if head is not None:
+            request.head, request.length, request.headers = head, len(head) + reader.body_bytes, reader.headers
+            request.whole = request.length if request.check is None and request.data is not None else -1
+        self._complete(done_ns, bytes(reader.body), reader.headers, keep=reader.keeps_alive)
+
+    def _complete(self, done_ns: int, body: bytes, headers: Mapping[str, str], *, keep: bool = True) -> None:
+        if self.unsent:
+            self.loop.failed(self, "bad response", "the server answered before it had the whole request")
+            return
+        check = self.request.check
+        wrong = check(body, headers) if check is not None else ""
+        if not keep:
+            self.disconnect()
+        self._received = self._expected = 0
+        if wrong:
+            self.loop.failed(self, "wrong answer", wrong, keep=keep)
+        else:
+            self.loop.completed(self, done_ns)

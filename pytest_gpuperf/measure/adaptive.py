@@ -1,0 +1,246 @@
+"""A sweep that chooses its own load points: a given number of them, around the knee of the throughput-latency curve.
+
+First a ladder: 1, 2, 4, ... until throughput no longer grows, the latency explodes, or requests fail. Then the points
+that are left are placed one by one where the curve bends most.
+
+The knee is where *power*, throughput divided by mean latency, is largest: Kleinrock, "Power and deterministic rules of
+thumb for probabilistic problems in computer communications" (ICC 1979). Below it more load buys throughput, above it
+mostly waiting. Unlike rules that look at the curve's shape between its ends (Kneedle), it doesn't move with how far
+beyond saturation the ladder happens to go.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_gpuperf.analysis.guard import ERROR_BUDGET
+from pytest_gpuperf.analysis.interval import (
+    UNKNOWN,
+    Interval,
+    Spread,
+    pooled,
+    quantile_interval,
+    ratio_interval,
+    undisturbed,
+)
+from pytest_gpuperf.measure.ask import Ask, Steps
+from pytest_gpuperf.measure.loads import CONCURRENCIES, LoadRange
+from pytest_gpuperf.model import Window
+
+#: Points below which there is no ladder to speak of.
+LEAST_POINTS = 4
+
+
+@dataclass(frozen=True)
+class AdaptivePlan:
+    """How many points, and where they may be.
+
+    Attributes:
+        points: load points in all, the ladder included.
+        loads: where they may lie.
+        visits: windows at each point.
+        more_visits: windows that the top of the ladder may take beside those, to tell whether throughput still grows.
+        growth: share by which throughput has to grow with twice the load for the ladder to go on. Far from
+            the end it doubles; below a tenth, the load mostly adds waiting.
+        explosion: multiple of the lowest load's latency at which the ladder ends.
+        quantile: the latency that is looked at.
+        apart: loads closer than this share are not told apart.
+    """
+
+    points: int = 12
+    loads: LoadRange = CONCURRENCIES
+    visits: int = 3
+    more_visits: int = 5
+    growth: float = 0.10
+    explosion: float = 20.0
+    quantile: float = 0.90
+    apart: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.points < LEAST_POINTS:
+            raise ValueError(f"an adaptive sweep needs {LEAST_POINTS} points or more, not {self.points}")
+        if self.loads.lowest == self.loads.highest:
+            raise ValueError(f"an adaptive sweep needs more than the one load {self.loads.lowest:g}")
+        if self.visits < 1 or self.more_visits < 0:
+            raise ValueError(f"a point takes one visit or more, not {self.visits} and {self.more_visits} more")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What was seen at one load.
+
+    Attributes:
+        throughput: inferences per second; infinitely wide when no request succeeded.
+        latency_ns: of the plan's quantile.
+        power: throughput over mean latency, in inferences per second squared; 0 when no request succeeded.
+        broken: requests failed beyond the error budget.
+    """
+
+    load: float
+    throughput: Interval
+    latency_ns: Interval
+    power: float
+    broken: bool
+    windows: int
+
+
+@dataclass(frozen=True)
+class AdaptiveResult:
+    """The points of an adaptive sweep.
+
+    Attributes:
+        points: in increasing load.
+        knee: the load of the highest power among those that did not break; None when all broke.
+        saturated: the ladder reached the end of growing throughput; else more points, or a higher limit, are needed.
+        windows: how many were measured in all.
+        reason: why the ladder ended where it did; a sentence for people.
+    """
+
+    points: tuple[Placed, ...]
+    knee: float | None
+    saturated: bool
+    windows: int
+    reason: str
+
+    @property
+    def loads(self) -> tuple[float, ...]:
+        """All loads, increasing."""
+        return tuple(point.load for point in self.points)
+
+
+def adaptive(plan: AdaptivePlan) -> Steps[AdaptiveResult]:
+    """Ask for windows until all points are placed; see ``ask.Steps`` for how to be asked."""
+    return _Adaptive(plan).run()
+
+
+class _Adaptive:
+    def __init__(self, plan: AdaptivePlan) -> None:
+        self._plan = plan
+        self._windows: dict[float, list[Window]] = {}
+
+    def run(self) -> Steps[AdaptiveResult]:
+        saturated, reason = yield from self._ladder()
+        while len(self._windows) < self._plan.points:
+            load = self._next()
+            if load is None:
+                reason += f"; {len(self._windows)} points are all there are to tell apart"
+                break
+            yield from self._measure(load, self._plan.visits)
+        points = self._placed()
+        sound = [point for point in points if not point.broken and point.power]
+        knee = max(sound, key=lambda point: point.power).load if sound else None
+        return AdaptiveResult(tuple(points), knee, saturated, sum(map(len, self._windows.values())), reason)
+
+    def _ladder(self) -> Steps[tuple[bool, str]]:
+        plan = self._plan
+        load = float(plan.loads.lowest)
+        yield from self._measure(load, plan.visits)
+        if self._place(load).broken:
+            return False, f"requests fail at the lowest load, {load:g}"
+        while len(self._windows) < plan.points:
+            below = load
+            if below == plan.loads.highest:
+                return False, f"throughput still grows at the highest load allowed, {below:g}"
+            load = plan.loads.doubled(below)
+            yield from self._measure(load, plan.visits)
+            spare = plan.more_visits
+            while spare and self._grows(below, load) is None:
+                # Alternately, so that a machine that changes meanwhile does so for both.
+                for one in (below, load) if spare % 2 else (load, below):
+                    yield from self._measure(one, 1)
+                spare -= 1
+            first, here = self._place(float(plan.loads.lowest)), self._place(load)
+            if here.broken:
+                return True, f"requests fail at {load:g}"
+            if here.latency_ns.low > plan.explosion * first.latency_ns.high:
+                return True, f"at {load:g}, the latency is more than {plan.explosion:g} times that at {first.load:g}"
+            if self._grows(below, load) is not True and here.throughput.centre < (1 + plan.growth) * (
+                self._place(below).throughput.centre
+            ):
+                return True, f"throughput no longer grows between {below:g} and {load:g}"
+        return False, f"throughput still grows at {load:g}, and all {plan.points} points are spent: allow more"
+
+    def _grows(self, below: float, load: float) -> bool | None:
+        """Whether throughput grows from one load to the other; None while the windows can't tell."""
+        before, after = self._place(below), self._place(load)
+        if after.broken:
+            return False
+        # The interval of the growth, from those of its two ends, which are independent.
+        growth = math.log(after.throughput.centre / before.throughput.centre)
+        reach = math.hypot(_reach(before.throughput), _reach(after.throughput))
+        threshold = math.log1p(self._plan.growth)
+        if growth - reach > threshold:
+            return True
+        return False if growth + reach <= threshold else None
+
+    def _next(self) -> float | None:
+        """The load in the middle of the gap where the curve bends most; None when no gap can be split."""
+        points = [point for point in self._placed() if point.power]
+        steps = [_step(left, right) for left, right in itertools.pairwise(points)]
+        best, most = None, 0.0
+        for index, (left, right) in enumerate(itertools.pairwise(points)):
+            middle = self._plan.loads.between(left.load, right.load, (1 + self._plan.apart) ** 2 - 1)
+            if middle is None:
+                continue
+            # Length times turn is how far the curve may run from the straight line between two points. A curve that
+            # doesn't turn at all is still sampled evenly.
+            turns = sum(_turn(*steps[at : at + 2]) for at in (index - 1, index) if 0 <= at < len(steps) - 1)
+            score = math.hypot(*steps[index]) * (turns + 0.2)
+            if score > most:
+                best, most = middle, score
+        return best
+
+    def _measure(self, load: float, visits: int) -> Steps[None]:
+        windows = yield Ask(load, visits)
+        self._windows.setdefault(load, []).extend(windows)
+
+    def _placed(self) -> list[Placed]:
+        return [self._place(load) for load in sorted(self._windows)]
+
+    def _place(self, load: float) -> Placed:
+        windows = undisturbed(self._windows[load])
+        errors = sum(window.error_count for window in windows)
+        requests = sum(window.requests for window in windows)
+        good = [window for window in windows if window.latency.counts and window.throughput > 0]
+        spread = self._spread(load)
+        throughput = ratio_interval([window.throughput for window in good], spread) if good else UNKNOWN
+        mean_ns = ratio_interval([window.latency_mean_ns for window in good]).centre
+        return Placed(
+            load=load,
+            throughput=throughput,
+            latency_ns=quantile_interval(good, self._plan.quantile, spread),
+            power=throughput.centre / (mean_ns / 1e9) if good else 0.0,
+            broken=not good or errors > ERROR_BUDGET * (requests + errors),
+            windows=len(windows),
+        )
+
+    def _spread(self, load: float) -> Spread:
+        """How far windows differ at the other loads."""
+        others: list[Sequence[float]] = [
+            [math.log(window.throughput) for window in windows if window.throughput > 0]
+            for other, windows in self._windows.items()
+            if other != load
+        ]
+        return pooled(others)
+
+
+def _reach(interval: Interval) -> float:
+    """Half the length of an interval on the log scale."""
+    return math.log(interval.high / interval.low) / 2
+
+
+def _step(left: Placed, right: Placed) -> tuple[float, float]:
+    """From one point to the next: log throughput to the right, log latency upwards."""
+    return (
+        math.log(right.throughput.centre / left.throughput.centre),
+        math.log(right.latency_ns.centre / left.latency_ns.centre),
+    )
+
+
+def _turn(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """The angle between two steps, 0 to pi."""
+    cross = before[0] * after[1] - before[1] * after[0]
+    return abs(math.atan2(cross, before[0] * after[0] + before[1] * after[1]))

@@ -1,0 +1,121 @@
+"""perf_client's stability rule: windows are repeated until the last few agree. Pure.
+
+Two things differ from perf_client. A level that does not become stable is kept, with its figures and marked, and the
+sweep goes on. And whether such a level keeps the latency threshold is told from the interval of all its windows, not
+taken as a failure: a noisy machine must not send a binary search to the wrong half.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_gpuperf.analysis.interval import mean_interval, quantile_interval
+from pytest_gpuperf.model import Window
+from pytest_gpuperf.model.level import INTERRUPTED, OVER, STABLE, UNSTABLE, Level, taken_together
+
+
+@dataclass(frozen=True)
+class StabilityRule:
+    """When a level is done, and what it then amounts to.
+
+    Attributes:
+        tolerance: largest of the recent windows over the smallest, minus one, for throughput and for latency.
+        recent: how many windows have to agree; they make up the level's figures.
+        most: windows after which a level is unstable.
+        percentile: of the latency that has to be stable and is held against the threshold, between 0 and 100; the mean
+            when None.
+        threshold_ns: latency above which a level is no longer of interest; 0 for none.
+    """
+
+    tolerance: float = 0.10
+    recent: int = 3
+    most: int = 10
+    percentile: float | None = None
+    threshold_ns: float = 0.0
+
+    @property
+    def latency_name(self) -> str:
+        return "avg latency" if self.percentile is None else f"p{self.percentile:g} latency"
+
+    def latency_ns(self, window: Window) -> float:
+        """The latency that is looked at; NaN for a window without a correct answer."""
+        if not window.latency.counts:
+            return math.nan
+        return window.latency_mean_ns if self.percentile is None else window.latency.quantile_ns(self.percentile / 100)
+
+    def spread(self, windows: Sequence[Window]) -> tuple[float, float]:
+        """How far the recent windows differ in throughput and in latency: largest over smallest, minus one."""
+        last = windows[-self.recent :]
+        return _spread([window.throughput for window in last]), _spread([self.latency_ns(window) for window in last])
+
+    def is_stable(self, windows: Sequence[Window]) -> bool:
+        """Whether there are enough windows and the recent ones agree."""
+        return len(windows) >= self.recent and max(self.spread(windows)) <= self.tolerance
+
+    def is_over(self, windows: Sequence[Window]) -> bool:
+        """Whether there are enough windows and all recent ones are above the threshold."""
+        last = [self.latency_ns(window) for window in windows[-self.recent :]]
+        return bool(self.threshold_ns) and len(last) == self.recent and min(last) > self.threshold_ns
+
+    def is_done(self, windows: Sequence[Window]) -> bool:
+        """Whether no further window is needed."""
+        return self.is_stable(windows) or self.is_over(windows) or len(windows) >= self.most
+
+    def level(self, windows: Sequence[Window], *, interrupted: bool = False) -> Level:
+        """What the windows of a level amount to; there is at least one.
+
+        Args:
+            interrupted: the level was cut short before the rule was satisfied.
+        """
+        whole = taken_together(windows[-self.recent :])
+        if self.is_stable(windows):
+            keeps = not self.threshold_ns or self.latency_ns(whole) <= self.threshold_ns
+            return Level(whole, len(windows), STABLE, keeps)
+        if self.is_over(windows):
+            return Level(whole, len(windows), OVER, False)
+        within = self.keeps_threshold(windows)
+        if interrupted:
+            return Level(whole, len(windows), INTERRUPTED, within, f"cut short after {_windows(len(windows))}")
+        return Level(whole, len(windows), UNSTABLE, within, self._complaint(windows))
+
+    def keeps_threshold(self, windows: Sequence[Window]) -> bool | None:
+        """Whether windows that don't agree keep the threshold all the same; None when it lies inside their interval."""
+        latencies = [self.latency_ns(window) for window in windows]
+        answered = [window for window, latency in zip(windows, latencies, strict=True) if not math.isnan(latency)]
+        if not self.threshold_ns:
+            return True
+        if not answered:
+            return None
+        if self.percentile is None:
+            found = mean_interval([math.log(self.latency_ns(window)) for window in answered])
+        else:
+            found = quantile_interval(answered, self.percentile / 100)
+        if found.low > self.threshold_ns:
+            return False
+        return True if found.high <= self.threshold_ns else None
+
+    def _complaint(self, windows: Sequence[Window]) -> str:
+        last = windows[-self.recent :]
+        if len(last) < self.recent:
+            return f"{_windows(len(last))} can't show whether it is stable; {self.recent} can"
+        if any(not window.latency.counts for window in last):
+            return f"the last {self.recent} of {_windows(len(windows))} do not all have an answer"
+        throughput, latency = self.spread(windows)
+        return (
+            f"the last {self.recent} of {_windows(len(windows))} differ by {throughput:.0%} in throughput and "
+            f"{latency:.0%} in {self.latency_name}; {self.tolerance:.0%} is allowed"
+        )
+
+
+def _spread(values: Sequence[float]) -> float:
+    low = min(values)
+    # NaN compares as neither, wherever it stands.
+    if not low > 0 or any(math.isnan(value) for value in values):
+        return math.inf
+    return max(values) / low - 1
+
+
+def _windows(count: int) -> str:
+    return f"{count} window{'' if count == 1 else 's'}"

@@ -1,0 +1,132 @@
+"""One window at one load point: its spec, its figures, the server's own times, the guard."""
+
+from __future__ import annotations
+
+import time
+from typing import NoReturn
+
+from pytest_gpuperf.analysis.guard import findings
+from pytest_gpuperf.analysis.window import endpoint_figures, figures
+from pytest_gpuperf.device import others_share, read_cpu
+from pytest_gpuperf.errors import LoadError, TargetError
+from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
+from pytest_gpuperf.model import EndpointFigures, LoadPoint, Window, WireWorkload, Workload
+from pytest_gpuperf.targets import RunningTarget
+
+#: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
+_DYING_S = 2.0
+
+
+def take_window(
+    generator: LoadGenerator,
+    running: RunningTarget,
+    workload: Workload,
+    *,
+    name: str,
+    point: LoadPoint,
+    spec: WindowSpec,
+    visit: int = 0,
+    watched: bool = False,
+) -> tuple[Window, Recording]:
+    """Measure one window.
+
+    Args:
+        name: of the sweep that it belongs to.
+        watched: see what others take of the CPU.
+
+    Returns:
+        The window, and the times of every request that it was made of.
+
+    Raises:
+        TargetDied: the target is gone.
+        LoadError: it gives no correct answers, or the load generator failed.
+    """
+    before, cpu_before = running.server_times(), read_cpu() if watched else None
+    recording = generator.window(workload, spec)
+    cpu_after = read_cpu() if watched else None
+    if recording.lost or not recording.answered:
+        give_up(recording, running, point)
+    after = running.server_times()
+    edges = recording.start_ns, recording.stop_ns
+    times = figures(((one.due_ns, one.sent_ns, one.done_ns) for one in recording.lanes), *edges, point.batch_size)
+    window_s = (recording.stop_ns - recording.start_ns) / 1e9
+    firsts = [(one.due_ns, one.first_ns, one.first_ns) for one in recording.lanes if one.first_ns is not None]
+    window = Window(
+        sweep=name,
+        point=point,
+        visit=visit,
+        window_s=window_s,
+        requests=times.requests,
+        throughput=times.throughput,
+        latency_mean_ns=times.latency_mean_ns,
+        latency=times.latency,
+        errors=recording.errors,
+        client_cpu_s=recording.cpu_s,
+        stall_s=recording.stall_s,
+        service=times.service if spec.arrivals is not None else None,
+        late=times.late,
+        lag_p99_ns=times.lag_p99_ns,
+        first=figures(firsts, *edges, 1).latency if firsts else None,
+        answers=_answers(recording),
+        endpoints=_endpoints(recording, workload),
+        server=after - before if before is not None and after is not None else None,
+        others_cpu_share=others_share(cpu_before, cpu_after),
+        findings=findings(
+            window_s=window_s,
+            client_cpu_s=recording.cpu_s,
+            workers=recording.workers,
+            requests=times.requests,
+            errors=sum(recording.errors.values()),
+            stall_s=recording.stall_s,
+            late=times.late,
+            due_rate=(times.requests + sum(recording.errors.values())) * point.batch_size / window_s
+            if spec.arrivals is not None
+            else 0.0,
+            done_rate=times.throughput,
+            skew_s=recording.skew_s,
+        ),
+    )
+    return window, recording
+
+
+def _answers(recording: Recording) -> int:
+    """Of streams: answers to the window's requests."""
+    return sum(
+        count
+        for lane in recording.lanes
+        if lane.answers is not None
+        for due_ns, count in zip(lane.due_ns, lane.answers, strict=True)
+        if recording.start_ns <= due_ns < recording.stop_ns
+    )
+
+
+def _endpoints(recording: Recording, workload: Workload) -> tuple[EndpointFigures, ...]:
+    if not isinstance(workload, WireWorkload) or len(workload.addresses) < 2:
+        return ()
+    return endpoint_figures(
+        [(lane.due_ns, lane.done_ns, lane.address) for lane in recording.lanes],
+        [address.label for address in workload.addresses],
+        recording.address_errors,
+        (recording.start_ns, recording.stop_ns),
+        workload.batch_size,
+    )
+
+
+def give_up(recording: Recording, running: RunningTarget, point: LoadPoint) -> NoReturn:
+    """No correct answers: say whether the target is gone or wrong.
+
+    Raises:
+        TargetDied: gone.
+        LoadError: wrong.
+    """
+    problem = recording.lost or recording.error_sample or "no request was answered"
+    # A server that was told to end closes its connections first and may take a while over the rest.
+    end = time.monotonic() + _DYING_S
+    while time.monotonic() < end:
+        try:
+            running.check()
+        except TargetError as error:
+            raise type(error)(f"At {point.label}: {error}") from error
+        time.sleep(_DYING_S / 20)
+    detail = f"\nFirst failure: {recording.error_sample}" if recording.error_sample and recording.lost else ""
+    raise LoadError(f"At {point.label} the target is there but gives no correct answers: {problem}.{detail}")

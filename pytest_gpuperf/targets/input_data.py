@@ -1,0 +1,351 @@
+"""What is sent: made-up numbers, or the user's own from a directory, a JSON file or Python.
+
+Directories and JSON files are perf_analyzer's, as documented in
+https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/perf_analyzer/docs/input_data.html.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import Plain
+from pytest_gpuperf.targets.payload import (
+    Array,
+    TensorSpec,
+    converted,
+    fits,
+    free_dimensions,
+    from_bytes,
+    made_up,
+    shaped,
+    sized,
+)
+
+RANDOM, ZERO = "random", "zero"
+InputData = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The tensors of one request, and what should come back where that is known; the batch is their first dimension."""
+
+    inputs: dict[str, Array]
+    expected: dict[str, Array] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """What a target is sent.
+
+    Attributes:
+        inputs: by name, without the batch: sent for every item, whatever ``input_data`` says about the others.
+        shapes: by input, without the batch: sizes for the dimensions that the model leaves free.
+        input_data: ``random``, ``zero``, a directory with one file per input, a JSON file as perf_analyzer takes it, or
+            mappings from input to array, one for every item of a batch. Several items are sent in turn.
+        payloads: how many different random requests are sent in turn.
+        seed: of the random numbers, so that every run sends the same bytes.
+        string_length: of random strings, in bytes.
+    """
+
+    inputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    input_data: InputData = field(default=RANDOM, repr=False)
+    payloads: int = 1
+    seed: int = 0
+    string_length: int = 128
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.input_data, str | os.PathLike):
+            # An iterator could be read only once, and every start reads it.
+            object.__setattr__(self, "input_data", tuple(self.input_data))
+        if self.payloads < 1:
+            raise OptionError(f"payloads={self.payloads}: at least one request must differ from none.")
+        if self.payloads > 1 and self.input_data != RANDOM:
+            raise OptionError(f"payloads={self.payloads} counts random requests; input_data= brings its own.")
+        if self.string_length < 0:
+            raise OptionError(f"string_length={self.string_length}: a string has 0 bytes or more.")
+
+    @property
+    def kind(self) -> str:
+        """``random``, ``zero``, ``directory``, ``json`` or ``python``."""
+        source = self.input_data
+        if isinstance(source, tuple):
+            return "python"
+        if source in (RANDOM, ZERO):
+            return str(source)
+        return "directory" if Path(str(source)).is_dir() else "json"
+
+    def facts(self) -> dict[str, Plain]:
+        """For ``under_test``."""
+        return {"input_data": self.kind, **({"payloads": self.payloads} if self.kind == RANDOM else {})}
+
+
+def make_payloads(
+    settings: InputSettings,
+    specs: Sequence[TensorSpec],
+    *,
+    batch_size: int,
+    batched: bool,
+    outputs: Sequence[TensorSpec] = (),
+    expected: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+) -> tuple[Payload, ...]:
+    """The requests that are sent in turn.
+
+    Items of the user's own are put into batches as they come, from the start again when they run out; so there are
+    as many batches as it takes until every item has been at every place it can get to.
+
+    Args:
+        batched: the first dimension is the batch.
+        outputs: whose right values may come along with the inputs.
+        expected: their right values, without the batch: for all items, or for each item or random request.
+
+    Raises:
+        OptionError: the data doesn't fit the model, or the model takes no batches.
+    """
+    known = [spec.name for spec in specs]
+    for name in (*settings.shapes, *settings.inputs):
+        if name not in known:
+            raise OptionError(f"The model has no input {name!r}; its inputs are {', '.join(known)}.")
+    if batch_size != 1 and not batched:
+        raise OptionError(
+            f"The model's first dimension is fixed, so batch_size={batch_size} can't be sent; use batch_size=1."
+        )
+    reader = _Reader(settings, specs, outputs, batched)
+    if settings.kind in (RANDOM, ZERO):
+        if expected is not None and not isinstance(expected, Mapping) and settings.kind == RANDOM and batch_size > 1:
+            raise OptionError(
+                "expected= has one entry for each random request, in which every item of the batch differs: give the "
+                "items as input_data=, or use batch_size=1."
+            )
+        made = list(reader.made_up(batch_size))
+        right = reader.expected(expected, len(made))
+        batch = (batch_size,) if batched else ()
+        return tuple(Payload(one.inputs, _repeated(known, batch)) for one, known in zip(made, right, strict=True))
+    items = list(reader.items())
+    if not items:
+        raise OptionError(f"input_data={str(settings.input_data)!r} is empty.")
+    if expected is not None:
+        right = reader.expected(expected, len(items))
+        items = [Payload(item.inputs, known) for item, known in zip(items, right, strict=True)]
+    return tuple(_batches(items, batch_size if batched else None))
+
+
+class _Reader:
+    """Turns the user's data into items: one inference each, without the batch."""
+
+    def __init__(
+        self, settings: InputSettings, specs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], batched: bool
+    ) -> None:
+        self._settings, self._specs, self._batched = settings, specs, batched
+        self._shape = {spec.name: sized(spec, settings.shapes.get(spec.name), batched=batched) for spec in specs}
+        self._given = {
+            spec.name: self._array(spec, settings.inputs[spec.name]) for spec in specs if spec.name in settings.inputs
+        }
+        self._outputs = {spec.name: spec for spec in outputs}
+
+    def made_up(self, batch_size: int) -> Iterator[Payload]:
+        settings = self._settings
+        generator = np.random.default_rng(settings.seed) if settings.kind == RANDOM else None
+        batch = (batch_size,) if self._batched else ()
+        for _ in range(settings.payloads):
+            inputs = {}
+            for spec in self._specs:
+                given = self._given.get(spec.name)
+                if given is not None:
+                    inputs[spec.name] = np.broadcast_to(given, (*batch, *given.shape)).copy()
+                    continue
+                shape = self._shape[spec.name]
+                if any(size < 0 for size in shape):
+                    raise free_dimensions(spec, shape)
+                inputs[spec.name] = made_up(spec, (*batch, *shape), generator, settings.string_length)
+            yield Payload(inputs)
+
+    def items(self) -> Iterator[Payload]:
+        source = self._settings.input_data
+        if isinstance(source, tuple):
+            for number, values in enumerate(source):
+                where = f"input_data[{number}]"
+                if not isinstance(values, Mapping):
+                    raise OptionError(f"{where} is {type(values).__name__}, not a mapping from input to array.")
+                yield Payload(self._inputs(values, self._array, where))
+            return
+        path = Path(str(source)).expanduser()
+        if path.is_dir():
+            yield self._from_directory(path)
+        elif path.is_file():
+            yield from self._from_json(path)
+        else:
+            raise OptionError(
+                f"input_data={str(source)!r} is neither 'random' nor 'zero' nor a directory or a JSON file that exists."
+            )
+
+    def expected(
+        self, expected: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, count: int
+    ) -> list[dict[str, Array] | None]:
+        """For each of so many items."""
+        if expected is None:
+            return [None] * count
+        if isinstance(expected, Mapping):
+            return [self._right(expected, self._array, "expected")] * count
+        if len(expected) != count:
+            raise OptionError(f"expected= has {len(expected)} entries for {count} item(s) that are sent in turn.")
+        return [self._right(one, self._array, f"expected[{number}]") for number, one in enumerate(expected)]
+
+    def _inputs(self, values: Mapping[str, Any], read: Any, where: str) -> dict[str, Array]:
+        for name in values:
+            if name not in self._shape:
+                raise OptionError(f"{where}: the model has no input {name!r}; its inputs are {', '.join(self._shape)}.")
+        inputs = dict(self._given)
+        for spec in self._specs:
+            if spec.name in self._given:
+                continue
+            if spec.name in values:
+                with _located(where):
+                    inputs[spec.name] = read(spec, values[spec.name])
+            elif not spec.optional:
+                raise OptionError(f"{where} has no value for the input {spec.name!r}.")
+        return inputs
+
+    def _array(self, spec: TensorSpec, values: Any) -> Array:
+        array = converted(spec, values)
+        declared = self._shape.get(spec.name, spec.item_shape(batched=self._batched))
+        if not fits(array.shape, declared):
+            raise OptionError(
+                f"{spec.name!r} has the shape {list(array.shape)}, and the model wants {list(declared)}"
+                f"{' (without the batch)' if self._batched else ''}."
+            )
+        return array
+
+    def _from_directory(self, path: Path) -> Payload:
+        def read(spec: TensorSpec, file: Path) -> Array:
+            try:
+                if spec.datatype == "BYTES":
+                    values = converted(spec, file.read_bytes().splitlines())
+                else:
+                    values = from_bytes(spec.datatype, file.read_bytes())
+            except (OSError, ValueError) as error:
+                raise OptionError(f"{file} can't be read as {spec.datatype}: {error}.") from error
+            return shaped(spec, values, self._shape.get(spec.name, spec.item_shape(batched=self._batched)))
+
+        files = {name: path / name for name in self._shape if (path / name).is_file()}
+        inputs = self._inputs(files, read, str(path))
+        right = {}
+        for name, spec in self._outputs.items():
+            if (path / name).is_file() and name not in files:
+                with _located(str(path)):
+                    right[name] = read(spec, path / name)
+        return Payload(inputs, right or None)
+
+    def _from_json(self, path: Path) -> Iterator[Payload]:
+        try:
+            document = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise OptionError(f"{path} can't be read as JSON: {error}.") from error
+        data = document.get("data") if isinstance(document, dict) else None
+        if not isinstance(data, list):
+            raise OptionError(f'{path} has no list under "data"; perf_analyzer\'s input format has one.')
+        entries = list(_flattened(data))
+        checks = list(_flattened(document.get("validation_data") or []))
+        if checks and len(checks) != len(entries):
+            raise OptionError(f'{path}: {len(entries)} entries under "data", {len(checks)} under "validation_data".')
+        for number, entry in enumerate(entries):
+            where = f"{path}, entry {number} of data"
+            if not isinstance(entry, dict):
+                raise OptionError(f"{where} is {type(entry).__name__}, not an object from input to values.")
+            inputs = self._inputs(entry, self._from_json_tensor, where)
+            where = f"{path}, entry {number} of validation_data"
+            yield Payload(inputs, self._right(checks[number], self._from_json_tensor, where) if checks else None)
+
+    def _right(self, values: Any, read: Any, where: str) -> dict[str, Array]:
+        if not isinstance(values, Mapping):
+            raise OptionError(f"{where} is {type(values).__name__}, not a mapping from output to values.")
+        right = {}
+        for name, tensor in values.items():
+            if name not in self._outputs:
+                known = ", ".join(self._outputs)
+                raise OptionError(f"{where}: the model has no output {name!r}; its outputs are {known}.")
+            with _located(where):
+                right[name] = read(self._outputs[name], tensor)
+        return right
+
+    def _from_json_tensor(self, spec: TensorSpec, tensor: Any) -> Array:
+        declared = self._shape.get(spec.name, spec.item_shape(batched=self._batched))
+        if isinstance(tensor, dict) and "content" in tensor:
+            if "shape" in tensor:
+                declared = sized(spec, tensor["shape"], batched=self._batched)
+            tensor = tensor["content"]
+        if isinstance(tensor, dict) and "b64" in tensor:
+            try:
+                flat = from_bytes(spec.datatype, base64.b64decode(tensor["b64"], validate=True))
+            except (ValueError, TypeError, binascii.Error) as error:
+                raise OptionError(f"{spec.name!r} is not {spec.datatype} in base64: {error}.") from error
+        elif isinstance(tensor, dict):
+            raise OptionError(f'{spec.name!r} is an object with neither "content" nor "b64".')
+        else:
+            flat = converted(spec, tensor).reshape(-1)
+        return shaped(spec, flat, declared)
+
+
+class _located:  # noqa: N801 - reads as a phrase: with _located(where)
+    """Puts where the data is in front of what is wrong with it."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OptionError):
+            raise OptionError(f"{self._where}: {error}") from error
+
+
+def _flattened(entries: Iterable[Any]) -> Iterator[Any]:
+    """Entries of streams (lists of entries) one after the other."""
+    for entry in entries:
+        if isinstance(entry, list):
+            yield from entry
+        else:
+            yield entry
+
+
+def _batches(items: Sequence[Payload], batch_size: int | None) -> Iterator[Payload]:
+    if batch_size is None:
+        yield from items
+        return
+    count = len(items)
+    for number in range(count // math.gcd(count, batch_size)):
+        chosen = [(number * batch_size + place) % count for place in range(batch_size)]
+        inputs = _stacked([items[index].inputs for index in chosen], chosen)
+        right = [items[index].expected for index in chosen]
+        known = [one for one in right if one is not None]
+        yield Payload(inputs, _stacked(known, chosen) if len(known) == len(right) else None)
+
+
+def _repeated(right: dict[str, Array] | None, batch: tuple[int, ...]) -> dict[str, Array] | None:
+    if right is None:
+        return None
+    return {name: np.broadcast_to(values, (*batch, *values.shape)).copy() for name, values in right.items()}
+
+
+def _stacked(rows: Sequence[dict[str, Array]], numbers: Sequence[int]) -> dict[str, Array]:
+    names = rows[0].keys()
+    for row, number in zip(rows, numbers, strict=True):
+        for name in {*names, *row}:
+            if name not in row or name not in names or row[name].shape != rows[0][name].shape:
+                raise OptionError(
+                    f"Items {numbers[0]} and {number} differ in the shape of {name!r}, so they can't share a request: "
+                    "use batch_size=1, or items of one shape."
+                )
+    return {name: np.stack([row[name] for row in rows]) for name in names}

@@ -1,0 +1,108 @@
+"""Control calls to one server: readiness, metadata, statistics, shared memory. One form for each protocol."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.model import GRPC, Address, ServerTimes
+from pytest_gpuperf.targets.kserve.server import Servers
+
+#: Within which a control call is answered.
+CONTROL_S = 10.0
+_PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
+
+
+class KServeClient(ABC):
+    """Control calls to one server. Every failure is a ``TargetError`` that names the server.
+
+    Attributes:
+        address: ``host:port``.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    @abstractmethod
+    def close(self) -> None:
+        """May be called twice."""
+
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether the server says that it and all its models are ready; False when it can't be reached."""
+
+    @abstractmethod
+    def _call(self, method: str, *arguments: object) -> Any:
+        """Call a method of tritonclient and give its answer as the JSON document that it is over HTTP.
+
+        Raises:
+            TargetError: the server refuses.
+            TargetDied: it doesn't answer.
+        """
+
+    def extensions(self) -> frozenset[str]:
+        return frozenset(self._ask("get_server_metadata").get("extensions", ()))
+
+    def server(self) -> str:
+        """Name and version."""
+        metadata = self._ask("get_server_metadata")
+        return f"{metadata.get('name', '?')} {metadata.get('version', '?')}"
+
+    def model(self, model: str, version: str = "") -> dict[str, Any]:
+        metadata = self._ask("get_model_metadata", model, version)
+        if not all(isinstance(metadata.get(part), list) for part in ("inputs", "outputs")):
+            raise TargetError(f"What answers at {self.address} is no KServe v2 server.")
+        return metadata
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        return self._ask("get_model_config", model, version)
+
+    def server_times(self, model: str, version: str = "") -> ServerTimes:
+        """Cumulative times, over the model's versions if none is given (statistics extension)."""
+        totals = dict.fromkeys(("requests", "executions", *_PARTS), 0)
+        for entry in self._ask("get_inference_statistics", model, version).get("model_stats", ()):
+            totals["executions"] += int(entry.get("execution_count", 0))
+            times = entry.get("inference_stats", {})
+            totals["requests"] += int(times.get("success", {}).get("count", 0))
+            for part in _PARTS:
+                totals[part] += int(times.get(part, {}).get("ns", 0))
+        return ServerTimes(*totals.values())
+
+    def share_system_memory(self, name: str, key: str, size: int) -> None:
+        self._call("register_system_shared_memory", name, key, size)
+
+    def share_cuda_memory(self, name: str, handle: bytes, device: int, size: int) -> None:
+        """Args:
+        handle: CUDA's inter-process handle, in base64.
+        """
+        self._call("register_cuda_shared_memory", name, handle, device, size)
+
+    def release_memory(self, kind: str, name: str) -> None:
+        """Args:
+        kind: ``system`` or ``cuda``.
+        """
+        self._call(f"unregister_{kind}_shared_memory", name)
+
+    def _ask(self, method: str, *arguments: str) -> dict[str, Any]:
+        answer = self._call(method, *arguments)
+        if not isinstance(answer, dict):
+            raise TargetError(f"What answers at {self.address} is no KServe v2 server.")
+        return answer
+
+
+def open_client(servers: Servers, address: Address | None = None) -> KServeClient:
+    """A client for one of the servers; the first when none is named.
+
+    Raises:
+        MissingExtra: gRPC is not installed.
+        TargetError: a file for its encryption can't be used.
+    """
+    address = address or servers.addresses[0]
+    if servers.protocol == GRPC:
+        from pytest_gpuperf.targets.kserve.client_grpc import GrpcClient
+
+        return GrpcClient(address, servers.headers, servers.tls)
+    from pytest_gpuperf.targets.kserve.client_http import HttpClient
+
+    return HttpClient(address, servers.headers, servers.tls)

@@ -1,0 +1,312 @@
+"""A model on KServe v2 servers that are already there."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+
+from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
+from pytest_gpuperf.model import (
+    GRPC_STREAM,
+    HTTP,
+    ROUND_ROBIN,
+    Plain,
+    PlainMapping,
+    Request,
+    ServerTimes,
+    Tls,
+    WireWorkload,
+)
+from pytest_gpuperf.targets.input_data import Payload, make_payloads
+from pytest_gpuperf.targets.kserve import grpc_form, http_form
+from pytest_gpuperf.targets.kserve.check import AnswerCheck
+from pytest_gpuperf.targets.kserve.client import KServeClient, open_client
+from pytest_gpuperf.targets.kserve.memory import SharedMemory, Slot, aligned
+from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, Place
+from pytest_gpuperf.targets.kserve.model import ServedModel
+from pytest_gpuperf.targets.kserve.server import Servers
+from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
+from pytest_gpuperf.targets.payload import to_bytes
+
+
+@dataclass(frozen=True)
+class KServeEndpoint(RequestSettings):
+    """A model on a server that is already there, or on several; none is started or stopped.
+
+    Attributes:
+        url: ``host:port``, ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``; or several of one kind.
+        version: of the model; the server chooses when empty.
+        headers: sent with every request, control calls included.
+        bearer_token: for an ``authorization`` header.
+        tls: how the servers are trusted; by the system's authorities when None and the URL is encrypted.
+        balance: of several servers: ``round-robin`` or ``least-outstanding``.
+        weights: of several servers: each one's share; all the same when None.
+    """
+
+    url: str | Sequence[str]
+    model: str
+    _: KW_ONLY
+    version: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    bearer_token: str | None = field(default=None, repr=False)
+    tls: Tls | None = None
+    balance: str = ROUND_ROBIN
+    weights: Sequence[float] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.model
+
+    @property
+    def servers(self) -> Servers:
+        """Raises:
+        OptionError: the URLs or what is said about them can't be used.
+        """
+        return Servers.at(
+            [self.url] if isinstance(self.url, str) else list(self.url),
+            protocol=self.protocol,
+            headers=self.headers,
+            bearer_token=self.bearer_token,
+            tls=self.tls,
+            balance=self.balance,
+            weights=self.weights,
+        )
+
+    def start(self) -> RunningEndpoint:
+        servers = self.servers
+        try:
+            return RunningEndpoint(servers, self.model, self, version=self.version)
+        except TargetDied as error:
+            raise TargetError(f"{error}\nStart it, or correct the address given to kserve_endpoint.") from error
+
+
+class RunningEndpoint:
+    """A model behind KServe v2, ready to be asked. Also serves targets that started the server themselves.
+
+    Args:
+        memory_prefix: of the names of shared memory; one of its own when empty.
+    """
+
+    local = False
+
+    def __init__(
+        self, servers: Servers, model: str, settings: RequestSettings, *, version: str = "", memory_prefix: str = ""
+    ) -> None:
+        self._servers, self._name, self._version, self._settings = servers, model, version, settings
+        self._protocol = settings.wire_protocol(servers.protocol)
+        self._workloads: dict[tuple[int, int], WireWorkload] = {}
+        self._clients: list[KServeClient] = []
+        prefix = memory_prefix or f"gpuperf-{uuid.uuid4().hex[:12]}-"
+        self._memory = SharedMemory(settings.shared_memory, prefix, self._clients)
+        try:
+            for address in servers.addresses:
+                self._clients.append(open_client(servers, address))
+            self._extensions = frozenset.intersection(*(client.extensions() for client in self._clients))
+            self._model = self._agreed()
+            self._check_settings()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _agreed(self) -> ServedModel:
+        """What all servers say about the model."""
+        asks_config = "model_configuration" in self._extensions
+        models = [
+            ServedModel(
+                client.model(self._name, self._version),
+                client.config(self._name, self._version) if asks_config else None,
+            )
+            for client in self._clients
+        ]
+        for client, other in zip(self._clients, models, strict=True):
+            for part in ("inputs", "outputs", "max_batch_size", "decoupled"):
+                mine, theirs = getattr(models[0], part), getattr(other, part)
+                if mine != theirs:
+                    raise TargetError(
+                        f"{self._name!r} at {client.address} differs from the one at {self._clients[0].address} in its "
+                        f"{part}: {theirs} and {mine}.\nServers that share one load must serve the same model."
+                    )
+        return models[0]
+
+    def _check_settings(self) -> None:
+        if self._model.decoupled and self._protocol != GRPC_STREAM:
+            raise OptionError(
+                f"{self._name!r} is decoupled: a request may have any number of answers, which only a gRPC stream "
+                "carries. Write protocol='grpc', streaming=True, and give the server's gRPC port."
+            )
+        memory = self._settings.shared_memory
+        if memory != NO_MEMORY and f"{memory}_shared_memory" not in self._extensions:
+            raise OptionError(
+                f"The server at {self._clients[0].address} has no {memory} shared memory; use shared_memory='none'."
+            )
+        if callable(self._settings.expected):
+            try:
+                pickle.dumps(self._settings.expected)
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise OptionError(
+                    f"expected={self._settings.expected!r} can't be sent to the processes that make the load "
+                    f"({error}): define it with def, at the top level of a module."
+                ) from error
+
+    def workload(self, batch_size: int, in_flight: int = 1) -> WireWorkload:
+        """One request after the other, as many rotations of them as need memory of their own.
+
+        Raises:
+            OptionError: the model can't take that batch size, or the input data doesn't fit it.
+            TargetError: there is not so much shared memory, or the server doesn't take it.
+        """
+        key = (batch_size, in_flight if self._settings.shared_memory != NO_MEMORY else 1)
+        if key not in self._workloads:
+            self._workloads[key] = self._make(*key)
+        return self._workloads[key]
+
+    def _make(self, batch_size: int, in_flight: int) -> WireWorkload:
+        model, settings = self._model, self._settings
+        limit = model.max_batch_size
+        if limit and batch_size > limit:
+            raise OptionError(f"batch_size={batch_size} is above the model's max_batch_size={limit}.")
+        payloads = make_payloads(
+            settings,
+            model.inputs,
+            batch_size=batch_size,
+            batched=model.batched,
+            outputs=model.outputs,
+            expected=None if callable(settings.expected) else settings.expected,
+        )
+        if settings.shared_memory == NO_MEMORY:
+            plain: dict[str, Place | None] = {spec.name: None for spec in model.outputs}
+            rotations = [tuple(self._request(payload, self._tensors(payload), plain, None) for payload in payloads)]
+        else:
+            rotations = self._shared(payloads, self._output_sizes(batch_size), in_flight)
+        path = {
+            HTTP: http_form.path_of(self._name, self._version),
+            GRPC_STREAM: grpc_form.STREAM_PATH,
+        }.get(self._protocol, grpc_form.UNARY_PATH)
+        return WireWorkload(
+            self._protocol,
+            self._servers.addresses,
+            path,
+            tuple(rotations),
+            self._servers.headers,
+            self._servers.tls,
+            grpc_form.StreamReader() if self._protocol == GRPC_STREAM else None,
+            self._servers.balance,
+            batch_size,
+        )
+
+    def _tensors(self, payload: Payload) -> list[InputTensor]:
+        types = {spec.name: spec.datatype for spec in self._model.inputs}
+        return [InputTensor(name, types[name], values) for name, values in payload.inputs.items()]
+
+    def _shared(
+        self, payloads: Sequence[Payload], sizes: Mapping[str, int], in_flight: int
+    ) -> list[tuple[Request, ...]]:
+        """All inputs in one region, and the outputs of each request in flight in a slot of another."""
+        pieces = bytearray()
+        found: list[list[tuple[InputTensor, int, int]]] = []
+        for payload in payloads:
+            found.append([])
+            for tensor in self._tensors(payload):
+                data = to_bytes(tensor.datatype, tensor.values)
+                found[-1].append((tensor, len(pieces), len(data)))
+                pieces += data.ljust(aligned(len(data)), b"\0")
+        inputs = self._memory.region(len(pieces))
+        inputs.write(bytes(pieces))
+        tensors = [
+            [replace(tensor, place=Place(inputs.name, offset, size)) for tensor, offset, size in one] for one in found
+        ]
+        slot_size = sum(map(aligned, sizes.values()))
+        outputs = self._memory.region(slot_size * in_flight)
+        rotations = []
+        for number in range(in_flight):
+            offset, asked = number * slot_size, dict[str, Place]()
+            for output, size in sizes.items():
+                asked[output] = Place(outputs.name, offset, size)
+                offset += aligned(size)
+            slot = Slot(outputs.reader(), asked)
+            rotations.append(
+                tuple(
+                    self._request(payload, shared, asked, slot)
+                    for payload, shared in zip(payloads, tensors, strict=True)
+                )
+            )
+        return rotations
+
+    def _output_sizes(self, batch_size: int) -> dict[str, int]:
+        """Bytes of each output of one request."""
+        sizes = {}
+        for spec in self._model.outputs:
+            shape = spec.item_shape(batched=self._model.batched)
+            known = spec.item_bytes > 0 and all(size >= 0 for size in shape)
+            if known:
+                sizes[spec.name] = math.prod(shape) * spec.item_bytes * batch_size
+            elif self._settings.output_shared_memory_size is not None:
+                sizes[spec.name] = self._settings.output_shared_memory_size
+            else:
+                raise OptionError(
+                    f"How many bytes the output {spec.name!r} ({spec.datatype}, {list(shape)}) takes isn't known; say "
+                    "so with output_shared_memory_size=."
+                )
+        return sizes
+
+    def _request(
+        self,
+        payload: Payload,
+        tensors: Sequence[InputTensor],
+        outputs: Mapping[str, Place | None],
+        slot: Slot | None,
+    ) -> Request:
+        settings = self._settings
+        expected = settings.expected if callable(settings.expected) else payload.expected
+        check = None if expected is None else AnswerCheck(self._protocol, expected, settings.tolerance, slot)
+        message = InferMessage(
+            self._name,
+            self._version,
+            tuple(tensors),
+            outputs,
+            {STREAM_FINAL: True} if self._protocol == GRPC_STREAM else {},
+        )
+        if self._protocol == HTTP:
+            return http_form.encode(message, check, binary="binary_tensor_data" in self._extensions)
+        return grpc_form.encode(message, check)
+
+    def under_test(self) -> PlainMapping:
+        versions = dict.fromkeys(client.server() for client in self._clients)
+        facts: dict[str, Plain] = {"server": ", ".join(versions), "model": self._name}
+        metadata = self._model.metadata
+        facts["platform"] = str(metadata.get("platform", "")) or None
+        facts["versions"] = self._version or ", ".join(metadata.get("versions", ())) or None
+        if self._model.digest is not None:
+            facts["config_digest"] = self._model.digest
+        facts["protocol"] = self._protocol
+        facts["encrypted"] = self._servers.tls is not None
+        facts["endpoints"] = len(self._clients)
+        return {**facts, **self._settings.facts()}
+
+    def server_times(self) -> ServerTimes | None:
+        if "statistics" not in self._extensions:
+            return None
+        first, *others = (client.server_times(self._name, self._version) for client in self._clients)
+        for one in others:
+            first += one
+        return first
+
+    def check(self) -> None:
+        for address in self._servers.addresses:
+            # A connection of its own: a server that is shutting down goes on serving those that it has.
+            probe = open_client(self._servers, address)
+            try:
+                if not probe.ready():
+                    raise TargetDied(f"The server at {probe.address} takes no more requests; was it stopped?")
+            finally:
+                probe.close()
+
+    def stop(self) -> None:
+        self._memory.release()
+        self._workloads.clear()
+        for client in self._clients:
+            client.close()
+        self._clients.clear()

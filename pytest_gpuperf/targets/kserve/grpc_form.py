@@ -1,0 +1,132 @@
+"""The gRPC form of KServe v2: protobuf messages, with the tensors as raw bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from pytest_gpuperf.errors import MissingExtra
+from pytest_gpuperf.model import Check, Request, StreamAnswer
+from pytest_gpuperf.targets.kserve.message import InferMessage, OutputMemory, Place, in_memory
+from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
+
+UNARY_PATH = "/inference.GRPCInferenceService/ModelInfer"
+STREAM_PATH = "/inference.GRPCInferenceService/ModelStreamInfer"
+_FINAL = "triton_final_response"
+
+
+def messages() -> Any:
+    """The protocol's message classes.
+
+    Raises:
+        MissingExtra: gRPC is not installed.
+    """
+    try:
+        from tritonclient.grpc import service_pb2
+    except ImportError as error:
+        raise MissingExtra("tritonclient[grpc]", "grpc", "speak KServe v2 over gRPC") from error
+    return service_pb2
+
+
+def encode(message: InferMessage, check: Check | None) -> Request:
+    """The request, as a serialised ``ModelInferRequest``."""
+    request = messages().ModelInferRequest(model_name=message.model, model_version=message.version)
+    for key, value in message.parameters.items():
+        request.parameters[key].bool_param = value
+    for tensor in message.inputs:
+        part = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.values.shape)
+        if tensor.place is not None:
+            _share(part, tensor.place)
+        else:
+            request.raw_input_contents.append(to_bytes(tensor.datatype, tensor.values))
+    for name, place in message.outputs.items():
+        part = request.outputs.add(name=name)
+        if place is not None:
+            _share(part, place)
+    # Deterministic: parameters are a map, whose order would else be of chance.
+    return Request(request.SerializeToString(deterministic=True), (), check)
+
+
+def _share(part: Any, place: Place) -> None:
+    part.parameters["shared_memory_region"].string_param = place.region
+    part.parameters["shared_memory_byte_size"].int64_param = place.size
+    if place.offset:
+        part.parameters["shared_memory_offset"].int64_param = place.offset
+
+
+def decode(body: bytes, _headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array]:
+    """The outputs of a ``ModelInferResponse``.
+
+    Args:
+        memory: of the request's outputs.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _outputs(_parsed(messages().ModelInferResponse, body), memory)
+
+
+class StreamReader:
+    """Reads one message of a stream: whether it is the last of its request's, and what went wrong."""
+
+    def __init__(self) -> None:
+        # Now, not with the first message: the import takes a while, in which no request would be sent.
+        self._kind = messages().ModelStreamInferResponse
+
+    def __reduce__(self) -> tuple[type[StreamReader], tuple[()]]:
+        return StreamReader, ()
+
+    def __call__(self, body: bytes) -> StreamAnswer:
+        try:
+            answer = _parsed(self._kind, body)
+        except ValueError as error:
+            return StreamAnswer(last=True, error=str(error))
+        if answer.error_message:
+            return StreamAnswer(last=True, error=answer.error_message)
+        response = answer.infer_response
+        # Only models that may answer several times say whether they are through.
+        last = _FINAL not in response.parameters or response.parameters[_FINAL].bool_param
+        return StreamAnswer(last, not response.outputs)
+
+
+def decode_stream(body: bytes, _headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array] | None:
+    """The same of a ``ModelStreamInferResponse``; None for the empty one that ends a request's answers."""
+    answer = _parsed(messages().ModelStreamInferResponse, body)
+    if answer.error_message:
+        raise ValueError(answer.error_message)
+    response = answer.infer_response
+    if not response.outputs and _FINAL in response.parameters and response.parameters[_FINAL].bool_param:
+        return None
+    return _outputs(response, memory)
+
+
+def _parsed(kind: Any, body: bytes) -> Any:
+    from google.protobuf.message import DecodeError
+
+    try:
+        return kind.FromString(body)
+    except DecodeError as error:
+        raise ValueError(f"it is no {kind.DESCRIPTOR.name}: {error}") from error
+
+
+def _outputs(response: Any, memory: OutputMemory | None) -> dict[str, Array]:
+    raw = iter(response.raw_output_contents)
+    return {tensor.name: _values(tensor, raw, memory).reshape(tuple(tensor.shape)) for tensor in response.outputs}
+
+
+def _values(tensor: Any, raw: Iterator[bytes], memory: OutputMemory | None) -> Array:
+    for _, typed in tensor.contents.ListFields():
+        if tensor.datatype == "BYTES":
+            array = np.empty(len(typed), dtype=np.object_)
+            array[:] = list(typed)
+            return array
+        return np.array(typed, DTYPES.get(tensor.datatype))
+    # Triton leaves an empty element in the list for an output in shared memory.
+    data = next(raw, None)
+    if not data and memory is not None and (shared := memory.output(tensor.name)) is not None:
+        return in_memory(tensor.datatype, tensor.shape, shared)
+    if data is None:
+        raise ValueError(f"there are no values for {tensor.name!r}")
+    return from_bytes(tensor.datatype, data)

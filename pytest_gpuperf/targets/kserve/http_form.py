@@ -1,0 +1,142 @@
+"""The HTTP form of KServe v2: JSON, and after it the tensors' bytes (binary tensor extension)."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import Check, Request
+from pytest_gpuperf.targets.kserve.message import InferMessage, InputTensor, OutputMemory, Place, in_memory
+from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
+
+_LENGTH = "inference-header-content-length"
+
+
+def path_of(model: str, version: str) -> str:
+    """Of the request line."""
+    versions = f"/versions/{quote(version, safe='')}" if version else ""
+    return f"/v2/models/{quote(model, safe='')}{versions}/infer"
+
+
+def encode(message: InferMessage, check: Check | None, *, binary: bool) -> Request:
+    """The request.
+
+    Args:
+        binary: use the binary tensor extension; otherwise JSON numbers.
+
+    Raises:
+        OptionError: strings that aren't text can't be sent as JSON.
+    """
+    inputs, tail = [], []
+    for tensor in message.inputs:
+        part: dict[str, Any] = {
+            "name": tensor.name,
+            "shape": list(tensor.values.shape),
+            "datatype": tensor.datatype,
+        }
+        if tensor.place is not None:
+            part["parameters"] = _shared(tensor.place)
+        elif binary:
+            tail.append(to_bytes(tensor.datatype, tensor.values))
+            part["parameters"] = {"binary_data_size": len(tail[-1])}
+        else:
+            part["data"] = _numbers(tensor)
+        inputs.append(part)
+    outputs = [
+        {"name": name, "parameters": {"binary_data": binary} if place is None else _shared(place)}
+        for name, place in message.outputs.items()
+    ]
+    request: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
+    if message.parameters:
+        request["parameters"] = message.parameters
+    head = json.dumps(request, separators=(",", ":")).encode()
+    headers = [("Content-Type", "application/octet-stream" if tail else "application/json")]
+    if tail:
+        headers.append(("Inference-Header-Content-Length", str(len(head))))
+    return Request(b"".join([head, *tail]), tuple(headers), check)
+
+
+def _shared(place: Place) -> dict[str, Any]:
+    found: dict[str, Any] = {"shared_memory_region": place.region, "shared_memory_byte_size": place.size}
+    if place.offset:
+        found["shared_memory_offset"] = place.offset
+    return found
+
+
+def _numbers(tensor: InputTensor) -> list[Any]:
+    flat: list[Any] = tensor.values.reshape(-1).tolist()
+    if tensor.datatype != "BYTES":
+        return flat
+    try:
+        return [value.decode() for value in flat]
+    except UnicodeDecodeError as error:
+        raise OptionError(
+            f"{tensor.name!r} holds bytes that are no text, and the server takes strings as JSON only: {error}."
+        ) from error
+
+
+def decode(body: bytes, headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array]:
+    """The outputs of an answer.
+
+    Args:
+        memory: of the request's outputs.
+
+    Raises:
+        ValueError: it is no KServe v2 answer.
+    """
+    body = _plain(body, headers.get("content-encoding", ""))
+    length = int(headers.get(_LENGTH, len(body)))
+    document = json.loads(body[:length])
+    outputs = document.get("outputs") if isinstance(document, dict) else None
+    if outputs is None:
+        raise ValueError("it has no outputs")
+    tail = memoryview(body)[length:]
+    found = {}
+    for tensor in outputs:
+        name, datatype, shape = tensor["name"], tensor["datatype"], [int(size) for size in tensor["shape"]]
+        parameters = tensor.get("parameters", {})
+        if "binary_data_size" in parameters:
+            size = int(parameters["binary_data_size"])
+            flat, tail = from_bytes(datatype, tail[:size]), tail[size:]
+        elif "data" not in tensor and memory is not None and (data := memory.output(name)) is not None:
+            flat = in_memory(datatype, shape, data)
+        else:
+            flat = _array(datatype, tensor["data"])
+        found[name] = flat.reshape(shape)
+    return found
+
+
+def _array(datatype: str, data: Any) -> Array:
+    if datatype == "BYTES":
+        flat = [text.encode() for text in np.asarray(data, dtype=np.object_).reshape(-1).tolist()]
+        array = np.empty(len(flat), dtype=np.object_)
+        array[:] = flat
+        return array
+    return np.asarray(data, DTYPES[datatype]).reshape(-1)
+
+
+def _plain(body: bytes, encoding: str) -> bytes:
+    match encoding.strip().lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "deflate":
+            try:
+                return zlib.decompress(body, 32 + zlib.MAX_WBITS)  # 32: gzip's header or zlib's
+            except zlib.error:
+                # Some servers take "deflate" at its word and leave zlib's header out.
+                return _inflated(body)
+        case other:
+            raise ValueError(f"it is encoded as {other}, which was not asked for")
+
+
+def _inflated(body: bytes) -> bytes:
+    try:
+        return zlib.decompress(body, -zlib.MAX_WBITS)
+    except zlib.error as error:
+        raise ValueError(f"it can't be decompressed: {error}") from error

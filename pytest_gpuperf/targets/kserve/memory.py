@@ -1,0 +1,213 @@
+"""Memory that a server on this host shares with us, so that tensors needn't travel.
+
+POSIX shared memory is used directly, not through ``multiprocessing``, whose tracker would remove a region as soon as
+one of the load generator's processes that reads it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pytest_gpuperf.errors import TargetDied, TargetError
+from pytest_gpuperf.targets.kserve.client import KServeClient
+from pytest_gpuperf.targets.kserve.message import Place
+
+#: Regions start and are cut at multiples of it: CUDA's own alignment, and more than a cache line.
+ALIGNMENT = 256
+_SHM = Path("/dev/shm")
+
+
+def aligned(size: int) -> int:
+    """The next multiple of ``ALIGNMENT``; not 0, since a region can't be empty."""
+    return max(ALIGNMENT, -(-size // ALIGNMENT) * ALIGNMENT)
+
+
+class Region(Protocol):
+    """Memory that this process owns.
+
+    Attributes:
+        kind: ``system`` or ``cuda``.
+    """
+
+    kind: str
+    name: str
+    size: int
+
+    def write(self, data: bytes) -> None:
+        """Fill it from its start."""
+
+    def register(self, client: KServeClient) -> None:
+        """Tell a server of it."""
+
+    def reader(self) -> RegionReader:
+        """What reads it in another process."""
+
+    def remove(self) -> None:
+        """Give it back. May be called twice."""
+
+
+class RegionReader(Protocol):
+    """Reads a region, in whatever process it was sent to."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Raises:
+        ValueError: that is beyond its end, or it is gone.
+        """
+
+
+class SystemRegion:
+    """POSIX shared memory."""
+
+    kind = "system"
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name, self.size = name, size
+        path = _SHM / name
+        try:
+            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            # Also when this process ends without having stopped its targets.
+            self._remove = weakref.finalize(self, _unlink, path)
+            try:
+                os.posix_fallocate(file, 0, size)  # now, rather than by SIGBUS at the first write
+                self._memory = mmap.mmap(file, size)
+            finally:
+                os.close(file)
+        except OSError as error:
+            with contextlib.suppress(AttributeError):
+                self._remove()
+            raise TargetError(
+                f"{size} bytes of shared memory can't be had in {_SHM}: {error.strerror}.\n"
+                "See how much there is with: df /dev/shm. In a container: docker run --shm-size=2g."
+            ) from error
+
+    def write(self, data: bytes) -> None:
+        self._memory[: len(data)] = data
+
+    def register(self, client: KServeClient) -> None:
+        client.share_system_memory(self.name, f"/{self.name}", self.size)
+
+    def reader(self) -> SystemReader:
+        return SystemReader(str(_SHM / self.name))
+
+    def remove(self) -> None:
+        self._remove()
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+class SystemReader:
+    """Maps the region when it is first read."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._memory: mmap.mmap | None = None
+
+    def __getstate__(self) -> str:
+        return self._path
+
+    def __setstate__(self, path: str) -> None:
+        self._path, self._memory = path, None
+
+    def read(self, offset: int, size: int) -> bytes:
+        if self._memory is None:
+            try:
+                with Path(self._path).open("rb") as file:
+                    self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except OSError as error:
+                raise ValueError(f"the shared memory {self._path} can't be read: {error.strerror}") from error
+        if offset < 0 or offset + size > len(self._memory):
+            raise ValueError(f"{size} bytes at {offset} are beyond the shared memory")
+        return self._memory[offset : offset + size]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The part of an output region that belongs to one request in flight.
+
+    Attributes:
+        places: of the outputs, by name.
+    """
+
+    reader: RegionReader
+    places: Mapping[str, Place]
+
+    def output(self, name: str) -> bytes | None:
+        """The bytes in its place; None where it has none.
+
+        Raises:
+            ValueError: they can't be read.
+        """
+        place = self.places.get(name)
+        return None if place is None else self.reader.read(place.offset, place.size)
+
+
+def create(kind: str, name: str, size: int) -> Region:
+    """Memory of that kind.
+
+    Raises:
+        TargetError: there is not so much of it, or no GPU.
+    """
+    if kind == SystemRegion.kind:
+        return SystemRegion(name, size)
+    from pytest_gpuperf.targets.kserve.memory_cuda import CudaRegion
+
+    return CudaRegion(name, size)
+
+
+class SharedMemory:
+    """All regions of one target, registered with all its servers.
+
+    Args:
+        prefix: of their names.
+    """
+
+    def __init__(self, kind: str, prefix: str, clients: Sequence[KServeClient]) -> None:
+        self._kind, self._prefix, self._clients = kind, prefix, clients
+        self._regions: list[Region] = []
+        self._registered: list[tuple[KServeClient, str]] = []
+
+    def region(self, size: int) -> Region:
+        """A new one.
+
+        Raises:
+            TargetError: it can't be had, or a server doesn't take it.
+        """
+        region = create(self._kind, f"{self._prefix}{self._kind}-{len(self._regions)}", size)
+        self._regions.append(region)
+        for client in self._clients:
+            try:
+                region.register(client)
+            except TargetError as error:
+                raise TargetError(
+                    f"{error}\nShared memory works only with a server on this host that sees the same "
+                    f"{'/dev/shm (containers: --ipc=host) as the same user' if self._kind == 'system' else 'GPU'}; "
+                    "with others use shared_memory='none'."
+                ) from error
+            self._registered.append((client, region.name))
+        return region
+
+    def release(self) -> None:
+        """Give back everything, whatever the servers say to it. May be called twice."""
+        gone: set[str] = set()
+        for client, name in self._registered:
+            if client.address in gone:
+                continue
+            try:
+                client.release_memory(self._kind, name)
+            except TargetDied:
+                gone.add(client.address)
+            except TargetError:
+                continue  # it has forgotten it already
+        self._registered = []
+        for region in self._regions:
+            region.remove()
+        self._regions = []

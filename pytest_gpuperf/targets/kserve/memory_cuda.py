@@ -1,0 +1,105 @@
+"""GPU memory that a server on this host shares with us, through ``tritonclient`` and CUDA's Python bindings."""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import weakref
+from typing import Any
+
+import numpy as np
+
+from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.targets.kserve.client import KServeClient
+
+
+class CudaRegion:
+    """Memory of the first visible GPU."""
+
+    kind = "cuda"
+    device = 0
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name, self.size = name, size
+        self._library = _cuda_library()
+        try:
+            self._handle = self._library.create_shared_memory_region(name, size, self.device)
+        except Exception as error:  # the library's own, which hides the driver's behind it
+            raise TargetError(
+                f"{size} bytes of GPU memory can't be shared: {_cause(error)}.\nIs there a GPU with a driver here "
+                "(nvidia-smi)? Without one use shared_memory='system' or 'none'."
+            ) from error
+        self._remove = weakref.finalize(self, self._library.destroy_shared_memory_region, self._handle)
+
+    def write(self, data: bytes) -> None:
+        self._library.set_shared_memory_region(self._handle, [np.frombuffer(data, np.uint8)])
+
+    def register(self, client: KServeClient) -> None:
+        client.share_cuda_memory(self.name, self._library.get_raw_handle(self._handle), self.device, self.size)
+
+    def reader(self) -> CudaReader:
+        return CudaReader(self._library.get_raw_handle(self._handle), self.device, self.size)
+
+    def remove(self) -> None:
+        self._remove()
+        self._handle = None  # the library frees the memory when nobody refers to it any more
+
+
+def _cuda_library() -> Any:
+    try:
+        from tritonclient.utils import cuda_shared_memory
+    except (ImportError, RuntimeError, OSError) as error:
+        raise TargetError(
+            f"shared_memory='cuda' needs CUDA's Python bindings: {error}\n"
+            "Install them with: pip install cuda-python. Without a GPU use shared_memory='system' or 'none'."
+        ) from error
+    return cuda_shared_memory
+
+
+def _cause(error: BaseException) -> str:
+    """What the driver said."""
+    if error.__cause__ is not None:
+        return _cause(error.__cause__)
+    said = error.args[0] if error.args else error
+    return said.decode() if isinstance(said, bytes) else str(said)
+
+
+class CudaReader:
+    """Opens the region when it is first read. CUDA lets only processes other than the region's own do that."""
+
+    def __init__(self, handle: bytes, device: int, size: int) -> None:
+        self._handle, self._device, self._size = handle, device, size
+        self._base: int | None = None
+
+    def __getstate__(self) -> tuple[bytes, int, int]:
+        return self._handle, self._device, self._size
+
+    def __setstate__(self, state: tuple[bytes, int, int]) -> None:
+        self._handle, self._device, self._size = state
+        self._base = None
+
+    def read(self, offset: int, size: int) -> bytes:
+        from cuda.bindings import runtime
+
+        if offset < 0 or offset + size > self._size:
+            raise ValueError(f"{size} bytes at {offset} are beyond the shared memory")
+        if self._base is None:
+            self._base = self._open(runtime)
+        host = ctypes.create_string_buffer(size)
+        kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        _checked(runtime.cudaMemcpy(ctypes.addressof(host), self._base + offset, size, kind))
+        return host.raw
+
+    def _open(self, runtime: Any) -> int:
+        raw = base64.b64decode(self._handle)
+        handle = runtime.cudaIpcMemHandle_t()
+        ctypes.memmove(int(handle.getPtr()), raw, len(raw))
+        _checked(runtime.cudaSetDevice(self._device))
+        return int(_checked(runtime.cudaIpcOpenMemHandle(handle, runtime.cudaIpcMemLazyEnablePeerAccess)))
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    """The value behind a status of CUDA's runtime."""
+    if int(result[0]):
+        raise ValueError(f"the GPU memory can't be read: {result[0]}")
+    return result[1] if len(result) > 1 else None
