@@ -17,8 +17,6 @@ from pytest_gpuperf.model import Arrivals, CallWorkload, Workload
 now_ns = time.monotonic_ns
 
 _POLL_S = 0.02
-
-
 #: Threads that wait for scheduled calls: as many may be running at once.
 _OPEN_LANES = 64
 
@@ -42,9 +40,11 @@ class _Lane(threading.Thread):
         due_now_ns: of the call that it makes or waits for (open loop).
     """
 
-    def __init__(self, workload: CallWorkload, stop: threading.Event, go: threading.Event) -> None:
+    def __init__(
+        self, workload: CallWorkload, stop: threading.Event, go: threading.Event, deadline_s: float = 0.0
+    ) -> None:
         super().__init__(daemon=True, name="gpuperf-load")
-        self._call, self._stop_event, self._go = workload.call, stop, go
+        self._call, self._stop_event, self._go, self._deadline_s = workload.call, stop, go, deadline_s
         self.schedule: _Schedule | None = None
         self.due = array("q")
         self.sent = array("q")
@@ -67,9 +67,19 @@ class _Lane(threading.Thread):
                 self.due_now_ns = schedule.next_ns()
                 if self._stop_event.wait(max(self.due_now_ns - now_ns(), 0) / 1e9):
                     return
+                if now_ns() - self.due_now_ns > self._deadline_s * 1e9:
+                    self._give_up()
+                    continue
             if not self.call(self.due_now_ns) and schedule is None:
                 # As for a server that fails fast: errors must not drown the answers.
                 time.sleep(_POLL_S)
+
+    def _give_up(self) -> None:
+        """A scheduled call came too late to be made at all."""
+        self.errors.append((self.due_now_ns, "timeout"))
+        self.sample = self.sample or (
+            f"timeout: not called within {self._deadline_s:g} s, since all callers were busy with earlier calls"
+        )
 
     def call(self, due_ns: int = 0) -> bool:
         """One call; whether it came back without an exception."""
@@ -96,7 +106,7 @@ class ThreadLoop:
             return self._single(workload, spec)
         stop, go = threading.Event(), threading.Event()
         count = spec.concurrency if spec.arrivals is None else min(_OPEN_LANES, spec.max_in_flight)
-        lanes = [_Lane(workload, stop, go) for _ in range(count)]
+        lanes = [_Lane(workload, stop, go, spec.deadline_s) for _ in range(count)]
         schedule = None if spec.arrivals is None else _Schedule(spec.arrivals, now_ns())
         for lane in lanes:
             lane.schedule = schedule
@@ -171,7 +181,8 @@ class ThreadLoop:
             # In open loop a lane takes its calls in the schedule's order.
             return lane.settled > before if spec.arrivals is None else lane.due_now_ns >= stop_ns
 
-        limit_ns = now_ns() + int(spec.deadline_s * 1e9)
+        # In open loop a call may have waited for as long before it was made.
+        limit_ns = now_ns() + int(spec.deadline_s * (1e9 if spec.arrivals is None else 2e9))
         while not all(followed(lane, before) for lane, before in zip(lanes, tail, strict=True)):
             if now_ns() > limit_ns:
                 return start_ns, stop_ns, f"a call did not return within {spec.deadline_s:g} s"

@@ -7,6 +7,7 @@ behind an event loop's queue.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import select
@@ -538,11 +539,17 @@ def _service(workload: WireWorkload) -> tuple[object, ...]:
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """The address to connect to: of several, the first that takes connections (``localhost`` is often two)."""
     try:
-        family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
+        found = [(info[0], info[4]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    except (OSError, UnicodeError) as error:
         raise LoadError(f"There is no host {host!r}: {error}. Correct the endpoint's address.") from error
-    return family, target
+    for family, target in found if len(found) > 1 else ():
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_CONNECT_NS / 1e9)
+            probe.connect(target)
+            return family, target
+    return found[0]
 
 
 def _allow_files() -> None:

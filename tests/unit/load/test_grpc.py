@@ -1046,8 +1046,9 @@ class TestPattern:
         assert min(latencies(recording)) >= MS
 
     def test_every_damage_has_the_same_consequence(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        whole = answer(1) + window_update(0, 5)
-        at_stream = {at + byte for at in (0, len(head(1)), len(whole) - 13 - len(end(1))) for byte in range(5, 9)}
+        # Not in what follows the answer: that hits the next request, which may or may not have been read by then.
+        whole = answer(1)
+        at_stream = {at + byte for at in (0, len(head(1)), len(whole) - len(end(1))) for byte in range(5, 9)}
         damage = [(at, value) for at in range(len(whole)) for value in (0x01, 0x80) if at not in at_stream]
 
         def behave(call: Call) -> None:

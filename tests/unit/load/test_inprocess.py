@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 
 import pytest
 
 from pytest_gpuperf.load import Recording, WindowSpec, open_generator
 from pytest_gpuperf.load.inprocess import ThreadLoop
-from pytest_gpuperf.model import CallWorkload
+from pytest_gpuperf.model import Arrivals, CallWorkload, Constant, Intervals, Poisson, Ramp
 from tests.unit.load.wire import MS, column, inside, latencies, outstanding
 
 
@@ -214,6 +215,79 @@ class TestHanging:
             took_s = time.monotonic() - begin
         assert "did not return" in recording.lost
         assert took_s < 1.5
+
+
+def open_spec(arrivals: Arrivals, window_s: float, **others: float) -> WindowSpec:
+    return WindowSpec(0, window_s, arrivals=arrivals, **others)  # type: ignore[arg-type]
+
+
+def scheduled(arrivals: Arrivals, recording: Recording) -> list[int]:
+    """What was due in the window, where the very first call came back."""
+    begin_ns = min(column(recording, "due")) - next(arrivals.instants())
+    due = takewhile(lambda at_ns: at_ns < recording.stop_ns, (begin_ns + at_ns for at_ns in arrivals.instants()))
+    return [at_ns for at_ns in due if at_ns >= recording.start_ns]
+
+
+class TestOpenLoop:
+    @pytest.mark.parametrize(
+        "arrivals",
+        [Constant(100.0), Poisson(100.0, seed=3), Ramp(50.0, 200.0, 0.3), Intervals((0, 15 * MS, 5 * MS))],
+        ids=lambda one: str(one.label),
+    )
+    def test_calls_when_they_are_due_and_leaves_none_out(self, arrivals: Arrivals) -> None:
+        call = Call(0.003)
+        recording = measure(call, open_spec(arrivals, 0.3))
+        assert recording.answered == call.calls
+        assert sorted(inside(recording)) == scheduled(arrivals, recording)
+        assert all(sent >= due for due, sent in zip(column(recording, "due"), column(recording, "sent"), strict=True))
+        assert not recording.errors
+        assert not callers()
+
+    def test_slow_calls_delay_no_other(self) -> None:
+        call = Call(0.2)
+        recording = measure(call, open_spec(Constant(50.0), 0.4))
+        assert call.at_once > 6, "10 by Little's law"
+        lags = sorted(s - d for d, s in zip(column(recording, "due"), column(recording, "sent"), strict=True))
+        assert lags[len(lags) // 2] < 50 * MS
+
+    def test_no_more_than_the_cap_are_made_at_once_and_the_wait_counts(self) -> None:
+        arrivals, call = Constant(100.0), Call(0.04)
+        recording = measure(call, open_spec(arrivals, 0.3, max_in_flight=2))
+        assert call.at_once == 2
+        assert sorted(inside(recording)) == scheduled(arrivals, recording)
+        service = sorted(d - s for s, d in zip(column(recording, "sent"), column(recording, "done"), strict=True))
+        response = sorted(latencies(recording))
+        assert response[len(response) // 2] > 2 * service[len(service) // 2]
+
+    def test_what_waits_too_long_is_a_timeout(self) -> None:
+        arrivals = Constant(200.0)
+        recording = measure(Call(0.05), open_spec(arrivals, 0.4, max_in_flight=1, deadline_s=0.3))
+        assert not recording.lost
+        assert recording.errors.keys() == {"timeout"}
+        assert len(inside(recording)) + recording.errors["timeout"] == len(scheduled(arrivals, recording))
+        assert "not called within 0.3 s" in recording.error_sample
+
+    def test_failures_are_counted_by_the_instant_at_which_they_were_due(self) -> None:
+        def every_fourth_raises(number: int) -> None:
+            if number % 4 == 3:
+                raise RuntimeError("out of memory")
+
+        arrivals = Constant(100.0)
+        recording = measure(Call(0.001, every_fourth_raises), open_spec(arrivals, 0.4))
+        assert recording.errors.keys() == {"RuntimeError"}
+        assert len(inside(recording)) + recording.errors["RuntimeError"] == len(scheduled(arrivals, recording))
+        assert recording.errors["RuntimeError"] == pytest.approx(10, abs=1)
+
+    def test_a_call_that_does_not_return_is_lost(self) -> None:
+        with hanging(20, 21) as call:
+            begin = time.monotonic()
+            recording = measure(call, open_spec(Constant(100.0), 0.3, deadline_s=0.3))
+            assert time.monotonic() - begin < 4
+        assert "did not return within 0.3 s" in recording.lost
+
+    def test_the_schedule_begins_with_the_load(self) -> None:
+        recording = measure(Call(0.001), open_spec(Constant(50.0), 0.1, lead_in_s=0.2))
+        assert recording.start_ns - min(column(recording, "due")) >= 200 * MS
 
 
 class TestSmoke:
