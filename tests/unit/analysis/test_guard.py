@@ -14,6 +14,48 @@ def test_a_busy_load_generator_is_found(cpu_s: float, workers: int, busy: bool) 
     assert not busy or "busy for 95% of the window" in found[0]
 
 
+def found(**figures: float) -> tuple[str, ...]:
+    whole = {"window_s": 1.0, "client_cpu_s": 0.1, "workers": 1, "requests": 1000, "errors": 0, **figures}
+    return findings(**whole)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fine", "bad", "said"),
+    [
+        ({"stall_s": 0.049}, {"stall_s": 0.2}, "kept from its sockets for 20% of the window"),
+        ({"stall_s": 0.09, "workers": 2}, {"stall_s": 0.2, "workers": 2}, "kept from its sockets for 10% of the window"),
+        ({"late": 10}, {"late": 25}, "2.5% of the requests were sent more than 1 ms late"),
+        (
+            {"due_rate": 100.0, "done_rate": 95.5},
+            {"due_rate": 100.0, "done_rate": 80.0},
+            "the rate was not sustained: 80/s of 100/s",
+        ),
+        ({"skew_s": 0.049}, {"skew_s": 0.12}, "clocks of the load generator's machines were 120 ms apart"),
+    ],
+)
+def test_what_can_not_be_trusted_is_found_beyond_a_limit(
+    fine: dict[str, float], bad: dict[str, float], said: str
+) -> None:
+    assert found(**fine) == ()
+    (sentence,) = found(**bad)
+    assert said in sentence
+
+
+def test_closed_loop_has_no_rate_to_sustain() -> None:
+    assert found(done_rate=0.0) == ()
+
+
+def test_a_window_without_an_answer_is_described_and_divides_by_nothing() -> None:
+    assert found(requests=0, errors=12, due_rate=12.0) == (
+        "the rate was not sustained: 0/s of 12/s",
+        "12 of 12 requests failed",
+    )
+
+
+def test_every_finding_is_told() -> None:
+    assert len(found(client_cpu_s=0.99, stall_s=0.5, late=900, due_rate=10.0, skew_s=1.0, errors=1)) == 6
+
+
 def test_every_failed_request_is_found() -> None:
     assert findings(window_s=1.0, client_cpu_s=0.1, workers=1, requests=99, errors=1) == (
         "1 of 100 requests failed",

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from array import array
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_gpuperf.analysis import window as window_module
 from pytest_gpuperf.analysis.window import LATE_NS, WindowFigures, endpoint_figures, figures, histogram_of
 from tests.unit.factories import histogram
 
@@ -85,6 +87,89 @@ def test_throughput_is_in_inferences_and_latency_in_requests() -> None:
     one, eight = (closed(sent, done, 0, 100, batch_size=size) for size in (1, 8))
     assert eight.throughput == pytest.approx(8 * one.throughput)
     assert (eight.requests, eight.latency_mean_ns) == (one.requests, one.latency_mean_ns)
+
+
+class TestOpenLoop:
+    """A request is due before it is sent."""
+
+    @staticmethod
+    def lane(*rows: tuple[int, int, int]) -> tuple[Times, Times, Times]:
+        due, sent, done = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+        return due, sent, done
+
+    def test_latency_runs_from_due_and_service_from_sent(self) -> None:
+        seen = figures([self.lane((0, 5, 20), (10, 40, 50))], 0, 100, 1)
+        assert seen.latency == histogram([20, 40])
+        assert seen.service == histogram([15, 10])
+        assert seen.latency_mean_ns == 30.0
+
+    def test_a_request_belongs_to_the_window_in_which_it_was_due(self) -> None:
+        early, late = (-1, 10, 20), (99, 150, 160)
+        seen = figures([self.lane(early, late)], 0, 100, 1)
+        assert (seen.requests, seen.latency_mean_ns) == (1, 61.0)
+        assert seen.service == histogram([10])
+
+    def test_the_wait_is_part_of_its_share(self) -> None:
+        seen = figures([self.lane((0, 150, 200))], 0, 100, 1)
+        assert seen.throughput == pytest.approx(0.5 / 100e-9)
+
+    def test_late_is_more_than_a_millisecond(self) -> None:
+        rows = [(at, at + lag, at + 10**7) for at, lag in ((0, 0), (1, LATE_NS), (2, LATE_NS + 1), (3, 10**8))]
+        assert figures([self.lane(*rows)], 0, 10, 1).late == 2
+
+    def test_the_99th_of_a_hundred_lags(self) -> None:
+        rows = [(at, at + 1000 * at, at + 10**9) for at in range(1, 1001)]
+        assert figures([self.lane(*rows)], 0, 2000, 1).lag_p99_ns == pytest.approx(990_000, rel=0.006)
+
+    def test_outside_the_window_nothing_is_late(self) -> None:
+        seen = figures([self.lane((-5, 10**7, 10**8), (200, 10**7, 10**8))], 0, 100, 1)
+        assert (seen.late, seen.lag_p99_ns, seen.service.total) == (0, 0.0, 0)
+
+    def test_closed_loop_has_no_service_time_of_its_own(self) -> None:
+        sent, done = times((0, 50), (50, 100))
+        seen = closed(sent, done, 0, 100, 1)
+        assert (seen.service.total, seen.late, seen.lag_p99_ns) == (0, 0, 0.0)
+
+    def test_the_lanes_of_several_workers_are_one_window(self) -> None:
+        rows = [(at, at + at % 7, at + 20 + at % 50) for at in range(-50, 200)]
+        lanes = [self.lane(*rows[index::3]) for index in range(3)]
+        apart, together = figures(lanes, 0, 100, 4), figures([self.lane(*rows)], 0, 100, 4)
+        assert apart.throughput == pytest.approx(together.throughput)
+        assert replace(apart, throughput=0.0) == replace(together, throughput=0.0)
+
+    def test_plain_buffers_do_as_well(self) -> None:
+        due, sent, done = (memoryview(array("q", column)) for column in ([0, 10], [5, 40], [20, 50]))
+        assert figures([(due, sent, done)], 0, 100, 1) == figures([self.lane((0, 5, 20), (10, 40, 50))], 0, 100, 1)
+        empty = memoryview(b"").cast("q")
+        assert figures([(empty, empty, empty)], 0, 100, 1).requests == 0
+
+    def test_slices_make_no_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rows = [(at, at + at % 7, at + 20 + at % 50) for at in range(-50, 200)]
+        whole = figures([self.lane(*rows)], 0, 100, 4)
+        monkeypatch.setattr(window_module, "_SLICE", 7)
+        sliced = figures([self.lane(*rows)], 0, 100, 4)
+        assert sliced.throughput == pytest.approx(whole.throughput)
+        assert replace(sliced, throughput=0.0) == replace(whole, throughput=0.0)
+
+
+class TestEndpoints:
+    def test_each_has_its_own_requests_and_errors(self) -> None:
+        due, done = times((0, 10), (10, 40), (20, 30), (90, 190))
+        one, other, idle = endpoint_figures([(due, done, np.array([0, 1, 0, 1]))], ["a", "b", "c"], [0, 2, 5], (0, 100), 8)
+        assert (one.address, one.requests, one.errors) == ("a", 2, 0)
+        assert (other.address, other.requests, other.errors) == ("b", 2, 2)
+        assert other.p90_ns > other.p50_ns >= 30 * 0.995
+        assert (idle.requests, idle.errors, idle.throughput, idle.p50_ns, idle.p90_ns) == (0, 5, 0.0, 0.0, 0.0)
+
+    @given(st.lists(st.tuples(st.integers(-500, 1500), st.integers(1, 900), st.integers(0, 2)), max_size=40))
+    def test_they_add_up_to_the_whole(self, rows: list[tuple[int, int, int]]) -> None:
+        due = np.array([at for at, _, _ in rows], np.int64)
+        done = due + np.array([life for _, life, _ in rows], np.int64)
+        address = np.array([number for _, _, number in rows], np.int64)
+        parts = endpoint_figures([(due, done, address)], ["a", "b", "c"], [0, 0, 0], (0, 1000), 2)
+        whole = closed(due, done, 0, 1000, 2)
+        assert sum(part.requests for part in parts) == whole.requests
+        assert sum(part.throughput for part in parts) == pytest.approx(whole.throughput)
 
 
 @given(

@@ -15,8 +15,11 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import pytest
 from hpack import Decoder, Encoder
 
+from pytest_gpuperf.load import loop as loop_module
+from pytest_gpuperf.load import pace as pace_module
 from pytest_gpuperf.load.generator import Recording, WindowSpec
 from pytest_gpuperf.load.loop import Loop, recording_of, times_of
 from pytest_gpuperf.model import GRPC, Address, Request, WireWorkload
@@ -128,6 +131,7 @@ class Peer:
 
     Attributes:
         largest: length of the client's longest DATA frame.
+        begun: the last stream on which an answer was begun, for behaviours.
         pongs: payloads of the client's PING acknowledgements.
         updates: the client's window updates, by stream.
     """
@@ -136,7 +140,7 @@ class Peer:
         self.server, self.link, self.number = server, link, number
         self.pongs: list[bytes] = []
         self.updates: dict[int, int] = {}
-        self.largest = 0
+        self.largest = self.begun = 0
         self._pending: list[dict[int, int]] = []
         self._limits = {INITIAL_WINDOW: 65_535, MAX_FRAME: 16_384}
         self._window, self._windows = 65_535, dict[int, int]()
@@ -260,7 +264,7 @@ class Peer:
         self._last = got.stream
         self._windows[got.stream] = self._windows.get(got.stream, self._limits[INITIAL_WINDOW])
         self._content[got.stream] = bytearray()
-        self._headers[got.stream] = dict(self._decoder.decode(got.payload))
+        self._headers[got.stream] = {str(name): str(value) for name, value in self._decoder.decode(got.payload)}
 
     def _take_data(self, got: Frame) -> None:
         if got.stream not in self._content or got.stream in self._ended:
@@ -456,7 +460,19 @@ class Server:
             self._open.discard(link)
 
 
+def closes_at_once(link: socket.socket) -> None:
+    """For ``raw``: reads something, and closes."""
+    link.recv(65_536)
+
+
 # Driving the client.
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failed requests are tried again after 5 ms, not 50."""
+    monkeypatch.setattr(loop_module, "_POLL_S", 0.005)
+    monkeypatch.setattr(pace_module, "_STEP_NS", 5_000_000)
 
 
 def workload(server: Server, body: bytes = b"request", **settings_: Any) -> WireWorkload:

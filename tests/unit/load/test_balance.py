@@ -101,8 +101,7 @@ def endpoints(load: WireWorkload, recording: Recording) -> tuple[EndpointFigures
         [(lane.due_ns, lane.done_ns, lane.address) for lane in recording.lanes],
         [address.label for address in load.addresses],
         recording.address_errors,
-        recording.start_ns,
-        recording.stop_ns,
+        (recording.start_ns, recording.stop_ns),
         load.batch_size,
     )
 

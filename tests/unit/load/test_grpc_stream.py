@@ -30,6 +30,7 @@ from tests.unit.load.hostile_h2 import (
     frame,
     goaway,
     head,
+    impatient,  # noqa: F401 - a fixture
     latencies,
     message,
     never,
@@ -40,8 +41,22 @@ from tests.unit.load.hostile_h2 import (
 )
 from tests.unit.load.hostile_h2 import workload as unary
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 MS = 1_000_000
 MORE, LAST, EMPTY, ERROR = message(b"more"), message(b"last"), message(b"empty"), message(b"error")
+
+ENDS: dict[str, tuple[Callable[[int], bytes], str]] = {
+    "status": (lambda n: head(n) + end(n, status_block("14", "gone")), "gRPC UNAVAILABLE: gone"),
+    "trailers only": (lambda n: end(n, HEAD + status_block("12")), "gRPC UNIMPLEMENTED: "),
+    "a good status": (lambda n: head(n) + end(n), "stream ended: "),
+    "a good status after an answer": (lambda n: head(n) + data_frames(n, MORE) + end(n), "stream ended: "),
+    "no status": (lambda n: head(n) + data_frames(n, LAST, END_STREAM), "bad response: "),
+    "reset": (lambda n: head(n) + rst_stream(n, 8), "RST_STREAM CANCEL: "),
+    "goaway": (lambda _: goaway(0, 0), "GOAWAY NO_ERROR: "),
+    "a proxy": (lambda n: head(n, block([(":status", "503")])), "HTTP 503: "),
+    "noise": (lambda n: head(n) + data_frames(n, b"\x01\0\0\0\x02no"), "bad response: "),
+}
 
 
 def read_stream(body: bytes) -> StreamAnswer:
@@ -57,8 +72,8 @@ def workload(server: Server, body: bytes = b"request", **settings_: Any) -> Wire
 
 def begin(call: Call) -> bytes:
     """The answer's head, before the first message of a stream."""
-    first = not getattr(call.peer, "begun", None) == call.stream
-    call.peer.begun = call.stream  # type: ignore[attr-defined]
+    first = call.peer.begun != call.stream
+    call.peer.begun = call.stream
     return head(call.stream) if first else b""
 
 
@@ -247,21 +262,9 @@ class TestErrors:
             assert recording.errors == {"wrong answer": 1}
             assert_true_times(recording, server.good)
 
-    ENDS = {
-        "status": (lambda n: head(n) + end(n, status_block("14", "gone")), "gRPC UNAVAILABLE: gone"),
-        "trailers only": (lambda n: end(n, HEAD + status_block("12")), "gRPC UNIMPLEMENTED: "),
-        "a good status": (lambda n: head(n) + end(n), "stream ended: "),
-        "a good status after an answer": (lambda n: head(n) + data_frames(n, MORE) + end(n), "stream ended: "),
-        "no status": (lambda n: head(n) + data_frames(n, LAST, END_STREAM), "bad response: "),
-        "reset": (lambda n: head(n) + rst_stream(n, 8), "RST_STREAM CANCEL: "),
-        "goaway": (lambda _: goaway(0, 0), "GOAWAY NO_ERROR: "),
-        "a proxy": (lambda n: head(n, block([(":status", "503")])), "HTTP 503: "),
-        "noise": (lambda n: head(n) + data_frames(n, b"\x01\0\0\0\x02no"), "bad response: "),
-    }
-
     @pytest.mark.parametrize("case", ENDS)
     def test_the_server_ends_the_stream(self, case: str) -> None:
-        make, sample = self.ENDS[case]
+        make, sample = ENDS[case]
         with Server(first_then_good(lambda call: call.send(make(call.stream)))) as server:
             recording = ask(workload(server), 3)
             assert recording.errors == {sample.split(":")[0]: 1}
@@ -270,7 +273,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("case", ["status", "a good status", "reset"])
     def test_the_next_request_opens_another_stream(self, case: str) -> None:
-        make, _ = self.ENDS[case]
+        make, _ = ENDS[case]
         streams = []
 
         def behave(call: Call) -> None:
@@ -349,7 +352,11 @@ class TestUnaskedAnswers:
         assert not recording.errors
         assert len(latencies(recording)) == 8
 
-    @pytest.mark.parametrize("last", [rst_stream(1, 8), end(1), end(1, status_block("4")), goaway(2**31 - 1)])
+    @pytest.mark.parametrize(
+        "last",
+        [rst_stream(1, 8), end(1), end(1, status_block("4")), goaway(2**31 - 1)],
+        ids=["reset", "end", "error", "goaway"],
+    )
     def test_an_idle_stream_that_ends_is_no_error(self, last: bytes) -> None:
         with Server(says(LAST)) as server:
             load = workload(server)

@@ -3,11 +3,14 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_gpuperf.load import WindowSpec
+from pytest_gpuperf.load.generator import MAX_IN_FLIGHT
 from pytest_gpuperf.measure import MeasurePlan
-from pytest_gpuperf.model import LoadPoint
+from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp
 
 points_of_a_sweep = st.lists(
     st.builds(LoadPoint, st.integers(1, 64), st.integers(1, 32)), min_size=1, max_size=8, unique=True
@@ -66,3 +69,36 @@ def test_the_points_stay_in_the_order_in_which_they_were_given() -> None:
 def test_three_visits_of_a_default_window_carry_a_p90() -> None:
     plan = MeasurePlan()
     assert plan.visits * plan.min_requests >= 50
+
+
+def test_a_closed_loop_window_waits_for_as_many_requests_as_are_in_flight() -> None:
+    plan = MeasurePlan(window_s=0.3, min_requests=17, max_window_s=2.0, lead_in_s=0.2, deadline_s=9.0)
+    assert plan.spec(LoadPoint(4, 8)) == WindowSpec(4, 0.3, None, MAX_IN_FLIGHT, 0.2, 17, 2.0, 9.0)
+    assert plan.spec(LoadPoint(64)).min_requests == 64
+
+
+@pytest.mark.parametrize("arrivals", [Constant(300.0), Intervals((10**6,))])
+def test_an_open_loop_window_has_its_schedule_and_no_concurrency(arrivals: Arrivals) -> None:
+    spec = MeasurePlan().spec(LoadPoint.open_loop(arrivals), arrivals, 5)
+    assert (spec.concurrency, spec.arrivals, spec.min_requests) == (0, arrivals, MeasurePlan().min_requests)
+
+
+@pytest.mark.parametrize("arrivals", [Poisson(300.0, seed=2), Ramp(10.0, 20.0, 2.0, poisson=True)])
+def test_every_window_has_random_intervals_of_its_own_and_again_the_same(arrivals: Arrivals) -> None:
+    point = LoadPoint.open_loop(arrivals)
+    specs = [MeasurePlan().spec(point, arrivals, number) for number in range(20)]
+    assert len({spec.arrivals for spec in specs}) == 20
+    assert specs == [MeasurePlan().spec(point, arrivals, number) for number in range(20)]
+    assert {spec.arrivals.rate for spec in specs if spec.arrivals} == {arrivals.rate}
+
+
+def test_a_ramp_changes_from_the_windows_start_to_its_end() -> None:
+    ramp = Ramp(10.0, 20.0, over_s=2.5)
+    spec = MeasurePlan(lead_in_s=0.2).spec(LoadPoint.open_loop(ramp), ramp)
+    assert spec.window_s == 2.5
+    assert isinstance(spec.arrivals, Ramp)
+    assert spec.arrivals.hold_s == spec.lead_in_s == 0.2
+
+
+def test_a_planned_window_is_no_smoke_run() -> None:
+    assert not MeasurePlan().spec(LoadPoint(1)).once

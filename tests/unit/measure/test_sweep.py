@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -15,7 +15,7 @@ from pytest_gpuperf.measure import MeasurePlan, Progress, measure_sweep, smoke_s
 from pytest_gpuperf.measure import sweep as sweep_module
 from pytest_gpuperf.measure import window as window_module
 from pytest_gpuperf.measure.warmup import SteadyRule
-from pytest_gpuperf.model import CallWorkload, LoadPoint, PlainMapping, Run, ServerTimes, Workload
+from pytest_gpuperf.model import Arrivals, CallWorkload, Constant, LoadPoint, PlainMapping, Poisson, Run, ServerTimes, Workload
 from tests.unit.load.hostile import Server, answers, response
 from tests.unit.load.wire import workload
 
@@ -125,6 +125,7 @@ class Sweep:
         plan: MeasurePlan = QUICK,
         *,
         watch_cpu: bool = False,
+        arrivals: Mapping[LoadPoint, Arrivals] | None = None,
     ) -> None:
         measure_sweep(
             target,
@@ -135,6 +136,7 @@ class Sweep:
             describe=self.described.append,
             progress=self.told.append,
             watch_cpu=watch_cpu,
+            arrivals=arrivals,
         )
 
 
@@ -218,6 +220,96 @@ class TestRuns:
             assert window.latency_mean_ns >= CALL_S * 1e9
             assert window.throughput <= window.point.concurrency / CALL_S * 1.001
             assert window.client_cpu_s > 0
+
+
+class TestOpenLoop:
+    """Points that send by the clock."""
+
+    SCHEDULE = Constant(200.0)
+    POINT = LoadPoint.open_loop(SCHEDULE)
+    PLAN = replace(QUICK, window_s=0.2, lead_in_s=0.05)
+
+    @pytest.mark.parametrize("wire", [False, True], ids=["call", "http"])
+    def test_a_window_tells_response_service_and_lateness(self, sweep: Sweep, wire: bool) -> None:
+        with Server(answers(response(), after_s=CALL_S)) as server:
+            target = FakeTarget(server=server if wire else None)
+            sweep.measure(target, [self.POINT], self.PLAN, arrivals={self.POINT: self.SCHEDULE})
+        (run,) = sweep.runs
+        assert len(run.windows) == 2
+        for window in run.windows:
+            assert window.point == self.POINT
+            assert window.requests == 40
+            assert window.service is not None
+            assert window.service.total == window.requests
+            assert CALL_S * 1e9 * 0.995 <= window.service.quantile_ns(0.5) <= window.latency.quantile_ns(0.5)
+            assert 0 <= window.late <= window.requests
+            assert not window.errors
+
+    def test_closed_and_open_points_of_one_sweep(self, sweep: Sweep) -> None:
+        points = [LoadPoint(2), self.POINT]
+        sweep.measure(FakeTarget(), points, self.PLAN, arrivals={self.POINT: self.SCHEDULE})
+        for window in sweep.runs[0].windows:
+            assert (window.service is None) is (window.point == LoadPoint(2))
+
+    def test_an_overloaded_target_is_found_and_leaves_no_request_out(self, sweep: Sweep) -> None:
+        # Four callers of 3 ms each, behind one lock: at most 333 calls a second.
+        lock = threading.Lock()
+
+        def one_at_a_time(_: int) -> None:
+            with lock:
+                time.sleep(CALL_S)
+
+        schedule = Poisson(1200.0, seed=1)
+        point = LoadPoint.open_loop(schedule)
+        sweep.measure(FakeTarget(on_call=one_at_a_time), [point], self.PLAN, arrivals={point: schedule})
+        for window in sweep.runs[0].windows:
+            # Poisson around 240, five standard deviations.
+            assert abs(window.requests - 240) < 80
+            assert window.throughput < 0.6 * 1200
+            assert any("rate was not sustained" in finding for finding in window.findings)
+            assert window.service is not None
+            assert window.latency.quantile_ns(0.9) > window.service.quantile_ns(0.9)
+
+    def test_a_smoke_run_sends_one_request(self) -> None:
+        target = FakeTarget()
+        smoke_sweep(target, [self.POINT], QUICK)
+        assert target.calls == 1
+
+
+class TestInFlight:
+    def test_a_target_is_told_the_most_that_each_batch_size_will_see(self, sweep: Sweep) -> None:
+        target = FakeTarget()
+        sweep.measure(target, [LoadPoint(3), LoadPoint(1), LoadPoint(2, 4)], replace(QUICK, visits=1))
+        assert target.in_flight == {1: 3, 4: 2}
+
+    def test_open_loop_gets_room_of_its_own(self, sweep: Sweep) -> None:
+        schedule = Constant(100.0)
+        point = LoadPoint.open_loop(schedule)
+        target = FakeTarget()
+        sweep.measure(target, [LoadPoint(3), point], replace(QUICK, visits=1), arrivals={point: schedule})
+        assert target.in_flight[1] > 100
+
+
+class TestSeveral:
+    def test_several_workers_share_the_load_of_every_window(self, sweep: Sweep) -> None:
+        with Server(answers(response(), after_s=0.01)) as server:
+            target = FakeTarget(server=server)
+            sweep.measure(target, [LoadPoint(4), LoadPoint(1)], replace(QUICK, workers=2, window_s=0.1))
+            assert server.connections <= 5
+        for window in sweep.runs[0].windows:
+            assert 0 < window.throughput <= window.point.concurrency / 0.01 * 1.001
+            assert not window.errors
+
+    def test_endpoints_have_figures_of_their_own(self, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+        with Server(answers(response(), after_s=CALL_S)) as one, Server(answers(response(), after_s=0.01)) as other:
+            monkeypatch.setattr(FakeRunning, "workload", lambda *_: workload(one, other, weights=(2, 1)))
+            sweep.measure(FakeTarget(), [LoadPoint(3)], replace(QUICK, window_s=0.2))
+        for window in sweep.runs[0].windows:
+            quick, slow = window.endpoints
+            assert quick.requests + slow.requests == window.requests
+            assert quick.throughput + slow.throughput == pytest.approx(window.throughput)
+            assert quick.requests == pytest.approx(2 * slow.requests, abs=8)
+            assert slow.p50_ns >= 10e6 * 0.995
 
 
 class TestOthers:

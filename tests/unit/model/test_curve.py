@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import BudgetMissed, LoadPoint, Poisson, curve_of, unmeasured
-from tests.unit.factories import curve, curve_point, run, server_times, window
+from pytest_gpuperf.model import BudgetMissed, EndpointFigures, LoadPoint, Poisson, curve_of, unmeasured
+from tests.unit.factories import curve, curve_point, histogram, run, server_times, window
 
 POINTS = (LoadPoint(8), LoadPoint(1), LoadPoint(2))
 SWEPT = curve(
@@ -97,7 +98,16 @@ class TestOpenLoop:
     def test_points_of_one_rate_each(self) -> None:
         made = curve_of("serving", self.RATES, [run(*map(window, self.RATES))])
         assert [point.throughput for point in made] == [pytest.approx(100), pytest.approx(500)]
+        assert [point.load for point in made] == list(self.RATES)
         assert made.best(p99_ms=10).throughput == pytest.approx(500)
+
+    def test_a_point_is_found_by_its_rate_or_its_load(self) -> None:
+        made = curve_of("serving", self.RATES, [run(*map(window, self.RATES))])
+        assert made.at(rate=500) is made.of(self.RATES[1]) is made.points[1]
+        with pytest.raises(KeyError, match="serving was not swept at 200/s"):
+            made.at(rate=200)
+        with pytest.raises(KeyError, match="serving was not swept at concurrency 4"):
+            made.of(LoadPoint(4))
 
     def test_a_missed_budget_names_the_rate(self) -> None:
         made = curve_of("serving", self.RATES, [run(*map(window, self.RATES))])
@@ -105,4 +115,50 @@ class TestOpenLoop:
             made.best(p90_ms=0.001)
 
     def test_a_smoke_run_has_them_too(self) -> None:
-        assert len(unmeasured("serving", self.RATES)) == 2
+        smoked = unmeasured("serving", self.RATES)
+        assert [point.load for point in smoked] == list(self.RATES)
+
+    def test_service_times_and_lateness_are_told_beside_the_latency(self) -> None:
+        own = [
+            replace(window(self.RATES[0], requests=60), service=histogram([2e5] * 60), late=3, lag_p99_ns=1.5e6),
+            replace(window(self.RATES[0], requests=40), service=histogram([4e5] * 40), late=2, lag_p99_ns=9.5e6),
+        ]
+        (point,) = curve_of("serving", self.RATES[:1], [run(*own)])
+        assert point.late_share == pytest.approx(0.05)
+        assert point.lag_p99_ns == 9.5e6, "the worst window's"
+        assert point.service_p50_ns == pytest.approx(2e5, rel=0.006)
+        assert point.service_p90_ns == pytest.approx(4e5, rel=0.006)
+
+
+class TestClient:
+    def test_costs_are_by_request_and_stalls_by_time(self) -> None:
+        own = [
+            replace(window(requests=30, window_s=1.0), client_cpu_s=0.03, stall_s=0.1),
+            replace(window(requests=70, window_s=3.0), client_cpu_s=0.01, stall_s=0.1),
+        ]
+        (point,) = curve_of("serving", [LoadPoint()], [run(*own)])
+        assert point.client_cpu_per_request_s == pytest.approx(0.0004)
+        assert point.stall_share == pytest.approx(0.05)
+        assert (point.service_p50_ns, point.late_share, point.first_p50_ns, point.answers) == (0.0, 0.0, 0.0, 0)
+
+    def test_no_requests_cost_nothing(self) -> None:
+        (point,) = curve_of("serving", [LoadPoint()], [run(window(requests=0, throughput=0.0))])
+        assert point.client_cpu_per_request_s == 0.0
+
+
+def test_streams_tell_the_first_answer_and_count_all() -> None:
+    own = [replace(window(), first=histogram([1e5] * 60), answers=600), replace(window(), first=None, answers=0)]
+    (point,) = curve_of("serving", [LoadPoint()], [run(*own)])
+    assert point.first_p50_ns == pytest.approx(1e5, rel=0.006)
+    assert point.answers == 600
+
+
+def test_endpoints_are_gathered_by_address() -> None:
+    one = (EndpointFigures("a:1", 10, 1, 100.0, 1e6, 2e6), EndpointFigures("b:1", 20, 0, 200.0, 3e6, 4e6))
+    other = (EndpointFigures("a:1", 30, 0, 200.0, 3e6, 4e6), EndpointFigures("b:1", 0, 5, 0.0, 0.0, 0.0))
+    own = [replace(window(window_s=1.0), endpoints=one), replace(window(window_s=3.0), endpoints=other)]
+    (point,) = curve_of("serving", [LoadPoint()], [run(*own)])
+    first, second = point.endpoints
+    assert first == EndpointFigures("a:1", 40, 1, 175.0, 2e6, 3e6)
+    assert (second.address, second.requests, second.errors, second.throughput) == ("b:1", 20, 5, 50.0)
+    assert second.p50_ns == 3e6, "a window without an answer has no percentile"
