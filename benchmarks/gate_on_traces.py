@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pytest_gpuperf.analysis.compare import Rule, compare
+from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.model import Histogram, Session, Verdict
 from pytest_gpuperf.model.histogram import GAMMA
-from pytest_gpuperf.session.gate import PRIORS
 from pytest_gpuperf.store import Store
 
 

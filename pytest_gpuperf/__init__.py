@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_gpuperf.analysis.priors import Prior
     from pytest_gpuperf.device import Device
     from pytest_gpuperf.errors import GpuperfError
     from pytest_gpuperf.load.distributed import RemoteWorkers
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.triton import TritonEndpoint
+    from pytest_gpuperf.values import ValueComparison, ValueRow, ValueSession, compare, session_from_values
 
 __version__ = "0.1.0"
 
@@ -34,10 +36,16 @@ _PUBLIC = {
     "KServeEndpoint": "targets.kserve",
     "OnnxRuntimeEngine": "targets.onnxruntime",
     "Poisson": "model",
+    "Prior": "analysis.priors",
     "Ramp": "model",
     "RemoteWorkers": "load.distributed",
     "Tls": "model",
     "TritonEndpoint": "targets.triton",
+    "ValueComparison": "values",
+    "ValueRow": "values",
+    "ValueSession": "values",
+    "compare": "values",
+    "session_from_values": "values",
 }
 
 __all__ = [
@@ -52,10 +60,16 @@ __all__ = [
     "KServeEndpoint",
     "OnnxRuntimeEngine",
     "Poisson",
+    "Prior",
     "Ramp",
     "RemoteWorkers",
     "Tls",
     "TritonEndpoint",
+    "ValueComparison",
+    "ValueRow",
+    "ValueSession",
+    "compare",
+    "session_from_values",
 ]
 
 

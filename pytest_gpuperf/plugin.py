@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
 _MARKER = (
-    "gpuperf(min_effect=0.01, version=1, runs=3): how this test is measured and gated by --gpuperf; "
+    "gpuperf(min_effect=0.01, version=1, runs=3, metrics=['p50', 'p90']): how --gpuperf measures and gates this test; "
     "raise version when the test measures something else than before, to begin a new baseline"
 )
 
@@ -27,10 +27,27 @@ OPTIONS = (
     ("store", "URL", "where sessions are kept: a directory or an fsspec URL (default: .gpuperf)"),
     ("device", "DEVICE", "the device under test: auto, cpu, an NVML index or a GPU UUID (default: auto)"),
     ("runs", "K", "fresh starts of each target (default: 3)"),
+    ("max_runs", "K", "fresh starts while a test is undecided (default: 8; with --gpuperf-runs K, that K)"),
     ("alpha", "SHARE", "accepted chance of any false alarm in the whole session (default: 5%%)"),
     ("min_effect", "SHARE", "a regression up to this share is accepted (default: 1%%)"),
     ("on_inconclusive", "warn|fail", "what a comparison that can't decide does (default: warn)"),
+    (
+        "baseline",
+        "SPEC",
+        "compare with: both (the newest sessions and the pinned ones), rolling, pinned, a session's id, "
+        "or commit:SHA (default: both)",
+    ),
+    (
+        "key",
+        "+FIELD|-FIELD",
+        "add a field of the environment to what must match, as +driver, or take one out, as "
+        "--gpuperf-key=-power_limit_w; may be repeated",
+    ),
 )
+
+#: name, help. Each is a switch --gpuperf-NAME and an ini key gpuperf_NAME that is true or false.
+SWITCHES = (("require_baseline", "a test with no baseline, or none that is comparable, fails"),)
+_REPEATED = frozenset({"key"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,8 +58,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="measure, store, compare with the baseline, and fail the tests that regressed (without it: a smoke run)",
     )
     for name, metavar, text in OPTIONS:
-        group.addoption(f"--gpuperf-{name.replace('_', '-')}", dest=f"gpuperf_{name}", metavar=metavar, help=text)
+        group.addoption(
+            f"--gpuperf-{name.replace('_', '-')}",
+            dest=f"gpuperf_{name}",
+            metavar=metavar,
+            help=text,
+            action="append" if name in _REPEATED else "store",
+        )
         parser.addini(f"gpuperf_{name}", text.replace("%%", "%"), default="")
+    for name, text in SWITCHES:
+        option = f"--gpuperf-{name.replace('_', '-')}"
+        group.addoption(option, dest=f"gpuperf_{name}", action="store_const", const="true", help=text)
+        parser.addini(f"gpuperf_{name}", text, default="")
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -53,7 +80,8 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
-    given = config.getoption("gpuperf") or any(config.getoption(f"gpuperf_{name}") is not None for name, *_ in OPTIONS)
+    names = [name for name, *_ in (*OPTIONS, *SWITCHES)]
+    given = config.getoption("gpuperf") or any(config.getoption(f"gpuperf_{name}") is not None for name in names)
     if given:
         from pytest_gpuperf.session.state import state_of
 

@@ -29,6 +29,7 @@ class MeasurePlan:
         deadline_s: after this a request counts as failed.
         seed: of the order of the load points.
         workers: processes (here, or elsewhere) that make the load.
+        begun: runs that were measured before; ``runs`` counts them.
     """
 
     runs: int = 3
@@ -40,6 +41,7 @@ class MeasurePlan:
     deadline_s: float = 60.0
     seed: int = 0
     workers: int | RemoteWorkers = 1
+    begun: int = 0
 
     def spec(self, point: LoadPoint, arrivals: Arrivals | None = None, number: int = 0) -> WindowSpec:
         """How a window at a load point is timed: a ramp gets the window that it fills.

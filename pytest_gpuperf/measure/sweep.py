@@ -32,7 +32,7 @@ def measure_sweep(
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
 ) -> None:
-    """Measure ``plan.runs`` runs over the load points.
+    """Measure runs over the load points, from number ``plan.begun`` up to ``plan.runs``.
 
     Args:
         arrivals: the schedules of open-loop points.
@@ -45,10 +45,10 @@ def measure_sweep(
     Raises:
         TargetError, LoadError, OptionError: the sweep can't go on.
     """
-    total = plan.runs * plan.visits * len(points)
+    total = (plan.runs - plan.begun) * plan.visits * len(points)
     done = 0
     measuring_s = 0.0
-    for run in range(plan.runs):
+    for run in range(plan.begun, plan.runs):
         left_s = measuring_s / done * (total - done) if done else None
         progress(Progress(name, run, plan.runs, "starting", done / total, left_s))
         windows: list[Window] = []
@@ -59,7 +59,7 @@ def measure_sweep(
         try:
             running = target.start()
             startup_s = time.monotonic() - begin
-            if run == 0:
+            if run == plan.begun:
                 describe(running.under_test())
             workloads = workloads_of(running, points)
             with closing(open_generator(next(iter(workloads.values())), plan.workers)) as generator:

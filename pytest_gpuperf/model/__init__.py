@@ -1,7 +1,7 @@
 """The frozen data model that every layer shares. Builtins only: importing it costs nothing."""
 
 from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseeded
-from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, curve_of, unmeasured
+from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, unmeasured
 from pytest_gpuperf.model.histogram import Histogram, bucket_of, merged
 from pytest_gpuperf.model.records import (
     RULER,
@@ -17,8 +17,9 @@ from pytest_gpuperf.model.records import (
     Window,
     gather,
     point_runs,
+    point_windows,
 )
-from pytest_gpuperf.model.verdict import Change, Comparison, Row, Verdict, worst
+from pytest_gpuperf.model.verdict import Change, Comparison, NamedPoint, Row, Verdict, worst
 from pytest_gpuperf.model.workload import (
     GRPC,
     GRPC_STREAM,
@@ -54,10 +55,12 @@ __all__ = [
     "Constant",
     "Curve",
     "CurvePoint",
+    "Duet",
     "EndpointFigures",
     "Histogram",
     "Intervals",
     "LoadPoint",
+    "NamedPoint",
     "Plain",
     "PlainMapping",
     "PointRun",
@@ -79,6 +82,7 @@ __all__ = [
     "gather",
     "merged",
     "point_runs",
+    "point_windows",
     "reseeded",
     "unmeasured",
     "worst",

@@ -57,6 +57,8 @@ def _read(kind: Any, data: Any, path: str) -> Any:
         return _read_union(arguments, data, path)
     if origin is tuple:
         items = _expect(data, list, path)
+        if arguments[0] is int and set(map(type, items)) <= {int}:
+            return tuple(items)  # histograms are most of a session: no call for each of their numbers
         return tuple(_read(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(items))
     if origin is not None and issubclass(origin, Mapping):
         items = _expect(data, dict, path)

@@ -186,6 +186,19 @@ class Capacity:
         return self.point.throughput
 
 
+@dataclass(frozen=True)
+class Duet:
+    """What a duet returns to the test that asked for it: the curves of both sides."""
+
+    candidate: Curve
+    reference: Curve
+
+    @property
+    def measured(self) -> bool:
+        """False in a smoke run."""
+        return self.candidate.measured
+
+
 def _figures(point: CurvePoint, names: Iterable[str]) -> str:
     return ", ".join(f"{name} {getattr(point, f'{name}_ms'):.3g} ms" for name in names)
 

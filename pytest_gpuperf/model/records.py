@@ -196,8 +196,8 @@ class PointRun:
     others_cpu_share: float
 
 
-def point_runs(run: Run) -> dict[LoadPoint, PointRun]:
-    """The run's windows gathered by load point, in order of first appearance.
+def point_windows(run: Run) -> dict[LoadPoint, list[Window]]:
+    """The run's windows by load point, in order of first appearance.
 
     Disturbed windows are left out where the point has undisturbed ones: the guard looks at others' use of the machine,
     never at the target's figures, so choosing by it favours no result.
@@ -205,7 +205,12 @@ def point_runs(run: Run) -> dict[LoadPoint, PointRun]:
     gathered: dict[LoadPoint, list[Window]] = {}
     for window in run.windows:
         gathered.setdefault(window.point, []).append(window)
-    return {point: gather(point, [w for w in windows if w.calm] or windows) for point, windows in gathered.items()}
+    return {point: [w for w in windows if w.calm] or windows for point, windows in gathered.items()}
+
+
+def point_runs(run: Run) -> dict[LoadPoint, PointRun]:
+    """The run's windows taken together by load point, as ``point_windows`` gives them."""
+    return {point: gather(point, windows) for point, windows in point_windows(run).items()}
 
 
 def gather(point: LoadPoint, windows: list[Window]) -> PointRun:
@@ -236,6 +241,8 @@ class Session:
         under_test: what was measured, by sweep: digests, versions, configuration. Never part of the key.
         environment: everything else that helps to explain a difference.
         settings: how it was measured.
+        reference: of a duet: the other side's runs. Those of equal sweep and index were measured in alternation, and
+            their windows pair by point and visit.
     """
 
     id: str
@@ -250,6 +257,7 @@ class Session:
     under_test: Mapping[str, PlainMapping] = field(default_factory=dict)
     environment: PlainMapping = field(default_factory=dict)
     settings: PlainMapping = field(default_factory=dict)
+    reference: tuple[Run, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status not in ("complete", "incomplete"):

@@ -30,23 +30,31 @@ def worst(verdicts: list[Verdict]) -> Verdict:
 
 
 @dataclass(frozen=True)
+class NamedPoint:
+    """A load point of another load tool, of which only the name is known."""
+
+    label: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One metric of one load point (or of the whole sweep) against the baseline.
 
     Attributes:
         point: None for the row of the sweep's geometric mean.
-        metric: ``p50``, ``p90`` or ``throughput``.
+        metric: ``p50``, ``p90``, ``p95``, ``p99``, ``throughput``, ``energy`` or ``memory``.
         ratio: candidate / baseline, as measured; above 1 is slower for latencies and better for throughput.
         low, high: two-sided 95% interval of ``ratio``.
         p_value: one-sided, of "worse by more than the minimum effect", before the correction for multiplicity.
         min_detectable: the smallest worsening (0.25 = 25%) that this comparison would have found in four tries of five.
-        sessions_to_decide: how many further sessions in the baseline would decide an inconclusive row, if the change is
-            what was seen; 0 where the row is decided, None where no number would do.
-        candidate, baseline: typical values of both sides, ns or inferences per second.
+        sessions_to_decide: how many further sessions in the baseline (in a duet: further blocks) would decide an
+            inconclusive row, if the change is what was seen; 0 where the row is decided, None where no number would do.
+        candidate, baseline: typical values of both sides, ns, inferences per second, joules or bytes.
+        against: ``baseline`` (the rolling window), ``pinned``, or ``reference`` (the other side of a duet).
     """
 
     sweep: str
-    point: LoadPoint | None
+    point: LoadPoint | NamedPoint | None
     metric: str
     candidate: float
     baseline: float
@@ -57,6 +65,7 @@ class Row:
     verdict: Verdict
     min_detectable: float
     sessions_to_decide: int | None = 0
+    against: str = "baseline"
 
     @property
     def worsening(self) -> float:
@@ -86,6 +95,9 @@ class Comparison:
             newest of those, as name to (there, here).
         new_points: measured here but not in the baseline.
         missing_points: in the baseline but not measured here.
+        left_out: gated metrics that were measured but can't be compared (too few requests for the quantile, or a figure
+            that is no number), with their place.
+        mode: ``stored`` or ``duet``.
     """
 
     verdict: Verdict
@@ -95,6 +107,8 @@ class Comparison:
     differing: Mapping[str, tuple[Plain, Plain]] | None = None
     new_points: tuple[str, ...] = ()
     missing_points: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    mode: str = "stored"
     alpha: float = 0.05
     min_effect: float = 0.01
 

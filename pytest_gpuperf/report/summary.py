@@ -104,10 +104,19 @@ def headline(session: Session, comparison: Comparison) -> str:
     runs = plural(max((run.index + 1 for run in session.runs), default=0), "run")
     if session.status == "incomplete":
         return f"measurement cut short after {runs}; stored, but never part of a baseline"
+    if comparison.verdict is Verdict.NOT_COMPARABLE:
+        if comparison.mode == "duet":
+            return "NOT COMPARABLE: the two sides have different keys"
+        return f"NO BASELINE with this key; recorded one from {runs}"
     if comparison.verdict is Verdict.NO_BASELINE:
+        if comparison.mode == "duet":
+            return "NOT COMPARED: there is nothing that both sides measured"
         if comparison.differing is not None:
             return f"NO BASELINE with this key; recorded one from {runs}"
         return f"NO BASELINE yet; recorded one from {runs}"
+    if comparison.mode == "duet":
+        blocks = plural(max((run.index + 1 for run in session.runs), default=0), "block")
+        return f"{comparison.verdict}: {blocks} against the reference"
     return f"{comparison.verdict}: {runs} against {plural(len(comparison.baseline), 'baseline session')}"
 
 
@@ -209,25 +218,28 @@ def _comparison_lines(comparison: Comparison) -> list[str]:
         fields = ", ".join(
             f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items()
         )
-        lines.append(f"  the newest other session of this test is not comparable: {fields}")
+        which = "the reference" if comparison.mode == "duet" else "the newest other session of this test"
+        lines.append(f"  {which} is not comparable: {fields}")
     unsure = comparison.of(Verdict.INCONCLUSIVE)
     if unsure:
-        lines += _inconclusive_lines(unsure)
+        lines += _inconclusive_lines(unsure, "block" if comparison.mode == "duet" else "session")
+    there = "reference" if comparison.mode == "duet" else "baseline"
     for label in comparison.new_points:
-        lines.append(f"  not in the baseline: {label}")
+        lines.append(f"  not in the {there}: {label}")
     for label in comparison.missing_points:
-        lines.append(f"  in the baseline but not measured now: {label}")
+        lines.append(f"  in the {there} but not measured now: {label}")
     return lines
 
 
-def _inconclusive_lines(rows: Sequence[Row]) -> list[str]:
+def _inconclusive_lines(rows: Sequence[Row], unit: str) -> list[str]:
     least, most = (change(1 + pick(row.min_detectable for row in rows)) for pick in (min, max))
     sees = f"  inconclusive: smallest regression visible here {least}" + (f" to {most}" if most != least else "")
     needed = [row.sessions_to_decide for row in rows if row.sessions_to_decide is not None]
     if len(needed) < len(rows):
-        more = "not every row is decided by more sessions; a quieter machine helps more"
+        more = f"not every row is decided by more {unit}s; a quieter machine helps more"
     else:
-        more = f"about {plural(max(needed), 'more session')} would decide: run it again"
+        more = f"about {plural(max(needed), f'more {unit}')} would decide"
+        more += ": run it again" if unit == "session" else ""
     return [sees, f"    {more}"]
 
 
@@ -236,8 +248,10 @@ def failure_message(session: Session, comparison: Comparison, place: Place, base
     regressed = sorted(comparison.of(Verdict.REGRESSED), key=lambda row: -row.worsening)
     shown = regressed or sorted(comparison.of(Verdict.INCONCLUSIVE), key=lambda row: -row.worsening)
     what = "regressed" if regressed else "is inconclusive (--gpuperf-on-inconclusive fail)"
+    duet = comparison.mode == "duet"
+    before, after = ("reference", "candidate") if duet else ("baseline", "now")
     table = Table(
-        ("load point", "metric", ">baseline", ">now", "change [95%]", ">p"),
+        ("load point", "metric", f">{before}", f">{after}", "change [95%]", ">p"),
         tuple(
             (
                 row.point.label if row.point else "whole sweep",
@@ -250,9 +264,12 @@ def failure_message(session: Session, comparison: Comparison, place: Place, base
             for row in shown[:_SHOWN_ROWS]
         ),
     )
-    lines = [f"{session.test} {what} against {plural(len(baseline), 'baseline session')}", *table.as_text("  ")]
+    against = "its reference" if duet else plural(len(baseline), "baseline session")
+    lines = [f"{session.test} {what} against {against}", *table.as_text("  ")]
     if len(shown) > _SHOWN_ROWS:
         lines.append(f"  and {len(shown) - _SHOWN_ROWS} more")
+    if duet:
+        return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this session: {place.path}"])
     newest = baseline[0]
     commit = f", commit {newest.commit[:8]}" if newest.commit else ""
     lines.append(f"newest baseline session: {newest.id} of {newest.created_utc[:16].replace('T', ' ')} UTC{commit}")
@@ -263,10 +280,10 @@ def failure_message(session: Session, comparison: Comparison, place: Place, base
     return "\n".join(lines)
 
 
-def _change_lines(changes: Sequence[Change]) -> list[str]:
+def _change_lines(changes: Sequence[Change], what: str = "changed since") -> list[str]:
     if not changes:
-        return ["what else changed since: nothing that is recorded"]
-    lines = ["what else changed since:"]
+        return [f"what else {what}: nothing that is recorded"]
+    lines = [f"what else {what}:"]
     lines += [
         f"  {one.where}: {one.name} {_brief(one.before)} -> {_brief(one.after)}" for one in changes[:_SHOWN_CHANGES]
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pytest_gpuperf.model import Row
 
+_BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
 
 def duration(ns: float) -> str:
     """A latency with its unit and three or four digits."""
@@ -56,7 +58,19 @@ def short_interval(row: Row) -> str:
 
 def value(row: Row, number: float) -> str:
     """A value in the unit of the row's metric."""
-    return f"{rate(number)} inf/s" if row.metric == "throughput" else duration(number)
+    return figure(row.metric, number)
+
+
+def figure(metric: str, number: float) -> str:
+    """A metric's value with its unit: ns, inferences per second, joules or bytes as people read them."""
+    if metric == "throughput":
+        return f"{rate(number)} inf/s"
+    if metric == "energy":
+        return f"{_digits(number)} J" if number >= 1 else f"{_digits(number * 1e3)} mJ"
+    if metric == "memory":
+        scale, unit = next(((scale, unit) for scale, unit in _BYTES if number >= scale), (1, "B"))
+        return f"{_digits(number / scale)} {unit}"
+    return duration(number)
 
 
 def plural(count: int, noun: str) -> str:

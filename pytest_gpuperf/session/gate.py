@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import platform
-import uuid
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.analysis.compare import Prior, Rule, compare
+from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.guard import error_report
 from pytest_gpuperf.errors import StoreError
-from pytest_gpuperf.model import Comparison, PlainMapping, Session, Verdict
+from pytest_gpuperf.model import Comparison, Curve, Session, Verdict
 from pytest_gpuperf.report.summary import Place, failure_message, headline, session_lines
-from pytest_gpuperf.session.fixture import Gpuperf
-from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.session.duet import REFERENCE, compared, joined, own_reference
+from pytest_gpuperf.session.judge import rule_of
+from pytest_gpuperf.session.measuring import Measuring
 
 if TYPE_CHECKING:
+    from pytest_gpuperf.session.lockstep import Other
     from pytest_gpuperf.session.state import State
 
-#: What is assumed of the spread between sessions until the history shows it. On the CPU: undisturbed sessions of the
-#: example were seen to differ by 1 to 2%, so 5% leaves room for machines that are less calm, and with the weight of
-#: eight sessions still lets one baseline session show a 50% regression (docs/numbers.md). The GPU's is an assumption.
-PRIORS = {"gpu": Prior(session_sd=0.02, weight=8), "cpu": Prior(session_sd=0.05, weight=8)}
+_ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 
 
 @dataclass(frozen=True)
@@ -48,29 +44,69 @@ class Outcome:
         return {"test": self.test, "verdict": self.verdict, "headline": self.headline, "lines": list(self.lines)}
 
 
-def conclude(state: State, test: str, measured: Gpuperf, *, test_failed: bool) -> Outcome:
+def conclude(state: State, measured: Measuring, *, test_failed: bool) -> Outcome:
     """Compare and store what a test measured.
 
     Args:
         test_failed: the test failed by itself, so its session can't become a baseline unasked.
     """
-    assert measured.baseline is not None
-    baseline = measured.baseline.sessions
-    session = _session(state, test, measured)
-    rule = Rule(
-        prior=PRIORS[state.device.kind],
-        alpha=state.settings.alpha,
-        tests=state.gated_tests,
-        min_effect=state.settings.min_effect if measured.marker.min_effect is None else measured.marker.min_effect,
-    )
+    session = measured.session()
+    if measured.duet:
+        reference = own_reference(session, measured)
+        facts = {f"{sweep.name}{REFERENCE}": sweep.reference_under_test for sweep in measured.sweeps}
+        session = replace(session, under_test={**session.under_test, **facts})
+        comparison = _NOT_COMPARED
+        if session.status == "complete":
+            comparison = compared(state, measured, session, reference)
+        return _outcome(state, measured, session, comparison, test_failed=test_failed)
+    found = measured.baseline
+    assert found is not None
+    comparison = _NOT_COMPARED
     if session.status == "complete":
-        comparison = replace(compare(session, baseline, rule), differing=measured.baseline.differing)
-    else:
-        comparison = Comparison(Verdict.NO_BASELINE)
-    errors = error_report(session.runs)
+        rule = rule_of(state, measured.marker, measured.look_share)
+        comparison = compare(session, found.sessions, rule, pinned=found.pinned, differing=found.differing)
+    return _outcome(state, measured, session, comparison, test_failed=test_failed)
+
+
+def conclude_head(state: State, measured: Measuring, other: Other, *, test_failed: bool) -> Outcome:
+    """The same for the head of ``gpuperf duet``, whose reference was measured by another process.
+
+    Args:
+        other: what that one has.
+    """
+    session = measured.session()
+    if other.session is None or not session.runs:
+        # Alone it says nothing, and as a session of its own it would be one of very short windows.
+        why = other.why or "there is nothing that both sides measured"
+        return Outcome(
+            test=measured.test,
+            verdict=str(Verdict.NOT_COMPARABLE),
+            headline=f"NOT COMPARED: {why}",
+            failure=_absent(state, f"{measured.test} was not compared: {why}"),
+            lines=(),
+            properties=(("gpuperf_verdict", str(Verdict.NOT_COMPARABLE)),),
+        )
+    session = joined(session, other.session)
+    comparison = _NOT_COMPARED
+    if session.status == "complete":
+        comparison = compared(state, measured, session, other.session)
+    return _outcome(state, measured, session, comparison, test_failed=test_failed)
+
+
+_NOT_COMPARED = Comparison(Verdict.NO_BASELINE)
+
+
+def _outcome(
+    state: State, measured: Measuring, session: Session, comparison: Comparison, *, test_failed: bool
+) -> Outcome:
+    assert measured.baseline is not None
+    duet = comparison.mode == "duet"
+    baseline = () if duet else (*measured.baseline.sessions, *measured.baseline.pinned)
     stops = [Verdict.REGRESSED] + ([Verdict.INCONCLUSIVE] if state.settings.fail_on_inconclusive else [])
     gate_failed = comparison.verdict in stops
-    gate = "failed" if test_failed or gate_failed or errors else "open" if not baseline else "passed"
+    errors = error_report((*session.runs, *session.reference))
+    failed = test_failed or gate_failed or errors
+    gate = "failed" if failed else "open" if comparison.verdict in _ABSENT else "passed"
     session = replace(session, gate=gate)
     failure = ""
     try:
@@ -80,59 +116,39 @@ def conclude(state: State, test: str, measured: Gpuperf, *, test_failed: bool) -
         path, failure = "nothing: see the failure", str(error)
     place = Place(path, "" if state.settings.default_store else f" --store {state.settings.store}")
     if errors and not failure:
-        failure = f"{test}: too many requests failed\n{errors}\nthis session: {path}"
+        failure = f"{session.test}: too many requests failed\n{errors}\nthis session: {path}"
     elif gate_failed and not failure:
         failure = failure_message(session, comparison, place, baseline)
-    curves = [sweep.curve for sweep in measured.sweeps if sweep.runs]
+    elif session.status == "complete" and comparison.verdict in _ABSENT and not failure:
+        failure = _absent(state, f"{session.test}: {headline(session, comparison)}")
     warnings = [f"  ! unreadable, left out of the baseline: {error}" for error in measured.baseline.unreadable]
     return Outcome(
-        test=test,
+        test=session.test,
         verdict=str(comparison.verdict) if session.status == "complete" else "cut short",
         headline=headline(session, comparison),
         failure=failure,
-        lines=(*session_lines(session, curves, comparison, place), *warnings),
+        lines=(*session_lines(session, _curves(measured), comparison, place), *warnings),
         properties=tuple(_properties(session, comparison, measured)),
     )
 
 
-def _session(state: State, test: str, measured: Gpuperf) -> Session:
-    plan = measured.plan
-    return Session(
-        id=uuid.uuid4().hex[:12],
-        invocation=state.invocation,
-        test=test,
-        created_utc=utc_now(),
-        key=measured.key,
-        status="complete" if all(sweep.complete for sweep in measured.sweeps) else "incomplete",
-        gate="open",
-        runs=tuple(run for sweep in measured.sweeps for run in sweep.runs),
-        commit=state.commit,
-        under_test={sweep.name: sweep.under_test for sweep in measured.sweeps},
-        environment=_environment(state),
-        settings={
-            "runs": plan.runs,
-            "visits": plan.visits,
-            "window_s": plan.window_s,
-            "gpuperf": version("pytest-gpuperf"),
-        },
-    )
+def _absent(state: State, what: str) -> str:
+    """The failure of a test that has nothing to be compared with; empty where that is allowed."""
+    if not state.settings.require_baseline:
+        return ""
+    return f"{what}\nThis fails the test because of --gpuperf-require-baseline."
 
 
-def _environment(state: State) -> PlainMapping:
-    return {
-        **state.device.environment,
-        "python": platform.python_version(),
-        "uncommitted_changes": state.dirty,
-        **state.user_environment,
-    }
+def _curves(measured: Measuring) -> list[Curve]:
+    return [sweep.curve for sweep in measured.sweeps if sweep.runs]
 
 
-def _properties(session: Session, comparison: Comparison, measured: Gpuperf) -> list[tuple[str, str]]:
+def _properties(session: Session, comparison: Comparison, measured: Measuring) -> list[tuple[str, str]]:
     properties = [("gpuperf_verdict", str(comparison.verdict)), ("gpuperf_session", session.id)]
-    for sweep in measured.sweeps:
-        for point in sweep.curve:
+    for curve in _curves(measured):
+        for point in curve:
             load = f"concurrency={point.concurrency}" if point.concurrency else f"rate={point.rate:g}"
-            label = f"gpuperf {sweep.name} {load} batch={point.batch_size}"
+            label = f"gpuperf {curve.name} {load} batch={point.batch_size}"
             properties += [
                 (f"{label} p50_ns", f"{point.p50_ns:.0f}"),
                 (f"{label} p90_ns", f"{point.p90_ns:.0f}"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import pytest
 
+from pytest_gpuperf.analysis.values import METRICS
 from pytest_gpuperf.errors import OptionError
 
 
@@ -17,11 +18,13 @@ class Marker:
         min_effect: instead of ``--gpuperf-min-effect``.
         version: part of the key; raising it begins a new baseline.
         runs: instead of ``--gpuperf-runs``.
+        metrics: those that gate, instead of p50, p90, throughput and energy.
     """
 
     min_effect: float | None = None
     version: int = 1
     runs: int | None = None
+    metrics: frozenset[str] | None = None
 
 
 def marker_of(item: pytest.Item) -> Marker:
@@ -46,4 +49,24 @@ def marker_of(item: pytest.Item) -> Marker:
         raise OptionError(f"@pytest.mark.gpuperf(version={version!r}): write a whole number, for example 2.")
     if runs is not None and (isinstance(runs, bool) or not isinstance(runs, int) or runs < 2):
         raise OptionError(f"@pytest.mark.gpuperf(runs={runs!r}): write a whole number of 2 or more, for example 5.")
-    return Marker(None if min_effect is None else float(min_effect), version, runs)
+    metrics = _metrics(arguments.get("metrics"))
+    return Marker(None if min_effect is None else float(min_effect), version, runs, metrics)
+
+
+def _metrics(given: object) -> frozenset[str] | None:
+    """Names of metrics, or one of them.
+
+    Raises:
+        OptionError: there is no such metric, or none at all.
+    """
+    if given is None:
+        return None
+    names = (
+        [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple | set | frozenset) else []
+    )
+    if not names or not all(isinstance(name, str) and name in METRICS for name in names):
+        raise OptionError(
+            f"@pytest.mark.gpuperf(metrics={given!r}): write one or more of {', '.join(METRICS)}, "
+            "for example ['p50', 'p99']."
+        )
+    return frozenset(map(str, names))

@@ -10,9 +10,14 @@ from typing import TypeVar
 
 import pytest
 
+from pytest_gpuperf.session.keys import KeyChange, parse_key_changes
+from pytest_gpuperf.store import Choice
+
 Value = TypeVar("Value")
 
 DEFAULT_STORE = ".gpuperf"
+#: The last look of the sequential test: more fresh starts than this decide little that a quieter machine would not.
+DEFAULT_MAX_RUNS = 8
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,10 @@ class Settings:
         default_store: ``store`` is where the command line tool looks by itself.
         alpha: chance of any false alarm in the whole invocation.
         min_effect: a worsening up to this share is no regression.
+        max_runs: fresh starts that an undecided test may take; ``runs`` or more.
+        baseline: what to compare with.
+        key: fields added to the key, or taken out.
+        require_baseline: a test with nothing to compare with fails.
     """
 
     measure: bool
@@ -35,6 +44,10 @@ class Settings:
     alpha: float
     min_effect: float
     fail_on_inconclusive: bool
+    max_runs: int
+    baseline: Choice
+    key: tuple[KeyChange, ...]
+    require_baseline: bool
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -44,17 +57,35 @@ def read_settings(config: pytest.Config) -> Settings:
         pytest.UsageError: a value can't be used.
     """
     store, from_ini = _text(config, "store", DEFAULT_STORE)
+    runs = _parse(config, "runs", "3", parse_runs)
     base = config.rootpath if from_ini or store == DEFAULT_STORE else config.invocation_params.dir
     return Settings(
         measure=bool(config.getoption("gpuperf")),
         store=store if "://" in store else str(Path(base, Path(store).expanduser())),
         default_store=store == DEFAULT_STORE,
         device=_text(config, "device", "auto")[0],
-        runs=_parse(config, "runs", "3", parse_runs),
+        runs=runs,
         alpha=_parse(config, "alpha", "5%", parse_alpha),
         min_effect=_parse(config, "min_effect", "1%", parse_share),
         fail_on_inconclusive=_parse(config, "on_inconclusive", "warn", parse_on_inconclusive),
+        max_runs=_max_runs(config, runs),
+        baseline=_parse(config, "baseline", "both", Choice.parse),
+        key=_parse(config, "key", "", parse_key_changes),
+        require_baseline=_parse(config, "require_baseline", "false", parse_flag),
     )
+
+
+def _max_runs(config: pytest.Config, runs: int) -> int:
+    """Who asks for a number of runs gets that many; who doesn't, as many as it takes up to the default."""
+    default = max(runs, DEFAULT_MAX_RUNS) if not _text(config, "runs", "")[0] else runs
+
+    def parse(text: str) -> int:
+        most = parse_runs(text)
+        if most < runs:
+            raise ValueError(f"write {runs} or more, since {runs} runs are measured in any case (--gpuperf-runs)")
+        return most
+
+    return _parse(config, "max_runs", str(default), parse)
 
 
 def parse_runs(text: str) -> int:
@@ -100,21 +131,27 @@ def parse_on_inconclusive(text: str) -> bool:
     return text == "fail"
 
 
+def parse_flag(text: str) -> bool:
+    """``true`` or ``false``."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError("write true or false")
+    return text.lower() == "true"
+
+
 def _parse(config: pytest.Config, name: str, default: str, parse: Callable[[str], Value]) -> Value:
     text, from_ini = _text(config, name, default)
     try:
         return parse(text)
     except ValueError as error:
-        where = (
-            f"gpuperf_{name} = {text} in {config.inipath}" if from_ini else f"--gpuperf-{name.replace('_', '-')} {text}"
-        )
+        option = f"--gpuperf-{name.replace('_', '-')}"
+        where = f"gpuperf_{name} = {text} in {config.inipath}" if from_ini else f"{option} {text}"
         raise pytest.UsageError(f"{where}: {error}") from error
 
 
 def _text(config: pytest.Config, name: str, default: str) -> tuple[str, bool]:
-    """The option's text, and whether it comes from the ini file."""
+    """The option's text, and whether it comes from the ini file. What can be given several times is one text."""
     given = config.getoption(f"gpuperf_{name}")
     if given is not None:
-        return str(given), False
+        return " ".join(given) if isinstance(given, list) else str(given), False
     ini = str(config.getini(f"gpuperf_{name}") or "").strip()
     return (ini, True) if ini else (default, False)

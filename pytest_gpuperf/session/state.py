@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import uuid
 from collections.abc import Generator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,13 +17,16 @@ from pytest_gpuperf.model import RULER, PlainMapping
 from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.fixture import Gpuperf
-from pytest_gpuperf.session.gate import Outcome, conclude
+from pytest_gpuperf.session.gate import Outcome, conclude, conclude_head
+from pytest_gpuperf.session.keys import changed_key
+from pytest_gpuperf.session.lockstep import Lockstep, first_line
 from pytest_gpuperf.session.marker import marker_of
+from pytest_gpuperf.session.measuring import Measuring
 from pytest_gpuperf.session.settings import read_settings
 from pytest_gpuperf.store import Store
 
 _STATE = pytest.StashKey["State"]()
-_MEASURED = pytest.StashKey[Gpuperf]()
+_MEASURED = pytest.StashKey[Measuring]()
 _OUTCOME = pytest.StashKey[Outcome]()
 
 
@@ -51,9 +56,22 @@ class State:
         self._smoked = 0
         if self.settings.measure:
             try:
-                self.device, self.store  # noqa: B018 - a wrong device or store should end pytest here, before any test
+                # A wrong device, store or key should end pytest here, before any test.
+                self.key("", 1)
+                self.store  # noqa: B018
             except GpuperfError as error:
                 raise pytest.UsageError(str(error)) from error
+        self.lockstep = self._join() if self.settings.measure else None
+
+    def _join(self) -> Lockstep | None:
+        """As one side of ``gpuperf duet``, where it started this process."""
+        lockstep = Lockstep.join(lambda: self.device.id)
+        if lockstep is not None:
+            if getattr(self._config.option, "dist", "no") != "no":
+                raise pytest.UsageError("gpuperf duet measures one test after the other: leave pytest-xdist's -n out.")
+            self.settings = replace(self.settings, store=lockstep.at_home(self.settings.store))
+            self.__dict__.pop("store", None)
+        return lockstep
 
     @cached_property
     def device(self) -> Device:
@@ -88,7 +106,9 @@ class State:
 
     def key(self, test: str, version: int) -> PlainMapping:
         """What must match for two sessions of a test to be comparable."""
-        return {**self.device.key, "test": test, "version": version, "ruler": RULER}
+        usual = {**self.device.key, "test": test, "version": version, "ruler": RULER}
+        facts = {**self.device.environment, "python": platform.python_version(), **self.user_environment}
+        return changed_key(usual, facts, self.settings.key) if self.settings.key else usual
 
     def fixture_of(self, item: pytest.Item) -> Gpuperf:
         """The test's own measuring object.
@@ -96,8 +116,8 @@ class State:
         Raises:
             OptionError: the test's marker can't be used.
         """
-        measured = item.stash[_MEASURED] = Gpuperf(self, item.nodeid, marker_of(item))
-        return measured
+        measured = item.stash[_MEASURED] = Measuring(self, item.nodeid, marker_of(item))
+        return Gpuperf(measured)
 
     # pytest's hooks
 
@@ -106,6 +126,25 @@ class State:
             return None
         note = f"; {self.device.note}" if self.device.note else ""
         return [f"gpuperf: {self.device.label}{note}", f"gpuperf: store {self.store.describe(self.settings.store)}"]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if self.lockstep is None:
+            return
+        own = {item.nodeid: item for item in items if "gpuperf" in getattr(item, "fixturenames", ())}
+        chosen = [own[test] for test in self.lockstep.collected(list(own)) if test in own]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        if self.lockstep is not None and (why := self.lockstep.begin(item.nodeid)):
+            item.session.shouldstop = why
+        return (yield)
+
+    def pytest_sessionfinish(self) -> None:
+        if self.lockstep is not None:
+            self.lockstep.bye()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -117,22 +156,39 @@ class State:
         try:
             yield
         except BaseException as error:
-            outcome = self._conclude(item, test_failed=True)
+            outcome = self._conclude(item, error)
             if outcome is not None and isinstance(error, KeyboardInterrupt):
                 self._shown.append(outcome.shown)  # pytest makes no report of an interrupted test
             raise
-        outcome = self._conclude(item, test_failed=False)
+        outcome = self._conclude(item, None)
         if outcome is not None and outcome.failure:
             pytest.fail(outcome.failure, pytrace=False)
 
-    def _conclude(self, item: pytest.Item, *, test_failed: bool) -> Outcome | None:
+    def _conclude(self, item: pytest.Item, error: BaseException | None) -> Outcome | None:
         """The gate, for a test that measured something."""
         measured = item.stash.get(_MEASURED, None)
-        if measured is None or not any(sweep.runs for sweep in measured.sweeps):
+        if measured is None:
             return None
-        outcome = item.stash[_OUTCOME] = conclude(self, item.nodeid, measured, test_failed=test_failed)
-        item.user_properties.extend(outcome.properties)
+        some = any(sweep.runs for sweep in measured.sweeps)
+        if self.lockstep is not None:
+            outcome = self._conclude_side(self.lockstep, measured, error)
+        else:
+            outcome = conclude(self, measured, test_failed=error is not None) if some else None
+        if outcome is not None:
+            item.stash[_OUTCOME] = outcome
+            item.user_properties.extend(outcome.properties)
         return outcome
+
+    def _conclude_side(self, lockstep: Lockstep, measured: Measuring, error: BaseException | None) -> Outcome | None:
+        """One side of a duet with another process: base gives its numbers to head, which compares them."""
+        if isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
+            return None  # the command is ending, or the user has had enough
+        failed = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else ""
+        some = any(sweep.runs for sweep in measured.sweeps)
+        other = lockstep.over(measured.test, measured.session() if some else None, failed)
+        if not lockstep.is_head or (error is not None and not some):
+            return None
+        return conclude_head(self, measured, other, test_failed=error is not None)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -151,6 +207,8 @@ class State:
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self.lockstep is not None and (report.failed or report.skipped):
+            self.lockstep.result(report.nodeid, report.outcome, first_line(report))
         shown = getattr(report, "gpuperf", None)
         if shown is not None:
             self._shown.append(shown)

@@ -1,7 +1,26 @@
 """Sessions in files: immutable, checked when read, compared only where their keys agree."""
 
-from pytest_gpuperf.store.baseline import Baseline, select_baseline
+from pytest_gpuperf.store.baseline import Baseline, Choice, duet_history, select_baseline
 from pytest_gpuperf.store.key import key_digest, slug
-from pytest_gpuperf.store.store import Acceptance, Entry, Store
+from pytest_gpuperf.store.layout import Entry
+from pytest_gpuperf.store.prune import prunable
+from pytest_gpuperf.store.store import Acceptance, Pin, Pruning, Store
+from pytest_gpuperf.store.transfer import Moved, export_sessions, import_sessions
 
-__all__ = ["Acceptance", "Baseline", "Entry", "Store", "key_digest", "select_baseline", "slug"]
+__all__ = [
+    "Acceptance",
+    "Baseline",
+    "Choice",
+    "Entry",
+    "Moved",
+    "Pin",
+    "Pruning",
+    "Store",
+    "duet_history",
+    "export_sessions",
+    "import_sessions",
+    "key_digest",
+    "prunable",
+    "select_baseline",
+    "slug",
+]

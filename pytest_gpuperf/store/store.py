@@ -1,14 +1,9 @@
-"""Reading and writing session files under any fsspec URL.
+"""Reading and writing the session files of a store (``layout`` says how they lie).
 
-Layout: ``STORE/<device-slug>/<key digest>/<utc>-<commit8>-<id>.json``, one file for each test and session. Nothing is
-ever rewritten: accepting a session is one more small file, ``<session file>.accepted.json``. So two runners never
-conflict, a git branch merges, and a bucket needs no lock. Names sort by time, so the newest sessions are found without
-opening the others.
+Nothing is ever rewritten: accepting, pinning and unpinning a session are further small files. So two runners never
+conflict, a git branch merges, and a bucket needs no lock.
 
-A session that may not become a baseline by itself (its gate failed, or it was cut short) says so in its name,
-``....rejected.json``: however many there are, none is opened in search of the baseline.
-
-A file is ``{"gpuperf": SCHEMA, "sha256": ..., "session": {...}}``; the digest covers both as canonical JSON.
+A session file is ``{"gpuperf": SCHEMA, "sha256": ..., "session": {...}}``; the digest covers both as canonical JSON.
 """
 
 from __future__ import annotations
@@ -18,44 +13,24 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError, UnreadableSession
+from pytest_gpuperf.errors import StoreError, UnreadableSession
 from pytest_gpuperf.model import SCHEMA, PlainMapping, Session
 from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
-from pytest_gpuperf.store.key import canonical, key_digest, slug
+from pytest_gpuperf.store import layout
+from pytest_gpuperf.store.files import Files
+from pytest_gpuperf.store.key import canonical
+from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, Entry
 
-_ACCEPTED = ".accepted.json"
-_REJECTED = ".rejected.json"
-_ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --store)."
-#: Protocols whose library is an extra of ours: the module, and the extra.
-_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "gcs": ("gcsfs", "gs")}
+#: Pinned sessions of one key. They are read by every gate, beside the rolling window.
+MOST_PINNED = 5
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One session file, not yet read.
-
-    Attributes:
-        path: inside the store's file system.
-        id: the session's.
-        accepted: somebody accepted it by hand.
-        rejected: its name says that it may not become a baseline by itself.
-    """
-
-    path: str
-    id: str
-    accepted: bool
-    rejected: bool = False
-
-    @property
-    def may_be_baseline(self) -> bool:
-        """Worth opening in search of the baseline."""
-        return self.accepted or not self.rejected
+_REMEDY = "Restore the file, or delete it to do without that session."
+Note = TypeVar("Note")
 
 
 @dataclass(frozen=True)
@@ -66,6 +41,27 @@ class Acceptance:
     author: str
     reason: str
     accepted_utc: str
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Who pinned a session, or unpinned it, and why."""
+
+    session: str
+    pinned: bool
+    author: str
+    reason: str
+    at_utc: str
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Who deleted which sessions of a key, and by which rule."""
+
+    sessions: tuple[str, ...]
+    author: str
+    reason: str
+    at_utc: str
 
 
 class Store:
@@ -80,36 +76,21 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        import fsspec
-
         self.url = url
-        protocol = url.partition("://")[0] if "://" in url else "file"
-        try:
-            self._fs, root = fsspec.core.url_to_fs(url)
-        except ImportError as error:
-            if protocol in _EXTRAS:
-                raise MissingExtra(*_EXTRAS[protocol], f"use the store {url}") from error
-            raise OptionError(f"The store {url!r} can't be used: {error}") from error
-        except ValueError as error:
-            raise OptionError(
-                f"The store {url!r} can't be used: {error}. Write a directory or an fsspec URL."
-            ) from error
-        self._root = str(root).rstrip("/")
-        self._local = protocol in ("file", "local")
+        self.files = Files(url)
 
     def describe(self, path: str) -> str:
         """The path as people type it: relative to the working directory where it lies below it."""
-        if not self._local:
-            return str(self._fs.unstrip_protocol(path))
-        relative = os.path.relpath(path)
-        return path if relative.startswith("..") else relative
+        return self.files.describe(path)
 
     def folder(self, key: PlainMapping) -> str:
         """Where the sessions of a key are."""
-        return f"{self._device_folder(key)}/{key_digest(key)}"
+        return f"{self.files.root}/{layout.key_folder(key)}"
 
-    def _device_folder(self, key: PlainMapping) -> str:
-        return f"{self._root}/{slug(str(key['device']))}"
+    def path(self, session: Session) -> str:
+        """Where a session is, or will be."""
+        name = layout.file_name(session)
+        return f"{self.folder(session.key)}/{layout.day_of(name)}/{name}"
 
     def write(self, session: Session) -> str:
         """Store a session; its path.
@@ -117,11 +98,7 @@ class Store:
         Raises:
             StoreError: it can't be written.
         """
-        time = datetime.fromisoformat(session.created_utc).strftime("%Y%m%dT%H%M%S%f")[:-3]
-        ending = ".json" if session.may_be_baseline else _REJECTED
-        name = f"{time}Z-{session.commit[:8] or 'nocommit'}-{session.id}{ending}"
-        path = f"{self.folder(session.key)}/{name}"
-        body = to_builtins(session)
+        path, body = self.path(session), to_builtins(session)
         try:
             digest = _digest(SCHEMA, body)
         except ValueError as error:
@@ -129,41 +106,102 @@ class Store:
         self._put(path, {"gpuperf": SCHEMA, "sha256": digest, "session": body})
         return path
 
-    def entries(self, folder: str) -> list[Entry]:
-        """The sessions in a folder, newest first, unread.
+    # Listing
+
+    def newest(self, folder: str) -> Iterator[Entry]:
+        """The sessions in a key's folder, newest first, unread. Days are listed only when they are reached.
 
         Raises:
             StoreError: the store can't be listed.
         """
-        try:
-            names = [str(path) for path in self._fs.ls(folder, detail=False)]
-        except FileNotFoundError:
+        names = self.files.names(folder)
+        by_day: dict[str, list[str]] = {name: [] for name in names if layout.is_day(name)}
+        flat = [f"{folder}/{name}" for name in names if name.endswith(".json")]
+        old = layout.old_folder(folder)
+        flat += [f"{old}/{name}" for name in self.files.names(old) if name.endswith(".json")]
+        for path in flat:
+            by_day.setdefault(layout.day_of(path.rpartition("/")[2]), []).append(path)
+        listed = {name for name in names if layout.is_day(name)}
+        pinned = set(self._pinned_files(folder)) if PINS in names else set()
+        for day in sorted(by_day, reverse=True):
+            paths = by_day[day]
+            if day in listed:
+                paths += [f"{folder}/{day}/{name}" for name in self.files.names(f"{folder}/{day}")]
+            yield from _entries(paths, pinned)
+
+    def entries(self, folder: str) -> list[Entry]:
+        """All sessions in a key's folder, newest first, unread.
+
+        Raises:
+            StoreError: the store can't be listed.
+        """
+        return list(self.newest(folder))
+
+    def pinned(self, folder: str) -> list[Entry]:
+        """The pinned sessions of a key, the one pinned last first, unread.
+
+        Raises:
+            StoreError: the store can't be listed.
+        """
+        files = self._pinned_files(folder)
+        if not files:
             return []
-        except OSError as error:
-            raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
-        accepted = {path.removesuffix(_ACCEPTED) for path in names if path.endswith(_ACCEPTED)}
-        sessions = [path for path in names if path.endswith(".json") and not path.endswith(_ACCEPTED)]
-        return [
-            Entry(
-                path=path,
-                id=path.removesuffix(".json").removesuffix(".rejected").rpartition("-")[2],
-                accepted=path in accepted,
-                rejected=path.endswith(_REJECTED),
-            )
-            for path in sorted(sessions, key=lambda path: path.rpartition("/")[2], reverse=True)
-        ]
+        flat = {
+            name: f"{place}/{name}" for place in (layout.old_folder(folder), folder) for name in self.files.names(place)
+        }
+        paths = [flat.get(name) or f"{folder}/{layout.day_of(name)}/{name}" for name in files]
+        return [layout.entry_of(path, pinned=True) for path in paths]
+
+    def _pinned_files(self, folder: str) -> list[str]:
+        return layout.pinned_files(self.files.names(f"{folder}/{PINS}"))[:MOST_PINNED]
 
     def folders(self, key: PlainMapping | None = None) -> Iterator[str]:
-        """All folders of sessions, or those of the device that a key names."""
-        try:
-            devices = [self._device_folder(key)] if key else self._fs.ls(self._root, detail=False)
-            for one in devices:
-                if self._fs.isdir(one):
-                    yield from (str(path) for path in self._fs.ls(one, detail=False) if self._fs.isdir(path))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
+        """The folders of all keys; with a key, of those that its test has on its device.
+
+        Folders of the first version don't tell whose tests they hold, so with a key they come last, all of its device.
+
+        Raises:
+            StoreError: the store can't be listed.
+        """
+        root = self.files.root
+        for device in [layout.device_folder(key)] if key else sorted(self.files.names(root)):
+            seen = set()
+            inside = sorted(self.files.names(f"{root}/{device}"))
+            tests = [layout.test_folder(key)] if key else [name for name in inside if not layout.is_key(name)]
+            for test in tests:
+                for digest in sorted(self.files.names(f"{root}/{device}/{test}")):
+                    if layout.is_key(digest):
+                        seen.add(digest)
+                        yield f"{root}/{device}/{test}/{digest}"
+            yield from (f"{root}/{device}/{name}" for name in inside if layout.is_key(name) and name not in seen)
+
+    def elsewhere(self, key: PlainMapping) -> Iterator[str]:
+        """The folders of the keys that a key's test has on other devices.
+
+        Raises:
+            StoreError: the store can't be listed.
+        """
+        root, test = self.files.root, layout.test_folder(key)
+        for device in sorted(self.files.names(root)):
+            if device != layout.device_folder(key):
+                folder = f"{root}/{device}/{test}"
+                yield from (f"{folder}/{digest}" for digest in self.files.names(folder) if layout.is_key(digest))
+
+    def find(self, session: str) -> Entry:
+        """The session with this id, or whose id begins so.
+
+        Raises:
+            StoreError: there is none, or more than one.
+        """
+        found = [entry for folder in self.folders() for entry in self.newest(folder) if entry.id.startswith(session)]
+        if len(found) != 1:
+            what = "no session" if not found else f"{len(found)} sessions"
+            raise StoreError(
+                f"There is {what} with the id {session} in {self.url}.\nSee them with: gpuperf baseline list"
+            )
+        return found[0]
+
+    # Reading
 
     def read(self, entry: Entry) -> Session:
         """Read and check a session.
@@ -172,83 +210,180 @@ class Store:
             UnreadableSession: the file is damaged, tampered with, or newer than this version.
         """
         where = self.describe(entry.path)
-        remedy = "Restore the file, or delete it to do without that session."
         try:
-            data = json.loads(self._fs.cat_file(entry.path), parse_constant=_refuse)
-        except (ValueError, RecursionError) as error:
-            raise UnreadableSession(
-                where, f"is not complete JSON ({error}); was it cut short or edited?", remedy
-            ) from error
+            content = self.files.read(entry.path)
         except OSError as error:
-            raise UnreadableSession(where, f"can't be read: {error}", remedy) from error
-        schema = data.get("gpuperf") if isinstance(data, dict) else None
-        if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-            raise UnreadableSession(where, "is not a gpuperf session", remedy)
-        if schema > SCHEMA:
-            why = f"has schema {schema}; this version of pytest-gpuperf reads up to {SCHEMA}"
-            raise UnreadableSession(where, why, "Upgrade with: pip install --upgrade pytest-gpuperf")
-        body = data.get("session")
+            raise UnreadableSession(where, f"can't be read: {error}", _REMEDY) from error
+        return parse(content, where)
+
+    def acceptance(self, entry: Entry) -> Acceptance | None:
+        """Who accepted a session; None when nobody did, or nobody can tell any more."""
+        return self._note(entry.path + ACCEPTED, "acceptance", Acceptance) if entry.accepted else None
+
+    def pin_of(self, entry: Entry) -> Pin | None:
+        """Who pinned a session; None when it isn't pinned, or nobody can tell any more."""
+        if not entry.pinned:
+            return None
+        folder = self.folder(self.read(entry).key)
+        mine = [name for name in self.files.names(f"{folder}/{PINS}") if name.endswith(f"-pin-{entry.name}")]
+        return self._note(f"{folder}/{PINS}/{max(mine)}", "pin", Pin) if mine else None
+
+    def prunings(self, folder: str) -> list[Pruning]:
+        """What was deleted from a key, oldest first."""
+        place = f"{folder}/{PRUNED}"
+        found = (self._note(f"{place}/{name}", "pruning", Pruning) for name in sorted(self.files.names(place)))
+        return [one for one in found if one is not None]
+
+    def _note(self, path: str, what: str, kind: type[Note]) -> Note | None:
+        """A small file. It only explains, so a damaged one is as good as none."""
         try:
-            digest = _digest(schema, body)
-        except ValueError as error:
-            raise UnreadableSession(where, f"holds what no session can: {error}", remedy) from error
-        if data.get("sha256") != digest:
-            raise UnreadableSession(where, "does not match its own checksum; it was damaged or edited", remedy)
-        try:
-            return from_builtins(Session, body)
-        except Mismatch as error:
-            raise UnreadableSession(where, f"is not a valid session: {error}", remedy) from error
+            return from_builtins(kind, json.loads(self.files.read(path))[what], what)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
 
-    def find(self, session: str) -> Entry:
-        """The session with this id, or whose id begins so.
+    # Small files
 
-        Raises:
-            StoreError: there is none, or more than one.
-        """
-        found = [entry for folder in self.folders() for entry in self.entries(folder) if entry.id.startswith(session)]
-        if len(found) != 1:
-            what = "no session" if not found else f"{len(found)} sessions"
-            raise StoreError(
-                f"There is {what} with the id {session} in {self.url}.\nSee them with: gpuperf baseline list"
-            )
-        return found[0]
-
-    def accept(self, entry: Entry, reason: str) -> Acceptance:
+    def accept(self, entry: Entry, reason: str, author: str = "") -> Acceptance:
         """Take a session into the baseline by hand. The baseline begins anew with it.
+
+        Args:
+            author: who; the user of this process when it is empty.
 
         Raises:
             UnreadableSession: the session can't be read.
-            StoreError: it was cut short, or the store can't be written.
+            StoreError: it was cut short or is a duet's, or the store can't be written.
+        """
+        session = self._usable(entry)
+        acceptance = Acceptance(session.id, author or user(), reason, utc_now())
+        self._put(entry.path + ACCEPTED, {"gpuperf": SCHEMA, "acceptance": to_builtins(acceptance)})
+        return acceptance
+
+    def pin(self, entry: Entry, reason: str, author: str = "") -> Pin:
+        """Compare every later session with this one as well, however old it gets, until it is unpinned.
+
+        Raises:
+            UnreadableSession: the session can't be read.
+            StoreError: it was cut short or is a duet's, too many are pinned, or the store can't be written.
+        """
+        session = self._usable(entry)
+        pinned = self.pinned(self.folder(session.key))
+        if len(pinned) >= MOST_PINNED and all(other.name != entry.name for other in pinned):
+            raise StoreError(
+                f"{len(pinned)} sessions of this key are pinned already, which every gate reads. Unpin one first: "
+                f"gpuperf baseline unpin {pinned[-1].id}"
+            )
+        return self._put_pin(entry, session, Pin(session.id, True, author or user(), reason, utc_now()))
+
+    def unpin(self, entry: Entry, reason: str = "", author: str = "") -> Pin:
+        """Let a pinned session age like the others.
+
+        Raises:
+            UnreadableSession: the session can't be read.
+            StoreError: it isn't pinned, or the store can't be written.
+        """
+        session = self.read(entry)
+        if not entry.pinned:
+            raise StoreError(f"Session {session.id} isn't pinned.\nSee what is with: gpuperf baseline list")
+        return self._put_pin(entry, session, Pin(session.id, False, author or user(), reason, utc_now()))
+
+    def _put_pin(self, entry: Entry, session: Session, pin: Pin) -> Pin:
+        name = layout.pin_name(entry.name, layout.note_name(_microseconds(), uuid.uuid4().hex[:6]), pinned=pin.pinned)
+        self._put(f"{self.folder(session.key)}/{PINS}/{name}", {"gpuperf": SCHEMA, "pin": to_builtins(pin)})
+        return pin
+
+    def _usable(self, entry: Entry) -> Session:
+        """A session that can be compared with.
+
+        Raises:
+            UnreadableSession: it can't be read.
+            StoreError: it was cut short, or is a duet's.
         """
         session = self.read(entry)
         if session.status != "complete":
             raise StoreError(f"Session {session.id} was cut short, so it can't be a baseline. Measure again.")
-        acceptance = Acceptance(session.id, getpass.getuser(), reason, utc_now())
-        self._put(entry.path + _ACCEPTED, {"gpuperf": SCHEMA, "acceptance": to_builtins(acceptance)})
-        return acceptance
+        if layout.is_duet(session):
+            raise StoreError(
+                f"Session {session.id} is a duet's: it was compared with its own reference, and is no baseline for "
+                "others. Measure with pytest --gpuperf, and take that session."
+            )
+        return session
+
+    def delete(self, folder: str, entries: Sequence[Entry], reason: str, author: str = "") -> Pruning:
+        """Delete sessions of one key, and note that.
+
+        Raises:
+            StoreError: one can't be deleted; the note tells the others.
+        """
+        gone: list[str] = []
+        try:
+            for entry in entries:
+                self.files.delete(entry.path)
+                if entry.accepted:
+                    self.files.delete(entry.path + ACCEPTED)
+                gone.append(entry.id)
+        finally:
+            pruning = Pruning(tuple(gone), author or user(), reason, utc_now())
+            if gone:
+                name = layout.note_name(_microseconds(), uuid.uuid4().hex[:6])
+                self._put(f"{folder}/{PRUNED}/{name}", {"gpuperf": SCHEMA, "pruning": to_builtins(pruning)})
+        for parent in {entry.path.rpartition("/")[0] for entry in entries}:
+            self.files.remove_if_empty(parent)
+        return pruning
 
     def _put(self, path: str, data: Any) -> None:
-        """Write beside and rename, so that no reader ever sees half a file."""
-        content = canonical(data).encode()
-        parent, _, name = path.rpartition("/")
-        try:
-            self._fs.makedirs(parent, exist_ok=True)
-            if not self._local:  # object stores put whole objects
-                self._fs.pipe_file(path, content)
-                return
-            beside = Path(parent) / f".{name}.{uuid.uuid4().hex[:8]}"
-            try:
-                with beside.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                beside.rename(path)
-            finally:
-                beside.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"The store {self.url} can't be written: {error}\nChoose another with --gpuperf-store."
-            ) from error
+        self.files.put(path, canonical(data).encode())
+
+
+def parse(content: bytes, where: str) -> Session:
+    """A session file's session.
+
+    Args:
+        where: what the file is called in errors.
+
+    Raises:
+        UnreadableSession: it is damaged, tampered with, or newer than this version.
+    """
+    try:
+        data = json.loads(content, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableSession(
+            where, f"is not complete JSON ({error}); was it cut short or edited?", _REMEDY
+        ) from error
+    schema = data.get("gpuperf") if isinstance(data, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise UnreadableSession(where, "is not a gpuperf session", _REMEDY)
+    if schema > SCHEMA:
+        why = f"has schema {schema}; this version of pytest-gpuperf reads up to {SCHEMA}"
+        raise UnreadableSession(where, why, "Upgrade with: pip install --upgrade pytest-gpuperf")
+    body = data.get("session")
+    try:
+        digest = _digest(schema, body)
+    except ValueError as error:
+        raise UnreadableSession(where, f"holds what no session can: {error}", _REMEDY) from error
+    if data.get("sha256") != digest:
+        raise UnreadableSession(where, "does not match its own checksum; it was damaged or edited", _REMEDY)
+    try:
+        return from_builtins(Session, body)
+    except Mismatch as error:
+        raise UnreadableSession(where, f"is not a valid session: {error}", _REMEDY) from error
+
+
+def user() -> str:
+    """Who is at work: on CI whoever started the job, else the user of this process."""
+    for variable in ("GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
+        if os.environ.get(variable):
+            return os.environ[variable]
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user need not have a name
+        return f"uid {os.getuid()}"
+
+
+def _entries(paths: Sequence[str], pinned: set[str]) -> Iterator[Entry]:
+    accepted = {path.removesuffix(ACCEPTED) for path in paths if path.endswith(ACCEPTED)}
+    names = {path.rpartition("/")[2]: path for path in paths}
+    for name in sorted(filter(layout.is_session, names), reverse=True):
+        yield layout.entry_of(names[name], accepted=names[name] in accepted, pinned=name in pinned)
 
 
 def _refuse(constant: str) -> None:
@@ -262,3 +397,7 @@ def _digest(schema: int, body: Any) -> str:
 def utc_now() -> str:
     """The time as every record writes it."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _microseconds() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")

@@ -22,6 +22,7 @@ class SupervisedProcess:
         grace_s: time between SIGINT and SIGKILL.
         shm_prefix: shared memory that is removed after it.
         scratch: a directory that is removed if this process dies before it can do so.
+        directory: where it runs; here when None.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class SupervisedProcess:
         grace_s: float,
         shm_prefix: str = "",
         scratch: Path | None = None,
+        directory: Path | None = None,
     ) -> None:
         self._log = log
         self._grace_s = grace_s
@@ -53,6 +55,7 @@ class SupervisedProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=dict(env),
+                cwd=directory,
                 start_new_session=True,
             )
 

@@ -56,6 +56,14 @@ def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
     assert run().ret == pytest.ExitCode.OK
 
 
+def test_undecided_tests_are_measured_on_up_to_the_most_runs(run: Run) -> None:
+    more = ("-k", "slow", "--gpuperf-max-runs=3")
+    run(*more).stdout.fnmatch_lines(["*recorded one from 2 runs*"])
+    # One baseline session can't show that nothing has changed; that eight times is worse, it can.
+    run(*more).stdout.fnmatch_lines(["*inconclusive: 3 runs against 1 baseline session*"])
+    run(*more, SLOWER="8").stdout.fnmatch_lines(["*regressed: 2 runs against*"])
+
+
 def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.Pytester) -> None:
     run()
     failed = run(SLOWER="8").stdout.str()

@@ -10,8 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_gpuperf.analysis.compare import Prior, Rule, _holm, changes, compare
-from pytest_gpuperf.model import Change, Comparison, Histogram, LoadPoint, Row, Session, Verdict, Window, worst
+from pytest_gpuperf.analysis.compare import Prior, Rule, changes, compare
+from pytest_gpuperf.analysis.multiplicity import holm
+from pytest_gpuperf.model import (
+    Change,
+    Comparison,
+    Histogram,
+    LoadPoint,
+    NamedPoint,
+    Row,
+    Session,
+    Verdict,
+    Window,
+    worst,
+)
 from pytest_gpuperf.model.histogram import GAMMA
 from tests.unit.factories import ONE, alike, row, run, session, window
 
@@ -43,7 +55,7 @@ def find(comparison: Comparison, metric: str, point: LoadPoint | None = ONE) -> 
     return found
 
 
-def named(rows: Sequence[Row]) -> set[tuple[str, LoadPoint | None]]:
+def named(rows: Sequence[Row]) -> set[tuple[str, LoadPoint | NamedPoint | None]]:
     return {(row.metric, row.point) for row in rows}
 
 
@@ -347,12 +359,12 @@ def test_sharing_alpha_with_many_tests_asks_for_a_larger_change() -> None:
     ],
 )
 def test_holm(p_values: tuple[float, ...], alpha: float, rejected: tuple[bool, ...]) -> None:
-    assert _holm(p_values, alpha) == list(rejected)
+    assert holm(np.array(p_values), alpha).tolist() == list(rejected)
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_lies_between_bonferroni_and_no_correction(p_values: list[float]) -> None:
-    for p_value, rejected in zip(p_values, _holm(p_values, 0.05), strict=True):
+    for p_value, rejected in zip(p_values, holm(np.array(p_values), 0.05).tolist(), strict=True):
         assert rejected or p_value > 0.05 / len(p_values)
         assert not rejected or p_value <= 0.05
 

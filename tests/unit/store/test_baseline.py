@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.errors import UnreadableSession
+from pytest_gpuperf.errors import StoreError, UnreadableSession
 from pytest_gpuperf.model import Session
-from pytest_gpuperf.store import Entry, Store, select_baseline
-from pytest_gpuperf.store.baseline import WINDOW
-from tests.unit.factories import KEY, session
+from pytest_gpuperf.store import Choice, Entry, Store, duet_history, select_baseline
+from pytest_gpuperf.store.baseline import MOST_NEAR, MOST_OPENED, WINDOW
+from tests.unit.factories import KEY, run, session
 
 
 class CountingStore(Store):
@@ -152,3 +154,181 @@ def test_a_baseline_of_the_key_names_no_other(store: Store) -> None:
     write(store, "s0")
     store.write(session(name="other", key={**KEY, "version": 2}, minute=5))
     assert select_baseline(store, KEY).differing is None
+
+
+# Pinned sessions
+
+
+def pins(store: Store, choice: Choice | None = None) -> list[str]:
+    return [one.id for one in select_baseline(store, KEY, choice).pinned]
+
+
+def test_a_pinned_session_stays_when_the_window_rolls_on(store: CountingStore) -> None:
+    write(store, *(f"s{index:02}" for index in range(WINDOW + 5)))
+    store.pin(store.find("s00"), "release")
+    assert pins(store) == ["s00"]
+    assert "s00" not in chosen(store)
+    store.reads = 0
+    select_baseline(store, KEY)
+    assert store.reads == WINDOW + 1
+
+
+def test_an_acceptance_does_not_unpin(store: Store) -> None:
+    write(store, "old", "slower")
+    store.pin(store.find("old"), "release")
+    store.accept(store.find("slower"), "a larger model")
+    assert (chosen(store), pins(store)) == (["slower"], ["old"])
+
+
+def test_a_pinned_session_that_failed_its_gate_is_compared_with(store: Store) -> None:
+    write(store, "failed", gate="failed")
+    store.pin(store.find("failed"), "what we can live with")
+    baseline = select_baseline(store, KEY)
+    assert (baseline.sessions, [one.id for one in baseline.pinned]) == ((), ["failed"])
+
+
+def test_a_pinned_session_that_is_gone_is_told(store: Store) -> None:
+    write(store, "s0", "s1")
+    store.pin(store.find("s0"), "release")
+    Path(store.find("s0").path).unlink()
+    baseline = select_baseline(store, KEY)
+    assert baseline.pinned == ()
+    assert ["-s0.json" in problem.where for problem in baseline.unreadable] == [True]
+
+
+# What to compare with
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("both", Choice()),
+        ("rolling", Choice("rolling")),
+        ("pinned", Choice("pinned")),
+        ("0a1b2c3d", Choice("session", "0a1b2c3d")),
+        ("commit:1234567", Choice("commit", "1234567")),
+    ],
+)
+def test_what_people_write(text: str, choice: Choice) -> None:
+    assert Choice.parse(text) == choice
+
+
+@pytest.mark.parametrize("text", ["", "newest", "commit:", "commit:12345", "commit:main", "0a", "PINNED"])
+def test_what_can_t_be_meant(text: str) -> None:
+    with pytest.raises(ValueError, match="write both, rolling, pinned"):
+        Choice.parse(text)
+
+
+def test_only_the_rolling_window(store: Store) -> None:
+    write(store, "s0", "s1")
+    store.pin(store.find("s0"), "release")
+    baseline = select_baseline(store, KEY, Choice("rolling"))
+    assert ([one.id for one in baseline.sessions], baseline.pinned) == (["s1", "s0"], ())
+
+
+def test_only_what_is_pinned(store: Store) -> None:
+    write(store, "s0", "s1")
+    store.pin(store.find("s0"), "release")
+    baseline = select_baseline(store, KEY, Choice("pinned"))
+    assert ([one.id for one in baseline.sessions], baseline.pinned) == (["s0"], ())
+    store.unpin(store.find("s0"))
+    assert select_baseline(store, KEY, Choice("pinned")).sessions == ()
+
+
+def test_one_session(store: Store) -> None:
+    write(store, "aaaa1", "aaaa2", "bbbb1", gate="failed")
+    assert [one.id for one in select_baseline(store, KEY, Choice("session", "bbbb")).sessions] == ["bbbb1"]
+    with pytest.raises(StoreError, match="2 sessions of this test"):
+        select_baseline(store, KEY, Choice("session", "aaaa"))
+    with pytest.raises(StoreError, match=r"There is no session cccc of .*test_resnet50 on NVIDIA L4"):
+        select_baseline(store, KEY, Choice("session", "cccc"))
+
+
+def test_a_session_of_another_key_is_not_comparable(store: Store) -> None:
+    store.write(session(name="aaaa1", key={**KEY, "power_limit_w": 60}))
+    baseline = select_baseline(store, KEY, Choice("session", "aaaa1"))
+    assert (baseline.sessions, baseline.differing) == ((), {"power_limit_w": (60, 72)})
+
+
+def test_a_session_that_was_cut_short_can_t_be_chosen(store: Store) -> None:
+    write(store, "aaaa1", status="incomplete")
+    with pytest.raises(StoreError, match="was cut short"):
+        select_baseline(store, KEY, Choice("session", "aaaa1"))
+
+
+def test_the_sessions_of_a_commit(store: Store) -> None:
+    for index, commit in enumerate(("1234567890", "abcdef1234", "1234567890", "12345679")):
+        store.write(session(name=f"s{index}", minute=index, commit=commit))
+    assert [one.id for one in select_baseline(store, KEY, Choice("commit", "123456789")).sessions] == ["s2", "s0"]
+    assert [one.id for one in select_baseline(store, KEY, Choice("commit", "1234567")).sessions] == ["s3", "s2", "s0"]
+    with pytest.raises(StoreError, match="no session of commit fedcba9"):
+        select_baseline(store, KEY, Choice("commit", "fedcba9"))
+
+
+def test_what_came_before_a_session(store: Store) -> None:
+    write(store, "s0", "s1", "s2", "s3")
+    store.pin(store.find("s1"), "release")
+    baseline = select_baseline(store, KEY, before=store.find("s2"))
+    assert [one.id for one in baseline.sessions] == ["s1", "s0"]
+    assert [one.id for one in baseline.pinned] == ["s1"]
+    assert select_baseline(store, KEY, before=store.find("s1")).pinned == ()
+
+
+# Duets
+
+
+def duet(store: Store, name: str, minute: int, status: str = "complete", gate: str = "passed") -> None:
+    store.write(replace(session(name=name, minute=minute, status=status, gate=gate), reference=(run(),)))
+
+
+def test_duets_are_no_baseline_and_sessions_no_duets(store: CountingStore) -> None:
+    write(store, "s0", "s1")
+    duet(store, "d0", 2)
+    duet(store, "d1", 3, gate="failed")
+    duet(store, "cut", 4, status="incomplete")
+    assert chosen(store) == ["s1", "s0"]
+    store.reads = 0
+    assert [one.id for one in duet_history(store, KEY).sessions] == ["d1", "d0"]
+    assert store.reads == 3
+    assert [one.id for one in duet_history(store, KEY, before=store.find("d1")).sessions] == ["d0"]
+
+
+# Bounds
+
+
+def test_damaged_files_are_not_read_without_end(store: CountingStore) -> None:
+    write(store, *(f"s{index:03}" for index in range(MOST_OPENED + 20)))
+    for entry in store.entries(store.folder(KEY)):
+        Path(entry.path).write_text("{")
+    with pytest.raises(UnreadableSession):
+        select_baseline(store, KEY)
+    assert store.reads == MOST_OPENED
+
+
+def test_other_tests_cost_nothing_where_there_is_no_baseline(store: CountingStore) -> None:
+    for index in range(50):
+        store.write(session(name=f"s{index}", key={**KEY, "test": f"tests/test_other.py::test_{index}"}))
+    assert select_baseline(store, KEY).differing is None
+    assert store.reads == 0
+
+
+def test_other_keys_of_the_first_version_are_read_within_bounds(store: CountingStore) -> None:
+    for index in range(MOST_NEAR + 20):
+        path = Path(store.write(session(name=f"s{index}", key={**KEY, "version": 2 + index}, minute=index)))
+        folder = Path(store.url, "nvidia-l4", path.parent.parent.name)
+        folder.mkdir()
+        path.rename(folder / path.name)
+    shutil.rmtree(Path(store.folder(KEY)).parent)
+    store.reads = 0
+    assert select_baseline(store, KEY).differing == {"version": (MOST_NEAR + 21, 1)}
+    assert store.reads == 1
+    other = {**KEY, "test": "tests/test_new.py::test_new"}
+    assert select_baseline(store, other).differing is None
+    assert store.reads == 1 + MOST_NEAR
+
+
+def test_the_same_test_on_another_device_is_named_when_there_is_none_here(store: Store) -> None:
+    store.write(session(key={**KEY, "device": "NVIDIA T4"}, minute=9))
+    assert select_baseline(store, KEY).differing == {"device": ("NVIDIA T4", "NVIDIA L4")}
+    store.write(session(key={**KEY, "version": 2}, minute=1))
+    assert select_baseline(store, KEY).differing == {"version": (2, 1)}

@@ -24,6 +24,7 @@ from pytest_gpuperf.model import SCHEMA, LoadPoint, Session
 from pytest_gpuperf.model.codec import to_builtins
 from pytest_gpuperf.store import Entry, Store
 from pytest_gpuperf.store.key import canonical
+from pytest_gpuperf.store.store import MOST_PINNED, user
 from tests.unit.factories import KEY, alike, run, session, sessions, utc, window
 
 SMALL = replace(
@@ -109,7 +110,7 @@ def test_sessions_lie_by_device_and_key(url: str) -> None:
     for index, key in enumerate((KEY, other, elsewhere)):
         store.write(session(key=key, name=f"s{index}"))
     assert len({store.folder(key) for key in (KEY, other, elsewhere)}) == 3
-    assert "/nvidia-l4/" in store.folder(KEY)
+    assert "/nvidia-l4/test-resnet50-" in store.folder(KEY)
     assert set(store.folders()) == {store.folder(key) for key in (KEY, other, elsewhere)}
     assert set(store.folders(KEY)) == {store.folder(KEY), store.folder(other)}
 
@@ -396,3 +397,202 @@ def test_a_session_keeps_its_load_points(store: Store) -> None:
     read = store.read(entry_of(store, one))
     assert [seen.point for seen in read.runs[0].windows] == [LoadPoint(4, 8), LoadPoint(1)]
     assert read.created_utc == utc(0)
+
+
+# Days
+
+
+def test_sessions_of_a_day_lie_together(store: Store) -> None:
+    for day in range(3):
+        for index in range(2):
+            store.write(session(name=f"s{day}{index}", minute=1440 * day + index))
+    names = {path.name for path in Path(store.folder(KEY)).iterdir()}
+    assert names == {"2026-01-01", "2026-01-02", "2026-01-03"}
+    assert [entry.id for entry in store.newest(store.folder(KEY))] == ["s21", "s20", "s11", "s10", "s01", "s00"]
+
+
+class ListingStore(Store):
+    """Keeps the folders that are listed."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.listed: list[str] = []
+        names = self.files.names
+
+        def counted(folder: str) -> list[str]:
+            self.listed.append(folder)
+            return names(folder)
+
+        self.files.names = counted  # type: ignore[method-assign]
+
+
+def test_older_days_are_not_listed(tmp_path: Path) -> None:
+    store = ListingStore(str(tmp_path / "store"))
+    for day in range(40):
+        store.write(session(name=f"s{day:02}", minute=1440 * day))
+    newest = store.newest(store.folder(KEY))
+    assert [next(newest).id for _ in range(3)] == ["s39", "s38", "s37"]
+    days = [folder.rpartition("/")[2] for folder in store.listed if "/2026-" in folder]
+    assert days == ["2026-02-09", "2026-02-08", "2026-02-07"]
+
+
+# Stores of the first version
+
+
+def flat(store: Store, one: Session) -> Path:
+    """Put a session where the first version had it."""
+    path = Path(store.write(one))
+    folder = Path(store.url, "nvidia-l4", path.parent.parent.name)
+    folder.mkdir(exist_ok=True)
+    moved = path.rename(folder / path.name)
+    path.parent.rmdir()
+    return moved
+
+
+def test_a_store_of_the_first_version_is_read(store: Store) -> None:
+    old = flat(store, session(name="old"))
+    shutil.rmtree(Path(store.folder(KEY)).parent)
+    assert [Path(entry.path) for entry in store.entries(store.folder(KEY))] == [old]
+    assert list(store.folders()) == list(store.folders(KEY)) == [str(old.parent)]
+    assert store.read(store.find("old")) == session(name="old")
+
+
+def test_new_sessions_go_beside_those_of_the_first_version(store: Store) -> None:
+    paths = [flat(store, session(name=f"old{index}", minute=2 * index)) for index in range(2)]
+    new = [store.write(session(name=f"new{index}", minute=2 * index + 1)) for index in range(2)]
+    assert list(store.folders()) == [store.folder(KEY)]
+    assert [entry.id for entry in store.newest(store.folder(KEY))] == ["new1", "old1", "new0", "old0"]
+    assert {str(path) for path in paths} | set(new) == {entry.path for entry in store.newest(store.folder(KEY))}
+
+
+def test_sessions_of_the_first_version_are_accepted_and_pinned_where_they_are(store: Store) -> None:
+    old = flat(store, session(name="old", gate="failed"))
+    store.write(session(name="new", minute=5))
+    store.accept(store.find("old"), "meant")
+    store.pin(store.find("old"), "release")
+    entry = store.find("old")
+    assert (entry.path, entry.accepted, entry.pinned) == (str(old), True, True)
+    assert [(entry.id, store.read(entry).id) for entry in store.pinned(store.folder(KEY))] == [("old", "old")]
+
+
+def test_a_session_of_schema_1_is_read(store: Store) -> None:
+    body = to_builtins(SMALL)
+    del body["reference"]
+    digest = hashlib.sha256(canonical([1, body]).encode()).hexdigest()
+    entry = put(store, json.dumps({"gpuperf": 1, "sha256": digest, "session": body}))
+    assert store.read(entry) == SMALL
+
+
+# Pinning
+
+
+def test_pinning_adds_a_small_file_and_touches_no_other(store: Store) -> None:
+    one = session()
+    store.write(one)
+    before = files(store)
+    pin = store.pin(entry_of(store, one), "release 1.0", "Ada")
+    after = files(store)
+    assert {name: after[name] for name in before} == before
+    (added,) = after.keys() - before.keys()
+    assert len(after[added][0]) < 500
+    assert (pin.session, pin.author, pin.reason, pin.pinned) == (one.id, "Ada", "release 1.0", True)
+    entry = entry_of(store, one)
+    assert entry.pinned
+    assert store.pin_of(entry) == pin
+
+
+def test_pins_come_and_go(url: str) -> None:
+    store = Store(url)
+    for index in range(3):
+        store.write(session(name=f"s{index}", minute=1440 * index))
+    store.pin(store.find("s0"), "first")
+    store.pin(store.find("s2"), "second")
+    assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s2", "s0"]
+    assert [(entry.id, entry.pinned) for entry in store.newest(store.folder(KEY))] == [
+        ("s2", True),
+        ("s1", False),
+        ("s0", True),
+    ]
+    store.unpin(store.find("s0"), "too old")
+    assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s2"]
+    with pytest.raises(StoreError, match="isn't pinned"):
+        store.unpin(store.find("s0"))
+    store.pin(store.find("s0"), "again")
+    assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s0", "s2"]
+
+
+def test_not_too_many_are_pinned(store: Store) -> None:
+    for index in range(MOST_PINNED + 1):
+        store.write(session(name=f"s{index}", minute=index))
+    for index in range(MOST_PINNED):
+        store.pin(store.find(f"s{index}"), "one more")
+    with pytest.raises(StoreError, match="gpuperf baseline unpin s0"):
+        store.pin(store.find(f"s{MOST_PINNED}"), "one too many")
+    store.pin(store.find("s0"), "pinned already, for another reason")
+    store.unpin(store.find("s1"))
+    store.pin(store.find(f"s{MOST_PINNED}"), "there is room now")
+
+
+@pytest.mark.parametrize("what", ["pin", "accept"])
+def test_a_duet_is_no_baseline_for_others(store: Store, what: str) -> None:
+    store.write(replace(session(name="duet"), reference=(run(),)))
+    with pytest.raises(StoreError, match="is a duet's"):
+        getattr(store, what)(store.find("duet"), "I want it")
+
+
+def test_a_session_that_was_cut_short_is_not_pinned(store: Store) -> None:
+    store.write(session(name="cut", status="incomplete"))
+    with pytest.raises(StoreError, match="cut short"):
+        store.pin(store.find("cut"), "but I want it")
+
+
+def test_a_damaged_note_hides_nothing_but_its_words(store: Store) -> None:
+    one = session(gate="failed")
+    path = store.write(one)
+    store.accept(entry_of(store, one), "meant")
+    Path(path + ".accepted.json").write_text("{")
+    assert entry_of(store, one).accepted
+    assert store.acceptance(entry_of(store, one)) is None
+
+
+# Deleting
+
+
+def test_deleting_leaves_a_note_and_no_empty_folders(store: Store) -> None:
+    for index in range(3):
+        store.write(session(name=f"s{index}", minute=1440 * index))
+    store.accept(store.find("s1"), "meant")
+    folder = store.folder(KEY)
+    store.delete(folder, [store.find("s0"), store.find("s1")], "too old", "Ada")
+    assert [entry.id for entry in store.newest(folder)] == ["s2"]
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["2026-01-03", "pruned"]
+    (pruning,) = store.prunings(folder)
+    assert (pruning.sessions, pruning.author, pruning.reason) == (("s0", "s1"), "Ada", "too old")
+
+
+def test_what_can_t_be_deleted_is_told_and_the_note_tells_the_rest(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(2):
+        store.write(session(name=f"s{index}", minute=index))
+    delete = store.files.delete
+
+    def fail(path: str) -> None:
+        if "-s1" in path:
+            raise StoreError("it can't be deleted")
+        delete(path)
+
+    monkeypatch.setattr(store.files, "delete", fail)
+    with pytest.raises(StoreError, match="can't be deleted"):
+        store.delete(store.folder(KEY), [store.find("s0"), store.find("s1")], "too old")
+    assert [one.sessions for one in store.prunings(store.folder(KEY))] == [("s0",)]
+
+
+def test_who_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_ACTOR", raising=False)
+    monkeypatch.delenv("GITLAB_USER_LOGIN", raising=False)
+    assert user()
+    monkeypatch.setattr("getpass.getuser", lambda: (_ for _ in ()).throw(KeyError("uid not found")))
+    assert user().startswith("uid ")
+    monkeypatch.setenv("GITHUB_ACTOR", "ada")
+    assert user() == "ada"

@@ -1,0 +1,120 @@
+"""What a long history costs the gate: the baseline of one key among 1,000 and among 100,000 stored sessions.
+
+Both stores have the same twenty newest sessions of a test with 20 load points; the older ones are hard links to a
+few files, on other days, 100 a day. The gate finds its baseline and compares with it; prints the medians and their
+ratio::
+
+    python benchmarks/store_scaling.py
+
+The first version of the store kept all sessions of a key in one folder; ``--flat`` shows what that costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+from pathlib import Path
+
+from pytest_gpuperf.analysis.compare import Rule, compare
+from pytest_gpuperf.model import Histogram, LoadPoint, PlainMapping, Run, Session, Window
+from pytest_gpuperf.store import Store, select_baseline
+
+KEY: PlainMapping = {"device": "NVIDIA L4", "test": "tests/test_serving.py::test_all", "version": 1, "ruler": 1}
+NEWEST = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+#: File systems bound the names of one file: ext4 at 65,000.
+LINKS = 50_000
+PER_DAY, WINDOW, POINTS, RUNS = 100, 20, 20, 3
+
+
+def session(name: str, at: datetime) -> Session:
+    """A session of 20 load points and three runs, with histograms as wide as real ones."""
+    latency = Histogram(tuple(range(2900, 2960)), tuple(range(10, 70)))
+    runs = tuple(
+        Run(
+            "serving",
+            index,
+            2.5,
+            0.7,
+            True,
+            tuple(
+                Window("serving", LoadPoint(2**number % 1000 + number), 0, 1.0, latency.total, 1e3, 2e6, latency)
+                for number in range(POINTS)
+            ),
+        )
+        for index in range(RUNS)
+    )
+    created = at.isoformat(timespec="milliseconds")
+    return Session(name, "0" * 32, str(KEY["test"]), created, KEY, "complete", "passed", runs, "1234567890abcdef")
+
+
+def fill(store: Store, sessions: int, *, flat: bool) -> None:
+    """A store of so many sessions, the newest twenty of them whole."""
+    for index in range(WINDOW):
+        store.write(session(f"{index:012x}", NEWEST - timedelta(minutes=index)))
+    folder = Path(store.folder(KEY))
+    original = next(folder.rglob("*.json"))
+    content = original.read_bytes()
+    for index in range(WINDOW, sessions):
+        at = NEWEST - timedelta(days=1 + index // PER_DAY, minutes=index % PER_DAY)
+        name = f"{at:%Y%m%dT%H%M%S}000Z-12345678-{index:012x}.json"
+        place = folder if flat else folder / f"{at:%Y-%m-%d}"
+        place.mkdir(exist_ok=True)
+        if index % LINKS == WINDOW:
+            original = place / name
+            original.write_bytes(content)
+        else:
+            os.link(original, place / name)
+
+
+def find_s(store: Store) -> float:
+    """Seconds that it takes to find the newest sessions, unread."""
+    begin = time.perf_counter()
+    found = list(islice(store.newest(store.folder(KEY)), WINDOW))
+    seconds = time.perf_counter() - begin
+    assert len(found) == WINDOW
+    return seconds
+
+
+def gate_s(store: Store, candidate: Session) -> float:
+    """Seconds that one test's gate takes: find, read, check and compare."""
+    begin = time.perf_counter()
+    baseline = select_baseline(store, KEY)
+    compare(candidate, baseline.sessions, Rule())
+    seconds = time.perf_counter() - begin
+    assert len(baseline.sessions) == WINDOW
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What a long history costs the gate.")
+    parser.add_argument("--sessions", type=int, nargs=2, default=[1_000, 100_000])
+    parser.add_argument("--turns", type=int, default=15)
+    parser.add_argument("--flat", action="store_true", help="all sessions of the key in one folder")
+    options = parser.parse_args()
+    candidate = session("f" * 12, NEWEST + timedelta(hours=1))
+    with tempfile.TemporaryDirectory() as directory:
+        stores = {count: Store(str(Path(directory, str(count)))) for count in options.sessions}
+        for count, store in stores.items():
+            fill(store, count, flat=options.flat)
+        finding: dict[int, list[float]] = {count: [] for count in stores}
+        whole: dict[int, list[float]] = {count: [] for count in stores}
+        for _ in range(options.turns):
+            for count, store in stores.items():
+                finding[count].append(find_s(store))
+                whole[count].append(gate_s(store, candidate))
+    print("| stored sessions | find the newest 20, ms | the whole gate, ms |")
+    print("|---:|---:|---:|")
+    for count in options.sessions:
+        middle = [statistics.median(times[count]) * 1e3 for times in (finding, whole)]
+        print(f"| {count:,} | {middle[0]:.2f} | {middle[1]:.0f} |")
+    few, many = (statistics.median(whole[count]) for count in options.sessions)
+    print(f"\nratio {many / few:.2f}")
+
+
+if __name__ == "__main__":
+    main()

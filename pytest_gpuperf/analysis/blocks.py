@@ -1,0 +1,90 @@
+"""A duet's session as pairs of values: one for each block and side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from pytest_gpuperf.analysis.values import GATED, Key, SessionValues, Values, runs_by_sweep, whole, window_logs
+from pytest_gpuperf.model import LoadPoint, Run, Session, Window
+
+_Pairs = list[tuple[Window, Window]]
+_Place = tuple[str, LoadPoint, _Pairs]
+_Logs = tuple[dict[str, float], dict[str, float]]
+_Gathered = dict[Key, list[tuple[float, float]]]
+
+
+def block_values(session: Session, metrics: Iterable[str] = GATED) -> tuple[SessionValues, SessionValues]:
+    """The values of candidate and reference, run ``i`` of both being block ``i``.
+
+    A block's value is the mean, over the visits of its point that both sides made, of the log of the window's
+    statistic; the difference of both sides is the mean of the paired differences. Pairs that others on the CPU
+    disturbed are left out where there are undisturbed ones. Where single windows have too few requests for a quantile,
+    it is read from a block's windows taken together, side by side.
+    """
+    blocks = list(_blocks(session))
+    places = [
+        (candidate.sweep, point, pairs)
+        for candidate, reference in blocks
+        for point, pairs in _paired(candidate, reference).items()
+    ]
+    runs = runs_by_sweep(candidate.sweep for candidate, _ in blocks)
+    sides = [_side(places, side, frozenset(metrics)) for side in (0, 1)]
+    ours: _Gathered = {}
+    theirs: _Gathered = {}
+    for (sweep, point, _), logs in zip(places, zip(*sides, strict=True), strict=True):
+        for metric in logs[0][0]:
+            for gathered, value in zip((ours, theirs), _both(logs[0], logs[1], metric), strict=True):
+                gathered.setdefault((sweep, point, metric), []).append((value, 0.0))
+    return whole(session.id, ours, runs), whole(session.id, theirs, runs)
+
+
+def common(candidate: SessionValues, reference: SessionValues) -> tuple[SessionValues, SessionValues]:
+    """Both sides with the series that they share, cut to the blocks that both have."""
+
+    def cut(values: Values, key: Key) -> Values:
+        blocks = min(len(candidate.values[key].runs), len(reference.values[key].runs))
+        return Values(values.runs[:blocks], values.disturbance)
+
+    shared = [key for key in candidate.values if key in reference.values]
+    ours, theirs = (
+        SessionValues(side.id, {key: cut(side.values[key], key) for key in shared}, side.left_out)
+        for side in (candidate, reference)
+    )
+    return ours, theirs
+
+
+def _blocks(session: Session) -> Iterable[tuple[Run, Run]]:
+    others = {(run.sweep, run.index): run for run in session.reference if run.complete}
+    for run in session.runs:
+        other = others.get((run.sweep, run.index))
+        if run.complete and other is not None:
+            yield run, other
+
+
+def _paired(candidate: Run, reference: Run) -> dict[LoadPoint, list[tuple[Window, Window]]]:
+    others = {(window.point, window.visit): window for window in reference.windows}
+    found: dict[LoadPoint, list[tuple[Window, Window]]] = {}
+    for window in candidate.windows:
+        other = others.get((window.point, window.visit))
+        if other is not None:
+            found.setdefault(window.point, []).append((window, other))
+    return {point: [pair for pair in pairs if pair[0].calm and pair[1].calm] or pairs for point, pairs in found.items()}
+
+
+def _side(places: Sequence[_Place], side: int, metrics: frozenset[str]) -> list[_Logs]:
+    """For each place the means of its windows' values, and the values of its windows taken together."""
+    windows = [[pair[side] for pair in pairs] for _, _, pairs in places]
+    single = iter(window_logs([[window] for group in windows for window in group], metrics))
+    means = []
+    for group in windows:
+        found = list(islice(single, len(group)))
+        means.append({metric: sum(logs[metric] for logs in found) / len(found) for metric in found[0]})
+    return list(zip(means, window_logs(windows, metrics), strict=True))
+
+
+def _both(ours: _Logs, theirs: _Logs, metric: str) -> tuple[float, float]:
+    """One metric of both sides, read in the same way."""
+    means = ours[0][metric], theirs[0][metric]
+    return means if all(map(math.isfinite, means)) else (ours[1][metric], theirs[1][metric])

@@ -1,0 +1,27 @@
+"""What else changed between two sessions: the first suspects of a regression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_gpuperf.model import Change, Plain, Session
+
+
+def changes(before: Session, after: Session) -> tuple[Change, ...]:
+    """What is under test, around it, or in the settings that differs between two sessions."""
+    places: list[tuple[str, Mapping[str, Plain], Mapping[str, Plain]]] = [
+        (sweep, before.under_test.get(sweep, {}), after.under_test[sweep])
+        for sweep in after.under_test
+        if sweep in before.under_test
+    ]
+    places += [
+        ("environment", before.environment, after.environment),
+        ("settings", before.settings, after.settings),
+        ("source", {"commit": before.commit}, {"commit": after.commit}),
+    ]
+    return tuple(
+        Change(where, name, old.get(name), new.get(name))
+        for where, old, new in places
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    )

@@ -1,0 +1,49 @@
+"""From evidence to what is claimed: worse, better, the same, for any number of series and of simulated sessions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from pytest_gpuperf.analysis.evidence import Evidence
+from pytest_gpuperf.analysis.multiplicity import BoolArray, families, rejected
+from pytest_gpuperf.analysis.robust import FloatArray
+from pytest_gpuperf.analysis.rule import Rule
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What may be said of each series, all arrays of shape (..., series).
+
+    Attributes:
+        p_worse: one-sided p-value of "worse by more than the minimum effect", before the correction for multiplicity.
+        worse, better: shown, at the family's level.
+        same: shown to lie inside the equivalence bounds.
+        level: shape (series,): what a single series would have to reach by itself.
+    """
+
+    p_worse: FloatArray
+    worse: BoolArray
+    better: BoolArray
+    same: BoolArray
+    level: FloatArray
+
+
+def decide(evidence: Evidence, sweeps: int, rule: Rule, share: float = 1.0) -> Decision:
+    """Decide about the series of one test against one baseline.
+
+    Args:
+        sweeps: how many of the series are sweep-wide means; they come first.
+        share: this baseline's part of what the test may spend.
+    """
+    split = families(sweeps, evidence.difference.shape[-1] - sweeps, rule.test_alpha * share)
+    p_worse = evidence.p_worse(rule.margin)
+    return Decision(
+        p_worse=p_worse,
+        worse=rejected(p_worse, split),
+        better=rejected(evidence.p_better(rule.margin), split),
+        same=evidence.p_different(math.log1p(rule.equivalence)) <= rule.alpha,
+        level=np.concatenate([np.full(family.size, family.level) for family in split]),
+    )

@@ -1,0 +1,214 @@
+"""The arithmetic of both tests, on plain arrays: any number of series at once, and of simulated sessions.
+
+**Stored baseline.** The unit of replication is the session. A session's value is the trimmed mean over its runs, and
+with ``m`` baseline sessions
+
+    T = (d - log(1 + min_effect)) / sqrt(v_c + s^2 / m)
+
+where ``d`` is the candidate minus the mean of the baseline, turned so that positive is worse. ``s``, the standard
+deviation of one session's value, is the hard part: a young baseline hardly knows it. It is shrunk to a prior as in
+Smyth, "Linear models and empirical Bayes methods for assessing differential expression" (2004):
+
+    s^2 = (d0 * s0^2 + (m - 1) * s_between^2) / (d0 + m - 1),   T ~ t with d0 + m - 1 degrees of freedom
+
+and never taken to be below what the sessions' own runs show (``s_run^2 / k``). While nothing better is known, sessions
+are assumed to differ by at least as much as the fresh starts inside one of them: the prior's own ``s0`` is raised to
+``s_run``. So on a quiet machine a 50% regression fails against a single session, and on a noisy one noise does not.
+
+Sessions are not all alike, though: a baseline measured on an idle machine says little about a session measured beside
+a compiler. So the candidate has a variance of its own, ``v_c``: ``s^2``, adjusted for its number of runs, or what its
+own runs show where that is more; and both sides grow by what others took of the CPU (see ``values``).
+
+**Duet.** The unit is the block, and a block's value a difference already: a moderated one-sample t over ``n`` blocks,
+
+    T = (d - log(1 + min_effect)) / (s / sqrt(n)),   s^2 = (d0 * s0^2 + f * s_blocks^2) / (d0 + f)
+
+with ``s0`` and ``d0`` from earlier duets of the same key (``priors``).
+
+Points of one sweep went through the same starts. Their mean variance is therefore a floor under each point's, which few
+runs estimate badly; it brings no degrees of freedom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from pytest_gpuperf.analysis.priors import Assumed
+from pytest_gpuperf.analysis.robust import FloatArray, Located, locate
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+#: A candidate's runs may differ so many times as much (in variance) as the baseline's before its session as a whole is
+#: taken to be noisier too: with three runs that all points share, chance alone exceeds it in one session of 20.
+USUAL_EXCESS = 3.0
+#: No value is known better: it is read from buckets of half a percent, and an interval of no width would decide on
+#: rounding. Standard deviation of a log.
+RESOLUTION = 0.001
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Estimates, all arrays of shape (..., series).
+
+    Attributes:
+        difference: log ratio, positive is worse.
+        error: its standard error.
+        freedom: degrees of freedom of ``error``.
+        replicates: sessions in the baseline, or blocks.
+        further_variance: what a further replicate may be expected to show.
+        paired: a replicate is a difference already; else the candidate is one replicate against all others.
+    """
+
+    difference: FloatArray
+    error: FloatArray
+    freedom: FloatArray
+    replicates: FloatArray
+    further_variance: FloatArray
+    paired: bool = False
+
+    def p_worse(self, margin: float) -> FloatArray:
+        """One-sided, of "worse by more than the margin"."""
+        return tail((self.difference - margin) / self.error, self.freedom)
+
+    def p_better(self, margin: float) -> FloatArray:
+        """One-sided, of "better by more than the margin"."""
+        return tail((-self.difference - margin) / self.error, self.freedom)
+
+    def p_different(self, bound: float) -> FloatArray:
+        """Of two one-sided tests (Schuirmann 1987): small where the change is shown to lie inside the bound."""
+        return tail((bound - np.abs(self.difference)) / self.error, self.freedom)
+
+
+@dataclass(frozen=True)
+class StoredArrays:
+    """Both sides of a stored-mode comparison.
+
+    Attributes:
+        candidate: (..., series, runs), padded with NaN.
+        history: (..., series, sessions, runs), padded with NaN: what shows how sessions differ.
+        reference: as ``history``: what the candidate is compared with, where it isn't the history.
+        candidate_disturbance, reference_disturbance: standard deviations for what others took of the CPU, shapes
+            (..., series) and (..., series, sessions).
+        alike: (series, series), rows that average over the points of a series' sweep and metric (``averaging``).
+    """
+
+    candidate: FloatArray
+    history: FloatArray
+    alike: FloatArray
+    reference: FloatArray | None = None
+    candidate_disturbance: FloatArray | None = None
+    reference_disturbance: FloatArray | None = None
+
+
+def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
+    """A session against sessions; NaN where a series has nothing to be compared with."""
+    candidate, history = locate(arrays.candidate), locate(arrays.history)
+    reference = history if arrays.reference is None else locate(arrays.reference)
+    run_variance, own, usual = _run_variances(candidate, history, arrays.alike)
+    present = history.count > 0
+    sessions = present.sum(axis=-1)
+    degrees = np.maximum(sessions - 1, 0)
+    between = _variance_between(history.centre, present, sessions)
+    per_run = np.where(present, 1 / np.maximum(history.count, 1), 0.0).sum(axis=-1) / np.maximum(sessions, 1)
+
+    weight = np.maximum(prior.weight - prior.assumed * degrees, 0.0)
+    freedom = np.maximum(weight + degrees, 1e-9)
+    assumed = np.maximum(prior.variance, run_variance)
+    shrunk = (weight * assumed + degrees * between) / freedom
+    shrunk = np.maximum.reduce([shrunk, run_variance * per_run, np.full_like(shrunk, RESOLUTION**2)])
+    runs = np.maximum(candidate.count, 1)
+    candidate_variance = np.maximum.reduce(
+        [
+            shrunk + run_variance * (1 / runs - per_run),
+            np.maximum(np.maximum(run_variance, own) / runs, RESOLUTION**2),
+            own - USUAL_EXCESS * usual,
+        ]
+    )
+    there = reference.count > 0
+    references = there.sum(axis=-1)
+    baseline = np.where(there, reference.centre, 0.0).sum(axis=-1) / np.where(references, references, np.nan)
+    estimated = candidate_variance + shrunk / np.maximum(references, 1)
+    from_history = shrunk * (1 + 1 / np.maximum(references, 1))
+    # Satterthwaite's approximation (1946): what is taken off for the candidate's further runs makes the rest less
+    # certain (but where much is taken off, the runs' own spread is a floor under it), and an assumed variance has no
+    # uncertainty to add.
+    kept = np.clip((estimated / from_history) ** 2, 0.5, 1.0)
+    disturbed = _disturbed(arrays, there, references)
+    return Evidence(
+        difference=candidate.centre - baseline,
+        error=np.sqrt(estimated + disturbed),
+        freedom=freedom * kept * ((estimated + disturbed) / estimated) ** 2,
+        replicates=sessions.astype(float),
+        further_variance=np.maximum(between, run_variance * per_run),
+    )
+
+
+def duet_evidence(differences: FloatArray, alike: FloatArray, prior: Assumed) -> Evidence:
+    """Blocks of differences, shape (..., series, blocks), padded with NaN."""
+    blocks = locate(differences)
+    shown = np.maximum(blocks.variance, average(blocks.variance, alike))
+    # As between sessions: what is only assumed is raised to what the blocks show.
+    assumed = prior.variance + prior.assumed * np.maximum(shown - prior.variance, 0.0)
+    freedom = np.maximum(prior.weight + blocks.freedom, 1e-9)
+    variance = np.maximum((prior.weight * assumed + blocks.freedom * shown) / freedom, RESOLUTION**2)
+    return Evidence(
+        difference=blocks.centre,
+        error=np.sqrt(variance / np.maximum(blocks.count, 1)),
+        freedom=freedom,
+        replicates=blocks.count,
+        further_variance=shown,
+        paired=True,
+    )
+
+
+def averaging(groups: list[object]) -> FloatArray:
+    """The matrix that replaces each series' number by the mean over its group."""
+    names = list(dict.fromkeys(groups))
+    member = np.array([[group == name for name in names] for group in groups], dtype=float)
+    return np.asarray(member @ (member / member.sum(axis=0)).T)
+
+
+def average(numbers: FloatArray, alike: FloatArray) -> FloatArray:
+    """Apply ``averaging``."""
+    return np.asarray(numbers @ alike.T)
+
+
+def tail(statistic: FloatArray, freedom: FloatArray) -> FloatArray:
+    """P(Student's t > statistic); 1 where there is no number: what can't be told never gates."""
+    p_value = special.stdtr(freedom, -np.asarray(statistic))
+    return np.asarray(np.where(np.isfinite(p_value), p_value, 1.0))
+
+
+def quantile(level: float | FloatArray, freedom: FloatArray) -> FloatArray:
+    """The point that Student's t exceeds with probability ``level``."""
+    return np.asarray(-special.stdtrit(freedom, level))
+
+
+def _run_variances(
+    candidate: Located, history: Located, alike: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Between the fresh starts inside one session: pooled over both sides, of the candidate, and of the history."""
+    squares = (history.freedom * history.variance).sum(axis=-1)
+    freedom = history.freedom.sum(axis=-1)
+    usual = squares / np.maximum(freedom, 1)
+    pooled = (squares + candidate.freedom * candidate.variance) / np.maximum(freedom + candidate.freedom, 1)
+    raised = [np.maximum(one, average(one, alike)) for one in (pooled, candidate.variance, usual)]
+    return raised[0], raised[1], raised[2]
+
+
+def _variance_between(centres: FloatArray, present: BoolArray, sessions: IntArray) -> FloatArray:
+    mean = np.where(present, centres, 0.0).sum(axis=-1) / np.maximum(sessions, 1)
+    squares = (np.where(present, centres - mean[..., None], 0.0) ** 2).sum(axis=-1)
+    return np.asarray(np.where(sessions > 1, squares / np.maximum(sessions - 1, 1), 0.0))
+
+
+def _disturbed(arrays: StoredArrays, there: BoolArray, references: IntArray) -> FloatArray | float:
+    if arrays.candidate_disturbance is None or arrays.reference_disturbance is None:
+        return 0.0
+    theirs = (np.where(there, arrays.reference_disturbance, 0.0) ** 2).sum(axis=-1)
+    return np.asarray(arrays.candidate_disturbance**2 + theirs / np.maximum(references, 1) ** 2)

@@ -1,0 +1,93 @@
+"""One level for many questions: how alpha is split, and what is rejected at each share.
+
+An invocation's alpha goes in equal parts to its gated tests, so that each passes or fails on its own. A test's part is
+split again between the baselines it is compared with (rolling and pinned). Of what is left, half goes to the sweep-wide
+means of the metrics (which find what affects everything) and half to the single points (which find what affects one).
+
+* Among points, Holm's step-down (1979), which holds however the points depend on each other.
+* Among the few sweep-wide means, Hochberg's step-up (1988), which rejects all that Holm does. It needs p-values that
+  don't depend on each other negatively, and a sweep's metrics don't: a slow session is slow in all of them. It counts
+  where they move together: four metrics that tell the same story are then not charged four times for it, which takes
+  the power at +5% against 20 sessions from 0.70 to 0.86.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pytest_gpuperf.analysis.robust import FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Series that share a level.
+
+    Attributes:
+        members: their slice of the last axis.
+        alpha: the family's level.
+        positive: their p-values don't depend on each other negatively.
+    """
+
+    members: slice
+    alpha: float
+    positive: bool = False
+
+    @property
+    def size(self) -> int:
+        return int(self.members.stop - self.members.start)
+
+    @property
+    def level(self) -> float:
+        """What a single member gets that finds no support in the others."""
+        return self.alpha / max(self.size, 1)
+
+
+def families(sweeps: int, points: int, alpha: float) -> list[Family]:
+    """The families of one test against one baseline.
+
+    Args:
+        sweeps: how many sweep-wide means there are; they come first.
+        points: how many series of single points. With a single load point there is no mean: it is the whole sweep, and
+            gets all of alpha.
+    """
+    if not sweeps:
+        return [Family(slice(0, points), alpha, positive=True)] if points else []
+    return [Family(slice(0, sweeps), alpha / 2, positive=True), Family(slice(sweeps, sweeps + points), alpha / 2)]
+
+
+def rejected(p_values: FloatArray, split: list[Family]) -> BoolArray:
+    """Which hypotheses are rejected, family by family; shape (..., series) as given."""
+    result = np.zeros(p_values.shape, dtype=bool)
+    for family in split:
+        step = hochberg if family.positive else holm
+        result[..., family.members] = step(p_values[..., family.members], family.alpha)
+    return result
+
+
+def holm(p_values: FloatArray, alpha: float) -> BoolArray:
+    """Holm's step-down procedure along the last axis."""
+    order, small = _steps(p_values, alpha)
+    return _unordered(np.logical_and.accumulate(small, axis=-1), order)
+
+
+def hochberg(p_values: FloatArray, alpha: float) -> BoolArray:
+    """Hochberg's step-up procedure along the last axis."""
+    order, small = _steps(p_values, alpha)
+    return _unordered(np.logical_or.accumulate(small[..., ::-1], axis=-1)[..., ::-1], order)
+
+
+def _steps(p_values: FloatArray, alpha: float) -> tuple[npt.NDArray[np.intp], BoolArray]:
+    order = np.argsort(p_values, axis=-1, kind="stable")
+    count = p_values.shape[-1]
+    return order, np.take_along_axis(p_values, order, axis=-1) <= alpha / np.arange(count, 0, -1)
+
+
+def _unordered(ordered: BoolArray, order: npt.NDArray[np.intp]) -> BoolArray:
+    result = np.zeros_like(ordered)
+    np.put_along_axis(result, order, ordered, axis=-1)
+    return result

@@ -1,0 +1,70 @@
+"""Location and spread of a handful of values of which one may be wild."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+#: One of five is left out at each end (Yuen's choice of a fifth): from five runs on, a single wild one moves nothing.
+ONE_OF = 5
+#: Of normal values, 5 to 20 of them (simulated, within 1.5%): by how much Yuen's variance exceeds a value's, for each
+#: share left out at one end; and how many values the centre is worth less, for each one left out at one end.
+_SWELL = 0.75
+_COST = 0.6
+
+
+@dataclass(frozen=True)
+class Located:
+    """What rows of values say, all arrays of the same shape.
+
+    Attributes:
+        centre: trimmed mean; NaN where there is no value.
+        variance: of one value; 0 where it can't be told.
+        freedom: degrees of freedom of the variance.
+        count: the centre's own variance is a ``count``-th of that: the number of values, a little less where some are
+            left out.
+    """
+
+    centre: FloatArray
+    variance: FloatArray
+    freedom: FloatArray
+    count: FloatArray
+
+
+def locate(values: FloatArray) -> Located:
+    """Trimmed means and winsorised variances along the last axis, which may be padded with NaN.
+
+    Tukey and McLaughlin (1963); Yuen, "The two-sample trimmed t for unequal population variances" (1974). Nothing is
+    left out of fewer than ``ONE_OF`` values: these are the plain mean and variance. From there on, Yuen's variance of
+    the centre is split into what a value varies by and how many values the centre is worth, with the factors of normal
+    values (``_SWELL``, ``_COST``): so it can be set beside the variance of fewer values.
+    """
+    here = np.isfinite(values)
+    count = here.sum(axis=-1)
+    size = values.shape[-1]
+    if size < ONE_OF:
+        cut = np.zeros_like(count)
+        filled = np.where(here, values, 0.0)
+        with np.errstate(invalid="ignore"):
+            centre = filled.sum(axis=-1) / np.where(count, count, np.nan)
+        squares = (np.where(here, values - centre[..., None], 0.0) ** 2).sum(axis=-1)
+    else:
+        ordered = np.sort(np.where(here, values, np.nan), axis=-1)
+        cut = count // ONE_OF
+        place = np.arange(size)
+        kept = (place >= cut[..., None]) & (place < (count - cut)[..., None])
+        centre = np.where(kept, ordered, 0.0).sum(axis=-1) / np.where(count, count - 2 * cut, np.nan)
+        low = np.take_along_axis(ordered, cut[..., None], axis=-1)
+        high = np.take_along_axis(ordered, np.maximum(count - cut - 1, 0)[..., None], axis=-1)
+        present = place < count[..., None]
+        winsorised = np.where(present, np.clip(ordered, low, high), 0.0)
+        middle = winsorised.sum(axis=-1) / np.where(count, count, np.nan)
+        squares = (np.where(present, winsorised - middle[..., None], 0.0) ** 2).sum(axis=-1)
+    freedom = np.maximum(count - 2 * cut - 1, 0)
+    swell = 1 + _SWELL * cut / np.maximum(count, 1)
+    variance = np.where(freedom > 0, count * squares / np.maximum((freedom + 1) * freedom, 1) / swell, 0.0)
+    return Located(centre, variance, freedom.astype(float), count - _COST * cut)

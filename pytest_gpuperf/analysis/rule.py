@@ -1,0 +1,44 @@
+"""How to decide: everything of a comparison that is chosen and not measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, SESSION_PRIOR, Prior, Priors
+from pytest_gpuperf.analysis.values import GATED
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How to decide.
+
+    Attributes:
+        prior: of the spread between sessions (stored mode).
+        alpha: the chance of any false alarm in the whole invocation.
+        tests: how many gated tests share it.
+        min_effect: a worsening up to this share is not worth an alarm.
+        equivalence: changes within this share are "unchanged".
+        metrics: which metrics gate; others are not compared.
+        look_share: the part of the test's alpha that this look may spend (``sequential.alpha_share``).
+        block_prior: of the spread between the blocks of a duet.
+    """
+
+    prior: Prior | Priors = SESSION_PRIOR
+    alpha: float = 0.05
+    tests: int = 1
+    min_effect: float = 0.01
+    equivalence: float = 0.05
+    metrics: frozenset[str] = GATED
+    look_share: float = 1.0
+    block_prior: Prior | Priors = BLOCK_PRIOR
+
+    @property
+    def test_alpha(self) -> float:
+        """What one test may spend at this look."""
+        return self.alpha / max(self.tests, 1) * self.look_share
+
+    @property
+    def margin(self) -> float:
+        """The minimum effect as a log."""
+        return math.log1p(self.min_effect)

@@ -1,0 +1,161 @@
+"""What is compared: one number for each run, load point and metric of a session.
+
+Everything that decides works on these values, so a session of ours and plain numbers from another load tool (or one
+side of a duet) are judged by the same rule. A value is the log of its statistic, turned so that larger is worse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pytest_gpuperf.analysis.quantiles import quantile_logs
+from pytest_gpuperf.model import LoadPoint, NamedPoint, Session, Window, point_windows
+
+#: What can be compared, and the unit of its plain number.
+METRICS = {
+    "p50": "ns",
+    "p90": "ns",
+    "p95": "ns",
+    "p99": "ns",
+    "throughput": "inferences/s",
+    "energy": "j",
+    "memory": "bytes",
+}
+#: What gates unless the test says otherwise. p95 and p99 take windows longer than most, and memory rarely creeps.
+GATED = frozenset({"p50", "p90", "throughput", "energy"})
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+#: Most that others on the CPU can add to the standard deviation of a value's log. On traces of a machine that compiled
+#: and tested beside the measurement, p90 moved by up to 0.6 and throughput by 0.3; see benchmarks/gate_on_traces.py.
+DISTURBANCE_LIMIT = 0.2
+
+Place = LoadPoint | NamedPoint
+#: Sweep, load point (None: the whole sweep), metric.
+Key = tuple[str, Place | None, str]
+
+
+@dataclass(frozen=True)
+class Values:
+    """One metric of one point in one session.
+
+    Attributes:
+        runs: a value for each run.
+        disturbance: standard deviation to be added for what others took of the CPU.
+    """
+
+    runs: tuple[float, ...]
+    disturbance: float = 0.0
+
+
+@dataclass(frozen=True)
+class SessionValues:
+    """All values of one session.
+
+    Attributes:
+        values: only what every run has as a finite number.
+        left_out: what some run measured, and not every one could tell: too few requests for a quantile, NaN, 0.
+    """
+
+    id: str
+    values: Mapping[Key, Values]
+    left_out: frozenset[Key] = field(default_factory=frozenset)
+
+    @property
+    def points(self) -> set[str]:
+        """Names of the load points, with their sweeps."""
+        return {place_name(sweep, point) for sweep, point, _ in {*self.values, *self.left_out}}
+
+
+def sign(metric: str) -> int:
+    """-1 where more is better, else 1."""
+    return -1 if metric == "throughput" else 1
+
+
+def place_name(sweep: str, point: Place | None) -> str:
+    """``sweep: point``."""
+    label = point.label if point else "whole sweep"
+    return f"{sweep}: {label}" if sweep else label
+
+
+def values_of(session: Session, metrics: Iterable[str] = GATED) -> SessionValues:
+    """The values of every metric that each of the session's complete runs can support."""
+    complete = [run for run in session.runs if run.complete]
+    places = [(run.sweep, point, windows) for run in complete for point, windows in point_windows(run).items()]
+    gathered: dict[Key, list[tuple[float, float]]] = {}
+    for (sweep, point, windows), logs in zip(places, window_logs([one for *_, one in places], metrics), strict=True):
+        share = sum(window.others_cpu_share or 0.0 for window in windows) / len(windows)
+        for metric, value in logs.items():
+            gathered.setdefault((sweep, point, metric), []).append((value, share))
+    return whole(session.id, gathered, runs_by_sweep(run.sweep for run in complete))
+
+
+def values_from_numbers(
+    name: str, runs: Sequence[Mapping[str, Mapping[str, float]]], *, sweep: str = ""
+) -> SessionValues:
+    """The values of plain numbers.
+
+    Args:
+        name: of the session.
+        runs: for each run, by point and metric, the statistic itself; a metric may carry its unit, as ``p50_ns``.
+        sweep: what the points belong to.
+    """
+    gathered: dict[Key, list[tuple[float, float]]] = {}
+    for run in runs:
+        for label, figures in run.items():
+            for metric, figure in figures.items():
+                known = metric_name(metric)
+                value = sign(known) * _log(figure)
+                gathered.setdefault((sweep, NamedPoint(label), known), []).append((value, 0.0))
+    return whole(name, gathered, {sweep: len(runs)})
+
+
+def metric_name(metric: str) -> str:
+    """``p50`` of ``p50_ns``: a known metric without its unit; anything else as it is."""
+    stem = metric.rpartition("_")[0]
+    return stem if stem in METRICS else metric
+
+
+def window_logs(groups: Sequence[Sequence[Window]], metrics: Iterable[str]) -> list[dict[str, float]]:
+    """The values of each group of windows of one point, taken together; NaN where too few requests can tell."""
+    wanted = frozenset(metrics)
+    asked = {metric: quantile for metric, quantile in _QUANTILES.items() if metric in wanted}
+    table = quantile_logs([[window.latency for window in group] for group in groups], list(asked.values()))
+    found = [dict(zip(asked, row, strict=True)) for row in table.tolist()]
+    if "throughput" in wanted:
+        for logs, group in zip(found, groups, strict=True):
+            inferences = sum(window.throughput * window.window_s for window in group)
+            logs["throughput"] = -_log(inferences / sum(window.window_s for window in group))
+    return found
+
+
+def _log(figure: float) -> float:
+    """NaN, which never gates, of what has no logarithm."""
+    return math.log(figure) if 0 < figure < math.inf else math.nan
+
+
+def runs_by_sweep(sweeps: Iterable[str]) -> Mapping[str, int]:
+    """How many complete runs each sweep has, from the sweep of each run."""
+    return Counter(sweeps)
+
+
+def whole(name: str, gathered: Mapping[Key, list[tuple[float, float]]], runs: Mapping[str, int]) -> SessionValues:
+    """Keep what every run of its sweep has."""
+    values, left_out = {}, set()
+    for key, found in gathered.items():
+        if len(found) == runs[key[0]] and all(math.isfinite(value) for value, _ in found):
+            share = sum(share for _, share in found) / len(found)
+            values[key] = Values(tuple(value for value, _ in found), _disturbance(share))
+        else:
+            left_out.add(key)
+    return SessionValues(name, values, frozenset(left_out))
+
+
+def _disturbance(others_cpu_share: float) -> float:
+    """How far others on the CPU may have moved a value, as a standard deviation of its log.
+
+    Work that shares the cores in proportion takes ``1 / (1 - share)`` times as long. Bounded, since from some load on
+    the share says no more about one target, and a threefold slowdown is still found on a machine that is never quiet.
+    """
+    return min(-math.log1p(-min(others_cpu_share, 0.99)), DISTURBANCE_LIMIT)

@@ -1,0 +1,288 @@
+"""``gpuperf compare``: what became of the newest session, beside its baseline."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_gpuperf.cli.stored import Sessions, Stored, add_filters, add_store, moment, store_url
+from pytest_gpuperf.errors import GpuperfError
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.cli.judging import Judged
+    from pytest_gpuperf.model import Row
+
+REGRESSED = 1
+
+
+def register(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "compare",
+        help="the newest session against its baseline",
+        description="Compare the newest session with its baseline again: all tests of the last pytest --gpuperf, or "
+        "the last import. The exit status is 1 if one of them regressed.",
+    )
+    parser.add_argument("session", nargs="?", help="the id of another session, or the beginning of it")
+    add_filters(parser)
+    parser.add_argument("--format", choices=("table", "markdown", "json"), default="table", help="(default: table)")
+    parser.add_argument(
+        "--baseline", metavar="SPEC", help="both, rolling, pinned, a session's id, or commit:SHA (default: both)"
+    )
+    for name, kind in (("alpha", _alpha), ("min-effect", _share)):
+        text = f"instead of the test's own, as --gpuperf-{name}"
+        parser.add_argument(f"--{name}", type=kind, metavar="SHARE", help=text)
+    parser.add_argument(
+        "--equivalence",
+        type=_share,
+        default=0.05,
+        metavar="SHARE",
+        help="changes within it are unchanged (default: 5%%)",
+    )
+    parser.add_argument("--metrics", type=_metrics, metavar="NAMES", help="those that gate, instead of the test's own")
+    parser.add_argument("--all", action="store_true", help="show unchanged load points as well")
+    parser.add_argument(
+        "--require-baseline", action="store_true", help="exit with 1 where nothing can be compared, too"
+    )
+    add_store(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command line; its exit status."""
+    from pytest_gpuperf.cli.judging import ABSENT
+    from pytest_gpuperf.model import Verdict
+
+    judged = _judged(options)
+    verdicts = [one.comparison.verdict for one in judged]
+    show = {"table": _table, "markdown": _markdown, "json": _json}[options.format]
+    print("\n".join(show(judged, options.all)))
+    failing = [Verdict.REGRESSED, *(ABSENT if options.require_baseline else ())]
+    return REGRESSED if any(verdict in failing for verdict in verdicts) else 0
+
+
+def _judged(options: argparse.Namespace) -> list[Judged]:
+    from pytest_gpuperf.cli.judging import judge, rule_for
+    from pytest_gpuperf.store import Choice, Store
+
+    try:
+        choice = Choice.parse(options.baseline) if options.baseline else None
+    except ValueError as error:
+        raise GpuperfError(f"--baseline {options.baseline}: {error}") from error
+    sessions = Sessions(Store(store_url(options)), key=options.key)
+    if options.session:
+        entry = sessions.store.find(options.session)
+        found = [Stored("", entry, sessions.store.read(entry))]
+    else:
+        found = _newest(sessions)
+    wanted = [one for one in found if options.test in one.session.test]
+    if not wanted:
+        sessions.complain()
+        raise GpuperfError(f"There is no session in {sessions.store.url} to compare.\nSee: gpuperf baseline list")
+    cut = [one.session for one in wanted if one.session.status != "complete"]
+    if cut:
+        raise GpuperfError(f"Session {cut[0].id} of {cut[0].test} was cut short, so it can't be compared.")
+    # Alpha is split over all tests of the session, also those that are not asked for here.
+    return [
+        judge(
+            sessions.store,
+            one.session,
+            rule_for(
+                one.session,
+                tests=len(found),
+                equivalence=options.equivalence,
+                alpha=options.alpha,
+                min_effect=options.min_effect,
+                metrics=options.metrics,
+            ),
+            choice=choice,
+            before=one.entry,
+        )
+        for one in sorted(wanted, key=lambda one: one.session.test)
+    ]
+
+
+def _newest(sessions: Sessions) -> list[Stored]:
+    """What the newest invocation measured."""
+    heads = [one for folder in sessions.folders() for one in sessions.of(folder, 1)]
+    heads.sort(key=lambda one: one.entry.name)
+    # A test that has several keys there counts once, as it was measured last.
+    return list(
+        {one.session.test: one for one in heads if one.session.invocation == heads[-1].session.invocation}.values()
+    )
+
+
+def _heading(one: Judged) -> str:
+    from pytest_gpuperf.report.summary import headline
+
+    session = one.session
+    commit = f", commit {session.commit[:8]}" if session.commit else ""
+    return f"session {session.id} of {moment(session.created_utc)} UTC{commit}: {headline(session, one.comparison)}"
+
+
+def _counts(one: Judged) -> str:
+    counts = Counter(str(row.verdict) for row in one.comparison.rows)
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+
+
+def _rows(one: Judged, everything: bool) -> list[Row]:
+    """The rows that are shown: what changed or is open first."""
+    from pytest_gpuperf.model import Verdict
+
+    order = list(Verdict)
+    rows = [row for row in one.comparison.rows if everything or row.verdict is not Verdict.UNCHANGED]
+    return sorted(rows, key=lambda row: (order.index(row.verdict), -row.worsening))
+
+
+def _cells(one: Judged, everything: bool) -> Any:
+    from pytest_gpuperf.report.table import Table
+    from pytest_gpuperf.report.words import change, interval, value
+
+    titles = ("verdict", "load point", "metric", ">before", ">now", "change [95%]", ">p", ">sees", "against")
+    return Table(
+        titles,
+        tuple(
+            (
+                str(row.verdict),
+                f"{row.sweep}: {row.point.label if row.point else 'whole sweep'}",
+                row.metric,
+                value(row, row.baseline),
+                value(row, row.candidate),
+                interval(row),
+                f"{row.p_value:.2g}",
+                change(1 + row.min_detectable),
+                row.against,
+            )
+            for row in _rows(one, everything)
+        ),
+    )
+
+
+def _notes(one: Judged) -> list[str]:
+    """What else there is to know."""
+    comparison = one.comparison
+    lines = []
+    if comparison.differing:
+        fields = ", ".join(
+            f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items()
+        )
+        lines.append(f"the newest other session of this test is not comparable: {fields}")
+    lines += [f"not in the baseline: {label}" for label in comparison.new_points]
+    lines += [f"in the baseline but not measured now: {label}" for label in comparison.missing_points]
+    lines += [f"not compared, too few requests or no number: {label}" for label in comparison.left_out]
+    lines += [f"changed: {one.where}: {one.name} {one.before} -> {one.after}" for one in comparison.changes]
+    lines += [f"unreadable, left out of the baseline: {error.where}" for error in one.baseline.unreadable]
+    return lines
+
+
+def _table(judged: Sequence[Judged], everything: bool) -> list[str]:
+    lines = []
+    for one in judged:
+        lines += [one.session.test, f"  {_heading(one)}"]
+        table = _cells(one, everything)
+        if table.rows:
+            lines += table.as_text("  ")
+        if one.comparison.rows:
+            lines.append(f"  {_counts(one)}")
+        lines += [f"  {note}" for note in _notes(one)]
+    return lines
+
+
+def _markdown(judged: Sequence[Judged], everything: bool) -> list[str]:
+    lines = []
+    for one in judged:
+        lines += [f"### {one.session.test}", "", f"**{one.comparison.verdict}**: {_heading(one)}", ""]
+        table = _cells(one, everything)
+        if table.rows:
+            lines += [*table.as_markdown(), ""]
+        if one.comparison.rows:
+            lines += [_counts(one), ""]
+        notes = [f"* {note}" for note in _notes(one)]
+        lines += [*notes, ""] if notes else []
+    return lines[:-1]
+
+
+def _json(judged: Sequence[Judged], _everything: bool) -> list[str]:
+    from pytest_gpuperf.model import worst
+    from pytest_gpuperf.model.codec import to_builtins
+
+    document = {
+        "verdict": str(worst([one.comparison.verdict for one in judged])),
+        "comparisons": [
+            {
+                "test": one.session.test,
+                "session": one.session.id,
+                "created_utc": one.session.created_utc,
+                "commit": one.session.commit,
+                "key": to_builtins(one.session.key),
+                "verdict": str(one.comparison.verdict),
+                "mode": one.comparison.mode,
+                "alpha": one.comparison.alpha,
+                "min_effect": one.comparison.min_effect,
+                "baseline": list(one.comparison.baseline),
+                "differing": to_builtins(one.comparison.differing or {}),
+                "new_points": list(one.comparison.new_points),
+                "missing_points": list(one.comparison.missing_points),
+                "left_out": list(one.comparison.left_out),
+                "changes": to_builtins(one.comparison.changes),
+                "rows": [_row(one, row) for row in one.comparison.rows],
+            }
+            for one in judged
+        ],
+    }
+    return [json.dumps(document, indent=2, allow_nan=False)]
+
+
+def _row(one: Judged, row: Row) -> dict[str, Any]:
+    numbers = ("candidate", "baseline", "ratio", "low", "high", "p_value", "min_detectable")
+    return {
+        "test": one.session.test,
+        "sweep": row.sweep,
+        "point": row.point.label if row.point else None,
+        "metric": row.metric,
+        "verdict": str(row.verdict),
+        "against": row.against,
+        **{name: _finite(getattr(row, name)) for name in numbers},
+        "sessions_to_decide": row.sessions_to_decide,
+    }
+
+
+def _finite(number: float) -> float | None:
+    """JSON has no infinity."""
+    return number if math.isfinite(number) else None
+
+
+def _share(text: str) -> float:
+    share = _number(text)
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a share of 0 or more and below 1, for example 2% or 0.02")
+    return share
+
+
+def _alpha(text: str) -> float:
+    alpha = _number(text)
+    if not 0 < alpha <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a share above 0 and up to 50%, for example 5% or 0.05")
+    return alpha
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return math.nan
+
+
+def _metrics(text: str) -> frozenset[str]:
+    from pytest_gpuperf.analysis.values import METRICS
+
+    names = [name.strip() for name in text.split(",")]
+    if any(name not in METRICS for name in names):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: write one or more of {', '.join(METRICS)}, with commas between them"
+        )
+    return frozenset(names)

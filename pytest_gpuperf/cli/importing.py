@@ -1,0 +1,177 @@
+"""``gpuperf import``: sessions from perf_analyzer's profile exports."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_gpuperf import __version__
+from pytest_gpuperf.cli.stored import add_store, begun_store_url
+from pytest_gpuperf.errors import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_gpuperf.model import LoadPoint, Run, Session, Window
+    from pytest_gpuperf.report.profile_import import Level
+
+#: The sweep that imported load points belong to.
+SWEEP = "perf_analyzer"
+#: Its windows are not ours: a session of ours must never be compared with one that was imported.
+_RULER = "perf_analyzer 1"
+_ARRIVALS = "perf_analyzer"
+
+
+def register(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "import",
+        help="make a session of perf_analyzer's profile exports",
+        description="Make a session of the files that perf_analyzer --profile-export-file wrote, one for each run. A "
+        "run is one fresh start of the server: files of the same start are one run measured several times.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="one profile export for each run")
+    parser.add_argument("--test", required=True, metavar="NAME", help="what was measured; it is part of the key")
+    parser.add_argument("--gpu", default="unknown", metavar="NAME", help="on what; it is part of the key, too")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="perf_analyzer's -b (default: 1)")
+    parser.add_argument("--commit", default="", metavar="SHA", help="of what was measured")
+    add_store(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command line; its exit status."""
+    from pytest_gpuperf.analysis.guard import error_report
+    from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
+    from pytest_gpuperf.model import Verdict
+    from pytest_gpuperf.report.summary import headline
+    from pytest_gpuperf.store import Store
+
+    store = Store(begun_store_url(options))
+    session = session_of(
+        options.files, options.test, gpu=options.gpu, batch_size=options.batch_size, commit=options.commit
+    )
+    judged = judge(store, session, rule_for(session))
+    failed = judged.comparison.verdict is Verdict.REGRESSED or error_report(session.runs) is not None
+    gate = "failed" if failed else "open" if judged.comparison.verdict in ABSENT else "passed"
+    session = replace(session, gate=gate)
+    path = store.write(session)
+    print(f"{session.test}: {headline(session, judged.comparison)}")
+    errors = error_report(session.runs)
+    if errors:
+        print(f"  too many requests failed, so it is no baseline:\n{errors}")
+    for finding in dict.fromkeys(text for one in session.runs for window in one.windows for text in window.findings):
+        print(f"  ! {finding}")
+    print(f"  session {session.id} stored as {store.describe(path)}")
+    return 0
+
+
+def session_of(
+    files: Sequence[Path], test: str, *, gpu: str = "unknown", batch_size: int = 1, commit: str = ""
+) -> Session:
+    """A session of profile exports, one for each run.
+
+    Raises:
+        OptionError: a file can't be read or is none, or an argument can't be used.
+    """
+    from pytest_gpuperf.model import Run, Session
+    from pytest_gpuperf.report.profile_import import read_profile
+    from pytest_gpuperf.store.store import utc_now
+
+    if not test.strip():
+        raise OptionError("--test: name what was measured, for example --test resnet50.")
+    if batch_size < 1:
+        raise OptionError(f"--batch-size {batch_size}: write a whole number of 1 or more.")
+    runs: list[Run] = []
+    for index, path in enumerate(files):
+        windows = tuple(window for level in read_profile(path) for window in windows_of(level, batch_size))
+        runs.append(Run(SWEEP, index, startup_s=0.0, warmup_s=0.0, warmed_up=True, windows=windows))
+    return Session(
+        id=uuid.uuid4().hex[:12],
+        invocation=uuid.uuid4().hex,
+        test=test,
+        created_utc=utc_now(),
+        key={"device": gpu, "test": test, "version": 1, "ruler": _RULER},
+        status="complete",
+        gate="open",
+        runs=tuple(runs),
+        commit=commit,
+        settings={"imported_by": f"pytest-gpuperf {__version__}", "files": len(files)},
+    )
+
+
+def windows_of(level: Level, batch_size: int) -> list[Window]:
+    """The windows of one level, by the rule for edges of ``analysis.window`` as far as the file allows.
+
+    * A request that was due in a window belongs to it. A window at whose end nothing is known to be in flight was cut
+      off there: the slow ones of its last requests are missing. So it is taken to end earlier by its longest latency.
+    * Throughput counts shares of lives, unless the file lacks the requests from before the window; then it counts what
+      was due in it, which is as unbiased but jumps by whole requests.
+    """
+    import numpy as np
+
+    if batch_size < 1:
+        raise OptionError(f"batch_size={batch_size}: a request carries one inference or more.")
+    due, done = (np.asarray(times, dtype=np.int64) for times in (level.due_ns, level.done_ns))
+    edges, findings = level.windows_ns, []
+    if not edges:
+        edges = ((int(due[0]), int(due[-1]) + 1),)
+        findings.append(
+            "the file has no window_boundaries: everything is one window, from the first request to the last"
+        )
+    made = []
+    for visit, (start, stop) in enumerate(edges):
+        own = (due >= start) & (due < stop)
+        cut = not ((due < stop) & (done > stop)).any() and level.windows_ns
+        longest = int((done - due)[own].max()) if own.any() else 0
+        known = stop - longest if cut and longest < (stop - start) / 2 else stop
+        made.append(_window(level, (start, known), batch_size, visit, tuple(findings)))
+    return made
+
+
+def _window(level: Level, edges: tuple[int, int], batch_size: int, visit: int, findings: tuple[str, ...]) -> Window:
+    import numpy as np
+
+    from pytest_gpuperf.analysis.window import figures
+    from pytest_gpuperf.model import Window
+
+    start, stop = edges
+    times = figures([(level.due_ns, level.sent_ns, level.done_ns)], start, stop, batch_size)
+    due, done = (np.asarray(column, dtype=np.int64) for column in (level.due_ns, level.done_ns))
+    window_s = (stop - start) / 1e9
+    throughput = times.throughput
+    if not ((due < start) & (done > start)).any():
+        throughput = times.requests * batch_size / window_s
+    failed = sum(start <= at < stop for at in level.failed_ns)
+    streams = level.streams
+    firsts = figures([(level.due_ns, level.first_ns, level.first_ns)], start, stop, 1).latency if streams else None
+    own = (due >= start) & (due < stop)
+    return Window(
+        sweep=SWEEP,
+        point=_point(level, batch_size),
+        visit=visit,
+        window_s=window_s,
+        requests=times.requests,
+        throughput=throughput,
+        latency_mean_ns=times.latency_mean_ns,
+        latency=times.latency,
+        errors={"no response": failed} if failed else {},
+        service=times.service if level.sent_ns is not level.due_ns else None,
+        late=times.late,
+        lag_p99_ns=times.lag_p99_ns,
+        first=firsts,
+        answers=int(np.asarray(level.answers)[own].sum()) if streams else 0,
+        findings=findings,
+    )
+
+
+def _point(level: Level, batch_size: int) -> LoadPoint:
+    from pytest_gpuperf.model import LoadPoint
+
+    if level.mode == "concurrency":
+        return LoadPoint(math.floor(level.value), batch_size)
+    return LoadPoint(0, batch_size, level.value, _ARRIVALS)

@@ -1,0 +1,82 @@
+"""A stored session against the baseline of its key, by the rule that the gate has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_gpuperf.analysis.compare import compare, compare_duet
+from pytest_gpuperf.analysis.priors import PRIORS, SESSION_PRIOR
+from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.values import GATED, METRICS
+from pytest_gpuperf.model import Comparison, Verdict
+from pytest_gpuperf.store import Baseline, Choice, duet_history, select_baseline
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.model import Session
+    from pytest_gpuperf.store import Entry, Store
+
+#: The device of imported sessions that don't say theirs.
+UNKNOWN = "unknown"
+#: What says that nothing was compared.
+ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A session, and what became of its comparison."""
+
+    session: Session
+    comparison: Comparison
+    baseline: Baseline
+
+
+def rule_for(
+    session: Session,
+    *,
+    tests: int = 1,
+    equivalence: float = 0.05,
+    alpha: float | None = None,
+    min_effect: float | None = None,
+    metrics: frozenset[str] | None = None,
+) -> Rule:
+    """The rule of a session's test, as the session has it; the whole of alpha, whatever its looks have spent.
+
+    Args:
+        tests: of the invocation.
+        alpha, min_effect, metrics: instead of the session's own.
+    """
+    own = session.settings
+    device = str(session.key.get("device", UNKNOWN))
+    named = frozenset(str(own.get("metrics", "")).split()) & frozenset(METRICS)
+    return Rule(
+        prior=SESSION_PRIOR if device == UNKNOWN else PRIORS["cpu" if device.startswith("CPU ") else "gpu"],
+        alpha=_share(own.get("alpha"), 0.05) if alpha is None else alpha,
+        tests=tests,
+        min_effect=_share(own.get("min_effect"), 0.01) if min_effect is None else min_effect,
+        equivalence=equivalence,
+        metrics=metrics or named or GATED,
+    )
+
+
+def _share(recorded: object, default: float) -> float:
+    return float(recorded) if isinstance(recorded, int | float) and 0 <= recorded < 1 else default
+
+
+def judge(
+    store: Store, session: Session, rule: Rule, *, choice: Choice | None = None, before: Entry | None = None
+) -> Judged:
+    """Compare a session with what was stored before it.
+
+    Args:
+        before: its own entry, where it is stored already.
+
+    Raises:
+        StoreError, UnreadableSession: there is a baseline that can't be read, or not the one that was asked for.
+    """
+    if session.reference:
+        found = duet_history(store, session.key, before=before)
+        return Judged(session, compare_duet(session, found.sessions, rule), found)
+    found = select_baseline(store, session.key, choice, before=before)
+    comparison = compare(session, found.sessions, rule, pinned=found.pinned, differing=found.differing)
+    return Judged(session, comparison, found)

@@ -1,0 +1,134 @@
+"""What the commands share that work on stored sessions: which store, and which of its sessions."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_gpuperf.errors import GpuperfError, UnreadableSession
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.model import Session
+    from pytest_gpuperf.store import Entry, Store
+
+DEFAULT_STORE = ".gpuperf"
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the store."""
+    parser.add_argument("--store", metavar="URL", help="a directory or an fsspec URL (default: .gpuperf here or above)")
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose sessions by their test and key."""
+    parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains this")
+    parser.add_argument("--key", default="", metavar="DIGEST", help="only the key whose digest begins so")
+
+
+def store_url(options: argparse.Namespace) -> str:
+    """The store that was named, else the one here or above.
+
+    Raises:
+        GpuperfError: there is none.
+    """
+    if options.store:
+        return str(options.store)
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        if (directory / DEFAULT_STORE).is_dir():
+            return str(directory / DEFAULT_STORE)
+    raise GpuperfError(
+        f"There is no {DEFAULT_STORE} in {here} or above it.\n"
+        "Run `pytest --gpuperf` first, or name the store with --store."
+    )
+
+
+def begun_store_url(options: argparse.Namespace) -> str:
+    """The same for what may begin a store: one here where there is none above."""
+    try:
+        return store_url(options)
+    except GpuperfError:
+        return DEFAULT_STORE
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One session that was read, and where it lies."""
+
+    folder: str
+    entry: Entry
+    session: Session
+
+    @property
+    def digest(self) -> str:
+        """Of the key, as the folder's name has it."""
+        return self.folder.rpartition("/")[2]
+
+
+class Sessions:
+    """Reads sessions of a store, and remembers which files can't be read.
+
+    Args:
+        test: only tests whose id contains this.
+        key: only keys whose digest begins so.
+    """
+
+    def __init__(self, store: Store, test: str = "", key: str = "") -> None:
+        self.store, self._test, self._key = store, test, key
+        self.unreadable: list[UnreadableSession] = []
+
+    def folders(self) -> Iterator[str]:
+        """The folders of the keys that are asked for."""
+        return (one for one in self.store.folders() if one.rpartition("/")[2].startswith(self._key))
+
+    def of(self, folder: str, newest: int | None = None) -> list[Stored]:
+        """The sessions of a key, newest first."""
+        found = []
+        for entry in islice(self.store.newest(folder), newest):
+            try:
+                session = self.store.read(entry)
+            except UnreadableSession as error:
+                self.unreadable.append(error)
+                continue
+            if self._test not in session.test:
+                break  # all sessions of a key are of one test
+            found.append(Stored(folder, entry, session))
+        return found
+
+    def all(self, newest: int | None = None) -> list[Stored]:
+        """The sessions of all keys, newest first.
+
+        Args:
+            newest: at most so many of each key.
+        """
+        found = [stored for folder in self.folders() for stored in self.of(folder, newest)]
+        return sorted(found, key=lambda stored: stored.session.created_utc, reverse=True)
+
+    def complain(self) -> int:
+        """Name what can't be read; the exit status that it asks for."""
+        for problem in self.unreadable:
+            print(f"gpuperf: unreadable: {problem}", file=sys.stderr)
+        return 1 if self.unreadable else 0
+
+
+def state_of(stored: Stored) -> str:
+    """What became of a session, in a word or two."""
+    session, entry = stored.session, stored.entry
+    gate = "cut short" if session.status != "complete" else session.gate
+    marks = [word for word, is_so in (("duet", entry.duet), ("pinned", entry.pinned)) if is_so]
+    return ", ".join(["accepted" if entry.accepted else gate, *marks])
+
+
+def moment(utc: str) -> str:
+    """A time as tables show it."""
+    return utc[:16].replace("T", " ")
+
+
+def facts(mapping: Mapping[str, object]) -> str:
+    """A mapping in one line."""
+    return ", ".join(f"{name}={value}" for name, value in mapping.items())

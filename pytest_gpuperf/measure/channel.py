@@ -1,0 +1,128 @@
+"""What the two pytest processes of ``gpuperf duet`` and the command between them say to each other.
+
+Messages are JSON objects behind their length, over a unix socket that only its owner can reach. Nothing is pickled:
+the sides may run other versions of everything.
+
+A side says, in this order (``what``), and waits for an answer to each but the last three:
+
+====================  ==========================================================  ====================================
+``hello``             protocol, side, device, gpuperf                             how to measure (``Welcome``)
+``collected``         tests that measure, in order                                tests: what both sides run, in order
+``test``              test: it is about to begin                                  stop: why not, or empty
+``sweep``             test, name, points, foreign: modules from the checkout of   points of both sides in one order,
+                      the user, which are not this side's                         or null: it is measured here only
+``step``              the next ``Step`` of the sweep                              its ``Turn``; abandon: why not
+``over``              test, failed: why, session                                  session of the other side, or null
+                                                                                  and why
+``swept``             complete: the sweep went to its end                         (none)
+``result``            test, outcome, text                                         (none)
+``bye``               the tests are over                                          (none)
+====================  ==========================================================  ====================================
+
+Only the side that was answered last does anything; the other one waits.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+PROTOCOL = 1
+#: ``SIDE:PATH`` of the socket; in the environment of the sides.
+VARIABLE = "GPUPERF_DUET"
+#: The sides' names here; base is the reference.
+HEAD, BASE = "head", "base"
+
+Message = dict[str, Any]
+
+_LENGTH = struct.Struct("!Q")
+
+
+class Hangup(Exception):
+    """Nobody is at the other end."""
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """How a side is to measure.
+
+    Attributes:
+        home: the directory of the user's own checkout.
+        tree: that of this side's, which may be the same.
+    """
+
+    blocks: int
+    alternations: int
+    window_s: float
+    home: str
+    tree: str
+
+
+class Channel:
+    """One end of the socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    @classmethod
+    def connect(cls, path: str) -> Channel:
+        """The end of a side.
+
+        Raises:
+            Hangup: nobody listens there.
+        """
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(path)
+        except OSError as error:
+            connection.close()
+            raise Hangup(str(error)) from error
+        return cls(connection)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: Message) -> None:
+        """
+        Raises:
+            Hangup: the other end is gone.
+        """
+        body = json.dumps(message, allow_nan=False).encode()
+        try:
+            self._socket.sendall(_LENGTH.pack(len(body)) + body)
+        except OSError as error:
+            raise Hangup(str(error)) from error
+
+    def receive(self) -> Message:
+        """Wait for a message.
+
+        Raises:
+            Hangup: the other end is gone, or doesn't speak our language.
+        """
+        (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+        try:
+            message = json.loads(self._exactly(length))
+        except ValueError as error:
+            raise Hangup(f"not a message: {error}") from error
+        if not isinstance(message, dict):
+            raise Hangup(f"not a message: {message!r}")
+        return message
+
+    def _exactly(self, count: int) -> bytes:
+        parts = []
+        while count:
+            try:
+                part = self._socket.recv(min(count, 1 << 20))
+            except OSError as error:
+                raise Hangup(str(error)) from error
+            if not part:
+                raise Hangup("the connection was closed")
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,261 @@
+"""Duets: two targets measured against each other in windows that alternate within fractions of a second.
+
+The noise of a shared machine is in time: it comes and goes within seconds, and what is measured minutes apart differs
+by it. A block is a fresh start of both sides; inside it both stay alive, and while one is measured the other idles. So
+the noise falls on both sides alike and cancels in their paired differences, and fresh starts replicate what a start
+decides.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+
+from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
+from pytest_gpuperf.load import open_generator
+from pytest_gpuperf.measure.plan import MeasurePlan, Progress
+from pytest_gpuperf.measure.sweep import smoke_sweep, warm_up, workloads_of
+from pytest_gpuperf.measure.turns import SIDES, Phase, Step, Turn, Turns
+from pytest_gpuperf.measure.window import take_window
+from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
+from pytest_gpuperf.targets import Target
+
+#: Said of every window of sides that could not be alive together.
+APART = (
+    "the two sides did not fit into memory together, so they were measured one after the other: "
+    "less of the machine's noise cancels"
+)
+_NO_ROOM = re.compile(
+    r"out.?of.?memory|(can.?not|could not|can't|failed to|unable to) allocate|memory allocation|bad_?alloc"
+    r"|(insufficient|not enough)( \w+)? memory|\bENOMEM\b",
+    re.IGNORECASE,
+)
+
+
+def duet_plan(blocks: int = 5, alternations: int = 24, window_s: float = 0.3) -> MeasurePlan:
+    """How a duet is measured.
+
+    Args:
+        blocks: fresh starts of both sides, the unit of replication. On a noisy machine five found 8% more work.
+        alternations: pairs of windows at each load point in each block. More buy little beside more blocks.
+        window_s: short, since only noise that lasts longer than a pair of windows cancels.
+    """
+    return MeasurePlan(
+        runs=blocks,
+        visits=alternations,
+        window_s=window_s,
+        # Ten are the fewest from which a window can tell its median.
+        min_requests=10,
+        max_window_s=max(2.0, window_s),
+        # The load generators stay open, so a window only waits for its queues to fill.
+        lead_in_s=0.05,
+    )
+
+
+def measure_duet(
+    candidate: Target,
+    reference: Target,
+    points: Sequence[LoadPoint],
+    plan: MeasurePlan,
+    *,
+    name: str,
+    record: Callable[[str, Run], None],
+    describe: Callable[[str, PlainMapping], None],
+    progress: Callable[[Progress], None],
+    watch_cpu: bool,
+    arrivals: Mapping[LoadPoint, Arrivals] | None = None,
+) -> None:
+    """Measure blocks of both sides; ``plan.visits`` pairs of windows at each point.
+
+    Args:
+        record: given ``candidate`` or ``reference`` and its run of a block as soon as it is over; also a run that was
+            cut short, marked as not complete, before the error goes on its way.
+        describe: given what is under test on each side, once.
+        arrivals, progress, watch_cpu: see ``measure_sweep``.
+
+    Raises:
+        TargetError, LoadError, OptionError: the duet can't go on; the message names the side.
+    """
+    meter = Meter(name, plan, len(points), progress, sides=2)
+    with ExitStack() as stack:
+        sides = []
+        for side, target in zip(SIDES, (candidate, reference), strict=True):
+            steps_of_side = play(
+                target,
+                points,
+                plan,
+                name=name,
+                record=lambda run, side=side: record(side, run),  # type: ignore[misc]
+                describe=lambda facts, side=side: describe(side, facts),  # type: ignore[misc]
+                meter=meter,
+                watch_cpu=watch_cpu,
+                arrivals=arrivals,
+            )
+            sides.append(stack.enter_context(closing(steps_of_side)))
+        turns = Turns()
+        steps: list[Step | None] = [next(side) for side in sides]
+        while steps != [None, None]:
+            chosen = turns.choose(steps)
+            try:
+                steps[chosen] = sides[chosen].send(turns.turn(chosen, steps))
+            except StopIteration:
+                steps[chosen] = None
+            except GpuperfError as error:
+                raise _named(error, SIDES[chosen]) from error
+
+
+def smoke_duet(candidate: Target, reference: Target, points: Sequence[LoadPoint], plan: MeasurePlan) -> None:
+    """Start each side once and have it answer at every load point.
+
+    Raises:
+        TargetError, LoadError, OptionError: one doesn't; the message names it.
+    """
+    for side, target in zip(SIDES, (candidate, reference), strict=True):
+        try:
+            smoke_sweep(target, points, plan)
+        except GpuperfError as error:
+            raise _named(error, side) from error
+
+
+class Meter:
+    """How far a duet is, for all sides that one process measures."""
+
+    def __init__(
+        self, name: str, plan: MeasurePlan, points: int, progress: Callable[[Progress], None], *, sides: int = 1
+    ) -> None:
+        self._name, self._plan, self._progress, self._sides = name, plan, progress, sides
+        self._total = (plan.runs - plan.begun) * plan.visits * points * sides
+        self._done, self._runs_done, self._begin = 0, 0, time.monotonic()
+
+    def say(self, run: int, stage: str, point: LoadPoint | None = None) -> None:
+        """A stage begins."""
+        left_s = (time.monotonic() - self._begin) / self._done * (self._total - self._done) if self._done else None
+        share = self._done / self._total if self._total else 1.0
+        self._progress(Progress(self._name, run, self._plan.runs, stage, share, left_s, point))
+
+    def window_done(self) -> None:
+        """One window more."""
+        self._done += 1
+
+    def run_done(self, run: int) -> None:
+        """A side is through with a block."""
+        self._runs_done += 1
+        if self._runs_done % self._sides == 0:
+            self.say(run, "run done")
+
+
+def play(
+    target: Target,
+    points: Sequence[LoadPoint],
+    plan: MeasurePlan,
+    *,
+    name: str,
+    record: Callable[[Run], None],
+    describe: Callable[[PlainMapping], None],
+    meter: Meter,
+    watch_cpu: bool,
+    arrivals: Mapping[LoadPoint, Arrivals] | None = None,
+    own: Collection[LoadPoint] | None = None,
+) -> Generator[Step, Turn, None]:
+    """One side of a duet: yields each step before it takes it, and waits to be sent its turn.
+
+    Args:
+        points: of both sides, in the same order for both.
+        own: those that this side is measured at; all when None.
+
+    Raises:
+        TargetError, LoadError, OptionError: it can't go on. Closing it early stops the target and records the run.
+    """
+    number_of = {point: number for number, point in enumerate(points)}
+    own = [point for point in points if own is None or point in own]
+    described = False
+    for run in range(plan.begun, plan.runs):
+        windows: list[Window] = []
+        warmup_s = 0.0
+        warm = complete = False
+        up: _Up | None = None
+        turn = yield Step(run, Phase.START, parity=run)
+        try:
+            while True:
+                try:
+                    meter.say(run, "starting")
+                    up = _Up(target, own, plan)
+                    if not described:
+                        describe(up.running.under_test())
+                        described = True
+                    turn = yield Step(run, Phase.WARM_UP, parity=run)
+                    meter.say(run, "warming up")
+                    warm, warmup_s = warm_up(up.generator, up.running, up.workloads, own, plan)
+                    break
+                except Exception as error:
+                    if not (turn.other_up and _no_room(error)):
+                        raise
+                    if up is not None:
+                        up.close()
+                        up = None
+                turn = yield Step(run, Phase.AGAIN)
+            for number, (visit, point) in enumerate(plan.order(points, run)):
+                if point not in own:
+                    continue
+                turn = yield Step(run, Phase.WINDOW, number, visit + number_of[point] + run)
+                meter.say(run, "measuring", point)
+                window, _ = take_window(
+                    up.generator,
+                    up.running,
+                    up.workloads[point.batch_size],
+                    name=name,
+                    point=point,
+                    spec=plan.spec(point, (arrivals or {}).get(point), run * plan.visits + visit),
+                    visit=visit,
+                    watched=watch_cpu and up.running.local,
+                )
+                windows.append(replace(window, findings=(*window.findings, APART)) if turn.apart else window)
+                meter.window_done()
+            complete = True
+            # Alive until the other has been measured as well: an idle neighbour is part of both sides' conditions.
+            yield Step(run, Phase.STOP, parity=run)
+        finally:
+            try:
+                if up is not None:
+                    up.close()
+            finally:
+                if windows:
+                    startup_s = up.startup_s if up is not None else 0.0
+                    record(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete))
+        meter.run_done(run)
+
+
+class _Up:
+    """A side that was started: its target, its requests, and a load generator that stays open."""
+
+    def __init__(self, target: Target, points: Sequence[LoadPoint], plan: MeasurePlan) -> None:
+        begin = time.monotonic()
+        self.running = target.start()
+        self.startup_s = time.monotonic() - begin
+        try:
+            self.workloads = workloads_of(self.running, points)
+            self.generator = open_generator(next(iter(self.workloads.values())), plan.workers)
+        except BaseException:
+            self.running.stop()
+            raise
+
+    def close(self) -> None:
+        try:
+            self.generator.close()
+        finally:
+            self.running.stop()
+
+
+def _no_room(error: BaseException) -> bool:
+    """Whether memory of the device or the machine has run out, which every library words in its own way."""
+    return isinstance(error, MemoryError) or _NO_ROOM.search(f"{type(error).__name__}: {error}") is not None
+
+
+def _named(error: GpuperfError, side: str) -> GpuperfError:
+    """The same error, saying which side it is about."""
+    if type(error) in (TargetError, TargetDied, LoadError, OptionError):
+        return type(error)(f"The {side} side of the duet: {error}")
+    return error

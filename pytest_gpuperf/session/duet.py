@@ -1,0 +1,75 @@
+"""The gate of duets: both sides were measured now, so no stored baseline is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_gpuperf.analysis.changes import changes
+from pytest_gpuperf.analysis.compare import compare_duet
+from pytest_gpuperf.measure.duet import APART
+from pytest_gpuperf.model import Comparison, Run, Session, Verdict
+from pytest_gpuperf.session.judge import rule_of
+from pytest_gpuperf.session.measuring import Measuring
+from pytest_gpuperf.store.key import difference
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.session.state import State
+
+#: What is under test on the other side has the sweep's name and this.
+REFERENCE = " (reference)"
+
+
+def own_reference(session: Session, measured: Measuring) -> Session:
+    """The other side of the duets of one test, as if it were a session of its own."""
+    facts = {sweep.name: sweep.reference_under_test for sweep in measured.sweeps}
+    return replace(session, runs=session.reference, reference=(), under_test=facts)
+
+
+def joined(session: Session, reference: Session) -> Session:
+    """Two sides, measured by two processes, as one session."""
+    facts = {
+        f"{name}{REFERENCE}": {**known, "commit": reference.commit} for name, known in reference.under_test.items()
+    }
+    complete = session.status == reference.status == "complete"
+    return replace(
+        session,
+        reference=reference.runs,
+        status="complete" if complete else "incomplete",
+        under_test={**session.under_test, **facts},
+    )
+
+
+def compared(state: State, measured: Measuring, session: Session, reference: Session) -> Comparison:
+    """The verdict about both sides.
+
+    Args:
+        session: with the runs of both.
+        reference: the other side alone, for what else differs.
+    """
+    differing = difference(reference.key, session.key)
+    if differing:
+        return Comparison(Verdict.NOT_COMPARABLE, differing=differing, mode="duet")
+    earlier = measured.baseline.sessions if measured.baseline is not None else ()
+    # Sides that are measured one after the other spread in a way of their own.
+    history = [one for one in earlier if together(one) == together(session)]
+    rule = rule_of(state, measured.marker, measured.look_share)
+    comparison = compare_duet(session, history, rule)
+    ours = replace(session, under_test={k: v for k, v in session.under_test.items() if not k.endswith(REFERENCE)})
+    here, there = _points(session.runs), _points(session.reference)
+    return replace(
+        comparison,
+        changes=changes(reference, ours),
+        new_points=tuple(sorted(here - there)),
+        missing_points=tuple(sorted(there - here)),
+    )
+
+
+def _points(runs: Iterable[Run]) -> set[str]:
+    return {f"{run.sweep}: {window.point.label}" for run in runs for window in run.windows}
+
+
+def together(session: Session) -> bool:
+    """Both sides were alive at the same time."""
+    return not any(APART in window.findings for run in session.runs for window in run.windows)

@@ -1,0 +1,193 @@
+"""One side of ``gpuperf duet``: this pytest process takes every step only when it is told to.
+
+``measure.channel`` describes what is said, ``cli.lockstep`` is the other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from pytest_gpuperf import __version__
+from pytest_gpuperf.measure import MeasurePlan, duet_plan
+from pytest_gpuperf.measure.channel import HEAD, PROTOCOL, VARIABLE, Channel, Hangup, Message, Welcome
+from pytest_gpuperf.measure.turns import Step, Turn
+from pytest_gpuperf.model import LoadPoint, Session
+from pytest_gpuperf.model.codec import from_builtins, to_builtins
+
+
+@dataclass(frozen=True)
+class Other:
+    """What the other side has for a test.
+
+    Attributes:
+        session: what it measured; None when it can't be compared.
+        why: the reason then.
+    """
+
+    session: Session | None
+    why: str = ""
+
+
+class Lockstep:
+    """This process's end.
+
+    Attributes:
+        side: ``head``, which is gated, or ``base``.
+    """
+
+    def __init__(self, side: str, channel: Channel, device: str) -> None:
+        self.side, self._channel = side, channel
+        answer = self._ask(
+            {"what": "hello", "protocol": PROTOCOL, "side": side, "device": device, "gpuperf": __version__}
+        )
+        self._welcome = Welcome(**{field.name: answer[field.name] for field in fields(Welcome)})
+
+    @classmethod
+    def join(cls, device: Callable[[], str]) -> Lockstep | None:
+        """Report to the command that started this process; None when none did.
+
+        Args:
+            device: names the device under test.
+        """
+        # Taken out, so that a pytest which a test starts does not report as well.
+        given = os.environ.pop(VARIABLE, "")
+        if not given:
+            return None
+        side, _, path = given.partition(":")
+        try:
+            return cls(side, Channel.connect(path), device())
+        except Hangup as error:
+            raise pytest.UsageError(f"gpuperf duet can't be reached: {error}") from error
+
+    @property
+    def is_head(self) -> bool:
+        return self.side == HEAD
+
+    def plan(self, window_s: float) -> MeasurePlan:
+        """How a sweep is measured; windows that the test wants shorter are."""
+        return duet_plan(self._welcome.blocks, self._welcome.alternations, min(window_s, self._welcome.window_s))
+
+    def at_home(self, url: str) -> str:
+        """The same place in the user's own checkout: what is written into a worktree is gone with it."""
+        tree, home = self._welcome.tree, self._welcome.home
+        inside = "://" not in url and Path(url).resolve().is_relative_to(Path(tree).resolve())
+        return str(Path(home, Path(url).resolve().relative_to(Path(tree).resolve()))) if inside else url
+
+    def collected(self, tests: Sequence[str]) -> list[str]:
+        """The tests that both sides run, in their common order."""
+        return [str(test) for test in self._ask({"what": "collected", "tests": list(tests)})["tests"]]
+
+    def begin(self, test: str) -> str:
+        """Wait until a test may begin; why it may not, or nothing."""
+        return str(self._ask({"what": "test", "test": test}).get("stop") or "")
+
+    def points(self, test: str, name: str, points: Sequence[LoadPoint]) -> list[LoadPoint] | None:
+        """The points of both sides, in one order; None when the other doesn't measure this sweep."""
+        answer = self._ask(
+            {
+                "what": "sweep",
+                "test": test,
+                "name": name,
+                "points": [to_builtins(point) for point in points],
+                "foreign": self._foreign(),
+            }
+        )
+        found = answer.get("points")
+        return None if found is None else [from_builtins(LoadPoint, point, "point") for point in found]
+
+    def drive(self, steps: Generator[Step, Turn, None]) -> bool:
+        """Take the steps of one side, each in its turn; False when the other side gave up."""
+        complete = abandoned = False
+        try:
+            step = next(steps)
+            while True:
+                answer = self._ask({"what": "step", **asdict(step)})
+                if answer.get("abandon"):
+                    abandoned = True
+                    break
+                step = steps.send(Turn(bool(answer.get("apart")), bool(answer.get("other_up"))))
+        except StopIteration:
+            complete = True
+        finally:
+            steps.close()
+            self._tell({"what": "swept", "complete": complete})
+        return not abandoned
+
+    def over(self, test: str, session: Session | None, failed: str) -> Other:
+        """Give what was measured, and get what the other side measured."""
+        answer = self._ask(
+            {
+                "what": "over",
+                "test": test,
+                "failed": failed,
+                "session": to_builtins(session) if session is not None else None,
+            }
+        )
+        found = answer.get("session")
+        return Other(from_builtins(Session, found) if found is not None else None, str(answer.get("why") or ""))
+
+    def result(self, test: str, outcome: str, text: str) -> None:
+        """What became of a test."""
+        self._tell({"what": "result", "test": test, "outcome": outcome, "text": text})
+
+    def bye(self) -> None:
+        """The tests are over. May be called twice."""
+        with contextlib.suppress(Hangup):
+            self._channel.send({"what": "bye"})
+        self._channel.close()
+
+    def _foreign(self) -> list[str]:
+        """Modules that come from the user's own checkout, though this side is another."""
+        home, tree = Path(self._welcome.home).resolve(), Path(self._welcome.tree).resolve()
+        if home == tree:
+            return []
+        installed = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
+
+        def is_foreign(path: Path) -> bool:
+            if not path.is_relative_to(home) or path.is_relative_to(tree):
+                return False
+            # An environment may well lie in the checkout.
+            if {"site-packages", "dist-packages"} & set(path.parts):
+                return False
+            return not any(path.is_relative_to(prefix) and prefix != home for prefix in installed)
+
+        files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+        paths = {name: Path(file).resolve() for name, file in files.items() if isinstance(file, str)}
+        return sorted(f"{name} ({path})" for name, path in paths.items() if is_foreign(path))
+
+    def _ask(self, message: Message) -> Message:
+        try:
+            self._channel.send(message)
+            return self._channel.receive()
+        except Hangup:
+            self._alone()
+
+    def _tell(self, message: Message) -> None:
+        try:
+            self._channel.send(message)
+        except Hangup:
+            self._alone()
+
+    @staticmethod
+    def _alone() -> NoReturn:
+        pytest.exit("gpuperf duet is gone, so this side of it ends", returncode=pytest.ExitCode.INTERRUPTED)
+
+
+def first_line(report: pytest.TestReport) -> str:
+    """Why a test failed or was skipped, in one line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        text = str(crash.message)
+    elif isinstance(report.longrepr, tuple):
+        text = str(report.longrepr[-1])
+    else:
+        text = str(report.longrepr or "")
+    return text.strip().partition("\n")[0]

@@ -1,0 +1,343 @@
+"""What one test measures: its sweeps and duets while they grow, on a device that is nobody else's."""
+
+from __future__ import annotations
+
+import platform
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from pytest_gpuperf.analysis.compare import compare, compare_duet
+from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
+from pytest_gpuperf.device import DeviceLock
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
+from pytest_gpuperf.measure.ask import Steps
+from pytest_gpuperf.measure.duet import Meter, play
+from pytest_gpuperf.measure.explore import Axis, explore
+from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Session, unmeasured
+from pytest_gpuperf.session.judge import rule_of
+from pytest_gpuperf.session.marker import Marker
+from pytest_gpuperf.session.sweeps import Sweep, settings_of
+from pytest_gpuperf.store import Baseline, duet_history, select_baseline
+from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.targets import Target
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.session.state import State
+
+Result = TypeVar("Result")
+
+
+class Measuring:
+    """Measures for one test, and remembers what it measured for the gate.
+
+    Attributes:
+        enabled: False in a smoke run (pytest without ``--gpuperf``).
+        sweeps: what was measured so far.
+        baseline: what it will be compared with (of a duet: what shows how blocks differ); None before the first sweep.
+        smoked: load points that were only tried.
+    """
+
+    def __init__(self, state: State, test: str, marker: Marker) -> None:
+        self._state, self.test, self.marker = state, test, marker
+        self.enabled = state.settings.measure
+        self.sweeps: list[Sweep] = []
+        self.baseline: Baseline | None = None
+        self.smoked = 0
+
+    @property
+    def plan(self) -> MeasurePlan:
+        """How this test is measured, unless a sweep says otherwise."""
+        return MeasurePlan(runs=self.marker.runs or self._state.settings.runs)
+
+    @property
+    def key(self) -> PlainMapping:
+        """What must match for a stored session to be comparable with this one."""
+        return self._state.key(self.test, self.marker.version)
+
+    @property
+    def duet(self) -> bool:
+        """Its sweeps have a reference of their own, so it needs no stored baseline."""
+        return any(sweep.duet for sweep in self.sweeps)
+
+    @property
+    def look_share(self) -> float:
+        """The part of alpha that a comparison of all sweeps may spend.
+
+        Each sweep stopped at a look of its own. With the smallest of their shares for all, no row is tested with more
+        than its own look may spend.
+        """
+        return min((sweep.look_share for sweep in self.sweeps), default=1.0)
+
+    def free(self, name: str) -> str:
+        """The name, if no other sweep of this test has it.
+
+        Raises:
+            OptionError: one has.
+        """
+        if any(sweep.name == name for sweep in self.sweeps):
+            raise OptionError(f"This test has a sweep named {name!r} already; give each its own name=.")
+        return name
+
+    def sweep(
+        self,
+        thing: Target,
+        points: Sequence[LoadPoint],
+        schedules: Mapping[LoadPoint, Arrivals],
+        plan: MeasurePlan,
+        *,
+        name: str,
+        axis: Axis | None = None,
+    ) -> Curve:
+        """Measure these points, or in a smoke run only try them.
+
+        Args:
+            axis: of points that were found and not given: what another side finds is measured here as well.
+        """
+        if not self.enabled:
+            smoke_sweep(thing, points, plan)
+            self.smoked += len(points)
+            return unmeasured(name, points)
+        if self._state.lockstep is not None:
+            return self._in_lockstep(thing, points, schedules, plan, name=name, axis=axis)
+        sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s))
+
+        def describe(facts: PlainMapping) -> None:
+            sweep.under_test = facts
+
+        with self._device():
+            for part in self._parts(sweep, plan, sequential=self.marker.runs is None):
+                measure_sweep(
+                    thing,
+                    points,
+                    part,
+                    name=name,
+                    record=sweep.runs.append,
+                    describe=describe,
+                    progress=self._state.console.progress,
+                    watch_cpu=self._watch_cpu,
+                    arrivals=schedules,
+                )
+        return sweep.curve
+
+    def play_duet(
+        self,
+        candidate: Target,
+        reference: Target,
+        points: Sequence[LoadPoint],
+        schedules: Mapping[LoadPoint, Arrivals],
+        plan: MeasurePlan,
+        *,
+        name: str,
+        sequential: bool,
+    ) -> Sweep:
+        """Measure two targets against each other, or in a smoke run only try them.
+
+        Args:
+            sequential: an undecided duet may have more blocks than planned.
+        """
+        sweep = Sweep(name, tuple(points), plan.runs, plan.window_s, duet=True)
+        if self._state.lockstep is not None:
+            pytest.skip("it compares its own two sides, which gpuperf duet can't: run it with pytest --gpuperf")
+        if not self.enabled:
+            smoke_duet(candidate, reference, points, plan)
+            self.smoked += 2 * len(points)
+            return sweep
+        self._begin(sweep)
+        with self._device():
+            for part in self._parts(sweep, plan, sequential=sequential):
+                measure_duet(
+                    candidate,
+                    reference,
+                    points,
+                    part,
+                    name=name,
+                    record=sweep.keep,
+                    describe=sweep.describe,
+                    progress=self._state.console.progress,
+                    watch_cpu=self._watch_cpu,
+                    arrivals=schedules,
+                )
+        return sweep
+
+    def explore(
+        self, thing: Target, steps: Steps[Result], axis: Axis, plan: MeasurePlan, *, name: str, min_requests: int
+    ) -> Result:
+        """Measure what an algorithm asks for, in one start."""
+        self._find_baseline(duet=False)
+        with self._device():
+            return explore(
+                thing,
+                steps,
+                axis,
+                plan,
+                name=f"{name}, exploring",
+                min_requests=min_requests,
+                progress=self._state.console.progress,
+                watch_cpu=self._watch_cpu,
+            )
+
+    def found(self, thing: Target, found: Sequence[LoadPoint], axis: Axis, plan: MeasurePlan, name: str) -> Curve:
+        """Measure what was found over fresh starts, beside the points that the baseline has."""
+        points = sorted({*found, *self.baseline_points(name)}, key=lambda point: (point.concurrency, point.rate))
+        return self.sweep(thing, points, _schedules(points, axis), plan, name=name, axis=axis)
+
+    def baseline_points(self, name: str) -> tuple[LoadPoint, ...]:
+        """The points of a sweep in the newest session of the baseline."""
+        sessions = self.baseline.sessions if self.baseline is not None else ()
+        runs = [run for run in sessions[0].runs if run.sweep == name] if sessions else []
+        return tuple(dict.fromkeys(window.point for run in runs for window in run.windows))
+
+    def session(self) -> Session:
+        """What was measured so far."""
+        complete = all(sweep.complete for sweep in self.sweeps)
+        settings = settings_of(self.sweeps, self.plan)
+        return Session(
+            id=uuid.uuid4().hex[:12],
+            invocation=self._state.invocation,
+            test=self.test,
+            created_utc=utc_now(),
+            key=self.key,
+            status="complete" if complete else "incomplete",
+            gate="open",
+            runs=tuple(run for sweep in self.sweeps for run in sweep.runs),
+            commit=self._state.commit,
+            under_test={sweep.name: sweep.under_test for sweep in self.sweeps},
+            environment={
+                **self._state.device.environment,
+                "python": platform.python_version(),
+                "uncommitted_changes": self._state.dirty,
+                **self._state.user_environment,
+            },
+            settings={**settings, **self._judged_by(), "gpuperf": version("pytest-gpuperf")},
+            reference=tuple(run for sweep in self.sweeps for run in sweep.reference),
+        )
+
+    def _judged_by(self) -> PlainMapping:
+        """What of the rule is the test's own, so that ``gpuperf compare`` judges alike."""
+        rule = rule_of(self._state, self.marker)
+        return {"alpha": rule.alpha, "min_effect": rule.min_effect, "metrics": " ".join(sorted(rule.metrics))}
+
+    def _begin(self, sweep: Sweep) -> Sweep:
+        if any(other.duet != sweep.duet for other in self.sweeps):
+            raise OptionError(
+                "A sweep is compared with stored sessions and a duet with its own reference, so one test can't have "
+                "both.\nGive the duet a test of its own."
+            )
+        self._find_baseline(duet=sweep.duet)
+        self.sweeps.append(sweep)
+        return sweep
+
+    def _parts(self, sweep: Sweep, plan: MeasurePlan, *, sequential: bool) -> Iterator[MeasurePlan]:
+        """The runs up to the first look, and as long as rows are undecided those up to the next one.
+
+        Args:
+            sequential: nobody has asked for a fixed number of runs.
+        """
+        first = plan.runs
+        most = max(self._state.settings.max_runs, first) if sequential else first
+        done: int | None = 0
+        while done is not None:
+            begun, sweep.look = done, 0 if not done else sweep.look + 1
+            upto = looks(most, first)[sweep.look]
+            sweep.planned, sweep.look_share = upto, alpha_share(sweep.look, most, first)
+            yield replace(plan, begun=begun, runs=upto)
+            done = upto if self._next_look(sweep, most, first) is not None else None
+
+    def _next_look(self, sweep: Sweep, most: int, first: int) -> int | None:
+        """At how many runs to look again; None where nothing can be decided by more, or all is."""
+        assert self.baseline is not None
+        if sweep.planned >= most:
+            return None
+        rule, session = rule_of(self._state, self.marker, sweep.look_share), self.session()
+        if sweep.duet:
+            comparison = compare_duet(session, self.baseline.sessions, rule)
+        else:
+            comparison = compare(session, self.baseline.sessions, rule, pinned=self.baseline.pinned)
+        # The other sweeps had their own looks.
+        own = replace(comparison, rows=tuple(row for row in comparison.rows if row.sweep == sweep.name))
+        return next_look(sweep.planned, most, own, first)
+
+    def _in_lockstep(
+        self,
+        thing: Target,
+        points: Sequence[LoadPoint],
+        schedules: Mapping[LoadPoint, Arrivals],
+        plan: MeasurePlan,
+        *,
+        name: str,
+        axis: Axis | None,
+    ) -> Curve:
+        """One side of a duet whose other side is another process."""
+        lockstep = self._state.lockstep
+        assert lockstep is not None
+        self._find_baseline(duet=True)
+        plan = replace(lockstep.plan(plan.window_s), workers=plan.workers)
+        every = lockstep.points(self.test, name, points)
+        if every is None:
+            return unmeasured(name, points)
+        if axis is not None:
+            points, schedules = every, _schedules(every, axis)
+        sweep = Sweep(name, tuple(points), plan.runs, plan.window_s)
+
+        def describe(facts: PlainMapping) -> None:
+            sweep.under_test = facts
+
+        steps = play(
+            thing,
+            every,
+            plan,
+            name=name,
+            record=sweep.runs.append,
+            describe=describe,
+            meter=Meter(name, plan, len(points), self._state.console.progress),
+            watch_cpu=self._watch_cpu,
+            arrivals=schedules,
+            own=points,
+        )
+        self.sweeps.append(sweep)
+        try:
+            together = lockstep.drive(steps)
+        finally:
+            self._state.console.clear()
+        if not together:
+            # Alone it says nothing.
+            self.sweeps.remove(sweep)
+            return unmeasured(name, points)
+        return sweep.curve
+
+    def _find_baseline(self, *, duet: bool) -> None:
+        # Before measuring: a damaged baseline should not cost minutes to find.
+        if self.baseline is None:
+            store, choice = self._state.store, self._state.settings.baseline
+            self.baseline = duet_history(store, self.key) if duet else select_baseline(store, self.key, choice)
+
+    @property
+    def _watch_cpu(self) -> bool:
+        return self._state.device.kind == "cpu"
+
+    @contextmanager
+    def _device(self) -> Iterator[None]:
+        """The device, for nobody else."""
+        console = self._state.console
+        try:
+            if self._state.lockstep is not None:
+                yield  # the command has the lock, and this process its turn
+                return
+            with DeviceLock(self._state.device.id, waiting=console.waiting):
+                yield
+        finally:
+            console.clear()
+
+
+def _schedules(points: Sequence[LoadPoint], axis: Axis) -> dict[LoadPoint, Arrivals]:
+    """The schedules of found points; empty in closed loop."""
+    loads = {point: float(point.concurrency or point.rate) for point in points}
+    schedules = {point: axis.arrivals(load) for point, load in loads.items()}
+    return {point: schedule for point, schedule in schedules.items() if schedule is not None}

@@ -1,0 +1,352 @@
+"""Sessions from one store to another: through a folder, a bucket or a tar.
+
+What is exported is a store by itself, with the same files, byte by byte. An import looks at all of it before it writes
+the first file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pytest_gpuperf.errors import OptionError, StoreError, UnreadableSession
+from pytest_gpuperf.model import SCHEMA
+from pytest_gpuperf.model.codec import from_builtins
+from pytest_gpuperf.store import layout
+from pytest_gpuperf.store.key import key_digest
+from pytest_gpuperf.store.layout import ACCEPTED, PINS, Entry
+from pytest_gpuperf.store.store import Acceptance, Pin, Store, parse
+
+#: A session of a hundred load points and eight runs is below 10 MB; what is far above is none.
+_LARGEST_BYTES = 256 << 20
+_REMEDY = "Export it again."
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What an export or an import did.
+
+    Attributes:
+        sessions: how many were written.
+        known: how many were there already.
+        notes: acceptances and pins that went with them.
+        unreadable: left out of an export.
+    """
+
+    sessions: int
+    known: int = 0
+    notes: int = 0
+    unreadable: tuple[UnreadableSession, ...] = ()
+
+
+class _Sink(Protocol):
+    def put(self, path: str, content: bytes) -> bool:
+        """Write a file, unless it is there; whether it was written."""
+
+
+def is_tar(destination: str) -> bool:
+    """Whether a name is one of a tar, by its ending."""
+    return destination.endswith((".tar", ".tar.gz", ".tgz"))
+
+
+def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destination: str) -> Moved:
+    """Copy sessions, with what was said about them, into a tar or another store.
+
+    Args:
+        entries: with the key folder of each.
+        destination: a path that ends in ``.tar``, ``.tar.gz`` or ``.tgz``, a directory, or an fsspec URL.
+
+    Raises:
+        StoreError: the destination can't be written.
+        OptionError, MissingExtra: it is no URL that can be used.
+    """
+    sessions = known = notes = 0
+    unreadable: list[UnreadableSession] = []
+    with _sink(destination) as sink:
+        for folder, entry in entries:
+            try:
+                content, path = _checked(store, entry)
+                beside = list(_notes(store, folder, entry, path))
+            except UnreadableSession as error:
+                unreadable.append(error)
+                continue
+            except OSError as error:
+                raise StoreError(f"The store {store.url} can't be read: {error}") from error
+            written = sink.put(path, content)
+            sessions, known = sessions + written, known + (not written)
+            notes += sum(sink.put(place, note) for place, note in beside)
+    return Moved(sessions, known, notes, tuple(unreadable))
+
+
+def _checked(store: Store, entry: Entry) -> tuple[bytes, str]:
+    """A session file's content, and where it belongs.
+
+    Raises:
+        UnreadableSession: it can't be read.
+    """
+    session = store.read(entry)
+    path = f"{layout.key_folder(session.key)}/{layout.day_of(entry.name)}/{entry.name}"
+    return store.files.read(entry.path), path
+
+
+def _notes(store: Store, folder: str, entry: Entry, path: str) -> Iterator[tuple[str, bytes]]:
+    if entry.accepted:
+        yield path + ACCEPTED, store.files.read(entry.path + ACCEPTED)
+    key_folder = "/".join(path.split("/")[:3])
+    places = dict.fromkeys((folder, f"{store.files.root}/{key_folder}"))
+    for place in places:
+        for name in sorted(store.files.names(f"{place}/{PINS}")):
+            if name.endswith(f"-{entry.name}"):
+                yield f"{key_folder}/{PINS}/{name}", store.files.read(f"{place}/{PINS}/{name}")
+
+
+@contextmanager
+def _sink(destination: str) -> Iterator[_Sink]:
+    if not is_tar(destination):
+        yield _StoreSink(Store(destination))
+        return
+    if "://" in destination:
+        raise OptionError(f"A tar is written to this machine, not to {destination}. Name a file, or another URL.")
+    path = Path(destination).expanduser()
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(part, "w" if destination.endswith(".tar") else "w:gz") as tar:
+            yield _TarSink(tar)
+        part.replace(path)
+    except OSError as error:
+        raise StoreError(f"{destination} can't be written: {error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+class _TarSink:
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+
+    def put(self, path: str, content: bytes) -> bool:
+        info = tarfile.TarInfo(path)
+        info.size = len(content)
+        self._tar.addfile(info, io.BytesIO(content))
+        return True
+
+
+class _StoreSink:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._names: dict[str, dict[str, str]] = {}
+
+    def put(self, path: str, content: bytes) -> bool:
+        known = self.known(path)
+        if known is None:
+            self._store.files.put(f"{self._store.files.root}/{path}", content)
+            self._folder(path)[path.rpartition("/")[2]] = f"{self._store.files.root}/{path}"
+            return True
+        if self._store.files.read(known) != content:
+            raise StoreError(f"{path}\n  {_conflict(self._store.describe(known))}")
+        return False
+
+    def known(self, path: str) -> str | None:
+        """Where a file of that name is already, also in the folder of the first version."""
+        return self._folder(path).get(path.rpartition("/")[2])
+
+    def _folder(self, path: str) -> dict[str, str]:
+        """The files of the folder, and of where the first version had them."""
+        parent, files, root = path.rpartition("/")[0], self._store.files, self._store.files.root
+        if parent not in self._names:
+            found = {name: f"{root}/{parent}/{name}" for name in files.names(f"{root}/{parent}")}
+            key_folder = f"{root}/{'/'.join(path.split('/')[:3])}"
+            for place in (layout.old_folder(key_folder), key_folder):
+                old = place if layout.is_day(parent.rpartition("/")[2]) else f"{place}/{PINS}"
+                found.update({name: f"{old}/{name}" for name in files.names(old) if name.endswith(".json")})
+            self._names[parent] = found
+        return self._names[parent]
+
+
+# Import
+
+
+@dataclass
+class _Found:
+    """What an import will write: destination paths, and where each comes from.
+
+    Attributes:
+        folders: of session files, by key digest and name.
+    """
+
+    sessions: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    folders: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+def import_sessions(store: Store, source: str) -> Moved:
+    """Take over the sessions of a tar or of another store, with their acceptances and pins. May be repeated.
+
+    Every file is read and checked (content, checksum, schema, key and name) before the first one is written.
+
+    Args:
+        source: what ``export_sessions`` wrote, or any store.
+
+    Raises:
+        StoreError: there is nothing, or something damaged in it; it is said what, and nothing was written.
+        OptionError, MissingExtra: it is no URL that can be used.
+    """
+    sink = _StoreSink(store)
+    with _source(source) as files:
+        found, problems = _Found(), []
+        paths = sorted(path for path in files.paths() if layout.is_json(path))
+        for check, wanted in ((_check_session, False), (_check_note, True)):
+            for path in paths:
+                try:
+                    if _is_note(path) is wanted:
+                        check(files, path, found)
+                except UnreadableSession as error:
+                    problems.append(str(error))
+        moving = {**found.sessions, **found.notes}
+        for path, origin in moving.items():
+            known = sink.known(path)
+            if known is not None and store.files.read(known) != files.read(origin):
+                problems.append(f"{files.describe(origin)}\n  {_conflict(store.describe(known))}")
+        if problems:
+            listed = "\n".join(problems)
+            raise StoreError(f"Nothing was imported from {source}, since not all of it is sound:\n{listed}")
+        if not found.sessions:
+            raise StoreError(f"There is no session in {source}. Name a tar or a folder from `gpuperf baseline export`.")
+        written = sum(sink.put(path, files.read(origin)) for path, origin in found.sessions.items())
+        notes = sum(sink.put(path, files.read(origin)) for path, origin in found.notes.items())
+    return Moved(written, len(found.sessions) - written, notes)
+
+
+def _conflict(known: str) -> str:
+    return f"is not what {known} has; sessions never change, so one of the two was edited. Delete the wrong one."
+
+
+def _is_note(path: str) -> bool:
+    return path.endswith(ACCEPTED) or path.split("/")[-2:-1] == [PINS]
+
+
+def _read(files: _Source, path: str) -> tuple[bytes, str]:
+    """A file's content, and the digest of the key in whose folder it lies.
+
+    Raises:
+        UnreadableSession: it can't be read, or lies anywhere else.
+    """
+    digest = next((part for part in reversed(path.split("/")[:-1]) if layout.is_key(part)), None)
+    if digest is None:
+        raise UnreadableSession(files.describe(path), "does not lie in the folder of a key, as sessions do", _REMEDY)
+    try:
+        return files.read(path), digest
+    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+        raise UnreadableSession(files.describe(path), f"can't be read: {error}", _REMEDY) from error
+
+
+def _check_session(files: _Source, path: str, found: _Found) -> None:
+    """Put a session into what is found.
+
+    Raises:
+        UnreadableSession: it is not what it seems to be.
+    """
+    name, where = path.rpartition("/")[2], files.describe(path)
+    if path.split("/")[-2:-1] == [layout.PRUNED]:
+        return
+    content, digest = _read(files, path)
+    session = parse(content, where)
+    if key_digest(session.key) != digest:
+        raise UnreadableSession(where, f"lies in the folder of another key than its own, {digest}", _REMEDY)
+    expected = layout.file_name(session)
+    if name != expected:
+        raise UnreadableSession(where, f"has another name than its content says, which is {expected}", _REMEDY)
+    folder = layout.key_folder(session.key)
+    found.sessions[f"{folder}/{layout.day_of(name)}/{name}"] = path
+    found.folders[digest, name] = folder
+
+
+def _check_note(files: _Source, path: str, found: _Found) -> None:
+    """Put an acceptance or a pin into what is found; one of a session that isn't there is left out.
+
+    Raises:
+        UnreadableSession: it is not what it seems to be.
+    """
+    name, where = path.rpartition("/")[2], files.describe(path)
+    content, digest = _read(files, path)
+    accepted = name.endswith(ACCEPTED)
+    session_file = name.removesuffix(ACCEPTED) if accepted else layout.session_of_pin(name)
+    folder = found.folders.get((digest, session_file))
+    if folder is None:
+        return
+    kind, label = (Acceptance, "acceptance") if accepted else (Pin, "pin")
+    try:
+        data = json.loads(content)
+        if data["gpuperf"] > SCHEMA:
+            raise UnreadableSession(where, "is newer than this version", "pip install --upgrade pytest-gpuperf")
+        from_builtins(kind, data[label], label)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UnreadableSession(where, f"is not a whole {label}: {error}", _REMEDY) from error
+    place = f"{folder}/{layout.day_of(name)}" if accepted else f"{folder}/{PINS}"
+    found.notes[f"{place}/{name}"] = path
+
+
+class _Source(Protocol):
+    def paths(self) -> Iterable[str]: ...
+    def read(self, path: str) -> bytes: ...
+    def describe(self, path: str) -> str: ...
+
+
+@contextmanager
+def _source(source: str) -> Iterator[_Source]:
+    if not is_tar(source):
+        yield _StoreSource(Store(source))
+        return
+    try:
+        with tarfile.open(Path(source).expanduser()) as tar:
+            yield _TarSource(source, tar)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise StoreError(f"{source} can't be read as a tar: {error}") from error
+
+
+class _TarSource:
+    def __init__(self, source: str, tar: tarfile.TarFile) -> None:
+        self._source, self._tar = source, tar
+        self._members = {member.name.removeprefix("./"): member for member in tar.getmembers() if member.isfile()}
+
+    def paths(self) -> Iterable[str]:
+        return self._members
+
+    def read(self, path: str) -> bytes:
+        member = self._members[path]
+        if member.size > _LARGEST_BYTES:
+            raise ValueError(f"it has {member.size} bytes, which no session has")
+        file = self._tar.extractfile(member)
+        assert file is not None
+        return file.read()
+
+    def describe(self, path: str) -> str:
+        return f"{self._source}: {path}"
+
+
+class _StoreSource:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def paths(self) -> Iterable[str]:
+        root, files = self._store.files.root, self._store.files
+        places = (place for folder in self._store.folders() for place in (folder, layout.old_folder(folder)))
+        for folder in places:
+            for name in files.names(folder):
+                below = f"{folder}/{name}"
+                inner = files.names(below) if layout.is_day(name) or name == PINS else []
+                paths = [f"{below}/{one}" for one in inner] if inner else [below]
+                yield from (path.removeprefix(f"{root}/") for path in paths)
+
+    def read(self, path: str) -> bytes:
+        return self._store.files.read(f"{self._store.files.root}/{path}")
+
+    def describe(self, path: str) -> str:
+        return self._store.describe(f"{self._store.files.root}/{path}")

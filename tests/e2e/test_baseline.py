@@ -1,0 +1,75 @@
+"""Which sessions a test is compared with, as a user says it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import GPUPERF, Run
+
+SUITE = """
+    import time
+
+    import pytest
+
+    @pytest.mark.gpuperf(metrics=["p50", "throughput"])
+    def test_sleep(gpuperf):
+        gpuperf.sweep(lambda: time.sleep(0.004), name="sleep", window_s=0.1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def suite(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_suite=SUITE)
+
+
+def sessions(pytester: pytest.Pytester) -> list[Path]:
+    return sorted((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--gpuperf-key=+drivr", "*--gpuperf-key +drivr: there is no field drivr to add; there are:*"),
+        ("--gpuperf-key=-test", "*--gpuperf-key=-test: test is what every key has*"),
+        ("--gpuperf-max-runs=1", "*--gpuperf-max-runs 1: write a whole number of fresh starts*"),
+        ("--gpuperf-baseline=newest", "*--gpuperf-baseline newest: write both, rolling, pinned*"),
+    ],
+)
+def test_mistakes_end_pytest_before_any_test(run: Run, pytester: pytest.Pytester, option: str, message: str) -> None:
+    result = run(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+    assert not sessions(pytester)
+
+
+def test_a_required_baseline_that_is_not_there_fails_and_is_there_next_time(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    first = run("--gpuperf-require-baseline")
+    first.assert_outcomes(failed=1)
+    first.stdout.fnmatch_lines(["*NO BASELINE yet; recorded one from 2 runs*"])
+    pytester.makeini("[pytest]\ngpuperf_require_baseline = true")
+    run().assert_outcomes(passed=1)
+    other = run("--gpuperf-key=+host", "--gpuperf-key=-cores")
+    other.assert_outcomes(failed=1)
+    other.stdout.fnmatch_lines(["*is not comparable: cores (* there, None here), host (None there, * here)*"])
+    keys = [json.loads(path.read_text())["session"]["key"] for path in sessions(pytester)]
+    assert [("host" in key, "cores" in key) for key in keys] == [(False, True), (False, True), (True, False)]
+
+
+def test_only_the_metrics_of_the_marker_gate_and_the_pinned_session_counts(run: Run, pytester: pytest.Pytester) -> None:
+    run()
+    first = json.loads(sessions(pytester)[0].read_text())["session"]["id"]
+    assert pytester.run(*GPUPERF, "baseline", "pin", first, "--reason", "release").ret == 0
+    run().stdout.fnmatch_lines(["*2 runs against 1 baseline session*"])  # the rolling and the pinned one are the same
+    result = run("--gpuperf-baseline=pinned")
+    result.stdout.fnmatch_lines(["*2 runs against 1 baseline session*"])
+    compared = pytester.run(*GPUPERF, "compare", "--format", "json", "--metrics", "p50,throughput")
+    (one,) = json.loads(compared.stdout.str())["comparisons"]
+    assert {row["against"] for row in one["rows"]} == {"baseline", "pinned"}
+    assert first in one["baseline"]
+    assert len(one["baseline"]) == 2
+    assert "p90" not in result.stdout.str().partition("verdict")[2].partition("stored as")[0]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from pytest_gpuperf.analysis.blocks import block_values, common
+from pytest_gpuperf.analysis.values import values_from_numbers
+from pytest_gpuperf.model import Run, Session, Window
+from tests.unit.factories import ONE, run, session, window
+
+KEY = ("serving", ONE, "throughput")
+
+
+def side(*blocks: list[float], requests: int = 60) -> tuple[Run, ...]:
+    """Runs whose visits have the given medians in ms."""
+    return tuple(
+        run(*(window(p50_ms=level, visit=visit, requests=requests) for visit, level in enumerate(levels)), index=index)
+        for index, levels in enumerate(blocks)
+    )
+
+
+def duet(candidate: tuple[Run, ...], reference: tuple[Run, ...]) -> Session:
+    return replace(session(), runs=candidate, reference=reference)
+
+
+def differences(one: Session, metric: str = "throughput") -> list[float]:
+    ours, theirs = block_values(one)
+    key = ("serving", ONE, metric)
+    return [left - right for left, right in zip(ours.values[key].runs, theirs.values[key].runs, strict=True)]
+
+
+def test_a_block_is_the_mean_of_its_paired_differences() -> None:
+    found = differences(duet(side([1.1, 2.2], [3.0, 3.0]), side([1.0, 1.0], [3.0, 1.5])))
+    assert found == pytest.approx([math.log(1.1 * 2.2) / 2, math.log(2) / 2])
+
+
+def test_noise_in_time_cancels() -> None:
+    """Each pair of windows in a minute of its own."""
+    minutes = [1.0, 5.0, 0.3, 2.0]
+    quiet = differences(duet(side([1.08] * 4), side([1.0] * 4)))
+    noisy = differences(duet(side([1.08 * one for one in minutes]), side(minutes)))
+    assert noisy == pytest.approx(quiet)
+
+
+def test_windows_without_their_twin_do_not_count() -> None:
+    found = differences(duet(side([1.1, 1.1, 9.0]), side([1.0, 1.0])))
+    assert found == pytest.approx([math.log(1.1)])
+
+
+def test_blocks_of_one_side_only_do_not_count() -> None:
+    candidate, reference = side([1.1], [9.0], [1.2]), side([1.0], [1.0], [1.0])
+    cut = replace(reference[1], complete=False)
+    assert differences(duet(candidate, (reference[2], cut, reference[0]))) == pytest.approx(
+        [math.log(1.1), math.log(1.2)]
+    )
+    assert differences(duet(candidate, reference[:1])) == pytest.approx([math.log(1.1)])
+
+
+def test_windows_too_short_for_a_quantile_are_taken_together() -> None:
+    # 20 requests a window don't tell a p90, three windows do.
+    short = differences(duet(side([1.1] * 3, requests=20), side([1.0] * 3, requests=20)), "p90")
+    assert short == pytest.approx([math.log(1.1)], abs=0.006)
+    ours, theirs = block_values(duet(side([1.1], requests=20), side([1.0], requests=20)))
+    assert ("serving", ONE, "p90") in ours.left_out & theirs.left_out
+
+
+def test_disturbed_pairs_are_left_out_where_there_are_others() -> None:
+    def disturbed(one: Run, visits: tuple[int, ...]) -> Run:
+        windows: list[Window] = [
+            replace(found, others_cpu_share=0.5 if found.visit in visits else 0.0) for found in one.windows
+        ]
+        return replace(one, windows=tuple(windows))
+
+    (candidate,), (reference,) = side([1.1, 4.0]), side([1.0, 1.0])
+    assert differences(duet((candidate,), (disturbed(reference, (1,)),))) == pytest.approx([math.log(1.1)])
+    whole = differences(duet((candidate,), (disturbed(reference, (0, 1)),)))
+    assert whole == pytest.approx([math.log(4.4) / 2])
+
+
+def test_sides_share_their_series_and_blocks() -> None:
+    ours = values_from_numbers("a", [{"x": {"p50": 1.0}, "y": {"p50": 1.0}}] * 3)
+    theirs = values_from_numbers("b", [{"x": {"p50": 1.0}}] * 2)
+    one, other = common(ours, theirs)
+    assert list(one.values) == list(other.values)
+    assert [len(values.runs) for side in (one, other) for values in side.values.values()] == [2, 2]

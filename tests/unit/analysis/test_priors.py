@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pytest_gpuperf.analysis.priors import HISTORY_WEIGHT, Assumed, Prior, Priors, with_history
+
+ASSUMED = Prior(session_sd=0.02, weight=8)
+
+
+def test_a_series_that_was_not_calibrated_has_the_default() -> None:
+    known = Prior(0.005, 12, measured=True)
+    priors = Priors(ASSUMED, {("serving", "concurrency 4", "p50"): known})
+    assert priors.of("serving", "concurrency 4", "p50") == known
+    assert priors.of("serving", "concurrency 4", "p90") == ASSUMED
+    assert ASSUMED.of("anything", "", "p50") == ASSUMED
+
+
+def blocks(spread: float, sessions: int, size: int = 3) -> np.ndarray:
+    """One series whose blocks have exactly this variance in each session."""
+    shape = np.array([-1.0, 0.0, 1.0]) * spread
+    return np.tile(shape[:size], (1, sessions, 1))
+
+
+def test_history_steps_in_for_the_assumption_degree_by_degree() -> None:
+    few = with_history(Assumed.of([ASSUMED]), blocks(0.01, sessions=2))
+    # Two sessions of three blocks: 4 degrees of freedom, of 8.
+    assert few.variance[0] == pytest.approx((4 * 0.02**2 + 4 * 0.01**2) / 8)
+    assert (few.weight[0], few.assumed[0]) == (8, 0.5)
+    many = with_history(Assumed.of([ASSUMED]), blocks(0.01, sessions=20))
+    assert many.variance[0] == pytest.approx(0.01**2)
+    assert (many.weight[0], many.assumed[0]) == (HISTORY_WEIGHT, 0.0)
+
+
+def test_a_measured_prior_stays() -> None:
+    found = with_history(Assumed.of([Prior(0.02, 8, measured=True)]), blocks(0.01, sessions=4))
+    assert found.variance[0] == pytest.approx((8 * 0.02**2 + 8 * 0.01**2) / 16)
+
+
+def test_an_empty_history_changes_nothing() -> None:
+    found = with_history(Assumed.of([ASSUMED]), np.full((1, 2, 3), np.nan))
+    assert (found.variance[0], found.weight[0], found.assumed[0]) == (pytest.approx(0.02**2), 8, 1.0)

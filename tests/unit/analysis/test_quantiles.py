@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_gpuperf.analysis import quantiles
+from pytest_gpuperf.analysis.quantiles import quantile_logs
+from pytest_gpuperf.model import Histogram, merged
+
+HISTOGRAMS = st.dictionaries(st.integers(0, 4000), st.integers(1, 60), max_size=8).map(
+    lambda found: Histogram(tuple(sorted(found)), tuple(found[key] for key in sorted(found)))
+)
+ASKED = (0.5, 0.9, 0.95, 0.99)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(HISTOGRAMS, max_size=3), min_size=1, max_size=6), st.sampled_from([1, 5000, 1 << 19]))
+def test_they_are_those_of_the_merged_histograms(groups: list[list[Histogram]], cells: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantiles, "_CELLS", cells)
+        table = quantile_logs(groups, ASKED)
+    for group, row in zip(groups, table.tolist(), strict=True):
+        whole = merged(group)
+        for asked, found in zip(ASKED, row, strict=True):
+            if whole.supports(asked):
+                assert found == pytest.approx(math.log(max(whole.quantile_ns(asked), 1e-300)), abs=1e-9)
+            else:
+                assert math.isnan(found)
+
+
+def test_nothing_measured_is_no_number() -> None:
+    assert np.isnan(quantile_logs([[], [Histogram()]], ASKED)).all()

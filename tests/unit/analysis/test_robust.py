@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_gpuperf.analysis.robust import locate
+
+NUMBERS = st.floats(-10, 10)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=4))
+def test_up_to_four_values_are_the_plain_mean_and_variance(values: list[float]) -> None:
+    found = locate(np.array(values))
+    assert found.centre == pytest.approx(np.mean(values))
+    assert found.variance == pytest.approx(np.var(values, ddof=1) if len(values) > 1 else 0.0)
+    assert [float(found.freedom), float(found.count)] == [len(values) - 1, len(values)]
+
+
+def test_five_values_by_hand() -> None:
+    # Trimmed to 1, 2, 3; winsorised to 1, 1, 2, 3, 3, whose squares about 2 are 4.
+    found = locate(np.array([3.0, 100.0, 1.0, 2.0, -50.0]))
+    assert found.centre == pytest.approx(2.0)
+    assert found.variance == pytest.approx(5 * 4 / (3 * 2) / 1.15)
+    assert [float(found.freedom), float(found.count)] == [2, pytest.approx(4.4)]
+
+
+@settings(deadline=None)
+@given(st.lists(NUMBERS, min_size=5, max_size=12), st.floats(20, 1e6), st.booleans())
+def test_how_wild_one_of_five_is_makes_no_difference(values: list[float], wild: float, above: bool) -> None:
+    way = 1 if above else -1
+    one, other = (locate(np.array([*values[1:], way * far])) for far in (20.0, wild))
+    assert float(one.centre) == pytest.approx(float(other.centre))
+    assert float(one.variance) == pytest.approx(float(other.variance))
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(NUMBERS, max_size=9), min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_padding_and_order_change_nothing(rows: list[list[float]], random: np.random.Generator) -> None:
+    size = max(map(len, rows)) + 1
+    table = np.full((len(rows), size), np.nan)
+    for index, row in enumerate(rows):
+        places = sorted(random.sample(range(size), len(row)))  # type: ignore[attr-defined]
+        table[index, places] = row
+    found = locate(table)
+    for index, row in enumerate(rows):
+        alone = locate(np.array(row)) if row else None
+        assert found.count[index] == pytest.approx(len(row) - 0.6 * (len(row) // 5))
+        if alone is None:
+            assert np.isnan(found.centre[index])
+            assert found.variance[index] == 0
+        else:
+            assert found.centre[index] == pytest.approx(alone.centre)
+            assert found.variance[index] == pytest.approx(alone.variance)
+
+
+@pytest.mark.parametrize("count", [3, 5, 6, 8, 10, 14, 20])
+def test_of_normal_values_nothing_is_biased(count: int) -> None:
+    found = locate(np.random.default_rng(1).standard_normal((100_000, count)))
+    assert found.variance.mean() == pytest.approx(1.0, rel=0.03)
+    assert (found.variance / found.count).mean() == pytest.approx(found.centre.var(), rel=0.03)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from pytest_gpuperf.analysis.values import (
+    DISTURBANCE_LIMIT,
+    GATED,
+    metric_name,
+    place_name,
+    values_from_numbers,
+    values_of,
+)
+from pytest_gpuperf.model import LoadPoint, NamedPoint, Session, point_runs
+from tests.unit.factories import ONE, alike, session
+
+C4 = NamedPoint("concurrency 4")
+
+
+def test_values_are_logs_turned_so_that_more_is_worse() -> None:
+    found = values_from_numbers("s", [{"concurrency 4": {"p50_ns": 2e6, "throughput": 500.0, "energy_j": 0.5}}] * 2)
+    assert found.values["", C4, "p50"].runs == pytest.approx((math.log(2e6),) * 2)
+    assert found.values["", C4, "throughput"].runs == pytest.approx((-math.log(500.0),) * 2)
+    assert found.values["", C4, "energy"].runs == pytest.approx((math.log(0.5),) * 2)
+    assert not found.left_out
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf, -math.inf, 0.0, -1.0])
+def test_what_is_no_positive_number_is_left_out_and_named(figure: float) -> None:
+    runs = [{"concurrency 4": {"p50_ns": 2e6, "p90_ns": 3e6}}, {"concurrency 4": {"p50_ns": figure, "p90_ns": 3e6}}]
+    found = values_from_numbers("s", runs)
+    assert set(found.values) == {("", C4, "p90")}
+    assert found.left_out == {("", C4, "p50")}
+
+
+def test_what_one_run_lacks_is_left_out() -> None:
+    found = values_from_numbers("s", [{"a": {"p50": 1.0}, "b": {"p50": 1.0}}, {"a": {"p50": 1.0}}])
+    assert found.left_out == {("", NamedPoint("b"), "p50")}
+    assert found.points == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("given", "known"),
+    [
+        ("p50_ns", "p50"),
+        ("memory_bytes", "memory"),
+        ("throughput", "throughput"),
+        ("p50", "p50"),
+        ("other_ms", "other_ms"),
+    ],
+)
+def test_metrics_may_carry_their_unit(given: str, known: str) -> None:
+    assert metric_name(given) == known
+
+
+def test_places_have_names() -> None:
+    assert place_name("serving", LoadPoint(4, 8)) == "serving: concurrency 4, batch 8"
+    assert place_name("", None) == "whole sweep"
+
+
+def test_a_session_gives_what_its_runs_gather() -> None:
+    one = session(alike(1.5))
+    found = values_of(one, {"p50", "p90", "p99", "throughput"})
+    gathered = point_runs(one.runs[0])[ONE]
+    assert found.values["serving", ONE, "p90"].runs[0] == pytest.approx(math.log(gathered.latency.quantile_ns(0.9)))
+    assert found.values["serving", ONE, "throughput"].runs[0] == pytest.approx(-math.log(gathered.throughput))
+    assert found.left_out == {("serving", ONE, "p99")}, "60 requests don't tell a p99"
+
+
+def test_only_what_is_asked_for_is_read() -> None:
+    assert {metric for *_, metric in values_of(session(alike()), {"p50"}).values} == {"p50"}
+    assert {metric for *_, metric in values_of(session(alike())).values} <= GATED
+
+
+def disturbed(share: float) -> Session:
+    one = session(alike())
+    windows = [[replace(window, others_cpu_share=share) for window in run.windows] for run in one.runs]
+    return replace(one, runs=tuple(replace(run, windows=tuple(w)) for run, w in zip(one.runs, windows, strict=True)))
+
+
+def test_others_on_the_cpu_disturb_by_what_they_take() -> None:
+    found = [values_of(disturbed(share)).values["serving", ONE, "p50"].disturbance for share in (0.0, 0.1, 1.0)]
+    assert found == pytest.approx([0.0, -math.log(0.9), DISTURBANCE_LIMIT])

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_gpuperf.cli.main import main
+from pytest_gpuperf.store import Store
+from tests.unit.cli.stores import gpuperf, measured
+from tests.unit.factories import KEY, run, session
+
+STEP = 20
+
+
+@pytest.fixture(params=["directory", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Thirty days; 8% slower from the 21st session on; one failed and one duet, both of them far off."""
+    url = str(tmp_path / "store") if request.param == "directory" else f"memory://history-{uuid.uuid4().hex}"
+    store = Store(url)
+    for day in range(30):
+        commit = f"{day:02}abcdef0123"
+        measured(store, f"{day:012x}", 4.0 if day < STEP else 4.32, day=day, commit=commit)
+    measured(store, "feed00000000", 9.0, day=25, gate="failed")
+    store.write(replace(session(name="d0e700000000", minute=36_000), reference=(run(),)))
+    measured(store, "c01d00000000", 4.0, day=26, gate="open", status="incomplete")
+    return store
+
+
+def test_the_step_is_marked(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpuperf(store, "history") == 0
+    text = capsys.readouterr().out
+    assert "tests/test_serving.py::test_resnet50\n  NVIDIA L4, key " in text
+    assert "p50 of serving, all load points, 31 sessions" in text
+    match = re.search(r"1: 2026-01-21 commit 20abcdef: \+(\d\.\d)% \((\S+) ms -> (\S+) ms\)", text)
+    assert match, text
+    assert float(match[1]) == pytest.approx(8, abs=0.6)
+    assert "x failed its gate" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_other_metrics_and_points(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpuperf(store, "history", "--metric", "throughput", "--metric", "p90", "--point", "concurrency 2") == 0
+    text = capsys.readouterr().out
+    titles = re.findall(r"^  (\S+ of .*), 31 sessions", text, re.M)
+    assert titles == ["throughput of serving, concurrency 2", "p90 of serving, concurrency 2"]
+    assert re.search(r"1: 2026-01-21 commit 20abcdef: -7\.\d% \([\d.]+ inf/s", text)
+    assert gpuperf(store, "history", "--point", "concurrency") == 0
+    assert capsys.readouterr().out.count(", 31 sessions") == 2
+
+
+def test_the_newest_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpuperf(store, "history", "--last", "8") == 0
+    text = capsys.readouterr().out
+    assert "no change of the level" in text
+
+
+def test_a_page(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "deep" / "history.html"
+    assert gpuperf(store, "history", "--html", str(page)) == 0
+    assert capsys.readouterr().out == f"{page}: 9 plots\n"
+    text = page.read_text()
+    for name in ("p50", "p90", "throughput"):
+        for point in ("all load points", "concurrency 1", "concurrency 2"):
+            assert f"{name} of serving, {point}" in text
+    assert text.count("20abcdef") >= 9
+
+
+def test_a_page_that_can_t_be_written(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpuperf(store, "history", "--html", str(tmp_path)) == 1
+    assert "can't be written" in capsys.readouterr().err
+
+
+def test_each_key_has_a_plot_of_its_own(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for day in range(3):
+        measured(store, f"b{day}", key={**KEY, "version": 2}, day=day)
+    assert gpuperf(store, "history") == 0
+    assert capsys.readouterr().out.count("tests/test_serving.py::test_resnet50") == 2
+    assert gpuperf(store, "history", "--test", "serving", "--sweep", "serv") == 0
+    assert capsys.readouterr().out.count("of serving") == 2
+
+
+def test_sessions_with_other_points_are_left_out(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for day in range(31, 34):
+        measured(store, f"b{day}", 4.32, points=(1.0, 1.8, 3.0), day=day)
+    assert gpuperf(store, "history") == 0
+    text = capsys.readouterr().out
+    assert "all load points, 3 sessions" in text
+    assert "31 sessions without these load points left out" in text
+
+
+@pytest.mark.parametrize("arguments", [["--test", "nothing"], ["--point", "nothing"], ["--sweep", "nothing"]])
+def test_where_there_is_nothing(store: Store, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpuperf(store, "history", *arguments) == 1
+    assert "There is nothing to plot" in capsys.readouterr().err
+
+
+def test_a_metric_that_nobody_has(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["history", "--metric", "p75"])
+    assert "p50" in capsys.readouterr().err

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_gpuperf.measure.channel import Channel, Hangup
+
+Pair = tuple[Channel, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    one, other = socket.socketpair()
+    yield Channel(one), other
+    one.close()
+    other.close()
+
+
+def test_messages_arrive_whole_and_in_order(pair: Pair) -> None:
+    here, there = pair[0], Channel(pair[1])
+    messages = [{"what": "step", "run": 1}, {"what": "over", "session": {"text": "ä" * 20_000}}, {}]
+    for message in messages:
+        here.send(message)
+    assert [there.receive() for _ in messages] == messages
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"\0\0", struct.pack("!Q", 10) + b"{}", struct.pack("!Q", 2) + b"{]", struct.pack("!Q", 2) + b"[]"],
+    ids=["nothing", "half a length", "half a message", "no JSON", "no object"],
+)
+def test_what_is_no_message_is_a_hangup(pair: Pair, sent: bytes) -> None:
+    here, other = pair
+    other.sendall(sent)
+    other.close()
+    with pytest.raises(Hangup):
+        here.receive()
+
+
+def test_sending_to_nobody_is_a_hangup(pair: Pair) -> None:
+    here, other = pair
+    other.close()
+    with pytest.raises(Hangup):
+        here.send({"what": "bye"})
+
+
+def test_nobody_listening_is_a_hangup(tmp_path: Path) -> None:
+    with pytest.raises(Hangup):
+        Channel.connect(str(tmp_path / "nowhere"))
+
+
+def test_numbers_that_json_lacks_are_refused(pair: Pair) -> None:
+    here, _ = pair
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        here.send({"p50": float("nan")})

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from pytest_gpuperf.report.history import HEIGHT, History, Moment, Shift, plot
+from pytest_gpuperf.report.history_html import page
+from tests.unit.factories import utc
+
+
+def moment(index: int, value: float = 4e6, state: str = "") -> Moment:
+    return Moment(utc(1440 * index), value, f"{index:012x}", f"{index:08x}ff", state)
+
+
+def history(*values: float, metric: str = "p50") -> History:
+    moments = tuple(moment(index, value) for index, value in enumerate(values))
+    return History("tests/test_a.py::test_a", "NVIDIA L4", "0123456789ab", "serving", "concurrency 4", metric, moments)
+
+
+STEP = replace(history(*[4e6] * 10, *[5e6] * 10), shifts=(Shift(10, 4e6, 5e6, 0.0025),))
+
+
+def test_a_step_is_seen_and_told() -> None:
+    lines = plot(STEP)
+    assert lines[0].startswith("5.00 ms |")
+    assert lines[HEIGHT - 1].startswith("4.00 ms |")
+    assert lines[0].count("*") == lines[HEIGHT - 1].count("*") == 10
+    assert lines[0].index("*") > lines[HEIGHT - 1].rindex("*")
+    ruler, days = lines[HEIGHT], lines[HEIGHT + 1]
+    assert ruler.index("1") == lines[0].index("*")
+    assert days.split() == ["2026-01-01", "2026-01-20"]
+    assert "  1: 2026-01-11 commit 0000000a: +25% (4.00 ms -> 5.00 ms)" in lines
+
+
+def test_it_fits_into_80_columns() -> None:
+    for count in (1, 2, 30, 79, 500):
+        values = [4e6 + 1e3 * index for index in range(count)]
+        shifts = (Shift(count - 1, 4e6, 5e6, 0.01),) if count > 1 else ()
+        for metric in ("p50", "throughput", "memory", "energy"):
+            assert max(map(len, plot(replace(history(*values, metric=metric), shifts=shifts)))) <= 80
+
+
+def test_a_level_that_hardly_moves_is_drawn_flat() -> None:
+    lines = plot(history(*[4e6, 4.001e6] * 10))
+    assert sum("*" in line for line in lines[:HEIGHT]) <= 2
+
+
+def test_what_became_of_a_session_is_seen() -> None:
+    moments = [moment(0), moment(1, state="pinned"), moment(2, 9e6, "failed"), moment(3, state="accepted")]
+    lines = plot(replace(history(), moments=tuple(moments)))
+    assert "x" in lines[0]
+    assert "* a session, x failed its gate, A accepted by hand, P pinned" in "\n".join(lines)
+    assert {"A", "P"} <= set(lines[HEIGHT - 1])
+
+
+def test_failed_sessions_do_not_move_the_level() -> None:
+    moments = (moment(0, 4e6), moment(1, 9e6, "failed"), moment(2, 9e6, "failed"), moment(3, 4e6))
+    assert replace(history(), moments=moments).levels() == [(0, 4, 4e6)]
+
+
+def test_several_changes_have_a_sum() -> None:
+    values = [4e6] * 5 + [4.4e6] * 5 + [4.84e6] * 5
+    shifts = (Shift(5, 4e6, 4.4e6, 0.01), Shift(10, 4.4e6, 4.84e6, 0.01))
+    assert "  in all: +21%" in plot(replace(history(*values), shifts=shifts))
+
+
+def test_nothing_changed() -> None:
+    assert plot(history(4e6, 4e6))[-1] == "  no change of the level"
+    assert any("2 sessions without these load points" in line for line in plot(replace(STEP, left_out=2)))
+
+
+class Page(HTMLParser):
+    """Tags that are open, and everything that refers to somewhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_nothing_else() -> None:
+    text = page([STEP, replace(STEP, metric="throughput"), replace(STEP, test="tests/test_b.py::test_b")])
+    parsed = Page()
+    parsed.feed(text)
+    assert (parsed.links, parsed.open) == ([], [])
+    assert not re.search(r"https?://|@import|url\(|<script", text)
+    assert (parsed.seen.count("svg"), parsed.seen.count("h2"), parsed.seen.count("circle")) == (3, 2, 60)
+    assert "prefers-color-scheme: dark" in text
+    assert "+25%" in text
+    assert 'aria-label="p50 of serving, concurrency 4 over 20 sessions: 1 change of the level"' in text
+
+
+def test_names_are_no_markup() -> None:
+    bad = '<script>alert("x")</script>'
+    moments = tuple(replace(one, session=bad, commit=bad) for one in STEP.moments)
+    text = page([replace(STEP, test=bad, device=bad, sweep=bad, point=bad, key=bad, moments=moments)])
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_sessions_are_a_page_too(count: int) -> None:
+    text = page([history(*[4e6] * count)])
+    assert "nan" not in text
+    assert text.count("<circle") == count

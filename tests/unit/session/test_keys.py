@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import PlainMapping
+from pytest_gpuperf.session.keys import KeyChange, changed_key, parse_key_changes
+from tests.unit.factories import KEY
+
+FACTS: PlainMapping = {
+    "driver": "570.1",
+    "cuda_driver": "12.8",
+    "host": "a",
+    "gpu_temperature": 61,
+    "share": 0.5,
+    "sm_mhz": 1400,
+}
+
+
+def test_what_people_write() -> None:
+    assert parse_key_changes("") == ()
+    assert parse_key_changes("+driver") == (KeyChange("driver", True),)
+    assert parse_key_changes("+driver  -power_limit_w,+host") == (
+        KeyChange("driver", True),
+        KeyChange("power_limit_w", False),
+        KeyChange("host", True),
+    )
+
+
+@pytest.mark.parametrize("text", ["driver", "+", "-", "+driver host", "++driver", "+1", "=driver", "+a=b"])
+def test_what_can_t_be_meant(text: str) -> None:
+    with pytest.raises(ValueError, match=r"write for example \+driver"):
+        parse_key_changes(text)
+
+
+def test_a_field_more_and_one_less() -> None:
+    changed = changed_key(KEY, FACTS, parse_key_changes("+driver -power_limit_w"))
+    assert changed == {**{name: value for name, value in KEY.items() if name != "power_limit_w"}, "driver": "570.1"}
+
+
+def test_units_may_be_left_out() -> None:
+    assert "power_limit_w" not in changed_key(KEY, FACTS, parse_key_changes("-power_limit"))
+
+
+def test_adding_what_is_there_changes_nothing() -> None:
+    assert changed_key(KEY, FACTS, parse_key_changes("+power_limit_w +device")) == KEY
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("+drivr", r"no field drivr to add; there are: cuda_driver, driver, host\."),
+        ("-mig", r"mig is no field of this key; what can be taken out is: power_limit_w\."),
+        ("-test", "test is what every key has"),
+        ("-device", "device is what every key has"),
+        ("-ruler", "ruler is what every key has"),
+        ("-version", "version is what every key has"),
+        ("+gpu_temperature", "is read anew every time"),
+        ("+share", "is read anew every time"),
+        ("+sm_mhz", "is read anew every time"),
+    ],
+)
+def test_what_a_key_can_t_be(text: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        changed_key(KEY, FACTS, parse_key_changes(text))

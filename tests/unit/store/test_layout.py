@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_gpuperf.store import layout
+from pytest_gpuperf.store.layout import entry_of, pin_name, pinned_files
+from tests.unit.factories import KEY, run, session
+
+FILE = "20260101T000000000Z-12345678-0a1b2c3d4e5f.json"
+
+
+def test_a_name_tells_time_commit_and_session() -> None:
+    assert layout.file_name(session()) == FILE
+    entry = entry_of(f"store/{FILE}")
+    assert (entry.id, entry.commit, entry.day, entry.name) == ("0a1b2c3d4e5f", "12345678", "2026-01-01", FILE)
+    assert (entry.may_be_baseline, entry.rejected, entry.duet) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("gate", "duet", "ending"),
+    [
+        ("passed", False, "5f.json"),
+        ("failed", False, "5f.rejected.json"),
+        ("passed", True, "5f.duet.json"),
+        ("failed", True, "5f.duet.rejected.json"),
+    ],
+)
+def test_a_name_tells_what_may_be_a_baseline(gate: str, duet: bool, ending: str) -> None:
+    name = layout.file_name(replace(session(gate=gate), reference=(run(),) if duet else ()))
+    assert name.endswith(ending)
+    entry = entry_of(name)
+    assert (entry.id, entry.rejected, entry.duet) == ("0a1b2c3d4e5f", gate == "failed", duet)
+    assert entry.may_be_baseline is (ending == "5f.json")
+
+
+def test_acceptance_overrules_a_rejection_but_makes_no_baseline_of_a_duet() -> None:
+    assert entry_of(FILE.replace(".json", ".rejected.json"), accepted=True).may_be_baseline
+    assert not entry_of(FILE.replace(".json", ".duet.json"), accepted=True).may_be_baseline
+
+
+def test_the_day_is_that_of_utc() -> None:
+    late = replace(session(), created_utc="2026-01-31T23:30:00.000-02:00")
+    assert layout.file_name(late).startswith("20260201T013000000Z-")
+    assert layout.day_of(layout.file_name(late)) == "2026-02-01"
+
+
+def test_a_test_s_folder_is_recognised_and_its_own() -> None:
+    one, other = ({**KEY, "test": f"tests/test_{name}.py::test_all[fp16]"} for name in ("a", "b"))
+    assert layout.test_folder(one).startswith("test-all-fp16-")
+    assert layout.test_folder(one) != layout.test_folder(other)
+    assert not layout.is_key(layout.test_folder({**KEY, "test": "0123456789ab"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"), [(FILE, True), (f"{FILE}.accepted.json", False), (f".{FILE}", False), ("readme.md", False)]
+)
+def test_what_is_a_session(name: str, is_one: bool) -> None:
+    assert layout.is_session(name) is is_one
+
+
+def test_the_last_word_on_a_pin_counts() -> None:
+    other = FILE.replace("0a1b", "ffff")
+    said = [(FILE, True), (other, True), (FILE, False), (other, False), (other, True)]
+    names = [
+        pin_name(name, layout.note_name(f"2026-01-01T00:00:{second:02}.000001+00:00", "0a0a0a"), pinned=pinned)
+        for second, (name, pinned) in enumerate(said)
+    ]
+    assert pinned_files(names) == [other]
+    assert pinned_files(names[:2]) == [other, FILE]
+    assert pinned_files(list(reversed(names[:3]))) == [other]
+    assert pinned_files(["", "readme.md", FILE]) == []
+    assert layout.session_of_pin(names[0]) == FILE
+    assert layout.session_of_pin("readme.md") == ""

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import io
+import tarfile
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_gpuperf.errors import OptionError, StoreError
+from pytest_gpuperf.store import Entry, Moved, Store, export_sessions, import_sessions, select_baseline
+from tests.unit.factories import KEY, run, session
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Two keys; one session failed and was accepted, one is pinned, one was pinned and is no longer."""
+    store = Store(str(tmp_path / "store"))
+    for index in range(4):
+        store.write(session(name=f"s{index}", minute=index * 1000, gate="failed" if index == 2 else "passed"))
+    store.write(session(name="other", key={**KEY, "version": 2}))
+    store.write(replace(session(name="duet"), reference=(run(),)))
+    store.accept(store.find("s2"), "a larger model")
+    for name in ("s0", "s1"):
+        store.pin(store.find(name), "release")
+    store.unpin(store.find("s1"))
+    return store
+
+
+@pytest.fixture(params=["folder", "memory", "export.tar", "export.tar.gz", "export.tgz"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "memory":
+        return f"memory://export-{uuid.uuid4().hex}"
+    return str(tmp_path / "deep" / request.param)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "target"))
+
+
+def everything(store: Store) -> list[tuple[str, Entry]]:
+    return [(folder, entry) for folder in store.folders() for entry in store.newest(folder)]
+
+
+def told(store: Store) -> list[tuple[str, bool, bool, bool]]:
+    return sorted((entry.id, entry.accepted, entry.pinned, entry.duet) for _, entry in everything(store))
+
+
+def contents(store: Store) -> dict[str, bytes]:
+    root = Path(store.url)
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_there_and_back_is_byte_for_byte_the_same(store: Store, place: str, target: Store) -> None:
+    assert export_sessions(store, everything(store), place) == Moved(6, notes=4)
+    assert import_sessions(target, place) == Moved(6, notes=4)
+    assert contents(target) == contents(store)
+    assert told(target) == told(store)
+    assert [one.id for one in select_baseline(target, KEY).sessions] == ["s3", "s2"]
+    assert [one.id for one in select_baseline(target, KEY).pinned] == ["s0"]
+
+
+def test_an_import_may_be_repeated(store: Store, place: str, target: Store) -> None:
+    export_sessions(store, everything(store), place)
+    import_sessions(target, place)
+    before = contents(target)
+    assert import_sessions(target, place) == Moved(0, known=6)
+    assert import_sessions(store, place) == Moved(0, known=6)
+    assert contents(target) == before
+
+
+def test_an_import_adds_to_what_is_there(store: Store, place: str, target: Store) -> None:
+    export_sessions(store, everything(store), place)
+    target.write(session(name="mine", minute=9000))
+    import_sessions(target, place)
+    assert {entry.id for _, entry in everything(target)} == {"s0", "s1", "s2", "s3", "other", "duet", "mine"}
+
+
+def test_only_what_was_chosen_is_exported(store: Store, place: str, target: Store) -> None:
+    chosen = [(folder, entry) for folder, entry in everything(store) if entry.id in ("s2", "other")]
+    assert export_sessions(store, chosen, place) == Moved(2, notes=1)
+    import_sessions(target, place)
+    assert told(target) == [("other", False, False, False), ("s2", True, False, False)]
+
+
+def test_exporting_again_into_a_folder_adds_what_is_new(store: Store, tmp_path: Path) -> None:
+    place = str(tmp_path / "export")
+    export_sessions(store, everything(store), place)
+    store.write(session(name="s9", minute=9000))
+    assert export_sessions(store, everything(store), place) == Moved(1, known=6)
+
+
+def test_the_folder_of_the_first_version_is_brought_into_the_new_one(tmp_path: Path, target: Store) -> None:
+    old = Store(str(tmp_path / "old"))
+    new_path = Path(old.write(session(name="old", gate="failed")))
+    flat = Path(old.url, "nvidia-l4", new_path.parent.parent.name)
+    flat.mkdir()
+    accepted = old.accept(old.find("old"), "meant")
+    assert accepted.reason == "meant"
+    for path in (new_path, Path(f"{new_path}.accepted.json")):
+        path.rename(flat / path.name)
+    place = str(tmp_path / "export.tar")
+    for source in (old.url, place):
+        if source == place:
+            export_sessions(old, everything(old), place)
+        target = Store(str(tmp_path / f"target-{len(source)}"))
+        assert import_sessions(target, source) == Moved(1, notes=1)
+        assert target.find("old").path == target.path(session(name="old", gate="failed"))
+        assert target.find("old").accepted
+    assert import_sessions(old, place) == Moved(0, known=1)
+
+
+def tampered(path: str, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:
+    """Write a tar anew, each file as ``change`` wants it."""
+    with tarfile.open(path) as tar:
+        found = {one.name: tar.extractfile(one).read() for one in tar.getmembers()}  # type: ignore[union-attr]
+    with tarfile.open(path, "w") as tar:
+        for name, content in found.items():
+            new = change(name, content)
+            if new is not None:
+                info = tarfile.TarInfo(new[0])
+                info.size = len(new[1])
+                tar.addfile(info, io.BytesIO(new[1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n, c: (n, c.replace(b'"requests":60', b'"requests":61', 1)), "checksum"),
+        (lambda n, c: (n, c[:-30]), "not complete JSON"),
+        (lambda n, c: (n, c.replace(b'"gpuperf":2', b'"gpuperf":99', 1)), "schema 99"),
+        (lambda n, _: (n, b"[]"), "not a gpuperf session"),
+        (lambda n, c: (n.replace("-s3", "-s7"), c), "another name than its content says"),
+        (lambda n, c: (n.replace(".json", ".rejected.json"), c), "another name than its content says"),
+        (lambda n, c: (n.split("/")[-1], c), "does not lie in the folder of a key"),
+        (lambda n, c: ("/".join((*n.split("/")[:2], "0123456789ab", *n.split("/")[3:])), c), "folder of another key"),
+    ],
+)
+def test_one_bad_session_and_nothing_is_imported(
+    store: Store, tmp_path: Path, target: Store, change: Callable[[str, bytes], tuple[str, bytes]], message: str
+) -> None:
+    place = str(tmp_path / "export.tar")
+    export_sessions(store, everything(store), place)
+    tampered(place, lambda name, content: change(name, content) if name.endswith("-s3.json") else (name, content))
+    with pytest.raises(StoreError, match=message) as caught:
+        import_sessions(target, place)
+    assert "Nothing was imported" in str(caught.value)
+    assert "export.tar" in str(caught.value)
+    assert not Path(target.url).exists()
+
+
+def test_a_bad_note_is_named(store: Store, tmp_path: Path, target: Store) -> None:
+    place = str(tmp_path / "export.tar")
+    export_sessions(store, everything(store), place)
+    tampered(place, lambda name, content: (name, b'{"gpuperf":2}' if ".accepted" in name else content))
+    with pytest.raises(StoreError, match="is not a whole acceptance"):
+        import_sessions(target, place)
+
+
+def test_a_note_without_its_session_is_left_out(store: Store, tmp_path: Path, target: Store) -> None:
+    place = str(tmp_path / "export.tar")
+    export_sessions(store, everything(store), place)
+    tampered(place, lambda name, content: None if name.endswith("-s2.rejected.json") else (name, content))
+    assert import_sessions(target, place) == Moved(5, notes=3)
+
+
+def test_a_session_that_is_there_with_other_content_is_never_overwritten(
+    store: Store, tmp_path: Path, target: Store
+) -> None:
+    place = str(tmp_path / "export.tar")
+    export_sessions(store, everything(store), place)
+    path = Path(target.write(session(name="s3", minute=3000, environment={"driver": "570"})))
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="sessions never change"):
+        import_sessions(target, place)
+    assert path.read_bytes() == before
+    assert len(contents(target)) == 1
+
+
+def test_a_tar_that_people_made_with_tar_is_fine(store: Store, tmp_path: Path, target: Store) -> None:
+    with tarfile.open(tmp_path / "own.tar", "w") as tar:
+        tar.add(store.url, arcname=".")
+    assert import_sessions(target, str(tmp_path / "own.tar")) == Moved(6, notes=4)
+
+
+def test_a_member_outside_is_no_way_out(store: Store, tmp_path: Path, target: Store) -> None:
+    place = str(tmp_path / "export.tar")
+    export_sessions(store, everything(store), place)
+    tampered(place, lambda name, content: (f"../../{name}", content))
+    import_sessions(target, place)
+    assert contents(target) == contents(store)
+
+
+def test_damaged_sessions_are_left_out_of_an_export_and_named(store: Store, tmp_path: Path) -> None:
+    path = Path(store.find("s1").path)
+    path.write_bytes(path.read_bytes()[:-10])
+    moved = export_sessions(store, everything(store), str(tmp_path / "export.tar"))
+    assert moved.sessions == 5
+    assert [path.name in problem.where for problem in moved.unreadable] == [True]
+
+
+@pytest.mark.parametrize("name", ["nothing.tar", "nothing", "text.tar.gz"])
+def test_where_there_is_nothing_to_import(tmp_path: Path, target: Store, name: str) -> None:
+    (tmp_path / "text.tar.gz").write_text("not a tar")
+    with pytest.raises(StoreError, match=name):
+        import_sessions(target, str(tmp_path / name))
+
+
+def test_a_tar_is_written_whole_or_not_at_all(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="can't be written"):
+        export_sessions(store, everything(store), str(tmp_path / "file" / "export.tar"))
+    with pytest.raises(OptionError, match="written to this machine"):
+        export_sessions(store, everything(store), "s3://bucket/export.tar")
+    assert not list(tmp_path.glob("*.part"))

@@ -1,0 +1,224 @@
+"""The public plain-number API."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pytest_gpuperf
+from pytest_gpuperf import Prior, ValueSession, compare, session_from_values
+from pytest_gpuperf.errors import OptionError
+
+METRICS = ("p50_ns", "p90_ns", "throughput")
+
+
+def session(
+    factor: float = 1.0,
+    *,
+    seed: int = 0,
+    runs: int = 3,
+    points: int = 2,
+    sd: float = 0.002,
+    test: str = "resnet50",
+    key: dict[str, Any] | None = None,
+) -> ValueSession:
+    """Latencies ``factor`` times as long."""
+    generator = np.random.default_rng(seed)
+    values = [
+        {
+            f"concurrency {2**point}": {
+                metric: 1e6 * (1 / factor if metric == "throughput" else factor) * math.exp(generator.normal(0, sd))
+                for metric in METRICS
+            }
+            for point in range(points)
+        }
+        for _ in range(runs)
+    ]
+    return session_from_values(test, values, key=key)
+
+
+BASELINE = [session(seed=seed) for seed in range(1, 11)]
+
+
+def test_the_names_are_public() -> None:
+    for name in ("compare", "session_from_values", "Prior"):
+        assert name in pytest_gpuperf.__all__
+        assert callable(getattr(pytest_gpuperf, name))
+
+
+def test_nothing_changed() -> None:
+    found = compare(BASELINE, session())
+    assert found.verdict == "unchanged"
+    assert {row.verdict for row in found.rows} == {"unchanged"}
+
+
+def test_twice_as_slow() -> None:
+    found = compare(BASELINE, session(2.0))
+    assert found.verdict == "regressed"
+    row = next(row for row in found.rows if row.point == "concurrency 2" and row.metric == "p90_ns")
+    assert row.test == "resnet50"
+    assert row.ratio == pytest.approx(2.0, rel=0.02)
+    assert row.low < row.ratio < row.high
+    assert row.p_value < 0.001
+    assert 0 < row.min_detectable < 1
+    throughput = next(row for row in found.rows if row.point == "concurrency 2" and row.metric == "throughput")
+    assert throughput.ratio == pytest.approx(0.5, rel=0.02)
+    assert throughput.verdict == "regressed"
+
+
+def test_twice_as_fast() -> None:
+    assert compare(BASELINE, session(0.5)).verdict == "improved"
+
+
+def test_the_mean_over_the_points_has_a_row_of_its_own() -> None:
+    rows = compare(BASELINE, session()).rows
+    assert [(row.point, row.metric) for row in rows if row.point is None] == [(None, metric) for metric in METRICS]
+    assert len(rows) == len(METRICS) * 3
+
+
+def test_without_a_baseline() -> None:
+    assert compare([], session()).verdict == "no baseline"
+    assert compare(None, session()).rows == ()
+
+
+def test_one_session_may_stand_without_a_list() -> None:
+    assert compare(BASELINE[0], session(2.0)).verdict == "regressed"
+
+
+def test_other_keys_are_not_comparable() -> None:
+    here, there = session(key={"device": "NVIDIA L4"}), session(key={"device": "NVIDIA T4"})
+    found = compare([there], here)
+    assert (found.verdict, found.rows) == ("not comparable", ())
+    assert found.differing == {"device": ("NVIDIA T4", "NVIDIA L4")}
+    assert compare([session(test="bert")], session()).differing == {"test": ("bert", "resnet50")}
+    assert compare([session(key={"device": "NVIDIA L4"}, seed=1)], here).verdict != "not comparable"
+
+
+def test_a_duet_pairs_its_runs() -> None:
+    """What moves both sides of a block alike is no difference."""
+    drift = [1.0, 1.5, 0.8, 1.3, 2.0]
+    reference, same, slower = (
+        session_from_values("resnet50", [{"all": {"p50_ns": 1e6 * factor * one}} for one in drift])
+        for factor in (1.0, 1.001, 1.2)
+    )
+    assert compare(reference, same, mode="duet").verdict == "unchanged"
+    assert compare([reference], slower, mode="duet").verdict == "regressed"
+    assert compare([reference], slower).verdict != "regressed"
+
+
+def test_a_prior_is_believed() -> None:
+    one = [session(seed=1)]
+    quiet = compare(one, session(1.05), prior=Prior(0.002, 50, measured=True))
+    noisy = compare(one, session(1.05), prior=(0.5, 50))
+    assert quiet.verdict == "regressed"
+    assert noisy.verdict == "inconclusive"
+    assert compare(one, session(1.05), prior=0.5).verdict == "inconclusive"
+
+
+def test_the_minimum_effect_and_equivalence() -> None:
+    assert compare(BASELINE, session(1.5), min_effect=0.6, equivalence=0.9).verdict == "unchanged"
+    assert compare(BASELINE, session(1.5), min_effect=0.2).verdict == "regressed"
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    made = session_from_values("resnet50", [{"all": {"p50_ns": np.float64(1e6), "throughput": np.int64(5)}}])
+    assert made.test == "resnet50"
+
+
+@pytest.mark.parametrize("metric", ["energy_j", "memory_bytes", "mean_ns", "first_token_ms", "energy_per_inference_j"])
+def test_figures_with_a_unit_are_better_when_they_are_less(metric: str) -> None:
+    before, after = (session_from_values("t", [{"all": {metric: value}}] * 3) for value in (1.0, 3.0))
+    found = compare([before], after)
+    assert found.verdict == "regressed"
+    assert [row.metric for row in found.rows] == [metric]
+
+
+def test_what_is_no_positive_number_never_gates() -> None:
+    before = session_from_values("t", [{"all": {"p50_ns": 1e6, "p90_ns": 2e6}}] * 3)
+    for bad in (math.nan, math.inf, 0.0, -1.0):
+        after = session_from_values("t", [{"all": {"p50_ns": 9e6, "p90_ns": bad}}] * 3)
+        found = compare([before], after)
+        assert [row.metric for row in found.rows] == ["p50_ns"]
+        assert len(found.left_out) == 1
+        assert "p90" in found.left_out[0]
+
+
+def test_points_of_one_side_are_told() -> None:
+    before = session_from_values("t", [{"a": {"p50_ns": 1e6}, "b": {"p50_ns": 1e6}}] * 3)
+    after = session_from_values("t", [{"b": {"p50_ns": 1e6}, "c": {"p50_ns": 1e6}}] * 3)
+    found = compare([before], after)
+    assert (found.new_points, found.missing_points) == (("c",), ("a",))
+    assert {row.point for row in found.rows} == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"values=\{\}: write a list"),
+        ("p50", r"values='p50': write a list"),
+        ([], "there is no run"),
+        ([[]], r"values\[0\]=\[\]: write the run's points"),
+        ([{"a": {"p50_ns": 1}}, {}], r"values\[1\]=\{\}: the run has no point"),
+        ([{1: {"p50_ns": 1}}], r"values\[0\]\[1\]: a point is named by a string"),
+        ([{"": {"p50_ns": 1}}], r"values\[0\]\[''\]: a point is named"),
+        ([{"a": 5}], r"values\[0\]\['a'\]=5: write its metrics"),
+        ([{"a": {}}], r"values\[0\]\['a'\]=\{\}: write its metrics"),
+        ([{"a": {"p50_ns": 1}}, {"a": {"p50_ns": "1"}}], r"values\[1\]\['a'\]\['p50_ns'\]='1': write a number"),
+        ([{"a": {"p50_ns": None}}], r"\['p50_ns'\]=None: write a number"),
+        ([{"a": {"p50_ns": True}}], r"\['p50_ns'\]=True: write a number"),
+        ([{"a": {"p50_ns": [1]}}], r"\['p50_ns'\]=\[1\]: write a number"),
+        ([{"a": {"througput": 1}}], r"\['througput'\]: write throughput, or a figure of which less is better"),
+        ([{"a": {"requests_per_ms": 1}}], r"\['requests_per_ms'\]: write throughput"),
+        ([{"a": {5: 1}}], r"\[5\]: write throughput"),
+        ([{"a": {"p50_ns": 1, "p50": 1}}], "p50_ns and p50 are the same metric"),
+    ],
+)
+def test_malformed_values_are_named_by_their_path(values: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        session_from_values("t", values)
+
+
+@pytest.mark.parametrize("test", ["", None, 5])
+def test_a_test_has_a_name(test: Any) -> None:
+    with pytest.raises(OptionError, match="name what was measured"):
+        session_from_values(test, [{"a": {"p50_ns": 1}}])
+
+
+@pytest.mark.parametrize(
+    ("key", "message"), [([], "key="), ({"device": []}, r"key\['device'\]"), ({5: 1}, r"key\[5\]")]
+)
+def test_a_key_has_names_and_values(key: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        session_from_values("t", [{"a": {"p50_ns": 1}}], key=key)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "stroed"}, "mode='stroed': write 'stored' or 'duet'"),
+        ({"mode": "duet"}, "a duet has one session as its reference, measured .*; 10 were given"),
+        ({"alpha": 0}, "alpha=0: write a share, above 0 and up to 0.5"),
+        ({"alpha": 5}, "alpha=5"),
+        ({"alpha": "5%"}, "alpha='5%'"),
+        ({"min_effect": -0.1}, "min_effect=-0.1: write a share, 0 or more and below 1"),
+        ({"min_effect": math.nan}, "min_effect=nan"),
+        ({"equivalence": 0}, "equivalence=0"),
+        ({"prior": "2%"}, "prior='2%'"),
+        ({"prior": (0.01,)}, r"prior=\(0.01,\)"),
+        ({"prior": Prior}, "prior="),
+        ({"prior": 0}, "prior=0"),
+    ],
+)
+def test_arguments_that_can_t_be_used(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        compare(BASELINE, session(), **arguments)
+
+
+def test_only_sessions_are_compared() -> None:
+    with pytest.raises(OptionError, match=r"candidate=\{\}: give what session_from_values returns"):
+        compare(BASELINE, {})  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"baseline\[1\]=5"):
+        compare([BASELINE[0], 5], session())  # type: ignore[list-item]
