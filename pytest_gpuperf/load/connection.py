@@ -188,7 +188,7 @@ class Connection(ABC):
             except ssl.SSLEOFError:
                 size = 0
             except OSError as error:
-                self._broken("TLS error" if isinstance(error, ssl.SSLError) else kind_of(error), tls_advice(error))
+                self._broken(kind_of(error), tls_advice(error))
                 return
             done_ns = now_ns()
             if not size:
@@ -278,6 +278,10 @@ def kind_of(error: OSError) -> str:
         return "connection reset"
     if isinstance(error, TimeoutError):
         return "connection timeout"
+    if isinstance(error, ssl.SSLEOFError):
+        return "connection closed"
+    if isinstance(error, ssl.SSLError):
+        return "TLS error"
     return f"connection error ({error.strerror or error})"
 
 

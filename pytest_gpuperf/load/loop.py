@@ -194,7 +194,8 @@ class Loop:
         # The common case, kept apart from the hot path's others: one request, sent to one address.
         first = self._rotations[0]
         self._only = first[0][0] if len(self._rotations) == len(first) == len(first[0]) == 1 else None
-        self._slots = list(range(len(first)))
+        # Several workers share the slots out among them.
+        self._slots = list(range(worker[0], len(first), worker[1]))
         self._turn = 0
         self._balance = balance_of(workload)
         self._view()
@@ -202,15 +203,16 @@ class Loop:
         self._errors: list[tuple[int, str, int]] = []
         self._sample = self._lost = ""
         self._due: deque[int] = deque()
-        self._unreachable_since_ns = self._start_ns = self._stop_ns = self._stall_ns = 0
+        self._unreachable_since_ns = self._unreachable_count = self._start_ns = self._stop_ns = self._stall_ns = 0
         self._cpu_start_s, self._cpu_s = time.process_time(), 0.0
         self._phase = _Phase.INSIDE if spec.once else _Phase.LEAD_IN
         self._ready = self.hot = False
         self._next_look_ns = self._before = 0
-        self._limit = min(spec.max_in_flight, workload.max_in_flight or spec.max_in_flight)
+        self._limit = min(spec.max_in_flight, len(self._slots)) if workload.max_in_flight else spec.max_in_flight
+        self._next_due_ns = 0
         self._begin_ns = self._meet()
         # The window's first requests: it doesn't start before each of them is over.
-        self._initial = self._to_open = spec.concurrency if spec.arrivals is None else 1
+        self._initial, self._to_open = max(spec.concurrency, 1), spec.concurrency
         self._catch_up()
         if spec.arrivals is None:
             self._open()
@@ -278,18 +280,16 @@ class Loop:
     def _run_by_schedule(self, instants: Iterator[int]) -> None:
         """Open loop: the clock sends the requests."""
         poll, descriptor = self._epoll.poll, [self._epoll.fileno()]
-        due_ns = self._begin_ns + next(instants)
+        self._next_due_ns = self._begin_ns + next(instants)
         while True:
-            while self._due and self._in_flight < self._limit:  # failures leave their turn to these
-                self._send(self._due.popleft())
             now = now_ns()
-            while due_ns <= now:
-                if self._in_flight < self._limit:
-                    self._send(due_ns)
-                else:
-                    self._due.append(due_ns)
-                due_ns = self._begin_ns + next(instants)
-            left_s = (due_ns - now_ns()) / 1e9
+            while self._next_due_ns <= now:
+                self._due.append(self._next_due_ns)
+                self._next_due_ns = self._begin_ns + next(instants)
+            # As many as were due and free to go when this began: one that fails at once doesn't hold up the others.
+            for _ in range(min(len(self._due), self._limit - self._in_flight)):
+                self._send(self._due.popleft())
+            left_s = (self._next_due_ns - now_ns()) / 1e9
             if left_s > 0:
                 # Not epoll's own timeout, which is rounded up to milliseconds.
                 select.select(descriptor, (), (), min(left_s, _POLL_S))
@@ -318,6 +318,8 @@ class Loop:
         if now >= self._next_check_ns:
             self._next_check_ns = now + int(_POLL_S * 1e9)
             self._check(now)
+        if self._to_open:
+            self._open()
         over = self._advance(now)
         # Inside the window nothing changes before its end; outside, any event may be the one that was waited for.
         inside = self._phase is _Phase.INSIDE
@@ -342,7 +344,9 @@ class Loop:
                 self._cpu_start_s = time.process_time()
         elif phase is _Phase.INSIDE:
             pace.sent(self._count + len(self._errors) - self._before)
-            if pace.closed and now >= pace.stop_ns:
+            # In open loop the clock may have passed the end before all that was due in the window has been sent.
+            dealt = self._spec.arrivals is None or self._next_due_ns >= pace.stop_ns
+            if dealt and pace.closed and now >= pace.stop_ns:
                 self._start_ns, self._stop_ns = pace.start_ns, pace.stop_ns
                 self._followed = sum(
                     1 for one in self._connections if one.busy and 0 < (one.due_ns or one.sent_ns) < self._stop_ns
@@ -384,7 +388,10 @@ class Loop:
         if self._parent is not None and os.getppid() != self._parent:
             self._lost = "the process that asked for the window is gone"
         elif self._unreachable_since_ns and now - self._unreachable_since_ns > _GIVE_UP_S * 1e9:
-            self._lost = f"no connection to {where} for {_GIVE_UP_S:g} s"
+            if self._count > self._unreachable_count:
+                self._unreachable_since_ns = 0  # others still answer
+            else:
+                self._lost = f"no connection to {where} for {_GIVE_UP_S:g} s"
         elif self._phase is _Phase.LEAD_IN and now - self._begin_ns > deadline_ns + (spec.lead_in_s + 1) * 1e9:
             self._lost = f"{self._initial} of {max(spec.concurrency, 1)} connections to {where} got no answer"
 
@@ -406,9 +413,8 @@ class Loop:
         else:
             connection = self._kind(self, address)
             self._connections.append(connection)
-        if due_ns and self._to_open:
-            self._to_open, initial = 0, True
-        connection.initial = initial
+        # In open loop the first request alone: of the others nobody knows when they come.
+        connection.initial = initial or (due_ns > 0 and not self._sends)
         self._in_flight += 1
         self._give(connection, due_ns)
 
@@ -431,9 +437,7 @@ class Loop:
             cells[self._count] = getattr(connection, _ATTRIBUTES[name])
         self.record(connection.sent_ns, done_ns)
         self._settle(connection)
-        if self._due:
-            self._send(self._due.popleft())
-        elif self._spec.arrivals is None:
+        if self._spec.arrivals is None:
             self._send(0)
 
     def record(self, sent_ns: int, done_ns: int) -> None:
@@ -460,7 +464,8 @@ class Loop:
 
     def unreachable(self, connection: Connection, error: OSError) -> None:
         """No connection came about."""
-        self._unreachable_since_ns = self._unreachable_since_ns or now_ns()
+        if not self._unreachable_since_ns:
+            self._unreachable_since_ns, self._unreachable_count = now_ns(), self._count
         self.failed(connection, kind_of(error), str(error))
 
     def reached(self) -> None:
@@ -486,8 +491,6 @@ class Loop:
         if connection.initial:
             connection.initial = False
             self._initial -= 1
-            if self._to_open:
-                self._open()
 
     # The epoll set.
 

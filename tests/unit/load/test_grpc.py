@@ -780,14 +780,14 @@ class TestDisconnects:
     def test_trickling_does_not_move_the_deadline(self) -> None:
         def drip(call: Call) -> None:
             call.send(head(1))
-            for _ in range(400):
+            for _ in range(1000):
                 call.send(data_frames(1, b"\0") + frame(PING, 0, 0, bytes(8)))
                 time.sleep(0.01)
 
         with Server(first_then_good(drip)) as server:
             began = time.monotonic()
             recording = ask(workload(server), 2, deadline_s=0.3)
-            assert time.monotonic() - began < 3.9
+            assert time.monotonic() - began < 9
             assert recording.errors == {"timeout": 1}
 
 
@@ -1062,7 +1062,7 @@ class TestPattern:
         damage = [(at, value) for at in range(len(whole)) for value in (0x01, 0x80) if at not in at_stream]
 
         def behave(call: Call) -> None:
-            call.peer.link.settimeout(1)
+            call.peer.link.settimeout(1.5)
             right = bytearray(answer(call.stream) + window_update(0, 5))
             if call.number % 2:
                 at, value = damage[call.number // 2]

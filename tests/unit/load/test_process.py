@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from multiprocessing import Pipe
 
 import psutil
@@ -138,7 +138,9 @@ class TestSeveral:
         assert recording.stop_ns - recording.start_ns == 300 * MS
         assert 0.6 * 7 < outstanding(recording) <= 7 + 1e-9
         assert not recording.errors
-        busy = [sum(done - sent for sent, done in zip(lane.sent_ns, lane.done_ns, strict=True)) for lane in recording.lanes]
+        busy = [
+            sum(done - sent for sent, done in zip(lane.sent_ns, lane.done_ns, strict=True)) for lane in recording.lanes
+        ]
         # 7 is 4 and 3, or 3, 2 and 2: no worker does twice the work of another.
         assert max(busy) < 2.2 * min(busy)
 
@@ -146,14 +148,15 @@ class TestSeveral:
     def test_begin_together_and_load_the_server_beyond_both_edges(self, count: int) -> None:
         with Server(answers(OK, after_s=0.005)) as server, closing(WorkerProcesses(count)) as generator:
             generator.window(workload(server), WindowSpec(count, 0.05))
-            recording = generator.window(workload(server), WindowSpec(2 * count, 0.3, lead_in_s=0.1))
+            recording = generator.window(workload(server), WindowSpec(2 * count, 0.3, lead_in_s=0.2))
         begins = [min(lane.sent_ns) for lane in recording.lanes]
-        assert max(begins) - min(begins) < 80 * MS, "less than the lead-in"
+        assert max(begins) - min(begins) < 150 * MS, "less than the lead-in"
         for lane in recording.lanes:
             assert min(lane.sent_ns) < recording.start_ns
             assert max(lane.done_ns) >= recording.stop_ns
-            gaps = [later - earlier for earlier, later in pairwise([*sorted(lane.sent_ns), recording.stop_ns])]
-            assert max(gaps) < 150 * MS, "it worked all the time"
+            # In every third of the window.
+            third_ns = (recording.stop_ns - recording.start_ns) // 3
+            assert {(sent - recording.start_ns) // third_ns for sent in lane.sent_ns} >= {0, 1, 2}
 
     def test_are_no_more_than_there_are_requests(self) -> None:
         with Server(answers(OK, after_s=0.005)) as server, closing(WorkerProcesses(3)) as generator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
@@ -17,14 +18,22 @@ MS = 1_000_000
 BODY = b"hello"
 
 
-class _Listening(Protocol):
+class Listening(Protocol):
     """Anything with a port."""
+
+    @property
+    def port(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a server was, or will be, or never is."""
 
     port: int
 
 
 def workload(
-    *servers: _Listening,
+    *servers: Listening,
     body: bytes = BODY,
     rotations: Sequence[Sequence[Request]] | None = None,
     weights: Sequence[float] = (),
@@ -45,7 +54,7 @@ def workload(
     )
 
 
-def request_bytes(server: _Listening, body: bytes = BODY) -> bytes:
+def request_bytes(server: Listening, body: bytes = BODY) -> bytes:
     """What such a request is on the wire."""
     head = f"POST /infer HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
@@ -73,7 +82,7 @@ class Replay:
         self.loop.close()
 
 
-def measure(server: _Listening, spec: WindowSpec, load: WireWorkload | None = None) -> Recording:
+def measure(server: Listening, spec: WindowSpec, load: WireWorkload | None = None) -> Recording:
     """One window on a loop of its own."""
     with closing(Replay(load or workload(server))) as replay:
         return replay.window(spec)
