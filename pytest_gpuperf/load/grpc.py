@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from pytest_gpuperf.errors import MissingExtra
@@ -143,6 +144,7 @@ class GrpcRequest:
     __slots__ = ("before", "between", "block", "check", "message", "pattern", "read_stream", "small", "streamed")
 
     def __init__(self, workload: WireWorkload, address: Address, request: Request) -> None:
+        hpack_decoder()  # now, and not when the first answer is there and no file can be opened any more
         self.streamed = workload.protocol == GRPC_STREAM
         scheme = b"\x87" if workload.tls is not None else b"\x86"
         fixed = {"content-type": "application/grpc", "te": "trailers", "user-agent": "gpuperf"}
@@ -597,21 +599,31 @@ _CONTROL = {
 }
 
 
+def hpack_decoder() -> Any:
+    """A decoder that refers to no earlier block.
+
+    Raises:
+        MissingExtra: hpack is not installed.
+    """
+    try:
+        from hpack import Decoder
+    except ImportError as error:
+        raise MissingExtra("hpack", "grpc", "measure over gRPC") from error
+    decoder = Decoder()
+    decoder.header_table_size = decoder.max_allowed_table_size = 0
+    return decoder
+
+
 def decode(block: bytes) -> dict[str, str]:
     """A header block that refers to no earlier one.
 
     Raises:
         ValueError: it isn't one.
-        MissingExtra: hpack is not installed.
     """
+    from hpack import HPACKError
+
     try:
-        from hpack import Decoder, HPACKError
-    except ImportError as error:
-        raise MissingExtra("hpack", "grpc", "measure over gRPC") from error
-    decoder = Decoder()
-    decoder.header_table_size = decoder.max_allowed_table_size = 0
-    try:
-        pairs = decoder.decode(block, raw=True)
+        pairs = hpack_decoder().decode(block, raw=True)
     except HPACKError as error:
         raise BadResponse(f"headers that can't be read: {error}") from error
     return {bytes(name).decode("latin-1"): bytes(value).decode("latin-1") for name, value in pairs}

@@ -39,6 +39,8 @@ _GIVE_UP_S = 2.0
 _CONNECT_NS = 2_000_000_000
 #: A loop that handles one batch of events for longer than this keeps answers waiting. A batch of 16 takes 0.3 ms.
 STALL_NS = 1_000_000
+#: The address of a request that was never sent.
+_NOWHERE = -1
 #: Connections that may be waiting for their first answer at once: less than a common listen backlog holds.
 _OPENING = 512
 #: How long workers wait for each other before a window.
@@ -202,6 +204,7 @@ class Loop:
         self._count = self._sends = self._in_flight = self._followed = self._retries = 0
         self._errors: list[tuple[int, str, int]] = []
         self._sample = self._lost = ""
+        self._failed_at: list[int] = []
         self._due: deque[int] = deque()
         self._unreachable_since_ns = self._unreachable_count = self._start_ns = self._stop_ns = self._stall_ns = 0
         self._cpu_start_s, self._cpu_s = time.process_time(), 0.0
@@ -366,6 +369,18 @@ class Loop:
 
     def _check(self, now: int) -> None:
         """What needs no microseconds: deadlines, trying again, giving up."""
+        self._expire(now)
+        if self._balance is not None:
+            for address in self._failed_at:
+                self._balance.done(address)
+        self._failed_at.clear()
+        again, self._retries = self._retries, 0
+        for _ in range(again):
+            self._send(0)
+        self._lost = self._lost or self._hopeless(now)
+
+    def _expire(self, now: int) -> None:
+        """Requests and connections that have taken too long."""
         spec = self._spec
         deadline_ns = int(spec.deadline_s * 1e9)
         for connection in self._connections:
@@ -378,22 +393,22 @@ class Loop:
         while self._due and now - self._due[0] > deadline_ns:
             due_ns = self._due.popleft()
             detail = f"not sent within {spec.deadline_s:g} s, since {self._limit} others were unanswered"
-            self._error(due_ns, "timeout", detail, 0)
+            self._error(due_ns, "timeout", detail, _NOWHERE)
             if self._phase is _Phase.FOLLOW and due_ns < self._stop_ns:
                 self._followed -= 1
-        again, self._retries = self._retries, 0
-        for _ in range(again):
-            self._send(0)
-        where = ", ".join(self._labels)
+
+    def _hopeless(self, now: int) -> str:
+        """Why the window is given up; empty while it isn't."""
+        spec, where = self._spec, ", ".join(self._labels)
         if self._parent is not None and os.getppid() != self._parent:
-            self._lost = "the process that asked for the window is gone"
-        elif self._unreachable_since_ns and now - self._unreachable_since_ns > _GIVE_UP_S * 1e9:
-            if self._count > self._unreachable_count:
-                self._unreachable_since_ns = 0  # others still answer
-            else:
-                self._lost = f"no connection to {where} for {_GIVE_UP_S:g} s"
-        elif self._phase is _Phase.LEAD_IN and now - self._begin_ns > deadline_ns + (spec.lead_in_s + 1) * 1e9:
-            self._lost = f"{self._initial} of {max(spec.concurrency, 1)} connections to {where} got no answer"
+            return "the process that asked for the window is gone"
+        if self._unreachable_since_ns and now - self._unreachable_since_ns > _GIVE_UP_S * 1e9:
+            if self._count == self._unreachable_count:
+                return f"no connection to {where} for {_GIVE_UP_S:g} s"
+            self._unreachable_since_ns = 0  # others still answer
+        if self._phase is _Phase.LEAD_IN and now - self._begin_ns > (spec.deadline_s + spec.lead_in_s + 1) * 1e9:
+            return f"{self._initial} of {max(spec.concurrency, 1)} connections to {where} got no answer"
+        return ""
 
     # Sending, and what connections report.
 
@@ -436,6 +451,8 @@ class Loop:
         for name, cells in self._extra:
             cells[self._count] = getattr(connection, _ATTRIBUTES[name])
         self.record(connection.sent_ns, done_ns)
+        if self._balance is not None:
+            self._balance.done(connection.address)
         self._settle(connection)
         if self._spec.arrivals is None:
             self._send(0)
@@ -457,6 +474,9 @@ class Loop:
         if not connection.busy:
             return
         self._error(connection.due_ns or connection.sent_ns or now_ns(), kind, detail, connection.address)
+        # Outstanding until the next check: an endpoint that fails at once would always have the fewest requests
+        # outstanding, and draw them all.
+        self._failed_at.append(connection.address)
         self._settle(connection)
         if self._spec.arrivals is None:
             # Not at once: a server that fails fast would be hammered, and its errors would drown the answers.
@@ -486,8 +506,6 @@ class Loop:
         self._idle[connection.address].append(connection)
         if self._only is None and len(self._rotations[0]) > 1:
             self._slots.append(connection.slot)
-        if self._balance is not None:
-            self._balance.done(connection.address)
         if connection.initial:
             connection.initial = False
             self._initial -= 1
@@ -522,7 +540,8 @@ class Loop:
         for at_ns, kind, address in self._errors:
             if self._start_ns <= at_ns < self._stop_ns:
                 errors[kind] = errors.get(kind, 0) + 1
-                by_address[address] += 1
+                if address != _NOWHERE:
+                    by_address[address] += 1
         return Tally(
             rows=self._count,
             start_ns=self._start_ns,

@@ -74,7 +74,8 @@ class TestGoodServer:
         with Server(answers(OK, after_s=0.005)) as server:
             recording = measure(server, WindowSpec(2, 0.15, lead_in_s=0.1))
         assert recording.stop_ns - recording.start_ns == 150 * MS
-        assert recording.start_ns - min(column(recording, "sent")) >= 99 * MS
+        # Counted from the load's begin, which on a busy machine is a while before the first send.
+        assert recording.start_ns - min(column(recording, "sent")) >= 70 * MS
 
     def test_the_window_begins_after_every_connection_was_answered(self) -> None:
         def behave(exchange: Exchange) -> None:
@@ -296,8 +297,8 @@ def test_a_hostile_answer_is_a_typed_error_in_time_and_never_a_latency(name: str
     with Server(behave) as server:
         begin = time.monotonic()
         # Not in step with the loop's 50 ms, in which it looks after deadlines.
-        window_s = 0.17 if kind == "timeout" else 0.06
-        recording = measure(server, WindowSpec(2, window_s, lead_in_s=0.01, deadline_s=0.15))
+        window_s, deadline_s = (0.13, 0.07) if kind == "timeout" else (0.06, 0.5)
+        recording = measure(server, WindowSpec(2, window_s, lead_in_s=0.01, deadline_s=deadline_s))
         took_s = time.monotonic() - begin
     assert not recording.answered
     assert recording.errors.keys() == {kind}
@@ -395,7 +396,8 @@ def test_one_bad_connection_does_not_hold_up_the_others() -> None:
 
 
 class TestGoneServer:
-    def test_nothing_listening_is_given_up(self) -> None:
+    def test_nothing_listening_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(loop_module, "_GIVE_UP_S", 0.5)
         with socket.socket() as unused:
             unused.bind((HOST, 0))
             port = unused.getsockname()[1]
@@ -406,7 +408,7 @@ class TestGoneServer:
         assert f"{HOST}:{port}" in recording.lost
         assert recording.errors.keys() == {"connection refused"}
         assert not recording.answered
-        assert 1.9 < took_s < 4
+        assert 0.45 < took_s < 3
 
     def test_a_server_that_dies_ends_the_window(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop_module, "_GIVE_UP_S", 0.3)

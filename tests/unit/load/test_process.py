@@ -166,12 +166,12 @@ class TestSeveral:
 
     def test_wait_for_the_slowest_connection_of_all(self) -> None:
         def behave(exchange: Exchange) -> None:
-            time.sleep(0.3 if exchange.connection == 3 else 0.005)
+            time.sleep(0.2 if exchange.connection == 3 else 0.005)
             exchange.send(OK)
 
         with Server(behave) as server, closing(WorkerProcesses(2)) as generator:
             recording = generator.window(workload(server), WindowSpec(4, 0.1, lead_in_s=0.01))
-        assert recording.start_ns - min(column(recording, "sent")) >= 290 * MS
+        assert recording.start_ns - min(column(recording, "sent")) >= 195 * MS
 
     def test_lengthen_a_window_together(self) -> None:
         with Server(answers(OK, after_s=0.04)) as server, closing(WorkerProcesses(2)) as generator:
@@ -295,19 +295,18 @@ class TestLife:
             here = psutil.Process()
 
             def measured() -> tuple[int, int]:
-                recording = generator.window(workload(server), WindowSpec(0, 0.01, Constant(500.0), lead_in_s=0.0))
+                recording = generator.window(workload(server), WindowSpec(1, 0.01, lead_in_s=0.0))
                 assert recording.answered
                 del recording
                 gc.collect()
-                return here.num_fds() - len(server._open), worker.num_fds()
+                return here.num_fds(), worker.num_fds()
 
             measured()
             before = measured()
-            for _ in range(20):
+            for _ in range(12):
                 after = measured()
-            # A connection more or less, and what the last window left to the garbage collector.
-            assert after[0] <= before[0] + 5
-            assert after[1] <= before[1] + 10
+            assert after[0] <= before[0] + 2
+            assert after[1] <= before[1] + 2
 
     def test_a_window_after_a_load_error_is_a_load_error(self) -> None:
         with Server(answers(OK)) as server, closing(WorkerProcesses()) as generator:
