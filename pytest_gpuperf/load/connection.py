@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_gpuperf.load.loop import Loop
-    from pytest_gpuperf.model import Request, Tls
+    from pytest_gpuperf.model import Address, Request, Tls, WireWorkload
 
 now_ns = time.monotonic_ns
 
@@ -74,6 +74,15 @@ class Connection(ABC):
         self.readable: Any = self._progress
 
     # What a protocol does.
+
+    @staticmethod
+    @abstractmethod
+    def prepare(workload: WireWorkload, address: Address, request: Request) -> Any:
+        """A request, ready to be written.
+
+        Raises:
+            ValueError: a header can't be written.
+        """
 
     @abstractmethod
     def send_request(self) -> None:

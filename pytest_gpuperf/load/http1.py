@@ -67,6 +67,8 @@ class Http1Connection(Connection):
 
     __slots__ = ("_body", "_expected", "_reader", "_received")
 
+    prepare = staticmethod(prepare)
+
     def __init__(self, loop: Loop, address: int) -> None:
         super().__init__(loop, address)
         self.forget()

@@ -15,8 +15,8 @@ from typing import Any
 from pytest_gpuperf.errors import GpuperfError, LoadError
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.generator import Recording, WindowSpec
-from pytest_gpuperf.load.loop import Tally, column_names, recording_of, times_of
 from pytest_gpuperf.load.pace import Pace
+from pytest_gpuperf.load.tally import Tally, column_names, recording_of, times_of
 from pytest_gpuperf.model import WireWorkload, Workload
 
 _STOP_S = 5.0

@@ -15,8 +15,9 @@ from typing import Any
 
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.load.columns import Column
-from pytest_gpuperf.load.loop import Loop, column_names
+from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.load.pace import Pace
+from pytest_gpuperf.load.tally import column_names
 from pytest_gpuperf.model import WireWorkload
 
 _PR_SET_TIMERSLACK = 29

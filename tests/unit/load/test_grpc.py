@@ -15,7 +15,7 @@ from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load import WindowSpec
 from pytest_gpuperf.load import grpc as grpc_module
 from pytest_gpuperf.load.connection import BadResponse
-from pytest_gpuperf.load.grpc import decode
+from pytest_gpuperf.load.grpc_request import decode
 from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.model import Constant, Request
 from tests.unit.load.hostile_h2 import (

@@ -29,6 +29,10 @@ BUSY = response(b"queue is full", "503 Service Unavailable")
 
 def workers(process: psutil.Process | None = None) -> list[psutil.Process]:
     children = (process or psutil.Process()).children()
+    end = time.monotonic() + 2
+    # A process that has just been started may not show its command yet.
+    while any(child.is_running() and not child.cmdline() for child in children) and time.monotonic() < end:
+        time.sleep(0.01)
     return [child for child in children if "pytest_gpuperf.load.worker" in child.cmdline()]
 
 

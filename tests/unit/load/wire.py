@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.load.columns import Column
-from pytest_gpuperf.load.loop import Loop, column_names, recording_of, times_of
+from pytest_gpuperf.load.loop import Loop
+from pytest_gpuperf.load.tally import column_names, recording_of, times_of
 from pytest_gpuperf.model import HTTP, ROUND_ROBIN, Address, Request, WireWorkload
 from tests.unit.load.hostile import HOST
 
