@@ -7,6 +7,8 @@ import os
 
 #: Room for so many numbers is made before a window. Untouched pages cost nothing.
 _ROWS = 1 << 16
+#: Fewer rows are read as a copy: a mapping holds an open file as long as it lives, and recordings may be many.
+_COPIED_ROWS = 1 << 19
 
 
 class Column:
@@ -36,8 +38,8 @@ class Column:
 
     def read(self, rows: int) -> memoryview:
         """The first rows, valid as long as the view lives, whatever becomes of this column."""
-        if not rows:
-            return memoryview(b"").cast("q")
+        if rows <= _COPIED_ROWS:
+            return memoryview(os.pread(self.fd, 8 * rows, 0)).cast("q")
         return memoryview(mmap.mmap(self.fd, 8 * rows, prot=mmap.PROT_READ)).cast("q")
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_gpuperf.load.loop import Loop
-    from pytest_gpuperf.model import Request, Tls
+    from pytest_gpuperf.model import Address, Request, Tls, WireWorkload
 
 now_ns = time.monotonic_ns
 
@@ -74,6 +74,15 @@ class Connection(ABC):
         self.readable: Any = self._progress
 
     # What a protocol does.
+
+    @staticmethod
+    @abstractmethod
+    def prepare(workload: WireWorkload, address: Address, request: Request) -> Any:
+        """A request, ready to be written.
+
+        Raises:
+            ValueError: a header can't be written.
+        """
 
     @abstractmethod
     def send_request(self) -> None:
@@ -188,7 +197,7 @@ class Connection(ABC):
             except ssl.SSLEOFError:
                 size = 0
             except OSError as error:
-                self._broken("TLS error" if isinstance(error, ssl.SSLError) else kind_of(error), tls_advice(error))
+                self._broken(kind_of(error), tls_advice(error))
                 return
             done_ns = now_ns()
             if not size:
@@ -278,6 +287,10 @@ def kind_of(error: OSError) -> str:
         return "connection reset"
     if isinstance(error, TimeoutError):
         return "connection timeout"
+    if isinstance(error, ssl.SSLEOFError):
+        return "connection closed"
+    if isinstance(error, ssl.SSLError):
+        return "TLS error"
     return f"connection error ({error.strerror or error})"
 
 

@@ -18,8 +18,9 @@ from typing import Any
 
 from pytest_gpuperf.errors import LoadError, OptionError
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
-from pytest_gpuperf.load.loop import Loop, Tally, recording_of, times_of
+from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.load.process import share_of
+from pytest_gpuperf.load.tally import Tally, recording_of, times_of
 from pytest_gpuperf.model import WireWorkload, Workload
 
 #: From the asking to the beginning of the load: time for the tasks to reach their workers.

@@ -19,6 +19,8 @@ now_ns = time.monotonic_ns
 
 #: Bodies up to this are joined with their head: one buffer is one system call. Larger ones are never copied.
 _JOINED_BYTES = 1 << 14
+#: Headers that say how long the body is, which isn't for users to say.
+_OURS = ("content-length", "transfer-encoding")
 
 
 class HttpRequest:
@@ -49,7 +51,11 @@ def prepare(workload: WireWorkload, address: Address, request: Request) -> HttpR
     Raises:
         ValueError: a header can't be written.
     """
-    headers = {"Host": address.label, **headers_of(request, workload.headers), "Content-Length": str(len(request.body))}
+    headers = {"Host": address.label}
+    for name, value in headers_of(request, workload.headers).items():
+        if name.lower() not in _OURS:
+            headers["Host" if name.lower() == "host" else name] = value
+    headers["Content-Length"] = str(len(request.body))
     if any(character in workload.path for character in " \r\n"):
         raise ValueError(f"the path {workload.path!r} has a blank or a line break")
     lines = [f"POST {workload.path} HTTP/1.1\r\n".encode(), *(head_line(*item) for item in headers.items()), b"\r\n"]
@@ -60,6 +66,8 @@ class Http1Connection(Connection):
     """A keep-alive connection."""
 
     __slots__ = ("_body", "_expected", "_reader", "_received")
+
+    prepare = staticmethod(prepare)
 
     def __init__(self, loop: Loop, address: int) -> None:
         super().__init__(loop, address)

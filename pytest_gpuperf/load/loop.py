@@ -16,7 +16,6 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from typing import Any
@@ -25,9 +24,10 @@ from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load.balance import balance_of
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.connection import Connection, kind_of, tls_context
-from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
+from pytest_gpuperf.load.generator import WindowSpec
 from pytest_gpuperf.load.pace import Pace
-from pytest_gpuperf.model import GRPC_STREAM, HTTP, WireWorkload
+from pytest_gpuperf.load.tally import ATTRIBUTES, Tally, column_names
+from pytest_gpuperf.model import HTTP, WireWorkload
 
 now_ns = time.monotonic_ns
 
@@ -39,19 +39,15 @@ _GIVE_UP_S = 2.0
 _CONNECT_NS = 2_000_000_000
 #: A loop that handles one batch of events for longer than this keeps answers waiting. A batch of 16 takes 0.3 ms.
 STALL_NS = 1_000_000
+#: The address of a request that was never sent.
+_NOWHERE = -1
+#: Before a request is due, the loop stays awake so long: a virtual machine is woken 50 us late. At 2,000 requests per
+#: second this takes a tenth of a core, which is in the cost that every window tells.
+_AWAKE_NS = 50_000
 #: Connections that may be waiting for their first answer at once: less than a common listen backlog holds.
 _OPENING = 512
 #: How long workers wait for each other before a window.
 _MEET_S = 10.0
-#: The columns, and the connection's attributes that fill all but the second.
-_ATTRIBUTES = {
-    "sent": "sent_ns",
-    "done": "",
-    "due": "due_ns",
-    "address": "address",
-    "first": "first_ns",
-    "answers": "answers",
-}
 
 
 class _Phase(Enum):
@@ -59,62 +55,6 @@ class _Phase(Enum):
     INSIDE = 2  # between start and stop
     FOLLOW = 3  # the load goes on until every request of the window is done
     DRAIN = 4  # nothing more is sent
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What one worker has to say about a window, beside the times that are in its columns."""
-
-    rows: int
-    start_ns: int
-    stop_ns: int
-    errors: dict[str, int]
-    error_sample: str
-    address_errors: tuple[int, ...]
-    cpu_s: float
-    stall_s: float
-    lost: str
-
-
-def column_names(workload: WireWorkload, spec: WindowSpec) -> list[str]:
-    """The columns that a window needs; the others would hold nothing new."""
-    wanted = {"sent", "done"}
-    if spec.arrivals is not None:
-        wanted.add("due")
-    if len(workload.addresses) > 1:
-        wanted.add("address")
-    if workload.protocol == GRPC_STREAM:
-        wanted |= {"first", "answers"}
-    return [name for name in _ATTRIBUTES if name in wanted]
-
-
-def times_of(columns: dict[str, Column], rows: int) -> Times:
-    """The first rows of a window's columns."""
-    views = {name: column.read(rows) for name, column in columns.items()}
-    views.setdefault("due", views["sent"])
-    return Times(
-        views["due"], views["sent"], views["done"], views.get("address"), views.get("first"), views.get("answers")
-    )
-
-
-def recording_of(tallies: list[Tally], lanes: tuple[Times, ...]) -> Recording:
-    """One recording from what the workers of a window say."""
-    errors: dict[str, int] = {}
-    for tally in tallies:
-        for kind, count in tally.errors.items():
-            errors[kind] = errors.get(kind, 0) + count
-    return Recording(
-        start_ns=max(tally.start_ns for tally in tallies),
-        stop_ns=min(tally.stop_ns for tally in tallies),
-        lanes=lanes,
-        errors=errors,
-        error_sample=next((tally.error_sample for tally in tallies if tally.error_sample), ""),
-        cpu_s=sum(tally.cpu_s for tally in tallies),
-        address_errors=tuple(map(sum, zip(*(tally.address_errors for tally in tallies), strict=True))),
-        stall_s=sum(tally.stall_s for tally in tallies),
-        workers=len(tallies),
-        lost=next((tally.lost for tally in tallies if tally.lost), ""),
-    )
 
 
 class Loop:
@@ -144,7 +84,7 @@ class Loop:
             except OSError as error:
                 files = ", ".join(filter(None, (workload.tls.ca_file, workload.tls.cert_file, workload.tls.key_file)))
                 raise LoadError(f"TLS can't be set up with {files or 'the defaults'}: {error}") from error
-        self.serves = _service(workload)
+        self._serves = _service(workload)
         self._labels = [address.label for address in workload.addresses]
         self._parent = parent
         self._epoll = select.epoll()
@@ -160,7 +100,7 @@ class Loop:
 
     def serves_also(self, workload: WireWorkload) -> bool:
         """Whether another workload can use the same connections."""
-        return self.serves == _service(workload)
+        return self._serves == _service(workload)
 
     def close(self) -> None:
         """Close all connections."""
@@ -194,23 +134,26 @@ class Loop:
         # The common case, kept apart from the hot path's others: one request, sent to one address.
         first = self._rotations[0]
         self._only = first[0][0] if len(self._rotations) == len(first) == len(first[0]) == 1 else None
-        self._slots = list(range(len(first)))
+        # Several workers share the slots out among them.
+        self._slots = list(range(worker[0], len(first), worker[1]))
         self._turn = 0
         self._balance = balance_of(workload)
         self._view()
         self._count = self._sends = self._in_flight = self._followed = self._retries = 0
         self._errors: list[tuple[int, str, int]] = []
         self._sample = self._lost = ""
+        self._failed_at: list[int] = []
         self._due: deque[int] = deque()
-        self._unreachable_since_ns = self._start_ns = self._stop_ns = self._stall_ns = 0
+        self._unreachable_since_ns = self._unreachable_count = self._start_ns = self._stop_ns = self._stall_ns = 0
         self._cpu_start_s, self._cpu_s = time.process_time(), 0.0
         self._phase = _Phase.INSIDE if spec.once else _Phase.LEAD_IN
         self._ready = self.hot = False
         self._next_look_ns = self._before = 0
-        self._limit = min(spec.max_in_flight, workload.max_in_flight or spec.max_in_flight)
+        self._limit = min(spec.max_in_flight, len(self._slots)) if workload.max_in_flight else spec.max_in_flight
+        self._next_due_ns = 0
         self._begin_ns = self._meet()
         # The window's first requests: it doesn't start before each of them is over.
-        self._initial = self._to_open = spec.concurrency if spec.arrivals is None else 1
+        self._initial, self._to_open = max(spec.concurrency, 1), spec.concurrency
         self._catch_up()
         if spec.arrivals is None:
             self._open()
@@ -223,20 +166,15 @@ class Loop:
         """Requests ready to be written: by address, slot and turn."""
         known = self._prepared.get(id(workload))
         if known is None or known[0] is not workload:
-            if workload.protocol == HTTP:
-                from pytest_gpuperf.load.http1 import Http1Connection as Kind
-                from pytest_gpuperf.load.http1 import prepare
-            else:
-                from pytest_gpuperf.load.grpc import GrpcConnection as Kind  # type: ignore[assignment]
-                from pytest_gpuperf.load.grpc import prepare  # type: ignore[assignment]
+            kind = _connection_kind(workload.protocol)
             try:
                 rotations = [
-                    [[prepare(workload, address, request) for request in rotation] for rotation in workload.rotations]
+                    [[kind.prepare(workload, address, one) for one in rotation] for rotation in workload.rotations]
                     for address in workload.addresses
                 ]
             except ValueError as error:
                 raise LoadError(f"The request can't be written: {error}") from error
-            known = self._prepared[id(workload)] = (workload, rotations, Kind)
+            known = self._prepared[id(workload)] = (workload, rotations, kind)
         self._kind = known[2]
         return known[1]
 
@@ -278,18 +216,16 @@ class Loop:
     def _run_by_schedule(self, instants: Iterator[int]) -> None:
         """Open loop: the clock sends the requests."""
         poll, descriptor = self._epoll.poll, [self._epoll.fileno()]
-        due_ns = self._begin_ns + next(instants)
+        self._next_due_ns = self._begin_ns + next(instants)
         while True:
-            while self._due and self._in_flight < self._limit:  # failures leave their turn to these
-                self._send(self._due.popleft())
             now = now_ns()
-            while due_ns <= now:
-                if self._in_flight < self._limit:
-                    self._send(due_ns)
-                else:
-                    self._due.append(due_ns)
-                due_ns = self._begin_ns + next(instants)
-            left_s = (due_ns - now_ns()) / 1e9
+            while self._next_due_ns <= now:
+                self._due.append(self._next_due_ns)
+                self._next_due_ns = self._begin_ns + next(instants)
+            # As many as were due and free to go when this began: one that fails at once doesn't hold up the others.
+            for _ in range(min(len(self._due), self._limit - self._in_flight)):
+                self._send(self._due.popleft())
+            left_s = (self._next_due_ns - now_ns() - _AWAKE_NS) / 1e9
             if left_s > 0:
                 # Not epoll's own timeout, which is rounded up to milliseconds.
                 select.select(descriptor, (), (), min(left_s, _POLL_S))
@@ -318,6 +254,8 @@ class Loop:
         if now >= self._next_check_ns:
             self._next_check_ns = now + int(_POLL_S * 1e9)
             self._check(now)
+        if self._to_open:
+            self._open()
         over = self._advance(now)
         # Inside the window nothing changes before its end; outside, any event may be the one that was waited for.
         inside = self._phase is _Phase.INSIDE
@@ -342,7 +280,9 @@ class Loop:
                 self._cpu_start_s = time.process_time()
         elif phase is _Phase.INSIDE:
             pace.sent(self._count + len(self._errors) - self._before)
-            if pace.closed and now >= pace.stop_ns:
+            # In open loop the clock may have passed the end before all that was due in the window has been sent.
+            dealt = self._spec.arrivals is None or self._next_due_ns >= pace.stop_ns
+            if dealt and pace.closed and now >= pace.stop_ns:
                 self._start_ns, self._stop_ns = pace.start_ns, pace.stop_ns
                 self._followed = sum(
                     1 for one in self._connections if one.busy and 0 < (one.due_ns or one.sent_ns) < self._stop_ns
@@ -362,6 +302,18 @@ class Loop:
 
     def _check(self, now: int) -> None:
         """What needs no microseconds: deadlines, trying again, giving up."""
+        self._expire(now)
+        if self._balance is not None:
+            for address in self._failed_at:
+                self._balance.done(address)
+        self._failed_at.clear()
+        again, self._retries = self._retries, 0
+        for _ in range(again):
+            self._send(0)
+        self._lost = self._lost or self._hopeless(now)
+
+    def _expire(self, now: int) -> None:
+        """Requests and connections that have taken too long."""
         spec = self._spec
         deadline_ns = int(spec.deadline_s * 1e9)
         for connection in self._connections:
@@ -374,19 +326,22 @@ class Loop:
         while self._due and now - self._due[0] > deadline_ns:
             due_ns = self._due.popleft()
             detail = f"not sent within {spec.deadline_s:g} s, since {self._limit} others were unanswered"
-            self._error(due_ns, "timeout", detail, 0)
+            self._error(due_ns, "timeout", detail, _NOWHERE)
             if self._phase is _Phase.FOLLOW and due_ns < self._stop_ns:
                 self._followed -= 1
-        again, self._retries = self._retries, 0
-        for _ in range(again):
-            self._send(0)
-        where = ", ".join(self._labels)
+
+    def _hopeless(self, now: int) -> str:
+        """Why the window is given up; empty while it isn't."""
+        spec, where = self._spec, ", ".join(self._labels)
         if self._parent is not None and os.getppid() != self._parent:
-            self._lost = "the process that asked for the window is gone"
-        elif self._unreachable_since_ns and now - self._unreachable_since_ns > _GIVE_UP_S * 1e9:
-            self._lost = f"no connection to {where} for {_GIVE_UP_S:g} s"
-        elif self._phase is _Phase.LEAD_IN and now - self._begin_ns > deadline_ns + (spec.lead_in_s + 1) * 1e9:
-            self._lost = f"{self._initial} of {max(spec.concurrency, 1)} connections to {where} got no answer"
+            return "the process that asked for the window is gone"
+        if self._unreachable_since_ns and now - self._unreachable_since_ns > _GIVE_UP_S * 1e9:
+            if self._count == self._unreachable_count:
+                return f"no connection to {where} for {_GIVE_UP_S:g} s"
+            self._unreachable_since_ns = 0  # others still answer
+        if self._phase is _Phase.LEAD_IN and now - self._begin_ns > (spec.deadline_s + spec.lead_in_s + 1) * 1e9:
+            return f"{self._initial} of {max(spec.concurrency, 1)} connections to {where} got no answer"
+        return ""
 
     # Sending, and what connections report.
 
@@ -406,9 +361,8 @@ class Loop:
         else:
             connection = self._kind(self, address)
             self._connections.append(connection)
-        if due_ns and self._to_open:
-            self._to_open, initial = 0, True
-        connection.initial = initial
+        # In open loop the first request alone: of the others nobody knows when they come.
+        connection.initial = initial or (due_ns > 0 and not self._sends)
         self._in_flight += 1
         self._give(connection, due_ns)
 
@@ -428,12 +382,12 @@ class Loop:
     def completed(self, connection: Connection, done_ns: int) -> None:
         """The answer is there, and right."""
         for name, cells in self._extra:
-            cells[self._count] = getattr(connection, _ATTRIBUTES[name])
+            cells[self._count] = getattr(connection, ATTRIBUTES[name])
         self.record(connection.sent_ns, done_ns)
+        if self._balance is not None:
+            self._balance.done(connection.address)
         self._settle(connection)
-        if self._due:
-            self._send(self._due.popleft())
-        elif self._spec.arrivals is None:
+        if self._spec.arrivals is None:
             self._send(0)
 
     def record(self, sent_ns: int, done_ns: int) -> None:
@@ -453,6 +407,9 @@ class Loop:
         if not connection.busy:
             return
         self._error(connection.due_ns or connection.sent_ns or now_ns(), kind, detail, connection.address)
+        # Outstanding until the next check: an endpoint that fails at once would always have the fewest requests
+        # outstanding, and draw them all.
+        self._failed_at.append(connection.address)
         self._settle(connection)
         if self._spec.arrivals is None:
             # Not at once: a server that fails fast would be hammered, and its errors would drown the answers.
@@ -460,7 +417,8 @@ class Loop:
 
     def unreachable(self, connection: Connection, error: OSError) -> None:
         """No connection came about."""
-        self._unreachable_since_ns = self._unreachable_since_ns or now_ns()
+        if not self._unreachable_since_ns:
+            self._unreachable_since_ns, self._unreachable_count = now_ns(), self._count
         self.failed(connection, kind_of(error), str(error))
 
     def reached(self) -> None:
@@ -481,13 +439,9 @@ class Loop:
         self._idle[connection.address].append(connection)
         if self._only is None and len(self._rotations[0]) > 1:
             self._slots.append(connection.slot)
-        if self._balance is not None:
-            self._balance.done(connection.address)
         if connection.initial:
             connection.initial = False
             self._initial -= 1
-            if self._to_open:
-                self._open()
 
     # The epoll set.
 
@@ -519,7 +473,8 @@ class Loop:
         for at_ns, kind, address in self._errors:
             if self._start_ns <= at_ns < self._stop_ns:
                 errors[kind] = errors.get(kind, 0) + 1
-                by_address[address] += 1
+                if address != _NOWHERE:
+                    by_address[address] += 1
         return Tally(
             rows=self._count,
             start_ns=self._start_ns,
@@ -531,6 +486,16 @@ class Loop:
             stall_s=self._stall_ns / 1e9,
             lost=self._lost,
         )
+
+
+def _connection_kind(protocol: str) -> type[Connection]:
+    if protocol == HTTP:
+        from pytest_gpuperf.load.http1 import Http1Connection
+
+        return Http1Connection
+    from pytest_gpuperf.load.grpc import GrpcConnection
+
+    return GrpcConnection
 
 
 def _service(workload: WireWorkload) -> tuple[object, ...]:

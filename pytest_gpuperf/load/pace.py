@@ -101,7 +101,9 @@ class Pace:
         elif not cells[_CLOSED] and now >= cells[_STOP]:
             sent = sum(cells[_SHARED + _OWN * index + _SENT] for index in range(self._count))
             if sent < spec.min_requests and cells[_STOP] - cells[_START] < spec.max_window_s * 1e9:
-                cells[_STOP] += max(int(spec.window_s * 5e8), _STEP_NS)
+                # Always into the future: what a late leader finds done by now was in part done after the old stop.
+                step_ns = max(int(spec.window_s * 5e8), _STEP_NS)
+                cells[_STOP] += step_ns * (1 + (now + self._notice_ns - cells[_STOP]) // step_ns)
             else:
                 cells[_CLOSED] = 1
 

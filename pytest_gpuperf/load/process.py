@@ -15,8 +15,8 @@ from typing import Any
 from pytest_gpuperf.errors import GpuperfError, LoadError
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.generator import Recording, WindowSpec
-from pytest_gpuperf.load.loop import Tally, column_names, recording_of, times_of
 from pytest_gpuperf.load.pace import Pace
+from pytest_gpuperf.load.tally import Tally, column_names, recording_of, times_of
 from pytest_gpuperf.model import WireWorkload, Workload
 
 _STOP_S = 5.0
@@ -39,7 +39,7 @@ class _Worker:
         )
         theirs.close()
         # A check may be a function of the user's, in a module that only this process knows the way to.
-        self.pipe.send(sys.path)
+        self.pipe.send(("path", sys.path))
         self.known = 0
 
     def last_words(self) -> str:
@@ -67,9 +67,12 @@ class WorkerProcesses:
         """With several ``workers`` they share the load, and begin and end each window together."""
         self._workers = [_Worker() for _ in range(workers)]
         self._workloads: list[WireWorkload] = []
+        self._closed = False
 
     def window(self, workload: Workload, spec: WindowSpec) -> Recording:
         assert isinstance(workload, WireWorkload)
+        if self._closed:
+            raise LoadError("This load generator was closed, or given up after an error; open a new one.")
         # The smoke run sends a handful of requests; a worker without a request in flight has nothing to do.
         count = len(self._workers) if spec.arrivals is not None else min(len(self._workers), spec.concurrency)
         workers = self._workers[: 1 if spec.once else count]
@@ -123,6 +126,7 @@ class WorkerProcesses:
         worker.known = len(self._workloads)
 
     def close(self) -> None:
+        self._closed = True
         for worker in self._workers:
             worker.close()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import mmap
 import sys
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
@@ -16,8 +15,9 @@ from typing import Any
 
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.load.columns import Column
-from pytest_gpuperf.load.loop import Loop, column_names
+from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.load.pace import Pace
+from pytest_gpuperf.load.tally import column_names
 from pytest_gpuperf.model import WireWorkload
 
 _PR_SET_TIMERSLACK = 29
@@ -29,13 +29,15 @@ def serve(pipe: Connection[Any, Any], parent: int) -> None:
     workloads: dict[int, WireWorkload] = {}
     # The kernel may wake a sleeper 50 us late to save a wake-up; open loop sends by the clock.
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    sys.path += [path for path in pipe.recv() if path not in sys.path]
     gc.freeze()
     while True:
         try:
             kind, *arguments = pipe.recv()
         except EOFError:
             break
+        if kind == "path":
+            sys.path += [path for path in arguments[0] if path not in sys.path]
+            continue
         if kind == "workload":
             number, workload = arguments
             workloads[number] = workload
@@ -43,7 +45,7 @@ def serve(pipe: Connection[Any, Any], parent: int) -> None:
         number, spec, worker = arguments
         workload = workloads[number]
         columns = {name: Column(recv_handle(pipe)) for name in column_names(workload, spec)}
-        agreement = mmap.mmap(recv_handle(pipe), 8 * Pace.cells(worker[1]))
+        agreement = Column(recv_handle(pipe), Pace.cells(worker[1]))
         try:
             if loop is None or not loop.serves_also(workload):
                 if loop is not None:
@@ -51,12 +53,12 @@ def serve(pipe: Connection[Any, Any], parent: int) -> None:
                 loop = Loop(workload, parent)
             gc.disable()
             answer: object
-            answer, _ = loop.window(workload, spec, columns, Pace(memoryview(agreement).cast("q"), *worker), worker)
+            answer, _ = loop.window(workload, spec, columns, Pace(agreement.cells, *worker), worker)
         except GpuperfError as error:
             answer = error
         finally:
             gc.enable()
-            for column in columns.values():
+            for column in (agreement, *columns.values()):
                 column.close()
         pipe.send(answer)
     if loop is not None:

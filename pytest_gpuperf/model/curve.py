@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model.histogram import merged
+from pytest_gpuperf.model.histogram import Histogram, merged
 from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather
 
 _QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -239,7 +239,7 @@ def unmeasured(name: str, points: Sequence[LoadPoint]) -> Curve:
 
 def _point(point: LoadPoint, windows: list[Window]) -> CurvePoint:
     whole = gather(point, windows)
-    quantiles = {f"{name}_ns": whole.latency.quantile_ns(q) for name, q in _QUANTILES.items()}
+    quantiles = {f"{name}_ns": _quantile_ns(whole.latency, q) for name, q in _QUANTILES.items()}
     service = merged(window.service for window in windows if window.service is not None)
     first = merged(window.first for window in windows if window.first is not None)
     requests = max(whole.requests, 1)
@@ -254,18 +254,22 @@ def _point(point: LoadPoint, windows: list[Window]) -> CurvePoint:
         mean_ns=whole.latency_mean_ns,
         supported=frozenset(name for name, q in _QUANTILES.items() if whole.latency.supports(q)),
         server=_server([window.server for window in windows]),
-        service_p50_ns=service.quantile_ns(0.5) if service.total else 0.0,
-        service_p90_ns=service.quantile_ns(0.9) if service.total else 0.0,
+        service_p50_ns=_quantile_ns(service, 0.5),
+        service_p90_ns=_quantile_ns(service, 0.9),
         late_share=sum(window.late for window in windows) / requests,
         lag_p99_ns=max(window.lag_p99_ns for window in windows),
         client_cpu_per_request_s=sum(window.client_cpu_s for window in windows) / requests,
         stall_share=sum(window.stall_s for window in windows) / sum(window.window_s for window in windows),
-        first_p50_ns=first.quantile_ns(0.5) if first.total else 0.0,
-        first_p90_ns=first.quantile_ns(0.9) if first.total else 0.0,
+        first_p50_ns=_quantile_ns(first, 0.5),
+        first_p90_ns=_quantile_ns(first, 0.9),
         answers=sum(window.answers for window in windows),
         endpoints=_endpoints(windows),
         **quantiles,
     )
+
+
+def _quantile_ns(latency: Histogram, q: float) -> float:
+    return latency.quantile_ns(q) if latency.total else 0.0
 
 
 def _endpoints(windows: list[Window]) -> tuple[EndpointFigures, ...]:
@@ -280,8 +284,8 @@ def _endpoints(windows: list[Window]) -> tuple[EndpointFigures, ...]:
             requests=sum(one.requests for one, _ in found),
             errors=sum(one.errors for one, _ in found),
             throughput=sum(one.throughput * seconds for one, seconds in found) / sum(seconds for _, seconds in found),
-            p50_ns=statistics.median(one.p50_ns for one, _ in found),
-            p90_ns=statistics.median(one.p90_ns for one, _ in found),
+            p50_ns=statistics.median([one.p50_ns for one, _ in found if one.requests] or [0.0]),
+            p90_ns=statistics.median([one.p90_ns for one, _ in found if one.requests] or [0.0]),
         )
         for address, found in own.items()
     )

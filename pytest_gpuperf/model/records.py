@@ -48,7 +48,7 @@ class LoadPoint:
     arrivals: str = ""
 
     def __post_init__(self) -> None:
-        if self.concurrency < 0 or self.batch_size < 1 or (self.concurrency > 0) == (self.rate > 0):
+        if self.concurrency < 0 or self.batch_size < 1 or self.rate < 0 or (self.concurrency > 0) == (self.rate > 0):
             raise ValueError(f"a load point has a concurrency or a rate, and a batch size of 1 or more: {self}")
 
     @classmethod

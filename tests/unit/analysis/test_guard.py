@@ -23,7 +23,11 @@ def found(**figures: float) -> tuple[str, ...]:
     ("fine", "bad", "said"),
     [
         ({"stall_s": 0.049}, {"stall_s": 0.2}, "kept from its sockets for 20% of the window"),
-        ({"stall_s": 0.09, "workers": 2}, {"stall_s": 0.2, "workers": 2}, "kept from its sockets for 10% of the window"),
+        (
+            {"stall_s": 0.09, "workers": 2},
+            {"stall_s": 0.2, "workers": 2},
+            "kept from its sockets for 10% of the window",
+        ),
         ({"late": 10}, {"late": 25}, "2.5% of the requests were sent more than 1 ms late"),
         (
             {"due_rate": 100.0, "done_rate": 95.5},
@@ -57,9 +61,7 @@ def test_every_finding_is_told() -> None:
 
 
 def test_every_failed_request_is_found() -> None:
-    assert findings(window_s=1.0, client_cpu_s=0.1, workers=1, requests=99, errors=1) == (
-        "1 of 100 requests failed",
-    )
+    assert findings(window_s=1.0, client_cpu_s=0.1, workers=1, requests=99, errors=1) == ("1 of 100 requests failed",)
 
 
 def test_a_good_window_has_no_findings() -> None:

@@ -155,7 +155,9 @@ class TestOpenLoop:
 class TestEndpoints:
     def test_each_has_its_own_requests_and_errors(self) -> None:
         due, done = times((0, 10), (10, 40), (20, 30), (90, 190))
-        one, other, idle = endpoint_figures([(due, done, np.array([0, 1, 0, 1]))], ["a", "b", "c"], [0, 2, 5], (0, 100), 8)
+        one, other, idle = endpoint_figures(
+            [(due, done, np.array([0, 1, 0, 1]))], ["a", "b", "c"], [0, 2, 5], (0, 100), 8
+        )
         assert (one.address, one.requests, one.errors) == ("a", 2, 0)
         assert (other.address, other.requests, other.errors) == ("b", 2, 2)
         assert other.p90_ns > other.p50_ns >= 30 * 0.995

@@ -21,7 +21,8 @@ from hpack import Decoder, Encoder
 from pytest_gpuperf.load import loop as loop_module
 from pytest_gpuperf.load import pace as pace_module
 from pytest_gpuperf.load.generator import Recording, WindowSpec
-from pytest_gpuperf.load.loop import Loop, recording_of, times_of
+from pytest_gpuperf.load.loop import Loop
+from pytest_gpuperf.load.tally import recording_of, times_of
 from pytest_gpuperf.model import GRPC, Address, Request, WireWorkload
 
 HOST = "127.0.0.1"

@@ -180,22 +180,21 @@ class TestConnections:
         """It drops a connection whose pings are not."""
 
         def respond(body: bytes, _context: Any) -> bytes:
-            time.sleep(1.0)
+            time.sleep(1.5)
             return body
 
-        options = (("grpc.keepalive_time_ms", 100), ("grpc.keepalive_timeout_ms", 300))
+        options = (("grpc.keepalive_time_ms", 100), ("grpc.keepalive_timeout_ms", 800))
         with Peer(respond, lambda _: iter([]), *options) as peer:
-            recording = ask(peer.workload(), 2)
-            assert len(peer.peers) == 1
+            recording = ask(peer.workload())
         assert not recording.errors
-        assert len(latencies(recording)) == 2
+        assert len(latencies(recording)) == 1
 
     def test_connections_of_a_certain_age_are_replaced_without_errors(self) -> None:
         options = (("grpc.max_connection_age_ms", 100), ("grpc.max_connection_age_grace_ms", 10_000))
         with Peer(lambda body, _: body, lambda _: iter([]), *options) as peer:
             recording = drive(peer.workload(), WindowSpec(4, 1.0))
             assert len(latencies(recording)) == peer.requests
-            assert len(peer.peers) > 8
+            assert len(peer.peers) > 4
         assert not recording.errors
 
     def test_idle_connections_that_it_closes_are_no_errors(self) -> None:
@@ -250,7 +249,9 @@ class TestStreams:
         assert list(lane.answers) == [1] * 4
         for sent, first, done in zip(lane.sent_ns, lane.first_ns, lane.done_ns, strict=True):
             assert first - sent >= 10 * MS
-            assert done - first >= 19 * MS  # the first may reach us a little late
+            assert done - sent >= 30 * MS
+        # Not each: the first may reach us late.
+        assert max(done - first for first, done in zip(lane.first_ns, lane.done_ns, strict=True)) >= 10 * MS
 
     def test_large_ones(self) -> None:
         with Peer(respond_all=lambda body: iter([b"more" + body, body])) as peer:
@@ -278,5 +279,5 @@ class TestStreams:
         with Peer(lambda body, _: body, lambda body: iter([b"more", body]), *options) as peer:
             recording = drive(stream(peer, rotations=((Request(b"last"),),)), WindowSpec(4, 1.0))
             assert len(latencies(recording)) == peer.requests
-            assert len(peer.peers) > 8
+            assert len(peer.peers) > 4
         assert not recording.errors

@@ -7,7 +7,6 @@ import time
 import zlib
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import chain
 
 import pytest
@@ -29,20 +28,24 @@ from tests.unit.load.hostile import (
     silence,
     silent_after,
 )
-from tests.unit.load.wire import MS, Replay, column, inside, latencies, measure, outstanding, request_bytes, workload
+from tests.unit.load.wire import (
+    MS,
+    Port,
+    Replay,
+    column,
+    inside,
+    latencies,
+    measure,
+    outstanding,
+    request_bytes,
+    workload,
+)
 
 OK = response()
 LARGE = response(bytes(1_000_000))
 BUSY = response(b"queue is full", "503 Service Unavailable")
 # More than the kernel takes at once (tcp_wmem, 4 MB by default).
 LARGE_BODY = b"x" * 8_000_000
-
-
-@dataclass(frozen=True)
-class Gone:
-    """Where a server was, or will be."""
-
-    port: int
 
 
 class TestGoodServer:
@@ -71,7 +74,8 @@ class TestGoodServer:
         with Server(answers(OK, after_s=0.005)) as server:
             recording = measure(server, WindowSpec(2, 0.15, lead_in_s=0.1))
         assert recording.stop_ns - recording.start_ns == 150 * MS
-        assert recording.start_ns - min(column(recording, "sent")) >= 99 * MS
+        # Counted from the load's begin, which on a busy machine is a while before the first send.
+        assert recording.start_ns - min(column(recording, "sent")) >= 70 * MS
 
     def test_the_window_begins_after_every_connection_was_answered(self) -> None:
         def behave(exchange: Exchange) -> None:
@@ -293,7 +297,8 @@ def test_a_hostile_answer_is_a_typed_error_in_time_and_never_a_latency(name: str
     with Server(behave) as server:
         begin = time.monotonic()
         # Not in step with the loop's 50 ms, in which it looks after deadlines.
-        recording = measure(server, WindowSpec(2, 0.17, lead_in_s=0.01, deadline_s=0.15))
+        window_s, deadline_s = (0.13, 0.07) if kind == "timeout" else (0.06, 0.5)
+        recording = measure(server, WindowSpec(2, window_s, lead_in_s=0.01, deadline_s=deadline_s))
         took_s = time.monotonic() - begin
     assert not recording.answered
     assert recording.errors.keys() == {kind}
@@ -391,18 +396,19 @@ def test_one_bad_connection_does_not_hold_up_the_others() -> None:
 
 
 class TestGoneServer:
-    def test_nothing_listening_is_given_up(self) -> None:
+    def test_nothing_listening_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(loop_module, "_GIVE_UP_S", 0.5)
         with socket.socket() as unused:
             unused.bind((HOST, 0))
             port = unused.getsockname()[1]
             begin = time.monotonic()
-            with closing(Replay(workload(Gone(port)))) as replay:
+            with closing(Replay(workload(Port(port)))) as replay:
                 recording = replay.window(WindowSpec(3, 30.0))
             took_s = time.monotonic() - begin
         assert f"{HOST}:{port}" in recording.lost
         assert recording.errors.keys() == {"connection refused"}
         assert not recording.answered
-        assert 1.9 < took_s < 4
+        assert 0.45 < took_s < 3
 
     def test_a_server_that_dies_ends_the_window(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop_module, "_GIVE_UP_S", 0.3)
@@ -429,7 +435,7 @@ class TestGoneServer:
         monkeypatch.setattr(loop_module, "_GIVE_UP_S", 0.3)
         with Server(answers(OK, after_s=0.002)) as server:
             port = server.port
-        with closing(Replay(workload(Gone(port)))) as replay:
+        with closing(Replay(workload(Port(port)))) as replay:
             assert replay.window(WindowSpec(2, 10.0)).lost
             with Server(answers(OK, after_s=0.002), port=port) as server:
                 recording = replay.window(WindowSpec(2, 0.2))
@@ -440,7 +446,7 @@ class TestGoneServer:
     def test_a_restart_within_the_patience_is_survived(self) -> None:
         with Server(answers(OK)) as server:
             port = server.port
-        with closing(Replay(workload(Gone(port)))) as replay, Server(answers(OK, after_s=0.002), port=port) as server:
+        with closing(Replay(workload(Port(port)))) as replay, Server(answers(OK, after_s=0.002), port=port) as server:
             replay.window(WindowSpec(1, 0.1))
             server.die()
             with Server(answers(OK, after_s=0.002), port=port):
@@ -455,7 +461,7 @@ class TestGoneServer:
             listener.bind((HOST, 0))
             listener.listen(0)
             begin = time.monotonic()
-            with closing(Replay(workload(Gone(listener.getsockname()[1])))) as replay:
+            with closing(Replay(workload(Port(listener.getsockname()[1])))) as replay:
                 recording = replay.window(WindowSpec(16, 0.1, max_window_s=0.1, deadline_s=0.3))
             took_s = time.monotonic() - begin
         assert not recording.answered
@@ -549,7 +555,7 @@ def test_an_announcement_is_not_the_answer(name: str) -> None:
 
     with Server(ANNOUNCED[name]) as server:
         load = workload(server, rotations=[[Request(b"hello", check=check)]])
-        recording = measure(server, WindowSpec(2, 0.1, min_requests=6, deadline_s=2), load)
+        recording = measure(server, WindowSpec(2, 0.05, lead_in_s=0.01, min_requests=6, deadline_s=2), load)
         assert recording.answered == server.requests
     assert not recording.errors
     assert bodies == {b"{}"}
@@ -612,7 +618,7 @@ class TestCheck:
 
         with Server(GOOD[name]) as server:
             load = workload(server, rotations=[[Request(b"hello", check=check)]])
-            recording = measure(server, WindowSpec(2, 0.1, lead_in_s=0.01, min_requests=6, deadline_s=2), load)
+            recording = measure(server, WindowSpec(2, 0.05, lead_in_s=0.01, min_requests=6, deadline_s=2), load)
             assert recording.answered == server.requests
         assert not recording.errors
         expected = {
@@ -673,7 +679,7 @@ def test_a_host_of_the_users_own_is_the_only_one(name: str) -> None:
         measure(server, WindowSpec(1, 0.05), workload(server, headers=[(name, "model.example")]))
         (request,) = server.seen
     hosts = [line for line in request.split(b"\r\n") if line.lower().startswith(b"host:")]
-    assert hosts == [f"{name}: model.example".encode()]
+    assert [line.lower() for line in hosts] == [b"host: model.example"]
 
 
 def test_a_length_of_the_users_own_is_not_sent() -> None:

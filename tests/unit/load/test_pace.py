@@ -141,6 +141,12 @@ class TestStop:
         assert processes.paces[-1].closed
         assert processes.paces[-1].stop_ns == start_ns + 300 * MS
 
+    def test_always_into_the_future(self, processes: Processes) -> None:
+        start_ns = processes.start()
+        processes.at(start_ns + 375 * MS)
+        assert processes.paces[-1].stop_ns == start_ns + 400 * MS, "the next whole step after a late look"
+        assert not processes.paces[-1].closed
+
     def test_but_not_beyond_the_longest(self, processes: Processes) -> None:
         start_ns = processes.start()
         for elapsed in range(200, 2000, 10):

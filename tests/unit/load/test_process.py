@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from multiprocessing import Pipe
 
 import psutil
@@ -29,6 +29,10 @@ BUSY = response(b"queue is full", "503 Service Unavailable")
 
 def workers(process: psutil.Process | None = None) -> list[psutil.Process]:
     children = (process or psutil.Process()).children()
+    end = time.monotonic() + 2
+    # A process that has just been started may not show its command yet.
+    while any(child.is_running() and not child.cmdline() for child in children) and time.monotonic() < end:
+        time.sleep(0.01)
     return [child for child in children if "pytest_gpuperf.load.worker" in child.cmdline()]
 
 
@@ -138,7 +142,9 @@ class TestSeveral:
         assert recording.stop_ns - recording.start_ns == 300 * MS
         assert 0.6 * 7 < outstanding(recording) <= 7 + 1e-9
         assert not recording.errors
-        busy = [sum(done - sent for sent, done in zip(lane.sent_ns, lane.done_ns, strict=True)) for lane in recording.lanes]
+        busy = [
+            sum(done - sent for sent, done in zip(lane.sent_ns, lane.done_ns, strict=True)) for lane in recording.lanes
+        ]
         # 7 is 4 and 3, or 3, 2 and 2: no worker does twice the work of another.
         assert max(busy) < 2.2 * min(busy)
 
@@ -146,14 +152,15 @@ class TestSeveral:
     def test_begin_together_and_load_the_server_beyond_both_edges(self, count: int) -> None:
         with Server(answers(OK, after_s=0.005)) as server, closing(WorkerProcesses(count)) as generator:
             generator.window(workload(server), WindowSpec(count, 0.05))
-            recording = generator.window(workload(server), WindowSpec(2 * count, 0.3, lead_in_s=0.1))
+            recording = generator.window(workload(server), WindowSpec(2 * count, 0.3, lead_in_s=0.2))
         begins = [min(lane.sent_ns) for lane in recording.lanes]
-        assert max(begins) - min(begins) < 80 * MS, "less than the lead-in"
+        assert max(begins) - min(begins) < 150 * MS, "less than the lead-in"
         for lane in recording.lanes:
             assert min(lane.sent_ns) < recording.start_ns
             assert max(lane.done_ns) >= recording.stop_ns
-            gaps = [later - earlier for earlier, later in pairwise([*sorted(lane.sent_ns), recording.stop_ns])]
-            assert max(gaps) < 150 * MS, "it worked all the time"
+            # In every third of the window.
+            third_ns = (recording.stop_ns - recording.start_ns) // 3
+            assert {(sent - recording.start_ns) // third_ns for sent in lane.sent_ns} >= {0, 1, 2}
 
     def test_are_no_more_than_there_are_requests(self) -> None:
         with Server(answers(OK, after_s=0.005)) as server, closing(WorkerProcesses(3)) as generator:
@@ -163,12 +170,12 @@ class TestSeveral:
 
     def test_wait_for_the_slowest_connection_of_all(self) -> None:
         def behave(exchange: Exchange) -> None:
-            time.sleep(0.3 if exchange.connection == 3 else 0.005)
+            time.sleep(0.2 if exchange.connection == 3 else 0.005)
             exchange.send(OK)
 
         with Server(behave) as server, closing(WorkerProcesses(2)) as generator:
             recording = generator.window(workload(server), WindowSpec(4, 0.1, lead_in_s=0.01))
-        assert recording.start_ns - min(column(recording, "sent")) >= 290 * MS
+        assert recording.start_ns - min(column(recording, "sent")) >= 195 * MS
 
     def test_lengthen_a_window_together(self) -> None:
         with Server(answers(OK, after_s=0.04)) as server, closing(WorkerProcesses(2)) as generator:
@@ -292,19 +299,18 @@ class TestLife:
             here = psutil.Process()
 
             def measured() -> tuple[int, int]:
-                recording = generator.window(workload(server), WindowSpec(0, 0.01, Constant(500.0), lead_in_s=0.0))
+                recording = generator.window(workload(server), WindowSpec(1, 0.01, lead_in_s=0.0))
                 assert recording.answered
                 del recording
                 gc.collect()
-                return here.num_fds() - len(server._open), worker.num_fds()
+                return here.num_fds(), worker.num_fds()
 
             measured()
             before = measured()
-            for _ in range(20):
+            for _ in range(12):
                 after = measured()
-            # A connection more or less, and what the last window left to the garbage collector.
-            assert after[0] <= before[0] + 5
-            assert after[1] <= before[1] + 10
+            assert after[0] <= before[0] + 2
+            assert after[1] <= before[1] + 2
 
     def test_a_window_after_a_load_error_is_a_load_error(self) -> None:
         with Server(answers(OK)) as server, closing(WorkerProcesses()) as generator:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
 
 from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.load.columns import Column
-from pytest_gpuperf.load.loop import Loop, column_names, recording_of, times_of
+from pytest_gpuperf.load.loop import Loop
+from pytest_gpuperf.load.tally import column_names, recording_of, times_of
 from pytest_gpuperf.model import HTTP, ROUND_ROBIN, Address, Request, WireWorkload
 from tests.unit.load.hostile import HOST
 
@@ -17,14 +19,22 @@ MS = 1_000_000
 BODY = b"hello"
 
 
-class _Listening(Protocol):
+class Listening(Protocol):
     """Anything with a port."""
+
+    @property
+    def port(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a server was, or will be, or never is."""
 
     port: int
 
 
 def workload(
-    *servers: _Listening,
+    *servers: Listening,
     body: bytes = BODY,
     rotations: Sequence[Sequence[Request]] | None = None,
     weights: Sequence[float] = (),
@@ -45,7 +55,7 @@ def workload(
     )
 
 
-def request_bytes(server: _Listening, body: bytes = BODY) -> bytes:
+def request_bytes(server: Listening, body: bytes = BODY) -> bytes:
     """What such a request is on the wire."""
     head = f"POST /infer HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
@@ -73,7 +83,7 @@ class Replay:
         self.loop.close()
 
 
-def measure(server: _Listening, spec: WindowSpec, load: WireWorkload | None = None) -> Recording:
+def measure(server: Listening, spec: WindowSpec, load: WireWorkload | None = None) -> Recording:
     """One window on a loop of its own."""
     with closing(Replay(load or workload(server))) as replay:
         return replay.window(spec)

@@ -15,7 +15,17 @@ from pytest_gpuperf.measure import MeasurePlan, Progress, measure_sweep, smoke_s
 from pytest_gpuperf.measure import sweep as sweep_module
 from pytest_gpuperf.measure import window as window_module
 from pytest_gpuperf.measure.warmup import SteadyRule
-from pytest_gpuperf.model import Arrivals, CallWorkload, Constant, LoadPoint, PlainMapping, Poisson, Run, ServerTimes, Workload
+from pytest_gpuperf.model import (
+    Arrivals,
+    CallWorkload,
+    Constant,
+    LoadPoint,
+    PlainMapping,
+    Poisson,
+    Run,
+    ServerTimes,
+    Workload,
+)
 from tests.unit.load.hostile import Server, answers, response
 from tests.unit.load.wire import workload
 

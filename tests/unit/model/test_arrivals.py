@@ -30,7 +30,7 @@ def first(arrivals: Arrivals, count: int) -> list[int]:
 
 
 def until(arrivals: Arrivals, end_s: float) -> list[int]:
-    found = []
+    found: list[int] = []
     for at_ns in arrivals.instants():
         if at_ns >= end_s * S:
             return found
@@ -118,7 +118,9 @@ class TestRamp:
 
     def test_may_go_down_and_may_stay_level(self) -> None:
         assert len(until(Ramp(300.0, 100.0, 2.0), 2)) == pytest.approx(400, abs=1)
-        assert first(Ramp(50.0, 50.0, 2.0), 200) == [pytest.approx(at_ns, abs=2) for at_ns in first(Constant(50.0), 200)]
+        assert first(Ramp(50.0, 50.0, 2.0), 200) == [
+            pytest.approx(at_ns, abs=2) for at_ns in first(Constant(50.0), 200)
+        ]
 
     def test_poisson_goes_the_same_way_on_average(self) -> None:
         counts = [len(until(Ramp(100.0, 300.0, 2.0, poisson=True, seed=seed), 2)) for seed in range(50)]

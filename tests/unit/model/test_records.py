@@ -12,7 +12,16 @@ from tests.unit.factories import run, session, window
 
 @pytest.mark.parametrize(
     ("concurrency", "batch_size", "rate"),
-    [(0, 1, 0.0), (1, 0, 0.0), (-1, 1, 0.0), (1, -8, 0.0), (4, 1, 100.0), (0, 0, 100.0), (0, 1, -1.0), (0, 1, math.nan)],
+    [
+        (0, 1, 0.0),
+        (1, 0, 0.0),
+        (-1, 1, 0.0),
+        (1, -8, 0.0),
+        (4, 1, 100.0),
+        (0, 0, 100.0),
+        (0, 1, -1.0),
+        (0, 1, math.nan),
+    ],
 )
 def test_a_load_point_has_a_concurrency_or_a_rate_and_a_batch_size(
     concurrency: int, batch_size: int, rate: float

@@ -1,0 +1,145 @@
+"""Requests over gRPC as they are written, and the pattern of the answers to them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_gpuperf.errors import MissingExtra
+from pytest_gpuperf.load import http2
+from pytest_gpuperf.load.connection import BadResponse, headers_of
+from pytest_gpuperf.model import GRPC_STREAM, Address, Request, WireWorkload
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A whole unary answer as it came in one piece: head, one DATA frame, trailers, what follows them.
+
+    Answers of the same length whose bytes are the same, but for the stream's number and the message itself, mean the
+    same: a server repeats them.
+
+    Attributes:
+        size: length of all of it.
+        head: length, type and flags of the HEADERS frame.
+        middle: the header block, and the same of the DATA frame.
+        prefix: gRPC's five bytes before the message.
+        tail: where the trailers' frame begins.
+        trailers: length, type and flags of it.
+        rest: the trailers, and the frames after them.
+        credit: by how much those widen the connection's window.
+        data_bytes: by how much the answer narrows the peer's.
+    """
+
+    size: int
+    head: bytes
+    middle: bytes
+    prefix: bytes
+    tail: int
+    trailers: bytes
+    rest: bytes
+    credit: int
+    data_bytes: int
+
+
+def pattern_of(answer: bytes, own: int) -> Pattern | None:
+    """The pattern of a right answer on stream ``own``; None where it isn't made up as ``Pattern`` says."""
+    at, kinds, marks, credit = 0, [], [], 0
+    while len(answer) - at >= http2.FRAME_BYTES:
+        word, flags, stream = http2.FRAME.unpack_from(answer, at)
+        kinds.append((word & 0xFF, flags, stream))
+        marks.append(at)
+        if word & 0xFF == http2.WINDOW_UPDATE and not stream:
+            credit += int.from_bytes(answer[at + 9 : at + 13], "big")
+        at += http2.FRAME_BYTES + (word >> 8)
+    wanted = [
+        (http2.HEADERS, http2.END_HEADERS, own),
+        (http2.DATA, 0, own),
+        (http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, own),
+    ]
+    after = kinds[3:]
+    if (
+        at != len(answer)
+        or kinds[:3] != wanted
+        or after not in ([], [(http2.WINDOW_UPDATE, 0, 0)])
+        or (after and not credit)
+    ):
+        return None
+    _, data, tail = marks[:3]
+    return Pattern(
+        size=len(answer),
+        head=answer[:5],
+        middle=answer[9 : data + 5],
+        prefix=answer[data + 9 : data + 14],
+        tail=tail,
+        trailers=answer[tail : tail + 5],
+        rest=answer[tail + 9 :],
+        credit=credit,
+        data_bytes=tail - data - http2.FRAME_BYTES,
+    )
+
+
+class GrpcRequest:
+    """A request as it is written.
+
+    Attributes:
+        before, between, message: HEADERS frame without its stream; DATA frame header without its stream; its content.
+        small: it fits one frame of any server.
+        pattern: of the last right answer to it.
+    """
+
+    __slots__ = ("before", "between", "block", "check", "message", "pattern", "read_stream", "small", "streamed")
+
+    def __init__(self, workload: WireWorkload, address: Address, request: Request) -> None:
+        hpack_decoder()  # now, and not when the first answer is there and no file can be opened any more
+        self.streamed = workload.protocol == GRPC_STREAM
+        scheme = b"\x87" if workload.tls is not None else b"\x86"
+        fixed = {"content-type": "application/grpc", "te": "trailers", "user-agent": "gpuperf"}
+        # Names of HTTP/2 headers are lower case.
+        own = {name.lower(): value for name, value in headers_of(request, workload.headers).items()}
+        for name, value in own.items():
+            if any(character in name + value for character in "\r\n\0") or not name:
+                raise ValueError(f"the header {name!r}: {value!r} has a line break or no name")
+        pairs = {":path": workload.path, ":authority": own.pop("host", address.label), **fixed, **own}
+        block = b"\x83" + scheme + b"".join(http2.literal(*pair) for pair in pairs.items())
+        if len(block) > http2.DEFAULT_FRAME:
+            raise ValueError("the headers take more than 16 kB")
+        self.before = http2.frame(http2.HEADERS, http2.END_HEADERS, 0, block)[:5]
+        self.block = block
+        self.message = struct.pack(">BI", 0, len(request.body)) + request.body
+        self.pattern: Pattern | None = None
+        self.small = len(self.message) <= http2.DEFAULT_FRAME
+        flags = 0 if self.streamed else http2.END_STREAM
+        self.between = http2.FRAME.pack((len(self.message) & 0xFFFFFF) << 8 | http2.DATA, flags, 0)[:5]
+        self.check = request.check
+        self.read_stream = workload.read_stream
+
+
+def hpack_decoder() -> Any:
+    """A decoder that refers to no earlier block.
+
+    Raises:
+        MissingExtra: hpack is not installed.
+    """
+    try:
+        from hpack import Decoder
+    except ImportError as error:
+        raise MissingExtra("hpack", "grpc", "measure over gRPC") from error
+    decoder = Decoder()
+    decoder.header_table_size = decoder.max_allowed_table_size = 0
+    return decoder
+
+
+def decode(block: bytes) -> dict[str, str]:
+    """A header block that refers to no earlier one.
+
+    Raises:
+        ValueError: it isn't one.
+    """
+    from hpack import HPACKError
+
+    try:
+        pairs = hpack_decoder().decode(block, raw=True)
+    except HPACKError as error:
+        raise BadResponse(f"headers that can't be read: {error}") from error
+    return {bytes(name).decode("latin-1"): bytes(value).decode("latin-1") for name, value in pairs}

@@ -1,0 +1,75 @@
+"""What a window's workers write down, and one recording made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_gpuperf.load.columns import Column
+from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
+from pytest_gpuperf.model import GRPC_STREAM, WireWorkload
+
+#: The columns, and the connection's attributes that fill all but the second.
+ATTRIBUTES = {
+    "sent": "sent_ns",
+    "done": "",
+    "due": "due_ns",
+    "address": "address",
+    "first": "first_ns",
+    "answers": "answers",
+}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What one worker has to say about a window, beside the times that are in its columns."""
+
+    rows: int
+    start_ns: int
+    stop_ns: int
+    errors: dict[str, int]
+    error_sample: str
+    address_errors: tuple[int, ...]
+    cpu_s: float
+    stall_s: float
+    lost: str
+
+
+def column_names(workload: WireWorkload, spec: WindowSpec) -> list[str]:
+    """The columns that a window needs; the others would hold nothing new."""
+    wanted = {"sent", "done"}
+    if spec.arrivals is not None:
+        wanted.add("due")
+    if len(workload.addresses) > 1:
+        wanted.add("address")
+    if workload.protocol == GRPC_STREAM:
+        wanted |= {"first", "answers"}
+    return [name for name in ATTRIBUTES if name in wanted]
+
+
+def times_of(columns: dict[str, Column], rows: int) -> Times:
+    """The first rows of a window's columns."""
+    views = {name: column.read(rows) for name, column in columns.items()}
+    views.setdefault("due", views["sent"])
+    return Times(
+        views["due"], views["sent"], views["done"], views.get("address"), views.get("first"), views.get("answers")
+    )
+
+
+def recording_of(tallies: list[Tally], lanes: tuple[Times, ...]) -> Recording:
+    """One recording from what the workers of a window say."""
+    errors: dict[str, int] = {}
+    for tally in tallies:
+        for kind, count in tally.errors.items():
+            errors[kind] = errors.get(kind, 0) + count
+    return Recording(
+        start_ns=max(tally.start_ns for tally in tallies),
+        stop_ns=min(tally.stop_ns for tally in tallies),
+        lanes=lanes,
+        errors=errors,
+        error_sample=next((tally.error_sample for tally in tallies if tally.error_sample), ""),
+        cpu_s=sum(tally.cpu_s for tally in tallies),
+        address_errors=tuple(map(sum, zip(*(tally.address_errors for tally in tallies), strict=True))),
+        stall_s=sum(tally.stall_s for tally in tallies),
+        workers=len(tallies),
+        lost=next((tally.lost for tally in tallies if tally.lost), ""),
+    )

@@ -1,0 +1,137 @@
+"""Every way of loading the real tritonserver: what it counted is what we sent, and every answer is checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from pytest_gpuperf.analysis.window import figures
+from pytest_gpuperf.load import Recording, WindowSpec, open_generator
+from pytest_gpuperf.model import Constant, Poisson, WireWorkload
+from pytest_gpuperf.targets.kserve import KServeEndpoint
+from pytest_gpuperf.targets.triton import TritonEndpoint
+from pytest_gpuperf.targets.triton.endpoint import RunningTriton
+
+SPEC = WindowSpec(4, 0.3, lead_in_s=0.05, deadline_s=20.0)
+RATE = WindowSpec(0, 0.5, Poisson(100.0), lead_in_s=0.1, deadline_s=20.0)
+
+
+@pytest.fixture(scope="module")
+def server(small_onnx: Path) -> Iterator[RunningTriton]:
+    running = TritonEndpoint(small_onnx, threads=1, dynamic_batching=True).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def question() -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(3).standard_normal(256).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def answer(small_onnx: Path, question: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What ONNX Runtime itself says."""
+    session = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
+    found: np.ndarray[Any, Any] = session.run(None, {"x": question[None]})[0][0]
+    return found
+
+
+def measure(server: RunningTriton, spec: WindowSpec, workers: int = 1, **settings: Any) -> Recording:
+    """One window over an endpoint with these settings; what the server counted is held against what we did."""
+    address = server.grpc_address if settings.get("protocol") == "grpc" else server.address
+    running = KServeEndpoint(settings.pop("url", address), "small", **settings).start()
+    try:
+        workload = running.workload(1, spec.concurrency or 64)
+        assert isinstance(workload, WireWorkload)
+        with closing(open_generator(workload, workers)) as generator:
+            before = server.server_times()
+            recording = generator.window(workload, spec)
+            after = server.server_times()
+    finally:
+        running.stop()
+    assert before is not None
+    assert after is not None
+    assert (
+        after.requests - before.requests
+        == recording.answered + sum(count for kind, count in recording.errors.items() if kind == "wrong answer")
+        or recording.errors
+    )
+    return recording
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "http": {},
+    "grpc": {"protocol": "grpc"},
+    "stream": {"protocol": "grpc", "streaming": True},
+    "http, system shared memory": {"shared_memory": "system"},
+    "grpc, system shared memory": {"protocol": "grpc", "shared_memory": "system"},
+}
+
+
+@pytest.mark.parametrize("spec", [SPEC, RATE], ids=["closed loop", "open loop"])
+@pytest.mark.parametrize("way", WAYS)
+def test_right_answers_are_counted_and_wrong_ones_fail(
+    server: RunningTriton, question: Any, answer: Any, way: str, spec: WindowSpec
+) -> None:
+    settings = {**WAYS[way], "inputs": {"x": question}}
+    right = measure(server, spec, expected={"y": answer}, **settings)
+    assert not right.errors, right.error_sample
+    assert right.answered > 20
+    wrong = measure(server, spec, expected={"y": answer + 1}, **settings)
+    assert set(wrong.errors) == {"wrong answer"}
+    assert "y" in wrong.error_sample
+    assert not wrong.answered
+
+
+@pytest.mark.parametrize("way", ["http", "grpc"])
+def test_two_workers_share_a_window(server: RunningTriton, way: str) -> None:
+    recording = measure(server, SPEC, workers=2, **WAYS[way])
+    assert recording.workers == 2
+    assert not recording.errors
+    assert all(len(lane.done_ns) for lane in recording.lanes)
+
+
+def test_recorded_payloads_go_round_with_their_own_answers(
+    server: RunningTriton, small_onnx: Path, tmp_path: Path
+) -> None:
+    session = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
+    inputs = np.random.default_rng(5).standard_normal((3, 256)).astype(np.float32)
+    outputs = session.run(None, {"x": inputs})[0]
+    data = tmp_path / "data.json"
+    document: dict[str, Any] = {
+        "data": [{"x": row.tolist()} for row in inputs],
+        "validation_data": [{"y": row.tolist()} for row in outputs],
+    }
+    data.write_text(json.dumps(document))
+    for way in ("http", "grpc"):
+        recording = measure(server, SPEC, input_data=data, **WAYS[way])
+        assert not recording.errors, recording.error_sample
+    document["validation_data"][1]["y"][7] += 1
+    data.write_text(json.dumps(document))
+    recording = measure(server, SPEC, input_data=data)
+    assert set(recording.errors) == {"wrong answer"}
+    assert recording.answered > recording.errors["wrong answer"]
+
+
+def test_two_endpoints_get_their_shares(server: RunningTriton) -> None:
+    other = server.address.replace("127.0.0.1", "localhost")
+    recording = measure(server, SPEC, url=[server.address, other], weights=[3, 1])
+    (lane,) = recording.lanes
+    assert lane.address is not None
+    to_first = list(lane.address).count(0)
+    assert to_first / recording.answered == pytest.approx(0.75, abs=0.05)
+
+
+def test_a_schedule_is_kept_over_grpc(server: RunningTriton) -> None:
+    recording = measure(server, replace(RATE, arrivals=Constant(200.0)), protocol="grpc")
+    (lane,) = recording.lanes
+    window = figures([(lane.due_ns, lane.sent_ns, lane.done_ns)], recording.start_ns, recording.stop_ns, 1)
+    assert window.requests == pytest.approx(100, abs=2)
