@@ -56,10 +56,7 @@ def _read(kind: Any, data: Any, path: str) -> Any:
     if origin in (Union, types.UnionType):
         return _read_union(arguments, data, path)
     if origin is tuple:
-        items = _expect(data, list, path)
-        if arguments[0] is int and set(map(type, items)) <= {int}:
-            return tuple(items)  # histograms are most of a session: no call for each of their numbers
-        return tuple(_read(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(items))
+        return _read_tuple(arguments[0], _expect(data, list, path), path)
     if origin is not None and issubclass(origin, Mapping):
         items = _expect(data, dict, path)
         return {key: _read(arguments[1], item, f"{path}.{key}") for key, item in items.items()}
@@ -69,6 +66,12 @@ def _read(kind: Any, data: Any, path: str) -> Any:
         except OverflowError:
             raise Mismatch(f"{path} is beyond every float") from None
     return _expect(data, kind, path)
+
+
+def _read_tuple(kind: Any, items: list[Any], path: str) -> tuple[Any, ...]:
+    if kind is int and set(map(type, items)) <= {int}:
+        return tuple(items)  # histograms are most of a session: no call for each of their numbers
+    return tuple(_read(kind, item, f"{path}[{index}]") for index, item in enumerate(items))
 
 
 def _read_union(kinds: tuple[Any, ...], data: Any, path: str) -> Any:

@@ -23,6 +23,7 @@ from pytest_gpuperf.report.words import (
 _SHOWN_CHANGES = 6
 _SHOWN_ROWS = 12
 _SHOWN_STALL = 0.01
+_NOTHING_SHARED = "NOT COMPARED: there is nothing that both sides measured"
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -101,23 +102,19 @@ def session_lines(session: Session, curves: Sequence[Curve], comparison: Compari
 
 def headline(session: Session, comparison: Comparison) -> str:
     """What happened, in one line."""
-    runs = plural(max((run.index + 1 for run in session.runs), default=0), "run")
+    duet = comparison.mode == "duet"
+    count = plural(max((run.index + 1 for run in session.runs), default=0), "block" if duet else "run")
     if session.status == "incomplete":
-        return f"measurement cut short after {runs}; stored, but never part of a baseline"
-    if comparison.verdict is Verdict.NOT_COMPARABLE:
-        if comparison.mode == "duet":
-            return "NOT COMPARABLE: the two sides have different keys"
-        return f"NO BASELINE with this key; recorded one from {runs}"
-    if comparison.verdict is Verdict.NO_BASELINE:
-        if comparison.mode == "duet":
-            return "NOT COMPARED: there is nothing that both sides measured"
-        if comparison.differing is not None:
-            return f"NO BASELINE with this key; recorded one from {runs}"
-        return f"NO BASELINE yet; recorded one from {runs}"
-    if comparison.mode == "duet":
-        blocks = plural(max((run.index + 1 for run in session.runs), default=0), "block")
-        return f"{comparison.verdict}: {blocks} against the reference"
-    return f"{comparison.verdict}: {runs} against {plural(len(comparison.baseline), 'baseline session')}"
+        return f"measurement cut short after {count}; stored, but never part of a baseline"
+    nothing = comparison.verdict in (Verdict.NOT_COMPARABLE, Verdict.NO_BASELINE)
+    if duet:
+        different = comparison.verdict is Verdict.NOT_COMPARABLE
+        why = "NOT COMPARABLE: the two sides have different keys" if different else _NOTHING_SHARED
+        return why if nothing else f"{comparison.verdict}: {count} against the reference"
+    if nothing:
+        other = comparison.verdict is Verdict.NOT_COMPARABLE or comparison.differing is not None
+        return f"NO BASELINE {'with this key' if other else 'yet'}; recorded one from {count}"
+    return f"{comparison.verdict}: {count} against {plural(len(comparison.baseline), 'baseline session')}"
 
 
 def _server_line(curve: Curve) -> list[str]:

