@@ -149,7 +149,7 @@ def compare(
         prior: what is known beforehand of the standard deviation of the log of a session's value (of a duet: of a
             block's difference): ``Prior(sd, weight)`` or ``(sd, weight)``, where the weight says how many sessions
             (blocks) it is worth; ``Priors`` has one for each point and metric. None: the gate's own for unknown
-            hardware, 5% of weight 8 (duet: 2%), which fades as the history grows.
+            hardware, 5% of weight 8 (duet: 2.5%), which fades as the history grows.
 
     Raises:
         OptionError: an argument can't be used as it is; the message names it.

@@ -7,9 +7,9 @@ sequential boundaries for clinical trials" (1983), with the power family of Kim 
     spent(t) = t^2.
 
 It leaves 61% of alpha to the last of the looks at 3, 5 and 8, so that having looked costs little power; a function of
-Pocock's kind leaves 27%, which took a power of 0.96 to 0.87. What an early look finds with its 14% is large, but three
-runs can't tell more. The looks' shares add up to alpha, and each look tests at its own share; that they see the same
-runs again makes the whole somewhat conservative.
+Pocock's kind leaves 27%, and in a duet of 8 blocks misses twice as many regressions (6% for 3%). What an early look
+finds with its 14% is large, but three runs can't tell more. The looks' shares add up to alpha, and each look tests at
+its own share; that they see the same runs again makes the whole somewhat conservative.
 """
 
 from __future__ import annotations
