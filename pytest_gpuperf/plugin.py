@@ -27,7 +27,7 @@ OPTIONS = (
     ("store", "URL", "where sessions are kept: a directory or an fsspec URL (default: .gpuperf)"),
     ("device", "DEVICE", "the device under test: auto, cpu, an NVML index or a GPU UUID (default: auto)"),
     ("runs", "K", "fresh starts of each target (default: 3)"),
-    ("max_runs", "K", "fresh starts while a test is undecided (default: 8; with --gpuperf-runs K, that K)"),
+    ("max_runs", "K", "fresh starts while a test is undecided, for example 8 (default: as --gpuperf-runs)"),
     ("alpha", "SHARE", "accepted chance of any false alarm in the whole session (default: 5%%)"),
     ("min_effect", "SHARE", "a regression up to this share is accepted (default: 1%%)"),
     ("on_inconclusive", "warn|fail", "what a comparison that can't decide does (default: warn)"),

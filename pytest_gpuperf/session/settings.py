@@ -16,8 +16,6 @@ from pytest_gpuperf.store import Choice
 Value = TypeVar("Value")
 
 DEFAULT_STORE = ".gpuperf"
-#: The last look of the sequential test: more fresh starts than this decide little that a quieter machine would not.
-DEFAULT_MAX_RUNS = 8
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,8 @@ def read_settings(config: pytest.Config) -> Settings:
 
 
 def _max_runs(config: pytest.Config, runs: int) -> int:
-    """Who asks for a number of runs gets that many; who doesn't, as many as it takes up to the default."""
-    default = max(runs, DEFAULT_MAX_RUNS) if not _text(config, "runs", "")[0] else runs
+    """As many as ``runs`` unless asked for more: what keeps a test undecided is mostly how sessions differ, which more runs
+    of the same session can't tell."""
 
     def parse(text: str) -> int:
         most = parse_runs(text)
@@ -85,7 +83,7 @@ def _max_runs(config: pytest.Config, runs: int) -> int:
             raise ValueError(f"write {runs} or more, since {runs} runs are measured in any case (--gpuperf-runs)")
         return most
 
-    return _parse(config, "max_runs", str(default), parse)
+    return _parse(config, "max_runs", str(runs), parse)
 
 
 def parse_runs(text: str) -> int:

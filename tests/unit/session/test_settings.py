@@ -14,7 +14,7 @@ def settings(pytester: pytest.Pytester, *arguments: str, ini: str = "") -> Setti
 
 def test_the_defaults(pytester: pytest.Pytester) -> None:
     found = settings(pytester)
-    assert (found.runs, found.max_runs, found.baseline, found.key) == (3, 8, Choice(), ())
+    assert (found.runs, found.max_runs, found.baseline, found.key) == (3, 3, Choice(), ())
     assert not found.require_baseline
     assert not found.measure
 
