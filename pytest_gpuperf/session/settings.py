@@ -74,8 +74,10 @@ def read_settings(config: pytest.Config) -> Settings:
 
 
 def _max_runs(config: pytest.Config, runs: int) -> int:
-    """As many as ``runs`` unless asked for more: what keeps a test undecided is mostly how sessions differ, which more runs
-    of the same session can't tell."""
+    """As many as ``runs`` unless asked for more.
+
+    What keeps a test undecided is mostly how sessions differ, which more runs of the same session can't tell.
+    """
 
     def parse(text: str) -> int:
         most = parse_runs(text)
