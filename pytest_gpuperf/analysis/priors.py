@@ -40,14 +40,16 @@ class Priors:
 
     Attributes:
         known: by sweep, name of the load point (empty: the whole sweep) and metric.
+        metrics: by metric, for the series that are not known.
     """
 
     default: Prior
     known: Mapping[tuple[str, str, str], Prior] = field(default_factory=dict)
+    metrics: Mapping[str, Prior] = field(default_factory=dict)
 
     def of(self, sweep: str, point: str, metric: str) -> Prior:
         """The prior of a series."""
-        return self.known.get((sweep, point, metric), self.default)
+        return self.known.get((sweep, point, metric), self.metrics.get(metric, self.default))
 
 
 #: Of the sessions of unknown hardware. Undisturbed sessions of the example on a CPU were seen to differ by 1 to 2%; 5%
@@ -58,6 +60,22 @@ PRIORS = {"gpu": Prior(session_sd=0.02, weight=8), "cpu": SESSION_PRIOR}
 #: Of the blocks of a duet: with 0.3 s windows on a noisy shared machine their differences spread by 1.4 to 1.9%. With
 #: this weight, 2.5% keeps the level up to a spread of 4%, also with a minimum effect of 0 (docs/deciding.md).
 BLOCK_PRIOR = Prior(session_sd=0.025, weight=6)
+
+
+def calibrated(default: Prior, session_sd: Mapping[str, float], freedom: Mapping[str, float]) -> Prior | Priors:
+    """The priors of a device on which A/A sessions were measured.
+
+    Args:
+        default: of the metrics that were not measured there.
+        session_sd, freedom: by metric, and with how many degrees of freedom it is known. Of these ``HISTORY_WEIGHT``
+            count at most: tests and days differ.
+    """
+    measured = {
+        metric: Prior(sd, min(freedom[metric], HISTORY_WEIGHT), measured=True)
+        for metric, sd in session_sd.items()
+        if freedom.get(metric, 0.0) > 0
+    }
+    return Priors(default, metrics=measured) if measured else default
 
 
 @dataclass(frozen=True)

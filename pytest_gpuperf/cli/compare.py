@@ -98,6 +98,7 @@ def _judged(options: argparse.Namespace) -> list[Judged]:
                 alpha=options.alpha,
                 min_effect=options.min_effect,
                 metrics=options.metrics,
+                store=sessions.store,
             ),
             choice=choice,
             before=one.entry,

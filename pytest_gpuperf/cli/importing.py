@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     session = session_of(
         options.files, options.test, gpu=options.gpu, batch_size=options.batch_size, commit=options.commit
     )
-    judged = judge(store, session, rule_for(session))
+    judged = judge(store, session, rule_for(session, store=store))
     failed = judged.comparison.verdict is Verdict.REGRESSED or error_report(session.runs) is not None
     gate = "failed" if failed else "open" if judged.comparison.verdict in ABSENT else "passed"
     session = replace(session, gate=gate)

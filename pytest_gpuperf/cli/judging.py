@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.analysis.compare import compare, compare_duet
-from pytest_gpuperf.analysis.priors import PRIORS, SESSION_PRIOR
+from pytest_gpuperf.analysis.priors import PRIORS, SESSION_PRIOR, calibrated
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import GATED, METRICS
 from pytest_gpuperf.model import Comparison, Verdict
-from pytest_gpuperf.store import Baseline, Choice, duet_history, select_baseline
+from pytest_gpuperf.store import Baseline, Choice, duet_history, newest_calibration, select_baseline
 
 if TYPE_CHECKING:
     from pytest_gpuperf.model import Session
@@ -39,18 +39,25 @@ def rule_for(
     alpha: float | None = None,
     min_effect: float | None = None,
     metrics: frozenset[str] | None = None,
+    store: Store | None = None,
 ) -> Rule:
     """The rule of a session's test, as the session has it; the whole of alpha, whatever its looks have spent.
 
     Args:
         tests: of the invocation.
         alpha, min_effect, metrics: instead of the session's own.
+        store: where the device may have been calibrated; only assumed priors when None.
+
+    Raises:
+        StoreError: what was calibrated can't be read.
     """
     own = session.settings
     device = str(session.key.get("device", UNKNOWN))
+    assumed = SESSION_PRIOR if device == UNKNOWN else PRIORS["cpu" if device.startswith("CPU ") else "gpu"]
+    found = newest_calibration(store, device) if store else None
     named = frozenset(str(own.get("metrics", "")).split()) & frozenset(METRICS)
     return Rule(
-        prior=SESSION_PRIOR if device == UNKNOWN else PRIORS["cpu" if device.startswith("CPU ") else "gpu"],
+        prior=calibrated(assumed, found.session_sd, found.freedom) if found else assumed,
         alpha=_share(own.get("alpha"), 0.05) if alpha is None else alpha,
         tests=tests,
         min_effect=_share(own.get("min_effect"), 0.01) if min_effect is None else min_effect,

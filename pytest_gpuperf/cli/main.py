@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli import baseline, compare, duet, history, importing, sweep
+from pytest_gpuperf.cli import baseline, calibrate, compare, duet, history, importing, sweep
 from pytest_gpuperf.errors import GpuperfError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; its exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parsed(sys.argv[1:] if arguments is None else arguments)
     try:
         return int(options.run(options))
     except GpuperfError as error:
@@ -31,6 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has seen enough (`gpuperf baseline list | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """What is behind ``--`` goes to pytest, wherever the options before it are: argparse can't do that by itself."""
+    own = list(arguments)
+    behind = own.index("--") if "--" in own else len(own)
+    parser = _parser()
+    options = parser.parse_args(own[:behind])
+    if behind + 1 < len(own):
+        if not hasattr(options, "arguments"):
+            parser.error(f"this command takes nothing behind --: {' '.join(own[behind + 1 :])}")
+        options.arguments = [*options.arguments, *own[behind + 1 :]]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.register(commands)
     history.register(commands)
     importing.register(commands)
+    calibrate.register(commands)
     return parser
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.analysis.compare import Rule
-from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.values import GATED
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def rule_of(state: State, marker: Marker, look_share: float = 1.0) -> Rule:
     """
     settings = state.settings
     return Rule(
-        prior=PRIORS[state.device.kind],
+        prior=state.prior,
         alpha=settings.alpha,
         tests=state.gated_tests,
         min_effect=settings.min_effect if marker.min_effect is None else marker.min_effect,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
 from pytest_gpuperf.device import Device, find_device
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import RULER, PlainMapping
@@ -23,7 +24,7 @@ from pytest_gpuperf.session.lockstep import Lockstep, first_line
 from pytest_gpuperf.session.marker import marker_of
 from pytest_gpuperf.session.measuring import Measuring
 from pytest_gpuperf.session.settings import read_settings
-from pytest_gpuperf.store import Store
+from pytest_gpuperf.store import Store, newest_calibration
 
 _STATE = pytest.StashKey["State"]()
 _MEASURED = pytest.StashKey[Measuring]()
@@ -82,6 +83,17 @@ class State:
         return Store(self.settings.store)
 
     @cached_property
+    def prior(self) -> Prior | Priors:
+        """Of the spread between sessions: as ``gpuperf calibrate`` measured it on this device, else assumed.
+
+        Raises:
+            StoreError: what was measured can't be read.
+        """
+        assumed = PRIORS[self.device.kind]
+        found = newest_calibration(self.store, str(self.device.key["device"]))
+        return calibrated(assumed, found.session_sd, found.freedom) if found else assumed
+
+    @cached_property
     def console(self) -> Console:
         return Console(self._config)
 
@@ -115,7 +127,10 @@ class State:
 
         Raises:
             OptionError: the test's marker can't be used.
+            StoreError: the measured prior can't be read, which must not show after the measurement.
         """
+        if self.settings.measure:
+            self.prior  # noqa: B018
         measured = item.stash[_MEASURED] = Measuring(self, item.nodeid, marker_of(item))
         return Gpuperf(measured)
 

@@ -1,6 +1,7 @@
 """Sessions in files: immutable, checked when read, compared only where their keys agree."""
 
 from pytest_gpuperf.store.baseline import Baseline, Choice, duet_history, select_baseline
+from pytest_gpuperf.store.calibration import Calibration, newest_calibration, write_calibration
 from pytest_gpuperf.store.key import key_digest, slug
 from pytest_gpuperf.store.layout import Entry
 from pytest_gpuperf.store.prune import prunable
@@ -10,6 +11,7 @@ from pytest_gpuperf.store.transfer import Moved, export_sessions, import_session
 __all__ = [
     "Acceptance",
     "Baseline",
+    "Calibration",
     "Choice",
     "Entry",
     "Moved",
@@ -20,7 +22,9 @@ __all__ = [
     "export_sessions",
     "import_sessions",
     "key_digest",
+    "newest_calibration",
     "prunable",
     "select_baseline",
     "slug",
+    "write_calibration",
 ]

@@ -12,7 +12,8 @@ The name of a session file says what the search for a baseline has to know:
 * ``....duet.json`` (or ``....duet.rejected.json``) is a duet, whose level is not that of a session of its own.
 
 Beside it lies ``<session file>.accepted.json`` when somebody took it into the baseline. ``pins/`` and ``pruned/`` of a
-key hold one small file for every pin, unpin and pruning.
+key hold one small file for every pin, unpin and pruning. What ``gpuperf calibrate`` measured lies beside the device's
+folder, in ``STORE/<device>.priors/`` (``calibration``).
 
 Stores of the first version had ``STORE/<device>/<key digest>/<session file>``, all sessions of a key in one folder.
 They are read as they are, and new sessions go beside them.

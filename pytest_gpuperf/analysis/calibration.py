@@ -1,0 +1,267 @@
+"""What A/A sessions show: how runs and sessions differ, what a gate would find among them, and how often it is wrong.
+
+Sessions of which nothing was changed differ by chance alone. Each of them is judged with all others as its baseline: a
+regression found there is a false alarm. Their spread is what later gates take for known (``priors``), and decides which
+effects are large enough to be found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import special
+
+from pytest_gpuperf.analysis.compare import POWER, compare
+from pytest_gpuperf.analysis.decision import decide
+from pytest_gpuperf.analysis.evidence import StoredArrays, quantile, stored_evidence
+from pytest_gpuperf.analysis.panel import Panel, panel
+from pytest_gpuperf.analysis.priors import Assumed, Prior, Priors, calibrated
+from pytest_gpuperf.analysis.robust import FloatArray, locate
+from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.values import Place, SessionValues, values_of
+from pytest_gpuperf.model import Session, Verdict
+
+#: Runs in a session and sessions in the baseline for which the smallest detectable effect is told.
+RUNS = (3, 5, 8)
+SESSIONS = (1, 5, 20)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many of so many.
+
+    Attributes:
+        low, high: exact 95% interval (Clopper and Pearson 1934).
+    """
+
+    count: int
+    of: int
+
+    @property
+    def low(self) -> float:
+        return float(special.betaincinv(self.count, self.of - self.count + 1, 0.025)) if self.count else 0.0
+
+    @property
+    def high(self) -> float:
+        if self.count == self.of:
+            return 1.0
+        return float(special.betaincinv(self.count + 1, self.of - self.count, 0.975))
+
+
+@dataclass(frozen=True)
+class SeriesSpread:
+    """How one metric of one load point differs by chance.
+
+    Attributes:
+        point: None: the mean over the points of the sweep.
+        run_sd: between the fresh starts of a session, of the log; NaN with a single one.
+        session_sd: between sessions, beyond what their runs explain.
+        detectable: the smallest worsening that is found with 80% probability, as a share, by sessions in the baseline
+            and runs.
+    """
+
+    sweep: str
+    point: Place | None
+    metric: str
+    run_sd: float
+    session_sd: float
+    detectable: Mapping[tuple[int, int], float]
+
+
+@dataclass(frozen=True)
+class TestSpread:
+    """One test.
+
+    Attributes:
+        false_alarms: of its sessions, each against all others.
+    """
+
+    __test__ = False
+
+    test: str
+    series: tuple[SeriesSpread, ...]
+    false_alarms: Rate
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The standard deviation of a session's value over all tests, by metric, and its degrees of freedom."""
+
+    session_sd: Mapping[str, float]
+    freedom: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """All tests of a device.
+
+    Attributes:
+        false_alarms: of whole invocations, with an alarm in any test.
+    """
+
+    tests: tuple[TestSpread, ...]
+    pooled: Pooled
+    false_alarms: Rate
+
+
+@dataclass(frozen=True)
+class _Variances:
+    """Variances of the log, arrays of shape (series,).
+
+    Attributes:
+        run: between runs; 0 where nothing shows it.
+        between: of a session's value, its runs included.
+        component: of it, what the runs don't explain.
+        freedom: of ``between``.
+    """
+
+    run: FloatArray
+    between: FloatArray
+    component: FloatArray
+    freedom: float
+
+
+def calibrate(tests: Sequence[Sequence[Session]], rules: Sequence[Rule]) -> Calibrated:
+    """Calibrate from A/A sessions of one device.
+
+    Args:
+        tests: the sessions of each test, two or more, all of one key; one session may share its invocation with those
+            of other tests.
+        rules: of each test, with the prior that is assumed.
+    """
+    values = [[values_of(one, rule.metrics) for one in sessions] for sessions, rule in zip(tests, rules, strict=True)]
+    pooled = pool(values, rules)
+    alarmed: dict[str, bool] = {}
+    judged = []
+    for sessions, rule in zip(tests, rules, strict=True):
+        found = {}
+        for session in sessions:
+            # What it is judged by must not know it.
+            prior = _without(session.invocation, tests, values, rules, rule)
+            others = [other for other in sessions if other is not session]
+            found[session.id] = compare(session, others, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
+            alarmed[session.invocation] = alarmed.get(session.invocation, False) or found[session.id]
+        judged.append(Rate(sum(found.values()), len(found)))
+    rows = [_series(side, replace(rule, prior=_prior(rule, pooled))) for side, rule in zip(values, rules, strict=True)]
+    return Calibrated(
+        tests=tuple(
+            TestSpread(sessions[0].test, series, rate)
+            for sessions, series, rate in zip(tests, rows, judged, strict=True)
+        ),
+        pooled=pooled,
+        false_alarms=Rate(sum(alarmed.values()), len(alarmed)),
+    )
+
+
+def pool(tests: Iterable[Sequence[SessionValues]], rules: Sequence[Rule]) -> Pooled:
+    """The spread of sessions by metric.
+
+    A session moves all points of a test at once, so that the degrees of freedom are those of its sessions, and not as
+    many times that as there are points.
+    """
+    squares: dict[str, float] = {}
+    freedom: dict[str, float] = {}
+    for sessions, rule in zip(tests, rules, strict=True):
+        whole = _panel(sessions, rule)
+        if whole is None:
+            continue
+        variances = _variances(whole)
+        for metric in {metric for *_, metric in whole.keys}:
+            rows = [row for row, key in enumerate(whole.keys) if key[2] == metric and row >= whole.sweeps]
+            squares[metric] = squares.get(metric, 0.0) + variances.freedom * float(variances.between[rows].mean())
+            freedom[metric] = freedom.get(metric, 0.0) + variances.freedom
+    return Pooled({metric: math.sqrt(total / freedom[metric]) for metric, total in sorted(squares.items())}, freedom)
+
+
+def _without(
+    invocation: str,
+    tests: Sequence[Sequence[Session]],
+    values: Sequence[Sequence[SessionValues]],
+    rules: Sequence[Rule],
+    rule: Rule,
+) -> Prior | Priors:
+    """The prior of a rule as it would be without one invocation."""
+    rest = [
+        [value for value, session in zip(side, sessions, strict=True) if session.invocation != invocation]
+        for side, sessions in zip(values, tests, strict=True)
+    ]
+    return _prior(rule, pool(rest, rules))
+
+
+def _prior(rule: Rule, pooled: Pooled) -> Prior | Priors:
+    assumed = rule.prior.default if isinstance(rule.prior, Priors) else rule.prior
+    return calibrated(assumed, pooled.session_sd, pooled.freedom)
+
+
+def _panel(sessions: Sequence[SessionValues], rule: Rule) -> Panel | None:
+    """What all sessions have, in the order of the first one; None where there is nothing to learn."""
+    if len(sessions) < 2:
+        return None
+    first, *others = sessions
+    keys = [key for key in first.values if key[2] in rule.metrics and all(key in other.values for other in others)]
+    return panel(keys, sessions) if keys else None
+
+
+def _variances(whole: Panel) -> _Variances:
+    runs = locate(whole.stacked(slice(None)))
+    freedom = runs.freedom.sum(axis=-1)
+    run = (runs.freedom * runs.variance).sum(axis=-1) / np.maximum(freedom, 1)
+    between = runs.centre.var(axis=-1, ddof=1)
+    component = np.maximum(between - run * (1 / runs.count).mean(axis=-1), 0.0)
+    return _Variances(run, between, component, float(runs.centre.shape[-1] - 1))
+
+
+def _series(sessions: Sequence[SessionValues], rule: Rule) -> tuple[SeriesSpread, ...]:
+    whole = _panel(sessions, rule)
+    if whole is None:
+        return ()
+    variances = _variances(whole)
+    sizes = {(m, k): _detectable(whole, variances, rule, m, k) for m in SESSIONS for k in RUNS}
+    alone = all(side.shape[1] < 2 for side in whole.sides)
+    return tuple(
+        SeriesSpread(
+            sweep=sweep,
+            point=point,
+            metric=metric,
+            run_sd=math.nan if alone else math.sqrt(variances.run[row]),
+            session_sd=math.sqrt(variances.component[row]),
+            detectable={which: float(found[row]) for which, found in sizes.items()},
+        )
+        for row, (sweep, point, metric) in enumerate(whole.keys)
+    )
+
+
+def _detectable(whole: Panel, variances: _Variances, rule: Rule, sessions: int, runs: int) -> FloatArray:
+    """The smallest worsening found with 80% probability, shape (series,).
+
+    The gate's own estimates, of sessions and runs that spread exactly as those that were measured do.
+    """
+    starts = _scores(runs)
+    shown = locate(starts)
+    starts = starts / math.sqrt(float(shown.variance))
+    levels = _scores(sessions)
+    levels = levels / levels.std(ddof=1) if sessions > 1 else levels
+    candidate = np.sqrt(variances.run)[:, None] * starts
+    spread = np.sqrt(variances.component + variances.run / float(shown.count))
+    prior = Assumed.of(
+        [rule.prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in whole.keys]
+    )
+    evidence = stored_evidence(
+        StoredArrays(
+            candidate=candidate,
+            history=spread[:, None, None] * levels[:, None] + candidate[:, None, :],
+            alike=whole.alike,
+        ),
+        prior,
+    )
+    level = decide(evidence, whole.sweeps, rule).level
+    found = quantile(level, evidence.freedom) + quantile(1 - POWER, evidence.freedom)
+    return np.asarray(np.expm1(np.minimum(rule.margin + found * evidence.error, 50.0)))
+
+
+def _scores(count: int) -> FloatArray:
+    """Values spaced as a normal sample's are, on average."""
+    return np.asarray(special.ndtri((np.arange(count) + 0.5) / count))
