@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+
 import pytest
 
 
@@ -9,3 +13,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Here and not in the ini file, which the example suite shares: it runs without pytest-timeout."""
     for item in items:
         item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_device() -> Iterator[None]:
+    """Under xdist the device's lock, which lies in the temporary directory, would have all workers take turns.
+
+    Users' tests must; ours look at behaviour, not at times, and can measure side by side.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="gpuperf-tests-") as directory, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", directory)
+        patch.setattr(tempfile, "tempdir", None)
+        yield
