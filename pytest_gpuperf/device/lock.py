@@ -8,6 +8,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -38,16 +39,15 @@ class DeviceLock:
         descriptor = _open(self.path)
         file = os.fdopen(descriptor, "r+")
         told = False
-        try:
+        with ExitStack() as undo:
+            undo.callback(file.close)
             while not _try_lock(file):
                 if not told:
                     file.seek(0)
                     self._waiting(file.read().strip() or "another process")
                     told = True
                 time.sleep(_POLL_S)
-        except BaseException:
-            file.close()
-            raise
+            undo.pop_all()
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()}")

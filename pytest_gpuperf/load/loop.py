@@ -129,7 +129,7 @@ class Loop:
         """
         self._columns = columns or {name: Column() for name in column_names(workload, spec)}
         self._pace = pace or Pace(memoryview(array("q", bytes(8 * Pace.cells(1)))))
-        self._spec, self._workload = spec, workload
+        self._spec = spec
         self._rotations = self._prepare(workload)
         # The common case, kept apart from the hot path's others: one request, sent to one address.
         first = self._rotations[0]

@@ -79,7 +79,12 @@ class WorkerProcesses:
         number = self._number(workload)
         agreement = Column(rows=Pace.cells(len(workers)))
         columns = [{name: Column() for name in column_names(workload, spec)} for _ in workers]
-        try:
+        with contextlib.ExitStack() as after, contextlib.ExitStack() as undo:
+            for column in (agreement, *(column for own in columns for column in own.values())):
+                after.callback(column.close)
+            # After an error the others may be in the middle of the window: nothing that they say later belongs to the
+            # next one.
+            undo.callback(self.close)
             for index, worker in enumerate(workers):
                 with _blamed(worker):
                     self._teach(worker)
@@ -87,15 +92,9 @@ class WorkerProcesses:
                     for column in (*columns[index].values(), agreement):
                         send_handle(worker.pipe, column.fd, worker.process.pid)
             answers = self._answers(workers)
+            undo.pop_all()
             lanes = tuple(times_of(own, tally.rows) for own, tally in zip(columns, answers, strict=True))
-            return recording_of(answers, lanes)
-        except BaseException:
-            # The others may be in the middle of the window: nothing that they say later belongs to the next one.
-            self.close()
-            raise
-        finally:
-            for column in (agreement, *(column for own in columns for column in own.values())):
-                column.close()
+        return recording_of(answers, lanes)
 
     @staticmethod
     def _answers(workers: list[_Worker]) -> list[Tally]:

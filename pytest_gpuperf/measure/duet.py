@@ -235,12 +235,11 @@ class _Up:
         begin = time.monotonic()
         self.running = target.start()
         self.startup_s = time.monotonic() - begin
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.running.stop)
             self.workloads = workloads_of(self.running, points)
             self.generator = open_generator(next(iter(self.workloads.values())), plan.workers)
-        except BaseException:
-            self.running.stop()
-            raise
+            undo.pop_all()
 
     def close(self) -> None:
         try:

@@ -65,15 +65,7 @@ class Pruning:
 
 
 class Store:
-    """Sessions under one URL.
-
-    Args:
-        url: a directory, or any URL that fsspec knows (``s3://bucket/path``, ``memory://name``).
-
-    Raises:
-        OptionError: fsspec knows no such URL.
-        MissingExtra: the protocol's library isn't installed.
-    """
+    """Sessions under one URL; see ``Files`` for which it may be, and what is raised."""
 
     def __init__(self, url: str) -> None:
         self.url = url

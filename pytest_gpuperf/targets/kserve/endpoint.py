@@ -6,6 +6,7 @@ import math
 import pickle
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, field, replace
 
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
@@ -101,15 +102,14 @@ class RunningEndpoint:
         self._clients: list[KServeClient] = []
         prefix = memory_prefix or f"gpuperf-{uuid.uuid4().hex[:12]}-"
         self._memory = SharedMemory(settings.shared_memory, prefix, self._clients)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.stop)
             for address in servers.addresses:
                 self._clients.append(open_client(servers, address))
             self._extensions = frozenset.intersection(*(client.extensions() for client in self._clients))
             self._model = self._agreed()
             self._check_settings()
-        except BaseException:
-            self.stop()
-            raise
+            undo.pop_all()
 
     def _agreed(self) -> ServedModel:
         """What all servers say about the model."""

@@ -11,6 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,12 +119,12 @@ class TritonEndpoint(RequestSettings):
                 f"NumPy {np.__version__}.\nUse: pip install 'numpy<2'"
             )
         scratch = Path(tempfile.mkdtemp(prefix="gpuperf-triton-"))
-        try:
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, scratch, ignore_errors=True)
             write_repository(scratch / "repository", self.name, self.path, self.signature, self.options)
-            return RunningTriton(self, server, scratch)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
+            running = RunningTriton(self, server, scratch)
+            undo.pop_all()
+        return running
 
 
 class RunningTriton:
