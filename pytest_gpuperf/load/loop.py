@@ -7,11 +7,9 @@ behind an event loop's queue.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import select
-import socket
 import time
 from array import array
 from collections import deque
@@ -23,9 +21,10 @@ from typing import Any
 from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load.balance import balance_of
 from pytest_gpuperf.load.columns import Column
-from pytest_gpuperf.load.connection import Connection, kind_of, tls_context
+from pytest_gpuperf.load.connection import Connection, kind_of
 from pytest_gpuperf.load.generator import WindowSpec
 from pytest_gpuperf.load.pace import Pace
+from pytest_gpuperf.load.service import CONNECT_NS, resolve, service_of, tls_of
 from pytest_gpuperf.load.tally import ATTRIBUTES, Tally, column_names
 from pytest_gpuperf.model import HTTP, WireWorkload
 
@@ -35,8 +34,6 @@ _RECEIVE_BYTES = 1 << 20
 _POLL_S = 0.05
 #: After so long without any connection the window is given up: the server is gone, not busy.
 _GIVE_UP_S = 2.0
-#: Long enough for one lost SYN.
-_CONNECT_NS = 2_000_000_000
 #: A loop that handles one batch of events for longer than this keeps answers waiting. A batch of 16 takes 0.3 ms.
 STALL_NS = 1_000_000
 #: The address of a request that was never sent.
@@ -76,15 +73,9 @@ class Loop:
             LoadError: an address has no meaning, or TLS can't be set up.
         """
         self.hosts = [address.host for address in workload.addresses]
-        self.addresses = [_resolve(address.host, address.port) for address in workload.addresses]
-        self.tls_context = None
-        if workload.tls is not None:
-            try:
-                self.tls_context = tls_context(workload.tls, ["http/1.1" if workload.protocol == HTTP else "h2"])
-            except OSError as error:
-                files = ", ".join(filter(None, (workload.tls.ca_file, workload.tls.cert_file, workload.tls.key_file)))
-                raise LoadError(f"TLS can't be set up with {files or 'the defaults'}: {error}") from error
-        self._serves = _service(workload)
+        self.addresses = [resolve(address.host, address.port) for address in workload.addresses]
+        self.tls_context = tls_of(workload)
+        self._serves = service_of(workload)
         self._labels = [address.label for address in workload.addresses]
         self._parent = parent
         self._epoll = select.epoll()
@@ -100,7 +91,7 @@ class Loop:
 
     def serves_also(self, workload: WireWorkload) -> bool:
         """Whether another workload can use the same connections."""
-        return self._serves == _service(workload)
+        return self._serves == service_of(workload)
 
     def close(self) -> None:
         """Close all connections."""
@@ -321,7 +312,7 @@ class Loop:
                 continue
             if connection.sent_ns and now - connection.sent_ns > deadline_ns:
                 self.failed(connection, "timeout", f"no answer within {spec.deadline_s:g} s")
-            elif not connection.sent_ns and now - connection.asked_ns > _CONNECT_NS:
+            elif not connection.sent_ns and now - connection.asked_ns > CONNECT_NS:
                 self.unreachable(connection, TimeoutError("no connection within 2 s"))
         while self._due and now - self._due[0] > deadline_ns:
             due_ns = self._due.popleft()
@@ -496,25 +487,6 @@ def _connection_kind(protocol: str) -> type[Connection]:
     from pytest_gpuperf.load.grpc import GrpcConnection
 
     return GrpcConnection
-
-
-def _service(workload: WireWorkload) -> tuple[object, ...]:
-    """What two workloads must share to use the same connections."""
-    return (tuple((address.host, address.port) for address in workload.addresses), workload.protocol, workload.tls)
-
-
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
-    """The address to connect to: of several, the first that takes connections (``localhost`` is often two)."""
-    try:
-        found = [(info[0], info[4]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    except (OSError, UnicodeError) as error:
-        raise LoadError(f"There is no host {host!r}: {error}. Correct the endpoint's address.") from error
-    for family, target in found if len(found) > 1 else ():
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.settimeout(_CONNECT_NS / 1e9)
-            probe.connect(target)
-            return family, target
-    return found[0]
 
 
 def _allow_files() -> None:

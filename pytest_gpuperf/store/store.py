@@ -2,14 +2,11 @@
 
 Nothing is ever rewritten: accepting, pinning and unpinning a session are further small files. So two runners never
 conflict, a git branch merges, and a bucket needs no lock.
-
-A session file is ``{"gpuperf": SCHEMA, "sha256": ..., "session": {...}}``; the digest covers both as canonical JSON.
 """
 
 from __future__ import annotations
 
 import getpass
-import hashlib
 import json
 import os
 import uuid
@@ -20,16 +17,15 @@ from typing import Any, TypeVar
 
 from pytest_gpuperf.errors import StoreError, UnreadableSession
 from pytest_gpuperf.model import SCHEMA, PlainMapping, Session
-from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
+from pytest_gpuperf.model.codec import from_builtins, to_builtins
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.files import Files
 from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, Entry
+from pytest_gpuperf.store.session_file import REMEDY, document, parse
 
 #: Pinned sessions of one key. They are read by every gate, beside the rolling window.
 MOST_PINNED = 5
-
-_REMEDY = "Restore the file, or delete it to do without that session."
 Note = TypeVar("Note")
 
 
@@ -90,12 +86,8 @@ class Store:
         Raises:
             StoreError: it can't be written.
         """
-        path, body = self.path(session), to_builtins(session)
-        try:
-            digest = _digest(SCHEMA, body)
-        except ValueError as error:
-            raise StoreError(f"Session {session.id} of {session.test} can't be stored: {error}") from error
-        self._put(path, {"gpuperf": SCHEMA, "sha256": digest, "session": body})
+        path = self.path(session)
+        self._put(path, document(session))
         return path
 
     # Listing
@@ -205,7 +197,7 @@ class Store:
         try:
             content = self.files.read(entry.path)
         except OSError as error:
-            raise UnreadableSession(where, f"can't be read: {error}", _REMEDY) from error
+            raise UnreadableSession(where, f"can't be read: {error}", REMEDY) from error
         return parse(content, where)
 
     def acceptance(self, entry: Entry) -> Acceptance | None:
@@ -326,40 +318,6 @@ class Store:
         self.files.put(path, canonical(data).encode())
 
 
-def parse(content: bytes, where: str) -> Session:
-    """A session file's session.
-
-    Args:
-        where: what the file is called in errors.
-
-    Raises:
-        UnreadableSession: it is damaged, tampered with, or newer than this version.
-    """
-    try:
-        data = json.loads(content, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableSession(
-            where, f"is not complete JSON ({error}); was it cut short or edited?", _REMEDY
-        ) from error
-    schema = data.get("gpuperf") if isinstance(data, dict) else None
-    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise UnreadableSession(where, "is not a gpuperf session", _REMEDY)
-    if schema > SCHEMA:
-        why = f"has schema {schema}; this version of pytest-gpuperf reads up to {SCHEMA}"
-        raise UnreadableSession(where, why, "Upgrade with: pip install --upgrade pytest-gpuperf")
-    body = data.get("session")
-    try:
-        digest = _digest(schema, body)
-    except ValueError as error:
-        raise UnreadableSession(where, f"holds what no session can: {error}", _REMEDY) from error
-    if data.get("sha256") != digest:
-        raise UnreadableSession(where, "does not match its own checksum; it was damaged or edited", _REMEDY)
-    try:
-        return from_builtins(Session, body)
-    except Mismatch as error:
-        raise UnreadableSession(where, f"is not a valid session: {error}", _REMEDY) from error
-
-
 def user() -> str:
     """Who is at work: on CI whoever started the job, else the user of this process."""
     for variable in ("GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
@@ -376,14 +334,6 @@ def _entries(paths: Sequence[str], pinned: set[str]) -> Iterator[Entry]:
     names = {path.rpartition("/")[2]: path for path in paths}
     for name in sorted(filter(layout.is_session, names), reverse=True):
         yield layout.entry_of(names[name], accepted=names[name] in accepted, pinned=name in pinned)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number that a session may hold")
-
-
-def _digest(schema: int, body: Any) -> str:
-    return hashlib.sha256(canonical([schema, body]).encode()).hexdigest()
 
 
 def utc_now() -> str:

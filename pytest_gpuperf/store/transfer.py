@@ -21,7 +21,8 @@ from pytest_gpuperf.model.codec import from_builtins
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.key import key_digest
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, Entry
-from pytest_gpuperf.store.store import Acceptance, Pin, Store, parse
+from pytest_gpuperf.store.session_file import parse
+from pytest_gpuperf.store.store import Acceptance, Pin, Store
 
 #: A session of a hundred load points and eight runs is below 10 MB; what is far above is none.
 _LARGEST_BYTES = 256 << 20

@@ -208,7 +208,7 @@ class TestOverSockets:
         assert not recording.answered
 
     def test_connects_that_hang_do_not_hold_up_other_connections(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(loop_module, "_CONNECT_NS", 300 * MS)
+        monkeypatch.setattr(loop_module, "CONNECT_NS", 300 * MS)
         with socket.socket() as full, Fleet(0.001) as fleet, ExitStack() as fillers:
             full.bind((HOST, 0))
             full.listen(0)

@@ -455,7 +455,7 @@ class TestGoneServer:
         assert inside(recording)
 
     def test_a_full_backlog_is_given_up_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(loop_module, "_CONNECT_NS", 300 * MS)
+        monkeypatch.setattr(loop_module, "CONNECT_NS", 300 * MS)
         monkeypatch.setattr(loop_module, "_GIVE_UP_S", 0.4)
         with socket.socket() as listener:
             listener.bind((HOST, 0))
