@@ -6,21 +6,23 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+from pytest_gpuperf.analysis.robust import location
 from pytest_gpuperf.analysis.values import GATED, Key, SessionValues, Values, runs_by_sweep, whole, window_logs
 from pytest_gpuperf.model import LoadPoint, Run, Session, Window
 
 _Pairs = list[tuple[Window, Window]]
 _Place = tuple[str, LoadPoint, _Pairs]
-_Logs = tuple[dict[str, float], dict[str, float]]
+_Logs = tuple[list[dict[str, float]], dict[str, float]]
 _Gathered = dict[Key, list[tuple[float, float]]]
 
 
 def block_values(session: Session, metrics: Iterable[str] = GATED) -> tuple[SessionValues, SessionValues]:
     """The values of candidate and reference, run ``i`` of both being block ``i``.
 
-    A block's value is the mean, over the visits of its point that both sides made, of the log of the window's
-    statistic; the difference of both sides is the mean of the paired differences. Pairs that others on the CPU
-    disturbed are left out where there are undisturbed ones. Where single windows have too few requests for a quantile,
+    The difference of both sides is the location of the paired differences of their windows' logs, over
+    the visits of its point that both sides made (``robust.location``: a few windows that straddle a burst of others'
+    work should not make the block). Pairs that others on the CPU disturbed are left out where there are undisturbed
+    ones. Where single windows have too few requests for a quantile,
     it is read from a block's windows taken together, side by side.
     """
     blocks = list(_blocks(session))
@@ -34,7 +36,7 @@ def block_values(session: Session, metrics: Iterable[str] = GATED) -> tuple[Sess
     ours: _Gathered = {}
     theirs: _Gathered = {}
     for (sweep, point, _), logs in zip(places, zip(*sides, strict=True), strict=True):
-        for metric in logs[0][0]:
+        for metric in logs[0][1]:
             for gathered, value in zip((ours, theirs), _both(logs[0], logs[1], metric), strict=True):
                 gathered.setdefault((sweep, point, metric), []).append((value, 0.0))
     return whole(session.id, ours, runs), whole(session.id, theirs, runs)
@@ -74,17 +76,17 @@ def _paired(candidate: Run, reference: Run) -> dict[LoadPoint, list[tuple[Window
 
 
 def _side(places: Sequence[_Place], side: int, metrics: frozenset[str]) -> list[_Logs]:
-    """For each place the means of its windows' values, and the values of its windows taken together."""
+    """For each place the values of its windows, and those of its windows taken together."""
     windows = [[pair[side] for pair in pairs] for _, _, pairs in places]
     single = iter(window_logs([[window] for group in windows for window in group], metrics))
-    means = []
-    for group in windows:
-        found = list(islice(single, len(group)))
-        means.append({metric: sum(logs[metric] for logs in found) / len(found) for metric in found[0]})
-    return list(zip(means, window_logs(windows, metrics), strict=True))
+    each = [list(islice(single, len(group))) for group in windows]
+    return list(zip(each, window_logs(windows, metrics), strict=True))
 
 
 def _both(ours: _Logs, theirs: _Logs, metric: str) -> tuple[float, float]:
     """One metric of both sides, read in the same way."""
-    means = ours[0][metric], theirs[0][metric]
-    return means if all(map(math.isfinite, means)) else (ours[1][metric], theirs[1][metric])
+    own, other = ([logs[metric] for logs in side[0]] for side in (ours, theirs))
+    if not all(map(math.isfinite, (*own, *other))):
+        return ours[1][metric], theirs[1][metric]
+    mean = math.fsum(own) / len(own)
+    return mean, mean - location([one - two for one, two in zip(own, other, strict=True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,3 +69,14 @@ def locate(values: FloatArray) -> Located:
     swell = 1 + _SWELL * cut / np.maximum(count, 1)
     variance = np.where(freedom > 0, count * squares / np.maximum((freedom + 1) * freedom, 1) / swell, 0.0)
     return Located(centre, variance, freedom.astype(float), count - _COST * cut)
+
+
+def location(values: Sequence[float]) -> float:
+    """The middle of some values: the median of the means of all pairs, each value with itself among them.
+
+    Hodges and Lehmann (1963): of normal values it spreads 2% more than the mean, and up to 29% of wild ones can't move
+    it far. Of one or two values it is their mean.
+    """
+    first, second = np.triu_indices(len(values))
+    array = np.asarray(values)
+    return float(np.median((array[first] + array[second]) / 2))

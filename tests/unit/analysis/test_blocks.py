@@ -31,7 +31,7 @@ def differences(one: Session, metric: str = "throughput") -> list[float]:
     return [left - right for left, right in zip(ours.values[key].runs, theirs.values[key].runs, strict=True)]
 
 
-def test_a_block_is_the_mean_of_its_paired_differences() -> None:
+def test_a_block_is_the_middle_of_its_paired_differences() -> None:
     found = differences(duet(side([1.1, 2.2], [3.0, 3.0]), side([1.0, 1.0], [3.0, 1.5])))
     assert found == pytest.approx([math.log(1.1 * 2.2) / 2, math.log(2) / 2])
 
@@ -85,3 +85,11 @@ def test_sides_share_their_series_and_blocks() -> None:
     one, other = common(ours, theirs)
     assert list(one.values) == list(other.values)
     assert [len(values.runs) for side in (one, other) for values in side.values.values()] == [2, 2]
+
+
+def test_a_burst_over_a_few_windows_does_not_make_the_block() -> None:
+    quiet = [1.08] * 24
+    struck = [1.08 * (1.5 if visit in (3, 4, 5, 17) else 1.0) for visit in range(24)]
+    assert differences(duet(side(struck), side([1.0] * 24))) == pytest.approx(
+        differences(duet(side(quiet), side([1.0] * 24)))
+    )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.robust import locate
+from pytest_gpuperf.analysis.robust import locate, location
 
 NUMBERS = st.floats(-10, 10)
 
@@ -60,3 +60,17 @@ def test_of_normal_values_nothing_is_biased(count: int) -> None:
     found = locate(np.random.default_rng(1).standard_normal((100_000, count)))
     assert found.variance.mean() == pytest.approx(1.0, rel=0.03)
     assert (found.variance / found.count).mean() == pytest.approx(found.centre.var(), rel=0.03)
+
+
+@given(st.lists(NUMBERS, min_size=1, max_size=2))
+def test_the_location_of_one_or_two_values_is_their_mean(values: list[float]) -> None:
+    assert location(values) == pytest.approx(np.mean(values))
+
+
+def test_the_location_of_normal_values_spreads_little_more_than_their_mean() -> None:
+    draws = np.random.default_rng(2).standard_normal((4000, 24))
+    spread = np.std([location(row) for row in draws.tolist()])
+    assert spread == pytest.approx(1.024 / 24**0.5, rel=0.05)
+    wild = np.array(draws)
+    wild[:, :5] += 50.0
+    assert abs(np.median([location(row) for row in wild.tolist()])) < 0.6
