@@ -19,6 +19,8 @@ from pytest_gpuperf.model.records import (
     point_runs,
     point_windows,
 )
+from pytest_gpuperf.model.reported import PointCost, Reported
+from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources
 from pytest_gpuperf.model.verdict import Change, Comparison, NamedPoint, Row, Verdict, worst
 from pytest_gpuperf.model.workload import (
     GRPC,
@@ -57,16 +59,22 @@ __all__ = [
     "CurvePoint",
     "Duet",
     "EndpointFigures",
+    "Energy",
+    "GpuFigures",
     "Histogram",
     "Intervals",
     "LoadPoint",
+    "Memory",
     "NamedPoint",
     "Plain",
     "PlainMapping",
+    "PointCost",
     "PointRun",
     "Poisson",
     "Ramp",
+    "Reported",
     "Request",
+    "Resources",
     "Row",
     "Run",
     "ServerTimes",

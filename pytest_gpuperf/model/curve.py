@@ -35,6 +35,9 @@ class CurvePoint:
         first_p50_ns, first_p90_ns: of streams: to the first answer.
         answers: of streams: all answers.
         endpoints: of several endpoints: the figures of each.
+        gpu_energy_j, cpu_energy_j: per inference; None where it can't be had.
+        energy_method: how they were measured.
+        target_memory_bytes, device_memory_bytes, host_memory_bytes: peaks, see ``Memory``; None as above.
     """
 
     concurrency: int
@@ -61,6 +64,12 @@ class CurvePoint:
     first_p90_ns: float = 0.0
     answers: int = 0
     endpoints: tuple[EndpointFigures, ...] = ()
+    gpu_energy_j: float | None = None
+    cpu_energy_j: float | None = None
+    energy_method: str = ""
+    target_memory_bytes: int | None = None
+    device_memory_bytes: int | None = None
+    host_memory_bytes: int | None = None
 
     @property
     def load(self) -> LoadPoint:
@@ -239,7 +248,7 @@ def unmeasured(name: str, points: Sequence[LoadPoint]) -> Curve:
 
 def _point(point: LoadPoint, windows: list[Window]) -> CurvePoint:
     whole = gather(point, windows)
-    quantiles = {f"{name}_ns": _quantile_ns(whole.latency, q) for name, q in _QUANTILES.items()}
+    p50_ns, p90_ns, p95_ns, p99_ns = (_quantile_ns(whole.latency, q) for q in _QUANTILES.values())
     service = merged(window.service for window in windows if window.service is not None)
     first = merged(window.first for window in windows if window.first is not None)
     requests = max(whole.requests, 1)
@@ -264,7 +273,10 @@ def _point(point: LoadPoint, windows: list[Window]) -> CurvePoint:
         first_p90_ns=_quantile_ns(first, 0.9),
         answers=sum(window.answers for window in windows),
         endpoints=_endpoints(windows),
-        **quantiles,
+        p50_ns=p50_ns,
+        p90_ns=p90_ns,
+        p95_ns=p95_ns,
+        p99_ns=p99_ns,
     )
 
 

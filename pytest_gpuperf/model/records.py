@@ -4,6 +4,7 @@ Schema history (``SCHEMA``, stored in every file):
 
 1. first published: load points are closed-loop concurrencies, windows carry a histogram and the server's own times.
 2. load points may be open-loop rates; windows tell late sends, stalls, service times, streams and single endpoints.
+3. windows tell energy, memory, and what the GPUs said of themselves.
 
 A reader accepts its own schema and every older one; a newer one is refused by name.
 """
@@ -16,8 +17,9 @@ from dataclasses import astuple, dataclass, field
 
 from pytest_gpuperf.model.arrivals import Arrivals
 from pytest_gpuperf.model.histogram import Histogram, merged
+from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory
 
-SCHEMA = 2
+SCHEMA = 3
 
 #: Version of how latency and throughput are measured. It is part of every key: a change of the ruler must never look
 #: like a change of what it measures.
@@ -126,6 +128,9 @@ class Window:
         others_cpu_share: share of the cores that processes other than ours took, 0 to 1, where the CPU is the device
             under test; None elsewhere.
         findings: what says that the window is not to be trusted.
+        energy: by device; empty where it can't be had.
+        memory: peaks; None where nothing could be read.
+        gpus: what the GPUs under test said of themselves.
     """
 
     sweep: str
@@ -148,6 +153,9 @@ class Window:
     server: ServerTimes | None = None
     others_cpu_share: float | None = None
     findings: tuple[str, ...] = ()
+    energy: tuple[Energy, ...] = ()
+    memory: Memory | None = None
+    gpus: tuple[GpuFigures, ...] = ()
 
     @property
     def calm(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -36,9 +37,14 @@ class CallTarget:
 
 class _RunningCall:
     local = True
+    metrics_url = None
 
     def __init__(self, target: CallTarget) -> None:
         self._target = target
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        return (os.getpid(),)
 
     def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - calls need no memory
         call, synchronize = self._target.call, self._target.synchronize

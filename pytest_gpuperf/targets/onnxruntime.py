@@ -168,11 +168,16 @@ def _feedable(values: Array) -> Array:
 
 class _RunningEngine:
     local = True
+    metrics_url = None
 
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine = engine
         self._session = open_session(engine.path, engine.threads, engine.providers)
         self._signature = signature_of(self._session)
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        return (os.getpid(),)
 
     def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - calls need no memory
         session, signature = self._session, self._signature

@@ -60,6 +60,11 @@ class SupervisedProcess:
             )
 
     @property
+    def pid(self) -> int:
+        """Of the supervisor, from which the command descends."""
+        return self._process.pid
+
+    @property
     def exit_status(self) -> int | None:
         """None while it runs."""
         return self._process.poll()

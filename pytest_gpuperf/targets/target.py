@@ -12,9 +12,18 @@ class RunningTarget(Protocol):
 
     Attributes:
         local: all its work is done by this process and those that descend from it.
+        processes: the roots of its process trees on this machine (this process, where it runs inside); empty for a
+            remote one.
+        metrics_url: of its Prometheus metrics; None where it has none.
     """
 
     local: bool
+
+    @property
+    def processes(self) -> tuple[int, ...]: ...
+
+    @property
+    def metrics_url(self) -> str | None: ...
 
     def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
         """What one request of that batch size is.

@@ -92,6 +92,8 @@ class RunningEndpoint:
     """
 
     local = False
+    processes = ()
+    metrics_url = None
 
     def __init__(
         self, servers: Servers, model: str, settings: RequestSettings, *, version: str = "", memory_prefix: str = ""

@@ -35,6 +35,7 @@ from pytest_gpuperf.targets.triton import bundle
 from pytest_gpuperf.targets.triton.repository import ModelOptions, write_repository
 
 _HOST = "127.0.0.1"
+METRICS = "metrics"
 _POLL_S = 0.02
 #: Time between the polite and the violent end of the server. It frees its shared memory in well under a second; more
 #: is only needed when a model hangs.
@@ -166,7 +167,7 @@ class RunningTriton:
             if port is not None:
                 _check_free(port, name)
         http, grpc, metrics = _free_ports(3)
-        self._ports = {HTTP: fixed[HTTP] or http, GRPC: fixed[GRPC] or grpc}
+        self._ports = {HTTP: fixed[HTTP] or http, GRPC: fixed[GRPC] or grpc, METRICS: metrics}
         # Of the server's own shared memory and of what we share with it, so that none is left however this ends.
         self._prefix = f"gpuperf-{uuid.uuid4().hex[:12]}-"
         command = [
@@ -176,7 +177,7 @@ class RunningTriton:
             f"--backend-config=python,shm-region-prefix-name={self._prefix}",
             f"--http-port={self._ports[HTTP]}",
             f"--grpc-port={self._ports[GRPC]}",
-            f"--metrics-port={metrics}",
+            f"--metrics-port={self._ports[METRICS]}",
             *(f"--{kind}-address={_HOST}" for kind in ("http", "grpc", "metrics")),
             "--allow-gpu-metrics=false",
             f"--exit-timeout-secs={int(_GRACE_S) - 2}",
@@ -240,6 +241,14 @@ class RunningTriton:
     def grpc_address(self) -> str:
         """``host:port`` of its gRPC service."""
         return f"{_HOST}:{self._ports[GRPC]}"
+
+    @property
+    def metrics_url(self) -> str | None:
+        return f"http://{_HOST}:{self._ports[METRICS]}/metrics"
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        return (self._process.pid,) if self._process is not None else ()
 
     def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
         return self._running.workload(batch_size, in_flight)

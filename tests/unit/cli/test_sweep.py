@@ -31,6 +31,8 @@ class Served:
     """A running target that needs no server."""
 
     local = False
+    processes = ()
+    metrics_url = None
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []

@@ -95,6 +95,8 @@ class Fake:
 
 class FakeRunning:
     local = True
+    processes = ()
+    metrics_url = None
 
     def __init__(self, fake: Fake) -> None:
         self._fake = fake

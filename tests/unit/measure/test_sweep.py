@@ -77,6 +77,9 @@ class FakeTarget:
 
 
 class FakeRunning:
+    processes = ()
+    metrics_url = None
+
     def __init__(self, target: FakeTarget) -> None:
         self._target = target
         self.local = target.local

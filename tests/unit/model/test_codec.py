@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from pytest_gpuperf.model import EndpointFigures, Histogram, LoadPoint, Run, ServerTimes, Session, Window
+from pytest_gpuperf.model import (
+    EndpointFigures,
+    Energy,
+    GpuFigures,
+    Histogram,
+    LoadPoint,
+    Memory,
+    Run,
+    ServerTimes,
+    Session,
+    Window,
+)
 from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
 from tests.unit.factories import KEY, server_times, sessions, utc
 
@@ -38,6 +49,11 @@ def full_session() -> Session:
         server=server_times(3),
         others_cpu_share=0.02,
         findings=("1 of 4 requests failed",),
+        energy=(Energy("gpu", "nvml-counter", 12.5, 0.1, 20.5),),
+        memory=Memory(1, 2, 3),
+        gpus=(
+            GpuFigures("GPU-1", 5, 50.5, 1500.5, 1400.5, 1600.5, 800.5, 40.5, 41.5, 0.5, ("hw_thermal",), ("12 x",)),
+        ),
     )
     return Session(
         id="0a1b2c3d4e5f",
@@ -98,12 +114,21 @@ PATHS = list(walk(FULL))
 HISTOGRAMS = ("latency", "service", "first")
 #: What came with schema 2.
 SINCE_2 = ("stall_s", "service", "late", "lag_p99_ns", "first", "answers", "endpoints")
+#: What came with schema 3.
+SINCE_3 = ("energy", "memory", "gpus")
+GPU_OPTIONAL = (
+    *("power_w", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz", "utilization"),
+    *("temperature_begin_c", "temperature_end_c", "throttled", "co_tenants"),
+)
 POINT_SINCE_2 = ("rate", "arrivals")
 OPTIONAL = {
     *((name,) for name in ("commit", "under_test", "environment", "settings", "reference")),
     ("runs", 0, "complete"),
     *(("runs", 0, "windows", 0, name) for name in ("errors", "client_cpu_s", "server", "others_cpu_share", "findings")),
-    *(("runs", 0, "windows", 0, name) for name in SINCE_2),
+    *(("runs", 0, "windows", 0, name) for name in (*SINCE_2, *SINCE_3)),
+    *(("runs", 0, "windows", 0, "energy", 0, name) for name in ("error_j", "idle_w")),
+    *(("runs", 0, "windows", 0, "memory", name) for name in ("target_bytes", "device_bytes", "host_bytes")),
+    *(("runs", 0, "windows", 0, "gpus", 0, name) for name in GPU_OPTIONAL),
     *(("runs", 0, "windows", 0, "point", name) for name in ("concurrency", "batch_size", *POINT_SINCE_2)),
     *(("runs", 0, "windows", 0, kind, name) for kind in HISTOGRAMS for name in ("buckets", "counts")),
 }

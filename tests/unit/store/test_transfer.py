@@ -131,7 +131,7 @@ def tampered(path: str, change: Callable[[str, bytes], tuple[str, bytes] | None]
     [
         (lambda n, c: (n, c.replace(b'"requests":60', b'"requests":61', 1)), "checksum"),
         (lambda n, c: (n, c[:-30]), "not complete JSON"),
-        (lambda n, c: (n, c.replace(b'"gpuperf":2', b'"gpuperf":99', 1)), "schema 99"),
+        (lambda n, c: (n, c.replace(b'"gpuperf":3', b'"gpuperf":99', 1)), "schema 99"),
         (lambda n, _: (n, b"[]"), "not a gpuperf session"),
         (lambda n, c: (n.replace("-s3", "-s7"), c), "another name than its content says"),
         (lambda n, c: (n.replace(".json", ".rejected.json"), c), "another name than its content says"),

@@ -1,0 +1,58 @@
+"""What a report shows of one test: everything is decided and computed before a report sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_gpuperf.model.curve import Curve
+from pytest_gpuperf.model.records import LoadPoint, Session
+from pytest_gpuperf.model.verdict import Comparison
+
+
+@dataclass(frozen=True)
+class PointCost:
+    """What the inferences of one load point cost on a priced machine that does nothing else.
+
+    Attributes:
+        instance: the price's name, as ``g5.xlarge``.
+        usd_per_million: of inferences.
+    """
+
+    sweep: str
+    point: LoadPoint
+    instance: str
+    usd_per_hour: float
+    usd_per_million: float
+    throughput: float
+    p90_ns: float
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One test of a report.
+
+    Attributes:
+        session: the candidate.
+        curves: its sweeps.
+        base_curves: of the newest baseline session (in a duet: of the reference), for curves beside each other; empty
+            without one.
+        baseline: the sessions it was compared with, newest first.
+        history: sessions of its key, oldest first, for the chart over time; the last is the candidate.
+        costs: empty where the device has no price.
+        budgets: latency budgets that the test asserted or searched for, as ("p90", milliseconds).
+        path: where the session is stored.
+        store_option: what makes the command line tool look there, as `` --store URL``; empty for the default store.
+        error: why the test failed, where that was not the gate; its first line.
+    """
+
+    session: Session
+    curves: tuple[Curve, ...]
+    comparison: Comparison
+    base_curves: tuple[Curve, ...] = ()
+    baseline: tuple[Session, ...] = ()
+    history: tuple[Session, ...] = ()
+    costs: tuple[PointCost, ...] = ()
+    budgets: tuple[tuple[str, float], ...] = ()
+    path: str = ""
+    store_option: str = ""
+    error: str = ""

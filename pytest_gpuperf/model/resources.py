@@ -1,0 +1,80 @@
+"""What a window took besides time: energy, memory, and what the device said of itself meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: How energy was measured. Figures of different methods disagree by tens of percent, so they are never compared.
+NVML_COUNTER, NVML_POWER, TRITON_COUNTER, RAPL = "nvml-counter", "nvml-power", "triton-counter", "rapl"
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy of one kind of device over one window.
+
+    Attributes:
+        source: ``gpu`` or ``cpu``.
+        method: ``nvml-counter``, ``nvml-power``, ``triton-counter`` or ``rapl``.
+        energy_j: over the window's length.
+        error_j: bound of what ticks and sampling may have added or left out.
+        idle_w: power while nothing was asked of the device, measured before the run; None where it wasn't.
+    """
+
+    source: str
+    method: str
+    energy_j: float
+    error_j: float = 0.0
+    idle_w: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.energy_j < 0 or self.error_j < 0:
+            raise ValueError(f"energy is never negative: {self}")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peaks over one window; None where they can't be had.
+
+    Attributes:
+        target_bytes: device memory of the target's own processes.
+        device_bytes: all device memory in use, whoever has it.
+        host_bytes: resident memory of the target's process tree.
+    """
+
+    target_bytes: int | None = None
+    device_bytes: int | None = None
+    host_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class GpuFigures:
+    """What one GPU said during a window.
+
+    Attributes:
+        uuid: of the GPU or MIG slice.
+        samples: readings that this is made of.
+        throttled: reasons for lowered clocks that were active at some reading, as ``hw_thermal``.
+        co_tenants: processes on the GPU that are not of the target or ours, as ``1234 python``.
+    """
+
+    uuid: str
+    samples: int
+    power_w: float | None = None
+    sm_clock_mhz: float | None = None
+    sm_clock_min_mhz: float | None = None
+    sm_clock_max_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    temperature_begin_c: float | None = None
+    temperature_end_c: float | None = None
+    utilization: float | None = None
+    throttled: tuple[str, ...] = ()
+    co_tenants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """All of it for one window."""
+
+    energy: tuple[Energy, ...] = ()
+    memory: Memory | None = None
+    gpus: tuple[GpuFigures, ...] = ()
