@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from pytest_gpuperf.analysis.anchored import ENOUGH, STEADIER
 from pytest_gpuperf.analysis.compare import compare_values
 from pytest_gpuperf.analysis.decision import decide
 from pytest_gpuperf.analysis.evidence import StoredArrays, averaging, duet_evidence, stored_evidence
@@ -110,6 +111,43 @@ def stored(world: World, sessions: int, rule: Rule, *, max_runs: int = 3, effect
         return found
 
     return alarms
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Sessions whose windows stand beside those of an anchor.
+
+    Attributes:
+        machine_sd: of what moves target and anchor alike from session to session.
+        anchor_sd: of what moves the anchor alone.
+    """
+
+    machine_sd: float
+    anchor_sd: float
+
+    def alarms(self, world: World, sessions: int, rule: Rule, effect: float = 0.0) -> Alarms:
+        """Whether the gate finds a regression, where it takes for each metric what spreads less."""
+        prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
+
+        def found(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
+            size = (repetitions, SERIES, sessions + 1)
+            own = world.sessions(rng, size)[..., None] + world.runs(rng, (*size, 3))
+            own[:, :, 0] += math.log1p(effect)
+            one = (repetitions, 1, sessions + 1, 1)
+            plain = own + self.machine_sd * rng.standard_normal(one)
+            ratios = own - self.anchor_sd * rng.standard_normal(one)
+            # As ``analysis.anchored`` does: from the baseline, for each metric.
+            spreads = [
+                side[:, :, 1:].mean(axis=-1).var(axis=-1, ddof=1).reshape(repetitions, METRICS, POINTS).mean(axis=-1)
+                for side in (plain, ratios)
+            ]
+            chosen = (sessions >= ENOUGH) & (spreads[1] * STEADIER < spreads[0])
+            values = np.where(np.repeat(chosen, POINTS, axis=1)[..., None, None], ratios, plain)
+            values = with_means(values, GROUPS, axis=1)
+            arrays = StoredArrays(values[:, :, 0], values[:, :, 1:], ALIKE)
+            return np.asarray(decide(stored_evidence(arrays, prior), METRICS, rule).worse.any(axis=-1))
+
+        return found
 
 
 @dataclass(frozen=True)
@@ -324,6 +362,18 @@ def lines() -> Iterator[Line]:
             [(label(w), duet(Duet(w, 5, drift=0.03, windows=windows, apart=apart), Rule())) for w in block_worlds()],
             0.06,
         )
+    for min_effect in (0.01, 0.0):
+        for sessions in (8, 20):
+            yield Line(
+                f"A/A, anchored, {sessions} sessions, min_effect {min_effect:g}",
+                [
+                    (f"{label(w)}, {one}", one.alarms(w, sessions, Rule(prior=Prior(sd, 8), min_effect=min_effect)))
+                    for w in worlds()
+                    for one in (Anchors(0.01, 0.01), Anchors(0.03, 0.02), Anchors(0.08, 0.01))
+                    for sd in (0.02, 0.05)
+                ],
+                0.05,
+            )
     yield from power_lines()
 
 
@@ -342,6 +392,9 @@ def power_lines() -> Iterator[Line]:
     for min_effect, bound in ((0.01, 0.7), (0.0, 0.9)):
         cases = [(s, stored(World(sharing=s), 20, Rule(min_effect=min_effect), effect=0.05)) for s in SHARING]
         yield Line(f"stored, 20 sessions, +5% everywhere, min_effect {min_effect:g}", cases, bound, power=True)
+    for one, told in ((Anchors(0.05, 0.005), "anchored"), (Anchors(0.05, math.inf), "not anchored")):
+        cases = [(s, one.alarms(World(sharing=s), 20, Rule(), 0.1)) for s in SHARING]
+        yield Line(f"stored, 20 sessions, +10% everywhere, machine sd 5%, {told}", cases, 0.0, power=True)
     cases = [(s, stored(World(sharing=s), 10, Rule(), effect=0.1)) for s in SHARING]
     yield Line("stored, 10 sessions, +10% everywhere", cases, 0.99, power=True)
     cases = [(label(w), stored(w, 1, Rule(), effect=0.5)) for w in worlds()]

@@ -46,7 +46,10 @@ OPTIONS = (
 )
 
 #: name, help. Each is a switch --gpuperf-NAME and an ini key gpuperf_NAME that is true or false.
-SWITCHES = (("require_baseline", "a test with no baseline, or none that is comparable, fails"),)
+SWITCHES = (
+    ("require_baseline", "a test with no baseline, or none that is comparable, fails"),
+    ("anchor", "measure a small reference workload beside every sweep, so that noise of the machine cancels"),
+)
 _REPEATED = frozenset({"key"})
 
 

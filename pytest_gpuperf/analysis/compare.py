@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pytest_gpuperf.analysis.anchored import as_measured, steadier
 from pytest_gpuperf.analysis.blocks import block_values, common
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.decision import decide
@@ -72,12 +73,14 @@ def compare_values(
     candidate: SessionValues, baseline: Sequence[SessionValues], rule: Rule, *, pinned: Sequence[SessionValues] = ()
 ) -> Comparison:
     """``compare`` on plain values."""
-    sides = [(name, side) for name, side in (("baseline", baseline), ("pinned", pinned)) if side]
+    compared, together, anchored = steadier(candidate, [*baseline, *pinned], rule.metrics)
+    newest, kept = together[: len(baseline)], together[len(baseline) :]
+    sides = [(name, side) for name, side in (("baseline", newest), ("pinned", kept)) if side]
     rows = [
-        row
-        for name, side in sides
-        for row in _against(side, candidate, baseline, rule, name=name, share=1 / len(sides))
+        row for name, side in sides for row in _against(side, compared, newest, rule, name=name, share=1 / len(sides))
     ]
+    if anchored:
+        rows = as_measured(rows, candidate, anchored)
     sessions = (*baseline, *pinned)
     here, there = candidate.points, {name for session in sessions for name in session.points}
     return Comparison(
@@ -89,6 +92,7 @@ def compare_values(
         left_out=_left_out((candidate, *sessions), candidate, rule),
         alpha=rule.alpha,
         min_effect=rule.min_effect,
+        anchored=anchored,
     )
 
 

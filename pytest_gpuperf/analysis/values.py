@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.analysis.quantiles import quantile_logs
-from pytest_gpuperf.model import LoadPoint, NamedPoint, Session, Window, point_windows
+from pytest_gpuperf.analysis.robust import location
+from pytest_gpuperf.model import LoadPoint, NamedPoint, Run, Session, Window, point_windows
 
 #: What can be compared, and the unit of its plain number.
 METRICS = {
@@ -26,6 +27,11 @@ METRICS = {
 }
 #: What gates unless the test says otherwise. p95 and p99 take windows longer than most, and memory rarely creeps.
 GATED = frozenset({"p50", "p90", "throughput", "energy"})
+#: Part of a disturbance that is left in what is relative to the anchor: sessions in which others took 32 to 62% of the
+#: CPU differed by 20 to 34% by themselves, and by 4 to 12% so (benchmarks/anchor_gain.py).
+_UNCANCELLED = 0.25
+#: What a faster machine makes better by as much: these can be anchored.
+_FOLLOWS = frozenset({"p50", "p90", "p95", "p99", "throughput"})
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 #: Most that others on the CPU can add to the standard deviation of a value's log. On traces of a machine that compiled
 #: and tested beside the measurement, p90 moved by up to 0.6 and throughput by 0.3; see benchmarks/gate_on_traces.py.
@@ -56,11 +62,13 @@ class SessionValues:
     Attributes:
         values: only what every run has as a finite number.
         left_out: what some run measured, and not every one could tell: too few requests for a quantile, NaN, 0.
+        anchored: of those ``values`` that have an anchor: relative to it.
     """
 
     id: str
     values: Mapping[Key, Values]
     left_out: frozenset[Key] = field(default_factory=frozenset)
+    anchored: Mapping[Key, Values] = field(default_factory=dict)
 
     @property
     def points(self) -> set[str]:
@@ -82,13 +90,24 @@ def place_name(sweep: str, point: Place | None) -> str:
 def values_of(session: Session, metrics: Iterable[str] = GATED) -> SessionValues:
     """The values of every metric that each of the session's complete runs can support."""
     complete = [run for run in session.runs if run.complete]
-    places = [(run.sweep, point, windows) for run in complete for point, windows in point_windows(run).items()]
+    places = [(run, point, windows) for run in complete for point, windows in point_windows(run).items()]
     gathered: dict[Key, list[tuple[float, float]]] = {}
-    for (sweep, point, windows), logs in zip(places, window_logs([one for *_, one in places], metrics), strict=True):
+    ratios: dict[Key, list[tuple[float, float]]] = {}
+    for (run, point, windows), logs in zip(places, window_logs([one for *_, one in places], metrics), strict=True):
         share = sum(window.others_cpu_share or 0.0 for window in windows) / len(windows)
+        anchor = _anchor_log(run, windows) if run.anchors else None
         for metric, value in logs.items():
-            gathered.setdefault((sweep, point, metric), []).append((value, share))
-    return whole(session.id, gathered, runs_by_sweep(run.sweep for run in complete))
+            gathered.setdefault((run.sweep, point, metric), []).append((value, share))
+            if anchor is not None and metric in _FOLLOWS:
+                ratios.setdefault((run.sweep, point, metric), []).append((value - anchor, share))
+    runs = runs_by_sweep(run.sweep for run in complete)
+    return replace(whole(session.id, gathered, runs), anchored=whole(session.id, ratios, runs, _UNCANCELLED).values)
+
+
+def _anchor_log(run: Run, windows: Sequence[Window]) -> float:
+    """How slow the anchor was next to these windows of the run, as a log."""
+    beside = dict(zip(map(id, run.windows), run.anchors, strict=True))
+    return location([-_log(beside[id(window)].throughput) for window in windows])
 
 
 def values_from_numbers(
@@ -140,13 +159,22 @@ def runs_by_sweep(sweeps: Iterable[str]) -> Mapping[str, int]:
     return Counter(sweeps)
 
 
-def whole(name: str, gathered: Mapping[Key, list[tuple[float, float]]], runs: Mapping[str, int]) -> SessionValues:
-    """Keep what every run of its sweep has."""
+def whole(
+    name: str,
+    gathered: Mapping[Key, list[tuple[float, float]]],
+    runs: Mapping[str, int],
+    uncancelled: float = 1.0,
+) -> SessionValues:
+    """Keep what every run of its sweep has.
+
+    Args:
+        uncancelled: the part of a disturbance that is left in the values.
+    """
     values, left_out = {}, set()
     for key, found in gathered.items():
         if len(found) == runs[key[0]] and all(math.isfinite(value) for value, _ in found):
             share = sum(share for _, share in found) / len(found)
-            values[key] = Values(tuple(value for value, _ in found), _disturbance(share))
+            values[key] = Values(tuple(value for value, _ in found), uncancelled * _disturbance(share))
         else:
             left_out.add(key)
     return SessionValues(name, values, frozenset(left_out))

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
 from pytest_gpuperf.load import open_generator
+from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.sweep import smoke_sweep, warm_up, workloads_of
 from pytest_gpuperf.measure.turns import SIDES, Phase, Step, Turn, Turns
@@ -118,33 +119,6 @@ def smoke_duet(candidate: Target, reference: Target, points: Sequence[LoadPoint]
             smoke_sweep(target, points, plan)
         except GpuperfError as error:
             raise _named(error, side) from error
-
-
-class Meter:
-    """How far a duet is, for all sides that one process measures."""
-
-    def __init__(
-        self, name: str, plan: MeasurePlan, points: int, progress: Callable[[Progress], None], *, sides: int = 1
-    ) -> None:
-        self._name, self._plan, self._progress, self._sides = name, plan, progress, sides
-        self._total = (plan.runs - plan.begun) * plan.visits * points * sides
-        self._done, self._runs_done, self._begin = 0, 0, time.monotonic()
-
-    def say(self, run: int, stage: str, point: LoadPoint | None = None) -> None:
-        """A stage begins."""
-        left_s = (time.monotonic() - self._begin) / self._done * (self._total - self._done) if self._done else None
-        share = self._done / self._total if self._total else 1.0
-        self._progress(Progress(self._name, run, self._plan.runs, stage, share, left_s, point))
-
-    def window_done(self) -> None:
-        """One window more."""
-        self._done += 1
-
-    def run_done(self, run: int) -> None:
-        """A side is through with a block."""
-        self._runs_done += 1
-        if self._runs_done % self._sides == 0:
-            self.say(run, "run done")
 
 
 def play(

@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator
+from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.warmup import SteadyRule
 from pytest_gpuperf.measure.window import give_up, take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window, Workload
 from pytest_gpuperf.targets import RunningTarget, Target
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.measure.anchor import RunningAnchor
 
 #: Regions of shared memory for an open loop, which has no concurrency of its own: enough for 5,000/s at 50 ms.
 _OPEN_IN_FLIGHT = 256
@@ -31,6 +37,7 @@ def measure_sweep(
     progress: Callable[[Progress], None],
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
+    anchor: Callable[[], RunningAnchor] | None = None,
 ) -> None:
     """Measure runs over the load points, from number ``plan.begun`` up to ``plan.runs``.
 
@@ -41,21 +48,21 @@ def measure_sweep(
         describe: given what is under test, once.
         progress: told where the sweep stands.
         watch_cpu: the CPU is the device under test: see what others take of it, and repeat windows that they disturbed.
+        anchor: starts the anchor, of which a window is taken next to each of the target's.
 
     Raises:
         TargetError, LoadError, OptionError: the sweep can't go on.
     """
-    total = (plan.runs - plan.begun) * plan.visits * len(points)
-    done = 0
-    measuring_s = 0.0
+    meter = Meter(name, plan, len(points), progress)
     for run in range(plan.begun, plan.runs):
-        left_s = measuring_s / done * (total - done) if done else None
-        progress(Progress(name, run, plan.runs, "starting", done / total, left_s))
+        meter.say(run, "starting")
         windows: list[Window] = []
+        anchors: list[Window] = []
         startup_s = warmup_s = 0.0
         warm = complete = False
         begin = time.monotonic()
         running: RunningTarget | None = None
+        anchored: RunningAnchor | None = None
         try:
             running = target.start()
             startup_s = time.monotonic() - begin
@@ -63,43 +70,49 @@ def measure_sweep(
                 describe(running.under_test())
             workloads = workloads_of(running, points)
             with closing(open_generator(next(iter(workloads.values())), plan.workers)) as generator:
-                progress(Progress(name, run, plan.runs, "warming up", done / total, left_s))
+                meter.say(run, "warming up")
                 warm, warmup_s = warm_up(generator, running, workloads, points, plan)
+                anchored = anchor() if anchor is not None else None
                 todo = deque(plan.order(points, run))
                 repeats = plan.repeats(points)
                 while todo:
                     visit, point = todo.popleft()
-                    left_s = measuring_s / done * (total - done) if done else None
-                    progress(Progress(name, run, plan.runs, "measuring", done / total, left_s, point))
-                    workload = workloads[point.batch_size]
-                    window, _ = take_window(
+                    meter.say(run, "measuring", point)
+                    take = partial(
+                        take_window,
                         generator,
                         running,
-                        workload,
+                        workloads[point.batch_size],
                         name=name,
                         point=point,
                         spec=plan.spec(point, (arrivals or {}).get(point), run * plan.visits + visit),
                         visit=visit,
                         watched=watch_cpu and running.local,
                     )
+                    window, near = anchored.beside(take) if anchored is not None else (take()[0], None)
                     windows.append(window)
+                    anchors += [near] if near is not None else []
                     if window.calm or not repeats:
-                        done += 1
+                        meter.window_done()
                     else:
                         repeats -= 1
                         todo.append((visit, point))
-                    measuring_s += time.monotonic() - begin
-                    begin = time.monotonic()
             complete = True
         finally:
             try:
-                if running is not None:
-                    running.stop()
+                _stop(running, anchored)
             finally:
                 if windows:
-                    record(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete))
-        left_s = measuring_s / done * (total - done) if done else None
-        progress(Progress(name, run, plan.runs, "run done", done / total, left_s))
+                    record(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete, tuple(anchors)))
+        meter.run_done(run)
+
+
+def _stop(*started: RunningTarget | RunningAnchor | None) -> None:
+    """All of them, also when one doesn't want to."""
+    with ExitStack() as stack:
+        for one in started:
+            if one is not None:
+                stack.callback(one.stop)
 
 
 def smoke_sweep(target: Target, points: Sequence[LoadPoint], plan: MeasurePlan) -> None:

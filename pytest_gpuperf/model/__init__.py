@@ -21,7 +21,7 @@ from pytest_gpuperf.model.records import (
 )
 from pytest_gpuperf.model.reported import PointCost, Reported
 from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources
-from pytest_gpuperf.model.verdict import Change, Comparison, NamedPoint, Row, Verdict, worst
+from pytest_gpuperf.model.verdict import Anchored, Change, Comparison, NamedPoint, Row, Verdict, worst
 from pytest_gpuperf.model.workload import (
     GRPC,
     GRPC_STREAM,
@@ -47,6 +47,7 @@ __all__ = [
     "RULER",
     "SCHEMA",
     "Address",
+    "Anchored",
     "Arrivals",
     "BudgetMissed",
     "CallWorkload",

@@ -180,6 +180,7 @@ class Run:
     Attributes:
         index: from 0, counted over the runs of its sweep.
         complete: all planned windows were measured.
+        anchors: where the run was anchored: for each of ``windows`` the anchor's next to it.
     """
 
     sweep: str
@@ -189,6 +190,11 @@ class Run:
     warmed_up: bool
     windows: tuple[Window, ...]
     complete: bool = True
+    anchors: tuple[Window, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.anchors and len(self.anchors) != len(self.windows):
+            raise ValueError(f"{len(self.windows)} windows have {len(self.anchors)} windows of the anchor beside them")
 
 
 @dataclass(frozen=True)

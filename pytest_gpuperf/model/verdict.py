@@ -84,6 +84,20 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Anchored:
+    """A metric of a sweep that is judged relative to the anchor.
+
+    Attributes:
+        plain_sd, anchored_sd: standard deviations between the baseline's sessions, of the log.
+    """
+
+    sweep: str
+    metric: str
+    plain_sd: float
+    anchored_sd: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One session against its baseline.
 
@@ -98,6 +112,7 @@ class Comparison:
         left_out: gated metrics that were measured but can't be compared (too few requests for the quantile, or a figure
             that is no number), with their place.
         mode: ``stored`` or ``duet``.
+        anchored: what was judged relative to the anchor.
     """
 
     verdict: Verdict
@@ -111,6 +126,7 @@ class Comparison:
     mode: str = "stored"
     alpha: float = 0.05
     min_effect: float = 0.01
+    anchored: tuple[Anchored, ...] = ()
 
     def of(self, verdict: Verdict) -> tuple[Row, ...]:
         """The rows with a given verdict."""

@@ -217,6 +217,12 @@ def _comparison_lines(comparison: Comparison) -> list[str]:
         )
         which = "the reference" if comparison.mode == "duet" else "the newest other session of this test"
         lines.append(f"  {which} is not comparable: {fields}")
+    if comparison.anchored:
+        told = ", ".join(
+            f"{one.metric} ({100 * one.anchored_sd:.2g}% instead of {100 * one.plain_sd:.2g}%)"
+            for one in comparison.anchored
+        )
+        lines.append(f"  relative to the anchor, which spreads less between sessions: {told}")
     unsure = comparison.of(Verdict.INCONCLUSIVE)
     if unsure:
         lines += _inconclusive_lines(unsure, "block" if comparison.mode == "duet" else "session")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,9 +18,11 @@ from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
 from pytest_gpuperf.device import DeviceLock
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
+from pytest_gpuperf.measure.anchor import RunningAnchor, anchored_plan
 from pytest_gpuperf.measure.ask import Steps
-from pytest_gpuperf.measure.duet import Meter, play
+from pytest_gpuperf.measure.duet import play
 from pytest_gpuperf.measure.explore import Axis, explore
+from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Session, unmeasured
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.marker import Marker
@@ -27,6 +30,7 @@ from pytest_gpuperf.session.sweeps import Sweep, settings_of
 from pytest_gpuperf.store import Baseline, duet_history, select_baseline
 from pytest_gpuperf.store.store import utc_now
 from pytest_gpuperf.targets import Target
+from pytest_gpuperf.targets.anchor import anchor_target
 
 if TYPE_CHECKING:
     from pytest_gpuperf.session.state import State
@@ -106,6 +110,10 @@ class Measuring:
             return unmeasured(name, points)
         if self._state.lockstep is not None:
             return self._in_lockstep(thing, points, schedules, plan, name=name, axis=axis)
+        anchor = None
+        if self._state.settings.anchor:
+            plan = anchored_plan(plan)
+            anchor = partial(RunningAnchor, anchor_target(), plan)
         sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s))
 
         def describe(facts: PlainMapping) -> None:
@@ -123,6 +131,7 @@ class Measuring:
                     progress=self._state.console.progress,
                     watch_cpu=self._watch_cpu,
                     arrivals=schedules,
+                    anchor=anchor,
                 )
         return sweep.curve
 

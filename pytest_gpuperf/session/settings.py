@@ -32,6 +32,7 @@ class Settings:
         baseline: what to compare with.
         key: fields added to the key, or taken out.
         require_baseline: a test with nothing to compare with fails.
+        anchor: the anchor is measured beside every sweep.
     """
 
     measure: bool
@@ -46,6 +47,7 @@ class Settings:
     baseline: Choice
     key: tuple[KeyChange, ...]
     require_baseline: bool
+    anchor: bool
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -70,6 +72,7 @@ def read_settings(config: pytest.Config) -> Settings:
         baseline=_parse(config, "baseline", "both", Choice.parse),
         key=_parse(config, "key", "", parse_key_changes),
         require_baseline=_parse(config, "require_baseline", "false", parse_flag),
+        anchor=_parse(config, "anchor", "false", parse_flag),
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
 from pytest_gpuperf.device import Device, find_device
 from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.model import RULER, PlainMapping
+from pytest_gpuperf.model import RULER, Plain, PlainMapping
 from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.fixture import Gpuperf
@@ -25,6 +25,7 @@ from pytest_gpuperf.session.marker import marker_of
 from pytest_gpuperf.session.measuring import Measuring
 from pytest_gpuperf.session.settings import read_settings
 from pytest_gpuperf.store import Store, newest_calibration
+from pytest_gpuperf.targets.anchor import DIGEST
 
 _STATE = pytest.StashKey["State"]()
 _MEASURED = pytest.StashKey[Measuring]()
@@ -118,7 +119,9 @@ class State:
 
     def key(self, test: str, version: int) -> PlainMapping:
         """What must match for two sessions of a test to be comparable."""
-        usual = {**self.device.key, "test": test, "version": version, "ruler": RULER}
+        usual: dict[str, Plain] = {**self.device.key, "test": test, "version": version, "ruler": RULER}
+        if self.settings.anchor:
+            usual["anchor"] = DIGEST
         facts = {**self.device.environment, "python": platform.python_version(), **self.user_environment}
         return changed_key(usual, facts, self.settings.key) if self.settings.key else usual
 

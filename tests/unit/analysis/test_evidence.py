@@ -179,9 +179,10 @@ def test_more_runs_never_widen_an_interval_on_average(seed: int, run_sd: float, 
         )
         widths.append(float((quantile(0.025, evidence.freedom) * evidence.error).mean()))
     three, four, five, eight = widths
-    assert three >= 0.999 * five >= 0.998 * eight
+    # 400 series tell their mean width to about half a percent.
+    assert three >= 0.995 * five >= 0.99 * eight
     # From five on, one at each end is left out, so that five say hardly more than four.
-    assert three >= 0.999 * four >= 0.94 * five
+    assert three >= 0.995 * four >= 0.94 * five
 
 
 @settings(deadline=None, max_examples=20)

@@ -1,0 +1,75 @@
+"""Windows of the anchor between those of a target: how fast the machine was at that very moment."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+
+from pytest_gpuperf.load import Recording, WindowSpec, open_generator
+from pytest_gpuperf.measure.plan import MeasurePlan
+from pytest_gpuperf.measure.sweep import warm_up, workloads_of
+from pytest_gpuperf.measure.window import take_window
+from pytest_gpuperf.model import LoadPoint, Window
+from pytest_gpuperf.targets import Target
+from pytest_gpuperf.targets.anchor import BATCH_SIZE
+
+#: Of the anchor's windows, whatever window they belong to.
+SWEEP = "anchor"
+#: Two in flight keep a core at work while the other's answer is on its way.
+CONCURRENCY = 2
+#: Short: it is only the machine's speed that is asked, and noise that lasts less than this doesn't cancel anyway.
+WINDOW_S = 0.3
+
+
+def anchored_plan(plan: MeasurePlan) -> MeasurePlan:
+    """The same measuring time in windows half as long: only noise that lasts longer than a pair of windows cancels."""
+    return replace(
+        plan, visits=2 * plan.visits, window_s=plan.window_s / 2, min_requests=math.ceil(plan.min_requests / 2)
+    )
+
+
+class RunningAnchor:
+    """The anchor, started for one run."""
+
+    def __init__(self, target: Target, plan: MeasurePlan) -> None:
+        self._first = False
+        self._point = LoadPoint(CONCURRENCY, BATCH_SIZE)
+        self._spec = WindowSpec(
+            CONCURRENCY, WINDOW_S, lead_in_s=0.05, min_requests=10, max_window_s=2.0, deadline_s=plan.deadline_s
+        )
+        with ExitStack() as undo:
+            self._running = target.start()
+            undo.callback(self._running.stop)
+            workloads = workloads_of(self._running, [self._point])
+            self._workload = workloads[BATCH_SIZE]
+            self._generator = open_generator(self._workload)
+            undo.callback(self._generator.close)
+            warm_up(self._generator, self._running, workloads, [self._point], plan)
+            self._undo = undo.pop_all()
+
+    def beside(self, take: Callable[[], tuple[Window, Recording]]) -> tuple[Window, Window]:
+        """A window of the target, and one of the anchor next to it.
+
+        By turns before and after it, so that a drift of the machine falls on both alike. The anchor's is filed under
+        the load point and visit that it stands beside.
+        """
+        self._first = not self._first
+        if self._first:
+            near = self._window()
+            window, _ = take()
+        else:
+            window, _ = take()
+            near = self._window()
+        return window, replace(near, point=window.point, visit=window.visit)
+
+    def _window(self) -> Window:
+        window, _ = take_window(
+            self._generator, self._running, self._workload, name=SWEEP, point=self._point, spec=self._spec
+        )
+        return window
+
+    def stop(self) -> None:
+        """Stop it. May be called twice."""
+        self._undo.close()
