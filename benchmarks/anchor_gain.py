@@ -1,0 +1,86 @@
+"""What the anchor gains between sessions: the spread of a model's figures by themselves, and relative to the anchor::
+
+    python benchmarks/anchor_gain.py --sessions 12
+
+Each session is 3 fresh starts of a small model on the bundled tritonserver at concurrency 1 and 4, as
+``pytest --gpuperf --gpuperf-anchor`` measures it, and takes about a minute and a half. On a quiet machine there is little
+to gain; run it beside other work of changing weight. Needs the bundled server (``gpuperf triton install``) and onnx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from benchmarks.duet_on_triton import BATCH, LAYERS, build
+from pytest_gpuperf import TritonEndpoint
+from pytest_gpuperf.analysis.values import values_of
+from pytest_gpuperf.device import DeviceLock, find_device
+from pytest_gpuperf.measure import MeasurePlan, measure_sweep
+from pytest_gpuperf.measure.anchor import RunningAnchor, anchored_plan
+from pytest_gpuperf.model import LoadPoint, Run, Session
+from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.targets.anchor import anchor_target
+
+POINTS = (LoadPoint(1, BATCH), LoadPoint(4, BATCH))
+METRICS = ("p50", "p90", "throughput")
+
+
+def measured(model: Path) -> Session:
+    """One session."""
+    runs: list[Run] = []
+    plan = anchored_plan(MeasurePlan())
+    with DeviceLock(find_device("cpu").id):
+        measure_sweep(
+            TritonEndpoint(model, max_batch_size=BATCH, threads=1),
+            POINTS,
+            plan,
+            name="chain",
+            record=runs.append,
+            describe=lambda _: None,
+            progress=lambda _: None,
+            watch_cpu=True,
+            anchor=partial(RunningAnchor, anchor_target(), plan),
+        )
+    return Session("anchored", "benchmark", "benchmark", utc_now(), {}, "complete", "open", tuple(runs))
+
+
+def others(session: Session) -> float:
+    """What others took of the CPU, on average over the windows."""
+    return statistics.fmean(window.others_cpu_share or 0.0 for run in session.runs for window in run.windows)
+
+
+def table(sessions: list[Session]) -> None:
+    """Standard deviations between sessions, of the log."""
+    found = [values_of(session, METRICS) for session in sessions]
+    print(f"\n{'':28}{'by itself':>10}{'anchored':>10}")
+    for metric in METRICS:
+        for point in POINTS:
+            key = ("chain", point, metric)
+            both = [[side[key].runs for side in (one.values, one.anchored)] for one in found if key in one.anchored]
+            if len(both) > 1:
+                plain, ratio = (statistics.stdev([statistics.fmean(one[side]) for one in both]) for side in (0, 1))
+                print(f"{metric:12}{point.label:18}{plain:8.1%}{ratio:10.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Spread between sessions, with the anchor and without.")
+    parser.add_argument("--sessions", type=int, default=12)
+    options = parser.parse_args()
+    sessions: list[Session] = []
+    with tempfile.TemporaryDirectory() as folder:
+        model = build(Path(folder, "chain.onnx"), LAYERS)
+        for number in range(options.sessions):
+            begin = time.monotonic()
+            sessions.append(measured(model))
+            took_s = time.monotonic() - begin
+            print(f"{number + 1:3}  others took {others(sessions[-1]):4.0%} of the CPU   ({took_s:.0f} s)", flush=True)
+    table(sessions)
+
+
+if __name__ == "__main__":
+    main()
