@@ -3,8 +3,9 @@
     python benchmarks/anchor_gain.py --sessions 12
 
 Each session is 3 fresh starts of a small model on the bundled tritonserver at concurrency 1 and 4, as
-``pytest --gpuperf --gpuperf-anchor`` measures it, and takes about a minute and a half. On a quiet machine there is little
-to gain; run it beside other work of changing weight. Needs the bundled server (``gpuperf triton install``) and onnx.
+``pytest --gpuperf --gpuperf-anchor`` measures it, and takes about a minute and a half. On a quiet machine there is
+little to gain; run it beside other work of changing weight. Needs the bundled server (``gpuperf triton install``) and
+onnx.
 """
 
 from __future__ import annotations

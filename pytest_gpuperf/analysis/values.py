@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.analysis.quantiles import quantile_logs
-from pytest_gpuperf.analysis.robust import location
 from pytest_gpuperf.model import LoadPoint, NamedPoint, Run, Session, Window, point_windows
 
 #: What can be compared, and the unit of its plain number.
@@ -94,20 +93,28 @@ def values_of(session: Session, metrics: Iterable[str] = GATED) -> SessionValues
     gathered: dict[Key, list[tuple[float, float]]] = {}
     ratios: dict[Key, list[tuple[float, float]]] = {}
     for (run, point, windows), logs in zip(places, window_logs([one for *_, one in places], metrics), strict=True):
-        share = sum(window.others_cpu_share or 0.0 for window in windows) / len(windows)
-        anchor = _anchor_log(run, windows) if run.anchors else None
         for metric, value in logs.items():
-            gathered.setdefault((run.sweep, point, metric), []).append((value, share))
-            if anchor is not None and metric in _FOLLOWS:
-                ratios.setdefault((run.sweep, point, metric), []).append((value - anchor, share))
+            gathered.setdefault((run.sweep, point, metric), []).append((value, _share(windows)))
+    anchored = [place for place in places if place[0].anchors]
+    follows = _FOLLOWS.intersection(metrics)
+    anchors = window_logs([_beside(run, windows) for run, _, windows in anchored], follows)
+    own = window_logs([windows for *_, windows in anchored], follows)
+    for (run, point, windows), logs, near in zip(anchored, own, anchors, strict=True):
+        for metric, value in logs.items():
+            ratios.setdefault((run.sweep, point, metric), []).append((value - near[metric], _share(windows)))
     runs = runs_by_sweep(run.sweep for run in complete)
     return replace(whole(session.id, gathered, runs), anchored=whole(session.id, ratios, runs, _UNCANCELLED).values)
 
 
-def _anchor_log(run: Run, windows: Sequence[Window]) -> float:
-    """How slow the anchor was next to these windows of the run, as a log."""
-    beside = dict(zip(map(id, run.windows), run.anchors, strict=True))
-    return location([-_log(beside[id(window)].throughput) for window in windows])
+def _share(windows: Sequence[Window]) -> float:
+    """What others took of the CPU."""
+    return sum(window.others_cpu_share or 0.0 for window in windows) / len(windows)
+
+
+def _beside(run: Run, windows: Sequence[Window]) -> list[Window]:
+    """The anchor's windows next to these of the run."""
+    near = dict(zip(map(id, run.windows), run.anchors, strict=True))
+    return [near[id(window)] for window in windows]
 
 
 def values_from_numbers(

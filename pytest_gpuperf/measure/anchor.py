@@ -17,8 +17,9 @@ from pytest_gpuperf.targets.anchor import BATCH_SIZE
 
 #: Of the anchor's windows, whatever window they belong to.
 SWEEP = "anchor"
-#: Two in flight keep a core at work while the other's answer is on its way.
-CONCURRENCY = 2
+#: The anchor is asked with the concurrency of the load point that it stands beside, up to this many (and open loop with
+#: so many): waiting for the server's one instance grows with what others take of the CPU, and should grow alike.
+MOST = 4
 #: Short: it is only the machine's speed that is asked, and noise that lasts less than this doesn't cancel anyway.
 WINDOW_S = 0.3
 
@@ -34,22 +35,20 @@ class RunningAnchor:
     """The anchor, started for one run."""
 
     def __init__(self, target: Target, plan: MeasurePlan) -> None:
+        self._deadline_s = plan.deadline_s
         self._first = False
-        self._point = LoadPoint(CONCURRENCY, BATCH_SIZE)
-        self._spec = WindowSpec(
-            CONCURRENCY, WINDOW_S, lead_in_s=0.05, min_requests=10, max_window_s=2.0, deadline_s=plan.deadline_s
-        )
+        most = LoadPoint(MOST, BATCH_SIZE)
         with ExitStack() as undo:
             self._running = target.start()
             undo.callback(self._running.stop)
-            workloads = workloads_of(self._running, [self._point])
+            workloads = workloads_of(self._running, [most])
             self._workload = workloads[BATCH_SIZE]
             self._generator = open_generator(self._workload)
             undo.callback(self._generator.close)
-            warm_up(self._generator, self._running, workloads, [self._point], plan)
+            warm_up(self._generator, self._running, workloads, [most], plan)
             self._undo = undo.pop_all()
 
-    def beside(self, take: Callable[[], tuple[Window, Recording]]) -> tuple[Window, Window]:
+    def beside(self, point: LoadPoint, take: Callable[[], tuple[Window, Recording]]) -> tuple[Window, Window]:
         """A window of the target, and one of the anchor next to it.
 
         By turns before and after it, so that a drift of the machine falls on both alike. The anchor's is filed under
@@ -57,18 +56,20 @@ class RunningAnchor:
         """
         self._first = not self._first
         if self._first:
-            near = self._window()
+            near = self._window(point)
             window, _ = take()
         else:
             window, _ = take()
-            near = self._window()
+            near = self._window(point)
         return window, replace(near, point=window.point, visit=window.visit)
 
-    def _window(self) -> Window:
-        window, _ = take_window(
-            self._generator, self._running, self._workload, name=SWEEP, point=self._point, spec=self._spec
+    def _window(self, point: LoadPoint) -> Window:
+        concurrency = min(point.concurrency or MOST, MOST)
+        spec = WindowSpec(
+            concurrency, WINDOW_S, lead_in_s=0.05, min_requests=10, max_window_s=2.0, deadline_s=self._deadline_s
         )
-        return window
+        own = LoadPoint(concurrency, BATCH_SIZE)
+        return take_window(self._generator, self._running, self._workload, name=SWEEP, point=own, spec=spec)[0]
 
     def stop(self) -> None:
         """Stop it. May be called twice."""

@@ -89,7 +89,7 @@ def measure_sweep(
                         visit=visit,
                         watched=watch_cpu and running.local,
                     )
-                    window, near = anchored.beside(take) if anchored is not None else (take()[0], None)
+                    window, near = anchored.beside(point, take) if anchored is not None else (take()[0], None)
                     windows.append(window)
                     anchors += [near] if near is not None else []
                     if window.calm or not repeats:

@@ -21,7 +21,14 @@ RULE = Rule(metrics=frozenset({"p50", "throughput"}))
 def anchored_run(machine: float, anchor: float, target: float = 1.0, index: int = 0, share: float = 0.0) -> Run:
     """Everything takes ``machine`` times as long, the anchor alone ``anchor`` times."""
     windows = tuple(window(p, p50_ms=machine * target, visit=v) for v in (0, 1) for p in (ONE, TWO))
-    near = tuple(replace(one, sweep="anchor", throughput=500 / (machine * anchor)) for one in windows)
+    near = tuple(
+        replace(
+            window(one.point, p50_ms=2 * machine * anchor, visit=one.visit),
+            sweep="anchor",
+            throughput=500 / (machine * anchor),
+        )
+        for one in windows
+    )
     return replace(
         run(*(replace(one, others_cpu_share=share) for one in windows), index=index),
         anchors=near,
