@@ -1,0 +1,137 @@
+"""``gpuperf doctor``: is this machine fit to measure, and what would make it so."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pytest_gpuperf.device.fitness import DOUBTFUL, GOOD, UNFIT, UNKNOWN, Check, host_checks, noise_checks, verdict
+from pytest_gpuperf.errors import TargetError
+
+#: Of the distribution, and what it is for where it is missing.
+_LIBRARIES = {
+    "pytest-gpuperf": "",
+    "pytest": "",
+    "pytest-benchmark": "",
+    "numpy": "",
+    "scipy": "",
+    "tritonclient": "",
+    "nvidia-ml-py": "",
+    "onnxruntime": "triton_endpoint, onnxruntime_engine: pip install 'pytest-gpuperf[onnxruntime]'",
+    "grpcio": "gRPC: pip install 'pytest-gpuperf[grpc]'",
+    "tensorrt": "tensorrt_engine: pip install 'pytest-gpuperf[tensorrt]'",
+    "cuda-core": "tensorrt_engine: pip install 'pytest-gpuperf[tensorrt]'",
+}
+_SAYS = {
+    GOOD: "fit to measure",
+    DOUBTFUL: "fit to measure, but not at its best",
+    UNFIT: "not fit to measure: a gate on it would see little, or see ghosts",
+}
+
+
+def register(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "doctor",
+        help="is this machine fit to measure, and what to do about it",
+        description="Looks at the device, the operating system, the noise, the libraries and the server. "
+        "Exit status: 0 fit, 1 not fit (with --strict also where something is doubtful).",
+    )
+    parser.add_argument("--device", default="auto", help="as --gpuperf-device (default: auto)")
+    parser.add_argument("--triton", metavar="SERVER", help="as --gpuperf-triton")
+    parser.add_argument("--seconds", type=_seconds, default=10.0, help="how long to look at the noise (default: 10)")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 also for what is doubtful")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=_run)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 600:
+        raise argparse.ArgumentTypeError("write 1 to 600 seconds")
+    return seconds
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pytest_gpuperf.device.gpu_fitness import device_checks
+    from pytest_gpuperf.device.host import read_host
+    from pytest_gpuperf.device.noise import measure_noise
+
+    sections: list[tuple[str, Callable[[], list[Check]]]] = [
+        ("device", lambda: device_checks(options.device)),
+        ("machine", lambda: host_checks(read_host())),
+        ("noise", lambda: noise_checks(measure_noise(options.seconds))),
+        ("server", lambda: [_server(options.triton)]),
+        ("libraries", _libraries),
+    ]
+    found: list[tuple[str, list[Check]]] = []
+    if not options.json:
+        print(f"gpuperf doctor on {platform.node()}, {platform.system()} {platform.release()}")
+    for title, look in sections:
+        if title == "noise" and not options.json and sys.stderr.isatty():
+            print(f"\nlooking at the noise for {options.seconds:g} s ...", end="\r", file=sys.stderr, flush=True)
+        checks = look()
+        found.append((title, checks))
+        if not options.json:
+            print("\n".join(_section(title, checks)))
+    overall = verdict([check for _, checks in found for check in checks])
+    if options.json:
+        print(json.dumps(_document(overall, found), indent=2))
+    else:
+        print(f"\n{_SAYS[overall]}")
+    return int(overall == UNFIT or (options.strict and overall == DOUBTFUL))
+
+
+def _document(overall: str, found: Sequence[tuple[str, Sequence[Check]]]) -> dict[str, object]:
+    return {
+        "gpuperf_doctor": 1,
+        "host": platform.node(),
+        "verdict": overall,
+        "checks": [{"section": title, **asdict(check)} for title, checks in found for check in checks],
+    }
+
+
+def _section(title: str, checks: Sequence[Check]) -> list[str]:
+    """What was found, in the terminal's width, and under what isn't good how to mend it."""
+    width = max(min(shutil.get_terminal_size((80, 24)).columns, 120), 60)
+    lines = [f"\n{title}"]
+    for check in checks:
+        head = f"  {check.state:9} {check.name:22} "
+        lines += textwrap.wrap(
+            check.found, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+        ) or [head.rstrip()]
+        if check.mend:
+            lines += textwrap.wrap(
+                f"-> {check.mend}", width, initial_indent=" " * 12, subsequent_indent=" " * 15, break_on_hyphens=False
+            )
+    return lines
+
+
+def _server(wanted: str | None) -> Check:
+    """Which tritonserver would be started; none is no reason not to measure callables and engines."""
+    from pytest_gpuperf.targets.triton.launchers import choose
+
+    try:
+        launcher = choose(wanted)
+        return Check("tritonserver", GOOD, f"{launcher.label} ({', '.join(sorted(launcher.backends()))})")
+    except TargetError as error:
+        first, _, rest = str(error).partition("\n")
+        return Check("tritonserver", DOUBTFUL if wanted is None else UNFIT, first, " ".join(rest.split()))
+
+
+def _libraries() -> list[Check]:
+    checks = [Check("Python", GOOD, platform.python_version())]
+    for name, purpose in _LIBRARIES.items():
+        try:
+            checks.append(Check(name, GOOD, version(name)))
+        except PackageNotFoundError:
+            checks.append(Check(name, UNKNOWN if purpose else UNFIT, "not installed", purpose or f"pip install {name}"))
+    return checks

@@ -1,0 +1,83 @@
+"""The noise floor of a machine: by how much windows of fixed work differ while nothing changes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+from pytest_gpuperf.device.contention import others_share, read_cpu
+
+#: As long as the windows of a duet.
+WINDOW_S = 0.3
+#: A piece of work takes about so long: short beside a window, long beside reading the clock.
+_PIECE_S = 0.0005
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What the work showed.
+
+    Attributes:
+        spread: standard deviation between windows of the time that a piece of work took, relative to its mean.
+        stall_s: longest time that a piece took beyond the typical one.
+        others_share: of the CPU, 0 to 1; None where the kernel doesn't show it.
+    """
+
+    windows: int
+    window_s: float
+    spread: float
+    stall_s: float
+    others_share: float | None
+
+
+def measure_noise(seconds: float = 10.0, window_s: float = WINDOW_S) -> Noise:
+    """Keep one core busy with equal pieces of work and time each.
+
+    Args:
+        seconds: in all, at least two windows.
+    """
+    count = max(round(seconds / window_s), 2)
+    loops = _calibrated()
+    before = read_cpu()
+    means, longest, typical = [], 0.0, []
+    for _ in range(count):
+        pieces = _window(loops, window_s)
+        means.append(statistics.fmean(pieces))
+        typical.append(statistics.median(pieces))
+        longest = max(longest, *pieces)
+    share = others_share(before, read_cpu())
+    spread = statistics.stdev(means) / statistics.fmean(means)
+    return Noise(count, window_s, spread, max(longest - statistics.median(typical), 0.0), share)
+
+
+def _window(loops: int, window_s: float) -> list[float]:
+    pieces = []
+    clock = time.perf_counter
+    begin = now = clock()
+    while now - begin < window_s:
+        _work(loops)
+        after = clock()
+        pieces.append(after - now)
+        now = after
+    return pieces
+
+
+def _work(loops: int) -> int:
+    value = 1
+    for _ in range(loops):
+        value = (value * 1103515245 + 12345) & 0x7FFFFFFF
+    return value
+
+
+def _calibrated() -> int:
+    """Loops that take about a piece's time, at the fastest seen."""
+    loops = 1000
+    best = min(_timed(loops) for _ in range(20))
+    return max(int(loops * _PIECE_S / best), 1)
+
+
+def _timed(loops: int) -> float:
+    begin = time.perf_counter()
+    _work(loops)
+    return time.perf_counter() - begin
