@@ -7,29 +7,18 @@ their bytes, and ``hpack`` decodes only unfamiliar ones. Source: gRPC over HTTP/
 
 from __future__ import annotations
 
-import struct
 import time
 import zlib
 from collections.abc import Mapping
 from urllib.parse import unquote
 
 from pytest_gpuperf.load import http2
-from pytest_gpuperf.load.connection import BadResponse, Connection
+from pytest_gpuperf.load.connection import BadResponse
 from pytest_gpuperf.load.grpc_request import GrpcRequest, decode, pattern_of
-from pytest_gpuperf.load.loop import Loop
+from pytest_gpuperf.load.http2_connection import Http2Connection
 
 now_ns = time.monotonic_ns
 
-_SETTINGS = http2.settings(
-    [(http2.HEADER_TABLE_SIZE, 0), (http2.ENABLE_PUSH, 0), (http2.INITIAL_WINDOW_SIZE, http2.MAX_WINDOW)]
-)
-_PREFACE = (
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS + http2.window_update(0, http2.MAX_WINDOW - http2.DEFAULT_WINDOW)
-)
-#: The peer's sending window is widened again when so much of it is used up.
-_REPLENISH = 1 << 30
-#: Stream numbers end at 2**31.
-_LAST_STREAM = 2**31 - 3
 #: gRPC's status codes (grpc/grpc, statuscodes.md).
 _STATUS = [
     "OK",
@@ -52,86 +41,35 @@ _STATUS = [
 ]
 #: Header blocks that are known to be good, by their bytes; there are two or three in practice.
 _KNOWN_BLOCKS = 64
-_LONGEST_BLOCK = 1 << 20
-#: A frame is handed to the kernel in one piece; servers grant up to 16 MB.
-_LARGEST_FRAME = 1 << 20
 _PREFIX_BYTES = 5
 #: One DATA frame and what is around it.
 _LONGEST_PATTERN = 2 * http2.DEFAULT_FRAME
-_WRONG_PORT = "is it the gRPC port, and is TLS as it should be?"
 _TOO_EARLY = "the server answered before it had the whole request"
 
 
-class GrpcConnection(Connection):
-    """An HTTP/2 connection.
+class GrpcConnection(Http2Connection):
+    """An HTTP/2 connection whose streams are gRPC calls.
 
     Attributes:
         first_ns, answers: of a streaming request: when its first answer came, and how many came.
     """
 
-    __slots__ = (
-        "_block",
-        "_block_flags",
-        "_block_stream",
-        "_connection_window",
-        "_frame_limit",
-        "_going",
-        "_greeted",
-        "_headers",
-        "_initial_window",
-        "_last_words",
-        "_left",
-        "_message",
-        "_piece",
-        "_received",
-        "_rest",
-        "_sent_all",
-        "_stream",
-        "_stream_bytes",
-        "_stream_received",
-        "_stream_window",
-        "_streaming",
-        "answers",
-        "first_ns",
-    )
+    __slots__ = ("_headers", "_message", "_piece", "_streaming", "answers", "first_ns")
 
     prepare = staticmethod(GrpcRequest)
 
-    def __init__(self, loop: Loop, address: int) -> None:
-        super().__init__(loop, address)
-        self.first_ns = self.answers = 0
-        self.forget()
-
     def forget(self) -> None:
-        self._rest, self._piece = b"", 0
-        self._stream, self._stream_bytes = -1, b""
-        self._connection_window = self._initial_window = self._stream_window = http2.DEFAULT_WINDOW
-        self._frame_limit = http2.DEFAULT_FRAME
-        self._received = self._stream_received = 0
-        self._greeted = self._going = self._streaming = False
-        self._last_words = ""
-        self._left: memoryview | None = None
-        self._sent_all = True
-        self._block: bytearray | None = None
-        self._block_flags = self._block_stream = 0
+        super().forget()
+        self.first_ns = self.answers = self._piece = 0
+        self._streaming = False
         self._message = bytearray()
         self._headers: Mapping[str, str] = {}
-
-    def greet(self) -> None:
-        self.write(_PREFACE)
-
-    def _broken(self, kind: str, detail: str) -> None:
-        if self._last_words:
-            detail += f" (it had said {self._last_words})"
-        elif not self._greeted:
-            detail += f" (it has said nothing in HTTP/2: {_WRONG_PORT})"
-        super()._broken(kind, detail)
 
     # Sending.
 
     def send_request(self) -> None:
         request = self.request
-        if self._going or self._stream >= _LAST_STREAM:
+        if self._going or self._stream >= self.LAST_STREAM:
             # The server said that it takes no more requests here.
             self.disconnect()
             self.asked_ns = now_ns()
@@ -141,14 +79,11 @@ class GrpcConnection(Connection):
         self._message.clear()
         if not self._streaming:
             self._headers = {}
-            self._stream += 2
-            self._stream_received = 0
-            self._stream_window = self._initial_window
-            stream = self._stream_bytes = self._stream.to_bytes(4, "big")
+            stream = self._open_stream()
             head = request.before + stream + request.block
             self._streaming = request.streamed
         else:
-            stream, head = self._stream.to_bytes(4, "big"), b""
+            stream, head = self._stream_bytes, b""
         message = request.message
         size = len(message)
         self.sent_ns = now_ns()
@@ -159,29 +94,11 @@ class GrpcConnection(Connection):
             self.write(b"".join((head, request.between, stream, message)))
             return
         self._sent_all = False
+        self._last_flags = 0 if request.streamed else http2.END_STREAM
         self._left = memoryview(message)
         if head and not self.write(head):
             return
         self._pump()
-
-    def _pump(self) -> None:
-        """Send as much of the message as the peer's windows allow, without copying it."""
-        left = self._left
-        if left is None:
-            return
-        end_stream = 0 if self.request.streamed else http2.END_STREAM
-        while left:
-            size = min(len(left), self._frame_limit, self._connection_window, self._stream_window)
-            if size <= 0:
-                break
-            self._connection_window -= size
-            self._stream_window -= size
-            flags = end_stream if size == len(left) else 0
-            self.queue(memoryview(http2.FRAME.pack(size << 8 | http2.DATA, flags, self._stream)), left[:size])
-            left = left[size:]
-        self._left = left or None
-        self._sent_all = not left
-        self.flush()
 
     # Receiving.
 
@@ -201,7 +118,7 @@ class GrpcConnection(Connection):
         pattern = self.request.pattern
         if pattern is None or size != pattern.size or not self.sent_ns or self._rest or self._headers or self._outbox:
             return False
-        if self._message or self._block is not None or not self._sent_all or self._received + size >= _REPLENISH:
+        if self._message or self._block is not None or not self._sent_all or self._received + size >= self.REPLENISH:
             return False
         buffer, stream = self.loop.buffer, self._stream_bytes
         if not buffer.startswith(pattern.head + stream + pattern.middle + stream + pattern.prefix):
@@ -216,61 +133,10 @@ class GrpcConnection(Connection):
         return True
 
     def take(self, size: int, done_ns: int) -> None:
-        data: bytes | memoryview = memoryview(self.loop.buffer)[:size]
         # Whether an answer may begin and end in what came now.
         whole = size <= _LONGEST_PATTERN and not (self._rest or self._headers or self._message)
         self._piece = size if whole else 0
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        view = memoryview(data)
-        at, end = 0, len(view)
-        source = self.socket
-        try:
-            while end - at >= http2.FRAME_BYTES:
-                word, flags, stream = http2.FRAME.unpack_from(view, at)
-                length, kind = word >> 8, word & 0xFF
-                if not self._greeted and (kind != http2.SETTINGS or flags & http2.ACK):
-                    raise BadResponse(f"this is not an HTTP/2 server ({_WRONG_PORT})")
-                if length > http2.DEFAULT_FRAME:
-                    raise BadResponse(f"a frame of {length} bytes, where {http2.DEFAULT_FRAME} were agreed on")
-                if end - at < http2.FRAME_BYTES + length:
-                    break
-                at += http2.FRAME_BYTES
-                self._take_frame(kind, flags, stream & http2.MAX_WINDOW, view[at : at + length], done_ns)
-                if self.socket is not source:
-                    return
-                at += length
-        except ValueError as error:
-            self.loop.failed(self, "bad response", str(error))
-            return
-        if at < end:
-            self._rest = bytes(view[at:])
-
-    def _take_frame(self, kind: int, flags: int, stream: int, payload: memoryview, done_ns: int) -> None:
-        if self._block is not None and kind != http2.CONTINUATION:
-            raise BadResponse("a header block that doesn't go on")
-        if kind == http2.DATA:
-            self._credit(len(payload), stream)
-            if stream == self._stream:
-                self._take_data(http2.content(flags, payload), flags, done_ns)
-        elif kind == http2.HEADERS:
-            part = http2.content(flags, payload, priority=True)
-            if flags & http2.END_HEADERS:
-                self._take_headers(bytes(part), flags, stream, done_ns)
-            else:
-                self._block, self._block_flags, self._block_stream = bytearray(part), flags, stream
-        elif kind == http2.CONTINUATION:
-            if self._block is None or stream != self._block_stream:
-                raise BadResponse("a header block that goes on without a beginning")
-            self._block += payload
-            if len(self._block) > _LONGEST_BLOCK:
-                raise BadResponse("a header block without end")
-            if flags & http2.END_HEADERS:
-                block, self._block = bytes(self._block), None
-                self._take_headers(block, self._block_flags, stream, done_ns)
-        elif kind in _CONTROL:
-            _CONTROL[kind](self, flags, stream, payload)
+        super().take(size, done_ns)
 
     def _take_data(self, content: memoryview, flags: int, done_ns: int) -> None:
         """Of our stream."""
@@ -392,90 +258,9 @@ class GrpcConnection(Connection):
         """The server refused the request; the connection is still good if all of it was sent."""
         self.loop.failed(self, kind, detail, keep=self._all_sent and not self._streaming)
 
-    @property
-    def _all_sent(self) -> bool:
-        """The kernel has all of the request."""
-        return self._sent_all and not self.unsent
-
-    def _credit(self, size: int, stream: int) -> None:
-        """Widen the peer's windows again before they close."""
-        self._received += size
-        if self._received >= _REPLENISH:
-            self.write(http2.window_update(0, self._received))
-            self._received = 0
-        if stream == self._stream:
-            self._stream_received += size
-            if self._stream_received >= _REPLENISH:
-                self.write(http2.window_update(stream, self._stream_received))
-                self._stream_received = 0
-
-    # Control frames.
-
-    def _take_settings(self, flags: int, _stream: int, payload: memoryview) -> None:
-        if flags & http2.ACK:
-            return
-        self._greeted = True
-        if len(payload) % 6:
-            raise BadResponse("a SETTINGS frame of a wrong length")
-        for name, value in struct.iter_unpack(">HI", payload):
-            if name == http2.INITIAL_WINDOW_SIZE:
-                if value > http2.MAX_WINDOW:
-                    raise BadResponse("an initial window beyond 2 GB")
-                # It also moves the window of the stream that is open, possibly below zero.
-                self._stream_window += value - self._initial_window
-                self._initial_window = value
-            elif name == http2.MAX_FRAME_SIZE:
-                self._frame_limit = min(max(value, http2.DEFAULT_FRAME), _LARGEST_FRAME)
-        if self.write(http2.frame(http2.SETTINGS, http2.ACK, 0)):
-            self._pump()
-
-    def _take_ping(self, flags: int, _stream: int, payload: memoryview) -> None:
-        if not flags & http2.ACK:
-            self.write(http2.frame(http2.PING, http2.ACK, 0, bytes(payload)))
-
-    def _take_goaway(self, _flags: int, _stream: int, payload: memoryview) -> None:
-        if len(payload) < 8:
-            raise BadResponse("a GOAWAY frame that is too short")
-        last, code = struct.unpack_from(">II", payload)
-        kind = f"GOAWAY {http2.error_name(code)}"
-        reason = bytes(payload[8:200]).decode("utf-8", "replace")
-        self._going = True
-        if not self.busy:
-            self.disconnect()
-        elif self._stream > last & http2.MAX_WINDOW:
-            self.loop.failed(self, kind, reason or "the server takes no more requests")
-        else:
-            self._last_words = f"{kind}: {reason}" if reason else kind
-
-    def _take_reset(self, _flags: int, stream: int, payload: memoryview) -> None:
-        if stream != self._stream:
-            return
+    def _take_end(self, name: str) -> None:
         if self.busy:
-            name = http2.error_name(int.from_bytes(payload[:4], "big"))
             self._streaming = False
             self._fail(f"RST_STREAM {name}", "the server ended the request's stream")
         elif self._streaming:
             self.disconnect()
-
-    def _take_window_update(self, _flags: int, stream: int, payload: memoryview) -> None:
-        size = int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
-        if not stream:
-            self._connection_window += size
-        elif stream == self._stream:
-            self._stream_window += size
-        if not size or max(self._connection_window, self._stream_window) > http2.MAX_WINDOW:
-            raise BadResponse("a window update by nothing, or beyond 2 GB")
-        self._pump()
-
-    def _take_promise(self, _flags: int, _stream: int, _payload: memoryview) -> None:
-        raise BadResponse("a pushed answer, which we had ruled out")
-
-
-_CONTROL = {
-    http2.SETTINGS: GrpcConnection._take_settings,
-    http2.PING: GrpcConnection._take_ping,
-    http2.GOAWAY: GrpcConnection._take_goaway,
-    http2.RST_STREAM: GrpcConnection._take_reset,
-    http2.WINDOW_UPDATE: GrpcConnection._take_window_update,
-    http2.PUSH_PROMISE: GrpcConnection._take_promise,
-}

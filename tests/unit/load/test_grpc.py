@@ -16,6 +16,7 @@ from pytest_gpuperf.load import WindowSpec
 from pytest_gpuperf.load import grpc as grpc_module
 from pytest_gpuperf.load.connection import BadResponse
 from pytest_gpuperf.load.grpc_request import decode
+from pytest_gpuperf.load.http2_connection import Http2Connection
 from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.model import Constant, Request
 from tests.unit.load.hostile_h2 import (
@@ -432,7 +433,7 @@ class TestRequest:
         assert seen == [*bodies, *bodies]
 
     def test_stream_numbers_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(grpc_module, "_LAST_STREAM", 5)
+        monkeypatch.setattr(Http2Connection, "LAST_STREAM", 5)
         with Server() as server:
             recording = ask(workload(server), 7)
             assert_true_times(recording, server.good)
@@ -969,7 +970,7 @@ class TestFlowControl:
         assert not latencies(recording)
 
     def test_our_own_windows_are_widened_before_they_close(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(grpc_module, "_REPLENISH", 50_000)
+        monkeypatch.setattr(Http2Connection, "REPLENISH", 50_000)
 
         def behave(call: Call) -> None:
             call.answer(answer(call.stream, bytes(130_000)))
@@ -1140,7 +1141,7 @@ class TestPattern:
             assert server.connections == 1
 
     def test_the_servers_window_is_widened(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(grpc_module, "_REPLENISH", 1000)
+        monkeypatch.setattr(Http2Connection, "REPLENISH", 1000)
         with Server(replenish=never) as server:
             recording = ask(workload(server), 300)
             assert_true_times(recording, server.good)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.load import WindowSpec
-from pytest_gpuperf.load import grpc as grpc_module
+from pytest_gpuperf.load.http2_connection import Http2Connection
 from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.model import GRPC_STREAM, Constant, Request, StreamAnswer, WireWorkload
 from tests.unit.load.hostile_h2 import (
@@ -231,7 +231,7 @@ class TestAnswers:
             assert server.connections == 1
 
     def test_our_windows_are_widened(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(grpc_module, "_REPLENISH", 1000)
+        monkeypatch.setattr(Http2Connection, "REPLENISH", 1000)
         with Server(says(*[MORE] * 99, LAST)) as server:
             recording = ask(workload(server), 8)
             assert_true_times(recording, server.good)
