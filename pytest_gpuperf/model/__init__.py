@@ -1,5 +1,6 @@
 """The frozen data model that every layer shares. Builtins only: importing it costs nothing."""
 
+from pytest_gpuperf.model.across import Across, Ratio, Side, SidePoint
 from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseeded
 from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, OperatingPoint, Price
 from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, unmeasured
@@ -48,6 +49,7 @@ __all__ = [
     "ROUND_ROBIN",
     "RULER",
     "SCHEMA",
+    "Across",
     "Address",
     "Arrivals",
     "BudgetMissed",
@@ -79,6 +81,7 @@ __all__ = [
     "Poisson",
     "Price",
     "Ramp",
+    "Ratio",
     "Reported",
     "Request",
     "Resources",
@@ -86,6 +89,8 @@ __all__ = [
     "Run",
     "ServerTimes",
     "Session",
+    "Side",
+    "SidePoint",
     "StreamAnswer",
     "Tls",
     "Verdict",

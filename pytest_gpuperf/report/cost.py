@@ -92,7 +92,8 @@ def curve_table(offers: Sequence[Offer]) -> Table:
 def price_line(price: Price) -> str:
     """A price with its date and source."""
     device = " ".join(filter(None, (price.gpu, price.mig_profile)))
-    return f"{price.instance} ({f'{price.count} x ' if price.count > 1 else ''}{device}): ${price.usd_per_hour:g}/hour on {price.date}, {price.source}"
+    several = f"{price.count} x " if price.count > 1 else ""
+    return f"{price.instance} ({several}{device}): ${price.usd_per_hour:g}/hour on {price.date}, {price.source}"
 
 
 def price_table(prices: Sequence[Price]) -> Table:
