@@ -266,8 +266,13 @@ def _notes(group: Sequence[_Found], demand: Demand | None) -> list[str]:
             lines.append(f"{one.device}: no price of it; add a row to a table of yours and name it with --prices")
         lines += [f"{one.device}: session {each}" for each in map(_session_line, one.stored)]
     names = list(demand.budget_ns) if demand else []
-    lines += dict.fromkeys(spread_line(fleet.at, names or ["p90"]) for fleet in fleets)
-    lines += [f"left out: {reason}" for one in group for reason in one.measured.left_out]
+    lines += dict.fromkeys(
+        f"{offer.device}: {spread_line(offer.fleet.at, names or ['p90'])}"
+        for one in group
+        for offer in one.offers
+        if offer.fleet
+    )
+    lines += [f"{one.device}: left out: {reason}" for one in group for reason in one.measured.left_out]
     prices = [fleet.price for fleet in fleets] if demand else [one.price for one in group if one.price]
     lines += dict.fromkeys(f"price: {price_line(price)}" for price in prices)
     if fleets:

@@ -10,8 +10,12 @@ from typing import TypeVar
 
 import pytest
 
+from pytest_gpuperf.analysis.prices import newest_prices
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import Price
 from pytest_gpuperf.session.keys import KeyChange, parse_key_changes
 from pytest_gpuperf.store import Choice
+from pytest_gpuperf.store.prices import read_prices
 
 Value = TypeVar("Value")
 
@@ -32,6 +36,7 @@ class Settings:
         baseline: what to compare with.
         key: fields added to the key, or taken out.
         require_baseline: a test with nothing to compare with fails.
+        prices: the newest of each instance.
     """
 
     measure: bool
@@ -46,6 +51,7 @@ class Settings:
     baseline: Choice
     key: tuple[KeyChange, ...]
     require_baseline: bool
+    prices: tuple[Price, ...] = ()
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -70,7 +76,18 @@ def read_settings(config: pytest.Config) -> Settings:
         baseline=_parse(config, "baseline", "both", Choice.parse),
         key=_parse(config, "key", "", parse_key_changes),
         require_baseline=_parse(config, "require_baseline", "false", parse_flag),
+        prices=_prices(config),
     )
+
+
+def _prices(config: pytest.Config) -> tuple[Price, ...]:
+    text, from_ini = _text(config, "prices", "")
+    base = config.rootpath if from_ini else config.invocation_params.dir
+    try:
+        return newest_prices(read_prices(Path(base, Path(text).expanduser()) if text else ""))
+    except OptionError as error:
+        where = f"gpuperf_prices = {text} in {config.inipath}" if from_ini else f"--gpuperf-prices {text}"
+        raise pytest.UsageError(f"{where}: {error}") from error
 
 
 def _max_runs(config: pytest.Config, runs: int) -> int:
