@@ -102,7 +102,7 @@ def test_files_that_are_no_tables(tmp_path: Path, content: bytes, says: str) -> 
 
 
 def test_files_that_aren_t_there(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="absent.toml can't be read: No such file or directory. Name an existing"):
+    with pytest.raises(OptionError, match=r"absent.toml can't be read: No such file or directory. Name an existing"):
         read_prices(tmp_path / "absent.toml")
     with pytest.raises(OptionError, match="can't be read: Is a directory"):
         read_prices(tmp_path)
@@ -110,7 +110,7 @@ def test_files_that_aren_t_there(tmp_path: Path) -> None:
 
 def test_one_price_of_an_instance_on_a_day(tmp_path: Path) -> None:
     content = table(tmp_path).read_text()
-    with pytest.raises(OptionError, match="prices 1 and 2 are both of g6.xlarge on 2026-01-31"):
+    with pytest.raises(OptionError, match=r"prices 1 and 2 are both of g6.xlarge on 2026-01-31"):
         read_prices(raw(tmp_path, content + "\n" + content))
     assert len(read_prices(raw(tmp_path, content + "\n" + content.replace("2026-01-31", "2025-01-31")))) == 2
 
@@ -119,7 +119,9 @@ def test_one_price_of_an_instance_on_a_day(tmp_path: Path) -> None:
 @given(st.dictionaries(st.sampled_from([*ROW, "cores", "x"]), st.sampled_from(["1", "0.5", "[]", "{}", '""', "true"])))
 def test_any_table_gives_prices_or_says_what_is_wrong(tmp_path: Path, changes: dict[str, str]) -> None:
     path = table(tmp_path, **changes)
+    said = ""
     try:
         assert read_prices(path)
     except OptionError as error:
-        assert str(error).startswith(str(path))
+        said = str(error)
+    assert not said or said.startswith(str(path))
