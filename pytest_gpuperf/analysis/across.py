@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.compare import compare_values
-from pytest_gpuperf.analysis.prices import cheapest, usd_per_million
+from pytest_gpuperf.analysis.prices import cheapest, device_of, usd_per_million
 from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import Key, SessionValues, Values, place_name, values_of
@@ -70,13 +70,6 @@ class Taken:
     @property
     def points(self) -> dict[tuple[str, LoadPoint], CurvePoint]:
         return {(curve.name, point.load): point for curve in self.whole for point in curve.points}
-
-
-def device_of(key: PlainMapping) -> str:
-    """What people call the device of a key."""
-    count = key.get("device_count")
-    name = " ".join(str(part) for part in (key.get("device", "?"), key.get("mig_profile")) if part)
-    return f"{count} x {name}" if isinstance(count, int) and count > 1 else name
 
 
 def work_of(key: PlainMapping) -> tuple[str, ...]:

@@ -51,3 +51,10 @@ def cheapest(prices: Iterable[Price], key: PlainMapping) -> tuple[Price, int] | 
     """The price at which one copy of what was measured costs least, and copies in one instance; None without any."""
     fitting = [(price, copies) for price in prices if (copies := copies_per_instance(price, key))]
     return min(fitting, key=lambda one: (one[0].usd_per_hour / one[1], one[0].instance), default=None)
+
+
+def device_of(key: PlainMapping) -> str:
+    """What people call the device of a key."""
+    count = key.get("device_count")
+    name = " ".join(str(part) for part in (key.get("device", "?"), key.get("mig_profile")) if part)
+    return f"{count} x {name}" if isinstance(count, int) and count > 1 else name

@@ -41,7 +41,8 @@ def across_of(sessions: Sessions, prices: Sequence[Price], base: str = "") -> li
     Raises:
         GpuperfError: there is no such test, or no such device.
     """
-    from pytest_gpuperf.analysis.across import Taken, across, device_of, work_of
+    from pytest_gpuperf.analysis.across import Taken, across, work_of
+    from pytest_gpuperf.analysis.prices import device_of
 
     newest: dict[tuple[str, ...], dict[str, Stored]] = {}
     for stored in sessions.whole(1):

@@ -106,7 +106,9 @@ class _Found:
 
     @property
     def device(self) -> str:
-        return str(self.measured.key.get("device", "?"))
+        from pytest_gpuperf.analysis.prices import device_of
+
+        return device_of(self.measured.key)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -262,7 +264,7 @@ def _notes(group: Sequence[_Found], demand: Demand | None) -> list[str]:
         lines.append(f"nothing measured and priced serves {demand_line(demand)}")
     for one in group:
         lines += dict.fromkeys(f"{one.device}: {offer.refusal}" for offer in one.offers if offer.refusal)
-        if not demand and not one.costs:
+        if not demand and one.price is None:
             lines.append(f"{one.device}: no price of it; add a row to a table of yours and name it with --prices")
         lines += [f"{one.device}: session {each}" for each in map(_session_line, one.stored)]
     names = list(demand.budget_ns) if demand else []

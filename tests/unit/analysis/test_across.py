@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.across import Taken, across, device_of
+from pytest_gpuperf.analysis.across import Taken, across
+from pytest_gpuperf.analysis.prices import device_of
 from pytest_gpuperf.model import Across, Change, Curve, LoadPoint, PlainMapping, Price, SidePoint
 from tests.unit.factories import KEY, session
 
