@@ -43,6 +43,7 @@ OPTIONS = (
         "add a field of the environment to what must match, as +driver, or take one out, as "
         "--gpuperf-key=-power_limit_w; may be repeated",
     ),
+    ("prices", "FILE", "what machines cost, in TOML, for $ per million inferences (default: a table of list prices)"),
 )
 
 #: name, help. Each is a switch --gpuperf-NAME and an ini key gpuperf_NAME that is true or false.

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_gpuperf.cli import across
+from pytest_gpuperf.cli.cost import add_prices
 from pytest_gpuperf.cli.stored import Sessions, Stored, add_filters, add_store, moment, store_url
 from pytest_gpuperf.errors import GpuperfError
 
@@ -48,12 +50,19 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--require-baseline", action="store_true", help="exit with 1 where nothing can be compared, too"
     )
+    parser.add_argument(
+        "--across", choices=("gpu",), help="instead: each test's newest sessions on different GPUs, side by side"
+    )
+    parser.add_argument("--base", default="", metavar="GPU", help="with --across: the one to compare the others with")
+    add_prices(parser)
     add_store(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
+    if options.across:
+        return across.run(options)
     from pytest_gpuperf.cli.judging import ABSENT
     from pytest_gpuperf.model import Verdict
 

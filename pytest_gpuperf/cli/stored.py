@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -88,8 +88,20 @@ class Sessions:
 
     def of(self, folder: str, newest: int | None = None) -> list[Stored]:
         """The sessions of a key, newest first."""
+        return list(self._read(folder, islice(self.store.newest(folder), newest)))
+
+    def whole(self, newest: int) -> list[list[Stored]]:
+        """Of every key its newest sessions that tell what the device does by itself: complete, and no duets."""
         found = []
-        for entry in islice(self.store.newest(folder), newest):
+        for folder in self.folders():
+            alone = (entry for entry in self.store.newest(folder) if not entry.duet)
+            complete = (one for one in self._read(folder, alone) if one.session.status == "complete")
+            sessions = list(islice(complete, newest))
+            found += [sessions] if sessions else []
+        return found
+
+    def _read(self, folder: str, entries: Iterable[Entry]) -> Iterator[Stored]:
+        for entry in entries:
             try:
                 session = self.store.read(entry)
             except UnreadableSession as error:
@@ -97,8 +109,7 @@ class Sessions:
                 continue
             if self._test not in session.test:
                 break  # all sessions of a key are of one test
-            found.append(Stored(folder, entry, session))
-        return found
+            yield Stored(folder, entry, session)
 
     def all(self, newest: int | None = None) -> list[Stored]:
         """The sessions of all keys, newest first.

@@ -1,7 +1,9 @@
 """The frozen data model that every layer shares. Builtins only: importing it costs nothing."""
 
+from pytest_gpuperf.model.across import Across, Ratio, Side, SidePoint
 from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseeded
-from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, unmeasured
+from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, OperatingPoint, Price
+from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, unmeasured
 from pytest_gpuperf.model.histogram import Histogram, bucket_of, merged
 from pytest_gpuperf.model.records import (
     RULER,
@@ -41,11 +43,13 @@ from pytest_gpuperf.model.workload import (
 __all__ = [
     "GRPC",
     "GRPC_STREAM",
+    "HOURS_PER_MONTH",
     "HTTP",
     "LEAST_OUTSTANDING",
     "ROUND_ROBIN",
     "RULER",
     "SCHEMA",
+    "Across",
     "Address",
     "Anchored",
     "Arrivals",
@@ -58,21 +62,27 @@ __all__ = [
     "Constant",
     "Curve",
     "CurvePoint",
+    "Demand",
     "Duet",
     "EndpointFigures",
     "Energy",
+    "Fleet",
     "GpuFigures",
     "Histogram",
     "Intervals",
     "LoadPoint",
     "Memory",
     "NamedPoint",
+    "Offer",
+    "OperatingPoint",
     "Plain",
     "PlainMapping",
     "PointCost",
     "PointRun",
     "Poisson",
+    "Price",
     "Ramp",
+    "Ratio",
     "Reported",
     "Request",
     "Resources",
@@ -80,6 +90,8 @@ __all__ = [
     "Run",
     "ServerTimes",
     "Session",
+    "Side",
+    "SidePoint",
     "StreamAnswer",
     "Tls",
     "Verdict",
@@ -88,6 +100,7 @@ __all__ = [
     "Workload",
     "bucket_of",
     "curve_of",
+    "curves_of",
     "gather",
     "merged",
     "point_runs",

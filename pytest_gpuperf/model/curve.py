@@ -221,6 +221,19 @@ def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Cur
     return Curve(name, tuple(_point(point, windows[point]) for point in points if point in windows))
 
 
+def curves_of(runs: Iterable[Run]) -> tuple[Curve, ...]:
+    """The curve of every sweep, its points in the order of batch size and load."""
+    sweeps: dict[str, list[Run]] = {}
+    for run in runs:
+        sweeps.setdefault(run.sweep, []).append(run)
+    return tuple(curve_of(name, _points(own), own) for name, own in sweeps.items())
+
+
+def _points(runs: Sequence[Run]) -> list[LoadPoint]:
+    points = {window.point for run in runs for window in run.windows}
+    return sorted(points, key=lambda point: (point.batch_size, point.concurrency, point.rate, point.arrivals))
+
+
 def unmeasured(name: str, points: Sequence[LoadPoint]) -> Curve:
     """The curve of a smoke run; see ``Curve.measured``."""
     return Curve(

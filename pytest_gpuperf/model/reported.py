@@ -15,7 +15,9 @@ class PointCost:
 
     Attributes:
         instance: the price's name, as ``g5.xlarge``.
+        usd_per_hour: of the part of the instance that was measured: of one GPU where it has several.
         usd_per_million: of inferences.
+        price_date, price_source: when that was the price, and where it was read.
     """
 
     sweep: str
@@ -25,6 +27,9 @@ class PointCost:
     usd_per_million: float
     throughput: float
     p90_ns: float
+    p50_ns: float = 0.0
+    price_date: str = ""
+    price_source: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,12 @@ from typing import TypeVar
 
 import pytest
 
+from pytest_gpuperf.analysis.prices import newest_prices
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import Price
 from pytest_gpuperf.session.keys import KeyChange, parse_key_changes
 from pytest_gpuperf.store import Choice
+from pytest_gpuperf.store.prices import read_prices
 
 Value = TypeVar("Value")
 
@@ -33,6 +37,7 @@ class Settings:
         key: fields added to the key, or taken out.
         require_baseline: a test with nothing to compare with fails.
         anchor: the anchor is measured beside every sweep.
+        prices: the newest of each instance.
     """
 
     measure: bool
@@ -48,6 +53,7 @@ class Settings:
     key: tuple[KeyChange, ...]
     require_baseline: bool
     anchor: bool
+    prices: tuple[Price, ...] = ()
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -73,7 +79,18 @@ def read_settings(config: pytest.Config) -> Settings:
         key=_parse(config, "key", "", parse_key_changes),
         require_baseline=_parse(config, "require_baseline", "false", parse_flag),
         anchor=_parse(config, "anchor", "false", parse_flag),
+        prices=_prices(config),
     )
+
+
+def _prices(config: pytest.Config) -> tuple[Price, ...]:
+    text, from_ini = _text(config, "prices", "")
+    base = config.rootpath if from_ini else config.invocation_params.dir
+    try:
+        return newest_prices(read_prices(Path(base, Path(text).expanduser()) if text else ""))
+    except OptionError as error:
+        where = f"gpuperf_prices = {text} in {config.inipath}" if from_ini else f"--gpuperf-prices {text}"
+        raise pytest.UsageError(f"{where}: {error}") from error
 
 
 def _max_runs(config: pytest.Config, runs: int) -> int:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 from pytest_gpuperf.cli.main import main
-from pytest_gpuperf.model import PlainMapping
+from pytest_gpuperf.model import LoadPoint, PlainMapping
 from pytest_gpuperf.store import Store
 from tests.unit.factories import KEY, session
 
@@ -30,6 +30,23 @@ def measured(
     chance = random.Random(name)
     runs = [[p50_ms * point * math.exp(chance.gauss(0, 0.005)) for point in points] for _ in range(3)]
     store.write(session(runs, name=name, minute=DAY * day, gate=gate, status=status, key=key, commit=commit))
+
+
+def two_gpus(store: Store) -> None:
+    """One test on a T4 and an A10G that is three times as fast, at several rates: the sessions of docs/cost.md.
+
+    They are made, not measured: a single server's queue towards a capacity of its own, runs 1% apart.
+    """
+    for minute, (device, name, base_ms, capacity) in enumerate(
+        (("Tesla T4", "74d3f0a1b2c4", 150.0, 8.0), ("NVIDIA A10G", "a10d3f0a1b2c", 50.0, 24.0))
+    ):
+        chance = random.Random(name)
+        rates = [rate for rate in (2.0, 4.0, 6.0, 12.0, 18.0) if rate < capacity]
+        levels = [base_ms * (1 + 0.5 * (rate / capacity) / (1 - rate / capacity)) for rate in rates]
+        runs = [[level * math.exp(chance.gauss(0, 0.01)) for level in levels] for _ in range(3)]
+        points = [LoadPoint(0, 1, rate, "poisson") for rate in rates]
+        key = {**KEY, "test": "tests/test_serving.py::test_segmentation", "device": device}
+        store.write(session(runs, at=points, key=key, name=name, minute=minute, requests=600))
 
 
 def gpuperf(store: Store, *arguments: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import BudgetMissed, EndpointFigures, LoadPoint, Poisson, curve_of, unmeasured
+from pytest_gpuperf.model import BudgetMissed, EndpointFigures, LoadPoint, Poisson, curve_of, curves_of, unmeasured
 from tests.unit.factories import curve, curve_point, histogram, run, server_times, window
 
 POINTS = (LoadPoint(8), LoadPoint(1), LoadPoint(2))
@@ -162,3 +162,12 @@ def test_endpoints_are_gathered_by_address() -> None:
     assert first == EndpointFigures("a:1", 40, 1, 175.0, 2e6, 3e6)
     assert (second.address, second.requests, second.errors, second.throughput) == ("b:1", 20, 5, 50.0)
     assert second.p50_ns == 3e6, "a window without an answer has no percentile"
+
+
+def test_every_sweep_has_its_curve_in_the_order_of_load() -> None:
+    small, large = window(LoadPoint(8)), window(LoadPoint(1, 4))
+    runs = [run(large, small, window(LoadPoint(2))), run(window(sweep="other"), sweep="other")]
+    assert [(curve.name, [point.load for point in curve]) for curve in curves_of(runs)] == [
+        ("serving", [LoadPoint(2), LoadPoint(8), LoadPoint(1, 4)]),
+        ("other", [LoadPoint()]),
+    ]

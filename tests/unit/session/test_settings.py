@@ -66,3 +66,25 @@ def test_mistakes_say_what_to_write(pytester: pytest.Pytester, arguments: list[s
 def test_mistakes_in_the_ini_file_name_it(pytester: pytest.Pytester) -> None:
     with pytest.raises(pytest.UsageError, match=r"gpuperf_require_baseline = 1 in .*tox.ini: write true or false"):
         settings(pytester, ini="gpuperf_require_baseline = 1")
+
+
+PRICES = """
+[[price]]
+instance = "mine"
+gpu = "NVIDIA L4"
+count = 1
+usd_per_hour = 0.5
+date = 2026-01-31
+source = "our contract"
+"""
+
+
+def test_prices_are_the_package_s_or_one_s_own(pytester: pytest.Pytester) -> None:
+    assert "g6.xlarge" in {price.instance for price in settings(pytester).prices}
+    pytester.path.joinpath("mine.toml").write_text(PRICES)
+    assert [price.instance for price in settings(pytester, "--gpuperf-prices=mine.toml").prices] == ["mine"]
+    assert [price.instance for price in settings(pytester, ini="gpuperf_prices = mine.toml").prices] == ["mine"]
+    with pytest.raises(pytest.UsageError, match=r"--gpuperf-prices no\.toml: The price table .*no\.toml can't be read"):
+        settings(pytester, "--gpuperf-prices=no.toml")
+    with pytest.raises(pytest.UsageError, match=r"gpuperf_prices = no\.toml in .*tox\.ini: The price table"):
+        settings(pytester, ini="gpuperf_prices = no.toml")

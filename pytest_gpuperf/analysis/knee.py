@@ -1,0 +1,36 @@
+"""The knee of a throughput-latency curve: where more load stops buying throughput and starts to buy waiting.
+
+It is the point of the highest *power*, throughput divided by mean latency: Kleinrock, "Power and deterministic rules of
+thumb for probabilistic problems in computer communications" (ICC 1979). Rules that look at a curve's shape between its
+ends (Satopaa et al., "Finding a Kneedle in a haystack", 2011) move with how far beyond saturation the sweep went; this
+one doesn't, and it is the rule by which an adaptive sweep places its points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+
+class Powered(Protocol):
+    """What has a power: a point of a curve, an operating point."""
+
+    @property
+    def throughput(self) -> float: ...
+
+    @property
+    def mean_ns(self) -> float: ...
+
+
+Point = TypeVar("Point", bound=Powered)
+
+
+def power(throughput: float, mean_ns: float) -> float:
+    """Inferences per second for each second of mean latency; 0 where nothing was answered."""
+    return throughput / (mean_ns / 1e9) if mean_ns > 0 else 0.0
+
+
+def knee(points: Iterable[Point]) -> Point | None:
+    """The point of the highest power, the first of equals; None where no point has any."""
+    able = [point for point in points if power(point.throughput, point.mean_ns) > 0]
+    return max(able, key=lambda point: power(point.throughput, point.mean_ns), default=None)

@@ -1,0 +1,107 @@
+"""``gpuperf compare --across gpu``: one test on several GPU models, side by side, never a verdict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_gpuperf.cli.cost import chosen_prices, code, to_plain
+from pytest_gpuperf.cli.stored import Sessions, Stored, store_url
+from pytest_gpuperf.errors import GpuperfError
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.analysis.across import Taken
+    from pytest_gpuperf.model import Across, Price
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command line; its exit status."""
+    from pytest_gpuperf.store import Store
+
+    prices = chosen_prices(options)
+    sessions = Sessions(Store(store_url(options)), options.test, options.key)
+    shown = across_of(sessions, prices, options.base)
+    unreadable = sessions.complain()
+    if options.format == "json":
+        print(json.dumps({"across": "gpu", "tests": to_plain(shown)}, indent=2, allow_nan=False))
+    else:
+        print("\n".join(markdown(shown) if options.format == "markdown" else text(shown)))
+    return unreadable
+
+
+def across_of(sessions: Sessions, prices: Sequence[Price], base: str = "") -> list[Across]:
+    """Every test that was measured on two devices or more, by its newest complete session on each.
+
+    Args:
+        prices: as ``newest_prices`` gives them.
+        base: part of the name of the device that the others are compared with; the cheapest one an hour when empty.
+
+    Raises:
+        GpuperfError: there is no such test, or no such device.
+    """
+    from pytest_gpuperf.analysis.across import Taken, across, work_of
+    from pytest_gpuperf.analysis.prices import device_of
+
+    newest: dict[tuple[str, ...], dict[str, Stored]] = {}
+    for stored in sessions.whole(1):
+        own = newest.setdefault(work_of(stored[0].session.key), {})
+        device = device_of(stored[0].session.key)
+        # A device has several keys where, for example, its power limit was changed: the one measured last counts.
+        if device not in own or own[device].session.created_utc < stored[0].session.created_utc:
+            own[device] = stored[0]
+    several = {work: own for work, own in newest.items() if len(own) > 1}
+    if not several:
+        devices = sorted({device for own in newest.values() for device in own})
+        sessions.complain()
+        raise GpuperfError(
+            f"No test in {sessions.store.url} was measured on two devices or more "
+            f"(for these options there are sessions on: {', '.join(devices) or 'none'}).\n"
+            "Measure it on another GPU model into the same store, or bring sessions together with: "
+            "gpuperf baseline export, import"
+        )
+    found = []
+    for _, own in sorted(several.items()):
+        taken = [Taken.of(one.session) for one in own.values()]
+        found.append(across(_ordered(taken, prices, base), prices))
+    return found
+
+
+def _ordered(taken: Sequence[Taken], prices: Sequence[Price], base: str) -> list[Taken]:
+    """The device that the others are compared with first, then by price and name."""
+    from pytest_gpuperf.analysis.prices import cheapest
+
+    def hourly(one: Taken) -> float:
+        found = cheapest(prices, one.session.key)
+        return found[0].usd_per_hour / found[1] if found else float("inf")
+
+    order = sorted(taken, key=lambda one: (hourly(one), one.device))
+    exact = [one for one in order if one.device.casefold() == base.casefold()]
+    named = exact or [one for one in order if base.casefold() in one.device.casefold()]
+    if not named:
+        there = ", ".join(one.device for one in order)
+        raise GpuperfError(f"--base {base}: {taken[0].session.test} has no session on it; there are: {there}.")
+    return [named[0], *(one for one in order if one is not named[0])]
+
+
+def text(shown: Sequence[Across]) -> list[str]:
+    """For a terminal."""
+    from pytest_gpuperf.report.across import across_notes, across_table
+
+    lines: list[str] = []
+    for one in shown:
+        lines += [*([""] if lines else []), one.test, *across_table(one).as_text("  ")]
+        lines += [f"  {note}" for note in across_notes(one)]
+    return lines
+
+
+def markdown(shown: Sequence[Across]) -> list[str]:
+    """For a comment or a page."""
+    from pytest_gpuperf.report.across import across_notes, across_table
+
+    lines: list[str] = []
+    for one in shown:
+        lines += [*([""] if lines else []), f"### {code(one.test)}", "", *across_table(one).as_markdown(), ""]
+        lines += [f"* {code(note)}" for note in across_notes(one)]
+    return lines

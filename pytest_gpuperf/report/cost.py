@@ -1,0 +1,131 @@
+"""What serving costs, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_gpuperf.model import Demand, Fleet, LoadPoint, Offer, OperatingPoint, PointCost, Price
+from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.report.words import duration, plural, rate, significant
+
+
+def usd(amount: float) -> str:
+    """Dollars: whole ones from a hundred on, three digits that count below."""
+    return f"${amount:,.0f}" if amount >= 100 else f"${significant(amount)}"
+
+
+def cost_table(costs: Sequence[PointCost], knees: Sequence[tuple[str, LoadPoint]] = ()) -> Table:
+    """$ per million inferences at each load point.
+
+    Args:
+        knees: sweep and load point of each sweep's knee, which is marked.
+    """
+    titles = ("load point", ">inf/s", ">p50", ">p90", ">$/million", "")
+    return Table(
+        titles,
+        tuple(
+            (
+                f"{one.sweep}: {one.point.label}",
+                rate(one.throughput),
+                duration(one.p50_ns),
+                duration(one.p90_ns),
+                usd(one.usd_per_million),
+                "knee" if (one.sweep, one.point) in knees else "",
+            )
+            for one in costs
+        ),
+    )
+
+
+def demand_line(demand: Demand) -> str:
+    """A demand in a sentence."""
+    size = demand.batch_size
+    load = f"{demand.inferences_per_s:g} inferences/s in requests of any batch size"
+    if size is not None:
+        carried = "1 inference" if size == 1 else f"{size} inferences"
+        load = f"{demand.inferences_per_s / size:g} requests/s of {carried} each"
+    limits = " and ".join(f"{name} {duration(most)}" for name, most in demand.budget_ns.items())
+    return f"{load}, {f'within {limits}' if limits else 'no latency budget'}, {demand.headroom:.0%} headroom"
+
+
+def offer_table(offers: Sequence[Offer], demand: Demand) -> Table:
+    """Fleets side by side, the cheapest first; instance types that can't serve the demand are not in it."""
+    names = list(demand.budget_ns) or ["p90"]
+    titles = ("fleet", "GPU", "each at most at", *(f">{name}" for name in names), ">room", ">$/month", ">$/million")
+    fleets = [(one, one.fleet) for one in offers if one.fleet is not None]
+    fleets.sort(key=lambda pair: (pair[1].usd_per_month, pair[1].instances, pair[1].price.instance))
+    return Table(titles, tuple(_fleet_cells(one.device, fleet, names) for one, fleet in fleets))
+
+
+def _fleet_cells(device: str, fleet: Fleet, names: Sequence[str]) -> tuple[str, ...]:
+    return (
+        f"{fleet.instances} x {fleet.price.instance}",
+        device,
+        f"{fleet.at.sweep}: {fleet.at.point.label}",
+        *(_latency(fleet.at, name) for name in names),
+        f"{fleet.headroom:+.0%}",
+        usd(fleet.usd_per_month),
+        usd(fleet.usd_per_million),
+    )
+
+
+def curve_table(offers: Sequence[Offer]) -> Table:
+    """The price-latency curve of every instance type: from its cheapest fleet to its fastest."""
+    titles = ("fleet", "GPU", "each at most at", ">p50", ">p90", ">$/month")
+    return Table(
+        titles,
+        tuple(
+            (
+                f"{fleet.instances} x {fleet.price.instance}",
+                one.device,
+                f"{fleet.at.sweep}: {fleet.at.point.label}",
+                _latency(fleet.at, "p50"),
+                _latency(fleet.at, "p90"),
+                usd(fleet.usd_per_month),
+            )
+            for one in offers
+            for fleet in one.curve
+        ),
+    )
+
+
+def price_line(price: Price) -> str:
+    """A price with its date and source."""
+    device = " ".join(filter(None, (price.gpu, price.mig_profile)))
+    several = f"{price.count} x " if price.count > 1 else ""
+    return f"{price.instance} ({several}{device}): ${price.usd_per_hour:g}/hour on {price.date}, {price.source}"
+
+
+def price_table(prices: Sequence[Price]) -> Table:
+    """All rows of a price table."""
+    titles = ("instance", "GPU", ">count", ">$/hour", "date", "source")
+    return Table(
+        titles,
+        tuple(
+            (
+                one.instance,
+                " ".join(filter(None, (one.gpu, one.mig_profile, f"{one.cores} cores" if one.cores else ""))),
+                str(one.count),
+                f"{one.usd_per_hour:g}",
+                one.date,
+                one.source,
+            )
+            for one in prices
+        ),
+    )
+
+
+def spread_line(at: OperatingPoint, names: Sequence[str]) -> str:
+    """How far the runs that an operating point rests on differ."""
+    ranges = [f"{rate(at.throughput_range[0])} to {rate(at.throughput_range[1])} inf/s"]
+    ranges += [
+        f"{name} {duration(low)} to {duration(high)}"
+        for name in names
+        for low, high in [at.latency_range_ns.get(name, (0.0, 0.0))]
+        if high
+    ]
+    return f"{at.sweep}: {at.point.label}: {plural(at.runs, 'run')}, {', '.join(ranges)}"
+
+
+def _latency(at: OperatingPoint, name: str) -> str:
+    return duration(at.latency_ns[name]) if name in at.latency_ns else "-"

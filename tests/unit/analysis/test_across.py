@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from pytest_gpuperf.analysis.across import Taken, across
+from pytest_gpuperf.analysis.prices import device_of
+from pytest_gpuperf.model import Across, Change, Curve, LoadPoint, PlainMapping, Price, SidePoint
+from tests.unit.factories import KEY, session
+
+T4 = Price("g4dn.xlarge", "NVIDIA T4", 1, 0.5, "2026-01-01", "a list")
+A10G = Price("g5.xlarge", "NVIDIA A10G", 1, 1.0, "2026-01-01", "a list")
+ON_T4: PlainMapping = {**KEY, "device": "Tesla T4"}
+ON_A10G: PlainMapping = {**KEY, "device": "NVIDIA A10G"}
+LEVELS = [(1.00, 2.00), (1.01, 2.02), (0.99, 1.98)]
+
+
+def taken(key: PlainMapping, factor: float = 1.0, **changes: object) -> Taken:
+    runs = [[factor * level for level in run] for run in LEVELS]
+    return Taken.of(replace(session(runs, key=key, requests=200), **changes))  # type: ignore[arg-type]
+
+
+def with_energy(one: Taken, gpu_j: float | None, cpu_j: float | None, method: str = "nvml-counter") -> Taken:
+    """As the curves of windows with energy are."""
+
+    def filled(curves: Sequence[Curve], factor: float) -> tuple[Curve, ...]:
+        return tuple(
+            replace(
+                curve,
+                points=tuple(
+                    replace(
+                        point,
+                        gpu_energy_j=None if gpu_j is None else factor * gpu_j,
+                        cpu_energy_j=None if cpu_j is None else factor * cpu_j,
+                        energy_method=method,
+                    )
+                    for point in curve.points
+                ),
+            )
+            for curve in curves
+        )
+
+    runs = tuple(filled(own, factor) for own, factor in zip(one.runs, (1.0, 1.02, 0.98), strict=True))
+    return replace(one, whole=filled(one.whole, 1.0), runs=runs)
+
+
+def at(shown: Across, side: int, point: LoadPoint | None = None) -> SidePoint:
+    (found,) = [one for one in shown.sides[side].points if one.point == point]
+    return found
+
+
+def test_per_point_and_per_dollar() -> None:
+    shown = across([taken(ON_T4), taken(ON_A10G, 0.4)], [T4, A10G])
+    first, other = at(shown, 0, LoadPoint(2)), at(shown, 1, LoadPoint(2))
+    assert not first.ratios
+    assert other.throughput / first.throughput == pytest.approx(2.5, rel=0.01)
+    assert other.ratios["throughput"].value == pytest.approx(2.5, rel=0.01)
+    assert other.ratios["p90"].value == pytest.approx(0.4, rel=0.01)
+    assert other.ratios["inferences_per_usd"].value == pytest.approx(1.25, rel=0.01)
+    assert first.usd_per_million is not None
+    assert other.usd_per_million is not None
+    assert first.usd_per_million / other.usd_per_million == pytest.approx(1.25, rel=0.01)
+    for ratio in other.ratios.values():
+        assert ratio.low is not None
+        assert ratio.high is not None
+        assert 0.8 * ratio.value < ratio.low < ratio.value < ratio.high < 1.25 * ratio.value
+    assert at(shown, 1).ratios["throughput"].value == pytest.approx(2.5, rel=0.01)
+    assert "inferences_per_j" not in other.ratios
+
+
+def test_without_a_price_there_is_no_dollar() -> None:
+    shown = across([taken(ON_T4), taken(ON_A10G, 0.4)], [T4])
+    assert at(shown, 0, LoadPoint(1)).usd_per_million is not None
+    assert at(shown, 1, LoadPoint(1)).usd_per_million is None
+    assert set(at(shown, 1, LoadPoint(1)).ratios) == {"throughput", "p50", "p90"}
+    assert (shown.sides[0].price, shown.sides[1].price) == (T4, None)
+
+
+def test_per_joule() -> None:
+    shown = across([with_energy(taken(ON_T4), 0.6, 0.2), with_energy(taken(ON_A10G), 0.3, 0.1)], [])
+    ratio = at(shown, 1, LoadPoint(1)).ratios["inferences_per_j"]
+    assert at(shown, 1, LoadPoint(1)).energy_j == pytest.approx(0.4)
+    assert ratio.value == pytest.approx(2.0)
+    assert ratio.low is not None
+    assert ratio.high is not None
+    assert ratio.low < 2.0 < ratio.high
+    assert shown.sides[0].notes == ("energy is that of the GPU and the CPU",)
+
+
+def test_only_parts_that_every_device_tells_are_compared() -> None:
+    shown = across([with_energy(taken(ON_T4), 0.6, 0.2), with_energy(taken(ON_A10G), 0.3, None)], [])
+    assert at(shown, 0, LoadPoint(1)).energy_j == pytest.approx(0.6)
+    assert at(shown, 1, LoadPoint(1)).ratios["inferences_per_j"].value == pytest.approx(2.0)
+    shown = across([with_energy(taken(ON_T4), 0.6, 0.2), taken(ON_A10G)], [])
+    assert at(shown, 0, LoadPoint(1)).energy_j is None
+    assert shown.sides[0].notes == ()
+
+
+def test_energy_of_two_methods_is_not_compared() -> None:
+    shown = across([with_energy(taken(ON_T4), 0.6, None), with_energy(taken(ON_A10G), 0.3, None, "nvml-power")], [])
+    assert at(shown, 1, LoadPoint(1)).energy_j is None
+    assert "inferences_per_j" not in at(shown, 1, LoadPoint(1)).ratios
+    (note,) = shown.sides[0].notes
+    assert note == (
+        "energy is not compared, since it was measured in different ways "
+        "(Tesla T4: nvml-counter; NVIDIA A10G: nvml-power)"
+    )
+
+
+def test_load_points_of_one_device_alone_are_named() -> None:
+    only = Taken.of(session([[1.0], [1.0], [1.0]], at=[LoadPoint(16)], key=ON_A10G))
+    shown = across([taken(ON_T4), only], [])
+    assert [side.points for side in shown.sides] == [(), ()]
+    assert shown.sides[1].missing == (
+        "only on Tesla T4: serving: concurrency 1, serving: concurrency 2",
+        "only on NVIDIA A10G: serving: concurrency 16",
+    )
+
+
+def test_what_else_differs_is_told() -> None:
+    there = taken({**ON_T4, "power_limit_w": 70}, environment={"driver": "550"})
+    here = taken({**ON_A10G, "power_limit_w": 300}, environment={"driver": "560"})
+    assert across([there, here], []).sides[1].changes == (
+        Change("key", "power_limit_w", 70, 300),
+        Change("environment", "driver", "550", "560"),
+    )
+
+
+def test_other_work_is_refused() -> None:
+    with pytest.raises(ValueError, match="same work"):
+        across([taken(ON_T4), taken({**ON_A10G, "version": 2})], [])
+    with pytest.raises(ValueError, match="two sessions"):
+        across([taken(ON_T4)], [])
+
+
+def test_names_of_devices() -> None:
+    assert device_of({"device": "NVIDIA L4", "device_count": 1, "mig_profile": None}) == "NVIDIA L4"
+    assert device_of({"device": "NVIDIA L4", "device_count": 2}) == "2 x NVIDIA L4"
+    assert device_of({"device": "A100", "mig_profile": "1g.5gb"}) == "A100 1g.5gb"

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_gpuperf.analysis.operating import measured
+from pytest_gpuperf.model import LoadPoint, Run, Session, Window
+from tests.unit.factories import ONE, TEST, run, session, window
+
+RATE = LoadPoint(0, 2, 100.0, "poisson")
+
+
+def of(*runs: Run) -> Session:
+    return replace(session(), runs=runs)
+
+
+def test_the_slowest_run_counts() -> None:
+    found = measured([session([[2.0], [4.0], [2.5]], requests=200)])
+    (point,) = found.points
+    assert (found.test, point.point, point.runs) == (TEST, ONE, 3)
+    assert point.throughput == pytest.approx(250)
+    assert point.latency_ns["p50"] == pytest.approx(4e6, rel=0.01)
+    assert point.throughput_range == pytest.approx((250, 500))
+    assert point.latency_range_ns["p50"] == pytest.approx((2e6, 4e6), rel=0.01)
+
+
+def test_runs_of_several_sessions_are_taken_together() -> None:
+    quick, slow = session([[2.0]] * 3, name="a"), session([[3.0]] * 3, name="b", minute=1)
+    (point,) = measured([slow, quick]).points
+    assert point.runs == 6
+    assert point.throughput == pytest.approx(1e3 / 3)
+
+
+def test_a_quantile_that_no_run_supports_is_told_by_all_or_not_at_all() -> None:
+    (point,) = measured([session([[2.0]] * 3, requests=20)]).points
+    assert set(point.latency_ns) == {"p50", "p90"}  # 20 requests a run: p90 takes 50
+    assert point.latency_range_ns["p90"][0] == point.latency_range_ns["p90"][1]
+
+
+def test_open_loop_counts_what_was_asked_for_and_sustained() -> None:
+    sustained = of(run(window(RATE, requests=500, throughput=197.0)))
+    (point,) = measured([sustained]).points
+    assert point.throughput == 200.0
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "why"),
+    [
+        (window(RATE, requests=5000, throughput=180.0), "the rate was not sustained"),
+        (window(requests=100, errors={"timeout": 5}), "5 of 105 requests failed"),
+        (window(requests=0, throughput=0.0), "nothing was answered in some run"),
+    ],
+)
+def test_what_can_t_be_counted_on_is_named(spoilt: Window, why: str) -> None:
+    found = measured([of(run(spoilt))])
+    assert found.points == ()
+    assert found.left_out[0].endswith(why)
+
+
+def test_runs_that_were_cut_short_don_t_count() -> None:
+    found = measured([of(run(window(p50_ms=2.0)), run(window(p50_ms=9.0), index=1, complete=False))])
+    assert found.points[0].throughput == pytest.approx(500)
+
+
+def test_no_session() -> None:
+    with pytest.raises(ValueError, match="one session or more"):
+        measured([])
