@@ -6,13 +6,11 @@ import contextlib
 import re
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import BinaryIO
 
-HOST = "127.0.0.1"
+from tests.unit.load.listening import Listening
 
 
 def response(body: bytes = b"{}", status: str = "200 OK", *headers: str) -> bytes:
@@ -74,7 +72,7 @@ class Exchange:
 Behaviour = Callable[[Exchange], None]
 
 
-class Server:
+class Server(Listening):
     """Has every request answered by ``behave``, each connection in a thread of its own.
 
     Args:
@@ -88,7 +86,6 @@ class Server:
         requests: how many were read.
         seen: the different requests among them.
         at_once: the most that were waiting for an answer at one time; may be set back to 0.
-        connections: how many were accepted.
     """
 
     def __init__(
@@ -102,53 +99,12 @@ class Server:
         backlog: int = 64,
     ) -> None:
         self._behave, self._early, self._idle_s = behave, early, idle_s
-        self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
         self._unanswered = 0
-        self.requests = self.at_once = self.connections = 0
+        self.requests = self.at_once = 0
         self.seen: set[bytes] = set()
-        self._listener = socket.socket()
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if receive_bytes:
-            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self._listener.bind((HOST, port))
-        self._listener.listen(backlog)
-        self.port = int(self._listener.getsockname()[1])
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
+        super().__init__(receive_bytes=receive_bytes, port=port, backlog=backlog)
 
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.die()
-        for thread in self._threads:
-            thread.join(5)
-
-    def die(self) -> None:
-        """Stop listening and drop every connection, at once."""
-        with self._lock:
-            sockets = [self._listener, *self._open]
-        for one in sockets:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._listener.accept()
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with self._lock:
-                    self._open.add(connection)
-                    thread = threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True)
-                    self.connections += 1
-                    self._threads.append(thread)
-                thread.start()
-
-    def _serve(self, connection: socket.socket, number: int) -> None:
+    def serve(self, connection: socket.socket, number: int) -> None:
         connection.settimeout(self._idle_s)
         try:
             with contextlib.suppress(_HangUp, OSError), connection, connection.makefile("rb") as stream:
@@ -159,15 +115,15 @@ class Server:
                     if self._early:
                         self._see(head + _body(stream, head))
         finally:
-            with self._lock:
-                self._open.discard(connection)
+            with self.lock:
+                self.open.discard(connection)
 
     def _see(self, request: bytes) -> None:
-        with self._lock:
+        with self.lock:
             self.seen.add(request)
 
     def _arrived(self) -> int:
-        with self._lock:
+        with self.lock:
             self.requests += 1
             self._unanswered += 1
             self.at_once = max(self.at_once, self._unanswered)
@@ -180,7 +136,7 @@ class Server:
             exchange.begin()
 
     def _over(self) -> None:
-        with self._lock:
+        with self.lock:
             self._unanswered -= 1
 
 

@@ -24,8 +24,8 @@ from pytest_gpuperf.load.generator import Recording, WindowSpec
 from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.load.tally import recording_of, times_of
 from pytest_gpuperf.model import GRPC, Address, Request, WireWorkload
+from tests.unit.load.listening import HOST, Listening
 
-HOST = "127.0.0.1"
 PATH = "/inference.GRPCInferenceService/ModelInfer"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -350,7 +350,7 @@ def never(_peer: Peer, _got: Frame) -> None:
     """Leave the windows to the behaviour."""
 
 
-class Server:
+class Server(Listening):
     """Has every request answered by ``behave``, each connection in a thread of its own.
 
     Args:
@@ -362,7 +362,6 @@ class Server:
 
     Attributes:
         requests: how many were read.
-        connections: how many were accepted.
         good: when each request that got a correct answer had been read, and its last packet was about to be sent.
         breaches: where the client broke HTTP/2's rules.
         peers: all connections.
@@ -381,72 +380,37 @@ class Server:
     ) -> None:
         self._behave, self._tls, self._raw = behave, tls, raw
         self.greeting, self.early, self.replenish = greeting, early, replenish
-        self._lock = threading.Lock()
-        self._open: set[Any] = set()
-        self.requests = self.connections = 0
+        self.requests = 0
         self.good: list[tuple[int, int]] = []
         self.breaches: list[str] = []
         self.peers: list[Peer] = []
-        self._listener = socket.socket()
-        if receive_bytes:
-            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self._listener.bind((HOST, 0))
-        self._listener.listen(64)
-        self.port = int(self._listener.getsockname()[1])
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def __enter__(self) -> Server:
-        return self
+        super().__init__(receive_bytes=receive_bytes)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.die()
-        for thread in self._threads:
-            thread.join(5)
+        super().__exit__(kind, error, trace)
         if kind is None:
             assert not self.breaches
 
-    def die(self) -> None:
-        """Stop listening and drop every connection, at once."""
-        with self._lock:
-            sockets = [self._listener, *self._open]
-        for one in sockets:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
     def arrived(self) -> int:
-        with self._lock:
+        with self.lock:
             self.requests += 1
             return self.requests - 1
 
     def log(self, read_ns: int, last_ns: int) -> None:
-        with self._lock:
+        with self.lock:
             self.good.append((read_ns, last_ns))
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                link, _ = self._listener.accept()
-                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                with self._lock:
-                    self._open.add(link)
-                    thread = threading.Thread(target=self._serve, args=(link, self.connections), daemon=True)
-                    self.connections += 1
-                    self._threads.append(thread)
-                thread.start()
-
-    def _serve(self, link: socket.socket, number: int) -> None:
+    def serve(self, link: socket.socket, number: int) -> None:
         bare = link
         with contextlib.suppress(HangUp, OSError), contextlib.ExitStack() as stack:
             stack.callback(self._forget, bare)
             stack.enter_context(closing(link))
             if self._tls is not None:
                 link = stack.enter_context(closing(self._tls.wrap_socket(link, server_side=True)))
-                with self._lock:
-                    self._open.add(link)
+                with self.lock:
+                    self.open.add(link)
             if self._raw is not None:
                 self._raw(link)
                 return
@@ -457,8 +421,8 @@ class Server:
                 self._behave(peer.next_call())
 
     def _forget(self, link: Any) -> None:
-        with self._lock:
-            self._open.discard(link)
+        with self.lock:
+            self.open.discard(link)
 
 
 def closes_at_once(link: socket.socket) -> None:

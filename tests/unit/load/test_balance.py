@@ -16,7 +16,8 @@ from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.load import loop as loop_module
 from pytest_gpuperf.load.balance import LeastOutstanding, RoundRobin, balance_of
 from pytest_gpuperf.model import LEAST_OUTSTANDING, Constant, EndpointFigures, WireWorkload
-from tests.unit.load.hostile import HOST, Exchange, Server, answers, response
+from tests.unit.load.hostile import Exchange, Server, answers, response
+from tests.unit.load.listening import HOST
 from tests.unit.load.wire import MS, Port, column, inside, latencies, lives, measure, workload
 
 OK = response()

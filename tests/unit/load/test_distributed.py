@@ -17,7 +17,8 @@ from pytest_gpuperf.errors import LoadError, OptionError
 from pytest_gpuperf.load import Recording, WindowSpec, open_generator
 from pytest_gpuperf.load.distributed import RemoteLoad, RemoteWorkers
 from pytest_gpuperf.model import Address, Constant, Request, WireWorkload
-from tests.unit.load.hostile import HOST, Server, answers, response
+from tests.unit.load.hostile import Server, answers, response
+from tests.unit.load.listening import HOST
 
 SPEC = WindowSpec(4, 0.4, lead_in_s=0.1, deadline_s=5.0)
 

@@ -27,7 +27,6 @@ from tests.unit.load.hostile_h2 import (
     HEAD,
     HEAD_PAIRS,
     HEADERS,
-    HOST,
     INITIAL_WINDOW,
     MAX_FRAME,
     OK,
@@ -66,6 +65,7 @@ from tests.unit.load.hostile_h2 import (
     window_update,
     workload,
 )
+from tests.unit.load.listening import HOST
 
 MS = 1_000_000
 

@@ -15,7 +15,8 @@ import pytest
 
 from pytest_gpuperf.load import WindowSpec
 from pytest_gpuperf.model import GRPC, GRPC_STREAM, Address, Constant, Request, StreamAnswer, WireWorkload
-from tests.unit.load.hostile_h2 import HOST, PATH, ask, drive, latencies
+from tests.unit.load.hostile_h2 import PATH, ask, drive, latencies
+from tests.unit.load.listening import HOST
 
 grpc = pytest.importorskip("grpc")
 

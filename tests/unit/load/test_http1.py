@@ -15,7 +15,6 @@ from pytest_gpuperf.load import WindowSpec
 from pytest_gpuperf.load import loop as loop_module
 from pytest_gpuperf.model import Request, WireWorkload
 from tests.unit.load.hostile import (
-    HOST,
     Behaviour,
     Exchange,
     Server,
@@ -28,6 +27,7 @@ from tests.unit.load.hostile import (
     silence,
     silent_after,
 )
+from tests.unit.load.listening import HOST
 from tests.unit.load.wire import (
     MS,
     Port,

@@ -13,7 +13,7 @@ from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.load.tally import column_names, recording_of, times_of
 from pytest_gpuperf.model import HTTP, ROUND_ROBIN, Address, Request, WireWorkload
-from tests.unit.load.hostile import HOST
+from tests.unit.load.listening import HOST
 
 MS = 1_000_000
 BODY = b"hello"

@@ -18,7 +18,8 @@ import pytest
 from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
 from pytest_gpuperf.model import Address, ServerTimes, Tls
 from pytest_gpuperf.targets.kserve import KServeClient, Servers, open_client
-from tests.unit.load.hostile import HOST, Server, answers, response
+from tests.unit.load.hostile import Server, answers, response
+from tests.unit.load.listening import HOST
 from tests.unit.targets.kserve.servers import ALL, HttpTriton, documents, grpc_triton
 
 pytest.importorskip("grpc")

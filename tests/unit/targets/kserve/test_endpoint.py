@@ -14,7 +14,8 @@ from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
 from pytest_gpuperf.model import Address, Request, ServerTimes, StreamAnswer
 from pytest_gpuperf.targets.kserve import KServeEndpoint
 from pytest_gpuperf.targets.payload import Array
-from tests.unit.load.hostile import HOST, Exchange, Server, answers, response
+from tests.unit.load.hostile import Exchange, Server, answers, response
+from tests.unit.load.listening import HOST
 from tests.unit.targets.kserve.servers import ALL, HttpTriton, grpc_triton
 
 
