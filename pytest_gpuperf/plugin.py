@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.device import Device
     from pytest_gpuperf.session.fixture import Gpuperf
+    from pytest_gpuperf.session.gpus import Gpu
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.triton import TritonEndpoint
@@ -25,7 +25,11 @@ _MARKER = (
 #: name, metavar, help. Each is an option --gpuperf-NAME and an ini key gpuperf_NAME.
 OPTIONS = (
     ("store", "URL", "where sessions are kept: a directory or an fsspec URL (default: .gpuperf)"),
-    ("device", "DEVICE", "the device under test: auto, cpu, an NVML index or a GPU UUID (default: auto)"),
+    (
+        "device",
+        "DEVICE",
+        "the device under test: auto, cpu, an NVML index, or the UUID of a GPU or MIG slice (default: auto)",
+    ),
     ("runs", "K", "fresh starts of each target (default: 3)"),
     ("max_runs", "K", "fresh starts while a test is undecided, for example 8 (default: as --gpuperf-runs)"),
     ("alpha", "SHARE", "accepted chance of any false alarm in the whole session (default: 5%%)"),
@@ -97,11 +101,14 @@ def gpuperf(request: pytest.FixtureRequest) -> Gpuperf:
 
 
 @pytest.fixture(scope="session")
-def gpu(request: pytest.FixtureRequest) -> Device:
-    """The device under test; ``gpu.kind`` is ``gpu`` or ``cpu``, ``gpu.name`` what it is called."""
+def gpu(request: pytest.FixtureRequest) -> Gpu:
+    """The device under test; ``gpu.kind`` is ``gpu`` or ``cpu``, ``gpu.name`` what it is called.
+
+    ``gpu(mig="1g.10gb")`` or ``gpu(count=2)`` are others, on which the test is then measured.
+    """
     from pytest_gpuperf.session.state import state_of
 
-    return state_of(request.config).device
+    return state_of(request.config).gpu
 
 
 @pytest.fixture(scope="session")

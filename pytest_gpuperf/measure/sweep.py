@@ -9,6 +9,8 @@ from contextlib import closing
 
 import numpy as np
 
+from pytest_gpuperf.analysis.guard import worth_repeating
+from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.warmup import SteadyRule
@@ -31,6 +33,7 @@ def measure_sweep(
     progress: Callable[[Progress], None],
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
+    monitor: Monitor | None = None,
 ) -> None:
     """Measure runs over the load points, from number ``plan.begun`` up to ``plan.runs``.
 
@@ -41,6 +44,8 @@ def measure_sweep(
         describe: given what is under test, once.
         progress: told where the sweep stands.
         watch_cpu: the CPU is the device under test: see what others take of it, and repeat windows that they disturbed.
+        monitor: tells energy, memory and the state of the devices; windows that its readings speak against are
+            repeated as well.
 
     Raises:
         TargetError, LoadError, OptionError: the sweep can't go on.
@@ -54,6 +59,8 @@ def measure_sweep(
         windows: list[Window] = []
         startup_s = warmup_s = 0.0
         warm = complete = False
+        if monitor is not None:
+            monitor.idle()
         begin = time.monotonic()
         running: RunningTarget | None = None
         try:
@@ -81,13 +88,15 @@ def measure_sweep(
                         spec=plan.spec(point, (arrivals or {}).get(point), run * plan.visits + visit),
                         visit=visit,
                         watched=watch_cpu and running.local,
+                        monitor=monitor,
+                        earlier=windows,
                     )
+                    again = repeats > 0 and worth_repeating(window, [one for one in windows if one.point == point])
                     windows.append(window)
-                    if window.calm or not repeats:
-                        done += 1
-                    else:
+                    if again:
                         repeats -= 1
                         todo.append((visit, point))
+                    done += not again
                     measuring_s += time.monotonic() - begin
                     begin = time.monotonic()
             complete = True

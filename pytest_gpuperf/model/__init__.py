@@ -20,7 +20,7 @@ from pytest_gpuperf.model.records import (
     point_windows,
 )
 from pytest_gpuperf.model.reported import PointCost, Reported
-from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources
+from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources, Trouble
 from pytest_gpuperf.model.verdict import Change, Comparison, NamedPoint, Row, Verdict, worst
 from pytest_gpuperf.model.workload import (
     GRPC,
@@ -81,6 +81,7 @@ __all__ = [
     "Session",
     "StreamAnswer",
     "Tls",
+    "Trouble",
     "Verdict",
     "Window",
     "WireWorkload",

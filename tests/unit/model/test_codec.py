@@ -115,7 +115,7 @@ HISTOGRAMS = ("latency", "service", "first")
 #: What came with schema 2.
 SINCE_2 = ("stall_s", "service", "late", "lag_p99_ns", "first", "answers", "endpoints")
 #: What came with schema 3.
-SINCE_3 = ("energy", "memory", "gpus")
+SINCE_3 = ("energy", "memory", "gpus", "guards")
 GPU_OPTIONAL = (
     *("power_w", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz", "utilization"),
     *("temperature_begin_c", "temperature_end_c", "throttled", "co_tenants"),
