@@ -51,6 +51,7 @@ OPTIONS = (
 
 #: name, help. Each is a switch --gpuperf-NAME and an ini key gpuperf_NAME that is true or false.
 SWITCHES = (("require_baseline", "a test with no baseline, or none that is comparable, fails"),)
+_CLOCKS = "lock the GPU's clocks while measuring, to MHZ or to what its power limit allows; needs root"
 _REPEATED = frozenset({"key"})
 
 
@@ -70,6 +71,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             action="append" if name in _REPEATED else "store",
         )
         parser.addini(f"gpuperf_{name}", text.replace("%%", "%"), default="")
+    group.addoption(
+        "--gpuperf-lock-clocks",
+        dest="gpuperf_lock_clocks",
+        metavar="MHZ",
+        nargs="?",
+        const="tdp",
+        help=f"{_CLOCKS} (write --gpuperf-lock-clocks=MHZ)",
+    )
+    parser.addini("gpuperf_lock_clocks", _CLOCKS, default="")
     for name, text in SWITCHES:
         option = f"--gpuperf-{name.replace('_', '-')}"
         group.addoption(option, dest=f"gpuperf_{name}", action="store_const", const="true", help=text)
@@ -84,7 +94,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
-    names = [name for name, *_ in (*OPTIONS, *SWITCHES)]
+    names = [*(name for name, *_ in (*OPTIONS, *SWITCHES)), "lock_clocks"]
     given = config.getoption("gpuperf") or any(config.getoption(f"gpuperf_{name}") is not None for name in names)
     if given:
         from pytest_gpuperf.session.state import state_of

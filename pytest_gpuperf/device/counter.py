@@ -55,7 +55,7 @@ class Span:
 
 
 def between(ticks: Sequence[Tick], start_ns: int, stop_ns: int) -> Span | None:
-    """The energy between the last ticks before both edges; None where there are no two.
+    """The energy between the last ticks before both edges; None where they span less than half of the interval.
 
     Args:
         ticks: in order. Where none comes before the start, the first one after it is taken.
@@ -66,6 +66,8 @@ def between(ticks: Sequence[Tick], start_ns: int, stop_ns: int) -> Span | None:
     if not ends or ends[-1] <= begin:
         return None
     first, last = ticks[begin], ticks[ends[-1]]
+    if last.at_ns - first.at_ns < (stop_ns - start_ns) / 2:
+        return None
     inside = ticks[begin : ends[-1] + 1]
     seconds = (last.at_ns - first.at_ns) / 1e9
     energy_j = last.energy_j - first.energy_j
@@ -111,8 +113,11 @@ def rhythm_of(ticks: Sequence[Tick]) -> Rhythm | None:
     """From ticks that were all waited for; None of fewer than three."""
     if len(ticks) < 3:
         return None
-    gaps = [b.at_ns - a.at_ns for a, b in pairwise(ticks)]
-    return Rhythm(int(statistics.median(gaps)), int(statistics.median(tick.slack_ns for tick in ticks)))
+    usual = statistics.median(b.at_ns - a.at_ns for a, b in pairwise(ticks))
+    # The whole stretch tells more exactly than a single gap; ticks that were missed are counted.
+    count = sum(max(1, round((b.at_ns - a.at_ns) / usual)) for a, b in pairwise(ticks))
+    tick_ns = (ticks[-1].at_ns - ticks[0].at_ns) // count
+    return Rhythm(tick_ns, int(statistics.median(tick.slack_ns for tick in ticks)))
 
 
 class Follower:

@@ -116,10 +116,16 @@ def find_devices() -> tuple[Device, ...]:
         raise
 
 
-def joint_key(devices: Sequence[Device]) -> PlainMapping:
-    """What sessions on several devices at once share; of one device, its own key."""
-    names = " + ".join(dict.fromkeys(device.name for device in devices))
-    return devices[0].key if len(devices) == 1 else {**devices[0].key, "device": names, "device_count": len(devices)}
+def joint_key(devices: Sequence[Device], clock_policy: str = "") -> PlainMapping:
+    """What sessions on several devices at once share; of one device, its own key.
+
+    Args:
+        clock_policy: of clocks that were locked for the session.
+    """
+    key = {**devices[0].key}
+    if len(devices) > 1:
+        key |= {"device": " + ".join(dict.fromkeys(one.name for one in devices)), "device_count": len(devices)}
+    return {**key, "clock_policy": clock_policy} if clock_policy and devices[0].kind == "gpu" else key
 
 
 def _nvml() -> Nvml:

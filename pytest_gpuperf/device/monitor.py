@@ -61,7 +61,7 @@ class Monitor:
             if uuids:
                 self._nvml = Nvml()
                 self._handles = [self._nvml.find(uuid) for uuid in uuids]
-                self._meters += filter(None, map(gpu_meter, self._handles))
+                self._meters += _complete([gpu_meter(handle) for handle in self._handles])
             self._meters += filter(None, [cpu_meter()])
         except BaseException:
             self.close()
@@ -160,7 +160,7 @@ class Monitor:
             energies = []
             spans = {}
             for meter in self._meters:
-                span = meter.span(start_ns, stop_ns)
+                span = meter.span(start_ns, stop_ns) if id(meter) not in self._retry_ns else None
                 if span is not None:
                     spans[meter.uuid] = span
                     share = (stop_ns - start_ns) / (span.stop_ns - span.start_ns)
@@ -176,7 +176,7 @@ class Monitor:
             readings = [one for one in self._readings if start_ns <= one.at_ns <= stop_ns] or self._readings[-1:]
             powers = {uuid: span.power_w for uuid, span in spans.items()}
             return Resources(
-                energy=_by_source(energies),
+                energy=_by_source(energies, [meter.source for meter in self._meters]),
                 memory=memory_of(self._readings, self._listed, self._host_bytes, self._tree),
                 gpus=figures(readings, powers, self._listed, self._ours),
                 trouble=tuple(trouble),
@@ -280,8 +280,18 @@ class Monitor:
             self._failed(id(self._metrics), Trouble("metrics", str(error)))
 
 
-def _by_source(energies: Sequence[Energy]) -> tuple[Energy, ...]:
-    """The GPUs' together; None of them where one is missing."""
+def _complete(meters: Sequence[Meter | None]) -> list[Meter]:
+    """The meters, if every GPU has one and all are of one method: of a part, no energy of all can be told."""
+    own = [meter for meter in meters if meter is not None]
+    return own if len(own) == len(meters) and len({meter.method for meter in own}) == 1 else []
+
+
+def _by_source(energies: Sequence[Energy], wanted: Sequence[str]) -> tuple[Energy, ...]:
+    """The GPUs' together; none of them where one is missing.
+
+    Args:
+        wanted: the source of every meter.
+    """
     found: dict[tuple[str, str], list[Energy]] = {}
     for one in energies:
         found.setdefault((one.source, one.method), []).append(one)
@@ -294,4 +304,5 @@ def _by_source(energies: Sequence[Energy]) -> tuple[Energy, ...]:
             sum(one.idle_w or 0.0 for one in own) if all(one.idle_w is not None for one in own) else None,
         )
         for (source, method), own in found.items()
+        if len(own) == wanted.count(source)
     )

@@ -19,9 +19,6 @@ from pytest_gpuperf.errors import NvmlError
 
 Value = TypeVar("Value")
 
-#: What ``lock_clocks`` takes for the frequency that the GPU can hold within its power limit (NVML_CLOCK_LIMIT_ID_TDP).
-TDP_CLOCKS = 0xFFFFFF01
-
 _KINDS = {
     "absent": ("LIBRARY_NOT_FOUND", "DRIVER_NOT_LOADED"),
     "driver": ("UNINITIALIZED", "LIB_RM_VERSION_MISMATCH"),

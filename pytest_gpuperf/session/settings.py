@@ -19,6 +19,17 @@ DEFAULT_STORE = ".gpuperf"
 
 
 @dataclass(frozen=True)
+class ClockWish:
+    """Clocks are to be locked.
+
+    Attributes:
+        mhz: None for what the power limit allows.
+    """
+
+    mhz: int | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the user asked for.
 
@@ -32,6 +43,7 @@ class Settings:
         baseline: what to compare with.
         key: fields added to the key, or taken out.
         require_baseline: a test with nothing to compare with fails.
+        lock_clocks: None to leave the GPU's clocks alone.
     """
 
     measure: bool
@@ -46,6 +58,7 @@ class Settings:
     baseline: Choice
     key: tuple[KeyChange, ...]
     require_baseline: bool
+    lock_clocks: ClockWish | None = None
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -70,6 +83,7 @@ def read_settings(config: pytest.Config) -> Settings:
         baseline=_parse(config, "baseline", "both", Choice.parse),
         key=_parse(config, "key", "", parse_key_changes),
         require_baseline=_parse(config, "require_baseline", "false", parse_flag),
+        lock_clocks=_parse(config, "lock_clocks", "", parse_clocks),
     )
 
 
@@ -129,6 +143,17 @@ def parse_on_inconclusive(text: str) -> bool:
     if text not in ("warn", "fail"):
         raise ValueError("write warn or fail")
     return text == "fail"
+
+
+def parse_clocks(text: str) -> ClockWish | None:
+    """A number of MHz, ``tdp``, or nothing."""
+    if text in ("", "tdp"):
+        return ClockWish() if text else None
+    if not text.isdecimal() or not 0 < int(text) < 10_000:
+        raise ValueError(
+            "write MHz, for example --gpuperf-lock-clocks=1410, or nothing for what the power limit allows"
+        )
+    return ClockWish(int(text))
 
 
 def parse_flag(text: str) -> bool:

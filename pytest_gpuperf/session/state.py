@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
-from pytest_gpuperf.device import Device, Monitor, find_device, joint_key
+from pytest_gpuperf.device import Device, LockedClocks, Monitor, find_device, joint_key
+from pytest_gpuperf.device.clocks import policy
 from pytest_gpuperf.device.device import VISIBLE
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import RULER, PlainMapping
@@ -61,6 +62,7 @@ class State:
         self._running = ""
         self._chosen: dict[str, tuple[Device, ...]] = {}
         self._monitors: dict[tuple[str, ...], Monitor] = {}
+        self._locked: dict[str, LockedClocks] = {}
         if self.settings.measure:
             try:
                 # A wrong device, store or key should end pytest here, before any test.
@@ -111,6 +113,7 @@ class State:
         """
         devices = self.devices_of(test)
         ids = tuple(device.id for device in devices)
+        self._lock_clocks(devices)
         if ids not in self._monitors:
             self._monitors[ids] = Monitor(devices)
         return self._monitors[ids]
@@ -155,7 +158,9 @@ class State:
 
     def key(self, test: str, version: int) -> PlainMapping:
         """What must match for two sessions of a test to be comparable."""
-        usual = {**joint_key(self.devices_of(test)), "test": test, "version": version, "ruler": RULER}
+        wish = self.settings.lock_clocks
+        device = joint_key(self.devices_of(test), policy(wish.mhz) if wish is not None else "")
+        usual = {**device, "test": test, "version": version, "ruler": RULER}
         facts = {**self.device.environment, "python": platform.python_version(), **self.user_environment}
         return changed_key(usual, facts, self.settings.key) if self.settings.key else usual
 
@@ -195,7 +200,22 @@ class State:
         self._running = item.nodeid
         return (yield)
 
+    def _lock_clocks(self, devices: Sequence[Device]) -> None:
+        """Until this process ends, or is ended.
+
+        Raises:
+            DeviceError: that can't be done.
+        """
+        wish = self.settings.lock_clocks
+        if wish is None:
+            return
+        for device in devices:
+            if device.id not in self._locked:
+                self._locked[device.id] = LockedClocks(device, wish.mhz)
+
     def pytest_unconfigure(self) -> None:
+        while self._locked:
+            self._locked.popitem()[1].close()
         while self._monitors:
             self._monitors.popitem()[1].close()
 
