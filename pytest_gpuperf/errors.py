@@ -9,6 +9,7 @@ The tree::
     │   └── TargetDied     it was running and is gone; carries the end of its log
     ├── LoadError          the load could not be applied, or too many requests failed
     ├── DeviceError        the GPU can't be used as asked
+    │   └── NvmlError      NVML answered with an error; ``kind`` says which
     └── StoreError         a session can't be written or read
         └── UnreadableSession   one stored file is damaged, tampered with or too new
 
@@ -64,6 +65,24 @@ class LoadError(GpuperfError):
 
 class DeviceError(GpuperfError):
     """The device under test can't be used as asked."""
+
+
+class NvmlError(DeviceError):
+    """NVML answered with an error.
+
+    Args:
+        kind: ``absent`` (no driver library, or no driver behind it), ``driver`` (it was unloaded, replaced or is not
+            initialised), ``lost`` (the GPU fell off the bus or has to be reset), ``no_permission``, ``not_supported``,
+            ``not_found`` or ``other``.
+        message: what was asked, and NVML's words.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[NvmlError], tuple[str, str]]:
+        return type(self), (self.kind, str(self))
 
 
 class StoreError(GpuperfError):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.device import Device
     from pytest_gpuperf.session.fixture import Gpuperf
+    from pytest_gpuperf.session.gpus import Gpu
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.triton import TritonEndpoint
@@ -25,7 +25,11 @@ _MARKER = (
 #: name, metavar, help. Each is an option --gpuperf-NAME and an ini key gpuperf_NAME.
 OPTIONS = (
     ("store", "URL", "where sessions are kept: a directory or an fsspec URL (default: .gpuperf)"),
-    ("device", "DEVICE", "the device under test: auto, cpu, an NVML index or a GPU UUID (default: auto)"),
+    (
+        "device",
+        "DEVICE",
+        "the device under test: auto, cpu, an NVML index, or the UUID of a GPU or MIG slice (default: auto)",
+    ),
     ("runs", "K", "fresh starts of each target (default: 3)"),
     ("max_runs", "K", "fresh starts while a test is undecided, for example 8 (default: as --gpuperf-runs)"),
     ("alpha", "SHARE", "accepted chance of any false alarm in the whole session (default: 5%%)"),
@@ -51,6 +55,7 @@ SWITCHES = (
     ("require_baseline", "a test with no baseline, or none that is comparable, fails"),
     ("anchor", "measure a small reference workload beside every sweep, so that noise of the machine cancels"),
 )
+_CLOCKS = "lock the GPU's clocks while measuring, to MHZ or to what its power limit allows; needs root"
 _REPEATED = frozenset({"key"})
 
 
@@ -70,6 +75,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             action="append" if name in _REPEATED else "store",
         )
         parser.addini(f"gpuperf_{name}", text.replace("%%", "%"), default="")
+    group.addoption(
+        "--gpuperf-lock-clocks",
+        dest="gpuperf_lock_clocks",
+        metavar="MHZ",
+        nargs="?",
+        const="tdp",
+        help=f"{_CLOCKS} (write --gpuperf-lock-clocks=MHZ)",
+    )
+    parser.addini("gpuperf_lock_clocks", _CLOCKS, default="")
     for name, text in SWITCHES:
         option = f"--gpuperf-{name.replace('_', '-')}"
         group.addoption(option, dest=f"gpuperf_{name}", action="store_const", const="true", help=text)
@@ -84,7 +98,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
-    names = [name for name, *_ in (*OPTIONS, *SWITCHES)]
+    names = [*(name for name, *_ in (*OPTIONS, *SWITCHES)), "lock_clocks"]
     given = config.getoption("gpuperf") or any(config.getoption(f"gpuperf_{name}") is not None for name in names)
     if given:
         from pytest_gpuperf.session.state import state_of
@@ -101,11 +115,14 @@ def gpuperf(request: pytest.FixtureRequest) -> Gpuperf:
 
 
 @pytest.fixture(scope="session")
-def gpu(request: pytest.FixtureRequest) -> Device:
-    """The device under test; ``gpu.kind`` is ``gpu`` or ``cpu``, ``gpu.name`` what it is called."""
+def gpu(request: pytest.FixtureRequest) -> Gpu:
+    """The device under test; ``gpu.kind`` is ``gpu`` or ``cpu``, ``gpu.name`` what it is called.
+
+    ``gpu(mig="1g.10gb")`` or ``gpu(count=2)`` are others, on which the test is then measured.
+    """
     from pytest_gpuperf.session.state import state_of
 
-    return state_of(request.config).device
+    return state_of(request.config).gpu
 
 
 @pytest.fixture(scope="session")

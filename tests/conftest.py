@@ -8,6 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.nvml import MockNvml, build
+
+
+@pytest.fixture(scope="session")
+def mock_nvml(tmp_path_factory: pytest.TempPathFactory) -> MockNvml:
+    """A libnvidia-ml.so.1 without a GPU."""
+    return build(tmp_path_factory.mktemp("nvml"))
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Here and not in the ini file, which the example suite shares: it runs without pytest-timeout."""

@@ -21,7 +21,7 @@ def block_values(session: Session, metrics: Iterable[str] = GATED) -> tuple[Sess
 
     The difference of both sides is the location of the paired differences of their windows' logs, over
     the visits of its point that both sides made (``robust.location``: a few windows that straddle a burst of others'
-    work should not make the block). Pairs that others on the CPU disturbed are left out where there are undisturbed
+    work should not make the block). Pairs that something disturbed are left out where there are undisturbed
     ones. Where single windows have too few requests for a quantile,
     it is read from a block's windows taken together, side by side.
     """
@@ -85,8 +85,8 @@ def _side(places: Sequence[_Place], side: int, metrics: frozenset[str]) -> list[
 
 def _both(ours: _Logs, theirs: _Logs, metric: str) -> tuple[float, float]:
     """One metric of both sides, read in the same way."""
-    own, other = ([logs[metric] for logs in side[0]] for side in (ours, theirs))
+    own, other = ([logs.get(metric, math.nan) for logs in side[0]] for side in (ours, theirs))
     if not all(map(math.isfinite, (*own, *other))):
-        return ours[1][metric], theirs[1][metric]
+        return ours[1][metric], theirs[1].get(metric, math.nan)
     mean = math.fsum(own) / len(own)
     return mean, mean - location([one - two for one, two in zip(own, other, strict=True)])

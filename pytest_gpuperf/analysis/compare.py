@@ -23,7 +23,7 @@ from pytest_gpuperf.analysis.panel import Panel, panel
 from pytest_gpuperf.analysis.priors import Assumed, Prior, Priors, with_history
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.values import Key, SessionValues, place_name, sign, values_of
+from pytest_gpuperf.analysis.values import Key, SessionValues, energy_methods, place_name, sign, values_of, without
 from pytest_gpuperf.model import Comparison, Plain, Row, Session, Verdict, worst
 
 __all__ = ["Prior", "Priors", "Rule", "changes", "compare", "compare_duet", "compare_duet_values", "compare_values"]
@@ -56,7 +56,11 @@ def compare(
         pinned: sessions that stay a baseline of their own; gated too, with half of alpha.
         differing: where there is no baseline though the test has other sessions: what differs in the key.
     """
+    method = energy_methods(candidate)
     before = {id(session): values_of(session, rule.metrics) for session in (*baseline, *pinned)}
+    for session in (*baseline, *pinned):
+        if energy_methods(session) != method:
+            before[id(session)] = without(before[id(session)], "energy")
     comparison = compare_values(
         values_of(candidate, rule.metrics),
         [before[id(session)] for session in baseline],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from pytest_gpuperf.model import Run
+from pytest_gpuperf.model import GpuFigures, Run, Trouble, Window
 
 #: A load generator this busy measures itself: above it, the time a response waits for the client is no longer small.
 CLIENT_BUSY = 0.9
@@ -62,6 +63,88 @@ def findings(
     if errors:
         found.append(f"{errors} of {requests + errors} requests failed")
     return tuple(found)
+
+
+#: Reasons for lowered clocks were active.
+THROTTLED = "throttled"
+#: The clocks changed during the window, or between windows of one load point.
+CLOCKS = "clocks"
+#: Somebody else computes on the GPU.
+CO_TENANT = "co_tenant"
+#: The GPU is not yet as warm as it will be.
+WARMING = "warming"
+#: The GPU or its driver failed meanwhile.
+DEVICE = "device"
+
+#: Compute follows the SM clock about in proportion. Boost moves in steps of 15 MHz, which is 1%, and takes two or three
+#: of them in ordinary use; what is beyond would be seen as a change of the target.
+CLOCK_SHARE = 0.05
+#: Within one window. The sensor tells whole degrees, so one of them may be rounding.
+CLIMB_C = 2.0
+#: Kinds of trouble that make times doubtful as well, and not just the energy.
+_BROKEN = frozenset({"reset", "lost", "driver", "absent"})
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason not to trust a window.
+
+    Attributes:
+        kind: one of this module's.
+        text: a sentence.
+    """
+
+    kind: str
+    text: str
+
+
+def device_findings(
+    gpus: Sequence[GpuFigures], trouble: Sequence[Trouble] = (), earlier: Sequence[Window] = ()
+) -> tuple[Finding, ...]:
+    """What the devices' readings of one window say against it.
+
+    Args:
+        earlier: undisturbed windows of the same load point in the same run: other points may well have other clocks.
+    """
+    found = [Finding(DEVICE, one.text) for one in trouble if one.kind in _BROKEN]
+    for gpu in gpus:
+        before = [same.sm_clock_mhz for window in earlier for same in window.gpus if same.uuid == gpu.uuid]
+        found += _gpu_findings(gpu, [mhz for mhz in before if mhz])
+    return tuple(found)
+
+
+def _gpu_findings(gpu: GpuFigures, before_mhz: Sequence[float]) -> list[Finding]:
+    found = []
+    if gpu.throttled:
+        found.append(Finding(THROTTLED, f"the GPU was throttled ({', '.join(gpu.throttled)})"))
+    clock, least, most = gpu.sm_clock_mhz, gpu.sm_clock_min_mhz, gpu.sm_clock_max_mhz
+    if clock and least is not None and most is not None:
+        if most - least > CLOCK_SHARE * clock:
+            found.append(Finding(CLOCKS, f"the GPU's clock moved between {least:.0f} and {most:.0f} MHz"))
+        elif before_mhz:
+            usual = sorted(before_mhz)[len(before_mhz) // 2]
+            if abs(clock - usual) > CLOCK_SHARE * usual:
+                found.append(Finding(CLOCKS, f"the GPU ran at {clock:.0f} MHz, and at {usual:.0f} MHz before"))
+    if gpu.co_tenants:
+        found.append(Finding(CO_TENANT, f"others computed on the GPU: {', '.join(gpu.co_tenants)}"))
+    begin, end = gpu.temperature_begin_c, gpu.temperature_end_c
+    if begin is not None and end is not None and end - begin >= CLIMB_C:
+        found.append(Finding(WARMING, f"the GPU was still warming up, from {begin:.0f} to {end:.0f} C"))
+    return found
+
+
+def worth_repeating(window: Window, earlier: Sequence[Window]) -> bool:
+    """Whether a further window of its load point may be better.
+
+    Args:
+        earlier: the other windows of its point in its run. What two of them in a row had to suffer already (a GPU at
+            its power limit, a co-tenant that stays) won't go away.
+    """
+    if window.calm:
+        return False
+    last = list(earlier)[-2:]
+    lasting = window.guards and len(last) == 2 and all(set(window.guards) <= set(one.guards) for one in last)
+    return not lasting
 
 
 def error_report(runs: Sequence[Run]) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.analysis.quantiles import quantile_logs
 from pytest_gpuperf.model import LoadPoint, NamedPoint, Run, Session, Window, point_windows
+from pytest_gpuperf.model.resources import memory_together
 
 #: What can be compared, and the unit of its plain number.
 METRICS = {
@@ -23,6 +24,7 @@ METRICS = {
     "throughput": "inferences/s",
     "energy": "j",
     "memory": "bytes",
+    "host_memory": "bytes",
 }
 #: What gates unless the test says otherwise. p95 and p99 take windows longer than most, and memory rarely creeps.
 GATED = frozenset({"p50", "p90", "throughput", "energy"})
@@ -149,11 +151,54 @@ def window_logs(groups: Sequence[Sequence[Window]], metrics: Iterable[str]) -> l
     asked = {metric: quantile for metric, quantile in _QUANTILES.items() if metric in wanted}
     table = quantile_logs([[window.latency for window in group] for group in groups], list(asked.values()))
     found = [dict(zip(asked, row, strict=True)) for row in table.tolist()]
-    if "throughput" in wanted:
-        for logs, group in zip(found, groups, strict=True):
+    for logs, group in zip(found, groups, strict=True):
+        if "throughput" in wanted:
             inferences = sum(window.throughput * window.window_s for window in group)
             logs["throughput"] = -_log(inferences / sum(window.window_s for window in group))
+        for metric, read in _TAKEN.items():
+            # What this machine can't tell is no metric of it, rather than one that every run lacks.
+            if metric in wanted and (figure := read(group)) is not None:
+                logs[metric] = _log(figure)
     return found
+
+
+def _energy_j(group: Sequence[Window]) -> float | None:
+    """Joules for each inference, of all devices together; NaN where the windows differ in how they tell it."""
+    told = [window for window in group if window.energy]
+    if not told:
+        return None
+    sources = {tuple(sorted((one.source, one.method) for one in window.energy)) for window in told}
+    if len(sources) > 1:
+        return math.nan
+    inferences = sum(window.throughput * window.window_s for window in told)
+    return sum(one.energy_j for window in told for one in window.energy) / inferences if inferences else math.nan
+
+
+def _memory_bytes(group: Sequence[Window]) -> float | None:
+    """The target's device memory at its peak; the whole device's, where the target's can't be told."""
+    taken = memory_together([window.memory for window in group])
+    if taken is None:
+        return None
+    return taken.device_bytes if taken.target_bytes is None else taken.target_bytes
+
+
+def _host_bytes(group: Sequence[Window]) -> float | None:
+    taken = memory_together([window.memory for window in group])
+    return taken.host_bytes if taken is not None else None
+
+
+_TAKEN = {"energy": _energy_j, "memory": _memory_bytes, "host_memory": _host_bytes}
+
+
+def energy_methods(session: Session) -> frozenset[str]:
+    """How a session's energy was measured."""
+    return frozenset(one.method for run in session.runs for window in run.windows for one in window.energy)
+
+
+def without(values: SessionValues, metric: str) -> SessionValues:
+    """The same without one metric."""
+    kept = {key: value for key, value in values.values.items() if key[2] != metric}
+    return SessionValues(values.id, kept, frozenset(key for key in values.left_out if key[2] != metric))
 
 
 def _log(figure: float) -> float:

@@ -1,7 +1,20 @@
-"""The hardware under test: what it is called, what of it belongs into a key, who may use it now."""
+"""The hardware under test: what it is called, what of it belongs into a key, who may use it now, what it takes."""
 
+from pytest_gpuperf.device.clocks import LockedClocks
 from pytest_gpuperf.device.contention import CpuReading, others_share, read_cpu
-from pytest_gpuperf.device.device import Device, find_device
+from pytest_gpuperf.device.device import Device, find_device, find_devices, joint_key
 from pytest_gpuperf.device.lock import DeviceLock
+from pytest_gpuperf.device.monitor import Monitor
 
-__all__ = ["CpuReading", "Device", "DeviceLock", "find_device", "others_share", "read_cpu"]
+__all__ = [
+    "CpuReading",
+    "Device",
+    "DeviceLock",
+    "LockedClocks",
+    "Monitor",
+    "find_device",
+    "find_devices",
+    "joint_key",
+    "others_share",
+    "read_cpu",
+]

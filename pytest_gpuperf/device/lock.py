@@ -22,7 +22,8 @@ class DeviceLock:
     """An advisory lock (flock(2)) on a file named after the device; the kernel frees it when its holder dies.
 
     Args:
-        device_id: the device's id.
+        device_id: the device's id. ``SLICE in GPU``: a part of another device, which others may use parts of
+            meanwhile, and nobody as a whole.
         waiting: called once, with the holder's description, when somebody else has the device.
         directory: where lock files live; the system's temporary directory, so that all checkouts share it.
     """
@@ -30,37 +31,46 @@ class DeviceLock:
     def __init__(
         self, device_id: str, waiting: Callable[[str], None] = lambda _: None, directory: Path | None = None
     ) -> None:
-        name = re.sub(r"[^A-Za-z0-9.-]+", "-", device_id)
-        self.path = (directory or Path(tempfile.gettempdir())) / f"gpuperf-{name}.lock"
+        part, _, whole = device_id.partition(" in ")
+        place = directory or Path(tempfile.gettempdir())
+        self.path, *shared = (place / f"gpuperf-{_name(one)}.lock" for one in (part, whole) if one)
+        self._shared = shared
         self._waiting = waiting
-        self._file: IO[str] | None = None
+        self._held: list[IO[str]] = []
 
     def __enter__(self) -> DeviceLock:
-        descriptor = _open(self.path)
-        file = os.fdopen(descriptor, "r+")
+        with ExitStack() as undo:
+            for path in self._shared:
+                self._held.append(undo.enter_context(self._take(path, fcntl.LOCK_SH)))
+            file = undo.enter_context(self._take(self.path, fcntl.LOCK_EX))
+            file.seek(0)
+            file.truncate()
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            self._held.append(file)
+            undo.pop_all()
+        return self
+
+    def _take(self, path: Path, how: int) -> IO[str]:
+        """The locked file."""
+        file = os.fdopen(_open(path), "r+")
         told = False
         with ExitStack() as undo:
             undo.callback(file.close)
-            while not _try_lock(file):
+            while not _try_lock(file, how):
                 if not told:
                     file.seek(0)
                     self._waiting(file.read().strip() or "another process")
                     told = True
                 time.sleep(_POLL_S)
             undo.pop_all()
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()}")
-        file.flush()
-        self._file = file
-        return self
+        return file
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        while self._held:
+            self._held.pop().close()
 
 
 def _open(path: Path) -> int:
@@ -87,9 +97,13 @@ def _open(path: Path) -> int:
         return descriptor
 
 
-def _try_lock(file: IO[str]) -> bool:
+def _name(device: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", device)
+
+
+def _try_lock(file: IO[str], how: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

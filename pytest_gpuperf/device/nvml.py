@@ -1,100 +1,317 @@
 """The one place that talks to NVML, through ``pynvml`` (the module of ``nvidia-ml-py``).
 
-NVML being absent is a fact about the machine; NVML being there and failing is an error, never taken for absence.
+Every error of NVML becomes an ``NvmlError`` here. NVML being absent is a fact about the machine; NVML being there and
+failing is an error, never taken for absence. A reading that this GPU or driver doesn't have, or doesn't show to this
+user, is None.
+
+Source: the NVML API reference and ``nvml.h``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
-from pytest_gpuperf.errors import DeviceError
-from pytest_gpuperf.model import PlainMapping
+from pytest_gpuperf.errors import NvmlError
+
+Value = TypeVar("Value")
+
+_KINDS = {
+    "absent": ("LIBRARY_NOT_FOUND", "DRIVER_NOT_LOADED"),
+    "driver": ("UNINITIALIZED", "LIB_RM_VERSION_MISMATCH"),
+    "lost": ("GPU_IS_LOST", "RESET_REQUIRED"),
+    "no_permission": ("NO_PERMISSION",),
+    "not_supported": ("NOT_SUPPORTED", "FUNCTION_NOT_FOUND", "ARGUMENT_VERSION_MISMATCH"),
+    "not_found": ("NOT_FOUND",),
+}
+_NOT_SHOWN = frozenset({"no_permission", "not_supported"})
+#: Why clocks are lower than they could be, by bit. Idle, and clocks that somebody has set, are no throttling.
+_REASONS = {
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal",
+    0x40: "hw_thermal",
+    0x80: "power_brake",
+}
+_MIG_NAME = re.compile(r" MIG (\S+)$")
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """One GPU as NVML describes it."""
+class GpuProcess:
+    """A process on the GPU; None where NVML doesn't tell its memory."""
 
-    name: str
-    uuid: str
-    key: PlainMapping
-    environment: PlainMapping
+    pid: int
+    memory_bytes: int | None
 
 
-@dataclass(frozen=True)
-class NoGpu:
-    """There is no such GPU here, and why."""
-
-    reason: str
-
-
-def find_gpu(wanted: str) -> Gpu | NoGpu:
-    """Describe a GPU.
-
-    Args:
-        wanted: an NVML index, or a UUID.
+class Nvml:
+    """NVML, initialised until it is closed; a context manager.
 
     Raises:
-        DeviceError: NVML is there but can't be used.
+        NvmlError: of kind ``absent`` where there is no driver.
     """
-    import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
-            return NoGpu("no NVIDIA driver library (libnvidia-ml.so.1) on this machine")
-        if error.value in (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, pynvml.NVML_ERROR_NO_PERMISSION):
-            return NoGpu(f"NVML is installed but has no GPU to show: {error}")
-        raise DeviceError(
-            f"NVML is installed but can't be used: {error}.\n"
-            "Repair the driver (nvidia-smi should work), or measure on the CPU with --gpuperf-device cpu."
-        ) from error
-    try:
-        return _describe(pynvml, wanted)
-    except pynvml.NVMLError as error:
-        raise DeviceError(f"NVML can't describe GPU {wanted}: {error}.\nDoes nvidia-smi work?") from error
-    finally:
-        pynvml.nvmlShutdown()
+    def __init__(self) -> None:
+        import pynvml
+
+        self._pynvml: Any = pynvml
+        self.call("be initialised", pynvml.nvmlInit)
+        self._open = True
+
+    def close(self) -> None:
+        """May be called twice."""
+        if self._open:
+            self._open = False
+            self._try(self._pynvml.nvmlShutdown)
+
+    def __enter__(self) -> Nvml:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def call(self, what: str, function: Callable[..., Value], *arguments: object) -> Value:
+        """A call of pynvml, its errors translated.
+
+        Raises:
+            NvmlError: says that NVML can't do ``what``.
+        """
+        try:
+            return function(*arguments)
+        except self._pynvml.NVMLError as error:
+            raise NvmlError(self._kind(error), f"NVML can't {what}: {error}") from error
+
+    def _kind(self, error: Any) -> str:
+        for kind, names in _KINDS.items():
+            if any(error.value == getattr(self._pynvml, f"NVML_ERROR_{name}", None) for name in names):
+                return kind
+        return "other"
+
+    def optional(self, what: str, function: Callable[..., Value], *arguments: object) -> Value | None:
+        """The same for a reading that not every GPU has, and not every user may see: then None."""
+        try:
+            return self.call(what, function, *arguments)
+        except NvmlError as error:
+            if error.kind in _NOT_SHOWN:
+                return None
+            raise
+
+    def _try(self, function: Callable[[], object]) -> None:
+        try:
+            function()
+        except self._pynvml.NVMLError:
+            return  # at the end there is nothing left to be done about it
+
+    @property
+    def driver(self) -> str:
+        return str(self.call("tell the driver's version", self._pynvml.nvmlSystemGetDriverVersion))
+
+    @property
+    def cuda(self) -> str | None:
+        """The newest CUDA that the driver can run."""
+        found = self.optional("tell the driver's CUDA version", self._pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        return None if found is None else f"{found // 1000}.{found % 1000 // 10}"
+
+    def gpus(self) -> list[Handle]:
+        """All GPUs, by index."""
+        count = self.call("count GPUs", self._pynvml.nvmlDeviceGetCount)
+        return [self.gpu(index) for index in range(count)]
+
+    def gpu(self, index: int) -> Handle:
+        """A GPU, which must be there."""
+        raw: Any = self.call(f"open GPU {index}", self._pynvml.nvmlDeviceGetHandleByIndex, index)
+        return Handle(self, raw, index)
+
+    def find(self, uuid: str) -> Handle:
+        """The GPU or MIG slice of that UUID.
+
+        Raises:
+            NvmlError: of kind ``not_found`` where there is none.
+        """
+        for gpu in self.gpus():
+            slices = gpu.slices() if uuid.startswith("MIG-") else []
+            for one in [gpu, *slices]:
+                if one.uuid == uuid:
+                    return one
+        raise NvmlError("not_found", f"NVML shows no {uuid}")
 
 
-def _describe(pynvml: Any, wanted: str) -> Gpu | NoGpu:
-    count = pynvml.nvmlDeviceGetCount()
-    if wanted.isdigit():
-        if int(wanted) >= count:
-            return NoGpu(f"NVML sees {count} GPU{'' if count == 1 else 's'}, so there is no index {wanted}")
-        handle = pynvml.nvmlDeviceGetHandleByIndex(int(wanted))
-    else:
-        uuids = {pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(index)): index for index in range(count)}
-        if wanted not in uuids:
-            return NoGpu(f"NVML sees no GPU with UUID {wanted} (it sees: {', '.join(uuids) or 'none'})")
-        handle = pynvml.nvmlDeviceGetHandleByIndex(uuids[wanted])
-    name = pynvml.nvmlDeviceGetName(handle)
-    power_limit_mw = _optional(pynvml, lambda: pynvml.nvmlDeviceGetPowerManagementLimit(handle))
-    cuda = _optional(pynvml, pynvml.nvmlSystemGetCudaDriverVersion_v2)
-    return Gpu(
-        name=name,
-        uuid=pynvml.nvmlDeviceGetUUID(handle),
-        key={
-            "device": name,
-            "device_count": 1,
-            "mig_profile": None,
-            "power_limit_w": None if power_limit_mw is None else power_limit_mw // 1000,
-            "clock_policy": "default",
-        },
-        environment={
-            "gpu_uuid": pynvml.nvmlDeviceGetUUID(handle),
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "cuda_driver": None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
-        },
-    )
+class Handle:
+    """One GPU, or one MIG slice of it.
 
+    Attributes:
+        index: of the GPU.
+        board: the whole GPU, which alone has clocks, power and a temperature; itself, unless it is a slice.
+        slot: of a slice; None for a whole GPU.
+        uuid: as CUDA_VISIBLE_DEVICES takes it.
+    """
 
-def _optional(pynvml: Any, read: Callable[[], int]) -> int | None:
-    """A reading that not every GPU has; None says that this one hasn't."""
-    try:
-        return read()
-    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):
+    def __init__(self, nvml: Nvml, raw: Any, index: int, board: Handle | None = None, slot: int | None = None) -> None:
+        self._nvml, self._raw, self.index, self.slot = nvml, raw, index, slot
+        self.board: Handle = board or self
+        pynvml: Any = nvml._pynvml
+        self._pynvml = pynvml
+        self.uuid = str(nvml.call(f"tell the UUID of GPU {index}", pynvml.nvmlDeviceGetUUID, raw))
+        self._name = str(nvml.call(f"tell the name of GPU {index}", pynvml.nvmlDeviceGetName, raw))
+
+    @property
+    def name(self) -> str:
+        """The product name, of a slice its GPU's."""
+        return str(self.board._name)
+
+    @property
+    def mig_enabled(self) -> bool:
+        """The GPU is to be used in slices only."""
+        mode = self._read("tell whether MIG is on", self._pynvml.nvmlDeviceGetMigMode)
+        return mode is not None and mode[0] == 1
+
+    def slices(self) -> list[Handle]:
+        """Its MIG slices. Their indices have gaps."""
+        if not self.mig_enabled:
+            return []
+        pynvml, found = self._pynvml, []
+        most = self._read("count slices", pynvml.nvmlDeviceGetMaxMigDeviceCount) or 0
+        for slot in range(most):
+            try:
+                raw = self._call(f"open slice {slot}", pynvml.nvmlDeviceGetMigDeviceHandleByIndex, slot)
+            except NvmlError as error:
+                if error.kind != "not_found":
+                    raise
+                continue
+            found.append(Handle(self._nvml, raw, self.index, self, slot))
+        return found
+
+    @property
+    def profile(self) -> str | None:
+        """Of a slice, as ``1g.10gb``; None for a whole GPU."""
+        if self.slot is None:
+            return None
+        told = _MIG_NAME.search(self._name)
+        if told:
+            return told[1]
+        # Older drivers name the slice like its GPU.
+        parts = self._call("describe the slice", self._pynvml.nvmlDeviceGetAttributes)
+        own, whole = int(parts.computeInstanceSliceCount), int(parts.gpuInstanceSliceCount)
+        compute = f"{own}c." if own != whole else ""
+        return f"{compute}{whole}g.{round(parts.memorySizeMB / 1024)}gb"
+
+    # What changes from one reading to the next.
+
+    @property
+    def energy_j(self) -> float | None:
+        """Since the driver was loaded (mJ in NVML); of whole GPUs, Volta and later."""
+        found = self._read("tell its energy", self._pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        return None if found is None else found / 1e3
+
+    @property
+    def power_w(self) -> float | None:
+        """Now (field 186); else NVML's own average, over 1 s on Ampere and later."""
+        pynvml = self._pynvml
+        field = getattr(pynvml, "NVML_FI_DEV_POWER_INSTANT", 186)
+        found = self._read("tell its power", pynvml.nvmlDeviceGetFieldValues, [field])
+        if found is not None and found[0].nvmlReturn == pynvml.NVML_SUCCESS:
+            return int(found[0].value.uiVal) / 1e3
+        usage = self._read("tell its power", pynvml.nvmlDeviceGetPowerUsage)
+        return None if usage is None else usage / 1e3
+
+    @property
+    def power_limit_w(self) -> int | None:
+        limit = self._read("tell its power limit", self._pynvml.nvmlDeviceGetPowerManagementLimit, board=True)
+        return None if limit is None else limit // 1000
+
+    @property
+    def sm_clock_mhz(self) -> float | None:
+        return self._number("tell its clocks", self._pynvml.nvmlDeviceGetClockInfo, self._pynvml.NVML_CLOCK_SM)
+
+    @property
+    def memory_clock_mhz(self) -> float | None:
+        return self._number("tell its clocks", self._pynvml.nvmlDeviceGetClockInfo, self._pynvml.NVML_CLOCK_MEM)
+
+    @property
+    def max_sm_clock_mhz(self) -> int | None:
+        return self._number("tell its clocks", self._pynvml.nvmlDeviceGetMaxClockInfo, self._pynvml.NVML_CLOCK_SM)
+
+    @property
+    def temperature_c(self) -> float | None:
+        pynvml = self._pynvml
+        # The first is newer than some drivers and bindings, the second on its way out.
+        for name in ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature"):
+            function = getattr(pynvml, name, None)
+            if function is not None:
+                found = self._read("tell its temperature", function, pynvml.NVML_TEMPERATURE_GPU)
+                if found is not None:
+                    return float(found)
         return None
+
+    @property
+    def throttle_reasons(self) -> tuple[str, ...]:
+        """Why its clocks are lower than they could be."""
+        bits = self._read("tell its throttle reasons", self._pynvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
+        return tuple(name for bit, name in _REASONS.items() if bits & bit)
+
+    @property
+    def utilization(self) -> float | None:
+        """Share of the time in which a kernel ran, 0 to 1; None with MIG."""
+        found = self._read("tell its utilisation", self._pynvml.nvmlDeviceGetUtilizationRates)
+        return None if found is None else found.gpu / 100
+
+    @property
+    def used_bytes(self) -> int | None:
+        """Memory in use on it, or on the slice alone."""
+        found = self._read("tell its memory", self._pynvml.nvmlDeviceGetMemoryInfo)
+        return None if found is None else int(found.used)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """All its memory."""
+        found = self._read("tell its memory", self._pynvml.nvmlDeviceGetMemoryInfo)
+        return None if found is None else int(found.total)
+
+    @property
+    def processes(self) -> tuple[GpuProcess, ...] | None:
+        """Those that compute on it, or on the slice alone."""
+        found = self._read("list its processes", self._pynvml.nvmlDeviceGetComputeRunningProcesses)
+        if found is None:
+            return None
+        return tuple(GpuProcess(int(one.pid), one.usedGpuMemory) for one in found)
+
+    # How it is set up.
+
+    @property
+    def setup(self) -> dict[str, bool | int | None]:
+        """ECC, persistence, PCIe link; None where it has none."""
+        pynvml = self._pynvml
+        ecc = self._read("tell its ECC mode", pynvml.nvmlDeviceGetEccMode, board=True)
+        persistence = self._read("tell its persistence mode", pynvml.nvmlDeviceGetPersistenceMode, board=True)
+        return {
+            "ecc": None if ecc is None else bool(ecc[0]),
+            "persistence": None if persistence is None else bool(persistence),
+            "pcie_generation": self._read("tell its link", pynvml.nvmlDeviceGetCurrPcieLinkGeneration, board=True),
+            "pcie_width": self._read("tell its link", pynvml.nvmlDeviceGetCurrPcieLinkWidth, board=True),
+        }
+
+    def _number(self, what: str, function: Callable[..., Any], *arguments: object) -> int | None:
+        found = self._read(what, function, *arguments)
+        return None if found is None else int(found)
+
+    def _call(self, what: str, function: Callable[..., Value], *arguments: object) -> Value:
+        return self._nvml.call(f"{what} (GPU {self.index})", function, self._raw, *arguments)
+
+    def _read(self, what: str, function: Callable[..., Any], *arguments: object, board: bool = False) -> Any:
+        raw = self.board._raw if board else self._raw
+        return self._nvml.optional(f"{what} (GPU {self.index})", function, raw, *arguments)
+
+
+def each(nvml: Nvml) -> Iterator[Handle]:
+    """What can be computed on: GPUs without MIG, and the slices of those with it."""
+    for gpu in nvml.gpus():
+        if gpu.mig_enabled:
+            yield from gpu.slices()
+        else:
+            yield gpu

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
+from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
 from pytest_gpuperf.load import open_generator
 from pytest_gpuperf.measure.meter import Meter
@@ -68,6 +69,7 @@ def measure_duet(
     progress: Callable[[Progress], None],
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
+    monitor: Monitor | None = None,
 ) -> None:
     """Measure blocks of both sides; ``plan.visits`` pairs of windows at each point.
 
@@ -75,7 +77,7 @@ def measure_duet(
         record: given ``candidate`` or ``reference`` and its run of a block as soon as it is over; also a run that was
             cut short, marked as not complete, before the error goes on its way.
         describe: given what is under test on each side, once.
-        arrivals, progress, watch_cpu: see ``measure_sweep``.
+        arrivals, progress, watch_cpu, monitor: see ``measure_sweep``; windows are not repeated, there are many.
 
     Raises:
         TargetError, LoadError, OptionError: the duet can't go on; the message names the side.
@@ -94,6 +96,7 @@ def measure_duet(
                 meter=meter,
                 watch_cpu=watch_cpu,
                 arrivals=arrivals,
+                monitor=monitor,
             )
             sides.append(stack.enter_context(closing(steps_of_side)))
         turns = Turns()
@@ -133,6 +136,7 @@ def play(
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
     own: Collection[LoadPoint] | None = None,
+    monitor: Monitor | None = None,
 ) -> Generator[Step, Turn, None]:
     """One side of a duet: yields each step before it takes it, and waits to be sent its turn.
 
@@ -185,6 +189,8 @@ def play(
                     spec=plan.spec(point, (arrivals or {}).get(point), run * plan.visits + visit),
                     visit=visit,
                     watched=watch_cpu and up.running.local,
+                    monitor=monitor,
+                    earlier=windows,
                 )
                 windows.append(replace(window, findings=(*window.findings, APART)) if turn.apart else window)
                 meter.window_done()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load import open_generator
 from pytest_gpuperf.measure.ask import Ask, Steps, drive
@@ -69,6 +70,7 @@ def explore(
     min_requests: int,
     progress: Callable[[Progress], None],
     watch_cpu: bool,
+    monitor: Monitor | None = None,
 ) -> Result:
     """Start the target once and measure what ``steps`` asks for.
 
@@ -93,7 +95,7 @@ def explore(
             def measure(ask: Ask) -> list[Window]:
                 nonlocal taken, generator
                 point, arrivals = axis.point(ask.load), axis.arrivals(ask.load)
-                windows = []
+                windows: list[Window] = []
                 for visit in range(ask.visits):
                     progress(Progress(name, 0, 1, "measuring", min(taken / _USUAL_WINDOWS, 0.99), None, point))
                     taken += 1
@@ -109,6 +111,8 @@ def explore(
                             spec=spec,
                             visit=visit,
                             watched=watch_cpu and running.local,
+                            monitor=monitor,
+                            earlier=windows,
                         )
                     except LoadError as error:
                         if ask.load == axis.loads.lowest:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_gpuperf.analysis.guard import worth_repeating
+from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator
 from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
@@ -38,6 +40,7 @@ def measure_sweep(
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
     anchor: Callable[[], RunningAnchor] | None = None,
+    monitor: Monitor | None = None,
 ) -> None:
     """Measure runs over the load points, from number ``plan.begun`` up to ``plan.runs``.
 
@@ -49,6 +52,8 @@ def measure_sweep(
         progress: told where the sweep stands.
         watch_cpu: the CPU is the device under test: see what others take of it, and repeat windows that they disturbed.
         anchor: starts the anchor, of which a window is taken next to each of the target's.
+        monitor: tells energy, memory and the state of the devices; windows that its readings speak against are
+            repeated as well.
 
     Raises:
         TargetError, LoadError, OptionError: the sweep can't go on.
@@ -60,6 +65,8 @@ def measure_sweep(
         anchors: list[Window] = []
         startup_s = warmup_s = 0.0
         warm = complete = False
+        if monitor is not None:
+            monitor.idle()
         begin = time.monotonic()
         running: RunningTarget | None = None
         anchored: RunningAnchor | None = None
@@ -88,15 +95,18 @@ def measure_sweep(
                         spec=plan.spec(point, (arrivals or {}).get(point), run * plan.visits + visit),
                         visit=visit,
                         watched=watch_cpu and running.local,
+                        monitor=monitor,
+                        earlier=windows,
                     )
                     window, near = anchored.beside(point, take) if anchored is not None else (take()[0], None)
+                    again = repeats > 0 and worth_repeating(window, [one for one in windows if one.point == point])
                     windows.append(window)
                     anchors += [near] if near is not None else []
-                    if window.calm or not repeats:
-                        meter.window_done()
-                    else:
+                    if again:
                         repeats -= 1
                         todo.append((visit, point))
+                    else:
+                        meter.window_done()
             complete = True
         finally:
             try:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import NoReturn
 
-from pytest_gpuperf.analysis.guard import findings
+from pytest_gpuperf.analysis.guard import device_findings, findings
 from pytest_gpuperf.analysis.window import endpoint_figures, figures
-from pytest_gpuperf.device import others_share, read_cpu
+from pytest_gpuperf.device import Monitor, others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
-from pytest_gpuperf.model import EndpointFigures, LoadPoint, Window, WireWorkload, Workload
+from pytest_gpuperf.model import EndpointFigures, LoadPoint, Ramp, Resources, Window, WireWorkload, Workload
 from pytest_gpuperf.targets import RunningTarget
 
 #: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
@@ -27,12 +30,16 @@ def take_window(
     spec: WindowSpec,
     visit: int = 0,
     watched: bool = False,
+    monitor: Monitor | None = None,
+    earlier: Sequence[Window] = (),
 ) -> tuple[Window, Recording]:
     """Measure one window.
 
     Args:
         name: of the sweep that it belongs to.
         watched: see what others take of the CPU.
+        monitor: tells energy, memory and what the devices say; may lengthen the window.
+        earlier: windows of this run, to which the device's state is compared.
 
     Returns:
         The window, and the times of every request that it was made of.
@@ -41,13 +48,20 @@ def take_window(
         TargetDied: the target is gone.
         LoadError: it gives no correct answers, or the load generator failed.
     """
+    if monitor is not None:
+        monitor.attach(running.processes, running.metrics_url, local=running.local)
+        spec = _fitted(spec, monitor)
     before, cpu_before = running.server_times(), read_cpu() if watched else None
-    recording = generator.window(workload, spec)
+    with monitor.watching() if monitor is not None else nullcontext():
+        recording = generator.window(workload, spec)
     cpu_after = read_cpu() if watched else None
     if recording.lost or not recording.answered:
         give_up(recording, running, point)
     after = running.server_times()
     edges = recording.start_ns, recording.stop_ns
+    took = monitor.window(*edges) if monitor is not None else Resources()
+    own = [one for one in earlier if one.point == point and one.calm]
+    disturbed = device_findings(took.gpus, took.trouble, own)
     times = figures(((one.due_ns, one.sent_ns, one.done_ns) for one in recording.lanes), *edges, point.batch_size)
     window_s = (recording.stop_ns - recording.start_ns) / 1e9
     firsts = [(one.due_ns, one.first_ns, one.first_ns) for one in recording.lanes if one.first_ns is not None]
@@ -71,7 +85,12 @@ def take_window(
         endpoints=_endpoints(recording, workload),
         server=after - before if before is not None and after is not None else None,
         others_cpu_share=others_share(cpu_before, cpu_after),
-        findings=findings(
+        energy=took.energy,
+        memory=took.memory,
+        gpus=took.gpus,
+        guards=tuple(dict.fromkeys(one.kind for one in disturbed)),
+        findings=tuple(one.text for one in disturbed)
+        + findings(
             window_s=window_s,
             client_cpu_s=recording.cpu_s,
             workers=recording.workers,
@@ -87,6 +106,14 @@ def take_window(
         ),
     )
     return window, recording
+
+
+def _fitted(spec: WindowSpec, monitor: Monitor) -> WindowSpec:
+    """Timed so that the energy counters can tell; a ramp has the length that it has."""
+    if spec.once or spec.start_ns or isinstance(spec.arrivals, Ramp):
+        return spec
+    window_s, lead_in_s = monitor.fit(spec.window_s, spec.lead_in_s, spec.max_window_s)
+    return replace(spec, window_s=window_s, lead_in_s=lead_in_s)
 
 
 def _answers(recording: Recording) -> int:

@@ -22,7 +22,7 @@ from pytest_gpuperf.model.records import (
     point_windows,
 )
 from pytest_gpuperf.model.reported import PointCost, Reported
-from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources
+from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources, Trouble
 from pytest_gpuperf.model.verdict import Anchored, Change, Comparison, NamedPoint, Row, Verdict, worst
 from pytest_gpuperf.model.workload import (
     GRPC,
@@ -94,6 +94,7 @@ __all__ = [
     "SidePoint",
     "StreamAnswer",
     "Tls",
+    "Trouble",
     "Verdict",
     "Window",
     "WireWorkload",

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.model.histogram import Histogram, merged
-from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather
+from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather, point_windows
+from pytest_gpuperf.model.resources import memory_together
 
 _QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
@@ -38,6 +39,7 @@ class CurvePoint:
         gpu_energy_j, cpu_energy_j: per inference; None where it can't be had.
         energy_method: how they were measured.
         target_memory_bytes, device_memory_bytes, host_memory_bytes: peaks, see ``Memory``; None as above.
+        guards: what disturbed windows that had to be used, since the point had no others in their run.
     """
 
     concurrency: int
@@ -70,6 +72,7 @@ class CurvePoint:
     target_memory_bytes: int | None = None
     device_memory_bytes: int | None = None
     host_memory_bytes: int | None = None
+    guards: tuple[str, ...] = ()
 
     @property
     def load(self) -> LoadPoint:
@@ -213,12 +216,18 @@ def _figures(point: CurvePoint, names: Iterable[str]) -> str:
 
 
 def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Curve:
-    """The curve over all complete and incomplete runs of a sweep; points without a window are left out."""
+    """The curve over all complete and incomplete runs of a sweep; points without a window are left out.
+
+    It shows the windows that are compared (``point_windows``), and the errors of all.
+    """
     windows: dict[LoadPoint, list[Window]] = {}
+    errors: dict[LoadPoint, int] = {}
     for run in runs:
+        for point, own in point_windows(run).items():
+            windows.setdefault(point, []).extend(own)
         for window in run.windows:
-            windows.setdefault(window.point, []).append(window)
-    return Curve(name, tuple(_point(point, windows[point]) for point in points if point in windows))
+            errors[window.point] = errors.get(window.point, 0) + window.error_count
+    return Curve(name, tuple(_point(point, windows[point], errors[point]) for point in points if point in windows))
 
 
 def curves_of(runs: Iterable[Run]) -> tuple[Curve, ...]:
@@ -259,8 +268,10 @@ def unmeasured(name: str, points: Sequence[LoadPoint]) -> Curve:
     )
 
 
-def _point(point: LoadPoint, windows: list[Window]) -> CurvePoint:
+def _point(point: LoadPoint, windows: list[Window], errors: int) -> CurvePoint:
     whole = gather(point, windows)
+    memory = memory_together([window.memory for window in windows])
+    methods = dict.fromkeys(one.method for window in windows for one in window.energy)
     p50_ns, p90_ns, p95_ns, p99_ns = (_quantile_ns(whole.latency, q) for q in _QUANTILES.values())
     service = merged(window.service for window in windows if window.service is not None)
     first = merged(window.first for window in windows if window.first is not None)
@@ -271,7 +282,7 @@ def _point(point: LoadPoint, windows: list[Window]) -> CurvePoint:
         rate=point.rate,
         arrivals=point.arrivals,
         requests=whole.requests,
-        errors=whole.errors,
+        errors=errors,
         throughput=whole.throughput,
         mean_ns=whole.latency_mean_ns,
         supported=frozenset(name for name, q in _QUANTILES.items() if whole.latency.supports(q)),
@@ -286,11 +297,33 @@ def _point(point: LoadPoint, windows: list[Window]) -> CurvePoint:
         first_p90_ns=_quantile_ns(first, 0.9),
         answers=sum(window.answers for window in windows),
         endpoints=_endpoints(windows),
+        gpu_energy_j=inference_energy_j(windows, "gpu"),
+        cpu_energy_j=inference_energy_j(windows, "cpu"),
+        energy_method="+".join(methods),
+        target_memory_bytes=memory.target_bytes if memory is not None else None,
+        device_memory_bytes=memory.device_bytes if memory is not None else None,
+        host_memory_bytes=memory.host_bytes if memory is not None else None,
+        guards=tuple(dict.fromkeys(guard for window in windows for guard in window.guards)),
         p50_ns=p50_ns,
         p90_ns=p90_ns,
         p95_ns=p95_ns,
         p99_ns=p99_ns,
     )
+
+
+def inference_energy_j(windows: Iterable[Window], source: str) -> float | None:
+    """Joules for each inference, over the windows that tell them by one and the same method; None where none does."""
+    energy_j: dict[str, float] = {}
+    inferences: dict[str, float] = {}
+    for window in windows:
+        for one in window.energy:
+            if one.source == source:
+                energy_j[one.method] = energy_j.get(one.method, 0.0) + one.energy_j
+                inferences[one.method] = inferences.get(one.method, 0.0) + window.throughput * window.window_s
+    if len(energy_j) != 1:
+        return None
+    (method,) = energy_j
+    return energy_j[method] / inferences[method] if inferences[method] else None
 
 
 def _quantile_ns(latency: Histogram, q: float) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from pytest_gpuperf.model.histogram import merged
 from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, ServerTimes, Window
+from pytest_gpuperf.model.resources import energy_together, gpus_together, memory_together
 
 STABLE, UNSTABLE, OVER, INTERRUPTED = "stable", "unstable", "over", "interrupted"
 
@@ -74,6 +75,10 @@ def taken_together(windows: Sequence[Window]) -> Window:
         endpoints=_endpoints(windows, window_s),
         server=functools.reduce(operator.add, times, ServerTimes(0, 0, 0, 0, 0, 0)) if times else None,
         others_cpu_share=max((w.others_cpu_share for w in windows if w.others_cpu_share is not None), default=None),
+        energy=energy_together([window.energy for window in windows]),
+        memory=memory_together([window.memory for window in windows]),
+        gpus=gpus_together([window.gpus for window in windows]),
+        guards=tuple(dict.fromkeys(guard for window in windows for guard in window.guards)),
         findings=tuple(dict.fromkeys(finding for window in windows for finding in window.findings)),
     )
 

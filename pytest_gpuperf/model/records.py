@@ -131,6 +131,8 @@ class Window:
         energy: by device; empty where it can't be had.
         memory: peaks; None where nothing could be read.
         gpus: what the GPUs under test said of themselves.
+        guards: what disturbed it from outside the target, as ``throttled`` (``analysis.guard`` has all of them); each
+            has its sentence among the findings.
     """
 
     sweep: str
@@ -156,11 +158,12 @@ class Window:
     energy: tuple[Energy, ...] = ()
     memory: Memory | None = None
     gpus: tuple[GpuFigures, ...] = ()
+    guards: tuple[str, ...] = ()
 
     @property
     def calm(self) -> bool:
-        """Nobody else took a noticeable share of the CPU."""
-        return self.others_cpu_share is None or self.others_cpu_share <= CALM_SHARE
+        """Nothing disturbed it: no guard, and nobody else took a noticeable share of the CPU."""
+        return not self.guards and (self.others_cpu_share is None or self.others_cpu_share <= CALM_SHARE)
 
     @property
     def client_cpu_per_request_s(self) -> float:
@@ -213,8 +216,8 @@ class PointRun:
 def point_windows(run: Run) -> dict[LoadPoint, list[Window]]:
     """The run's windows by load point, in order of first appearance.
 
-    Disturbed windows are left out where the point has undisturbed ones: the guard looks at others' use of the machine,
-    never at the target's figures, so choosing by it favours no result.
+    Disturbed windows are left out where the point has undisturbed ones: the guard looks at the machine and at others'
+    use of it, never at the target's figures, so choosing by it favours no result.
     """
     gathered: dict[LoadPoint, list[Window]] = {}
     for window in run.windows:

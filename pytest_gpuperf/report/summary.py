@@ -11,6 +11,7 @@ from pytest_gpuperf.report.table import Table
 from pytest_gpuperf.report.words import (
     change,
     duration,
+    figure,
     interval,
     plural,
     rate,
@@ -89,8 +90,10 @@ def session_lines(session: Session, curves: Sequence[Curve], comparison: Compari
             lines.append(curve.name)
         table = curve_table(curve, comparison.rows)
         lines += table.as_text("  ")
+        lines += _marked_lines(curve)
         lines += _server_line(curve)
         lines += _client_lines(curve)
+        lines += _taken_lines(curve)
         lines += _endpoint_lines(curve)
     if any(len(point.supported) < 4 for curve in curves for point in curve):
         lines.append("  ~ too few requests for this percentile")
@@ -115,6 +118,15 @@ def headline(session: Session, comparison: Comparison) -> str:
         other = comparison.verdict is Verdict.NOT_COMPARABLE or comparison.differing is not None
         return f"NO BASELINE {'with this key' if other else 'yet'}; recorded one from {count}"
     return f"{comparison.verdict}: {count} against {plural(len(comparison.baseline), 'baseline session')}"
+
+
+def _marked_lines(curve: Curve) -> list[str]:
+    """Points that had to be told from disturbed windows, since they have no others."""
+    return [
+        f"  ! {point.load.label}: to be taken with care, some run had no undisturbed window ({', '.join(point.guards)})"
+        for point in curve
+        if point.guards
+    ]
 
 
 def _server_line(curve: Curve) -> list[str]:
@@ -160,6 +172,30 @@ def _client_lines(curve: Curve) -> list[str]:
     return lines
 
 
+def _taken_lines(curve: Curve) -> list[str]:
+    """Energy and memory, where they can be had; energy at the point where an inference takes the least of it."""
+    lines = []
+    told = [point for point in curve if point.gpu_energy_j is not None or point.cpu_energy_j is not None]
+    if told:
+        best = min(told, key=lambda point: (point.gpu_energy_j or 0.0) + (point.cpu_energy_j or 0.0))
+        parts = [
+            f"{name} {figure('energy', energy_j)}"
+            for name, energy_j in (("GPU", best.gpu_energy_j), ("CPU", best.cpu_energy_j))
+            if energy_j is not None
+        ]
+        lines.append(f"  energy per inference: {', '.join(parts)} at {best.load.label} ({best.energy_method})")
+    peaks = {
+        "target on the device": [point.target_memory_bytes for point in curve],
+        "whole device": [point.device_memory_bytes for point in curve],
+        "host": [point.host_memory_bytes for point in curve],
+    }
+    known = {name: [one for one in found if one is not None] for name, found in peaks.items()}
+    texts = [f"{name} {figure('memory', max(found))}" for name, found in known.items() if found]
+    if texts:
+        lines.append(f"  peak memory: {', '.join(texts)}")
+    return lines
+
+
 def _endpoint_lines(curve: Curve) -> list[str]:
     """The figures of each of several endpoints, at the point of the highest throughput."""
     point = max(curve, key=lambda point: point.throughput, default=None)
@@ -195,7 +231,13 @@ def _guard_lines(session: Session) -> list[str]:
         times = f" (the worst of {plural(len(texts), 'window')})" if len(texts) > 1 else ""
         lines.append(f"  ! {label}: {max(texts, key=_first_number)}{times}")
     windows = [window for run in session.runs for window in run.windows]
-    disturbed = [window.others_cpu_share or 0.0 for window in windows if not window.calm]
+    guarded = [window for window in windows if window.guards]
+    if guarded:
+        lines.append(
+            f"  ! {len(guarded)} of {plural(len(windows), 'window')} guarded "
+            f"({', '.join(dict.fromkeys(guard for window in guarded for guard in window.guards))})"
+        )
+    disturbed = [window.others_cpu_share or 0.0 for window in windows if not window.calm and not window.guards]
     if disturbed:
         lines.append(
             f"  ! other processes disturbed {len(disturbed)} of {plural(len(windows), 'window')}, "

@@ -67,7 +67,7 @@ def figure(metric: str, number: float) -> str:
         return f"{rate(number)} inf/s"
     if metric == "energy":
         return f"{_digits(number)} J" if number >= 1 else f"{_digits(number * 1e3)} mJ"
-    if metric == "memory":
+    if metric in ("memory", "host_memory"):
         scale, unit = next(((scale, unit) for scale, unit in _BYTES if number >= scale), (1, "B"))
         return f"{_digits(number / scale)} {unit}"
     return duration(number)

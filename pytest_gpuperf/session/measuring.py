@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -15,7 +15,7 @@ import pytest
 
 from pytest_gpuperf.analysis.compare import compare, compare_duet
 from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
-from pytest_gpuperf.device import DeviceLock
+from pytest_gpuperf.device import Device, DeviceLock, Monitor
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
 from pytest_gpuperf.measure.anchor import RunningAnchor, anchored_plan
@@ -119,7 +119,7 @@ class Measuring:
         def describe(facts: PlainMapping) -> None:
             sweep.under_test = facts
 
-        with self._device():
+        with self._device() as monitor:
             for part in self._parts(sweep, plan, sequential=self.marker.runs is None):
                 measure_sweep(
                     thing,
@@ -132,6 +132,7 @@ class Measuring:
                     watch_cpu=self._watch_cpu,
                     arrivals=schedules,
                     anchor=anchor,
+                    monitor=monitor,
                 )
         return sweep.curve
 
@@ -159,7 +160,7 @@ class Measuring:
             self.smoked += 2 * len(points)
             return sweep
         self._begin(sweep)
-        with self._device():
+        with self._device() as monitor:
             for part in self._parts(sweep, plan, sequential=sequential):
                 measure_duet(
                     candidate,
@@ -172,6 +173,7 @@ class Measuring:
                     progress=self._state.console.progress,
                     watch_cpu=self._watch_cpu,
                     arrivals=schedules,
+                    monitor=monitor,
                 )
         return sweep
 
@@ -180,7 +182,7 @@ class Measuring:
     ) -> Result:
         """Measure what an algorithm asks for, in one start."""
         self._find_baseline(duet=False)
-        with self._device():
+        with self._device() as monitor:
             return explore(
                 thing,
                 steps,
@@ -190,6 +192,7 @@ class Measuring:
                 min_requests=min_requests,
                 progress=self._state.console.progress,
                 watch_cpu=self._watch_cpu,
+                monitor=monitor,
             )
 
     def found(self, thing: Target, found: Sequence[LoadPoint], axis: Axis, plan: MeasurePlan, name: str) -> Curve:
@@ -219,7 +222,7 @@ class Measuring:
             commit=self._state.commit,
             under_test={sweep.name: sweep.under_test for sweep in self.sweeps},
             environment={
-                **self._state.device.environment,
+                **self._devices[0].environment,
                 "python": platform.python_version(),
                 "uncommitted_changes": self._state.dirty,
                 **self._state.user_environment,
@@ -309,6 +312,7 @@ class Measuring:
             watch_cpu=self._watch_cpu,
             arrivals=schedules,
             own=points,
+            monitor=self._state.monitor_of(self.test),
         )
         self.sweeps.append(sweep)
         try:
@@ -329,20 +333,23 @@ class Measuring:
 
     @property
     def _watch_cpu(self) -> bool:
-        return self._state.device.kind == "cpu"
+        return self._devices[0].kind == "cpu"
+
+    @property
+    def _devices(self) -> tuple[Device, ...]:
+        return self._state.devices_of(self.test)
 
     @contextmanager
-    def _device(self) -> Iterator[None]:
-        """The device, for nobody else."""
+    def _device(self) -> Iterator[Monitor]:
+        """What watches the devices, which are nobody else's meanwhile."""
         console = self._state.console
-        try:
-            if self._state.lockstep is not None:
-                yield  # the command has the lock, and this process its turn
-                return
-            with DeviceLock(self._state.device.id, waiting=console.waiting):
-                yield
-        finally:
-            console.clear()
+        with ExitStack() as stack:
+            stack.callback(console.clear)
+            if self._state.lockstep is None:  # else the command has the lock, and this process its turn
+                # In one order for all, so that no two wait for each other.
+                for lock in sorted(device.lock for device in self._devices):
+                    stack.enter_context(DeviceLock(lock, waiting=console.waiting))
+            yield self._state.monitor_of(self.test)
 
 
 def _schedules(points: Sequence[LoadPoint], axis: Axis) -> dict[LoadPoint, Arrivals]:

@@ -23,6 +23,17 @@ DEFAULT_STORE = ".gpuperf"
 
 
 @dataclass(frozen=True)
+class ClockWish:
+    """Clocks are to be locked.
+
+    Attributes:
+        mhz: None for what the power limit allows.
+    """
+
+    mhz: int | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the user asked for.
 
@@ -38,6 +49,7 @@ class Settings:
         require_baseline: a test with nothing to compare with fails.
         anchor: the anchor is measured beside every sweep.
         prices: the newest of each instance.
+        lock_clocks: None to leave the GPU's clocks alone.
     """
 
     measure: bool
@@ -54,6 +66,7 @@ class Settings:
     require_baseline: bool
     anchor: bool
     prices: tuple[Price, ...] = ()
+    lock_clocks: ClockWish | None = None
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -80,6 +93,7 @@ def read_settings(config: pytest.Config) -> Settings:
         require_baseline=_parse(config, "require_baseline", "false", parse_flag),
         anchor=_parse(config, "anchor", "false", parse_flag),
         prices=_prices(config),
+        lock_clocks=_parse(config, "lock_clocks", "", parse_clocks),
     )
 
 
@@ -149,6 +163,17 @@ def parse_on_inconclusive(text: str) -> bool:
     if text not in ("warn", "fail"):
         raise ValueError("write warn or fail")
     return text == "fail"
+
+
+def parse_clocks(text: str) -> ClockWish | None:
+    """A number of MHz, ``tdp``, or nothing."""
+    if text in ("", "tdp"):
+        return ClockWish() if text else None
+    if not text.isdecimal() or not 0 < int(text) < 10_000:
+        raise ValueError(
+            "write MHz, for example --gpuperf-lock-clocks=1410, or nothing for what the power limit allows"
+        )
+    return ClockWish(int(text))
 
 
 def parse_flag(text: str) -> bool:

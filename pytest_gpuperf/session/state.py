@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
-from pytest_gpuperf.device import Device, find_device
+from pytest_gpuperf.device import Device, LockedClocks, Monitor, find_device, joint_key
+from pytest_gpuperf.device.clocks import policy
+from pytest_gpuperf.device.device import VISIBLE
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import RULER, Plain, PlainMapping
 from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.fixture import Gpuperf
 from pytest_gpuperf.session.gate import Outcome, conclude, conclude_head
+from pytest_gpuperf.session.gpus import Gpu, worker_number
 from pytest_gpuperf.session.keys import changed_key
 from pytest_gpuperf.session.lockstep import Lockstep, first_line
 from pytest_gpuperf.session.marker import marker_of
@@ -56,18 +60,23 @@ class State:
         self.invocation: str = getattr(config, "workerinput", {}).get("testrunuid") or uuid.uuid4().hex
         self._shown: list[dict[str, Any]] = []
         self._smoked = 0
+        self._running = ""
+        self._chosen: dict[str, tuple[Device, ...]] = {}
+        self._monitors: dict[tuple[str, ...], Monitor] = {}
+        self._locked: dict[str, LockedClocks] = {}
         if self.settings.measure:
             try:
                 # A wrong device, store or key should end pytest here, before any test.
                 self.key("", 1)
                 self.store  # noqa: B018
+                self._show_device()
             except GpuperfError as error:
                 raise pytest.UsageError(str(error)) from error
         self.lockstep = self._join() if self.settings.measure else None
 
     def _join(self) -> Lockstep | None:
         """As one side of ``gpuperf duet``, where it started this process."""
-        lockstep = Lockstep.join(lambda: self.device.id)
+        lockstep = Lockstep.join(lambda: self.device.lock)
         if lockstep is not None:
             if getattr(self._config.option, "dist", "no") != "no":
                 raise pytest.UsageError("gpuperf duet measures one test after the other: leave pytest-xdist's -n out.")
@@ -77,7 +86,38 @@ class State:
 
     @cached_property
     def device(self) -> Device:
-        return find_device(self.settings.device)
+        return find_device(self.settings.device, worker_number())
+
+    def _show_device(self) -> None:
+        """Have what runs in this process, and what it starts, use the device that was asked for or assigned."""
+        assigned = self.settings.device != "auto" or "PYTEST_XDIST_WORKER" in os.environ
+        if self.device.kind == "gpu" and assigned:
+            os.environ[VISIBLE] = self.device.visible
+
+    @cached_property
+    def gpu(self) -> Gpu:
+        """What the fixture gives."""
+        return Gpu.of(self.device, self._use)
+
+    def _use(self, devices: Sequence[Device]) -> None:
+        self._chosen[self._running] = tuple(devices)
+
+    def devices_of(self, test: str) -> tuple[Device, ...]:
+        """What a test is measured on."""
+        return self._chosen.get(test, (self.device,))
+
+    def monitor_of(self, test: str) -> Monitor:
+        """Of these devices; it lives as long as this process, since finding a counter's rhythm takes a while.
+
+        Raises:
+            DeviceError: a device is gone, or can't be read.
+        """
+        devices = self.devices_of(test)
+        ids = tuple(device.id for device in devices)
+        self._lock_clocks(devices)
+        if ids not in self._monitors:
+            self._monitors[ids] = Monitor(devices)
+        return self._monitors[ids]
 
     @cached_property
     def store(self) -> Store:
@@ -119,7 +159,9 @@ class State:
 
     def key(self, test: str, version: int) -> PlainMapping:
         """What must match for two sessions of a test to be comparable."""
-        usual: dict[str, Plain] = {**self.device.key, "test": test, "version": version, "ruler": RULER}
+        wish = self.settings.lock_clocks
+        device = joint_key(self.devices_of(test), policy(wish.mhz) if wish is not None else "")
+        usual: dict[str, Plain] = {**device, "test": test, "version": version, "ruler": RULER}
         if self.settings.anchor:
             usual["anchor"] = DIGEST
         facts = {**self.device.environment, "python": platform.python_version(), **self.user_environment}
@@ -158,7 +200,27 @@ class State:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if self.lockstep is not None and (why := self.lockstep.begin(item.nodeid)):
             item.session.shouldstop = why
+        self._running = item.nodeid
         return (yield)
+
+    def _lock_clocks(self, devices: Sequence[Device]) -> None:
+        """Until this process ends, or is ended.
+
+        Raises:
+            DeviceError: that can't be done.
+        """
+        wish = self.settings.lock_clocks
+        if wish is None:
+            return
+        for device in devices:
+            if device.id not in self._locked:
+                self._locked[device.id] = LockedClocks(device, wish.mhz)
+
+    def pytest_unconfigure(self) -> None:
+        while self._locked:
+            self._locked.popitem()[1].close()
+        while self._monitors:
+            self._monitors.popitem()[1].close()
 
     def pytest_sessionfinish(self) -> None:
         if self.lockstep is not None:

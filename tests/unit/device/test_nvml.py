@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib.metadata
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.nvml import MockNvml
 
 _FIND = """
 import dataclasses, json, sys
@@ -33,30 +32,16 @@ def uuid(index: int) -> str:
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def library(mock_nvml: MockNvml) -> Path:
     """The directory of the compiled mock."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler for the mock of NVML")
-    try:
-        files = importlib.metadata.files("nvidia-nvml-dev") or []
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("nvml.h is in the package nvidia-nvml-dev, which is not installed")
-    header = next(file for file in files if file.name == "nvml.h")
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).with_name("nvml_mock.c")
-    target = folder / "libnvidia-ml.so.1"
-    flags = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{Path(str(header.locate())).parent}"]
-    subprocess.run([compiler, *flags, "-Wl,-soname,libnvidia-ml.so.1", "-o", target, source], check=True)
-    return folder
+    return mock_nvml.folder
 
 
 def find(library: Path | None, *wanted: str, **settings: object) -> dict[str, Any]:
     """What ``find_device`` says where NVML is as the mock is told to be."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MOCK_NVML_")}
-    env |= {f"MOCK_NVML_{name}": str(value) for name, value in settings.items()}
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MOCK_NVML")}
     if library is not None:
-        env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(library), env.get("LD_LIBRARY_PATH")]))
+        env |= MockNvml(library).environment(**settings)
     command = [sys.executable, "-c", _FIND, *wanted]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -83,8 +68,30 @@ class TestGpu:
         assert device["environment"]["cuda_driver"] == "12.4"
         assert device["environment"]["gpu_uuid"] == uuid(0)
         assert device["environment"]["host"]
-        values = " ".join(map(str, device["key"].values()))
-        assert not any(fact in values for fact in ("590.12", "12.4", "GPU-", device["environment"]["host"]))
+        values = set(map(str, device["key"].values()))
+        assert not values & {"590.12", "12.4", uuid(0), device["environment"]["host"]}
+
+    def test_how_it_is_set_up_is_environment(self, library: Path) -> None:
+        found = find(library, ECC=0, PCIE_WIDTH=8, TEMPERATURE=61, PROCESSES="1:100")["environment"]
+        assert (found["gpu_ecc"], found["gpu_persistence"]) == (False, True)
+        assert (found["gpu_pcie_generation"], found["gpu_pcie_width"]) == (5, 8)
+        assert (found["gpu_temperature_c"], found["gpu_max_sm_clock_mhz"]) == (61, 1980)
+        assert found["gpu_co_tenants"].startswith("1 ")
+
+    @pytest.mark.parametrize(
+        ("unsupported", "method"),
+        [
+            ((), "nvml-counter"),
+            (("nvmlDeviceGetTotalEnergyConsumption",), "nvml-power"),
+            (("nvmlDeviceGetTotalEnergyConsumption", "POWER_INSTANT"), "nvml-power"),
+            (("nvmlDeviceGetTotalEnergyConsumption", "POWER_INSTANT", "nvmlDeviceGetPowerUsage"), ""),
+        ],
+    )
+    def test_how_energy_is_measured_is_key(self, library: Path, unsupported: tuple[str, ...], method: str) -> None:
+        device = find(library, **{f"ERROR_{name}": 3 for name in unsupported})
+        own = device["energy_method"].replace("+rapl", "").replace("rapl", "")
+        assert own == method
+        assert device["key"].get("energy_method", "") == device["energy_method"]
 
     def test_two_machines_with_the_same_gpu_share_a_key(self, library: Path) -> None:
         assert find(library, DRIVER="590.12")["key"] == find(library, "1", COUNT=2, CUDA=12_040)["key"]
@@ -141,6 +148,75 @@ class TestNoSuchGpu:
         assert not device["note"]
 
 
+class TestMig:
+    SLICES = "2:1g.10gb,5:2g.20gb"
+
+    @staticmethod
+    def slice_uuid(slot: int, gpu: int = 0) -> str:
+        return f"MIG-{gpu:08}-{slot:04}-2222-3333-444444444444"
+
+    def test_auto_takes_the_first_slice_of_a_divided_gpu(self, library: Path) -> None:
+        device = find(library, MIG=self.SLICES)
+        assert (device["id"], device["parent"]) == (self.slice_uuid(2), uuid(0))
+        assert device["mig_profile"] == device["key"]["mig_profile"] == "1g.10gb"
+        assert device["name"] == device["key"]["device"] == "NVIDIA Mock 80GB"
+        assert device["label"] == "GPU NVIDIA Mock 80GB MIG 1g.10gb"
+        assert device["key"]["power_limit_w"] == 300
+
+    def test_a_slice_by_its_uuid(self, library: Path) -> None:
+        device = find(library, self.slice_uuid(5, gpu=1), COUNT=2, MIG_1=self.SLICES)
+        assert (device["index"], device["mig_profile"]) == (1, "2g.20gb")
+
+    def test_profiles_are_told_from_attributes_where_names_are_plain(self, library: Path) -> None:
+        assert find(library, MIG=self.SLICES, PLAIN_NAMES=1)["mig_profile"] == "1g.10gb"
+
+    def test_its_energy_can_not_be_told_and_is_no_part_of_its_key(self, library: Path) -> None:
+        device = find(library, MIG=self.SLICES)
+        assert "nvml" not in device["energy_method"]
+        assert "nvml" not in str(device["key"].get("energy_method"))
+
+    def test_a_divided_gpu_names_its_slices_instead(self, library: Path) -> None:
+        for wanted in ("0", uuid(0)):
+            found = find(library, wanted, MIG=self.SLICES)
+            assert found["error"] == "DeviceError"
+            assert f"{self.slice_uuid(5)} (2g.20gb)" in found["message"]
+
+    def test_mig_without_slices_says_so(self, library: Path) -> None:
+        device = find(library, MIG="none")
+        assert device["kind"] == "cpu"
+        assert "no slice yet" in device["note"]
+
+    def test_an_unknown_slice_lists_those_that_are_there(self, library: Path) -> None:
+        message = find(library, "MIG-none", MIG=self.SLICES)["message"]
+        assert self.slice_uuid(2) in message
+        assert uuid(0) in message
+
+    def test_all_that_can_be_computed_on(self, library: Path) -> None:
+        code = "from pytest_gpuperf.device import find_devices; print([(d.id, d.lock) for d in find_devices()])"
+        env = {**os.environ, **MockNvml(library).environment(COUNT=2, MIG_0=self.SLICES)}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+        slices = [(self.slice_uuid(slot), f"{self.slice_uuid(slot)} in {uuid(0)}") for slot in (2, 5)]
+        assert done.stdout.strip() == str([*slices, (uuid(1), uuid(1))])
+
+
+class TestVisible:
+    @pytest.mark.parametrize(("told", "index"), [("1", 1), (uuid(2), 2), ("2,0", 2), (uuid(1)[:12], 1)])
+    def test_auto_takes_what_cuda_would(
+        self, library: Path, monkeypatch: pytest.MonkeyPatch, told: str, index: int
+    ) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+        assert find(library, COUNT=3)["id"] == uuid(index)
+
+    @pytest.mark.parametrize("told", ["", "7", "GPU-none"])
+    def test_where_cuda_sees_none_it_is_the_cpu(
+        self, library: Path, monkeypatch: pytest.MonkeyPatch, told: str
+    ) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+        device = find(library, COUNT=3)
+        assert device["kind"] == "cpu"
+        assert "CUDA_VISIBLE_DEVICES" in device["note"]
+
+
 class TestTrouble:
     @pytest.mark.parametrize(
         ("code", "says"), [(18, "mismatch"), (15, "lost"), (999, "Unknown"), (2, "Invalid Argument")]
@@ -150,7 +226,7 @@ class TestTrouble:
         self, library: Path, code: int, says: str, wanted: str
     ) -> None:
         found = find(library, wanted, ERROR_nvmlInitWithFlags=code)
-        assert found.get("error") == "DeviceError"
+        assert found.get("error") == "NvmlError"
         assert says in found["message"]
         assert "nvidia-smi" in found["message"]
         assert "--gpuperf-device cpu" in found["message"]
@@ -178,7 +254,7 @@ class TestTrouble:
     def test_a_gpu_that_fails_while_it_is_described(self, library: Path, function: str) -> None:
         gpu_is_lost = 15
         found = find(library, **{f"ERROR_{function}": gpu_is_lost})
-        assert found["error"] == "DeviceError"
+        assert found["error"] == "NvmlError"
         assert "lost" in found["message"]
 
     def test_cpu_does_not_ask_nvml(self, library: Path) -> None:
@@ -186,11 +262,9 @@ class TestTrouble:
 
 
 def test_no_library_leaves_the_cpu_and_says_why() -> None:
-    try:
-        ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        pass
-    else:
+    # In a process of its own, since the mock may be loaded into this one.
+    load = [sys.executable, "-c", "import ctypes; ctypes.CDLL('libnvidia-ml.so.1')"]
+    if subprocess.run(load, capture_output=True, check=False).returncode == 0:
         pytest.skip("this machine has an NVIDIA driver")
     device = find(None)
     assert device["kind"] == "cpu"

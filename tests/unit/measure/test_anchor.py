@@ -86,13 +86,15 @@ def test_an_anchor_that_dies_leaves_the_windows_that_were_measured() -> None:
     log: list[str] = []
     anchor = FakeTarget(log=log)
 
-    def die(_: int) -> None:
+    def die(readings: int) -> None:
+        anchor.alive = readings < 6  # two for each window
+
+    def answer(_: int) -> None:
         pause()
-        if anchor.calls > 600:
-            anchor.alive = False
+        if not anchor.alive:
             raise RuntimeError("gone")
 
-    anchor.on_call = die
+    anchor.on_times, anchor.on_call = die, answer
     runs: list[Run] = []
     with pytest.raises(TargetDied):
         measure_sweep(

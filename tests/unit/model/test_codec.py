@@ -115,7 +115,7 @@ HISTOGRAMS = ("latency", "service", "first")
 #: What came with schema 2.
 SINCE_2 = ("stall_s", "service", "late", "lag_p99_ns", "first", "answers", "endpoints")
 #: What came with schema 3.
-SINCE_3 = ("energy", "memory", "gpus")
+SINCE_3 = ("energy", "memory", "gpus", "guards")
 GPU_OPTIONAL = (
     *("power_w", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz", "utilization"),
     *("temperature_begin_c", "temperature_end_c", "throttled", "co_tenants"),
@@ -123,7 +123,7 @@ GPU_OPTIONAL = (
 POINT_SINCE_2 = ("rate", "arrivals")
 OPTIONAL = {
     *((name,) for name in ("commit", "under_test", "environment", "settings", "reference")),
-    ("runs", 0, "complete"),
+    *(("runs", 0, name) for name in ("complete", "anchors")),
     *(("runs", 0, "windows", 0, name) for name in ("errors", "client_cpu_s", "server", "others_cpu_share", "findings")),
     *(("runs", 0, "windows", 0, name) for name in (*SINCE_2, *SINCE_3)),
     *(("runs", 0, "windows", 0, "energy", 0, name) for name in ("error_j", "idle_w")),

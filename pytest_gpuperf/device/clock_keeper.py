@@ -1,0 +1,82 @@
+"""Locks a GPU's clocks for as long as its parent lives, and always gives them back.
+
+A script for ``python -I -S``, standard library and pynvml only::
+
+    clock_keeper.py PARENT_PID UUID MHZ LOCK_FILE PYNVML_DIRECTORY
+
+It locks the clocks, writes ``locked`` (or ``failed KIND MESSAGE``) to its standard output, and resets them when its
+standard input is closed, when its parent is gone however that died, or on SIGTERM, SIGINT or SIGHUP. Several keepers of
+one GPU share LOCK_FILE; the last one to end resets.
+
+A process of its own, since no handler of the parent runs when that is killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+_POLL_S = 0.1
+#: NVML_CLOCK_LIMIT_ID_TDP: the clock that the GPU can hold within its power limit.
+_TDP = 0xFFFFFF01
+
+
+def main(arguments: list[str]) -> int:
+    parent, uuid, mhz = int(arguments[0]), arguments[1], int(arguments[2]) or _TDP
+    sys.path.insert(0, arguments[4])
+    import pynvml
+
+    told_to_stop = False
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    with Path(arguments[3]).open("a") as shared:
+        fcntl.flock(shared, fcntl.LOCK_SH)
+        try:
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            pynvml.nvmlDeviceSetGpuLockedClocks(handle, mhz, mhz)
+        except pynvml.NVMLError as error:
+            denied = error.value == pynvml.NVML_ERROR_NO_PERMISSION
+            _say(f"failed {'no_permission' if denied else 'other'} {error}")
+            return 1
+        try:
+            _say("locked")
+            while not told_to_stop and os.getppid() == parent:
+                ready, _, _ = select.select([0], [], [], _POLL_S)
+                if ready and not os.read(0, 1):
+                    break
+        finally:
+            if _is_last(shared):
+                pynvml.nvmlDeviceResetGpuLockedClocks(handle)
+    return 0
+
+
+def _say(text: str) -> None:
+    # The parent may be gone already; what matters here is to go on to the reset.
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError:
+        return
+
+
+def _is_last(shared: Any) -> bool:
+    """Nobody else keeps this GPU. Of two that end at once one at least sees that: a refused lock is a lost one."""
+    try:
+        fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

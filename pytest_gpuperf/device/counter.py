@@ -1,0 +1,209 @@
+"""Counters and gauges of energy: following them in time, and what they say of an interval. No clocks, no threads.
+
+An energy counter moves in ticks (10 to 100 ms on GPUs, 2 s at Triton's metrics). A window's energy is read between two
+of its ticks: both instants are known to within the readings around them, so what is left out is not a share of a tick
+but a fraction of a millisecond. The two ticks are the last ones before each edge, so that they are equally far from
+their edges when the window is a whole number of ticks.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+#: How often a counter is read while its next tick is waited for. A tick's instant is then known to half of it.
+CATCH_NS = 1_000_000
+#: Ticks that follow each other faster are not all waited for: each costs a few readings.
+GRID_NS = 50_000_000
+#: Share of a window's energy that its edges may leave open.
+EDGE_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A counter moved.
+
+    Attributes:
+        at_ns: the middle between the readings before and after.
+        slack_ns: half of the time between them.
+        energy_j: what it shows from then on.
+    """
+
+    at_ns: int
+    slack_ns: int
+    energy_j: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """Energy of an interval that is as close to the asked one as ticks allow.
+
+    Attributes:
+        error_j: bound of what its edges leave open.
+    """
+
+    start_ns: int
+    stop_ns: int
+    energy_j: float
+    error_j: float
+
+    @property
+    def power_w(self) -> float:
+        return self.energy_j / ((self.stop_ns - self.start_ns) / 1e9)
+
+
+def between(ticks: Sequence[Tick], start_ns: int, stop_ns: int) -> Span | None:
+    """The energy between the last ticks before both edges; None where they span less than half of the interval.
+
+    Args:
+        ticks: in order. Where none comes before the start, the first one after it is taken.
+    """
+    before = [index for index, tick in enumerate(ticks) if tick.at_ns <= start_ns]
+    begin = before[-1] if before else 0
+    ends = [index for index, tick in enumerate(ticks) if tick.at_ns <= stop_ns]
+    if not ends or ends[-1] <= begin:
+        return None
+    first, last = ticks[begin], ticks[ends[-1]]
+    if last.at_ns - first.at_ns < (stop_ns - start_ns) / 2:
+        return None
+    inside = ticks[begin : ends[-1] + 1]
+    seconds = (last.at_ns - first.at_ns) / 1e9
+    energy_j = last.energy_j - first.energy_j
+    powers = [(b.energy_j - a.energy_j) / ((b.at_ns - a.at_ns) / 1e9) for a, b in pairwise(inside)]
+    edges_s = (first.slack_ns + last.slack_ns) / 1e9
+    # Where the interval and the window do not coincide, power may have been as far off as it ever was.
+    apart_s = (abs(start_ns - first.at_ns) + abs(stop_ns - last.at_ns)) / 1e9
+    error_j = energy_j / seconds * edges_s + (max(powers) - min(powers)) / 2 * apart_s
+    return Span(first.at_ns, last.at_ns, energy_j, error_j)
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How a counter moves.
+
+    Attributes:
+        tick_ns: 0 for one that moves all the time.
+        slack_ns: to which its ticks' instants can be told.
+    """
+
+    tick_ns: int
+    slack_ns: int
+
+    @property
+    def grid_ns(self) -> int:
+        """Ticks are waited for so far apart: a whole number of them."""
+        if not self.tick_ns:
+            return GRID_NS
+        return self.tick_ns * max(1, round(GRID_NS / self.tick_ns))
+
+    def window_s(self, wanted_s: float, most_s: float) -> float:
+        """The shortest window from ``wanted_s`` on that leaves ``EDGE_SHARE`` open at most and is a whole number of
+        ticks; never above ``most_s``, unless that is what was wanted."""
+        least_s = max(wanted_s, 2 * self.slack_ns / 1e9 / EDGE_SHARE)
+        grid_s = self.grid_ns / 1e9
+        whole_s = grid_s * max(1, -int(-least_s // grid_s) if least_s % grid_s > 1e-9 else round(least_s / grid_s))
+        if whole_s <= most_s:
+            return whole_s
+        return max(wanted_s, int(most_s / grid_s) * grid_s)
+
+
+def rhythm_of(ticks: Sequence[Tick]) -> Rhythm | None:
+    """From ticks that were all waited for; None of fewer than three."""
+    if len(ticks) < 3:
+        return None
+    usual = statistics.median(b.at_ns - a.at_ns for a, b in pairwise(ticks))
+    # The whole stretch tells more exactly than a single gap; ticks that were missed are counted.
+    count = sum(max(1, round((b.at_ns - a.at_ns) / usual)) for a, b in pairwise(ticks))
+    tick_ns = (ticks[-1].at_ns - ticks[0].at_ns) // count
+    return Rhythm(tick_ns, int(statistics.median(tick.slack_ns for tick in ticks)))
+
+
+class Follower:
+    """Reads a counter when its next tick is due.
+
+    Args:
+        read: the counter in joules.
+        catch_ns: time between readings while a tick is waited for.
+
+    Attributes:
+        ticks: those that were seen since ``forget``.
+        due_ns: when it wants to be read next.
+        rhythm: None until it is known.
+        reset_ns: when it was seen to have gone back.
+    """
+
+    def __init__(self, read: Callable[[], float], catch_ns: int = CATCH_NS, rhythm: Rhythm | None = None) -> None:
+        self._read, self._catch_ns, self.rhythm = read, catch_ns, rhythm
+        self.ticks: list[Tick] = []
+        self.due_ns = 0
+        self.reset_ns: list[int] = []
+        self._last: tuple[int, float] | None = None
+        self._margin_ns = 2 * catch_ns
+
+    def forget(self) -> None:
+        """Begin anew, at once."""
+        self.ticks, self.reset_ns, self._last, self.due_ns = [], [], None, 0
+
+    def poll(self, clock_ns: Callable[[], int]) -> None:
+        """Read it once and decide when to do so again.
+
+        Raises:
+            NvmlError: as ``read`` does.
+        """
+        begin_ns = clock_ns()
+        energy_j = self._read()
+        end_ns = clock_ns()
+        last, self._last = self._last, (begin_ns, energy_j)
+        self.due_ns = end_ns + self._catch_ns
+        if last is not None and energy_j < last[1]:
+            self.reset_ns.append(end_ns)
+            self.ticks.clear()
+            return
+        if self.rhythm is not None and not self.rhythm.tick_ns:
+            self.ticks.append(Tick((begin_ns + end_ns) // 2, (end_ns - begin_ns) // 2 + self.rhythm.slack_ns, energy_j))
+            self.due_ns = end_ns + self.rhythm.grid_ns
+            return
+        if last is None or energy_j == last[1]:
+            return
+        gap_ns = end_ns - last[0]
+        if self.rhythm is not None and gap_ns > max(self.rhythm.tick_ns // 2, 4 * self._catch_ns):
+            # It came before it was waited for, so its instant is unknown. Wait for the next one, and earlier from now.
+            self._margin_ns = min(self._margin_ns + self._catch_ns, self.rhythm.tick_ns // 2)
+            return
+        self.ticks.append(Tick((last[0] + end_ns) // 2, gap_ns // 2, energy_j))
+        if self.rhythm is not None:
+            self.due_ns = end_ns + max(self.rhythm.grid_ns - gap_ns // 2 - self._margin_ns, self._catch_ns)
+
+
+def integrated(samples: Sequence[tuple[int, float]], start_ns: int, stop_ns: int, tick_ns: int = 0) -> Span | None:
+    """The integral of power readings over an interval that they enclose, by the trapezoidal rule.
+
+    Args:
+        samples: time and watts, in order.
+        tick_ns: how often the sensor moves: readings in between repeat the last one, and are left out.
+
+    Returns:
+        None where the readings do not reach over at least half of the interval.
+    """
+    points: list[tuple[int, float]] = []
+    for at_ns, watts in samples:
+        if not points or watts != points[-1][1] or at_ns - points[-1][0] >= tick_ns:
+            points.append((at_ns, watts))
+    if samples and points[-1] != samples[-1]:
+        points.append(samples[-1])
+    if len(points) < 2:
+        return None
+    begin, end = max(start_ns, points[0][0]), min(stop_ns, points[-1][0])
+    if end - begin < (stop_ns - start_ns) / 2:
+        return None
+    energy_j = error_j = 0.0
+    for (a_ns, a_w), (b_ns, b_w) in pairwise(points):
+        low, high = max(a_ns, begin), min(b_ns, end)
+        if low < high:
+            slope = (b_w - a_w) / (b_ns - a_ns)
+            seconds = (high - low) / 1e9
+            energy_j += (a_w + slope * ((low + high) / 2 - a_ns)) * seconds
+            error_j += abs(b_w - a_w) / 2 * seconds
+    return Span(begin, end, energy_j, error_j)

@@ -1,0 +1,208 @@
+"""Meters: each tells the energy of one thing over an interval, by one method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol
+
+from pytest_gpuperf.device.counter import CATCH_NS, Follower, Rhythm, Span, between, integrated, rhythm_of
+from pytest_gpuperf.device.nvml import Handle
+from pytest_gpuperf.device.rapl import Rapl
+from pytest_gpuperf.device.triton_metrics import TritonMetrics
+from pytest_gpuperf.errors import NvmlError
+from pytest_gpuperf.model.resources import NVML_COUNTER, NVML_POWER, RAPL, TRITON_COUNTER
+
+#: Power readings where there is no counter: sensors move every 10 to 100 ms, and reading more often says no more.
+_GAUGE_NS = 20_000_000
+#: RAPL moves about every millisecond.
+_RAPL_SLACK_NS = 1_000_000
+#: Asking a server for its metrics is a request like others; more often would be part of its load.
+_METRICS_NS = 50_000_000
+#: Until it has been seen.
+_TRITON_RHYTHM = Rhythm(2_000_000_000, _METRICS_NS // 2)
+#: The slowest counter that is waited for at start-up moves every 0.2 s.
+_CALIBRATION_S = 1.0
+_CALIBRATION_TICKS = 6
+
+
+class Meter(Protocol):
+    """One method of telling energy.
+
+    Attributes:
+        source: ``gpu`` or ``cpu``.
+        method: see ``Energy``.
+        uuid: of the GPU; empty for a CPU and for all GPUs of a server.
+        due_ns: when it wants to be read next.
+        rhythm: how windows have to be timed for it.
+        idle_w: power before anything was asked of the device; None while it wasn't measured.
+    """
+
+    source: str
+    method: str
+    uuid: str
+    idle_w: float | None
+
+    @property
+    def due_ns(self) -> int: ...
+
+    @property
+    def rhythm(self) -> Rhythm: ...
+
+    def begin(self) -> None:
+        """Forget what was read before."""
+
+    def poll(self) -> None:
+        """Read it; may raise ``NvmlError`` or ``MetricsError``."""
+
+    def span(self, start_ns: int, stop_ns: int) -> Span | None:
+        """The energy of an interval; None where it can't be told."""
+
+    def was_reset(self, start_ns: int, stop_ns: int) -> bool:
+        """The counter went back in the interval."""
+
+
+@dataclass
+class CounterMeter:
+    """By a counter."""
+
+    source: str
+    method: str
+    uuid: str
+    follower: Follower
+    usual: Rhythm
+    keeps: bool = False
+    idle_w: float | None = None
+
+    @property
+    def due_ns(self) -> int:
+        return self.follower.due_ns
+
+    @property
+    def rhythm(self) -> Rhythm:
+        return self.follower.rhythm or rhythm_of(self.follower.ticks) or self.usual
+
+    def begin(self) -> None:
+        if self.keeps:
+            del self.follower.ticks[:-64]
+        else:
+            self.follower.forget()
+
+    def poll(self) -> None:
+        self.follower.poll(time.monotonic_ns)
+
+    def span(self, start_ns: int, stop_ns: int) -> Span | None:
+        return None if self.was_reset(start_ns, stop_ns) else between(self.follower.ticks, start_ns, stop_ns)
+
+    def was_reset(self, start_ns: int, stop_ns: int) -> bool:
+        # A reset is seen at the first reading after it, and the interval begins up to a tick before the window.
+        around_ns = max(self.rhythm.grid_ns, 1)
+        return any(start_ns - around_ns <= at <= stop_ns + around_ns for at in self.follower.reset_ns)
+
+
+@dataclass
+class GaugeMeter:
+    """By readings of the power."""
+
+    uuid: str
+    read: Callable[[], float]
+    tick_ns: int = 0
+    source: str = "gpu"
+    method: str = NVML_POWER
+    idle_w: float | None = None
+    due_ns: int = 0
+    samples: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def rhythm(self) -> Rhythm:
+        # Between two readings nothing is known: half of that is left open at each edge.
+        return Rhythm(0, max(self.tick_ns, _GAUGE_NS) // 2)
+
+    def begin(self) -> None:
+        self.samples, self.due_ns = [], 0
+
+    def poll(self) -> None:
+        begin_ns = time.monotonic_ns()
+        watts = self.read()
+        end_ns = time.monotonic_ns()
+        self.samples.append(((begin_ns + end_ns) // 2, watts))
+        self.due_ns = end_ns + _GAUGE_NS
+
+    def span(self, start_ns: int, stop_ns: int) -> Span | None:
+        return integrated(self.samples, start_ns, stop_ns, self.tick_ns)
+
+    def was_reset(self, start_ns: int, stop_ns: int) -> bool:  # noqa: ARG002
+        return False
+
+
+def gpu_meter(handle: Handle) -> Meter | None:
+    """The best meter of a GPU; None where it tells neither energy nor power.
+
+    Takes until the counter has moved a few times.
+
+    Raises:
+        NvmlError: the GPU can't be read.
+    """
+    if handle.slot is not None:
+        return None  # a slice's share of its board's energy can't be told
+    if handle.energy_j is not None:
+        follower = Follower(lambda: _told(handle.energy_j, "energy"))
+        rhythm = _calibrated(follower)
+        if rhythm is None:
+            return None
+        follower.rhythm = rhythm
+        return CounterMeter("gpu", NVML_COUNTER, handle.uuid, follower, rhythm)
+    if handle.power_w is not None:
+        return GaugeMeter(handle.uuid, lambda: _told(handle.power_w, "power"), _power_tick_ns(handle))
+    return None
+
+
+def _told(value: float | None, what: str) -> float:
+    if value is None:
+        raise NvmlError("not_supported", f"NVML has stopped telling the GPU's {what}")
+    return value
+
+
+def _calibrated(follower: Follower) -> Rhythm | None:
+    """How the counter moves; None when it doesn't."""
+    end = time.monotonic() + _CALIBRATION_S
+    while len(follower.ticks) < _CALIBRATION_TICKS and time.monotonic() < end:
+        follower.poll(time.monotonic_ns)
+        time.sleep(CATCH_NS / 2e9)
+    # The first tick's instant is as good as the others', but what lies before it is not a whole tick.
+    return rhythm_of(follower.ticks)
+
+
+def _power_tick_ns(handle: Handle) -> int:
+    """The shortest time between two changes of the power reading; 0 where it does not change."""
+    changes: list[int] = []
+    last = handle.power_w
+    end = time.monotonic() + _CALIBRATION_S / 2
+    while len(changes) < _CALIBRATION_TICKS and time.monotonic() < end:
+        time.sleep(CATCH_NS / 1e9)
+        now = handle.power_w
+        if now != last:
+            changes.append(time.monotonic_ns())
+            last = now
+    return min((b - a for a, b in pairwise(changes)), default=0)
+
+
+def cpu_meter() -> Meter | None:
+    """RAPL; None where it can't be read."""
+    rapl = Rapl.find()
+    if rapl is None:
+        return None
+    rhythm = Rhythm(0, _RAPL_SLACK_NS)
+
+    def read() -> float:
+        return _told(rapl.energy_j(), "CPU's energy")
+
+    return CounterMeter("cpu", RAPL, "", Follower(read, rhythm=rhythm), rhythm)
+
+
+def triton_meter(metrics: TritonMetrics) -> Meter:
+    """All GPUs of a server. Its ticks are too slow to be waited for at start-up; they are followed all the time."""
+    follower = Follower(metrics.energy_j, _METRICS_NS)
+    return CounterMeter("gpu", TRITON_COUNTER, "", follower, _TRITON_RHYTHM, keeps=True)

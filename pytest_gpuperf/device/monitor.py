@@ -1,0 +1,308 @@
+"""Watches devices and processes from a thread, and says of any finished window what it took."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pytest_gpuperf.device.device import Device
+from pytest_gpuperf.device.meter import Meter, cpu_meter, gpu_meter, triton_meter
+from pytest_gpuperf.device.nvml import Handle, Nvml
+from pytest_gpuperf.device.processes import descendants, resident_bytes
+from pytest_gpuperf.device.readings import GpuReading, Listed, figures, memory_of, read_gpu, read_remote
+from pytest_gpuperf.device.triton_metrics import MetricsError, TritonMetrics
+from pytest_gpuperf.errors import NvmlError
+from pytest_gpuperf.model import Energy, Resources, Trouble
+
+#: Readings of clocks, temperature and memory: often enough for several in a short window, at well under 1% of a core.
+INTERVAL_S = 0.1
+#: Listing processes is the dearest reading, and co-tenants stay for longer.
+_LIST_EVERY = 5
+#: A reading that failed is tried again after this.
+_RETRY_NS = 1_000_000_000
+#: Longest sleep, so that a window's end does not wait for the thread.
+_LONGEST_S = 0.05
+#: What comes closer to a tick than this waits until the tick is there.
+_QUIET_NS = 5_000_000
+#: Idle power is read over so long, or a few ticks.
+_IDLE_S = 0.25
+#: Slower counters are followed all the time: a window's lead-in can't wait for them.
+_PATIENCE_NS = 500_000_000
+
+
+class Monitor:
+    """Meters, readings and the thread that takes them.
+
+    Args:
+        devices: under test; the CPU has its energy and its processes' memory alone.
+        interval_s: between readings.
+
+    Raises:
+        DeviceError: a GPU is not there any more, or NVML doesn't work.
+    """
+
+    def __init__(self, devices: Sequence[Device], interval_s: float = INTERVAL_S) -> None:
+        self._interval_ns = int(interval_s * 1e9)
+        self._lock = threading.Lock()
+        self._wake, self._closing = threading.Event(), False
+        self._nvml: Nvml | None = None
+        self._handles: list[Handle] = []
+        self._meters: list[Meter] = []
+        self._metrics: TritonMetrics | None = None
+        self._roots: tuple[int, ...] = ()
+        self._local = True
+        self._forget()
+        self.cpu_s = 0.0
+        uuids = [device.id for device in devices if device.kind == "gpu"]
+        try:
+            if uuids:
+                self._nvml = Nvml()
+                self._handles = [self._nvml.find(uuid) for uuid in uuids]
+                self._meters += _complete([gpu_meter(handle) for handle in self._handles])
+            self._meters += filter(None, [cpu_meter()])
+        except BaseException:
+            self.close()
+            raise
+        self._own_meters = list(self._meters)
+        self._thread = threading.Thread(target=self._follow, name="gpuperf-monitor", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._closing = True
+        self._wake.set()
+        thread = getattr(self, "_thread", None)
+        if thread is not None:
+            thread.join()
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._nvml is not None:
+            self._nvml.close()
+
+    @property
+    def energy_method(self) -> str:
+        """As ``nvml-counter+rapl``; empty where no energy can be had."""
+        return "+".join(dict.fromkeys(meter.method for meter in self._meters))
+
+    def attach(self, processes: Sequence[int], metrics_url: str | None, *, local: bool) -> None:
+        """What is measured next.
+
+        Args:
+            processes: roots of the target's process trees.
+            metrics_url: of a Triton server.
+            local: it computes on this machine; the devices here say nothing of one that doesn't.
+        """
+        with self._lock:
+            self._roots, self._local = tuple(processes), local
+            wanted = None if local else metrics_url
+            if (self._metrics.url if self._metrics is not None else None) != wanted:
+                if self._metrics is not None:
+                    self._metrics.close()
+                self._metrics = TritonMetrics(wanted) if wanted is not None else None
+            if local:
+                self._meters = self._own_meters
+            elif self._metrics is None:
+                self._meters = []
+            elif self._meters is self._own_meters or not self._meters:
+                self._meters = [triton_meter(self._metrics)]
+
+    def fit(self, window_s: float, lead_in_s: float, most_s: float) -> tuple[float, float]:
+        """Length and lead-in of a window that suits the energy counters.
+
+        Args:
+            most_s: windows are not lengthened beyond.
+        """
+        for meter in self._meters:
+            window_s = meter.rhythm.window_s(window_s, most_s)
+            if meter.rhythm.grid_ns <= _PATIENCE_NS:
+                lead_in_s = max(lead_in_s, (meter.rhythm.grid_ns + 2 * meter.rhythm.tick_ns // 3) / 1e9)
+        return window_s, lead_in_s
+
+    def idle(self) -> None:
+        """Measure the power of devices that nothing is asked of; takes a moment where there are meters."""
+        if not self._own_meters:
+            return
+        self._meters = self._own_meters
+        length_ns = int(max(_IDLE_S, *(3.5 * meter.rhythm.grid_ns / 1e9 for meter in self._meters)) * 1e9)
+        with self.watching():
+            time.sleep(length_ns / 1e9)
+        stop_ns = time.monotonic_ns()
+        for meter in self._meters:
+            span = meter.span(stop_ns - length_ns, stop_ns)
+            meter.idle_w = span.power_w if span is not None else None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take readings; what was read before is forgotten."""
+        with self._lock:
+            self._forget()
+            for meter in self._meters:
+                meter.begin()
+            self._list_processes = 0
+            if self._local:
+                self._learn_processes()
+        self._wake.set()
+        try:
+            yield
+        finally:
+            if not self._follows_always:
+                self._wake.clear()
+
+    def window(self, start_ns: int, stop_ns: int) -> Resources:
+        """What a window took, on ``time.monotonic_ns``; it has to lie in the latest ``watching``."""
+        with self._lock:
+            if self._local:
+                self._read(last=True)
+            trouble = dict.fromkeys(self._trouble)
+            energies = []
+            spans = {}
+            for meter in self._meters:
+                span = meter.span(start_ns, stop_ns) if id(meter) not in self._retry_ns else None
+                if span is not None:
+                    spans[meter.uuid] = span
+                    share = (stop_ns - start_ns) / (span.stop_ns - span.start_ns)
+                    energies.append(
+                        Energy(
+                            meter.source, meter.method, span.energy_j * share, span.error_j * share, idle_w=meter.idle_w
+                        )
+                    )
+                elif meter.was_reset(start_ns, stop_ns):
+                    trouble[Trouble("reset", "the energy counter went back: the driver was reloaded")] = None
+                elif not trouble:
+                    trouble[Trouble("short", f"too few readings of {meter.method} to tell the energy")] = None
+            readings = [one for one in self._readings if start_ns <= one.at_ns <= stop_ns] or self._readings[-1:]
+            powers = {uuid: span.power_w for uuid, span in spans.items()}
+            return Resources(
+                energy=_by_source(energies, [meter.source for meter in self._meters]),
+                memory=memory_of(self._readings, self._listed, self._host_bytes, self._tree),
+                gpus=figures(readings, powers, self._listed, self._ours),
+                trouble=tuple(trouble),
+            )
+
+    @property
+    def _follows_always(self) -> bool:
+        return any(meter.rhythm.tick_ns > _PATIENCE_NS for meter in self._meters)
+
+    def _forget(self) -> None:
+        self._readings: list[GpuReading] = []
+        self._listed: list[Listed] = []
+        self._host_bytes: list[int] = []
+        self._trouble: list[Trouble] = []
+        self._tree: frozenset[int] = frozenset()
+        self._ours: frozenset[int] = frozenset()
+        self._list_processes = 0
+        self._next_ns = 0
+        self._retry_ns: dict[int, int] = {}
+
+    def _follow(self) -> None:
+        begin_s = time.thread_time()
+        while True:
+            self._wake.wait()
+            if self._closing:
+                return
+            with self._lock:
+                due_ns = self._step()
+            self.cpu_s = time.thread_time() - begin_s
+            time.sleep(min(max((due_ns - time.monotonic_ns()) / 1e9, 0.0), _LONGEST_S))
+
+    def _step(self) -> int:
+        """Read what is due; when the next reading is."""
+        now_ns = time.monotonic_ns()
+        due = [self._poll(meter, now_ns) for meter in self._meters]
+        now_ns = time.monotonic_ns()
+        soonest = min(due, default=self._next_ns)
+        quiet = soonest - now_ns > _QUIET_NS or now_ns - self._next_ns > self._interval_ns // 2 or not due
+        if now_ns >= self._next_ns and quiet:
+            self._read()
+            self._next_ns = now_ns + self._interval_ns
+        elif now_ns >= self._next_ns:
+            return soonest
+        return min([self._next_ns, *due])
+
+    def _poll(self, meter: Meter, now_ns: int) -> int:
+        due_ns = max(meter.due_ns, self._retry_ns.get(id(meter), 0))
+        if now_ns < due_ns:
+            return due_ns
+        try:
+            meter.poll()
+        except NvmlError as error:
+            self._failed(id(meter), Trouble(error.kind, str(error)))
+        except MetricsError as error:
+            self._failed(id(meter), Trouble("metrics", str(error)))
+        return max(meter.due_ns, self._retry_ns.get(id(meter), 0))
+
+    def _failed(self, what: int, trouble: Trouble) -> None:
+        self._trouble.append(trouble)
+        self._retry_ns[what] = time.monotonic_ns() + _RETRY_NS
+
+    def _read(self, *, last: bool = False) -> None:
+        """Clocks, temperature, memory; processes now and then."""
+        now_ns = time.monotonic_ns()
+        if not self._local:
+            self._read_remote(now_ns)
+            return
+        host = resident_bytes(self._tree)
+        if host is not None:
+            self._host_bytes.append(host)
+        listing = last or self._list_processes % _LIST_EVERY == 0
+        self._list_processes += 1
+        for handle in self._handles:
+            if now_ns < self._retry_ns.get(id(handle), 0):
+                continue
+            try:
+                if not last:
+                    self._readings.append(read_gpu(handle, now_ns))
+                if listing and (processes := handle.processes) is not None:
+                    self._listed.append(Listed(handle.uuid, processes))
+                    self._know(one.pid for one in processes)
+            except NvmlError as error:
+                self._failed(id(handle), Trouble(error.kind, str(error)))
+
+    def _know(self, pids: Iterator[int]) -> None:
+        """Processes that we have not seen may have been started by ours meanwhile."""
+        if not self._ours.issuperset(pids):
+            self._learn_processes()
+
+    def _learn_processes(self) -> None:
+        self._tree = descendants(self._roots)
+        # Those that have ended may still be listed.
+        self._ours |= descendants([os.getpid(), *self._roots])
+
+    def _read_remote(self, now_ns: int) -> None:
+        if self._metrics is None or now_ns < self._retry_ns.get(id(self._metrics), 0):
+            return
+        try:
+            self._readings += read_remote(self._metrics, now_ns)
+        except MetricsError as error:
+            self._failed(id(self._metrics), Trouble("metrics", str(error)))
+
+
+def _complete(meters: Sequence[Meter | None]) -> list[Meter]:
+    """The meters, if every GPU has one and all are of one method: of a part, no energy of all can be told."""
+    own = [meter for meter in meters if meter is not None]
+    return own if len(own) == len(meters) and len({meter.method for meter in own}) == 1 else []
+
+
+def _by_source(energies: Sequence[Energy], wanted: Sequence[str]) -> tuple[Energy, ...]:
+    """The GPUs' together; none of them where one is missing.
+
+    Args:
+        wanted: the source of every meter.
+    """
+    found: dict[tuple[str, str], list[Energy]] = {}
+    for one in energies:
+        found.setdefault((one.source, one.method), []).append(one)
+    return tuple(
+        Energy(
+            source,
+            method,
+            sum(one.energy_j for one in own),
+            sum(one.error_j for one in own),
+            sum(one.idle_w or 0.0 for one in own) if all(one.idle_w is not None for one in own) else None,
+        )
+        for (source, method), own in found.items()
+        if len(own) == wanted.count(source)
+    )

@@ -1,0 +1,70 @@
+"""Process trees, what memory they have, and which processes on a GPU are ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+#: Inode of the machine's own PID namespace (PROC_PID_INIT_INO of the kernel).
+_FIRST_NAMESPACE = "pid:[4026531836]"
+
+
+def descendants(roots: Iterable[int], proc: Path = Path("/proc")) -> frozenset[int]:
+    """The processes and all that descend from them, as far as they are alive."""
+    children: dict[int, list[int]] = {}
+    alive = set()
+    for folder in proc.iterdir():
+        if folder.name.isdigit():
+            try:
+                # The second field is the command in parentheses and may hold anything.
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, IndexError, ValueError):
+                continue  # ended while we looked
+            alive.add(int(folder.name))
+            children.setdefault(parent, []).append(int(folder.name))
+    found: set[int] = set()
+    todo = list(roots)
+    while todo:
+        pid = todo.pop()
+        if pid in alive and pid not in found:
+            found.add(pid)
+            todo += children.get(pid, ())
+    return frozenset(found)
+
+
+def resident_bytes(pids: Collection[int], proc: Path = Path("/proc")) -> int | None:
+    """Resident memory of the processes; what several of them share counts for each. None when none is alive."""
+    total, seen = 0, False
+    for pid in pids:
+        try:
+            total += int((proc / str(pid) / "statm").read_bytes().split()[1]) * _PAGE
+        except (OSError, IndexError, ValueError):
+            continue  # ended
+        seen = True
+    return total if seen else None
+
+
+def describe(pids: Iterable[int], proc: Path = Path("/proc")) -> str:
+    """``1234 python, 1240 tritonserver``."""
+    return ", ".join(f"{pid} {command}".strip() for pid in sorted(pids) for command in [_command(pid, proc)])
+
+
+def _command(pid: int, proc: Path) -> str:
+    try:
+        return (proc / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def numbers_are_ours(listed: Collection[int], ours: Collection[int], proc: Path = Path("/proc")) -> bool:
+    """Whether process numbers that the driver lists are those of this PID namespace.
+
+    In a container they may be the machine's. There they are believed only where one that should be listed is.
+    """
+    try:
+        first = str((proc / "self" / "ns" / "pid").readlink()) == _FIRST_NAMESPACE
+    except OSError:
+        first = False
+    return first or not set(ours).isdisjoint(listed)

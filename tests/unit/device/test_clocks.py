@@ -1,0 +1,112 @@
+"""Locked clocks are given back, whatever becomes of the process that wanted them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.nvml import MockNvml
+
+UUID = "GPU-00000000-1111-2222-3333-444444444444"
+LOCKED = f"lock {UUID} 1410 1410"
+RESET = f"reset {UUID}"
+
+_LOCK = """
+import os, signal, sys, time
+from pytest_gpuperf.device import LockedClocks, find_device
+from pytest_gpuperf.errors import GpuperfError
+
+try:
+    clocks = LockedClocks(find_device(sys.argv[1] if len(sys.argv) > 1 else "0"), 1410)
+except GpuperfError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+print("locked", flush=True)
+{ending}
+"""
+ENDINGS = {
+    "closed": "clocks.close(); clocks.close()",
+    "left to the interpreter": "",
+    "an exception": "raise RuntimeError",
+    "os._exit": "os._exit(0)",
+    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+    "told to end": "os.kill(os.getpid(), signal.SIGTERM)",
+    "interrupted": "os.kill(os.getpid(), signal.SIGINT)",
+    "a child that outlives it": "os.fork() or time.sleep(3); os._exit(0)",
+}
+
+
+def start(mock: MockNvml, folder: Path, ending: str, *arguments: str, **settings: object) -> subprocess.Popen[str]:
+    log = folder / "clocks"
+    environment = {**os.environ, "TMPDIR": str(folder), **mock.environment(CLOCKS_FILE=log, **settings)}
+    code = _LOCK.replace("{ending}", ending)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def log_of(folder: Path, lines: int, timeout_s: float = 10) -> list[str]:
+    """What was done to the clocks, once it is so many lines."""
+    end = time.monotonic() + timeout_s
+    path = folder / "clocks"
+    while time.monotonic() < end:
+        found = path.read_text().splitlines() if path.exists() else []
+        if len(found) >= lines:
+            return found
+        time.sleep(0.05)
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_they_are_given_back(mock_nvml: MockNvml, tmp_path: Path, how: str) -> None:
+    with start(mock_nvml, tmp_path, ENDINGS[how]) as process:
+        process.communicate(timeout=30)
+    assert log_of(tmp_path, 2) == [LOCKED, RESET]
+
+
+def test_ctrl_c_of_the_terminal_does_not_end_them_early(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    # Its own group, so that the signal meets nobody else.
+    ending = "signal.signal(signal.SIGINT, lambda *_: None); os.kill(0, signal.SIGINT); input()"
+    with start(mock_nvml, tmp_path, ending) as process:
+        assert log_of(tmp_path, 1) == [LOCKED]
+        time.sleep(0.4)
+        assert log_of(tmp_path, 1) == [LOCKED]
+        process.communicate("\n", timeout=30)
+    assert log_of(tmp_path, 2) == [LOCKED, RESET]
+
+
+def test_of_two_that_want_them_the_last_one_gives_them_back(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    with start(mock_nvml, tmp_path, "input()") as one, start(mock_nvml, tmp_path, "input()") as other:
+        assert log_of(tmp_path, 2) == [LOCKED, LOCKED]
+        one.communicate("\n", timeout=30)
+        time.sleep(0.3)
+        assert log_of(tmp_path, 2) == [LOCKED, LOCKED]
+        other.send_signal(signal.SIGKILL)
+        other.communicate(timeout=30)
+    assert log_of(tmp_path, 3) == [LOCKED, LOCKED, RESET]
+
+
+def test_without_permission_it_says_what_it_takes(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    with start(mock_nvml, tmp_path, "", ERROR_nvmlDeviceSetGpuLockedClocks=4) as process:
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert error.startswith("NvmlError: --gpuperf-lock-clocks")
+    assert "root" in error
+    assert not (tmp_path / "clocks").exists()
+
+
+def test_the_cpu_has_none(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    with start(mock_nvml, tmp_path, "", "cpu") as process:
+        _, error = process.communicate(timeout=30)
+    assert error.startswith("DeviceError: --gpuperf-lock-clocks: there is no GPU under test")

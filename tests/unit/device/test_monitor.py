@@ -1,0 +1,232 @@
+"""The monitor on the real pynvml and the mock library, in this process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from pytest_gpuperf.device import Monitor, find_devices
+from pytest_gpuperf.device.counter import Span
+from pytest_gpuperf.model import Resources
+from tests.nvml import MockNvml
+
+LOW_W, HIGH_W = 100.0, 400.0
+
+
+@dataclass
+class Wave:
+    """A power waveform and its exact integral, as the mock has them."""
+
+    form: str
+    epoch_s: float
+
+    def energy_j(self, start_s: float, stop_s: float) -> float:
+        return self._until(stop_s - self.epoch_s) - self._until(start_s - self.epoch_s)
+
+    def _until(self, after_s: float) -> float:
+        kind, *numbers = self.form.split(":")
+        values = [float(number) for number in numbers]
+        if kind == "constant":
+            return values[0] * after_s
+        low, high, span_s = values
+        if kind == "square":
+            periods, rest_s = divmod(after_s, span_s)
+            part = low * min(rest_s, span_s / 2) + high * max(rest_s - span_s / 2, 0.0)
+            return periods * span_s * (low + high) / 2 + part
+        inside_s = min(max(after_s, 0.0), span_s)
+        return low * after_s + (high - low) * (inside_s**2 / (2 * span_s) + max(after_s - span_s, 0.0))
+
+
+Open = Callable[..., Monitor]
+
+
+@pytest.fixture
+def monitor(mock_nvml: MockNvml, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Opens monitors of all devices of a mock that is told what to be."""
+    ctypes.CDLL(str(mock_nvml.library))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    opened: list[Monitor] = []
+
+    def open_monitor(**settings: object) -> Monitor:
+        monkeypatch.setenv("MOCK_NVML", "1")
+        for name, value in settings.items():
+            monkeypatch.setenv(f"MOCK_NVML_{name}", str(value))
+        opened.append(Monitor(find_devices()))
+        return opened[-1]
+
+    yield open_monitor
+    for one in opened:
+        one.close()
+
+
+def watch(one: Monitor, window_s: float, lead_in_s: float = 0.15) -> tuple[Resources, Span | None]:
+    """A window as ``take_window`` takes it, and the aligned interval that its energy was read over."""
+    one.attach([os.getpid()], None, local=True)
+    with one.watching():
+        time.sleep(lead_in_s)
+        start_ns = time.monotonic_ns()
+        time.sleep(window_s)
+        stop_ns = time.monotonic_ns()
+        time.sleep(0.01)
+    took = one.window(start_ns, stop_ns)
+    return took, one._meters[0].span(start_ns, stop_ns) if one._meters else None
+
+
+class TestEnergy:
+    @pytest.mark.parametrize(("window_s", "tick_s"), [(0.5, 0.01), (0.5, 0.1), (5.0, 0.01), (5.0, 0.1)])
+    def test_is_within_one_percent_of_the_truth(self, monitor: Open, window_s: float, tick_s: float) -> None:
+        """Three GPUs at once, with a waveform each."""
+        epoch_s = time.monotonic()
+        forms = ["constant:300", f"square:{LOW_W}:{HIGH_W}:0.36", f"ramp:{LOW_W}:{HIGH_W}:9"]
+        settings = {f"POWER_{index}": form for index, form in enumerate(forms)}
+        one = monitor(COUNT=3, TICK_S=tick_s, EPOCH=epoch_s, **settings)
+        assert one.energy_method.startswith("nvml-counter")
+        fitted_s, lead_in_s = one.fit(window_s, 0.1, 10.0)
+        one.attach([os.getpid()], None, local=True)
+        with one.watching():
+            time.sleep(lead_in_s)
+            start_ns = time.monotonic_ns()
+            time.sleep(fitted_s)
+            stop_ns = time.monotonic_ns()
+        took = one.window(start_ns, stop_ns)
+        for meter, gpu, form in zip(one._meters, took.gpus, forms, strict=False):
+            span = meter.span(start_ns, stop_ns)
+            assert span is not None
+            truth_j = Wave(form, epoch_s).energy_j(span.start_ns / 1e9, span.stop_ns / 1e9)
+            assert span.energy_j == pytest.approx(truth_j, rel=0.01), form
+            assert gpu.power_w == pytest.approx(truth_j / ((span.stop_ns - span.start_ns) / 1e9), rel=0.01)
+            # As long as the window, and no further before it than ticks are apart.
+            assert (span.stop_ns - span.start_ns) == pytest.approx(stop_ns - start_ns, abs=1.3 * meter.rhythm.grid_ns)
+            assert -1.5 * meter.rhythm.grid_ns < span.start_ns - start_ns <= 0
+
+    def test_windows_are_a_whole_number_of_ticks_and_long_enough(self, monitor: Open) -> None:
+        one = monitor(TICK_S=0.1)
+        window_s, lead_in_s = one.fit(0.3, 0.05, 5.0)
+        assert window_s == pytest.approx(round(window_s, 1), rel=0.03)
+        assert lead_in_s >= 0.1
+        slack_s = one._meters[0].rhythm.slack_ns / 1e9
+        assert 2 * slack_s <= 0.01 * window_s * 1.001
+
+    @pytest.mark.parametrize("form", ["constant:250", "ramp:100:400:6", "square:100:400:0.4"])
+    def test_without_a_counter_power_is_integrated(self, monitor: Open, form: str) -> None:
+        epoch_s = time.monotonic()
+        one = monitor(ERROR_nvmlDeviceGetTotalEnergyConsumption=3, POWER=form, EPOCH=epoch_s, POWER_TICK_S=0.02)
+        assert one.energy_method.startswith("nvml-power")
+        took, span = watch(one, 0.8)
+        assert span is not None
+        truth_j = Wave(form, epoch_s).energy_j(span.start_ns / 1e9, span.stop_ns / 1e9)
+        (energy,) = [energy for energy in took.energy if energy.source == "gpu"]
+        assert abs(span.energy_j - truth_j) <= span.error_j + 0.01 * truth_j
+        if not form.startswith("square"):
+            assert span.energy_j == pytest.approx(truth_j, rel=0.01)
+        assert energy.method == "nvml-power"
+
+    def test_idle_power_is_told_with_every_window(self, monitor: Open) -> None:
+        one = monitor(POWER="constant:70", TICK_S=0.02)
+        one.idle()
+        took, _ = watch(one, 0.2)
+        assert took.energy[0].idle_w == pytest.approx(70, rel=0.02)
+
+    def test_a_driver_reload_in_mid_window_is_a_finding_and_no_number(self, monitor: Open) -> None:
+        one = monitor(TICK_S=0.02, RELOAD_AT=time.monotonic() + 0.8)
+        time.sleep(0.35)
+        took, _ = watch(one, 0.6)
+        assert not [energy for energy in took.energy if energy.source == "gpu"]
+        assert [trouble.kind for trouble in took.trouble] == ["reset"]
+        took, _ = watch(one, 0.2)
+        assert took.energy
+        assert not took.trouble
+
+    def test_a_counter_that_stands_still_is_none(self, monitor: Open) -> None:
+        one = monitor(POWER="constant:0")
+        assert "nvml" not in one.energy_method
+
+
+class TestTrouble:
+    def test_a_lost_gpu_is_a_typed_finding(self, monitor: Open) -> None:
+        one = monitor(TICK_S=0.02, LOST_AT=time.monotonic() + 0.6)
+        took, _ = watch(one, 0.7, lead_in_s=0.1)
+        assert "lost" in {trouble.kind for trouble in took.trouble}
+        assert not [energy for energy in took.energy if energy.source == "gpu"]
+
+    def test_what_this_user_may_not_see_is_left_out(self, monitor: Open) -> None:
+        names = ("ComputeRunningProcesses_v3", "ClockInfo", "CurrentClocksEventReasons", "UtilizationRates")
+        one = monitor(TICK_S=0.02, **{f"ERROR_nvmlDeviceGet{name}": 4 for name in names})
+        took, _ = watch(one, 0.2)
+        (gpu,) = took.gpus
+        assert (gpu.sm_clock_mhz, gpu.utilization, gpu.throttled, gpu.co_tenants) == (None, None, (), ())
+        assert gpu.temperature_end_c == 55
+        assert not took.trouble
+
+
+class TestFigures:
+    def test_clocks_temperatures_and_reasons_are_those_of_the_window(self, monitor: Open) -> None:
+        now = time.monotonic()
+        one = monitor(
+            TICK_S=0.02,
+            SM_MHZ=f"1980,{now + 0.6}:1500",
+            TEMPERATURE=f"50,{now + 0.6}:58",
+            REASONS=f"1,{now + 0.6}:68",
+            UTILIZATION=80,
+        )
+        took, _ = watch(one, 0.9, lead_in_s=0.05)
+        (gpu,) = took.gpus
+        assert (gpu.sm_clock_min_mhz, gpu.sm_clock_max_mhz) == (1500, 1980)
+        assert (gpu.temperature_begin_c, gpu.temperature_end_c) == (50, 58)
+        assert gpu.throttled == ("sw_power_cap", "hw_thermal")
+        assert gpu.utilization == pytest.approx(0.8)
+        assert gpu.samples >= 4
+
+    def test_memory_is_the_target_s_the_device_s_and_the_host_s(self, monitor: Open) -> None:
+        now = time.monotonic()
+        one = monitor(
+            TICK_S=0.02, MEMORY_MB=f"1000,{now + 0.5}:3000,{now + 0.8}:2000", PROCESSES=f"self:{64 << 20},1:{1 << 30}"
+        )
+        took, _ = watch(one, 0.8, lead_in_s=0.05)
+        assert took.memory is not None
+        assert took.memory.target_bytes == 64 << 20
+        assert took.memory.device_bytes == 3000 << 20
+        assert took.memory.host_bytes is not None
+        assert 10 << 20 < took.memory.host_bytes < 100 << 30
+
+    def test_memory_that_nvml_does_not_tell_is_not_zero(self, monitor: Open) -> None:
+        one = monitor(TICK_S=0.02, PROCESSES="self:none")
+        took, _ = watch(one, 0.2)
+        assert took.memory is not None
+        assert took.memory.target_bytes is None
+
+    def test_co_tenants_are_those_that_do_not_descend_from_us(self, monitor: Open) -> None:
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+            one = monitor(TICK_S=0.02, PROCESSES=f"self:1,{child.pid}:1,1:1")
+            took, _ = watch(one, 0.2)
+            child.communicate(b"\n")
+        (gpu,) = took.gpus
+        assert [other.split()[0] for other in gpu.co_tenants] == ["1"]
+
+    def test_a_slice_has_its_own_memory_and_its_gpu_s_clocks(self, monitor: Open) -> None:
+        one = monitor(MIG="3:1g.10gb", SM_MHZ=1410, MEMORY_MB=512)
+        assert "nvml" not in one.energy_method
+        took, _ = watch(one, 0.2)
+        (gpu,) = took.gpus
+        assert gpu.uuid.startswith("MIG-")
+        assert (gpu.sm_clock_mhz, gpu.utilization) == (1410, None)
+        assert took.memory is not None
+        assert took.memory.device_bytes == 512 << 20
+
+
+def test_the_target_elsewhere_takes_nothing_here(monitor: Open) -> None:
+    one = monitor(TICK_S=0.02)
+    one.attach([], None, local=False)
+    with one.watching():
+        time.sleep(0.15)
+    stop_ns = time.monotonic_ns()
+    took = one.window(stop_ns - 100_000_000, stop_ns)
+    assert (took.energy, took.memory, took.gpus) == ((), None, ())
+    assert one.fit(0.3, 0.05, 5.0) == (0.3, 0.05)
