@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli import baseline, calibrate, compare, cost, duet, history, importing, sweep
+from pytest_gpuperf.cli import baseline, calibrate, compare, cost, doctor, duet, history, importing, sweep
 from pytest_gpuperf.errors import GpuperfError
 
 
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     importing.register(commands)
     calibrate.register(commands)
     cost.register(commands)
+    doctor.register(commands)
     return parser
 
 
