@@ -58,6 +58,8 @@ class TritonEndpoint(RequestSettings):
         providers: ONNX Runtime's execution providers; CUDA (where this build has it) and CPU when None.
         http_port, grpc_port: fixed ports; free ones when None.
         start_timeout_s: how long the server may take to become ready.
+        visible: the server's CUDA_VISIBLE_DEVICES; this process's when None.
+        cpus: the cores it may run on; all that this process may when None.
     """
 
     onnx: str | os.PathLike[str]
@@ -70,6 +72,8 @@ class TritonEndpoint(RequestSettings):
     http_port: int | None = None
     grpc_port: int | None = None
     start_timeout_s: float = 120.0
+    visible: str | None = None
+    cpus: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,6 +193,7 @@ class RunningTriton:
             grace_s=_GRACE_S,
             shm_prefix=self._prefix,
             scratch=self._scratch,
+            cpus=self._endpoint.cpus,
         )
         client = open_client(self._servers(HTTP))
         try:
@@ -215,8 +220,10 @@ class RunningTriton:
     def _environment(self) -> dict[str, str]:
         libraries = [str(bundle.python_library_directory()), str(self._server.libraries)]
         paths = [str(Path(sys.executable).absolute().parent), os.environ.get("PATH", "")]
+        visible = self._endpoint.visible
         return {
             **os.environ,
+            **({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}),
             "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
             "PATH": os.pathsep.join(paths),
         }
