@@ -32,6 +32,7 @@ class Settings:
         baseline: what to compare with.
         key: fields added to the key, or taken out.
         require_baseline: a test with nothing to compare with fails.
+        triton: which tritonserver is started; the first there is when None.
     """
 
     measure: bool
@@ -46,6 +47,7 @@ class Settings:
     baseline: Choice
     key: tuple[KeyChange, ...]
     require_baseline: bool
+    triton: str | None = None
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -70,6 +72,7 @@ def read_settings(config: pytest.Config) -> Settings:
         baseline=_parse(config, "baseline", "both", Choice.parse),
         key=_parse(config, "key", "", parse_key_changes),
         require_baseline=_parse(config, "require_baseline", "false", parse_flag),
+        triton=_text(config, "triton", "")[0] or None,
     )
 
 
