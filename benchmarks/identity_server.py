@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_gpuperf.targets.process import SupervisedProcess
-from pytest_gpuperf.targets.triton import bundle
-from pytest_gpuperf.targets.triton.endpoint import _free_ports
+from pytest_gpuperf.model import GRPC, HTTP
+from pytest_gpuperf.targets.triton.launchers import choose
+from pytest_gpuperf.targets.triton.server import ServerProcess
 
 #: The sizes of the models' tensors, in floats: 64 bytes, and a ResNet-50's input.
 SIZES = {"identity": 16, "image": 3 * 224 * 224}
 
-# By DLPack both ways, for the reasons in pytest_gpuperf/targets/triton/python_backend/model.py.
+# By DLPack both ways, for the reasons in pytest_gpuperf/targets/triton/python_backend/gpuperf_requests.py.
 _MODEL = """
 import triton_python_backend_utils as pb_utils
 
@@ -65,7 +62,6 @@ class IdentityServer:
 @contextmanager
 def identity_server() -> Iterator[IdentityServer]:
     """Start it, and end it."""
-    server = bundle.require()
     with tempfile.TemporaryDirectory(prefix="gpuperf-identity-") as folder:
         root = Path(folder)
         for name, size in SIZES.items():
@@ -79,50 +75,11 @@ def identity_server() -> Iterator[IdentityServer]:
                 f'output [{{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ {out} ] }}]\n'
                 "instance_group [{ count: 2 kind: KIND_CPU }]\n"
             )
-        backend = root / "backends" / "python"
-        backend.mkdir(parents=True)
-        for file in (*(server.root / "backends" / "python").iterdir(), server.python_stub()):
-            (backend / file.name).symlink_to(file)
-        http, grpc, metrics = _free_ports(3)
-        prefix = f"gpuperf-bench-{os.getpid()}-"
-        libraries = [str(bundle.python_library_directory()), str(server.libraries)]
-        process = SupervisedProcess(
-            [
-                str(server.binary),
-                f"--model-repository={root / 'repository'}",
-                f"--backend-directory={root / 'backends'}",
-                f"--backend-config=python,shm-region-prefix-name={prefix}",
-                f"--http-port={http}",
-                f"--grpc-port={grpc}",
-                f"--metrics-port={metrics}",
-                "--allow-gpu-metrics=false",
-            ],
-            env={
-                **os.environ,
-                "LD_LIBRARY_PATH": os.pathsep.join(libraries),
-                "PATH": os.pathsep.join([str(Path(sys.executable).absolute().parent), os.environ.get("PATH", "")]),
-            },
-            log=root / "server.log",
-            grace_s=8,
-            shm_prefix=prefix,
-        )
+        process = ServerProcess(choose(), root / "repository", root)
         try:
-            _wait(f"127.0.0.1:{http}", process)
-            yield IdentityServer(f"127.0.0.1:{http}", f"127.0.0.1:{grpc}")
+            yield IdentityServer(process.ports.address(HTTP).label, process.ports.address(GRPC).label)
         finally:
             process.stop()
-
-
-def _wait(address: str, process: SupervisedProcess) -> None:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://{address}/v2/health/ready", timeout=1):
-                return
-        except OSError:
-            if process.exit_status is not None or time.monotonic() > end:
-                raise SystemExit(f"tritonserver did not start:\n{process.log_text()[-3000:]}") from None
-            time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.targets import CallTarget
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
-    from pytest_gpuperf.targets.triton import TritonEndpoint
+    from pytest_gpuperf.targets.triton import DynamicBatching, Step, TritonEndpoint
     from pytest_gpuperf.values import ValueComparison, ValueRow, ValueSession, compare, session_from_values
 
 __version__ = "0.1.0"
@@ -30,6 +30,7 @@ _PUBLIC = {
     "Curve": "model",
     "CurvePoint": "model",
     "Device": "device",
+    "DynamicBatching": "targets.triton",
     "Gpuperf": "session.fixture",
     "GpuperfError": "errors",
     "Intervals": "model",
@@ -39,6 +40,7 @@ _PUBLIC = {
     "Prior": "analysis.priors",
     "Ramp": "model",
     "RemoteWorkers": "load.distributed",
+    "Step": "targets.triton",
     "Tls": "model",
     "TritonEndpoint": "targets.triton",
     "ValueComparison": "values",
@@ -54,6 +56,7 @@ __all__ = [
     "Curve",
     "CurvePoint",
     "Device",
+    "DynamicBatching",
     "Gpuperf",
     "GpuperfError",
     "Intervals",
@@ -63,6 +66,7 @@ __all__ = [
     "Prior",
     "Ramp",
     "RemoteWorkers",
+    "Step",
     "Tls",
     "TritonEndpoint",
     "ValueComparison",

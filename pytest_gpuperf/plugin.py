@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_gpuperf.session.fixture import Gpuperf
     from pytest_gpuperf.session.gpus import Gpu
     from pytest_gpuperf.targets.kserve import KServeEndpoint
@@ -29,6 +31,12 @@ OPTIONS = (
         "device",
         "DEVICE",
         "the device under test: auto, cpu, an NVML index, or the UUID of a GPU or MIG slice (default: auto)",
+    ),
+    (
+        "triton",
+        "SERVER",
+        "the tritonserver that triton_endpoint starts: a path, docker, docker:IMAGE or bundled (default: "
+        "$GPUPERF_TRITON, else the first there is: on PATH, NVIDIA's in /opt, docker's, the bundled one)",
     ),
     ("runs", "K", "fresh starts of each target (default: 3)"),
     ("max_runs", "K", "fresh starts while a test is undecided, for example 8 (default: as --gpuperf-runs)"),
@@ -126,11 +134,16 @@ def gpu(request: pytest.FixtureRequest) -> Gpu:
 
 
 @pytest.fixture(scope="session")
-def triton_endpoint() -> type[TritonEndpoint]:
-    """Makes targets: an ONNX model behind a tritonserver that is started for every run."""
+def triton_endpoint(request: pytest.FixtureRequest) -> Callable[..., TritonEndpoint]:
+    """Makes targets: a model, an ensemble or a model repository behind a tritonserver that is started for every run."""
+    from functools import partial
+
+    from pytest_gpuperf.session.state import state_of
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
-    return TritonEndpoint
+    state = state_of(request.config)
+    visible = state.device.id if state.device.kind == "gpu" else ""  # none of the GPUs, where the CPU is measured
+    return partial(TritonEndpoint, server=state.settings.triton, visible=visible)
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ A reader accepts its own schema and every older one; a newer one is refused by n
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from pytest_gpuperf.model.arrivals import Arrivals
 from pytest_gpuperf.model.histogram import Histogram, merged
@@ -71,6 +71,9 @@ class ServerTimes:
     """Where the server says the time went, summed over the requests it finished between two readings.
 
     Source: the cumulative fields of Triton's statistics extension.
+
+    Attributes:
+        stages: of an ensemble: its steps, by model. The times above then hold what all steps took together.
     """
 
     requests: int
@@ -79,12 +82,31 @@ class ServerTimes:
     compute_input_ns: int
     compute_infer_ns: int
     compute_output_ns: int
+    stages: Mapping[str, ServerTimes] = field(default_factory=dict)
+
+    @property
+    def total_ns(self) -> int:
+        """Everything between the arrival of a request and its answer."""
+        return self.queue_ns + self.compute_input_ns + self.compute_infer_ns + self.compute_output_ns
 
     def __add__(self, other: ServerTimes) -> ServerTimes:
-        return ServerTimes(*map(operator.add, astuple(self), astuple(other)))
+        return self._with(other, operator.add)
 
     def __sub__(self, earlier: ServerTimes) -> ServerTimes:
-        return ServerTimes(*map(operator.sub, astuple(self), astuple(earlier)))
+        return self._with(earlier, operator.sub)
+
+    def _with(self, other: ServerTimes, combine: Callable[[int, int], int]) -> ServerTimes:
+        none = ServerTimes(0, 0, 0, 0, 0, 0)
+        names = dict.fromkeys([*self.stages, *other.stages])
+        return ServerTimes(
+            combine(self.requests, other.requests),
+            combine(self.executions, other.executions),
+            combine(self.queue_ns, other.queue_ns),
+            combine(self.compute_input_ns, other.compute_input_ns),
+            combine(self.compute_infer_ns, other.compute_infer_ns),
+            combine(self.compute_output_ns, other.compute_output_ns),
+            {name: self.stages.get(name, none)._with(other.stages.get(name, none), combine) for name in names},
+        )
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Row, Session, Verdict
+from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Row, ServerTimes, Session, Verdict
 from pytest_gpuperf.report.table import Table
 from pytest_gpuperf.report.words import (
     change,
@@ -91,7 +91,7 @@ def session_lines(session: Session, curves: Sequence[Curve], comparison: Compari
         table = curve_table(curve, comparison.rows)
         lines += table.as_text("  ")
         lines += _marked_lines(curve)
-        lines += _server_line(curve)
+        lines += _server_lines(curve)
         lines += _client_lines(curve)
         lines += _taken_lines(curve)
         lines += _endpoint_lines(curve)
@@ -129,23 +129,41 @@ def _marked_lines(curve: Curve) -> list[str]:
     ]
 
 
-def _server_line(curve: Curve) -> list[str]:
-    """Where the time went at the highest load, as the server tells it."""
+def _server_lines(curve: Curve) -> list[str]:
+    """Where the time went at the highest load, as the server tells it; of an ensemble, step by step."""
     point = max(curve, key=lambda point: (point.concurrency or point.rate, point.batch_size), default=None)
     if point is None or point.server is None or not point.server.requests:
         return []
     server = point.server
-    parts = {
-        "queue": server.queue_ns,
-        "input": server.compute_input_ns,
-        "infer": server.compute_infer_ns,
-        "output": server.compute_output_ns,
-    }
-    means = {name: total / server.requests for name, total in parts.items()}
-    means["outside"] = max(point.mean_ns - sum(means.values()), 0.0)
-    text = ", ".join(f"{name} {duration(mean)}" for name, mean in means.items())
+    parts = _server_parts(server, server.requests)
+    parts["outside"] = max(point.mean_ns - server.total_ns / server.requests, 0.0)
     where = str(point.concurrency) if point.concurrency else f"{point.rate:g}/s"
-    return [f"  server at {where}: {text}"]
+    lines = [f"  server at {where}: {_listed(parts)}"]
+    return lines + _stage_lines(server, server.requests, "    ")
+
+
+def _server_parts(server: ServerTimes, requests: int) -> dict[str, float]:
+    """Means in ns."""
+    return {
+        "queue": server.queue_ns / requests,
+        "input": server.compute_input_ns / requests,
+        "infer": server.compute_infer_ns / requests,
+        "output": server.compute_output_ns / requests,
+    }
+
+
+def _listed(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {duration(mean)}" for name, mean in parts.items())
+
+
+def _stage_lines(server: ServerTimes, requests: int, indent: str) -> list[str]:
+    """Of every step, per request of the whole: a step that is run twice counts twice."""
+    total_ns = max(sum(stage.total_ns for stage in server.stages.values()), 1)
+    lines = []
+    for name, stage in server.stages.items():
+        lines.append(f"{indent}{name} {stage.total_ns / total_ns:.0%}: {_listed(_server_parts(stage, requests))}")
+        lines += _stage_lines(stage, requests, indent + "  ")
+    return lines
 
 
 def _client_lines(curve: Curve) -> list[str]:

@@ -50,6 +50,7 @@ class Settings:
         anchor: the anchor is measured beside every sweep.
         prices: the newest of each instance.
         lock_clocks: None to leave the GPU's clocks alone.
+        triton: which tritonserver is started; the first there is when None.
     """
 
     measure: bool
@@ -67,6 +68,7 @@ class Settings:
     anchor: bool
     prices: tuple[Price, ...] = ()
     lock_clocks: ClockWish | None = None
+    triton: str | None = None
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -94,6 +96,7 @@ def read_settings(config: pytest.Config) -> Settings:
         anchor=_parse(config, "anchor", "false", parse_flag),
         prices=_prices(config),
         lock_clocks=_parse(config, "lock_clocks", "", parse_clocks),
+        triton=_text(config, "triton", "")[0] or None,
     )
 
 

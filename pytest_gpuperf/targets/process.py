@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
-#: How long the supervisor may take beyond the server's own grace before it is killed as well.
-_MARGIN_S = 5.0
+#: How long the supervisor may take beyond the server's own grace before it is killed as well: alone, and with a
+#: command afterwards, which it gives 10 s.
+_MARGIN_S, _MARGIN_AFTERWARDS_S = 5.0, 15.0
 
 
 class SupervisedProcess:
@@ -23,6 +25,8 @@ class SupervisedProcess:
         shm_prefix: shared memory that is removed after it.
         scratch: a directory that is removed if this process dies before it can do so.
         directory: where it runs; here when None.
+        cpus: the cores that it may run on; all that this process may when None.
+        afterwards: a command that is run when the first one has ended, whatever ended it.
     """
 
     def __init__(
@@ -35,9 +39,11 @@ class SupervisedProcess:
         shm_prefix: str = "",
         scratch: Path | None = None,
         directory: Path | None = None,
+        cpus: Sequence[int] | None = None,
+        afterwards: Sequence[str] = (),
     ) -> None:
         self._log = log
-        self._grace_s = grace_s
+        self._limit_s = grace_s + (_MARGIN_AFTERWARDS_S if afterwards else _MARGIN_S)
         own = [
             sys.executable,
             "-I",
@@ -47,6 +53,8 @@ class SupervisedProcess:
             str(grace_s),
             shm_prefix,
             str(scratch or ""),
+            ",".join(map(str, cpus or ())),
+            json.dumps(list(afterwards)),
         ]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -83,7 +91,7 @@ class SupervisedProcess:
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:
-            self._process.wait(self._grace_s + _MARGIN_S)
+            self._process.wait(self._limit_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

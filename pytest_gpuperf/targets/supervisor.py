@@ -2,11 +2,14 @@
 
 A script for ``python -I -S``, standard library only::
 
-    supervisor.py PARENT_PID GRACE_S SHM_PREFIX SCRATCH -- COMMAND...
+    supervisor.py PARENT_PID GRACE_S SHM_PREFIX SCRATCH CPUS AFTERWARDS -- COMMAND...
 
 It ends the command (SIGINT, after GRACE_S SIGKILL, to its whole process group) when its standard input is closed, when
 its parent is gone however that died, or on SIGTERM. It then removes shared memory whose name begins with SHM_PREFIX,
 and, if the parent is gone, the directory SCRATCH. Its exit status is the command's.
+
+CPUS, as ``0,2``, are the cores that it and the command may run on; all when empty. AFTERWARDS is a command as a JSON
+array; it is run when the first one has ended, whatever ended that, and may do nothing (``[]``).
 
 A process in between, rather than PR_SET_PDEATHSIG from pytest itself: that signal follows the *thread* that forked,
 needs ``preexec_fn``, which is unsafe in a process with threads, and would not reach the grandchildren.
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import select
 import shutil
@@ -27,12 +31,16 @@ from pathlib import Path
 
 _POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
+#: A container is removed in well under a second, unless its daemon is in trouble; nobody should wait for that.
+_AFTERWARDS_S = 10.0
 
 
 def main(arguments: list[str]) -> int:
     parent, grace_s, shm_prefix, scratch = int(arguments[0]), float(arguments[1]), arguments[2], arguments[3]
-    command = arguments[5:]
+    cpus, afterwards, command = arguments[4], json.loads(arguments[5]), arguments[7:]
     told_to_stop = False
+    if cpus:
+        os.sched_setaffinity(0, [int(cpu) for cpu in cpus.split(",")])  # what is started here inherits it
 
     def stop(_number: int, _frame: object) -> None:
         nonlocal told_to_stop
@@ -68,6 +76,11 @@ def main(arguments: list[str]) -> int:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)  # whatever of the group is left, the command itself included
     status = child.wait()
+    if afterwards:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                afterwards, stdin=subprocess.DEVNULL, capture_output=True, timeout=_AFTERWARDS_S, check=False
+            )
     if shm_prefix:
         for region in Path("/dev/shm").glob(f"{shm_prefix}*"):
             region.unlink(missing_ok=True)

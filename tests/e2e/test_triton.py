@@ -179,10 +179,11 @@ def test_a_provider_that_is_not_there(run: Run, write_suite: Callable[..., None]
 
 
 def test_a_model_that_the_server_refuses(small_onnx: Path, tmp_path: Path) -> None:
-    endpoint = TritonEndpoint(tmp_path / "gone.onnx", threads=1)
-    endpoint.path.write_bytes(small_onnx.read_bytes())
-    assert endpoint.signature.batched
-    endpoint.path.unlink()
+    gone = tmp_path / "gone.onnx"
+    endpoint = TritonEndpoint(gone, threads=1)
+    gone.write_bytes(small_onnx.read_bytes())
+    endpoint.start().stop()  # what was read of the model then is remembered
+    gone.unlink()
     with pytest.raises(Exception, match=r"tritonserver ended with status 1 before it was ready(?s:.*)gone.onnx"):
         endpoint.start()
 

@@ -213,6 +213,7 @@ def row(
 
 _NAMES = st.text(max_size=12)
 _COUNTS = st.integers(0, 2**62)
+_SERVER = (_COUNTS,) * 6
 _NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 _PLAIN_MAPPINGS = st.dictionaries(
     _NAMES, st.none() | st.booleans() | st.integers(-(2**62), 2**62) | _NUMBERS | _NAMES, max_size=4
@@ -256,7 +257,8 @@ def _windows() -> st.SearchStrategy[Window]:
             st.builds(EndpointFigures, _NAMES, _COUNTS, _COUNTS, _NUMBERS, _NUMBERS, _NUMBERS), max_size=2
         ).map(tuple),
         others_cpu_share=st.none() | _NUMBERS,
-        server=st.none() | st.builds(ServerTimes, _COUNTS, _COUNTS, _COUNTS, _COUNTS, _COUNTS, _COUNTS),
+        server=st.none()
+        | st.builds(ServerTimes, *_SERVER, st.dictionaries(_NAMES, st.builds(ServerTimes, *_SERVER), max_size=2)),
         findings=st.lists(_NAMES, max_size=2).map(tuple),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 from pytest_gpuperf.errors import TargetError
@@ -60,14 +61,14 @@ class KServeClient(ABC):
 
     def server_times(self, model: str, version: str = "") -> ServerTimes:
         """Cumulative times, over the model's versions if none is given (statistics extension)."""
-        totals = dict.fromkeys(("requests", "executions", *_PARTS), 0)
-        for entry in self._ask("get_inference_statistics", model, version).get("model_stats", ()):
-            totals["executions"] += int(entry.get("execution_count", 0))
-            times = entry.get("inference_stats", {})
-            totals["requests"] += int(times.get("success", {}).get("count", 0))
-            for part in _PARTS:
-                totals[part] += int(times.get(part, {}).get("ns", 0))
-        return ServerTimes(*totals.values())
+        return _times(self._ask("get_inference_statistics", model, version).get("model_stats", ()))
+
+    def all_server_times(self) -> dict[str, ServerTimes]:
+        """Cumulative times of every model of the server, read at one instant."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for entry in self._ask("get_inference_statistics").get("model_stats", ()):
+            found.setdefault(str(entry.get("name", "")), []).append(entry)
+        return {name: _times(entries) for name, entries in found.items()}
 
     def share_system_memory(self, name: str, key: str, size: int) -> None:
         self._call("register_system_shared_memory", name, key, size)
@@ -89,6 +90,16 @@ class KServeClient(ABC):
         if not isinstance(answer, dict):
             raise TargetError(f"What answers at {self.address} is no KServe v2 server.")
         return answer
+
+
+def _times(entries: Iterable[dict[str, Any]]) -> ServerTimes:
+    total = ServerTimes(0, 0, 0, 0, 0, 0)
+    for entry in entries:
+        times = entry.get("inference_stats", {})
+        requests = int(times.get("success", {}).get("count", 0))
+        queue, given, infer, output = (int(times.get(part, {}).get("ns", 0)) for part in _PARTS)
+        total += ServerTimes(requests, int(entry.get("execution_count", 0)), queue, given, infer, output)
+    return total
 
 
 def open_client(servers: Servers, address: Address | None = None) -> KServeClient:

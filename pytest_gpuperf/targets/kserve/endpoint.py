@@ -27,7 +27,9 @@ from pytest_gpuperf.targets.kserve.check import AnswerCheck
 from pytest_gpuperf.targets.kserve.client import KServeClient, open_client
 from pytest_gpuperf.targets.kserve.memory import SharedMemory, Slot, aligned
 from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, Place
+from pytest_gpuperf.targets.kserve.metrics import find_metrics
 from pytest_gpuperf.targets.kserve.model import ServedModel
+from pytest_gpuperf.targets.kserve.pipeline import Stage, ensemble_times, stage_of
 from pytest_gpuperf.targets.kserve.server import Servers
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
 from pytest_gpuperf.targets.payload import to_bytes
@@ -45,6 +47,8 @@ class KServeEndpoint(RequestSettings):
         tls: how the servers are trusted; by the system's authorities when None and the URL is encrypted.
         balance: of several servers: ``round-robin`` or ``least-outstanding``.
         weights: of several servers: each one's share; all the same when None.
+        metrics_url: of the server's Prometheus metrics, where its GPU is read from; when None, a single Triton is asked
+            at its default port, 8002.
     """
 
     url: str | Sequence[str]
@@ -56,6 +60,7 @@ class KServeEndpoint(RequestSettings):
     tls: Tls | None = None
     balance: str = ROUND_ROBIN
     weights: Sequence[float] | None = None
+    metrics_url: str | None = None
 
     @property
     def name(self) -> str:
@@ -79,9 +84,11 @@ class KServeEndpoint(RequestSettings):
     def start(self) -> RunningEndpoint:
         servers = self.servers
         try:
-            return RunningEndpoint(servers, self.model, self, version=self.version)
+            running = RunningEndpoint(servers, self.model, self, version=self.version)
         except TargetDied as error:
             raise TargetError(f"{error}\nStart it, or correct the address given to kserve_endpoint.") from error
+        running.metrics_url = self.metrics_url or running.default_metrics()
+        return running
 
 
 class RunningEndpoint:
@@ -89,11 +96,14 @@ class RunningEndpoint:
 
     Args:
         memory_prefix: of the names of shared memory; one of its own when empty.
+
+    Attributes:
+        metrics_url: see ``RunningTarget``.
     """
 
     local = False
     processes = ()
-    metrics_url = None
+    metrics_url: str | None = None
 
     def __init__(
         self, servers: Servers, model: str, settings: RequestSettings, *, version: str = "", memory_prefix: str = ""
@@ -110,6 +120,7 @@ class RunningEndpoint:
                 self._clients.append(open_client(servers, address))
             self._extensions = frozenset.intersection(*(client.extensions() for client in self._clients))
             self._model = self._agreed()
+            self._stage = stage_of(self._name, self._model, self._clients[0])
             self._check_settings()
             undo.pop_all()
 
@@ -281,8 +292,10 @@ class RunningEndpoint:
         metadata = self._model.metadata
         facts["platform"] = str(metadata.get("platform", "")) or None
         facts["versions"] = self._version or ", ".join(metadata.get("versions", ())) or None
-        if self._model.digest is not None:
-            facts["config_digest"] = self._model.digest
+        if self._stage.digest:
+            facts["config_digest"] = self._stage.whole_digest
+        if self._stage.stages:
+            facts["stages"] = ", ".join(stage.name for stage in self._stage.stages)
         facts["protocol"] = self._protocol
         facts["encrypted"] = self._servers.tls is not None
         facts["endpoints"] = len(self._clients)
@@ -291,10 +304,31 @@ class RunningEndpoint:
     def server_times(self) -> ServerTimes | None:
         if "statistics" not in self._extensions:
             return None
-        first, *others = (client.server_times(self._name, self._version) for client in self._clients)
+        first, *others = map(self._times_of, self._clients)
         for one in others:
             first += one
         return first
+
+    def _times_of(self, client: KServeClient) -> ServerTimes:
+        if not self._stage.stages:
+            return client.server_times(self._name, self._version)
+        return ensemble_times(self._stage, client.all_server_times())
+
+    def default_metrics(self) -> str | None:
+        """Of a single Triton, if it has them where Triton has them unless told otherwise."""
+        if len(self._clients) != 1 or not self._clients[0].server().startswith("triton "):
+            return None
+        return find_metrics(self._servers.addresses[0].host, self._name)
+
+    @property
+    def served(self) -> ServedModel:
+        """The model as the server describes it."""
+        return self._model
+
+    @property
+    def stage(self) -> Stage:
+        """The model and, of an ensemble, the models that it is made of."""
+        return self._stage
 
     def check(self) -> None:
         for address in self._servers.addresses:

@@ -60,6 +60,12 @@ class ServedModel:
         return all(spec.shape and spec.shape[0] == -1 for spec in self.inputs)
 
     @property
+    def steps(self) -> tuple[str, ...]:
+        """Of an ensemble: the models that it is made of, in order."""
+        steps = (self.config or {}).get("ensemble_scheduling", {}).get("step", ())
+        return tuple(dict.fromkeys(str(step["model_name"]) for step in steps))
+
+    @property
     def digest(self) -> str | None:
         if self.config is None:
             return None

@@ -1,79 +1,62 @@
-"""Writing a model repository: an ONNX model behind Triton's Python backend."""
+"""Writing a model repository."""
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.targets.onnxruntime import Signature
-from pytest_gpuperf.targets.payload import DTYPES, TensorSpec
+from pytest_gpuperf.targets.triton.config import ensemble_config, model_config
+from pytest_gpuperf.targets.triton.ensemble import Ensemble
+from pytest_gpuperf.targets.triton.planned import ONNXRUNTIME, PYTHON_BACKEND, TENSORRT, PlannedModel
 
-_MODEL_FILE = Path(__file__).with_name("python_backend") / "model.py"
+_OWN = Path(__file__).with_name("python_backend")
+#: As the backends want their file to be called.
+_FILES = {TENSORRT: "model.plan", ONNXRUNTIME: "model.onnx"}
+#: Beside the model of the Python backend, which imports it.
+_SHARED = "gpuperf_requests.py"
+#: Where ONNX puts weights that are too large for the model's own file.
+_EXTERNAL = (".data", "_data")
 
 
-@dataclass(frozen=True)
-class ModelOptions:
-    """What ``config.pbtxt`` says.
+def write_repository(root: Path, models: Sequence[PlannedModel], ensemble: Ensemble | None = None) -> None:
+    """Write ``root/NAME/config.pbtxt`` and ``root/NAME/1/...`` of every model.
 
-    Attributes:
-        max_batch_size: 0 for a model whose first dimension is not a batch.
-        dynamic_batching: let Triton gather requests into batches.
-        instances: copies of the model that work side by side.
-        threads: ONNX Runtime's threads in each of them.
-        providers: execution providers.
+    What the Python backend runs stays where it is. The other backends only look into the repository: their files are
+    hard links, or copies where the file systems differ.
+
+    Raises:
+        OptionError: a tensor's type can't be served.
     """
-
-    max_batch_size: int
-    dynamic_batching: bool
-    instances: int
-    threads: int
-    providers: tuple[str, ...]
-
-
-def write_repository(root: Path, name: str, onnx: Path, signature: Signature, options: ModelOptions) -> None:
-    """Write ``root/name/config.pbtxt`` and ``root/name/1/model.py``; the ONNX file stays where it is."""
-    version = root / name / "1"
-    version.mkdir(parents=True)
-    shutil.copyfile(_MODEL_FILE, version / "model.py")
-    (root / name / "config.pbtxt").write_text(config_pbtxt(name, onnx, signature, options))
-
-
-def config_pbtxt(name: str, onnx: Path, signature: Signature, options: ModelOptions) -> str:
-    """The text of ``config.pbtxt`` (protobuf's text format, Triton's ModelConfig)."""
-    if options.max_batch_size and not signature.batched:
-        raise OptionError(
-            f"{onnx.name} has a fixed first dimension, so Triton can't batch it: leave max_batch_size out, or export "
-            "the model with a free first dimension."
-        )
-    lines = [f"name: {_quoted(name)}", 'backend: "python"', f"max_batch_size: {options.max_batch_size}"]
-    for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
-        lines += [_tensor(kind, spec, batched=options.max_batch_size > 0) for spec in specs]
-    lines.append(f"instance_group [{{ count: {options.instances} kind: KIND_CPU }}]")
-    if options.dynamic_batching:
-        lines.append("dynamic_batching { }")
-    parameters = {
-        "onnx": str(onnx.resolve()),
-        "threads": str(options.threads),
-        "providers": ",".join(options.providers),
-    }
-    for key, value in parameters.items():
-        lines.append(f"parameters {{ key: {_quoted(key)} value {{ string_value: {_quoted(value)} }} }}")
-    return "\n".join(lines) + "\n"
+    for model in models:
+        folder = root / model.name
+        version = folder / "1"
+        version.mkdir(parents=True)
+        (folder / "config.pbtxt").write_text(model_config(model))
+        if model.backend == PYTHON_BACKEND:
+            _write_python(version, model)
+        else:
+            name = _FILES[model.backend]
+            _place(model.source, version / name)
+            for part in (model.source.with_name(model.source.name + suffix) for suffix in _EXTERNAL):
+                if part.is_file():
+                    _place(part, version / part.name)
+    if ensemble is not None:
+        (root / ensemble.name / "1").mkdir(parents=True)  # Triton wants a version, with nothing in it
+        (root / ensemble.name / "config.pbtxt").write_text(ensemble_config(ensemble))
 
 
-def _tensor(kind: str, spec: TensorSpec, *, batched: bool) -> str:
-    if spec.datatype not in DTYPES:
-        raise OptionError(f"{kind} {spec.name!r} has the type {spec.datatype}, which KServe v2 can't carry.")
-    dims = spec.shape[1:] if batched else spec.shape
-    datatype = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
-    # A scalar for each item of the batch: Triton wants at least one dimension.
-    reshape = " reshape { shape: [ ] }" if not dims else ""
-    sizes = ", ".join(map(str, dims or (1,)))
-    return f"{kind} [{{ name: {_quoted(spec.name)} data_type: {datatype} dims: [ {sizes} ]{reshape} }}]"
+def _write_python(version: Path, model: PlannedModel) -> None:
+    if not model.function and not model.providers:
+        shutil.copyfile(model.source, version / "model.py")
+        return
+    shutil.copyfile(_OWN / ("function_model.py" if model.function else "onnx_model.py"), version / "model.py")
+    shutil.copyfile(_OWN / _SHARED, version / _SHARED)
 
 
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _place(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ def full_session() -> Session:
         first=Histogram((2600,), (3,)),
         answers=9,
         endpoints=(EndpointFigures("127.0.0.1:8000", 3, 1, 6.5, 1.4e6, 1.6e6),),
-        server=server_times(3),
+        server=replace(server_times(3), stages={"resize": server_times(3)}),
         others_cpu_share=0.02,
         findings=("1 of 4 requests failed",),
         energy=(Energy("gpu", "nvml-counter", 12.5, 0.1, 20.5),),
@@ -126,13 +127,15 @@ OPTIONAL = {
     *(("runs", 0, name) for name in ("complete", "anchors")),
     *(("runs", 0, "windows", 0, name) for name in ("errors", "client_cpu_s", "server", "others_cpu_share", "findings")),
     *(("runs", 0, "windows", 0, name) for name in (*SINCE_2, *SINCE_3)),
+    ("runs", 0, "windows", 0, "server", "stages"),
+    ("runs", 0, "windows", 0, "server", "stages", "resize", "stages"),
     *(("runs", 0, "windows", 0, "energy", 0, name) for name in ("error_j", "idle_w")),
     *(("runs", 0, "windows", 0, "memory", name) for name in ("target_bytes", "device_bytes", "host_bytes")),
     *(("runs", 0, "windows", 0, "gpus", 0, name) for name in GPU_OPTIONAL),
     *(("runs", 0, "windows", 0, "point", name) for name in ("concurrency", "batch_size", *POINT_SINCE_2)),
     *(("runs", 0, "windows", 0, kind, name) for kind in HISTOGRAMS for name in ("buckets", "counts")),
 }
-MAPPINGS = ("key", "under_test", "environment", "settings", "errors")
+MAPPINGS = ("key", "under_test", "environment", "settings", "errors", "stages")
 FIELDS = [path for path in PATHS if isinstance(path[-1], str) and not set(path[:-1]) & set(MAPPINGS)]
 REQUIRED = [path for path in FIELDS if path not in OPTIONAL]
 

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp, gather, merged, point_runs
-from pytest_gpuperf.model.records import CALM_SHARE
+from pytest_gpuperf.model.records import CALM_SHARE, ServerTimes
 from tests.unit.factories import run, session, window
 
 
@@ -130,3 +130,14 @@ def test_disturbed_windows_are_left_out_where_there_are_others() -> None:
     assert (kept.requests, kept.others_cpu_share) == (40, 0.0)
     (only,) = point_runs(run(disturbed)).values()
     assert (only.requests, only.others_cpu_share) == (60, 0.5)
+
+
+def test_the_steps_of_an_ensemble_are_added_and_subtracted_one_by_one() -> None:
+    early = ServerTimes(1, 1, 10, 0, 20, 0, {"a": ServerTimes(1, 1, 2, 0, 5, 0)})
+    late = ServerTimes(3, 3, 40, 0, 50, 6, {"a": ServerTimes(3, 3, 5, 0, 9, 0), "b": ServerTimes(1, 1, 7, 0, 8, 0)})
+    passed = late - early
+    assert passed == ServerTimes(
+        2, 2, 30, 0, 30, 6, {"a": ServerTimes(2, 2, 3, 0, 4, 0), "b": ServerTimes(1, 1, 7, 0, 8, 0)}
+    )
+    assert early + passed == late
+    assert passed.total_ns == 66

@@ -146,6 +146,18 @@ def test_the_server_s_own_times_are_told_at_the_highest_load() -> None:
     swept = curve(curve_point(8, server=server_times()), curve_point(1))
     text = lines_of(session(), compared(), swept)
     assert "server at 8: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us, outside 280.0 us" in text
+
+
+def test_an_ensemble_is_broken_down_by_step() -> None:
+    resize = replace(server_times(60), stages={"decode": server_times(60)})
+    whole = replace(server_times(60), queue_ns=0, stages={"resize": resize, "resnet": server_times(180)})
+    lines = lines_of(session(), compared(), curve(curve_point(4, server=whole))).splitlines()
+    first = next(index for index, line in enumerate(lines) if "server at 4:" in line)
+    assert lines[first + 1 : first + 4] == [
+        "    resize 25%: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us",
+        "      decode 100%: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us",
+        "    resnet 75%: queue 300.0 us, input 150.0 us, infer 1.80 ms, output 60.00 us",
+    ]
     assert "server" not in lines_of(session(), compared(), curve(curve_point(8), curve_point(1, server=server_times())))
 
 

@@ -19,7 +19,6 @@ from pytest_gpuperf.targets.onnxruntime import (
     signature_of,
 )
 from pytest_gpuperf.targets.payload import TensorSpec
-from pytest_gpuperf.targets.triton import TritonEndpoint
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -258,34 +257,3 @@ def test_cuda_comes_first_where_the_build_has_it() -> None:
         "CUDAExecutionProvider",
         "CPUExecutionProvider",
     ]
-
-
-class TestTritonEndpoint:
-    """The description; the server itself is for tests/e2e."""
-
-    def test_takes_batches_of_32_where_the_model_does(self, identity: Callable[..., Path]) -> None:
-        assert TritonEndpoint(identity(["batch", 3])).options.max_batch_size == 32
-        assert TritonEndpoint(identity([2, 3])).options.max_batch_size == 0
-        assert TritonEndpoint(identity(["batch", 3]), max_batch_size=4).options.max_batch_size == 4
-        assert TritonEndpoint(identity(["batch", 3]), max_batch_size=0).options.max_batch_size == 0
-
-    def test_shares_the_cores_out_among_the_instances(self, identity: Callable[..., Path]) -> None:
-        path = identity(["batch", 3])
-        alone = TritonEndpoint(path).options.threads
-        assert alone >= 1
-        assert TritonEndpoint(path, instances=10_000).options.threads == 1
-        assert TritonEndpoint(path, instances=2, threads=5).options.threads == 5
-
-    def test_refuses_what_makes_no_sense(self) -> None:
-        with pytest.raises(OptionError, match="instances=0"):
-            TritonEndpoint(Path("m.onnx"), instances=0)
-        with pytest.raises(OptionError, match="max_batch_size=-1"):
-            TritonEndpoint(Path("m.onnx"), max_batch_size=-1)
-
-    def test_a_broken_model_is_found_before_a_server_is_started(self, tmp_path: Path) -> None:
-        (tmp_path / "broken.onnx").write_bytes(b"not a model")
-        with pytest.raises(TargetError, match=r"can't load .*broken.onnx"):
-            TritonEndpoint(tmp_path / "broken.onnx").options  # noqa: B018
-
-    def test_its_name_is_one_that_triton_takes(self) -> None:
-        assert TritonEndpoint(Path("/models/ResNet 50 (fp16).onnx")).name == "ResNet_50_fp16_"

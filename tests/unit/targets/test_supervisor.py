@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -57,7 +58,13 @@ def start() -> Iterator[Start]:
     started = []
 
     def begin(
-        *command: str, grace_s: float = 5.0, shm: str = "", scratch: Path | str = "", parent: int | None = None
+        *command: str,
+        grace_s: float = 5.0,
+        shm: str = "",
+        scratch: Path | str = "",
+        parent: int | None = None,
+        cpus: str = "",
+        afterwards: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         own = [
             sys.executable,
@@ -68,6 +75,8 @@ def start() -> Iterator[Start]:
             str(grace_s),
             shm,
             str(scratch),
+            cpus,
+            json.dumps(list(afterwards)),
         ]
         process = subprocess.Popen([*own, "--", *command], stdin=subprocess.PIPE, start_new_session=True)
         started.append(process)
@@ -171,6 +180,12 @@ class TestEnd:
         process.wait(5)
         assert time.monotonic() - begin < 3
 
+    def test_runs_on_the_cores_that_it_was_told(self, start: Start, tmp_path: Path) -> None:
+        core = max(os.sched_getaffinity(0))
+        start(*PYTHON, SLEEP, str(tmp_path / "pid"), cpus=str(core))
+        status = Path(f"/proc/{pid_in(tmp_path / 'pid')}/status").read_text()
+        assert f"Cpus_allowed_list:\t{core}\n" in status
+
 
 class TestTraces:
     @pytest.fixture
@@ -202,6 +217,20 @@ class TestTraces:
         finally:
             region.unlink(missing_ok=True)
 
+    @pytest.mark.parametrize("command", [["sleep", "60"], ["true"], ["false"]])
+    def test_what_is_run_afterwards_sees_the_end_of_the_command(
+        self, start: Start, tmp_path: Path, command: list[str]
+    ) -> None:
+        code = "import sys; open(sys.argv[1], 'a').write('done ')"
+        process = start(*command, afterwards=[*PYTHON, code, str(tmp_path / "done")])
+        close(process)
+        process.wait(10)
+        assert (tmp_path / "done").read_text() == "done "
+
+    @pytest.mark.parametrize("afterwards", ["false", "/no/such/program"])
+    def test_what_fails_afterwards_changes_nothing(self, start: Start, afterwards: str) -> None:
+        assert start(*PYTHON, "raise SystemExit(7)", afterwards=[afterwards]).wait(10) == 7
+
     def test_scratch_stays_while_the_parent_lives(self, start: Start, scratch: Path) -> None:
         process = start("sleep", "60", scratch=scratch)
         close(process)
@@ -217,7 +246,7 @@ class TestTraces:
             [
                 *PYTHON,
                 "import os, subprocess, sys\n"
-                "own = [sys.executable, '-I', '-S', sys.argv[1], str(os.getpid()), '5', '', sys.argv[2]]\n"
+                "own = [sys.executable, '-I', '-S', sys.argv[1], str(os.getpid()), '5', '', sys.argv[2], '', '[]']\n"
                 "command = [*own, '--', *sys.argv[4:]]\n"
                 "subprocess.Popen(command, stdin=int(sys.argv[3]), start_new_session=True).wait()\n",
                 supervisor.__file__,

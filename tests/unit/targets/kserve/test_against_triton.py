@@ -229,14 +229,14 @@ def few(outputs: dict[str, Any]) -> bool:
 
 @contextmanager
 def counting(**settings: Any) -> Iterator[RunningTriton]:
-    scratch = Path(tempfile.mkdtemp(prefix="gpuperf-triton-"))
-    version = scratch / "repository" / "counting" / "1"
+    scratch = Path(tempfile.mkdtemp(prefix="gpuperf-test-"))
+    version = scratch / "counting" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(COUNTING)
     (version.parent / "config.pbtxt").write_text(CONFIG)
     running = None
     try:
-        running = RunningTriton(TritonEndpoint("counting.onnx", **settings), bundle.require(), scratch)
+        running = TritonEndpoint(repository=scratch, model="counting", **settings).start()
         yield running
     finally:
         if running is not None:

@@ -1,4 +1,4 @@
-"""An ONNX model inside Triton's Python backend: copied into model repositories, run by Triton, never imported here."""
+"""Requests of Triton's Python backend as arrays: copied into model repositories, run by Triton, never imported here."""
 
 import ctypes
 import json
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
 
 
@@ -33,43 +32,46 @@ def _tensor(name: str, values: Any) -> Any:
     return pb_utils.Tensor.from_dlpack(name, capsule)
 
 
-class TritonPythonModel:
-    """Runs the requests that Triton gathered as one batch."""
+class ArrayModel:
+    """Runs the requests that Triton gathered as one batch. A model says what it computes in ``compute``."""
 
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(parameters["threads"])
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            parameters["onnx"], options, providers=parameters["providers"].split(",")
-        )
         self._batched = config["max_batch_size"] > 0
         self._inputs = {tensor["name"]: tensor["data_type"] == "TYPE_STRING" for tensor in config["input"]}
         self._outputs = [tensor["name"] for tensor in config["output"]]
+        gpu = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        self.prepare(parameters, gpu)
+
+    def prepare(self, parameters: dict[str, str], gpu: int | None) -> None:
+        """Load what is needed; on that GPU, if Triton put the instance on one."""
+
+    def compute(self, feed: dict[str, Any], outputs: list[str]) -> Sequence[Any]:
+        """The outputs, in that order."""
+        raise NotImplementedError
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        feeds = [
-            {
-                name: _array(pb_utils.get_input_tensor_by_name(request, name), string)
-                for name, string in self._inputs.items()
-            }
-            for request in requests
-        ]
-        # Requests with free dimensions of different sizes can't share a batch.
-        shapes = {tuple(feed[name].shape[1:] for name in self._inputs) for feed in feeds}
         try:
+            feeds = [
+                {
+                    name: _array(pb_utils.get_input_tensor_by_name(request, name), string)
+                    for name, string in self._inputs.items()
+                }
+                for request in requests
+            ]
+            # Requests with free dimensions of different sizes can't share a batch.
+            shapes = {tuple(feed[name].shape[1:] for name in self._inputs) for feed in feeds}
             if self._batched and len(feeds) > 1 and len(shapes) == 1:
                 return self._run_batch(feeds)
-            return [self._response(self._session.run(self._outputs, feed)) for feed in feeds]
-        except Exception as error:  # whatever ONNX Runtime raises belongs into the responses, not into the server's end
+            return [self._response(self.compute(feed, self._outputs)) for feed in feeds]
+        except Exception as error:  # whatever the model raises belongs into the responses, not into the server's end
             return [pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))) for _ in requests]
 
     def _run_batch(self, feeds: list[dict[str, Any]]) -> list[Any]:
         edges = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])[:-1]
         batch = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
-        outputs = [np.split(output, edges) for output in self._session.run(self._outputs, batch)]
+        outputs = [np.split(output, edges) for output in self.compute(batch, self._outputs)]
         return [self._response(parts) for parts in zip(*outputs, strict=True)]
 
     def _response(self, outputs: Sequence[Any]) -> Any:

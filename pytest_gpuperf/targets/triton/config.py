@@ -1,0 +1,94 @@
+"""The text of ``config.pbtxt``: protobuf's text format of Triton's ModelConfig."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.targets.payload import DTYPES, TensorSpec
+from pytest_gpuperf.targets.triton.ensemble import Ensemble
+from pytest_gpuperf.targets.triton.planned import ONNXRUNTIME, PYTHON_BACKEND, PlannedModel
+from pytest_gpuperf.targets.triton.step import DynamicBatching
+
+
+def model_config(model: PlannedModel) -> str:
+    """Of one model.
+
+    Raises:
+        OptionError: a tensor's type can't be served.
+    """
+    lines = [f"name: {quoted(model.name)}", f"backend: {quoted(model.backend)}"]
+    if model.max_batch_size is not None:
+        lines.append(f"max_batch_size: {model.max_batch_size}")
+    if model.signature is not None:
+        lines += _tensors("input", model.signature.inputs, batched=model.batched)
+        lines += _tensors("output", model.signature.outputs, batched=model.batched)
+    gpus = f" gpus: [ {', '.join(map(str, model.gpus))} ]" if model.gpus is not None else ""
+    lines.append(f"instance_group [{{ count: {model.instances} kind: {model.kind}{gpus} }}]")
+    if model.dynamic_batching is not None:
+        lines.append(_batching(model.dynamic_batching))
+    for key, value in _parameters(model).items():
+        lines.append(f"parameters {{ key: {quoted(key)} value {{ string_value: {quoted(value)} }} }}")
+    return "\n".join(lines) + "\n"
+
+
+def ensemble_config(ensemble: Ensemble) -> str:
+    """Of an ensemble.
+
+    Raises:
+        OptionError: a tensor's type can't be served.
+    """
+    batched = ensemble.max_batch_size > 0
+    lines = [f"name: {quoted(ensemble.name)}", 'platform: "ensemble"', f"max_batch_size: {ensemble.max_batch_size}"]
+    lines += _tensors("input", ensemble.inputs, batched=batched)
+    lines += _tensors("output", ensemble.outputs, batched=batched)
+    lines.append("ensemble_scheduling {")
+    for link in ensemble.links:
+        lines.append(f"  step [{{ model_name: {quoted(link.model)} model_version: -1")
+        lines += [
+            f"    input_map {{ key: {quoted(own)} value: {quoted(there)} }}" for own, there in link.inputs.items()
+        ]
+        lines += [f"    output_map {{ key: {quoted(own)} value: {quoted(to)} }}" for own, to in link.outputs.items()]
+        lines.append("  }]")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _parameters(model: PlannedModel) -> Mapping[str, str]:
+    if model.backend == ONNXRUNTIME:
+        return {"intra_op_thread_count": str(model.threads)}
+    if model.backend != PYTHON_BACKEND:
+        return {}
+    source = {"source": str(model.source.resolve())}
+    if model.function:
+        return {**source, "function": model.function}
+    return {**source, "threads": str(model.threads), "providers": ",".join(model.providers)} if model.providers else {}
+
+
+def _batching(batching: DynamicBatching) -> str:
+    inside = ""
+    if batching.preferred_batch_sizes:
+        inside += f"preferred_batch_size: [ {', '.join(map(str, batching.preferred_batch_sizes))} ] "
+    if batching.max_queue_delay_us:
+        inside += f"max_queue_delay_microseconds: {batching.max_queue_delay_us} "
+    return f"dynamic_batching {{ {inside}}}"
+
+
+def _tensors(side: str, specs: Sequence[TensorSpec], *, batched: bool) -> list[str]:
+    return [_tensor(side, spec, batched=batched) for spec in specs]
+
+
+def _tensor(side: str, spec: TensorSpec, *, batched: bool) -> str:
+    if spec.datatype not in DTYPES:
+        raise OptionError(f"{side} {spec.name!r} has the type {spec.datatype}, which KServe v2 can't carry.")
+    dims = spec.shape[1:] if batched else spec.shape
+    datatype = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
+    # A scalar for each item of the batch: Triton wants at least one dimension.
+    reshape = " reshape { shape: [ ] }" if not dims else ""
+    sizes = ", ".join(map(str, dims or (1,)))
+    return f"{side} [{{ name: {quoted(spec.name)} data_type: {datatype} dims: [ {sizes} ]{reshape} }}]"
+
+
+def quoted(text: str) -> str:
+    """A string of protobuf's text format."""
+    return json.dumps(text, ensure_ascii=False)

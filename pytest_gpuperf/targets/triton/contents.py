@@ -1,0 +1,166 @@
+"""What a server is given to serve: a repository that is written for it, or one that is there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.model import Plain
+from pytest_gpuperf.targets.kserve import RunningEndpoint
+from pytest_gpuperf.targets.onnxruntime import digest_of, import_onnxruntime
+from pytest_gpuperf.targets.triton.ensemble import Ensemble, join
+from pytest_gpuperf.targets.triton.launchers import Launcher
+from pytest_gpuperf.targets.triton.planned import PYTHON_BACKEND, TENSORRT, PlannedModel, ServerFacts, plan_model
+from pytest_gpuperf.targets.triton.repository import write_repository
+from pytest_gpuperf.targets.triton.step import Step
+
+_CONFIG = "config.pbtxt"
+
+
+class Contents(Protocol):
+    """What a server serves."""
+
+    @property
+    def temporary(self) -> bool:
+        """Its configurations are written anew at every start."""
+
+    @property
+    def load(self) -> str:
+        """The model to load, with those that it is made of; all of the repository when empty."""
+
+    @property
+    def complete(self) -> bool:
+        """Every configuration says everything."""
+
+    @property
+    def reads(self) -> Sequence[Path]:
+        """Directories outside the repository that the server must find."""
+
+    def check(self, launcher: Launcher) -> None:
+        """Raises:
+        TargetError: that server would crash on it.
+        """
+
+    def provide(self, scratch: Path) -> Path:
+        """The repository, written into that directory where it must be written."""
+
+    def facts(self, running: RunningEndpoint) -> dict[str, Plain]:
+        """For ``under_test``."""
+
+
+@dataclass(frozen=True)
+class WrittenRepository:
+    """Models that are served from a repository of ours."""
+
+    models: tuple[PlannedModel, ...]
+    ensemble: Ensemble | None
+
+    temporary, load = True, ""
+
+    @classmethod
+    def plan(cls, steps: Sequence[Step], server: ServerFacts, ensemble: str | None) -> WrittenRepository:
+        """Decide everything.
+
+        Args:
+            ensemble: the name of the ensemble that the steps make; None for a single model.
+
+        Raises:
+            OptionError, TargetError, MissingExtra: the server can't serve that.
+        """
+        models = tuple(plan_model(step.model_name, step.path, step, server) for step in steps)
+        return cls(models, join(ensemble, steps, models) if ensemble is not None else None)
+
+    @property
+    def complete(self) -> bool:
+        return all(model.signature is not None for model in self.models)
+
+    @property
+    def reads(self) -> Sequence[Path]:
+        return [model.source.resolve().parent for model in self.models if model.backend == PYTHON_BACKEND]
+
+    def check(self, launcher: Launcher) -> None:
+        if not launcher.old_numpy or np.lib.NumpyVersion(np.__version__) < "2.0.0":
+            return
+        for model in self.models:
+            if model.backend == PYTHON_BACKEND and any(spec.datatype == "BYTES" for spec in model.tensors):
+                raise TargetError(
+                    f"{model.source.name} has string tensors, on which the bundled Triton's Python backend crashes "
+                    f"under NumPy {np.__version__}.\nUse: pip install 'numpy<2'"
+                )
+
+    def provide(self, scratch: Path) -> Path:
+        root = scratch / "repository"
+        write_repository(root, self.models, self.ensemble)
+        return root
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {model.name: digest_of(model.source) for model in self.models}
+
+    def facts(self, running: RunningEndpoint) -> dict[str, Plain]:  # noqa: ARG002 - all is known
+        if self.ensemble is None:
+            return self._facts(self.models[0])
+        facts: dict[str, Plain] = {"model": self.ensemble.name}
+        for model in self.models:
+            own = {"max_batch_size": model.max_batch_size, "dynamic_batching": model.dynamic_batching is not None}
+            facts |= {f"{model.name}: {name}": value for name, value in {**self._facts(model), **own}.items()}
+        return facts
+
+    def _facts(self, model: PlannedModel) -> dict[str, Plain]:
+        facts: dict[str, Plain] = {
+            "model": model.source.name,
+            "model_digest": self._digests[model.name],
+            "backend": model.backend,
+            "instances": model.instances,
+            "device": model.kind.removeprefix("KIND_").lower(),
+        }
+        if model.gpus is not None:
+            facts["gpus"] = ", ".join(map(str, model.gpus))
+        if model.dynamic_batching is not None and model.dynamic_batching.preferred_batch_sizes:
+            facts["preferred_batch_sizes"] = ", ".join(map(str, model.dynamic_batching.preferred_batch_sizes))
+        if model.dynamic_batching is not None and model.dynamic_batching.max_queue_delay_us:
+            facts["max_queue_delay_us"] = model.dynamic_batching.max_queue_delay_us
+        if model.backend != TENSORRT and not model.function:
+            facts["threads"] = model.threads
+        if model.providers:
+            facts["onnxruntime"] = import_onnxruntime("serve an ONNX model").__version__
+            facts["providers"] = ", ".join(model.providers)
+        return facts
+
+
+@dataclass(frozen=True)
+class GivenRepository:
+    """A model of a repository of the user's, served as it is."""
+
+    path: Path
+    load: str
+
+    temporary, complete = False, False
+    reads = ()
+
+    def check(self, launcher: Launcher) -> None:
+        """What it has is the user's affair."""
+
+    def provide(self, scratch: Path) -> Path:  # noqa: ARG002 - it is there
+        folder = self.path / self.load
+        if not folder.is_dir():
+            there = sorted(one.name for one in self.path.iterdir() if one.is_dir()) if self.path.is_dir() else []
+            has = f"it has {', '.join(there)}" if there else "that is no model repository"
+            raise TargetError(f"There is no model {self.load!r} in {self.path}: {has}.")
+        return self.path.resolve()
+
+    def facts(self, running: RunningEndpoint) -> dict[str, Plain]:
+        names = [stage.name for stage in running.stage.walk()]
+        digest = hashlib.sha256()
+        for name in dict.fromkeys(names):
+            for file in sorted((self.path / name).rglob("*")):
+                if file.is_file() and "__pycache__" not in file.parts:
+                    digest.update(f"{file.relative_to(self.path)} {digest_of(file)}\n".encode())
+        return {"repository": self.path.name, "model_digest": digest.hexdigest()[:32]}

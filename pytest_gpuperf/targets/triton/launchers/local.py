@@ -1,0 +1,84 @@
+"""A tritonserver of this machine: of a path, on PATH, or where NVIDIA's containers have it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.targets.triton import bundle
+from pytest_gpuperf.targets.triton.launchers.launcher import Command, Launch
+
+_PYTHON = "python"
+
+
+@dataclass(frozen=True)
+class LocalLauncher:
+    """Runs a binary, with the backends beside it.
+
+    Attributes:
+        binary: ``ROOT/bin/tritonserver``.
+        name: instead of the path.
+    """
+
+    binary: Path
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.name or str(self.binary)
+
+    @property
+    def _root(self) -> Path:
+        return self.binary.resolve().parent.parent
+
+    @property
+    def _bundled(self) -> bundle.TritonServer | None:
+        """Where it has the bundled server's layout: stubs for several Pythons beside the Python backend."""
+        return bundle.TritonServer(self._root) if (self._root / "python_backend_stubs").is_dir() else None
+
+    @property
+    def old_numpy(self) -> bool:
+        return self._bundled is not None
+
+    def backends(self) -> frozenset[str]:
+        folder = self._root / "backends"
+        if not folder.is_dir():
+            raise TargetError(
+                f"{self.binary} has no backends beside it: there is no {folder}.\n"
+                "Name the tritonserver of a whole installation (ROOT/bin/tritonserver beside ROOT/backends)."
+            )
+        return frozenset(one.name for one in folder.iterdir() if any(one.glob("*.so")) or any(one.glob("model.py")))
+
+    def command(self, launch: Launch) -> Command:
+        backends = self._root / "backends"
+        env = {**os.environ}
+        if launch.visible is not None:
+            env["CUDA_VISIBLE_DEVICES"] = launch.visible
+        server = self._bundled
+        if server is not None:
+            backends = self._assembled(server, launch.scratch / "backends")
+            libraries = [str(bundle.python_library_directory()), str(server.libraries), env.get("LD_LIBRARY_PATH", "")]
+            env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+            env["PATH"] = os.pathsep.join([str(Path(sys.executable).absolute().parent), env.get("PATH", "")])
+        arguments = [str(self.binary), f"--backend-directory={backends}", *launch.arguments]
+        return Command(arguments, env, launch.cpus)
+
+    def _assembled(self, server: bundle.TritonServer, target: Path) -> Path:
+        """Triton wants the Python backend and the stub for this interpreter in one folder."""
+        if target.is_dir():
+            return target  # of an earlier try
+        target.mkdir()
+        for backend in (self._root / "backends").iterdir():
+            if backend.name != _PYTHON:
+                (target / backend.name).symlink_to(backend)
+                continue
+            (target / _PYTHON).mkdir()
+            for file in (*backend.iterdir(), server.python_stub()):
+                (target / _PYTHON / file.name).symlink_to(file)
+        return target
+
+    def processes(self, launch: Launch, supervisor: int) -> tuple[int, ...]:  # noqa: ARG002 - all descends from it
+        return (supervisor,)
