@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pytest_gpuperf.device.fitness import DOUBTFUL, GOOD, UNFIT, UNKNOWN, Check, host_checks, noise_checks, verdict
-from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.errors import GpuperfError
 
 #: Of the distribution, and what it is for where it is missing.
 _LIBRARIES = {
@@ -121,8 +121,11 @@ def _server(wanted: str | None) -> Check:
 
     try:
         launcher = choose(wanted)
-        return Check("tritonserver", GOOD, f"{launcher.label} ({', '.join(sorted(launcher.backends()))})")
-    except TargetError as error:
+        backends = ", ".join(sorted(launcher.backends()))
+        if not backends:
+            return Check("tritonserver", UNFIT, f"{launcher.label} has no backend", "name another one with --triton")
+        return Check("tritonserver", GOOD, f"{launcher.label} (backends: {backends})")
+    except GpuperfError as error:
         first, _, rest = str(error).partition("\n")
         return Check("tritonserver", DOUBTFUL if wanted is None else UNFIT, first, " ".join(rest.split()))
 
