@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.targets import CallTarget
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
+    from pytest_gpuperf.targets.tensorrt import TensorRTEngine
     from pytest_gpuperf.targets.triton import TritonEndpoint
     from pytest_gpuperf.values import ValueComparison, ValueRow, ValueSession, compare, session_from_values
 
@@ -39,6 +40,7 @@ _PUBLIC = {
     "Prior": "analysis.priors",
     "Ramp": "model",
     "RemoteWorkers": "load.distributed",
+    "TensorRTEngine": "targets.tensorrt",
     "Tls": "model",
     "TritonEndpoint": "targets.triton",
     "ValueComparison": "values",
@@ -63,6 +65,7 @@ __all__ = [
     "Prior",
     "Ramp",
     "RemoteWorkers",
+    "TensorRTEngine",
     "Tls",
     "TritonEndpoint",
     "ValueComparison",
