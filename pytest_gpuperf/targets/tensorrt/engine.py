@@ -109,30 +109,30 @@ class TensorRTEngine(InputSettings):
         return RunningEngine(self, library, gpu, plan, digest_of(self.path, ()))
 
 
-def plan_key(engine: TensorRTEngine, library: Library, gpu: Gpu, digest: str) -> dict[str, Any]:
+def plan_key(target: TensorRTEngine, library: Library, gpu: Gpu, digest: str) -> dict[str, Any]:
     """Everything that a plan depends on."""
-    steps = recipe(engine.precision, always_typed=library.always_typed)
+    steps = recipe(target.precision, always_typed=library.always_typed)
     return {
         "model": digest,
         "library": library.name,
         "version": library.version,
-        "precision": engine.precision,
+        "precision": target.precision,
         "flags": sorted(steps.flags),
         "cleared": sorted(steps.cleared),
         "strongly_typed": steps.strongly_typed,
-        "batch_sizes": [list(batch_range(batch)) for batch in engine.batch_sizes],
+        "batch_sizes": [list(batch_range(batch)) for batch in target.batch_sizes],
         "shapes": {
             name: [list(one.lowest), list(one.tuned), list(one.highest)]
-            for name, one in ((name, size_range(name, sizes)) for name, sizes in sorted(engine.shapes.items()))
+            for name, one in ((name, size_range(name, sizes)) for name, sizes in sorted(target.shapes.items()))
         },
-        "workspace_bytes": engine.workspace_bytes,
+        "workspace_bytes": target.workspace_bytes,
         "gpu": gpu.name,
         "compute_capability": gpu.compute_capability,
         "multiprocessors": gpu.multiprocessors,
     }
 
 
-def obtain(engine: TensorRTEngine, file: OnnxFile, library: Library, gpu: Gpu, store: PlanStore | None = None) -> Plan:
+def obtain(target: TensorRTEngine, file: OnnxFile, library: Library, gpu: Gpu, store: PlanStore | None = None) -> Plan:
     """The plan that is kept for this GPU, or a new one.
 
     Raises:
@@ -140,20 +140,20 @@ def obtain(engine: TensorRTEngine, file: OnnxFile, library: Library, gpu: Gpu, s
         OptionError: precision or profiles don't fit the model.
     """
     store = store or PlanStore.default()
-    key = plan_key(engine, library, gpu, file.digest)
+    key = plan_key(target, library, gpu, file.digest)
     if found := store.find(key):
         return found
-    file.check(engine.precision, always_typed=library.always_typed)
-    steps = recipe(engine.precision, always_typed=library.always_typed)
-    timing = _timing_cache(engine, store, f"{library.name} {library.version} {gpu.name}")
+    file.check(target.precision, always_typed=library.always_typed)
+    steps = recipe(target.precision, always_typed=library.always_typed)
+    timing = _timing_cache(target, store, f"{library.name} {library.version} {gpu.name}")
     built = build(
         library,
-        file.converted(steps.convert) if steps.convert else engine.path.read_bytes(),
-        engine.path,
+        file.converted(steps.convert) if steps.convert else target.path.read_bytes(),
+        target.path,
         steps,
-        batch_sizes=engine.batch_sizes,
-        shapes=engine.shapes,
-        workspace_bytes=engine.workspace_bytes,
+        batch_sizes=target.batch_sizes,
+        shapes=target.shapes,
+        workspace_bytes=target.workspace_bytes,
         timing_cache=read_timing_cache(timing) if timing else None,
         compute_capability=gpu.compute_capability,
     )
@@ -163,10 +163,10 @@ def obtain(engine: TensorRTEngine, file: OnnxFile, library: Library, gpu: Gpu, s
     return built.plan
 
 
-def _timing_cache(engine: TensorRTEngine, store: PlanStore, name: str) -> Path | None:
-    if isinstance(engine.timing_cache, bool):
-        return store.timing_cache(name) if engine.timing_cache else None
-    return Path(engine.timing_cache)
+def _timing_cache(target: TensorRTEngine, store: PlanStore, name: str) -> Path | None:
+    if isinstance(target.timing_cache, bool):
+        return store.timing_cache(name) if target.timing_cache else None
+    return Path(target.timing_cache)
 
 
 class RunningEngine:
