@@ -8,6 +8,7 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from pytest_gpuperf.targets.tensorrt.gpu import MEMORY_REMEDY, Gpu, failure, rea
 from pytest_gpuperf.targets.tensorrt.library import Library
 
 #: How long ``close`` waits for a call that is still running.
-_CLOSE_S = 10.0
+_CLOSE_S, _POLL_S = 10.0, 0.005
 
 
 def unloaded(what: str, reason: str, remedy: str = "") -> TargetError:
@@ -208,7 +209,7 @@ class Slot:
 
 
 class Pool:
-    """Slots that callers share, each taken by one caller at a time; who finds none free waits, as in a server's queue.
+    """Slots that callers share, one caller each at a time; who finds none free waits in line, as in a server's queue.
 
     Args:
         requests: served in turn.
@@ -221,9 +222,9 @@ class Pool:
         self._gpu, self._tally, self._slots, self._requests = gpu, tally, tuple(slots), tuple(requests)
         # Shared by all threads: taking the next of a cycle is one step of the interpreter.
         self._turns: Iterator[Request] = itertools.cycle(self._requests)
-        self._free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
-        for slot in slots:
-            self._free.put(slot)
+        self._lock = threading.Lock()
+        self._free = deque(slots)
+        self._waiting: deque[queue.SimpleQueue[Slot]] = deque()
         self._closed = False
         self.problem = ""
 
@@ -238,7 +239,7 @@ class Pool:
             raise TargetDied("The engine was stopped.")
         self._gpu.enter()
         asked_ns = time.monotonic_ns()
-        slot = self._free.get()
+        slot = self._take()
         try:
             waited_ns = time.monotonic_ns() - asked_ns
             times = slot.run(next(self._turns))
@@ -246,23 +247,38 @@ class Pool:
             self.problem = str(error)
             raise
         finally:
-            self._free.put(slot)
+            self._give(slot)
         self.problem = ""
         self._tally.add(waited_ns, *times)
 
+    def _take(self) -> Slot:
+        with self._lock:
+            if self._free:
+                return self._free.popleft()
+            mine: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+            self._waiting.append(mine)
+        return mine.get()
+
+    def _give(self, slot: Slot) -> None:
+        """To who has waited longest: from a common queue, the caller that gives would be the first to take again."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().put(slot)
+            else:
+                self._free.append(slot)
+
     def close(self) -> None:
-        """Free the slots. One whose call hangs is left alone: to free what the GPU still uses would be worse."""
+        """Free everything. Where a call hangs, nothing: to free what the GPU still uses would be worse."""
         if self._closed:
             return
         self._closed = True
         end_s = time.monotonic() + _CLOSE_S
-        idle = []
-        for _ in self._slots:
-            with contextlib.suppress(queue.Empty):
-                idle.append(self._free.get(timeout=max(end_s - time.monotonic(), 0)))
-        for slot in idle:
+        while len(self._free) < len(self._slots):
+            if time.monotonic() > end_s:
+                return
+            time.sleep(_POLL_S)
+        for slot in self._slots:
             slot.close()
-        if len(idle) == len(self._slots):
-            for request in self._requests:
-                for buffer in request.buffers.values():
-                    buffer.close()
+        for request in self._requests:
+            for buffer in request.buffers.values():
+                buffer.close()

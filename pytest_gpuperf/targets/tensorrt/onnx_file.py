@@ -181,7 +181,7 @@ def _named_casts(graph: Any, single: int) -> set[str]:
 
 
 def _finish(onnx: Any, graph: Any, casts: set[str]) -> None:
-    """What the converter leaves in FP32: the model's own casts, constants without a type, outputs that are used inside."""
+    """What the converter leaves in FP32: the model's own casts, constants without a type, outputs used inside."""
     half = onnx.TensorProto.FLOAT16
     ends = {output.name for output in graph.output}
     inside = {

@@ -267,7 +267,7 @@ API cuStreamDestroy_v2(CUstream s) {
   return OK;
 }
 API cuStreamSynchronize(CUstream s) {
-  if ((unsigned long)s <= 2) return CUDA_ERROR_NOT_SUPPORTED;
+  if ((unsigned long)s <= 2) return OK; /* nothing was queued there */
   pthread_mutex_lock(&s->lock);
   if (s->capturing) { pthread_mutex_unlock(&s->lock); return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED; }
   while (s->first || s->busy) pthread_cond_wait(&s->changed, &s->lock);

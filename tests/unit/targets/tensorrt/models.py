@@ -22,7 +22,6 @@ def save(
     inputs: dict[str, tuple[int, Shape]],
     outputs: dict[str, tuple[int, Shape]],
     weights: dict[str, Any] | None = None,
-    opset: int = 19,
 ) -> Path:
     def values(tensors: dict[str, tuple[int, Shape]]) -> list[Any]:
         return [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in tensors.items()]
@@ -32,7 +31,7 @@ def save(
         for name, value in (weights or {}).items()
     ]
     graph = helper.make_graph(list(nodes), "test", values(inputs), values(outputs), constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
     path.write_bytes(model.SerializeToString())
     return path
 

@@ -81,7 +81,7 @@ class TestPrecisions:
         onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
         assert built(rtx, path).plan.data
         (tmp_path / "weights.bin").unlink()
-        with pytest.raises(TargetError, match="(?s)can't parse .*weights"):
+        with pytest.raises(TargetError, match=r"(?s)can't parse .*weights"):
             build(rtx, path.read_bytes(), path, recipe("fp32", always_typed=True), compute_capability="8.9")
 
 
@@ -128,7 +128,7 @@ class TestReasons:
 
     def test_a_gpu_that_it_does_not_build_for(self, rtx: Library, tmp_path: Path) -> None:
         path = linear(tmp_path / "m.onnx")
-        with pytest.raises(TargetError, match="doesn't build for compute capability 6.1"):
+        with pytest.raises(TargetError, match=r"doesn't build for compute capability 6.1"):
             build(rtx, path.read_bytes(), path, recipe("fp32", always_typed=True), compute_capability="6.1")
 
     def test_an_input_that_is_a_shape(self, rtx: Library, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ class TestCache:
     ) -> None:
         path = linear(tmp_path / "m.onnx")
         target = TensorRTEngine(path)
-        changed = [
+        changed: list[dict[str, Any]] = [
             {"precision": "fp16"},
             {"batch_sizes": (2,)},
             {"shapes": {"x": [8]}},
@@ -247,7 +247,7 @@ class TestLibrary:
             raise error
 
         library._open.cache_clear()
-        monkeypatch.setattr(library.importlib, "import_module", fail)
+        monkeypatch.setattr("importlib.import_module", fail)
         with pytest.raises(TargetError, match=f"tensorrt is installed but {message}"):
             open_library("tensorrt", "x")
 

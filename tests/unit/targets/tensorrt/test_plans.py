@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def test_a_damaged_one_is_not_found_and_is_replaced(store: PlanStore, damage: st
     store.add(KEY, PLAN)
     (folder,) = store.root.iterdir()
     plan, about = folder / "model.plan", folder / "about.json"
-    {
+    damages: dict[str, Callable[[], object]] = {
         "cut": lambda: plan.write_bytes(PLAN.data[:-1]),
         "flipped": lambda: plan.write_bytes(b"A" + PLAN.data[1:]),
         "empty": lambda: plan.write_bytes(b""),
@@ -45,7 +46,8 @@ def test_a_damaged_one_is_not_found_and_is_replaced(store: PlanStore, damage: st
         "no facts": about.unlink,
         "facts cut": lambda: about.write_text(about.read_text()[:20]),
         "facts of another": lambda: about.write_text(about.read_text().replace("NVIDIA L4", "NVIDIA L40")),
-    }[damage]()
+    }
+    damages[damage]()
     assert store.find(KEY) is None
     store.add(KEY, PLAN)
     assert store.find(KEY) == PLAN
