@@ -215,16 +215,16 @@ class RunningEngine:
         return all(spec.shape and spec.shape[0] == -1 for spec in (*self._input_specs, *self._output_specs))
 
     def _read_profiles(self) -> tuple[Profile, ...]:
-        engine = self._engine
         return tuple(
-            {
-                spec.name: ShapeRange(
-                    *(tuple(map(int, one)) for one in engine.get_tensor_profile_shape(spec.name, number))
-                )
-                for spec in self._input_specs
-            }
-            for number in range(engine.num_optimization_profiles)
+            {spec.name: self._range(spec, number) for spec in self._input_specs}
+            for number in range(self._engine.num_optimization_profiles)
         )
+
+    def _range(self, spec: TensorSpec, number: int) -> ShapeRange:
+        if -1 not in spec.shape:
+            return ShapeRange(spec.shape, spec.shape, spec.shape)
+        found = self._engine.get_tensor_profile_shape(spec.name, number)
+        return ShapeRange(*(tuple(int(size) for size in shape) for shape in found))
 
     def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - the streams are the target's
         if batch_size not in self._pools:
@@ -295,9 +295,11 @@ class RunningEngine:
                 raise TargetDied(pool.problem)
 
     def stop(self) -> None:
+        self._gpu.enter()
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()
         # In this order: the engine belongs to the runtime.
         self._engine = None
         self._runtime = None
+        self._gpu.close()

@@ -37,12 +37,20 @@ class Gpu:
             self.compute_capability = f"{capability.major}.{capability.minor}"
             self.multiprocessors = int(self._device.properties.multiprocessor_count)
             self._pinned = core.LegacyPinnedMemoryResource()
+            # A pool of our own: the device's keeps what is freed, which TensorRT and the next target then lack.
+            pooled = self._device.properties.memory_pools_supported
+            self._pool = core.DeviceMemoryResource(self._device, core.DeviceMemoryResourceOptions()) if pooled else None
 
     def enter(self) -> None:
         """Make it current in this thread, which every thread that uses it has to do once."""
         if not getattr(self._local, "entered", False):
             self._device.set_current()
             self._local.entered = True
+
+    def close(self) -> None:
+        """Give back the memory of buffers that are closed. May be called twice."""
+        if self._pool is not None:
+            self._pool.close()
 
     def stream(self) -> Any:
         """A ``Stream`` of its own."""
@@ -61,7 +69,7 @@ class Gpu:
             purpose: as the end of "for ..." in the message when there isn't enough.
         """
         with _translated(f"allocate {size} bytes of GPU memory for {purpose}"):
-            return self._device.allocate(max(size, 1), stream=stream)
+            return (self._pool or self._device).allocate(max(size, 1), stream=stream)
 
     def pinned_buffer(self, size: int, data: bytes | None = None) -> Any:
         """Memory of the host that the GPU reads and writes directly, with data in it."""

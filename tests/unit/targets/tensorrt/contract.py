@@ -40,23 +40,19 @@ TYPES = {
     "_context": "IExecutionContext",
 }
 #: Names that hold nothing of TensorRT's: our own, Python's and CUDA's.
-OURS = frozenset(
-    (
-        "arrays buffer built cleaning compute_capability contextlib data deque device dict error facts field file "
-        "found functools gpu hashlib host importlib item itertools key library lines log math message mine name "
-        "number one os path payload payloads plan pool problem profile profiles queue ranges reason recipe request "
-        "requests self shapes size_range slot slots spec specs steps store stream super tally target thing threading "
-        "time timing version what"
-    ).split()  # noqa: SIM905 - thirty lines of quoted words otherwise
-)
-OUR_ATTRIBUTES = frozenset(
-    (
-        "_begin _closing _computed _digest _end _free _gpu _graph _input_specs _inputs _library _lines _loaded _lock "
-        "_output_specs _outputs _pools _profiles _requests _slots _stream _tally _target _total _waiting always_typed "
-        "batch_sizes buffers cleared convert data digest flags inputs label library log name onnx path plan prebuilt "
-        "problem root rtx shape shapes stem streams suffix timing_cache version workspace_bytes"
-    ).split()  # noqa: SIM905 - thirty lines of quoted words otherwise
-)
+_NAMES = """
+arrays buffer built cleaning compute_capability contextlib data deque device dict error facts field file found
+functools gpu hashlib host importlib item itertools key library lines log math message mine name number one os path
+payload payloads plan pool problem profile profiles queue ranges reason recipe request requests self shapes size_range
+slot slots spec specs steps store stream super tally target thing threading time timing version what
+"""
+_ATTRIBUTES = """
+_begin _closing _computed _digest _end _free _gpu _graph _input_specs _inputs _library _lines _loaded _lock
+_output_specs _outputs _pools _profiles _requests _slots _stream _tally _target _total _waiting always_typed
+batch_sizes buffers cleared convert data digest flags inputs label library log name onnx path plan prebuilt problem
+root rtx shape shapes stem streams suffix timing_cache version workspace_bytes
+"""
+OURS, OUR_ATTRIBUTES = frozenset(_NAMES.split()), frozenset(_ATTRIBUTES.split())
 #: Only TensorRT for RTX runs these.
 RTX_ONLY = frozenset({"_aim"})
 

@@ -53,7 +53,7 @@ static pthread_mutex_t events = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t event_done = PTHREAD_COND_INITIALIZER;
 static struct block *blocks;
 static size_t device_bytes;
-static int live_streams, live_events, live_graphs, streams_made;
+static int live_streams, live_events, live_graphs, live_pools, streams_made;
 static CUresult sticky = CUDA_SUCCESS;
 static char journal[1 << 20];
 static size_t journal_bytes;
@@ -189,12 +189,12 @@ API mock_journal(char *to, size_t n) {
   return OK;
 }
 API mock_break(void) { sticky = CUDA_ERROR_ILLEGAL_ADDRESS; return OK; }
-API mock_live(long *device, long *pinned, int *streams, int *event_count, int *graphs) {
+API mock_live(long *device, long *pinned, int *streams, int *event_count, int *graphs, int *pools) {
   *device = *pinned = 0;
   pthread_mutex_lock(&table);
   for (struct block *b = blocks; b; b = b->next) *(b->pinned ? pinned : device) += (long)b->bytes;
   pthread_mutex_unlock(&table);
-  *streams = live_streams, *event_count = live_events, *graphs = live_graphs;
+  *streams = live_streams, *event_count = live_events, *graphs = live_graphs, *pools = live_pools;
   return OK;
 }
 
@@ -377,8 +377,22 @@ API cuMemGetMemPool(CUmemoryPool *p, CUmemLocation *l UNUSED, CUmemAllocationTyp
 API cuMemGetDefaultMemPool(CUmemoryPool *p, CUmemLocation *l UNUSED, CUmemAllocationType t UNUSED) { *p = &pool; return OK; }
 API cuMemPoolGetAttribute(CUmemoryPool p UNUSED, CUmemPool_attribute a UNUSED, void *v) { *(unsigned long long *)v = 0; return OK; }
 API cuMemPoolSetAttribute(CUmemoryPool p UNUSED, CUmemPool_attribute a UNUSED, void *v UNUSED) { return OK; }
-API cuMemPoolCreate(CUmemoryPool *p, const CUmemPoolProps *q UNUSED) { *p = &pool; return OK; }
-API cuMemPoolDestroy(CUmemoryPool p UNUSED) { return OK; }
+API cuMemPoolCreate(CUmemoryPool *p, const CUmemPoolProps *q UNUSED) {
+  *p = calloc(1, sizeof **p);
+  pthread_mutex_lock(&table);
+  live_pools++;
+  pthread_mutex_unlock(&table);
+  return OK;
+}
+API cuMemPoolDestroy(CUmemoryPool p) {
+  free(p);
+  pthread_mutex_lock(&table);
+  live_pools--;
+  pthread_mutex_unlock(&table);
+  return OK;
+}
+API cuMemPoolSetAccess(CUmemoryPool p UNUSED, const CUmemAccessDesc *a UNUSED, size_t n UNUSED) { return OK; }
+API cuMemPoolTrimTo(CUmemoryPool p UNUSED, size_t n UNUSED) { return OK; }
 API cuMemPoolGetAccess(CUmemAccess_flags *f, CUmemoryPool p UNUSED, CUmemLocation *l UNUSED) { *f = 3; return OK; }
 API cuPointerGetAttributes(unsigned n, CUpointer_attribute *a, void **d, CUdeviceptr p) {
   pthread_mutex_lock(&table);

@@ -49,8 +49,8 @@ def journal() -> list[str]:
 def live() -> dict[str, int]:
     """What of the GPU is in use."""
     device, pinned = ctypes.c_long(), ctypes.c_long()
-    streams, events, graphs = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    found = {"device": device, "pinned": pinned, "streams": streams, "events": events, "graphs": graphs}
+    streams, events, graphs, pools = (ctypes.c_int() for _ in range(4))
+    found = {"device": device, "pinned": pinned, "streams": streams, "events": events, "graphs": graphs, "pools": pools}
     CUDA.mock_live(*map(ctypes.byref, found.values()))
     return {name: int(value.value) for name, value in found.items()}
 
