@@ -238,8 +238,10 @@ class RunningEngine:
         )
         gpu.enter()
         requests = stage(gpu, self._input_specs, [payload.inputs for payload in payloads])
-        profile = choose(self._profiles, requests[0].shapes)
         with contextlib.ExitStack() as cleaning:
+            for request in requests:
+                cleaning.callback(request.close)
+            profile = choose(self._profiles, requests[0].shapes)
             slots = []
             for _ in range(target.streams):
                 slot = Slot(

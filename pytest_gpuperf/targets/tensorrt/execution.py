@@ -61,6 +61,10 @@ class Request:
     buffers: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
 
+    def close(self) -> None:
+        for buffer in self.buffers.values():
+            buffer.close()
+
 
 def stage(gpu: Gpu, specs: Sequence[TensorSpec], payloads: Sequence[Mapping[str, Array]]) -> tuple[Request, ...]:
     """Put requests into pinned memory.
@@ -280,5 +284,4 @@ class Pool:
         for slot in self._slots:
             slot.close()
         for request in self._requests:
-            for buffer in request.buffers.values():
-                buffer.close()
+            request.close()

@@ -16,6 +16,9 @@ MEMORY_REMEDY = (
     "(nvidia-smi)."
 )
 
+#: What CUDA says then, and what cuda.core 1.0 makes of it.
+_MEMORY_SIGNS = ("OUT_OF_MEMORY", "Failed to allocate")
+
 
 class Gpu:
     """The first GPU that this process sees (``CUDA_VISIBLE_DEVICES``).
@@ -87,15 +90,15 @@ class Gpu:
         """
         with _translated("capture a CUDA graph of this engine (some engines can't be captured: cuda_graph=False)"):
             recorder = stream.create_graph_builder()
-            recorder.begin_building()
             try:
-                work(int(stream.handle))
-            finally:
-                recorder.end_building()
-            try:
+                recorder.begin_building()
+                try:
+                    work(int(stream.handle))
+                finally:
+                    recorder.end_building()
                 return recorder.complete()
             finally:
-                recorder.close()
+                recorder.close()  # now: it must not outlive the stream
 
 
 def read(buffer: Any, size: int) -> bytes:
@@ -106,7 +109,7 @@ def read(buffer: Any, size: int) -> bytes:
 def failure(error: Exception, doing: str) -> TargetError:
     """What to say when the driver refuses something."""
     said = str(error)
-    if "OUT_OF_MEMORY" in said:
+    if any(sign in said for sign in _MEMORY_SIGNS):
         return TargetError(f"The GPU is out of memory: can't {doing}.\n{MEMORY_REMEDY}")
     return TargetError(f"The GPU can't {doing}: {said}")
 
