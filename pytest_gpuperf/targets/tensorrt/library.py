@@ -17,6 +17,8 @@ _OLDEST = 10
 #: From here on TensorRT takes a model's types as they are, and has no flags for precisions.
 _TYPED = 11
 _KEPT, _SHOWN = 400, 12
+#: Characters of a message: some carry the whole state of a compiler.
+_WIDTH = 600
 
 
 class Log:
@@ -36,8 +38,12 @@ class Log:
         for wanted in (("ERROR", "INTERNAL_ERROR"), ("WARNING",)):
             found = list(dict.fromkeys(message for severity, message in tuple(self._lines) if severity in wanted))
             if found:
-                return "\n".join(f"  {line}" for line in found[-_SHOWN:])
+                return "\n".join(f"  {_short(line)}" for line in found[-_SHOWN:])
         return "  (TensorRT gave no reason)"
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _WIDTH else f"{line[:_WIDTH]} ..."
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,14 @@ def unpacked(requirement: str) -> Path:
         except OSError:  # another worker was faster
             assert folder.is_dir()
     return folder
+
+
+def light_resnet50() -> Path:
+    """The real graph of ResNet-50 with weights that compress to nothing, out of the package ``onnx``."""
+    found = importlib.util.find_spec("onnx")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "backend/test/data/light/light_resnet50.onnx"
 
 
 def member(place: tuple[str, str]) -> Path:

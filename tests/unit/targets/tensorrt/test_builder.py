@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from pytest_gpuperf.targets.tensorrt.library import Library, Log, open_library
 from pytest_gpuperf.targets.tensorrt.onnx_file import OnnxFile
 from pytest_gpuperf.targets.tensorrt.plans import PlanStore
 from pytest_gpuperf.targets.tensorrt.precision import recipe
-from tests.unit.targets.tensorrt.packages import DETECTOR, OPEN_NSFW, member
+from tests.unit.targets.tensorrt.packages import DETECTOR, OPEN_NSFW, light_resnet50, member
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX has no wheel for this machine")
@@ -45,11 +44,7 @@ def built(rtx: Library, path: Path, precision: str = "fp32", **settings: Any) ->
 
 class TestRealModels:
     def test_resnet50(self, rtx: Library) -> None:
-        found = importlib.util.find_spec("onnx")
-        assert found is not None
-        assert found.origin is not None
-        path = Path(found.origin).parent / "backend/test/data/light/light_resnet50.onnx"
-        plan = built(rtx, path).plan
+        plan = built(rtx, light_resnet50()).plan
         assert len(plan.data) > 1_000_000
         assert not plan.batched
 
@@ -280,3 +275,6 @@ def test_the_log_gives_errors_else_warnings_each_once() -> None:
     assert len(log.reason().splitlines()) < 20
     log.clear()
     assert "no reason" in log.reason()
+    log.add("ERROR", "first " + "x" * 10_000)
+    assert log.reason().startswith("  first ")
+    assert len(log.reason()) < 1000
