@@ -103,7 +103,7 @@ def build(
     if caching:
         # A cache of another version or GPU is refused, and the build goes on with an empty one.
         cache = config.create_timing_cache(timing_cache)
-        if not config.set_timing_cache(cache, ignore_mismatch=False):
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
             cache = config.create_timing_cache(b"")
             config.set_timing_cache(cache, ignore_mismatch=False)
     data = builder.build_serialized_network(network, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import pickle
 import sys
 from typing import Any
@@ -62,16 +61,11 @@ def test_full_memory_has_its_own_remedy() -> None:
     assert "Use fewer" not in str(failure(Exception("CUDA_ERROR_UNKNOWN"), "run"))
 
 
+@pytest.mark.usefixtures("no_driver")
 def test_the_fixture(pytester: pytest.Pytester) -> None:
     """Where there is no driver, the test that asks for an engine fails and says why."""
     pytest.importorskip("tensorrt_rtx")
     pytest.importorskip("cuda.core")
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        pass
-    else:
-        pytest.skip("this machine has a driver")
     pytester.makepyfile(
         """
         def test_engine(gpuperf, tensorrt_engine):

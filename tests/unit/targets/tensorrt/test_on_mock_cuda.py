@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import os
 import shutil
@@ -77,14 +76,9 @@ def test_no_gpu_is_said_before_anything_of_tensorrt_runs(mock: Path, tmp_path: P
     assert "nvidia-smi" in message
 
 
+@pytest.mark.usefixtures("no_driver")
 def test_no_driver_is_said_before_anything_of_tensorrt_runs(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        pass
-    else:
-        pytest.skip("this machine has a driver")
     (tmp_path / "m.plan").write_bytes(b"never looked at")
     message = said(tmp_path / "m.plan", dict(os.environ))
     assert message.startswith("TargetError No GPU can be used here to run m.plan")
