@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.targets import CallTarget
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
+    from pytest_gpuperf.targets.tensorrt import TensorRTEngine
     from pytest_gpuperf.targets.triton import DynamicBatching, Step, TritonEndpoint
     from pytest_gpuperf.values import ValueComparison, ValueRow, ValueSession, compare, session_from_values
 
@@ -41,6 +42,7 @@ _PUBLIC = {
     "Ramp": "model",
     "RemoteWorkers": "load.distributed",
     "Step": "targets.triton",
+    "TensorRTEngine": "targets.tensorrt",
     "Tls": "model",
     "TritonEndpoint": "targets.triton",
     "ValueComparison": "values",
@@ -67,6 +69,7 @@ __all__ = [
     "Ramp",
     "RemoteWorkers",
     "Step",
+    "TensorRTEngine",
     "Tls",
     "TritonEndpoint",
     "ValueComparison",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.session.gpus import Gpu
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
+    from pytest_gpuperf.targets.tensorrt import TensorRTEngine
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
 _MARKER = (
@@ -160,3 +161,11 @@ def onnxruntime_engine() -> type[OnnxRuntimeEngine]:
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine
+
+
+@pytest.fixture(scope="session")
+def tensorrt_engine() -> type[TensorRTEngine]:
+    """Makes targets: an ONNX model as a TensorRT engine in this process."""
+    from pytest_gpuperf.targets.tensorrt import TensorRTEngine
+
+    return TensorRTEngine

@@ -96,5 +96,5 @@ def as_target(thing: Target | Callable[..., object]) -> Target:
         return CallTarget(thing)
     raise OptionError(
         f"{thing!r} can't be measured: give a target (triton_endpoint(...), kserve_endpoint(...), "
-        "onnxruntime_engine(...)) or a callable."
+        "tensorrt_engine(...), onnxruntime_engine(...)) or a callable."
     )

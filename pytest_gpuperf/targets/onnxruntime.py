@@ -113,10 +113,16 @@ def _spec(tensor: Any) -> TensorSpec:
     return TensorSpec(tensor.name, _DATATYPES.get(tensor.type, tensor.type), shape)
 
 
-def digest_of(path: Path) -> str:
-    """First half of the SHA-256 of a model, with its external weights where they have their usual names."""
+def digest_of(path: Path, external: Sequence[Path] | None = None) -> str:
+    """First half of the SHA-256 of a model and its external weights.
+
+    Args:
+        external: the files of these; those with the usual names when None.
+    """
     digest = hashlib.sha256()
-    for part in (path, *(path.with_name(path.name + suffix) for suffix in (".data", "_data"))):
+    if external is None:
+        external = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
+    for part in (path, *external):
         if part.is_file():
             with part.open("rb") as file:
                 while block := file.read(_READ_BYTES):

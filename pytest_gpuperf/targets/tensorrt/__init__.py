@@ -1,0 +1,5 @@
+"""TensorRT in this process: building engines from ONNX models, keeping their plans, running them."""
+
+from pytest_gpuperf.targets.tensorrt.engine import TensorRTEngine
+
+__all__ = ["TensorRTEngine"]

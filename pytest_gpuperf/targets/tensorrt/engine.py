@@ -1,0 +1,307 @@
+"""A TensorRT engine in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
+from pytest_gpuperf.model import CallWorkload, Plain, PlainMapping, ServerTimes
+from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
+from pytest_gpuperf.targets.onnxruntime import digest_of
+from pytest_gpuperf.targets.payload import TensorSpec
+from pytest_gpuperf.targets.tensorrt.builder import Plan, build, spec_of
+from pytest_gpuperf.targets.tensorrt.execution import Pool, Slot, Tally, stage, unloaded
+from pytest_gpuperf.targets.tensorrt.gpu import Gpu, open_gpu
+from pytest_gpuperf.targets.tensorrt.library import Library, open_library
+from pytest_gpuperf.targets.tensorrt.onnx_file import OnnxFile
+from pytest_gpuperf.targets.tensorrt.plans import PlanStore, read_timing_cache, write_timing_cache
+from pytest_gpuperf.targets.tensorrt.precision import FP32, recipe
+from pytest_gpuperf.targets.tensorrt.profiles import Batch, Profile, ShapeRange, batch_range, choose, size_range
+
+#: What a file that is a plan already is called.
+_PLAN_SUFFIXES = (".plan", ".engine", ".trt")
+
+
+@dataclass(frozen=True)
+class TensorRTEngine(InputSettings):
+    """An ONNX model as a TensorRT engine; a fresh start deserialises its plan again.
+
+    The plan is built when there is none for this model, these settings, this GPU model and this TensorRT, and kept.
+
+    Attributes:
+        onnx: the model; or a plan (``.plan``, ``.engine``), for which nothing is built.
+        precision: ``fp32``, ``tf32``, ``fp16``, ``bf16``; ``int8`` and ``fp8`` of models with Q/DQ nodes.
+        batch_sizes: one optimisation profile each: a batch size, or a (smallest, tuned for, largest).
+        shapes: by input, without the batch: a shape, or a (smallest, tuned for, largest) of such, for the dimensions
+            that the model leaves free. Inputs are made up in the shape that is tuned for.
+        workspace_bytes: the most scratch memory that a layer may take; TensorRT's default when None.
+        timing_cache: a file for what the builder measures of kernels; False for none, True for one of our own.
+        streams: execution contexts, each with a stream: so many requests run at once, and the others wait.
+        cuda_graph: launch the engine as one captured graph.
+        library: ``tensorrt`` or ``tensorrt-rtx``; the first of them that is installed when None.
+        label: the target's name, where the model's and the precision don't do.
+    """
+
+    onnx: str | os.PathLike[str]
+    _: KW_ONLY
+    precision: str = FP32
+    batch_sizes: Sequence[Batch] = (1,)
+    shapes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    workspace_bytes: int | None = None
+    timing_cache: str | os.PathLike[str] | bool = True
+    streams: int = 1
+    cuda_graph: bool = False
+    library: str | None = None
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        recipe(self.precision, always_typed=False)
+        if not self.batch_sizes:
+            raise OptionError("batch_sizes is empty: name at least one batch size to build for.")
+        for batch in self.batch_sizes:
+            batch_range(batch)
+        for name, sizes in self.shapes.items():
+            size_range(name, sizes)
+        if self.streams < 1:
+            raise OptionError(f"streams={self.streams}: at least one is needed to run anything.")
+        if self.workspace_bytes is not None and self.workspace_bytes < 1:
+            raise OptionError(
+                f"workspace_bytes={self.workspace_bytes}: give a number of bytes, or None for the default."
+            )
+        if self.prebuilt and (self.precision, tuple(self.batch_sizes), self.workspace_bytes) != (FP32, (1,), None):
+            raise OptionError(
+                f"{self.path.name} is a plan, which is built already: leave precision, batch_sizes and "
+                "workspace_bytes out."
+            )
+
+    @property
+    def path(self) -> Path:
+        return Path(self.onnx)
+
+    @property
+    def prebuilt(self) -> bool:
+        """The file is a plan."""
+        return self.path.suffix in _PLAN_SUFFIXES
+
+    @property
+    def name(self) -> str:
+        precision = "" if self.precision == FP32 else f" {self.precision}"
+        return self.label or f"tensorrt {self.path.stem}{precision}"
+
+    def start(self) -> RunningEngine:
+        purpose = f"run {self.path.name}"
+        library = open_library(self.library, purpose)
+        gpu = open_gpu(purpose, library.name)
+        if not self.prebuilt:
+            file = OnnxFile(self.path, library.name)
+            return RunningEngine(self, library, gpu, obtain(self, file, library, gpu), file.digest)
+        try:
+            plan = Plan(self.path.read_bytes(), batched=False)
+        except OSError as error:
+            raise TargetError(f"The plan {self.path} can't be read: {error}.") from error
+        return RunningEngine(self, library, gpu, plan, digest_of(self.path, ()))
+
+
+def plan_key(target: TensorRTEngine, library: Library, gpu: Gpu, digest: str) -> dict[str, Any]:
+    """Everything that a plan depends on."""
+    steps = recipe(target.precision, always_typed=library.always_typed)
+    return {
+        "model": digest,
+        "library": library.name,
+        "version": library.version,
+        "precision": target.precision,
+        "flags": sorted(steps.flags),
+        "cleared": sorted(steps.cleared),
+        "strongly_typed": steps.strongly_typed,
+        "batch_sizes": [list(batch_range(batch)) for batch in target.batch_sizes],
+        "shapes": {
+            name: [list(one.lowest), list(one.tuned), list(one.highest)]
+            for name, one in ((name, size_range(name, sizes)) for name, sizes in sorted(target.shapes.items()))
+        },
+        "workspace_bytes": target.workspace_bytes,
+        "gpu": gpu.name,
+        "compute_capability": gpu.compute_capability,
+        "multiprocessors": gpu.multiprocessors,
+    }
+
+
+def obtain(target: TensorRTEngine, file: OnnxFile, library: Library, gpu: Gpu, store: PlanStore | None = None) -> Plan:
+    """The plan that is kept for this GPU, or a new one.
+
+    Raises:
+        TargetError: it can't be built.
+        OptionError: precision or profiles don't fit the model.
+    """
+    store = store or PlanStore.default()
+    key = plan_key(target, library, gpu, file.digest)
+    if found := store.find(key):
+        return found
+    file.check(target.precision, always_typed=library.always_typed)
+    steps = recipe(target.precision, always_typed=library.always_typed)
+    timing = _timing_cache(target, store, f"{library.name} {library.version} {gpu.name}")
+    built = build(
+        library,
+        file.converted(steps.convert) if steps.convert else target.path.read_bytes(),
+        target.path,
+        steps,
+        batch_sizes=target.batch_sizes,
+        shapes=target.shapes,
+        workspace_bytes=target.workspace_bytes,
+        timing_cache=read_timing_cache(timing) if timing else None,
+        compute_capability=gpu.compute_capability,
+    )
+    store.add(key, built.plan)
+    if timing and built.timing_cache:
+        write_timing_cache(timing, built.timing_cache)
+    return built.plan
+
+
+def _timing_cache(target: TensorRTEngine, store: PlanStore, name: str) -> Path | None:
+    if isinstance(target.timing_cache, bool):
+        return store.timing_cache(name) if target.timing_cache else None
+    return Path(target.timing_cache)
+
+
+class RunningEngine:
+    """A deserialised engine, and what its requests need for each batch size."""
+
+    local = True
+    metrics_url = None
+
+    def __init__(self, target: TensorRTEngine, library: Library, gpu: Gpu, plan: Plan, digest: str) -> None:
+        self._target, self._library, self._gpu = target, library, gpu
+        self._digest = digest
+        self._plan_digest = hashlib.sha256(plan.data).hexdigest()[:32]
+        self._tally = Tally()
+        self._pools: dict[int, Pool] = {}
+        library.log.clear()
+        runtime = library.trt.Runtime(library.logger)
+        self._runtime = runtime
+        self._engine: Any = runtime.deserialize_cuda_engine(plan.data)
+        if self._engine is None:
+            raise unloaded(
+                f"The plan of {target.path.name} can't be used on this {gpu.name} (compute capability "
+                f"{gpu.compute_capability}) with {library.name} {library.version}",
+                library.log.reason(),
+                "A plan runs on the GPU model and the version it was built for; from an .onnx file it is built anew.",
+            )
+        self._input_specs, self._output_specs = self._read_tensors()
+        self._batched = self._first_is_batch() if target.prebuilt else plan.batched
+        self._profiles = self._read_profiles()
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        return (os.getpid(),)
+
+    def _read_tensors(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+        trt, engine = self._library.trt, self._engine
+        found: dict[bool, list[TensorSpec]] = {True: [], False: []}
+        for number in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(number)
+            if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
+                raise OptionError(f"Tensor {name!r} lies on the host (it is a shape), which can't be measured.")
+            spec = spec_of(name, engine.get_tensor_dtype(name), engine.get_tensor_shape(name))
+            found[engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT].append(spec)
+        return tuple(found[True]), tuple(found[False])
+
+    def _first_is_batch(self) -> bool:
+        return all(spec.shape and spec.shape[0] == -1 for spec in (*self._input_specs, *self._output_specs))
+
+    def _read_profiles(self) -> tuple[Profile, ...]:
+        return tuple(
+            {spec.name: self._range(spec, number) for spec in self._input_specs}
+            for number in range(self._engine.num_optimization_profiles)
+        )
+
+    def _range(self, spec: TensorSpec, number: int) -> ShapeRange:
+        if -1 not in spec.shape:
+            return ShapeRange(spec.shape, spec.shape, spec.shape)
+        found = self._engine.get_tensor_profile_shape(spec.name, number)
+        return ShapeRange(*(tuple(int(size) for size in shape) for shape in found))
+
+    def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - the streams are the target's
+        if batch_size not in self._pools:
+            self._pools[batch_size] = self._pool(batch_size)
+        return CallWorkload(self._pools[batch_size].call, batch_size)
+
+    def _pool(self, batch_size: int) -> Pool:
+        target, gpu = self._target, self._gpu
+        payloads = make_payloads(
+            self._inputs(), self._input_specs, batch_size=batch_size, batched=self._batched, outputs=()
+        )
+        gpu.enter()
+        requests = stage(gpu, self._input_specs, [payload.inputs for payload in payloads])
+        with contextlib.ExitStack() as cleaning:
+            for request in requests:
+                cleaning.callback(request.close)
+            profile = choose(self._profiles, requests[0].shapes)
+            slots = []
+            for _ in range(target.streams):
+                slot = Slot(
+                    self._library,
+                    gpu,
+                    self._engine,
+                    self._output_specs,
+                    profile=profile,
+                    request=requests[0],
+                    graph=target.cuda_graph,
+                )
+                cleaning.callback(slot.close)
+                slots.append(slot)
+            cleaning.pop_all()
+        return Pool(gpu, slots, requests, self._tally)
+
+    def _inputs(self) -> InputSettings:
+        """The settings of the inputs, with the tuned-for one of each range of sizes."""
+        target = self._target
+        return InputSettings(
+            inputs=target.inputs,
+            shapes={name: size_range(name, sizes).tuned for name, sizes in target.shapes.items()},
+            input_data=target.input_data,
+            payloads=target.payloads,
+            seed=target.seed,
+            string_length=target.string_length,
+        )
+
+    def under_test(self) -> PlainMapping:
+        target, library = self._target, self._library
+        profiles = (", ".join(f"{name} {one}" for name, one in profile.items()) for profile in self._profiles)
+        facts: dict[str, Plain] = {
+            "model": target.path.name,
+            "model_digest": self._digest,
+            "plan_digest": self._plan_digest,
+            library.name: library.version,
+            "precision": "of the plan" if target.prebuilt else target.precision,
+            "profiles": "; ".join(profiles),
+            "workspace_bytes": target.workspace_bytes,
+            "streams": target.streams,
+            "cuda_graph": target.cuda_graph,
+            **target.facts(),
+        }
+        return facts
+
+    def server_times(self) -> ServerTimes:
+        """Waiting for a free stream, and the GPU's own times to the device, on it and back."""
+        return self._tally.total
+
+    def check(self) -> None:
+        for pool in self._pools.values():
+            if pool.problem:
+                raise TargetDied(pool.problem)
+
+    def stop(self) -> None:
+        self._gpu.enter()
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+        # In this order: the engine belongs to the runtime.
+        self._engine = None
+        self._runtime = None
+        self._gpu.close()

@@ -1,0 +1,287 @@
+"""Running an engine: buffers, streams, events and graphs made beforehand, and callers that take turns on them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
+from pytest_gpuperf.model import ServerTimes
+from pytest_gpuperf.targets.payload import Array, TensorSpec, to_bytes
+from pytest_gpuperf.targets.tensorrt.gpu import MEMORY_REMEDY, Gpu, failure, read
+from pytest_gpuperf.targets.tensorrt.library import Library
+
+#: How long ``close`` waits for a call that is still running.
+_CLOSE_S, _POLL_S = 10.0, 0.005
+
+
+def unloaded(what: str, reason: str, remedy: str = "") -> TargetError:
+    """What to say when TensorRT gives nothing back.
+
+    Args:
+        reason: from its log.
+        remedy: where it isn't memory that is short.
+    """
+    short = "out of memory" in reason.lower() or "outofmemory" in reason.lower()
+    return TargetError(f"{what}:\n{reason}\n{MEMORY_REMEDY if short else remedy}".rstrip())
+
+
+class Tally:
+    """Times of all requests so far, as a server would count them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._total = ServerTimes(0, 0, 0, 0, 0, 0)
+
+    def add(self, queue_ns: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+        with self._lock:
+            self._total += ServerTimes(1, 1, queue_ns, input_ns, infer_ns, output_ns)
+
+    @property
+    def total(self) -> ServerTimes:
+        return self._total
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request's inputs in pinned memory, which all streams read.
+
+    Attributes:
+        buffers: input, its pinned buffer.
+    """
+
+    buffers: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def close(self) -> None:
+        for buffer in self.buffers.values():
+            buffer.close()
+
+
+def stage(gpu: Gpu, specs: Sequence[TensorSpec], payloads: Sequence[Mapping[str, Array]]) -> tuple[Request, ...]:
+    """Put requests into pinned memory.
+
+    Raises:
+        OptionError: they differ in shape.
+        TargetError: there isn't enough memory.
+    """
+    requests: list[Request] = []
+    for arrays in payloads:
+        data = {spec.name: to_bytes(spec.datatype, arrays[spec.name]) for spec in specs}
+        shapes = {spec.name: tuple(arrays[spec.name].shape) for spec in specs}
+        if requests and shapes != requests[0].shapes:
+            raise OptionError(
+                f"The items of input_data= differ in shape ({requests[0].shapes} and {shapes}), and an engine "
+                "is bound to one shape before it is timed: measure each shape in a sweep of its own."
+            )
+        requests.append(Request({name: gpu.pinned_buffer(len(one), one) for name, one in data.items()}, shapes))
+    return tuple(requests)
+
+
+class Slot:
+    """One execution context with its stream and buffers: one request at a time.
+
+    Args:
+        profile: number of the optimisation profile.
+        request: one of those that it will run; they have the same shapes.
+        graph: launch a captured graph instead of queueing every kernel.
+
+    Raises:
+        TargetError: there isn't enough memory, or the engine refuses the shapes.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        gpu: Gpu,
+        engine: Any,
+        outputs: Sequence[TensorSpec],
+        *,
+        profile: int,
+        request: Request,
+        graph: bool,
+    ) -> None:
+        self._library, self._gpu = library, gpu
+        self._closing = contextlib.ExitStack()
+        self._graph: Any = None
+        library.log.clear()
+        with contextlib.ExitStack() as cleaning:
+            cleaning.callback(self.close)
+            self._stream = self._closed(gpu.stream())
+            self._context = context = engine.create_execution_context()
+            if context is None:
+                raise unloaded("The engine can't be given an execution context", library.log.reason())
+            if not context.set_optimization_profile_async(profile, int(self._stream.handle)):
+                raise self._refused(f"profile {profile}")
+            for name, shape in request.shapes.items():
+                if not context.set_input_shape(name, shape):
+                    raise self._refused(f"the shape {list(shape)} of {name!r}")
+            if missing := context.infer_shapes():
+                raise TargetError(f"The engine needs more to know its sizes: {', '.join(missing)}.")
+            self._inputs = {
+                name: self._bound(name, buffer.size, f"the input {name!r}") for name, buffer in request.buffers.items()
+            }
+            self._outputs = []
+            for spec in outputs:
+                size = self._output_bytes(spec)
+                device = self._bound(spec.name, size, f"the output {spec.name!r}")
+                self._outputs.append((spec.name, device, self._closed(gpu.pinned_buffer(size)), size))
+            self._begin, self._loaded, self._computed, self._end = (self._closed(gpu.event()) for _ in range(4))
+            self._handle = int(self._stream.handle)
+            if graph:
+                # The first execution sets up what must not be captured.
+                self.run(request)
+                self._graph = self._closed(gpu.capture(self._stream, self._execute))
+            cleaning.pop_all()
+
+    def _closed(self, thing: Any) -> Any:
+        self._closing.callback(thing.close)
+        return thing
+
+    def _bound(self, name: str, size: int, purpose: str) -> Any:
+        buffer = self._closed(self._gpu.device_buffer(size, self._stream, purpose))
+        if not self._context.set_tensor_address(name, int(buffer.handle)):
+            raise self._refused(f"memory for {name!r}")
+        return buffer
+
+    def _output_bytes(self, spec: TensorSpec) -> int:
+        context = self._context
+        shape = tuple(int(size) for size in context.get_tensor_shape(spec.name))
+        if all(size >= 0 for size in shape):
+            return math.prod(shape) * spec.item_bytes
+        # Only the values decide how much of it is used.
+        return int(context.get_max_output_size(spec.name))
+
+    def _refused(self, what: str) -> TargetError:
+        return TargetError(f"The engine refuses {what}:\n{self._library.log.reason()}")
+
+    def _execute(self, handle: int) -> None:
+        if not self._context.execute_async_v3(handle):
+            raise TargetError(f"The engine failed:\n{self._library.log.reason()}")
+
+    def run(self, request: Request) -> tuple[int, int, int]:
+        """Serve one request, and wait until its answer is in pinned memory.
+
+        Returns:
+            Nanoseconds to the device, on it, and back.
+
+        Raises:
+            TargetError: the engine or the GPU fails.
+        """
+        stream = self._stream
+        try:
+            stream.record(self._begin)
+            for name, source in request.buffers.items():
+                self._inputs[name].copy_from(source, stream=stream)
+            stream.record(self._loaded)
+            if self._graph is None:
+                self._execute(self._handle)
+            else:
+                self._graph.launch(stream)
+            stream.record(self._computed)
+            for _, device, host, _ in self._outputs:
+                device.copy_to(host, stream=stream)
+            stream.record(self._end)
+            stream.sync()
+            # Differences of events are milliseconds.
+            return (
+                int((self._loaded - self._begin) * 1e6),
+                int((self._computed - self._loaded) * 1e6),
+                int((self._end - self._computed) * 1e6),
+            )
+        except TargetError:
+            raise
+        except Exception as error:  # CUDAError has no public name
+            raise failure(error, "run the engine") from error
+
+    def answer(self) -> dict[str, bytes]:
+        """The bytes of the last request's outputs."""
+        return {name: read(host, size) for name, _, host, size in self._outputs}
+
+    def close(self) -> None:
+        # The context first: it knows the addresses of the buffers.
+        self._context = None
+        self._closing.close()
+
+
+class Pool:
+    """Slots that callers share, one caller each at a time; who finds none free waits in line, as in a server's queue.
+
+    Args:
+        requests: served in turn.
+
+    Attributes:
+        problem: why the last call failed; empty where it didn't.
+    """
+
+    def __init__(self, gpu: Gpu, slots: Sequence[Slot], requests: Sequence[Request], tally: Tally) -> None:
+        self._gpu, self._tally, self._slots, self._requests = gpu, tally, tuple(slots), tuple(requests)
+        # Shared by all threads: taking the next of a cycle is one step of the interpreter.
+        self._turns: Iterator[Request] = itertools.cycle(self._requests)
+        self._lock = threading.Lock()
+        self._free = deque(slots)
+        self._waiting: deque[queue.SimpleQueue[Slot]] = deque()
+        self._closed = False
+        self.problem = ""
+
+    def call(self) -> None:
+        """Serve one request.
+
+        Raises:
+            TargetDied: the target was stopped.
+            TargetError: the engine or the GPU fails.
+        """
+        if self._closed:
+            raise TargetDied("The engine was stopped.")
+        self._gpu.enter()
+        asked_ns = time.monotonic_ns()
+        slot = self._take()
+        try:
+            waited_ns = time.monotonic_ns() - asked_ns
+            times = slot.run(next(self._turns))
+        except TargetError as error:
+            self.problem = str(error)
+            raise
+        finally:
+            self._give(slot)
+        self.problem = ""
+        self._tally.add(waited_ns, *times)
+
+    def _take(self) -> Slot:
+        with self._lock:
+            if self._free:
+                return self._free.popleft()
+            mine: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+            self._waiting.append(mine)
+        return mine.get()
+
+    def _give(self, slot: Slot) -> None:
+        """To who has waited longest: from a common queue, the caller that gives would be the first to take again."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().put(slot)
+            else:
+                self._free.append(slot)
+
+    def close(self) -> None:
+        """Free everything. Where a call hangs, nothing: to free what the GPU still uses would be worse."""
+        if self._closed:
+            return
+        self._closed = True
+        end_s = time.monotonic() + _CLOSE_S
+        while len(self._free) < len(self._slots):
+            if time.monotonic() > end_s:
+                return
+            time.sleep(_POLL_S)
+        for slot in self._slots:
+            slot.close()
+        for request in self._requests:
+            request.close()

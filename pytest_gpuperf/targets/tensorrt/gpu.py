@@ -1,0 +1,151 @@
+"""The GPU under TensorRT, through CUDA's driver. The only module here that imports ``cuda.core``."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from pytest_gpuperf.errors import MissingExtra, TargetError
+
+#: What to do when memory is short.
+MEMORY_REMEDY = (
+    "Use fewer streams=, smaller batch sizes or a smaller workspace_bytes=, and see what else runs on the GPU "
+    "(nvidia-smi)."
+)
+
+#: What CUDA says then, and what cuda.core 1.0 makes of it.
+_MEMORY_SIGNS = ("OUT_OF_MEMORY", "Failed to allocate")
+
+
+class Gpu:
+    """The first GPU that this process sees (``CUDA_VISIBLE_DEVICES``).
+
+    Attributes:
+        name: the product's; of a MIG slice with its profile.
+        compute_capability: as ``9.0``.
+        multiprocessors: of the GPU or slice.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self._local = threading.local()
+        with _translated("use the GPU"):
+            self._device = core.Device(0)
+            self._device.set_current()
+            self.name = str(self._device.name)
+            capability = self._device.compute_capability
+            self.compute_capability = f"{capability.major}.{capability.minor}"
+            self.multiprocessors = int(self._device.properties.multiprocessor_count)
+            self._pinned = core.LegacyPinnedMemoryResource()
+            # A pool of our own: the device's keeps what is freed, which TensorRT and the next target then lack.
+            pooled = self._device.properties.memory_pools_supported
+            self._pool = core.DeviceMemoryResource(self._device, core.DeviceMemoryResourceOptions()) if pooled else None
+
+    def enter(self) -> None:
+        """Make it current in this thread, which every thread that uses it has to do once."""
+        if not getattr(self._local, "entered", False):
+            self._device.set_current()
+            self._local.entered = True
+
+    def close(self) -> None:
+        """Give back the memory of buffers that are closed. May be called twice."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def stream(self) -> Any:
+        """A ``Stream`` of its own."""
+        with _translated("make a stream"):
+            return self._device.create_stream()
+
+    def event(self) -> Any:
+        """An ``Event`` that takes the time."""
+        with _translated("make an event"):
+            return self._device.create_event(options=self._core.EventOptions(timing_enabled=True))
+
+    def device_buffer(self, size: int, stream: Any, purpose: str) -> Any:
+        """Memory of the GPU.
+
+        Args:
+            purpose: as the end of "for ..." in the message when there isn't enough.
+        """
+        with _translated(f"allocate {size} bytes of GPU memory for {purpose}"):
+            return (self._pool or self._device).allocate(max(size, 1), stream=stream)
+
+    def pinned_buffer(self, size: int, data: bytes | None = None) -> Any:
+        """Memory of the host that the GPU reads and writes directly, with data in it."""
+        with _translated(f"allocate {size} bytes of pinned host memory"):
+            buffer = self._pinned.allocate(max(size, 1))
+        if data is not None:
+            ctypes.memmove(int(buffer.handle), data, len(data))
+        return buffer
+
+    def capture(self, stream: Any, work: Any) -> Any:
+        """A graph of what ``work(stream handle)`` queues.
+
+        Raises:
+            TargetError: it can't be captured.
+        """
+        with _translated("capture a CUDA graph of this engine (some engines can't be captured: cuda_graph=False)"):
+            recorder = stream.create_graph_builder()
+            try:
+                recorder.begin_building()
+                try:
+                    work(int(stream.handle))
+                finally:
+                    recorder.end_building()
+                return recorder.complete()
+            finally:
+                recorder.close()  # now: it must not outlive the stream
+
+
+def read(buffer: Any, size: int) -> bytes:
+    """What is in pinned memory."""
+    return ctypes.string_at(int(buffer.handle), size)
+
+
+def failure(error: Exception, doing: str) -> TargetError:
+    """What to say when the driver refuses something."""
+    said = str(error)
+    if any(sign in said for sign in _MEMORY_SIGNS):
+        return TargetError(f"The GPU is out of memory: can't {doing}.\n{MEMORY_REMEDY}")
+    return TargetError(f"The GPU can't {doing}: {said}")
+
+
+@contextlib.contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except TargetError:
+        raise
+    except Exception as error:  # CUDAError and DynamicLibNotFoundError, which have no public names
+        raise failure(error, doing) from error
+
+
+def open_gpu(purpose: str, extra: str) -> Gpu:
+    """The GPU.
+
+    Asked for before TensorRT's runtime, which is not safe to use without a driver.
+
+    Args:
+        purpose: as the end of "is needed to ...".
+        extra: of this package, which brings CUDA's Python bindings.
+
+    Raises:
+        MissingExtra: CUDA's Python bindings are not installed.
+        TargetError: there is no driver, or no GPU.
+    """
+    try:
+        from cuda import core
+    except ImportError as error:
+        raise MissingExtra("cuda-core", extra, purpose) from error
+    try:
+        return Gpu(core)
+    except TargetError as error:
+        cause = str(error.__cause__)
+        raise TargetError(
+            f"No GPU can be used here to {purpose}: {cause}\nIs there one with a driver (nvidia-smi), and does "
+            "CUDA_VISIBLE_DEVICES name it? In a container: docker run --gpus all."
+        ) from error

@@ -1,0 +1,227 @@
+"""ONNX files: what must be known of one to build and cache its engine. The only module here that imports ``onnx``."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
+from pytest_gpuperf.targets.onnxruntime import digest_of
+from pytest_gpuperf.targets.payload import from_bytes, to_bytes
+from pytest_gpuperf.targets.tensorrt.precision import BF16, FP8, FP16, FP32, INT8, TF32
+
+#: FP16's largest number. The converter's own default of 10,000 would change more weights than need be.
+_MAX_FP16 = 65504.0
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """A model on disk.
+
+    Attributes:
+        extra: of this package, which brings what is missing.
+    """
+
+    path: Path
+    extra: str = "tensorrt"
+
+    @cached_property
+    def _model(self) -> Any:
+        """The graph without its external weights."""
+        if not self.path.is_file():
+            raise TargetError(f"There is no ONNX model at {self.path}.")
+        onnx = self._onnx("read models")
+        try:
+            model = onnx.load(str(self.path), load_external_data=False)
+        except Exception as error:  # protobuf's own, which differ between its versions
+            raise TargetError(f"{self.path} can't be read as an ONNX model: {error}\nIs it complete?") from error
+        if not model.graph.output:
+            raise TargetError(f"{self.path} has no outputs, so it is no complete ONNX model.")
+        return model
+
+    @property
+    def external(self) -> tuple[Path, ...]:
+        """Files with its weights.
+
+        Raises:
+            TargetError: one isn't there.
+        """
+        names = {
+            entry.value
+            for tensor in _tensors(self._model.graph)
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+        files = tuple(self.path.parent / name for name in sorted(names))
+        for file in files:
+            if not file.is_file():
+                raise TargetError(
+                    f"{self.path.name} has weights in {file}, which isn't there; put it beside the model."
+                )
+        return files
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the model and all its weights, in the form of ``onnxruntime.digest_of``."""
+        return digest_of(self.path, self.external)
+
+    def check(self, precision: str, *, always_typed: bool) -> None:
+        """Refuse a precision that the model can't be built in.
+
+        Raises:
+            OptionError: says which it can.
+        """
+        if precision in (INT8, FP8):
+            found = self._quantized()
+            if precision not in found:
+                has = f"it has those of {' and '.join(sorted(found))}" if found else "it has none"
+                raise OptionError(
+                    f"precision={precision!r} needs a model with QuantizeLinear and DequantizeLinear nodes of that "
+                    f"type; of {self.path.name}: {has}.\nQuantize it first (NVIDIA Model Optimizer, ONNX Runtime's "
+                    "quantize_static)."
+                )
+        elif precision in (FP32, TF32) and always_typed and (held := self._half()):
+            raise OptionError(
+                f"precision={precision!r}: {self.path.name} has {held.upper()} weights, and this TensorRT takes a "
+                f"model's types as they are; say precision={held!r}, or export it in FP32."
+            )
+
+    def converted(self, precision: str) -> bytes:
+        """The model in FP16 or BF16, inputs and outputs as they were; unchanged where it is already.
+
+        Raises:
+            TargetError: it can't be converted.
+            MissingExtra: the converter is not installed.
+        """
+        if self._half():
+            return self.path.read_bytes()
+        onnx = self._onnx("convert models")
+        try:
+            from onnxconverter_common import float16
+        except ImportError as error:
+            raise MissingExtra("onnxconverter-common", self.extra, f"convert a model to {precision}") from error
+        # With its external weights, which are in it from here on.
+        original = onnx.load(str(self.path), load_external_data=True)
+        casts = _named_casts(original.graph, onnx.TensorProto.FLOAT)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # one for every weight that FP16 can't hold exactly
+                model = float16.convert_float_to_float16(
+                    copy.deepcopy(original), keep_io_types=True, max_finite_val=_MAX_FP16, check_fp16_ready=False
+                )
+            _finish(onnx, model.graph, casts)
+            if precision == BF16:
+                _to_bfloat16(onnx, model.graph, {tensor.name: tensor for tensor in _tensors(original.graph)})
+            return bytes(model.SerializeToString())
+        except Exception as error:  # the converter has no errors of its own
+            raise TargetError(
+                f"{self.path} can't be converted to {precision}: {error}\nExport it in {precision} instead: such a "
+                "model is built as it is."
+            ) from error
+
+    def _onnx(self, purpose: str) -> Any:
+        try:
+            import onnx
+        except ImportError as error:
+            raise MissingExtra("onnx", self.extra, purpose) from error
+        return onnx
+
+    def _half(self) -> str:
+        """``fp16`` or ``bf16`` where weights are; empty where none is."""
+        types = self._onnx("read models").TensorProto
+        kinds = {tensor.data_type for tensor in _tensors(self._model.graph)}
+        return FP16 if types.FLOAT16 in kinds else BF16 if types.BFLOAT16 in kinds else ""
+
+    def _quantized(self) -> set[str]:
+        types = self._onnx("read models").TensorProto
+        names = {types.INT8: INT8, types.FLOAT8E4M3FN: FP8}
+        constants = {tensor.name: tensor.data_type for tensor in _tensors(self._model.graph)}
+        found = set()
+        for node in _nodes(self._model.graph):
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                found |= {names[constants[name]] for name in node.input if constants.get(name) in names}
+                found |= {names[one.i] for one in node.attribute if one.name == "output_dtype" and one.i in names}
+        return found
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Weights and constants; a Constant's tensor gets the name of its output."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                if node.op_type == "Constant":
+                    attribute.t.name = node.output[0]
+                yield attribute.t
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
+def _named_casts(graph: Any, single: int) -> set[str]:
+    """Give every node a name, by which the converter tells them apart, and return those that cast to FP32."""
+    found = set()
+    for number, node in enumerate(_nodes(graph)):
+        node.name = node.name or f"gpuperf_{number}"
+        if node.op_type == "Cast" and any(one.name == "to" and one.i == single for one in node.attribute):
+            found.add(node.name)
+    return found
+
+
+def _finish(onnx: Any, graph: Any, casts: set[str]) -> None:
+    """What the converter leaves in FP32: the model's own casts, constants without a type, outputs used inside."""
+    half = onnx.TensorProto.FLOAT16
+    ends = {output.name for output in graph.output}
+    inside = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.op_type == "Cast" and node.output[0] in ends and node.name not in casts
+    }
+    for node in _nodes(graph):
+        node.input[:] = [inside.get(name, name) for name in node.input]
+        if node.op_type == "Cast" and node.name in casts:
+            for attribute in node.attribute:
+                attribute.i = half
+        elif node.op_type == "ConstantOfShape" and not node.attribute:
+            node.attribute.append(onnx.helper.make_attribute("value", onnx.helper.make_tensor("", half, [1], [0.0])))
+
+
+def _to_bfloat16(onnx: Any, graph: Any, originals: dict[str, Any]) -> None:
+    """FP16 becomes BF16, with the weights rounded from what they were in FP32."""
+    half, brain = onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
+    for tensor in _tensors(graph):
+        if tensor.data_type != half:
+            continue
+        values = onnx.numpy_helper.to_array(originals.get(tensor.name, tensor))
+        tensor.ClearField("int32_data")
+        tensor.data_type = brain
+        tensor.raw_data = to_bytes("BF16", values)
+        assert len(tensor.raw_data) == 2 * values.size == 2 * from_bytes("BF16", tensor.raw_data).size
+    for one in _graphs(graph):
+        for value in (*one.value_info, *one.input, *one.output):
+            if value.type.tensor_type.elem_type == half:
+                value.type.tensor_type.elem_type = brain
+    for node in _nodes(graph):
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == half:
+                attribute.i = brain
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graphs(inner)

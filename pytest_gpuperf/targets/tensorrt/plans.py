@@ -1,0 +1,116 @@
+"""Plans on disk, by everything that they depend on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.targets.tensorrt.builder import Plan
+from pytest_gpuperf.targets.triton.bundle import CACHE_VARIABLE, cache_directory
+
+#: Of the folders' form; folders of another one are not found.
+_FORM = 1
+_PLAN, _ABOUT = "model.plan", "about.json"
+
+
+@dataclass(frozen=True)
+class PlanStore:
+    """A directory with a folder for each plan, and the builder's timing caches.
+
+    A folder appears whole, by a rename; what is in it is checked when it is read, and built again where it is damaged.
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> PlanStore:
+        return cls(cache_directory() / "tensorrt")
+
+    def find(self, key: Mapping[str, Any]) -> Plan | None:
+        """The plan; None where there is none, or it is damaged."""
+        folder = self._folder(key)
+        try:
+            about = json.loads((folder / _ABOUT).read_text())
+            data = (folder / _PLAN).read_bytes()
+            whole = about["sha256"] == hashlib.sha256(data).hexdigest() and about["key"] == dict(key)
+            return Plan(data, bool(about["batched"])) if whole else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def add(self, key: Mapping[str, Any], plan: Plan) -> None:
+        """Keep a plan.
+
+        Raises:
+            TargetError: the directory can't be written.
+        """
+        folder = self._folder(key)
+        about = {"sha256": hashlib.sha256(plan.data).hexdigest(), "batched": plan.batched, "key": dict(key)}
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".building-", dir=folder.parent) as scratch:
+                made = Path(scratch) / "plan"
+                made.mkdir()
+                (made / _PLAN).write_bytes(plan.data)
+                (made / _ABOUT).write_text(json.dumps(about, indent=1))
+                if folder.exists():  # it was damaged, or it would have been found
+                    shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(FileExistsError):  # somebody else has built the same meanwhile
+                    _rename(made, folder)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def timing_cache(self, name: str) -> Path:
+        """Where the timing cache of one version of TensorRT on one GPU model is kept."""
+        return self.root / f"timing-{hashlib.sha256(name.encode()).hexdigest()[:16]}.cache"
+
+    def _folder(self, key: Mapping[str, Any]) -> Path:
+        text = json.dumps({"form": _FORM, **key}, sort_keys=True)
+        return self.root / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _unwritable(self, error: OSError) -> TargetError:
+        return TargetError(
+            f"The plan can't be kept in {self.root}: {error}.\nSet {CACHE_VARIABLE} to another directory."
+        )
+
+
+def _rename(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError as error:
+        if folder.exists():
+            raise FileExistsError(str(folder)) from error
+        raise
+
+
+def read_timing_cache(path: Path) -> bytes:
+    """What earlier builds have measured; empty where there is nothing."""
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
+
+
+def write_timing_cache(path: Path, data: bytes) -> None:
+    """Replace it at once, so that nobody reads half of it.
+
+    Raises:
+        TargetError: it can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".timing-", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except OSError as error:
+        raise TargetError(
+            f"The timing cache {path} can't be written: {error}. Name another place: timing_cache=."
+        ) from error

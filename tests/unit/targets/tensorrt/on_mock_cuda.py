@@ -1,0 +1,375 @@
+"""Engines run through the real ``cuda.core`` on a libcuda.so.1 of our own.
+
+Not collected by itself: the library is found once in a process's life, so ``test_on_mock_cuda`` runs this in another.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
+from pytest_gpuperf.load.generator import WindowSpec
+from pytest_gpuperf.load.inprocess import ThreadLoop
+from pytest_gpuperf.measure.window import take_window
+from pytest_gpuperf.model import LoadPoint
+from pytest_gpuperf.targets.tensorrt import TensorRTEngine, engine, library
+from pytest_gpuperf.targets.tensorrt.builder import Built, Plan
+from pytest_gpuperf.targets.tensorrt.engine import RunningEngine, plan_key
+from pytest_gpuperf.targets.tensorrt.gpu import open_gpu
+from pytest_gpuperf.targets.tensorrt.library import Library, Log
+from pytest_gpuperf.targets.tensorrt.onnx_file import OnnxFile
+from pytest_gpuperf.targets.tensorrt.plans import PlanStore
+from tests.unit.targets.tensorrt import fake_trt
+from tests.unit.targets.tensorrt.models import linear
+
+CUDA = ctypes.CDLL("libcuda.so.1")
+
+INPUTS = {"x": ["FLOAT", [-1, 8]]}
+OUTPUTS = {"y": ["FLOAT", [-1, 8], "x"]}
+PROFILES = [{"x": [[size, 8]] * 3} for size in (1, 4)] + [{"x": [[1, 8], [16, 8], [32, 8]]}]
+
+
+def journal() -> list[str]:
+    """What the streams have done since the last look: ``stream kind bytes``."""
+    text = ctypes.create_string_buffer(1 << 20)
+    CUDA.mock_journal(text, ctypes.c_size_t(len(text)))
+    return text.value.decode().splitlines()
+
+
+def live() -> dict[str, int]:
+    """What of the GPU is in use."""
+    device, pinned = ctypes.c_long(), ctypes.c_long()
+    streams, events, graphs, pools = (ctypes.c_int() for _ in range(4))
+    found = {"device": device, "pinned": pinned, "streams": streams, "events": events, "graphs": graphs, "pools": pools}
+    CUDA.mock_live(*map(ctypes.byref, found.values()))
+    return {name: int(value.value) for name, value in found.items()}
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch: pytest.MonkeyPatch) -> Library:
+    log = Log()
+    made = Library(fake_trt.Module(), "tensorrt", "10.99", log, log)
+    monkeypatch.setattr(library, "_open", lambda _name: made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    before = live()
+    yield
+    assert live() == before
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., RunningEngine]]:
+    running: list[RunningEngine] = []
+
+    def start(plan: bytes | None = None, **settings: Any) -> RunningEngine:
+        path = tmp_path / "model.plan"
+        path.write_bytes(plan if plan is not None else fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES))
+        running.append(TensorRTEngine(path, **settings).start())
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.stop()
+        one.stop()
+
+
+def answers(running: RunningEngine, batch_size: int = 1) -> list[dict[str, bytes]]:
+    return [slot.answer() for slot in running._pools[batch_size]._slots]
+
+
+def turned(values: np.ndarray[Any, Any]) -> bytes:
+    return bytes(~np.ascontiguousarray(values).view(np.uint8))
+
+
+class TestOneRequest:
+    def test_its_bytes_go_to_the_device_through_the_engine_and_back(self, start: Callable[..., RunningEngine]) -> None:
+        given = np.arange(8, dtype=np.float32)
+        running = start(inputs={"x": given})
+        for batch_size in (1, 4):
+            running.workload(batch_size).call()
+            assert answers(running, batch_size) == [{"y": turned(np.tile(given, batch_size))}]
+
+    @pytest.mark.parametrize("graph", [False, True])
+    def test_the_order_of_things(self, start: Callable[..., RunningEngine], graph: bool) -> None:
+        running = start(inputs={"x": np.ones(8)}, cuda_graph=graph)
+        call = running.workload(4).call
+        journal()
+        call()
+        done = [line.split()[1:] for line in journal()]
+        kernel = [["graph", "0"], ["kernel", "128"]] if graph else [["kernel", "128"]]
+        event = ["event", "0"]
+        assert done == [event, ["h2d", "128"], event, *kernel, event, ["d2h", "128"], event]
+        assert answers(running, 4) == [{"y": turned(np.ones((4, 8), np.float32))}]
+
+    def test_all_memory_is_taken_before(self, start: Callable[..., RunningEngine]) -> None:
+        call = start(payloads=3).workload(4).call
+        before = live()
+        for _ in range(20):
+            call()
+        assert live() == before
+        assert before["device"] == 2 * 128
+        assert before["pinned"] == (3 + 1) * 128
+        assert before["events"] == 4
+
+    def test_requests_are_served_in_turn(self, start: Callable[..., RunningEngine]) -> None:
+        items = [{"x": np.full(8, number)} for number in (1, 2, 3)]
+        for graph in (False, True):
+            running = start(input_data=items, cuda_graph=graph)
+            call = running.workload(1).call
+            found = []
+            for _ in range(4):
+                call()
+                found += answers(running)
+            assert found == [{"y": turned(np.full(8, number, np.float32))} for number in (1, 2, 3, 1)]
+
+    def test_several_inputs_and_outputs_of_several_types(self, start: Callable[..., RunningEngine]) -> None:
+        inputs = {"ids": ["INT64", [-1, -1]], "x": ["HALF", [-1, 2]]}
+        outputs = {"a": ["INT64", [-1, -1], "ids"], "b": ["HALF", [-1, 2], "x"]}
+        profiles = [{"ids": [[1, 1], [1, 8], [1, 16]], "x": [[1, 2]] * 3}]
+        given = {"ids": np.arange(5), "x": np.array([0.5, -2])}
+        running = start(fake_trt.plan_of(inputs, outputs, profiles), inputs=given)
+        running.workload(1).call()
+        (found,) = answers(running)
+        assert found == {"a": turned(given["ids"].astype(np.int64)), "b": turned(given["x"].astype(np.float16))}
+
+    def test_an_output_whose_size_only_the_values_decide(self, start: Callable[..., RunningEngine]) -> None:
+        plan = fake_trt.plan_of(INPUTS, {"y": ["FLOAT", [-1, "values"], "x"]}, PROFILES)
+        text = plan.decode().replace('["FLOAT", [-1, "values"], "x"]', '["FLOAT", [-1, -1], "x"]')
+        running = start(text.encode(), inputs={"x": np.ones(8)})
+        running._engine._plan["outputs"]["y"][1][1] = "values"
+        running.workload(1).call()
+        assert answers(running) == [{"y": turned(np.ones(8, np.float32))}]
+
+    def test_made_up_inputs_have_the_tuned_for_sizes(self, start: Callable[..., RunningEngine]) -> None:
+        plan = fake_trt.plan_of(
+            {"x": ["FLOAT", [-1, -1]]}, {"y": ["FLOAT", [-1, -1], "x"]}, [{"x": [[1, 1], [1, 8], [1, 16]]}]
+        )
+        running = start(plan, shapes={"x": ([1], [6], [16])})
+        running.workload(1).call()
+        assert len(answers(running)[0]["y"]) == 6 * 4
+
+
+class TestTimes:
+    @pytest.mark.parametrize("graph", [False, True])
+    def test_copies_and_compute_are_told_apart(self, start: Callable[..., RunningEngine], graph: bool) -> None:
+        running = start(fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES, us=20_000), cuda_graph=graph)
+        call = running.workload(1).call
+        before = running.server_times()
+        for _ in range(3):
+            call()
+        times = running.server_times() - before
+        assert (times.requests, times.executions) == (3, 3)
+        assert 60e6 <= times.compute_infer_ns < 600e6
+        assert 0 < times.compute_input_ns < times.compute_infer_ns
+        assert 0 < times.compute_output_ns < times.compute_infer_ns
+
+    def test_a_window_has_them(self, start: Callable[..., RunningEngine]) -> None:
+        running = start(fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES, us=2_000), streams=2)
+        generator = ThreadLoop()
+        point = LoadPoint(concurrency=4, batch_size=4)
+        spec = WindowSpec(concurrency=4, window_s=0.4, lead_in_s=0.05, min_requests=10, max_window_s=5, deadline_s=10)
+        window, _ = take_window(generator, running, running.workload(4, 4), name="test", point=point, spec=spec)
+        assert window.errors == {}
+        assert window.server is not None
+        served = window.server
+        # Four callers on two streams: half of each request's life is spent in the queue.
+        assert 0.25 < served.queue_ns / (served.requests * window.latency_mean_ns) < 0.75
+        parts = served.queue_ns + served.compute_input_ns + served.compute_infer_ns + served.compute_output_ns
+        assert 0.6 < parts / (served.requests * window.latency_mean_ns) < 1.1
+        assert window.throughput == pytest.approx(4 * window.requests / window.window_s, rel=0.25)
+
+
+class TestConcurrency:
+    @staticmethod
+    def seconds(running: RunningEngine, callers: int) -> float:
+        call = running.workload(1).call
+        threads = [threading.Thread(target=call) for _ in range(callers)]
+        begin = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return time.monotonic() - begin
+
+    @pytest.mark.parametrize("graph", [False, True])
+    def test_streams_run_side_by_side(self, start: Callable[..., RunningEngine], graph: bool) -> None:
+        plan = fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES, us=100_000)
+        assert self.seconds(start(plan, cuda_graph=graph), 4) >= 0.4
+        running = start(plan, streams=4, cuda_graph=graph)
+        running.workload(1)
+        journal()
+        assert self.seconds(running, 4) < 0.35
+        streams = {line.split()[0] for line in journal()}
+        assert len(streams) == 4
+
+    def test_many_callers_on_few_streams_all_get_their_answers(self, start: Callable[..., RunningEngine]) -> None:
+        running = start(streams=3, payloads=2)
+        call = running.workload(1).call
+        failures: list[BaseException] = []
+
+        def caller() -> None:
+            try:
+                for _ in range(50):
+                    call()
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the test must see it
+                failures.append(error)
+
+        threads = [threading.Thread(target=caller) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert running.server_times().requests == 600
+
+
+class TestRefusals:
+    def test_a_plan_of_another_gpu(self, start: Callable[..., RunningEngine]) -> None:
+        plan = fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES, built_on="NVIDIA T4")
+        with pytest.raises(
+            TargetError, match=r"(?s)can't be used on this NVIDIA H100.*\(compute capability 9.0\).*incompatible device"
+        ):
+            start(plan)
+
+    def test_a_file_that_is_no_plan(self, start: Callable[..., RunningEngine]) -> None:
+        with pytest.raises(TargetError, match=r"(?s)model.plan can't be used.*Magic tag does not match"):
+            start(b"junk")
+
+    def test_a_shape_outside_the_profiles(self, start: Callable[..., RunningEngine]) -> None:
+        with pytest.raises(OptionError, match=r"(?s)takes no x \[33, 8\].*profile 2: x \[1, 8\] to \[32, 8\]"):
+            start().workload(33)
+
+    def test_items_of_different_shapes(self, start: Callable[..., RunningEngine]) -> None:
+        plan = fake_trt.plan_of(
+            {"x": ["FLOAT", [-1, -1]]}, {"y": ["FLOAT", [-1, -1], "x"]}, [{"x": [[1, 1], [1, 8], [1, 16]]}]
+        )
+        with pytest.raises(OptionError, match="differ in shape"):
+            start(plan, input_data=[{"x": np.ones(3)}, {"x": np.ones(4)}]).workload(1)
+
+    def test_tensors_on_the_host(self, start: Callable[..., RunningEngine]) -> None:
+        with pytest.raises(OptionError, match="'x' lies on the host"):
+            start(fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES, host=["x"]))
+
+    def test_types_that_can_not_be_sent(self, start: Callable[..., RunningEngine]) -> None:
+        with pytest.raises(OptionError, match="type FP8, which can't be sent"):
+            start(fake_trt.plan_of({"x": ["FP8", [-1, 8]]}, OUTPUTS, PROFILES))
+
+    def test_out_of_memory(self, start: Callable[..., RunningEngine], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MOCK_CUDA_MEMORY", "300")
+        running = start(streams=3)
+        with pytest.raises(
+            TargetError, match=r"out of memory: can't allocate 128 bytes .* for the input 'x'.\n.*streams="
+        ):
+            running.workload(4)
+        running.workload(1).call()  # and what was taken for it is given back
+
+    def test_out_of_memory_in_tensorrt(self, start: Callable[..., RunningEngine]) -> None:
+        running = start(fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES, fails="context"))
+        with pytest.raises(TargetError, match=r"(?s)execution context.*OutOfMemory.*fewer streams="):
+            running.workload(1)
+
+    def test_a_request_that_fails(self, start: Callable[..., RunningEngine]) -> None:
+        running = start(fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES, fails="execution"))
+        workload = running.workload(1)
+        running.check()
+        with pytest.raises(TargetError, match=r"(?s)The engine failed:.*Cask"):
+            workload.call()
+        with pytest.raises(TargetDied, match="Cask"):
+            running.check()
+        assert running.server_times().requests == 0
+
+    def test_a_graph_that_can_not_be_captured(
+        self, start: Callable[..., RunningEngine], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = fake_trt.IExecutionContext.execute_async_v3
+        calls: list[int] = []
+
+        def once(self: Any, stream_handle: int) -> bool:
+            calls.append(stream_handle)
+            return real(self, stream_handle) if len(calls) == 1 else False
+
+        monkeypatch.setattr(fake_trt.IExecutionContext, "execute_async_v3", once)
+        with pytest.raises(TargetError, match="The engine failed"):
+            start(cuda_graph=True).workload(1)
+
+    def test_after_the_end(self, start: Callable[..., RunningEngine]) -> None:
+        running = start()
+        call = running.workload(1).call
+        running.stop()
+        with pytest.raises(TargetDied, match="was stopped"):
+            call()
+
+
+class TestStart:
+    def test_a_kept_plan_is_used_and_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Library) -> None:
+        monkeypatch.setenv("GPUPERF_CACHE", str(tmp_path / "cache"))
+        target = TensorRTEngine(linear(tmp_path / "m.onnx"), batch_sizes=(1, 4, (1, 16, 32)), payloads=2)
+        digest = OnnxFile(target.path).digest
+        key = plan_key(target, fake, open_gpu("test", "tensorrt"), digest)
+        assert (key["gpu"], key["compute_capability"], key["multiprocessors"]) == ("NVIDIA H100 80GB HBM3", "9.0", 132)
+        plan = fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES)
+        PlanStore.default().add(key, Plan(plan, batched=True))
+        running = target.start()
+        running.workload(4).call()
+        assert running.processes == (os.getpid(),)
+        assert running.metrics_url is None
+        facts = dict(running.under_test())
+        assert facts.pop("plan_digest")
+        assert facts == {
+            "model": "m.onnx",
+            "model_digest": digest,
+            "tensorrt": "10.99",
+            "precision": "fp32",
+            "profiles": "x [1, 8]; x [4, 8]; x [1, 8] to [32, 8]",
+            "workspace_bytes": None,
+            "streams": 1,
+            "cuda_graph": False,
+            "input_data": "random",
+            "payloads": 2,
+        }
+        running.stop()
+
+    def test_timing_caches_are_kept_beside_the_plans(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Library
+    ) -> None:
+        given: list[bytes | None] = []
+
+        def build(*_: Any, timing_cache: bytes | None, **__: Any) -> Any:
+            given.append(timing_cache)
+            return Built(Plan(b"plan", True), b"" if timing_cache is None else timing_cache + b"+")
+
+        monkeypatch.setattr(engine, "build", build)
+        gpu, store = open_gpu("test", "tensorrt"), PlanStore(tmp_path / "cache")
+        target = TensorRTEngine(linear(tmp_path / "m.onnx"))
+        file = OnnxFile(target.path)
+        for number in (1, 2):
+            engine.obtain(replace(target, batch_sizes=(number,)), file, fake, gpu, store)
+        engine.obtain(replace(target, batch_sizes=(3,), timing_cache=False), file, fake, gpu, store)
+        own = tmp_path / "own.cache"
+        engine.obtain(replace(target, batch_sizes=(4,), timing_cache=own), file, fake, gpu, store)
+        assert given == [b"", b"+", None, b""]
+        assert own.read_bytes() == b"+"
+
+
+def test_a_broken_gpu_is_told(start: Callable[..., RunningEngine]) -> None:
+    """Last: nothing works in this process after it."""
+    running = start()
+    call = running.workload(1).call
+    CUDA.mock_break()
+    with pytest.raises(TargetError, match="The GPU can't run the engine: CUDA_ERROR_ILLEGAL_ADDRESS"):
+        call()
+    with pytest.raises(TargetDied, match="ILLEGAL_ADDRESS"):
+        running.check()
