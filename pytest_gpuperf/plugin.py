@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_gpuperf.device import Device
     from pytest_gpuperf.session.fixture import Gpuperf
+    from pytest_gpuperf.targets.fleet import TritonFleet
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.triton import TritonEndpoint
@@ -110,6 +113,20 @@ def triton_endpoint() -> type[TritonEndpoint]:
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
     return TritonEndpoint
+
+
+@pytest.fixture(scope="session")
+def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
+    """Makes targets: several tritonservers, one for each device, that share one load.
+
+    ``triton_fleet(model, devices=gpu(mig="1g.10gb", count=7), balancer="envoy")``; without devices the one under test.
+    """
+    from functools import partial
+
+    from pytest_gpuperf.session.state import state_of
+    from pytest_gpuperf.targets.fleet import TritonFleet
+
+    return partial(TritonFleet.of, devices=(state_of(request.config).device,))
 
 
 @pytest.fixture(scope="session")

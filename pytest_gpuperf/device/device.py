@@ -33,6 +33,11 @@ class Device:
     note: str = ""
 
     @property
+    def visible(self) -> str | None:
+        """What CUDA_VISIBLE_DEVICES calls it; None for the CPU."""
+        return self.id if self.kind == "gpu" else None
+
+    @property
     def label(self) -> str:
         """How people read it."""
         if self.kind == "gpu":

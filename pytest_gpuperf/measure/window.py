@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import NoReturn
 
 from pytest_gpuperf.analysis.guard import findings
-from pytest_gpuperf.analysis.window import endpoint_figures, figures
+from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, figures
 from pytest_gpuperf.device import others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
 from pytest_gpuperf.model import EndpointFigures, LoadPoint, Window, WireWorkload, Workload
-from pytest_gpuperf.targets import RunningTarget
+from pytest_gpuperf.targets import Replicated, RunningTarget
 
 #: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
 _DYING_S = 2.0
@@ -41,7 +42,12 @@ def take_window(
         TargetDied: the target is gone.
         LoadError: it gives no correct answers, or the load generator failed.
     """
-    before, cpu_before = running.server_times(), read_cpu() if watched else None
+    replicated = running if isinstance(running, Replicated) else None
+    before = running.server_times()
+    counts_before: Mapping[str, int] = {}
+    if replicated is not None:
+        workload, counts_before = replicated.current(workload), replicated.requests_by_server()
+    cpu_before = read_cpu() if watched else None
     recording = generator.window(workload, spec)
     cpu_after = read_cpu() if watched else None
     if recording.lost or not recording.answered:
@@ -68,7 +74,8 @@ def take_window(
         lag_p99_ns=times.lag_p99_ns,
         first=figures(firsts, *edges, 1).latency if firsts else None,
         answers=_answers(recording),
-        endpoints=_endpoints(recording, workload),
+        endpoints=_endpoints(recording, workload)
+        or (_behind_balancer(counts_before, replicated.requests_by_server(), times) if replicated is not None else ()),
         server=after - before if before is not None and after is not None else None,
         others_cpu_share=others_share(cpu_before, cpu_after),
         findings=findings(
@@ -84,7 +91,8 @@ def take_window(
             else 0.0,
             done_rate=times.throughput,
             skew_s=recording.skew_s,
-        ),
+        )
+        + (replicated.remarks() if replicated is not None else ()),
     )
     return window, recording
 
@@ -109,6 +117,20 @@ def _endpoints(recording: Recording, workload: Workload) -> tuple[EndpointFigure
         recording.address_errors,
         (recording.start_ns, recording.stop_ns),
         workload.batch_size,
+    )
+
+
+def _behind_balancer(
+    before: Mapping[str, int], after: Mapping[str, int], whole: WindowFigures
+) -> tuple[EndpointFigures, ...]:
+    """How servers that only the balancer sees shared the window, by what they count themselves."""
+    served = {server: after[server] - before.get(server, 0) for server in after}
+    total = sum(served.values())
+    if len(served) < 2 or not total:
+        return ()
+    return tuple(
+        EndpointFigures(server, count, 0, whole.throughput * count / total, 0.0, 0.0)
+        for server, count in served.items()
     )
 
 

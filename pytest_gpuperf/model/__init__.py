@@ -21,6 +21,7 @@ from pytest_gpuperf.model.records import (
 )
 from pytest_gpuperf.model.reported import PointCost, Reported
 from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources
+from pytest_gpuperf.model.scaling import Needed, Scaling
 from pytest_gpuperf.model.verdict import Change, Comparison, NamedPoint, Row, Verdict, worst
 from pytest_gpuperf.model.workload import (
     GRPC,
@@ -66,6 +67,7 @@ __all__ = [
     "LoadPoint",
     "Memory",
     "NamedPoint",
+    "Needed",
     "Plain",
     "PlainMapping",
     "PointCost",
@@ -77,6 +79,7 @@ __all__ = [
     "Resources",
     "Row",
     "Run",
+    "Scaling",
     "ServerTimes",
     "Session",
     "StreamAnswer",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -23,6 +24,7 @@ class SupervisedProcess:
         shm_prefix: shared memory that is removed after it.
         scratch: a directory that is removed if this process dies before it can do so.
         directory: where it runs; here when None.
+        cpus: the cores that it and its descendants may use; this thread's when None.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class SupervisedProcess:
         shm_prefix: str = "",
         scratch: Path | None = None,
         directory: Path | None = None,
+        cpus: Sequence[int] | None = None,
     ) -> None:
         self._log = log
         self._grace_s = grace_s
@@ -48,7 +51,7 @@ class SupervisedProcess:
             shm_prefix,
             str(scratch or ""),
         ]
-        with log.open("wb") as output:
+        with log.open("wb") as output, _pinned(cpus):
             self._process = subprocess.Popen(
                 [*own, "--", *command],
                 stdin=subprocess.PIPE,
@@ -87,3 +90,17 @@ class SupervisedProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+@contextmanager
+def _pinned(cpus: Sequence[int] | None) -> Iterator[None]:
+    """This thread, and so what it starts meanwhile, on these cores."""
+    if cpus is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

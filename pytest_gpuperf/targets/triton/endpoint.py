@@ -58,6 +58,8 @@ class TritonEndpoint(RequestSettings):
         providers: ONNX Runtime's execution providers; CUDA (where this build has it) and CPU when None.
         http_port, grpc_port: fixed ports; free ones when None.
         start_timeout_s: how long the server may take to become ready.
+        visible: what CUDA_VISIBLE_DEVICES says for it; this process' own when None.
+        cpus: the cores that it may use; all of this process' when None.
     """
 
     onnx: str | os.PathLike[str]
@@ -70,6 +72,8 @@ class TritonEndpoint(RequestSettings):
     http_port: int | None = None
     grpc_port: int | None = None
     start_timeout_s: float = 120.0
+    visible: str | None = None
+    cpus: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,7 +111,7 @@ class TritonEndpoint(RequestSettings):
             max_batch_size=limit if limit is not None else 32 if self.signature.batched else 0,
             dynamic_batching=self.dynamic_batching,
             instances=self.instances,
-            threads=self.threads or max(1, len(os.sched_getaffinity(0)) // self.instances),
+            threads=self.threads or max(1, len(self.cpus or os.sched_getaffinity(0)) // self.instances),
             providers=tuple(self.providers or default_providers(runtime)),
         )
 
@@ -189,6 +193,7 @@ class RunningTriton:
             grace_s=_GRACE_S,
             shm_prefix=self._prefix,
             scratch=self._scratch,
+            cpus=self._endpoint.cpus,
         )
         client = open_client(self._servers(HTTP))
         try:
@@ -214,11 +219,14 @@ class RunningTriton:
 
     def _environment(self) -> dict[str, str]:
         libraries = [str(bundle.python_library_directory()), str(self._server.libraries)]
+        visible = self._endpoint.visible
         paths = [str(Path(sys.executable).absolute().parent), os.environ.get("PATH", "")]
         return {
             **os.environ,
             "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
             "PATH": os.pathsep.join(paths),
+            # Indices are counted as NVML and nvidia-smi count them, not by speed.
+            **({"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if visible is not None else {}),
         }
 
     def _excuse(self) -> str:
@@ -245,6 +253,11 @@ class RunningTriton:
     @property
     def metrics_url(self) -> str | None:
         return f"http://{_HOST}:{self._ports[METRICS]}/metrics"
+
+    @property
+    def memory_prefix(self) -> str:
+        """Shared memory of such a name is removed after the server, however that ended."""
+        return self._prefix
 
     @property
     def processes(self) -> tuple[int, ...]:

@@ -1,0 +1,271 @@
+"""A fleet that is up: its servers, its balancer, and what happens when one of them dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from pytest_gpuperf.errors import GpuperfError, TargetDied, TargetError
+from pytest_gpuperf.model import GRPC, HTTP, Address, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
+from pytest_gpuperf.targets.fleet.envoy import Envoy
+from pytest_gpuperf.targets.kserve import RunningEndpoint, Servers
+from pytest_gpuperf.targets.kserve.server import locate
+from pytest_gpuperf.targets.triton import TritonEndpoint
+from pytest_gpuperf.targets.triton.endpoint import RunningTriton
+
+Result = TypeVar("Result")
+_NOTHING = ServerTimes(0, 0, 0, 0, 0, 0)
+
+
+class Member:
+    """One server of a fleet.
+
+    All that is done to it is done by a thread of its own, for two reasons: servers are started, asked and stopped side
+    by side; and ``tritonclient.http`` speaks through gevent, whose sockets belong to the thread that opened them.
+
+    Attributes:
+        label: names it and its device.
+        times: its own times when they were last read.
+    """
+
+    def __init__(self, endpoint: TritonEndpoint, label: str) -> None:
+        self._endpoint, self.label = endpoint, label
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpuperf-fleet")
+        self._server: RunningTriton | None = None
+        self.times = _NOTHING
+
+    @property
+    def server(self) -> RunningTriton:
+        assert self._server is not None
+        return self._server
+
+    def address(self, protocol: str) -> Address:
+        place = locate(self.server.grpc_address if protocol == GRPC else self.server.address)
+        return Address(place.host, place.port)
+
+    def begin(self, work: Callable[[], Result]) -> Future[Result]:
+        """Do this in its thread."""
+        return self._thread.submit(work)
+
+    def start(self) -> None:
+        self._server = self._endpoint.start()
+
+    def read(self) -> None:
+        """Read its times.
+
+        Raises:
+            TargetDied: it is gone; with the end of its log.
+        """
+        try:
+            self.times = self.server.server_times() or _NOTHING
+        except TargetDied:
+            self.server.check()  # knows more of why
+            raise
+
+    def check(self) -> None:
+        self.server.check()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+
+    def end(self) -> None:
+        """The thread has nothing more to do."""
+        self._thread.shutdown(wait=True)
+
+
+def start_fleet(
+    members: Sequence[Member],
+    settings: TritonEndpoint,
+    *,
+    front: Callable[[Sequence[str]], Servers],
+    envoy: bool,
+    goes_on: bool,
+    facts: PlainMapping,
+) -> RunningFleet:
+    """Start the servers side by side, then what is in front of them.
+
+    Args:
+        settings: how the model is asked.
+        front: given the URLs of our servers or our balancer, what the load generator speaks to.
+        goes_on: the others are measured when a server dies.
+        facts: more of what is under test.
+
+    Raises:
+        TargetError: a server or the balancer doesn't start; names it. Nothing is left running then.
+    """
+    with ExitStack() as undo:
+        undo.callback(stop_all, members)
+        begun = [member.begin(member.start) for member in members]
+        wait(begun)
+        _blame(members, begun)
+        balancer = None
+        protocol = settings.protocol or HTTP
+        addresses = {kind: [member.address(kind) for member in members] for kind in (HTTP, GRPC)}
+        urls = [one.label for one in addresses[protocol]]
+        if envoy:
+            balancer = Envoy(addresses)
+            undo.callback(balancer.stop)
+            urls = [balancer.address(protocol).label]
+        prefix = members[0].server.memory_prefix if members else ""
+        asked = RunningEndpoint(front(urls), settings.name, settings, memory_prefix=prefix)
+        undo.callback(asked.stop)
+        running = RunningFleet(members, asked, balancer, goes_on=goes_on, facts=facts)
+        undo.pop_all()
+    return running
+
+
+class RunningFleet:
+    """Servers that are ready, and what is in front of them.
+
+    Args:
+        front: what the load generator speaks to.
+        goes_on: the others are measured when a server dies.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        front: RunningEndpoint,
+        balancer: Envoy | None,
+        *,
+        goes_on: bool,
+        facts: PlainMapping,
+    ) -> None:
+        self._members, self._front, self._balancer = list(members), front, balancer
+        self._alive, self._goes_on, self._facts = list(members), goes_on, facts
+        self._labels = {member: member.address(front.protocol).label for member in members}
+        #: Workloads without the servers that are gone; by identity, as the load generator knows them.
+        self._reduced: dict[int, tuple[Workload, Workload]] = {}
+        self.local = bool(members)
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        own = self._balancer.processes if self._balancer is not None else ()
+        return (*(pid for member in self._alive for pid in member.server.processes), *own)
+
+    @property
+    def metrics_url(self) -> str | None:
+        """That of the only server: the metrics of one among several say nothing of the fleet."""
+        return self._members[0].server.metrics_url if len(self._members) == 1 else None
+
+    @property
+    def servers(self) -> tuple[RunningTriton, ...]:
+        """Those that are there."""
+        return tuple(member.server for member in self._alive)
+
+    def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
+        return self._front.workload(batch_size, in_flight)
+
+    def current(self, workload: Workload) -> Workload:
+        gone = {self._labels[member] for member in self._members if member not in self._alive}
+        if not gone or not isinstance(workload, WireWorkload):
+            return workload
+        known = self._reduced.get(id(workload))
+        left = tuple(address for address in workload.addresses if address.label not in gone)
+        if known is None or known[0] is not workload or len(known[1].addresses) != len(left):  # type: ignore[union-attr]
+            known = self._reduced[id(workload)] = (workload, replace(workload, addresses=left))
+        return known[1]
+
+    def requests_by_server(self) -> Mapping[str, int]:
+        return {self._labels[member]: member.times.requests for member in self._members}
+
+    def remarks(self) -> tuple[str, ...]:
+        gone = [member.label for member in self._members if member not in self._alive]
+        if not gone:
+            return ()
+        verb = "is" if len(gone) == 1 else "are"
+        return (f"{len(gone)} of {len(self._members)} servers {verb} gone: {', '.join(gone)}",)
+
+    def under_test(self) -> PlainMapping:
+        facts: dict[str, Plain] = dict(self._front.under_test())
+        if self._members:
+            first = self._members[0]
+            facts |= first.begin(first.server.under_test).result()
+            facts["endpoints"] = len(self._members)
+            # It covers the path of the model file, which changes with every start.
+            facts.pop("config_digest", None)
+        if self._balancer is not None:
+            facts["envoy"] = self._balancer.version
+        return {**facts, **self._facts}
+
+    def server_times(self) -> ServerTimes | None:
+        self._look(Member.read)
+        total = _NOTHING
+        for member in self._members:
+            total += member.times
+        return total if self._members else None
+
+    def check(self) -> None:
+        self._look(Member.check)
+        if self._balancer is None:
+            if not self._members:
+                self._front.check()
+            return
+        self._balancer.check()
+
+    def _look(self, at: Callable[[Member], None]) -> None:
+        """Ask all servers, and take those that are gone out of the fleet.
+
+        Raises:
+            TargetDied: one is gone and the others are not to go on without it, or all are.
+        """
+        found = [(member, member.begin(partial(at, member))) for member in self._alive]
+        gone = [(member, error) for member, future in found if isinstance(error := future.exception(), TargetDied)]
+        if not gone:
+            for _, future in found:
+                future.result()
+            return
+        member, error = gone[0]
+        if not self._goes_on:
+            advice = "\non_loss='continue' goes on with the others." if len(self._members) > 1 else ""
+            raise TargetDied(f"{_capital(member.label)} is gone: {error}{advice}") from error
+        for member, _ in gone:
+            self._alive.remove(member)
+        if not self._alive:
+            raise TargetDied(f"No server is left. The last was {member.label}: {error}") from error
+        if self._balancer is not None:
+            self._balancer.use({kind: [one.address(kind) for one in self._alive] for kind in (HTTP, GRPC)})
+
+    def stop(self) -> None:
+        with ExitStack() as stack:
+            stack.callback(stop_all, self._members)
+            if self._balancer is not None:
+                stack.callback(self._balancer.stop)
+            stack.callback(self._front.stop)
+
+
+def stop_all(members: Iterable[Member]) -> None:
+    """Stop servers side by side, also those that are still starting. May be called twice."""
+    members = list(members)
+    begun = []
+    for member in members:
+        try:
+            begun.append(member.begin(member.stop))
+        except RuntimeError:  # its thread has ended, as has the server
+            continue
+    wait(begun)
+    for member in members:
+        member.end()
+    for future in begun:
+        future.result()
+
+
+def _blame(members: Sequence[Member], begun: Sequence[Future[None]]) -> None:
+    """Raise what the first server that didn't start says."""
+    failed = [(member, error) for member, one in zip(members, begun, strict=True) if (error := one.exception())]
+    if not failed:
+        return
+    member, error = failed[0]
+    if not isinstance(error, GpuperfError):
+        raise error
+    others = f"\nThat of {len(failed) - 1} more did not either." if len(failed) > 1 else ""
+    raise TargetError(f"{_capital(member.label)} did not start: {error}{others}") from error
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
