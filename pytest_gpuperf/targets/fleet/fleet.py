@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import HTTP, LEAST_OUTSTANDING, ROUND_ROBIN
-from pytest_gpuperf.targets.fleet.running import Member, RunningFleet, start_fleet
+from pytest_gpuperf.targets.fleet.running import Front, Member, RunningFleet, join, start_all, stop_all
 from pytest_gpuperf.targets.fleet.slices import DeviceLike, Slice, slices_of
 from pytest_gpuperf.targets.kserve import Servers
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY
@@ -63,7 +64,7 @@ class TritonFleet:
                 f"shared_memory={self.endpoint.shared_memory!r} has to be known to every server, and through "
                 f"balancer={self.balancer!r} not every one can be told: use 'round_robin' or 'least_outstanding'."
             )
-        self.front(())
+        self.asked(())
         _ = self.slices
 
     @classmethod
@@ -128,7 +129,19 @@ class TritonFleet:
         """Of a balancer that is there already."""
         return self.balancer if self.balance is None and self.balancer != ENVOY else None
 
-    def front(self, urls: Sequence[str]) -> Servers:
+    @property
+    def front(self) -> Front:
+        """What stands before the servers."""
+        return Front(
+            self.endpoint,
+            self.asked,
+            envoy=self.balancer == ENVOY,
+            outside=self.url is not None,
+            goes_on=self.on_loss == CONTINUE,
+            facts={"balancer": self.balancer},
+        )
+
+    def asked(self, urls: Sequence[str]) -> Servers:
         """What the load generator speaks to.
 
         Args:
@@ -157,6 +170,13 @@ class TritonFleet:
             grpc = None if http is None else http + 1
             found.append(replace(self.endpoint, visible=one.visible, cpus=one.cpus, http_port=http, grpc_port=grpc))
         return tuple(found)
+
+    def members(self, count: int) -> list[Member]:
+        """The first so many servers, not started yet."""
+        return [
+            Member(endpoint, one.label, number, count)
+            for number, (endpoint, one) in enumerate(zip(self.endpoints[:count], self.slices, strict=False), 1)
+        ]
 
     def at(self, replicas: int) -> PartOfFleet:
         """The first so many servers, each on the slice that it has in the whole fleet.
@@ -191,15 +211,10 @@ class PartOfFleet:
 
 
 def _start(fleet: TritonFleet, count: int) -> RunningFleet:
-    pairs = zip(fleet.endpoints[:count], fleet.slices, strict=False)
-    members = [
-        Member(endpoint, f"server {number} of {count} ({one.label})") for number, (endpoint, one) in enumerate(pairs, 1)
-    ]
-    return start_fleet(
-        members,
-        fleet.endpoint,
-        front=fleet.front,
-        envoy=fleet.balancer == ENVOY,
-        goes_on=fleet.on_loss == CONTINUE,
-        facts={"balancer": fleet.balancer, "slices": "; ".join(one.label for one in fleet.slices[:count])},
-    )
+    members = fleet.members(count)
+    start_all(members)
+    with ExitStack() as undo:
+        undo.callback(stop_all, members)
+        running = join(members, fleet.front)
+        undo.pop_all()
+    return running

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from pytest_gpuperf.errors import GpuperfError, TargetDied, TargetError
 from pytest_gpuperf.model import GRPC, HTTP, Address, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
 from pytest_gpuperf.targets.fleet.envoy import Envoy
 from pytest_gpuperf.targets.kserve import RunningEndpoint, Servers
+from pytest_gpuperf.targets.kserve.client_http import leave_thread
 from pytest_gpuperf.targets.kserve.server import locate
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import RunningTriton
@@ -28,14 +29,19 @@ class Member:
     by side; and ``tritonclient.http`` speaks through gevent, whose sockets belong to the thread that opened them.
 
     Attributes:
-        label: names it and its device.
+        place: the device or cores that it has.
+        label: names it and its place.
         times: its own times when they were last read.
+        ended: nothing can be done to it any more.
     """
 
-    def __init__(self, endpoint: TritonEndpoint, label: str) -> None:
-        self._endpoint, self.label = endpoint, label
+    def __init__(self, endpoint: TritonEndpoint, place: str, number: int, count: int) -> None:
+        """Server ``number`` of ``count``, from 1."""
+        self._endpoint, self.place = endpoint, place
+        self.label = f"server {number} of {count} ({place})"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpuperf-fleet")
         self._server: RunningTriton | None = None
+        self.ended = False
         self.times = _NOTHING
 
     @property
@@ -75,77 +81,97 @@ class Member:
 
     def end(self) -> None:
         """The thread has nothing more to do."""
+        self.ended = True
+        self.begin(leave_thread)
         self._thread.shutdown(wait=True)
 
 
-def start_fleet(
-    members: Sequence[Member],
-    settings: TritonEndpoint,
-    *,
-    front: Callable[[Sequence[str]], Servers],
-    envoy: bool,
-    goes_on: bool,
-    facts: PlainMapping,
-) -> RunningFleet:
-    """Start the servers side by side, then what is in front of them.
+@dataclass(frozen=True)
+class Front:
+    """What stands before the servers.
 
-    Args:
+    Attributes:
         settings: how the model is asked.
-        front: given the URLs of our servers or our balancer, what the load generator speaks to.
+        servers: given the addresses of our servers or our Envoy, what the load generator speaks to.
+        envoy: start one.
+        outside: a balancer that is there already.
         goes_on: the others are measured when a server dies.
         facts: more of what is under test.
+    """
+
+    settings: TritonEndpoint
+    servers: Callable[[Sequence[str]], Servers]
+    envoy: bool = False
+    outside: bool = False
+    goes_on: bool = False
+    facts: PlainMapping = field(default_factory=dict)
+
+
+def start_all(members: Sequence[Member]) -> None:
+    """Start servers side by side.
 
     Raises:
-        TargetError: a server or the balancer doesn't start; names it. Nothing is left running then.
+        TargetError: one doesn't start; names it. None is left running then.
     """
     with ExitStack() as undo:
         undo.callback(stop_all, members)
         begun = [member.begin(member.start) for member in members]
         wait(begun)
         _blame(members, begun)
-        balancer = None
-        protocol = settings.protocol or HTTP
-        addresses = {kind: [member.address(kind) for member in members] for kind in (HTTP, GRPC)}
+        undo.pop_all()
+
+
+def join(members: Sequence[Member], front: Front) -> RunningFleet:
+    """Put in front of servers that are up what the load generator speaks to.
+
+    Raises:
+        MissingExtra: there is no Envoy.
+        TargetError: the balancer doesn't start, or isn't there. The servers are left as they are.
+    """
+    protocol = front.settings.protocol or HTTP
+    addresses = _addresses(members)
+    with ExitStack() as undo:
+        envoy = None
         urls = [one.label for one in addresses[protocol]]
-        if envoy:
-            balancer = Envoy(addresses)
-            undo.callback(balancer.stop)
-            urls = [balancer.address(protocol).label]
+        if front.envoy:
+            envoy = Envoy(addresses)
+            undo.callback(envoy.stop)
+            urls = [envoy.address(protocol).label]
         prefix = members[0].server.memory_prefix if members else ""
-        asked = RunningEndpoint(front(urls), settings.name, settings, memory_prefix=prefix)
-        undo.callback(asked.stop)
-        running = RunningFleet(members, asked, balancer, goes_on=goes_on, facts=facts)
+        try:
+            asked = RunningEndpoint(front.servers(urls), front.settings.name, front.settings, memory_prefix=prefix)
+        except TargetDied as error:
+            if not front.outside:
+                raise
+            raise TargetError(f"{error}\nStart the balancer, or correct the URL in balancer=.") from error
+        running = RunningFleet(members, front, asked, envoy)
         undo.pop_all()
     return running
+
+
+def _addresses(members: Iterable[Member]) -> dict[str, list[Address]]:
+    members = list(members)
+    return {protocol: [member.address(protocol) for member in members] for protocol in (HTTP, GRPC)}
 
 
 class RunningFleet:
     """Servers that are ready, and what is in front of them.
 
     Args:
-        front: what the load generator speaks to.
-        goes_on: the others are measured when a server dies.
+        asked: what the load generator speaks to.
     """
 
-    def __init__(
-        self,
-        members: Sequence[Member],
-        front: RunningEndpoint,
-        balancer: Envoy | None,
-        *,
-        goes_on: bool,
-        facts: PlainMapping,
-    ) -> None:
-        self._members, self._front, self._balancer = list(members), front, balancer
-        self._alive, self._goes_on, self._facts = list(members), goes_on, facts
-        self._labels = {member: member.address(front.protocol).label for member in members}
+    def __init__(self, members: Sequence[Member], front: Front, asked: RunningEndpoint, envoy: Envoy | None) -> None:
+        self._members, self._alive = list(members), list(members)
+        self._front, self._asked, self._envoy = front, asked, envoy
+        self._labels = {member: member.address(asked.protocol).label for member in members}
         #: Workloads without the servers that are gone; by identity, as the load generator knows them.
-        self._reduced: dict[int, tuple[Workload, Workload]] = {}
+        self._reduced: dict[int, tuple[Workload, WireWorkload]] = {}
         self.local = bool(members)
 
     @property
     def processes(self) -> tuple[int, ...]:
-        own = self._balancer.processes if self._balancer is not None else ()
+        own = self._envoy.processes if self._envoy is not None else ()
         return (*(pid for member in self._alive for pid in member.server.processes), *own)
 
     @property
@@ -159,7 +185,7 @@ class RunningFleet:
         return tuple(member.server for member in self._alive)
 
     def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
-        return self._front.workload(batch_size, in_flight)
+        return self._asked.workload(batch_size, in_flight)
 
     def current(self, workload: Workload) -> Workload:
         gone = {self._labels[member] for member in self._members if member not in self._alive}
@@ -167,7 +193,7 @@ class RunningFleet:
             return workload
         known = self._reduced.get(id(workload))
         left = tuple(address for address in workload.addresses if address.label not in gone)
-        if known is None or known[0] is not workload or len(known[1].addresses) != len(left):  # type: ignore[union-attr]
+        if known is None or known[0] is not workload or known[1].addresses != left:
             known = self._reduced[id(workload)] = (workload, replace(workload, addresses=left))
         return known[1]
 
@@ -182,16 +208,17 @@ class RunningFleet:
         return (f"{len(gone)} of {len(self._members)} servers {verb} gone: {', '.join(gone)}",)
 
     def under_test(self) -> PlainMapping:
-        facts: dict[str, Plain] = dict(self._front.under_test())
+        facts: dict[str, Plain] = dict(self._asked.under_test())
         if self._members:
             first = self._members[0]
             facts |= first.begin(first.server.under_test).result()
             facts["endpoints"] = len(self._members)
+            facts["slices"] = "; ".join(member.place for member in self._members)
             # It covers the path of the model file, which changes with every start.
             facts.pop("config_digest", None)
-        if self._balancer is not None:
-            facts["envoy"] = self._balancer.version
-        return {**facts, **self._facts}
+        if self._envoy is not None:
+            facts["envoy"] = self._envoy.version
+        return {**facts, **self._front.facts}
 
     def server_times(self) -> ServerTimes | None:
         self._look(Member.read)
@@ -202,11 +229,10 @@ class RunningFleet:
 
     def check(self) -> None:
         self._look(Member.check)
-        if self._balancer is None:
-            if not self._members:
-                self._front.check()
-            return
-        self._balancer.check()
+        if self._envoy is not None:
+            self._envoy.check()
+        if self._front.outside:
+            self._asked.check()
 
     def _look(self, at: Callable[[Member], None]) -> None:
         """Ask all servers, and take those that are gone out of the fleet.
@@ -221,33 +247,33 @@ class RunningFleet:
                 future.result()
             return
         member, error = gone[0]
-        if not self._goes_on:
+        if not self._front.goes_on:
             advice = "\non_loss='continue' goes on with the others." if len(self._members) > 1 else ""
             raise TargetDied(f"{_capital(member.label)} is gone: {error}{advice}") from error
         for member, _ in gone:
             self._alive.remove(member)
         if not self._alive:
             raise TargetDied(f"No server is left. The last was {member.label}: {error}") from error
-        if self._balancer is not None:
-            self._balancer.use({kind: [one.address(kind) for one in self._alive] for kind in (HTTP, GRPC)})
+        if self._envoy is not None:
+            self._envoy.use(_addresses(self._alive))
 
     def stop(self) -> None:
         with ExitStack() as stack:
             stack.callback(stop_all, self._members)
-            if self._balancer is not None:
-                stack.callback(self._balancer.stop)
-            stack.callback(self._front.stop)
+            stack.callback(self.leave)
+
+    def leave(self) -> None:
+        """End what is in front of the servers. May be called twice."""
+        with ExitStack() as stack:
+            if self._envoy is not None:
+                stack.callback(self._envoy.stop)
+            stack.callback(self._asked.stop)
 
 
 def stop_all(members: Iterable[Member]) -> None:
     """Stop servers side by side, also those that are still starting. May be called twice."""
-    members = list(members)
-    begun = []
-    for member in members:
-        try:
-            begun.append(member.begin(member.stop))
-        except RuntimeError:  # its thread has ended, as has the server
-            continue
+    members = [member for member in members if not member.ended]
+    begun = [member.begin(member.stop) for member in members]
     wait(begun)
     for member in members:
         member.end()
