@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -25,7 +22,7 @@ from pytest_gpuperf.model import GRPC, HTTP, LoadPoint, Window
 from pytest_gpuperf.targets.fleet import TritonFleet
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
 from pytest_gpuperf.targets.fleet.running import Member, RunningFleet, join, start_all, stop_all
-from tests.e2e.conftest import Run, Started, alive
+from tests.e2e.conftest import Started, alive
 
 try:
     find_envoy()
@@ -171,8 +168,8 @@ def test_the_others_go_on(tiny: Path, balancer: str) -> None:
 
 SUITE = """
     def test_fleet(gpuperf, triton_fleet):
-        fleet = triton_fleet({onnx!r}, replicas=2, threads=1, balancer={balancer!r})
-        gpuperf.sweep(fleet, concurrency=[1, 4], window_s=1.0)
+        fleet = triton_fleet({onnx!r}, replicas=3, threads=1, balancer={balancer!r})
+        gpuperf.scaling(fleet, replicas=2, concurrency=[1, 4], window_s=1.0)
 """
 
 
@@ -192,7 +189,7 @@ def started_servers(started: Started) -> list[psutil.Process]:
 
 def test_a_server_killed_in_mid_sweep(start: Callable[..., Started], pytester: pytest.Pytester, tiny: Path) -> None:
     pytester.makepyfile(test_suite=SUITE.format(onnx=str(tiny), balancer="round_robin"))
-    started = start("--gpuperf-runs=1")
+    started = start()
     victim = started_servers(started)[1]
     victim.kill()
     assert started.wait() == pytest.ExitCode.TESTS_FAILED
@@ -207,20 +204,17 @@ def test_a_server_killed_in_mid_sweep(start: Callable[..., Started], pytester: p
 @needs_envoy
 def test_pytest_killed_leaves_nothing(start: Callable[..., Started], pytester: pytest.Pytester, tiny: Path) -> None:
     pytester.makepyfile(test_suite=SUITE.format(onnx=str(tiny), balancer="envoy"))
-    started = start("--gpuperf-runs=1")
+    started = start()
     started_servers(started)
     names = [process.name() for process in started.children]
     assert names.count("envoy") == 1
-    scratch = [
-        Path(word.partition("=")[2]).parent
-        for process in started.children
-        for word in process.cmdline()
-        if word.startswith("--model-repository=")
-    ]
+    words = [word for process in started.children for word in process.cmdline()]
+    scratch = [Path(word.partition("=")[2]).parent for word in words if word.startswith("--model-repository=")]
+    scratch += [Path(word).parent for word in words if word.endswith("/envoy.json")]
     started.send(signal.SIGKILL)
     started.wait()
     assert alive(started.children) == []
-    assert scratch
+    assert len(set(scratch)) == 3
     assert not any(path.exists() for path in scratch)
 
 
@@ -235,26 +229,3 @@ def test_a_server_that_does_not_start(tiny: Path) -> None:
         with pytest.raises(TargetError, match=rf"Server 2 of 2 \(core \d\) did not start: Port {port} is taken"):
             fleet.start()
     assert set(psutil.Process().children(recursive=True)) <= before
-
-
-@needs_envoy
-def test_scaling_in_one_test(run: Run, pytester: pytest.Pytester, tiny: Path) -> None:
-    pytester.makepyfile(
-        test_suite=f"""
-        def test_scaling(gpuperf, triton_fleet):
-            fleet = triton_fleet({str(tiny)!r}, replicas=2, balancer="envoy", threads=1)
-            scaling = gpuperf.scaling(fleet, replicas=[1, 2], concurrency=[1, 4], window_s=0.2)
-            assert scaling.replicas == (1, 2)
-            assert scaling.at(2).at(4).throughput > 0
-            assert scaling.needed(throughput=1, p50_ms=1000).replicas == 1
-        """
-    )
-    result = run("--gpuperf-runs=1")
-    result.assert_outcomes(passed=1)
-    (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
-    session = json.loads(stored.read_text())["session"]
-    assert [one["sweep"] for one in session["runs"]] == ["tiny x1", "tiny x2"]
-    assert [session["under_test"][name]["endpoints"] for name in ("tiny x1", "tiny x2")] == [1, 2]
-    windows = session["runs"][1]["windows"]
-    assert all(len(one["endpoints"]) == 2 for one in windows)
-    result.stdout.fnmatch_lines(["*endpoint at concurrency *127.0.0.1:*-*-*"])
