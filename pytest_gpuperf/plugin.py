@@ -6,7 +6,7 @@ nothing but pytest, which is there already; everything heavy is imported inside 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -121,12 +121,15 @@ def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
 
     ``triton_fleet(model, devices=gpu(mig="1g.10gb", count=7), balancer="envoy")``; without devices the one under test.
     """
-    from functools import partial
-
     from pytest_gpuperf.session.state import state_of
     from pytest_gpuperf.targets.fleet import TritonFleet
 
-    return partial(TritonFleet.of, devices=(state_of(request.config).device,))
+    device = state_of(request.config).device
+
+    def make(model: Any, devices: Any = None, **settings: Any) -> TritonFleet:
+        return TritonFleet.of(model, device if devices is None else devices, **settings)
+
+    return make
 
 
 @pytest.fixture(scope="session")

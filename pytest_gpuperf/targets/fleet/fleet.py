@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import HTTP, LEAST_OUTSTANDING, ROUND_ROBIN
+from pytest_gpuperf.targets.fleet.envoy import find_envoy
 from pytest_gpuperf.targets.fleet.running import Front, Member, RunningFleet, join, start_all, stop_all
 from pytest_gpuperf.targets.fleet.slices import DeviceLike, Slice, slices_of
 from pytest_gpuperf.targets.kserve import Servers
@@ -211,6 +212,8 @@ class PartOfFleet:
 
 
 def _start(fleet: TritonFleet, count: int) -> RunningFleet:
+    if fleet.balancer == ENVOY:
+        find_envoy()  # before the servers have been waited for
     members = fleet.members(count)
     start_all(members)
     with ExitStack() as undo:

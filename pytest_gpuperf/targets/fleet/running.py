@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from pytest_gpuperf.errors import GpuperfError, TargetDied, TargetError
+from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.model import GRPC, HTTP, Address, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
 from pytest_gpuperf.targets.fleet.envoy import Envoy
 from pytest_gpuperf.targets.kserve import RunningEndpoint, Servers
@@ -287,8 +287,8 @@ def _blame(members: Sequence[Member], begun: Sequence[Future[None]]) -> None:
     if not failed:
         return
     member, error = failed[0]
-    if not isinstance(error, GpuperfError):
-        raise error
+    if not isinstance(error, TargetError):
+        raise error  # not of one server more than of another
     others = f"\nThat of {len(failed) - 1} more did not either." if len(failed) > 1 else ""
     raise TargetError(f"{_capital(member.label)} did not start: {error}{others}") from error
 

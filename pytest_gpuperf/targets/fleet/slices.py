@@ -50,7 +50,10 @@ class Slice:
         if self.visible is not None:
             return f"GPU {self.visible}" if self.visible.isdigit() else self.visible
         cores = self.cpus or ()
-        return f"core {cores[0]}" if len(cores) == 1 else f"cores {', '.join(map(str, cores))}"
+        if len(cores) == 1:
+            return f"core {cores[0]}"
+        row = len(cores) > 2 and list(cores) == list(range(cores[0], cores[-1] + 1))
+        return f"cores {cores[0]} to {cores[-1]}" if row else f"cores {', '.join(map(str, cores))}"
 
 
 def slices_of(devices: Sequence[DeviceLike], replicas: int | None) -> tuple[Slice, ...]:

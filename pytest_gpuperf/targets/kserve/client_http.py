@@ -50,7 +50,7 @@ class HttpClient(KServeClient):
 
 
 def leave_thread() -> None:
-    """Free what gevent keeps for this thread, in which no client may be used any more: without this, three open files."""
+    """Close the files that gevent has open for this thread, in which no client is used any more."""
     import gevent
 
     gevent.get_hub().destroy(destroy_loop=True)

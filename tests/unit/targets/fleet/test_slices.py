@@ -70,5 +70,6 @@ def test_what_cannot_be_used(devices: list[DeviceLike], replicas: int | None, me
 
 
 def test_labels() -> None:
-    labels = [one.label for one in (Slice("0"), Slice(MIG), Slice(cpus=(3,)), Slice(cpus=(0, 1)))]
-    assert labels == ["GPU 0", MIG, "core 3", "cores 0, 1"]
+    slices = (Slice("0"), Slice(MIG), *(Slice(cpus=cpus) for cpus in ((3,), (0, 1), (4, 5, 6, 7), (0, 2, 4))))
+    labels = [one.label for one in slices]
+    assert labels == ["GPU 0", MIG, "core 3", "cores 0, 1", "cores 4 to 7", "cores 0, 2, 4"]
