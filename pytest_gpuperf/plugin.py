@@ -126,8 +126,8 @@ def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
 
     device = state_of(request.config).device
 
-    def make(model: Any, devices: Any = None, **settings: Any) -> TritonFleet:
-        return TritonFleet.of(model, device if devices is None else devices, **settings)
+    def make(source: Any = None, devices: Any = None, **settings: Any) -> TritonFleet:
+        return TritonFleet.of(source, device if devices is None else devices, **settings)
 
     return make
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, replace
@@ -14,7 +13,7 @@ from pytest_gpuperf.model import HTTP, LEAST_OUTSTANDING, ROUND_ROBIN
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
 from pytest_gpuperf.targets.fleet.running import Front, Member, RunningFleet, join, start_all, stop_all
 from pytest_gpuperf.targets.fleet.slices import DeviceLike, Slice, slices_of
-from pytest_gpuperf.targets.kserve import Servers
+from pytest_gpuperf.targets.kserve import KServeEndpoint, Servers
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY
 from pytest_gpuperf.targets.triton import TritonEndpoint
 
@@ -29,7 +28,7 @@ class TritonFleet:
     """Several servers of one model that share one load.
 
     Attributes:
-        endpoint: what each of them is.
+        endpoint: what each of them is; where there are none of ours, how the model is asked.
         devices: GPUs or MIG slices, one server each; shares of the cores when there are none, or when it is the CPU.
         replicas: how many servers; one for each device, or for each core, when None. 0: none of ours, where
             ``balancer`` is a URL.
@@ -40,7 +39,7 @@ class TritonFleet:
             ports when None.
     """
 
-    endpoint: TritonEndpoint
+    endpoint: TritonEndpoint | KServeEndpoint
     _: KW_ONLY
     devices: Sequence[DeviceLike] = ()
     replicas: int | None = None
@@ -56,9 +55,11 @@ class TritonFleet:
                 f"balancer={self.balancer!r}: write 'round_robin', 'least_outstanding', 'envoy', or the URL of a "
                 "balancer that is there already, for example 'http://127.0.0.1:50050'."
             )
+        if self.replicas != 0 and not isinstance(self.endpoint, TritonEndpoint):
+            raise OptionError("A server that is there already can't be started again: give a model, or replicas=0.")
         if self.replicas == 0 and self.url is None:
             raise OptionError("replicas=0 leaves nothing to be asked; it is for balancer=URL alone.")
-        if self.endpoint.http_port is not None or self.endpoint.grpc_port is not None:
+        if isinstance(self.endpoint, TritonEndpoint) and (self.endpoint.http_port or self.endpoint.grpc_port):
             raise OptionError("http_port= and grpc_port= can't be those of several servers: write first_port=8000.")
         if self.endpoint.shared_memory != NO_MEMORY and self.balance is None:
             raise OptionError(
@@ -71,7 +72,7 @@ class TritonFleet:
     @classmethod
     def of(
         cls,
-        model: TritonEndpoint | str | os.PathLike[str],
+        source: Any = None,
         devices: Sequence[DeviceLike] | DeviceLike = (),
         *,
         replicas: int | None = None,
@@ -80,18 +81,22 @@ class TritonFleet:
         first_port: int | None = None,
         **settings: Any,
     ) -> TritonFleet:
-        """A fleet of an ONNX model, or of what ``triton_endpoint`` made.
+        """A fleet of what ``TritonEndpoint`` serves, or of one that is given.
 
         Args:
-            settings: of ``TritonEndpoint``.
+            source: as of ``TritonEndpoint``, or one; with ``replicas=0`` the model's name in the servers.
+            settings: of ``TritonEndpoint``; with ``replicas=0`` of ``KServeEndpoint``.
 
         Raises:
             OptionError: an argument can't be used.
         """
-        if isinstance(model, TritonEndpoint):
-            endpoint = replace(model, **settings)
+        endpoint: TritonEndpoint | KServeEndpoint
+        if isinstance(source, TritonEndpoint):
+            endpoint = replace(source, **settings)
+        elif replicas == 0:
+            endpoint = KServeEndpoint(balancer, str(source), **settings)
         else:
-            endpoint = TritonEndpoint(model, **settings)
+            endpoint = TritonEndpoint(source, **settings)
         several = devices if isinstance(devices, Sequence) and not isinstance(devices, str) else (devices,)
         return cls(
             endpoint,
@@ -134,6 +139,7 @@ class TritonFleet:
     def front(self) -> Front:
         """What stands before the servers."""
         return Front(
+            self.name,
             self.endpoint,
             self.asked,
             envoy=self.balancer == ENVOY,
@@ -165,8 +171,9 @@ class TritonFleet:
     @cached_property
     def endpoints(self) -> tuple[TritonEndpoint, ...]:
         """The servers. Kept, since each reads the model once."""
-        found = []
+        found: list[TritonEndpoint] = []
         for number, one in enumerate(self.slices):
+            assert isinstance(self.endpoint, TritonEndpoint)
             http = None if self.first_port is None else self.first_port + PORT_STEP * number
             grpc = None if http is None else http + 1
             found.append(replace(self.endpoint, visible=one.visible, cpus=one.cpus, http_port=http, grpc_port=grpc))

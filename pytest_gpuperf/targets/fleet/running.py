@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
 from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.model import GRPC, HTTP, Address, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
 from pytest_gpuperf.targets.fleet.envoy import Envoy
-from pytest_gpuperf.targets.kserve import RunningEndpoint, Servers
+from pytest_gpuperf.targets.kserve import RequestSettings, RunningEndpoint, Servers
 from pytest_gpuperf.targets.kserve.client_http import leave_thread
 from pytest_gpuperf.targets.kserve.server import locate
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import RunningTriton
 
 Result = TypeVar("Result")
-_NOTHING = ServerTimes(0, 0, 0, 0, 0, 0)
 
 
 class Member:
@@ -31,7 +31,7 @@ class Member:
     Attributes:
         place: the device or cores that it has.
         label: names it and its place.
-        times: its own times when they were last read.
+        times: its own times when they were last read; None before, and where it has none.
         ended: nothing can be done to it any more.
     """
 
@@ -42,7 +42,7 @@ class Member:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpuperf-fleet")
         self._server: RunningTriton | None = None
         self.ended = False
-        self.times = _NOTHING
+        self.times: ServerTimes | None = None
 
     @property
     def server(self) -> RunningTriton:
@@ -67,7 +67,7 @@ class Member:
             TargetDied: it is gone; with the end of its log.
         """
         try:
-            self.times = self.server.server_times() or _NOTHING
+            self.times = self.server.server_times()
         except TargetDied:
             self.server.check()  # knows more of why
             raise
@@ -91,7 +91,8 @@ class Front:
     """What stands before the servers.
 
     Attributes:
-        settings: how the model is asked.
+        name: of the model in the servers.
+        settings: how it is asked.
         servers: given the addresses of our servers or our Envoy, what the load generator speaks to.
         envoy: start one.
         outside: a balancer that is there already.
@@ -99,7 +100,8 @@ class Front:
         facts: more of what is under test.
     """
 
-    settings: TritonEndpoint
+    name: str
+    settings: RequestSettings
     servers: Callable[[Sequence[str]], Servers]
     envoy: bool = False
     outside: bool = False
@@ -139,7 +141,7 @@ def join(members: Sequence[Member], front: Front) -> RunningFleet:
             urls = [envoy.address(protocol).label]
         prefix = members[0].server.memory_prefix if members else ""
         try:
-            asked = RunningEndpoint(front.servers(urls), front.settings.name, front.settings, memory_prefix=prefix)
+            asked = RunningEndpoint(front.servers(urls), front.name, front.settings, memory_prefix=prefix)
         except TargetDied as error:
             if not front.outside:
                 raise
@@ -198,7 +200,7 @@ class RunningFleet:
         return known[1]
 
     def requests_by_server(self) -> Mapping[str, int]:
-        return {self._labels[member]: member.times.requests for member in self._members}
+        return {self._labels[one]: one.times.requests for one in self._members if one.times is not None}
 
     def remarks(self) -> tuple[str, ...]:
         gone = [member.label for member in self._members if member not in self._alive]
@@ -222,10 +224,8 @@ class RunningFleet:
 
     def server_times(self) -> ServerTimes | None:
         self._look(Member.read)
-        total = _NOTHING
-        for member in self._members:
-            total += member.times
-        return total if self._members else None
+        known = [member.times for member in self._members if member.times is not None]
+        return functools.reduce(operator.add, known) if known else None
 
     def check(self) -> None:
         self._look(Member.check)
@@ -240,7 +240,7 @@ class RunningFleet:
         Raises:
             TargetDied: one is gone and the others are not to go on without it, or all are.
         """
-        found = [(member, member.begin(partial(at, member))) for member in self._alive]
+        found = [(member, member.begin(functools.partial(at, member))) for member in self._alive]
         gone = [(member, error) for member, future in found if isinstance(error := future.exception(), TargetDied)]
         if not gone:
             for _, future in found:

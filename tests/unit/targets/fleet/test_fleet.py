@@ -79,6 +79,13 @@ def test_mistakes(arguments: dict[str, Any], message: str) -> None:
         TritonFleet.of("flower.onnx", **arguments)
 
 
+def test_none_of_ours() -> None:
+    fleet = TritonFleet.of("flower", balancer="http://lb:50050", replicas=0, input_data="zero")
+    assert (fleet.name, fleet.most, fleet.slices) == ("flower", 0, ())
+    with pytest.raises(OptionError, match="can't be started again"):
+        TritonFleet(fleet.endpoint, balancer="http://lb:50050")
+
+
 @pytest.mark.parametrize("replicas", [0, 3, True, 1.0])
 def test_parts_that_are_not_there(replicas: int) -> None:
     with pytest.raises(OptionError, match=r"this fleet has 2 server\(s\)"):
