@@ -154,6 +154,12 @@ def test_a_balancer_that_is_there_already(members: list[Member], tiny: Path) -> 
         ours.leave()
 
 
+def test_each_server_has_its_cores(members: list[Member], tiny: Path) -> None:
+    slices = TritonFleet.of(tiny, replicas=4).slices
+    kept = [tuple(servers_of(member.server.processes)[0].cpu_affinity()) for member in members]
+    assert kept == [one.cpus for one in slices]
+
+
 @needs_envoy
 def test_an_envoy_that_dies(members: list[Member], tiny: Path) -> None:
     fleet = join(members[:2], TritonFleet.of(tiny, replicas=2, balancer="envoy").front)
@@ -166,14 +172,20 @@ def test_an_envoy_that_dies(members: list[Member], tiny: Path) -> None:
         fleet.leave()
 
 
-@pytest.mark.parametrize("balancer", [pytest.param("envoy", marks=needs_envoy), "round_robin"])
-def test_the_others_go_on(tiny: Path, balancer: str) -> None:
+@pytest.mark.parametrize(
+    ("balancer", "devices"),
+    [pytest.param("envoy", ["cpu"] * 3, marks=needs_envoy), ("round_robin", ["MIG-a", "MIG-b", "MIG-c"])],
+)
+def test_the_others_go_on(tiny: Path, balancer: str, devices: list[str]) -> None:
     """One of three servers is killed in the middle of a window, a second one later."""
-    described = TritonFleet.of(tiny, replicas=3, balancer=balancer, on_loss="continue")
+    described = TritonFleet.of(tiny, devices, balancer=balancer, on_loss="continue")
     names = [member.label for member in described.members(3)]
     fleet = described.start()
     everything = family_of(fleet.processes)
     try:
+        if devices[0] != "cpu":
+            seen = [one.environ()["CUDA_VISIBLE_DEVICES"] for one in servers_of(fleet.processes)]
+            assert seen == devices
         assert gone(window(fleet)) == []
         first, second, _ = (servers_of((pid,))[0] for pid in fleet.processes[:3])
         killer = threading.Thread(target=kill_under_load, args=(first, fleet.servers[0].address))
