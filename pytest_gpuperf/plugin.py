@@ -6,7 +6,7 @@ nothing but pytest, which is there already; everything heavy is imported inside 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_gpuperf.session.fixture import Gpuperf
     from pytest_gpuperf.session.gpus import Gpu
+    from pytest_gpuperf.targets.fleet import TritonFleet
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.tensorrt import TensorRTEngine
@@ -145,6 +146,26 @@ def triton_endpoint(request: pytest.FixtureRequest) -> Callable[..., TritonEndpo
     state = state_of(request.config)
     visible = state.device.id if state.device.kind == "gpu" else ""  # none of the GPUs, where the CPU is measured
     return partial(TritonEndpoint, server=state.settings.triton, visible=visible)
+
+
+@pytest.fixture(scope="session")
+def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
+    """Makes targets: several tritonservers, one for each device, that share one load.
+
+    ``triton_fleet(model, devices=gpu(mig="1g.10gb", count=7), balancer="envoy")``; without devices the one under test.
+    """
+    from pytest_gpuperf.session.state import state_of
+    from pytest_gpuperf.targets.fleet import TritonFleet
+    from pytest_gpuperf.targets.triton import TritonEndpoint
+
+    state = state_of(request.config)
+
+    def make(source: Any = None, devices: Any = None, **settings: Any) -> TritonFleet:
+        if settings.get("replicas") != 0 and not isinstance(source, TritonEndpoint):
+            settings = {"server": state.settings.triton, **settings}
+        return TritonFleet.of(source, state.device if devices is None else devices, **settings)
+
+    return make
 
 
 @pytest.fixture(scope="session")

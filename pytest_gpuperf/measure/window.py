@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import NoReturn
 
 from pytest_gpuperf.analysis.guard import device_findings, findings
-from pytest_gpuperf.analysis.window import endpoint_figures, figures
+from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, figures
 from pytest_gpuperf.device import Monitor, others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
 from pytest_gpuperf.model import EndpointFigures, LoadPoint, Ramp, Resources, Window, WireWorkload, Workload
-from pytest_gpuperf.targets import RunningTarget
+from pytest_gpuperf.targets import Replicated, RunningTarget
 
 #: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
 _DYING_S = 2.0
@@ -51,7 +51,12 @@ def take_window(
     if monitor is not None:
         monitor.attach(running.processes, running.metrics_url, local=running.local)
         spec = _fitted(spec, monitor)
-    before, cpu_before = running.server_times(), read_cpu() if watched else None
+    replicated = running if isinstance(running, Replicated) else None
+    before = running.server_times()
+    counts_before: Mapping[str, int] = {}
+    if replicated is not None:
+        workload, counts_before = replicated.current(workload), replicated.requests_by_server()
+    cpu_before = read_cpu() if watched else None
     with monitor.watching() if monitor is not None else nullcontext():
         recording = generator.window(workload, spec)
     cpu_after = read_cpu() if watched else None
@@ -82,7 +87,8 @@ def take_window(
         lag_p99_ns=times.lag_p99_ns,
         first=figures(firsts, *edges, 1).latency if firsts else None,
         answers=_answers(recording),
-        endpoints=_endpoints(recording, workload),
+        endpoints=_endpoints(recording, workload)
+        or (_behind_balancer(counts_before, replicated.requests_by_server(), times) if replicated is not None else ()),
         server=after - before if before is not None and after is not None else None,
         others_cpu_share=others_share(cpu_before, cpu_after),
         energy=took.energy,
@@ -103,7 +109,8 @@ def take_window(
             else 0.0,
             done_rate=times.throughput,
             skew_s=recording.skew_s,
-        ),
+        )
+        + (replicated.remarks() if replicated is not None else ()),
     )
     return window, recording
 
@@ -136,6 +143,20 @@ def _endpoints(recording: Recording, workload: Workload) -> tuple[EndpointFigure
         recording.address_errors,
         (recording.start_ns, recording.stop_ns),
         workload.batch_size,
+    )
+
+
+def _behind_balancer(
+    before: Mapping[str, int], after: Mapping[str, int], whole: WindowFigures
+) -> tuple[EndpointFigures, ...]:
+    """How servers that only the balancer sees shared the window, by what they count themselves."""
+    served = {server: after[server] - before.get(server, 0) for server in after}
+    total = sum(served.values())
+    if len(served) < 2 or not total:
+        return ()
+    return tuple(
+        EndpointFigures(server, count, 0, whole.throughput * count / total, 0.0, 0.0)
+        for server, count in served.items()
     )
 
 

@@ -23,6 +23,7 @@ from pytest_gpuperf.model.records import (
 )
 from pytest_gpuperf.model.reported import PointCost, Reported
 from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources, Trouble
+from pytest_gpuperf.model.scaling import Needed, Scaling
 from pytest_gpuperf.model.verdict import Anchored, Change, Comparison, NamedPoint, Row, Verdict, worst
 from pytest_gpuperf.model.workload import (
     GRPC,
@@ -73,6 +74,7 @@ __all__ = [
     "LoadPoint",
     "Memory",
     "NamedPoint",
+    "Needed",
     "Offer",
     "OperatingPoint",
     "Plain",
@@ -88,6 +90,7 @@ __all__ = [
     "Resources",
     "Row",
     "Run",
+    "Scaling",
     "ServerTimes",
     "Session",
     "Side",

@@ -111,7 +111,12 @@ class ServerTimes:
 
 @dataclass(frozen=True)
 class EndpointFigures:
-    """What one of several endpoints contributed to a window."""
+    """What one of several endpoints contributed to a window.
+
+    Behind a balancer of its own nobody but the server sees which requests it answers. Then ``requests`` is the server's
+    own count, over the window and the load around it; ``throughput`` is its share of the window's; and failures and
+    latencies are not known: they read 0.
+    """
 
     address: str
     requests: int

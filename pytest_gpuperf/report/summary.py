@@ -226,8 +226,8 @@ def _endpoint_lines(curve: Curve) -> list[str]:
                 one.address,
                 str(one.requests),
                 str(one.errors),
-                duration(one.p50_ns),
-                duration(one.p90_ns),
+                duration(one.p50_ns) if one.p50_ns else "-",
+                duration(one.p90_ns) if one.p90_ns else "-",
                 rate(one.throughput),
             )
             for one in point.endpoints

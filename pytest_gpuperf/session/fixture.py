@@ -13,10 +13,10 @@ from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.measure.adaptive import AdaptivePlan, adaptive
 from pytest_gpuperf.measure.budget import Budget
 from pytest_gpuperf.measure.search import SearchPlan, search
-from pytest_gpuperf.model import Arrivals, BudgetMissed, Capacity, Curve, CurvePoint, Duet, unmeasured
+from pytest_gpuperf.model import Arrivals, BudgetMissed, Capacity, Curve, CurvePoint, Duet, Scaling, unmeasured
 from pytest_gpuperf.session.measuring import Measuring
 from pytest_gpuperf.session.points import explored, load_points, sizes
-from pytest_gpuperf.targets import Target, as_target
+from pytest_gpuperf.targets import Scalable, Target, as_target
 
 if TYPE_CHECKING:
     from pytest_gpuperf.load.distributed import RemoteWorkers
@@ -76,6 +76,56 @@ class Gpuperf:
         points, schedules = load_points(concurrency, batch_size, rate, arrivals, seed)
         plan = self._plan(window_s, workers)
         return self._measuring.sweep(thing, points, schedules, plan, name=self._measuring.free(name or thing.name))
+
+    def scaling(
+        self,
+        target: Scalable,
+        replicas: int | Sequence[int] | None = None,
+        concurrency: int | Sequence[int] | None = None,
+        batch_size: int | Sequence[int] = 1,
+        *,
+        rate: float | Sequence[float] | None = None,
+        arrivals: str | Arrivals | Sequence[Arrivals] = "poisson",
+        seed: int = 0,
+        workers: int | RemoteWorkers = 1,
+        name: str | None = None,
+        window_s: float | None = None,
+    ) -> Scaling:
+        """Measure a fleet with more and more of its replicas: a sweep for each number, named ``NAME x4``.
+
+        Args:
+            target: what ``triton_fleet`` made.
+            replicas: how many at a time; 1 to all of them when None.
+            concurrency, batch_size, rate, arrivals, seed, workers, name, window_s: see ``sweep``.
+
+        Raises:
+            OptionError, TargetError, LoadError, UnreadableSession: as for ``sweep``.
+        """
+        if not callable(getattr(target, "at", None)):
+            raise OptionError(f"{target!r} has no replicas to scale: give what triton_fleet(...) made.")
+        counts = sorted(sizes("replicas", range(1, target.most + 1) if replicas is None else replicas))
+        parts = [(count, target.at(count)) for count in counts]  # a wrong number is found before anything is measured
+        whole = name or target.name
+        return Scaling(
+            whole,
+            tuple(
+                (
+                    count,
+                    self.sweep(
+                        part,
+                        concurrency,
+                        batch_size,
+                        rate=rate,
+                        arrivals=arrivals,
+                        seed=seed,
+                        workers=workers,
+                        name=f"{whole} x{count}",
+                        window_s=window_s,
+                    ),
+                )
+                for count, part in parts
+            ),
+        )
 
     def search(
         self,

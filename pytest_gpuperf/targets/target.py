@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 from pytest_gpuperf.model import PlainMapping, ServerTimes, Workload
 
@@ -65,4 +66,42 @@ class Target(Protocol):
 
         Raises:
             TargetError: it does not come up; says why.
+        """
+
+
+@runtime_checkable
+class Replicated(Protocol):
+    """What a running target of several servers has besides.
+
+    Its ``server_times`` look at every server, and raise ``TargetDied`` where one that is gone ends the measurement.
+    """
+
+    def current(self, workload: Workload) -> Workload:
+        """The workload without the servers that are gone."""
+
+    def requests_by_server(self) -> Mapping[str, int]:
+        """Requests that each server has answered, as of the last ``server_times``; also of those that are gone."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """What says that windows are not to be trusted from now on; empty while all servers are there."""
+
+
+class Scalable(Protocol):
+    """A target of which there can be more or less.
+
+    Attributes:
+        most: the highest number of replicas.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def most(self) -> int: ...
+
+    def at(self, replicas: int) -> Target:
+        """So many replicas of it.
+
+        Raises:
+            OptionError: there can't be so many.
         """

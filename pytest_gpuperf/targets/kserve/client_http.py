@@ -49,6 +49,13 @@ class HttpClient(KServeClient):
             raise TargetDied(f"The server at {self.address} does not answer ({error}).") from error
 
 
+def leave_thread() -> None:
+    """Close the files that gevent has open for this thread, in which no client is used any more."""
+    import gevent
+
+    gevent.get_hub().destroy(destroy_loop=True)
+
+
 def _encryption(tls: Tls) -> dict[str, Any]:
     """What ``tritonclient`` is to be given.
 

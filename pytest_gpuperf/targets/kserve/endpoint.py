@@ -124,6 +124,11 @@ class RunningEndpoint:
             self._check_settings()
             undo.pop_all()
 
+    @property
+    def protocol(self) -> str:
+        """``http`` or ``grpc``."""
+        return self._servers.protocol
+
     def _agreed(self) -> ServedModel:
         """What all servers say about the model."""
         asks_config = "model_configuration" in self._extensions

@@ -181,6 +181,11 @@ class RunningTriton:
         return self._server.ports.metrics_url
 
     @property
+    def memory_prefix(self) -> str:
+        """Shared memory of such a name is removed after the server, however that ended."""
+        return self._server.prefix
+
+    @property
     def processes(self) -> tuple[int, ...]:
         return self._server.processes
 

@@ -1,0 +1,92 @@
+"""What a fleet is described by; nothing is started here."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import LEAST_OUTSTANDING, ROUND_ROBIN
+from pytest_gpuperf.targets.fleet import TritonFleet
+from pytest_gpuperf.targets.triton import TritonEndpoint
+
+
+def test_every_server_has_its_device_and_ports() -> None:
+    fleet = TritonFleet.of("flower.onnx", ["MIG-a", "MIG-b"], first_port=8000, dynamic_batching=True)
+    assert [one.visible for one in fleet.endpoints] == ["MIG-a", "MIG-b"]
+    assert [(one.http_port, one.grpc_port) for one in fleet.endpoints] == [(8000, 8001), (8010, 8011)]
+    assert all(one.dynamic_batching for one in fleet.endpoints)
+    assert (fleet.name, fleet.most) == ("flower", 2)
+
+
+def test_fewer_replicas_keep_the_slices_of_the_whole_fleet() -> None:
+    """Else one server alone would have the cores of all, and more replicas would bring nothing."""
+    fleet = TritonFleet.of("flower.onnx", replicas=4)
+    part = fleet.at(1)
+    assert part.name == "flower x1"
+    assert fleet.members(1)[0].place == fleet.slices[0].label
+    assert fleet.endpoints[0].cpus == fleet.slices[0].cpus
+    assert len(fleet.slices) == 4
+
+
+def test_an_endpoint_may_be_given() -> None:
+    endpoint = TritonEndpoint("flower.onnx", protocol="grpc", instances=2)
+    fleet = TritonFleet.of(endpoint, replicas=2, max_batch_size=8)
+    assert [(one.protocol, one.instances, one.max_batch_size) for one in fleet.endpoints] == [("grpc", 2, 8)] * 2
+
+
+@pytest.mark.parametrize(
+    ("balancer", "balance", "url"),
+    [
+        ("round_robin", ROUND_ROBIN, None),
+        ("round-robin", ROUND_ROBIN, None),
+        ("least_outstanding", LEAST_OUTSTANDING, None),
+        ("envoy", None, None),
+        ("grpc://lb:50050", None, "grpc://lb:50050"),
+    ],
+)
+def test_balancers(balancer: str, balance: str | None, url: str | None) -> None:
+    fleet = TritonFleet.of("flower.onnx", replicas=2, balancer=balancer)
+    assert (fleet.balance, fleet.url) == (balance, url)
+    servers = fleet.asked(["127.0.0.1:1", "127.0.0.1:2"])
+    assert [one.label for one in servers.addresses] == (["lb:50050"] if url else ["127.0.0.1:1", "127.0.0.1:2"])
+    assert servers.balance == (balance or ROUND_ROBIN)
+
+
+def test_it_can_be_pickled() -> None:
+    fleet = TritonFleet.of("flower.onnx", ["0", "1"])
+    assert fleet.endpoints
+    assert pickle.loads(pickle.dumps(fleet)) == fleet
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"balancer": "nginx"}, "balancer='nginx': write 'round_robin', 'least_outstanding', 'envoy', or the URL"),
+        ({"balancer": "ftp://lb:1"}, "is not an endpoint that can be measured"),
+        ({"balancer": "grpc://lb:1", "protocol": "http"}, "contradicts the protocol"),
+        ({"on_loss": "ignore"}, "on_loss='ignore': write 'fail' or 'continue'"),
+        ({"replicas": 0}, "replicas=0 leaves nothing to be asked"),
+        ({"http_port": 8000}, "write first_port=8000"),
+        ({"balancer": "envoy", "shared_memory": "system"}, "use 'round_robin' or 'least_outstanding'"),
+        ({"devices": ["0"], "replicas": 2}, r"replicas=2 for 1 device\(s\)"),
+    ],
+)
+def test_mistakes(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        TritonFleet.of("flower.onnx", **arguments)
+
+
+def test_none_of_ours() -> None:
+    fleet = TritonFleet.of("flower", balancer="http://lb:50050", replicas=0, input_data="zero")
+    assert (fleet.name, fleet.most, fleet.slices) == ("flower", 0, ())
+    with pytest.raises(OptionError, match="can't be started again"):
+        TritonFleet(fleet.endpoint, balancer="http://lb:50050")
+
+
+@pytest.mark.parametrize("replicas", [0, 3, True, 1.0])
+def test_parts_that_are_not_there(replicas: int) -> None:
+    with pytest.raises(OptionError, match=r"this fleet has 2 server\(s\)"):
+        TritonFleet.of("flower.onnx", replicas=2).at(replicas)
