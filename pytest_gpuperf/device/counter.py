@@ -8,6 +8,7 @@ their edges when the window is a whole number of ticks.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -140,11 +141,13 @@ class Follower:
         self.due_ns = 0
         self.reset_ns: list[int] = []
         self._last: tuple[int, float] | None = None
+        self._highest_j = -math.inf
         self._margin_ns = 2 * catch_ns
 
     def forget(self) -> None:
         """Begin anew, at once."""
         self.ticks, self.reset_ns, self._last, self.due_ns = [], [], None, 0
+        self._highest_j = -math.inf
 
     def poll(self, clock_ns: Callable[[], int]) -> None:
         """Read it once and decide when to do so again.
@@ -157,10 +160,12 @@ class Follower:
         end_ns = clock_ns()
         last, self._last = self._last, (begin_ns, energy_j)
         self.due_ns = end_ns + self._catch_ns
-        if last is not None and energy_j < last[1]:
+        if energy_j < self._highest_j:
             self.reset_ns.append(end_ns)
             self.ticks.clear()
+            self._highest_j = energy_j
             return
+        self._highest_j = energy_j
         if self.rhythm is not None and not self.rhythm.tick_ns:
             self.ticks.append(Tick((begin_ns + end_ns) // 2, (end_ns - begin_ns) // 2 + self.rhythm.slack_ns, energy_j))
             self.due_ns = end_ns + self.rhythm.grid_ns
@@ -175,6 +180,8 @@ class Follower:
         self.ticks.append(Tick((last[0] + end_ns) // 2, gap_ns // 2, energy_j))
         if self.rhythm is not None:
             self.due_ns = end_ns + max(self.rhythm.grid_ns - gap_ns // 2 - self._margin_ns, self._catch_ns)
+            if self.rhythm.grid_ns > self.rhythm.tick_ns:
+                self._last = None  # ticks pass unseen until then
 
 
 def integrated(samples: Sequence[tuple[int, float]], start_ns: int, stop_ns: int, tick_ns: int = 0) -> Span | None:
