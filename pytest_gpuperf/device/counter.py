@@ -18,6 +18,8 @@ from itertools import pairwise
 CATCH_NS = 1_000_000
 #: Ticks that follow each other faster are not all waited for: each costs a few readings.
 GRID_NS = 50_000_000
+#: A tick is waited for this many readings early at most, however often it came before it was.
+_MARGIN = 6
 #: Share of a window's energy that its edges may leave open.
 EDGE_SHARE = 0.01
 
@@ -142,7 +144,7 @@ class Follower:
         self.reset_ns: list[int] = []
         self._last: tuple[int, float] | None = None
         self._highest_j = -math.inf
-        self._margin_ns = 2 * catch_ns
+        self._margin_ns = catch_ns
 
     def forget(self) -> None:
         """Begin anew, at once."""
@@ -174,14 +176,22 @@ class Follower:
             return
         gap_ns = end_ns - last[0]
         if self.rhythm is not None and gap_ns > max(self.rhythm.tick_ns // 2, 4 * self._catch_ns):
-            # It came before it was waited for, so its instant is unknown. Wait for the next one, and earlier from now.
-            self._margin_ns = min(self._margin_ns + self._catch_ns, self.rhythm.tick_ns // 2)
+            # It came before it was waited for, so its instant is unknown. Be earlier at the next one.
+            self._margin_ns = min(self._margin_ns + self._catch_ns, _MARGIN * self._catch_ns)
+            if self.ticks:
+                self._last = None
+                self.due_ns = self._next_ns(self.ticks[-1].at_ns, end_ns + self._margin_ns, self.rhythm.tick_ns)
             return
         self.ticks.append(Tick((last[0] + end_ns) // 2, gap_ns // 2, energy_j))
         if self.rhythm is not None:
-            self.due_ns = end_ns + max(self.rhythm.grid_ns - gap_ns // 2 - self._margin_ns, self._catch_ns)
+            self._margin_ns = max(self._margin_ns - self._catch_ns // 8, self._catch_ns)
+            self.due_ns = self._next_ns(self.ticks[-1].at_ns, end_ns + self._margin_ns, self.rhythm.grid_ns)
             if self.rhythm.grid_ns > self.rhythm.tick_ns:
                 self._last = None  # ticks pass unseen until then
+
+    def _next_ns(self, tick_ns: int, now_ns: int, step_ns: int) -> int:
+        """When to wait for the first tick after now, counted on from one whose instant is known."""
+        return tick_ns + (max(now_ns - tick_ns, 0) // step_ns + 1) * step_ns - self._margin_ns
 
 
 def integrated(samples: Sequence[tuple[int, float]], start_ns: int, stop_ns: int, tick_ns: int = 0) -> Span | None:
