@@ -17,7 +17,7 @@ from itertools import pairwise
 #: How often a counter is read while its next tick is waited for. A tick's instant is then known to half of it.
 CATCH_NS = 1_000_000
 #: Ticks that follow each other faster are not all waited for: each costs a few readings.
-GRID_NS = 50_000_000
+GRID_NS = 100_000_000
 #: A tick is waited for this many readings early at most, however often it came before it was.
 _MARGIN = 6
 #: Share of a window's energy that its edges may leave open.
