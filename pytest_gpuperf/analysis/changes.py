@@ -6,6 +6,10 @@ from collections.abc import Mapping
 
 from pytest_gpuperf.model import Change, Plain, Session
 
+#: A GPU is some degrees warmer or cooler at every start, and an idle one's clocks are anywhere near their floor.
+_TEMPERATURE_C = 10
+_CLOCK_SHARE = 0.05
+
 
 def changes(before: Session, after: Session) -> tuple[Change, ...]:
     """What is under test, around it, or in the settings that differs between two sessions."""
@@ -23,5 +27,12 @@ def changes(before: Session, after: Session) -> tuple[Change, ...]:
         Change(where, name, old.get(name), new.get(name))
         for where, old, new in places
         for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
+        if not _alike(name, old.get(name), new.get(name))
     )
+
+
+def _alike(name: str, before: Plain, after: Plain) -> bool:
+    """The same, or two readings of something that is never quite the same."""
+    if isinstance(before, int | float) and isinstance(after, int | float) and name.endswith(("_c", "_clock_mhz")):
+        return abs(after - before) <= (_TEMPERATURE_C if name.endswith("_c") else _CLOCK_SHARE * abs(before))
+    return before == after

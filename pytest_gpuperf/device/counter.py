@@ -8,6 +8,7 @@ their edges when the window is a whole number of ticks.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from itertools import pairwise
 #: How often a counter is read while its next tick is waited for. A tick's instant is then known to half of it.
 CATCH_NS = 1_000_000
 #: Ticks that follow each other faster are not all waited for: each costs a few readings.
-GRID_NS = 50_000_000
+GRID_NS = 100_000_000
+#: A tick is waited for this many readings early at most, however often it came before it was.
+_MARGIN = 6
 #: Share of a window's energy that its edges may leave open.
 EDGE_SHARE = 0.01
 
@@ -140,11 +143,13 @@ class Follower:
         self.due_ns = 0
         self.reset_ns: list[int] = []
         self._last: tuple[int, float] | None = None
-        self._margin_ns = 2 * catch_ns
+        self._highest_j = -math.inf
+        self._margin_ns = catch_ns
 
     def forget(self) -> None:
         """Begin anew, at once."""
         self.ticks, self.reset_ns, self._last, self.due_ns = [], [], None, 0
+        self._highest_j = -math.inf
 
     def poll(self, clock_ns: Callable[[], int]) -> None:
         """Read it once and decide when to do so again.
@@ -157,10 +162,12 @@ class Follower:
         end_ns = clock_ns()
         last, self._last = self._last, (begin_ns, energy_j)
         self.due_ns = end_ns + self._catch_ns
-        if last is not None and energy_j < last[1]:
+        if energy_j < self._highest_j:
             self.reset_ns.append(end_ns)
             self.ticks.clear()
+            self._highest_j = energy_j
             return
+        self._highest_j = energy_j
         if self.rhythm is not None and not self.rhythm.tick_ns:
             self.ticks.append(Tick((begin_ns + end_ns) // 2, (end_ns - begin_ns) // 2 + self.rhythm.slack_ns, energy_j))
             self.due_ns = end_ns + self.rhythm.grid_ns
@@ -169,12 +176,22 @@ class Follower:
             return
         gap_ns = end_ns - last[0]
         if self.rhythm is not None and gap_ns > max(self.rhythm.tick_ns // 2, 4 * self._catch_ns):
-            # It came before it was waited for, so its instant is unknown. Wait for the next one, and earlier from now.
-            self._margin_ns = min(self._margin_ns + self._catch_ns, self.rhythm.tick_ns // 2)
+            # It came before it was waited for, so its instant is unknown. Be earlier at the next one.
+            self._margin_ns = min(self._margin_ns + self._catch_ns, _MARGIN * self._catch_ns)
+            if self.ticks:
+                self._last = None
+                self.due_ns = self._next_ns(self.ticks[-1].at_ns, end_ns + self._margin_ns, self.rhythm.tick_ns)
             return
         self.ticks.append(Tick((last[0] + end_ns) // 2, gap_ns // 2, energy_j))
         if self.rhythm is not None:
-            self.due_ns = end_ns + max(self.rhythm.grid_ns - gap_ns // 2 - self._margin_ns, self._catch_ns)
+            self._margin_ns = max(self._margin_ns - self._catch_ns // 8, self._catch_ns)
+            self.due_ns = self._next_ns(self.ticks[-1].at_ns, end_ns + self._margin_ns, self.rhythm.grid_ns)
+            if self.rhythm.grid_ns > self.rhythm.tick_ns:
+                self._last = None  # ticks pass unseen until then
+
+    def _next_ns(self, tick_ns: int, now_ns: int, step_ns: int) -> int:
+        """When to wait for the first tick after now, counted on from one whose instant is known."""
+        return tick_ns + (max(now_ns - tick_ns, 0) // step_ns + 1) * step_ns - self._margin_ns
 
 
 def integrated(samples: Sequence[tuple[int, float]], start_ns: int, stop_ns: int, tick_ns: int = 0) -> Span | None:

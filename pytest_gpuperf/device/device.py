@@ -84,7 +84,7 @@ def find_device(wanted: str = "auto", number: int = 0) -> Device:
     try:
         with _nvml() as nvml:
             if wanted == "auto":
-                handles = _shown(list(each(nvml)))
+                handles = _shown(list(each(nvml)), os.environ.get(VISIBLE))
                 if not handles:
                     return cpu(note=_why_none(nvml))
                 devices = [_describe(nvml, handle) for handle in handles]
@@ -99,17 +99,20 @@ def find_device(wanted: str = "auto", number: int = 0) -> Device:
         raise _no_such(wanted, str(error)) from error
 
 
-def find_devices() -> tuple[Device, ...]:
+def find_devices(visible: str | None = None) -> tuple[Device, ...]:
     """All that can be computed on: GPUs, by index, with the slices in place of those that are divided by MIG.
 
     Empty where there is no GPU.
+
+    Args:
+        visible: leaves those that this value of CUDA_VISIBLE_DEVICES would; all when None.
 
     Raises:
         DeviceError: NVML is there and doesn't work.
     """
     try:
         with _nvml() as nvml:
-            return tuple(_describe(nvml, handle) for handle in _shown(list(each(nvml))))
+            return tuple(_describe(nvml, handle) for handle in _shown(list(each(nvml)), visible))
     except NvmlError as error:
         if error.kind == "absent":
             return ()
@@ -143,9 +146,8 @@ def _nvml() -> Nvml:
         ) from error
 
 
-def _shown(handles: Sequence[Handle]) -> list[Handle]:
-    """Those that CUDA_VISIBLE_DEVICES leaves, in its order; numbers are taken as NVML's."""
-    told = os.environ.get(VISIBLE)
+def _shown(handles: Sequence[Handle], told: str | None) -> list[Handle]:
+    """Those that a value of CUDA_VISIBLE_DEVICES leaves, in its order; numbers are taken as NVML's."""
     if told is None:
         return list(handles)
     found = []

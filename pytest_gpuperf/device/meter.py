@@ -16,7 +16,7 @@ from pytest_gpuperf.errors import NvmlError
 from pytest_gpuperf.model.resources import NVML_COUNTER, NVML_POWER, RAPL, TRITON_COUNTER
 
 #: Power readings where there is no counter: sensors move every 10 to 100 ms, and reading more often says no more.
-_GAUGE_NS = 20_000_000
+_GAUGE_NS = 25_000_000
 #: RAPL moves about every millisecond.
 _RAPL_SLACK_NS = 1_000_000
 #: Asking a server for its metrics is a request like others; more often would be part of its load.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pytest_gpuperf.device.device import Device
@@ -23,8 +23,6 @@ INTERVAL_S = 0.1
 _LIST_EVERY = 5
 #: A reading that failed is tried again after this.
 _RETRY_NS = 1_000_000_000
-#: Longest sleep, so that a window's end does not wait for the thread.
-_LONGEST_S = 0.05
 #: What comes closer to a tick than this waits until the tick is there.
 _QUIET_NS = 5_000_000
 #: Idle power is read over so long, or a few ticks.
@@ -47,7 +45,7 @@ class Monitor:
     def __init__(self, devices: Sequence[Device], interval_s: float = INTERVAL_S) -> None:
         self._interval_ns = int(interval_s * 1e9)
         self._lock = threading.Lock()
-        self._wake, self._closing = threading.Event(), False
+        self._wake, self._news, self._closing = threading.Event(), threading.Event(), False
         self._nvml: Nvml | None = None
         self._handles: list[Handle] = []
         self._meters: list[Meter] = []
@@ -73,6 +71,7 @@ class Monitor:
     def close(self) -> None:
         """May be called twice."""
         self._closing = True
+        self._news.set()
         self._wake.set()
         thread = getattr(self, "_thread", None)
         if thread is not None:
@@ -144,6 +143,7 @@ class Monitor:
             self._list_processes = 0
             if self._local:
                 self._learn_processes()
+        self._news.set()
         self._wake.set()
         try:
             yield
@@ -193,6 +193,7 @@ class Monitor:
         self._trouble: list[Trouble] = []
         self._tree: frozenset[int] = frozenset()
         self._ours: frozenset[int] = frozenset()
+        self._strangers: set[int] = set()
         self._list_processes = 0
         self._next_ns = 0
         self._retry_ns: dict[int, int] = {}
@@ -206,7 +207,9 @@ class Monitor:
             with self._lock:
                 due_ns = self._step()
             self.cpu_s = time.thread_time() - begin_s
-            time.sleep(min(max((due_ns - time.monotonic_ns()) / 1e9, 0.0), _LONGEST_S))
+            # Until something is due, or what is to be watched has changed.
+            if self._news.wait(max((due_ns - time.monotonic_ns()) / 1e9, 0.0)):
+                self._news.clear()
 
     def _step(self) -> int:
         """Read what is due; when the next reading is."""
@@ -215,7 +218,8 @@ class Monitor:
         now_ns = time.monotonic_ns()
         soonest = min(due, default=self._next_ns)
         quiet = soonest - now_ns > _QUIET_NS or now_ns - self._next_ns > self._interval_ns // 2 or not due
-        if now_ns >= self._next_ns and quiet:
+        # A little early where the thread is awake for a tick anyway: waking up is the dearest part.
+        if now_ns >= self._next_ns - self._interval_ns // 4 and quiet:
             self._read()
             self._next_ns = now_ns + self._interval_ns
         elif now_ns >= self._next_ns:
@@ -261,10 +265,12 @@ class Monitor:
             except NvmlError as error:
                 self._failed(id(handle), Trouble(error.kind, str(error)))
 
-    def _know(self, pids: Iterator[int]) -> None:
+    def _know(self, pids: Iterable[int]) -> None:
         """Processes that we have not seen may have been started by ours meanwhile."""
-        if not self._ours.issuperset(pids):
+        strange = set(pids) - self._ours - self._strangers
+        if strange:
             self._learn_processes()
+            self._strangers |= strange - self._ours
 
     def _learn_processes(self) -> None:
         self._tree = descendants(self._roots)

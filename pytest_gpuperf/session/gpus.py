@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import overload
 
 import pytest
 
-from pytest_gpuperf.device import Device, find_devices
+from pytest_gpuperf.device import Device
 from pytest_gpuperf.errors import DeviceError, OptionError
 
-_ASSIGNED = "PYTEST_XDIST_WORKER"
+
+def worker_number(config: pytest.Config) -> int | None:
+    """Of this pytest-xdist worker, from 0; None without xdist."""
+    # Not from the environment, which a pytest that a test starts inherits.
+    name = str(getattr(config, "workerinput", {}).get("workerid", ""))
+    return int(name[2:]) if name.startswith("gw") and name[2:].isdigit() else None
 
 
-def worker_number() -> int:
-    """Of this pytest-xdist worker, from 0; 0 without xdist."""
-    name = os.environ.get(_ASSIGNED, "")
-    return int(name[2:]) if name.startswith("gw") and name[2:].isdigit() else 0
+@dataclass(frozen=True)
+class Choice:
+    """Among which devices a test chooses.
 
+    Attributes:
+        find: all devices of this machine that we may use.
+        use: told on what the running test is measured.
+        number: of this worker, so that workers begin with different ones.
+    """
 
-def _nobody(_devices: Sequence[Device]) -> None:
-    """Is told nothing."""
+    find: Callable[[], tuple[Device, ...]]
+    use: Callable[[Sequence[Device]], None]
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -30,15 +39,15 @@ class Gpu(Device):
     """The device under test; called, it finds others instead, and the calling test is measured on those.
 
     Attributes:
-        use: told on what the running test is measured.
+        choice: where the others come from.
     """
 
-    use: Callable[[Sequence[Device]], None] = field(default=_nobody, repr=False, compare=False)
+    choice: Choice = field(kw_only=True, repr=False, compare=False)
 
     @classmethod
-    def of(cls, device: Device, use: Callable[[Sequence[Device]], None]) -> Gpu:
+    def of(cls, device: Device, choice: Choice) -> Gpu:
         """A device as the fixture gives it."""
-        return cls(**{one.name: getattr(device, one.name) for one in fields(Device)}, use=use)
+        return cls(**{one.name: getattr(device, one.name) for one in fields(Device)}, choice=choice)
 
     @overload
     def __call__(self, *, mig: str | None = None) -> Device: ...
@@ -63,17 +72,17 @@ class Gpu(Device):
         suitable = self._suitable(mig)
         if len(suitable) < wanted:
             what = f"MIG slice{'s' * (wanted != 1)} {mig}" if mig else f"GPU{'s' * (wanted != 1)} alike"
-            there = ", ".join(device.label for device in find_devices()) or "no GPU"
+            there = ", ".join(device.label for device in self.choice.find()) or "no GPU"
             pytest.skip(f"it needs {wanted} {what}, and here is: {there}")
-        first = worker_number() * wanted % len(suitable)
+        first = self.choice.number * wanted % len(suitable)
         chosen = tuple((suitable[first:] + suitable[:first])[:wanted])
-        self.use(chosen)
+        self.choice.use(chosen)
         return chosen if count is not None else chosen[0]
 
     def _suitable(self, mig: str | None) -> list[Device]:
         """Devices that share a key with the first of them, the device under test before all others."""
         try:
-            found = [device for device in find_devices() if device.mig_profile == mig]
+            found = [device for device in self.choice.find() if device.mig_profile == mig]
         except DeviceError:
             if self.kind == "cpu":
                 return []

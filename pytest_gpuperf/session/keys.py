@@ -13,7 +13,7 @@ from pytest_gpuperf.model import PlainMapping
 _FIXED = ("device", "test", "version", "ruler")
 _CHANGE = re.compile(r"[+-][A-Za-z_][\w.]*")
 #: What differs from one reading to the next would make a baseline that is never found again.
-_LIVE = re.compile(r"temperature|_c$|_mhz$|utili[sz]ation|_share$|free")
+_LIVE = re.compile(r"temperature|_c$|_mhz$|utili[sz]ation|_share$|free|co_tenants|pcie_generation")
 
 
 @dataclass(frozen=True)

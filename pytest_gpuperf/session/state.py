@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
-from pytest_gpuperf.device import Device, LockedClocks, Monitor, find_device, joint_key
+from pytest_gpuperf.device import Device, LockedClocks, Monitor, find_device, find_devices, joint_key
 from pytest_gpuperf.device.clocks import policy
 from pytest_gpuperf.device.device import VISIBLE
 from pytest_gpuperf.errors import GpuperfError
@@ -22,7 +22,7 @@ from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.fixture import Gpuperf
 from pytest_gpuperf.session.gate import Outcome, conclude, conclude_head
-from pytest_gpuperf.session.gpus import Gpu, worker_number
+from pytest_gpuperf.session.gpus import Choice, Gpu, worker_number
 from pytest_gpuperf.session.keys import changed_key
 from pytest_gpuperf.session.lockstep import Lockstep, first_line
 from pytest_gpuperf.session.marker import marker_of
@@ -61,6 +61,8 @@ class State:
         self._shown: list[dict[str, Any]] = []
         self._smoked = 0
         self._running = ""
+        #: As it was before we set it.
+        self._visible = os.environ.get(VISIBLE)
         self._chosen: dict[str, tuple[Device, ...]] = {}
         self._monitors: dict[tuple[str, ...], Monitor] = {}
         self._locked: dict[str, LockedClocks] = {}
@@ -86,18 +88,19 @@ class State:
 
     @cached_property
     def device(self) -> Device:
-        return find_device(self.settings.device, worker_number())
+        return find_device(self.settings.device, worker_number(self._config) or 0)
 
     def _show_device(self) -> None:
         """Have what runs in this process, and what it starts, use the device that was asked for or assigned."""
-        assigned = self.settings.device != "auto" or "PYTEST_XDIST_WORKER" in os.environ
+        assigned = self.settings.device != "auto" or worker_number(self._config) is not None
         if self.device.kind == "gpu" and assigned:
             os.environ[VISIBLE] = self.device.visible
 
     @cached_property
     def gpu(self) -> Gpu:
         """What the fixture gives."""
-        return Gpu.of(self.device, self._use)
+        choice = Choice(lambda: find_devices(self._visible), self._use, worker_number(self._config) or 0)
+        return Gpu.of(self.device, choice)
 
     def _use(self, devices: Sequence[Device]) -> None:
         self._chosen[self._running] = tuple(devices)

@@ -15,8 +15,11 @@ from pytest_gpuperf.model import (
     Curve,
     CurvePoint,
     EndpointFigures,
+    Energy,
+    GpuFigures,
     Histogram,
     LoadPoint,
+    Memory,
     PlainMapping,
     Row,
     Run,
@@ -260,7 +263,21 @@ def _windows() -> st.SearchStrategy[Window]:
         server=st.none()
         | st.builds(ServerTimes, *_SERVER, st.dictionaries(_NAMES, st.builds(ServerTimes, *_SERVER), max_size=2)),
         findings=st.lists(_NAMES, max_size=2).map(tuple),
+        energy=st.lists(_energies(), max_size=2).map(tuple),
+        memory=st.none() | st.builds(Memory, *(st.none() | _COUNTS,) * 3),
+        gpus=st.lists(_gpus(), max_size=2).map(tuple),
+        guards=st.lists(_NAMES, max_size=2).map(tuple),
     )
+
+
+def _energies() -> st.SearchStrategy[Energy]:
+    positive = st.floats(0, allow_nan=False, allow_infinity=False)
+    return st.builds(Energy, _NAMES, _NAMES, positive, positive, st.none() | _NUMBERS)
+
+
+def _gpus() -> st.SearchStrategy[GpuFigures]:
+    names = st.lists(_NAMES, max_size=2).map(tuple)
+    return st.builds(GpuFigures, _NAMES, _COUNTS, *(st.none() | _NUMBERS,) * 8, names, names)
 
 
 def _runs() -> st.SearchStrategy[Run]:

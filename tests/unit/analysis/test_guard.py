@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from pytest_gpuperf.analysis.guard import error_report, findings
-from pytest_gpuperf.model import LoadPoint
+from pytest_gpuperf.analysis.guard import (
+    CLOCKS,
+    CO_TENANT,
+    DEVICE,
+    THROTTLED,
+    WARMING,
+    device_findings,
+    error_report,
+    findings,
+    worth_repeating,
+)
+from pytest_gpuperf.model import GpuFigures, LoadPoint, Trouble
 from tests.unit.factories import run, window
 
 
@@ -99,3 +111,57 @@ def test_a_failing_point_is_not_hidden_by_busy_ones() -> None:
 def test_no_runs_have_no_errors() -> None:
     assert error_report([]) is None
     assert error_report([run()]) is None
+
+
+def gpu(**figures: object) -> GpuFigures:
+    usual = {"samples": 7, "sm_clock_mhz": 1980.0, "sm_clock_min_mhz": 1980.0, "sm_clock_max_mhz": 1980.0}
+    return GpuFigures("GPU-0", **{**usual, **figures})  # type: ignore[arg-type]
+
+
+class TestDevice:
+    @pytest.mark.parametrize(
+        ("figures", "kind", "said"),
+        [
+            ({"throttled": ("hw_thermal", "sw_power_cap")}, THROTTLED, "hw_thermal, sw_power_cap"),
+            ({"sm_clock_min_mhz": 1700.0}, CLOCKS, "between 1700 and 1980 MHz"),
+            ({"co_tenants": ("7 python",)}, CO_TENANT, "7 python"),
+            ({"temperature_begin_c": 50.0, "temperature_end_c": 52.0}, WARMING, "from 50 to 52 C"),
+        ],
+    )
+    def test_each_reason_is_found_by_its_kind(self, figures: dict[str, object], kind: str, said: str) -> None:
+        (one,) = device_findings([gpu(**figures)])
+        assert one.kind == kind
+        assert said in one.text
+
+    def test_nothing_is_found_in_a_quiet_window(self) -> None:
+        quiet = gpu(sm_clock_min_mhz=1950.0, temperature_begin_c=50.0, temperature_end_c=51.0)
+        assert device_findings([quiet, GpuFigures("remote", 1)]) == ()
+
+    @pytest.mark.parametrize(("mhz", "moved"), [(1980.0, False), (1900.0, False), (1500.0, True)])
+    def test_clocks_are_held_against_the_point_s_other_windows(self, mhz: float, moved: bool) -> None:
+        own = gpu(sm_clock_mhz=mhz, sm_clock_min_mhz=mhz, sm_clock_max_mhz=mhz)
+        earlier = [replace(window(), gpus=(gpu(),))] * 2
+        assert bool(device_findings([own], earlier=earlier)) is moved
+
+    @pytest.mark.parametrize(("kind", "doubtful"), [("reset", True), ("lost", True), ("short", False)])
+    def test_trouble_that_is_the_driver_s_makes_the_window_doubtful(self, kind: str, doubtful: bool) -> None:
+        assert [one.kind for one in device_findings([], [Trouble(kind, "why")])] == [DEVICE] * doubtful
+
+
+class TestRepeating:
+    guarded = replace(window(), guards=(THROTTLED,))
+
+    def test_a_guarded_window_comes_again_and_a_calm_one_does_not(self) -> None:
+        assert worth_repeating(self.guarded, [])
+        assert not worth_repeating(window(), [self.guarded])
+
+    def test_what_two_in_a_row_have_suffered_does_not(self) -> None:
+        assert worth_repeating(self.guarded, [self.guarded])
+        assert not worth_repeating(self.guarded, [window(), self.guarded, self.guarded])
+        assert worth_repeating(self.guarded, [self.guarded, window()])
+        other = replace(window(), guards=(CO_TENANT,))
+        assert worth_repeating(self.guarded, [other, other])
+
+    def test_others_on_the_cpu_come_and_go(self) -> None:
+        disturbed = replace(window(), others_cpu_share=0.5)
+        assert worth_repeating(disturbed, [disturbed] * 5)

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_gpuperf.analysis.compare import Rule, compare
+from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.values import (
     DISTURBANCE_LIMIT,
     GATED,
@@ -13,7 +15,7 @@ from pytest_gpuperf.analysis.values import (
     values_from_numbers,
     values_of,
 )
-from pytest_gpuperf.model import LoadPoint, NamedPoint, Session, point_runs
+from pytest_gpuperf.model import Energy, LoadPoint, Memory, NamedPoint, Session, Verdict, point_runs
 from tests.unit.factories import ONE, alike, session
 
 C4 = NamedPoint("concurrency 4")
@@ -83,3 +85,61 @@ def disturbed(share: float) -> Session:
 def test_others_on_the_cpu_disturb_by_what_they_take() -> None:
     found = [values_of(disturbed(share)).values["serving", ONE, "p50"].disturbance for share in (0.0, 0.1, 1.0)]
     assert found == pytest.approx([0.0, -math.log(0.9), DISTURBANCE_LIMIT])
+
+
+def powered(
+    joules: float | None, *, method: str = "nvml-counter", bytes_used: int | None = None, cpu_j: float | None = None
+) -> Session:
+    """A session every window of which took so much."""
+    told = (("gpu", method, joules), ("cpu", "rapl", cpu_j))
+    energy = tuple(Energy(source, how, taken) for source, how, taken in told if taken is not None)
+    memory = None if bytes_used is None else Memory(device_bytes=bytes_used, host_bytes=2 * bytes_used)
+    one = session(alike())
+    runs = [
+        replace(run, windows=tuple(replace(window, energy=energy, memory=memory) for window in run.windows))
+        for run in one.runs
+    ]
+    return replace(one, runs=tuple(runs))
+
+
+class TestTaken:
+    def of(self, one: Session, metric: str) -> float:
+        return math.exp(values_of(one, {metric}).values["serving", ONE, metric].runs[0])
+
+    def test_energy_is_joules_of_all_devices_for_each_inference(self) -> None:
+        # 1000 inferences a second, for half a second.
+        assert self.of(powered(50.0), "energy") == pytest.approx(0.1)
+        assert self.of(powered(50.0, cpu_j=25.0), "energy") == pytest.approx(0.15)
+
+    def test_memory_is_the_target_s_where_that_is_known(self) -> None:
+        one = powered(None, bytes_used=1000)
+        assert self.of(one, "memory") == pytest.approx(1000)
+        assert self.of(one, "host_memory") == pytest.approx(2000)
+        own = replace(one.runs[0], windows=tuple(replace(w, memory=Memory(10, 1000)) for w in one.runs[0].windows))
+        assert self.of(replace(one, runs=(own,)), "memory") == pytest.approx(10)
+
+    def test_what_can_not_be_had_is_no_metric_rather_than_a_lost_one(self) -> None:
+        found = values_of(session(alike()), {"energy", "memory", "host_memory"})
+        assert not found.values
+        assert not found.left_out
+
+    def test_windows_of_different_methods_are_not_added(self) -> None:
+        one, other = powered(50.0).runs[0].windows[0], powered(50.0, method="nvml-power").runs[0].windows[0]
+        mixed = replace(session(alike()), runs=(replace(powered(1.0).runs[0], windows=(one, other)),))
+        found = values_of(mixed, {"energy"})
+        assert not found.values
+        assert found.left_out == {("serving", ONE, "energy")}
+
+    def test_sessions_of_different_methods_are_not_compared(self) -> None:
+        rule = Rule(prior=PRIORS["gpu"], metrics=frozenset({"energy", "p50"}))
+        same = compare(powered(50.0), [powered(50.0)], rule)
+        assert {row.metric for row in same.rows} == {"energy", "p50"}
+        other = compare(powered(50.0), [powered(50.0, method="nvml-power")], rule)
+        assert {row.metric for row in other.rows} == {"p50"}
+        assert {row.metric for row in compare(powered(None), [powered(50.0)], rule).rows} == {"p50"}
+
+    def test_twice_the_energy_is_a_regression(self) -> None:
+        rule = Rule(prior=PRIORS["gpu"], metrics=frozenset({"energy"}))
+        found = compare(powered(100.0), [powered(50.0)] * 3, rule)
+        assert found.verdict is Verdict.REGRESSED
+        assert found.rows[0].ratio == pytest.approx(2)

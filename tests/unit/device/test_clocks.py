@@ -37,7 +37,7 @@ ENDINGS = {
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
     "told to end": "os.kill(os.getpid(), signal.SIGTERM)",
     "interrupted": "os.kill(os.getpid(), signal.SIGINT)",
-    "a child that outlives it": "os.fork() or time.sleep(3); os._exit(0)",
+    "a child that outlives it": "os.fork() or time.sleep(1.5); os._exit(0)",
 }
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -143,3 +143,30 @@ def test_a_link_in_its_place_is_refused_and_what_it_points_to_is_left_alone(tmp_
     with pytest.raises(DeviceError, match=r"Remove .*gpuperf-gpu\.lock"), lock:
         pass
     assert precious.read_text() == "keep"
+
+
+def test_parts_of_a_device_are_used_side_by_side_but_never_beside_the_whole(tmp_path: Path) -> None:
+    told: list[str] = []
+    with holder("MIG-1 in GPU-1", tmp_path):
+        with DeviceLock("MIG-2 in GPU-1", lambda _: pytest.fail("waited"), tmp_path):
+            pass
+        with pytest.raises(InterruptedError), DeviceLock("GPU-1", interrupted(told), tmp_path):
+            pytest.fail("the whole was given away beside a part")
+        with pytest.raises(InterruptedError), DeviceLock("MIG-1 in GPU-1", interrupted(told), tmp_path):
+            pytest.fail("a part was given away twice")
+    part = DeviceLock("MIG-1 in GPU-1", interrupted(told), tmp_path)
+    with holder("GPU-1", tmp_path), pytest.raises(InterruptedError), part:
+        pytest.fail("a part was given away beside the whole")
+    assert len(told) == 3
+    with DeviceLock("GPU-1", lambda _: pytest.fail("waited"), tmp_path):
+        pass
+
+
+def interrupted(told: list[str]) -> Callable[[str], None]:
+    """Gives up as soon as it has to wait."""
+
+    def give_up(holder: str) -> None:
+        told.append(holder)
+        raise InterruptedError
+
+    return give_up

@@ -5,7 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import BudgetMissed, EndpointFigures, LoadPoint, Poisson, curve_of, curves_of, unmeasured
+from pytest_gpuperf.model import (
+    BudgetMissed,
+    EndpointFigures,
+    Energy,
+    LoadPoint,
+    Memory,
+    Poisson,
+    curve_of,
+    curves_of,
+    unmeasured,
+)
 from tests.unit.factories import curve, curve_point, histogram, run, server_times, window
 
 POINTS = (LoadPoint(8), LoadPoint(1), LoadPoint(2))
@@ -171,3 +181,28 @@ def test_every_sweep_has_its_curve_in_the_order_of_load() -> None:
         ("serving", [LoadPoint(2), LoadPoint(8), LoadPoint(1, 4)]),
         ("other", [LoadPoint()]),
     ]
+
+
+def test_energy_and_memory_of_a_point_are_those_of_its_windows() -> None:
+    energy = (Energy("gpu", "nvml-counter", 50.0), Energy("cpu", "rapl", 5.0))
+    one = replace(window(), energy=energy, memory=Memory(10, 100, 1000))
+    other = replace(window(), energy=energy, memory=Memory(20, 90, None))
+    (point,) = curve_of("serving", [LoadPoint()], [run(one, other)])
+    assert point.gpu_energy_j == pytest.approx(0.1)
+    assert point.cpu_energy_j == pytest.approx(0.01)
+    assert point.energy_method == "nvml-counter+rapl"
+    assert (point.target_memory_bytes, point.device_memory_bytes, point.host_memory_bytes) == (20, 100, 1000)
+
+
+def test_what_can_not_be_had_is_none_and_never_zero() -> None:
+    (point,) = curve_of("serving", [LoadPoint()], [run(window())])
+    assert (point.gpu_energy_j, point.cpu_energy_j, point.energy_method) == (None, None, "")
+    assert (point.target_memory_bytes, point.device_memory_bytes, point.host_memory_bytes) == (None, None, None)
+
+
+def test_guarded_windows_are_left_out_where_there_are_others_but_their_errors_are_not() -> None:
+    calm, guarded = window(), replace(window(p50_ms=9.0, errors={"timeout": 2}), guards=("throttled",))
+    (point,) = curve_of("serving", [LoadPoint()], [run(calm, guarded)])
+    assert (point.requests, point.errors, point.guards) == (60, 2, ())
+    (only,) = curve_of("serving", [LoadPoint()], [run(calm, guarded), run(guarded, index=1)])
+    assert (only.requests, only.errors, only.guards) == (120, 4, ("throttled",))

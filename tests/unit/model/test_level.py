@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import EndpointFigures, LoadPoint, ServerTimes
+from pytest_gpuperf.model import EndpointFigures, Energy, GpuFigures, LoadPoint, Memory, ServerTimes
 from pytest_gpuperf.model.level import INTERRUPTED, STABLE, UNSTABLE, Level, taken_together
 from tests.unit.factories import server_times, window
 
@@ -81,3 +81,19 @@ def test_without_an_answer_there_is_no_mean() -> None:
 )
 def test_a_mark_says_what_the_figures_do_not(state: str, within: bool | None, mark: str) -> None:
     assert Level(window(), 3, state, within).mark == mark
+
+
+def test_what_windows_took_is_added_and_peaks_are_kept() -> None:
+    gpu = GpuFigures("GPU-0", 4, power_w=100.0, sm_clock_min_mhz=1500.0, temperature_begin_c=40.0, throttled=("a",))
+    other = replace(gpu, samples=12, power_w=200.0, sm_clock_min_mhz=1400.0, temperature_end_c=50.0, throttled=("b",))
+    first = replace(window(), energy=(Energy("gpu", "m", 5.0, 0.1, 20.0),), memory=Memory(1, 9), gpus=(gpu,))
+    second = replace(window(), energy=(Energy("gpu", "m", 7.0, 0.2, 30.0),), memory=Memory(3, 4), gpus=(other,))
+    whole = taken_together([first, second])
+    (energy,) = whole.energy
+    assert (energy.energy_j, energy.idle_w) == (12.0, 25.0)
+    assert energy.error_j == pytest.approx(0.3)
+    assert whole.memory == Memory(3, 9)
+    (both,) = whole.gpus
+    assert (both.samples, both.power_w, both.sm_clock_min_mhz) == (16, 175.0, 1400.0)
+    assert (both.temperature_begin_c, both.temperature_end_c, both.throttled) == (40.0, 50.0, ("a", "b"))
+    assert taken_together([first, replace(second, energy=())]).energy == ()

@@ -1,0 +1,184 @@
+"""A GPU as a user meets it, on the mock of NVML."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nvml import MockNvml
+
+SUITE = """
+    import os
+    import time
+
+    def test_sleep(gpuperf):
+        gpuperf.sweep(lambda: time.sleep(0.004), concurrency=2, name="sleep", window_s=0.2)
+"""
+SLICE = "MIG-00000000-0005-2222-3333-444444444444"
+COMMON = ("--gpuperf", "--gpuperf-runs=2", "-p", "no:benchmark")
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, mock_nvml: MockNvml, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """``pytest --gpuperf ARGUMENTS`` with a GPU that is told what to be."""
+
+    def run_pytest(*arguments: str, **settings: object) -> pytest.RunResult:
+        with monkeypatch.context() as patch:
+            patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+            for name, value in mock_nvml.environment(**{"TICK_S": 0.02, **settings}).items():
+                patch.setenv(name, value)
+            return pytester.runpytest_subprocess(*COMMON, *arguments)
+
+    return run_pytest
+
+
+def stored(pytester: pytest.Pytester) -> list[dict[str, Any]]:
+    files = sorted((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
+    return [json.loads(path.read_bytes())["session"] for path in files]
+
+
+def windows_of(session: dict[str, Any]) -> list[dict[str, Any]]:
+    return [window for run in session["runs"] for window in run["windows"]]
+
+
+def test_energy_and_memory_are_shown_stored_and_gated(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_suite=SUITE)
+    first = run(POWER="constant:300", PROCESSES=f"self:{128 << 20}")
+    first.assert_outcomes(passed=1)
+    text = first.stdout.str()
+    shown = re.search(r"energy per inference: GPU (\S+) mJ at concurrency 2 \(nvml-counter", text)
+    assert shown, text
+    # Two calls of 4 ms at a time, at 300 W; a busy machine takes longer.
+    assert float(shown[1]) == pytest.approx(620, rel=0.3)
+    assert "peak memory: target on the device 128.0 MiB, whole device 2.00 GiB, host" in text
+    (session,) = stored(pytester)
+    assert session["key"]["energy_method"].startswith("nvml-counter")
+    for window in windows_of(session):
+        energy = next(one for one in window["energy"] if one["source"] == "gpu")
+        assert energy["energy_j"] / window["window_s"] == pytest.approx(300, rel=0.03)
+        assert energy["idle_w"] == pytest.approx(300, rel=0.03)
+        assert window["gpus"][0]["sm_clock_mhz"] == 1980
+        assert not window["guards"]
+    again = run(POWER="constant:1200", PROCESSES=f"self:{128 << 20}")
+    again.assert_outcomes(failed=1)
+    assert re.search(r"concurrency 2 +energy +\S+ mJ +\S+ J +\+\d+%", again.stdout.str())
+
+
+def test_guarded_windows_come_again_and_are_marked_where_there_are_no_others(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(test_suite=SUITE)
+    result = run(REASONS=0x40)
+    result.stdout.fnmatch_lines(
+        ["*! concurrency 2: to be taken with care*throttled*", "*the GPU was throttled (hw_thermal)*"]
+    )
+    (session,) = stored(pytester)
+    assert all(window["guards"] == ["throttled"] for window in windows_of(session))
+    # Three visits; what two in a row have suffered is not tried again.
+    assert [len(run["windows"]) for run in session["runs"]] == [5, 5]
+
+
+def test_a_slice_is_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import os, time
+
+        def test_slice(gpuperf, gpu):
+            assert (gpu.kind, gpu.mig_profile) == ("gpu", "2g.20gb")
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu.visible == gpu.id
+            gpuperf.sweep(lambda: time.sleep(0.004), name="sleep", window_s=0.1)
+        """
+    )
+    result = run(f"--gpuperf-device={SLICE}", MIG="2:1g.10gb,5:2g.20gb", MEMORY_MB=700)
+    result.assert_outcomes(passed=1)
+    text = result.stdout.str()
+    assert "gpuperf: GPU NVIDIA Mock 80GB MIG 2g.20gb" in text
+    assert "energy per inference: GPU" not in text
+    assert "whole device 700" in text
+    (session,) = stored(pytester)
+    assert session["key"]["mig_profile"] == "2g.20gb"
+    assert session["environment"]["gpu_uuid"] == SLICE
+    assert not [one for window in windows_of(session) for one in window["energy"] if one["source"] == "gpu"]
+
+
+def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import time
+
+        def sweep(gpuperf):
+            gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
+
+        def test_slice(gpuperf, gpu):
+            assert gpu(mig="1g.10gb").visible.startswith("MIG-00000002-0003")
+            sweep(gpuperf)
+
+        def test_pair(gpuperf, gpu):
+            assert [one.index for one in gpu(count=2)] == [0, 1]
+            sweep(gpuperf)
+
+        def test_too_many(gpu):
+            gpu(count=3)
+
+        def test_no_such_slice(gpu):
+            gpu(mig="7g.80gb")
+
+        def test_nonsense(gpu):
+            gpu(count=0)
+        """
+    )
+    result = run("-rs", COUNT=3, MIG_2="3:1g.10gb", POWER_0="constant:100", POWER_1="constant:200")
+    result.assert_outcomes(passed=2, skipped=2, failed=1)
+    result.stdout.fnmatch_lines(["*needs 3 GPUs alike, and here is: GPU NVIDIA Mock 80GB, *MIG 1g.10gb*"])
+    assert "write how many devices" in result.stdout.str()
+    keys = {session["test"].rpartition("::")[2]: session["key"] for session in stored(pytester)}
+    assert (keys["test_slice"]["mig_profile"], keys["test_slice"]["device_count"]) == ("1g.10gb", 1)
+    assert (keys["test_pair"]["mig_profile"], keys["test_pair"]["device_count"]) == (None, 2)
+    pair = next(one for one in stored(pytester) if one["test"].endswith("test_pair"))
+    for window in windows_of(pair):
+        (energy,) = [one for one in window["energy"] if one["source"] == "gpu"]
+        assert energy["energy_j"] / window["window_s"] == pytest.approx(300, rel=0.05)
+        assert len(window["gpus"]) == 2
+
+
+def test_locked_clocks_are_in_the_key_and_given_back(run: Run, pytester: pytest.Pytester, tmp_path: Path) -> None:
+    pytester.makepyfile(test_suite=SUITE)
+    log = tmp_path / "clocks"
+    run("--gpuperf-lock-clocks=1410", CLOCKS_FILE=log).assert_outcomes(passed=1)
+    uuid = "GPU-00000000-1111-2222-3333-444444444444"
+    assert log.read_text().splitlines() == [f"lock {uuid} 1410 1410", f"reset {uuid}"]
+    assert stored(pytester)[0]["key"]["clock_policy"] == "locked 1410 MHz"
+    denied = run("--gpuperf-lock-clocks", ERROR_nvmlDeviceSetGpuLockedClocks=4)
+    denied.assert_outcomes(failed=1)
+    denied.stdout.fnmatch_lines(["*clocks of GPU NVIDIA Mock 80GB can't be locked: Insufficient Permissions*"])
+    wrong = run("--gpuperf-lock-clocks", "fast")
+    assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+    wrong.stderr.fnmatch_lines(["*--gpuperf-lock-clocks fast: write MHz*"])
+
+
+def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import os, time, pytest
+
+        @pytest.mark.parametrize("n", range(4))
+        def test_own(gpuperf, gpu, n):
+            worker = int(os.environ["PYTEST_XDIST_WORKER"][2:])
+            assert gpu.index == worker % 2
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu.id
+            gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
+        """
+    )
+    run("-n", "2", COUNT=3, NAME_2="Another").assert_outcomes(passed=4)
+    assert {one["environment"]["gpu_uuid"] for one in stored(pytester)} <= {
+        f"GPU-0000000{index}-1111-2222-3333-444444444444" for index in (0, 1)
+    }
+    assert os.environ.get("MOCK_NVML") is None
