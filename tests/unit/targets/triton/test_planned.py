@@ -48,7 +48,7 @@ class TestBackend:
     def test_a_server_without_it_says_what_it_has_and_what_to_do(self, plan: Path) -> None:
         with pytest.raises(
             TargetError,
-            match=r"resnet50.plan needs Triton's backend tensorrt, and the bundled one has only python(?s:.*)gpuperf-triton",
+            match=r"resnet50.plan needs Triton's backend tensorrt, and the bundled one has only python(?s:.*)--gpu",
         ):
             planned(plan, replace(BUNDLED, gpu=True))
 
