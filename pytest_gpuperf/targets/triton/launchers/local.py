@@ -57,6 +57,7 @@ class LocalLauncher:
         env = {**os.environ}
         if launch.visible is not None:
             env["CUDA_VISIBLE_DEVICES"] = launch.visible
+            env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers then mean what they mean to nvidia-smi
         server = self._bundled
         if server is not None:
             backends = self._assembled(server, launch.scratch / "backends")

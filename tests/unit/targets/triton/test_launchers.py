@@ -18,6 +18,7 @@ import pytest
 from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.targets.triton import TritonEndpoint, bundle
 from pytest_gpuperf.targets.triton.launchers import DockerLauncher, Launch, LocalLauncher, choose, docker
+from tests.unit.targets.test_supervisor import ended
 
 Make = Callable[..., Path]
 FAKE = Path(__file__).with_name("fake_docker.py")
@@ -159,19 +160,6 @@ class TestLocal:
             running.stop()
 
 
-def ended(pid: int, within_s: float = 20) -> bool:
-    """An orphan may stay behind as a zombie where nobody collects it."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.02)
-    return False
-
-
 def launch(folder: Path, **settings: Any) -> Launch:
     return Launch(
         **{
@@ -266,7 +254,7 @@ class TestDocker:
             assert parent.stdout is not None
             container = int(parent.stdout.readline())
             parent.send_signal(signal.SIGKILL)
-        assert ended(container)
+        assert ended(container, 20)
         deadline = time.monotonic() + 10
         while list(tmp_path.glob("gpuperf-triton-*")) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -281,7 +269,7 @@ class TestDocker:
                 one for one in psutil.Process().children(recursive=True) if "fake_docker" in " ".join(one.cmdline())
             ]
             clients[0].kill()
-            assert ended(container)
+            assert ended(container, 20)
             time.sleep(0.5)  # the supervisor looks every tenth of a second
             with pytest.raises(TargetError, match="tritonserver ended while it was measured"):
                 running.check()

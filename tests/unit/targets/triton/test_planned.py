@@ -227,6 +227,7 @@ class TestEndpoint:
         assert TritonEndpoint(Path("/models/ResNet 50 (fp16).onnx")).name == "ResNet_50_fp16_"
         assert TritonEndpoint("m.onnx", model="resnet").name == "resnet"
         assert TritonEndpoint(["a.onnx", Step("b.onnx", name="net")]).name == "net_pipeline"
+        assert TritonEndpoint(Step("net.onnx")).name == "net_pipeline"
         assert TritonEndpoint(repository="r", model="m").name == "m"
 
     def test_a_broken_model_is_found_before_a_server_is_started(self, tmp_path: Path) -> None:

@@ -102,13 +102,14 @@ class TestEnsemble:
             for name, x, y in (("a", "x", "u"), ("b", "u", "y"))
         ]
         with running(TritonEndpoint(steps, model="inner")) as server:
-            found = KServeEndpoint(server.address, "inner", metrics_url="http://there/metrics").start()
+            found = KServeEndpoint(server.grpc_address, "inner", protocol="grpc", metrics_url="http://there/m").start()
             try:
                 ask(server, "inner", "x", np.ones((1, 3), np.float32))
                 times = found.server_times()
                 assert times is not None
                 assert list(times.stages) == ["a", "b"]
-                assert found.metrics_url == "http://there/metrics"
+                assert [stage.requests for stage in times.stages.values()] == [1, 1]
+                assert found.metrics_url == "http://there/m"
                 assert found.under_test()["config_digest"] != found.served.digest, "the steps' are in it"
             finally:
                 found.stop()
