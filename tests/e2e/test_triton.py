@@ -96,6 +96,48 @@ def test_measured_with_the_servers_own_times(
     assert orphaned_memory() == []
 
 
+def test_an_ensemble_is_measured_step_by_step(run: Run, pytester: pytest.Pytester, small_onnx: Path) -> None:
+    pytester.makepyfile(prepare="def run(pixels):\n    return pixels.astype('float32') / 255\n")
+    pytester.makepyfile(
+        test_suite=f"""
+        from pytest_gpuperf import Step
+
+        def test_served(gpuperf, triton_endpoint):
+            tensors = dict(input_tensors={{"pixels": "UINT8[256]"}}, output_tensors={{"x": "FP32[256]"}})
+            steps = [Step("prepare.py", **tensors), Step({str(small_onnx)!r}, threads=1, instances=2)]
+            curve = gpuperf.sweep(triton_endpoint(steps), concurrency=[1, 2], window_s=0.2)
+            if gpuperf.enabled:
+                server = curve.at(2).server
+                for name in ("prepare", "small"):  # a request is counted a moment after it is answered
+                    assert abs(server.stages[name].requests - server.requests) <= 0.1 * server.requests + 8
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:benchmark").assert_outcomes(passed=1)
+    result = run("--gpuperf-triton=bundled")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*server at 2: queue *, outside *", "    prepare *%: queue *, infer *", "    small *%: queue *, infer *"]
+    )
+    (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
+    session = json.loads(stored.read_text())["session"]
+    assert set(session["runs"][0]["windows"][0]["server"]["stages"]) == {"prepare", "small"}
+    (facts,) = session["under_test"].values()
+    assert facts["launcher"].startswith("bundled tritonserver")
+
+
+@pytest.mark.parametrize("given", ["option", "ini", "variable"])
+def test_a_server_that_is_not_there(
+    run: Run, pytester: pytest.Pytester, write_suite: Callable[..., None], given: str
+) -> None:
+    write_suite()
+    if given == "ini":
+        pytester.makeini("[pytest]\ngpuperf_triton = /no/server")
+    arguments = ("--gpuperf-triton=/no/server",) if given == "option" else ()
+    result = run(*arguments, **({"GPUPERF_TRITON": "/no/server"} if given == "variable" else {}))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*'/no/server' is not a tritonserver that can be run*"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_server_killed_in_mid_sweep(
     start: Callable[..., Started], pytester: pytest.Pytester, write_suite: Callable[..., None], number: signal.Signals

@@ -41,7 +41,7 @@ class TritonEndpoint(RequestSettings, ModelSettings):
         cpus: the cores it may run on; all that this process may when None.
     """
 
-    source: Source | Sequence[Source | Step] | None = None
+    source: Source | Step | Sequence[Source | Step] | None = None
     _: KW_ONLY
     model: str | None = None
     repository: Source | None = None
@@ -64,7 +64,7 @@ class TritonEndpoint(RequestSettings, ModelSettings):
             raise OptionError(f"repository={str(self.repository)!r}: say with model= which of its models is measured.")
         if self.source is None or not isinstance(self.source, str | os.PathLike):
             self._refuse_model_settings()
-        elif not isinstance(self.source, Step):
+        else:
             kind_of(Path(self.source))
 
     def _refuse_model_settings(self) -> None:
@@ -96,9 +96,10 @@ class TritonEndpoint(RequestSettings, ModelSettings):
         if isinstance(self.source, str | os.PathLike):
             own = {one.name: getattr(self, one.name) for one in fields(ModelSettings)}
             return (Step(self.source, name=self.name, **own),)
-        if not self.source:
+        sources = [self.source] if isinstance(self.source, Step) else list(self.source)
+        if not sources:
             raise OptionError("An ensemble has one step or more; here are none.")
-        return tuple(one if isinstance(one, Step) else Step(one) for one in self.source)
+        return tuple(one if isinstance(one, Step) else Step(one) for one in sources)
 
     @cached_property
     def _contents(self) -> dict[ServerFacts, Contents]:

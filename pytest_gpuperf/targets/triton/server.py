@@ -84,6 +84,7 @@ class ServerProcess:
         self._launcher, self._repository, self._model, self._complete = launcher, repository, model, complete
         self._scratch = scratch
         self._process: SupervisedProcess | None = None
+        self._roots: tuple[int, ...] = ()
         self._reads, self._visible, self._cpus = (repository, *reads), visible, cpus
         self._start_timeout_s = start_timeout_s
         tries = 1 if http_port is not None or grpc_port is not None else _PORT_TRIES
@@ -161,7 +162,9 @@ class ServerProcess:
         """The roots of its process trees on this machine."""
         if self._process is None or self._process.exit_status is not None:
             return ()
-        return self._launcher.processes(self._launch, self._process.pid)
+        # Remembered, since a launcher may have to ask a daemon.
+        self._roots = self._roots or self._launcher.processes(self._launch, self._process.pid)
+        return self._roots
 
     def excuse(self) -> str:
         """The part of the log that says why, and what to do where that is known."""

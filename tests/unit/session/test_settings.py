@@ -36,6 +36,12 @@ def test_keys_may_be_repeated_and_stand_in_the_ini_file(pytester: pytest.Pyteste
     assert [change.text for change in settings(pytester).key] == ["+host"]
 
 
+def test_the_tritonserver(pytester: pytest.Pytester) -> None:
+    assert settings(pytester).triton is None
+    assert settings(pytester, ini="gpuperf_triton = bundled").triton == "bundled"
+    assert settings(pytester, "--gpuperf-triton=docker:mine:1").triton == "docker:mine:1"
+
+
 def test_what_to_compare_with(pytester: pytest.Pytester) -> None:
     assert settings(pytester, "--gpuperf-baseline=pinned").baseline == Choice("pinned")
     assert settings(pytester, ini="gpuperf_baseline = commit:1234567").baseline == Choice("commit", "1234567")

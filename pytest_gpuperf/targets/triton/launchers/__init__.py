@@ -1,8 +1,8 @@
 """The ways to run a tritonserver, behind one protocol."""
 
-from pytest_gpuperf.targets.triton.launchers.choose import choose
 from pytest_gpuperf.targets.triton.launchers.docker import DockerLauncher
 from pytest_gpuperf.targets.triton.launchers.launcher import Command, Launch, Launcher
 from pytest_gpuperf.targets.triton.launchers.local import LocalLauncher
+from pytest_gpuperf.targets.triton.launchers.order import choose
 
 __all__ = ["Command", "DockerLauncher", "Launch", "Launcher", "LocalLauncher", "choose"]

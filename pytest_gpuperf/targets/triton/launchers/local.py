@@ -56,8 +56,8 @@ class LocalLauncher:
         backends = self._root / "backends"
         env = {**os.environ}
         if launch.visible is not None:
-            # Indices are counted as NVML and nvidia-smi count them, not by speed.
-            env |= {"CUDA_VISIBLE_DEVICES": launch.visible, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+            env["CUDA_VISIBLE_DEVICES"] = launch.visible
+            env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers then mean what they mean to nvidia-smi
         server = self._bundled
         if server is not None:
             backends = self._assembled(server, launch.scratch / "backends")

@@ -48,7 +48,7 @@ class TestBackend:
     def test_a_server_without_it_says_what_it_has_and_what_to_do(self, plan: Path) -> None:
         with pytest.raises(
             TargetError,
-            match=r"resnet50.plan needs Triton's backend tensorrt, and .* has only python(?s:.*)gpuperf-triton",
+            match=r"resnet50.plan needs Triton's backend tensorrt, and the bundled one has only python(?s:.*)--gpu",
         ):
             planned(plan, replace(BUNDLED, gpu=True))
 
@@ -227,6 +227,7 @@ class TestEndpoint:
         assert TritonEndpoint(Path("/models/ResNet 50 (fp16).onnx")).name == "ResNet_50_fp16_"
         assert TritonEndpoint("m.onnx", model="resnet").name == "resnet"
         assert TritonEndpoint(["a.onnx", Step("b.onnx", name="net")]).name == "net_pipeline"
+        assert TritonEndpoint(Step("net.onnx")).name == "net_pipeline"
         assert TritonEndpoint(repository="r", model="m").name == "m"
 
     def test_a_broken_model_is_found_before_a_server_is_started(self, tmp_path: Path) -> None:

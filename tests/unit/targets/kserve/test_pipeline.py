@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pytest_gpuperf.model import ServerTimes
+from pytest_gpuperf.targets.kserve.model import ServedModel
+from pytest_gpuperf.targets.kserve.pipeline import Stage, ensemble_times
+
+TREE = Stage("all", "0", (Stage("inner", "1", (Stage("a", "2"), Stage("b", "3"))), Stage("net", "4")))
+TIMES = {
+    "all": ServerTimes(2, 2, 1, 30, 600, 9),
+    "inner": ServerTimes(2, 2, 2, 20, 200, 6),
+    "a": ServerTimes(2, 2, 50, 10, 150, 3),
+    "b": ServerTimes(2, 2, 70, 10, 50, 3),
+    "net": ServerTimes(2, 1, 900, 10, 400, 3),
+    "other": ServerTimes(5, 5, 5, 5, 5, 5),
+}
+
+
+def test_the_queues_of_all_steps_are_the_ensembles() -> None:
+    times = ensemble_times(TREE, TIMES)
+    assert times.stages["inner"].queue_ns == 2 + 50 + 70
+    assert times.queue_ns == 1 + 122 + 900
+    assert (times.requests, times.compute_infer_ns) == (2, 600), "Triton's own entry has the steps' computation"
+    assert times.stages["net"] == TIMES["net"]
+    assert list(times.stages["inner"].stages) == ["a", "b"]
+
+
+def test_a_step_that_never_ran_has_times_of_zero() -> None:
+    times = ensemble_times(TREE, {"all": TIMES["all"]})
+    assert times.stages["net"] == ServerTimes(0, 0, 0, 0, 0, 0)
+
+
+def test_the_digest_of_the_whole_covers_every_step() -> None:
+    other = Stage("all", "0", (Stage("inner", "1", (Stage("a", "2"), Stage("b", "changed"))), Stage("net", "4")))
+    assert len({TREE.whole_digest, other.whole_digest, TREE.digest}) == 3
+    assert Stage("net", "4").whole_digest == "4"
+
+
+def test_the_steps_of_a_configuration() -> None:
+    config = {"ensemble_scheduling": {"step": [{"model_name": "a"}, {"model_name": "b"}, {"model_name": "a"}]}}
+    assert ServedModel({}, config).steps == ("a", "b")
+    assert ServedModel({}, {"max_batch_size": 4}).steps == ()
+    assert ServedModel({}, None).steps == ()
