@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from pytest_gpuperf.cli import sync
 from pytest_gpuperf.cli.stored import (
     Sessions,
     Stored,
@@ -67,6 +68,7 @@ def register(commands: Any) -> None:
     add_filters(export)
     importing = add("import", _import, "take over what was exported, or another store; may be repeated")
     importing.add_argument("source", help="a tar, a directory or an fsspec URL")
+    sync.register(add)
 
 
 def _session(action: argparse.ArgumentParser) -> None:
