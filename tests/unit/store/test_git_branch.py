@@ -173,14 +173,13 @@ def test_any_store_can_be_pushed(runner: Callable[..., Runner], tmp_path: Path) 
 # Several at once
 
 
-def _push(origin: Path, place: Path, number: int, start: Path) -> None:
+def _push(place: Path, number: int, start: Path) -> None:
     store = Store(str(place / ".gpuperf"))
     store.write(session(name=f"s{number}", minute=number))
     while not start.exists():
         time.sleep(0.005)
     done = push(store, place)
     assert done.sessions == 1
-    print(origin, done.attempts)
 
 
 @pytest.mark.parametrize("count", [2, 8])
@@ -188,7 +187,7 @@ def test_all_who_push_at_once_get_through(origin: Path, tmp_path: Path, count: i
     places = [clone_of(origin, tmp_path / f"clone{number}", "--depth=1") for number in range(count)]
     start = tmp_path / "start"
     spawn = multiprocessing.get_context("fork")
-    pushers = [spawn.Process(target=_push, args=(origin, place, number, start)) for number, place in enumerate(places)]
+    pushers = [spawn.Process(target=_push, args=(place, number, start)) for number, place in enumerate(places)]
     for pusher in pushers:
         pusher.start()
     start.touch()
