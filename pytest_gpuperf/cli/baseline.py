@@ -68,6 +68,7 @@ def register(commands: Any) -> None:
     add_filters(export)
     importing = add("import", _import, "take over what was exported, or another store; may be repeated")
     importing.add_argument("source", help="a tar, a directory or an fsspec URL")
+    importing.add_argument("--if-any", action="store_true", help="an empty source is no error, as before the first run")
     sync.register(add)
 
 
@@ -251,7 +252,7 @@ def _import(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import Store, import_sessions
 
     store = Store(begun_store_url(options))
-    moved = import_sessions(store, options.source)
+    moved = import_sessions(store, options.source, if_any=options.if_any)
     known = f"; {moved.known} were there already" if moved.known else ""
     notes = f" and {plural(moved.notes, 'note')} (who accepted or pinned them)" if moved.notes else ""
     print(f"Imported {plural(moved.sessions, 'session')}{notes} into {store.url}{known}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.errors import GpuperfError, OptionError
@@ -52,7 +51,7 @@ def _comment(options: argparse.Namespace) -> int:
     from pytest_gpuperf.cli.github import GitHub
     from pytest_gpuperf.report.comment import prepared
 
-    body, marker = prepared(_read(options.file), trusted=not options.untrusted)
+    body, marker = prepared(_read(options.file, follow=not options.untrusted), trusted=not options.untrusted)
     variables = os.environ
     github = GitHub(
         options.api or variables.get("GITHUB_API_URL") or "https://api.github.com",
@@ -87,9 +86,11 @@ def _current(ref: str) -> int:
     return int(found[1])
 
 
-def _read(path: str) -> str:
+def _read(path: str, *, follow: bool) -> str:
+    # A link in somebody else's artifact could name a file of ours, to have it published.
+    flags = os.O_RDONLY | (0 if follow else os.O_NOFOLLOW)
     try:
-        with Path(path).open("rb") as file:
+        with os.fdopen(os.open(path, flags), "rb") as file:
             content = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
         raise GpuperfError(f"The report {path} can't be read: {error}") from error

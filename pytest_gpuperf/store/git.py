@@ -134,9 +134,8 @@ def beside(checkout: Path, remote: str) -> Iterator[Git]:
     secrets = {value.rpartition(" ")[2] for key, value in settings if key.lower().endswith(".extraheader")}
     for url in (remote, *(value for _, value in settings), *(key for key, _ in settings)):
         secrets |= {found.rstrip("@") for found in _USERINFO.findall(url)}
-    known = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
-    variables = {"GIT_CONFIG_COUNT": str(known + len(settings))}
-    for number, (key, value) in enumerate(settings, known):
+    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings):
         variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     with tempfile.TemporaryDirectory(prefix="gpuperf-git-", ignore_cleanup_errors=True) as directory:
         kind = home("rev-parse", "--show-object-format").strip()
@@ -145,7 +144,7 @@ def beside(checkout: Path, remote: str) -> Iterator[Git]:
 
 
 def _settings(home: Git, remote: str) -> list[tuple[str, str]]:
-    """The settings that a repository has of its own on how to reach a remote."""
+    """The settings that a repository and the environment have on how to reach a remote."""
     listed = home("config", "--local", "--includes", "--list", "--null")
     found = []
     for entry in filter(None, listed.split("\0")):
@@ -153,4 +152,9 @@ def _settings(home: Git, remote: str) -> list[tuple[str, str]]:
         section, _, name = key.rpartition(".")
         if _REACHING.fullmatch(key) or (section == f"remote.{remote}" and name in _OF_REMOTE):
             found.append((key, value if given else "true"))
+    # Those of the environment come last, as they do for git: they override, and an empty one begins a list anew.
+    count = os.environ.get("GIT_CONFIG_COUNT", "")
+    for number in range(int(count) if count.isdecimal() else 0):
+        key = os.environ.get(f"GIT_CONFIG_KEY_{number}", "")
+        found.append((key, os.environ.get(f"GIT_CONFIG_VALUE_{number}", "")))
     return found

@@ -183,13 +183,14 @@ class _Found:
     folders: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def import_sessions(store: Store, source: str) -> Moved:
+def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved:
     """Take over the sessions of a tar or of another store, with their acceptances and pins. May be repeated.
 
     Every file is read and checked (content, checksum, schema, key and name) before the first one is written.
 
     Args:
         source: what ``export_sessions`` wrote, or any store.
+        if_any: it may be empty.
 
     Raises:
         StoreError: there is nothing, or something damaged in it; it is said what, and nothing was written.
@@ -214,7 +215,7 @@ def import_sessions(store: Store, source: str) -> Moved:
         if problems:
             listed = "\n".join(problems)
             raise StoreError(f"Nothing was imported from {source}, since not all of it is sound:\n{listed}")
-        if not found.sessions:
+        if not found.sessions and not if_any:
             raise StoreError(f"There is no session in {source}. Name a tar or a folder from `gpuperf baseline export`.")
         written = sum(sink.put(path, files.read(origin)) for path, origin in found.sessions.items())
         notes = sum(sink.put(path, files.read(origin)) for path, origin in found.notes.items())

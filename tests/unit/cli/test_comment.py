@@ -224,7 +224,7 @@ def test_outside_of_a_job(
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", ["0", "x", "7;id", "٧", "-1"])
+@pytest.mark.parametrize("number", ["0", "x", "7;id", "\u0667", "-1"])
 def test_numbers_of_no_pull_request(number: str) -> None:
     with pytest.raises(SystemExit):
         main(["comment", "--file", "comment.md", "--pr", number])
@@ -233,3 +233,21 @@ def test_numbers_of_no_pull_request(number: str) -> None:
 def test_a_token_that_would_be_another_header() -> None:
     with pytest.raises(OptionError, match="no token"):
         GitHub("https://api.github.com", REPOSITORY, "a\r\nX: b")
+
+
+def test_a_link_in_an_artifact_is_not_published(
+    tmp_path: Path, server: State, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret").write_text("s3cr3t")
+    (tmp_path / "link.md").symlink_to(tmp_path / "secret")
+    assert main(["comment", "--untrusted", "--file", "link.md"]) == 1
+    assert "can't be read" in capsys.readouterr().err
+    assert server.comments == []
+
+
+def test_a_forks_report_calls_nobody(server: State) -> None:
+    Path("comment.md").write_text("<!-- gpuperf mine -->\n@everybody")
+    assert main(["comment", "--untrusted", "--file", "comment.md"]) == 0
+    (body,) = bodies(server)
+    assert body.startswith("<!-- gpuperf -->\n> Measured and written by the code of a fork")
+    assert "@everybody" not in body

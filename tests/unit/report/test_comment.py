@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_gpuperf.report.comment import MARKER, MOST_CHARACTERS, inactive, prepared
@@ -22,6 +22,7 @@ def test_a_long_report_is_cut_at_a_line_and_says_so() -> None:
     assert MOST_CHARACTERS - 40 < len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.text(), st.booleans(), st.integers(1, 30_000))
 def test_any_text_becomes_a_body(text: str, trusted: bool, times: int) -> None:
     body, marker = prepared(text * times, trusted=trusted)
