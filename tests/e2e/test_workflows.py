@@ -211,11 +211,11 @@ def test_main_records_and_pull_requests_are_gated(start: Start, server: State, o
     kept = tmp_path / "artifacts" / "gpuperf"
     assert {path.name for path in kept.iterdir()} >= {"comment.md", "sessions.tar", "junit.xml"}
     with tarfile.open(kept / "sessions.tar") as tar:  # only this run's, not the baseline with it
-        assert len(tar.getnames()) == 1
+        (name,) = tar.getnames()
 
     # Accepted by hand, from the artifact, as docs/ci.md says.
     here = start({}, "workflow_dispatch")
-    session = tar.getnames()[0].removesuffix(".rejected.json").rpartition("-")[2]
+    session = name.removesuffix(".rejected.json").rpartition("-")[2]
     status, _ = here._script(
         f"gpuperf baseline import '{kept}/sessions.tar' --store .gpuperf && "
         f"gpuperf baseline accept {session} --reason 'a larger model' && gpuperf baseline push",
@@ -225,6 +225,29 @@ def test_main_records_and_pull_requests_are_gated(start: Start, server: State, o
     after = start(pull_request(REPOSITORY), SLOWER="4")
     assert after.run(workflow(after, "gpuperf"), "gpu") == 0, after.log
     assert not any(TOKEN in text for job in (first, main, slower, after) for text in job.log)
+
+
+def test_a_bucket_instead_of_a_branch(start: Start, origin: Path, tmp_path: Path) -> None:
+    def prepared(event: dict[str, Any], name: str, **variables: str) -> Job:
+        job = start(event, name, **variables)
+        for path in (job.checkout / ".github" / "workflows").iterdir():
+            path.write_text(path.read_text().replace("# store: s3://bucket/gpuperf", f"store: {tmp_path}/bucket"))
+        return job
+
+    def stored() -> int:
+        store = Store(str(tmp_path / "bucket"))
+        return sum(len(store.entries(folder)) for folder in store.folders())
+
+    for workflow_name, event, counted, said in (
+        ("gpuperf", "pull_request", 0, "NO BASELINE yet"),
+        ("gpuperf-main", "push", 1, "NO BASELINE yet"),
+        ("gpuperf", "pull_request", 1, "against 1 baseline session"),
+    ):
+        job = prepared(pull_request(REPOSITORY), event)
+        assert job.run(workflow(job, workflow_name), "gpu") == 0, job.log
+        assert any(said in text for text in job.log), job.log
+        assert stored() == counted
+    assert git(origin, "branch", "--format=%(refname:short)") == "main"
 
 
 def test_pull_requests_of_forks_are_commented_on_afterwards(start: Start, server: State, tmp_path: Path) -> None:

@@ -332,9 +332,13 @@ class _Guarded(BaseHTTPRequestHandler):
         return
 
 
-@pytest.mark.parametrize("place", ["url", "header", "include", "rewritten"])
+@pytest.mark.parametrize("place", ["url", "header", "include", "rewritten", "variables"])
 def test_tokens_are_used_and_never_shown(
-    runner: Callable[..., Runner], tmp_path: Path, place: str, capfd: pytest.CaptureFixture[str]
+    runner: Callable[..., Runner],
+    tmp_path: Path,
+    place: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[str] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Guarded", (_Guarded,), {"told": told}))
@@ -350,6 +354,12 @@ def test_tokens_are_used_and_never_shown(
     elif place == "include":  # as its later versions do
         (tmp_path / "secret").write_text(f'[http "http://{host}/"]\n\textraheader = AUTHORIZATION: basic {basic}\n')
         git(one.place, "config", f"includeIf.gitdir:{one.place}/.git.path", str(tmp_path / "secret"))
+    elif place == "variables":  # as our action does, also where the checkout has left another one
+        git(one.place, "config", f"http.http://{host}/.extraheader", "AUTHORIZATION: basic old")
+        for number, value in enumerate(("", f"AUTHORIZATION: basic {basic}")):
+            monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", f"http.http://{host}/.extraheader")
+            monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+        monkeypatch.setenv("GIT_CONFIG_COUNT", "2")
     else:
         git(one.place, "config", f"url.http://x-access-token:S3CR3T@{host}/.insteadOf", f"http://{host}/")
     git(one.place, "remote", "set-url", "origin", url)
