@@ -36,9 +36,9 @@ def _push(options: argparse.Namespace) -> int:
     store = Store(store_url(options))
     done = push(store, Path.cwd(), options.branch, options.remote)
     began = ", which began it" if done.began else ""
-    tries = f" (at the {done.attempts}. attempt: others pushed, too)" if done.attempts > 1 else ""
+    tries = f" (in {done.attempts} attempts, since others pushed, too)" if done.attempts > 1 else ""
     if done.attempts:
-        print(f"Pushed {_counts(done)} to {options.branch}{began}{tries}.")
+        print(f"Pushed {_written(done)} to {options.branch}{began}{tries}{_others(done)}.")
     else:
         print(f"{options.branch} has all of {store.url} already.")
     return _complain(done)
@@ -54,16 +54,19 @@ def _pull(options: argparse.Namespace) -> int:
             f"There is no branch {options.branch} yet, so there is nothing to pull. `gpuperf baseline push` begins it."
         )
         return 0
-    print(f"Pulled {_counts(done)} from {options.branch} into {store.url}.")
+    print(f"Pulled {_written(done)} from {options.branch} into {store.url}{_others(done)}.")
     return _complain(done)
 
 
-def _counts(done: Synced) -> str:
-    parts = [plural(done.sessions, "session")]
-    parts += [plural(done.notes, "note")] if done.notes else []
-    parts += [f"{plural(done.deleted, 'pruned session')} deleted"] if done.deleted else []
-    parts += [f"{done.known} there already"] if done.known else []
-    return ", ".join(parts)
+def _written(done: Synced) -> str:
+    notes = f" and {plural(done.notes, 'note')}" if done.notes else ""
+    return f"{plural(done.sessions, 'session')}{notes}"
+
+
+def _others(done: Synced) -> str:
+    known = f"; {done.known} were there already" if done.known else ""
+    deleted = f"; deleted {plural(done.deleted, 'session')}, pruned on the other side" if done.deleted else ""
+    return known + deleted
 
 
 def _complain(done: Synced) -> int:

@@ -21,7 +21,10 @@ _MARKED = b"Sessions of pytest-gpuperf. Written by `gpuperf baseline push`, read
 _LARGEST_BYTES = 256 << 20
 #: Files that git is asked for at once, so that a large store doesn't lie in memory twice.
 _AT_ONCE = 200
-_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]{0,254}/){1,4}[A-Za-z0-9][A-Za-z0-9._+-]{0,254}")
+#: Of the files that a store writes. Git takes others; they would be commands where a commit is written.
+PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]{0,254}/){1,4}[A-Za-z0-9][A-Za-z0-9._+-]{0,254}")
+STRANGE = "is no file that a store writes"
+_REMEDY = "Delete it from the branch."
 #: What another push at the same moment makes a server say; the branch need not have moved yet.
 _LOCKED = re.compile(r"cannot lock ref|failed to update ref|incorrect old value|reference already exists|fetch first")
 
@@ -76,8 +79,8 @@ class Branch:
                 marked = True
             elif not path.endswith((".json", ".prior")) or path.startswith("."):
                 continue  # a README that somebody put there
-            elif kind != "blob" or mode == "120000" or not _PATH.fullmatch(path):
-                self.strange.append(UnreadableSession(self.describe(path), "is no file that a store writes", _REMEDY))
+            elif kind != "blob" or mode == "120000" or not PATH.fullmatch(path):
+                self.strange.append(UnreadableSession(self.describe(path), STRANGE, _REMEDY))
             elif int(size) > _LARGEST_BYTES:
                 why = f"has {size} bytes, which no session has"
                 self.strange.append(UnreadableSession(self.describe(path), why, _REMEDY))
@@ -161,9 +164,6 @@ class Branch:
                 found.append("")
         name, email = found if all(found) else (user(), "gpuperf@localhost")
         return f"{_plain(name)} <{_plain(email)}>"
-
-
-_REMEDY = "Delete it from the branch."
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pytest_gpuperf.errors import StoreError, UnreadableSession
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.branch import Branch, opened
+from pytest_gpuperf.store.branch import PATH, STRANGE, Branch, opened
 from pytest_gpuperf.store.calibration import ENDING
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
 from pytest_gpuperf.store.soundness import check, check_note
@@ -162,6 +162,9 @@ def _sound(side: _Local | Branch, paths: Iterable[str]) -> tuple[dict[str, bytes
     """The contents of those files that are what they should be, and what is wrong with the others."""
     sound, unreadable = {}, []
     for path, content in side.read(paths).items():
+        if not PATH.fullmatch(path):
+            unreadable.append(UnreadableSession(side.describe(path), STRANGE, f"Delete it {side.where}."))
+            continue
         try:
             check(content, path, side.describe(path), f"Delete it {side.where}, or restore it.")
         except UnreadableSession as error:

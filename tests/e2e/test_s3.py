@@ -15,7 +15,7 @@ import pytest
 
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import StoreError
-from pytest_gpuperf.store import Store
+from pytest_gpuperf.store import Store, select_baseline
 from tests.e2e.conftest import COMMON, GPUPERF, Run
 from tests.unit.factories import KEY, session
 
@@ -99,7 +99,12 @@ def test_record_gate_accept_pin_list_and_prune(
     slower.stdout.fnmatch_lines([f"*gpuperf baseline accept {newest} --store {url} --reason*"])
     assert main(["baseline", "accept", newest, "--reason", "a larger model", "--store", url]) == 0
     assert main(["baseline", "pin", newest, "--reason", "release", "--store", url]) == 0
-    run(option, SLOWER="3").assert_outcomes(passed=1)
+    store = Store(url)
+    (folder,) = store.folders()
+    key = store.read(store.find(newest)).key
+    assert folder == store.folder(key)
+    assert [one.id for one in select_baseline(store, key).sessions] == [newest]
+    store.write(session(name="later", minute=10**6, key=key))  # far in the future
     capsys.readouterr()
     assert main(["baseline", "list", "--store", url]) == 0
     rows = capsys.readouterr().out.splitlines()[1:]

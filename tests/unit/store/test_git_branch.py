@@ -475,8 +475,11 @@ def test_damaged_files_are_not_pushed(runner: Callable[..., Runner], origin: Pat
     entry = one.store.find("s1")
     Path(entry.path).write_text("{")
     Path(entry.path + ACCEPTED).write_text("{")
+    folder = Path(one.store.folder(KEY)) / "pins"
+    folder.mkdir()
+    (folder / "x\nD code.json").write_text("{}")
     done = one.push()
-    assert (done.sessions, len(done.unreadable)) == (1, 2)
+    assert (done.sessions, len(done.unreadable)) == (1, 3)
     assert [path for path in branch_files(origin) if "s1" in path] == []
 
 
