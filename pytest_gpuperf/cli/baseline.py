@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from pytest_gpuperf.cli import sync
 from pytest_gpuperf.cli.stored import (
     Sessions,
     Stored,
@@ -67,6 +68,8 @@ def register(commands: Any) -> None:
     add_filters(export)
     importing = add("import", _import, "take over what was exported, or another store; may be repeated")
     importing.add_argument("source", help="a tar, a directory or an fsspec URL")
+    importing.add_argument("--if-any", action="store_true", help="an empty source is no error, as before the first run")
+    sync.register(add)
 
 
 def _session(action: argparse.ArgumentParser) -> None:
@@ -249,7 +252,7 @@ def _import(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import Store, import_sessions
 
     store = Store(begun_store_url(options))
-    moved = import_sessions(store, options.source)
+    moved = import_sessions(store, options.source, if_any=options.if_any)
     known = f"; {moved.known} were there already" if moved.known else ""
     notes = f" and {plural(moved.notes, 'note')} (who accepted or pinned them)" if moved.notes else ""
     print(f"Imported {plural(moved.sessions, 'session')}{notes} into {store.url}{known}.")

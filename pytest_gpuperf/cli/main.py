@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli import baseline, calibrate, compare, cost, doctor, duet, history, importing, sweep
+from pytest_gpuperf.cli import baseline, calibrate, comment, compare, cost, doctor, duet, history, importing, sweep
 from pytest_gpuperf.errors import GpuperfError
 
 
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     history.register(commands)
     importing.register(commands)
     calibrate.register(commands)
+    comment.register(commands)
     cost.register(commands)
     doctor.register(commands)
     return parser

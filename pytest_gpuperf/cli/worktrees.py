@@ -10,14 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_gpuperf.errors import GpuperfError, OptionError
-
-#: Set inside hooks of git; they would make it work on another repository than that of the directory.
-_MISLEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
+from pytest_gpuperf.store.git import MISLEADING
 
 
 def environment() -> dict[str, str]:
     """Ours, for processes that have to find the repository of their own directory."""
-    return {name: value for name, value in os.environ.items() if name not in _MISLEADING}
+    return {name: value for name, value in os.environ.items() if name not in MISLEADING}
 
 
 def toplevel(directory: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from pytest_gpuperf.store.baseline import Baseline, Choice, duet_history, select_baseline
 from pytest_gpuperf.store.calibration import Calibration, newest_calibration, write_calibration
+from pytest_gpuperf.store.git_branch import DEFAULT_BRANCH, Synced, pull, push
 from pytest_gpuperf.store.key import key_digest, slug
 from pytest_gpuperf.store.layout import Entry
 from pytest_gpuperf.store.prune import prunable
@@ -9,6 +10,7 @@ from pytest_gpuperf.store.store import Acceptance, Pin, Pruning, Store
 from pytest_gpuperf.store.transfer import Moved, export_sessions, import_sessions
 
 __all__ = [
+    "DEFAULT_BRANCH",
     "Acceptance",
     "Baseline",
     "Calibration",
@@ -18,12 +20,15 @@ __all__ = [
     "Pin",
     "Pruning",
     "Store",
+    "Synced",
     "duet_history",
     "export_sessions",
     "import_sessions",
     "key_digest",
     "newest_calibration",
     "prunable",
+    "pull",
+    "push",
     "select_baseline",
     "slug",
     "write_calibration",

@@ -20,7 +20,8 @@ from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.store import Store
 
-_ENDING = ".prior"
+#: Of a prior's file.
+ENDING = ".prior"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def write_calibration(store: Store, calibration: Calibration) -> str:
         StoreError: it can't be written.
     """
     now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
-    name = layout.note_name(now, uuid.uuid4().hex[:6]).removesuffix(".json") + _ENDING
+    name = layout.note_name(now, uuid.uuid4().hex[:6]).removesuffix(".json") + ENDING
     path = f"{_folder(store, calibration.device)}/{name}"
     store.files.put(path, canonical({"gpuperf": SCHEMA, "calibration": to_builtins(calibration)}).encode())
     return path
@@ -70,7 +71,7 @@ def newest_calibration(store: Store, device: str) -> Calibration | None:
     """
     folder = _folder(store, device)
     for name in sorted(store.files.names(folder), reverse=True):
-        if name.endswith(_ENDING) and not name.startswith("."):
+        if name.endswith(ENDING) and not name.startswith("."):
             found = _read(store, f"{folder}/{name}")
             if found.device == device:  # folders of devices whose names are alike are the same
                 return found

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,13 @@ from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError
 _ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --store)."
 #: Protocols whose library is an extra of ours: the module, and the extra.
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "gcs": ("gcsfs", "gs")}
+#: Errors of a bucket's library that are no OSError: no credentials, no connection, refused by the service.
+_FOREIGN = {
+    "s3": (("botocore.exceptions", "BotoCoreError"),),
+    "s3a": (("botocore.exceptions", "BotoCoreError"),),
+    "gs": (("google.auth.exceptions", "GoogleAuthError"), ("gcsfs.retry", "HttpError"), ("aiohttp", "ClientError")),
+    "gcs": (("google.auth.exceptions", "GoogleAuthError"), ("gcsfs.retry", "HttpError"), ("aiohttp", "ClientError")),
+}
 
 
 class Files:
@@ -31,7 +41,9 @@ class Files:
         self.url = url
         protocol = url.partition("://")[0] if "://" in url else "file"
         try:
-            fs, root = fsspec.core.url_to_fs(url)
+            # Another runner's files have to be seen by a process that has listed the folder before.
+            uncached = {"use_listings_cache": False} if protocol in _FOREIGN else {}
+            fs, root = fsspec.core.url_to_fs(url, **uncached)
         except ImportError as error:
             if protocol in _EXTRAS:
                 raise MissingExtra(*_EXTRAS[protocol], f"use the store {url}") from error
@@ -43,6 +55,9 @@ class Files:
         self._fs: Any = fs
         self.root = str(root).rstrip("/")
         self._local = protocol in ("file", "local")
+        # A bucket has no folders to make; s3fs would make the bucket instead, of a mistyped name, too.
+        self._bucket = protocol in _FOREIGN
+        self._foreign = tuple(getattr(import_module(module), name) for module, name in _FOREIGN.get(protocol, ()))
 
     def describe(self, path: str) -> str:
         """The path as people type it: relative to the working directory where it lies below it."""
@@ -61,8 +76,12 @@ class Files:
             if self._local:  # fsspec makes a path of every name, which takes longer than the listing
                 with os.scandir(folder) as found:
                     return [one.name for one in found]
-            return [str(path).rstrip("/").rpartition("/")[2] for path in self._fs.ls(folder, detail=False)]
-        except (FileNotFoundError, NotADirectoryError):
+            with self._translated():
+                found_paths = self._fs.ls(folder, detail=False)
+            return [str(path).rstrip("/").rpartition("/")[2] for path in found_paths]
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if _is_no_bucket(error):
+                raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
             return []
         except OSError as error:
             raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
@@ -73,7 +92,8 @@ class Files:
         Raises:
             OSError: it can't be read.
         """
-        return bytes(self._fs.cat_file(path))
+        with self._translated():
+            return bytes(self._fs.cat_file(path))
 
     def put(self, path: str, content: bytes) -> None:
         """Write beside and rename, so that no reader ever sees half a file.
@@ -83,9 +103,11 @@ class Files:
         """
         parent, _, name = path.rpartition("/")
         try:
-            self._fs.makedirs(parent, exist_ok=True)
+            if not self._bucket:
+                self._fs.makedirs(parent, exist_ok=True)
             if not self._local:  # object stores put whole objects
-                self._fs.pipe_file(path, content)
+                with self._translated():
+                    self._fs.pipe_file(path, content)
                 return
             beside = Path(parent) / f".{name}.{uuid.uuid4().hex[:8]}"
             try:
@@ -97,9 +119,7 @@ class Files:
             finally:
                 beside.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"The store {self.url} can't be written: {error}\nChoose another with --gpuperf-store."
-            ) from error
+            raise StoreError(f"The store {self.url} can't be written: {error}\n{_ELSEWHERE}") from error
 
     def delete(self, path: str) -> None:
         """Delete a file; nothing happens where there is none.
@@ -108,7 +128,8 @@ class Files:
             StoreError: it can't be deleted.
         """
         try:
-            self._fs.rm_file(path)
+            with self._translated():
+                self._fs.rm_file(path)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -121,3 +142,21 @@ class Files:
                 Path(folder).rmdir()
             except OSError:
                 return
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """The errors of a bucket's library as OSError, as those of the others are.
+
+        Raises:
+            OSError: for such an error.
+        """
+        try:
+            yield
+        except self._foreign as error:
+            raise OSError(str(error)) from error
+
+
+def _is_no_bucket(error: OSError) -> bool:
+    """Whether the bucket itself is missing, which is no empty folder."""
+    response = getattr(error.__cause__, "response", None)
+    return isinstance(response, dict) and response.get("Error", {}).get("Code") == "NoSuchBucket"

