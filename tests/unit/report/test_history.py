@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pytest_gpuperf.report.history import HEIGHT, History, Moment, Shift, plot
-from pytest_gpuperf.report.history_html import page
+from pytest_gpuperf.report.page import history_page as page
 from tests.unit.factories import utc
 
 
