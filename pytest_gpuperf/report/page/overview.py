@@ -191,6 +191,8 @@ def _row(one: Entry, reach: float, compared: bool, several: bool) -> Markup:
         name.append(element("div", one.device, class_="faint small"))
     if one.reported.error:
         name.append(element("div", f"failed: {one.reported.error}", class_="bad small"))
+    if not compared:
+        name.append(element("div", _nothing(one), class_="faint small"))
     cells = [element("td", chip(one.verdict), class_="verdict"), element("th", *name, scope="row", class_="named")]
     row = one.row
     if compared and row is not None:

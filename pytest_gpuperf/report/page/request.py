@@ -150,7 +150,7 @@ def breakdown(swept: Swept, head: Windows, base: Windows) -> Figure | None:
                     y=tuple(value for _, value in kept),
                     draw="bars",
                     legend=name if side == HEAD else "",
-                    labels=tuple(swept.points.index(shown[index]) for index, _ in kept),
+                    labels=tuple(swept.index[shown[index]] for index, _ in kept),
                 )
             )
     ticks = tuple((float(index), _tick(swept, point)) for index, point in enumerate(shown))

@@ -47,6 +47,11 @@ class Swept:
         return tuple(dict.fromkeys(point.load for point in both))
 
     @cached_property
+    def index(self) -> dict[LoadPoint, int]:
+        """The place of each load point."""
+        return {point: index for index, point in enumerate(self.points)}
+
+    @cached_property
     def batched(self) -> bool:
         """Whether the batch size alone is swept."""
         loads = {point.concurrency or point.rate for point in self.points}
@@ -75,9 +80,17 @@ class Swept:
     def short(self) -> tuple[str, ...]:
         return tuple(f"{self.position(point):g}" for point in self.points)
 
+    @cached_property
+    def _rows(self) -> dict[object, list[Row]]:
+        found: dict[object, list[Row]] = {}
+        for row in self.reported.comparison.rows:
+            if row.sweep == self.curve.name:
+                found.setdefault(row.point, []).append(row)
+        return found
+
     def rows(self, point: LoadPoint) -> list[Row]:
         """What the comparison says of a load point."""
-        return [row for row in self.reported.comparison.rows if row.sweep == self.curve.name and row.point == point]
+        return self._rows.get(point, [])
 
     def remarks(self, *metrics: str) -> dict[int, str]:
         """The verdicts of the metrics at each point, where there is more to say than that nothing changed."""
@@ -114,7 +127,6 @@ class Swept:
             x: None for what is swept.
             quantile: whose lack of requests makes a point a soft one.
         """
-        index_of = {point: index for index, point in enumerate(self.points)}
         where = self.axis[1]
         several = len(self.groups()) > 1
         for side, curve in ((BASE, self.base), (HEAD, self.curve)):
@@ -133,7 +145,7 @@ class Swept:
                     x=tuple(where[self.position(p.load)] if x is None else x(p) or 0.0 for p, _ in kept),
                     y=tuple(value for _, value in kept),
                     legend=f"batch {size}" if several and side == HEAD else own,
-                    labels=tuple(index_of[p.load] for p, _ in kept),
+                    labels=tuple(self.index[p.load] for p, _ in kept),
                     soft=tuple(i for i, (p, _) in enumerate(kept) if quantile and quantile not in p.supported),
                 )
 
@@ -183,7 +195,7 @@ def latency(swept: Swept) -> Figure | None:
                 Axis(f"{name} latency ({unit})", unit),
                 series,
                 rules,
-                marked=tuple(swept.points.index(point.load) for _, point in best if point),
+                marked=tuple(swept.index[point.load] for _, point in best if point),
                 note=" ".join(_told(name, limit, point) for limit, point in best),
             )
         )
@@ -260,15 +272,13 @@ def _scaled(field: str, scale: float) -> Pick:
 
 def cost(swept: Swept) -> Figure | None:
     """What a million inferences cost at each latency, for each priced machine."""
-    own = [one for one in swept.reported.costs if one.sweep == swept.curve.name and one.point in swept.points]
+    own = [one for one in swept.reported.costs if one.sweep == swept.curve.name and one.point in swept.index]
     if not own:
         return None
     scale, unit = time_unit(max(one.p90_ns for one in own))
     series = []
     for index, instance in enumerate(dict.fromkeys(one.instance for one in own)):
-        members = sorted(
-            (one for one in own if one.instance == instance), key=lambda one: swept.points.index(one.point)
-        )
+        members = sorted((one for one in own if one.instance == instance), key=lambda one: swept.index[one.point])
         series.append(_cost_line(swept, instance, members, scale, f"g{index % 6}"))
     view = View(
         "cost",
@@ -290,7 +300,7 @@ def _cost_line(swept: Swept, instance: str, members: Sequence[PointCost], scale:
     places: list[tuple[float, float | None, int]] = []
     several = len(swept.groups()) > 1
     for before, one in zip((None, *members), members, strict=False):
-        label = swept.points.index(one.point)
+        label = swept.index[one.point]
         if several and before is not None and before.point.batch_size != one.point.batch_size:
             places.append((one.p90_ns / scale, None, label))
         places.append((one.p90_ns / scale, one.usd_per_million, label))

@@ -2,7 +2,7 @@
 gpuperf.Chart = (() => {
   "use strict";
 
-  const { make, color, swatch, labelOf, rowsOf, stepRows, stepLabel, valuesTable, fullTable, spoken } = gpuperf;
+  const { make, color, swatch, labelOf, allRows, stepRows, stepLabel, valuesTable, fullTable, spoken } = gpuperf;
   const HEIGHT = 246;
 
   class Chart {
@@ -102,6 +102,7 @@ gpuperf.Chart = (() => {
       this.u = u;
       this.captions();
       this.hits = this.gather();
+      this.rows = allRows(this.view);
       const { title } = this.figure;
       const about = `${this.view.y.label} over ${this.view.x.label}. ${this.view.note ?? ""}`;
       this.plot.setAttribute("aria-label", `${title}: ${about}`);
@@ -285,6 +286,7 @@ gpuperf.Chart = (() => {
     gather() {
       const { u, view } = this;
       const found = [];
+      const bars = new Map();
       for (const series of view.series) {
         if (series.draw === "plain") continue;
         if (series.draw === "steps") {
@@ -299,8 +301,9 @@ gpuperf.Chart = (() => {
           const stop = { label, side: series.side, x: u.valToPos(at, "x"), y: u.valToPos(series.y[i] + (series.lower?.[i] ?? 0), "y") };
           if (series.draw === "bars") {
             stop.tall = true;
-            const known = found.find((one) => one.label === label && one.side === series.side);
-            if (known) return;
+            const bar = `${series.side} ${label}`;
+            if (bars.has(bar)) return;
+            bars.set(bar, stop);
           }
           found.push(stop);
         });
@@ -340,7 +343,7 @@ gpuperf.Chart = (() => {
       this.at = index;
       const hit = this.hits[index];
       const { figure, view } = this;
-      const rows = hit.step === undefined ? rowsOf(figure, view, hit.label) : stepRows(view, hit.step);
+      const rows = hit.step === undefined ? this.rows.get(hit.label) : stepRows(view, hit.step);
       const heading = hit.step === undefined ? figure.labels[hit.label] : stepLabel(view, hit.step);
       const remark = hit.step === undefined ? figure.remarks?.[hit.label] : undefined;
       if (!this.tip) {

@@ -55,18 +55,22 @@ const gpuperf = (() => {
 
   const labelOf = (series, index) => (series.labels ? series.labels[index] : index);
 
-  function rowsOf(figure, view, label) {
-    const rows = new Map();
+  function allRows(view) {
+    const found = new Map();
     for (const series of view.series) {
       if (series.draw === "plain" || series.draw === "steps") continue;
+      const few = new Set(series.soft ?? []);
       for (let i = 0; i < series.x.length; i++) {
-        if (labelOf(series, i) !== label) continue;
-        const soft = series.soft?.includes(i) ? "~" : "";
+        const label = labelOf(series, i);
+        if (series.y[i] === null) continue;
+        if (!found.has(label)) found.set(label, new Map());
+        const rows = found.get(label);
+        const soft = few.has(i) ? "~" : "";
         put(rows, series.name, series, soft + withUnit(series.y[i], view.y.unit));
         if (view.tellX) put(rows, view.tellX, series, soft + withUnit(series.x[i], view.x.unit));
       }
     }
-    return rows;
+    return found;
   }
 
   function stepRows(view, index) {
@@ -109,7 +113,7 @@ const gpuperf = (() => {
     const steps = view.series.find((one) => one.draw === "steps");
     const stops = steps
       ? steps.y.map((_, i) => [stepLabel(view, i), stepRows(view, i)])
-      : figure.labels.map((text, label) => [text, rowsOf(figure, view, label)]).filter(([, rows]) => rows.size);
+      : [...allRows(view)].sort((a, b) => a[0] - b[0]).map(([label, rows]) => [figure.labels[label], rows]);
     const names = [...new Set(stops.flatMap(([, rows]) => [...rows.keys()]))];
     const columns = names.flatMap((name) => [
       ...(base ? [[name, "base", `${name}, ${figure.sides[0]}`]] : []),
@@ -173,5 +177,5 @@ const gpuperf = (() => {
   const forgetColors = () => {
     palette = new Map();
   };
-  return { figure: (number) => whole(figures[number]), make, color, swatch, labelOf, rowsOf, stepRows, stepLabel, valuesTable, fullTable, spoken, forgetColors };
+  return { figure: (number) => whole(figures[number]), make, color, swatch, labelOf, allRows, stepRows, stepLabel, valuesTable, fullTable, spoken, forgetColors };
 })();
