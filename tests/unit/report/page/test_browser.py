@@ -24,7 +24,8 @@ from tests.unit.report.test_history import history
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-BROWSER, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, of the dependency group test")
 if BROWSER is None or DRIVER is None:
     pytest.skip("needs Debian's packages chromium and chromium-driver", allow_module_level=True)
