@@ -22,7 +22,7 @@ SIGNS = {
     Verdict.IMPROVED: "▼",
     Verdict.UNCHANGED: "=",
 }
-_WIDTH, _HEIGHT = 200, 22
+_WIDTH, _HEIGHT = 160, 22
 #: The scale of the intervals never shows less than 10% to either side, so that small changes look small, and never
 #: more than a factor of 4, so that one broken test leaves the others readable.
 _LEAST, _MOST = math.log(1.1), math.log(4)
@@ -170,7 +170,8 @@ def table(members: Sequence[Entry]) -> Markup:
             class_="scale",
         )
         heads += [
-            element("th", "Change", scale, scope="col", class_="plotted"),
+            element("th", scale, scope="col", class_="plotted", aria_label="Change, drawn"),
+            element("th", "Change [95%]", scope="col"),
             element("th", "Decided by", scope="col"),
             element("th", "Before", scope="col", class_="number"),
             element("th", "Now", scope="col", class_="number"),
@@ -198,17 +199,13 @@ def _row(one: Entry, reach: float, compared: bool, several: bool) -> Markup:
     if compared and row is not None:
         cells += [
             element("td", _forest(row, reach), class_="plotted"),
-            element(
-                "td",
-                element("span", f"{row.metric} {interval(row)}", class_="nowrap"),
-                element("div", _where(one, row), class_="faint small"),
-                class_="decided",
-            ),
+            element("td", interval(row), class_=f"changed {css_class(row.verdict)}"),
+            element("td", _where(one, row), class_="where"),
             element("td", value(row, row.baseline), class_="number before"),
             element("td", value(row, row.candidate), class_="number now"),
         ]
     elif compared:
-        cells += [element("td", _nothing(one), colspan=4, class_="faint")]
+        cells += [element("td", _nothing(one), colspan=5, class_="faint")]
     return element("tr", *cells, data_test=one.number, data_name=_words(one), data_verdict=str(one.verdict))
 
 
@@ -218,7 +215,8 @@ def _words(one: Entry) -> str:
 
 def _where(one: Entry, row: Row) -> str:
     sweeps = {other.sweep for other in one.reported.comparison.rows}
-    return f"{row.sweep}, {place_of(row)}" if len(sweeps) > 1 else place_of(row)
+    place = f"{row.sweep}, {place_of(row)}" if len(sweeps) > 1 else place_of(row)
+    return f"{row.metric}, {place}"
 
 
 def _nothing(one: Entry) -> str:

@@ -49,9 +49,8 @@ gpuperf.Chart = (() => {
       this.draw();
     }
 
-    draw() {
+    draw(width = this.plot.clientWidth) {
       this.drop();
-      const width = this.plot.clientWidth;
       if (!width) return;
       const { view } = this;
       this.legend();

@@ -20,8 +20,9 @@ const gpuperf = (() => {
   const number = (value) => {
     if (value === null || value === undefined) return "–";
     const size = Math.abs(value);
-    if (size >= 1000) return Math.round(value).toLocaleString("en");
-    return String(Number(value.toPrecision(3)));
+    if (size >= 999.5) return Math.round(value).toLocaleString("en");
+    if (size >= 99.95 || value === 0) return value.toFixed(0);
+    return size >= 9.995 ? value.toFixed(1) : size >= 0.9995 ? value.toFixed(2) : String(Number(value.toPrecision(2)));
   };
   const withUnit = (value, unit) =>
     value === null || value === undefined ? "–" : unit === "$" ? `$${number(value)}` : `${number(value)}${unit === "%" ? "" : " "}${unit ?? ""}`;

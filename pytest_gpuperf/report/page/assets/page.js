@@ -43,13 +43,16 @@
     for (const node of drawn.keys()) chartOf(node).draw();
   };
 
+  // Paper is light, and two charts wide; its own layout comes only after this.
+  const PRINTED = 336;
   addEventListener("beforeprint", () => {
+    root.dataset.theme = "light";
     gpuperf.forgetColors();
-    for (const node of nodes) if (node.clientWidth) chartOf(node).draw();
+    for (const node of nodes) if (node.clientWidth) chartOf(node).draw(PRINTED);
   });
   addEventListener("afterprint", () => {
     for (const node of nodes) if (!drawn.has(node)) charts.get(node)?.drop();
-    redraw();
+    dress();
   });
 
   // The theme: the system's, until the reader chooses.
