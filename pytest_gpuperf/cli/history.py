@@ -50,7 +50,7 @@ def register(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
     from pytest_gpuperf.report.history import plot
-    from pytest_gpuperf.report.history_html import page
+    from pytest_gpuperf.report.page import history_page
     from pytest_gpuperf.store import Store
 
     sessions = Sessions(Store(store_url(options)), options.test, options.key)
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         )
     found.sort(key=lambda one: (one.test, one.key))
     if options.html is not None:
-        _write(options.html, page(found))
+        _write(options.html, history_page(found))
         print(f"{options.html}: {len(found)} plots")
         return sessions.complain()
     shown = ""

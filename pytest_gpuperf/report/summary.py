@@ -97,7 +97,7 @@ def session_lines(session: Session, curves: Sequence[Curve], comparison: Compari
         lines += _endpoint_lines(curve)
     if any(len(point.supported) < 4 for curve in curves for point in curve):
         lines.append("  ~ too few requests for this percentile")
-    lines += _guard_lines(session)
+    lines += guard_lines(session)
     lines += _comparison_lines(comparison)
     lines.append(f"  stored as {place.path}")
     return lines
@@ -236,7 +236,8 @@ def _endpoint_lines(curve: Curve) -> list[str]:
     return table.as_text("  ")
 
 
-def _guard_lines(session: Session) -> list[str]:
+def guard_lines(session: Session) -> list[str]:
+    """What says that some of a session's windows are not to be trusted."""
     cold = [run for run in session.runs if not run.warmed_up]
     lines = [f"  ! run {run.index + 1} did not become steady while warming up" for run in cold]
     found: dict[tuple[str, str], list[str]] = {}

@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from html.parser import HTMLParser
-
-import pytest
 
 from pytest_gpuperf.report.history import HEIGHT, History, Moment, Shift, plot
-from pytest_gpuperf.report.history_html import page
 from tests.unit.factories import utc
 
 
@@ -70,49 +65,3 @@ def test_several_changes_have_a_sum() -> None:
 def test_nothing_changed() -> None:
     assert plot(history(4e6, 4e6))[-1] == "  no change of the level"
     assert any("2 sessions without these load points" in line for line in plot(replace(STEP, left_out=2)))
-
-
-class Page(HTMLParser):
-    """Tags that are open, and everything that refers to somewhere else."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.seen: list[str] = []
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("href", "src")]
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_the_page_is_whole_and_needs_nothing_else() -> None:
-    text = page([STEP, replace(STEP, metric="throughput"), replace(STEP, test="tests/test_b.py::test_b")])
-    parsed = Page()
-    parsed.feed(text)
-    assert (parsed.links, parsed.open) == ([], [])
-    assert not re.search(r"https?://|@import|url\(|<script", text)
-    assert (parsed.seen.count("svg"), parsed.seen.count("h2"), parsed.seen.count("circle")) == (3, 2, 60)
-    assert "prefers-color-scheme: dark" in text
-    assert "+25%" in text
-    assert 'aria-label="p50 of serving, concurrency 4 over 20 sessions: 1 change of the level"' in text
-
-
-def test_names_are_no_markup() -> None:
-    bad = '<script>alert("x")</script>'
-    moments = tuple(replace(one, session=bad, commit=bad) for one in STEP.moments)
-    text = page([replace(STEP, test=bad, device=bad, sweep=bad, point=bad, key=bad, moments=moments)])
-    assert "<script>" not in text
-    assert "&lt;script&gt;" in text
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_few_sessions_are_a_page_too(count: int) -> None:
-    text = page([history(*[4e6] * count)])
-    assert "nan" not in text
-    assert text.count("<circle") == count

@@ -1,0 +1,129 @@
+// What the page does around its charts: which of them exist, the theme, the filters, the links.
+(() => {
+  "use strict";
+
+  const root = document.documentElement;
+
+  // Charts exist while they are near the window, so that a page of hundreds costs as much as one of a few.
+
+  const drawn = new Map();
+  const charts = new Map();
+  const chartOf = (node) => {
+    if (!charts.has(node)) charts.set(node, new gpuperf.Chart(node));
+    return charts.get(node);
+  };
+  const near = new IntersectionObserver(
+    (changes) => {
+      for (const { target, isIntersecting } of changes) {
+        if (isIntersecting) {
+          chartOf(target).draw();
+          drawn.set(target, target.clientWidth);
+        } else if (drawn.delete(target) && !target.contains(document.activeElement)) chartOf(target).drop();
+      }
+    },
+    { rootMargin: "400px" },
+  );
+  const nodes = [...document.querySelectorAll(".chart")];
+  nodes.forEach((node) => near.observe(node));
+
+  let waiting;
+  addEventListener("resize", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      for (const [node, width] of drawn) {
+        if (node.clientWidth === width) continue;
+        drawn.set(node, node.clientWidth);
+        chartOf(node).draw();
+      }
+    }, 120);
+  });
+
+  const redraw = () => {
+    gpuperf.forgetColors();
+    for (const node of drawn.keys()) chartOf(node).draw();
+  };
+
+  // Paper is light, and two charts wide; its own layout comes only after this.
+  const PRINTED = 336;
+  addEventListener("beforeprint", () => {
+    root.dataset.theme = "light";
+    gpuperf.forgetColors();
+    for (const node of nodes) if (node.clientWidth) chartOf(node).draw(PRINTED);
+  });
+  addEventListener("afterprint", () => {
+    for (const node of nodes) if (!drawn.has(node)) charts.get(node)?.drop();
+    dress();
+  });
+
+  // The theme: the system's, until the reader chooses.
+
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const button = document.getElementById("theme");
+  let theme = root.dataset.chosen;
+  const dress = () => {
+    root.dataset.theme = theme || (dark.matches ? "dark" : "light");
+    button.textContent = { "": "Theme: as the system", light: "Theme: light", dark: "Theme: dark" }[theme];
+    redraw();
+  };
+  button.addEventListener("click", () => {
+    theme = { "": dark.matches ? "light" : "dark", light: dark.matches ? "dark" : "", dark: dark.matches ? "" : "light" }[theme];
+    try {
+      if (theme) localStorage.setItem("gpuperf-theme", theme);
+      else localStorage.removeItem("gpuperf-theme");
+    } catch {
+      // Without storage the choice lasts as long as the page.
+    }
+    dress();
+  });
+  dark.addEventListener("change", dress);
+  dress();
+
+  // Filters.
+
+  const search = document.getElementById("search");
+  const shown = document.getElementById("shown");
+  const filters = [...document.querySelectorAll(".filter")];
+  const rows = [...document.querySelectorAll(".overview tbody tr")];
+  const tests = new Map([...document.querySelectorAll(".test[data-test]")].map((node) => [node.dataset.test, node]));
+  const narrow = () => {
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const verdicts = new Set(filters.filter((one) => one.getAttribute("aria-pressed") === "true").map((one) => one.dataset.verdict));
+    let count = 0;
+    for (const row of rows) {
+      const fits = (!verdicts.size || verdicts.has(row.dataset.verdict)) && words.every((word) => row.dataset.name.includes(word));
+      row.hidden = !fits;
+      tests.get(row.dataset.test).hidden = !fits;
+      count += fits;
+    }
+    shown.textContent = count === rows.length ? "" : `${count} of ${rows.length} tests`;
+  };
+  if (search) {
+    search.addEventListener("input", narrow);
+    for (const one of filters) {
+      one.addEventListener("click", () => {
+        one.setAttribute("aria-pressed", String(one.getAttribute("aria-pressed") !== "true"));
+        narrow();
+      });
+    }
+    narrow();
+  }
+
+  // A link to a test opens it.
+
+  const follow = () => {
+    const test = /^#t\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
+    if (test) {
+      test.open = true;
+      test.scrollIntoView();
+    }
+  };
+  addEventListener("hashchange", follow);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.('a[href^="#t"]');
+    if (link && link.getAttribute("href") === location.hash) follow();
+  });
+  follow();
+  const all = (open) => () => tests.forEach((test) => !test.hidden && (test.open = open));
+  document.getElementById("open-all")?.addEventListener("click", all(true));
+  document.getElementById("close-all")?.addEventListener("click", all(false));
+})();

@@ -1,0 +1,74 @@
+"""A whole page: one file that needs nothing else and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+
+from pytest_gpuperf.report.page.figure import Figure, Pool
+from pytest_gpuperf.report.page.markup import Markup, data_block, element
+
+
+@cache
+def _asset(name: str) -> str:
+    return resources.files(__package__).joinpath("assets").joinpath(name).read_text(encoding="utf-8")
+
+
+def document(title: str, head: Sequence[str | None], body: Sequence[str | None], figures: Sequence[Figure]) -> str:
+    """The page.
+
+    Args:
+        head: what stands above, beside the switch for light and dark.
+        figures: what the places in ``body`` refer to by number.
+    """
+    styles = [_asset("uPlot.min.css"), _asset("page.css")]
+    scripts = [
+        _asset("before.js"),
+        _asset("uPlot.iife.min.js"),
+        _asset("figure.js"),
+        _asset("chart.js"),
+        _asset("page.js"),
+    ]
+    # Should a name ever get through as an element, the browser still runs nothing that isn't one of these.
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "script-src " + " ".join(map(_source, scripts)),
+            "style-src " + " ".join(map(_source, styles)),
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    pool = Pool()
+    plain = [figure.as_plain(pool) for figure in figures]
+    theme = element("button", "Theme: as the system", type="button", id="theme", class_="quiet", aria_live="polite")
+    page = element(
+        "html",
+        element(
+            "head",
+            element("meta", charset="utf-8"),
+            element("meta", http_equiv="Content-Security-Policy", content=policy),
+            element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+            element("meta", name_="generator", content="pytest-gpuperf"),
+            element("title", title),
+            *(element("style", Markup(style)) for style in styles),
+            element("script", Markup(scripts[0])),
+        ),
+        element(
+            "body",
+            element("header", element("div", *head), theme),
+            element("main", *body),
+            element("noscript", element("p", "The charts need scripts; every number is in the tables.")),
+            data_block("figures", {"pool": pool.items, "figures": plain}),
+            *(element("script", Markup(script)) for script in scripts[1:]),
+        ),
+        lang="en",
+    )
+    return f"<!doctype html>\n{page}\n"
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

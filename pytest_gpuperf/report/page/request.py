@@ -1,0 +1,192 @@
+"""The charts of what happened to single requests: how their latencies spread, and where their time went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window
+from pytest_gpuperf.model.histogram import GAMMA, merged
+from pytest_gpuperf.report.page.figure import BASE, HEAD, Axis, Figure, Rule, Series, View
+from pytest_gpuperf.report.page.sweep import Swept
+from pytest_gpuperf.report.perf_client import parts
+from pytest_gpuperf.report.words import time_unit
+
+#: Enough to see two modes, and few enough for a page of a thousand load points.
+_BINS = 40
+#: The share of the requests that the outline shows; one straggler would flatten all others.
+_SHOWN = (0.002, 0.995)
+
+#: From the inside of the server outwards, as they are stacked from below.
+PARTS = ("compute", "input", "output", "queue", "network", "client")
+
+Windows = Mapping[LoadPoint, Sequence[Window]]
+
+
+def request_figures(swept: Swept) -> list[Figure | None]:
+    """Both charts; None of what there is nothing to show of."""
+    session = swept.reported.session
+    head = by_point(session.runs, swept.curve.name)
+    base: Windows = {}
+    if swept.reported.comparison.mode == "duet":
+        base = by_point(session.reference, swept.curve.name)
+    elif swept.reported.baseline:
+        base = by_point(swept.reported.baseline[0].runs, swept.curve.name)
+    return [distribution(swept, head, base), breakdown(swept, head, base)]
+
+
+def by_point(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, list[Window]]:
+    """The windows of a sweep by load point."""
+    found: dict[LoadPoint, list[Window]] = {}
+    for run in runs:
+        for window in run.windows:
+            if window.sweep == sweep:
+                found.setdefault(window.point, []).append(window)
+    return found
+
+
+def distribution(swept: Swept, head: Windows, base: Windows) -> Figure | None:
+    """How the latencies of each load point spread, both sides over each other."""
+    views: list[View] = []
+    labels: list[str] = []
+    suspect = swept.suspect()
+    chosen = 0
+    for point in swept.points:
+        sides = {
+            side: merged(window.latency for window in windows.get(point, ()))
+            for side, windows in ((BASE, base), (HEAD, head))
+        }
+        sides = {side: histogram for side, histogram in sides.items() if histogram.total}
+        if HEAD not in sides:
+            continue
+        if point == suspect:
+            chosen = len(views)
+        views.append(_distribution(swept, point, sides))
+        labels.append(point.label)
+    if not views:
+        return None
+    return Figure(
+        "distribution",
+        "Latency distribution",
+        tuple(views),
+        labels=tuple(labels),
+        sides=swept.sides,
+        chosen=chosen,
+        asks="load point",
+    )
+
+
+def _distribution(swept: Swept, point: LoadPoint, sides: Mapping[str, Histogram]) -> View:
+    low_ns = min(one.quantile_ns(_SHOWN[0]) for one in sides.values())
+    high_ns = max(one.quantile_ns(_SHOWN[1]) for one in sides.values())
+    high_ns = max(high_ns, low_ns * GAMMA**4)
+    scale, unit = time_unit(high_ns)
+    width = (high_ns - low_ns) / _BINS
+    series, rules = [], []
+    for side, histogram in sides.items():
+        name = swept.sides[0 if side == BASE else 1]
+        heights = tuple(100 * share for share in shares(histogram, low_ns, width))
+        edges = (low_ns / scale, width / scale)
+        series.append(Series("requests", side, side, edges, heights, "steps", legend=name, step=0.1))
+        for quantile, q in (("p50", 0.5), ("p90", 0.9)):
+            at = histogram.quantile_ns(q) / scale
+            rules.append(Rule(f"{quantile} {name}", side, x=at, short=quantile if side == HEAD else ""))
+    beyond = sides[HEAD]
+    slower = (
+        100 * sum(c for b, c in zip(beyond.buckets, beyond.counts, strict=True) if GAMMA**b > high_ns) / beyond.total
+    )
+    note = f"{beyond.total:,} requests" + (f"; {slower:.2g}% are slower than this shows" if slower > 0 else "") + "."
+    return View(
+        point.label,
+        Axis(f"latency ({unit})", unit, from_zero=False),
+        Axis("share of requests (%)", "%"),
+        tuple(series),
+        tuple(rules),
+        note=note,
+    )
+
+
+def shares(histogram: Histogram, low_ns: float, width_ns: float, bins: int = _BINS) -> list[float]:
+    """The share of its latencies in each of some bins of equal width.
+
+    A bucket's latencies are spread evenly over the bins that it reaches into, so that no comb appears where bins are
+    narrower than buckets.
+    """
+    heights = [0.0] * bins
+    total = histogram.total
+    for bucket, count in zip(histogram.buckets, histogram.counts, strict=True):
+        begin = (GAMMA**bucket - low_ns) / width_ns
+        end = (GAMMA ** (bucket + 1) - low_ns) / width_ns
+        for index in range(max(int(begin), 0), min(int(end) + 1, bins)):
+            inside = min(end, index + 1) - max(begin, index)
+            if inside > 0:
+                heights[index] += count / total * inside / (end - begin)
+    return heights
+
+
+def breakdown(swept: Swept, head: Windows, base: Windows) -> Figure | None:
+    """Where the mean latency went, at each load point; the other side's bar stands left of ours."""
+    shown = [point for point in swept.points if _mean_parts(head.get(point, ())) is not None]
+    if not shown:
+        return None
+    columns = {
+        side: [_mean_parts(windows.get(point, ())) for point in shown] for side, windows in ((BASE, base), (HEAD, head))
+    }
+    highest = max(sum(one.values()) for column in columns.values() for one in column if one is not None)
+    scale, unit = time_unit(highest)
+    both = any(one is not None for one in columns[BASE])
+    series = []
+    for side, column in columns.items():
+        shift = (-0.2 if side == BASE else 0.2) if both else 0.0
+        for name in PARTS:
+            kept = [(index, one[name] / scale) for index, one in enumerate(column) if one is not None]
+            if not kept:
+                continue
+            series.append(
+                Series(
+                    name,
+                    side,
+                    color=name,
+                    x=tuple(index + shift for index, _ in kept),
+                    y=tuple(value for _, value in kept),
+                    draw="bars",
+                    legend=name if side == HEAD else "",
+                    labels=tuple(swept.index[shown[index]] for index, _ in kept),
+                )
+            )
+    ticks = tuple((float(index), _tick(swept, point)) for index, point in enumerate(shown))
+    x = Axis(swept.axis[0].label, ticks=ticks, from_zero=False, span=(-0.6, len(shown) - 0.4))
+    note = f"The paler bars on the left are the {swept.sides[0]}." if both else ""
+    view = View("parts", x, Axis(f"mean latency ({unit})", unit), tuple(series), note=note)
+    return Figure(
+        "breakdown",
+        "Where the time goes",
+        (view,),
+        labels=tuple(point.label for point in swept.points),
+        sides=swept.sides,
+    )
+
+
+def _tick(swept: Swept, point: LoadPoint) -> str:
+    text = f"{swept.position(point):g}"
+    return f"{text}x{point.batch_size}" if len(swept.groups()) > 1 else text
+
+
+def _mean_parts(windows: Sequence[Window]) -> dict[str, float] | None:
+    """The parts of the mean latency in ns over all windows; None where the server doesn't tell its own."""
+    known = [window for window in windows if window.server is not None and window.requests]
+    if not known or len(known) < len([window for window in windows if window.requests]):
+        return None
+    total = sum(window.requests for window in known)
+    means = dict.fromkeys(PARTS, 0.0)
+    for window in known:
+        one = parts(window)
+        weight = window.requests / total
+        # What the load generator's own processor time is of what lies between it and the server.
+        client_ns = min(window.client_cpu_per_request_s * 1e9, one.network_ns)
+        means["compute"] += weight * (one.infer_ns or 0.0)
+        means["input"] += weight * (one.input_ns or 0.0)
+        means["output"] += weight * (one.output_ns or 0.0)
+        means["queue"] += weight * (one.queue_ns or 0.0)
+        means["network"] += weight * (one.network_ns - client_ns)
+        means["client"] += weight * (one.send_ns + client_ns)
+    return means

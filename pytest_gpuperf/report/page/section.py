@@ -1,0 +1,266 @@
+"""One test on the page: what was decided and why, then the charts of its sweeps."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from pytest_gpuperf.model import Comparison, CurvePoint, Reported, Row, Verdict
+from pytest_gpuperf.report.page.figure import Figure
+from pytest_gpuperf.report.page.markup import Markup, element, joined
+from pytest_gpuperf.report.page.overview import Entry, breakable, chip, css_class, lines, place_of
+from pytest_gpuperf.report.page.sweep import Swept, sides_of
+from pytest_gpuperf.report.summary import guard_lines, headline
+from pytest_gpuperf.report.words import change, duration, figure, interval, plural, rate, value
+
+_ORDER = list(Verdict)
+#: Rows that are seen at once: the worst.
+_SHOWN = 8
+
+
+class Figures:
+    """The charts of the whole page: what their places refer to by number."""
+
+    def __init__(self) -> None:
+        self.all: list[Figure] = []
+
+    def place(self, one: Figure) -> Markup:
+        """Where the page's script will draw a figure."""
+        self.all.append(one)
+        number = len(self.all) - 1
+        return element(
+            "figure",
+            element("figcaption", element("h4", one.title)),
+            element("p", one.views[one.chosen].note, class_="note"),
+            class_="chart",
+            data_figure=number,
+        )
+
+
+def section(entry: Entry, figures: Sequence[tuple[Swept, Sequence[Figure]]], places: Figures, *, open_: bool) -> Markup:
+    """One test.
+
+    Args:
+        figures: of each of its sweeps.
+        places: of the whole page.
+    """
+    one = entry.reported
+    parts: list[str | None] = [
+        element("p", headline(one.session, one.comparison), class_="said"),
+        element("p", f"The test failed: {one.error}", class_="bad") if one.error else None,
+        _facts(entry),
+        _suspects(one),
+        _rows(one),
+        _notes(one),
+        _commands(one),
+    ]
+    for swept, members in figures:
+        title = swept.curve.name or "sweep"
+        parts.append(element("h3", title) if len(figures) > 1 else None)
+        parts.append(element("div", *(places.place(figure) for figure in members), class_="charts"))
+        parts.append(_numbers(swept))
+    parts.append(_records(one))
+    summary = element(
+        "summary", element("h2", chip(entry.verdict), element("span", breakable(entry.test), class_="name"))
+    )
+    return element(
+        "details",
+        summary,
+        element("div", *parts, class_="body"),
+        id=f"t{entry.number}",
+        class_=f"test {css_class(entry.verdict)}",
+        open=open_,
+        data_test=entry.number,
+    )
+
+
+def _facts(entry: Entry) -> Markup:
+    session, baseline = entry.reported.session, entry.reported.baseline
+    facts = [("device", entry.device), ("measured", _moment(session.created_utc))]
+    facts += [("commit", session.commit[:12])] if session.commit else []
+    if baseline:
+        newest = baseline[0]
+        commit = f", commit {newest.commit[:8]}" if newest.commit else ""
+        facts.append(
+            ("baseline", f"{plural(len(baseline), 'session')}, newest of {_moment(newest.created_utc)}{commit}")
+        )
+    facts += [("session", session.id)]
+    return element("dl", *(element("div", element("dt", name), element("dd", text)) for name, text in facts))
+
+
+def _moment(utc: str) -> str:
+    return f"{utc[:16].replace('T', ' ')} UTC"
+
+
+def _suspects(one: Reported) -> Markup | None:
+    """What else changed: the first suspects of a regression."""
+    changes = one.comparison.changes
+    if not changes:
+        return None
+    rows = [(change.where, change.name, _plain(change.before), _plain(change.after)) for change in changes]
+    what = "What else differs" if one.comparison.mode == "duet" else "What else changed"
+    return element(
+        "section",
+        element("h3", what),
+        _table(("where", "what", *sides_of(one)), rows, class_="suspects"),
+    )
+
+
+def _plain(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _rows(one: Reported) -> Markup | None:
+    """What changed or is open; all comparisons behind a click."""
+    comparison = one.comparison
+    if not comparison.rows:
+        return None
+    rows = sorted(comparison.rows, key=lambda row: (_ORDER.index(row.verdict), -row.worsening))
+    shown = [row for row in rows if row.verdict is not Verdict.UNCHANGED]
+    parts: list[str] = []
+    if shown:
+        parts += [element("h3", "What changed or is open"), _verdicts(one, shown[:_SHOWN])]
+    if further := shown[_SHOWN:]:
+        parts.append(
+            element("details", element("summary", f"{len(further)} more"), _verdicts(one, further), class_="more")
+        )
+    same = rows[len(shown) :]
+    if same:
+        title = plural(len(same), "unchanged comparison")
+        parts.append(element("details", element("summary", title), _verdicts(one, same), class_="more"))
+    return element("section", *parts)
+
+
+def _verdicts(one: Reported, rows: Sequence[Row]) -> Markup:
+    before, after = sides_of(one)
+    several = len({row.sweep for row in one.comparison.rows}) > 1
+    pinned = len({row.against for row in one.comparison.rows}) > 1
+    heads = (
+        "verdict",
+        "load point",
+        "metric",
+        *(("against",) if pinned else ()),
+        f">{before}",
+        f">{after}",
+        ">change [95%]",
+        ">p",
+        ">smallest visible",
+    )
+    body = []
+    for row in rows:
+        verdict = chip(row.verdict) if row.verdict is not Verdict.UNCHANGED else "="
+        place = f"{row.sweep}: {place_of(row)}" if several else place_of(row)
+        numbers = (value(row, row.baseline), value(row, row.candidate), interval(row))
+        against = (row.against,) if pinned else ()
+        body.append(
+            (verdict, place, row.metric, *against, *numbers, f"{row.p_value:.2g}", change(1 + row.min_detectable))
+        )
+    return _table(heads, body, class_="verdicts")
+
+
+def _notes(one: Reported) -> Markup | None:
+    texts = [line.strip().removeprefix("! ") for line in guard_lines(one.session)]
+    return joined(filter(None, (lines(texts, "findings"), lines(_differences(one.comparison), "faint"))))
+
+
+def _differences(comparison: Comparison) -> list[str]:
+    there = "reference" if comparison.mode == "duet" else "baseline"
+    texts = []
+    if comparison.differing:
+        fields = ", ".join(f"{name} ({old} there, {new} here)" for name, (old, new) in comparison.differing.items())
+        texts.append(f"The newest other session of this test is not comparable: {fields}")
+    texts += [f"Not in the {there}: {label}" for label in comparison.new_points]
+    texts += [f"In the {there} but not measured now: {label}" for label in comparison.missing_points]
+    texts += [f"Not compared, too few requests or no number: {label}" for label in comparison.left_out]
+    return texts
+
+
+def _commands(one: Reported) -> Markup | None:
+    """How to see it again, and how to accept it."""
+    if one.comparison.verdict not in (Verdict.REGRESSED, Verdict.INCONCLUSIVE):
+        return None
+    session = one.session
+    commands = [f"pytest --gpuperf {shlex.quote(session.test)}"]
+    if one.comparison.mode == "stored" and one.comparison.verdict is Verdict.REGRESSED:
+        commands.append(f'gpuperf baseline accept {shlex.quote(session.id)}{one.store_option} --reason "..."')
+    return element(
+        "details",
+        element("summary", "Measure it again, or accept it"),
+        element("pre", element("code", "\n".join(commands))),
+        class_="more",
+    )
+
+
+def _numbers(swept: Swept) -> Markup:
+    """Every number of the sweep; what a reader without scripts has instead of the charts."""
+    sides = [(swept.sides[1], point) for point in swept.curve]
+    sides += [(swept.sides[0], point) for point in swept.base or ()]
+    order = {point: index for index, point in enumerate(swept.points)}
+    sides.sort(key=lambda one: order[one[1].load])
+    points = [point for _, point in sides]
+    extra = [
+        (title, field, kind) for title, field, kind in _EXTRA if any(getattr(p, field) is not None for p in points)
+    ]
+    errors = any(point.errors for point in points)
+    titles = ["load point", "side", ">p50", ">p90", ">p95", ">p99", ">inf/s", ">requests"]
+    titles += [">errors"] if errors else []
+    titles += [f">{title}" for title, _, _ in extra]
+    rows = []
+    for side, point in sides:
+        cells = [point.load.label, side, *(_quantile(point, name) for name in ("p50", "p90", "p95", "p99"))]
+        cells += [rate(point.throughput), f"{point.requests:,}"]
+        cells += [str(point.errors)] if errors else []
+        for _, field, kind in extra:
+            number = getattr(point, field)
+            cells.append("-" if number is None else figure(kind, number))
+        rows.append(tuple(cells))
+    soft = any(len(point.supported) < 4 for point in points)
+    return element(
+        "details",
+        element("summary", "All numbers"),
+        element("div", _table(titles, rows), class_="wide"),
+        element("p", "~ too few requests for this percentile", class_="faint") if soft else None,
+        class_="more",
+    )
+
+
+_EXTRA = (
+    ("GPU energy", "gpu_energy_j", "energy"),
+    ("CPU energy", "cpu_energy_j", "energy"),
+    ("target memory", "target_memory_bytes", "memory"),
+    ("device memory", "device_memory_bytes", "memory"),
+    ("host memory", "host_memory_bytes", "memory"),
+)
+
+
+def _quantile(point: CurvePoint, name: str) -> str:
+    text = duration(getattr(point, f"{name}_ns"))
+    return text if name in point.supported else f"~{text}"
+
+
+def _records(one: Reported) -> Markup | None:
+    """What was measured, on what, how."""
+    session = one.session
+    rows = [(place, name, _plain(text)) for place, facts in session.under_test.items() for name, text in facts.items()]
+    for place, facts in (("key", session.key), ("environment", session.environment), ("settings", session.settings)):
+        rows += [(place, name, _plain(text)) for name, text in facts.items()]
+    rows += [("stored as", "", one.path)] if one.path else []
+    return element(
+        "details",
+        element("summary", "What was measured, on what, how"),
+        element("div", _table(("where", "what", "value"), rows), class_="wide"),
+        class_="more",
+    )
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], class_: str = "") -> Markup:
+    """A table; titles that begin with ``>`` are those of columns of numbers, which stand right of all others."""
+    texts = sum(not title.startswith(">") for title in titles)
+    head = [element("th", title.lstrip(">"), scope="col") for title in titles]
+    body = [element("tr", *(element("td", cell) for cell in row)) for row in rows]
+    return element(
+        "table",
+        element("thead", element("tr", *head)),
+        element("tbody", *body),
+        class_=f"{class_} texts{texts}".strip(),
+    )
