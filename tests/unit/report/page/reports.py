@@ -58,7 +58,7 @@ def window(point: LoadPoint, factor: float, *, requests: int = 400, sweep: str =
     mean_ns = p50_ms * 1.09e6
     queue_ns = max(p50_ms - _SERVICE_MS * factor, 0.0) * 0.8e6
     compute_ns = mean_ns - queue_ns - 0.55e6
-    totals = (queue_ns, 0.15e6, compute_ns, 0.05e6)
+    queue, into, compute, out = (round(one * requests) for one in (queue_ns, 0.15e6, compute_ns, 0.05e6))
     return Window(
         sweep=sweep,
         point=point,
@@ -69,7 +69,7 @@ def window(point: LoadPoint, factor: float, *, requests: int = 400, sweep: str =
         latency_mean_ns=mean_ns,
         latency=spread(p50_ms, requests),
         client_cpu_s=2e-5 * requests,
-        server=ServerTimes(requests, requests, *(round(one * requests) for one in totals)),
+        server=ServerTimes(requests, requests, queue, into, compute, out),
     )
 
 
