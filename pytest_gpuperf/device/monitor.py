@@ -37,12 +37,14 @@ class Monitor:
     Args:
         devices: under test; the CPU has its energy and its processes' memory alone.
         interval_s: between readings.
+        family: a process whose descendants are no co-tenants; this one when None.
 
     Raises:
         DeviceError: a GPU is not there any more, or NVML doesn't work.
     """
 
-    def __init__(self, devices: Sequence[Device], interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, devices: Sequence[Device], interval_s: float = INTERVAL_S, family: int | None = None) -> None:
+        self._family = family or os.getpid()
         self._interval_ns = int(interval_s * 1e9)
         self._lock = threading.Lock()
         self._wake, self._news, self._closing = threading.Event(), threading.Event(), False
@@ -275,7 +277,7 @@ class Monitor:
     def _learn_processes(self) -> None:
         self._tree = descendants(self._roots)
         # Those that have ended may still be listed.
-        self._ours |= descendants([os.getpid(), *self._roots])
+        self._ours |= descendants([self._family, *self._roots])
 
     def _read_remote(self, now_ns: int) -> None:
         if self._metrics is None or now_ns < self._retry_ns.get(id(self._metrics), 0):

@@ -119,7 +119,8 @@ class State:
         ids = tuple(device.id for device in devices)
         self._lock_clocks(devices)
         if ids not in self._monitors:
-            self._monitors[ids] = Monitor(devices)
+            # The other side of a duet is a child of the same command.
+            self._monitors[ids] = Monitor(devices, family=os.getppid() if self.lockstep is not None else None)
         return self._monitors[ids]
 
     @cached_property
