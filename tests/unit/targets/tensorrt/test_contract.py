@@ -16,8 +16,8 @@ import pytest
 from tests.unit.targets.tensorrt.contract import PACKAGE, Checker
 from tests.unit.targets.tensorrt.packages import unpacked
 
-#: The first and the last of each line.
-VERSIONS = ("10.0.1", "10.16.1.11", "11.0.0.114", "11.4.0.106")
+#: The first and the last of each line that there are wheels of.
+VERSIONS = ("10.0.1" if sys.version_info < (3, 13) else "10.9.0.34", "10.16.1.11", "11.0.0.114", "11.4.0.106")
 _STUBS = {"INFER": "nvinfer", "PARSER": "nvonnxparser", "PLUGIN": "nvinfer_plugin"}
 #: The calls that no engine can do without: the check has to have met them.
 _MET = {
