@@ -45,7 +45,7 @@ def measured(model: Path) -> Session:
             describe=lambda _: None,
             progress=lambda _: None,
             watch_cpu=True,
-            anchor=partial(RunningAnchor, anchor_target(), plan),
+            anchor=partial(RunningAnchor, anchor_target("cpu"), plan),
         )
     return Session("anchored", "benchmark", "benchmark", utc_now(), {}, "complete", "open", tuple(runs))
 

@@ -144,8 +144,7 @@ def triton_endpoint(request: pytest.FixtureRequest) -> Callable[..., TritonEndpo
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
     state = state_of(request.config)
-    visible = state.device.id if state.device.kind == "gpu" else ""  # none of the GPUs, where the CPU is measured
-    return partial(TritonEndpoint, server=state.settings.triton, visible=visible)
+    return partial(TritonEndpoint, server=state.settings.triton, visible=state.device.visible)
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,7 @@ class Measuring:
         anchor = None
         if self._state.settings.anchor:
             plan = anchored_plan(plan)
-            anchor = partial(RunningAnchor, anchor_target(), plan)
+            anchor = partial(RunningAnchor, anchor_target(self._state.device.kind, self._state.settings.triton), plan)
         sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s))
 
         def describe(facts: PlainMapping) -> None:

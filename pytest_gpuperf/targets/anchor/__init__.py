@@ -30,12 +30,20 @@ def model_path() -> Path:
     return path
 
 
-def anchor_target() -> Target:
-    """The anchor on the CPU: its model on the same kind of server as ``triton_endpoint`` starts.
+def anchor_target(kind: str, server: str | None = None) -> Target:
+    """The anchor of a kind of device: on the CPU a server as ``triton_endpoint`` starts it, on a GPU an engine.
+
+    Args:
+        kind: ``cpu`` or ``gpu``.
+        server: which tritonserver; the first there is when None.
 
     Raises:
         TargetError: the model's file isn't what its name says.
     """
+    if kind == "gpu":
+        from pytest_gpuperf.targets.tensorrt import TensorRTEngine
+
+        return TensorRTEngine(model_path(), batch_sizes=(BATCH_SIZE,))
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
-    return TritonEndpoint(model_path(), max_batch_size=BATCH_SIZE, threads=1)
+    return TritonEndpoint(model_path(), server=server, max_batch_size=BATCH_SIZE, threads=1, visible="")

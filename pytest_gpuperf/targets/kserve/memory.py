@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from pytest_gpuperf.targets.kserve.message import Place
 #: Regions start and are cut at multiples of it: CUDA's own alignment, and more than a cache line.
 ALIGNMENT = 256
 _SHM = Path("/dev/shm")
+#: For how long, and how often, a server is asked to forget a region that a request is said to use still.
+_LETTING_GO_S, _TRIES = 0.05, 40
 
 
 def aligned(size: int) -> int:
@@ -202,12 +205,25 @@ class SharedMemory:
             if client.address in gone:
                 continue
             try:
-                client.release_memory(self._kind, name)
+                self._unregister(client, name)
             except TargetDied:
                 gone.add(client.address)
-            except TargetError:
-                continue  # it has forgotten it already
         self._registered = []
         for region in self._regions:
             region.remove()
         self._regions = []
+
+    def _unregister(self, client: KServeClient, name: str) -> None:
+        """Have a server forget a region; nothing happens where it has done so already."""
+        for _ in range(_TRIES):
+            try:
+                client.release_memory(self._kind, name)
+            except TargetDied:
+                raise
+            except TargetError as error:
+                # Triton lets go of a request's memory only a moment after it has sent the answer.
+                if "in use" not in str(error):
+                    return
+                time.sleep(_LETTING_GO_S)
+            else:
+                return

@@ -141,3 +141,22 @@ class TestSharedMemory:
 def test_cuda_without_a_gpu_says_what_to_do(prefix: str) -> None:
     with pytest.raises(TargetError, match="use shared_memory='system' or 'none'"):
         create("cuda", prefix, 100)
+
+
+class Clinging(Recorder):
+    """Triton holds on to a region for a moment after the answer of the request that used it."""
+
+    def _call(self, method: str, *arguments: object) -> None:
+        super()._call(method, *arguments)
+        if method.startswith("unregister") and len(self.calls) < 4:
+            raise TargetError("Cannot unregister shared memory region 'x', it is currently in use.")
+
+
+def test_a_region_in_use_is_released_a_moment_later(prefix: str) -> None:
+    server = Clinging()
+    memory = SharedMemory("system", prefix, [server])
+    memory.region(100)
+    memory.release()
+    asked = [method for method, *_ in server.calls if str(method).startswith("unregister")]
+    assert len(asked) == 3
+    assert left(prefix) == []
