@@ -27,6 +27,7 @@ class Axis:
         ticks: positions and what is written at them; chosen by the chart where there are none.
         from_zero: whether it begins at zero.
         span: lowest and highest position; those of the series where it is None.
+        log: whether its positions are logarithms of base 2.
     """
 
     label: str
@@ -34,6 +35,7 @@ class Axis:
     ticks: tuple[tuple[float, str], ...] = ()
     from_zero: bool = True
     span: tuple[float, float] | None = None
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
             "unit": axis.unit,
             "ticks": [(compact(position, 6), text) for position, text in axis.ticks],
             "zero": axis.from_zero,
+            "log": axis.log or None,
             "span": [compact(end, 6) for end in axis.span] if axis.span else None,
         }
     )

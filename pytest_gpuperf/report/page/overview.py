@@ -69,11 +69,14 @@ def entries(reported: Sequence[Reported]) -> list[Entry]:
 
 
 def deciding(rows: Sequence[Row]) -> Row | None:
-    """The row that decides: of the worst verdict, the one with the largest change."""
+    """The row that decides: of the worst verdict, the one with the largest change; for the worse where that matters."""
     if not rows:
         return None
     verdict = min((row.verdict for row in rows), key=_ORDER.index)
-    return max((row for row in rows if row.verdict is verdict), key=lambda row: abs(row.worsening))
+    members = [row for row in rows if row.verdict is verdict]
+    if verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE):
+        return max(members, key=lambda row: row.worsening)
+    return max(members, key=lambda row: abs(row.worsening))
 
 
 def place_of(row: Row) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window
 from pytest_gpuperf.model.histogram import GAMMA, merged
@@ -15,6 +16,9 @@ from pytest_gpuperf.report.words import time_unit
 _BINS = 40
 #: The share of the requests that the outline shows; one straggler would flatten all others.
 _SHOWN = (0.002, 0.995)
+
+#: How many times as long the slowest that are shown take as the fastest, from which on the axis is logarithmic.
+_LONG_TAIL = 6
 
 #: From the inside of the server outwards, as they are stacked from below.
 PARTS = ("compute", "input", "output", "queue", "network", "client")
@@ -80,42 +84,65 @@ def _distribution(swept: Swept, point: LoadPoint, sides: Mapping[str, Histogram]
     high_ns = max(one.quantile_ns(_SHOWN[1]) for one in sides.values())
     high_ns = max(high_ns, low_ns * GAMMA**4)
     scale, unit = time_unit(high_ns)
-    width = (high_ns - low_ns) / _BINS
+    # A tail that is many times as long as the rest is wide would leave the rest a bin or two.
+    log = high_ns > _LONG_TAIL * low_ns
+
+    def position(ns: float) -> float:
+        return math.log2(ns / scale) if log else ns / scale
+
+    low = position(low_ns)
+    width = (position(high_ns) - low) / _BINS
     series, rules = [], []
     for side, histogram in sides.items():
         name = swept.sides[0 if side == BASE else 1]
-        heights = tuple(100 * share for share in shares(histogram, low_ns, width))
-        edges = (low_ns / scale, width / scale)
-        series.append(Series("requests", side, side, edges, heights, "steps", legend=name, step=0.1))
+        heights = tuple(100 * share for share in shares(histogram, position, low, width))
+        series.append(Series("requests", side, side, (low, width), heights, "steps", legend=name, step=0.1))
         for quantile, q in (("p50", 0.5), ("p90", 0.9)):
-            at = histogram.quantile_ns(q) / scale
+            at = position(histogram.quantile_ns(q))
             rules.append(Rule(f"{quantile} {name}", side, x=at, short=quantile if side == HEAD else ""))
-    beyond = sides[HEAD]
-    slower = (
-        100 * sum(c for b, c in zip(beyond.buckets, beyond.counts, strict=True) if GAMMA**b > high_ns) / beyond.total
+    ticks = (
+        tuple((math.log2(one), f"{one:g}") for one in _round_numbers(low_ns / scale, high_ns / scale)) if log else ()
     )
-    note = f"{beyond.total:,} requests" + (f"; {slower:.2g}% are slower than this shows" if slower > 0 else "") + "."
     return View(
         point.label,
-        Axis(f"latency ({unit})", unit, from_zero=False),
+        Axis(f"latency ({unit})", unit, ticks, from_zero=False, log=log),
         Axis("share of requests (%)", "%"),
         tuple(series),
         tuple(rules),
-        note=note,
+        note=_beyond(sides[HEAD], high_ns),
     )
 
 
-def shares(histogram: Histogram, low_ns: float, width_ns: float, bins: int = _BINS) -> list[float]:
+def _beyond(histogram: Histogram, high_ns: float) -> str:
+    """How much there is, and what the plot doesn't show of it."""
+    counts = zip(histogram.buckets, histogram.counts, strict=True)
+    slower = 100 * sum(count for bucket, count in counts if GAMMA**bucket > high_ns) / histogram.total
+    return f"{histogram.total:,} requests" + (f"; {slower:.2g}% are slower than this shows" if slower > 0 else "") + "."
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, 20, ... within a range."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [one for power in powers for first in (1, 2, 5) if low <= (one := first * 10.0**power) <= high]
+
+
+def shares(
+    histogram: Histogram, position: Callable[[float], float], low: float, width: float, bins: int = _BINS
+) -> list[float]:
     """The share of its latencies in each of some bins of equal width.
 
     A bucket's latencies are spread evenly over the bins that it reaches into, so that no comb appears where bins are
     narrower than buckets.
+
+    Args:
+        position: of a latency in ns on the axis.
+        low: where the first bin begins on it.
     """
     heights = [0.0] * bins
     total = histogram.total
     for bucket, count in zip(histogram.buckets, histogram.counts, strict=True):
-        begin = (GAMMA**bucket - low_ns) / width_ns
-        end = (GAMMA ** (bucket + 1) - low_ns) / width_ns
+        begin = (position(GAMMA**bucket) - low) / width
+        end = (position(GAMMA ** (bucket + 1)) - low) / width
         for index in range(max(int(begin), 0), min(int(end) + 1, bins)):
             inside = min(end, index + 1) - max(begin, index)
             if inside > 0:

@@ -87,7 +87,8 @@ const gpuperf = (() => {
 
   const stepLabel = (view, index) => {
     const [begin, width] = view.series[0].x;
-    return `${number(begin + index * width)} to ${withUnit(begin + (index + 1) * width, view.x.unit)}`;
+    const [from, to] = [index, index + 1].map((one) => begin + one * width).map((at) => (view.x.log ? 2 ** at : at));
+    return `${number(from)} to ${withUnit(to, view.x.unit)}`;
   };
 
   const sidesShown = (view) => [

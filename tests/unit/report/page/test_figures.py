@@ -86,10 +86,24 @@ def test_the_distribution_opens_at_the_worst_point() -> None:
 
 def test_the_bins_hold_all_requests() -> None:
     latencies = histogram([1e6 * (1 + 0.01 * index) for index in range(200)])
-    heights = shares(latencies, 0.9e6, 0.05e6, bins=60)
+    heights = shares(latencies, lambda ns: ns / 1e6, 0.9, 0.05, bins=60)
     assert sum(heights) == pytest.approx(1.0)
     assert sum(heights[:2]) == pytest.approx(0.0, abs=0.01)
     assert heights[10] == pytest.approx(5 / 200, rel=0.3)
+
+
+def test_a_long_tail_is_drawn_on_a_logarithmic_axis() -> None:
+    one = reported(history=0, verdict=Verdict.NO_BASELINE)
+    run = one.session.runs[0]
+    tail = histogram([1e6] * 90 + [2e6] * 8 + [4e7] * 2)
+    runs = (replace(run, windows=tuple(replace(window, latency=tail) for window in run.windows)),)
+    view = figures(replace(one, session=replace(one.session, runs=runs)))["distribution"].views[0]
+    assert view.x.log
+    assert [text for _, text in view.x.ticks] == ["2", "5", "10", "20"]
+    begin, width = view.series[0].x
+    tallest = max(range(40), key=lambda index: view.series[0].y[index] or 0.0)
+    assert 2 ** (begin + tallest * width) == pytest.approx(1.0, rel=0.1)
+    assert sum(height or 0.0 for height in view.series[0].y) == pytest.approx(100, abs=2.5)
 
 
 def test_the_parts_add_up_to_the_mean() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from pytest_gpuperf.model import Change, LoadPoint, Verdict
 from pytest_gpuperf.report.page import history_page, page
-from pytest_gpuperf.report.page.overview import entries, headline
+from pytest_gpuperf.report.page.overview import deciding, entries, headline
+from tests.unit import factories
 from tests.unit.report.page.reports import reported
 from tests.unit.report.test_history import STEP, history
 
@@ -106,6 +107,13 @@ def test_names_are_text() -> None:
     assert text.count("<script") == text.count("</script>") == 6
     assert HOSTILE in parsed.text
     assert "](javascript:1)" in parsed.text
+
+
+def test_an_open_question_is_told_by_what_may_be_worse() -> None:
+    points = [factories.row(Verdict.INCONCLUSIVE, ratio=ratio) for ratio in (0.6, 1.2, 1.1)]
+    chosen = deciding(points)
+    assert chosen is not None
+    assert chosen.ratio == 1.2
 
 
 def test_the_worst_comes_first() -> None:
