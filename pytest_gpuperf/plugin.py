@@ -43,11 +43,12 @@ OPTIONS = (
         "add a field of the environment to what must match, as +driver, or take one out, as "
         "--gpuperf-key=-power_limit_w; may be repeated",
     ),
+    ("report", "PATH", "write a report at the end, as its ending says: .md, .html, .json or .csv; may be repeated"),
 )
 
 #: name, help. Each is a switch --gpuperf-NAME and an ini key gpuperf_NAME that is true or false.
 SWITCHES = (("require_baseline", "a test with no baseline, or none that is comparable, fails"),)
-_REPEATED = frozenset({"key"})
+_REPEATED = frozenset({"key", "report"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -41,10 +41,10 @@ def rule_for(
     metrics: frozenset[str] | None = None,
     store: Store | None = None,
 ) -> Rule:
-    """The rule of a session's test, as the session has it; the whole of alpha, whatever its looks have spent.
+    """The rule of a session's test, as the session has it.
 
     Args:
-        tests: of the invocation.
+        tests: of the invocation, where the session doesn't say.
         alpha, min_effect, metrics: instead of the session's own.
         store: where the device may have been calibrated; only assumed priors when None.
 
@@ -59,7 +59,8 @@ def rule_for(
     return Rule(
         prior=calibrated(assumed, found.session_sd, found.freedom) if found else assumed,
         alpha=_share(own.get("alpha"), 0.05) if alpha is None else alpha,
-        tests=tests,
+        tests=_tests(own.get("tests"), tests),
+        look_share=_share(own.get("look_share"), 1.0),
         min_effect=_share(own.get("min_effect"), 0.01) if min_effect is None else min_effect,
         equivalence=equivalence,
         metrics=metrics or named or GATED,
@@ -68,6 +69,10 @@ def rule_for(
 
 def _share(recorded: object, default: float) -> float:
     return float(recorded) if isinstance(recorded, int | float) and 0 <= recorded < 1 else default
+
+
+def _tests(recorded: object, default: int) -> int:
+    return recorded if isinstance(recorded, int) and recorded > 0 else default
 
 
 def judge(

@@ -220,9 +220,15 @@ class Measuring:
         )
 
     def _judged_by(self) -> PlainMapping:
-        """What of the rule is the test's own, so that ``gpuperf compare`` judges alike."""
-        rule = rule_of(self._state, self.marker)
-        return {"alpha": rule.alpha, "min_effect": rule.min_effect, "metrics": " ".join(sorted(rule.metrics))}
+        """What of the rule is the test's own, so that ``gpuperf compare`` and ``report`` judge alike."""
+        rule = rule_of(self._state, self.marker, self.look_share)
+        return {
+            "alpha": rule.alpha,
+            "tests": rule.tests,
+            "look_share": rule.look_share,
+            "min_effect": rule.min_effect,
+            "metrics": " ".join(sorted(rule.metrics)),
+        }
 
     def _begin(self, sweep: Sweep) -> Sweep:
         if any(other.duet != sweep.duet for other in self.sweeps):

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+from pytest_gpuperf.publish.formats import format_of
 from pytest_gpuperf.session.keys import KeyChange, parse_key_changes
 from pytest_gpuperf.store import Choice
 
@@ -32,6 +33,7 @@ class Settings:
         baseline: what to compare with.
         key: fields added to the key, or taken out.
         require_baseline: a test with nothing to compare with fails.
+        reports: files to write at the end, absolute.
     """
 
     measure: bool
@@ -46,6 +48,7 @@ class Settings:
     baseline: Choice
     key: tuple[KeyChange, ...]
     require_baseline: bool
+    reports: tuple[str, ...] = ()
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -70,7 +73,28 @@ def read_settings(config: pytest.Config) -> Settings:
         baseline=_parse(config, "baseline", "both", Choice.parse),
         key=_parse(config, "key", "", parse_key_changes),
         require_baseline=_parse(config, "require_baseline", "false", parse_flag),
+        reports=_reports(config),
     )
+
+
+def _reports(config: pytest.Config) -> tuple[str, ...]:
+    """Below the directory where pytest was started, or the root directory when they come from the ini file."""
+    given = config.getoption("gpuperf_report")
+    ini = str(config.getini("gpuperf_report") or "").split()
+    base = config.rootpath if given is None else config.invocation_params.dir
+    found = []
+    for text in ini if given is None else given:
+        path = Path(base, Path(text).expanduser())
+        where = f"gpuperf_report = {text} in {config.inipath}" if given is None else f"--gpuperf-report {text}"
+        try:
+            format_of(text)
+        except ValueError as error:
+            raise pytest.UsageError(f"{where}: {error}") from error
+        # Better now than when everything is measured.
+        if path.is_dir() or (path.parent.exists() and not path.parent.is_dir()):
+            raise pytest.UsageError(f"{where}: {path} is a directory, or lies in something that is none")
+        found.append(str(path))
+    return tuple(dict.fromkeys(found))
 
 
 def _max_runs(config: pytest.Config, runs: int) -> int:
