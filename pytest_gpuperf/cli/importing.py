@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli.judging import UNKNOWN
-from pytest_gpuperf.cli.stored import add_store, begun_store_url
+from pytest_gpuperf.cli.stored import UNKNOWN, add_store, begun_store_url
 from pytest_gpuperf.errors import OptionError
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from pytest_gpuperf.analysis.compare import compare, compare_duet
 from pytest_gpuperf.analysis.priors import PRIORS, SESSION_PRIOR, calibrated
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import GATED, METRICS
+from pytest_gpuperf.cli.stored import UNKNOWN
 from pytest_gpuperf.model import Comparison, Verdict
 from pytest_gpuperf.store import Baseline, Choice, duet_history, newest_calibration, select_baseline
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from pytest_gpuperf.model import Session
     from pytest_gpuperf.store import Entry, Store
 
-#: The device of imported sessions that don't say theirs.
-UNKNOWN = "unknown"
 #: What says that nothing was compared.
 ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pytest_gpuperf.store import Entry, Store
 
 DEFAULT_STORE = ".gpuperf"
+#: The device of imported sessions that don't say theirs.
+UNKNOWN = "unknown"
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:

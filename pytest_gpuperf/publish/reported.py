@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -12,6 +13,7 @@ from pytest_gpuperf.store import Entry, Store
 
 #: Sessions of a chart over time. Each costs a file to read and its histograms in memory.
 MOST_HISTORY = 30
+_BUDGET = re.compile(r"(?P<metric>p\d+)=(?P<limit_ms>[0-9.e+-]+)")
 
 
 def reported_of(store: Store, carried: Carried, *, baseline: Sequence[Session] = (), deep: bool = False) -> Reported:
@@ -39,6 +41,7 @@ def reported_of(store: Store, carried: Carried, *, baseline: Sequence[Session] =
         base_curves=curves_of(base),
         baseline=found,
         history=_history(store, session, known) if deep and not duet else (),
+        budgets=_budgets(session),
         path=carried.path,
         store_option=carried.store_option,
         error=carried.error,
@@ -59,6 +62,12 @@ def points_of(runs: Iterable[Run]) -> list[LoadPoint]:
     """All load points, in the order of batch size and load."""
     points = dict.fromkeys(window.point for run in runs for window in run.windows)
     return sorted(points, key=lambda point: (point.batch_size, point.concurrency, point.rate, point.arrivals))
+
+
+def _budgets(session: Session) -> tuple[tuple[str, float], ...]:
+    """As the session's settings have them."""
+    found = (_BUDGET.fullmatch(one) for one in str(session.settings.get("budgets_ms", "")).split())
+    return tuple((match["metric"], float(match["limit_ms"])) for match in found if match)
 
 
 def _read(store: Store, session: Session, ids: set[str]) -> list[Session]:

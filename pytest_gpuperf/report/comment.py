@@ -25,6 +25,7 @@ MOST = 65_000
 #: Sections of devices; the overview has all of them.
 _SHOWN_GROUPS = 12
 _SHOWN_ROWS = 20
+_SHOWN_OF_EACH = 3
 _SHOWN_NAMES = 10
 _SHOWN_FINDINGS = 8
 _SHOWN_CHANGES = 8
@@ -158,31 +159,30 @@ def _counts(group: Sequence[Reported]) -> str:
 
 
 def _changed(group: Sequence[Reported]) -> Block:
-    """The table of what changed or could not be decided."""
-    found = [(one, row) for one in group for row in one.comparison.rows]
-    owner = {id(row): one for one, row in found}
-    rows = telling(row for _, row in found)
+    """The table of what changed or could not be decided: the worst rows of every test, so that none hides another."""
+    most = _SHOWN_ROWS if len(group) == 1 else _SHOWN_OF_EACH
+    telling_rows = [(one, telling(one.comparison.rows)) for one in group]
+    owner = {id(row): one for one, rows in telling_rows for row in rows[:most]}
+    rows = worst_first(row for _, rows in telling_rows for row in rows[:most])
     if not rows:
         return Block(("",), _TABLE)
+    every = sum(len(rows) for _, rows in telling_rows)
     sizes = sorted({min(size, len(rows)) for size in (_SHOWN_ROWS, 10, 5)}, reverse=True)
-    return Block((*(_row_lines(rows, size, owner, len(group)) for size in sizes), ""), _TABLE, "table")
+    return Block((*(_row_lines(rows[:size], every, owner, len(group)) for size in sizes), ""), _TABLE, "table")
 
 
-def _row_lines(rows: Sequence[Row], size: int, owner: dict[int, Reported], tests: int) -> str:
-    shown = rows[:size]
-    sweeps = {(owner[id(row)].session.test, row.sweep) for row in rows}
-    several = len(sweeps) > len({test for test, _ in sweeps})
+def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, Reported], tests: int) -> str:
+    several = any(len(owner[id(row)].curves) > 1 for row in shown)
     duet = all(owner[id(row)].comparison.mode == "duet" for row in shown)
     columns = ("named place" if several else "place", "metric", "before", "now", "change", "verdict")
     table = row_table(shown, columns, duet=duet)
     if tests > 1:
         names = [safe.short(owner[id(row)].session.test) for row in shown]
-        table = Table(
-            ("test", *table.titles), tuple((name, *cells) for name, cells in zip(names, table.rows, strict=True))
-        )
+        rows = tuple((name, *cells) for name, cells in zip(names, table.rows, strict=True))
+        table = Table(("test", *table.titles), rows)
     lines = table.as_markdown()
-    if len(rows) > size:
-        lines += ["", f"and {len(rows) - size} more rows, all of them below"]
+    if every > len(shown):
+        lines += ["", f"and {plural(every - len(shown), 'more row')} of these tests, all of them below"]
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ what looks like an address does. All of it leaves code alone, so everything that
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 
@@ -30,12 +31,12 @@ def code(given: str) -> str:
     if not shown.strip():
         return ""
     # A backtick would end the span and a pipe the cell; a backslash before either has no agreed meaning.
-    return html_code(given) if set(shown) & set("`|\\") else f"`{shown}`"
+    return f"<code>{_SPECIAL.sub(_entity, shown)}</code>" if set(shown) & set("`|\\") else f"`{shown}`"
 
 
 def html_code(given: str) -> str:
-    """The same as HTML: where Markdown isn't read, as inside ``<summary>``."""
-    return f"<code>{_SPECIAL.sub(_entity, visible(given))}</code>"
+    """The same where Markdown isn't read, as inside ``<summary>``."""
+    return f"<code>{html.escape(visible(given))}</code>"
 
 
 def _entity(match: re.Match[str]) -> str:

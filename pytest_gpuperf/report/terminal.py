@@ -74,7 +74,8 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, place: Place) -> lis
             lines += row_table(own[:_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
         if len(own) > _ROWS:
             lines.append(f"  and {len(own) - _ROWS} more, none worse")
-    return [*lines, *comparison_lines(comparison), f"  stored as {place.path}"]
+    lines += comparison_lines(comparison)
+    return lines if comparison.rows else [*lines, f"  stored as {place.path}"]
 
 
 def _notes(session: Session) -> list[str]:
@@ -105,7 +106,7 @@ def section(shown: Sequence[Shown], verbosity: int) -> list[tuple[str, str]]:
         lines += _together([one for one in shown if one.bare and not one.notes])
     lines.append((closing(shown), "bold"))
     if not full:
-        lines.append(("all figures: gpuperf report, or pytest -v", ""))
+        lines.append(("all figures: gpuperf report (or pytest -v)", ""))
     return lines
 
 

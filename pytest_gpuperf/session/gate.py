@@ -10,8 +10,10 @@ from pytest_gpuperf.analysis.guard import error_report
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Session, Verdict
 from pytest_gpuperf.publish.carried import Carried
+from pytest_gpuperf.report.rows import place, telling
 from pytest_gpuperf.report.summary import Place, failure_message, headline
 from pytest_gpuperf.report.terminal import Shown, shown_of
+from pytest_gpuperf.report.words import interval
 from pytest_gpuperf.session.duet import REFERENCE, compared, joined, own_reference
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.measuring import Measuring
@@ -135,7 +137,16 @@ def _curves(measured: Measuring) -> list[Curve]:
 
 
 def _properties(session: Session, comparison: Comparison, measured: Measuring) -> list[tuple[str, str]]:
-    properties = [("gpuperf_verdict", str(comparison.verdict)), ("gpuperf_session", session.id)]
+    properties = [
+        ("gpuperf_verdict", str(comparison.verdict)),
+        ("gpuperf_session", session.id),
+        ("gpuperf_device", str(session.key.get("device", ""))),
+    ]
+    changed = telling(comparison.rows)
+    if changed:
+        worst_row = changed[0]
+        where = f"{worst_row.sweep}: {place(worst_row)}, {worst_row.metric}"
+        properties.append(("gpuperf_worst", f"{where}, {interval(worst_row)}, {worst_row.verdict}"))
     for curve in _curves(measured):
         for point in curve:
             load = f"concurrency={point.concurrency}" if point.concurrency else f"rate={point.rate:g}"
@@ -143,6 +154,9 @@ def _properties(session: Session, comparison: Comparison, measured: Measuring) -
             properties += [
                 (f"{label} p50_ns", f"{point.p50_ns:.0f}"),
                 (f"{label} p90_ns", f"{point.p90_ns:.0f}"),
+                (f"{label} p99_ns", f"{point.p99_ns:.0f}"),
                 (f"{label} throughput", f"{point.throughput:.3f}"),
             ]
+            energy_j = {"gpu_energy_j": point.gpu_energy_j, "cpu_energy_j": point.cpu_energy_j}
+            properties += [(f"{label} {name}", f"{one:.6g}") for name, one in energy_j.items() if one is not None]
     return properties

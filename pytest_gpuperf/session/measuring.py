@@ -50,6 +50,7 @@ class Measuring:
         self.sweeps: list[Sweep] = []
         self.baseline: Baseline | None = None
         self.smoked = 0
+        self._given: list[Curve] = []
 
     @property
     def plan(self) -> MeasurePlan:
@@ -124,7 +125,8 @@ class Measuring:
                     watch_cpu=self._watch_cpu,
                     arrivals=schedules,
                 )
-        return sweep.curve
+        self._given.append(sweep.curve)
+        return self._given[-1]
 
     def play_duet(
         self,
@@ -228,7 +230,13 @@ class Measuring:
             "look_share": rule.look_share,
             "min_effect": rule.min_effect,
             "metrics": " ".join(sorted(rule.metrics)),
+            **self._budgets(),
         }
+
+    def _budgets(self) -> PlainMapping:
+        """Latency budgets that the test asked its curves for."""
+        asked = dict.fromkeys(one for curve in self._given for one in curve.budgets)
+        return {"budgets_ms": " ".join(f"{metric}={limit_ms:g}" for metric, limit_ms in asked)} if asked else {}
 
     def _begin(self, sweep: Sweep) -> Sweep:
         if any(other.duet != sweep.duet for other in self.sweeps):
