@@ -13,7 +13,7 @@ from pytest_gpuperf.store import Entry, Store
 
 #: Sessions of a chart over time. Each costs a file to read and its histograms in memory.
 MOST_HISTORY = 30
-_BUDGET = re.compile(r"(?P<metric>p\d+)=(?P<limit_ms>[0-9.e+-]+)")
+_BUDGET = re.compile(r"(?P<metric>p\d+)=(?P<limit_ms>\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 
 def reported_of(store: Store, carried: Carried, *, baseline: Sequence[Session] = (), deep: bool = False) -> Reported:

@@ -66,7 +66,7 @@ def comment(reported: Sequence[Reported], *, title: str = "", marker: str = "", 
 
 
 def grouped(reported: Sequence[Reported]) -> dict[str, list[Reported]]:
-    """By device; several invocations on one device by their commit as well."""
+    """By device, the worst verdict first; several invocations on one device by their commit as well."""
     found: dict[tuple[str, str], list[Reported]] = {}
     for one in reported:
         found.setdefault((_device(one.session), one.session.invocation), []).append(one)
@@ -78,7 +78,8 @@ def grouped(reported: Sequence[Reported]) -> dict[str, list[Reported]]:
             first = group[0].session
             name = f"{device}, {first.commit[:8] or first.created_utc[:16].replace('T', ' ')}"
         names.setdefault(name, []).extend(group)
-    return names
+    order = list(Verdict)
+    return dict(sorted(names.items(), key=lambda item: order.index(worst([one.comparison.verdict for one in item[1]]))))
 
 
 def _device(session: Session) -> str:
@@ -221,18 +222,19 @@ def _absent(group: Sequence[Reported]) -> str:
     for one in group:
         if one.comparison.verdict in _ABSENT or one.session.status != "complete":
             reasons.setdefault(_why_absent(one.session, one.comparison), []).append(one.session.test)
-    return "\n".join(f"- {why}: {_names(tests)}" for why, tests in reasons.items())
+    lines = [f"- {why}: {_names(tests)}" for why, tests in reasons.items()]
+    return "\n".join(["Not compared:", "", *lines]) if lines else ""
 
 
 def _why_absent(session: Session, comparison: Comparison) -> str:
     if session.status != "complete":
-        return "Cut short, so not compared"
+        return "measurement cut short"
     if comparison.differing:
         fields = ", ".join(
             f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items()
         )
-        return f"No comparable baseline, because of {safe.code(safe.short(fields, 200))}"
-    return "No baseline yet, this one was recorded" if comparison.mode != "duet" else "Nothing that both sides measured"
+        return f"no comparable baseline, because of {safe.code(safe.short(fields, 200))}"
+    return "nothing that both sides measured" if comparison.mode == "duet" else "no baseline yet, this one was recorded"
 
 
 def _names(tests: Sequence[str]) -> str:
@@ -243,12 +245,12 @@ def _names(tests: Sequence[str]) -> str:
 def _problems(group: Sequence[Reported]) -> str:
     broken = [one for one in group if one.error]
     lines = [
-        f"- {safe.code(safe.short(one.session.test))} failed: {safe.code(safe.short(one.error, 200))}"
+        f"- {safe.code(safe.short(one.session.test))}: {safe.code(safe.short(one.error, 200))}"
         for one in broken[:_SHOWN_NAMES]
     ]
     if len(broken) > _SHOWN_NAMES:
         lines.append(f"- and {len(broken) - _SHOWN_NAMES} more")
-    return "\n".join(lines)
+    return "\n".join(["Failed for another reason:", "", *lines]) if lines else ""
 
 
 def _findings(group: Sequence[Reported]) -> str:
@@ -264,7 +266,7 @@ def _findings(group: Sequence[Reported]) -> str:
         lines.append(f"- {disturbed}")
     if not lines:
         return ""
-    return "\n".join(["Windows that are not to be trusted fully:", "", *lines])
+    return "\n".join(["Windows not to be fully trusted:", "", *lines])
 
 
 # What is folded away.

@@ -12,9 +12,21 @@ from pytest_gpuperf.report import safe
 from pytest_gpuperf.report.words import plural
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-#: What of the environment a reader looks for first, where it is known.
-_FACTS = ("driver", "cuda_driver", "tensorrt", "triton", "onnxruntime", "host")
-_KEY_FACTS = ("mig_profile", "power_limit_w", "clock_policy", "cores")
+#: What of the key and of the environment a reader looks for first, where it is known: name, and how to put it.
+_KEY_FACTS = {
+    "mig_profile": "MIG {}",
+    "power_limit_w": "power limit {} W",
+    "clock_policy": "clocks {}",
+    "cores": "{} cores",
+}
+_FACTS = {
+    "driver": "driver {}",
+    "cuda_driver": "CUDA {}",
+    "tensorrt": "TensorRT {}",
+    "triton": "Triton {}",
+    "onnxruntime": "ONNX Runtime {}",
+    "host": "host {}",
+}
 _MOST_VALUES = 3
 
 
@@ -65,8 +77,8 @@ def environment_text(group: Sequence[Reported]) -> str:
         return ""
     sessions = [one.session for one in group]
     parts = [f"**Measured on** {_values(str(one.key.get('device') or 'an unknown device') for one in sessions)}"]
-    parts += [_fact(name, [one.key.get(name) for one in sessions]) for name in _KEY_FACTS]
-    parts += [_fact(name, [one.environment.get(name) for one in sessions]) for name in _FACTS]
+    parts += [_fact(put, [one.key.get(name) for one in sessions]) for name, put in _KEY_FACTS.items()]
+    parts += [_fact(put, [one.environment.get(name) for one in sessions]) for name, put in _FACTS.items()]
     parts += [_clocks(sessions), _throttling(sessions)]
     candidate = f"**Candidate:** {_commit(sessions)}, {_moment(max(one.created_utc for one in sessions))}"
     if any(one.environment.get("uncommitted_changes") for one in sessions):
@@ -105,9 +117,9 @@ def _commit(sessions: Sequence[Session]) -> str:
     return f"commit {_values(commits, always_code=True)}" if commits else "no commit"
 
 
-def _fact(name: str, values: Sequence[Plain]) -> str:
+def _fact(put: str, values: Sequence[Plain]) -> str:
     known = [str(value) for value in values if value is not None]
-    return f"{name.replace('_', ' ')} {_values(known)}" if known else ""
+    return put.format(_values(known)) if known else ""
 
 
 def _values(values: Iterable[str], *, always_code: bool = False) -> str:

@@ -14,7 +14,7 @@ import unicodedata
 _HARMLESS = re.compile(
     r"(?!.*(?:www\.|gh-\d|~.*~|:\d+:|\]\())(?:[A-Za-z0-9 ,.%+/~()\[\]-]|:(?= )|(?<=\d):(?=\d))*", re.IGNORECASE
 )
-_SPECIAL = re.compile(r"[^A-Za-z0-9 _-]")
+_SPECIAL = re.compile(r"[^A-Za-z0-9 ]")
 _BACKTICKS = re.compile(r"`+")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
@@ -53,7 +53,8 @@ def visible(given: str) -> str:
 
 
 def fenced(lines: list[str], language: str = "sh") -> list[str]:
-    """A code block that its own content can't end."""
+    """A code block that its own content can't end, of lines that are what they look like."""
+    lines = [visible(line) for line in lines]
     longest = max((len(found) for line in lines for found in _BACKTICKS.findall(line)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}{language}", *lines, fence]

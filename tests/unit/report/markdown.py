@@ -16,12 +16,15 @@ class Page(HTMLParser):
     Attributes:
         tags: every element in it, with its attributes.
         prose: text outside of code, in which GitHub looks for ``@names`` and ``#numbers``.
+        rows: the cells of all tables.
+        balanced: every element ends where it should.
     """
 
     text: str = ""
     prose: str = ""
     tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
+    balanced: bool = True
     _open: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -29,15 +32,21 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        self._open.append(tag)
+        if tag != "wbr":
+            self._open.append(tag)
         if tag == "tr":
             self.rows.append([])
         if tag in ("td", "th"):
             self.rows[-1].append("")
 
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
     def handle_endtag(self, tag: str) -> None:
-        while self._open and self._open.pop() != tag:
-            pass
+        if self._open and self._open[-1] == tag:
+            self._open.pop()
+        else:
+            self.balanced = False
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -57,4 +66,5 @@ def rendered(markdown: str) -> Page:
     page = Page()
     page.feed(cmarkgfm.github_flavored_markdown_to_html(markdown, Options.CMARK_OPT_UNSAFE))
     page.close()
+    page.balanced &= not page._open
     return page
