@@ -75,10 +75,12 @@ def reported(
             for run in head.runs
         ),
     )
-    earlier = tuple(
-        measured(before_ms, f"ba5e{index:08x}", 1440 - index, "feedfacecafe", {"driver": "550.54", "host": "runner-1"})
-        for index in range(baseline if before_ms is not None else 0)
-    )
+    there = {"driver": "550.54", "host": "runner-1"}
+    earlier: tuple[Session, ...] = ()
+    if before_ms is not None:
+        earlier = tuple(
+            measured(before_ms, f"ba5e{index:08x}", 1440 - index, "feedfacecafe", there) for index in range(baseline)
+        )
     comparison = (
         compare(head, earlier, Rule(Prior(0.02, 8))) if status == "complete" else Comparison(Verdict.NO_BASELINE)
     )

@@ -15,10 +15,10 @@ from pytest_gpuperf.report.benchmark_export import benchmark_text
 from pytest_gpuperf.report.benchmark_import import is_benchmarks, read_benchmarks
 from tests.unit.reports import reported
 
+ROUNDS_S = (0.001,) * 90 + (0.002,) * 10
 
-def theirs(
-    path: Path, *names: str, rounds_s: tuple[float, ...] = (0.001,) * 90 + (0.002,) * 10, device: str = ""
-) -> Path:
+
+def theirs(path: Path, *names: str, device: str = "") -> Path:
     document = {
         "machine_info": {"node": "runner-1", **({"gpuperf": {"device": device, "driver": "570"}} if device else {})},
         "commit_info": {"id": "abcdef"},

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,4 +62,4 @@ def test_a_single_long_run_says_that_it_is_alive(verbosity: int, first_s: int) -
     pace.due(0.0, run_done=True)
     told = [at for at in range(1, 700) if pace.due(at, run_done=False)]
     assert told[0] <= first_s
-    assert all(after - before <= 120 for before, after in zip(told, told[1:], strict=False))
+    assert all(after - before <= 120 for before, after in itertools.pairwise(told))
