@@ -58,6 +58,7 @@ OPTIONS = (
         "--gpuperf-key=-power_limit_w; may be repeated",
     ),
     ("prices", "FILE", "what machines cost, in TOML, for $ per million inferences (default: a table of list prices)"),
+    ("report", "PATH", "write a report at the end, as its ending says: .md, .html, .json or .csv; may be repeated"),
 )
 
 #: name, help. Each is a switch --gpuperf-NAME and an ini key gpuperf_NAME that is true or false.
@@ -66,7 +67,7 @@ SWITCHES = (
     ("anchor", "measure a small reference workload beside every sweep, so that noise of the machine cancels"),
 )
 _CLOCKS = "lock the GPU's clocks while measuring, to MHZ or to what its power limit allows; needs root"
-_REPEATED = frozenset({"key"})
+_REPEATED = frozenset({"key", "report"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

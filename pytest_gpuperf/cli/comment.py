@@ -49,7 +49,7 @@ def _number(text: str) -> int:
 
 def _comment(options: argparse.Namespace) -> int:
     from pytest_gpuperf.cli.github import GitHub
-    from pytest_gpuperf.report.comment import prepared
+    from pytest_gpuperf.report.posted import prepared
 
     body, marker = prepared(_read(options.file, follow=not options.untrusted), trusted=not options.untrusted)
     variables = os.environ

@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli import across
 from pytest_gpuperf.cli.cost import add_prices
-from pytest_gpuperf.cli.stored import Sessions, Stored, add_filters, add_store, moment, store_url
+from pytest_gpuperf.cli.stored import Sessions, Stored, add_filters, add_store, moment, newest_invocation, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
     from pytest_gpuperf.cli.judging import Judged
-    from pytest_gpuperf.model import Row
+    from pytest_gpuperf.report.table import Table
 
 REGRESSED = 1
 
@@ -87,7 +86,7 @@ def _judged(options: argparse.Namespace) -> list[Judged]:
         entry = sessions.store.find(options.session)
         found = [Stored("", entry, sessions.store.read(entry))]
     else:
-        found = _newest(sessions)
+        found = newest_invocation(sessions)
     wanted = [one for one in found if options.test in one.session.test]
     if not wanted:
         sessions.complain()
@@ -116,16 +115,6 @@ def _judged(options: argparse.Namespace) -> list[Judged]:
     ]
 
 
-def _newest(sessions: Sessions) -> list[Stored]:
-    """What the newest invocation measured."""
-    heads = [one for folder in sessions.folders() for one in sessions.of(folder, 1)]
-    heads.sort(key=lambda one: one.entry.name)
-    # A test that has several keys there counts once, as it was measured last.
-    return list(
-        {one.session.test: one for one in heads if one.session.invocation == heads[-1].session.invocation}.values()
-    )
-
-
 def _heading(one: Judged) -> str:
     from pytest_gpuperf.report.summary import headline
 
@@ -135,41 +124,19 @@ def _heading(one: Judged) -> str:
 
 
 def _counts(one: Judged) -> str:
-    counts = Counter(str(row.verdict) for row in one.comparison.rows)
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    from pytest_gpuperf.report.rows import tally
+
+    return tally(str(row.verdict) for row in one.comparison.rows)
 
 
-def _rows(one: Judged, everything: bool) -> list[Row]:
+def _cells(one: Judged, everything: bool) -> Table:
     """The rows that are shown: what changed or is open first."""
-    from pytest_gpuperf.model import Verdict
+    from pytest_gpuperf.report.rows import row_table, telling, worst_first
 
-    order = list(Verdict)
-    rows = [row for row in one.comparison.rows if everything or row.verdict is not Verdict.UNCHANGED]
-    return sorted(rows, key=lambda row: (order.index(row.verdict), -row.worsening))
-
-
-def _cells(one: Judged, everything: bool) -> Any:
-    from pytest_gpuperf.report.table import Table
-    from pytest_gpuperf.report.words import change, interval, value
-
-    titles = ("verdict", "load point", "metric", ">before", ">now", "change [95%]", ">p", ">sees", "against")
-    return Table(
-        titles,
-        tuple(
-            (
-                str(row.verdict),
-                f"{row.sweep}: {row.point.label if row.point else 'whole sweep'}",
-                row.metric,
-                value(row, row.baseline),
-                value(row, row.candidate),
-                interval(row),
-                f"{row.p_value:.2g}",
-                change(1 + row.min_detectable),
-                row.against,
-            )
-            for row in _rows(one, everything)
-        ),
-    )
+    rows = worst_first(one.comparison.rows) if everything else telling(one.comparison.rows)
+    duet = one.comparison.mode == "duet"
+    columns = ("verdict", "named place", "metric", "before", "now", "change", "p", "sees", "against")
+    return row_table(rows, columns, duet=duet)
 
 
 def _notes(one: Judged) -> list[str]:
@@ -203,22 +170,29 @@ def _table(judged: Sequence[Judged], everything: bool) -> list[str]:
 
 
 def _markdown(judged: Sequence[Judged], everything: bool) -> list[str]:
+    from pytest_gpuperf.report import safe
+
     lines = []
     for one in judged:
-        lines += [f"### {one.session.test}", "", f"**{one.comparison.verdict}**: {_heading(one)}", ""]
+        lines += [
+            f"### {safe.code(one.session.test)}",
+            "",
+            f"**{one.comparison.verdict}**: {safe.text(_heading(one))}",
+            "",
+        ]
         table = _cells(one, everything)
         if table.rows:
             lines += [*table.as_markdown(), ""]
         if one.comparison.rows:
             lines += [_counts(one), ""]
-        notes = [f"* {note}" for note in _notes(one)]
+        notes = [f"* {safe.text(note)}" for note in _notes(one)]
         lines += [*notes, ""] if notes else []
     return lines[:-1]
 
 
 def _json(judged: Sequence[Judged], _everything: bool) -> list[str]:
     from pytest_gpuperf.model import worst
-    from pytest_gpuperf.model.codec import to_builtins
+    from pytest_gpuperf.report.document import comparison, finite
 
     document = {
         "verdict": str(worst([one.comparison.verdict for one in judged])),
@@ -228,42 +202,13 @@ def _json(judged: Sequence[Judged], _everything: bool) -> list[str]:
                 "session": one.session.id,
                 "created_utc": one.session.created_utc,
                 "commit": one.session.commit,
-                "key": to_builtins(one.session.key),
-                "verdict": str(one.comparison.verdict),
-                "mode": one.comparison.mode,
-                "alpha": one.comparison.alpha,
-                "min_effect": one.comparison.min_effect,
-                "baseline": list(one.comparison.baseline),
-                "differing": to_builtins(one.comparison.differing or {}),
-                "new_points": list(one.comparison.new_points),
-                "missing_points": list(one.comparison.missing_points),
-                "left_out": list(one.comparison.left_out),
-                "changes": to_builtins(one.comparison.changes),
-                "rows": [_row(one, row) for row in one.comparison.rows],
+                "key": dict(one.session.key),
+                **comparison(one.comparison),
             }
             for one in judged
         ],
     }
-    return [json.dumps(document, indent=2, allow_nan=False)]
-
-
-def _row(one: Judged, row: Row) -> dict[str, Any]:
-    numbers = ("candidate", "baseline", "ratio", "low", "high", "p_value", "min_detectable")
-    return {
-        "test": one.session.test,
-        "sweep": row.sweep,
-        "point": row.point.label if row.point else None,
-        "metric": row.metric,
-        "verdict": str(row.verdict),
-        "against": row.against,
-        **{name: _finite(getattr(row, name)) for name in numbers},
-        "sessions_to_decide": row.sessions_to_decide,
-    }
-
-
-def _finite(number: float) -> float | None:
-    """JSON has no infinity."""
-    return number if math.isfinite(number) else None
+    return [json.dumps(finite(document), indent=2, allow_nan=False)]
 
 
 def _share(text: str) -> float:

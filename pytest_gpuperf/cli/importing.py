@@ -1,4 +1,4 @@
-"""``gpuperf import``: sessions from perf_analyzer's profile exports."""
+"""``gpuperf import``: sessions from perf_analyzer's profile exports, and from pytest-benchmark's files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli.stored import add_store, begun_store_url
+from pytest_gpuperf.cli.stored import UNKNOWN, add_store, begun_store_url
 from pytest_gpuperf.errors import OptionError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_gpuperf.model import LoadPoint, Run, Session, Window
     from pytest_gpuperf.report.profile_import import Level
+    from pytest_gpuperf.store import Store
 
 #: The sweep that imported load points belong to.
 SWEEP = "perf_analyzer"
@@ -30,44 +31,72 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "import",
-        help="make a session of perf_analyzer's profile exports",
+        help="make sessions of perf_analyzer's profile exports, or of pytest-benchmark's files",
         description="Make a session of the files that perf_analyzer --profile-export-file wrote, one for each run. A "
-        "run is one fresh start of the server: files of the same start are one run measured several times.",
+        "run is one fresh start of the server: files of the same start are one run measured several times. Or make a "
+        "session of each benchmark in the files that pytest --benchmark-json wrote: each file is one process, and so "
+        "one run.",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="one profile export for each run")
-    parser.add_argument("--test", required=True, metavar="NAME", help="what was measured; it is part of the key")
-    parser.add_argument("--gpu", default="unknown", metavar="NAME", help="on what; it is part of the key, too")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="one file for each run")
+    parser.add_argument(
+        "--test",
+        metavar="NAME",
+        help="what was measured; it is part of the key (of pytest-benchmark: only benchmarks whose name contains this)",
+    )
+    parser.add_argument(
+        "--gpu",
+        metavar="NAME",
+        help=f"on what; it is part of the key, too (default: as the file says, else {UNKNOWN})",
+    )
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="perf_analyzer's -b (default: 1)")
-    parser.add_argument("--commit", default="", metavar="SHA", help="of what was measured")
+    parser.add_argument("--commit", default="", metavar="SHA", help="of what was measured (default: as the file says)")
     add_store(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
+    from pytest_gpuperf.report.benchmark_import import is_benchmarks
+    from pytest_gpuperf.store import Store
+
+    theirs = [is_benchmarks(path) for path in options.files]
+    if any(theirs) and not all(theirs):
+        raise OptionError("Some of the files are pytest-benchmark's and some are not: import them one kind at a time.")
+    if all(theirs):
+        from pytest_gpuperf.cli.importing_benchmarks import sessions_of
+
+        sessions = sessions_of(options.files, options.test or "", gpu=options.gpu or "", commit=options.commit)
+    else:
+        if options.test is None:
+            raise OptionError("--test: name what was measured, for example --test resnet50.")
+        gpu = options.gpu or UNKNOWN
+        one = session_of(options.files, options.test, gpu=gpu, batch_size=options.batch_size, commit=options.commit)
+        sessions = [one]
+    store = Store(begun_store_url(options))
+    for session in sessions:
+        _take(store, session, len(sessions))
+    return 0
+
+
+def _take(store: Store, session: Session, tests: int) -> None:
+    """Judge a session, store it, and say so."""
     from pytest_gpuperf.analysis.guard import error_report
     from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
     from pytest_gpuperf.model import Verdict
     from pytest_gpuperf.report.summary import headline
-    from pytest_gpuperf.store import Store
 
-    store = Store(begun_store_url(options))
-    session = session_of(
-        options.files, options.test, gpu=options.gpu, batch_size=options.batch_size, commit=options.commit
-    )
-    judged = judge(store, session, rule_for(session, store=store))
-    failed = judged.comparison.verdict is Verdict.REGRESSED or error_report(session.runs) is not None
+    judged = judge(store, session, rule_for(session, tests=tests, store=store))
+    errors = error_report(session.runs)
+    failed = judged.comparison.verdict is Verdict.REGRESSED or errors is not None
     gate = "failed" if failed else "open" if judged.comparison.verdict in ABSENT else "passed"
     session = replace(session, gate=gate)
     path = store.write(session)
     print(f"{session.test}: {headline(session, judged.comparison)}")
-    errors = error_report(session.runs)
     if errors:
         print(f"  too many requests failed, so it is no baseline:\n{errors}")
     for finding in dict.fromkeys(text for one in session.runs for window in one.windows for text in window.findings):
         print(f"  ! {finding}")
     print(f"  session {session.id} stored as {store.describe(path)}")
-    return 0
 
 
 def session_of(

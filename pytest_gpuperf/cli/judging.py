@@ -9,6 +9,7 @@ from pytest_gpuperf.analysis.compare import compare, compare_duet
 from pytest_gpuperf.analysis.priors import PRIORS, SESSION_PRIOR, calibrated
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import GATED, METRICS
+from pytest_gpuperf.cli.stored import UNKNOWN
 from pytest_gpuperf.model import Comparison, Verdict
 from pytest_gpuperf.store import Baseline, Choice, duet_history, newest_calibration, select_baseline
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from pytest_gpuperf.model import Session
     from pytest_gpuperf.store import Entry, Store
 
-#: The device of imported sessions that don't say theirs.
-UNKNOWN = "unknown"
 #: What says that nothing was compared.
 ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 
@@ -41,10 +40,10 @@ def rule_for(
     metrics: frozenset[str] | None = None,
     store: Store | None = None,
 ) -> Rule:
-    """The rule of a session's test, as the session has it; the whole of alpha, whatever its looks have spent.
+    """The rule of a session's test, as the session has it.
 
     Args:
-        tests: of the invocation.
+        tests: of the invocation, where the session doesn't say.
         alpha, min_effect, metrics: instead of the session's own.
         store: where the device may have been calibrated; only assumed priors when None.
 
@@ -59,7 +58,8 @@ def rule_for(
     return Rule(
         prior=calibrated(assumed, found.session_sd, found.freedom) if found else assumed,
         alpha=_share(own.get("alpha"), 0.05) if alpha is None else alpha,
-        tests=tests,
+        tests=_tests(own.get("tests"), tests),
+        look_share=_share(own.get("look_share"), 1.0),
         min_effect=_share(own.get("min_effect"), 0.01) if min_effect is None else min_effect,
         equivalence=equivalence,
         metrics=metrics or named or GATED,
@@ -68,6 +68,10 @@ def rule_for(
 
 def _share(recorded: object, default: float) -> float:
     return float(recorded) if isinstance(recorded, int | float) and 0 <= recorded < 1 else default
+
+
+def _tests(recorded: object, default: int) -> int:
+    return recorded if isinstance(recorded, int) and recorded > 0 else default
 
 
 def judge(

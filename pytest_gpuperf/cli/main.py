@@ -13,7 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli import baseline, calibrate, comment, compare, cost, doctor, duet, history, importing, sweep
+from pytest_gpuperf.cli import (
+    baseline,
+    calibrate,
+    comment,
+    compare,
+    cost,
+    doctor,
+    duet,
+    history,
+    importing,
+    report,
+    sweep,
+)
 from pytest_gpuperf.errors import GpuperfError
 
 
@@ -74,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     baseline.register(commands)
     compare.register(commands)
     history.register(commands)
+    report.register(commands)
     importing.register(commands)
     calibrate.register(commands)
     comment.register(commands)

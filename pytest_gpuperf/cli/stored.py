@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pytest_gpuperf.store import Entry, Store
 
 DEFAULT_STORE = ".gpuperf"
+#: The device of imported sessions that don't say theirs.
+UNKNOWN = "unknown"
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -120,11 +123,45 @@ class Sessions:
         found = [stored for folder in self.folders() for stored in self.of(folder, newest)]
         return sorted(found, key=lambda stored: stored.session.created_utc, reverse=True)
 
+    def invocation(self, begin: str, like: Stored | None = None) -> list[Stored]:
+        """The sessions of one pytest, by the beginning of its id.
+
+        Args:
+            like: one of them; the others have its commit, and are looked for on its day and the days beside it.
+        """
+        found = []
+        for folder in self.folders():
+            for entry in self.store.newest(folder):
+                if like is not None and (entry.commit != like.entry.commit or not _near(entry.day, like.entry.day)):
+                    continue
+                try:
+                    session = self.store.read(entry)
+                except UnreadableSession as error:
+                    self.unreadable.append(error)
+                    continue
+                if session.invocation.startswith(begin):
+                    found.append(Stored(folder, entry, session))
+        return found
+
     def complain(self) -> int:
         """Name what can't be read; the exit status that it asks for."""
         for problem in self.unreadable:
             print(f"gpuperf: unreadable: {problem}", file=sys.stderr)
         return 1 if self.unreadable else 0
+
+
+def newest_invocation(sessions: Sessions) -> list[Stored]:
+    """What the newest pytest, or the last import, measured."""
+    heads = [one for folder in sessions.folders() for one in sessions.of(folder, 1)]
+    heads.sort(key=lambda one: one.entry.name)
+    # A test that has several keys there counts once, as it was measured last.
+    return list(
+        {one.session.test: one for one in heads if one.session.invocation == heads[-1].session.invocation}.values()
+    )
+
+
+def _near(day: str, other: str) -> bool:
+    return abs(date.fromisoformat(day) - date.fromisoformat(other)) <= timedelta(days=1)
 
 
 def state_of(stored: Stored) -> str:

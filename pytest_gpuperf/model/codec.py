@@ -9,6 +9,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -50,22 +51,37 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _read(kind: Any, data: Any, path: str) -> Any:
-    if is_dataclass(kind):
-        return _read_record(kind, data, path)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return _read_union(arguments, data, path)
-    if origin is tuple:
-        return _read_tuple(arguments[0], _expect(data, list, path), path)
-    if origin is not None and issubclass(origin, Mapping):
-        items = _expect(data, dict, path)
-        return {key: _read(arguments[1], item, f"{path}.{key}") for key, item in items.items()}
+    if origin is not None:
+        return _read_several(origin, arguments, data, path)
+    if is_dataclass(kind):
+        return _read_record(kind, data, path)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _read_enum(kind, data, path)
     if kind is float and type(data) is int:
         try:
             return float(data)
         except OverflowError:
             raise Mismatch(f"{path} is beyond every float") from None
     return _expect(data, kind, path)
+
+
+def _read_several(origin: Any, arguments: tuple[Any, ...], data: Any, path: str) -> Any:
+    """A tuple or a mapping."""
+    if origin is tuple:
+        return _read_tuple(arguments[0], _expect(data, list, path), path)
+    assert issubclass(origin, Mapping)
+    items = _expect(data, dict, path)
+    return {key: _read(arguments[1], item, f"{path}.{key}") for key, item in items.items()}
+
+
+def _read_enum(kind: type[Enum], data: Any, path: str) -> Enum:
+    try:
+        return kind(data)
+    except ValueError:
+        raise Mismatch(f"{path} should be one of {', '.join(str(one.value) for one in kind)}, not {data!r}") from None
 
 
 def _read_tuple(kind: Any, items: list[Any], path: str) -> tuple[Any, ...]:
@@ -75,7 +91,7 @@ def _read_tuple(kind: Any, items: list[Any], path: str) -> tuple[Any, ...]:
 
 
 def _read_union(kinds: tuple[Any, ...], data: Any, path: str) -> Any:
-    """An optional record, or one of several scalars."""
+    """An optional record, one of several records, or one of several scalars."""
     if data is None and types.NoneType in kinds:
         return None
     others = [kind for kind in kinds if kind is not types.NoneType]
@@ -83,6 +99,10 @@ def _read_union(kinds: tuple[Any, ...], data: Any, path: str) -> Any:
         return _read(others[0], data, path)
     if type(data) in others:
         return data
+    if isinstance(data, dict):
+        fitting = [one for one in others if is_dataclass(one) and data.keys() <= {field.name for field in fields(one)}]
+        if fitting:
+            return _read(fitting[0], data, path)
     raise Mismatch(f"{path} should be {' or '.join(kind.__name__ for kind in others)}, not {type(data).__name__}")
 
 

@@ -6,7 +6,7 @@ import functools
 import operator
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_gpuperf.model.histogram import Histogram, merged
 from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather, point_windows
@@ -103,11 +103,13 @@ class Curve:
     Attributes:
         measured: False in a smoke run (pytest without ``--gpuperf``). Nothing was measured then, so every latency
             reads 0 and every throughput infinity: budgets pass, and code behind them is still tried.
+        budgets: latency budgets that ``best`` was asked for, as ("p90", milliseconds): reports draw them.
     """
 
     name: str
     points: tuple[CurvePoint, ...]
     measured: bool = True
+    budgets: list[tuple[str, float]] = field(default_factory=list, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[CurvePoint]:
         return iter(self.points)
@@ -156,6 +158,7 @@ class Curve:
         """
         budget = {"p50": p50_ms, "p90": p90_ms, "p95": p95_ms, "p99": p99_ms}
         limits = {name: limit for name, limit in budget.items() if limit is not None}
+        self.budgets.extend(limits.items())
         within = [
             point
             for point in self.points

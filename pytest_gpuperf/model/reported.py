@@ -48,6 +48,7 @@ class Reported:
         path: where the session is stored.
         store_option: what makes the command line tool look there, as `` --store URL``; empty for the default store.
         error: why the test failed, where that was not the gate; its first line.
+        file, line: where the test is, from pytest's root directory and from 1; empty and 0 where that is not known.
     """
 
     session: Session
@@ -61,3 +62,5 @@ class Reported:
     path: str = ""
     store_option: str = ""
     error: str = ""
+    file: str = ""
+    line: int = 0

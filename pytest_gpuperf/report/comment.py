@@ -1,55 +1,374 @@
-"""What becomes a comment on a pull request: its marker, its size, and text that somebody else wrote."""
+"""The report as Markdown, for a pull request: a verdict that is understood in ten seconds, and the rest folded away.
+
+Names come from others' tests and branches, so none of them is written but through ``safe``.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence
 
-#: GitHub refuses longer ones.
-MOST_CHARACTERS = 65_536
-#: By it the comment is found again, to be updated in place.
-MARKER = "<!-- gpuperf -->"
-_MARKER = re.compile(r"<!--\s*(?:pytest-)?gpuperf\b[^>\n]*-->")
-_CUT = "> The report is cut here to what GitHub takes. All of it is among the artifacts of the run.\n\n"
-_FOREIGN = "> Measured and written by the code of a fork: it says what that code says.\n\n"
-#: Text that calls people, links issues or shows as something else than it is. A word joiner (U+2060) behind the first
-#: character is not seen, and leaves it as text, in code and outside of it.
-_ACTIVE = re.compile(
-    r"@(?=\w)|#(?=\d)|!(?=\[)|\](?=[(\[:])|<(?=[A-Za-z/!])(?!/?(?:details|summary|br|sub|sup|b|i)\s*/?>)"
-)
+from pytest_gpuperf.model import Comparison, Reported, Row, Session, Verdict, worst
+from pytest_gpuperf.report import safe
+from pytest_gpuperf.report.conditions import baseline_text, disturbance, environment_text, findings
+from pytest_gpuperf.report.fitting import Block, fit
+from pytest_gpuperf.report.rows import place, row_table, tally, telling, worst_first
+from pytest_gpuperf.report.summary import curve_table, headline
+from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.report.words import interval, plural, value
+
+_NOT_IN_MARKERS = re.compile(r"[^A-Za-z0-9._ -]|-(?=-)")
+#: GitHub takes 65,536 characters; who posts a comment may want to add a line.
+MOST = 65_000
+#: Sections of devices; the overview has all of them.
+_SHOWN_GROUPS = 12
+_SHOWN_ROWS = 20
+_SHOWN_OF_EACH = 3
+_SHOWN_NAMES = 10
+_SHOWN_FINDINGS = 8
+_SHOWN_CHANGES = 8
+_SHOWN_COMMANDS = 10
+_SIGNS = {
+    Verdict.REGRESSED: "❌",
+    Verdict.IMPROVED: "✅",
+    Verdict.UNCHANGED: "✅",
+}
+_UNDECIDED_SIGN = "⚠️"
+_ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
+_HEAD, _TABLE, _EXPLANATION, _COMMANDS, _SWEEP, _ROWS = range(6)
 
 
-def prepared(text: str, *, trusted: bool = True) -> tuple[str, str]:
-    """A comment's body, and the marker to find its predecessor by.
+def marker_line(name: str = "") -> str:
+    """The hidden first line: a comment that begins with it is ours, and the next report takes its place."""
+    told = _NOT_IN_MARKERS.sub("", name).strip(" -")
+    return f"<!-- pytest-gpuperf report{' ' + told if told else ''} -->"
 
-    The marker is the report's own, else ``MARKER``. A text that is too long is cut at the end of a line.
+
+def comment(reported: Sequence[Reported], *, title: str = "", marker: str = "", most: int = MOST) -> str:
+    """The whole comment.
 
     Args:
-        trusted: it was written by code of the repository itself. Otherwise nobody is called, nothing is linked, and it
-            is said where it comes from.
+        title: put beside the verdict.
+        marker: tells several comments of one pull request apart.
+        most: characters that it may have.
     """
-    # NUL and surrogates are no text; a lone one would make the whole request fail.
-    text = text.encode(errors="replace").decode().replace("\0", "")
-    found = _MARKER.search(text)
-    marker = found[0] if found and trusted else MARKER
-    text = text.replace(marker, "", 1) if trusted else _FOREIGN + inactive(text)
-    body = f"{marker}\n{text.lstrip()}"
-    if _length(body) <= MOST_CHARACTERS:
-        return body, marker
-    head = f"{marker}\n{_CUT}"
-    kept = _cut(text.lstrip(), MOST_CHARACTERS - _length(head))
-    return head + kept, marker
+    groups = grouped(reported)
+    blocks = [Block(("\n\n".join([marker_line(marker), _title(reported, title)]),), _HEAD, "title")]
+    if len(groups) > 1:
+        blocks.append(_overview(groups))
+    for name, group in list(groups.items())[:_SHOWN_GROUPS]:
+        blocks += _section(name if len(groups) > 1 else "", group)
+    if len(groups) > _SHOWN_GROUPS:
+        blocks.append(Block((f"{len(groups) - _SHOWN_GROUPS} more devices are in the table above only.",)))
+    return fit(blocks, most, _cut_note) + "\n"
 
 
-def inactive(text: str) -> str:
-    """Markdown in which nothing calls people, links or embeds; headings, tables and folded parts stay."""
-    return _ACTIVE.sub(lambda found: f"{found[0]}\u2060", _MARKER.sub("", text))
+def grouped(reported: Sequence[Reported]) -> dict[str, list[Reported]]:
+    """By device, the worst verdict first; several invocations on one device by their commit as well."""
+    found: dict[tuple[str, str], list[Reported]] = {}
+    for one in reported:
+        found.setdefault((_device(one.session), one.session.invocation), []).append(one)
+    devices = Counter(device for device, _ in found)
+    names: dict[str, list[Reported]] = {}
+    for (device, _), group in found.items():
+        name = device
+        if devices[device] > 1:
+            first = group[0].session
+            name = f"{device}, {first.commit[:8] or first.created_utc[:16].replace('T', ' ')}"
+        names.setdefault(name, []).extend(group)
+    order = list(Verdict)
+    return dict(sorted(names.items(), key=lambda item: order.index(worst([one.comparison.verdict for one in item[1]]))))
 
 
-def _length(text: str) -> int:
-    """As the strictest count has it: UTF-16, in which a character beyond the first plane counts twice."""
-    return len(text.encode("utf-16-le")) // 2
+def _device(session: Session) -> str:
+    return str(session.key.get("device") or "unknown device")
 
 
-def _cut(text: str, characters: int) -> str:
-    kept = text.encode("utf-16-le")[: 2 * max(characters, 0)].decode("utf-16-le", errors="ignore")
-    return kept.rpartition("\n")[0] or kept
+def _sign(verdict: Verdict) -> str:
+    return _SIGNS.get(verdict, _UNDECIDED_SIGN)
+
+
+def _title(reported: Sequence[Reported], title: str) -> str:
+    called = f": {safe.code(safe.short(title, 120))}" if title else ""
+    if not reported:
+        return f"## gpuperf{called}\n\nNo test measured anything."
+    verdict = worst([one.comparison.verdict for one in reported])
+    count = sum(one.comparison.verdict is verdict for one in reported)
+    share = plural(count, "test") if count == len(reported) else f"{count} of {plural(len(reported), 'test')}"
+    text = f"## {_sign(verdict)} gpuperf{called}: {share} {verdict}"
+    broken = [one for one in reported if one.error]
+    if broken:
+        text += f", {len(broken)} failed for another reason"
+    return text
+
+
+def _overview(groups: dict[str, list[Reported]]) -> Block:
+    cells = tuple(
+        (name, tally(str(one.comparison.verdict) for one in group), *_worst_cells(group))
+        for name, group in groups.items()
+    )
+    table = Table(("device", "tests", "worst load point", "change [95%]"), cells)
+    return Block(("\n".join(table.as_markdown()), ""), _TABLE, "overview")
+
+
+def _worst_cells(group: Sequence[Reported]) -> tuple[str, str]:
+    found = _worst(group)
+    if found is None:
+        return "", ""
+    one, row = found
+    return f"{safe.short(one.session.test, 60)}, {place(row)}, {row.metric}", interval(row)
+
+
+def _worst(group: Sequence[Reported]) -> tuple[Reported, Row] | None:
+    """The row that a reader should see first: of what changed or is open, the worst one of the worst verdict."""
+    rows = [(one, row) for one in group for row in one.comparison.rows if row.verdict is not Verdict.UNCHANGED]
+    ranked = worst_first(row for _, row in rows)
+    return next(((one, row) for one, row in rows if row is ranked[0]), None) if ranked else None
+
+
+def _section(name: str, group: Sequence[Reported]) -> list[Block]:
+    """One device's part; its name is empty where there is only one."""
+    head = [f"### {safe.text(name)}"] if name else []
+    head += [_worst_sentence(group)] if _worst(group) else []
+    head += [_counts(group)]
+    blocks = [Block(("\n\n".join(head), head[0] if name else ""), _HEAD, "section")]
+    blocks.append(_changed(group))
+    blocks += [Block((text, ""), _EXPLANATION, "explanation") for text in _explanations(group)]
+    blocks.append(Block((environment_text(group), ""), _HEAD, "environment"))
+    blocks.append(Block(tuple(_commands(group)), _COMMANDS, "list of commands"))
+    blocks += _sweeps(group)
+    return blocks
+
+
+def _worst_sentence(group: Sequence[Reported]) -> str:
+    found = _worst(group)
+    assert found is not None
+    one, row = found
+    test = safe.code(safe.short(one.session.test, 160))
+    there = "reference" if one.comparison.mode == "duet" else row.against
+    figures = f"{value(row, row.baseline)} ({there}) to {value(row, row.candidate)}"
+    where = f"over the whole sweep {safe.code(row.sweep)}" if row.point is None else f"at {safe.text(place(row))}"
+    return f"{str(row.verdict).capitalize()}: **{row.metric} {interval(row)}** {where} of {test}, {figures}."
+
+
+def _counts(group: Sequence[Reported]) -> str:
+    text = tally((str(one.comparison.verdict) for one in group), "test")
+    rows = [str(row.verdict) for one in group for row in one.comparison.rows]
+    return f"{text}. {tally(rows, 'row')}." if rows else f"{text}."
+
+
+def _changed(group: Sequence[Reported]) -> Block:
+    """The table of what changed or could not be decided: the worst rows of every test, so that none hides another."""
+    most = _SHOWN_ROWS if len(group) == 1 else _SHOWN_OF_EACH
+    telling_rows = [(one, telling(one.comparison.rows)) for one in group]
+    owner = {id(row): one for one, rows in telling_rows for row in rows[:most]}
+    rows = worst_first(row for _, rows in telling_rows for row in rows[:most])
+    if not rows:
+        return Block(("",), _TABLE)
+    every = sum(len(rows) for _, rows in telling_rows)
+    sizes = sorted({min(size, len(rows)) for size in (_SHOWN_ROWS, 10, 5)}, reverse=True)
+    return Block((*(_row_lines(rows[:size], every, owner, len(group)) for size in sizes), ""), _TABLE, "table")
+
+
+def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, Reported], tests: int) -> str:
+    several = any(len(owner[id(row)].curves) > 1 for row in shown)
+    duet = all(owner[id(row)].comparison.mode == "duet" for row in shown)
+    columns = ("named place" if several else "place", "metric", "before", "now", "change", "verdict")
+    table = row_table(shown, columns, duet=duet)
+    if tests > 1:
+        names = [safe.short(owner[id(row)].session.test) for row in shown]
+        rows = tuple((name, *cells) for name, cells in zip(names, table.rows, strict=True))
+        table = Table(("test", *table.titles), rows)
+    lines = table.as_markdown()
+    if every > len(shown):
+        lines += ["", f"and {plural(every - len(shown), 'more row')} of these tests, all of them below"]
+    return "\n".join(lines)
+
+
+# What explains it.
+
+
+def _explanations(group: Sequence[Reported]) -> list[str]:
+    return [text for text in (_suspects(group), _absent(group), _problems(group), _findings(group)) if text]
+
+
+def _suspects(group: Sequence[Reported]) -> str:
+    """What else changed, beside what regressed: the first suspects."""
+    lines: list[str] = []
+    regressed = [one for one in group if one.comparison.verdict is Verdict.REGRESSED]
+    seen: dict[tuple[str, ...], int] = {}
+    for one in regressed:
+        for change in one.comparison.changes:
+            # The environment and the source are the same for all tests.
+            key = (change.where, change.name, str(change.before), str(change.after))
+            seen[key] = seen.get(key, 0) + 1
+    for where, name, before, after in list(seen)[:_SHOWN_CHANGES]:
+        told = [safe.code(safe.short(text, 60)) or "nothing" for text in (before, after)]
+        lines.append(f"- {safe.code(safe.short(f'{where}: {name}'))} {told[0]} to {told[1]}")
+    if len(seen) > _SHOWN_CHANGES:
+        lines.append(f"- and {len(seen) - _SHOWN_CHANGES} more")
+    if not regressed:
+        return ""
+    if not lines:
+        return "What else changed since the baseline: nothing that is recorded."
+    return "\n".join(["What else changed since the baseline:", "", *lines])
+
+
+def _absent(group: Sequence[Reported]) -> str:
+    """Tests that nothing could be compared with, and why."""
+    reasons: dict[str, list[str]] = {}
+    for one in group:
+        if one.comparison.verdict in _ABSENT or one.session.status != "complete":
+            reasons.setdefault(_why_absent(one.session, one.comparison), []).append(one.session.test)
+    lines = [f"- {why}: {_names(tests)}" for why, tests in reasons.items()]
+    return "\n".join(["Not compared:", "", *lines]) if lines else ""
+
+
+def _why_absent(session: Session, comparison: Comparison) -> str:
+    if session.status != "complete":
+        return "measurement cut short"
+    if comparison.differing:
+        fields = ", ".join(
+            f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items()
+        )
+        return f"no comparable baseline, because of {safe.code(safe.short(fields, 200))}"
+    return "nothing that both sides measured" if comparison.mode == "duet" else "no baseline yet, this one was recorded"
+
+
+def _names(tests: Sequence[str]) -> str:
+    text = ", ".join(safe.code(safe.short(test)) for test in tests[:_SHOWN_NAMES])
+    return text + (f" and {len(tests) - _SHOWN_NAMES} more" if len(tests) > _SHOWN_NAMES else "")
+
+
+def _problems(group: Sequence[Reported]) -> str:
+    broken = [one for one in group if one.error]
+    lines = [
+        f"- {safe.code(safe.short(one.session.test))}: {safe.code(safe.short(one.error, 200))}"
+        for one in broken[:_SHOWN_NAMES]
+    ]
+    if len(broken) > _SHOWN_NAMES:
+        lines.append(f"- and {len(broken) - _SHOWN_NAMES} more")
+    return "\n".join(["Failed for another reason:", "", *lines]) if lines else ""
+
+
+def _findings(group: Sequence[Reported]) -> str:
+    found = findings(one.session for one in group)
+    lines = [
+        f"- {safe.text(one.label)}: {safe.text(safe.short(one.text, 200))}"
+        + (f" (the worst of {plural(one.windows, 'window')})" if one.windows > 1 else "")
+        for one in found[:_SHOWN_FINDINGS]
+    ]
+    if len(found) > _SHOWN_FINDINGS:
+        lines.append(f"- and {len(found) - _SHOWN_FINDINGS} more")
+    if disturbed := disturbance(one.session for one in group):
+        lines.append(f"- {disturbed}")
+    if not lines:
+        return ""
+    return "\n".join(["Windows not to be fully trusted:", "", *lines])
+
+
+# What is folded away.
+
+
+def _commands(group: Sequence[Reported]) -> list[str]:
+    """What reproduces and what accepts, for all tests that did not pass as they were; shorter and shorter."""
+    chosen = [one for one in group if one.comparison.verdict is not Verdict.UNCHANGED] or list(group)
+    ranked = sorted(chosen, key=lambda one: list(Verdict).index(one.comparison.verdict))
+    return [*(_command_lines(ranked, size) for size in (_SHOWN_COMMANDS, 3)), ""]
+
+
+def _command_lines(ranked: Sequence[Reported], size: int) -> str:
+    shown = ranked[:size]
+    commits = list(dict.fromkeys(one.session.commit for one in shown if one.session.commit))
+    lines = ["# measure again"]
+    lines += [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
+    lines += [reproduce(one) for one in shown]
+    regressed = [one for one in shown if one.comparison.verdict is Verdict.REGRESSED and one.comparison.mode != "duet"]
+    if regressed:
+        lines += ["", "# the change is meant: take the new level as the baseline"]
+        lines += [accept(one) for one in regressed]
+    if len(ranked) > size:
+        lines += ["", f"# and likewise for {plural(len(ranked) - size, 'more test')}"]
+    what = "Measure again, or accept" if regressed else "Measure again"
+    return "\n".join(["<details>", f"<summary>{what}</summary>", "", *safe.fenced(lines), "", "</details>"])
+
+
+def reproduce(one: Reported) -> str:
+    """The command that measures a test again as it was measured."""
+    session = one.session
+    settings = session.settings
+    arguments = ["pytest", "--gpuperf", session.test]
+    for option, default in (("runs", 3), ("alpha", 0.05), ("min_effect", 0.01)):
+        given = settings.get(option)
+        if isinstance(given, int | float) and given != default:
+            arguments.append(f"--gpuperf-{option.replace('_', '-')}={given:g}")
+    if one.store_option:
+        arguments.append(f"--gpuperf-store={_store_of(one)}")
+    return shlex.join(arguments)
+
+
+def accept(one: Reported) -> str:
+    """The command that makes its session the baseline."""
+    arguments = ["gpuperf", "baseline", "accept", one.session.id]
+    if one.store_option:
+        arguments += ["--store", _store_of(one)]
+    return f'{shlex.join(arguments)} --reason "..."'
+
+
+def _store_of(one: Reported) -> str:
+    return safe.without_credentials(one.store_option.strip().removeprefix("--store").strip())
+
+
+def _sweeps(group: Sequence[Reported]) -> list[Block]:
+    """All figures of all tests, worst first."""
+    ranked = sorted(group, key=lambda one: list(Verdict).index(one.comparison.verdict))
+    begin = "\n".join(["<details>", f"<summary>All figures of {plural(len(group), 'test')}</summary>"])
+    inner = [Block((_sweep(one, every_row=True), _sweep(one, every_row=False), ""), _SWEEP, "sweep") for one in ranked]
+    return [Block((begin,), _HEAD), *inner, Block(("</details>",), _HEAD)]
+
+
+def _sweep(one: Reported, *, every_row: bool) -> str:
+    session, comparison = one.session, one.comparison
+    name = safe.html_code(safe.short(session.test, 160))
+    lines = [
+        "<details>",
+        f"<summary>{name}: {comparison.verdict}</summary>",
+        "",
+        safe.text(headline(session, comparison)),
+    ]
+    for curve in one.curves:
+        if len(one.curves) > 1:
+            lines += ["", f"**{safe.code(safe.short(curve.name))}**"]
+        lines += ["", *curve_table(curve, comparison.rows).as_markdown()]
+    if every_row and comparison.rows:
+        columns = (
+            "named place" if len(one.curves) > 1 else "place",
+            "metric",
+            "before",
+            "now",
+            "change",
+            "p",
+            "sees",
+            "verdict",
+        )
+        duet = comparison.mode == "duet"
+        lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
+    labels = (
+        ("not in the baseline", comparison.new_points),
+        ("in the baseline but not measured now", comparison.missing_points),
+    )
+    for what, points in labels:
+        if points:
+            lines += ["", f"{what.capitalize()}: {_names(points)}"]
+    lines += ["", f"{baseline_text(one)}", "", "</details>"]
+    return "\n".join(lines)
+
+
+def _cut_note(cut: Counter[str]) -> str:
+    parts = ", ".join(plural(count, what) for what, count in cut.items())
+    return (
+        f"> Cut to stay under GitHub's limit for comments: {parts}. "
+        "All of it: `gpuperf report --format table`, or the HTML report."
+    )

@@ -211,17 +211,26 @@ def csv_text(levels: Sequence[Level], layout: Layout) -> str:
     Columns are perf_client's, to the letter; times are whole microseconds. Levels over the latency threshold are left
     out, as there. The verbose table has further columns of ours at its end, the first of which tells unstable levels.
     """
-    rows = [level for level in levels if level.within is not False]
     if not levels:
         return ""
-    served = all(level.whole.server is not None for level in levels)
-    several = any(_several(level.whole) for level in levels)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_titles(layout, closed=levels[0].point.concurrency > 0, served=served, several=several))
-    for level in sorted(rows, key=lambda level: level.whole.throughput):
-        writer.writerow(_cells(level, layout, served=served, several=several))
+    writer.writerows(csv_rows(levels, layout))
     return text.getvalue()
+
+
+def csv_rows(levels: Sequence[Level], layout: Layout) -> list[list[str]]:
+    """The same as cells: the titles, then the rows.
+
+    Args:
+        levels: one or more, all of closed or all of open loop.
+    """
+    rows = [level for level in levels if level.within is not False]
+    served = all(level.whole.server is not None for level in levels)
+    several = any(_several(level.whole) for level in levels)
+    titles = _titles(layout, closed=levels[0].point.concurrency > 0, served=served, several=several)
+    ordered = sorted(rows, key=lambda level: level.whole.throughput)
+    return [titles, *(_cells(level, layout, served=served, several=several) for level in ordered)]
 
 
 def _titles(layout: Layout, *, closed: bool, served: bool, several: bool) -> list[str]:

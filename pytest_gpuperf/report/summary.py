@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Row, ServerTimes, Session, Verdict
+from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Row, ServerTimes, Session, Verdict, worst
+from pytest_gpuperf.report.conditions import disturbance, findings, guarded
+from pytest_gpuperf.report.rows import row_table, short_load, short_metric, worst_first
 from pytest_gpuperf.report.table import Table
 from pytest_gpuperf.report.words import (
     change,
     duration,
     figure,
-    interval,
     plural,
     rate,
     short_interval,
     significant,
     time_unit,
-    value,
 )
 
 _SHOWN_CHANGES = 6
 _SHOWN_ROWS = 12
 _SHOWN_STALL = 0.01
 _NOTHING_SHARED = "NOT COMPARED: there is nothing that both sides measured"
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,7 @@ def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
     table = []
     for point in curve:
         own = [r for r in rows if r.sweep == curve.name and r.point == point.load]
-        load = str(point.concurrency) if point.concurrency else f"{point.rate:g}/s"
-        load += f" x {point.batch_size}" if batches else ""
-        cells = (load, *_figures(point, scale))
+        cells = (short_load(point, batch=batches), *_figures(point, scale))
         table.append(cells + (_verdict_cells(own) if rows else ()))
     whole = [row for row in rows if row.sweep == curve.name and row.point is None]
     if whole:
@@ -72,14 +68,9 @@ def _verdict_cells(rows: Sequence[Row]) -> tuple[str, str]:
     """The row that decides: of the worst verdict, the one with the largest change."""
     if not rows:
         return "", str(Verdict.NO_BASELINE)
-    order = list(Verdict)
-    verdict = min((row.verdict for row in rows), key=order.index)
+    verdict = worst([row.verdict for row in rows])
     row = max((row for row in rows if row.verdict is verdict), key=lambda row: abs(row.worsening))
-    return f"{_short(row.metric)} {short_interval(row)}", str(verdict)
-
-
-def _short(metric: str) -> str:
-    return "inf/s" if metric == "throughput" else metric
+    return f"{short_metric(row.metric)} {short_interval(row)}", str(verdict)
 
 
 def session_lines(session: Session, curves: Sequence[Curve], comparison: Comparison, place: Place) -> list[str]:
@@ -98,7 +89,7 @@ def session_lines(session: Session, curves: Sequence[Curve], comparison: Compari
     if any(len(point.supported) < 4 for curve in curves for point in curve):
         lines.append("  ~ too few requests for this percentile")
     lines += guard_lines(session)
-    lines += _comparison_lines(comparison)
+    lines += comparison_lines(comparison)
     lines.append(f"  stored as {place.path}")
     return lines
 
@@ -137,8 +128,7 @@ def _server_lines(curve: Curve) -> list[str]:
     server = point.server
     parts = _server_parts(server, server.requests)
     parts["outside"] = max(point.mean_ns - server.total_ns / server.requests, 0.0)
-    where = str(point.concurrency) if point.concurrency else f"{point.rate:g}/s"
-    lines = [f"  server at {where}: {_listed(parts)}"]
+    lines = [f"  server at {short_load(point, batch=False)}: {_listed(parts)}"]
     return lines + _stage_lines(server, server.requests, "    ")
 
 
@@ -240,37 +230,14 @@ def guard_lines(session: Session) -> list[str]:
     """What says that some of a session's windows are not to be trusted."""
     cold = [run for run in session.runs if not run.warmed_up]
     lines = [f"  ! run {run.index + 1} did not become steady while warming up" for run in cold]
-    found: dict[tuple[str, str], list[str]] = {}
-    for run in session.runs:
-        for window in run.windows:
-            for finding in window.findings:
-                # Findings that differ in their numbers alone are one finding.
-                found.setdefault((window.point.label, _NUMBER.sub("#", finding)), []).append(finding)
-    for (label, _), texts in list(found.items())[:_SHOWN_ROWS]:
-        times = f" (the worst of {plural(len(texts), 'window')})" if len(texts) > 1 else ""
-        lines.append(f"  ! {label}: {max(texts, key=_first_number)}{times}")
-    windows = [window for run in session.runs for window in run.windows]
-    guarded = [window for window in windows if window.guards]
-    if guarded:
-        lines.append(
-            f"  ! {len(guarded)} of {plural(len(windows), 'window')} guarded "
-            f"({', '.join(dict.fromkeys(guard for window in guarded for guard in window.guards))})"
-        )
-    disturbed = [window.others_cpu_share or 0.0 for window in windows if not window.calm and not window.guards]
-    if disturbed:
-        lines.append(
-            f"  ! other processes disturbed {len(disturbed)} of {plural(len(windows), 'window')}, "
-            f"taking up to {max(disturbed):.0%} of the CPU"
-        )
+    for one in findings([session])[:_SHOWN_ROWS]:
+        times = f" (the worst of {plural(one.windows, 'window')})" if one.windows > 1 else ""
+        lines.append(f"  ! {one.label}: {one.text}{times}")
+    lines += [f"  ! {text}" for text in (guarded([session]), disturbance([session])) if text]
     return lines
 
 
-def _first_number(text: str) -> float:
-    match = _NUMBER.search(text)
-    return float(match[0]) if match else 0.0
-
-
-def _comparison_lines(comparison: Comparison) -> list[str]:
+def comparison_lines(comparison: Comparison) -> list[str]:
     lines = []
     if comparison.differing is not None:
         fields = ", ".join(
@@ -309,25 +276,11 @@ def _inconclusive_lines(rows: Sequence[Row], unit: str) -> list[str]:
 
 def failure_message(session: Session, comparison: Comparison, place: Place, baseline: Sequence[Session]) -> str:
     """Which points regressed, by how much, against what, and what to do."""
-    regressed = sorted(comparison.of(Verdict.REGRESSED), key=lambda row: -row.worsening)
-    shown = regressed or sorted(comparison.of(Verdict.INCONCLUSIVE), key=lambda row: -row.worsening)
+    regressed = worst_first(comparison.of(Verdict.REGRESSED))
+    shown = regressed or worst_first(comparison.of(Verdict.INCONCLUSIVE))
     what = "regressed" if regressed else "is inconclusive (--gpuperf-on-inconclusive fail)"
     duet = comparison.mode == "duet"
-    before, after = ("reference", "candidate") if duet else ("baseline", "now")
-    table = Table(
-        ("load point", "metric", f">{before}", f">{after}", "change [95%]", ">p"),
-        tuple(
-            (
-                row.point.label if row.point else "whole sweep",
-                row.metric,
-                value(row, row.baseline),
-                value(row, row.candidate),
-                interval(row),
-                f"{row.p_value:.1g}",
-            )
-            for row in shown[:_SHOWN_ROWS]
-        ),
-    )
+    table = row_table(shown[:_SHOWN_ROWS], ("place", "metric", "before", "now", "change", "p"), duet=duet)
     against = "its reference" if duet else plural(len(baseline), "baseline session")
     lines = [f"{session.test} {what} against {against}", *table.as_text("  ")]
     if len(shown) > _SHOWN_ROWS:

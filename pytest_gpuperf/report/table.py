@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_gpuperf.report import safe
+
 
 @dataclass(frozen=True)
 class Table:
@@ -32,8 +34,8 @@ class Table:
         return "  ".join(aligned).rstrip()
 
     def as_markdown(self) -> list[str]:
-        """Lines of a GitHub-flavoured table."""
+        """Lines of a GitHub-flavoured table. What could be markup is shown as code."""
         rule = ["---:" if title.startswith(">") else "---" for title in self.titles]
         rows = [[title.lstrip(">") for title in self.titles], rule]
-        rows += [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
+        rows += [[safe.text(cell) for cell in row] for row in self.rows]
         return [f"| {' | '.join(row)} |" for row in rows]

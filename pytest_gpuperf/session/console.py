@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
 from pytest_gpuperf.measure import Progress
-from pytest_gpuperf.report.progress import bar_line, log_line
+from pytest_gpuperf.report.progress import Pace, bar_line, log_line
 
 
 class Console:
@@ -17,7 +18,9 @@ class Console:
         self._reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
         self._capture = config.pluginmanager.get_plugin("capturemanager")
         self._drawn = False
-        if config.getoption("verbose") < -1:
+        verbosity = config.getoption("verbose")
+        self._pace = Pace(verbosity, time.monotonic())
+        if verbosity < -1:
             self._reporter = None
 
     def progress(self, progress: Progress) -> None:
@@ -30,8 +33,10 @@ class Console:
             detail = f"run {progress.run + 1}/{progress.runs}, {where}"
             width = self._reporter._tw.fullwidth
             self._draw(bar_line(progress.sweep, progress.share, detail, progress.left_s, width))
-        elif progress.stage == "run done":
-            self._line(log_line(progress.sweep, progress.run, progress.runs, progress.left_s))
+            return
+        done = progress.stage == "run done"
+        if self._pace.due(time.monotonic(), run_done=done):
+            self._line(log_line(progress.sweep, progress.run, progress.runs, progress.left_s, done=done))
 
     def waiting(self, holder: str) -> None:
         """Somebody else is measuring on the device."""

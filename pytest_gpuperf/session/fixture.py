@@ -182,6 +182,7 @@ class Gpuperf:
             raise BudgetMissed(f"{sweep_name} has no load with {budget.label}: {result.reason}")
         answer = axis.point(result.answer)
         curve = self._measuring.found(thing, [answer], axis, plan, sweep_name)
+        curve.budgets.extend((limit.name, limit.limit_ns / 1e6) for limit in budget.limits)
         return Capacity(curve.of(answer), result.confirmed, result.reason)
 
     def adaptive_sweep(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.guard import error_report
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Session, Verdict
-from pytest_gpuperf.report.summary import Place, failure_message, headline, session_lines
+from pytest_gpuperf.publish.carried import Carried
+from pytest_gpuperf.report.rows import place, telling
+from pytest_gpuperf.report.summary import Place, failure_message, headline
+from pytest_gpuperf.report.terminal import Shown, shown_of
+from pytest_gpuperf.report.words import interval
 from pytest_gpuperf.session.duet import REFERENCE, compared, joined, own_reference
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.measuring import Measuring
@@ -27,28 +31,22 @@ class Outcome:
 
     Attributes:
         failure: why the test fails; empty when it doesn't.
-        lines: the test's part of the terminal section.
+        shown: the test's part of the terminal section.
         properties: for JUnit and other reports, name and value.
+        carried: for reports at the end; None where nothing was compared.
     """
 
-    test: str
-    verdict: str
-    headline: str
     failure: str
-    lines: tuple[str, ...]
+    shown: Shown
     properties: tuple[tuple[str, str], ...]
-
-    @property
-    def shown(self) -> dict[str, Any]:
-        """What the summary prints, as builtins."""
-        return {"test": self.test, "verdict": self.verdict, "headline": self.headline, "lines": list(self.lines)}
+    carried: Carried | None = None
 
 
-def conclude(state: State, measured: Measuring, *, test_failed: bool) -> Outcome:
+def conclude(state: State, measured: Measuring, *, error: str = "") -> Outcome:
     """Compare and store what a test measured.
 
     Args:
-        test_failed: the test failed by itself, so its session can't become a baseline unasked.
+        error: why the test failed by itself, so that its session can't become a baseline unasked; empty when it didn't.
     """
     session = measured.session()
     if measured.duet:
@@ -58,17 +56,17 @@ def conclude(state: State, measured: Measuring, *, test_failed: bool) -> Outcome
         comparison = _NOT_COMPARED
         if session.status == "complete":
             comparison = compared(state, measured, session, reference)
-        return _outcome(state, measured, session, comparison, test_failed=test_failed)
+        return _outcome(state, measured, session, comparison, error=error)
     found = measured.baseline
     assert found is not None
     comparison = _NOT_COMPARED
     if session.status == "complete":
         rule = rule_of(state, measured.marker, measured.look_share)
         comparison = compare(session, found.sessions, rule, pinned=found.pinned, differing=found.differing)
-    return _outcome(state, measured, session, comparison, test_failed=test_failed)
+    return _outcome(state, measured, session, comparison, error=error)
 
 
-def conclude_head(state: State, measured: Measuring, other: Other, *, test_failed: bool) -> Outcome:
+def conclude_head(state: State, measured: Measuring, other: Other, *, error: str = "") -> Outcome:
     """The same for the head of ``gpuperf duet``, whose reference was measured by another process.
 
     Args:
@@ -79,41 +77,36 @@ def conclude_head(state: State, measured: Measuring, other: Other, *, test_faile
         # Alone it says nothing, and as a session of its own it would be one of very short windows.
         why = other.why or "there is nothing that both sides measured"
         return Outcome(
-            test=measured.test,
-            verdict=str(Verdict.NOT_COMPARABLE),
-            headline=f"NOT COMPARED: {why}",
             failure=_absent(state, f"{measured.test} was not compared: {why}"),
-            lines=(),
+            shown=Shown(measured.test, str(Verdict.NOT_COMPARABLE), f"NOT COMPARED: {why}"),
             properties=(("gpuperf_verdict", str(Verdict.NOT_COMPARABLE)),),
         )
     session = joined(session, other.session)
     comparison = _NOT_COMPARED
     if session.status == "complete":
         comparison = compared(state, measured, session, other.session)
-    return _outcome(state, measured, session, comparison, test_failed=test_failed)
+    return _outcome(state, measured, session, comparison, error=error)
 
 
 _NOT_COMPARED = Comparison(Verdict.NO_BASELINE)
 
 
-def _outcome(
-    state: State, measured: Measuring, session: Session, comparison: Comparison, *, test_failed: bool
-) -> Outcome:
+def _outcome(state: State, measured: Measuring, session: Session, comparison: Comparison, *, error: str) -> Outcome:
     assert measured.baseline is not None
     duet = comparison.mode == "duet"
     baseline = () if duet else (*measured.baseline.sessions, *measured.baseline.pinned)
     stops = [Verdict.REGRESSED] + ([Verdict.INCONCLUSIVE] if state.settings.fail_on_inconclusive else [])
     gate_failed = comparison.verdict in stops
     errors = error_report((*session.runs, *session.reference))
-    failed = test_failed or gate_failed or errors
+    failed = bool(error) or gate_failed or bool(errors)
     gate = "failed" if failed else "open" if comparison.verdict in _ABSENT else "passed"
     session = replace(session, gate=gate)
     failure = ""
     try:
         path = state.store.describe(state.store.write(session))
-    except StoreError as error:
+    except StoreError as problem:
         # The numbers are still shown: what was measured is not lost with the place to put it.
-        path, failure = "nothing: see the failure", str(error)
+        path, failure = "nothing: see the failure", str(problem)
     place = Place(path, "" if state.settings.default_store else f" --store {state.settings.store}")
     if errors and not failure:
         failure = f"{session.test}: too many requests failed\n{errors}\nthis session: {path}"
@@ -121,14 +114,14 @@ def _outcome(
         failure = failure_message(session, comparison, place, baseline)
     elif session.status == "complete" and comparison.verdict in _ABSENT and not failure:
         failure = _absent(state, f"{session.test}: {headline(session, comparison)}")
-    warnings = [f"  ! unreadable, left out of the baseline: {error}" for error in measured.baseline.unreadable]
+    why = error or ("" if gate_failed and not errors else failure)
+    shown = shown_of(session, _curves(measured), comparison, place)
+    warnings = [f"  ! unreadable, left out of the baseline: {one}" for one in measured.baseline.unreadable]
     return Outcome(
-        test=session.test,
-        verdict=str(comparison.verdict) if session.status == "complete" else "cut short",
-        headline=headline(session, comparison),
         failure=failure,
-        lines=(*session_lines(session, _curves(measured), comparison, place), *warnings),
+        shown=replace(shown, full=[*shown.full, *warnings], notes=[*shown.notes, *warnings]),
         properties=tuple(_properties(session, comparison, measured)),
+        carried=Carried(session, comparison, path, place.option, why.partition("\n")[0]),
     )
 
 
@@ -144,7 +137,16 @@ def _curves(measured: Measuring) -> list[Curve]:
 
 
 def _properties(session: Session, comparison: Comparison, measured: Measuring) -> list[tuple[str, str]]:
-    properties = [("gpuperf_verdict", str(comparison.verdict)), ("gpuperf_session", session.id)]
+    properties = [
+        ("gpuperf_verdict", str(comparison.verdict)),
+        ("gpuperf_session", session.id),
+        ("gpuperf_device", str(session.key.get("device", ""))),
+    ]
+    changed = telling(comparison.rows)
+    if changed:
+        worst_row = changed[0]
+        where = f"{worst_row.sweep}: {place(worst_row)}, {worst_row.metric}"
+        properties.append(("gpuperf_worst", f"{where}, {interval(worst_row)}, {worst_row.verdict}"))
     for curve in _curves(measured):
         for point in curve:
             load = f"concurrency={point.concurrency}" if point.concurrency else f"rate={point.rate:g}"
@@ -152,6 +154,9 @@ def _properties(session: Session, comparison: Comparison, measured: Measuring) -
             properties += [
                 (f"{label} p50_ns", f"{point.p50_ns:.0f}"),
                 (f"{label} p90_ns", f"{point.p90_ns:.0f}"),
+                (f"{label} p99_ns", f"{point.p99_ns:.0f}"),
                 (f"{label} throughput", f"{point.throughput:.3f}"),
             ]
+            energy_j = {"gpu_energy_j": point.gpu_energy_j, "cpu_energy_j": point.cpu_energy_j}
+            properties += [(f"{label} {name}", f"{one:.6g}") for name, one in energy_j.items() if one is not None]
     return properties

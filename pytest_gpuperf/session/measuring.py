@@ -54,6 +54,7 @@ class Measuring:
         self.sweeps: list[Sweep] = []
         self.baseline: Baseline | None = None
         self.smoked = 0
+        self._given: list[Curve] = []
 
     @property
     def plan(self) -> MeasurePlan:
@@ -134,7 +135,8 @@ class Measuring:
                     anchor=anchor,
                     monitor=monitor,
                 )
-        return sweep.curve
+        self._given.append(sweep.curve)
+        return self._given[-1]
 
     def play_duet(
         self,
@@ -232,9 +234,21 @@ class Measuring:
         )
 
     def _judged_by(self) -> PlainMapping:
-        """What of the rule is the test's own, so that ``gpuperf compare`` judges alike."""
-        rule = rule_of(self._state, self.marker)
-        return {"alpha": rule.alpha, "min_effect": rule.min_effect, "metrics": " ".join(sorted(rule.metrics))}
+        """What of the rule is the test's own, so that ``gpuperf compare`` and ``report`` judge alike."""
+        rule = rule_of(self._state, self.marker, self.look_share)
+        return {
+            "alpha": rule.alpha,
+            "tests": rule.tests,
+            "look_share": rule.look_share,
+            "min_effect": rule.min_effect,
+            "metrics": " ".join(sorted(rule.metrics)),
+            **self._budgets(),
+        }
+
+    def _budgets(self) -> PlainMapping:
+        """Latency budgets that the test asked its curves for."""
+        asked = dict.fromkeys(one for curve in self._given for one in curve.budgets)
+        return {"budgets_ms": " ".join(f"{metric}={limit_ms:g}" for metric, limit_ms in asked)} if asked else {}
 
     def _begin(self, sweep: Sweep) -> Sweep:
         if any(other.duet != sweep.duet for other in self.sweeps):

@@ -13,6 +13,7 @@ import pytest
 from pytest_gpuperf.analysis.prices import newest_prices
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Price
+from pytest_gpuperf.publish.formats import format_of
 from pytest_gpuperf.session.keys import KeyChange, parse_key_changes
 from pytest_gpuperf.store import Choice
 from pytest_gpuperf.store.prices import read_prices
@@ -51,6 +52,7 @@ class Settings:
         prices: the newest of each instance.
         lock_clocks: None to leave the GPU's clocks alone.
         triton: which tritonserver is started; the first there is when None.
+        reports: files to write at the end, absolute.
     """
 
     measure: bool
@@ -69,6 +71,7 @@ class Settings:
     prices: tuple[Price, ...] = ()
     lock_clocks: ClockWish | None = None
     triton: str | None = None
+    reports: tuple[str, ...] = ()
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -97,6 +100,7 @@ def read_settings(config: pytest.Config) -> Settings:
         prices=_prices(config),
         lock_clocks=_parse(config, "lock_clocks", "", parse_clocks),
         triton=_text(config, "triton", "")[0] or None,
+        reports=_reports(config),
     )
 
 
@@ -108,6 +112,26 @@ def _prices(config: pytest.Config) -> tuple[Price, ...]:
     except OptionError as error:
         where = f"gpuperf_prices = {text} in {config.inipath}" if from_ini else f"--gpuperf-prices {text}"
         raise pytest.UsageError(f"{where}: {error}") from error
+
+
+def _reports(config: pytest.Config) -> tuple[str, ...]:
+    """Below the directory where pytest was started, or the root directory when they come from the ini file."""
+    given = config.getoption("gpuperf_report")
+    ini = str(config.getini("gpuperf_report") or "").split()
+    base = config.rootpath if given is None else config.invocation_params.dir
+    found = []
+    for text in ini if given is None else given:
+        path = Path(base, Path(text).expanduser())
+        where = f"gpuperf_report = {text} in {config.inipath}" if given is None else f"--gpuperf-report {text}"
+        try:
+            format_of(text)
+        except ValueError as error:
+            raise pytest.UsageError(f"{where}: {error}") from error
+        # Better now than when everything is measured.
+        if path.is_dir() or (path.parent.exists() and not path.parent.is_dir()):
+            raise pytest.UsageError(f"{where}: {path} is a directory, or lies in something that is none")
+        found.append(str(path))
+    return tuple(dict.fromkeys(found))
 
 
 def _max_runs(config: pytest.Config, runs: int) -> int:

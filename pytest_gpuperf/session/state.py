@@ -6,8 +6,9 @@ import os
 import platform
 import uuid
 from collections.abc import Generator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from pytest_gpuperf.device.clocks import policy
 from pytest_gpuperf.device.device import VISIBLE
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import RULER, Plain, PlainMapping
+from pytest_gpuperf.report.terminal import Shown, section
 from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.fixture import Gpuperf
@@ -27,6 +29,7 @@ from pytest_gpuperf.session.keys import changed_key
 from pytest_gpuperf.session.lockstep import Lockstep, first_line
 from pytest_gpuperf.session.marker import marker_of
 from pytest_gpuperf.session.measuring import Measuring
+from pytest_gpuperf.session.reports import Published, publish, wanted
 from pytest_gpuperf.session.settings import read_settings
 from pytest_gpuperf.store import Store, newest_calibration
 from pytest_gpuperf.targets.anchor import DIGEST
@@ -58,7 +61,9 @@ class State:
         self.gated_tests = 1
         # xdist's controller gives all workers the same id.
         self.invocation: str = getattr(config, "workerinput", {}).get("testrunuid") or uuid.uuid4().hex
-        self._shown: list[dict[str, Any]] = []
+        self._shown: list[Shown] = []
+        self._carried: list[str] = []
+        self._published = Published()
         self._smoked = 0
         self._running = ""
         #: As it was before we set it.
@@ -137,6 +142,11 @@ class State:
         assumed = PRIORS[self.device.kind]
         found = newest_calibration(self.store, str(self.device.key["device"]))
         return calibrated(assumed, found.session_sd, found.freedom) if found else assumed
+
+    @property
+    def directory(self) -> Path:
+        """Where pytest was started."""
+        return self._config.invocation_params.dir
 
     @cached_property
     def console(self) -> Console:
@@ -229,6 +239,15 @@ class State:
     def pytest_sessionfinish(self) -> None:
         if self.lockstep is not None:
             self.lockstep.bye()
+        worker = hasattr(self._config, "workerinput") or (self.lockstep is not None and not self.lockstep.is_head)
+        if wanted(self) and not worker and not self._config.getoption("collectonly"):
+            self._published = publish(self, self._carried, self._config.rootpath)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
+        """pytest-benchmark's results tell the device as well."""
+        if self.settings.measure:
+            machine_info["gpuperf"] = {**self.device.key, **self.device.environment}
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -242,7 +261,9 @@ class State:
         except BaseException as error:
             outcome = self._conclude(item, error)
             if outcome is not None and isinstance(error, KeyboardInterrupt):
-                self._shown.append(outcome.shown)  # pytest makes no report of an interrupted test
+                # pytest makes no report of an interrupted test
+                self._shown.append(outcome.shown)
+                self._carried += _carried(outcome, item)
             raise
         outcome = self._conclude(item, None)
         if outcome is not None and outcome.failure:
@@ -257,7 +278,7 @@ class State:
         if self.lockstep is not None:
             outcome = self._conclude_side(self.lockstep, measured, error)
         else:
-            outcome = conclude(self, measured, test_failed=error is not None) if some else None
+            outcome = conclude(self, measured, error=_named(error)) if some else None
         if outcome is not None:
             item.stash[_OUTCOME] = outcome
             item.user_properties.extend(outcome.properties)
@@ -267,12 +288,12 @@ class State:
         """One side of a duet with another process: base gives its numbers to head, which compares them."""
         if isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
             return None  # the command is ending, or the user has had enough
-        failed = f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else ""
+        failed = _named(error)
         some = any(sweep.runs for sweep in measured.sweeps)
         other = lockstep.over(measured.test, measured.session() if some else None, failed)
         if not lockstep.is_head or (error is not None and not some):
             return None
-        return conclude_head(self, measured, other, test_failed=error is not None)
+        return conclude_head(self, measured, other, error=failed)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -285,7 +306,8 @@ class State:
             outcome, measured = item.stash.get(_OUTCOME, None), item.stash.get(_MEASURED, None)
             # Builtins on the report: xdist carries them to the controller, which prints the summary.
             if outcome is not None:
-                report.gpuperf = outcome.shown  # type: ignore[attr-defined]
+                report.gpuperf = asdict(outcome.shown)  # type: ignore[attr-defined]
+                report.gpuperf_carried = _carried(outcome, item) if wanted(self) else []  # type: ignore[attr-defined]
             elif measured is not None and measured.smoked:
                 report.gpuperf_smoked = measured.smoked  # type: ignore[attr-defined]
         return report
@@ -295,7 +317,8 @@ class State:
             self.lockstep.result(report.nodeid, report.outcome, first_line(report))
         shown = getattr(report, "gpuperf", None)
         if shown is not None:
-            self._shown.append(shown)
+            self._shown.append(Shown(**shown))
+        self._carried += getattr(report, "gpuperf_carried", [])
         self._smoked += getattr(report, "gpuperf_smoked", 0)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -306,15 +329,32 @@ class State:
                 f"smoke run: targets answered at {self._smoked} load point{'s' if self._smoked != 1 else ''}; "
                 "nothing was measured or stored (pytest --gpuperf does)"
             )
-        if not self._shown:
+        verbosity = self._config.getoption("verbose")
+        published = self._published
+        if not (self._shown or published.problems or published.commands):
             return
-        writer.write_sep("=", "gpuperf")
-        for shown in self._shown:
-            colour = {"regressed": "red", "improved": "green", "unchanged": "green"}.get(shown["verdict"], "yellow")
-            writer.write_line(shown["test"], bold=True)
-            writer.write_line(f"  {shown['headline']}", **{colour: True})
-            for line in shown["lines"]:
-                writer.write_line(line)
+        if verbosity >= 0:
+            writer.write_sep("=", "gpuperf")
+        for line, markup in section(self._shown, verbosity):
+            writer.write_line(line, **({markup: True} if markup else {}))
+        for line in published.written if verbosity >= 0 else []:
+            writer.write_line(line)
+        for line in published.problems:
+            writer.write_line(f"gpuperf: {line}", red=True)
+        for line in published.commands:
+            writer.write_line(line)
+
+
+def _named(error: BaseException | None) -> str:
+    """An exception in one line; empty for none."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else ""
+
+
+def _carried(outcome: Outcome, item: pytest.Item) -> list[str]:
+    if outcome.carried is None:
+        return []
+    file, line, _ = item.location
+    return [replace(outcome.carried, file=file, line=(line or 0) + 1).as_text()]
 
 
 def _explain(

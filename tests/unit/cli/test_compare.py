@@ -62,7 +62,7 @@ def test_tables_for_people(store: Store, capsys: pytest.CaptureFixture[str]) -> 
     assert "+100%" in text
     assert gpuperf(store, "compare", "--format", "markdown") == 1
     markdown = capsys.readouterr().out
-    assert markdown.startswith("### tests/test_serving.py::test_resnet50\n\n**regressed**: session 51042")
+    assert markdown.startswith("### `tests/test_serving.py::test_resnet50`\n\n**regressed**: session 51042")
     assert "| regressed | serving: concurrency 1 | p50 |" in markdown
 
 

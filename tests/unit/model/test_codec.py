@@ -16,13 +16,16 @@ from pytest_gpuperf.model import (
     Histogram,
     LoadPoint,
     Memory,
+    NamedPoint,
+    Row,
     Run,
     ServerTimes,
     Session,
+    Verdict,
     Window,
 )
 from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
-from tests.unit.factories import KEY, server_times, sessions, utc
+from tests.unit.factories import KEY, row, server_times, sessions, utc
 
 Step = str | int
 
@@ -257,3 +260,17 @@ def test_what_is_no_record_is_refused(data: Any) -> None:
 def test_the_path_begins_where_the_reader_says() -> None:
     with pytest.raises(Mismatch, match=r"server\.requests is missing"):
         from_builtins(ServerTimes, {}, "server")
+
+
+def test_one_of_several_records_is_told_by_its_fields() -> None:
+    for point in (LoadPoint(4, 8), NamedPoint("concurrency 4"), None):
+        one = row(Verdict.IMPROVED, point=LoadPoint())
+        back = from_builtins(Row, to_builtins(replace(one, point=point)), "row")
+        assert back.point == point
+        assert back.verdict is Verdict.IMPROVED
+
+
+def test_a_record_that_is_none_of_several_is_named() -> None:
+    data = {**to_builtins(row()), "point": {"colour": "red"}}
+    with pytest.raises(Mismatch, match=r"row.point should be LoadPoint or NamedPoint, not dict"):
+        from_builtins(Row, data, "row")

@@ -1,59 +1,165 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pytest_gpuperf.report.comment import MARKER, MOST_CHARACTERS, inactive, prepared
+from pytest_gpuperf.model import Comparison, GpuFigures, Verdict
+from pytest_gpuperf.report.comment import MOST, accept, comment, marker_line, reproduce
+from tests.unit.report.markdown import rendered
+from tests.unit.reports import HOSTILE, TEST, reported
+from tests.unit.snapshots import matches
 
-
-def test_a_report_stays_as_it_is() -> None:
-    text = "<!-- gpuperf abc -->\n## regressed\n[docs](https://example.org) @ada"
-    assert prepared(text) == (text, "<!-- gpuperf abc -->")
-
-
-def test_a_long_report_is_cut_at_a_line_and_says_so() -> None:
-    body, marker = prepared("<!-- gpuperf -->\nhead\n" + "| a row | of 🙂 |\n" * 10_000)
-    assert marker == MARKER
-    first, note, _, head, *rows = body.splitlines()
-    assert (first, head) == (MARKER, "head")
-    assert "cut here" in note
-    assert set(rows) == {"| a row | of 🙂 |"}
-    assert MOST_CHARACTERS - 40 < len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
+HOT = GpuFigures("GPU-1", 5, sm_clock_min_mhz=1200, sm_clock_max_mhz=2040, throttled=("sw_power_cap",))
+COOL = replace(HOT, throttled=(), sm_clock_min_mhz=2039.6)
+#: What GitHub leaves of a comment's HTML that we write.
+OURS = {"h2", "h3", "p", "code", "pre", "strong", "br", "ul", "li", "details", "summary", "blockquote", "wbr"} | {
+    "table", "thead", "tbody", "tr", "th", "td",
+}  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.text(), st.booleans(), st.integers(1, 30_000))
-def test_any_text_becomes_a_body(text: str, trusted: bool, times: int) -> None:
-    body, marker = prepared(text * times, trusted=trusted)
-    assert body.startswith(marker)
-    assert len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
+def test_a_regression_is_understood_at_once() -> None:
+    """The whole comment: look at it before you accept a change of it."""
+    regressed = reported(
+        6.0,
+        under_test={"serving": {"engine": "10.2"}},
+        gpus=(HOT,),
+        findings=("2 of 60 requests failed (HTTP 500 x 2)",),
+        environment={"uncommitted_changes": True},
+    )
+    others = [
+        reported(test="tests/test_serving.py::test_bert", name="000000000001"),
+        reported(test="tests/test_serving.py::test_new", before_ms=None, name="000000000002"),
+    ]
+    assert matches("comment_regressed.md", comment([regressed, *others]))
+
+
+def test_several_gpu_models_have_a_section_each() -> None:
+    both = [reported(4.0, gpus=(COOL,)), reported(9.0, device="NVIDIA A10G", name="00000000000a", before_ms=4.0)]
+    text = comment(both, title="feature/faster](javascript:1)")
+    assert matches("comment_two_gpus.md", text)
+    page = rendered(text)
+    assert [name for name, _ in page.tags].count("h3") == 2
+
+
+def test_nothing_to_tell_is_told() -> None:
+    assert "No test measured anything." in comment([])
+    unchanged = comment([reported()])
+    assert "✅" in unchanged.splitlines()[2]
+    assert "| load point | metric | baseline | now |" not in unchanged.partition("<details>")[0]
+
+
+def test_a_cut_short_session_and_a_broken_test_are_told() -> None:
+    cut = reported(status="incomplete")
+    broken = reported(test="tests/test_b.py::test_b", error="BudgetMissed: no load point with p90 <= 1 ms")
+    text = comment([cut, broken])
+    assert f"measurement cut short: `{TEST}`" in text
+    assert "`tests/test_b.py::test_b`: `BudgetMissed: no load point with p90 <= 1 ms`" in text
+    assert "1 failed for another reason" in text
+
+
+def test_a_baseline_that_is_not_comparable_says_why() -> None:
+    one = replace(
+        reported(before_ms=None),
+        comparison=Comparison(Verdict.NOT_COMPARABLE, differing={"power_limit_w": (60, 72)}),
+    )
+    assert "no comparable baseline, because of `power_limit_w (60 there, 72 here)`" in comment([one])
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_text_and_nothing_of_them_executes(name: str) -> None:
+    one = reported(
+        6.0,
+        test=f"t.py::test[{name}]",
+        device=name,
+        environment={"driver": name},
+        under_test={name: {name: name}},
+        findings=(name,),
+        error=name,
+        store_option=f" --store {name}",
+    )
+    one = replace(
+        one,
+        path=name,
+        session=replace(one.session, commit=name),
+        curves=tuple(replace(curve, name=name) for curve in one.curves) * 2,
+        comparison=replace(
+            one.comparison,
+            rows=tuple(replace(row, sweep=name) for row in one.comparison.rows),
+            new_points=(name,),
+            missing_points=(name,),
+        ),
+    )
+    both = [one, replace(one, session=replace(one.session, key={**one.session.key, "device": f"B {name}"}))]
+    page = rendered(comment(both, title=name, marker=name))
+    assert page.names <= OURS
+    assert not [attributes for _, attributes in page.tags if attributes.keys() - {"align", "lang"}]
+    for mark in ("@octocat", "#12", "javascript:", "evil.example"):
+        assert mark not in page.prose
+    opened = [tag for tag, _ in page.tags]
+    assert opened.count("details") == opened.count("summary")
+    assert page.balanced
+
+
+@pytest.mark.parametrize(("tests", "load_points", "size"), [(60, 20, 8), (400, 6, 160), (3, 20, 8)])
+def test_it_stays_under_github_s_limit_and_says_what_was_cut(tests: int, load_points: int, size: int) -> None:
+    base = reported(6.0, load_points=load_points)
+    many = [
+        replace(base, session=replace(base.session, test=f"tests/test_{'x' * size}.py::test[{number}-|`<{'y' * size}]"))
+        for number in range(tests)
+    ]
+    text = comment(many)
+    assert len(text) <= MOST
+    assert text.startswith(marker_line())
+    page = rendered(text)
+    assert page.balanced
+    assert ("Cut to stay under GitHub's limit" in text) == (tests > 3)
+    if tests > 3:
+        assert "sweep" in text.partition("Cut to stay")[2].partition("\n")[0]
+
+
+def test_many_gpu_models_fit_as_well() -> None:
+    base = reported(6.0)
+    many = [
+        replace(base, session=replace(base.session, key={**base.session.key, "device": f"GPU {number} {'`|' * 80}"}))
+        for number in range(300)
+    ]
+    text = comment(many)
+    assert len(text) <= MOST
+    assert rendered(text).balanced
+    assert "more devices are in the table above only" in text
+
+
+def test_every_regressed_test_is_in_the_table() -> None:
+    many = [
+        reported(6.0 + number, test=f"tests/test_serving.py::test_{number}", name=f"{number:012x}", load_points=4)
+        for number in range(6)
+    ]
+    table = comment(many).partition("<details>")[0]
+    assert all(f"`tests/test_serving.py::test_{number}`" in table for number in range(6))
+    assert "more rows of these tests, all of them below" in table
+
+
+def test_the_commands_reproduce_and_accept() -> None:
+    one = reported(6.0, runs=5, store_option=" --store s3://key:secret@bucket/perf", spread=(0.99, 1.0, 1.01))
+    assert reproduce(one) == (
+        "pytest --gpuperf 'tests/test_serving.py::test_resnet50[fp16]' --gpuperf-runs=5 "
+        "--gpuperf-store=s3://bucket/perf"
+    )
+    assert accept(one) == 'gpuperf baseline accept 0a1b2c3d4e5f --store s3://bucket/perf --reason "..."'
+    text = comment([one])
+    assert accept(one) in text
+    assert "secret" not in text
 
 
 @pytest.mark.parametrize(
-    "active",
+    ("name", "line"),
     [
-        "@team/all",
-        "fixes #12",
-        "![pixel](https://x.example/p.png)",
-        "[accept](https://x.example)",
-        "[accept][1]",
-        "[1]: https://x.example",
-        '<a href="https://x.example">accept</a>',
-        '<img src="x">',
-        "<!-- gpuperf other -->",
-        "<details open onclick=x>",
+        ("", "<!-- pytest-gpuperf report -->"),
+        ("gpu a100", "<!-- pytest-gpuperf report gpu a100 -->"),
+        ("--> <b>", "<!-- pytest-gpuperf report b -->"),
     ],
 )
-def test_what_a_fork_wrote_calls_nobody_and_links_nothing(active: str) -> None:
-    body, marker = prepared(f"{active}\n| 1 | `code` |", trusted=False)
-    assert marker == MARKER
-    assert active not in body
-    assert "Measured and written by the code of a fork" in body
-    assert body.endswith("\n| 1 | `code` |")
-
-
-def test_the_shape_of_a_report_survives_a_fork() -> None:
-    table = "| conc | p50 |\n|---|---:|\n| 1 | +5% [+3, +7] |\n"
-    text = f"# regressed\n\n{table}<details><summary>all</summary>\n\n- x\n</details>\n"
-    assert inactive(text) == text
+def test_a_marker_is_hidden_and_ends_where_it_should(name: str, line: str) -> None:
+    assert marker_line(name) == line
+    assert rendered(comment([reported()], marker=name)).text.lstrip().startswith("✅")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.report.progress import bar_line, log_line
+from pytest_gpuperf.report.progress import Pace, bar_line, log_line
 
 
 @given(
@@ -43,3 +45,21 @@ def test_a_log_counts_runs_from_one() -> None:
 
 def test_the_last_run_leaves_nothing() -> None:
     assert log_line("test", 2, 3, 0.0) == "gpuperf: test: run 3 of 3 done"
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "told"),
+    [(1, [0, 5, 20, 200]), (0, [0, 20, 200]), (-1, [200])],
+)
+def test_a_log_has_an_occasional_line(verbosity: int, told: list[int]) -> None:
+    pace = Pace(verbosity, 0.0)
+    assert [at for at in (0, 5, 20, 200) if pace.due(at, run_done=True)] == told
+
+
+@pytest.mark.parametrize(("verbosity", "first_s"), [(0, 60), (-1, 180)])
+def test_a_single_long_run_says_that_it_is_alive(verbosity: int, first_s: int) -> None:
+    pace = Pace(verbosity, 0.0)
+    pace.due(0.0, run_done=True)
+    told = [at for at in range(1, 700) if pace.due(at, run_done=False)]
+    assert told[0] <= first_s
+    assert all(after - before <= 120 for before, after in itertools.pairwise(told))

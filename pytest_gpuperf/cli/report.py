@@ -1,0 +1,165 @@
+"""``gpuperf report``: stored sessions as a page, a comment, a table, or a file for other programs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_gpuperf.cli.stored import Sessions, Stored, add_store, newest_invocation, store_url
+from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.publish.formats import FORMATS, TABLE
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.model import Reported, Session
+
+#: The store has only that it failed.
+_OTHERWISE = "for another reason than its figures; pytest's output has it"
+_ID = re.compile(r"[0-9a-f]{4,32}")
+
+
+def register(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "report",
+        help="stored sessions as Markdown, HTML, JSON, CSV or tables",
+        description="Report the newest pytest --gpuperf of a store: every test with its baseline. With several "
+        "sessions or stores, for example of several GPU models, each has a section.",
+    )
+    parser.add_argument(
+        "what",
+        nargs="*",
+        metavar="SESSION_OR_STORE",
+        help="the id of a session or an invocation, or the beginning of one, or another store (default: the newest "
+        "invocation in --store)",
+    )
+    parser.add_argument("--format", choices=FORMATS, help=f"(default: as --output ends, else {TABLE})")
+    parser.add_argument("--output", metavar="FILE", help="write it there instead of printing it")
+    parser.add_argument("--title", default="", metavar="TEXT", help="put beside the verdict")
+    parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains this")
+    parser.add_argument("--invocation", action="store_true", help="with a session: all tests of its pytest as well")
+    parser.add_argument(
+        "--marker", default="", metavar="NAME", help="of Markdown: tells a pull request's comments apart"
+    )
+    add_store(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command line; its exit status."""
+    from pytest_gpuperf.publish.formats import DEEP, format_of, render, write
+    from pytest_gpuperf.store.store import utc_now
+
+    name = options.format
+    if name is None and options.output:
+        try:
+            name = format_of(options.output)
+        except ValueError as error:
+            raise GpuperfError(f"--output {options.output}: {error}, or say which with --format.") from error
+    name = name or TABLE
+    reported = [one for asked in _asked(options) for one in _reported(asked, options.test, deep=name in DEEP)]
+    if not reported:
+        raise GpuperfError(f"No session has a test whose id contains {options.test!r}.\nSee: gpuperf baseline list")
+    text = render(name, reported, title=options.title, generated_utc=utc_now(), marker=options.marker)
+    if options.output:
+        write(Path(options.output), text)
+        print(options.output, file=sys.stderr)
+    else:
+        print(text, end="")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one argument names.
+
+    Attributes:
+        option: what makes the command line tool look in its store; empty for the default one.
+    """
+
+    sessions: Sessions
+    found: list[Stored]
+    option: str
+
+
+def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
+    """Everything that is to be reported.
+
+    Raises:
+        GpuperfError: there is no such session or store, or nothing in it.
+    """
+    from pytest_gpuperf.store import Store
+
+    option = f" --store {shlex.quote(options.store)}" if options.store else ""
+    if not options.what:
+        yield _newest(store_url(options), option)
+        return
+    own: Store | None = None
+    for what in options.what:
+        if "://" in what or Path(what).is_dir():
+            yield _newest(what, f" --store {shlex.quote(what)}")
+        elif _ID.fullmatch(what):
+            own = own or Store(store_url(options))
+            sessions = Sessions(own)
+            yield _Asked(sessions, _by_id(sessions, what, whole=options.invocation), option)
+        else:
+            raise GpuperfError(f"{what} is neither a session's id nor a store.\nSee: gpuperf baseline list")
+
+
+def _newest(url: str, option: str) -> _Asked:
+    from pytest_gpuperf.store import Store
+
+    sessions = Sessions(Store(url))
+    found = newest_invocation(sessions)
+    if not found:
+        sessions.complain()
+        raise GpuperfError(f"There is no session in {url} to report.\nMeasure with: pytest --gpuperf")
+    return _Asked(sessions, found, option)
+
+
+def _by_id(sessions: Sessions, what: str, *, whole: bool) -> list[Stored]:
+    """A session, or all of an invocation."""
+    store = sessions.store
+    entries = [
+        (folder, entry) for folder in store.folders() for entry in store.newest(folder) if entry.id.startswith(what)
+    ]
+    if len(entries) > 1:
+        raise GpuperfError(
+            f"{len(entries)} sessions in {store.url} have an id that begins with {what}: write more of it."
+        )
+    if entries:
+        folder, entry = entries[0]
+        one = Stored(folder, entry, store.read(entry))
+        return sessions.invocation(one.session.invocation, one) if whole else [one]
+    found = sessions.invocation(what)
+    if not found:
+        raise GpuperfError(f"There is no session or invocation {what} in {store.url}.\nSee: gpuperf baseline list")
+    return found
+
+
+def _reported(asked: _Asked, test: str, *, deep: bool) -> Iterable[Reported]:
+    """Every test, judged as the gate judges it."""
+    from pytest_gpuperf.cli.judging import judge, rule_for
+    from pytest_gpuperf.model import Comparison, Verdict
+    from pytest_gpuperf.publish.carried import Carried
+    from pytest_gpuperf.publish.reported import reported_of
+
+    store, tests = asked.sessions.store, len(asked.found)
+    for one in sorted(asked.found, key=lambda one: one.session.test):
+        session = one.session
+        if test not in session.test:
+            continue
+        baseline: tuple[Session, ...] = ()
+        comparison = Comparison(Verdict.NO_BASELINE)
+        if session.status == "complete":
+            judged = judge(store, session, rule_for(session, tests=tests, store=store), before=one.entry)
+            comparison, baseline = judged.comparison, (*judged.baseline.sessions, *judged.baseline.pinned)
+        gated = comparison.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE)
+        error = _OTHERWISE if session.gate == "failed" and not gated else ""
+        carried = Carried(session, comparison, store.describe(one.entry.path), asked.option, error)
+        yield reported_of(store, carried, baseline=baseline, deep=deep)

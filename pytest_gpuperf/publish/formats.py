@@ -1,0 +1,98 @@
+"""Which formats a report has, and the file that one becomes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import Reported
+
+MARKDOWN, HTML, JSON, CSV, TABLE, BENCHMARK = "markdown", "html", "json", "csv", "table", "benchmark"
+FORMATS = (TABLE, MARKDOWN, HTML, JSON, CSV, BENCHMARK)
+#: Formats that charts need more for than the tests' own sessions.
+DEEP = frozenset({HTML})
+_ENDINGS = {".md": MARKDOWN, ".html": HTML, ".json": JSON, ".csv": CSV}
+
+
+def format_of(path: str) -> str:
+    """The format that a file's ending asks for.
+
+    Raises:
+        ValueError: none does; says what to write.
+    """
+    name = _ENDINGS.get(Path(path).suffix.lower(), "")
+    if not name:
+        hint = (
+            " (--junitxml writes JUnit's XML, with our figures as properties)" if path.lower().endswith(".xml") else ""
+        )
+        raise ValueError(f"write a file that ends in {', '.join(_ENDINGS)}{hint}")
+    return name
+
+
+def render(name: str, reported: Sequence[Reported], *, title: str, generated_utc: str, marker: str = "") -> str:
+    """A report's text.
+
+    Args:
+        title: put beside the verdict.
+        marker: of Markdown: tells several comments of one pull request apart.
+
+    Raises:
+        MissingExtra: the format needs a library that isn't installed.
+    """
+    if name == MARKDOWN:
+        from pytest_gpuperf.report.comment import comment
+
+        return comment(reported, title=title, marker=marker)
+    if name == JSON:
+        from pytest_gpuperf.report.document import json_text
+
+        return json_text(reported, title=title, generated_utc=generated_utc)
+    if name == CSV:
+        from pytest_gpuperf.report.session_csv import csv_of
+
+        return csv_of(reported)
+    if name == BENCHMARK:
+        from pytest_gpuperf.report.benchmark_export import benchmark_text
+
+        return benchmark_text(reported, generated_utc=generated_utc)
+    if name == HTML:
+        return _page(reported, title, generated_utc)
+    from pytest_gpuperf.report.terminal import full_lines
+
+    return "\n".join(full_lines(reported)) + "\n"
+
+
+def _page(reported: Sequence[Reported], title: str, generated_utc: str) -> str:
+    try:
+        page = import_module("pytest_gpuperf.report.page").page
+    except ModuleNotFoundError as error:
+        if error.name != "pytest_gpuperf.report.page":
+            raise
+        raise OptionError("This version of pytest-gpuperf writes no HTML reports.") from error
+    return str(page(reported, title=title, generated_utc=generated_utc))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a report: beside its place first, so that a reader never finds half of one.
+
+    Raises:
+        OptionError: it can't be written.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")  # a pipe or a terminal, which can't be replaced
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False, newline=""
+        ) as file:
+            file.write(text)
+        written = Path(file.name)
+        # A temporary file is its owner's alone; a report is as readable as any new file.
+        written.chmod(0o644)
+        written.replace(path)
+    except OSError as error:
+        raise OptionError(f"The report {path} can't be written: {error}") from error

@@ -1,0 +1,176 @@
+"""Under which conditions a report's figures came about: the device, the baseline, and what the guard found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pytest_gpuperf.model import Plain, Reported, Session
+from pytest_gpuperf.report import safe
+from pytest_gpuperf.report.words import plural
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+#: What of the key and of the environment a reader looks for first, where it is known: name, and how to put it.
+_KEY_FACTS = {
+    "mig_profile": "MIG {}",
+    "power_limit_w": "power limit {} W",
+    "clock_policy": "clocks {}",
+    "cores": "{} cores",
+}
+_FACTS = {
+    "driver": "driver {}",
+    "cuda_driver": "CUDA {}",
+    "tensorrt": "TensorRT {}",
+    "triton": "Triton {}",
+    "onnxruntime": "ONNX Runtime {}",
+    "host": "host {}",
+}
+_MOST_VALUES = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the guard said of some windows.
+
+    Attributes:
+        label: the load point.
+        text: of the window in which it was worst.
+        windows: how many it was said of.
+    """
+
+    label: str
+    text: str
+    windows: int
+
+
+def findings(sessions: Iterable[Session]) -> list[Finding]:
+    """Each finding once; those that differ in their numbers alone are one."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for session in sessions:
+        for run in session.runs:
+            for window in run.windows:
+                for text in window.findings:
+                    found.setdefault((window.point.label, _NUMBER.sub("#", text)), []).append(text)
+    return [Finding(label, max(texts, key=_first_number), len(texts)) for (label, _), texts in found.items()]
+
+
+def _first_number(text: str) -> float:
+    match = _NUMBER.search(text)
+    return float(match[0]) if match else 0.0
+
+
+def disturbance(sessions: Iterable[Session]) -> str:
+    """How often other processes took a noticeable share of the CPU; empty where they didn't."""
+    windows = [window for session in sessions for run in session.runs for window in run.windows]
+    shares = [window.others_cpu_share or 0.0 for window in windows if not window.calm and not window.guards]
+    if not shares:
+        return ""
+    count = f"{len(shares)} of {plural(len(windows), 'window')}"
+    return f"other processes disturbed {count}, taking up to {max(shares):.0%} of the CPU"
+
+
+def guarded(sessions: Iterable[Session]) -> str:
+    """How often the devices' own readings spoke against a window; empty where they didn't."""
+    windows = [window for session in sessions for run in session.runs for window in run.windows]
+    found = [window for window in windows if window.guards]
+    if not found:
+        return ""
+    reasons = ", ".join(dict.fromkeys(guard for window in found for guard in window.guards))
+    return f"{len(found)} of {plural(len(windows), 'window')} guarded ({reasons})"
+
+
+def environment_text(group: Sequence[Reported]) -> str:
+    """One paragraph of Markdown: GPU, driver, clocks, throttling; candidate; baseline."""
+    if not group:
+        return ""
+    sessions = [one.session for one in group]
+    parts = [f"**Measured on** {_values(str(one.key.get('device') or 'an unknown device') for one in sessions)}"]
+    parts += [_fact(put, [one.key.get(name) for one in sessions]) for name, put in _KEY_FACTS.items()]
+    parts += [_fact(put, [one.environment.get(name) for one in sessions]) for name, put in _FACTS.items()]
+    parts += [_clocks(sessions), _throttling(sessions)]
+    candidate = f"**Candidate:** {_commit(sessions)}, {_moment(max(one.created_utc for one in sessions))}"
+    if any(one.environment.get("uncommitted_changes") for one in sessions):
+        candidate += ", with uncommitted changes"
+    lines = [", ".join(part for part in parts if part), candidate, _baselines(group)]
+    return "  \n".join(line for line in lines if line)
+
+
+def baseline_text(one: Reported) -> str:
+    """Of one test: what it was compared with, and where its session lies."""
+    stored = f"Session {safe.code(one.session.id)}"
+    if one.path:
+        stored += f" in {safe.code(safe.short(safe.without_credentials(one.path), 200))}"
+    return f"{_baselines([one])}{'  ' if one.baseline else ''}\n{stored}.".strip()
+
+
+def _baselines(group: Sequence[Reported]) -> str:
+    duets = [one for one in group if one.comparison.mode == "duet"]
+    if duets and len(duets) == len(group):
+        return "**Reference:** measured in alternation with the candidate"
+    compared = [one for one in group if one.baseline]
+    if not compared:
+        return ""
+    counts = sorted({len(one.comparison.baseline) for one in compared})
+    many = plural(counts[0], "session") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} sessions"
+    newest = max(compared, key=lambda one: one.baseline[0].created_utc)
+    first = newest.baseline[0]
+    return (
+        f"**Baseline:** {many}, the newest of {_commit([one.baseline[0] for one in compared])}, "
+        f"{_moment(first.created_utc)} ({age(first.created_utc, newest.session.created_utc)})"
+    )
+
+
+def _commit(sessions: Sequence[Session]) -> str:
+    commits = list(dict.fromkeys(one.commit[:8] for one in sessions if one.commit))
+    return f"commit {_values(commits, always_code=True)}" if commits else "no commit"
+
+
+def _fact(put: str, values: Sequence[Plain]) -> str:
+    known = [str(value) for value in values if value is not None]
+    return put.format(_values(known)) if known else ""
+
+
+def _values(values: Iterable[str], *, always_code: bool = False) -> str:
+    different = list(dict.fromkeys(values))
+    write = safe.code if always_code else safe.text
+    text = ", ".join(write(safe.short(value)) for value in different[:_MOST_VALUES])
+    return text + (f" and {len(different) - _MOST_VALUES} more" if len(different) > _MOST_VALUES else "")
+
+
+def _clocks(sessions: Sequence[Session]) -> str:
+    gpus = [gpu for one in sessions for run in one.runs for window in run.windows for gpu in window.gpus]
+    low = [gpu.sm_clock_min_mhz for gpu in gpus if gpu.sm_clock_min_mhz is not None]
+    high = [gpu.sm_clock_max_mhz for gpu in gpus if gpu.sm_clock_max_mhz is not None]
+    if not low or not high:
+        return ""
+    least, most = min(low), max(high)
+    return f"SM clock {least:.0f} MHz" if round(least) == round(most) else f"SM clock {least:.0f} to {most:.0f} MHz"
+
+
+def _throttling(sessions: Sequence[Session]) -> str:
+    windows = [window for one in sessions for run in one.runs for window in run.windows]
+    if not any(window.gpus for window in windows):
+        return ""
+    throttled = [window for window in windows if any(gpu.throttled for gpu in window.gpus)]
+    reasons = sorted({reason for window in throttled for gpu in window.gpus for reason in gpu.throttled})
+    if not throttled:
+        return "not throttled"
+    return f"**throttled** ({_values(reasons)}) in {len(throttled)} of {plural(len(windows), 'window')}"
+
+
+def _moment(utc: str) -> str:
+    return f"{safe.text(utc[:10])} {safe.code(utc[11:16])} UTC"
+
+
+def age(earlier_utc: str, later_utc: str) -> str:
+    """How much older one record is than another."""
+    try:
+        seconds = (datetime.fromisoformat(later_utc) - datetime.fromisoformat(earlier_utc)).total_seconds()
+    except (ValueError, TypeError):
+        return "of unknown age"
+    for length, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            return f"{plural(int(seconds // length), unit)} older"
+    return "just before"

@@ -1,0 +1,118 @@
+"""The report as JSON, for programs. ``docs/comment.md`` describes it.
+
+``VERSION`` is raised when a field changes its meaning or goes; new fields may come at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from pytest_gpuperf.model import Comparison, Curve, CurvePoint, LoadPoint, Reported, Row, worst
+from pytest_gpuperf.model.codec import to_builtins
+
+VERSION = 1
+_NUMBERS = ("candidate", "baseline", "ratio", "low", "high", "p_value", "min_detectable")
+
+
+def json_text(reported: Sequence[Reported], *, title: str = "", generated_utc: str = "") -> str:
+    """The document; JSON has no infinity, so a number that is none is null."""
+    document = {
+        "gpuperf_report": VERSION,
+        "title": title,
+        "generated_utc": generated_utc,
+        "verdict": str(worst([one.comparison.verdict for one in reported])),
+        "counts": Counter(str(one.comparison.verdict) for one in reported),
+        "tests": [_test(one) for one in reported],
+    }
+    return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"
+
+
+def _test(one: Reported) -> dict[str, Any]:
+    session = one.session
+    return {
+        "test": session.test,
+        "file": one.file,
+        "line": one.line,
+        "session": session.id,
+        "invocation": session.invocation,
+        "created_utc": session.created_utc,
+        "commit": session.commit,
+        "path": one.path,
+        "status": session.status,
+        "gate": session.gate,
+        "error": one.error,
+        "device": session.key.get("device"),
+        "key": session.key,
+        "environment": session.environment,
+        "under_test": session.under_test,
+        "settings": session.settings,
+        **comparison(one.comparison),
+        "baseline_commit": one.baseline[0].commit if one.baseline else "",
+        "baseline_utc": one.baseline[0].created_utc if one.baseline else "",
+        "curves": [_curve(curve) for curve in one.curves],
+        "baseline_curves": [_curve(curve) for curve in one.base_curves],
+        "costs": [_place(to_builtins(cost)) for cost in one.costs],
+        "budgets": [{"metric": metric, "limit_ms": limit_ms} for metric, limit_ms in one.budgets],
+        "findings": [
+            {"run": run.index, "visit": window.visit, "sweep": run.sweep, "point": window.point.label, "text": text}
+            for run in session.runs
+            for window in run.windows
+            for text in window.findings
+        ],
+    }
+
+
+def comparison(one: Comparison) -> dict[str, Any]:
+    """A comparison with all of its rows."""
+    return {
+        "verdict": str(one.verdict),
+        "mode": one.mode,
+        "alpha": one.alpha,
+        "min_effect": one.min_effect,
+        "baseline": list(one.baseline),
+        "differing": to_builtins(one.differing or {}),
+        "new_points": list(one.new_points),
+        "missing_points": list(one.missing_points),
+        "left_out": list(one.left_out),
+        "changes": to_builtins(one.changes),
+        "rows": [_row(row) for row in one.rows],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "sweep": row.sweep,
+        "point": row.point.label if row.point else None,
+        "metric": row.metric,
+        "verdict": str(row.verdict),
+        "against": row.against,
+        **{name: getattr(row, name) for name in _NUMBERS},
+        "sessions_to_decide": row.sessions_to_decide,
+    }
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return {"sweep": curve.name, "points": [_point(point) for point in curve]}
+
+
+def _point(point: CurvePoint) -> dict[str, Any]:
+    known = {field.name: to_builtins(getattr(point, field.name)) for field in fields(point)}
+    return {"point": point.load.label, **known, "supported": sorted(point.supported)}
+
+
+def _place(cost: dict[str, Any]) -> dict[str, Any]:
+    return {**cost, "point": LoadPoint(**cost["point"]).label}
+
+
+def finite(value: Any) -> Any:
+    """The same with null for numbers that JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value

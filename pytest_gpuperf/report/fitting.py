@@ -1,0 +1,47 @@
+"""A text that has to stay under a size: what gives way first, and what is said about that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a text.
+
+    Attributes:
+        variants: the same in several lengths, the whole first; the last may be empty.
+        rank: blocks of a lower rank are given room first.
+        what: it is called in the note on what was cut, as ``full sweep``.
+    """
+
+    variants: tuple[str, ...]
+    rank: int = 0
+    what: str = "part"
+
+
+def fit(blocks: Sequence[Block], most: int, note: Callable[[Counter[str]], str], joint: str = "\n\n") -> str:
+    """The blocks one after the other, each as long as there is room for; of equal rank the first ones win.
+
+    Args:
+        most: characters of the whole.
+        note: what to say of what was cut, by ``what``; it is put behind the first block.
+    """
+    whole = joint.join(block.variants[0] for block in blocks if block.variants[0])
+    if len(whole) <= most:
+        return whole
+    every = Counter(block.what for block in blocks)
+    room = most - len(note(every)) - len(joint)
+    chosen = [""] * len(blocks)
+    cut: Counter[str] = Counter()
+    for index in sorted(range(len(blocks)), key=lambda index: blocks[index].rank):
+        block = blocks[index]
+        fitting = (one for one in block.variants if len(one) + len(joint) <= room)
+        chosen[index] = next(fitting, "")
+        room -= len(chosen[index]) + len(joint)
+        if chosen[index] != block.variants[0]:
+            cut[block.what] += 1
+    parts = [chosen[0], note(cut), *chosen[1:]]
+    return joint.join(part for part in parts if part)

@@ -1,0 +1,143 @@
+"""The terminal's section at the end of pytest: short unless asked otherwise, and no wider than 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pytest_gpuperf.model import Comparison, Curve, Reported, Session, Verdict
+from pytest_gpuperf.report.rows import row_table, tally, telling
+from pytest_gpuperf.report.summary import Place, comparison_lines, curve_table, guard_lines, headline, session_lines
+from pytest_gpuperf.report.words import plural
+
+#: Up to so many tests somebody is at work on them, and wants a word about each; beyond that only what needs one.
+FEW = 3
+_ROWS = 5
+_FINDINGS = 3
+_NAMES = 8
+_COLUMNS = ("load", "short metric", "before", "now", "short change", "verdict")
+_COLOURS = {"regressed": "red", "improved": "green", "unchanged": "green"}
+_SILENT = (str(Verdict.UNCHANGED),)
+_BARE = (str(Verdict.NO_BASELINE), str(Verdict.NOT_COMPARABLE))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the terminal says of one test.
+
+    Attributes:
+        full: all of it, for ``-v``.
+        brief: what changed or could not be decided.
+        notes: what has to be said in any case.
+    """
+
+    test: str
+    verdict: str
+    headline: str
+    full: list[str] = field(default_factory=list)
+    brief: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def colour(self) -> str:
+        return _COLOURS.get(self.verdict, "yellow")
+
+    @property
+    def bare(self) -> bool:
+        """There was nothing to compare with."""
+        return self.verdict in _BARE
+
+
+def shown_of(session: Session, curves: Sequence[Curve], comparison: Comparison, place: Place) -> Shown:
+    """What to say of a test."""
+    return Shown(
+        test=session.test,
+        verdict=str(comparison.verdict) if session.status == "complete" else "cut short",
+        headline=headline(session, comparison),
+        full=session_lines(session, curves, comparison, place),
+        brief=_brief(curves, comparison, place),
+        notes=_notes(session),
+    )
+
+
+def _brief(curves: Sequence[Curve], comparison: Comparison, place: Place) -> list[str]:
+    """What changed or could not be decided; without a baseline that is the figures themselves."""
+    rows = telling(comparison.rows)
+    lines: list[str] = []
+    for curve in curves:
+        own = [row for row in rows if row.sweep == curve.name]
+        if len(curves) > 1 and (own or not comparison.rows):
+            lines.append(f"  {curve.name}")
+        if not comparison.rows:
+            lines += curve_table(curve, ()).as_text("  ")
+        elif own:
+            lines += row_table(own[:_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
+        if len(own) > _ROWS:
+            lines.append(f"  and {len(own) - _ROWS} more, none worse")
+    lines += comparison_lines(comparison)
+    return lines if comparison.rows else [*lines, f"  stored as {place.path}"]
+
+
+def _notes(session: Session) -> list[str]:
+    found = guard_lines(session)
+    more = len(found) - _FINDINGS
+    return found[:_FINDINGS] + ([f"  ! and {plural(more, 'more finding')}"] if more > 0 else [])
+
+
+def section(shown: Sequence[Shown], verbosity: int) -> list[tuple[str, str]]:
+    """Lines and their colour (empty, ``bold``, ``red``, ``green`` or ``yellow``).
+
+    Args:
+        verbosity: pytest's: above 0 everything, 0 what a reader needs, below 0 one line.
+    """
+    if verbosity < 0:
+        return [(closing(shown), "")] if shown else []
+    lines: list[tuple[str, str]] = []
+    few, full = len(shown) <= FEW, verbosity > 0
+    for one in shown:
+        silent = one.verdict in _SILENT
+        if not (full or few) and (one.bare or silent) and not one.notes:
+            continue
+        # Figures of tests without a baseline are many where the store is new.
+        brief = [] if silent or (one.bare and not few) else one.brief
+        lines += [(one.test, "bold"), (f"  {one.headline}", one.colour)]
+        lines += [(line, "") for line in (one.full if full else [*brief, *one.notes])]
+    if not (full or few):
+        lines += _together([one for one in shown if one.bare and not one.notes])
+    lines.append((closing(shown), "bold"))
+    if not full:
+        lines.append(("all figures: gpuperf report (or pytest -v)", ""))
+    return lines
+
+
+def _together(bare: Sequence[Shown]) -> list[tuple[str, str]]:
+    """Many tests with nothing to compare with, by what is said of them."""
+    said: dict[str, list[str]] = {}
+    for one in bare:
+        said.setdefault(one.headline, []).append(one.test)
+    lines = []
+    for text, tests in said.items():
+        lines.append((f"{text}: {plural(len(tests), 'test')}", "yellow"))
+        lines += [(f"  {test}", "") for test in tests[:_NAMES]]
+        if len(tests) > _NAMES:
+            lines.append((f"  and {len(tests) - _NAMES} more", ""))
+    return lines
+
+
+def closing(shown: Sequence[Shown]) -> str:
+    """The counts of all verdicts."""
+    return tally((one.verdict for one in shown), "test")
+
+
+def full_lines(reported: Sequence[Reported]) -> list[str]:
+    """Everything about stored sessions, as ``-v`` shows it."""
+    lines: list[str] = []
+    for one in reported:
+        session = one.session
+        commit = f", commit {session.commit[:8]}" if session.commit else ""
+        shown = shown_of(session, one.curves, one.comparison, Place(one.path, one.store_option))
+        lines += [shown.test, f"  {shown.headline}", *shown.full]
+        lines.append(f"  session {session.id} of {session.created_utc[:16].replace('T', ' ')} UTC{commit}")
+    return (
+        [*lines, tally((str(one.comparison.verdict) for one in reported), "test")] if reported else ["nothing measured"]
+    )

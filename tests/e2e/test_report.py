@@ -1,0 +1,147 @@
+"""Reports of a pytest session, as its user meets them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.conftest import GPUPERF, Run, Started
+
+SUITE = """
+    import os
+    import time
+
+    DELAY_S = 0.004 * float(os.environ.get("SLOWER", "1"))
+
+    def test_slow(gpuperf):
+        gpuperf.sweep(lambda: time.sleep(DELAY_S), name="sleep", window_s=0.05)
+"""
+
+
+@pytest.fixture(autouse=True)
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
+        monkeypatch.delenv(name, raising=False)
+    pytester.makepyfile(test_suite=SUITE)
+
+
+def test_reports_are_written_when_tests_fail_and_agree_with_the_command(run: Run, pytester: pytest.Pytester) -> None:
+    quiet = run("-q")
+    assert "gpuperf" not in quiet.stdout.str()
+    quiet.stdout.fnmatch_lines(["1 test: 1 no baseline"])
+    summary = pytester.path / "summary.md"
+    result = run(
+        "-v",
+        "--gpuperf-report=out/comment.md",
+        "--gpuperf-report",
+        "r.json",
+        "--gpuperf-report=r.csv",
+        "--junitxml=junit.xml",
+        SLOWER="8",
+        GITHUB_ACTIONS="true",
+        GITHUB_STEP_SUMMARY=str(summary),
+        GITHUB_WORKSPACE=str(pytester.path.parent),
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*conc  p50 ms*change*verdict*", "*stored as*", "1 test: 1 regressed", "report: out/comment.md"]
+    )
+    comment = (pytester.path / "out" / "comment.md").read_text()
+    assert "## ❌ gpuperf: 1 test regressed" in comment
+    assert summary.read_text() == comment
+    (annotation,) = [line for line in result.outlines if line.startswith("::error ")]
+    assert f"file={pytester.path.name}/test_suite.py,line=6,title=gpuperf%3A test_suite.py%3A%3Atest_slow" in annotation
+    (ours,) = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert ours["verdict"] == "regressed"
+    assert (pytester.path / "r.csv").read_text().startswith("Concurrency,")
+    names = {element.attrib["name"] for element in ET.parse(pytester.path / "junit.xml").getroot().iter("property")}
+    assert {"gpuperf_verdict", "gpuperf_worst", "gpuperf sleep concurrency=1 batch=1 p99_ns"} <= names
+    told = pytester.run(*GPUPERF, "report", "--format", "json")
+    (theirs,) = json.loads(told.stdout.str())["tests"]
+    # What the gate decided is what the command says of it later.
+    for name in ("session", "verdict", "rows", "baseline", "changes", "curves", "budgets"):
+        assert ours[name] == theirs[name]
+
+
+def test_the_controller_of_xdist_writes_once(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import time
+
+        def test_one(gpuperf):
+            gpuperf.sweep(lambda: time.sleep(0.001), name="sleep", window_s=0.05)
+
+        def test_two(gpuperf):
+            gpuperf.sweep(lambda: time.sleep(0.001), name="sleep", window_s=0.05)
+        """
+    )
+    result = run("-n", "2", "--gpuperf-report=r.json")
+    result.assert_outcomes(passed=2)
+    assert result.stdout.str().count("report: r.json") == 1
+    document = json.loads((pytester.path / "r.json").read_text())
+    assert sorted(test["test"] for test in document["tests"]) == [
+        "test_suite.py::test_one",
+        "test_suite.py::test_two",
+    ]
+    assert {(test["file"], test["line"]) for test in document["tests"]} == {("test_suite.py", 3), ("test_suite.py", 6)}
+
+
+def test_control_c_leaves_a_report(start: Callable[..., Started], pytester: pytest.Pytester) -> None:
+    started = start("-k", "slow", "--gpuperf-report=r.md")
+    started.wait_for("run 1 of 2 done")
+    started.send(signal.SIGINT)
+    assert started.wait() == pytest.ExitCode.INTERRUPTED
+    assert "measurement cut short" in (pytester.path / "r.md").read_text()
+
+
+def test_a_broken_budget_is_told_and_drawn(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import time
+
+        def test_budget(gpuperf):
+            curve = gpuperf.sweep(lambda: time.sleep(0.005), name="sleep", window_s=0.1)
+            assert curve.best(p90_ms=1).throughput > 0
+        """
+    )
+    run("--gpuperf-report=r.json").assert_outcomes(failed=1)
+    (test,) = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert test["error"].startswith("BudgetMissed: sleep has no load point with p90 <= 1 ms")
+    assert test["budgets"] == [{"metric": "p90", "limit_ms": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--gpuperf-report=r.txt"], "--gpuperf-report r.txt: write a file that ends in .md, .html, .json, .csv"),
+        (["--gpuperf-report=r.xml"], "--junitxml"),
+        (["--gpuperf-report=folder.md"], "is a directory"),
+        (["-o", "gpuperf_report=r.doc"], "gpuperf_report = r.doc"),
+    ],
+)
+def test_a_report_that_can_t_be_is_refused_before_any_test(
+    run: Run, pytester: pytest.Pytester, arguments: list[str], hint: str
+) -> None:
+    (pytester.path / "folder.md").mkdir()
+    result = run(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert hint in result.stderr.str()
+    assert not (pytester.path / ".gpuperf").exists()
+
+
+def test_pytest_benchmark_s_results_know_the_device(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # of the tests themselves: it measures nothing in one
+    pytester.makepyfile(test_suite="import time\n\ndef test_theirs(benchmark):\n    benchmark(time.sleep, 0.001)\n")
+    arguments = ("--gpuperf", "--gpuperf-device=cpu", "--benchmark-max-time=0.1", "--benchmark-json")
+    for number in range(2):
+        pytester.runpytest_subprocess(*arguments, f"{number}.json").assert_outcomes(passed=1)
+    machine = json.loads((pytester.path / "0.json").read_text())["machine_info"]
+    assert machine["gpuperf"]["device"].startswith("CPU ")
+    imported = pytester.run(*GPUPERF, "import", "0.json", "1.json")
+    imported.stdout.fnmatch_lines(["test_suite.py::test_theirs: NO BASELINE yet; recorded one from 2 runs"])
+    shown = pytester.run(*GPUPERF, "report")
+    shown.stdout.fnmatch_lines(["test_suite.py::test_theirs", "*p50 ms*"])

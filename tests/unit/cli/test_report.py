@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_gpuperf.cli.main import main
+from pytest_gpuperf.model import PlainMapping
+from pytest_gpuperf.store import Store
+from tests.unit.cli.stores import gpuperf, measured
+from tests.unit.factories import KEY, session
+
+OTHER: PlainMapping = {**KEY, "test": "tests/test_other.py::test_other"}
+
+
+@pytest.fixture(params=["directory", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Five sessions of one test, the newest of which is half as slow again."""
+    url = str(tmp_path / "store") if request.param == "directory" else f"memory://report-{uuid.uuid4().hex}"
+    store = Store(url)
+    for day in range(4):
+        measured(store, f"aaaa{day}", day=day)
+    measured(store, "51042", 6.0, day=5, gate="failed", commit="fedcba9876")
+    return store
+
+
+def document(store: Store, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert gpuperf(store, "report", "--format", "json", *arguments) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_newest_invocation_with_its_verdict(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    (one,) = document(store, capsys)["tests"]
+    assert (one["session"], one["verdict"], one["error"]) == ("51042", "regressed", "")
+    assert one["baseline"] == ["aaaa3", "aaaa2", "aaaa1", "aaaa0"]
+    assert one["baseline_curves"][0]["points"][0]["p50_ns"] == pytest.approx(4e6, rel=0.02)
+
+
+def test_the_formats(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpuperf(store, "report") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("tests/test_serving.py::test_resnet50\n  regressed: 3 runs against 4 baseline sessions\n")
+    assert text.endswith("1 test: 1 regressed\n")
+    assert gpuperf(store, "report", "--format", "markdown", "--title", "L4", "--marker", "l4") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("<!-- pytest-gpuperf report l4 -->\n\n## ❌ gpuperf: `L4`: 1 test regressed\n")
+    assert f"gpuperf baseline accept 51042 --store {store.url}" in text
+    assert gpuperf(store, "report", "--format", "csv") == 0
+    assert capsys.readouterr().out.startswith("Concurrency,Inferences/Second,")
+
+
+def test_a_file_s_ending_is_its_format(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "out" / "comment.md"
+    assert gpuperf(store, "report", "--output", str(path)) == 0
+    assert path.read_text().startswith("<!-- pytest-gpuperf report -->")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"{path}\n")
+    assert gpuperf(store, "report", "--output", "report.txt") == 1
+    assert "ends in .md" in capsys.readouterr().err
+
+
+def test_a_session_by_its_id_and_its_whole_invocation(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    measured(store, "07e4", day=3, key=OTHER)  # the factories give all sessions one invocation and commit
+    (one,) = document(store, capsys, "aaaa3")["tests"]
+    assert (one["session"], one["baseline"]) == ("aaaa3", ["aaaa2", "aaaa1", "aaaa0"])
+    found = document(store, capsys, "aaaa3", "--invocation")["tests"]
+    assert {test["session"] for test in found} == {"aaaa3", "aaaa2", "07e4"}  # of that commit, on that day or beside it
+    found = document(store, capsys, "f0f0")["tests"]
+    assert len(found) == 6
+    (one,) = document(store, capsys, "--test", "serving")["tests"]
+    assert one["session"] == "51042"
+
+
+def test_several_stores_are_several_sections(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    urls = []
+    for device in ("NVIDIA L4", "NVIDIA A10G"):
+        store = Store(str(tmp_path / device.replace(" ", "-")))
+        for day in range(3):
+            measured(store, f"aaaa{day}", day=day, key={**KEY, "device": device})
+        urls.append(store.url)
+    assert main(["report", *urls, "--format", "markdown"]) == 0
+    text = capsys.readouterr().out
+    assert text.index("### NVIDIA L4") < text.index("### NVIDIA A10G")
+    assert f"--gpuperf-store={urls[1]}" in text
+
+
+def test_a_test_that_failed_for_another_reason_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(str(tmp_path / "store"))
+    measured(store, "aaaa0", gate="failed")
+    (one,) = document(store, capsys)["tests"]
+    assert "another reason" in one["error"]
+
+
+def test_a_session_that_was_cut_short_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(str(tmp_path / "store"))
+    measured(store, "c0710", status="incomplete", gate="open")
+    (one,) = document(store, capsys)["tests"]
+    assert (one["status"], one["verdict"]) == ("incomplete", "no baseline")
+
+
+def test_it_is_judged_as_the_gate_judged_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fiftieth of alpha, and of that a look's share: what the test had to spend."""
+    store = Store(str(tmp_path / "store"))
+    measured(store, "aaaa0")
+    own: PlainMapping = {"alpha": 0.05, "tests": 50, "look_share": 0.25, "min_effect": 0.02}
+    newest = session([[4.0, 7.2]] * 3, name="5e77", minute=20_000, settings=own)
+    store.write(replace(newest, invocation="ab" * 16))
+    from pytest_gpuperf.cli.judging import rule_for
+
+    rule = rule_for(newest)
+    assert rule.test_alpha == pytest.approx(0.05 / 50 * 0.25)
+    (one,) = document(store, capsys)["tests"]
+    assert (one["alpha"], one["min_effect"]) == (0.05, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere/at-all"], "neither a session's id nor a store"),
+        (["deadbeef"], "no session or invocation deadbeef"),
+        (["aaaa"], "4 sessions in"),
+        (["--test", "nothing"], "No session has a test whose id contains 'nothing'"),
+    ],
+)
+def test_mistakes_say_what_to_do(
+    store: Store, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert gpuperf(store, "report", *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpuperf(Store(str(tmp_path)), "report") == 1
+    assert "Measure with: pytest --gpuperf" in capsys.readouterr().err
+
+
+def test_a_report_loads_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    """It should be there within a second: half of that is numpy and scipy, which the comparison needs."""
+    store = Store(str(tmp_path / "store"))
+    measured(store, "aaaa0")
+    code = (
+        "import sys; from pytest_gpuperf.cli.main import main; "
+        f"main(['report', {store.url!r}, '--format', 'markdown']); "
+        "sys.exit(str({'scipy.stats', 'pytest', 'tritonclient', 'grpc', 'httptools', 'jinja2'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "set()"

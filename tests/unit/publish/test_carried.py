@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_gpuperf.model import Change, Comparison, LoadPoint, NamedPoint, Session, Verdict
+from pytest_gpuperf.model.codec import Mismatch
+from pytest_gpuperf.publish.carried import Carried
+from tests.unit.factories import row, session, sessions
+
+COMPARISONS = st.builds(
+    Comparison,
+    verdict=st.sampled_from(list(Verdict)),
+    rows=st.lists(
+        st.builds(
+            row,
+            st.sampled_from(list(Verdict)),
+            point=st.none() | st.just(LoadPoint(0, 8, 500.0, "poisson")) | st.just(NamedPoint("concurrency 4")),
+            high=st.floats(1, math.inf),
+            sessions_to_decide=st.none() | st.integers(0, 9),
+        ),
+        max_size=3,
+    ).map(tuple),
+    baseline=st.just(("a", "b")),
+    changes=st.just((Change("environment", "driver", "570", None),)),
+    differing=st.none() | st.just({"power_limit_w": (60, 72)}),
+    mode=st.sampled_from(["stored", "duet"]),
+)
+
+
+@given(sessions(), COMPARISONS)
+def test_what_a_worker_hands_over_arrives_as_it_was(one: Session, comparison: Comparison) -> None:
+    carried = Carried(one, comparison, "path", " --store x", "error", "t.py", 3)
+    back = Carried.of_text(carried.as_text())
+    assert back == carried
+
+
+def test_a_verdict_that_nobody_knows_is_named() -> None:
+    text = Carried(session(), Comparison(Verdict.UNCHANGED)).as_text().replace('"unchanged"', '"splendid"')
+    with pytest.raises(Mismatch, match=r"carried.comparison.verdict should be one of regressed, .*, not 'splendid'"):
+        Carried.of_text(text)

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_gpuperf.report.posted import MARKER, MOST_CHARACTERS, inactive, prepared
+
+
+def test_a_report_stays_as_it_is() -> None:
+    text = "<!-- gpuperf abc -->\n## regressed\n[docs](https://example.org) @ada"
+    assert prepared(text) == (text, "<!-- gpuperf abc -->")
+
+
+def test_a_long_report_is_cut_at_a_line_and_says_so() -> None:
+    body, marker = prepared("<!-- gpuperf -->\nhead\n" + "| a row | of 🙂 |\n" * 10_000)
+    assert marker == MARKER
+    first, note, _, head, *rows = body.splitlines()
+    assert (first, head) == (MARKER, "head")
+    assert "cut here" in note
+    assert set(rows) == {"| a row | of 🙂 |"}
+    assert MOST_CHARACTERS - 40 < len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(), st.booleans(), st.integers(1, 30_000))
+def test_any_text_becomes_a_body(text: str, trusted: bool, times: int) -> None:
+    body, marker = prepared(text * times, trusted=trusted)
+    assert body.startswith(marker)
+    assert len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    "active",
+    [
+        "@team/all",
+        "fixes #12",
+        "![pixel](https://x.example/p.png)",
+        "[accept](https://x.example)",
+        "[accept][1]",
+        "[1]: https://x.example",
+        '<a href="https://x.example">accept</a>',
+        '<img src="x">',
+        "<!-- gpuperf other -->",
+        "<details open onclick=x>",
+    ],
+)
+def test_what_a_fork_wrote_calls_nobody_and_links_nothing(active: str) -> None:
+    body, marker = prepared(f"{active}\n| 1 | `code` |", trusted=False)
+    assert marker == MARKER
+    assert active not in body
+    assert "Measured and written by the code of a fork" in body
+    assert body.endswith("\n| 1 | `code` |")
+
+
+def test_the_shape_of_a_report_survives_a_fork() -> None:
+    table = "| conc | p50 |\n|---|---:|\n| 1 | +5% [+3, +7] |\n"
+    text = f"# regressed\n\n{table}<details><summary>all</summary>\n\n- x\n</details>\n"
+    assert inactive(text) == text

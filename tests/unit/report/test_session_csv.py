@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from pytest_gpuperf.model import LoadPoint, Reported
+from pytest_gpuperf.publish.reported import curves_of
+from pytest_gpuperf.report.session_csv import csv_of
+from tests.unit.factories import run, server_times, session, window
+from tests.unit.reports import reported
+
+PERF_CLIENT = "Concurrency,Inferences/Second,Client Send,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency"
+
+
+def with_runs(one: Reported, *points: LoadPoint, sweep: str = "serving", served: bool = False) -> Reported:
+    windows = [window(point, sweep=sweep, server=server_times() if served else None) for point in points]
+    made = replace(session(), runs=(run(*windows, sweep=sweep),))
+    return replace(one, session=replace(made, test=one.session.test), curves=curves_of(made.runs))
+
+
+def test_one_sweep_is_perf_client_s_table() -> None:
+    one = reported(2.0, load_points=3)
+    assert csv_of([one]).splitlines()[0] == PERF_CLIENT
+    found = list(csv.DictReader(io.StringIO(csv_of([one]))))
+    assert sorted(int(row["Concurrency"]) for row in found) == [1, 2, 4]
+    by_load = {int(row["Concurrency"]): row for row in found}
+    for point in one.curves[0]:
+        assert float(by_load[point.concurrency]["Inferences/Second"]) == pytest.approx(point.throughput, rel=1e-5)
+        assert int(by_load[point.concurrency]["p90 latency"]) == int(point.p90_ns / 1000)
+
+
+def test_several_tables_are_told_apart() -> None:
+    open_loop = with_runs(reported(), LoadPoint(0, 1, 500.0, "poisson"), sweep="=cmd()")
+    served = with_runs(reported(), LoadPoint(4, 8), served=True)
+    found = list(csv.DictReader(io.StringIO(csv_of([open_loop, served]))))
+    assert [(row["Sweep"], row["Batch Size"], row["Concurrency"], row["Request Rate"]) for row in found] == [
+        ("'=cmd()", "1", "", "500"),
+        ("serving", "8", "4", ""),
+    ]
+    assert [row["Server Compute Infer"] for row in found] == ["", "600"]
+
+
+def test_nothing_is_an_empty_file() -> None:
+    assert csv_of([]) == ""

@@ -1,0 +1,98 @@
+"""What reports are made of, from plain numbers, compared as the gate compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from pytest_gpuperf.analysis.compare import Prior, Rule, compare
+from pytest_gpuperf.model import Comparison, GpuFigures, PlainMapping, Reported, Session, Verdict
+from pytest_gpuperf.publish.reported import curves_of
+from tests.unit.factories import KEY, alike, session
+
+TEST = "tests/test_serving.py::test_resnet50[fp16]"
+#: Names that would be something else if they were not taken as text.
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "](javascript:1)",
+    "[click](javascript:alert(1))",
+    "a|b|c",
+    "a\\|b`c``d",
+    "``` \n# heading\n```",
+    "--> <b>out</b> <!--",
+    "@octocat #123 GH-12 octo/cat#1",
+    "https://evil.example/x www.evil.example me@evil.example",
+    "**bold** _it_ ~~gone~~ :100: $x$",
+    "</code></summary></details><h1>out</h1>",
+    "\x1b[31mred\u202etxt.exe",
+)
+
+
+def reported(
+    now_ms: float = 4.0,
+    *,
+    before_ms: float | None = 4.0,
+    test: str = TEST,
+    device: str = "NVIDIA L4",
+    runs: int = 3,
+    load_points: int = 2,
+    baseline: int = 3,
+    name: str = "0a1b2c3d4e5f",
+    environment: PlainMapping | None = None,
+    under_test: Mapping[str, PlainMapping] | None = None,
+    findings: tuple[str, ...] = (),
+    gpus: tuple[GpuFigures, ...] = (),
+    status: str = "complete",
+    store_option: str = "",
+    error: str = "",
+    spread: Sequence[float] = (0.99, 1.0, 1.01),
+) -> Reported:
+    """A test of that median.
+
+    Args:
+        before_ms: of the baseline; None without one.
+        spread: factors of the runs.
+    """
+    key = {**KEY, "test": test, "device": device}
+
+    def measured(p50_ms: float, name: str, minute: int, commit: str, facts: PlainMapping) -> Session:
+        levels = [
+            tuple(level * spread[run % len(spread)] for level in alike(p50_ms, load_points=load_points)[0])
+            for run in range(runs)
+        ]
+        return session(levels, name=name, minute=minute, key=key, commit=commit, environment=facts)
+
+    facts = {"driver": "570.86", "host": "runner-1", **(environment or {})}
+    head = measured(now_ms, name, 3 * 1440, "1234567890abcdef", facts)
+    head = replace(
+        head,
+        status=status,
+        under_test=under_test or {},
+        settings={"runs": runs, "alpha": 0.05, "min_effect": 0.01},
+        runs=tuple(
+            replace(run, windows=tuple(replace(one, findings=findings, gpus=gpus) for one in run.windows))
+            for run in head.runs
+        ),
+    )
+    there = {"driver": "550.54", "host": "runner-1"}
+    earlier: tuple[Session, ...] = ()
+    if before_ms is not None:
+        earlier = tuple(
+            measured(before_ms, f"ba5e{index:08x}", 1440 - index, "feedfacecafe", there) for index in range(baseline)
+        )
+    comparison = (
+        compare(head, earlier, Rule(Prior(0.02, 8))) if status == "complete" else Comparison(Verdict.NO_BASELINE)
+    )
+    return Reported(
+        session=head,
+        curves=curves_of(head.runs),
+        comparison=comparison,
+        base_curves=curves_of(earlier[0].runs) if earlier else (),
+        baseline=earlier[:1],
+        path=f".gpuperf/nvidia-l4/test/{name}.json",
+        store_option=store_option,
+        error=error,
+        file="tests/test_serving.py",
+        line=12,
+    )
