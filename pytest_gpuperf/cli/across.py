@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pytest_gpuperf.cli.cost import chosen_prices, code, to_plain
+from pytest_gpuperf.cli.cost import chosen_prices, to_plain
 from pytest_gpuperf.cli.stored import Sessions, Stored, store_url
 from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.report import safe
 
 if TYPE_CHECKING:
     from pytest_gpuperf.analysis.across import Taken
@@ -102,6 +103,6 @@ def markdown(shown: Sequence[Across]) -> list[str]:
 
     lines: list[str] = []
     for one in shown:
-        lines += [*([""] if lines else []), f"### {code(one.test)}", "", *across_table(one).as_markdown(), ""]
-        lines += [f"* {code(note)}" for note in across_notes(one)]
+        lines += [*([""] if lines else []), f"### {safe.code(one.test)}", "", *across_table(one).as_markdown(), ""]
+        lines += [f"* {safe.code(note)}" for note in across_notes(one)]
     return lines

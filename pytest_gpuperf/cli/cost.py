@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli.stored import Sessions, Stored, add_filters, add_store, moment, store_url
 from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.report import safe
 
 if TYPE_CHECKING:
     from pytest_gpuperf.analysis.operating import Measured
@@ -214,16 +215,11 @@ def _table(found: Sequence[_Found], demand: Demand | None, curve: bool) -> list[
 def _markdown(found: Sequence[_Found], demand: Demand | None, curve: bool) -> list[str]:
     lines = []
     for test, group in _by_test(found):
-        lines += [f"### {code(test)}", ""]
+        lines += [f"### {safe.code(test)}", ""]
         for title, table in _tables(group, demand, curve):
-            lines += [f"**{code(title)}**", "", *table.as_markdown(), ""]
-        lines += [f"* {code(note)}" for note in _notes(group, demand)] + [""]
+            lines += [f"**{safe.code(title)}**", "", *table.as_markdown(), ""]
+        lines += [f"* {safe.code(note)}" for note in _notes(group, demand)] + [""]
     return lines[:-1]
-
-
-def code(text: str) -> str:
-    """Names of others in Markdown: a code span on one line, in which nothing means anything."""
-    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
 
 
 def _by_test(found: Sequence[_Found]) -> list[tuple[str, list[_Found]]]:

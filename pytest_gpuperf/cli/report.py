@@ -6,17 +6,18 @@ import argparse
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_gpuperf.cli.cost import add_prices, chosen_prices
 from pytest_gpuperf.cli.stored import Sessions, Stored, add_store, newest_invocation, store_url
 from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.publish.formats import FORMATS, TABLE
+from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.model import Reported, Session
+    from pytest_gpuperf.model import Price, Reported, Session
 
 #: The store has only that it failed.
 _OTHERWISE = "for another reason than its figures; pytest's output has it"
@@ -46,13 +47,19 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--marker", default="", metavar="NAME", help="of Markdown: tells a pull request's comments apart"
     )
+    parser.add_argument(
+        "--by",
+        choices=("gpu",),
+        help="instead, every test on all GPU models of the store side by side, as tables or Markdown",
+    )
+    add_prices(parser)
     add_store(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
-    from pytest_gpuperf.publish.formats import DEEP, format_of, render, write
+    from pytest_gpuperf.publish.formats import DEEP, format_of, render
     from pytest_gpuperf.store.store import utc_now
 
     name = options.format
@@ -62,16 +69,42 @@ def run(options: argparse.Namespace) -> int:
         except ValueError as error:
             raise GpuperfError(f"--output {options.output}: {error}, or say which with --format.") from error
     name = name or TABLE
-    reported = [one for asked in _asked(options) for one in _reported(asked, options.test, deep=name in DEEP)]
+    if options.by:
+        return _put(_side_by_side(options, name), options.output)
+    prices = chosen_prices(options)
+    reported = [one for asked in _asked(options) for one in _reported(asked, options.test, prices, deep=name in DEEP)]
     if not reported:
         raise GpuperfError(f"No session has a test whose id contains {options.test!r}.\nSee: gpuperf baseline list")
     text = render(name, reported, title=options.title, generated_utc=utc_now(), marker=options.marker)
-    if options.output:
-        write(Path(options.output), text)
-        print(options.output, file=sys.stderr)
+    return _put(text, options.output)
+
+
+def _put(text: str, output: str | None) -> int:
+    from pytest_gpuperf.publish.formats import write
+
+    if output:
+        write(Path(output), text)
+        print(output, file=sys.stderr)
     else:
         print(text, end="")
     return 0
+
+
+def _side_by_side(options: argparse.Namespace, name: str) -> str:
+    """Of every GPU model in one store."""
+    from pytest_gpuperf.cli.across import across_of, markdown, text
+    from pytest_gpuperf.store import Store
+
+    if name not in (TABLE, MARKDOWN):
+        raise GpuperfError(f"--by gpu makes tables and Markdown, no {name}; as JSON: gpuperf compare --across gpu")
+    if len(options.what) > 1:
+        raise GpuperfError(
+            "--by gpu takes one store: bring sessions together with gpuperf baseline export and import first."
+        )
+    sessions = Sessions(Store(options.what[0] if options.what else store_url(options)), options.test)
+    shown = across_of(sessions, chosen_prices(options))
+    sessions.complain()
+    return "\n".join(markdown(shown) if name == MARKDOWN else text(shown)) + "\n"
 
 
 @dataclass(frozen=True)
@@ -142,7 +175,7 @@ def _by_id(sessions: Sessions, what: str, *, whole: bool) -> list[Stored]:
     return found
 
 
-def _reported(asked: _Asked, test: str, *, deep: bool) -> Iterable[Reported]:
+def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) -> Iterable[Reported]:
     """Every test, judged as the gate judges it."""
     from pytest_gpuperf.cli.judging import judge, rule_for
     from pytest_gpuperf.model import Comparison, Verdict
@@ -162,4 +195,4 @@ def _reported(asked: _Asked, test: str, *, deep: bool) -> Iterable[Reported]:
         gated = comparison.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE)
         error = _OTHERWISE if session.gate == "failed" and not gated else ""
         carried = Carried(session, comparison, store.describe(one.entry.path), asked.option, error)
-        yield reported_of(store, carried, baseline=baseline, deep=deep)
+        yield reported_of(store, carried, baseline=baseline, prices=prices, deep=deep)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError
@@ -59,20 +58,12 @@ def render(name: str, reported: Sequence[Reported], *, title: str, generated_utc
 
         return benchmark_text(reported, generated_utc=generated_utc)
     if name == HTML:
-        return _page(reported, title, generated_utc)
+        from pytest_gpuperf.report.page import page
+
+        return page(reported, title=title or "GPU performance", generated_utc=generated_utc)
     from pytest_gpuperf.report.terminal import full_lines
 
     return "\n".join(full_lines(reported)) + "\n"
-
-
-def _page(reported: Sequence[Reported], title: str, generated_utc: str) -> str:
-    try:
-        page = import_module("pytest_gpuperf.report.page").page
-    except ModuleNotFoundError as error:
-        if error.name != "pytest_gpuperf.report.page":
-            raise
-        raise OptionError("This version of pytest-gpuperf writes no HTML reports.") from error
-    return str(page(reported, title=title, generated_utc=generated_utc))
 
 
 def write(path: Path, text: str) -> None:

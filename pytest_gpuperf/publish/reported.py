@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
+from pytest_gpuperf.analysis.cost import point_costs
 from pytest_gpuperf.errors import UnreadableSession
-from pytest_gpuperf.model import Curve, LoadPoint, Reported, Run, Session, curve_of
+from pytest_gpuperf.model import Price, Reported, Session, curves_of
 from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.store import Entry, Store
 
@@ -16,10 +17,18 @@ MOST_HISTORY = 30
 _BUDGET = re.compile(r"(?P<metric>p\d+)=(?P<limit_ms>\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 
-def reported_of(store: Store, carried: Carried, *, baseline: Sequence[Session] = (), deep: bool = False) -> Reported:
+def reported_of(
+    store: Store,
+    carried: Carried,
+    *,
+    baseline: Sequence[Session] = (),
+    prices: Sequence[Price] = (),
+    deep: bool = False,
+) -> Reported:
     """What a report shows of one test.
 
     Args:
+        prices: of machines, the newest of each.
         baseline: sessions of its baseline that were read already.
         deep: for charts: also the whole baseline, and the sessions before it.
 
@@ -34,13 +43,15 @@ def reported_of(store: Store, carried: Carried, *, baseline: Sequence[Session] =
         known |= {one.id: one for one in _read(store, session, set(wanted) - known.keys())}
     found = tuple(known[name] for name in wanted if name in known) if not duet else ()
     base = session.reference if duet else found[0].runs if found else ()
+    curves = curves_of(session.runs)
     return Reported(
         session=session,
-        curves=curves_of(session.runs),
+        curves=curves,
         comparison=comparison,
         base_curves=curves_of(base),
         baseline=found,
         history=_history(store, session, known) if deep and not duet else (),
+        costs=point_costs(curves, session.key, prices),
         budgets=_budgets(session),
         path=carried.path,
         store_option=carried.store_option,
@@ -48,20 +59,6 @@ def reported_of(store: Store, carried: Carried, *, baseline: Sequence[Session] =
         file=carried.file,
         line=carried.line,
     )
-
-
-def curves_of(runs: Iterable[Run]) -> tuple[Curve, ...]:
-    """The curve of every sweep, its points in the order of their load."""
-    by_sweep: dict[str, list[Run]] = {}
-    for run in runs:
-        by_sweep.setdefault(run.sweep, []).append(run)
-    return tuple(curve_of(name, points_of(own), own) for name, own in by_sweep.items())
-
-
-def points_of(runs: Iterable[Run]) -> list[LoadPoint]:
-    """All load points, in the order of batch size and load."""
-    points = dict.fromkeys(window.point for run in runs for window in run.windows)
-    return sorted(points, key=lambda point: (point.batch_size, point.concurrency, point.rate, point.arrivals))
 
 
 def _budgets(session: Session) -> tuple[tuple[str, float], ...]:

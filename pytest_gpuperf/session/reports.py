@@ -56,7 +56,9 @@ def publish(state: State, texts: Sequence[str], rootpath: Path) -> Published:
     paths = state.settings.reports
     deep = any(format_of(path) in DEEP for path in paths)
     try:
-        reported = [reported_of(state.store, Carried.of_text(text), deep=deep) for text in texts]
+        reported = [
+            reported_of(state.store, Carried.of_text(text), prices=state.settings.prices, deep=deep) for text in texts
+        ]
     except GpuperfError as error:
         published.problems.append(f"no report was written: {error}")
         return published

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pytest_gpuperf.analysis.compare import Prior, Rule, compare
-from pytest_gpuperf.model import Comparison, GpuFigures, PlainMapping, Reported, Session, Verdict
-from pytest_gpuperf.publish.reported import curves_of
+from pytest_gpuperf.model import Comparison, GpuFigures, PlainMapping, Reported, Session, Verdict, curves_of
 from tests.unit.factories import KEY, alike, session
 
 TEST = "tests/test_serving.py::test_resnet50[fp16]"

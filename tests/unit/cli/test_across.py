@@ -73,3 +73,14 @@ def test_other_versions_of_a_test_are_other_work(tmp_path: Path, capsys: pytest.
     measured(store, "bbbb", key={**KEY, "device": "Tesla T4", "version": 2})
     assert gpuperf(store, "compare", "--across", "gpu") == 1
     assert "sessions on: NVIDIA L4, Tesla T4" in capsys.readouterr().err
+
+
+def test_a_report_by_gpu_says_the_same(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpuperf(store, "compare", "--across", "gpu", "--format", "markdown") == 0
+    compared = capsys.readouterr().out
+    assert gpuperf(store, "report", "--by", "gpu", "--format", "markdown") == 0
+    assert capsys.readouterr().out == compared
+    assert gpuperf(store, "report", "--by", "gpu", "--format", "html") == 1
+    assert "--by gpu makes tables and Markdown, no html" in capsys.readouterr().err
+    assert gpuperf(store, "report", "--by", "gpu", store.url, store.url) == 1
+    assert "--by gpu takes one store" in capsys.readouterr().err

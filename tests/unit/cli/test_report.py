@@ -151,3 +151,13 @@ def test_a_report_loads_what_it_needs_and_no_more(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == "set()"
+
+
+def test_the_page_has_charts_and_costs(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """An L4 has a price in the table that comes with the package."""
+    assert gpuperf(store, "report", "--format", "html") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("<!DOCTYPE html>")
+    assert "1 of 1 tests regressed" in text or "1 test regressed" in text
+    assert "per million" in text
+    assert "g6." in text

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.model import Comparison, LoadPoint, Verdict
+from pytest_gpuperf.model import Comparison, LoadPoint, Verdict, curves_of
 from pytest_gpuperf.publish.carried import Carried
-from pytest_gpuperf.publish.reported import MOST_HISTORY, curves_of, reported_of
+from pytest_gpuperf.publish.reported import MOST_HISTORY, reported_of
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import measured
 from tests.unit.factories import alike, run, session, window

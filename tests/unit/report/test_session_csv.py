@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import LoadPoint, Reported
-from pytest_gpuperf.publish.reported import curves_of
+from pytest_gpuperf.model import LoadPoint, Reported, curves_of
 from pytest_gpuperf.report.session_csv import csv_of
 from tests.unit.factories import run, server_times, session, window
 from tests.unit.reports import reported
