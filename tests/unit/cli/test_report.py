@@ -157,7 +157,7 @@ def test_the_page_has_charts_and_costs(store: Store, capsys: pytest.CaptureFixtu
     """An L4 has a price in the table that comes with the package."""
     assert gpuperf(store, "report", "--format", "html") == 0
     text = capsys.readouterr().out
-    assert text.startswith("<!DOCTYPE html>")
+    assert text.startswith("<!doctype html>")
     assert "1 of 1 tests regressed" in text or "1 test regressed" in text
     assert "per million" in text
     assert "g6." in text
