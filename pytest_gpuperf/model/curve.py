@@ -156,6 +156,7 @@ class Curve:
         Raises:
             BudgetMissed: there is none (an ``AssertionError``, so the test fails).
         """
+        __tracebackhide__ = True  # pytest shows the line of the test, and not ours
         budget = {"p50": p50_ms, "p90": p90_ms, "p95": p95_ms, "p99": p99_ms}
         limits = {name: limit for name, limit in budget.items() if limit is not None}
         self.budgets.extend(limits.items())

@@ -159,6 +159,7 @@ class Gpuperf:
             BudgetMissed: even the lowest load is over the budget (an ``AssertionError``, so the test fails).
             OptionError, TargetError, LoadError, UnreadableSession: as for ``sweep``.
         """
+        __tracebackhide__ = True  # of a missed budget pytest shows the line of the test, and not ours
         thing = as_target(target)
         budget, axis = explored(
             lambda: Budget.of_ms(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms),
