@@ -9,6 +9,8 @@ from pytest_gpuperf.model import Change, Plain, Session
 #: A GPU is some degrees warmer or cooler at every start, and an idle one's clocks are anywhere near their floor.
 _TEMPERATURE_C = 10
 _CLOCK_SHARE = 0.05
+#: Settings by which a session is judged, and not measured: they can't have made it slower.
+_JUDGED_BY = frozenset({"alpha", "tests", "look_share", "min_effect", "metrics", "budgets_ms"})
 
 
 def changes(before: Session, after: Session) -> tuple[Change, ...]:
@@ -20,7 +22,7 @@ def changes(before: Session, after: Session) -> tuple[Change, ...]:
     ]
     places += [
         ("environment", before.environment, after.environment),
-        ("settings", before.settings, after.settings),
+        ("settings", _measured_by(before), _measured_by(after)),
         ("source", {"commit": before.commit}, {"commit": after.commit}),
     ]
     return tuple(
@@ -29,6 +31,10 @@ def changes(before: Session, after: Session) -> tuple[Change, ...]:
         for name in sorted({*old, *new})
         if not _alike(name, old.get(name), new.get(name))
     )
+
+
+def _measured_by(session: Session) -> dict[str, Plain]:
+    return {name: value for name, value in session.settings.items() if name not in _JUDGED_BY}
 
 
 def _alike(name: str, before: Plain, after: Plain) -> bool:
