@@ -191,7 +191,11 @@ def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, Reported], tes
 
 
 def _explanations(group: Sequence[Reported]) -> list[str]:
-    return [text for text in (_suspects(group), _absent(group), _problems(group), _findings(group)) if text]
+    return [
+        text
+        for text in (_suspects(group), _absent(group), _one_sided(group), _problems(group), _findings(group))
+        if text
+    ]
 
 
 def _suspects(group: Sequence[Reported]) -> str:
@@ -240,6 +244,22 @@ def _why_absent(session: Session, comparison: Comparison) -> str:
 def _names(tests: Sequence[str]) -> str:
     text = ", ".join(safe.code(safe.short(test)) for test in tests[:_SHOWN_NAMES])
     return text + (f" and {len(tests) - _SHOWN_NAMES} more" if len(tests) > _SHOWN_NAMES else "")
+
+
+def _one_sided(group: Sequence[Reported]) -> str:
+    """Load points that only one side has: what is no longer measured can't regress."""
+    lines = []
+    for one in group:
+        sides = (
+            ("no longer measured", one.comparison.missing_points),
+            ("not in the baseline", one.comparison.new_points),
+        )
+        parts = [f"{what} {_names(points)}" for what, points in sides if points]
+        lines += [f"- {safe.code(safe.short(one.session.test))}: {'; '.join(parts)}"] if parts else []
+    if not lines:
+        return ""
+    more = [f"- and {len(lines) - _SHOWN_NAMES} more"] if len(lines) > _SHOWN_NAMES else []
+    return "\n".join(["Load points that only one side measured:", "", *lines[:_SHOWN_NAMES], *more])
 
 
 def _problems(group: Sequence[Reported]) -> str:
@@ -355,13 +375,6 @@ def _sweep(one: Reported, *, every_row: bool) -> str:
         )
         duet = comparison.mode == "duet"
         lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
-    labels = (
-        ("not in the baseline", comparison.new_points),
-        ("in the baseline but not measured now", comparison.missing_points),
-    )
-    for what, points in labels:
-        if points:
-            lines += ["", f"{what.capitalize()}: {_names(points)}"]
     lines += ["", f"{baseline_text(one)}", "", "</details>"]
     return "\n".join(lines)
 

@@ -56,7 +56,7 @@ def shown_of(session: Session, curves: Sequence[Curve], comparison: Comparison, 
         headline=headline(session, comparison),
         full=session_lines(session, curves, comparison, place),
         brief=_brief(curves, comparison, place),
-        notes=_notes(session),
+        notes=_notes(session, comparison),
     )
 
 
@@ -78,10 +78,12 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, place: Place) -> lis
     return lines if comparison.rows else [*lines, f"  stored as {place.path}"]
 
 
-def _notes(session: Session) -> list[str]:
+def _notes(session: Session, comparison: Comparison) -> list[str]:
     found = guard_lines(session)
     more = len(found) - _FINDINGS
-    return found[:_FINDINGS] + ([f"  ! and {plural(more, 'more finding')}"] if more > 0 else [])
+    lines = found[:_FINDINGS] + ([f"  ! and {plural(more, 'more finding')}"] if more > 0 else [])
+    # Nothing changed of what both have measured: a load point that is gone must not go unnoticed.
+    return lines + (comparison_lines(comparison) if comparison.verdict is Verdict.UNCHANGED else [])
 
 
 def section(shown: Sequence[Shown], verbosity: int) -> list[tuple[str, str]]:

@@ -163,3 +163,12 @@ def test_the_commands_reproduce_and_accept() -> None:
 def test_a_marker_is_hidden_and_ends_where_it_should(name: str, line: str) -> None:
     assert marker_line(name) == line
     assert rendered(comment([reported()], marker=name)).text.lstrip().startswith("✅")
+
+
+def test_load_points_of_one_side_are_told() -> None:
+    one, gone, new = reported(), "serving: concurrency 64", "serving: concurrency 3"
+    one = replace(one, comparison=replace(one.comparison, missing_points=(gone,), new_points=(new,)))
+    text = comment([one]).partition("<details>")[0]
+    assert f"- `{TEST}`: no longer measured {gone}; not in the baseline {new}" in text.replace(
+        f"`{gone}`", gone
+    ).replace(f"`{new}`", new)

@@ -86,3 +86,10 @@ def test_the_table_format_is_the_verbose_section_of_stored_sessions() -> None:
         assert "\n".join(shown(one).full) in text
     assert text.endswith(closing([shown(one) for one in tests]))
     assert full_lines([]) == ["nothing measured"]
+
+
+def test_a_load_point_that_is_gone_does_not_go_unnoticed() -> None:
+    one = reported()
+    gone = replace(one, comparison=replace(one.comparison, missing_points=("serving: concurrency 64",)))
+    for tests in ([gone], [gone, *suite(20)]):
+        assert "  in the baseline but not measured now: serving: concurrency 64" in lines(tests)
