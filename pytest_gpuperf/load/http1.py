@@ -65,7 +65,7 @@ def prepare(workload: WireWorkload, address: Address, request: Request) -> HttpR
 class Http1Connection(Connection):
     """A keep-alive connection."""
 
-    __slots__ = ("_body", "_expected", "_reader", "_received")
+    __slots__ = ("_body", "_expected", "_head_bytes", "_headers", "_reader", "_received")
 
     prepare = staticmethod(prepare)
 
@@ -78,6 +78,10 @@ class Http1Connection(Connection):
         self._expected = 0  # length of the response that is being received; 0: not known
         self._reader: ResponseReader | None = None
         self._body: bytearray | None = None
+        # Of the response that is being received: the request's own may change meanwhile, by an answer to it on another
+        # connection.
+        self._head_bytes = 0
+        self._headers: Mapping[str, str] = {}
 
     def greet(self) -> None:
         """HTTP/1.1 needs no greeting."""
@@ -113,6 +117,7 @@ class Http1Connection(Connection):
         elif self._reader is None and size >= len(request.head) > 0 and buffer.startswith(request.head):
             self._received, self._expected = size, request.length
             self._body = bytearray() if request.check is not None else None
+            self._head_bytes, self._headers = len(request.head), request.headers
         else:
             self._read(size, done_ns)
             return
@@ -122,8 +127,8 @@ class Http1Connection(Connection):
             if self._received > self._expected:
                 self.loop.failed(self, "bad response", "the server sent more than its Content-Length")
                 return
-            body = bytes(self._body[len(request.head) :]) if self._body is not None else b""
-            self._complete(done_ns, body, request.headers)
+            body = bytes(self._body[self._head_bytes :]) if self._body is not None else b""
+            self._complete(done_ns, body, self._headers)
 
     def _read(self, size: int, done_ns: int) -> None:
         """A response that doesn't look like the last one."""

@@ -666,6 +666,23 @@ class TestCheck:
         assert len(seen) > 8
         assert all(half == str(number // 2 % 2) for number, half in seen)
 
+    def test_an_answer_in_pieces_keeps_its_own_head_when_another_connection_learns_a_new_one(self) -> None:
+        def behave(exchange: Exchange) -> None:
+            body, pause_s = (b"a" * 20_000, 0.004) if exchange.connection == 0 else (b"b", 0.0)
+            answer = response(body, "200 OK", f"X-Body: {len(body)}")
+            exchange.send(answer[:10_000], answer[10_000:], pause_s=pause_s)
+            time.sleep(0.001)
+
+        def check(body: bytes, headers: Mapping[str, str]) -> str:
+            right = len(set(body)) == 1 and int(headers["x-body"]) == len(body)
+            return "" if right else f"{len(body)} bytes that begin with {body[:8]!r}, X-Body {headers['x-body']}"
+
+        with Server(behave) as server:
+            load = workload(server, rotations=[[Request(b"x", check=check)]])
+            recording = measure(server, WindowSpec(2, 0.3), load)
+            assert server.requests > 20
+        assert recording.error_sample == ""
+
     def test_a_wrong_answer_before_the_connection_closes(self) -> None:
         with Server(GOOD["closes after each"]) as server:
             recording = measure(server, WindowSpec(1, 0.1), self.expecting(server, b"[]"))
