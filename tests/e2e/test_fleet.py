@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import signal
 import socket
@@ -274,7 +275,8 @@ def test_pytest_killed_leaves_nothing(start: Callable[..., Started], pytester: p
 def test_a_server_that_does_not_start(tiny: Path) -> None:
     """The second one's port is taken: the first is stopped, and the error names the second."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        # Below the ports that the kernel hands out, which other tests take at any time.
+        taken.bind(("127.0.0.1", random.randrange(20_000, 30_000)))
         taken.listen()
         port = taken.getsockname()[1]
         before = set(psutil.Process().children(recursive=True))
