@@ -139,7 +139,7 @@ def test_a_disturbance_is_left_in_part() -> None:
     (struck,) = sessions([1.0], share=0.15)
     values = values_of(struck)
     for key, ratio in values.anchored.items():
-        assert ratio.disturbance == pytest.approx(values.values[key].disturbance / 4)
+        assert ratio.disturbance == pytest.approx(0.45 * values.values[key].disturbance)
         assert ratio.disturbance > 0
 
 
