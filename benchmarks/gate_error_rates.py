@@ -125,6 +125,10 @@ class Anchors:
     machine_sd: float
     anchor_sd: float
 
+    @property
+    def label(self) -> str:
+        return f"machine sd {self.machine_sd:.0%}, anchor sd {self.anchor_sd:.1%}"
+
     def alarms(self, world: World, sessions: int, rule: Rule, effect: float = 0.0) -> Alarms:
         """Whether the gate finds a regression, where it takes for each metric what spreads less."""
         prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
@@ -367,10 +371,10 @@ def lines() -> Iterator[Line]:
             yield Line(
                 f"A/A, anchored, {sessions} sessions, min_effect {min_effect:g}",
                 [
-                    (f"{label(w)}, {one}", one.alarms(w, sessions, Rule(prior=Prior(sd, 8), min_effect=min_effect)))
+                    (f"{label(w)}, {one.label}", one.alarms(w, sessions, Rule(min_effect=min_effect)))
                     for w in worlds()
                     for one in (Anchors(0.01, 0.01), Anchors(0.03, 0.02), Anchors(0.08, 0.01))
-                    for sd in (0.02, 0.05)
+                    if w.sharing != "mixed"
                 ],
                 0.05,
             )
