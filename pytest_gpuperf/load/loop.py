@@ -16,17 +16,17 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from itertools import islice
-from typing import Any
 
-from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load.balance import balance_of
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.connection import Connection, kind_of
+from pytest_gpuperf.load.failures import Failures
 from pytest_gpuperf.load.generator import WindowSpec
 from pytest_gpuperf.load.pace import Pace
+from pytest_gpuperf.load.prepared import Prepared
 from pytest_gpuperf.load.service import CONNECT_NS, resolve, service_of, tls_of
 from pytest_gpuperf.load.tally import ATTRIBUTES, Tally, column_names
-from pytest_gpuperf.model import HTTP, WireWorkload
+from pytest_gpuperf.model import WireWorkload
 
 now_ns = time.monotonic_ns
 
@@ -36,15 +36,11 @@ _POLL_S = 0.05
 _GIVE_UP_S = 2.0
 #: A loop that handles one batch of events for longer than this keeps answers waiting. A batch of 16 takes 0.3 ms.
 STALL_NS = 1_000_000
-#: The address of a request that was never sent.
-_NOWHERE = -1
 #: Before a request is due, the loop stays awake so long: a virtual machine is woken 50 us late. At 2,000 requests per
 #: second this takes a tenth of a core, which is in the cost that every window tells.
 _AWAKE_NS = 50_000
 #: Connections that may be waiting for their first answer at once: less than a common listen backlog holds.
 _OPENING = 512
-#: How long workers wait for each other before a window.
-_MEET_S = 10.0
 
 
 class _Phase(Enum):
@@ -83,7 +79,7 @@ class Loop:
         self._connections: list[Connection] = []
         self._idle: list[list[Connection]] = [[] for _ in self.addresses]
         self.buffer = bytearray(_RECEIVE_BYTES)
-        self._prepared: dict[int, tuple[WireWorkload, Any, type[Connection]]] = {}
+        self._known: dict[int, Prepared] = {}
         self._next_check_ns = 0
         #: Header blocks that have been decoded before (HTTP/2).
         self.known_blocks: dict[bytes, Mapping[str, str]] = {}
@@ -121,18 +117,14 @@ class Loop:
         self._columns = columns or {name: Column() for name in column_names(workload, spec)}
         self._pace = pace or Pace(memoryview(array("q", bytes(8 * Pace.cells(1)))))
         self._spec = spec
-        self._rotations = self._prepare(workload)
-        # The common case, kept apart from the hot path's others: one request, sent to one address.
-        first = self._rotations[0]
-        self._only = first[0][0] if len(self._rotations) == len(first) == len(first[0]) == 1 else None
+        self._prepare(workload)
         # Several workers share the slots out among them.
-        self._slots = list(range(worker[0], len(first), worker[1]))
+        self._slots = list(range(worker[0], len(self._rotations[0]), worker[1]))
         self._turn = 0
         self._balance = balance_of(workload)
         self._view()
         self._count = self._sends = self._in_flight = self._followed = self._retries = 0
-        self._errors: list[tuple[int, str, int]] = []
-        self._sample = self._lost = ""
+        self._failures, self._lost = Failures(), ""
         self._failed_at: list[int] = []
         self._due: deque[int] = deque()
         self._unreachable_since_ns = self._unreachable_count = self._start_ns = self._stop_ns = self._stall_ns = 0
@@ -142,7 +134,7 @@ class Loop:
         self._next_look_ns = self._before = 0
         self._limit = min(spec.max_in_flight, len(self._slots)) if workload.max_in_flight else spec.max_in_flight
         self._next_due_ns = 0
-        self._begin_ns = self._meet()
+        self._begin_ns, self._lost = self._pace.meet(spec)
         # The window's first requests: it doesn't start before each of them is over.
         self._initial, self._to_open = max(spec.concurrency, 1), spec.concurrency
         self._catch_up()
@@ -153,43 +145,17 @@ class Loop:
             self._run_by_schedule(islice(spec.arrivals.instants(), worker[0], None, worker[1]))
         return self._tally(), self._columns
 
-    def _prepare(self, workload: WireWorkload) -> Any:
-        """Requests ready to be written: by address, slot and turn."""
-        known = self._prepared.get(id(workload))
-        if known is None or known[0] is not workload:
-            kind = _connection_kind(workload.protocol)
-            try:
-                rotations = [
-                    [[kind.prepare(workload, address, one) for one in rotation] for rotation in workload.rotations]
-                    for address in workload.addresses
-                ]
-            except ValueError as error:
-                raise LoadError(f"The request can't be written: {error}") from error
-            known = self._prepared[id(workload)] = (workload, rotations, kind)
-        self._kind = known[2]
-        return known[1]
+    def _prepare(self, workload: WireWorkload) -> None:
+        known = self._known.get(id(workload))
+        if known is None or known.workload is not workload:
+            known = self._known[id(workload)] = Prepared.of(workload)
+        self._kind, self._rotations, self._only = known.kind, known.rotations, known.only
 
     def _view(self) -> None:
         """Look at the columns, which may have grown."""
         self._sent, self._done = self._columns["sent"].cells, self._columns["done"].cells
         self._extra = [(name, column.cells) for name, column in self._columns.items() if name not in ("sent", "done")]
         self._room = min(len(column.cells) for column in self._columns.values())
-
-    def _meet(self) -> int:
-        """Wait for the other workers, so that all begin together; when that was."""
-        pace = self._pace
-        pace.arrive()
-        end_ns = now_ns() + int(_MEET_S * 1e9)
-        while not pace.begin_ns:
-            pace.lead(now_ns(), self._spec)
-            if pace.aborted or now_ns() > end_ns:
-                self._lost = "not all workers came to the start of the window"
-                return now_ns()
-            if not pace.begin_ns:
-                time.sleep(0.0005)
-        while (left_ns := pace.begin_ns - now_ns()) > 0:
-            time.sleep(left_ns / 1e9)
-        return pace.begin_ns
 
     def _catch_up(self) -> None:
         """What came while nobody looked: servers close idle connections, or say that they will."""
@@ -267,10 +233,10 @@ class Loop:
                 pace.ready()
             if 0 < pace.start_ns <= now:
                 self._phase = _Phase.INSIDE
-                self._before = self._count + len(self._errors)
+                self._before = self._count + len(self._failures)
                 self._cpu_start_s = time.process_time()
         elif phase is _Phase.INSIDE:
-            pace.sent(self._count + len(self._errors) - self._before)
+            pace.sent(self._count + len(self._failures) - self._before)
             # In open loop the clock may have passed the end before all that was due in the window has been sent.
             dealt = self._spec.arrivals is None or self._next_due_ns >= pace.stop_ns
             if dealt and pace.closed and now >= pace.stop_ns:
@@ -317,7 +283,7 @@ class Loop:
         while self._due and now - self._due[0] > deadline_ns:
             due_ns = self._due.popleft()
             detail = f"not sent within {spec.deadline_s:g} s, since {self._limit} others were unanswered"
-            self._error(due_ns, "timeout", detail, _NOWHERE)
+            self._failures.add(due_ns, "timeout", detail)
             if self._phase is _Phase.FOLLOW and due_ns < self._stop_ns:
                 self._followed -= 1
 
@@ -397,7 +363,7 @@ class Loop:
             connection.disconnect()
         if not connection.busy:
             return
-        self._error(connection.due_ns or connection.sent_ns or now_ns(), kind, detail, connection.address)
+        self._failures.add(connection.due_ns or connection.sent_ns or now_ns(), kind, detail, connection.address)
         # Outstanding until the next check: an endpoint that fails at once would always have the fewest requests
         # outstanding, and draw them all.
         self._failed_at.append(connection.address)
@@ -415,10 +381,6 @@ class Loop:
     def reached(self) -> None:
         """A connection came about."""
         self._unreachable_since_ns = 0
-
-    def _error(self, at_ns: int, kind: str, detail: str, address: int) -> None:
-        self._errors.append((at_ns, kind, address))
-        self._sample = self._sample or f"{kind}: {detail}"
 
     def _settle(self, connection: Connection) -> None:
         """The request is over, one way or the other."""
@@ -459,34 +421,18 @@ class Loop:
                     self._settle(connection)
         elif self._spec.once:
             self._stop_ns = now
-        errors: dict[str, int] = {}
-        by_address = [0] * len(self.addresses)
-        for at_ns, kind, address in self._errors:
-            if self._start_ns <= at_ns < self._stop_ns:
-                errors[kind] = errors.get(kind, 0) + 1
-                if address != _NOWHERE:
-                    by_address[address] += 1
+        errors, by_address = self._failures.within(self._start_ns, self._stop_ns, len(self.addresses))
         return Tally(
             rows=self._count,
             start_ns=self._start_ns,
             stop_ns=self._stop_ns,
             errors=errors,
-            error_sample=self._sample,
-            address_errors=tuple(by_address),
+            error_sample=self._failures.sample,
+            address_errors=by_address,
             cpu_s=self._cpu_s,
             stall_s=self._stall_ns / 1e9,
             lost=self._lost,
         )
-
-
-def _connection_kind(protocol: str) -> type[Connection]:
-    if protocol == HTTP:
-        from pytest_gpuperf.load.http1 import Http1Connection
-
-        return Http1Connection
-    from pytest_gpuperf.load.grpc import GrpcConnection
-
-    return GrpcConnection
 
 
 def _allow_files() -> None:

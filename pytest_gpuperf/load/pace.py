@@ -7,6 +7,8 @@ goes the same way.
 
 from __future__ import annotations
 
+import time
+
 from pytest_gpuperf.load.generator import WindowSpec
 
 _BEGIN, _START, _STOP, _CLOSED, _ABORTED, _SHARED = 0, 1, 2, 3, 4, 5
@@ -15,6 +17,8 @@ _ARRIVED, _READY, _SENT, _FOLLOWED, _OWN = 0, 1, 2, 3, 4
 _NOTICE_NS = 5_000_000
 #: The least by which a window is lengthened.
 _STEP_NS = 50_000_000
+#: How long processes wait for each other before a window.
+_MEET_S = 10.0
 
 
 class Pace:
@@ -63,6 +67,20 @@ class Pace:
     def arrive(self) -> None:
         """This process is about to begin."""
         self._cells[self._own + _ARRIVED] = 1
+
+    def meet(self, spec: WindowSpec) -> tuple[int, str]:
+        """Wait for the other processes, so that all begin together; when that was, and what went wrong."""
+        self.arrive()
+        end_ns = time.monotonic_ns() + int(_MEET_S * 1e9)
+        while not self.begin_ns:
+            self.lead(time.monotonic_ns(), spec)
+            if self.aborted or time.monotonic_ns() > end_ns:
+                return time.monotonic_ns(), "not all workers came to the start of the window"
+            if not self.begin_ns:
+                time.sleep(0.0005)
+        while (left_ns := self.begin_ns - time.monotonic_ns()) > 0:
+            time.sleep(left_ns / 1e9)
+        return self.begin_ns, ""
 
     def ready(self) -> None:
         """All connections of this process have been answered once."""

@@ -1,0 +1,37 @@
+"""The failed requests of one window."""
+
+from __future__ import annotations
+
+#: The address of a request that was never sent.
+NOWHERE = -1
+
+
+class Failures:
+    """When each was due, of what type it is, and where it went.
+
+    Attributes:
+        sample: the first one in full; empty while there is none.
+    """
+
+    def __init__(self) -> None:
+        self._all: list[tuple[int, str, int]] = []
+        self.sample = ""
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, at_ns: int, kind: str, detail: str, address: int = NOWHERE) -> None:
+        """One more."""
+        self._all.append((at_ns, kind, address))
+        self.sample = self.sample or f"{kind}: {detail}"
+
+    def within(self, start_ns: int, stop_ns: int, addresses: int) -> tuple[dict[str, int], tuple[int, ...]]:
+        """Those of the window by type, and by address."""
+        kinds: dict[str, int] = {}
+        by_address = [0] * addresses
+        for at_ns, kind, address in self._all:
+            if start_ns <= at_ns < stop_ns:
+                kinds[kind] = kinds.get(kind, 0) + 1
+                if address != NOWHERE:
+                    by_address[address] += 1
+        return kinds, tuple(by_address)

@@ -1,0 +1,57 @@
+"""Requests ready to be written, as each protocol's connections want them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_gpuperf.errors import LoadError
+from pytest_gpuperf.load.connection import Connection
+from pytest_gpuperf.model import HTTP, WireWorkload
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A workload's requests.
+
+    Attributes:
+        kind: of connection that writes them.
+        rotations: by address, slot and turn.
+    """
+
+    workload: WireWorkload
+    kind: type[Connection]
+    rotations: list[list[list[Any]]]
+
+    @property
+    def only(self) -> Any:
+        """The common case, kept apart from the hot path's others: one request, sent to one address; else None."""
+        first = self.rotations[0]
+        return first[0][0] if len(self.rotations) == len(first) == len(first[0]) == 1 else None
+
+    @classmethod
+    def of(cls, workload: WireWorkload) -> Prepared:
+        """Prepare them.
+
+        Raises:
+            LoadError: one can't be written.
+        """
+        kind = _connection_kind(workload.protocol)
+        try:
+            rotations = [
+                [[kind.prepare(workload, address, one) for one in rotation] for rotation in workload.rotations]
+                for address in workload.addresses
+            ]
+        except ValueError as error:
+            raise LoadError(f"The request can't be written: {error}") from error
+        return cls(workload, kind, rotations)
+
+
+def _connection_kind(protocol: str) -> type[Connection]:
+    if protocol == HTTP:
+        from pytest_gpuperf.load.http1 import Http1Connection
+
+        return Http1Connection
+    from pytest_gpuperf.load.grpc import GrpcConnection
+
+    return GrpcConnection
