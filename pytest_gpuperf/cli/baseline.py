@@ -183,7 +183,9 @@ def _pinned_beside(store: Store, entry: Entry) -> list[Entry]:
 
 
 def _store_option(options: argparse.Namespace) -> str:
-    return f" --store {options.store}" if options.store else ""
+    from pytest_gpuperf.report.commands import store_option
+
+    return store_option(options.store) if options.store else ""
 
 
 def _pin(options: argparse.Namespace) -> int:

@@ -141,16 +141,10 @@ def _cells(one: Judged, everything: bool) -> Table:
 
 def _notes(one: Judged) -> list[str]:
     """What else there is to know."""
+    from pytest_gpuperf.report.notes import comparison_notes, left_out_notes
+
     comparison = one.comparison
-    lines = []
-    if comparison.differing:
-        fields = ", ".join(
-            f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items()
-        )
-        lines.append(f"the newest other session of this test is not comparable: {fields}")
-    lines += [f"not in the baseline: {label}" for label in comparison.new_points]
-    lines += [f"in the baseline but not measured now: {label}" for label in comparison.missing_points]
-    lines += [f"not compared, too few requests or no number: {label}" for label in comparison.left_out]
+    lines = [note.strip() for note in (*comparison_notes(comparison), *left_out_notes(comparison))]
     lines += [f"changed: {one.where}: {one.name} {one.before} -> {one.after}" for one in comparison.changes]
     lines += [f"unreadable, left out of the baseline: {error.where}" for error in one.baseline.unreadable]
     return lines

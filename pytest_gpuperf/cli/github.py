@@ -112,7 +112,7 @@ class GitHub:
         return [int(one["number"]) for one in found if one.get("head", {}).get("sha") == commit]
 
     def put_comment(self, number: int, body: str, marker: str) -> Comment:
-        """Update the comment with this marker, or write a new one.
+        """Update the comment that begins with this marker, or write a new one.
 
         Raises:
             GpuperfError: GitHub can't be reached, or refuses.
@@ -124,7 +124,7 @@ class GitHub:
         place = f"/repos/{self._repository}/issues"
         me = self._login()
         for comment in list(self._pages(f"{place}/{number}/comments?per_page=100")):
-            if marker not in str(comment.get("body")) or not _is_by(comment, me):
+            if not str(comment.get("body")).lstrip().startswith(marker) or not _is_by(comment, me):
                 continue
             try:
                 updated = self._call("PATCH", f"{place}/comments/{int(comment['id'])}", {"body": body})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -126,16 +125,17 @@ def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
     Raises:
         GpuperfError: there is no such session or store, or nothing in it.
     """
+    from pytest_gpuperf.report.commands import store_option
     from pytest_gpuperf.store import Store
 
-    option = f" --store {shlex.quote(options.store)}" if options.store else ""
+    option = store_option(options.store) if options.store else ""
     if not options.what:
         yield _newest(store_url(options), option)
         return
     own: Store | None = None
     for what in options.what:
         if "://" in what or Path(what).is_dir():
-            yield _newest(what, f" --store {shlex.quote(what)}")
+            yield _newest(what, store_option(what))
         elif _ID.fullmatch(what):
             own = own or Store(store_url(options))
             sessions = Sessions(own)

@@ -20,6 +20,7 @@ from pytest_gpuperf.model.records import (
     gather,
     point_runs,
     point_windows,
+    windows_of,
 )
 from pytest_gpuperf.model.reported import PointCost, Reported
 from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources, Trouble
@@ -111,5 +112,6 @@ __all__ = [
     "point_windows",
     "reseeded",
     "unmeasured",
+    "windows_of",
     "worst",
 ]

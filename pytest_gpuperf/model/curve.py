@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pytest_gpuperf.model.histogram import Histogram, merged
-from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather, point_windows
+from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather, windows_of
 from pytest_gpuperf.model.resources import memory_together
 
 _QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -224,13 +224,10 @@ def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Cur
 
     It shows the windows that are compared (``point_windows``), and the errors of all.
     """
-    windows: dict[LoadPoint, list[Window]] = {}
+    windows = windows_of(runs)
     errors: dict[LoadPoint, int] = {}
-    for run in runs:
-        for point, own in point_windows(run).items():
-            windows.setdefault(point, []).extend(own)
-        for window in run.windows:
-            errors[window.point] = errors.get(window.point, 0) + window.error_count
+    for window in (window for run in runs for window in run.windows):
+        errors[window.point] = errors.get(window.point, 0) + window.error_count
     return Curve(name, tuple(_point(point, windows[point], errors[point]) for point in points if point in windows))
 
 

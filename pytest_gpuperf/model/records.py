@@ -12,7 +12,7 @@ A reader accepts its own schema and every older one; a newer one is refused by n
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pytest_gpuperf.model.arrivals import Arrivals
@@ -250,6 +250,15 @@ def point_windows(run: Run) -> dict[LoadPoint, list[Window]]:
     for window in run.windows:
         gathered.setdefault(window.point, []).append(window)
     return {point: [w for w in windows if w.calm] or windows for point, windows in gathered.items()}
+
+
+def windows_of(runs: Iterable[Run]) -> dict[LoadPoint, list[Window]]:
+    """The windows of several runs of a sweep that its figures are made of, by load point."""
+    found: dict[LoadPoint, list[Window]] = {}
+    for run in runs:
+        for point, own in point_windows(run).items():
+            found.setdefault(point, []).extend(own)
+    return found
 
 
 def point_runs(run: Run) -> dict[LoadPoint, PointRun]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, Reported, merged
+from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, Reported, merged, windows_of
 from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.report.document import finite
 from pytest_gpuperf.report.perf_client import deviation_of, mean_of
@@ -82,8 +82,8 @@ def _benchmark(one: Reported, sweep: str, point: CurvePoint) -> dict[str, Any]:
 
 
 def _latency(one: Reported, sweep: str, load: LoadPoint) -> Histogram:
-    runs = [run for run in one.session.runs if run.sweep == sweep]
-    return merged(window.latency for run in runs for window in run.windows if window.point == load)
+    windows = windows_of(run for run in one.session.runs if run.sweep == sweep)
+    return merged(window.latency for window in windows[load])
 
 
 def _stats(latency: Histogram) -> dict[str, Any]:

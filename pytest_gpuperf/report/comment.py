@@ -12,8 +12,16 @@ from collections.abc import Sequence
 
 from pytest_gpuperf.model import Comparison, Reported, Row, Session, Verdict, worst
 from pytest_gpuperf.report import safe
+from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.conditions import baseline_text, disturbance, environment_text, findings
 from pytest_gpuperf.report.fitting import Block, fit
+from pytest_gpuperf.report.notes import (
+    comparison_notes,
+    curve_notes,
+    doubt_notes,
+    endpoint_table,
+    left_out_notes,
+)
 from pytest_gpuperf.report.rows import place, row_table, tally, telling, worst_first
 from pytest_gpuperf.report.summary import curve_table, headline
 from pytest_gpuperf.report.table import Table
@@ -315,32 +323,6 @@ def _command_lines(ranked: Sequence[Reported], size: int) -> str:
     return "\n".join(["<details>", f"<summary>{what}</summary>", "", *safe.fenced(lines), "", "</details>"])
 
 
-def reproduce(one: Reported) -> str:
-    """The command that measures a test again as it was measured."""
-    session = one.session
-    settings = session.settings
-    arguments = ["pytest", "--gpuperf", session.test]
-    for option, default in (("runs", 3), ("alpha", 0.05), ("min_effect", 0.01)):
-        given = settings.get(option)
-        if isinstance(given, int | float) and given != default:
-            arguments.append(f"--gpuperf-{option.replace('_', '-')}={given:g}")
-    if one.store_option:
-        arguments.append(f"--gpuperf-store={_store_of(one)}")
-    return shlex.join(arguments)
-
-
-def accept(one: Reported) -> str:
-    """The command that makes its session the baseline."""
-    arguments = ["gpuperf", "baseline", "accept", one.session.id]
-    if one.store_option:
-        arguments += ["--store", _store_of(one)]
-    return f'{shlex.join(arguments)} --reason "..."'
-
-
-def _store_of(one: Reported) -> str:
-    return safe.without_credentials(one.store_option.strip().removeprefix("--store").strip())
-
-
 def _sweeps(group: Sequence[Reported]) -> list[Block]:
     """All figures of all tests, worst first."""
     ranked = sorted(group, key=lambda one: list(Verdict).index(one.comparison.verdict))
@@ -362,6 +344,11 @@ def _sweep(one: Reported, *, every_row: bool) -> str:
         if len(one.curves) > 1:
             lines += ["", f"**{safe.code(safe.short(curve.name))}**"]
         lines += ["", *curve_table(curve, comparison.rows).as_markdown()]
+        if any(len(point.supported) < 4 for point in curve):
+            lines += ["", "~ too few requests for this percentile"]
+        if table := endpoint_table(curve):
+            lines += ["", *table.as_markdown()]
+        lines += _bullets([*doubt_notes(curve), *curve_notes(curve)])
     if every_row and comparison.rows:
         columns = (
             "named place" if len(one.curves) > 1 else "place",
@@ -375,8 +362,15 @@ def _sweep(one: Reported, *, every_row: bool) -> str:
         )
         duet = comparison.mode == "duet"
         lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
+    lines += _bullets([*comparison_notes(comparison), *left_out_notes(comparison)])
     lines += ["", f"{baseline_text(one)}", "", "</details>"]
     return "\n".join(lines)
+
+
+def _bullets(notes: Sequence[str]) -> list[str]:
+    """Notes as a list; those that belong to another are indented below it."""
+    lines = [f"{' ' * (len(note) - len(note.lstrip()))}- {safe.text(note.lstrip())}" for note in notes]
+    return ["", *lines] if lines else []
 
 
 def _cut_note(cut: Counter[str]) -> str:

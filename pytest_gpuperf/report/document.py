@@ -79,6 +79,7 @@ def comparison(one: Comparison) -> dict[str, Any]:
         "new_points": list(one.new_points),
         "missing_points": list(one.missing_points),
         "left_out": list(one.left_out),
+        "anchored": to_builtins(one.anchored),
         "changes": to_builtins(one.changes),
         "rows": [_row(row) for row in one.rows],
     }

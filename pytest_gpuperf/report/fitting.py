@@ -22,25 +22,30 @@ class Block:
     what: str = "part"
 
 
+def size(text: str) -> int:
+    """Characters as the strictest count has them: UTF-16, in which one beyond the first plane counts twice."""
+    return len(text.encode("utf-16-le", errors="surrogatepass")) // 2
+
+
 def fit(blocks: Sequence[Block], most: int, note: Callable[[Counter[str]], str], joint: str = "\n\n") -> str:
     """The blocks one after the other, each as long as there is room for; of equal rank the first ones win.
 
     Args:
-        most: characters of the whole.
+        most: characters of the whole, as ``size`` counts.
         note: what to say of what was cut, by ``what``; it is put behind the first block.
     """
     whole = joint.join(block.variants[0] for block in blocks if block.variants[0])
-    if len(whole) <= most:
+    if size(whole) <= most:
         return whole
     every = Counter(block.what for block in blocks)
-    room = most - len(note(every)) - len(joint)
+    room = most - size(note(every)) - len(joint)
     chosen = [""] * len(blocks)
     cut: Counter[str] = Counter()
     for index in sorted(range(len(blocks)), key=lambda index: blocks[index].rank):
         block = blocks[index]
-        fitting = (one for one in block.variants if len(one) + len(joint) <= room)
+        fitting = (one for one in block.variants if size(one) + len(joint) <= room)
         chosen[index] = next(fitting, "")
-        room -= len(chosen[index]) + len(joint)
+        room -= size(chosen[index]) + len(joint)
         if chosen[index] != block.variants[0]:
             cut[block.what] += 1
     parts = [chosen[0], note(cut), *chosen[1:]]

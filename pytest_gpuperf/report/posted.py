@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from pytest_gpuperf.report.fitting import size
+
 #: GitHub refuses longer ones.
 MOST_CHARACTERS = 65_536
 #: By it the comment is found again, to be updated in place.
@@ -11,11 +13,16 @@ MARKER = "<!-- gpuperf -->"
 _MARKER = re.compile(r"<!--\s*(?:pytest-)?gpuperf\b[^>\n]*-->")
 _CUT = "> The report is cut here to what GitHub takes. All of it is among the artifacts of the run.\n\n"
 _FOREIGN = "> Measured and written by the code of a fork: it says what that code says.\n\n"
-#: Text that calls people, links issues or shows as something else than it is. A word joiner (U+2060) behind the first
-#: character is not seen, and leaves it as text, in code and outside of it.
+#: Text that calls people, links, or shows as something else than it is.
 _ACTIVE = re.compile(
-    r"@(?=\w)|#(?=\d)|!(?=\[)|\](?=[(\[:])|<(?=[A-Za-z/!])(?!/?(?:details|summary|br|sub|sup|b|i)\s*/?>)"
+    # A letter's number shows as the letter, and an @ written so calls as well.
+    r"&(?:#\d+|#x[0-9a-f]+);?|&[a-z][a-z0-9]*;"
+    r"|@(?=\w)|#(?=\d)|\bgh-(?=\d)|:(?=//)|www(?=\.)|!(?=\[)|\](?=[(\[:])"
+    r"|<(?=[a-z/!])(?!/?(?:details|summary|code|wbr|br|sub|sup|b|i)\s*/?>)",
+    re.IGNORECASE,
 )
+#: A word joiner behind it is not seen, and leaves it as text, in code and outside of it.
+_JOINER = "\u2060"
 
 
 def prepared(text: str, *, trusted: bool = True) -> tuple[str, str]:
@@ -33,21 +40,16 @@ def prepared(text: str, *, trusted: bool = True) -> tuple[str, str]:
     marker = found[0] if found and trusted else MARKER
     text = text.replace(marker, "", 1) if trusted else _FOREIGN + inactive(text)
     body = f"{marker}\n{text.lstrip()}"
-    if _length(body) <= MOST_CHARACTERS:
+    if size(body) <= MOST_CHARACTERS:
         return body, marker
     head = f"{marker}\n{_CUT}"
-    kept = _cut(text.lstrip(), MOST_CHARACTERS - _length(head))
+    kept = _cut(text.lstrip(), MOST_CHARACTERS - size(head))
     return head + kept, marker
 
 
 def inactive(text: str) -> str:
     """Markdown in which nothing calls people, links or embeds; headings, tables and folded parts stay."""
-    return _ACTIVE.sub(lambda found: f"{found[0]}\u2060", _MARKER.sub("", text))
-
-
-def _length(text: str) -> int:
-    """As the strictest count has it: UTF-16, in which a character beyond the first plane counts twice."""
-    return len(text.encode("utf-16-le")) // 2
+    return _ACTIVE.sub(lambda found: found[0] + _JOINER, _MARKER.sub("", text))
 
 
 def _cut(text: str, characters: int) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from pytest_gpuperf.model import Reported, Window
+from pytest_gpuperf.model import Reported, windows_of
 from pytest_gpuperf.model.level import STABLE, Level, taken_together
 from pytest_gpuperf.report.perf_client import Layout, csv_rows
 
@@ -43,11 +43,7 @@ def _tables(reported: Sequence[Reported]) -> dict[tuple[str, str, int, bool], li
     found: dict[tuple[str, str, int, bool], list[Level]] = {}
     for one in reported:
         for curve in one.curves:
-            windows: dict[object, list[Window]] = {}
-            for run in one.session.runs:
-                for window in run.windows if run.sweep == curve.name else ():
-                    windows.setdefault(window.point, []).append(window)
-            for own in windows.values():
+            for own in windows_of(run for run in one.session.runs if run.sweep == curve.name).values():
                 level = Level(taken_together(own), len(own), STABLE)
                 key = (one.session.test, curve.name, level.point.batch_size, level.point.concurrency > 0)
                 found.setdefault(key, []).append(level)

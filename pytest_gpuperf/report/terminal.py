@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytest_gpuperf.model import Comparison, Curve, Reported, Session, Verdict
+from pytest_gpuperf.report.notes import comparison_notes, guard_notes
 from pytest_gpuperf.report.rows import row_table, tally, telling
-from pytest_gpuperf.report.summary import Place, comparison_lines, curve_table, guard_lines, headline, session_lines
+from pytest_gpuperf.report.summary import Place, curve_table, headline, indented, session_lines, warnings
 from pytest_gpuperf.report.words import plural
 
 #: Up to so many tests somebody is at work on them, and wants a word about each; beyond that only what needs one.
@@ -74,16 +75,16 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, place: Place) -> lis
             lines += row_table(own[:_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
         if len(own) > _ROWS:
             lines.append(f"  and {len(own) - _ROWS} more, none worse")
-    lines += comparison_lines(comparison)
+    lines += indented(comparison_notes(comparison))
     return lines if comparison.rows else [*lines, f"  stored as {place.path}"]
 
 
 def _notes(session: Session, comparison: Comparison) -> list[str]:
-    found = guard_lines(session)
+    found = warnings(guard_notes(session))
     more = len(found) - _FINDINGS
     lines = found[:_FINDINGS] + ([f"  ! and {plural(more, 'more finding')}"] if more > 0 else [])
     # Nothing changed of what both have measured: a load point that is gone must not go unnoticed.
-    return lines + (comparison_lines(comparison) if comparison.verdict is Verdict.UNCHANGED else [])
+    return lines + (indented(comparison_notes(comparison)) if comparison.verdict is Verdict.UNCHANGED else [])
 
 
 def section(shown: Sequence[Shown], verbosity: int) -> list[tuple[str, str]]:

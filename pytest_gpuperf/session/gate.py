@@ -10,6 +10,7 @@ from pytest_gpuperf.analysis.guard import error_report
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Session, Verdict
 from pytest_gpuperf.publish.carried import Carried
+from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.rows import place, telling
 from pytest_gpuperf.report.summary import Place, failure_message, headline
 from pytest_gpuperf.report.terminal import Shown, shown_of
@@ -107,7 +108,7 @@ def _outcome(state: State, measured: Measuring, session: Session, comparison: Co
     except StoreError as problem:
         # The numbers are still shown: what was measured is not lost with the place to put it.
         path, failure = "nothing: see the failure", str(problem)
-    place = Place(path, "" if state.settings.default_store else f" --store {state.settings.store}")
+    place = Place(path, "" if state.settings.default_store else store_option(state.settings.store))
     if errors and not failure:
         failure = f"{session.test}: too many requests failed\n{errors}\nthis session: {path}"
     elif gate_failed and not failure:

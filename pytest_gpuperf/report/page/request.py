@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window
+from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window, windows_of
 from pytest_gpuperf.model.histogram import GAMMA, merged
 from pytest_gpuperf.report.page.figure import BASE, HEAD, Axis, Figure, Rule, Series, View
 from pytest_gpuperf.report.page.sweep import Swept
@@ -39,13 +39,8 @@ def request_figures(swept: Swept) -> list[Figure | None]:
 
 
 def by_point(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, list[Window]]:
-    """The windows of a sweep by load point."""
-    found: dict[LoadPoint, list[Window]] = {}
-    for run in runs:
-        for window in run.windows:
-            if window.sweep == sweep:
-                found.setdefault(window.point, []).append(window)
-    return found
+    """The windows of a sweep by load point: those that its curve is made of."""
+    return windows_of(run for run in runs if run.sweep == sweep)
 
 
 def distribution(swept: Swept, head: Windows, base: Windows) -> Figure | None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 
-from pytest_gpuperf.model import Comparison, CurvePoint, Reported, Row, Verdict
+from pytest_gpuperf.model import CurvePoint, Reported, Row, Verdict
+from pytest_gpuperf.report import safe
+from pytest_gpuperf.report.commands import accept, reproduce
+from pytest_gpuperf.report.notes import (
+    client_notes,
+    comparison_notes,
+    doubt_notes,
+    endpoint_table,
+    guard_notes,
+    left_out_notes,
+)
 from pytest_gpuperf.report.page.figure import Figure
 from pytest_gpuperf.report.page.markup import Markup, element, joined
 from pytest_gpuperf.report.page.overview import Entry, breakable, chip, css_class, lines, place_of
 from pytest_gpuperf.report.page.sweep import Swept, sides_of
-from pytest_gpuperf.report.summary import guard_lines, headline
+from pytest_gpuperf.report.summary import headline
 from pytest_gpuperf.report.words import change, duration, figure, interval, plural, rate, value
 
 _ORDER = list(Verdict)
@@ -58,6 +67,7 @@ def section(entry: Entry, figures: Sequence[tuple[Swept, Sequence[Figure]]], pla
         title = swept.curve.name or "sweep"
         parts.append(element("h3", title) if len(figures) > 1 else None)
         parts.append(element("div", *(places.place(figure) for figure in members), class_="charts"))
+        parts.append(_beside(swept))
         parts.append(_numbers(swept))
     parts.append(_records(one))
     summary = element(
@@ -159,30 +169,31 @@ def _verdicts(one: Reported, rows: Sequence[Row]) -> Markup:
 
 
 def _notes(one: Reported) -> Markup | None:
-    texts = [line.strip().removeprefix("! ") for line in guard_lines(one.session)]
-    return joined(filter(None, (lines(texts, "findings"), lines(_differences(one.comparison), "faint"))))
+    found = guard_notes(one.session)
+    told = [*comparison_notes(one.comparison), *left_out_notes(one.comparison)]
+    return _sentences(found, told)
 
 
-def _differences(comparison: Comparison) -> list[str]:
-    there = "reference" if comparison.mode == "duet" else "baseline"
-    texts = []
-    if comparison.differing:
-        fields = ", ".join(f"{name} ({old} there, {new} here)" for name, (old, new) in comparison.differing.items())
-        texts.append(f"The newest other session of this test is not comparable: {fields}")
-    texts += [f"Not in the {there}: {label}" for label in comparison.new_points]
-    texts += [f"In the {there} but not measured now: {label}" for label in comparison.missing_points]
-    texts += [f"Not compared, too few requests or no number: {label}" for label in comparison.left_out]
-    return texts
+def _sentences(warnings: Sequence[str], notes: Sequence[str]) -> Markup | None:
+    """What a reader must not miss, and what there is to know."""
+    return joined(filter(None, (lines(warnings, "findings"), lines([note.strip() for note in notes], "faint"))))
+
+
+def _beside(swept: Swept) -> Markup | None:
+    """Of a sweep, what its charts don't show."""
+    table = endpoint_table(swept.curve)
+    shown = element("div", _table(table.titles, table.rows), class_="wide") if table else None
+    notes = _sentences(doubt_notes(swept.curve), client_notes(swept.curve))
+    return joined(filter(None, (notes, shown)))
 
 
 def _commands(one: Reported) -> Markup | None:
     """How to see it again, and how to accept it."""
     if one.comparison.verdict not in (Verdict.REGRESSED, Verdict.INCONCLUSIVE):
         return None
-    session = one.session
-    commands = [f"pytest --gpuperf {shlex.quote(session.test)}"]
+    commands = [reproduce(one)]
     if one.comparison.mode == "stored" and one.comparison.verdict is Verdict.REGRESSED:
-        commands.append(f'gpuperf baseline accept {shlex.quote(session.id)}{one.store_option} --reason "..."')
+        commands.append(accept(one))
     return element(
         "details",
         element("summary", "Measure it again, or accept it"),
@@ -202,12 +213,24 @@ def _numbers(swept: Swept) -> Markup:
         (title, field, kind) for title, field, kind in _EXTRA if any(getattr(p, field) is not None for p in points)
     ]
     errors = any(point.errors for point in points)
-    titles = ["load point", "side", ">p50", ">p90", ">p95", ">p99", ">inf/s", ">requests"]
+    guarded = any(point.guards for point in points)
+    titles = [
+        "load point",
+        "side",
+        *(["disturbed"] if guarded else []),
+        ">p50",
+        ">p90",
+        ">p95",
+        ">p99",
+        ">inf/s",
+        ">requests",
+    ]
     titles += [">errors"] if errors else []
     titles += [f">{title}" for title, _, _ in extra]
     rows = []
     for side, point in sides:
-        cells = [point.load.label, side, *(_quantile(point, name) for name in ("p50", "p90", "p95", "p99"))]
+        cells = [point.load.label, side, *([", ".join(point.guards)] if guarded else [])]
+        cells += [*(_quantile(point, name) for name in ("p50", "p90", "p95", "p99"))]
         cells += [rate(point.throughput), f"{point.requests:,}"]
         cells += [str(point.errors)] if errors else []
         for _, field, kind in extra:
@@ -244,7 +267,7 @@ def _records(one: Reported) -> Markup | None:
     rows = [(place, name, _plain(text)) for place, facts in session.under_test.items() for name, text in facts.items()]
     for place, facts in (("key", session.key), ("environment", session.environment), ("settings", session.settings)):
         rows += [(place, name, _plain(text)) for name, text in facts.items()]
-    rows += [("stored as", "", one.path)] if one.path else []
+    rows += [("stored as", "", safe.without_credentials(one.path))] if one.path else []
     return element(
         "details",
         element("summary", "What was measured, on what, how"),

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 
 import pytest
 
 from pytest_gpuperf.model import Comparison, GpuFigures, Verdict
-from pytest_gpuperf.report.comment import MOST, accept, comment, marker_line, reproduce
+from pytest_gpuperf.report.commands import accept, reproduce, store_option
+from pytest_gpuperf.report.comment import MOST, comment, marker_line
 from tests.unit.report.markdown import rendered
 from tests.unit.reports import HOSTILE, TEST, reported
 from tests.unit.snapshots import matches
@@ -76,7 +78,7 @@ def test_names_are_text_and_nothing_of_them_executes(name: str) -> None:
         under_test={name: {name: name}},
         findings=(name,),
         error=name,
-        store_option=f" --store {name}",
+        store_option=store_option(name),
     )
     one = replace(
         one,
@@ -141,7 +143,7 @@ def test_every_regressed_test_is_in_the_table() -> None:
 
 
 def test_the_commands_reproduce_and_accept() -> None:
-    one = reported(6.0, runs=5, store_option=" --store s3://key:secret@bucket/perf", spread=(0.99, 1.0, 1.01))
+    one = reported(6.0, runs=5, store_option=store_option("s3://key:secret@bucket/perf"), spread=(0.99, 1.0, 1.01))
     assert reproduce(one) == (
         "pytest --gpuperf 'tests/test_serving.py::test_resnet50[fp16]' --gpuperf-runs=5 "
         "--gpuperf-store=s3://bucket/perf"
@@ -150,6 +152,12 @@ def test_the_commands_reproduce_and_accept() -> None:
     text = comment([one])
     assert accept(one) in text
     assert "secret" not in text
+
+
+def test_a_store_whose_name_a_shell_would_take_apart() -> None:
+    one = reported(6.0, store_option=store_option("team's store"))
+    assert shlex.split(accept(one))[:6] == ["gpuperf", "baseline", "accept", "0a1b2c3d4e5f", "--store", "team's store"]
+    assert shlex.split(reproduce(one))[-1] == "--gpuperf-store=team's store"
 
 
 @pytest.mark.parametrize(

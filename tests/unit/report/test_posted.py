@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_gpuperf.report.comment import comment
 from pytest_gpuperf.report.posted import MARKER, MOST_CHARACTERS, inactive, prepared
+from tests.unit.report.markdown import rendered
+from tests.unit.reports import HOSTILE, reported
 
 
 def test_a_report_stays_as_it_is() -> None:
@@ -43,6 +46,12 @@ def test_any_text_becomes_a_body(text: str, trusted: bool, times: int) -> None:
         '<img src="x">',
         "<!-- gpuperf other -->",
         "<details open onclick=x>",
+        "https://x.example",
+        "www.x.example",
+        "GH-12",
+        "&#64;team",
+        "&#x40;team",
+        "&commat;team",
     ],
 )
 def test_what_a_fork_wrote_calls_nobody_and_links_nothing(active: str) -> None:
@@ -57,3 +66,11 @@ def test_the_shape_of_a_report_survives_a_fork() -> None:
     table = "| conc | p50 |\n|---|---:|\n| 1 | +5% [+3, +7] |\n"
     text = f"# regressed\n\n{table}<details><summary>all</summary>\n\n- x\n</details>\n"
     assert inactive(text) == text
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_our_own_report_looks_the_same_from_a_fork(name: str) -> None:
+    text = comment([reported(6.0, test=f"t.py::test[{name}]", findings=(name,), error=name)])
+    ours, theirs = rendered(text), rendered(inactive(text))
+    assert theirs.tags == ours.tags
+    assert theirs.text.replace("\u2060", "").split() == ours.text.split()

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.model import LoadPoint, Reported, curves_of
+from pytest_gpuperf.report.page.request import request_figures
+from pytest_gpuperf.report.page.sweep import Swept
 from pytest_gpuperf.report.session_csv import csv_of
 from tests.unit.factories import run, server_times, session, window
 from tests.unit.reports import reported
@@ -29,6 +31,21 @@ def test_one_sweep_is_perf_client_s_table() -> None:
     for point in one.curves[0]:
         assert float(by_load[point.concurrency]["Inferences/Second"]) == pytest.approx(point.throughput, rel=1e-5)
         assert int(by_load[point.concurrency]["p90 latency"]) == int(point.p90_ns / 1000)
+
+
+def test_a_disturbed_window_counts_nowhere_where_there_are_others() -> None:
+    one = reported()
+    calm = window(LoadPoint(4), p50_ms=10.0)
+    disturbed = replace(window(LoadPoint(4), p50_ms=30.0, visit=1), guards=("throttled",))
+    made = replace(session(), runs=(run(calm, disturbed),))
+    one = replace(one, session=replace(made, test=one.session.test), curves=curves_of(made.runs))
+    (row,) = csv.DictReader(io.StringIO(csv_of([one])))
+    (point,) = one.curves[0]
+    assert int(row["p90 latency"]) == int(point.p90_ns / 1000)
+    assert float(row["Inferences/Second"]) == pytest.approx(point.throughput, rel=1e-5)
+    figures = {figure.kind: figure for figure in request_figures(Swept(one, one.curves[0])) if figure}
+    p90 = figures["distribution"].views[0].rules[1]
+    assert (p90.text, p90.x) == ("p90 now", pytest.approx(point.p90_ms))
 
 
 def test_several_tables_are_told_apart() -> None:

@@ -1,0 +1,207 @@
+"""What stands beside the tables, a sentence each: terminal, Markdown, HTML and commands tell the same.
+
+A note that begins with two blanks belongs to the one before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pytest_gpuperf.model import Comparison, Curve, Row, ServerTimes, Session, Verdict
+from pytest_gpuperf.report.conditions import disturbance, findings, guarded
+from pytest_gpuperf.report.rows import short_load
+from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.report.words import change, duration, figure, plural, rate
+
+_SHOWN_FINDINGS = 12
+_SHOWN_STALL = 0.01
+
+
+# Of a sweep.
+
+
+def doubt_notes(curve: Curve) -> list[str]:
+    """Points that had to be told from disturbed windows, since they have no others."""
+    return [
+        f"{point.load.label}: to be taken with care, some run had no undisturbed window ({', '.join(point.guards)})"
+        for point in curve
+        if point.guards
+    ]
+
+
+def curve_notes(curve: Curve) -> list[str]:
+    """Where the time went, what the load generator cost, energy and memory."""
+    return [*_server_notes(curve), *client_notes(curve), *_taken_notes(curve)]
+
+
+def _server_notes(curve: Curve) -> list[str]:
+    """Where the time went at the highest load, as the server tells it; of an ensemble, step by step."""
+    point = max(curve, key=lambda point: (point.concurrency or point.rate, point.batch_size), default=None)
+    if point is None or point.server is None or not point.server.requests:
+        return []
+    server = point.server
+    parts = _server_parts(server, server.requests)
+    parts["outside"] = max(point.mean_ns - server.total_ns / server.requests, 0.0)
+    notes = [f"server at {short_load(point, batch=False)}: {_listed(parts)}"]
+    return notes + _stage_notes(server, server.requests, "  ")
+
+
+def _server_parts(server: ServerTimes, requests: int) -> dict[str, float]:
+    """Means in ns."""
+    return {
+        "queue": server.queue_ns / requests,
+        "input": server.compute_input_ns / requests,
+        "infer": server.compute_infer_ns / requests,
+        "output": server.compute_output_ns / requests,
+    }
+
+
+def _listed(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {duration(mean)}" for name, mean in parts.items())
+
+
+def _stage_notes(server: ServerTimes, requests: int, indent: str) -> list[str]:
+    """Of every step, per request of the whole: a step that is run twice counts twice."""
+    total_ns = max(sum(stage.total_ns for stage in server.stages.values()), 1)
+    notes = []
+    for name, stage in server.stages.items():
+        notes.append(f"{indent}{name} {stage.total_ns / total_ns:.0%}: {_listed(_server_parts(stage, requests))}")
+        notes += _stage_notes(stage, requests, indent + "  ")
+    return notes
+
+
+def client_notes(curve: Curve) -> list[str]:
+    """What the load generator itself cost; in open loop, how well it kept to its schedule."""
+    if not any(point.client_cpu_per_request_s for point in curve):
+        return []
+    point = max(curve, key=lambda point: point.throughput)
+    text = f"client: {duration(point.client_cpu_per_request_s * 1e9)} CPU per request"
+    opened = [point for point in curve if point.rate]
+    if opened:
+        late = max(point.late_share for point in opened)
+        lag_ns = max(point.lag_p99_ns for point in opened)
+        text += f", sent late {late:.1%} (p99 of the delay {duration(lag_ns)})"
+    if (stalled := max(point.stall_share for point in curve)) >= _SHOWN_STALL:
+        text += f", stalled {stalled:.0%}"
+    notes = [text]
+    for point in opened:
+        service = f"p50 {duration(point.service_p50_ns)}, p90 {duration(point.service_p90_ns)}"
+        notes.append(f"from the send, at {point.rate:g}/s: {service}")
+    for point in curve:
+        if point.answers:
+            first = f"p50 {duration(point.first_p50_ns)}, p90 {duration(point.first_p90_ns)}"
+            notes.append(f"first of {point.answers / point.requests:.3g} answers, at {point.load.label}: {first}")
+    return notes
+
+
+def _taken_notes(curve: Curve) -> list[str]:
+    """Energy and memory, where they can be had; energy at the point where an inference takes the least of it."""
+    notes = []
+    told = [point for point in curve if point.gpu_energy_j is not None or point.cpu_energy_j is not None]
+    if told:
+        best = min(told, key=lambda point: (point.gpu_energy_j or 0.0) + (point.cpu_energy_j or 0.0))
+        parts = [
+            f"{name} {figure('energy', energy_j)}"
+            for name, energy_j in (("GPU", best.gpu_energy_j), ("CPU", best.cpu_energy_j))
+            if energy_j is not None
+        ]
+        notes.append(f"energy per inference: {', '.join(parts)} at {best.load.label} ({best.energy_method})")
+    peaks = {
+        "target on the device": [point.target_memory_bytes for point in curve],
+        "whole device": [point.device_memory_bytes for point in curve],
+        "host": [point.host_memory_bytes for point in curve],
+    }
+    known = {name: [one for one in found if one is not None] for name, found in peaks.items()}
+    texts = [f"{name} {figure('memory', max(found))}" for name, found in known.items() if found]
+    if texts:
+        notes.append(f"peak memory: {', '.join(texts)}")
+    return notes
+
+
+def endpoint_table(curve: Curve) -> Table | None:
+    """The figures of each of several endpoints, at the point of the highest throughput.
+
+    Behind a balancer nobody sees whose answers failed or how long they took.
+    """
+    point = max(curve, key=lambda point: point.throughput, default=None)
+    if point is None or not point.endpoints:
+        return None
+    return Table(
+        (f"endpoint at {point.load.label}", ">requests", ">errors", ">p50", ">p90", ">inf/s"),
+        tuple(
+            (
+                one.address,
+                str(one.requests),
+                "-" if one.requests and not one.p50_ns else str(one.errors),
+                duration(one.p50_ns) if one.p50_ns else "-",
+                duration(one.p90_ns) if one.p90_ns else "-",
+                rate(one.throughput),
+            )
+            for one in point.endpoints
+        ),
+    )
+
+
+# Of a session, and of its comparison.
+
+
+def guard_notes(session: Session) -> list[str]:
+    """What says that some of a session's windows are not to be trusted."""
+    cold = [run for run in session.runs if not run.warmed_up]
+    notes = [f"run {run.index + 1} did not become steady while warming up" for run in cold]
+    for one in findings([session])[:_SHOWN_FINDINGS]:
+        times = f" (the worst of {plural(one.windows, 'window')})" if one.windows > 1 else ""
+        notes.append(f"{one.label}: {one.text}{times}")
+    return notes + [text for text in (guarded([session]), disturbance([session])) if text]
+
+
+def differing_note(comparison: Comparison) -> str:
+    """Why nothing was comparable; empty where something was, or where there is nothing else."""
+    if not comparison.differing:
+        return ""
+    fields = ", ".join(f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items())
+    which = "the reference" if comparison.mode == "duet" else "the newest other session of this test"
+    return f"{which} is not comparable: {fields}"
+
+
+def anchored_note(comparison: Comparison) -> str:
+    """What was judged relative to the anchor; empty where nothing was."""
+    several = len({one.sweep for one in comparison.anchored}) > 1
+    told = ", ".join(
+        f"{f'{one.sweep}: ' if several else ''}{one.metric} "
+        f"({100 * one.anchored_sd:.2g}% instead of {100 * one.plain_sd:.2g}%)"
+        for one in comparison.anchored
+    )
+    return f"relative to the anchor, which spreads less between sessions: {told}" if told else ""
+
+
+def one_sided_notes(comparison: Comparison) -> list[str]:
+    """Load points that only one side has."""
+    there = "reference" if comparison.mode == "duet" else "baseline"
+    notes = [f"not in the {there}: {label}" for label in comparison.new_points]
+    return notes + [f"in the {there} but not measured now: {label}" for label in comparison.missing_points]
+
+
+def comparison_notes(comparison: Comparison) -> list[str]:
+    """What the rows of a comparison don't say."""
+    notes = [note for note in (differing_note(comparison), anchored_note(comparison)) if note]
+    if unsure := comparison.of(Verdict.INCONCLUSIVE):
+        notes += _inconclusive_notes(unsure, "block" if comparison.mode == "duet" else "session")
+    return notes + one_sided_notes(comparison)
+
+
+def left_out_notes(comparison: Comparison) -> list[str]:
+    """Gated figures that were measured and yet not compared."""
+    return [f"not compared, too few requests or no number: {label}" for label in comparison.left_out]
+
+
+def _inconclusive_notes(rows: Sequence[Row], unit: str) -> list[str]:
+    least, most = (change(1 + pick(row.min_detectable for row in rows)) for pick in (min, max))
+    sees = f"inconclusive: smallest regression visible here {least}" + (f" to {most}" if most != least else "")
+    needed = [row.sessions_to_decide for row in rows if row.sessions_to_decide is not None]
+    if len(needed) < len(rows):
+        more = f"not every row is decided by more {unit}s; a quieter machine helps more"
+    else:
+        more = f"about {plural(max(needed), f'more {unit}')} would decide"
+        more += ": run it again" if unit == "session" else ""
+    return [sees, f"  {more}"]

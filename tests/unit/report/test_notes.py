@@ -1,0 +1,107 @@
+"""What stands beside the tables is the same in the terminal, in Markdown and on the page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from pytest_gpuperf.model import Comparison, CurvePoint, EndpointFigures, Reported, ServerTimes, Verdict
+from pytest_gpuperf.model.verdict import Anchored
+from pytest_gpuperf.report.comment import comment
+from pytest_gpuperf.report.document import json_text
+from pytest_gpuperf.report.notes import comparison_notes, left_out_notes
+from pytest_gpuperf.report.page import page
+from pytest_gpuperf.report.terminal import full_lines
+from tests.unit.factories import server_times
+from tests.unit.report.markdown import rendered
+from tests.unit.reports import reported
+
+
+def everything() -> Reported:
+    """A test of which there is much to say."""
+    one = reported(6.0)
+    half = ServerTimes(60, 60, 3_000_000, 1_500_000, 18_000_000, 600_000)
+    endpoints = (EndpointFigures("10.0.0.1:8000", 90, 0, 166.7, 0.0, 0.0),)
+
+    def rich(point: CurvePoint) -> CurvePoint:
+        return replace(
+            point,
+            guards=("throttled",) if point.concurrency == 2 else (),
+            supported=frozenset({"p50", "p90", "p95"}),
+            server=replace(server_times(), stages={"decode": half, "classify": half}),
+            endpoints=endpoints,
+            gpu_energy_j=0.25,
+            energy_method="counter",
+            device_memory_bytes=3 << 30,
+        )
+
+    curves = tuple(replace(curve, points=tuple(map(rich, curve))) for curve in one.curves)
+    comparison = replace(
+        one.comparison,
+        anchored=(Anchored("serving", "p90", 0.05, 0.012),),
+        left_out=("serving: concurrency 1, p99",),
+        new_points=("serving: concurrency 8",),
+        missing_points=("serving: concurrency 64",),
+    )
+    return replace(one, curves=curves, comparison=comparison)
+
+
+ONE = everything()
+TEXTS = {
+    "terminal": "\n".join(full_lines([ONE])),
+    "markdown": rendered(comment([ONE])).text,
+    "page": page([ONE], generated_utc="2026-01-05T12:00:00"),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize(
+    "told",
+    [
+        "concurrency 2: to be taken with care, some run had no undisturbed window (throttled)",
+        "relative to the anchor, which spreads less between sessions: p90 (1.2% instead of 5%)",
+        "not compared, too few requests or no number: serving: concurrency 1, p99",
+        "not in the baseline: serving: concurrency 8",
+        "in the baseline but not measured now: serving: concurrency 64",
+        "10.0.0.1:8000",
+        "too few requests for this percentile",
+    ],
+)
+def test_nobody_is_told_less(kind: str, told: str) -> None:
+    assert told in TEXTS[kind]
+
+
+@pytest.mark.parametrize("kind", ["terminal", "markdown"])
+def test_figures_without_a_column(kind: str) -> None:
+    text = TEXTS[kind]
+    assert "server at 2: queue 100.0 us" in text
+    assert "decode 50%: queue 50.00 us" in text
+    assert "energy per inference: GPU 250.0 mJ at concurrency 1 (counter)" in text
+    assert "peak memory: whole device 3.00 GiB" in text
+
+
+def test_steps_stand_below_their_server_in_markdown() -> None:
+    assert "\n- server at 2: " in comment([ONE])
+    assert "\n  - decode 50%: " in comment([ONE])
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_what_only_a_balancer_sees_is_no_zero(kind: str) -> None:
+    text = comment([ONE]) if kind == "markdown" else TEXTS[kind]
+    (line,) = (line for line in text.replace("<tr>", "\n").splitlines() if "10.0.0.1:8000" in line)
+    for mark in ("<td>", "|", "`"):
+        line = line.replace(mark, " ")
+    assert line.split()[:5] == ["10.0.0.1:8000", "90", "-", "-", "-"]
+
+
+def test_the_document_has_what_was_anchored() -> None:
+    (one,) = json.loads(json_text([ONE]))["tests"]
+    assert one["anchored"] == [{"sweep": "serving", "metric": "p90", "plain_sd": 0.05, "anchored_sd": 0.012}]
+
+
+def test_the_reference_of_a_duet_that_is_not_comparable() -> None:
+    duet = Comparison(Verdict.NOT_COMPARABLE, mode="duet", differing={"power_limit_w": (60, 72)})
+    assert comparison_notes(duet) == ["the reference is not comparable: power_limit_w (60 there, 72 here)"]
+    assert left_out_notes(duet) == []
