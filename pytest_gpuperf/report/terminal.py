@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytest_gpuperf.model import Comparison, Curve, Reported, Session, Verdict
-from pytest_gpuperf.report.notes import comparison_notes, guard_notes
+from pytest_gpuperf.report.notes import comparison_notes, doubt_notes, guard_notes
 from pytest_gpuperf.report.rows import row_table, tally, telling
 from pytest_gpuperf.report.summary import Place, curve_table, headline, indented, session_lines, warnings
 from pytest_gpuperf.report.words import plural
@@ -57,7 +57,7 @@ def shown_of(session: Session, curves: Sequence[Curve], comparison: Comparison, 
         headline=headline(session, comparison),
         full=session_lines(session, curves, comparison, place),
         brief=_brief(curves, comparison, place),
-        notes=_notes(session, comparison),
+        notes=_notes(session, curves, comparison),
     )
 
 
@@ -79,8 +79,8 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, place: Place) -> lis
     return lines if comparison.rows else [*lines, f"  stored as {place.path}"]
 
 
-def _notes(session: Session, comparison: Comparison) -> list[str]:
-    found = warnings(guard_notes(session))
+def _notes(session: Session, curves: Sequence[Curve], comparison: Comparison) -> list[str]:
+    found = warnings([*(note for curve in curves for note in doubt_notes(curve)), *guard_notes(session)])
     more = len(found) - _FINDINGS
     lines = found[:_FINDINGS] + ([f"  ! and {plural(more, 'more finding')}"] if more > 0 else [])
     # Nothing changed of what both have measured: a load point that is gone must not go unnoticed.

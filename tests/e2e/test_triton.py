@@ -89,7 +89,7 @@ def test_measured_with_the_servers_own_times(
     run: Run, pytester: pytest.Pytester, write_suite: Callable[..., None]
 ) -> None:
     write_suite()
-    result = run()
+    result = run("-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*server at 4: queue *, input *, infer *, output *, outside *"])
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
@@ -120,7 +120,7 @@ def test_an_ensemble_is_measured_step_by_step(run: Run, pytester: pytest.Pyteste
         """
     )
     pytester.runpytest_subprocess("-p", "no:benchmark").assert_outcomes(passed=1)
-    result = run("--gpuperf-triton=bundled")
+    result = run("-v", "--gpuperf-triton=bundled")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
         ["*server at 2: queue *, outside *", "    prepare *%: queue *, infer *", "    small *%: queue *, infer *"]
