@@ -98,10 +98,13 @@ def headline(members: Sequence[Entry]) -> str:
     nothing = counts[Verdict.NO_BASELINE] + counts[Verdict.NOT_COMPARABLE]
     if nothing == total:
         return "Nothing to compare with yet" if total else "No tests"
+    # A missing baseline is loud: what was not compared did not pass.
+    absent = f"; {nothing} of {plural(total, 'test')} not compared" if nothing else ""
     if unsure:
-        return f"No regression found; {unsure} of {plural(total, 'test')} inconclusive"
+        return f"No regression found; {unsure} of {plural(total, 'test')} inconclusive{absent}"
     improved = counts[Verdict.IMPROVED]
-    return f"No regression; {improved} of {plural(total, 'test')} improved" if improved else "No regression"
+    better = f"; {improved} of {plural(total, 'test')} improved" if improved else ""
+    return f"No regression{better}{absent}"
 
 
 def worst_line(members: Sequence[Entry]) -> Markup | None:
@@ -223,6 +226,8 @@ def _where(one: Entry, row: Row) -> str:
 
 
 def _nothing(one: Entry) -> str:
+    if one.reported.session.status != "complete":
+        return "measurement cut short"
     differing = one.reported.comparison.differing
     if differing:
         return "other sessions differ in " + ", ".join(differing)

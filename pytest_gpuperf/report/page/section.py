@@ -86,13 +86,14 @@ def section(entry: Entry, figures: Sequence[tuple[Swept, Sequence[Figure]]], pla
 
 def _facts(entry: Entry) -> Markup:
     session, baseline = entry.reported.session, entry.reported.baseline
+    compared = entry.reported.comparison.baseline
     facts = [("device", entry.device), ("measured", _moment(session.created_utc))]
     facts += [("commit", session.commit[:12])] if session.commit else []
     if baseline:
         newest = baseline[0]
         commit = f", commit {newest.commit[:8]}" if newest.commit else ""
         facts.append(
-            ("baseline", f"{plural(len(baseline), 'session')}, newest of {_moment(newest.created_utc)}{commit}")
+            ("baseline", f"{plural(len(compared), 'session')}, newest of {_moment(newest.created_utc)}{commit}")
         )
     facts += [("session", session.id)]
     return element("dl", *(element("div", element("dt", name), element("dd", text)) for name, text in facts))
