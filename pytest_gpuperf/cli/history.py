@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.model import LoadPoint
     from pytest_gpuperf.report.history import History
 
-_METRICS = ("p50", "p90", "p95", "p99", "throughput", "energy", "memory")
+_METRICS = ("p50", "p90", "p95", "p99", "throughput", "energy", "memory", "host_memory")
 #: What a page shows when nothing is asked for.
 _PAGE = ("p50", "p90", "throughput")
 _WHOLE = "all load points"
@@ -41,16 +42,23 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--point", metavar="TEXT", help="the load points whose name contains this, each by itself, as 'concurrency 4'"
     )
-    parser.add_argument("--last", type=int, metavar="N", help="only the newest N sessions of each key")
+    parser.add_argument("--last", type=_count, metavar="N", help="only the newest N sessions of each key")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page instead, with every load point")
     add_store(parser)
     parser.set_defaults(run=run)
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number, 1 or more")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
     from pytest_gpuperf.report.history import plot
     from pytest_gpuperf.report.page import history_page
+    from pytest_gpuperf.report.words import plural
     from pytest_gpuperf.store import Store
 
     sessions = Sessions(Store(store_url(options)), options.test, options.key)
@@ -67,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     found.sort(key=lambda one: (one.test, one.key))
     if options.html is not None:
         _write(options.html, history_page(found))
-        print(f"{options.html}: {len(found)} plots")
+        print(f"{options.html}: {plural(len(found), 'plot')}")
         return sessions.complain()
     shown = ""
     for history in found:
@@ -75,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         if heading != shown:
             print(("\n" if shown else "") + heading)
             shown = heading
-        print(f"\n  {history.title}, {len(history.moments)} sessions")
+        print(f"\n  {history.title}, {plural(len(history.moments), 'session')}")
         print("\n".join(plot(history)))
     return sessions.complain()
 

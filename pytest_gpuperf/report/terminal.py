@@ -134,13 +134,13 @@ def closing(shown: Sequence[Shown]) -> str:
 
 def full_lines(reported: Sequence[Reported]) -> list[str]:
     """Everything about stored sessions, as ``-v`` shows it."""
+    if not reported:
+        return ["nothing measured"]
     lines: list[str] = []
-    for one in reported:
+    every = [shown_of(one.session, one.curves, one.comparison, Place(one.path, one.store_option)) for one in reported]
+    for one, shown in zip(reported, every, strict=True):
         session = one.session
         commit = f", commit {session.commit[:8]}" if session.commit else ""
-        shown = shown_of(session, one.curves, one.comparison, Place(one.path, one.store_option))
         lines += [shown.test, f"  {shown.headline}", *shown.full]
         lines.append(f"  session {session.id} of {session.created_utc[:16].replace('T', ' ')} UTC{commit}")
-    return (
-        [*lines, tally((str(one.comparison.verdict) for one in reported), "test")] if reported else ["nothing measured"]
-    )
+    return [*lines, closing(every)]

@@ -43,7 +43,7 @@ def change(ratio: float) -> str:
     percent = 100 * (ratio - 1)
     if percent >= 1000:
         return f"x{ratio:.0f}"
-    return f"{percent:+.0f}%" if abs(percent) >= 10 else f"{percent:+.1f}%"
+    return f"{percent:+.0f}%" if abs(percent) >= 9.95 else f"{percent:+.1f}%"
 
 
 def interval(row: Row) -> str:

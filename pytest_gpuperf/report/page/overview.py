@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model import Reported, Row, Verdict
 from pytest_gpuperf.report.page.markup import Markup, element, joined
+from pytest_gpuperf.report.rows import place
 from pytest_gpuperf.report.words import interval, plural, value
 
 _ORDER = list(Verdict)
@@ -57,14 +58,14 @@ class Entry:
 def entries(reported: Sequence[Reported]) -> list[Entry]:
     """The tests, the worst first."""
 
-    def place(one: tuple[Reported, Row | None]) -> tuple[bool, bool, int, float, str]:
+    def rank(one: tuple[Reported, Row | None]) -> tuple[bool, bool, int, float, str]:
         test, row = one
         verdict = test.comparison.verdict
         worsening = row.worsening if row is not None else 0.0
         regressed = verdict is Verdict.REGRESSED
         return not regressed, not test.error, _ORDER.index(verdict), -worsening, test.session.test
 
-    found = sorted(((one, deciding(one.comparison.rows)) for one in reported), key=place)
+    found = sorted(((one, deciding(one.comparison.rows)) for one in reported), key=rank)
     return [Entry(number, one, row) for number, (one, row) in enumerate(found)]
 
 
@@ -77,11 +78,6 @@ def deciding(rows: Sequence[Row]) -> Row | None:
     if verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE):
         return max(members, key=lambda row: row.worsening)
     return max(members, key=lambda row: abs(row.worsening))
-
-
-def place_of(row: Row) -> str:
-    """Where it was measured."""
-    return row.point.label if row.point is not None else "all load points"
 
 
 def headline(members: Sequence[Entry]) -> str:
@@ -98,10 +94,13 @@ def headline(members: Sequence[Entry]) -> str:
     nothing = counts[Verdict.NO_BASELINE] + counts[Verdict.NOT_COMPARABLE]
     if nothing == total:
         return "Nothing to compare with yet" if total else "No tests"
+    # A missing baseline is loud: what was not compared did not pass.
+    absent = f"; {nothing} of {plural(total, 'test')} not compared" if nothing else ""
     if unsure:
-        return f"No regression found; {unsure} of {plural(total, 'test')} inconclusive"
+        return f"No regression found; {unsure} of {plural(total, 'test')} inconclusive{absent}"
     improved = counts[Verdict.IMPROVED]
-    return f"No regression; {improved} of {plural(total, 'test')} improved" if improved else "No regression"
+    better = f"; {improved} of {plural(total, 'test')} improved" if improved else ""
+    return f"No regression{better}{absent}"
 
 
 def worst_line(members: Sequence[Entry]) -> Markup | None:
@@ -115,7 +114,7 @@ def worst_line(members: Sequence[Entry]) -> Markup | None:
         "p",
         "Worst: ",
         element("strong", f"{one.row.metric} {interval(one.row)}", class_="bad"),
-        f" at {place_of(one.row)} of ",
+        f" {'over the whole sweep' if one.row.point is None else f'at {place(one.row)}'} of ",
         element("a", breakable(one.test), href=f"#t{one.number}"),
         class_="worst",
     )
@@ -218,11 +217,12 @@ def _words(one: Entry) -> str:
 
 def _where(one: Entry, row: Row) -> str:
     sweeps = {other.sweep for other in one.reported.comparison.rows}
-    place = f"{row.sweep}, {place_of(row)}" if len(sweeps) > 1 else place_of(row)
-    return f"{row.metric}, {place}"
+    return f"{row.metric}, {row.sweep}, {place(row)}" if len(sweeps) > 1 else f"{row.metric}, {place(row)}"
 
 
 def _nothing(one: Entry) -> str:
+    if one.reported.session.status != "complete":
+        return "measurement cut short"
     differing = one.reported.comparison.differing
     if differing:
         return "other sessions differ in " + ", ".join(differing)

@@ -191,7 +191,7 @@ def _unit(metric: str, highest: float) -> tuple[float, str]:
         return 1.0, "inf/s"
     if metric == "energy":
         return (1.0, "J") if highest >= 1 else (1e-3, "mJ")
-    if metric == "memory":
+    if metric in ("memory", "host_memory"):
         return next(((float(scale), unit) for scale, unit in _BYTES if highest >= scale), (1.0, "B"))
     return time_unit(highest)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 
-from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window, windows_of
+from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window, gather, windows_of
 from pytest_gpuperf.model.histogram import GAMMA, merged
 from pytest_gpuperf.report.page.figure import BASE, HEAD, Axis, Figure, Rule, Series, View
 from pytest_gpuperf.report.page.sweep import Swept
@@ -22,6 +24,9 @@ _LONG_TAIL = 6
 
 #: From the inside of the server outwards, as they are stacked from below.
 PARTS = ("compute", "input", "output", "queue", "network", "client")
+
+#: What is left of the latency beside an ensemble's steps.
+_ELSEWHERE = "network and client"
 
 Windows = Mapping[LoadPoint, Sequence[Window]]
 
@@ -147,27 +152,51 @@ def shares(
 
 def breakdown(swept: Swept, head: Windows, base: Windows) -> Figure | None:
     """Where the mean latency went, at each load point; the other side's bar stands left of ours."""
-    shown = [point for point in swept.points if _mean_parts(head.get(point, ())) is not None]
+    whole = _stacked(swept, head, base, _mean_parts, "part of the server")
+    if whole is None:
+        return None
+    steps = _stacked(swept, head, base, _mean_steps, "step of the ensemble")
+    return Figure(
+        "breakdown",
+        "Where the time goes",
+        (whole, steps) if steps else (whole,),
+        labels=tuple(point.label for point in swept.points),
+        sides=swept.sides,
+        asks="told by",
+    )
+
+
+def _stacked(
+    swept: Swept,
+    head: Windows,
+    base: Windows,
+    parts_of: Callable[[Sequence[Window]], dict[str, float] | None],
+    told_by: str,
+) -> View | None:
+    """Bars of what the mean latency is made of; None where the server doesn't tell."""
+    shown = [point for point in swept.points if parts_of(head.get(point, ())) is not None]
     if not shown:
         return None
     columns = {
-        side: [_mean_parts(windows.get(point, ())) for point in shown] for side, windows in ((BASE, base), (HEAD, head))
+        side: [parts_of(windows.get(point, ())) for point in shown] for side, windows in ((BASE, base), (HEAD, head))
     }
-    highest = max(sum(one.values()) for column in columns.values() for one in column if one is not None)
-    scale, unit = time_unit(highest)
     both = any(one is not None for one in columns[BASE])
+    told = [one for side in (HEAD, BASE) for one in columns[side] if one is not None]
+    scale, unit = time_unit(max(sum(one.values()) for one in told))
+    names = sorted(dict.fromkeys(name for one in told for name in one), key=lambda name: name == _ELSEWHERE)
+    colors = {_ELSEWHERE: "network"} if parts_of is _mean_steps else {name: name for name in PARTS}
     series = []
     for side, column in columns.items():
         shift = (-0.2 if side == BASE else 0.2) if both else 0.0
-        for name in PARTS:
-            kept = [(index, one[name] / scale) for index, one in enumerate(column) if one is not None]
+        for number, name in enumerate(names):
+            kept = [(index, one[name] / scale) for index, one in enumerate(column) if one is not None and name in one]
             if not kept:
                 continue
             series.append(
                 Series(
                     name,
                     side,
-                    color=name,
+                    color=colors.get(name, f"g{number % 6}"),
                     x=tuple(index + shift for index, _ in kept),
                     y=tuple(value for _, value in kept),
                     draw="bars",
@@ -178,14 +207,7 @@ def breakdown(swept: Swept, head: Windows, base: Windows) -> Figure | None:
     ticks = tuple((float(index), _tick(swept, point)) for index, point in enumerate(shown))
     x = Axis(swept.axis[0].label, ticks=ticks, from_zero=False, span=(-0.6, len(shown) - 0.4))
     note = f"The paler bars on the left are the {swept.sides[0]}." if both else ""
-    view = View("parts", x, Axis(f"mean latency ({unit})", unit), tuple(series), note=note)
-    return Figure(
-        "breakdown",
-        "Where the time goes",
-        (view,),
-        labels=tuple(point.label for point in swept.points),
-        sides=swept.sides,
-    )
+    return View(told_by, x, Axis(f"mean latency ({unit})", unit), tuple(series), note=note)
 
 
 def _tick(swept: Swept, point: LoadPoint) -> str:
@@ -212,3 +234,15 @@ def _mean_parts(windows: Sequence[Window]) -> dict[str, float] | None:
         means["network"] += weight * (one.network_ns - client_ns)
         means["client"] += weight * (one.send_ns + client_ns)
     return means
+
+
+def _mean_steps(windows: Sequence[Window]) -> dict[str, float] | None:
+    """The mean latency in ns by the steps of an ensemble; None where it has none."""
+    if _mean_parts(windows) is None:
+        return None
+    whole = gather(windows[0].point, list(windows))
+    server = functools.reduce(operator.add, (window.server for window in windows if window.server is not None))
+    if not server.stages or not server.requests:
+        return None
+    steps = {name: stage.total_ns / server.requests for name, stage in server.stages.items()}
+    return {**steps, _ELSEWHERE: max(whole.latency_mean_ns - sum(steps.values()), 0.0)}

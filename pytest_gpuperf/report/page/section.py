@@ -17,8 +17,9 @@ from pytest_gpuperf.report.notes import (
 )
 from pytest_gpuperf.report.page.figure import Figure
 from pytest_gpuperf.report.page.markup import Markup, element, joined
-from pytest_gpuperf.report.page.overview import Entry, breakable, chip, css_class, lines, place_of
+from pytest_gpuperf.report.page.overview import Entry, breakable, chip, css_class, lines
 from pytest_gpuperf.report.page.sweep import Swept, sides_of
+from pytest_gpuperf.report.rows import place
 from pytest_gpuperf.report.summary import headline
 from pytest_gpuperf.report.words import change, duration, figure, interval, plural, rate, value
 
@@ -86,13 +87,14 @@ def section(entry: Entry, figures: Sequence[tuple[Swept, Sequence[Figure]]], pla
 
 def _facts(entry: Entry) -> Markup:
     session, baseline = entry.reported.session, entry.reported.baseline
+    compared = entry.reported.comparison.baseline
     facts = [("device", entry.device), ("measured", _moment(session.created_utc))]
     facts += [("commit", session.commit[:12])] if session.commit else []
     if baseline:
         newest = baseline[0]
         commit = f", commit {newest.commit[:8]}" if newest.commit else ""
         facts.append(
-            ("baseline", f"{plural(len(baseline), 'session')}, newest of {_moment(newest.created_utc)}{commit}")
+            ("baseline", f"{plural(len(compared), 'session')}, newest of {_moment(newest.created_utc)}{commit}")
         )
     facts += [("session", session.id)]
     return element("dl", *(element("div", element("dt", name), element("dd", text)) for name, text in facts))
@@ -159,11 +161,11 @@ def _verdicts(one: Reported, rows: Sequence[Row]) -> Markup:
     body = []
     for row in rows:
         verdict = chip(row.verdict) if row.verdict is not Verdict.UNCHANGED else "="
-        place = f"{row.sweep}: {place_of(row)}" if several else place_of(row)
+        where = f"{row.sweep}: {place(row)}" if several else place(row)
         numbers = (value(row, row.baseline), value(row, row.candidate), interval(row))
         against = (row.against,) if pinned else ()
         body.append(
-            (verdict, place, row.metric, *against, *numbers, f"{row.p_value:.2g}", change(1 + row.min_detectable))
+            (verdict, where, row.metric, *against, *numbers, f"{row.p_value:.2g}", change(1 + row.min_detectable))
         )
     return _table(heads, body, class_="verdicts")
 
@@ -264,9 +266,9 @@ def _quantile(point: CurvePoint, name: str) -> str:
 def _records(one: Reported) -> Markup | None:
     """What was measured, on what, how."""
     session = one.session
-    rows = [(place, name, _plain(text)) for place, facts in session.under_test.items() for name, text in facts.items()]
-    for place, facts in (("key", session.key), ("environment", session.environment), ("settings", session.settings)):
-        rows += [(place, name, _plain(text)) for name, text in facts.items()]
+    told = [*session.under_test.items()]
+    told += [("key", session.key), ("environment", session.environment), ("settings", session.settings)]
+    rows = [(where, name, _plain(text)) for where, facts in told for name, text in facts.items()]
     rows += [("stored as", "", safe.without_credentials(one.path))] if one.path else []
     return element(
         "details",

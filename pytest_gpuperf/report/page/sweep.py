@@ -259,7 +259,7 @@ def memory(swept: Swept) -> Figure | None:
         scale, unit = next((one for one in _BYTE_UNITS if max(found) >= one[0]), (1, "B"))
         series = tuple(swept.lines(name, None, _scaled(field, scale)))
         views.append(View(name, swept.axis[0], Axis(f"{name} ({unit})", unit), series))
-    return _figure(swept, "memory", "Peak memory", views, ("memory",), asks="memory")
+    return _figure(swept, "memory", "Peak memory", views, ("memory", "host_memory"), asks="memory")
 
 
 def _scaled(field: str, scale: float) -> Pick:
@@ -285,14 +285,15 @@ def cost(swept: Swept) -> Figure | None:
         Axis(f"p90 latency ({unit})", unit),
         Axis("$ per million inferences", "$"),
         tuple(series),
-        note="; ".join(f"{name} at ${price:g} an hour" for name, price in _prices(own)) + ".",
+        note="; ".join(dict.fromkeys(map(_price, own))) + ".",
         tell_x="p90",
     )
     return _figure(swept, "cost", "Cost against latency", [view], (), short=swept.short())
 
 
-def _prices(costs: Sequence[PointCost]) -> list[tuple[str, float]]:
-    return list(dict.fromkeys((one.instance, one.usd_per_hour) for one in costs))
+def _price(cost: PointCost) -> str:
+    where = f" ({cost.price_source}, {cost.price_date})" if cost.price_source else ""
+    return f"{cost.instance} at ${cost.usd_per_hour:g} an hour{where}"
 
 
 def _cost_line(swept: Swept, instance: str, members: Sequence[PointCost], scale: float, color: str) -> Series:

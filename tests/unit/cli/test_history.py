@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.cli.main import main
+from pytest_gpuperf.model import Memory
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf, measured
 from tests.unit.factories import KEY, run, session
@@ -55,6 +56,29 @@ def test_the_newest_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> N
     assert gpuperf(store, "history", "--last", "8") == 0
     text = capsys.readouterr().out
     assert "no change of the level" in text
+
+
+def test_how_many_sessions_is_a_number(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpuperf(store, "history", "--last", "-1")
+    assert "write a whole number, 1 or more" in capsys.readouterr().err
+    assert gpuperf(store, "history", "--last", "1") == 0
+    assert "all load points, 1 session\n" in capsys.readouterr().out
+
+
+def test_memory_of_the_host_has_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(str(tmp_path / "store"))
+    for day in range(3):
+        made = session([[4.0]] * 3, name=f"{day:012x}", minute=1440 * day)
+        runs = tuple(
+            replace(one, windows=tuple(replace(w, memory=Memory(host_bytes=3 << 30)) for w in one.windows))
+            for one in made.runs
+        )
+        store.write(replace(made, runs=runs))
+    assert gpuperf(store, "history", "--metric", "host_memory") == 0
+    assert "3.03 GiB |" in capsys.readouterr().out
+    assert gpuperf(store, "history", "--metric", "host_memory", "--html", str(tmp_path / "h.html")) == 0
+    assert "host_memory (GiB)" in (tmp_path / "h.html").read_text()
 
 
 def test_a_page(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

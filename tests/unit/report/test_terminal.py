@@ -88,6 +88,10 @@ def test_the_table_format_is_the_verbose_section_of_stored_sessions() -> None:
     assert full_lines([]) == ["nothing measured"]
 
 
+def test_what_was_cut_short_is_counted_as_that() -> None:
+    assert full_lines([reported(status="incomplete")])[-1] == "1 test: 1 cut short"
+
+
 def test_a_load_point_that_is_gone_does_not_go_unnoticed() -> None:
     one = reported()
     gone = replace(one, comparison=replace(one.comparison, missing_points=("serving: concurrency 64",)))

@@ -36,7 +36,16 @@ def test_rates(per_s: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(1.0, "+0.0%"), (1.032, "+3.2%"), (0.951, "-4.9%"), (1.5, "+50%"), (0.5, "-50%"), (10.9, "+990%"), (12.0, "x12")],
+    [
+        (1.0, "+0.0%"),
+        (1.032, "+3.2%"),
+        (0.951, "-4.9%"),
+        (1.0996, "+10%"),
+        (1.5, "+50%"),
+        (0.5, "-50%"),
+        (10.9, "+990%"),
+        (12.0, "x12"),
+    ],
 )
 def test_changes_carry_their_sign(ratio: float, text: str) -> None:
     assert change(ratio) == text

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import LoadPoint, Reported, Verdict
+from pytest_gpuperf.model import LoadPoint, Reported, Verdict, Window
 from pytest_gpuperf.report.page.figure import BASE, HEAD, Figure, Pool, positions
 from pytest_gpuperf.report.page.past import sessions_figure
 from pytest_gpuperf.report.page.request import PARTS, request_figures, shares
@@ -114,6 +114,28 @@ def test_the_parts_add_up_to_the_mean() -> None:
         assert set(own) == set(PARTS)
         assert sum(own.values()) == pytest.approx(point.mean_ns / 1e6, rel=1e-3)
         assert own["client"] == pytest.approx(0.02, rel=1e-3)
+
+
+def test_the_steps_of_an_ensemble_add_up_to_the_mean() -> None:
+    one = reported(history=0, verdict=Verdict.NO_BASELINE)
+
+    def stepped(window: Window) -> Window:
+        assert window.server is not None
+        half = replace(window.server, compute_infer_ns=window.server.compute_infer_ns // 2, queue_ns=0)
+        return replace(window, server=replace(window.server, stages={"decode": half, "compute": half}))
+
+    runs = tuple(replace(run, windows=tuple(map(stepped, run.windows))) for run in one.session.runs)
+    figure = figures(replace(one, session=replace(one.session, runs=runs)))["breakdown"]
+    assert [view.name for view in figure.views] == ["part of the server", "step of the ensemble"]
+    steps = figure.views[1]
+    assert [(one.name, one.color) for one in steps.series] == [
+        ("decode", "g0"),
+        ("compute", "g1"),
+        ("network and client", "network"),
+    ]
+    for index, point in enumerate(one.curves[0]):
+        assert sum(series.y[index] or 0.0 for series in steps.series) == pytest.approx(point.mean_ns / 1e6, rel=1e-3)
+    assert steps.series[0].y == steps.series[1].y
 
 
 def test_energy_memory_and_cost_have_their_units() -> None:

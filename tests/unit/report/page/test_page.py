@@ -135,6 +135,7 @@ def test_the_worst_comes_first() -> None:
         ([], "No tests"),
         ([Verdict.NO_BASELINE] * 2, "Nothing to compare with yet"),
         ([Verdict.UNCHANGED], "No regression"),
+        ([Verdict.UNCHANGED, Verdict.NO_BASELINE], "No regression; 1 of 2 tests not compared"),
         ([Verdict.UNCHANGED, Verdict.IMPROVED], "No regression; 1 of 2 tests improved"),
         ([Verdict.UNCHANGED, Verdict.INCONCLUSIVE], "No regression found; 1 of 2 tests inconclusive"),
     ],
@@ -160,6 +161,20 @@ def test_why_and_what_to_do() -> None:
     assert "2.50.0" in text
     assert f'gpuperf baseline accept {one.session.id} --store s3://bucket/a --reason "..."' in text
     assert "pytest --gpuperf tests/test_serving.py::test_resnet50" in text
+
+
+def test_a_session_that_was_cut_short_is_no_first_one() -> None:
+    one = reported(verdict=Verdict.NO_BASELINE)
+    text = Page(page([replace(one, session=replace(one.session, status="incomplete"))], generated_utc=WHEN)).text
+    assert "measurement cut short" in text
+    assert "recorded as the first" not in text
+
+
+def test_a_price_has_its_date_and_source() -> None:
+    one = reported()
+    costs = tuple(replace(cost, price_date="2026-01-31", price_source="our contract") for cost in one.costs)
+    text = page([replace(one, costs=costs)], generated_utc=WHEN)
+    assert "g6.xlarge at $0.805 an hour (our contract, 2026-01-31)" in text
 
 
 def test_nothing_measured_is_a_page_too() -> None:
