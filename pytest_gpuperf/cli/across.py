@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pytest_gpuperf.cli.cost import chosen_prices, to_plain
 from pytest_gpuperf.cli.stored import Sessions, Stored, store_url
 from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.report import safe
 
 if TYPE_CHECKING:
     from pytest_gpuperf.analysis.across import Taken
@@ -98,11 +97,7 @@ def text(shown: Sequence[Across]) -> list[str]:
 
 
 def markdown(shown: Sequence[Across]) -> list[str]:
-    """For a comment or a page."""
-    from pytest_gpuperf.report.across import across_notes, across_table
+    """For a page, or a part of one."""
+    from pytest_gpuperf.report.across import across_markdown
 
-    lines: list[str] = []
-    for one in shown:
-        lines += [*([""] if lines else []), f"### {safe.code(one.test)}", "", *across_table(one).as_markdown(), ""]
-        lines += [f"* {safe.code(note)}" for note in across_notes(one)]
-    return lines
+    return [line for one in shown for line in (*across_markdown(one), "")][:-1]

@@ -69,16 +69,18 @@ def run(options: argparse.Namespace) -> int:
             raise GpuperfError(f"--output {options.output}: {error}, or say which with --format.") from error
     name = name or TABLE
     if options.by:
-        return _put(_side_by_side(options, name), options.output)
+        return _side_by_side(options, name)
     prices = chosen_prices(options)
-    reported = [one for asked in _asked(options) for one in _reported(asked, options.test, prices, deep=name in DEEP)]
+    every = list(_asked(options))
+    reported = [one for asked in every for one in _reported(asked, options.test, prices, deep=name in DEEP)]
     if not reported:
         raise GpuperfError(f"No session has a test whose id contains {options.test!r}.\nSee: gpuperf baseline list")
     text = render(name, reported, title=options.title, generated_utc=utc_now(), marker=options.marker)
-    return _put(text, options.output)
+    _put(text, options.output)
+    return max([one.complain() for one in {id(asked.sessions): asked.sessions for asked in every}.values()])
 
 
-def _put(text: str, output: str | None) -> int:
+def _put(text: str, output: str | None) -> None:
     from pytest_gpuperf.publish.formats import write
 
     if output:
@@ -86,12 +88,12 @@ def _put(text: str, output: str | None) -> int:
         print(output, file=sys.stderr)
     else:
         print(text, end="")
-    return 0
 
 
-def _side_by_side(options: argparse.Namespace, name: str) -> str:
+def _side_by_side(options: argparse.Namespace, name: str) -> int:
     """Of every GPU model in one store."""
-    from pytest_gpuperf.cli.across import across_of, markdown, text
+    from pytest_gpuperf.cli.across import across_of, text
+    from pytest_gpuperf.report.across import across_comment
     from pytest_gpuperf.store import Store
 
     if name not in (TABLE, MARKDOWN):
@@ -100,10 +102,19 @@ def _side_by_side(options: argparse.Namespace, name: str) -> str:
         raise GpuperfError(
             "--by gpu takes one store: bring sessions together with gpuperf baseline export and import first."
         )
+    if options.what and not _is_store(options.what[0]):
+        raise GpuperfError(f"--by gpu takes a store, and {options.what[0]} is none.")
     sessions = Sessions(Store(options.what[0] if options.what else store_url(options)), options.test)
     shown = across_of(sessions, chosen_prices(options))
-    sessions.complain()
-    return "\n".join(markdown(shown) if name == MARKDOWN else text(shown)) + "\n"
+    if name == MARKDOWN:
+        _put(across_comment(shown, title=options.title, marker=options.marker), options.output)
+    else:
+        _put("\n".join(text(shown)) + "\n", options.output)
+    return sessions.complain()
+
+
+def _is_store(what: str) -> bool:
+    return "://" in what or Path(what).is_dir()
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
         return
     own: Store | None = None
     for what in options.what:
-        if "://" in what or Path(what).is_dir():
+        if _is_store(what):
             yield _newest(what, store_option(what))
         elif _ID.fullmatch(what):
             own = own or Store(store_url(options))
@@ -192,6 +203,8 @@ def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) 
         if session.status == "complete":
             judged = judge(store, session, rule_for(session, tests=tests, store=store), before=one.entry)
             comparison, baseline = judged.comparison, (*judged.baseline.sessions, *judged.baseline.pinned)
+            known = {error.where for error in asked.sessions.unreadable}
+            asked.sessions.unreadable += [one for one in judged.baseline.unreadable if one.where not in known]
         gated = comparison.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE)
         error = _OTHERWISE if session.gate == "failed" and not gated else ""
         carried = Carried(session, comparison, store.describe(one.entry.path), asked.option, error)

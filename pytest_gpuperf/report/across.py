@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from pytest_gpuperf.model import Across, Ratio, Side, SidePoint
+from pytest_gpuperf.report import safe
+from pytest_gpuperf.report.comment import MOST, marker_line
 from pytest_gpuperf.report.cost import price_line, usd
+from pytest_gpuperf.report.fitting import Block, fit
 from pytest_gpuperf.report.table import Table
-from pytest_gpuperf.report.words import duration, figure, rate
+from pytest_gpuperf.report.words import duration, figure, plural, rate
 
 _WHOLE = "whole sweep"
 
@@ -83,3 +87,23 @@ def across_notes(shown: Across) -> list[str]:
     lines += [f"no price of {side.device}" for side in shown.sides if side.price is None]
     lines += dict.fromkeys(f"price: {price_line(side.price)}" for side in shown.sides if side.price)
     return lines
+
+
+def across_markdown(shown: Across) -> list[str]:
+    """Lines of Markdown."""
+    lines = [f"### {safe.code(shown.test)}", "", *across_table(shown).as_markdown(), ""]
+    return lines + [f"* {safe.code(note)}" for note in across_notes(shown)]
+
+
+def across_comment(shown: Sequence[Across], *, title: str = "", marker: str = "") -> str:
+    """Several tests as a comment of a pull request, under the size that GitHub takes."""
+    head = [marker_line(marker)] + ([f"## {safe.code(safe.short(title, 120))}"] if title else [])
+    tests = [Block(("\n".join(across_markdown(one)), ""), 1, "test") for one in shown]
+    return fit([Block(("\n\n".join(head),)), *tests], MOST, _cut_note) + "\n"
+
+
+def _cut_note(cut: Counter[str]) -> str:
+    return (
+        f"> Cut to stay under GitHub's limit for comments: {plural(cut['test'], 'test')}. "
+        "All of them: `gpuperf report --by gpu`."
+    )

@@ -2,10 +2,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pytest_gpuperf.cli.across import across_of
+from pytest_gpuperf.cli.main import main
+from pytest_gpuperf.cli.stored import Sessions
+from pytest_gpuperf.report.across import across_comment
+from pytest_gpuperf.report.comment import MOST
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf, measured
 from tests.unit.factories import KEY
@@ -78,9 +84,20 @@ def test_other_versions_of_a_test_are_other_work(tmp_path: Path, capsys: pytest.
 def test_a_report_by_gpu_says_the_same(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "compare", "--across", "gpu", "--format", "markdown") == 0
     compared = capsys.readouterr().out
-    assert gpuperf(store, "report", "--by", "gpu", "--format", "markdown") == 0
-    assert capsys.readouterr().out == compared
+    asked = ["report", "--by", "gpu", "--format", "markdown", "--title", "Cards", "--marker", "cards"]
+    assert gpuperf(store, *asked) == 0
+    head = "<!-- pytest-gpuperf report cards -->\n\n## `Cards`\n\n"
+    assert capsys.readouterr().out == head + compared
     assert gpuperf(store, "report", "--by", "gpu", "--format", "html") == 1
     assert "--by gpu makes tables and Markdown, no html" in capsys.readouterr().err
     assert gpuperf(store, "report", "--by", "gpu", store.url, store.url) == 1
     assert "--by gpu takes one store" in capsys.readouterr().err
+    assert main(["report", "--by", "gpu", "deadbeef"]) == 1
+    assert "--by gpu takes a store, and deadbeef is none" in capsys.readouterr().err
+
+
+def test_many_tests_stay_a_comment(store: Store) -> None:
+    one = replace(across_of(Sessions(store), ())[0], test="t" * 3000)
+    text = across_comment([one] * 40)
+    assert len(text) <= MOST
+    assert re.search(r"^> Cut to stay under GitHub's limit for comments: \d+ tests\.", text, re.M)

@@ -119,6 +119,20 @@ def test_it_is_judged_as_the_gate_judged_it(tmp_path: Path, capsys: pytest.Captu
     assert (one["alpha"], one["min_effect"]) == (0.05, 0.02)
 
 
+def test_what_can_t_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the baseline, and of what was to be reported."""
+    store = Store(str(tmp_path / "store"))
+    for day in range(3):
+        measured(store, f"aaaa{day}", day=day)
+    (path,) = (tmp_path / "store").rglob("*aaaa1.json")
+    path.write_text("{")
+    assert gpuperf(store, "report") == 1
+    captured = capsys.readouterr()
+    assert "3 runs against 1 baseline session\n" in captured.out
+    assert captured.err.count("unreadable") == 1
+    assert "aaaa1" in captured.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
