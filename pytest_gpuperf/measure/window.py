@@ -14,7 +14,7 @@ from pytest_gpuperf.device import Monitor, others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
 from pytest_gpuperf.model import EndpointFigures, LoadPoint, Ramp, Resources, Window, WireWorkload, Workload
-from pytest_gpuperf.targets import Replicated, RunningTarget
+from pytest_gpuperf.targets import Placed, Replicated, RunningTarget
 
 #: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
 _DYING_S = 2.0
@@ -49,7 +49,8 @@ def take_window(
         LoadError: it gives no correct answers, or the load generator failed.
     """
     if monitor is not None:
-        monitor.attach(running.processes, running.metrics_url, local=running.local)
+        places = running.places if isinstance(running, Placed) else ()
+        monitor.attach(running.processes, running.metrics_url, local=running.local, places=places)
         spec = _fitted(spec, monitor)
     replicated = running if isinstance(running, Replicated) else None
     before = running.server_times()
