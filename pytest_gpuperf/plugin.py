@@ -139,13 +139,16 @@ def gpu(request: pytest.FixtureRequest) -> Gpu:
 @pytest.fixture(scope="session")
 def triton_endpoint(request: pytest.FixtureRequest) -> Callable[..., TritonEndpoint]:
     """Makes targets: a model, an ensemble or a model repository behind a tritonserver that is started for every run."""
-    from functools import partial
-
     from pytest_gpuperf.session.state import state_of
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
     state = state_of(request.config)
-    return partial(TritonEndpoint, server=state.settings.triton, visible=state.device.visible)
+
+    def make(*arguments: Any, **settings: Any) -> TritonEndpoint:
+        visible = ",".join(device.visible for device in state.devices)
+        return TritonEndpoint(*arguments, **{"server": state.settings.triton, "visible": visible, **settings})
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -163,7 +166,7 @@ def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
     def make(source: Any = None, devices: Any = None, **settings: Any) -> TritonFleet:
         if settings.get("replicas") != 0 and not isinstance(source, TritonEndpoint):
             settings = {"server": state.settings.triton, **settings}
-        return TritonFleet.of(source, state.device if devices is None else devices, **settings)
+        return TritonFleet.of(source, state.devices if devices is None else devices, **settings)
 
     return make
 

@@ -14,7 +14,6 @@ CLIENT_BUSY = 0.9
 #: machine should be seen and not stop the work; every single one is still counted and shown.
 ERROR_BUDGET = 0.01
 
-
 #: Share of late sends from which an open-loop window says more about the client than about arrivals.
 LATE_SHARE = 0.01
 #: Share of the window that the load generator may be kept from its sockets (by its own work or by the machine).
@@ -24,47 +23,17 @@ STALLED_SHARE = 0.05
 SUSTAINED = 0.95
 #: Clocks of several machines that differ by more than this make latencies of short requests doubtful at the edges.
 SKEW_S = 0.05
-
-
-def findings(
-    *,
-    window_s: float,
-    client_cpu_s: float,
-    workers: int,
-    requests: int,
-    errors: int,
-    stall_s: float = 0.0,
-    late: int = 0,
-    due_rate: float = 0.0,
-    done_rate: float = 0.0,
-    skew_s: float = 0.0,
-) -> tuple[str, ...]:
-    """The findings of one window, as sentences.
-
-    Args:
-        workers: processes or threads of the load generator that share the work.
-        due_rate, done_rate: open loop: inferences per second that were due, and that were answered.
-    """
-    found = []
-    if client_cpu_s > CLIENT_BUSY * window_s * workers:
-        found.append(f"the load generator was busy for {client_cpu_s / window_s / workers:.0%} of the window")
-    if stall_s > STALLED_SHARE * window_s * workers:
-        found.append(
-            f"the load generator was kept from its sockets for {stall_s / window_s / workers:.0%} of the window"
-        )
-    if late > LATE_SHARE * requests:
-        found.append(f"{late / requests:.1%} of the requests were sent more than 1 ms late")
-    # At the edges chance alone moves as many requests in or out as are in flight, give or take their root.
-    chance = 2 / math.sqrt(max(requests + errors, 1))
-    if done_rate < (SUSTAINED - chance) * due_rate:
-        found.append(f"the rate was not sustained: {done_rate:.4g}/s of {due_rate:.4g}/s")
-    if skew_s > SKEW_S:
-        found.append(f"the clocks of the load generator's machines were {skew_s * 1e3:.0f} ms apart")
-    if errors:
-        found.append(f"{errors} of {requests + errors} requests failed")
-    return tuple(found)
-
-
+#: The load generator was busy, or kept from its sockets: it may have measured itself.
+CLIENT = "client"
+#: Open loop: it sent late, though the target kept up and had other cores. The clock says when to send, so that a target
+#: which becomes slower does not make it later.
+LATE = "late"
+#: Open loop: the target did not keep up.
+RATE = "rate"
+#: Requests failed.
+ERRORS = "errors"
+#: Servers of a fleet are gone.
+SERVERS = "servers"
 #: Reasons for lowered clocks were active.
 THROTTLED = "throttled"
 #: The clocks changed during the window, or between windows of one load point.
@@ -96,6 +65,52 @@ class Finding:
 
     kind: str
     text: str
+
+
+def findings(
+    *,
+    window_s: float,
+    client_cpu_s: float,
+    workers: int,
+    requests: int,
+    errors: int,
+    stall_s: float = 0.0,
+    late: int = 0,
+    due_rate: float = 0.0,
+    done_rate: float = 0.0,
+    skew_s: float = 0.0,
+    inside: bool = False,
+    shares_cores: bool = False,
+) -> tuple[Finding, ...]:
+    """What the load generator's own figures of one window say against it.
+
+    Args:
+        workers: processes or threads of the load generator that share the work.
+        due_rate, done_rate: open loop: inferences per second that were due, and that were answered.
+        inside: the load is made by callers in this process, which wait for the target.
+        shares_cores: the target computes on the load generator's cores.
+    """
+    found = []
+    if client_cpu_s > CLIENT_BUSY * window_s * workers:
+        busy = client_cpu_s / window_s / workers
+        found.append(Finding(CLIENT, f"the load generator was busy for {busy:.0%} of the window"))
+    if stall_s > STALLED_SHARE * window_s * workers:
+        stalled = stall_s / window_s / workers
+        found.append(Finding(CLIENT, f"the load generator was kept from its sockets for {stalled:.0%} of the window"))
+    # At the edges chance alone moves as many requests in or out as are in flight, give or take their root.
+    chance = 2 / math.sqrt(max(requests + errors, 1))
+    sustained = done_rate >= (SUSTAINED - chance) * due_rate
+    if late > LATE_SHARE * requests:
+        kind = RATE if inside or not sustained else CLIENT if shares_cores else LATE
+        found.append(Finding(kind, f"{late / requests:.1%} of the requests were sent more than 1 ms late"))
+    if not sustained:
+        found.append(Finding(RATE, f"the rate was not sustained: {done_rate:.4g}/s of {due_rate:.4g}/s"))
+    if skew_s > SKEW_S:
+        apart = f"the clocks of the load generator's machines were {skew_s * 1e3:.0f} ms apart"
+        found.append(Finding(CLIENT, apart))
+    if errors:
+        found.append(Finding(ERRORS, f"{errors} of {requests + errors} requests failed"))
+    return tuple(found)
 
 
 def device_findings(
@@ -143,7 +158,8 @@ def worth_repeating(window: Window, earlier: Sequence[Window]) -> bool:
     if window.calm:
         return False
     last = list(earlier)[-2:]
-    lasting = window.guards and len(last) == 2 and all(set(window.guards) <= set(one.guards) for one in last)
+    own = set(window.disturbances)
+    lasting = own and len(last) == 2 and all(own.issubset(one.disturbances) for one in last)
     return not lasting
 
 

@@ -180,19 +180,21 @@ class _Measuring:
 
         errors = whole.error_count
         due = (whole.requests + errors) * whole.point.batch_size / whole.window_s if whole.point.rate else 0.0
+        found = findings(
+            window_s=whole.window_s,
+            client_cpu_s=whole.client_cpu_s,
+            workers=self._workers,
+            requests=whole.requests,
+            errors=errors,
+            stall_s=whole.stall_s,
+            late=whole.late,
+            due_rate=due,
+            done_rate=whole.throughput,
+        )
         return replace(
             whole,
-            findings=findings(
-                window_s=whole.window_s,
-                client_cpu_s=whole.client_cpu_s,
-                workers=self._workers,
-                requests=whole.requests,
-                errors=errors,
-                stall_s=whole.stall_s,
-                late=whole.late,
-                due_rate=due,
-                done_rate=whole.throughput,
-            ),
+            guards=tuple(dict.fromkeys(one.kind for one in found)),
+            findings=tuple(one.text for one in found),
         )
 
 

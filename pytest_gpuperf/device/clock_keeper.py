@@ -2,11 +2,11 @@
 
 A script for ``python -I -S``, standard library and pynvml only::
 
-    clock_keeper.py PARENT_PID UUID MHZ LOCK_FILE PYNVML_DIRECTORY
+    clock_keeper.py PARENT_PID UUID MHZ LOCK_DESCRIPTOR PYNVML_DIRECTORY
 
 It locks the clocks, writes ``locked`` (or ``failed KIND MESSAGE``) to its standard output, and resets them when its
 standard input is closed, when its parent is gone however that died, or on SIGTERM, SIGINT or SIGHUP. Several keepers of
-one GPU share LOCK_FILE; the last one to end resets.
+one GPU share the file behind LOCK_DESCRIPTOR; the last one to end resets.
 
 A process of its own, since no handler of the parent runs when that is killed.
 """
@@ -18,7 +18,6 @@ import os
 import select
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 _POLL_S = 0.1
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
-    with Path(arguments[3]).open("a") as shared:
+    with os.fdopen(int(arguments[3])) as shared:
         fcntl.flock(shared, fcntl.LOCK_SH)
         try:
             pynvml.nvmlInit()

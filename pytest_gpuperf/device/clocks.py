@@ -12,11 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pytest_gpuperf.device.device import Device
+from pytest_gpuperf.device.lock import open_shared
 from pytest_gpuperf.errors import DeviceError, NvmlError
 
 _KEEPER = Path(__file__).with_name("clock_keeper.py")
 #: It resets within a poll; a driver that has to be woken takes seconds.
-_RESET_S = 10.0
+_RESET_S = 5.0
 
 
 def policy(mhz: int | None) -> str:
@@ -44,14 +45,16 @@ class LockedClocks:
         uuid = device.parent or device.id
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", uuid)
         shared = Path(tempfile.gettempdir()) / f"gpuperf-clocks-{name}.lock"
-        arguments = [os.getpid(), uuid, mhz or 0, shared, Path(pynvml.origin).parent]
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_KEEPER), *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # the terminal's Ctrl-C is not for it
-        )
+        with open_shared(shared) as file:
+            arguments = [os.getpid(), uuid, mhz or 0, file.fileno(), Path(pynvml.origin).parent]
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_KEEPER), *map(str, arguments)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=(file.fileno(),),
+                text=True,
+                start_new_session=True,  # the terminal's Ctrl-C is not for it
+            )
         self._label = device.label
         with ExitStack() as undo:
             undo.callback(self.close)
@@ -70,11 +73,13 @@ class LockedClocks:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        try:
-            status = self._process.wait(_RESET_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
+        # A process that was forked meanwhile may hold the other end of its input open: then it is told by a signal.
+        for tell in (self._process.terminate, self._process.kill):
+            try:
+                self._process.wait(_RESET_S)
+            except subprocess.TimeoutExpired:
+                tell()
+        status = self._process.wait()
         if status < 0:
             raise DeviceError(
                 f"The clocks of {self._label} may still be locked: what keeps them was killed.\n"

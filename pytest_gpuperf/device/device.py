@@ -91,6 +91,8 @@ def find_device(wanted: str = "auto", number: int = 0) -> Device:
                 alike = [device for device in devices if device.key == devices[0].key]
                 return alike[number % len(alike)]
             return _describe(nvml, _named(nvml, wanted))
+    except _Missing as missing:
+        raise _no_such(wanted, str(missing)) from missing
     except NvmlError as error:
         if error.kind != "absent":
             raise
@@ -117,6 +119,27 @@ def find_devices(visible: str | None = None) -> tuple[Device, ...]:
         if error.kind == "absent":
             return ()
         raise
+
+
+def find_places(places: Sequence[str]) -> tuple[Device, ...]:
+    """What parts of CUDA_VISIBLE_DEVICES mean, each device once.
+
+    Args:
+        places: indices as NVML counts, or UUIDs of GPUs and MIG slices, which may be cut short.
+
+    Raises:
+        DeviceError: there is no such device, or NVML doesn't work.
+    """
+    try:
+        with _nvml() as nvml:
+            return tuple({one.uuid: _describe(nvml, one) for one in (_named(nvml, name) for name in places)}.values())
+    except _Missing as missing:
+        reason = str(missing)
+    except NvmlError as error:
+        if error.kind != "absent":
+            raise
+        reason = str(error)
+    raise DeviceError(f"A target is to compute on {', '.join(places)}: {reason}.\nnvidia-smi -L lists what is there.")
 
 
 def joint_key(devices: Sequence[Device], clock_policy: str = "") -> PlainMapping:
@@ -152,15 +175,15 @@ def _shown(handles: Sequence[Handle], told: str | None) -> list[Handle]:
         return list(handles)
     found = []
     for one in filter(None, map(str.strip, told.split(","))):
-        own = [
-            handle
-            for handle in handles
-            if (one.isdigit() and handle.index == int(one)) or (not one.isdigit() and handle.uuid.startswith(one))
-        ]
+        own = [handle for handle in handles if handle.is_called(one)]
         if not own:
             break  # as CUDA does: what comes after an invalid one is hidden
         found += [handle for handle in own if handle not in found]
     return found
+
+
+class _Missing(Exception):
+    """There is no such device; says why."""
 
 
 def _named(nvml: Nvml, wanted: str) -> Handle:
@@ -168,19 +191,21 @@ def _named(nvml: Nvml, wanted: str) -> Handle:
     if wanted.isdigit():
         if int(wanted) >= len(gpus):
             count = f"{len(gpus)} GPU{'' if len(gpus) == 1 else 's'}"
-            raise _no_such(wanted, f"NVML sees {count}, so there is no index {wanted}")
+            raise _Missing(f"NVML sees {count}, so there is no index {wanted}")
         handle = gpus[int(wanted)]
     else:
-        own = {one.uuid: one for gpu in gpus for one in (gpu, *gpu.slices())}
-        if wanted not in own:
-            kind = "slice" if wanted.startswith("MIG") else "GPU"
-            raise _no_such(wanted, f"NVML sees no {kind} with UUID {wanted} (it sees: {', '.join(own) or 'none'})")
-        handle = own[wanted]
+        every = [one for gpu in gpus for one in (gpu, *gpu.slices())]
+        own = [one for one in every if one.uuid == wanted] or [one for one in every if one.is_called(wanted)]
+        if len(own) != 1:
+            what = "slice" if wanted.startswith("MIG") else "GPU"
+            what = f"several {what}s" if own else f"no {what}"
+            seen = ", ".join(one.uuid for one in every) or "none"
+            raise _Missing(f"NVML sees {what} with UUID {wanted} (it sees: {seen})")
+        (handle,) = own
     if handle.slot is None and handle.mig_enabled:
         slices = ", ".join(f"{one.uuid} ({one.profile})" for one in handle.slices())
-        raise _no_such(
-            wanted,
-            f"GPU {handle.index} is divided by MIG, and CUDA computes on its slices only: {slices or 'none yet'}",
+        raise _Missing(
+            f"GPU {handle.index} is divided by MIG, and CUDA computes on its slices only: {slices or 'none yet'}"
         )
     return handle
 

@@ -25,16 +25,19 @@ _MENDS = {
 
 def device_checks(wanted: str = "auto") -> list[Check]:
     """The device that would be measured; an error is a finding."""
+    checks: list[Check] = []
     try:
         device = find_device(wanted)
+        checks.append(Check("device", GOOD, device.label + (f"; {device.note}" if device.note else "")))
+        if device.kind == "gpu":
+            with Nvml() as nvml:
+                checks.extend(_gpu_checks(nvml.find(device.id), nvml))
+        checks.append(_energy(device))
     except DeviceError as error:
+        # A GPU may be lost between two of its readings: what was found until then is told all the same.
         first, _, rest = str(error).partition("\n")
-        return [Check("device", UNFIT, first, " ".join(rest.split()))]
-    checks = [Check("device", GOOD, device.label + (f"; {device.note}" if device.note else ""))]
-    if device.kind == "gpu":
-        with Nvml() as nvml:
-            checks += _gpu_checks(nvml.find(device.id), nvml)
-    return [*checks, _energy(device)]
+        return [*checks, Check("device", UNFIT, first, " ".join(rest.split()) or "look at it with nvidia-smi")]
+    return checks
 
 
 def _gpu_checks(handle: Handle, nvml: Nvml) -> Iterator[Check]:

@@ -53,7 +53,7 @@ class DeviceLock:
 
     def _take(self, path: Path, how: int) -> IO[str]:
         """The locked file."""
-        file = os.fdopen(_open(path), "r+")
+        file = open_shared(path)
         told = False
         with ExitStack() as undo:
             undo.callback(file.close)
@@ -73,8 +73,8 @@ class DeviceLock:
             self._held.pop().close()
 
 
-def _open(path: Path) -> int:
-    """A descriptor of the lock file, which all users of the machine share.
+def open_shared(path: Path) -> IO[str]:
+    """A lock file, which all users of the machine share.
 
     Raises:
         DeviceError: somebody has put something else in its place.
@@ -82,7 +82,7 @@ def _open(path: Path) -> int:
     while True:
         try:
             # Without O_CREAT: in a sticky directory the kernel refuses that on others' files (fs.protected_regular).
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            return os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), "r+")
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -94,7 +94,7 @@ def _open(path: Path) -> int:
         except FileExistsError:
             continue
         os.fchmod(descriptor, 0o666)  # whatever the umask of the one who came first
-        return descriptor
+        return os.fdopen(descriptor, "r+")
 
 
 def _name(device: str) -> str:

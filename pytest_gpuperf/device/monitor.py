@@ -52,7 +52,9 @@ class Monitor:
         self._handles: list[Handle] = []
         self._meters: list[Meter] = []
         self._metrics: TritonMetrics | None = None
+        self._remote_meters: list[Meter] = []
         self._roots: tuple[int, ...] = ()
+        self._known: set[int] = set()
         self._local = True
         self._forget()
         self.cpu_s = 0.0
@@ -66,7 +68,7 @@ class Monitor:
         except BaseException:
             self.close()
             raise
-        self._own_meters = list(self._meters)
+        self._own_meters, self._own_handles = list(self._meters), list(self._handles)
         self._thread = threading.Thread(target=self._follow, name="gpuperf-monitor", daemon=True)
         self._thread.start()
 
@@ -88,27 +90,38 @@ class Monitor:
         """As ``nvml-counter+rapl``; empty where no energy can be had."""
         return "+".join(dict.fromkeys(meter.method for meter in self._meters))
 
-    def attach(self, processes: Sequence[int], metrics_url: str | None, *, local: bool) -> None:
+    def attach(
+        self, processes: Sequence[int], metrics_url: str | None, *, local: bool, places: Sequence[str] = ()
+    ) -> None:
         """What is measured next.
 
         Args:
             processes: roots of the target's process trees.
             metrics_url: of a Triton server.
             local: it computes on this machine; the devices here say nothing of one that doesn't.
+            places: those of the devices that it computes on, as CUDA_VISIBLE_DEVICES names them; all when empty. What
+                the others take is none of its business.
         """
         with self._lock:
             self._roots, self._local = tuple(processes), local
+            self._known.update(processes)
             wanted = None if local else metrics_url
-            if (self._metrics.url if self._metrics is not None else None) != wanted:
+            followed = self._metrics is not None and self._meters is self._remote_meters
+            if not followed or self._metrics is None or self._metrics.url != wanted:
                 if self._metrics is not None:
                     self._metrics.close()
                 self._metrics = TritonMetrics(wanted) if wanted is not None else None
-            if local:
-                self._meters = self._own_meters
-            elif self._metrics is None:
-                self._meters = []
-            elif self._meters is self._own_meters or not self._meters:
-                self._meters = [triton_meter(self._metrics)]
+                self._remote_meters = [triton_meter(self._metrics)] if self._metrics is not None else []
+            handles = self._own_handles
+            self._handles = [one for one in handles if not places or any(map(one.is_called, places))]
+            uuids = {one.uuid for one in self._handles}
+            own = [one for one in self._own_meters if not one.uuid or one.uuid in uuids]
+            self._meters = own if local else self._remote_meters
+
+    def beside(self, processes: Sequence[int]) -> None:
+        """Roots of process trees that are ours and not the target's: no co-tenants, and no part of its memory."""
+        with self._lock:
+            self._known.update(processes)
 
     def fit(self, window_s: float, lead_in_s: float, most_s: float) -> tuple[float, float]:
         """Length and lead-in of a window that suits the energy counters.
@@ -126,7 +139,8 @@ class Monitor:
         """Measure the power of devices that nothing is asked of; takes a moment where there are meters."""
         if not self._own_meters:
             return
-        self._meters = self._own_meters
+        with self._lock:
+            self._meters, self._handles = self._own_meters, self._own_handles
         length_ns = int(max(_IDLE_S, *(3.5 * meter.rhythm.grid_ns / 1e9 for meter in self._meters)) * 1e9)
         with self.watching():
             time.sleep(length_ns / 1e9)
@@ -275,9 +289,11 @@ class Monitor:
             self._strangers |= strange - self._ours
 
     def _learn_processes(self) -> None:
-        self._tree = descendants(self._roots)
+        tree = descendants(self._roots)
+        # The target may be in this process, from which others of ours descend as well.
+        self._tree = tree - descendants(self._known & tree - set(self._roots))
         # Those that have ended may still be listed.
-        self._ours |= descendants([self._family, *self._roots])
+        self._ours |= descendants([self._family, *self._known])
 
     def _read_remote(self, now_ns: int) -> None:
         if self._metrics is None or now_ns < self._retry_ns.get(id(self._metrics), 0):

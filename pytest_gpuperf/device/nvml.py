@@ -160,6 +160,10 @@ class Handle:
         self.uuid = str(nvml.call(f"tell the UUID of GPU {index}", pynvml.nvmlDeviceGetUUID, raw))
         self._name = str(nvml.call(f"tell the name of GPU {index}", pynvml.nvmlDeviceGetName, raw))
 
+    def is_called(self, name: str) -> bool:
+        """Whether a part of CUDA_VISIBLE_DEVICES means it: an index, or the beginning of a UUID."""
+        return self.index == int(name) if name.isdigit() else self.uuid.startswith(name)
+
     @property
     def name(self) -> str:
         """The product name, of a slice its GPU's."""

@@ -48,6 +48,11 @@ class RunningAnchor:
             warm_up(self._generator, self._running, workloads, [most], plan)
             self._undo = undo.pop_all()
 
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The roots of its process trees."""
+        return self._running.processes
+
     def beside(self, point: LoadPoint, take: Callable[[], tuple[Window, Recording]]) -> tuple[Window, Window]:
         """A window of the target, and one of the anchor next to it.
 

@@ -8,6 +8,7 @@ decides.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -23,7 +24,7 @@ from pytest_gpuperf.measure.sweep import smoke_sweep, warm_up, workloads_of
 from pytest_gpuperf.measure.turns import SIDES, Phase, Step, Turn, Turns
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
-from pytest_gpuperf.targets import Target
+from pytest_gpuperf.targets import RunningTarget, Target
 
 #: Said of every window of sides that could not be alive together.
 APART = (
@@ -97,6 +98,7 @@ def measure_duet(
                 watch_cpu=watch_cpu,
                 arrivals=arrivals,
                 monitor=monitor,
+                one_process=True,
             )
             sides.append(stack.enter_context(closing(steps_of_side)))
         turns = Turns()
@@ -137,12 +139,14 @@ def play(
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
     own: Collection[LoadPoint] | None = None,
     monitor: Monitor | None = None,
+    one_process: bool = False,
 ) -> Generator[Step, Turn, None]:
     """One side of a duet: yields each step before it takes it, and waits to be sent its turn.
 
     Args:
         points: of both sides, in the same order for both.
         own: those that this side is measured at; all when None.
+        one_process: the other side is driven from here as well.
 
     Raises:
         TargetError, LoadError, OptionError: it can't go on. Closing it early stops the target and records the run.
@@ -160,7 +164,7 @@ def play(
             while True:
                 try:
                     meter.say(run, "starting")
-                    up = _Up(target, own, plan)
+                    up = _Up(target, own, plan, monitor, alone=not turn.other_up)
                     if not described:
                         describe(up.running.under_test())
                         described = True
@@ -192,7 +196,7 @@ def play(
                     monitor=monitor,
                     earlier=windows,
                 )
-                windows.append(replace(window, findings=(*window.findings, APART)) if turn.apart else window)
+                windows.append(_of_this_side(window, turn, up.running, one_process=one_process))
                 meter.window_done()
             complete = True
             # Alive until the other has been measured as well: an idle neighbour is part of both sides' conditions.
@@ -208,15 +212,37 @@ def play(
         meter.run_done(run)
 
 
-class _Up:
-    """A side that was started: its target, its requests, and a load generator that stays open."""
+def _of_this_side(window: Window, turn: Turn, running: RunningTarget, *, one_process: bool) -> Window:
+    """Without the memory that the other side has where that is up, too: compared, both sides would be found alike."""
+    if turn.apart:
+        return replace(window, findings=(*window.findings, APART))
+    memory = window.memory
+    if memory is None or not turn.other_up:
+        return window
+    # Two sides inside of one process can't be told apart at all.
+    told = None if one_process and os.getpid() in running.processes else replace(memory, device_bytes=None)
+    return replace(window, memory=told)
 
-    def __init__(self, target: Target, points: Sequence[LoadPoint], plan: MeasurePlan) -> None:
+
+class _Up:
+    """A side that was started: its target, its requests, and a load generator that stays open.
+
+    Args:
+        alone: nothing else of the duet is running yet.
+    """
+
+    def __init__(
+        self, target: Target, points: Sequence[LoadPoint], plan: MeasurePlan, monitor: Monitor | None, *, alone: bool
+    ) -> None:
+        if monitor is not None and alone:
+            monitor.idle()
         begin = time.monotonic()
         self.running = target.start()
         self.startup_s = time.monotonic() - begin
         with ExitStack() as undo:
             undo.callback(self.running.stop)
+            if monitor is not None:
+                monitor.beside(self.running.processes)
             self.workloads = workloads_of(self.running, points)
             self.generator = open_generator(next(iter(self.workloads.values())), plan.workers)
             undo.pop_all()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from pytest_gpuperf.analysis.guard import worth_repeating
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load import open_generator
@@ -96,7 +97,9 @@ def explore(
                 nonlocal taken, generator
                 point, arrivals = axis.point(ask.load), axis.arrivals(ask.load)
                 windows: list[Window] = []
-                for visit in range(ask.visits):
+                todo = further = ask.visits
+                while todo:
+                    visit = len(windows)
                     progress(Progress(name, 0, 1, "measuring", min(taken / _USUAL_WINDOWS, 0.99), None, point))
                     taken += 1
                     spec = plan.spec(point, arrivals, taken)
@@ -122,8 +125,12 @@ def explore(
                         generator.close()
                         generator = open_generator(workload, plan.workers)
                         time.sleep(plan.lead_in_s)
+                    todo -= 1
+                    if further and worth_repeating(window, windows):
+                        todo, further = todo + 1, further - 1
                     windows.append(window)
-                return windows
+                calm = [one for one in windows if one.calm]
+                return calm if len(calm) >= ask.visits else windows
 
             return drive(steps, measure)
         finally:

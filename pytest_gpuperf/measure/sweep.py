@@ -80,6 +80,8 @@ def measure_sweep(
                 meter.say(run, "warming up")
                 warm, warmup_s = warm_up(generator, running, workloads, points, plan)
                 anchored = anchor() if anchor is not None else None
+                if monitor is not None and anchored is not None:
+                    monitor.beside(anchored.processes)
                 todo = deque(plan.order(points, run))
                 repeats = plan.repeats(points)
                 while todo:

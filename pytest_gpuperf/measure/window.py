@@ -8,13 +8,22 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import NoReturn
 
-from pytest_gpuperf.analysis.guard import device_findings, findings
+from pytest_gpuperf.analysis.guard import SERVERS, Finding, device_findings, findings
 from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, figures
 from pytest_gpuperf.device import Monitor, others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
-from pytest_gpuperf.model import EndpointFigures, LoadPoint, Ramp, Resources, Window, WireWorkload, Workload
-from pytest_gpuperf.targets import Replicated, RunningTarget
+from pytest_gpuperf.model import (
+    CallWorkload,
+    EndpointFigures,
+    LoadPoint,
+    Ramp,
+    Resources,
+    Window,
+    WireWorkload,
+    Workload,
+)
+from pytest_gpuperf.targets import Placed, Replicated, RunningTarget
 
 #: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
 _DYING_S = 2.0
@@ -49,7 +58,8 @@ def take_window(
         LoadError: it gives no correct answers, or the load generator failed.
     """
     if monitor is not None:
-        monitor.attach(running.processes, running.metrics_url, local=running.local)
+        places = running.places if isinstance(running, Placed) else ()
+        monitor.attach(running.processes, running.metrics_url, local=running.local, places=places)
         spec = _fitted(spec, monitor)
     replicated = running if isinstance(running, Replicated) else None
     before = running.server_times()
@@ -66,9 +76,25 @@ def take_window(
     edges = recording.start_ns, recording.stop_ns
     took = monitor.window(*edges) if monitor is not None else Resources()
     own = [one for one in earlier if one.point == point and one.calm]
-    disturbed = device_findings(took.gpus, took.trouble, own)
     times = figures(((one.due_ns, one.sent_ns, one.done_ns) for one in recording.lanes), *edges, point.batch_size)
     window_s = (recording.stop_ns - recording.start_ns) / 1e9
+    errors = sum(recording.errors.values())
+    found = device_findings(took.gpus, took.trouble, own) + findings(
+        window_s=window_s,
+        client_cpu_s=recording.cpu_s,
+        workers=recording.workers,
+        requests=times.requests,
+        errors=errors,
+        stall_s=recording.stall_s,
+        late=times.late,
+        due_rate=(times.requests + errors) * point.batch_size / window_s if spec.arrivals is not None else 0.0,
+        done_rate=times.throughput,
+        skew_s=recording.skew_s,
+        inside=isinstance(workload, CallWorkload),
+        shares_cores=watched,
+    )
+    if replicated is not None:
+        found += tuple(Finding(SERVERS, remark) for remark in replicated.remarks())
     firsts = [(one.due_ns, one.first_ns, one.first_ns) for one in recording.lanes if one.first_ns is not None]
     window = Window(
         sweep=name,
@@ -94,23 +120,8 @@ def take_window(
         energy=took.energy,
         memory=took.memory,
         gpus=took.gpus,
-        guards=tuple(dict.fromkeys(one.kind for one in disturbed)),
-        findings=tuple(one.text for one in disturbed)
-        + findings(
-            window_s=window_s,
-            client_cpu_s=recording.cpu_s,
-            workers=recording.workers,
-            requests=times.requests,
-            errors=sum(recording.errors.values()),
-            stall_s=recording.stall_s,
-            late=times.late,
-            due_rate=(times.requests + sum(recording.errors.values())) * point.batch_size / window_s
-            if spec.arrivals is not None
-            else 0.0,
-            done_rate=times.throughput,
-            skew_s=recording.skew_s,
-        )
-        + (replicated.remarks() if replicated is not None else ()),
+        guards=tuple(dict.fromkeys(one.kind for one in found)),
+        findings=tuple(one.text for one in found),
     )
     return window, recording
 

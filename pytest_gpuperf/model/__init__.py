@@ -6,6 +6,7 @@ from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, Ope
 from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, unmeasured
 from pytest_gpuperf.model.histogram import Histogram, bucket_of, merged
 from pytest_gpuperf.model.records import (
+    MARKS,
     RULER,
     SCHEMA,
     EndpointFigures,
@@ -48,6 +49,7 @@ __all__ = [
     "HOURS_PER_MONTH",
     "HTTP",
     "LEAST_OUTSTANDING",
+    "MARKS",
     "ROUND_ROBIN",
     "RULER",
     "SCHEMA",

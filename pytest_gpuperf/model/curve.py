@@ -39,7 +39,8 @@ class CurvePoint:
         gpu_energy_j, cpu_energy_j: per inference; None where it can't be had.
         energy_method: how they were measured.
         target_memory_bytes, device_memory_bytes, host_memory_bytes: peaks, see ``Memory``; None as above.
-        guards: what disturbed windows that had to be used, since the point had no others in their run.
+        guards: those of the windows that it is told from. A disturbance (all but ``MARKS``) is among them only where
+            the point has no undisturbed window in some run.
     """
 
     concurrency: int

@@ -29,6 +29,11 @@ RULER = 1
 #: a tenth on, the p90 of a model that uses half the cores was seen to move.
 CALM_SHARE = 0.10
 
+#: Guards that mark a window, and don't speak against its place among the others: failures, lost servers and a load that
+#: was too much are the target's own doing, and the load generator has the more to do the faster a target is. To leave
+#: such windows out would be to choose by the result.
+MARKS = frozenset({"client", "rate", "errors", "servers"})
+
 Plain = str | int | float | bool | None
 PlainMapping = Mapping[str, Plain]
 
@@ -158,8 +163,7 @@ class Window:
         energy: by device; empty where it can't be had.
         memory: peaks; None where nothing could be read.
         gpus: what the GPUs under test said of themselves.
-        guards: what disturbed it from outside the target, as ``throttled`` (``analysis.guard`` has all of them); each
-            has its sentence among the findings.
+        guards: the kinds of its findings, as ``throttled`` (``analysis.guard`` has all of them).
     """
 
     sweep: str
@@ -188,9 +192,19 @@ class Window:
     guards: tuple[str, ...] = ()
 
     @property
+    def disturbances(self) -> tuple[str, ...]:
+        """The guards that come from outside the target."""
+        return tuple(guard for guard in self.guards if guard not in MARKS)
+
+    @property
+    def crowded(self) -> bool:
+        """Somebody else took a noticeable share of the CPU."""
+        return self.others_cpu_share is not None and self.others_cpu_share > CALM_SHARE
+
+    @property
     def calm(self) -> bool:
-        """Nothing disturbed it: no guard, and nobody else took a noticeable share of the CPU."""
-        return not self.guards and (self.others_cpu_share is None or self.others_cpu_share <= CALM_SHARE)
+        """Nothing from outside the target disturbed it."""
+        return not self.disturbances and not self.crowded
 
     @property
     def client_cpu_per_request_s(self) -> float:

@@ -64,7 +64,7 @@ def _first_number(text: str) -> float:
 def disturbance(sessions: Iterable[Session]) -> str:
     """How often other processes took a noticeable share of the CPU; empty where they didn't."""
     windows = [window for session in sessions for run in session.runs for window in run.windows]
-    shares = [window.others_cpu_share or 0.0 for window in windows if not window.calm and not window.guards]
+    shares = [window.others_cpu_share or 0.0 for window in windows if window.crowded]
     if not shares:
         return ""
     count = f"{len(shares)} of {plural(len(windows), 'window')}"
@@ -72,7 +72,7 @@ def disturbance(sessions: Iterable[Session]) -> str:
 
 
 def guarded(sessions: Iterable[Session]) -> str:
-    """How often the devices' own readings spoke against a window; empty where they didn't."""
+    """How often the guard spoke against a window, and why; empty where it didn't."""
     windows = [window for session in sessions for run in session.runs for window in run.windows]
     found = [window for window in windows if window.guards]
     if not found:

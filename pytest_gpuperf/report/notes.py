@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pytest_gpuperf.model import Comparison, Curve, Row, ServerTimes, Session, Verdict
+from pytest_gpuperf.model import MARKS, Comparison, Curve, Row, ServerTimes, Session, Verdict
 from pytest_gpuperf.report.conditions import disturbance, findings, guarded
 from pytest_gpuperf.report.rows import short_load
 from pytest_gpuperf.report.table import Table
@@ -22,10 +22,11 @@ _SHOWN_STALL = 0.01
 
 def doubt_notes(curve: Curve) -> list[str]:
     """Points that had to be told from disturbed windows, since they have no others."""
+    told = [(point.load.label, [guard for guard in point.guards if guard not in MARKS]) for point in curve]
     return [
-        f"{point.load.label}: to be taken with care, some run had no undisturbed window ({', '.join(point.guards)})"
-        for point in curve
-        if point.guards
+        f"{label}: to be taken with care, some run had no undisturbed window ({', '.join(guards)})"
+        for label, guards in told
+        if guards
     ]
 
 

@@ -29,7 +29,7 @@ from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
 from pytest_gpuperf.store import Baseline, duet_history, select_baseline
 from pytest_gpuperf.store.store import utc_now
-from pytest_gpuperf.targets import Target
+from pytest_gpuperf.targets import Placed, Target
 from pytest_gpuperf.targets.anchor import anchor_target
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class Measuring:
             smoke_sweep(thing, points, plan)
             self.smoked += len(points)
             return unmeasured(name, points)
+        self._place(thing)
         if self._state.lockstep is not None:
             return self._in_lockstep(thing, points, schedules, plan, name=name, axis=axis)
         anchor = None
@@ -161,6 +162,7 @@ class Measuring:
             smoke_duet(candidate, reference, points, plan)
             self.smoked += 2 * len(points)
             return sweep
+        self._place(candidate, reference)
         self._begin(sweep)
         with self._device() as monitor:
             for part in self._parts(sweep, plan, sequential=sequential):
@@ -183,6 +185,7 @@ class Measuring:
         self, thing: Target, steps: Steps[Result], axis: Axis, plan: MeasurePlan, *, name: str, min_requests: int
     ) -> Result:
         """Measure what an algorithm asks for, in one start."""
+        self._place(thing)
         self._find_baseline(duet=False)
         with self._device() as monitor:
             return explore(
@@ -249,6 +252,12 @@ class Measuring:
         """Latency budgets that the test asked its curves for."""
         asked = dict.fromkeys(one for curve in self._given for one in curve.budgets)
         return {"budgets_ms": " ".join(f"{metric}={limit_ms:g}" for metric, limit_ms in asked)} if asked else {}
+
+    def _place(self, *targets: Target) -> None:
+        """The devices of this test are those that its targets say they compute on."""
+        places = [place for one in targets if isinstance(one, Placed) for place in one.places]
+        if places:
+            self._state.place(self.test, places, begun=self.baseline is not None)
 
     def _begin(self, sweep: Sweep) -> Sweep:
         if any(other.duet != sweep.duet for other in self.sweeps):
@@ -330,7 +339,8 @@ class Measuring:
         )
         self.sweeps.append(sweep)
         try:
-            together = lockstep.drive(steps)
+            with self._locks():
+                together = lockstep.drive(steps)
         finally:
             self._state.console.clear()
         if not together:
@@ -356,14 +366,22 @@ class Measuring:
     @contextmanager
     def _device(self) -> Iterator[Monitor]:
         """What watches the devices, which are nobody else's meanwhile."""
-        console = self._state.console
         with ExitStack() as stack:
-            stack.callback(console.clear)
-            if self._state.lockstep is None:  # else the command has the lock, and this process its turn
-                # In one order for all, so that no two wait for each other.
-                for lock in sorted(device.lock for device in self._devices):
-                    stack.enter_context(DeviceLock(lock, waiting=console.waiting))
+            stack.callback(self._state.console.clear)
+            stack.enter_context(self._locks())
             yield self._state.monitor_of(self.test)
+
+    @contextmanager
+    def _locks(self) -> Iterator[None]:
+        """Nobody else has the devices. Of a duet with another process, head takes what the command doesn't have."""
+        lockstep, own = self._state.lockstep, {device.lock for device in self._devices}
+        if lockstep is not None:
+            own = own - {self._state.device.lock} if lockstep.is_head else set()
+        with ExitStack() as stack:
+            # In one order for all, so that no two wait for each other.
+            for lock in sorted(own):
+                stack.enter_context(DeviceLock(lock, waiting=self._state.console.waiting))
+            yield
 
 
 def _schedules(points: Sequence[LoadPoint], axis: Axis) -> dict[LoadPoint, Arrivals]:

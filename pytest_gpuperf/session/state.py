@@ -6,6 +6,7 @@ import os
 import platform
 import uuid
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
-from pytest_gpuperf.device import Device, LockedClocks, Monitor, find_device, find_devices, joint_key
+from pytest_gpuperf.device import Device, LockedClocks, Monitor, find_device, find_devices, find_places, joint_key
 from pytest_gpuperf.device.clocks import policy
 from pytest_gpuperf.device.device import VISIBLE
-from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.errors import GpuperfError, OptionError
 from pytest_gpuperf.model import RULER, Plain, PlainMapping
 from pytest_gpuperf.report.terminal import Shown, section
 from pytest_gpuperf.session.commit import commit_of
@@ -97,8 +98,11 @@ class State:
 
     def _show_device(self) -> None:
         """Have what runs in this process, and what it starts, use the device that was asked for or assigned."""
-        assigned = self.settings.device != "auto" or worker_number(self._config) is not None
-        if self.device.kind == "gpu" and assigned:
+        if self.device.kind != "gpu":
+            return
+        # CUDA's own order begins with the fastest GPU, NVML's with the first slot: "the first" has to be the same one.
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        if self.settings.device != "auto" or worker_number(self._config) is not None:
             os.environ[VISIBLE] = self.device.visible
 
     @cached_property
@@ -113,6 +117,32 @@ class State:
     def devices_of(self, test: str) -> tuple[Device, ...]:
         """What a test is measured on."""
         return self._chosen.get(test, (self.device,))
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """What the running test is measured on, as far as is known: what targets of its are given unless it says."""
+        return self.devices_of(self._running)
+
+    def place(self, test: str, places: Sequence[str], *, begun: bool) -> None:
+        """Have a test measured where its targets say that they compute, as CUDA_VISIBLE_DEVICES names it.
+
+        Args:
+            begun: it was measured before, so its devices are in a key.
+
+        Raises:
+            DeviceError: there is no such device.
+            OptionError: it began on others.
+        """
+        own = {device.id for device in self.devices_of(test)}
+        devices = find_places(places) if not own.issuperset(places) else ()
+        if own.issuperset(device.id for device in devices):
+            return
+        if begun:
+            raise OptionError(
+                f"This test began on {', '.join(sorted(own))}, and a further target computes on {', '.join(places)}.\n"
+                "Give each a test of its own, or ask for all devices before the first measurement: gpu(count=2)."
+            )
+        self._chosen[test] = devices
 
     def monitor_of(self, test: str) -> Monitor:
         """Of these devices; it lives as long as this process, since finding a counter's rhythm takes a while.
@@ -178,7 +208,7 @@ class State:
         usual: dict[str, Plain] = {**device, "test": test, "version": version, "ruler": RULER}
         if self.settings.anchor:
             usual["anchor"] = DIGEST
-        facts = {**self.device.environment, "python": platform.python_version(), **self.user_environment}
+        facts = {**self.devices_of(test)[0].environment, "python": platform.python_version(), **self.user_environment}
         return changed_key(usual, facts, self.settings.key) if self.settings.key else usual
 
     def fixture_of(self, item: pytest.Item) -> Gpuperf:
@@ -231,10 +261,13 @@ class State:
                 self._locked[device.id] = LockedClocks(device, wish.mhz)
 
     def pytest_unconfigure(self) -> None:
-        while self._locked:
-            self._locked.popitem()[1].close()
-        while self._monitors:
-            self._monitors.popitem()[1].close()
+        with ExitStack() as stack:  # each of them, also when another one can't be closed
+            for monitor in self._monitors.values():
+                stack.callback(monitor.close)
+            for clocks in self._locked.values():
+                stack.callback(clocks.close)
+            self._monitors.clear()
+            self._locked.clear()
 
     def pytest_sessionfinish(self) -> None:
         if self.lockstep is not None:

@@ -86,6 +86,15 @@ class Replicated(Protocol):
         """What says that windows are not to be trusted from now on; empty while all servers are there."""
 
 
+@runtime_checkable
+class Placed(Protocol):
+    """What a target, or a running one, has besides that says itself on which GPUs it computes."""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Those GPUs and MIG slices, as CUDA_VISIBLE_DEVICES names them; empty where it says nothing."""
+
+
 class Scalable(Protocol):
     """A target of which there can be more or less.
 

@@ -152,6 +152,108 @@ def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.
         assert len(window["gpus"]) == 2
 
 
+PLACED = """
+    import os
+    import time
+    from dataclasses import dataclass
+
+    import pytest
+    from pytest_gpuperf import CallTarget
+
+    @dataclass(frozen=True)
+    class Placed(CallTarget):
+        places: tuple = ()
+
+        def start(self):
+            running = super().start()
+            running.places = self.places
+            return running
+
+    def placed(*places):
+        return Placed(lambda: time.sleep(0.002), label="sleep", places=places)
+"""
+
+
+def test_a_test_is_measured_where_its_targets_compute(run: Run, pytester: pytest.Pytester) -> None:
+    """Whoever made them, by whatever name of the device, and in however many tests they are used."""
+    pytester.makepyfile(
+        test_suite=PLACED
+        + """
+    @pytest.fixture(scope="module")
+    def fleet(gpu):
+        return placed(*(one.visible for one in gpu(count=2)))
+
+    @pytest.mark.parametrize("n", [1, 2])
+    def test_both(gpuperf, fleet, n):
+        gpuperf.sweep(fleet, window_s=0.1)
+
+    def test_named(gpuperf):
+        gpuperf.sweep(placed("MIG-00000002-0003"), window_s=0.1)
+
+    def test_one_of_two(gpuperf, gpu):
+        first, second = gpu(count=2)
+        gpuperf.sweep(placed(second.visible), name="second", window_s=0.1)
+        gpuperf.sweep(placed(first.visible), name="first", window_s=0.1)
+
+    def test_later_elsewhere(gpuperf):
+        gpuperf.sweep(placed("0"), name="first", window_s=0.1)
+        gpuperf.sweep(placed("1"), name="second", window_s=0.1)
+
+    def test_nowhere(gpuperf):
+        gpuperf.sweep(placed("7"))
+
+    def test_endpoints_are_put_there(gpu, triton_endpoint, triton_fleet):
+        assert triton_endpoint("m.onnx").visible == gpu.visible
+        both = gpu(count=2)
+        assert triton_endpoint("m.onnx").visible == ",".join(one.visible for one in both)
+        assert triton_endpoint("m.onnx", visible="1").visible == "1"
+        assert triton_fleet("m.onnx").places == tuple(one.visible for one in both)
+        assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+        """
+    )
+    result = run("--gpuperf-key=+gpu_uuid", COUNT=3, MIG_2="3:1g.10gb", POWER_0="constant:100", POWER_1="constant:200")
+    result.assert_outcomes(passed=5, failed=2)
+    text = result.stdout.str()
+    assert "This test began on GPU-00000000-" in text
+    assert "A target is to compute on 7: NVML sees 3 GPUs, so there is no index 7" in text
+    sessions = {session["test"].rpartition("::")[2]: session for session in stored(pytester)}
+    for name in ("test_both[1]", "test_both[2]"):
+        assert sessions[name]["key"]["device_count"] == 2
+        assert power(sessions[name], "sleep") == pytest.approx(300, rel=0.05)
+    assert sessions["test_named"]["key"]["mig_profile"] == "1g.10gb"
+    assert sessions["test_named"]["key"]["gpu_uuid"].startswith("MIG-00000002-0003")
+    assert power(sessions["test_named"], "sleep") is None
+    # Only the one that is in use is metered; the key has both.
+    assert sessions["test_one_of_two"]["key"]["device_count"] == 2
+    assert power(sessions["test_one_of_two"], "second") == pytest.approx(200, rel=0.05)
+    assert power(sessions["test_one_of_two"], "first") == pytest.approx(100, rel=0.05)
+
+
+def power(session: dict[str, Any], sweep: str) -> float | None:
+    """Mean power of its GPUs; None where no window of the sweep tells it."""
+    windows = [window for window in windows_of(session) if window["sweep"] == sweep]
+    told = [(one, window) for window in windows for one in window["energy"] if one["source"] == "gpu"]
+    return sum(one["energy_j"] for one, _ in told) / sum(window["window_s"] for _, window in told) if told else None
+
+
+def test_a_duet_tells_idle_power_and_no_memory_that_both_sides_share(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import time
+
+        def test_duet(gpuperf):
+            sleep = lambda: time.sleep(0.002)
+            gpuperf.duet(sleep, lambda: sleep(), blocks=2, alternations=2, window_s=0.05, name="duet")
+        """
+    )
+    run(POWER="constant:70", PROCESSES=f"self:{128 << 20}").assert_outcomes(passed=1)
+    (session,) = stored(pytester)
+    for window in [window for side in ("runs", "reference") for run in session[side] for window in run["windows"]]:
+        energy = next(one for one in window["energy"] if one["source"] == "gpu")
+        assert energy["idle_w"] == pytest.approx(70, rel=0.03)
+        assert window["memory"] is None
+
+
 def test_locked_clocks_are_in_the_key_and_given_back(run: Run, pytester: pytest.Pytester, tmp_path: Path) -> None:
     pytester.makepyfile(test_suite=SUITE)
     log = tmp_path / "clocks"

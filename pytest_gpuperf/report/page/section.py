@@ -219,7 +219,7 @@ def _numbers(swept: Swept) -> Markup:
     titles = [
         "load point",
         "side",
-        *(["disturbed"] if guarded else []),
+        *(["guarded"] if guarded else []),
         ">p50",
         ">p90",
         ">p95",

@@ -121,6 +121,11 @@ class TritonFleet:
         return () if self.replicas == 0 else slices_of(self.devices, self.replicas)
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """The GPUs and slices of all its servers."""
+        return tuple(one.visible for one in self.slices if one.visible is not None)
+
+    @property
     def most(self) -> int:
         """How many servers there can be."""
         return len(self.slices)
@@ -146,6 +151,7 @@ class TritonFleet:
             outside=self.url is not None,
             goes_on=self.on_loss == CONTINUE,
             facts={"balancer": self.balancer},
+            metrics_url=self.endpoint.metrics_url if isinstance(self.endpoint, KServeEndpoint) else None,
         )
 
     def asked(self, urls: Sequence[str]) -> Servers:
@@ -213,6 +219,11 @@ class PartOfFleet:
     @property
     def name(self) -> str:
         return f"{self.fleet.name} x{self.count}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Those of the whole fleet: a test that scales it has all of them, whichever part is measured first."""
+        return self.fleet.places
 
     def start(self) -> RunningFleet:
         return _start(self.fleet, self.count)

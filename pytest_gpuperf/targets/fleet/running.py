@@ -29,6 +29,7 @@ class Member:
     by side; and ``tritonclient.http`` speaks through gevent, whose sockets belong to the thread that opened them.
 
     Attributes:
+        endpoint: what it is.
         place: the device or cores that it has.
         label: names it and its place.
         times: its own times when they were last read; None before, and where it has none.
@@ -37,7 +38,7 @@ class Member:
 
     def __init__(self, endpoint: TritonEndpoint, place: str, number: int, count: int) -> None:
         """Server ``number`` of ``count``, from 1."""
-        self._endpoint, self.place = endpoint, place
+        self.endpoint, self.place = endpoint, place
         self.label = f"server {number} of {count} ({place})"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpuperf-fleet")
         self._server: RunningTriton | None = None
@@ -58,7 +59,7 @@ class Member:
         return self._thread.submit(work)
 
     def start(self) -> None:
-        self._server = self._endpoint.start()
+        self._server = self.endpoint.start()
 
     def read(self) -> None:
         """Read its times.
@@ -98,6 +99,7 @@ class Front:
         outside: a balancer that is there already.
         goes_on: the others are measured when a server dies.
         facts: more of what is under test.
+        metrics_url: of servers that are there already.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Front:
     outside: bool = False
     goes_on: bool = False
     facts: PlainMapping = field(default_factory=dict)
+    metrics_url: str | None = None
 
 
 def start_all(members: Sequence[Member]) -> None:
@@ -178,8 +181,13 @@ class RunningFleet:
 
     @property
     def metrics_url(self) -> str | None:
-        """That of the only server: the metrics of one among several say nothing of the fleet."""
-        return self._members[0].server.metrics_url if len(self._members) == 1 else None
+        """As it was given, of servers behind a balancer that is there already; ours are on this machine's devices."""
+        return self._front.metrics_url
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The GPUs and slices of its servers, also of those that are gone: none else has them."""
+        return tuple(place for member in self._members for place in member.endpoint.places)
 
     @property
     def servers(self) -> tuple[RunningTriton, ...]:

@@ -84,6 +84,11 @@ class TritonEndpoint(RequestSettings, ModelSettings):
             return name_of(Path(self.source))
         return f"{self.steps[-1].model_name}_pipeline"
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The GPUs and slices that the server is shown; empty where it sees what this process sees."""
+        return tuple(filter(None, map(str.strip, (self.visible or "").split(","))))
+
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """What the source is made of; nothing where a repository is given.
@@ -130,12 +135,16 @@ class TritonEndpoint(RequestSettings, ModelSettings):
 
 
 class RunningTriton:
-    """A tritonserver that is ready."""
+    """A tritonserver that is ready.
+
+    Attributes:
+        places: see ``Placed``.
+    """
 
     local = True
 
     def __init__(self, endpoint: TritonEndpoint, launcher: Launcher, contents: Contents) -> None:
-        self._launcher, self._contents = launcher, contents
+        self._launcher, self._contents, self.places = launcher, contents, endpoint.places
         scratch = Path(tempfile.mkdtemp(prefix="gpuperf-triton-"))
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, scratch, ignore_errors=True)

@@ -5,9 +5,13 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.analysis.guard import (
+    CLIENT,
     CLOCKS,
     CO_TENANT,
     DEVICE,
+    ERRORS,
+    LATE,
+    RATE,
     THROTTLED,
     WARMING,
     device_findings,
@@ -23,12 +27,16 @@ from tests.unit.factories import run, window
 def test_a_busy_load_generator_is_found(cpu_s: float, workers: int, busy: bool) -> None:
     found = findings(window_s=1.0, client_cpu_s=cpu_s, workers=workers, requests=100, errors=0)
     assert bool(found) is busy
-    assert not busy or "busy for 95% of the window" in found[0]
+    assert not busy or "busy for 95% of the window" in found[0].text
+
+
+def found_by_kind(**figures: float) -> list[tuple[str, str]]:
+    whole = {"window_s": 1.0, "client_cpu_s": 0.1, "workers": 1, "requests": 1000, "errors": 0, **figures}
+    return [(one.kind, one.text) for one in findings(**whole)]  # type: ignore[arg-type]
 
 
 def found(**figures: float) -> tuple[str, ...]:
-    whole = {"window_s": 1.0, "client_cpu_s": 0.1, "workers": 1, "requests": 1000, "errors": 0, **figures}
-    return findings(**whole)  # type: ignore[arg-type]
+    return tuple(text for _, text in found_by_kind(**figures))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +81,29 @@ def test_every_finding_is_told() -> None:
 
 
 def test_every_failed_request_is_found() -> None:
-    assert findings(window_s=1.0, client_cpu_s=0.1, workers=1, requests=99, errors=1) == ("1 of 100 requests failed",)
+    assert found(requests=99, errors=1) == ("1 of 100 requests failed",)
+
+
+@pytest.mark.parametrize(
+    ("figures", "kinds"),
+    [
+        ({"client_cpu_s": 0.99}, [CLIENT]),
+        ({"stall_s": 0.5}, [CLIENT]),
+        ({"skew_s": 1.0}, [CLIENT]),
+        ({"errors": 1}, [ERRORS]),
+        ({"late": 100, "due_rate": 1000.0, "done_rate": 1000.0}, [LATE]),
+        # Whoever is at fault for these, it need not be the load generator.
+        ({"late": 100, "due_rate": 1000.0, "done_rate": 1000.0, "shares_cores": True}, [CLIENT]),
+        ({"late": 100, "due_rate": 1000.0, "done_rate": 1000.0, "inside": True}, [RATE]),
+        ({"late": 100, "due_rate": 1000.0, "done_rate": 500.0}, [RATE, RATE]),
+    ],
+)
+def test_each_finding_has_its_kind_and_only_lateness_of_the_client_alone_leaves_a_window_out(
+    figures: dict[str, float], kinds: list[str]
+) -> None:
+    told = [kind for kind, _ in found_by_kind(**figures)]
+    assert told == kinds
+    assert replace(window(), guards=tuple(told)).calm is (kinds != [LATE])
 
 
 def test_a_good_window_has_no_findings() -> None:
@@ -161,6 +191,13 @@ class TestRepeating:
         assert worth_repeating(self.guarded, [self.guarded, window()])
         other = replace(window(), guards=(CO_TENANT,))
         assert worth_repeating(self.guarded, [other, other])
+
+    def test_what_the_target_did_does_not(self) -> None:
+        marked = replace(window(), guards=(CLIENT, ERRORS))
+        assert not worth_repeating(marked, [])
+        throttled = replace(window(), guards=(THROTTLED, ERRORS))
+        assert worth_repeating(throttled, [self.guarded])
+        assert not worth_repeating(throttled, [self.guarded, self.guarded])
 
     def test_others_on_the_cpu_come_and_go(self) -> None:
         disturbed = replace(window(), others_cpu_share=0.5)

@@ -38,6 +38,7 @@ ENDINGS = {
     "told to end": "os.kill(os.getpid(), signal.SIGTERM)",
     "interrupted": "os.kill(os.getpid(), signal.SIGINT)",
     "a child that outlives it": "os.fork() or time.sleep(1.5); os._exit(0)",
+    "closed beside a child": "child = os.fork() or time.sleep(60) or os._exit(0); clocks.close(); os.kill(child, 9)",
 }
 
 
@@ -104,6 +105,20 @@ def test_without_permission_it_says_what_it_takes(mock_nvml: MockNvml, tmp_path:
     assert error.startswith("NvmlError: --gpuperf-lock-clocks")
     assert "root" in error
     assert not (tmp_path / "clocks").exists()
+
+
+def test_who_asked_first_and_in_vain_is_not_in_the_way_of_root(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    """As after a pytest without root: in a sticky directory the kernel refuses root to create another's file."""
+    if os.geteuid():
+        pytest.skip("only root can give a file away")
+    tmp_path.chmod(0o1777)
+    other = tmp_path / f"gpuperf-clocks-{UUID}.lock"
+    other.touch()
+    os.chown(other, 12345, 12345)
+    with start(mock_nvml, tmp_path, ENDINGS["closed"]) as process:
+        _, error = process.communicate(timeout=30)
+    assert not error
+    assert log_of(tmp_path, 2) == [LOCKED, RESET]
 
 
 def test_the_cpu_has_none(mock_nvml: MockNvml, tmp_path: Path) -> None:

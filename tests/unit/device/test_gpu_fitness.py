@@ -78,6 +78,14 @@ def test_a_driver_that_does_not_work_is_a_finding(mock_nvml: MockNvml) -> None:
     assert found["device"]["state"] == UNFIT
 
 
+def test_a_gpu_that_fails_half_way_is_a_finding_beside_what_was_found(mock_nvml: MockNvml) -> None:
+    found = look(mock_nvml, ERROR_nvmlDeviceGetCurrentClocksEventReasons=15)
+    assert found["device"]["state"] == UNFIT
+    assert "lost" in found["device"]["found"]
+    assert found["device"]["mend"]
+    assert found["persistence mode"]["state"] == GOOD
+
+
 def test_on_the_cpu() -> None:
     checks = {check.name: asdict(check) for check in device_checks("cpu")}
     assert checks["device"]["state"] == GOOD

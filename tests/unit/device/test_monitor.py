@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -66,9 +66,15 @@ def monitor(mock_nvml: MockNvml, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
         one.close()
 
 
-def watch(one: Monitor, window_s: float, lead_in_s: float = 0.15) -> tuple[Resources, Span | None]:
+def watch(
+    one: Monitor,
+    window_s: float,
+    lead_in_s: float = 0.15,
+    places: Sequence[str] = (),
+    processes: Sequence[int] | None = None,
+) -> tuple[Resources, Span | None]:
     """A window as ``take_window`` takes it, and the aligned interval that its energy was read over."""
-    one.attach([os.getpid()], None, local=True)
+    one.attach([os.getpid()] if processes is None else processes, None, local=True, places=places)
     with one.watching():
         time.sleep(lead_in_s)
         start_ns = time.monotonic_ns()
@@ -148,6 +154,61 @@ class TestEnergy:
     def test_a_counter_that_stands_still_is_none(self, monitor: Open) -> None:
         one = monitor(POWER="constant:0")
         assert "nvml" not in one.energy_method
+
+
+class TestPlaces:
+    def test_devices_that_the_target_does_not_use_are_none_of_its_business(self, monitor: Open) -> None:
+        settings = {"POWER_0": "constant:100", "POWER_1": "constant:200", "MEMORY_MB_0": 512, "MEMORY_MB_1": 1024}
+        one = monitor(COUNT=2, TICK_S=0.02, REASONS_0=0x40, **settings)
+        one.idle()
+        watts, bytes_, throttled = {}, {}, {}
+        for places in ((), ("0",), ("GPU-00000001",), ("0", "1"), ("MIG-elsewhere",)):
+            took, _ = watch(one, 0.3, places=places)
+            watts[places] = sum(energy.energy_j for energy in took.energy if energy.source == "gpu") / 0.3
+            bytes_[places] = took.memory.device_bytes if took.memory is not None else None
+            throttled[places] = [gpu.throttled for gpu in took.gpus if gpu.throttled]
+        assert watts == pytest.approx(
+            {(): 300, ("0",): 100, ("GPU-00000001",): 200, ("0", "1"): 300, ("MIG-elsewhere",): 0}, rel=0.05
+        )
+        assert list(bytes_.values()) == [1536 << 20, 512 << 20, 1024 << 20, 1536 << 20, None]
+        assert [len(found) for found in throttled.values()] == [1, 1, 0, 1, 0]
+
+    def test_idle_power_is_that_of_the_devices_in_use(self, monitor: Open) -> None:
+        one = monitor(COUNT=2, TICK_S=0.02, POWER_0="constant:100", POWER_1="constant:200")
+        one.idle()
+        took, _ = watch(one, 0.2, places=("1",))
+        assert took.energy[0].idle_w == pytest.approx(200, rel=0.02)
+
+
+class TestBeside:
+    def test_others_of_ours_are_no_co_tenants_and_no_part_of_the_target_s_memory(self, monitor: Open) -> None:
+        """The anchor's server, or the other side of a duet, where the target is in this process."""
+        code = "x = bytearray(b'1') * (200 << 20); print(1, flush=True); input()"
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            one = monitor(TICK_S=0.02, PROCESSES=f"self:{1 << 20},{child.pid}:{1 << 30}")
+            whole, _ = watch(one, 0.2)
+            one.beside([child.pid])
+            own, _ = watch(one, 0.2)
+            # As the target it has its memory again.
+            server, _ = watch(one, 0.2, processes=[child.pid])
+            child.communicate(b"\n")
+        assert whole.memory is not None
+        assert own.memory is not None
+        assert server.memory is not None
+        assert whole.memory.target_bytes == (1 << 20) + (1 << 30)
+        assert (own.memory.target_bytes, server.memory.target_bytes) == (1 << 20, 1 << 30)
+        assert whole.memory.host_bytes is not None
+        assert own.memory.host_bytes is not None
+        assert whole.memory.host_bytes - own.memory.host_bytes > 190 << 20
+
+    def test_what_a_daemon_started_for_us_is_no_co_tenant_either(self, monitor: Open) -> None:
+        one = monitor(TICK_S=0.02, PROCESSES="self:1,1:1")
+        assert watch(one, 0.2)[0].gpus[0].co_tenants
+        one.beside([1])
+        assert not watch(one, 0.2)[0].gpus[0].co_tenants
 
 
 class TestTrouble:

@@ -103,6 +103,22 @@ def test_the_energy_of_a_remote_server_is_its_counter_s(server: Server) -> None:
     assert {gpu.uuid for gpu in took.gpus} == {"GPU-a", "GPU-b"}
 
 
+def test_the_energy_is_that_of_the_server_that_is_measured(server: Server) -> None:
+    """One after the other, or in turn in a duet, and on a machine that has no meters of its own."""
+    monitor = Monitor([])
+    monitor._own_meters = []
+    monitor.attach([], "http://127.0.0.1:1/metrics", local=False)
+    monitor.attach([], f"http://127.0.0.1:{server.server_port}/metrics", local=False)
+    with monitor.watching():
+        time.sleep(0.3)
+    stop_ns = time.monotonic_ns()
+    took = monitor.window(stop_ns - 200_000_000, stop_ns)
+    assert {trouble.kind for trouble in took.trouble} <= {"short"}
+    monitor.attach([], None, local=False)
+    assert monitor.energy_method == ""
+    monitor.close()
+
+
 def test_a_server_that_goes_away_is_trouble_and_no_number() -> None:
     monitor = Monitor([])
     monitor.attach([], "http://127.0.0.1:1/metrics", local=False)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +13,18 @@ import pytest
 
 from pytest_gpuperf.errors import LoadError, TargetDied, TargetError
 from pytest_gpuperf.measure import MeasurePlan, Progress, measure_duet, smoke_duet
+from pytest_gpuperf.measure import duet as duet_module
 from pytest_gpuperf.measure import sweep as sweep_module
 from pytest_gpuperf.measure import window as window_module
 from pytest_gpuperf.measure.duet import APART, duet_plan
+from pytest_gpuperf.measure.turns import Turn
 from pytest_gpuperf.measure.warmup import SteadyRule
 from pytest_gpuperf.model import (
     Arrivals,
     CallWorkload,
     Constant,
     LoadPoint,
+    Memory,
     PlainMapping,
     Run,
     ServerTimes,
@@ -28,6 +32,7 @@ from pytest_gpuperf.model import (
     Workload,
 )
 from pytest_gpuperf.targets import Target
+from tests.unit.factories import window
 from tests.unit.load.hostile import Server, answers, response
 from tests.unit.load.wire import workload
 
@@ -95,7 +100,7 @@ class Fake:
 
 class FakeRunning:
     local = True
-    processes = ()
+    processes: tuple[int, ...] = ()
     metrics_url = None
 
     def __init__(self, fake: Fake) -> None:
@@ -372,3 +377,27 @@ class TestWrong:
         assert not machine.up
         assert duet.windows("candidate")
         assert duet.windows("reference")
+
+
+class TestMemory:
+    whole = Memory(target_bytes=1, device_bytes=2, host_bytes=3)
+
+    @pytest.mark.parametrize(
+        ("turn", "processes", "one_process", "left"),
+        [
+            (Turn(), (), True, whole),
+            (Turn(apart=True), (os.getpid(),), True, whole),
+            # The device has that of both sides.
+            (Turn(other_up=True), (1,), True, Memory(1, None, 3)),
+            (Turn(other_up=True), (os.getpid(),), False, Memory(1, None, 3)),
+            # And so has this process, where both are in it.
+            (Turn(other_up=True), (os.getpid(),), True, None),
+        ],
+    )
+    def test_what_both_sides_have_in_common_is_told_of_neither(
+        self, turn: Turn, processes: tuple[int, ...], one_process: bool, left: Memory | None
+    ) -> None:
+        running = FakeRunning(Fake("side", Machine()))
+        running.processes = processes
+        measured = replace(window(), memory=self.whole)
+        assert duet_module._of_this_side(measured, turn, running, one_process=one_process).memory == left

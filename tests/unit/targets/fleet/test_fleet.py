@@ -90,3 +90,20 @@ def test_none_of_ours() -> None:
 def test_parts_that_are_not_there(replicas: int) -> None:
     with pytest.raises(OptionError, match=r"this fleet has 2 server\(s\)"):
         TritonFleet.of("flower.onnx", replicas=2).at(replicas)
+
+
+def test_it_says_on_which_gpus_its_servers_compute() -> None:
+    fleet = TritonFleet.of("m.onnx", ["MIG-a", 3, "MIG-b"])
+    assert fleet.places == ("MIG-a", "3", "MIG-b")
+    # A test that scales it has all of them from the beginning.
+    assert fleet.at(1).places == fleet.places
+    assert [member.endpoint.places for member in fleet.members(2)] == [("MIG-a",), ("3",)]
+    assert TritonFleet.of("m.onnx", replicas=2).places == ()
+    assert TritonEndpoint("m.onnx", visible="GPU-a, GPU-b").places == ("GPU-a", "GPU-b")
+    assert TritonEndpoint("m.onnx", visible="").places == TritonEndpoint("m.onnx").places == ()
+
+
+def test_metrics_that_were_named_are_those_of_the_servers_behind_a_balancer() -> None:
+    fleet = TritonFleet.of("m", replicas=0, balancer="http://lb:1", metrics_url="http://gpu:8002/metrics")
+    assert fleet.front.metrics_url == "http://gpu:8002/metrics"
+    assert TritonFleet.of("m.onnx", replicas=1).front.metrics_url is None

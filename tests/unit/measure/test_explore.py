@@ -1,0 +1,51 @@
+"""Windows that an algorithm asks for, and that the guard speaks against."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from pytest_gpuperf.analysis.guard import ERRORS, THROTTLED
+from pytest_gpuperf.measure import MeasurePlan
+from pytest_gpuperf.measure import explore as explore_module
+from pytest_gpuperf.measure.ask import Ask
+from pytest_gpuperf.measure.explore import Axis, explore
+from pytest_gpuperf.measure.loads import LoadRange
+from pytest_gpuperf.model import Window
+from tests.unit.factories import window
+from tests.unit.measure.test_sweep import FakeTarget
+
+BAD, MARKED, GOOD = (THROTTLED,), (ERRORS,), ()
+
+
+@pytest.mark.parametrize(
+    ("seen", "given"),
+    [
+        ([GOOD, MARKED], [GOOD, MARKED]),
+        ([GOOD, BAD, GOOD], [GOOD, GOOD]),
+        # No more than once more for each, and what two in a row have suffered will last.
+        ([BAD, GOOD, BAD, BAD], [BAD, GOOD, BAD, BAD]),
+        ([BAD, BAD, BAD, GOOD], [BAD, BAD, BAD, GOOD]),
+    ],
+)
+def test_disturbed_windows_come_again_and_are_left_out_where_there_are_enough_others(
+    monkeypatch: pytest.MonkeyPatch, seen: list[tuple[str, ...]], given: list[tuple[str, ...]]
+) -> None:
+    coming = iter(seen)
+
+    def take(*_: object, **__: object) -> tuple[Window, None]:
+        return replace(window(), guards=next(coming)), None
+
+    def steps() -> Generator[Ask, Sequence[Window], list[Window]]:
+        return list((yield Ask(1, 2)))
+
+    monkeypatch.setattr(explore_module, "take_window", take)
+    monkeypatch.setattr(explore_module, "warm_up", lambda *_: None)
+    plan, axis = MeasurePlan(), Axis(LoadRange(1, 8))
+    found = explore(
+        FakeTarget(), steps(), axis, plan, name="sweep", min_requests=1, progress=lambda _: None, watch_cpu=False
+    )
+    assert [one.guards for one in found] == given
+    assert list(coming) == []
