@@ -37,6 +37,9 @@ def register(commands: Any) -> None:
     comment.add_argument(
         "--untrusted", action="store_true", help="the report is from a fork's run: no mentions, links or images"
     )
+    comment.add_argument(
+        "--marker", default="", metavar="NAME", help="tells several comments on one pull request apart"
+    )
     comment.add_argument("--api", default="", metavar="URL", help="default: $GITHUB_API_URL, or https://api.github.com")
     comment.set_defaults(run=_comment)
 
@@ -51,7 +54,8 @@ def _comment(options: argparse.Namespace) -> int:
     from pytest_gpuperf.cli.github import GitHub
     from pytest_gpuperf.report.posted import prepared
 
-    body, marker = prepared(_read(options.file, follow=not options.untrusted), trusted=not options.untrusted)
+    text = _read(options.file, follow=not options.untrusted)
+    body, marker = prepared(text, trusted=not options.untrusted, name=options.marker)
     variables = os.environ
     github = GitHub(
         options.api or variables.get("GITHUB_API_URL") or "https://api.github.com",

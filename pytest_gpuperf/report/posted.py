@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from pytest_gpuperf.report.comment import marker_line
 from pytest_gpuperf.report.fitting import size
 
 #: GitHub refuses longer ones.
@@ -25,20 +26,22 @@ _ACTIVE = re.compile(
 _JOINER = "\u2060"
 
 
-def prepared(text: str, *, trusted: bool = True) -> tuple[str, str]:
+def prepared(text: str, *, trusted: bool = True, name: str = "") -> tuple[str, str]:
     """A comment's body, and the marker to find its predecessor by.
 
     The marker is the report's own, else ``MARKER``. A text that is too long is cut at the end of a line.
 
     Args:
+        name: for a marker of that name in the place of the report's own.
         trusted: it was written by code of the repository itself. Otherwise nobody is called, nothing is linked, and it
             is said where it comes from.
     """
     # NUL and surrogates are no text; a lone one would make the whole request fail.
     text = text.encode(errors="replace").decode().replace("\0", "")
     found = _MARKER.search(text)
-    marker = found[0] if found and trusted else MARKER
-    text = text.replace(marker, "", 1) if trusted else _FOREIGN + inactive(text)
+    own = found[0] if found and trusted else ""
+    marker = marker_line(name) if name else own or MARKER
+    text = text.replace(own, "", 1) if trusted else _FOREIGN + inactive(text)
     body = f"{marker}\n{text.lstrip()}"
     if size(body) <= MOST_CHARACTERS:
         return body, marker

@@ -75,7 +75,7 @@ def session_lines(session: Session, curves: Sequence[Curve], comparison: Compari
     lines = []
     for curve in curves:
         if len(curves) > 1:
-            lines.append(curve.name)
+            lines.append(f"  {curve.name}")
         lines += curve_table(curve, comparison.rows).as_text("  ")
         lines += warnings(doubt_notes(curve))
         lines += indented(curve_notes(curve))

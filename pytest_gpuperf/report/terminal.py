@@ -76,6 +76,9 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, place: Place) -> lis
         if len(own) > _ROWS:
             lines.append(f"  and {len(own) - _ROWS} more, none worse")
     lines += indented(comparison_notes(comparison))
+    if comparison.left_out:
+        count = plural(len(comparison.left_out), "gated figure")
+        lines.append(f"  {count} not compared, too few requests or no number (-v tells which)")
     return lines if comparison.rows else [*lines, f"  stored as {place.path}"]
 
 

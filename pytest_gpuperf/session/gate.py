@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pytest_gpuperf.session.lockstep import Other
     from pytest_gpuperf.session.state import State
 
+#: What a load point takes, where that can be had.
+_TAKEN = ("gpu_energy_j", "cpu_energy_j", "target_memory_bytes", "device_memory_bytes", "host_memory_bytes")
 _ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 
 
@@ -158,6 +160,6 @@ def _properties(session: Session, comparison: Comparison, measured: Measuring) -
                 (f"{label} p99_ns", f"{point.p99_ns:.0f}"),
                 (f"{label} throughput", f"{point.throughput:.3f}"),
             ]
-            energy_j = {"gpu_energy_j": point.gpu_energy_j, "cpu_energy_j": point.cpu_energy_j}
-            properties += [(f"{label} {name}", f"{one:.6g}") for name, one in energy_j.items() if one is not None]
+            taken = {name: getattr(point, name) for name in _TAKEN}
+            properties += [(f"{label} {name}", f"{one:.10g}") for name, one in taken.items() if one is not None]
     return properties

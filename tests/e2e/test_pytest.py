@@ -85,6 +85,7 @@ def test_junit_has_the_failure_and_the_numbers(run: Run, pytester: pytest.Pytest
     properties = {element.attrib["name"]: element.attrib["value"] for element in case.iter("property")}
     assert properties["gpuperf_verdict"] == "regressed"
     assert float(properties["gpuperf sleep concurrency=1 batch=1 p50_ns"]) > 16e6
+    assert float(properties["gpuperf sleep concurrency=1 batch=1 host_memory_bytes"]) > 1 << 20
 
 
 def test_workers_of_xdist_take_turns_and_report_once(run: Run, pytester: pytest.Pytester) -> None:

@@ -71,6 +71,22 @@ def test_a_report_without_a_marker_gets_one(server: State) -> None:
     assert bodies(server) == ["<!-- gpuperf -->\nfaster"]
 
 
+def test_two_jobs_with_the_same_report_have_comments_of_their_own(server: State) -> None:
+    for name in ("L4", "A10G", "L4"):
+        assert main(["comment", "--file", "comment.md", "--marker", name]) == 0
+        assert main(["comment", "--file", "comment.md", "--marker", f"fork {name}", "--untrusted"]) == 0
+    markers = [body.splitlines()[0] for body in bodies(server)]
+    assert markers == [f"<!-- pytest-gpuperf report {name} -->" for name in ("L4", "fork L4", "A10G", "fork A10G")]
+    assert not any(MARKER in body for body in bodies(server))
+
+
+def test_a_comment_that_only_mentions_the_marker_is_not_ours(server: State, github: GitHub) -> None:
+    other = f"<!-- gpuperf other -->\n`{MARKER}`"
+    github.put_comment(7, other, "<!-- gpuperf other -->")
+    github.put_comment(7, f"{MARKER}\nx", MARKER)
+    assert bodies(server) == [other, f"{MARKER}\nx"]
+
+
 def test_two_reports_have_comments_of_their_own(server: State, github: GitHub) -> None:
     for marker in ("<!-- gpuperf L4 -->", "<!-- gpuperf A10 -->") * 2:
         github.put_comment(7, f"{marker}\nx", marker)

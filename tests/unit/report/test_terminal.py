@@ -92,6 +92,13 @@ def test_what_was_cut_short_is_counted_as_that() -> None:
     assert full_lines([reported(status="incomplete")])[-1] == "1 test: 1 cut short"
 
 
+def test_what_could_not_be_compared_is_counted() -> None:
+    one = reported(6.0)
+    lost = replace(one, comparison=replace(one.comparison, left_out=("serving: concurrency 1, p99",)))
+    assert "  1 gated figure not compared, too few requests or no number (-v tells which)" in lines([lost])
+    assert "  not compared, too few requests or no number: serving: concurrency 1, p99" in lines([lost], verbosity=1)
+
+
 def test_a_load_point_that_is_gone_does_not_go_unnoticed() -> None:
     one = reported()
     gone = replace(one, comparison=replace(one.comparison, missing_points=("serving: concurrency 64",)))
