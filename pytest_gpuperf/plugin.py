@@ -133,7 +133,7 @@ def gpu(request: pytest.FixtureRequest) -> Gpu:
     """
     from pytest_gpuperf.session.state import state_of
 
-    return state_of(request.config).gpu
+    return state_of(request.config).devices.gpu
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +145,7 @@ def triton_endpoint(request: pytest.FixtureRequest) -> Callable[..., TritonEndpo
     state = state_of(request.config)
 
     def make(*arguments: Any, **settings: Any) -> TritonEndpoint:
-        visible = ",".join(device.visible for device in state.devices)
+        visible = ",".join(device.visible for device in state.devices.now)
         return TritonEndpoint(*arguments, **{"server": state.settings.triton, "visible": visible, **settings})
 
     return make
@@ -166,7 +166,7 @@ def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
     def make(source: Any = None, devices: Any = None, **settings: Any) -> TritonFleet:
         if settings.get("replicas") != 0 and not isinstance(source, TritonEndpoint):
             settings = {"server": state.settings.triton, **settings}
-        return TritonFleet.of(source, state.devices if devices is None else devices, **settings)
+        return TritonFleet.of(source, state.devices.now if devices is None else devices, **settings)
 
     return make
 

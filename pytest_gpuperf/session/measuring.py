@@ -257,7 +257,7 @@ class Measuring:
         """The devices of this test are those that its targets say they compute on."""
         places = [place for one in targets if isinstance(one, Placed) for place in one.places]
         if places:
-            self._state.place(self.test, places, begun=self.baseline is not None)
+            self._state.devices.place(self.test, places, begun=self.baseline is not None)
 
     def _begin(self, sweep: Sweep) -> Sweep:
         if any(other.duet != sweep.duet for other in self.sweeps):
@@ -361,7 +361,7 @@ class Measuring:
 
     @property
     def _devices(self) -> tuple[Device, ...]:
-        return self._state.devices_of(self.test)
+        return self._state.devices.of(self.test)
 
     @contextmanager
     def _device(self) -> Iterator[Monitor]:

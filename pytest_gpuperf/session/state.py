@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import uuid
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +14,16 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
-from pytest_gpuperf.device import Device, LockedClocks, Monitor, find_device, find_devices, find_places, joint_key
-from pytest_gpuperf.device.clocks import policy
-from pytest_gpuperf.device.device import VISIBLE
-from pytest_gpuperf.errors import GpuperfError, OptionError
+from pytest_gpuperf.device import Device, Monitor
+from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import RULER, Plain, PlainMapping
 from pytest_gpuperf.report.terminal import Shown, section
 from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
+from pytest_gpuperf.session.devices import Devices
 from pytest_gpuperf.session.fixture import Gpuperf
 from pytest_gpuperf.session.gate import Outcome, conclude, conclude_head
-from pytest_gpuperf.session.gpus import Choice, Gpu, worker_number
+from pytest_gpuperf.session.gpus import worker_number
 from pytest_gpuperf.session.keys import changed_key
 from pytest_gpuperf.session.lockstep import Lockstep, first_line
 from pytest_gpuperf.session.marker import marker_of
@@ -66,18 +64,13 @@ class State:
         self._carried: list[str] = []
         self._published = Published()
         self._smoked = 0
-        self._running = ""
-        #: As it was before we set it.
-        self._visible = os.environ.get(VISIBLE)
-        self._chosen: dict[str, tuple[Device, ...]] = {}
-        self._monitors: dict[tuple[str, ...], Monitor] = {}
-        self._locked: dict[str, LockedClocks] = {}
+        self.devices = Devices(self.settings, worker_number(config))
         if self.settings.measure:
             try:
                 # A wrong device, store or key should end pytest here, before any test.
                 self.key("", 1)
                 self.store  # noqa: B018
-                self._show_device()
+                self.devices.show()
             except GpuperfError as error:
                 raise pytest.UsageError(str(error)) from error
         self.lockstep = self._join() if self.settings.measure else None
@@ -92,71 +85,19 @@ class State:
             self.__dict__.pop("store", None)
         return lockstep
 
-    @cached_property
-    def device(self) -> Device:
-        return find_device(self.settings.device, worker_number(self._config) or 0)
-
-    def _show_device(self) -> None:
-        """Have what runs in this process, and what it starts, use the device that was asked for or assigned."""
-        if self.device.kind != "gpu":
-            return
-        # CUDA's own order begins with the fastest GPU, NVML's with the first slot: "the first" has to be the same one.
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        if self.settings.device != "auto" or worker_number(self._config) is not None:
-            os.environ[VISIBLE] = self.device.visible
-
-    @cached_property
-    def gpu(self) -> Gpu:
-        """What the fixture gives."""
-        choice = Choice(lambda: find_devices(self._visible), self._use, worker_number(self._config) or 0)
-        return Gpu.of(self.device, choice)
-
-    def _use(self, devices: Sequence[Device]) -> None:
-        self._chosen[self._running] = tuple(devices)
-
-    def devices_of(self, test: str) -> tuple[Device, ...]:
-        """What a test is measured on."""
-        return self._chosen.get(test, (self.device,))
-
     @property
-    def devices(self) -> tuple[Device, ...]:
-        """What the running test is measured on, as far as is known: what targets of its are given unless it says."""
-        return self.devices_of(self._running)
-
-    def place(self, test: str, places: Sequence[str], *, begun: bool) -> None:
-        """Have a test measured where its targets say that they compute, as CUDA_VISIBLE_DEVICES names it.
-
-        Args:
-            begun: it was measured before, so its devices are in a key.
-
-        Raises:
-            DeviceError: there is no such device.
-            OptionError: it began on others.
-        """
-        own = {device.id for device in self.devices_of(test)}
-        devices = find_places(places) if not own.issuperset(places) else ()
-        if own.issuperset(device.id for device in devices):
-            return
-        if begun:
-            raise OptionError(
-                f"This test began on {', '.join(sorted(own))}, and a further target computes on {', '.join(places)}.\n"
-                "Give each a test of its own, or ask for all devices before the first measurement: gpu(count=2)."
-            )
-        self._chosen[test] = devices
+    def device(self) -> Device:
+        """Under test, unless a test asks for others."""
+        return self.devices.first
 
     def monitor_of(self, test: str) -> Monitor:
-        """Of these devices; it lives as long as this process, since finding a counter's rhythm takes a while.
+        """Watches a test's devices.
 
         Raises:
-            DeviceError: a device is gone, or can't be read.
+            DeviceError: one is gone, or can't be read, or its clocks can't be locked.
         """
-        devices = self.devices_of(test)
-        ids = tuple(device.id for device in devices)
-        self._lock_clocks(devices)
-        if ids not in self._monitors:
-            # The other side of a duet is a child of the same command.
-            self._monitors[ids] = Monitor(devices, family=os.getppid() if self.lockstep is not None else None)
-        return self._monitors[ids]
+        # The other side of a duet is a child of the same command.
+        return self.devices.monitor(test, os.getppid() if self.lockstep is not None else None)
 
     @cached_property
     def store(self) -> Store:
@@ -203,12 +144,10 @@ class State:
 
     def key(self, test: str, version: int) -> PlainMapping:
         """What must match for two sessions of a test to be comparable."""
-        wish = self.settings.lock_clocks
-        device = joint_key(self.devices_of(test), policy(wish.mhz) if wish is not None else "")
-        usual: dict[str, Plain] = {**device, "test": test, "version": version, "ruler": RULER}
+        usual: dict[str, Plain] = {**self.devices.key(test), "test": test, "version": version, "ruler": RULER}
         if self.settings.anchor:
             usual["anchor"] = DIGEST
-        facts = {**self.devices_of(test)[0].environment, "python": platform.python_version(), **self.user_environment}
+        facts = {**self.devices.of(test)[0].environment, "python": platform.python_version(), **self.user_environment}
         return changed_key(usual, facts, self.settings.key) if self.settings.key else usual
 
     def fixture_of(self, item: pytest.Item) -> Gpuperf:
@@ -244,30 +183,11 @@ class State:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if self.lockstep is not None and (why := self.lockstep.begin(item.nodeid)):
             item.session.shouldstop = why
-        self._running = item.nodeid
+        self.devices.running = item.nodeid
         return (yield)
 
-    def _lock_clocks(self, devices: Sequence[Device]) -> None:
-        """Until this process ends, or is ended.
-
-        Raises:
-            DeviceError: that can't be done.
-        """
-        wish = self.settings.lock_clocks
-        if wish is None:
-            return
-        for device in devices:
-            if device.id not in self._locked:
-                self._locked[device.id] = LockedClocks(device, wish.mhz)
-
     def pytest_unconfigure(self) -> None:
-        with ExitStack() as stack:  # each of them, also when another one can't be closed
-            for monitor in self._monitors.values():
-                stack.callback(monitor.close)
-            for clocks in self._locked.values():
-                stack.callback(clocks.close)
-            self._monitors.clear()
-            self._locked.clear()
+        self.devices.close()
 
     def pytest_sessionfinish(self) -> None:
         if self.lockstep is not None:
