@@ -20,6 +20,8 @@ CATCH_NS = 1_000_000
 GRID_NS = 100_000_000
 #: A tick is waited for this many readings early at most, however often it came before it was.
 _MARGIN = 6
+#: Part of the time between two ticks by which a window may be shorter than wanted.
+_NEARLY = 0.05
 #: Share of a window's energy that its edges may leave open.
 EDGE_SHARE = 0.01
 
@@ -102,11 +104,12 @@ class Rhythm:
         return self.tick_ns * max(1, round(GRID_NS / self.tick_ns))
 
     def window_s(self, wanted_s: float, most_s: float) -> float:
-        """The shortest window from ``wanted_s`` on that leaves ``EDGE_SHARE`` open at most and is a whole number of
-        ticks; never above ``most_s``, unless that is what was wanted."""
-        least_s = max(wanted_s, 2 * self.slack_ns / 1e9 / EDGE_SHARE)
+        """The shortest window from about ``wanted_s`` on that leaves ``EDGE_SHARE`` open at most and is a whole number
+        of ticks; never above ``most_s``, unless that is what was wanted."""
         grid_s = self.grid_ns / 1e9
-        whole_s = grid_s * max(1, -int(-least_s // grid_s) if least_s % grid_s > 1e-9 else round(least_s / grid_s))
+        # Rhythms of equal counters differ by what measuring them is worth; their windows should not, by a whole grid.
+        least_s = max(wanted_s - _NEARLY * grid_s, 2 * self.slack_ns / 1e9 / EDGE_SHARE)
+        whole_s = grid_s * max(1, math.ceil(least_s / grid_s))
         if whole_s <= most_s:
             return whole_s
         return max(wanted_s, int(most_s / grid_s) * grid_s)

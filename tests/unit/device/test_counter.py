@@ -149,3 +149,8 @@ class TestIntegrated:
     @pytest.mark.parametrize("samples", [[], [(0, 1.0)], [(0, 1.0), (100 * MS, 1.0)]])
     def test_readings_that_do_not_reach_tell_nothing(self, samples: list[tuple[int, float]]) -> None:
         assert integrated(samples, 0, 1000 * MS) is None
+
+    @pytest.mark.parametrize("tick_ns", [99_600_000, 99_999_999, 100_000_001, 100_400_000])
+    def test_a_rhythm_that_was_measured_a_little_wrong_makes_windows_no_longer(self, tick_ns: int) -> None:
+        """Else one side of a duet, or one GPU beside another, would have windows longer by a whole grid."""
+        assert Rhythm(tick_ns, MS // 2).window_s(0.3, 5.0) == pytest.approx(0.3, rel=0.005)
