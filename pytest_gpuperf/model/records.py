@@ -130,6 +130,11 @@ class EndpointFigures:
     p50_ns: float
     p90_ns: float
 
+    @property
+    def seen(self) -> bool:
+        """Whether failures and latencies are known."""
+        return self.p50_ns > 0 or not self.requests
+
 
 @dataclass(frozen=True)
 class Window:

@@ -160,7 +160,9 @@ def _client(window: Window, layout: Layout) -> list[str]:
     cost = f"Load generator: {window.client_cpu_per_request_s * 1e6:.1f} usec CPU per request"
     lines.append(cost + (f", kept from its sockets for {window.stall_s * 1e3:.1f} msec" if window.stall_s else ""))
     lines += [
-        f"{one.address}: {plural(one.requests, 'request')}, {one.errors} failed, {_number(one.throughput)} infer/sec"
+        f"{one.address}: {plural(one.requests, 'request')}"
+        + (f", {one.errors} failed" if one.seen else "")
+        + f", {_number(one.throughput)} infer/sec"
         + (f", p50 {_us(one.p50_ns)} usec, p90 {_us(one.p90_ns)} usec" if one.p50_ns else "")
         for one in window.endpoints
     ]

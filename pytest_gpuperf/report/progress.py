@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pytest_gpuperf.report.safe import short
 from pytest_gpuperf.report.words import seconds
 
 _BAR = 10
+#: Letters that a name keeps in any case.
+_NAME = 12
 #: Seconds between two lines of a log, by pytest's verbosity; a CI system that hears nothing for long ends the job.
 _BETWEEN_LINES_S = {-1: 60.0, 0: 10.0}
 #: A run that is longer says in between that it is alive.
@@ -35,8 +38,10 @@ def bar_line(what: str, share: float, detail: str, left_s: float | None, width: 
     """A progress bar that fits the terminal."""
     filled = round(share * _BAR)
     left = f" {seconds(left_s)} left" if left_s is not None else ""
-    line = f"  {what} [{'#' * filled}{'.' * (_BAR - filled)}] {share:4.0%}{left}  {detail}"
-    return line[: max(width - 1, 0)]
+    bar = f" [{'#' * filled}{'.' * (_BAR - filled)}] {share:4.0%}{left}"
+    # A long name gives way to the bar, and what is told of the moment to both.
+    name = short(what, max(width - 3 - len(bar), _NAME))
+    return f"  {name}{bar}  {detail}"[: max(width - 1, 0)]
 
 
 def log_line(what: str, run: int, runs: int, left_s: float | None, *, done: bool = True) -> str:

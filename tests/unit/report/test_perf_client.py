@@ -186,10 +186,12 @@ def test_a_block_in_open_loop_tells_response_and_service_time() -> None:
 
 
 def test_a_block_tells_of_every_endpoint() -> None:
-    figures = (EndpointFigures("a:8000", 40, 1, 400.0, 1e6, 2e6), EndpointFigures("b:8000", 1, 0, 20.0, 3e6, 4e6))
+    seen = (EndpointFigures("a:8000", 40, 1, 400.0, 1e6, 2e6), EndpointFigures("b:8000", 1, 0, 20.0, 3e6, 4e6))
+    figures = (*seen, EndpointFigures("behind:8000", 7, 0, 70.0, 0.0, 0.0))
     lines = level_lines(level(replace(closed(), endpoints=figures)), Layout())
     assert "    a:8000: 40 requests, 1 failed, 400 infer/sec, p50 1000 usec, p90 2000 usec" in lines
     assert "    b:8000: 1 request, 0 failed, 20 infer/sec, p50 3000 usec, p90 4000 usec" in lines
+    assert "    behind:8000: 7 requests, 70 infer/sec" in lines  # who failed there only the balancer knows
 
 
 def test_the_closing_list_is_in_the_order_of_measurement() -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_gpuperf.report.comment import comment
+from pytest_gpuperf.report.comment import MOST, comment
+from pytest_gpuperf.report.fitting import size
 from pytest_gpuperf.report.posted import MARKER, MOST_CHARACTERS, inactive, prepared
 from tests.unit.report.markdown import rendered
 from tests.unit.reports import HOSTILE, reported
@@ -66,6 +67,16 @@ def test_the_shape_of_a_report_survives_a_fork() -> None:
     table = "| conc | p50 |\n|---|---:|\n| 1 | +5% [+3, +7] |\n"
     text = f"# regressed\n\n{table}<details><summary>all</summary>\n\n- x\n</details>\n"
     assert inactive(text) == text
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_our_own_report_is_cut_where_it_is_made_and_not_again(trusted: bool) -> None:
+    many = [reported(6.0, test=f"t.py::test[{n} {'🙂' * 60}]", name=f"{n:012x}", load_points=8) for n in range(80)]
+    text = comment(many)
+    assert size(text) <= MOST < 2 * len(text)
+    body, _ = prepared(text, trusted=trusted)
+    assert "Cut to stay under GitHub's limit" in body
+    assert body.rstrip().endswith("</details>")
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -32,6 +32,12 @@ def test_a_bar_is_filled_by_its_share(share: float) -> None:
         assert part in line
 
 
+def test_a_long_name_hides_neither_the_bar_nor_the_time_left() -> None:
+    line = bar_line("test_" + "x" * 200, 0.4, "run 1/3, concurrency 4", 75.0, 80)
+    assert "[####......]  40% 1:15 left" in line
+    assert line.startswith("  test_xxx")
+
+
 def test_no_time_is_told_before_one_is_known() -> None:
     assert "left" not in bar_line("test", 0.0, "", None, 80)
     assert "left" not in log_line("test", 0, 3, None)
