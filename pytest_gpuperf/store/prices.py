@@ -60,10 +60,11 @@ def _table(where: Path) -> dict[str, Any]:
     if len(content) > _MOST_BYTES:
         raise OptionError(f"The price table {where} is larger than 1 MiB. Name a file that holds prices only.")
     try:
-        return tomllib.loads(content.decode())
+        table: dict[str, Any] = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
         # tomllib's own error is a ValueError, and so is a text that isn't UTF-8, or a number with too many digits.
         raise OptionError(f"The price table {where} is no TOML in UTF-8: {error}. Correct it there.") from error
+    return table
 
 
 def _price(row: dict[str, Any], where: str) -> Price:
