@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+#: Seven numbers of up to 20 digits.
+_STATM_BYTES = 256
 #: Inode of the machine's own PID namespace (PROC_PID_INIT_INO of the kernel).
 _FIRST_NAMESPACE = "pid:[4026531836]"
 
@@ -39,7 +41,12 @@ def resident_bytes(pids: Collection[int], proc: Path = Path("/proc")) -> int | N
     total, seen = 0, False
     for pid in pids:
         try:
-            total += int((proc / str(pid) / "statm").read_bytes().split()[1]) * _PAGE
+            # Ten times a second: without pathlib and buffers it takes a quarter of the time.
+            descriptor = os.open(f"{proc}/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                total += int(os.read(descriptor, _STATM_BYTES).split()[1]) * _PAGE
+            finally:
+                os.close(descriptor)
         except (OSError, IndexError, ValueError):
             continue  # ended
         seen = True
