@@ -24,8 +24,9 @@ from pytest_gpuperf.load.failures import Failures
 from pytest_gpuperf.load.generator import WindowSpec
 from pytest_gpuperf.load.pace import Pace
 from pytest_gpuperf.load.prepared import Prepared
+from pytest_gpuperf.load.rows import Rows
 from pytest_gpuperf.load.service import CONNECT_NS, resolve, service_of, tls_of
-from pytest_gpuperf.load.tally import ATTRIBUTES, Tally, column_names
+from pytest_gpuperf.load.tally import Tally, column_names
 from pytest_gpuperf.model import WireWorkload
 
 now_ns = time.monotonic_ns
@@ -60,6 +61,7 @@ class Loop:
         hot: all that an answer leads to is the same request once more, over the same connection; nothing else has to be
             asked or counted. Connections may then take a short cut.
         buffer: what was received last.
+        record: notes a right answer, and nothing else: for connections that take that short cut.
     """
 
     def __init__(self, workload: WireWorkload, parent: int | None = None) -> None:
@@ -114,7 +116,8 @@ class Loop:
             worker: which of how many workers this is. ``spec.concurrency`` is this worker's own; of the arrivals it
                 takes its turn.
         """
-        self._columns = columns or {name: Column() for name in column_names(workload, spec)}
+        self._rows = Rows(columns or {name: Column() for name in column_names(workload, spec)})
+        self.record = self._rows.add
         self._pace = pace or Pace(memoryview(array("q", bytes(8 * Pace.cells(1)))))
         self._spec = spec
         self._prepare(workload)
@@ -122,8 +125,7 @@ class Loop:
         self._slots = list(range(worker[0], len(self._rotations[0]), worker[1]))
         self._turn = 0
         self._balance = balance_of(workload)
-        self._view()
-        self._count = self._sends = self._in_flight = self._followed = self._retries = 0
+        self._sends = self._in_flight = self._followed = self._retries = 0
         self._failures, self._lost = Failures(), ""
         self._failed_at: list[int] = []
         self._due: deque[int] = deque()
@@ -143,19 +145,13 @@ class Loop:
             self._run()
         else:
             self._run_by_schedule(islice(spec.arrivals.instants(), worker[0], None, worker[1]))
-        return self._tally(), self._columns
+        return self._tally(), self._rows.columns
 
     def _prepare(self, workload: WireWorkload) -> None:
         known = self._known.get(id(workload))
         if known is None or known.workload is not workload:
             known = self._known[id(workload)] = Prepared.of(workload)
         self._kind, self._rotations, self._only = known.kind, known.rotations, known.only
-
-    def _view(self) -> None:
-        """Look at the columns, which may have grown."""
-        self._sent, self._done = self._columns["sent"].cells, self._columns["done"].cells
-        self._extra = [(name, column.cells) for name, column in self._columns.items() if name not in ("sent", "done")]
-        self._room = min(len(column.cells) for column in self._columns.values())
 
     def _catch_up(self) -> None:
         """What came while nobody looked: servers close idle connections, or say that they will."""
@@ -217,7 +213,7 @@ class Loop:
         # Inside the window nothing changes before its end; outside, any event may be the one that was waited for.
         inside = self._phase is _Phase.INSIDE
         self._next_look_ns = min(self._next_check_ns, max(self._pace.stop_ns, now)) if inside else 0
-        self.hot = inside and self._initial <= 0 and self._only is not None and not self._extra and not self._spec.once
+        self.hot = inside and self._initial <= 0 and self._only is not None and self._rows.plain and not self._spec.once
         return over
 
     def _advance(self, now: int) -> bool:
@@ -233,10 +229,10 @@ class Loop:
                 pace.ready()
             if 0 < pace.start_ns <= now:
                 self._phase = _Phase.INSIDE
-                self._before = self._count + len(self._failures)
+                self._before = self._rows.count + len(self._failures)
                 self._cpu_start_s = time.process_time()
         elif phase is _Phase.INSIDE:
-            pace.sent(self._count + len(self._failures) - self._before)
+            pace.sent(self._rows.count + len(self._failures) - self._before)
             # In open loop the clock may have passed the end before all that was due in the window has been sent.
             dealt = self._spec.arrivals is None or self._next_due_ns >= pace.stop_ns
             if dealt and pace.closed and now >= pace.stop_ns:
@@ -293,7 +289,7 @@ class Loop:
         if self._parent is not None and os.getppid() != self._parent:
             return "the process that asked for the window is gone"
         if self._unreachable_since_ns and now - self._unreachable_since_ns > _GIVE_UP_S * 1e9:
-            if self._count == self._unreachable_count:
+            if self._rows.count == self._unreachable_count:
                 return f"no connection to {where} for {_GIVE_UP_S:g} s"
             self._unreachable_since_ns = 0  # others still answer
         if self._phase is _Phase.LEAD_IN and now - self._begin_ns > (spec.deadline_s + spec.lead_in_s + 1) * 1e9:
@@ -338,24 +334,12 @@ class Loop:
 
     def completed(self, connection: Connection, done_ns: int) -> None:
         """The answer is there, and right."""
-        for name, cells in self._extra:
-            cells[self._count] = getattr(connection, ATTRIBUTES[name])
-        self.record(connection.sent_ns, done_ns)
+        self._rows.add_of(connection, done_ns)
         if self._balance is not None:
             self._balance.done(connection.address)
         self._settle(connection)
         if self._spec.arrivals is None:
             self._send(0)
-
-    def record(self, sent_ns: int, done_ns: int) -> None:
-        """Note a right answer, and nothing else: for connections that send the same request again at once (``hot``)."""
-        count = self._count
-        self._sent[count], self._done[count] = sent_ns, done_ns
-        self._count = count = count + 1
-        if count == self._room:
-            for column in self._columns.values():
-                column.grow()
-            self._view()
 
     def failed(self, connection: Connection, kind: str, detail: str, *, keep: bool = False) -> None:
         """The request failed. Its connection is closed, unless ``keep`` says that it is still in step."""
@@ -375,7 +359,7 @@ class Loop:
     def unreachable(self, connection: Connection, error: OSError) -> None:
         """No connection came about."""
         if not self._unreachable_since_ns:
-            self._unreachable_since_ns, self._unreachable_count = now_ns(), self._count
+            self._unreachable_since_ns, self._unreachable_count = now_ns(), self._rows.count
         self.failed(connection, kind_of(error), str(error))
 
     def reached(self) -> None:
@@ -423,7 +407,7 @@ class Loop:
             self._stop_ns = now
         errors, by_address = self._failures.within(self._start_ns, self._stop_ns, len(self.addresses))
         return Tally(
-            rows=self._count,
+            rows=self._rows.count,
             start_ns=self._start_ns,
             stop_ns=self._stop_ns,
             errors=errors,
