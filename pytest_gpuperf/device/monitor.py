@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from pytest_gpuperf.device.device import Device
 from pytest_gpuperf.device.meter import Meter, cpu_meter, gpu_meter, triton_meter
@@ -59,15 +59,14 @@ class Monitor:
         self._forget()
         self.cpu_s = 0.0
         uuids = [device.id for device in devices if device.kind == "gpu"]
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             if uuids:
                 self._nvml = Nvml()
                 self._handles = [self._nvml.find(uuid) for uuid in uuids]
                 self._meters += _complete([gpu_meter(handle) for handle in self._handles])
             self._meters += filter(None, [cpu_meter()])
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
         self._own_meters, self._own_handles = list(self._meters), list(self._handles)
         self._thread = threading.Thread(target=self._follow, name="gpuperf-monitor", daemon=True)
         self._thread.start()

@@ -6,6 +6,7 @@ What streams carry is left to the subclass. Source: RFC 9113.
 from __future__ import annotations
 
 import struct
+from abc import abstractmethod
 
 from pytest_gpuperf.load import http2
 from pytest_gpuperf.load.connection import BadResponse, Connection
@@ -72,17 +73,17 @@ class Http2Connection(Connection):
 
     # What streams carry.
 
+    @abstractmethod
     def _take_data(self, content: memoryview, flags: int, done_ns: int) -> None:
         """Of the stream in use."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_headers(self, block: bytes, flags: int, stream: int, done_ns: int) -> None:
         """A whole header block, of any stream: the coder's state would need all of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_end(self, name: str) -> None:
         """The server has reset the stream in use, with the error of that name."""
-        raise NotImplementedError
 
     def greet(self) -> None:
         self.write(_PREFACE)

@@ -58,10 +58,19 @@ def test_absent_or_unreadable_is_none(tmp_path: Path) -> None:
     assert Rapl.find(garbage) is None
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_forbidden_is_none(tmp_path: Path) -> None:
+def test_forbidden_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, TWO)
-    (tmp_path / "intel-rapl:1" / "energy_uj").chmod(0)
+    forbidden = tmp_path / "intel-rapl:1" / "energy_uj"
+    forbidden.chmod(0)
+    if os.geteuid() == 0:  # who may read it all the same
+        real = Path.read_text
+
+        def read_text(path: Path, encoding: str | None = None, errors: str | None = None) -> str:
+            if path == forbidden:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, encoding, errors)
+
+        monkeypatch.setattr(Path, "read_text", read_text)
     assert Rapl.find(tmp_path) is None
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ def _tensor(name: str, values: Any) -> Any:
     return pb_utils.Tensor.from_dlpack(name, capsule)
 
 
-class ArrayModel:
+class ArrayModel(ABC):
     """Runs the requests that Triton gathered as one batch. A model says what it computes in ``compute``."""
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -44,12 +45,13 @@ class ArrayModel:
         gpu = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
         self.prepare(parameters, gpu)
 
+    @abstractmethod
     def prepare(self, parameters: dict[str, str], gpu: int | None) -> None:
         """Load what is needed; on that GPU, if Triton put the instance on one."""
 
+    @abstractmethod
     def compute(self, feed: dict[str, Any], outputs: list[str]) -> Sequence[Any]:
         """The outputs, in that order."""
-        raise NotImplementedError
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         try:
