@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.compiling import compiled
 
 _SOURCE = Path(__file__).parent / "unit" / "device" / "nvml_mock.c"
 _NAME = "libnvidia-ml.so.1"
@@ -34,15 +31,5 @@ class MockNvml:
 
 def build(folder: Path) -> MockNvml:
     """Compile it against the official header; skips where that can't be done."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler for the mock of NVML")
-    try:
-        files = importlib.metadata.files("nvidia-nvml-dev") or []
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("nvml.h is in the package nvidia-nvml-dev, which is not installed")
-    header = next(file for file in files if file.name == "nvml.h")
-    flags = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{Path(str(header.locate())).parent}"]
-    target = folder / _NAME
-    subprocess.run([compiler, *flags, f"-Wl,-soname,{_NAME}", "-o", target, _SOURCE, "-lm"], check=True)
+    compiled(_SOURCE, folder / _NAME, header="nvml.h", package="nvidia-nvml-dev")
     return MockNvml(folder)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_gpuperf.errors import GpuperfError, OptionError
-from pytest_gpuperf.store.git import MISLEADING
+from pytest_gpuperf.store.git import MISLEADING, Git
 
 
 def environment() -> dict[str, str]:
@@ -69,12 +68,4 @@ def worktree(home: Path, commit: str, path: Path) -> Iterator[Path]:
 
 
 def _git(directory: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=directory, env=environment(), capture_output=True, text=True, check=False
-        )
-    except OSError as error:
-        raise GpuperfError(f"git can't be run: {error}") from error
-    if done.returncode:
-        raise GpuperfError(f"git {arguments[0]} failed: {done.stderr.strip() or f'exit status {done.returncode}'}")
-    return done.stdout.strip()
+    return Git(directory)(*arguments).strip()

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_gpuperf.device.processes import family, stats
+
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -49,24 +51,8 @@ def read_cpu(proc: Path = Path("/proc")) -> CpuReading | None:
 
 def _own_s(proc: Path) -> float:
     """CPU time of this process's whole tree, with that of children which have ended and were waited for."""
-    parents: dict[int, int] = {}
-    ticks: dict[int, int] = {}
-    for folder in proc.iterdir():
-        if folder.name.isdigit():
-            try:
-                # The second field is the command in parentheses and may hold anything.
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue  # ended while we looked
-            pid = int(folder.name)
-            parents[pid] = int(fields[1])
-            ticks[pid] = sum(map(int, fields[11:15]))
-    total, todo = 0, [os.getpid()]
-    while todo:
-        pid = todo.pop()
-        total += ticks.get(pid, 0)
-        todo += [child for child, parent in parents.items() if parent == pid]
-    return total * _TICK_S
+    found = stats(proc)
+    return sum(sum(map(int, found[pid][11:15])) for pid in family([os.getpid()], found)) * _TICK_S
 
 
 def others_share(before: CpuReading | None, after: CpuReading | None) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -13,27 +13,43 @@ _STATM_BYTES = 256
 _FIRST_NAMESPACE = "pid:[4026531836]"
 
 
-def descendants(roots: Iterable[int], proc: Path = Path("/proc")) -> frozenset[int]:
-    """The processes and all that descend from them, as far as they are alive."""
-    children: dict[int, list[int]] = {}
-    alive = set()
+def stats(proc: Path = Path("/proc")) -> dict[int, list[str]]:
+    """The fields of every process's ``stat`` behind its command, by process number: state, parent, ..."""
+    found = {}
     for folder in proc.iterdir():
         if folder.name.isdigit():
             try:
                 # The second field is the command in parentheses and may hold anything.
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError, ValueError):
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
                 continue  # ended while we looked
-            alive.add(int(folder.name))
-            children.setdefault(parent, []).append(int(folder.name))
+            if len(fields) > 1 and fields[1].isdigit():
+                found[int(folder.name)] = fields
+    return found
+
+
+def family(roots: Iterable[int], table: Mapping[int, Sequence[str]]) -> frozenset[int]:
+    """The processes and all that descend from them, as far as they are alive.
+
+    Args:
+        table: as ``stats`` gives it.
+    """
+    children: dict[int, list[int]] = {}
+    for pid, fields in table.items():
+        children.setdefault(int(fields[1]), []).append(pid)
     found: set[int] = set()
     todo = list(roots)
     while todo:
         pid = todo.pop()
-        if pid in alive and pid not in found:
+        if pid in table and pid not in found:
             found.add(pid)
             todo += children.get(pid, ())
     return frozenset(found)
+
+
+def descendants(roots: Iterable[int], proc: Path = Path("/proc")) -> frozenset[int]:
+    """The processes and all that descend from them, as far as they are alive."""
+    return family(roots, stats(proc))
 
 
 def resident_bytes(pids: Collection[int], proc: Path = Path("/proc")) -> int | None:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pytest_gpuperf.load import Recording, WindowSpec, open_generator
+from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.measure.plan import MeasurePlan
-from pytest_gpuperf.measure.sweep import warm_up, workloads_of
+from pytest_gpuperf.measure.sweep import warm_up
+from pytest_gpuperf.measure.up import Up
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import LoadPoint, Window
 from pytest_gpuperf.targets import Target
@@ -38,20 +39,16 @@ class RunningAnchor:
         self._deadline_s = plan.deadline_s
         self._first = False
         most = LoadPoint(MOST, BATCH_SIZE)
+        self._up = Up(target, [most])
         with ExitStack() as undo:
-            self._running = target.start()
-            undo.callback(self._running.stop)
-            workloads = workloads_of(self._running, [most])
-            self._workload = workloads[BATCH_SIZE]
-            self._generator = open_generator(self._workload)
-            undo.callback(self._generator.close)
-            warm_up(self._generator, self._running, workloads, [most], plan)
-            self._undo = undo.pop_all()
+            undo.callback(self._up.close)
+            warm_up(self._up.generator, self._up.running, self._up.workloads, [most], plan)
+            undo.pop_all()
 
     @property
     def processes(self) -> tuple[int, ...]:
         """The roots of its process trees."""
-        return self._running.processes
+        return self._up.running.processes
 
     def beside(self, point: LoadPoint, take: Callable[[], tuple[Window, Recording]]) -> tuple[Window, Window]:
         """A window of the target, and one of the anchor next to it.
@@ -74,8 +71,9 @@ class RunningAnchor:
             concurrency, WINDOW_S, lead_in_s=0.05, min_requests=10, max_window_s=2.0, deadline_s=self._deadline_s
         )
         own = LoadPoint(concurrency, BATCH_SIZE)
-        return take_window(self._generator, self._running, self._workload, name=SWEEP, point=own, spec=spec)[0]
+        workload = self._up.workloads[BATCH_SIZE]
+        return take_window(self._up.generator, self._up.running, workload, name=SWEEP, point=own, spec=spec)[0]
 
     def stop(self) -> None:
-        """Stop it. May be called twice."""
-        self._undo.close()
+        """Stop it."""
+        self._up.close()

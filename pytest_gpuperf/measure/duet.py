@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
-from pytest_gpuperf.load import open_generator
 from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
-from pytest_gpuperf.measure.sweep import smoke_sweep, warm_up, workloads_of
+from pytest_gpuperf.measure.sweep import smoke_sweep, warm_up
 from pytest_gpuperf.measure.turns import SIDES, Phase, Step, Turn, Turns
+from pytest_gpuperf.measure.up import Up
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
 from pytest_gpuperf.targets import RunningTarget, Target
@@ -158,13 +157,13 @@ def play(
         windows: list[Window] = []
         warmup_s = 0.0
         warm = complete = False
-        up: _Up | None = None
+        up: Up | None = None
         turn = yield Step(run, Phase.START, parity=run)
         try:
             while True:
                 try:
                     meter.say(run, "starting")
-                    up = _Up(target, own, plan, monitor, alone=not turn.other_up)
+                    up = _started(target, own, plan, monitor, alone=not turn.other_up)
                     if not described:
                         describe(up.running.under_test())
                         described = True
@@ -212,6 +211,23 @@ def play(
         meter.run_done(run)
 
 
+def _started(
+    target: Target, points: Sequence[LoadPoint], plan: MeasurePlan, monitor: Monitor | None, *, alone: bool
+) -> Up:
+    """A side, known to the monitor.
+
+    Args:
+        alone: nothing else of the duet is running yet.
+    """
+    if monitor is None:
+        return Up(target, points, plan.workers)
+    if alone:
+        monitor.idle()
+    up = Up(target, points, plan.workers)
+    monitor.beside(up.running.processes)
+    return up
+
+
 def _of_this_side(window: Window, turn: Turn, running: RunningTarget, *, one_process: bool) -> Window:
     """Without the memory that the other side has where that is up, too: compared, both sides would be found alike."""
     if turn.apart:
@@ -222,36 +238,6 @@ def _of_this_side(window: Window, turn: Turn, running: RunningTarget, *, one_pro
     # Two sides inside of one process can't be told apart at all.
     told = None if one_process and os.getpid() in running.processes else replace(memory, device_bytes=None)
     return replace(window, memory=told)
-
-
-class _Up:
-    """A side that was started: its target, its requests, and a load generator that stays open.
-
-    Args:
-        alone: nothing else of the duet is running yet.
-    """
-
-    def __init__(
-        self, target: Target, points: Sequence[LoadPoint], plan: MeasurePlan, monitor: Monitor | None, *, alone: bool
-    ) -> None:
-        if monitor is not None and alone:
-            monitor.idle()
-        begin = time.monotonic()
-        self.running = target.start()
-        self.startup_s = time.monotonic() - begin
-        with ExitStack() as undo:
-            undo.callback(self.running.stop)
-            if monitor is not None:
-                monitor.beside(self.running.processes)
-            self.workloads = workloads_of(self.running, points)
-            self.generator = open_generator(next(iter(self.workloads.values())), plan.workers)
-            undo.pop_all()
-
-    def close(self) -> None:
-        try:
-            self.generator.close()
-        finally:
-            self.running.stop()
 
 
 def _no_room(error: BaseException) -> bool:

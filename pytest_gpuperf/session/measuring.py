@@ -23,6 +23,7 @@ from pytest_gpuperf.measure.ask import Steps
 from pytest_gpuperf.measure.duet import play
 from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.meter import Meter
+from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Session, unmeasured
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.marker import Marker
@@ -118,9 +119,6 @@ class Measuring:
             anchor = partial(RunningAnchor, anchor_target(self._state.device.kind, self._state.settings.triton), plan)
         sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s))
 
-        def describe(facts: PlainMapping) -> None:
-            sweep.under_test = facts
-
         with self._device() as monitor:
             for part in self._parts(sweep, plan, sequential=self.marker.runs is None):
                 measure_sweep(
@@ -129,7 +127,7 @@ class Measuring:
                     part,
                     name=name,
                     record=sweep.runs.append,
-                    describe=describe,
+                    describe=partial(sweep.describe, CANDIDATE),
                     progress=self._state.console.progress,
                     watch_cpu=self._watch_cpu,
                     arrivals=schedules,
@@ -321,16 +319,13 @@ class Measuring:
             points, schedules = every, _schedules(every, axis)
         sweep = Sweep(name, tuple(points), plan.runs, plan.window_s)
 
-        def describe(facts: PlainMapping) -> None:
-            sweep.under_test = facts
-
         steps = play(
             thing,
             every,
             plan,
             name=name,
             record=sweep.runs.append,
-            describe=describe,
+            describe=partial(sweep.describe, CANDIDATE),
             meter=Meter(name, plan, len(points), self._state.console.progress),
             watch_cpu=self._watch_cpu,
             arrivals=schedules,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.compiling import compiled
 
 pytest.importorskip("cuda.core")
 
@@ -28,20 +28,14 @@ except GpuperfError as error:
 @pytest.fixture(scope="module")
 def mock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the compiled mock."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler for the mock of CUDA's driver")
-    try:
-        files = importlib.metadata.files("nvidia-cuda-runtime") or []
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("cuda.h is in the package nvidia-cuda-runtime, which is not installed")
-    header = next(file for file in files if file.name == "cuda.h")
     folder = tmp_path_factory.mktemp("cuda")
-    flags = ["-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    include = f"-I{Path(str(header.locate())).parent}"
-    target = folder / "libcuda.so.1"
-    source = Path(__file__).with_name("cuda_mock.c")
-    subprocess.run([compiler, *flags, include, "-Wl,-soname,libcuda.so.1", "-o", target, source], check=True)
+    compiled(
+        Path(__file__).with_name("cuda_mock.c"),
+        folder / "libcuda.so.1",
+        header="cuda.h",
+        package="nvidia-cuda-runtime",
+        flags=["-fvisibility=hidden", "-pthread"],
+    )
     return folder
 
 
