@@ -22,6 +22,7 @@ from pytest_gpuperf.report.perf_client import (
     title,
 )
 from pytest_gpuperf.report.profile_export import ProfileExport, Recorded
+from pytest_gpuperf.whole_file import whole_file
 
 if TYPE_CHECKING:
     from pytest_gpuperf.model import Window
@@ -122,9 +123,8 @@ class SweepReport:
         if _is_special(path):
             path.write_text(text)
             return
-        part = path.with_name(path.name + ".part")
-        part.write_text(text)
-        part.replace(path)
+        with whole_file(path) as beside:
+            beside.write_text(text)
 
     def _write_export(self, path: Path, load: float, recordings: Sequence[Recorded]) -> None:
         if self._export is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Reported
+from pytest_gpuperf.whole_file import whole_file
 
 MARKDOWN, HTML, JSON, CSV, TABLE, BENCHMARK = "markdown", "html", "json", "csv", "table", "benchmark"
 FORMATS = (TABLE, MARKDOWN, HTML, JSON, CSV, BENCHMARK)
@@ -77,13 +77,7 @@ def write(path: Path, text: str) -> None:
             path.write_text(text, encoding="utf-8")  # a pipe or a terminal, which can't be replaced
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False, newline=""
-        ) as file:
-            file.write(text)
-        written = Path(file.name)
-        # A temporary file is its owner's alone; a report is as readable as any new file.
-        written.chmod(0o644)
-        written.replace(path)
+        with whole_file(path) as beside:
+            beside.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise OptionError(f"The report {path} can't be written: {error}") from error

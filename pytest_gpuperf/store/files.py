@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError
+from pytest_gpuperf.whole_file import whole_file
 
 _ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --store)."
 #: Protocols whose library is an extra of ours: the module, and the extra.
@@ -101,7 +101,7 @@ class Files:
         Raises:
             StoreError: it can't be written.
         """
-        parent, _, name = path.rpartition("/")
+        parent = path.rpartition("/")[0]
         try:
             if not self._bucket:
                 self._fs.makedirs(parent, exist_ok=True)
@@ -109,15 +109,10 @@ class Files:
                 with self._translated():
                     self._fs.pipe_file(path, content)
                 return
-            beside = Path(parent) / f".{name}.{uuid.uuid4().hex[:8]}"
-            try:
-                with beside.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                beside.rename(path)
-            finally:
-                beside.unlink(missing_ok=True)
+            with whole_file(Path(path)) as beside, beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(f"The store {self.url} can't be written: {error}\n{_ELSEWHERE}") from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, Entry
 from pytest_gpuperf.store.soundness import check_note, check_session, digest_of
 from pytest_gpuperf.store.store import Acceptance, Pin, Store
+from pytest_gpuperf.whole_file import whole_file
 
 #: A session of a hundred load points and eight runs is below 10 MB; what is far above is none.
 _LARGEST_BYTES = 256 << 20
@@ -111,17 +112,15 @@ def _sink(destination: str) -> Iterator[_Sink]:
     if "://" in destination:
         raise OptionError(f"A tar is written to this machine, not to {destination}. Name a file, or another URL.")
     path = Path(destination).expanduser()
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(part, "w" if destination.endswith(".tar") else "w:gz") as tar:
+        with (
+            whole_file(path) as beside,
+            tarfile.open(beside, "w" if destination.endswith(".tar") else "w:gz") as tar,
+        ):
             yield _TarSink(tar)
-        part.replace(path)
     except OSError as error:
         raise StoreError(f"{destination} can't be written: {error}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 class _TarSink:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import urllib.request
+from contextlib import closing
 
 #: Triton's own default.
 _PORT = 8002
-_TIMEOUT_S = 1.0
-#: Without proxies: what a proxy would answer is not the server's.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+#: A firewall that swallows packets should not hold up every start.
+_CONNECT_S = 1.0
+#: Whoever has accepted a connection may well be slow on a busy machine.
+_ANSWER_S = 10.0
 
 
 def find_metrics(host: str, model: str) -> str | None:
@@ -19,9 +20,14 @@ def find_metrics(host: str, model: str) -> str | None:
     """
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{_PORT}/metrics"
-    try:
-        with _OPENER.open(url, timeout=_TIMEOUT_S) as answer:
+    # Without proxies: what a proxy would answer is not the server's.
+    with closing(http.client.HTTPConnection(host, _PORT, timeout=_CONNECT_S)) as connection:
+        try:
+            connection.connect()
+            connection.sock.settimeout(_ANSWER_S)
+            connection.request("GET", "/metrics")
+            answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-    return url if f'model="{model}"' in text else None
+        except (OSError, http.client.HTTPException):
+            return None
+    return url if answer.status == http.client.OK and f'model="{model}"' in text else None

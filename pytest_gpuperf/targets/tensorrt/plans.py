@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.targets.tensorrt.builder import Plan
 from pytest_gpuperf.targets.triton.bundle import CACHE_VARIABLE, cache_directory
+from pytest_gpuperf.whole_file import whole_file
 
 #: Of the folders' form; folders of another one are not found.
 _FORM = 1
@@ -106,10 +106,8 @@ def write_timing_cache(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".timing-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
+        with whole_file(path) as beside:
+            beside.write_bytes(data)
     except OSError as error:
         raise TargetError(
             f"The timing cache {path} can't be written: {error}. Name another place: timing_cache=."
