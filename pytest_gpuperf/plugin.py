@@ -188,8 +188,14 @@ def onnxruntime_engine() -> type[OnnxRuntimeEngine]:
 
 
 @pytest.fixture(scope="session")
-def tensorrt_engine() -> type[TensorRTEngine]:
-    """Makes targets: an ONNX model as a TensorRT engine in this process."""
+def tensorrt_engine(request: pytest.FixtureRequest) -> Callable[..., TensorRTEngine]:
+    """Makes targets: an ONNX model as a TensorRT engine in this process, on the device that the test has chosen."""
+    from pytest_gpuperf.session.state import state_of
     from pytest_gpuperf.targets.tensorrt import TensorRTEngine
 
-    return TensorRTEngine
+    devices = state_of(request.config).devices
+
+    def make(*arguments: Any, **settings: Any) -> TensorRTEngine:
+        return TensorRTEngine(*arguments, **{"visible": devices.inside(devices.running), **settings})
+
+    return make

@@ -67,6 +67,11 @@ class Devices:
         """What the running test is measured on, as far as is known: what targets of its are given unless it says."""
         return self.of(self.running)
 
+    def inside(self, test: str) -> str:
+        """Where what a test has computed in this process belongs; empty for the first device that CUDA shows it."""
+        first = self.of(test)[0]
+        return "" if first.id == self.first.id else first.visible
+
     def key(self, test: str) -> PlainMapping:
         """What two comparable sessions of a test share of them."""
         wish = self._settings.lock_clocks

@@ -116,7 +116,9 @@ class Measuring:
         anchor = None
         if self._state.settings.anchor:
             plan = anchored_plan(plan)
-            anchor = partial(RunningAnchor, anchor_target(self._state.device.kind, self._state.settings.triton), plan)
+            devices, server = self._state.devices, self._state.settings.triton
+            thing_beside = anchor_target(devices.of(self.test)[0].kind, server, devices.inside(self.test))
+            anchor = partial(RunningAnchor, thing_beside, plan)
         sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s))
 
         with self._device() as monitor:

@@ -118,8 +118,11 @@ def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.
         def sweep(gpuperf):
             gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
 
-        def test_slice(gpuperf, gpu):
+        def test_slice(gpuperf, gpu, tensorrt_engine):
+            assert tensorrt_engine("m.plan").places == ()
             assert gpu(mig="1g.10gb").visible.startswith("MIG-00000002-0003")
+            assert tensorrt_engine("m.plan").visible.startswith("MIG-00000002-0003")
+            assert tensorrt_engine("m.plan", visible="").places == ()
             sweep(gpuperf)
 
         def test_pair(gpuperf, gpu):

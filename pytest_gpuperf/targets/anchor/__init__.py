@@ -30,12 +30,13 @@ def model_path() -> Path:
     return path
 
 
-def anchor_target(kind: str, server: str | None = None) -> Target:
+def anchor_target(kind: str, server: str | None = None, visible: str = "") -> Target:
     """The anchor of a kind of device: on the CPU a server as ``triton_endpoint`` starts it, on a GPU an engine.
 
     Args:
         kind: ``cpu`` or ``gpu``.
         server: which tritonserver; the first there is when None.
+        visible: which GPU, by its UUID; the first that this process sees when empty.
 
     Raises:
         TargetError: the model's file isn't what its name says.
@@ -43,7 +44,7 @@ def anchor_target(kind: str, server: str | None = None) -> Target:
     if kind == "gpu":
         from pytest_gpuperf.targets.tensorrt import TensorRTEngine
 
-        return TensorRTEngine(model_path(), batch_sizes=(BATCH_SIZE,))
+        return TensorRTEngine(model_path(), batch_sizes=(BATCH_SIZE,), visible=visible)
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
     return TritonEndpoint(model_path(), server=server, max_batch_size=BATCH_SIZE, threads=1, visible="")

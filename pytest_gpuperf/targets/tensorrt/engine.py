@@ -45,6 +45,8 @@ class TensorRTEngine(InputSettings):
         streams: execution contexts, each with a stream: so many requests run at once, and the others wait.
         cuda_graph: launch the engine as one captured graph.
         library: ``tensorrt`` or ``tensorrt-rtx``; the first of them that is installed when None.
+        visible: the GPU that it runs on, by its UUID as CUDA_VISIBLE_DEVICES takes it; the first that this process sees
+            when empty.
         label: the target's name, where the model's and the precision don't do.
     """
 
@@ -58,6 +60,7 @@ class TensorRTEngine(InputSettings):
     streams: int = 1
     cuda_graph: bool = False
     library: str | None = None
+    visible: str = ""
     label: str = ""
 
     def __post_init__(self) -> None:
@@ -95,10 +98,15 @@ class TensorRTEngine(InputSettings):
         precision = "" if self.precision == FP32 else f" {self.precision}"
         return self.label or f"tensorrt {self.path.stem}{precision}"
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """See ``Placed``."""
+        return (self.visible,) if self.visible else ()
+
     def start(self) -> RunningEngine:
         purpose = f"run {self.path.name}"
         library = open_library(self.library, purpose)
-        gpu = open_gpu(purpose, library.name)
+        gpu = open_gpu(purpose, library.name, self.visible)
         if not self.prebuilt:
             file = OnnxFile(self.path, library.name)
             return RunningEngine(self, library, gpu, obtain(self, file, library, gpu), file.digest)
@@ -170,18 +178,24 @@ def _timing_cache(target: TensorRTEngine, store: PlanStore, name: str) -> Path |
 
 
 class RunningEngine:
-    """A deserialised engine, and what its requests need for each batch size."""
+    """A deserialised engine, and what its requests need for each batch size.
+
+    Attributes:
+        places: see ``Placed``.
+    """
 
     local = True
     metrics_url = None
 
     def __init__(self, target: TensorRTEngine, library: Library, gpu: Gpu, plan: Plan, digest: str) -> None:
         self._target, self._library, self._gpu = target, library, gpu
+        self.places = target.places
         self._digest = digest
         self._plan_digest = hashlib.sha256(plan.data).hexdigest()[:32]
         self._tally = Tally()
         self._pools: dict[int, Pool] = {}
         library.log.clear()
+        gpu.enter()
         runtime = library.trt.Runtime(library.logger)
         self._runtime = runtime
         self._engine: Any = runtime.deserialize_cuda_engine(plan.data)

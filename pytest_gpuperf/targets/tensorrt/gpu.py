@@ -20,8 +20,12 @@ MEMORY_REMEDY = (
 _MEMORY_SIGNS = ("OUT_OF_MEMORY", "Failed to allocate")
 
 
+#: Which GPU is current in a thread that runs engines, as CUDA numbers it: those on several GPUs may share one.
+_CURRENT = threading.local()
+
+
 class Gpu:
-    """The first GPU that this process sees (``CUDA_VISIBLE_DEVICES``).
+    """A GPU that this process sees.
 
     Attributes:
         name: the product's; of a MIG slice with its profile.
@@ -29,12 +33,10 @@ class Gpu:
         multiprocessors: of the GPU or slice.
     """
 
-    def __init__(self, core: Any) -> None:
-        self._core = core
-        self._local = threading.local()
+    def __init__(self, core: Any, device: Any) -> None:
+        self._core, self._device = core, device
         with _translated("use the GPU"):
-            self._device = core.Device(0)
-            self._device.set_current()
+            self.enter()
             self.name = str(self._device.name)
             capability = self._device.compute_capability
             self.compute_capability = f"{capability.major}.{capability.minor}"
@@ -45,10 +47,10 @@ class Gpu:
             self._pool = core.DeviceMemoryResource(self._device, core.DeviceMemoryResourceOptions()) if pooled else None
 
     def enter(self) -> None:
-        """Make it current in this thread, which every thread that uses it has to do once."""
-        if not getattr(self._local, "entered", False):
+        """Make it current in this thread, which every thread that uses it has to do first."""
+        if getattr(_CURRENT, "number", None) != self._device.device_id:
             self._device.set_current()
-            self._local.entered = True
+            _CURRENT.number = self._device.device_id
 
     def close(self) -> None:
         """Give back the memory of buffers that are closed. May be called twice."""
@@ -138,28 +140,44 @@ def _translated(doing: str) -> Iterator[None]:
         raise failure(error, doing) from error
 
 
-def open_gpu(purpose: str, extra: str) -> Gpu:
-    """The GPU.
+def open_gpu(purpose: str, extra: str, visible: str = "") -> Gpu:
+    """A GPU.
 
     Asked for before TensorRT's runtime, which is not safe to use without a driver.
 
     Args:
         purpose: as the end of "is needed to ...".
         extra: of this package, which brings CUDA's Python bindings.
+        visible: its UUID, or how it begins; the first that this process sees (``CUDA_VISIBLE_DEVICES``) when empty.
 
     Raises:
         MissingExtra: CUDA's Python bindings are not installed.
-        TargetError: there is no driver, or no GPU.
+        TargetError: there is no driver, or no such GPU.
     """
     try:
         from cuda import core
     except ImportError as error:
         raise MissingExtra("cuda-core", extra, purpose) from error
     try:
-        return Gpu(core)
+        with _translated("be found"):
+            device = _seen(core, visible)
+        if device is not None:
+            return Gpu(core, device)
     except TargetError as error:
         cause = str(error.__cause__)
         raise TargetError(
             f"No GPU can be used here to {purpose}: {cause}\nIs there one with a driver (nvidia-smi), and does "
             "CUDA_VISIBLE_DEVICES name it? In a container: docker run --gpus all."
         ) from error
+    raise TargetError(
+        f"This process needs {visible} to {purpose}, and CUDA doesn't show it.\nCUDA shows what CUDA_VISIBLE_DEVICES "
+        f"names when it is first used, and one MIG slice at most: run pytest with --gpuperf-device={visible}."
+    )
+
+
+def _seen(core: Any, visible: str) -> Any:
+    """That device; None where this process doesn't see it."""
+    if not visible:
+        return core.Device(0)
+    wanted = visible.partition("-")[2].lower()
+    return next((one for one in core.Device.get_all_devices() if wanted and one.uuid.lower().startswith(wanted)), None)

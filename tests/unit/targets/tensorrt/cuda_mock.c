@@ -5,6 +5,7 @@
  * a current context fail without one. Only what cuda.core asks for.
  *
  * MOCK_CUDA_NO_DEVICE: there is none. MOCK_CUDA_MEMORY: bytes of device memory. MOCK_CUDA_NAME, MOCK_CUDA_SM ("89").
+ * There are two devices, alike but for their UUIDs.
  */
 #define _GNU_SOURCE
 #include <cuda.h>
@@ -35,6 +36,7 @@ struct op {
 struct CUgraph_st { struct op *first, *last; };
 struct CUgraphExec_st { struct CUgraph_st graph; };
 struct CUevent_st { unsigned flags; double at_ms; int pending, recorded; };
+enum { DEVICES = 2 };
 struct CUctx_st { int unused; };
 struct CUmemPoolHandle_st { int unused; };
 struct CUstream_st {
@@ -43,6 +45,7 @@ struct CUstream_st {
   pthread_cond_t changed;
   struct op *first, *last;
   int busy, end, capturing;
+  CUcontext context;
   unsigned number, flags;
   struct CUgraph_st *graph;
 };
@@ -57,7 +60,7 @@ static int live_streams, live_events, live_graphs, live_pools, streams_made;
 static CUresult sticky = CUDA_SUCCESS;
 static char journal[1 << 20];
 static size_t journal_bytes;
-static struct CUctx_st context;
+static struct CUctx_st contexts[DEVICES];
 static struct CUmemPoolHandle_st pool;
 static __thread CUcontext current;
 
@@ -179,6 +182,7 @@ static CUresult submit(CUstream stream, struct op op) {
 
 /* For the tests */
 API mock_kernel(CUstream s, CUdeviceptr to, CUdeviceptr from, size_t n, unsigned us) {
+  if (s->context != current) return CUDA_ERROR_INVALID_HANDLE;
   return submit(s, (struct op){.kind = KERNEL, .to = (char *)to, .from = (const char *)from, .bytes = n, .value = us});
 }
 API mock_journal(char *to, size_t n) {
@@ -201,14 +205,14 @@ API mock_live(long *device, long *pinned, int *streams, int *event_count, int *g
 /* Device and context */
 API cuInit(unsigned f UNUSED) { return getenv("MOCK_CUDA_NO_DEVICE") ? CUDA_ERROR_NO_DEVICE : OK; }
 API cuDriverGetVersion(int *v) { *v = 13000; return OK; }
-API cuDeviceGetCount(int *n) { *n = getenv("MOCK_CUDA_NO_DEVICE") ? 0 : 1; return OK; }
-API cuDeviceGet(CUdevice *d, int i) { if (i) return CUDA_ERROR_INVALID_DEVICE; *d = 0; return OK; }
+API cuDeviceGetCount(int *n) { *n = getenv("MOCK_CUDA_NO_DEVICE") ? 0 : DEVICES; return OK; }
+API cuDeviceGet(CUdevice *d, int i) { if (i >= DEVICES) return CUDA_ERROR_INVALID_DEVICE; *d = i; return OK; }
 API cuDeviceGetName(char *n, int l, CUdevice d UNUSED) {
   const char *s = getenv("MOCK_CUDA_NAME");
   snprintf(n, (size_t)l, "%s", s ? s : "NVIDIA H100 80GB HBM3");
   return OK;
 }
-API cuDeviceGetUuid_v2(CUuuid *u, CUdevice d UNUSED) { memset(u, 0x11, sizeof *u); return OK; }
+API cuDeviceGetUuid_v2(CUuuid *u, CUdevice d) { memset(u, 0x11 * (d + 1), sizeof *u); return OK; }
 API cuDeviceTotalMem_v2(size_t *b, CUdevice d UNUSED) { *b = device_memory(); return OK; }
 API cuDeviceGetPCIBusId(char *b, int l, CUdevice d UNUSED) { snprintf(b, (size_t)l, "0000:00:05.0"); return OK; }
 API cuDeviceGetAttribute(int *p, CUdevice_attribute a, CUdevice d UNUSED) {
@@ -225,15 +229,15 @@ API cuDeviceGetAttribute(int *p, CUdevice_attribute a, CUdevice d UNUSED) {
   }
   return OK;
 }
-API cuDevicePrimaryCtxRetain(CUcontext *c, CUdevice d UNUSED) { *c = &context; return OK; }
+API cuDevicePrimaryCtxRetain(CUcontext *c, CUdevice d) { *c = &contexts[d]; return OK; }
 API cuDevicePrimaryCtxRelease_v2(CUdevice d UNUSED) { return OK; }
 API cuDevicePrimaryCtxGetState(CUdevice d UNUSED, unsigned *f, int *a) { *f = 0; *a = 1; return OK; }
 API cuCtxGetCurrent(CUcontext *c) { *c = current; return OK; }
 API cuCtxSetCurrent(CUcontext c) { current = c; return OK; }
 API cuCtxPushCurrent_v2(CUcontext c) { current = c; return OK; }
 API cuCtxPopCurrent_v2(CUcontext *c) { if (c) *c = current; current = 0; return OK; }
-API cuCtxGetDevice(CUdevice *d) { *d = 0; return current ? OK : CUDA_ERROR_INVALID_CONTEXT; }
-API cuCtxGetDevice_v2(CUdevice *d, CUcontext c UNUSED) { *d = 0; return OK; }
+API cuCtxGetDevice(CUdevice *d) { *d = current ? (CUdevice)(current - contexts) : 0; return current ? OK : CUDA_ERROR_INVALID_CONTEXT; }
+API cuCtxGetDevice_v2(CUdevice *d, CUcontext c) { *d = (CUdevice)(c - contexts); return OK; }
 API cuCtxSynchronize(void) { return sticky; }
 API cuCtxGetId(CUcontext c UNUSED, unsigned long long *i) { *i = 1; return OK; }
 API cuCtxGetStreamPriorityRange(int *l, int *g) { *l = 0; *g = -5; return OK; }
@@ -245,7 +249,7 @@ API cuStreamCreateWithPriority(CUstream *s, unsigned f, int p UNUSED) {
   struct CUstream_st *made = calloc(1, sizeof *made);
   pthread_mutex_init(&made->lock, NULL);
   pthread_cond_init(&made->changed, NULL);
-  made->flags = f;
+  made->flags = f, made->context = current;
   pthread_mutex_lock(&table);
   made->number = (unsigned)++streams_made, live_streams++;
   pthread_mutex_unlock(&table);
@@ -281,11 +285,11 @@ API cuStreamQuery(CUstream s) {
   return waiting ? CUDA_ERROR_NOT_READY : OK;
 }
 API cuStreamWaitEvent(CUstream s, CUevent e, unsigned f UNUSED) { return submit(s, (struct op){.kind = WAIT, .event = e}); }
-API cuStreamGetCtx(CUstream s UNUSED, CUcontext *c) { *c = &context; return OK; }
-API cuStreamGetCtx_v2(CUstream s UNUSED, CUcontext *c, CUgreenCtx *g) { *c = &context; *g = 0; return OK; }
+API cuStreamGetCtx(CUstream s, CUcontext *c) { *c = s->context; return OK; }
+API cuStreamGetCtx_v2(CUstream s, CUcontext *c, CUgreenCtx *g) { *c = s->context; *g = 0; return OK; }
 API cuStreamGetFlags(CUstream s, unsigned *f) { *f = s->flags; return OK; }
 API cuStreamGetPriority(CUstream s UNUSED, int *p) { *p = 0; return OK; }
-API cuStreamGetDevice(CUstream s UNUSED, CUdevice *d) { *d = 0; return OK; }
+API cuStreamGetDevice(CUstream s, CUdevice *d) { *d = (CUdevice)(s->context - contexts); return OK; }
 API cuStreamGetId(CUstream s, unsigned long long *i) { *i = s->number; return OK; }
 
 /* Events */

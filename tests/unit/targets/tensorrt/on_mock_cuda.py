@@ -322,6 +322,45 @@ class TestRefusals:
             call()
 
 
+class TestSeveralGpus:
+    SECOND = "GPU-22222222-2222-2222-2222-222222222222"
+
+    @staticmethod
+    def current() -> int:
+        number = ctypes.c_int(-1)
+        CUDA.cuCtxGetDevice(ctypes.byref(number))
+        return number.value
+
+    def test_each_runs_where_it_was_asked_to(self, start: Callable[..., RunningEngine]) -> None:
+        running = {0: start(), 1: start(visible=self.SECOND)}
+        assert (running[0].places, running[1].places) == ((), (self.SECOND,))
+        calls = {number: one.workload(1).call for number, one in running.items()}
+        seen = []
+        for number in (0, 1, 1, 0, 1):
+            calls[number]()
+            seen.append(self.current())
+        assert seen == [0, 1, 1, 0, 1]
+
+        def caller() -> None:
+            calls[1]()
+            seen.append(self.current())
+
+        thread = threading.Thread(target=caller)
+        thread.start()
+        thread.join()
+        assert seen == [0, 1, 1, 0, 1, 1]
+
+    def test_the_beginning_of_a_uuid_does(self, start: Callable[..., RunningEngine]) -> None:
+        start(visible="GPU-2222").workload(1).call()
+        assert self.current() == 1
+
+    @pytest.mark.parametrize("visible", ["GPU-33333333", "MIG-33333333", "1", "GPU-"])
+    def test_one_that_is_not_there(self, start: Callable[..., RunningEngine], visible: str) -> None:
+        with pytest.raises(TargetError, match=f"needs {visible} to run model.plan, and CUDA doesn't show it") as raised:
+            start(visible=visible)
+        assert f"--gpuperf-device={visible}" in str(raised.value)
+
+
 class TestStart:
     def test_a_kept_plan_is_used_and_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: Library) -> None:
         monkeypatch.setenv("GPUPERF_CACHE", str(tmp_path / "cache"))
