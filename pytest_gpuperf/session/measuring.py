@@ -55,7 +55,6 @@ class Measuring:
         self.sweeps: list[Sweep] = []
         self.baseline: Baseline | None = None
         self.smoked = 0
-        self._given: list[Curve] = []
 
     @property
     def plan(self) -> MeasurePlan:
@@ -136,8 +135,7 @@ class Measuring:
                     anchor=anchor,
                     monitor=monitor,
                 )
-        self._given.append(sweep.curve)
-        return self._given[-1]
+        return sweep.curve
 
     def play_duet(
         self,
@@ -250,7 +248,7 @@ class Measuring:
 
     def _budgets(self) -> PlainMapping:
         """Latency budgets that the test asked its curves for."""
-        asked = dict.fromkeys(one for curve in self._given for one in curve.budgets)
+        asked = dict.fromkeys(one for sweep in self.sweeps for one in sweep.budgets)
         return {"budgets_ms": " ".join(f"{metric}={limit_ms:g}" for metric, limit_ms in asked)} if asked else {}
 
     def _place(self, *targets: Target) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.measure import MeasurePlan
 from pytest_gpuperf.measure.turns import CANDIDATE
@@ -20,6 +20,7 @@ class Sweep:
         look: the how-manieth look at its runs has been the last, from 0.
         look_share: the part of the test's alpha that this look may spend.
         reference: of a duet: the runs of the other side.
+        budgets: latency budgets that the test asked its curve for.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Sweep:
     duet: bool = False
     reference: list[Run] = field(default_factory=list)
     reference_under_test: PlainMapping = field(default_factory=dict)
+    budgets: list[tuple[str, float]] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -42,7 +44,8 @@ class Sweep:
 
     @property
     def curve(self) -> Curve:
-        return curve_of(self.name, self.points, self.runs)
+        """As far as it was measured; what it is asked for is noted here."""
+        return replace(curve_of(self.name, self.points, self.runs), budgets=self.budgets)
 
     @property
     def reference_curve(self) -> Curve:

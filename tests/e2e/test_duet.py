@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -288,6 +289,8 @@ def test_capacity(gpuperf):
     done = repository.duet()
     assert done.returncode == 0, done.stdout
     assert "1 test compared, no regression" in done.stdout
+    (session,) = (repository.path / ".gpuperf").rglob("*.duet.json")
+    assert json.loads(session.read_text())["session"]["settings"]["budgets_ms"] == "p50=50"
 
 
 def test_a_test_that_is_a_duet_itself_is_skipped(repository: Repository) -> None:
