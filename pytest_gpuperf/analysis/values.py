@@ -95,15 +95,17 @@ def values_of(session: Session, metrics: Iterable[str] = GATED) -> SessionValues
     gathered: dict[Key, list[tuple[float, float]]] = {}
     ratios: dict[Key, list[tuple[float, float]]] = {}
     for (run, point, windows), logs in zip(places, window_logs([one for *_, one in places], metrics), strict=True):
+        share = _share(windows)
         for metric, value in logs.items():
-            gathered.setdefault((run.sweep, point, metric), []).append((value, _share(windows)))
+            gathered.setdefault((run.sweep, point, metric), []).append((value, share))
     anchored = [place for place in places if place[0].anchors]
     follows = _FOLLOWS.intersection(metrics)
     anchors = window_logs([_beside(run, windows) for run, _, windows in anchored], follows)
     own = window_logs([windows for *_, windows in anchored], follows)
     for (run, point, windows), logs, near in zip(anchored, own, anchors, strict=True):
+        share = _share(windows)
         for metric, value in logs.items():
-            ratios.setdefault((run.sweep, point, metric), []).append((value - near[metric], _share(windows)))
+            ratios.setdefault((run.sweep, point, metric), []).append((value - near[metric], share))
     runs = runs_by_sweep(run.sweep for run in complete)
     return replace(whole(session.id, gathered, runs), anchored=whole(session.id, ratios, runs, _UNCANCELLED).values)
 
