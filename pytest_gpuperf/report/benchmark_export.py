@@ -72,6 +72,7 @@ def _benchmark(one: Reported, sweep: str, point: CurvePoint) -> dict[str, Any]:
             "throughput": point.throughput,
             "p90_ns": point.p90_ns,
             "p99_ns": point.p99_ns,
+            "supported": sorted(point.supported),
             "errors": point.errors,
             "gpu_energy_j": point.gpu_energy_j,
             "target_memory_bytes": point.target_memory_bytes,

@@ -154,12 +154,11 @@ def _properties(session: Session, comparison: Comparison, measured: Measuring) -
         for point in curve:
             load = f"concurrency={point.concurrency}" if point.concurrency else f"rate={point.rate:g}"
             label = f"gpuperf {curve.name} {load} batch={point.batch_size}"
-            properties += [
-                (f"{label} p50_ns", f"{point.p50_ns:.0f}"),
-                (f"{label} p90_ns", f"{point.p90_ns:.0f}"),
-                (f"{label} p99_ns", f"{point.p99_ns:.0f}"),
-                (f"{label} throughput", f"{point.throughput:.3f}"),
-            ]
+            told = {"p50": point.p50_ns, "p90": point.p90_ns, "p99": point.p99_ns}
+            properties += [(f"{label} {name}_ns", f"{one:.0f}") for name, one in told.items()]
+            properties.append((f"{label} throughput", f"{point.throughput:.3f}"))
+            if rough := [name for name in told if name not in point.supported]:
+                properties.append((f"{label} too_few_requests_for", " ".join(rough)))
             taken = {name: getattr(point, name) for name in _TAKEN}
             properties += [(f"{label} {name}", f"{one:.10g}") for name, one in taken.items() if one is not None]
     return properties

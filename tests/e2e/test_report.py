@@ -59,7 +59,8 @@ def test_reports_are_written_when_tests_fail_and_agree_with_the_command(run: Run
     assert ours["verdict"] == "regressed"
     assert (pytester.path / "r.csv").read_text().startswith("Concurrency,")
     names = {element.attrib["name"] for element in ET.parse(pytester.path / "junit.xml").getroot().iter("property")}
-    assert {"gpuperf_verdict", "gpuperf_worst", "gpuperf sleep concurrency=1 batch=1 p99_ns"} <= names
+    load = "gpuperf sleep concurrency=1 batch=1"
+    assert {"gpuperf_verdict", "gpuperf_worst", f"{load} p99_ns", f"{load} too_few_requests_for"} <= names
     told = pytester.run(*GPUPERF, "report", "--format", "json")
     (theirs,) = json.loads(told.stdout.str())["tests"]
     # What the gate decided is what the command says of it later.
