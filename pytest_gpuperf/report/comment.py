@@ -38,8 +38,9 @@ _SHOWN_NAMES = 10
 _SHOWN_FINDINGS = 8
 _SHOWN_CHANGES = 8
 _SHOWN_COMMANDS = 10
+_FAILED_SIGN = "❌"
 _SIGNS = {
-    Verdict.REGRESSED: "❌",
+    Verdict.REGRESSED: _FAILED_SIGN,
     Verdict.IMPROVED: "✅",
     Verdict.UNCHANGED: "✅",
 }
@@ -86,16 +87,17 @@ def grouped(reported: Sequence[Reported]) -> dict[str, list[Reported]]:
             first = group[0].session
             name = f"{device}, {first.commit[:8] or first.created_utc[:16].replace('T', ' ')}"
         names.setdefault(name, []).extend(group)
-    order = list(Verdict)
-    return dict(sorted(names.items(), key=lambda item: order.index(worst([one.comparison.verdict for one in item[1]]))))
+    return dict(sorted(names.items(), key=lambda item: min(map(_rank, item[1]))))
+
+
+def _rank(one: Reported) -> tuple[bool, bool, int]:
+    """What a reader should see first: regressed, then failed, then the other verdicts."""
+    verdict = one.comparison.verdict
+    return verdict is not Verdict.REGRESSED, not one.error, list(Verdict).index(verdict)
 
 
 def _device(session: Session) -> str:
     return str(session.key.get("device") or "unknown device")
-
-
-def _sign(verdict: Verdict) -> str:
-    return _SIGNS.get(verdict, _UNDECIDED_SIGN)
 
 
 def _title(reported: Sequence[Reported], title: str) -> str:
@@ -103,13 +105,16 @@ def _title(reported: Sequence[Reported], title: str) -> str:
     if not reported:
         return f"## gpuperf{called}\n\nNo test measured anything."
     verdict = worst([one.comparison.verdict for one in reported])
+    broken = sum(bool(one.error) for one in reported if one.comparison.verdict is not Verdict.REGRESSED)
+    if broken and verdict is not Verdict.REGRESSED:
+        return f"## {_FAILED_SIGN} gpuperf{called}: {_share(broken, reported)} failed, nothing regressed"
     count = sum(one.comparison.verdict is verdict for one in reported)
-    share = plural(count, "test") if count == len(reported) else f"{count} of {plural(len(reported), 'test')}"
-    text = f"## {_sign(verdict)} gpuperf{called}: {share} {verdict}"
-    broken = [one for one in reported if one.error]
-    if broken:
-        text += f", {len(broken)} failed for another reason"
-    return text
+    text = f"## {_SIGNS.get(verdict, _UNDECIDED_SIGN)} gpuperf{called}: {_share(count, reported)} {verdict}"
+    return f"{text}, {broken} failed for another reason" if broken else text
+
+
+def _share(count: int, reported: Sequence[Reported]) -> str:
+    return plural(count, "test") if count == len(reported) else f"{count} of {plural(len(reported), 'test')}"
 
 
 def _overview(groups: dict[str, list[Reported]]) -> Block:
@@ -239,6 +244,8 @@ def _absent(group: Sequence[Reported]) -> str:
 
 
 def _why_absent(session: Session, comparison: Comparison) -> str:
+    if not session.runs:
+        return "nothing was measured"
     if session.status != "complete":
         return "measurement cut short"
     if comparison.differing:
@@ -302,8 +309,8 @@ def _findings(group: Sequence[Reported]) -> str:
 
 def _commands(group: Sequence[Reported]) -> list[str]:
     """What reproduces and what accepts, for all tests that did not pass as they were; shorter and shorter."""
-    chosen = [one for one in group if one.comparison.verdict is not Verdict.UNCHANGED] or list(group)
-    ranked = sorted(chosen, key=lambda one: list(Verdict).index(one.comparison.verdict))
+    chosen = [one for one in group if one.error or one.comparison.verdict is not Verdict.UNCHANGED] or list(group)
+    ranked = sorted(chosen, key=_rank)
     return [*(_command_lines(ranked, size) for size in (_SHOWN_COMMANDS, 3)), ""]
 
 
@@ -325,7 +332,7 @@ def _command_lines(ranked: Sequence[Reported], size: int) -> str:
 
 def _sweeps(group: Sequence[Reported]) -> list[Block]:
     """All figures of all tests, worst first."""
-    ranked = sorted(group, key=lambda one: list(Verdict).index(one.comparison.verdict))
+    ranked = sorted(group, key=_rank)
     begin = "\n".join(["<details>", f"<summary>All figures of {plural(len(group), 'test')}</summary>"])
     inner = [Block((_sweep(one, every_row=True), _sweep(one, every_row=False), ""), _SWEEP, "sweep") for one in ranked]
     return [Block((begin,), _HEAD), *inner, Block(("</details>",), _HEAD)]
@@ -336,7 +343,7 @@ def _sweep(one: Reported, *, every_row: bool) -> str:
     name = safe.html_code(safe.short(session.test, 160))
     lines = [
         "<details>",
-        f"<summary>{name}: {comparison.verdict}</summary>",
+        f"<summary>{name}: {'failed, ' if one.error else ''}{comparison.verdict}</summary>",
         "",
         safe.text(headline(session, comparison)),
     ]

@@ -99,7 +99,7 @@ def environment_text(group: Sequence[Reported]) -> str:
 
 def baseline_text(one: Reported) -> str:
     """Of one test: what it was compared with, and where its session lies."""
-    stored = f"Session {safe.code(one.session.id)}"
+    stored = f"Session {safe.code(one.session.id)}" if one.session.id else "No session was stored"
     if one.path:
         stored += f" in {safe.code(safe.short(safe.without_credentials(one.path), 200))}"
     return f"{_baselines([one])}{'  ' if one.baseline else ''}\n{stored}.".strip()

@@ -27,6 +27,7 @@ def json_text(reported: Sequence[Reported], *, title: str = "", generated_utc: s
         "generated_utc": generated_utc,
         "verdict": str(worst([one.comparison.verdict for one in reported])),
         "counts": Counter(str(one.comparison.verdict) for one in reported),
+        "failed": sum(bool(one.error) for one in reported),
         "tests": [_test(one) for one in reported],
     }
     return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"

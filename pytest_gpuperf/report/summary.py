@@ -103,6 +103,8 @@ def headline(session: Session, comparison: Comparison) -> str:
     """What happened, in one line."""
     duet = comparison.mode == "duet"
     count = plural(max((run.index + 1 for run in session.runs), default=0), "block" if duet else "run")
+    if not session.runs:
+        return "nothing was measured"
     if session.status == "incomplete":
         return f"measurement cut short after {count}; stored, but never part of a baseline"
     nothing = comparison.verdict in (Verdict.NOT_COMPARABLE, Verdict.NO_BASELINE)

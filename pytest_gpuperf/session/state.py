@@ -15,8 +15,9 @@ import pytest
 
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
 from pytest_gpuperf.device import Device, Monitor
-from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.model import RULER, Plain, PlainMapping
+from pytest_gpuperf.errors import GpuperfError, OptionError
+from pytest_gpuperf.model import RULER, Comparison, Plain, PlainMapping, Verdict
+from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.report.terminal import Shown, section
 from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
@@ -26,7 +27,7 @@ from pytest_gpuperf.session.gate import Outcome, conclude, conclude_head
 from pytest_gpuperf.session.gpus import worker_number
 from pytest_gpuperf.session.keys import changed_key
 from pytest_gpuperf.session.lockstep import Lockstep, first_line
-from pytest_gpuperf.session.marker import marker_of
+from pytest_gpuperf.session.marker import Marker, marker_of
 from pytest_gpuperf.session.measuring import Measuring
 from pytest_gpuperf.session.reports import Published, publish, wanted
 from pytest_gpuperf.session.settings import read_settings
@@ -263,7 +264,20 @@ class State:
                 report.gpuperf_carried = _carried(outcome, item) if wanted(self) else []  # type: ignore[attr-defined]
             elif measured is not None and measured.smoked:
                 report.gpuperf_smoked = measured.smoked  # type: ignore[attr-defined]
+        if report.failed and call.excinfo is not None and _OUTCOME not in item.stash and wanted(self):
+            report.gpuperf_carried = self._unmeasured(item, call.excinfo.value)  # type: ignore[attr-defined]
         return report
+
+    def _unmeasured(self, item: pytest.Item, error: BaseException) -> list[str]:
+        """A gated test that failed before it measured anything: a report without it would look as if all were well."""
+        if "gpuperf" not in getattr(item, "fixturenames", ()):
+            return []
+        try:
+            measured = Measuring(self, item.nodeid, marker_of(item))
+        except OptionError:  # that is what the test failed with
+            measured = Measuring(self, item.nodeid, Marker())
+        session = replace(measured.session(), id="", status="incomplete", gate="failed")
+        return [_handed(Carried(session, Comparison(Verdict.NO_BASELINE), error=_named(error)), item)]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.lockstep is not None and (report.failed or report.skipped):
@@ -304,10 +318,12 @@ def _named(error: BaseException | None) -> str:
 
 
 def _carried(outcome: Outcome, item: pytest.Item) -> list[str]:
-    if outcome.carried is None:
-        return []
+    return [_handed(outcome.carried, item)] if outcome.carried is not None else []
+
+
+def _handed(carried: Carried, item: pytest.Item) -> str:
     file, line, _ = item.location
-    return [replace(outcome.carried, file=file, line=(line or 0) + 1).as_text()]
+    return replace(carried, file=file, line=(line or 0) + 1).as_text()
 
 
 def _explain(

@@ -68,6 +68,66 @@ def test_reports_are_written_when_tests_fail_and_agree_with_the_command(run: Run
         assert ours[name] == theirs[name]
 
 
+FAILING = """
+import time
+
+import pytest
+
+
+@pytest.fixture
+def model():
+    raise RuntimeError("no such bucket: s3://models")
+
+
+def test_fine(gpuperf):
+    gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
+
+
+def test_engine(gpuperf):
+    raise ValueError("the engine can't be built")
+
+
+def test_setup(gpuperf, model):
+    pass
+
+
+@pytest.mark.gpuperf(nonsense=1)
+def test_marker(gpuperf):
+    pass
+
+
+@pytest.mark.xfail
+def test_known(gpuperf):
+    raise ValueError
+
+
+def test_other():
+    raise ValueError
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-n2",)], ids=["", "xdist"])
+def test_gated_tests_that_failed_before_they_measured_are_in_the_reports(
+    run: Run, pytester: pytest.Pytester, options: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(test_suite=FAILING)
+    result = run(*options, "--gpuperf-report=c.md", "--gpuperf-report=r.json", "--gpuperf-report=r.html")
+    result.assert_outcomes(passed=1, failed=2, errors=2, xfailed=1)
+    found = json.loads((pytester.path / "r.json").read_text())
+    errors = {test["test"].rpartition("::")[2]: test["error"].partition(":")[0] for test in found["tests"]}
+    assert errors == {
+        "test_fine": "",
+        "test_engine": "ValueError",
+        "test_setup": "RuntimeError",
+        "test_marker": "OptionError",
+    }
+    assert found["failed"] == 3
+    assert "## ❌ gpuperf: 3 of 4 tests failed, nothing regressed" in (pytester.path / "c.md").read_text()
+    assert "3 of 4 tests failed; nothing regressed" in (pytester.path / "r.html").read_text()
+    # Nothing was stored of them.
+    assert len(list((pytester.path / ".gpuperf").rglob("*.json"))) == 1
+
+
 def test_the_controller_of_xdist_writes_once(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""

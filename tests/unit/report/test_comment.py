@@ -57,7 +57,27 @@ def test_a_cut_short_session_and_a_broken_test_are_told() -> None:
     text = comment([cut, broken])
     assert f"measurement cut short: `{TEST}`" in text
     assert "`tests/test_b.py::test_b`: `BudgetMissed: no load point with p90 <= 1 ms`" in text
-    assert "1 failed for another reason" in text
+    assert "## ❌ gpuperf: 1 of 2 tests failed, nothing regressed" in text
+    regressed = reported(9.0, before_ms=4.0)
+    assert "1 of 2 tests regressed, 1 failed for another reason" in comment([broken, regressed])
+
+
+def test_a_broken_test_comes_before_those_that_passed() -> None:
+    fine = [reported(device="NVIDIA L4", test=f"t.py::test_{number}") for number in range(3)]
+    broken = reported(device="NVIDIA A10G", test="t.py::test_broken", error="TargetError: no such model")
+    text = comment([*fine, broken])
+    assert text.index("### NVIDIA A10G") < text.index("### NVIDIA L4")
+    assert "pytest --gpuperf t.py::test_broken" in text
+    assert "<code>t.py::test_broken</code>: failed, unchanged" in text
+
+
+def test_a_test_that_measured_nothing_says_so() -> None:
+    one = reported(error="TargetError: no such model", before_ms=None)
+    one = replace(one, session=replace(one.session, id="", runs=(), status="incomplete"), curves=(), path="")
+    text = comment([one])
+    assert "## ❌ gpuperf: 1 test failed, nothing regressed" in text
+    assert f"- nothing was measured: `{TEST}`" in text
+    assert "No session was stored." in text
 
 
 def test_a_baseline_that_is_not_comparable_says_why() -> None:

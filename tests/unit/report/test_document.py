@@ -18,6 +18,7 @@ def test_the_document_has_every_figure() -> None:
     found = json.loads(json_text([one, reported()], title="t", generated_utc="2026-01-01T00:00:00+00:00"))
     assert found["gpuperf_report"] == VERSION
     assert (found["verdict"], found["counts"]) == ("regressed", {"regressed": 1, "unchanged": 1})
+    assert found["failed"] == sum(bool(test["error"]) for test in found["tests"])
     test = found["tests"][0]
     assert (test["session"], test["device"], test["verdict"]) == (one.session.id, "NVIDIA L4", "regressed")
     assert (test["file"], test["line"], test["error"]) == ("tests/test_serving.py", 12, "no")
