@@ -209,20 +209,24 @@ def energy_j(point: CurvePoint, parts: Sequence[str]) -> float | None:
 
 def _energy_parts(taken: Sequence[Taken]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The parts whose energy every device tells by the same method, and what to know of that."""
-    points = [list(one.points.values()) for one in taken]
-    parts = tuple(
-        part for part, read in _PARTS.items() if all(any(read(point) is not None for point in own) for own in points)
-    )
-    if not parts:
-        return (), ()
-    methods = {
-        one.device: ", ".join(sorted({point.energy_method for point in own if point.energy_method}))
-        for one, own in zip(taken, points, strict=True)
-    }
-    if len(set(methods.values())) > 1:
-        told = "; ".join(f"{device}: {method or 'unknown'}" for device, method in methods.items())
-        return (), (f"energy is not compared, since it was measured in different ways ({told})",)
-    return parts, (f"energy is that of the {' and the '.join(parts)}",)
+    parts, notes = [], []
+    for part, read in _PARTS.items():
+        if not all(any(read(point) is not None for point in one.points.values()) for one in taken):
+            continue
+        methods = {one.device: ", ".join(sorted(_methods(one, part))) for one in taken}
+        if len(set(methods.values())) == 1:
+            parts.append(part)
+        else:
+            told = "; ".join(f"{device}: {method}" for device, method in methods.items())
+            notes.append(f"energy of the {part} is not compared, since it was measured in different ways ({told})")
+    if parts:
+        notes.insert(0, f"energy is that of the {' and the '.join(parts)}")
+    return tuple(parts), tuple(notes)
+
+
+def _methods(one: Taken, part: str) -> set[str]:
+    windows = (window for run in one.session.runs if run.complete for window in run.windows)
+    return {told.method for window in windows for told in window.energy if told.source == part.lower()}
 
 
 def _differing(first: Session, other: Session) -> tuple[Change, ...]:

@@ -246,7 +246,7 @@ def _tables(group: Sequence[_Found], demand: Demand | None, curve: bool) -> list
     # Of the instance types of one device, the cheapest: the others' curves are the same at other prices.
     curves = [offer for one in group for offer in one.offers if offer.curve and offer.price == one.price]
     if curve and curves:
-        tables.append(("price against latency, whatever the budget", curve_table(curves)))
+        tables.append(("price against latency, whatever the budget", curve_table(curves, demand)))
     return tables
 
 

@@ -226,8 +226,11 @@ def _problem(error: urllib.error.HTTPError, asked: str) -> _Refused | _Transient
 
 
 def _wait_s(headers: Message) -> float | None:
-    """How long the server asks to wait, by ``Retry-After`` or the moment its limit is reset."""
-    for name, beginning in (("Retry-After", 0.0), ("X-RateLimit-Reset", time.time())):
+    """How long the server asks to wait, by ``Retry-After`` or, where nothing is left, the moment its limit is reset."""
+    known = [("Retry-After", 0.0)]
+    if headers.get("X-RateLimit-Remaining") == "0":  # the reset is in every answer
+        known.append(("X-RateLimit-Reset", time.time()))
+    for name, beginning in known:
         text = headers.get(name) or ""
         if text.isdecimal():
             return max(float(text) - beginning, 0.0)

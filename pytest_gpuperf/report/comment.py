@@ -318,7 +318,10 @@ def _command_lines(ranked: Sequence[Reported], size: int) -> str:
     shown = ranked[:size]
     commits = list(dict.fromkeys(one.session.commit for one in shown if one.session.commit))
     lines = ["# measure again"]
-    lines += [f"git checkout {shlex.quote(commits[0])}"] if len(commits) == 1 else []
+    if len(commits) == 1:
+        commit = shlex.quote(commits[0])
+        # A pull request's job measures GitHub's merge commit, which no clone has.
+        lines += [f"git fetch origin {commit}", f"git checkout {commit}"]
     lines += [reproduce(one) for one in shown]
     regressed = [one for one in shown if one.comparison.verdict is Verdict.REGRESSED and one.comparison.mode != "duet"]
     if regressed:

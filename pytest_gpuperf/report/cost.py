@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from pytest_gpuperf.model import Demand, Fleet, LoadPoint, Offer, OperatingPoint, PointCost, Price
 from pytest_gpuperf.report.table import Table
-from pytest_gpuperf.report.words import duration, plural, rate, significant
+from pytest_gpuperf.report.words import duration, plural, rate
 
 
 def usd(amount: float) -> str:
     """Dollars: whole ones from a hundred on, three digits that count below."""
-    return f"${amount:,.0f}" if amount >= 100 else f"${significant(amount)}"
+    return f"${amount:,.0f}" if amount >= 100 else f"${Decimal(f'{amount:#.3g}'):f}"
 
 
 def cost_table(costs: Sequence[PointCost], knees: Sequence[tuple[str, LoadPoint]] = ()) -> Table:
@@ -69,9 +70,10 @@ def _fleet_cells(device: str, fleet: Fleet, names: Sequence[str]) -> tuple[str, 
     )
 
 
-def curve_table(offers: Sequence[Offer]) -> Table:
+def curve_table(offers: Sequence[Offer], demand: Demand) -> Table:
     """The price-latency curve of every instance type: from its cheapest fleet to its fastest."""
-    titles = ("fleet", "GPU", "each at most at", ">p50", ">p90", ">$/month")
+    names = sorted({"p50", "p90", *demand.budget_ns})
+    titles = ("fleet", "GPU", "each at most at", *(f">{name}" for name in names), ">$/month")
     return Table(
         titles,
         tuple(
@@ -79,8 +81,7 @@ def curve_table(offers: Sequence[Offer]) -> Table:
                 f"{fleet.instances} x {fleet.price.instance}",
                 one.device,
                 f"{fleet.at.sweep}: {fleet.at.point.label}",
-                _latency(fleet.at, "p50"),
-                _latency(fleet.at, "p90"),
+                *(_latency(fleet.at, name) for name in names),
                 usd(fleet.usd_per_month),
             )
             for one in offers

@@ -18,6 +18,7 @@ import yaml
 from pytest_gpuperf.store import Store
 from tests.e2e.actions_runner import Job
 from tests.unit.cli.github_server import REPOSITORY, TOKEN, State, github_server
+from tests.unit.factories import session
 from tests.unit.store.remotes import clone_of, git, origin_in
 
 GITHUB = Path(__file__).parents[2] / ".github"
@@ -272,12 +273,25 @@ def test_pull_requests_of_forks_are_commented_on_afterwards(start: Start, server
     assert len(server.comments) == 1
 
 
-def test_sessions_that_lie_about_are_no_baseline(start: Start) -> None:
-    job = start(pull_request(REPOSITORY))
-    Store(str(job.checkout / ".gpuperf")).files.put(f"{job.checkout}/.gpuperf/x", b"")
-    assert job.run(workflow(job, "gpuperf"), "gpu") != 0
+@pytest.mark.parametrize(("name", "event"), [("gpuperf", "pull_request"), ("gpuperf-main", "push")])
+def test_sessions_that_lie_about_are_no_baseline(start: Start, origin: Path, name: str, event: str) -> None:
+    job = start(pull_request(REPOSITORY), event)
+    Store(str(job.checkout / ".gpuperf")).write(session())
+    assert job.run(workflow(job, name), "gpu") != 0
     assert any("::error::There is a .gpuperf already" in text for text in job.log)
     assert not any("test session starts" in text for text in job.log)
+    assert git(origin, "branch", "--format=%(refname:short)") == "main"
+
+
+@pytest.mark.parametrize("block", ["|", ">"])
+def test_tests_on_several_lines_are_all_measured(start: Start, block: str) -> None:
+    job = start(pull_request(REPOSITORY))
+    shutil.copytree(job.checkout / "tests" / "performance", job.checkout / "tests" / "more")
+    lines = f"tests: {block}\n            tests/performance\n            tests/more --import-mode=importlib\n"
+    path = workflow(job, "gpuperf")
+    path.write_text(path.read_text().replace("tests: tests/performance\n", lines))
+    assert job.run(path, "gpu") == 0, job.log
+    assert any("2 passed" in text for text in job.log), job.log
 
 
 def test_smoke(start: Start) -> None:

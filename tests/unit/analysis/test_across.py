@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from pytest_gpuperf.analysis.across import Taken, across
 from pytest_gpuperf.analysis.prices import device_of
-from pytest_gpuperf.model import Across, Change, Curve, LoadPoint, PlainMapping, Price, SidePoint
+from pytest_gpuperf.model import Across, Change, Energy, LoadPoint, PlainMapping, Price, SidePoint, Window
 from tests.unit.factories import KEY, session
 
 T4 = Price("g4dn.xlarge", "NVIDIA T4", 1, 0.5, "2026-01-01", "a list")
@@ -23,27 +22,19 @@ def taken(key: PlainMapping, factor: float = 1.0, **changes: object) -> Taken:
 
 
 def with_energy(one: Taken, gpu_j: float | None, cpu_j: float | None, method: str = "nvml-counter") -> Taken:
-    """As the curves of windows with energy are."""
+    """The same, with windows that tell the GPU's joules for an inference by that method, and the CPU's by RAPL."""
 
-    def filled(curves: Sequence[Curve], factor: float) -> tuple[Curve, ...]:
-        return tuple(
-            replace(
-                curve,
-                points=tuple(
-                    replace(
-                        point,
-                        gpu_energy_j=None if gpu_j is None else factor * gpu_j,
-                        cpu_energy_j=None if cpu_j is None else factor * cpu_j,
-                        energy_method=method,
-                    )
-                    for point in curve.points
-                ),
-            )
-            for curve in curves
-        )
+    def told(window: Window, factor: float) -> Window:
+        inferences = factor * window.throughput * window.window_s
+        kinds = (("gpu", method, gpu_j), ("cpu", "rapl", cpu_j))
+        energy = tuple(Energy(source, how, joules * inferences) for source, how, joules in kinds if joules is not None)
+        return replace(window, energy=energy)
 
-    runs = tuple(filled(own, factor) for own, factor in zip(one.runs, (1.0, 1.02, 0.98), strict=True))
-    return replace(one, whole=filled(one.whole, 1.0), runs=runs)
+    runs = tuple(
+        replace(run, windows=tuple(told(window, factor) for window in run.windows))
+        for run, factor in zip(one.session.runs, (1.0, 1.02, 0.98), strict=True)
+    )
+    return Taken.of(replace(one.session, runs=runs))
 
 
 def at(shown: Across, side: int, point: LoadPoint | None = None) -> SidePoint:
@@ -81,7 +72,7 @@ def test_without_a_price_there_is_no_dollar() -> None:
 def test_per_joule() -> None:
     shown = across([with_energy(taken(ON_T4), 0.6, 0.2), with_energy(taken(ON_A10G), 0.3, 0.1)], [])
     ratio = at(shown, 1, LoadPoint(1)).ratios["inferences_per_j"]
-    assert at(shown, 1, LoadPoint(1)).energy_j == pytest.approx(0.4)
+    assert at(shown, 1, LoadPoint(1)).energy_j == pytest.approx(0.4, rel=0.001)
     assert ratio.value == pytest.approx(2.0)
     assert ratio.low is not None
     assert ratio.high is not None
@@ -91,22 +82,26 @@ def test_per_joule() -> None:
 
 def test_only_parts_that_every_device_tells_are_compared() -> None:
     shown = across([with_energy(taken(ON_T4), 0.6, 0.2), with_energy(taken(ON_A10G), 0.3, None)], [])
-    assert at(shown, 0, LoadPoint(1)).energy_j == pytest.approx(0.6)
+    assert at(shown, 0, LoadPoint(1)).energy_j == pytest.approx(0.6, rel=0.001)
     assert at(shown, 1, LoadPoint(1)).ratios["inferences_per_j"].value == pytest.approx(2.0)
+    assert shown.sides[0].notes == ("energy is that of the GPU",)
     shown = across([with_energy(taken(ON_T4), 0.6, 0.2), taken(ON_A10G)], [])
     assert at(shown, 0, LoadPoint(1)).energy_j is None
     assert shown.sides[0].notes == ()
 
 
 def test_energy_of_two_methods_is_not_compared() -> None:
+    why = (
+        "energy of the GPU is not compared, since it was measured in different ways "
+        "(Tesla T4: nvml-counter; NVIDIA A10G: nvml-power)"
+    )
     shown = across([with_energy(taken(ON_T4), 0.6, None), with_energy(taken(ON_A10G), 0.3, None, "nvml-power")], [])
     assert at(shown, 1, LoadPoint(1)).energy_j is None
     assert "inferences_per_j" not in at(shown, 1, LoadPoint(1)).ratios
-    (note,) = shown.sides[0].notes
-    assert note == (
-        "energy is not compared, since it was measured in different ways "
-        "(Tesla T4: nvml-counter; NVIDIA A10G: nvml-power)"
-    )
+    assert shown.sides[0].notes == (why,)
+    shown = across([with_energy(taken(ON_T4), 0.6, 0.2), with_energy(taken(ON_A10G), 0.3, 0.1, "nvml-power")], [])
+    assert at(shown, 1, LoadPoint(1)).energy_j == pytest.approx(0.1, rel=0.001)
+    assert shown.sides[0].notes == ("energy is that of the CPU", why)
 
 
 def test_load_points_of_one_device_alone_are_named() -> None:

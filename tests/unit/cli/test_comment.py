@@ -133,6 +133,8 @@ def test_a_comment_that_is_deleted_meanwhile_is_written_anew(server: State, gith
         (("GET", 429, {"Retry-After": "7"}), 7.0),
         (("POST", 403, {"Retry-After": "3"}), 3.0),
         (("POST", 403, {"X-RateLimit-Remaining": "0"}), 1.0),
+        (("GET", 503, {"X-RateLimit-Remaining": "4990", "X-RateLimit-Reset": str(int(time.time()) + 1800)}), 1.0),
+        (("GET", 429, {"X-RateLimit-Remaining": "4990", "X-RateLimit-Reset": str(int(time.time()) + 40)}), 1.0),
     ],
 )
 def test_what_passes_is_waited_for(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.model import LoadPoint, PlainMapping
+from pytest_gpuperf.report.cost import usd
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf
 from tests.unit.factories import KEY, run, session
@@ -166,6 +167,37 @@ def test_the_curve(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     fleets = re.findall(r"(\d) x g4dn.xlarge +Tesla T4 .*? ([\d.]+) ms +([\d.]+) ms +\$([\d,]+)\n", curve)
     assert [int(one[0]) for one in fleets] == [3, 4, 5]
     assert sorted((float(one[2]) for one in fleets), reverse=True) == [float(one[2]) for one in fleets]
+
+
+def test_the_curve_shows_what_the_budget_is_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(str(tmp_path / "store"))
+    store.write(session([[4.0, 6.0, 10.0]] * 3, key=ON_T4, requests=2000))
+    assert gpuperf(store, "cost", "--qps", "1000", "--p99", "500ms", "--curve") == 0
+    text = capsys.readouterr().out
+    curve = text[text.index("price against latency") :]
+    assert re.search(r"p50 +p90 +p99 +\$/month\n", curve)
+    p99s = re.findall(r"\d x g4dn.xlarge +Tesla T4 .*? ([\d.]+) ms +\$[\d,]+\n", curve)
+    assert len(p99s) > 1
+    assert sorted(map(float, p99s), reverse=True) == list(map(float, p99s))
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (12_345.6, "$12,346"),
+        (99.96, "$100"),
+        (12.345, "$12.3"),
+        (1.5, "$1.50"),
+        (0.9996, "$1.00"),
+        (0.584, "$0.584"),
+        (0.0074, "$0.00740"),
+        (0.0066, "$0.00660"),
+        (0.00028, "$0.000280"),
+        (1.2345e-7, "$0.000000123"),
+    ],
+)
+def test_dollars_have_three_digits_that_count(amount: float, shown: str) -> None:
+    assert usd(amount) == shown
 
 
 def test_markdown_keeps_names_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from pytest_gpuperf.report.comment import MOST, comment, marker_line
 from tests.unit.report.markdown import rendered
 from tests.unit.reports import HOSTILE, TEST, reported
 from tests.unit.snapshots import matches
+from tests.unit.store.remotes import ENVIRONMENT, clone_of, git, origin_in
 
 HOT = GpuFigures("GPU-1", 5, sm_clock_min_mhz=1200, sm_clock_max_mhz=2040, throttled=("sw_power_cap",))
 COOL = replace(HOT, throttled=(), sm_clock_min_mhz=2039.6)
@@ -160,6 +163,25 @@ def test_every_regressed_test_is_in_the_table() -> None:
     table = comment(many).partition("<details>")[0]
     assert all(f"`tests/test_serving.py::test_{number}`" in table for number in range(6))
     assert "more rows of these tests, all of them below" in table
+
+
+def test_the_measured_commit_is_had_in_any_clone(tmp_path: Path) -> None:
+    """A pull request's job is on a merge commit that no branch has; a commit that was never pushed is on one clone."""
+    origin = origin_in(tmp_path)
+    here, merge = clone_of(origin, tmp_path / "here"), git(tmp_path / "work", "rev-parse", "HEAD")
+    git(origin, "update-ref", "refs/pull/7/merge", merge)
+    git(origin, "update-ref", "refs/heads/main", f"{merge}^")
+    for clone in (here, clone_of(origin, tmp_path / "there", "--depth=1")):
+        one = reported(6.0)
+        one = replace(one, session=replace(one.session, commit=merge))
+        lines = comment([one]).splitlines()
+        script = "\n".join(line for line in lines if line.startswith("git "))
+        subprocess.run(["bash", "-c", script], cwd=clone, env=ENVIRONMENT, check=True)
+        assert git(clone, "rev-parse", "HEAD") == merge
+    git(here, "remote", "remove", "origin")
+    git(here, "checkout", "--quiet", f"{merge}^")
+    subprocess.run(["bash", "-c", script], cwd=here, env=ENVIRONMENT, check=True)
+    assert git(here, "rev-parse", "HEAD") == merge
 
 
 def test_the_commands_reproduce_and_accept() -> None:

@@ -44,7 +44,6 @@ gpuperf.Chart = (() => {
     choose(index) {
       this.chosen = index;
       this.note.textContent = this.view.note ?? "";
-      this.leave();
       if (this.alternative.open) this.table();
       this.draw();
     }
@@ -114,8 +113,8 @@ gpuperf.Chart = (() => {
     drop() {
       this.u?.destroy();
       this.u = undefined;
+      this.leave();
       this.plot.replaceChildren();
-      this.tip = this.ring = undefined;
       delete this.node.dataset.drawn;
     }
 

@@ -116,6 +116,11 @@ def move(chrome: Chrome, x: float, y: float, kind: str = "mouseMoved") -> None:
     chrome.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind, "x": x, "y": y})
 
 
+def tap(chrome: Chrome, x: float, y: float) -> None:
+    for kind, places in (("touchStart", [{"x": x, "y": y}]), ("touchEnd", [])):
+        chrome.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+
 def tip(chrome: Chrome, node: Any) -> str:
     return str(until(chrome, "arguments[0].querySelector('.tip')?.innerText", node))
 
@@ -146,10 +151,20 @@ def test_a_finger_does_too(show: Show) -> None:
     chrome = show(page([reported()], generated_utc=WHEN))
     node = chart(chrome, "Throughput against")
     x, y = place(chrome, node, 1)
-    touch = {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]}
-    chrome.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
+    tap(chrome, x, y)
     assert "concurrency 2" in tip(chrome, node)
-    chrome.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_a_chart_that_was_drawn_anew_shows_the_same_point(show: Show) -> None:
+    chrome = show(page([reported()], generated_utc=WHEN))
+    node = chart(chrome, "Throughput against")
+    x, y = place(chrome, node, 1)
+    tap(chrome, x, y)
+    assert "concurrency 2" in tip(chrome, node)
+    chrome.execute_script("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")
+    assert node.find_elements("css selector", ".tip") == []
+    tap(chrome, x, y)
+    assert "concurrency 2" in tip(chrome, node)
 
 
 def test_the_keyboard_reaches_every_point(show: Show) -> None:
