@@ -136,6 +136,19 @@ def test_figures_with_a_unit_are_better_when_they_are_less(metric: str) -> None:
     assert [row.metric for row in found.rows] == [metric]
 
 
+def test_latencies_in_other_units_are_the_same_latencies() -> None:
+    before = session_from_values("t", [{"all": {"p50_ns": 1.9e6, "energy_j": 0.2}}] * 3)
+    same = session_from_values(
+        "t", [{"all": {"p50_ms": 1.9, "energy_mj": 200}}, {"all": {"p50_us": 1.9e3, "energy_j": 0.2}}] * 2
+    )
+    slower = session_from_values("t", [{"all": {"p50_ms": 3.8}}] * 3)
+    assert [row.ratio for row in compare([before], same).rows] == pytest.approx([1.0, 1.0])
+    found = compare([before], slower)
+    assert found.verdict == "regressed"
+    assert {row.metric for row in found.rows} == {"p50_ms"}
+    assert [row.ratio for row in found.rows] == pytest.approx([2.0])
+
+
 def test_what_is_no_positive_number_never_gates() -> None:
     before = session_from_values("t", [{"all": {"p50_ns": 1e6, "p90_ns": 2e6}}] * 3)
     for bad in (math.nan, math.inf, 0.0, -1.0):
@@ -174,6 +187,10 @@ def test_points_of_one_side_are_told() -> None:
         ([{"a": {"requests_per_ms": 1}}], r"\['requests_per_ms'\]: write throughput"),
         ([{"a": {5: 1}}], r"\[5\]: write throughput"),
         ([{"a": {"p50_ns": 1, "p50": 1}}], "p50_ns and p50 are the same metric"),
+        ([{"a": {"p50_ns": 1e6, "p50_ms": 1}}], "p50_ns and p50_ms are the same metric"),
+        ([{"a": {"p50_j": 1}}], r"\['p50_j'\]: write p50_ns or p50_us or p50_ms or p50_s"),
+        ([{"a": {"memory_mb": 1}}], r"\['memory_mb'\]: write memory_bytes"),
+        ([{"a": {"throughput_ms": 1}}], r"\['throughput_ms'\]: write throughput, in inferences/s"),
     ],
 )
 def test_malformed_values_are_named_by_their_path(values: Any, message: str) -> None:
