@@ -149,8 +149,9 @@ def compare(
         equivalence: a change within this share is "unchanged".
         prior: what is known beforehand of the standard deviation of the log of a session's value (of a duet: of a
             block's difference): ``Prior(sd, weight)`` or ``(sd, weight)``, where the weight says how many sessions
-            (blocks) it is worth; ``Priors`` has one for each point and metric. None: the gate's own for unknown
-            hardware, 5% of weight 8 (duet: 2.5%), which fades as the history grows.
+            (blocks) it is worth. Either is believed however long the history gets. ``Priors`` has one for each point
+            and metric. None: the gate's own for unknown hardware, 5% of weight 8 (duet: 2.5% of weight 6), which fades
+            as the history grows.
 
     Raises:
         OptionError: an argument can't be used as it is; the message names it.
@@ -294,9 +295,11 @@ def _differing(session: ValueSession, candidate: ValueSession) -> dict[str, tupl
 
 
 def _prior(prior: Any) -> Prior | Priors | None:
-    if prior is None or isinstance(prior, Prior | Priors):
+    if prior is None or isinstance(prior, Priors):
         return prior
     pair = prior if isinstance(prior, tuple | list) else (prior, 8.0)
+    if isinstance(prior, Prior):
+        pair = (prior.session_sd, prior.weight)
     try:
         spread, weight = (float(one) for one in pair)
     except (TypeError, ValueError):

@@ -118,6 +118,14 @@ def test_a_prior_is_believed() -> None:
     assert compare(one, session(1.05), prior=0.5).verdict == "inconclusive"
 
 
+def test_a_prior_is_the_same_however_it_is_written() -> None:
+    """Also beside a history that is longer than the prior's weight."""
+    history = [session(seed=seed) for seed in range(1, 21)]
+    written = [compare(history, session(1.03), prior=prior) for prior in ((0.05, 10), Prior(0.05, 10))]
+    assert written[0] == written[1]
+    assert written[0] != compare(history, session(1.03))
+
+
 def test_the_minimum_effect_and_equivalence() -> None:
     assert compare(BASELINE, session(1.5), min_effect=0.6, equivalence=0.9).verdict == "unchanged"
     assert compare(BASELINE, session(1.5), min_effect=0.2).verdict == "regressed"
@@ -227,6 +235,9 @@ def test_a_key_has_names_and_values(key: Any, message: str) -> None:
         ({"prior": (0.01,)}, r"prior=\(0.01,\)"),
         ({"prior": Prior}, "prior="),
         ({"prior": 0}, "prior=0"),
+        ({"prior": Prior(math.nan, 10)}, r"prior=Prior\(session_sd=nan"),
+        ({"prior": Prior(-0.02, 10)}, "session_sd=-0.02"),
+        ({"prior": Prior(0.02, 0)}, "weight=0"),
     ],
 )
 def test_arguments_that_can_t_be_used(arguments: dict[str, Any], message: str) -> None:
