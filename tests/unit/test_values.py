@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import pytest
 
 import pytest_gpuperf
-from pytest_gpuperf import Prior, ValueSession, compare, session_from_values
+from pytest_gpuperf import Prior, ValueComparison, ValueRow, ValueSession, compare, session_from_values
 from pytest_gpuperf.errors import OptionError
 
 METRICS = ("p50_ns", "p90_ns", "throughput")
@@ -47,6 +49,22 @@ def test_the_names_are_public() -> None:
     for name in ("compare", "session_from_values", "Prior"):
         assert name in pytest_gpuperf.__all__
         assert callable(getattr(pytest_gpuperf, name))
+
+
+def test_what_is_promised_to_stay() -> None:
+    """docs/values.md; more may come, with defaults."""
+    assert list(signature(session_from_values).parameters) == ["test", "values", "key"]
+    defaults = {
+        name: one.default for name, one in signature(compare).parameters.items() if one.kind is one.KEYWORD_ONLY
+    }
+    assert list(signature(compare).parameters)[:2] == ["baseline", "candidate"]
+    assert defaults == {"mode": "stored", "alpha": 0.05, "min_effect": 0.01, "equivalence": 0.05, "prior": None}
+    assert [field.name for field in fields(ValueRow)] == [
+        *("test", "point", "metric", "ratio", "low", "high", "p_value", "verdict", "min_detectable")
+    ]
+    assert [field.name for field in fields(ValueComparison)] == [
+        *("verdict", "rows", "differing", "left_out", "new_points", "missing_points")
+    ]
 
 
 def test_nothing_changed() -> None:
