@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.analysis.compare import Rule, compare_duet_values, compare_values
 from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, SESSION_PRIOR, Prior, Priors
-from pytest_gpuperf.analysis.values import METRICS, SessionValues, metric_name, values_from_numbers
+from pytest_gpuperf.analysis.values import METRICS, UNITS, SessionValues, in_own_unit, values_from_numbers
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Plain
 
@@ -111,8 +111,9 @@ def session_from_values(
         test: what was measured.
         values: ``values[run][point][metric]``. A run is one fresh start of what is measured. Points have any name.
             Metrics are ``throughput`` (more is better) and figures of which less is better, with their unit:
-            ``p50_ns``, ``p90_ns``, ``p95_ns``, ``p99_ns``, ``energy_j``, ``memory_bytes``, or any other name that ends
-            in ``_ns``, ``_us``, ``_ms``, ``_j`` or ``_bytes``. One that is no positive finite number is never judged.
+            ``p50_ns``, ``p90_ns``, ``p95_ns``, ``p99_ns`` (or ``_us``, ``_ms``, ``_s``: sessions may differ in it),
+            ``energy_j`` (``_mj``), ``memory_bytes``, ``host_memory_bytes``, or any other name that ends in ``_ns``,
+            ``_us``, ``_ms``, ``_j`` or ``_bytes``. One that is no positive finite number is never judged.
         key: what must match for two sessions to be comparable, for example ``{"device": "NVIDIA L4"}``.
 
     Raises:
@@ -122,7 +123,7 @@ def session_from_values(
     if not isinstance(name, str) or not name:
         raise OptionError(f"test={test!r}: name what was measured, for example 'resnet50'.")
     runs = _runs(values)
-    figures = {metric_name(metric): metric for run in runs for figures in run.values() for metric in figures}
+    figures = {in_own_unit(metric)[0]: metric for run in runs for figures in run.values() for metric in figures}
     content = hashlib.sha256(repr([test, runs]).encode()).hexdigest()[:12]
     return ValueSession(test, _key(key), values_from_numbers(content, runs), figures)
 
@@ -148,8 +149,9 @@ def compare(
         equivalence: a change within this share is "unchanged".
         prior: what is known beforehand of the standard deviation of the log of a session's value (of a duet: of a
             block's difference): ``Prior(sd, weight)`` or ``(sd, weight)``, where the weight says how many sessions
-            (blocks) it is worth; ``Priors`` has one for each point and metric. None: the gate's own for unknown
-            hardware, 5% of weight 8 (duet: 2.5%), which fades as the history grows.
+            (blocks) it is worth. Either is believed however long the history gets. ``Priors`` has one for each point
+            and metric. None: the gate's own for unknown hardware, 5% of weight 8 (duet: 2.5% of weight 6), which fades
+            as the history grows.
 
     Raises:
         OptionError: an argument can't be used as it is; the message names it.
@@ -234,13 +236,18 @@ def _same(figures: Mapping[str, float]) -> dict[str, list[str]]:
     """The names that each metric was given."""
     names: dict[str, list[str]] = {}
     for name in figures:
-        names.setdefault(metric_name(name), []).append(name)
+        names.setdefault(in_own_unit(name)[0], []).append(name)
     return names
 
 
 def _figure(metric: Any, figure: Any, path: str) -> float:
     inside = f"{path}[{metric!r}]"
-    if not isinstance(metric, str) or not (metric in METRICS or _COST.fullmatch(metric)):
+    name = metric if isinstance(metric, str) else ""
+    stem, known = name.rpartition("_")[0], in_own_unit(name)[0]
+    if stem in METRICS and known != stem:
+        units = [f"{stem}_{unit}" for unit in UNITS.get(METRICS[stem], ())]
+        raise OptionError(f"{inside}: write {' or '.join(units) or f'{stem}, in {METRICS[stem]}'}.")
+    if not (known in METRICS or _COST.fullmatch(name)):
         raise OptionError(
             f"{inside}: write throughput, or a figure of which less is better with its unit, as p50_ns, energy_j or "
             "memory_bytes (_ns, _us, _ms, _j, _bytes)."
@@ -288,9 +295,11 @@ def _differing(session: ValueSession, candidate: ValueSession) -> dict[str, tupl
 
 
 def _prior(prior: Any) -> Prior | Priors | None:
-    if prior is None or isinstance(prior, Prior | Priors):
+    if prior is None or isinstance(prior, Priors):
         return prior
     pair = prior if isinstance(prior, tuple | list) else (prior, 8.0)
+    if isinstance(prior, Prior):
+        pair = (prior.session_sd, prior.weight)
     try:
         spread, weight = (float(one) for one in pair)
     except (TypeError, ValueError):

@@ -26,6 +26,12 @@ METRICS = {
     "memory": "bytes",
     "host_memory": "bytes",
 }
+#: What a plain number of another unit is multiplied by, by the metric's own unit. A rate has none.
+UNITS: Mapping[str, Mapping[str, float]] = {
+    "ns": {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9},
+    "j": {"j": 1.0, "mj": 1e-3},
+    "bytes": {"bytes": 1.0},
+}
 #: What gates unless the test says otherwise. p95 and p99 take windows longer than most, and memory rarely creeps.
 GATED = frozenset({"p50", "p90", "throughput", "energy"})
 #: Part of a disturbance that is left in what is relative to the anchor: sessions in which others took 36 to 79% of the
@@ -128,23 +134,27 @@ def values_from_numbers(
 
     Args:
         name: of the session.
-        runs: for each run, by point and metric, the statistic itself; a metric may carry its unit, as ``p50_ns``.
+        runs: for each run, by point and metric, the statistic itself; a metric may carry a unit, as ``p50_ms``.
         sweep: what the points belong to.
     """
     gathered: dict[Key, list[tuple[float, float]]] = {}
     for run in runs:
         for label, figures in run.items():
             for metric, figure in figures.items():
-                known = metric_name(metric)
-                value = sign(known) * _log(figure)
+                known, factor = in_own_unit(metric)
+                value = sign(known) * _log(figure * factor)
                 gathered.setdefault((sweep, NamedPoint(label), known), []).append((value, 0.0))
     return whole(name, gathered, {sweep: len(runs)})
 
 
-def metric_name(metric: str) -> str:
-    """``p50`` of ``p50_ns``: a known metric without its unit; anything else as it is."""
-    stem = metric.rpartition("_")[0]
-    return stem if stem in METRICS else metric
+def in_own_unit(metric: str) -> tuple[str, float]:
+    """``p50`` and 1e6 of ``p50_ms``: a known metric without its unit, and what its numbers are to be multiplied by.
+
+    Anything else as it is, so that another unit is another metric.
+    """
+    stem, _, unit = metric.rpartition("_")
+    factors = UNITS.get(METRICS.get(stem, ""), {})
+    return (stem, factors[unit]) if unit in factors else (metric, 1.0)
 
 
 def window_logs(groups: Sequence[Sequence[Window]], metrics: Iterable[str]) -> list[dict[str, float]]:

@@ -26,7 +26,7 @@ def register(commands: Any) -> None:
         "compare",
         help="the newest session against its baseline",
         description="Compare the newest session with its baseline again: all tests of the last pytest --gpuperf, or "
-        "the last import. The exit status is 1 if one of them regressed.",
+        "the last import. The exit status is 1 if one of them regressed, or a test's newest session can't be read.",
     )
     parser.add_argument("session", nargs="?", help="the id of another session, or the beginning of it")
     add_filters(parser)
@@ -64,33 +64,36 @@ def run(options: argparse.Namespace) -> int:
         return across.run(options)
     from pytest_gpuperf.cli.judging import ABSENT
     from pytest_gpuperf.model import Verdict
+    from pytest_gpuperf.store import Store
 
-    judged = _judged(options)
+    sessions = Sessions(Store(store_url(options)), key=options.key)
+    judged = _judged(options, sessions)
     verdicts = [one.comparison.verdict for one in judged]
     show = {"table": _table, "markdown": _markdown, "json": _json}[options.format]
     print("\n".join(show(judged, options.all)))
     failing = [Verdict.REGRESSED, *(ABSENT if options.require_baseline else ())]
-    return REGRESSED if any(verdict in failing for verdict in verdicts) else 0
+    result = REGRESSED if any(verdict in failing for verdict in verdicts) else 0
+    return max(result, sessions.complain())
 
 
-def _judged(options: argparse.Namespace) -> list[Judged]:
+def _judged(options: argparse.Namespace, sessions: Sessions) -> list[Judged]:
     from pytest_gpuperf.cli.judging import judge, rule_for
-    from pytest_gpuperf.store import Choice, Store
+    from pytest_gpuperf.store import Choice
 
     try:
         choice = Choice.parse(options.baseline) if options.baseline else None
     except ValueError as error:
         raise GpuperfError(f"--baseline {options.baseline}: {error}") from error
-    sessions = Sessions(Store(store_url(options)), key=options.key)
     if options.session:
         entry = sessions.store.find(options.session)
         found = [Stored("", entry, sessions.store.read(entry))]
     else:
-        found = newest_invocation(sessions)
+        found = newest_invocation(sessions, options.test)
     wanted = [one for one in found if options.test in one.session.test]
     if not wanted:
         sessions.complain()
-        raise GpuperfError(f"There is no session in {sessions.store.url} to compare.\nSee: gpuperf baseline list")
+        what = f" of a test whose id contains {options.test!r}" if options.test else ""
+        raise GpuperfError(f"There is no session{what} in {sessions.store.url} to compare.\nSee: gpuperf baseline list")
     cut = [one.session for one in wanted if one.session.status != "complete"]
     if cut:
         raise GpuperfError(f"Session {cut[0].id} of {cut[0].test} was cut short, so it can't be compared.")

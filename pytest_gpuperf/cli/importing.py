@@ -148,9 +148,10 @@ def windows_of(level: Level, batch_size: int) -> list[Window]:
     due, done = (np.asarray(times, dtype=np.int64) for times in (level.due_ns, level.done_ns))
     edges, findings = level.windows_ns, []
     if not edges:
-        edges = ((int(due[0]), int(due[-1]) + 1),)
+        # To the last answer: what was sent at once, as many requests as the concurrency, took as long as its answers.
+        edges = ((int(due[0]), max(int(done.max()), int(due[-1]) + 1)),)
         findings.append(
-            "the file has no window_boundaries: everything is one window, from the first request to the last"
+            "the file has no window_boundaries: everything is one window, from the first request to the last answer"
         )
     made = []
     for visit, (start, stop) in enumerate(edges):

@@ -141,12 +141,12 @@ def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
 
     option = store_option(options.store) if options.store else ""
     if not options.what:
-        yield _newest(store_url(options), option)
+        yield _newest(store_url(options), option, options.test)
         return
     own: Store | None = None
     for what in options.what:
         if _is_store(what):
-            yield _newest(what, store_option(what))
+            yield _newest(what, store_option(what), options.test)
         elif _ID.fullmatch(what):
             own = own or Store(store_url(options))
             sessions = Sessions(own)
@@ -155,11 +155,11 @@ def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
             raise GpuperfError(f"{what} is neither a session's id nor a store.\nSee: gpuperf baseline list")
 
 
-def _newest(url: str, option: str) -> _Asked:
+def _newest(url: str, option: str, test: str) -> _Asked:
     from pytest_gpuperf.store import Store
 
     sessions = Sessions(Store(url))
-    found = newest_invocation(sessions)
+    found = newest_invocation(sessions, test)
     if not found:
         sessions.complain()
         raise GpuperfError(f"There is no session in {url} to report.\nMeasure with: pytest --gpuperf")

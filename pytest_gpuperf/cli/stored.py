@@ -150,14 +150,18 @@ class Sessions:
         return 1 if self.unreadable else 0
 
 
-def newest_invocation(sessions: Sessions) -> list[Stored]:
-    """What the newest pytest, or the last import, measured."""
+def newest_invocation(sessions: Sessions, test: str = "") -> list[Stored]:
+    """What the newest pytest, or the last import, measured.
+
+    Args:
+        test: the newest one that measured a test whose id contains this, if one did; still with all of its tests.
+    """
     heads = [one for folder in sessions.folders() for one in sessions.of(folder, 1)]
     heads.sort(key=lambda one: one.entry.name)
+    asked = [one.session.invocation for one in heads if test in one.session.test]
+    newest = asked or [one.session.invocation for one in heads]
     # A test that has several keys there counts once, as it was measured last.
-    return list(
-        {one.session.test: one for one in heads if one.session.invocation == heads[-1].session.invocation}.values()
-    )
+    return list({one.session.test: one for one in heads if one.session.invocation == newest[-1]}.values())
 
 
 def _near(day: str, other: str) -> bool:

@@ -66,7 +66,7 @@ class Baseline:
         sessions: newest first.
         unreadable: files that should have been considered and can't be read.
         differing: when there is no session of this key but of the same test: the newest one's key fields that differ,
-            as name to (there, here).
+            as name to (there, here). Where a session or a commit was asked for, only that one's.
         pinned: compared with as well, so that slow creep is not absorbed; the one pinned last first.
     """
 
@@ -126,7 +126,7 @@ def select_baseline(
     if not sessions and not pinned:
         if reader.unreadable:
             raise reader.unreadable[0]
-        differing = _nearest(store, key)
+        differing = _nearest(store, key, chosen)
         if chosen.kind in (SESSION, COMMIT) and not differing:
             raise StoreError(_not_there(store, key, chosen))
         return Baseline(differing=differing)
@@ -163,19 +163,25 @@ def _rolling(store: Store, folder: str, reader: _Reader, before: Entry | None) -
 
 def _asked_for(store: Store, folder: str, choice: Choice, reader: _Reader, before: Entry | None) -> list[Session]:
     """The session of that id, or the newest of that commit."""
-    entries = (entry for entry in _older(store.newest(folder), before) if not entry.duet)
-    if choice.kind == SESSION:
-        found = [entry for entry in entries if entry.id.startswith(choice.value)]
-        if len(found) > 1:
-            raise StoreError(f"{len(found)} sessions of this test have an id that begins with {choice.value}.")
-    else:
-        # A name has eight digits of the commit.
-        found = list(islice((one for one in entries if one.commit.startswith(choice.value[:8])), WINDOW))
+    entries = (entry for entry in _older(store.newest(folder), before) if _is_meant(entry, choice))
+    found = list(entries if choice.kind == SESSION else islice(entries, WINDOW))
+    if choice.kind == SESSION and len(found) > 1:
+        raise StoreError(f"{len(found)} sessions of this test have an id that begins with {choice.value}.")
     sessions = [session for session in map(reader, found) if session is not None]
     cut = [session for session in sessions if session.status != "complete"]
     if cut and len(cut) == len(sessions):
         raise StoreError(f"Session {cut[0].id} was cut short, so it can't be a baseline. Choose another.")
     return [session for session in sessions if session.status == "complete"]
+
+
+def _is_meant(entry: Entry, choice: Choice) -> bool:
+    """Whether a choice can mean this session, by its name."""
+    if choice.kind == SESSION:
+        return not entry.duet and entry.id.startswith(choice.value)
+    if choice.kind == COMMIT:
+        # A name has eight digits of the commit.
+        return not entry.duet and entry.commit.startswith(choice.value[:8])
+    return True
 
 
 def _older(entries: Iterator[Entry], before: Entry | None) -> Iterator[Entry]:
@@ -190,10 +196,14 @@ def _not_there(store: Store, key: PlainMapping, choice: Choice) -> str:
     )
 
 
-def _nearest(store: Store, key: PlainMapping) -> dict[str, tuple[Plain, Plain]] | None:
-    """The key fields in which the newest other session of the test differs, on this device if there is one there."""
+def _nearest(store: Store, key: PlainMapping, choice: Choice) -> dict[str, tuple[Plain, Plain]] | None:
+    """The key fields in which the newest other session of the test differs, on this device if there is one there.
+
+    Of the session or the commit that was asked for, if one was: that others differ does not explain why it is missing.
+    """
     for folders in (store.folders(key), store.elsewhere(key)):
-        heads = [entry for folder in folders for entry in islice(store.newest(folder), 1)]
+        meant = ((entry for entry in store.newest(folder) if _is_meant(entry, choice)) for folder in folders)
+        heads = [entry for entries in meant for entry in islice(entries, 1)]
         heads.sort(key=lambda entry: entry.name, reverse=True)
         for entry in heads[:MOST_NEAR]:
             try:

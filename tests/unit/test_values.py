@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import pytest
 
 import pytest_gpuperf
-from pytest_gpuperf import Prior, ValueSession, compare, session_from_values
+from pytest_gpuperf import Prior, ValueComparison, ValueRow, ValueSession, compare, session_from_values
 from pytest_gpuperf.errors import OptionError
 
 METRICS = ("p50_ns", "p90_ns", "throughput")
@@ -47,6 +49,22 @@ def test_the_names_are_public() -> None:
     for name in ("compare", "session_from_values", "Prior"):
         assert name in pytest_gpuperf.__all__
         assert callable(getattr(pytest_gpuperf, name))
+
+
+def test_what_is_promised_to_stay() -> None:
+    """docs/values.md; more may come, with defaults."""
+    assert list(signature(session_from_values).parameters) == ["test", "values", "key"]
+    defaults = {
+        name: one.default for name, one in signature(compare).parameters.items() if one.kind is one.KEYWORD_ONLY
+    }
+    assert list(signature(compare).parameters)[:2] == ["baseline", "candidate"]
+    assert defaults == {"mode": "stored", "alpha": 0.05, "min_effect": 0.01, "equivalence": 0.05, "prior": None}
+    assert [field.name for field in fields(ValueRow)] == [
+        *("test", "point", "metric", "ratio", "low", "high", "p_value", "verdict", "min_detectable")
+    ]
+    assert [field.name for field in fields(ValueComparison)] == [
+        *("verdict", "rows", "differing", "left_out", "new_points", "missing_points")
+    ]
 
 
 def test_nothing_changed() -> None:
@@ -118,6 +136,14 @@ def test_a_prior_is_believed() -> None:
     assert compare(one, session(1.05), prior=0.5).verdict == "inconclusive"
 
 
+def test_a_prior_is_the_same_however_it_is_written() -> None:
+    """Also beside a history that is longer than the prior's weight."""
+    history = [session(seed=seed) for seed in range(1, 21)]
+    written = [compare(history, session(1.03), prior=prior) for prior in ((0.05, 10), Prior(0.05, 10))]
+    assert written[0] == written[1]
+    assert written[0] != compare(history, session(1.03))
+
+
 def test_the_minimum_effect_and_equivalence() -> None:
     assert compare(BASELINE, session(1.5), min_effect=0.6, equivalence=0.9).verdict == "unchanged"
     assert compare(BASELINE, session(1.5), min_effect=0.2).verdict == "regressed"
@@ -134,6 +160,19 @@ def test_figures_with_a_unit_are_better_when_they_are_less(metric: str) -> None:
     found = compare([before], after)
     assert found.verdict == "regressed"
     assert [row.metric for row in found.rows] == [metric]
+
+
+def test_latencies_in_other_units_are_the_same_latencies() -> None:
+    before = session_from_values("t", [{"all": {"p50_ns": 1.9e6, "energy_j": 0.2}}] * 3)
+    same = session_from_values(
+        "t", [{"all": {"p50_ms": 1.9, "energy_mj": 200}}, {"all": {"p50_us": 1.9e3, "energy_j": 0.2}}] * 2
+    )
+    slower = session_from_values("t", [{"all": {"p50_ms": 3.8}}] * 3)
+    assert [row.ratio for row in compare([before], same).rows] == pytest.approx([1.0, 1.0])
+    found = compare([before], slower)
+    assert found.verdict == "regressed"
+    assert {row.metric for row in found.rows} == {"p50_ms"}
+    assert [row.ratio for row in found.rows] == pytest.approx([2.0])
 
 
 def test_what_is_no_positive_number_never_gates() -> None:
@@ -174,6 +213,10 @@ def test_points_of_one_side_are_told() -> None:
         ([{"a": {"requests_per_ms": 1}}], r"\['requests_per_ms'\]: write throughput"),
         ([{"a": {5: 1}}], r"\[5\]: write throughput"),
         ([{"a": {"p50_ns": 1, "p50": 1}}], "p50_ns and p50 are the same metric"),
+        ([{"a": {"p50_ns": 1e6, "p50_ms": 1}}], "p50_ns and p50_ms are the same metric"),
+        ([{"a": {"p50_j": 1}}], r"\['p50_j'\]: write p50_ns or p50_us or p50_ms or p50_s"),
+        ([{"a": {"memory_mb": 1}}], r"\['memory_mb'\]: write memory_bytes"),
+        ([{"a": {"throughput_ms": 1}}], r"\['throughput_ms'\]: write throughput, in inferences/s"),
     ],
 )
 def test_malformed_values_are_named_by_their_path(values: Any, message: str) -> None:
@@ -210,6 +253,9 @@ def test_a_key_has_names_and_values(key: Any, message: str) -> None:
         ({"prior": (0.01,)}, r"prior=\(0.01,\)"),
         ({"prior": Prior}, "prior="),
         ({"prior": 0}, "prior=0"),
+        ({"prior": Prior(math.nan, 10)}, r"prior=Prior\(session_sd=nan"),
+        ({"prior": Prior(-0.02, 10)}, "session_sd=-0.02"),
+        ({"prior": Prior(0.02, 0)}, "weight=0"),
     ],
 )
 def test_arguments_that_can_t_be_used(arguments: dict[str, Any], message: str) -> None:

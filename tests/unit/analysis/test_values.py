@@ -10,7 +10,7 @@ from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.values import (
     DISTURBANCE_LIMIT,
     GATED,
-    metric_name,
+    in_own_unit,
     place_name,
     values_from_numbers,
     values_of,
@@ -46,15 +46,25 @@ def test_what_one_run_lacks_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("given", "known"),
     [
-        ("p50_ns", "p50"),
-        ("memory_bytes", "memory"),
-        ("throughput", "throughput"),
-        ("p50", "p50"),
-        ("other_ms", "other_ms"),
+        ("p50_ns", ("p50", 1.0)),
+        ("p50_ms", ("p50", 1e6)),
+        ("energy_mj", ("energy", 1e-3)),
+        ("host_memory_bytes", ("host_memory", 1.0)),
+        ("throughput", ("throughput", 1.0)),
+        ("p50", ("p50", 1.0)),
+        ("p50_j", ("p50_j", 1.0)),
+        ("throughput_ms", ("throughput_ms", 1.0)),
+        ("other_ms", ("other_ms", 1.0)),
     ],
 )
-def test_metrics_may_carry_their_unit(given: str, known: str) -> None:
-    assert metric_name(given) == known
+def test_metrics_may_carry_a_unit(given: str, known: tuple[str, float]) -> None:
+    assert in_own_unit(given) == known
+
+
+def test_units_that_differ_are_converted() -> None:
+    given = ({"p50_ns": 2e6}, {"p50_us": 2e3}, {"p50_ms": 2.0}, {"p50_s": 0.002}, {"p50": 2e6})
+    found = values_from_numbers("s", [{"a": one} for one in given])
+    assert found.values["", NamedPoint("a"), "p50"].runs == pytest.approx([math.log(2e6)] * 5)
 
 
 def test_places_have_names() -> None:

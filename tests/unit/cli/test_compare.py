@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,32 @@ def test_all_tests_of_the_invocation(store: Store, capsys: pytest.CaptureFixture
     assert [one["session"] for one in found["comparisons"]] == ["other", "aaaa9"]
     _, found = document(store, capsys, "--test", "other")
     assert [(one["session"], one["verdict"]) for one in found["comparisons"]] == [("other", "no baseline")]
+
+
+def test_a_newest_session_that_can_t_be_read_is_named_and_fails(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured(store, "other", day=9, key=OTHER)
+    entry = store.find("aaaa9")
+    store.files.put(entry.path, store.files.read(entry.path)[:-20])
+    status = gpuperf(store, "compare", "--format", "json")
+    captured = capsys.readouterr()
+    assert status == 1
+    assert [one["session"] for one in json.loads(captured.out)["comparisons"]] == ["other"]
+    assert "gpuperf: unreadable: " in captured.err
+    assert entry.name in captured.err
+
+
+def test_a_test_is_looked_for_in_the_newest_invocation_that_has_it(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.write(replace(session([[4.0]] * 3, name="other", minute=20_000, key=OTHER), invocation="later"))
+    _, found = document(store, capsys, "--test", "resnet50")
+    assert [one["session"] for one in found["comparisons"]] == ["aaaa9"]
+    _, found = document(store, capsys)
+    assert [one["session"] for one in found["comparisons"]] == ["other"]
+    assert gpuperf(store, "compare", "--test", "bert") == 1
+    assert "There is no session of a test whose id contains 'bert' in " in capsys.readouterr().err
 
 
 def test_an_older_session(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

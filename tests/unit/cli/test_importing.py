@@ -111,6 +111,13 @@ def test_without_edges_everything_is_one_window(tmp_path: Path) -> None:
     assert "no window_boundaries" in window.findings[0]
 
 
+def test_without_edges_requests_that_were_sent_at_once_took_their_time(tmp_path: Path) -> None:
+    """As many requests as the concurrency: nothing was due after the first instant."""
+    (window,) = windows_of(level(tmp_path, [(0, 4 * MS)] * 16, [], value=16), 1)
+    assert (window.requests, window.window_s) == (16, 0.004)
+    assert window.throughput == pytest.approx(4000)
+
+
 def test_a_rate_is_an_open_loop(tmp_path: Path) -> None:
     requests = [(index * 2 * MS, index * 2 * MS + MS) for index in range(1000)]
     path = profile(tmp_path / "rate.json", ("request_rate", 500.0, requests, [0.5, 1.5]))

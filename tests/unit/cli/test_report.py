@@ -119,6 +119,17 @@ def test_it_is_judged_as_the_gate_judged_it(tmp_path: Path, capsys: pytest.Captu
     assert (one["alpha"], one["min_effect"]) == (0.05, 0.02)
 
 
+def test_a_test_is_looked_for_in_the_newest_invocation_that_has_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    measured(store, "aaaa0")
+    later = session([[4.0]] * 3, name="0123", minute=20_000, key=OTHER)
+    store.write(replace(later, invocation="ab" * 16))
+    assert [one["session"] for one in document(store, capsys, "--test", "resnet50")["tests"]] == ["aaaa0"]
+    assert [one["session"] for one in document(store, capsys)["tests"]] == ["0123"]
+
+
 def test_what_can_t_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the baseline, and of what was to be reported."""
     store = Store(str(tmp_path / "store"))

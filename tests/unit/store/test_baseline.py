@@ -248,6 +248,19 @@ def test_a_session_of_another_key_is_not_comparable(store: Store) -> None:
     store.write(session(name="aaaa1", key={**KEY, "power_limit_w": 60}))
     baseline = select_baseline(store, KEY, Choice("session", "aaaa1"))
     assert (baseline.sessions, baseline.differing) == ((), {"power_limit_w": (60, 72)})
+    store.write(session(name="bbbb1", key={**KEY, "power_limit_w": 50}, minute=1, commit="fedcba9876"))
+    for choice in (Choice("session", "aaaa1"), Choice("commit", "1234567")):
+        assert select_baseline(store, KEY, choice).differing == {"power_limit_w": (60, 72)}
+
+
+@pytest.mark.parametrize("choice", [Choice("session", "cccc"), Choice("commit", "fedcba9")])
+def test_a_session_that_is_nowhere_is_an_error_whatever_other_keys_have(store: Store, choice: Choice) -> None:
+    write(store, "aaaa1")
+    store.write(session(name="aaaa2", key={**KEY, "power_limit_w": 60}))
+    store.write(session(name="aaaa3", key={**KEY, "device": "NVIDIA T4"}))
+    store.write(session(name="cccc", key={**KEY, "test": "tests/test_other.py::test_other"}, commit="fedcba9876"))
+    with pytest.raises(StoreError, match="There is no session"):
+        select_baseline(store, KEY, choice)
 
 
 def test_a_session_that_was_cut_short_can_t_be_chosen(store: Store) -> None:
