@@ -235,9 +235,14 @@ class Store:
 
         Raises:
             UnreadableSession: the session can't be read.
-            StoreError: it was cut short or is a duet's, or the store can't be written.
+            StoreError: it was cut short, is a duet's or is accepted already, or the store can't be written.
         """
         session = self._usable(entry)
+        if before := self.acceptance(entry):
+            raise StoreError(
+                f"Session {session.id} is accepted already, by {before.author} at {before.accepted_utc}: "
+                f"{before.reason}\nThe baseline begins with it, so there is nothing more to do."
+            )
         acceptance = Acceptance(session.id, author or user(), reason, utc_now())
         self._put(entry.path + ACCEPTED, {"gpuperf": SCHEMA, "acceptance": to_builtins(acceptance)})
         return acceptance

@@ -145,9 +145,20 @@ class _StoreSink:
             self._store.files.put(f"{self._store.files.root}/{path}", content)
             self._folder(path)[path.rpartition("/")[2]] = f"{self._store.files.root}/{path}"
             return True
-        if self._store.files.read(known) != content:
-            raise StoreError(f"{path}\n  {_conflict(self._store.describe(known))}")
+        if problem := self.conflict(path, content):
+            raise StoreError(f"{path}\n  {problem}")
         return False
+
+    def conflict(self, path: str, content: bytes) -> str:
+        """That there is a file of that name with another content; empty when there is none.
+
+        Of an acceptance the one that is there stays: two people may have accepted the same session.
+        """
+        known = self.known(path)
+        if known is None or path.endswith(ACCEPTED) or self._store.files.read(known) == content:
+            return ""
+        where = self._store.describe(known)
+        return f"is not what {where} has; sessions never change, so one of the two was edited. Delete the wrong one."
 
     def known(self, path: str) -> str | None:
         """Where a file of that name is already, also in the folder of the first version."""
@@ -208,9 +219,8 @@ def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved
                     problems.append(str(error))
         moving = {**found.sessions, **found.notes}
         for path, origin in moving.items():
-            known = sink.known(path)
-            if known is not None and store.files.read(known) != files.read(origin):
-                problems.append(f"{files.describe(origin)}\n  {_conflict(store.describe(known))}")
+            if problem := sink.conflict(path, files.read(origin)):
+                problems.append(f"{files.describe(origin)}\n  {problem}")
         if problems:
             listed = "\n".join(problems)
             raise StoreError(f"Nothing was imported from {source}, since not all of it is sound:\n{listed}")
@@ -219,10 +229,6 @@ def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved
         written = sum(sink.put(path, files.read(origin)) for path, origin in found.sessions.items())
         notes = sum(sink.put(path, files.read(origin)) for path, origin in found.notes.items())
     return Moved(written, len(found.sessions) - written, notes)
-
-
-def _conflict(known: str) -> str:
-    return f"is not what {known} has; sessions never change, so one of the two was edited. Delete the wrong one."
 
 
 def _is_note(path: str) -> bool:

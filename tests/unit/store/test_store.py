@@ -364,6 +364,24 @@ def test_accepting_adds_a_small_file_and_touches_no_other(store: Store) -> None:
     assert store.read(entry_of(store, one)) == one
 
 
+def test_a_session_is_accepted_once(store: Store) -> None:
+    one = session(gate="failed")
+    store.write(one)
+    store.accept(entry_of(store, one), "a larger model", "Ada")
+    before = files(store)
+    with pytest.raises(StoreError, match=r"accepted already, by Ada at 20.*: a larger model"):
+        store.accept(entry_of(store, one), "a much larger model", "Bob")
+    assert files(store) == before
+
+
+def test_an_acceptance_that_can_t_be_read_is_given_anew(store: Store) -> None:
+    path = store.write(session(name="s0", gate="failed"))
+    store.accept(store.find("s0"), "meant")
+    Path(path + ".accepted.json").write_text("{")
+    given = store.accept(store.find("s0"), "meant, again")
+    assert store.acceptance(store.find("s0")) == given
+
+
 def test_an_accepted_session_is_marked(url: str) -> None:
     store = Store(url)
     for index in range(3):

@@ -180,6 +180,16 @@ def test_a_session_that_is_there_with_other_content_is_never_overwritten(
     assert len(contents(target)) == 1
 
 
+def test_two_may_accept_the_same_session(store: Store, place: str, target: Store) -> None:
+    target.write(session(name="s2", minute=2000, gate="failed"))
+    mine = target.accept(target.find("s2"), "my own reason", "Bob")
+    export_sessions(store, everything(store), place)
+    assert import_sessions(target, place) == Moved(5, known=1, notes=3)
+    assert target.acceptance(target.find("s2")) == mine
+    assert told(target) == told(store)
+    assert export_sessions(target, everything(target), store.url) == Moved(0, known=6)
+
+
 def test_a_tar_that_people_made_with_tar_is_fine(store: Store, tmp_path: Path, target: Store) -> None:
     with tarfile.open(tmp_path / "own.tar", "w") as tar:
         tar.add(store.url, arcname=".")
