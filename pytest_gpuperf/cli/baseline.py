@@ -197,7 +197,7 @@ def _pin(options: argparse.Namespace) -> int:
 
 def _unpin(options: argparse.Namespace) -> int:
     store = _store(options)
-    pin = store.unpin(store.find(options.session), options.reason, options.author)
+    pin = store.unpin(options.session, options.reason, options.author)
     print(f"{pin.session} is no longer pinned")
     return 0
 

@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Store:
     store.accept(store.find("s2"), "a larger model")
     for name in ("s0", "s1"):
         store.pin(store.find(name), "release")
-    store.unpin(store.find("s1"))
+    store.unpin("s1")
     return store
 
 
