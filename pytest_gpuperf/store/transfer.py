@@ -1,7 +1,8 @@
 """Sessions from one store to another: through a folder, a bucket or a tar.
 
-What is exported is a store by itself, with the same files, byte by byte. An import looks at all of it before it writes
-the first file.
+What was said about them, and what was calibrated of their devices, goes along: the gate needs all of it. What is
+exported is a store by itself, with the same files, byte by byte. An import looks at all of it before it writes the
+first file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Protocol
 
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableSession
 from pytest_gpuperf.store import layout
+from pytest_gpuperf.store.calibration import FOLDER_ENDING, Calibration, is_prior, prior_paths, priors_folder
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, Entry
 from pytest_gpuperf.store.soundness import check_note, check_session, digest_of
 from pytest_gpuperf.store.store import Acceptance, Pin, Store
@@ -33,7 +35,7 @@ class Moved:
     Attributes:
         sessions: how many were written.
         known: how many were there already.
-        notes: acceptances and pins that went with them.
+        notes: acceptances, pins and calibrations that went with them.
         unreadable: left out of an export.
     """
 
@@ -54,7 +56,7 @@ def is_tar(destination: str) -> bool:
 
 
 def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destination: str) -> Moved:
-    """Copy sessions, with what was said about them, into a tar or another store.
+    """Copy sessions, with what was said about them and calibrated of their devices, into a tar or another store.
 
     Args:
         entries: with the key folder of each.
@@ -65,6 +67,7 @@ def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destinat
         OptionError, MissingExtra: it is no URL that can be used.
     """
     sessions = known = notes = 0
+    devices: set[str] = set()
     unreadable: list[UnreadableSession] = []
     with _sink(destination) as sink:
         for folder, entry in entries:
@@ -79,6 +82,17 @@ def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destinat
             written = sink.put(path, content)
             sessions, known = sessions + written, known + (not written)
             notes += sum(sink.put(place, note) for place, note in beside)
+            devices.add(path.partition("/")[0])
+        here = _StoreSource(store)
+        for path in prior_paths(store):
+            if path.partition("/")[0].removesuffix(FOLDER_ENDING) not in devices:
+                continue
+            try:
+                _, content = _prior(here, path, "Restore the file, or delete it.")
+            except UnreadableSession as error:
+                unreadable.append(error)
+                continue
+            notes += sink.put(path, content)
     return Moved(sessions, known, notes, tuple(unreadable))
 
 
@@ -170,7 +184,7 @@ class _StoreSink:
         if parent not in self._names:
             found = {name: f"{root}/{parent}/{name}" for name in files.names(f"{root}/{parent}")}
             key_folder = f"{root}/{'/'.join(path.split('/')[:3])}"
-            for place in (layout.old_folder(key_folder), key_folder):
+            for place in () if is_prior(path) else (layout.old_folder(key_folder), key_folder):
                 old = place if layout.is_day(parent.rpartition("/")[2]) else f"{place}/{PINS}"
                 found.update({name: f"{old}/{name}" for name in files.names(old) if name.endswith(".json")})
             self._names[parent] = found
@@ -194,7 +208,7 @@ class _Found:
 
 
 def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved:
-    """Take over the sessions of a tar or of another store, with their acceptances and pins. May be repeated.
+    """Take over the sessions of a tar or of another store, with acceptances, pins and calibrations. May be repeated.
 
     Every file is read and checked (content, checksum, schema, key and name) before the first one is written.
 
@@ -209,12 +223,11 @@ def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved
     sink = _StoreSink(store)
     with _source(source) as files:
         found, problems = _Found(), []
-        paths = sorted(path for path in files.paths() if layout.is_json(path))
-        for check, wanted in ((_check_session, False), (_check_note, True)):
-            for path in paths:
+        paths = sorted(files.paths())
+        for check, wanted in ((_check_session, _is_session), (_check_note, _is_note), (_check_prior, is_prior)):
+            for path in filter(wanted, paths):
                 try:
-                    if _is_note(path) is wanted:
-                        check(files, path, found)
+                    check(files, path, found)
                 except UnreadableSession as error:
                     problems.append(str(error))
         moving = {**found.sessions, **found.notes}
@@ -231,8 +244,24 @@ def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved
     return Moved(written, len(found.sessions) - written, notes)
 
 
+def _is_session(path: str) -> bool:
+    return layout.is_json(path) and not _is_note(path)
+
+
 def _is_note(path: str) -> bool:
-    return path.endswith(ACCEPTED) or path.split("/")[-2:-1] == [PINS]
+    return layout.is_json(path) and (path.endswith(ACCEPTED) or path.split("/")[-2:-1] == [PINS])
+
+
+def _content(files: _Source, path: str, remedy: str = _REMEDY) -> bytes:
+    """What is in a file.
+
+    Raises:
+        UnreadableSession: it can't be read.
+    """
+    try:
+        return files.read(path)
+    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+        raise UnreadableSession(files.describe(path), f"can't be read: {error}", remedy) from error
 
 
 def _read(files: _Source, path: str) -> tuple[bytes, str]:
@@ -244,10 +273,7 @@ def _read(files: _Source, path: str) -> tuple[bytes, str]:
     digest = digest_of(path)
     if digest is None:
         raise UnreadableSession(files.describe(path), "does not lie in the folder of a key, as sessions do", _REMEDY)
-    try:
-        return files.read(path), digest
-    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-        raise UnreadableSession(files.describe(path), f"can't be read: {error}", _REMEDY) from error
+    return _content(files, path), digest
 
 
 def _check_session(files: _Source, path: str, found: _Found) -> None:
@@ -285,6 +311,21 @@ def _check_note(files: _Source, path: str, found: _Found) -> None:
         check_note(content, Pin, "pin", where, _REMEDY)
     place = f"{folder}/{layout.day_of(name)}" if accepted else f"{folder}/{PINS}"
     found.notes[f"{place}/{name}"] = path
+
+
+def _check_prior(files: _Source, path: str, found: _Found) -> None:
+    """Put what was calibrated of a device into what is found.
+
+    Raises:
+        UnreadableSession: it is not what it seems to be.
+    """
+    calibration, _ = _prior(files, path, _REMEDY)
+    found.notes[f"{priors_folder(calibration.device)}/{path.rpartition('/')[2]}"] = path
+
+
+def _prior(files: _Source, path: str, remedy: str) -> tuple[Calibration, bytes]:
+    content = _content(files, path, remedy)
+    return check_note(content, Calibration, "calibration", files.describe(path), remedy), content
 
 
 class _Source(Protocol):
@@ -338,6 +379,7 @@ class _StoreSource:
                 inner = files.names(below) if layout.is_day(name) or name == PINS else []
                 paths = [f"{below}/{one}" for one in inner] if inner else [below]
                 yield from (path.removeprefix(f"{root}/") for path in paths)
+        yield from prior_paths(self._store)
 
     def read(self, path: str) -> bytes:
         return self._store.files.read(f"{self._store.files.root}/{path}")

@@ -203,7 +203,7 @@ def test_export_and_import(store: Store, tmp_path: Path, name: str, capsys: pyte
     assert gpuperf(store, "baseline", "export", place, "--test", "resnet") == 0
     assert lines(capsys) == [f"Exported 6 sessions to {place}."]
     assert gpuperf(target, "baseline", "import", place) == 0
-    assert lines(capsys) == [f"Imported 6 sessions and 1 note (who accepted or pinned them) into {target.url}."]
+    assert lines(capsys) == [f"Imported 6 sessions and 1 note (acceptances, pins, calibrations) into {target.url}."]
     assert gpuperf(target, "baseline", "import", place) == 0
     assert lines(capsys) == [f"Imported 0 sessions into {target.url}; 6 were there already."]
     assert ids(target) == [f"aaaa{index}" for index in range(6)]

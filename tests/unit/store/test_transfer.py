@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.errors import OptionError, StoreError
-from pytest_gpuperf.store import Entry, Moved, Store, export_sessions, import_sessions, select_baseline
+from pytest_gpuperf.store import (
+    Calibration,
+    Entry,
+    Moved,
+    Store,
+    export_sessions,
+    import_sessions,
+    newest_calibration,
+    select_baseline,
+    write_calibration,
+)
 from tests.unit.factories import KEY, run, session
 
 
@@ -178,6 +188,37 @@ def test_a_session_that_is_there_with_other_content_is_never_overwritten(
         import_sessions(target, place)
     assert path.read_bytes() == before
     assert len(contents(target)) == 1
+
+
+L4 = Calibration("NVIDIA L4", {"p50": 0.01}, {"p50": 4.0}, 5, ("tests/test_a.py::test_a",), "ada")
+
+
+def test_what_was_calibrated_of_a_device_goes_with_its_sessions(store: Store, place: str, target: Store) -> None:
+    write_calibration(store, L4)
+    write_calibration(store, replace(L4, device="NVIDIA T4"))  # it has no sessions here
+    assert export_sessions(store, everything(store), place) == Moved(6, notes=5)
+    assert import_sessions(target, place) == Moved(6, notes=5)
+    assert newest_calibration(target, "NVIDIA L4") == L4
+    assert newest_calibration(target, "NVIDIA T4") is None
+    assert import_sessions(target, place) == Moved(0, known=6)
+
+
+def test_a_store_that_is_imported_as_it_is_brings_all_calibrations(store: Store, target: Store) -> None:
+    write_calibration(store, L4)
+    write_calibration(store, replace(L4, device="NVIDIA T4"))
+    assert import_sessions(target, store.url) == Moved(6, notes=6)
+    assert contents(target) == contents(store)
+
+
+def test_a_damaged_calibration_is_named(store: Store, tmp_path: Path, target: Store) -> None:
+    path = write_calibration(store, L4)
+    Path(path).write_text("{")
+    moved = export_sessions(store, everything(store), str(tmp_path / "export.tar"))
+    assert (moved.sessions, moved.notes) == (6, 4)
+    assert [Path(path).name in problem.where for problem in moved.unreadable] == [True]
+    with pytest.raises(StoreError, match="is not a whole calibration"):
+        import_sessions(target, store.url)
+    assert not Path(target.url).exists()
 
 
 def test_two_may_accept_the_same_session(store: Store, place: str, target: Store) -> None:
