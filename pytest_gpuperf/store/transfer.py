@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from pytest_gpuperf.whole_file import whole_file
 #: A session of a hundred load points and eight runs is below 10 MB; what is far above is none.
 _LARGEST_BYTES = 256 << 20
 _REMEDY = "Export it again."
+#: What reading a tar raises; a compressed one may also be damaged where its contents are.
+_DAMAGED = (OSError, EOFError, tarfile.TarError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,7 @@ def _content(files: _Source, path: str, remedy: str = _REMEDY) -> bytes:
     """
     try:
         return files.read(path)
-    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+    except (*_DAMAGED, ValueError) as error:
         raise UnreadableSession(files.describe(path), f"can't be read: {error}", remedy) from error
 
 
@@ -342,14 +345,27 @@ def _source(source: str) -> Iterator[_Source]:
     try:
         with tarfile.open(Path(source).expanduser()) as tar:
             yield _TarSource(source, tar)
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except _DAMAGED as error:
         raise StoreError(f"{source} can't be read as a tar: {error}") from error
 
 
 class _TarSource:
+    """The members of a tar.
+
+    Raises:
+        tarfile.TarError, OSError, EOFError, zlib.error: it is damaged.
+    """
+
     def __init__(self, source: str, tar: tarfile.TarFile) -> None:
         self._source, self._tar = source, tar
         self._members = {member.name.removeprefix("./"): member for member in tar.getmembers() if member.isfile()}
+        # A member that is none ends the list as the archive's end does, which is nothing but zeros. What is compressed
+        # has its checksum behind them.
+        assert tar.fileobj is not None
+        tar.fileobj.seek(tar.offset)
+        while rest := tar.fileobj.read(1 << 20):
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError(f"what is at byte {tar.offset} of its contents is no member")
 
     def paths(self) -> Iterable[str]:
         return self._members

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 import uuid
 from collections.abc import Callable
@@ -168,6 +169,33 @@ def test_a_bad_note_is_named(store: Store, tmp_path: Path, target: Store) -> Non
     tampered(place, lambda name, content: (name, b'{"gpuperf":2}' if ".accepted" in name else content))
     with pytest.raises(StoreError, match="is not a whole acceptance"):
         import_sessions(target, place)
+
+
+def test_a_damaged_archive_is_refused_wherever_the_damage_is(store: Store, tmp_path: Path, target: Store) -> None:
+    place = tmp_path / "export.tar.gz"
+    export_sessions(store, everything(store), str(place))
+    whole = place.read_bytes()
+    for index in range(0, len(whole), len(whole) // 60):
+        place.write_bytes(whole[:index] + bytes([whole[index] ^ 0xFF]) + whole[index + 1 :])
+        try:
+            import_sessions(target, str(place))
+        except StoreError:
+            assert not Path(target.url).exists()
+        else:  # gzip's header has a time and a name, on which nothing depends
+            assert contents(target) == contents(store)
+            shutil.rmtree(target.url)
+
+
+def test_what_lies_behind_the_damage_is_not_forgotten(store: Store, tmp_path: Path, target: Store) -> None:
+    place = tmp_path / "export.tar"
+    export_sessions(store, everything(store), str(place))
+    with tarfile.open(place) as tar:
+        at = tar.getmembers()[3].offset
+    whole = place.read_bytes()
+    place.write_bytes(whole[:at] + b"?" + whole[at + 1 :])
+    with pytest.raises(StoreError, match=r"export\.tar can't be read as a tar: .* byte \d+"):
+        import_sessions(target, str(place))
+    assert not Path(target.url).exists()
 
 
 def test_a_note_without_its_session_is_left_out(store: Store, tmp_path: Path, target: Store) -> None:
