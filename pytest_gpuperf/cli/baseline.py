@@ -197,7 +197,7 @@ def _pin(options: argparse.Namespace) -> int:
 
 def _unpin(options: argparse.Namespace) -> int:
     store = _store(options)
-    pin = store.unpin(store.find(options.session), options.reason, options.author)
+    pin = store.unpin(options.session, options.reason, options.author)
     print(f"{pin.session} is no longer pinned")
     return 0
 
@@ -256,6 +256,6 @@ def _import(options: argparse.Namespace) -> int:
     store = Store(begun_store_url(options))
     moved = import_sessions(store, options.source, if_any=options.if_any)
     known = f"; {moved.known} were there already" if moved.known else ""
-    notes = f" and {plural(moved.notes, 'note')} (who accepted or pinned them)" if moved.notes else ""
+    notes = f" and {plural(moved.notes, 'note')} (acceptances, pins, calibrations)" if moved.notes else ""
     print(f"Imported {plural(moved.sessions, 'session')}{notes} into {store.url}{known}.")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ SWEEP = "perf_analyzer"
 #: Its windows are not ours: a session of ours must never be compared with one that was imported.
 _RULER = "perf_analyzer 1"
 _ARRIVALS = "perf_analyzer"
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 def register(commands: Any) -> None:
@@ -59,18 +61,23 @@ def run(options: argparse.Namespace) -> int:
     from pytest_gpuperf.report.benchmark_import import is_benchmarks
     from pytest_gpuperf.store import Store
 
+    commit = options.commit.lower()
+    if commit and not _COMMIT.fullmatch(commit):
+        raise OptionError(
+            f"--commit {options.commit}: write seven or more digits of the commit's hash (git rev-parse HEAD shows it)."
+        )
     theirs = [is_benchmarks(path) for path in options.files]
     if any(theirs) and not all(theirs):
         raise OptionError("Some of the files are pytest-benchmark's and some are not: import them one kind at a time.")
     if all(theirs):
         from pytest_gpuperf.cli.importing_benchmarks import sessions_of
 
-        sessions = sessions_of(options.files, options.test or "", gpu=options.gpu or "", commit=options.commit)
+        sessions = sessions_of(options.files, options.test or "", gpu=options.gpu or "", commit=commit)
     else:
         if options.test is None:
             raise OptionError("--test: name what was measured, for example --test resnet50.")
         gpu = options.gpu or UNKNOWN
-        one = session_of(options.files, options.test, gpu=gpu, batch_size=options.batch_size, commit=options.commit)
+        one = session_of(options.files, options.test, gpu=gpu, batch_size=options.batch_size, commit=commit)
         sessions = [one]
     store = Store(begun_store_url(options))
     for session in sessions:

@@ -92,6 +92,11 @@ class _Reader:
             self.unreadable.append(error)
             return None
 
+    @property
+    def damaged(self) -> list[UnreadableSession]:
+        """Those that are there. A pinned one whose file is gone has no more to say: what is left is unpinning it."""
+        return [one for one in self.unreadable if not isinstance(one.__cause__, FileNotFoundError)]
+
 
 def select_baseline(
     store: Store, key: PlainMapping, choice: Choice | None = None, *, before: Entry | None = None
@@ -124,12 +129,12 @@ def select_baseline(
     if chosen.kind == PINNED:
         sessions, pinned = pinned, []
     if not sessions and not pinned:
-        if reader.unreadable:
-            raise reader.unreadable[0]
+        if reader.damaged:
+            raise reader.damaged[0]
         differing = _nearest(store, key, chosen)
         if chosen.kind in (SESSION, COMMIT) and not differing:
             raise StoreError(_not_there(store, key, chosen))
-        return Baseline(differing=differing)
+        return Baseline(unreadable=tuple(reader.unreadable), differing=differing)
     return Baseline(tuple(sessions), tuple(reader.unreadable), pinned=tuple(pinned))
 
 

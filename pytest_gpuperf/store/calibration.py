@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -20,8 +20,8 @@ from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.store import Store
 
-#: Of a prior's file.
-ENDING = ".prior"
+#: Of a prior's file, and of the folder that it lies in.
+ENDING, FOLDER_ENDING = ".prior", ".priors"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def write_calibration(store: Store, calibration: Calibration) -> str:
     """
     now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
     name = layout.note_name(now, uuid.uuid4().hex[:6]).removesuffix(".json") + ENDING
-    path = f"{_folder(store, calibration.device)}/{name}"
+    path = f"{store.files.root}/{priors_folder(calibration.device)}/{name}"
     store.files.put(path, canonical({"gpuperf": SCHEMA, "calibration": to_builtins(calibration)}).encode())
     return path
 
@@ -69,17 +69,35 @@ def newest_calibration(store: Store, device: str) -> Calibration | None:
     Raises:
         StoreError: the store can't be listed, or the file is damaged or newer than this version.
     """
-    folder = _folder(store, device)
+    folder = f"{store.files.root}/{priors_folder(device)}"
     for name in sorted(store.files.names(folder), reverse=True):
-        if name.endswith(ENDING) and not name.startswith("."):
+        if is_prior(name):
             found = _read(store, f"{folder}/{name}")
             if found.device == device:  # folders of devices whose names are alike are the same
                 return found
     return None
 
 
-def _folder(store: Store, device: str) -> str:
-    return f"{store.files.root}/{layout.device_folder({'device': device})}.priors"
+def prior_paths(store: Store) -> Iterator[str]:
+    """What all devices have, as paths inside the store.
+
+    Raises:
+        StoreError: the store can't be listed.
+    """
+    files, root = store.files, store.files.root
+    for folder in files.names(root):
+        if folder.endswith(FOLDER_ENDING) and not folder.startswith("."):
+            yield from (f"{folder}/{name}" for name in files.names(f"{root}/{folder}") if is_prior(name))
+
+
+def is_prior(path: str) -> bool:
+    """Whether a file is one, and not half written."""
+    return path.endswith(ENDING) and not path.rpartition("/")[2].startswith(".")
+
+
+def priors_folder(device: str) -> str:
+    """Where what holds for a device lies, below the store's root."""
+    return layout.device_folder({"device": device}) + FOLDER_ENDING
 
 
 def _read(store: Store, path: str) -> Calibration:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pytest_gpuperf.errors import StoreError, UnreadableSession
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.branch import PATH, STRANGE, Branch, opened
-from pytest_gpuperf.store.calibration import ENDING
+from pytest_gpuperf.store.calibration import FOLDER_ENDING, prior_paths
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
 from pytest_gpuperf.store.soundness import check, check_note
 from pytest_gpuperf.store.store import Pruning, Store
@@ -228,11 +228,9 @@ class _Local:
 def _paths(store: Store) -> Iterator[str]:
     """All files of a store, as paths inside it."""
     files, root = store.files, store.files.root
+    yield from prior_paths(store)
     for device in files.names(root):
-        if device.startswith("."):
-            continue
-        if device.endswith(".priors"):
-            yield from (f"{device}/{name}" for name in files.names(f"{root}/{device}") if _is_prior(name))
+        if device.startswith(".") or device.endswith(FOLDER_ENDING):
             continue
         for test in files.names(f"{root}/{device}"):
             keys = (
@@ -251,7 +249,3 @@ def _paths_of_key(store: Store, folder: str) -> Iterator[str]:
             yield from (f"{folder}/{name}/{one}" for one in inside if layout.is_json(one))
         elif layout.is_json(name):
             yield f"{folder}/{name}"
-
-
-def _is_prior(name: str) -> bool:
-    return name.endswith(ENDING) and not name.startswith(".")

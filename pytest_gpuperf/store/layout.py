@@ -34,7 +34,9 @@ PINS, PRUNED = "pins", "pruned"
 _REJECTED, _DUET = ".rejected", ".duet"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _KEY = re.compile(r"[0-9a-f]{12}")
-_SESSION = re.compile(r"\d{8}T\d{9}Z-(?P<commit>[^-/]*)-(?P<id>[^-/]+?)(?:\.duet)?(?:\.rejected)?\.json")
+_SESSION = re.compile(r"\d{8}T\d{9}Z-(?P<commit>[^/]*)-(?P<id>[^-/]+?)(?:\.duet)?(?:\.rejected)?\.json")
+#: What ``branch.PATH`` lets no file be called; a commit that people name may be any text.
+_NO_NAME = re.compile(r"[^A-Za-z0-9._+-]")
 _PIN = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]+-(?P<what>pin|unpin)-(?P<session>.+)")
 
 
@@ -93,7 +95,8 @@ def file_name(session: Session) -> str:
     ending = (_DUET if is_duet(session) else "") + ("" if session.may_be_baseline else _REJECTED)
     at = _utc(session.created_utc)
     milliseconds = at.microsecond // 1000
-    return f"{at:%Y%m%dT%H%M%S}{milliseconds:03}Z-{session.commit[:8] or 'nocommit'}-{session.id}{ending}.json"
+    commit = _NO_NAME.sub("", session.commit)[:8] or "nocommit"
+    return f"{at:%Y%m%dT%H%M%S}{milliseconds:03}Z-{commit}-{session.id}{ending}.json"
 
 
 def is_duet(session: Session) -> bool:

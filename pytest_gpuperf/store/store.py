@@ -24,7 +24,8 @@ from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, Entry
 from pytest_gpuperf.store.session_file import REMEDY, document, parse
 
-#: Pinned sessions of one key. They are read by every gate, beside the rolling window.
+#: Pinned sessions of one key that every gate reads, beside the rolling window. Two stores that were brought together
+#: may have more: what is pinned is never deleted, but gates read those pinned last.
 MOST_PINNED = 5
 Note = TypeVar("Note")
 
@@ -122,12 +123,12 @@ class Store:
         return list(self.newest(folder))
 
     def pinned(self, folder: str) -> list[Entry]:
-        """The pinned sessions of a key, the one pinned last first, unread.
+        """The pinned sessions of a key that gates read, the one pinned last first, unread. Their files may be gone.
 
         Raises:
             StoreError: the store can't be listed.
         """
-        files = self._pinned_files(folder)
+        files = self._pinned_files(folder)[:MOST_PINNED]
         if not files:
             return []
         flat = {
@@ -137,7 +138,7 @@ class Store:
         return [layout.entry_of(path, pinned=True) for path in paths]
 
     def _pinned_files(self, folder: str) -> list[str]:
-        return layout.pinned_files(self.files.names(f"{folder}/{PINS}"))[:MOST_PINNED]
+        return layout.pinned_files(self.files.names(f"{folder}/{PINS}"))
 
     def folders(self, key: PlainMapping | None = None) -> Iterator[str]:
         """The folders of all keys; with a key, of those that its test has on its device.
@@ -197,7 +198,9 @@ class Store:
         try:
             content = self.files.read(entry.path)
         except OSError as error:
-            raise UnreadableSession(where, f"can't be read: {error}", REMEDY) from error
+            gone = entry.pinned and isinstance(error, FileNotFoundError)
+            remedy = f"Restore the file, or do without it: gpuperf baseline unpin {entry.id}" if gone else REMEDY
+            raise UnreadableSession(where, f"can't be read: {error}", remedy) from error
         return parse(content, where)
 
     def acceptance(self, entry: Entry) -> Acceptance | None:
@@ -235,9 +238,14 @@ class Store:
 
         Raises:
             UnreadableSession: the session can't be read.
-            StoreError: it was cut short or is a duet's, or the store can't be written.
+            StoreError: it was cut short, is a duet's or is accepted already, or the store can't be written.
         """
         session = self._usable(entry)
+        if before := self.acceptance(entry):
+            raise StoreError(
+                f"Session {session.id} is accepted already, by {before.author} at {before.accepted_utc}: "
+                f"{before.reason}\nThe baseline begins with it, so there is nothing more to do."
+            )
         acceptance = Acceptance(session.id, author or user(), reason, utc_now())
         self._put(entry.path + ACCEPTED, {"gpuperf": SCHEMA, "acceptance": to_builtins(acceptance)})
         return acceptance
@@ -250,29 +258,39 @@ class Store:
             StoreError: it was cut short or is a duet's, too many are pinned, or the store can't be written.
         """
         session = self._usable(entry)
-        pinned = self.pinned(self.folder(session.key))
-        if len(pinned) >= MOST_PINNED and all(other.name != entry.name for other in pinned):
+        folder = self.folder(session.key)
+        pinned = self._pinned_files(folder)
+        if len(pinned) >= MOST_PINNED and entry.name not in pinned:
             raise StoreError(
-                f"{len(pinned)} sessions of this key are pinned already, which every gate reads. Unpin one first: "
-                f"gpuperf baseline unpin {pinned[-1].id}"
+                f"{len(pinned)} sessions of this key are pinned already, and every gate reads {MOST_PINNED}. Unpin one "
+                f"first: gpuperf baseline unpin {layout.entry_of(pinned[-1]).id}"
             )
-        return self._put_pin(entry, session, Pin(session.id, True, author or user(), reason, utc_now()))
+        return self._put_pin(folder, entry.name, Pin(session.id, True, author or user(), reason, utc_now()))
 
-    def unpin(self, entry: Entry, reason: str = "", author: str = "") -> Pin:
-        """Let a pinned session age like the others.
+    def unpin(self, session: str, reason: str = "", author: str = "") -> Pin:
+        """Let a pinned session age like the others. Its file isn't opened: it may be damaged, or gone.
+
+        Args:
+            session: its id, or the beginning of it.
 
         Raises:
-            UnreadableSession: the session can't be read.
-            StoreError: it isn't pinned, or the store can't be written.
+            StoreError: none with that id is pinned, or more than one, or the store can't be written.
         """
-        session = self.read(entry)
-        if not entry.pinned:
-            raise StoreError(f"Session {session.id} isn't pinned.\nSee what is with: gpuperf baseline list")
-        return self._put_pin(entry, session, Pin(session.id, False, author or user(), reason, utc_now()))
+        found = [
+            (folder, name, one)
+            for folder in self.folders()
+            for name in self._pinned_files(folder)
+            if (one := layout.entry_of(name).id).startswith(session)
+        ]
+        if len(found) != 1:
+            what = f"Session {session} isn't pinned" if not found else f"{len(found)} sessions {session}... are pinned"
+            raise StoreError(f"{what} in {self.url}.\nSee what is with: gpuperf baseline list")
+        folder, name, whole_id = found[0]
+        return self._put_pin(folder, name, Pin(whole_id, False, author or user(), reason, utc_now()))
 
-    def _put_pin(self, entry: Entry, session: Session, pin: Pin) -> Pin:
-        name = layout.pin_name(entry.name, layout.note_name(_microseconds(), uuid.uuid4().hex[:6]), pinned=pin.pinned)
-        self._put(f"{self.folder(session.key)}/{PINS}/{name}", {"gpuperf": SCHEMA, "pin": to_builtins(pin)})
+    def _put_pin(self, folder: str, session_file: str, pin: Pin) -> Pin:
+        name = layout.pin_name(session_file, layout.note_name(_microseconds(), uuid.uuid4().hex[:6]), pinned=pin.pinned)
+        self._put(f"{folder}/{PINS}/{name}", {"gpuperf": SCHEMA, "pin": to_builtins(pin)})
         return pin
 
     def _usable(self, entry: Entry) -> Session:

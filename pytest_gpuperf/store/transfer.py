@@ -1,13 +1,15 @@
 """Sessions from one store to another: through a folder, a bucket or a tar.
 
-What is exported is a store by itself, with the same files, byte by byte. An import looks at all of it before it writes
-the first file.
+What was said about them, and what was calibrated of their devices, goes along: the gate needs all of it. What is
+exported is a store by itself, with the same files, byte by byte. An import looks at all of it before it writes the
+first file.
 """
 
 from __future__ import annotations
 
 import io
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from typing import Protocol
 
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableSession
 from pytest_gpuperf.store import layout
+from pytest_gpuperf.store.calibration import FOLDER_ENDING, Calibration, is_prior, prior_paths, priors_folder
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, Entry
 from pytest_gpuperf.store.soundness import check_note, check_session, digest_of
 from pytest_gpuperf.store.store import Acceptance, Pin, Store
@@ -24,6 +27,8 @@ from pytest_gpuperf.whole_file import whole_file
 #: A session of a hundred load points and eight runs is below 10 MB; what is far above is none.
 _LARGEST_BYTES = 256 << 20
 _REMEDY = "Export it again."
+#: What reading a tar raises; a compressed one may also be damaged where its contents are.
+_DAMAGED = (OSError, EOFError, tarfile.TarError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Moved:
     Attributes:
         sessions: how many were written.
         known: how many were there already.
-        notes: acceptances and pins that went with them.
+        notes: acceptances, pins and calibrations that went with them.
         unreadable: left out of an export.
     """
 
@@ -54,7 +59,7 @@ def is_tar(destination: str) -> bool:
 
 
 def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destination: str) -> Moved:
-    """Copy sessions, with what was said about them, into a tar or another store.
+    """Copy sessions, with what was said about them and calibrated of their devices, into a tar or another store.
 
     Args:
         entries: with the key folder of each.
@@ -65,6 +70,7 @@ def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destinat
         OptionError, MissingExtra: it is no URL that can be used.
     """
     sessions = known = notes = 0
+    devices: set[str] = set()
     unreadable: list[UnreadableSession] = []
     with _sink(destination) as sink:
         for folder, entry in entries:
@@ -79,6 +85,17 @@ def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destinat
             written = sink.put(path, content)
             sessions, known = sessions + written, known + (not written)
             notes += sum(sink.put(place, note) for place, note in beside)
+            devices.add(path.partition("/")[0])
+        here = _StoreSource(store)
+        for path in prior_paths(store):
+            if path.partition("/")[0].removesuffix(FOLDER_ENDING) not in devices:
+                continue
+            try:
+                _, content = _prior(here, path, "Restore the file, or delete it.")
+            except UnreadableSession as error:
+                unreadable.append(error)
+                continue
+            notes += sink.put(path, content)
     return Moved(sessions, known, notes, tuple(unreadable))
 
 
@@ -145,9 +162,20 @@ class _StoreSink:
             self._store.files.put(f"{self._store.files.root}/{path}", content)
             self._folder(path)[path.rpartition("/")[2]] = f"{self._store.files.root}/{path}"
             return True
-        if self._store.files.read(known) != content:
-            raise StoreError(f"{path}\n  {_conflict(self._store.describe(known))}")
+        if problem := self.conflict(path, content):
+            raise StoreError(f"{path}\n  {problem}")
         return False
+
+    def conflict(self, path: str, content: bytes) -> str:
+        """That there is a file of that name with another content; empty when there is none.
+
+        Of an acceptance the one that is there stays: two people may have accepted the same session.
+        """
+        known = self.known(path)
+        if known is None or path.endswith(ACCEPTED) or self._store.files.read(known) == content:
+            return ""
+        where = self._store.describe(known)
+        return f"is not what {where} has; sessions never change, so one of the two was edited. Delete the wrong one."
 
     def known(self, path: str) -> str | None:
         """Where a file of that name is already, also in the folder of the first version."""
@@ -159,7 +187,7 @@ class _StoreSink:
         if parent not in self._names:
             found = {name: f"{root}/{parent}/{name}" for name in files.names(f"{root}/{parent}")}
             key_folder = f"{root}/{'/'.join(path.split('/')[:3])}"
-            for place in (layout.old_folder(key_folder), key_folder):
+            for place in () if is_prior(path) else (layout.old_folder(key_folder), key_folder):
                 old = place if layout.is_day(parent.rpartition("/")[2]) else f"{place}/{PINS}"
                 found.update({name: f"{old}/{name}" for name in files.names(old) if name.endswith(".json")})
             self._names[parent] = found
@@ -183,7 +211,7 @@ class _Found:
 
 
 def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved:
-    """Take over the sessions of a tar or of another store, with their acceptances and pins. May be repeated.
+    """Take over the sessions of a tar or of another store, with acceptances, pins and calibrations. May be repeated.
 
     Every file is read and checked (content, checksum, schema, key and name) before the first one is written.
 
@@ -198,19 +226,17 @@ def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved
     sink = _StoreSink(store)
     with _source(source) as files:
         found, problems = _Found(), []
-        paths = sorted(path for path in files.paths() if layout.is_json(path))
-        for check, wanted in ((_check_session, False), (_check_note, True)):
-            for path in paths:
+        paths = sorted(files.paths())
+        for check, wanted in ((_check_session, _is_session), (_check_note, _is_note), (_check_prior, is_prior)):
+            for path in filter(wanted, paths):
                 try:
-                    if _is_note(path) is wanted:
-                        check(files, path, found)
+                    check(files, path, found)
                 except UnreadableSession as error:
                     problems.append(str(error))
         moving = {**found.sessions, **found.notes}
         for path, origin in moving.items():
-            known = sink.known(path)
-            if known is not None and store.files.read(known) != files.read(origin):
-                problems.append(f"{files.describe(origin)}\n  {_conflict(store.describe(known))}")
+            if problem := sink.conflict(path, files.read(origin)):
+                problems.append(f"{files.describe(origin)}\n  {problem}")
         if problems:
             listed = "\n".join(problems)
             raise StoreError(f"Nothing was imported from {source}, since not all of it is sound:\n{listed}")
@@ -221,12 +247,24 @@ def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved
     return Moved(written, len(found.sessions) - written, notes)
 
 
-def _conflict(known: str) -> str:
-    return f"is not what {known} has; sessions never change, so one of the two was edited. Delete the wrong one."
+def _is_session(path: str) -> bool:
+    return layout.is_json(path) and not _is_note(path)
 
 
 def _is_note(path: str) -> bool:
-    return path.endswith(ACCEPTED) or path.split("/")[-2:-1] == [PINS]
+    return layout.is_json(path) and (path.endswith(ACCEPTED) or path.split("/")[-2:-1] == [PINS])
+
+
+def _content(files: _Source, path: str, remedy: str = _REMEDY) -> bytes:
+    """What is in a file.
+
+    Raises:
+        UnreadableSession: it can't be read.
+    """
+    try:
+        return files.read(path)
+    except (*_DAMAGED, ValueError) as error:
+        raise UnreadableSession(files.describe(path), f"can't be read: {error}", remedy) from error
 
 
 def _read(files: _Source, path: str) -> tuple[bytes, str]:
@@ -238,10 +276,7 @@ def _read(files: _Source, path: str) -> tuple[bytes, str]:
     digest = digest_of(path)
     if digest is None:
         raise UnreadableSession(files.describe(path), "does not lie in the folder of a key, as sessions do", _REMEDY)
-    try:
-        return files.read(path), digest
-    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-        raise UnreadableSession(files.describe(path), f"can't be read: {error}", _REMEDY) from error
+    return _content(files, path), digest
 
 
 def _check_session(files: _Source, path: str, found: _Found) -> None:
@@ -281,6 +316,21 @@ def _check_note(files: _Source, path: str, found: _Found) -> None:
     found.notes[f"{place}/{name}"] = path
 
 
+def _check_prior(files: _Source, path: str, found: _Found) -> None:
+    """Put what was calibrated of a device into what is found.
+
+    Raises:
+        UnreadableSession: it is not what it seems to be.
+    """
+    calibration, _ = _prior(files, path, _REMEDY)
+    found.notes[f"{priors_folder(calibration.device)}/{path.rpartition('/')[2]}"] = path
+
+
+def _prior(files: _Source, path: str, remedy: str) -> tuple[Calibration, bytes]:
+    content = _content(files, path, remedy)
+    return check_note(content, Calibration, "calibration", files.describe(path), remedy), content
+
+
 class _Source(Protocol):
     def paths(self) -> Iterable[str]: ...
     def read(self, path: str) -> bytes: ...
@@ -295,14 +345,27 @@ def _source(source: str) -> Iterator[_Source]:
     try:
         with tarfile.open(Path(source).expanduser()) as tar:
             yield _TarSource(source, tar)
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except _DAMAGED as error:
         raise StoreError(f"{source} can't be read as a tar: {error}") from error
 
 
 class _TarSource:
+    """The members of a tar.
+
+    Raises:
+        tarfile.TarError, OSError, EOFError, zlib.error: it is damaged.
+    """
+
     def __init__(self, source: str, tar: tarfile.TarFile) -> None:
         self._source, self._tar = source, tar
         self._members = {member.name.removeprefix("./"): member for member in tar.getmembers() if member.isfile()}
+        # A member that is none ends the list as the archive's end does, which is nothing but zeros. What is compressed
+        # has its checksum behind them.
+        assert tar.fileobj is not None
+        tar.fileobj.seek(tar.offset)
+        while rest := tar.fileobj.read(1 << 20):
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError(f"what is at byte {tar.offset} of its contents is no member")
 
     def paths(self) -> Iterable[str]:
         return self._members
@@ -332,6 +395,7 @@ class _StoreSource:
                 inner = files.names(below) if layout.is_day(name) or name == PINS else []
                 paths = [f"{below}/{one}" for one in inner] if inner else [below]
                 yield from (path.removeprefix(f"{root}/") for path in paths)
+        yield from prior_paths(self._store)
 
     def read(self, path: str) -> bytes:
         return self._store.files.read(f"{self._store.files.root}/{path}")

@@ -3,6 +3,9 @@
 Files never change, so the union of both is right, but for what was deleted: a pruning is a file, too, and names the
 sessions that it deleted. A session that a pruning of either copy names is deleted from both, unless somebody pinned it,
 or accepted it after the pruning, without knowing of it: what people said of a session outlives a clean-up.
+
+Two people may accept the same session, each with their own reason. That it is accepted is the same on both sides, so
+each side keeps its own acceptance.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ class Union:
         to_here: only there.
         gone_here: pruned, and still here.
         gone_there: pruned, and still there.
-        differing: on both sides with another content, which no two files of a store have.
+        differing: on both sides with another content, which no two files of a store have but acceptances.
         known: session files on both sides.
     """
 
@@ -52,7 +55,7 @@ def unite(here: Mapping[str, str], there: Mapping[str, str], lapsed: Iterable[st
         to_here=_ordered(there.keys() - here.keys() - gone),
         gone_here=_ordered(gone & here.keys()),
         gone_there=_ordered(gone & there.keys()),
-        differing=_ordered(path for path in both if here[path] != there[path]),
+        differing=_ordered(path for path in both if here[path] != there[path] and not path.endswith(ACCEPTED)),
         known=sum(map(is_session, both)),
     )
 

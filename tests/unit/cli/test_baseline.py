@@ -90,6 +90,38 @@ def test_pin_and_unpin(store: Store, capsys: pytest.CaptureFixture[str]) -> None
     assert "isn't pinned" in capsys.readouterr().err
 
 
+def test_what_is_pinned_in_two_stores_stays_in_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stores = [Store(str(tmp_path / name)) for name in ("one", "other")]
+    for day in range(8):
+        store = stores[day % 2]
+        measured(store, f"aaaa{day}", day=day)
+        if day < 6:
+            assert gpuperf(store, "baseline", "pin", f"aaaa{day}", "--reason", "release") == 0
+    one, other = stores
+    assert gpuperf(one, "baseline", "import", other.url) == 0
+    assert gpuperf(one, "baseline", "prune", "--keep", "1", "--yes") == 0
+    assert ids(one) == [f"aaaa{day}" for day in (0, 1, 2, 3, 4, 5, 7)]
+    assert gpuperf(one, "baseline", "unpin", "aaaa0") == 0
+    assert capsys.readouterr().out.endswith("aaaa0 is no longer pinned\n")
+
+
+def test_a_pinned_session_whose_file_is_gone_is_named_until_it_is_unpinned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    for day in range(3):
+        measured(store, f"aaaa{day}", day=day)
+    assert gpuperf(store, "baseline", "pin", "aaaa0", "--reason", "release") == 0
+    Path(store.find("aaaa0").path).unlink()
+    for baseline in ("both", "pinned"):
+        assert gpuperf(store, "compare", "--baseline", baseline) == 0
+    assert "unreadable, left out of the baseline: " in capsys.readouterr().out
+    assert gpuperf(store, "baseline", "unpin", "aaaa0") == 0
+    assert "aaaa0 is no longer pinned" in capsys.readouterr().out
+    assert gpuperf(store, "compare") == 0
+    assert "unreadable" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("what", ["pin", "accept"])
 def test_a_reason_is_asked_for(store: Store, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -171,7 +203,7 @@ def test_export_and_import(store: Store, tmp_path: Path, name: str, capsys: pyte
     assert gpuperf(store, "baseline", "export", place, "--test", "resnet") == 0
     assert lines(capsys) == [f"Exported 6 sessions to {place}."]
     assert gpuperf(target, "baseline", "import", place) == 0
-    assert lines(capsys) == [f"Imported 6 sessions and 1 note (who accepted or pinned them) into {target.url}."]
+    assert lines(capsys) == [f"Imported 6 sessions and 1 note (acceptances, pins, calibrations) into {target.url}."]
     assert gpuperf(target, "baseline", "import", place) == 0
     assert lines(capsys) == [f"Imported 0 sessions into {target.url}; 6 were there already."]
     assert ids(target) == [f"aaaa{index}" for index in range(6)]

@@ -193,6 +193,27 @@ def test_a_bad_file_stores_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not Path(store.url).exists()
 
 
+@pytest.mark.parametrize("commit", ["feature/x", "v1.2 rc", "abc", "1a2b3c4-dirty"])
+@pytest.mark.parametrize("kind", ["perf_analyzer", "pytest-benchmark"])
+def test_a_commit_is_a_hash(tmp_path: Path, commit: str, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(str(tmp_path / "store"))
+    found = files(tmp_path) if kind == "perf_analyzer" else [str(benchmarks(tmp_path))]
+    assert gpuperf(store, "import", *found, "--test", "resnet50", "--commit", commit) == 1
+    assert f"--commit {commit}: write seven or more digits" in capsys.readouterr().err
+    assert not Path(store.url).exists()
+    assert gpuperf(store, "import", *found, "--test", "resnet50", "--commit", "1A2B3C4D5E") == 0
+    (entry,) = (entry for folder in store.folders() for entry in store.newest(folder))
+    assert (entry.commit, store.read(entry).commit) == ("1a2b3c4d", "1a2b3c4d5e")
+
+
+def benchmarks(folder: Path) -> Path:
+    """A file as pytest-benchmark writes it."""
+    path = folder / "benchmarks.json"
+    one = {"fullname": "test_resnet50", "stats": {"data": [0.001, 0.002]}}
+    path.write_text(json.dumps({"machine_info": {}, "benchmarks": [one]}))
+    return path
+
+
 def test_the_first_import_begins_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

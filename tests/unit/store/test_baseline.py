@@ -194,6 +194,20 @@ def test_a_pinned_session_that_is_gone_is_told(store: Store) -> None:
     baseline = select_baseline(store, KEY)
     assert baseline.pinned == ()
     assert ["-s0.json" in problem.where for problem in baseline.unreadable] == [True]
+    assert "gpuperf baseline unpin s0" in baseline.unreadable[0].remedy
+
+
+@pytest.mark.parametrize("choice", [Choice(), Choice("pinned")], ids=["both", "pinned"])
+def test_a_gate_doesn_t_wait_for_a_pinned_session_that_is_gone(store: Store, choice: Choice) -> None:
+    write(store, "s0")
+    store.pin(store.find("s0"), "release")
+    path = Path(store.find("s0").path)
+    path.write_text("{")
+    with pytest.raises(UnreadableSession, match="not complete JSON"):
+        select_baseline(store, KEY, choice)
+    path.unlink()
+    baseline = select_baseline(store, KEY, choice)
+    assert (baseline.sessions, baseline.pinned, len(baseline.unreadable)) == ((), (), 1)
 
 
 # What to compare with
@@ -231,7 +245,7 @@ def test_only_what_is_pinned(store: Store) -> None:
     store.pin(store.find("s0"), "release")
     baseline = select_baseline(store, KEY, Choice("pinned"))
     assert ([one.id for one in baseline.sessions], baseline.pinned) == (["s0"], ())
-    store.unpin(store.find("s0"))
+    store.unpin("s0")
     assert select_baseline(store, KEY, Choice("pinned")).sessions == ()
 
 

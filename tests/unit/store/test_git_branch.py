@@ -95,6 +95,20 @@ def test_what_is_pushed_is_pulled_byte_for_byte(runner: Callable[..., Runner], o
     assert "code.py" not in branch_files(origin)
 
 
+def test_two_may_accept_the_same_session(runner: Callable[..., Runner]) -> None:
+    one, other = runner("one"), runner("other")
+    one.measure("s1", gate="failed")
+    one.push()
+    other.pull()
+    for who, runner_of in (("Ada", one), ("Bob", other)):
+        runner_of.store.accept(runner_of.store.find("s1"), f"{who}'s reason", who)
+    assert one.push() == Synced(notes=1, known=1, attempts=1)
+    assert other.pull() == other.push() == Synced(known=1)
+    acceptance = other.store.acceptance(other.store.find("s1"))
+    assert acceptance is not None
+    assert acceptance.author == "Bob"
+
+
 def test_the_first_run_finds_no_branch(runner: Callable[..., Runner]) -> None:
     assert runner("one").pull() == Synced(began=True)
 

@@ -46,6 +46,23 @@ def test_the_day_is_that_of_utc() -> None:
     assert layout.day_of(layout.file_name(late)) == "2026-02-01"
 
 
+@pytest.mark.parametrize(
+    ("commit", "in_name"),
+    [
+        ("feature/x", "featurex"),
+        ("v1.2 rc", "v1.2rc"),
+        ("fix-it", "fix-it"),
+        ("../../..", "......"),
+        ("//", "nocommit"),
+        ("", "nocommit"),
+    ],
+)
+def test_a_commit_that_is_none_leads_to_no_other_place(commit: str, in_name: str) -> None:
+    name = layout.file_name(replace(session(), commit=commit))
+    assert name == FILE.replace("12345678", in_name)
+    assert (entry_of(name).commit, entry_of(name).id) == (in_name, "0a1b2c3d4e5f")
+
+
 def test_a_test_s_folder_is_recognised_and_its_own() -> None:
     one, other = ({**KEY, "test": f"tests/test_{name}.py::test_all[fp16]"} for name in ("a", "b"))
     assert layout.test_folder(one).startswith("test-all-fp16-")

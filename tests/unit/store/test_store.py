@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError, UnreadableSession
 from pytest_gpuperf.model import SCHEMA, LoadPoint, Session
 from pytest_gpuperf.model.codec import to_builtins
-from pytest_gpuperf.store import Entry, Store
+from pytest_gpuperf.store import Entry, Store, import_sessions
 from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.store import MOST_PINNED, user
 from tests.unit.factories import KEY, alike, run, session, sessions, utc, window
@@ -364,6 +364,24 @@ def test_accepting_adds_a_small_file_and_touches_no_other(store: Store) -> None:
     assert store.read(entry_of(store, one)) == one
 
 
+def test_a_session_is_accepted_once(store: Store) -> None:
+    one = session(gate="failed")
+    store.write(one)
+    store.accept(entry_of(store, one), "a larger model", "Ada")
+    before = files(store)
+    with pytest.raises(StoreError, match=r"accepted already, by Ada at 20.*: a larger model"):
+        store.accept(entry_of(store, one), "a much larger model", "Bob")
+    assert files(store) == before
+
+
+def test_an_acceptance_that_can_t_be_read_is_given_anew(store: Store) -> None:
+    path = store.write(session(name="s0", gate="failed"))
+    store.accept(store.find("s0"), "meant")
+    Path(path + ".accepted.json").write_text("{")
+    given = store.accept(store.find("s0"), "meant, again")
+    assert store.acceptance(store.find("s0")) == given
+
+
 def test_an_accepted_session_is_marked(url: str) -> None:
     store = Store(url)
     for index in range(3):
@@ -512,10 +530,10 @@ def test_pins_come_and_go(url: str) -> None:
         ("s1", False),
         ("s0", True),
     ]
-    store.unpin(store.find("s0"), "too old")
+    store.unpin("s0", "too old")
     assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s2"]
     with pytest.raises(StoreError, match="isn't pinned"):
-        store.unpin(store.find("s0"))
+        store.unpin("s0")
     store.pin(store.find("s0"), "again")
     assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s0", "s2"]
 
@@ -528,8 +546,39 @@ def test_not_too_many_are_pinned(store: Store) -> None:
     with pytest.raises(StoreError, match="gpuperf baseline unpin s0"):
         store.pin(store.find(f"s{MOST_PINNED}"), "one too many")
     store.pin(store.find("s0"), "pinned already, for another reason")
-    store.unpin(store.find("s1"))
+    store.unpin("s1")
     store.pin(store.find(f"s{MOST_PINNED}"), "there is room now")
+
+
+def test_stores_brought_together_may_have_more_pins_than_gates_read(store: Store, tmp_path: Path) -> None:
+    other = Store(str(tmp_path / "other"))
+    for index in range(2 * MOST_PINNED - 1):
+        one = (store, other)[index % 2]
+        one.write(session(name=f"s{index}", minute=index))
+        one.pin(one.find(f"s{index}"), "release")
+    import_sessions(store, other.url)
+    assert all(entry.pinned for entry in store.newest(store.folder(KEY)))
+    read = [entry.id for entry in store.pinned(store.folder(KEY))]
+    assert read == ["s8", "s7", "s6", "s5", "s4"]
+    store.write(session(name="more", minute=99))
+    with pytest.raises(StoreError, match="9 sessions of this key are pinned already, and every gate reads 5"):
+        store.pin(store.find("more"), "one too many")
+    store.unpin("s0")
+    assert not store.find("s0").pinned
+    assert [entry.id for entry in store.pinned(store.folder(KEY))] == read
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), Path.unlink], ids=["damaged", "gone"])
+def test_a_session_that_can_t_be_read_is_unpinned(store: Store, damage: Callable[[Path], object]) -> None:
+    for name in ("s0", "s1"):
+        store.write(session(name=name, minute=int(name[1:])))
+        store.pin(store.find(name), "release")
+    damage(Path(store.find("s0").path))
+    with pytest.raises(StoreError, match=r"2 sessions s\.\.\. are pinned"):
+        store.unpin("s")
+    pin = store.unpin("s0", "its disk broke", "Ada")
+    assert (pin.session, pin.pinned, pin.author, pin.reason) == ("s0", False, "Ada", "its disk broke")
+    assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s1"]
 
 
 @pytest.mark.parametrize("what", ["pin", "accept"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 import uuid
 from collections.abc import Callable
@@ -10,7 +11,17 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.errors import OptionError, StoreError
-from pytest_gpuperf.store import Entry, Moved, Store, export_sessions, import_sessions, select_baseline
+from pytest_gpuperf.store import (
+    Calibration,
+    Entry,
+    Moved,
+    Store,
+    export_sessions,
+    import_sessions,
+    newest_calibration,
+    select_baseline,
+    write_calibration,
+)
 from tests.unit.factories import KEY, run, session
 
 
@@ -25,7 +36,7 @@ def store(tmp_path: Path) -> Store:
     store.accept(store.find("s2"), "a larger model")
     for name in ("s0", "s1"):
         store.pin(store.find(name), "release")
-    store.unpin(store.find("s1"))
+    store.unpin("s1")
     return store
 
 
@@ -160,6 +171,33 @@ def test_a_bad_note_is_named(store: Store, tmp_path: Path, target: Store) -> Non
         import_sessions(target, place)
 
 
+def test_a_damaged_archive_is_refused_wherever_the_damage_is(store: Store, tmp_path: Path, target: Store) -> None:
+    place = tmp_path / "export.tar.gz"
+    export_sessions(store, everything(store), str(place))
+    whole = place.read_bytes()
+    for index in range(0, len(whole), len(whole) // 60):
+        place.write_bytes(whole[:index] + bytes([whole[index] ^ 0xFF]) + whole[index + 1 :])
+        try:
+            import_sessions(target, str(place))
+        except StoreError:
+            assert not Path(target.url).exists()
+        else:  # gzip's header has a time and a name, on which nothing depends
+            assert contents(target) == contents(store)
+            shutil.rmtree(target.url)
+
+
+def test_what_lies_behind_the_damage_is_not_forgotten(store: Store, tmp_path: Path, target: Store) -> None:
+    place = tmp_path / "export.tar"
+    export_sessions(store, everything(store), str(place))
+    with tarfile.open(place) as tar:
+        at = tar.getmembers()[3].offset
+    whole = place.read_bytes()
+    place.write_bytes(whole[:at] + b"?" + whole[at + 1 :])
+    with pytest.raises(StoreError, match=r"export\.tar can't be read as a tar: .* byte \d+"):
+        import_sessions(target, str(place))
+    assert not Path(target.url).exists()
+
+
 def test_a_note_without_its_session_is_left_out(store: Store, tmp_path: Path, target: Store) -> None:
     place = str(tmp_path / "export.tar")
     export_sessions(store, everything(store), place)
@@ -178,6 +216,47 @@ def test_a_session_that_is_there_with_other_content_is_never_overwritten(
         import_sessions(target, place)
     assert path.read_bytes() == before
     assert len(contents(target)) == 1
+
+
+L4 = Calibration("NVIDIA L4", {"p50": 0.01}, {"p50": 4.0}, 5, ("tests/test_a.py::test_a",), "ada")
+
+
+def test_what_was_calibrated_of_a_device_goes_with_its_sessions(store: Store, place: str, target: Store) -> None:
+    write_calibration(store, L4)
+    write_calibration(store, replace(L4, device="NVIDIA T4"))  # it has no sessions here
+    assert export_sessions(store, everything(store), place) == Moved(6, notes=5)
+    assert import_sessions(target, place) == Moved(6, notes=5)
+    assert newest_calibration(target, "NVIDIA L4") == L4
+    assert newest_calibration(target, "NVIDIA T4") is None
+    assert import_sessions(target, place) == Moved(0, known=6)
+
+
+def test_a_store_that_is_imported_as_it_is_brings_all_calibrations(store: Store, target: Store) -> None:
+    write_calibration(store, L4)
+    write_calibration(store, replace(L4, device="NVIDIA T4"))
+    assert import_sessions(target, store.url) == Moved(6, notes=6)
+    assert contents(target) == contents(store)
+
+
+def test_a_damaged_calibration_is_named(store: Store, tmp_path: Path, target: Store) -> None:
+    path = write_calibration(store, L4)
+    Path(path).write_text("{")
+    moved = export_sessions(store, everything(store), str(tmp_path / "export.tar"))
+    assert (moved.sessions, moved.notes) == (6, 4)
+    assert [Path(path).name in problem.where for problem in moved.unreadable] == [True]
+    with pytest.raises(StoreError, match="is not a whole calibration"):
+        import_sessions(target, store.url)
+    assert not Path(target.url).exists()
+
+
+def test_two_may_accept_the_same_session(store: Store, place: str, target: Store) -> None:
+    target.write(session(name="s2", minute=2000, gate="failed"))
+    mine = target.accept(target.find("s2"), "my own reason", "Bob")
+    export_sessions(store, everything(store), place)
+    assert import_sessions(target, place) == Moved(5, known=1, notes=3)
+    assert target.acceptance(target.find("s2")) == mine
+    assert told(target) == told(store)
+    assert export_sessions(target, everything(target), store.url) == Moved(0, known=6)
 
 
 def test_a_tar_that_people_made_with_tar_is_fine(store: Store, tmp_path: Path, target: Store) -> None:

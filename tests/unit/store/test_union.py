@@ -39,6 +39,11 @@ def test_what_differs_goes_nowhere() -> None:
     assert (union.differing, union.to_here, union.to_there, union.known) == ((at(NAMES[0]),), (), (), 1)
 
 
+def test_of_acceptances_that_differ_each_side_keeps_its_own() -> None:
+    path = at(NAMES[0]) + ACCEPTED
+    assert unite({path: "a"}, {path: "b"}, ()) == Union((), (), (), (), (), 0)
+
+
 def test_a_pruning_is_of_its_key() -> None:
     paths = [at(NAMES[0]), at(NAMES[0], OTHER), at(NAMES[1]), at(NAMES[0]) + ACCEPTED, PRUNED]
     assert lapsed(paths, {PRUNED: pruning("s0")}, {}) == {at(NAMES[0]), at(NAMES[0]) + ACCEPTED}
