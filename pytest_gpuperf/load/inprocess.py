@@ -12,7 +12,7 @@ import time
 from array import array
 
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
-from pytest_gpuperf.model import Arrivals, CallWorkload, Workload
+from pytest_gpuperf.model import UNBEGUN, Arrivals, CallWorkload, Workload
 
 now_ns = time.monotonic_ns
 
@@ -76,22 +76,28 @@ class _Lane(threading.Thread):
 
     def _give_up(self) -> None:
         """A scheduled call came too late to be made at all."""
-        self.errors.append((self.due_now_ns, "timeout"))
-        self.sample = self.sample or (
-            f"timeout: not called within {self._deadline_s:g} s, since all callers were busy with earlier calls"
-        )
+        why = f"not called within {self._deadline_s:g} s, since all callers were busy with earlier calls"
+        self._fail(self.due_now_ns, "timeout", why)
+
+    def _fail(self, at_ns: int, kind: str, why: object) -> None:
+        self.errors.append((at_ns, kind))
+        self.sample = self.sample or f"{kind}: {why}"
 
     def call(self, due_ns: int = 0) -> bool:
-        """One call; whether it came back without an exception."""
+        """One call; whether it came back without an exception, and with its work done."""
         self.started += 1
         begin = now_ns()
         try:
-            self._call()
+            # The result itself is freed before the clock is read: that is part of a call's cost.
+            kind = type(self._call())
         except BaseException as error:  # noqa: BLE001 - the user's code (or pytest.fail in it): whatever it raises is a failed request, counted by its type
-            self.errors.append((due_ns or begin, type(error).__name__))
-            self.sample = self.sample or f"{type(error).__name__}: {error}"
+            self._fail(due_ns or begin, type(error).__name__, error)
             return False
-        self.done.append(now_ns())
+        done = now_ns()
+        if kind in UNBEGUN:
+            self._fail(due_ns or begin, "not begun", f"the call returns {UNBEGUN[kind]}")
+            return False
+        self.done.append(done)
         self.sent.append(begin)
         self.due.append(due_ns or begin)
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TypeVar
 
 from pytest_gpuperf.analysis.guard import worth_repeating
@@ -18,7 +19,7 @@ from pytest_gpuperf.load import open_generator
 from pytest_gpuperf.measure.ask import Ask, Steps, drive
 from pytest_gpuperf.measure.loads import LoadRange
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
-from pytest_gpuperf.measure.sweep import warm_up
+from pytest_gpuperf.measure.sweep import OPEN_IN_FLIGHT, warm_up
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import Arrivals, Constant, Histogram, LoadPoint, Poisson, Window
 from pytest_gpuperf.targets import Target
@@ -60,6 +61,10 @@ class Axis:
             else LoadPoint.open_loop(arrivals, self.batch_size)
         )
 
+    def in_flight(self, load: float) -> int:
+        """The most requests that will be unanswered at once; a power of two, so that close loads share their memory."""
+        return OPEN_IN_FLIGHT if self.loads.open_loop else 1 << (int(load) - 1).bit_length()
+
 
 def explore(
     target: Target,
@@ -79,14 +84,16 @@ def explore(
         min_requests: in every window, so that it can speak of the quantile in question.
 
     Raises:
-        TargetError, LoadError, OptionError: the target doesn't start, dies, or doesn't answer even the lowest load.
+        TargetError, LoadError, OptionError: the target doesn't start, dies, doesn't answer even the lowest load, or
+            there is no shared memory for a load.
     """
     progress(Progress(name, 0, 1, "starting", 0.0))
     running = target.start()
     try:
         lowest = axis.point(axis.loads.lowest)
-        in_flight = int(axis.loads.highest) if not axis.loads.open_loop else 1
-        workload = running.workload(axis.batch_size, in_flight)
+        # Of each load's own, since the highest may need far more memory than the search ever goes up to.
+        workload_for = cache(partial(running.workload, axis.batch_size))
+        workload = workload_for(axis.in_flight(axis.loads.lowest))
         generator = open_generator(workload, plan.workers)
         taken = 0
         try:
@@ -96,6 +103,7 @@ def explore(
             def measure(ask: Ask) -> list[Window]:
                 nonlocal taken, generator
                 point, arrivals = axis.point(ask.load), axis.arrivals(ask.load)
+                workload = workload_for(axis.in_flight(ask.load))
                 windows: list[Window] = []
                 todo = further = ask.visits
                 while todo:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.measure.anchor import RunningAnchor
 
 #: Regions of shared memory for an open loop, which has no concurrency of its own: enough for 5,000/s at 50 ms.
-_OPEN_IN_FLIGHT = 256
+OPEN_IN_FLIGHT = 256
 
 
 def measure_sweep(
@@ -182,7 +182,7 @@ def workloads_of(running: RunningTarget, points: Sequence[LoadPoint]) -> dict[in
     """The workload of every batch size among the points, good for their highest concurrency."""
     in_flight: dict[int, int] = {}
     for point in points:
-        needed = point.concurrency or _OPEN_IN_FLIGHT
+        needed = point.concurrency or OPEN_IN_FLIGHT
         in_flight[point.batch_size] = max(in_flight.get(point.batch_size, 1), needed)
     return {batch_size: running.workload(batch_size, needed) for batch_size, needed in in_flight.items()}
 

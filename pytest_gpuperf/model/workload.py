@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import NamedTuple
 
 #: Looks at one answer: its body (HTTP) or message (gRPC), and its headers, lower case. Empty when it is right, else
@@ -116,12 +117,21 @@ class WireWorkload:
         return len(self.rotations) if len(self.rotations) > 1 else None
 
 
+#: What a function gives back that has not even begun, and what to measure instead of it.
+UNBEGUN: Mapping[type, str] = {
+    CoroutineType: "a coroutine, which does nothing before it is awaited; write lambda: asyncio.run(infer())",
+    GeneratorType: "a generator, which does nothing before it is read; write lambda: list(stream())",
+    AsyncGeneratorType: "an async generator, which does nothing before it is read; write a coroutine function that "
+    "reads it to its end, and lambda: asyncio.run(whole())",
+}
+
+
 @dataclass(frozen=True)
 class CallWorkload:
     """One in-process call, made again and again from as many threads as the concurrency says.
 
     Attributes:
-        call: does one inference and returns when its result is there.
+        call: does one inference and returns when its result is there; one of ``UNBEGUN`` counts as a failure.
         batch_size: inferences that one call carries.
     """
 

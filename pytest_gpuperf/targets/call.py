@@ -7,9 +7,10 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import CallWorkload, PlainMapping, ServerTimes
+from pytest_gpuperf.model import UNBEGUN, CallWorkload, PlainMapping, ServerTimes
 from pytest_gpuperf.targets.target import Target
 
 
@@ -21,11 +22,20 @@ class CallTarget:
         call: called for every request; with ``batch_size=`` if it has a parameter of that name.
         synchronize: called after it and timed with it, for work that is only queued when ``call`` returns
             (``torch.cuda.synchronize``).
+
+    Raises:
+        OptionError: one of them is an ``async def`` or generator function, whose calls only begin the work.
     """
 
     call: Callable[..., object]
     synchronize: Callable[[], object] | None = None
     label: str = field(default="")
+
+    def __post_init__(self) -> None:
+        for one in (self.call, self.synchronize):
+            if one is not None and (kind := _unbegun(one)) is not None:
+                name = getattr(one, "__name__", repr(one))
+                raise OptionError(f"{name} can't be measured: it returns {UNBEGUN[kind]}.")
 
     @property
     def name(self) -> str:
@@ -58,9 +68,10 @@ class _RunningCall:
         if synchronize is None:
             return CallWorkload(call, batch_size)
 
-        def synchronized() -> None:
-            call()
+        def synchronized() -> object:
+            result = call()
             synchronize()
+            return result
 
         return CallWorkload(synchronized, batch_size)
 
@@ -84,11 +95,25 @@ def _takes_batch_size(call: Callable[..., object]) -> bool:
         return False
 
 
+def _unbegun(call: Callable[..., object]) -> type | None:
+    """Which of ``UNBEGUN`` the callable is declared to return."""
+    while isinstance(call, functools.partial):
+        call = call.func
+    for function in (call, type(call).__call__):
+        if inspect.iscoroutinefunction(function):
+            return CoroutineType
+        if inspect.isgeneratorfunction(function):
+            return GeneratorType
+        if inspect.isasyncgenfunction(function):
+            return AsyncGeneratorType
+    return None
+
+
 def as_target(thing: Target | Callable[..., object]) -> Target:
     """The target itself, or a callable made into one.
 
     Raises:
-        OptionError: it is neither.
+        OptionError: it is neither, or its calls only begin the work.
     """
     if hasattr(thing, "start") and hasattr(thing, "name"):
         return thing

@@ -45,6 +45,32 @@ def test_a_broken_target_fails_the_smoke_run(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*gives no correct answers*ZeroDivisionError*"])
 
 
+@pytest.mark.parametrize("options", [(), ("--gpuperf", "--gpuperf-device=cpu")], ids=["smoke", "measured"])
+def test_calls_that_do_not_do_the_work_fail(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        async def infer(): ...
+
+        def stream():
+            yield 1
+
+        def test_async(gpuperf):
+            gpuperf.sweep(infer, concurrency=[2])
+
+        def test_hidden(gpuperf):
+            gpuperf.sweep(lambda: stream(), concurrency=[2], name="hidden")
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:benchmark", *options)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "infer can't be measured: it returns a coroutine,*write lambda: asyncio.run(infer())*",
+            "*gives no correct answers: not begun: the call returns a generator,*write lambda: list(stream()).*",
+        ]
+    )
+
+
 def test_beside_pytest_benchmark(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""

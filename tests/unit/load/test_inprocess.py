@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 
@@ -40,6 +41,13 @@ class Call:
 
 def measure(call: Callable[[], object], spec: WindowSpec) -> Recording:
     return ThreadLoop().window(CallWorkload(call), spec)
+
+
+async def awaited() -> None: ...
+
+
+async def read_async() -> AsyncIterator[int]:
+    yield 1
 
 
 def callers() -> int:
@@ -171,6 +179,25 @@ class TestFailures:
         call = Call(0.0, raises)
         measure(call, WindowSpec(2, 0.2))
         assert call.calls < 60
+
+    @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+    @pytest.mark.parametrize("spec", [WindowSpec(2, 0.05), WindowSpec(0, 0.1, Constant(100.0)), WindowSpec(2, 0.0)])
+    @pytest.mark.parametrize(
+        ("call", "why"),
+        [
+            (awaited, "the call returns a coroutine, .*write lambda: asyncio.run"),
+            (lambda: (number for number in range(3)), "the call returns a generator, .*write lambda: list"),
+            (read_async, "the call returns an async generator, "),
+        ],
+        ids=["coroutine", "generator", "async-generator"],
+    )
+    def test_a_call_that_gives_back_work_not_begun_has_failed(
+        self, call: Callable[[], object], why: str, spec: WindowSpec
+    ) -> None:
+        recording = measure(call, spec)
+        assert not recording.answered
+        assert recording.errors.keys() == {"not begun"}
+        assert re.match(f"not begun: {why}", recording.error_sample)
 
 
 @contextmanager

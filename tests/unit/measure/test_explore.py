@@ -13,6 +13,7 @@ from pytest_gpuperf.measure import explore as explore_module
 from pytest_gpuperf.measure.ask import Ask
 from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.loads import LoadRange
+from pytest_gpuperf.measure.sweep import OPEN_IN_FLIGHT
 from pytest_gpuperf.model import Window
 from tests.unit.factories import window
 from tests.unit.measure.test_sweep import FakeTarget
@@ -49,3 +50,36 @@ def test_disturbed_windows_come_again_and_are_left_out_where_there_are_enough_ot
     )
     assert [one.guards for one in found] == given
     assert list(coming) == []
+
+
+@pytest.mark.parametrize(
+    ("loads", "asked", "expected"),
+    [
+        (LoadRange(1, 4096), [1, 3, 4, 9], [1, 4, 4, 16]),
+        (LoadRange(1, 4096, open_loop=True), [1, 2000], [OPEN_IN_FLIGHT] * 2),
+    ],
+    ids=["closed", "open"],
+)
+def test_a_target_is_told_what_each_load_has_in_flight(
+    monkeypatch: pytest.MonkeyPatch, loads: LoadRange, asked: list[float], expected: list[int]
+) -> None:
+    target, told = FakeTarget(), list[int]()
+
+    def steps() -> Generator[Ask, Sequence[Window], None]:
+        for load in asked:
+            yield Ask(load, 1)
+            told.append(target.in_flight[1])
+
+    monkeypatch.setattr(explore_module, "take_window", lambda *_, **__: (window(), None))
+    monkeypatch.setattr(explore_module, "warm_up", lambda *_: None)
+    explore(
+        target,
+        steps(),
+        Axis(loads),
+        MeasurePlan(),
+        name="sweep",
+        min_requests=1,
+        progress=lambda _: None,
+        watch_cpu=False,
+    )
+    assert told == expected

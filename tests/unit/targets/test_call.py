@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import functools
+import types
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,3 +138,52 @@ def test_anything_else_is_refused_with_what_to_write_instead() -> None:
     for thing in (3, "model.onnx", None, Config()):
         with pytest.raises(OptionError, match=r"give a target .* or a callable"):
             as_target(thing)  # type: ignore[arg-type]
+
+
+async def _awaited() -> None: ...
+
+
+def _read() -> Iterator[int]:
+    yield 1
+
+
+async def _read_async() -> AsyncIterator[int]:
+    yield 1
+
+
+class _AsyncModel:
+    async def __call__(self) -> None: ...
+
+    def stream(self) -> Iterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (_awaited, r"_awaited .*coroutine, .*write lambda: asyncio.run\(infer\(\)\)"),
+        (functools.partial(functools.partial(_awaited)), "coroutine"),
+        (_AsyncModel(), "_AsyncModel .*coroutine"),
+        (functools.partial(_AsyncModel()), "coroutine"),
+        (_read, r"_read .*generator, .*write lambda: list\(stream\(\)\)"),
+        (_AsyncModel().stream, "generator"),
+        (_read_async, "_read_async .*async generator"),
+    ],
+)
+def test_functions_whose_calls_only_begin_the_work_are_refused(call: Callable[[], object], why: str) -> None:
+    with pytest.raises(OptionError, match=why):
+        as_target(call)
+    with pytest.raises(OptionError, match=why):
+        CallTarget(print, synchronize=call)
+
+
+def test_a_function_that_waits_for_an_async_one_is_none_of_them() -> None:
+    @functools.wraps(_awaited)
+    def waits() -> None: ...
+
+    assert as_target(waits).name == "_awaited"
+
+
+def test_a_synchronized_call_keeps_its_result() -> None:
+    target = CallTarget(lambda: (number for number in range(3)), synchronize=lambda: None)
+    assert isinstance(target.start().workload(1).call(), types.GeneratorType)
