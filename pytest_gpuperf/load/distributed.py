@@ -116,10 +116,9 @@ class RemoteLoad:
                 offset_s = ((begin_s - asked_s) + (end_s - back_s)) / 2
                 if worker not in best or doubt_s < best[worker][1]:
                     best[worker] = (offset_s, doubt_s)
-        offsets = [offset_s for offset_s, _ in best.values()]
-        spread_s = max(offsets) - min(offsets)
-        # Less than the doubt can't be told from nothing.
-        return spread_s if spread_s > max(doubt_s for _, doubt_s in best.values()) else 0.0
+        (fastest_s, its_doubt_s), (slowest_s, other_doubt_s) = max(best.values()), min(best.values())
+        # Each is known but for its doubt: less than both together can't be told from nothing.
+        return fastest_s - slowest_s if fastest_s - slowest_s > its_doubt_s + other_doubt_s else 0.0
 
 
 def _name() -> str:
