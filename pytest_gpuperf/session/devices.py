@@ -52,7 +52,8 @@ class Devices:
     @cached_property
     def gpu(self) -> Gpu:
         """What the fixture gives."""
-        choice = Choice(lambda: find_devices(self._visible), self._use, self._worker or 0)
+        number = self._worker if self._settings.device == "auto" else None
+        choice = Choice(lambda: find_devices(self._visible), self._use, number)
         return Gpu.of(self.first, choice)
 
     def _use(self, devices: Sequence[Device]) -> None:

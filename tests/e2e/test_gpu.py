@@ -282,7 +282,7 @@ def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.
         def test_own(gpuperf, gpu, n):
             worker = int(os.environ["PYTEST_XDIST_WORKER"][2:])
             assert gpu.index == worker % 2
-            assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu.id
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu.id == gpu().id
             gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
         """
     )
