@@ -42,11 +42,11 @@ class Devices:
 
     def show(self) -> None:
         """Have what runs in this process, and what it starts, use the device that was asked for or assigned."""
-        if self.first.kind != "gpu":
-            return
-        # CUDA's own order begins with the fastest GPU, NVML's with the first slot: "the first" has to be the same one.
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        if self._settings.device != "auto" or self._worker is not None:
+        has_gpu = self.first.kind == "gpu"
+        if has_gpu:
+            # CUDA's own order begins with the fastest GPU, NVML's with the first slot: "the first" has to be the same.
+            os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        if self._settings.device != "auto" or (has_gpu and self._worker is not None):
             os.environ[VISIBLE] = self.first.visible
 
     @cached_property

@@ -110,6 +110,20 @@ def test_a_slice_is_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> 
     assert not [one for window in windows_of(session) for one in window["energy"] if one["source"] == "gpu"]
 
 
+def test_the_cpu_by_name_hides_the_gpus_and_a_test_still_finds_them(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import os
+
+        def test_hidden(gpu, triton_endpoint):
+            assert (gpu.kind, os.environ["CUDA_VISIBLE_DEVICES"]) == ("cpu", "")
+            assert gpu().kind == "gpu"
+            assert triton_endpoint("m.onnx").visible == gpu().visible
+        """
+    )
+    run("--gpuperf-device=cpu").assert_outcomes(passed=1)
+
+
 def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
