@@ -305,3 +305,23 @@ def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.
         f"GPU-0000000{index}-1111-2222-3333-444444444444" for index in (0, 1)
     }
     assert os.environ.get("MOCK_NVML") is None
+
+
+def test_xdist_workers_that_share_a_gpu_are_no_strangers(run: Run, pytester: pytest.Pytester) -> None:
+    """NVML lists a process from its first engine until it ends, also while another worker measures."""
+    pytester.makepyfile(
+        test_suite="""
+        import os, time, psutil, pytest
+
+        @pytest.mark.parametrize("n", range(2))
+        def test_shared(gpuperf, n):
+            workers = psutil.Process(os.getppid()).children()
+            assert len(workers) >= 2
+            os.environ["MOCK_NVML_PROCESSES"] = ",".join(f"{one.pid}:1024" for one in workers)
+            gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
+        """
+    )
+    run("-n", "2").assert_outcomes(passed=2)
+    windows = [window for session in stored(pytester) for window in windows_of(session)]
+    assert windows
+    assert not [one for window in windows for one in window["gpus"] if one["co_tenants"]]
