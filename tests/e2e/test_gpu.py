@@ -287,6 +287,39 @@ def test_locked_clocks_are_in_the_key_and_given_back(run: Run, pytester: pytest.
     wrong.stderr.fnmatch_lines(["*--gpuperf-lock-clocks fast: write MHz*"])
 
 
+@pytest.mark.parametrize("how", [(), ("-n", "1")])
+def test_clocks_that_can_t_be_given_back_are_told(run: Run, pytester: pytest.Pytester, how: tuple[str, ...]) -> None:
+    pytester.makepyfile(test_suite=SUITE)
+    result = run("--gpuperf-lock-clocks=1410", *how, ERROR_nvmlDeviceResetGpuLockedClocks=15)
+    result.stderr.fnmatch_lines(["*clocks of GPU NVIDIA Mock 80GB may still be locked: GPU is lost.", "*nvidia-smi*"])
+    if not how:
+        assert result.ret
+
+
+def test_free_and_locked_sessions_do_not_share_a_gpu(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import time
+
+        import pytest
+        from pytest_gpuperf.device import LockedClocks, find_device
+        from pytest_gpuperf.errors import DeviceError
+
+        def test_free(gpuperf):
+            sweep = lambda name: gpuperf.sweep(lambda: time.sleep(0.002), name=name, window_s=0.05)
+            clocks = LockedClocks(find_device("0"), 1410)
+            with pytest.raises(DeviceError, match="is to be 'default'"):
+                sweep("refused")
+            clocks.close()
+            sweep("sleep")
+            with pytest.raises(DeviceError, match="measures there with 'default'"):
+                LockedClocks(find_device("0"), 1410)
+        """
+    )
+    run().assert_outcomes(passed=1)
+    assert stored(pytester)[0]["key"]["clock_policy"] == "default"
+
+
 def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
