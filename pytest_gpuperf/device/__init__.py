@@ -1,6 +1,6 @@
 """The hardware under test: what it is called, what of it belongs into a key, who may use it now, what it takes."""
 
-from pytest_gpuperf.device.clocks import LockedClocks
+from pytest_gpuperf.device.clocks import FreeClocks, LockedClocks
 from pytest_gpuperf.device.contention import CpuReading, others_share, read_cpu
 from pytest_gpuperf.device.device import Device, find_device, find_devices, find_places, joint_key
 from pytest_gpuperf.device.lock import DeviceLock
@@ -10,6 +10,7 @@ __all__ = [
     "CpuReading",
     "Device",
     "DeviceLock",
+    "FreeClocks",
     "LockedClocks",
     "Monitor",
     "find_device",

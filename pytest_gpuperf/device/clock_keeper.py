@@ -2,11 +2,12 @@
 
 A script for ``python -I -S``, standard library and pynvml only::
 
-    clock_keeper.py PARENT_PID UUID MHZ LOCK_DESCRIPTOR PYNVML_DIRECTORY
+    clock_keeper.py PARENT_PID UUID MHZ SHARED_DESCRIPTOR GATE_DESCRIPTOR PYNVML_DIRECTORY
 
 It locks the clocks, writes ``locked`` (or ``failed KIND MESSAGE``) to its standard output, and resets them when its
 standard input is closed, when its parent is gone however that died, or on SIGTERM, SIGINT or SIGHUP. Several keepers of
-one GPU share the file behind LOCK_DESCRIPTOR; the last one to end resets.
+one GPU share the file behind SHARED_DESCRIPTOR, which comes locked; the last one to end resets. Whoever joins or leaves
+them has the file behind GATE_DESCRIPTOR locked meanwhile. A reset that fails is another ``failed``, and status 1.
 
 A process of its own, since no handler of the parent runs when that is killed.
 """
@@ -27,7 +28,7 @@ _TDP = 0xFFFFFF01
 
 def main(arguments: list[str]) -> int:
     parent, uuid, mhz = int(arguments[0]), arguments[1], int(arguments[2]) or _TDP
-    sys.path.insert(0, arguments[4])
+    sys.path.insert(0, arguments[5])
     import pynvml
 
     told_to_stop = False
@@ -38,8 +39,8 @@ def main(arguments: list[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
-    with os.fdopen(int(arguments[3])) as shared:
-        fcntl.flock(shared, fcntl.LOCK_SH)
+    status = 0
+    with os.fdopen(int(arguments[3])) as shared, os.fdopen(int(arguments[4])) as gate:
         try:
             pynvml.nvmlInit()
             handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
@@ -55,9 +56,14 @@ def main(arguments: list[str]) -> int:
                 if ready and not os.read(0, 1):
                     break
         finally:
+            fcntl.flock(gate, fcntl.LOCK_EX)
             if _is_last(shared):
-                pynvml.nvmlDeviceResetGpuLockedClocks(handle)
-    return 0
+                try:
+                    pynvml.nvmlDeviceResetGpuLockedClocks(handle)
+                except pynvml.NVMLError as error:
+                    _say(f"failed other {error}")
+                    status = 1
+    return status
 
 
 def _say(text: str) -> None:

@@ -57,7 +57,7 @@ class DeviceLock:
         told = False
         with ExitStack() as undo:
             undo.callback(file.close)
-            while not _try_lock(file, how):
+            while not try_lock(file, how):
                 if not told:
                     file.seek(0)
                     self._waiting(file.read().strip() or "another process")
@@ -101,7 +101,8 @@ def _name(device: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", device)
 
 
-def _try_lock(file: IO[str], how: int) -> bool:
+def try_lock(file: IO[str], how: int) -> bool:
+    """Take flock(2), or change how it is held, without waiting. When refused, a lock that was held is lost."""
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:

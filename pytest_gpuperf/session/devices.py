@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 
-from pytest_gpuperf.device import Device, LockedClocks, Monitor, find_device, find_devices, find_places, joint_key
+from pytest_gpuperf.device import (
+    Device,
+    FreeClocks,
+    LockedClocks,
+    Monitor,
+    find_device,
+    find_devices,
+    find_places,
+    joint_key,
+)
 from pytest_gpuperf.device.clocks import policy
 from pytest_gpuperf.device.device import VISIBLE
-from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.errors import DeviceError, OptionError
 from pytest_gpuperf.model import PlainMapping
 from pytest_gpuperf.session.gpus import Choice, Gpu
 from pytest_gpuperf.session.settings import Settings
@@ -33,7 +43,7 @@ class Devices:
         self._visible = os.environ.get(VISIBLE)
         self._chosen: dict[str, tuple[Device, ...]] = {}
         self._monitors: dict[tuple[str, ...], Monitor] = {}
-        self._locked: dict[str, LockedClocks] = {}
+        self._clocks: dict[str, FreeClocks | LockedClocks] = {}
 
     @cached_property
     def first(self) -> Device:
@@ -42,17 +52,18 @@ class Devices:
 
     def show(self) -> None:
         """Have what runs in this process, and what it starts, use the device that was asked for or assigned."""
-        if self.first.kind != "gpu":
-            return
-        # CUDA's own order begins with the fastest GPU, NVML's with the first slot: "the first" has to be the same one.
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        if self._settings.device != "auto" or self._worker is not None:
+        has_gpu = self.first.kind == "gpu"
+        if has_gpu:
+            # CUDA's own order begins with the fastest GPU, NVML's with the first slot: "the first" has to be the same.
+            os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        if self._settings.device != "auto" or (has_gpu and self._worker is not None):
             os.environ[VISIBLE] = self.first.visible
 
     @cached_property
     def gpu(self) -> Gpu:
         """What the fixture gives."""
-        choice = Choice(lambda: find_devices(self._visible), self._use, self._worker or 0)
+        number = self._worker if self._settings.device == "auto" else None
+        choice = Choice(lambda: find_devices(self._visible), self._use, number)
         return Gpu.of(self.first, choice)
 
     def _use(self, devices: Sequence[Device]) -> None:
@@ -99,32 +110,45 @@ class Devices:
         self._chosen[test] = devices
 
     def monitor(self, test: str, family: int | None = None) -> Monitor:
-        """Of a test's devices, whose clocks are locked if that was asked for; both last as long as this process, since
-        finding a counter's rhythm takes a while.
+        """Of a test's devices, whose clocks are locked if that was asked for, and else stay free; both last as long as
+        this process, since finding a counter's rhythm takes a while.
 
         Args:
             family: a process whose descendants are no strangers.
 
         Raises:
-            DeviceError: a device is gone, or can't be read, or its clocks can't be locked.
+            DeviceError: a device is gone, or can't be read, or its clocks can't be locked, or others have locked them.
         """
         devices = self.of(test)
         wish = self._settings.lock_clocks
-        if wish is not None:
-            for device in devices:
-                if device.id not in self._locked:
-                    self._locked[device.id] = LockedClocks(device, wish.mhz)
+        for device in devices:
+            if device.id in self._clocks:
+                continue
+            if wish is not None:
+                self._clocks[device.id] = LockedClocks(device, wish.mhz)
+            elif device.kind == "gpu":
+                self._clocks[device.id] = FreeClocks(device)
         ids = tuple(device.id for device in devices)
         if ids not in self._monitors:
             self._monitors[ids] = Monitor(devices, family=family)
         return self._monitors[ids]
 
     def close(self) -> None:
-        """Give the clocks back and end the monitors."""
-        with ExitStack() as stack:  # each of them, also when another one can't be closed
-            for monitor in self._monitors.values():
-                stack.callback(monitor.close)
-            for clocks in self._locked.values():
-                stack.callback(clocks.close)
-            self._monitors.clear()
-            self._locked.clear()
+        """Give the clocks back and end the monitors.
+
+        Raises:
+            DeviceError: clocks could not be given back.
+        """
+        try:
+            with ExitStack() as stack:  # each of them, also when another one can't be closed
+                for monitor in self._monitors.values():
+                    stack.callback(monitor.close)
+                for clocks in self._clocks.values():
+                    stack.callback(clocks.close)
+                self._monitors.clear()
+                self._clocks.clear()
+        except DeviceError as error:
+            if self._worker is not None:
+                # Nobody hears what an xdist worker raises at its end, but its standard error is the user's.
+                sys.stderr.write(f"{error}\n")
+            raise

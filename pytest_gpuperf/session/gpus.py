@@ -26,12 +26,13 @@ class Choice:
     Attributes:
         find: all devices of this machine that we may use.
         use: told on what the running test is measured.
-        number: of this worker, so that workers begin with different ones.
+        number: of this worker, so that workers begin with different ones, as they do with the device under test; None
+            where that is no question of workers, and comes first.
     """
 
     find: Callable[[], tuple[Device, ...]]
     use: Callable[[Sequence[Device]], None]
-    number: int = 0
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,18 +75,19 @@ class Gpu(Device):
             what = f"MIG slice{'s' * (wanted != 1)} {mig}" if mig else f"GPU{'s' * (wanted != 1)} alike"
             there = ", ".join(device.label for device in self.choice.find()) or "no GPU"
             pytest.skip(f"it needs {wanted} {what}, and here is: {there}")
-        first = self.choice.number * wanted % len(suitable)
+        first = (self.choice.number or 0) * wanted % len(suitable)
         chosen = tuple((suitable[first:] + suitable[:first])[:wanted])
         self.choice.use(chosen)
         return chosen if count is not None else chosen[0]
 
     def _suitable(self, mig: str | None) -> list[Device]:
-        """Devices that share a key with the first of them, the device under test before all others."""
+        """Devices that share a key with the first of them."""
         try:
             found = [device for device in self.choice.find() if device.mig_profile == mig]
         except DeviceError:
             if self.kind == "cpu":
                 return []
             raise
-        found.sort(key=lambda device: device.id != self.id)
+        if self.choice.number is None:
+            found.sort(key=lambda device: device.id != self.id)
         return [device for device in found if device.key == found[0].key]

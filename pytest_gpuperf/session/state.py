@@ -97,8 +97,10 @@ class State:
         Raises:
             DeviceError: one is gone, or can't be read, or its clocks can't be locked.
         """
-        # The other side of a duet is a child of the same command.
-        return self.devices.monitor(test, os.getppid() if self.lockstep is not None else None)
+        # The other side of a duet, or another xdist worker, is a child of the same process, and leaves the device alone
+        # while we have it; but NVML lists it as long as it has anything there.
+        siblings = self.lockstep is not None or hasattr(self._config, "workerinput")
+        return self.devices.monitor(test, os.getppid() if siblings else None)
 
     @cached_property
     def store(self) -> Store:

@@ -110,6 +110,20 @@ def test_a_slice_is_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> 
     assert not [one for window in windows_of(session) for one in window["energy"] if one["source"] == "gpu"]
 
 
+def test_the_cpu_by_name_hides_the_gpus_and_a_test_still_finds_them(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import os
+
+        def test_hidden(gpu, triton_endpoint):
+            assert (gpu.kind, os.environ["CUDA_VISIBLE_DEVICES"]) == ("cpu", "")
+            assert gpu().kind == "gpu"
+            assert triton_endpoint("m.onnx").visible == gpu().visible
+        """
+    )
+    run("--gpuperf-device=cpu").assert_outcomes(passed=1)
+
+
 def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
@@ -273,6 +287,39 @@ def test_locked_clocks_are_in_the_key_and_given_back(run: Run, pytester: pytest.
     wrong.stderr.fnmatch_lines(["*--gpuperf-lock-clocks fast: write MHz*"])
 
 
+@pytest.mark.parametrize("how", [(), ("-n", "1")])
+def test_clocks_that_can_t_be_given_back_are_told(run: Run, pytester: pytest.Pytester, how: tuple[str, ...]) -> None:
+    pytester.makepyfile(test_suite=SUITE)
+    result = run("--gpuperf-lock-clocks=1410", *how, ERROR_nvmlDeviceResetGpuLockedClocks=15)
+    result.stderr.fnmatch_lines(["*clocks of GPU NVIDIA Mock 80GB may still be locked: GPU is lost.", "*nvidia-smi*"])
+    if not how:
+        assert result.ret
+
+
+def test_free_and_locked_sessions_do_not_share_a_gpu(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import time
+
+        import pytest
+        from pytest_gpuperf.device import LockedClocks, find_device
+        from pytest_gpuperf.errors import DeviceError
+
+        def test_free(gpuperf):
+            sweep = lambda name: gpuperf.sweep(lambda: time.sleep(0.002), name=name, window_s=0.05)
+            clocks = LockedClocks(find_device("0"), 1410)
+            with pytest.raises(DeviceError, match="is to be 'default'"):
+                sweep("refused")
+            clocks.close()
+            sweep("sleep")
+            with pytest.raises(DeviceError, match="measures there with 'default'"):
+                LockedClocks(find_device("0"), 1410)
+        """
+    )
+    run().assert_outcomes(passed=1)
+    assert stored(pytester)[0]["key"]["clock_policy"] == "default"
+
+
 def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
@@ -282,7 +329,7 @@ def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.
         def test_own(gpuperf, gpu, n):
             worker = int(os.environ["PYTEST_XDIST_WORKER"][2:])
             assert gpu.index == worker % 2
-            assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu.id
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == gpu.id == gpu().id
             gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
         """
     )
@@ -291,3 +338,23 @@ def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.
         f"GPU-0000000{index}-1111-2222-3333-444444444444" for index in (0, 1)
     }
     assert os.environ.get("MOCK_NVML") is None
+
+
+def test_xdist_workers_that_share_a_gpu_are_no_strangers(run: Run, pytester: pytest.Pytester) -> None:
+    """NVML lists a process from its first engine until it ends, also while another worker measures."""
+    pytester.makepyfile(
+        test_suite="""
+        import os, time, psutil, pytest
+
+        @pytest.mark.parametrize("n", range(2))
+        def test_shared(gpuperf, n):
+            workers = psutil.Process(os.getppid()).children()
+            assert len(workers) >= 2
+            os.environ["MOCK_NVML_PROCESSES"] = ",".join(f"{one.pid}:1024" for one in workers)
+            gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
+        """
+    )
+    run("-n", "2").assert_outcomes(passed=2)
+    windows = [window for session in stored(pytester) for window in windows_of(session)]
+    assert windows
+    assert not [one for window in windows for one in window["gpus"] if one["co_tenants"]]

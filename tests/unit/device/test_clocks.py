@@ -19,11 +19,13 @@ RESET = f"reset {UUID}"
 
 _LOCK = """
 import os, signal, sys, time
-from pytest_gpuperf.device import LockedClocks, find_device
+from pytest_gpuperf.device import FreeClocks, LockedClocks, find_device
 from pytest_gpuperf.errors import GpuperfError
 
+wanted, mhz = (*sys.argv[1:], *("0", "1410")[len(sys.argv) - 1 :])
 try:
-    clocks = LockedClocks(find_device(sys.argv[1] if len(sys.argv) > 1 else "0"), 1410)
+    device = find_device(wanted)
+    clocks = LockedClocks(device, int(mhz)) if mhz != "free" else FreeClocks(device)
 except GpuperfError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 print("locked", flush=True)
@@ -96,6 +98,59 @@ def test_of_two_that_want_them_the_last_one_gives_them_back(mock_nvml: MockNvml,
         other.send_signal(signal.SIGKILL)
         other.communicate(timeout=30)
     assert log_of(tmp_path, 3) == [LOCKED, LOCKED, RESET]
+
+
+def agreed(process: subprocess.Popen[str]) -> bool:
+    """It has the clocks that it wants."""
+    assert process.stdout is not None
+    return process.stdout.readline() == "locked\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "policies"),
+    [
+        ("1410", "1200", ("locked 1410 MHz", "locked 1200 MHz")),
+        ("1410", "free", ("locked 1410 MHz", "default")),
+        ("free", "1410", ("default", "locked 1410 MHz")),
+    ],
+)
+def test_while_one_measures_others_may_not_want_other_clocks(
+    mock_nvml: MockNvml, tmp_path: Path, first: str, second: str, policies: tuple[str, str]
+) -> None:
+    with start(mock_nvml, tmp_path, "input()", "0", first) as one:
+        assert agreed(one)
+        with start(mock_nvml, tmp_path, "", "0", second) as refused:
+            _, error = refused.communicate(timeout=30)
+        assert error.startswith("DeviceError: The clock policy of GPU NVIDIA Mock 80GB")
+        assert f"is to be {policies[1]!r}, and process {one.pid}" in error
+        assert f"measures there with {policies[0]!r}" in error
+        with start(mock_nvml, tmp_path, ENDINGS["closed"], "0", first) as alike:
+            assert agreed(alike)
+        one.communicate("\n", timeout=30)
+    # Who was refused has done nothing to them.
+    done = [LOCKED, LOCKED, RESET] if first == "1410" else []
+    assert log_of(tmp_path, len(done)) == done
+    with start(mock_nvml, tmp_path, ENDINGS["closed"], "0", second) as afterwards:
+        assert agreed(afterwards)
+
+
+def test_other_clocks_may_follow_a_session_that_was_killed(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    with start(mock_nvml, tmp_path, "input()") as one:
+        assert agreed(one)
+        # Its keeper notices at its next poll.
+        one.kill()
+        one.wait()
+    with start(mock_nvml, tmp_path, "", "0", "free") as other:
+        assert agreed(other)
+    assert log_of(tmp_path, 2) == [LOCKED, RESET]
+
+
+def test_clocks_that_can_t_be_given_back_are_an_error(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    with start(mock_nvml, tmp_path, "clocks.close()", ERROR_nvmlDeviceResetGpuLockedClocks=15) as process:
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "DeviceError: The clocks of GPU NVIDIA Mock 80GB may still be locked: GPU is lost.\n" in error
+    assert "nvidia-smi --reset-gpu-clocks" in error
 
 
 def test_without_permission_it_says_what_it_takes(mock_nvml: MockNvml, tmp_path: Path) -> None:
