@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -20,7 +19,7 @@ from pytest_gpuperf.device import (
 )
 from pytest_gpuperf.device.clocks import policy
 from pytest_gpuperf.device.device import VISIBLE
-from pytest_gpuperf.errors import DeviceError, OptionError
+from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import PlainMapping
 from pytest_gpuperf.session.gpus import Choice, Gpu
 from pytest_gpuperf.session.settings import Settings
@@ -139,16 +138,10 @@ class Devices:
         Raises:
             DeviceError: clocks could not be given back.
         """
-        try:
-            with ExitStack() as stack:  # each of them, also when another one can't be closed
-                for monitor in self._monitors.values():
-                    stack.callback(monitor.close)
-                for clocks in self._clocks.values():
-                    stack.callback(clocks.close)
-                self._monitors.clear()
-                self._clocks.clear()
-        except DeviceError as error:
-            if self._worker is not None:
-                # Nobody hears what an xdist worker raises at its end, but its standard error is the user's.
-                sys.stderr.write(f"{error}\n")
-            raise
+        with ExitStack() as stack:  # each of them, also when another one can't be closed
+            for monitor in self._monitors.values():
+                stack.callback(monitor.close)
+            for clocks in self._clocks.values():
+                stack.callback(clocks.close)
+            self._monitors.clear()
+            self._clocks.clear()

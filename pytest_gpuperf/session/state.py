@@ -15,7 +15,7 @@ import pytest
 
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
 from pytest_gpuperf.device import Device, Monitor
-from pytest_gpuperf.errors import GpuperfError, OptionError
+from pytest_gpuperf.errors import DeviceError, GpuperfError, OptionError
 from pytest_gpuperf.model import RULER, Comparison, Plain, PlainMapping, Verdict
 from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.report.terminal import Shown, section
@@ -35,6 +35,7 @@ from pytest_gpuperf.store import Store, newest_calibration
 from pytest_gpuperf.targets.anchor import DIGEST
 
 _STATE = pytest.StashKey["State"]()
+_KEPT = "gpuperf_kept"
 _MEASURED = pytest.StashKey[Measuring]()
 _OUTCOME = pytest.StashKey[Outcome]()
 
@@ -64,6 +65,8 @@ class State:
         self._shown: list[Shown] = []
         self._carried: list[str] = []
         self._published = Published()
+        #: What could not be given back at the end, here and by workers.
+        self._kept: list[str] = []
         self._smoked = 0
         self.devices = Devices(self.settings, worker_number(config))
         if self.settings.measure:
@@ -192,12 +195,25 @@ class State:
     def pytest_unconfigure(self) -> None:
         self.devices.close()
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.lockstep is not None:
             self.lockstep.bye()
         worker = hasattr(self._config, "workerinput") or (self.lockstep is not None and not self.lockstep.is_head)
         if wanted(self) and not worker and not self._config.getoption("collectonly"):
             self._published = publish(self, self._carried, self._config.rootpath)
+        try:
+            self.devices.close()
+        except DeviceError as error:
+            self._kept.append(str(error))
+        if self._kept:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput[_KEPT] = self._kept
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A pytest-xdist worker has ended."""
+        self._kept += getattr(node, "workeroutput", {}).get(_KEPT, [])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
@@ -300,7 +316,7 @@ class State:
             )
         verbosity = self._config.getoption("verbose")
         published = self._published
-        if not (self._shown or published.problems or published.commands):
+        if not (self._shown or published.problems or published.commands or self._kept):
             return
         if verbosity >= 0:
             writer.write_sep("=", "gpuperf")
@@ -308,7 +324,7 @@ class State:
             writer.write_line(line, **({markup: True} if markup else {}))
         for line in published.written if verbosity >= 0 else []:
             writer.write_line(line)
-        for line in published.problems:
+        for line in (*published.problems, *self._kept):
             writer.write_line(f"gpuperf: {line}", red=True)
         for line in published.commands:
             writer.write_line(line)

@@ -291,9 +291,9 @@ def test_locked_clocks_are_in_the_key_and_given_back(run: Run, pytester: pytest.
 def test_clocks_that_can_t_be_given_back_are_told(run: Run, pytester: pytest.Pytester, how: tuple[str, ...]) -> None:
     pytester.makepyfile(test_suite=SUITE)
     result = run("--gpuperf-lock-clocks=1410", *how, ERROR_nvmlDeviceResetGpuLockedClocks=15)
-    result.stderr.fnmatch_lines(["*clocks of GPU NVIDIA Mock 80GB may still be locked: GPU is lost.", "*nvidia-smi*"])
-    if not how:
-        assert result.ret
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*clocks of GPU NVIDIA Mock 80GB may still be locked: GPU is lost.", "*nvidia-smi*"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
 def test_free_and_locked_sessions_do_not_share_a_gpu(run: Run, pytester: pytest.Pytester) -> None:
