@@ -303,7 +303,7 @@ def cpu(note: str = "") -> Device:
 
 def _cpu_model() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             field_name, _, value = line.partition(":")
             if field_name.strip() in ("model name", "Model", "Hardware") and value.strip():
                 return " ".join(value.split())
