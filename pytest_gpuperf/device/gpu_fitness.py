@@ -103,7 +103,7 @@ def _energy(device: Device) -> Check:
         return Check("energy source", GOOD, device.energy_method)
     if device.kind == "gpu":
         return Check("energy source", UNKNOWN, "this GPU tells neither energy nor power")
-    mend = "sudo chmod -R a+r /sys/class/powercap, where the CPU has RAPL; most virtual machines have none"
+    mend = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj, where there is RAPL (few virtual machines)"
     return Check("energy source", UNKNOWN, "no readable RAPL counter on this machine", mend)
 
 

@@ -89,4 +89,6 @@ def test_a_gpu_that_fails_half_way_is_a_finding_beside_what_was_found(mock_nvml:
 def test_on_the_cpu() -> None:
     checks = {check.name: asdict(check) for check in device_checks("cpu")}
     assert checks["device"]["state"] == GOOD
-    assert checks["energy source"]["state"] in (GOOD, UNKNOWN)
+    energy = checks["energy source"]
+    # The zones are links, which chmod -R does not follow.
+    assert energy["state"] == GOOD or "chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in energy["mend"]
