@@ -10,7 +10,7 @@ Source: the NVML API reference and ``nvml.h``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -243,21 +243,16 @@ class Handle:
 
     @property
     def temperature_c(self) -> float | None:
-        pynvml = self._pynvml
-        # The first is newer than some drivers and bindings, the second on its way out.
-        for name in ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature"):
-            function = getattr(pynvml, name, None)
-            if function is not None:
-                found = self._read("tell its temperature", function, pynvml.NVML_TEMPERATURE_GPU)
-                if found is not None:
-                    return float(found)
-        return None
+        names = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
+        found = self._read_any("tell its temperature", names, self._pynvml.NVML_TEMPERATURE_GPU)
+        return None if found is None else float(found)
 
     @property
-    def throttle_reasons(self) -> tuple[str, ...]:
+    def throttle_reasons(self) -> tuple[str, ...] | None:
         """Why its clocks are lower than they could be."""
-        bits = self._read("tell its throttle reasons", self._pynvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
-        return tuple(name for bit, name in _REASONS.items() if bits & bit)
+        names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+        bits = self._read_any("tell its throttle reasons", names)
+        return None if bits is None else tuple(name for bit, name in _REASONS.items() if bits & bit)
 
     @property
     def utilization(self) -> float | None:
@@ -280,7 +275,9 @@ class Handle:
     @property
     def processes(self) -> tuple[GpuProcess, ...] | None:
         """Those that compute on it, or on the slice alone."""
-        found = self._read("list its processes", self._pynvml.nvmlDeviceGetComputeRunningProcesses)
+        # Not the name without a version, which answers an old driver with an error that is no NVMLError.
+        names = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
+        found = self._read_any("list its processes", names)
         if found is None:
             return None
         return tuple(GpuProcess(int(one.pid), one.usedGpuMemory) for one in found)
@@ -310,6 +307,15 @@ class Handle:
     def _read(self, what: str, function: Callable[..., Any], *arguments: object, board: bool = False) -> Any:
         raw = self.board._raw if board else self._raw
         return self._nvml.optional(f"{what} (GPU {self.index})", function, raw, *arguments)
+
+    def _read_any(self, what: str, names: Sequence[str], *arguments: object) -> Any:
+        """By the first of pynvml's functions, the newest first, that the bindings, the driver and the GPU have."""
+        for name in names:
+            function = getattr(self._pynvml, name, None)
+            found = None if function is None else self._read(what, function, *arguments)
+            if found is not None:
+                return found
+        return None
 
 
 def each(nvml: Nvml) -> Iterator[Handle]:

@@ -23,7 +23,7 @@ class GpuReading:
     temperature_c: float | None = None
     utilization: float | None = None
     power_w: float | None = None
-    throttled: tuple[str, ...] = ()
+    throttled: tuple[str, ...] | None = None
     used_bytes: int | None = None
 
 
@@ -94,7 +94,7 @@ def figures(
                 temperature_begin_c=temperatures[0] if temperatures else None,
                 temperature_end_c=temperatures[-1] if temperatures else None,
                 utilization=_mean([one.utilization for one in own]),
-                throttled=tuple(dict.fromkeys(reason for one in own for reason in one.throttled)),
+                throttled=tuple(dict.fromkeys(reason for one in own for reason in one.throttled or ())),
                 co_tenants=_co_tenants([one for one in listed if one.uuid == uuid], ours),
             )
         )

@@ -391,6 +391,12 @@ nvmlReturn_t nvmlDeviceGetCurrentClocksEventReasons(nvmlDevice_t device, unsigne
     return NVML_SUCCESS;
 }
 
+nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t device, unsigned long long *reasons) {
+    BOARD;
+    *reasons = (unsigned long long)stepped("MOCK_NVML_REASONS", device->index, nvmlClocksEventReasonGpuIdle);
+    return NVML_SUCCESS;
+}
+
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
     DEVICE;
     memory->total = 80ull << 30;
@@ -408,11 +414,9 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
     return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *length,
-                                                     nvmlProcessInfo_t *processes) {
+static nvmlReturn_t listed(nvmlDevice_t device, unsigned *length, nvmlProcessInfo_t *processes) {
     const char *next;
     unsigned found = 0, room = *length;
-    DEVICE;
     next = device_setting("MOCK_NVML_PROCESSES", device->index, NULL);
     while (next && *next) {
         char pid[32], memory[32];
@@ -431,6 +435,19 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsign
     }
     *length = found;
     return found > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *length,
+                                                     nvmlProcessInfo_t *processes) {
+    DEVICE;
+    return listed(device, length, processes);
+}
+
+/* What drivers before R510 have. */
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int *length,
+                                                     nvmlProcessInfo_v2_t *processes) {
+    DEVICE;
+    return listed(device, length, (nvmlProcessInfo_t *)processes); /* the same fields */
 }
 
 nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t *mode) {

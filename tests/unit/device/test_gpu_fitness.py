@@ -48,6 +48,12 @@ def test_a_well_kept_gpu_is_fit(mock_nvml: MockNvml) -> None:
         ({"REASONS": 0x40}, "clocks", UNFIT, "cooling"),
         ({"REASONS": 0x4}, "clocks", UNFIT, "nvidia-smi -i 0 -pl"),
         ({"REASONS": 0x1}, "clocks", GOOD, ""),
+        (
+            {f"ERROR_nvmlDeviceGetCurrentClocks{name}Reasons": NOT_SUPPORTED for name in ("Event", "Throttle")},
+            "clocks",
+            UNKNOWN,
+            "",
+        ),
         ({"TEMPERATURE": 88}, "temperature", DOUBTFUL, "cool"),
         ({"PROCESSES": "1:1000000"}, "co-tenants of the GPU", UNFIT, "--gpuperf-device"),
         ({"PCIE_WIDTH": 4}, "PCIe link", DOUBTFUL, "riser"),

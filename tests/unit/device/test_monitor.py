@@ -228,6 +228,38 @@ class TestTrouble:
         assert not took.trouble
 
 
+class TestOldDrivers:
+    function_not_found = 13
+
+    def old(self, *names: str) -> dict[str, object]:
+        return {f"ERROR_nvmlDeviceGet{name}": self.function_not_found for name in names}
+
+    def test_their_own_functions_are_asked(self, monitor: Open) -> None:
+        """Before R510 and R535 these functions had other names."""
+        old = self.old("ComputeRunningProcesses_v3", "CurrentClocksEventReasons", "TemperatureV")
+        took, _ = watch(monitor(TICK_S=0.02, REASONS=0x40, PROCESSES="self:1,1:1", TEMPERATURE=61, **old), 0.2)
+        (gpu,) = took.gpus
+        assert gpu.throttled == ("hw_thermal",)
+        assert [other.split()[0] for other in gpu.co_tenants] == ["1"]
+        assert gpu.temperature_end_c == 61
+        assert not took.trouble
+
+    def test_what_none_of_them_tells_is_left_out(self, monitor: Open) -> None:
+        took, _ = watch(monitor(**self.old("ComputeRunningProcesses_v3", "ComputeRunningProcesses_v2")), 0.2)
+        assert (took.gpus[0].co_tenants, took.gpus[0].sm_clock_mhz) == ((), 1980)
+        assert not took.trouble
+
+    def test_bindings_without_the_new_names_have_the_old_ones(
+        self, monitor: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The package pynvml, which may lie where nvidia-ml-py should."""
+        for name in ("CurrentClocksEventReasons", "ComputeRunningProcesses_v2", "TemperatureV"):
+            monkeypatch.delattr(f"pynvml.nvmlDeviceGet{name}", raising=False)
+        took, _ = watch(monitor(TICK_S=0.02, REASONS=0x40), 0.2)
+        assert took.gpus[0].throttled == ("hw_thermal",)
+        assert [energy for energy in took.energy if energy.source == "gpu"]
+
+
 class TestFigures:
     def test_clocks_temperatures_and_reasons_are_those_of_the_window(self, monitor: Open) -> None:
         now = time.monotonic()
