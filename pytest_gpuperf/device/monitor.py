@@ -22,7 +22,7 @@ from pytest_gpuperf.device.readings import (
     read_remote,
     within,
 )
-from pytest_gpuperf.device.triton_metrics import MetricsError, TritonMetrics
+from pytest_gpuperf.device.triton_metrics import MetricsError, NoEnergyError, TritonMetrics
 from pytest_gpuperf.errors import NvmlError
 from pytest_gpuperf.model import Energy, Resources, Trouble
 
@@ -262,6 +262,8 @@ class Monitor:
             meter.poll()
         except NvmlError as error:
             self._failed(id(meter), Trouble(error.kind, str(error)))
+        except NoEnergyError:
+            self._retry_ns[id(meter)] = time.monotonic_ns() + _RETRY_NS
         except MetricsError as error:
             self._failed(id(meter), Trouble("metrics", str(error)))
         return max(meter.due_ns, self._retry_ns.get(id(meter), 0))
