@@ -42,7 +42,7 @@ CLOCKS = "clocks"
 CO_TENANT = "co_tenant"
 #: The GPU is not yet as warm as it will be.
 WARMING = "warming"
-#: The GPU or its driver failed meanwhile.
+#: The GPU or its driver failed meanwhile, or told nothing.
 DEVICE = "device"
 
 #: Compute follows the SM clock about in proportion. Boost moves in steps of 15 MHz, which is 1%, and takes two or three
@@ -50,8 +50,8 @@ DEVICE = "device"
 CLOCK_SHARE = 0.05
 #: Within one window. The sensor tells whole degrees, so one of them may be rounding.
 CLIMB_C = 2.0
-#: Kinds of trouble that make times doubtful as well, and not just the energy.
-_BROKEN = frozenset({"reset", "lost", "driver", "absent"})
+#: Kinds of trouble that make times doubtful as well, and not just the energy or one reading.
+_BROKEN = frozenset({"reset", "lost", "driver", "absent", "unread"})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_gpuperf.device.nvml import Handle, Nvml, each
@@ -84,12 +84,13 @@ def find_device(wanted: str = "auto", number: int = 0) -> Device:
     try:
         with _nvml() as nvml:
             if wanted == "auto":
-                handles = _shown(list(each(nvml)), os.environ.get(VISIBLE))
+                handles = _shown(nvml, os.environ.get(VISIBLE))
                 if not handles:
                     return cpu(note=_why_none(nvml))
                 devices = [_describe(nvml, handle) for handle in handles]
                 alike = [device for device in devices if device.key == devices[0].key]
-                return alike[number % len(alike)]
+                passed = (str(error) for index, error in nvml.unopened.items() if index < handles[0].index)
+                return replace(alike[number % len(alike)], note=next(passed, ""))
             return _describe(nvml, _named(nvml, wanted))
     except _Missing as missing:
         raise _no_such(wanted, str(missing)) from missing
@@ -114,7 +115,7 @@ def find_devices(visible: str | None = None) -> tuple[Device, ...]:
     """
     try:
         with _nvml() as nvml:
-            return tuple(_describe(nvml, handle) for handle in _shown(list(each(nvml)), visible))
+            return tuple(_describe(nvml, handle) for handle in _shown(nvml, visible))
     except NvmlError as error:
         if error.kind == "absent":
             return ()
@@ -169,14 +170,21 @@ def _nvml() -> Nvml:
         ) from error
 
 
-def _shown(handles: Sequence[Handle], told: str | None) -> list[Handle]:
-    """Those that a value of CUDA_VISIBLE_DEVICES leaves, in its order; numbers are taken as NVML's."""
+def _shown(nvml: Nvml, told: str | None) -> list[Handle]:
+    """Those that a value of CUDA_VISIBLE_DEVICES leaves, in its order; numbers are taken as NVML's.
+
+    Raises:
+        NvmlError: the first of them is a GPU that could not be opened.
+    """
+    handles = each(nvml)
     if told is None:
-        return list(handles)
-    found = []
+        return handles
+    found: list[Handle] = []
     for one in filter(None, map(str.strip, told.split(","))):
         own = [handle for handle in handles if handle.is_called(one)]
         if not own:
+            if not found and (error := nvml.why_unopened(one)):
+                raise error
             break  # as CUDA does: what comes after an invalid one is hidden
         found += [handle for handle in own if handle not in found]
     return found
@@ -189,10 +197,12 @@ class _Missing(Exception):
 def _named(nvml: Nvml, wanted: str) -> Handle:
     gpus = nvml.gpus()
     if wanted.isdigit():
-        if int(wanted) >= len(gpus):
-            count = f"{len(gpus)} GPU{'' if len(gpus) == 1 else 's'}"
-            raise _Missing(f"NVML sees {count}, so there is no index {wanted}")
-        handle = gpus[int(wanted)]
+        handle = next((gpu for gpu in gpus if gpu.index == int(wanted)), None)
+        if handle is None:
+            if error := nvml.why_unopened(wanted):
+                raise _Missing(str(error))
+            count = len(gpus) + len(nvml.unopened)
+            raise _Missing(f"NVML sees {count} GPU{'' if count == 1 else 's'}, so there is no index {wanted}")
     else:
         every = [one for gpu in gpus for one in (gpu, *gpu.slices())]
         own = [one for one in every if one.uuid == wanted] or [one for one in every if one.is_called(wanted)]
@@ -200,6 +210,7 @@ def _named(nvml: Nvml, wanted: str) -> Handle:
             what = "slice" if wanted.startswith("MIG") else "GPU"
             what = f"several {what}s" if own else f"no {what}"
             seen = ", ".join(one.uuid for one in every) or "none"
+            seen += "".join(f"; {error}" for error in nvml.unopened.values())
             raise _Missing(f"NVML sees {what} with UUID {wanted} (it sees: {seen})")
         (handle,) = own
     if handle.slot is None and handle.mig_enabled:
@@ -303,7 +314,7 @@ def cpu(note: str = "") -> Device:
 
 def _cpu_model() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             field_name, _, value = line.partition(":")
             if field_name.strip() in ("model name", "Model", "Hardware") and value.strip():
                 return " ".join(value.split())

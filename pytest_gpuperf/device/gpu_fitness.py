@@ -53,11 +53,14 @@ def _gpu_checks(handle: Handle, nvml: Nvml) -> Iterator[Check]:
     yield _switch("ECC", setup["ecc"], good=None)
     yield _link(setup["pcie_generation"], setup["pcie_width"])
     reasons = handle.throttle_reasons
-    if reasons:
+    clock = f"{_number(handle.sm_clock_mhz)} of at most {_number(handle.max_sm_clock_mhz)} MHz"
+    if reasons is None:
+        yield Check("clocks", UNKNOWN, f"{clock}; whether they are lowered is not told by this GPU")
+    elif reasons:
         mends = "; ".join(_MENDS.get(reason, reason).format(index=index) for reason in reasons)
         yield Check("clocks", UNFIT, f"lowered just now: {', '.join(reasons)}", mends)
     else:
-        yield Check("clocks", GOOD, f"{_number(handle.sm_clock_mhz)} of at most {_number(handle.max_sm_clock_mhz)} MHz")
+        yield Check("clocks", GOOD, clock)
     temperature = handle.temperature_c
     if temperature is not None:
         hot = temperature >= _HOT_C
@@ -103,7 +106,7 @@ def _energy(device: Device) -> Check:
         return Check("energy source", GOOD, device.energy_method)
     if device.kind == "gpu":
         return Check("energy source", UNKNOWN, "this GPU tells neither energy nor power")
-    mend = "sudo chmod -R a+r /sys/class/powercap, where the CPU has RAPL; most virtual machines have none"
+    mend = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj, where there is RAPL (few virtual machines)"
     return Check("energy source", UNKNOWN, "no readable RAPL counter on this machine", mend)
 
 

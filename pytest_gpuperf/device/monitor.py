@@ -12,8 +12,17 @@ from pytest_gpuperf.device.device import Device
 from pytest_gpuperf.device.meter import Meter, cpu_meter, gpu_meter, triton_meter
 from pytest_gpuperf.device.nvml import Handle, Nvml
 from pytest_gpuperf.device.processes import descendants, resident_bytes
-from pytest_gpuperf.device.readings import GpuReading, Listed, figures, memory_of, read_gpu, read_remote
-from pytest_gpuperf.device.triton_metrics import MetricsError, TritonMetrics
+from pytest_gpuperf.device.readings import (
+    GpuReading,
+    Listed,
+    attempt,
+    figures,
+    memory_of,
+    read_gpu,
+    read_remote,
+    within,
+)
+from pytest_gpuperf.device.triton_metrics import MetricsError, NoEnergyError, TritonMetrics
 from pytest_gpuperf.errors import NvmlError
 from pytest_gpuperf.model import Energy, Resources, Trouble
 
@@ -186,9 +195,13 @@ class Monitor:
                     )
                 elif meter.was_reset(start_ns, stop_ns):
                     trouble[Trouble("reset", "the energy counter went back: the driver was reloaded")] = None
-                elif not trouble:
+                elif id(meter) not in self._retry_ns:
                     trouble[Trouble("short", f"too few readings of {meter.method} to tell the energy")] = None
-            readings = [one for one in self._readings if start_ns <= one.at_ns <= stop_ns] or self._readings[-1:]
+            readings = within(self._readings, start_ns, stop_ns)
+            for handle in self._handles if self._local else ():
+                if all(one.uuid != handle.uuid for one in readings):
+                    text = f"GPU {handle.index} told nothing in the window, so nobody knows what disturbed it"
+                    trouble[Trouble("unread", text)] = None
             powers = {uuid: span.power_w for uuid, span in spans.items()}
             return Resources(
                 energy=_by_source(energies, [meter.source for meter in self._meters]),
@@ -249,6 +262,8 @@ class Monitor:
             meter.poll()
         except NvmlError as error:
             self._failed(id(meter), Trouble(error.kind, str(error)))
+        except NoEnergyError:
+            self._retry_ns[id(meter)] = time.monotonic_ns() + _RETRY_NS
         except MetricsError as error:
             self._failed(id(meter), Trouble("metrics", str(error)))
         return max(meter.due_ns, self._retry_ns.get(id(meter), 0))
@@ -268,17 +283,24 @@ class Monitor:
             self._host_bytes.append(host)
         listing = last or self._list_processes % _LIST_EVERY == 0
         self._list_processes += 1
+        failed: list[NvmlError] = []
         for handle in self._handles:
             if now_ns < self._retry_ns.get(id(handle), 0):
                 continue
             try:
                 if not last:
-                    self._readings.append(read_gpu(handle, now_ns))
-                if listing and (processes := handle.processes) is not None:
-                    self._listed.append(Listed(handle.uuid, processes))
-                    self._know(one.pid for one in processes)
+                    self._readings.append(read_gpu(handle, now_ns, failed))
+                if listing:
+                    self._list(handle, failed)
             except NvmlError as error:
                 self._failed(id(handle), Trouble(error.kind, str(error)))
+        self._trouble += [Trouble(error.kind, str(error)) for error in failed]
+
+    def _list(self, handle: Handle, failed: list[NvmlError]) -> None:
+        processes = attempt(lambda: handle.processes, failed)
+        if processes is not None:
+            self._listed.append(Listed(handle.uuid, processes))
+            self._know(one.pid for one in processes)
 
     def _know(self, pids: Iterable[int]) -> None:
         """Processes that we have not seen may have been started by ours meanwhile."""

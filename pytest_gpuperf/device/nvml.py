@@ -10,7 +10,7 @@ Source: the NVML API reference and ``nvml.h``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -37,6 +37,8 @@ _REASONS = {
     0x40: "hw_thermal",
     0x80: "power_brake",
 }
+#: What is wrong with one GPU alone, when it can't be opened.
+_UNOPENED = frozenset({"no_permission", "lost"})
 _MIG_NAME = re.compile(r" MIG (\S+)$")
 
 
@@ -51,6 +53,9 @@ class GpuProcess:
 class Nvml:
     """NVML, initialised until it is closed; a context manager.
 
+    Attributes:
+        unopened: why those that ``gpus`` left out could not be opened, by index.
+
     Raises:
         NvmlError: of kind ``absent`` where there is no driver.
     """
@@ -59,6 +64,7 @@ class Nvml:
         import pynvml
 
         self._pynvml: Any = pynvml
+        self.unopened: dict[int, NvmlError] = {}
         self.call("be initialised", pynvml.nvmlInit)
         self._open = True
 
@@ -119,9 +125,16 @@ class Nvml:
         return None if found is None else f"{found // 1000}.{found % 1000 // 10}"
 
     def gpus(self) -> list[Handle]:
-        """All GPUs, by index."""
-        count = self.call("count GPUs", self._pynvml.nvmlDeviceGetCount)
-        return [self.gpu(index) for index in range(count)]
+        """All GPUs, by index, but for those that are lost or that this user may not open."""
+        found, self.unopened = [], {}
+        for index in range(self.call("count GPUs", self._pynvml.nvmlDeviceGetCount)):
+            try:
+                found.append(self.gpu(index))
+            except NvmlError as error:
+                if error.kind not in _UNOPENED:
+                    raise
+                self.unopened[index] = error
+        return found
 
     def gpu(self, index: int) -> Handle:
         """A GPU, which must be there."""
@@ -132,14 +145,20 @@ class Nvml:
         """The GPU or MIG slice of that UUID.
 
         Raises:
-            NvmlError: of kind ``not_found`` where there is none.
+            NvmlError: of kind ``not_found`` where there is none; why one that may be it could not be opened.
         """
         for gpu in self.gpus():
             slices = gpu.slices() if uuid.startswith("MIG-") else []
             for one in [gpu, *slices]:
                 if one.uuid == uuid:
                     return one
-        raise NvmlError("not_found", f"NVML shows no {uuid}")
+        raise self.why_unopened(uuid) or NvmlError("not_found", f"NVML shows no {uuid}")
+
+    def why_unopened(self, name: str) -> NvmlError | None:
+        """Why ``gpus`` does not show the GPU of that index; of a UUID, why it may not show it, or its GPU."""
+        if name.isdigit():
+            return self.unopened.get(int(name))
+        return next(iter(self.unopened.values()), None) if name.startswith(("GPU-", "MIG-")) else None
 
 
 class Handle:
@@ -243,21 +262,16 @@ class Handle:
 
     @property
     def temperature_c(self) -> float | None:
-        pynvml = self._pynvml
-        # The first is newer than some drivers and bindings, the second on its way out.
-        for name in ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature"):
-            function = getattr(pynvml, name, None)
-            if function is not None:
-                found = self._read("tell its temperature", function, pynvml.NVML_TEMPERATURE_GPU)
-                if found is not None:
-                    return float(found)
-        return None
+        names = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
+        found = self._read_any("tell its temperature", names, self._pynvml.NVML_TEMPERATURE_GPU)
+        return None if found is None else float(found)
 
     @property
-    def throttle_reasons(self) -> tuple[str, ...]:
+    def throttle_reasons(self) -> tuple[str, ...] | None:
         """Why its clocks are lower than they could be."""
-        bits = self._read("tell its throttle reasons", self._pynvml.nvmlDeviceGetCurrentClocksEventReasons) or 0
-        return tuple(name for bit, name in _REASONS.items() if bits & bit)
+        names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+        bits = self._read_any("tell its throttle reasons", names)
+        return None if bits is None else tuple(name for bit, name in _REASONS.items() if bits & bit)
 
     @property
     def utilization(self) -> float | None:
@@ -280,7 +294,9 @@ class Handle:
     @property
     def processes(self) -> tuple[GpuProcess, ...] | None:
         """Those that compute on it, or on the slice alone."""
-        found = self._read("list its processes", self._pynvml.nvmlDeviceGetComputeRunningProcesses)
+        # Not the name without a version, which answers an old driver with an error that is no NVMLError.
+        names = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
+        found = self._read_any("list its processes", names)
         if found is None:
             return None
         return tuple(GpuProcess(int(one.pid), one.usedGpuMemory) for one in found)
@@ -311,11 +327,23 @@ class Handle:
         raw = self.board._raw if board else self._raw
         return self._nvml.optional(f"{what} (GPU {self.index})", function, raw, *arguments)
 
+    def _read_any(self, what: str, names: Sequence[str], *arguments: object) -> Any:
+        """By the first of pynvml's functions, the newest first, that the bindings, the driver and the GPU have."""
+        for name in names:
+            function = getattr(self._pynvml, name, None)
+            found = None if function is None else self._read(what, function, *arguments)
+            if found is not None:
+                return found
+        return None
 
-def each(nvml: Nvml) -> Iterator[Handle]:
-    """What can be computed on: GPUs without MIG, and the slices of those with it."""
-    for gpu in nvml.gpus():
-        if gpu.mig_enabled:
-            yield from gpu.slices()
-        else:
-            yield gpu
+
+def each(nvml: Nvml) -> list[Handle]:
+    """What can be computed on: GPUs without MIG, and the slices of those with it.
+
+    Raises:
+        NvmlError: there is nothing, and a GPU could not be opened.
+    """
+    found = [one for gpu in nvml.gpus() for one in (gpu.slices() if gpu.mig_enabled else [gpu])]
+    if not found and nvml.unopened:
+        raise next(iter(nvml.unopened.values()))
+    return found

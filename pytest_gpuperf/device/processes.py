@@ -19,8 +19,8 @@ def stats(proc: Path = Path("/proc")) -> dict[int, list[str]]:
     for folder in proc.iterdir():
         if folder.name.isdigit():
             try:
-                # The second field is the command in parentheses and may hold anything.
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                # The second field is the command in parentheses and may hold anything, even a part of a character.
+                fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
             except OSError:
                 continue  # ended while we looked
             if len(fields) > 1 and fields[1].isdigit():
@@ -76,7 +76,7 @@ def describe(pids: Iterable[int], proc: Path = Path("/proc")) -> str:
 
 def _command(pid: int, proc: Path) -> str:
     try:
-        return (proc / str(pid) / "comm").read_text().strip()
+        return (proc / str(pid) / "comm").read_text(errors="replace").strip()
     except OSError:
         return ""
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 from pytest_gpuperf.device.nvml import GpuProcess, Handle
 from pytest_gpuperf.device.processes import describe, numbers_are_ours
 from pytest_gpuperf.device.triton_metrics import TritonMetrics
+from pytest_gpuperf.errors import NvmlError
 from pytest_gpuperf.model import GpuFigures, Memory
+
+Value = TypeVar("Value")
+
+#: A reading that is no older tells the state in which a short window began.
+_FRESH_NS = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class GpuReading:
     temperature_c: float | None = None
     utilization: float | None = None
     power_w: float | None = None
-    throttled: tuple[str, ...] = ()
+    throttled: tuple[str, ...] | None = None
     used_bytes: int | None = None
 
 
@@ -35,23 +42,45 @@ class Listed:
     processes: tuple[GpuProcess, ...]
 
 
-def read_gpu(handle: Handle, at_ns: int) -> GpuReading:
-    """Read a GPU; clocks and temperature of a slice are its board's.
+def attempt(read: Callable[[], Value], failed: list[NvmlError]) -> Value | None:
+    """A reading; where it alone fails, None, and the error is appended to ``failed``.
 
     Raises:
-        NvmlError: it can't be read.
+        NvmlError: the whole GPU or its driver fails.
     """
-    board = handle.board
-    return GpuReading(
+    try:
+        return read()
+    except NvmlError as error:
+        if error.kind != "other":
+            raise
+        failed.append(error)
+        return None
+
+
+def read_gpu(handle: Handle, at_ns: int, failed: list[NvmlError]) -> GpuReading:
+    """Read a GPU; clocks and temperature of a slice are its board's.
+
+    Args:
+        failed: gets the errors of what can't be read, which is None.
+
+    Raises:
+        NvmlError: nothing of it can be read.
+    """
+    board, own = handle.board, list[NvmlError]()
+    reading = GpuReading(
         at_ns,
         handle.uuid,
-        sm_clock_mhz=board.sm_clock_mhz,
-        memory_clock_mhz=board.memory_clock_mhz,
-        temperature_c=board.temperature_c,
-        utilization=handle.utilization,
-        throttled=board.throttle_reasons,
-        used_bytes=handle.used_bytes,
+        sm_clock_mhz=attempt(lambda: board.sm_clock_mhz, own),
+        memory_clock_mhz=attempt(lambda: board.memory_clock_mhz, own),
+        temperature_c=attempt(lambda: board.temperature_c, own),
+        utilization=attempt(lambda: handle.utilization, own),
+        throttled=attempt(lambda: board.throttle_reasons, own),
+        used_bytes=attempt(lambda: handle.used_bytes, own),
     )
+    if own and reading == GpuReading(at_ns, handle.uuid):
+        raise own[0]
+    failed += own
+    return reading
 
 
 def read_remote(metrics: TritonMetrics, at_ns: int) -> list[GpuReading]:
@@ -64,6 +93,15 @@ def read_remote(metrics: TritonMetrics, at_ns: int) -> list[GpuReading]:
         GpuReading(at_ns, gpu.uuid, utilization=gpu.utilization, power_w=gpu.power_w, used_bytes=gpu.used_bytes)
         for gpu in metrics.gpus()
     ]
+
+
+def within(readings: Sequence[GpuReading], start_ns: int, stop_ns: int) -> list[GpuReading]:
+    """The readings of a window; of a GPU that has none in it, since the window is short, the last one around it."""
+    found = []
+    for uuid in dict.fromkeys(one.uuid for one in readings):
+        own = [one for one in readings if one.uuid == uuid and one.at_ns >= start_ns - _FRESH_NS]
+        found += [one for one in own if start_ns <= one.at_ns <= stop_ns] or own[-1:]
+    return found
 
 
 def figures(
@@ -94,7 +132,7 @@ def figures(
                 temperature_begin_c=temperatures[0] if temperatures else None,
                 temperature_end_c=temperatures[-1] if temperatures else None,
                 utilization=_mean([one.utilization for one in own]),
-                throttled=tuple(dict.fromkeys(reason for one in own for reason in one.throttled)),
+                throttled=tuple(dict.fromkeys(reason for one in own for reason in one.throttled or ())),
                 co_tenants=_co_tenants([one for one in listed if one.uuid == uuid], ours),
             )
         )

@@ -18,6 +18,10 @@ class MetricsError(Exception):
     """The metrics can't be read; translated by the monitor."""
 
 
+class NoEnergyError(MetricsError):
+    """They can, and have no energy of all GPUs: there are none, or they don't tell it. Nothing has failed."""
+
+
 @dataclass(frozen=True)
 class RemoteGpu:
     """One GPU of the server; None for what it does not tell."""
@@ -64,12 +68,13 @@ class TritonMetrics:
         """Of all its GPUs together.
 
         Raises:
-            MetricsError: it does not answer, or does not tell.
+            MetricsError: it does not answer.
+            NoEnergyError: it does not tell.
         """
         told = [gpu.energy_j for gpu in self.gpus()]
         known = [energy_j for energy_j in told if energy_j is not None]
         if not known or len(known) < len(told):
-            raise MetricsError(f"the metrics at {self.url} have no nv_energy_consumption")
+            raise NoEnergyError(f"the metrics at {self.url} have no nv_energy_consumption")
         return sum(known)
 
     def close(self) -> None:

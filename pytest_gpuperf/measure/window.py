@@ -121,7 +121,7 @@ def take_window(
         memory=took.memory,
         gpus=took.gpus,
         guards=tuple(dict.fromkeys(one.kind for one in found)),
-        findings=tuple(one.text for one in found),
+        findings=tuple(dict.fromkeys([*(one.text for one in found), *(one.text for one in took.trouble)])),
     )
     return window, recording
 

@@ -164,7 +164,7 @@ class Window:
         server: the server's own times, where it gives them.
         others_cpu_share: share of the cores that processes other than ours took, 0 to 1, where the CPU is the device
             under test; None elsewhere.
-        findings: what says that the window is not to be trusted.
+        findings: what says that the window is not to be trusted, and what of it could not be read.
         energy: by device; empty where it can't be had.
         memory: peaks; None where nothing could be read.
         gpus: what the GPUs under test said of themselves.

@@ -78,7 +78,8 @@ class Trouble:
 
     Attributes:
         kind: ``reset`` (the energy counter went back: the driver was reloaded), ``short`` (the counter did not move
-            often enough to tell), ``metrics`` (a server's metrics can't be read), or the kind of an ``NvmlError``.
+            often enough to tell), ``metrics`` (a server's metrics can't be read), ``unread`` (nothing was read of a
+            GPU), or the kind of an ``NvmlError``.
         text: a sentence.
     """
 

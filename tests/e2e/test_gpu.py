@@ -87,6 +87,14 @@ def test_guarded_windows_come_again_and_are_marked_where_there_are_no_others(
     assert [len(run["windows"]) for run in session["runs"]] == [5, 5]
 
 
+def test_a_reading_that_fails_is_told_and_switches_no_guard_off(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_suite=SUITE)
+    result = run(REASONS=0x40, ERROR_nvmlDeviceGetUtilizationRates=999)
+    result.stdout.fnmatch_lines(["*NVML can't tell its utilisation (GPU 0): Unknown Error*"])
+    (session,) = stored(pytester)
+    assert all(window["guards"] == ["throttled"] for window in windows_of(session))
+
+
 def test_a_slice_is_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""

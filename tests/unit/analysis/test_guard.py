@@ -173,7 +173,9 @@ class TestDevice:
         earlier = [replace(window(), gpus=(gpu(),))] * 2
         assert bool(device_findings([own], earlier=earlier)) is moved
 
-    @pytest.mark.parametrize(("kind", "doubtful"), [("reset", True), ("lost", True), ("short", False)])
+    @pytest.mark.parametrize(
+        ("kind", "doubtful"), [("reset", True), ("lost", True), ("unread", True), ("short", False), ("other", False)]
+    )
     def test_trouble_that_is_the_driver_s_makes_the_window_doubtful(self, kind: str, doubtful: bool) -> None:
         assert [one.kind for one in device_findings([], [Trouble(kind, "why")])] == [DEVICE] * doubtful
 

@@ -8,8 +8,8 @@
  *   MOCK_NVML_CUDA                CUDA version of the driver (13000)
  *   MOCK_NVML_ERROR_<function>    return code of that function, e.g. MOCK_NVML_ERROR_nvmlInitWithFlags=18
  *
- * What belongs to one GPU may be set for it alone: MOCK_NVML_NAME_2 is the name of the GPU of index 2. All times are
- * seconds of CLOCK_MONOTONIC, unless said otherwise.
+ * What belongs to one GPU may be set for it alone, errors of functions that take it as well: MOCK_NVML_NAME_2 is the
+ * name of the GPU of index 2. All times are seconds of CLOCK_MONOTONIC, unless said otherwise.
  *
  *   MOCK_NVML_POWER               watts: "constant:300", "square:LOW:HIGH:PERIOD" (low first), "ramp:FROM:TO:SECONDS"
  *   MOCK_NVML_EPOCH               when the waveform begins (0); before it and after a ramp's end its end values hold
@@ -55,7 +55,7 @@ static const char *setting(const char *name, const char *otherwise) {
 }
 
 static const char *device_setting(const char *name, unsigned index, const char *otherwise) {
-    char own[64];
+    char own[128];
     snprintf(own, sizeof own, "%s_%u", name, index);
     return setting(own, setting(name, otherwise));
 }
@@ -64,6 +64,12 @@ static nvmlReturn_t told(const char *function) {
     char name[128];
     snprintf(name, sizeof name, "MOCK_NVML_ERROR_%s", function);
     return (nvmlReturn_t)atoi(setting(name, "0"));
+}
+
+static nvmlReturn_t told_of(const char *function, unsigned index) {
+    char name[112];
+    snprintf(name, sizeof name, "MOCK_NVML_ERROR_%s", function);
+    return (nvmlReturn_t)atoi(device_setting(name, index, "0"));
 }
 
 static unsigned count(void) {
@@ -154,6 +160,9 @@ static nvmlReturn_t text(char *out, unsigned length, const char *value) {
             return NVML_ERROR_INVALID_ARGUMENT;                                                                        \
         if (now() >= figure("MOCK_NVML_LOST_AT", device->index, INFINITY))                                             \
             return NVML_ERROR_GPU_IS_LOST;                                                                             \
+        nvmlReturn_t own = told_of(__func__, device->index);                                                           \
+        if (own != NVML_SUCCESS)                                                                                       \
+            return own;                                                                                                \
     } while (0)
 /* Of the whole board only. */
 #define BOARD                                                                                                          \
@@ -225,7 +234,7 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *dev
     if (index >= count())
         return NVML_ERROR_INVALID_ARGUMENT;
     *device = &devices[index];
-    return NVML_SUCCESS;
+    return told_of(__func__, index);
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length) {
@@ -391,6 +400,12 @@ nvmlReturn_t nvmlDeviceGetCurrentClocksEventReasons(nvmlDevice_t device, unsigne
     return NVML_SUCCESS;
 }
 
+nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t device, unsigned long long *reasons) {
+    BOARD;
+    *reasons = (unsigned long long)stepped("MOCK_NVML_REASONS", device->index, nvmlClocksEventReasonGpuIdle);
+    return NVML_SUCCESS;
+}
+
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
     DEVICE;
     memory->total = 80ull << 30;
@@ -408,11 +423,9 @@ nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_
     return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *length,
-                                                     nvmlProcessInfo_t *processes) {
+static nvmlReturn_t listed(nvmlDevice_t device, unsigned *length, nvmlProcessInfo_t *processes) {
     const char *next;
     unsigned found = 0, room = *length;
-    DEVICE;
     next = device_setting("MOCK_NVML_PROCESSES", device->index, NULL);
     while (next && *next) {
         char pid[32], memory[32];
@@ -431,6 +444,19 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsign
     }
     *length = found;
     return found > room ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *length,
+                                                     nvmlProcessInfo_t *processes) {
+    DEVICE;
+    return listed(device, length, processes);
+}
+
+/* What drivers before R510 have. */
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int *length,
+                                                     nvmlProcessInfo_v2_t *processes) {
+    DEVICE;
+    return listed(device, length, (nvmlProcessInfo_t *)processes); /* the same fields */
 }
 
 nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t *mode) {

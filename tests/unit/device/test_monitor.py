@@ -218,6 +218,48 @@ class TestTrouble:
         assert "lost" in {trouble.kind for trouble in took.trouble}
         assert not [energy for energy in took.energy if energy.source == "gpu"]
 
+    def test_a_reading_that_fails_alone_is_told_and_leaves_the_others(self, monitor: Open) -> None:
+        unknown = 999
+        one = monitor(TICK_S=0.02, ERROR_nvmlDeviceGetUtilizationRates=unknown, REASONS=0x40, PROCESSES="self:1,1:1")
+        took, _ = watch(one, 0.3)
+        (gpu,) = took.gpus
+        assert (gpu.utilization, gpu.sm_clock_mhz, gpu.temperature_end_c) == (None, 1980, 55)
+        assert gpu.throttled == ("hw_thermal",)
+        assert gpu.co_tenants
+        assert gpu.samples >= 3
+        assert took.memory is not None
+        assert took.memory.device_bytes
+        assert [energy for energy in took.energy if energy.source == "gpu"]
+        (trouble,) = took.trouble
+        assert trouble.kind == "other"
+        assert "utilisation (GPU 0): Unknown Error" in trouble.text
+
+    def test_processes_that_can_not_be_listed_are_told_as_well(
+        self, monitor: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = monitor(TICK_S=0.02)
+        monkeypatch.setenv("MOCK_NVML_ERROR_nvmlDeviceGetComputeRunningProcesses_v3", "999")
+        took, _ = watch(one, 0.3)
+        assert took.gpus[0].samples >= 3
+        assert [(trouble.kind, "processes" in trouble.text) for trouble in took.trouble] == [("other", True)]
+
+    def test_a_gpu_that_tells_nothing_beside_one_that_does(
+        self, monitor: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = monitor(TICK_S=0.02, COUNT=2)
+        for name in ("ClockInfo", "TemperatureV", "UtilizationRates", "CurrentClocksEventReasons", "MemoryInfo"):
+            monkeypatch.setenv(f"MOCK_NVML_ERROR_nvmlDeviceGet{name}_1", "999")
+        took, _ = watch(one, 0.3)
+        (gpu,) = took.gpus
+        assert gpu.uuid.startswith("GPU-00000000")
+        assert {"unread", "other"} == {trouble.kind for trouble in took.trouble}
+        assert any(trouble.text.startswith("GPU 1 told nothing") for trouble in took.trouble)
+
+    def test_a_window_too_short_for_a_reading_has_the_one_before_it(self, monitor: Open) -> None:
+        took, _ = watch(monitor(TICK_S=0.02, COUNT=2), 0.001)
+        assert [gpu.samples for gpu in took.gpus] == [1, 1]
+        assert "unread" not in {trouble.kind for trouble in took.trouble}
+
     def test_what_this_user_may_not_see_is_left_out(self, monitor: Open) -> None:
         names = ("ComputeRunningProcesses_v3", "ClockInfo", "CurrentClocksEventReasons", "UtilizationRates")
         one = monitor(TICK_S=0.02, **{f"ERROR_nvmlDeviceGet{name}": 4 for name in names})
@@ -226,6 +268,38 @@ class TestTrouble:
         assert (gpu.sm_clock_mhz, gpu.utilization, gpu.throttled, gpu.co_tenants) == (None, None, (), ())
         assert gpu.temperature_end_c == 55
         assert not took.trouble
+
+
+class TestOldDrivers:
+    function_not_found = 13
+
+    def old(self, *names: str) -> dict[str, object]:
+        return {f"ERROR_nvmlDeviceGet{name}": self.function_not_found for name in names}
+
+    def test_their_own_functions_are_asked(self, monitor: Open) -> None:
+        """Before R510 and R535 these functions had other names."""
+        old = self.old("ComputeRunningProcesses_v3", "CurrentClocksEventReasons", "TemperatureV")
+        took, _ = watch(monitor(TICK_S=0.02, REASONS=0x40, PROCESSES="self:1,1:1", TEMPERATURE=61, **old), 0.2)
+        (gpu,) = took.gpus
+        assert gpu.throttled == ("hw_thermal",)
+        assert [other.split()[0] for other in gpu.co_tenants] == ["1"]
+        assert gpu.temperature_end_c == 61
+        assert not took.trouble
+
+    def test_what_none_of_them_tells_is_left_out(self, monitor: Open) -> None:
+        took, _ = watch(monitor(**self.old("ComputeRunningProcesses_v3", "ComputeRunningProcesses_v2")), 0.2)
+        assert (took.gpus[0].co_tenants, took.gpus[0].sm_clock_mhz) == ((), 1980)
+        assert not took.trouble
+
+    def test_bindings_without_the_new_names_have_the_old_ones(
+        self, monitor: Open, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The package pynvml, which may lie where nvidia-ml-py should."""
+        for name in ("CurrentClocksEventReasons", "ComputeRunningProcesses_v2", "TemperatureV"):
+            monkeypatch.delattr(f"pynvml.nvmlDeviceGet{name}", raising=False)
+        took, _ = watch(monitor(TICK_S=0.02, REASONS=0x40), 0.2)
+        assert took.gpus[0].throttled == ("hw_thermal",)
+        assert [energy for energy in took.energy if energy.source == "gpu"]
 
 
 class TestFigures:

@@ -217,6 +217,56 @@ class TestVisible:
         assert "CUDA_VISIBLE_DEVICES" in device["note"]
 
 
+class TestOneOfSeveral:
+    """GPUs that can't be opened, beside some that can."""
+
+    unopened = pytest.mark.parametrize(("code", "says"), [(4, "Insufficient Permissions"), (15, "lost")])
+
+    @unopened
+    @pytest.mark.parametrize("wanted", ["auto", "0", uuid(0), "2", uuid(2)])
+    def test_the_others_can_be_measured(self, library: Path, code: int, says: str, wanted: str) -> None:
+        device = find(library, wanted, COUNT=3, ERROR_nvmlDeviceGetHandleByIndex_v2_1=code)
+        index = 2 if wanted in ("2", uuid(2)) else 0
+        assert (device["id"], device["index"]) == (uuid(index), index)
+        assert says not in device["note"]
+
+    @unopened
+    def test_it_is_an_error_to_want_it(self, library: Path, code: int, says: str) -> None:
+        for wanted in ("1", uuid(1)):
+            found = find(library, wanted, COUNT=3, ERROR_nvmlDeviceGetHandleByIndex_v2_1=code)
+            assert found["error"] == "DeviceError"
+            assert "can't open GPU 1" in found["message"]
+            assert says in found["message"]
+        assert "NVML sees 3 GPUs" in find(library, "3", COUNT=3, ERROR_nvmlDeviceGetHandleByIndex_v2_1=code)["message"]
+
+    @pytest.mark.parametrize("told", ["1", "1,0", uuid(1)])
+    def test_nor_is_another_taken_where_cuda_is_shown_it(
+        self, library: Path, monkeypatch: pytest.MonkeyPatch, told: str
+    ) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
+        found = find(library, COUNT=2, ERROR_nvmlDeviceGetHandleByIndex_v2_1=15)
+        assert found["error"] == "NvmlError"
+        assert "can't open GPU 1" in found["message"]
+
+    def test_where_cuda_is_shown_none_it_is_the_cpu(self, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert find(library, COUNT=2, ERROR_nvmlDeviceGetHandleByIndex_v2_1=15)["kind"] == "cpu"
+
+    def test_auto_says_that_it_has_passed_one_over(self, library: Path) -> None:
+        device = find(library, COUNT=2, LOST_AT_0=0)
+        assert device["index"] == 1
+        assert "GPU 0" in device["note"]
+        assert "lost" in device["note"]
+
+    def test_a_failure_of_another_kind_is_an_error(self, library: Path) -> None:
+        assert find(library, COUNT=2, ERROR_nvmlDeviceGetHandleByIndex_v2_1=999)["error"] == "NvmlError"
+
+    def test_the_monitor_watches_the_others(self, library: Path) -> None:
+        code = "from pytest_gpuperf.device import Monitor, find_device; Monitor([find_device('0')]).close()"
+        env = {**os.environ, **MockNvml(library).environment(COUNT=2, ERROR_nvmlDeviceGetHandleByIndex_v2_1=4)}
+        subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60)
+
+
 class TestTrouble:
     @pytest.mark.parametrize(
         ("code", "says"), [(18, "mismatch"), (15, "lost"), (999, "Unknown"), (2, "Invalid Argument")]

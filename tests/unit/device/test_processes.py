@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.device.processes import descendants, describe, numbers_are_ours, resident_bytes
+from pytest_gpuperf.device.processes import descendants, describe, numbers_are_ours, resident_bytes, stats
 
 
 def test_a_tree_is_all_that_descends_from_its_roots() -> None:
@@ -44,6 +44,17 @@ def test_nothing_alive_has_no_memory_rather_than_none_of_it(tmp_path: Path) -> N
 def test_processes_are_described_by_number_and_command() -> None:
     assert describe([os.getpid(), 4_000_000]).startswith(f"{os.getpid()} py")
     assert describe([os.getpid(), 4_000_000]).endswith(", 4000000")
+
+
+def test_a_name_that_the_kernel_cut_within_a_character_is_no_obstacle(tmp_path: Path) -> None:
+    name = "train-a训练脚本".encode()[:15]
+    with pytest.raises(UnicodeDecodeError):
+        name.decode()
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_bytes(b"7 (%b) S 1 0 0" % name)
+    (tmp_path / "7" / "comm").write_bytes(name + b"\n")
+    assert stats(tmp_path) == {7: ["S", "1", "0", "0"]}
+    assert describe([7], tmp_path).startswith("7 train-a训练")
 
 
 @pytest.mark.parametrize(

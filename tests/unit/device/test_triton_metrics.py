@@ -119,6 +119,18 @@ def test_the_energy_is_that_of_the_server_that_is_measured(server: Server) -> No
     monitor.close()
 
 
+def test_a_server_without_gpus_has_no_energy_and_no_trouble(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "text", lambda: 'nv_inference_count{model="x",version="1"} 7\n')
+    monitor = Monitor([])
+    monitor.attach([], f"http://127.0.0.1:{server.server_port}/metrics", local=False)
+    with monitor.watching():
+        time.sleep(0.3)
+    stop_ns = time.monotonic_ns()
+    took = monitor.window(stop_ns - 200_000_000, stop_ns)
+    monitor.close()
+    assert (took.energy, took.gpus, took.trouble) == ((), (), ())
+
+
 def test_a_server_that_goes_away_is_trouble_and_no_number() -> None:
     monitor = Monitor([])
     monitor.attach([], "http://127.0.0.1:1/metrics", local=False)
