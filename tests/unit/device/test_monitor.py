@@ -95,23 +95,33 @@ class TestEnergy:
         one = monitor(COUNT=3, TICK_S=tick_s, EPOCH=epoch_s, **settings)
         assert one.energy_method.startswith("nvml-counter")
         one.attach([os.getpid()], None, local=True)
-        with one.watching():
-            time.sleep(one.fit(0.5, 0.1, 10.0)[1])
-            start_ns = time.monotonic_ns()
-            time.sleep(one.fit(5.0, 0.1, 10.0)[0])
-        for window_s in (0.5, 5.0):
-            stop_ns = start_ns + int(one.fit(window_s, 0.1, 10.0)[0] * 1e9)
-            took = one.window(start_ns, stop_ns)
-            for meter, gpu, form in zip(one._meters, took.gpus, forms, strict=False):
-                span = meter.span(start_ns, stop_ns)
-                assert span is not None
-                truth_j = Wave(form, epoch_s).energy_j(span.start_ns / 1e9, span.stop_ns / 1e9)
-                assert span.energy_j == pytest.approx(truth_j, rel=0.01), form
-                assert gpu.power_w == pytest.approx(truth_j / ((span.stop_ns - span.start_ns) / 1e9), rel=0.01)
-                # As long as the window, and no further before it than ticks are apart.
-                length_ns = span.stop_ns - span.start_ns
-                assert length_ns == pytest.approx(stop_ns - start_ns, abs=1.3 * meter.rhythm.grid_ns)
-                assert -1.5 * meter.rhythm.grid_ns < span.start_ns - start_ns <= 0
+        late = {0.5, 5.0}
+        # A busy machine keeps the follower of the counters from some window's edge. Numbers are right or absent.
+        for _ in range(4):
+            with one.watching():
+                time.sleep(one.fit(0.5, 0.1, 10.0)[1])
+                start_ns = time.monotonic_ns()
+                time.sleep(one.fit(max(late), 0.1, 10.0)[0])
+            for window_s in sorted(late):
+                stop_ns = start_ns + int(one.fit(window_s, 0.1, 10.0)[0] * 1e9)
+                took = one.window(start_ns, stop_ns)
+                edges = []
+                for meter, gpu, form in zip(one._meters, took.gpus, forms, strict=False):
+                    if (span := meter.span(start_ns, stop_ns)) is None:
+                        continue
+                    length_ns = span.stop_ns - span.start_ns
+                    truth_j = Wave(form, epoch_s).energy_j(span.start_ns / 1e9, span.stop_ns / 1e9)
+                    assert span.energy_j == pytest.approx(truth_j, rel=0.01), form
+                    assert gpu.power_w == pytest.approx(truth_j / (length_ns / 1e9), rel=0.01)
+                    # As long as the window, and no further before it than ticks are apart.
+                    grid_ns = meter.rhythm.grid_ns
+                    fits = length_ns == pytest.approx(stop_ns - start_ns, abs=1.3 * grid_ns)
+                    edges.append(fits and -1.5 * grid_ns < span.start_ns - start_ns <= 0)
+                if edges == [True] * len(forms):
+                    late.discard(window_s)
+            if not late:
+                break
+        assert not late
 
     def test_windows_are_a_whole_number_of_ticks_and_long_enough(self, monitor: Open) -> None:
         one = monitor(TICK_S=0.1)
@@ -163,7 +173,10 @@ class TestPlaces:
         one.idle()
         watts, bytes_, throttled = {}, {}, {}
         for places in ((), ("0",), ("GPU-00000001",), ("0", "1"), ("MIG-elsewhere",)):
-            took, _ = watch(one, 0.3, places=places)
+            for _ in range(4):  # a busy machine may keep the follower of the counters from a window's edge
+                took, _ = watch(one, 0.3, places=places)
+                if took.energy or places == ("MIG-elsewhere",):
+                    break
             watts[places] = sum(energy.energy_j for energy in took.energy if energy.source == "gpu") / 0.3
             bytes_[places] = took.memory.device_bytes if took.memory is not None else None
             throttled[places] = [gpu.throttled for gpu in took.gpus if gpu.throttled]
