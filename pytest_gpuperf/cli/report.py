@@ -205,7 +205,7 @@ def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) 
             comparison, baseline = judged.comparison, (*judged.baseline.sessions, *judged.baseline.pinned)
             known = {error.where for error in asked.sessions.unreadable}
             asked.sessions.unreadable += [one for one in judged.baseline.unreadable if one.where not in known]
-        gated = comparison.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE)
-        error = _OTHERWISE if session.gate == "failed" and not gated else ""
+        regressed = comparison.verdict is Verdict.REGRESSED
+        error = _OTHERWISE if session.gate == "failed" and not regressed else ""
         carried = Carried(session, comparison, store.describe(one.entry.path), asked.option, error)
         yield reported_of(store, carried, baseline=baseline, prices=prices, deep=deep)

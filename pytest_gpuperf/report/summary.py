@@ -136,8 +136,11 @@ def failure_message(session: Session, comparison: Comparison, place: Place, base
     lines.append(f"newest baseline session: {newest.id} of {newest.created_utc[:16].replace('T', ' ')} UTC{commit}")
     lines += _change_lines(comparison.changes)
     lines.append(f"this session: {place.path}")
-    lines.append("if the change is meant, accept it as the new baseline:")
-    lines.append(f'  gpuperf baseline accept {session.id}{place.option} --reason "..."')
+    if regressed:
+        lines.append("if the change is meant, accept it as the new baseline:")
+        lines.append(f'  gpuperf baseline accept {session.id}{place.option} --reason "..."')
+    else:
+        lines.append("it joins the baseline, and the more sessions that has, the more it decides: run it again")
     return "\n".join(lines)
 
 

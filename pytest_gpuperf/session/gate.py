@@ -101,8 +101,9 @@ def _outcome(state: State, measured: Measuring, session: Session, comparison: Co
     stops = [Verdict.REGRESSED] + ([Verdict.INCONCLUSIVE] if state.settings.fail_on_inconclusive else [])
     gate_failed = comparison.verdict in stops
     errors = error_report((*session.runs, *session.reference))
-    failed = bool(error) or gate_failed or bool(errors)
-    gate = "failed" if failed else "open" if comparison.verdict in _ABSENT else "passed"
+    # An undecided session joins the baseline even where it fails its test: only more sessions can decide.
+    kept_out = bool(error) or bool(errors) or comparison.verdict is Verdict.REGRESSED
+    gate = "failed" if kept_out else "open" if comparison.verdict in _ABSENT else "passed"
     session = replace(session, gate=gate)
     failure = ""
     try:

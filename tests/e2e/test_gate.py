@@ -64,6 +64,18 @@ def test_undecided_tests_are_measured_on_up_to_the_most_runs(run: Run) -> None:
     run(*more, SLOWER="8").stdout.fnmatch_lines(["*regressed: 2 runs against*"])
 
 
+def test_an_undecided_test_can_be_made_to_fail_and_joins_the_baseline_all_the_same(run: Run) -> None:
+    strict = ("-k", "slow", "--gpuperf-on-inconclusive=fail")
+    run(*strict).assert_outcomes(passed=1)
+    # Few baseline sessions can't show that nothing has changed, and without the next ones it would stay at few.
+    for count in ("1 baseline session", "2 baseline sessions"):
+        result = run(*strict)
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines([f"*is inconclusive (--gpuperf-on-inconclusive fail) against {count}*"])
+    assert "baseline accept" not in result.stdout.str()
+    run("-k", "slow").stdout.fnmatch_lines(["*inconclusive: 2 runs against 3 baseline sessions*"])
+
+
 def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.Pytester) -> None:
     run()
     failed = run(SLOWER="8").stdout.str()

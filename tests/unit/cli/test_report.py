@@ -95,6 +95,12 @@ def test_a_test_that_failed_for_another_reason_says_so(tmp_path: Path, capsys: p
     measured(store, "aaaa0", gate="failed")
     (one,) = document(store, capsys)["tests"]
     assert "another reason" in one["error"]
+    # An undecided session is never rejected for its figures.
+    measured(store, "aaaa1", day=1)
+    measured(store, "aaaa2", day=2, gate="failed")
+    (one,) = document(store, capsys)["tests"]
+    assert one["verdict"] == "inconclusive"
+    assert "another reason" in one["error"]
 
 
 def test_a_session_that_was_cut_short_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

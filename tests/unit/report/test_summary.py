@@ -281,6 +281,9 @@ def test_an_inconclusive_failure_says_so() -> None:
     assert "is inconclusive" in text.splitlines()[0]
     assert "--gpuperf-on-inconclusive" in text.splitlines()[0]
     assert "+10%" in text
+    # There is no change that could be meant: what helps is another session.
+    assert "baseline accept" not in text
+    assert "run it again" in text.splitlines()[-1]
 
 
 def test_table_and_curve_speak_of_the_same_numbers() -> None:
