@@ -248,7 +248,7 @@ def _further(evidence: Evidence, prior: Assumed, rule: Rule, level: FloatArray) 
 
     Both sides are taken to become as calm as the history and the runs so far allow.
     """
-    bound, size = math.log1p(rule.equivalence), np.abs(evidence.difference)
+    bound, size = rule.bound, np.abs(evidence.difference)
     needed: list[int | None] = [None] * len(size)
     for further in range(FURTHER_SESSIONS, 0, -1):
         seen = evidence.replicates - 1 + further

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +43,6 @@ def decide(evidence: Evidence, sweeps: int, rule: Rule, share: float = 1.0) -> D
         p_worse=p_worse,
         worse=rejected(p_worse, split),
         better=rejected(evidence.p_better(rule.margin), split),
-        same=evidence.p_different(math.log1p(rule.equivalence)) <= rule.alpha,
+        same=evidence.p_different(rule.bound) <= rule.alpha,
         level=np.concatenate([np.full(family.size, family.level) for family in split]),
     )

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, SESSION_PRIOR, Prior, Priors
 from pytest_gpuperf.analysis.values import GATED
 
+#: Up to which share a change is "unchanged", where nobody says otherwise.
+EQUIVALENCE = 0.05
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -18,7 +21,8 @@ class Rule:
         alpha: the chance of any false alarm in the whole invocation.
         tests: how many gated tests share it.
         min_effect: a worsening up to this share is not worth an alarm.
-        equivalence: changes within this share are "unchanged".
+        equivalence: changes within this share are "unchanged"; None for 5%, or ``min_effect`` where that is more, since
+            between the two a change would be neither regressed nor unchanged, however long one measures.
         metrics: which metrics gate; others are not compared.
         look_share: the part of the test's alpha that this look may spend (``sequential.alpha_share``).
         block_prior: of the spread between the blocks of a duet.
@@ -28,7 +32,7 @@ class Rule:
     alpha: float = 0.05
     tests: int = 1
     min_effect: float = 0.01
-    equivalence: float = 0.05
+    equivalence: float | None = None
     metrics: frozenset[str] = GATED
     look_share: float = 1.0
     block_prior: Prior | Priors = BLOCK_PRIOR
@@ -42,3 +46,8 @@ class Rule:
     def margin(self) -> float:
         """The minimum effect as a log."""
         return math.log1p(self.min_effect)
+
+    @property
+    def bound(self) -> float:
+        """The equivalence as a log."""
+        return math.log1p(max(EQUIVALENCE, self.min_effect) if self.equivalence is None else self.equivalence)

@@ -40,9 +40,8 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--equivalence",
         type=_share,
-        default=0.05,
         metavar="SHARE",
-        help="changes within it are unchanged (default: 5%%)",
+        help="changes within it are unchanged (default: 5%%, or the minimum effect where that is more)",
     )
     parser.add_argument("--metrics", type=_metrics, metavar="NAMES", help="those that gate, instead of the test's own")
     parser.add_argument("--all", action="store_true", help="show unchanged load points as well")

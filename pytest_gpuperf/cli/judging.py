@@ -34,7 +34,7 @@ def rule_for(
     session: Session,
     *,
     tests: int = 1,
-    equivalence: float = 0.05,
+    equivalence: float | None = None,
     alpha: float | None = None,
     min_effect: float | None = None,
     metrics: frozenset[str] | None = None,
@@ -44,6 +44,7 @@ def rule_for(
 
     Args:
         tests: of the invocation, where the session doesn't say.
+        equivalence: see ``Rule``.
         alpha, min_effect, metrics: instead of the session's own.
         store: where the device may have been calibrated; only assumed priors when None.
 

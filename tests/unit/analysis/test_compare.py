@@ -181,6 +181,14 @@ def test_a_change_beyond_equivalence_is_not_unchanged_though_it_is_no_regression
     assert {row.verdict for row in compare(slower(before, steps), [before], rule).rows} == {Verdict.INCONCLUSIVE}
 
 
+@pytest.mark.parametrize("steps", [14, -14])  # 7%
+@pytest.mark.parametrize("sessions", [1, 20])
+def test_what_a_large_minimum_effect_accepts_is_unchanged(steps: int, sessions: int) -> None:
+    before = session(alike())
+    rule = Rule(Prior(session_sd=0.001, weight=8), min_effect=0.1)
+    assert compare(slower(before, steps), [before] * sessions, rule).verdict is Verdict.UNCHANGED
+
+
 # What must hold of all comparisons
 
 
