@@ -10,6 +10,12 @@ from pytest_gpuperf.analysis.robust import location
 from pytest_gpuperf.analysis.values import GATED, Key, SessionValues, Values, runs_by_sweep, whole, window_logs
 from pytest_gpuperf.model import LoadPoint, Run, Session, Window
 
+#: Said of every window of sides that could not be alive together.
+APART = (
+    "the two sides did not fit into memory together, so they were measured one after the other: "
+    "less of the machine's noise cancels"
+)
+
 _Pairs = list[tuple[Window, Window]]
 _Place = tuple[str, LoadPoint, _Pairs]
 _Logs = tuple[list[dict[str, float]], dict[str, float]]
@@ -40,6 +46,11 @@ def block_values(session: Session, metrics: Iterable[str] = GATED) -> tuple[Sess
             for gathered, value in zip((ours, theirs), _both(logs[0], logs[1], metric), strict=True):
                 gathered.setdefault((sweep, point, metric), []).append((value, 0.0))
     return whole(session.id, ours, runs), whole(session.id, theirs, runs)
+
+
+def together(session: Session) -> bool:
+    """Both sides were alive at the same time."""
+    return not any(APART in window.findings for run in session.runs for window in run.windows)
 
 
 def common(candidate: SessionValues, reference: SessionValues) -> tuple[SessionValues, SessionValues]:

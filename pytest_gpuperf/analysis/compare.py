@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from pytest_gpuperf.analysis.anchored import as_measured, steadier
-from pytest_gpuperf.analysis.blocks import block_values, common
+from pytest_gpuperf.analysis.blocks import block_values, common, together
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.decision import decide
 from pytest_gpuperf.analysis.evidence import Evidence, StoredArrays, duet_evidence, quantile, stored_evidence
@@ -105,10 +105,13 @@ def compare_duet(session: Session, history: Sequence[Session], rule: Rule) -> Co
 
     Args:
         session: with its ``reference``.
-        history: earlier duets of the same key: what shows how blocks differ.
+        history: earlier duets of the same key: what shows how blocks differ, where their sides were alive together if
+            and only if these were.
     """
     candidate, reference = block_values(session, rule.metrics)
-    earlier = [block_values(one, rule.metrics) for one in history]
+    # Sides that are measured one after the other spread in a way of their own.
+    alike = [one for one in history if together(one) == together(session)]
+    earlier = [block_values(one, rule.metrics) for one in alike]
     return compare_duet_values(candidate, reference, rule, history=earlier)
 
 

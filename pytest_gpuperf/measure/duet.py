@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
+from pytest_gpuperf.analysis.blocks import APART
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
 from pytest_gpuperf.measure.meter import Meter
@@ -25,11 +26,6 @@ from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
 from pytest_gpuperf.targets import RunningTarget, Target
 
-#: Said of every window of sides that could not be alive together.
-APART = (
-    "the two sides did not fit into memory together, so they were measured one after the other: "
-    "less of the machine's noise cancels"
-)
 _NO_ROOM = re.compile(
     r"out.?of.?memory|(can.?not|could not|can't|failed to|unable to) allocate|memory allocation|bad_?alloc"
     r"|(insufficient|not enough)( \w+)? memory|\bENOMEM\b",

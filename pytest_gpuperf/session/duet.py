@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.compare import compare_duet
-from pytest_gpuperf.measure.duet import APART
 from pytest_gpuperf.model import Comparison, Run, Session, Verdict
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.measuring import Measuring
@@ -51,9 +50,7 @@ def compared(state: State, measured: Measuring, session: Session, reference: Ses
     differing = difference(reference.key, session.key)
     if differing:
         return Comparison(Verdict.NOT_COMPARABLE, differing=differing, mode="duet")
-    earlier = measured.baseline.sessions if measured.baseline is not None else ()
-    # Sides that are measured one after the other spread in a way of their own.
-    history = [one for one in earlier if together(one) == together(session)]
+    history = measured.baseline.sessions if measured.baseline is not None else ()
     rule = rule_of(state, measured.marker, measured.look_share)
     comparison = compare_duet(session, history, rule)
     ours = replace(session, under_test={k: v for k, v in session.under_test.items() if not k.endswith(REFERENCE)})
@@ -68,8 +65,3 @@ def compared(state: State, measured: Measuring, session: Session, reference: Ses
 
 def _points(runs: Iterable[Run]) -> set[str]:
     return {f"{run.sweep}: {window.point.label}" for run in runs for window in run.windows}
-
-
-def together(session: Session) -> bool:
-    """Both sides were alive at the same time."""
-    return not any(APART in window.findings for run in session.runs for window in run.windows)

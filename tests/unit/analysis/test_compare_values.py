@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_gpuperf.analysis.blocks import APART
 from pytest_gpuperf.analysis.compare import compare, compare_duet, compare_duet_values, compare_values
 from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import SessionValues, values_from_numbers
-from pytest_gpuperf.model import Comparison, NamedPoint, Verdict
+from pytest_gpuperf.model import Comparison, NamedPoint, Session, Verdict
 from tests.unit.factories import alike, session
 
 QUIET = Rule(Prior(session_sd=0.01, weight=8))
@@ -159,6 +160,20 @@ def test_sessions_with_a_reference_are_duets() -> None:
     found = compare_duet(duet, [duet], Rule())
     assert found.verdict is Verdict.REGRESSED
     assert all(row.worsening == pytest.approx(0.1, abs=0.01) for row in found.rows)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_duets_whose_sides_were_not_alive_together_say_nothing_of_those_that_were(apart: bool) -> None:
+    def findings(one: Session, *found: str) -> Session:
+        runs = [replace(run, windows=tuple(replace(w, findings=found) for w in run.windows)) for run in one.runs]
+        return replace(one, runs=tuple(runs))
+
+    one = session(alike(1.1, runs=5))
+    duet = replace(one, reference=session(alike(1.0, runs=5)).runs)
+    newest, other = findings(duet, *[APART] * apart), findings(duet, *[APART] * (not apart))
+    alone = compare_duet(newest, [], Rule())
+    assert compare_duet(newest, [other], Rule()) == alone
+    assert compare_duet(newest, [newest], Rule()) != alone
 
 
 @settings(deadline=None, max_examples=25)

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_gpuperf.analysis.blocks import APART
 from pytest_gpuperf.errors import LoadError, TargetDied, TargetError
 from pytest_gpuperf.measure import MeasurePlan, Progress, measure_duet, smoke_duet
 from pytest_gpuperf.measure import duet as duet_module
 from pytest_gpuperf.measure import sweep as sweep_module
 from pytest_gpuperf.measure import window as window_module
-from pytest_gpuperf.measure.duet import APART, duet_plan
+from pytest_gpuperf.measure.duet import duet_plan
 from pytest_gpuperf.measure.turns import Turn
 from pytest_gpuperf.measure.warmup import SteadyRule
 from pytest_gpuperf.model import (
