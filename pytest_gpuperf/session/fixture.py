@@ -229,7 +229,9 @@ class Gpuperf:
         steps = adaptive(replace(adaptive_plan, loads=axis.loads))
         result = self._measuring.explore(thing, steps, axis, plan, name=sweep_name, min_requests=plan.min_requests)
         chosen = (
-            [result.knee] if self._measuring.baseline_points(sweep_name) and result.knee is not None else result.loads
+            [result.knee]
+            if self._measuring.baseline_points(sweep_name, axis) and result.knee is not None
+            else result.loads
         )
         return self._measuring.found(thing, [axis.point(load) for load in chosen], axis, plan, sweep_name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -184,7 +184,7 @@ class Measuring:
     ) -> Result:
         """Measure what an algorithm asks for, in one start."""
         self._place(thing)
-        self._find_baseline(duet=False)
+        self._find_baseline(duet=self._state.lockstep is not None)
         with self._device() as monitor:
             return explore(
                 thing,
@@ -200,14 +200,17 @@ class Measuring:
 
     def found(self, thing: Target, found: Sequence[LoadPoint], axis: Axis, plan: MeasurePlan, name: str) -> Curve:
         """Measure what was found over fresh starts, beside the points that the baseline has."""
-        points = sorted({*found, *self.baseline_points(name)}, key=lambda point: (point.concurrency, point.rate))
+        points = sorted({*found, *self.baseline_points(name, axis)}, key=lambda point: (point.concurrency, point.rate))
         return self.sweep(thing, points, _schedules(points, axis), plan, name=name, axis=axis)
 
-    def baseline_points(self, name: str) -> tuple[LoadPoint, ...]:
-        """The points of a sweep in the newest session of the baseline."""
-        sessions = self.baseline.sessions if self.baseline is not None else ()
+    def baseline_points(self, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
+        """The points of a sweep in the newest session of the baseline, those of another kind of load left out.
+
+        None in a duet with another process: that one is compared with, and no session.
+        """
+        sessions = self.baseline.sessions if self.baseline is not None and self._state.lockstep is None else ()
         runs = [run for run in sessions[0].runs if run.sweep == name] if sessions else []
-        return tuple(dict.fromkeys(window.point for run in runs for window in run.windows))
+        return tuple(_on(axis, dict.fromkeys(window.point for run in runs for window in run.windows)))
 
     def session(self) -> Session:
         """What was measured so far."""
@@ -316,7 +319,9 @@ class Measuring:
         if every is None:
             return unmeasured(name, points)
         if axis is not None:
-            points, schedules = every, _schedules(every, axis)
+            # Where the sides look along different axes, what this one can't make is the other's alone.
+            points = _on(axis, every)
+            schedules = _schedules(points, axis)
         sweep = Sweep(name, tuple(points), plan.runs, plan.window_s)
 
         steps = play(
@@ -381,6 +386,15 @@ class Measuring:
 
 def _schedules(points: Sequence[LoadPoint], axis: Axis) -> dict[LoadPoint, Arrivals]:
     """The schedules of found points; empty in closed loop."""
-    loads = {point: float(point.concurrency or point.rate) for point in points}
-    schedules = {point: axis.arrivals(load) for point, load in loads.items()}
+    schedules = {point: axis.arrivals(_load(point)) for point in points}
     return {point: schedule for point, schedule in schedules.items() if schedule is not None}
+
+
+def _on(axis: Axis, points: Iterable[LoadPoint]) -> list[LoadPoint]:
+    """Those of the points that the axis has: the same load spread otherwise is another point."""
+    return [point for point in points if (point.rate > 0) == axis.loads.open_loop and axis.point(_load(point)) == point]
+
+
+def _load(point: LoadPoint) -> float:
+    """Where it lies on its axis."""
+    return float(point.concurrency or point.rate)

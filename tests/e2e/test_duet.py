@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -291,6 +292,46 @@ def test_capacity(gpuperf):
     assert "1 test compared, no regression" in done.stdout
     (session,) = (repository.path / ".gpuperf").rglob("*.duet.json")
     assert json.loads(session.read_text())["session"]["settings"]["budgets_ms"] == "p50=50"
+
+
+SEARCHING = """
+import model
+
+def test_capacity(gpuperf):
+    gpuperf.search(model.infer, p50_ms=5000, name="capacity", window_s=0.1, {asked})
+"""
+
+
+def points_of(repository: Repository) -> list[set[str]]:
+    """Of head and of base, in the one duet that is stored."""
+    (path,) = (repository.path / ".gpuperf").rglob("*.duet.json")
+    session = json.loads(path.read_text())["session"]
+    found = [[window["point"] for run in session[side] for window in run["windows"]] for side in ("runs", "reference")]
+    return [{f"{one['concurrency'] or one['rate']:g} {one['arrivals']}".strip() for one in side} for side in found]
+
+
+def test_a_search_in_a_duet_does_not_care_for_stored_sessions(repository: Repository) -> None:
+    repository.write(test_suite=SEARCHING.format(asked="lowest=3, highest=3"))
+    stored = [sys.executable, "-m", "pytest", "--gpuperf", *PYTEST[1:]]
+    subprocess.run(stored, cwd=repository.path, check=True, capture_output=True)
+    (path,) = (repository.path / ".gpuperf").rglob("*.json")
+    repository.write(test_suite=SEARCHING.format(asked="lowest=2, highest=2"))
+    repository.commit("lower")
+    path.write_text("{")
+    done = repository.duet()
+    assert done.returncode == 0, done.stdout
+    assert points_of(repository) == [{"2"}, {"2"}]
+
+
+def test_sides_that_search_along_different_axes_measure_their_own_points(repository: Repository) -> None:
+    asked = "open_loop=True, lowest=20, highest=20"
+    repository.write(test_suite=SEARCHING.format(asked=asked))
+    repository.commit("poisson")
+    repository.write(test_suite=SEARCHING.format(asked=f"{asked}, arrivals='constant'"))
+    done = repository.duet()
+    assert "not in the reference: capacity: 20/s constant" in done.stdout, done.stdout
+    assert "in the reference but not measured now: capacity: 20/s poisson" in done.stdout
+    assert points_of(repository) == [{"20 constant"}, {"20 poisson"}]
 
 
 def test_a_test_that_is_a_duet_itself_is_skipped(repository: Repository) -> None:

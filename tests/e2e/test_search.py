@@ -1,0 +1,44 @@
+"""Sweeps that look for their load points, and what they share with earlier ones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.e2e.conftest import Run
+
+#: Every load keeps the budget, so that the highest is the answer.
+SUITE = """
+    import json
+    import os
+    import time
+
+    def test_capacity(gpuperf):
+        asked = json.loads(os.environ["ASKED"])
+        gpuperf.search(lambda: time.sleep(0.002), p50_ms=5000, name="capacity", window_s=0.1, **asked)
+"""
+
+
+def measured(pytester: pytest.Pytester) -> set[str]:
+    """The points of the newest session."""
+    newest = max((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
+    runs = json.loads(newest.read_text())["session"]["runs"]
+    points = [window["point"] for run in runs for window in run["windows"]]
+    return {f"{point['concurrency'] or point['rate']:g} {point['arrivals']}".strip() for point in points}
+
+
+def test_a_search_of_another_kind_does_not_measure_the_points_of_the_baseline(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    """As they are known by their number alone, a rate of 20 would be tried as concurrency 20, and the other way."""
+    pytester.makepyfile(test_suite=SUITE)
+    twenty = {"open_loop": True, "lowest": 20, "highest": 20}
+    for asked, found in (
+        ({"lowest": 2, "highest": 2}, "2"),
+        (twenty, "20 poisson"),
+        ({**twenty, "arrivals": "constant"}, "20 constant"),
+        ({"lowest": 2, "highest": 2}, "2"),
+    ):
+        run(ASKED=json.dumps(asked)).assert_outcomes(passed=1)
+        assert measured(pytester) == {found}
