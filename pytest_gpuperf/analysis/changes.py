@@ -12,6 +12,9 @@ _CLOCK_SHARE = 0.05
 #: Settings by which a session is judged, and not measured: they can't have made it slower.
 _JUDGED_BY = frozenset({"alpha", "tests", "look_share", "min_effect", "metrics", "budgets_ms"})
 
+#: Before a sweep's name: of the loads that it looked for, those that the next session measures as well.
+KEPT_LOADS = "kept_loads "
+
 
 def changes(before: Session, after: Session) -> tuple[Change, ...]:
     """What is under test, around it, or in the settings that differs between two sessions."""
@@ -34,7 +37,11 @@ def changes(before: Session, after: Session) -> tuple[Change, ...]:
 
 
 def _measured_by(session: Session) -> dict[str, Plain]:
-    return {name: value for name, value in session.settings.items() if name not in _JUDGED_BY}
+    return {
+        name: value
+        for name, value in session.settings.items()
+        if name not in _JUDGED_BY and not name.startswith(KEPT_LOADS)
+    }
 
 
 def _alike(name: str, before: Plain, after: Plain) -> bool:

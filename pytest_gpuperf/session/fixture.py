@@ -182,7 +182,7 @@ class Gpuperf:
         if result.answer is None:
             raise BudgetMissed(f"{sweep_name} has no load with {budget.label}: {result.reason}")
         answer = axis.point(result.answer)
-        curve = self._measuring.found(thing, [answer], axis, plan, sweep_name)
+        curve = self._measuring.found(thing, [answer], axis, plan, name=sweep_name, kept=[answer])
         curve.budgets.extend((limit.name, limit.limit_ns / 1e6) for limit in budget.limits)
         return Capacity(curve.of(answer), result.confirmed, result.reason)
 
@@ -228,12 +228,10 @@ class Gpuperf:
             return self._measuring.sweep(thing, (axis.point(lowest),), {}, plan, name=sweep_name)
         steps = adaptive(replace(adaptive_plan, loads=axis.loads))
         result = self._measuring.explore(thing, steps, axis, plan, name=sweep_name, min_requests=plan.min_requests)
-        chosen = (
-            [result.knee]
-            if self._measuring.baseline_points(sweep_name, axis) and result.knee is not None
-            else result.loads
-        )
-        return self._measuring.found(thing, [axis.point(load) for load in chosen], axis, plan, sweep_name)
+        before, chosen = self._measuring.baseline_points(sweep_name, axis), [axis.point(load) for load in result.loads]
+        found = [axis.point(result.knee)] if before and result.knee is not None else chosen
+        # The same points session after session, whatever becomes of the knee.
+        return self._measuring.found(thing, found, axis, plan, name=sweep_name, kept=before or chosen)
 
     def measure(
         self,

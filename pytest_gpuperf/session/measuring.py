@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from pytest_gpuperf.analysis.changes import KEPT_LOADS
 from pytest_gpuperf.analysis.compare import compare, compare_duet
 from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
 from pytest_gpuperf.device import Device, DeviceLock, Monitor
@@ -99,11 +100,13 @@ class Measuring:
         *,
         name: str,
         axis: Axis | None = None,
+        kept: Sequence[LoadPoint] = (),
     ) -> Curve:
         """Measure these points, or in a smoke run only try them.
 
         Args:
             axis: of points that were found and not given: what another side finds is measured here as well.
+            kept: of those the ones that the next session measures as well.
         """
         if not self.enabled:
             smoke_sweep(thing, points, plan)
@@ -118,7 +121,7 @@ class Measuring:
             devices, server = self._state.devices, self._state.settings.triton
             thing_beside = anchor_target(devices.of(self.test)[0].kind, server, devices.inside(self.test))
             anchor = partial(RunningAnchor, thing_beside, plan)
-        sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s))
+        sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s, kept=tuple(kept)))
 
         with self._device() as monitor:
             for part in self._parts(sweep, plan, sequential=self.marker.runs is None):
@@ -198,19 +201,37 @@ class Measuring:
                 monitor=monitor,
             )
 
-    def found(self, thing: Target, found: Sequence[LoadPoint], axis: Axis, plan: MeasurePlan, name: str) -> Curve:
-        """Measure what was found over fresh starts, beside the points that the baseline has."""
+    def found(
+        self,
+        thing: Target,
+        found: Sequence[LoadPoint],
+        axis: Axis,
+        plan: MeasurePlan,
+        *,
+        name: str,
+        kept: Sequence[LoadPoint],
+    ) -> Curve:
+        """Measure what was found over fresh starts, beside the points that the baseline has.
+
+        Args:
+            kept: what the next session measures as well.
+        """
         points = sorted({*found, *self.baseline_points(name, axis)}, key=lambda point: (point.concurrency, point.rate))
-        return self.sweep(thing, points, _schedules(points, axis), plan, name=name, axis=axis)
+        return self.sweep(thing, points, _schedules(points, axis), plan, name=name, axis=axis, kept=kept)
 
     def baseline_points(self, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
-        """The points of a sweep in the newest session of the baseline, those of another kind of load left out.
+        """The points of a sweep that the newest session of the baseline keeps, those of another kind of load left out.
 
-        None in a duet with another process: that one is compared with, and no session.
+        What it only inherited is not among them, or a sweep would grow with every session. None in a duet with another
+        process: that one is compared with, and no session.
         """
-        sessions = self.baseline.sessions if self.baseline is not None and self._state.lockstep is None else ()
-        runs = [run for run in sessions[0].runs if run.sweep == name] if sessions else []
-        return tuple(_on(axis, dict.fromkeys(window.point for run in runs for window in run.windows)))
+        if self.baseline is None or not self.baseline.sessions or self._state.lockstep is not None:
+            return ()
+        newest = self.baseline.sessions[0]
+        runs = [run for run in newest.runs if run.sweep == name]
+        points = _on(axis, dict.fromkeys(window.point for run in runs for window in run.windows))
+        kept = newest.settings.get(KEPT_LOADS + name)
+        return tuple(point for point in points if kept is None or str(_load(point)) in str(kept).split())
 
     def session(self) -> Session:
         """What was measured so far."""
@@ -233,7 +254,7 @@ class Measuring:
                 "uncommitted_changes": self._state.dirty,
                 **self._state.user_environment,
             },
-            settings={**settings, **self._judged_by(), "gpuperf": version("pytest-gpuperf")},
+            settings={**settings, **self._judged_by(), **self._kept(), "gpuperf": version("pytest-gpuperf")},
             reference=tuple(run for sweep in self.sweeps for run in sweep.reference),
         )
 
@@ -253,6 +274,11 @@ class Measuring:
         """Latency budgets that the test asked its curves for."""
         asked = dict.fromkeys(one for sweep in self.sweeps for one in sweep.budgets)
         return {"budgets_ms": " ".join(f"{metric}={limit_ms:g}" for metric, limit_ms in asked)} if asked else {}
+
+    def _kept(self) -> PlainMapping:
+        """Loads that ``baseline_points`` takes from this session."""
+        kept = {sweep.name: " ".join(str(_load(point)) for point in sweep.kept) for sweep in self.sweeps}
+        return {KEPT_LOADS + name: loads for name, loads in kept.items() if loads}
 
     def _place(self, *targets: Target) -> None:
         """The devices of this test are those that its targets say they compute on."""

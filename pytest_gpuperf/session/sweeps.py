@@ -21,6 +21,7 @@ class Sweep:
         look_share: the part of the test's alpha that this look may spend.
         reference: of a duet: the runs of the other side.
         budgets: latency budgets that the test asked its curve for.
+        kept: of points that were looked for, those that the next session measures as well.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Sweep:
     reference: list[Run] = field(default_factory=list)
     reference_under_test: PlainMapping = field(default_factory=dict)
     budgets: list[tuple[str, float]] = field(default_factory=list)
+    kept: tuple[LoadPoint, ...] = ()
 
     @property
     def complete(self) -> bool:

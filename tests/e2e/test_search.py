@@ -28,6 +28,34 @@ def measured(pytester: pytest.Pytester) -> set[str]:
     return {f"{point['concurrency'] or point['rate']:g} {point['arrivals']}".strip() for point in points}
 
 
+def test_a_search_measures_the_last_answer_as_well_and_no_earlier_one(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_suite=SUITE)
+    for highest, points in ((2, {"2"}), (3, {"2", "3"}), (4, {"3", "4"})):
+        run(ASKED=json.dumps({"lowest": 2, "highest": highest})).assert_outcomes(passed=1)
+        assert measured(pytester) == points
+
+
+def test_an_adaptive_sweep_keeps_its_points_and_adds_the_knee_of_today(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import os
+        import time
+
+        def test_curve(gpuperf):
+            highest = int(os.environ["HIGHEST"])
+            gpuperf.adaptive_sweep(lambda: time.sleep(0.002), 4, highest=highest, name="curve", window_s=0.1)
+        """
+    )
+    # Throughput of sleeps grows with every client, so the knee is at the end, or near it on a busy machine.
+    run(HIGHEST="4").assert_outcomes(passed=1)
+    first = measured(pytester)
+    assert first == {"1", "2", "3", "4"}
+    for highest in (5, 6):
+        run(HIGHEST=str(highest)).assert_outcomes(passed=1)
+        assert first <= measured(pytester)
+        assert len(measured(pytester)) <= 5
+
+
 def test_a_search_of_another_kind_does_not_measure_the_points_of_the_baseline(
     run: Run, pytester: pytest.Pytester
 ) -> None:
