@@ -7,9 +7,6 @@ first file.
 
 from __future__ import annotations
 
-import io
-import tarfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,13 +19,10 @@ from pytest_gpuperf.store.calibration import FOLDER_ENDING, Calibration, is_prio
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, Entry
 from pytest_gpuperf.store.soundness import check_note, check_session, digest_of
 from pytest_gpuperf.store.store import Acceptance, Pin, Store
+from pytest_gpuperf.store.tars import DAMAGED, TarSink, TarSource, is_tar
 from pytest_gpuperf.whole_file import whole_file
 
-#: A session of a hundred load points and eight runs is below 10 MB; what is far above is none.
-_LARGEST_BYTES = 256 << 20
 _REMEDY = "Export it again."
-#: What reading a tar raises; a compressed one may also be damaged where its contents are.
-_DAMAGED = (OSError, EOFError, tarfile.TarError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -51,11 +45,6 @@ class Moved:
 class _Sink(Protocol):
     def put(self, path: str, content: bytes) -> bool:
         """Write a file, unless it is there; whether it was written."""
-
-
-def is_tar(destination: str) -> bool:
-    """Whether a name is one of a tar, by its ending."""
-    return destination.endswith((".tar", ".tar.gz", ".tgz"))
 
 
 def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destination: str) -> Moved:
@@ -131,24 +120,10 @@ def _sink(destination: str) -> Iterator[_Sink]:
     path = Path(destination).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            whole_file(path) as beside,
-            tarfile.open(beside, "w" if destination.endswith(".tar") else "w:gz") as tar,
-        ):
-            yield _TarSink(tar)
+        with whole_file(path) as beside, TarSink.open(beside, compressed=not destination.endswith(".tar")) as sink:
+            yield sink
     except OSError as error:
         raise StoreError(f"{destination} can't be written: {error}") from error
-
-
-class _TarSink:
-    def __init__(self, tar: tarfile.TarFile) -> None:
-        self._tar = tar
-
-    def put(self, path: str, content: bytes) -> bool:
-        info = tarfile.TarInfo(path)
-        info.size = len(content)
-        self._tar.addfile(info, io.BytesIO(content))
-        return True
 
 
 class _StoreSink:
@@ -263,7 +238,7 @@ def _content(files: _Source, path: str, remedy: str = _REMEDY) -> bytes:
     """
     try:
         return files.read(path)
-    except (*_DAMAGED, ValueError) as error:
+    except (*DAMAGED, ValueError) as error:
         raise UnreadableSession(files.describe(path), f"can't be read: {error}", remedy) from error
 
 
@@ -343,43 +318,10 @@ def _source(source: str) -> Iterator[_Source]:
         yield _StoreSource(Store(source))
         return
     try:
-        with tarfile.open(Path(source).expanduser()) as tar:
-            yield _TarSource(source, tar)
-    except _DAMAGED as error:
+        with TarSource.open(source) as files:
+            yield files
+    except DAMAGED as error:
         raise StoreError(f"{source} can't be read as a tar: {error}") from error
-
-
-class _TarSource:
-    """The members of a tar.
-
-    Raises:
-        tarfile.TarError, OSError, EOFError, zlib.error: it is damaged.
-    """
-
-    def __init__(self, source: str, tar: tarfile.TarFile) -> None:
-        self._source, self._tar = source, tar
-        self._members = {member.name.removeprefix("./"): member for member in tar.getmembers() if member.isfile()}
-        # A member that is none ends the list as the archive's end does, which is nothing but zeros. What is compressed
-        # has its checksum behind them.
-        assert tar.fileobj is not None
-        tar.fileobj.seek(tar.offset)
-        while rest := tar.fileobj.read(1 << 20):
-            if rest.strip(b"\0"):
-                raise tarfile.ReadError(f"what is at byte {tar.offset} of its contents is no member")
-
-    def paths(self) -> Iterable[str]:
-        return self._members
-
-    def read(self, path: str) -> bytes:
-        member = self._members[path]
-        if member.size > _LARGEST_BYTES:
-            raise ValueError(f"it has {member.size} bytes, which no session has")
-        file = self._tar.extractfile(member)
-        assert file is not None
-        return file.read()
-
-    def describe(self, path: str) -> str:
-        return f"{self._source}: {path}"
 
 
 class _StoreSource:
