@@ -125,7 +125,8 @@ def judge(load: float, windows: Sequence[Window], budget: Budget, spread: Spread
         windows: all of one load point.
         spread: of the log of a window's quantile, as other points show it.
     """
-    windows = undisturbed(windows)
+    calm = undisturbed(windows)
+    windows = calm if len(calm) >= LEAST_WINDOWS else windows
     latency = max((_latency(load, windows, limit, spread) for limit in budget.limits), key=_severity)
     others = [finding for finding in (_failed(windows), _unsustained(windows)) if finding is not None]
     verdict, why, overload = latency.verdict, latency.why, False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import cached_property
 
 from pytest_gpuperf.device import (
@@ -19,7 +18,7 @@ from pytest_gpuperf.device import (
 )
 from pytest_gpuperf.device.clocks import policy
 from pytest_gpuperf.device.device import VISIBLE
-from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.errors import DeviceError, OptionError
 from pytest_gpuperf.model import PlainMapping
 from pytest_gpuperf.session.gpus import Choice, Gpu
 from pytest_gpuperf.session.settings import Settings
@@ -138,10 +137,13 @@ class Devices:
         Raises:
             DeviceError: clocks could not be given back.
         """
-        with ExitStack() as stack:  # each of them, also when another one can't be closed
-            for monitor in self._monitors.values():
-                stack.callback(monitor.close)
-            for clocks in self._clocks.values():
-                stack.callback(clocks.close)
-            self._monitors.clear()
-            self._clocks.clear()
+        kept = []
+        for one in (*self._clocks.values(), *self._monitors.values()):
+            try:  # each of them, also when another one can't be closed
+                one.close()
+            except DeviceError as error:
+                kept.append(str(error))
+        self._monitors.clear()
+        self._clocks.clear()
+        if kept:
+            raise DeviceError("\n".join(kept))

@@ -118,7 +118,7 @@ def _outcome(state: State, measured: Measuring, session: Session, comparison: Co
         failure = failure_message(session, comparison, place, baseline)
     elif session.status == "complete" and comparison.verdict in _ABSENT and not failure:
         failure = _absent(state, f"{session.test}: {headline(session, comparison)}")
-    why = error or ("" if gate_failed and not errors else failure)
+    why = error or ("" if comparison.verdict is Verdict.REGRESSED and not errors else failure)
     shown = shown_of(session, _curves(measured), comparison, place)
     warnings = [f"  ! unreadable, left out of the baseline: {one}" for one in measured.baseline.unreadable]
     return Outcome(

@@ -220,18 +220,15 @@ class Measuring:
         return self.sweep(thing, points, _schedules(points, axis), plan, name=name, axis=axis, kept=kept)
 
     def baseline_points(self, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
-        """The points of a sweep that the newest session of the baseline keeps, those of another kind of load left out.
+        """The points of a sweep that the newest session of the baseline keeps, and those that are pinned.
 
-        What it only inherited is not among them, or a sweep would grow with every session. None in a duet with another
-        process: that one is compared with, and no session.
+        What a session only inherited is not among them, or a sweep would grow with every session, and neither is
+        another kind of load. None in a duet with another process: that one is compared with, and no session.
         """
-        if self.baseline is None or not self.baseline.sessions or self._state.lockstep is not None:
+        if self.baseline is None or self._state.lockstep is not None:
             return ()
-        newest = self.baseline.sessions[0]
-        runs = [run for run in newest.runs if run.sweep == name]
-        points = _on(axis, dict.fromkeys(window.point for run in runs for window in run.windows))
-        kept = newest.settings.get(KEPT_LOADS + name)
-        return tuple(point for point in points if kept is None or str(_load(point)) in str(kept).split())
+        sessions = (*self.baseline.sessions[:1], *self.baseline.pinned)
+        return tuple(dict.fromkeys(point for session in sessions for point in _on(axis, _kept_points(session, name))))
 
     def session(self) -> Session:
         """What was measured so far."""
@@ -419,6 +416,13 @@ def _schedules(points: Sequence[LoadPoint], axis: Axis) -> dict[LoadPoint, Arriv
 def _on(axis: Axis, points: Iterable[LoadPoint]) -> list[LoadPoint]:
     """Those of the points that the axis has: the same load spread otherwise is another point."""
     return [point for point in points if (point.rate > 0) == axis.loads.open_loop and axis.point(_load(point)) == point]
+
+
+def _kept_points(session: Session, name: str) -> list[LoadPoint]:
+    """Of the points of a sweep those that the session keeps for the next one; all where it doesn't say."""
+    points = dict.fromkeys(window.point for run in session.runs if run.sweep == name for window in run.windows)
+    kept = session.settings.get(KEPT_LOADS + name)
+    return [point for point in points if kept is None or str(_load(point)) in str(kept).split()]
 
 
 def _load(point: LoadPoint) -> float:

@@ -15,8 +15,8 @@ import pytest
 
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
 from pytest_gpuperf.device import Device, Monitor
-from pytest_gpuperf.errors import DeviceError, GpuperfError, OptionError
-from pytest_gpuperf.model import RULER, Comparison, Plain, PlainMapping, Verdict
+from pytest_gpuperf.errors import DeviceError, GpuperfError
+from pytest_gpuperf.model import RULER, Comparison, Plain, PlainMapping, Session, Verdict
 from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.report.terminal import Shown, section
 from pytest_gpuperf.session.commit import commit_of
@@ -27,11 +27,12 @@ from pytest_gpuperf.session.gate import Outcome, conclude, conclude_head
 from pytest_gpuperf.session.gpus import worker_number
 from pytest_gpuperf.session.keys import changed_key
 from pytest_gpuperf.session.lockstep import Lockstep, first_line
-from pytest_gpuperf.session.marker import Marker, marker_of
+from pytest_gpuperf.session.marker import marker_of
 from pytest_gpuperf.session.measuring import Measuring
 from pytest_gpuperf.session.reports import Published, publish, wanted
 from pytest_gpuperf.session.settings import read_settings
 from pytest_gpuperf.store import Store, newest_calibration
+from pytest_gpuperf.store.store import utc_now
 from pytest_gpuperf.targets.anchor import DIGEST
 
 _STATE = pytest.StashKey["State"]()
@@ -63,7 +64,8 @@ class State:
         # xdist's controller gives all workers the same id.
         self.invocation: str = getattr(config, "workerinput", {}).get("testrunuid") or uuid.uuid4().hex
         self._shown: list[Shown] = []
-        self._carried: list[str] = []
+        #: What tests hand to the reports, by test.
+        self._carried: dict[str, str] = {}
         self._published = Published()
         #: What could not be given back at the end, here and by workers.
         self._kept: list[str] = []
@@ -200,7 +202,7 @@ class State:
             self.lockstep.bye()
         worker = hasattr(self._config, "workerinput") or (self.lockstep is not None and not self.lockstep.is_head)
         if wanted(self) and not worker and not self._config.getoption("collectonly"):
-            self._published = publish(self, self._carried, self._config.rootpath)
+            self._published = publish(self, list(self._carried.values()), self._config.rootpath)
         try:
             self.devices.close()
         except DeviceError as error:
@@ -235,7 +237,7 @@ class State:
             if outcome is not None and isinstance(error, KeyboardInterrupt):
                 # pytest makes no report of an interrupted test
                 self._shown.append(outcome.shown)
-                self._carried += _carried(outcome, item)
+                self._carried[item.nodeid] = _carried(outcome, item)
             raise
         outcome = self._conclude(item, None)
         if outcome is not None and outcome.failure:
@@ -279,23 +281,32 @@ class State:
             # Builtins on the report: xdist carries them to the controller, which prints the summary.
             if outcome is not None:
                 report.gpuperf = asdict(outcome.shown)  # type: ignore[attr-defined]
-                report.gpuperf_carried = _carried(outcome, item) if wanted(self) else []  # type: ignore[attr-defined]
+                report.gpuperf_carried = _carried(outcome, item) if wanted(self) else ""  # type: ignore[attr-defined]
             elif measured is not None and measured.smoked:
                 report.gpuperf_smoked = measured.smoked  # type: ignore[attr-defined]
-        if report.failed and call.excinfo is not None and _OUTCOME not in item.stash and wanted(self):
+        told = call.when == "call" and _OUTCOME in item.stash
+        if report.failed and call.excinfo is not None and not told and wanted(self):
             report.gpuperf_carried = self._unmeasured(item, call.excinfo.value)  # type: ignore[attr-defined]
         return report
 
-    def _unmeasured(self, item: pytest.Item, error: BaseException) -> list[str]:
+    def _unmeasured(self, item: pytest.Item, error: BaseException) -> str:
         """A gated test that failed before it measured anything: a report without it would look as if all were well."""
         if "gpuperf" not in getattr(item, "fixturenames", ()):
-            return []
-        try:
-            measured = Measuring(self, item.nodeid, marker_of(item))
-        except OptionError:  # that is what the test failed with
-            measured = Measuring(self, item.nodeid, Marker())
-        session = replace(measured.session(), id="", status="incomplete", gate="failed")
-        return [_handed(Carried(session, Comparison(Verdict.NO_BASELINE), error=_named(error)), item)]
+            return ""
+        device = self.devices.of(item.nodeid)[0]
+        session = Session(
+            id="",
+            invocation=self.invocation,
+            test=item.nodeid,
+            created_utc=utc_now(),
+            key={**device.key, "test": item.nodeid},
+            status="incomplete",
+            gate="failed",
+            runs=(),
+            commit=self.commit,
+            environment=device.environment,
+        )
+        return _handed(Carried(session, Comparison(Verdict.NO_BASELINE), error=_named(error)), item)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.lockstep is not None and (report.failed or report.skipped):
@@ -303,8 +314,19 @@ class State:
         shown = getattr(report, "gpuperf", None)
         if shown is not None:
             self._shown.append(Shown(**shown))
-        self._carried += getattr(report, "gpuperf_carried", [])
+        self._hand_over(report)
         self._smoked += getattr(report, "gpuperf_smoked", 0)
+
+    def _hand_over(self, report: pytest.TestReport) -> None:
+        """Keep what the reports at the end are given of one phase of a test."""
+        if report.when == "setup":
+            self._carried.pop(report.nodeid, None)  # of an earlier try
+        carried, earlier = getattr(report, "gpuperf_carried", ""), self._carried.get(report.nodeid)
+        if carried and report.when == "teardown" and earlier is not None:
+            before, late = Carried.of_text(earlier), Carried.of_text(carried)
+            carried = replace(before, error=before.error or late.error).as_text()
+        if carried:
+            self._carried[report.nodeid] = carried
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         writer = terminalreporter
@@ -335,8 +357,8 @@ def _named(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else ""
 
 
-def _carried(outcome: Outcome, item: pytest.Item) -> list[str]:
-    return [_handed(outcome.carried, item)] if outcome.carried is not None else []
+def _carried(outcome: Outcome, item: pytest.Item) -> str:
+    return _handed(outcome.carried, item) if outcome.carried is not None else ""
 
 
 def _handed(carried: Carried, item: pytest.Item) -> str:

@@ -96,6 +96,20 @@ def test_marker(gpuperf):
     pass
 
 
+@pytest.fixture
+def server():
+    yield
+    raise OSError("it does not stop")
+
+
+def test_twice(gpuperf, server):
+    raise ValueError
+
+
+def test_end(gpuperf, server):
+    gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
+
+
 @pytest.mark.xfail
 def test_known(gpuperf):
     raise ValueError
@@ -112,7 +126,7 @@ def test_gated_tests_that_failed_before_they_measured_are_in_the_reports(
 ) -> None:
     pytester.makepyfile(test_suite=FAILING)
     result = run(*options, "--gpuperf-report=c.md", "--gpuperf-report=r.json", "--gpuperf-report=r.html")
-    result.assert_outcomes(passed=1, failed=2, errors=2, xfailed=1)
+    result.assert_outcomes(passed=2, failed=3, errors=4, xfailed=1)
     found = json.loads((pytester.path / "r.json").read_text())
     errors = {test["test"].rpartition("::")[2]: test["error"].partition(":")[0] for test in found["tests"]}
     assert errors == {
@@ -120,12 +134,38 @@ def test_gated_tests_that_failed_before_they_measured_are_in_the_reports(
         "test_engine": "ValueError",
         "test_setup": "RuntimeError",
         "test_marker": "OptionError",
+        "test_twice": "ValueError",
+        "test_end": "OSError",
     }
-    assert found["failed"] == 3
-    assert "## ❌ gpuperf: 3 of 4 tests failed, nothing regressed" in (pytester.path / "c.md").read_text()
-    assert "3 of 4 tests failed; nothing regressed" in (pytester.path / "r.html").read_text()
-    # Nothing was stored of them.
-    assert len(list((pytester.path / ".gpuperf").rglob("*.json"))) == 1
+    assert found["failed"] == 5
+    assert len(found["tests"]) == 6
+    assert "## ❌ gpuperf: 5 of 6 tests failed, nothing regressed" in (pytester.path / "c.md").read_text()
+    assert "5 of 6 tests failed; nothing regressed" in (pytester.path / "r.html").read_text()
+    # Nothing was stored of those that measured nothing.
+    assert len(list((pytester.path / ".gpuperf").rglob("*.json"))) == 2
+
+
+def test_a_calibration_that_can_t_be_read_ends_gated_tests_alone(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_suite=SUITE + "\n    def test_other():\n        pass\n")
+    run().assert_outcomes(passed=2)
+    (device,) = (path for path in (pytester.path / ".gpuperf").iterdir() if path.is_dir())
+    priors = device.with_name(f"{device.name}.priors")
+    priors.mkdir()
+    (priors / "20260101T000000000Z-00000000.prior").write_text('{"gpuperf": 99}')
+    result = run("--gpuperf-report=r.json")
+    result.assert_outcomes(passed=1, errors=1)
+    (test,) = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert test["error"]
+
+
+def test_a_report_tells_that_an_undecided_test_failed(run: Run, pytester: pytest.Pytester) -> None:
+    run().assert_outcomes(passed=1)
+    result = run("--gpuperf-on-inconclusive=fail", "--gpuperf-report=r.json", "--gpuperf-report=c.md")
+    result.assert_outcomes(failed=1)
+    found = json.loads((pytester.path / "r.json").read_text())
+    assert (found["failed"], found["tests"][0]["gate"]) == (1, "passed")
+    assert "is inconclusive" in found["tests"][0]["error"]
+    assert "## ❌ gpuperf: 1 test failed, nothing regressed" in (pytester.path / "c.md").read_text()
 
 
 def test_the_controller_of_xdist_writes_once(run: Run, pytester: pytest.Pytester) -> None:

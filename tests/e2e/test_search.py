@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.conftest import Run
+from tests.e2e.conftest import GPUPERF, Run
 
 #: Every load keeps the budget, so that the highest is the answer.
 SUITE = """
@@ -31,6 +31,17 @@ def measured(pytester: pytest.Pytester) -> set[str]:
 def test_a_search_measures_the_last_answer_as_well_and_no_earlier_one(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     for highest, points in ((2, {"2"}), (3, {"2", "3"}), (4, {"3", "4"})):
+        run(ASKED=json.dumps({"lowest": 2, "highest": highest})).assert_outcomes(passed=1)
+        assert measured(pytester) == points
+
+
+def test_what_is_pinned_is_measured_wherever_the_answer_goes(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_suite=SUITE)
+    run(ASKED=json.dumps({"lowest": 2, "highest": 2})).assert_outcomes(passed=1)
+    (session,) = (pytester.path / ".gpuperf").rglob("*.json")
+    name = session.stem.rpartition("-")[2]
+    assert pytester.run(*GPUPERF, "baseline", "pin", name, "--reason", "the release").ret == 0
+    for highest, points in ((3, {"2", "3"}), (4, {"2", "3", "4"})):
         run(ASKED=json.dumps({"lowest": 2, "highest": highest})).assert_outcomes(passed=1)
         assert measured(pytester) == points
 

@@ -195,7 +195,7 @@ class RunningEngine:
         self._tally = Tally()
         self._pools: dict[int, Pool] = {}
         library.log.clear()
-        gpu.enter()
+        gpu.claim()
         runtime = library.trt.Runtime(library.logger)
         self._runtime = runtime
         self._engine: Any = runtime.deserialize_cuda_engine(plan.data)
@@ -250,7 +250,7 @@ class RunningEngine:
         payloads = make_payloads(
             self._inputs(), self._input_specs, batch_size=batch_size, batched=self._batched, outputs=()
         )
-        gpu.enter()
+        gpu.claim()
         requests = stage(gpu, self._input_specs, [payload.inputs for payload in payloads])
         with contextlib.ExitStack() as cleaning:
             for request in requests:
@@ -311,7 +311,7 @@ class RunningEngine:
                 raise TargetDied(pool.problem)
 
     def stop(self) -> None:
-        self._gpu.enter()
+        self._gpu.claim()
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()

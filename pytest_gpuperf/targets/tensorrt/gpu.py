@@ -36,7 +36,7 @@ class Gpu:
     def __init__(self, core: Any, device: Any) -> None:
         self._core, self._device = core, device
         with _translated("use the GPU"):
-            self.enter()
+            self.claim()
             self.name = str(self._device.name)
             capability = self._device.compute_capability
             self.compute_capability = f"{capability.major}.{capability.minor}"
@@ -46,11 +46,15 @@ class Gpu:
             pooled = self._device.properties.memory_pools_supported
             self._pool = core.DeviceMemoryResource(self._device, core.DeviceMemoryResourceOptions()) if pooled else None
 
+    def claim(self) -> None:
+        """Make it current in this thread, in which other code may have made another one so."""
+        self._device.set_current()
+        _CURRENT.number = self._device.device_id
+
     def enter(self) -> None:
-        """Make it current in this thread, which every thread that uses it has to do first."""
+        """The same in a thread of ours, which every one that uses it has to do first; costs nothing when it is."""
         if getattr(_CURRENT, "number", None) != self._device.device_id:
-            self._device.set_current()
-            _CURRENT.number = self._device.device_id
+            self.claim()
 
     def close(self) -> None:
         """Give back the memory of buffers that are closed. May be called twice."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_gpuperf.analysis.guard import THROTTLED
 from pytest_gpuperf.measure.budget import Budget, Judged, Limit, judge
 from pytest_gpuperf.model import LoadPoint, Poisson, Window
 from tests.unit.factories import ONE, window
@@ -41,6 +42,15 @@ def offered(throughput: float, due: int, *, count: int = 4, rate: float = 100.0)
 )
 def test_the_whole_interval_decides(medians_ms: Sequence[float], verdict: str) -> None:
     assert judged(medians_ms).verdict == verdict
+
+
+def test_one_calm_window_does_not_stand_for_all() -> None:
+    """On a machine that is hardly ever calm the others have to do."""
+    calm, disturbed = window(ONE, p50_ms=1.0), replace(window(ONE, p50_ms=1.0), guards=(THROTTLED,))
+    assert not disturbed.calm
+    assert judge(1, [disturbed, calm, disturbed], BUDGET).verdict == "within"
+    slow = replace(disturbed, latency=window(ONE, p50_ms=9.0).latency)
+    assert judge(1, [slow, calm, calm, slow], BUDGET).verdict == "within"
 
 
 def test_more_windows_decide() -> None:

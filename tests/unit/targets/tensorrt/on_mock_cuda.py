@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cuda import core
 
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
 from pytest_gpuperf.load.generator import WindowSpec
@@ -349,6 +350,18 @@ class TestSeveralGpus:
         thread.start()
         thread.join()
         assert seen == [0, 1, 1, 0, 1, 1]
+
+    def test_whatever_others_made_current_before_it_starts(self, start: Callable[..., RunningEngine]) -> None:
+        first = start()
+        core.Device(1).set_current()
+        again = start()
+        assert self.current() == 0
+        core.Device(1).set_current()
+        again.workload(1)
+        assert self.current() == 0
+        core.Device(1).set_current()
+        first.stop()
+        assert self.current() == 0
 
     def test_the_beginning_of_a_uuid_does(self, start: Callable[..., RunningEngine]) -> None:
         start(visible="GPU-2222").workload(1).call()
