@@ -167,6 +167,8 @@ class State:
         """
         if self.settings.measure:
             self.prior  # noqa: B018
+        if _OUTCOME in item.stash:
+            del item.stash[_OUTCOME]  # of an earlier try
         measured = item.stash[_MEASURED] = Measuring(self, item.nodeid, marker_of(item))
         return Gpuperf(measured)
 
@@ -237,7 +239,8 @@ class State:
             if outcome is not None and isinstance(error, KeyboardInterrupt):
                 # pytest makes no report of an interrupted test
                 self._shown.append(outcome.shown)
-                self._carried[item.nodeid] = _carried(outcome, item)
+                if carried := _carried(outcome, item):
+                    self._carried[item.nodeid] = carried
             raise
         outcome = self._conclude(item, None)
         if outcome is not None and outcome.failure:
