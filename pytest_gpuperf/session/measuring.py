@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from pytest_gpuperf.analysis.changes import KEPT_LOADS
 from pytest_gpuperf.analysis.compare import compare, compare_duet
 from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
 from pytest_gpuperf.device import Device, DeviceLock, Monitor
@@ -26,6 +25,7 @@ from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Session, unmeasured
+from pytest_gpuperf.session.found import inherited, kept_by, on_axis, schedules
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
@@ -95,7 +95,7 @@ class Measuring:
         self,
         thing: Target,
         points: Sequence[LoadPoint],
-        schedules: Mapping[LoadPoint, Arrivals],
+        arrivals: Mapping[LoadPoint, Arrivals],
         plan: MeasurePlan,
         *,
         name: str,
@@ -114,7 +114,7 @@ class Measuring:
             return unmeasured(name, points)
         self._place(thing)
         if self._state.lockstep is not None:
-            return self._in_lockstep(thing, points, schedules, plan, name=name, axis=axis)
+            return self._in_lockstep(thing, points, arrivals, plan, name=name, axis=axis)
         anchor = None
         if self._state.settings.anchor:
             plan = anchored_plan(plan)
@@ -134,7 +134,7 @@ class Measuring:
                     describe=partial(sweep.describe, CANDIDATE),
                     progress=self._state.console.progress,
                     watch_cpu=self._watch_cpu,
-                    arrivals=schedules,
+                    arrivals=arrivals,
                     anchor=anchor,
                     monitor=monitor,
                 )
@@ -145,7 +145,7 @@ class Measuring:
         candidate: Target,
         reference: Target,
         points: Sequence[LoadPoint],
-        schedules: Mapping[LoadPoint, Arrivals],
+        arrivals: Mapping[LoadPoint, Arrivals],
         plan: MeasurePlan,
         *,
         name: str,
@@ -177,7 +177,7 @@ class Measuring:
                     describe=sweep.describe,
                     progress=self._state.console.progress,
                     watch_cpu=self._watch_cpu,
-                    arrivals=schedules,
+                    arrivals=arrivals,
                     monitor=monitor,
                 )
         return sweep
@@ -217,18 +217,13 @@ class Measuring:
             kept: what the next session measures as well.
         """
         points = sorted({*found, *self.baseline_points(name, axis)}, key=lambda point: (point.concurrency, point.rate))
-        return self.sweep(thing, points, _schedules(points, axis), plan, name=name, axis=axis, kept=kept)
+        return self.sweep(thing, points, schedules(points, axis), plan, name=name, axis=axis, kept=kept)
 
     def baseline_points(self, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
-        """The points of a sweep that the newest session of the baseline keeps, and those that are pinned.
-
-        What a session only inherited is not among them, or a sweep would grow with every session, and neither is
-        another kind of load. None in a duet with another process: that one is compared with, and no session.
-        """
+        """See ``inherited``; none in a duet with another process: that one is compared with, and no session."""
         if self.baseline is None or self._state.lockstep is not None:
             return ()
-        sessions = (*self.baseline.sessions[:1], *self.baseline.pinned)
-        return tuple(dict.fromkeys(point for session in sessions for point in _on(axis, _kept_points(session, name))))
+        return inherited(self.baseline, name, axis)
 
     def session(self) -> Session:
         """What was measured so far."""
@@ -251,7 +246,7 @@ class Measuring:
                 "uncommitted_changes": self._state.dirty,
                 **self._state.user_environment,
             },
-            settings={**settings, **self._judged_by(), **self._kept(), "gpuperf": version("pytest-gpuperf")},
+            settings={**settings, **self._judged_by(), **kept_by(self.sweeps), "gpuperf": version("pytest-gpuperf")},
             reference=tuple(run for sweep in self.sweeps for run in sweep.reference),
         )
 
@@ -264,18 +259,7 @@ class Measuring:
             "look_share": rule.look_share,
             "min_effect": rule.min_effect,
             "metrics": " ".join(sorted(rule.metrics)),
-            **self._budgets(),
         }
-
-    def _budgets(self) -> PlainMapping:
-        """Latency budgets that the test asked its curves for."""
-        asked = dict.fromkeys(one for sweep in self.sweeps for one in sweep.budgets)
-        return {"budgets_ms": " ".join(f"{metric}={limit_ms:g}" for metric, limit_ms in asked)} if asked else {}
-
-    def _kept(self) -> PlainMapping:
-        """Loads that ``baseline_points`` takes from this session."""
-        kept = {sweep.name: " ".join(str(_load(point)) for point in sweep.kept) for sweep in self.sweeps}
-        return {KEPT_LOADS + name: loads for name, loads in kept.items() if loads}
 
     def _place(self, *targets: Target) -> None:
         """The devices of this test are those that its targets say they compute on."""
@@ -327,7 +311,7 @@ class Measuring:
         self,
         thing: Target,
         points: Sequence[LoadPoint],
-        schedules: Mapping[LoadPoint, Arrivals],
+        arrivals: Mapping[LoadPoint, Arrivals],
         plan: MeasurePlan,
         *,
         name: str,
@@ -343,8 +327,8 @@ class Measuring:
             return unmeasured(name, points)
         if axis is not None:
             # Where the sides look along different axes, what this one can't make is the other's alone.
-            points = _on(axis, every)
-            schedules = _schedules(points, axis)
+            points = on_axis(axis, every)
+            arrivals = schedules(points, axis)
         sweep = Sweep(name, tuple(points), plan.runs, plan.window_s)
 
         steps = play(
@@ -356,7 +340,7 @@ class Measuring:
             describe=partial(sweep.describe, CANDIDATE),
             meter=Meter(name, plan, len(points), self._state.console.progress),
             watch_cpu=self._watch_cpu,
-            arrivals=schedules,
+            arrivals=arrivals,
             own=points,
             monitor=self._state.monitor_of(self.test),
         )
@@ -405,26 +389,3 @@ class Measuring:
             for lock in sorted(own):
                 stack.enter_context(DeviceLock(lock, waiting=self._state.console.waiting))
             yield
-
-
-def _schedules(points: Sequence[LoadPoint], axis: Axis) -> dict[LoadPoint, Arrivals]:
-    """The schedules of found points; empty in closed loop."""
-    schedules = {point: axis.arrivals(_load(point)) for point in points}
-    return {point: schedule for point, schedule in schedules.items() if schedule is not None}
-
-
-def _on(axis: Axis, points: Iterable[LoadPoint]) -> list[LoadPoint]:
-    """Those of the points that the axis has: the same load spread otherwise is another point."""
-    return [point for point in points if (point.rate > 0) == axis.loads.open_loop and axis.point(_load(point)) == point]
-
-
-def _kept_points(session: Session, name: str) -> list[LoadPoint]:
-    """Of the points of a sweep those that the session keeps for the next one; all where it doesn't say."""
-    points = dict.fromkeys(window.point for run in session.runs if run.sweep == name for window in run.windows)
-    kept = session.settings.get(KEPT_LOADS + name)
-    return [point for point in points if kept is None or str(_load(point)) in str(kept).split()]
-
-
-def _load(point: LoadPoint) -> float:
-    """Where it lies on its axis."""
-    return float(point.concurrency or point.rate)

@@ -66,11 +66,14 @@ class Sweep:
             self.reference_under_test = facts
 
 
-def settings_of(sweeps: Sequence[Sweep], plan: MeasurePlan) -> dict[str, int | float]:
-    """How it was measured: of several sweeps, the most runs and visits."""
+def settings_of(sweeps: Sequence[Sweep], plan: MeasurePlan) -> PlainMapping:
+    """How it was measured (of several sweeps, the most runs and visits), and the budgets that curves were asked for."""
     windows = [window for sweep in sweeps for run in sweep.runs for window in run.windows]
+    asked = dict.fromkeys(one for sweep in sweeps for one in sweep.budgets)
+    budgets = " ".join(f"{metric}={limit_ms:g}" for metric, limit_ms in asked)
     return {
         "runs": max((sweep.planned for sweep in sweeps), default=plan.runs),
         "visits": max((window.visit + 1 for window in windows), default=plan.visits),
         "window_s": max((sweep.window_s for sweep in sweeps), default=plan.window_s),
+        **({"budgets_ms": budgets} if budgets else {}),
     }

@@ -1,0 +1,50 @@
+"""Load points that a test looked for: where they lie, and which of them its next session measures as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pytest_gpuperf.analysis.changes import KEPT_LOADS
+from pytest_gpuperf.measure.explore import Axis
+from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Session
+from pytest_gpuperf.session.sweeps import Sweep
+from pytest_gpuperf.store import Baseline
+
+
+def schedules(points: Sequence[LoadPoint], axis: Axis) -> dict[LoadPoint, Arrivals]:
+    """The schedules of found points; empty in closed loop."""
+    found = {point: axis.arrivals(_load(point)) for point in points}
+    return {point: schedule for point, schedule in found.items() if schedule is not None}
+
+
+def on_axis(axis: Axis, points: Iterable[LoadPoint]) -> list[LoadPoint]:
+    """Those of the points that the axis has: the same load spread otherwise is another point."""
+    return [point for point in points if (point.rate > 0) == axis.loads.open_loop and axis.point(_load(point)) == point]
+
+
+def kept_by(sweeps: Sequence[Sweep]) -> PlainMapping:
+    """What a session records of the points that it keeps; ``inherited`` reads it."""
+    kept = {sweep.name: " ".join(str(_load(point)) for point in sweep.kept) for sweep in sweeps}
+    return {KEPT_LOADS + name: loads for name, loads in kept.items() if loads}
+
+
+def inherited(baseline: Baseline, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
+    """The points of a sweep that the newest session of the baseline keeps, and those that are pinned.
+
+    What a session only inherited is not among them, or a sweep would grow with every session, and neither is another
+    kind of load.
+    """
+    sessions = (*baseline.sessions[:1], *baseline.pinned)
+    return tuple(dict.fromkeys(point for session in sessions for point in on_axis(axis, _kept_points(session, name))))
+
+
+def _kept_points(session: Session, name: str) -> list[LoadPoint]:
+    """Of the points of a sweep those that the session keeps for the next one; all where it doesn't say."""
+    points = dict.fromkeys(window.point for run in session.runs if run.sweep == name for window in run.windows)
+    kept = session.settings.get(KEPT_LOADS + name)
+    return [point for point in points if kept is None or str(_load(point)) in str(kept).split()]
+
+
+def _load(point: LoadPoint) -> float:
+    """Where it lies on its axis."""
+    return float(point.concurrency or point.rate)
