@@ -41,7 +41,7 @@ def measured(model: Path) -> Session:
             POINTS,
             plan,
             name="chain",
-            record=runs.append,
+            on_run=runs.append,
             describe=lambda _: None,
             progress=lambda _: None,
             watch_cpu=True,

@@ -63,7 +63,7 @@ def duet(candidate: Path, reference: Path, options: argparse.Namespace) -> Sessi
             [LoadPoint(options.concurrency, BATCH)],
             duet_plan(options.blocks, options.alternations, options.window_s),
             name="chain",
-            record=lambda side, run: sides[side].append(run),
+            on_run=lambda side, run: sides[side].append(run),
             describe=lambda _side, _facts: None,
             progress=lambda _: None,
             watch_cpu=True,

@@ -60,7 +60,7 @@ def measure_duet(
     plan: MeasurePlan,
     *,
     name: str,
-    record: Callable[[str, Run], None],
+    on_run: Callable[[str, Run], None],
     describe: Callable[[str, PlainMapping], None],
     progress: Callable[[Progress], None],
     watch_cpu: bool,
@@ -70,7 +70,7 @@ def measure_duet(
     """Measure blocks of both sides; ``plan.visits`` pairs of windows at each point.
 
     Args:
-        record: given ``candidate`` or ``reference`` and its run of a block as soon as it is over; also a run that was
+        on_run: given ``candidate`` or ``reference`` and its run of a block as soon as it is over; also a run that was
             cut short, marked as not complete, before the error goes on its way.
         describe: given what is under test on each side, once.
         arrivals, progress, watch_cpu, monitor: see ``measure_sweep``; windows are not repeated, there are many.
@@ -87,7 +87,7 @@ def measure_duet(
                 points,
                 plan,
                 name=name,
-                record=lambda run, side=side: record(side, run),  # type: ignore[misc]
+                on_run=lambda run, side=side: on_run(side, run),  # type: ignore[misc]
                 describe=lambda facts, side=side: describe(side, facts),  # type: ignore[misc]
                 meter=meter,
                 watch_cpu=watch_cpu,
@@ -127,7 +127,7 @@ def play(
     plan: MeasurePlan,
     *,
     name: str,
-    record: Callable[[Run], None],
+    on_run: Callable[[Run], None],
     describe: Callable[[PlainMapping], None],
     meter: Meter,
     watch_cpu: bool,
@@ -203,7 +203,7 @@ def play(
             finally:
                 if windows:
                     startup_s = up.startup_s if up is not None else 0.0
-                    record(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete))
+                    on_run(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete))
         meter.run_done(run)
 
 

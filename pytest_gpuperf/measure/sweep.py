@@ -34,7 +34,7 @@ def measure_sweep(
     plan: MeasurePlan,
     *,
     name: str,
-    record: Callable[[Run], None],
+    on_run: Callable[[Run], None],
     describe: Callable[[PlainMapping], None],
     progress: Callable[[Progress], None],
     watch_cpu: bool,
@@ -46,7 +46,7 @@ def measure_sweep(
 
     Args:
         arrivals: the schedules of open-loop points.
-        record: given every run as soon as it is over; also a run that was cut short, marked as not complete, before
+        on_run: given every run as soon as it is over; also a run that was cut short, marked as not complete, before
             the error goes on its way.
         describe: given what is under test, once.
         progress: told where the sweep stands.
@@ -115,7 +115,7 @@ def measure_sweep(
                 _stop(running, anchored)
             finally:
                 if windows:
-                    record(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete, tuple(anchors)))
+                    on_run(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete, tuple(anchors)))
         meter.run_done(run)
 
 

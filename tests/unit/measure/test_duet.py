@@ -159,7 +159,7 @@ class Duet:
             points,
             plan,
             name="duet",
-            record=lambda side, run: self.runs[side].append(run),
+            on_run=lambda side, run: self.runs[side].append(run),
             describe=lambda side, facts: self.described.append((side, facts)),
             progress=self.told.append,
             watch_cpu=False,

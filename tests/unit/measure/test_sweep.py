@@ -145,7 +145,7 @@ class Sweep:
             points,
             plan,
             name="sweep",
-            record=self.runs.append,
+            on_run=self.runs.append,
             describe=self.described.append,
             progress=self.told.append,
             watch_cpu=watch_cpu,
