@@ -1,8 +1,8 @@
-"""What the anchor gains between sessions: the spread of a model's figures by themselves, and relative to the anchor::
+"""What the anchor gains between records: the spread of a model's figures by themselves, and relative to the anchor::
 
-    python benchmarks/anchor_gain.py --sessions 12
+    python benchmarks/anchor_gain.py --records 12
 
-Each session is 3 fresh starts of a small model on the bundled tritonserver at concurrency 1 and 4, as
+Each record is 3 fresh starts of a small model on the bundled tritonserver at concurrency 1 and 4, as
 ``pytest --gpuperf --gpuperf-anchor`` measures it, and takes about a minute and a half. On a quiet machine there is
 little to gain; run it beside other work of changing weight. Needs the bundled server (``gpuperf triton install``) and
 onnx.
@@ -23,7 +23,7 @@ from pytest_gpuperf.analysis.values import values_of
 from pytest_gpuperf.device import DeviceLock, find_device
 from pytest_gpuperf.measure import MeasurePlan, measure_sweep
 from pytest_gpuperf.measure.anchor import RunningAnchor, anchored_plan
-from pytest_gpuperf.model import LoadPoint, Run, Session
+from pytest_gpuperf.model import LoadPoint, Record, Run
 from pytest_gpuperf.store.store import utc_now
 from pytest_gpuperf.targets.anchor import anchor_target
 
@@ -31,8 +31,8 @@ POINTS = (LoadPoint(1, BATCH), LoadPoint(4, BATCH))
 METRICS = ("p50", "p90", "throughput")
 
 
-def measured(model: Path) -> Session:
-    """One session."""
+def measured(model: Path) -> Record:
+    """One record."""
     runs: list[Run] = []
     plan = anchored_plan(MeasurePlan())
     with DeviceLock(find_device("cpu").id):
@@ -47,17 +47,17 @@ def measured(model: Path) -> Session:
             watch_cpu=True,
             anchor=partial(RunningAnchor, anchor_target("cpu"), plan),
         )
-    return Session("anchored", "benchmark", "benchmark", utc_now(), {}, "complete", "open", tuple(runs))
+    return Record("anchored", "benchmark", "benchmark", utc_now(), {}, "complete", "open", tuple(runs))
 
 
-def others(session: Session) -> float:
+def others(record: Record) -> float:
     """What others took of the CPU, on average over the windows."""
-    return statistics.fmean(window.others_cpu_share or 0.0 for run in session.runs for window in run.windows)
+    return statistics.fmean(window.others_cpu_share or 0.0 for run in record.runs for window in run.windows)
 
 
-def table(sessions: list[Session]) -> None:
-    """Standard deviations between sessions, of the log."""
-    found = [values_of(session, METRICS) for session in sessions]
+def table(records: list[Record]) -> None:
+    """Standard deviations between records, of the log."""
+    found = [values_of(record, METRICS) for record in records]
     print(f"\n{'':28}{'by itself':>10}{'anchored':>10}")
     for metric in METRICS:
         for point in POINTS:
@@ -69,18 +69,18 @@ def table(sessions: list[Session]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Spread between sessions, with the anchor and without.")
-    parser.add_argument("--sessions", type=int, default=12)
+    parser = argparse.ArgumentParser(description="Spread between records, with the anchor and without.")
+    parser.add_argument("--records", type=int, default=12)
     options = parser.parse_args()
-    sessions: list[Session] = []
+    records: list[Record] = []
     with tempfile.TemporaryDirectory() as folder:
         model = build(Path(folder, "chain.onnx"), LAYERS)
-        for number in range(options.sessions):
+        for number in range(options.records):
             begin = time.monotonic()
-            sessions.append(measured(model))
+            records.append(measured(model))
             took_s = time.monotonic() - begin
-            print(f"{number + 1:3}  others took {others(sessions[-1]):4.0%} of the CPU   ({took_s:.0f} s)", flush=True)
-    table(sessions)
+            print(f"{number + 1:3}  others took {others(records[-1]):4.0%} of the CPU   ({took_s:.0f} s)", flush=True)
+    table(records)
 
 
 if __name__ == "__main__":

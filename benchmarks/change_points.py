@@ -12,7 +12,7 @@ import numpy as np
 from pytest_gpuperf.analysis.changepoint import Floats, change_points
 
 KINDS = ("normal", "heavy tails (t3)", "two modes", "correlated (0.3)")
-#: Sessions, and a step of so many standard deviations after so many of them.
+#: Records, and a step of so many standard deviations after so many of them.
 STEPS = ((20, 2.0, 10), (30, 3.0, 25), (30, 3.0, 27), (30, 2.0, 20), (60, 1.5, 40), (60, 1.0, 30))
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=1000)
     count = parser.parse_args().series
     generator = np.random.default_rng(1)
-    print("| sessions | " + " | ".join(KINDS) + " |")
+    print("| records | " + " | ".join(KINDS) + " |")
     print("|---:|" + "---:|" * len(KINDS))
     for size in (20, 60, 200):
         shares = []
@@ -42,7 +42,7 @@ def main() -> None:
             marked = sum(bool(change_points(noise(kind, size, generator).tolist(), seed=one)) for one in range(count))
             shares.append(f"{marked / count:.1%}")
         print(f"| {size} | " + " | ".join(shares) + " |")
-    print("\n| step | found | within two sessions of its place |")
+    print("\n| step | found | within two records of its place |")
     print("|---|---:|---:|")
     for size, step, at in STEPS:
         found = near = 0

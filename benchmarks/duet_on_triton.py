@@ -28,7 +28,7 @@ from pytest_gpuperf.analysis.blocks import block_values
 from pytest_gpuperf.analysis.compare import Rule, compare_duet
 from pytest_gpuperf.device import DeviceLock, find_device
 from pytest_gpuperf.measure import duet_plan, measure_duet
-from pytest_gpuperf.model import Comparison, LoadPoint, Run, Session, Verdict
+from pytest_gpuperf.model import Comparison, LoadPoint, Record, Run, Verdict
 from pytest_gpuperf.store.store import utc_now
 
 WIDTH, BATCH = 384, 16
@@ -52,8 +52,8 @@ def build(path: Path, layers: int) -> Path:
     return path
 
 
-def duet(candidate: Path, reference: Path, options: argparse.Namespace) -> Session:
-    """One duet, as a session."""
+def duet(candidate: Path, reference: Path, options: argparse.Namespace) -> Record:
+    """One duet, as a record."""
     sides: dict[str, list[Run]] = {"candidate": [], "reference": []}
     new, old = (TritonEndpoint(path, max_batch_size=BATCH, threads=1) for path in (candidate, reference))
     with DeviceLock(find_device("cpu").id):
@@ -68,7 +68,7 @@ def duet(candidate: Path, reference: Path, options: argparse.Namespace) -> Sessi
             progress=lambda _: None,
             watch_cpu=True,
         )
-    return Session(
+    return Record(
         id="duet",
         invocation="benchmark",
         test="benchmark",
@@ -81,9 +81,9 @@ def duet(candidate: Path, reference: Path, options: argparse.Namespace) -> Sessi
     )
 
 
-def differences(session: Session, metric: str) -> list[float]:
+def differences(record: Record, metric: str) -> list[float]:
     """The value of every block: log of candidate / reference, positive is worse."""
-    candidate, reference = block_values(session)
+    candidate, reference = block_values(record)
     return [
         one - other
         for key in candidate.values
@@ -92,12 +92,12 @@ def differences(session: Session, metric: str) -> list[float]:
     ]
 
 
-def block_medians(session: Session) -> list[float]:
+def block_medians(record: Record) -> list[float]:
     """For every block the median of its paired differences of p50, which a few windows that straddle a burst of others'
     work move less than the mean.
     """
     medians = []
-    for ours, theirs in zip(session.runs, session.reference, strict=True):
+    for ours, theirs in zip(record.runs, record.reference, strict=True):
         before = {(window.point, window.visit): window for window in theirs.windows}
         pairs = [(window, before[window.point, window.visit]) for window in ours.windows]
         logs = [math.log(one.latency.quantile_ns(0.5) / other.latency.quantile_ns(0.5)) for one, other in pairs]
@@ -105,19 +105,19 @@ def block_medians(session: Session) -> list[float]:
     return medians
 
 
-def line(what: str, session: Session, comparison: Comparison, seconds: float) -> str:
+def line(what: str, record: Record, comparison: Comparison, seconds: float) -> str:
     """One duet in one line."""
     shown = [
-        f"{metric} {', '.join(f'{100 * value:+.1f}' for value in differences(session, metric))}%"
+        f"{metric} {', '.join(f'{100 * value:+.1f}' for value in differences(record, metric))}%"
         for metric in ("p50", "throughput")
     ]
-    shown.append(f"medians of p50 {', '.join(f'{100 * value:+.1f}' for value in block_medians(session))}%")
+    shown.append(f"medians of p50 {', '.join(f'{100 * value:+.1f}' for value in block_medians(record))}%")
     return f"{what:16} {comparison.verdict!s:12} {'   '.join(shown)}   ({seconds:.0f} s)"
 
 
-def spread(sessions: list[Session], metric: str) -> float:
+def spread(records: list[Record], metric: str) -> float:
     """Standard deviation between the blocks of one duet, pooled over duets."""
-    variances = [statistics.variance(differences(one, metric)) for one in sessions if differences(one, metric)]
+    variances = [statistics.variance(differences(one, metric)) for one in records if differences(one, metric)]
     return float(np.sqrt(np.mean(variances))) if variances else float("nan")
 
 
@@ -133,7 +133,7 @@ def main() -> None:
         "--history", action="store_true", help="earlier duets of the same kind are known, as in a store"
     )
     options = parser.parse_args()
-    found: dict[str, list[tuple[Session, Comparison]]] = {"against itself": [], "slowed": []}
+    found: dict[str, list[tuple[Record, Comparison]]] = {"against itself": [], "slowed": []}
     with tempfile.TemporaryDirectory() as folder:
         # Files of one name: the models differ in nothing else.
         places = {name: Path(folder, name) for name in ("plain", "slowed")}
@@ -144,11 +144,11 @@ def main() -> None:
         for number in range(options.repetitions):
             for what, candidate in (("against itself", plain), ("slowed", slowed)):
                 begin = time.monotonic()
-                session = duet(candidate, plain, options)
+                record = duet(candidate, plain, options)
                 history = [one for one, _ in reversed(found[what])][:20] if options.history else []
-                comparison = compare_duet(session, history, Rule())
-                found[what].append((session, comparison))
-                print(f"{number + 1:3} {line(what, session, comparison, time.monotonic() - begin)}", flush=True)
+                comparison = compare_duet(record, history, Rule())
+                found[what].append((record, comparison))
+                print(f"{number + 1:3} {line(what, record, comparison, time.monotonic() - begin)}", flush=True)
     count = options.repetitions
     alarms = [comparison.verdict for _, comparison in found["against itself"]]
     wrong = sum(verdict in (Verdict.REGRESSED, Verdict.IMPROVED) for verdict in alarms)
@@ -156,13 +156,13 @@ def main() -> None:
     print(f"\nfalse alarms of any kind: {wrong} of {count} (regressed: {alarms.count(Verdict.REGRESSED)})")
     print(f"{options.slower:.0%} more work found: {hits} of {count}")
     for what, duets in found.items():
-        sessions = [session for session, _ in duets]
+        records = [record for record, _ in duets]
         for metric in ("p50", "p90", "throughput"):
-            values = [value for one in sessions for value in differences(one, metric)]
+            values = [value for one in records for value in differences(one, metric)]
             if values:
-                mean, sd = statistics.fmean(values), spread(sessions, metric)
+                mean, sd = statistics.fmean(values), spread(records, metric)
                 print(f"{what:16} {metric:10} mean {mean:+.1%}, between the blocks of a duet sd {sd:.1%}")
-        medians = [block_medians(one) for one in sessions]
+        medians = [block_medians(one) for one in records]
         sd = float(np.sqrt(np.mean([statistics.variance(one) for one in medians])))
         print(f"{what:16} p50, medians of a block's pairs instead of means: sd {sd:.1%}")
 

@@ -3,7 +3,7 @@
     python benchmarks/gate_error_rates.py            # minutes
     python benchmarks/gate_error_rates.py --quick    # under a minute, wider intervals
 
-The simulated logs of runs go through the very functions that decide about sessions (``analysis.evidence`` and
+The simulated logs of runs go through the very functions that decide about records (``analysis.evidence`` and
 ``analysis.decision`` work on arrays), with 20 points x 4 metrics. A run's effect is log-normal, heavy-tailed (Student's
 t with 3 degrees of freedom) or bimodal (three starts of ten are slow, two standard deviations apart), all scaled to the
 same standard deviation. In "independent" every point and metric has effects of its own, in "shared" all have the same
@@ -31,8 +31,8 @@ from pytest_gpuperf.analysis.panel import with_means
 from pytest_gpuperf.analysis.priors import Assumed, Prior, with_history
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.sequential import alpha_share, looks
-from pytest_gpuperf.analysis.values import SessionValues, values_from_numbers
-from pytest_gpuperf.model import Histogram, LoadPoint, Run, Session, Window
+from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
+from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window
 
 POINTS, METRICS = 20, 4
 SERIES = POINTS * METRICS
@@ -49,25 +49,25 @@ Alarms = Callable[[np.random.Generator, int], npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class World:
-    """How runs and sessions differ.
+    """How runs and records differ.
 
     Attributes:
         run_sd: standard deviation of the log between runs (in a duet: between the differences of blocks).
-        session_sd: likewise between sessions.
+        record_sd: likewise between records.
     """
 
     shape: str = "log-normal"
     sharing: str = "shared"
     run_sd: float = 0.01
-    session_sd: float = 0.01
+    record_sd: float = 0.01
 
     def runs(self, rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
         """Effects of runs, for (repetitions, series, ...)."""
         return self.run_sd * self._spread(shape, lambda size: effects(rng, self.shape, size))
 
-    def sessions(self, rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-        """Effects of sessions, for (repetitions, series, ...)."""
-        return self.session_sd * self._spread(shape, rng.standard_normal)
+    def records(self, rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+        """Effects of records, for (repetitions, series, ...)."""
+        return self.record_sd * self._spread(shape, rng.standard_normal)
 
     def _spread(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], FloatArray]) -> FloatArray:
         one = (shape[0], 1, *shape[2:])
@@ -91,15 +91,15 @@ def assumed(prior: Prior) -> Assumed:
     return Assumed.of([prior] * (SERIES + METRICS))
 
 
-def stored(world: World, sessions: int, rule: Rule, *, max_runs: int = 3, effect: float = 0.0) -> Alarms:
-    """Whether the gate finds a regression, of a session against some sessions of 3 runs."""
+def stored(world: World, records: int, rule: Rule, *, max_runs: int = 3, effect: float = 0.0) -> Alarms:
+    """Whether the gate finds a regression, of a record against some records of 3 runs."""
     prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
 
     def alarms(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
-        history = world.sessions(rng, (repetitions, SERIES, sessions))[..., None] + world.runs(
-            rng, (repetitions, SERIES, sessions, 3)
+        history = world.records(rng, (repetitions, SERIES, records))[..., None] + world.runs(
+            rng, (repetitions, SERIES, records, 3)
         )
-        candidate = world.sessions(rng, (repetitions, SERIES))[..., None] + world.runs(
+        candidate = world.records(rng, (repetitions, SERIES))[..., None] + world.runs(
             rng, (repetitions, SERIES, max_runs)
         )
         history = with_means(history, GROUPS, axis=1)
@@ -116,10 +116,10 @@ def stored(world: World, sessions: int, rule: Rule, *, max_runs: int = 3, effect
 
 @dataclass(frozen=True)
 class Anchors:
-    """Sessions whose windows stand beside those of an anchor.
+    """Records whose windows stand beside those of an anchor.
 
     Attributes:
-        machine_sd: of what moves target and anchor alike from session to session.
+        machine_sd: of what moves target and anchor alike from record to record.
         anchor_sd: of what moves the anchor alone.
     """
 
@@ -130,15 +130,15 @@ class Anchors:
     def label(self) -> str:
         return f"machine sd {self.machine_sd:.0%}, anchor sd {self.anchor_sd:.1%}"
 
-    def alarms(self, world: World, sessions: int, rule: Rule, effect: float = 0.0) -> Alarms:
+    def alarms(self, world: World, records: int, rule: Rule, effect: float = 0.0) -> Alarms:
         """Whether the gate finds a regression, where it takes for each metric what spreads less."""
         prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
 
         def found(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
-            size = (repetitions, SERIES, sessions + 1)
-            own = world.sessions(rng, size)[..., None] + world.runs(rng, (*size, 3))
+            size = (repetitions, SERIES, records + 1)
+            own = world.records(rng, size)[..., None] + world.runs(rng, (*size, 3))
             own[:, :, 0] += math.log1p(effect)
-            one = (repetitions, 1, sessions + 1, 1)
+            one = (repetitions, 1, records + 1, 1)
             plain = own + self.machine_sd * rng.standard_normal(one)
             ratios = own - self.anchor_sd * rng.standard_normal(one)
             # As ``analysis.anchored`` does: from the baseline, for each metric.
@@ -146,7 +146,7 @@ class Anchors:
                 side[:, :, 1:].mean(axis=-1).var(axis=-1, ddof=1).reshape(repetitions, METRICS, POINTS).mean(axis=-1)
                 for side in (plain, ratios)
             ]
-            chosen = (sessions >= ENOUGH) & (spreads[1] * STEADIER < spreads[0])
+            chosen = (records >= ENOUGH) & (spreads[1] * STEADIER < spreads[0])
             values = np.where(np.repeat(chosen, POINTS, axis=1)[..., None, None], ratios, plain)
             values = with_means(values, GROUPS, axis=1)
             arrays = StoredArrays(values[:, :, 0], values[:, :, 1:], ALIKE)
@@ -253,10 +253,10 @@ def rate(alarms: Alarms, repetitions: int, seed: int) -> Rate:
 
 
 def worlds() -> Iterator[World]:
-    """The corners and the middle of run sd 0.5 to 3%, session sd 0 to 2%."""
+    """The corners and the middle of run sd 0.5 to 3%, record sd 0 to 2%."""
     spreads = [(0.005, 0.0), (0.005, 0.02), (0.01, 0.01), (0.03, 0.0), (0.03, 0.02)]
-    for shape, sharing, (run_sd, session_sd) in itertools.product(SHAPES, SHARING, spreads):
-        yield World(shape, sharing, run_sd, session_sd)
+    for shape, sharing, (run_sd, record_sd) in itertools.product(SHAPES, SHARING, spreads):
+        yield World(shape, sharing, run_sd, record_sd)
 
 
 def block_worlds() -> Iterator[World]:
@@ -268,14 +268,14 @@ def block_worlds() -> Iterator[World]:
 def others(rng: np.random.Generator, repetitions: int, world: World) -> dict[str, tuple[float, float]]:
     """How often other rules alarm on the same worlds with nothing changed: at one point, and at any of 20.
 
-    Each side is one session of 3 runs of 200 requests, whose latencies spread by 10% within a run.
+    Each side is one record of 3 runs of 200 requests, whose latencies spread by 10% within a run.
     """
     runs, requests, resamples = 3, 200, 200
     alarms: dict[str, list[FloatArray]] = {}
     for _ in range(repetitions):
         sides = []
         for _ in range(2):
-            level = world.sessions(rng, (1, POINTS))[0][:, None] + world.runs(rng, (1, POINTS, runs))[0]
+            level = world.records(rng, (1, POINTS))[0][:, None] + world.runs(rng, (1, POINTS, runs))[0]
             sides.append(np.exp(level[..., None] + 0.1 * rng.standard_normal((POINTS, runs, requests))))
         after, before = (side.reshape(POINTS, -1) for side in sides)
         shift = after.mean(axis=1) / before.mean(axis=1) - 1
@@ -296,8 +296,8 @@ def others(rng: np.random.Generator, repetitions: int, world: World) -> dict[str
     return {name: (float(np.mean(hits)), float(np.any(hits, axis=1).mean())) for name, hits in alarms.items()}
 
 
-def ours_at_one_session(world: World, repetitions: int) -> Rate:
-    """The gate where the others stand: one session against one, at any of 20 points x 4 metrics."""
+def ours_at_one_record(world: World, repetitions: int) -> Rate:
+    """The gate where the others stand: one record against one, at any of 20 points x 4 metrics."""
     return rate(stored(world, 1, Rule()), repetitions, 5)
 
 
@@ -339,14 +339,14 @@ class Line:
 def lines() -> Iterator[Line]:
     """The rows of the table in docs/deciding.md."""
     for min_effect in (0.01, 0.0):
-        for sessions in (1, 3, 10, 20):
+        for records in (1, 3, 10, 20):
             for max_runs in (3, 8):
                 yield Line(
-                    f"A/A, stored, {sessions} sessions, up to {max_runs} runs, min_effect {min_effect:g}",
+                    f"A/A, stored, {records} records, up to {max_runs} runs, min_effect {min_effect:g}",
                     [
-                        (f"{label(w)}, prior {sd:g}", stored(w, sessions, rule, max_runs=max_runs))
+                        (f"{label(w)}, prior {sd:g}", stored(w, records, rule, max_runs=max_runs))
                         for w in worlds()
-                        for sd in ((0.02, 0.05) if sessions < 9 else (0.05,))
+                        for sd in ((0.02, 0.05) if records < 9 else (0.05,))
                         for rule in [Rule(prior=Prior(sd, 8), min_effect=min_effect)]
                     ],
                     0.05,
@@ -368,11 +368,11 @@ def lines() -> Iterator[Line]:
             0.06,
         )
     for min_effect in (0.01, 0.0):
-        for sessions in (8, 20):
+        for records in (8, 20):
             yield Line(
-                f"A/A, anchored, {sessions} sessions, min_effect {min_effect:g}",
+                f"A/A, anchored, {records} records, min_effect {min_effect:g}",
                 [
-                    (f"{label(w)}, {one.label}", one.alarms(w, sessions, Rule(min_effect=min_effect)))
+                    (f"{label(w)}, {one.label}", one.alarms(w, records, Rule(min_effect=min_effect)))
                     for w in worlds()
                     for one in (Anchors(0.01, 0.01), Anchors(0.03, 0.02), Anchors(0.08, 0.01))
                     if w.sharing != "mixed"
@@ -396,28 +396,28 @@ def power_lines() -> Iterator[Line]:
         yield Line(f"duet, +5% on 1 point of 20, 8 blocks, sd 1.5%, history of 10 df{looked}", cases, 0.9, power=True)
     for min_effect, bound in ((0.01, 0.7), (0.0, 0.9)):
         cases = [(s, stored(World(sharing=s), 20, Rule(min_effect=min_effect), effect=0.05)) for s in SHARING]
-        yield Line(f"stored, 20 sessions, +5% everywhere, min_effect {min_effect:g}", cases, bound, power=True)
+        yield Line(f"stored, 20 records, +5% everywhere, min_effect {min_effect:g}", cases, bound, power=True)
     for one, told in ((Anchors(0.05, 0.005), "anchored"), (Anchors(0.05, math.inf), "not anchored")):
         cases = [(s, one.alarms(World(sharing=s), 20, Rule(), 0.1)) for s in SHARING]
-        yield Line(f"stored, 20 sessions, +10% everywhere, machine sd 5%, {told}", cases, 0.0, power=True)
+        yield Line(f"stored, 20 records, +10% everywhere, machine sd 5%, {told}", cases, 0.0, power=True)
     cases = [(s, stored(World(sharing=s), 10, Rule(), effect=0.1)) for s in SHARING]
-    yield Line("stored, 10 sessions, +10% everywhere", cases, 0.99, power=True)
+    yield Line("stored, 10 records, +10% everywhere", cases, 0.99, power=True)
     cases = [(label(w), stored(w, 1, Rule(), effect=0.5)) for w in worlds()]
-    yield Line("stored, 1 session, +50%", cases, 0.99, power=True)
+    yield Line("stored, 1 record, +50%", cases, 0.99, power=True)
 
 
 def label(world: World) -> str:
-    session = f", session sd {world.session_sd:.1%}" if world.session_sd else ""
-    return f"{world.shape}, {world.sharing}, run sd {world.run_sd:.1%}{session}"
+    record = f", record sd {world.record_sd:.1%}" if world.record_sd else ""
+    return f"{world.shape}, {world.sharing}, run sd {world.run_sd:.1%}{record}"
 
 
 def seconds_of_a_comparison() -> tuple[float, float]:
-    """20 points x 4 metrics against 20 sessions of 3 runs, from plain values and from sessions; the best of 20 each."""
+    """20 points x 4 metrics against 20 records of 3 runs, from plain values and from records; the best of 20 each."""
     rng = np.random.default_rng(1)
     metrics = ("p50", "p90", "p95", "throughput")
     rule = Rule(metrics=frozenset(metrics))
 
-    def stored_session(name: str) -> Session:
+    def stored_record(name: str) -> Record:
         def window(point: int, visit: int) -> Window:
             buckets = int(rng.integers(2890, 2910)) + np.arange(60)
             latency = Histogram(tuple(buckets.tolist()), tuple(rng.integers(1, 70, 60).tolist()))
@@ -426,9 +426,9 @@ def seconds_of_a_comparison() -> tuple[float, float]:
         visits = list(itertools.product(range(3), range(1, POINTS + 1)))
         runs = (Run("sweep", run, 2.5, 0.7, True, tuple(window(p, visit) for visit, p in visits)) for run in range(3))
         created = "2026-01-31T12:00:00.000+00:00"
-        return Session(name, "0" * 32, "test", created, {}, "complete", "passed", tuple(runs), "0" * 40)
+        return Record(name, "0" * 32, "test", created, {}, "complete", "passed", tuple(runs), "0" * 40)
 
-    def session(name: str) -> SessionValues:
+    def record(name: str) -> RecordValues:
         runs = [
             {
                 f"concurrency {point}": {metric: math.exp(rng.normal(0, 0.01)) for metric in metrics}
@@ -438,11 +438,11 @@ def seconds_of_a_comparison() -> tuple[float, float]:
         ]
         return values_from_numbers(name, runs)
 
-    here, there = session("new"), [session(str(index)) for index in range(20)]
+    here, there = record("new"), [record(str(index)) for index in range(20)]
     from_values = min(timeit.repeat(lambda: compare_values(here, there, rule), number=1, repeat=20))
-    new, old = stored_session("new"), [stored_session(str(index)) for index in range(20)]
-    from_sessions = min(timeit.repeat(lambda: compare(new, old, rule), number=1, repeat=20))
-    return from_values, from_sessions
+    new, old = stored_record("new"), [stored_record(str(index)) for index in range(20)]
+    from_records = min(timeit.repeat(lambda: compare(new, old, rule), number=1, repeat=20))
+    return from_values, from_records
 
 
 def main() -> None:
@@ -463,7 +463,7 @@ def main() -> None:
         bound = f"(at least {found.lower:.1%})" if line.power else f"(at most {found.upper:.1%})"
         shown = f"{found.share:6.1%} {bound:18} {wanted:7} {'' if met else 'MISSED '}"
         print(f"{line.what:86} {shown}{name}", flush=True)
-    print("\nother rules with nothing changed, one session of 3 runs a side: at one point, at any of 20")
+    print("\nother rules with nothing changed, one record of 3 runs a side: at one point, at any of 20")
     rng = np.random.default_rng(1)
     for world in (
         World(sharing="shared"),
@@ -473,12 +473,10 @@ def main() -> None:
         print(f"  {label(world)}")
         for name, (single, family) in others(rng, max(repetitions // 10, 10), world).items():
             print(f"    {name:40} {single:6.1%} {family:6.1%}")
-        print(
-            f"    {'this gate, 20 points x 4 metrics':40}        {ours_at_one_session(world, repetitions).share:6.1%}"
-        )
-    from_values, from_sessions = seconds_of_a_comparison()
-    print("\na comparison of 20 points x 4 metrics against 20 sessions of 3 runs:")
-    print(f"  {1e3 * from_values:.1f} ms from plain values, {1e3 * from_sessions:.1f} ms from sessions in memory")
+        print(f"    {'this gate, 20 points x 4 metrics':40}        {ours_at_one_record(world, repetitions).share:6.1%}")
+    from_values, from_records = seconds_of_a_comparison()
+    print("\na comparison of 20 points x 4 metrics against 20 records of 3 runs:")
+    print(f"  {1e3 * from_values:.1f} ms from plain values, {1e3 * from_records:.1f} ms from records in memory")
     print(f"{missed} rows missed" if missed else "every row met")
     raise SystemExit(bool(missed))
 

@@ -1,4 +1,4 @@
-"""False alarms and power of the gate on real sessions of one machine.
+"""False alarms and power of the gate on real records of one machine.
 
 Fill a store by repeating one suite with nothing changed, then replay the gate over it::
 
@@ -19,13 +19,13 @@ from dataclasses import replace
 
 from pytest_gpuperf.analysis.compare import Rule, compare
 from pytest_gpuperf.analysis.priors import PRIORS
-from pytest_gpuperf.model import Histogram, Session, Verdict
+from pytest_gpuperf.model import Histogram, Record, Verdict
 from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.store import Store
 
 
-def slowed(session: Session, factor: float) -> Session:
-    """The session as it would be if everything took ``factor`` times as long."""
+def slowed(record: Record, factor: float) -> Record:
+    """The record as it would be if everything took ``factor`` times as long."""
     shift = round(math.log(factor) / math.log(GAMMA))
     runs = tuple(
         replace(
@@ -40,23 +40,23 @@ def slowed(session: Session, factor: float) -> Session:
                 for window in run.windows
             ),
         )
-        for run in session.runs
+        for run in record.runs
     )
-    return replace(session, runs=runs)
+    return replace(record, runs=runs)
 
 
-def invocations(store: Store) -> list[dict[str, Session]]:
-    """Complete sessions by test, for every invocation in the store, oldest first."""
-    found: dict[str, dict[str, Session]] = {}
+def invocations(store: Store) -> list[dict[str, Record]]:
+    """Complete records by test, for every invocation in the store, oldest first."""
+    found: dict[str, dict[str, Record]] = {}
     for folder in store.folders():
         for entry in store.entries(folder):
-            session = store.read(entry)
-            if session.status == "complete":
-                found.setdefault(session.invocation, {})[session.test] = session
-    return sorted(found.values(), key=lambda tests: min(session.created_utc for session in tests.values()))
+            record = store.read(entry)
+            if record.status == "complete":
+                found.setdefault(record.invocation, {})[record.test] = record
+    return sorted(found.values(), key=lambda tests: min(record.created_utc for record in tests.values()))
 
 
-def share(candidates: Sequence[dict[str, Session]], size: int, factor: float, wanted: Verdict, *, each: bool) -> float:
+def share(candidates: Sequence[dict[str, Record]], size: int, factor: float, wanted: Verdict, *, each: bool) -> float:
     """How often the verdict is given to any test of an invocation, or (``each``) to the single tests."""
     generator = random.Random(size)
     hits = total = 0
@@ -65,22 +65,22 @@ def share(candidates: Sequence[dict[str, Session]], size: int, factor: float, wa
         for _ in range(12):
             baseline = generator.sample(others, min(size, len(others)))
             verdicts = []
-            for name, session in tests.items():
+            for name, record in tests.items():
                 known = [other[name] for other in baseline if name in other]
                 rule = Rule(prior=PRIORS["cpu"], tests=len(tests))
-                verdicts.append(compare(slowed(session, factor), known, rule).verdict is wanted)
+                verdicts.append(compare(slowed(record, factor), known, rule).verdict is wanted)
             hits += sum(verdicts) if each else any(verdicts)
             total += len(verdicts) if each else 1
     return hits / total
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="False alarms and power of the gate on real sessions.")
+    parser = argparse.ArgumentParser(description="False alarms and power of the gate on real records.")
     parser.add_argument("store")
     found = invocations(Store(parser.parse_args().store))
     print(f"{len(found)} invocations of {max(map(len, found), default=0)} tests")
     print("baseline  false alarm     found, of single tests            called unchanged")
-    print("sessions  in invocation   +10%   +20%   +50%   +200%        A/A    +50%")
+    print("records  in invocation   +10%   +20%   +50%   +200%        A/A    +50%")
     for size in (1, 3, 10):
         alarm = share(found, size, 1.0, Verdict.REGRESSED, each=False)
         power = [share(found, size, factor, Verdict.REGRESSED, each=True) for factor in (1.1, 1.2, 1.5, 3.0)]

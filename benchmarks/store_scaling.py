@@ -1,12 +1,12 @@
-"""What a long history costs the gate: the baseline of one key among 1,000 and among 100,000 stored sessions.
+"""What a long history costs the gate: the baseline of one key among 1,000 and among 100,000 stored records.
 
-Both stores have the same twenty newest sessions of a test with 20 load points; the older ones are hard links to a
+Both stores have the same twenty newest records of a test with 20 load points; the older ones are hard links to a
 few files, on other days, 100 a day. The gate finds its baseline and compares with it; prints the medians and their
 ratio::
 
     python benchmarks/store_scaling.py
 
-The first version of the store kept all sessions of a key in one folder; ``--flat`` shows what that costs.
+The first version of the store kept all records of a key in one folder; ``--flat`` shows what that costs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 
 from pytest_gpuperf.analysis.compare import Rule, compare
-from pytest_gpuperf.model import Histogram, LoadPoint, PlainMapping, Run, Session, Window
+from pytest_gpuperf.model import Histogram, LoadPoint, PlainMapping, Record, Run, Window
 from pytest_gpuperf.store import Store, select_baseline
 
 KEY: PlainMapping = {"device": "NVIDIA L4", "test": "tests/test_serving.py::test_all", "version": 1, "ruler": 1}
@@ -31,8 +31,8 @@ LINKS = 50_000
 PER_DAY, WINDOW, POINTS, RUNS = 100, 20, 20, 3
 
 
-def session(name: str, at: datetime) -> Session:
-    """A session of 20 load points and three runs, with histograms as wide as real ones."""
+def record(name: str, at: datetime) -> Record:
+    """A record of 20 load points and three runs, with histograms as wide as real ones."""
     latency = Histogram(tuple(range(2900, 2960)), tuple(range(10, 70)))
     runs = tuple(
         Run(
@@ -49,17 +49,17 @@ def session(name: str, at: datetime) -> Session:
         for index in range(RUNS)
     )
     created = at.isoformat(timespec="milliseconds")
-    return Session(name, "0" * 32, str(KEY["test"]), created, KEY, "complete", "passed", runs, "1234567890abcdef")
+    return Record(name, "0" * 32, str(KEY["test"]), created, KEY, "complete", "passed", runs, "1234567890abcdef")
 
 
-def fill(store: Store, sessions: int, *, flat: bool) -> None:
-    """A store of so many sessions, the newest twenty of them whole."""
+def fill(store: Store, records: int, *, flat: bool) -> None:
+    """A store of so many records, the newest twenty of them whole."""
     for index in range(WINDOW):
-        store.write(session(f"{index:012x}", NEWEST - timedelta(minutes=index)))
+        store.write(record(f"{index:012x}", NEWEST - timedelta(minutes=index)))
     folder = Path(store.folder(KEY))
     original = next(folder.rglob("*.json"))
     content = original.read_bytes()
-    for index in range(WINDOW, sessions):
+    for index in range(WINDOW, records):
         at = NEWEST - timedelta(days=1 + index // PER_DAY, minutes=index % PER_DAY)
         name = f"{at:%Y%m%dT%H%M%S}000Z-12345678-{index:012x}.json"
         place = folder if flat else folder / f"{at:%Y-%m-%d}"
@@ -72,7 +72,7 @@ def fill(store: Store, sessions: int, *, flat: bool) -> None:
 
 
 def find_s(store: Store) -> float:
-    """Seconds that it takes to find the newest sessions, unread."""
+    """Seconds that it takes to find the newest records, unread."""
     begin = time.perf_counter()
     found = list(islice(store.newest(store.folder(KEY)), WINDOW))
     seconds = time.perf_counter() - begin
@@ -80,25 +80,25 @@ def find_s(store: Store) -> float:
     return seconds
 
 
-def gate_s(store: Store, candidate: Session) -> float:
+def gate_s(store: Store, candidate: Record) -> float:
     """Seconds that one test's gate takes: find, read, check and compare."""
     begin = time.perf_counter()
     baseline = select_baseline(store, KEY)
-    compare(candidate, baseline.sessions, Rule())
+    compare(candidate, baseline.records, Rule())
     seconds = time.perf_counter() - begin
-    assert len(baseline.sessions) == WINDOW
+    assert len(baseline.records) == WINDOW
     return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a long history costs the gate.")
-    parser.add_argument("--sessions", type=int, nargs=2, default=[1_000, 100_000])
+    parser.add_argument("--records", type=int, nargs=2, default=[1_000, 100_000])
     parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--flat", action="store_true", help="all sessions of the key in one folder")
+    parser.add_argument("--flat", action="store_true", help="all records of the key in one folder")
     options = parser.parse_args()
-    candidate = session("f" * 12, NEWEST + timedelta(hours=1))
+    candidate = record("f" * 12, NEWEST + timedelta(hours=1))
     with tempfile.TemporaryDirectory() as directory:
-        stores = {count: Store(str(Path(directory, str(count)))) for count in options.sessions}
+        stores = {count: Store(str(Path(directory, str(count)))) for count in options.records}
         for count, store in stores.items():
             fill(store, count, flat=options.flat)
         finding: dict[int, list[float]] = {count: [] for count in stores}
@@ -107,12 +107,12 @@ def main() -> None:
             for count, store in stores.items():
                 finding[count].append(find_s(store))
                 whole[count].append(gate_s(store, candidate))
-    print("| stored sessions | find the newest 20, ms | the whole gate, ms |")
+    print("| stored records | find the newest 20, ms | the whole gate, ms |")
     print("|---:|---:|---:|")
-    for count in options.sessions:
+    for count in options.records:
         middle = [statistics.median(times[count]) * 1e3 for times in (finding, whole)]
         print(f"| {count:,} | {middle[0]:.2f} | {middle[1]:.0f} |")
-    few, many = (statistics.median(whole[count]) for count in options.sessions)
+    few, many = (statistics.median(whole[count]) for count in options.records)
     print(f"\nratio {many / few:.2f}")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.tensorrt import TensorRTEngine
     from pytest_gpuperf.targets.triton import DynamicBatching, Step, TritonEndpoint
-    from pytest_gpuperf.values import ValueComparison, ValueRow, ValueSession, compare, session_from_values
+    from pytest_gpuperf.values import ValueComparison, ValueRecord, ValueRow, compare, record_from_values
 
 __version__ = "0.1.0"
 
@@ -47,9 +47,9 @@ _PUBLIC = {
     "TritonEndpoint": "targets.triton",
     "ValueComparison": "values",
     "ValueRow": "values",
-    "ValueSession": "values",
+    "ValueRecord": "values",
     "compare": "values",
-    "session_from_values": "values",
+    "record_from_values": "values",
 }
 
 __all__ = [
@@ -73,10 +73,10 @@ __all__ = [
     "Tls",
     "TritonEndpoint",
     "ValueComparison",
+    "ValueRecord",
     "ValueRow",
-    "ValueSession",
     "compare",
-    "session_from_values",
+    "record_from_values",
 ]
 
 

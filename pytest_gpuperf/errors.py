@@ -10,8 +10,8 @@ The tree::
     ├── LoadError          the load could not be applied, or too many requests failed
     ├── DeviceError        the GPU can't be used as asked
     │   └── NvmlError      NVML answered with an error; ``kind`` says which
-    └── StoreError         a session can't be written or read
-        └── UnreadableSession   one stored file is damaged, tampered with or too new
+    └── StoreError         a record can't be written or read
+        └── UnreadableRecord   one stored file is damaged, tampered with or too new
 
 A message says what happened, where, and what to do. Errors of third-party libraries are
 translated where the library is imported, with ``raise ... from``.
@@ -86,10 +86,10 @@ class NvmlError(DeviceError):
 
 
 class StoreError(GpuperfError):
-    """A session can't be written or read."""
+    """A record can't be written or read."""
 
 
-class UnreadableSession(StoreError):
+class UnreadableRecord(StoreError):
     """One stored file is damaged, tampered with, or written by a newer version.
 
     Args:

@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 @pytest.hookspec
 def pytest_gpuperf_environment(config: pytest.Config) -> PlainMapping | None:
-    """Facts to record with every session (a node name, an image tag); they appear under "what else changed"."""
+    """Facts to record with every record (a node name, an image tag); they appear under "what else changed"."""

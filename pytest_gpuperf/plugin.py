@@ -1,6 +1,6 @@
 """The pytest plugin: declares options, the marker and the fixtures, and registers the rest when it is needed.
 
-This module is loaded in every pytest session of the environment, whether the session uses it or not. It imports
+This module is loaded in every pytest session of the environment, whether that session uses the plugin or not. It imports
 nothing but pytest, which is there already; everything heavy is imported inside the functions.
 """
 
@@ -28,7 +28,7 @@ _MARKER = (
 
 #: name, metavar, help. Each is an option --gpuperf-NAME and an ini key gpuperf_NAME.
 OPTIONS = (
-    ("store", "URL", "where sessions are kept: a directory or an fsspec URL (default: .gpuperf)"),
+    ("store", "URL", "where records are kept: a directory or an fsspec URL (default: .gpuperf)"),
     (
         "device",
         "DEVICE",
@@ -42,13 +42,13 @@ OPTIONS = (
     ),
     ("runs", "K", "fresh starts of each target (default: 3)"),
     ("max_runs", "K", "fresh starts while a test is undecided, for example 8 (default: as --gpuperf-runs)"),
-    ("alpha", "SHARE", "accepted chance of any false alarm in the whole session (default: 5%%)"),
+    ("alpha", "SHARE", "accepted chance of any false alarm in the whole invocation (default: 5%%)"),
     ("min_effect", "SHARE", "a regression up to this share is accepted (default: 1%%)"),
     ("on_inconclusive", "warn|fail", "what a comparison that can't decide does (default: warn)"),
     (
         "baseline",
         "SPEC",
-        "compare with: both (the newest sessions and the pinned ones), rolling, pinned, a session's id, "
+        "compare with: both (the newest records and the pinned ones), rolling, pinned, a record's id, "
         "or commit:SHA (default: both)",
     ),
     (

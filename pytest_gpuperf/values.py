@@ -2,10 +2,10 @@
 
 ::
 
-    from pytest_gpuperf import compare, session_from_values
+    from pytest_gpuperf import compare, record_from_values
 
     monday, tuesday = (
-        session_from_values("resnet50", [{"concurrency 4": {"p50_ns": 1.9e6, "throughput": 2050.0}}, ...]) for ...
+        record_from_values("resnet50", [{"concurrency 4": {"p50_ns": 1.9e6, "throughput": 2050.0}}, ...]) for ...
     )
     print(compare([monday], tuesday).verdict)
 
@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.analysis.compare import Rule, compare_duet_values, compare_values
-from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, SESSION_PRIOR, Prior, Priors
-from pytest_gpuperf.analysis.values import METRICS, UNITS, SessionValues, in_own_unit, values_from_numbers
+from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, RECORD_PRIOR, Prior, Priors
+from pytest_gpuperf.analysis.values import METRICS, UNITS, RecordValues, in_own_unit, values_from_numbers
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Plain
 
@@ -37,19 +37,19 @@ _MODES = ("stored", "duet")
 
 
 @dataclass(frozen=True)
-class ValueSession:
-    """One session of plain numbers, made by ``session_from_values``.
+class ValueRecord:
+    """One record of plain numbers, made by ``record_from_values``.
 
     Attributes:
         test: what was measured.
-        key: what must match for two sessions to be comparable; the test is part of it in any case.
+        key: what must match for two records to be comparable; the test is part of it in any case.
         values: the numbers as they are compared.
         figures: the names that the metrics were given.
     """
 
     test: str
     key: Mapping[str, Plain]
-    values: SessionValues = field(repr=False)
+    values: RecordValues = field(repr=False)
     figures: Mapping[str, str] = field(repr=False)
 
 
@@ -84,7 +84,7 @@ class ValueComparison:
 
     Attributes:
         verdict: the worst of the rows: ``regressed``, ``inconclusive``, ``improved`` or ``unchanged``; ``no baseline``
-            without a session to compare with, or a point in common; ``not comparable`` where the keys differ.
+            without a record to compare with, or a point in common; ``not comparable`` where the keys differ.
         rows: those of the geometric mean over the points first.
         differing: where the keys differ: field to (baseline, candidate).
         left_out: figures that can't be compared, since some run lacks them or has no positive number.
@@ -99,22 +99,22 @@ class ValueComparison:
     missing_points: tuple[str, ...] = ()
 
 
-def session_from_values(
+def record_from_values(
     test: str,
     values: Sequence[Mapping[str, Mapping[str, float]]],
     *,
     key: Mapping[str, Plain] | None = None,
-) -> ValueSession:
-    """A session from plain numbers, for ``compare``.
+) -> ValueRecord:
+    """A record from plain numbers, for ``compare``.
 
     Args:
         test: what was measured.
         values: ``values[run][point][metric]``. A run is one fresh start of what is measured. Points have any name.
             Metrics are ``throughput`` (more is better) and figures of which less is better, with their unit:
-            ``p50_ns``, ``p90_ns``, ``p95_ns``, ``p99_ns`` (or ``_us``, ``_ms``, ``_s``: sessions may differ in it),
+            ``p50_ns``, ``p90_ns``, ``p95_ns``, ``p99_ns`` (or ``_us``, ``_ms``, ``_s``: records may differ in it),
             ``energy_j`` (``_mj``), ``memory_bytes``, ``host_memory_bytes``, or any other name that ends in ``_ns``,
             ``_us``, ``_ms``, ``_j`` or ``_bytes``. One that is no positive finite number is never judged.
-        key: what must match for two sessions to be comparable, for example ``{"device": "NVIDIA L4"}``.
+        key: what must match for two records to be comparable, for example ``{"device": "NVIDIA L4"}``.
 
     Raises:
         OptionError: something has another form; the message begins with its path.
@@ -125,12 +125,12 @@ def session_from_values(
     runs = _runs(values)
     figures = {in_own_unit(metric)[0]: metric for run in runs for figures in run.values() for metric in figures}
     content = hashlib.sha256(repr([test, runs]).encode()).hexdigest()[:12]
-    return ValueSession(test, _key(key), values_from_numbers(content, runs), figures)
+    return ValueRecord(test, _key(key), values_from_numbers(content, runs), figures)
 
 
 def compare(
-    baseline: Sequence[ValueSession] | ValueSession | None,
-    candidate: ValueSession,
+    baseline: Sequence[ValueRecord] | ValueRecord | None,
+    candidate: ValueRecord,
     *,
     mode: str = "stored",
     alpha: float = 0.05,
@@ -138,17 +138,17 @@ def compare(
     equivalence: float = 0.05,
     prior: Prior | Priors | float | tuple[float, float] | None = None,
 ) -> ValueComparison:
-    """Judge a session by the gate's rule. Every metric that both sides have is gated.
+    """Judge a record by the gate's rule. Every metric that both sides have is gated.
 
     Args:
-        baseline: in stored mode earlier sessions, newest first; in a duet one session, whose run ``i`` was measured in
+        baseline: in stored mode earlier records, newest first; in a duet one record, whose run ``i`` was measured in
             alternation with run ``i`` of the candidate.
         mode: ``stored`` or ``duet``.
         alpha: the chance of any false alarm, over all points and metrics of this comparison.
         min_effect: a worsening up to this share is no regression.
         equivalence: a change within this share is "unchanged".
-        prior: what is known beforehand of the standard deviation of the log of a session's value (of a duet: of a
-            block's difference): ``Prior(sd, weight)`` or ``(sd, weight)``, where the weight says how many sessions
+        prior: what is known beforehand of the standard deviation of the log of a record's value (of a duet: of a
+            block's difference): ``Prior(sd, weight)`` or ``(sd, weight)``, where the weight says how many records
             (blocks) it is worth. Either is believed however long the history gets. ``Priors`` has one for each point
             and metric. None: the gate's own for unknown hardware, 5% of weight 8 (duet: 2.5% of weight 6), which fades
             as the history grows.
@@ -156,25 +156,25 @@ def compare(
     Raises:
         OptionError: an argument can't be used as it is; the message names it.
     """
-    sessions = _sessions(baseline, mode)
-    if not isinstance(candidate, ValueSession):
-        raise OptionError(f"candidate={_brief(candidate)}: give what session_from_values returns.")
+    records = _records(baseline, mode)
+    if not isinstance(candidate, ValueRecord):
+        raise OptionError(f"candidate={_brief(candidate)}: give what record_from_values returns.")
     rule = Rule(
         alpha=_share("alpha", alpha, above=0.0, below=0.5),
         min_effect=_share("min_effect", min_effect),
         equivalence=_share("equivalence", equivalence, above=0.0),
         metrics=frozenset(candidate.figures),
-        prior=_prior(prior) or SESSION_PRIOR,
+        prior=_prior(prior) or RECORD_PRIOR,
         block_prior=_prior(prior) or BLOCK_PRIOR,
     )
-    for session in sessions:
-        differing = _differing(session, candidate)
+    for record in records:
+        differing = _differing(record, candidate)
         if differing:
             return ValueComparison("not comparable", differing=differing)
     if mode == "duet":
-        found = compare_duet_values(candidate.values, sessions[0].values, rule)
+        found = compare_duet_values(candidate.values, records[0].values, rule)
     else:
-        found = compare_values(candidate.values, [session.values for session in sessions], rule)
+        found = compare_values(candidate.values, [record.values for record in records], rule)
     return ValueComparison(
         verdict=str(found.verdict),
         rows=tuple(_row(candidate, row) for row in found.rows),
@@ -184,7 +184,7 @@ def compare(
     )
 
 
-def _row(candidate: ValueSession, row: model.Row) -> ValueRow:
+def _row(candidate: ValueRecord, row: model.Row) -> ValueRow:
     return ValueRow(
         test=candidate.test,
         point=row.point.label if row.point else None,
@@ -209,7 +209,7 @@ def _runs(values: Any) -> list[dict[str, dict[str, float]]]:
             f"values={_brief(values)}: write a list with one entry for each run, {{point: {{metric: number}}}}."
         )
     if not values:
-        raise OptionError("values=[]: there is no run; every session has one or more.")
+        raise OptionError("values=[]: there is no run; every record has one or more.")
     return [_points(run, f"values[{index}]") for index, run in enumerate(values)]
 
 
@@ -270,25 +270,25 @@ def _key(key: Any) -> dict[str, Plain]:
     return dict(key)
 
 
-def _sessions(baseline: Any, mode: Any) -> list[ValueSession]:
+def _records(baseline: Any, mode: Any) -> list[ValueRecord]:
     if mode not in _MODES:
         raise OptionError(f"mode={mode!r}: write 'stored' or 'duet'.")
-    if isinstance(baseline, ValueSession):
+    if isinstance(baseline, ValueRecord):
         return [baseline]
-    sessions = [] if baseline is None else list(baseline) if isinstance(baseline, Sequence) else [baseline]
-    for index, session in enumerate(sessions):
-        if not isinstance(session, ValueSession):
-            raise OptionError(f"baseline[{index}]={_brief(session)}: give what session_from_values returns.")
-    if mode == "duet" and len(sessions) != 1:
+    records = [] if baseline is None else list(baseline) if isinstance(baseline, Sequence) else [baseline]
+    for index, record in enumerate(records):
+        if not isinstance(record, ValueRecord):
+            raise OptionError(f"baseline[{index}]={_brief(record)}: give what record_from_values returns.")
+    if mode == "duet" and len(records) != 1:
         raise OptionError(
-            f"baseline: a duet has one session as its reference, measured in alternation with the candidate; "
-            f"{len(sessions)} were given."
+            f"baseline: a duet has one record as its reference, measured in alternation with the candidate; "
+            f"{len(records)} were given."
         )
-    return sessions
+    return records
 
 
-def _differing(session: ValueSession, candidate: ValueSession) -> dict[str, tuple[Plain, Plain]]:
-    there, here = {**session.key, "test": session.test}, {**candidate.key, "test": candidate.test}
+def _differing(record: ValueRecord, candidate: ValueRecord) -> dict[str, tuple[Plain, Plain]]:
+    there, here = {**record.key, "test": record.test}, {**candidate.key, "test": candidate.test}
     return {
         name: (there.get(name), here.get(name)) for name in sorted({*there, *here}) if there.get(name) != here.get(name)
     }
@@ -299,7 +299,7 @@ def _prior(prior: Any) -> Prior | Priors | None:
         return prior
     pair = prior if isinstance(prior, tuple | list) else (prior, 8.0)
     if isinstance(prior, Prior):
-        pair = (prior.session_sd, prior.weight)
+        pair = (prior.record_sd, prior.weight)
     try:
         spread, weight = (float(one) for one in pair)
     except (TypeError, ValueError):
@@ -307,7 +307,7 @@ def _prior(prior: Any) -> Prior | Priors | None:
     if not (0 < spread < 10 and 0 < weight < 1e9):
         raise OptionError(
             f"prior={prior!r}: write Prior(sd, weight), for example Prior(0.015, 10): the standard deviation of the "
-            "log of a session's value, and how many sessions that is worth."
+            "log of a record's value, and how many records that is worth."
         )
     return Prior(spread, weight, measured=True)
 

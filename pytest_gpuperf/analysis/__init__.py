@@ -1,1 +1,1 @@
-"""Pure decisions over the data model: what a window says, and whether two sessions differ."""
+"""Pure decisions over the data model: what a window says, and whether two records differ."""

@@ -1,7 +1,7 @@
 """One test on several devices, side by side: per point, per dollar, per joule. It informs, and never gates.
 
-Ratios and their intervals are those of the gate's own comparison with a single stored session (``compare``): the unit
-is the session, whose spread is shrunk to what is assumed of such hardware. So they hold between the machines that were
+Ratios and their intervals are those of the gate's own comparison with a single stored record (``compare``): the unit
+is the record, whose spread is shrunk to what is assumed of such hardware. So they hold between the machines that were
 measured; two cards of one model differ, too.
 """
 
@@ -16,7 +16,7 @@ from pytest_gpuperf.analysis.compare import compare_values
 from pytest_gpuperf.analysis.prices import cheapest, device_of, usd_per_million
 from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.values import Key, SessionValues, Values, place_name, values_of
+from pytest_gpuperf.analysis.values import Key, RecordValues, Values, place_name, values_of
 from pytest_gpuperf.model import (
     Across,
     Change,
@@ -26,8 +26,8 @@ from pytest_gpuperf.model import (
     PlainMapping,
     Price,
     Ratio,
+    Record,
     Row,
-    Session,
     Side,
     SidePoint,
     curves_of,
@@ -36,7 +36,7 @@ from pytest_gpuperf.model import (
 _METRICS = frozenset({"p50", "p90", "throughput"})
 #: Key fields that say which device it is, or follow from that: everything else that differs is told.
 _OF_DEVICE = ("device", "mig_profile", "cores")
-#: Key fields in which two sessions of the same work agree.
+#: Key fields in which two records of the same work agree.
 _WORK = ("test", "version", "ruler")
 _PARTS: Mapping[str, Callable[[CurvePoint], float | None]] = {
     "GPU": lambda point: point.gpu_energy_j,
@@ -46,26 +46,26 @@ _PARTS: Mapping[str, Callable[[CurvePoint], float | None]] = {
 
 @dataclass(frozen=True)
 class Taken:
-    """A session with its curves.
+    """A record with its curves.
 
     Attributes:
         whole: over all runs.
         runs: of each run by itself.
     """
 
-    session: Session
+    record: Record
     whole: tuple[Curve, ...]
     runs: tuple[tuple[Curve, ...], ...]
 
     @classmethod
-    def of(cls, session: Session) -> Taken:
-        """The curves of a session's complete runs."""
-        runs = [run for run in session.runs if run.complete]
-        return cls(session, curves_of(runs), tuple(curves_of([run]) for run in runs))
+    def of(cls, record: Record) -> Taken:
+        """The curves of a record's complete runs."""
+        runs = [run for run in record.runs if run.complete]
+        return cls(record, curves_of(runs), tuple(curves_of([run]) for run in runs))
 
     @property
     def device(self) -> str:
-        return device_of(self.session.key)
+        return device_of(self.record.key)
 
     @property
     def points(self) -> dict[tuple[str, LoadPoint], CurvePoint]:
@@ -73,12 +73,12 @@ class Taken:
 
 
 def work_of(key: PlainMapping) -> tuple[str, ...]:
-    """What two sessions must share to have done the same work, measured by the same ruler."""
+    """What two records must share to have done the same work, measured by the same ruler."""
     return tuple(str(key.get(name, "")) for name in _WORK)
 
 
 def across(taken: Sequence[Taken], prices: Sequence[Price]) -> Across:
-    """Sessions of the same work on different devices; the first is what the others are compared with.
+    """Records of the same work on different devices; the first is what the others are compared with.
 
     Args:
         prices: as ``newest_prices`` gives them.
@@ -86,19 +86,19 @@ def across(taken: Sequence[Taken], prices: Sequence[Price]) -> Across:
     Raises:
         ValueError: there are fewer than two, or their work differs.
     """
-    if len(taken) < 2 or len({work_of(one.session.key) for one in taken}) > 1:
-        raise ValueError("two sessions or more of the same work can be put side by side")
+    if len(taken) < 2 or len({work_of(one.record.key) for one in taken}) > 1:
+        raise ValueError("two records or more of the same work can be put side by side")
     parts, notes = _energy_parts(taken)
     first, *others = taken
     sides = (_side(first, first, prices, parts, notes), *(_side(one, first, prices, parts) for one in others))
     shared = {(point.sweep, point.point) for side in sides[1:] for point in side.points}
     alone = tuple(point for point in sides[0].points if (point.sweep, point.point) in shared)
-    return Across(first.session.test, (replace(sides[0], points=alone), *sides[1:]))
+    return Across(first.record.test, (replace(sides[0], points=alone), *sides[1:]))
 
 
 def _side(one: Taken, first: Taken, prices: Sequence[Price], parts: Sequence[str], notes: tuple[str, ...] = ()) -> Side:
-    session, same = one.session, one is first
-    priced = cheapest(prices, session.key)
+    record, same = one.record, one is first
+    priced = cheapest(prices, record.key)
     ratios = {} if same else _ratios(one, first, prices, parts)
     ours, theirs = one.points, first.points
     points = []
@@ -111,13 +111,13 @@ def _side(one: Taken, first: Taken, prices: Sequence[Price], parts: Sequence[str
                 points.append(_point(curve.name, ours[curve.name, load], priced, parts, own))
     return Side(
         device=one.device,
-        session=session.id,
-        created_utc=session.created_utc,
-        commit=session.commit,
+        record=record.id,
+        created_utc=record.created_utc,
+        commit=record.commit,
         price=priced[0] if priced else None,
         points=tuple(points),
         missing=(*_only(first.device, theirs, ours), *_only(one.device, ours, theirs)),
-        changes=() if same else _differing(first.session, session),
+        changes=() if same else _differing(first.record, record),
         notes=notes,
     )
 
@@ -153,7 +153,7 @@ def _point(
 def _ratios(
     one: Taken, first: Taken, prices: Sequence[Price], parts: Sequence[str]
 ) -> dict[tuple[str, LoadPoint | None], dict[str, Ratio]]:
-    kinds = [str(each.session.key.get("device", "")) for each in (one, first)]
+    kinds = [str(each.record.key.get("device", "")) for each in (one, first)]
     prior = PRIORS["cpu" if any(kind.startswith("CPU ") for kind in kinds) else "gpu"]
     rule = Rule(prior=prior, metrics=_METRICS | {"energy"})
     rows = compare_values(_values(one, parts), [_values(first, parts)], rule).rows
@@ -176,15 +176,15 @@ def _named(row: Row, price_ratio: float | None) -> dict[str, Ratio]:
 
 
 def _price_ratio(one: Taken, first: Taken, prices: Sequence[Price]) -> float | None:
-    ours, theirs = (cheapest(prices, each.session.key) for each in (one, first))
+    ours, theirs = (cheapest(prices, each.record.key) for each in (one, first))
     if ours is None or theirs is None:
         return None
     return (ours[0].usd_per_hour / ours[1]) / (theirs[0].usd_per_hour / theirs[1])
 
 
-def _values(taken: Taken, parts: Sequence[str]) -> SessionValues:
+def _values(taken: Taken, parts: Sequence[str]) -> RecordValues:
     """What the gate compares, and the energy of the parts that every device has."""
-    known = values_of(taken.session, _METRICS)
+    known = values_of(taken.record, _METRICS)
     energy: dict[Key, list[float]] = {}
     for curves in taken.runs:
         for curve in curves:
@@ -225,11 +225,11 @@ def _energy_parts(taken: Sequence[Taken]) -> tuple[tuple[str, ...], tuple[str, .
 
 
 def _methods(one: Taken, part: str) -> set[str]:
-    windows = (window for run in one.session.runs if run.complete for window in run.windows)
+    windows = (window for run in one.record.runs if run.complete for window in run.windows)
     return {told.method for window in windows for told in window.energy if told.source == part.lower()}
 
 
-def _differing(first: Session, other: Session) -> tuple[Change, ...]:
+def _differing(first: Record, other: Record) -> tuple[Change, ...]:
     """What else differs: of the key, of what is under test, of the surroundings."""
     keys = sorted({*first.key, *other.key} - {*_OF_DEVICE, *_WORK})
     own = tuple(

@@ -1,6 +1,6 @@
 """Anchored values: how much slower a target was than the anchor beside it, instead of how slow it was.
 
-What moves the whole machine between two sessions (a neighbour, a lower clock, another host of the same kind) moves
+What moves the whole machine between two records (a neighbour, a lower clock, another host of the same kind) moves
 target and anchor alike, and cancels in the ratio. But the ratio has the anchor's own noise in it, and is not always the
 steadier one. Which of both is gated is read from the baseline alone, for each metric of a sweep; the candidate has no
 say in it.
@@ -14,21 +14,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_gpuperf.analysis.values import Key, SessionValues, Values, sign
+from pytest_gpuperf.analysis.values import Key, RecordValues, Values, sign
 from pytest_gpuperf.model import Anchored, Row
 
-#: Sessions of the baseline from which on their spreads are compared.
+#: Records of the baseline from which on their spreads are compared.
 ENOUGH = 8
 #: By how much (in variance) the ratios have to be the steadier ones. Choosing the smaller of two spreads that are equal
-#: in truth makes a spread look smaller than it is; with a factor of 2 of 8 sessions or more the gate keeps its level
+#: in truth makes a spread look smaller than it is; with a factor of 2 of 8 records or more the gate keeps its level
 #: (benchmarks/gate_error_rates.py).
 STEADIER = 2.0
 
 
 def steadier(
-    candidate: SessionValues, baseline: Sequence[SessionValues], metrics: frozenset[str]
-) -> tuple[SessionValues, list[SessionValues], tuple[Anchored, ...]]:
-    """Put anchored values in the place of plain ones, where the baseline's sessions show that they spread less.
+    candidate: RecordValues, baseline: Sequence[RecordValues], metrics: frozenset[str]
+) -> tuple[RecordValues, list[RecordValues], tuple[Anchored, ...]]:
+    """Put anchored values in the place of plain ones, where the baseline's records show that they spread less.
 
     Returns:
         Candidate and baseline as they are to be compared, and which metrics of which sweeps are anchored.
@@ -50,7 +50,7 @@ def steadier(
     return _with(candidate, replaced), [_with(one, replaced) for one in baseline], tuple(chosen)
 
 
-def as_measured(rows: Sequence[Row], candidate: SessionValues, chosen: Sequence[Anchored]) -> list[Row]:
+def as_measured(rows: Sequence[Row], candidate: RecordValues, chosen: Sequence[Anchored]) -> list[Row]:
     """Rows about ratios in the units of the candidate: what it had, and what the baseline would have had beside it."""
     shifts: dict[Key, float] = {}
     for one in chosen:
@@ -64,17 +64,17 @@ def as_measured(rows: Sequence[Row], candidate: SessionValues, chosen: Sequence[
     return result
 
 
-def _plain(session: SessionValues) -> Mapping[Key, Values]:
-    return session.values
+def _plain(record: RecordValues) -> Mapping[Key, Values]:
+    return record.values
 
 
-def _anchored(session: SessionValues) -> Mapping[Key, Values]:
-    return session.anchored
+def _anchored(record: RecordValues) -> Mapping[Key, Values]:
+    return record.anchored
 
 
-def _variance(sessions: Sequence[Sequence[Values]]) -> float:
-    """Between sessions, averaged over the points."""
-    centres = np.array([[_centre(one) for one in points] for points in sessions])
+def _variance(records: Sequence[Sequence[Values]]) -> float:
+    """Between records, averaged over the points."""
+    centres = np.array([[_centre(one) for one in points] for points in records])
     return float(centres.var(axis=0, ddof=1).mean())
 
 
@@ -82,6 +82,6 @@ def _centre(values: Values) -> float:
     return sum(values.runs) / len(values.runs)
 
 
-def _with(session: SessionValues, keys: set[Key]) -> SessionValues:
-    own = {key: session.anchored[key] for key in keys if key in session.anchored}
-    return replace(session, values={**session.values, **own})
+def _with(record: RecordValues, keys: set[Key]) -> RecordValues:
+    own = {key: record.anchored[key] for key in keys if key in record.anchored}
+    return replace(record, values={**record.values, **own})

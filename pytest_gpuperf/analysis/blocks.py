@@ -1,4 +1,4 @@
-"""A duet's session as pairs of values: one for each block and side."""
+"""A duet's record as pairs of values: one for each block and side."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from pytest_gpuperf.analysis.robust import location
-from pytest_gpuperf.analysis.values import GATED, Key, SessionValues, Values, runs_by_sweep, whole, window_logs
-from pytest_gpuperf.model import LoadPoint, Run, Session, Window
+from pytest_gpuperf.analysis.values import GATED, Key, RecordValues, Values, runs_by_sweep, whole, window_logs
+from pytest_gpuperf.model import LoadPoint, Record, Run, Window
 
 #: Said of every window of sides that could not be alive together.
 APART = (
@@ -22,7 +22,7 @@ _Logs = tuple[list[dict[str, float]], dict[str, float]]
 _Gathered = dict[Key, list[tuple[float, float]]]
 
 
-def block_values(session: Session, metrics: Iterable[str] = GATED) -> tuple[SessionValues, SessionValues]:
+def block_values(record: Record, metrics: Iterable[str] = GATED) -> tuple[RecordValues, RecordValues]:
     """The values of candidate and reference, run ``i`` of both being block ``i``.
 
     The difference of both sides is the location of the paired differences of their windows' logs, over
@@ -31,7 +31,7 @@ def block_values(session: Session, metrics: Iterable[str] = GATED) -> tuple[Sess
     ones. Where single windows have too few requests for a quantile,
     it is read from a block's windows taken together, side by side.
     """
-    blocks = list(_blocks(session))
+    blocks = list(_blocks(record))
     places = [
         (candidate.sweep, point, pairs)
         for candidate, reference in blocks
@@ -45,15 +45,15 @@ def block_values(session: Session, metrics: Iterable[str] = GATED) -> tuple[Sess
         for metric in logs[0][1]:
             for gathered, value in zip((ours, theirs), _both(logs[0], logs[1], metric), strict=True):
                 gathered.setdefault((sweep, point, metric), []).append((value, 0.0))
-    return whole(session.id, ours, runs), whole(session.id, theirs, runs)
+    return whole(record.id, ours, runs), whole(record.id, theirs, runs)
 
 
-def together(session: Session) -> bool:
+def together(record: Record) -> bool:
     """Both sides were alive at the same time."""
-    return not any(APART in window.findings for run in session.runs for window in run.windows)
+    return not any(APART in window.findings for run in record.runs for window in run.windows)
 
 
-def common(candidate: SessionValues, reference: SessionValues) -> tuple[SessionValues, SessionValues]:
+def common(candidate: RecordValues, reference: RecordValues) -> tuple[RecordValues, RecordValues]:
     """Both sides with the series that they share, cut to the blocks that both have."""
 
     def cut(values: Values, key: Key) -> Values:
@@ -62,15 +62,15 @@ def common(candidate: SessionValues, reference: SessionValues) -> tuple[SessionV
 
     shared = [key for key in candidate.values if key in reference.values]
     ours, theirs = (
-        SessionValues(side.id, {key: cut(side.values[key], key) for key in shared}, side.left_out)
+        RecordValues(side.id, {key: cut(side.values[key], key) for key in shared}, side.left_out)
         for side in (candidate, reference)
     )
     return ours, theirs
 
 
-def _blocks(session: Session) -> Iterable[tuple[Run, Run]]:
-    others = {(run.sweep, run.index): run for run in session.reference if run.complete}
-    for run in session.runs:
+def _blocks(record: Record) -> Iterable[tuple[Run, Run]]:
+    others = {(run.sweep, run.index): run for run in record.reference if run.complete}
+    for run in record.runs:
         other = others.get((run.sweep, run.index))
         if run.complete and other is not None:
             yield run, other

@@ -1,6 +1,6 @@
-"""What A/A sessions show: how runs and sessions differ, what a gate would find among them, and how often it is wrong.
+"""What A/A records show: how runs and records differ, what a gate would find among them, and how often it is wrong.
 
-Sessions of which nothing was changed differ by chance alone. Each of them is judged with all others as its baseline: a
+Records of which nothing was changed differ by chance alone. Each of them is judged with all others as its baseline: a
 regression found there is a false alarm. Their spread is what later gates take for known (``priors``), and decides which
 effects are large enough to be found.
 """
@@ -21,12 +21,12 @@ from pytest_gpuperf.analysis.panel import Panel, panel
 from pytest_gpuperf.analysis.priors import Assumed, Prior, Priors, calibrated
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.values import Place, SessionValues, values_of
-from pytest_gpuperf.model import Session, Verdict
+from pytest_gpuperf.analysis.values import Place, RecordValues, values_of
+from pytest_gpuperf.model import Record, Verdict
 
-#: Runs in a session and sessions in the baseline for which the smallest detectable effect is told.
+#: Runs in a record and records in the baseline for which the smallest detectable effect is told.
 RUNS = (3, 5, 8)
-SESSIONS = (1, 5, 20)
+RECORDS = (1, 5, 20)
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class SeriesSpread:
 
     Attributes:
         point: None: the mean over the points of the sweep.
-        run_sd: between the fresh starts of a session, of the log; NaN with a single one.
-        session_sd: between sessions, beyond what their runs explain.
-        detectable: the smallest worsening that is found with 80% probability, as a share, by sessions in the baseline
+        run_sd: between the fresh starts of a record, of the log; NaN with a single one.
+        record_sd: between records, beyond what their runs explain.
+        detectable: the smallest worsening that is found with 80% probability, as a share, by records in the baseline
             and runs.
     """
 
@@ -67,7 +67,7 @@ class SeriesSpread:
     point: Place | None
     metric: str
     run_sd: float
-    session_sd: float
+    record_sd: float
     detectable: Mapping[tuple[int, int], float]
 
 
@@ -76,7 +76,7 @@ class TestSpread:
     """One test.
 
     Attributes:
-        false_alarms: of its sessions, each against all others.
+        false_alarms: of its records, each against all others.
     """
 
     __test__ = False
@@ -88,9 +88,9 @@ class TestSpread:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The standard deviation of a session's value over all tests, by metric, and its degrees of freedom."""
+    """The standard deviation of a record's value over all tests, by metric, and its degrees of freedom."""
 
-    session_sd: Mapping[str, float]
+    record_sd: Mapping[str, float]
     freedom: Mapping[str, float]
 
 
@@ -113,7 +113,7 @@ class _Variances:
 
     Attributes:
         run: between runs; 0 where nothing shows it.
-        between: of a session's value, its runs included.
+        between: of a record's value, its runs included.
         component: of it, what the runs don't explain.
         freedom: of ``between``.
     """
@@ -124,48 +124,47 @@ class _Variances:
     freedom: float
 
 
-def calibrate(tests: Sequence[Sequence[Session]], rules: Sequence[Rule]) -> Calibrated:
-    """Calibrate from A/A sessions of one device.
+def calibrate(tests: Sequence[Sequence[Record]], rules: Sequence[Rule]) -> Calibrated:
+    """Calibrate from A/A records of one device.
 
     Args:
-        tests: the sessions of each test, two or more, all of one key; one session may share its invocation with those
+        tests: the records of each test, two or more, all of one key; one record may share its invocation with those
             of other tests.
         rules: of each test, with the prior that is assumed.
     """
-    values = [[values_of(one, rule.metrics) for one in sessions] for sessions, rule in zip(tests, rules, strict=True)]
+    values = [[values_of(one, rule.metrics) for one in records] for records, rule in zip(tests, rules, strict=True)]
     pooled = pool(values, rules)
     alarmed: dict[str, bool] = {}
     judged = []
-    for sessions, rule in zip(tests, rules, strict=True):
+    for records, rule in zip(tests, rules, strict=True):
         found = {}
-        for session in sessions:
+        for record in records:
             # What it is judged by must not know it.
-            prior = _without(session.invocation, tests, values, rules, rule)
-            others = [other for other in sessions if other is not session]
-            found[session.id] = compare(session, others, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
-            alarmed[session.invocation] = alarmed.get(session.invocation, False) or found[session.id]
+            prior = _without(record.invocation, tests, values, rules, rule)
+            others = [other for other in records if other is not record]
+            found[record.id] = compare(record, others, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
+            alarmed[record.invocation] = alarmed.get(record.invocation, False) or found[record.id]
         judged.append(Rate(sum(found.values()), len(found)))
     rows = [_series(side, replace(rule, prior=_prior(rule, pooled))) for side, rule in zip(values, rules, strict=True)]
     return Calibrated(
         tests=tuple(
-            TestSpread(sessions[0].test, series, rate)
-            for sessions, series, rate in zip(tests, rows, judged, strict=True)
+            TestSpread(records[0].test, series, rate) for records, series, rate in zip(tests, rows, judged, strict=True)
         ),
         pooled=pooled,
         false_alarms=Rate(sum(alarmed.values()), len(alarmed)),
     )
 
 
-def pool(tests: Iterable[Sequence[SessionValues]], rules: Sequence[Rule]) -> Pooled:
-    """The spread of sessions by metric.
+def pool(tests: Iterable[Sequence[RecordValues]], rules: Sequence[Rule]) -> Pooled:
+    """The spread of records by metric.
 
-    A session moves all points of a test at once, so that the degrees of freedom are those of its sessions, and not as
+    A record moves all points of a test at once, so that the degrees of freedom are those of its records, and not as
     many times that as there are points.
     """
     squares: dict[str, float] = {}
     freedom: dict[str, float] = {}
-    for sessions, rule in zip(tests, rules, strict=True):
-        whole = _panel(sessions, rule)
+    for records, rule in zip(tests, rules, strict=True):
+        whole = _panel(records, rule)
         if whole is None:
             continue
         variances = _variances(whole)
@@ -178,31 +177,31 @@ def pool(tests: Iterable[Sequence[SessionValues]], rules: Sequence[Rule]) -> Poo
 
 def _without(
     invocation: str,
-    tests: Sequence[Sequence[Session]],
-    values: Sequence[Sequence[SessionValues]],
+    tests: Sequence[Sequence[Record]],
+    values: Sequence[Sequence[RecordValues]],
     rules: Sequence[Rule],
     rule: Rule,
 ) -> Prior | Priors:
     """The prior of a rule as it would be without one invocation."""
     rest = [
-        [value for value, session in zip(side, sessions, strict=True) if session.invocation != invocation]
-        for side, sessions in zip(values, tests, strict=True)
+        [value for value, record in zip(side, records, strict=True) if record.invocation != invocation]
+        for side, records in zip(values, tests, strict=True)
     ]
     return _prior(rule, pool(rest, rules))
 
 
 def _prior(rule: Rule, pooled: Pooled) -> Prior | Priors:
     assumed = rule.prior.default if isinstance(rule.prior, Priors) else rule.prior
-    return calibrated(assumed, pooled.session_sd, pooled.freedom)
+    return calibrated(assumed, pooled.record_sd, pooled.freedom)
 
 
-def _panel(sessions: Sequence[SessionValues], rule: Rule) -> Panel | None:
-    """What all sessions have, in the order of the first one; None where there is nothing to learn."""
-    if len(sessions) < 2:
+def _panel(records: Sequence[RecordValues], rule: Rule) -> Panel | None:
+    """What all records have, in the order of the first one; None where there is nothing to learn."""
+    if len(records) < 2:
         return None
-    first, *others = sessions
+    first, *others = records
     keys = [key for key in first.values if key[2] in rule.metrics and all(key in other.values for other in others)]
-    return panel(keys, sessions) if keys else None
+    return panel(keys, records) if keys else None
 
 
 def _variances(whole: Panel) -> _Variances:
@@ -214,12 +213,12 @@ def _variances(whole: Panel) -> _Variances:
     return _Variances(run, between, component, float(runs.centre.shape[-1] - 1))
 
 
-def _series(sessions: Sequence[SessionValues], rule: Rule) -> tuple[SeriesSpread, ...]:
-    whole = _panel(sessions, rule)
+def _series(records: Sequence[RecordValues], rule: Rule) -> tuple[SeriesSpread, ...]:
+    whole = _panel(records, rule)
     if whole is None:
         return ()
     variances = _variances(whole)
-    sizes = {(m, k): _detectable(whole, variances, rule, m, k) for m in SESSIONS for k in RUNS}
+    sizes = {(m, k): _detectable(whole, variances, rule, m, k) for m in RECORDS for k in RUNS}
     alone = all(side.shape[1] < 2 for side in whole.sides)
     return tuple(
         SeriesSpread(
@@ -227,23 +226,23 @@ def _series(sessions: Sequence[SessionValues], rule: Rule) -> tuple[SeriesSpread
             point=point,
             metric=metric,
             run_sd=math.nan if alone else math.sqrt(variances.run[row]),
-            session_sd=math.sqrt(variances.component[row]),
+            record_sd=math.sqrt(variances.component[row]),
             detectable={which: float(found[row]) for which, found in sizes.items()},
         )
         for row, (sweep, point, metric) in enumerate(whole.keys)
     )
 
 
-def _detectable(whole: Panel, variances: _Variances, rule: Rule, sessions: int, runs: int) -> FloatArray:
+def _detectable(whole: Panel, variances: _Variances, rule: Rule, records: int, runs: int) -> FloatArray:
     """The smallest worsening found with 80% probability, shape (series,).
 
-    The gate's own estimates, of sessions and runs that spread exactly as those that were measured do.
+    The gate's own estimates, of records and runs that spread exactly as those that were measured do.
     """
     starts = _scores(runs)
     shown = locate(starts)
     starts = starts / math.sqrt(float(shown.variance))
-    levels = _scores(sessions)
-    levels = levels / levels.std(ddof=1) if sessions > 1 else levels
+    levels = _scores(records)
+    levels = levels / levels.std(ddof=1) if records > 1 else levels
     candidate = np.sqrt(variances.run)[:, None] * starts
     spread = np.sqrt(variances.component + variances.run / float(shown.count))
     prior = Assumed.of(

@@ -9,7 +9,7 @@ A segment's best split is where Q is largest; the best one of all segments is ke
 seldom (``ALPHA``) reach as much, and then the search goes on. Nothing is assumed of the distribution, so outliers and
 two modes of a server's start do no harm; but values are taken to be exchangeable while nothing changes. Measured at
 ``ALPHA`` = 1%: 0.4 to 1.3% of the series without a change get a mark (normal, heavy-tailed, two modes; 20 to 200
-values), and 6 to 10% where each session resembles the one before (lag-one correlation 0.3); benchmarks/change_points.py
+values), and 6 to 10% where each record resembles the one before (lag-one correlation 0.3); benchmarks/change_points.py
 has these and the power.
 
 As in the tools that watch performance with it, a split divides its whole segment (the second part always ends with the

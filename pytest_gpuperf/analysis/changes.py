@@ -1,23 +1,23 @@
-"""What else changed between two sessions: the first suspects of a regression."""
+"""What else changed between two records: the first suspects of a regression."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_gpuperf.model import Change, Plain, Session
+from pytest_gpuperf.model import Change, Plain, Record
 
 #: A GPU is some degrees warmer or cooler at every start, and an idle one's clocks are anywhere near their floor.
 _TEMPERATURE_C = 10
 _CLOCK_SHARE = 0.05
-#: Settings by which a session is judged, and not measured: they can't have made it slower.
+#: Settings by which a record is judged, and not measured: they can't have made it slower.
 _JUDGED_BY = frozenset({"alpha", "tests", "look_share", "min_effect", "metrics", "budgets_ms"})
 
-#: Before a sweep's name: of the loads that it looked for, those that the next session measures as well.
+#: Before a sweep's name: of the loads that it looked for, those that the next record measures as well.
 KEPT_LOADS = "kept_loads "
 
 
-def changes(before: Session, after: Session) -> tuple[Change, ...]:
-    """What is under test, around it, or in the settings that differs between two sessions."""
+def changes(before: Record, after: Record) -> tuple[Change, ...]:
+    """What is under test, around it, or in the settings that differs between two records."""
     places: list[tuple[str, Mapping[str, Plain], Mapping[str, Plain]]] = [
         (sweep, before.under_test.get(sweep, {}), after.under_test[sweep])
         for sweep in after.under_test
@@ -36,10 +36,10 @@ def changes(before: Session, after: Session) -> tuple[Change, ...]:
     )
 
 
-def _measured_by(session: Session) -> dict[str, Plain]:
+def _measured_by(record: Record) -> dict[str, Plain]:
     return {
         name: value
-        for name, value in session.settings.items()
+        for name, value in record.settings.items()
         if name not in _JUDGED_BY and not name.startswith(KEPT_LOADS)
     }
 

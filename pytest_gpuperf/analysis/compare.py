@@ -1,7 +1,7 @@
-"""One session against others, or the two sides of a duet: rows with verdicts.
+"""One record against others, or the two sides of a duet: rows with verdicts.
 
 ``evidence`` holds the arithmetic and its sources, ``multiplicity`` how alpha is split. Here both are applied to what a
-session's series say, and each of them gets one verdict: regressed (worse by more than the minimum effect), improved
+record's series say, and each of them gets one verdict: regressed (worse by more than the minimum effect), improved
 (better by more), unchanged (shown to lie inside the equivalence bounds), else inconclusive. "Unchanged" is a claim as
 well, and is made only where two one-sided tests put the change inside the bounds.
 """
@@ -23,15 +23,15 @@ from pytest_gpuperf.analysis.panel import Panel, panel
 from pytest_gpuperf.analysis.priors import Assumed, Prior, Priors, with_history
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.values import Key, SessionValues, energy_methods, place_name, sign, values_of, without
-from pytest_gpuperf.model import Comparison, Plain, Row, Session, Verdict, worst
+from pytest_gpuperf.analysis.values import Key, RecordValues, energy_methods, place_name, sign, values_of, without
+from pytest_gpuperf.model import Comparison, Plain, Record, Row, Verdict, worst
 
 __all__ = ["Prior", "Priors", "Rule", "changes", "compare", "compare_duet", "compare_duet_values", "compare_values"]
 
 #: Chance of finding the "smallest detectable effect".
 POWER = 0.8
-#: How far ahead an inconclusive row is asked for the number of sessions that would decide it.
-FURTHER_SESSIONS = 20
+#: How far ahead an inconclusive row is asked for the number of records that would decide it.
+FURTHER_RECORDS = 20
 
 #: Beyond this log a ratio says no more, and would leave the range of floats.
 _WIDEST = 50.0
@@ -40,32 +40,32 @@ Differing = Mapping[str, tuple[Plain, Plain]]
 
 
 def compare(
-    candidate: Session,
-    baseline: Sequence[Session],
+    candidate: Record,
+    baseline: Sequence[Record],
     rule: Rule,
     *,
-    pinned: Sequence[Session] = (),
+    pinned: Sequence[Record] = (),
     differing: Differing | None = None,
 ) -> Comparison:
-    """Decide about every gated metric and point that the new session shares with earlier ones of its key.
+    """Decide about every gated metric and point that the new record shares with earlier ones of its key.
 
     Args:
-        candidate: the new session.
-        baseline: accepted sessions of the same key, newest first.
+        candidate: the new record.
+        baseline: accepted records of the same key, newest first.
         rule: alpha, minimum effect and prior.
-        pinned: sessions that stay a baseline of their own; gated too, with half of alpha.
-        differing: where there is no baseline though the test has other sessions: what differs in the key.
+        pinned: records that stay a baseline of their own; gated too, with half of alpha.
+        differing: where there is no baseline though the test has other records: what differs in the key.
     """
     method = energy_methods(candidate)
-    before = {id(session): values_of(session, rule.metrics) for session in (*baseline, *pinned)}
-    for session in (*baseline, *pinned):
-        if energy_methods(session) != method:
-            before[id(session)] = without(before[id(session)], "energy")
+    before = {id(record): values_of(record, rule.metrics) for record in (*baseline, *pinned)}
+    for record in (*baseline, *pinned):
+        if energy_methods(record) != method:
+            before[id(record)] = without(before[id(record)], "energy")
     comparison = compare_values(
         values_of(candidate, rule.metrics),
-        [before[id(session)] for session in baseline],
+        [before[id(record)] for record in baseline],
         rule,
-        pinned=[before[id(session)] for session in pinned],
+        pinned=[before[id(record)] for record in pinned],
     )
     if comparison.verdict is Verdict.NO_BASELINE and not before and differing is not None:
         return replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=differing)
@@ -74,7 +74,7 @@ def compare(
 
 
 def compare_values(
-    candidate: SessionValues, baseline: Sequence[SessionValues], rule: Rule, *, pinned: Sequence[SessionValues] = ()
+    candidate: RecordValues, baseline: Sequence[RecordValues], rule: Rule, *, pinned: Sequence[RecordValues] = ()
 ) -> Comparison:
     """``compare`` on plain values."""
     compared, together, anchored = steadier(candidate, [*baseline, *pinned], rule.metrics)
@@ -85,42 +85,42 @@ def compare_values(
     ]
     if anchored:
         rows = as_measured(rows, candidate, anchored)
-    sessions = (*baseline, *pinned)
-    here, there = candidate.points, {name for session in sessions for name in session.points}
+    records = (*baseline, *pinned)
+    here, there = candidate.points, {name for record in records for name in record.points}
     return Comparison(
         verdict=worst([row.verdict for row in rows]),
         rows=tuple(rows),
-        baseline=tuple(dict.fromkeys(session.id for session in sessions)),
-        new_points=tuple(sorted(here - there)) if sessions else (),
+        baseline=tuple(dict.fromkeys(record.id for record in records)),
+        new_points=tuple(sorted(here - there)) if records else (),
         missing_points=tuple(sorted(there - here)),
-        left_out=_left_out((candidate, *sessions), candidate, rule),
+        left_out=_left_out((candidate, *records), candidate, rule),
         alpha=rule.alpha,
         min_effect=rule.min_effect,
         anchored=anchored,
     )
 
 
-def compare_duet(session: Session, history: Sequence[Session], rule: Rule) -> Comparison:
+def compare_duet(record: Record, history: Sequence[Record], rule: Rule) -> Comparison:
     """Decide about the two sides of a duet.
 
     Args:
-        session: with its ``reference``.
+        record: with its ``reference``.
         history: earlier duets of the same key: what shows how blocks differ, where their sides were alive together if
             and only if these were.
     """
-    candidate, reference = block_values(session, rule.metrics)
+    candidate, reference = block_values(record, rule.metrics)
     # Sides that are measured one after the other spread in a way of their own.
-    alike = [one for one in history if together(one) == together(session)]
+    alike = [one for one in history if together(one) == together(record)]
     earlier = [block_values(one, rule.metrics) for one in alike]
     return compare_duet_values(candidate, reference, rule, history=earlier)
 
 
 def compare_duet_values(
-    candidate: SessionValues,
-    reference: SessionValues,
+    candidate: RecordValues,
+    reference: RecordValues,
     rule: Rule,
     *,
-    history: Sequence[tuple[SessionValues, SessionValues]] = (),
+    history: Sequence[tuple[RecordValues, RecordValues]] = (),
 ) -> Comparison:
     """``compare_duet`` on plain values: run ``i`` of both sides is block ``i``."""
     ours, theirs = common(candidate, reference)
@@ -149,9 +149,9 @@ def compare_duet_values(
 
 
 def _against(
-    reference: Sequence[SessionValues],
-    candidate: SessionValues,
-    history: Sequence[SessionValues],
+    reference: Sequence[RecordValues],
+    candidate: RecordValues,
+    history: Sequence[RecordValues],
     rule: Rule,
     *,
     name: str,
@@ -159,10 +159,10 @@ def _against(
 ) -> list[Row]:
     """The rows against one baseline.
 
-    How sessions differ is read from the history even where they are compared with a pinned one, which is often alone;
-    only series that the history doesn't know are judged by the pinned sessions themselves.
+    How records differ is read from the history even where they are compared with a pinned one, which is often alone;
+    only series that the history doesn't know are judged by the pinned records themselves.
     """
-    known = {key for session in reference for key in session.values}
+    known = {key for record in reference for key in record.values}
     keys = [key for key in candidate.values if key[2] in rule.metrics and key in known]
     if not keys:
         return []
@@ -186,10 +186,10 @@ def _against(
     return _rows(whole, evidence, prior, rule, against=name, share=share)
 
 
-def _unknown_to(history: Sequence[SessionValues], reference: Sequence[SessionValues]) -> list[SessionValues]:
-    """The reference's sessions with what the history doesn't know."""
-    lately = {key for session in history for key in session.values}
-    rest = [SessionValues(one.id, {k: v for k, v in one.values.items() if k not in lately}) for one in reference]
+def _unknown_to(history: Sequence[RecordValues], reference: Sequence[RecordValues]) -> list[RecordValues]:
+    """The reference's records with what the history doesn't know."""
+    lately = {key for record in history for key in record.values}
+    rest = [RecordValues(one.id, {k: v for k, v in one.values.items() if k not in lately}) for one in reference]
     return [one for one in rest if one.values]
 
 
@@ -197,7 +197,7 @@ def _assumed(prior: Prior | Priors, keys: Sequence[Key]) -> Assumed:
     return Assumed.of([prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in keys])
 
 
-def _left_out(sides: Iterable[SessionValues], candidate: SessionValues, rule: Rule) -> tuple[str, ...]:
+def _left_out(sides: Iterable[RecordValues], candidate: RecordValues, rule: Rule) -> tuple[str, ...]:
     """What the candidate has, or should have had, that can't be compared."""
     lost = {key for side in sides for key in side.left_out if key[2] in rule.metrics}
     ours = {*candidate.values, *candidate.left_out}
@@ -231,7 +231,7 @@ def _rows(
                 p_value=float(decision.p_worse[index]),
                 verdict=verdict,
                 min_detectable=math.expm1(reach[index]),
-                sessions_to_decide=further[index] if verdict is Verdict.INCONCLUSIVE else 0,
+                records_to_decide=further[index] if verdict is Verdict.INCONCLUSIVE else 0,
                 against=against,
             )
         )
@@ -253,7 +253,7 @@ def _further(evidence: Evidence, prior: Assumed, rule: Rule, level: FloatArray) 
     """
     bound, size = rule.bound, np.abs(evidence.difference)
     needed: list[int | None] = [None] * len(size)
-    for further in range(FURTHER_SESSIONS, 0, -1):
+    for further in range(FURTHER_RECORDS, 0, -1):
         seen = evidence.replicates - 1 + further
         weight = prior.weight if evidence.paired else np.maximum(prior.weight - prior.assumed * seen, 0.0)
         freedom = weight + seen

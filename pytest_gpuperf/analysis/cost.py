@@ -39,7 +39,7 @@ def point_costs(curves: Iterable[Curve], key: PlainMapping, prices: Iterable[Pri
     """What inferences cost at each point of a test's curves, on the cheapest machine that has its device.
 
     Args:
-        key: of the session.
+        key: of the record.
         prices: as ``newest_prices`` gives them.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From evidence to what is claimed: worse, better, the same, for any number of series and of simulated sessions."""
+"""From evidence to what is claimed: worse, better, the same, for any number of series and of simulated records."""
 
 from __future__ import annotations
 

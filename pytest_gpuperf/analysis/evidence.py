@@ -1,21 +1,21 @@
-"""The arithmetic of both tests, on plain arrays: any number of series at once, and of simulated sessions.
+"""The arithmetic of both tests, on plain arrays: any number of series at once, and of simulated records.
 
-**Stored baseline.** The unit of replication is the session. A session's value is the trimmed mean over its runs, and
-with ``m`` baseline sessions
+**Stored baseline.** The unit of replication is the record. A record's value is the trimmed mean over its runs, and
+with ``m`` baseline records
 
     T = (d - log(1 + min_effect)) / sqrt(v_c + s^2 / m)
 
 where ``d`` is the candidate minus the mean of the baseline, turned so that positive is worse. ``s``, the standard
-deviation of one session's value, is the hard part: a young baseline hardly knows it. It is shrunk to a prior as in
+deviation of one record's value, is the hard part: a young baseline hardly knows it. It is shrunk to a prior as in
 Smyth, "Linear models and empirical Bayes methods for assessing differential expression" (2004):
 
     s^2 = (d0 * s0^2 + (m - 1) * s_between^2) / (d0 + m - 1),   T ~ t with d0 + m - 1 degrees of freedom
 
-and never taken to be below what the sessions' own runs show (``s_run^2 / k``). While nothing better is known, sessions
+and never taken to be below what the records' own runs show (``s_run^2 / k``). While nothing better is known, records
 are assumed to differ by at least as much as the fresh starts inside one of them: the prior's own ``s0`` is raised to
-``s_run``. So on a quiet machine a 50% regression fails against a single session, and on a noisy one noise does not.
+``s_run``. So on a quiet machine a 50% regression fails against a single record, and on a noisy one noise does not.
 
-Sessions are not all alike, though: a baseline measured on an idle machine says little about a session measured beside
+Records are not all alike, though: a baseline measured on an idle machine says little about a record measured beside
 a compiler. So the candidate has a variance of its own, ``v_c``: ``s^2``, adjusted for its number of runs, or what its
 own runs show where that is more; and both sides grow by what others took of the CPU (see ``values``).
 
@@ -43,8 +43,8 @@ from pytest_gpuperf.analysis.robust import FloatArray, Located, locate
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-#: A candidate's runs may differ so many times as much (in variance) as the baseline's before its session as a whole is
-#: taken to be noisier too: with three runs that all points share, chance alone exceeds it in one session of 20.
+#: A candidate's runs may differ so many times as much (in variance) as the baseline's before its record as a whole is
+#: taken to be noisier too: with three runs that all points share, chance alone exceeds it in one record of 20.
 USUAL_EXCESS = 3.0
 #: No value is known better: it is read from buckets of half a percent, and an interval of no width would decide on
 #: rounding. Standard deviation of a log.
@@ -59,7 +59,7 @@ class Evidence:
         difference: log ratio, positive is worse.
         error: its standard error.
         freedom: degrees of freedom of ``error``.
-        replicates: sessions in the baseline, or blocks.
+        replicates: records in the baseline, or blocks.
         further_variance: what a further replicate may be expected to show.
         paired: a replicate is a difference already; else the candidate is one replicate against all others.
     """
@@ -90,10 +90,10 @@ class StoredArrays:
 
     Attributes:
         candidate: (..., series, runs), padded with NaN.
-        history: (..., series, sessions, runs), padded with NaN: what shows how sessions differ.
+        history: (..., series, records, runs), padded with NaN: what shows how records differ.
         reference: as ``history``: what the candidate is compared with, where it isn't the history.
         candidate_disturbance, reference_disturbance: standard deviations for what others took of the CPU, shapes
-            (..., series) and (..., series, sessions).
+            (..., series) and (..., series, records).
         alike: (series, series), rows that average over the points of a series' sweep and metric (``averaging``).
     """
 
@@ -106,15 +106,15 @@ class StoredArrays:
 
 
 def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
-    """A session against sessions; NaN where a series has nothing to be compared with."""
+    """A record against records; NaN where a series has nothing to be compared with."""
     candidate, history = locate(arrays.candidate), locate(arrays.history)
     reference = history if arrays.reference is None else locate(arrays.reference)
     run_variance, own, usual = _run_variances(candidate, history, arrays.alike)
     present = history.count > 0
-    sessions = present.sum(axis=-1)
-    degrees = np.maximum(sessions - 1, 0)
-    between = _variance_between(history.centre, present, sessions)
-    per_run = np.where(present, 1 / np.maximum(history.count, 1), 0.0).sum(axis=-1) / np.maximum(sessions, 1)
+    records = present.sum(axis=-1)
+    degrees = np.maximum(records - 1, 0)
+    between = _variance_between(history.centre, present, records)
+    per_run = np.where(present, 1 / np.maximum(history.count, 1), 0.0).sum(axis=-1) / np.maximum(records, 1)
 
     weight = np.maximum(prior.weight - prior.assumed * degrees, 0.0)
     freedom = np.maximum(weight + degrees, 1e-9)
@@ -143,7 +143,7 @@ def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
         difference=candidate.centre - baseline,
         error=np.sqrt(estimated + disturbed),
         freedom=freedom * kept * ((estimated + disturbed) / estimated) ** 2,
-        replicates=sessions.astype(float),
+        replicates=records.astype(float),
         further_variance=np.maximum(between, run_variance * per_run),
     )
 
@@ -152,7 +152,7 @@ def duet_evidence(differences: FloatArray, alike: FloatArray, prior: Assumed) ->
     """Blocks of differences, shape (..., series, blocks), padded with NaN."""
     blocks = locate(differences)
     shown = np.maximum(blocks.variance, average(blocks.variance, alike))
-    # As between sessions: what is only assumed is raised to what the blocks show.
+    # As between records: what is only assumed is raised to what the blocks show.
     assumed = prior.variance + prior.assumed * np.maximum(shown - prior.variance, 0.0)
     freedom = np.maximum(prior.weight + blocks.freedom, 1e-9)
     variance = np.maximum((prior.weight * assumed + blocks.freedom * shown) / freedom, RESOLUTION**2)
@@ -192,7 +192,7 @@ def quantile(level: float | FloatArray, freedom: FloatArray) -> FloatArray:
 def _run_variances(
     candidate: Located, history: Located, alike: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Between the fresh starts inside one session: pooled over both sides, of the candidate, and of the history."""
+    """Between the fresh starts inside one record: pooled over both sides, of the candidate, and of the history."""
     squares = (history.freedom * history.variance).sum(axis=-1)
     freedom = history.freedom.sum(axis=-1)
     usual = squares / np.maximum(freedom, 1)
@@ -201,10 +201,10 @@ def _run_variances(
     return raised[0], raised[1], raised[2]
 
 
-def _variance_between(centres: FloatArray, present: BoolArray, sessions: IntArray) -> FloatArray:
-    mean = np.where(present, centres, 0.0).sum(axis=-1) / np.maximum(sessions, 1)
+def _variance_between(centres: FloatArray, present: BoolArray, records: IntArray) -> FloatArray:
+    mean = np.where(present, centres, 0.0).sum(axis=-1) / np.maximum(records, 1)
     squares = (np.where(present, centres - mean[..., None], 0.0) ** 2).sum(axis=-1)
-    return np.asarray(np.where(sessions > 1, squares / np.maximum(sessions - 1, 1), 0.0))
+    return np.asarray(np.where(records > 1, squares / np.maximum(records - 1, 1), 0.0))
 
 
 def _disturbed(arrays: StoredArrays, there: BoolArray, references: IntArray) -> FloatArray | float:

@@ -6,9 +6,9 @@ means of the metrics (which find what affects everything) and half to the single
 
 * Among points, Holm's step-down (1979), which holds however the points depend on each other.
 * Among the few sweep-wide means, Hochberg's step-up (1988), which rejects all that Holm does. It needs p-values that
-  don't depend on each other negatively, and a sweep's metrics don't: a slow session is slow in all of them. It counts
+  don't depend on each other negatively, and a sweep's metrics don't: a slow record is slow in all of them. It counts
   where they move together: four metrics that tell the same story are then not charged four times for it, which takes
-  the power at +5% against 20 sessions from 0.69 to 0.87.
+  the power at +5% against 20 records from 0.69 to 0.87.
 """
 
 from __future__ import annotations

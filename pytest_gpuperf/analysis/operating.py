@@ -14,8 +14,8 @@ from pytest_gpuperf.model import (
     OperatingPoint,
     PlainMapping,
     PointRun,
+    Record,
     Run,
-    Session,
     merged,
     point_runs,
 )
@@ -38,16 +38,16 @@ class Measured:
     left_out: tuple[str, ...] = ()
 
 
-def measured(sessions: Sequence[Session]) -> Measured:
-    """What sessions of one key show; each of their runs is a replicate.
+def measured(records: Sequence[Record]) -> Measured:
+    """What records of one key show; each of their runs is a replicate.
 
     Raises:
-        ValueError: there is no session.
+        ValueError: there is no record.
     """
-    if not sessions:
-        raise ValueError("operating points come from one session or more")
+    if not records:
+        raise ValueError("operating points come from one record or more")
     gathered: dict[tuple[str, LoadPoint], list[PointRun]] = {}
-    for run in (run for session in sessions for run in _whole(session.runs)):
+    for run in (run for record in records for run in _whole(record.runs)):
         for point, found in point_runs(run).items():
             gathered.setdefault((run.sweep, point), []).append(found)
     points, left_out = [], []
@@ -57,7 +57,7 @@ def measured(sessions: Sequence[Session]) -> Measured:
             left_out.append(f"{sweep}: {point.label}: {reason}")
         else:
             points.append(_operating(sweep, point, runs))
-    return Measured(sessions[0].test, sessions[0].key, tuple(points), tuple(left_out))
+    return Measured(records[0].test, records[0].key, tuple(points), tuple(left_out))
 
 
 def _whole(runs: Sequence[Run]) -> list[Run]:

@@ -1,4 +1,4 @@
-"""The values of several sessions side by side, as the arrays that the tests work on."""
+"""The values of several records side by side, as the arrays that the tests work on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_gpuperf.analysis.evidence import BoolArray, averaging
 from pytest_gpuperf.analysis.robust import FloatArray
-from pytest_gpuperf.analysis.values import Key, SessionValues, Values
+from pytest_gpuperf.analysis.values import Key, RecordValues, Values
 
 _NONE = Values(())
 
@@ -21,8 +21,8 @@ class Panel:
     Attributes:
         keys: of each series.
         sweeps: how many of them are sweep-wide means.
-        sides: for each session (series, runs), padded with NaN.
-        disturbances: for each session (series,).
+        sides: for each record (series, runs), padded with NaN.
+        disturbances: for each record (series,).
     """
 
     keys: tuple[Key, ...]
@@ -36,7 +36,7 @@ class Panel:
         return averaging([(point is None, sweep, metric) for sweep, point, metric in self.keys])
 
     def stacked(self, which: slice) -> FloatArray:
-        """Several sessions as (series, sessions, runs), padded with NaN."""
+        """Several records as (series, records, runs), padded with NaN."""
         sides = self.sides[which]
         size = max(side.shape[1] for side in sides)
         whole = np.full((len(self.keys), len(sides), size), np.nan)
@@ -45,11 +45,11 @@ class Panel:
         return whole
 
     def disturbed(self, which: slice) -> FloatArray:
-        """Likewise (series, sessions)."""
+        """Likewise (series, records)."""
         return np.stack(self.disturbances[which], axis=1)
 
     def measured(self, which: int | slice) -> BoolArray:
-        """Which series any of some sessions has."""
+        """Which series any of some records has."""
         sides = [self.sides[which]] if isinstance(which, int) else self.sides[which]
         return np.asarray(np.logical_or.reduce([np.isfinite(side).any(axis=-1) for side in sides]))
 
@@ -65,11 +65,11 @@ class Panel:
         )
 
 
-def panel(keys: Sequence[Key], sessions: Sequence[SessionValues]) -> Panel:
-    """Line up the given series of all sessions, and put the means over the points of each sweep before them."""
-    sides = [_side(keys, session) for session in sessions]
+def panel(keys: Sequence[Key], records: Sequence[RecordValues]) -> Panel:
+    """Line up the given series of all records, and put the means over the points of each sweep before them."""
+    sides = [_side(keys, record) for record in records]
     disturbances = [
-        np.array([session.values.get(key, _NONE).disturbance for key in keys], dtype=float) for session in sessions
+        np.array([record.values.get(key, _NONE).disturbance for key in keys], dtype=float) for record in records
     ]
     groups: dict[tuple[str, str], list[int]] = {}
     for row, (sweep, _, metric) in enumerate(keys):
@@ -84,8 +84,8 @@ def panel(keys: Sequence[Key], sessions: Sequence[SessionValues]) -> Panel:
     )
 
 
-def _side(keys: Sequence[Key], session: SessionValues) -> FloatArray:
-    runs = [session.values.get(key, _NONE).runs for key in keys]
+def _side(keys: Sequence[Key], record: RecordValues) -> FloatArray:
+    runs = [record.values.get(key, _NONE).runs for key in keys]
     side = np.full((len(keys), max(map(len, runs), default=0)), np.nan)
     for row, found in enumerate(runs):
         side[row, : len(found)] = found
@@ -93,7 +93,7 @@ def _side(keys: Sequence[Key], session: SessionValues) -> FloatArray:
 
 
 def _usual(rows: Sequence[int], sides: Sequence[FloatArray]) -> list[int]:
-    """Points that at least half of the sessions have: a new point must not cost the sweep its history."""
+    """Points that at least half of the records have: a new point must not cost the sweep its history."""
     known = np.array([np.isfinite(side[list(rows)]).any(axis=-1) for side in sides])
     any_of = max(int(known.any(axis=1).sum()), 1)
     return [row for row, count in zip(rows, known.sum(axis=0), strict=True) if 2 * count >= any_of]

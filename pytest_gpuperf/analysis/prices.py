@@ -30,7 +30,7 @@ def newest_prices(prices: Iterable[Price], at: str | None = None) -> tuple[Price
 
 
 def copies_per_instance(price: Price, key: PlainMapping) -> int:
-    """How many of what a session measured one instance has; 0 where it has another device, or too few of them.
+    """How many of what a record measured one instance has; 0 where it has another device, or too few of them.
 
     Names are compared as a whole: an A10 is no A10G, and a T4G no T4.
     """

@@ -18,14 +18,14 @@ class Prior:
     """An assumed or measured spread.
 
     Attributes:
-        session_sd: standard deviation of the log of a session's value, s0 (of a duet: of a block's difference).
-        weight: how many sessions (blocks) this is worth, d0.
-        measured: by A/A sessions of this key. A measured prior stays; an assumed one steps back by one for each degree
+        record_sd: standard deviation of the log of a record's value, s0 (of a duet: of a block's difference).
+        weight: how many records (blocks) this is worth, d0.
+        measured: by A/A records of this key. A measured prior stays; an assumed one steps back by one for each degree
             of freedom of the history: on a machine five times as quiet as it says, it would otherwise go on
-            dominating the sum of squares for hundreds of sessions.
+            dominating the sum of squares for hundreds of records.
     """
 
-    session_sd: float
+    record_sd: float
     weight: float
     measured: bool = False
 
@@ -52,27 +52,27 @@ class Priors:
         return self.known.get((sweep, point, metric), self.metrics.get(metric, self.default))
 
 
-#: Of the sessions of unknown hardware. Undisturbed sessions of the example on a CPU were seen to differ by 1 to 2%; 5%
-#: leaves room for machines that are less calm, and one baseline session still shows a 50% regression.
-SESSION_PRIOR = Prior(session_sd=0.05, weight=8)
-#: Of sessions on the kinds of hardware that are known. The GPU's is an assumption until somebody calibrates.
-PRIORS = {"gpu": Prior(session_sd=0.02, weight=8), "cpu": SESSION_PRIOR}
+#: Of the records of unknown hardware. Undisturbed records of the example on a CPU were seen to differ by 1 to 2%; 5%
+#: leaves room for machines that are less calm, and one baseline record still shows a 50% regression.
+RECORD_PRIOR = Prior(record_sd=0.05, weight=8)
+#: Of records on the kinds of hardware that are known. The GPU's is an assumption until somebody calibrates.
+PRIORS = {"gpu": Prior(record_sd=0.02, weight=8), "cpu": RECORD_PRIOR}
 #: Of the blocks of a duet: with 0.3 s windows on a noisy shared machine their differences spread by 1.4 to 1.9%. With
 #: this weight, 2.5% keeps the level up to a spread of 4%, also with a minimum effect of 0 (docs/deciding.md).
-BLOCK_PRIOR = Prior(session_sd=0.025, weight=6)
+BLOCK_PRIOR = Prior(record_sd=0.025, weight=6)
 
 
-def calibrated(default: Prior, session_sd: Mapping[str, float], freedom: Mapping[str, float]) -> Prior | Priors:
-    """The priors of a device on which A/A sessions were measured.
+def calibrated(default: Prior, record_sd: Mapping[str, float], freedom: Mapping[str, float]) -> Prior | Priors:
+    """The priors of a device on which A/A records were measured.
 
     Args:
         default: of the metrics that were not measured there.
-        session_sd, freedom: by metric, and with how many degrees of freedom it is known. Of these ``HISTORY_WEIGHT``
+        record_sd, freedom: by metric, and with how many degrees of freedom it is known. Of these ``HISTORY_WEIGHT``
             count at most: tests and days differ.
     """
     measured = {
         metric: Prior(sd, min(freedom[metric], HISTORY_WEIGHT), measured=True)
-        for metric, sd in session_sd.items()
+        for metric, sd in record_sd.items()
         if freedom.get(metric, 0.0) > 0
     }
     return Priors(default, metrics=measured) if measured else default
@@ -95,7 +95,7 @@ class Assumed:
     @classmethod
     def of(cls, priors: Sequence[Prior]) -> Assumed:
         return cls(
-            np.array([prior.session_sd**2 for prior in priors]),
+            np.array([prior.record_sd**2 for prior in priors]),
             np.array([prior.weight for prior in priors], dtype=float),
             np.array([not prior.measured for prior in priors], dtype=float),
         )
@@ -108,7 +108,7 @@ def with_history(prior: Assumed, history: FloatArray) -> Assumed:
     times as there are points.
 
     Args:
-        history: block differences, shape (..., series, sessions, blocks), padded with NaN.
+        history: block differences, shape (..., series, records, blocks), padded with NaN.
     """
     seen = locate(history)
     freedom = seen.freedom.sum(axis=-1)

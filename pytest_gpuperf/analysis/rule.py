@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, SESSION_PRIOR, Prior, Priors
+from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, RECORD_PRIOR, Prior, Priors
 from pytest_gpuperf.analysis.values import GATED
 
 #: Up to which share a change is "unchanged", where nobody says otherwise.
@@ -17,7 +17,7 @@ class Rule:
     """How to decide.
 
     Attributes:
-        prior: of the spread between sessions (stored mode).
+        prior: of the spread between records (stored mode).
         alpha: the chance of any false alarm in the whole invocation.
         tests: how many gated tests share it.
         min_effect: a worsening up to this share is not worth an alarm.
@@ -28,7 +28,7 @@ class Rule:
         block_prior: of the spread between the blocks of a duet.
     """
 
-    prior: Prior | Priors = SESSION_PRIOR
+    prior: Prior | Priors = RECORD_PRIOR
     alpha: float = 0.05
     tests: int = 1
     min_effect: float = 0.01

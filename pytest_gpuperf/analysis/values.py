@@ -1,6 +1,6 @@
-"""What is compared: one number for each run, load point and metric of a session.
+"""What is compared: one number for each run, load point and metric of a record.
 
-Everything that decides works on these values, so a session of ours and plain numbers from another load tool (or one
+Everything that decides works on these values, so a record of ours and plain numbers from another load tool (or one
 side of a duet) are judged by the same rule. A value is the log of its statistic, turned so that larger is worse.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.analysis.quantiles import quantile_logs
-from pytest_gpuperf.model import LoadPoint, NamedPoint, Run, Session, Window, point_windows
+from pytest_gpuperf.model import LoadPoint, NamedPoint, Record, Run, Window, point_windows
 from pytest_gpuperf.model.resources import memory_together
 
 #: What can be compared, and the unit of its plain number.
@@ -34,7 +34,7 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 }
 #: What gates unless the test says otherwise. p95 and p99 take windows longer than most, and memory rarely creeps.
 GATED = frozenset({"p50", "p90", "throughput", "energy"})
-#: Part of a disturbance that is left in what is relative to the anchor: sessions in which others took 36 to 79% of the
+#: Part of a disturbance that is left in what is relative to the anchor: records in which others took 36 to 79% of the
 #: CPU differed by 28 to 48% by themselves, and by 12 to 17% relative to it (docs/numbers.md).
 _UNCANCELLED = 0.45
 #: What a faster machine makes better by as much: these can be anchored.
@@ -51,7 +51,7 @@ Key = tuple[str, Place | None, str]
 
 @dataclass(frozen=True)
 class Values:
-    """One metric of one point in one session.
+    """One metric of one point in one record.
 
     Attributes:
         runs: a value for each run.
@@ -63,8 +63,8 @@ class Values:
 
 
 @dataclass(frozen=True)
-class SessionValues:
-    """All values of one session.
+class RecordValues:
+    """All values of one record.
 
     Attributes:
         values: only what every run has as a finite number.
@@ -94,9 +94,9 @@ def place_name(sweep: str, point: Place | None) -> str:
     return f"{sweep}: {label}" if sweep else label
 
 
-def values_of(session: Session, metrics: Iterable[str] = GATED) -> SessionValues:
-    """The values of every metric that each of the session's complete runs can support."""
-    complete = [run for run in session.runs if run.complete]
+def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
+    """The values of every metric that each of the record's complete runs can support."""
+    complete = [run for run in record.runs if run.complete]
     places = [(run, point, windows) for run in complete for point, windows in point_windows(run).items()]
     gathered: dict[Key, list[tuple[float, float]]] = {}
     ratios: dict[Key, list[tuple[float, float]]] = {}
@@ -113,7 +113,7 @@ def values_of(session: Session, metrics: Iterable[str] = GATED) -> SessionValues
         for metric, value in logs.items():
             ratios.setdefault((run.sweep, point, metric), []).append((value - near[metric], share))
     runs = runs_by_sweep(run.sweep for run in complete)
-    return replace(whole(session.id, gathered, runs), anchored=whole(session.id, ratios, runs, _UNCANCELLED).values)
+    return replace(whole(record.id, gathered, runs), anchored=whole(record.id, ratios, runs, _UNCANCELLED).values)
 
 
 def _share(windows: Sequence[Window]) -> float:
@@ -129,11 +129,11 @@ def _beside(run: Run, windows: Sequence[Window]) -> list[Window]:
 
 def values_from_numbers(
     name: str, runs: Sequence[Mapping[str, Mapping[str, float]]], *, sweep: str = ""
-) -> SessionValues:
+) -> RecordValues:
     """The values of plain numbers.
 
     Args:
-        name: of the session.
+        name: of the record.
         runs: for each run, by point and metric, the statistic itself; a metric may carry a unit, as ``p50_ms``.
         sweep: what the points belong to.
     """
@@ -202,15 +202,15 @@ def _host_bytes(group: Sequence[Window]) -> float | None:
 _TAKEN = {"energy": _energy_j, "memory": _memory_bytes, "host_memory": _host_bytes}
 
 
-def energy_methods(session: Session) -> frozenset[str]:
-    """How a session's energy was measured."""
-    return frozenset(one.method for run in session.runs for window in run.windows for one in window.energy)
+def energy_methods(record: Record) -> frozenset[str]:
+    """How a record's energy was measured."""
+    return frozenset(one.method for run in record.runs for window in run.windows for one in window.energy)
 
 
-def without(values: SessionValues, metric: str) -> SessionValues:
+def without(values: RecordValues, metric: str) -> RecordValues:
     """The same without one metric."""
     kept = {key: value for key, value in values.values.items() if key[2] != metric}
-    return SessionValues(values.id, kept, frozenset(key for key in values.left_out if key[2] != metric))
+    return RecordValues(values.id, kept, frozenset(key for key in values.left_out if key[2] != metric))
 
 
 def _log(figure: float) -> float:
@@ -228,7 +228,7 @@ def whole(
     gathered: Mapping[Key, list[tuple[float, float]]],
     runs: Mapping[str, int],
     uncancelled: float = 1.0,
-) -> SessionValues:
+) -> RecordValues:
     """Keep what every run of its sweep has.
 
     Args:
@@ -241,7 +241,7 @@ def whole(
             values[key] = Values(tuple(value for value, _ in found), uncancelled * _disturbance(share))
         else:
             left_out.add(key)
-    return SessionValues(name, values, frozenset(left_out))
+    return RecordValues(name, values, frozenset(left_out))
 
 
 def _disturbance(others_cpu_share: float) -> float:

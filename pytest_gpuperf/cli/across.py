@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.cli.cost import chosen_prices, to_plain
-from pytest_gpuperf.cli.stored import Sessions, Stored, store_url
+from pytest_gpuperf.cli.stored import Records, Stored, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def run(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import Store
 
     prices = chosen_prices(options)
-    sessions = Sessions(Store(store_url(options)), options.test, options.key)
-    shown = across_of(sessions, prices, options.base)
-    unreadable = sessions.complain()
+    records = Records(Store(store_url(options)), options.test, options.key)
+    shown = across_of(records, prices, options.base)
+    unreadable = records.complain()
     if options.format == "json":
         print(json.dumps({"across": "gpu", "tests": to_plain(shown)}, indent=2, allow_nan=False))
     else:
@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     return unreadable
 
 
-def across_of(sessions: Sessions, prices: Sequence[Price], base: str = "") -> list[Across]:
-    """Every test that was measured on two devices or more, by its newest complete session on each.
+def across_of(records: Records, prices: Sequence[Price], base: str = "") -> list[Across]:
+    """Every test that was measured on two devices or more, by its newest complete record on each.
 
     Args:
         prices: as ``newest_prices`` gives them.
@@ -45,25 +45,25 @@ def across_of(sessions: Sessions, prices: Sequence[Price], base: str = "") -> li
     from pytest_gpuperf.analysis.prices import device_of
 
     newest: dict[tuple[str, ...], dict[str, Stored]] = {}
-    for stored in sessions.whole(1):
-        own = newest.setdefault(work_of(stored[0].session.key), {})
-        device = device_of(stored[0].session.key)
+    for stored in records.whole(1):
+        own = newest.setdefault(work_of(stored[0].record.key), {})
+        device = device_of(stored[0].record.key)
         # A device has several keys where, for example, its power limit was changed: the one measured last counts.
-        if device not in own or own[device].session.created_utc < stored[0].session.created_utc:
+        if device not in own or own[device].record.created_utc < stored[0].record.created_utc:
             own[device] = stored[0]
     several = {work: own for work, own in newest.items() if len(own) > 1}
     if not several:
         devices = sorted({device for own in newest.values() for device in own})
-        sessions.complain()
+        records.complain()
         raise GpuperfError(
-            f"No test in {sessions.store.url} was measured on two devices or more "
-            f"(for these options there are sessions on: {', '.join(devices) or 'none'}).\n"
-            "Measure it on another GPU model into the same store, or bring sessions together with: "
+            f"No test in {records.store.url} was measured on two devices or more "
+            f"(for these options there are records on: {', '.join(devices) or 'none'}).\n"
+            "Measure it on another GPU model into the same store, or bring records together with: "
             "gpuperf baseline export, import"
         )
     found = []
     for _, own in sorted(several.items()):
-        taken = [Taken.of(one.session) for one in own.values()]
+        taken = [Taken.of(one.record) for one in own.values()]
         found.append(across(_ordered(taken, prices, base), prices))
     return found
 
@@ -73,7 +73,7 @@ def _ordered(taken: Sequence[Taken], prices: Sequence[Price], base: str) -> list
     from pytest_gpuperf.analysis.prices import cheapest
 
     def hourly(one: Taken) -> float:
-        found = cheapest(prices, one.session.key)
+        found = cheapest(prices, one.record.key)
         return found[0].usd_per_hour / found[1] if found else float("inf")
 
     order = sorted(taken, key=lambda one: (hourly(one), one.device))
@@ -81,7 +81,7 @@ def _ordered(taken: Sequence[Taken], prices: Sequence[Price], base: str) -> list
     named = exact or [one for one in order if base.casefold() in one.device.casefold()]
     if not named:
         there = ", ".join(one.device for one in order)
-        raise GpuperfError(f"--base {base}: {taken[0].session.test} has no session on it; there are: {there}.")
+        raise GpuperfError(f"--base {base}: {taken[0].record.test} has no record on it; there are: {there}.")
     return [named[0], *(one for one in order if one is not named[0])]
 
 

@@ -1,4 +1,4 @@
-"""``gpuperf baseline``: the stored sessions, and which of them others are compared with."""
+"""``gpuperf baseline``: the stored records, and which of them others are compared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli import sync
 from pytest_gpuperf.cli.stored import (
-    Sessions,
+    Records,
     Stored,
     add_filters,
     add_store,
@@ -32,7 +32,7 @@ _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365, None: 1}
 
 def register(commands: Any) -> None:
     """Add the subcommand with its actions."""
-    baseline = commands.add_parser("baseline", help="stored sessions", description="Stored sessions and the baseline.")
+    baseline = commands.add_parser("baseline", help="stored records", description="Stored records and the baseline.")
     actions = baseline.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -41,29 +41,29 @@ def register(commands: Any) -> None:
         action.set_defaults(run=run)
         return action
 
-    listing = add("list", _list, "sessions, newest first")
+    listing = add("list", _list, "records, newest first")
     add_filters(listing)
     listing.add_argument("--last", type=_positive, metavar="N", help="only the newest N of each key")
-    _session(add("show", _show, "one session's numbers, and what was said about it"))
+    _record(add("show", _show, "one record's numbers, and what was said about it"))
     for name, run, text in (
-        ("accept", _accept, "make a session the new baseline, though its gate failed"),
-        ("pin", _pin, "compare every later session with this one as well, however old it gets"),
+        ("accept", _accept, "make a record the new baseline, though its gate failed"),
+        ("pin", _pin, "compare every later record with this one as well, however old it gets"),
     ):
         action = add(name, run, text)
-        _session(action)
+        _record(action)
         action.add_argument("--reason", required=True, help="why; recorded with your name")
         action.add_argument("--author", default="", metavar="NAME", help="who decided it (default: you)")
-    unpin = add("unpin", _unpin, "let a pinned session age like the others")
-    _session(unpin)
+    unpin = add("unpin", _unpin, "let a pinned record age like the others")
+    _record(unpin)
     unpin.add_argument("--reason", default="", help="why; recorded with your name")
     unpin.add_argument("--author", default="", metavar="NAME", help="who decided it (default: you)")
-    prune = add("prune", _prune, "delete old sessions; without --yes it only says which")
+    prune = add("prune", _prune, "delete old records; without --yes it only says which")
     add_filters(prune)
     prune.add_argument("--keep", type=_positive, metavar="N", help="keep the newest N of each key")
     prune.add_argument("--older-than", type=_age, metavar="AGE", help="delete what is older: 90d, 12w, 6m, 1y")
     prune.add_argument("--reason", default="", help="recorded with your name")
     prune.add_argument("--yes", action="store_true", help="delete them")
-    export = add("export", _export, "copy sessions into a tar, a directory or a bucket")
+    export = add("export", _export, "copy records into a tar, a directory or a bucket")
     export.add_argument("destination", help="a file that ends in .tar, .tar.gz or .tgz, a directory, or an fsspec URL")
     add_filters(export)
     importing = add("import", _import, "take over what was exported, or another store; may be repeated")
@@ -72,8 +72,8 @@ def register(commands: Any) -> None:
     sync.register(add)
 
 
-def _session(action: argparse.ArgumentParser) -> None:
-    action.add_argument("session", help="its id, or the beginning of it")
+def _record(action: argparse.ArgumentParser) -> None:
+    action.add_argument("record", help="its id, or the beginning of it")
 
 
 def _positive(text: str) -> int:
@@ -104,34 +104,34 @@ def _store(options: argparse.Namespace) -> Store:
 def _list(options: argparse.Namespace) -> int:
     from pytest_gpuperf.report.table import Table
 
-    sessions = Sessions(_store(options), options.test, options.key)
-    found = sessions.all(options.last)
-    titles = ("session", "UTC", "commit", "gate", "key", "device", "test")
+    records = Records(_store(options), options.test, options.key)
+    found = records.all(options.last)
+    titles = ("record", "UTC", "commit", "gate", "key", "device", "test")
     rows = [_row(stored) for stored in found]
     if rows:
         print("\n".join(Table(titles, tuple(rows)).as_text()))
-    elif not sessions.unreadable:
-        print(f"No sessions in {sessions.store.url}.")
+    elif not records.unreadable:
+        print(f"No records in {records.store.url}.")
     for folder in dict.fromkeys(stored.folder for stored in found):
-        for pruning in sessions.store.prunings(folder):
+        for pruning in records.store.prunings(folder):
             reason = f": {pruning.reason}" if pruning.reason else ""
             print(
-                f"{folder.rpartition('/')[2]}: {plural(len(pruning.sessions), 'session')} deleted on "
+                f"{folder.rpartition('/')[2]}: {plural(len(pruning.records), 'record')} deleted on "
                 f"{moment(pruning.at_utc)} by {pruning.author}{reason}"
             )
-    return sessions.complain()
+    return records.complain()
 
 
 def _row(stored: Stored) -> tuple[str, ...]:
-    session = stored.session
+    record = stored.record
     return (
-        session.id,
-        moment(session.created_utc),
-        session.commit[:8],
+        record.id,
+        moment(record.created_utc),
+        record.commit[:8],
         state_of(stored),
         stored.digest,
-        str(session.key.get("device", "?")),
-        session.test,
+        str(record.key.get("device", "?")),
+        record.test,
     )
 
 
@@ -141,19 +141,19 @@ def _show(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import key_digest
 
     store = _store(options)
-    entry = store.find(options.session)
-    session = store.read(entry)
-    print(f"{session.test}\n  session {session.id} of {session.created_utc}, {session.status}, gate {session.gate}")
+    entry = store.find(options.record)
+    record = store.read(entry)
+    print(f"{record.test}\n  record {record.id} of {record.created_utc}, {record.status}, gate {record.gate}")
     print(f"  {store.describe(entry.path)}")
     if acceptance := store.acceptance(entry):
         print(f"  accepted by {acceptance.author} on {moment(acceptance.accepted_utc)}: {acceptance.reason}")
     if pin := store.pin_of(entry):
         print(f"  pinned by {pin.author} on {moment(pin.at_utc)}: {pin.reason}")
-    shown = ((f"key {key_digest(session.key)}", session.key), ("environment", session.environment))
-    for title, mapping in (*shown, *session.under_test.items()):
+    shown = ((f"key {key_digest(record.key)}", record.key), ("environment", record.environment))
+    for title, mapping in (*shown, *record.under_test.items()):
         print(f"  {title}: {facts(mapping)}")
-    sides = (("", session.runs), (" (reference)", session.reference))
-    for name in dict.fromkeys(run.sweep for run in session.runs):
+    sides = (("", record.runs), (" (reference)", record.reference))
+    for name in dict.fromkeys(run.sweep for run in record.runs):
         for side, of_side in sides:
             runs = [run for run in of_side if run.sweep == name]
             if not runs:
@@ -166,12 +166,12 @@ def _show(options: argparse.Namespace) -> int:
 
 def _accept(options: argparse.Namespace) -> int:
     store = _store(options)
-    entry = store.find(options.session)
+    entry = store.find(options.record)
     acceptance = store.accept(entry, options.reason, options.author)
-    print(f"{acceptance.session} is the new baseline of its test, accepted by {acceptance.author}: {acceptance.reason}")
+    print(f"{acceptance.record} is the new baseline of its test, accepted by {acceptance.author}: {acceptance.reason}")
     for other in _pinned_beside(store, entry):
         print(
-            f"{other.id} stays pinned: later sessions are compared with it as well. If its level no longer holds: "
+            f"{other.id} stays pinned: later records are compared with it as well. If its level no longer holds: "
             f"gpuperf baseline unpin {other.id}{_store_option(options)}"
         )
     return 0
@@ -190,15 +190,15 @@ def _store_option(options: argparse.Namespace) -> str:
 
 def _pin(options: argparse.Namespace) -> int:
     store = _store(options)
-    pin = store.pin(store.find(options.session), options.reason, options.author)
-    print(f"{pin.session} is pinned by {pin.author}: {pin.reason}")
+    pin = store.pin(store.find(options.record), options.reason, options.author)
+    print(f"{pin.record} is pinned by {pin.author}: {pin.reason}")
     return 0
 
 
 def _unpin(options: argparse.Namespace) -> int:
     store = _store(options)
-    pin = store.unpin(options.session, options.reason, options.author)
-    print(f"{pin.session} is no longer pinned")
+    pin = store.unpin(options.record, options.reason, options.author)
+    print(f"{pin.record} is no longer pinned")
     return 0
 
 
@@ -207,12 +207,12 @@ def _prune(options: argparse.Namespace) -> int:
 
     if options.keep is None and options.older_than is None:
         raise OptionError("Say what may go: --keep N (the newest of each key stay), --older-than 90d, or both.")
-    sessions = Sessions(_store(options), options.test, options.key)
-    store, rule = sessions.store, _rule(options)
+    records = Records(_store(options), options.test, options.key)
+    store, rule = records.store, _rule(options)
     total = keys = 0
-    for folder in sessions.folders():
+    for folder in records.folders():
         entries = store.entries(folder)
-        if options.test and not sessions.of(folder, 1):
+        if options.test and not records.of(folder, 1):
             continue
         gone = prunable(entries, keep=options.keep, older_than=options.older_than)
         if not gone:
@@ -222,14 +222,14 @@ def _prune(options: argparse.Namespace) -> int:
         print(f"{store.describe(folder)}: {verb} {len(gone)} of {len(entries)}, {gone[-1].day} to {gone[0].day}")
         if options.yes:
             store.delete(folder, gone, options.reason or rule)
-    whole = f"{plural(total, 'session')} of {plural(keys, 'key')}"
+    whole = f"{plural(total, 'record')} of {plural(keys, 'key')}"
     if not total:
         print(f"Nothing to delete in {store.url} ({rule}).")
     elif options.yes:
         print(f"Deleted {whole}.")
     else:
         print(f"Nothing was deleted. Write --yes to delete {whole}.")
-    return sessions.complain()
+    return records.complain()
 
 
 def _rule(options: argparse.Namespace) -> str:
@@ -239,23 +239,23 @@ def _rule(options: argparse.Namespace) -> str:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.store import export_sessions
+    from pytest_gpuperf.store import export_records
 
-    sessions = Sessions(_store(options), options.test, options.key)
-    found = [(stored.folder, stored.entry) for stored in sessions.all()]
-    moved = export_sessions(sessions.store, found, options.destination)
+    records = Records(_store(options), options.test, options.key)
+    found = [(stored.folder, stored.entry) for stored in records.all()]
+    moved = export_records(records.store, found, options.destination)
     known = f" ({moved.known} were there already)" if moved.known else ""
-    print(f"Exported {plural(moved.sessions, 'session')} to {options.destination}{known}.")
-    sessions.unreadable.extend(moved.unreadable)
-    return sessions.complain()
+    print(f"Exported {plural(moved.records, 'record')} to {options.destination}{known}.")
+    records.unreadable.extend(moved.unreadable)
+    return records.complain()
 
 
 def _import(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.store import Store, import_sessions
+    from pytest_gpuperf.store import Store, import_records
 
     store = Store(begun_store_url(options))
-    moved = import_sessions(store, options.source, if_any=options.if_any)
+    moved = import_records(store, options.source, if_any=options.if_any)
     known = f"; {moved.known} were there already" if moved.known else ""
     notes = f" and {plural(moved.notes, 'note')} (acceptances, pins, calibrations)" if moved.notes else ""
-    print(f"Imported {plural(moved.sessions, 'session')}{notes} into {store.url}{known}.")
+    print(f"Imported {plural(moved.records, 'record')}{notes} into {store.url}{known}.")
     return 0

@@ -1,4 +1,4 @@
-"""``gpuperf calibrate``: how runs and sessions differ on this machine while nothing changes."""
+"""``gpuperf calibrate``: how runs and records differ on this machine while nothing changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
     from pytest_gpuperf.analysis.calibration import Calibrated, Rate, SeriesSpread
-    from pytest_gpuperf.model import Session
+    from pytest_gpuperf.model import Record
     from pytest_gpuperf.store import Store
 
 #: A pytest that is told to end stops its servers first.
@@ -31,20 +31,20 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "calibrate",
-        usage="gpuperf calibrate SUITE... [--sessions N] [--store URL] [--prior-only] [-- PYTEST ARGUMENTS]\n"
+        usage="gpuperf calibrate SUITE... [--records N] [--store URL] [--prior-only] [-- PYTEST ARGUMENTS]\n"
         "       gpuperf calibrate --from-store [--store URL] [--prior-only]",
-        help="measure how runs and sessions differ while nothing changes",
+        help="measure how runs and records differ while nothing changes",
         description="Runs a suite again and again with nothing changed (A/A), prints how often the gate raises a false "
-        "alarm and which effects it can find, and stores the spread that later gates start from. The sessions "
+        "alarm and which effects it can find, and stores the spread that later gates start from. The records "
         "themselves do not enter the store.",
         epilog="Everything behind -- goes to pytest, for example: gpuperf calibrate tests/perf -- -k resnet",
     )
     parser.add_argument("arguments", nargs="*", metavar="SUITE", help="files, directories or tests, as for pytest")
-    parser.add_argument("--sessions", type=_count, metavar="N", help="sessions to measure, from 2 (default: 5)")
+    parser.add_argument("--records", type=_count, metavar="N", help="records to measure, from 2 (default: 5)")
     parser.add_argument(
         "--from-store",
         action="store_true",
-        help="measure nothing; take the sessions of the store's baselines, which may be of many days",
+        help="measure nothing; take the records of the store's baselines, which may be of many days",
     )
     parser.add_argument("--prior-only", action="store_true", help="print only the prior that is stored, no tables")
     add_store(parser)
@@ -60,9 +60,9 @@ def _count(text: str) -> int:
 
 @dataclass
 class _Gathered:
-    """Sessions of each key, newest first, and what went wrong."""
+    """Records of each key, newest first, and what went wrong."""
 
-    sessions: dict[str, list[Session]] = field(default_factory=dict)
+    records: dict[str, list[Record]] = field(default_factory=dict)
     failed: bool = False
 
 
@@ -70,54 +70,54 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; its exit status."""
     from pytest_gpuperf.store import Store
 
-    if options.from_store and (options.arguments or options.sessions):
-        options.usage("--from-store measures nothing, so it takes no suite and no --sessions")
+    if options.from_store and (options.arguments or options.records):
+        options.usage("--from-store measures nothing, so it takes no suite and no --records")
     if not options.from_store and not options.arguments:
         options.usage("name the suite to measure, for example: gpuperf calibrate tests/perf")
     store = Store(store_url(options) if options.from_store else begun_store_url(options))
-    gathered = _from_store(store) if options.from_store else _measured(options.arguments, options.sessions or 5)
-    enough = {key: sessions for key, sessions in gathered.sessions.items() if len(sessions) > 1}
-    for key in gathered.sessions.keys() - enough.keys():
-        _say(f"left out, only one session: {gathered.sessions[key][0].test}")
+    gathered = _from_store(store) if options.from_store else _measured(options.arguments, options.records or 5)
+    enough = {key: records for key, records in gathered.records.items() if len(records) > 1}
+    for key in gathered.records.keys() - enough.keys():
+        _say(f"left out, only one record: {gathered.records[key][0].test}")
     if not enough:
         raise GpuperfError(
-            "There are no two sessions of the same test and key, so nothing can be calibrated.\n"
+            "There are no two records of the same test and key, so nothing can be calibrated.\n"
             + (
                 "Measure some: gpuperf calibrate SUITE"
                 if options.from_store
                 else "Does the suite have tests with the gpuperf fixture, and do they pass?"
             )
         )
-    by_device: dict[str, list[list[Session]]] = {}
-    for sessions in enough.values():
-        by_device.setdefault(str(sessions[0].key.get("device", "")), []).append(sessions)
+    by_device: dict[str, list[list[Record]]] = {}
+    for records in enough.values():
+        by_device.setdefault(str(records[0].key.get("device", "")), []).append(records)
     for device, tests in by_device.items():
         _conclude(store, device, tests, options)
     return _FAILED if gathered.failed else _PASSED
 
 
-# Where the sessions come from
+# Where the records come from
 
 
 def _from_store(store: Store) -> _Gathered:
     """The baselines of all keys."""
-    from pytest_gpuperf.cli.stored import Sessions
+    from pytest_gpuperf.cli.stored import Records
     from pytest_gpuperf.store import Choice, select_baseline
 
-    gathered, sessions = _Gathered(), Sessions(store)
-    for folder in sessions.folders():
-        for head in sessions.of(folder, 1):
-            found = select_baseline(store, head.session.key, Choice("rolling")).sessions
+    gathered, records = _Gathered(), Records(store)
+    for folder in records.folders():
+        for head in records.of(folder, 1):
+            found = select_baseline(store, head.record.key, Choice("rolling")).records
             if found:
-                gathered.sessions[folder] = list(found)
-    gathered.failed = bool(sessions.complain())
-    _say("sessions that failed their gate are not in a baseline, so more of them may have been false alarms")
+                gathered.records[folder] = list(found)
+    gathered.failed = bool(records.complain())
+    _say("records that failed their gate are not in a baseline, so more of them may have been false alarms")
     return gathered
 
 
 def _measured(arguments: Sequence[str], count: int) -> _Gathered:
-    """New sessions, each in a store of its own, so that none is compared with another."""
-    from pytest_gpuperf.cli.stored import Sessions
+    """New records, each in a store of its own, so that none is compared with another."""
+    from pytest_gpuperf.cli.stored import Records
     from pytest_gpuperf.store import Store, key_digest
 
     gathered = _Gathered()
@@ -126,20 +126,20 @@ def _measured(arguments: Sequence[str], count: int) -> _Gathered:
             url, log = str(Path(scratch, f"store-{index}")), Path(scratch, f"{index}.log")
             started = time.monotonic()
             status = measure(arguments, url, log)
-            _say(f"session {index + 1} of {count} took {time.monotonic() - started:.0f} s")
+            _say(f"record {index + 1} of {count} took {time.monotonic() - started:.0f} s")
             if status != _PASSED:
                 gathered.failed = True
                 _say(f"pytest ended with status {status} though there was no baseline to fail against. It ends with:")
                 print("\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-25:]))
             if status not in (_PASSED, _FAILED):
                 raise GpuperfError("The suite can't be run, so nothing is calibrated. See its output above.")
-            stored = [one.session for one in Sessions(Store(url)).all()]
-            good = [session for session in stored if session.may_be_baseline and not session.reference]
-            for session in good:
-                gathered.sessions.setdefault(key_digest(session.key), []).insert(0, session)
+            stored = [one.record for one in Records(Store(url)).all()]
+            good = [record for record in stored if record.may_be_baseline and not record.reference]
+            for record in good:
+                gathered.records.setdefault(key_digest(record.key), []).insert(0, record)
             if not good and not index:
                 raise GpuperfError(
-                    "The first session measured nothing that can be used, so nothing is calibrated.\n"
+                    "The first record measured nothing that can be used, so nothing is calibrated.\n"
                     "Does the suite have tests with the gpuperf fixture, and do they pass?"
                 )
     return gathered
@@ -149,7 +149,7 @@ def measure(arguments: Sequence[str], store: str, log: Path) -> int:
     """One ``pytest --gpuperf``; its exit status.
 
     Args:
-        store: where its sessions go.
+        store: where its records go.
         log: where its output goes.
     """
     from pytest_gpuperf.targets.process import SupervisedProcess
@@ -171,55 +171,55 @@ def measure(arguments: Sequence[str], store: str, log: Path) -> int:
 # What they say
 
 
-def _conclude(store: Store, device: str, tests: Sequence[Sequence[Session]], options: argparse.Namespace) -> None:
-    """Print what the sessions of a device say, and store its prior."""
+def _conclude(store: Store, device: str, tests: Sequence[Sequence[Record]], options: argparse.Namespace) -> None:
+    """Print what the records of a device say, and store its prior."""
     from pytest_gpuperf.analysis.calibration import calibrate
     from pytest_gpuperf.cli.judging import rule_for
     from pytest_gpuperf.store import Calibration, write_calibration
     from pytest_gpuperf.store.store import user
 
-    found = calibrate(tests, [rule_for(sessions[0], tests=len(tests)) for sessions in tests])
+    found = calibrate(tests, [rule_for(records[0], tests=len(tests)) for records in tests])
     if not options.prior_only:
         print("\n".join(_tables(found)))
     pooled = found.pooled
-    if not pooled.session_sd:
-        raise GpuperfError(f"The sessions of {device} have no load point and metric in common. Nothing is stored.")
+    if not pooled.record_sd:
+        raise GpuperfError(f"The records of {device} have no load point and metric in common. Nothing is stored.")
     path = write_calibration(
         store,
         Calibration(
             device=device,
-            session_sd=pooled.session_sd,
+            record_sd=pooled.record_sd,
             freedom=pooled.freedom,
-            sessions=sum(map(len, tests)),
-            tests=tuple(sorted({sessions[0].test for sessions in tests})),
+            records=sum(map(len, tests)),
+            tests=tuple(sorted({records[0].test for records in tests})),
             author=user(),
         ),
     )
     _say(f"prior of {device}, from which later gates start:")
-    for metric, sd in pooled.session_sd.items():
-        _say(f"  {metric}: sessions differ by {_percent(sd)} ({pooled.freedom[metric]:.0f} degrees of freedom)")
+    for metric, sd in pooled.record_sd.items():
+        _say(f"  {metric}: records differ by {_percent(sd)} ({pooled.freedom[metric]:.0f} degrees of freedom)")
     _say(f"stored as {store.describe(path)}")
     if not options.from_store:
-        _say("days may differ by more than sessions in a row: calibrate --from-store once the store has some weeks")
+        _say("days may differ by more than records in a row: calibrate --from-store once the store has some weeks")
 
 
 def _tables(found: Calibrated) -> list[str]:
-    from pytest_gpuperf.analysis.calibration import RUNS, SESSIONS
+    from pytest_gpuperf.analysis.calibration import RECORDS, RUNS
     from pytest_gpuperf.report.table import Table
 
-    columns = [(m, k) for m in SESSIONS for k in RUNS]
-    titles = ("load point", "metric", ">run sd", ">session sd", *(f">m={m} k={k}" for m, k in columns))
+    columns = [(m, k) for m in RECORDS for k in RUNS]
+    titles = ("load point", "metric", ">run sd", ">record sd", *(f">m={m} k={k}" for m, k in columns))
     lines = [
-        "smallest effect found with 80% power, by m sessions in the baseline and k runs; sd beyond that of the runs"
+        "smallest effect found with 80% power, by m records in the baseline and k runs; sd beyond that of the runs"
     ]
     for test in found.tests:
-        lines += ["", f"{test.test}: {_rate(test.false_alarms, 'session')}"]
+        lines += ["", f"{test.test}: {_rate(test.false_alarms, 'record')}"]
         rows = tuple(
             (
                 _name(one),
                 one.metric,
                 "?" if math.isnan(one.run_sd) else _percent(one.run_sd),
-                _percent(one.session_sd),
+                _percent(one.record_sd),
                 *(_effect(one.detectable[column]) for column in columns),
             )
             for one in test.series

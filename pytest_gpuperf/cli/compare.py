@@ -1,4 +1,4 @@
-"""``gpuperf compare``: what became of the newest session, beside its baseline."""
+"""``gpuperf compare``: what became of the newest record, beside its baseline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli import across
 from pytest_gpuperf.cli.cost import add_prices
-from pytest_gpuperf.cli.stored import Sessions, Stored, add_filters, add_store, moment, newest_invocation, store_url
+from pytest_gpuperf.cli.stored import Records, Stored, add_filters, add_store, moment, newest_invocation, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "compare",
-        help="the newest session against its baseline",
-        description="Compare the newest session with its baseline again: all tests of the last pytest --gpuperf, or "
-        "the last import. The exit status is 1 if one of them regressed, or a test's newest session can't be read.",
+        help="the newest record against its baseline",
+        description="Compare the newest record with its baseline again: all tests of the last pytest --gpuperf, or "
+        "the last import. The exit status is 1 if one of them regressed, or a test's newest record can't be read.",
     )
-    parser.add_argument("session", nargs="?", help="the id of another session, or the beginning of it")
+    parser.add_argument("record", nargs="?", help="the id of another record, or the beginning of it")
     add_filters(parser)
     parser.add_argument("--format", choices=("table", "markdown", "json"), default="table", help="(default: table)")
     parser.add_argument(
-        "--baseline", metavar="SPEC", help="both, rolling, pinned, a session's id, or commit:SHA (default: both)"
+        "--baseline", metavar="SPEC", help="both, rolling, pinned, a record's id, or commit:SHA (default: both)"
     )
     for name, kind in (("alpha", _alpha), ("min-effect", _share)):
         text = f"instead of the test's own, as --gpuperf-{name}"
@@ -49,7 +49,7 @@ def register(commands: Any) -> None:
         "--require-baseline", action="store_true", help="exit with 1 where nothing can be compared, too"
     )
     parser.add_argument(
-        "--across", choices=("gpu",), help="instead: each test's newest sessions on different GPUs, side by side"
+        "--across", choices=("gpu",), help="instead: each test's newest records on different GPUs, side by side"
     )
     parser.add_argument("--base", default="", metavar="GPU", help="with --across: the one to compare the others with")
     add_prices(parser)
@@ -65,17 +65,17 @@ def run(options: argparse.Namespace) -> int:
     from pytest_gpuperf.model import Verdict
     from pytest_gpuperf.store import Store
 
-    sessions = Sessions(Store(store_url(options)), key=options.key)
-    judged = _judged(options, sessions)
+    records = Records(Store(store_url(options)), key=options.key)
+    judged = _judged(options, records)
     verdicts = [one.comparison.verdict for one in judged]
     show = {"table": _table, "markdown": _markdown, "json": _json}[options.format]
     print("\n".join(show(judged, options.all)))
     failing = [Verdict.REGRESSED, *(ABSENT if options.require_baseline else ())]
     result = REGRESSED if any(verdict in failing for verdict in verdicts) else 0
-    return max(result, sessions.complain())
+    return max(result, records.complain())
 
 
-def _judged(options: argparse.Namespace, sessions: Sessions) -> list[Judged]:
+def _judged(options: argparse.Namespace, records: Records) -> list[Judged]:
     from pytest_gpuperf.cli.judging import judge, rule_for
     from pytest_gpuperf.store import Choice
 
@@ -83,46 +83,46 @@ def _judged(options: argparse.Namespace, sessions: Sessions) -> list[Judged]:
         choice = Choice.parse(options.baseline) if options.baseline else None
     except ValueError as error:
         raise GpuperfError(f"--baseline {options.baseline}: {error}") from error
-    if options.session:
-        entry = sessions.store.find(options.session)
-        found = [Stored("", entry, sessions.store.read(entry))]
+    if options.record:
+        entry = records.store.find(options.record)
+        found = [Stored("", entry, records.store.read(entry))]
     else:
-        found = newest_invocation(sessions, options.test)
-    wanted = [one for one in found if options.test in one.session.test]
+        found = newest_invocation(records, options.test)
+    wanted = [one for one in found if options.test in one.record.test]
     if not wanted:
-        sessions.complain()
+        records.complain()
         what = f" of a test whose id contains {options.test!r}" if options.test else ""
-        raise GpuperfError(f"There is no session{what} in {sessions.store.url} to compare.\nSee: gpuperf baseline list")
-    cut = [one.session for one in wanted if one.session.status != "complete"]
+        raise GpuperfError(f"There is no record{what} in {records.store.url} to compare.\nSee: gpuperf baseline list")
+    cut = [one.record for one in wanted if one.record.status != "complete"]
     if cut:
-        raise GpuperfError(f"Session {cut[0].id} of {cut[0].test} was cut short, so it can't be compared.")
-    # Alpha is split over all tests of the session, also those that are not asked for here.
+        raise GpuperfError(f"Record {cut[0].id} of {cut[0].test} was cut short, so it can't be compared.")
+    # Alpha is split over all tests of the record, also those that are not asked for here.
     return [
         judge(
-            sessions.store,
-            one.session,
+            records.store,
+            one.record,
             rule_for(
-                one.session,
+                one.record,
                 tests=len(found),
                 equivalence=options.equivalence,
                 alpha=options.alpha,
                 min_effect=options.min_effect,
                 metrics=options.metrics,
-                store=sessions.store,
+                store=records.store,
             ),
             choice=choice,
             before=one.entry,
         )
-        for one in sorted(wanted, key=lambda one: one.session.test)
+        for one in sorted(wanted, key=lambda one: one.record.test)
     ]
 
 
 def _heading(one: Judged) -> str:
     from pytest_gpuperf.report.summary import headline
 
-    session = one.session
-    commit = f", commit {session.commit[:8]}" if session.commit else ""
-    return f"session {session.id} of {moment(session.created_utc)} UTC{commit}: {headline(session, one.comparison)}"
+    record = one.record
+    commit = f", commit {record.commit[:8]}" if record.commit else ""
+    return f"record {record.id} of {moment(record.created_utc)} UTC{commit}: {headline(record, one.comparison)}"
 
 
 def _counts(one: Judged) -> str:
@@ -155,7 +155,7 @@ def _notes(one: Judged) -> list[str]:
 def _table(judged: Sequence[Judged], everything: bool) -> list[str]:
     lines = []
     for one in judged:
-        lines += [one.session.test, f"  {_heading(one)}"]
+        lines += [one.record.test, f"  {_heading(one)}"]
         table = _cells(one, everything)
         if table.rows:
             lines += table.as_text("  ")
@@ -171,7 +171,7 @@ def _markdown(judged: Sequence[Judged], everything: bool) -> list[str]:
     lines = []
     for one in judged:
         lines += [
-            f"### {safe.code(one.session.test)}",
+            f"### {safe.code(one.record.test)}",
             "",
             f"**{one.comparison.verdict}**: {safe.text(_heading(one))}",
             "",
@@ -194,11 +194,11 @@ def _json(judged: Sequence[Judged], _everything: bool) -> list[str]:
         "verdict": str(worst([one.comparison.verdict for one in judged])),
         "comparisons": [
             {
-                "test": one.session.test,
-                "session": one.session.id,
-                "created_utc": one.session.created_utc,
-                "commit": one.session.commit,
-                "key": dict(one.session.key),
+                "test": one.record.test,
+                "record": one.record.id,
+                "created_utc": one.record.created_utc,
+                "commit": one.record.commit,
+                "key": dict(one.record.key),
                 **comparison(one.comparison),
             }
             for one in judged

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.stored import Sessions, Stored, add_filters, add_store, moment, store_url
+from pytest_gpuperf.cli.stored import Records, Stored, add_filters, add_store, moment, store_url
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.report import safe
 
@@ -62,7 +62,7 @@ def register(commands: Any) -> None:
     add_filters(parser)
     parser.add_argument("--sweep", default="", metavar="TEXT", help="only sweeps whose name contains this")
     parser.add_argument(
-        "--sessions", type=_count, default=1, metavar="N", help="newest sessions of each key to rest on (default: 1)"
+        "--records", type=_count, default=1, metavar="N", help="newest records of each key to rest on (default: 1)"
     )
     add_prices(parser)
     parser.add_argument("--list-prices", action="store_true", help="show the price table, all dates, and end")
@@ -120,18 +120,18 @@ def run(options: argparse.Namespace) -> int:
         return _list_prices(options)
     demand = _demand(options)
     prices = chosen_prices(options)
-    sessions = Sessions(Store(store_url(options)), options.test, options.key)
-    found = [_find(stored, prices, demand, options) for stored in sessions.whole(options.sessions)]
+    records = Records(Store(store_url(options)), options.test, options.key)
+    found = [_find(stored, prices, demand, options) for stored in records.whole(options.records)]
     if not found:
-        sessions.complain()
+        records.complain()
         raise GpuperfError(
-            f"There is no complete session in {sessions.store.url} for these options.\n"
+            f"There is no complete record in {records.store.url} for these options.\n"
             "See what is stored with: gpuperf baseline list"
         )
     found.sort(key=lambda one: (one.measured.test, str(one.measured.key.get("device"))))
     show = {"table": _table, "markdown": _markdown, "json": _json}[options.format]
     print("\n".join(show(found, demand, options.curve)))
-    unreadable = sessions.complain()
+    unreadable = records.complain()
     served = demand is None or any(offer.fleet for one in found for offer in one.offers)
     return unreadable if served else 1
 
@@ -183,9 +183,9 @@ def _find(
     from pytest_gpuperf.analysis.prices import cheapest
     from pytest_gpuperf.model import curves_of
 
-    whole = measured([one.session for one in stored])
+    whole = measured([one.record for one in stored])
     found = replace(whole, points=tuple(point for point in whole.points if options.sweep in point.sweep))
-    runs = [run for one in stored for run in one.session.runs if run.complete]
+    runs = [run for one in stored for run in one.record.runs if run.complete]
     curves = [curve for curve in curves_of(runs) if options.sweep in curve.name]
     priced = cheapest(prices, found.key)
     knees = [(curve.name, knee(curve.points)) for curve in curves]
@@ -262,7 +262,7 @@ def _notes(group: Sequence[_Found], demand: Demand | None) -> list[str]:
         lines += dict.fromkeys(f"{one.device}: {offer.refusal}" for offer in one.offers if offer.refusal)
         if not demand and one.price is None:
             lines.append(f"{one.device}: no price of it; add a row to a table of yours and name it with --prices")
-        lines += [f"{one.device}: session {each}" for each in map(_session_line, one.stored)]
+        lines += [f"{one.device}: record {each}" for each in map(_record_line, one.stored)]
     names = list(demand.budget_ns) if demand else []
     lines += dict.fromkeys(
         f"{offer.device}: {spread_line(offer.fleet.at, names or ['p90'])}"
@@ -280,11 +280,11 @@ def _notes(group: Sequence[_Found], demand: Demand | None) -> list[str]:
     return lines
 
 
-def _session_line(stored: Stored) -> str:
-    session = stored.session
-    commit = f", commit {session.commit[:8]}" if session.commit else ""
-    gate = "" if session.gate == "passed" else f", gate {session.gate}"
-    return f"{session.id} of {moment(session.created_utc)} UTC{commit}{gate}"
+def _record_line(stored: Stored) -> str:
+    record = stored.record
+    commit = f", commit {record.commit[:8]}" if record.commit else ""
+    gate = "" if record.gate == "passed" else f", gate {record.gate}"
+    return f"{record.id} of {moment(record.created_utc)} UTC{commit}{gate}"
 
 
 def _json(found: Sequence[_Found], demand: Demand | None, _curve: bool) -> list[str]:
@@ -297,8 +297,8 @@ def _document(one: _Found) -> dict[str, Any]:
         "test": one.measured.test,
         "device": one.device,
         "key": to_plain(one.measured.key),
-        "sessions": [
-            {"id": each.session.id, "created_utc": each.session.created_utc, "commit": each.session.commit}
+        "records": [
+            {"id": each.record.id, "created_utc": each.record.created_utc, "commit": each.record.commit}
             for each in one.stored
         ],
         "price": to_plain(one.price),

@@ -1,4 +1,4 @@
-"""``gpuperf history``: a metric over all sessions of a key, with the changes of its level."""
+"""``gpuperf history``: a metric over all records of a key, with the changes of its level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.stored import Sessions, Stored, add_filters, add_store, store_url
+from pytest_gpuperf.cli.stored import Records, Stored, add_filters, add_store, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "history",
-        help="a metric over all sessions, with the changes of its level",
-        description="Plot a metric over all stored sessions of each test and key, and mark where its level changed: "
+        help="a metric over all records, with the changes of its level",
+        description="Plot a metric over all stored records of each test and key, and mark where its level changed: "
         "the slow creep that a rolling baseline follows.",
     )
     add_filters(parser)
@@ -42,7 +42,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--point", metavar="TEXT", help="the load points whose name contains this, each by itself, as 'concurrency 4'"
     )
-    parser.add_argument("--last", type=_count, metavar="N", help="only the newest N sessions of each key")
+    parser.add_argument("--last", type=_count, metavar="N", help="only the newest N records of each key")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page instead, with every load point")
     add_store(parser)
     parser.set_defaults(run=run)
@@ -61,31 +61,31 @@ def run(options: argparse.Namespace) -> int:
     from pytest_gpuperf.report.words import plural
     from pytest_gpuperf.store import Store
 
-    sessions = Sessions(Store(store_url(options)), options.test, options.key)
+    records = Records(Store(store_url(options)), options.test, options.key)
     found: list[History] = []
-    for folder in sessions.folders():
-        stored = sessions.of(folder, options.last)
+    for folder in records.folders():
+        stored = records.of(folder, options.last)
         found += _histories([one for one in reversed(stored) if _fit(one)], options)
     if not found:
-        sessions.complain()
+        records.complain()
         raise GpuperfError(
-            f"There is nothing to plot in {sessions.store.url} for these options.\n"
+            f"There is nothing to plot in {records.store.url} for these options.\n"
             "See what is stored with: gpuperf baseline list"
         )
     found.sort(key=lambda one: (one.test, one.key))
     if options.html is not None:
         _write(options.html, history_page(found))
         print(f"{options.html}: {plural(len(found), 'plot')}")
-        return sessions.complain()
+        return records.complain()
     shown = ""
     for history in found:
         heading = f"{history.test}\n  {history.device}, key {history.key}"
         if heading != shown:
             print(("\n" if shown else "") + heading)
             shown = heading
-        print(f"\n  {history.title}, {plural(len(history.moments), 'session')}")
+        print(f"\n  {history.title}, {plural(len(history.moments), 'record')}")
         print("\n".join(plot(history)))
-    return sessions.complain()
+    return records.complain()
 
 
 def _write(path: Path, text: str) -> None:
@@ -97,8 +97,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _fit(stored: Stored) -> bool:
-    """A whole session, and not a duet's, whose level is another one."""
-    return stored.session.status == "complete" and not stored.entry.duet
+    """A whole record, and not a duet's, whose level is another one."""
+    return stored.record.status == "complete" and not stored.entry.duet
 
 
 def _histories(stored: Sequence[Stored], options: argparse.Namespace) -> list[History]:
@@ -112,9 +112,9 @@ def _histories(stored: Sequence[Stored], options: argparse.Namespace) -> list[Hi
     metrics = tuple(options.metric or (_PAGE if options.html is not None else _METRICS[:1]))
     if not stored:
         return []
-    # Logs of what a session measured, larger is worse; the middle one of its runs.
+    # Logs of what a record measured, larger is worse; the middle one of its runs.
     logs = [
-        {place: statistics.median(one.runs) for place, one in values_of(each.session, metrics).values.items()}
+        {place: statistics.median(one.runs) for place, one in values_of(each.record, metrics).values.items()}
         for each in stored
     ]
     newest = list(dict.fromkeys((sweep, point) for sweep, point, _ in logs[-1]))
@@ -142,7 +142,7 @@ def _choices(points: Sequence[Any], options: argparse.Namespace) -> list[tuple[s
 
 
 def _together(logs: dict[Any, float], places: Sequence[tuple[str, LoadPoint, str]]) -> float | None:
-    """The geometric mean as a log; None where the session doesn't have all of it."""
+    """The geometric mean as a log; None where the record doesn't have all of it."""
     if not places or any(place not in logs for place in places):
         return None
     return sum(logs[place] for place in places) / len(places)
@@ -159,15 +159,15 @@ def _history(stored: Sequence[Stored], series: Sequence[float | None], names: tu
     if not known:
         return None
     moments = tuple(
-        Moment(one.session.created_utc, math.exp(way * log), one.session.id, one.session.commit, _state(one))
+        Moment(one.record.created_utc, math.exp(way * log), one.record.id, one.record.commit, _state(one))
         for one, log in known
     )
     counted = [index for index, moment in enumerate(moments) if moment.counts]
     changes = change_points([known[index][1] for index in counted])
-    session = known[-1][0].session
+    record = known[-1][0].record
     return History(
-        test=session.test,
-        device=str(session.key.get("device", "?")),
+        test=record.test,
+        device=str(record.key.get("device", "?")),
         key=known[-1][0].digest,
         sweep=sweep,
         point=label,
@@ -186,4 +186,4 @@ def _state(stored: Stored) -> str:
         return "pinned"
     if stored.entry.accepted:
         return "accepted"
-    return "" if stored.session.may_be_baseline else "failed"
+    return "" if stored.record.may_be_baseline else "failed"

@@ -1,4 +1,4 @@
-"""``gpuperf import``: sessions from perf_analyzer's profile exports, and from pytest-benchmark's files."""
+"""``gpuperf import``: records from perf_analyzer's profile exports, and from pytest-benchmark's files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pytest_gpuperf.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_gpuperf.model import LoadPoint, Run, Session, Window
+    from pytest_gpuperf.model import LoadPoint, Record, Run, Window
     from pytest_gpuperf.report.profile_import import Level
     from pytest_gpuperf.store import Store
 
 #: The sweep that imported load points belong to.
 SWEEP = "perf_analyzer"
-#: Its windows are not ours: a session of ours must never be compared with one that was imported.
+#: Its windows are not ours: a record of ours must never be compared with one that was imported.
 _RULER = "perf_analyzer 1"
 _ARRIVALS = "perf_analyzer"
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
@@ -33,10 +33,10 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "import",
-        help="make sessions of perf_analyzer's profile exports, or of pytest-benchmark's files",
-        description="Make a session of the files that perf_analyzer --profile-export-file wrote, one for each run. A "
+        help="make records of perf_analyzer's profile exports, or of pytest-benchmark's files",
+        description="Make a record of the files that perf_analyzer --profile-export-file wrote, one for each run. A "
         "run is one fresh start of the server: files of the same start are one run measured several times. Or make a "
-        "session of each benchmark in the files that pytest --benchmark-json wrote: each file is one process, and so "
+        "record of each benchmark in the files that pytest --benchmark-json wrote: each file is one process, and so "
         "one run.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="one file for each run")
@@ -70,51 +70,51 @@ def run(options: argparse.Namespace) -> int:
     if any(theirs) and not all(theirs):
         raise OptionError("Some of the files are pytest-benchmark's and some are not: import them one kind at a time.")
     if all(theirs):
-        from pytest_gpuperf.cli.importing_benchmarks import sessions_of
+        from pytest_gpuperf.cli.importing_benchmarks import records_of
 
-        sessions = sessions_of(options.files, options.test or "", gpu=options.gpu or "", commit=commit)
+        records = records_of(options.files, options.test or "", gpu=options.gpu or "", commit=commit)
     else:
         if options.test is None:
             raise OptionError("--test: name what was measured, for example --test resnet50.")
         gpu = options.gpu or UNKNOWN
-        one = session_of(options.files, options.test, gpu=gpu, batch_size=options.batch_size, commit=commit)
-        sessions = [one]
+        one = record_of(options.files, options.test, gpu=gpu, batch_size=options.batch_size, commit=commit)
+        records = [one]
     store = Store(begun_store_url(options))
-    for session in sessions:
-        _take(store, session, len(sessions))
+    for record in records:
+        _take(store, record, len(records))
     return 0
 
 
-def _take(store: Store, session: Session, tests: int) -> None:
-    """Judge a session, store it, and say so."""
+def _take(store: Store, record: Record, tests: int) -> None:
+    """Judge a record, store it, and say so."""
     from pytest_gpuperf.analysis.guard import error_report
     from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
     from pytest_gpuperf.model import Verdict
     from pytest_gpuperf.report.summary import headline
 
-    judged = judge(store, session, rule_for(session, tests=tests, store=store))
-    errors = error_report(session.runs)
+    judged = judge(store, record, rule_for(record, tests=tests, store=store))
+    errors = error_report(record.runs)
     failed = judged.comparison.verdict is Verdict.REGRESSED or errors is not None
     gate = "failed" if failed else "open" if judged.comparison.verdict in ABSENT else "passed"
-    session = replace(session, gate=gate)
-    path = store.write(session)
-    print(f"{session.test}: {headline(session, judged.comparison)}")
+    record = replace(record, gate=gate)
+    path = store.write(record)
+    print(f"{record.test}: {headline(record, judged.comparison)}")
     if errors:
         print(f"  too many requests failed, so it is no baseline:\n{errors}")
-    for finding in dict.fromkeys(text for one in session.runs for window in one.windows for text in window.findings):
+    for finding in dict.fromkeys(text for one in record.runs for window in one.windows for text in window.findings):
         print(f"  ! {finding}")
-    print(f"  session {session.id} stored as {store.describe(path)}")
+    print(f"  record {record.id} stored as {store.describe(path)}")
 
 
-def session_of(
+def record_of(
     files: Sequence[Path], test: str, *, gpu: str = "unknown", batch_size: int = 1, commit: str = ""
-) -> Session:
-    """A session of profile exports, one for each run.
+) -> Record:
+    """A record of profile exports, one for each run.
 
     Raises:
         OptionError: a file can't be read or is none, or an argument can't be used.
     """
-    from pytest_gpuperf.model import Run, Session
+    from pytest_gpuperf.model import Record, Run
     from pytest_gpuperf.report.profile_import import read_profile
     from pytest_gpuperf.store.store import utc_now
 
@@ -126,7 +126,7 @@ def session_of(
     for index, path in enumerate(files):
         windows = tuple(window for level in read_profile(path) for window in windows_of(level, batch_size))
         runs.append(Run(SWEEP, index, startup_s=0.0, warmup_s=0.0, warmed_up=True, windows=windows))
-    return Session(
+    return Record(
         id=uuid.uuid4().hex[:12],
         invocation=uuid.uuid4().hex,
         test=test,

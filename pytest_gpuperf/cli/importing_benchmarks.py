@@ -1,4 +1,4 @@
-"""Sessions from pytest-benchmark's files, for ``gpuperf import``.
+"""Records from pytest-benchmark's files, for ``gpuperf import``.
 
 A file is what one process measured, so it is one run: its rounds share one start, as the requests of one of our runs
 do. Several files of the same suite are several runs, and only they can tell how starts differ.
@@ -14,18 +14,18 @@ from pathlib import Path
 from pytest_gpuperf import __version__
 from pytest_gpuperf.cli.stored import UNKNOWN
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import Histogram, LoadPoint, Run, Session, Window, bucket_of
+from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window, bucket_of
 from pytest_gpuperf.report.benchmark_import import Benchmark, Benchmarks, read_benchmarks
 from pytest_gpuperf.store.store import utc_now
 
 #: The sweep that imported benchmarks belong to.
 SWEEP = "pytest-benchmark"
-#: Its rounds are not our requests: a session of ours must never be compared with one that was imported.
+#: Its rounds are not our requests: a record of ours must never be compared with one that was imported.
 _RULER = "pytest-benchmark 1"
 
 
-def sessions_of(files: Sequence[Path], test: str = "", *, gpu: str = "", commit: str = "") -> list[Session]:
-    """A session of each benchmark, with a run of each file that has it.
+def records_of(files: Sequence[Path], test: str = "", *, gpu: str = "", commit: str = "") -> list[Record]:
+    """A record of each benchmark, with a run of each file that has it.
 
     Args:
         test: only benchmarks whose name contains this.
@@ -44,13 +44,13 @@ def sessions_of(files: Sequence[Path], test: str = "", *, gpu: str = "", commit:
     if not names:
         raise OptionError(f"No benchmark in {', '.join(map(str, files))} has a name that contains {test!r}.")
     invocation, device = uuid.uuid4().hex, gpu or read[0].device or UNKNOWN
-    return [_session(name, read, invocation, device, commit) for name in names]
+    return [_record(name, read, invocation, device, commit) for name in names]
 
 
-def _session(name: str, files: Sequence[Benchmarks], invocation: str, device: str, commit: str) -> Session:
+def _record(name: str, files: Sequence[Benchmarks], invocation: str, device: str, commit: str) -> Record:
     found = [(file, one) for file in files for one in file.benchmarks if one.name == name]
     first = found[0][0]
-    return Session(
+    return Record(
         id=uuid.uuid4().hex[:12],
         invocation=invocation,
         test=name,

@@ -1,4 +1,4 @@
-"""A stored session against the baseline of its key, by the rule that the gate has."""
+"""A stored record against the baseline of its key, by the rule that the gate has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.analysis.compare import compare, compare_duet
-from pytest_gpuperf.analysis.priors import PRIORS, SESSION_PRIOR, calibrated
+from pytest_gpuperf.analysis.priors import PRIORS, RECORD_PRIOR, calibrated
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import GATED, METRICS
 from pytest_gpuperf.cli.stored import UNKNOWN
@@ -14,7 +14,7 @@ from pytest_gpuperf.model import Comparison, Verdict
 from pytest_gpuperf.store import Baseline, Choice, duet_history, newest_calibration, select_baseline
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.model import Session
+    from pytest_gpuperf.model import Record
     from pytest_gpuperf.store import Entry, Store
 
 #: What says that nothing was compared.
@@ -23,15 +23,15 @@ ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 
 @dataclass(frozen=True)
 class Judged:
-    """A session, and what became of its comparison."""
+    """A record, and what became of its comparison."""
 
-    session: Session
+    record: Record
     comparison: Comparison
     baseline: Baseline
 
 
 def rule_for(
-    session: Session,
+    record: Record,
     *,
     tests: int = 1,
     equivalence: float | None = None,
@@ -40,24 +40,24 @@ def rule_for(
     metrics: frozenset[str] | None = None,
     store: Store | None = None,
 ) -> Rule:
-    """The rule of a session's test, as the session has it.
+    """The rule of a record's test, as the record has it.
 
     Args:
-        tests: of the invocation, where the session doesn't say.
+        tests: of the invocation, where the record doesn't say.
         equivalence: see ``Rule``.
-        alpha, min_effect, metrics: instead of the session's own.
+        alpha, min_effect, metrics: instead of the record's own.
         store: where the device may have been calibrated; only assumed priors when None.
 
     Raises:
         StoreError: what was calibrated can't be read.
     """
-    own = session.settings
-    device = str(session.key.get("device", UNKNOWN))
-    assumed = SESSION_PRIOR if device == UNKNOWN else PRIORS["cpu" if device.startswith("CPU ") else "gpu"]
+    own = record.settings
+    device = str(record.key.get("device", UNKNOWN))
+    assumed = RECORD_PRIOR if device == UNKNOWN else PRIORS["cpu" if device.startswith("CPU ") else "gpu"]
     found = newest_calibration(store, device) if store else None
     named = frozenset(str(own.get("metrics", "")).split()) & frozenset(METRICS)
     return Rule(
-        prior=calibrated(assumed, found.session_sd, found.freedom) if found else assumed,
+        prior=calibrated(assumed, found.record_sd, found.freedom) if found else assumed,
         alpha=_share(own.get("alpha"), 0.05) if alpha is None else alpha,
         tests=_tests(own.get("tests"), tests),
         look_share=_share(own.get("look_share"), 1.0),
@@ -76,19 +76,19 @@ def _tests(recorded: object, default: int) -> int:
 
 
 def judge(
-    store: Store, session: Session, rule: Rule, *, choice: Choice | None = None, before: Entry | None = None
+    store: Store, record: Record, rule: Rule, *, choice: Choice | None = None, before: Entry | None = None
 ) -> Judged:
-    """Compare a session with what was stored before it.
+    """Compare a record with what was stored before it.
 
     Args:
         before: its own entry, where it is stored already.
 
     Raises:
-        StoreError, UnreadableSession: there is a baseline that can't be read, or not the one that was asked for.
+        StoreError, UnreadableRecord: there is a baseline that can't be read, or not the one that was asked for.
     """
-    if session.reference:
-        found = duet_history(store, session.key, before=before)
-        return Judged(session, compare_duet(session, found.sessions, rule), found)
-    found = select_baseline(store, session.key, choice, before=before)
-    comparison = compare(session, found.sessions, rule, pinned=found.pinned, differing=found.differing)
-    return Judged(session, comparison, found)
+    if record.reference:
+        found = duet_history(store, record.key, before=before)
+        return Judged(record, compare_duet(record, found.records, rule), found)
+    found = select_baseline(store, record.key, choice, before=before)
+    comparison = compare(record, found.records, rule, pinned=found.pinned, differing=found.differing)
+    return Judged(record, comparison, found)

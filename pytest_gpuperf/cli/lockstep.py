@@ -337,10 +337,10 @@ class Lockstep:
         if other.what == "over" and other.asked is not None and other.asked["test"] == test:
             self._measured.setdefault(f"{BASE} {test}", other.asked)
         base: Message = self._measured.get(f"{BASE} {test}", {})
-        if message["session"] is None or base.get("session") is None:
-            return {"session": None, "why": self._why(other, test, str(base.get("failed") or ""))}
+        if message["record"] is None or base.get("record") is None:
+            return {"record": None, "why": self._why(other, test, str(base.get("failed") or ""))}
         self.compared.append(test)
-        return {"session": base["session"]}
+        return {"record": base["record"]}
 
     @staticmethod
     def _why(base: Side, test: str, failed: str) -> str:

@@ -1,4 +1,4 @@
-"""``gpuperf report``: stored sessions as a page, a comment, a table, or a file for other programs."""
+"""``gpuperf report``: stored records as a page, a comment, a table, or a file for other programs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli.cost import add_prices, chosen_prices
-from pytest_gpuperf.cli.stored import Sessions, Stored, add_store, newest_invocation, store_url
+from pytest_gpuperf.cli.stored import Records, Stored, add_store, newest_invocation, store_url
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.model import Price, Reported, Session
+    from pytest_gpuperf.model import Price, Record, Reported
 
 #: The store has only that it failed.
 _OTHERWISE = "for another reason than its figures; pytest's output has it"
@@ -27,22 +27,22 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "report",
-        help="stored sessions as Markdown, HTML, JSON, CSV or tables",
+        help="stored records as Markdown, HTML, JSON, CSV or tables",
         description="Report the newest pytest --gpuperf of a store: every test with its baseline. With several "
-        "sessions or stores, for example of several GPU models, each has a section.",
+        "records or stores, for example of several GPU models, each has a section.",
     )
     parser.add_argument(
         "what",
         nargs="*",
-        metavar="SESSION_OR_STORE",
-        help="the id of a session or an invocation, or the beginning of one, or another store (default: the newest "
+        metavar="RECORD_OR_STORE",
+        help="the id of a record or an invocation, or the beginning of one, or another store (default: the newest "
         "invocation in --store)",
     )
     parser.add_argument("--format", choices=FORMATS, help=f"(default: as --output ends, else {TABLE})")
     parser.add_argument("--output", metavar="FILE", help="write it there instead of printing it")
     parser.add_argument("--title", default="", metavar="TEXT", help="put beside the verdict")
     parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains this")
-    parser.add_argument("--invocation", action="store_true", help="with a session: all tests of its pytest as well")
+    parser.add_argument("--invocation", action="store_true", help="with a record: all tests of its pytest as well")
     parser.add_argument(
         "--marker", default="", metavar="NAME", help="of Markdown: tells a pull request's comments apart"
     )
@@ -74,10 +74,10 @@ def run(options: argparse.Namespace) -> int:
     every = list(_asked(options))
     reported = [one for asked in every for one in _reported(asked, options.test, prices, deep=name in DEEP)]
     if not reported:
-        raise GpuperfError(f"No session has a test whose id contains {options.test!r}.\nSee: gpuperf baseline list")
+        raise GpuperfError(f"No record has a test whose id contains {options.test!r}.\nSee: gpuperf baseline list")
     text = render(name, reported, title=options.title, generated_utc=utc_now(), marker=options.marker)
     _put(text, options.output)
-    return max([one.complain() for one in {id(asked.sessions): asked.sessions for asked in every}.values()])
+    return max([one.complain() for one in {id(asked.records): asked.records for asked in every}.values()])
 
 
 def _put(text: str, output: str | None) -> None:
@@ -100,17 +100,17 @@ def _side_by_side(options: argparse.Namespace, name: str) -> int:
         raise GpuperfError(f"--by gpu makes tables and Markdown, no {name}; as JSON: gpuperf compare --across gpu")
     if len(options.what) > 1:
         raise GpuperfError(
-            "--by gpu takes one store: bring sessions together with gpuperf baseline export and import first."
+            "--by gpu takes one store: bring records together with gpuperf baseline export and import first."
         )
     if options.what and not _is_store(options.what[0]):
         raise GpuperfError(f"--by gpu takes a store, and {options.what[0]} is none.")
-    sessions = Sessions(Store(options.what[0] if options.what else store_url(options)), options.test)
-    shown = across_of(sessions, chosen_prices(options))
+    records = Records(Store(options.what[0] if options.what else store_url(options)), options.test)
+    shown = across_of(records, chosen_prices(options))
     if name == MARKDOWN:
         _put(across_comment(shown, title=options.title, marker=options.marker), options.output)
     else:
         _put("\n".join(text(shown)) + "\n", options.output)
-    return sessions.complain()
+    return records.complain()
 
 
 def _is_store(what: str) -> bool:
@@ -125,7 +125,7 @@ class _Asked:
         option: what makes the command line tool look in its store; empty for the default one.
     """
 
-    sessions: Sessions
+    records: Records
     found: list[Stored]
     option: str
 
@@ -134,7 +134,7 @@ def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
     """Everything that is to be reported.
 
     Raises:
-        GpuperfError: there is no such session or store, or nothing in it.
+        GpuperfError: there is no such record or store, or nothing in it.
     """
     from pytest_gpuperf.report.commands import store_option
     from pytest_gpuperf.store import Store
@@ -149,40 +149,40 @@ def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
             yield _newest(what, store_option(what), options.test)
         elif _ID.fullmatch(what):
             own = own or Store(store_url(options))
-            sessions = Sessions(own)
-            yield _Asked(sessions, _by_id(sessions, what, whole=options.invocation), option)
+            records = Records(own)
+            yield _Asked(records, _by_id(records, what, whole=options.invocation), option)
         else:
-            raise GpuperfError(f"{what} is neither a session's id nor a store.\nSee: gpuperf baseline list")
+            raise GpuperfError(f"{what} is neither a record's id nor a store.\nSee: gpuperf baseline list")
 
 
 def _newest(url: str, option: str, test: str) -> _Asked:
     from pytest_gpuperf.store import Store
 
-    sessions = Sessions(Store(url))
-    found = newest_invocation(sessions, test)
+    records = Records(Store(url))
+    found = newest_invocation(records, test)
     if not found:
-        sessions.complain()
-        raise GpuperfError(f"There is no session in {url} to report.\nMeasure with: pytest --gpuperf")
-    return _Asked(sessions, found, option)
+        records.complain()
+        raise GpuperfError(f"There is no record in {url} to report.\nMeasure with: pytest --gpuperf")
+    return _Asked(records, found, option)
 
 
-def _by_id(sessions: Sessions, what: str, *, whole: bool) -> list[Stored]:
-    """A session, or all of an invocation."""
-    store = sessions.store
+def _by_id(records: Records, what: str, *, whole: bool) -> list[Stored]:
+    """A record, or all of an invocation."""
+    store = records.store
     entries = [
         (folder, entry) for folder in store.folders() for entry in store.newest(folder) if entry.id.startswith(what)
     ]
     if len(entries) > 1:
         raise GpuperfError(
-            f"{len(entries)} sessions in {store.url} have an id that begins with {what}: write more of it."
+            f"{len(entries)} records in {store.url} have an id that begins with {what}: write more of it."
         )
     if entries:
         folder, entry = entries[0]
         one = Stored(folder, entry, store.read(entry))
-        return sessions.invocation(one.session.invocation, one) if whole else [one]
-    found = sessions.invocation(what)
+        return records.invocation(one.record.invocation, one) if whole else [one]
+    found = records.invocation(what)
     if not found:
-        raise GpuperfError(f"There is no session or invocation {what} in {store.url}.\nSee: gpuperf baseline list")
+        raise GpuperfError(f"There is no record or invocation {what} in {store.url}.\nSee: gpuperf baseline list")
     return found
 
 
@@ -193,19 +193,19 @@ def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) 
     from pytest_gpuperf.publish.carried import Carried
     from pytest_gpuperf.publish.reported import reported_of
 
-    store, tests = asked.sessions.store, len(asked.found)
-    for one in sorted(asked.found, key=lambda one: one.session.test):
-        session = one.session
-        if test not in session.test:
+    store, tests = asked.records.store, len(asked.found)
+    for one in sorted(asked.found, key=lambda one: one.record.test):
+        record = one.record
+        if test not in record.test:
             continue
-        baseline: tuple[Session, ...] = ()
+        baseline: tuple[Record, ...] = ()
         comparison = Comparison(Verdict.NO_BASELINE)
-        if session.status == "complete":
-            judged = judge(store, session, rule_for(session, tests=tests, store=store), before=one.entry)
-            comparison, baseline = judged.comparison, (*judged.baseline.sessions, *judged.baseline.pinned)
-            known = {error.where for error in asked.sessions.unreadable}
-            asked.sessions.unreadable += [one for one in judged.baseline.unreadable if one.where not in known]
+        if record.status == "complete":
+            judged = judge(store, record, rule_for(record, tests=tests, store=store), before=one.entry)
+            comparison, baseline = judged.comparison, (*judged.baseline.records, *judged.baseline.pinned)
+            known = {error.where for error in asked.records.unreadable}
+            asked.records.unreadable += [one for one in judged.baseline.unreadable if one.where not in known]
         regressed = comparison.verdict is Verdict.REGRESSED
-        error = _OTHERWISE if session.gate == "failed" and not regressed else ""
-        carried = Carried(session, comparison, store.describe(one.entry.path), asked.option, error)
+        error = _OTHERWISE if record.gate == "failed" and not regressed else ""
+        carried = Carried(record, comparison, store.describe(one.entry.path), asked.option, error)
         yield reported_of(store, carried, baseline=baseline, prices=prices, deep=deep)

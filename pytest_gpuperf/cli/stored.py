@@ -1,4 +1,4 @@
-"""What the commands share that work on stored sessions: which store, and which of its sessions."""
+"""What the commands share that work on stored records: which store, and which of its records."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_gpuperf.errors import GpuperfError, UnreadableSession
+from pytest_gpuperf.errors import GpuperfError, UnreadableRecord
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.model import Session
+    from pytest_gpuperf.model import Record
     from pytest_gpuperf.store import Entry, Store
 
 DEFAULT_STORE = ".gpuperf"
-#: The device of imported sessions that don't say theirs.
+#: The device of imported records that don't say theirs.
 UNKNOWN = "unknown"
 
 
@@ -28,7 +28,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose sessions by their test and key."""
+    """Add the options that choose records by their test and key."""
     parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains this")
     parser.add_argument("--key", default="", metavar="DIGEST", help="only the key whose digest begins so")
 
@@ -61,11 +61,11 @@ def begun_store_url(options: argparse.Namespace) -> str:
 
 @dataclass(frozen=True)
 class Stored:
-    """One session that was read, and where it lies."""
+    """One record that was read, and where it lies."""
 
     folder: str
     entry: Entry
-    session: Session
+    record: Record
 
     @property
     def digest(self) -> str:
@@ -73,8 +73,8 @@ class Stored:
         return self.folder.rpartition("/")[2]
 
 
-class Sessions:
-    """Reads sessions of a store, and remembers which files can't be read.
+class Records:
+    """Reads records of a store, and remembers which files can't be read.
 
     Args:
         test: only tests whose id contains this.
@@ -83,48 +83,48 @@ class Sessions:
 
     def __init__(self, store: Store, test: str = "", key: str = "") -> None:
         self.store, self._test, self._key = store, test, key
-        self.unreadable: list[UnreadableSession] = []
+        self.unreadable: list[UnreadableRecord] = []
 
     def folders(self) -> Iterator[str]:
         """The folders of the keys that are asked for."""
         return (one for one in self.store.folders() if one.rpartition("/")[2].startswith(self._key))
 
     def of(self, folder: str, newest: int | None = None) -> list[Stored]:
-        """The sessions of a key, newest first."""
+        """The records of a key, newest first."""
         return list(self._read(folder, islice(self.store.newest(folder), newest)))
 
     def whole(self, newest: int) -> list[list[Stored]]:
-        """Of every key its newest sessions that tell what the device does by itself: complete, and no duets."""
+        """Of every key its newest records that tell what the device does by itself: complete, and no duets."""
         found = []
         for folder in self.folders():
             alone = (entry for entry in self.store.newest(folder) if not entry.duet)
-            complete = (one for one in self._read(folder, alone) if one.session.status == "complete")
-            sessions = list(islice(complete, newest))
-            found += [sessions] if sessions else []
+            complete = (one for one in self._read(folder, alone) if one.record.status == "complete")
+            records = list(islice(complete, newest))
+            found += [records] if records else []
         return found
 
     def _read(self, folder: str, entries: Iterable[Entry]) -> Iterator[Stored]:
         for entry in entries:
             try:
-                session = self.store.read(entry)
-            except UnreadableSession as error:
+                record = self.store.read(entry)
+            except UnreadableRecord as error:
                 self.unreadable.append(error)
                 continue
-            if self._test not in session.test:
-                break  # all sessions of a key are of one test
-            yield Stored(folder, entry, session)
+            if self._test not in record.test:
+                break  # all records of a key are of one test
+            yield Stored(folder, entry, record)
 
     def all(self, newest: int | None = None) -> list[Stored]:
-        """The sessions of all keys, newest first.
+        """The records of all keys, newest first.
 
         Args:
             newest: at most so many of each key.
         """
         found = [stored for folder in self.folders() for stored in self.of(folder, newest)]
-        return sorted(found, key=lambda stored: stored.session.created_utc, reverse=True)
+        return sorted(found, key=lambda stored: stored.record.created_utc, reverse=True)
 
     def invocation(self, begin: str, like: Stored | None = None) -> list[Stored]:
-        """The sessions of one pytest, by the beginning of its id.
+        """The records of one pytest, by the beginning of its id.
 
         Args:
             like: one of them; the others have its commit, and are looked for on its day and the days beside it.
@@ -135,12 +135,12 @@ class Sessions:
                 if like is not None and (entry.commit != like.entry.commit or not _near(entry.day, like.entry.day)):
                     continue
                 try:
-                    session = self.store.read(entry)
-                except UnreadableSession as error:
+                    record = self.store.read(entry)
+                except UnreadableRecord as error:
                     self.unreadable.append(error)
                     continue
-                if session.invocation.startswith(begin):
-                    found.append(Stored(folder, entry, session))
+                if record.invocation.startswith(begin):
+                    found.append(Stored(folder, entry, record))
         return found
 
     def complain(self) -> int:
@@ -150,18 +150,18 @@ class Sessions:
         return 1 if self.unreadable else 0
 
 
-def newest_invocation(sessions: Sessions, test: str = "") -> list[Stored]:
+def newest_invocation(records: Records, test: str = "") -> list[Stored]:
     """What the newest pytest, or the last import, measured.
 
     Args:
         test: the newest one that measured a test whose id contains this, if one did; still with all of its tests.
     """
-    heads = [one for folder in sessions.folders() for one in sessions.of(folder, 1)]
+    heads = [one for folder in records.folders() for one in records.of(folder, 1)]
     heads.sort(key=lambda one: one.entry.name)
-    asked = [one.session.invocation for one in heads if test in one.session.test]
-    newest = asked or [one.session.invocation for one in heads]
+    asked = [one.record.invocation for one in heads if test in one.record.test]
+    newest = asked or [one.record.invocation for one in heads]
     # A test that has several keys there counts once, as it was measured last.
-    return list({one.session.test: one for one in heads if one.session.invocation == newest[-1]}.values())
+    return list({one.record.test: one for one in heads if one.record.invocation == newest[-1]}.values())
 
 
 def _near(day: str, other: str) -> bool:
@@ -169,9 +169,9 @@ def _near(day: str, other: str) -> bool:
 
 
 def state_of(stored: Stored) -> str:
-    """What became of a session, in a word or two."""
-    session, entry = stored.session, stored.entry
-    gate = "cut short" if session.status != "complete" else session.gate
+    """What became of a record, in a word or two."""
+    record, entry = stored.record, stored.entry
+    gate = "cut short" if record.status != "complete" else record.gate
     marks = [word for word, is_so in (("duet", entry.duet), ("pinned", entry.pinned)) if is_so]
     return ", ".join(["accepted" if entry.accepted else gate, *marks])
 

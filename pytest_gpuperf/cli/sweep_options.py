@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple[int, str]] = {
     "--sequence-length": (1, _SEQUENCES),
     "--sequence-length-variation": (1, _SEQUENCES),
     "--serial-sequences": (0, _SEQUENCES),
-    "--session-concurrency": (1, "write --concurrency-range; sessions of dependent requests can't be measured."),
+    "--record-concurrency": (1, "write --concurrency-range; records of dependent requests can't be measured."),
     "--string-data": (1, 'write the string into a JSON file, {"data": [{"INPUT": ["..."]}]}, for --input-data.'),
     "--trace-count": (1, _TRACE),
     "--trace-file": (1, _TRACE),

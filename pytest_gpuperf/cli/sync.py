@@ -60,12 +60,12 @@ def _pull(options: argparse.Namespace) -> int:
 
 def _written(done: Synced) -> str:
     notes = f" and {plural(done.notes, 'note')}" if done.notes else ""
-    return f"{plural(done.sessions, 'session')}{notes}"
+    return f"{plural(done.records, 'record')}{notes}"
 
 
 def _others(done: Synced) -> str:
     known = f"; {done.known} were there already" if done.known else ""
-    deleted = f"; deleted {plural(done.deleted, 'session')}, pruned on the other side" if done.deleted else ""
+    deleted = f"; deleted {plural(done.deleted, 'record')}, pruned on the other side" if done.deleted else ""
     return known + deleted
 
 

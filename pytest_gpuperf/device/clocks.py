@@ -19,7 +19,7 @@ from pytest_gpuperf.errors import DeviceError, NvmlError
 _KEEPER = Path(__file__).with_name("clock_keeper.py")
 #: It resets within a poll; a driver that has to be woken takes seconds.
 _RESET_S = 5.0
-#: A session that was killed has given its clocks back after this, unless the driver has to be woken.
+#: A record that was killed has given its clocks back after this, unless the driver has to be woken.
 _PATIENCE_S = 1.0
 _POLL_S = 0.1
 
@@ -97,13 +97,13 @@ class LockedClocks:
 
 
 class FreeClocks:
-    """The clocks of a GPU as they are: no other session locks them until this is closed or this process is gone.
+    """The clocks of a GPU as they are: no other record locks them until this is closed or this process is gone.
 
     Args:
         device: a GPU, or a slice: then its whole GPU.
 
     Raises:
-        DeviceError: another session has locked them.
+        DeviceError: another record has locked them.
     """
 
     def __init__(self, device: Device) -> None:

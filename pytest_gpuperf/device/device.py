@@ -27,7 +27,7 @@ class Device:
         kind: ``gpu`` or ``cpu``.
         name: the GPU's product name, or the CPU's model.
         id: names this very piece of hardware on this host: the UUID of a GPU or slice.
-        key: what of it two comparable sessions share.
+        key: what of it two comparable records share.
         environment: what else is worth knowing when numbers differ.
         note: why it was chosen, when that may surprise.
         index: NVML's number of the GPU; None for the CPU.
@@ -144,10 +144,10 @@ def find_places(places: Sequence[str]) -> tuple[Device, ...]:
 
 
 def joint_key(devices: Sequence[Device], clock_policy: str = "") -> PlainMapping:
-    """What sessions on several devices at once share; of one device, its own key.
+    """What records on several devices at once share; of one device, its own key.
 
     Args:
-        clock_policy: of clocks that were locked for the session.
+        clock_policy: of clocks that were locked for the record.
     """
     key = {**devices[0].key}
     if len(devices) > 1:

@@ -33,7 +33,7 @@ class LoadRange:
     def between(self, left: float, right: float, apart: float) -> float | None:
         """A load in the middle, on the log scale; None when the two are no more than a share of ``apart`` apart.
 
-        It depends on nothing but the two: sessions that split the same gap measure the same load, and can be compared.
+        It depends on nothing but the two: records that split the same gap measure the same load, and can be compared.
         """
         # A hair more, or rounding would ask for one step more.
         if right / left <= (1 + apart) * (1 + 1e-9):

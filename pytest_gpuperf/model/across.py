@@ -51,16 +51,16 @@ class Side:
 
     Attributes:
         device: as its key tells it, with the MIG profile.
-        session: its id.
+        record: its id.
         price: the cheapest that has the device; None without one.
         points: those that the first device has, too; of the first those that some other has.
         missing: load points that only one of this and the first device has, as ``only on NVIDIA L4: ...``.
-        changes: what else differs from the first device's session.
+        changes: what else differs from the first device's record.
         notes: what to know of the figures.
     """
 
     device: str
-    session: str
+    record: str
     created_utc: str
     commit: str
     price: Price | None

@@ -31,7 +31,7 @@ def to_builtins(value: Any) -> Any:
     return value
 
 
-def from_builtins(kind: type[Record], data: Any, path: str = "session") -> Record:
+def from_builtins(kind: type[Record], data: Any, path: str = "record") -> Record:
     """The record that ``to_builtins`` was given.
 
     Fields that the record has a default for may be absent; fields that it doesn't know are ignored, since an older
@@ -86,7 +86,7 @@ def _read_enum(kind: type[Enum], data: Any, path: str) -> Enum:
 
 def _read_tuple(kind: Any, items: list[Any], path: str) -> tuple[Any, ...]:
     if kind is int and set(map(type, items)) <= {int}:
-        return tuple(items)  # histograms are most of a session: no call for each of their numbers
+        return tuple(items)  # histograms are most of a record: no call for each of their numbers
     return tuple(_read(kind, item, f"{path}[{index}]") for index, item in enumerate(items))
 
 

@@ -300,14 +300,14 @@ def gather(point: LoadPoint, windows: list[Window]) -> PointRun:
 
 
 @dataclass(frozen=True)
-class Session:
+class Record:
     """k runs of one test in one ``pytest --gpuperf``: one file in the store.
 
     Attributes:
         id: unique, also the end of the file's name.
         invocation: shared by all tests of one pytest invocation.
         test: pytest's node id.
-        key: what must match for two sessions to be comparable.
+        key: what must match for two records to be comparable.
         status: ``complete``, or ``incomplete`` when the measurement was cut short.
         gate: ``passed``, ``failed`` or ``open`` (no baseline, or nothing could be compared).
         under_test: what was measured, by sweep: digests, versions, configuration. Never part of the key.
@@ -333,9 +333,9 @@ class Session:
 
     def __post_init__(self) -> None:
         if self.status not in ("complete", "incomplete"):
-            raise ValueError(f"a session's status is complete or incomplete, not {self.status!r}")
+            raise ValueError(f"a record's status is complete or incomplete, not {self.status!r}")
         if self.gate not in ("passed", "failed", "open"):
-            raise ValueError(f"a session's gate is passed, failed or open, not {self.gate!r}")
+            raise ValueError(f"a record's gate is passed, failed or open, not {self.gate!r}")
 
     @property
     def may_be_baseline(self) -> bool:

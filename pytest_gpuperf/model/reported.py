@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_gpuperf.model.curve import Curve
-from pytest_gpuperf.model.records import LoadPoint, Session
+from pytest_gpuperf.model.records import LoadPoint, Record
 from pytest_gpuperf.model.verdict import Comparison
 
 
@@ -37,26 +37,26 @@ class Reported:
     """One test of a report.
 
     Attributes:
-        session: the candidate.
+        record: the candidate.
         curves: its sweeps.
-        base_curves: of the newest baseline session (in a duet: of the reference), for curves beside each other; empty
+        base_curves: of the newest baseline record (in a duet: of the reference), for curves beside each other; empty
             without one.
-        baseline: the sessions it was compared with, newest first.
-        history: sessions of its key, oldest first, for the chart over time; the last is the candidate.
+        baseline: the records it was compared with, newest first.
+        history: records of its key, oldest first, for the chart over time; the last is the candidate.
         costs: empty where the device has no price.
         budgets: latency budgets that the test asserted or searched for, as ("p90", milliseconds).
-        path: where the session is stored.
+        path: where the record is stored.
         store_option: what makes the command line tool look there, as `` --store URL``; empty for the default store.
         error: why the test failed, where that was not the gate; its first line.
         file, line: where the test is, from pytest's root directory and from 1; empty and 0 where that is not known.
     """
 
-    session: Session
+    record: Record
     curves: tuple[Curve, ...]
     comparison: Comparison
     base_curves: tuple[Curve, ...] = ()
-    baseline: tuple[Session, ...] = ()
-    history: tuple[Session, ...] = ()
+    baseline: tuple[Record, ...] = ()
+    history: tuple[Record, ...] = ()
     costs: tuple[PointCost, ...] = ()
     budgets: tuple[tuple[str, float], ...] = ()
     path: str = ""

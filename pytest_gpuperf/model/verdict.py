@@ -47,7 +47,7 @@ class Row:
         low, high: two-sided 95% interval of ``ratio``.
         p_value: one-sided, of "worse by more than the minimum effect", before the correction for multiplicity.
         min_detectable: the smallest worsening (0.25 = 25%) that this comparison would have found in four tries of five.
-        sessions_to_decide: how many further sessions in the baseline (in a duet: further blocks) would decide an
+        records_to_decide: how many further records in the baseline (in a duet: further blocks) would decide an
             inconclusive row, if the change is what was seen; 0 where the row is decided, None where no number would do.
         candidate, baseline: typical values of both sides, ns, inferences per second, joules or bytes.
         against: ``baseline`` (the rolling window), ``pinned``, or ``reference`` (the other side of a duet).
@@ -64,7 +64,7 @@ class Row:
     p_value: float
     verdict: Verdict
     min_detectable: float
-    sessions_to_decide: int | None = 0
+    records_to_decide: int | None = 0
     against: str = "baseline"
 
     @property
@@ -75,7 +75,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Change:
-    """One thing under test or around it that differs from the newest baseline session: a first suspect."""
+    """One thing under test or around it that differs from the newest baseline record: a first suspect."""
 
     where: str
     name: str
@@ -88,7 +88,7 @@ class Anchored:
     """A metric of a sweep that is judged relative to the anchor.
 
     Attributes:
-        plain_sd, anchored_sd: standard deviations between the baseline's sessions, of the log.
+        plain_sd, anchored_sd: standard deviations between the baseline's records, of the log.
     """
 
     sweep: str
@@ -99,13 +99,13 @@ class Anchored:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One session against its baseline.
+    """One record against its baseline.
 
     Attributes:
         rows: sweep rows (``point`` is None) and point rows.
-        baseline: ids of the baseline's sessions, newest first.
+        baseline: ids of the baseline's records, newest first.
         changes: what else changed since the newest of them.
-        differing: when nothing was comparable though the test has other sessions: the key's fields that differ from the
+        differing: when nothing was comparable though the test has other records: the key's fields that differ from the
             newest of those, as name to (there, here).
         new_points: measured here but not in the baseline.
         missing_points: in the baseline but not measured here.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import Comparison, Session
+from pytest_gpuperf.model import Comparison, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
 
 
@@ -13,7 +13,7 @@ from pytest_gpuperf.model.codec import from_builtins, to_builtins
 class Carried:
     """One test: what it measured, and what was decided about that. ``Reported`` explains the other fields."""
 
-    session: Session
+    record: Record
     comparison: Comparison
     path: str = ""
     store_option: str = ""

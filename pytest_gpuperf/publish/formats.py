@@ -11,7 +11,7 @@ from pytest_gpuperf.whole_file import whole_file
 
 MARKDOWN, HTML, JSON, CSV, TABLE, BENCHMARK = "markdown", "html", "json", "csv", "table", "benchmark"
 FORMATS = (TABLE, MARKDOWN, HTML, JSON, CSV, BENCHMARK)
-#: Formats that charts need more for than the tests' own sessions.
+#: Formats that charts need more for than the tests' own records.
 DEEP = frozenset({HTML})
 _ENDINGS = {".md": MARKDOWN, ".html": HTML, ".json": JSON, ".csv": CSV}
 
@@ -50,7 +50,7 @@ def render(name: str, reported: Sequence[Reported], *, title: str, generated_utc
 
         return json_text(reported, title=title, generated_utc=generated_utc)
     if name == CSV:
-        from pytest_gpuperf.report.session_csv import csv_of
+        from pytest_gpuperf.report.record_csv import csv_of
 
         return csv_of(reported)
     if name == BENCHMARK:

@@ -75,7 +75,7 @@ def across_notes(shown: Across) -> list[str]:
     lines = [f"x is over {first.device}, with 95% intervals; nothing is gated"]
     for side in shown.sides:
         commit = f", commit {side.commit[:8]}" if side.commit else ""
-        lines.append(f"{side.device}: session {side.session} of {side.created_utc[:16].replace('T', ' ')} UTC{commit}")
+        lines.append(f"{side.device}: record {side.record} of {side.created_utc[:16].replace('T', ' ')} UTC{commit}")
     for side in shown.sides:
         lines += side.notes
         lines += side.missing

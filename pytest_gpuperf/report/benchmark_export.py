@@ -1,4 +1,4 @@
-"""Sessions as pytest-benchmark's JSON, which ``pytest-benchmark compare`` reads: one benchmark for each load point.
+"""Records as pytest-benchmark's JSON, which ``pytest-benchmark compare`` reads: one benchmark for each load point.
 
 Its rounds are our requests, and its seconds their latencies, within the histogram's 0.5%. What it has no word for, such
 as throughput, is in ``extra_info``.
@@ -21,8 +21,8 @@ _FORMAT = "5.1.0"
 
 
 def benchmark_text(reported: Sequence[Reported], *, generated_utc: str) -> str:
-    """The document. Where sessions differ in their machine or commit, the first one's are told."""
-    first = reported[0].session if reported else None
+    """The document. Where records differ in their machine or commit, the first one's are told."""
+    first = reported[0].record if reported else None
     document = {
         "machine_info": _machine(reported[0]) if reported else {},
         "commit_info": {
@@ -41,14 +41,14 @@ def benchmark_text(reported: Sequence[Reported], *, generated_utc: str) -> str:
 
 
 def _machine(one: Reported) -> dict[str, Any]:
-    session = one.session
+    record = one.record
     return {
-        "node": session.environment.get("host"),
+        "node": record.environment.get("host"),
         "system": "Linux",
-        "release": session.environment.get("kernel"),
-        "python_version": session.environment.get("python"),
+        "release": record.environment.get("kernel"),
+        "python_version": record.environment.get("python"),
         "cpu": {},
-        "gpuperf": {**session.key, **session.environment},
+        "gpuperf": {**record.key, **record.environment},
     }
 
 
@@ -57,17 +57,17 @@ def _points(one: Reported) -> list[tuple[str, CurvePoint]]:
 
 
 def _benchmark(one: Reported, sweep: str, point: CurvePoint) -> dict[str, Any]:
-    session = one.session
+    record = one.record
     label = f"{sweep}: {point.load.label}"
     latency = _latency(one, sweep, point.load)
     return {
         "group": None,
-        "name": f"{session.test.rpartition('::')[2]}[{label}]",
-        "fullname": f"{session.test}[{label}]",
+        "name": f"{record.test.rpartition('::')[2]}[{label}]",
+        "fullname": f"{record.test}[{label}]",
         "params": {"sweep": sweep, "load": point.load.label},
         "param": label,
         "extra_info": {
-            "session": session.id,
+            "record": record.id,
             "verdict": str(one.comparison.verdict),
             "throughput": point.throughput,
             "p90_ns": point.p90_ns,
@@ -83,7 +83,7 @@ def _benchmark(one: Reported, sweep: str, point: CurvePoint) -> dict[str, Any]:
 
 
 def _latency(one: Reported, sweep: str, load: LoadPoint) -> Histogram:
-    windows = windows_of(run for run in one.session.runs if run.sweep == sweep)
+    windows = windows_of(run for run in one.record.runs if run.sweep == sweep)
     return merged(window.latency for window in windows[load])
 
 

@@ -18,10 +18,10 @@ def store_option(url: str) -> str:
 
 def reproduce(one: Reported) -> str:
     """The command that measures a test again as it was measured."""
-    session = one.session
-    arguments = ["pytest", "--gpuperf", session.test]
+    record = one.record
+    arguments = ["pytest", "--gpuperf", record.test]
     for option, default in _SETTINGS:
-        given = session.settings.get(option)
+        given = record.settings.get(option)
         if isinstance(given, int | float) and given != default:
             arguments.append(f"--gpuperf-{option.replace('_', '-')}={given:g}")
     if one.store_option:
@@ -30,8 +30,8 @@ def reproduce(one: Reported) -> str:
 
 
 def accept(one: Reported) -> str:
-    """The command that makes its session the baseline."""
-    arguments = ["gpuperf", "baseline", "accept", one.session.id]
+    """The command that makes its record the baseline."""
+    arguments = ["gpuperf", "baseline", "accept", one.record.id]
     if one.store_option:
         arguments += ["--store", _store_of(one)]
     return f'{shlex.join(arguments)} --reason "..."'

@@ -10,7 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
-from pytest_gpuperf.model import Comparison, Reported, Row, Session, Verdict, worst
+from pytest_gpuperf.model import Comparison, Record, Reported, Row, Verdict, worst
 from pytest_gpuperf.report import safe
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.conditions import baseline_text, disturbance, environment_text, findings
@@ -78,13 +78,13 @@ def grouped(reported: Sequence[Reported]) -> dict[str, list[Reported]]:
     """By device, the worst verdict first; several invocations on one device by their commit as well."""
     found: dict[tuple[str, str], list[Reported]] = {}
     for one in reported:
-        found.setdefault((_device(one.session), one.session.invocation), []).append(one)
+        found.setdefault((_device(one.record), one.record.invocation), []).append(one)
     devices = Counter(device for device, _ in found)
     names: dict[str, list[Reported]] = {}
     for (device, _), group in found.items():
         name = device
         if devices[device] > 1:
-            first = group[0].session
+            first = group[0].record
             name = f"{device}, {first.commit[:8] or first.created_utc[:16].replace('T', ' ')}"
         names.setdefault(name, []).extend(group)
     return dict(sorted(names.items(), key=lambda item: min(map(_rank, item[1]))))
@@ -96,8 +96,8 @@ def _rank(one: Reported) -> tuple[bool, bool, int]:
     return verdict is not Verdict.REGRESSED, not one.error, list(Verdict).index(verdict)
 
 
-def _device(session: Session) -> str:
-    return str(session.key.get("device") or "unknown device")
+def _device(record: Record) -> str:
+    return str(record.key.get("device") or "unknown device")
 
 
 def _title(reported: Sequence[Reported], title: str) -> str:
@@ -131,7 +131,7 @@ def _worst_cells(group: Sequence[Reported]) -> tuple[str, str]:
     if found is None:
         return "", ""
     one, row = found
-    return f"{safe.short(one.session.test, 60)}, {place(row)}, {row.metric}", interval(row)
+    return f"{safe.short(one.record.test, 60)}, {place(row)}, {row.metric}", interval(row)
 
 
 def _worst(group: Sequence[Reported]) -> tuple[Reported, Row] | None:
@@ -159,7 +159,7 @@ def _worst_sentence(group: Sequence[Reported]) -> str:
     found = _worst(group)
     assert found is not None
     one, row = found
-    test = safe.code(safe.short(one.session.test, 160))
+    test = safe.code(safe.short(one.record.test, 160))
     there = "reference" if one.comparison.mode == "duet" else row.against
     figures = f"{value(row, row.baseline)} ({there}) to {value(row, row.candidate)}"
     where = f"over the whole sweep {safe.code(row.sweep)}" if row.point is None else f"at {safe.text(place(row))}"
@@ -191,7 +191,7 @@ def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, Reported], tes
     columns = ("named place" if several else "place", "metric", "before", "now", "change", "verdict")
     table = row_table(shown, columns, duet=duet)
     if tests > 1:
-        names = [safe.short(owner[id(row)].session.test) for row in shown]
+        names = [safe.short(owner[id(row)].record.test) for row in shown]
         rows = tuple((name, *cells) for name, cells in zip(names, table.rows, strict=True))
         table = Table(("test", *table.titles), rows)
     lines = table.as_markdown()
@@ -237,16 +237,16 @@ def _absent(group: Sequence[Reported]) -> str:
     """Tests that nothing could be compared with, and why."""
     reasons: dict[str, list[str]] = {}
     for one in group:
-        if one.comparison.verdict in _ABSENT or one.session.status != "complete":
-            reasons.setdefault(_why_absent(one.session, one.comparison), []).append(one.session.test)
+        if one.comparison.verdict in _ABSENT or one.record.status != "complete":
+            reasons.setdefault(_why_absent(one.record, one.comparison), []).append(one.record.test)
     lines = [f"- {why}: {_names(tests)}" for why, tests in reasons.items()]
     return "\n".join(["Not compared:", "", *lines]) if lines else ""
 
 
-def _why_absent(session: Session, comparison: Comparison) -> str:
-    if not session.runs:
+def _why_absent(record: Record, comparison: Comparison) -> str:
+    if not record.runs:
         return "nothing was measured"
-    if session.status != "complete":
+    if record.status != "complete":
         return "measurement cut short"
     if comparison.differing:
         fields = ", ".join(
@@ -270,7 +270,7 @@ def _one_sided(group: Sequence[Reported]) -> str:
             ("not in the baseline", one.comparison.new_points),
         )
         parts = [f"{what} {_names(points)}" for what, points in sides if points]
-        lines += [f"- {safe.code(safe.short(one.session.test))}: {'; '.join(parts)}"] if parts else []
+        lines += [f"- {safe.code(safe.short(one.record.test))}: {'; '.join(parts)}"] if parts else []
     if not lines:
         return ""
     more = [f"- and {len(lines) - _SHOWN_NAMES} more"] if len(lines) > _SHOWN_NAMES else []
@@ -280,7 +280,7 @@ def _one_sided(group: Sequence[Reported]) -> str:
 def _problems(group: Sequence[Reported]) -> str:
     broken = [one for one in group if one.error]
     lines = [
-        f"- {safe.code(safe.short(one.session.test))}: {safe.code(safe.short(one.error, 200))}"
+        f"- {safe.code(safe.short(one.record.test))}: {safe.code(safe.short(one.error, 200))}"
         for one in broken[:_SHOWN_NAMES]
     ]
     if len(broken) > _SHOWN_NAMES:
@@ -289,7 +289,7 @@ def _problems(group: Sequence[Reported]) -> str:
 
 
 def _findings(group: Sequence[Reported]) -> str:
-    found = findings(one.session for one in group)
+    found = findings(one.record for one in group)
     lines = [
         f"- {safe.text(one.label)}: {safe.text(safe.short(one.text, 200))}"
         + (f" (the worst of {plural(one.windows, 'window')})" if one.windows > 1 else "")
@@ -297,7 +297,7 @@ def _findings(group: Sequence[Reported]) -> str:
     ]
     if len(found) > _SHOWN_FINDINGS:
         lines.append(f"- and {len(found) - _SHOWN_FINDINGS} more")
-    if disturbed := disturbance(one.session for one in group):
+    if disturbed := disturbance(one.record for one in group):
         lines.append(f"- {disturbed}")
     if not lines:
         return ""
@@ -316,7 +316,7 @@ def _commands(group: Sequence[Reported]) -> list[str]:
 
 def _command_lines(ranked: Sequence[Reported], size: int) -> str:
     shown = ranked[:size]
-    commits = list(dict.fromkeys(one.session.commit for one in shown if one.session.commit))
+    commits = list(dict.fromkeys(one.record.commit for one in shown if one.record.commit))
     lines = ["# measure again"]
     if len(commits) == 1:
         commit = shlex.quote(commits[0])
@@ -342,13 +342,13 @@ def _sweeps(group: Sequence[Reported]) -> list[Block]:
 
 
 def _sweep(one: Reported, *, every_row: bool) -> str:
-    session, comparison = one.session, one.comparison
-    name = safe.html_code(safe.short(session.test, 160))
+    record, comparison = one.record, one.comparison
+    name = safe.html_code(safe.short(record.test, 160))
     lines = [
         "<details>",
         f"<summary>{name}: {'failed, ' if one.error else ''}{comparison.verdict}</summary>",
         "",
-        safe.text(headline(session, comparison)),
+        safe.text(headline(record, comparison)),
     ]
     for curve in one.curves:
         if len(one.curves) > 1:

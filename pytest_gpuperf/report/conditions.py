@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pytest_gpuperf.model import Plain, Reported, Session
+from pytest_gpuperf.model import Plain, Record, Reported
 from pytest_gpuperf.report import safe
 from pytest_gpuperf.report.words import plural
 
@@ -45,11 +45,11 @@ class Finding:
     windows: int
 
 
-def findings(sessions: Iterable[Session]) -> list[Finding]:
+def findings(records: Iterable[Record]) -> list[Finding]:
     """Each finding once; those that differ in their numbers alone are one."""
     found: dict[tuple[str, str], list[str]] = {}
-    for session in sessions:
-        for run in session.runs:
+    for record in records:
+        for run in record.runs:
             for window in run.windows:
                 for text in window.findings:
                     found.setdefault((window.point.label, _NUMBER.sub("#", text)), []).append(text)
@@ -61,9 +61,9 @@ def _first_number(text: str) -> float:
     return float(match[0]) if match else 0.0
 
 
-def disturbance(sessions: Iterable[Session]) -> str:
+def disturbance(records: Iterable[Record]) -> str:
     """How often other processes took a noticeable share of the CPU; empty where they didn't."""
-    windows = [window for session in sessions for run in session.runs for window in run.windows]
+    windows = [window for record in records for run in record.runs for window in run.windows]
     shares = [window.others_cpu_share or 0.0 for window in windows if window.crowded]
     if not shares:
         return ""
@@ -71,9 +71,9 @@ def disturbance(sessions: Iterable[Session]) -> str:
     return f"other processes disturbed {count}, taking up to {max(shares):.0%} of the CPU"
 
 
-def guarded(sessions: Iterable[Session]) -> str:
+def guarded(records: Iterable[Record]) -> str:
     """How often the guard spoke against a window, and why; empty where it didn't."""
-    windows = [window for session in sessions for run in session.runs for window in run.windows]
+    windows = [window for record in records for run in record.runs for window in run.windows]
     found = [window for window in windows if window.guards]
     if not found:
         return ""
@@ -85,21 +85,21 @@ def environment_text(group: Sequence[Reported]) -> str:
     """One paragraph of Markdown: GPU, driver, clocks, throttling; candidate; baseline."""
     if not group:
         return ""
-    sessions = [one.session for one in group]
-    parts = [f"**Measured on** {_values(str(one.key.get('device') or 'an unknown device') for one in sessions)}"]
-    parts += [_fact(put, [one.key.get(name) for one in sessions]) for name, put in _KEY_FACTS.items()]
-    parts += [_fact(put, [one.environment.get(name) for one in sessions]) for name, put in _FACTS.items()]
-    parts += [_clocks(sessions), _throttling(sessions)]
-    candidate = f"**Candidate:** {_commit(sessions)}, {_moment(max(one.created_utc for one in sessions))}"
-    if any(one.environment.get("uncommitted_changes") for one in sessions):
+    records = [one.record for one in group]
+    parts = [f"**Measured on** {_values(str(one.key.get('device') or 'an unknown device') for one in records)}"]
+    parts += [_fact(put, [one.key.get(name) for one in records]) for name, put in _KEY_FACTS.items()]
+    parts += [_fact(put, [one.environment.get(name) for one in records]) for name, put in _FACTS.items()]
+    parts += [_clocks(records), _throttling(records)]
+    candidate = f"**Candidate:** {_commit(records)}, {_moment(max(one.created_utc for one in records))}"
+    if any(one.environment.get("uncommitted_changes") for one in records):
         candidate += ", with uncommitted changes"
     lines = [", ".join(part for part in parts if part), candidate, _baselines(group)]
     return "  \n".join(line for line in lines if line)
 
 
 def baseline_text(one: Reported) -> str:
-    """Of one test: what it was compared with, and where its session lies."""
-    stored = f"Session {safe.code(one.session.id)}" if one.session.id else "No session was stored"
+    """Of one test: what it was compared with, and where its record lies."""
+    stored = f"Record {safe.code(one.record.id)}" if one.record.id else "No record was stored"
     if one.path:
         stored += f" in {safe.code(safe.short(safe.without_credentials(one.path), 200))}"
     return f"{_baselines([one])}{'  ' if one.baseline else ''}\n{stored}.".strip()
@@ -113,17 +113,17 @@ def _baselines(group: Sequence[Reported]) -> str:
     if not compared:
         return ""
     counts = sorted({len(one.comparison.baseline) for one in compared})
-    many = plural(counts[0], "session") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} sessions"
+    many = plural(counts[0], "record") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} records"
     newest = max(compared, key=lambda one: one.baseline[0].created_utc)
     first = newest.baseline[0]
     return (
         f"**Baseline:** {many}, the newest of {_commit([one.baseline[0] for one in compared])}, "
-        f"{_moment(first.created_utc)} ({age(first.created_utc, newest.session.created_utc)})"
+        f"{_moment(first.created_utc)} ({age(first.created_utc, newest.record.created_utc)})"
     )
 
 
-def _commit(sessions: Sequence[Session]) -> str:
-    commits = list(dict.fromkeys(one.commit[:8] for one in sessions if one.commit))
+def _commit(records: Sequence[Record]) -> str:
+    commits = list(dict.fromkeys(one.commit[:8] for one in records if one.commit))
     return f"commit {_values(commits, always_code=True)}" if commits else "no commit"
 
 
@@ -139,8 +139,8 @@ def _values(values: Iterable[str], *, always_code: bool = False) -> str:
     return text + (f" and {len(different) - _MOST_VALUES} more" if len(different) > _MOST_VALUES else "")
 
 
-def _clocks(sessions: Sequence[Session]) -> str:
-    gpus = [gpu for one in sessions for run in one.runs for window in run.windows for gpu in window.gpus]
+def _clocks(records: Sequence[Record]) -> str:
+    gpus = [gpu for one in records for run in one.runs for window in run.windows for gpu in window.gpus]
     low = [gpu.sm_clock_min_mhz for gpu in gpus if gpu.sm_clock_min_mhz is not None]
     high = [gpu.sm_clock_max_mhz for gpu in gpus if gpu.sm_clock_max_mhz is not None]
     if not low or not high:
@@ -149,8 +149,8 @@ def _clocks(sessions: Sequence[Session]) -> str:
     return f"SM clock {least:.0f} MHz" if round(least) == round(most) else f"SM clock {least:.0f} to {most:.0f} MHz"
 
 
-def _throttling(sessions: Sequence[Session]) -> str:
-    windows = [window for one in sessions for run in one.runs for window in run.windows]
+def _throttling(records: Sequence[Record]) -> str:
+    windows = [window for one in records for run in one.runs for window in run.windows]
     if not any(window.gpus for window in windows):
         return ""
     throttled = [window for window in windows if any(gpu.throttled for gpu in window.gpus)]

@@ -34,24 +34,24 @@ def json_text(reported: Sequence[Reported], *, title: str = "", generated_utc: s
 
 
 def _test(one: Reported) -> dict[str, Any]:
-    session = one.session
+    record = one.record
     return {
-        "test": session.test,
+        "test": record.test,
         "file": one.file,
         "line": one.line,
-        "session": session.id,
-        "invocation": session.invocation,
-        "created_utc": session.created_utc,
-        "commit": session.commit,
+        "record": record.id,
+        "invocation": record.invocation,
+        "created_utc": record.created_utc,
+        "commit": record.commit,
         "path": one.path,
-        "status": session.status,
-        "gate": session.gate,
+        "status": record.status,
+        "gate": record.gate,
         "error": one.error,
-        "device": session.key.get("device"),
-        "key": session.key,
-        "environment": session.environment,
-        "under_test": session.under_test,
-        "settings": session.settings,
+        "device": record.key.get("device"),
+        "key": record.key,
+        "environment": record.environment,
+        "under_test": record.under_test,
+        "settings": record.settings,
         **comparison(one.comparison),
         "baseline_commit": one.baseline[0].commit if one.baseline else "",
         "baseline_utc": one.baseline[0].created_utc if one.baseline else "",
@@ -61,7 +61,7 @@ def _test(one: Reported) -> dict[str, Any]:
         "budgets": [{"metric": metric, "limit_ms": limit_ms} for metric, limit_ms in one.budgets],
         "findings": [
             {"run": run.index, "visit": window.visit, "sweep": run.sweep, "point": window.point.label, "text": text}
-            for run in session.runs
+            for run in record.runs
             for window in run.windows
             for text in window.findings
         ],
@@ -94,7 +94,7 @@ def _row(row: Row) -> dict[str, Any]:
         "verdict": str(row.verdict),
         "against": row.against,
         **{name: getattr(row, name) for name in _NUMBERS},
-        "sessions_to_decide": row.sessions_to_decide,
+        "records_to_decide": row.records_to_decide,
     }
 
 

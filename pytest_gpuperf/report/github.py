@@ -32,7 +32,7 @@ def error_lines(reported: Sequence[Reported], prefix: str = "") -> list[str]:
 
 
 def _annotation(one: Reported, prefix: str, message: str) -> str:
-    properties = {"title": f"gpuperf: {one.session.test} regressed"}
+    properties = {"title": f"gpuperf: {one.record.test} regressed"}
     if one.file:
         properties = {
             "file": f"{prefix}/{one.file}" if prefix else one.file,

@@ -1,4 +1,4 @@
-"""A metric over all sessions of a key, as text for a terminal of 80 columns."""
+"""A metric over all records of a key, as text for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from itertools import pairwise
 from pytest_gpuperf.report.words import change, figure, plural
 
 WIDTH, HEIGHT = 80, 12
-#: How a session is drawn, by what became of it. What comes later here is drawn over what comes first.
+#: How a record is drawn, by what became of it. What comes later here is drawn over what comes first.
 SYMBOLS = {"": "*", "failed": "x", "accepted": "A", "pinned": "P"}
 _LEVEL = "-"
-#: Columns between two sessions, where there is room.
+#: Columns between two records, where there is room.
 _APART = 3
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One session.
+    """One record.
 
     Attributes:
         value: ns, inferences per second, joules or bytes.
@@ -28,7 +28,7 @@ class Moment:
 
     utc: str
     value: float
-    session: str
+    record: str
     commit: str = ""
     state: str = ""
 
@@ -47,7 +47,7 @@ class Shift:
     """A change of the level.
 
     Attributes:
-        index: of the first session at the new level.
+        index: of the first record at the new level.
         before, after: the levels, as ``Moment.value``.
     """
 
@@ -59,14 +59,14 @@ class Shift:
 
 @dataclass(frozen=True)
 class History:
-    """One metric of one load point over the sessions of one key.
+    """One metric of one load point over the records of one key.
 
     Attributes:
         key: its digest.
         point: the load point's label, or that of all of them together.
         moments: oldest first.
         shifts: in order.
-        left_out: sessions that didn't measure this.
+        left_out: records that didn't measure this.
     """
 
     test: str
@@ -85,7 +85,7 @@ class History:
         return f"{self.metric} of {self.sweep}, {self.point}"
 
     def levels(self) -> list[tuple[int, int, float]]:
-        """Stretches of one level: first session, one after the last, and the level."""
+        """Stretches of one level: first record, one after the last, and the level."""
         edges = [0, *(shift.index for shift in self.shifts), len(self.moments)]
         values = [moment.value if moment.counts else None for moment in self.moments]
         found = []
@@ -136,7 +136,7 @@ def plot(history: History, width: int = WIDTH, height: int = HEIGHT) -> list[str
 
 
 def _by_column(moments: Sequence[Moment], state: str, column_of: Callable[[int], int]) -> list[tuple[int, float]]:
-    """Column and value of the sessions of one state: the middle one where several share a column."""
+    """Column and value of the records of one state: the middle one where several share a column."""
     columns: dict[int, list[float]] = {}
     for index, moment in enumerate(moments):
         if moment.state == state:
@@ -153,12 +153,12 @@ def _ruler(history: History, columns: int, column_of: Callable[[int], int]) -> s
 
 
 def _legend(history: History) -> list[str]:
-    names = {"": "a session", "failed": "failed its gate", "accepted": "accepted by hand", "pinned": "pinned"}
+    names = {"": "a record", "failed": "failed its gate", "accepted": "accepted by hand", "pinned": "pinned"}
     states = [state for state in SYMBOLS if any(moment.state == state for moment in history.moments)]
     text = ", ".join(f"{SYMBOLS[state]} {names[state]}" for state in states)
     lines = [f"  {text}, {_LEVEL} the level between changes"]
     if history.left_out:
-        lines.append(f"  {plural(history.left_out, 'session')} without these load points left out")
+        lines.append(f"  {plural(history.left_out, 'record')} without these load points left out")
     return lines
 
 
@@ -168,7 +168,7 @@ def _shift_lines(history: History) -> list[str]:
     lines = []
     for number, shift in enumerate(history.shifts, start=1):
         moment = history.moments[shift.index]
-        which = f"commit {moment.commit[:8]}" if moment.commit else f"session {moment.session}"
+        which = f"commit {moment.commit[:8]}" if moment.commit else f"record {moment.record}"
         lines.append(
             f"  {number}: {moment.day} {which}: {change(shift.after / shift.before)} "
             f"({figure(history.metric, shift.before)} -> {figure(history.metric, shift.after)})"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pytest_gpuperf.model import MARKS, Comparison, Curve, Row, ServerTimes, Session, Verdict
+from pytest_gpuperf.model import MARKS, Comparison, Curve, Record, Row, ServerTimes, Verdict
 from pytest_gpuperf.report.conditions import disturbance, findings, guarded
 from pytest_gpuperf.report.rows import short_load
 from pytest_gpuperf.report.table import Table
@@ -143,17 +143,17 @@ def endpoint_table(curve: Curve) -> Table | None:
     )
 
 
-# Of a session, and of its comparison.
+# Of a record, and of its comparison.
 
 
-def guard_notes(session: Session) -> list[str]:
-    """What says that some of a session's windows are not to be trusted."""
-    cold = [run for run in session.runs if not run.warmed_up]
+def guard_notes(record: Record) -> list[str]:
+    """What says that some of a record's windows are not to be trusted."""
+    cold = [run for run in record.runs if not run.warmed_up]
     notes = [f"run {run.index + 1} did not become steady while warming up" for run in cold]
-    for one in findings([session])[:_SHOWN_FINDINGS]:
+    for one in findings([record])[:_SHOWN_FINDINGS]:
         times = f" (the worst of {plural(one.windows, 'window')})" if one.windows > 1 else ""
         notes.append(f"{one.label}: {one.text}{times}")
-    return notes + [text for text in (guarded([session]), disturbance([session])) if text]
+    return notes + [text for text in (guarded([record]), disturbance([record])) if text]
 
 
 def differing_note(comparison: Comparison) -> str:
@@ -161,7 +161,7 @@ def differing_note(comparison: Comparison) -> str:
     if not comparison.differing:
         return ""
     fields = ", ".join(f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items())
-    which = "the reference" if comparison.mode == "duet" else "the newest other session of this test"
+    which = "the reference" if comparison.mode == "duet" else "the newest other record of this test"
     return f"{which} is not comparable: {fields}"
 
 
@@ -173,7 +173,7 @@ def anchored_note(comparison: Comparison) -> str:
         f"({100 * one.anchored_sd:.2g}% instead of {100 * one.plain_sd:.2g}%)"
         for one in comparison.anchored
     )
-    return f"relative to the anchor, which spreads less between sessions: {told}" if told else ""
+    return f"relative to the anchor, which spreads less between records: {told}" if told else ""
 
 
 def one_sided_notes(comparison: Comparison) -> list[str]:
@@ -187,7 +187,7 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     """What the rows of a comparison don't say."""
     notes = [note for note in (differing_note(comparison), anchored_note(comparison)) if note]
     if unsure := comparison.of(Verdict.INCONCLUSIVE):
-        notes += _inconclusive_notes(unsure, "block" if comparison.mode == "duet" else "session")
+        notes += _inconclusive_notes(unsure, "block" if comparison.mode == "duet" else "record")
     return notes + one_sided_notes(comparison)
 
 
@@ -199,10 +199,10 @@ def left_out_notes(comparison: Comparison) -> list[str]:
 def _inconclusive_notes(rows: Sequence[Row], unit: str) -> list[str]:
     least, most = (change(1 + pick(row.min_detectable for row in rows)) for pick in (min, max))
     sees = f"inconclusive: smallest regression visible here {least}" + (f" to {most}" if most != least else "")
-    needed = [row.sessions_to_decide for row in rows if row.sessions_to_decide is not None]
+    needed = [row.records_to_decide for row in rows if row.records_to_decide is not None]
     if len(needed) < len(rows):
         more = f"not every row is decided by more {unit}s; a quieter machine helps more"
     else:
         more = f"about {plural(max(needed), f'more {unit}')} would decide"
-        more += ": run it again" if unit == "session" else ""
+        more += ": run it again" if unit == "record" else ""
     return [sees, f"  {more}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Row, Session, Verdict, worst
+from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Record, Row, Verdict, worst
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
@@ -25,7 +25,7 @@ _NOTHING_SHARED = "NOT COMPARED: there is nothing that both sides measured"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a session was stored, as people type it.
+    """Where a record was stored, as people type it.
 
     Attributes:
         option: what makes the command line tool look there; empty for the default store.
@@ -70,7 +70,7 @@ def _verdict_cells(rows: Sequence[Row]) -> tuple[str, str]:
     return f"{short_metric(row.metric)} {short_interval(row)}", str(verdict)
 
 
-def session_lines(session: Session, curves: Sequence[Curve], comparison: Comparison, place: Place) -> list[str]:
+def record_lines(record: Record, curves: Sequence[Curve], comparison: Comparison, place: Place) -> list[str]:
     """The test's part of the terminal section, without its headline."""
     lines = []
     for curve in curves:
@@ -83,7 +83,7 @@ def session_lines(session: Session, curves: Sequence[Curve], comparison: Compari
         lines += table.as_text("  ") if table else []
     if any(len(point.supported) < 4 for curve in curves for point in curve):
         lines.append("  ~ too few requests for this percentile")
-    lines += warnings(guard_notes(session))
+    lines += warnings(guard_notes(record))
     lines += indented([*comparison_notes(comparison), *left_out_notes(comparison)])
     lines.append(f"  stored as {place.path}")
     return lines
@@ -99,13 +99,13 @@ def warnings(notes: Sequence[str]) -> list[str]:
     return [f"  ! {note}" for note in notes]
 
 
-def headline(session: Session, comparison: Comparison) -> str:
+def headline(record: Record, comparison: Comparison) -> str:
     """What happened, in one line."""
     duet = comparison.mode == "duet"
-    count = plural(max((run.index + 1 for run in session.runs), default=0), "block" if duet else "run")
-    if not session.runs:
+    count = plural(max((run.index + 1 for run in record.runs), default=0), "block" if duet else "run")
+    if not record.runs:
         return "nothing was measured"
-    if session.status == "incomplete":
+    if record.status == "incomplete":
         return f"measurement cut short after {count}; stored, but never part of a baseline"
     nothing = comparison.verdict in (Verdict.NOT_COMPARABLE, Verdict.NO_BASELINE)
     if duet:
@@ -115,32 +115,32 @@ def headline(session: Session, comparison: Comparison) -> str:
     if nothing:
         other = comparison.verdict is Verdict.NOT_COMPARABLE or comparison.differing is not None
         return f"NO BASELINE {'with this key' if other else 'yet'}; recorded one from {count}"
-    return f"{comparison.verdict}: {count} against {plural(len(comparison.baseline), 'baseline session')}"
+    return f"{comparison.verdict}: {count} against {plural(len(comparison.baseline), 'baseline record')}"
 
 
-def failure_message(session: Session, comparison: Comparison, place: Place, baseline: Sequence[Session]) -> str:
+def failure_message(record: Record, comparison: Comparison, place: Place, baseline: Sequence[Record]) -> str:
     """Which points regressed, by how much, against what, and what to do."""
     regressed = worst_first(comparison.of(Verdict.REGRESSED))
     shown = regressed or worst_first(comparison.of(Verdict.INCONCLUSIVE))
     what = "regressed" if regressed else "is inconclusive (--gpuperf-on-inconclusive fail)"
     duet = comparison.mode == "duet"
     table = row_table(shown[:_SHOWN_ROWS], ("place", "metric", "before", "now", "change", "p"), duet=duet)
-    against = "its reference" if duet else plural(len(baseline), "baseline session")
-    lines = [f"{session.test} {what} against {against}", *table.as_text("  ")]
+    against = "its reference" if duet else plural(len(baseline), "baseline record")
+    lines = [f"{record.test} {what} against {against}", *table.as_text("  ")]
     if len(shown) > _SHOWN_ROWS:
         lines.append(f"  and {len(shown) - _SHOWN_ROWS} more")
     if duet:
-        return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this session: {place.path}"])
+        return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {place.path}"])
     newest = baseline[0]
     commit = f", commit {newest.commit[:8]}" if newest.commit else ""
-    lines.append(f"newest baseline session: {newest.id} of {newest.created_utc[:16].replace('T', ' ')} UTC{commit}")
+    lines.append(f"newest baseline record: {newest.id} of {newest.created_utc[:16].replace('T', ' ')} UTC{commit}")
     lines += _change_lines(comparison.changes)
-    lines.append(f"this session: {place.path}")
+    lines.append(f"this record: {place.path}")
     if regressed:
         lines.append("if the change is meant, accept it as the new baseline:")
-        lines.append(f'  gpuperf baseline accept {session.id}{place.option} --reason "..."')
+        lines.append(f'  gpuperf baseline accept {record.id}{place.option} --reason "..."')
     else:
-        lines.append("it joins the baseline, and the more sessions that has, the more it decides: run it again")
+        lines.append("it joins the baseline, and the more records that has, the more it decides: run it again")
     return "\n".join(lines)
 
 

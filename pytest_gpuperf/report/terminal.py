@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pytest_gpuperf.model import Comparison, Curve, Reported, Session, Verdict
+from pytest_gpuperf.model import Comparison, Curve, Record, Reported, Verdict
 from pytest_gpuperf.report.notes import comparison_notes, doubt_notes, guard_notes
 from pytest_gpuperf.report.rows import row_table, tally, telling
-from pytest_gpuperf.report.summary import Place, curve_table, headline, indented, session_lines, warnings
+from pytest_gpuperf.report.summary import Place, curve_table, headline, indented, record_lines, warnings
 from pytest_gpuperf.report.words import plural
 
 #: Up to so many tests somebody is at work on them, and wants a word about each; beyond that only what needs one.
@@ -49,15 +49,15 @@ class Shown:
         return self.verdict in _BARE
 
 
-def shown_of(session: Session, curves: Sequence[Curve], comparison: Comparison, place: Place) -> Shown:
+def shown_of(record: Record, curves: Sequence[Curve], comparison: Comparison, place: Place) -> Shown:
     """What to say of a test."""
     return Shown(
-        test=session.test,
-        verdict=str(comparison.verdict) if session.status == "complete" else "cut short",
-        headline=headline(session, comparison),
-        full=session_lines(session, curves, comparison, place),
+        test=record.test,
+        verdict=str(comparison.verdict) if record.status == "complete" else "cut short",
+        headline=headline(record, comparison),
+        full=record_lines(record, curves, comparison, place),
         brief=_brief(curves, comparison, place),
-        notes=_notes(session, curves, comparison),
+        notes=_notes(record, curves, comparison),
     )
 
 
@@ -82,8 +82,8 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, place: Place) -> lis
     return lines if comparison.rows else [*lines, f"  stored as {place.path}"]
 
 
-def _notes(session: Session, curves: Sequence[Curve], comparison: Comparison) -> list[str]:
-    found = warnings([*(note for curve in curves for note in doubt_notes(curve)), *guard_notes(session)])
+def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> list[str]:
+    found = warnings([*(note for curve in curves for note in doubt_notes(curve)), *guard_notes(record)])
     more = len(found) - _FINDINGS
     lines = found[:_FINDINGS] + ([f"  ! and {plural(more, 'more finding')}"] if more > 0 else [])
     # Nothing changed of what both have measured: a load point that is gone must not go unnoticed.
@@ -136,14 +136,14 @@ def closing(shown: Sequence[Shown]) -> str:
 
 
 def full_lines(reported: Sequence[Reported]) -> list[str]:
-    """Everything about stored sessions, as ``-v`` shows it."""
+    """Everything about stored records, as ``-v`` shows it."""
     if not reported:
         return ["nothing measured"]
     lines: list[str] = []
-    every = [shown_of(one.session, one.curves, one.comparison, Place(one.path, one.store_option)) for one in reported]
+    every = [shown_of(one.record, one.curves, one.comparison, Place(one.path, one.store_option)) for one in reported]
     for one, shown in zip(reported, every, strict=True):
-        session = one.session
-        commit = f", commit {session.commit[:8]}" if session.commit else ""
+        record = one.record
+        commit = f", commit {record.commit[:8]}" if record.commit else ""
         lines += [shown.test, f"  {shown.headline}", *shown.full]
-        lines.append(f"  session {session.id} of {session.created_utc[:16].replace('T', ' ')} UTC{commit}")
+        lines.append(f"  record {record.id} of {record.created_utc[:16].replace('T', ' ')} UTC{commit}")
     return [*lines, closing(every)]

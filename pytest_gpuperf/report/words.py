@@ -74,7 +74,7 @@ def figure(metric: str, number: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 session``, ``2 sessions``."""
+    """``1 record``, ``2 records``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 

@@ -82,7 +82,7 @@ class Devices:
         return "" if first.id == self.first.id else first.visible
 
     def key(self, test: str) -> PlainMapping:
-        """What two comparable sessions of a test share of them."""
+        """What two comparable records of a test share of them."""
         wish = self._settings.lock_clocks
         return joint_key(self.of(test), policy(wish.mhz) if wish is not None else "")
 

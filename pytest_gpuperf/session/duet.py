@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.compare import compare_duet
-from pytest_gpuperf.model import Comparison, Run, Session, Verdict
+from pytest_gpuperf.model import Comparison, Record, Run, Verdict
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.measuring import Measuring
 from pytest_gpuperf.store.key import difference
@@ -20,41 +20,41 @@ if TYPE_CHECKING:
 REFERENCE = " (reference)"
 
 
-def own_reference(session: Session, measured: Measuring) -> Session:
-    """The other side of the duets of one test, as if it were a session of its own."""
+def own_reference(record: Record, measured: Measuring) -> Record:
+    """The other side of the duets of one test, as if it were a record of its own."""
     facts = {sweep.name: sweep.reference_under_test for sweep in measured.sweeps}
-    return replace(session, runs=session.reference, reference=(), under_test=facts)
+    return replace(record, runs=record.reference, reference=(), under_test=facts)
 
 
-def joined(session: Session, reference: Session) -> Session:
-    """Two sides, measured by two processes, as one session."""
+def joined(record: Record, reference: Record) -> Record:
+    """Two sides, measured by two processes, as one record."""
     facts = {
         f"{name}{REFERENCE}": {**known, "commit": reference.commit} for name, known in reference.under_test.items()
     }
-    complete = session.status == reference.status == "complete"
+    complete = record.status == reference.status == "complete"
     return replace(
-        session,
+        record,
         reference=reference.runs,
         status="complete" if complete else "incomplete",
-        under_test={**session.under_test, **facts},
+        under_test={**record.under_test, **facts},
     )
 
 
-def compared(state: State, measured: Measuring, session: Session, reference: Session) -> Comparison:
+def compared(state: State, measured: Measuring, record: Record, reference: Record) -> Comparison:
     """The verdict about both sides.
 
     Args:
-        session: with the runs of both.
+        record: with the runs of both.
         reference: the other side alone, for what else differs.
     """
-    differing = difference(reference.key, session.key)
+    differing = difference(reference.key, record.key)
     if differing:
         return Comparison(Verdict.NOT_COMPARABLE, differing=differing, mode="duet")
-    history = measured.baseline.sessions if measured.baseline is not None else ()
+    history = measured.baseline.records if measured.baseline is not None else ()
     rule = rule_of(state, measured.marker, measured.look_share)
-    comparison = compare_duet(session, history, rule)
-    ours = replace(session, under_test={k: v for k, v in session.under_test.items() if not k.endswith(REFERENCE)})
-    here, there = _points(session.runs), _points(session.reference)
+    comparison = compare_duet(record, history, rule)
+    ours = replace(record, under_test={k: v for k, v in record.under_test.items() if not k.endswith(REFERENCE)})
+    here, there = _points(record.runs), _points(record.reference)
     return replace(
         comparison,
         changes=changes(reference, ours),

@@ -70,7 +70,7 @@ class Gpuperf:
         Raises:
             OptionError: an argument can't be used.
             TargetError, LoadError: the target doesn't start, dies, or doesn't answer.
-            UnreadableSession: there is a baseline, and not one session of it can be read.
+            UnreadableRecord: there is a baseline, and not one record of it can be read.
         """
         thing = as_target(target)
         points, schedules = load_points(concurrency, batch_size, rate, arrivals, seed)
@@ -99,7 +99,7 @@ class Gpuperf:
             concurrency, batch_size, rate, arrivals, seed, workers, name, window_s: see ``sweep``.
 
         Raises:
-            OptionError, TargetError, LoadError, UnreadableSession: as for ``sweep``.
+            OptionError, TargetError, LoadError, UnreadableRecord: as for ``sweep``.
         """
         if not callable(getattr(target, "at", None)):
             raise OptionError(f"{target!r} has no replicas to scale: give what triton_fleet(...) made.")
@@ -157,7 +157,7 @@ class Gpuperf:
 
         Raises:
             BudgetMissed: even the lowest load is over the budget (an ``AssertionError``, so the test fails).
-            OptionError, TargetError, LoadError, UnreadableSession: as for ``sweep``.
+            OptionError, TargetError, LoadError, UnreadableRecord: as for ``sweep``.
         """
         __tracebackhide__ = True  # of a missed budget pytest shows the line of the test, and not ours
         thing = as_target(target)
@@ -211,7 +211,7 @@ class Gpuperf:
             open_loop, lowest, highest: see ``search``.
 
         Raises:
-            OptionError, TargetError, LoadError, UnreadableSession: as for ``sweep``.
+            OptionError, TargetError, LoadError, UnreadableRecord: as for ``sweep``.
         """
         thing = as_target(target)
         adaptive_plan, axis = explored(
@@ -230,7 +230,7 @@ class Gpuperf:
         result = self._measuring.explore(thing, steps, axis, plan, name=sweep_name, min_requests=plan.min_requests)
         before, chosen = self._measuring.baseline_points(sweep_name, axis), [axis.point(load) for load in result.loads]
         found = [axis.point(result.knee)] if before and result.knee is not None else chosen
-        # The same points session after session, whatever becomes of the knee.
+        # The same points record after record, whatever becomes of the knee.
         return self._measuring.found(thing, found, axis, plan, name=sweep_name, kept=before or chosen)
 
     def measure(

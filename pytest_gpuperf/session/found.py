@@ -1,4 +1,4 @@
-"""Load points that a test looked for: where they lie, and which of them its next session measures as well."""
+"""Load points that a test looked for: where they lie, and which of them its next record measures as well."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pytest_gpuperf.analysis.changes import KEPT_LOADS
 from pytest_gpuperf.measure.explore import Axis
-from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Session
+from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Record
 from pytest_gpuperf.session.sweeps import Sweep
 from pytest_gpuperf.store import Baseline
 
@@ -23,25 +23,25 @@ def on_axis(axis: Axis, points: Iterable[LoadPoint]) -> list[LoadPoint]:
 
 
 def kept_by(sweeps: Sequence[Sweep]) -> PlainMapping:
-    """What a session records of the points that it keeps; ``inherited`` reads it."""
+    """What a record records of the points that it keeps; ``inherited`` reads it."""
     kept = {sweep.name: " ".join(str(_load(point)) for point in sweep.kept) for sweep in sweeps}
     return {KEPT_LOADS + name: loads for name, loads in kept.items() if loads}
 
 
 def inherited(baseline: Baseline, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
-    """The points of a sweep that the newest session of the baseline keeps, and those that are pinned.
+    """The points of a sweep that the newest record of the baseline keeps, and those that are pinned.
 
-    What a session only inherited is not among them, or a sweep would grow with every session, and neither is another
+    What a record only inherited is not among them, or a sweep would grow with every record, and neither is another
     kind of load.
     """
-    sessions = (*baseline.sessions[:1], *baseline.pinned)
-    return tuple(dict.fromkeys(point for session in sessions for point in on_axis(axis, _kept_points(session, name))))
+    records = (*baseline.records[:1], *baseline.pinned)
+    return tuple(dict.fromkeys(point for record in records for point in on_axis(axis, _kept_points(record, name))))
 
 
-def _kept_points(session: Session, name: str) -> list[LoadPoint]:
-    """Of the points of a sweep those that the session keeps for the next one; all where it doesn't say."""
-    points = dict.fromkeys(window.point for run in session.runs if run.sweep == name for window in run.windows)
-    kept = session.settings.get(KEPT_LOADS + name)
+def _kept_points(record: Record, name: str) -> list[LoadPoint]:
+    """Of the points of a sweep those that the record keeps for the next one; all where it doesn't say."""
+    points = dict.fromkeys(window.point for run in record.runs if run.sweep == name for window in run.windows)
+    kept = record.settings.get(KEPT_LOADS + name)
     return [point for point in points if kept is None or str(_load(point)) in str(kept).split()]
 
 

@@ -1,4 +1,4 @@
-"""After a test: build its session, compare it, store it, say what follows."""
+"""After a test: build its record, compare it, store it, say what follows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.guard import error_report
 from pytest_gpuperf.errors import StoreError
-from pytest_gpuperf.model import Comparison, Curve, Session, Verdict
+from pytest_gpuperf.model import Comparison, Curve, Record, Verdict
 from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.rows import place, telling
@@ -49,24 +49,24 @@ def conclude(state: State, measured: Measuring, *, error: str = "") -> Outcome:
     """Compare and store what a test measured.
 
     Args:
-        error: why the test failed by itself, so that its session can't become a baseline unasked; empty when it didn't.
+        error: why the test failed by itself, so that its record can't become a baseline unasked; empty when it didn't.
     """
-    session = measured.session()
+    record = measured.record()
     if measured.duet:
-        reference = own_reference(session, measured)
+        reference = own_reference(record, measured)
         facts = {f"{sweep.name}{REFERENCE}": sweep.reference_under_test for sweep in measured.sweeps}
-        session = replace(session, under_test={**session.under_test, **facts})
+        record = replace(record, under_test={**record.under_test, **facts})
         comparison = _NOT_COMPARED
-        if session.status == "complete":
-            comparison = compared(state, measured, session, reference)
-        return _outcome(state, measured, session, comparison, error=error)
+        if record.status == "complete":
+            comparison = compared(state, measured, record, reference)
+        return _outcome(state, measured, record, comparison, error=error)
     found = measured.baseline
     assert found is not None
     comparison = _NOT_COMPARED
-    if session.status == "complete":
+    if record.status == "complete":
         rule = rule_of(state, measured.marker, measured.look_share)
-        comparison = compare(session, found.sessions, rule, pinned=found.pinned, differing=found.differing)
-    return _outcome(state, measured, session, comparison, error=error)
+        comparison = compare(record, found.records, rule, pinned=found.pinned, differing=found.differing)
+    return _outcome(state, measured, record, comparison, error=error)
 
 
 def conclude_head(state: State, measured: Measuring, other: Other, *, error: str = "") -> Outcome:
@@ -75,57 +75,57 @@ def conclude_head(state: State, measured: Measuring, other: Other, *, error: str
     Args:
         other: what that one has.
     """
-    session = measured.session()
-    if other.session is None or not session.runs:
-        # Alone it says nothing, and as a session of its own it would be one of very short windows.
+    record = measured.record()
+    if other.record is None or not record.runs:
+        # Alone it says nothing, and as a record of its own it would be one of very short windows.
         why = other.why or "there is nothing that both sides measured"
         return Outcome(
             failure=_absent(state, f"{measured.test} was not compared: {why}"),
             shown=Shown(measured.test, str(Verdict.NOT_COMPARABLE), f"NOT COMPARED: {why}"),
             properties=(("gpuperf_verdict", str(Verdict.NOT_COMPARABLE)),),
         )
-    session = joined(session, other.session)
+    record = joined(record, other.record)
     comparison = _NOT_COMPARED
-    if session.status == "complete":
-        comparison = compared(state, measured, session, other.session)
-    return _outcome(state, measured, session, comparison, error=error)
+    if record.status == "complete":
+        comparison = compared(state, measured, record, other.record)
+    return _outcome(state, measured, record, comparison, error=error)
 
 
 _NOT_COMPARED = Comparison(Verdict.NO_BASELINE)
 
 
-def _outcome(state: State, measured: Measuring, session: Session, comparison: Comparison, *, error: str) -> Outcome:
+def _outcome(state: State, measured: Measuring, record: Record, comparison: Comparison, *, error: str) -> Outcome:
     assert measured.baseline is not None
     duet = comparison.mode == "duet"
-    baseline = () if duet else (*measured.baseline.sessions, *measured.baseline.pinned)
+    baseline = () if duet else (*measured.baseline.records, *measured.baseline.pinned)
     stops = [Verdict.REGRESSED] + ([Verdict.INCONCLUSIVE] if state.settings.fail_on_inconclusive else [])
     gate_failed = comparison.verdict in stops
-    errors = error_report((*session.runs, *session.reference))
-    # An undecided session joins the baseline even where it fails its test: only more sessions can decide.
+    errors = error_report((*record.runs, *record.reference))
+    # An undecided record joins the baseline even where it fails its test: only more records can decide.
     kept_out = bool(error) or bool(errors) or comparison.verdict is Verdict.REGRESSED
     gate = "failed" if kept_out else "open" if comparison.verdict in _ABSENT else "passed"
-    session = replace(session, gate=gate)
+    record = replace(record, gate=gate)
     failure = ""
     try:
-        path = state.store.describe(state.store.write(session))
+        path = state.store.describe(state.store.write(record))
     except StoreError as problem:
         # The numbers are still shown: what was measured is not lost with the place to put it.
         path, failure = "nothing: see the failure", str(problem)
     place = Place(path, "" if state.settings.default_store else store_option(state.settings.store))
     if errors and not failure:
-        failure = f"{session.test}: too many requests failed\n{errors}\nthis session: {path}"
+        failure = f"{record.test}: too many requests failed\n{errors}\nthis record: {path}"
     elif gate_failed and not failure:
-        failure = failure_message(session, comparison, place, baseline)
-    elif session.status == "complete" and comparison.verdict in _ABSENT and not failure:
-        failure = _absent(state, f"{session.test}: {headline(session, comparison)}")
+        failure = failure_message(record, comparison, place, baseline)
+    elif record.status == "complete" and comparison.verdict in _ABSENT and not failure:
+        failure = _absent(state, f"{record.test}: {headline(record, comparison)}")
     why = error or ("" if comparison.verdict is Verdict.REGRESSED and not errors else failure)
-    shown = shown_of(session, _curves(measured), comparison, place)
+    shown = shown_of(record, _curves(measured), comparison, place)
     warnings = [f"  ! unreadable, left out of the baseline: {one}" for one in measured.baseline.unreadable]
     return Outcome(
         failure=failure,
         shown=replace(shown, full=[*shown.full, *warnings], notes=[*shown.notes, *warnings]),
-        properties=tuple(_properties(session, comparison, measured)),
-        carried=Carried(session, comparison, path, place.option, why.partition("\n")[0]),
+        properties=tuple(_properties(record, comparison, measured)),
+        carried=Carried(record, comparison, path, place.option, why.partition("\n")[0]),
     )
 
 
@@ -140,11 +140,11 @@ def _curves(measured: Measuring) -> list[Curve]:
     return [sweep.curve for sweep in measured.sweeps if sweep.runs]
 
 
-def _properties(session: Session, comparison: Comparison, measured: Measuring) -> list[tuple[str, str]]:
+def _properties(record: Record, comparison: Comparison, measured: Measuring) -> list[tuple[str, str]]:
     properties = [
         ("gpuperf_verdict", str(comparison.verdict)),
-        ("gpuperf_session", session.id),
-        ("gpuperf_device", str(session.key.get("device", ""))),
+        ("gpuperf_record", record.id),
+        ("gpuperf_device", str(record.key.get("device", ""))),
     ]
     changed = telling(comparison.rows)
     if changed:

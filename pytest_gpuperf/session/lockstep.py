@@ -19,7 +19,7 @@ from pytest_gpuperf import __version__
 from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.measure.channel import HEAD, PROTOCOL, VARIABLE, Channel, Hangup, Message, Welcome
 from pytest_gpuperf.measure.turns import Step, Turn
-from pytest_gpuperf.model import LoadPoint, Session
+from pytest_gpuperf.model import LoadPoint, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
 
 
@@ -28,11 +28,11 @@ class Other:
     """What the other side has for a test.
 
     Attributes:
-        session: what it measured; None when it can't be compared.
+        record: what it measured; None when it can't be compared.
         why: the reason then.
     """
 
-    session: Session | None
+    record: Record | None
     why: str = ""
 
 
@@ -121,18 +121,18 @@ class Lockstep:
             self._tell({"what": "swept", "complete": complete})
         return not abandoned
 
-    def over(self, test: str, session: Session | None, failed: str) -> Other:
+    def over(self, test: str, record: Record | None, failed: str) -> Other:
         """Give what was measured, and get what the other side measured."""
         answer = self._ask(
             {
                 "what": "over",
                 "test": test,
                 "failed": failed,
-                "session": to_builtins(session) if session is not None else None,
+                "record": to_builtins(record) if record is not None else None,
             }
         )
-        found = answer.get("session")
-        return Other(from_builtins(Session, found) if found is not None else None, str(answer.get("why") or ""))
+        found = answer.get("record")
+        return Other(from_builtins(Record, found) if found is not None else None, str(answer.get("why") or ""))
 
     def result(self, test: str, outcome: str, text: str) -> None:
         """What became of a test."""

@@ -24,7 +24,7 @@ from pytest_gpuperf.measure.duet import play
 from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.turns import CANDIDATE
-from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Session, unmeasured
+from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, unmeasured
 from pytest_gpuperf.session.found import inherited, kept_by, on_axis, schedules
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.marker import Marker
@@ -64,7 +64,7 @@ class Measuring:
 
     @property
     def key(self) -> PlainMapping:
-        """What must match for a stored session to be comparable with this one."""
+        """What must match for a stored record to be comparable with this one."""
         return self._state.key(self.test, self.marker.version)
 
     @property
@@ -106,7 +106,7 @@ class Measuring:
 
         Args:
             axis: of points that were found and not given: what another side finds is measured here as well.
-            kept: of those the ones that the next session measures as well.
+            kept: of those the ones that the next record measures as well.
         """
         if not self.enabled:
             smoke_sweep(thing, points, plan)
@@ -214,22 +214,22 @@ class Measuring:
         """Measure what was found over fresh starts, beside the points that the baseline has.
 
         Args:
-            kept: what the next session measures as well.
+            kept: what the next record measures as well.
         """
         points = sorted({*found, *self.baseline_points(name, axis)}, key=lambda point: (point.concurrency, point.rate))
         return self.sweep(thing, points, schedules(points, axis), plan, name=name, axis=axis, kept=kept)
 
     def baseline_points(self, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
-        """See ``inherited``; none in a duet with another process: that one is compared with, and no session."""
+        """See ``inherited``; none in a duet with another process: that one is compared with, and no record."""
         if self.baseline is None or self._state.lockstep is not None:
             return ()
         return inherited(self.baseline, name, axis)
 
-    def session(self) -> Session:
+    def record(self) -> Record:
         """What was measured so far."""
         complete = all(sweep.complete for sweep in self.sweeps)
         settings = settings_of(self.sweeps, self.plan)
-        return Session(
+        return Record(
             id=uuid.uuid4().hex[:12],
             invocation=self._state.invocation,
             test=self.test,
@@ -270,7 +270,7 @@ class Measuring:
     def _begin(self, sweep: Sweep) -> Sweep:
         if any(other.duet != sweep.duet for other in self.sweeps):
             raise OptionError(
-                "A sweep is compared with stored sessions and a duet with its own reference, so one test can't have "
+                "A sweep is compared with stored records and a duet with its own reference, so one test can't have "
                 "both.\nGive the duet a test of its own."
             )
         self._find_baseline(duet=sweep.duet)
@@ -298,11 +298,11 @@ class Measuring:
         assert self.baseline is not None
         if sweep.planned >= most:
             return None
-        rule, session = rule_of(self._state, self.marker, sweep.look_share), self.session()
+        rule, record = rule_of(self._state, self.marker, sweep.look_share), self.record()
         if sweep.duet:
-            comparison = compare_duet(session, self.baseline.sessions, rule)
+            comparison = compare_duet(record, self.baseline.records, rule)
         else:
-            comparison = compare(session, self.baseline.sessions, rule, pinned=self.baseline.pinned)
+            comparison = compare(record, self.baseline.records, rule, pinned=self.baseline.pinned)
         # The other sweeps had their own looks.
         own = replace(comparison, rows=tuple(row for row in comparison.rows if row.sweep == sweep.name))
         return next_look(sweep.planned, most, own, first)

@@ -137,7 +137,7 @@ def _reports(config: pytest.Config) -> tuple[str, ...]:
 def _max_runs(config: pytest.Config, runs: int) -> int:
     """As many as ``runs`` unless asked for more.
 
-    What keeps a test undecided is mostly how sessions differ, which more runs of the same session can't tell.
+    What keeps a test undecided is mostly how records differ, which more runs of the same record can't tell.
     """
 
     def parse(text: str) -> int:

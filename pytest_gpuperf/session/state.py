@@ -16,7 +16,7 @@ import pytest
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
 from pytest_gpuperf.device import Device, Monitor
 from pytest_gpuperf.errors import DeviceError, GpuperfError
-from pytest_gpuperf.model import RULER, Comparison, Plain, PlainMapping, Session, Verdict
+from pytest_gpuperf.model import RULER, Comparison, Plain, PlainMapping, Record, Verdict
 from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.report.terminal import Shown, section
 from pytest_gpuperf.session.commit import commit_of
@@ -113,14 +113,14 @@ class State:
 
     @cached_property
     def prior(self) -> Prior | Priors:
-        """Of the spread between sessions: as ``gpuperf calibrate`` measured it on this device, else assumed.
+        """Of the spread between records: as ``gpuperf calibrate`` measured it on this device, else assumed.
 
         Raises:
             StoreError: what was measured can't be read.
         """
         assumed = PRIORS[self.device.kind]
         found = newest_calibration(self.store, str(self.device.key["device"]))
-        return calibrated(assumed, found.session_sd, found.freedom) if found else assumed
+        return calibrated(assumed, found.record_sd, found.freedom) if found else assumed
 
     @property
     def directory(self) -> Path:
@@ -151,7 +151,7 @@ class State:
         return {str(name): value for answer in answers for name, value in answer.items()}
 
     def key(self, test: str, version: int) -> PlainMapping:
-        """What must match for two sessions of a test to be comparable."""
+        """What must match for two records of a test to be comparable."""
         usual: dict[str, Plain] = {**self.devices.key(test), "test": test, "version": version, "ruler": RULER}
         if self.settings.anchor:
             usual["anchor"] = DIGEST
@@ -267,7 +267,7 @@ class State:
             return None  # the command is ending, or the user has had enough
         failed = _named(error)
         some = any(sweep.runs for sweep in measured.sweeps)
-        other = lockstep.over(measured.test, measured.session() if some else None, failed)
+        other = lockstep.over(measured.test, measured.record() if some else None, failed)
         if not lockstep.is_head or (error is not None and not some):
             return None
         return conclude_head(self, measured, other, error=failed)
@@ -297,7 +297,7 @@ class State:
         if "gpuperf" not in getattr(item, "fixturenames", ()):
             return ""
         device = self.devices.of(item.nodeid)[0]
-        session = Session(
+        record = Record(
             id="",
             invocation=self.invocation,
             test=item.nodeid,
@@ -309,7 +309,7 @@ class State:
             commit=self.commit,
             environment=device.environment,
         )
-        return _handed(Carried(session, Comparison(Verdict.NO_BASELINE), error=_named(error)), item)
+        return _handed(Carried(record, Comparison(Verdict.NO_BASELINE), error=_named(error)), item)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.lockstep is not None and (report.failed or report.skipped):

@@ -21,7 +21,7 @@ class Sweep:
         look_share: the part of the test's alpha that this look may spend.
         reference: of a duet: the runs of the other side.
         budgets: latency budgets that the test asked its curve for.
-        kept: of points that were looked for, those that the next session measures as well.
+        kept: of points that were looked for, those that the next record measures as well.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Sessions in files: immutable, checked when read, compared only where their keys agree."""
+"""Records in files: immutable, checked when read, compared only where their keys agree."""
 
 from pytest_gpuperf.store.baseline import Baseline, Choice, duet_history, select_baseline
 from pytest_gpuperf.store.calibration import Calibration, newest_calibration, write_calibration
@@ -7,7 +7,7 @@ from pytest_gpuperf.store.key import key_digest, slug
 from pytest_gpuperf.store.layout import Entry
 from pytest_gpuperf.store.prune import prunable
 from pytest_gpuperf.store.store import Acceptance, Pin, Pruning, Store
-from pytest_gpuperf.store.transfer import Moved, export_sessions, import_sessions
+from pytest_gpuperf.store.transfer import Moved, export_records, import_records
 
 __all__ = [
     "DEFAULT_BRANCH",
@@ -22,8 +22,8 @@ __all__ = [
     "Store",
     "Synced",
     "duet_history",
-    "export_sessions",
-    "import_sessions",
+    "export_records",
+    "import_records",
     "key_digest",
     "newest_calibration",
     "prunable",

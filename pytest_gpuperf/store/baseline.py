@@ -1,4 +1,4 @@
-"""Which stored sessions a new one is compared with."""
+"""Which stored records a new one is compared with."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from pytest_gpuperf.errors import StoreError, UnreadableSession
-from pytest_gpuperf.model import Plain, PlainMapping, Session
+from pytest_gpuperf.errors import StoreError, UnreadableRecord
+from pytest_gpuperf.model import Plain, PlainMapping, Record
 from pytest_gpuperf.store.key import difference
 from pytest_gpuperf.store.layout import Entry
 from pytest_gpuperf.store.store import Store
 
-#: Sessions in the rolling window: enough for their own spread to outweigh the prior, few enough to follow the machine.
+#: Records in the rolling window: enough for their own spread to outweigh the prior, few enough to follow the machine.
 WINDOW = 20
 #: Files of one key that are opened at most in search of them: more than there are when damaged ones are among them.
 MOST_OPENED = 3 * WINDOW
-#: The same for the search of a session that is *not* comparable, which only explains.
+#: The same for the search of a record that is *not* comparable, which only explains.
 MOST_NEAR = 40
 
-BOTH, ROLLING, PINNED, SESSION, COMMIT = "both", "rolling", "pinned", "session", "commit"
+BOTH, ROLLING, PINNED, RECORD, COMMIT = "both", "rolling", "pinned", "record", "commit"
 _ID = re.compile(r"[0-9a-f]{4,32}")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a new session is to be compared with.
+    """What a new record is to be compared with.
 
     Attributes:
-        kind: ``both`` (the rolling window, and what is pinned beside it), ``rolling``, ``pinned``, ``session``,
+        kind: ``both`` (the rolling window, and what is pinned beside it), ``rolling``, ``pinned``, ``record``,
             ``commit``.
-        value: of ``session`` the id or its beginning, of ``commit`` the hash.
+        value: of ``record`` the id or its beginning, of ``commit`` the hash.
     """
 
     kind: str = BOTH
@@ -40,7 +40,7 @@ class Choice:
 
     @classmethod
     def parse(cls, text: str) -> Choice:
-        """What people write: ``both``, ``rolling``, ``pinned``, a session's id, or ``commit:1a2b3c4``.
+        """What people write: ``both``, ``rolling``, ``pinned``, a record's id, or ``commit:1a2b3c4``.
 
         Raises:
             ValueError: it is nothing of these; says what to write.
@@ -51,9 +51,9 @@ class Choice:
         if commit != text and _COMMIT.fullmatch(commit):
             return cls(COMMIT, commit)
         if _ID.fullmatch(text):
-            return cls(SESSION, text)
+            return cls(RECORD, text)
         raise ValueError(
-            "write both, rolling, pinned, the id of a session (gpuperf baseline list shows them), or commit: and seven "
+            "write both, rolling, pinned, the id of a record (gpuperf baseline list shows them), or commit: and seven "
             "or more digits of its hash"
         )
 
@@ -63,17 +63,17 @@ class Baseline:
     """The baseline of one key.
 
     Attributes:
-        sessions: newest first.
+        records: newest first.
         unreadable: files that should have been considered and can't be read.
-        differing: when there is no session of this key but of the same test: the newest one's key fields that differ,
-            as name to (there, here). Where a session or a commit was asked for, only that one's.
+        differing: when there is no record of this key but of the same test: the newest one's key fields that differ,
+            as name to (there, here). Where a record or a commit was asked for, only that one's.
         pinned: compared with as well, so that slow creep is not absorbed; the one pinned last first.
     """
 
-    sessions: tuple[Session, ...] = ()
-    unreadable: tuple[UnreadableSession, ...] = ()
+    records: tuple[Record, ...] = ()
+    unreadable: tuple[UnreadableRecord, ...] = ()
     differing: dict[str, tuple[Plain, Plain]] | None = field(default=None)
-    pinned: tuple[Session, ...] = ()
+    pinned: tuple[Record, ...] = ()
 
 
 class _Reader:
@@ -82,18 +82,18 @@ class _Reader:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.opened = 0
-        self.unreadable: list[UnreadableSession] = []
+        self.unreadable: list[UnreadableRecord] = []
 
-    def __call__(self, entry: Entry) -> Session | None:
+    def __call__(self, entry: Entry) -> Record | None:
         self.opened += 1
         try:
             return self._store.read(entry)
-        except UnreadableSession as error:
+        except UnreadableRecord as error:
             self.unreadable.append(error)
             return None
 
     @property
-    def damaged(self) -> list[UnreadableSession]:
+    def damaged(self) -> list[UnreadableRecord]:
         """Those that are there. A pinned one whose file is gone has no more to say: what is left is unpinning it."""
         return [one for one in self.unreadable if not isinstance(one.__cause__, FileNotFoundError)]
 
@@ -101,41 +101,41 @@ class _Reader:
 def select_baseline(
     store: Store, key: PlainMapping, choice: Choice | None = None, *, before: Entry | None = None
 ) -> Baseline:
-    """The sessions of this key that a new one is compared with.
+    """The records of this key that a new one is compared with.
 
-    The rolling window has the newest that passed their own gate or were accepted by hand. A session accepted by hand
+    The rolling window has the newest that passed their own gate or were accepted by hand. A record accepted by hand
     starts it anew: it says that the level before it no longer holds. What is pinned stays.
 
     At most ``MOST_OPENED`` files are read, and those that are pinned.
 
     Args:
         choice: what to compare with; ``Choice()``, which is both, when None.
-        before: take only what is older than this session.
+        before: take only what is older than this record.
 
     Raises:
-        UnreadableSession: there are sessions of this key that could be the baseline, but none that can be read.
-        StoreError: the store can't be listed, or the session that was asked for is not there.
+        UnreadableRecord: there are records of this key that could be the baseline, but none that can be read.
+        StoreError: the store can't be listed, or the record that was asked for is not there.
     """
     chosen, folder, reader = choice or Choice(), store.folder(key), _Reader(store)
-    sessions: list[Session] = []
-    pinned: list[Session] = []
-    if chosen.kind in (SESSION, COMMIT):
-        sessions = _asked_for(store, folder, chosen, reader, before)
+    records: list[Record] = []
+    pinned: list[Record] = []
+    if chosen.kind in (RECORD, COMMIT):
+        records = _asked_for(store, folder, chosen, reader, before)
     if chosen.kind in (BOTH, ROLLING):
-        sessions = _rolling(store, folder, reader, before)
+        records = _rolling(store, folder, reader, before)
     if chosen.kind in (BOTH, PINNED):
         found = (reader(entry) for entry in store.pinned(folder) if before is None or entry.name != before.name)
-        pinned = [session for session in found if session is not None]
+        pinned = [record for record in found if record is not None]
     if chosen.kind == PINNED:
-        sessions, pinned = pinned, []
-    if not sessions and not pinned:
+        records, pinned = pinned, []
+    if not records and not pinned:
         if reader.damaged:
             raise reader.damaged[0]
         differing = _nearest(store, key, chosen)
-        if chosen.kind in (SESSION, COMMIT) and not differing:
+        if chosen.kind in (RECORD, COMMIT) and not differing:
             raise StoreError(_not_there(store, key, chosen))
         return Baseline(unreadable=tuple(reader.unreadable), differing=differing)
-    return Baseline(tuple(sessions), tuple(reader.unreadable), pinned=tuple(pinned))
+    return Baseline(tuple(records), tuple(reader.unreadable), pinned=tuple(pinned))
 
 
 def duet_history(store: Store, key: PlainMapping, *, before: Entry | None = None) -> Baseline:
@@ -144,44 +144,44 @@ def duet_history(store: Store, key: PlainMapping, *, before: Entry | None = None
     Raises:
         StoreError: the store can't be listed.
     """
-    reader, sessions = _Reader(store), []
+    reader, records = _Reader(store), []
     for entry in _older(store.newest(store.folder(key)), before):
-        if entry.duet and (session := reader(entry)) is not None and session.status == "complete":
-            sessions.append(session)
-        if len(sessions) == WINDOW or reader.opened == MOST_OPENED:
+        if entry.duet and (record := reader(entry)) is not None and record.status == "complete":
+            records.append(record)
+        if len(records) == WINDOW or reader.opened == MOST_OPENED:
             break
-    return Baseline(tuple(sessions), tuple(reader.unreadable))
+    return Baseline(tuple(records), tuple(reader.unreadable))
 
 
-def _rolling(store: Store, folder: str, reader: _Reader, before: Entry | None) -> list[Session]:
-    sessions: list[Session] = []
+def _rolling(store: Store, folder: str, reader: _Reader, before: Entry | None) -> list[Record]:
+    records: list[Record] = []
     for entry in _older(store.newest(folder), before):
         if not entry.may_be_baseline:
             continue
-        session = reader(entry)
-        if session is not None and (entry.accepted or session.may_be_baseline):
-            sessions.append(session)
-        if entry.accepted or len(sessions) == WINDOW or reader.opened == MOST_OPENED:
+        record = reader(entry)
+        if record is not None and (entry.accepted or record.may_be_baseline):
+            records.append(record)
+        if entry.accepted or len(records) == WINDOW or reader.opened == MOST_OPENED:
             break
-    return sessions
+    return records
 
 
-def _asked_for(store: Store, folder: str, choice: Choice, reader: _Reader, before: Entry | None) -> list[Session]:
-    """The session of that id, or the newest of that commit."""
+def _asked_for(store: Store, folder: str, choice: Choice, reader: _Reader, before: Entry | None) -> list[Record]:
+    """The record of that id, or the newest of that commit."""
     entries = (entry for entry in _older(store.newest(folder), before) if _is_meant(entry, choice))
-    found = list(entries if choice.kind == SESSION else islice(entries, WINDOW))
-    if choice.kind == SESSION and len(found) > 1:
-        raise StoreError(f"{len(found)} sessions of this test have an id that begins with {choice.value}.")
-    sessions = [session for session in map(reader, found) if session is not None]
-    cut = [session for session in sessions if session.status != "complete"]
-    if cut and len(cut) == len(sessions):
-        raise StoreError(f"Session {cut[0].id} was cut short, so it can't be a baseline. Choose another.")
-    return [session for session in sessions if session.status == "complete"]
+    found = list(entries if choice.kind == RECORD else islice(entries, WINDOW))
+    if choice.kind == RECORD and len(found) > 1:
+        raise StoreError(f"{len(found)} records of this test have an id that begins with {choice.value}.")
+    records = [record for record in map(reader, found) if record is not None]
+    cut = [record for record in records if record.status != "complete"]
+    if cut and len(cut) == len(records):
+        raise StoreError(f"Record {cut[0].id} was cut short, so it can't be a baseline. Choose another.")
+    return [record for record in records if record.status == "complete"]
 
 
 def _is_meant(entry: Entry, choice: Choice) -> bool:
-    """Whether a choice can mean this session, by its name."""
-    if choice.kind == SESSION:
+    """Whether a choice can mean this record, by its name."""
+    if choice.kind == RECORD:
         return not entry.duet and entry.id.startswith(choice.value)
     if choice.kind == COMMIT:
         # A name has eight digits of the commit.
@@ -196,15 +196,15 @@ def _older(entries: Iterator[Entry], before: Entry | None) -> Iterator[Entry]:
 def _not_there(store: Store, key: PlainMapping, choice: Choice) -> str:
     what = f"of commit {choice.value}" if choice.kind == COMMIT else choice.value
     return (
-        f"There is no session {what} of {key.get('test')} on {key.get('device')} in {store.url}.\n"
+        f"There is no record {what} of {key.get('test')} on {key.get('device')} in {store.url}.\n"
         "See them with: gpuperf baseline list"
     )
 
 
 def _nearest(store: Store, key: PlainMapping, choice: Choice) -> dict[str, tuple[Plain, Plain]] | None:
-    """The key fields in which the newest other session of the test differs, on this device if there is one there.
+    """The key fields in which the newest other record of the test differs, on this device if there is one there.
 
-    Of the session or the commit that was asked for, if one was: that others differ does not explain why it is missing.
+    Of the record or the commit that was asked for, if one was: that others differ does not explain why it is missing.
     """
     for folders in (store.folders(key), store.elsewhere(key)):
         meant = ((entry for entry in store.newest(folder) if _is_meant(entry, choice)) for folder in folders)
@@ -212,10 +212,10 @@ def _nearest(store: Store, key: PlainMapping, choice: Choice) -> dict[str, tuple
         heads.sort(key=lambda entry: entry.name, reverse=True)
         for entry in heads[:MOST_NEAR]:
             try:
-                session = store.read(entry)
-            except UnreadableSession:
+                record = store.read(entry)
+            except UnreadableRecord:
                 continue  # it belongs to another key, whose own gate names it
-            differing = difference(session.key, key)
-            if differing and session.test == key.get("test"):
+            differing = difference(record.key, key)
+            if differing and record.test == key.get("test"):
                 return differing
     return None

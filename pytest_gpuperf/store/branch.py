@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from pytest_gpuperf.errors import OptionError, StoreError, UnreadableSession
+from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
 from pytest_gpuperf.store.git import Git, GitFailed, beside, checkout_of
 from pytest_gpuperf.store.store import user
 
-#: Says that a branch is a store, so that nobody's code is taken for one, and mixed with sessions.
+#: Says that a branch is a store, so that nobody's code is taken for one, and mixed with records.
 MARKER = ".gpuperf-store"
-_MARKED = b"Sessions of pytest-gpuperf. Written by `gpuperf baseline push`, read by `gpuperf baseline pull`.\n"
-#: A session of a hundred load points and eight runs is below 10 MB; what is far above is none.
+_MARKED = b"Records of pytest-gpuperf. Written by `gpuperf baseline push`, read by `gpuperf baseline pull`.\n"
+#: A record of a hundred load points and eight runs is below 10 MB; what is far above is none.
 _LARGEST_BYTES = 256 << 20
 #: Files that git is asked for at once, so that a large store doesn't lie in memory twice.
 _AT_ONCE = 200
@@ -55,7 +55,7 @@ class Branch:
         """
         self.tip: str | None = None
         self.files: dict[str, str] = {}
-        self.strange: list[UnreadableSession] = []
+        self.strange: list[UnreadableRecord] = []
         ref = f"refs/heads/{self.name}"
         try:
             if not self._git("ls-remote", self._remote, ref).strip():
@@ -80,10 +80,10 @@ class Branch:
             elif not path.endswith((".json", ".prior")) or path.startswith("."):
                 continue  # a README that somebody put there
             elif kind != "blob" or mode == "120000" or not PATH.fullmatch(path):
-                self.strange.append(UnreadableSession(self.describe(path), STRANGE, _REMEDY))
+                self.strange.append(UnreadableRecord(self.describe(path), STRANGE, _REMEDY))
             elif int(size) > _LARGEST_BYTES:
-                why = f"has {size} bytes, which no session has"
-                self.strange.append(UnreadableSession(self.describe(path), why, _REMEDY))
+                why = f"has {size} bytes, which no record has"
+                self.strange.append(UnreadableRecord(self.describe(path), why, _REMEDY))
             else:
                 self.files[path] = digest
         if not marked:

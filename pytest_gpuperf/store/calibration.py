@@ -1,6 +1,6 @@
-"""What A/A sessions showed of a device, as small files: ``STORE/<device>.priors/<utc>-<nonce>.prior``.
+"""What A/A records showed of a device, as small files: ``STORE/<device>.priors/<utc>-<nonce>.prior``.
 
-No device's folder has a dot in its name, and no session file that ending, so nothing else in a store mistakes them for
+No device's folder has a dot in its name, and no record file that ending, so nothing else in a store mistakes them for
 its own. As everywhere in a store nothing is rewritten; the newest one holds.
 """
 
@@ -26,26 +26,26 @@ ENDING, FOLDER_ENDING = ".prior", ".priors"
 
 @dataclass(frozen=True)
 class Calibration:
-    """The spread between sessions of one device.
+    """The spread between records of one device.
 
     Attributes:
         device: as keys name it.
-        session_sd: by metric, the standard deviation of the log of a session's value.
+        record_sd: by metric, the standard deviation of the log of a record's value.
         freedom: by metric, its degrees of freedom.
-        sessions: how many were measured.
+        records: how many were measured.
         tests: of which tests.
         author: who had them measured.
     """
 
     device: str
-    session_sd: Mapping[str, float]
+    record_sd: Mapping[str, float]
     freedom: Mapping[str, float]
-    sessions: int
+    records: int
     tests: tuple[str, ...]
     author: str = ""
 
     def __post_init__(self) -> None:
-        for numbers in (self.session_sd, self.freedom):
+        for numbers in (self.record_sd, self.freedom):
             if not all(0 <= number < math.inf for number in numbers.values()):
                 raise ValueError("a spread and its degrees of freedom are numbers from 0 on")
 

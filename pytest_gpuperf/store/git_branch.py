@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_gpuperf.errors import StoreError, UnreadableSession
+from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.branch import PATH, STRANGE, Branch, opened
 from pytest_gpuperf.store.calibration import FOLDER_ENDING, prior_paths
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
 from pytest_gpuperf.store.soundness import check, check_note
 from pytest_gpuperf.store.store import Pruning, Store
-from pytest_gpuperf.store.union import Union, is_session, lapsed, unite
+from pytest_gpuperf.store.union import Union, is_record, lapsed, unite
 
 DEFAULT_BRANCH = "gpuperf-baselines"
 #: With each push that is refused another runner's got through, so as many runners may push at once.
@@ -29,7 +29,7 @@ MOST_ATTEMPTS = 12
 _LONGEST_PAUSE_S = 8.0
 #: Files that are held in memory at once on a pull.
 _AT_ONCE = 500
-_EDITED = "is not what the other side has; sessions never change, so one of the two was edited"
+_EDITED = "is not what the other side has; records never change, so one of the two was edited"
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,21 @@ class Synced:
 
     Attributes:
         began: on a push there was no branch before; on a pull there is none yet.
-        sessions: how many were written.
+        records: how many were written.
         notes: acceptances, pins, prunings and calibrations that were written.
-        known: sessions that were there already.
-        deleted: sessions that are gone, since the other side has pruned them.
+        known: records that were there already.
+        deleted: records that are gone, since the other side has pruned them.
         attempts: how often it was pushed.
         unreadable: damaged, edited or too new; left where they are.
     """
 
     began: bool = False
-    sessions: int = 0
+    records: int = 0
     notes: int = 0
     known: int = 0
     deleted: int = 0
     attempts: int = 0
-    unreadable: tuple[UnreadableSession, ...] = ()
+    unreadable: tuple[UnreadableRecord, ...] = ()
 
 
 def push(
@@ -83,13 +83,13 @@ def push(
             if not sound and not union.gone_there and there.tip:
                 return Synced(known=union.known, attempts=attempt - 1, unreadable=tuple(unreadable))
             began = there.tip is None
-            sessions = sum(map(is_session, sound))
-            deleted = sum(map(is_session, union.gone_there))
+            records = sum(map(is_record, sound))
+            deleted = sum(map(is_record, union.gone_there))
             if there.push(
-                sound, union.gone_there, f"Sessions: {sessions}, notes: {len(sound) - sessions}, pruned: {deleted}"
+                sound, union.gone_there, f"Records: {records}, notes: {len(sound) - records}, pruned: {deleted}"
             ):
-                notes = len(sound) - sessions
-                return Synced(began, sessions, notes, union.known, deleted, attempt, tuple(unreadable))
+                notes = len(sound) - records
+                return Synced(began, records, notes, union.known, deleted, attempt, tuple(unreadable))
             # All who were refused come back at different times.
             pause(random.uniform(0, min(_LONGEST_PAUSE_S, 0.1 * 2**attempt)))
             there.fetch()
@@ -123,8 +123,8 @@ def pull(store: Store, directory: Path, branch: str = DEFAULT_BRANCH, remote: st
                 here.put(path, content)
                 written.append(path)
         here.delete(union.gone_here)
-    sessions, deleted = sum(map(is_session, written)), sum(map(is_session, union.gone_here))
-    return Synced(False, sessions, len(written) - sessions, union.known, deleted, 0, tuple(unreadable))
+    records, deleted = sum(map(is_record, written)), sum(map(is_record, union.gone_here))
+    return Synced(False, records, len(written) - records, union.known, deleted, 0, tuple(unreadable))
 
 
 def _union(here: _Local, there: Branch) -> Union:
@@ -138,9 +138,9 @@ def _union(here: _Local, there: Branch) -> Union:
     for path, content in contents.items():
         try:
             prunings[path] = check_note(content, Pruning, "pruning", path, "")
-        except UnreadableSession:
+        except UnreadableRecord:
             continue  # it deletes nothing; whoever takes it over names it
-    pruned = {session for pruning in prunings.values() for session in pruning.sessions}
+    pruned = {record for pruning in prunings.values() for record in pruning.records}
     accepted = [
         path for path in paths if path.endswith(ACCEPTED) and layout.entry_of(path.removesuffix(ACCEPTED)).id in pruned
     ]
@@ -158,24 +158,24 @@ def _accepted_utc(content: bytes) -> str:
         return ""
 
 
-def _sound(side: _Local | Branch, paths: Iterable[str]) -> tuple[dict[str, bytes], list[UnreadableSession]]:
+def _sound(side: _Local | Branch, paths: Iterable[str]) -> tuple[dict[str, bytes], list[UnreadableRecord]]:
     """The contents of those files that are what they should be, and what is wrong with the others."""
     sound, unreadable = {}, []
     for path, content in side.read(paths).items():
         if not PATH.fullmatch(path):
-            unreadable.append(UnreadableSession(side.describe(path), STRANGE, f"Delete it {side.where}."))
+            unreadable.append(UnreadableRecord(side.describe(path), STRANGE, f"Delete it {side.where}."))
             continue
         try:
             check(content, path, side.describe(path), f"Delete it {side.where}, or restore it.")
-        except UnreadableSession as error:
+        except UnreadableRecord as error:
             unreadable.append(error)
         else:
             sound[path] = content
     return sound, unreadable
 
 
-def _differing(here: _Local, union: Union) -> list[UnreadableSession]:
-    return [UnreadableSession(here.describe(path), _EDITED, "Delete the wrong one.") for path in union.differing]
+def _differing(here: _Local, union: Union) -> list[UnreadableRecord]:
+    return [UnreadableRecord(here.describe(path), _EDITED, "Delete the wrong one.") for path in union.differing]
 
 
 class _Local:

@@ -1,4 +1,4 @@
-"""Names of keys: what must match for two sessions to be comparable, as a digest and as a folder name."""
+"""Names of keys: what must match for two records to be comparable, as a digest and as a folder name."""
 
 from __future__ import annotations
 

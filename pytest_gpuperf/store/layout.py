@@ -1,22 +1,22 @@
-"""How sessions lie in a store, as names.
+"""How records lie in a store, as names.
 
-``STORE/<device>/<test>-<8 digits>/<key digest>/<day>/<utc>-<commit8>-<id>.json``: one file for each test and session.
-A folder for each day, since the gate wants the newest sessions of a key: it lists the days and opens the last few, so
-that years of history cost no more than a week. A folder for each test, so that the sessions that are *not* comparable,
+``STORE/<device>/<test>-<8 digits>/<key digest>/<day>/<utc>-<commit8>-<id>.json``: one file for each test and record.
+A folder for each day, since the gate wants the newest records of a key: it lists the days and opens the last few, so
+that years of history cost no more than a week. A folder for each test, so that the records that are *not* comparable,
 other keys of the same test, are found without looking at every other test.
 
-The name of a session file says what the search for a baseline has to know:
+The name of a record file says what the search for a baseline has to know:
 
 * ``....json`` may become part of a baseline;
 * ``....rejected.json`` may not by itself: its gate failed, or it was cut short;
-* ``....duet.json`` (or ``....duet.rejected.json``) is a duet, whose level is not that of a session of its own.
+* ``....duet.json`` (or ``....duet.rejected.json``) is a duet, whose level is not that of a record of its own.
 
-Beside it lies ``<session file>.accepted.json`` when somebody took it into the baseline. ``pins/`` and ``pruned/`` of a
+Beside it lies ``<record file>.accepted.json`` when somebody took it into the baseline. ``pins/`` and ``pruned/`` of a
 key hold one small file for every pin, unpin and pruning. What ``gpuperf calibrate`` measured lies beside the device's
 folder, in ``STORE/<device>.priors/`` (``calibration``).
 
-Stores of the first version had ``STORE/<device>/<key digest>/<session file>``, all sessions of a key in one folder.
-They are read as they are, and new sessions go beside them.
+Stores of the first version had ``STORE/<device>/<key digest>/<record file>``, all records of a key in one folder.
+They are read as they are, and new records go beside them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from pytest_gpuperf.model import PlainMapping, Session
+from pytest_gpuperf.model import PlainMapping, Record
 from pytest_gpuperf.store.key import key_digest, slug
 
 ACCEPTED = ".accepted.json"
@@ -34,19 +34,19 @@ PINS, PRUNED = "pins", "pruned"
 _REJECTED, _DUET = ".rejected", ".duet"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _KEY = re.compile(r"[0-9a-f]{12}")
-_SESSION = re.compile(r"\d{8}T\d{9}Z-(?P<commit>[^/]*)-(?P<id>[^-/]+?)(?:\.duet)?(?:\.rejected)?\.json")
+_RECORD = re.compile(r"\d{8}T\d{9}Z-(?P<commit>[^/]*)-(?P<id>[^-/]+?)(?:\.duet)?(?:\.rejected)?\.json")
 #: What ``branch.PATH`` lets no file be called; a commit that people name may be any text.
 _NO_NAME = re.compile(r"[^A-Za-z0-9._+-]")
-_PIN = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]+-(?P<what>pin|unpin)-(?P<session>.+)")
+_PIN = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]+-(?P<what>pin|unpin)-(?P<record>.+)")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One session file, not yet read.
+    """One record file, not yet read.
 
     Attributes:
         path: inside the store's file system.
-        id: the session's.
+        id: the record's.
         accepted: somebody accepted it by hand.
         rejected: its name says that it may not become a baseline by itself.
         pinned: it is compared with, however old it is.
@@ -68,7 +68,7 @@ class Entry:
     @property
     def commit(self) -> str:
         """The first digits of the commit; ``nocommit`` without one."""
-        found = _SESSION.fullmatch(self.name)
+        found = _RECORD.fullmatch(self.name)
         return found["commit"] if found else ""
 
     @property
@@ -83,49 +83,49 @@ class Entry:
 
 
 def entry_of(path: str, *, accepted: bool = False, pinned: bool = False) -> Entry:
-    """What a session file's name says."""
+    """What a record file's name says."""
     stem = path.rpartition("/")[2].removesuffix(".json")
     rejected, stem = stem.endswith(_REJECTED), stem.removesuffix(_REJECTED)
     duet, stem = stem.endswith(_DUET), stem.removesuffix(_DUET)
     return Entry(path, stem.rpartition("-")[2], accepted, rejected, pinned, duet)
 
 
-def file_name(session: Session) -> str:
-    """The name of a session's file."""
-    ending = (_DUET if is_duet(session) else "") + ("" if session.may_be_baseline else _REJECTED)
-    at = _utc(session.created_utc)
+def file_name(record: Record) -> str:
+    """The name of a record's file."""
+    ending = (_DUET if is_duet(record) else "") + ("" if record.may_be_baseline else _REJECTED)
+    at = _utc(record.created_utc)
     milliseconds = at.microsecond // 1000
-    commit = _NO_NAME.sub("", session.commit)[:8] or "nocommit"
-    return f"{at:%Y%m%dT%H%M%S}{milliseconds:03}Z-{commit}-{session.id}{ending}.json"
+    commit = _NO_NAME.sub("", record.commit)[:8] or "nocommit"
+    return f"{at:%Y%m%dT%H%M%S}{milliseconds:03}Z-{commit}-{record.id}{ending}.json"
 
 
-def is_duet(session: Session) -> bool:
+def is_duet(record: Record) -> bool:
     """It was measured beside a reference."""
-    return bool(session.reference)
+    return bool(record.reference)
 
 
 def day_of(name: str) -> str:
-    """The folder of the day that a session file's name tells."""
+    """The folder of the day that a record file's name tells."""
     return f"{name[:4]}-{name[4:6]}-{name[6:8]}"
 
 
 def is_day(name: str) -> bool:
-    """Whether a folder holds the sessions of one day."""
+    """Whether a folder holds the records of one day."""
     return _DAY.fullmatch(name) is not None
 
 
 def is_key(name: str) -> bool:
-    """Whether a folder holds the sessions of one key."""
+    """Whether a folder holds the records of one key."""
     return _KEY.fullmatch(name) is not None
 
 
-def is_session(name: str) -> bool:
-    """Whether a file is a session, and not one of the small ones beside it, or half written."""
+def is_record(name: str) -> bool:
+    """Whether a file is a record, and not one of the small ones beside it, or half written."""
     return is_json(name) and not name.endswith(ACCEPTED)
 
 
 def is_json(path: str) -> bool:
-    """Whether a file is a session or one of the small ones, and not half written."""
+    """Whether a file is a record or one of the small ones, and not half written."""
     return path.endswith(".json") and not path.rpartition("/")[2].startswith(".")
 
 
@@ -146,7 +146,7 @@ def key_folder(key: PlainMapping) -> str:
 
 
 def old_folder(folder: str) -> str:
-    """Where the first version put the sessions of a key whose folder this is."""
+    """Where the first version put the records of a key whose folder this is."""
     parts = folder.split("/")
     return "/".join((*parts[:-2], parts[-1]))
 
@@ -156,26 +156,26 @@ def note_name(at_utc: str, nonce: str) -> str:
     return f"{_utc(at_utc):%Y%m%dT%H%M%S%f}Z-{nonce}.json"
 
 
-def pin_name(session_file: str, note: str, *, pinned: bool) -> str:
-    """The name of the small file that says that a session is pinned, or no longer is."""
-    return f"{note.removesuffix('.json')}-{'pin' if pinned else 'unpin'}-{session_file}"
+def pin_name(record_file: str, note: str, *, pinned: bool) -> str:
+    """The name of the small file that says that a record is pinned, or no longer is."""
+    return f"{note.removesuffix('.json')}-{'pin' if pinned else 'unpin'}-{record_file}"
 
 
 def pinned_files(pin_names: list[str]) -> list[str]:
-    """The session files that are pinned now, the one pinned last first."""
+    """The record files that are pinned now, the one pinned last first."""
     found: dict[str, bool] = {}
     for name in sorted(pin_names):
         match = _PIN.fullmatch(name)
         if match:
-            found.pop(match["session"], None)
-            found[match["session"]] = match["what"] == "pin"
+            found.pop(match["record"], None)
+            found[match["record"]] = match["what"] == "pin"
     return [name for name, pinned in reversed(found.items()) if pinned]
 
 
-def session_of_pin(name: str) -> str:
-    """The session file that a pin's name tells of; empty when it is no such name."""
+def record_of_pin(name: str) -> str:
+    """The record file that a pin's name tells of; empty when it is no such name."""
     match = _PIN.fullmatch(name)
-    return match["session"] if match else ""
+    return match["record"] if match else ""
 
 
 def _utc(text: str) -> datetime:

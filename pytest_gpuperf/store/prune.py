@@ -1,4 +1,4 @@
-"""Which sessions of a key can go."""
+"""Which records of a key can go."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pytest_gpuperf.store.layout import Entry
 
 
 def prunable(entries: Sequence[Entry], *, keep: int | None = None, older_than: date | None = None) -> list[Entry]:
-    """The sessions that a pruning deletes: all that it names, without those that the gate can't do without.
+    """The records that a pruning deletes: all that it names, without those that the gate can't do without.
 
-    What stays in any case is what is pinned, the newest session accepted by hand (the baseline begins with it), the
+    What stays in any case is what is pinned, the newest record accepted by hand (the baseline begins with it), the
     newest that may be a baseline, and the newest of all.
 
     Args:

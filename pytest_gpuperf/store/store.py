@@ -1,6 +1,6 @@
-"""Reading and writing the session files of a store (``layout`` says how they lie).
+"""Reading and writing the record files of a store (``layout`` says how they lie).
 
-Nothing is ever rewritten: accepting, pinning and unpinning a session are further small files. So two runners never
+Nothing is ever rewritten: accepting, pinning and unpinning a record are further small files. So two runners never
 conflict, a git branch merges, and a bucket needs no lock.
 """
 
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
 
-from pytest_gpuperf.errors import StoreError, UnreadableSession
-from pytest_gpuperf.model import SCHEMA, PlainMapping, Session
+from pytest_gpuperf.errors import StoreError, UnreadableRecord
+from pytest_gpuperf.model import SCHEMA, PlainMapping, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.files import Files
 from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, Entry
-from pytest_gpuperf.store.session_file import REMEDY, document, parse
+from pytest_gpuperf.store.record_file import REMEDY, document, parse
 
-#: Pinned sessions of one key that every gate reads, beside the rolling window. Two stores that were brought together
+#: Pinned records of one key that every gate reads, beside the rolling window. Two stores that were brought together
 #: may have more: what is pinned is never deleted, but gates read those pinned last.
 MOST_PINNED = 5
 Note = TypeVar("Note")
@@ -32,9 +32,9 @@ Note = TypeVar("Note")
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Who took a session into the baseline by hand, and why."""
+    """Who took a record into the baseline by hand, and why."""
 
-    session: str
+    record: str
     author: str
     reason: str
     accepted_utc: str
@@ -42,9 +42,9 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Pin:
-    """Who pinned a session, or unpinned it, and why."""
+    """Who pinned a record, or unpinned it, and why."""
 
-    session: str
+    record: str
     pinned: bool
     author: str
     reason: str
@@ -53,16 +53,16 @@ class Pin:
 
 @dataclass(frozen=True)
 class Pruning:
-    """Who deleted which sessions of a key, and by which rule."""
+    """Who deleted which records of a key, and by which rule."""
 
-    sessions: tuple[str, ...]
+    records: tuple[str, ...]
     author: str
     reason: str
     at_utc: str
 
 
 class Store:
-    """Sessions under one URL; see ``Files`` for which it may be, and what is raised."""
+    """Records under one URL; see ``Files`` for which it may be, and what is raised."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -73,28 +73,28 @@ class Store:
         return self.files.describe(path)
 
     def folder(self, key: PlainMapping) -> str:
-        """Where the sessions of a key are."""
+        """Where the records of a key are."""
         return f"{self.files.root}/{layout.key_folder(key)}"
 
-    def path(self, session: Session) -> str:
-        """Where a session is, or will be."""
-        name = layout.file_name(session)
-        return f"{self.folder(session.key)}/{layout.day_of(name)}/{name}"
+    def path(self, record: Record) -> str:
+        """Where a record is, or will be."""
+        name = layout.file_name(record)
+        return f"{self.folder(record.key)}/{layout.day_of(name)}/{name}"
 
-    def write(self, session: Session) -> str:
-        """Store a session; its path.
+    def write(self, record: Record) -> str:
+        """Store a record; its path.
 
         Raises:
             StoreError: it can't be written.
         """
-        path = self.path(session)
-        self._put(path, document(session))
+        path = self.path(record)
+        self._put(path, document(record))
         return path
 
     # Listing
 
     def newest(self, folder: str) -> Iterator[Entry]:
-        """The sessions in a key's folder, newest first, unread. Days are listed only when they are reached.
+        """The records in a key's folder, newest first, unread. Days are listed only when they are reached.
 
         Raises:
             StoreError: the store can't be listed.
@@ -115,7 +115,7 @@ class Store:
             yield from _entries(paths, pinned)
 
     def entries(self, folder: str) -> list[Entry]:
-        """All sessions in a key's folder, newest first, unread.
+        """All records in a key's folder, newest first, unread.
 
         Raises:
             StoreError: the store can't be listed.
@@ -123,7 +123,7 @@ class Store:
         return list(self.newest(folder))
 
     def pinned(self, folder: str) -> list[Entry]:
-        """The pinned sessions of a key that gates read, the one pinned last first, unread. Their files may be gone.
+        """The pinned records of a key that gates read, the one pinned last first, unread. Their files may be gone.
 
         Raises:
             StoreError: the store can't be listed.
@@ -172,27 +172,27 @@ class Store:
                 folder = f"{root}/{device}/{test}"
                 yield from (f"{folder}/{digest}" for digest in self.files.names(folder) if layout.is_key(digest))
 
-    def find(self, session: str) -> Entry:
-        """The session with this id, or whose id begins so.
+    def find(self, record: str) -> Entry:
+        """The record with this id, or whose id begins so.
 
         Raises:
             StoreError: there is none, or more than one.
         """
-        found = [entry for folder in self.folders() for entry in self.newest(folder) if entry.id.startswith(session)]
+        found = [entry for folder in self.folders() for entry in self.newest(folder) if entry.id.startswith(record)]
         if len(found) != 1:
-            what = "no session" if not found else f"{len(found)} sessions"
+            what = "no record" if not found else f"{len(found)} records"
             raise StoreError(
-                f"There is {what} with the id {session} in {self.url}.\nSee them with: gpuperf baseline list"
+                f"There is {what} with the id {record} in {self.url}.\nSee them with: gpuperf baseline list"
             )
         return found[0]
 
     # Reading
 
-    def read(self, entry: Entry) -> Session:
-        """Read and check a session.
+    def read(self, entry: Entry) -> Record:
+        """Read and check a record.
 
         Raises:
-            UnreadableSession: the file is damaged, tampered with, or newer than this version.
+            UnreadableRecord: the file is damaged, tampered with, or newer than this version.
         """
         where = self.describe(entry.path)
         try:
@@ -200,15 +200,15 @@ class Store:
         except OSError as error:
             gone = entry.pinned and isinstance(error, FileNotFoundError)
             remedy = f"Restore the file, or do without it: gpuperf baseline unpin {entry.id}" if gone else REMEDY
-            raise UnreadableSession(where, f"can't be read: {error}", remedy) from error
+            raise UnreadableRecord(where, f"can't be read: {error}", remedy) from error
         return parse(content, where)
 
     def acceptance(self, entry: Entry) -> Acceptance | None:
-        """Who accepted a session; None when nobody did, or nobody can tell any more."""
+        """Who accepted a record; None when nobody did, or nobody can tell any more."""
         return self._note(entry.path + ACCEPTED, "acceptance", Acceptance) if entry.accepted else None
 
     def pin_of(self, entry: Entry) -> Pin | None:
-        """Who pinned a session; None when it isn't pinned, or nobody can tell any more."""
+        """Who pinned a record; None when it isn't pinned, or nobody can tell any more."""
         if not entry.pinned:
             return None
         folder = self.folder(self.read(entry).key)
@@ -231,47 +231,47 @@ class Store:
     # Small files
 
     def accept(self, entry: Entry, reason: str, author: str = "") -> Acceptance:
-        """Take a session into the baseline by hand. The baseline begins anew with it.
+        """Take a record into the baseline by hand. The baseline begins anew with it.
 
         Args:
             author: who; the user of this process when it is empty.
 
         Raises:
-            UnreadableSession: the session can't be read.
+            UnreadableRecord: the record can't be read.
             StoreError: it was cut short, is a duet's or is accepted already, or the store can't be written.
         """
-        session = self._usable(entry)
+        record = self._usable(entry)
         if before := self.acceptance(entry):
             raise StoreError(
-                f"Session {session.id} is accepted already, by {before.author} at {before.accepted_utc}: "
+                f"Record {record.id} is accepted already, by {before.author} at {before.accepted_utc}: "
                 f"{before.reason}\nThe baseline begins with it, so there is nothing more to do."
             )
-        acceptance = Acceptance(session.id, author or user(), reason, utc_now())
+        acceptance = Acceptance(record.id, author or user(), reason, utc_now())
         self._put(entry.path + ACCEPTED, {"gpuperf": SCHEMA, "acceptance": to_builtins(acceptance)})
         return acceptance
 
     def pin(self, entry: Entry, reason: str, author: str = "") -> Pin:
-        """Compare every later session with this one as well, however old it gets, until it is unpinned.
+        """Compare every later record with this one as well, however old it gets, until it is unpinned.
 
         Raises:
-            UnreadableSession: the session can't be read.
+            UnreadableRecord: the record can't be read.
             StoreError: it was cut short or is a duet's, too many are pinned, or the store can't be written.
         """
-        session = self._usable(entry)
-        folder = self.folder(session.key)
+        record = self._usable(entry)
+        folder = self.folder(record.key)
         pinned = self._pinned_files(folder)
         if len(pinned) >= MOST_PINNED and entry.name not in pinned:
             raise StoreError(
-                f"{len(pinned)} sessions of this key are pinned already, and every gate reads {MOST_PINNED}. Unpin one "
+                f"{len(pinned)} records of this key are pinned already, and every gate reads {MOST_PINNED}. Unpin one "
                 f"first: gpuperf baseline unpin {layout.entry_of(pinned[-1]).id}"
             )
-        return self._put_pin(folder, entry.name, Pin(session.id, True, author or user(), reason, utc_now()))
+        return self._put_pin(folder, entry.name, Pin(record.id, True, author or user(), reason, utc_now()))
 
-    def unpin(self, session: str, reason: str = "", author: str = "") -> Pin:
-        """Let a pinned session age like the others. Its file isn't opened: it may be damaged, or gone.
+    def unpin(self, record: str, reason: str = "", author: str = "") -> Pin:
+        """Let a pinned record age like the others. Its file isn't opened: it may be damaged, or gone.
 
         Args:
-            session: its id, or the beginning of it.
+            record: its id, or the beginning of it.
 
         Raises:
             StoreError: none with that id is pinned, or more than one, or the store can't be written.
@@ -280,38 +280,38 @@ class Store:
             (folder, name, one)
             for folder in self.folders()
             for name in self._pinned_files(folder)
-            if (one := layout.entry_of(name).id).startswith(session)
+            if (one := layout.entry_of(name).id).startswith(record)
         ]
         if len(found) != 1:
-            what = f"Session {session} isn't pinned" if not found else f"{len(found)} sessions {session}... are pinned"
+            what = f"Record {record} isn't pinned" if not found else f"{len(found)} records {record}... are pinned"
             raise StoreError(f"{what} in {self.url}.\nSee what is with: gpuperf baseline list")
         folder, name, whole_id = found[0]
         return self._put_pin(folder, name, Pin(whole_id, False, author or user(), reason, utc_now()))
 
-    def _put_pin(self, folder: str, session_file: str, pin: Pin) -> Pin:
-        name = layout.pin_name(session_file, layout.note_name(_microseconds(), uuid.uuid4().hex[:6]), pinned=pin.pinned)
+    def _put_pin(self, folder: str, record_file: str, pin: Pin) -> Pin:
+        name = layout.pin_name(record_file, layout.note_name(_microseconds(), uuid.uuid4().hex[:6]), pinned=pin.pinned)
         self._put(f"{folder}/{PINS}/{name}", {"gpuperf": SCHEMA, "pin": to_builtins(pin)})
         return pin
 
-    def _usable(self, entry: Entry) -> Session:
-        """A session that can be compared with.
+    def _usable(self, entry: Entry) -> Record:
+        """A record that can be compared with.
 
         Raises:
-            UnreadableSession: it can't be read.
+            UnreadableRecord: it can't be read.
             StoreError: it was cut short, or is a duet's.
         """
-        session = self.read(entry)
-        if session.status != "complete":
-            raise StoreError(f"Session {session.id} was cut short, so it can't be a baseline. Measure again.")
-        if layout.is_duet(session):
+        record = self.read(entry)
+        if record.status != "complete":
+            raise StoreError(f"Record {record.id} was cut short, so it can't be a baseline. Measure again.")
+        if layout.is_duet(record):
             raise StoreError(
-                f"Session {session.id} is a duet's: it was compared with its own reference, and is no baseline for "
-                "others. Measure with pytest --gpuperf, and take that session."
+                f"Record {record.id} is a duet's: it was compared with its own reference, and is no baseline for "
+                "others. Measure with pytest --gpuperf, and take that record."
             )
-        return session
+        return record
 
     def delete(self, folder: str, entries: Sequence[Entry], reason: str, author: str = "") -> Pruning:
-        """Delete sessions of one key, and note that.
+        """Delete records of one key, and note that.
 
         Raises:
             StoreError: one can't be deleted; the note tells the others.
@@ -350,7 +350,7 @@ def user() -> str:
 def _entries(paths: Sequence[str], pinned: set[str]) -> Iterator[Entry]:
     accepted = {path.removesuffix(ACCEPTED) for path in paths if path.endswith(ACCEPTED)}
     names = {path.rpartition("/")[2]: path for path in paths}
-    for name in sorted(filter(layout.is_session, names), reverse=True):
+    for name in sorted(filter(layout.is_record, names), reverse=True):
         yield layout.entry_of(names[name], accepted=names[name] in accepted, pinned=name in pinned)
 
 

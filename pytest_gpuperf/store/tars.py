@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: A session of a hundred load points and eight runs is below 10 MB; what is far above is none.
+#: A record of a hundred load points and eight runs is below 10 MB; what is far above is none.
 _LARGEST_BYTES = 256 << 20
 #: What reading a tar raises; a compressed one may also be damaged where its contents are.
 DAMAGED = (OSError, EOFError, tarfile.TarError, zlib.error)
@@ -74,11 +74,11 @@ class TarSource:
         """What is in one of them.
 
         Raises:
-            ValueError: more than a session can have.
+            ValueError: more than a record can have.
         """
         member = self._members[path]
         if member.size > _LARGEST_BYTES:
-            raise ValueError(f"it has {member.size} bytes, which no session has")
+            raise ValueError(f"it has {member.size} bytes, which no record has")
         file = self._tar.extractfile(member)
         assert file is not None
         return file.read()

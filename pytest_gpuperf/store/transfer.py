@@ -1,4 +1,4 @@
-"""Sessions from one store to another: through a folder, a bucket or a tar.
+"""Records from one store to another: through a folder, a bucket or a tar.
 
 What was said about them, and what was calibrated of their devices, goes along: the gate needs all of it. What is
 exported is a store by itself, with the same files, byte by byte. An import looks at all of it before it writes the
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pytest_gpuperf.errors import OptionError, StoreError, UnreadableSession
+from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.calibration import FOLDER_ENDING, Calibration, is_prior, prior_paths, priors_folder
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, Entry
-from pytest_gpuperf.store.soundness import check_note, check_session, digest_of
+from pytest_gpuperf.store.soundness import check_note, check_record, digest_of
 from pytest_gpuperf.store.store import Acceptance, Pin, Store
 from pytest_gpuperf.store.tars import DAMAGED, TarSink, TarSource, is_tar
 from pytest_gpuperf.whole_file import whole_file
@@ -30,16 +30,16 @@ class Moved:
     """What an export or an import did.
 
     Attributes:
-        sessions: how many were written.
+        records: how many were written.
         known: how many were there already.
         notes: acceptances, pins and calibrations that went with them.
         unreadable: left out of an export.
     """
 
-    sessions: int
+    records: int
     known: int = 0
     notes: int = 0
-    unreadable: tuple[UnreadableSession, ...] = ()
+    unreadable: tuple[UnreadableRecord, ...] = ()
 
 
 class _Sink(Protocol):
@@ -47,8 +47,8 @@ class _Sink(Protocol):
         """Write a file, unless it is there; whether it was written."""
 
 
-def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destination: str) -> Moved:
-    """Copy sessions, with what was said about them and calibrated of their devices, into a tar or another store.
+def export_records(store: Store, entries: Iterable[tuple[str, Entry]], destination: str) -> Moved:
+    """Copy records, with what was said about them and calibrated of their devices, into a tar or another store.
 
     Args:
         entries: with the key folder of each.
@@ -58,21 +58,21 @@ def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destinat
         StoreError: the destination can't be written.
         OptionError, MissingExtra: it is no URL that can be used.
     """
-    sessions = known = notes = 0
+    records = known = notes = 0
     devices: set[str] = set()
-    unreadable: list[UnreadableSession] = []
+    unreadable: list[UnreadableRecord] = []
     with _sink(destination) as sink:
         for folder, entry in entries:
             try:
                 content, path = _checked(store, entry)
                 beside = list(_notes(store, folder, entry, path))
-            except UnreadableSession as error:
+            except UnreadableRecord as error:
                 unreadable.append(error)
                 continue
             except OSError as error:
                 raise StoreError(f"The store {store.url} can't be read: {error}") from error
             written = sink.put(path, content)
-            sessions, known = sessions + written, known + (not written)
+            records, known = records + written, known + (not written)
             notes += sum(sink.put(place, note) for place, note in beside)
             devices.add(path.partition("/")[0])
         here = _StoreSource(store)
@@ -81,21 +81,21 @@ def export_sessions(store: Store, entries: Iterable[tuple[str, Entry]], destinat
                 continue
             try:
                 _, content = _prior(here, path, "Restore the file, or delete it.")
-            except UnreadableSession as error:
+            except UnreadableRecord as error:
                 unreadable.append(error)
                 continue
             notes += sink.put(path, content)
-    return Moved(sessions, known, notes, tuple(unreadable))
+    return Moved(records, known, notes, tuple(unreadable))
 
 
 def _checked(store: Store, entry: Entry) -> tuple[bytes, str]:
-    """A session file's content, and where it belongs.
+    """A record file's content, and where it belongs.
 
     Raises:
-        UnreadableSession: it can't be read.
+        UnreadableRecord: it can't be read.
     """
-    session = store.read(entry)
-    path = f"{layout.key_folder(session.key)}/{layout.day_of(entry.name)}/{entry.name}"
+    record = store.read(entry)
+    path = f"{layout.key_folder(record.key)}/{layout.day_of(entry.name)}/{entry.name}"
     return store.files.read(entry.path), path
 
 
@@ -144,13 +144,13 @@ class _StoreSink:
     def conflict(self, path: str, content: bytes) -> str:
         """That there is a file of that name with another content; empty when there is none.
 
-        Of an acceptance the one that is there stays: two people may have accepted the same session.
+        Of an acceptance the one that is there stays: two people may have accepted the same record.
         """
         known = self.known(path)
         if known is None or path.endswith(ACCEPTED) or self._store.files.read(known) == content:
             return ""
         where = self._store.describe(known)
-        return f"is not what {where} has; sessions never change, so one of the two was edited. Delete the wrong one."
+        return f"is not what {where} has; records never change, so one of the two was edited. Delete the wrong one."
 
     def known(self, path: str) -> str | None:
         """Where a file of that name is already, also in the folder of the first version."""
@@ -177,21 +177,21 @@ class _Found:
     """What an import will write: destination paths, and where each comes from.
 
     Attributes:
-        folders: of session files, by key digest and name.
+        folders: of record files, by key digest and name.
     """
 
-    sessions: dict[str, str] = field(default_factory=dict)
+    records: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     folders: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved:
-    """Take over the sessions of a tar or of another store, with acceptances, pins and calibrations. May be repeated.
+def import_records(store: Store, source: str, *, if_any: bool = False) -> Moved:
+    """Take over the records of a tar or of another store, with acceptances, pins and calibrations. May be repeated.
 
     Every file is read and checked (content, checksum, schema, key and name) before the first one is written.
 
     Args:
-        source: what ``export_sessions`` wrote, or any store.
+        source: what ``export_records`` wrote, or any store.
         if_any: it may be empty.
 
     Raises:
@@ -202,27 +202,27 @@ def import_sessions(store: Store, source: str, *, if_any: bool = False) -> Moved
     with _source(source) as files:
         found, problems = _Found(), []
         paths = sorted(files.paths())
-        for check, wanted in ((_check_session, _is_session), (_check_note, _is_note), (_check_prior, is_prior)):
+        for check, wanted in ((_check_record, _is_record), (_check_note, _is_note), (_check_prior, is_prior)):
             for path in filter(wanted, paths):
                 try:
                     check(files, path, found)
-                except UnreadableSession as error:
+                except UnreadableRecord as error:
                     problems.append(str(error))
-        moving = {**found.sessions, **found.notes}
+        moving = {**found.records, **found.notes}
         for path, origin in moving.items():
             if problem := sink.conflict(path, files.read(origin)):
                 problems.append(f"{files.describe(origin)}\n  {problem}")
         if problems:
             listed = "\n".join(problems)
             raise StoreError(f"Nothing was imported from {source}, since not all of it is sound:\n{listed}")
-        if not found.sessions and not if_any:
-            raise StoreError(f"There is no session in {source}. Name a tar or a folder from `gpuperf baseline export`.")
-        written = sum(sink.put(path, files.read(origin)) for path, origin in found.sessions.items())
+        if not found.records and not if_any:
+            raise StoreError(f"There is no record in {source}. Name a tar or a folder from `gpuperf baseline export`.")
+        written = sum(sink.put(path, files.read(origin)) for path, origin in found.records.items())
         notes = sum(sink.put(path, files.read(origin)) for path, origin in found.notes.items())
-    return Moved(written, len(found.sessions) - written, notes)
+    return Moved(written, len(found.records) - written, notes)
 
 
-def _is_session(path: str) -> bool:
+def _is_record(path: str) -> bool:
     return layout.is_json(path) and not _is_note(path)
 
 
@@ -234,53 +234,53 @@ def _content(files: _Source, path: str, remedy: str = _REMEDY) -> bytes:
     """What is in a file.
 
     Raises:
-        UnreadableSession: it can't be read.
+        UnreadableRecord: it can't be read.
     """
     try:
         return files.read(path)
     except (*DAMAGED, ValueError) as error:
-        raise UnreadableSession(files.describe(path), f"can't be read: {error}", remedy) from error
+        raise UnreadableRecord(files.describe(path), f"can't be read: {error}", remedy) from error
 
 
 def _read(files: _Source, path: str) -> tuple[bytes, str]:
     """A file's content, and the digest of the key in whose folder it lies.
 
     Raises:
-        UnreadableSession: it can't be read, or lies anywhere else.
+        UnreadableRecord: it can't be read, or lies anywhere else.
     """
     digest = digest_of(path)
     if digest is None:
-        raise UnreadableSession(files.describe(path), "does not lie in the folder of a key, as sessions do", _REMEDY)
+        raise UnreadableRecord(files.describe(path), "does not lie in the folder of a key, as records do", _REMEDY)
     return _content(files, path), digest
 
 
-def _check_session(files: _Source, path: str, found: _Found) -> None:
-    """Put a session into what is found.
+def _check_record(files: _Source, path: str, found: _Found) -> None:
+    """Put a record into what is found.
 
     Raises:
-        UnreadableSession: it is not what it seems to be.
+        UnreadableRecord: it is not what it seems to be.
     """
     name, where = path.rpartition("/")[2], files.describe(path)
     if path.split("/")[-2:-1] == [layout.PRUNED]:
         return
     content, digest = _read(files, path)
-    session = check_session(content, path, where, _REMEDY)
-    folder = layout.key_folder(session.key)
-    found.sessions[f"{folder}/{layout.day_of(name)}/{name}"] = path
+    record = check_record(content, path, where, _REMEDY)
+    folder = layout.key_folder(record.key)
+    found.records[f"{folder}/{layout.day_of(name)}/{name}"] = path
     found.folders[digest, name] = folder
 
 
 def _check_note(files: _Source, path: str, found: _Found) -> None:
-    """Put an acceptance or a pin into what is found; one of a session that isn't there is left out.
+    """Put an acceptance or a pin into what is found; one of a record that isn't there is left out.
 
     Raises:
-        UnreadableSession: it is not what it seems to be.
+        UnreadableRecord: it is not what it seems to be.
     """
     name, where = path.rpartition("/")[2], files.describe(path)
     content, digest = _read(files, path)
     accepted = name.endswith(ACCEPTED)
-    session_file = name.removesuffix(ACCEPTED) if accepted else layout.session_of_pin(name)
-    folder = found.folders.get((digest, session_file))
+    record_file = name.removesuffix(ACCEPTED) if accepted else layout.record_of_pin(name)
+    folder = found.folders.get((digest, record_file))
     if folder is None:
         return
     if accepted:
@@ -295,7 +295,7 @@ def _check_prior(files: _Source, path: str, found: _Found) -> None:
     """Put what was calibrated of a device into what is found.
 
     Raises:
-        UnreadableSession: it is not what it seems to be.
+        UnreadableRecord: it is not what it seems to be.
     """
     calibration, _ = _prior(files, path, _REMEDY)
     found.notes[f"{priors_folder(calibration.device)}/{path.rpartition('/')[2]}"] = path

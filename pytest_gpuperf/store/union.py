@@ -1,10 +1,10 @@
 """What two copies of a store have to give each other, decided from names.
 
 Files never change, so the union of both is right, but for what was deleted: a pruning is a file, too, and names the
-sessions that it deleted. A session that a pruning of either copy names is deleted from both, unless somebody pinned it,
-or accepted it after the pruning, without knowing of it: what people said of a session outlives a clean-up.
+records that it deleted. A record that a pruning of either copy names is deleted from both, unless somebody pinned it,
+or accepted it after the pruning, without knowing of it: what people said of a record outlives a clean-up.
 
-Two people may accept the same session, each with their own reason. That it is accepted is the same on both sides, so
+Two people may accept the same record, each with their own reason. That it is accepted is the same on both sides, so
 each side keeps its own acceptance.
 """
 
@@ -22,7 +22,7 @@ from pytest_gpuperf.store.store import Pruning
 
 @dataclass(frozen=True)
 class Union:
-    """Paths inside a store, sorted so that whoever writes in this order never has a note without its session.
+    """Paths inside a store, sorted so that whoever writes in this order never has a note without its record.
 
     Attributes:
         to_there: only here.
@@ -30,7 +30,7 @@ class Union:
         gone_here: pruned, and still here.
         gone_there: pruned, and still there.
         differing: on both sides with another content, which no two files of a store have but acceptances.
-        known: session files on both sides.
+        known: record files on both sides.
     """
 
     to_there: tuple[str, ...]
@@ -56,23 +56,23 @@ def unite(here: Mapping[str, str], there: Mapping[str, str], lapsed: Iterable[st
         gone_here=_ordered(gone & here.keys()),
         gone_there=_ordered(gone & there.keys()),
         differing=_ordered(path for path in both if here[path] != there[path] and not path.endswith(ACCEPTED)),
-        known=sum(map(is_session, both)),
+        known=sum(map(is_record, both)),
     )
 
 
 def lapsed(paths: Iterable[str], prunings: Mapping[str, Pruning], accepted_utc: Mapping[str, str]) -> set[str]:
-    """The session files that were pruned, and the acceptances beside them.
+    """The record files that were pruned, and the acceptances beside them.
 
     Args:
         paths: all files of both sides.
         prunings: by the path of their file.
-        accepted_utc: when, by the path of the session file.
+        accepted_utc: when, by the path of the record file.
     """
     paths = list(paths)
     pruned_utc: dict[tuple[str | None, str], str] = {}
     for path, pruning in prunings.items():
-        for session in pruning.sessions:
-            which = digest_of(path), session
+        for record in pruning.records:
+            which = digest_of(path), record
             pruned_utc[which] = max(pruned_utc.get(which, ""), pruning.at_utc)
     pins: dict[str | None, list[str]] = defaultdict(list)
     for path in paths:
@@ -80,7 +80,7 @@ def lapsed(paths: Iterable[str], prunings: Mapping[str, Pruning], accepted_utc: 
             pins[digest_of(path)].append(path.rpartition("/")[2])
     pinned = {(digest, name) for digest, names in pins.items() for name in layout.pinned_files(names)}
     gone = set()
-    for path in filter(is_session, paths):
+    for path in filter(is_record, paths):
         digest, name = digest_of(path), path.rpartition("/")[2]
         at_utc = pruned_utc.get((digest, layout.entry_of(path).id))
         if at_utc and (digest, name) not in pinned and accepted_utc.get(path, "") <= at_utc:
@@ -88,10 +88,10 @@ def lapsed(paths: Iterable[str], prunings: Mapping[str, Pruning], accepted_utc: 
     return gone & set(paths)
 
 
-def is_session(path: str) -> bool:
-    """Whether a file of a store is a session."""
-    return path.split("/")[-2] not in (PINS, PRUNED) and layout.is_session(path.rpartition("/")[2])
+def is_record(path: str) -> bool:
+    """Whether a file of a store is a record."""
+    return path.split("/")[-2] not in (PINS, PRUNED) and layout.is_record(path.rpartition("/")[2])
 
 
 def _ordered(paths: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(paths, key=lambda path: (not is_session(path), path)))
+    return tuple(sorted(paths, key=lambda path: (not is_record(path), path)))

@@ -12,19 +12,19 @@ from tests.e2e.conftest import CALLABLES, Run
 pytestmark = pytest.mark.timeout(240)
 
 
-def test_sessions_with_an_anchor_are_a_baseline_of_their_own(run: Run, pytester: pytest.Pytester) -> None:
+def test_records_with_an_anchor_are_a_baseline_of_their_own(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=CALLABLES)
     only = ("-k", "test_other")
     run(*only).assert_outcomes(passed=1)
     first = run(*only, "--gpuperf-anchor")
     first.assert_outcomes(passed=1)
     first.stdout.fnmatch_lines(["*NO BASELINE with this key*", f"*anchor (None there, {DIGEST} here)*"])
-    run(*only, "-o", "gpuperf_anchor=true").stdout.fnmatch_lines(["*against 1 baseline session*"])
+    run(*only, "-o", "gpuperf_anchor=true").stdout.fnmatch_lines(["*against 1 baseline record*"])
     stored = [json.loads(path.read_text()) for path in (pytester.path / ".gpuperf").rglob("*.json")]
-    anchored = [one["session"] for one in stored if one["session"]["key"].get("anchor") == DIGEST]
+    anchored = [one["record"] for one in stored if one["record"]["key"].get("anchor") == DIGEST]
     assert len(anchored) == 2
-    for session in anchored:
-        for measured in session["runs"]:
+    for record in anchored:
+        for measured in record["runs"]:
             # Windows that others disturbed are measured again, with another of the anchor.
             assert len(measured["anchors"]) == len(measured["windows"]) >= 6
             assert all(window["throughput"] > 0 for window in measured["anchors"])

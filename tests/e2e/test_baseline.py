@@ -1,4 +1,4 @@
-"""Which sessions a test is compared with, as a user says it."""
+"""Which records a test is compared with, as a user says it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def suite(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
 
 
-def sessions(pytester: pytest.Pytester) -> list[Path]:
+def records(pytester: pytest.Pytester) -> list[Path]:
     return sorted((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
 
 
@@ -42,7 +42,7 @@ def test_mistakes_end_pytest_before_any_test(run: Run, pytester: pytest.Pytester
     result = run(option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
-    assert not sessions(pytester)
+    assert not records(pytester)
 
 
 def test_a_required_baseline_that_is_not_there_fails_and_is_there_next_time(
@@ -56,17 +56,17 @@ def test_a_required_baseline_that_is_not_there_fails_and_is_there_next_time(
     other = run("--gpuperf-key=+host", "--gpuperf-key=-cores")
     other.assert_outcomes(failed=1)
     other.stdout.fnmatch_lines(["*is not comparable: cores (* there, None here), host (None there, * here)*"])
-    keys = [json.loads(path.read_text())["session"]["key"] for path in sessions(pytester)]
+    keys = [json.loads(path.read_text())["record"]["key"] for path in records(pytester)]
     assert [("host" in key, "cores" in key) for key in keys] == [(False, True), (False, True), (True, False)]
 
 
-def test_only_the_metrics_of_the_marker_gate_and_the_pinned_session_counts(run: Run, pytester: pytest.Pytester) -> None:
+def test_only_the_metrics_of_the_marker_gate_and_the_pinned_record_counts(run: Run, pytester: pytest.Pytester) -> None:
     run()
-    first = json.loads(sessions(pytester)[0].read_text())["session"]["id"]
+    first = json.loads(records(pytester)[0].read_text())["record"]["id"]
     assert pytester.run(*GPUPERF, "baseline", "pin", first, "--reason", "release").ret == 0
-    run().stdout.fnmatch_lines(["*2 runs against 1 baseline session*"])  # the rolling and the pinned one are the same
+    run().stdout.fnmatch_lines(["*2 runs against 1 baseline record*"])  # the rolling and the pinned one are the same
     result = run("--gpuperf-baseline=pinned")
-    result.stdout.fnmatch_lines(["*2 runs against 1 baseline session*"])
+    result.stdout.fnmatch_lines(["*2 runs against 1 baseline record*"])
     compared = pytester.run(*GPUPERF, "compare", "--format", "json", "--metrics", "p50,throughput")
     (one,) = json.loads(compared.stdout.str())["comparisons"]
     assert {row["against"] for row in one["rows"]} == {"baseline", "pinned"}

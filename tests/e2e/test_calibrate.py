@@ -15,14 +15,12 @@ SUITE = """
 """
 
 
-def test_two_sessions_and_the_gate_reads_what_they_show(run: Run, pytester: pytest.Pytester) -> None:
+def test_two_records_and_the_gate_reads_what_they_show(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     pytester.makeini("[pytest]\ngpuperf_require_baseline = true")
-    done = pytester.run(*GPUPERF, "calibrate", "test_suite.py", "--sessions", "2", "--store", ".gpuperf", "--", *COMMON)
+    done = pytester.run(*GPUPERF, "calibrate", "test_suite.py", "--records", "2", "--store", ".gpuperf", "--", *COMMON)
     assert done.ret == 0, done.stdout.str() + done.stderr.str()
-    done.stdout.fnmatch_lines(
-        ["*test_suite.py::test_sleep: false alarms in * of 2 sessions*", "*p50: sessions differ*"]
-    )
+    done.stdout.fnmatch_lines(["*test_suite.py::test_sleep: false alarms in * of 2 records*", "*p50: records differ*"])
     (prior,) = (pytester.path / ".gpuperf").rglob("*.prior")
     assert not list(Store(str(pytester.path / ".gpuperf")).folders())
     prior.write_text("{")

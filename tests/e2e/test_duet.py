@@ -203,7 +203,7 @@ def test_uncommitted_slowness_is_found_and_named(repository: Repository) -> None
     done = repository.duet()
     assert done.returncode == 1, done.stdout
     assert "test_suite.py::test_model regressed against its reference" in done.stdout
-    assert "source: commit" not in done.stdout.partition("what else differs")[2].partition("this session")[0]
+    assert "source: commit" not in done.stdout.partition("what else differs")[2].partition("this record")[0]
     assert "environment: uncommitted_changes False -> True" in done.stdout
 
 
@@ -290,8 +290,8 @@ def test_capacity(gpuperf):
     done = repository.duet()
     assert done.returncode == 0, done.stdout
     assert "1 test compared, no regression" in done.stdout
-    (session,) = (repository.path / ".gpuperf").rglob("*.duet.json")
-    assert json.loads(session.read_text())["session"]["settings"]["budgets_ms"] == "p50=50"
+    (record,) = (repository.path / ".gpuperf").rglob("*.duet.json")
+    assert json.loads(record.read_text())["record"]["settings"]["budgets_ms"] == "p50=50"
 
 
 SEARCHING = """
@@ -305,12 +305,12 @@ def test_capacity(gpuperf):
 def points_of(repository: Repository) -> list[set[str]]:
     """Of head and of base, in the one duet that is stored."""
     (path,) = (repository.path / ".gpuperf").rglob("*.duet.json")
-    session = json.loads(path.read_text())["session"]
-    found = [[window["point"] for run in session[side] for window in run["windows"]] for side in ("runs", "reference")]
+    record = json.loads(path.read_text())["record"]
+    found = [[window["point"] for run in record[side] for window in run["windows"]] for side in ("runs", "reference")]
     return [{f"{one['concurrency'] or one['rate']:g} {one['arrivals']}".strip() for one in side} for side in found]
 
 
-def test_a_search_in_a_duet_does_not_care_for_stored_sessions(repository: Repository) -> None:
+def test_a_search_in_a_duet_does_not_care_for_stored_records(repository: Repository) -> None:
     repository.write(test_suite=SEARCHING.format(asked="lowest=3, highest=3"))
     stored = [sys.executable, "-m", "pytest", "--gpuperf", *PYTEST[1:]]
     subprocess.run(stored, cwd=repository.path, check=True, capture_output=True)

@@ -16,7 +16,7 @@ def suite(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=CALLABLES)
 
 
-def sessions(pytester: pytest.Pytester) -> list[Path]:
+def records(pytester: pytest.Pytester) -> list[Path]:
     return sorted((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
 
 
@@ -26,14 +26,14 @@ def test_first_run_records_a_baseline_and_says_where(run: Run, pytester: pytest.
     result.stdout.fnmatch_lines(
         ["*CPU*cores (no GPU)*", "*NO BASELINE yet; recorded one from 2 runs*", "*stored as .gpuperf/cpu-*"]
     )
-    assert len(sessions(pytester)) == 2
+    assert len(records(pytester)) == 2
 
 
 def test_nothing_changed_passes_and_says_what_it_compared_with(run: Run) -> None:
     run()
     result = run()
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*2 runs against 1 baseline session*"])
+    result.stdout.fnmatch_lines(["*2 runs against 1 baseline record*"])
 
 
 def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
@@ -44,14 +44,14 @@ def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     text = result.stdout.str()
     assert re.search(r"FAILED test_suite.py::test_slow", text)
-    assert "test_slow regressed against 1 baseline session" in text
+    assert "test_slow regressed against 1 baseline record" in text
     change = re.search(r"concurrency 1 +p50 +(\S+) ms +(\S+) ms +(?:\+(\d+)%|x(\d+)) \[\S+, \S+\]", text)
     assert change, text
     assert float(change[1]) == pytest.approx(4.2, rel=0.25)
     # Shown as a factor from tenfold on, where a busy machine slows the sleeps as well.
     assert change[4] or int(change[3]) == pytest.approx(680, abs=170)
     assert "throughput" in text
-    # A session that failed never becomes part of the baseline by itself...
+    # A record that failed never becomes part of the baseline by itself...
     assert run(SLOWER="8").ret == pytest.ExitCode.TESTS_FAILED
     assert run().ret == pytest.ExitCode.OK
 
@@ -59,21 +59,21 @@ def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
 def test_undecided_tests_are_measured_on_up_to_the_most_runs(run: Run) -> None:
     more = ("-k", "slow", "--gpuperf-max-runs=3")
     run(*more).stdout.fnmatch_lines(["*recorded one from 2 runs*"])
-    # One baseline session can't show that nothing has changed; that eight times is worse, it can.
-    run(*more).stdout.fnmatch_lines(["*inconclusive: 3 runs against 1 baseline session*"])
+    # One baseline record can't show that nothing has changed; that eight times is worse, it can.
+    run(*more).stdout.fnmatch_lines(["*inconclusive: 3 runs against 1 baseline record*"])
     run(*more, SLOWER="8").stdout.fnmatch_lines(["*regressed: 2 runs against*"])
 
 
 def test_an_undecided_test_can_be_made_to_fail_and_joins_the_baseline_all_the_same(run: Run) -> None:
     strict = ("-k", "slow", "--gpuperf-on-inconclusive=fail")
     run(*strict).assert_outcomes(passed=1)
-    # Few baseline sessions can't show that nothing has changed, and without the next ones it would stay at few.
-    for count in ("1 baseline session", "2 baseline sessions"):
+    # Few baseline records can't show that nothing has changed, and without the next ones it would stay at few.
+    for count in ("1 baseline record", "2 baseline records"):
         result = run(*strict)
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines([f"*is inconclusive (--gpuperf-on-inconclusive fail) against {count}*"])
     assert "baseline accept" not in result.stdout.str()
-    run("-k", "slow").stdout.fnmatch_lines(["*inconclusive: 2 runs against 3 baseline sessions*"])
+    run("-k", "slow").stdout.fnmatch_lines(["*inconclusive: 2 runs against 3 baseline records*"])
 
 
 def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.Pytester) -> None:
@@ -81,7 +81,7 @@ def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.P
     failed = run(SLOWER="8").stdout.str()
     command = re.search(r"gpuperf baseline accept (\w+)", failed)
     assert command, failed
-    before = {path: path.read_bytes() for path in sessions(pytester)}
+    before = {path: path.read_bytes() for path in records(pytester)}
     accepted = pytester.run(*GPUPERF, "baseline", "accept", command[1], "--reason", "a larger model")
     assert accepted.ret == 0
     accepted.stdout.fnmatch_lines(["*is the new baseline*a larger model*"])
@@ -110,13 +110,13 @@ def test_a_test_that_fails_by_itself_keeps_its_failure_and_its_numbers(run: Run,
     result = run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*BudgetMissed*no load point with p90 <= 1 ms*", "*stored as*"])
-    (stored,) = sessions(pytester)
-    assert json.loads(stored.read_text())["session"]["gate"] == "failed"
+    (stored,) = records(pytester)
+    assert json.loads(stored.read_text())["record"]["gate"] == "failed"
 
 
 def test_a_damaged_baseline_is_named_and_never_taken_for_none(run: Run, pytester: pytest.Pytester) -> None:
     run("-k", "slow")
-    (stored,) = sessions(pytester)
+    (stored,) = records(pytester)
     whole = stored.read_bytes()
     stored.write_bytes(whole[: len(whole) // 2])
     result = run("-k", "slow")
@@ -131,7 +131,7 @@ def test_a_damaged_baseline_is_named_and_never_taken_for_none(run: Run, pytester
     stored.write_bytes(whole.replace(b'"requests":', b'"requests": ', 1))  # the same numbers: still as it was written
     run("-k", "slow").assert_outcomes(passed=1)
     stored.write_bytes(re.sub(rb'"throughput":\d', b'"throughput":9', whole, count=1))
-    result = run("-k", "slow")  # other sessions can still be read
+    result = run("-k", "slow")  # other records can still be read
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"*unreadable*{stored.name}*", "*does not match its own checksum*"])
 

@@ -42,11 +42,11 @@ def run(pytester: pytest.Pytester, mock_nvml: MockNvml, monkeypatch: pytest.Monk
 
 def stored(pytester: pytest.Pytester) -> list[dict[str, Any]]:
     files = sorted((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
-    return [json.loads(path.read_bytes())["session"] for path in files]
+    return [json.loads(path.read_bytes())["record"] for path in files]
 
 
-def windows_of(session: dict[str, Any]) -> list[dict[str, Any]]:
-    return [window for run in session["runs"] for window in run["windows"]]
+def windows_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    return [window for run in record["runs"] for window in run["windows"]]
 
 
 def test_energy_and_memory_are_shown_stored_and_gated(run: Run, pytester: pytest.Pytester) -> None:
@@ -59,10 +59,10 @@ def test_energy_and_memory_are_shown_stored_and_gated(run: Run, pytester: pytest
     # Two calls of 4 ms at a time, at 300 W; a busy machine takes longer.
     assert float(shown[1]) == pytest.approx(620, rel=0.3)
     assert "peak memory: target on the device 128.0 MiB, whole device 2.00 GiB, host" in text
-    (session,) = stored(pytester)
-    assert session["key"]["energy_method"].startswith("nvml-counter")
-    told = [(window, one) for window in windows_of(session) for one in window["energy"] if one["source"] == "gpu"]
-    assert len(told) >= len(windows_of(session)) / 2
+    (record,) = stored(pytester)
+    assert record["key"]["energy_method"].startswith("nvml-counter")
+    told = [(window, one) for window in windows_of(record) for one in window["energy"] if one["source"] == "gpu"]
+    assert len(told) >= len(windows_of(record)) / 2
     for window, energy in told:
         assert energy["energy_j"] / window["window_s"] == pytest.approx(300, rel=0.03)
         assert energy["idle_w"] == pytest.approx(300, rel=0.03)
@@ -81,18 +81,18 @@ def test_guarded_windows_come_again_and_are_marked_where_there_are_no_others(
     result.stdout.fnmatch_lines(
         ["*! concurrency 2: to be taken with care*throttled*", "*the GPU was throttled (hw_thermal)*"]
     )
-    (session,) = stored(pytester)
-    assert all(window["guards"] == ["throttled"] for window in windows_of(session))
+    (record,) = stored(pytester)
+    assert all(window["guards"] == ["throttled"] for window in windows_of(record))
     # Three visits; what two in a row have suffered is not tried again.
-    assert [len(run["windows"]) for run in session["runs"]] == [5, 5]
+    assert [len(run["windows"]) for run in record["runs"]] == [5, 5]
 
 
 def test_a_reading_that_fails_is_told_and_switches_no_guard_off(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     result = run(REASONS=0x40, ERROR_nvmlDeviceGetUtilizationRates=999)
     result.stdout.fnmatch_lines(["*NVML can't tell its utilisation (GPU 0): Unknown Error*"])
-    (session,) = stored(pytester)
-    assert all(window["guards"] == ["throttled"] for window in windows_of(session))
+    (record,) = stored(pytester)
+    assert all(window["guards"] == ["throttled"] for window in windows_of(record))
 
 
 def test_a_slice_is_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> None:
@@ -112,10 +112,10 @@ def test_a_slice_is_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> 
     assert "gpuperf: GPU NVIDIA Mock 80GB MIG 2g.20gb" in text
     assert "energy per inference: GPU" not in text
     assert "whole device 700" in text
-    (session,) = stored(pytester)
-    assert session["key"]["mig_profile"] == "2g.20gb"
-    assert session["environment"]["gpu_uuid"] == SLICE
-    assert not [one for window in windows_of(session) for one in window["energy"] if one["source"] == "gpu"]
+    (record,) = stored(pytester)
+    assert record["key"]["mig_profile"] == "2g.20gb"
+    assert record["environment"]["gpu_uuid"] == SLICE
+    assert not [one for window in windows_of(record) for one in window["energy"] if one["source"] == "gpu"]
 
 
 def test_the_cpu_by_name_hides_the_gpus_and_a_test_still_finds_them(run: Run, pytester: pytest.Pytester) -> None:
@@ -165,7 +165,7 @@ def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.
     result.assert_outcomes(passed=2, skipped=2, failed=1)
     result.stdout.fnmatch_lines(["*needs 3 GPUs alike, and here is: GPU NVIDIA Mock 80GB, *MIG 1g.10gb*"])
     assert "write how many devices" in result.stdout.str()
-    keys = {session["test"].rpartition("::")[2]: session["key"] for session in stored(pytester)}
+    keys = {record["test"].rpartition("::")[2]: record["key"] for record in stored(pytester)}
     assert (keys["test_slice"]["mig_profile"], keys["test_slice"]["device_count"]) == ("1g.10gb", 1)
     assert (keys["test_pair"]["mig_profile"], keys["test_pair"]["device_count"]) == (None, 2)
     pair = next(one for one in stored(pytester) if one["test"].endswith("test_pair"))
@@ -241,22 +241,22 @@ def test_a_test_is_measured_where_its_targets_compute(run: Run, pytester: pytest
     text = result.stdout.str()
     assert "This test began on GPU-00000000-" in text
     assert "A target is to compute on 7: NVML sees 3 GPUs, so there is no index 7" in text
-    sessions = {session["test"].rpartition("::")[2]: session for session in stored(pytester)}
+    records = {record["test"].rpartition("::")[2]: record for record in stored(pytester)}
     for name in ("test_both[1]", "test_both[2]"):
-        assert sessions[name]["key"]["device_count"] == 2
-        assert power(sessions[name], "sleep") == pytest.approx(300, rel=0.05)
-    assert sessions["test_named"]["key"]["mig_profile"] == "1g.10gb"
-    assert sessions["test_named"]["key"]["gpu_uuid"].startswith("MIG-00000002-0003")
-    assert power(sessions["test_named"], "sleep") is None
+        assert records[name]["key"]["device_count"] == 2
+        assert power(records[name], "sleep") == pytest.approx(300, rel=0.05)
+    assert records["test_named"]["key"]["mig_profile"] == "1g.10gb"
+    assert records["test_named"]["key"]["gpu_uuid"].startswith("MIG-00000002-0003")
+    assert power(records["test_named"], "sleep") is None
     # Only the one that is in use is metered; the key has both.
-    assert sessions["test_one_of_two"]["key"]["device_count"] == 2
-    assert power(sessions["test_one_of_two"], "second") == pytest.approx(200, rel=0.05)
-    assert power(sessions["test_one_of_two"], "first") == pytest.approx(100, rel=0.05)
+    assert records["test_one_of_two"]["key"]["device_count"] == 2
+    assert power(records["test_one_of_two"], "second") == pytest.approx(200, rel=0.05)
+    assert power(records["test_one_of_two"], "first") == pytest.approx(100, rel=0.05)
 
 
-def power(session: dict[str, Any], sweep: str) -> float | None:
+def power(record: dict[str, Any], sweep: str) -> float | None:
     """Mean power of its GPUs; None where no window of the sweep tells it."""
-    windows = [window for window in windows_of(session) if window["sweep"] == sweep]
+    windows = [window for window in windows_of(record) if window["sweep"] == sweep]
     told = [(one, window) for window in windows for one in window["energy"] if one["source"] == "gpu"]
     return sum(one["energy_j"] for one, _ in told) / sum(window["window_s"] for _, window in told) if told else None
 
@@ -272,8 +272,8 @@ def test_a_duet_tells_idle_power_and_no_memory_that_both_sides_share(run: Run, p
         """
     )
     run(POWER="constant:70", PROCESSES=f"self:{128 << 20}").assert_outcomes(passed=1)
-    (session,) = stored(pytester)
-    windows = [window for side in ("runs", "reference") for run in session[side] for window in run["windows"]]
+    (record,) = stored(pytester)
+    windows = [window for side in ("runs", "reference") for run in record[side] for window in run["windows"]]
     assert all(window["memory"] is None for window in windows)
     told = [one for window in windows for one in window["energy"] if one["source"] == "gpu"]
     assert len(told) >= len(windows) / 2
@@ -304,7 +304,7 @@ def test_clocks_that_can_t_be_given_back_are_told(run: Run, pytester: pytest.Pyt
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
-def test_free_and_locked_sessions_do_not_share_a_gpu(run: Run, pytester: pytest.Pytester) -> None:
+def test_free_and_locked_records_do_not_share_a_gpu(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
         import time
@@ -363,6 +363,6 @@ def test_xdist_workers_that_share_a_gpu_are_no_strangers(run: Run, pytester: pyt
         """
     )
     run("-n", "2").assert_outcomes(passed=2)
-    windows = [window for session in stored(pytester) for window in windows_of(session)]
+    windows = [window for record in stored(pytester) for window in windows_of(record)]
     assert windows
     assert not [one for window in windows for one in window["gpus"] if one["co_tenants"]]

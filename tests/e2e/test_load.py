@@ -40,8 +40,8 @@ def question() -> np.ndarray[Any, np.dtype[np.float32]]:
 @pytest.fixture(scope="module")
 def answer(small_onnx: Path, question: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """What ONNX Runtime itself says."""
-    session = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
-    found: np.ndarray[Any, Any] = session.run(None, {"x": question[None]})[0][0]
+    record = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
+    found: np.ndarray[Any, Any] = record.run(None, {"x": question[None]})[0][0]
     return found
 
 
@@ -109,9 +109,9 @@ def test_two_workers_share_a_window(server: RunningTriton, way: str) -> None:
 def test_recorded_payloads_go_round_with_their_own_answers(
     server: RunningTriton, small_onnx: Path, tmp_path: Path
 ) -> None:
-    session = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
+    record = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
     inputs = np.random.default_rng(5).standard_normal((3, 256)).astype(np.float32)
-    outputs = session.run(None, {"x": inputs})[0]
+    outputs = record.run(None, {"x": inputs})[0]
     data = tmp_path / "data.json"
     document: dict[str, Any] = {
         "data": [{"x": row.tolist()} for row in inputs],

@@ -64,7 +64,7 @@ def test_reports_are_written_when_tests_fail_and_agree_with_the_command(run: Run
     told = pytester.run(*GPUPERF, "report", "--format", "json")
     (theirs,) = json.loads(told.stdout.str())["tests"]
     # What the gate decided is what the command says of it later.
-    for name in ("session", "verdict", "rows", "baseline", "changes", "curves", "budgets"):
+    for name in ("record", "verdict", "rows", "baseline", "changes", "curves", "budgets"):
         assert ours[name] == theirs[name]
 
 

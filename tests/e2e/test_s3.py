@@ -17,7 +17,7 @@ from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.store import Store, select_baseline
 from tests.e2e.conftest import COMMON, GPUPERF, Run
-from tests.unit.factories import KEY, session
+from tests.unit.factories import KEY, record
 
 BUCKET = "baselines"
 SUITE = """
@@ -103,14 +103,14 @@ def test_record_gate_accept_pin_list_and_prune(
     (folder,) = store.folders()
     key = store.read(store.find(newest)).key
     assert folder == store.folder(key)
-    assert [one.id for one in select_baseline(store, key).sessions] == [newest]
-    store.write(session(name="later", minute=10**6, key=key))  # far in the future
+    assert [one.id for one in select_baseline(store, key).records] == [newest]
+    store.write(record(name="later", minute=10**6, key=key))  # far in the future
     capsys.readouterr()
     assert main(["baseline", "list", "--store", url]) == 0
     rows = capsys.readouterr().out.splitlines()[1:]
     assert ["accepted, pinned" in row for row in rows] == [False, True, False]
     assert main(["baseline", "prune", "--keep", "1", "--yes", "--store", url]) == 0
-    assert "Deleted 1 session of 1 key." in capsys.readouterr().out
+    assert "Deleted 1 record of 1 key." in capsys.readouterr().out
     assert len(ids(url)) == 2
     assert not list(pytester.path.glob("s3:*"))
 
@@ -132,7 +132,7 @@ def test_two_runners_at_once(pytester: pytest.Pytester, url: str) -> None:
 def test_what_another_runner_writes_is_seen_at_once(url: str) -> None:
     one, other = Store(url), Store(url)
     for number, store in enumerate((one, other, one)):
-        store.write(session(name=f"s{number}", minute=number))
+        store.write(record(name=f"s{number}", minute=number))
         found = [[entry.id for entry in each.entries(each.folder(KEY))] for each in (one, other)]
         assert found == [[f"s{index}" for index in reversed(range(number + 1))]] * 2
 
@@ -148,7 +148,7 @@ def test_a_bucket_that_is_not_there_is_not_made(run: Run, pytester: pytest.Pytes
         ["*The store s3://baselinse/team can't be listed: The specified bucket does not exist*"]
     )
     with pytest.raises(StoreError, match="can't be written: The specified bucket does not exist"):
-        Store("s3://baselinse/team").write(session())
+        Store("s3://baselinse/team").write(record())
     assert "baselinse" not in fsspec.filesystem("s3").ls("")
 
 
@@ -171,4 +171,4 @@ def test_who_and_where_is_said(
     assert error.startswith(f"gpuperf: The store s3://{BUCKET}/team can't be listed: {message}")
     assert "s3cr3t" not in error
     with pytest.raises(StoreError, match="can't be written: "):
-        Store(f"s3://{BUCKET}/team").write(session())
+        Store(f"s3://{BUCKET}/team").write(record())

@@ -32,8 +32,8 @@ def test_a_sweep_for_each_number(run: Run, pytester: pytest.Pytester) -> None:
     result = run()
     result.assert_outcomes(passed=1)
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
-    session = json.loads(stored.read_text())["session"]
-    assert {one["sweep"] for one in session["runs"]} == {"sleep x1", "sleep x2"}
+    record = json.loads(stored.read_text())["record"]
+    assert {one["sweep"] for one in record["runs"]} == {"sleep x1", "sleep x2"}
 
 
 def test_all_numbers_when_none_is_given_and_in_a_smoke_run(pytester: pytest.Pytester) -> None:

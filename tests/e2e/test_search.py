@@ -21,9 +21,9 @@ SUITE = """
 
 
 def measured(pytester: pytest.Pytester) -> set[str]:
-    """The points of the newest session."""
+    """The points of the newest record."""
     newest = max((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
-    runs = json.loads(newest.read_text())["session"]["runs"]
+    runs = json.loads(newest.read_text())["record"]["runs"]
     points = [window["point"] for run in runs for window in run["windows"]]
     return {f"{point['concurrency'] or point['rate']:g} {point['arrivals']}".strip() for point in points}
 
@@ -38,8 +38,8 @@ def test_a_search_measures_the_last_answer_as_well_and_no_earlier_one(run: Run, 
 def test_what_is_pinned_is_measured_wherever_the_answer_goes(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     run(ASKED=json.dumps({"lowest": 2, "highest": 2})).assert_outcomes(passed=1)
-    (session,) = (pytester.path / ".gpuperf").rglob("*.json")
-    name = session.stem.rpartition("-")[2]
+    (record,) = (pytester.path / ".gpuperf").rglob("*.json")
+    name = record.stem.rpartition("-")[2]
     assert pytester.run(*GPUPERF, "baseline", "pin", name, "--reason", "the release").ret == 0
     for highest, points in ((3, {"2", "3"}), (4, {"2", "3", "4"})):
         run(ASKED=json.dumps({"lowest": 2, "highest": highest})).assert_outcomes(passed=1)

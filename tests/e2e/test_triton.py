@@ -93,10 +93,10 @@ def test_measured_with_the_servers_own_times(
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*server at 4: queue *, input *, infer *, output *, outside *"])
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
-    session = json.loads(stored.read_text())["session"]
-    assert len(session["runs"]) == 2
-    assert session["under_test"]["small"]["server"] == "triton 2.51.0"
-    windows = [window for one in session["runs"] for window in one["windows"]]
+    record = json.loads(stored.read_text())["record"]
+    assert len(record["runs"]) == 2
+    assert record["under_test"]["small"]["server"] == "triton 2.51.0"
+    windows = [window for one in record["runs"] for window in one["windows"]]
     assert all(window["requests"] >= 17 and not window["errors"] for window in windows)
     # The server's statistics cover the window and the load around it, and nothing of the other points.
     assert all(window["server"]["requests"] >= window["requests"] for window in windows)
@@ -126,9 +126,9 @@ def test_an_ensemble_is_measured_step_by_step(run: Run, pytester: pytest.Pyteste
         ["*server at 2: queue *, outside *", "    prepare *%: queue *, infer *", "    small *%: queue *, infer *"]
     )
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
-    session = json.loads(stored.read_text())["session"]
-    assert set(session["runs"][0]["windows"][0]["server"]["stages"]) == {"prepare", "small"}
-    (facts,) = session["under_test"].values()
+    record = json.loads(stored.read_text())["record"]
+    assert set(record["runs"][0]["windows"][0]["server"]["stages"]) == {"prepare", "small"}
+    (facts,) = record["under_test"].values()
     assert facts["launcher"].startswith("bundled tritonserver")
 
 
@@ -160,9 +160,9 @@ def test_a_server_killed_in_mid_sweep(
     assert "measurement cut short" in started.output
     assert alive(started.children) == []
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
-    session = json.loads(stored.read_text())["session"]
-    assert session["status"] == "incomplete"
-    assert session["runs"][0]["complete"]
+    record = json.loads(stored.read_text())["record"]
+    assert record["status"] == "incomplete"
+    assert record["runs"][0]["complete"]
 
 
 def test_pytest_killed_leaves_nothing(start: Callable[..., Started], write_suite: Callable[..., None]) -> None:
@@ -322,7 +322,7 @@ def test_the_served_answers_are_the_models_own(datatype: str, tmp_path: Path) ->
 
 def test_batched_answers_go_to_those_who_asked(server: RunningTriton, small_onnx: Path) -> None:
     """Dynamic batching gathers requests; every one gets its own rows back."""
-    session = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
+    record = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
 
     def ask(number: int) -> bool:
         values = np.random.default_rng(number).standard_normal((1 + number % 3, 256), dtype=np.float32)
@@ -331,7 +331,7 @@ def test_batched_answers_go_to_those_who_asked(server: RunningTriton, small_onnx
         tensor.set_data_from_numpy(values)
         answer = client.infer("small", [tensor], outputs=[InferRequestedOutput("y", binary_data=True)]).as_numpy("y")
         client.close()
-        return bool(np.allclose(answer, session.run(None, {"x": values})[0], atol=1e-4))
+        return bool(np.allclose(answer, record.run(None, {"x": values})[0], atol=1e-4))
 
     before = server.server_times()
     with ThreadPoolExecutor(8) as pool:

@@ -18,7 +18,7 @@ import yaml
 from pytest_gpuperf.store import Store
 from tests.e2e.actions_runner import Job
 from tests.unit.cli.github_server import REPOSITORY, TOKEN, State, github_server
-from tests.unit.factories import session
+from tests.unit.factories import record
 from tests.unit.store.remotes import clone_of, git, origin_in
 
 GITHUB = Path(__file__).parents[2] / ".github"
@@ -187,25 +187,25 @@ def test_main_records_and_pull_requests_are_gated(start: Start, server: State, o
 
     main = start({}, "schedule")
     assert main.run(workflow(main, "gpuperf-main"), "gpu") == 0, main.log
-    assert any("Pushed 1 session to gpuperf-baselines, which began it." in text for text in main.log)
+    assert any("Pushed 1 record to gpuperf-baselines, which began it." in text for text in main.log)
     assert git(origin, "log", "-1", "--format=%cn", "gpuperf-baselines") == "octocat"
 
     slower = start(pull_request(REPOSITORY), SLOWER="4")
     assert slower.run(workflow(slower, "gpuperf"), "gpu") == 1, slower.log
-    assert any("regressed against 1 baseline session" in text for text in slower.log)
+    assert any("regressed against 1 baseline record" in text for text in slower.log)
     assert any("Commented on pull request 7" in text for text in slower.log)
     assert git(origin, "rev-list", "--count", "gpuperf-baselines") == "1"
     kept = tmp_path / "artifacts" / "gpuperf"
-    assert {path.name for path in kept.iterdir()} >= {"comment.md", "sessions.tar", "junit.xml"}
-    with tarfile.open(kept / "sessions.tar") as tar:  # only this run's, not the baseline with it
+    assert {path.name for path in kept.iterdir()} >= {"comment.md", "records.tar", "junit.xml"}
+    with tarfile.open(kept / "records.tar") as tar:  # only this run's, not the baseline with it
         (name,) = tar.getnames()
 
     # Accepted by hand, from the artifact, as docs/ci.md says.
     here = start({}, "workflow_dispatch")
-    session = name.removesuffix(".rejected.json").rpartition("-")[2]
+    record = name.removesuffix(".rejected.json").rpartition("-")[2]
     status, _ = here._script(
-        f"gpuperf baseline import '{kept}/sessions.tar' --store .gpuperf && "
-        f"gpuperf baseline accept {session} --reason 'a larger model' && gpuperf baseline push",
+        f"gpuperf baseline import '{kept}/records.tar' --store .gpuperf && "
+        f"gpuperf baseline accept {record} --reason 'a larger model' && gpuperf baseline push",
         {},
     )
     assert status == 0, here.log
@@ -229,7 +229,7 @@ def test_a_bucket_instead_of_a_branch(start: Start, origin: Path, tmp_path: Path
 
     for name, event, said in (
         ("gpuperf-main", "push", "NO BASELINE yet"),
-        ("gpuperf", "pull_request", "against 1 baseline session"),
+        ("gpuperf", "pull_request", "against 1 baseline record"),
     ):
         job = prepared(pull_request(REPOSITORY), event)
         assert job.run(workflow(job, name), "gpu") == 0, job.log
@@ -274,12 +274,12 @@ def test_pull_requests_of_forks_are_commented_on_afterwards(start: Start, server
 
 
 @pytest.mark.parametrize(("name", "event"), [("gpuperf", "pull_request"), ("gpuperf-main", "push")])
-def test_sessions_that_lie_about_are_no_baseline(start: Start, origin: Path, name: str, event: str) -> None:
+def test_records_that_lie_about_are_no_baseline(start: Start, origin: Path, name: str, event: str) -> None:
     job = start(pull_request(REPOSITORY), event)
-    Store(str(job.checkout / ".gpuperf")).write(session())
+    Store(str(job.checkout / ".gpuperf")).write(record())
     assert job.run(workflow(job, name), "gpu") != 0
     assert any("::error::There is a .gpuperf already" in text for text in job.log)
-    assert not any("test session starts" in text for text in job.log)
+    assert not any("test record starts" in text for text in job.log)
     assert git(origin, "branch", "--format=%(refname:short)") == "main"
 
 

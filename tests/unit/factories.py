@@ -21,10 +21,10 @@ from pytest_gpuperf.model import (
     LoadPoint,
     Memory,
     PlainMapping,
+    Record,
     Row,
     Run,
     ServerTimes,
-    Session,
     Verdict,
     Window,
     bucket_of,
@@ -94,7 +94,7 @@ def points(count: int) -> tuple[LoadPoint, ...]:
     return tuple(LoadPoint(2**index) for index in range(count))
 
 
-def session(
+def record(
     p50_ms: Sequence[Sequence[float]] = ((1.0,),),
     *,
     throughput: Sequence[Sequence[float]] | None = None,
@@ -109,8 +109,8 @@ def session(
     under_test: Mapping[str, PlainMapping] | None = None,
     environment: PlainMapping | None = None,
     settings: PlainMapping | None = None,
-) -> Session:
-    """A session of one sweep.
+) -> Record:
+    """A record of one sweep.
 
     Args:
         p50_ms: for every run, the median at every load point.
@@ -125,7 +125,7 @@ def session(
             for point, level, rate in zip(at or points(len(levels)), levels, rates, strict=True)
         ]
         runs.append(run(*windows, index=index))
-    return Session(
+    return Record(
         id=name,
         invocation="f0" * 16,
         test=str(key["test"]),
@@ -192,7 +192,7 @@ def row(
     high: float | None = None,
     p_value: float = 0.5,
     min_detectable: float = 0.1,
-    sessions_to_decide: int | None = 0,
+    records_to_decide: int | None = 0,
 ) -> Row:
     """A row whose baseline is 1 ms or 1000 inferences per second; its interval is 5% to either side."""
     baseline = 1000.0 if metric == "throughput" else 1e6
@@ -208,7 +208,7 @@ def row(
         p_value=p_value,
         verdict=verdict,
         min_detectable=min_detectable,
-        sessions_to_decide=sessions_to_decide,
+        records_to_decide=records_to_decide,
     )
 
 
@@ -293,9 +293,9 @@ def _runs() -> st.SearchStrategy[Run]:
     )
 
 
-def sessions() -> st.SearchStrategy[Session]:
+def records() -> st.SearchStrategy[Record]:
     return st.builds(
-        Session,
+        Record,
         id=_NAMES,
         invocation=_NAMES,
         test=_NAMES,

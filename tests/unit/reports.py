@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pytest_gpuperf.analysis.compare import Prior, Rule, compare
-from pytest_gpuperf.model import Comparison, GpuFigures, PlainMapping, Reported, Session, Verdict, curves_of
-from tests.unit.factories import KEY, alike, session
+from pytest_gpuperf.model import Comparison, GpuFigures, PlainMapping, Record, Reported, Verdict, curves_of
+from tests.unit.factories import KEY, alike, record
 
 TEST = "tests/test_serving.py::test_resnet50[fp16]"
 #: Names that would be something else if they were not taken as text.
@@ -55,12 +55,12 @@ def reported(
     """
     key = {**KEY, "test": test, "device": device}
 
-    def measured(p50_ms: float, name: str, minute: int, commit: str, facts: PlainMapping) -> Session:
+    def measured(p50_ms: float, name: str, minute: int, commit: str, facts: PlainMapping) -> Record:
         levels = [
             tuple(level * spread[run % len(spread)] for level in alike(p50_ms, load_points=load_points)[0])
             for run in range(runs)
         ]
-        return session(levels, name=name, minute=minute, key=key, commit=commit, environment=facts)
+        return record(levels, name=name, minute=minute, key=key, commit=commit, environment=facts)
 
     facts = {"driver": "570.86", "host": "runner-1", **(environment or {})}
     head = measured(now_ms, name, 3 * 1440, "1234567890abcdef", facts)
@@ -75,7 +75,7 @@ def reported(
         ),
     )
     there = {"driver": "550.54", "host": "runner-1"}
-    earlier: tuple[Session, ...] = ()
+    earlier: tuple[Record, ...] = ()
     if before_ms is not None:
         earlier = tuple(
             measured(before_ms, f"ba5e{index:08x}", 1440 - index, "feedfacecafe", there) for index in range(baseline)
@@ -84,7 +84,7 @@ def reported(
         compare(head, earlier, Rule(Prior(0.02, 8))) if status == "complete" else Comparison(Verdict.NO_BASELINE)
     )
     return Reported(
-        session=head,
+        record=head,
         curves=curves_of(head.runs),
         comparison=comparison,
         base_curves=curves_of(earlier[0].runs) if earlier else (),

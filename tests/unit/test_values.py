@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import pytest_gpuperf
-from pytest_gpuperf import Prior, ValueComparison, ValueRow, ValueSession, compare, session_from_values
+from pytest_gpuperf import Prior, ValueComparison, ValueRecord, ValueRow, compare, record_from_values
 from pytest_gpuperf.errors import OptionError
 
 METRICS = ("p50_ns", "p90_ns", "throughput")
 
 
-def session(
+def record(
     factor: float = 1.0,
     *,
     seed: int = 0,
@@ -26,7 +26,7 @@ def session(
     sd: float = 0.002,
     test: str = "resnet50",
     key: dict[str, Any] | None = None,
-) -> ValueSession:
+) -> ValueRecord:
     """Latencies ``factor`` times as long."""
     generator = np.random.default_rng(seed)
     values = [
@@ -39,21 +39,21 @@ def session(
         }
         for _ in range(runs)
     ]
-    return session_from_values(test, values, key=key)
+    return record_from_values(test, values, key=key)
 
 
-BASELINE = [session(seed=seed) for seed in range(1, 11)]
+BASELINE = [record(seed=seed) for seed in range(1, 11)]
 
 
 def test_the_names_are_public() -> None:
-    for name in ("compare", "session_from_values", "Prior"):
+    for name in ("compare", "record_from_values", "Prior"):
         assert name in pytest_gpuperf.__all__
         assert callable(getattr(pytest_gpuperf, name))
 
 
 def test_what_is_promised_to_stay() -> None:
     """docs/values.md; more may come, with defaults."""
-    assert list(signature(session_from_values).parameters) == ["test", "values", "key"]
+    assert list(signature(record_from_values).parameters) == ["test", "values", "key"]
     defaults = {
         name: one.default for name, one in signature(compare).parameters.items() if one.kind is one.KEYWORD_ONLY
     }
@@ -68,13 +68,13 @@ def test_what_is_promised_to_stay() -> None:
 
 
 def test_nothing_changed() -> None:
-    found = compare(BASELINE, session())
+    found = compare(BASELINE, record())
     assert found.verdict == "unchanged"
     assert {row.verdict for row in found.rows} == {"unchanged"}
 
 
 def test_twice_as_slow() -> None:
-    found = compare(BASELINE, session(2.0))
+    found = compare(BASELINE, record(2.0))
     assert found.verdict == "regressed"
     row = next(row for row in found.rows if row.point == "concurrency 2" and row.metric == "p90_ns")
     assert row.test == "resnet50"
@@ -88,38 +88,38 @@ def test_twice_as_slow() -> None:
 
 
 def test_twice_as_fast() -> None:
-    assert compare(BASELINE, session(0.5)).verdict == "improved"
+    assert compare(BASELINE, record(0.5)).verdict == "improved"
 
 
 def test_the_mean_over_the_points_has_a_row_of_its_own() -> None:
-    rows = compare(BASELINE, session()).rows
+    rows = compare(BASELINE, record()).rows
     assert [(row.point, row.metric) for row in rows if row.point is None] == [(None, metric) for metric in METRICS]
     assert len(rows) == len(METRICS) * 3
 
 
 def test_without_a_baseline() -> None:
-    assert compare([], session()).verdict == "no baseline"
-    assert compare(None, session()).rows == ()
+    assert compare([], record()).verdict == "no baseline"
+    assert compare(None, record()).rows == ()
 
 
-def test_one_session_may_stand_without_a_list() -> None:
-    assert compare(BASELINE[0], session(2.0)).verdict == "regressed"
+def test_one_record_may_stand_without_a_list() -> None:
+    assert compare(BASELINE[0], record(2.0)).verdict == "regressed"
 
 
 def test_other_keys_are_not_comparable() -> None:
-    here, there = session(key={"device": "NVIDIA L4"}), session(key={"device": "NVIDIA T4"})
+    here, there = record(key={"device": "NVIDIA L4"}), record(key={"device": "NVIDIA T4"})
     found = compare([there], here)
     assert (found.verdict, found.rows) == ("not comparable", ())
     assert found.differing == {"device": ("NVIDIA T4", "NVIDIA L4")}
-    assert compare([session(test="bert")], session()).differing == {"test": ("bert", "resnet50")}
-    assert compare([session(key={"device": "NVIDIA L4"}, seed=1)], here).verdict != "not comparable"
+    assert compare([record(test="bert")], record()).differing == {"test": ("bert", "resnet50")}
+    assert compare([record(key={"device": "NVIDIA L4"}, seed=1)], here).verdict != "not comparable"
 
 
 def test_a_duet_pairs_its_runs() -> None:
     """What moves both sides of a block alike is no difference."""
     drift = [1.0, 1.5, 0.8, 1.3, 2.0]
     reference, same, slower = (
-        session_from_values("resnet50", [{"all": {"p50_ns": 1e6 * factor * one}} for one in drift])
+        record_from_values("resnet50", [{"all": {"p50_ns": 1e6 * factor * one}} for one in drift])
         for factor in (1.0, 1.001, 1.2)
     )
     assert compare(reference, same, mode="duet").verdict == "unchanged"
@@ -128,46 +128,46 @@ def test_a_duet_pairs_its_runs() -> None:
 
 
 def test_a_prior_is_believed() -> None:
-    one = [session(seed=1)]
-    quiet = compare(one, session(1.05), prior=Prior(0.002, 50, measured=True))
-    noisy = compare(one, session(1.05), prior=(0.5, 50))
+    one = [record(seed=1)]
+    quiet = compare(one, record(1.05), prior=Prior(0.002, 50, measured=True))
+    noisy = compare(one, record(1.05), prior=(0.5, 50))
     assert quiet.verdict == "regressed"
     assert noisy.verdict == "inconclusive"
-    assert compare(one, session(1.05), prior=0.5).verdict == "inconclusive"
+    assert compare(one, record(1.05), prior=0.5).verdict == "inconclusive"
 
 
 def test_a_prior_is_the_same_however_it_is_written() -> None:
     """Also beside a history that is longer than the prior's weight."""
-    history = [session(seed=seed) for seed in range(1, 21)]
-    written = [compare(history, session(1.03), prior=prior) for prior in ((0.05, 10), Prior(0.05, 10))]
+    history = [record(seed=seed) for seed in range(1, 21)]
+    written = [compare(history, record(1.03), prior=prior) for prior in ((0.05, 10), Prior(0.05, 10))]
     assert written[0] == written[1]
-    assert written[0] != compare(history, session(1.03))
+    assert written[0] != compare(history, record(1.03))
 
 
 def test_the_minimum_effect_and_equivalence() -> None:
-    assert compare(BASELINE, session(1.5), min_effect=0.6, equivalence=0.9).verdict == "unchanged"
-    assert compare(BASELINE, session(1.5), min_effect=0.2).verdict == "regressed"
+    assert compare(BASELINE, record(1.5), min_effect=0.6, equivalence=0.9).verdict == "unchanged"
+    assert compare(BASELINE, record(1.5), min_effect=0.2).verdict == "regressed"
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    made = session_from_values("resnet50", [{"all": {"p50_ns": np.float64(1e6), "throughput": np.int64(5)}}])
+    made = record_from_values("resnet50", [{"all": {"p50_ns": np.float64(1e6), "throughput": np.int64(5)}}])
     assert made.test == "resnet50"
 
 
 @pytest.mark.parametrize("metric", ["energy_j", "memory_bytes", "mean_ns", "first_token_ms", "energy_per_inference_j"])
 def test_figures_with_a_unit_are_better_when_they_are_less(metric: str) -> None:
-    before, after = (session_from_values("t", [{"all": {metric: value}}] * 3) for value in (1.0, 3.0))
+    before, after = (record_from_values("t", [{"all": {metric: value}}] * 3) for value in (1.0, 3.0))
     found = compare([before], after)
     assert found.verdict == "regressed"
     assert [row.metric for row in found.rows] == [metric]
 
 
 def test_latencies_in_other_units_are_the_same_latencies() -> None:
-    before = session_from_values("t", [{"all": {"p50_ns": 1.9e6, "energy_j": 0.2}}] * 3)
-    same = session_from_values(
+    before = record_from_values("t", [{"all": {"p50_ns": 1.9e6, "energy_j": 0.2}}] * 3)
+    same = record_from_values(
         "t", [{"all": {"p50_ms": 1.9, "energy_mj": 200}}, {"all": {"p50_us": 1.9e3, "energy_j": 0.2}}] * 2
     )
-    slower = session_from_values("t", [{"all": {"p50_ms": 3.8}}] * 3)
+    slower = record_from_values("t", [{"all": {"p50_ms": 3.8}}] * 3)
     assert [row.ratio for row in compare([before], same).rows] == pytest.approx([1.0, 1.0])
     found = compare([before], slower)
     assert found.verdict == "regressed"
@@ -176,9 +176,9 @@ def test_latencies_in_other_units_are_the_same_latencies() -> None:
 
 
 def test_what_is_no_positive_number_never_gates() -> None:
-    before = session_from_values("t", [{"all": {"p50_ns": 1e6, "p90_ns": 2e6}}] * 3)
+    before = record_from_values("t", [{"all": {"p50_ns": 1e6, "p90_ns": 2e6}}] * 3)
     for bad in (math.nan, math.inf, 0.0, -1.0):
-        after = session_from_values("t", [{"all": {"p50_ns": 9e6, "p90_ns": bad}}] * 3)
+        after = record_from_values("t", [{"all": {"p50_ns": 9e6, "p90_ns": bad}}] * 3)
         found = compare([before], after)
         assert [row.metric for row in found.rows] == ["p50_ns"]
         assert len(found.left_out) == 1
@@ -186,8 +186,8 @@ def test_what_is_no_positive_number_never_gates() -> None:
 
 
 def test_points_of_one_side_are_told() -> None:
-    before = session_from_values("t", [{"a": {"p50_ns": 1e6}, "b": {"p50_ns": 1e6}}] * 3)
-    after = session_from_values("t", [{"b": {"p50_ns": 1e6}, "c": {"p50_ns": 1e6}}] * 3)
+    before = record_from_values("t", [{"a": {"p50_ns": 1e6}, "b": {"p50_ns": 1e6}}] * 3)
+    after = record_from_values("t", [{"b": {"p50_ns": 1e6}, "c": {"p50_ns": 1e6}}] * 3)
     found = compare([before], after)
     assert (found.new_points, found.missing_points) == (("c",), ("a",))
     assert {row.point for row in found.rows} == {"b"}
@@ -221,13 +221,13 @@ def test_points_of_one_side_are_told() -> None:
 )
 def test_malformed_values_are_named_by_their_path(values: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        session_from_values("t", values)
+        record_from_values("t", values)
 
 
 @pytest.mark.parametrize("test", ["", None, 5])
 def test_a_test_has_a_name(test: Any) -> None:
     with pytest.raises(OptionError, match="name what was measured"):
-        session_from_values(test, [{"a": {"p50_ns": 1}}])
+        record_from_values(test, [{"a": {"p50_ns": 1}}])
 
 
 @pytest.mark.parametrize(
@@ -235,14 +235,14 @@ def test_a_test_has_a_name(test: Any) -> None:
 )
 def test_a_key_has_names_and_values(key: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        session_from_values("t", [{"a": {"p50_ns": 1}}], key=key)
+        record_from_values("t", [{"a": {"p50_ns": 1}}], key=key)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"mode": "stroed"}, "mode='stroed': write 'stored' or 'duet'"),
-        ({"mode": "duet"}, "a duet has one session as its reference, measured .*; 10 were given"),
+        ({"mode": "duet"}, "a duet has one record as its reference, measured .*; 10 were given"),
         ({"alpha": 0}, "alpha=0: write a share, above 0 and up to 0.5"),
         ({"alpha": 5}, "alpha=5"),
         ({"alpha": "5%"}, "alpha='5%'"),
@@ -253,18 +253,18 @@ def test_a_key_has_names_and_values(key: Any, message: str) -> None:
         ({"prior": (0.01,)}, r"prior=\(0.01,\)"),
         ({"prior": Prior}, "prior="),
         ({"prior": 0}, "prior=0"),
-        ({"prior": Prior(math.nan, 10)}, r"prior=Prior\(session_sd=nan"),
-        ({"prior": Prior(-0.02, 10)}, "session_sd=-0.02"),
+        ({"prior": Prior(math.nan, 10)}, r"prior=Prior\(record_sd=nan"),
+        ({"prior": Prior(-0.02, 10)}, "record_sd=-0.02"),
         ({"prior": Prior(0.02, 0)}, "weight=0"),
     ],
 )
 def test_arguments_that_can_t_be_used(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        compare(BASELINE, session(), **arguments)
+        compare(BASELINE, record(), **arguments)
 
 
-def test_only_sessions_are_compared() -> None:
-    with pytest.raises(OptionError, match=r"candidate=\{\}: give what session_from_values returns"):
+def test_only_records_are_compared() -> None:
+    with pytest.raises(OptionError, match=r"candidate=\{\}: give what record_from_values returns"):
         compare(BASELINE, {})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"baseline\[1\]=5"):
-        compare([BASELINE[0], 5], session())  # type: ignore[list-item]
+        compare([BASELINE[0], 5], record())  # type: ignore[list-item]

@@ -206,7 +206,7 @@ def _series(series: Series, pool: Pool) -> dict[str, Any]:
     return _without_empty(
         {
             "s": pool.put(_without_empty(style)),
-            "x": pool.put(_numbers(series.x, 6)),  # a history may have thousands of sessions
+            "x": pool.put(_numbers(series.x, 6)),  # a history may have thousands of records
             "y": pool.put(_steps(series) if series.step else _numbers(series.y)),
             "soft": pool.put(series.soft) if series.soft else None,
         }

@@ -48,11 +48,11 @@ class Entry:
 
     @property
     def test(self) -> str:
-        return self.reported.session.test
+        return self.reported.record.test
 
     @property
     def device(self) -> str:
-        return str(self.reported.session.key.get("device", "?"))
+        return str(self.reported.record.key.get("device", "?"))
 
 
 def entries(reported: Sequence[Reported]) -> list[Entry]:
@@ -63,7 +63,7 @@ def entries(reported: Sequence[Reported]) -> list[Entry]:
         verdict = test.comparison.verdict
         worsening = row.worsening if row is not None else 0.0
         regressed = verdict is Verdict.REGRESSED
-        return not regressed, not test.error, _ORDER.index(verdict), -worsening, test.session.test
+        return not regressed, not test.error, _ORDER.index(verdict), -worsening, test.record.test
 
     found = sorted(((one, deciding(one.comparison.rows)) for one in reported), key=rank)
     return [Entry(number, one, row) for number, (one, row) in enumerate(found)]
@@ -221,11 +221,11 @@ def _where(one: Entry, row: Row) -> str:
 
 
 def _nothing(one: Entry) -> str:
-    if one.reported.session.status != "complete":
+    if one.reported.record.status != "complete":
         return "measurement cut short"
     differing = one.reported.comparison.differing
     if differing:
-        return "other sessions differ in " + ", ".join(differing)
+        return "other records differ in " + ", ".join(differing)
     return "recorded as the first" if one.reported.curves else "nothing was measured"
 
 

@@ -11,7 +11,7 @@ from pytest_gpuperf.report.page.document import document
 from pytest_gpuperf.report.page.figure import Figure
 from pytest_gpuperf.report.page.markup import Markup, element
 from pytest_gpuperf.report.page.overview import Entry, entries, filters, headline, table, worst_line
-from pytest_gpuperf.report.page.past import history_figure, sessions_figure, shift_rows
+from pytest_gpuperf.report.page.past import history_figure, records_figure, shift_rows
 from pytest_gpuperf.report.page.request import request_figures
 from pytest_gpuperf.report.page.section import Figures, section
 from pytest_gpuperf.report.page.sweep import Swept, curve_figures, resource_figures
@@ -19,7 +19,7 @@ from pytest_gpuperf.report.words import plural
 
 #: Values that all charts over time have together: they would be most of a page of many tests.
 _PAST_VALUES = 100_000
-_PAST_SESSIONS = 200
+_PAST_RECORDS = 200
 #: Tests that are open from the start.
 _OPEN = 3
 
@@ -33,7 +33,7 @@ def page(reported: Sequence[Reported], *, title: str = "GPU performance", genera
     members = entries(reported)
     places = Figures()
     points = sum(len(curve) for one in reported for curve in one.curves)
-    most = max(min(_PAST_VALUES // (2 * max(points, 1)), _PAST_SESSIONS), 5)
+    most = max(min(_PAST_VALUES // (2 * max(points, 1)), _PAST_RECORDS), 5)
     sections = [
         section(one, _charts(one, most), places, open_=one.number < _OPEN and (_matters(one) or len(members) == 1))
         for one in members
@@ -69,7 +69,7 @@ def _charts(one: Entry, most: int) -> list[tuple[Swept, list[Figure]]]:
     found = []
     for curve in one.reported.curves:
         swept = Swept(one.reported, curve)
-        made = [*curve_figures(swept), *request_figures(swept), sessions_figure(swept, most), *resource_figures(swept)]
+        made = [*curve_figures(swept), *request_figures(swept), records_figure(swept, most), *resource_figures(swept)]
         found.append((swept, [figure for figure in made if figure is not None]))
     return found
 
@@ -77,8 +77,8 @@ def _charts(one: Entry, most: int) -> list[tuple[Swept, list[Figure]]]:
 def _context(members: Sequence[Entry], generated_utc: str) -> Markup:
     """Where and when."""
     devices = sorted({one.device for one in members})
-    commits = sorted({one.reported.session.commit[:12] for one in members if one.reported.session.commit})
-    drivers = sorted({str(one.reported.session.environment.get("driver") or "") for one in members} - {""})
+    commits = sorted({one.reported.record.commit[:12] for one in members if one.reported.record.commit})
+    drivers = sorted({str(one.reported.record.environment.get("driver") or "") for one in members} - {""})
     parts = [
         ", ".join(devices),
         f"driver {', '.join(drivers)}" if drivers else "",
@@ -118,7 +118,7 @@ def history_page(histories: Sequence[History], title: str = "Performance history
 
 def _history(one: History, places: Figures) -> Markup:
     rows = [element("tr", *(element("td", cell) for cell in row)) for row in shift_rows(one)]
-    titles = ("", "UTC", "commit", "session", "change", "level", "")
+    titles = ("", "UTC", "commit", "record", "change", "level", "")
     table = element(
         "table",
         element("thead", element("tr", *(element("th", name, scope="col") for name in titles))),

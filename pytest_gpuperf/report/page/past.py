@@ -1,10 +1,10 @@
-"""The charts over time: of a test's sessions in a report, and of ``gpuperf history``."""
+"""The charts over time: of a test's records in a report, and of ``gpuperf history``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pytest_gpuperf.model import Histogram, LoadPoint, Session, Verdict, gather
+from pytest_gpuperf.model import Histogram, LoadPoint, Record, Verdict, gather
 from pytest_gpuperf.report.history import History
 from pytest_gpuperf.report.page.figure import Axis, Figure, Rule, Series, View
 from pytest_gpuperf.report.page.request import by_point
@@ -18,29 +18,29 @@ _POINTS = 6
 _CHANGED = (Verdict.REGRESSED, Verdict.IMPROVED)
 _BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _STATES = {
-    "": ("sessions", "base"),
+    "": ("records", "base"),
     "failed": ("failed its gate", "bad"),
     "accepted": ("accepted by hand", "good"),
     "pinned": ("pinned", "good"),
-    "newest": ("this session", "head"),
+    "newest": ("this record", "head"),
 }
 
 
-def sessions_figure(swept: Swept, most: int) -> Figure | None:
-    """p90 and throughput of each load point over the sessions of the test's key.
+def records_figure(swept: Swept, most: int) -> Figure | None:
+    """p90 and throughput of each load point over the records of the test's key.
 
     Args:
-        most: sessions that are shown, the newest.
+        most: records that are shown, the newest.
     """
-    sessions = swept.reported.history[-most:]
-    if len(sessions) < 2:
+    records = swept.reported.history[-most:]
+    if len(records) < 2:
         return None
-    known = [_figures(session, swept.curve.name) for session in sessions]
+    known = [_figures(record, swept.curve.name) for record in records]
     suspect = swept.suspect()
     views: list[View] = []
     chosen = 0
-    states = [_state(session, swept.reported.session) for session in sessions]
-    days = [session.created_utc[:10] for session in sessions]
+    states = [_state(record, swept.reported.record) for record in records]
+    days = [record.created_utc[:10] for record in records]
     for place, metric in enumerate(("p90", "throughput")):
         for point in _points(swept):
             values = [one[point][place] if point in one else None for one in known]
@@ -55,7 +55,7 @@ def sessions_figure(swept: Swept, most: int) -> Figure | None:
         "history",
         "History",
         tuple(views),
-        labels=tuple(_label(one.created_utc, one.id, one.commit) for one in sessions),
+        labels=tuple(_label(one.created_utc, one.id, one.commit) for one in records),
         sides=swept.sides,
         chosen=chosen,
         asks="metric and load point",
@@ -71,10 +71,10 @@ def _points(swept: Swept) -> list[LoadPoint]:
     return sorted(list(kept)[:_POINTS], key=own.index)
 
 
-def _figures(session: Session, sweep: str) -> dict[LoadPoint, tuple[float | None, float]]:
+def _figures(record: Record, sweep: str) -> dict[LoadPoint, tuple[float | None, float]]:
     """p90 in ns and inferences per second of each load point, as the curves have them."""
     found = {}
-    for point, windows in by_point(session.runs, sweep).items():
+    for point, windows in by_point(record.runs, sweep).items():
         whole = gather(point, windows)
         found[point] = (_p90(whole.latency), whole.throughput)
     return found
@@ -84,10 +84,10 @@ def _p90(latency: Histogram) -> float | None:
     return latency.quantile_ns(0.9) if latency.total else None
 
 
-def _state(session: Session, newest: Session) -> str:
-    if session.id == newest.id:
+def _state(record: Record, newest: Record) -> str:
+    if record.id == newest.id:
         return "newest"
-    return "" if session.may_be_baseline else "failed"
+    return "" if record.may_be_baseline else "failed"
 
 
 def history_figure(history: History) -> Figure:
@@ -95,8 +95,8 @@ def history_figure(history: History) -> Figure:
     moments = history.moments
     states = [moment.state for moment in moments]
     days = [moment.day for moment in moments]
-    count = f"{plural(len(moments), 'session')}, {plural(len(history.shifts), 'change')} of the level"
-    out = f", {plural(history.left_out, 'session')} without these load points left out" if history.left_out else ""
+    count = f"{plural(len(moments), 'record')}, {plural(len(history.shifts), 'change')} of the level"
+    out = f", {plural(history.left_out, 'record')} without these load points left out" if history.left_out else ""
     view = _view(
         history.title,
         history.metric,
@@ -114,12 +114,12 @@ def history_figure(history: History) -> Figure:
         "history",
         history.title,
         (view,),
-        labels=tuple(_label(one.utc, one.session, one.commit) for one in moments),
+        labels=tuple(_label(one.utc, one.record, one.commit) for one in moments),
     )
 
 
-def _label(utc: str, session: str, commit: str) -> str:
-    return f"{utc[:16].replace('T', ' ')} {f'commit {commit[:8]}, ' if commit else ''}session {session}"
+def _label(utc: str, record: str, commit: str) -> str:
+    return f"{utc[:16].replace('T', ' ')} {f'commit {commit[:8]}, ' if commit else ''}record {record}"
 
 
 def _view(
@@ -149,7 +149,7 @@ def _view(
             )
         )
     for state, (legend, color) in _STATES.items():
-        # The line between sessions passes through all that were not stopped by their gate.
+        # The line between records passes through all that were not stopped by their gate.
         members = [index for index, one in enumerate(states) if one == state or (state == "" and one != "failed")]
         if members:
             series.append(
@@ -164,7 +164,7 @@ def _view(
                     labels=tuple(members),
                 )
             )
-    x = Axis("session", ticks=_days(days), from_zero=False, span=(-0.7, len(values) - 0.3))
+    x = Axis("record", ticks=_days(days), from_zero=False, span=(-0.7, len(values) - 0.3))
     y = Axis(
         f"{metric} ({unit})", unit, from_zero=False, span=(max(min(low, middle - room), 0.0), max(high, middle + room))
     )
@@ -181,7 +181,7 @@ def _scaled(value: float | None, scale: float) -> float | None:
 
 
 def _days(days: Sequence[str]) -> tuple[tuple[float, str], ...]:
-    """A tick at the first session of each day."""
+    """A tick at the first record of each day."""
     return tuple((float(index), day) for index, day in enumerate(days) if index == 0 or day != days[index - 1])
 
 
@@ -206,7 +206,7 @@ def shift_rows(history: History) -> list[tuple[str, ...]]:
                 str(number),
                 moment.utc[:16].replace("T", " "),
                 moment.commit[:8],
-                moment.session,
+                moment.record,
                 change(shift.after / shift.before),
                 f"{figure(history.metric, shift.before)} to {figure(history.metric, shift.after)}",
                 f"p {shift.p_value:.2g}",

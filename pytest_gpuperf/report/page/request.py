@@ -33,11 +33,11 @@ Windows = Mapping[LoadPoint, Sequence[Window]]
 
 def request_figures(swept: Swept) -> list[Figure | None]:
     """Both charts; None of what there is nothing to show of."""
-    session = swept.reported.session
-    head = by_point(session.runs, swept.curve.name)
+    record = swept.reported.record
+    head = by_point(record.runs, swept.curve.name)
     base: Windows = {}
     if swept.reported.comparison.mode == "duet":
-        base = by_point(session.reference, swept.curve.name)
+        base = by_point(record.reference, swept.curve.name)
     elif swept.reported.baseline:
         base = by_point(swept.reported.baseline[0].runs, swept.curve.name)
     return [distribution(swept, head, base), breakdown(swept, head, base)]

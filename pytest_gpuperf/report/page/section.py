@@ -56,7 +56,7 @@ def section(entry: Entry, figures: Sequence[tuple[Swept, Sequence[Figure]]], pla
     """
     one = entry.reported
     parts: list[str | None] = [
-        element("p", headline(one.session, one.comparison), class_="said"),
+        element("p", headline(one.record, one.comparison), class_="said"),
         element("p", f"The test failed: {one.error}", class_="bad") if one.error else None,
         _facts(entry),
         _suspects(one),
@@ -86,17 +86,17 @@ def section(entry: Entry, figures: Sequence[tuple[Swept, Sequence[Figure]]], pla
 
 
 def _facts(entry: Entry) -> Markup:
-    session, baseline = entry.reported.session, entry.reported.baseline
+    record, baseline = entry.reported.record, entry.reported.baseline
     compared = entry.reported.comparison.baseline
-    facts = [("device", entry.device), ("measured", _moment(session.created_utc))]
-    facts += [("commit", session.commit[:12])] if session.commit else []
+    facts = [("device", entry.device), ("measured", _moment(record.created_utc))]
+    facts += [("commit", record.commit[:12])] if record.commit else []
     if baseline:
         newest = baseline[0]
         commit = f", commit {newest.commit[:8]}" if newest.commit else ""
         facts.append(
-            ("baseline", f"{plural(len(compared), 'session')}, newest of {_moment(newest.created_utc)}{commit}")
+            ("baseline", f"{plural(len(compared), 'record')}, newest of {_moment(newest.created_utc)}{commit}")
         )
-    facts += [("session", session.id)]
+    facts += [("record", record.id)]
     return element("dl", *(element("div", element("dt", name), element("dd", text)) for name, text in facts))
 
 
@@ -171,7 +171,7 @@ def _verdicts(one: Reported, rows: Sequence[Row]) -> Markup:
 
 
 def _notes(one: Reported) -> Markup | None:
-    found = guard_notes(one.session)
+    found = guard_notes(one.record)
     told = [*comparison_notes(one.comparison), *left_out_notes(one.comparison)]
     return _sentences(found, told)
 
@@ -265,9 +265,9 @@ def _quantile(point: CurvePoint, name: str) -> str:
 
 def _records(one: Reported) -> Markup | None:
     """What was measured, on what, how."""
-    session = one.session
-    told = [*session.under_test.items()]
-    told += [("key", session.key), ("environment", session.environment), ("settings", session.settings)]
+    record = one.record
+    told = [*record.under_test.items()]
+    told += [("key", record.key), ("environment", record.environment), ("settings", record.settings)]
     rows = [(where, name, _plain(text)) for where, facts in told for name, text in facts.items()]
     rows += [("stored as", "", safe.without_credentials(one.path))] if one.path else []
     return element(

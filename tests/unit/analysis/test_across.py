@@ -7,7 +7,7 @@ import pytest
 from pytest_gpuperf.analysis.across import Taken, across
 from pytest_gpuperf.analysis.prices import device_of
 from pytest_gpuperf.model import Across, Change, Energy, LoadPoint, PlainMapping, Price, SidePoint, Window
-from tests.unit.factories import KEY, session
+from tests.unit.factories import KEY, record
 
 T4 = Price("g4dn.xlarge", "NVIDIA T4", 1, 0.5, "2026-01-01", "a list")
 A10G = Price("g5.xlarge", "NVIDIA A10G", 1, 1.0, "2026-01-01", "a list")
@@ -18,7 +18,7 @@ LEVELS = [(1.00, 2.00), (1.01, 2.02), (0.99, 1.98)]
 
 def taken(key: PlainMapping, factor: float = 1.0, **changes: object) -> Taken:
     runs = [[factor * level for level in run] for run in LEVELS]
-    return Taken.of(replace(session(runs, key=key, requests=200), **changes))  # type: ignore[arg-type]
+    return Taken.of(replace(record(runs, key=key, requests=200), **changes))  # type: ignore[arg-type]
 
 
 def with_energy(one: Taken, gpu_j: float | None, cpu_j: float | None, method: str = "nvml-counter") -> Taken:
@@ -32,9 +32,9 @@ def with_energy(one: Taken, gpu_j: float | None, cpu_j: float | None, method: st
 
     runs = tuple(
         replace(run, windows=tuple(told(window, factor) for window in run.windows))
-        for run, factor in zip(one.session.runs, (1.0, 1.02, 0.98), strict=True)
+        for run, factor in zip(one.record.runs, (1.0, 1.02, 0.98), strict=True)
     )
-    return Taken.of(replace(one.session, runs=runs))
+    return Taken.of(replace(one.record, runs=runs))
 
 
 def at(shown: Across, side: int, point: LoadPoint | None = None) -> SidePoint:
@@ -105,7 +105,7 @@ def test_energy_of_two_methods_is_not_compared() -> None:
 
 
 def test_load_points_of_one_device_alone_are_named() -> None:
-    only = Taken.of(session([[1.0], [1.0], [1.0]], at=[LoadPoint(16)], key=ON_A10G))
+    only = Taken.of(record([[1.0], [1.0], [1.0]], at=[LoadPoint(16)], key=ON_A10G))
     shown = across([taken(ON_T4), only], [])
     assert [side.points for side in shown.sides] == [(), ()]
     assert shown.sides[1].missing == (
@@ -126,7 +126,7 @@ def test_what_else_differs_is_told() -> None:
 def test_other_work_is_refused() -> None:
     with pytest.raises(ValueError, match="same work"):
         across([taken(ON_T4), taken({**ON_A10G, "version": 2})], [])
-    with pytest.raises(ValueError, match="two sessions"):
+    with pytest.raises(ValueError, match="two records"):
         across([taken(ON_T4)], [])
 
 

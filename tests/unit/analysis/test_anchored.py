@@ -11,8 +11,8 @@ from pytest_gpuperf.analysis.anchored import ENOUGH
 from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import values_of
-from pytest_gpuperf.model import LoadPoint, Run, Session, Verdict, Window
-from tests.unit.factories import ONE, run, session, window
+from pytest_gpuperf.model import LoadPoint, Record, Run, Verdict, Window
+from tests.unit.factories import ONE, record, run, window
 
 TWO = LoadPoint(2)
 RULE = Rule(metrics=frozenset({"p50", "throughput"}))
@@ -39,13 +39,13 @@ def effect(rng: np.random.Generator, sd: float) -> float:
     return math.exp(rng.normal(0, sd))
 
 
-def sessions(
+def records(
     machine: Sequence[float], anchor_sd: float = 0.002, target: float = 1.0, *, seed: int = 1, share: float = 0.0
-) -> list[Session]:
+) -> list[Record]:
     rng = np.random.default_rng(seed)
     return [
         replace(
-            session(),
+            record(),
             id=f"s{number}",
             runs=tuple(
                 anchored_run(
@@ -62,14 +62,14 @@ MOVING = [1.0, 1.15, 0.93, 1.08, 0.97, 1.2, 1.02, 0.9, 1.1, 1.0]
 
 
 def test_a_value_relative_to_the_anchor_does_not_know_the_machine() -> None:
-    slow, fast = (values_of(one).anchored for one in sessions([1.3, 0.7], anchor_sd=0.0))
+    slow, fast = (values_of(one).anchored for one in records([1.3, 0.7], anchor_sd=0.0))
     for key in slow:
         assert slow[key].runs == pytest.approx(fast[key].runs, abs=0.012)
     assert {metric for *_, metric in slow} == {"p50", "p90", "throughput"}
 
 
 def test_a_machine_that_moves_hides_a_regression_that_the_anchor_shows() -> None:
-    history, (changed,) = sessions(MOVING), sessions([0.95], target=1.1, seed=2)
+    history, (changed,) = records(MOVING), records([0.95], target=1.1, seed=2)
     found = compare(changed, history, RULE)
     assert found.verdict is Verdict.REGRESSED
     assert {one.metric for one in found.anchored} == {"p50", "throughput"}
@@ -81,7 +81,7 @@ def test_a_machine_that_moves_hides_a_regression_that_the_anchor_shows() -> None
 
 
 def test_rows_are_in_the_units_of_the_candidate() -> None:
-    history, (changed,) = sessions(MOVING), sessions([0.95], target=1.1, seed=2)
+    history, (changed,) = records(MOVING), records([0.95], target=1.1, seed=2)
     rows = {(row.point, row.metric): row for row in compare(changed, history, RULE).rows}
     for point in (ONE, TWO):
         row = rows[point, "p50"]
@@ -96,47 +96,47 @@ def test_rows_are_in_the_units_of_the_candidate() -> None:
 
 
 def test_a_slower_machine_alone_is_no_regression() -> None:
-    found = compare(sessions([1.5], seed=3)[0], sessions(MOVING), RULE)
+    found = compare(records([1.5], seed=3)[0], records(MOVING), RULE)
     assert found.verdict is Verdict.UNCHANGED
     assert found.anchored
 
 
 def test_an_anchor_noisier_than_the_machine_is_left_aside() -> None:
-    found = compare(sessions([1.0], seed=3)[0], sessions([1.0] * 10, anchor_sd=0.1), RULE)
+    found = compare(records([1.0], seed=3)[0], records([1.0] * 10, anchor_sd=0.1), RULE)
     assert found.anchored == ()
     assert found.verdict is Verdict.UNCHANGED
 
 
-def test_few_sessions_do_not_choose() -> None:
-    assert compare(sessions([1.0])[0], sessions(MOVING)[: ENOUGH - 1], RULE).anchored == ()
-    assert compare(sessions([1.0])[0], sessions(MOVING)[:ENOUGH], RULE).anchored
+def test_few_records_do_not_choose() -> None:
+    assert compare(records([1.0])[0], records(MOVING)[: ENOUGH - 1], RULE).anchored == ()
+    assert compare(records([1.0])[0], records(MOVING)[:ENOUGH], RULE).anchored
 
 
 def test_the_candidate_has_no_say_in_what_is_gated() -> None:
-    history = sessions(MOVING)
-    wild = sessions([1.0], anchor_sd=0.5)[0]
-    assert compare(wild, history, RULE).anchored == compare(sessions([1.0])[0], history, RULE).anchored
+    history = records(MOVING)
+    wild = records([1.0], anchor_sd=0.5)[0]
+    assert compare(wild, history, RULE).anchored == compare(records([1.0])[0], history, RULE).anchored
 
 
-def test_one_session_without_an_anchor_and_all_are_plain() -> None:
-    history = sessions(MOVING)
+def test_one_record_without_an_anchor_and_all_are_plain() -> None:
+    history = records(MOVING)
     bare = replace(history[3], runs=tuple(replace(one, anchors=()) for one in history[3].runs))
-    assert compare(sessions([1.0])[0], [*history[:3], bare, *history[4:]], RULE).anchored == ()
-    (candidate,) = sessions([1.0])
+    assert compare(records([1.0])[0], [*history[:3], bare, *history[4:]], RULE).anchored == ()
+    (candidate,) = records([1.0])
     without = replace(candidate, runs=tuple(replace(one, anchors=()) for one in candidate.runs))
     assert compare(without, history, RULE).anchored == ()
 
 
-def test_pinned_sessions_are_anchored_alike() -> None:
-    history, (changed,) = sessions(MOVING), sessions([0.95], target=1.1, seed=2)
-    found = compare(changed, history, RULE, pinned=sessions([1.2], seed=5))
+def test_pinned_records_are_anchored_alike() -> None:
+    history, (changed,) = records(MOVING), records([0.95], target=1.1, seed=2)
+    found = compare(changed, history, RULE, pinned=records([1.2], seed=5))
     pinned = [row for row in found.rows if row.against == "pinned" and row.point is None]
     assert pinned
     assert all(row.verdict is Verdict.REGRESSED for row in pinned)
 
 
 def test_a_disturbance_is_left_in_part() -> None:
-    (struck,) = sessions([1.0], share=0.15)
+    (struck,) = records([1.0], share=0.15)
     values = values_of(struck)
     for key, ratio in values.anchored.items():
         assert ratio.disturbance == pytest.approx(0.45 * values.values[key].disturbance)
@@ -147,7 +147,7 @@ def test_the_anchor_next_to_each_window_counts_not_their_order() -> None:
     """The windows that others disturbed are left out, and with them the anchor's."""
     calm, struck = window(p50_ms=1.0, visit=0), replace(window(p50_ms=3.0, visit=1), others_cpu_share=0.5)
     near: list[Window] = [replace(one, throughput=rate) for one, rate in ((struck, 200.0), (calm, 500.0))]
-    one = replace(session(), runs=(replace(run(struck, calm), anchors=tuple(near)),))
+    one = replace(record(), runs=(replace(run(struck, calm), anchors=tuple(near)),))
     values = values_of(one, ["throughput"]).anchored["serving", ONE, "throughput"]
     assert values.runs[0] == pytest.approx(-math.log(1000.0) + math.log(500.0))
 

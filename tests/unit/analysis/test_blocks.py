@@ -7,8 +7,8 @@ import pytest
 
 from pytest_gpuperf.analysis.blocks import block_values, common
 from pytest_gpuperf.analysis.values import values_from_numbers
-from pytest_gpuperf.model import Run, Session, Window
-from tests.unit.factories import ONE, run, session, window
+from pytest_gpuperf.model import Record, Run, Window
+from tests.unit.factories import ONE, record, run, window
 
 KEY = ("serving", ONE, "throughput")
 
@@ -21,11 +21,11 @@ def side(*blocks: list[float], requests: int = 60) -> tuple[Run, ...]:
     )
 
 
-def duet(candidate: tuple[Run, ...], reference: tuple[Run, ...]) -> Session:
-    return replace(session(), runs=candidate, reference=reference)
+def duet(candidate: tuple[Run, ...], reference: tuple[Run, ...]) -> Record:
+    return replace(record(), runs=candidate, reference=reference)
 
 
-def differences(one: Session, metric: str = "throughput") -> list[float]:
+def differences(one: Record, metric: str = "throughput") -> list[float]:
     ours, theirs = block_values(one)
     key = ("serving", ONE, metric)
     return [left - right for left, right in zip(ours.values[key].runs, theirs.values[key].runs, strict=True)]

@@ -18,16 +18,16 @@ from pytest_gpuperf.model import (
     Histogram,
     LoadPoint,
     NamedPoint,
+    Record,
     Row,
-    Session,
     Verdict,
     Window,
     worst,
 )
 from pytest_gpuperf.model.histogram import GAMMA
-from tests.unit.factories import ONE, alike, row, run, session, window
+from tests.unit.factories import ONE, alike, record, row, run, window
 
-RULE = Rule(Prior(session_sd=0.03, weight=8))
+RULE = Rule(Prior(record_sd=0.03, weight=8))
 #: Bucket widths in a slowdown by half.
 HALF = round(math.log(1.5) / math.log(GAMMA))
 
@@ -39,7 +39,7 @@ def levels(points: int, runs: int = 3) -> st.SearchStrategy[list[list[float]]]:
     return st.lists(st.lists(FACTORS, min_size=points, max_size=points), min_size=runs, max_size=runs)
 
 
-def slower(before: Session, steps: int, *, keep_throughput: bool = False) -> Session:
+def slower(before: Record, steps: int, *, keep_throughput: bool = False) -> Record:
     """All latencies ``GAMMA**steps`` times as long: exact in the histograms too, whatever their precision."""
 
     def moved(one: Window) -> Window:
@@ -62,22 +62,22 @@ def named(rows: Sequence[Row]) -> set[tuple[str, LoadPoint | NamedPoint | None]]
 def drawn(
     rng: np.random.Generator,
     *,
-    session_sd: float,
+    record_sd: float,
     run_sd: float,
     points: int = 3,
     runs: int = 3,
     factor: float = 1.0,
-) -> Session:
-    """A session of a machine whose sessions and fresh starts differ by chance, at every point for itself."""
-    base = np.log(np.arange(1, points + 1) * factor) + rng.normal(0, session_sd, points)
-    return session(np.exp(base + rng.normal(0, run_sd, (runs, points))).tolist())
+) -> Record:
+    """A record of a machine whose records and fresh starts differ by chance, at every point for itself."""
+    base = np.log(np.arange(1, points + 1) * factor) + rng.normal(0, record_sd, points)
+    return record(np.exp(base + rng.normal(0, run_sd, (runs, points))).tolist())
 
 
 # Verdicts
 
 
 def test_no_baseline_is_a_verdict_of_its_own() -> None:
-    comparison = compare(session(), [], RULE)
+    comparison = compare(record(), [], RULE)
     assert comparison.verdict is Verdict.NO_BASELINE
     assert comparison.rows == ()
 
@@ -85,17 +85,17 @@ def test_no_baseline_is_a_verdict_of_its_own() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_three_times_slower_regresses_on_a_noisy_machine_too(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    before = drawn(rng, session_sd=0.05, run_sd=0.1)
-    comparison = compare(drawn(rng, session_sd=0.05, run_sd=0.1, factor=3.0), [before], RULE)
+    before = drawn(rng, record_sd=0.05, run_sd=0.1)
+    comparison = compare(drawn(rng, record_sd=0.05, run_sd=0.1, factor=3.0), [before], RULE)
     assert comparison.verdict is Verdict.REGRESSED
     assert {row.verdict for row in comparison.rows} == {Verdict.REGRESSED}
     assert find(comparison, "p50").low < 3 < find(comparison, "p50").high
 
 
-@pytest.mark.parametrize("session_sd", [0.02, 0.05])
-def test_half_slower_with_quiet_runs_regresses_against_a_single_session(session_sd: float) -> None:
-    before = session([[1.0, 2.0], [1.01, 1.99], [0.99, 2.0]])
-    comparison = compare(slower(before, HALF), [before], Rule(Prior(session_sd, 8), tests=4))
+@pytest.mark.parametrize("record_sd", [0.02, 0.05])
+def test_half_slower_with_quiet_runs_regresses_against_a_single_record(record_sd: float) -> None:
+    before = record([[1.0, 2.0], [1.01, 1.99], [0.99, 2.0]])
+    comparison = compare(slower(before, HALF), [before], Rule(Prior(record_sd, 8), tests=4))
     assert comparison.verdict is Verdict.REGRESSED
     assert all(row.verdict is Verdict.REGRESSED for row in comparison.rows)
     assert find(comparison, "p90").worsening == pytest.approx(0.5, abs=0.01)
@@ -103,16 +103,14 @@ def test_half_slower_with_quiet_runs_regresses_against_a_single_session(session_
 
 @settings(max_examples=25, deadline=None)
 @given(levels(2), st.floats(0.001, 0.5), st.integers(1, 10), st.integers(1, 50))
-def test_half_slower_is_never_unchanged(
-    p50_ms: list[list[float]], session_sd: float, sessions: int, tests: int
-) -> None:
-    before = session(p50_ms)
-    comparison = compare(slower(before, HALF), [before] * sessions, Rule(Prior(session_sd, 8), tests=tests))
+def test_half_slower_is_never_unchanged(p50_ms: list[list[float]], record_sd: float, records: int, tests: int) -> None:
+    before = record(p50_ms)
+    comparison = compare(slower(before, HALF), [before] * records, Rule(Prior(record_sd, 8), tests=tests))
     assert {row.verdict for row in comparison.rows} <= {Verdict.REGRESSED, Verdict.INCONCLUSIVE}
 
 
 def test_half_slower_in_latency_alone_regresses_though_throughput_stands() -> None:
-    before = session(alike(load_points=3))
+    before = record(alike(load_points=3))
     comparison = compare(slower(before, HALF, keep_throughput=True), [before], RULE)
     assert comparison.verdict is Verdict.REGRESSED
     assert {row.metric for row in comparison.of(Verdict.REGRESSED)} == {"p50", "p90"}
@@ -120,14 +118,14 @@ def test_half_slower_in_latency_alone_regresses_though_throughput_stands() -> No
 
 def test_no_change_after_a_long_quiet_history_is_unchanged() -> None:
     rng = np.random.default_rng(7)
-    history = [drawn(rng, session_sd=0.003, run_sd=0.003) for _ in range(10)]
-    comparison = compare(drawn(rng, session_sd=0.003, run_sd=0.003), history, RULE)
+    history = [drawn(rng, record_sd=0.003, run_sd=0.003) for _ in range(10)]
+    comparison = compare(drawn(rng, record_sd=0.003, run_sd=0.003), history, RULE)
     assert comparison.verdict is Verdict.UNCHANGED
     assert {row.verdict for row in comparison.rows} == {Verdict.UNCHANGED}
 
 
 def test_half_as_slow_is_improved() -> None:
-    before = session(alike(load_points=2))
+    before = record(alike(load_points=2))
     comparison = compare(slower(before, -HALF), [before], RULE)
     assert comparison.verdict is Verdict.IMPROVED
     assert {row.verdict for row in comparison.rows} == {Verdict.IMPROVED}
@@ -135,40 +133,40 @@ def test_half_as_slow_is_improved() -> None:
 
 
 def test_one_bad_point_is_found_among_good_ones() -> None:
-    before = session(alike(load_points=4))
-    bad = session([[1.0, 2.0, 4.5, 4.0]] * 3)
+    before = record(alike(load_points=4))
+    bad = record([[1.0, 2.0, 4.5, 4.0]] * 3)
     comparison = compare(bad, [before], RULE)
     assert comparison.verdict is Verdict.REGRESSED
     assert {row.point for row in comparison.of(Verdict.REGRESSED)} == {LoadPoint(4)}
 
 
 def test_noise_alone_is_inconclusive_and_says_what_it_could_have_seen() -> None:
-    noisy = session([[1.0], [1.3], [0.8]])
+    noisy = record([[1.0], [1.3], [0.8]])
     comparison = compare(noisy, [noisy], RULE)
     assert comparison.verdict is Verdict.INCONCLUSIVE
     for found in comparison.rows:
         assert found.min_detectable > 0.2
-        assert found.sessions_to_decide is None or found.sessions_to_decide >= 1
+        assert found.records_to_decide is None or found.records_to_decide >= 1
 
 
 @settings(max_examples=25, deadline=None)
 @given(levels(1), st.integers(1, 5))
-def test_twice_the_smallest_detectable_worsening_is_detected(p50_ms: list[list[float]], sessions: int) -> None:
-    before = session(p50_ms)
-    smallest = find(compare(before, [before] * sessions, RULE), "p50").min_detectable
+def test_twice_the_smallest_detectable_worsening_is_detected(p50_ms: list[list[float]], records: int) -> None:
+    before = record(p50_ms)
+    smallest = find(compare(before, [before] * records, RULE), "p50").min_detectable
     steps = math.ceil(math.log1p(2 * smallest) / math.log(GAMMA))
-    comparison = compare(slower(before, steps), [before] * sessions, RULE)
+    comparison = compare(slower(before, steps), [before] * records, RULE)
     assert find(comparison, "p50").verdict is Verdict.REGRESSED
 
 
-def test_decided_rows_need_no_further_session() -> None:
-    before = session(alike())
-    assert {row.sessions_to_decide for row in compare(slower(before, HALF), [before], RULE).rows} == {0}
+def test_decided_rows_need_no_further_record() -> None:
+    before = record(alike())
+    assert {row.records_to_decide for row in compare(slower(before, HALF), [before], RULE).rows} == {0}
 
 
 def test_a_change_below_the_minimum_effect_is_no_regression() -> None:
-    before = session(alike())
-    sure = Prior(session_sd=0.001, weight=8)
+    before = record(alike())
+    sure = Prior(record_sd=0.001, weight=8)
     after = slower(before, 4)  # 2%
     assert compare(after, [before], Rule(sure, min_effect=0.01)).verdict is Verdict.REGRESSED
     assert compare(after, [before], Rule(sure, min_effect=0.03)).verdict is Verdict.UNCHANGED
@@ -176,24 +174,24 @@ def test_a_change_below_the_minimum_effect_is_no_regression() -> None:
 
 @pytest.mark.parametrize("steps", [20, -20])  # 10%
 def test_a_change_beyond_equivalence_is_not_unchanged_though_it_is_no_regression(steps: int) -> None:
-    before = session(alike())
-    rule = Rule(Prior(session_sd=0.001, weight=8), min_effect=0.2, equivalence=0.05)
+    before = record(alike())
+    rule = Rule(Prior(record_sd=0.001, weight=8), min_effect=0.2, equivalence=0.05)
     assert {row.verdict for row in compare(slower(before, steps), [before], rule).rows} == {Verdict.INCONCLUSIVE}
 
 
 @pytest.mark.parametrize("steps", [14, -14])  # 7%
-@pytest.mark.parametrize("sessions", [1, 20])
-def test_what_a_large_minimum_effect_accepts_is_unchanged(steps: int, sessions: int) -> None:
-    before = session(alike())
-    rule = Rule(Prior(session_sd=0.001, weight=8), min_effect=0.1)
-    assert compare(slower(before, steps), [before] * sessions, rule).verdict is Verdict.UNCHANGED
+@pytest.mark.parametrize("records", [1, 20])
+def test_what_a_large_minimum_effect_accepts_is_unchanged(steps: int, records: int) -> None:
+    before = record(alike())
+    rule = Rule(Prior(record_sd=0.001, weight=8), min_effect=0.1)
+    assert compare(slower(before, steps), [before] * records, rule).verdict is Verdict.UNCHANGED
 
 
 # What must hold of all comparisons
 
 
 def test_throughput_and_latency_are_symmetric() -> None:
-    before = session(alike(load_points=2))
+    before = record(alike(load_points=2))
     comparison = compare(slower(before, 12), [before], RULE)
     for point in (LoadPoint(1), LoadPoint(2), None):
         latency, throughput = find(comparison, "p50", point), find(comparison, "throughput", point)
@@ -214,7 +212,7 @@ def test_worsening_is_in_the_bad_direction() -> None:
 @settings(max_examples=25, deadline=None)
 @given(levels(2), levels(2), st.integers(-1000, 1000))
 def test_the_unit_of_time_does_not_matter(here: list[list[float]], there: list[list[float]], steps: int) -> None:
-    after, before = session(here), session(there)
+    after, before = record(here), record(there)
     plain = compare(after, [before], RULE)
     scaled = compare(slower(after, steps), [slower(before, steps)], RULE)
     for one, other in zip(plain.rows, scaled.rows, strict=True):
@@ -228,10 +226,10 @@ def test_the_unit_of_time_does_not_matter(here: list[list[float]], there: list[l
 def test_between_buckets_the_unit_costs_at_most_the_precision(
     here: list[list[float]], there: list[list[float]], unit: float
 ) -> None:
-    plain = compare(session(here), [session(there)], RULE)
+    plain = compare(record(here), [record(there)], RULE)
     scaled = compare(
-        session([[unit * level for level in run] for run in here]),
-        [session([[unit * level for level in run] for run in there])],
+        record([[unit * level for level in run] for run in here]),
+        [record([[unit * level for level in run] for run in there])],
         RULE,
     )
     for one, other in zip(plain.rows, scaled.rows, strict=True):
@@ -240,16 +238,16 @@ def test_between_buckets_the_unit_costs_at_most_the_precision(
 
 @settings(max_examples=25, deadline=None)
 @given(levels(2), levels(2), levels(2), st.permutations(range(3)), st.permutations(range(3)))
-def test_the_order_of_runs_and_sessions_does_not_matter(
+def test_the_order_of_runs_and_records_does_not_matter(
     here: list[list[float]],
     there: list[list[float]],
     earlier: list[list[float]],
     ours: list[int],
     theirs: list[int],
 ) -> None:
-    one = compare(session(here), [session(there), session(earlier)], RULE)
+    one = compare(record(here), [record(there), record(earlier)], RULE)
     other = compare(
-        session([here[index] for index in ours]), [session(earlier), session([there[index] for index in theirs])], RULE
+        record([here[index] for index in ours]), [record(earlier), record([there[index] for index in theirs])], RULE
     )
     for left, right in zip(one.rows, other.rows, strict=True):
         assert (right.metric, right.point, right.verdict) == (left.metric, left.point, left.verdict)
@@ -264,11 +262,11 @@ def test_every_row_is_made_of_numbers(data: st.DataObject) -> None:
     wild = st.floats(-3, 4).map(lambda exponent: 10**exponent)
     shape = st.tuples(st.integers(1, 3), st.integers(1, 3), st.sampled_from([0, 5, 20, 60]))
 
-    def any_session() -> Session:
+    def any_record() -> Record:
         runs, points, requests = data.draw(shape)
         p50_ms = data.draw(st.lists(st.lists(wild, min_size=points, max_size=points), min_size=runs, max_size=runs))
         silent = data.draw(st.booleans())
-        return session(p50_ms, throughput=[[0.0] * points] * runs if silent else None, requests=requests)
+        return record(p50_ms, throughput=[[0.0] * points] * runs if silent else None, requests=requests)
 
     rule = Rule(
         Prior(data.draw(st.floats(0.001, 1.0)), data.draw(st.floats(4, 20))),
@@ -276,7 +274,7 @@ def test_every_row_is_made_of_numbers(data: st.DataObject) -> None:
         tests=data.draw(st.integers(0, 200)),
         min_effect=data.draw(st.floats(0, 0.5)),
     )
-    comparison = compare(any_session(), [any_session() for _ in range(data.draw(st.integers(1, 4)))], rule)
+    comparison = compare(any_record(), [any_record() for _ in range(data.draw(st.integers(1, 4)))], rule)
     for found in comparison.rows:
         figures = (found.candidate, found.baseline, found.ratio, found.low, found.high, found.min_detectable)
         assert all(map(math.isfinite, figures))
@@ -291,7 +289,7 @@ def test_noise_in_the_runs_widens_the_interval(one: int, other: int, in_baseline
     quiet, noisy = sorted((one, other))
 
     def width(steps: int) -> float:
-        wobbling, calm = session([[GAMMA**-steps], [1.0], [GAMMA**steps]]), session(alike())
+        wobbling, calm = record([[GAMMA**-steps], [1.0], [GAMMA**steps]]), record(alike())
         after, before = (calm, wobbling) if in_baseline else (wobbling, calm)
         seen = find(compare(after, [before], RULE), "throughput")
         return math.log(seen.high / seen.low)
@@ -301,33 +299,33 @@ def test_noise_in_the_runs_widens_the_interval(one: int, other: int, in_baseline
 
 
 @pytest.mark.parametrize(
-    ("sessions", "weight", "least_sd"),
+    ("records", "weight", "least_sd"),
     [
-        # Nothing better is known: sessions differ by at least as much as the fresh starts inside one.
+        # Nothing better is known: records differ by at least as much as the fresh starts inside one.
         (1, 8, 0.1),
-        # Ten sessions agree as if by accident: still, each is only known as well as its three runs tell.
+        # Ten records agree as if by accident: still, each is only known as well as its three runs tell.
         (10, 2, 0.1 / math.sqrt(3)),
     ],
 )
-def test_a_prior_does_not_argue_away_noisy_runs(sessions: int, weight: float, least_sd: float) -> None:
-    noisy = session([[math.exp(-0.1)], [1.0], [math.exp(0.1)]])
-    seen = find(compare(noisy, [noisy] * sessions, Rule(Prior(0.001, weight))), "throughput")
-    half = float(stats.t.isf(0.025, weight + sessions - 1)) * least_sd * math.sqrt(1 + 1 / sessions)
+def test_a_prior_does_not_argue_away_noisy_runs(records: int, weight: float, least_sd: float) -> None:
+    noisy = record([[math.exp(-0.1)], [1.0], [math.exp(0.1)]])
+    seen = find(compare(noisy, [noisy] * records, Rule(Prior(0.001, weight))), "throughput")
+    half = float(stats.t.isf(0.025, weight + records - 1)) * least_sd * math.sqrt(1 + 1 / records)
     assert math.log(seen.high / seen.ratio) >= half * (1 - 1e-9)
 
 
-def test_noise_between_sessions_widens_the_interval() -> None:
+def test_noise_between_records_widens_the_interval() -> None:
     def width(apart: float) -> float:
-        history = [session(alike(level)) for level in (1.0, 1 + apart, 1 / (1 + apart), 1.0)]
-        seen = find(compare(session(alike()), history, RULE), "throughput")
+        history = [record(alike(level)) for level in (1.0, 1 + apart, 1 / (1 + apart), 1.0)]
+        seen = find(compare(record(alike()), history, RULE), "throughput")
         return math.log(seen.high / seen.low)
 
     assert width(0.0) < width(0.05) < width(0.3)
 
 
-def test_more_baseline_sessions_narrow_the_interval() -> None:
-    def width(sessions: int) -> float:
-        seen = find(compare(session(alike()), [session(alike())] * sessions, RULE), "throughput")
+def test_more_baseline_records_narrow_the_interval() -> None:
+    def width(records: int) -> float:
+        seen = find(compare(record(alike()), [record(alike())] * records, RULE), "throughput")
         return math.log(seen.high / seen.low)
 
     assert width(1) > width(2) > width(10)
@@ -342,15 +340,13 @@ def test_sharing_alpha_never_adds_a_rejection(
     here: list[list[float]], there: list[list[float]], one: int, other: int
 ) -> None:
     few, many = sorted((one, other))
-    alone, shared = (
-        compare(session(here), [session(there)], Rule(Prior(0.01, 8), tests=tests)) for tests in (few, many)
-    )
+    alone, shared = (compare(record(here), [record(there)], Rule(Prior(0.01, 8), tests=tests)) for tests in (few, many))
     for verdict in (Verdict.REGRESSED, Verdict.IMPROVED):
         assert named(shared.of(verdict)) <= named(alone.of(verdict))
 
 
 def test_sharing_alpha_with_many_tests_asks_for_a_larger_change() -> None:
-    before = session(alike())
+    before = record(alike())
     seen = [compare(before, [before], Rule(RULE.prior, tests=tests)).rows[0].min_detectable for tests in (1, 10, 100)]
     assert seen == sorted(set(seen))
 
@@ -378,21 +374,21 @@ def test_holm_lies_between_bonferroni_and_no_correction(p_values: list[float]) -
 
 
 def test_the_sweep_has_a_row_of_its_own_where_it_has_several_points() -> None:
-    before = session(alike(load_points=3))
-    after = session([[1.1, 2.0, 3.3]] * 3)
+    before = record(alike(load_points=3))
+    after = record([[1.1, 2.0, 3.3]] * 3)
     comparison = compare(after, [before], RULE)
     assert find(comparison, "throughput", None).ratio == pytest.approx((1 / 1.1 / 1.1) ** (1 / 3))
-    assert {row.point for row in compare(session(alike()), [session(alike())], RULE).rows} == {LoadPoint()}
+    assert {row.point for row in compare(record(alike()), [record(alike())], RULE).rows} == {LoadPoint()}
 
 
-def alarms(session_sd: float, prior_sd: float, *, factor: float = 1.0) -> int:
-    """How many of 300 comparisons with a single baseline session end in ``regressed``."""
+def alarms(record_sd: float, prior_sd: float, *, factor: float = 1.0) -> int:
+    """How many of 300 comparisons with a single baseline record end in ``regressed``."""
     rng = np.random.default_rng(20260101)
     rule = Rule(Prior(prior_sd, 8), alpha=0.05, min_effect=0.0)
     found = 0
     for _ in range(300):
-        before = drawn(rng, session_sd=session_sd, run_sd=0.01)
-        after = drawn(rng, session_sd=session_sd, run_sd=0.01, factor=factor)
+        before = drawn(rng, record_sd=record_sd, run_sd=0.01)
+        after = drawn(rng, record_sd=record_sd, run_sd=0.01, factor=factor)
         found += compare(after, [before], rule).verdict is Verdict.REGRESSED
     return found
 
@@ -402,7 +398,7 @@ def test_false_alarms_keep_within_alpha(prior_sd: float) -> None:
     assert alarms(0.01, prior_sd) <= stats.binom.ppf(0.99, 300, 0.05)
 
 
-def test_false_alarms_would_show_if_the_spread_between_sessions_were_not_believed() -> None:
+def test_false_alarms_would_show_if_the_spread_between_records_were_not_believed() -> None:
     assert alarms(0.05, 0.005) > 2 * stats.binom.ppf(0.99, 300, 0.05)
 
 
@@ -415,8 +411,8 @@ def test_half_slower_alarms_every_time() -> None:
 
 @pytest.mark.parametrize("short", ["here", "there", "one run"])
 def test_p90_is_not_gated_below_fifty_requests_a_run(short: str) -> None:
-    long = session(alike(), requests=50)
-    brief = session(alike(), requests=49)
+    long = record(alike(), requests=50)
+    brief = record(alike(), requests=49)
     mixed = replace(long, runs=(*long.runs[:2], brief.runs[2]))
     after, before = {"here": (brief, long), "there": (long, brief), "one run": (mixed, long)}[short]
     assert "p90" in {row.metric for row in compare(long, [long], RULE).rows}
@@ -425,13 +421,13 @@ def test_p90_is_not_gated_below_fifty_requests_a_run(short: str) -> None:
 
 def test_windows_of_one_run_are_taken_together() -> None:
     visits = [window(requests=17, visit=visit) for visit in range(3)]
-    several = replace(session(alike()), runs=tuple(run(*visits, index=index) for index in range(3)))
+    several = replace(record(alike()), runs=tuple(run(*visits, index=index) for index in range(3)))
     assert "p90" in {row.metric for row in compare(several, [several], RULE).rows}
 
 
 def test_points_on_one_side_only_are_named_and_the_others_compared() -> None:
-    after = session(alike(load_points=2), at=[LoadPoint(1), LoadPoint(2, 8)])
-    before = session(alike(load_points=2), at=[LoadPoint(1), LoadPoint(16)])
+    after = record(alike(load_points=2), at=[LoadPoint(1), LoadPoint(2, 8)])
+    before = record(alike(load_points=2), at=[LoadPoint(1), LoadPoint(16)])
     comparison = compare(after, [before], RULE)
     assert comparison.new_points == ("serving: concurrency 2, batch 8",)
     assert comparison.missing_points == ("serving: concurrency 16",)
@@ -439,20 +435,20 @@ def test_points_on_one_side_only_are_named_and_the_others_compared() -> None:
 
 
 def test_nothing_in_common_is_no_baseline() -> None:
-    comparison = compare(session(alike(), at=[LoadPoint(4)]), [session(alike(), at=[LoadPoint(8)])], RULE)
+    comparison = compare(record(alike(), at=[LoadPoint(4)]), [record(alike(), at=[LoadPoint(8)])], RULE)
     assert comparison.verdict is Verdict.NO_BASELINE
     assert comparison.new_points == ("serving: concurrency 4",)
 
 
 def test_sweeps_of_one_test_are_kept_apart() -> None:
-    def both(fp16_ms: float) -> Session:
+    def both(fp16_ms: float) -> Record:
         sweeps = {"fp32": 1.0, "fp16": fp16_ms}
         runs = [
             run(window(p50_ms=level, sweep=name), index=index, sweep=name)
             for name, level in sweeps.items()
             for index in range(3)
         ]
-        return replace(session(), runs=tuple(runs))
+        return replace(record(), runs=tuple(runs))
 
     comparison = compare(both(0.8), [both(0.4)], RULE)
     assert {row.sweep for row in comparison.of(Verdict.REGRESSED)} == {"fp16"}
@@ -460,14 +456,14 @@ def test_sweeps_of_one_test_are_kept_apart() -> None:
 
 
 def test_runs_that_were_cut_short_do_not_count() -> None:
-    before = session(alike())
+    before = record(alike())
     cut = replace(slower(before, 400).runs[0], complete=False)
     comparison = compare(replace(before, runs=(*before.runs, cut)), [before], RULE)
     assert find(comparison, "p50").ratio == pytest.approx(1.0)
 
 
 def test_the_baseline_is_named_newest_first() -> None:
-    comparison = compare(session(), [session(name="new"), session(name="old")], RULE)
+    comparison = compare(record(), [record(name="new"), record(name="old")], RULE)
     assert comparison.baseline == ("new", "old")
 
 
@@ -478,13 +474,13 @@ def test_the_first_verdict_in_the_order_is_the_worst() -> None:
 
 
 def test_what_else_changed_is_named_with_its_place() -> None:
-    before = session(
+    before = record(
         commit="aaaa",
         under_test={"serving": {"digest": "old", "instances": 1}, "gone": {"digest": "x"}},
         environment={"driver": "570", "host": "a"},
         settings={"window_s": 0.5, "alpha": 0.05, "kept_loads serving": "4.0"},
     )
-    after = session(
+    after = record(
         commit="bbbb",
         under_test={"serving": {"digest": "new", "instances": 1}, "added": {"digest": "y"}},
         environment={"driver": "570", "host": "b", "mig": None},

@@ -15,26 +15,26 @@ from pytest_gpuperf.analysis.blocks import APART
 from pytest_gpuperf.analysis.compare import compare, compare_duet, compare_duet_values, compare_values
 from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.values import SessionValues, values_from_numbers
-from pytest_gpuperf.model import Comparison, NamedPoint, Session, Verdict
-from tests.unit.factories import alike, session
+from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
+from pytest_gpuperf.model import Comparison, NamedPoint, Record, Verdict
+from tests.unit.factories import alike, record
 
-QUIET = Rule(Prior(session_sd=0.01, weight=8))
+QUIET = Rule(Prior(record_sd=0.01, weight=8))
 
 
-def numbers(runs: Sequence[Sequence[float]], name: str = "s", metric: str = "p50") -> SessionValues:
-    """A session from ``runs[run][point]``."""
+def numbers(runs: Sequence[Sequence[float]], name: str = "s", metric: str = "p50") -> RecordValues:
+    """A record from ``runs[run][point]``."""
     return values_from_numbers(name, [{f"p{i}": {metric: value} for i, value in enumerate(run)} for run in runs])
 
 
 def drawn(
     rng: np.random.Generator, *, factor: float = 1.0, sd: float = 0.005, runs: int = 3, points: int = 3
-) -> SessionValues:
+) -> RecordValues:
     return numbers((factor * np.exp(rng.normal(0, sd, (runs, points)))).tolist())
 
 
-def history(rng: np.random.Generator, sessions: int = 10, sd: float = 0.005) -> list[SessionValues]:
-    return [replace(drawn(rng, sd=sd), id=f"h{index}") for index in range(sessions)]
+def history(rng: np.random.Generator, records: int = 10, sd: float = 0.005) -> list[RecordValues]:
+    return [replace(drawn(rng, sd=sd), id=f"h{index}") for index in range(records)]
 
 
 def verdicts(comparison: Comparison, against: str) -> set[Verdict]:
@@ -92,7 +92,7 @@ def test_slow_creep_is_found_by_the_pinned_baseline() -> None:
     assert found.baseline[-1] == "pinned"
 
 
-def test_a_pinned_session_takes_the_spread_from_the_history() -> None:
+def test_a_pinned_record_takes_the_spread_from_the_history() -> None:
     """By itself it would be judged by the prior."""
     rng = np.random.default_rng(5)
     pinned, candidate = [drawn(rng)], drawn(rng, factor=1.04)
@@ -111,7 +111,7 @@ def test_both_baselines_share_alpha() -> None:
     )
 
 
-def test_a_point_that_only_the_pinned_session_knows_is_judged_by_it() -> None:
+def test_a_point_that_only_the_pinned_record_knows_is_judged_by_it() -> None:
     before = [numbers([[1.0]] * 3)]
     pinned = [numbers([[1.0, 1.0]] * 3)]
     found = compare_values(numbers([[1.0, 2.0]] * 3), before, QUIET, pinned=pinned)
@@ -154,9 +154,9 @@ def test_a_side_without_a_common_point_is_no_baseline() -> None:
     assert (found.new_points, found.missing_points) == (("p0",), ("other",))
 
 
-def test_sessions_with_a_reference_are_duets() -> None:
-    one = session(alike(1.1, runs=5, load_points=2))
-    duet = replace(one, reference=session(alike(1.0, runs=5, load_points=2)).runs)
+def test_records_with_a_reference_are_duets() -> None:
+    one = record(alike(1.1, runs=5, load_points=2))
+    duet = replace(one, reference=record(alike(1.0, runs=5, load_points=2)).runs)
     found = compare_duet(duet, [duet], Rule())
     assert found.verdict is Verdict.REGRESSED
     assert all(row.worsening == pytest.approx(0.1, abs=0.01) for row in found.rows)
@@ -164,12 +164,12 @@ def test_sessions_with_a_reference_are_duets() -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_duets_whose_sides_were_not_alive_together_say_nothing_of_those_that_were(apart: bool) -> None:
-    def findings(one: Session, *found: str) -> Session:
+    def findings(one: Record, *found: str) -> Record:
         runs = [replace(run, windows=tuple(replace(w, findings=found) for w in run.windows)) for run in one.runs]
         return replace(one, runs=tuple(runs))
 
-    one = session(alike(1.1, runs=5))
-    duet = replace(one, reference=session(alike(1.0, runs=5)).runs)
+    one = record(alike(1.1, runs=5))
+    duet = replace(one, reference=record(alike(1.0, runs=5)).runs)
     newest, other = findings(duet, *[APART] * apart), findings(duet, *[APART] * (not apart))
     alone = compare_duet(newest, [], Rule())
     assert compare_duet(newest, [other], Rule()) == alone
@@ -235,8 +235,8 @@ def test_what_is_spent_at_other_looks_is_missing_at_this_one() -> None:
     assert all(one.min_detectable < other.min_detectable for one, other in zip(whole.rows, part.rows, strict=True))
 
 
-def test_sessions_of_another_key_are_not_comparable() -> None:
+def test_records_of_another_key_are_not_comparable() -> None:
     differing = {"device": ("NVIDIA L4", "NVIDIA A10")}
-    found = compare(session(alike()), [], Rule(), differing=differing)
+    found = compare(record(alike()), [], Rule(), differing=differing)
     assert found.verdict is Verdict.NOT_COMPARABLE
     assert found.differing == differing

@@ -22,7 +22,7 @@ from pytest_gpuperf.analysis.priors import Assumed, Prior
 from pytest_gpuperf.analysis.robust import FloatArray
 from pytest_gpuperf.analysis.rule import Rule
 
-ASSUMED = Prior(session_sd=0.02, weight=8)
+ASSUMED = Prior(record_sd=0.02, weight=8)
 ALONE = averaging(["one"])
 
 
@@ -36,7 +36,7 @@ def stored(candidate: FloatArray, history: FloatArray, prior: Prior = ASSUMED) -
 
 
 def test_a_long_history_is_taken_at_its_word() -> None:
-    """Sessions of one run each: no more than Student's t of one value against ``m`` others, the prior gone."""
+    """Records of one run each: no more than Student's t of one value against ``m`` others, the prior gone."""
     rng = np.random.default_rng(1)
     history, candidate = rng.normal(0, 0.01, (20, 1)), np.array([0.03])
     difference, error, freedom = stored(candidate, history)
@@ -52,7 +52,7 @@ def test_a_measured_prior_stays_beside_a_long_history() -> None:
     assert freedom == pytest.approx(27)
 
 
-def test_a_single_session_is_judged_by_the_prior() -> None:
+def test_a_single_record_is_judged_by_the_prior() -> None:
     _, error, freedom = stored(np.array([0.5, 0.5, 0.5]), np.zeros((1, 3)))
     assert error == pytest.approx(0.02 * math.sqrt(2))
     assert freedom == pytest.approx(8)
@@ -148,9 +148,9 @@ def test_series_without_numbers_never_decide(data: st.DataObject) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 8), st.floats(-0.2, 0.2))
-def test_better_and_worse_are_mirror_images(seed: int, sessions: int, runs: int, effect: float) -> None:
+def test_better_and_worse_are_mirror_images(seed: int, records: int, runs: int, effect: float) -> None:
     rng = np.random.default_rng(seed)
-    candidate, history = rng.normal(effect, 0.02, (6, runs)), rng.normal(0, 0.02, (6, sessions, 3))
+    candidate, history = rng.normal(effect, 0.02, (6, runs)), rng.normal(0, 0.02, (6, records, 3))
     alike, prior = averaging([1, 2, 3, 3, 3, 3]), Assumed.of([ASSUMED] * 6)
     there, back = (
         decide(stored_evidence(StoredArrays(way * candidate, way * history, alike), prior), 2, Rule())
@@ -165,11 +165,11 @@ def test_better_and_worse_are_mirror_images(seed: int, sessions: int, runs: int,
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000), st.floats(0.002, 0.05), st.floats(0.0, 0.03), st.booleans())
-def test_more_runs_never_widen_an_interval_on_average(seed: int, run_sd: float, session_sd: float, duet: bool) -> None:
+def test_more_runs_never_widen_an_interval_on_average(seed: int, run_sd: float, record_sd: float, duet: bool) -> None:
     rng = np.random.default_rng(seed)
     size, prior, alike = 400, Assumed.of([ASSUMED] * 400), np.eye(400)
     runs = rng.normal(0, run_sd, (size, 8))
-    history = rng.normal(0, session_sd, (size, 10, 1)) + rng.normal(0, run_sd, (size, 10, 3))
+    history = rng.normal(0, record_sd, (size, 10, 1)) + rng.normal(0, run_sd, (size, 10, 3))
     widths = []
     for count in (3, 4, 5, 8):
         evidence = (

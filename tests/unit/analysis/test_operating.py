@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.analysis.operating import measured
-from pytest_gpuperf.model import LoadPoint, Run, Session, Window
-from tests.unit.factories import ONE, TEST, run, session, window
+from pytest_gpuperf.model import LoadPoint, Record, Run, Window
+from tests.unit.factories import ONE, TEST, record, run, window
 
 RATE = LoadPoint(0, 2, 100.0, "poisson")
 
 
-def of(*runs: Run) -> Session:
-    return replace(session(), runs=runs)
+def of(*runs: Run) -> Record:
+    return replace(record(), runs=runs)
 
 
 def test_the_slowest_run_counts() -> None:
-    found = measured([session([[2.0], [4.0], [2.5]], requests=200)])
+    found = measured([record([[2.0], [4.0], [2.5]], requests=200)])
     (point,) = found.points
     assert (found.test, point.point, point.runs) == (TEST, ONE, 3)
     assert point.throughput == pytest.approx(250)
@@ -25,15 +25,15 @@ def test_the_slowest_run_counts() -> None:
     assert point.latency_range_ns["p50"] == pytest.approx((2e6, 4e6), rel=0.01)
 
 
-def test_runs_of_several_sessions_are_taken_together() -> None:
-    quick, slow = session([[2.0]] * 3, name="a"), session([[3.0]] * 3, name="b", minute=1)
+def test_runs_of_several_records_are_taken_together() -> None:
+    quick, slow = record([[2.0]] * 3, name="a"), record([[3.0]] * 3, name="b", minute=1)
     (point,) = measured([slow, quick]).points
     assert point.runs == 6
     assert point.throughput == pytest.approx(1e3 / 3)
 
 
 def test_a_quantile_that_no_run_supports_is_told_by_all_or_not_at_all() -> None:
-    (point,) = measured([session([[2.0]] * 3, requests=20)]).points
+    (point,) = measured([record([[2.0]] * 3, requests=20)]).points
     assert set(point.latency_ns) == {"p50", "p90"}  # 20 requests a run: p90 takes 50
     assert point.latency_range_ns["p90"][0] == point.latency_range_ns["p90"][1]
 
@@ -63,6 +63,6 @@ def test_runs_that_were_cut_short_don_t_count() -> None:
     assert found.points[0].throughput == pytest.approx(500)
 
 
-def test_no_session() -> None:
-    with pytest.raises(ValueError, match="one session or more"):
+def test_no_record() -> None:
+    with pytest.raises(ValueError, match="one record or more"):
         measured([])

@@ -5,7 +5,7 @@ import pytest
 
 from pytest_gpuperf.analysis.priors import HISTORY_WEIGHT, Assumed, Prior, Priors, with_history
 
-ASSUMED = Prior(session_sd=0.02, weight=8)
+ASSUMED = Prior(record_sd=0.02, weight=8)
 
 
 def test_a_series_that_was_not_calibrated_has_the_default() -> None:
@@ -16,24 +16,24 @@ def test_a_series_that_was_not_calibrated_has_the_default() -> None:
     assert ASSUMED.of("anything", "", "p50") == ASSUMED
 
 
-def blocks(spread: float, sessions: int, size: int = 3) -> np.ndarray:
-    """One series whose blocks have exactly this variance in each session."""
+def blocks(spread: float, records: int, size: int = 3) -> np.ndarray:
+    """One series whose blocks have exactly this variance in each record."""
     shape = np.array([-1.0, 0.0, 1.0]) * spread
-    return np.tile(shape[:size], (1, sessions, 1))
+    return np.tile(shape[:size], (1, records, 1))
 
 
 def test_history_steps_in_for_the_assumption_degree_by_degree() -> None:
-    few = with_history(Assumed.of([ASSUMED]), blocks(0.01, sessions=2))
-    # Two sessions of three blocks: 4 degrees of freedom, of 8.
+    few = with_history(Assumed.of([ASSUMED]), blocks(0.01, records=2))
+    # Two records of three blocks: 4 degrees of freedom, of 8.
     assert few.variance[0] == pytest.approx((4 * 0.02**2 + 4 * 0.01**2) / 8)
     assert (few.weight[0], few.assumed[0]) == (8, 0.5)
-    many = with_history(Assumed.of([ASSUMED]), blocks(0.01, sessions=20))
+    many = with_history(Assumed.of([ASSUMED]), blocks(0.01, records=20))
     assert many.variance[0] == pytest.approx(0.01**2)
     assert (many.weight[0], many.assumed[0]) == (HISTORY_WEIGHT, 0.0)
 
 
 def test_a_measured_prior_stays() -> None:
-    found = with_history(Assumed.of([Prior(0.02, 8, measured=True)]), blocks(0.01, sessions=4))
+    found = with_history(Assumed.of([Prior(0.02, 8, measured=True)]), blocks(0.01, records=4))
     assert found.variance[0] == pytest.approx((8 * 0.02**2 + 8 * 0.01**2) / 16)
 
 

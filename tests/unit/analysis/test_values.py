@@ -15,8 +15,8 @@ from pytest_gpuperf.analysis.values import (
     values_from_numbers,
     values_of,
 )
-from pytest_gpuperf.model import Energy, LoadPoint, Memory, NamedPoint, Session, Verdict, point_runs
-from tests.unit.factories import ONE, alike, session
+from pytest_gpuperf.model import Energy, LoadPoint, Memory, NamedPoint, Record, Verdict, point_runs
+from tests.unit.factories import ONE, alike, record
 
 C4 = NamedPoint("concurrency 4")
 
@@ -72,8 +72,8 @@ def test_places_have_names() -> None:
     assert place_name("", None) == "whole sweep"
 
 
-def test_a_session_gives_what_its_runs_gather() -> None:
-    one = session(alike(1.5))
+def test_a_record_gives_what_its_runs_gather() -> None:
+    one = record(alike(1.5))
     found = values_of(one, {"p50", "p90", "p99", "throughput"})
     gathered = point_runs(one.runs[0])[ONE]
     assert found.values["serving", ONE, "p90"].runs[0] == pytest.approx(math.log(gathered.latency.quantile_ns(0.9)))
@@ -82,12 +82,12 @@ def test_a_session_gives_what_its_runs_gather() -> None:
 
 
 def test_only_what_is_asked_for_is_read() -> None:
-    assert {metric for *_, metric in values_of(session(alike()), {"p50"}).values} == {"p50"}
-    assert {metric for *_, metric in values_of(session(alike())).values} <= GATED
+    assert {metric for *_, metric in values_of(record(alike()), {"p50"}).values} == {"p50"}
+    assert {metric for *_, metric in values_of(record(alike())).values} <= GATED
 
 
-def disturbed(share: float) -> Session:
-    one = session(alike())
+def disturbed(share: float) -> Record:
+    one = record(alike())
     windows = [[replace(window, others_cpu_share=share) for window in run.windows] for run in one.runs]
     return replace(one, runs=tuple(replace(run, windows=tuple(w)) for run, w in zip(one.runs, windows, strict=True)))
 
@@ -99,12 +99,12 @@ def test_others_on_the_cpu_disturb_by_what_they_take() -> None:
 
 def powered(
     joules: float | None, *, method: str = "nvml-counter", bytes_used: int | None = None, cpu_j: float | None = None
-) -> Session:
-    """A session every window of which took so much."""
+) -> Record:
+    """A record every window of which took so much."""
     told = (("gpu", method, joules), ("cpu", "rapl", cpu_j))
     energy = tuple(Energy(source, how, taken) for source, how, taken in told if taken is not None)
     memory = None if bytes_used is None else Memory(device_bytes=bytes_used, host_bytes=2 * bytes_used)
-    one = session(alike())
+    one = record(alike())
     runs = [
         replace(run, windows=tuple(replace(window, energy=energy, memory=memory) for window in run.windows))
         for run in one.runs
@@ -113,7 +113,7 @@ def powered(
 
 
 class TestTaken:
-    def of(self, one: Session, metric: str) -> float:
+    def of(self, one: Record, metric: str) -> float:
         return math.exp(values_of(one, {metric}).values["serving", ONE, metric].runs[0])
 
     def test_energy_is_joules_of_all_devices_for_each_inference(self) -> None:
@@ -129,18 +129,18 @@ class TestTaken:
         assert self.of(replace(one, runs=(own,)), "memory") == pytest.approx(10)
 
     def test_what_can_not_be_had_is_no_metric_rather_than_a_lost_one(self) -> None:
-        found = values_of(session(alike()), {"energy", "memory", "host_memory"})
+        found = values_of(record(alike()), {"energy", "memory", "host_memory"})
         assert not found.values
         assert not found.left_out
 
     def test_windows_of_different_methods_are_not_added(self) -> None:
         one, other = powered(50.0).runs[0].windows[0], powered(50.0, method="nvml-power").runs[0].windows[0]
-        mixed = replace(session(alike()), runs=(replace(powered(1.0).runs[0], windows=(one, other)),))
+        mixed = replace(record(alike()), runs=(replace(powered(1.0).runs[0], windows=(one, other)),))
         found = values_of(mixed, {"energy"})
         assert not found.values
         assert found.left_out == {("serving", ONE, "energy")}
 
-    def test_sessions_of_different_methods_are_not_compared(self) -> None:
+    def test_records_of_different_methods_are_not_compared(self) -> None:
         rule = Rule(prior=PRIORS["gpu"], metrics=frozenset({"energy", "p50"}))
         same = compare(powered(50.0), [powered(50.0)], rule)
         assert {row.metric for row in same.rows} == {"energy", "p50"}

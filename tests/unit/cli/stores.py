@@ -1,4 +1,4 @@
-"""Stores with sessions in them, for the commands that work on stored sessions."""
+"""Stores with records in them, for the commands that work on stored records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.model import LoadPoint, PlainMapping
 from pytest_gpuperf.store import Store
-from tests.unit.factories import KEY, session
+from tests.unit.factories import KEY, record
 
 DAY = 1440
 
@@ -26,14 +26,14 @@ def measured(
     key: PlainMapping = KEY,
     commit: str = "1234567890",
 ) -> None:
-    """A session of three runs that differ by half a percent."""
+    """A record of three runs that differ by half a percent."""
     chance = random.Random(name)
     runs = [[p50_ms * point * math.exp(chance.gauss(0, 0.005)) for point in points] for _ in range(3)]
-    store.write(session(runs, name=name, minute=DAY * day, gate=gate, status=status, key=key, commit=commit))
+    store.write(record(runs, name=name, minute=DAY * day, gate=gate, status=status, key=key, commit=commit))
 
 
 def two_gpus(store: Store) -> None:
-    """One test on a T4 and an A10G that is three times as fast, at several rates: the sessions of docs/cost.md.
+    """One test on a T4 and an A10G that is three times as fast, at several rates: the records of docs/cost.md.
 
     They are made, not measured: a single server's queue towards a capacity of its own, runs 1% apart.
     """
@@ -46,7 +46,7 @@ def two_gpus(store: Store) -> None:
         runs = [[level * math.exp(chance.gauss(0, 0.01)) for level in levels] for _ in range(3)]
         points = [LoadPoint(0, 1, rate, "poisson") for rate in rates]
         key = {**KEY, "test": "tests/test_serving.py::test_segmentation", "device": device}
-        store.write(session(runs, at=points, key=key, name=name, minute=minute, requests=600))
+        store.write(record(runs, at=points, key=key, name=name, minute=minute, requests=600))
 
 
 def gpuperf(store: Store, *arguments: str) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_gpuperf.cli.across import across_of
 from pytest_gpuperf.cli.main import main
-from pytest_gpuperf.cli.stored import Sessions
+from pytest_gpuperf.cli.stored import Records
 from pytest_gpuperf.report.across import across_comment
 from pytest_gpuperf.report.comment import MOST
 from pytest_gpuperf.store import Store
@@ -19,7 +19,7 @@ from tests.unit.factories import KEY
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Ten sessions of a T4; an L4 and an A10G that are 1.6 and 2.5 times as fast."""
+    """Ten records of a T4; an L4 and an A10G that are 1.6 and 2.5 times as fast."""
     store = Store(str(tmp_path / "store"))
     for day in range(3):
         measured(store, f"74a{day}", 10.0, day=day, key={**KEY, "device": "Tesla T4"})
@@ -40,7 +40,7 @@ def test_side_by_side(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert re.search(r"serving: whole sweep +NVIDIA L4 +1\.\d+x", text)
     assert "x is over Tesla T4, with 95% intervals; nothing is gated" in text
-    assert "Tesla T4: session 74a2 of 2026-01-03 00:00 UTC, commit 12345678" in text
+    assert "Tesla T4: record 74a2 of 2026-01-03 00:00 UTC, commit 12345678" in text
     assert "differs on NVIDIA A10G: key: power_limit_w 72 -> 300" in text
     assert "price: g6.xlarge (NVIDIA L4): $0.8048/hour on 2025-11-30" in text
 
@@ -53,7 +53,7 @@ def test_another_base(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert whole["point"] is None
     assert whole["ratios"]["throughput"]["value"] == pytest.approx(0.625, rel=0.02)
     assert gpuperf(store, "compare", "--across", "gpu", "--base", "H200") == 1
-    assert "--base H200: tests/test_serving.py::test_resnet50 has no session on it; there are: Tesla T4, NVIDIA L4" in (
+    assert "--base H200: tests/test_serving.py::test_resnet50 has no record on it; there are: Tesla T4, NVIDIA L4" in (
         capsys.readouterr().err
     )
 
@@ -69,7 +69,7 @@ def test_one_device_is_not_two(store: Store, capsys: pytest.CaptureFixture[str])
     measured(store, "other", 4.0, key={**KEY, "test": "tests/test_other.py::test_other"})
     assert gpuperf(store, "compare", "--across", "gpu", "--test", "other") == 1
     error = capsys.readouterr().err
-    assert "was measured on two devices or more (for these options there are sessions on: NVIDIA L4)" in error
+    assert "was measured on two devices or more (for these options there are records on: NVIDIA L4)" in error
     assert gpuperf(store, "compare", "--across", "gpu") == 0
 
 
@@ -78,7 +78,7 @@ def test_other_versions_of_a_test_are_other_work(tmp_path: Path, capsys: pytest.
     measured(store, "aaaa", key=KEY)
     measured(store, "bbbb", key={**KEY, "device": "Tesla T4", "version": 2})
     assert gpuperf(store, "compare", "--across", "gpu") == 1
-    assert "sessions on: NVIDIA L4, Tesla T4" in capsys.readouterr().err
+    assert "records on: NVIDIA L4, Tesla T4" in capsys.readouterr().err
 
 
 def test_a_report_by_gpu_says_the_same(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +97,7 @@ def test_a_report_by_gpu_says_the_same(store: Store, capsys: pytest.CaptureFixtu
 
 
 def test_many_tests_stay_a_comment(store: Store) -> None:
-    one = replace(across_of(Sessions(store), ())[0], test="t" * 3000)
+    one = replace(across_of(Records(store), ())[0], test="t" * 3000)
     text = across_comment([one] * 40)
     assert len(text) <= MOST
     assert re.search(r"^> Cut to stay under GitHub's limit for comments: \d+ tests\.", text, re.M)

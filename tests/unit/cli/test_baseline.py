@@ -11,14 +11,14 @@ from pytest_gpuperf.cli import stored
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.store import Store, key_digest, select_baseline
 from tests.unit.cli.stores import gpuperf, measured
-from tests.unit.factories import KEY, session
+from tests.unit.factories import KEY, record
 
 OTHER = {**KEY, "test": "tests/test_other.py::test_other"}
 
 
 @pytest.fixture(params=["directory", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Six sessions of one test, the fourth of which failed, and one of another."""
+    """Six records of one test, the fourth of which failed, and one of another."""
     url = str(tmp_path / "store") if request.param == "directory" else f"memory://cli-{uuid.uuid4().hex}"
     store = Store(url)
     for index in range(6):
@@ -37,7 +37,7 @@ def test_the_list_is_newest_first(store: Store, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     assert gpuperf(store, "baseline", "list") == 0
     title, *rows = lines(capsys)
-    assert title.split() == ["session", "UTC", "commit", "gate", "key", "device", "test"]
+    assert title.split() == ["record", "UTC", "commit", "gate", "key", "device", "test"]
     assert [row.split()[0] for row in rows] == ["bbbb0", "aaaa5", "aaaa4", "aaaa3", "aaaa2", "aaaa1", "aaaa0"]
     assert "accepted" in rows[3]
     assert "passed, pinned" in rows[5]
@@ -55,16 +55,16 @@ def test_the_list_may_be_shorter(store: Store, capsys: pytest.CaptureFixture[str
         assert gpuperf(store, "baseline", "list", *arguments) == 0
         assert [row.split()[0] for row in lines(capsys)[1:]] == ids
     assert gpuperf(store, "baseline", "list", "--test", "nothing") == 0
-    assert lines(capsys) == [f"No sessions in {store.url}."]
+    assert lines(capsys) == [f"No records in {store.url}."]
 
 
-def test_a_session_with_what_was_said_about_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_with_what_was_said_about_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     gpuperf(store, "baseline", "accept", "aaaa3", "--reason", "a larger model", "--author", "Ada")
     gpuperf(store, "baseline", "pin", "aaaa3", "--reason", "release 2", "--author", "Bob")
     capsys.readouterr()
     assert gpuperf(store, "baseline", "show", "aaaa3") == 0
     text = capsys.readouterr().out
-    assert "session aaaa3 of 2026-01-04" in text
+    assert "record aaaa3 of 2026-01-04" in text
     assert "accepted by Ada on 20" in text
     assert ": a larger model" in text
     assert "pinned by Bob on 20" in text
@@ -105,7 +105,7 @@ def test_what_is_pinned_in_two_stores_stays_in_one(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out.endswith("aaaa0 is no longer pinned\n")
 
 
-def test_a_pinned_session_whose_file_is_gone_is_named_until_it_is_unpinned(
+def test_a_pinned_record_whose_file_is_gone_is_named_until_it_is_unpinned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store(str(tmp_path / "store"))
@@ -139,7 +139,7 @@ def test_pruning_says_what_it_would_do(store: Store, capsys: pytest.CaptureFixtu
     assert gpuperf(store, "baseline", "prune", "--keep", "2") == 0
     told, last = lines(capsys)
     assert "would delete 4 of 6, 2026-01-01 to 2026-01-04" in told
-    assert last == "Nothing was deleted. Write --yes to delete 4 sessions of 1 key."
+    assert last == "Nothing was deleted. Write --yes to delete 4 records of 1 key."
     assert ids(store) == before
 
 
@@ -148,18 +148,18 @@ def test_pruning_does_it_and_tells_later(store: Store, capsys: pytest.CaptureFix
     gpuperf(store, "baseline", "accept", "aaaa3", "--reason", "meant")
     capsys.readouterr()
     assert gpuperf(store, "baseline", "prune", "--keep", "2", "--yes", "--reason", "disk") == 0
-    assert lines(capsys)[-1] == "Deleted 2 sessions of 1 key."
+    assert lines(capsys)[-1] == "Deleted 2 records of 1 key."
     assert ids(store) == ["aaaa0", "aaaa3", "aaaa4", "aaaa5", "bbbb0"]
     gpuperf(store, "baseline", "list")
     (pruned,) = [line for line in lines(capsys) if "deleted on" in line]
-    assert pruned.startswith(f"{key_digest(KEY)}: 2 sessions deleted on 20")
+    assert pruned.startswith(f"{key_digest(KEY)}: 2 records deleted on 20")
     assert pruned.endswith(": disk")
 
 
 def test_pruning_by_age(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     today = datetime.now(timezone.utc)
     young = (today - timedelta(days=10)).isoformat(timespec="milliseconds")
-    store.write(replace(session(name="cccc0"), created_utc=young))
+    store.write(replace(record(name="cccc0"), created_utc=young))
     assert gpuperf(store, "baseline", "prune", "--older-than", "2w", "--yes") == 0
     assert ids(store) == ["bbbb0", "cccc0"]
     assert gpuperf(store, "baseline", "prune", "--older-than", "2w", "--yes") == 0
@@ -201,15 +201,15 @@ def test_export_and_import(store: Store, tmp_path: Path, name: str, capsys: pyte
     capsys.readouterr()
     place, target = str(tmp_path / name), Store(str(tmp_path / "target"))
     assert gpuperf(store, "baseline", "export", place, "--test", "resnet") == 0
-    assert lines(capsys) == [f"Exported 6 sessions to {place}."]
+    assert lines(capsys) == [f"Exported 6 records to {place}."]
     assert gpuperf(target, "baseline", "import", place) == 0
-    assert lines(capsys) == [f"Imported 6 sessions and 1 note (acceptances, pins, calibrations) into {target.url}."]
+    assert lines(capsys) == [f"Imported 6 records and 1 note (acceptances, pins, calibrations) into {target.url}."]
     assert gpuperf(target, "baseline", "import", place) == 0
-    assert lines(capsys) == [f"Imported 0 sessions into {target.url}; 6 were there already."]
+    assert lines(capsys) == [f"Imported 0 records into {target.url}; 6 were there already."]
     assert ids(target) == [f"aaaa{index}" for index in range(6)]
 
 
-def test_damaged_sessions_are_named_by_every_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_records_are_named_by_every_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(str(tmp_path / "store"))
     for index in range(2):
         measured(store, f"aaaa{index}", day=index)

@@ -9,14 +9,14 @@ import pytest
 from pytest_gpuperf.cli import calibrate
 from pytest_gpuperf.cli.judging import rule_for
 from pytest_gpuperf.cli.main import main
-from pytest_gpuperf.model import Session
+from pytest_gpuperf.model import Record
 from pytest_gpuperf.store import Store, newest_calibration
 from tests.unit.cli.stores import gpuperf, measured
-from tests.unit.factories import KEY, session
+from tests.unit.factories import KEY, record
 
 
 class Fake:
-    """Stands for pytest: stores a session, and ends as told."""
+    """Stands for pytest: stores a record, and ends as told."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Sequence[str], str]] = []
@@ -46,29 +46,29 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-def test_five_sessions_of_their_own_and_a_prior(fake: Fake, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_five_records_of_their_own_and_a_prior(fake: Fake, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", "tests/perf", "--store", store.url, "--", "-k", "resnet"]) == 0
     assert [arguments for arguments, _ in fake.calls] == [["tests/perf", "-k", "resnet"]] * 5
     assert len({url for _, url in fake.calls} | {store.url}) == 6
     assert not any(Path(url).exists() for _, url in fake.calls)
     assert list(store.folders()) == []  # the baseline doesn't see them
     text = capsys.readouterr().out
-    assert "false alarms in 0 of 5 sessions, 0.0% [95% interval 0.0% to 52.2%]" in text
+    assert "false alarms in 0 of 5 records, 0.0% [95% interval 0.0% to 52.2%]" in text
     assert "m=20 k=8" in text
     assert "serving: whole sweep" in text
     found = newest_calibration(store, str(KEY["device"]))
     assert found is not None
-    assert (found.sessions, found.freedom["p50"]) == (5, 4)
-    assert 0 < found.session_sd["p50"] < 0.02
+    assert (found.records, found.freedom["p50"]) == (5, 4)
+    assert 0 < found.record_sd["p50"] < 0.02
 
 
 @pytest.mark.usefixtures("fake")
 def test_the_stored_prior_changes_a_verdict(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """Against a single session, 4% is nothing on any GPU, and much on this one."""
+    """Against a single record, 4% is nothing on any GPU, and much on this one."""
     for name, level, day in (("aaaa0", 4.0, 0), ("aaaa1", 4.16, 1)):
-        store.write(session([[level]] * 3, name=name, minute=1440 * day))
+        store.write(record([[level]] * 3, name=name, minute=1440 * day))
     assert gpuperf(store, "compare") == 0
-    assert gpuperf(store, "calibrate", "suite", "--sessions", "12", "--prior-only") == 0
+    assert gpuperf(store, "calibrate", "suite", "--records", "12", "--prior-only") == 0
     capsys.readouterr()
     assert gpuperf(store, "compare", "--format", "json") == 1
     (one,) = json.loads(capsys.readouterr().out)["comparisons"]
@@ -78,17 +78,17 @@ def test_the_stored_prior_changes_a_verdict(store: Store, capsys: pytest.Capture
 @pytest.mark.usefixtures("fake")
 def test_other_devices_keep_their_prior(store: Store) -> None:
     gpuperf(store, "calibrate", "suite")
-    other: Session = session(key={**KEY, "device": "NVIDIA A100"})
+    other: Record = record(key={**KEY, "device": "NVIDIA A100"})
     assert rule_for(other, store=store) == rule_for(other)
-    assert rule_for(session(), store=store) != rule_for(session())
+    assert rule_for(record(), store=store) != rule_for(record())
 
 
 def test_only_the_prior(fake: Fake, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert gpuperf(store, "calibrate", "suite", "--sessions", "2", "--prior-only") == 0
+    assert gpuperf(store, "calibrate", "suite", "--records", "2", "--prior-only") == 0
     text = capsys.readouterr().out
     assert len(fake.calls) == 2
     assert "power" not in text
-    assert "p50: sessions differ by" in text
+    assert "p50: records differ by" in text
 
 
 def test_tests_that_fail_by_themselves_are_said_and_left_out(
@@ -98,23 +98,23 @@ def test_tests_that_fail_by_themselves_are_said_and_left_out(
     assert gpuperf(store, "calibrate", "suite") == 1
     text = capsys.readouterr().out
     assert "pytest's output 2" in text
-    assert "0 of 4 sessions" in text
+    assert "0 of 4 records" in text
 
 
 @pytest.mark.parametrize(
     ("statuses", "message"),
     [
-        ({0: 1}, "The first session measured nothing"),
+        ({0: 1}, "The first record measured nothing"),
         ({0: 4}, "The suite can't be run"),
         ({1: 5}, "The suite can't be run"),
-        ({1: 1}, "no two sessions of the same test"),
+        ({1: 1}, "no two records of the same test"),
     ],
 )
 def test_too_little_to_calibrate(
     fake: Fake, store: Store, capsys: pytest.CaptureFixture[str], statuses: dict[int, int], message: str
 ) -> None:
     fake.statuses = statuses
-    assert gpuperf(store, "calibrate", "suite", "--sessions", "2") == 1
+    assert gpuperf(store, "calibrate", "suite", "--records", "2") == 1
     assert len(fake.calls) == max(statuses) + 1  # it ends there
     assert message in capsys.readouterr().err
     assert newest_calibration(store, str(KEY["device"])) is None
@@ -127,8 +127,8 @@ def test_from_the_store(fake: Fake, store: Store, capsys: pytest.CaptureFixture[
     assert gpuperf(store, "calibrate", "--from-store") == 0
     assert not fake.calls
     text = capsys.readouterr().out
-    assert "0 of 8 sessions" in text
-    assert "0 of 1 invocation" in text  # the factories give all sessions the same one
+    assert "0 of 8 records" in text
+    assert "0 of 1 invocation" in text  # the factories give all records the same one
     found = newest_calibration(store, str(KEY["device"]))
     assert found is not None
     assert found.freedom["p50"] == 7
@@ -143,7 +143,7 @@ def test_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "message"),
     [
         (["calibrate"], "name the suite"),
-        (["calibrate", "suite", "--sessions", "1"], "whole number from 2 on"),
+        (["calibrate", "suite", "--records", "1"], "whole number from 2 on"),
         (["calibrate", "suite", "--from-store"], "takes no suite"),
         (["baseline", "list", "--", "-k"], "takes nothing behind --"),
     ],

@@ -12,14 +12,14 @@ from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.model import PlainMapping
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf, measured
-from tests.unit.factories import KEY, session
+from tests.unit.factories import KEY, record
 
 OTHER = {**KEY, "test": "tests/test_other.py::test_other"}
 
 
 @pytest.fixture(params=["directory", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Ten sessions of one test."""
+    """Ten records of one test."""
     url = str(tmp_path / "store") if request.param == "directory" else f"memory://compare-{uuid.uuid4().hex}"
     store = Store(url)
     for day in range(10):
@@ -36,7 +36,7 @@ def test_the_newest_against_those_before(store: Store, capsys: pytest.CaptureFix
     status, found = document(store, capsys)
     (one,) = found["comparisons"]
     assert status == 0
-    assert one["session"] == "aaaa9"
+    assert one["record"] == "aaaa9"
     assert one["baseline"] == [f"aaaa{day}" for day in range(8, -1, -1)]
     assert one["verdict"] == found["verdict"] != "regressed"
     assert {row["point"] for row in one["rows"]} == {None, "concurrency 1", "concurrency 2"}
@@ -58,12 +58,12 @@ def test_tables_for_people(store: Store, capsys: pytest.CaptureFixture[str]) -> 
     measured(store, "51042", 8.0, day=11, gate="failed")
     assert gpuperf(store, "compare") == 1
     text = capsys.readouterr().out
-    assert text.startswith("tests/test_serving.py::test_resnet50\n  session 51042 of 2026-01-12 00:00 UTC")
+    assert text.startswith("tests/test_serving.py::test_resnet50\n  record 51042 of 2026-01-12 00:00 UTC")
     assert "regressed  serving: concurrency 1  p50" in text
     assert "+100%" in text
     assert gpuperf(store, "compare", "--format", "markdown") == 1
     markdown = capsys.readouterr().out
-    assert markdown.startswith("### `tests/test_serving.py::test_resnet50`\n\n**regressed**: session 51042")
+    assert markdown.startswith("### `tests/test_serving.py::test_resnet50`\n\n**regressed**: record 51042")
     assert "| regressed | serving: concurrency 1 | p50 |" in markdown
 
 
@@ -77,14 +77,14 @@ def test_unchanged_rows_are_shown_when_asked_for(store: Store, capsys: pytest.Ca
 
 
 def test_all_tests_of_the_invocation(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    measured(store, "other", day=9, key=OTHER)  # the factories give all sessions one invocation
+    measured(store, "other", day=9, key=OTHER)  # the factories give all records one invocation
     _, found = document(store, capsys)
-    assert [one["session"] for one in found["comparisons"]] == ["other", "aaaa9"]
+    assert [one["record"] for one in found["comparisons"]] == ["other", "aaaa9"]
     _, found = document(store, capsys, "--test", "other")
-    assert [(one["session"], one["verdict"]) for one in found["comparisons"]] == [("other", "no baseline")]
+    assert [(one["record"], one["verdict"]) for one in found["comparisons"]] == [("other", "no baseline")]
 
 
-def test_a_newest_session_that_can_t_be_read_is_named_and_fails(
+def test_a_newest_record_that_can_t_be_read_is_named_and_fails(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured(store, "other", day=9, key=OTHER)
@@ -93,7 +93,7 @@ def test_a_newest_session_that_can_t_be_read_is_named_and_fails(
     status = gpuperf(store, "compare", "--format", "json")
     captured = capsys.readouterr()
     assert status == 1
-    assert [one["session"] for one in json.loads(captured.out)["comparisons"]] == ["other"]
+    assert [one["record"] for one in json.loads(captured.out)["comparisons"]] == ["other"]
     assert "gpuperf: unreadable: " in captured.err
     assert entry.name in captured.err
 
@@ -101,16 +101,16 @@ def test_a_newest_session_that_can_t_be_read_is_named_and_fails(
 def test_a_test_is_looked_for_in_the_newest_invocation_that_has_it(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store.write(replace(session([[4.0]] * 3, name="other", minute=20_000, key=OTHER), invocation="later"))
+    store.write(replace(record([[4.0]] * 3, name="other", minute=20_000, key=OTHER), invocation="later"))
     _, found = document(store, capsys, "--test", "resnet50")
-    assert [one["session"] for one in found["comparisons"]] == ["aaaa9"]
+    assert [one["record"] for one in found["comparisons"]] == ["aaaa9"]
     _, found = document(store, capsys)
-    assert [one["session"] for one in found["comparisons"]] == ["other"]
+    assert [one["record"] for one in found["comparisons"]] == ["other"]
     assert gpuperf(store, "compare", "--test", "bert") == 1
-    assert "There is no session of a test whose id contains 'bert' in " in capsys.readouterr().err
+    assert "There is no record of a test whose id contains 'bert' in " in capsys.readouterr().err
 
 
-def test_an_older_session(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_older_record(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     _, found = document(store, capsys, "aaaa3")
     assert found["comparisons"][0]["baseline"] == ["aaaa2", "aaaa1", "aaaa0"]
 
@@ -129,7 +129,7 @@ def test_against_what_was_pinned(store: Store, capsys: pytest.CaptureFixture[str
 
 
 def test_slow_creep_is_seen_against_what_is_pinned(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two percent a session: the window follows, the pinned one does not."""
+    """Two percent a record: the window follows, the pinned one does not."""
     gpuperf(store, "baseline", "pin", "aaaa9", "--reason", "release")
     for step in range(1, 31):
         measured(store, f"c{step:03}", 4.0 * 1.02**step, day=10 + step)
@@ -168,9 +168,9 @@ def test_which_metrics_gate(store: Store, capsys: pytest.CaptureFixture[str]) ->
     assert {row["metric"] for row in found["comparisons"][0]["rows"]} == {"p50", "throughput"}
 
 
-def test_a_session_is_judged_as_its_test_wants_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_is_judged_as_its_test_wants_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     own: PlainMapping = {"alpha": 0.01, "min_effect": 0.5, "metrics": "p50 p99"}
-    store.write(session([[5.2, 9.4]] * 3, name="5e77", minute=20_000, settings=own))
+    store.write(record([[5.2, 9.4]] * 3, name="5e77", minute=20_000, settings=own))
     status, found = document(store, capsys)
     (one,) = found["comparisons"]
     assert (status, one["alpha"], one["min_effect"]) == (0, 0.01, 0.5)
@@ -182,7 +182,7 @@ def test_a_session_is_judged_as_its_test_wants_it(store: Store, capsys: pytest.C
     assert {row["metric"] for row in one["rows"]} == {"p50", "p90"}
 
 
-def test_a_session_that_was_cut_short(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_was_cut_short(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     measured(store, "c0710", day=11, status="incomplete", gate="open")
     assert gpuperf(store, "compare") == 1
     assert "was cut short" in capsys.readouterr().err
@@ -190,7 +190,7 @@ def test_a_session_that_was_cut_short(store: Store, capsys: pytest.CaptureFixtur
 
 def test_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(Store(str(tmp_path)), "compare") == 1
-    assert "There is no session in" in capsys.readouterr().err
+    assert "There is no record in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

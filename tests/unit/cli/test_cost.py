@@ -13,7 +13,7 @@ from pytest_gpuperf.model import LoadPoint, PlainMapping
 from pytest_gpuperf.report.cost import usd
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf
-from tests.unit.factories import KEY, run, session
+from tests.unit.factories import KEY, record, run
 
 ON_T4: PlainMapping = {**KEY, "device": "Tesla T4"}
 ON_A10G: PlainMapping = {**KEY, "device": "NVIDIA A10G"}
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Store:
     store = Store(str(tmp_path / "store"))
     for key, name, factor in ((ON_T4, "74aa", 1.0), (ON_A10G, "a10a", 0.4)):
         levels = [[factor * level * chance for level in (4.0, 6.0, 10.0)] for chance in (1.0, 1.02, 0.98)]
-        store.write(session(levels, key=key, name=name, requests=100))
+        store.write(record(levels, key=key, name=name, requests=100))
     return store
 
 
@@ -73,7 +73,7 @@ def test_a_fleet_within_a_budget(store: Store, capsys: pytest.CaptureFixture[str
     assert re.search(r"4 x g4dn.xlarge +Tesla T4 +serving: concurrency 2 +6\.9\d ms +\+45% +\$1,536 ", text)
     assert re.search(r"2 x g5.xlarge +NVIDIA A10G +serving: concurrency 1 +1\.\d+ ms +\+36% +\$1,469 ", text)
     assert text.index("2 x g5.xlarge") < text.index("4 x g4dn.xlarge")
-    assert re.search(r"NVIDIA A10G: session a10a of 2026-01-01 00:00 UTC, commit 12345678\n", text)
+    assert re.search(r"NVIDIA A10G: record a10a of 2026-01-01 00:00 UTC, commit 12345678\n", text)
     assert re.search(
         r"Tesla T4: serving: concurrency 2: 3 runs, 326\.\d to 340\.\d inf/s, p90 6\.\d\d ms to 6\.9", text
     )
@@ -121,7 +121,7 @@ def test_prices_of_a_day(store: Store, capsys: pytest.CaptureFixture[str]) -> No
 def test_inferences_in_any_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(str(tmp_path / "store"))
     points = [LoadPoint(1, 1), LoadPoint(1, 8)]
-    store.write(session([[2.0, 4.0]] * 3, at=points, key=ON_T4))
+    store.write(record([[2.0, 4.0]] * 3, at=points, key=ON_T4))
     found = document(store, capsys, "--ips", "1500")
     assert found["tests"][0]["offers"][0]["fleet"]["at"]["point"]["batch_size"] == 8
     assert found["tests"][0]["offers"][0]["fleet"]["instances"] == 1
@@ -137,7 +137,7 @@ def test_inferences_in_any_batches(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_open_loop_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(str(tmp_path / "store"))
     points = [LoadPoint(4), LoadPoint(0, 1, 100.0, "poisson")]
-    store.write(session([[2.0, 4.0]] * 3, at=points, key=ON_T4))
+    store.write(record([[2.0, 4.0]] * 3, at=points, key=ON_T4))
     assert gpuperf(store, "cost", "--qps", "400") == 0
     text = capsys.readouterr().out
     assert "4 x g4dn.xlarge" in text
@@ -148,16 +148,16 @@ def test_open_loop_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "closed loop" in text
 
 
-def test_more_sessions_are_more_runs(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    store.write(session([[5.0, 7.0, 12.0]] * 3, key=ON_T4, name="5107", minute=5))
-    store.write(session([[9.0, 9.0, 19.0]] * 3, key=ON_T4, name="c070", minute=6, status="incomplete", gate="open"))
-    store.write(replace(session([[9.0]] * 3, key=ON_T4, name="d0e7", minute=7), reference=(run(),)))
-    assert gpuperf(store, "cost", "--qps", "100", "--sessions", "2") == 0
+def test_more_records_are_more_runs(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.write(record([[5.0, 7.0, 12.0]] * 3, key=ON_T4, name="5107", minute=5))
+    store.write(record([[9.0, 9.0, 19.0]] * 3, key=ON_T4, name="c070", minute=6, status="incomplete", gate="open"))
+    store.write(replace(record([[9.0]] * 3, key=ON_T4, name="d0e7", minute=7), reference=(run(),)))
+    assert gpuperf(store, "cost", "--qps", "100", "--records", "2") == 0
     text = capsys.readouterr().out
-    assert [line.split()[3] for line in text.splitlines() if "Tesla T4: session" in line] == ["5107", "74aa"]
+    assert [line.split()[3] for line in text.splitlines() if "Tesla T4: record" in line] == ["5107", "74aa"]
     assert "6 runs" in text
     found = document(store, capsys)
-    assert [each["id"] for one in found["tests"] for each in one["sessions"]] == ["a10a", "5107"]
+    assert [each["id"] for one in found["tests"] for each in one["records"]] == ["a10a", "5107"]
 
 
 def test_the_curve(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +171,7 @@ def test_the_curve(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_curve_shows_what_the_budget_is_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(str(tmp_path / "store"))
-    store.write(session([[4.0, 6.0, 10.0]] * 3, key=ON_T4, requests=2000))
+    store.write(record([[4.0, 6.0, 10.0]] * 3, key=ON_T4, requests=2000))
     assert gpuperf(store, "cost", "--qps", "1000", "--p99", "500ms", "--curve") == 0
     text = capsys.readouterr().out
     curve = text[text.index("price against latency") :]
@@ -202,7 +202,7 @@ def test_dollars_have_three_digits_that_count(amount: float, shown: str) -> None
 
 def test_markdown_keeps_names_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(str(tmp_path / "store"))
-    store.write(session([[2.0]] * 3, key={**ON_T4, "test": "t.py::test[`<b>|@me]"}))
+    store.write(record([[2.0]] * 3, key={**ON_T4, "test": "t.py::test[`<b>|@me]"}))
     assert gpuperf(store, "cost", "--qps", "100", "--format", "markdown") == 0
     text = capsys.readouterr().out
     title, _, rest = text.partition("\n\n")
@@ -239,7 +239,7 @@ def test_options_that_can_t_be_used(
     [
         (["--p90", "20ms"], "write how much with --qps N (or --ips N)"),
         (["--ips", "9", "--batch-size", "8"], "use --qps with --batch-size"),
-        (["--test", "absent"], "There is no complete session in"),
+        (["--test", "absent"], "There is no complete record in"),
         (["--prices", "absent.toml"], "The price table absent.toml can't be read"),
     ],
 )

@@ -11,21 +11,21 @@ from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.model import Memory
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf, measured
-from tests.unit.factories import KEY, run, session
+from tests.unit.factories import KEY, record, run
 
 STEP = 20
 
 
 @pytest.fixture(params=["directory", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Thirty days; 8% slower from the 21st session on; one failed and one duet, both of them far off."""
+    """Thirty days; 8% slower from the 21st record on; one failed and one duet, both of them far off."""
     url = str(tmp_path / "store") if request.param == "directory" else f"memory://history-{uuid.uuid4().hex}"
     store = Store(url)
     for day in range(30):
         commit = f"{day:02}abcdef0123"
         measured(store, f"{day:012x}", 4.0 if day < STEP else 4.32, day=day, commit=commit)
     measured(store, "feed00000000", 9.0, day=25, gate="failed")
-    store.write(replace(session(name="d0e700000000", minute=36_000), reference=(run(),)))
+    store.write(replace(record(name="d0e700000000", minute=36_000), reference=(run(),)))
     measured(store, "c01d00000000", 4.0, day=26, gate="open", status="incomplete")
     return store
 
@@ -34,7 +34,7 @@ def test_the_step_is_marked(store: Store, capsys: pytest.CaptureFixture[str]) ->
     assert gpuperf(store, "history") == 0
     text = capsys.readouterr().out
     assert "tests/test_serving.py::test_resnet50\n  NVIDIA L4, key " in text
-    assert "p50 of serving, all load points, 31 sessions" in text
+    assert "p50 of serving, all load points, 31 records" in text
     match = re.search(r"1: 2026-01-21 commit 20abcdef: \+(\d\.\d)% \((\S+) ms -> (\S+) ms\)", text)
     assert match, text
     assert float(match[1]) == pytest.approx(8, abs=0.6)
@@ -45,11 +45,11 @@ def test_the_step_is_marked(store: Store, capsys: pytest.CaptureFixture[str]) ->
 def test_other_metrics_and_points(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "history", "--metric", "throughput", "--metric", "p90", "--point", "concurrency 2") == 0
     text = capsys.readouterr().out
-    titles = re.findall(r"^  (\S+ of .*), 31 sessions", text, re.M)
+    titles = re.findall(r"^  (\S+ of .*), 31 records", text, re.M)
     assert titles == ["throughput of serving, concurrency 2", "p90 of serving, concurrency 2"]
     assert re.search(r"1: 2026-01-21 commit 20abcdef: -7\.\d% \([\d.]+ inf/s", text)
     assert gpuperf(store, "history", "--point", "concurrency") == 0
-    assert capsys.readouterr().out.count(", 31 sessions") == 2
+    assert capsys.readouterr().out.count(", 31 records") == 2
 
 
 def test_the_newest_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,18 +58,18 @@ def test_the_newest_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> N
     assert "no change of the level" in text
 
 
-def test_how_many_sessions_is_a_number(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_many_records_is_a_number(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         gpuperf(store, "history", "--last", "-1")
     assert "write a whole number, 1 or more" in capsys.readouterr().err
     assert gpuperf(store, "history", "--last", "1") == 0
-    assert "all load points, 1 session\n" in capsys.readouterr().out
+    assert "all load points, 1 record\n" in capsys.readouterr().out
 
 
 def test_memory_of_the_host_has_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(str(tmp_path / "store"))
     for day in range(3):
-        made = session([[4.0]] * 3, name=f"{day:012x}", minute=1440 * day)
+        made = record([[4.0]] * 3, name=f"{day:012x}", minute=1440 * day)
         runs = tuple(
             replace(one, windows=tuple(replace(w, memory=Memory(host_bytes=3 << 30)) for w in one.windows))
             for one in made.runs
@@ -106,13 +106,13 @@ def test_each_key_has_a_plot_of_its_own(store: Store, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.count("of serving") == 2
 
 
-def test_sessions_with_other_points_are_left_out(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_with_other_points_are_left_out(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     for day in range(31, 34):
         measured(store, f"b{day}", 4.32, points=(1.0, 1.8, 3.0), day=day)
     assert gpuperf(store, "history") == 0
     text = capsys.readouterr().out
-    assert "all load points, 3 sessions" in text
-    assert "31 sessions without these load points left out" in text
+    assert "all load points, 3 records" in text
+    assert "31 records without these load points left out" in text
 
 
 @pytest.mark.parametrize("arguments", [["--test", "nothing"], ["--point", "nothing"], ["--sweep", "nothing"]])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.cli import stored
-from pytest_gpuperf.cli.importing import session_of, windows_of
+from pytest_gpuperf.cli.importing import record_of, windows_of
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import LoadPoint, point_runs
@@ -126,24 +126,24 @@ def test_a_rate_is_an_open_loop(tmp_path: Path) -> None:
     assert window.throughput == pytest.approx(500, rel=0.01)
 
 
-def test_runs_of_a_session(tmp_path: Path) -> None:
-    session = session_of([Path(one) for one in files(tmp_path)], "resnet50", gpu="NVIDIA L4", commit="abc")
-    assert [run.index for run in session.runs] == [0, 1, 2]
-    assert list(point_runs(session.runs[0])) == [LoadPoint(1), LoadPoint(4)]
-    assert session.key == {"device": "NVIDIA L4", "test": "resnet50", "version": 1, "ruler": "perf_analyzer 1"}
-    assert (session.status, session.commit) == ("complete", "abc")
+def test_runs_of_a_record(tmp_path: Path) -> None:
+    record = record_of([Path(one) for one in files(tmp_path)], "resnet50", gpu="NVIDIA L4", commit="abc")
+    assert [run.index for run in record.runs] == [0, 1, 2]
+    assert list(point_runs(record.runs[0])) == [LoadPoint(1), LoadPoint(4)]
+    assert record.key == {"device": "NVIDIA L4", "test": "resnet50", "version": 1, "ruler": "perf_analyzer 1"}
+    assert (record.status, record.commit) == ("complete", "abc")
 
 
 @pytest.mark.parametrize("arguments", [{"test": " "}, {"test": "t", "batch_size": 0}])
 def test_arguments_that_can_t_be_used(tmp_path: Path, arguments: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=r"--test|--batch-size"):
-        session_of([Path(one) for one in files(tmp_path, count=1)], **arguments)
+        record_of([Path(one) for one in files(tmp_path, count=1)], **arguments)
 
 
 # The command
 
 
-def test_an_import_is_a_session_and_the_next_is_compared_with_it(
+def test_an_import_is_a_record_and_the_next_is_compared_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = Store(str(tmp_path / "store"))

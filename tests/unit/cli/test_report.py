@@ -14,14 +14,14 @@ from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.model import PlainMapping
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf, measured
-from tests.unit.factories import KEY, session
+from tests.unit.factories import KEY, record
 
 OTHER: PlainMapping = {**KEY, "test": "tests/test_other.py::test_other"}
 
 
 @pytest.fixture(params=["directory", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Five sessions of one test, the newest of which is half as slow again."""
+    """Five records of one test, the newest of which is half as slow again."""
     url = str(tmp_path / "store") if request.param == "directory" else f"memory://report-{uuid.uuid4().hex}"
     store = Store(url)
     for day in range(4):
@@ -37,7 +37,7 @@ def document(store: Store, capsys: pytest.CaptureFixture[str], *arguments: str) 
 
 def test_the_newest_invocation_with_its_verdict(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     (one,) = document(store, capsys)["tests"]
-    assert (one["session"], one["verdict"], one["error"]) == ("51042", "regressed", "")
+    assert (one["record"], one["verdict"], one["error"]) == ("51042", "regressed", "")
     assert one["baseline"] == ["aaaa3", "aaaa2", "aaaa1", "aaaa0"]
     assert one["baseline_curves"][0]["points"][0]["p50_ns"] == pytest.approx(4e6, rel=0.02)
 
@@ -45,7 +45,7 @@ def test_the_newest_invocation_with_its_verdict(store: Store, capsys: pytest.Cap
 def test_the_formats(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "report") == 0
     text = capsys.readouterr().out
-    assert text.startswith("tests/test_serving.py::test_resnet50\n  regressed: 3 runs against 4 baseline sessions\n")
+    assert text.startswith("tests/test_serving.py::test_resnet50\n  regressed: 3 runs against 4 baseline records\n")
     assert text.endswith("1 test: 1 regressed\n")
     assert gpuperf(store, "report", "--format", "markdown", "--title", "L4", "--marker", "l4") == 0
     text = capsys.readouterr().out
@@ -65,16 +65,16 @@ def test_a_file_s_ending_is_its_format(store: Store, tmp_path: Path, capsys: pyt
     assert "ends in .md" in capsys.readouterr().err
 
 
-def test_a_session_by_its_id_and_its_whole_invocation(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    measured(store, "07e4", day=3, key=OTHER)  # the factories give all sessions one invocation and commit
+def test_a_record_by_its_id_and_its_whole_invocation(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    measured(store, "07e4", day=3, key=OTHER)  # the factories give all records one invocation and commit
     (one,) = document(store, capsys, "aaaa3")["tests"]
-    assert (one["session"], one["baseline"]) == ("aaaa3", ["aaaa2", "aaaa1", "aaaa0"])
+    assert (one["record"], one["baseline"]) == ("aaaa3", ["aaaa2", "aaaa1", "aaaa0"])
     found = document(store, capsys, "aaaa3", "--invocation")["tests"]
-    assert {test["session"] for test in found} == {"aaaa3", "aaaa2", "07e4"}  # of that commit, on that day or beside it
+    assert {test["record"] for test in found} == {"aaaa3", "aaaa2", "07e4"}  # of that commit, on that day or beside it
     found = document(store, capsys, "f0f0")["tests"]
     assert len(found) == 6
     (one,) = document(store, capsys, "--test", "serving")["tests"]
-    assert one["session"] == "51042"
+    assert one["record"] == "51042"
 
 
 def test_several_stores_are_several_sections(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +95,7 @@ def test_a_test_that_failed_for_another_reason_says_so(tmp_path: Path, capsys: p
     measured(store, "aaaa0", gate="failed")
     (one,) = document(store, capsys)["tests"]
     assert "another reason" in one["error"]
-    # An undecided session is never rejected for its figures.
+    # An undecided record is never rejected for its figures.
     measured(store, "aaaa1", day=1)
     measured(store, "aaaa2", day=2, gate="failed")
     (one,) = document(store, capsys)["tests"]
@@ -103,7 +103,7 @@ def test_a_test_that_failed_for_another_reason_says_so(tmp_path: Path, capsys: p
     assert "another reason" in one["error"]
 
 
-def test_a_session_that_was_cut_short_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_was_cut_short_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(str(tmp_path / "store"))
     measured(store, "c0710", status="incomplete", gate="open")
     (one,) = document(store, capsys)["tests"]
@@ -115,7 +115,7 @@ def test_it_is_judged_as_the_gate_judged_it(tmp_path: Path, capsys: pytest.Captu
     store = Store(str(tmp_path / "store"))
     measured(store, "aaaa0")
     own: PlainMapping = {"alpha": 0.05, "tests": 50, "look_share": 0.25, "min_effect": 0.02}
-    newest = session([[4.0, 7.2]] * 3, name="5e77", minute=20_000, settings=own)
+    newest = record([[4.0, 7.2]] * 3, name="5e77", minute=20_000, settings=own)
     store.write(replace(newest, invocation="ab" * 16))
     from pytest_gpuperf.cli.judging import rule_for
 
@@ -130,10 +130,10 @@ def test_a_test_is_looked_for_in_the_newest_invocation_that_has_it(
 ) -> None:
     store = Store(str(tmp_path / "store"))
     measured(store, "aaaa0")
-    later = session([[4.0]] * 3, name="0123", minute=20_000, key=OTHER)
+    later = record([[4.0]] * 3, name="0123", minute=20_000, key=OTHER)
     store.write(replace(later, invocation="ab" * 16))
-    assert [one["session"] for one in document(store, capsys, "--test", "resnet50")["tests"]] == ["aaaa0"]
-    assert [one["session"] for one in document(store, capsys)["tests"]] == ["0123"]
+    assert [one["record"] for one in document(store, capsys, "--test", "resnet50")["tests"]] == ["aaaa0"]
+    assert [one["record"] for one in document(store, capsys)["tests"]] == ["0123"]
 
 
 def test_what_can_t_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,7 +145,7 @@ def test_what_can_t_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     path.write_text("{")
     assert gpuperf(store, "report") == 1
     captured = capsys.readouterr()
-    assert "3 runs against 1 baseline session\n" in captured.out
+    assert "3 runs against 1 baseline record\n" in captured.out
     assert captured.err.count("unreadable") == 1
     assert "aaaa1" in captured.err
 
@@ -153,10 +153,10 @@ def test_what_can_t_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere/at-all"], "neither a session's id nor a store"),
-        (["deadbeef"], "no session or invocation deadbeef"),
-        (["aaaa"], "4 sessions in"),
-        (["--test", "nothing"], "No session has a test whose id contains 'nothing'"),
+        (["nowhere/at-all"], "neither a record's id nor a store"),
+        (["deadbeef"], "no record or invocation deadbeef"),
+        (["aaaa"], "4 records in"),
+        (["--test", "nothing"], "No record has a test whose id contains 'nothing'"),
     ],
 )
 def test_mistakes_say_what_to_do(

@@ -30,14 +30,14 @@ def test_there_and_back(clone: Path, capsys: pytest.CaptureFixture[str]) -> None
     for day in range(3):
         measured(store, f"aaaa{day}", day=day)
     store.accept(store.find("aaaa2"), "meant")
-    assert said("push") == "Pushed 3 sessions and 1 note to gpuperf-baselines, which began it."
+    assert said("push") == "Pushed 3 records and 1 note to gpuperf-baselines, which began it."
     assert said("push") == f"gpuperf-baselines has all of {clone / '.gpuperf-here'} already."
-    assert said("pull", "--store", "other") == "Pulled 3 sessions and 1 note from gpuperf-baselines into other."
+    assert said("pull", "--store", "other") == "Pulled 3 records and 1 note from gpuperf-baselines into other."
     assert main(["baseline", "prune", "--keep", "1", "--yes"]) == 0
     capsys.readouterr()
-    rest = "; 1 were there already; deleted 2 sessions, pruned on the other side."
-    assert said("push") == f"Pushed 0 sessions and 1 note to gpuperf-baselines{rest}"
-    assert said("pull", "--store", "other") == f"Pulled 0 sessions and 1 note from gpuperf-baselines into other{rest}"
+    rest = "; 1 were there already; deleted 2 records, pruned on the other side."
+    assert said("push") == f"Pushed 0 records and 1 note to gpuperf-baselines{rest}"
+    assert said("pull", "--store", "other") == f"Pulled 0 records and 1 note from gpuperf-baselines into other{rest}"
 
 
 def test_what_is_damaged_is_named(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,7 +46,7 @@ def test_what_is_damaged_is_named(clone: Path, capsys: pytest.CaptureFixture[str
     Path(store.find("aaaa0").path).write_text("{")
     assert main(["baseline", "push", "--branch", "measured/baselines"]) == 1
     captured = capsys.readouterr()
-    assert captured.out.startswith("Pushed 0 sessions to measured/baselines")
+    assert captured.out.startswith("Pushed 0 records to measured/baselines")
     assert captured.err.startswith("gpuperf: left out: .gpuperf-here/nvidia-l4/")
 
 

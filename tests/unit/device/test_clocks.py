@@ -134,7 +134,7 @@ def test_while_one_measures_others_may_not_want_other_clocks(
         assert agreed(afterwards)
 
 
-def test_other_clocks_may_follow_a_session_that_was_killed(mock_nvml: MockNvml, tmp_path: Path) -> None:
+def test_other_clocks_may_follow_a_record_that_was_killed(mock_nvml: MockNvml, tmp_path: Path) -> None:
     with start(mock_nvml, tmp_path, "input()") as one:
         assert agreed(one)
         # Its keeper notices at its next poll.

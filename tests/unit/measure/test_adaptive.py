@@ -130,7 +130,7 @@ def test_windows_are_spent_where_growth_is_in_doubt() -> None:
     assert windows[1] == 3
 
 
-def test_points_are_the_same_in_every_session() -> None:
+def test_points_are_the_same_in_every_record() -> None:
     curves = [result_of(Server(saturating(5, 24), np.random.default_rng(seed)), AdaptivePlan()) for seed in range(20)]
     seen = {load for curve in curves for load in curve.loads}
     # 1 to 128 in whole numbers would allow 128; halving the same gaps leaves a few.

@@ -25,7 +25,7 @@ def test_messages_arrive_whole_and_in_order(pair: Pair) -> None:
     here, there = pair[0], Channel(pair[1])
     messages: list[dict[str, Any]] = [
         {"what": "step", "run": 1},
-        {"what": "over", "session": {"text": "ä" * 20_000}},
+        {"what": "over", "record": {"text": "ä" * 20_000}},
         {},
     ]
     for message in messages:

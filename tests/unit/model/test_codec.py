@@ -17,20 +17,20 @@ from pytest_gpuperf.model import (
     LoadPoint,
     Memory,
     NamedPoint,
+    Record,
     Row,
     Run,
     ServerTimes,
-    Session,
     Verdict,
     Window,
 )
 from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
-from tests.unit.factories import KEY, row, server_times, sessions, utc
+from tests.unit.factories import KEY, records, row, server_times, utc
 
 Step = str | int
 
 
-def full_session() -> Session:
+def full_record() -> Record:
     """Every field of every record filled."""
     window = Window(
         sweep="serving",
@@ -59,7 +59,7 @@ def full_session() -> Session:
             GpuFigures("GPU-1", 5, 50.5, 1500.5, 1400.5, 1600.5, 800.5, 40.5, 41.5, 0.5, ("hw_thermal",), ("12 x",)),
         ),
     )
-    return Session(
+    return Record(
         id="0a1b2c3d4e5f",
         invocation="f0f0",
         test=str(KEY["test"]),
@@ -75,7 +75,7 @@ def full_session() -> Session:
     )
 
 
-FULL = to_builtins(full_session())
+FULL = to_builtins(full_record())
 #: What is plain data by design may hold any scalar.
 FREE = ("key", "under_test", "environment", "settings")
 
@@ -99,7 +99,7 @@ def at(data: Any, path: tuple[Step, ...]) -> Any:
 
 
 def written(path: tuple[Step, ...]) -> str:
-    return "session" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return "record" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
 
 
 def replaced(path: tuple[Step, ...], value: Any) -> Any:
@@ -157,22 +157,22 @@ def wrong_for(value: Any) -> list[Any]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(sessions())
-def test_sessions_survive_json(before: Session) -> None:
-    after = from_builtins(Session, json.loads(json.dumps(to_builtins(before), allow_nan=False)))
+@given(records())
+def test_records_survive_json(before: Record) -> None:
+    after = from_builtins(Record, json.loads(json.dumps(to_builtins(before), allow_nan=False)))
     assert after == before
     # 1 == 1.0 == True: only the text tells whether the types survived as well.
     assert repr(after) == repr(before)
 
 
-def test_the_full_session_survives_json() -> None:
-    assert from_builtins(Session, json.loads(json.dumps(FULL))) == full_session()
+def test_the_full_record_survives_json() -> None:
+    assert from_builtins(Record, json.loads(json.dumps(FULL))) == full_record()
 
 
 @pytest.mark.parametrize("path", REQUIRED, ids=written)
 def test_a_missing_field_is_named(path: tuple[Step, ...]) -> None:
     with pytest.raises(Mismatch) as caught:
-        from_builtins(Session, without(path))
+        from_builtins(Record, without(path))
     assert str(caught.value) == f"{written(path)} is missing"
 
 
@@ -181,14 +181,14 @@ def test_a_field_with_a_default_may_be_absent(path: tuple[Step, ...]) -> None:
     data = without(path)
     if len(path) > 1 and path[-2] in HISTOGRAMS:  # one without the other is no histogram
         data = replaced(path[:-1], {})
-    assert isinstance(from_builtins(Session, data), Session)
+    assert isinstance(from_builtins(Record, data), Record)
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in FREE or len(path) == 1], ids=written)
 def test_a_wrong_type_is_named(path: tuple[Step, ...]) -> None:
     for wrong in wrong_for(at(FULL, path)):
         with pytest.raises(Mismatch) as caught:
-            from_builtins(Session, replaced(path, wrong))
+            from_builtins(Record, replaced(path, wrong))
         assert str(caught.value).startswith(f"{written(path)} should be "), wrong
 
 
@@ -197,40 +197,40 @@ def test_plain_data_holds_scalars_only(path: tuple[Step, ...]) -> None:
     damage: list[Any] = [[], {}, [1]]
     for wrong in damage:
         with pytest.raises(Mismatch) as caught:
-            from_builtins(Session, replaced(path, wrong))
+            from_builtins(Record, replaced(path, wrong))
         assert str(caught.value).startswith(written(path))
 
 
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        (("status",), "half", "session: "),
-        (("runs", 0, "windows", 0, "point", "concurrency"), 0, "session.runs[0].windows[0].point: "),
-        (("runs", 0, "windows", 0, "latency", "counts", 1), 0, "session.runs[0].windows[0].latency: "),
-        (("runs", 0, "windows", 0, "latency", "buckets", 1), 2, "session.runs[0].windows[0].latency: "),
+        (("status",), "half", "record: "),
+        (("runs", 0, "windows", 0, "point", "concurrency"), 0, "record.runs[0].windows[0].point: "),
+        (("runs", 0, "windows", 0, "latency", "counts", 1), 0, "record.runs[0].windows[0].latency: "),
+        (("runs", 0, "windows", 0, "latency", "buckets", 1), 2, "record.runs[0].windows[0].latency: "),
     ],
 )
 def test_a_broken_rule_of_a_record_is_named(path: tuple[Step, ...], value: Any, named: str) -> None:
     with pytest.raises(Mismatch) as caught:
-        from_builtins(Session, replaced(path, value))
+        from_builtins(Record, replaced(path, value))
     assert str(caught.value).startswith(named)
 
 
-def test_a_session_of_the_first_schema_is_read() -> None:
+def test_a_record_of_the_first_schema_is_read() -> None:
     data = copy.deepcopy(FULL)
     window = data["runs"][0]["windows"][0]
     for name in SINCE_2:
         del window[name]
     for name in POINT_SINCE_2:
         del window["point"][name]
-    read = from_builtins(Session, data).runs[0].windows[0]
+    read = from_builtins(Record, data).runs[0].windows[0]
     assert read.point == LoadPoint(2, 4)
     assert (read.service, read.first, read.late, read.endpoints) == (None, None, 0, ())
 
 
 def test_a_load_point_of_both_loops_is_damage() -> None:
     with pytest.raises(Mismatch, match=r"point: a load point has a concurrency or a rate"):
-        from_builtins(Session, replaced(("runs", 0, "windows", 0, "point", "rate"), 5.0))
+        from_builtins(Record, replaced(("runs", 0, "windows", 0, "point", "rate"), 5.0))
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -238,23 +238,23 @@ def test_unknown_fields_are_ignored() -> None:
     window = data["runs"][0]["windows"][0]
     for record in (data, data["runs"][0], window, window["point"], window["latency"], window["server"]):
         record["from_the_future"] = {"any": ["thing"]}
-    assert from_builtins(Session, data) == full_session()
+    assert from_builtins(Record, data) == full_record()
 
 
 def test_a_whole_number_may_stand_for_a_float() -> None:
-    read = from_builtins(Session, replaced(("runs", 0, "startup_s"), 3))
+    read = from_builtins(Record, replaced(("runs", 0, "startup_s"), 3))
     assert type(read.runs[0].startup_s) is float
 
 
 def test_a_whole_number_beyond_every_float_is_named() -> None:
-    with pytest.raises(Mismatch, match=r"session\.runs\[0\]\.startup_s"):
-        from_builtins(Session, replaced(("runs", 0, "startup_s"), 10**400))
+    with pytest.raises(Mismatch, match=r"record\.runs\[0\]\.startup_s"):
+        from_builtins(Record, replaced(("runs", 0, "startup_s"), 10**400))
 
 
-@pytest.mark.parametrize("data", [None, [], "session", 1, True])
+@pytest.mark.parametrize("data", [None, [], "record", 1, True])
 def test_what_is_no_record_is_refused(data: Any) -> None:
-    with pytest.raises(Mismatch, match="session should be dict"):
-        from_builtins(Session, data)
+    with pytest.raises(Mismatch, match="record should be dict"):
+        from_builtins(Record, data)
 
 
 def test_the_path_begins_where_the_reader_says() -> None:

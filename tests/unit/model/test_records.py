@@ -7,7 +7,7 @@ import pytest
 
 from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp, gather, merged, point_runs
 from pytest_gpuperf.model.records import CALM_SHARE, ServerTimes
-from tests.unit.factories import run, session, window
+from tests.unit.factories import record, run, window
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_run_is_gathered_by_load_point_in_order_of_appearance() -> None:
 
 @pytest.mark.parametrize(("status", "gate"), [("done", "passed"), ("complete", "green"), ("", "open")])
 def test_an_unknown_status_or_gate_is_refused(status: str, gate: str) -> None:
-    with pytest.raises(ValueError, match=r"session's (status|gate) is"):
-        session(status=status, gate=gate)
+    with pytest.raises(ValueError, match=r"record's (status|gate) is"):
+        record(status=status, gate=gate)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_an_unknown_status_or_gate_is_refused(status: str, gate: str) -> None:
         ("incomplete", "failed", False),
     ],
 )
-def test_only_complete_sessions_that_did_not_fail_enter_the_baseline(status: str, gate: str, may: bool) -> None:
-    assert session(status=status, gate=gate).may_be_baseline is may
+def test_only_complete_records_that_did_not_fail_enter_the_baseline(status: str, gate: str, may: bool) -> None:
+    assert record(status=status, gate=gate).may_be_baseline is may
 
 
 def test_what_the_client_cost_is_told_by_request() -> None:

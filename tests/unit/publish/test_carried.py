@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.model import Change, Comparison, LoadPoint, NamedPoint, Session, Verdict
+from pytest_gpuperf.model import Change, Comparison, LoadPoint, NamedPoint, Record, Verdict
 from pytest_gpuperf.model.codec import Mismatch
 from pytest_gpuperf.publish.carried import Carried
-from tests.unit.factories import row, session, sessions
+from tests.unit.factories import record, records, row
 
 COMPARISONS = st.builds(
     Comparison,
@@ -20,7 +20,7 @@ COMPARISONS = st.builds(
             st.sampled_from(list(Verdict)),
             point=st.none() | st.just(LoadPoint(0, 8, 500.0, "poisson")) | st.just(NamedPoint("concurrency 4")),
             high=st.floats(1, math.inf),
-            sessions_to_decide=st.none() | st.integers(0, 9),
+            records_to_decide=st.none() | st.integers(0, 9),
         ),
         max_size=3,
     ).map(tuple),
@@ -31,14 +31,14 @@ COMPARISONS = st.builds(
 )
 
 
-@given(sessions(), COMPARISONS)
-def test_what_a_worker_hands_over_arrives_as_it_was(one: Session, comparison: Comparison) -> None:
+@given(records(), COMPARISONS)
+def test_what_a_worker_hands_over_arrives_as_it_was(one: Record, comparison: Comparison) -> None:
     carried = Carried(one, comparison, "path", " --store x", "error", "t.py", 3)
     back = Carried.of_text(carried.as_text())
     assert back == carried
 
 
 def test_a_verdict_that_nobody_knows_is_named() -> None:
-    text = Carried(session(), Comparison(Verdict.UNCHANGED)).as_text().replace('"unchanged"', '"splendid"')
+    text = Carried(record(), Comparison(Verdict.UNCHANGED)).as_text().replace('"unchanged"', '"splendid"')
     with pytest.raises(Mismatch, match=r"carried.comparison.verdict should be one of regressed, .*, not 'splendid'"):
         Carried.of_text(text)

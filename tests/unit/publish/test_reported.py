@@ -10,7 +10,7 @@ from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.publish.reported import MOST_HISTORY, reported_of
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import measured
-from tests.unit.factories import alike, run, session, window
+from tests.unit.factories import alike, record, run, window
 
 
 @pytest.fixture
@@ -22,11 +22,11 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-HEAD = session(alike(4.0, load_points=2), name="bbbb", minute=41 * 1440)
+HEAD = record(alike(4.0, load_points=2), name="bbbb", minute=41 * 1440)
 COMPARED = Comparison(Verdict.UNCHANGED, baseline=("aaaa39", "aaaa38", "gone"))
 
 
-def test_a_comment_needs_the_newest_session_of_the_baseline_only(store: Store) -> None:
+def test_a_comment_needs_the_newest_record_of_the_baseline_only(store: Store) -> None:
     one = reported_of(store, Carried(HEAD, COMPARED, "path", " --store x", "error", "t.py", 3))
     assert [base.id for base in one.baseline] == ["aaaa39"]
     assert [len(curve) for curve in one.base_curves] == [2]
@@ -42,8 +42,8 @@ def test_charts_have_all_of_it(store: Store) -> None:
     assert "aaaa30" not in {each.id for each in one.history}
 
 
-def test_an_older_session_has_no_future(store: Store) -> None:
-    old = session(alike(4.0, load_points=2), name="cccc", minute=5 * 1440 + 10)
+def test_an_older_record_has_no_future(store: Store) -> None:
+    old = record(alike(4.0, load_points=2), name="cccc", minute=5 * 1440 + 10)
     one = reported_of(store, Carried(old, Comparison(Verdict.NO_BASELINE)), deep=True)
     assert [each.id for each in one.history] == ["aaaa00", "aaaa01", "aaaa02", "aaaa03", "aaaa04", "aaaa05", "cccc"]
 

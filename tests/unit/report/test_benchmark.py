@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.cli.importing_benchmarks import sessions_of
+from pytest_gpuperf.cli.importing_benchmarks import records_of
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.report.benchmark_export import benchmark_text
 from pytest_gpuperf.report.benchmark_import import is_benchmarks, read_benchmarks
@@ -58,7 +58,7 @@ def test_its_figures_are_ours() -> None:
 
 def test_each_file_is_a_run_of_each_benchmark(tmp_path: Path) -> None:
     files = [theirs(tmp_path / f"{number}.json", "t.py::a", "t.py::b", device="NVIDIA L4") for number in range(3)]
-    first, second = sessions_of(files)
+    first, second = records_of(files)
     assert (first.test, second.test) == ("t.py::a", "t.py::b")
     assert first.invocation == second.invocation
     assert [run.index for run in first.runs] == [0, 1, 2]
@@ -74,13 +74,13 @@ def test_each_file_is_a_run_of_each_benchmark(tmp_path: Path) -> None:
 def test_files_of_two_devices_are_not_mixed(tmp_path: Path) -> None:
     files = [theirs(tmp_path / f"{name}.json", "t", device=name) for name in ("L4", "T4")]
     with pytest.raises(OptionError, match="several devices: 'L4', 'T4'"):
-        sessions_of(files)
-    assert sessions_of(files, gpu="L4")[0].key["device"] == "L4"
+        records_of(files)
+    assert records_of(files, gpu="L4")[0].key["device"] == "L4"
 
 
 def test_a_name_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="contains 'nothing'"):
-        sessions_of([theirs(tmp_path / "a.json", "t")], "nothing")
+        records_of([theirs(tmp_path / "a.json", "t")], "nothing")
 
 
 @pytest.mark.parametrize(

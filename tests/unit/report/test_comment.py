@@ -54,7 +54,7 @@ def test_nothing_to_tell_is_told() -> None:
     assert "| load point | metric | baseline | now |" not in unchanged.partition("<details>")[0]
 
 
-def test_a_cut_short_session_and_a_broken_test_are_told() -> None:
+def test_a_cut_short_record_and_a_broken_test_are_told() -> None:
     cut = reported(status="incomplete")
     broken = reported(test="tests/test_b.py::test_b", error="BudgetMissed: no load point with p90 <= 1 ms")
     text = comment([cut, broken])
@@ -76,11 +76,11 @@ def test_a_broken_test_comes_before_those_that_passed() -> None:
 
 def test_a_test_that_measured_nothing_says_so() -> None:
     one = reported(error="TargetError: no such model", before_ms=None)
-    one = replace(one, session=replace(one.session, id="", runs=(), status="incomplete"), curves=(), path="")
+    one = replace(one, record=replace(one.record, id="", runs=(), status="incomplete"), curves=(), path="")
     text = comment([one])
     assert "## ❌ gpuperf: 1 test failed, nothing regressed" in text
     assert f"- nothing was measured: `{TEST}`" in text
-    assert "No session was stored." in text
+    assert "No record was stored." in text
 
 
 def test_a_baseline_that_is_not_comparable_says_why() -> None:
@@ -106,7 +106,7 @@ def test_names_are_text_and_nothing_of_them_executes(name: str) -> None:
     one = replace(
         one,
         path=name,
-        session=replace(one.session, commit=name),
+        record=replace(one.record, commit=name),
         curves=tuple(replace(curve, name=name) for curve in one.curves) * 2,
         comparison=replace(
             one.comparison,
@@ -115,7 +115,7 @@ def test_names_are_text_and_nothing_of_them_executes(name: str) -> None:
             missing_points=(name,),
         ),
     )
-    both = [one, replace(one, session=replace(one.session, key={**one.session.key, "device": f"B {name}"}))]
+    both = [one, replace(one, record=replace(one.record, key={**one.record.key, "device": f"B {name}"}))]
     page = rendered(comment(both, title=name, marker=name))
     assert page.names <= OURS
     assert not [attributes for _, attributes in page.tags if attributes.keys() - {"align", "lang"}]
@@ -130,7 +130,7 @@ def test_names_are_text_and_nothing_of_them_executes(name: str) -> None:
 def test_it_stays_under_github_s_limit_and_says_what_was_cut(tests: int, load_points: int, size: int) -> None:
     base = reported(6.0, load_points=load_points)
     many = [
-        replace(base, session=replace(base.session, test=f"tests/test_{'x' * size}.py::test[{number}-|`<{'y' * size}]"))
+        replace(base, record=replace(base.record, test=f"tests/test_{'x' * size}.py::test[{number}-|`<{'y' * size}]"))
         for number in range(tests)
     ]
     text = comment(many)
@@ -146,7 +146,7 @@ def test_it_stays_under_github_s_limit_and_says_what_was_cut(tests: int, load_po
 def test_many_gpu_models_fit_as_well() -> None:
     base = reported(6.0)
     many = [
-        replace(base, session=replace(base.session, key={**base.session.key, "device": f"GPU {number} {'`|' * 80}"}))
+        replace(base, record=replace(base.record, key={**base.record.key, "device": f"GPU {number} {'`|' * 80}"}))
         for number in range(300)
     ]
     text = comment(many)
@@ -173,7 +173,7 @@ def test_the_measured_commit_is_had_in_any_clone(tmp_path: Path) -> None:
     git(origin, "update-ref", "refs/heads/main", f"{merge}^")
     for clone in (here, clone_of(origin, tmp_path / "there", "--depth=1")):
         one = reported(6.0)
-        one = replace(one, session=replace(one.session, commit=merge))
+        one = replace(one, record=replace(one.record, commit=merge))
         lines = comment([one]).splitlines()
         script = "\n".join(line for line in lines if line.startswith("git "))
         subprocess.run(["bash", "-c", script], cwd=clone, env=ENVIRONMENT, check=True)

@@ -20,7 +20,7 @@ def test_the_document_has_every_figure() -> None:
     assert (found["verdict"], found["counts"]) == ("regressed", {"regressed": 1, "unchanged": 1})
     assert found["failed"] == sum(bool(test["error"]) for test in found["tests"])
     test = found["tests"][0]
-    assert (test["session"], test["device"], test["verdict"]) == (one.session.id, "NVIDIA L4", "regressed")
+    assert (test["record"], test["device"], test["verdict"]) == (one.record.id, "NVIDIA L4", "regressed")
     assert (test["file"], test["line"], test["error"]) == ("tests/test_serving.py", 12, "no")
     points = test["curves"][0]["points"]
     assert [point["p90_ns"] for point in points] == [point.p90_ns for point in one.curves[0]]

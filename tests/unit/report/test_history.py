@@ -43,15 +43,15 @@ def test_a_level_that_hardly_moves_is_drawn_flat() -> None:
     assert sum("*" in line for line in lines[:HEIGHT]) <= 2
 
 
-def test_what_became_of_a_session_is_seen() -> None:
+def test_what_became_of_a_record_is_seen() -> None:
     moments = [moment(0), moment(1, state="pinned"), moment(2, 9e6, "failed"), moment(3, state="accepted")]
     lines = plot(replace(history(), moments=tuple(moments)))
     assert "x" in lines[0]
-    assert "* a session, x failed its gate, A accepted by hand, P pinned" in "\n".join(lines)
+    assert "* a record, x failed its gate, A accepted by hand, P pinned" in "\n".join(lines)
     assert {"A", "P"} <= set(lines[HEIGHT - 1])
 
 
-def test_failed_sessions_do_not_move_the_level() -> None:
+def test_failed_records_do_not_move_the_level() -> None:
     moments = (moment(0, 4e6), moment(1, 9e6, "failed"), moment(2, 9e6, "failed"), moment(3, 4e6))
     assert replace(history(), moments=moments).levels() == [(0, 4, 4e6)]
 
@@ -64,4 +64,4 @@ def test_several_changes_have_a_sum() -> None:
 
 def test_nothing_changed() -> None:
     assert plot(history(4e6, 4e6))[-1] == "  no change of the level"
-    assert any("2 sessions without these load points" in line for line in plot(replace(STEP, left_out=2)))
+    assert any("2 records without these load points" in line for line in plot(replace(STEP, left_out=2)))

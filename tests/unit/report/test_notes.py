@@ -61,7 +61,7 @@ TEXTS = {
     "told",
     [
         "concurrency 2: to be taken with care, some run had no undisturbed window (throttled)",
-        "relative to the anchor, which spreads less between sessions: p90 (1.2% instead of 5%)",
+        "relative to the anchor, which spreads less between records: p90 (1.2% instead of 5%)",
         "not compared, too few requests or no number: serving: concurrency 1, p99",
         "not in the baseline: serving: concurrency 8",
         "in the baseline but not measured now: serving: concurrency 64",

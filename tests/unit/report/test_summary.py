@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_gpuperf.analysis.compare import Prior, Rule, compare
-from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, LoadPoint, Row, Session, Verdict, curve_of
-from pytest_gpuperf.report.summary import Place, curve_table, failure_message, headline, session_lines
-from tests.unit.factories import QUANTILES, TEST, alike, curve, curve_point, row, run, server_times, session, window
+from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, LoadPoint, Record, Row, Verdict, curve_of
+from pytest_gpuperf.report.summary import Place, curve_table, failure_message, headline, record_lines
+from tests.unit.factories import QUANTILES, TEST, alike, curve, curve_point, record, row, run, server_times, window
 
 PLACE = Place(".gpuperf/nvidia-l4/0123456789ab/20260101T000500000Z-12345678-0a1b2c3d4e5f.json")
 COLUMNS = 80
 
 
-def lines_of(one: Session, comparison: Comparison, *curves: Curve) -> str:
-    return "\n".join(session_lines(one, curves or [curve(curve_point())], comparison, PLACE))
+def lines_of(one: Record, comparison: Comparison, *curves: Curve) -> str:
+    return "\n".join(record_lines(one, curves or [curve(curve_point())], comparison, PLACE))
 
 
 def compared(*rows: Row, verdict: Verdict = Verdict.UNCHANGED) -> Comparison:
@@ -107,17 +107,17 @@ def test_a_table_with_a_baseline_fits_a_terminal(batch_size: int) -> None:
 @pytest.mark.parametrize(
     ("one", "comparison", "parts"),
     [
-        (session(alike(runs=3)), Comparison(Verdict.NO_BASELINE), ["NO BASELINE yet", "3 runs"]),
+        (record(alike(runs=3)), Comparison(Verdict.NO_BASELINE), ["NO BASELINE yet", "3 runs"]),
         (
-            session(alike(runs=1)),
+            record(alike(runs=1)),
             Comparison(Verdict.NO_BASELINE, differing={"version": (1, 2)}),
             ["NO BASELINE with this key", "1 run"],
         ),
-        (session(alike(), status="incomplete"), compared(), ["cut short", "never part of a baseline"]),
-        (session(alike()), compared(verdict=Verdict.REGRESSED), ["regressed", "3 runs", "1 baseline session"]),
+        (record(alike(), status="incomplete"), compared(), ["cut short", "never part of a baseline"]),
+        (record(alike()), compared(verdict=Verdict.REGRESSED), ["regressed", "3 runs", "1 baseline record"]),
     ],
 )
-def test_a_headline_says_what_happened(one: Session, comparison: Comparison, parts: list[str]) -> None:
+def test_a_headline_says_what_happened(one: Record, comparison: Comparison, parts: list[str]) -> None:
     text = headline(one, comparison)
     assert "\n" not in text
     for part in parts:
@@ -125,45 +125,45 @@ def test_a_headline_says_what_happened(one: Session, comparison: Comparison, par
 
 
 def test_a_section_has_the_table_and_the_place() -> None:
-    text = lines_of(session(), compared(row()))
+    text = lines_of(record(), compared(row()))
     assert "\n".join(curve_table(curve(curve_point()), (row(),)).as_text("  ")) in text
     assert f"stored as {PLACE.path}" in text
 
 
 def test_several_sweeps_are_named() -> None:
-    text = lines_of(session(), compared(), curve(curve_point(), name="fp32"), curve(curve_point(), name="fp16"))
+    text = lines_of(record(), compared(), curve(curve_point(), name="fp32"), curve(curve_point(), name="fp16"))
     assert text.index("fp32") < text.index("fp16")
-    assert "serving" not in lines_of(session(), compared())
+    assert "serving" not in lines_of(record(), compared())
 
 
 def test_the_mark_of_too_few_requests_is_explained_where_it_occurs() -> None:
     few = curve(curve_point(supported=frozenset({"p50"})))
-    assert "~ too few requests" in lines_of(session(), compared(), few)
-    assert "~" not in lines_of(session(), compared())
+    assert "~ too few requests" in lines_of(record(), compared(), few)
+    assert "~" not in lines_of(record(), compared())
 
 
 def test_the_server_s_own_times_are_told_at_the_highest_load() -> None:
     swept = curve(curve_point(8, server=server_times()), curve_point(1))
-    text = lines_of(session(), compared(), swept)
+    text = lines_of(record(), compared(), swept)
     assert "server at 8: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us, outside 280.0 us" in text
 
 
 def test_an_ensemble_is_broken_down_by_step() -> None:
     resize = replace(server_times(60), stages={"decode": server_times(60)})
     whole = replace(server_times(60), queue_ns=0, stages={"resize": resize, "resnet": server_times(180)})
-    lines = lines_of(session(), compared(), curve(curve_point(4, server=whole))).splitlines()
+    lines = lines_of(record(), compared(), curve(curve_point(4, server=whole))).splitlines()
     first = next(index for index, line in enumerate(lines) if "server at 4:" in line)
     assert lines[first + 1 : first + 4] == [
         "    resize 25%: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us",
         "      decode 100%: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us",
         "    resnet 75%: queue 300.0 us, input 150.0 us, infer 1.80 ms, output 60.00 us",
     ]
-    assert "server" not in lines_of(session(), compared(), curve(curve_point(8), curve_point(1, server=server_times())))
+    assert "server" not in lines_of(record(), compared(), curve(curve_point(8), curve_point(1, server=server_times())))
 
 
 def test_findings_are_told_with_their_point() -> None:
     shaky = window(LoadPoint(4), findings=("2 of 60 requests failed",))
-    text = lines_of(replace(session(), runs=(run(shaky, warm=False), run(shaky, index=1))), compared())
+    text = lines_of(replace(record(), runs=(run(shaky, warm=False), run(shaky, index=1))), compared())
     assert text.count("concurrency 4: 2 of 60 requests failed") == 1
     assert "run 1 did not become steady" in text
     assert "run 2" not in text
@@ -171,21 +171,21 @@ def test_findings_are_told_with_their_point() -> None:
 
 def test_an_inconclusive_comparison_says_what_it_could_see_and_what_would_decide() -> None:
     rows = (
-        row(Verdict.INCONCLUSIVE, min_detectable=0.12, sessions_to_decide=2),
-        row(Verdict.INCONCLUSIVE, min_detectable=0.31, sessions_to_decide=4),
+        row(Verdict.INCONCLUSIVE, min_detectable=0.12, records_to_decide=2),
+        row(Verdict.INCONCLUSIVE, min_detectable=0.31, records_to_decide=4),
         row(Verdict.UNCHANGED, min_detectable=0.01),
     )
-    text = lines_of(session(), compared(*rows))
+    text = lines_of(record(), compared(*rows))
     assert "smallest regression visible here +12% to +31%" in text
-    assert "4 more sessions would decide" in text
+    assert "4 more records would decide" in text
 
 
-def test_where_no_number_of_sessions_would_decide_none_is_promised() -> None:
+def test_where_no_number_of_records_would_decide_none_is_promised() -> None:
     rows = (
-        row(Verdict.INCONCLUSIVE, sessions_to_decide=2),
-        row(Verdict.INCONCLUSIVE, sessions_to_decide=None),
+        row(Verdict.INCONCLUSIVE, records_to_decide=2),
+        row(Verdict.INCONCLUSIVE, records_to_decide=None),
     )
-    assert "would decide" not in lines_of(session(), compared(*rows))
+    assert "would decide" not in lines_of(record(), compared(*rows))
 
 
 def test_differing_keys_and_points_are_named() -> None:
@@ -195,7 +195,7 @@ def test_differing_keys_and_points_are_named() -> None:
         new_points=("serving: concurrency 64",),
         missing_points=("serving: concurrency 2",),
     )
-    text = lines_of(session(), comparison)
+    text = lines_of(record(), comparison)
     assert "power_limit_w (60 there, 72 here)" in text
     assert "not in the baseline: serving: concurrency 64" in text
     assert "in the baseline but not measured now: serving: concurrency 2" in text
@@ -205,7 +205,7 @@ def test_differing_keys_and_points_are_named() -> None:
 
 
 def failed(option: str = "", **here: object) -> str:
-    before = session(
+    before = record(
         alike(load_points=2),
         name="ba5e11ba5e11",
         minute=61,
@@ -213,7 +213,7 @@ def failed(option: str = "", **here: object) -> str:
         under_test={"serving": {"engine": "10.1"}},
         environment={"driver": "570"},
     )
-    after = session(
+    after = record(
         alike(2.0, load_points=2),
         name="0a1b2c3d4e5f",
         under_test={"serving": {"engine": "10.2"}},
@@ -226,7 +226,7 @@ def failed(option: str = "", **here: object) -> str:
 
 def test_a_failure_names_points_changes_and_intervals() -> None:
     lines = failed().splitlines()
-    assert lines[0] == f"{TEST} regressed against 1 baseline session"
+    assert lines[0] == f"{TEST} regressed against 1 baseline record"
     (p90,) = (line for line in lines if "concurrency 2" in line and "p90" in line)
     for part in ("2.2", "4.5", "+100% [+", "%, +"):
         assert part in p90
@@ -236,7 +236,7 @@ def test_a_failure_names_points_changes_and_intervals() -> None:
 def test_a_failure_names_its_baseline_and_its_own_file() -> None:
     text = failed()
     assert "ba5e11ba5e11 of 2026-01-01 01:01 UTC, commit feedface" in text
-    assert f"this session: {PLACE.path}" in text
+    assert f"this record: {PLACE.path}" in text
 
 
 def test_a_failure_names_what_else_changed() -> None:
@@ -281,13 +281,13 @@ def test_an_inconclusive_failure_says_so() -> None:
     assert "is inconclusive" in text.splitlines()[0]
     assert "--gpuperf-on-inconclusive" in text.splitlines()[0]
     assert "+10%" in text
-    # There is no change that could be meant: what helps is another session.
+    # There is no change that could be meant: what helps is another record.
     assert "baseline accept" not in text
     assert "run it again" in text.splitlines()[-1]
 
 
 def test_table_and_curve_speak_of_the_same_numbers() -> None:
-    one = session(alike(2.0, load_points=2))
+    one = record(alike(2.0, load_points=2))
     made = curve_of("serving", [LoadPoint(1), LoadPoint(2)], one.runs)
     cells = curve_table(made, ()).rows
     assert cells[0][1].startswith(("1.99", "2.00", "2.01"))

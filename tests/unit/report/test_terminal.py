@@ -14,7 +14,7 @@ COLUMNS = 80
 
 
 def shown(one: Reported) -> Shown:
-    return shown_of(one.session, one.curves, one.comparison, Place(one.path, one.store_option))
+    return shown_of(one.record, one.curves, one.comparison, Place(one.path, one.store_option))
 
 
 def lines(tests: list[Reported], verbosity: int = 0) -> list[str]:
@@ -27,7 +27,7 @@ def suite(count: int) -> list[Reported]:
     unsure = reported(4.2, spread=(0.9, 1.0, 1.15), baseline=1, name="00000000000b")
     special = [reported(6.0, load_points=6), reported(before_ms=None), unsure, *[base] * (count - 3)]
     return [
-        replace(one, session=replace(one.session, test=f"tests/test_serving.py::test_{number}"))
+        replace(one, record=replace(one.record, test=f"tests/test_serving.py::test_{number}"))
         for number, one in enumerate(special)
     ]
 
@@ -45,7 +45,7 @@ def test_of_many_tests_only_those_that_need_one() -> None:
 
 def test_many_tests_without_a_baseline_are_told_together() -> None:
     new = reported(before_ms=None)
-    tests = [replace(new, session=replace(new.session, test=f"t.py::test_{number}")) for number in range(50)]
+    tests = [replace(new, record=replace(new.record, test=f"t.py::test_{number}")) for number in range(50)]
     found = lines(tests)
     assert found[0] == "NO BASELINE yet; recorded one from 3 runs: 50 tests"
     assert len(found) < 15
@@ -79,7 +79,7 @@ def test_findings_are_counted_from_the_fourth_on() -> None:
     assert found[-1] == "  ! and 3 more findings"
 
 
-def test_the_table_format_is_the_verbose_section_of_stored_sessions() -> None:
+def test_the_table_format_is_the_verbose_section_of_stored_records() -> None:
     tests = suite(3)
     text = "\n".join(full_lines(tests))
     for one in tests:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.errors import StoreError
-from pytest_gpuperf.store import Calibration, Store, import_sessions, newest_calibration, write_calibration
-from tests.unit.factories import KEY, session
+from pytest_gpuperf.store import Calibration, Store, import_records, newest_calibration, write_calibration
+from tests.unit.factories import KEY, record
 
 ONE = Calibration("NVIDIA L4", {"p50": 0.01}, {"p50": 4.0}, 5, ("tests/test_a.py::test_a",), "ada")
 
@@ -23,7 +23,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def test_the_newest_one_of_the_device_holds_and_nothing_is_rewritten(store: Store) -> None:
     assert newest_calibration(store, "NVIDIA L4") is None
     first = write_calibration(store, ONE)
-    newer = replace(ONE, session_sd={"p50": 0.02})
+    newer = replace(ONE, record_sd={"p50": 0.02})
     second = write_calibration(store, newer)
     assert first != second
     assert store.files.read(first)
@@ -37,13 +37,13 @@ def test_devices_whose_folders_have_the_same_name_are_told_apart(store: Store) -
     assert newest_calibration(store, "NVIDIA L4") == ONE
 
 
-def test_nothing_else_takes_it_for_a_session(store: Store, tmp_path: Path) -> None:
-    store.write(session(key=KEY))
+def test_nothing_else_takes_it_for_a_record(store: Store, tmp_path: Path) -> None:
+    store.write(record(key=KEY))
     write_calibration(store, ONE)
     (folder,) = store.folders()
     assert list(store.folders(KEY)) == [folder]
     assert list(store.elsewhere(KEY)) == []
-    assert import_sessions(Store(str(tmp_path / "other")), store.url).sessions == 1
+    assert import_records(Store(str(tmp_path / "other")), store.url).records == 1
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_a_damaged_file_is_said(store: Store, content: bytes, message: str) -> N
 @pytest.mark.parametrize("sd", [-0.1, math.nan, math.inf])
 def test_no_spread_that_is_none(sd: float) -> None:
     with pytest.raises(ValueError, match="from 0 on"):
-        replace(ONE, session_sd={"p50": sd})
+        replace(ONE, record_sd={"p50": sd})

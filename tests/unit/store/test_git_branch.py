@@ -20,7 +20,7 @@ from pytest_gpuperf.errors import OptionError, StoreError
 from pytest_gpuperf.store import Calibration, Store, Synced, pull, push, select_baseline, write_calibration
 from pytest_gpuperf.store.branch import Branch
 from pytest_gpuperf.store.layout import ACCEPTED
-from tests.unit.factories import KEY, session
+from tests.unit.factories import KEY, record
 from tests.unit.store.remotes import clone_of, git, origin_in, snapshot
 
 BRANCH = "gpuperf-baselines"
@@ -50,7 +50,7 @@ class Runner:
 
     def measure(self, *names: str, gate: str = "passed") -> None:
         for name in names:
-            self.store.write(session(name=name, minute=int(name[1:]), gate=gate))
+            self.store.write(record(name=name, minute=int(name[1:]), gate=gate))
 
     def push(self, branch: str = BRANCH, pause: Callable[[float], None] = time.sleep) -> Synced:
         return push(self.store, self.place, branch, pause=pause)
@@ -85,17 +85,17 @@ def test_what_is_pushed_is_pulled_byte_for_byte(runner: Callable[..., Runner], o
     one.store.accept(one.store.find("s1"), "meant")
     one.store.pin(one.store.find("s2"), "release")
     write_calibration(one.store, Calibration("NVIDIA L4", {"p50": 0.01}, {"p50": 9.0}, 10, ("t",)))
-    assert one.push() == Synced(began=True, sessions=3, notes=3, attempts=1)
-    assert other.pull() == Synced(sessions=3, notes=3)
+    assert one.push() == Synced(began=True, records=3, notes=3, attempts=1)
+    assert other.pull() == Synced(records=3, notes=3)
     assert contents(other.store) == contents(one.store)
-    assert [found.id for found in select_baseline(other.store, KEY).sessions] == ["s3", "s2", "s1"]
+    assert [found.id for found in select_baseline(other.store, KEY).records] == ["s3", "s2", "s1"]
     assert one.push() == Synced(known=3)
     assert other.pull() == Synced(known=3)
     assert len(git(origin, "rev-list", BRANCH).splitlines()) == 1
     assert "code.py" not in branch_files(origin)
 
 
-def test_two_may_accept_the_same_session(runner: Callable[..., Runner]) -> None:
+def test_two_may_accept_the_same_record(runner: Callable[..., Runner]) -> None:
     one, other = runner("one"), runner("other")
     one.measure("s1", gate="failed")
     one.push()
@@ -132,7 +132,7 @@ def test_the_users_repository_stays_as_it_is(
     other = runner("other")
     other.measure("s2")
     other.push()
-    assert one.pull().sessions == 1
+    assert one.pull().records == 1
     one.push()
     assert snapshot(one.place) == before
     assert git(origin, "log", "-1", "--format=%cn", "main") == "Ada"
@@ -147,7 +147,7 @@ def test_without_a_name_whoever_started_the_job_commits(
     one.push()
     assert (
         git(origin, "log", "-1", "--format=%cn|%ce|%s", BRANCH)
-        == "octo  cat|gpuperf@localhost|Sessions: 1, notes: 0, pruned: 0"
+        == "octo  cat|gpuperf@localhost|Records: 1, notes: 0, pruned: 0"
     )
     git(one.place, "config", "user.name", "Bob")
     git(one.place, "config", "user.email", "bob@example.org")
@@ -164,7 +164,7 @@ def test_from_a_folder_below_in_a_hook_and_by_url(
     (one.place / "deep").mkdir()
     monkeypatch.setenv("GIT_DIR", str(origin.parent / "nowhere"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(origin.parent / "index"))
-    assert push(one.store, one.place / "deep", remote=str(origin)).sessions == 1
+    assert push(one.store, one.place / "deep", remote=str(origin)).records == 1
     git(one.place, "remote", "set-url", "origin", "../origin.git")
     assert one.push() == Synced(known=1)
 
@@ -172,16 +172,16 @@ def test_from_a_folder_below_in_a_hook_and_by_url(
 def test_repositories_of_the_other_digest(tmp_path: Path) -> None:
     one = Runner(origin_in(tmp_path, "--object-format=sha256"))
     one.measure("s1")
-    assert one.push().sessions == 1
+    assert one.push().records == 1
     assert one.push() == Synced(known=1)
 
 
 def test_any_store_can_be_pushed(runner: Callable[..., Runner], tmp_path: Path) -> None:
     one = runner("one")
     memory = Store(f"memory://push-{tmp_path.name}")
-    memory.write(session(name="s1"))
-    assert push(memory, one.place).sessions == 1
-    assert pull(Store(f"memory://pull-{tmp_path.name}"), one.place).sessions == 1
+    memory.write(record(name="s1"))
+    assert push(memory, one.place).records == 1
+    assert pull(Store(f"memory://pull-{tmp_path.name}"), one.place).records == 1
 
 
 # Several at once
@@ -189,11 +189,11 @@ def test_any_store_can_be_pushed(runner: Callable[..., Runner], tmp_path: Path) 
 
 def _push(place: Path, number: int, start: Path) -> None:
     store = Store(str(place / ".gpuperf"))
-    store.write(session(name=f"s{number}", minute=number))
+    store.write(record(name=f"s{number}", minute=number))
     while not start.exists():
         time.sleep(0.005)
     done = push(store, place)
-    assert done.sessions == 1
+    assert done.records == 1
 
 
 @pytest.mark.parametrize("count", [2, 8])
@@ -209,7 +209,7 @@ def test_all_who_push_at_once_get_through(origin: Path, tmp_path: Path, count: i
         pusher.join(120)
     assert [pusher.exitcode for pusher in pushers] == [0] * count
     last = Runner(origin, name="last")
-    assert last.pull().sessions == count
+    assert last.pull().records == count
     assert last.ids() == sorted(f"s{number}" for number in range(count))
     assert len(git(origin, "rev-list", "--first-parent", BRANCH).splitlines()) == count
 
@@ -239,8 +239,8 @@ def test_a_push_that_is_killed_changes_nothing(runner: Callable[..., Runner], or
     process.wait()
     (origin / "hooks" / "pre-receive").unlink()
     assert (snapshot(one.place), git(origin, "rev-parse", BRANCH)) == before
-    assert other.pull().sessions == 1
-    assert one.push().sessions == 1
+    assert other.pull().records == 1
+    assert one.push().records == 1
 
 
 def test_a_push_that_is_overtaken_comes_again(
@@ -259,7 +259,7 @@ def test_a_push_that_is_overtaken_comes_again(
         return committer(self)
 
     monkeypatch.setattr(Branch, "_committer", overtake)
-    assert one.push(pause=pauses.append) == Synced(sessions=1, attempts=2)
+    assert one.push(pause=pauses.append) == Synced(records=1, attempts=2)
     assert len(pauses) == 1
     assert 0 <= pauses[0] <= 0.4
     assert {Path(path).name.split("-")[-1] for path in branch_files(origin)[1:]} == {"s1.json", "s2.json"}
@@ -405,11 +405,11 @@ def test_what_one_prunes_is_gone_from_all(runner: Callable[..., Runner], origin:
     assert one.push() == Synced(notes=1, known=2, deleted=1, attempts=1)
     assert not [path for path in branch_files(origin) if "-s1.json" in path]
     other.measure("s4")
-    assert other.push() == Synced(sessions=1, known=2, attempts=1)
+    assert other.push() == Synced(records=1, known=2, attempts=1)
     assert other.pull() == Synced(notes=1, known=3, deleted=1)
     assert other.ids() == ["s2", "s3", "s4"]
     assert [pruning.reason for pruning in other.store.prunings(folder)] == ["old"]
-    assert one.pull().sessions == 1
+    assert one.pull().records == 1
     assert one.ids() == ["s2", "s3", "s4"]
 
 
@@ -425,7 +425,7 @@ def test_what_people_said_meanwhile_outlives_a_pruning(runner: Callable[..., Run
     (other.store.pin if said == "pin" else other.store.accept)(other.store.find("s1"), "release")
     other.push()
     assert other.ids() == ["s1", "s2"]
-    assert one.pull().sessions == 1
+    assert one.pull().records == 1
     assert one.ids() == ["s1", "s2"]
     entry = one.store.find("s1")
     assert (entry.pinned, entry.accepted) == (said == "pin", said == "accept")
@@ -467,7 +467,7 @@ def test_damaged_files_are_named_and_left_out(runner: Callable[..., Runner], ori
         ("README.md", "what this is"),
     )
     done = other.pull()
-    assert (done.sessions, other.ids()) == (1, ["s2"])
+    assert (done.records, other.ids()) == (1, ["s2"])
     named = "\n".join(map(str, done.unreadable))
     for message in (
         f"{BRANCH}:{path}\n  does not match its own checksum",
@@ -493,7 +493,7 @@ def test_damaged_files_are_not_pushed(runner: Callable[..., Runner], origin: Pat
     folder.mkdir()
     (folder / "x\nD code.json").write_text("{}")
     done = one.push()
-    assert (done.sessions, len(done.unreadable)) == (1, 3)
+    assert (done.records, len(done.unreadable)) == (1, 3)
     assert [path for path in branch_files(origin) if "s1" in path] == []
 
 

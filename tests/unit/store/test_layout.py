@@ -6,13 +6,13 @@ import pytest
 
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.layout import entry_of, pin_name, pinned_files
-from tests.unit.factories import KEY, run, session
+from tests.unit.factories import KEY, record, run
 
 FILE = "20260101T000000000Z-12345678-0a1b2c3d4e5f.json"
 
 
-def test_a_name_tells_time_commit_and_session() -> None:
-    assert layout.file_name(session()) == FILE
+def test_a_name_tells_time_commit_and_record() -> None:
+    assert layout.file_name(record()) == FILE
     entry = entry_of(f"store/{FILE}")
     assert (entry.id, entry.commit, entry.day, entry.name) == ("0a1b2c3d4e5f", "12345678", "2026-01-01", FILE)
     assert (entry.may_be_baseline, entry.rejected, entry.duet) == (True, False, False)
@@ -28,7 +28,7 @@ def test_a_name_tells_time_commit_and_session() -> None:
     ],
 )
 def test_a_name_tells_what_may_be_a_baseline(gate: str, duet: bool, ending: str) -> None:
-    name = layout.file_name(replace(session(gate=gate), reference=(run(),) if duet else ()))
+    name = layout.file_name(replace(record(gate=gate), reference=(run(),) if duet else ()))
     assert name.endswith(ending)
     entry = entry_of(name)
     assert (entry.id, entry.rejected, entry.duet) == ("0a1b2c3d4e5f", gate == "failed", duet)
@@ -41,7 +41,7 @@ def test_acceptance_overrules_a_rejection_but_makes_no_baseline_of_a_duet() -> N
 
 
 def test_the_day_is_that_of_utc() -> None:
-    late = replace(session(), created_utc="2026-01-31T23:30:00.000-02:00")
+    late = replace(record(), created_utc="2026-01-31T23:30:00.000-02:00")
     assert layout.file_name(late).startswith("20260201T013000000Z-")
     assert layout.day_of(layout.file_name(late)) == "2026-02-01"
 
@@ -58,7 +58,7 @@ def test_the_day_is_that_of_utc() -> None:
     ],
 )
 def test_a_commit_that_is_none_leads_to_no_other_place(commit: str, in_name: str) -> None:
-    name = layout.file_name(replace(session(), commit=commit))
+    name = layout.file_name(replace(record(), commit=commit))
     assert name == FILE.replace("12345678", in_name)
     assert (entry_of(name).commit, entry_of(name).id) == (in_name, "0a1b2c3d4e5f")
 
@@ -73,8 +73,8 @@ def test_a_test_s_folder_is_recognised_and_its_own() -> None:
 @pytest.mark.parametrize(
     ("name", "is_one"), [(FILE, True), (f"{FILE}.accepted.json", False), (f".{FILE}", False), ("readme.md", False)]
 )
-def test_what_is_a_session(name: str, is_one: bool) -> None:
-    assert layout.is_session(name) is is_one
+def test_what_is_a_record(name: str, is_one: bool) -> None:
+    assert layout.is_record(name) is is_one
 
 
 def test_the_last_word_on_a_pin_counts() -> None:
@@ -88,5 +88,5 @@ def test_the_last_word_on_a_pin_counts() -> None:
     assert pinned_files(names[:2]) == [other, FILE]
     assert pinned_files(list(reversed(names[:3]))) == [other]
     assert pinned_files(["", "readme.md", FILE]) == []
-    assert layout.session_of_pin(names[0]) == FILE
-    assert layout.session_of_pin("readme.md") == ""
+    assert layout.record_of_pin(names[0]) == FILE
+    assert layout.record_of_pin("readme.md") == ""

@@ -53,5 +53,5 @@ def test_the_newest_duet_stays_since_it_shows_the_spread() -> None:
 
 
 @pytest.mark.parametrize("entries", [[], HISTORY[:1]])
-def test_the_last_session_never_goes(entries: list[Entry]) -> None:
+def test_the_last_record_never_goes(entries: list[Entry]) -> None:
     assert gone(entries, keep=0, older_than=date(2090, 1, 1)) == []

@@ -21,16 +21,16 @@ from fsspec.registry import _registry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError, UnreadableSession
-from pytest_gpuperf.model import SCHEMA, LoadPoint, Session
+from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError, UnreadableRecord
+from pytest_gpuperf.model import SCHEMA, LoadPoint, Record
 from pytest_gpuperf.model.codec import to_builtins
-from pytest_gpuperf.store import Entry, Store, import_sessions
+from pytest_gpuperf.store import Entry, Store, import_records
 from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.store import MOST_PINNED, user
-from tests.unit.factories import KEY, alike, run, session, sessions, utc, window
+from tests.unit.factories import KEY, alike, record, records, run, utc, window
 
 SMALL = replace(
-    session(), runs=(run(window(p50_ms=1.0, requests=5, window_s=0.5)),), environment={"driver": "570.1", "clock": 1.5}
+    record(), runs=(run(window(p50_ms=1.0, requests=5, window_s=0.5)),), environment={"driver": "570.1", "clock": 1.5}
 )
 
 
@@ -48,13 +48,13 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-def entry_of(store: Store, one: Session) -> Entry:
+def entry_of(store: Store, one: Record) -> Entry:
     (found,) = (entry for entry in store.entries(store.folder(one.key)) if entry.id == one.id)
     return found
 
 
 def put(store: Store, content: bytes | str) -> Entry:
-    """A session file of any content."""
+    """A record file of any content."""
     folder = Path(store.folder(KEY))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "20260101T000000000Z-12345678-damaged.json"
@@ -63,11 +63,11 @@ def put(store: Store, content: bytes | str) -> Entry:
 
 
 def sealed(change: Callable[[dict[str, Any]], None]) -> str:
-    """A session file whose content was changed by somebody who knows how to make the checksum."""
+    """A record file whose content was changed by somebody who knows how to make the checksum."""
     body = to_builtins(SMALL)
     change(body)
     digest = hashlib.sha256(canonical([SCHEMA, body]).encode()).hexdigest()
-    return json.dumps({"gpuperf": SCHEMA, "sha256": digest, "session": body})
+    return json.dumps({"gpuperf": SCHEMA, "sha256": digest, "record": body})
 
 
 def files(store: Store) -> dict[str, tuple[bytes, int]]:
@@ -81,7 +81,7 @@ def files(store: Store) -> dict[str, tuple[bytes, int]]:
 
 
 def test_what_is_written_is_read(url: str) -> None:
-    written = session(alike(load_points=2), environment={"driver": "570.1", "mig": None})
+    written = record(alike(load_points=2), environment={"driver": "570.1", "mig": None})
     path = Store(url).write(written)
     reader = Store(url)
     (entry,) = reader.entries(reader.folder(KEY))
@@ -90,8 +90,8 @@ def test_what_is_written_is_read(url: str) -> None:
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sessions())
-def test_any_session_is_read_as_it_was_written(one: Session) -> None:
+@given(records())
+def test_any_record_is_read_as_it_was_written(one: Record) -> None:
     store = Store(f"memory://any-{uuid.uuid4().hex}")
     one = replace(one, id=uuid.uuid4().hex[:12], commit="", key={**one.key, "device": "any"})
     store.write(one)
@@ -105,12 +105,12 @@ def test_an_empty_store_holds_nothing(url: str) -> None:
     assert list(store.folders(KEY)) == []
 
 
-def test_sessions_lie_by_device_and_key(url: str) -> None:
+def test_records_lie_by_device_and_key(url: str) -> None:
     store = Store(url)
     other = {**KEY, "version": 2}
     elsewhere = {**KEY, "device": "NVIDIA T4"}
     for index, key in enumerate((KEY, other, elsewhere)):
-        store.write(session(key=key, name=f"s{index}"))
+        store.write(record(key=key, name=f"s{index}"))
     assert len({store.folder(key) for key in (KEY, other, elsewhere)}) == 3
     assert "/nvidia-l4/test-resnet50-" in store.folder(KEY)
     assert set(store.folders()) == {store.folder(key) for key in (KEY, other, elsewhere)}
@@ -130,41 +130,41 @@ def test_names_sort_by_time(times: list[datetime]) -> None:
     store = Store(f"memory://times-{uuid.uuid4().hex}")
     for index, at in enumerate(times):
         created = (at.replace(tzinfo=timezone.utc) + timedelta(milliseconds=index)).isoformat(timespec="milliseconds")
-        store.write(replace(session(name=f"s{index}", commit=uuid.uuid4().hex), created_utc=created))
+        store.write(replace(record(name=f"s{index}", commit=uuid.uuid4().hex), created_utc=created))
     newest_first = sorted(range(len(times)), key=lambda index: times[index], reverse=True)
     assert [entry.id for entry in store.entries(store.folder(KEY))] == [f"s{index}" for index in newest_first]
 
 
-def test_a_session_without_a_commit_can_be_stored(store: Store) -> None:
-    store.write(session(commit=""))
-    assert entry_of(store, session()).id == session().id
+def test_a_record_without_a_commit_can_be_stored(store: Store) -> None:
+    store.write(record(commit=""))
+    assert entry_of(store, record()).id == record().id
 
 
-def test_a_session_is_found_by_the_beginning_of_its_id(url: str) -> None:
+def test_a_record_is_found_by_the_beginning_of_its_id(url: str) -> None:
     store = Store(url)
     for index, name in enumerate(("abc111", "abc222", "def333")):
-        store.write(session(name=name, minute=index))
+        store.write(record(name=name, minute=index))
     assert store.find("def").id == "def333"
     assert store.find("abc2").id == "abc222"
-    with pytest.raises(StoreError, match="2 sessions with the id abc"):
+    with pytest.raises(StoreError, match="2 records with the id abc"):
         store.find("abc")
-    with pytest.raises(StoreError, match="no session with the id xyz"):
+    with pytest.raises(StoreError, match="no record with the id xyz"):
         store.find("xyz")
 
 
 def test_paths_are_told_as_people_type_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = Store(".gpuperf")
-    assert store.describe(store.write(session())).startswith(".gpuperf/nvidia-l4/")
+    assert store.describe(store.write(record())).startswith(".gpuperf/nvidia-l4/")
     memory = Store(f"memory://told-{uuid.uuid4().hex}")
-    assert memory.describe(memory.write(session())).startswith("memory://")
+    assert memory.describe(memory.write(record())).startswith("memory://")
 
 
 # Atomic writing
 
 
 def test_a_write_leaves_one_file(store: Store) -> None:
-    path = store.write(session())
+    path = store.write(record())
     assert list(files(store)) == [path]
 
 
@@ -179,16 +179,16 @@ def full_disk(free_bytes: int) -> Iterator[None]:
 
 
 def test_a_failed_write_leaves_nothing(store: Store) -> None:
-    kept = store.write(session(name="kept"))
+    kept = store.write(record(name="kept"))
     with full_disk(100), pytest.raises(StoreError) as caught:
-        store.write(session(name="lost", minute=1))
+        store.write(record(name="lost", minute=1))
     assert store.url in str(caught.value)
     assert "--gpuperf-store" in str(caught.value)
     assert list(files(store)) == [kept]
 
 
 def test_a_reader_does_not_see_a_file_that_is_being_written(store: Store) -> None:
-    path = Path(store.write(session()))
+    path = Path(store.write(record()))
     (path.parent / f".{path.name}.0a1b2c3d").write_bytes(path.read_bytes()[:100])
     assert [entry.path for entry in store.entries(store.folder(KEY))] == [str(path)]
 
@@ -212,7 +212,7 @@ def test_a_read_only_directory_is_a_store_error() -> None:
         directory.chmod(0o555)
         store = Store(str(directory))
         with unprivileged(), pytest.raises(StoreError, match="can't be written"):
-            store.write(session())
+            store.write(record())
         assert list(directory.iterdir()) == []
     finally:
         shutil.rmtree(directory)
@@ -221,13 +221,13 @@ def test_a_read_only_directory_is_a_store_error() -> None:
 def test_a_file_in_the_store_s_place_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("not a directory")
     with pytest.raises(StoreError, match="can't be written"):
-        Store(str(tmp_path / "store")).write(session())
+        Store(str(tmp_path / "store")).write(record())
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_no_number_is_not_written(store: Store, number: float) -> None:
     with pytest.raises(StoreError):
-        store.write(session(environment={"temperature_c": number}))
+        store.write(record(environment={"temperature_c": number}))
     assert files(store) == {}
 
 
@@ -238,7 +238,7 @@ def test_a_truncated_file_is_unreadable_wherever_it_was_cut(store: Store) -> Non
     whole = Path(store.write(SMALL)).read_bytes()
     for length in range(len(whole)):
         entry = put(store, whole[:length])
-        with pytest.raises(UnreadableSession):
+        with pytest.raises(UnreadableRecord):
             store.read(entry)
 
 
@@ -248,13 +248,13 @@ def test_an_edited_digit_is_noticed_wherever_it_is(store: Store) -> None:
     assert len(digits) > 100
     for index in digits:
         entry = put(store, whole[:index] + str((int(whole[index]) + 1) % 10) + whole[index + 1 :])
-        with pytest.raises(UnreadableSession):
+        with pytest.raises(UnreadableRecord):
             store.read(entry)
 
 
 def test_the_message_names_the_file_the_damage_and_the_remedy(store: Store) -> None:
     entry = put(store, Path(store.write(SMALL)).read_text().replace("570.1", "580.1"))
-    with pytest.raises(UnreadableSession) as caught:
+    with pytest.raises(UnreadableRecord) as caught:
         store.read(entry)
     message = str(caught.value)
     assert Path(entry.path).name in message
@@ -263,8 +263,8 @@ def test_the_message_names_the_file_the_damage_and_the_remedy(store: Store) -> N
 
 
 def test_a_newer_schema_asks_for_an_upgrade(store: Store) -> None:
-    entry = put(store, json.dumps({"gpuperf": SCHEMA + 1, "sha256": "", "session": {}}))
-    with pytest.raises(UnreadableSession) as caught:
+    entry = put(store, json.dumps({"gpuperf": SCHEMA + 1, "sha256": "", "record": {}}))
+    with pytest.raises(UnreadableRecord) as caught:
         store.read(entry)
     assert f"schema {SCHEMA + 1}" in str(caught.value)
     assert "pip install --upgrade pytest-gpuperf" in str(caught.value)
@@ -277,19 +277,19 @@ def test_a_newer_schema_asks_for_an_upgrade(store: Store) -> None:
         "[]",
         "null",
         "{}",
-        '{"gpuperf": true, "session": {}}',
-        '{"gpuperf": "1", "session": {}}',
-        '{"gpuperf": 0, "session": {}}',
+        '{"gpuperf": true, "record": {}}',
+        '{"gpuperf": "1", "record": {}}',
+        '{"gpuperf": 0, "record": {}}',
         '{"gpuperf": 1}',
-        '{"gpuperf": 1, "sha256": null, "session": null}',
+        '{"gpuperf": 1, "sha256": null, "record": null}',
         b"\xff\xfe\x00",
         "[" * 100_000,
         pytest.param(b"\x00" * 512, id="zeros"),
     ],
     ids=lambda content: repr(content[:24]),
 )
-def test_what_is_no_session_is_unreadable(store: Store, content: bytes | str) -> None:
-    with pytest.raises(UnreadableSession):
+def test_what_is_no_record_is_unreadable(store: Store, content: bytes | str) -> None:
+    with pytest.raises(UnreadableRecord):
         store.read(put(store, content))
 
 
@@ -297,19 +297,19 @@ def test_what_is_no_session_is_unreadable(store: Store, content: bytes | str) ->
 def test_what_is_no_number_is_unreadable(store: Store, number: str) -> None:
     whole = Path(store.write(SMALL)).read_text()
     assert '"clock":1.5' in whole
-    with pytest.raises(UnreadableSession):
+    with pytest.raises(UnreadableRecord):
         store.read(put(store, whole.replace('"clock":1.5', f'"clock":{number}')))
 
 
 def test_half_a_character_is_unreadable(store: Store) -> None:
     whole = Path(store.write(SMALL)).read_text()
-    with pytest.raises(UnreadableSession):
+    with pytest.raises(UnreadableRecord):
         store.read(put(store, whole.replace('"570.1"', '"\\ud800"')))
 
 
 def test_a_missing_field_is_named_though_the_checksum_fits(store: Store) -> None:
     entry = put(store, sealed(lambda body: body["runs"][0].pop("startup_s")))
-    with pytest.raises(UnreadableSession, match=r"session\.runs\[0\]\.startup_s is missing"):
+    with pytest.raises(UnreadableRecord, match=r"record\.runs\[0\]\.startup_s is missing"):
         store.read(entry)
 
 
@@ -320,7 +320,7 @@ def test_fields_that_came_later_are_ignored(store: Store) -> None:
 def test_a_file_that_went_away_is_unreadable(store: Store) -> None:
     entry = put(store, "{}")
     Path(entry.path).unlink()
-    with pytest.raises(UnreadableSession, match="can't be read"):
+    with pytest.raises(UnreadableRecord, match="can't be read"):
         store.read(entry)
 
 
@@ -348,9 +348,9 @@ def test_a_missing_library_names_an_extra_that_there_is(monkeypatch: pytest.Monk
 
 
 def test_accepting_adds_a_small_file_and_touches_no_other(store: Store) -> None:
-    one = session(gate="failed")
+    one = record(gate="failed")
     path = store.write(one)
-    store.write(session(name="other", minute=1))
+    store.write(record(name="other", minute=1))
     before = files(store)
     acceptance = store.accept(entry_of(store, one), "new engine, twice as exact")
     after = files(store)
@@ -358,14 +358,14 @@ def test_accepting_adds_a_small_file_and_touches_no_other(store: Store) -> None:
     (added,) = after.keys() - before.keys()
     assert added.startswith(path)
     assert len(after[added][0]) < 500
-    assert (acceptance.session, acceptance.reason) == (one.id, "new engine, twice as exact")
+    assert (acceptance.record, acceptance.reason) == (one.id, "new engine, twice as exact")
     assert acceptance.author
     assert json.loads(after[added][0])["acceptance"]["reason"] == acceptance.reason
     assert store.read(entry_of(store, one)) == one
 
 
-def test_a_session_is_accepted_once(store: Store) -> None:
-    one = session(gate="failed")
+def test_a_record_is_accepted_once(store: Store) -> None:
+    one = record(gate="failed")
     store.write(one)
     store.accept(entry_of(store, one), "a larger model", "Ada")
     before = files(store)
@@ -375,17 +375,17 @@ def test_a_session_is_accepted_once(store: Store) -> None:
 
 
 def test_an_acceptance_that_can_t_be_read_is_given_anew(store: Store) -> None:
-    path = store.write(session(name="s0", gate="failed"))
+    path = store.write(record(name="s0", gate="failed"))
     store.accept(store.find("s0"), "meant")
     Path(path + ".accepted.json").write_text("{")
     given = store.accept(store.find("s0"), "meant, again")
     assert store.acceptance(store.find("s0")) == given
 
 
-def test_an_accepted_session_is_marked(url: str) -> None:
+def test_an_accepted_record_is_marked(url: str) -> None:
     store = Store(url)
     for index in range(3):
-        store.write(session(name=f"s{index}", minute=index))
+        store.write(record(name=f"s{index}", minute=index))
     store.accept(store.find("s1"), "meant")
     assert [(entry.id, entry.accepted) for entry in store.entries(store.folder(KEY))] == [
         ("s2", False),
@@ -394,22 +394,22 @@ def test_an_accepted_session_is_marked(url: str) -> None:
     ]
 
 
-def test_a_session_that_was_cut_short_is_not_accepted(store: Store) -> None:
-    cut = session(status="incomplete")
+def test_a_record_that_was_cut_short_is_not_accepted(store: Store) -> None:
+    cut = record(status="incomplete")
     store.write(cut)
     with pytest.raises(StoreError, match="cut short"):
         store.accept(entry_of(store, cut), "but I want it")
     assert not entry_of(store, cut).accepted
 
 
-def test_a_damaged_session_is_not_accepted(store: Store) -> None:
-    with pytest.raises(UnreadableSession):
+def test_a_damaged_record_is_not_accepted(store: Store) -> None:
+    with pytest.raises(UnreadableRecord):
         store.accept(put(store, "{"), "looks fine")
     assert len(files(store)) == 1
 
 
-def test_a_session_keeps_its_load_points(store: Store) -> None:
-    one = session(alike(load_points=2), at=[LoadPoint(4, 8), LoadPoint(1)])
+def test_a_record_keeps_its_load_points(store: Store) -> None:
+    one = record(alike(load_points=2), at=[LoadPoint(4, 8), LoadPoint(1)])
     store.write(one)
     read = store.read(entry_of(store, one))
     assert [seen.point for seen in read.runs[0].windows] == [LoadPoint(4, 8), LoadPoint(1)]
@@ -419,10 +419,10 @@ def test_a_session_keeps_its_load_points(store: Store) -> None:
 # Days
 
 
-def test_sessions_of_a_day_lie_together(store: Store) -> None:
+def test_records_of_a_day_lie_together(store: Store) -> None:
     for day in range(3):
         for index in range(2):
-            store.write(session(name=f"s{day}{index}", minute=1440 * day + index))
+            store.write(record(name=f"s{day}{index}", minute=1440 * day + index))
     names = {path.name for path in Path(store.folder(KEY)).iterdir()}
     assert names == {"2026-01-01", "2026-01-02", "2026-01-03"}
     assert [entry.id for entry in store.newest(store.folder(KEY))] == ["s21", "s20", "s11", "s10", "s01", "s00"]
@@ -446,7 +446,7 @@ class ListingStore(Store):
 def test_older_days_are_not_listed(tmp_path: Path) -> None:
     store = ListingStore(str(tmp_path / "store"))
     for day in range(40):
-        store.write(session(name=f"s{day:02}", minute=1440 * day))
+        store.write(record(name=f"s{day:02}", minute=1440 * day))
     newest = store.newest(store.folder(KEY))
     assert [next(newest).id for _ in range(3)] == ["s39", "s38", "s37"]
     days = [folder.rpartition("/")[2] for folder in store.listed if "/2026-" in folder]
@@ -456,8 +456,8 @@ def test_older_days_are_not_listed(tmp_path: Path) -> None:
 # Stores of the first version
 
 
-def flat(store: Store, one: Session) -> Path:
-    """Put a session where the first version had it."""
+def flat(store: Store, one: Record) -> Path:
+    """Put a record where the first version had it."""
     path = Path(store.write(one))
     folder = Path(store.url, "nvidia-l4", path.parent.parent.name)
     folder.mkdir(exist_ok=True)
@@ -467,24 +467,24 @@ def flat(store: Store, one: Session) -> Path:
 
 
 def test_a_store_of_the_first_version_is_read(store: Store) -> None:
-    old = flat(store, session(name="old"))
+    old = flat(store, record(name="old"))
     shutil.rmtree(Path(store.folder(KEY)).parent)
     assert [Path(entry.path) for entry in store.entries(store.folder(KEY))] == [old]
     assert list(store.folders()) == list(store.folders(KEY)) == [str(old.parent)]
-    assert store.read(store.find("old")) == session(name="old")
+    assert store.read(store.find("old")) == record(name="old")
 
 
-def test_new_sessions_go_beside_those_of_the_first_version(store: Store) -> None:
-    paths = [flat(store, session(name=f"old{index}", minute=2 * index)) for index in range(2)]
-    new = [store.write(session(name=f"new{index}", minute=2 * index + 1)) for index in range(2)]
+def test_new_records_go_beside_those_of_the_first_version(store: Store) -> None:
+    paths = [flat(store, record(name=f"old{index}", minute=2 * index)) for index in range(2)]
+    new = [store.write(record(name=f"new{index}", minute=2 * index + 1)) for index in range(2)]
     assert list(store.folders()) == [store.folder(KEY)]
     assert [entry.id for entry in store.newest(store.folder(KEY))] == ["new1", "old1", "new0", "old0"]
     assert {str(path) for path in paths} | set(new) == {entry.path for entry in store.newest(store.folder(KEY))}
 
 
-def test_sessions_of_the_first_version_are_accepted_and_pinned_where_they_are(store: Store) -> None:
-    old = flat(store, session(name="old", gate="failed"))
-    store.write(session(name="new", minute=5))
+def test_records_of_the_first_version_are_accepted_and_pinned_where_they_are(store: Store) -> None:
+    old = flat(store, record(name="old", gate="failed"))
+    store.write(record(name="new", minute=5))
     store.accept(store.find("old"), "meant")
     store.pin(store.find("old"), "release")
     entry = store.find("old")
@@ -492,11 +492,11 @@ def test_sessions_of_the_first_version_are_accepted_and_pinned_where_they_are(st
     assert [(entry.id, store.read(entry).id) for entry in store.pinned(store.folder(KEY))] == [("old", "old")]
 
 
-def test_a_session_of_schema_1_is_read(store: Store) -> None:
+def test_a_record_of_schema_1_is_read(store: Store) -> None:
     body = to_builtins(SMALL)
     del body["reference"]
     digest = hashlib.sha256(canonical([1, body]).encode()).hexdigest()
-    entry = put(store, json.dumps({"gpuperf": 1, "sha256": digest, "session": body}))
+    entry = put(store, json.dumps({"gpuperf": 1, "sha256": digest, "record": body}))
     assert store.read(entry) == SMALL
 
 
@@ -504,7 +504,7 @@ def test_a_session_of_schema_1_is_read(store: Store) -> None:
 
 
 def test_pinning_adds_a_small_file_and_touches_no_other(store: Store) -> None:
-    one = session()
+    one = record()
     store.write(one)
     before = files(store)
     pin = store.pin(entry_of(store, one), "release 1.0", "Ada")
@@ -512,7 +512,7 @@ def test_pinning_adds_a_small_file_and_touches_no_other(store: Store) -> None:
     assert {name: after[name] for name in before} == before
     (added,) = after.keys() - before.keys()
     assert len(after[added][0]) < 500
-    assert (pin.session, pin.author, pin.reason, pin.pinned) == (one.id, "Ada", "release 1.0", True)
+    assert (pin.record, pin.author, pin.reason, pin.pinned) == (one.id, "Ada", "release 1.0", True)
     entry = entry_of(store, one)
     assert entry.pinned
     assert store.pin_of(entry) == pin
@@ -521,7 +521,7 @@ def test_pinning_adds_a_small_file_and_touches_no_other(store: Store) -> None:
 def test_pins_come_and_go(url: str) -> None:
     store = Store(url)
     for index in range(3):
-        store.write(session(name=f"s{index}", minute=1440 * index))
+        store.write(record(name=f"s{index}", minute=1440 * index))
     store.pin(store.find("s0"), "first")
     store.pin(store.find("s2"), "second")
     assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s2", "s0"]
@@ -540,7 +540,7 @@ def test_pins_come_and_go(url: str) -> None:
 
 def test_not_too_many_are_pinned(store: Store) -> None:
     for index in range(MOST_PINNED + 1):
-        store.write(session(name=f"s{index}", minute=index))
+        store.write(record(name=f"s{index}", minute=index))
     for index in range(MOST_PINNED):
         store.pin(store.find(f"s{index}"), "one more")
     with pytest.raises(StoreError, match="gpuperf baseline unpin s0"):
@@ -554,14 +554,14 @@ def test_stores_brought_together_may_have_more_pins_than_gates_read(store: Store
     other = Store(str(tmp_path / "other"))
     for index in range(2 * MOST_PINNED - 1):
         one = (store, other)[index % 2]
-        one.write(session(name=f"s{index}", minute=index))
+        one.write(record(name=f"s{index}", minute=index))
         one.pin(one.find(f"s{index}"), "release")
-    import_sessions(store, other.url)
+    import_records(store, other.url)
     assert all(entry.pinned for entry in store.newest(store.folder(KEY)))
     read = [entry.id for entry in store.pinned(store.folder(KEY))]
     assert read == ["s8", "s7", "s6", "s5", "s4"]
-    store.write(session(name="more", minute=99))
-    with pytest.raises(StoreError, match="9 sessions of this key are pinned already, and every gate reads 5"):
+    store.write(record(name="more", minute=99))
+    with pytest.raises(StoreError, match="9 records of this key are pinned already, and every gate reads 5"):
         store.pin(store.find("more"), "one too many")
     store.unpin("s0")
     assert not store.find("s0").pinned
@@ -569,33 +569,33 @@ def test_stores_brought_together_may_have_more_pins_than_gates_read(store: Store
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), Path.unlink], ids=["damaged", "gone"])
-def test_a_session_that_can_t_be_read_is_unpinned(store: Store, damage: Callable[[Path], object]) -> None:
+def test_a_record_that_can_t_be_read_is_unpinned(store: Store, damage: Callable[[Path], object]) -> None:
     for name in ("s0", "s1"):
-        store.write(session(name=name, minute=int(name[1:])))
+        store.write(record(name=name, minute=int(name[1:])))
         store.pin(store.find(name), "release")
     damage(Path(store.find("s0").path))
-    with pytest.raises(StoreError, match=r"2 sessions s\.\.\. are pinned"):
+    with pytest.raises(StoreError, match=r"2 records s\.\.\. are pinned"):
         store.unpin("s")
     pin = store.unpin("s0", "its disk broke", "Ada")
-    assert (pin.session, pin.pinned, pin.author, pin.reason) == ("s0", False, "Ada", "its disk broke")
+    assert (pin.record, pin.pinned, pin.author, pin.reason) == ("s0", False, "Ada", "its disk broke")
     assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s1"]
 
 
 @pytest.mark.parametrize("what", ["pin", "accept"])
 def test_a_duet_is_no_baseline_for_others(store: Store, what: str) -> None:
-    store.write(replace(session(name="duet"), reference=(run(),)))
+    store.write(replace(record(name="duet"), reference=(run(),)))
     with pytest.raises(StoreError, match="is a duet's"):
         getattr(store, what)(store.find("duet"), "I want it")
 
 
-def test_a_session_that_was_cut_short_is_not_pinned(store: Store) -> None:
-    store.write(session(name="cut", status="incomplete"))
+def test_a_record_that_was_cut_short_is_not_pinned(store: Store) -> None:
+    store.write(record(name="cut", status="incomplete"))
     with pytest.raises(StoreError, match="cut short"):
         store.pin(store.find("cut"), "but I want it")
 
 
 def test_a_damaged_note_hides_nothing_but_its_words(store: Store) -> None:
-    one = session(gate="failed")
+    one = record(gate="failed")
     path = store.write(one)
     store.accept(entry_of(store, one), "meant")
     Path(path + ".accepted.json").write_text("{")
@@ -608,21 +608,21 @@ def test_a_damaged_note_hides_nothing_but_its_words(store: Store) -> None:
 
 def test_deleting_leaves_a_note_and_no_empty_folders(store: Store) -> None:
     for index in range(3):
-        store.write(session(name=f"s{index}", minute=1440 * index))
+        store.write(record(name=f"s{index}", minute=1440 * index))
     store.accept(store.find("s1"), "meant")
     folder = store.folder(KEY)
     store.delete(folder, [store.find("s0"), store.find("s1")], "too old", "Ada")
     assert [entry.id for entry in store.newest(folder)] == ["s2"]
     assert sorted(path.name for path in Path(folder).iterdir()) == ["2026-01-03", "pruned"]
     (pruning,) = store.prunings(folder)
-    assert (pruning.sessions, pruning.author, pruning.reason) == (("s0", "s1"), "Ada", "too old")
+    assert (pruning.records, pruning.author, pruning.reason) == (("s0", "s1"), "Ada", "too old")
 
 
 def test_what_can_t_be_deleted_is_told_and_the_note_tells_the_rest(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(2):
-        store.write(session(name=f"s{index}", minute=index))
+        store.write(record(name=f"s{index}", minute=index))
     delete = store.files.delete
 
     def fail(path: str) -> None:
@@ -633,7 +633,7 @@ def test_what_can_t_be_deleted_is_told_and_the_note_tells_the_rest(
     monkeypatch.setattr(store.files, "delete", fail)
     with pytest.raises(StoreError, match="can't be deleted"):
         store.delete(store.folder(KEY), [store.find("s0"), store.find("s1")], "too old")
-    assert [one.sessions for one in store.prunings(store.folder(KEY))] == [("s0",)]
+    assert [one.records for one in store.prunings(store.folder(KEY))] == [("s0",)]
 
 
 def test_who_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,23 +16,23 @@ from pytest_gpuperf.store import (
     Entry,
     Moved,
     Store,
-    export_sessions,
-    import_sessions,
+    export_records,
+    import_records,
     newest_calibration,
     select_baseline,
     write_calibration,
 )
-from tests.unit.factories import KEY, run, session
+from tests.unit.factories import KEY, record, run
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """Two keys; one session failed and was accepted, one is pinned, one was pinned and is no longer."""
+    """Two keys; one record failed and was accepted, one is pinned, one was pinned and is no longer."""
     store = Store(str(tmp_path / "store"))
     for index in range(4):
-        store.write(session(name=f"s{index}", minute=index * 1000, gate="failed" if index == 2 else "passed"))
-    store.write(session(name="other", key={**KEY, "version": 2}))
-    store.write(replace(session(name="duet"), reference=(run(),)))
+        store.write(record(name=f"s{index}", minute=index * 1000, gate="failed" if index == 2 else "passed"))
+    store.write(record(name="other", key={**KEY, "version": 2}))
+    store.write(replace(record(name="duet"), reference=(run(),)))
     store.accept(store.find("s2"), "a larger model")
     for name in ("s0", "s1"):
         store.pin(store.find(name), "release")
@@ -66,47 +66,47 @@ def contents(store: Store) -> dict[str, bytes]:
 
 
 def test_there_and_back_is_byte_for_byte_the_same(store: Store, place: str, target: Store) -> None:
-    assert export_sessions(store, everything(store), place) == Moved(6, notes=4)
-    assert import_sessions(target, place) == Moved(6, notes=4)
+    assert export_records(store, everything(store), place) == Moved(6, notes=4)
+    assert import_records(target, place) == Moved(6, notes=4)
     assert contents(target) == contents(store)
     assert told(target) == told(store)
-    assert [one.id for one in select_baseline(target, KEY).sessions] == ["s3", "s2"]
+    assert [one.id for one in select_baseline(target, KEY).records] == ["s3", "s2"]
     assert [one.id for one in select_baseline(target, KEY).pinned] == ["s0"]
 
 
 def test_an_import_may_be_repeated(store: Store, place: str, target: Store) -> None:
-    export_sessions(store, everything(store), place)
-    import_sessions(target, place)
+    export_records(store, everything(store), place)
+    import_records(target, place)
     before = contents(target)
-    assert import_sessions(target, place) == Moved(0, known=6)
-    assert import_sessions(store, place) == Moved(0, known=6)
+    assert import_records(target, place) == Moved(0, known=6)
+    assert import_records(store, place) == Moved(0, known=6)
     assert contents(target) == before
 
 
 def test_an_import_adds_to_what_is_there(store: Store, place: str, target: Store) -> None:
-    export_sessions(store, everything(store), place)
-    target.write(session(name="mine", minute=9000))
-    import_sessions(target, place)
+    export_records(store, everything(store), place)
+    target.write(record(name="mine", minute=9000))
+    import_records(target, place)
     assert {entry.id for _, entry in everything(target)} == {"s0", "s1", "s2", "s3", "other", "duet", "mine"}
 
 
 def test_only_what_was_chosen_is_exported(store: Store, place: str, target: Store) -> None:
     chosen = [(folder, entry) for folder, entry in everything(store) if entry.id in ("s2", "other")]
-    assert export_sessions(store, chosen, place) == Moved(2, notes=1)
-    import_sessions(target, place)
+    assert export_records(store, chosen, place) == Moved(2, notes=1)
+    import_records(target, place)
     assert told(target) == [("other", False, False, False), ("s2", True, False, False)]
 
 
 def test_exporting_again_into_a_folder_adds_what_is_new(store: Store, tmp_path: Path) -> None:
     place = str(tmp_path / "export")
-    export_sessions(store, everything(store), place)
-    store.write(session(name="s9", minute=9000))
-    assert export_sessions(store, everything(store), place) == Moved(1, known=6)
+    export_records(store, everything(store), place)
+    store.write(record(name="s9", minute=9000))
+    assert export_records(store, everything(store), place) == Moved(1, known=6)
 
 
 def test_the_folder_of_the_first_version_is_brought_into_the_new_one(tmp_path: Path, target: Store) -> None:
     old = Store(str(tmp_path / "old"))
-    new_path = Path(old.write(session(name="old", gate="failed")))
+    new_path = Path(old.write(record(name="old", gate="failed")))
     flat = Path(old.url, "nvidia-l4", new_path.parent.parent.name)
     flat.mkdir()
     accepted = old.accept(old.find("old"), "meant")
@@ -116,12 +116,12 @@ def test_the_folder_of_the_first_version_is_brought_into_the_new_one(tmp_path: P
     place = str(tmp_path / "export.tar")
     for source in (old.url, place):
         if source == place:
-            export_sessions(old, everything(old), place)
+            export_records(old, everything(old), place)
         target = Store(str(tmp_path / f"target-{len(source)}"))
-        assert import_sessions(target, source) == Moved(1, notes=1)
-        assert target.find("old").path == target.path(session(name="old", gate="failed"))
+        assert import_records(target, source) == Moved(1, notes=1)
+        assert target.find("old").path == target.path(record(name="old", gate="failed"))
         assert target.find("old").accepted
-    assert import_sessions(old, place) == Moved(0, known=1)
+    assert import_records(old, place) == Moved(0, known=1)
 
 
 def tampered(path: str, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:
@@ -143,21 +143,21 @@ def tampered(path: str, change: Callable[[str, bytes], tuple[str, bytes] | None]
         (lambda n, c: (n, c.replace(b'"requests":60', b'"requests":61', 1)), "checksum"),
         (lambda n, c: (n, c[:-30]), "not complete JSON"),
         (lambda n, c: (n, c.replace(b'"gpuperf":3', b'"gpuperf":99', 1)), "schema 99"),
-        (lambda n, _: (n, b"[]"), "not a gpuperf session"),
+        (lambda n, _: (n, b"[]"), "not a gpuperf record"),
         (lambda n, c: (n.replace("-s3", "-s7"), c), "another name than its content says"),
         (lambda n, c: (n.replace(".json", ".rejected.json"), c), "another name than its content says"),
         (lambda n, c: (n.split("/")[-1], c), "does not lie in the folder of a key"),
         (lambda n, c: ("/".join((*n.split("/")[:2], "0123456789ab", *n.split("/")[3:])), c), "folder of another key"),
     ],
 )
-def test_one_bad_session_and_nothing_is_imported(
+def test_one_bad_record_and_nothing_is_imported(
     store: Store, tmp_path: Path, target: Store, change: Callable[[str, bytes], tuple[str, bytes]], message: str
 ) -> None:
     place = str(tmp_path / "export.tar")
-    export_sessions(store, everything(store), place)
+    export_records(store, everything(store), place)
     tampered(place, lambda name, content: change(name, content) if name.endswith("-s3.json") else (name, content))
     with pytest.raises(StoreError, match=message) as caught:
-        import_sessions(target, place)
+        import_records(target, place)
     assert "Nothing was imported" in str(caught.value)
     assert "export.tar" in str(caught.value)
     assert not Path(target.url).exists()
@@ -165,20 +165,20 @@ def test_one_bad_session_and_nothing_is_imported(
 
 def test_a_bad_note_is_named(store: Store, tmp_path: Path, target: Store) -> None:
     place = str(tmp_path / "export.tar")
-    export_sessions(store, everything(store), place)
+    export_records(store, everything(store), place)
     tampered(place, lambda name, content: (name, b'{"gpuperf":2}' if ".accepted" in name else content))
     with pytest.raises(StoreError, match="is not a whole acceptance"):
-        import_sessions(target, place)
+        import_records(target, place)
 
 
 def test_a_damaged_archive_is_refused_wherever_the_damage_is(store: Store, tmp_path: Path, target: Store) -> None:
     place = tmp_path / "export.tar.gz"
-    export_sessions(store, everything(store), str(place))
+    export_records(store, everything(store), str(place))
     whole = place.read_bytes()
     for index in range(0, len(whole), len(whole) // 60):
         place.write_bytes(whole[:index] + bytes([whole[index] ^ 0xFF]) + whole[index + 1 :])
         try:
-            import_sessions(target, str(place))
+            import_records(target, str(place))
         except StoreError:
             assert not Path(target.url).exists()
         else:  # gzip's header has a time and a name, on which nothing depends
@@ -188,32 +188,32 @@ def test_a_damaged_archive_is_refused_wherever_the_damage_is(store: Store, tmp_p
 
 def test_what_lies_behind_the_damage_is_not_forgotten(store: Store, tmp_path: Path, target: Store) -> None:
     place = tmp_path / "export.tar"
-    export_sessions(store, everything(store), str(place))
+    export_records(store, everything(store), str(place))
     with tarfile.open(place) as tar:
         at = tar.getmembers()[3].offset
     whole = place.read_bytes()
     place.write_bytes(whole[:at] + b"?" + whole[at + 1 :])
     with pytest.raises(StoreError, match=r"export\.tar can't be read as a tar: .* byte \d+"):
-        import_sessions(target, str(place))
+        import_records(target, str(place))
     assert not Path(target.url).exists()
 
 
-def test_a_note_without_its_session_is_left_out(store: Store, tmp_path: Path, target: Store) -> None:
+def test_a_note_without_its_record_is_left_out(store: Store, tmp_path: Path, target: Store) -> None:
     place = str(tmp_path / "export.tar")
-    export_sessions(store, everything(store), place)
+    export_records(store, everything(store), place)
     tampered(place, lambda name, content: None if name.endswith("-s2.rejected.json") else (name, content))
-    assert import_sessions(target, place) == Moved(5, notes=3)
+    assert import_records(target, place) == Moved(5, notes=3)
 
 
-def test_a_session_that_is_there_with_other_content_is_never_overwritten(
+def test_a_record_that_is_there_with_other_content_is_never_overwritten(
     store: Store, tmp_path: Path, target: Store
 ) -> None:
     place = str(tmp_path / "export.tar")
-    export_sessions(store, everything(store), place)
-    path = Path(target.write(session(name="s3", minute=3000, environment={"driver": "570"})))
+    export_records(store, everything(store), place)
+    path = Path(target.write(record(name="s3", minute=3000, environment={"driver": "570"})))
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="sessions never change"):
-        import_sessions(target, place)
+    with pytest.raises(StoreError, match="records never change"):
+        import_records(target, place)
     assert path.read_bytes() == before
     assert len(contents(target)) == 1
 
@@ -221,63 +221,63 @@ def test_a_session_that_is_there_with_other_content_is_never_overwritten(
 L4 = Calibration("NVIDIA L4", {"p50": 0.01}, {"p50": 4.0}, 5, ("tests/test_a.py::test_a",), "ada")
 
 
-def test_what_was_calibrated_of_a_device_goes_with_its_sessions(store: Store, place: str, target: Store) -> None:
+def test_what_was_calibrated_of_a_device_goes_with_its_records(store: Store, place: str, target: Store) -> None:
     write_calibration(store, L4)
-    write_calibration(store, replace(L4, device="NVIDIA T4"))  # it has no sessions here
-    assert export_sessions(store, everything(store), place) == Moved(6, notes=5)
-    assert import_sessions(target, place) == Moved(6, notes=5)
+    write_calibration(store, replace(L4, device="NVIDIA T4"))  # it has no records here
+    assert export_records(store, everything(store), place) == Moved(6, notes=5)
+    assert import_records(target, place) == Moved(6, notes=5)
     assert newest_calibration(target, "NVIDIA L4") == L4
     assert newest_calibration(target, "NVIDIA T4") is None
-    assert import_sessions(target, place) == Moved(0, known=6)
+    assert import_records(target, place) == Moved(0, known=6)
 
 
 def test_a_store_that_is_imported_as_it_is_brings_all_calibrations(store: Store, target: Store) -> None:
     write_calibration(store, L4)
     write_calibration(store, replace(L4, device="NVIDIA T4"))
-    assert import_sessions(target, store.url) == Moved(6, notes=6)
+    assert import_records(target, store.url) == Moved(6, notes=6)
     assert contents(target) == contents(store)
 
 
 def test_a_damaged_calibration_is_named(store: Store, tmp_path: Path, target: Store) -> None:
     path = write_calibration(store, L4)
     Path(path).write_text("{")
-    moved = export_sessions(store, everything(store), str(tmp_path / "export.tar"))
-    assert (moved.sessions, moved.notes) == (6, 4)
+    moved = export_records(store, everything(store), str(tmp_path / "export.tar"))
+    assert (moved.records, moved.notes) == (6, 4)
     assert [Path(path).name in problem.where for problem in moved.unreadable] == [True]
     with pytest.raises(StoreError, match="is not a whole calibration"):
-        import_sessions(target, store.url)
+        import_records(target, store.url)
     assert not Path(target.url).exists()
 
 
-def test_two_may_accept_the_same_session(store: Store, place: str, target: Store) -> None:
-    target.write(session(name="s2", minute=2000, gate="failed"))
+def test_two_may_accept_the_same_record(store: Store, place: str, target: Store) -> None:
+    target.write(record(name="s2", minute=2000, gate="failed"))
     mine = target.accept(target.find("s2"), "my own reason", "Bob")
-    export_sessions(store, everything(store), place)
-    assert import_sessions(target, place) == Moved(5, known=1, notes=3)
+    export_records(store, everything(store), place)
+    assert import_records(target, place) == Moved(5, known=1, notes=3)
     assert target.acceptance(target.find("s2")) == mine
     assert told(target) == told(store)
-    assert export_sessions(target, everything(target), store.url) == Moved(0, known=6)
+    assert export_records(target, everything(target), store.url) == Moved(0, known=6)
 
 
 def test_a_tar_that_people_made_with_tar_is_fine(store: Store, tmp_path: Path, target: Store) -> None:
     with tarfile.open(tmp_path / "own.tar", "w") as tar:
         tar.add(store.url, arcname=".")
-    assert import_sessions(target, str(tmp_path / "own.tar")) == Moved(6, notes=4)
+    assert import_records(target, str(tmp_path / "own.tar")) == Moved(6, notes=4)
 
 
 def test_a_member_outside_is_no_way_out(store: Store, tmp_path: Path, target: Store) -> None:
     place = str(tmp_path / "export.tar")
-    export_sessions(store, everything(store), place)
+    export_records(store, everything(store), place)
     tampered(place, lambda name, content: (f"../../{name}", content))
-    import_sessions(target, place)
+    import_records(target, place)
     assert contents(target) == contents(store)
 
 
-def test_damaged_sessions_are_left_out_of_an_export_and_named(store: Store, tmp_path: Path) -> None:
+def test_damaged_records_are_left_out_of_an_export_and_named(store: Store, tmp_path: Path) -> None:
     path = Path(store.find("s1").path)
     path.write_bytes(path.read_bytes()[:-10])
-    moved = export_sessions(store, everything(store), str(tmp_path / "export.tar"))
-    assert moved.sessions == 5
+    moved = export_records(store, everything(store), str(tmp_path / "export.tar"))
+    assert moved.records == 5
     assert [path.name in problem.where for problem in moved.unreadable] == [True]
 
 
@@ -285,19 +285,19 @@ def test_damaged_sessions_are_left_out_of_an_export_and_named(store: Store, tmp_
 def test_where_there_is_nothing_to_import(tmp_path: Path, target: Store, name: str) -> None:
     (tmp_path / "text.tar.gz").write_text("not a tar")
     with pytest.raises(StoreError, match=name):
-        import_sessions(target, str(tmp_path / name))
+        import_records(target, str(tmp_path / name))
 
 
 def test_a_tar_is_written_whole_or_not_at_all(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="can't be written"):
-        export_sessions(store, everything(store), str(tmp_path / "file" / "export.tar"))
+        export_records(store, everything(store), str(tmp_path / "file" / "export.tar"))
     with pytest.raises(OptionError, match="written to this machine"):
-        export_sessions(store, everything(store), "s3://bucket/export.tar")
+        export_records(store, everything(store), "s3://bucket/export.tar")
     assert not list(tmp_path.glob("*.part"))
 
 
 def test_an_empty_source_may_be_allowed(tmp_path: Path, target: Store) -> None:
-    with pytest.raises(StoreError, match="There is no session in"):
-        import_sessions(target, str(tmp_path / "empty"))
-    assert import_sessions(target, str(tmp_path / "empty"), if_any=True) == Moved(0)
+    with pytest.raises(StoreError, match="There is no record in"):
+        import_records(target, str(tmp_path / "empty"))
+    assert import_records(target, str(tmp_path / "empty"), if_any=True) == Moved(0)

@@ -20,14 +20,14 @@ def pin(name: str, number: int, what: str = "pin", key: str = KEY) -> str:
     return f"{key}/pins/20260102T00000000000{number}Z-abc-{what}-{name}"
 
 
-def pruning(*sessions: str, at_utc: str = "2026-01-05T00:00:00.000+00:00") -> Pruning:
-    return Pruning(sessions, "ada", "old", at_utc)
+def pruning(*records: str, at_utc: str = "2026-01-05T00:00:00.000+00:00") -> Pruning:
+    return Pruning(records, "ada", "old", at_utc)
 
 
 PRUNED = f"{KEY}/pruned/20260105T000000000000Z-abc.json"
 
 
-def test_sessions_go_before_what_is_said_of_them() -> None:
+def test_records_go_before_what_is_said_of_them() -> None:
     here = dict.fromkeys([pin(NAMES[0], 0), at(NAMES[1]), at(NAMES[0]) + ACCEPTED, at(NAMES[0])], "x")
     union = unite(here, {}, ())
     assert union == Union((at(NAMES[0]), at(NAMES[1]), at(NAMES[0]) + ACCEPTED, pin(NAMES[0], 0)), (), (), (), (), 0)
@@ -49,7 +49,7 @@ def test_a_pruning_is_of_its_key() -> None:
     assert lapsed(paths, {PRUNED: pruning("s0")}, {}) == {at(NAMES[0]), at(NAMES[0]) + ACCEPTED}
 
 
-def test_sessions_of_the_first_version_are_pruned_too() -> None:
+def test_records_of_the_first_version_are_pruned_too() -> None:
     old = f"nvidia-l4/0123456789ab/{NAMES[0]}"
     assert lapsed([old, PRUNED], {PRUNED: pruning("s0")}, {}) == {old}
 
@@ -81,4 +81,4 @@ def test_after_an_exchange_both_sides_have_the_same(here: set[str], there: set[s
     again = unite(dict.fromkeys(left, "x"), dict.fromkeys(left, "x"), lapsed(left, prunings, {}))
     assert (again.to_here, again.to_there, again.gone_here, again.gone_there) == ((), (), (), ())
     for path in (here | there) - left:
-        assert any(f"-{session}." in path for session in pruned)
+        assert any(f"-{record}." in path for record in pruned)

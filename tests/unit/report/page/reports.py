@@ -16,11 +16,11 @@ from pytest_gpuperf.model import (
     Histogram,
     LoadPoint,
     PointCost,
+    Record,
     Reported,
     Row,
     Run,
     ServerTimes,
-    Session,
     Verdict,
     Window,
     curve_of,
@@ -101,7 +101,7 @@ def runs(
     )
 
 
-def session(
+def record(
     test: str,
     made: tuple[Run, ...],
     *,
@@ -109,8 +109,8 @@ def session(
     name: str = "",
     gate: str = "passed",
     commit: str = "4f2a9c1d7e",
-) -> Session:
-    return Session(
+) -> Record:
+    return Record(
         id=name or f"{minute:012x}",
         invocation="f0" * 16,
         test=test,
@@ -187,11 +187,11 @@ def reported(
         kinds = {Verdict.REGRESSED: 1.0, Verdict.IMPROVED: -0.6, Verdict.INCONCLUSIVE: 0.15}
         factors = {level: math.exp(kinds.get(verdict, 0.02) * math.log(one)) for level, one in SLOWER.items()}
     compared = verdict not in (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
-    own = session(
+    own = record(
         test, runs(points, factors, requests=requests, chance=chance), minute=1440 * history, commit="9be41c07aa55"
     )
     past = tuple(
-        session(
+        record(
             test,
             runs(
                 points,
@@ -211,7 +211,7 @@ def reported(
         curve, base = with_resources(curve, 1.04), with_resources(base)
     found = rows(verdict, points, factors) if compared else ()
     return Reported(
-        session=own,
+        record=own,
         curves=(curve,),
         comparison=Comparison(
             verdict=worst([row.verdict for row in found]) if found else verdict,

@@ -287,9 +287,9 @@ def test_nothing_is_wider_than_the_window(show: Show, chrome: Chrome, width: int
 
 def test_nothing_in_a_name_runs(show: Show) -> None:
     one = reported(HOSTILE, error=HOSTILE)
-    session = replace(one.session, environment={"branch": "](javascript:1)"}, commit=HOSTILE)
+    record = replace(one.record, environment={"branch": "](javascript:1)"}, commit=HOSTILE)
     curves = tuple(replace(curve, name=HOSTILE) for curve in one.curves)
-    text = page([replace(one, session=session, curves=curves), reported()], title=HOSTILE, generated_utc=WHEN)
+    text = page([replace(one, record=record, curves=curves), reported()], title=HOSTILE, generated_utc=WHEN)
     chrome = show(text)
     for kind in ("Latency against", "History"):
         node = chart(chrome, kind)
@@ -328,7 +328,7 @@ def test_ten_thousand_points_are_drawn_soon(show: Show) -> None:
         node = chart(chrome, "p50 of serving")
         drawn_s.append(time.monotonic() - begun)
         begun = time.monotonic()
-        assert press(chrome, node, "Home", "End").count("session") == 1
+        assert press(chrome, node, "Home", "End").count("record") == 1
         answered_s.append(time.monotonic() - begun)
     assert min(drawn_s) < 3
     assert min(answered_s) < 1

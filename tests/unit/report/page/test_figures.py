@@ -6,7 +6,7 @@ import pytest
 
 from pytest_gpuperf.model import LoadPoint, Reported, Verdict, Window
 from pytest_gpuperf.report.page.figure import BASE, HEAD, Figure, Pool, positions
-from pytest_gpuperf.report.page.past import sessions_figure
+from pytest_gpuperf.report.page.past import records_figure
 from pytest_gpuperf.report.page.request import PARTS, request_figures, shares
 from pytest_gpuperf.report.page.sweep import Swept, curve_figures, resource_figures
 from tests.unit.factories import histogram
@@ -15,7 +15,7 @@ from tests.unit.report.page.reports import LEVELS, reported
 
 def figures(one: Reported) -> dict[str, Figure]:
     swept = Swept(one, one.curves[0])
-    made = [*curve_figures(swept), *request_figures(swept), sessions_figure(swept, 50), *resource_figures(swept)]
+    made = [*curve_figures(swept), *request_figures(swept), records_figure(swept, 50), *resource_figures(swept)]
     return {figure.kind: figure for figure in made if figure is not None}
 
 
@@ -37,10 +37,8 @@ def test_every_chart_is_there() -> None:
 
 def test_what_was_not_measured_has_no_chart() -> None:
     plain = reported(resources=False, history=0, verdict=Verdict.NO_BASELINE, budgets=())
-    windows = [replace(window, server=None) for run in plain.session.runs for window in run.windows]
-    bare = replace(
-        plain, session=replace(plain.session, runs=(replace(plain.session.runs[0], windows=tuple(windows)),))
-    )
+    windows = [replace(window, server=None) for run in plain.record.runs for window in run.windows]
+    bare = replace(plain, record=replace(plain.record, runs=(replace(plain.record.runs[0], windows=tuple(windows)),)))
     assert list(figures(bare)) == ["throughput", "latency", "distribution"]
 
 
@@ -94,10 +92,10 @@ def test_the_bins_hold_all_requests() -> None:
 
 def test_a_long_tail_is_drawn_on_a_logarithmic_axis() -> None:
     one = reported(history=0, verdict=Verdict.NO_BASELINE)
-    run = one.session.runs[0]
+    run = one.record.runs[0]
     tail = histogram([1e6] * 90 + [2e6] * 8 + [4e7] * 2)
     runs = (replace(run, windows=tuple(replace(window, latency=tail) for window in run.windows)),)
-    view = figures(replace(one, session=replace(one.session, runs=runs)))["distribution"].views[0]
+    view = figures(replace(one, record=replace(one.record, runs=runs)))["distribution"].views[0]
     assert view.x.log
     assert [text for _, text in view.x.ticks] == ["2", "5", "10", "20"]
     begin, width = view.series[0].x
@@ -124,8 +122,8 @@ def test_the_steps_of_an_ensemble_add_up_to_the_mean() -> None:
         half = replace(window.server, compute_infer_ns=window.server.compute_infer_ns // 2, queue_ns=0)
         return replace(window, server=replace(window.server, stages={"decode": half, "compute": half}))
 
-    runs = tuple(replace(run, windows=tuple(map(stepped, run.windows))) for run in one.session.runs)
-    figure = figures(replace(one, session=replace(one.session, runs=runs)))["breakdown"]
+    runs = tuple(replace(run, windows=tuple(map(stepped, run.windows))) for run in one.record.runs)
+    figure = figures(replace(one, record=replace(one.record, runs=runs)))["breakdown"]
     assert [view.name for view in figure.views] == ["part of the server", "step of the ensemble"]
     steps = figure.views[1]
     assert [(one.name, one.color) for one in steps.series] == [
@@ -147,11 +145,11 @@ def test_energy_memory_and_cost_have_their_units() -> None:
     assert cost.note == "g6.xlarge at $0.805 an hour; g5.xlarge at $1.006 an hour."
 
 
-def test_the_history_ends_with_this_session() -> None:
+def test_the_history_ends_with_this_record() -> None:
     figure = ALL["history"]
     view = figure.views[figure.chosen]
     assert view.name == "p90, concurrency 32"
-    newest = next(series for series in view.series if series.legend == "this session")
+    newest = next(series for series in view.series if series.legend == "this record")
     failed = next(series for series in view.series if series.legend == "failed its gate")
     assert (newest.labels, failed.labels) == ((12,), (5,))
     assert newest.y[0] == pytest.approx(reported().curves[0].points[-1].p90_ms, rel=1e-6)

@@ -89,16 +89,16 @@ HOSTILE = "tests/a.py::t[</script><script>alert(1)</script><img src=x onerror=al
 
 def test_names_are_text() -> None:
     one = reported(HOSTILE, changes=(Change(HOSTILE, HOSTILE, HOSTILE, HOSTILE),), error=HOSTILE)
-    session = replace(
-        one.session,
+    record = replace(
+        one.record,
         commit="](javascript:1)",
         environment={HOSTILE: HOSTILE, "branch": "](javascript:1)"},
-        key={**one.session.key, "device": HOSTILE},
+        key={**one.record.key, "device": HOSTILE},
         under_test={HOSTILE: {HOSTILE: HOSTILE}},
     )
     curves = tuple(replace(curve, name=HOSTILE) for curve in one.curves)
     plain = Page(page([one], generated_utc=WHEN))
-    text = page([replace(one, session=session, curves=curves, path=HOSTILE)], title=HOSTILE, generated_utc=HOSTILE)
+    text = page([replace(one, record=record, curves=curves, path=HOSTILE)], title=HOSTILE, generated_utc=HOSTILE)
     parsed = Page(text)
     assert parsed.seen.count("script") == plain.seen.count("script")
     assert not {"img", "iframe"} & set(parsed.seen)
@@ -159,13 +159,13 @@ def test_why_and_what_to_do() -> None:
     assert "Worst: p90 +35% [+30%, +40%] at concurrency 32 of tests/test_serving.py::test_resnet50" in text
     assert "What else changed" in text
     assert "2.50.0" in text
-    assert f'gpuperf baseline accept {one.session.id} --store s3://bucket/a --reason "..."' in text
+    assert f'gpuperf baseline accept {one.record.id} --store s3://bucket/a --reason "..."' in text
     assert "pytest --gpuperf tests/test_serving.py::test_resnet50" in text
 
 
-def test_a_session_that_was_cut_short_is_no_first_one() -> None:
+def test_a_record_that_was_cut_short_is_no_first_one() -> None:
     one = reported(verdict=Verdict.NO_BASELINE)
-    text = Page(page([replace(one, session=replace(one.session, status="incomplete"))], generated_utc=WHEN)).text
+    text = Page(page([replace(one, record=replace(one.record, status="incomplete"))], generated_utc=WHEN)).text
     assert "measurement cut short" in text
     assert "recorded as the first" not in text
 
@@ -204,14 +204,14 @@ def test_a_history_has_its_levels_and_changes() -> None:
     assert (parsed.links, parsed.open) == ([], [])
     assert (parsed.seen.count("figure"), parsed.seen.count("h2")) == (3, 2)
     assert "3 changes of the level found" in parsed.text
-    assert "20 sessions, 1 change of the level." in parsed.text
+    assert "20 records, 1 change of the level." in parsed.text
     view = data["figures"][0]["views"][0]
     assert data["pool"][view["rules"][0]["s"]]["text"] == "1: +25%"
     assert view["rules"][0]["x"] == 9.5
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_few_sessions_are_a_page_too(count: int) -> None:
+def test_few_records_are_a_page_too(count: int) -> None:
     data = json.loads(Page(history_page([history(*[4e6] * count)])).data)
     series = data["figures"][0]["views"][0]["series"]
     assert [len(data["pool"][one["x"]]) for one in series] == [3, count]

@@ -9,8 +9,8 @@ import pytest
 from pytest_gpuperf.model import LoadPoint, Reported, curves_of
 from pytest_gpuperf.report.page.request import request_figures
 from pytest_gpuperf.report.page.sweep import Swept
-from pytest_gpuperf.report.session_csv import csv_of
-from tests.unit.factories import run, server_times, session, window
+from pytest_gpuperf.report.record_csv import csv_of
+from tests.unit.factories import record, run, server_times, window
 from tests.unit.reports import reported
 
 PERF_CLIENT = "Concurrency,Inferences/Second,Client Send,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency"
@@ -18,8 +18,8 @@ PERF_CLIENT = "Concurrency,Inferences/Second,Client Send,Client Recv,p50 latency
 
 def with_runs(one: Reported, *points: LoadPoint, sweep: str = "serving", served: bool = False) -> Reported:
     windows = [window(point, sweep=sweep, server=server_times() if served else None) for point in points]
-    made = replace(session(), runs=(run(*windows, sweep=sweep),))
-    return replace(one, session=replace(made, test=one.session.test), curves=curves_of(made.runs))
+    made = replace(record(), runs=(run(*windows, sweep=sweep),))
+    return replace(one, record=replace(made, test=one.record.test), curves=curves_of(made.runs))
 
 
 def test_one_sweep_is_perf_client_s_table() -> None:
@@ -37,8 +37,8 @@ def test_a_disturbed_window_counts_nowhere_where_there_are_others() -> None:
     one = reported()
     calm = window(LoadPoint(4), p50_ms=10.0)
     disturbed = replace(window(LoadPoint(4), p50_ms=30.0, visit=1), guards=("throttled",))
-    made = replace(session(), runs=(run(calm, disturbed),))
-    one = replace(one, session=replace(made, test=one.session.test), curves=curves_of(made.runs))
+    made = replace(record(), runs=(run(calm, disturbed),))
+    one = replace(one, record=replace(made, test=one.record.test), curves=curves_of(made.runs))
     (row,) = csv.DictReader(io.StringIO(csv_of([one])))
     (point,) = one.curves[0]
     assert int(row["p90 latency"]) == int(point.p90_ns / 1000)

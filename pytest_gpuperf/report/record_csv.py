@@ -1,4 +1,4 @@
-"""Stored sessions as perf_client's CSV."""
+"""Stored records as perf_client's CSV."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _tables(reported: Sequence[Reported]) -> dict[tuple[str, str, int, bool], li
     found: dict[tuple[str, str, int, bool], list[Level]] = {}
     for one in reported:
         for curve in one.curves:
-            for own in windows_of(run for run in one.session.runs if run.sweep == curve.name).values():
+            for own in windows_of(run for run in one.record.runs if run.sweep == curve.name).values():
                 level = Level(taken_together(own), len(own), STABLE)
-                key = (one.session.test, curve.name, level.point.batch_size, level.point.concurrency > 0)
+                key = (one.record.test, curve.name, level.point.batch_size, level.point.concurrency > 0)
                 found.setdefault(key, []).append(level)
     return found
 
