@@ -24,7 +24,12 @@ from pytest_gpuperf.analysis.compare import Rule, compare
 from pytest_gpuperf.model import Histogram, LoadPoint, PlainMapping, Record, Run, Window
 from pytest_gpuperf.store import Store, select_baseline
 
-KEY: PlainMapping = {"device": "NVIDIA L4", "test": "tests/test_serving.py::test_all", "version": 1, "ruler": 1}
+KEY: PlainMapping = {
+    "device": "NVIDIA L4",
+    "test": "tests/test_serving.py::test_all",
+    "version": 1,
+    "method_version": 1,
+}
 NEWEST = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 #: File systems bound the names of one file: ext4 at 65,000.
 LINKS = 50_000

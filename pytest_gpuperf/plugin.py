@@ -1,7 +1,7 @@
 """The pytest plugin: declares options, the marker and the fixtures, and registers the rest when it is needed.
 
-This module is loaded in every pytest session of the environment, whether that session uses the plugin or not. It imports
-nothing but pytest, which is there already; everything heavy is imported inside the functions.
+This module is loaded in every pytest session of the environment, whether that session uses the plugin or not. It
+imports nothing but pytest, which is there already; everything heavy is imported inside the functions.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _METRICS = frozenset({"p50", "p90", "throughput"})
 #: Key fields that say which device it is, or follow from that: everything else that differs is told.
 _OF_DEVICE = ("device", "mig_profile", "cores")
 #: Key fields in which two records of the same work agree.
-_WORK = ("test", "version", "ruler")
+_WORK = ("test", "version", "method_version")
 _PARTS: Mapping[str, Callable[[CurvePoint], float | None]] = {
     "GPU": lambda point: point.gpu_energy_j,
     "CPU": lambda point: point.cpu_energy_j,
@@ -73,7 +73,7 @@ class Taken:
 
 
 def work_of(key: PlainMapping) -> tuple[str, ...]:
-    """What two records must share to have done the same work, measured by the same ruler."""
+    """What two records must share to have done the same work, measured by the same method."""
     return tuple(str(key.get(name, "")) for name in _WORK)
 
 

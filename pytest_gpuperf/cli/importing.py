@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: The sweep that imported load points belong to.
 SWEEP = "perf_analyzer"
 #: Its windows are not ours: a record of ours must never be compared with one that was imported.
-_RULER = "perf_analyzer 1"
+_METHOD_VERSION = "perf_analyzer 1"
 _ARRIVALS = "perf_analyzer"
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
@@ -131,7 +131,7 @@ def record_of(
         invocation=uuid.uuid4().hex,
         test=test,
         created_utc=utc_now(),
-        key={"device": gpu, "test": test, "version": 1, "ruler": _RULER},
+        key={"device": gpu, "test": test, "version": 1, "method_version": _METHOD_VERSION},
         status="complete",
         gate="open",
         runs=tuple(runs),

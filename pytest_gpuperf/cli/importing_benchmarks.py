@@ -21,7 +21,7 @@ from pytest_gpuperf.store.store import utc_now
 #: The sweep that imported benchmarks belong to.
 SWEEP = "pytest-benchmark"
 #: Its rounds are not our requests: a record of ours must never be compared with one that was imported.
-_RULER = "pytest-benchmark 1"
+_METHOD_VERSION = "pytest-benchmark 1"
 
 
 def records_of(files: Sequence[Path], test: str = "", *, gpu: str = "", commit: str = "") -> list[Record]:
@@ -55,7 +55,7 @@ def _record(name: str, files: Sequence[Benchmarks], invocation: str, device: str
         invocation=invocation,
         test=name,
         created_utc=utc_now(),
-        key={"device": device, "test": name, "version": 1, "ruler": _RULER},
+        key={"device": device, "test": name, "version": 1, "method_version": _METHOD_VERSION},
         status="complete",
         gate="open",
         runs=tuple(_run(one, index) for index, (_, one) in enumerate(found)),

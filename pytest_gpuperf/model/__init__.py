@@ -7,7 +7,7 @@ from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint
 from pytest_gpuperf.model.histogram import Histogram, bucket_of, merged
 from pytest_gpuperf.model.records import (
     MARKS,
-    RULER,
+    METHOD_VERSION,
     SCHEMA,
     EndpointFigures,
     LoadPoint,
@@ -52,7 +52,7 @@ __all__ = [
     "LEAST_OUTSTANDING",
     "MARKS",
     "ROUND_ROBIN",
-    "RULER",
+    "METHOD_VERSION",
     "SCHEMA",
     "UNBEGUN",
     "Across",

@@ -21,9 +21,9 @@ from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory
 
 SCHEMA = 3
 
-#: Version of how latency and throughput are measured. It is part of every key: a change of the ruler must never look
+#: Version of how latency and throughput are measured. It is part of every key: a change of the method must never look
 #: like a change of what it measures.
-RULER = 1
+METHOD_VERSION = 1
 
 #: Others' share of the CPU up to which a window counts as undisturbed. An idle Linux machine shows 1 to 3%; from about
 #: a tenth on, the p90 of a model that uses half the cores was seen to move.

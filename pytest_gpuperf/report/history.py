@@ -126,7 +126,7 @@ def plot(history: History, width: int = WIDTH, height: int = HEIGHT) -> list[str
     lines = [
         f"{labels[row] if row in shown else '':>{gutter}} |{''.join(line)}".rstrip() for row, line in enumerate(cells)
     ]
-    lines.append(f"{'':>{gutter}} +{_ruler(history, columns, column_of)}")
+    lines.append(f"{'':>{gutter}} +{_axis_line(history, columns, column_of)}")
     first, last = moments[0].day, moments[-1].day
     gap = max(columns - len(first) - len(last), 1)
     lines.append(
@@ -144,12 +144,12 @@ def _by_column(moments: Sequence[Moment], state: str, column_of: Callable[[int],
     return [(column, statistics.median(found)) for column, found in columns.items()]
 
 
-def _ruler(history: History, columns: int, column_of: Callable[[int], int]) -> str:
+def _axis_line(history: History, columns: int, column_of: Callable[[int], int]) -> str:
     """The axis, with a digit below every change."""
-    ruler = ["-"] * columns
+    cells = ["-"] * columns
     for number, shift in enumerate(history.shifts, start=1):
-        ruler[column_of(shift.index)] = str(number % 10)
-    return "".join(ruler)
+        cells[column_of(shift.index)] = str(number % 10)
+    return "".join(cells)
 
 
 def _legend(history: History) -> list[str]:

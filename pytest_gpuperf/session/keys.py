@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import PlainMapping
 
-#: Without these a key would not say what was measured, and with what ruler.
-_FIXED = ("device", "test", "version", "ruler")
+#: Without these a key would not say what was measured, and by which method.
+_FIXED = ("device", "test", "version", "method_version")
 _CHANGE = re.compile(r"[+-][A-Za-z_][\w.]*")
 #: What differs from one reading to the next would make a baseline that is never found again.
 _LIVE = re.compile(r"temperature|_c$|_mhz$|utili[sz]ation|_share$|free|co_tenants|pcie_generation")

@@ -16,7 +16,7 @@ import pytest
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
 from pytest_gpuperf.device import Device, Monitor
 from pytest_gpuperf.errors import DeviceError, GpuperfError
-from pytest_gpuperf.model import RULER, Comparison, Plain, PlainMapping, Record, Verdict
+from pytest_gpuperf.model import METHOD_VERSION, Comparison, Plain, PlainMapping, Record, Verdict
 from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.report.terminal import Shown, section
 from pytest_gpuperf.session.commit import commit_of
@@ -152,7 +152,12 @@ class State:
 
     def key(self, test: str, version: int) -> PlainMapping:
         """What must match for two records of a test to be comparable."""
-        usual: dict[str, Plain] = {**self.devices.key(test), "test": test, "version": version, "ruler": RULER}
+        usual: dict[str, Plain] = {
+            **self.devices.key(test),
+            "test": test,
+            "version": version,
+            "method_version": METHOD_VERSION,
+        }
         if self.settings.anchor:
             usual["anchor"] = DIGEST
         facts = {**self.devices.of(test)[0].environment, "python": platform.python_version(), **self.user_environment}

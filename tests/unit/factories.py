@@ -31,7 +31,7 @@ from pytest_gpuperf.model import (
 )
 
 TEST = "tests/test_serving.py::test_resnet50"
-KEY: PlainMapping = {"device": "NVIDIA L4", "power_limit_w": 72, "test": TEST, "version": 1, "ruler": 1}
+KEY: PlainMapping = {"device": "NVIDIA L4", "power_limit_w": 72, "test": TEST, "version": 1, "method_version": 1}
 #: A single client with single inferences.
 ONE = LoadPoint()
 QUANTILES = frozenset({"p50", "p90", "p95", "p99"})

@@ -130,7 +130,7 @@ def test_runs_of_a_record(tmp_path: Path) -> None:
     record = record_of([Path(one) for one in files(tmp_path)], "resnet50", gpu="NVIDIA L4", commit="abc")
     assert [run.index for run in record.runs] == [0, 1, 2]
     assert list(point_runs(record.runs[0])) == [LoadPoint(1), LoadPoint(4)]
-    assert record.key == {"device": "NVIDIA L4", "test": "resnet50", "version": 1, "ruler": "perf_analyzer 1"}
+    assert record.key == {"device": "NVIDIA L4", "test": "resnet50", "version": 1, "method_version": "perf_analyzer 1"}
     assert (record.status, record.commit) == ("complete", "abc")
 
 

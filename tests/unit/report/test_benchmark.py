@@ -62,7 +62,7 @@ def test_each_file_is_a_run_of_each_benchmark(tmp_path: Path) -> None:
     assert (first.test, second.test) == ("t.py::a", "t.py::b")
     assert first.invocation == second.invocation
     assert [run.index for run in first.runs] == [0, 1, 2]
-    assert first.key == {"device": "NVIDIA L4", "test": "t.py::a", "version": 1, "ruler": "pytest-benchmark 1"}
+    assert first.key == {"device": "NVIDIA L4", "test": "t.py::a", "version": 1, "method_version": "pytest-benchmark 1"}
     assert (first.commit, first.environment["driver"], first.environment["host"]) == ("abcdef", "570", "runner-1")
     (window,) = first.runs[0].windows
     assert window.requests == 100

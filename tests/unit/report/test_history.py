@@ -24,8 +24,8 @@ def test_a_step_is_seen_and_told() -> None:
     assert lines[HEIGHT - 1].startswith("4.00 ms |")
     assert lines[0].count("*") == lines[HEIGHT - 1].count("*") == 10
     assert lines[0].index("*") > lines[HEIGHT - 1].rindex("*")
-    ruler, days = lines[HEIGHT], lines[HEIGHT + 1]
-    assert ruler.index("1") == lines[0].index("*")
+    axis, days = lines[HEIGHT], lines[HEIGHT + 1]
+    assert axis.index("1") == lines[0].index("*")
     assert days.split() == ["2026-01-01", "2026-01-20"]
     assert "  1: 2026-01-11 commit 0000000a: +25% (4.00 ms -> 5.00 ms)" in lines
 

@@ -53,7 +53,7 @@ def test_adding_what_is_there_changes_nothing() -> None:
         ("-mig", r"mig is no field of this key; what can be taken out is: power_limit_w\."),
         ("-test", "test is what every key has"),
         ("-device", "device is what every key has"),
-        ("-ruler", "ruler is what every key has"),
+        ("-method_version", "method_version is what every key has"),
         ("-version", "version is what every key has"),
         ("+gpu_temperature", "is read anew every time"),
         ("+share", "is read anew every time"),
