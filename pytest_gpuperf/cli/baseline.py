@@ -24,7 +24,7 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.report.words import plural
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.store import Entry, Store
+    from pytest_gpuperf.store import RecordFile, Store
 
 _AGE = re.compile(r"(\d+)\s*(d|w|m|y)?")
 _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365, None: 1}
@@ -177,7 +177,7 @@ def _accept(options: argparse.Namespace) -> int:
     return 0
 
 
-def _pinned_beside(store: Store, entry: Entry) -> list[Entry]:
+def _pinned_beside(store: Store, entry: RecordFile) -> list[RecordFile]:
     folder = store.folder(store.read(entry).key)
     return [other for other in store.pinned(folder) if other.name != entry.name]
 

@@ -102,12 +102,12 @@ def run(options: argparse.Namespace) -> int:
 def _from_store(store: Store) -> _Gathered:
     """The baselines of all keys."""
     from pytest_gpuperf.cli.stored import Records
-    from pytest_gpuperf.store import Choice, select_baseline
+    from pytest_gpuperf.store import BaselineSpec, select_baseline
 
     gathered, records = _Gathered(), Records(store)
     for folder in records.folders():
         for head in records.of(folder, 1):
-            found = select_baseline(store, head.record.key, Choice("rolling")).records
+            found = select_baseline(store, head.record.key, BaselineSpec("rolling")).records
             if found:
                 gathered.records[folder] = list(found)
     gathered.failed = bool(records.complain())

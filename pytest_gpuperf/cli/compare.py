@@ -77,10 +77,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _judged(options: argparse.Namespace, records: Records) -> list[Judged]:
     from pytest_gpuperf.cli.judging import judge, rule_for
-    from pytest_gpuperf.store import Choice
+    from pytest_gpuperf.store import BaselineSpec
 
     try:
-        choice = Choice.parse(options.baseline) if options.baseline else None
+        choice = BaselineSpec.parse(options.baseline) if options.baseline else None
     except ValueError as error:
         raise GpuperfError(f"--baseline {options.baseline}: {error}") from error
     if options.record:

@@ -100,17 +100,17 @@ def _document(overall: str, found: Sequence[tuple[str, Sequence[Check]]]) -> dic
 
 
 def _section(title: str, checks: Sequence[Check]) -> list[str]:
-    """What was found, in the terminal's width, and under what isn't good how to mend it."""
+    """Format the checks of one section to the width of the terminal, with the remedy below each that needs one."""
     width = max(min(shutil.get_terminal_size((80, 24)).columns, 120), 60)
     lines = [f"\n{title}"]
     for check in checks:
         head = f"  {check.state:9} {check.name:22} "
         lines += textwrap.wrap(
-            check.found, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+            check.observed, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
         ) or [head.rstrip()]
-        if check.mend:
+        if check.remedy:
             lines += textwrap.wrap(
-                f"-> {check.mend}", width, initial_indent=" " * 12, subsequent_indent=" " * 15, break_on_hyphens=False
+                f"-> {check.remedy}", width, initial_indent=" " * 12, subsequent_indent=" " * 15, break_on_hyphens=False
             )
     return lines
 

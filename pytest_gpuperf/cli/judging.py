@@ -11,11 +11,11 @@ from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import GATED, METRICS
 from pytest_gpuperf.cli.stored import UNKNOWN
 from pytest_gpuperf.model import Comparison, Verdict
-from pytest_gpuperf.store import Baseline, Choice, duet_history, newest_calibration, select_baseline
+from pytest_gpuperf.store import Baseline, BaselineSpec, duet_history, newest_calibration, select_baseline
 
 if TYPE_CHECKING:
     from pytest_gpuperf.model import Record
-    from pytest_gpuperf.store import Entry, Store
+    from pytest_gpuperf.store import RecordFile, Store
 
 #: What says that nothing was compared.
 ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
@@ -76,7 +76,7 @@ def _tests(recorded: object, default: int) -> int:
 
 
 def judge(
-    store: Store, record: Record, rule: Rule, *, choice: Choice | None = None, before: Entry | None = None
+    store: Store, record: Record, rule: Rule, *, choice: BaselineSpec | None = None, before: RecordFile | None = None
 ) -> Judged:
     """Compare a record with what was stored before it.
 

@@ -15,7 +15,7 @@ from pytest_gpuperf.errors import GpuperfError, UnreadableRecord
 
 if TYPE_CHECKING:
     from pytest_gpuperf.model import Record
-    from pytest_gpuperf.store import Entry, Store
+    from pytest_gpuperf.store import RecordFile, Store
 
 DEFAULT_STORE = ".gpuperf"
 #: The device of imported records that don't say theirs.
@@ -64,7 +64,7 @@ class Stored:
     """One record that was read, and where it lies."""
 
     folder: str
-    entry: Entry
+    entry: RecordFile
     record: Record
 
     @property
@@ -103,7 +103,7 @@ class Records:
             found += [records] if records else []
         return found
 
-    def _read(self, folder: str, entries: Iterable[Entry]) -> Iterator[Stored]:
+    def _read(self, folder: str, entries: Iterable[RecordFile]) -> Iterator[Stored]:
         for entry in entries:
             try:
                 record = self.store.read(entry)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.cli.sweep_command import INTERVALS, SweepCommand
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model.level import INTERRUPTED, UNSTABLE, Level
@@ -22,7 +23,6 @@ from pytest_gpuperf.report.perf_client import (
     title,
 )
 from pytest_gpuperf.report.profile_export import ProfileExport, Recorded
-from pytest_gpuperf.whole_file import whole_file
 
 if TYPE_CHECKING:
     from pytest_gpuperf.model import Window
@@ -123,7 +123,7 @@ class SweepReport:
         if _is_special(path):
             path.write_text(text)
             return
-        with whole_file(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text(text)
 
     def _write_export(self, path: Path, load: float, recordings: Sequence[Recorded]) -> None:

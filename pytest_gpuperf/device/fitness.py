@@ -31,14 +31,14 @@ class Check:
 
     Attributes:
         state: ``unfit``, ``doubtful``, ``good`` or ``unknown``.
-        found: what it is like.
-        mend: the command, or the advice, that makes it better; empty where nothing has to be done.
+        observed: what was read or measured.
+        remedy: the command, or the advice, that makes it better; empty where nothing has to be done.
     """
 
     name: str
     state: str
-    found: str
-    mend: str = ""
+    observed: str
+    remedy: str = ""
 
 
 def host_checks(host: Host) -> list[Check]:
@@ -49,14 +49,14 @@ def host_checks(host: Host) -> list[Check]:
 
 def noise_checks(noise: Noise) -> list[Check]:
     """What a few seconds of fixed work show."""
-    mend = "end other work, or cancel it: gpuperf duet, or pytest --gpuperf --gpuperf-anchor"
+    remedy = "end other work, or cancel it: gpuperf duet, or pytest --gpuperf --gpuperf-anchor"
     spread = _graded(noise.spread, NOISE_DOUBTFUL, NOISE_UNFIT)
     checks = [
         Check(
             "noise floor",
             spread,
             f"{noise.windows} windows of fixed work of {noise.window_s:.1f} s spread by {noise.spread:.1%} (sd)",
-            "" if spread == GOOD else mend,
+            "" if spread == GOOD else remedy,
         )
     ]
     if noise.others_share is None:
@@ -64,14 +64,14 @@ def noise_checks(noise: Noise) -> list[Check]:
     else:
         state = _graded(noise.others_share, OTHERS_DOUBTFUL, OTHERS_UNFIT)
         found = f"others took {noise.others_share:.0%} of the CPU"
-        checks.append(Check("co-tenants of the CPU", state, found, "" if state == GOOD else f"{mend} (see: top)"))
+        checks.append(Check("co-tenants of the CPU", state, found, "" if state == GOOD else f"{remedy} (see: top)"))
     stalled = noise.stall_s > STALL_DOUBTFUL_S
     checks.append(
         Check(
             "stalls",
             DOUBTFUL if stalled else GOOD,
             f"longest {1e3 * noise.stall_s:.1f} ms",
-            mend if stalled else "",
+            remedy if stalled else "",
         )
     )
     return checks
@@ -139,8 +139,8 @@ def _quota(host: Host) -> Check:
         return Check("CPU quota", GOOD, "none")
     found = f"{host.quota_cores:g} of {host.cores} cores"
     if host.quota_cores < host.cores:
-        mend = "give the container whole cores: docker run --cpuset-cpus, or in Kubernetes the static CPU manager"
-        return Check("CPU quota", DOUBTFUL, f"{found}; beyond it all threads stand still until the next period", mend)
+        remedy = "give the container whole cores: docker run --cpuset-cpus, or in Kubernetes the static CPU manager"
+        return Check("CPU quota", DOUBTFUL, f"{found}; beyond it all threads stand still until the next period", remedy)
     return Check("CPU quota", GOOD, found)
 
 
@@ -156,5 +156,5 @@ def _clock(source: str) -> Check:
         return Check("clock", UNKNOWN, "not shown here")
     if source in ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "xen"):
         return Check("clock", GOOD, source)
-    mend = "reading it takes microseconds; boot with clocksource=tsc, where the CPU's counter is stable"
-    return Check("clock", DOUBTFUL, source, mend)
+    remedy = "reading it takes microseconds; boot with clocksource=tsc, where the CPU's counter is stable"
+    return Check("clock", DOUBTFUL, source, remedy)

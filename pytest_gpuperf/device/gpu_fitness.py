@@ -13,7 +13,7 @@ from pytest_gpuperf.errors import DeviceError
 #: Idle GPUs are cooler; from here on most begin to lower their clocks as soon as they work.
 _HOT_C = 80.0
 #: Why a GPU lowers its clocks, and what helps.
-_MENDS = {
+_REMEDIES = {
     "sw_power_cap": "its power limit; a higher one: sudo nvidia-smi -i {index} -pl WATTS",
     "hw_slowdown": "heat or its power supply: look at its cooling, then nvidia-smi -q -i {index} -d PERFORMANCE",
     "sync_boost": "clocks tied to those of other GPUs: nvidia-smi boost-slider",
@@ -47,7 +47,7 @@ def _gpu_checks(handle: Handle, nvml: Nvml) -> Iterator[Check]:
         "persistence mode",
         setup["persistence"],
         good=True,
-        mend=f"sudo nvidia-smi -i {index} -pm 1",
+        remedy=f"sudo nvidia-smi -i {index} -pm 1",
         why="off: the driver unloads between runs, and clocks and the energy counter begin anew",
     )
     yield _switch("ECC", setup["ecc"], good=None)
@@ -57,24 +57,24 @@ def _gpu_checks(handle: Handle, nvml: Nvml) -> Iterator[Check]:
     if reasons is None:
         yield Check("clocks", UNKNOWN, f"{clock}; whether they are lowered is not told by this GPU")
     elif reasons:
-        mends = "; ".join(_MENDS.get(reason, reason).format(index=index) for reason in reasons)
-        yield Check("clocks", UNFIT, f"lowered just now: {', '.join(reasons)}", mends)
+        remedies = "; ".join(_REMEDIES.get(reason, reason).format(index=index) for reason in reasons)
+        yield Check("clocks", UNFIT, f"lowered just now: {', '.join(reasons)}", remedies)
     else:
         yield Check("clocks", GOOD, clock)
     temperature = handle.temperature_c
     if temperature is not None:
         hot = temperature >= _HOT_C
-        mend = "let it cool down, and look at its cooling" if hot else ""
-        yield Check("temperature", DOUBTFUL if hot else GOOD, f"{temperature:.0f} degrees C", mend)
+        remedy = "let it cool down, and look at its cooling" if hot else ""
+        yield Check("temperature", DOUBTFUL if hot else GOOD, f"{temperature:.0f} degrees C", remedy)
     yield _tenants(handle)
 
 
-def _switch(name: str, on: bool | int | None, *, good: bool | None, mend: str = "", why: str = "off") -> Check:
+def _switch(name: str, on: bool | int | None, *, good: bool | None, remedy: str = "", why: str = "off") -> Check:
     if on is None:
         return Check(name, UNKNOWN, "not told by this GPU")
     if good is None or bool(on) == good:
         return Check(name, GOOD, "on" if on else "off")
-    return Check(name, DOUBTFUL, why, mend)
+    return Check(name, DOUBTFUL, why, remedy)
 
 
 def _link(generation: bool | int | None, width: bool | int | None) -> Check:
@@ -106,8 +106,8 @@ def _energy(device: Device) -> Check:
         return Check("energy source", GOOD, device.energy_method)
     if device.kind == "gpu":
         return Check("energy source", UNKNOWN, "this GPU tells neither energy nor power")
-    mend = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj, where there is RAPL (few virtual machines)"
-    return Check("energy source", UNKNOWN, "no readable RAPL counter on this machine", mend)
+    remedy = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj, where there is RAPL (few virtual machines)"
+    return Check("energy source", UNKNOWN, "no readable RAPL counter on this machine", remedy)
 
 
 def _number(value: float | None) -> str:

@@ -28,7 +28,7 @@ _CALIBRATION_S = 1.0
 _CALIBRATION_TICKS = 6
 
 
-class Meter(Protocol):
+class EnergyMeter(Protocol):
     """One method of telling energy.
 
     Attributes:
@@ -137,7 +137,7 @@ class GaugeMeter:
         return False
 
 
-def gpu_meter(handle: Handle) -> Meter | None:
+def gpu_meter(handle: Handle) -> EnergyMeter | None:
     """The best meter of a GPU; None where it tells neither energy nor power.
 
     Takes until the counter has moved a few times.
@@ -189,7 +189,7 @@ def _power_tick_ns(handle: Handle) -> int:
     return min((b - a for a, b in pairwise(changes)), default=0)
 
 
-def cpu_meter() -> Meter | None:
+def cpu_meter() -> EnergyMeter | None:
     """RAPL; None where it can't be read."""
     rapl = Rapl.find()
     if rapl is None:
@@ -202,7 +202,7 @@ def cpu_meter() -> Meter | None:
     return CounterMeter("cpu", RAPL, "", Follower(read, rhythm=rhythm), rhythm)
 
 
-def triton_meter(metrics: TritonMetrics) -> Meter:
+def triton_meter(metrics: TritonMetrics) -> EnergyMeter:
     """All GPUs of a server. Its ticks are too slow to be waited for at start-up; they are followed all the time."""
     follower = Follower(metrics.energy_j, _METRICS_NS)
     return CounterMeter("gpu", TRITON_COUNTER, "", follower, _TRITON_RHYTHM, keeps=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from pytest_gpuperf.device.device import Device
-from pytest_gpuperf.device.meter import Meter, cpu_meter, gpu_meter, triton_meter
+from pytest_gpuperf.device.meter import EnergyMeter, cpu_meter, gpu_meter, triton_meter
 from pytest_gpuperf.device.nvml import Handle, Nvml
 from pytest_gpuperf.device.processes import descendants, resident_bytes
 from pytest_gpuperf.device.readings import (
@@ -59,9 +59,9 @@ class Monitor:
         self._wake, self._news, self._closing = threading.Event(), threading.Event(), False
         self._nvml: Nvml | None = None
         self._handles: list[Handle] = []
-        self._meters: list[Meter] = []
+        self._meters: list[EnergyMeter] = []
         self._metrics: TritonMetrics | None = None
-        self._remote_meters: list[Meter] = []
+        self._remote_meters: list[EnergyMeter] = []
         self._roots: tuple[int, ...] = ()
         self._known: set[int] = set()
         self._local = True
@@ -254,7 +254,7 @@ class Monitor:
             return soonest
         return min([self._next_ns, *due])
 
-    def _poll(self, meter: Meter, now_ns: int) -> int:
+    def _poll(self, meter: EnergyMeter, now_ns: int) -> int:
         due_ns = max(meter.due_ns, self._retry_ns.get(id(meter), 0))
         if now_ns < due_ns:
             return due_ns
@@ -325,7 +325,7 @@ class Monitor:
             self._failed(id(self._metrics), Trouble("metrics", str(error)))
 
 
-def _complete(meters: Sequence[Meter | None]) -> list[Meter]:
+def _complete(meters: Sequence[EnergyMeter | None]) -> list[EnergyMeter]:
     """The meters, if every GPU has one and all are of one method: of a part, no energy of all can be told."""
     own = [meter for meter in meters if meter is not None]
     return own if len(own) == len(meters) and len({meter.method for meter in own}) == 1 else []

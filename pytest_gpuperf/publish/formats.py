@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Reported
-from pytest_gpuperf.whole_file import whole_file
 
 MARKDOWN, HTML, JSON, CSV, TABLE, BENCHMARK = "markdown", "html", "json", "csv", "table", "benchmark"
 FORMATS = (TABLE, MARKDOWN, HTML, JSON, CSV, BENCHMARK)
@@ -77,7 +77,7 @@ def write(path: Path, text: str) -> None:
             path.write_text(text, encoding="utf-8")  # a pipe or a terminal, which can't be replaced
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise OptionError(f"The report {path} can't be written: {error}") from error

@@ -10,7 +10,7 @@ from pytest_gpuperf.analysis.cost import point_costs
 from pytest_gpuperf.errors import UnreadableRecord
 from pytest_gpuperf.model import Price, Record, Reported, curves_of
 from pytest_gpuperf.publish.carried import Carried
-from pytest_gpuperf.store import Entry, Store
+from pytest_gpuperf.store import RecordFile, Store
 
 #: Records of a chart over time. Each costs a file to read and its histograms in memory.
 MOST_HISTORY = 30
@@ -89,7 +89,7 @@ def _history(store: Store, record: Record, known: dict[str, Record]) -> tuple[Re
     return (*reversed([one for one in found if one is not None and one.status == "complete"]), record)
 
 
-def _readable(store: Store, entry: Entry) -> Record | None:
+def _readable(store: Store, entry: RecordFile) -> Record | None:
     """None for what can't be read: the gate names it, and a chart does without."""
     try:
         return store.read(entry)

@@ -31,7 +31,7 @@ _MOST_VALUES = 3
 
 
 @dataclass(frozen=True)
-class Finding:
+class FindingGroup:
     """What the guard said of some windows.
 
     Attributes:
@@ -45,7 +45,7 @@ class Finding:
     windows: int
 
 
-def findings(records: Iterable[Record]) -> list[Finding]:
+def findings(records: Iterable[Record]) -> list[FindingGroup]:
     """Each finding once; those that differ in their numbers alone are one."""
     found: dict[tuple[str, str], list[str]] = {}
     for record in records:
@@ -53,7 +53,7 @@ def findings(records: Iterable[Record]) -> list[Finding]:
             for window in run.windows:
                 for text in window.findings:
                     found.setdefault((window.point.label, _NUMBER.sub("#", text)), []).append(text)
-    return [Finding(label, max(texts, key=_first_number), len(texts)) for (label, _), texts in found.items()]
+    return [FindingGroup(label, max(texts, key=_first_number), len(texts)) for (label, _), texts in found.items()]
 
 
 def _first_number(text: str) -> float:

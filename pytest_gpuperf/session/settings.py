@@ -15,7 +15,7 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Price
 from pytest_gpuperf.publish.formats import format_of
 from pytest_gpuperf.session.keys import KeyChange, parse_key_changes
-from pytest_gpuperf.store import Choice
+from pytest_gpuperf.store import BaselineSpec
 from pytest_gpuperf.store.prices import read_prices
 
 Value = TypeVar("Value")
@@ -64,7 +64,7 @@ class Settings:
     min_effect: float
     fail_on_inconclusive: bool
     max_runs: int
-    baseline: Choice
+    baseline: BaselineSpec
     key: tuple[KeyChange, ...]
     require_baseline: bool
     anchor: bool
@@ -93,7 +93,7 @@ def read_settings(config: pytest.Config) -> Settings:
         min_effect=_parse(config, "min_effect", "1%", parse_share),
         fail_on_inconclusive=_parse(config, "on_inconclusive", "warn", parse_on_inconclusive),
         max_runs=_max_runs(config, runs),
-        baseline=_parse(config, "baseline", "both", Choice.parse),
+        baseline=_parse(config, "baseline", "both", BaselineSpec.parse),
         key=_parse(config, "key", "", parse_key_changes),
         require_baseline=_parse(config, "require_baseline", "false", parse_flag),
         anchor=_parse(config, "anchor", "false", parse_flag),

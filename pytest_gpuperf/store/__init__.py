@@ -1,26 +1,26 @@
 """Records in files: immutable, checked when read, compared only where their keys agree."""
 
-from pytest_gpuperf.store.baseline import Baseline, Choice, duet_history, select_baseline
+from pytest_gpuperf.store.baseline import Baseline, BaselineSpec, duet_history, select_baseline
 from pytest_gpuperf.store.calibration import Calibration, newest_calibration, write_calibration
 from pytest_gpuperf.store.git_branch import DEFAULT_BRANCH, Synced, pull, push
 from pytest_gpuperf.store.key import key_digest, slug
-from pytest_gpuperf.store.layout import Entry
+from pytest_gpuperf.store.layout import RecordFile
 from pytest_gpuperf.store.prune import prunable
 from pytest_gpuperf.store.store import Acceptance, Pin, Pruning, Store
-from pytest_gpuperf.store.transfer import Moved, export_records, import_records
+from pytest_gpuperf.store.transfer import TransferResult, export_records, import_records
 
 __all__ = [
     "DEFAULT_BRANCH",
     "Acceptance",
     "Baseline",
+    "BaselineSpec",
     "Calibration",
-    "Choice",
-    "Entry",
-    "Moved",
     "Pin",
     "Pruning",
+    "RecordFile",
     "Store",
     "Synced",
+    "TransferResult",
     "duet_history",
     "export_records",
     "import_records",

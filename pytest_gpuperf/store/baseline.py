@@ -10,7 +10,7 @@ from itertools import islice
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.model import Plain, PlainMapping, Record
 from pytest_gpuperf.store.key import difference
-from pytest_gpuperf.store.layout import Entry
+from pytest_gpuperf.store.layout import RecordFile
 from pytest_gpuperf.store.store import Store
 
 #: Records in the rolling window: enough for their own spread to outweigh the prior, few enough to follow the machine.
@@ -26,7 +26,7 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 @dataclass(frozen=True)
-class Choice:
+class BaselineSpec:
     """What a new record is to be compared with.
 
     Attributes:
@@ -39,7 +39,7 @@ class Choice:
     value: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Choice:
+    def parse(cls, text: str) -> BaselineSpec:
         """What people write: ``both``, ``rolling``, ``pinned``, a record's id, or ``commit:1a2b3c4``.
 
         Raises:
@@ -76,7 +76,7 @@ class Baseline:
     pinned: tuple[Record, ...] = ()
 
 
-class _Reader:
+class RecordReader:
     """Reads entries, and keeps those that can't be read."""
 
     def __init__(self, store: Store) -> None:
@@ -84,7 +84,7 @@ class _Reader:
         self.opened = 0
         self.unreadable: list[UnreadableRecord] = []
 
-    def __call__(self, entry: Entry) -> Record | None:
+    def __call__(self, entry: RecordFile) -> Record | None:
         self.opened += 1
         try:
             return self._store.read(entry)
@@ -99,7 +99,7 @@ class _Reader:
 
 
 def select_baseline(
-    store: Store, key: PlainMapping, choice: Choice | None = None, *, before: Entry | None = None
+    store: Store, key: PlainMapping, choice: BaselineSpec | None = None, *, before: RecordFile | None = None
 ) -> Baseline:
     """The records of this key that a new one is compared with.
 
@@ -109,14 +109,14 @@ def select_baseline(
     At most ``MOST_OPENED`` files are read, and those that are pinned.
 
     Args:
-        choice: what to compare with; ``Choice()``, which is both, when None.
+        choice: what to compare with; ``BaselineSpec()``, which is both, when None.
         before: take only what is older than this record.
 
     Raises:
         UnreadableRecord: there are records of this key that could be the baseline, but none that can be read.
         StoreError: the store can't be listed, or the record that was asked for is not there.
     """
-    chosen, folder, reader = choice or Choice(), store.folder(key), _Reader(store)
+    chosen, folder, reader = choice or BaselineSpec(), store.folder(key), RecordReader(store)
     records: list[Record] = []
     pinned: list[Record] = []
     if chosen.kind in (RECORD, COMMIT):
@@ -138,13 +138,13 @@ def select_baseline(
     return Baseline(tuple(records), tuple(reader.unreadable), pinned=tuple(pinned))
 
 
-def duet_history(store: Store, key: PlainMapping, *, before: Entry | None = None) -> Baseline:
+def duet_history(store: Store, key: PlainMapping, *, before: RecordFile | None = None) -> Baseline:
     """The newest duets of this key, for the spread between their blocks. Their verdicts don't matter for that.
 
     Raises:
         StoreError: the store can't be listed.
     """
-    reader, records = _Reader(store), []
+    reader, records = RecordReader(store), []
     for entry in _older(store.newest(store.folder(key)), before):
         if entry.duet and (record := reader(entry)) is not None and record.status == "complete":
             records.append(record)
@@ -153,7 +153,7 @@ def duet_history(store: Store, key: PlainMapping, *, before: Entry | None = None
     return Baseline(tuple(records), tuple(reader.unreadable))
 
 
-def _rolling(store: Store, folder: str, reader: _Reader, before: Entry | None) -> list[Record]:
+def _rolling(store: Store, folder: str, reader: RecordReader, before: RecordFile | None) -> list[Record]:
     records: list[Record] = []
     for entry in _older(store.newest(folder), before):
         if not entry.may_be_baseline:
@@ -166,7 +166,9 @@ def _rolling(store: Store, folder: str, reader: _Reader, before: Entry | None) -
     return records
 
 
-def _asked_for(store: Store, folder: str, choice: Choice, reader: _Reader, before: Entry | None) -> list[Record]:
+def _asked_for(
+    store: Store, folder: str, choice: BaselineSpec, reader: RecordReader, before: RecordFile | None
+) -> list[Record]:
     """The record of that id, or the newest of that commit."""
     entries = (entry for entry in _older(store.newest(folder), before) if _is_meant(entry, choice))
     found = list(entries if choice.kind == RECORD else islice(entries, WINDOW))
@@ -179,7 +181,7 @@ def _asked_for(store: Store, folder: str, choice: Choice, reader: _Reader, befor
     return [record for record in records if record.status == "complete"]
 
 
-def _is_meant(entry: Entry, choice: Choice) -> bool:
+def _is_meant(entry: RecordFile, choice: BaselineSpec) -> bool:
     """Whether a choice can mean this record, by its name."""
     if choice.kind == RECORD:
         return not entry.duet and entry.id.startswith(choice.value)
@@ -189,11 +191,11 @@ def _is_meant(entry: Entry, choice: Choice) -> bool:
     return True
 
 
-def _older(entries: Iterator[Entry], before: Entry | None) -> Iterator[Entry]:
+def _older(entries: Iterator[RecordFile], before: RecordFile | None) -> Iterator[RecordFile]:
     return (entry for entry in entries if before is None or entry.name < before.name)
 
 
-def _not_there(store: Store, key: PlainMapping, choice: Choice) -> str:
+def _not_there(store: Store, key: PlainMapping, choice: BaselineSpec) -> str:
     what = f"of commit {choice.value}" if choice.kind == COMMIT else choice.value
     return (
         f"There is no record {what} of {key.get('test')} on {key.get('device')} in {store.url}.\n"
@@ -201,7 +203,7 @@ def _not_there(store: Store, key: PlainMapping, choice: Choice) -> str:
     )
 
 
-def _nearest(store: Store, key: PlainMapping, choice: Choice) -> dict[str, tuple[Plain, Plain]] | None:
+def _nearest(store: Store, key: PlainMapping, choice: BaselineSpec) -> dict[str, tuple[Plain, Plain]] | None:
     """The key fields in which the newest other record of the test differs, on this device if there is one there.
 
     Of the record or the commit that was asked for, if one was: that others differ does not explain why it is missing.

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError
-from pytest_gpuperf.whole_file import whole_file
 
 _ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --store)."
 #: Protocols whose library is an extra of ours: the module, and the extra.
@@ -109,7 +109,7 @@ class Files:
                 with self._translated():
                     self._fs.pipe_file(path, content)
                 return
-            with whole_file(Path(path)) as beside, beside.open("wb") as file:
+            with atomic_write(Path(path)) as beside, beside.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -21,7 +21,7 @@ from pytest_gpuperf.store.calibration import FOLDER_ENDING, prior_paths
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
 from pytest_gpuperf.store.soundness import check, check_note
 from pytest_gpuperf.store.store import Pruning, Store
-from pytest_gpuperf.store.union import Union, is_record, lapsed, unite
+from pytest_gpuperf.store.union import Union, is_record, superseded, unite
 
 DEFAULT_BRANCH = "gpuperf-baselines"
 #: With each push that is refused another runner's got through, so as many runners may push at once.
@@ -148,7 +148,7 @@ def _union(here: _Local, there: Branch) -> Union:
     for side in sides:
         for path, content in side.read(path for path in accepted if path in side.files).items():
             moments[path.removesuffix(ACCEPTED)] = _accepted_utc(content)
-    return unite(here.files, there.files, lapsed(paths, prunings, moments))
+    return unite(here.files, there.files, superseded(paths, prunings, moments))
 
 
 def _accepted_utc(content: bytes) -> str:

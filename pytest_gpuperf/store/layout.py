@@ -41,7 +41,7 @@ _PIN = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]+-(?P<what>pin|unpin)-(?P<record>.+)")
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecordFile:
     """One record file, not yet read.
 
     Attributes:
@@ -82,12 +82,12 @@ class Entry:
         return (self.accepted or not self.rejected) and not self.duet
 
 
-def entry_of(path: str, *, accepted: bool = False, pinned: bool = False) -> Entry:
+def entry_of(path: str, *, accepted: bool = False, pinned: bool = False) -> RecordFile:
     """What a record file's name says."""
     stem = path.rpartition("/")[2].removesuffix(".json")
     rejected, stem = stem.endswith(_REJECTED), stem.removesuffix(_REJECTED)
     duet, stem = stem.endswith(_DUET), stem.removesuffix(_DUET)
-    return Entry(path, stem.rpartition("-")[2], accepted, rejected, pinned, duet)
+    return RecordFile(path, stem.rpartition("-")[2], accepted, rejected, pinned, duet)
 
 
 def file_name(record: Record) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
-from pytest_gpuperf.store.layout import Entry
+from pytest_gpuperf.store.layout import RecordFile
 
 
-def prunable(entries: Sequence[Entry], *, keep: int | None = None, older_than: date | None = None) -> list[Entry]:
+def prunable(
+    entries: Sequence[RecordFile], *, keep: int | None = None, older_than: date | None = None
+) -> list[RecordFile]:
     """The records that a pruning deletes: all that it names, without those that the gate can't do without.
 
     What stays in any case is what is pinned, the newest record accepted by hand (the baseline begins with it), the

@@ -15,7 +15,7 @@ from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
 from pytest_gpuperf.store.record_file import parse
 from pytest_gpuperf.store.store import Acceptance, Pin, Pruning
 
-Note = TypeVar("Note")
+NoteType = TypeVar("NoteType")
 
 
 def digest_of(path: str) -> str | None:
@@ -43,7 +43,7 @@ def check_record(content: bytes, path: str, where: str, remedy: str) -> Record:
     return record
 
 
-def check_note(content: bytes, kind: type[Note], label: str, where: str, remedy: str) -> Note:
+def check_note(content: bytes, kind: type[NoteType], label: str, where: str, remedy: str) -> NoteType:
     """A small file.
 
     Args:

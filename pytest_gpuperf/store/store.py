@@ -21,13 +21,13 @@ from pytest_gpuperf.model.codec import from_builtins, to_builtins
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.files import Files
 from pytest_gpuperf.store.key import canonical
-from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, Entry
+from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, RecordFile
 from pytest_gpuperf.store.record_file import REMEDY, document, parse
 
 #: Pinned records of one key that every gate reads, beside the rolling window. Two stores that were brought together
 #: may have more: what is pinned is never deleted, but gates read those pinned last.
 MOST_PINNED = 5
-Note = TypeVar("Note")
+NoteType = TypeVar("NoteType")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Store:
 
     # Listing
 
-    def newest(self, folder: str) -> Iterator[Entry]:
+    def newest(self, folder: str) -> Iterator[RecordFile]:
         """The records in a key's folder, newest first, unread. Days are listed only when they are reached.
 
         Raises:
@@ -114,7 +114,7 @@ class Store:
                 paths += [f"{folder}/{day}/{name}" for name in self.files.names(f"{folder}/{day}")]
             yield from _entries(paths, pinned)
 
-    def entries(self, folder: str) -> list[Entry]:
+    def entries(self, folder: str) -> list[RecordFile]:
         """All records in a key's folder, newest first, unread.
 
         Raises:
@@ -122,7 +122,7 @@ class Store:
         """
         return list(self.newest(folder))
 
-    def pinned(self, folder: str) -> list[Entry]:
+    def pinned(self, folder: str) -> list[RecordFile]:
         """The pinned records of a key that gates read, the one pinned last first, unread. Their files may be gone.
 
         Raises:
@@ -172,7 +172,7 @@ class Store:
                 folder = f"{root}/{device}/{test}"
                 yield from (f"{folder}/{digest}" for digest in self.files.names(folder) if layout.is_key(digest))
 
-    def find(self, record: str) -> Entry:
+    def find(self, record: str) -> RecordFile:
         """The record with this id, or whose id begins so.
 
         Raises:
@@ -188,7 +188,7 @@ class Store:
 
     # Reading
 
-    def read(self, entry: Entry) -> Record:
+    def read(self, entry: RecordFile) -> Record:
         """Read and check a record.
 
         Raises:
@@ -203,11 +203,11 @@ class Store:
             raise UnreadableRecord(where, f"can't be read: {error}", remedy) from error
         return parse(content, where)
 
-    def acceptance(self, entry: Entry) -> Acceptance | None:
+    def acceptance(self, entry: RecordFile) -> Acceptance | None:
         """Who accepted a record; None when nobody did, or nobody can tell any more."""
         return self._note(entry.path + ACCEPTED, "acceptance", Acceptance) if entry.accepted else None
 
-    def pin_of(self, entry: Entry) -> Pin | None:
+    def pin_of(self, entry: RecordFile) -> Pin | None:
         """Who pinned a record; None when it isn't pinned, or nobody can tell any more."""
         if not entry.pinned:
             return None
@@ -221,7 +221,7 @@ class Store:
         found = (self._note(f"{place}/{name}", "pruning", Pruning) for name in sorted(self.files.names(place)))
         return [one for one in found if one is not None]
 
-    def _note(self, path: str, what: str, kind: type[Note]) -> Note | None:
+    def _note(self, path: str, what: str, kind: type[NoteType]) -> NoteType | None:
         """A small file. It only explains, so a damaged one is as good as none."""
         try:
             return from_builtins(kind, json.loads(self.files.read(path))[what], what)
@@ -230,7 +230,7 @@ class Store:
 
     # Small files
 
-    def accept(self, entry: Entry, reason: str, author: str = "") -> Acceptance:
+    def accept(self, entry: RecordFile, reason: str, author: str = "") -> Acceptance:
         """Take a record into the baseline by hand. The baseline begins anew with it.
 
         Args:
@@ -250,7 +250,7 @@ class Store:
         self._put(entry.path + ACCEPTED, {"gpuperf": SCHEMA, "acceptance": to_builtins(acceptance)})
         return acceptance
 
-    def pin(self, entry: Entry, reason: str, author: str = "") -> Pin:
+    def pin(self, entry: RecordFile, reason: str, author: str = "") -> Pin:
         """Compare every later record with this one as well, however old it gets, until it is unpinned.
 
         Raises:
@@ -293,7 +293,7 @@ class Store:
         self._put(f"{folder}/{PINS}/{name}", {"gpuperf": SCHEMA, "pin": to_builtins(pin)})
         return pin
 
-    def _usable(self, entry: Entry) -> Record:
+    def _usable(self, entry: RecordFile) -> Record:
         """A record that can be compared with.
 
         Raises:
@@ -310,7 +310,7 @@ class Store:
             )
         return record
 
-    def delete(self, folder: str, entries: Sequence[Entry], reason: str, author: str = "") -> Pruning:
+    def delete(self, folder: str, entries: Sequence[RecordFile], reason: str, author: str = "") -> Pruning:
         """Delete records of one key, and note that.
 
         Raises:
@@ -347,7 +347,7 @@ def user() -> str:
         return f"uid {os.getuid()}"
 
 
-def _entries(paths: Sequence[str], pinned: set[str]) -> Iterator[Entry]:
+def _entries(paths: Sequence[str], pinned: set[str]) -> Iterator[RecordFile]:
     accepted = {path.removesuffix(ACCEPTED) for path in paths if path.endswith(ACCEPTED)}
     names = {path.rpartition("/")[2]: path for path in paths}
     for name in sorted(filter(layout.is_record, names), reverse=True):

@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.calibration import FOLDER_ENDING, Calibration, is_prior, prior_paths, priors_folder
-from pytest_gpuperf.store.layout import ACCEPTED, PINS, Entry
+from pytest_gpuperf.store.layout import ACCEPTED, PINS, RecordFile
 from pytest_gpuperf.store.soundness import check_note, check_record, digest_of
 from pytest_gpuperf.store.store import Acceptance, Pin, Store
 from pytest_gpuperf.store.tars import DAMAGED, TarSink, TarSource, is_tar
-from pytest_gpuperf.whole_file import whole_file
 
 _REMEDY = "Export it again."
 
 
 @dataclass(frozen=True)
-class Moved:
+class TransferResult:
     """What an export or an import did.
 
     Attributes:
@@ -47,7 +47,7 @@ class _Sink(Protocol):
         """Write a file, unless it is there; whether it was written."""
 
 
-def export_records(store: Store, entries: Iterable[tuple[str, Entry]], destination: str) -> Moved:
+def export_records(store: Store, entries: Iterable[tuple[str, RecordFile]], destination: str) -> TransferResult:
     """Copy records, with what was said about them and calibrated of their devices, into a tar or another store.
 
     Args:
@@ -85,10 +85,10 @@ def export_records(store: Store, entries: Iterable[tuple[str, Entry]], destinati
                 unreadable.append(error)
                 continue
             notes += sink.put(path, content)
-    return Moved(records, known, notes, tuple(unreadable))
+    return TransferResult(records, known, notes, tuple(unreadable))
 
 
-def _checked(store: Store, entry: Entry) -> tuple[bytes, str]:
+def _checked(store: Store, entry: RecordFile) -> tuple[bytes, str]:
     """A record file's content, and where it belongs.
 
     Raises:
@@ -99,7 +99,7 @@ def _checked(store: Store, entry: Entry) -> tuple[bytes, str]:
     return store.files.read(entry.path), path
 
 
-def _notes(store: Store, folder: str, entry: Entry, path: str) -> Iterator[tuple[str, bytes]]:
+def _notes(store: Store, folder: str, entry: RecordFile, path: str) -> Iterator[tuple[str, bytes]]:
     if entry.accepted:
         yield path + ACCEPTED, store.files.read(entry.path + ACCEPTED)
     key_folder = "/".join(path.split("/")[:3])
@@ -120,7 +120,7 @@ def _sink(destination: str) -> Iterator[_Sink]:
     path = Path(destination).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as beside, TarSink.open(beside, compressed=not destination.endswith(".tar")) as sink:
+        with atomic_write(path) as beside, TarSink.open(beside, compressed=not destination.endswith(".tar")) as sink:
             yield sink
     except OSError as error:
         raise StoreError(f"{destination} can't be written: {error}") from error
@@ -173,7 +173,7 @@ class _StoreSink:
 
 
 @dataclass
-class _Found:
+class ImportPlan:
     """What an import will write: destination paths, and where each comes from.
 
     Attributes:
@@ -185,7 +185,7 @@ class _Found:
     folders: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def import_records(store: Store, source: str, *, if_any: bool = False) -> Moved:
+def import_records(store: Store, source: str, *, if_any: bool = False) -> TransferResult:
     """Take over the records of a tar or of another store, with acceptances, pins and calibrations. May be repeated.
 
     Every file is read and checked (content, checksum, schema, key and name) before the first one is written.
@@ -200,7 +200,7 @@ def import_records(store: Store, source: str, *, if_any: bool = False) -> Moved:
     """
     sink = _StoreSink(store)
     with _source(source) as files:
-        found, problems = _Found(), []
+        found, problems = ImportPlan(), []
         paths = sorted(files.paths())
         for check, wanted in ((_check_record, _is_record), (_check_note, _is_note), (_check_prior, is_prior)):
             for path in filter(wanted, paths):
@@ -219,7 +219,7 @@ def import_records(store: Store, source: str, *, if_any: bool = False) -> Moved:
             raise StoreError(f"There is no record in {source}. Name a tar or a folder from `gpuperf baseline export`.")
         written = sum(sink.put(path, files.read(origin)) for path, origin in found.records.items())
         notes = sum(sink.put(path, files.read(origin)) for path, origin in found.notes.items())
-    return Moved(written, len(found.records) - written, notes)
+    return TransferResult(written, len(found.records) - written, notes)
 
 
 def _is_record(path: str) -> bool:
@@ -254,7 +254,7 @@ def _read(files: _Source, path: str) -> tuple[bytes, str]:
     return _content(files, path), digest
 
 
-def _check_record(files: _Source, path: str, found: _Found) -> None:
+def _check_record(files: _Source, path: str, found: ImportPlan) -> None:
     """Put a record into what is found.
 
     Raises:
@@ -270,7 +270,7 @@ def _check_record(files: _Source, path: str, found: _Found) -> None:
     found.folders[digest, name] = folder
 
 
-def _check_note(files: _Source, path: str, found: _Found) -> None:
+def _check_note(files: _Source, path: str, found: ImportPlan) -> None:
     """Put an acceptance or a pin into what is found; one of a record that isn't there is left out.
 
     Raises:
@@ -291,7 +291,7 @@ def _check_note(files: _Source, path: str, found: _Found) -> None:
     found.notes[f"{place}/{name}"] = path
 
 
-def _check_prior(files: _Source, path: str, found: _Found) -> None:
+def _check_prior(files: _Source, path: str, found: ImportPlan) -> None:
     """Put what was calibrated of a device into what is found.
 
     Raises:

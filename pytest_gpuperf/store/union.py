@@ -41,14 +41,14 @@ class Union:
     known: int
 
 
-def unite(here: Mapping[str, str], there: Mapping[str, str], lapsed: Iterable[str]) -> Union:
+def unite(here: Mapping[str, str], there: Mapping[str, str], superseded: Iterable[str]) -> Union:
     """What each side lacks, and what is to go.
 
     Args:
         here, there: a digest of the content, by path.
-        lapsed: what ``lapsed`` found.
+        superseded: what ``superseded`` found.
     """
-    gone = set(lapsed)
+    gone = set(superseded)
     both = here.keys() & there.keys() - gone
     return Union(
         to_there=_ordered(here.keys() - there.keys() - gone),
@@ -60,7 +60,7 @@ def unite(here: Mapping[str, str], there: Mapping[str, str], lapsed: Iterable[st
     )
 
 
-def lapsed(paths: Iterable[str], prunings: Mapping[str, Pruning], accepted_utc: Mapping[str, str]) -> set[str]:
+def superseded(paths: Iterable[str], prunings: Mapping[str, Pruning], accepted_utc: Mapping[str, str]) -> set[str]:
     """The record files that were pruned, and the acceptances beside them.
 
     Args:

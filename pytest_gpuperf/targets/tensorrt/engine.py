@@ -17,7 +17,7 @@ from pytest_gpuperf.targets.onnxruntime import digest_of
 from pytest_gpuperf.targets.payload import TensorSpec
 from pytest_gpuperf.targets.tensorrt.builder import Plan, build, spec_of
 from pytest_gpuperf.targets.tensorrt.execution import Pool, Slot, Tally, stage, unloaded
-from pytest_gpuperf.targets.tensorrt.gpu import Gpu, open_gpu
+from pytest_gpuperf.targets.tensorrt.gpu import CudaDevice, open_gpu
 from pytest_gpuperf.targets.tensorrt.library import Library, open_library
 from pytest_gpuperf.targets.tensorrt.onnx_file import OnnxFile
 from pytest_gpuperf.targets.tensorrt.plans import PlanStore, read_timing_cache, write_timing_cache
@@ -117,7 +117,7 @@ class TensorRTEngine(InputSettings):
         return RunningEngine(self, library, gpu, plan, digest_of(self.path, ()))
 
 
-def plan_key(target: TensorRTEngine, library: Library, gpu: Gpu, digest: str) -> dict[str, Any]:
+def plan_key(target: TensorRTEngine, library: Library, gpu: CudaDevice, digest: str) -> dict[str, Any]:
     """Everything that a plan depends on."""
     steps = recipe(target.precision, always_typed=library.always_typed)
     return {
@@ -140,7 +140,9 @@ def plan_key(target: TensorRTEngine, library: Library, gpu: Gpu, digest: str) ->
     }
 
 
-def obtain(target: TensorRTEngine, file: OnnxFile, library: Library, gpu: Gpu, store: PlanStore | None = None) -> Plan:
+def obtain(
+    target: TensorRTEngine, file: OnnxFile, library: Library, gpu: CudaDevice, store: PlanStore | None = None
+) -> Plan:
     """The plan that is kept for this GPU, or a new one.
 
     Raises:
@@ -187,7 +189,7 @@ class RunningEngine:
     local = True
     metrics_url = None
 
-    def __init__(self, target: TensorRTEngine, library: Library, gpu: Gpu, plan: Plan, digest: str) -> None:
+    def __init__(self, target: TensorRTEngine, library: Library, gpu: CudaDevice, plan: Plan, digest: str) -> None:
         self._target, self._library, self._gpu = target, library, gpu
         self.places = target.places
         self._digest = digest

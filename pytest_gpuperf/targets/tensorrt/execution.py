@@ -16,7 +16,7 @@ from typing import Any
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
 from pytest_gpuperf.model import ServerTimes
 from pytest_gpuperf.targets.payload import Array, TensorSpec, to_bytes
-from pytest_gpuperf.targets.tensorrt.gpu import MEMORY_REMEDY, Gpu, failure, read, settle
+from pytest_gpuperf.targets.tensorrt.gpu import MEMORY_REMEDY, CudaDevice, failure, read, settle
 from pytest_gpuperf.targets.tensorrt.library import Library
 
 #: How long ``close`` waits for a call that is still running.
@@ -66,7 +66,7 @@ class Request:
             buffer.close()
 
 
-def stage(gpu: Gpu, specs: Sequence[TensorSpec], payloads: Sequence[Mapping[str, Array]]) -> tuple[Request, ...]:
+def stage(gpu: CudaDevice, specs: Sequence[TensorSpec], payloads: Sequence[Mapping[str, Array]]) -> tuple[Request, ...]:
     """Put requests into pinned memory.
 
     Raises:
@@ -101,7 +101,7 @@ class Slot:
     def __init__(
         self,
         library: Library,
-        gpu: Gpu,
+        gpu: CudaDevice,
         engine: Any,
         outputs: Sequence[TensorSpec],
         *,
@@ -225,7 +225,7 @@ class Pool:
         problem: why the last call failed; empty where it didn't.
     """
 
-    def __init__(self, gpu: Gpu, slots: Sequence[Slot], requests: Sequence[Request], tally: Tally) -> None:
+    def __init__(self, gpu: CudaDevice, slots: Sequence[Slot], requests: Sequence[Request], tally: Tally) -> None:
         self._gpu, self._tally, self._slots, self._requests = gpu, tally, tuple(slots), tuple(requests)
         # Shared by all threads: taking the next of a cycle is one step of the interpreter.
         self._turns: Iterator[Request] = itertools.cycle(self._requests)

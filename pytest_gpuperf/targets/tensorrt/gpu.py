@@ -24,7 +24,7 @@ _MEMORY_SIGNS = ("OUT_OF_MEMORY", "Failed to allocate")
 _CURRENT = threading.local()
 
 
-class Gpu:
+class CudaDevice:
     """A GPU that this process sees.
 
     Attributes:
@@ -144,7 +144,7 @@ def _translated(doing: str) -> Iterator[None]:
         raise failure(error, doing) from error
 
 
-def open_gpu(purpose: str, extra: str, visible: str = "") -> Gpu:
+def open_gpu(purpose: str, extra: str, visible: str = "") -> CudaDevice:
     """A GPU.
 
     Asked for before TensorRT's runtime, which is not safe to use without a driver.
@@ -166,7 +166,7 @@ def open_gpu(purpose: str, extra: str, visible: str = "") -> Gpu:
         with _translated("be found"):
             device = _seen(core, visible)
         if device is not None:
-            return Gpu(core, device)
+            return CudaDevice(core, device)
     except TargetError as error:
         cause = str(error.__cause__)
         raise TargetError(

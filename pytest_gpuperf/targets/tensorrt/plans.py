@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.targets.tensorrt.builder import Plan
 from pytest_gpuperf.targets.triton.bundle import CACHE_VARIABLE, cache_directory
-from pytest_gpuperf.whole_file import whole_file
 
 #: Of the folders' form; folders of another one are not found.
 _FORM = 1
@@ -106,7 +106,7 @@ def write_timing_cache(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_bytes(data)
     except OSError as error:
         raise TargetError(

@@ -58,9 +58,9 @@ def test_for_programs(capsys: pytest.CaptureFixture[str], server: str) -> None:
     assert document["gpuperf_doctor"] == 1
     assert document["verdict"] in ("good", "doubtful")
     found = states(text)
-    assert "onnxruntime" in found["tritonserver"]["found"]
-    assert found["device"]["found"].startswith("CPU ")
-    assert found["noise floor"]["found"] == "33 windows of fixed work of 0.3 s spread by 0.4% (sd)"
+    assert "onnxruntime" in found["tritonserver"]["observed"]
+    assert found["device"]["observed"].startswith("CPU ")
+    assert found["noise floor"]["observed"] == "33 windows of fixed work of 0.3 s spread by 0.4% (sd)"
     assert {check["state"] for check in document["checks"]} <= {"unfit", "doubtful", "good", "unknown"}
 
 
@@ -87,7 +87,7 @@ def test_a_server_that_was_asked_for_and_is_not_there(capsys: pytest.CaptureFixt
     status, text = run(capsys, "--json", "--triton", str(tmp_path / "nowhere"))
     assert status == 1
     assert states(text)["tritonserver"]["state"] == "unfit"
-    assert "nowhere" in states(text)["tritonserver"]["found"]
+    assert "nowhere" in states(text)["tritonserver"]["observed"]
 
 
 def test_a_gpu_that_was_asked_for_and_is_not_there(capsys: pytest.CaptureFixture[str], server: str) -> None:
@@ -97,7 +97,7 @@ def test_a_gpu_that_was_asked_for_and_is_not_there(capsys: pytest.CaptureFixture
     found = states(capsys.readouterr().out)
     assert status == 1
     assert found["device"]["state"] == "unfit"
-    assert "--gpuperf-device cpu" in found["device"]["mend"]
+    assert "--gpuperf-device cpu" in found["device"]["remedy"]
 
 
 def test_a_library_that_is_missing_says_what_it_is_for(
@@ -106,7 +106,7 @@ def test_a_library_that_is_missing_says_what_it_is_for(
     monkeypatch.setattr(doctor, "_LIBRARIES", {"numpy": "", "gpuperf-no-such": "nothing: pip install it"})
     _, text = run(capsys, "--json", "--triton", server)
     assert states(text)["gpuperf-no-such"]["state"] == "unknown"
-    assert states(text)["gpuperf-no-such"]["mend"] == "nothing: pip install it"
+    assert states(text)["gpuperf-no-such"]["remedy"] == "nothing: pip install it"
     assert states(text)["numpy"]["state"] == "good"
 
 

@@ -31,12 +31,12 @@ def of(checks: list[Check], name: str) -> Check:
 def test_a_well_kept_machine_is_fit() -> None:
     checks = [*host_checks(QUIET), *noise_checks(CALM)]
     assert {check.state for check in checks} == {GOOD}
-    assert not any(check.mend for check in checks)
+    assert not any(check.remedy for check in checks)
     assert verdict(checks) == GOOD
 
 
 @pytest.mark.parametrize(
-    ("change", "name", "state", "mend"),
+    ("change", "name", "state", "remedy"),
     [
         ({"governors": {"powersave": 8}}, "CPU governor", DOUBTFUL, "cpupower"),
         ({"governors": {"performance": 7, "powersave": 1}}, "CPU governor", DOUBTFUL, "cpupower"),
@@ -55,12 +55,12 @@ def test_a_well_kept_machine_is_fit() -> None:
         ({"clock_source": ""}, "clock", UNKNOWN, ""),
     ],
 )
-def test_what_is_wrong_is_named_with_what_mends_it(change: dict[str, object], name: str, state: str, mend: str) -> None:
+def test_a_problem_is_reported_with_its_remedy(change: dict[str, object], name: str, state: str, remedy: str) -> None:
     checks = host_checks(replace(QUIET, **change))  # type: ignore[arg-type]
     check = of(checks, name)
     assert check.state == state
-    assert mend in check.mend
-    assert bool(check.mend) == (state in (UNFIT, DOUBTFUL))
+    assert remedy in check.remedy
+    assert bool(check.remedy) == (state in (UNFIT, DOUBTFUL))
     assert all(other.state == GOOD for other in checks if other.name != name)
 
 
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_named_with_what_mends_it(change: dict[str, object], na
 def test_noise(change: dict[str, object], name: str, state: str) -> None:
     check = of(noise_checks(replace(CALM, **change)), name)  # type: ignore[arg-type]
     assert check.state == state
-    assert ("gpuperf duet" in check.mend) == (state in (UNFIT, DOUBTFUL))
+    assert ("gpuperf duet" in check.remedy) == (state in (UNFIT, DOUBTFUL))
 
 
 def test_the_worst_counts_and_the_unknown_does_not() -> None:

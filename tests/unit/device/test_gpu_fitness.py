@@ -36,13 +36,13 @@ def look(mock: MockNvml, *wanted: str, **settings: object) -> dict[str, dict[str
 def test_a_well_kept_gpu_is_fit(mock_nvml: MockNvml) -> None:
     checks = look(mock_nvml)
     assert {check["state"] for check in checks.values()} == {GOOD}
-    assert not any(check["mend"] for check in checks.values())
-    assert checks["energy source"]["found"].startswith("nvml-counter")
-    assert checks["co-tenants of the GPU"]["found"] == "none"
+    assert not any(check["remedy"] for check in checks.values())
+    assert checks["energy source"]["observed"].startswith("nvml-counter")
+    assert checks["co-tenants of the GPU"]["observed"] == "none"
 
 
 @pytest.mark.parametrize(
-    ("settings", "name", "state", "mend"),
+    ("settings", "name", "state", "remedy"),
     [
         ({"PERSISTENCE": 0}, "persistence mode", DOUBTFUL, "nvidia-smi -i 0 -pm 1"),
         ({"REASONS": 0x40}, "clocks", UNFIT, "cooling"),
@@ -61,22 +61,22 @@ def test_a_well_kept_gpu_is_fit(mock_nvml: MockNvml) -> None:
     ],
 )
 def test_what_is_wrong_is_named_with_what_mends_it(
-    mock_nvml: MockNvml, settings: dict[str, object], name: str, state: str, mend: str
+    mock_nvml: MockNvml, settings: dict[str, object], name: str, state: str, remedy: str
 ) -> None:
     check = look(mock_nvml, **settings)[name]
     assert check["state"] == state
-    assert mend in check["mend"]
-    assert bool(check["mend"]) == (state in (UNFIT, DOUBTFUL))
+    assert remedy in check["remedy"]
+    assert bool(check["remedy"]) == (state in (UNFIT, DOUBTFUL))
 
 
 def test_the_command_names_the_gpu_that_was_asked_for(mock_nvml: MockNvml) -> None:
     found = look(mock_nvml, "2", COUNT=3, PERSISTENCE=0)
-    assert "-i 2 " in found["persistence mode"]["mend"]
+    assert "-i 2 " in found["persistence mode"]["remedy"]
 
 
 def test_a_slice_is_looked_at(mock_nvml: MockNvml) -> None:
     found = look(mock_nvml, MIG="2:1g.10gb")
-    assert "MIG 1g.10gb" in found["device"]["found"]
+    assert "MIG 1g.10gb" in found["device"]["observed"]
 
 
 def test_a_driver_that_does_not_work_is_a_finding(mock_nvml: MockNvml) -> None:
@@ -87,8 +87,8 @@ def test_a_driver_that_does_not_work_is_a_finding(mock_nvml: MockNvml) -> None:
 def test_a_gpu_that_fails_half_way_is_a_finding_beside_what_was_found(mock_nvml: MockNvml) -> None:
     found = look(mock_nvml, ERROR_nvmlDeviceGetCurrentClocksEventReasons=15)
     assert found["device"]["state"] == UNFIT
-    assert "lost" in found["device"]["found"]
-    assert found["device"]["mend"]
+    assert "lost" in found["device"]["observed"]
+    assert found["device"]["remedy"]
     assert found["persistence mode"]["state"] == GOOD
 
 
@@ -97,4 +97,4 @@ def test_on_the_cpu() -> None:
     assert checks["device"]["state"] == GOOD
     energy = checks["energy source"]
     # The zones are links, which chmod -R does not follow.
-    assert energy["state"] == GOOD or "chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in energy["mend"]
+    assert energy["state"] == GOOD or "chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in energy["remedy"]

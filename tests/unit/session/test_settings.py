@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_gpuperf.session.settings import Settings, parse_flag, read_settings
-from pytest_gpuperf.store import Choice
+from pytest_gpuperf.store import BaselineSpec
 
 
 def settings(pytester: pytest.Pytester, *arguments: str, ini: str = "") -> Settings:
@@ -14,7 +14,7 @@ def settings(pytester: pytest.Pytester, *arguments: str, ini: str = "") -> Setti
 
 def test_the_defaults(pytester: pytest.Pytester) -> None:
     found = settings(pytester)
-    assert (found.runs, found.max_runs, found.baseline, found.key) == (3, 3, Choice(), ())
+    assert (found.runs, found.max_runs, found.baseline, found.key) == (3, 3, BaselineSpec(), ())
     assert not found.require_baseline
     assert not found.measure
 
@@ -43,8 +43,8 @@ def test_the_tritonserver(pytester: pytest.Pytester) -> None:
 
 
 def test_what_to_compare_with(pytester: pytest.Pytester) -> None:
-    assert settings(pytester, "--gpuperf-baseline=pinned").baseline == Choice("pinned")
-    assert settings(pytester, ini="gpuperf_baseline = commit:1234567").baseline == Choice("commit", "1234567")
+    assert settings(pytester, "--gpuperf-baseline=pinned").baseline == BaselineSpec("pinned")
+    assert settings(pytester, ini="gpuperf_baseline = commit:1234567").baseline == BaselineSpec("commit", "1234567")
 
 
 def test_a_switch_in_both_places(pytester: pytest.Pytester) -> None:

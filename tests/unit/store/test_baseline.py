@@ -8,7 +8,7 @@ import pytest
 
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.model import Record
-from pytest_gpuperf.store import Choice, Entry, Store, duet_history, select_baseline
+from pytest_gpuperf.store import BaselineSpec, RecordFile, Store, duet_history, select_baseline
 from pytest_gpuperf.store.baseline import MOST_NEAR, MOST_OPENED, WINDOW
 from tests.unit.factories import KEY, record, run
 
@@ -18,7 +18,7 @@ class CountingStore(Store):
 
     reads = 0
 
-    def read(self, entry: Entry) -> Record:
+    def read(self, entry: RecordFile) -> Record:
         self.reads += 1
         return super().read(entry)
 
@@ -159,7 +159,7 @@ def test_a_baseline_of_the_key_names_no_other(store: Store) -> None:
 # Pinned records
 
 
-def pins(store: Store, choice: Choice | None = None) -> list[str]:
+def pins(store: Store, choice: BaselineSpec | None = None) -> list[str]:
     return [one.id for one in select_baseline(store, KEY, choice).pinned]
 
 
@@ -197,8 +197,8 @@ def test_a_pinned_record_that_is_gone_is_told(store: Store) -> None:
     assert "gpuperf baseline unpin s0" in baseline.unreadable[0].remedy
 
 
-@pytest.mark.parametrize("choice", [Choice(), Choice("pinned")], ids=["both", "pinned"])
-def test_a_gate_doesn_t_wait_for_a_pinned_record_that_is_gone(store: Store, choice: Choice) -> None:
+@pytest.mark.parametrize("choice", [BaselineSpec(), BaselineSpec("pinned")], ids=["both", "pinned"])
+def test_a_gate_doesn_t_wait_for_a_pinned_record_that_is_gone(store: Store, choice: BaselineSpec) -> None:
     write(store, "s0")
     store.pin(store.find("s0"), "release")
     path = Path(store.find("s0").path)
@@ -216,59 +216,59 @@ def test_a_gate_doesn_t_wait_for_a_pinned_record_that_is_gone(store: Store, choi
 @pytest.mark.parametrize(
     ("text", "choice"),
     [
-        ("both", Choice()),
-        ("rolling", Choice("rolling")),
-        ("pinned", Choice("pinned")),
-        ("0a1b2c3d", Choice("record", "0a1b2c3d")),
-        ("commit:1234567", Choice("commit", "1234567")),
+        ("both", BaselineSpec()),
+        ("rolling", BaselineSpec("rolling")),
+        ("pinned", BaselineSpec("pinned")),
+        ("0a1b2c3d", BaselineSpec("record", "0a1b2c3d")),
+        ("commit:1234567", BaselineSpec("commit", "1234567")),
     ],
 )
-def test_what_people_write(text: str, choice: Choice) -> None:
-    assert Choice.parse(text) == choice
+def test_what_people_write(text: str, choice: BaselineSpec) -> None:
+    assert BaselineSpec.parse(text) == choice
 
 
 @pytest.mark.parametrize("text", ["", "newest", "commit:", "commit:12345", "commit:main", "0a", "PINNED"])
 def test_what_can_t_be_meant(text: str) -> None:
     with pytest.raises(ValueError, match="write both, rolling, pinned"):
-        Choice.parse(text)
+        BaselineSpec.parse(text)
 
 
 def test_only_the_rolling_window(store: Store) -> None:
     write(store, "s0", "s1")
     store.pin(store.find("s0"), "release")
-    baseline = select_baseline(store, KEY, Choice("rolling"))
+    baseline = select_baseline(store, KEY, BaselineSpec("rolling"))
     assert ([one.id for one in baseline.records], baseline.pinned) == (["s1", "s0"], ())
 
 
 def test_only_what_is_pinned(store: Store) -> None:
     write(store, "s0", "s1")
     store.pin(store.find("s0"), "release")
-    baseline = select_baseline(store, KEY, Choice("pinned"))
+    baseline = select_baseline(store, KEY, BaselineSpec("pinned"))
     assert ([one.id for one in baseline.records], baseline.pinned) == (["s0"], ())
     store.unpin("s0")
-    assert select_baseline(store, KEY, Choice("pinned")).records == ()
+    assert select_baseline(store, KEY, BaselineSpec("pinned")).records == ()
 
 
 def test_one_record(store: Store) -> None:
     write(store, "aaaa1", "aaaa2", "bbbb1", gate="failed")
-    assert [one.id for one in select_baseline(store, KEY, Choice("record", "bbbb")).records] == ["bbbb1"]
+    assert [one.id for one in select_baseline(store, KEY, BaselineSpec("record", "bbbb")).records] == ["bbbb1"]
     with pytest.raises(StoreError, match="2 records of this test"):
-        select_baseline(store, KEY, Choice("record", "aaaa"))
+        select_baseline(store, KEY, BaselineSpec("record", "aaaa"))
     with pytest.raises(StoreError, match=r"There is no record cccc of .*test_resnet50 on NVIDIA L4"):
-        select_baseline(store, KEY, Choice("record", "cccc"))
+        select_baseline(store, KEY, BaselineSpec("record", "cccc"))
 
 
 def test_a_record_of_another_key_is_not_comparable(store: Store) -> None:
     store.write(record(name="aaaa1", key={**KEY, "power_limit_w": 60}))
-    baseline = select_baseline(store, KEY, Choice("record", "aaaa1"))
+    baseline = select_baseline(store, KEY, BaselineSpec("record", "aaaa1"))
     assert (baseline.records, baseline.differing) == ((), {"power_limit_w": (60, 72)})
     store.write(record(name="bbbb1", key={**KEY, "power_limit_w": 50}, minute=1, commit="fedcba9876"))
-    for choice in (Choice("record", "aaaa1"), Choice("commit", "1234567")):
+    for choice in (BaselineSpec("record", "aaaa1"), BaselineSpec("commit", "1234567")):
         assert select_baseline(store, KEY, choice).differing == {"power_limit_w": (60, 72)}
 
 
-@pytest.mark.parametrize("choice", [Choice("record", "cccc"), Choice("commit", "fedcba9")])
-def test_a_record_that_is_nowhere_is_an_error_whatever_other_keys_have(store: Store, choice: Choice) -> None:
+@pytest.mark.parametrize("choice", [BaselineSpec("record", "cccc"), BaselineSpec("commit", "fedcba9")])
+def test_a_record_that_is_nowhere_is_an_error_whatever_other_keys_have(store: Store, choice: BaselineSpec) -> None:
     write(store, "aaaa1")
     store.write(record(name="aaaa2", key={**KEY, "power_limit_w": 60}))
     store.write(record(name="aaaa3", key={**KEY, "device": "NVIDIA T4"}))
@@ -280,16 +280,20 @@ def test_a_record_that_is_nowhere_is_an_error_whatever_other_keys_have(store: St
 def test_a_record_that_was_cut_short_can_t_be_chosen(store: Store) -> None:
     write(store, "aaaa1", status="incomplete")
     with pytest.raises(StoreError, match="was cut short"):
-        select_baseline(store, KEY, Choice("record", "aaaa1"))
+        select_baseline(store, KEY, BaselineSpec("record", "aaaa1"))
 
 
 def test_the_records_of_a_commit(store: Store) -> None:
     for index, commit in enumerate(("1234567890", "abcdef1234", "1234567890", "12345679")):
         store.write(record(name=f"s{index}", minute=index, commit=commit))
-    assert [one.id for one in select_baseline(store, KEY, Choice("commit", "123456789")).records] == ["s2", "s0"]
-    assert [one.id for one in select_baseline(store, KEY, Choice("commit", "1234567")).records] == ["s3", "s2", "s0"]
+    assert [one.id for one in select_baseline(store, KEY, BaselineSpec("commit", "123456789")).records] == ["s2", "s0"]
+    assert [one.id for one in select_baseline(store, KEY, BaselineSpec("commit", "1234567")).records] == [
+        "s3",
+        "s2",
+        "s0",
+    ]
     with pytest.raises(StoreError, match="no record of commit fedcba9"):
-        select_baseline(store, KEY, Choice("commit", "fedcba9"))
+        select_baseline(store, KEY, BaselineSpec("commit", "fedcba9"))
 
 
 def test_what_came_before_a_record(store: Store) -> None:

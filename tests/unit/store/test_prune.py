@@ -4,15 +4,15 @@ from datetime import date
 
 import pytest
 
-from pytest_gpuperf.store import Entry, prunable
+from pytest_gpuperf.store import RecordFile, prunable
 from pytest_gpuperf.store.layout import entry_of
 
 
-def entry(day: int, *, accepted: bool = False, pinned: bool = False, ending: str = "") -> Entry:
+def entry(day: int, *, accepted: bool = False, pinned: bool = False, ending: str = "") -> RecordFile:
     return entry_of(f"202601{day:02}T120000000Z-12345678-s{day}{ending}.json", accepted=accepted, pinned=pinned)
 
 
-def gone(entries: list[Entry], *, keep: int | None = None, older_than: date | None = None) -> list[str]:
+def gone(entries: list[RecordFile], *, keep: int | None = None, older_than: date | None = None) -> list[str]:
     return [one.id for one in prunable(entries, keep=keep, older_than=older_than)]
 
 
@@ -53,5 +53,5 @@ def test_the_newest_duet_stays_since_it_shows_the_spread() -> None:
 
 
 @pytest.mark.parametrize("entries", [[], HISTORY[:1]])
-def test_the_last_record_never_goes(entries: list[Entry]) -> None:
+def test_the_last_record_never_goes(entries: list[RecordFile]) -> None:
     assert gone(entries, keep=0, older_than=date(2090, 1, 1)) == []

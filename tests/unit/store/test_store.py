@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError, UnreadableRecord
 from pytest_gpuperf.model import SCHEMA, LoadPoint, Record
 from pytest_gpuperf.model.codec import to_builtins
-from pytest_gpuperf.store import Entry, Store, import_records
+from pytest_gpuperf.store import RecordFile, Store, import_records
 from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.store import MOST_PINNED, user
 from tests.unit.factories import KEY, alike, record, records, run, utc, window
@@ -48,18 +48,18 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-def entry_of(store: Store, one: Record) -> Entry:
+def entry_of(store: Store, one: Record) -> RecordFile:
     (found,) = (entry for entry in store.entries(store.folder(one.key)) if entry.id == one.id)
     return found
 
 
-def put(store: Store, content: bytes | str) -> Entry:
+def put(store: Store, content: bytes | str) -> RecordFile:
     """A record file of any content."""
     folder = Path(store.folder(KEY))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "20260101T000000000Z-12345678-damaged.json"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return Entry(str(path), "damaged", False)
+    return RecordFile(str(path), "damaged", False)
 
 
 def sealed(change: Callable[[dict[str, Any]], None]) -> str:

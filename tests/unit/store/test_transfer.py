@@ -13,9 +13,9 @@ import pytest
 from pytest_gpuperf.errors import OptionError, StoreError
 from pytest_gpuperf.store import (
     Calibration,
-    Entry,
-    Moved,
+    RecordFile,
     Store,
+    TransferResult,
     export_records,
     import_records,
     newest_calibration,
@@ -52,7 +52,7 @@ def target(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "target"))
 
 
-def everything(store: Store) -> list[tuple[str, Entry]]:
+def everything(store: Store) -> list[tuple[str, RecordFile]]:
     return [(folder, entry) for folder in store.folders() for entry in store.newest(folder)]
 
 
@@ -66,8 +66,8 @@ def contents(store: Store) -> dict[str, bytes]:
 
 
 def test_there_and_back_is_byte_for_byte_the_same(store: Store, place: str, target: Store) -> None:
-    assert export_records(store, everything(store), place) == Moved(6, notes=4)
-    assert import_records(target, place) == Moved(6, notes=4)
+    assert export_records(store, everything(store), place) == TransferResult(6, notes=4)
+    assert import_records(target, place) == TransferResult(6, notes=4)
     assert contents(target) == contents(store)
     assert told(target) == told(store)
     assert [one.id for one in select_baseline(target, KEY).records] == ["s3", "s2"]
@@ -78,8 +78,8 @@ def test_an_import_may_be_repeated(store: Store, place: str, target: Store) -> N
     export_records(store, everything(store), place)
     import_records(target, place)
     before = contents(target)
-    assert import_records(target, place) == Moved(0, known=6)
-    assert import_records(store, place) == Moved(0, known=6)
+    assert import_records(target, place) == TransferResult(0, known=6)
+    assert import_records(store, place) == TransferResult(0, known=6)
     assert contents(target) == before
 
 
@@ -92,7 +92,7 @@ def test_an_import_adds_to_what_is_there(store: Store, place: str, target: Store
 
 def test_only_what_was_chosen_is_exported(store: Store, place: str, target: Store) -> None:
     chosen = [(folder, entry) for folder, entry in everything(store) if entry.id in ("s2", "other")]
-    assert export_records(store, chosen, place) == Moved(2, notes=1)
+    assert export_records(store, chosen, place) == TransferResult(2, notes=1)
     import_records(target, place)
     assert told(target) == [("other", False, False, False), ("s2", True, False, False)]
 
@@ -101,7 +101,7 @@ def test_exporting_again_into_a_folder_adds_what_is_new(store: Store, tmp_path: 
     place = str(tmp_path / "export")
     export_records(store, everything(store), place)
     store.write(record(name="s9", minute=9000))
-    assert export_records(store, everything(store), place) == Moved(1, known=6)
+    assert export_records(store, everything(store), place) == TransferResult(1, known=6)
 
 
 def test_the_folder_of_the_first_version_is_brought_into_the_new_one(tmp_path: Path, target: Store) -> None:
@@ -118,10 +118,10 @@ def test_the_folder_of_the_first_version_is_brought_into_the_new_one(tmp_path: P
         if source == place:
             export_records(old, everything(old), place)
         target = Store(str(tmp_path / f"target-{len(source)}"))
-        assert import_records(target, source) == Moved(1, notes=1)
+        assert import_records(target, source) == TransferResult(1, notes=1)
         assert target.find("old").path == target.path(record(name="old", gate="failed"))
         assert target.find("old").accepted
-    assert import_records(old, place) == Moved(0, known=1)
+    assert import_records(old, place) == TransferResult(0, known=1)
 
 
 def tampered(path: str, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:
@@ -202,7 +202,7 @@ def test_a_note_without_its_record_is_left_out(store: Store, tmp_path: Path, tar
     place = str(tmp_path / "export.tar")
     export_records(store, everything(store), place)
     tampered(place, lambda name, content: None if name.endswith("-s2.rejected.json") else (name, content))
-    assert import_records(target, place) == Moved(5, notes=3)
+    assert import_records(target, place) == TransferResult(5, notes=3)
 
 
 def test_a_record_that_is_there_with_other_content_is_never_overwritten(
@@ -224,17 +224,17 @@ L4 = Calibration("NVIDIA L4", {"p50": 0.01}, {"p50": 4.0}, 5, ("tests/test_a.py:
 def test_what_was_calibrated_of_a_device_goes_with_its_records(store: Store, place: str, target: Store) -> None:
     write_calibration(store, L4)
     write_calibration(store, replace(L4, device="NVIDIA T4"))  # it has no records here
-    assert export_records(store, everything(store), place) == Moved(6, notes=5)
-    assert import_records(target, place) == Moved(6, notes=5)
+    assert export_records(store, everything(store), place) == TransferResult(6, notes=5)
+    assert import_records(target, place) == TransferResult(6, notes=5)
     assert newest_calibration(target, "NVIDIA L4") == L4
     assert newest_calibration(target, "NVIDIA T4") is None
-    assert import_records(target, place) == Moved(0, known=6)
+    assert import_records(target, place) == TransferResult(0, known=6)
 
 
 def test_a_store_that_is_imported_as_it_is_brings_all_calibrations(store: Store, target: Store) -> None:
     write_calibration(store, L4)
     write_calibration(store, replace(L4, device="NVIDIA T4"))
-    assert import_records(target, store.url) == Moved(6, notes=6)
+    assert import_records(target, store.url) == TransferResult(6, notes=6)
     assert contents(target) == contents(store)
 
 
@@ -253,16 +253,16 @@ def test_two_may_accept_the_same_record(store: Store, place: str, target: Store)
     target.write(record(name="s2", minute=2000, gate="failed"))
     mine = target.accept(target.find("s2"), "my own reason", "Bob")
     export_records(store, everything(store), place)
-    assert import_records(target, place) == Moved(5, known=1, notes=3)
+    assert import_records(target, place) == TransferResult(5, known=1, notes=3)
     assert target.acceptance(target.find("s2")) == mine
     assert told(target) == told(store)
-    assert export_records(target, everything(target), store.url) == Moved(0, known=6)
+    assert export_records(target, everything(target), store.url) == TransferResult(0, known=6)
 
 
 def test_a_tar_that_people_made_with_tar_is_fine(store: Store, tmp_path: Path, target: Store) -> None:
     with tarfile.open(tmp_path / "own.tar", "w") as tar:
         tar.add(store.url, arcname=".")
-    assert import_records(target, str(tmp_path / "own.tar")) == Moved(6, notes=4)
+    assert import_records(target, str(tmp_path / "own.tar")) == TransferResult(6, notes=4)
 
 
 def test_a_member_outside_is_no_way_out(store: Store, tmp_path: Path, target: Store) -> None:
@@ -300,4 +300,4 @@ def test_a_tar_is_written_whole_or_not_at_all(store: Store, tmp_path: Path) -> N
 def test_an_empty_source_may_be_allowed(tmp_path: Path, target: Store) -> None:
     with pytest.raises(StoreError, match="There is no record in"):
         import_records(target, str(tmp_path / "empty"))
-    assert import_records(target, str(tmp_path / "empty"), if_any=True) == Moved(0)
+    assert import_records(target, str(tmp_path / "empty"), if_any=True) == TransferResult(0)

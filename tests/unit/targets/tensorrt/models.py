@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pytest_gpuperf.targets.tensorrt.gpu import Gpu
+from pytest_gpuperf.targets.tensorrt.gpu import CudaDevice
 
 Shape = Sequence[int | str]
 
@@ -59,10 +59,10 @@ def quantized(path: Path, kind: int) -> Path:
     return save(path, nodes, {"x": tensor}, {"y": tensor}, {"scale": np.float32(0.1), "zero": zero, "W": weight})
 
 
-def gpu(name: str = "NVIDIA L4", compute_capability: str = "8.9", multiprocessors: int = 58) -> Gpu:
+def gpu(name: str = "NVIDIA L4", compute_capability: str = "8.9", multiprocessors: int = 58) -> CudaDevice:
     """What a plan is built for."""
     found: Any = types.SimpleNamespace(
         name=name, compute_capability=compute_capability, multiprocessors=multiprocessors
     )
-    made: Gpu = found
+    made: CudaDevice = found
     return made

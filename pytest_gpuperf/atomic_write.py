@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A place beside ``path`` for its new content, which replaces the old one when all went well.
 
     Whoever reads meanwhile finds the old content; whoever writes meanwhile has a place of their own.
