@@ -16,20 +16,20 @@ from pytest_gpuperf.analysis.compare import compare_values
 from pytest_gpuperf.analysis.prices import cheapest, device_of, usd_per_million
 from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.values import Key, RecordValues, Values, place_name, values_of
+from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, Values, point_name, values_of
 from pytest_gpuperf.model import (
-    Across,
     Change,
     Curve,
     CurvePoint,
+    DeviceComparison,
+    DevicePoint,
+    DeviceResult,
     LoadPoint,
     PlainMapping,
     Price,
     Ratio,
     Record,
     Row,
-    Side,
-    SidePoint,
     curves_of,
 )
 
@@ -45,7 +45,7 @@ _PARTS: Mapping[str, Callable[[CurvePoint], float | None]] = {
 
 
 @dataclass(frozen=True)
-class Taken:
+class DeviceRecord:
     """A record with its curves.
 
     Attributes:
@@ -58,7 +58,7 @@ class Taken:
     runs: tuple[tuple[Curve, ...], ...]
 
     @classmethod
-    def of(cls, record: Record) -> Taken:
+    def of(cls, record: Record) -> DeviceRecord:
         """The curves of a record's complete runs."""
         runs = [run for run in record.runs if run.complete]
         return cls(record, curves_of(runs), tuple(curves_of([run]) for run in runs))
@@ -77,7 +77,7 @@ def work_of(key: PlainMapping) -> tuple[str, ...]:
     return tuple(str(key.get(name, "")) for name in _WORK)
 
 
-def across(taken: Sequence[Taken], prices: Sequence[Price]) -> Across:
+def across(taken: Sequence[DeviceRecord], prices: Sequence[Price]) -> DeviceComparison:
     """Records of the same work on different devices; the first is what the others are compared with.
 
     Args:
@@ -93,10 +93,12 @@ def across(taken: Sequence[Taken], prices: Sequence[Price]) -> Across:
     sides = (_side(first, first, prices, parts, notes), *(_side(one, first, prices, parts) for one in others))
     shared = {(point.sweep, point.point) for side in sides[1:] for point in side.points}
     alone = tuple(point for point in sides[0].points if (point.sweep, point.point) in shared)
-    return Across(first.record.test, (replace(sides[0], points=alone), *sides[1:]))
+    return DeviceComparison(first.record.test, (replace(sides[0], points=alone), *sides[1:]))
 
 
-def _side(one: Taken, first: Taken, prices: Sequence[Price], parts: Sequence[str], notes: tuple[str, ...] = ()) -> Side:
+def _side(
+    one: DeviceRecord, first: DeviceRecord, prices: Sequence[Price], parts: Sequence[str], notes: tuple[str, ...] = ()
+) -> DeviceResult:
     record, same = one.record, one is first
     priced = cheapest(prices, record.key)
     ratios = {} if same else _ratios(one, first, prices, parts)
@@ -106,10 +108,10 @@ def _side(one: Taken, first: Taken, prices: Sequence[Price], parts: Sequence[str
         for load in (*(point.load for point in curve.points if (curve.name, point.load) in ours), None):
             own = ratios.get((curve.name, load), {})
             if load is None:
-                points += [SidePoint(curve.name, None, ratios=own)] if own else []
+                points += [DevicePoint(curve.name, None, ratios=own)] if own else []
             else:
                 points.append(_point(curve.name, ours[curve.name, load], priced, parts, own))
-    return Side(
+    return DeviceResult(
         device=one.device,
         record=record.id,
         created_utc=record.created_utc,
@@ -123,7 +125,7 @@ def _side(one: Taken, first: Taken, prices: Sequence[Price], parts: Sequence[str
 
 
 def _only(device: str, here: Iterable[tuple[str, LoadPoint]], there: Container[tuple[str, LoadPoint]]) -> list[str]:
-    labels = ", ".join(place_name(*place) for place in here if place not in there)
+    labels = ", ".join(point_name(*place) for place in here if place not in there)
     return [f"only on {device}: {labels}"] if labels else []
 
 
@@ -133,9 +135,9 @@ def _point(
     priced: tuple[Price, int] | None,
     parts: Sequence[str],
     ratios: Mapping[str, Ratio],
-) -> SidePoint:
+) -> DevicePoint:
     share = priced[0].usd_per_hour / priced[1] if priced else None
-    return SidePoint(
+    return DevicePoint(
         sweep=sweep,
         point=point.load,
         throughput=point.throughput,
@@ -151,7 +153,7 @@ def _point(
 
 
 def _ratios(
-    one: Taken, first: Taken, prices: Sequence[Price], parts: Sequence[str]
+    one: DeviceRecord, first: DeviceRecord, prices: Sequence[Price], parts: Sequence[str]
 ) -> dict[tuple[str, LoadPoint | None], dict[str, Ratio]]:
     kinds = [str(each.record.key.get("device", "")) for each in (one, first)]
     prior = PRIORS["cpu" if any(kind.startswith("CPU ") for kind in kinds) else "gpu"]
@@ -175,17 +177,17 @@ def _named(row: Row, price_ratio: float | None) -> dict[str, Ratio]:
     return named
 
 
-def _price_ratio(one: Taken, first: Taken, prices: Sequence[Price]) -> float | None:
+def _price_ratio(one: DeviceRecord, first: DeviceRecord, prices: Sequence[Price]) -> float | None:
     ours, theirs = (cheapest(prices, each.record.key) for each in (one, first))
     if ours is None or theirs is None:
         return None
     return (ours[0].usd_per_hour / ours[1]) / (theirs[0].usd_per_hour / theirs[1])
 
 
-def _values(taken: Taken, parts: Sequence[str]) -> RecordValues:
+def _values(taken: DeviceRecord, parts: Sequence[str]) -> RecordValues:
     """What the gate compares, and the energy of the parts that every device has."""
     known = values_of(taken.record, _METRICS)
-    energy: dict[Key, list[float]] = {}
+    energy: dict[SeriesKey, list[float]] = {}
     for curves in taken.runs:
         for curve in curves:
             for point in curve.points:
@@ -207,7 +209,7 @@ def energy_j(point: CurvePoint, parts: Sequence[str]) -> float | None:
     return total if found and None not in found and total > 0 else None
 
 
-def _energy_parts(taken: Sequence[Taken]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _energy_parts(taken: Sequence[DeviceRecord]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The parts whose energy every device tells by the same method, and what to know of that."""
     parts, notes = [], []
     for part, read in _PARTS.items():
@@ -224,7 +226,7 @@ def _energy_parts(taken: Sequence[Taken]) -> tuple[tuple[str, ...], tuple[str, .
     return tuple(parts), tuple(notes)
 
 
-def _methods(one: Taken, part: str) -> set[str]:
+def _methods(one: DeviceRecord, part: str) -> set[str]:
     windows = (window for run in one.record.runs if run.complete for window in run.windows)
     return {told.method for window in windows for told in window.energy if told.source == part.lower()}
 

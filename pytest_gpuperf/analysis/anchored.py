@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_gpuperf.analysis.values import Key, RecordValues, Values, sign
-from pytest_gpuperf.model import Anchored, Row
+from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, Values, sign
+from pytest_gpuperf.model import AnchoredMetric, Row
 
 #: Records of the baseline from which on their spreads are compared.
 ENOUGH = 8
@@ -25,15 +25,15 @@ ENOUGH = 8
 STEADIER = 2.0
 
 
-def steadier(
+def choose_anchored(
     candidate: RecordValues, baseline: Sequence[RecordValues], metrics: frozenset[str]
-) -> tuple[RecordValues, list[RecordValues], tuple[Anchored, ...]]:
+) -> tuple[RecordValues, list[RecordValues], tuple[AnchoredMetric, ...]]:
     """Put anchored values in the place of plain ones, where the baseline's records show that they spread less.
 
     Returns:
         Candidate and baseline as they are to be compared, and which metrics of which sweeps are anchored.
     """
-    groups: dict[tuple[str, str], list[Key]] = {}
+    groups: dict[tuple[str, str], list[SeriesKey]] = {}
     for key in candidate.anchored:
         if key[2] in metrics and all(key in one.anchored for one in baseline if key in one.values):
             groups.setdefault((key[0], key[2]), []).append(key)
@@ -44,15 +44,15 @@ def steadier(
             continue
         plain, ratios = (_variance([[side(one)[key] for key in keys] for one in own]) for side in (_plain, _anchored))
         if ratios * STEADIER < plain:
-            chosen.append(Anchored(sweep, metric, math.sqrt(plain), math.sqrt(ratios)))
+            chosen.append(AnchoredMetric(sweep, metric, math.sqrt(plain), math.sqrt(ratios)))
     taken = {(one.sweep, one.metric) for one in chosen}
     replaced = {key for group in taken for key in groups[group]}
     return _with(candidate, replaced), [_with(one, replaced) for one in baseline], tuple(chosen)
 
 
-def as_measured(rows: Sequence[Row], candidate: RecordValues, chosen: Sequence[Anchored]) -> list[Row]:
+def as_measured(rows: Sequence[Row], candidate: RecordValues, chosen: Sequence[AnchoredMetric]) -> list[Row]:
     """Rows about ratios in the units of the candidate: what it had, and what the baseline would have had beside it."""
-    shifts: dict[Key, float] = {}
+    shifts: dict[SeriesKey, float] = {}
     for one in chosen:
         keys = [key for key in candidate.anchored if (key[0], key[2]) == (one.sweep, one.metric)]
         own = {key: _centre(candidate.values[key]) - _centre(candidate.anchored[key]) for key in keys}
@@ -64,11 +64,11 @@ def as_measured(rows: Sequence[Row], candidate: RecordValues, chosen: Sequence[A
     return result
 
 
-def _plain(record: RecordValues) -> Mapping[Key, Values]:
+def _plain(record: RecordValues) -> Mapping[SeriesKey, Values]:
     return record.values
 
 
-def _anchored(record: RecordValues) -> Mapping[Key, Values]:
+def _anchored(record: RecordValues) -> Mapping[SeriesKey, Values]:
     return record.anchored
 
 
@@ -82,6 +82,6 @@ def _centre(values: Values) -> float:
     return sum(values.runs) / len(values.runs)
 
 
-def _with(record: RecordValues, keys: set[Key]) -> RecordValues:
+def _with(record: RecordValues, keys: set[SeriesKey]) -> RecordValues:
     own = {key: record.anchored[key] for key in keys if key in record.anchored}
     return replace(record, values={**record.values, **own})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from pytest_gpuperf.analysis.robust import location
-from pytest_gpuperf.analysis.values import GATED, Key, RecordValues, Values, runs_by_sweep, whole, window_logs
+from pytest_gpuperf.analysis.values import GATED, RecordValues, SeriesKey, Values, runs_by_sweep, whole, window_logs
 from pytest_gpuperf.model import LoadPoint, Record, Run, Window
 
 #: Said of every window of sides that could not be alive together.
@@ -19,7 +19,7 @@ APART = (
 _Pairs = list[tuple[Window, Window]]
 _Place = tuple[str, LoadPoint, _Pairs]
 _Logs = tuple[list[dict[str, float]], dict[str, float]]
-_Gathered = dict[Key, list[tuple[float, float]]]
+_Gathered = dict[SeriesKey, list[tuple[float, float]]]
 
 
 def block_values(record: Record, metrics: Iterable[str] = GATED) -> tuple[RecordValues, RecordValues]:
@@ -56,7 +56,7 @@ def together(record: Record) -> bool:
 def common(candidate: RecordValues, reference: RecordValues) -> tuple[RecordValues, RecordValues]:
     """Both sides with the series that they share, cut to the blocks that both have."""
 
-    def cut(values: Values, key: Key) -> Values:
+    def cut(values: Values, key: SeriesKey) -> Values:
         blocks = min(len(candidate.values[key].runs), len(reference.values[key].runs))
         return Values(values.runs[:blocks], values.disturbance)
 
@@ -83,7 +83,10 @@ def _paired(candidate: Run, reference: Run) -> dict[LoadPoint, list[tuple[Window
         other = others.get((window.point, window.visit))
         if other is not None:
             found.setdefault(window.point, []).append((window, other))
-    return {point: [pair for pair in pairs if pair[0].calm and pair[1].calm] or pairs for point, pairs in found.items()}
+    return {
+        point: [pair for pair in pairs if pair[0].undisturbed and pair[1].undisturbed] or pairs
+        for point, pairs in found.items()
+    }
 
 
 def _side(places: Sequence[_Place], side: int, metrics: frozenset[str]) -> list[_Logs]:

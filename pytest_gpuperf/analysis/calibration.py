@@ -21,7 +21,7 @@ from pytest_gpuperf.analysis.panel import Panel, panel
 from pytest_gpuperf.analysis.priors import Assumed, Prior, Priors, calibrated
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.values import Place, RecordValues, values_of
+from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, values_of
 from pytest_gpuperf.model import Record, Verdict
 
 #: Runs in a record and records in the baseline for which the smallest detectable effect is told.
@@ -30,7 +30,7 @@ RECORDS = (1, 5, 20)
 
 
 @dataclass(frozen=True)
-class Rate:
+class Proportion:
     """So many of so many.
 
     Attributes:
@@ -64,7 +64,7 @@ class SeriesSpread:
     """
 
     sweep: str
-    point: Place | None
+    point: SeriesPoint | None
     metric: str
     run_sd: float
     record_sd: float
@@ -83,11 +83,11 @@ class TestSpread:
 
     test: str
     series: tuple[SeriesSpread, ...]
-    false_alarms: Rate
+    false_alarms: Proportion
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledSpread:
     """The standard deviation of a record's value over all tests, by metric, and its degrees of freedom."""
 
     record_sd: Mapping[str, float]
@@ -95,7 +95,7 @@ class Pooled:
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibrationResult:
     """All tests of a device.
 
     Attributes:
@@ -103,8 +103,8 @@ class Calibrated:
     """
 
     tests: tuple[TestSpread, ...]
-    pooled: Pooled
-    false_alarms: Rate
+    pooled: PooledSpread
+    false_alarms: Proportion
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class _Variances:
     freedom: float
 
 
-def calibrate(tests: Sequence[Sequence[Record]], rules: Sequence[Rule]) -> Calibrated:
+def calibrate(tests: Sequence[Sequence[Record]], rules: Sequence[Rule]) -> CalibrationResult:
     """Calibrate from A/A records of one device.
 
     Args:
@@ -144,18 +144,18 @@ def calibrate(tests: Sequence[Sequence[Record]], rules: Sequence[Rule]) -> Calib
             others = [other for other in records if other is not record]
             found[record.id] = compare(record, others, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
             alarmed[record.invocation] = alarmed.get(record.invocation, False) or found[record.id]
-        judged.append(Rate(sum(found.values()), len(found)))
+        judged.append(Proportion(sum(found.values()), len(found)))
     rows = [_series(side, replace(rule, prior=_prior(rule, pooled))) for side, rule in zip(values, rules, strict=True)]
-    return Calibrated(
+    return CalibrationResult(
         tests=tuple(
             TestSpread(records[0].test, series, rate) for records, series, rate in zip(tests, rows, judged, strict=True)
         ),
         pooled=pooled,
-        false_alarms=Rate(sum(alarmed.values()), len(alarmed)),
+        false_alarms=Proportion(sum(alarmed.values()), len(alarmed)),
     )
 
 
-def pool(tests: Iterable[Sequence[RecordValues]], rules: Sequence[Rule]) -> Pooled:
+def pool(tests: Iterable[Sequence[RecordValues]], rules: Sequence[Rule]) -> PooledSpread:
     """The spread of records by metric.
 
     A record moves all points of a test at once, so that the degrees of freedom are those of its records, and not as
@@ -172,7 +172,9 @@ def pool(tests: Iterable[Sequence[RecordValues]], rules: Sequence[Rule]) -> Pool
             rows = [row for row, key in enumerate(whole.keys) if key[2] == metric and row >= whole.sweeps]
             squares[metric] = squares.get(metric, 0.0) + variances.freedom * float(variances.between[rows].mean())
             freedom[metric] = freedom.get(metric, 0.0) + variances.freedom
-    return Pooled({metric: math.sqrt(total / freedom[metric]) for metric, total in sorted(squares.items())}, freedom)
+    return PooledSpread(
+        {metric: math.sqrt(total / freedom[metric]) for metric, total in sorted(squares.items())}, freedom
+    )
 
 
 def _without(
@@ -190,7 +192,7 @@ def _without(
     return _prior(rule, pool(rest, rules))
 
 
-def _prior(rule: Rule, pooled: Pooled) -> Prior | Priors:
+def _prior(rule: Rule, pooled: PooledSpread) -> Prior | Priors:
     assumed = rule.prior.default if isinstance(rule.prior, Priors) else rule.prior
     return calibrated(assumed, pooled.record_sd, pooled.freedom)
 
@@ -252,7 +254,7 @@ def _detectable(whole: Panel, variances: _Variances, rule: Rule, records: int, r
         StoredArrays(
             candidate=candidate,
             history=spread[:, None, None] * levels[:, None] + candidate[:, None, :],
-            alike=whole.alike,
+            averaging_matrix=whole.averaging_matrix,
         ),
         prior,
     )

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_gpuperf.analysis.anchored import as_measured, steadier
+from pytest_gpuperf.analysis.anchored import as_measured, choose_anchored
 from pytest_gpuperf.analysis.blocks import block_values, common, together
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.decision import decide
@@ -23,10 +23,19 @@ from pytest_gpuperf.analysis.panel import Panel, panel
 from pytest_gpuperf.analysis.priors import Assumed, Prior, Priors, with_history
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.values import Key, RecordValues, energy_methods, place_name, sign, values_of, without
+from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, energy_methods, point_name, sign, values_of, without
 from pytest_gpuperf.model import Comparison, Plain, Record, Row, Verdict, worst
 
-__all__ = ["Prior", "Priors", "Rule", "changes", "compare", "compare_duet", "compare_duet_values", "compare_values"]
+__all__ = [
+    "Prior",
+    "Priors",
+    "Rule",
+    "changes",
+    "compare",
+    "compare_duet",
+    "compare_duet_values",
+    "compare_values",
+]
 
 #: Chance of finding the "smallest detectable effect".
 POWER = 0.8
@@ -74,10 +83,14 @@ def compare(
 
 
 def compare_values(
-    candidate: RecordValues, baseline: Sequence[RecordValues], rule: Rule, *, pinned: Sequence[RecordValues] = ()
+    candidate: RecordValues,
+    baseline: Sequence[RecordValues],
+    rule: Rule,
+    *,
+    pinned: Sequence[RecordValues] = (),
 ) -> Comparison:
     """``compare`` on plain values."""
-    compared, together, anchored = steadier(candidate, [*baseline, *pinned], rule.metrics)
+    compared, together, anchored = choose_anchored(candidate, [*baseline, *pinned], rule.metrics)
     newest, kept = together[: len(baseline)], together[len(baseline) :]
     sides = [(name, side) for name, side in (("baseline", newest), ("pinned", kept)) if side]
     rows = [
@@ -133,7 +146,7 @@ def compare_duet_values(
         prior = _assumed(rule.block_prior, whole.keys)
         if pairs:
             prior = with_history(prior, differences[:, 1:])
-        evidence = duet_evidence(differences[:, 0], whole.alike, prior)
+        evidence = duet_evidence(differences[:, 0], whole.averaging_matrix, prior)
         rows = _rows(whole, evidence, prior, rule, against="reference")
     here, there = candidate.points, reference.points
     return Comparison(
@@ -179,7 +192,7 @@ def _against(
             reference=there if shown else None,
             candidate_disturbance=whole.disturbances[0],
             reference_disturbance=whole.disturbed(slice(1, split)),
-            alike=whole.alike,
+            averaging_matrix=whole.averaging_matrix,
         ),
         prior,
     )
@@ -193,7 +206,7 @@ def _unknown_to(history: Sequence[RecordValues], reference: Sequence[RecordValue
     return [one for one in rest if one.values]
 
 
-def _assumed(prior: Prior | Priors, keys: Sequence[Key]) -> Assumed:
+def _assumed(prior: Prior | Priors, keys: Sequence[SeriesKey]) -> Assumed:
     return Assumed.of([prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in keys])
 
 
@@ -201,7 +214,7 @@ def _left_out(sides: Iterable[RecordValues], candidate: RecordValues, rule: Rule
     """What the candidate has, or should have had, that can't be compared."""
     lost = {key for side in sides for key in side.left_out if key[2] in rule.metrics}
     ours = {*candidate.values, *candidate.left_out}
-    return tuple(sorted(f"{place_name(sweep, point)}, {metric}" for sweep, point, metric in lost & ours))
+    return tuple(sorted(f"{point_name(sweep, point)}, {metric}" for sweep, point, metric in lost & ours))
 
 
 def _rows(

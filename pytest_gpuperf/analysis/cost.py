@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from pytest_gpuperf.analysis.operating import Measured
+from pytest_gpuperf.analysis.operating import OperatingPoints
 from pytest_gpuperf.analysis.prices import cheapest, copies_per_instance, device_of, usd_per_million
 from pytest_gpuperf.model import (
     HOURS_PER_MONTH,
@@ -73,7 +73,7 @@ def _point_cost(sweep: str, point: CurvePoint, price: Price, copies: int) -> Poi
     )
 
 
-def offers(found: Measured, prices: Sequence[Price], demand: Demand) -> list[Offer]:
+def offers(found: OperatingPoints, prices: Sequence[Price], demand: Demand) -> list[Offer]:
     """What every instance type that has the device makes of a demand; one refusal where none has it."""
     device = device_of(found.key)
     fitting = [(price, copies) for price in prices if (copies := copies_per_instance(price, found.key))]

@@ -38,7 +38,7 @@ import numpy.typing as npt
 from scipy import special
 
 from pytest_gpuperf.analysis.priors import Assumed
-from pytest_gpuperf.analysis.robust import FloatArray, Located, locate
+from pytest_gpuperf.analysis.robust import FloatArray, LocationEstimate, locate
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -94,12 +94,12 @@ class StoredArrays:
         reference: as ``history``: what the candidate is compared with, where it isn't the history.
         candidate_disturbance, reference_disturbance: standard deviations for what others took of the CPU, shapes
             (..., series) and (..., series, records).
-        alike: (series, series), rows that average over the points of a series' sweep and metric (``averaging``).
+        averaging_matrix: Shape (series, series): averages over a sweep's points, metric by metric (``averaging``).
     """
 
     candidate: FloatArray
     history: FloatArray
-    alike: FloatArray
+    averaging_matrix: FloatArray
     reference: FloatArray | None = None
     candidate_disturbance: FloatArray | None = None
     reference_disturbance: FloatArray | None = None
@@ -109,7 +109,7 @@ def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
     """A record against records; NaN where a series has nothing to be compared with."""
     candidate, history = locate(arrays.candidate), locate(arrays.history)
     reference = history if arrays.reference is None else locate(arrays.reference)
-    run_variance, own, usual = _run_variances(candidate, history, arrays.alike)
+    run_variance, own, usual = _run_variances(candidate, history, arrays.averaging_matrix)
     present = history.count > 0
     records = present.sum(axis=-1)
     degrees = np.maximum(records - 1, 0)
@@ -148,10 +148,10 @@ def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
     )
 
 
-def duet_evidence(differences: FloatArray, alike: FloatArray, prior: Assumed) -> Evidence:
+def duet_evidence(differences: FloatArray, averaging_matrix: FloatArray, prior: Assumed) -> Evidence:
     """Blocks of differences, shape (..., series, blocks), padded with NaN."""
     blocks = locate(differences)
-    shown = np.maximum(blocks.variance, average(blocks.variance, alike))
+    shown = np.maximum(blocks.variance, average(blocks.variance, averaging_matrix))
     # As between records: what is only assumed is raised to what the blocks show.
     assumed = prior.variance + prior.assumed * np.maximum(shown - prior.variance, 0.0)
     freedom = np.maximum(prior.weight + blocks.freedom, 1e-9)
@@ -173,9 +173,9 @@ def averaging(groups: list[object]) -> FloatArray:
     return np.asarray(member @ (member / member.sum(axis=0)).T)
 
 
-def average(numbers: FloatArray, alike: FloatArray) -> FloatArray:
+def average(numbers: FloatArray, averaging_matrix: FloatArray) -> FloatArray:
     """Apply ``averaging``."""
-    return np.asarray(numbers @ alike.T)
+    return np.asarray(numbers @ averaging_matrix.T)
 
 
 def tail(statistic: FloatArray, freedom: FloatArray) -> FloatArray:
@@ -190,14 +190,14 @@ def quantile(level: float | FloatArray, freedom: FloatArray) -> FloatArray:
 
 
 def _run_variances(
-    candidate: Located, history: Located, alike: FloatArray
+    candidate: LocationEstimate, history: LocationEstimate, averaging_matrix: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Between the fresh starts inside one record: pooled over both sides, of the candidate, and of the history."""
     squares = (history.freedom * history.variance).sum(axis=-1)
     freedom = history.freedom.sum(axis=-1)
     usual = squares / np.maximum(freedom, 1)
     pooled = (squares + candidate.freedom * candidate.variance) / np.maximum(freedom + candidate.freedom, 1)
-    raised = [np.maximum(one, average(one, alike)) for one in (pooled, candidate.variance, usual)]
+    raised = [np.maximum(one, average(one, averaging_matrix)) for one in (pooled, candidate.variance, usual)]
     return raised[0], raised[1], raised[2]
 
 

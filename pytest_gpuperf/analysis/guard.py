@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import GpuFigures, Run, Trouble, Window
+from pytest_gpuperf.model import GpuReadings, ReadingFailure, Run, Window
 
 #: A load generator this busy measures itself: above it, the time a response waits for the client is no longer small.
 CLIENT_BUSY = 0.9
@@ -114,7 +114,7 @@ def findings(
 
 
 def device_findings(
-    gpus: Sequence[GpuFigures], trouble: Sequence[Trouble] = (), earlier: Sequence[Window] = ()
+    gpus: Sequence[GpuReadings], trouble: Sequence[ReadingFailure] = (), earlier: Sequence[Window] = ()
 ) -> tuple[Finding, ...]:
     """What the devices' readings of one window say against it.
 
@@ -128,7 +128,7 @@ def device_findings(
     return tuple(found)
 
 
-def _gpu_findings(gpu: GpuFigures, before_mhz: Sequence[float]) -> list[Finding]:
+def _gpu_findings(gpu: GpuReadings, before_mhz: Sequence[float]) -> list[Finding]:
     found = []
     if gpu.throttled:
         found.append(Finding(THROTTLED, f"the GPU was throttled ({', '.join(gpu.throttled)})"))
@@ -155,7 +155,7 @@ def worth_repeating(window: Window, earlier: Sequence[Window]) -> bool:
         earlier: the other windows of its point in its run. What two of them in a row had to suffer already (a GPU at
             its power limit, a co-tenant that stays) won't go away.
     """
-    if window.calm:
+    if window.undisturbed:
         return False
     last = list(earlier)[-2:]
     own = set(window.disturbances)

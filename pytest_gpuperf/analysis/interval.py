@@ -139,9 +139,9 @@ def pooled(points: Iterable[Sequence[float]], prior: Spread = WINDOW_SPREAD) -> 
     return Spread((total + assumed * prior.variance) / (weight + assumed), min(weight + assumed, _MOST_WEIGHT))
 
 
-def undisturbed(windows: Sequence[Window]) -> Sequence[Window]:
+def undisturbed_windows(windows: Sequence[Window]) -> Sequence[Window]:
     """The calm windows where there are any, as in ``model.point_runs``."""
-    return [window for window in windows if window.calm] or windows
+    return [window for window in windows if window.undisturbed] or windows
 
 
 def _trimmed(logs: Sequence[float]) -> tuple[float, float, int]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 
-class Powered(Protocol):
+class ThroughputLatency(Protocol):
     """What has a power: a point of a curve, an operating point."""
 
     @property
@@ -22,7 +22,7 @@ class Powered(Protocol):
     def mean_ns(self) -> float: ...
 
 
-Point = TypeVar("Point", bound=Powered)
+Point = TypeVar("Point", bound=ThroughputLatency)
 
 
 def power(throughput: float, mean_ns: float) -> float:

@@ -24,7 +24,7 @@ QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(frozen=True)
-class Measured:
+class OperatingPoints:
     """The operating points of one test on one device.
 
     Attributes:
@@ -38,7 +38,7 @@ class Measured:
     left_out: tuple[str, ...] = ()
 
 
-def measured(records: Sequence[Record]) -> Measured:
+def operating_points(records: Sequence[Record]) -> OperatingPoints:
     """What records of one key show; each of their runs is a replicate.
 
     Raises:
@@ -57,7 +57,7 @@ def measured(records: Sequence[Record]) -> Measured:
             left_out.append(f"{sweep}: {point.label}: {reason}")
         else:
             points.append(_operating(sweep, point, runs))
-    return Measured(records[0].test, records[0].key, tuple(points), tuple(left_out))
+    return OperatingPoints(records[0].test, records[0].key, tuple(points), tuple(left_out))
 
 
 def _whole(runs: Sequence[Run]) -> list[Run]:

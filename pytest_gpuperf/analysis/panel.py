@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_gpuperf.analysis.evidence import BoolArray, averaging
 from pytest_gpuperf.analysis.robust import FloatArray
-from pytest_gpuperf.analysis.values import Key, RecordValues, Values
+from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, Values
 
 _NONE = Values(())
 
@@ -25,13 +25,13 @@ class Panel:
         disturbances: for each record (series,).
     """
 
-    keys: tuple[Key, ...]
+    keys: tuple[SeriesKey, ...]
     sweeps: int
     sides: tuple[FloatArray, ...]
     disturbances: tuple[FloatArray, ...]
 
     @property
-    def alike(self) -> FloatArray:
+    def averaging_matrix(self) -> FloatArray:
         """Averages over the points of a sweep's metric; a sweep-wide mean stands for itself."""
         return averaging([(point is None, sweep, metric) for sweep, point, metric in self.keys])
 
@@ -65,7 +65,7 @@ class Panel:
         )
 
 
-def panel(keys: Sequence[Key], records: Sequence[RecordValues]) -> Panel:
+def panel(keys: Sequence[SeriesKey], records: Sequence[RecordValues]) -> Panel:
     """Line up the given series of all records, and put the means over the points of each sweep before them."""
     sides = [_side(keys, record) for record in records]
     disturbances = [
@@ -84,7 +84,7 @@ def panel(keys: Sequence[Key], records: Sequence[RecordValues]) -> Panel:
     )
 
 
-def _side(keys: Sequence[Key], record: RecordValues) -> FloatArray:
+def _side(keys: Sequence[SeriesKey], record: RecordValues) -> FloatArray:
     runs = [record.values.get(key, _NONE).runs for key in keys]
     side = np.full((len(keys), max(map(len, runs), default=0)), np.nan)
     for row, found in enumerate(runs):

@@ -104,7 +104,7 @@ class Assumed:
 def with_history(prior: Assumed, history: FloatArray) -> Assumed:
     """The prior of a duet's blocks, once earlier duets of the same key are known.
 
-    Pooled over history and never over the points of one job: those share its starts, and would be counted as many
+    PooledSpread over history and never over the points of one job: those share its starts, and would be counted as many
     times as there are points.
 
     Args:

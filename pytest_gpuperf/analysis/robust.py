@@ -19,7 +19,7 @@ _COST = 0.6
 
 
 @dataclass(frozen=True)
-class Located:
+class LocationEstimate:
     """What rows of values say, all arrays of the same shape.
 
     Attributes:
@@ -36,7 +36,7 @@ class Located:
     count: FloatArray
 
 
-def locate(values: FloatArray) -> Located:
+def locate(values: FloatArray) -> LocationEstimate:
     """Trimmed means and winsorised variances along the last axis, which may be padded with NaN.
 
     Tukey and McLaughlin (1963); Yuen, "The two-sample trimmed t for unequal population variances" (1974). Nothing is
@@ -68,7 +68,7 @@ def locate(values: FloatArray) -> Located:
     freedom = np.maximum(count - 2 * cut - 1, 0)
     swell = 1 + _SWELL * cut / np.maximum(count, 1)
     variance = np.where(freedom > 0, count * squares / np.maximum((freedom + 1) * freedom, 1) / swell, 0.0)
-    return Located(centre, variance, freedom.astype(float), count - _COST * cut)
+    return LocationEstimate(centre, variance, freedom.astype(float), count - _COST * cut)
 
 
 def location(values: Sequence[float]) -> float:

@@ -44,9 +44,9 @@ _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 #: and tested beside the measurement, p90 moved by up to 0.6 and throughput by 0.3; see benchmarks/gate_on_traces.py.
 DISTURBANCE_LIMIT = 0.2
 
-Place = LoadPoint | NamedPoint
+SeriesPoint = LoadPoint | NamedPoint
 #: Sweep, load point (None: the whole sweep), metric.
-Key = tuple[str, Place | None, str]
+SeriesKey = tuple[str, SeriesPoint | None, str]
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ class RecordValues:
     """
 
     id: str
-    values: Mapping[Key, Values]
-    left_out: frozenset[Key] = field(default_factory=frozenset)
-    anchored: Mapping[Key, Values] = field(default_factory=dict)
+    values: Mapping[SeriesKey, Values]
+    left_out: frozenset[SeriesKey] = field(default_factory=frozenset)
+    anchored: Mapping[SeriesKey, Values] = field(default_factory=dict)
 
     @property
     def points(self) -> set[str]:
         """Names of the load points, with their sweeps."""
-        return {place_name(sweep, point) for sweep, point, _ in {*self.values, *self.left_out}}
+        return {point_name(sweep, point) for sweep, point, _ in {*self.values, *self.left_out}}
 
 
 def sign(metric: str) -> int:
@@ -88,7 +88,7 @@ def sign(metric: str) -> int:
     return -1 if metric == "throughput" else 1
 
 
-def place_name(sweep: str, point: Place | None) -> str:
+def point_name(sweep: str, point: SeriesPoint | None) -> str:
     """``sweep: point``."""
     label = point.label if point else "whole sweep"
     return f"{sweep}: {label}" if sweep else label
@@ -98,8 +98,8 @@ def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
     """The values of every metric that each of the record's complete runs can support."""
     complete = [run for run in record.runs if run.complete]
     places = [(run, point, windows) for run in complete for point, windows in point_windows(run).items()]
-    gathered: dict[Key, list[tuple[float, float]]] = {}
-    ratios: dict[Key, list[tuple[float, float]]] = {}
+    gathered: dict[SeriesKey, list[tuple[float, float]]] = {}
+    ratios: dict[SeriesKey, list[tuple[float, float]]] = {}
     for (run, point, windows), logs in zip(places, window_logs([one for *_, one in places], metrics), strict=True):
         share = _share(windows)
         for metric, value in logs.items():
@@ -137,7 +137,7 @@ def values_from_numbers(
         runs: for each run, by point and metric, the statistic itself; a metric may carry a unit, as ``p50_ms``.
         sweep: what the points belong to.
     """
-    gathered: dict[Key, list[tuple[float, float]]] = {}
+    gathered: dict[SeriesKey, list[tuple[float, float]]] = {}
     for run in runs:
         for label, figures in run.items():
             for metric, figure in figures.items():
@@ -225,7 +225,7 @@ def runs_by_sweep(sweeps: Iterable[str]) -> Mapping[str, int]:
 
 def whole(
     name: str,
-    gathered: Mapping[Key, list[tuple[float, float]]],
+    gathered: Mapping[SeriesKey, list[tuple[float, float]]],
     runs: Mapping[str, int],
     uncancelled: float = 1.0,
 ) -> RecordValues:

@@ -12,8 +12,8 @@ from pytest_gpuperf.cli.stored import Records, Stored, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.analysis.across import Taken
-    from pytest_gpuperf.model import Across, Price
+    from pytest_gpuperf.analysis.across import DeviceRecord
+    from pytest_gpuperf.model import DeviceComparison, Price
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     return unreadable
 
 
-def across_of(records: Records, prices: Sequence[Price], base: str = "") -> list[Across]:
+def across_of(records: Records, prices: Sequence[Price], base: str = "") -> list[DeviceComparison]:
     """Every test that was measured on two devices or more, by its newest complete record on each.
 
     Args:
@@ -41,7 +41,7 @@ def across_of(records: Records, prices: Sequence[Price], base: str = "") -> list
     Raises:
         GpuperfError: there is no such test, or no such device.
     """
-    from pytest_gpuperf.analysis.across import Taken, across, work_of
+    from pytest_gpuperf.analysis.across import DeviceRecord, across, work_of
     from pytest_gpuperf.analysis.prices import device_of
 
     newest: dict[tuple[str, ...], dict[str, Stored]] = {}
@@ -63,16 +63,16 @@ def across_of(records: Records, prices: Sequence[Price], base: str = "") -> list
         )
     found = []
     for _, own in sorted(several.items()):
-        taken = [Taken.of(one.record) for one in own.values()]
+        taken = [DeviceRecord.of(one.record) for one in own.values()]
         found.append(across(_ordered(taken, prices, base), prices))
     return found
 
 
-def _ordered(taken: Sequence[Taken], prices: Sequence[Price], base: str) -> list[Taken]:
+def _ordered(taken: Sequence[DeviceRecord], prices: Sequence[Price], base: str) -> list[DeviceRecord]:
     """The device that the others are compared with first, then by price and name."""
     from pytest_gpuperf.analysis.prices import cheapest
 
-    def hourly(one: Taken) -> float:
+    def hourly(one: DeviceRecord) -> float:
         found = cheapest(prices, one.record.key)
         return found[0].usd_per_hour / found[1] if found else float("inf")
 
@@ -85,7 +85,7 @@ def _ordered(taken: Sequence[Taken], prices: Sequence[Price], base: str) -> list
     return [named[0], *(one for one in order if one is not named[0])]
 
 
-def text(shown: Sequence[Across]) -> list[str]:
+def text(shown: Sequence[DeviceComparison]) -> list[str]:
     """For a terminal."""
     from pytest_gpuperf.report.across import across_notes, across_table
 
@@ -96,7 +96,7 @@ def text(shown: Sequence[Across]) -> list[str]:
     return lines
 
 
-def markdown(shown: Sequence[Across]) -> list[str]:
+def markdown(shown: Sequence[DeviceComparison]) -> list[str]:
     """For a page, or a part of one."""
     from pytest_gpuperf.report.across import across_markdown
 

@@ -17,7 +17,7 @@ from pytest_gpuperf.cli.stored import add_store, begun_store_url, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.analysis.calibration import Calibrated, Rate, SeriesSpread
+    from pytest_gpuperf.analysis.calibration import CalibrationResult, Proportion, SeriesSpread
     from pytest_gpuperf.model import Record
     from pytest_gpuperf.store import Store
 
@@ -203,7 +203,7 @@ def _conclude(store: Store, device: str, tests: Sequence[Sequence[Record]], opti
         _say("days may differ by more than records in a row: calibrate --from-store once the store has some weeks")
 
 
-def _tables(found: Calibrated) -> list[str]:
+def _tables(found: CalibrationResult) -> list[str]:
     from pytest_gpuperf.analysis.calibration import RECORDS, RUNS
     from pytest_gpuperf.report.table import Table
 
@@ -229,12 +229,12 @@ def _tables(found: Calibrated) -> list[str]:
 
 
 def _name(one: SeriesSpread) -> str:
-    from pytest_gpuperf.analysis.values import place_name
+    from pytest_gpuperf.analysis.values import point_name
 
-    return place_name(one.sweep, one.point)
+    return point_name(one.sweep, one.point)
 
 
-def _rate(rate: Rate, noun: str) -> str:
+def _rate(rate: Proportion, noun: str) -> str:
     share = rate.count / rate.of
     return (
         f"false alarms in {rate.count} of {rate.of} {noun}s, {share:.1%} "

@@ -15,7 +15,7 @@ from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.report import safe
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.analysis.operating import Measured
+    from pytest_gpuperf.analysis.operating import OperatingPoints
     from pytest_gpuperf.model import Demand, LoadPoint, Offer, PointCost, Price
 
 _QUANTILES = ("p50", "p90", "p95", "p99")
@@ -99,7 +99,7 @@ class _Found:
     """
 
     stored: Sequence[Stored]
-    measured: Measured
+    measured: OperatingPoints
     price: Price | None
     costs: tuple[PointCost, ...]
     knees: tuple[tuple[str, LoadPoint], ...]
@@ -179,11 +179,11 @@ def _find(
 ) -> _Found:
     from pytest_gpuperf.analysis.cost import offers, point_costs
     from pytest_gpuperf.analysis.knee import knee
-    from pytest_gpuperf.analysis.operating import measured
+    from pytest_gpuperf.analysis.operating import operating_points
     from pytest_gpuperf.analysis.prices import cheapest
     from pytest_gpuperf.model import curves_of
 
-    whole = measured([one.record for one in stored])
+    whole = operating_points([one.record for one in stored])
     found = replace(whole, points=tuple(point for point in whole.points if options.sweep in point.sweep))
     runs = [run for one in stored for run in one.record.runs if run.complete]
     curves = [curve for curve in curves_of(runs) if options.sweep in curve.name]

@@ -16,7 +16,7 @@ from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.model import Price, Record, Reported
+    from pytest_gpuperf.model import Price, Record, ReportedTest
 
 #: The store has only that it failed.
 _OTHERWISE = "for another reason than its figures; pytest's output has it"
@@ -186,7 +186,7 @@ def _by_id(records: Records, what: str, *, whole: bool) -> list[Stored]:
     return found
 
 
-def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) -> Iterable[Reported]:
+def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) -> Iterable[ReportedTest]:
     """Every test, judged as the gate judges it."""
     from pytest_gpuperf.cli.judging import judge, rule_for
     from pytest_gpuperf.model import Comparison, Verdict

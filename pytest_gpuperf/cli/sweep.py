@@ -21,7 +21,7 @@ from pytest_gpuperf.cli.sweep_command import SweepCommand, later
 from pytest_gpuperf.cli.sweep_options import add_arguments, read
 from pytest_gpuperf.cli.sweep_report import SweepReport
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model.level import Level
+from pytest_gpuperf.model.level import MeasuredLevel
 
 if TYPE_CHECKING:
     from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
@@ -133,7 +133,7 @@ class _Measuring:
         self._recordings: deque[Recording] = deque(maxlen=self._rule.recent)
         self._workers = 1
 
-    def level(self, load: float) -> Level:
+    def level(self, load: float) -> MeasuredLevel:
         """Measure and report it; also when it is cut short, with the windows there are."""
         cut_short = True
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.cli.sweep_command import INTERVALS, SweepCommand
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model.level import INTERRUPTED, UNSTABLE, Level
+from pytest_gpuperf.model.level import INTERRUPTED, UNSTABLE, MeasuredLevel
 from pytest_gpuperf.report.perf_client import (
     Layout,
     closing_lines,
@@ -41,7 +41,7 @@ class SweepReport:
         self._command = command
         self._say = say or _say
         self._layout = Layout(command.percentile, command.verbose_csv)
-        self._levels: list[Level] = []
+        self._levels: list[MeasuredLevel] = []
         self._export: ProfileExport | None = None
         self._csv = _place(command.csv)
         self._times = _place(command.profile_export)
@@ -66,7 +66,7 @@ class SweepReport:
         if self._command.verbose:
             self._say(pass_line(number, window, self._layout))
 
-    def add(self, load: float, level: Level, recordings: Sequence[Recorded]) -> None:
+    def add(self, load: float, level: MeasuredLevel, recordings: Sequence[Recorded]) -> None:
         """A level is over.
 
         Args:
@@ -134,7 +134,7 @@ class SweepReport:
         self._export.add(mode, float(load) if command.open_loop else int(load), recordings)
 
 
-def _failing(level: Level) -> bool:
+def _failing(level: MeasuredLevel) -> bool:
     from pytest_gpuperf.analysis.guard import ERROR_BUDGET
 
     errors = level.whole.error_count

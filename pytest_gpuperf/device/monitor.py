@@ -24,7 +24,7 @@ from pytest_gpuperf.device.readings import (
 )
 from pytest_gpuperf.device.triton_metrics import MetricsError, NoEnergyError, TritonMetrics
 from pytest_gpuperf.errors import NvmlError
-from pytest_gpuperf.model import Energy, Resources, Trouble
+from pytest_gpuperf.model import Energy, ReadingFailure, Resources
 
 #: Readings of clocks, temperature and memory: often enough for several in a short window, at well under 1% of a core.
 INTERVAL_S = 0.1
@@ -194,14 +194,14 @@ class Monitor:
                         )
                     )
                 elif meter.was_reset(start_ns, stop_ns):
-                    trouble[Trouble("reset", "the energy counter went back: the driver was reloaded")] = None
+                    trouble[ReadingFailure("reset", "the energy counter went back: the driver was reloaded")] = None
                 elif id(meter) not in self._retry_ns:
-                    trouble[Trouble("short", f"too few readings of {meter.method} to tell the energy")] = None
+                    trouble[ReadingFailure("short", f"too few readings of {meter.method} to tell the energy")] = None
             readings = within(self._readings, start_ns, stop_ns)
             for handle in self._handles if self._local else ():
                 if all(one.uuid != handle.uuid for one in readings):
                     text = f"GPU {handle.index} told nothing in the window, so nobody knows what disturbed it"
-                    trouble[Trouble("unread", text)] = None
+                    trouble[ReadingFailure("unread", text)] = None
             powers = {uuid: span.power_w for uuid, span in spans.items()}
             return Resources(
                 energy=_by_source(energies, [meter.source for meter in self._meters]),
@@ -218,7 +218,7 @@ class Monitor:
         self._readings: list[GpuReading] = []
         self._listed: list[Listed] = []
         self._host_bytes: list[int] = []
-        self._trouble: list[Trouble] = []
+        self._trouble: list[ReadingFailure] = []
         self._tree: frozenset[int] = frozenset()
         self._ours: frozenset[int] = frozenset()
         self._strangers: set[int] = set()
@@ -261,14 +261,14 @@ class Monitor:
         try:
             meter.poll()
         except NvmlError as error:
-            self._failed(id(meter), Trouble(error.kind, str(error)))
+            self._failed(id(meter), ReadingFailure(error.kind, str(error)))
         except NoEnergyError:
             self._retry_ns[id(meter)] = time.monotonic_ns() + _RETRY_NS
         except MetricsError as error:
-            self._failed(id(meter), Trouble("metrics", str(error)))
+            self._failed(id(meter), ReadingFailure("metrics", str(error)))
         return max(meter.due_ns, self._retry_ns.get(id(meter), 0))
 
-    def _failed(self, what: int, trouble: Trouble) -> None:
+    def _failed(self, what: int, trouble: ReadingFailure) -> None:
         self._trouble.append(trouble)
         self._retry_ns[what] = time.monotonic_ns() + _RETRY_NS
 
@@ -293,8 +293,8 @@ class Monitor:
                 if listing:
                     self._list(handle, failed)
             except NvmlError as error:
-                self._failed(id(handle), Trouble(error.kind, str(error)))
-        self._trouble += [Trouble(error.kind, str(error)) for error in failed]
+                self._failed(id(handle), ReadingFailure(error.kind, str(error)))
+        self._trouble += [ReadingFailure(error.kind, str(error)) for error in failed]
 
     def _list(self, handle: Handle, failed: list[NvmlError]) -> None:
         processes = attempt(lambda: handle.processes, failed)
@@ -322,7 +322,7 @@ class Monitor:
         try:
             self._readings += read_remote(self._metrics, now_ns)
         except MetricsError as error:
-            self._failed(id(self._metrics), Trouble("metrics", str(error)))
+            self._failed(id(self._metrics), ReadingFailure("metrics", str(error)))
 
 
 def _complete(meters: Sequence[EnergyMeter | None]) -> list[EnergyMeter]:

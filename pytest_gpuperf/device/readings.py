@@ -11,7 +11,7 @@ from pytest_gpuperf.device.nvml import GpuProcess, Handle
 from pytest_gpuperf.device.processes import describe, numbers_are_ours
 from pytest_gpuperf.device.triton_metrics import TritonMetrics
 from pytest_gpuperf.errors import NvmlError
-from pytest_gpuperf.model import GpuFigures, Memory
+from pytest_gpuperf.model import GpuReadings, Memory
 
 Value = TypeVar("Value")
 
@@ -106,7 +106,7 @@ def within(readings: Sequence[GpuReading], start_ns: int, stop_ns: int) -> list[
 
 def figures(
     readings: Sequence[GpuReading], powers: Mapping[str, float], listed: Sequence[Listed], ours: Collection[int]
-) -> tuple[GpuFigures, ...]:
+) -> tuple[GpuReadings, ...]:
     """What the readings of a window say of each GPU.
 
     Args:
@@ -121,7 +121,7 @@ def figures(
         clocks = [one.sm_clock_mhz for one in own if one.sm_clock_mhz is not None]
         temperatures = [one.temperature_c for one in own if one.temperature_c is not None]
         found.append(
-            GpuFigures(
+            GpuReadings(
                 uuid,
                 samples=len(own),
                 power_w=powers.get(uuid, _mean([one.power_w for one in own])),

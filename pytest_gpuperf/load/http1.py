@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pytest_gpuperf.load.connection import Connection, head_line, headers_of
 from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.load.response import ResponseReader
-from pytest_gpuperf.model import Address, Check, Request, WireWorkload
+from pytest_gpuperf.model import Address, AnswerCheck, Request, WireWorkload
 
 now_ns = time.monotonic_ns
 
@@ -34,7 +34,7 @@ class HttpRequest:
 
     __slots__ = ("check", "data", "head", "headers", "length", "parts", "whole")
 
-    def __init__(self, head: bytes, body: bytes, check: Check | None) -> None:
+    def __init__(self, head: bytes, body: bytes, check: AnswerCheck | None) -> None:
         joined = len(body) <= _JOINED_BYTES
         self.data = head + body if joined else None
         self.parts = () if joined else (memoryview(head), memoryview(body))

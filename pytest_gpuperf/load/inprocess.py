@@ -12,7 +12,7 @@ import time
 from array import array
 
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
-from pytest_gpuperf.model import UNBEGUN, Arrivals, CallWorkload, Workload
+from pytest_gpuperf.model import UNSTARTED_RESULTS, Arrivals, CallWorkload, Workload
 
 now_ns = time.monotonic_ns
 
@@ -94,8 +94,8 @@ class _Lane(threading.Thread):
             self._fail(due_ns or begin, type(error).__name__, error)
             return False
         done = now_ns()
-        if kind in UNBEGUN:
-            self._fail(due_ns or begin, "not begun", f"the call returns {UNBEGUN[kind]}")
+        if kind in UNSTARTED_RESULTS:
+            self._fail(due_ns or begin, "not begun", f"the call returns {UNSTARTED_RESULTS[kind]}")
             return False
         self.done.append(done)
         self.sent.append(begin)

@@ -24,7 +24,7 @@ from pytest_gpuperf.analysis.interval import (
     pooled,
     quantile_interval,
     ratio_interval,
-    undisturbed,
+    undisturbed_windows,
 )
 from pytest_gpuperf.measure.ask import Ask, Steps
 from pytest_gpuperf.measure.loads import CONCURRENCIES, LoadRange
@@ -201,7 +201,7 @@ class _Adaptive:
         return [self._place(load) for load in sorted(self._windows)]
 
     def _place(self, load: float) -> Placed:
-        windows = undisturbed(self._windows[load])
+        windows = undisturbed_windows(self._windows[load])
         errors = sum(window.error_count for window in windows)
         requests = sum(window.requests for window in windows)
         good = [window for window in windows if window.latency.counts and window.throughput > 0]

@@ -22,7 +22,7 @@ from pytest_gpuperf.analysis.interval import (
     quantile_interval,
     quantile_logs,
     ratio_interval,
-    undisturbed,
+    undisturbed_windows,
 )
 from pytest_gpuperf.model import Window
 
@@ -125,7 +125,7 @@ def judge(load: float, windows: Sequence[Window], budget: Budget, spread: Spread
         windows: all of one load point.
         spread: of the log of a window's quantile, as other points show it.
     """
-    calm = undisturbed(windows)
+    calm = undisturbed_windows(windows)
     windows = calm if len(calm) >= LEAST_WINDOWS else windows
     latency = max((_latency(load, windows, limit, spread) for limit in budget.limits), key=_severity)
     others = [finding for finding in (_failed(windows), _unsustained(windows)) if finding is not None]

@@ -137,7 +137,7 @@ def explore(
                     if further and worth_repeating(window, windows):
                         todo, further = todo + 1, further - 1
                     windows.append(window)
-                calm = [one for one in windows if one.calm]
+                calm = [one for one in windows if one.undisturbed]
                 return calm if len(calm) >= ask.visits else windows
 
             return drive(steps, measure)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.analysis.interval import mean_interval, quantile_interval
 from pytest_gpuperf.model import Window
-from pytest_gpuperf.model.level import INTERRUPTED, OVER, STABLE, UNSTABLE, Level, taken_together
+from pytest_gpuperf.model.level import INTERRUPTED, OVER, STABLE, UNSTABLE, MeasuredLevel, aggregate
 
 
 @dataclass(frozen=True)
@@ -63,22 +63,22 @@ class StabilityRule:
         """Whether no further window is needed."""
         return self.is_stable(windows) or self.is_over(windows) or len(windows) >= self.most
 
-    def level(self, windows: Sequence[Window], *, interrupted: bool = False) -> Level:
+    def level(self, windows: Sequence[Window], *, interrupted: bool = False) -> MeasuredLevel:
         """What the windows of a level amount to; there is at least one.
 
         Args:
             interrupted: the level was cut short before the rule was satisfied.
         """
-        whole = taken_together(windows[-self.recent :])
+        whole = aggregate(windows[-self.recent :])
         if self.is_stable(windows):
             keeps = not self.threshold_ns or self.latency_ns(whole) <= self.threshold_ns
-            return Level(whole, len(windows), STABLE, keeps)
+            return MeasuredLevel(whole, len(windows), STABLE, keeps)
         if self.is_over(windows):
-            return Level(whole, len(windows), OVER, False)
+            return MeasuredLevel(whole, len(windows), OVER, False)
         within = self.keeps_threshold(windows)
         if interrupted:
-            return Level(whole, len(windows), INTERRUPTED, within, f"cut short after {_windows(len(windows))}")
-        return Level(whole, len(windows), UNSTABLE, within, self._complaint(windows))
+            return MeasuredLevel(whole, len(windows), INTERRUPTED, within, f"cut short after {_windows(len(windows))}")
+        return MeasuredLevel(whole, len(windows), UNSTABLE, within, self._complaint(windows))
 
     def keeps_threshold(self, windows: Sequence[Window]) -> bool | None:
         """Whether windows that don't agree keep the threshold all the same; None when it lies inside their interval."""

@@ -75,7 +75,7 @@ def take_window(
     after = running.server_times()
     edges = recording.start_ns, recording.stop_ns
     took = monitor.window(*edges) if monitor is not None else Resources()
-    own = [one for one in earlier if one.point == point and one.calm]
+    own = [one for one in earlier if one.point == point and one.undisturbed]
     times = figures(((one.due_ns, one.sent_ns, one.done_ns) for one in recording.lanes), *edges, point.batch_size)
     window_s = (recording.stop_ns - recording.start_ns) / 1e9
     errors = sum(recording.errors.values())

@@ -1,9 +1,9 @@
 """The frozen data model that every layer shares. Builtins only: importing it costs nothing."""
 
-from pytest_gpuperf.model.across import Across, Ratio, Side, SidePoint
+from pytest_gpuperf.model.across import DeviceComparison, DevicePoint, DeviceResult, Ratio
 from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseeded
 from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, OperatingPoint, Price
-from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, unmeasured
+from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, smoke_curve
 from pytest_gpuperf.model.histogram import Histogram, bucket_of, merged
 from pytest_gpuperf.model.records import (
     MARKS,
@@ -21,22 +21,22 @@ from pytest_gpuperf.model.records import (
     gather,
     point_runs,
     point_windows,
-    windows_of,
+    windows_by_point,
 )
-from pytest_gpuperf.model.reported import PointCost, Reported
-from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory, Resources, Trouble
-from pytest_gpuperf.model.scaling import Needed, Scaling
-from pytest_gpuperf.model.verdict import Anchored, Change, Comparison, NamedPoint, Row, Verdict, worst
+from pytest_gpuperf.model.reported import PointCost, ReportedTest
+from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory, ReadingFailure, Resources
+from pytest_gpuperf.model.scaling import RequiredReplicas, Scaling
+from pytest_gpuperf.model.verdict import AnchoredMetric, Change, Comparison, NamedPoint, Row, Verdict, worst
 from pytest_gpuperf.model.workload import (
     GRPC,
     GRPC_STREAM,
     HTTP,
     LEAST_OUTSTANDING,
     ROUND_ROBIN,
-    UNBEGUN,
+    UNSTARTED_RESULTS,
     Address,
+    AnswerCheck,
     CallWorkload,
-    Check,
     Request,
     StreamAnswer,
     Tls,
@@ -54,32 +54,33 @@ __all__ = [
     "METHOD_VERSION",
     "ROUND_ROBIN",
     "SCHEMA",
-    "UNBEGUN",
-    "Across",
+    "UNSTARTED_RESULTS",
     "Address",
-    "Anchored",
+    "AnchoredMetric",
+    "AnswerCheck",
     "Arrivals",
     "BudgetMissed",
     "CallWorkload",
     "Capacity",
     "Change",
-    "Check",
     "Comparison",
     "Constant",
     "Curve",
     "CurvePoint",
     "Demand",
+    "DeviceComparison",
+    "DevicePoint",
+    "DeviceResult",
     "Duet",
     "EndpointFigures",
     "Energy",
     "Fleet",
-    "GpuFigures",
+    "GpuReadings",
     "Histogram",
     "Intervals",
     "LoadPoint",
     "Memory",
     "NamedPoint",
-    "Needed",
     "Offer",
     "OperatingPoint",
     "Plain",
@@ -90,19 +91,18 @@ __all__ = [
     "Price",
     "Ramp",
     "Ratio",
+    "ReadingFailure",
     "Record",
-    "Reported",
+    "ReportedTest",
     "Request",
+    "RequiredReplicas",
     "Resources",
     "Row",
     "Run",
     "Scaling",
     "ServerTimes",
-    "Side",
-    "SidePoint",
     "StreamAnswer",
     "Tls",
-    "Trouble",
     "Verdict",
     "Window",
     "WireWorkload",
@@ -115,7 +115,7 @@ __all__ = [
     "point_runs",
     "point_windows",
     "reseeded",
-    "unmeasured",
-    "windows_of",
+    "smoke_curve",
+    "windows_by_point",
     "worst",
 ]

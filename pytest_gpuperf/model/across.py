@@ -24,7 +24,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class SidePoint:
+class DevicePoint:
     """One load point on one device.
 
     Attributes:
@@ -46,7 +46,7 @@ class SidePoint:
 
 
 @dataclass(frozen=True)
-class Side:
+class DeviceResult:
     """One test on one device.
 
     Attributes:
@@ -64,15 +64,15 @@ class Side:
     created_utc: str
     commit: str
     price: Price | None
-    points: tuple[SidePoint, ...]
+    points: tuple[DevicePoint, ...]
     missing: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Across:
+class DeviceComparison:
     """One test on two devices or more; every ratio is over the first."""
 
     test: str
-    sides: tuple[Side, ...]
+    sides: tuple[DeviceResult, ...]

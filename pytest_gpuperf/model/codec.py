@@ -13,7 +13,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-Record = TypeVar("Record")
+DataClassT = TypeVar("DataClassT")
 
 
 class Mismatch(ValueError):
@@ -31,7 +31,7 @@ def to_builtins(value: Any) -> Any:
     return value
 
 
-def from_builtins(kind: type[Record], data: Any, path: str = "record") -> Record:
+def from_builtins(kind: type[DataClassT], data: Any, path: str = "record") -> DataClassT:
     """The record that ``to_builtins`` was given.
 
     Fields that the record has a default for may be absent; fields that it doesn't know are ignored, since an older

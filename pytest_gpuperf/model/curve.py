@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pytest_gpuperf.model.histogram import Histogram, merged
-from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather, windows_of
+from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather, windows_by_point
 from pytest_gpuperf.model.resources import memory_together
 
 _QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -225,7 +225,7 @@ def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Cur
 
     It shows the windows that are compared (``point_windows``), and the errors of all.
     """
-    windows = windows_of(runs)
+    windows = windows_by_point(runs)
     errors: dict[LoadPoint, int] = {}
     for window in (window for run in runs for window in run.windows):
         errors[window.point] = errors.get(window.point, 0) + window.error_count
@@ -245,7 +245,7 @@ def _points(runs: Sequence[Run]) -> list[LoadPoint]:
     return sorted(points, key=lambda point: (point.batch_size, point.concurrency, point.rate, point.arrivals))
 
 
-def unmeasured(name: str, points: Sequence[LoadPoint]) -> Curve:
+def smoke_curve(name: str, points: Sequence[LoadPoint]) -> Curve:
     """The curve of a smoke run; see ``Curve.measured``."""
     return Curve(
         name,

@@ -15,7 +15,7 @@ STABLE, UNSTABLE, OVER, INTERRUPTED = "stable", "unstable", "over", "interrupted
 
 
 @dataclass(frozen=True)
-class Level:
+class MeasuredLevel:
     """What was found at one concurrency or request rate.
 
     Attributes:
@@ -46,7 +46,7 @@ class Level:
         return "over the latency threshold" if self.within is False else ""
 
 
-def taken_together(windows: Sequence[Window]) -> Window:
+def aggregate(windows: Sequence[Window]) -> Window:
     """Windows of one load point as one: throughput is weighted by time, latencies by requests.
 
     The 99th percentile of the lag is that of the worst window, since percentiles can't be added. Findings are those of

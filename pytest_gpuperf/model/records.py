@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from pytest_gpuperf.model.arrivals import Arrivals
 from pytest_gpuperf.model.histogram import Histogram, merged
-from pytest_gpuperf.model.resources import Energy, GpuFigures, Memory
+from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory
 
 SCHEMA = 3
 
@@ -27,7 +27,7 @@ METHOD_VERSION = 1
 
 #: Others' share of the CPU up to which a window counts as undisturbed. An idle Linux machine shows 1 to 3%; from about
 #: a tenth on, the p90 of a model that uses half the cores was seen to move.
-CALM_SHARE = 0.10
+UNDISTURBED_CPU_SHARE = 0.10
 
 #: Guards that mark a window, and don't speak against its place among the others: failures, lost servers and a load that
 #: was too much are the target's own doing, and the load generator has the more to do the faster a target is. To leave
@@ -193,7 +193,7 @@ class Window:
     findings: tuple[str, ...] = ()
     energy: tuple[Energy, ...] = ()
     memory: Memory | None = None
-    gpus: tuple[GpuFigures, ...] = ()
+    gpus: tuple[GpuReadings, ...] = ()
     guards: tuple[str, ...] = ()
 
     @property
@@ -202,14 +202,14 @@ class Window:
         return tuple(guard for guard in self.guards if guard not in MARKS)
 
     @property
-    def crowded(self) -> bool:
+    def cpu_contended(self) -> bool:
         """Somebody else took a noticeable share of the CPU."""
-        return self.others_cpu_share is not None and self.others_cpu_share > CALM_SHARE
+        return self.others_cpu_share is not None and self.others_cpu_share > UNDISTURBED_CPU_SHARE
 
     @property
-    def calm(self) -> bool:
+    def undisturbed(self) -> bool:
         """Nothing from outside the target disturbed it."""
-        return not self.disturbances and not self.crowded
+        return not self.disturbances and not self.cpu_contended
 
     @property
     def client_cpu_per_request_s(self) -> float:
@@ -268,10 +268,10 @@ def point_windows(run: Run) -> dict[LoadPoint, list[Window]]:
     gathered: dict[LoadPoint, list[Window]] = {}
     for window in run.windows:
         gathered.setdefault(window.point, []).append(window)
-    return {point: [w for w in windows if w.calm] or windows for point, windows in gathered.items()}
+    return {point: [w for w in windows if w.undisturbed] or windows for point, windows in gathered.items()}
 
 
-def windows_of(runs: Iterable[Run]) -> dict[LoadPoint, list[Window]]:
+def windows_by_point(runs: Iterable[Run]) -> dict[LoadPoint, list[Window]]:
     """The windows of several runs of a sweep that its figures are made of, by load point."""
     found: dict[LoadPoint, list[Window]] = {}
     for run in runs:

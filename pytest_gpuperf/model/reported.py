@@ -33,7 +33,7 @@ class PointCost:
 
 
 @dataclass(frozen=True)
-class Reported:
+class ReportedTest:
     """One test of a report.
 
     Attributes:

@@ -48,7 +48,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class GpuFigures:
+class GpuReadings:
     """What one GPU said during a window.
 
     Attributes:
@@ -73,7 +73,7 @@ class GpuFigures:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class ReadingFailure:
     """A reading that failed during a window.
 
     Attributes:
@@ -93,8 +93,8 @@ class Resources:
 
     energy: tuple[Energy, ...] = ()
     memory: Memory | None = None
-    gpus: tuple[GpuFigures, ...] = ()
-    trouble: tuple[Trouble, ...] = ()
+    gpus: tuple[GpuReadings, ...] = ()
+    trouble: tuple[ReadingFailure, ...] = ()
 
 
 def energy_together(several: Sequence[tuple[Energy, ...]]) -> tuple[Energy, ...]:
@@ -133,24 +133,24 @@ def memory_together(several: Sequence[Memory | None]) -> Memory | None:
     )
 
 
-def gpus_together(several: Sequence[tuple[GpuFigures, ...]]) -> tuple[GpuFigures, ...]:
+def gpus_together(several: Sequence[tuple[GpuReadings, ...]]) -> tuple[GpuReadings, ...]:
     """Of several windows in order: means weighted by readings, extremes, and everything that was found."""
-    gathered: dict[str, list[GpuFigures]] = {}
+    gathered: dict[str, list[GpuReadings]] = {}
     for gpus in several:
         for gpu in gpus:
             gathered.setdefault(gpu.uuid, []).append(gpu)
     return tuple(_one_gpu(uuid, own) for uuid, own in gathered.items())
 
 
-def _one_gpu(uuid: str, own: Sequence[GpuFigures]) -> GpuFigures:
-    def mean(pick: Callable[[GpuFigures], float | None]) -> float | None:
+def _one_gpu(uuid: str, own: Sequence[GpuReadings]) -> GpuReadings:
+    def mean(pick: Callable[[GpuReadings], float | None]) -> float | None:
         known = [(value, one.samples) for one in own if (value := pick(one)) is not None]
         total = sum(samples for _, samples in known)
         return sum(value * samples for value, samples in known) / total if total else None
 
     least = [one.sm_clock_min_mhz for one in own if one.sm_clock_min_mhz is not None]
     most = [one.sm_clock_max_mhz for one in own if one.sm_clock_max_mhz is not None]
-    return GpuFigures(
+    return GpuReadings(
         uuid,
         samples=sum(one.samples for one in own),
         power_w=mean(lambda one: one.power_w),

@@ -10,7 +10,7 @@ from pytest_gpuperf.model.curve import BudgetMissed, Curve, CurvePoint
 
 
 @dataclass(frozen=True)
-class Needed:
+class RequiredReplicas:
     """The fewest replicas that do.
 
     Attributes:
@@ -78,7 +78,7 @@ class Scaling:
         p90_ms: float | None = None,
         p95_ms: float | None = None,
         p99_ms: float | None = None,
-    ) -> Needed:
+    ) -> RequiredReplicas:
         """The fewest replicas that bear a demand within a latency budget.
 
         Only what was measured counts: nothing is read between two points or beyond the last, and a point with too few
@@ -119,7 +119,7 @@ class Scaling:
                 reasons.append(str(missed))
                 continue
             if throughput is None or best.throughput >= throughput:
-                return Needed(count, best)
+                return RequiredReplicas(count, best)
             reasons.append(f"{curve.name}: within the budget at most {best.throughput:.4g}/s, at {best.load.label}")
         wanted = f"{throughput:g}/s" if throughput is not None else "the load"
         raise BudgetMissed(

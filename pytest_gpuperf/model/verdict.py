@@ -84,7 +84,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Anchored:
+class AnchoredMetric:
     """A metric of a sweep that is judged relative to the anchor.
 
     Attributes:
@@ -126,7 +126,7 @@ class Comparison:
     mode: str = "stored"
     alpha: float = 0.05
     min_effect: float = 0.01
-    anchored: tuple[Anchored, ...] = ()
+    anchored: tuple[AnchoredMetric, ...] = ()
 
     def of(self, verdict: Verdict) -> tuple[Row, ...]:
         """The rows with a given verdict."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 #: Looks at one answer: its body (HTTP) or message (gRPC), and its headers, lower case. Empty when it is right, else
 #: a sentence that says what is wrong.
-Check = Callable[[bytes, Mapping[str, str]], str]
+AnswerCheck = Callable[[bytes, Mapping[str, str]], str]
 
 
 class StreamAnswer(NamedTuple):
@@ -82,7 +82,7 @@ class Request:
 
     body: bytes = field(repr=False)
     headers: tuple[tuple[str, str], ...] = ()
-    check: Check | None = field(default=None, repr=False)
+    check: AnswerCheck | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class WireWorkload:
 
 
 #: What a function gives back that has not even begun, and what to measure instead of it.
-UNBEGUN: Mapping[type, str] = {
+UNSTARTED_RESULTS: Mapping[type, str] = {
     CoroutineType: "a coroutine, which does nothing before it is awaited; write lambda: asyncio.run(infer())",
     GeneratorType: "a generator, which does nothing before it is read; write lambda: list(stream())",
     AsyncGeneratorType: "an async generator, which does nothing before it is read; write a coroutine function that "
@@ -131,7 +131,7 @@ class CallWorkload:
     """One in-process call, made again and again from as many threads as the concurrency says.
 
     Attributes:
-        call: does one inference and returns when its result is there; one of ``UNBEGUN`` counts as a failure.
+        call: does one inference and returns when its result is there; one of ``UNSTARTED_RESULTS`` counts as a failure.
         batch_size: inferences that one call carries.
     """
 

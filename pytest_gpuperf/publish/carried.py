@@ -11,7 +11,7 @@ from pytest_gpuperf.model.codec import from_builtins, to_builtins
 
 @dataclass(frozen=True)
 class Carried:
-    """One test: what it measured, and what was decided about that. ``Reported`` explains the other fields."""
+    """One test: what it measured, and what was decided about that. ``ReportedTest`` explains the other fields."""
 
     record: Record
     comparison: Comparison

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import Reported
+from pytest_gpuperf.model import ReportedTest
 
 MARKDOWN, HTML, JSON, CSV, TABLE, BENCHMARK = "markdown", "html", "json", "csv", "table", "benchmark"
 FORMATS = (TABLE, MARKDOWN, HTML, JSON, CSV, BENCHMARK)
@@ -31,7 +31,7 @@ def format_of(path: str) -> str:
     return name
 
 
-def render(name: str, reported: Sequence[Reported], *, title: str, generated_utc: str, marker: str = "") -> str:
+def render(name: str, reported: Sequence[ReportedTest], *, title: str, generated_utc: str, marker: str = "") -> str:
     """A report's text.
 
     Args:

@@ -8,7 +8,7 @@ from itertools import islice
 
 from pytest_gpuperf.analysis.cost import point_costs
 from pytest_gpuperf.errors import UnreadableRecord
-from pytest_gpuperf.model import Price, Record, Reported, curves_of
+from pytest_gpuperf.model import Price, Record, ReportedTest, curves_of
 from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.store import RecordFile, Store
 
@@ -24,7 +24,7 @@ def reported_of(
     baseline: Sequence[Record] = (),
     prices: Sequence[Price] = (),
     deep: bool = False,
-) -> Reported:
+) -> ReportedTest:
     """What a report shows of one test.
 
     Args:
@@ -44,7 +44,7 @@ def reported_of(
     found = tuple(known[name] for name in wanted if name in known) if not duet else ()
     base = record.reference if duet else found[0].runs if found else ()
     curves = curves_of(record.runs)
-    return Reported(
+    return ReportedTest(
         record=record,
         curves=curves,
         comparison=comparison,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pytest_gpuperf.model import Across, Ratio, Side, SidePoint
+from pytest_gpuperf.model import DeviceComparison, DevicePoint, DeviceResult, Ratio
 from pytest_gpuperf.report import safe
 from pytest_gpuperf.report.comment import MOST, marker_line
 from pytest_gpuperf.report.cost import price_line, usd
@@ -16,7 +16,7 @@ from pytest_gpuperf.report.words import duration, figure, plural, rate
 _WHOLE = "whole sweep"
 
 
-def across_table(shown: Across) -> Table:
+def across_table(shown: DeviceComparison) -> Table:
     """A line for each load point and device; every ``x`` is over the first device, with its 95% interval.
 
     Columns of dollars and joules are there where some device has them.
@@ -37,18 +37,18 @@ def across_table(shown: Across) -> Table:
     return Table(tuple(titles), tuple(rows))
 
 
-def _places(sides: Sequence[Side]) -> list[tuple[str, str]]:
+def _places(sides: Sequence[DeviceResult]) -> list[tuple[str, str]]:
     """Sweeps and load points, each sweep's whole behind its points."""
     every = dict.fromkeys((point.sweep, _label(point)) for side in sides for point in side.points)
     sweeps = list(dict.fromkeys(sweep for sweep, _ in every))
     return sorted(every, key=lambda place: (sweeps.index(place[0]), place[1] == _WHOLE))
 
 
-def _label(point: SidePoint) -> str:
+def _label(point: DevicePoint) -> str:
     return point.point.label if point.point else _WHOLE
 
 
-def _cells(place: str, side: Side, point: SidePoint, dollars: bool, joules: bool) -> tuple[str, ...]:
+def _cells(place: str, side: DeviceResult, point: DevicePoint, dollars: bool, joules: bool) -> tuple[str, ...]:
     known = point.point is not None
     cells = [place, side.device, rate(point.throughput) if known else "", times(point.ratios.get("throughput"))]
     cells += [duration(point.p90_ns) if known and point.p90_ns else "", times(point.ratios.get("p90"))]
@@ -69,7 +69,7 @@ def times(ratio: Ratio | None) -> str:
     return f"{ratio.value:.3g}x{ends}"
 
 
-def across_notes(shown: Across) -> list[str]:
+def across_notes(shown: DeviceComparison) -> list[str]:
     """What the table rests on, and what else differs; one sentence each."""
     first = shown.sides[0]
     lines = [f"x is over {first.device}, with 95% intervals; nothing is gated"]
@@ -89,13 +89,13 @@ def across_notes(shown: Across) -> list[str]:
     return lines
 
 
-def across_markdown(shown: Across) -> list[str]:
+def across_markdown(shown: DeviceComparison) -> list[str]:
     """Lines of Markdown."""
     lines = [f"### {safe.code(shown.test)}", "", *across_table(shown).as_markdown(), ""]
     return lines + [f"* {safe.code(note)}" for note in across_notes(shown)]
 
 
-def across_comment(shown: Sequence[Across], *, title: str = "", marker: str = "") -> str:
+def across_comment(shown: Sequence[DeviceComparison], *, title: str = "", marker: str = "") -> str:
     """Several tests as a comment of a pull request, under the size that GitHub takes."""
     head = [marker_line(marker)] + ([f"## {safe.code(safe.short(title, 120))}"] if title else [])
     tests = [Block(("\n".join(across_markdown(one)), ""), 1, "test") for one in shown]

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, Reported, merged, windows_of
+from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, ReportedTest, merged, windows_by_point
 from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.report.document import finite
 from pytest_gpuperf.report.perf_client import deviation_of, mean_of
@@ -20,7 +20,7 @@ from pytest_gpuperf.report.perf_client import deviation_of, mean_of
 _FORMAT = "5.1.0"
 
 
-def benchmark_text(reported: Sequence[Reported], *, generated_utc: str) -> str:
+def benchmark_text(reported: Sequence[ReportedTest], *, generated_utc: str) -> str:
     """The document. Where records differ in their machine or commit, the first one's are told."""
     first = reported[0].record if reported else None
     document = {
@@ -40,7 +40,7 @@ def benchmark_text(reported: Sequence[Reported], *, generated_utc: str) -> str:
     return json.dumps(finite(document), indent=4, allow_nan=False) + "\n"
 
 
-def _machine(one: Reported) -> dict[str, Any]:
+def _machine(one: ReportedTest) -> dict[str, Any]:
     record = one.record
     return {
         "node": record.environment.get("host"),
@@ -52,11 +52,11 @@ def _machine(one: Reported) -> dict[str, Any]:
     }
 
 
-def _points(one: Reported) -> list[tuple[str, CurvePoint]]:
+def _points(one: ReportedTest) -> list[tuple[str, CurvePoint]]:
     return [(curve.name, point) for curve in one.curves for point in curve if point.requests]
 
 
-def _benchmark(one: Reported, sweep: str, point: CurvePoint) -> dict[str, Any]:
+def _benchmark(one: ReportedTest, sweep: str, point: CurvePoint) -> dict[str, Any]:
     record = one.record
     label = f"{sweep}: {point.load.label}"
     latency = _latency(one, sweep, point.load)
@@ -82,8 +82,8 @@ def _benchmark(one: Reported, sweep: str, point: CurvePoint) -> dict[str, Any]:
     }
 
 
-def _latency(one: Reported, sweep: str, load: LoadPoint) -> Histogram:
-    windows = windows_of(run for run in one.record.runs if run.sweep == sweep)
+def _latency(one: ReportedTest, sweep: str, load: LoadPoint) -> Histogram:
+    windows = windows_by_point(run for run in one.record.runs if run.sweep == sweep)
     return merged(window.latency for window in windows[load])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from pytest_gpuperf.model import Reported
+from pytest_gpuperf.model import ReportedTest
 from pytest_gpuperf.report import safe
 
 #: What measures otherwise than the defaults do.
@@ -16,7 +16,7 @@ def store_option(url: str) -> str:
     return f" --store {shlex.quote(url)}"
 
 
-def reproduce(one: Reported) -> str:
+def reproduce(one: ReportedTest) -> str:
     """The command that measures a test again as it was measured."""
     record = one.record
     arguments = ["pytest", "--gpuperf", record.test]
@@ -29,7 +29,7 @@ def reproduce(one: Reported) -> str:
     return shlex.join(arguments)
 
 
-def accept(one: Reported) -> str:
+def accept(one: ReportedTest) -> str:
     """The command that makes its record the baseline."""
     arguments = ["gpuperf", "baseline", "accept", one.record.id]
     if one.store_option:
@@ -37,7 +37,7 @@ def accept(one: Reported) -> str:
     return f'{shlex.join(arguments)} --reason "..."'
 
 
-def _store_of(one: Reported) -> str:
+def _store_of(one: ReportedTest) -> str:
     """The store's URL without what opens it: reports are read by many."""
     (_, url) = shlex.split(one.store_option)
     return safe.without_credentials(url)

@@ -10,7 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
-from pytest_gpuperf.model import Comparison, Record, Reported, Row, Verdict, worst
+from pytest_gpuperf.model import Comparison, Record, ReportedTest, Row, Verdict, worst
 from pytest_gpuperf.report import safe
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.conditions import baseline_text, disturbance, environment_text, findings
@@ -55,7 +55,7 @@ def marker_line(name: str = "") -> str:
     return f"<!-- pytest-gpuperf report{' ' + told if told else ''} -->"
 
 
-def comment(reported: Sequence[Reported], *, title: str = "", marker: str = "", most: int = MOST) -> str:
+def comment(reported: Sequence[ReportedTest], *, title: str = "", marker: str = "", most: int = MOST) -> str:
     """The whole comment.
 
     Args:
@@ -74,13 +74,13 @@ def comment(reported: Sequence[Reported], *, title: str = "", marker: str = "", 
     return fit(blocks, most, _cut_note) + "\n"
 
 
-def grouped(reported: Sequence[Reported]) -> dict[str, list[Reported]]:
+def grouped(reported: Sequence[ReportedTest]) -> dict[str, list[ReportedTest]]:
     """By device, the worst verdict first; several invocations on one device by their commit as well."""
-    found: dict[tuple[str, str], list[Reported]] = {}
+    found: dict[tuple[str, str], list[ReportedTest]] = {}
     for one in reported:
         found.setdefault((_device(one.record), one.record.invocation), []).append(one)
     devices = Counter(device for device, _ in found)
-    names: dict[str, list[Reported]] = {}
+    names: dict[str, list[ReportedTest]] = {}
     for (device, _), group in found.items():
         name = device
         if devices[device] > 1:
@@ -90,7 +90,7 @@ def grouped(reported: Sequence[Reported]) -> dict[str, list[Reported]]:
     return dict(sorted(names.items(), key=lambda item: min(map(_rank, item[1]))))
 
 
-def _rank(one: Reported) -> tuple[bool, bool, int]:
+def _rank(one: ReportedTest) -> tuple[bool, bool, int]:
     """What a reader should see first: regressed, then failed, then the other verdicts."""
     verdict = one.comparison.verdict
     return verdict is not Verdict.REGRESSED, not one.error, list(Verdict).index(verdict)
@@ -100,7 +100,7 @@ def _device(record: Record) -> str:
     return str(record.key.get("device") or "unknown device")
 
 
-def _title(reported: Sequence[Reported], title: str) -> str:
+def _title(reported: Sequence[ReportedTest], title: str) -> str:
     called = f": {safe.code(safe.short(title, 120))}" if title else ""
     if not reported:
         return f"## gpuperf{called}\n\nNo test measured anything."
@@ -113,11 +113,11 @@ def _title(reported: Sequence[Reported], title: str) -> str:
     return f"{text}, {broken} failed for another reason" if broken else text
 
 
-def _share(count: int, reported: Sequence[Reported]) -> str:
+def _share(count: int, reported: Sequence[ReportedTest]) -> str:
     return plural(count, "test") if count == len(reported) else f"{count} of {plural(len(reported), 'test')}"
 
 
-def _overview(groups: dict[str, list[Reported]]) -> Block:
+def _overview(groups: dict[str, list[ReportedTest]]) -> Block:
     cells = tuple(
         (name, tally(str(one.comparison.verdict) for one in group), *_worst_cells(group))
         for name, group in groups.items()
@@ -126,7 +126,7 @@ def _overview(groups: dict[str, list[Reported]]) -> Block:
     return Block(("\n".join(table.as_markdown()), ""), _TABLE, "overview")
 
 
-def _worst_cells(group: Sequence[Reported]) -> tuple[str, str]:
+def _worst_cells(group: Sequence[ReportedTest]) -> tuple[str, str]:
     found = _worst(group)
     if found is None:
         return "", ""
@@ -134,14 +134,14 @@ def _worst_cells(group: Sequence[Reported]) -> tuple[str, str]:
     return f"{safe.short(one.record.test, 60)}, {place(row)}, {row.metric}", interval(row)
 
 
-def _worst(group: Sequence[Reported]) -> tuple[Reported, Row] | None:
+def _worst(group: Sequence[ReportedTest]) -> tuple[ReportedTest, Row] | None:
     """The row that a reader should see first: of what changed or is open, the worst one of the worst verdict."""
     rows = [(one, row) for one in group for row in one.comparison.rows if row.verdict is not Verdict.UNCHANGED]
     ranked = worst_first(row for _, row in rows)
     return next(((one, row) for one, row in rows if row is ranked[0]), None) if ranked else None
 
 
-def _section(name: str, group: Sequence[Reported]) -> list[Block]:
+def _section(name: str, group: Sequence[ReportedTest]) -> list[Block]:
     """One device's part; its name is empty where there is only one."""
     head = [f"### {safe.text(name)}"] if name else []
     head += [_worst_sentence(group)] if _worst(group) else []
@@ -155,7 +155,7 @@ def _section(name: str, group: Sequence[Reported]) -> list[Block]:
     return blocks
 
 
-def _worst_sentence(group: Sequence[Reported]) -> str:
+def _worst_sentence(group: Sequence[ReportedTest]) -> str:
     found = _worst(group)
     assert found is not None
     one, row = found
@@ -166,13 +166,13 @@ def _worst_sentence(group: Sequence[Reported]) -> str:
     return f"{str(row.verdict).capitalize()}: **{row.metric} {interval(row)}** {where} of {test}, {figures}."
 
 
-def _counts(group: Sequence[Reported]) -> str:
+def _counts(group: Sequence[ReportedTest]) -> str:
     text = tally((str(one.comparison.verdict) for one in group), "test")
     rows = [str(row.verdict) for one in group for row in one.comparison.rows]
     return f"{text}. {tally(rows, 'row')}." if rows else f"{text}."
 
 
-def _changed(group: Sequence[Reported]) -> Block:
+def _changed(group: Sequence[ReportedTest]) -> Block:
     """The table of what changed or could not be decided: the worst rows of every test, so that none hides another."""
     most = _SHOWN_ROWS if len(group) == 1 else _SHOWN_OF_EACH
     telling_rows = [(one, telling(one.comparison.rows)) for one in group]
@@ -185,7 +185,7 @@ def _changed(group: Sequence[Reported]) -> Block:
     return Block((*(_row_lines(rows[:size], every, owner, len(group)) for size in sizes), ""), _TABLE, "table")
 
 
-def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, Reported], tests: int) -> str:
+def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, ReportedTest], tests: int) -> str:
     several = any(len(owner[id(row)].curves) > 1 for row in shown)
     duet = all(owner[id(row)].comparison.mode == "duet" for row in shown)
     columns = ("named place" if several else "place", "metric", "before", "now", "change", "verdict")
@@ -203,7 +203,7 @@ def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, Reported], tes
 # What explains it.
 
 
-def _explanations(group: Sequence[Reported]) -> list[str]:
+def _explanations(group: Sequence[ReportedTest]) -> list[str]:
     return [
         text
         for text in (_suspects(group), _absent(group), _one_sided(group), _problems(group), _findings(group))
@@ -211,7 +211,7 @@ def _explanations(group: Sequence[Reported]) -> list[str]:
     ]
 
 
-def _suspects(group: Sequence[Reported]) -> str:
+def _suspects(group: Sequence[ReportedTest]) -> str:
     """What else changed, beside what regressed: the first suspects."""
     lines: list[str] = []
     regressed = [one for one in group if one.comparison.verdict is Verdict.REGRESSED]
@@ -233,7 +233,7 @@ def _suspects(group: Sequence[Reported]) -> str:
     return "\n".join(["What else changed since the baseline:", "", *lines])
 
 
-def _absent(group: Sequence[Reported]) -> str:
+def _absent(group: Sequence[ReportedTest]) -> str:
     """Tests that nothing could be compared with, and why."""
     reasons: dict[str, list[str]] = {}
     for one in group:
@@ -261,7 +261,7 @@ def _names(tests: Sequence[str]) -> str:
     return text + (f" and {len(tests) - _SHOWN_NAMES} more" if len(tests) > _SHOWN_NAMES else "")
 
 
-def _one_sided(group: Sequence[Reported]) -> str:
+def _one_sided(group: Sequence[ReportedTest]) -> str:
     """Load points that only one side has: what is no longer measured can't regress."""
     lines = []
     for one in group:
@@ -277,7 +277,7 @@ def _one_sided(group: Sequence[Reported]) -> str:
     return "\n".join(["Load points that only one side measured:", "", *lines[:_SHOWN_NAMES], *more])
 
 
-def _problems(group: Sequence[Reported]) -> str:
+def _problems(group: Sequence[ReportedTest]) -> str:
     broken = [one for one in group if one.error]
     lines = [
         f"- {safe.code(safe.short(one.record.test))}: {safe.code(safe.short(one.error, 200))}"
@@ -288,7 +288,7 @@ def _problems(group: Sequence[Reported]) -> str:
     return "\n".join(["Failed for another reason:", "", *lines]) if lines else ""
 
 
-def _findings(group: Sequence[Reported]) -> str:
+def _findings(group: Sequence[ReportedTest]) -> str:
     found = findings(one.record for one in group)
     lines = [
         f"- {safe.text(one.label)}: {safe.text(safe.short(one.text, 200))}"
@@ -307,14 +307,14 @@ def _findings(group: Sequence[Reported]) -> str:
 # What is folded away.
 
 
-def _commands(group: Sequence[Reported]) -> list[str]:
+def _commands(group: Sequence[ReportedTest]) -> list[str]:
     """What reproduces and what accepts, for all tests that did not pass as they were; shorter and shorter."""
     chosen = [one for one in group if one.error or one.comparison.verdict is not Verdict.UNCHANGED] or list(group)
     ranked = sorted(chosen, key=_rank)
     return [*(_command_lines(ranked, size) for size in (_SHOWN_COMMANDS, 3)), ""]
 
 
-def _command_lines(ranked: Sequence[Reported], size: int) -> str:
+def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
     shown = ranked[:size]
     commits = list(dict.fromkeys(one.record.commit for one in shown if one.record.commit))
     lines = ["# measure again"]
@@ -333,7 +333,7 @@ def _command_lines(ranked: Sequence[Reported], size: int) -> str:
     return "\n".join(["<details>", f"<summary>{what}</summary>", "", *safe.fenced(lines), "", "</details>"])
 
 
-def _sweeps(group: Sequence[Reported]) -> list[Block]:
+def _sweeps(group: Sequence[ReportedTest]) -> list[Block]:
     """All figures of all tests, worst first."""
     ranked = sorted(group, key=_rank)
     begin = "\n".join(["<details>", f"<summary>All figures of {plural(len(group), 'test')}</summary>"])
@@ -341,7 +341,7 @@ def _sweeps(group: Sequence[Reported]) -> list[Block]:
     return [Block((begin,), _HEAD), *inner, Block(("</details>",), _HEAD)]
 
 
-def _sweep(one: Reported, *, every_row: bool) -> str:
+def _sweep(one: ReportedTest, *, every_row: bool) -> str:
     record, comparison = one.record, one.comparison
     name = safe.html_code(safe.short(record.test, 160))
     lines = [

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pytest_gpuperf.model import Plain, Record, Reported
+from pytest_gpuperf.model import Plain, Record, ReportedTest
 from pytest_gpuperf.report import safe
 from pytest_gpuperf.report.words import plural
 
@@ -64,7 +64,7 @@ def _first_number(text: str) -> float:
 def disturbance(records: Iterable[Record]) -> str:
     """How often other processes took a noticeable share of the CPU; empty where they didn't."""
     windows = [window for record in records for run in record.runs for window in run.windows]
-    shares = [window.others_cpu_share or 0.0 for window in windows if window.crowded]
+    shares = [window.others_cpu_share or 0.0 for window in windows if window.cpu_contended]
     if not shares:
         return ""
     count = f"{len(shares)} of {plural(len(windows), 'window')}"
@@ -81,7 +81,7 @@ def guarded(records: Iterable[Record]) -> str:
     return f"{len(found)} of {plural(len(windows), 'window')} guarded ({reasons})"
 
 
-def environment_text(group: Sequence[Reported]) -> str:
+def environment_text(group: Sequence[ReportedTest]) -> str:
     """One paragraph of Markdown: GPU, driver, clocks, throttling; candidate; baseline."""
     if not group:
         return ""
@@ -97,7 +97,7 @@ def environment_text(group: Sequence[Reported]) -> str:
     return "  \n".join(line for line in lines if line)
 
 
-def baseline_text(one: Reported) -> str:
+def baseline_text(one: ReportedTest) -> str:
     """Of one test: what it was compared with, and where its record lies."""
     stored = f"Record {safe.code(one.record.id)}" if one.record.id else "No record was stored"
     if one.path:
@@ -105,7 +105,7 @@ def baseline_text(one: Reported) -> str:
     return f"{_baselines([one])}{'  ' if one.baseline else ''}\n{stored}.".strip()
 
 
-def _baselines(group: Sequence[Reported]) -> str:
+def _baselines(group: Sequence[ReportedTest]) -> str:
     duets = [one for one in group if one.comparison.mode == "duet"]
     if duets and len(duets) == len(group):
         return "**Reference:** measured in alternation with the candidate"

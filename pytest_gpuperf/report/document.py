@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from pytest_gpuperf.model import Comparison, Curve, CurvePoint, LoadPoint, Reported, Row, worst
+from pytest_gpuperf.model import Comparison, Curve, CurvePoint, LoadPoint, ReportedTest, Row, worst
 from pytest_gpuperf.model.codec import to_builtins
 
 VERSION = 1
 _NUMBERS = ("candidate", "baseline", "ratio", "low", "high", "p_value", "min_detectable")
 
 
-def json_text(reported: Sequence[Reported], *, title: str = "", generated_utc: str = "") -> str:
+def json_text(reported: Sequence[ReportedTest], *, title: str = "", generated_utc: str = "") -> str:
     """The document; JSON has no infinity, so a number that is none is null."""
     document = {
         "gpuperf_report": VERSION,
@@ -33,7 +33,7 @@ def json_text(reported: Sequence[Reported], *, title: str = "", generated_utc: s
     return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"
 
 
-def _test(one: Reported) -> dict[str, Any]:
+def _test(one: ReportedTest) -> dict[str, Any]:
     record = one.record
     return {
         "test": record.test,

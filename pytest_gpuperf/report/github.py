@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_gpuperf.model import Reported, Verdict
+from pytest_gpuperf.model import ReportedTest, Verdict
 from pytest_gpuperf.report.rows import place, worst_first
 from pytest_gpuperf.report.words import interval, plural, value
 
@@ -14,7 +14,7 @@ MOST = 10
 SUMMARY_BYTES = 1 << 20
 
 
-def error_lines(reported: Sequence[Reported], prefix: str = "") -> list[str]:
+def error_lines(reported: Sequence[ReportedTest], prefix: str = "") -> list[str]:
     """One error for each test that regressed, the worst first.
 
     Args:
@@ -31,7 +31,7 @@ def error_lines(reported: Sequence[Reported], prefix: str = "") -> list[str]:
     return lines
 
 
-def _annotation(one: Reported, prefix: str, message: str) -> str:
+def _annotation(one: ReportedTest, prefix: str, message: str) -> str:
     properties = {"title": f"gpuperf: {one.record.test} regressed"}
     if one.file:
         properties = {
@@ -43,7 +43,7 @@ def _annotation(one: Reported, prefix: str, message: str) -> str:
     return f"::error {told}::{_data(message)}"
 
 
-def _message(one: Reported) -> str:
+def _message(one: ReportedTest) -> str:
     rows = worst_first(one.comparison.of(Verdict.REGRESSED))
     if not rows:
         return one.error or "regressed"

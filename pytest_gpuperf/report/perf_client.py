@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model import Histogram, LoadPoint, Window
 from pytest_gpuperf.model.histogram import GAMMA
-from pytest_gpuperf.model.level import Level
+from pytest_gpuperf.model.level import MeasuredLevel
 from pytest_gpuperf.report.words import plural
 
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0)
@@ -122,7 +122,7 @@ def pass_line(number: int, window: Window, layout: Layout) -> str:
     return text + f"Avg latency: {_us(window.latency_mean_ns)} usec (std {_us(deviation_of(window.latency))} usec)."
 
 
-def level_lines(level: Level, layout: Layout) -> list[str]:
+def level_lines(level: MeasuredLevel, layout: Layout) -> list[str]:
     """The block of a level, below its title."""
     window = level.whole
     lines = ["  Client: ", *(f"    {line}" for line in _client(window, layout))]
@@ -187,7 +187,7 @@ def _server(window: Window) -> list[str]:
     ]
 
 
-def closing_lines(levels: Sequence[Level], layout: Layout) -> list[str]:
+def closing_lines(levels: Sequence[MeasuredLevel], layout: Layout) -> list[str]:
     """The list at the end, in the order of measurement."""
     name = "Average" if layout.percentile is None else f"p{layout.percentile:g}"
     lines = [f"Inferences/Second vs. Client {name} Batch Latency"]
@@ -207,7 +207,7 @@ def closing_lines(levels: Sequence[Level], layout: Layout) -> list[str]:
 # The CSV.
 
 
-def csv_text(levels: Sequence[Level], layout: Layout) -> str:
+def csv_text(levels: Sequence[MeasuredLevel], layout: Layout) -> str:
     """perf_client's table, in order of throughput; empty without a level.
 
     Columns are perf_client's, to the letter; times are whole microseconds. Levels over the latency threshold are left
@@ -221,7 +221,7 @@ def csv_text(levels: Sequence[Level], layout: Layout) -> str:
     return text.getvalue()
 
 
-def csv_rows(levels: Sequence[Level], layout: Layout) -> list[list[str]]:
+def csv_rows(levels: Sequence[MeasuredLevel], layout: Layout) -> list[list[str]]:
     """The same as cells: the titles, then the rows.
 
     Args:
@@ -253,7 +253,7 @@ def _titles(layout: Layout, *, closed: bool, served: bool, several: bool) -> lis
     return titles
 
 
-def _cells(level: Level, layout: Layout, *, served: bool, several: bool) -> list[str]:
+def _cells(level: MeasuredLevel, layout: Layout, *, served: bool, several: bool) -> list[str]:
     window, where = level.whole, parts(level.whole)
     point = level.point
     cells = [str(point.concurrency) if point.concurrency else _number(point.rate), _number(window.throughput)]

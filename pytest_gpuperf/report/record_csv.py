@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from pytest_gpuperf.model import Reported, windows_of
-from pytest_gpuperf.model.level import STABLE, Level, taken_together
+from pytest_gpuperf.model import ReportedTest, windows_by_point
+from pytest_gpuperf.model.level import STABLE, MeasuredLevel, aggregate
 from pytest_gpuperf.report.perf_client import Layout, csv_rows
 
 #: What tells several tables apart, in front of perf_client's own columns.
@@ -16,7 +16,7 @@ _OURS = ("Test", "Sweep", "Batch Size")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_of(reported: Sequence[Reported]) -> str:
+def csv_of(reported: Sequence[ReportedTest]) -> str:
     """All load points.
 
     One sweep of one batch size is perf_client's table to the letter. perf_client has no word for more than that, so
@@ -38,13 +38,13 @@ def csv_of(reported: Sequence[Reported]) -> str:
     return text.getvalue()
 
 
-def _tables(reported: Sequence[Reported]) -> dict[tuple[str, str, int, bool], list[Level]]:
+def _tables(reported: Sequence[ReportedTest]) -> dict[tuple[str, str, int, bool], list[MeasuredLevel]]:
     """Levels by test, sweep, batch size, and whether the loop was closed."""
-    found: dict[tuple[str, str, int, bool], list[Level]] = {}
+    found: dict[tuple[str, str, int, bool], list[MeasuredLevel]] = {}
     for one in reported:
         for curve in one.curves:
-            for own in windows_of(run for run in one.record.runs if run.sweep == curve.name).values():
-                level = Level(taken_together(own), len(own), STABLE)
+            for own in windows_by_point(run for run in one.record.runs if run.sweep == curve.name).values():
+                level = MeasuredLevel(aggregate(own), len(own), STABLE)
                 key = (one.record.test, curve.name, level.point.batch_size, level.point.concurrency > 0)
                 found.setdefault(key, []).append(level)
     return found

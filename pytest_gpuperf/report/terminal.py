@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pytest_gpuperf.model import Comparison, Curve, Record, Reported, Verdict
+from pytest_gpuperf.model import Comparison, Curve, Record, ReportedTest, Verdict
 from pytest_gpuperf.report.notes import comparison_notes, doubt_notes, guard_notes
 from pytest_gpuperf.report.rows import row_table, tally, telling
 from pytest_gpuperf.report.summary import Place, curve_table, headline, indented, record_lines, warnings
@@ -135,7 +135,7 @@ def closing(shown: Sequence[Shown]) -> str:
     return tally((one.verdict for one in shown), "test")
 
 
-def full_lines(reported: Sequence[Reported]) -> list[str]:
+def full_lines(reported: Sequence[ReportedTest]) -> list[str]:
     """Everything about stored records, as ``-v`` shows it."""
     if not reported:
         return ["nothing measured"]

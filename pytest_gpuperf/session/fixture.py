@@ -13,7 +13,7 @@ from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.measure.adaptive import AdaptivePlan, adaptive
 from pytest_gpuperf.measure.budget import Budget
 from pytest_gpuperf.measure.search import SearchPlan, search
-from pytest_gpuperf.model import Arrivals, BudgetMissed, Capacity, Curve, CurvePoint, Duet, Scaling, unmeasured
+from pytest_gpuperf.model import Arrivals, BudgetMissed, Capacity, Curve, CurvePoint, Duet, Scaling, smoke_curve
 from pytest_gpuperf.session.measuring import Measuring
 from pytest_gpuperf.session.points import explored, load_points, sizes
 from pytest_gpuperf.targets import Scalable, Target, as_target
@@ -309,7 +309,7 @@ class Gpuperf:
             thing, other, points, schedules, plan, name=sweep_name, sequential=blocks is None
         )
         if not sweep.runs:
-            return Duet(unmeasured(sweep_name, points), unmeasured(sweep_name, points))
+            return Duet(smoke_curve(sweep_name, points), smoke_curve(sweep_name, points))
         return Duet(sweep.curve, sweep.reference_curve)
 
     def _plan(self, window_s: float | None, workers: int | RemoteWorkers) -> MeasurePlan:

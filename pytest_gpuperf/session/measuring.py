@@ -24,7 +24,7 @@ from pytest_gpuperf.measure.duet import play
 from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.turns import CANDIDATE
-from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, unmeasured
+from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, smoke_curve
 from pytest_gpuperf.session.found import inherited, kept_by, on_axis, schedules
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.marker import Marker
@@ -111,7 +111,7 @@ class Measuring:
         if not self.enabled:
             smoke_sweep(thing, points, plan)
             self.smoked += len(points)
-            return unmeasured(name, points)
+            return smoke_curve(name, points)
         self._place(thing)
         if self._state.lockstep is not None:
             return self._in_lockstep(thing, points, arrivals, plan, name=name, axis=axis)
@@ -324,7 +324,7 @@ class Measuring:
         plan = replace(lockstep.plan(plan.window_s), workers=plan.workers)
         every = lockstep.points(self.test, name, points)
         if every is None:
-            return unmeasured(name, points)
+            return smoke_curve(name, points)
         if axis is not None:
             # Where the sides look along different axes, what this one can't make is the other's alone.
             points = on_axis(axis, every)
@@ -353,7 +353,7 @@ class Measuring:
         if not together:
             # Alone it says nothing.
             self.sweeps.remove(sweep)
-            return unmeasured(name, points)
+            return smoke_curve(name, points)
         return sweep.curve
 
     def _find_baseline(self, *, duet: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.model import Reported
+from pytest_gpuperf.model import ReportedTest
 from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.publish.formats import DEEP, MARKDOWN, format_of, render, write
 from pytest_gpuperf.publish.reported import reported_of
@@ -88,7 +88,7 @@ def _prefix(rootpath: Path) -> str:
     return rootpath.relative_to(Path(workspace).resolve()).as_posix()
 
 
-def _step_summary(reported: Sequence[Reported], now: str, published: Published) -> None:
+def _step_summary(reported: Sequence[ReportedTest], now: str, published: Published) -> None:
     where = os.environ.get(_STEP_SUMMARY)
     if not where or not reported:
         return

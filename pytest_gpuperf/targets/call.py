@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import UNBEGUN, CallWorkload, PlainMapping, ServerTimes
+from pytest_gpuperf.model import UNSTARTED_RESULTS, CallWorkload, PlainMapping, ServerTimes
 from pytest_gpuperf.targets.target import Target
 
 
@@ -35,7 +35,7 @@ class CallTarget:
         for one in (self.call, self.synchronize):
             if one is not None and (kind := _unbegun(one)) is not None:
                 name = getattr(one, "__name__", repr(one))
-                raise OptionError(f"{name} can't be measured: it returns {UNBEGUN[kind]}.")
+                raise OptionError(f"{name} can't be measured: it returns {UNSTARTED_RESULTS[kind]}.")
 
     @property
     def name(self) -> str:
@@ -96,7 +96,7 @@ def _takes_batch_size(call: Callable[..., object]) -> bool:
 
 
 def _unbegun(call: Callable[..., object]) -> type | None:
-    """Which of ``UNBEGUN`` the callable is declared to return."""
+    """Which of ``UNSTARTED_RESULTS`` the callable is declared to return."""
     while isinstance(call, functools.partial):
         call = call.func
     for function in (call, type(call).__call__):

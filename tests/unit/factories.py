@@ -16,7 +16,7 @@ from pytest_gpuperf.model import (
     CurvePoint,
     EndpointFigures,
     Energy,
-    GpuFigures,
+    GpuReadings,
     Histogram,
     LoadPoint,
     Memory,
@@ -275,9 +275,9 @@ def _energies() -> st.SearchStrategy[Energy]:
     return st.builds(Energy, _NAMES, _NAMES, positive, positive, st.none() | _NUMBERS)
 
 
-def _gpus() -> st.SearchStrategy[GpuFigures]:
+def _gpus() -> st.SearchStrategy[GpuReadings]:
     names = st.lists(_NAMES, max_size=2).map(tuple)
-    return st.builds(GpuFigures, _NAMES, _COUNTS, *(st.none() | _NUMBERS,) * 8, names, names)
+    return st.builds(GpuReadings, _NAMES, _COUNTS, *(st.none() | _NUMBERS,) * 8, names, names)
 
 
 def _runs() -> st.SearchStrategy[Run]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pytest_gpuperf.analysis.compare import Prior, Rule, compare
-from pytest_gpuperf.model import Comparison, GpuFigures, PlainMapping, Record, Reported, Verdict, curves_of
+from pytest_gpuperf.model import Comparison, GpuReadings, PlainMapping, Record, ReportedTest, Verdict, curves_of
 from tests.unit.factories import KEY, alike, record
 
 TEST = "tests/test_serving.py::test_resnet50[fp16]"
@@ -41,12 +41,12 @@ def reported(
     environment: PlainMapping | None = None,
     under_test: Mapping[str, PlainMapping] | None = None,
     findings: tuple[str, ...] = (),
-    gpus: tuple[GpuFigures, ...] = (),
+    gpus: tuple[GpuReadings, ...] = (),
     status: str = "complete",
     store_option: str = "",
     error: str = "",
     spread: Sequence[float] = (0.99, 1.0, 1.01),
-) -> Reported:
+) -> ReportedTest:
     """A test of that median.
 
     Args:
@@ -83,7 +83,7 @@ def reported(
     comparison = (
         compare(head, earlier, Rule(Prior(0.02, 8))) if status == "complete" else Comparison(Verdict.NO_BASELINE)
     )
-    return Reported(
+    return ReportedTest(
         record=head,
         curves=curves_of(head.runs),
         comparison=comparison,

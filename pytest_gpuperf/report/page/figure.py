@@ -67,7 +67,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ReferenceLine:
     """A straight line across the plot.
 
     Attributes:
@@ -97,7 +97,7 @@ class View:
     x: Axis
     y: Axis
     series: tuple[Series, ...]
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[ReferenceLine, ...] = ()
     marked: tuple[int, ...] = ()
     note: str = ""
     tell_x: str = ""
@@ -174,7 +174,7 @@ def _view(view: View, pool: Pool) -> dict[str, Any]:
     )
 
 
-def _rule(rule: Rule, pool: Pool) -> dict[str, Any]:
+def _rule(rule: ReferenceLine, pool: Pool) -> dict[str, Any]:
     style = {"text": rule.text, "kind": rule.kind, "short": rule.short}
     at = {axis: compact(value, 6) for axis, value in (("x", rule.x), ("y", rule.y)) if value is not None}
     return {"s": pool.put(_without_empty(style)), **at}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import Reported, Row, Verdict
+from pytest_gpuperf.model import ReportedTest, Row, Verdict
 from pytest_gpuperf.report.page.markup import Markup, element, joined
 from pytest_gpuperf.report.rows import place
 from pytest_gpuperf.report.words import interval, plural, value
@@ -39,7 +39,7 @@ class Entry:
     """
 
     number: int
-    reported: Reported
+    reported: ReportedTest
     row: Row | None
 
     @property
@@ -55,10 +55,10 @@ class Entry:
         return str(self.reported.record.key.get("device", "?"))
 
 
-def entries(reported: Sequence[Reported]) -> list[Entry]:
+def entries(reported: Sequence[ReportedTest]) -> list[Entry]:
     """The tests, the worst first."""
 
-    def rank(one: tuple[Reported, Row | None]) -> tuple[bool, bool, int, float, str]:
+    def rank(one: tuple[ReportedTest, Row | None]) -> tuple[bool, bool, int, float, str]:
         test, row = one
         verdict = test.comparison.verdict
         worsening = row.worsening if row is not None else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from pytest_gpuperf.model import Reported, Verdict
+from pytest_gpuperf.model import ReportedTest, Verdict
 from pytest_gpuperf.report.history import History
 from pytest_gpuperf.report.page.document import document
 from pytest_gpuperf.report.page.figure import Figure
@@ -24,7 +24,7 @@ _PAST_RECORDS = 200
 _OPEN = 3
 
 
-def page(reported: Sequence[Reported], *, title: str = "GPU performance", generated_utc: str) -> str:
+def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", generated_utc: str) -> str:
     """A self-contained page: what became of every test, and the charts of its sweeps.
 
     Args:

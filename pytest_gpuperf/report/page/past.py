@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Verdict, gather
 from pytest_gpuperf.report.history import History
-from pytest_gpuperf.report.page.figure import Axis, Figure, Rule, Series, View
+from pytest_gpuperf.report.page.figure import Axis, Figure, ReferenceLine, Series, View
 from pytest_gpuperf.report.page.request import by_point
 from pytest_gpuperf.report.page.sweep import Swept
 from pytest_gpuperf.report.words import change, figure, plural, time_unit
@@ -168,7 +168,7 @@ def _view(
     y = Axis(
         f"{metric} ({unit})", unit, from_zero=False, span=(max(min(low, middle - room), 0.0), max(high, middle + room))
     )
-    rules = tuple(Rule(text, "shift", x=at, short=text) for at, text in shifts)
+    rules = tuple(ReferenceLine(text, "shift", x=at, short=text) for at, text in shifts)
     return View(name, x, y, tuple(series), rules, note=note)
 
 

@@ -7,9 +7,9 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 
-from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window, gather, windows_of
+from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window, gather, windows_by_point
 from pytest_gpuperf.model.histogram import GAMMA, merged
-from pytest_gpuperf.report.page.figure import BASE, HEAD, Axis, Figure, Rule, Series, View
+from pytest_gpuperf.report.page.figure import BASE, HEAD, Axis, Figure, ReferenceLine, Series, View
 from pytest_gpuperf.report.page.sweep import Swept
 from pytest_gpuperf.report.perf_client import parts
 from pytest_gpuperf.report.words import time_unit
@@ -45,7 +45,7 @@ def request_figures(swept: Swept) -> list[Figure | None]:
 
 def by_point(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, list[Window]]:
     """The windows of a sweep by load point: those that its curve is made of."""
-    return windows_of(run for run in runs if run.sweep == sweep)
+    return windows_by_point(run for run in runs if run.sweep == sweep)
 
 
 def distribution(swept: Swept, head: Windows, base: Windows) -> Figure | None:
@@ -99,7 +99,7 @@ def _distribution(swept: Swept, point: LoadPoint, sides: Mapping[str, Histogram]
         series.append(Series("requests", side, side, (low, width), heights, "steps", legend=name, step=0.1))
         for quantile, q in (("p50", 0.5), ("p90", 0.9)):
             at = position(histogram.quantile_ns(q))
-            rules.append(Rule(f"{quantile} {name}", side, x=at, short=quantile if side == HEAD else ""))
+            rules.append(ReferenceLine(f"{quantile} {name}", side, x=at, short=quantile if side == HEAD else ""))
     ticks = (
         tuple((math.log2(one), f"{one:g}") for one in _round_numbers(low_ns / scale, high_ns / scale)) if log else ()
     )

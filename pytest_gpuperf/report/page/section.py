@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pytest_gpuperf.model import CurvePoint, Reported, Row, Verdict
+from pytest_gpuperf.model import CurvePoint, ReportedTest, Row, Verdict
 from pytest_gpuperf.report import safe
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.notes import (
@@ -104,7 +104,7 @@ def _moment(utc: str) -> str:
     return f"{utc[:16].replace('T', ' ')} UTC"
 
 
-def _suspects(one: Reported) -> Markup | None:
+def _suspects(one: ReportedTest) -> Markup | None:
     """What else changed: the first suspects of a regression."""
     changes = one.comparison.changes
     if not changes:
@@ -122,7 +122,7 @@ def _plain(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _rows(one: Reported) -> Markup | None:
+def _rows(one: ReportedTest) -> Markup | None:
     """What changed or is open; all comparisons behind a click."""
     comparison = one.comparison
     if not comparison.rows:
@@ -143,7 +143,7 @@ def _rows(one: Reported) -> Markup | None:
     return element("section", *parts)
 
 
-def _verdicts(one: Reported, rows: Sequence[Row]) -> Markup:
+def _verdicts(one: ReportedTest, rows: Sequence[Row]) -> Markup:
     before, after = sides_of(one)
     several = len({row.sweep for row in one.comparison.rows}) > 1
     pinned = len({row.against for row in one.comparison.rows}) > 1
@@ -170,7 +170,7 @@ def _verdicts(one: Reported, rows: Sequence[Row]) -> Markup:
     return _table(heads, body, class_="verdicts")
 
 
-def _notes(one: Reported) -> Markup | None:
+def _notes(one: ReportedTest) -> Markup | None:
     found = guard_notes(one.record)
     told = [*comparison_notes(one.comparison), *left_out_notes(one.comparison)]
     return _sentences(found, told)
@@ -189,7 +189,7 @@ def _beside(swept: Swept) -> Markup | None:
     return joined(filter(None, (notes, shown)))
 
 
-def _commands(one: Reported) -> Markup | None:
+def _commands(one: ReportedTest) -> Markup | None:
     """How to see it again, and how to accept it."""
     if one.comparison.verdict not in (Verdict.REGRESSED, Verdict.INCONCLUSIVE):
         return None
@@ -263,7 +263,7 @@ def _quantile(point: CurvePoint, name: str) -> str:
     return text if name in point.supported else f"~{text}"
 
 
-def _records(one: Reported) -> Markup | None:
+def _records(one: ReportedTest) -> Markup | None:
     """What was measured, on what, how."""
     record = one.record
     told = [*record.under_test.items()]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from pytest_gpuperf.model import BudgetMissed, Curve, CurvePoint, LoadPoint, PointCost, Reported, Row, Verdict
-from pytest_gpuperf.report.page.figure import BASE, HEAD, Axis, Figure, Rule, Series, View, positions
+from pytest_gpuperf.model import BudgetMissed, Curve, CurvePoint, LoadPoint, PointCost, ReportedTest, Row, Verdict
+from pytest_gpuperf.report.page.figure import BASE, HEAD, Axis, Figure, ReferenceLine, Series, View, positions
 from pytest_gpuperf.report.words import interval, rate, time_unit
 
 QUANTILES = ("p90", "p50", "p95", "p99")
@@ -27,7 +27,7 @@ Pick = Callable[[CurvePoint], float | None]
 class Swept:
     """One sweep of a test, with the other side's where there is one."""
 
-    reported: Reported
+    reported: ReportedTest
     curve: Curve
 
     @cached_property
@@ -150,7 +150,7 @@ class Swept:
                 )
 
 
-def sides_of(reported: Reported) -> tuple[str, str]:
+def sides_of(reported: ReportedTest) -> tuple[str, str]:
     """What the baseline and the candidate are called beside each other."""
     return ("reference", "candidate") if reported.comparison.mode == "duet" else ("baseline", "now")
 
@@ -186,7 +186,7 @@ def latency(swept: Swept) -> Figure | None:
     for name, scale, unit in _latencies(swept):
         series = tuple(swept.lines(name, None, _latency(name, scale), name))
         budgets = sorted({limit_ms for quantile, limit_ms in swept.reported.budgets if quantile == name})
-        rules = tuple(Rule(f"budget {limit:g} ms", "budget", y=limit * 1e6 / scale) for limit in budgets)
+        rules = tuple(ReferenceLine(f"budget {limit:g} ms", "budget", y=limit * 1e6 / scale) for limit in budgets)
         best = [(limit, _within(swept.curve, name, limit)) for limit in budgets]
         views.append(
             View(

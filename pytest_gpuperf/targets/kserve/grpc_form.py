@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pytest_gpuperf.errors import MissingExtra
-from pytest_gpuperf.model import Check, Request, StreamAnswer
+from pytest_gpuperf.model import AnswerCheck, Request, StreamAnswer
 from pytest_gpuperf.targets.kserve.message import InferMessage, OutputMemory, Place, in_memory
 from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
 
@@ -30,7 +30,7 @@ def messages() -> Any:
     return service_pb2
 
 
-def encode(message: InferMessage, check: Check | None) -> Request:
+def encode(message: InferMessage, check: AnswerCheck | None) -> Request:
     """The request, as a serialised ``ModelInferRequest``."""
     request = messages().ModelInferRequest(model_name=message.model, model_version=message.version)
     for key, value in message.parameters.items():

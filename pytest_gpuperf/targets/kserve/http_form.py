@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import Check, Request
+from pytest_gpuperf.model import AnswerCheck, Request
 from pytest_gpuperf.targets.kserve.message import InferMessage, InputTensor, OutputMemory, Place, in_memory
 from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
 
@@ -24,7 +24,7 @@ def path_of(model: str, version: str) -> str:
     return f"/v2/models/{quote(model, safe='')}{versions}/infer"
 
 
-def encode(message: InferMessage, check: Check | None, *, binary: bool) -> Request:
+def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) -> Request:
     """The request.
 
     Args:

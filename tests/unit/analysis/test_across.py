@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.across import Taken, across
+from pytest_gpuperf.analysis.across import DeviceRecord, across
 from pytest_gpuperf.analysis.prices import device_of
-from pytest_gpuperf.model import Across, Change, Energy, LoadPoint, PlainMapping, Price, SidePoint, Window
+from pytest_gpuperf.model import Change, DeviceComparison, DevicePoint, Energy, LoadPoint, PlainMapping, Price, Window
 from tests.unit.factories import KEY, record
 
 T4 = Price("g4dn.xlarge", "NVIDIA T4", 1, 0.5, "2026-01-01", "a list")
@@ -16,12 +16,14 @@ ON_A10G: PlainMapping = {**KEY, "device": "NVIDIA A10G"}
 LEVELS = [(1.00, 2.00), (1.01, 2.02), (0.99, 1.98)]
 
 
-def taken(key: PlainMapping, factor: float = 1.0, **changes: object) -> Taken:
+def taken(key: PlainMapping, factor: float = 1.0, **changes: object) -> DeviceRecord:
     runs = [[factor * level for level in run] for run in LEVELS]
-    return Taken.of(replace(record(runs, key=key, requests=200), **changes))  # type: ignore[arg-type]
+    return DeviceRecord.of(replace(record(runs, key=key, requests=200), **changes))  # type: ignore[arg-type]
 
 
-def with_energy(one: Taken, gpu_j: float | None, cpu_j: float | None, method: str = "nvml-counter") -> Taken:
+def with_energy(
+    one: DeviceRecord, gpu_j: float | None, cpu_j: float | None, method: str = "nvml-counter"
+) -> DeviceRecord:
     """The same, with windows that tell the GPU's joules for an inference by that method, and the CPU's by RAPL."""
 
     def told(window: Window, factor: float) -> Window:
@@ -34,10 +36,10 @@ def with_energy(one: Taken, gpu_j: float | None, cpu_j: float | None, method: st
         replace(run, windows=tuple(told(window, factor) for window in run.windows))
         for run, factor in zip(one.record.runs, (1.0, 1.02, 0.98), strict=True)
     )
-    return Taken.of(replace(one.record, runs=runs))
+    return DeviceRecord.of(replace(one.record, runs=runs))
 
 
-def at(shown: Across, side: int, point: LoadPoint | None = None) -> SidePoint:
+def at(shown: DeviceComparison, side: int, point: LoadPoint | None = None) -> DevicePoint:
     (found,) = [one for one in shown.sides[side].points if one.point == point]
     return found
 
@@ -105,7 +107,7 @@ def test_energy_of_two_methods_is_not_compared() -> None:
 
 
 def test_load_points_of_one_device_alone_are_named() -> None:
-    only = Taken.of(record([[1.0], [1.0], [1.0]], at=[LoadPoint(16)], key=ON_A10G))
+    only = DeviceRecord.of(record([[1.0], [1.0], [1.0]], at=[LoadPoint(16)], key=ON_A10G))
     shown = across([taken(ON_T4), only], [])
     assert [side.points for side in shown.sides] == [(), ()]
     assert shown.sides[1].missing == (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pytest_gpuperf.analysis.calibration import Calibrated, Rate, SeriesSpread, calibrate
+from pytest_gpuperf.analysis.calibration import CalibrationResult, Proportion, SeriesSpread, calibrate
 from pytest_gpuperf.analysis.compare import Rule, compare
 from pytest_gpuperf.analysis.priors import HISTORY_WEIGHT, RECORD_PRIOR, Prior, Priors, calibrated
 from pytest_gpuperf.model import Record, Verdict
@@ -39,7 +39,7 @@ def aa(
     return found
 
 
-def only(found: Calibrated) -> SeriesSpread:
+def only(found: CalibrationResult) -> SeriesSpread:
     (one,) = found.tests[0].series
     return one
 
@@ -97,14 +97,14 @@ def test_a_record_that_is_off_is_a_false_alarm_and_named_in_the_rate() -> None:
         replace(run, windows=tuple(replace(one, throughput=one.throughput / 1.5) for one in run.windows))
         for run in odd.runs
     )
-    assert calibrate([[*calm, replace(odd, runs=slow)]], [RULE]).false_alarms == Rate(1, 10)
-    assert calibrate([calm], [RULE]).false_alarms == Rate(0, 9)
+    assert calibrate([[*calm, replace(odd, runs=slow)]], [RULE]).false_alarms == Proportion(1, 10)
+    assert calibrate([calm], [RULE]).false_alarms == Proportion(0, 9)
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 5), (1, 20), (7, 20), (5, 5)])
 def test_the_interval_is_exact(count: int, of: int) -> None:
     expected = stats.binomtest(count, of).proportion_ci(0.95, method="exact")
-    assert (Rate(count, of).low, Rate(count, of).high) == pytest.approx((expected.low, expected.high))
+    assert (Proportion(count, of).low, Proportion(count, of).high) == pytest.approx((expected.low, expected.high))
 
 
 def test_one_run_a_record_shows_no_spread_of_runs() -> None:

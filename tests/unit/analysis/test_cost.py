@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_gpuperf.analysis.cost import eligible, fleet, offers, point_costs, price_curve
-from pytest_gpuperf.analysis.operating import Measured, measured
+from pytest_gpuperf.analysis.operating import OperatingPoints, operating_points
 from pytest_gpuperf.model import Demand, LoadPoint, OperatingPoint, Price, curves_of
 from tests.unit.factories import KEY, alike, curve, curve_point, record
 
@@ -23,8 +23,8 @@ def point(throughput: float, p90_ms: float, load: LoadPoint | None = None) -> Op
 SLOW, FAST = point(50.0, 40.0, LoadPoint(8)), point(20.0, 10.0, LoadPoint(1))
 
 
-def found(*points: OperatingPoint) -> Measured:
-    return Measured(str(KEY["test"]), KEY, points)
+def found(*points: OperatingPoint) -> OperatingPoints:
+    return OperatingPoints(str(KEY["test"]), KEY, points)
 
 
 def test_as_many_instances_as_the_best_point_within_the_budget_needs() -> None:
@@ -196,7 +196,7 @@ def test_no_costs_without_price_or_measurement() -> None:
 
 def test_from_a_record_to_a_fleet() -> None:
     one = record(alike(2.0, load_points=3), requests=200)
-    (offer,) = offers(measured([one]), [L4], Demand(900.0, budget_ns={"p90": 5e6}))
+    (offer,) = offers(operating_points([one]), [L4], Demand(900.0, budget_ns={"p90": 5e6}))
     assert offer.fleet is not None
     # 2 ms at concurrency 1, 4 ms at 2, 6 ms at 4: 500, 500 and 667 a second; the third is too slow.
     assert offer.fleet.instances == 2

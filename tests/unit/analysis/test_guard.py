@@ -19,7 +19,7 @@ from pytest_gpuperf.analysis.guard import (
     findings,
     worth_repeating,
 )
-from pytest_gpuperf.model import GpuFigures, LoadPoint, Trouble
+from pytest_gpuperf.model import GpuReadings, LoadPoint, ReadingFailure
 from tests.unit.factories import run, window
 
 
@@ -103,7 +103,7 @@ def test_each_finding_has_its_kind_and_only_lateness_of_the_client_alone_leaves_
 ) -> None:
     told = [kind for kind, _ in found_by_kind(**figures)]
     assert told == kinds
-    assert replace(window(), guards=tuple(told)).calm is (kinds != [LATE])
+    assert replace(window(), guards=tuple(told)).undisturbed is (kinds != [LATE])
 
 
 def test_a_good_window_has_no_findings() -> None:
@@ -143,9 +143,9 @@ def test_no_runs_have_no_errors() -> None:
     assert error_report([run()]) is None
 
 
-def gpu(**figures: object) -> GpuFigures:
+def gpu(**figures: object) -> GpuReadings:
     usual = {"samples": 7, "sm_clock_mhz": 1980.0, "sm_clock_min_mhz": 1980.0, "sm_clock_max_mhz": 1980.0}
-    return GpuFigures("GPU-0", **{**usual, **figures})  # type: ignore[arg-type]
+    return GpuReadings("GPU-0", **{**usual, **figures})  # type: ignore[arg-type]
 
 
 class TestDevice:
@@ -165,7 +165,7 @@ class TestDevice:
 
     def test_nothing_is_found_in_a_quiet_window(self) -> None:
         quiet = gpu(sm_clock_min_mhz=1950.0, temperature_begin_c=50.0, temperature_end_c=51.0)
-        assert device_findings([quiet, GpuFigures("remote", 1)]) == ()
+        assert device_findings([quiet, GpuReadings("remote", 1)]) == ()
 
     @pytest.mark.parametrize(("mhz", "moved"), [(1980.0, False), (1900.0, False), (1500.0, True)])
     def test_clocks_are_held_against_the_point_s_other_windows(self, mhz: float, moved: bool) -> None:
@@ -177,7 +177,7 @@ class TestDevice:
         ("kind", "doubtful"), [("reset", True), ("lost", True), ("unread", True), ("short", False), ("other", False)]
     )
     def test_trouble_that_is_the_driver_s_makes_the_window_doubtful(self, kind: str, doubtful: bool) -> None:
-        assert [one.kind for one in device_findings([], [Trouble(kind, "why")])] == [DEVICE] * doubtful
+        assert [one.kind for one in device_findings([], [ReadingFailure(kind, "why")])] == [DEVICE] * doubtful
 
 
 class TestRepeating:

@@ -15,7 +15,7 @@ from pytest_gpuperf.analysis.interval import (
     quantile_interval,
     ratio_interval,
     requests_needed,
-    undisturbed,
+    undisturbed_windows,
 )
 from pytest_gpuperf.model import Window
 from tests.unit.factories import ONE, histogram, window
@@ -117,5 +117,5 @@ def test_windows_too_short_for_the_quantile_are_taken_together() -> None:
 
 def test_disturbed_windows_are_left_out_where_there_are_calm_ones() -> None:
     calm, disturbed = window(), replace(window(), others_cpu_share=0.5)
-    assert undisturbed([calm, disturbed]) == [calm]
-    assert undisturbed([disturbed, disturbed]) == [disturbed, disturbed]
+    assert undisturbed_windows([calm, disturbed]) == [calm]
+    assert undisturbed_windows([disturbed, disturbed]) == [disturbed, disturbed]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.operating import measured
+from pytest_gpuperf.analysis.operating import operating_points
 from pytest_gpuperf.model import LoadPoint, Record, Run, Window
 from tests.unit.factories import ONE, TEST, record, run, window
 
@@ -16,7 +16,7 @@ def of(*runs: Run) -> Record:
 
 
 def test_the_slowest_run_counts() -> None:
-    found = measured([record([[2.0], [4.0], [2.5]], requests=200)])
+    found = operating_points([record([[2.0], [4.0], [2.5]], requests=200)])
     (point,) = found.points
     assert (found.test, point.point, point.runs) == (TEST, ONE, 3)
     assert point.throughput == pytest.approx(250)
@@ -27,20 +27,20 @@ def test_the_slowest_run_counts() -> None:
 
 def test_runs_of_several_records_are_taken_together() -> None:
     quick, slow = record([[2.0]] * 3, name="a"), record([[3.0]] * 3, name="b", minute=1)
-    (point,) = measured([slow, quick]).points
+    (point,) = operating_points([slow, quick]).points
     assert point.runs == 6
     assert point.throughput == pytest.approx(1e3 / 3)
 
 
 def test_a_quantile_that_no_run_supports_is_told_by_all_or_not_at_all() -> None:
-    (point,) = measured([record([[2.0]] * 3, requests=20)]).points
+    (point,) = operating_points([record([[2.0]] * 3, requests=20)]).points
     assert set(point.latency_ns) == {"p50", "p90"}  # 20 requests a run: p90 takes 50
     assert point.latency_range_ns["p90"][0] == point.latency_range_ns["p90"][1]
 
 
 def test_open_loop_counts_what_was_asked_for_and_sustained() -> None:
     sustained = of(run(window(RATE, requests=500, throughput=197.0)))
-    (point,) = measured([sustained]).points
+    (point,) = operating_points([sustained]).points
     assert point.throughput == 200.0
 
 
@@ -53,16 +53,16 @@ def test_open_loop_counts_what_was_asked_for_and_sustained() -> None:
     ],
 )
 def test_what_can_t_be_counted_on_is_named(spoilt: Window, why: str) -> None:
-    found = measured([of(run(spoilt))])
+    found = operating_points([of(run(spoilt))])
     assert found.points == ()
     assert found.left_out[0].endswith(why)
 
 
 def test_runs_that_were_cut_short_don_t_count() -> None:
-    found = measured([of(run(window(p50_ms=2.0)), run(window(p50_ms=9.0), index=1, complete=False))])
+    found = operating_points([of(run(window(p50_ms=2.0)), run(window(p50_ms=9.0), index=1, complete=False))])
     assert found.points[0].throughput == pytest.approx(500)
 
 
 def test_no_record() -> None:
     with pytest.raises(ValueError, match="one record or more"):
-        measured([])
+        operating_points([])

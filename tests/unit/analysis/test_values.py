@@ -11,7 +11,7 @@ from pytest_gpuperf.analysis.values import (
     DISTURBANCE_LIMIT,
     GATED,
     in_own_unit,
-    place_name,
+    point_name,
     values_from_numbers,
     values_of,
 )
@@ -68,8 +68,8 @@ def test_units_that_differ_are_converted() -> None:
 
 
 def test_places_have_names() -> None:
-    assert place_name("serving", LoadPoint(4, 8)) == "serving: concurrency 4, batch 8"
-    assert place_name("", None) == "whole sweep"
+    assert point_name("serving", LoadPoint(4, 8)) == "serving: concurrency 4, batch 8"
+    assert point_name("", None) == "whole sweep"
 
 
 def test_a_record_gives_what_its_runs_gather() -> None:

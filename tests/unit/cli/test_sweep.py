@@ -167,7 +167,7 @@ def test_a_binary_search_says_what_it_found() -> None:
 
 
 def test_a_binary_search_is_not_misled_by_an_unstable_level() -> None:
-    """Level 4 keeps the threshold clearly, but its windows never agree."""
+    """MeasuredLevel 4 keeps the threshold clearly, but its windows never agree."""
 
     def script(load: float, visit: int) -> float:
         return 5.0 * load * (1 + 0.3 * (visit % 2) * (load == 4))

@@ -47,7 +47,7 @@ def test_the_whole_interval_decides(medians_ms: Sequence[float], verdict: str) -
 def test_one_calm_window_does_not_stand_for_all() -> None:
     """On a machine that is hardly ever calm the others have to do."""
     calm, disturbed = window(ONE, p50_ms=1.0), replace(window(ONE, p50_ms=1.0), guards=(THROTTLED,))
-    assert not disturbed.calm
+    assert not disturbed.undisturbed
     assert judge(1, [disturbed, calm, disturbed], BUDGET).verdict == "within"
     slow = replace(disturbed, latency=window(ONE, p50_ms=9.0).latency)
     assert judge(1, [slow, calm, calm, slow], BUDGET).verdict == "within"

@@ -335,7 +335,7 @@ class TestOthers:
         visits = [(window.visit, window.point) for window in run.windows]
         assert visits[: len(order)] == order
         again = visits[len(order) :]
-        disturbed = [(window.visit, window.point) for window in run.windows if not window.calm]
+        disturbed = [(window.visit, window.point) for window in run.windows if not window.undisturbed]
         assert again == disturbed[: len(again)]
         assert len(again) == min(len(disturbed), QUICK.repeats(POINTS))
         for window in run.windows:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from pytest_gpuperf.model import (
     EndpointFigures,
     Energy,
-    GpuFigures,
+    GpuReadings,
     Histogram,
     LoadPoint,
     Memory,
@@ -56,7 +56,7 @@ def full_record() -> Record:
         energy=(Energy("gpu", "nvml-counter", 12.5, 0.1, 20.5),),
         memory=Memory(1, 2, 3),
         gpus=(
-            GpuFigures("GPU-1", 5, 50.5, 1500.5, 1400.5, 1600.5, 800.5, 40.5, 41.5, 0.5, ("hw_thermal",), ("12 x",)),
+            GpuReadings("GPU-1", 5, 50.5, 1500.5, 1400.5, 1600.5, 800.5, 40.5, 41.5, 0.5, ("hw_thermal",), ("12 x",)),
         ),
     )
     return Record(

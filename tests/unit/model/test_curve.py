@@ -14,7 +14,7 @@ from pytest_gpuperf.model import (
     Poisson,
     curve_of,
     curves_of,
-    unmeasured,
+    smoke_curve,
 )
 from tests.unit.factories import curve, curve_point, histogram, run, server_times, window
 
@@ -94,7 +94,7 @@ def test_a_missed_budget_fails_the_test_and_says_what_was_measured() -> None:
 
 
 def test_a_smoke_run_keeps_every_budget_and_says_that_it_measured_nothing() -> None:
-    smoked = unmeasured("serving", POINTS)
+    smoked = smoke_curve("serving", POINTS)
     assert not smoked.measured
     assert [point.concurrency for point in smoked] == [8, 1, 2]
     best = smoked.best(p50_ms=0.001, p99_ms=0.001)
@@ -125,7 +125,7 @@ class TestOpenLoop:
             made.best(p90_ms=0.001)
 
     def test_a_smoke_run_has_them_too(self) -> None:
-        smoked = unmeasured("serving", self.RATES)
+        smoked = smoke_curve("serving", self.RATES)
         assert [point.load for point in smoked] == list(self.RATES)
 
     def test_service_times_and_lateness_are_told_beside_the_latency(self) -> None:

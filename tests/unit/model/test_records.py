@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp, gather, merged, point_runs
-from pytest_gpuperf.model.records import CALM_SHARE, ServerTimes
+from pytest_gpuperf.model.records import UNDISTURBED_CPU_SHARE, ServerTimes
 from tests.unit.factories import record, run, window
 
 
@@ -119,9 +119,11 @@ def test_what_the_client_cost_is_told_by_request() -> None:
     assert replace(busy, requests=0).client_cpu_per_request_s == 0.0
 
 
-@pytest.mark.parametrize(("share", "calm"), [(None, True), (0.0, True), (CALM_SHARE, True), (CALM_SHARE + 0.01, False)])
+@pytest.mark.parametrize(
+    ("share", "calm"), [(None, True), (0.0, True), (UNDISTURBED_CPU_SHARE, True), (UNDISTURBED_CPU_SHARE + 0.01, False)]
+)
 def test_a_window_is_calm_unless_others_took_much(share: float | None, calm: bool) -> None:
-    assert replace(window(), others_cpu_share=share).calm is calm
+    assert replace(window(), others_cpu_share=share).undisturbed is calm
 
 
 def test_disturbed_windows_are_left_out_where_there_are_others() -> None:

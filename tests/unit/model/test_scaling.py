@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import BudgetMissed, Curve, LoadPoint, Scaling, unmeasured
+from pytest_gpuperf.model import BudgetMissed, Curve, LoadPoint, Scaling, smoke_curve
 from tests.unit.factories import curve, curve_point
 
 #: An ideal machine: a replica answers 100/s, and what is in flight waits its turn. p90 is 20% above p50.
@@ -74,7 +74,7 @@ def test_speedup() -> None:
 
 def test_open_loop() -> None:
     curves = tuple(
-        (count, unmeasured(f"flower x{count}", [LoadPoint(0, 1, rate, "poisson") for rate in (100.0, 200.0)]))
+        (count, smoke_curve(f"flower x{count}", [LoadPoint(0, 1, rate, "poisson") for rate in (100.0, 200.0)]))
         for count in (2, 4)
     )
     smoke = Scaling("flower", curves)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.model import Comparison, GpuFigures, Verdict
+from pytest_gpuperf.model import Comparison, GpuReadings, Verdict
 from pytest_gpuperf.report.commands import accept, reproduce, store_option
 from pytest_gpuperf.report.comment import MOST, comment, marker_line
 from tests.unit.report.markdown import rendered
@@ -15,7 +15,7 @@ from tests.unit.reports import HOSTILE, TEST, reported
 from tests.unit.snapshots import matches
 from tests.unit.store.remotes import ENVIRONMENT, clone_of, git, origin_in
 
-HOT = GpuFigures("GPU-1", 5, sm_clock_min_mhz=1200, sm_clock_max_mhz=2040, throttled=("sw_power_cap",))
+HOT = GpuReadings("GPU-1", 5, sm_clock_min_mhz=1200, sm_clock_max_mhz=2040, throttled=("sw_power_cap",))
 COOL = replace(HOT, throttled=(), sm_clock_min_mhz=2039.6)
 #: What GitHub leaves of a comment's HTML that we write.
 OURS = {"h2", "h3", "p", "code", "pre", "strong", "br", "ul", "li", "details", "summary", "blockquote", "wbr"} | {

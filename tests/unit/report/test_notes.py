@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import Comparison, CurvePoint, EndpointFigures, Reported, ServerTimes, Verdict
-from pytest_gpuperf.model.verdict import Anchored
+from pytest_gpuperf.model import Comparison, CurvePoint, EndpointFigures, ReportedTest, ServerTimes, Verdict
+from pytest_gpuperf.model.verdict import AnchoredMetric
 from pytest_gpuperf.report.comment import comment
 from pytest_gpuperf.report.document import json_text
 from pytest_gpuperf.report.notes import comparison_notes, left_out_notes
@@ -19,7 +19,7 @@ from tests.unit.report.markdown import rendered
 from tests.unit.reports import reported
 
 
-def everything() -> Reported:
+def everything() -> ReportedTest:
     """A test of which there is much to say."""
     one = reported(6.0)
     half = ServerTimes(60, 60, 3_000_000, 1_500_000, 18_000_000, 600_000)
@@ -40,7 +40,7 @@ def everything() -> Reported:
     curves = tuple(replace(curve, points=tuple(map(rich, curve))) for curve in one.curves)
     comparison = replace(
         one.comparison,
-        anchored=(Anchored("serving", "p90", 0.05, 0.012),),
+        anchored=(AnchoredMetric("serving", "p90", 0.05, 0.012),),
         left_out=("serving: concurrency 1, p99",),
         new_points=("serving: concurrency 8",),
         missing_points=("serving: concurrency 64",),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.model import EndpointFigures, LoadPoint, ServerTimes, Window
-from pytest_gpuperf.model.level import STABLE, UNSTABLE, Level
+from pytest_gpuperf.model.level import STABLE, UNSTABLE, MeasuredLevel
 from pytest_gpuperf.report.perf_client import (
     Layout,
     closing_lines,
@@ -48,11 +48,11 @@ def open_loop(wait_us: float = 500.0) -> Window:
     return replace(one, service=service, latency_mean_ns=1e6, late=6, lag_p99_ns=1.5e6)
 
 
-def level(one: Window, state: str = STABLE, within: bool | None = True, why: str = "", taken: int = 3) -> Level:
-    return Level(one, taken, state, within, why)
+def level(one: Window, state: str = STABLE, within: bool | None = True, why: str = "", taken: int = 3) -> MeasuredLevel:
+    return MeasuredLevel(one, taken, state, within, why)
 
 
-def rows(*levels: Level, layout: Layout = PLAIN) -> list[dict[str, str]]:
+def rows(*levels: MeasuredLevel, layout: Layout = PLAIN) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(csv_text(levels, layout))))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import LoadPoint, Reported, curves_of
+from pytest_gpuperf.model import LoadPoint, ReportedTest, curves_of
 from pytest_gpuperf.report.page.request import request_figures
 from pytest_gpuperf.report.page.sweep import Swept
 from pytest_gpuperf.report.record_csv import csv_of
@@ -16,7 +16,7 @@ from tests.unit.reports import reported
 PERF_CLIENT = "Concurrency,Inferences/Second,Client Send,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency"
 
 
-def with_runs(one: Reported, *points: LoadPoint, sweep: str = "serving", served: bool = False) -> Reported:
+def with_runs(one: ReportedTest, *points: LoadPoint, sweep: str = "serving", served: bool = False) -> ReportedTest:
     windows = [window(point, sweep=sweep, server=server_times() if served else None) for point in points]
     made = replace(record(), runs=(run(*windows, sweep=sweep),))
     return replace(one, record=replace(made, test=one.record.test), curves=curves_of(made.runs))

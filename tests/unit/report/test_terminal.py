@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import Reported
+from pytest_gpuperf.model import ReportedTest
 from pytest_gpuperf.report.summary import Place
 from pytest_gpuperf.report.terminal import Shown, closing, full_lines, section, shown_of
 from tests.unit.reports import reported
@@ -13,15 +13,15 @@ from tests.unit.snapshots import matches
 COLUMNS = 80
 
 
-def shown(one: Reported) -> Shown:
+def shown(one: ReportedTest) -> Shown:
     return shown_of(one.record, one.curves, one.comparison, Place(one.path, one.store_option))
 
 
-def lines(tests: list[Reported], verbosity: int = 0) -> list[str]:
+def lines(tests: list[ReportedTest], verbosity: int = 0) -> list[str]:
     return [line for line, _ in section([shown(one) for one in tests], verbosity)]
 
 
-def suite(count: int) -> list[Reported]:
+def suite(count: int) -> list[ReportedTest]:
     """Of which the first regressed, the second has no baseline, the third is undecided and the rest is unchanged."""
     base = reported(4.0)
     unsure = reported(4.2, spread=(0.9, 1.0, 1.15), baseline=1, name="00000000000b")

@@ -17,7 +17,7 @@ from pytest_gpuperf.model import (
     LoadPoint,
     PointCost,
     Record,
-    Reported,
+    ReportedTest,
     Row,
     Run,
     ServerTimes,
@@ -177,7 +177,7 @@ def reported(
     changes: tuple[Change, ...] = (),
     error: str = "",
     chance: Random | None = None,
-) -> Reported:
+) -> ReportedTest:
     """One test of a report.
 
     Args:
@@ -210,7 +210,7 @@ def reported(
     if resources:
         curve, base = with_resources(curve, 1.04), with_resources(base)
     found = rows(verdict, points, factors) if compared else ()
-    return Reported(
+    return ReportedTest(
         record=own,
         curves=(curve,),
         comparison=Comparison(

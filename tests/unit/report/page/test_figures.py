@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import LoadPoint, Reported, Verdict, Window
+from pytest_gpuperf.model import LoadPoint, ReportedTest, Verdict, Window
 from pytest_gpuperf.report.page.figure import BASE, HEAD, Figure, Pool, positions
 from pytest_gpuperf.report.page.past import records_figure
 from pytest_gpuperf.report.page.request import PARTS, request_figures, shares
@@ -13,7 +13,7 @@ from tests.unit.factories import histogram
 from tests.unit.report.page.reports import LEVELS, reported
 
 
-def figures(one: Reported) -> dict[str, Figure]:
+def figures(one: ReportedTest) -> dict[str, Figure]:
     swept = Swept(one, one.curves[0])
     made = [*curve_figures(swept), *request_figures(swept), records_figure(swept, 50), *resource_figures(swept)]
     return {figure.kind: figure for figure in made if figure is not None}
