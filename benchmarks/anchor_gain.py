@@ -22,7 +22,7 @@ from pytest_gpuperf import TritonEndpoint
 from pytest_gpuperf.analysis.values import values_of
 from pytest_gpuperf.device import DeviceLock, find_device
 from pytest_gpuperf.measure import MeasurePlan, measure_sweep
-from pytest_gpuperf.measure.anchor import RunningAnchor, anchored_plan
+from pytest_gpuperf.measure.anchor import StartedAnchor, anchored_plan
 from pytest_gpuperf.model import LoadPoint, Record, Run
 from pytest_gpuperf.store.store import utc_now
 from pytest_gpuperf.targets.anchor import anchor_target
@@ -45,7 +45,7 @@ def measured(model: Path) -> Record:
             describe=lambda _: None,
             progress=lambda _: None,
             watch_cpu=True,
-            anchor=partial(RunningAnchor, anchor_target("cpu"), plan),
+            anchor=partial(StartedAnchor, anchor_target("cpu"), plan),
         )
     return Record("anchored", "benchmark", "benchmark", utc_now(), {}, "complete", "open", tuple(runs))
 

@@ -34,7 +34,7 @@ from benchmarks.identity_server import IdentityServer, identity_server
 from pytest_gpuperf.analysis.window import figures
 from pytest_gpuperf.load import Recording, WindowSpec, open_generator
 from pytest_gpuperf.model import Address, Constant, Poisson, Request, WireWorkload
-from pytest_gpuperf.targets.kserve import KServeEndpoint, RunningEndpoint
+from pytest_gpuperf.targets.kserve import KServeEndpoint, StartedEndpoint
 
 WINDOW_S = 2.0
 SECTIONS = ("http", "grpc", "image", "open", "stall", "deep", "memory")
@@ -64,7 +64,7 @@ class Case:
     wanted: dict[str, float]
 
 
-def measured(running: RunningEndpoint, concurrency: int) -> Figures:
+def measured(running: StartedEndpoint, concurrency: int) -> Figures:
     workload = running.workload(1, concurrency)
     with closing(open_generator(workload)) as generator:
         generator.window(workload, WindowSpec(concurrency, 0.3))
@@ -82,7 +82,7 @@ def window_of(recording: Recording):  # type: ignore[no-untyped-def]
 class PerfClient:
     """perf_client, whose CPU time is divided by the requests that the server counted."""
 
-    def __init__(self, binary: Path, address: str, model: str, protocol: str, counted: RunningEndpoint) -> None:
+    def __init__(self, binary: Path, address: str, model: str, protocol: str, counted: StartedEndpoint) -> None:
         self._command = [str(binary), "-m", model, "-u", address, "-i", protocol, "--input-data", "zero"]
         self._command += ["-p", str(int(WINDOW_S * 500)), "-s", "50"]
         self._counted = counted
@@ -160,7 +160,7 @@ def verdict(value: float, wanted: float | None, *, at_least: bool) -> str:
 
 
 @contextmanager
-def endpoint(address: str, model: str, protocol: str, **settings: object) -> Iterator[RunningEndpoint]:
+def endpoint(address: str, model: str, protocol: str, **settings: object) -> Iterator[StartedEndpoint]:
     running = KServeEndpoint(address, model, protocol=protocol, input_data="zero", **settings).start()  # type: ignore[arg-type]
     try:
         yield running

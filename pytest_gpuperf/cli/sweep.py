@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
     from pytest_gpuperf.measure.stability import StabilityRule
     from pytest_gpuperf.model import Window
-    from pytest_gpuperf.targets import RunningTarget
+    from pytest_gpuperf.targets import StartedTarget
 
 MISUSED, STOPPED = 2, 130
 
@@ -106,7 +106,7 @@ def _sweep(command: SweepCommand, report: SweepReport) -> None:
 
 
 def measure_levels(
-    command: SweepCommand, running: RunningTarget, generator: LoadGenerator, report: SweepReport
+    command: SweepCommand, running: StartedTarget, generator: LoadGenerator, report: SweepReport
 ) -> None:
     """Measure level after level, as the command says and their latencies allow."""
     loads = command.loads()
@@ -125,7 +125,7 @@ class _Measuring:
     """Windows at one level, until they agree."""
 
     def __init__(
-        self, command: SweepCommand, running: RunningTarget, generator: LoadGenerator, report: SweepReport
+        self, command: SweepCommand, running: StartedTarget, generator: LoadGenerator, report: SweepReport
     ) -> None:
         self._command, self._running, self._generator, self._report = command, running, generator, report
         self._rule = rule_of(command)

@@ -32,7 +32,7 @@ def anchored_plan(plan: MeasurePlan) -> MeasurePlan:
     )
 
 
-class RunningAnchor:
+class StartedAnchor:
     """The anchor, started for one run."""
 
     def __init__(self, target: Target, plan: MeasurePlan) -> None:
@@ -42,13 +42,13 @@ class RunningAnchor:
         self._up = Up(target, [most])
         with ExitStack() as undo:
             undo.callback(self._up.close)
-            warm_up(self._up.generator, self._up.running, self._up.workloads, [most], plan)
+            warm_up(self._up.generator, self._up.started, self._up.workloads, [most], plan)
             undo.pop_all()
 
     @property
     def processes(self) -> tuple[int, ...]:
         """The roots of its process trees."""
-        return self._up.running.processes
+        return self._up.started.processes
 
     def beside(self, point: LoadPoint, take: Callable[[], tuple[Window, Recording]]) -> tuple[Window, Window]:
         """A window of the target, and one of the anchor next to it.
@@ -72,7 +72,7 @@ class RunningAnchor:
         )
         own = LoadPoint(concurrency, BATCH_SIZE)
         workload = self._up.workloads[BATCH_SIZE]
-        return take_window(self._up.generator, self._up.running, workload, name=SWEEP, point=own, spec=spec)[0]
+        return take_window(self._up.generator, self._up.started, workload, name=SWEEP, point=own, spec=spec)[0]
 
     def stop(self) -> None:
         """Stop it."""

@@ -24,7 +24,7 @@ from pytest_gpuperf.measure.turns import SIDES, Phase, Step, Turn, Turns
 from pytest_gpuperf.measure.up import Up
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
-from pytest_gpuperf.targets import RunningTarget, Target
+from pytest_gpuperf.targets import StartedTarget, Target
 
 _NO_ROOM = re.compile(
     r"out.?of.?memory|(can.?not|could not|can't|failed to|unable to) allocate|memory allocation|bad_?alloc"
@@ -161,11 +161,11 @@ def play(
                     meter.say(run, "starting")
                     up = _started(target, own, plan, monitor, alone=not turn.other_up)
                     if not described:
-                        describe(up.running.under_test())
+                        describe(up.started.under_test())
                         described = True
                     turn = yield Step(run, Phase.WARM_UP, parity=run)
                     meter.say(run, "warming up")
-                    warm, warmup_s = warm_up(up.generator, up.running, up.workloads, own, plan)
+                    warm, warmup_s = warm_up(up.generator, up.started, up.workloads, own, plan)
                     break
                 except Exception as error:
                     if not (turn.other_up and _no_room(error)):
@@ -181,17 +181,17 @@ def play(
                 meter.say(run, "measuring", point)
                 window, _ = take_window(
                     up.generator,
-                    up.running,
+                    up.started,
                     up.workloads[point.batch_size],
                     name=name,
                     point=point,
                     spec=plan.spec(point, (arrivals or {}).get(point), run * plan.visits + visit),
                     visit=visit,
-                    watched=watch_cpu and up.running.local,
+                    watched=watch_cpu and up.started.local,
                     monitor=monitor,
                     earlier=windows,
                 )
-                windows.append(_of_this_side(window, turn, up.running, one_process=one_process))
+                windows.append(_of_this_side(window, turn, up.started, one_process=one_process))
                 meter.window_done()
             complete = True
             # Alive until the other has been measured as well: an idle neighbour is part of both sides' conditions.
@@ -220,11 +220,11 @@ def _started(
     if alone:
         monitor.idle()
     up = Up(target, points, plan.workers)
-    monitor.beside(up.running.processes)
+    monitor.beside(up.started.processes)
     return up
 
 
-def _of_this_side(window: Window, turn: Turn, running: RunningTarget, *, one_process: bool) -> Window:
+def _of_this_side(window: Window, turn: Turn, started: StartedTarget, *, one_process: bool) -> Window:
     """Without the memory that the other side has where that is up, too: compared, both sides would be found alike."""
     if turn.apart:
         return replace(window, findings=(*window.findings, APART))
@@ -232,7 +232,7 @@ def _of_this_side(window: Window, turn: Turn, running: RunningTarget, *, one_pro
     if memory is None or not turn.other_up:
         return window
     # Two sides inside of one process can't be told apart at all.
-    told = None if one_process and os.getpid() in running.processes else replace(memory, device_bytes=None)
+    told = None if one_process and os.getpid() in started.processes else replace(memory, device_bytes=None)
     return replace(window, memory=told)
 
 

@@ -88,17 +88,17 @@ def explore(
             there is no shared memory for a load.
     """
     progress(Progress(name, 0, 1, "starting", 0.0))
-    running = target.start()
+    started = target.start()
     try:
         lowest = axis.point(axis.loads.lowest)
         # Of each load's own, since the highest may need far more memory than the search ever goes up to.
-        workload_for = cache(partial(running.workload, axis.batch_size))
+        workload_for = cache(partial(started.workload, axis.batch_size))
         workload = workload_for(axis.in_flight(axis.loads.lowest))
         generator = open_generator(workload, plan.workers)
         taken = 0
         try:
             progress(Progress(name, 0, 1, "warming up", 0.0))
-            warm_up(generator, running, {axis.batch_size: workload}, [lowest], plan)
+            warm_up(generator, started, {axis.batch_size: workload}, [lowest], plan)
 
             def measure(ask: Ask) -> list[Window]:
                 nonlocal taken, generator
@@ -115,13 +115,13 @@ def explore(
                     try:
                         window, _ = take_window(
                             generator,
-                            running,
+                            started,
                             workload,
                             name=name,
                             point=point,
                             spec=spec,
                             visit=visit,
-                            watched=watch_cpu and running.local,
+                            watched=watch_cpu and started.local,
                             monitor=monitor,
                             earlier=windows,
                         )
@@ -144,7 +144,7 @@ def explore(
         finally:
             generator.close()
     finally:
-        running.stop()
+        started.stop()
         progress(Progress(name, 0, 1, "run done", 1.0))
 
 

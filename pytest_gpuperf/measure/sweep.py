@@ -19,10 +19,10 @@ from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.warmup import SteadyRule
 from pytest_gpuperf.measure.window import give_up, take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window, Workload
-from pytest_gpuperf.targets import RunningTarget, Target
+from pytest_gpuperf.targets import StartedTarget, Target
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.measure.anchor import RunningAnchor
+    from pytest_gpuperf.measure.anchor import StartedAnchor
 
 #: Regions of shared memory for an open loop, which has no concurrency of its own: enough for 5,000/s at 50 ms.
 OPEN_IN_FLIGHT = 256
@@ -39,7 +39,7 @@ def measure_sweep(
     progress: Callable[[Progress], None],
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
-    anchor: Callable[[], RunningAnchor] | None = None,
+    anchor: Callable[[], StartedAnchor] | None = None,
     monitor: Monitor | None = None,
 ) -> None:
     """Measure runs over the load points, from number ``plan.begun`` up to ``plan.runs``.
@@ -68,17 +68,17 @@ def measure_sweep(
         if monitor is not None:
             monitor.idle()
         begin = time.monotonic()
-        running: RunningTarget | None = None
-        anchored: RunningAnchor | None = None
+        started: StartedTarget | None = None
+        anchored: StartedAnchor | None = None
         try:
-            running = target.start()
+            started = target.start()
             startup_s = time.monotonic() - begin
             if run == plan.begun:
-                describe(running.under_test())
-            workloads = workloads_of(running, points)
+                describe(started.under_test())
+            workloads = workloads_of(started, points)
             with closing(open_generator(next(iter(workloads.values())), plan.workers)) as generator:
                 meter.say(run, "warming up")
-                warm, warmup_s = warm_up(generator, running, workloads, points, plan)
+                warm, warmup_s = warm_up(generator, started, workloads, points, plan)
                 anchored = anchor() if anchor is not None else None
                 if monitor is not None and anchored is not None:
                     monitor.beside(anchored.processes)
@@ -90,13 +90,13 @@ def measure_sweep(
                     take = partial(
                         take_window,
                         generator,
-                        running,
+                        started,
                         workloads[point.batch_size],
                         name=name,
                         point=point,
                         spec=plan.spec(point, (arrivals or {}).get(point), run * plan.visits + visit),
                         visit=visit,
-                        watched=watch_cpu and running.local,
+                        watched=watch_cpu and started.local,
                         monitor=monitor,
                         earlier=windows,
                     )
@@ -112,14 +112,14 @@ def measure_sweep(
             complete = True
         finally:
             try:
-                _stop(running, anchored)
+                _stop(started, anchored)
             finally:
                 if windows:
                     on_run(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete, tuple(anchors)))
         meter.run_done(run)
 
 
-def _stop(*started: RunningTarget | RunningAnchor | None) -> None:
+def _stop(*started: StartedTarget | StartedAnchor | None) -> None:
     """All of them, also when one doesn't want to."""
     with ExitStack() as stack:
         for one in started:
@@ -133,23 +133,23 @@ def smoke_sweep(target: Target, points: Sequence[LoadPoint], plan: MeasurePlan) 
     Raises:
         TargetError, LoadError, OptionError: it doesn't start, or doesn't answer.
     """
-    running = target.start()
+    started = target.start()
     try:
-        workloads = workloads_of(running, points)
+        workloads = workloads_of(started, points)
         with closing(open_generator(next(iter(workloads.values())))) as generator:
             for point in points:
                 count = point.concurrency or 1
                 spec = WindowSpec(count, 0.0, lead_in_s=0.0, min_requests=count, deadline_s=plan.deadline_s)
                 recording = generator.window(workloads[point.batch_size], spec)
                 if recording.lost or not recording.answered or recording.error_sample:
-                    give_up(recording, running, point)
+                    give_up(recording, started, point)
     finally:
-        running.stop()
+        started.stop()
 
 
 def warm_up(
     generator: LoadGenerator,
-    running: RunningTarget,
+    started: StartedTarget,
     workloads: dict[int, Workload],
     points: Sequence[LoadPoint],
     plan: MeasurePlan,
@@ -172,19 +172,19 @@ def warm_up(
         while not rule.is_steady(medians) and time.monotonic() - start < rule.limit_s:
             recording = generator.window(workload, spec)
             if recording.lost or not recording.answered:
-                give_up(recording, running, point)
+                give_up(recording, started, point)
             medians.append(_median_ns(recording))
         warm = warm and rule.is_steady(medians)
     return warm, time.monotonic() - begin
 
 
-def workloads_of(running: RunningTarget, points: Sequence[LoadPoint]) -> dict[int, Workload]:
+def workloads_of(started: StartedTarget, points: Sequence[LoadPoint]) -> dict[int, Workload]:
     """The workload of every batch size among the points, good for their highest concurrency."""
     in_flight: dict[int, int] = {}
     for point in points:
         needed = point.concurrency or OPEN_IN_FLIGHT
         in_flight[point.batch_size] = max(in_flight.get(point.batch_size, 1), needed)
-    return {batch_size: running.workload(batch_size, needed) for batch_size, needed in in_flight.items()}
+    return {batch_size: started.workload(batch_size, needed) for batch_size, needed in in_flight.items()}
 
 
 def _median_ns(recording: Recording) -> float:

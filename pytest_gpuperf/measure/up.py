@@ -29,11 +29,11 @@ class Up:
 
     def __init__(self, target: Target, points: Sequence[LoadPoint], workers: int | RemoteWorkers = 1) -> None:
         begin = time.monotonic()
-        self.running = target.start()
+        self.started = target.start()
         self.startup_s = time.monotonic() - begin
         with ExitStack() as undo:
-            undo.callback(self.running.stop)
-            self.workloads = workloads_of(self.running, points)
+            undo.callback(self.started.stop)
+            self.workloads = workloads_of(self.started, points)
             self.generator = open_generator(next(iter(self.workloads.values())), workers)
             undo.pop_all()
 
@@ -42,4 +42,4 @@ class Up:
         try:
             self.generator.close()
         finally:
-            self.running.stop()
+            self.started.stop()

@@ -23,7 +23,7 @@ from pytest_gpuperf.model import (
     WireWorkload,
     Workload,
 )
-from pytest_gpuperf.targets import Placed, Replicated, RunningTarget
+from pytest_gpuperf.targets import OnDevices, Replicated, StartedTarget
 
 #: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
 _DYING_S = 2.0
@@ -31,7 +31,7 @@ _DYING_S = 2.0
 
 def take_window(
     generator: LoadGenerator,
-    running: RunningTarget,
+    started: StartedTarget,
     workload: Workload,
     *,
     name: str,
@@ -58,11 +58,11 @@ def take_window(
         LoadError: it gives no correct answers, or the load generator failed.
     """
     if monitor is not None:
-        places = running.places if isinstance(running, Placed) else ()
-        monitor.attach(running.processes, running.metrics_url, local=running.local, places=places)
+        places = started.places if isinstance(started, OnDevices) else ()
+        monitor.attach(started.processes, started.metrics_url, local=started.local, places=places)
         spec = _fitted(spec, monitor)
-    replicated = running if isinstance(running, Replicated) else None
-    before = running.server_times()
+    replicated = started if isinstance(started, Replicated) else None
+    before = started.server_times()
     counts_before: Mapping[str, int] = {}
     if replicated is not None:
         workload, counts_before = replicated.current(workload), replicated.requests_by_server()
@@ -71,8 +71,8 @@ def take_window(
         recording = generator.window(workload, spec)
     cpu_after = read_cpu() if watched else None
     if recording.lost or not recording.answered:
-        give_up(recording, running, point)
-    after = running.server_times()
+        give_up(recording, started, point)
+    after = started.server_times()
     edges = recording.start_ns, recording.stop_ns
     took = monitor.window(*edges) if monitor is not None else Resources()
     own = [one for one in earlier if one.point == point and one.undisturbed]
@@ -171,7 +171,7 @@ def _behind_balancer(
     )
 
 
-def give_up(recording: Recording, running: RunningTarget, point: LoadPoint) -> NoReturn:
+def give_up(recording: Recording, started: StartedTarget, point: LoadPoint) -> NoReturn:
     """No correct answers: say whether the target is gone or wrong.
 
     Raises:
@@ -183,7 +183,7 @@ def give_up(recording: Recording, running: RunningTarget, point: LoadPoint) -> N
     end = time.monotonic() + _DYING_S
     while time.monotonic() < end:
         try:
-            running.check()
+            started.check()
         except TargetError as error:
             raise type(error)(f"At {point.label}: {error}") from error
         time.sleep(_DYING_S / 20)

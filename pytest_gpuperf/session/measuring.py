@@ -18,7 +18,7 @@ from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
 from pytest_gpuperf.device import Device, DeviceLock, Monitor
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
-from pytest_gpuperf.measure.anchor import RunningAnchor, anchored_plan
+from pytest_gpuperf.measure.anchor import StartedAnchor, anchored_plan
 from pytest_gpuperf.measure.ask import Steps
 from pytest_gpuperf.measure.duet import play
 from pytest_gpuperf.measure.explore import Axis, explore
@@ -31,7 +31,7 @@ from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
 from pytest_gpuperf.store import Baseline, duet_history, select_baseline
 from pytest_gpuperf.store.store import utc_now
-from pytest_gpuperf.targets import Placed, Target
+from pytest_gpuperf.targets import OnDevices, Target
 from pytest_gpuperf.targets.anchor import anchor_target
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Measuring:
             plan = anchored_plan(plan)
             devices, server = self._state.devices, self._state.settings.triton
             thing_beside = anchor_target(devices.of(self.test)[0].kind, server, devices.inside(self.test))
-            anchor = partial(RunningAnchor, thing_beside, plan)
+            anchor = partial(StartedAnchor, thing_beside, plan)
         sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s, kept=tuple(kept)))
 
         with self._device() as monitor:
@@ -263,7 +263,7 @@ class Measuring:
 
     def _place(self, *targets: Target) -> None:
         """The devices of this test are those that its targets say they compute on."""
-        places = [place for one in targets if isinstance(one, Placed) for place in one.places]
+        places = [place for one in targets if isinstance(one, OnDevices) for place in one.places]
         if places:
             self._state.devices.place(self.test, places, begun=self.baseline is not None)
 

@@ -1,6 +1,6 @@
 """What can be measured: each kind of target in one module, all behind the protocols in ``target``."""
 
 from pytest_gpuperf.targets.call import CallTarget, as_target
-from pytest_gpuperf.targets.target import Placed, Replicated, RunningTarget, Scalable, Target
+from pytest_gpuperf.targets.target import OnDevices, Replicated, Scalable, StartedTarget, Target
 
-__all__ = ["CallTarget", "Placed", "Replicated", "RunningTarget", "Scalable", "Target", "as_target"]
+__all__ = ["CallTarget", "OnDevices", "Replicated", "Scalable", "StartedTarget", "Target", "as_target"]

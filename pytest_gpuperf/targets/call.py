@@ -41,11 +41,11 @@ class CallTarget:
     def name(self) -> str:
         return self.label or getattr(self.call, "__name__", type(self.call).__name__)
 
-    def start(self) -> _RunningCall:
-        return _RunningCall(self)
+    def start(self) -> _StartedCall:
+        return _StartedCall(self)
 
 
-class _RunningCall:
+class _StartedCall:
     local = True
     metrics_url = None
 

@@ -152,8 +152,8 @@ class OnnxRuntimeEngine(InputSettings):
     def name(self) -> str:
         return f"onnxruntime {self.path.stem}"
 
-    def start(self) -> _RunningEngine:
-        return _RunningEngine(self)
+    def start(self) -> _StartedOnnxRuntime:
+        return _StartedOnnxRuntime(self)
 
 
 def _feedable(values: Array) -> Array:
@@ -172,7 +172,7 @@ def _feedable(values: Array) -> Array:
     return text
 
 
-class _RunningEngine:
+class _StartedOnnxRuntime:
     local = True
     metrics_url = None
 

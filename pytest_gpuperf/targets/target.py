@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from pytest_gpuperf.model import PlainMapping, ServerTimes, Workload
 
 
-class RunningTarget(Protocol):
+class StartedTarget(Protocol):
     """A started target.
 
     Attributes:
@@ -61,7 +61,7 @@ class Target(Protocol):
     def name(self) -> str:
         """What people call it; the default name of its sweeps."""
 
-    def start(self) -> RunningTarget:
+    def start(self) -> StartedTarget:
         """Start it and wait until it answers.
 
         Raises:
@@ -71,7 +71,7 @@ class Target(Protocol):
 
 @runtime_checkable
 class Replicated(Protocol):
-    """What a running target of several servers has besides.
+    """What a started target of several servers has besides.
 
     Its ``server_times`` look at every server, and raise ``TargetDied`` where one that is gone ends the measurement.
     """
@@ -87,8 +87,8 @@ class Replicated(Protocol):
 
 
 @runtime_checkable
-class Placed(Protocol):
-    """What a target, or a running one, has besides that says itself on which GPUs it computes."""
+class OnDevices(Protocol):
+    """What a target, or a started one, has besides that says itself on which GPUs it computes."""
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import GRPC, HTTP, LoadPoint, Window
 from pytest_gpuperf.targets.fleet import TritonFleet
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
-from pytest_gpuperf.targets.fleet.running import Member, RunningFleet, join, start_all, stop_all
+from pytest_gpuperf.targets.fleet.started import Member, StartedFleet, join, start_all, stop_all
 from tests.e2e.conftest import Started, alive
 
 try:
@@ -62,7 +62,7 @@ def members(tiny: Path) -> Iterator[list[Member]]:
     stop_all(four)
 
 
-def window(fleet: RunningFleet, concurrency: int = 8, window_s: float = 0.4) -> Window:
+def window(fleet: StartedFleet, concurrency: int = 8, window_s: float = 0.4) -> Window:
     workload = fleet.workload(1, concurrency)
     with closing(open_generator(workload)) as generator:
         spec = WindowSpec(concurrency, window_s, lead_in_s=0.05, min_requests=200)

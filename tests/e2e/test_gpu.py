@@ -186,16 +186,16 @@ PLACED = """
     from pytest_gpuperf import CallTarget
 
     @dataclass(frozen=True)
-    class Placed(CallTarget):
+    class CallOnDevices(CallTarget):
         places: tuple = ()
 
         def start(self):
-            running = super().start()
-            running.places = self.places
-            return running
+            started = super().start()
+            started.places = self.places
+            return started
 
     def placed(*places):
-        return Placed(lambda: time.sleep(0.002), label="sleep", places=places)
+        return CallOnDevices(lambda: time.sleep(0.002), label="sleep", places=places)
 """
 
 

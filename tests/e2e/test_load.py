@@ -19,17 +19,17 @@ from pytest_gpuperf.load import Recording, WindowSpec, open_generator
 from pytest_gpuperf.model import Constant, Poisson, WireWorkload
 from pytest_gpuperf.targets.kserve import KServeEndpoint
 from pytest_gpuperf.targets.triton import TritonEndpoint
-from pytest_gpuperf.targets.triton.endpoint import RunningTriton
+from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 
 SPEC = WindowSpec(4, 0.3, lead_in_s=0.05, deadline_s=20.0)
 RATE = WindowSpec(0, 0.5, Poisson(100.0), lead_in_s=0.1, deadline_s=20.0)
 
 
 @pytest.fixture(scope="module")
-def server(small_onnx: Path) -> Iterator[RunningTriton]:
-    running = TritonEndpoint(small_onnx, threads=1, dynamic_batching=True).start()
-    yield running
-    running.stop()
+def server(small_onnx: Path) -> Iterator[StartedTriton]:
+    started = TritonEndpoint(small_onnx, threads=1, dynamic_batching=True).start()
+    yield started
+    started.stop()
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +45,24 @@ def answer(small_onnx: Path, question: np.ndarray[Any, Any]) -> np.ndarray[Any, 
     return found
 
 
-def measure(server: RunningTriton, spec: WindowSpec, workers: int = 1, **settings: Any) -> Recording:
+def measure(server: StartedTriton, spec: WindowSpec, workers: int = 1, **settings: Any) -> Recording:
     """One window over an endpoint with these settings; what the server counted is held against what we did."""
     address = server.grpc_address if settings.get("protocol") == "grpc" else server.address
-    running = KServeEndpoint(settings.pop("url", address), "small", **settings).start()
+    started = KServeEndpoint(settings.pop("url", address), "small", **settings).start()
     try:
-        workload = running.workload(1, spec.concurrency or 64)
+        workload = started.workload(1, spec.concurrency or 64)
         assert isinstance(workload, WireWorkload)
         with closing(open_generator(workload, workers)) as generator:
             before = settled(server)
             recording = generator.window(workload, spec)
             counted = settled(server) - before
     finally:
-        running.stop()
+        started.stop()
     assert counted == recording.answered or recording.errors
     return recording
 
 
-def settled(server: RunningTriton) -> int:
+def settled(server: StartedTriton) -> int:
     """Requests that the server has counted, which it does a moment after it has answered them."""
     last = -1
     while True:
@@ -86,7 +86,7 @@ WAYS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("spec", [SPEC, RATE], ids=["closed loop", "open loop"])
 @pytest.mark.parametrize("way", WAYS)
 def test_right_answers_are_counted_and_wrong_ones_fail(
-    server: RunningTriton, question: Any, answer: Any, way: str, spec: WindowSpec
+    server: StartedTriton, question: Any, answer: Any, way: str, spec: WindowSpec
 ) -> None:
     settings = {**WAYS[way], "inputs": {"x": question}}
     right = measure(server, spec, expected={"y": answer}, **settings)
@@ -99,7 +99,7 @@ def test_right_answers_are_counted_and_wrong_ones_fail(
 
 
 @pytest.mark.parametrize("way", ["http", "grpc"])
-def test_two_workers_share_a_window(server: RunningTriton, way: str) -> None:
+def test_two_workers_share_a_window(server: StartedTriton, way: str) -> None:
     recording = measure(server, SPEC, workers=2, **WAYS[way])
     assert recording.workers == 2
     assert not recording.errors
@@ -107,7 +107,7 @@ def test_two_workers_share_a_window(server: RunningTriton, way: str) -> None:
 
 
 def test_recorded_payloads_go_round_with_their_own_answers(
-    server: RunningTriton, small_onnx: Path, tmp_path: Path
+    server: StartedTriton, small_onnx: Path, tmp_path: Path
 ) -> None:
     record = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
     inputs = np.random.default_rng(5).standard_normal((3, 256)).astype(np.float32)
@@ -128,7 +128,7 @@ def test_recorded_payloads_go_round_with_their_own_answers(
     assert recording.answered > recording.errors["wrong answer"]
 
 
-def test_two_endpoints_get_their_shares(server: RunningTriton) -> None:
+def test_two_endpoints_get_their_shares(server: StartedTriton) -> None:
     other = server.address.replace("127.0.0.1", "localhost")
     recording = measure(server, SPEC, url=[server.address, other], weights=[3, 1])
     (lane,) = recording.lanes
@@ -137,7 +137,7 @@ def test_two_endpoints_get_their_shares(server: RunningTriton) -> None:
     assert to_first / recording.answered == pytest.approx(0.75, abs=0.05)
 
 
-def test_a_schedule_is_kept_over_grpc(server: RunningTriton) -> None:
+def test_a_schedule_is_kept_over_grpc(server: StartedTriton) -> None:
     recording = measure(server, replace(RATE, arrivals=Constant(200.0)), protocol="grpc")
     (lane,) = recording.lanes
     window = figures([(lane.due_ns, lane.sent_ns, lane.done_ns)], recording.start_ns, recording.stop_ns, 1)

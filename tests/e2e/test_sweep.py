@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from pytest_gpuperf.targets.triton import TritonEndpoint
-from pytest_gpuperf.targets.triton.endpoint import RunningTriton
+from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 from tests.e2e.conftest import GPUPERF
 
 #: Windows of a machine that others use as well agree within a factor of four, or nothing does.
@@ -23,10 +23,10 @@ QUICK = ("-p", "200", "-s", "300")
 
 
 @pytest.fixture(scope="module")
-def server(small_onnx: Path) -> Iterator[RunningTriton]:
-    running = TritonEndpoint(small_onnx, threads=1, dynamic_batching=True).start()
-    yield running
-    running.stop()
+def server(small_onnx: Path) -> Iterator[StartedTriton]:
+    started = TritonEndpoint(small_onnx, threads=1, dynamic_batching=True).start()
+    yield started
+    started.stop()
 
 
 def sweep(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +40,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_usual_command_line(server: RunningTriton, tmp_path: Path) -> None:
+def test_the_usual_command_line(server: StartedTriton, tmp_path: Path) -> None:
     table, times = tmp_path / "results.csv", tmp_path / "times.json"
     done = sweep(
         *("-u", server.address, "-i", "http", "--concurrency-range", "1:5:4", *QUICK),
@@ -67,7 +67,7 @@ def test_the_usual_command_line(server: RunningTriton, tmp_path: Path) -> None:
     assert "Inferences/Second vs. Client Average Batch Latency" in done.stdout
 
 
-def test_a_schedule_over_grpc(server: RunningTriton, tmp_path: Path) -> None:
+def test_a_schedule_over_grpc(server: StartedTriton, tmp_path: Path) -> None:
     table = tmp_path / "results.csv"
     rate = ("--request-rate-range", "50", "--request-distribution", "poisson", "--verbose-csv")
     done = sweep("-u", server.grpc_address, "-i", "grpc", *rate, "-p", "400", "-s", "900", "-f", str(table))
@@ -78,7 +78,7 @@ def test_a_schedule_over_grpc(server: RunningTriton, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("extra", [("--shared-memory", "system", "-b", "4"), ("--streaming", "-i", "grpc")])
-def test_other_ways_to_send(server: RunningTriton, extra: tuple[str, ...]) -> None:
+def test_other_ways_to_send(server: StartedTriton, extra: tuple[str, ...]) -> None:
     address = server.grpc_address if "grpc" in extra else server.address
     done = sweep("-u", address, "--concurrency-range", "3", "--request-count", "60", *extra)
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def test_other_ways_to_send(server: RunningTriton, extra: tuple[str, ...]) -> No
     assert "Request count: 60\n" in done.stdout
 
 
-def test_data_from_several_files(server: RunningTriton, tmp_path: Path) -> None:
+def test_data_from_several_files(server: StartedTriton, tmp_path: Path) -> None:
     flags: list[str] = []
     for number in (1, 2):
         path = tmp_path / f"{number}.json"
@@ -105,14 +105,14 @@ def test_data_from_several_files(server: RunningTriton, tmp_path: Path) -> None:
         (("-s", "0", "-r", "3", "-p", "100"), 3, "concurrency 1 is unstable"),
     ],
 )
-def test_what_goes_wrong_is_told(server: RunningTriton, arguments: tuple[str, ...], status: int, part: str) -> None:
+def test_what_goes_wrong_is_told(server: StartedTriton, arguments: tuple[str, ...], status: int, part: str) -> None:
     done = sweep("-u", server.address, *arguments)
     assert done.returncode == status, done.stderr
     assert part in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_keeps_what_was_measured(server: RunningTriton, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_was_measured(server: StartedTriton, tmp_path: Path) -> None:
     table, output = tmp_path / "results.csv", tmp_path / "output.txt"
     command = [*GPUPERF, "sweep", "-m", "small", "-u", server.address, "--concurrency-range", "1:50", *QUICK]
     with output.open("wb") as file:
@@ -136,9 +136,9 @@ def test_ctrl_c_keeps_what_was_measured(server: RunningTriton, tmp_path: Path) -
 
 def test_the_end_of_the_server_keeps_what_was_measured(small_onnx: Path, tmp_path: Path) -> None:
     table, output = tmp_path / "results.csv", tmp_path / "output.txt"
-    running = TritonEndpoint(small_onnx, threads=1).start()
+    started = TritonEndpoint(small_onnx, threads=1).start()
     try:
-        command = [*GPUPERF, "sweep", "-m", "small", "-u", running.address, "--concurrency-range", "1:50", *QUICK]
+        command = [*GPUPERF, "sweep", "-m", "small", "-u", started.address, "--concurrency-range", "1:50", *QUICK]
         with output.open("wb") as file:
             process = subprocess.Popen([*command, "-f", str(table)], stdout=file, stderr=subprocess.STDOUT)
         end = time.monotonic() + 60
@@ -146,8 +146,8 @@ def test_the_end_of_the_server_keeps_what_was_measured(small_onnx: Path, tmp_pat
             assert time.monotonic() < end, output.read_text()
             time.sleep(0.05)
     finally:
-        running.stop()
+        started.stop()
     assert process.wait(60) == 1, output.read_text()
     assert "1" in {row["Concurrency"] for row in rows(table)}
-    assert running.address in output.read_text()
+    assert started.address in output.read_text()
     assert "Traceback" not in output.read_text()

@@ -23,7 +23,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 
 from pytest_gpuperf.targets.kserve import KServeEndpoint
 from pytest_gpuperf.targets.triton import TritonEndpoint
-from pytest_gpuperf.targets.triton.endpoint import RunningTriton
+from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 from tests.e2e.conftest import Run, Started, alive
 
 SUITE = """
@@ -45,11 +45,11 @@ def write_suite(pytester: pytest.Pytester, small_onnx: Path) -> Callable[..., No
 
 
 @pytest.fixture(scope="module")
-def server(small_onnx: Path) -> Iterator[RunningTriton]:
+def server(small_onnx: Path) -> Iterator[StartedTriton]:
     """A server that the tests of ``kserve_endpoint`` find already there."""
-    running = TritonEndpoint(small_onnx, threads=1, dynamic_batching=True).start()
-    yield running
-    running.stop()
+    started = TritonEndpoint(small_onnx, threads=1, dynamic_batching=True).start()
+    yield started
+    started.stop()
 
 
 def commands() -> dict[int, str]:
@@ -252,7 +252,7 @@ def test_a_missing_server(run: Run, write_suite: Callable[..., None], tmp_path: 
     result.stdout.fnmatch_lines(["*Install the bundled one with: gpuperf triton install*"])
 
 
-def test_an_endpoint_that_is_already_there(run: Run, pytester: pytest.Pytester, server: RunningTriton) -> None:
+def test_an_endpoint_that_is_already_there(run: Run, pytester: pytest.Pytester, server: StartedTriton) -> None:
     pytester.makepyfile(
         test_suite=f"""
         def test_there(gpuperf, kserve_endpoint):
@@ -281,12 +281,12 @@ def test_an_endpoint_that_is_not_there(run: Run, pytester: pytest.Pytester) -> N
     assert f"The server at {address} does not answer" in result.stdout.str()
 
 
-def test_an_unknown_model(server: RunningTriton) -> None:
+def test_an_unknown_model(server: StartedTriton) -> None:
     with pytest.raises(Exception, match=r"refused get_model_metadata.*nobody"):
         KServeEndpoint(server.address, "nobody").start()
 
 
-def test_a_batch_beyond_the_models(server: RunningTriton) -> None:
+def test_a_batch_beyond_the_models(server: StartedTriton) -> None:
     with pytest.raises(Exception, match="batch_size=64 is above the model's max_batch_size=32"):
         server.workload(64)
 
@@ -308,19 +308,19 @@ def test_the_served_answers_are_the_models_own(datatype: str, tmp_path: Path) ->
     tensors = [helper.make_tensor_value_info(name, kind, ["N", 5]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", tensors[:1], tensors[1:])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
-    running = TritonEndpoint(path, threads=1, dynamic_batching=True).start()
+    started = TritonEndpoint(path, threads=1, dynamic_batching=True).start()
     try:
-        client = InferenceServerClient(running.address)
+        client = InferenceServerClient(started.address)
         tensor = InferInput("x", [2, 5], datatype)
         tensor.set_data_from_numpy(values.reshape(2, 5))
         answer = client.infer("identity", [tensor], outputs=[InferRequestedOutput("y", binary_data=True)])
         client.close()
     finally:
-        running.stop()
+        started.stop()
     assert np.array_equal(answer.as_numpy("y"), values.reshape(2, 5))
 
 
-def test_batched_answers_go_to_those_who_asked(server: RunningTriton, small_onnx: Path) -> None:
+def test_batched_answers_go_to_those_who_asked(server: StartedTriton, small_onnx: Path) -> None:
     """Dynamic batching gathers requests; every one gets its own rows back."""
     record = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
 

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_gpuperf.errors import MissingExtra, OptionError
 from pytest_gpuperf.targets.tensorrt import TensorRTEngine, builder
-from pytest_gpuperf.targets.tensorrt.engine import RunningEngine
+from pytest_gpuperf.targets.tensorrt.engine import StartedEngine
 from pytest_gpuperf.targets.tensorrt.library import open_library
 
 onnx = pytest.importorskip("onnx")
@@ -45,8 +45,8 @@ def right(model: Path, batch_size: int) -> np.ndarray[Any, Any]:
     return np.tile(np.maximum(X @ weights, 0), (batch_size, 1))
 
 
-def answer(running: RunningEngine, batch_size: int) -> np.ndarray[Any, Any]:
-    data = running._pools[batch_size]._slots[0].answer()["y"]
+def answer(started: StartedEngine, batch_size: int) -> np.ndarray[Any, Any]:
+    data = started._pools[batch_size]._slots[0].answer()["y"]
     return np.frombuffer(data, np.float32).reshape(batch_size, 256)
 
 
@@ -54,45 +54,45 @@ def answer(running: RunningEngine, batch_size: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("tf32", 1e-2), ("fp16", 1e-2), ("bf16", 5e-2)])
 def test_computes_what_the_model_says(model: Path, precision: str, tolerance: float, graph: bool) -> None:
     target = TensorRTEngine(model, precision=precision, batch_sizes=(1, (2, 8, 16)), cuda_graph=graph, inputs={"x": X})
-    running = target.start()
+    started = target.start()
     try:
         for batch_size in (1, 8):
-            running.workload(batch_size).call()
+            started.workload(batch_size).call()
             expected = right(model, batch_size)
-            assert np.abs(answer(running, batch_size) - expected).max() <= tolerance * np.abs(expected).max()
+            assert np.abs(answer(started, batch_size) - expected).max() <= tolerance * np.abs(expected).max()
     finally:
-        running.stop()
+        started.stop()
 
 
 def test_times_are_those_of_the_gpu(model: Path) -> None:
-    running = TensorRTEngine(model, batch_sizes=(8,)).start()
+    started = TensorRTEngine(model, batch_sizes=(8,)).start()
     try:
-        call = running.workload(8).call
+        call = started.workload(8).call
         call()
-        before = running.server_times()
+        before = started.server_times()
         for _ in range(100):
             call()
-        times = running.server_times() - before
+        times = started.server_times() - before
         assert times.requests == 100
         for part_ns in (times.compute_input_ns, times.compute_infer_ns, times.compute_output_ns):
             assert 100 * 500 < part_ns < 100 * 10_000_000
     finally:
-        running.stop()
+        started.stop()
 
 
 def test_several_streams_and_many_callers(model: Path) -> None:
-    running = TensorRTEngine(model, batch_sizes=(4,), streams=3, inputs={"x": X}).start()
+    started = TensorRTEngine(model, batch_sizes=(4,), streams=3, inputs={"x": X}).start()
     try:
-        call = running.workload(4).call
+        call = started.workload(4).call
         threads = [threading.Thread(target=lambda: [call() for _ in range(50)]) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert running.server_times().requests == 400
-        np.testing.assert_allclose(answer(running, 4), right(model, 4), rtol=1e-3, atol=1e-3)
+        assert started.server_times().requests == 400
+        np.testing.assert_allclose(answer(started, 4), right(model, 4), rtol=1e-3, atol=1e-3)
     finally:
-        running.stop()
+        started.stop()
 
 
 def test_the_second_start_builds_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,9 +108,9 @@ def test_the_second_start_builds_nothing(model: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_batch_size_it_was_not_built_for(model: Path) -> None:
-    running = TensorRTEngine(model, batch_sizes=(2,)).start()
+    started = TensorRTEngine(model, batch_sizes=(2,)).start()
     try:
         with pytest.raises(OptionError, match="takes no x"):
-            running.workload(3)
+            started.workload(3)
     finally:
-        running.stop()
+        started.stop()

@@ -11,8 +11,8 @@ from typing import Any
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import HTTP, LEAST_OUTSTANDING, ROUND_ROBIN
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
-from pytest_gpuperf.targets.fleet.running import Front, Member, RunningFleet, join, start_all, stop_all
 from pytest_gpuperf.targets.fleet.slices import DeviceLike, Slice, slices_of
+from pytest_gpuperf.targets.fleet.started import Front, Member, StartedFleet, join, start_all, stop_all
 from pytest_gpuperf.targets.kserve import KServeEndpoint, Servers
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY
 from pytest_gpuperf.targets.triton import TritonEndpoint
@@ -205,7 +205,7 @@ class TritonFleet:
             )
         return PartOfFleet(self, replicas)
 
-    def start(self) -> RunningFleet:
+    def start(self) -> StartedFleet:
         return _start(self, self.most)
 
 
@@ -225,17 +225,17 @@ class PartOfFleet:
         """Those of the whole fleet: a test that scales it has all of them, whichever part is measured first."""
         return self.fleet.places
 
-    def start(self) -> RunningFleet:
+    def start(self) -> StartedFleet:
         return _start(self.fleet, self.count)
 
 
-def _start(fleet: TritonFleet, count: int) -> RunningFleet:
+def _start(fleet: TritonFleet, count: int) -> StartedFleet:
     if fleet.balancer == ENVOY:
         find_envoy()  # before the servers have been waited for
     members = fleet.members(count)
     start_all(members)
     with ExitStack() as undo:
         undo.callback(stop_all, members)
-        running = join(members, fleet.front)
+        started = join(members, fleet.front)
         undo.pop_all()
-    return running
+    return started

@@ -1,7 +1,7 @@
 """A model behind the KServe v2 protocol, over HTTP or gRPC. The only package that imports ``tritonclient``."""
 
 from pytest_gpuperf.targets.kserve.client import KServeClient, open_client
-from pytest_gpuperf.targets.kserve.endpoint import KServeEndpoint, RunningEndpoint
+from pytest_gpuperf.targets.kserve.endpoint import KServeEndpoint, StartedEndpoint
 from pytest_gpuperf.targets.kserve.server import Servers, locate
 from pytest_gpuperf.targets.kserve.settings import RequestSettings
 
@@ -9,8 +9,8 @@ __all__ = [
     "KServeClient",
     "KServeEndpoint",
     "RequestSettings",
-    "RunningEndpoint",
     "Servers",
+    "StartedEndpoint",
     "locate",
     "open_client",
 ]

@@ -81,24 +81,24 @@ class KServeEndpoint(RequestSettings):
             weights=self.weights,
         )
 
-    def start(self) -> RunningEndpoint:
+    def start(self) -> StartedEndpoint:
         servers = self.servers
         try:
-            running = RunningEndpoint(servers, self.model, self, version=self.version)
+            started = StartedEndpoint(servers, self.model, self, version=self.version)
         except TargetDied as error:
             raise TargetError(f"{error}\nStart it, or correct the address given to kserve_endpoint.") from error
-        running.metrics_url = self.metrics_url or running.default_metrics()
-        return running
+        started.metrics_url = self.metrics_url or started.default_metrics()
+        return started
 
 
-class RunningEndpoint:
+class StartedEndpoint:
     """A model behind KServe v2, ready to be asked. Also serves targets that started the server themselves.
 
     Args:
         memory_prefix: of the names of shared memory; one of its own when empty.
 
     Attributes:
-        metrics_url: see ``RunningTarget``.
+        metrics_url: see ``StartedTarget``.
     """
 
     local = False

@@ -100,21 +100,21 @@ class TensorRTEngine(InputSettings):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """See ``Placed``."""
+        """See ``OnDevices``."""
         return (self.visible,) if self.visible else ()
 
-    def start(self) -> RunningEngine:
+    def start(self) -> StartedEngine:
         purpose = f"run {self.path.name}"
         library = open_library(self.library, purpose)
         gpu = open_gpu(purpose, library.name, self.visible)
         if not self.prebuilt:
             file = OnnxFile(self.path, library.name)
-            return RunningEngine(self, library, gpu, obtain(self, file, library, gpu), file.digest)
+            return StartedEngine(self, library, gpu, obtain(self, file, library, gpu), file.digest)
         try:
             plan = Plan(self.path.read_bytes(), batched=False)
         except OSError as error:
             raise TargetError(f"The plan {self.path} can't be read: {error}.") from error
-        return RunningEngine(self, library, gpu, plan, digest_of(self.path, ()))
+        return StartedEngine(self, library, gpu, plan, digest_of(self.path, ()))
 
 
 def plan_key(target: TensorRTEngine, library: Library, gpu: CudaDevice, digest: str) -> dict[str, Any]:
@@ -179,11 +179,11 @@ def _timing_cache(target: TensorRTEngine, store: PlanStore, name: str) -> Path |
     return Path(target.timing_cache)
 
 
-class RunningEngine:
+class StartedEngine:
     """A deserialised engine, and what its requests need for each batch size.
 
     Attributes:
-        places: see ``Placed``.
+        places: see ``OnDevices``.
     """
 
     local = True

@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.model import Plain
-from pytest_gpuperf.targets.kserve import RunningEndpoint
+from pytest_gpuperf.targets.kserve import StartedEndpoint
 from pytest_gpuperf.targets.onnxruntime import digest_of, import_onnxruntime
 from pytest_gpuperf.targets.triton.ensemble import Ensemble, join
 from pytest_gpuperf.targets.triton.launchers import Launcher
@@ -51,7 +51,7 @@ class Contents(Protocol):
     def provide(self, scratch: Path) -> Path:
         """The repository, written into that directory where it must be written."""
 
-    def facts(self, running: RunningEndpoint) -> dict[str, Plain]:
+    def facts(self, started: StartedEndpoint) -> dict[str, Plain]:
         """For ``under_test``."""
 
 
@@ -104,7 +104,7 @@ class WrittenRepository:
     def _digests(self) -> dict[str, str]:
         return {model.name: digest_of(model.source) for model in self.models}
 
-    def facts(self, running: RunningEndpoint) -> dict[str, Plain]:  # noqa: ARG002 - all is known
+    def facts(self, started: StartedEndpoint) -> dict[str, Plain]:  # noqa: ARG002 - all is known
         if self.ensemble is None:
             return self._facts(self.models[0])
         facts: dict[str, Plain] = {"model": self.ensemble.name}
@@ -156,8 +156,8 @@ class GivenRepository:
             raise TargetError(f"There is no model {self.load!r} in {self.path}: {has}.")
         return self.path.resolve()
 
-    def facts(self, running: RunningEndpoint) -> dict[str, Plain]:
-        names = [stage.name for stage in running.stage.walk()]
+    def facts(self, started: StartedEndpoint) -> dict[str, Plain]:
+        names = [stage.name for stage in started.stage.walk()]
         digest = hashlib.sha256()
         for name in dict.fromkeys(names):
             for file in sorted((self.path / name).rglob("*")):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError, TargetDied
 from pytest_gpuperf.model import GRPC, HTTP, PlainMapping, ServerTimes, Workload
-from pytest_gpuperf.targets.kserve import RequestSettings, RunningEndpoint
+from pytest_gpuperf.targets.kserve import RequestSettings, StartedEndpoint
 from pytest_gpuperf.targets.triton.contents import Contents, GivenRepository, WrittenRepository
 from pytest_gpuperf.targets.triton.launchers import Launcher, choose
 from pytest_gpuperf.targets.triton.planned import ServerFacts, usable_cores
@@ -125,20 +125,20 @@ class TritonEndpoint(RequestSettings, ModelSettings):
                 self._contents[server] = WrittenRepository.plan(self.steps, server, ensemble)
         return self._contents[server]
 
-    def start(self) -> RunningTriton:
+    def start(self) -> StartedTriton:
         cores = usable_cores(self.cpus)
         launcher = choose(self.server)
         facts = ServerFacts(launcher.label, launcher.backends(), gpu_visible(self.visible), cores)
         contents = self.contents(facts)
         contents.check(launcher)
-        return RunningTriton(self, launcher, contents)
+        return StartedTriton(self, launcher, contents)
 
 
-class RunningTriton:
+class StartedTriton:
     """A tritonserver that is ready.
 
     Attributes:
-        places: see ``Placed``.
+        places: see ``OnDevices``.
     """
 
     local = True
@@ -164,7 +164,7 @@ class RunningTriton:
             )
             undo.callback(self._server.stop)
             try:
-                self._client = RunningEndpoint(
+                self._client = StartedEndpoint(
                     self._server.servers(endpoint.protocol or HTTP),
                     endpoint.name,
                     endpoint,
@@ -172,7 +172,7 @@ class RunningTriton:
                 )
             except TargetDied as error:
                 raise TargetDied(
-                    f"tritonserver became ready and then stopped answering ({error}).\n{self._server.excuse()}"
+                    f"tritonserver became ready and then stopped answering ({error}).\n{self._server.log_excerpt()}"
                 ) from error
             undo.pop_all()
 
@@ -226,7 +226,7 @@ class RunningTriton:
             self._client.check()
         except TargetDied as error:
             raise TargetDied(
-                f"tritonserver was ended while it was measured: {error}\n{self._server.excuse()}"
+                f"tritonserver was ended while it was measured: {error}\n{self._server.log_excerpt()}"
             ) from error
 
     def stop(self) -> None:

@@ -61,7 +61,7 @@ def port_was_taken(text: str) -> bool:
     return _PORT_TAKEN.search(text) is not None
 
 
-def excuse(text: str, lines: int = 15) -> str:
+def log_excerpt(text: str, lines: int = 15) -> str:
     """The part of a log that says why, and what to do where that is known."""
     every = text.splitlines()
     errors = [line for line in every if _ERROR.match(line.strip()) and not _NOISE.search(line)]

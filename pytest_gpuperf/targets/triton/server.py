@@ -15,7 +15,7 @@ from pytest_gpuperf.model import HTTP
 from pytest_gpuperf.targets.kserve import Servers, open_client
 from pytest_gpuperf.targets.process import SupervisedProcess
 from pytest_gpuperf.targets.triton.launchers import Launch, Launcher
-from pytest_gpuperf.targets.triton.log import excuse, port_was_taken
+from pytest_gpuperf.targets.triton.log import log_excerpt, port_was_taken
 from pytest_gpuperf.targets.triton.ports import HOST, Ports
 
 _POLL_S = 0.02
@@ -97,7 +97,7 @@ class ServerProcess:
                     break
                 process.stop()
             else:
-                raise TargetError(f"tritonserver found one of its ports taken.\n{self.excuse()}")
+                raise TargetError(f"tritonserver found one of its ports taken.\n{self.log_excerpt()}")
             undo.pop_all()
 
     def _start(self) -> SupervisedProcess:
@@ -142,11 +142,13 @@ class ServerProcess:
                 if status is not None:
                     if port_was_taken(process.log_text()):
                         return False
-                    raise TargetError(f"tritonserver ended with status {status} before it was ready.\n{self.excuse()}")
+                    raise TargetError(
+                        f"tritonserver ended with status {status} before it was ready.\n{self.log_excerpt()}"
+                    )
                 if time.monotonic() - begin > self._start_timeout_s:
                     raise TargetError(
                         f"tritonserver was not ready after {self._start_timeout_s:g} s "
-                        f"(start_timeout_s= allows more).\n{self.excuse()}"
+                        f"(start_timeout_s= allows more).\n{self.log_excerpt()}"
                     )
                 time.sleep(_POLL_S)
         finally:
@@ -166,9 +168,9 @@ class ServerProcess:
         self._roots = self._roots or self._launcher.processes(self._launch, self._process.pid)
         return self._roots
 
-    def excuse(self) -> str:
+    def log_excerpt(self) -> str:
         """The part of the log that says why, and what to do where that is known."""
-        return excuse(self._process.log_text() if self._process is not None else "")
+        return log_excerpt(self._process.log_text() if self._process is not None else "")
 
     def check(self) -> None:
         """Return if the process is there.
@@ -180,7 +182,7 @@ class ServerProcess:
         if status is not None:
             signal = f", killed by signal {status - 128}" if status > 128 else ""
             raise TargetDied(
-                f"tritonserver ended while it was measured (exit status {status}{signal}).\n{self.excuse()}"
+                f"tritonserver ended while it was measured (exit status {status}{signal}).\n{self.log_excerpt()}"
             )
 
     def stop(self) -> None:

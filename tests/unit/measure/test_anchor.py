@@ -8,7 +8,7 @@ import pytest
 
 from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.measure import measure_sweep
-from pytest_gpuperf.measure.anchor import RunningAnchor, anchored_plan
+from pytest_gpuperf.measure.anchor import StartedAnchor, anchored_plan
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.model import LoadPoint, Run
 from pytest_gpuperf.targets import CallTarget, Target
@@ -30,7 +30,7 @@ def measured(anchor: Target, target: Target | None = None, plan: MeasurePlan = P
         describe=lambda _: None,
         progress=lambda _: None,
         watch_cpu=False,
-        anchor=partial(RunningAnchor, anchor, plan),
+        anchor=partial(StartedAnchor, anchor, plan),
     )
     return runs
 
@@ -106,7 +106,7 @@ def test_an_anchor_that_dies_leaves_the_windows_that_were_measured() -> None:
             describe=lambda _: None,
             progress=lambda _: None,
             watch_cpu=False,
-            anchor=partial(RunningAnchor, anchor, PLAN),
+            anchor=partial(StartedAnchor, anchor, PLAN),
         )
     (run,) = runs
     assert not run.complete

@@ -86,20 +86,20 @@ class Fake:
         self.calls, self.starts = itertools.count(), itertools.count()
         self.alive = True
 
-    def start(self) -> FakeRunning:
+    def start(self) -> FakeStarted:
         self.on_start(next(self.starts))
         if not self.grows:
             self.take_room()
         self.machine.log.append(("start", self.name))
         self.machine.up.append(self.name)
-        return FakeRunning(self)
+        return FakeStarted(self)
 
     def take_room(self) -> None:
         if len(self.machine.up) == self.machine.room:
             raise TargetError(f"{self.name}: CUDA failure 2: out of memory ; GPU=0")
 
 
-class FakeRunning:
+class FakeStarted:
     local = True
     processes: tuple[int, ...] = ()
     metrics_url = None
@@ -398,7 +398,7 @@ class TestMemory:
     def test_what_both_sides_have_in_common_is_told_of_neither(
         self, turn: Turn, processes: tuple[int, ...], one_process: bool, left: Memory | None
     ) -> None:
-        running = FakeRunning(Fake("side", Machine()))
-        running.processes = processes
+        started = FakeStarted(Fake("side", Machine()))
+        started.processes = processes
         measured = replace(window(), memory=self.whole)
-        assert duet_module._of_this_side(measured, turn, running, one_process=one_process).memory == left
+        assert duet_module._of_this_side(measured, turn, started, one_process=one_process).memory == left

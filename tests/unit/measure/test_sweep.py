@@ -70,13 +70,13 @@ class FakeTarget:
     calls: int = 0
     in_flight: dict[int, int] = field(default_factory=dict)
 
-    def start(self) -> FakeRunning:
+    def start(self) -> FakeStarted:
         self.on_start()
         self.log.append("start")
-        return FakeRunning(self)
+        return FakeStarted(self)
 
 
-class FakeRunning:
+class FakeStarted:
     processes = ()
     metrics_url = None
 
@@ -315,7 +315,7 @@ class TestSeveral:
 
     def test_endpoints_have_figures_of_their_own(self, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
         with Server(answers(response(), after_s=CALL_S)) as one, Server(answers(response(), after_s=0.01)) as other:
-            monkeypatch.setattr(FakeRunning, "workload", lambda *_: workload(one, other, weights=(2, 1)))
+            monkeypatch.setattr(FakeStarted, "workload", lambda *_: workload(one, other, weights=(2, 1)))
             sweep.measure(FakeTarget(), [LoadPoint(3)], replace(QUICK, window_s=0.2))
         for window in sweep.runs[0].windows:
             quick, slow = window.endpoints

@@ -14,8 +14,8 @@ from pytest_gpuperf.targets import CallTarget, as_target
 
 def test_without_a_batch_size_parameter_the_callable_is_called_as_it_is() -> None:
     seen: list[str] = []
-    running = CallTarget(lambda: seen.append("called")).start()
-    workload = running.workload(1)
+    started = CallTarget(lambda: seen.append("called")).start()
+    workload = started.workload(1)
     workload.call()
     assert seen == ["called"]
     assert workload.batch_size == 1
@@ -116,12 +116,12 @@ def test_builtins_without_a_signature_can_be_called() -> None:
 
 
 def test_starts_nothing_that_could_die() -> None:
-    running = CallTarget(_Model()).start()
-    running.check()
-    assert running.server_times() is None
-    running.stop()
-    running.stop()
-    running.check()
+    started = CallTarget(_Model()).start()
+    started.check()
+    assert started.server_times() is None
+    started.stop()
+    started.stop()
+    started.check()
 
 
 def test_a_callable_becomes_a_target_and_a_target_stays_one() -> None:

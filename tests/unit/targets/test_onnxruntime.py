@@ -144,31 +144,31 @@ class TestEngine:
     def test_runs_the_model_with_the_batch_size(
         self, identity: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        running = OnnxRuntimeEngine(identity(["batch", 3]), threads=1).start()
+        started = OnnxRuntimeEngine(identity(["batch", 3]), threads=1).start()
         shapes: list[tuple[int, ...]] = []
-        real = type(running._session).run
+        real = type(started._session).run
 
         def run(session: Any, names: Any, feed: dict[str, Any]) -> Any:
             outputs = real(session, names, feed)
             shapes.append(outputs[0].shape)
             return outputs
 
-        monkeypatch.setattr(type(running._session), "run", run)
+        monkeypatch.setattr(type(started._session), "run", run)
         for batch_size in (1, 5):
-            workload = running.workload(batch_size)
+            workload = started.workload(batch_size)
             assert workload.batch_size == batch_size
             workload.call()
         assert shapes == [(1, 3), (5, 3)]
-        running.check()
-        assert running.server_times() is None
-        running.stop()
-        running.stop()
+        started.check()
+        assert started.server_times() is None
+        started.stop()
+        started.stop()
 
     def test_a_fixed_model_takes_only_its_own_batch(self, identity: Callable[..., Path]) -> None:
-        running = OnnxRuntimeEngine(identity([2, 3]), threads=1).start()
-        running.workload(1).call()
+        started = OnnxRuntimeEngine(identity([2, 3]), threads=1).start()
+        started.workload(1).call()
         with pytest.raises(OptionError, match="batch_size=2 can't be sent"):
-            running.workload(2)
+            started.workload(2)
 
     def test_free_dimensions_need_a_size(self, identity: Callable[..., Path]) -> None:
         path = identity(["batch", "length"])
@@ -184,15 +184,15 @@ class TestEngine:
         self, identity: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         items = [{"x": [float(number)]} for number in range(3)]
-        running = OnnxRuntimeEngine(identity(["batch", 1]), threads=1, input_data=items).start()
+        started = OnnxRuntimeEngine(identity(["batch", 1]), threads=1, input_data=items).start()
         fed: list[list[float]] = []
-        real = type(running._session).run
+        real = type(started._session).run
 
         def run(session: Any, names: Any, feed: dict[str, Any]) -> Any:
             fed.append(real(session, names, feed)[0].reshape(-1).tolist())
 
-        monkeypatch.setattr(type(running._session), "run", run)
-        workload = running.workload(2, in_flight=8)
+        monkeypatch.setattr(type(started._session), "run", run)
+        workload = started.workload(2, in_flight=8)
         for _ in range(4):
             workload.call()
         assert fed == [[0, 1], [2, 0], [1, 2], [0, 1]]
@@ -200,15 +200,15 @@ class TestEngine:
     def test_strings_reach_the_model_as_text(
         self, identity: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        running = OnnxRuntimeEngine(identity(["batch"], "STRING"), threads=1, inputs={"x": "línea"}).start()
+        started = OnnxRuntimeEngine(identity(["batch"], "STRING"), threads=1, inputs={"x": "línea"}).start()
         outputs: list[Any] = []
-        real = type(running._session).run
+        real = type(started._session).run
 
         def run(session: Any, names: Any, feed: dict[str, Any]) -> Any:
             outputs.extend(real(session, names, feed)[0].tolist())
 
-        monkeypatch.setattr(type(running._session), "run", run)
-        running.workload(2).call()
+        monkeypatch.setattr(type(started._session), "run", run)
+        started.workload(2).call()
         assert outputs == ["línea", "línea"]
         jpeg = OnnxRuntimeEngine(identity(["batch"], "STRING"), threads=1, inputs={"x": b"\xff\xd8"}).start()
         with pytest.raises(OptionError, match="text in UTF-8 only"):

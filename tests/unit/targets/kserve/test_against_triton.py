@@ -17,9 +17,9 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.model import Request, StreamAnswer, WireWorkload
-from pytest_gpuperf.targets.kserve import KServeEndpoint, RunningEndpoint
+from pytest_gpuperf.targets.kserve import KServeEndpoint, StartedEndpoint
 from pytest_gpuperf.targets.triton import TritonEndpoint, bundle
-from pytest_gpuperf.targets.triton.endpoint import RunningTriton
+from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -44,20 +44,20 @@ def doubled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(doubled: Path) -> Iterator[RunningTriton]:
-    running = TritonEndpoint(doubled, threads=1).start()
-    yield running
-    running.stop()
+def server(doubled: Path) -> Iterator[StartedTriton]:
+    started = TritonEndpoint(doubled, threads=1).start()
+    yield started
+    started.stop()
 
 
 @contextmanager
-def endpoint(server: RunningTriton, **settings: Any) -> Iterator[RunningEndpoint]:
+def endpoint(server: StartedTriton, **settings: Any) -> Iterator[StartedEndpoint]:
     address = server.address if settings.get("protocol") != "grpc" else server.grpc_address
-    running = KServeEndpoint(address, "doubled", **settings).start()
+    started = KServeEndpoint(address, "doubled", **settings).start()
     try:
-        yield running
+        yield started
     finally:
-        running.stop()
+        started.stop()
 
 
 def ask(workload: WireWorkload, request: Request) -> list[str]:
@@ -92,27 +92,27 @@ PROTOCOLS = [{}, {"protocol": "grpc"}, {"protocol": "grpc", "streaming": True}]
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=["http", "grpc", "stream"])
 @pytest.mark.parametrize("memory", ["none", "system"])
 class TestAnswers:
-    def test_are_found_right(self, server: RunningTriton, protocol: dict[str, Any], memory: str) -> None:
-        with endpoint(server, input_data=ITEMS, expected=RIGHT, shared_memory=memory, **protocol) as running:
-            workload = running.workload(4, in_flight=3)
+    def test_are_found_right(self, server: StartedTriton, protocol: dict[str, Any], memory: str) -> None:
+        with endpoint(server, input_data=ITEMS, expected=RIGHT, shared_memory=memory, **protocol) as started:
+            workload = started.workload(4, in_flight=3)
             assert len(workload.rotations) == (3 if memory == "system" else 1)
             assert [len(rotation) for rotation in workload.rotations] == [3] * len(workload.rotations)
             for rotation in workload.rotations:
                 for request in rotation:
                     assert ask(workload, request) == [""]
 
-    def test_are_found_wrong(self, server: RunningTriton, protocol: dict[str, Any], memory: str) -> None:
+    def test_are_found_wrong(self, server: StartedTriton, protocol: dict[str, Any], memory: str) -> None:
         wrong = [{"y": right["y"] + np.array([0, 0, 0, 0.5, 0])} for right in RIGHT]
-        with endpoint(server, input_data=ITEMS, expected=wrong, shared_memory=memory, **protocol) as running:
-            workload = running.workload(1)
+        with endpoint(server, input_data=ITEMS, expected=wrong, shared_memory=memory, **protocol) as started:
+            workload = started.workload(1)
             (said,) = ask(workload, workload.rotations[0][2])
             assert said == "output 'y': element [0, 3] is 5.5, not 6.0 (tolerance 0.001)"
 
 
 class TestSharedMemory:
-    def test_each_request_in_flight_has_its_own_outputs(self, server: RunningTriton) -> None:
-        with endpoint(server, input_data=ITEMS, expected=RIGHT, shared_memory="system") as running:
-            workload = running.workload(1, in_flight=2)
+    def test_each_request_in_flight_has_its_own_outputs(self, server: StartedTriton) -> None:
+        with endpoint(server, input_data=ITEMS, expected=RIGHT, shared_memory="system") as started:
+            workload = started.workload(1, in_flight=2)
             first, second = (rotation[index] for index, rotation in enumerate(workload.rotations))
             assert ask(workload, first) == ask(workload, second) == [""]
             # Both are still there: the second did not overwrite the first.
@@ -121,9 +121,9 @@ class TestSharedMemory:
 
     def test_nothing_of_it_is_left(self, doubled: Path) -> None:
         endpoint = TritonEndpoint(doubled, threads=1, shared_memory="system", expected={"y": np.zeros(5)})
-        running = endpoint.start()
+        started = endpoint.start()
         try:
-            workloads = [running.workload(batch_size, in_flight=4) for batch_size in (1, 2)]
+            workloads = [started.workload(batch_size, in_flight=4) for batch_size in (1, 2)]
             for workload in workloads:
                 assert isinstance(workload, WireWorkload)
                 assert ask(workload, workload.rotations[3][0]) != [""]
@@ -132,39 +132,39 @@ class TestSharedMemory:
             prefix = region[: len("gpuperf-") + 12]
             assert len(list(Path("/dev/shm").glob(f"{prefix}-system-*"))) == 4
         finally:
-            running.stop()
+            started.stop()
         assert list(Path("/dev/shm").glob(f"{prefix}*")) == []
 
-    def test_the_server_forgets_it(self, server: RunningTriton) -> None:
+    def test_the_server_forgets_it(self, server: StartedTriton) -> None:
         from tritonclient.http import InferenceServerClient
 
         with closing(InferenceServerClient(server.address)) as client:
-            with endpoint(server, shared_memory="system") as running:
-                running.workload(1)
+            with endpoint(server, shared_memory="system") as started:
+                started.workload(1)
                 assert len(client.get_system_shared_memory_status()) == 2
             assert client.get_system_shared_memory_status() == []
 
     def test_a_place_too_small_is_the_servers_error(
-        self, server: RunningTriton, monkeypatch: pytest.MonkeyPatch
+        self, server: StartedTriton, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(RunningEndpoint, "_output_sizes", lambda *_: {"y": 8})
-        with endpoint(server, expected={"y": np.zeros(5)}, shared_memory="system") as running:
-            workload = running.workload(1)
+        monkeypatch.setattr(StartedEndpoint, "_output_sizes", lambda *_: {"y": 8})
+        with endpoint(server, expected={"y": np.zeros(5)}, shared_memory="system") as started:
+            workload = started.workload(1)
             with pytest.raises(AssertionError, match="shared memory"):
                 ask(workload, workload.rotations[0][0])
 
 
-def test_perf_analyzers_json(server: RunningTriton, tmp_path: Path) -> None:
+def test_perf_analyzers_json(server: StartedTriton, tmp_path: Path) -> None:
     entries: list[dict[str, Any]] = [{"x": item["x"].tolist()} for item in ITEMS]
     right = [{"y": {"content": one["y"].tolist(), "shape": [5]}} for one in RIGHT]
     file = tmp_path / "data.json"
     file.write_text(json.dumps({"data": [entries[:2], entries[2:]], "validation_data": [right[:2], right[2:]]}))
-    with endpoint(server, input_data=file) as running:
-        workload = running.workload(2)
+    with endpoint(server, input_data=file) as started:
+        workload = started.workload(2)
         assert [ask(workload, request) for request in workload.rotations[0]] == [[""]] * 3
 
 
-def test_statistics_are_the_same_in_both_protocols(server: RunningTriton) -> None:
+def test_statistics_are_the_same_in_both_protocols(server: StartedTriton) -> None:
     with endpoint(server) as over_http, endpoint(server, protocol="grpc") as over_grpc:
         assert over_http.server_times() == over_grpc.server_times()
         over_http.check()
@@ -175,16 +175,16 @@ def test_statistics_are_the_same_in_both_protocols(server: RunningTriton) -> Non
 
 
 def test_a_triton_endpoint_is_asked_over_grpc(doubled: Path) -> None:
-    running = TritonEndpoint(doubled, threads=1, protocol="grpc", input_data=ITEMS, expected=RIGHT).start()
+    started = TritonEndpoint(doubled, threads=1, protocol="grpc", input_data=ITEMS, expected=RIGHT).start()
     try:
-        workload = running.workload(3)
+        workload = started.workload(3)
         assert isinstance(workload, WireWorkload)
-        assert workload.addresses[0].label == running.grpc_address
+        assert workload.addresses[0].label == started.grpc_address
         assert [ask(workload, request) for request in workload.rotations[0]] == [[""]] * 2
-        assert running.under_test()["protocol"] == "grpc"
-        running.check()
+        assert started.under_test()["protocol"] == "grpc"
+        started.check()
     finally:
-        running.stop()
+        started.stop()
 
 
 def test_a_triton_endpoint_that_can_not_be_asked_is_not_started(doubled: Path) -> None:
@@ -228,27 +228,27 @@ def few(outputs: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def counting(**settings: Any) -> Iterator[RunningTriton]:
+def counting(**settings: Any) -> Iterator[StartedTriton]:
     scratch = Path(tempfile.mkdtemp(prefix="gpuperf-test-"))
     version = scratch / "counting" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(COUNTING)
     (version.parent / "config.pbtxt").write_text(CONFIG)
-    running = None
+    started = None
     try:
-        running = TritonEndpoint(repository=scratch, model="counting", **settings).start()
-        yield running
+        started = TritonEndpoint(repository=scratch, model="counting", **settings).start()
+        yield started
     finally:
-        if running is not None:
-            running.stop()
+        if started is not None:
+            started.stop()
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def test_a_decoupled_models_answers_are_counted() -> None:
     items: Sequence[dict[str, Any]] = [{"times": [times]} for times in (3, 1, 0, 5)]
     settings: dict[str, Any] = {"protocol": "grpc", "streaming": True, "input_data": items, "expected": few}
-    with counting(**settings) as running:
-        workload = running.workload(1)
+    with counting(**settings) as started:
+        workload = started.workload(1)
         assert isinstance(workload, WireWorkload)
         said = [ask(workload, request) for request in workload.rotations[0]]
         wrong = "expected= found it wrong"

@@ -38,9 +38,9 @@ def parts(request: Request) -> tuple[dict[str, Any], bytes]:
 
 class TestWorkload:
     def test_uses_the_extensions_that_the_server_lists(self, triton: tuple[Server, HttpTriton]) -> None:
-        running = KServeEndpoint(url(triton[0]), "m").start()
+        started = KServeEndpoint(url(triton[0]), "m").start()
         try:
-            workload = running.workload(4)
+            workload = started.workload(4)
             assert workload.protocol == "http"
             assert workload.addresses == (Address(HOST, triton[0].port),)
             assert workload.path == "/v2/models/m/infer"
@@ -50,75 +50,75 @@ class TestWorkload:
             head, tail = parts(request)
             assert head["inputs"][0]["shape"] == [4, 4]
             assert len(tail) == 4 * 4 * 4
-            assert running.server_times() == ServerTimes(33, 22, 22, 33, 44, 55)
-            facts = running.under_test()
+            assert started.server_times() == ServerTimes(33, 22, 22, 33, 44, 55)
+            facts = started.under_test()
             assert facts["server"] == "fake 1.2"
             assert facts["versions"] == "1, 2"
             assert re.fullmatch("[0-9a-f]{32}", str(facts["config_digest"]))
         finally:
-            running.stop()
-            running.stop()
+            started.stop()
+            started.stop()
 
     def test_and_no_others(self) -> None:
         with Server(HttpTriton(max_batch_size=1)) as server:
-            running = KServeEndpoint(f"http://{url(server)}", "m").start()
-            ((request,),) = running.workload(3).rotations
+            started = KServeEndpoint(f"http://{url(server)}", "m").start()
+            ((request,),) = started.workload(3).rotations
             assert dict(request.headers)["Content-Type"] == "application/json"
             assert json.loads(request.body)["inputs"][0]["shape"] == [3, 4]
-            assert running.server_times() is None
-            assert "config_digest" not in running.under_test()
-            running.stop()
+            assert started.server_times() is None
+            assert "config_digest" not in started.under_test()
+            started.stop()
             assert not any(b"/config" in request or b"/stats" in request for request in server.seen)
 
     def test_every_run_sends_the_same_bytes(self, triton: tuple[Server, HttpTriton]) -> None:
         bodies = set()
         for _ in range(2):
-            running = KServeEndpoint(url(triton[0]), "m", payloads=3).start()
-            bodies.add(tuple(request.body for request in running.workload(2).rotations[0]))
-            running.stop()
+            started = KServeEndpoint(url(triton[0]), "m", payloads=3).start()
+            bodies.add(tuple(request.body for request in started.workload(2).rotations[0]))
+            started.stop()
         (sent,) = bodies
         assert len(set(sent)) == 3
 
     def test_has_no_shared_state_of_in_flight_without_shared_memory(self, triton: tuple[Server, HttpTriton]) -> None:
-        running = KServeEndpoint(url(triton[0]), "m").start()
-        assert len(running.workload(1, 100).rotations) == 1
-        running.stop()
+        started = KServeEndpoint(url(triton[0]), "m").start()
+        assert len(started.workload(1, 100).rotations) == 1
+        started.stop()
 
     def test_can_be_sent_to_other_processes(self, triton: tuple[Server, HttpTriton]) -> None:
         endpoint = KServeEndpoint(url(triton[0]), "m", expected={"y": [1, 2]}, bearer_token="secret")
-        running = pickle.loads(pickle.dumps(endpoint)).start()
-        workload = pickle.loads(pickle.dumps(running.workload(2)))
+        started = pickle.loads(pickle.dumps(endpoint)).start()
+        workload = pickle.loads(pickle.dumps(started.workload(2)))
         assert dict(workload.headers) == {"authorization": "Bearer secret"}
         ((request,),) = workload.rotations
         answer = {"outputs": [{"name": "y", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 1, 2]}]}
         assert request.check(json.dumps(answer).encode(), {}) == ""
-        running.stop()
+        started.stop()
 
     def test_given_inputs_are_sent(self, triton: tuple[Server, HttpTriton]) -> None:
         values = np.array([1, 2, 3, 4], np.float32)
-        running = KServeEndpoint(url(triton[0]), "m", inputs={"x": values}).start()
-        assert running.workload(2).rotations[0][0].body.endswith(values.tobytes() * 2)
-        running.stop()
+        started = KServeEndpoint(url(triton[0]), "m", inputs={"x": values}).start()
+        assert started.workload(2).rotations[0][0].body.endswith(values.tobytes() * 2)
+        started.stop()
 
     def test_a_version_is_part_of_the_path(self, triton: tuple[Server, HttpTriton]) -> None:
-        running = KServeEndpoint(url(triton[0]), "m", version="2").start()
-        assert running.workload(1).path == "/v2/models/m/versions/2/infer"
-        assert running.under_test()["versions"] == "2"
-        running.stop()
+        started = KServeEndpoint(url(triton[0]), "m", version="2").start()
+        assert started.workload(1).path == "/v2/models/m/versions/2/infer"
+        assert started.under_test()["versions"] == "2"
+        started.stop()
 
     def test_a_batch_above_the_models_limit_is_refused(self, triton: tuple[Server, HttpTriton]) -> None:
-        running = KServeEndpoint(url(triton[0]), "m").start()
+        started = KServeEndpoint(url(triton[0]), "m").start()
         with pytest.raises(OptionError, match="batch_size=9 is above the model's max_batch_size=8"):
-            running.workload(9)
-        running.stop()
+            started.workload(9)
+        started.stop()
 
     def test_a_model_without_batches_takes_none(self) -> None:
         with Server(HttpTriton(*ALL, max_batch_size=0, shape=(2, 4))) as server:
-            running = KServeEndpoint(url(server), "m").start()
+            started = KServeEndpoint(url(server), "m").start()
             with pytest.raises(OptionError, match="batch_size=2 can't be sent"):
-                running.workload(2)
-            assert len(parts(running.workload(1).rotations[0][0])[1]) == 2 * 4 * 4
-            running.stop()
+                started.workload(2)
+            assert len(parts(started.workload(1).rotations[0][0])[1]) == 2 * 4 * 4
+            started.stop()
 
     def test_a_function_that_can_not_be_sent_is_refused(self, triton: tuple[Server, HttpTriton]) -> None:
         with pytest.raises(OptionError, match=r"can't be sent to the processes .*define it with def"):
@@ -129,8 +129,8 @@ class TestGrpc:
     def test_needs_only_the_grpc_port(self) -> None:
         pb = pytest.importorskip("tritonclient.grpc.service_pb2")
         with grpc_triton(*ALL) as (port, _):
-            running = KServeEndpoint(f"grpc://{HOST}:{port}", "m", version="2", expected={"y": [1, 2]}).start()
-            workload = running.workload(4)
+            started = KServeEndpoint(f"grpc://{HOST}:{port}", "m", version="2", expected={"y": [1, 2]}).start()
+            workload = started.workload(4)
             assert workload.protocol == "grpc"
             assert workload.path == "/inference.GRPCInferenceService/ModelInfer"
             ((request,),) = workload.rotations
@@ -138,22 +138,22 @@ class TestGrpc:
             assert (sent.model_name, sent.model_version) == ("m", "2")
             assert list(sent.inputs[0].shape) == [4, 4]
             assert "triton_enable_empty_final_response" not in sent.parameters
-            assert running.server_times() == ServerTimes(33, 22, 22, 33, 44, 55)
-            assert running.under_test()["protocol"] == "grpc"
-            running.check()
-            running.stop()
+            assert started.server_times() == ServerTimes(33, 22, 22, 33, 44, 55)
+            assert started.under_test()["protocol"] == "grpc"
+            started.check()
+            started.stop()
 
     def test_streams_ask_for_an_end(self) -> None:
         pb = pytest.importorskip("tritonclient.grpc.service_pb2")
         with grpc_triton(*ALL, decoupled=True) as (port, _):
-            running = KServeEndpoint(f"{HOST}:{port}", "m", protocol="grpc", streaming=True).start()
-            workload = pickle.loads(pickle.dumps(running.workload(1)))
+            started = KServeEndpoint(f"{HOST}:{port}", "m", protocol="grpc", streaming=True).start()
+            workload = pickle.loads(pickle.dumps(started.workload(1)))
             assert workload.protocol == "grpc-stream"
             assert workload.path == "/inference.GRPCInferenceService/ModelStreamInfer"
             sent = pb.ModelInferRequest.FromString(workload.rotations[0][0].body)
             assert sent.parameters["triton_enable_empty_final_response"].bool_param
             assert workload.read_stream(b"") == StreamAnswer(last=True, empty=True)
-            running.stop()
+            started.stop()
 
     @pytest.mark.parametrize("protocol", ["http", "grpc"])
     def test_a_decoupled_model_needs_a_stream(self, protocol: str) -> None:
@@ -175,18 +175,18 @@ class TestSeveralServers:
         with Server(HttpTriton(*ALL)) as other:
             urls = [url(triton[0]), url(other)]
             endpoint = KServeEndpoint(urls, "m", weights=[1, 2], balance="least-outstanding")
-            running = endpoint.start()
-            workload = running.workload(1)
+            started = endpoint.start()
+            workload = started.workload(1)
             assert workload.addresses == (Address(HOST, triton[0].port, 1.0), Address(HOST, other.port, 2.0))
             assert workload.balance == "least-outstanding"
-            assert running.server_times() == ServerTimes(66, 44, 44, 66, 88, 110)
-            assert running.under_test()["server"] == "fake 1.2"
-            assert running.under_test()["endpoints"] == 2
-            running.check()
+            assert started.server_times() == ServerTimes(66, 44, 44, 66, 88, 110)
+            assert started.under_test()["server"] == "fake 1.2"
+            assert started.under_test()["endpoints"] == 2
+            started.check()
             other.die()
             with pytest.raises(TargetDied, match=url(other)):
-                running.check()
-            running.stop()
+                started.check()
+            started.stop()
 
     @pytest.mark.parametrize(
         ("other", "part"),
@@ -203,10 +203,10 @@ class TestSeveralServers:
 
     def test_use_the_extensions_that_all_have(self, triton: tuple[Server, HttpTriton]) -> None:
         with Server(HttpTriton()) as other:
-            running = KServeEndpoint([url(triton[0]), url(other)], "m").start()
-            assert running.server_times() is None
-            assert dict(running.workload(1).rotations[0][0].headers)["Content-Type"] == "application/json"
-            running.stop()
+            started = KServeEndpoint([url(triton[0]), url(other)], "m").start()
+            assert started.server_times() is None
+            assert dict(started.workload(1).rotations[0][0].headers)["Content-Type"] == "application/json"
+            started.stop()
 
 
 class TestSharedMemory:
@@ -219,18 +219,18 @@ class TestSharedMemory:
 
     def test_that_the_server_refuses_is_removed(self, triton: tuple[Server, HttpTriton]) -> None:
         before = set(Path("/dev/shm").glob("gpuperf-*-system-*"))
-        running = KServeEndpoint(url(triton[0]), "m", shared_memory="system").start()
+        started = KServeEndpoint(url(triton[0]), "m", shared_memory="system").start()
         with pytest.raises(TargetError, match="Shared memory works only with a server on this host"):
-            running.workload(1)
-        running.stop()
+            started.workload(1)
+        started.stop()
         assert set(Path("/dev/shm").glob("gpuperf-*-system-*")) <= before
 
     def test_needs_to_know_the_size_of_the_outputs(self, triton: tuple[Server, HttpTriton]) -> None:
         triton[1].documents["model"]["outputs"][0]["shape"] = [-1, -1]
-        running = KServeEndpoint(url(triton[0]), "m", shared_memory="system").start()
+        started = KServeEndpoint(url(triton[0]), "m", shared_memory="system").start()
         with pytest.raises(OptionError, match=r"output 'y' \(FP32, \[-1\]\).*output_shared_memory_size="):
-            running.workload(1)
-        running.stop()
+            started.workload(1)
+        started.stop()
 
 
 @pytest.mark.parametrize(
@@ -248,8 +248,8 @@ def test_settings_that_can_not_be(settings: dict[str, Any], message: str) -> Non
 
 
 def test_facts_tell_what_the_work_is(triton: tuple[Server, HttpTriton]) -> None:
-    running = KServeEndpoint(url(triton[0]), "m", input_data="zero", bearer_token="secret").start()
-    facts = running.under_test()
+    started = KServeEndpoint(url(triton[0]), "m", input_data="zero", bearer_token="secret").start()
+    facts = started.under_test()
     assert {name: facts[name] for name in ("protocol", "encrypted", "endpoints", "shared_memory", "input_data")} == {
         "protocol": "http",
         "encrypted": False,
@@ -258,7 +258,7 @@ def test_facts_tell_what_the_work_is(triton: tuple[Server, HttpTriton]) -> None:
         "input_data": "zero",
     }
     assert "secret" not in str(facts)
-    running.stop()
+    started.stop()
 
 
 class TestServer:
@@ -299,19 +299,19 @@ class TestServer:
 
     def test_a_server_that_is_gone_or_no_longer_ready_died(self, triton: tuple[Server, HttpTriton]) -> None:
         server, behave = triton
-        running = KServeEndpoint(url(server), "m").start()
-        running.check()
+        started = KServeEndpoint(url(server), "m").start()
+        started.check()
         behave.ready = False
         with pytest.raises(TargetDied, match=url(server)):
-            running.check()
+            started.check()
         behave.ready = True
-        running.check()
+        started.check()
         server.die()
         with pytest.raises(TargetDied, match=url(server)):
-            running.check()
+            started.check()
         with pytest.raises(TargetDied, match=url(server)):
-            running.server_times()
-        running.stop()
+            started.server_times()
+        started.stop()
 
 
 def test_is_called_after_its_model() -> None:
@@ -323,8 +323,8 @@ def judge(outputs: dict[str, Array]) -> bool:
 
 
 def test_a_function_at_the_top_level_judges(triton: tuple[Server, HttpTriton]) -> None:
-    running = KServeEndpoint(url(triton[0]), "m", expected=judge).start()
-    check = pickle.loads(pickle.dumps(running.workload(1))).rotations[0][0].check
+    started = KServeEndpoint(url(triton[0]), "m", expected=judge).start()
+    check = pickle.loads(pickle.dumps(started.workload(1))).rotations[0][0].check
     assert check(b'{"outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0, 1]}]}', {}) == ""
     assert check(b'{"outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]}', {}) != ""
-    running.stop()
+    started.stop()

@@ -151,13 +151,13 @@ class TestLocal:
 
     def test_one_of_another_path_serves(self, doubling: Make, tmp_path: Path) -> None:
         server = executable(tmp_path / "bin" / "triton")
-        running = TritonEndpoint(doubling(["N", 3]), threads=1, start_timeout_s=30, server=server).start()
+        started = TritonEndpoint(doubling(["N", 3]), threads=1, start_timeout_s=30, server=server).start()
         try:
-            facts = running.under_test()
+            facts = started.under_test()
             assert facts["launcher"] == str(tmp_path / "bin" / "triton")
             assert facts["server"] == f"triton {bundle.SERVER_VERSION}"
         finally:
-            running.stop()
+            started.stop()
 
 
 def launch(folder: Path, **settings: Any) -> Launch:
@@ -223,19 +223,19 @@ class TestDocker:
             choose("docker:missing:1").backends()
 
     def test_serves_and_is_removed(self, daemon: Path, doubling: Make) -> None:
-        running = TritonEndpoint(doubling(["N", 3]), threads=1, start_timeout_s=30, server="docker").start()
+        started = TritonEndpoint(doubling(["N", 3]), threads=1, start_timeout_s=30, server="docker").start()
         try:
             (name,) = (path.stem for path in daemon.glob("*.pid"))
-            (container,) = running.processes
+            (container,) = started.processes
             assert psutil.Process(container).name() == "tritonserver"
             assert psutil.Process(os.getpid()) not in psutil.Process(container).parents(), "as a container's"
-            facts = running.under_test()
+            facts = started.under_test()
             assert (facts["launcher"], facts["model"]) == (f"docker {docker.IMAGE}", "double.onnx")
             run = next(call for call in calls(daemon) if "--name" in call)
             assert run[run.index("--name") + 1] == name
             assert "--gpus" not in run, "there is none here"
         finally:
-            running.stop()
+            started.stop()
         assert ended(container, 0.1)
         assert ["rm", "--force", name] in calls(daemon)
         assert list(Path("/dev/shm").glob(f"{name}*")) == []
@@ -245,8 +245,8 @@ class TestDocker:
         code = (
             "import sys, time\n"
             "from pytest_gpuperf.targets.triton import TritonEndpoint\n"
-            "running = TritonEndpoint(sys.argv[1], threads=1, start_timeout_s=30, server='docker').start()\n"
-            "print(*running.processes, flush=True)\n"
+            "started = TritonEndpoint(sys.argv[1], threads=1, start_timeout_s=30, server='docker').start()\n"
+            "print(*started.processes, flush=True)\n"
             "time.sleep(60)\n"
         )
         command = [sys.executable, "-c", code, str(doubling(["N", 3]))]
@@ -262,9 +262,9 @@ class TestDocker:
 
     @pytest.mark.usefixtures("daemon")
     def test_a_killed_docker_command_takes_its_container_along(self, doubling: Make) -> None:
-        running = TritonEndpoint(doubling(["N", 3]), threads=1, start_timeout_s=30, server="docker").start()
+        started = TritonEndpoint(doubling(["N", 3]), threads=1, start_timeout_s=30, server="docker").start()
         try:
-            (container,) = running.processes
+            (container,) = started.processes
             clients = [
                 one for one in psutil.Process().children(recursive=True) if "fake_docker" in " ".join(one.cmdline())
             ]
@@ -272,6 +272,6 @@ class TestDocker:
             assert ended(container, 20)
             time.sleep(0.5)  # the supervisor looks every tenth of a second
             with pytest.raises(TargetError, match="tritonserver ended while it was measured"):
-                running.check()
+                started.check()
         finally:
-            running.stop()
+            started.stop()

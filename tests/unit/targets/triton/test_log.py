@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_gpuperf.targets.triton.log import excuse, port_was_taken
+from pytest_gpuperf.targets.triton.log import log_excerpt, port_was_taken
 
 QUIET = """\
 W1122 11:58:59.1 15938 pinned_memory_manager.cc:273] "Unable to allocate pinned system memory, pinned memory pool"
@@ -59,7 +59,7 @@ AFTER = 'I1122 11:58:59.5 15938 server.cc:345] "Timeout 6"\nerror: creating serv
     ],
 )
 def test_a_known_cause_has_its_remedy(said: str, remedy: str) -> None:
-    text = excuse(QUIET + FAILED.format(said) + AFTER)
+    text = log_excerpt(QUIET + FAILED.format(said) + AFTER)
     assert said in text
     assert remedy in text.splitlines()[-1]
     assert "CudaDriverHelper" not in text
@@ -68,24 +68,24 @@ def test_a_known_cause_has_its_remedy(said: str, remedy: str) -> None:
 
 def test_docker_s_own_errors_are_told() -> None:
     said = 'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].'
-    text = excuse(f"{said}\n\nRun 'docker run --help' for more information\n")
+    text = log_excerpt(f"{said}\n\nRun 'docker run --help' for more information\n")
     assert said in text
     assert "NVIDIA Container Toolkit" in text
 
 
 def test_an_unknown_cause_is_shown_as_it_is() -> None:
-    text = excuse(QUIET + FAILED.format("Internal: something new") + AFTER)
+    text = log_excerpt(QUIET + FAILED.format("Internal: something new") + AFTER)
     assert text.splitlines()[1].endswith('version 1: Internal: something new"')
     assert text.splitlines()[-1] == "  error: creating server: Internal - failed"
 
 
 def test_without_an_error_the_end_is_shown() -> None:
-    assert excuse("I1122 1\nI1122 2\n", lines=1) == "Its log says:\n  I1122 2"
-    assert excuse("") == "Its log is empty."
+    assert log_excerpt("I1122 1\nI1122 2\n", lines=1) == "Its log says:\n  I1122 2"
+    assert log_excerpt("") == "Its log is empty."
 
 
 def test_a_remedy_is_for_an_error_only() -> None:
-    assert "memory is full" not in excuse("I1122 11:58:59.5 1 x.cc:1] out of memory is what we are not\n")
+    assert "memory is full" not in log_excerpt("I1122 11:58:59.5 1 x.cc:1] out of memory is what we are not\n")
 
 
 def test_a_snatched_port() -> None:

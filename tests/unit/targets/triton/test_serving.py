@@ -16,9 +16,9 @@ from tritonclient.http import InferenceServerClient, InferInput
 
 from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.model import ServerTimes
-from pytest_gpuperf.targets.kserve import KServeEndpoint, RunningEndpoint, metrics
+from pytest_gpuperf.targets.kserve import KServeEndpoint, StartedEndpoint, metrics
 from pytest_gpuperf.targets.triton import DynamicBatching, Step, TritonEndpoint
-from pytest_gpuperf.targets.triton.endpoint import RunningTriton
+from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 
 Make = Callable[..., Path]
 
@@ -46,7 +46,7 @@ class TritonPythonModel:
 
 
 @contextmanager
-def running(endpoint: TritonEndpoint) -> Iterator[RunningTriton]:
+def started(endpoint: TritonEndpoint) -> Iterator[StartedTriton]:
     server = endpoint.start()
     try:
         yield server
@@ -54,7 +54,7 @@ def running(endpoint: TritonEndpoint) -> Iterator[RunningTriton]:
         server.stop()
 
 
-def ask(server: RunningTriton, model: str, name: str, values: np.ndarray[Any, Any]) -> Any:
+def ask(server: StartedTriton, model: str, name: str, values: np.ndarray[Any, Any]) -> Any:
     client = InferenceServerClient(server.address)
     try:
         tensor = InferInput(name, list(values.shape), "UINT8" if values.dtype == np.uint8 else "FP32")
@@ -64,7 +64,7 @@ def ask(server: RunningTriton, model: str, name: str, values: np.ndarray[Any, An
         client.close()
 
 
-def times_after(server: RunningTriton | RunningEndpoint, **stages: int) -> ServerTimes:
+def times_after(server: StartedTriton | StartedEndpoint, **stages: int) -> ServerTimes:
     """The server's times once these requests are in them: it counts a request a moment after it has answered."""
     deadline = time.monotonic() + 10
     while True:
@@ -91,7 +91,7 @@ class TestEnsemble:
         net = Step(doubling(["N", 3]), name="net", instances=2, threads=1, dynamic_batching=DynamicBatching([2, 4], 50))
         endpoint = TritonEndpoint([flatten, net], model="all", shapes={"photo": (2, 2)})
         photo = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-        with running(endpoint) as server:
+        with started(endpoint) as server:
             assert ask(server, "all", "photo", photo).tolist() == [[0, 20, 40], [80, 100, 120]]
             ask(server, "net", "x", np.ones((1, 3), np.float32))  # of the net alone
             times = times_after(server, flatten=1, net=2)
@@ -114,7 +114,7 @@ class TestEnsemble:
             Step(doubling(["N", 3], f"{name}.onnx", x, y), threads=1)
             for name, x, y in (("a", "x", "u"), ("b", "u", "y"))
         ]
-        with running(TritonEndpoint(steps, model="inner")) as server:
+        with started(TritonEndpoint(steps, model="inner")) as server:
             found = KServeEndpoint(server.grpc_address, "inner", protocol="grpc", metrics_url="http://there/m").start()
             try:
                 ask(server, "inner", "x", np.ones((1, 3), np.float32))
@@ -128,7 +128,7 @@ class TestEnsemble:
         (tmp_path / "bad.py").write_text("def run(x):\n    raise ValueError('too dark')")
         tensors: dict[str, Any] = {"input_tensors": {"x": "FP32[1]"}, "output_tensors": {"y": "FP32[1]"}}
         with (
-            running(TritonEndpoint(tmp_path / "bad.py", **tensors)) as server,
+            started(TritonEndpoint(tmp_path / "bad.py", **tensors)) as server,
             pytest.raises(Exception, match="too dark"),
         ):
             ask(server, "bad", "x", np.ones((1, 1), np.float32))
@@ -156,14 +156,14 @@ def repository(tmp_path: Path) -> Callable[..., Path]:
 class TestRepository:
     def test_is_served_as_it_is(self, repository: Callable[..., Path]) -> None:
         path = repository(mine=("python", "KIND_CPU"), broken=("no_such", "KIND_CPU"))
-        with running(TritonEndpoint(repository=path, model="mine")) as server:  # only this one is loaded
+        with started(TritonEndpoint(repository=path, model="mine")) as server:  # only this one is loaded
             assert ask(server, "mine", "x", np.ones(1, np.float32)).tolist() == [1]
             facts = server.under_test()
             assert (facts["model"], facts["repository"], facts["max_batch_size"]) == ("mine", "models", 0)
             assert times_after(server, **{"": 1}).stages == {}
         digest = facts["model_digest"]
         (path / "mine" / "1" / "model.py").write_text(PASSES + "\n# changed\n")
-        with running(TritonEndpoint(repository=path, model="mine")) as server:
+        with started(TritonEndpoint(repository=path, model="mine")) as server:
             changed = server.under_test()
             assert changed["model_digest"] != digest
             assert changed["config_digest"] == facts["config_digest"]
@@ -194,7 +194,7 @@ class TestRepository:
 class TestProcess:
     def test_runs_on_its_cores_and_sees_its_gpus(self, doubling: Make) -> None:
         core = max(psutil.Process().cpu_affinity() or [0])
-        with running(TritonEndpoint(doubling(["N", 3]), cpus=[core], visible="")) as server:
+        with started(TritonEndpoint(doubling(["N", 3]), cpus=[core], visible="")) as server:
             assert server.under_test()["threads"] == 1
             (supervisor,) = server.processes
             family = psutil.Process(supervisor).children(recursive=True)
@@ -212,19 +212,19 @@ class TestProcess:
 
 class TestMetricsOfAServerThatIsThere:
     @pytest.fixture
-    def port(self, doubling: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningTriton]:
-        with running(TritonEndpoint(doubling(["N", 3]), threads=1)) as server:
+    def port(self, doubling: Make, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartedTriton]:
+        with started(TritonEndpoint(doubling(["N", 3]), threads=1)) as server:
             url = server.metrics_url
             assert url is not None
             monkeypatch.setattr(metrics, "_PORT", int(url.rpartition(":")[2].partition("/")[0]))
             yield server
 
-    def test_are_found_where_triton_has_them(self, port: RunningTriton) -> None:
+    def test_are_found_where_triton_has_them(self, port: StartedTriton) -> None:
         found = KServeEndpoint(port.address, "double").start()
         found.stop()
         assert found.metrics_url == port.metrics_url
 
-    def test_are_not_another_server_s(self, port: RunningTriton, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_are_not_another_server_s(self, port: StartedTriton, monkeypatch: pytest.MonkeyPatch) -> None:
         assert metrics.find_metrics("127.0.0.1", "another") is None
         monkeypatch.setattr(metrics, "_PORT", int(port.address.rpartition(":")[2]))
         assert metrics.find_metrics("127.0.0.1", "double") is None

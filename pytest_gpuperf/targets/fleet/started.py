@@ -13,11 +13,11 @@ from typing import TypeVar
 from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.model import GRPC, HTTP, Address, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
 from pytest_gpuperf.targets.fleet.envoy import Envoy
-from pytest_gpuperf.targets.kserve import RequestSettings, RunningEndpoint, Servers
+from pytest_gpuperf.targets.kserve import RequestSettings, Servers, StartedEndpoint
 from pytest_gpuperf.targets.kserve.client_http import leave_thread
 from pytest_gpuperf.targets.kserve.server import locate
 from pytest_gpuperf.targets.triton import TritonEndpoint
-from pytest_gpuperf.targets.triton.endpoint import RunningTriton
+from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 
 Result = TypeVar("Result")
 
@@ -41,12 +41,12 @@ class Member:
         self.endpoint, self.place = endpoint, place
         self.label = f"server {number} of {count} ({place})"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpuperf-fleet")
-        self._server: RunningTriton | None = None
+        self._server: StartedTriton | None = None
         self.ended = False
         self.times: ServerTimes | None = None
 
     @property
-    def server(self) -> RunningTriton:
+    def server(self) -> StartedTriton:
         assert self._server is not None
         return self._server
 
@@ -126,7 +126,7 @@ def start_all(members: Sequence[Member]) -> None:
         undo.pop_all()
 
 
-def join(members: Sequence[Member], front: Front) -> RunningFleet:
+def join(members: Sequence[Member], front: Front) -> StartedFleet:
     """Put in front of servers that are up what the load generator speaks to.
 
     Raises:
@@ -144,14 +144,14 @@ def join(members: Sequence[Member], front: Front) -> RunningFleet:
             urls = [envoy.address(protocol).label]
         prefix = members[0].server.memory_prefix if members else ""
         try:
-            asked = RunningEndpoint(front.servers(urls), front.name, front.settings, memory_prefix=prefix)
+            asked = StartedEndpoint(front.servers(urls), front.name, front.settings, memory_prefix=prefix)
         except TargetDied as error:
             if not front.outside:
                 raise
             raise TargetError(f"{error}\nStart the balancer, or correct the URL in balancer=.") from error
-        running = RunningFleet(members, front, asked, envoy)
+        started = StartedFleet(members, front, asked, envoy)
         undo.pop_all()
-    return running
+    return started
 
 
 def _addresses(members: Iterable[Member]) -> dict[str, list[Address]]:
@@ -159,14 +159,14 @@ def _addresses(members: Iterable[Member]) -> dict[str, list[Address]]:
     return {protocol: [member.address(protocol) for member in members] for protocol in (HTTP, GRPC)}
 
 
-class RunningFleet:
+class StartedFleet:
     """Servers that are ready, and what is in front of them.
 
     Args:
         asked: what the load generator speaks to.
     """
 
-    def __init__(self, members: Sequence[Member], front: Front, asked: RunningEndpoint, envoy: Envoy | None) -> None:
+    def __init__(self, members: Sequence[Member], front: Front, asked: StartedEndpoint, envoy: Envoy | None) -> None:
         self._members, self._alive = list(members), list(members)
         self._front, self._asked, self._envoy = front, asked, envoy
         self._labels = {member: member.address(asked.protocol).label for member in members}
@@ -190,7 +190,7 @@ class RunningFleet:
         return tuple(place for member in self._members for place in member.endpoint.places)
 
     @property
-    def servers(self) -> tuple[RunningTriton, ...]:
+    def servers(self) -> tuple[StartedTriton, ...]:
         """Those that are there."""
         return tuple(member.server for member in self._alive)
 
