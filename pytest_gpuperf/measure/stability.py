@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.analysis.interval import mean_interval, quantile_interval
 from pytest_gpuperf.model import Window
-from pytest_gpuperf.model.level import INTERRUPTED, OVER, STABLE, UNSTABLE, MeasuredLevel, aggregate
+from pytest_gpuperf.model.aggregate import aggregate
+from pytest_gpuperf.model.level import INTERRUPTED, OVER, STABLE, UNSTABLE, MeasuredLevel
 
 
 @dataclass(frozen=True)

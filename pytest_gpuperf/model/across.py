@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pytest_gpuperf.model.cost import Price
-from pytest_gpuperf.model.records import LoadPoint
+from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.verdict import Change
 
 

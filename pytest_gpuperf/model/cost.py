@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pytest_gpuperf.model.records import LoadPoint
+from pytest_gpuperf.model.load_point import LoadPoint
 
 #: A twelfth of 365 days, as the providers' own calculators count it.
 HOURS_PER_MONTH = 730.0

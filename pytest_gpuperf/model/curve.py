@@ -8,9 +8,13 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pytest_gpuperf.model.aggregate import gather, windows_by_point
 from pytest_gpuperf.model.histogram import Histogram, merged
-from pytest_gpuperf.model.records import EndpointFigures, LoadPoint, Run, ServerTimes, Window, gather, windows_by_point
+from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.resources import memory_together
+from pytest_gpuperf.model.run import Run
+from pytest_gpuperf.model.server_times import ServerTimes
+from pytest_gpuperf.model.window import EndpointFigures, Window
 
 _QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_gpuperf.model.curve import Curve
-from pytest_gpuperf.model.records import LoadPoint, Record
+from pytest_gpuperf.model.load_point import LoadPoint
+from pytest_gpuperf.model.record import Record
 from pytest_gpuperf.model.verdict import Comparison
 
 

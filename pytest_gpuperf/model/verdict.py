@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from pytest_gpuperf.model.records import LoadPoint, Plain
+from pytest_gpuperf.model.load_point import LoadPoint
+from pytest_gpuperf.model.record import Plain
 
 
 class Verdict(str, Enum):

@@ -7,7 +7,8 @@ import io
 from collections.abc import Sequence
 
 from pytest_gpuperf.model import ReportedTest, windows_by_point
-from pytest_gpuperf.model.level import STABLE, MeasuredLevel, aggregate
+from pytest_gpuperf.model.aggregate import aggregate
+from pytest_gpuperf.model.level import STABLE, MeasuredLevel
 from pytest_gpuperf.report.perf_client import Layout, csv_rows
 
 #: What tells several tables apart, in front of perf_client's own columns.

@@ -116,26 +116,24 @@ def without(path: tuple[Step, ...]) -> Any:
 
 PATHS = list(walk(FULL))
 HISTOGRAMS = ("latency", "service", "first")
-#: What came with schema 2.
-SINCE_2 = ("stall_s", "service", "late", "lag_p99_ns", "first", "answers", "endpoints")
-#: What came with schema 3.
-SINCE_3 = ("energy", "memory", "gpus", "guards")
+WINDOW_OPTIONAL = (
+    *("errors", "client_cpu_s", "server", "others_cpu_share", "findings", "stall_s", "service", "late", "lag_p99_ns"),
+    *("first", "answers", "endpoints", "energy", "memory", "gpus", "guards"),
+)
 GPU_OPTIONAL = (
     *("power_w", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz", "utilization"),
     *("temperature_begin_c", "temperature_end_c", "throttled", "co_tenants"),
 )
-POINT_SINCE_2 = ("rate", "arrivals")
 OPTIONAL = {
     *((name,) for name in ("commit", "under_test", "environment", "settings", "reference")),
     *(("runs", 0, name) for name in ("complete", "anchors")),
-    *(("runs", 0, "windows", 0, name) for name in ("errors", "client_cpu_s", "server", "others_cpu_share", "findings")),
-    *(("runs", 0, "windows", 0, name) for name in (*SINCE_2, *SINCE_3)),
+    *(("runs", 0, "windows", 0, name) for name in WINDOW_OPTIONAL),
     ("runs", 0, "windows", 0, "server", "stages"),
     ("runs", 0, "windows", 0, "server", "stages", "resize", "stages"),
     *(("runs", 0, "windows", 0, "energy", 0, name) for name in ("error_j", "idle_w")),
     *(("runs", 0, "windows", 0, "memory", name) for name in ("target_bytes", "device_bytes", "host_bytes")),
     *(("runs", 0, "windows", 0, "gpus", 0, name) for name in GPU_OPTIONAL),
-    *(("runs", 0, "windows", 0, "point", name) for name in ("concurrency", "batch_size", *POINT_SINCE_2)),
+    *(("runs", 0, "windows", 0, "point", name) for name in ("concurrency", "batch_size", "rate", "arrivals")),
     *(("runs", 0, "windows", 0, kind, name) for kind in HISTOGRAMS for name in ("buckets", "counts")),
 }
 MAPPINGS = ("key", "under_test", "environment", "settings", "errors", "stages")
@@ -214,18 +212,6 @@ def test_a_broken_rule_of_a_record_is_named(path: tuple[Step, ...], value: Any, 
     with pytest.raises(Mismatch) as caught:
         from_builtins(Record, replaced(path, value))
     assert str(caught.value).startswith(named)
-
-
-def test_a_record_of_the_first_schema_is_read() -> None:
-    data = copy.deepcopy(FULL)
-    window = data["runs"][0]["windows"][0]
-    for name in SINCE_2:
-        del window[name]
-    for name in POINT_SINCE_2:
-        del window["point"][name]
-    read = from_builtins(Record, data).runs[0].windows[0]
-    assert read.point == LoadPoint(2, 4)
-    assert (read.service, read.first, read.late, read.endpoints) == (None, None, 0, ())
 
 
 def test_a_load_point_of_both_loops_is_damage() -> None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.model import EndpointFigures, Energy, GpuReadings, LoadPoint, Memory, ServerTimes
-from pytest_gpuperf.model.level import INTERRUPTED, STABLE, UNSTABLE, MeasuredLevel, aggregate
+from pytest_gpuperf.model.aggregate import aggregate
+from pytest_gpuperf.model.level import INTERRUPTED, STABLE, UNSTABLE, MeasuredLevel
 from tests.unit.factories import server_times, window
 
 

@@ -6,7 +6,8 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp, gather, merged, point_runs
-from pytest_gpuperf.model.records import UNDISTURBED_CPU_SHARE, ServerTimes
+from pytest_gpuperf.model.server_times import ServerTimes
+from pytest_gpuperf.model.window import UNDISTURBED_CPU_SHARE
 from tests.unit.factories import record, run, window
 
 
@@ -94,7 +95,7 @@ def test_a_run_is_gathered_by_load_point_in_order_of_appearance() -> None:
 
 @pytest.mark.parametrize(("status", "gate"), [("done", "passed"), ("complete", "green"), ("", "open")])
 def test_an_unknown_status_or_gate_is_refused(status: str, gate: str) -> None:
-    with pytest.raises(ValueError, match=r"record's (status|gate) is"):
+    with pytest.raises(ValueError, match=r"(status|gate) must be"):
         record(status=status, gate=gate)
 
 

@@ -142,7 +142,7 @@ def tampered(path: str, change: Callable[[str, bytes], tuple[str, bytes] | None]
     [
         (lambda n, c: (n, c.replace(b'"requests":60', b'"requests":61', 1)), "checksum"),
         (lambda n, c: (n, c[:-30]), "not complete JSON"),
-        (lambda n, c: (n, c.replace(b'"gpuperf":3', b'"gpuperf":99', 1)), "schema 99"),
+        (lambda n, c: (n, c.replace(b'"gpuperf":1', b'"gpuperf":99', 1)), "schema 99"),
         (lambda n, _: (n, b"[]"), "not a gpuperf record"),
         (lambda n, c: (n.replace("-s3", "-s7"), c), "another name than its content says"),
         (lambda n, c: (n.replace(".json", ".rejected.json"), c), "another name than its content says"),
@@ -166,7 +166,7 @@ def test_one_bad_record_and_nothing_is_imported(
 def test_a_bad_note_is_named(store: Store, tmp_path: Path, target: Store) -> None:
     place = str(tmp_path / "export.tar")
     export_records(store, everything(store), place)
-    tampered(place, lambda name, content: (name, b'{"gpuperf":2}' if ".accepted" in name else content))
+    tampered(place, lambda name, content: (name, b'{"gpuperf":1}' if ".accepted" in name else content))
     with pytest.raises(StoreError, match="is not a whole acceptance"):
         import_records(target, place)
 

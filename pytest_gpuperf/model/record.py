@@ -1,0 +1,68 @@
+"""Records: the stored unit, which a baseline is made of.
+
+Schema history (``SCHEMA``, stored in every file):
+
+1. First release.
+
+A reader refuses a newer schema and names it in the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pytest_gpuperf.model.run import Run
+
+SCHEMA = 1
+
+#: Version of how latency and throughput are measured. It is part of every key, so that a change of the method never
+#: looks like a change of the target.
+METHOD_VERSION = 1
+
+Plain = str | int | float | bool | None
+PlainMapping = Mapping[str, Plain]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one invocation measured of one test: its runs and how they came about; one file in the store.
+
+    Attributes:
+        id: Unique identifier; also the end of the file's name.
+        invocation: Identifier shared by all tests of the invocation.
+        test: Node id of the test.
+        key: Comparison key: what must match for two records to be compared.
+        status: ``complete``, or ``incomplete`` if the measurement was cut short.
+        gate: ``passed``, ``failed`` or ``open`` (no baseline, or nothing could be compared).
+        under_test: What was measured, by sweep: digests, versions, configuration. Never part of the key.
+        environment: Anything else that helps to explain a difference.
+        settings: How it was measured.
+        reference: Runs of a duet's reference. Runs of equal sweep and index were measured in alternation, and their
+            windows pair by point and visit.
+    """
+
+    id: str
+    invocation: str
+    test: str
+    created_utc: str
+    key: PlainMapping
+    status: str
+    gate: str
+    runs: tuple[Run, ...]
+    commit: str = ""
+    under_test: Mapping[str, PlainMapping] = field(default_factory=dict)
+    environment: PlainMapping = field(default_factory=dict)
+    settings: PlainMapping = field(default_factory=dict)
+    reference: tuple[Run, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.status not in ("complete", "incomplete"):
+            raise ValueError(f"status must be complete or incomplete, not {self.status!r}")
+        if self.gate not in ("passed", "failed", "open"):
+            raise ValueError(f"gate must be passed, failed or open, not {self.gate!r}")
+
+    @property
+    def may_be_baseline(self) -> bool:
+        """Whether the record enters the baseline without being accepted by hand."""
+        return self.status == "complete" and self.gate != "failed"

@@ -1,0 +1,128 @@
+"""Windows: the timed stretches of load that every figure is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pytest_gpuperf.model.histogram import Histogram
+from pytest_gpuperf.model.load_point import LoadPoint
+from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory
+from pytest_gpuperf.model.server_times import ServerTimes
+
+#: Share of the CPU that other processes may take in an undisturbed window. An idle Linux machine shows 1 to 3%; from
+#: about a tenth on, the p90 of a model that uses half the cores was seen to move.
+UNDISTURBED_CPU_SHARE = 0.10
+
+#: Guards that mark a window without making it a disturbed one: failures, lost servers and overload are the target's own
+#: doing, and the load generator is the busier the faster a target is. Leaving out such windows would select by the
+#: result.
+MARKS = frozenset({"client", "rate", "errors", "servers"})
+
+
+@dataclass(frozen=True)
+class EndpointFigures:
+    """The part of a window that one of several endpoints served.
+
+    Only the server knows which requests it answers when a balancer other than ours spreads them. Then ``requests`` is
+    the server's own count over the window and the load around it, ``throughput`` is the endpoint's share of the
+    window's, and failures and latencies are unknown and read 0.
+    """
+
+    address: str
+    requests: int
+    errors: int
+    throughput: float
+    p50_ns: float
+    p90_ns: float
+
+    @property
+    def seen(self) -> bool:
+        """Whether failures and latencies are known."""
+        return self.p50_ns > 0 or not self.requests
+
+
+@dataclass(frozen=True)
+class Window:
+    """One timed stretch at one load point.
+
+    A latency belongs to the window in which its request was *due*: sent, in closed loop, and scheduled, in open loop,
+    so that a delay in the client or in a queue before the server shows. Throughput counts a request by the share of its
+    life that lies inside the window (``analysis.window`` gives the reasons).
+
+    Attributes:
+        sweep: Name of the sweep.
+        visit: Zero-based index of the visit to this load point in its run.
+        window_s: Length of the window.
+        requests: Requests due in the window and answered correctly.
+        errors: Failed requests, by type.
+        throughput: Inferences per second.
+        latency_mean_ns: Mean latency of ``requests``.
+        latency: Latency histogram of ``requests``.
+        client_cpu_s: CPU time of the load generator during the window.
+        stall_s: Time during which the load generator could not serve its sockets.
+        service: Histogram of the times from sent to done (open loop), which excludes the wait before sending.
+        late: Requests sent more than 1 ms after they were due (open loop).
+        lag_p99_ns: 99th percentile of the delay between due and sent (open loop).
+        first: Histogram of the times to the first answer (streams).
+        answers: Answers to the window's requests (streams).
+        endpoints: Figures of each endpoint, where there are several.
+        server: The server's own times, where it reports them.
+        others_cpu_share: Share of the cores, 0 to 1, that processes other than ours used; None unless the CPU is the
+            device under test.
+        findings: What disturbed the window or could not be read, as sentences.
+        energy: Energy of each kind of device; empty where none could be measured.
+        memory: Memory peaks; None where none could be read.
+        gpus: Readings of the GPUs under test.
+        guards: Kinds of the findings, for example ``throttled`` (all of them: ``analysis.guard``).
+    """
+
+    sweep: str
+    point: LoadPoint
+    visit: int
+    window_s: float
+    requests: int
+    throughput: float
+    latency_mean_ns: float
+    latency: Histogram
+    errors: Mapping[str, int] = field(default_factory=dict)
+    client_cpu_s: float = 0.0
+    stall_s: float = 0.0
+    service: Histogram | None = None
+    late: int = 0
+    lag_p99_ns: float = 0.0
+    first: Histogram | None = None
+    answers: int = 0
+    endpoints: tuple[EndpointFigures, ...] = ()
+    server: ServerTimes | None = None
+    others_cpu_share: float | None = None
+    findings: tuple[str, ...] = ()
+    energy: tuple[Energy, ...] = ()
+    memory: Memory | None = None
+    gpus: tuple[GpuReadings, ...] = ()
+    guards: tuple[str, ...] = ()
+
+    @property
+    def disturbances(self) -> tuple[str, ...]:
+        """Guards whose cause lies outside the target."""
+        return tuple(guard for guard in self.guards if guard not in MARKS)
+
+    @property
+    def cpu_contended(self) -> bool:
+        """Whether other processes took a noticeable share of the CPU."""
+        return self.others_cpu_share is not None and self.others_cpu_share > UNDISTURBED_CPU_SHARE
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether nothing outside the target disturbed the window."""
+        return not self.disturbances and not self.cpu_contended
+
+    @property
+    def client_cpu_per_request_s(self) -> float:
+        """CPU time that the load generator spends on one request."""
+        return self.client_cpu_s / self.requests if self.requests else 0.0
+
+    @property
+    def error_count(self) -> int:
+        """Failed requests of all types."""
+        return sum(self.errors.values())
