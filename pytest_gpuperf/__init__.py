@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.errors import GpuperfError
     from pytest_gpuperf.load.distributed import RemoteWorkers
     from pytest_gpuperf.model import Constant, Curve, CurvePoint, Intervals, Poisson, Ramp, Tls
-    from pytest_gpuperf.session.fixture import Gpuperf
+    from pytest_gpuperf.session.gpuperf import Gpuperf
     from pytest_gpuperf.targets import CallTarget
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
@@ -32,7 +32,7 @@ _PUBLIC = {
     "CurvePoint": "model",
     "Device": "device",
     "DynamicBatching": "targets.triton",
-    "Gpuperf": "session.fixture",
+    "Gpuperf": "session.gpuperf",
     "GpuperfError": "errors",
     "Intervals": "model",
     "KServeEndpoint": "targets.kserve",

@@ -13,8 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_gpuperf.session.fixture import Gpuperf
-    from pytest_gpuperf.session.gpus import Gpu
+    from pytest_gpuperf.session.gpu import Gpu
+    from pytest_gpuperf.session.gpuperf import Gpuperf
     from pytest_gpuperf.targets.fleet import TritonFleet
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine

@@ -190,7 +190,7 @@ def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) 
     """Every test, judged as the gate judges it."""
     from pytest_gpuperf.cli.judging import judge, rule_for
     from pytest_gpuperf.model import Comparison, Verdict
-    from pytest_gpuperf.publish.carried import Carried
+    from pytest_gpuperf.publish.outcome import TestOutcome
     from pytest_gpuperf.publish.reported import reported_of
 
     store, tests = asked.records.store, len(asked.found)
@@ -207,5 +207,5 @@ def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) 
             asked.records.unreadable += [one for one in judged.baseline.unreadable if one.where not in known]
         regressed = comparison.verdict is Verdict.REGRESSED
         error = _OTHERWISE if record.gate == "failed" and not regressed else ""
-        carried = Carried(record, comparison, store.describe(one.entry.path), asked.option, error)
+        carried = TestOutcome(record, comparison, store.describe(one.entry.path), asked.option, error)
         yield reported_of(store, carried, baseline=baseline, prices=prices, deep=deep)

@@ -9,7 +9,7 @@ from itertools import islice
 from pytest_gpuperf.analysis.cost import point_costs
 from pytest_gpuperf.errors import UnreadableRecord
 from pytest_gpuperf.model import Price, Record, ReportedTest, curves_of
-from pytest_gpuperf.publish.carried import Carried
+from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.store import RecordFile, Store
 
 #: Records of a chart over time. Each costs a file to read and its histograms in memory.
@@ -19,7 +19,7 @@ _BUDGET = re.compile(r"(?P<metric>p\d+)=(?P<limit_ms>\d+(?:\.\d+)?(?:e[+-]?\d+)?
 
 def reported_of(
     store: Store,
-    carried: Carried,
+    carried: TestOutcome,
     *,
     baseline: Sequence[Record] = (),
     prices: Sequence[Price] = (),

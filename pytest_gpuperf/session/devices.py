@@ -20,7 +20,7 @@ from pytest_gpuperf.device.clocks import policy
 from pytest_gpuperf.device.device import VISIBLE
 from pytest_gpuperf.errors import DeviceError, OptionError
 from pytest_gpuperf.model import PlainMapping
-from pytest_gpuperf.session.gpus import Choice, Gpu
+from pytest_gpuperf.session.gpu import DeviceChooser, Gpu
 from pytest_gpuperf.session.settings import Settings
 
 
@@ -61,7 +61,7 @@ class Devices:
     def gpu(self) -> Gpu:
         """What the fixture gives."""
         number = self._worker if self._settings.device == "auto" else None
-        choice = Choice(lambda: find_devices(self._visible), self._use, number)
+        choice = DeviceChooser(lambda: find_devices(self._visible), self._use, number)
         return Gpu.of(self.first, choice)
 
     def _use(self, devices: Sequence[Device]) -> None:

@@ -9,18 +9,18 @@ from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.guard import error_report
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Record, Verdict
-from pytest_gpuperf.publish.carried import Carried
+from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.rows import place, telling
 from pytest_gpuperf.report.summary import Place, failure_message, headline
 from pytest_gpuperf.report.terminal import Shown, shown_of
 from pytest_gpuperf.report.words import interval
-from pytest_gpuperf.session.duet import REFERENCE, compared, joined, own_reference
+from pytest_gpuperf.session.duet_comparison import REFERENCE, compared, joined, own_reference
 from pytest_gpuperf.session.judge import rule_of
-from pytest_gpuperf.session.measuring import Measuring
+from pytest_gpuperf.session.measurement import Measurement
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.session.lockstep import Other
+    from pytest_gpuperf.session.duet_side import SideResult
     from pytest_gpuperf.session.state import State
 
 #: What a load point takes, where that can be had.
@@ -29,7 +29,7 @@ _ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GateDecision:
     """What the gate has to say about one test.
 
     Attributes:
@@ -42,10 +42,10 @@ class Outcome:
     failure: str
     shown: Shown
     properties: tuple[tuple[str, str], ...]
-    carried: Carried | None = None
+    carried: TestOutcome | None = None
 
 
-def conclude(state: State, measured: Measuring, *, error: str = "") -> Outcome:
+def conclude(state: State, measured: Measurement, *, error: str = "") -> GateDecision:
     """Compare and store what a test measured.
 
     Args:
@@ -69,7 +69,7 @@ def conclude(state: State, measured: Measuring, *, error: str = "") -> Outcome:
     return _outcome(state, measured, record, comparison, error=error)
 
 
-def conclude_head(state: State, measured: Measuring, other: Other, *, error: str = "") -> Outcome:
+def conclude_head(state: State, measured: Measurement, other: SideResult, *, error: str = "") -> GateDecision:
     """The same for the head of ``gpuperf duet``, whose reference was measured by another process.
 
     Args:
@@ -79,7 +79,7 @@ def conclude_head(state: State, measured: Measuring, other: Other, *, error: str
     if other.record is None or not record.runs:
         # Alone it says nothing, and as a record of its own it would be one of very short windows.
         why = other.why or "there is nothing that both sides measured"
-        return Outcome(
+        return GateDecision(
             failure=_absent(state, f"{measured.test} was not compared: {why}"),
             shown=Shown(measured.test, str(Verdict.NOT_COMPARABLE), f"NOT COMPARED: {why}"),
             properties=(("gpuperf_verdict", str(Verdict.NOT_COMPARABLE)),),
@@ -94,7 +94,9 @@ def conclude_head(state: State, measured: Measuring, other: Other, *, error: str
 _NOT_COMPARED = Comparison(Verdict.NO_BASELINE)
 
 
-def _outcome(state: State, measured: Measuring, record: Record, comparison: Comparison, *, error: str) -> Outcome:
+def _outcome(
+    state: State, measured: Measurement, record: Record, comparison: Comparison, *, error: str
+) -> GateDecision:
     assert measured.baseline is not None
     duet = comparison.mode == "duet"
     baseline = () if duet else (*measured.baseline.records, *measured.baseline.pinned)
@@ -121,11 +123,11 @@ def _outcome(state: State, measured: Measuring, record: Record, comparison: Comp
     why = error or ("" if comparison.verdict is Verdict.REGRESSED and not errors else failure)
     shown = shown_of(record, _curves(measured), comparison, place)
     warnings = [f"  ! unreadable, left out of the baseline: {one}" for one in measured.baseline.unreadable]
-    return Outcome(
+    return GateDecision(
         failure=failure,
         shown=replace(shown, full=[*shown.full, *warnings], notes=[*shown.notes, *warnings]),
         properties=tuple(_properties(record, comparison, measured)),
-        carried=Carried(record, comparison, path, place.option, why.partition("\n")[0]),
+        carried=TestOutcome(record, comparison, path, place.option, why.partition("\n")[0]),
     )
 
 
@@ -136,11 +138,11 @@ def _absent(state: State, what: str) -> str:
     return f"{what}\nThis fails the test because of --gpuperf-require-baseline."
 
 
-def _curves(measured: Measuring) -> list[Curve]:
+def _curves(measured: Measurement) -> list[Curve]:
     return [sweep.curve for sweep in measured.sweeps if sweep.runs]
 
 
-def _properties(record: Record, comparison: Comparison, measured: Measuring) -> list[tuple[str, str]]:
+def _properties(record: Record, comparison: Comparison, measured: Measurement) -> list[tuple[str, str]]:
     properties = [
         ("gpuperf_verdict", str(comparison.verdict)),
         ("gpuperf_record", record.id),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import ReportedTest
-from pytest_gpuperf.publish.carried import Carried
 from pytest_gpuperf.publish.formats import DEEP, MARKDOWN, format_of, render, write
+from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.publish.reported import reported_of
 from pytest_gpuperf.report.github import SUMMARY_BYTES, error_lines
 from pytest_gpuperf.store.store import utc_now
@@ -57,7 +57,8 @@ def publish(state: State, texts: Sequence[str], rootpath: Path) -> Published:
     deep = any(format_of(path) in DEEP for path in paths)
     try:
         reported = [
-            reported_of(state.store, Carried.of_text(text), prices=state.settings.prices, deep=deep) for text in texts
+            reported_of(state.store, TestOutcome.of_text(text), prices=state.settings.prices, deep=deep)
+            for text in texts
         ]
     except GpuperfError as error:
         published.problems.append(f"no report was written: {error}")

@@ -14,7 +14,7 @@ from pytest_gpuperf.analysis.prices import newest_prices
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Price
 from pytest_gpuperf.publish.formats import format_of
-from pytest_gpuperf.session.keys import KeyChange, parse_key_changes
+from pytest_gpuperf.session.key_changes import KeyChange, parse_key_changes
 from pytest_gpuperf.store import BaselineSpec
 from pytest_gpuperf.store.prices import read_prices
 

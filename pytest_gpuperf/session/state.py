@@ -17,18 +17,18 @@ from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
 from pytest_gpuperf.device import Device, Monitor
 from pytest_gpuperf.errors import DeviceError, GpuperfError
 from pytest_gpuperf.model import METHOD_VERSION, Comparison, Plain, PlainMapping, Record, Verdict
-from pytest_gpuperf.publish.carried import Carried
+from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.terminal import Shown, section
 from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.devices import Devices
-from pytest_gpuperf.session.fixture import Gpuperf
-from pytest_gpuperf.session.gate import Outcome, conclude, conclude_head
-from pytest_gpuperf.session.gpus import worker_number
-from pytest_gpuperf.session.keys import changed_key
-from pytest_gpuperf.session.lockstep import Lockstep, first_line
+from pytest_gpuperf.session.duet_side import DuetSide, first_line
+from pytest_gpuperf.session.gate import GateDecision, conclude, conclude_head
+from pytest_gpuperf.session.gpu import worker_number
+from pytest_gpuperf.session.gpuperf import Gpuperf
+from pytest_gpuperf.session.key_changes import changed_key
 from pytest_gpuperf.session.marker import marker_of
-from pytest_gpuperf.session.measuring import Measuring
+from pytest_gpuperf.session.measurement import Measurement
 from pytest_gpuperf.session.reports import Published, publish, wanted
 from pytest_gpuperf.session.settings import read_settings
 from pytest_gpuperf.store import Store, newest_calibration
@@ -37,8 +37,8 @@ from pytest_gpuperf.targets.anchor import DIGEST
 
 _STATE = pytest.StashKey["State"]()
 _KEPT = "gpuperf_kept"
-_MEASURED = pytest.StashKey[Measuring]()
-_OUTCOME = pytest.StashKey[Outcome]()
+_MEASURED = pytest.StashKey[Measurement]()
+_OUTCOME = pytest.StashKey[GateDecision]()
 
 
 def state_of(config: pytest.Config) -> State:
@@ -81,9 +81,9 @@ class State:
                 raise pytest.UsageError(str(error)) from error
         self.lockstep = self._join() if self.settings.measure else None
 
-    def _join(self) -> Lockstep | None:
+    def _join(self) -> DuetSide | None:
         """As one side of ``gpuperf duet``, where it started this process."""
-        lockstep = Lockstep.join(lambda: self.device.lock)
+        lockstep = DuetSide.join(lambda: self.device.lock)
         if lockstep is not None:
             if getattr(self._config.option, "dist", "no") != "no":
                 raise pytest.UsageError("gpuperf duet measures one test after the other: leave pytest-xdist's -n out.")
@@ -174,7 +174,7 @@ class State:
             self.prior  # noqa: B018
         if _OUTCOME in item.stash:
             del item.stash[_OUTCOME]  # of an earlier try
-        measured = item.stash[_MEASURED] = Measuring(self, item.nodeid, marker_of(item))
+        measured = item.stash[_MEASURED] = Measurement(self, item.nodeid, marker_of(item))
         return Gpuperf(measured)
 
     # pytest's hooks
@@ -251,7 +251,7 @@ class State:
         if outcome is not None and outcome.failure:
             pytest.fail(outcome.failure, pytrace=False)
 
-    def _conclude(self, item: pytest.Item, error: BaseException | None) -> Outcome | None:
+    def _conclude(self, item: pytest.Item, error: BaseException | None) -> GateDecision | None:
         """The gate, for a test that measured something."""
         measured = item.stash.get(_MEASURED, None)
         if measured is None:
@@ -266,7 +266,9 @@ class State:
             item.user_properties.extend(outcome.properties)
         return outcome
 
-    def _conclude_side(self, lockstep: Lockstep, measured: Measuring, error: BaseException | None) -> Outcome | None:
+    def _conclude_side(
+        self, lockstep: DuetSide, measured: Measurement, error: BaseException | None
+    ) -> GateDecision | None:
         """One side of a duet with another process: base gives its numbers to head, which compares them."""
         if isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
             return None  # the command is ending, or the user has had enough
@@ -314,7 +316,7 @@ class State:
             commit=self.commit,
             environment=device.environment,
         )
-        return _handed(Carried(record, Comparison(Verdict.NO_BASELINE), error=_named(error)), item)
+        return _handed(TestOutcome(record, Comparison(Verdict.NO_BASELINE), error=_named(error)), item)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.lockstep is not None and (report.failed or report.skipped):
@@ -331,7 +333,7 @@ class State:
             self._carried.pop(report.nodeid, None)  # of an earlier try
         carried, earlier = getattr(report, "gpuperf_carried", ""), self._carried.get(report.nodeid)
         if carried and report.when == "teardown" and earlier is not None:
-            before, late = Carried.of_text(earlier), Carried.of_text(carried)
+            before, late = TestOutcome.of_text(earlier), TestOutcome.of_text(carried)
             carried = replace(before, error=before.error or late.error).as_text()
         if carried:
             self._carried[report.nodeid] = carried
@@ -365,11 +367,11 @@ def _named(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else ""
 
 
-def _carried(outcome: Outcome, item: pytest.Item) -> str:
+def _carried(outcome: GateDecision, item: pytest.Item) -> str:
     return _handed(outcome.carried, item) if outcome.carried is not None else ""
 
 
-def _handed(carried: Carried, item: pytest.Item) -> str:
+def _handed(carried: TestOutcome, item: pytest.Item) -> str:
     file, line, _ = item.location
     return replace(carried, file=file, line=(line or 0) + 1).as_text()
 

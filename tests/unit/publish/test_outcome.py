@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_gpuperf.model import Change, Comparison, LoadPoint, NamedPoint, Record, Verdict
 from pytest_gpuperf.model.codec import Mismatch
-from pytest_gpuperf.publish.carried import Carried
+from pytest_gpuperf.publish.outcome import TestOutcome
 from tests.unit.factories import record, records, row
 
 COMPARISONS = st.builds(
@@ -33,12 +33,12 @@ COMPARISONS = st.builds(
 
 @given(records(), COMPARISONS)
 def test_what_a_worker_hands_over_arrives_as_it_was(one: Record, comparison: Comparison) -> None:
-    carried = Carried(one, comparison, "path", " --store x", "error", "t.py", 3)
-    back = Carried.of_text(carried.as_text())
+    carried = TestOutcome(one, comparison, "path", " --store x", "error", "t.py", 3)
+    back = TestOutcome.of_text(carried.as_text())
     assert back == carried
 
 
 def test_a_verdict_that_nobody_knows_is_named() -> None:
-    text = Carried(record(), Comparison(Verdict.UNCHANGED)).as_text().replace('"unchanged"', '"splendid"')
+    text = TestOutcome(record(), Comparison(Verdict.UNCHANGED)).as_text().replace('"unchanged"', '"splendid"')
     with pytest.raises(Mismatch, match=r"carried.comparison.verdict should be one of regressed, .*, not 'splendid'"):
-        Carried.of_text(text)
+        TestOutcome.of_text(text)

@@ -24,7 +24,7 @@ from pytest_gpuperf.model.codec import from_builtins, to_builtins
 
 
 @dataclass(frozen=True)
-class Other:
+class SideResult:
     """What the other side has for a test.
 
     Attributes:
@@ -36,7 +36,7 @@ class Other:
     why: str = ""
 
 
-class Lockstep:
+class DuetSide:
     """This process's end.
 
     Attributes:
@@ -51,7 +51,7 @@ class Lockstep:
         self._welcome = Welcome(**{field.name: answer[field.name] for field in fields(Welcome)})
 
     @classmethod
-    def join(cls, device: Callable[[], str]) -> Lockstep | None:
+    def join(cls, device: Callable[[], str]) -> DuetSide | None:
         """Report to the command that started this process; None when none did.
 
         Args:
@@ -121,7 +121,7 @@ class Lockstep:
             self._tell({"what": "swept", "complete": complete})
         return not abandoned
 
-    def over(self, test: str, record: Record | None, failed: str) -> Other:
+    def over(self, test: str, record: Record | None, failed: str) -> SideResult:
         """Give what was measured, and get what the other side measured."""
         answer = self._ask(
             {
@@ -132,7 +132,7 @@ class Lockstep:
             }
         )
         found = answer.get("record")
-        return Other(from_builtins(Record, found) if found is not None else None, str(answer.get("why") or ""))
+        return SideResult(from_builtins(Record, found) if found is not None else None, str(answer.get("why") or ""))
 
     def result(self, test: str, outcome: str, text: str) -> None:
         """What became of a test."""

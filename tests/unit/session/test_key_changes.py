@@ -4,7 +4,7 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import PlainMapping
-from pytest_gpuperf.session.keys import KeyChange, changed_key, parse_key_changes
+from pytest_gpuperf.session.key_changes import KeyChange, changed_key, parse_key_changes
 from tests.unit.factories import KEY
 
 FACTS: PlainMapping = {

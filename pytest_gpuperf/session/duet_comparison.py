@@ -10,7 +10,7 @@ from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.compare import compare_duet
 from pytest_gpuperf.model import Comparison, Record, Run, Verdict
 from pytest_gpuperf.session.judge import rule_of
-from pytest_gpuperf.session.measuring import Measuring
+from pytest_gpuperf.session.measurement import Measurement
 from pytest_gpuperf.store.key import difference
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 REFERENCE = " (reference)"
 
 
-def own_reference(record: Record, measured: Measuring) -> Record:
+def own_reference(record: Record, measured: Measurement) -> Record:
     """The other side of the duets of one test, as if it were a record of its own."""
     facts = {sweep.name: sweep.reference_under_test for sweep in measured.sweeps}
     return replace(record, runs=record.reference, reference=(), under_test=facts)
@@ -40,7 +40,7 @@ def joined(record: Record, reference: Record) -> Record:
     )
 
 
-def compared(state: State, measured: Measuring, record: Record, reference: Record) -> Comparison:
+def compared(state: State, measured: Measurement, record: Record, reference: Record) -> Comparison:
     """The verdict about both sides.
 
     Args:

@@ -20,7 +20,7 @@ def worker_number(config: pytest.Config) -> int | None:
 
 
 @dataclass(frozen=True)
-class Choice:
+class DeviceChooser:
     """Among which devices a test chooses.
 
     Attributes:
@@ -43,10 +43,10 @@ class Gpu(Device):
         choice: where the others come from.
     """
 
-    choice: Choice = field(kw_only=True, repr=False, compare=False)
+    choice: DeviceChooser = field(kw_only=True, repr=False, compare=False)
 
     @classmethod
-    def of(cls, device: Device, choice: Choice) -> Gpu:
+    def of(cls, device: Device, choice: DeviceChooser) -> Gpu:
         """A device as the fixture gives it."""
         return cls(**{one.name: getattr(device, one.name) for one in fields(Device)}, choice=choice)
 

@@ -25,7 +25,7 @@ from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, smoke_curve
-from pytest_gpuperf.session.found import inherited, kept_by, on_axis, schedules
+from pytest_gpuperf.session.explored_points import inherited, kept_by, on_axis, schedules
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-class Measuring:
+class Measurement:
     """Measures for one test, and remembers what it measured for the gate.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_gpuperf.device import Device
-from pytest_gpuperf.session.gpus import Choice, Gpu
+from pytest_gpuperf.session.gpu import DeviceChooser, Gpu
 
 SLICES = tuple(Device("gpu", "A", f"MIG-{n}", {"device": "A"}, mig_profile="1g.10gb", parent="GPU-9") for n in range(3))
 GPUS = tuple(Device("gpu", "B", f"GPU-{n}", {"device": "B"}, index=n) for n in range(4))
@@ -14,7 +14,7 @@ GPUS = tuple(Device("gpu", "B", f"GPU-{n}", {"device": "B"}, index=n) for n in r
 def chosen(own: Device, number: int | None, *, mig: str | None = None, count: int | None = None) -> list[str]:
     """The ids that a test gets, of which it is measured on all."""
     used: list[Device] = []
-    gpu = Gpu.of(own, Choice(lambda: (*SLICES, *GPUS), used.extend, number))
+    gpu = Gpu.of(own, DeviceChooser(lambda: (*SLICES, *GPUS), used.extend, number))
     found = gpu(mig=mig) if count is None else gpu(mig=mig, count=count)
     assert (found if isinstance(found, tuple) else (found,)) == tuple(used)
     return [one.id for one in used]

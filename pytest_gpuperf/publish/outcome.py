@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pytest_gpuperf.model import Comparison, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
 
 
 @dataclass(frozen=True)
-class Carried:
+class TestOutcome:
     """One test: what it measured, and what was decided about that. ``ReportedTest`` explains the other fields."""
+
+    #: No test class, whatever its name.
+    __test__: ClassVar[bool] = False
 
     record: Record
     comparison: Comparison
@@ -26,6 +30,6 @@ class Carried:
         return json.dumps(to_builtins(self))
 
     @classmethod
-    def of_text(cls, text: str) -> Carried:
+    def of_text(cls, text: str) -> TestOutcome:
         """The record that ``as_text`` was called on."""
         return from_builtins(cls, json.loads(text), "carried")

@@ -14,8 +14,8 @@ from pytest_gpuperf.measure.adaptive import AdaptivePlan, adaptive
 from pytest_gpuperf.measure.budget import Budget
 from pytest_gpuperf.measure.search import SearchPlan, search
 from pytest_gpuperf.model import Arrivals, BudgetMissed, Capacity, Curve, CurvePoint, Duet, Scaling, smoke_curve
-from pytest_gpuperf.session.measuring import Measuring
-from pytest_gpuperf.session.points import explored, load_points, sizes
+from pytest_gpuperf.session.load_points import explored, load_points, sizes
+from pytest_gpuperf.session.measurement import Measurement
 from pytest_gpuperf.targets import Scalable, Target, as_target
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Gpuperf:
         enabled: False in a smoke run (pytest without ``--gpuperf``).
     """
 
-    def __init__(self, measuring: Measuring) -> None:
+    def __init__(self, measuring: Measurement) -> None:
         self._measuring = measuring
         self.enabled = measuring.enabled
 
