@@ -8,10 +8,10 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli import sync
-from pytest_gpuperf.cli.stored import (
-    Records,
-    Stored,
+from pytest_gpuperf.cli import baseline_branch
+from pytest_gpuperf.cli.stored_records import (
+    RecordReader,
+    StoredRecord,
     add_filters,
     add_store,
     begun_store_url,
@@ -69,7 +69,7 @@ def register(commands: Any) -> None:
     importing = add("import", _import, "take over what was exported, or another store; may be repeated")
     importing.add_argument("source", help="a tar, a directory or an fsspec URL")
     importing.add_argument("--if-any", action="store_true", help="an empty source is no error, as before the first run")
-    sync.register(add)
+    baseline_branch.register(add)
 
 
 def _record(action: argparse.ArgumentParser) -> None:
@@ -104,7 +104,7 @@ def _store(options: argparse.Namespace) -> Store:
 def _list(options: argparse.Namespace) -> int:
     from pytest_gpuperf.report.table import Table
 
-    records = Records(_store(options), options.test, options.key)
+    records = RecordReader(_store(options), options.test, options.key)
     found = records.all(options.last)
     titles = ("record", "UTC", "commit", "gate", "key", "device", "test")
     rows = [_row(stored) for stored in found]
@@ -122,7 +122,7 @@ def _list(options: argparse.Namespace) -> int:
     return records.complain()
 
 
-def _row(stored: Stored) -> tuple[str, ...]:
+def _row(stored: StoredRecord) -> tuple[str, ...]:
     record = stored.record
     return (
         record.id,
@@ -207,7 +207,7 @@ def _prune(options: argparse.Namespace) -> int:
 
     if options.keep is None and options.older_than is None:
         raise OptionError("Say what may go: --keep N (the newest of each key stay), --older-than 90d, or both.")
-    records = Records(_store(options), options.test, options.key)
+    records = RecordReader(_store(options), options.test, options.key)
     store, rule = records.store, _rule(options)
     total = keys = 0
     for folder in records.folders():
@@ -241,7 +241,7 @@ def _rule(options: argparse.Namespace) -> str:
 def _export(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import export_records
 
-    records = Records(_store(options), options.test, options.key)
+    records = RecordReader(_store(options), options.test, options.key)
     found = [(stored.folder, stored.entry) for stored in records.all()]
     moved = export_records(records.store, found, options.destination)
     known = f" ({moved.known} were there already)" if moved.known else ""

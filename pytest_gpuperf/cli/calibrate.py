@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.stored import add_store, begun_store_url, store_url
+from pytest_gpuperf.cli.stored_records import add_store, begun_store_url, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _from_store(store: Store) -> _Gathered:
     """The baselines of all keys."""
-    from pytest_gpuperf.cli.stored import Records
+    from pytest_gpuperf.cli.stored_records import RecordReader
     from pytest_gpuperf.store import BaselineSpec, select_baseline
 
-    gathered, records = _Gathered(), Records(store)
+    gathered, records = _Gathered(), RecordReader(store)
     for folder in records.folders():
         for head in records.of(folder, 1):
             found = select_baseline(store, head.record.key, BaselineSpec("rolling")).records
@@ -117,7 +117,7 @@ def _from_store(store: Store) -> _Gathered:
 
 def _measured(arguments: Sequence[str], count: int) -> _Gathered:
     """New records, each in a store of its own, so that none is compared with another."""
-    from pytest_gpuperf.cli.stored import Records
+    from pytest_gpuperf.cli.stored_records import RecordReader
     from pytest_gpuperf.store import Store, key_digest
 
     gathered = _Gathered()
@@ -133,7 +133,7 @@ def _measured(arguments: Sequence[str], count: int) -> _Gathered:
                 print("\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-25:]))
             if status not in (_PASSED, _FAILED):
                 raise GpuperfError("The suite can't be run, so nothing is calibrated. See its output above.")
-            stored = [one.record for one in Records(Store(url)).all()]
+            stored = [one.record for one in RecordReader(Store(url)).all()]
             good = [record for record in stored if record.may_be_baseline and not record.reference]
             for record in good:
                 gathered.records.setdefault(key_digest(record.key), []).insert(0, record)

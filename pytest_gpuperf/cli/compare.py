@@ -8,13 +8,21 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli import across
+from pytest_gpuperf.cli import device_comparison
 from pytest_gpuperf.cli.cost import add_prices
-from pytest_gpuperf.cli.stored import Records, Stored, add_filters, add_store, moment, newest_invocation, store_url
+from pytest_gpuperf.cli.stored_records import (
+    RecordReader,
+    StoredRecord,
+    add_filters,
+    add_store,
+    moment,
+    newest_invocation,
+    store_url,
+)
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.cli.judging import Judged
+    from pytest_gpuperf.cli.judging import JudgedRecord
     from pytest_gpuperf.report.table import Table
 
 REGRESSED = 1
@@ -60,12 +68,12 @@ def register(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
     if options.across:
-        return across.run(options)
+        return device_comparison.run(options)
     from pytest_gpuperf.cli.judging import ABSENT
     from pytest_gpuperf.model import Verdict
     from pytest_gpuperf.store import Store
 
-    records = Records(Store(store_url(options)), key=options.key)
+    records = RecordReader(Store(store_url(options)), key=options.key)
     judged = _judged(options, records)
     verdicts = [one.comparison.verdict for one in judged]
     show = {"table": _table, "markdown": _markdown, "json": _json}[options.format]
@@ -75,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     return max(result, records.complain())
 
 
-def _judged(options: argparse.Namespace, records: Records) -> list[Judged]:
+def _judged(options: argparse.Namespace, records: RecordReader) -> list[JudgedRecord]:
     from pytest_gpuperf.cli.judging import judge, rule_for
     from pytest_gpuperf.store import BaselineSpec
 
@@ -85,7 +93,7 @@ def _judged(options: argparse.Namespace, records: Records) -> list[Judged]:
         raise GpuperfError(f"--baseline {options.baseline}: {error}") from error
     if options.record:
         entry = records.store.find(options.record)
-        found = [Stored("", entry, records.store.read(entry))]
+        found = [StoredRecord("", entry, records.store.read(entry))]
     else:
         found = newest_invocation(records, options.test)
     wanted = [one for one in found if options.test in one.record.test]
@@ -117,7 +125,7 @@ def _judged(options: argparse.Namespace, records: Records) -> list[Judged]:
     ]
 
 
-def _heading(one: Judged) -> str:
+def _heading(one: JudgedRecord) -> str:
     from pytest_gpuperf.report.summary import headline
 
     record = one.record
@@ -125,13 +133,13 @@ def _heading(one: Judged) -> str:
     return f"record {record.id} of {moment(record.created_utc)} UTC{commit}: {headline(record, one.comparison)}"
 
 
-def _counts(one: Judged) -> str:
+def _counts(one: JudgedRecord) -> str:
     from pytest_gpuperf.report.rows import tally
 
     return tally(str(row.verdict) for row in one.comparison.rows)
 
 
-def _cells(one: Judged, everything: bool) -> Table:
+def _cells(one: JudgedRecord, everything: bool) -> Table:
     """The rows that are shown: what changed or is open first."""
     from pytest_gpuperf.report.rows import row_table, telling, worst_first
 
@@ -141,7 +149,7 @@ def _cells(one: Judged, everything: bool) -> Table:
     return row_table(rows, columns, duet=duet)
 
 
-def _notes(one: Judged) -> list[str]:
+def _notes(one: JudgedRecord) -> list[str]:
     """What else there is to know."""
     from pytest_gpuperf.report.notes import comparison_notes, left_out_notes
 
@@ -152,7 +160,7 @@ def _notes(one: Judged) -> list[str]:
     return lines
 
 
-def _table(judged: Sequence[Judged], everything: bool) -> list[str]:
+def _table(judged: Sequence[JudgedRecord], everything: bool) -> list[str]:
     lines = []
     for one in judged:
         lines += [one.record.test, f"  {_heading(one)}"]
@@ -165,7 +173,7 @@ def _table(judged: Sequence[Judged], everything: bool) -> list[str]:
     return lines
 
 
-def _markdown(judged: Sequence[Judged], everything: bool) -> list[str]:
+def _markdown(judged: Sequence[JudgedRecord], everything: bool) -> list[str]:
     from pytest_gpuperf.report import safe
 
     lines = []
@@ -186,7 +194,7 @@ def _markdown(judged: Sequence[Judged], everything: bool) -> list[str]:
     return lines[:-1]
 
 
-def _json(judged: Sequence[Judged], _everything: bool) -> list[str]:
+def _json(judged: Sequence[JudgedRecord], _everything: bool) -> list[str]:
     from pytest_gpuperf.model import worst
     from pytest_gpuperf.report.document import comparison, finite
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.stored import Records, Stored, add_filters, add_store, moment, store_url
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, moment, store_url
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.report import safe
 
@@ -98,7 +98,7 @@ class _Found:
         knees: sweep and load point of each.
     """
 
-    stored: Sequence[Stored]
+    stored: Sequence[StoredRecord]
     measured: OperatingPoints
     price: Price | None
     costs: tuple[PointCost, ...]
@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
         return _list_prices(options)
     demand = _demand(options)
     prices = chosen_prices(options)
-    records = Records(Store(store_url(options)), options.test, options.key)
+    records = RecordReader(Store(store_url(options)), options.test, options.key)
     found = [_find(stored, prices, demand, options) for stored in records.whole(options.records)]
     if not found:
         records.complain()
@@ -175,7 +175,7 @@ def _demand(options: argparse.Namespace) -> Demand | None:
 
 
 def _find(
-    stored: Sequence[Stored], prices: Sequence[Price], demand: Demand | None, options: argparse.Namespace
+    stored: Sequence[StoredRecord], prices: Sequence[Price], demand: Demand | None, options: argparse.Namespace
 ) -> _Found:
     from pytest_gpuperf.analysis.cost import offers, point_costs
     from pytest_gpuperf.analysis.knee import knee
@@ -280,7 +280,7 @@ def _notes(group: Sequence[_Found], demand: Demand | None) -> list[str]:
     return lines
 
 
-def _record_line(stored: Stored) -> str:
+def _record_line(stored: StoredRecord) -> str:
     record = stored.record
     commit = f", commit {record.commit[:8]}" if record.commit else ""
     gate = "" if record.gate == "passed" else f", gate {record.gate}"
@@ -312,7 +312,7 @@ def _document(one: _Found) -> dict[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """Records as JSON has them."""
+    """Return a value as JSON can hold it."""
     from pytest_gpuperf.model.codec import to_builtins
 
     return to_builtins(value)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.stored import Records, Stored, add_filters, add_store, store_url
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_gpuperf.report.words import plural
     from pytest_gpuperf.store import Store
 
-    records = Records(Store(store_url(options)), options.test, options.key)
+    records = RecordReader(Store(store_url(options)), options.test, options.key)
     found: list[History] = []
     for folder in records.folders():
         stored = records.of(folder, options.last)
@@ -96,12 +96,12 @@ def _write(path: Path, text: str) -> None:
         raise GpuperfError(f"--html {path} can't be written: {error}") from error
 
 
-def _fit(stored: Stored) -> bool:
+def _fit(stored: StoredRecord) -> bool:
     """A whole record, and not a duet's, whose level is another one."""
     return stored.record.status == "complete" and not stored.entry.duet
 
 
-def _histories(stored: Sequence[Stored], options: argparse.Namespace) -> list[History]:
+def _histories(stored: Sequence[StoredRecord], options: argparse.Namespace) -> list[History]:
     """The histories of one key that are asked for.
 
     Args:
@@ -148,7 +148,9 @@ def _together(logs: dict[Any, float], places: Sequence[tuple[str, LoadPoint, str
     return sum(logs[place] for place in places) / len(places)
 
 
-def _history(stored: Sequence[Stored], series: Sequence[float | None], names: tuple[str, str, str]) -> History | None:
+def _history(
+    stored: Sequence[StoredRecord], series: Sequence[float | None], names: tuple[str, str, str]
+) -> History | None:
     from pytest_gpuperf.analysis.changepoint import change_points
     from pytest_gpuperf.analysis.values import sign
     from pytest_gpuperf.report.history import History, Moment, Shift
@@ -181,7 +183,7 @@ def _history(stored: Sequence[Stored], series: Sequence[float | None], names: tu
     )
 
 
-def _state(stored: Stored) -> str:
+def _state(stored: StoredRecord) -> str:
     if stored.entry.pinned:
         return "pinned"
     if stored.entry.accepted:

@@ -9,7 +9,7 @@ from pytest_gpuperf.analysis.compare import compare, compare_duet
 from pytest_gpuperf.analysis.priors import PRIORS, RECORD_PRIOR, calibrated
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import GATED, METRICS
-from pytest_gpuperf.cli.stored import UNKNOWN
+from pytest_gpuperf.cli.stored_records import UNKNOWN
 from pytest_gpuperf.model import Comparison, Verdict
 from pytest_gpuperf.store import Baseline, BaselineSpec, duet_history, newest_calibration, select_baseline
 
@@ -22,7 +22,7 @@ ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedRecord:
     """A record, and what became of its comparison."""
 
     record: Record
@@ -77,7 +77,7 @@ def _tests(recorded: object, default: int) -> int:
 
 def judge(
     store: Store, record: Record, rule: Rule, *, choice: BaselineSpec | None = None, before: RecordFile | None = None
-) -> Judged:
+) -> JudgedRecord:
     """Compare a record with what was stored before it.
 
     Args:
@@ -88,7 +88,7 @@ def judge(
     """
     if record.reference:
         found = duet_history(store, record.key, before=before)
-        return Judged(record, compare_duet(record, found.records, rule), found)
+        return JudgedRecord(record, compare_duet(record, found.records, rule), found)
     found = select_baseline(store, record.key, choice, before=before)
     comparison = compare(record, found.records, rule, pinned=found.pinned, differing=found.differing)
-    return Judged(record, comparison, found)
+    return JudgedRecord(record, comparison, found)

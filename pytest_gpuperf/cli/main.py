@@ -16,16 +16,16 @@ from pytest_gpuperf import __version__
 from pytest_gpuperf.cli import (
     baseline,
     calibrate,
-    comment,
     compare,
     cost,
     doctor,
-    duet,
     history,
-    importing,
     report,
-    sweep,
 )
+from pytest_gpuperf.cli.duet import command as duet
+from pytest_gpuperf.cli.imports import command as imports
+from pytest_gpuperf.cli.pull_request import command as comment
+from pytest_gpuperf.cli.sweep import command as sweep
 from pytest_gpuperf.errors import GpuperfError
 
 
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.register(commands)
     history.register(commands)
     report.register(commands)
-    importing.register(commands)
+    imports.register(commands)
     calibrate.register(commands)
     comment.register(commands)
     cost.register(commands)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli.cost import add_prices, chosen_prices
-from pytest_gpuperf.cli.stored import Records, Stored, add_store, newest_invocation, store_url
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_store, newest_invocation, store_url
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE
 
@@ -92,7 +92,7 @@ def _put(text: str, output: str | None) -> None:
 
 def _side_by_side(options: argparse.Namespace, name: str) -> int:
     """Of every GPU model in one store."""
-    from pytest_gpuperf.cli.across import across_of, text
+    from pytest_gpuperf.cli.device_comparison import across_of, text
     from pytest_gpuperf.report.across import across_comment
     from pytest_gpuperf.store import Store
 
@@ -104,7 +104,7 @@ def _side_by_side(options: argparse.Namespace, name: str) -> int:
         )
     if options.what and not _is_store(options.what[0]):
         raise GpuperfError(f"--by gpu takes a store, and {options.what[0]} is none.")
-    records = Records(Store(options.what[0] if options.what else store_url(options)), options.test)
+    records = RecordReader(Store(options.what[0] if options.what else store_url(options)), options.test)
     shown = across_of(records, chosen_prices(options))
     if name == MARKDOWN:
         _put(across_comment(shown, title=options.title, marker=options.marker), options.output)
@@ -125,8 +125,8 @@ class _Asked:
         option: what makes the command line tool look in its store; empty for the default one.
     """
 
-    records: Records
-    found: list[Stored]
+    records: RecordReader
+    found: list[StoredRecord]
     option: str
 
 
@@ -149,7 +149,7 @@ def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
             yield _newest(what, store_option(what), options.test)
         elif _ID.fullmatch(what):
             own = own or Store(store_url(options))
-            records = Records(own)
+            records = RecordReader(own)
             yield _Asked(records, _by_id(records, what, whole=options.invocation), option)
         else:
             raise GpuperfError(f"{what} is neither a record's id nor a store.\nSee: gpuperf baseline list")
@@ -158,7 +158,7 @@ def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
 def _newest(url: str, option: str, test: str) -> _Asked:
     from pytest_gpuperf.store import Store
 
-    records = Records(Store(url))
+    records = RecordReader(Store(url))
     found = newest_invocation(records, test)
     if not found:
         records.complain()
@@ -166,7 +166,7 @@ def _newest(url: str, option: str, test: str) -> _Asked:
     return _Asked(records, found, option)
 
 
-def _by_id(records: Records, what: str, *, whole: bool) -> list[Stored]:
+def _by_id(records: RecordReader, what: str, *, whole: bool) -> list[StoredRecord]:
     """A record, or all of an invocation."""
     store = records.store
     entries = [
@@ -178,7 +178,7 @@ def _by_id(records: Records, what: str, *, whole: bool) -> list[Stored]:
         )
     if entries:
         folder, entry = entries[0]
-        one = Stored(folder, entry, store.read(entry))
+        one = StoredRecord(folder, entry, store.read(entry))
         return records.invocation(one.record.invocation, one) if whole else [one]
     found = records.invocation(what)
     if not found:

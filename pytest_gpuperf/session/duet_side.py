@@ -1,6 +1,6 @@
 """One side of ``gpuperf duet``: this pytest process takes every step only when it is told to.
 
-``measure.channel`` describes what is said, ``cli.lockstep`` is the other end.
+``measure.channel`` describes what is said, ``cli.duet.conductor`` is the other end.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_gpuperf.store import Store
 from tests.e2e.actions_runner import Job
-from tests.unit.cli.github_server import REPOSITORY, TOKEN, State, github_server
+from tests.unit.cli.pull_request.github_server import REPOSITORY, TOKEN, State, github_server
 from tests.unit.factories import record
 from tests.unit.store.remotes import clone_of, git, origin_in
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.cli import stored
+from pytest_gpuperf.cli import stored_records
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.store import Store, key_digest, select_baseline
 from tests.unit.cli.stores import gpuperf, measured
@@ -68,7 +68,7 @@ def test_a_record_with_what_was_said_about_it(store: Store, capsys: pytest.Captu
     assert "accepted by Ada on 20" in text
     assert ": a larger model" in text
     assert "pinned by Bob on 20" in text
-    assert f"key {key_digest(KEY)}: device=NVIDIA L4, power_limit_w=72" in text
+    assert f"key {key_digest(KEY)}: device=NVIDIA L4, method_version=1, power_limit_w=72" in text
     assert "conc" in text
 
 
@@ -223,7 +223,7 @@ def test_damaged_records_are_named_by_every_command(tmp_path: Path, capsys: pyte
 
 def test_without_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stored, "DEFAULT_STORE", f".gpuperf-{tmp_path.name}")  # wherever these tests run
+    monkeypatch.setattr(stored_records, "DEFAULT_STORE", f".gpuperf-{tmp_path.name}")  # wherever these tests run
     assert main(["baseline", "list"]) == 1
     assert "There is no .gpuperf-" in capsys.readouterr().err
     assert main(["baseline", "import", "nothing.tar"]) == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.cli.importing_benchmarks import records_of
+from pytest_gpuperf.cli.imports.benchmarks import records_of
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.report.benchmark_export import benchmark_text
 from pytest_gpuperf.report.benchmark_import import is_benchmarks, read_benchmarks

@@ -1,4 +1,4 @@
-"""What ``gpuperf sweep`` is asked to do, apart from how the command line says it."""
+"""The settings of one ``gpuperf sweep``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Levels = Generator[float, "bool | None", "float | None"]
 
 
 @dataclass(frozen=True)
-class LoadRange:
+class SteppedRange:
     """The loads of a sweep: concurrencies, or rates in requests per second.
 
     Attributes:
@@ -67,7 +67,7 @@ class LoadRange:
 
 
 @dataclass(frozen=True)
-class SweepCommand:
+class SweepSettings:
     """One ``gpuperf sweep``. The defaults are perf_client's.
 
     Attributes:
@@ -92,7 +92,7 @@ class SweepCommand:
     tls: Tls | None = None
     batch_size: int = 1
     mode: str = CONCURRENCY
-    levels: LoadRange = LoadRange()
+    levels: SteppedRange = SteppedRange()
     poisson: bool = False
     intervals: Intervals | None = None
     binary_search: bool = False

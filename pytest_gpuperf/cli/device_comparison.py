@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.cli.cost import chosen_prices, to_plain
-from pytest_gpuperf.cli.stored import Records, Stored, store_url
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import Store
 
     prices = chosen_prices(options)
-    records = Records(Store(store_url(options)), options.test, options.key)
+    records = RecordReader(Store(store_url(options)), options.test, options.key)
     shown = across_of(records, prices, options.base)
     unreadable = records.complain()
     if options.format == "json":
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     return unreadable
 
 
-def across_of(records: Records, prices: Sequence[Price], base: str = "") -> list[DeviceComparison]:
+def across_of(records: RecordReader, prices: Sequence[Price], base: str = "") -> list[DeviceComparison]:
     """Every test that was measured on two devices or more, by its newest complete record on each.
 
     Args:
@@ -44,7 +44,7 @@ def across_of(records: Records, prices: Sequence[Price], base: str = "") -> list
     from pytest_gpuperf.analysis.across import DeviceRecord, across, work_of
     from pytest_gpuperf.analysis.prices import device_of
 
-    newest: dict[tuple[str, ...], dict[str, Stored]] = {}
+    newest: dict[tuple[str, ...], dict[str, StoredRecord]] = {}
     for stored in records.whole(1):
         own = newest.setdefault(work_of(stored[0].record.key), {})
         device = device_of(stored[0].record.key)

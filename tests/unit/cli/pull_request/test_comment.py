@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.cli.github import GitHub
 from pytest_gpuperf.cli.main import main
+from pytest_gpuperf.cli.pull_request.github import GitHub
 from pytest_gpuperf.errors import GpuperfError, OptionError
-from tests.unit.cli.github_server import BOT, REPOSITORY, TOKEN, State, github_server
+from tests.unit.cli.pull_request.github_server import BOT, REPOSITORY, TOKEN, State, github_server
 
 MARKER = "<!-- gpuperf report -->"
 REPORT = f"{MARKER}\n## regressed\n\nby 5%"

@@ -60,7 +60,7 @@ def begun_store_url(options: argparse.Namespace) -> str:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredRecord:
     """One record that was read, and where it lies."""
 
     folder: str
@@ -73,7 +73,7 @@ class Stored:
         return self.folder.rpartition("/")[2]
 
 
-class Records:
+class RecordReader:
     """Reads records of a store, and remembers which files can't be read.
 
     Args:
@@ -89,11 +89,11 @@ class Records:
         """The folders of the keys that are asked for."""
         return (one for one in self.store.folders() if one.rpartition("/")[2].startswith(self._key))
 
-    def of(self, folder: str, newest: int | None = None) -> list[Stored]:
+    def of(self, folder: str, newest: int | None = None) -> list[StoredRecord]:
         """The records of a key, newest first."""
         return list(self._read(folder, islice(self.store.newest(folder), newest)))
 
-    def whole(self, newest: int) -> list[list[Stored]]:
+    def whole(self, newest: int) -> list[list[StoredRecord]]:
         """Of every key its newest records that tell what the device does by itself: complete, and no duets."""
         found = []
         for folder in self.folders():
@@ -103,7 +103,7 @@ class Records:
             found += [records] if records else []
         return found
 
-    def _read(self, folder: str, entries: Iterable[RecordFile]) -> Iterator[Stored]:
+    def _read(self, folder: str, entries: Iterable[RecordFile]) -> Iterator[StoredRecord]:
         for entry in entries:
             try:
                 record = self.store.read(entry)
@@ -112,9 +112,9 @@ class Records:
                 continue
             if self._test not in record.test:
                 break  # all records of a key are of one test
-            yield Stored(folder, entry, record)
+            yield StoredRecord(folder, entry, record)
 
-    def all(self, newest: int | None = None) -> list[Stored]:
+    def all(self, newest: int | None = None) -> list[StoredRecord]:
         """The records of all keys, newest first.
 
         Args:
@@ -123,7 +123,7 @@ class Records:
         found = [stored for folder in self.folders() for stored in self.of(folder, newest)]
         return sorted(found, key=lambda stored: stored.record.created_utc, reverse=True)
 
-    def invocation(self, begin: str, like: Stored | None = None) -> list[Stored]:
+    def invocation(self, begin: str, like: StoredRecord | None = None) -> list[StoredRecord]:
         """The records of one pytest, by the beginning of its id.
 
         Args:
@@ -140,7 +140,7 @@ class Records:
                     self.unreadable.append(error)
                     continue
                 if record.invocation.startswith(begin):
-                    found.append(Stored(folder, entry, record))
+                    found.append(StoredRecord(folder, entry, record))
         return found
 
     def complain(self) -> int:
@@ -150,7 +150,7 @@ class Records:
         return 1 if self.unreadable else 0
 
 
-def newest_invocation(records: Records, test: str = "") -> list[Stored]:
+def newest_invocation(records: RecordReader, test: str = "") -> list[StoredRecord]:
     """What the newest pytest, or the last import, measured.
 
     Args:
@@ -168,7 +168,7 @@ def _near(day: str, other: str) -> bool:
     return abs(date.fromisoformat(day) - date.fromisoformat(other)) <= timedelta(days=1)
 
 
-def state_of(stored: Stored) -> str:
+def state_of(stored: StoredRecord) -> str:
     """What became of a record, in a word or two."""
     record, entry = stored.record, stored.entry
     gate = "cut short" if record.status != "complete" else record.gate

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.cli.sweep_command import INTERVALS, REQUEST_RATE, Levels, LoadRange, SweepCommand, later
+from pytest_gpuperf.cli.sweep.settings import INTERVALS, REQUEST_RATE, Levels, SteppedRange, SweepSettings, later
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Constant, Intervals, LoadPoint, Poisson
 
@@ -31,49 +31,49 @@ def always(_load: float) -> bool:
 @pytest.mark.parametrize(
     ("levels", "loads"),
     [
-        (LoadRange(3, 3), [3]),
-        (LoadRange(1, 4), [1, 2, 3, 4]),
-        (LoadRange(1, 10, 4), [1, 5, 9]),
-        (LoadRange(0.1, 0.5, 0.1), [0.1, 0.2, 0.3, 0.4, 0.5]),
+        (SteppedRange(3, 3), [3]),
+        (SteppedRange(1, 4), [1, 2, 3, 4]),
+        (SteppedRange(1, 10, 4), [1, 5, 9]),
+        (SteppedRange(0.1, 0.5, 0.1), [0.1, 0.2, 0.3, 0.4, 0.5]),
     ],
 )
-def test_a_range_is_walked_from_start_to_end(levels: LoadRange, loads: list[float]) -> None:
+def test_a_range_is_walked_from_start_to_end(levels: SteppedRange, loads: list[float]) -> None:
     assert visited(levels.linear(), always)[0] == pytest.approx(loads)
 
 
 def test_a_linear_sweep_ends_with_the_first_level_over_the_threshold() -> None:
-    assert visited(LoadRange(1, 100, 8).linear(), lambda load: load < 10) == ([1, 9, 17], None)
+    assert visited(SteppedRange(1, 100, 8).linear(), lambda load: load < 10) == ([1, 9, 17], None)
 
 
 def test_a_range_without_an_end_goes_on_until_a_level_is_over() -> None:
-    assert visited(LoadRange(10, 0, 10).linear(), lambda load: load <= 40)[0] == [10, 20, 30, 40, 50]
+    assert visited(SteppedRange(10, 0, 10).linear(), lambda load: load <= 40)[0] == [10, 20, 30, 40, 50]
 
 
 def test_a_linear_sweep_goes_on_where_nothing_can_be_told() -> None:
-    assert visited(LoadRange(1, 3).linear(), lambda _: None)[0] == [1, 2, 3]
+    assert visited(SteppedRange(1, 3).linear(), lambda _: None)[0] == [1, 2, 3]
 
 
 def test_a_binary_search_visits_what_perf_client_visits() -> None:
     # perf_analyzer 2.50 with --binary-search --concurrency-range 1:64:4 -l 2 went this way, and with 1:17:4 this one.
-    assert visited(LoadRange(1, 64, 4).bisected(whole=True), lambda load: load < 4)[0] == [1, 64, 32, 16, 8, 4]
-    assert visited(LoadRange(1, 17, 4).bisected(whole=True), lambda load: load < 2)[0] == [1, 17, 9, 5]
+    assert visited(SteppedRange(1, 64, 4).bisected(whole=True), lambda load: load < 4)[0] == [1, 64, 32, 16, 8, 4]
+    assert visited(SteppedRange(1, 17, 4).bisected(whole=True), lambda load: load < 2)[0] == [1, 17, 9, 5]
 
 
 def test_a_binary_search_ends_at_once_where_an_end_is_the_answer() -> None:
-    search = LoadRange(1, 64)
+    search = SteppedRange(1, 64)
     assert visited(search.bisected(whole=True), always) == ([1, 64], 64)
     assert visited(search.bisected(whole=True), lambda _: False) == ([1], None)
 
 
 def test_what_can_not_be_told_counts_as_over_the_threshold() -> None:
-    found = visited(LoadRange(1, 9).bisected(whole=True), lambda load: True if load <= 4 else None)
+    found = visited(SteppedRange(1, 9).bisected(whole=True), lambda load: True if load <= 4 else None)
     assert found[1] == 4
 
 
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 50), st.integers(0, 1000))
 def test_a_binary_search_finds_the_limit_within_a_step(start: int, length: int, step: int, limit: int) -> None:
     end = start + length
-    seen, answer = visited(LoadRange(start, end, step).bisected(whole=True), lambda load: load <= limit)
+    seen, answer = visited(SteppedRange(start, end, step).bisected(whole=True), lambda load: load <= limit)
     assert all(float(load).is_integer() and start <= load <= end for load in seen)
     assert len(seen) == len(set(seen))
     if limit < start:
@@ -86,41 +86,41 @@ def test_a_binary_search_finds_the_limit_within_a_step(start: int, length: int, 
 
 
 def test_rates_are_halved_as_they_are() -> None:
-    seen, answer = visited(LoadRange(10, 15, 1).bisected(whole=False), lambda load: load <= 12.2)
+    seen, answer = visited(SteppedRange(10, 15, 1).bisected(whole=False), lambda load: load <= 12.2)
     assert seen == [10, 15, 12.5, 11.25, 11.875]
     assert answer == 11.875
 
 
-def command(**settings: object) -> SweepCommand:
-    return SweepCommand("resnet50", **settings)  # type: ignore[arg-type]
+def sweep_settings(**fields: object) -> SweepSettings:
+    return SweepSettings("resnet50", **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("settings", "part"),
     [
-        ({"levels": LoadRange(4, 1)}, "ends at 1, below its start, 4"),
-        ({"levels": LoadRange(1, 0)}, "with -l"),
+        ({"levels": SteppedRange(4, 1)}, "ends at 1, below its start, 4"),
+        ({"levels": SteppedRange(1, 0)}, "with -l"),
         ({"binary_search": True, "threshold_ms": 5.0}, "--concurrency-range START:END"),
-        ({"binary_search": True, "levels": LoadRange(1, 0), "threshold_ms": 5.0}, "START:END"),
-        ({"binary_search": True, "levels": LoadRange(1, 8)}, "-l, in ms"),
-        ({"binary_search": True, "mode": INTERVALS, "levels": LoadRange(5.0, 5.0)}, "needs a range"),
+        ({"binary_search": True, "levels": SteppedRange(1, 0), "threshold_ms": 5.0}, "START:END"),
+        ({"binary_search": True, "levels": SteppedRange(1, 8)}, "-l, in ms"),
+        ({"binary_search": True, "mode": INTERVALS, "levels": SteppedRange(5.0, 5.0)}, "needs a range"),
         ({"streaming": True}, "-i grpc"),
-        ({"request_count": 3, "levels": LoadRange(1, 4)}, "less than the highest concurrency, 4"),
+        ({"request_count": 3, "levels": SteppedRange(1, 4)}, "less than the highest concurrency, 4"),
         ({"input_data": ("zero", "a.json")}, "zero can't be mixed"),
-        ({"mode": REQUEST_RATE, "levels": LoadRange(9.0, 2.0)}, "--request-rate-range ends at 2"),
+        ({"mode": REQUEST_RATE, "levels": SteppedRange(9.0, 2.0)}, "--request-rate-range ends at 2"),
     ],
 )
 def test_what_makes_no_sense_is_said_before_anything_is_measured(settings: dict[str, object], part: str) -> None:
     with pytest.raises(OptionError, match=part.replace("(", r"\(")):
-        command(**settings)
+        sweep_settings(**settings)
 
 
 def test_load_points() -> None:
-    rates = {"mode": REQUEST_RATE, "levels": LoadRange(100.0, 100.0)}
-    assert command(batch_size=4).point(8) == LoadPoint(8, 4)
-    assert command(**rates).point(100.0) == LoadPoint(0, 1, 100.0, "constant")
-    assert command(**rates, poisson=True, seed=7).point(100.0) == LoadPoint(0, 1, 100.0, "poisson seed 7")
-    assert command().arrivals(1) is None
+    rates = {"mode": REQUEST_RATE, "levels": SteppedRange(100.0, 100.0)}
+    assert sweep_settings(batch_size=4).point(8) == LoadPoint(8, 4)
+    assert sweep_settings(**rates).point(100.0) == LoadPoint(0, 1, 100.0, "constant")
+    assert sweep_settings(**rates, poisson=True, seed=7).point(100.0) == LoadPoint(0, 1, 100.0, "poisson seed 7")
+    assert sweep_settings().arrivals(1) is None
 
 
 def test_windows_of_random_arrivals_are_not_copies_and_can_be_repeated() -> None:

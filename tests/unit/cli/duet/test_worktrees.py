@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.cli import worktrees
+from pytest_gpuperf.cli.duet import worktrees
 from pytest_gpuperf.errors import GpuperfError, OptionError
 
 

@@ -7,61 +7,61 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.cli.main import main
-from pytest_gpuperf.cli.sweep_command import CONCURRENCY, INTERVALS, REQUEST_RATE, LoadRange, SweepCommand
-from pytest_gpuperf.cli.sweep_options import REFUSED, add_arguments, read
+from pytest_gpuperf.cli.sweep.options import REFUSED, add_arguments, read
+from pytest_gpuperf.cli.sweep.settings import CONCURRENCY, INTERVALS, REQUEST_RATE, SteppedRange, SweepSettings
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Tls
 
 
-def parse(*arguments: str) -> SweepCommand:
+def parse(*arguments: str) -> SweepSettings:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return read(parser.parse_args(["-m", "flower", *arguments]))
 
 
 def test_the_defaults_are_those_of_perf_client() -> None:
-    command = parse()
-    assert command == SweepCommand("flower")
-    assert (command.urls, command.protocol, command.mode, command.levels) == (
+    settings = parse()
+    assert settings == SweepSettings("flower")
+    assert (settings.urls, settings.protocol, settings.mode, settings.levels) == (
         ("localhost:8000",),
         "http",
         CONCURRENCY,
-        LoadRange(1, 1, 1),
+        SteppedRange(1, 1, 1),
     )
-    assert (command.window_s, command.tolerance, command.trials, command.percentile) == (5.0, 0.10, 10, None)
-    assert (command.input_data, command.batch_size, command.output_bytes) == (("random",), 1, 102_400)
+    assert (settings.window_s, settings.tolerance, settings.trials, settings.percentile) == (5.0, 0.10, 10, None)
+    assert (settings.input_data, settings.batch_size, settings.output_bytes) == (("random",), 1, 102_400)
 
 
 def test_a_usual_command_line() -> None:
     line = "-u 127.0.0.1:8000 -i http --concurrency-range 1:100 -f results.csv"
-    command = parse(*line.split())
-    assert command.levels == LoadRange(1, 100, 1)
-    assert (command.urls, command.csv) == (("127.0.0.1:8000",), Path("results.csv"))
+    settings = parse(*line.split())
+    assert settings.levels == SteppedRange(1, 100, 1)
+    assert (settings.urls, settings.csv) == (("127.0.0.1:8000",), Path("results.csv"))
 
 
 @pytest.mark.parametrize(
     ("line", "levels", "mode"),
     [
-        ("--concurrency-range 4", LoadRange(4, 4, 1), CONCURRENCY),
-        ("--concurrency-range=2:16:2", LoadRange(2, 16, 2), CONCURRENCY),
-        ("--concurrency-range 1:0:4 -l 20", LoadRange(1, 0, 4), CONCURRENCY),
-        ("-t 3", LoadRange(3, 3, 1), CONCURRENCY),
-        ("--request-rate-range 0.5:2.5:0.5", LoadRange(0.5, 2.5, 0.5), REQUEST_RATE),
+        ("--concurrency-range 4", SteppedRange(4, 4, 1), CONCURRENCY),
+        ("--concurrency-range=2:16:2", SteppedRange(2, 16, 2), CONCURRENCY),
+        ("--concurrency-range 1:0:4 -l 20", SteppedRange(1, 0, 4), CONCURRENCY),
+        ("-t 3", SteppedRange(3, 3, 1), CONCURRENCY),
+        ("--request-rate-range 0.5:2.5:0.5", SteppedRange(0.5, 2.5, 0.5), REQUEST_RATE),
     ],
 )
-def test_ranges(line: str, levels: LoadRange, mode: str) -> None:
-    command = parse(*line.split())
-    assert (command.levels, command.mode) == (levels, mode)
+def test_ranges(line: str, levels: SteppedRange, mode: str) -> None:
+    settings = parse(*line.split())
+    assert (settings.levels, settings.mode) == (levels, mode)
 
 
 def test_intervals_are_read_from_their_file(tmp_path: Path) -> None:
     path = tmp_path / "trace.txt"
     path.write_text("1000\n3000\n")
-    command = parse("--request-intervals", str(path))
-    assert command.mode == INTERVALS
-    assert command.intervals is not None
-    assert command.intervals.intervals_ns == (1_000_000, 3_000_000)
-    assert command.levels == LoadRange(500.0, 500.0)
+    settings = parse("--request-intervals", str(path))
+    assert settings.mode == INTERVALS
+    assert settings.intervals is not None
+    assert settings.intervals.intervals_ns == (1_000_000, 3_000_000)
+    assert settings.levels == SteppedRange(500.0, 500.0)
 
 
 def test_short_and_long_flags_mean_the_same() -> None:
@@ -78,15 +78,15 @@ def test_everything_else_finds_its_place() -> None:
         "--shape a:b:3,224,224 --shape c:1 --shared-memory system --output-shared-memory-size 4096 --verbose-csv "
         "--profile-export-file times.json -i grpc --streaming -H Authorization:Bearer:x --deadline 5"
     )
-    command = parse(*line.split(), "-H", "X-Tenant: a b")
-    assert (command.version, command.batch_size, command.poisson, command.percentile) == ("2", 8, True, 95.0)
-    assert (command.window_s, command.window_requests, command.warmup_count) == (1.0, 80, 9)
-    assert command.shapes == (("a:b", (3, 224, 224)), ("c", (1,)))
-    assert command.headers == (("Authorization", "Bearer:x"), ("X-Tenant", "a b"))
-    assert (command.protocol, command.urls, command.streaming) == ("grpc", ("localhost:8001",), True)
-    assert (command.seed, command.workers, command.deadline_s, command.string_length) == (7, 2, 5.0, 5)
-    assert (command.shared_memory, command.output_bytes) == ("system", 4096)
-    assert (command.verbose, command.verbose_csv, command.profile_export) == (True, True, Path("times.json"))
+    settings = parse(*line.split(), "-H", "X-Tenant: a b")
+    assert (settings.version, settings.batch_size, settings.poisson, settings.percentile) == ("2", 8, True, 95.0)
+    assert (settings.window_s, settings.window_requests, settings.warmup_count) == (1.0, 80, 9)
+    assert settings.shapes == (("a:b", (3, 224, 224)), ("c", (1,)))
+    assert settings.headers == (("Authorization", "Bearer:x"), ("X-Tenant", "a b"))
+    assert (settings.protocol, settings.urls, settings.streaming) == ("grpc", ("localhost:8001",), True)
+    assert (settings.seed, settings.workers, settings.deadline_s, settings.string_length) == (7, 2, 5.0, 5)
+    assert (settings.shared_memory, settings.output_bytes) == ("system", 4096)
+    assert (settings.verbose, settings.verbose_csv, settings.profile_export) == (True, True, Path("times.json"))
 
 
 def test_several_servers_share_the_load() -> None:
@@ -142,13 +142,13 @@ def test_an_encrypted_server_over_http(tmp_path: Path) -> None:
     files = {name: tmp_path / f"{name}.pem" for name in ("ca", "cert", "key")}
     for file in files.values():
         file.touch()
-    command = parse(
+    settings = parse(
         *("-u", "https://triton:443", "--ssl-https-verify-host", "0"),
         *("--ssl-https-ca-certificates-file", str(files["ca"])),
         *("--ssl-https-client-certificate-file", str(files["cert"])),
         *("--ssl-https-private-key-file", str(files["key"])),
     )
-    assert command.tls == Tls(str(files["ca"]), str(files["cert"]), str(files["key"]), True, False)
+    assert settings.tls == Tls(str(files["ca"]), str(files["cert"]), str(files["key"]), True, False)
     assert parse("-u", "https://triton:443").tls is None
 
 
@@ -156,11 +156,11 @@ def test_an_encrypted_server_over_grpc(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem")]
     for file in files:
         file.touch()
-    command = parse(
+    settings = parse(
         *("-i", "grpc", "--ssl-grpc-use-ssl", "--ssl-grpc-root-certifications-file", str(files[0])),
         *("--ssl-grpc-certificate-chain-file", str(files[1]), "--ssl-grpc-private-key-file", str(files[2])),
     )
-    assert command.tls == Tls(str(files[0]), str(files[1]), str(files[2]))
+    assert settings.tls == Tls(str(files[0]), str(files[1]), str(files[2]))
     assert parse("-i", "grpc", "--ssl-grpc-use-ssl", "false").tls is None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.atomic_write import atomic_write
-from pytest_gpuperf.cli.sweep_command import INTERVALS, SweepCommand
+from pytest_gpuperf.cli.sweep.settings import INTERVALS, SweepSettings
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model.level import INTERRUPTED, UNSTABLE, MeasuredLevel
 from pytest_gpuperf.report.perf_client import (
@@ -34,36 +34,36 @@ _DEVICES = Path("/dev")
 class SweepReport:
     """Level by level, so that neither an error nor Ctrl-C loses what was measured."""
 
-    def __init__(self, command: SweepCommand, say: Callable[[str], None] | None = None) -> None:
+    def __init__(self, settings: SweepSettings, say: Callable[[str], None] | None = None) -> None:
         """Raises:
         OptionError: a file can't be written. Said before the sweep, not after it.
         """
-        self._command = command
+        self._settings = settings
         self._say = say or _say
-        self._layout = Layout(command.percentile, command.verbose_csv)
+        self._layout = Layout(settings.percentile, settings.verbose_csv)
         self._levels: list[MeasuredLevel] = []
         self._export: ProfileExport | None = None
-        self._csv = _place(command.csv)
-        self._times = _place(command.profile_export)
+        self._csv = _place(settings.csv)
+        self._times = _place(settings.profile_export)
         if self._times is not None and _is_special(self._times):
-            raise OptionError(f"--profile-export-file {command.profile_export} has to be a regular file.")
+            raise OptionError(f"--profile-export-file {settings.profile_export} has to be a regular file.")
 
     def begin(self) -> None:
         """Say what is going to be measured."""
-        for line in settings_lines(self._command):
+        for line in settings_lines(self._settings):
             self._say(line)
         self._say("")
 
     def start(self, load: float) -> None:
         """A level begins."""
-        command = self._command
-        intervals = command.intervals
-        source = f"intervals of {intervals.source}" if command.mode == INTERVALS and intervals is not None else ""
-        self._say(title(command.point(load), source))
+        settings = self._settings
+        intervals = settings.intervals
+        source = f"intervals of {intervals.source}" if settings.mode == INTERVALS and intervals is not None else ""
+        self._say(title(settings.point(load), source))
 
     def window(self, number: int, window: Window) -> None:
         """A window is over."""
-        if self._command.verbose:
+        if self._settings.verbose:
             self._say(pass_line(number, window, self._layout))
 
     def add(self, load: float, level: MeasuredLevel, recordings: Sequence[Recorded]) -> None:
@@ -82,11 +82,11 @@ class SweepReport:
 
     def found(self, load: float | None) -> None:
         """A binary search has its answer."""
-        limit = f"{self._command.threshold_ms:g} msec"
+        limit = f"{self._settings.threshold_ms:g} msec"
         if load is None:
             self._say(f"No level of the range is known to keep the latency threshold of {limit}.\n")
         else:
-            self._say(f"Highest level within {limit}: {load_of(self._command.point(load))}\n")
+            self._say(f"Highest level within {limit}: {load_of(self._settings.point(load))}\n")
 
     def close(self) -> None:
         """Finish the files and print the closing list, whatever has happened."""
@@ -129,9 +129,9 @@ class SweepReport:
     def _write_export(self, path: Path, load: float, recordings: Sequence[Recorded]) -> None:
         if self._export is None:
             self._export = ProfileExport(path, time.time_ns() - time.monotonic_ns())
-        command = self._command
-        mode = "request_rate" if command.open_loop else "concurrency"
-        self._export.add(mode, float(load) if command.open_loop else int(load), recordings)
+        settings = self._settings
+        mode = "request_rate" if settings.open_loop else "concurrency"
+        self._export.add(mode, float(load) if settings.open_loop else int(load), recordings)
 
 
 def _failing(level: MeasuredLevel) -> bool:
@@ -141,35 +141,35 @@ def _failing(level: MeasuredLevel) -> bool:
     return errors > ERROR_BUDGET * (level.whole.requests + errors)
 
 
-def settings_lines(command: SweepCommand) -> list[str]:
+def settings_lines(settings: SweepSettings) -> list[str]:
     """perf_client's lines about what is going to be done."""
-    lines = ["*** Measurement Settings ***", f"  Batch size: {command.batch_size}", "  Service Kind: TRITON"]
-    if command.warmup_count:
-        lines.append(f"  Sending {command.warmup_count} warmup requests")
-    if command.request_count:
-        lines.append(f"  Sending {command.request_count} benchmark requests")
+    lines = ["*** Measurement Settings ***", f"  Batch size: {settings.batch_size}", "  Service Kind: TRITON"]
+    if settings.warmup_count:
+        lines.append(f"  Sending {settings.warmup_count} warmup requests")
+    if settings.request_count:
+        lines.append(f"  Sending {settings.request_count} benchmark requests")
     else:
-        mode = "count_windows" if command.window_requests else "time_windows"
-        latency = "average" if command.percentile is None else f"p{command.percentile:g}"
+        mode = "count_windows" if settings.window_requests else "time_windows"
+        latency = "average" if settings.percentile is None else f"p{settings.percentile:g}"
         lines += [
             f'  Using "{mode}" mode for stabilization',
             f"  Stabilizing using {latency} latency and throughput",
-            f"  Minimum number of samples in each window: {command.window_requests}"
-            if command.window_requests
-            else f"  Measurement window: {command.window_s * 1000:g} msec",
-            f"  Load before each window: {command.lead_in_s * 1000:g} msec (the server's counts include it)",
+            f"  Minimum number of samples in each window: {settings.window_requests}"
+            if settings.window_requests
+            else f"  Measurement window: {settings.window_s * 1000:g} msec",
+            f"  Load before each window: {settings.lead_in_s * 1000:g} msec (the server's counts include it)",
         ]
-    if not command.levels.single:
-        lines.append(f"  Latency limit: {command.threshold_ms:g} msec")
-        if command.levels.end:
-            kind = "Request Rate" if command.open_loop else "Concurrency"
-            unit = "requests per seconds" if command.open_loop else "concurrent requests"
-            lines.append(f"  {kind} limit: {command.levels.end:g} {unit}")
-    if command.mode == "request_rate":
-        lines.append(f"  Using {'poisson' if command.poisson else 'uniform'} distribution on request generation")
-    if command.binary_search:
+    if not settings.levels.single:
+        lines.append(f"  Latency limit: {settings.threshold_ms:g} msec")
+        if settings.levels.end:
+            kind = "Request Rate" if settings.open_loop else "Concurrency"
+            unit = "requests per seconds" if settings.open_loop else "concurrent requests"
+            lines.append(f"  {kind} limit: {settings.levels.end:g} {unit}")
+    if settings.mode == "request_rate":
+        lines.append(f"  Using {'poisson' if settings.poisson else 'uniform'} distribution on request generation")
+    if settings.binary_search:
         lines.append("  Using Binary Search algorithm")
-    processes = "one process" if command.workers == 1 else f"{command.workers} processes"
+    processes = "one process" if settings.workers == 1 else f"{settings.workers} processes"
     lines.append(f"  Load generator: {processes}")
     return lines
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from pytest_gpuperf.cli import sweep_report
 from pytest_gpuperf.cli.main import main
-from pytest_gpuperf.cli.sweep import input_data, measure_levels, spec_of
-from pytest_gpuperf.cli.sweep_command import INTERVALS, REQUEST_RATE, LoadRange, SweepCommand
-from pytest_gpuperf.cli.sweep_report import SweepReport, settings_lines
+from pytest_gpuperf.cli.sweep import report as sweep_report
+from pytest_gpuperf.cli.sweep.command import input_data
+from pytest_gpuperf.cli.sweep.levels import measure_levels, spec_of
+from pytest_gpuperf.cli.sweep.report import SweepReport, settings_lines
+from pytest_gpuperf.cli.sweep.settings import INTERVALS, REQUEST_RATE, SteppedRange, SweepSettings
 from pytest_gpuperf.errors import OptionError, TargetDied
 from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.load.generator import Times
@@ -94,14 +95,14 @@ class Sweep:
     def __init__(
         self, script: Callable[[float, int], float], errors: Mapping[str, int] | None = None, **settings: Any
     ) -> None:
-        self.command = SweepCommand("flower", window_s=settings.pop("window_s", 1.0), **settings)
+        self.settings = SweepSettings("flower", window_s=settings.pop("window_s", 1.0), **settings)
         self.served, self.generator = Served(), Scripted(script, errors)
         self.lines: list[str] = []
-        self.report = SweepReport(self.command, self.lines.append)
+        self.report = SweepReport(self.settings, self.lines.append)
 
     def run(self) -> Sweep:
         try:
-            measure_levels(self.command, self.served, self.generator, self.report)
+            measure_levels(self.settings, self.served, self.generator, self.report)
         finally:
             self.report.close()
         return self
@@ -117,13 +118,13 @@ class Sweep:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        assert self.command.csv is not None
-        with self.command.csv.open() as file:
+        assert self.settings.csv is not None
+        with self.settings.csv.open() as file:
             return list(csv.DictReader(file))
 
 
 def test_stable_levels_take_three_windows_each(tmp_path: Path) -> None:
-    sweep = Sweep(lambda load, _: 5.0 * load**0.5, levels=LoadRange(1, 9, 4), csv=tmp_path / "a.csv").run()
+    sweep = Sweep(lambda load, _: 5.0 * load**0.5, levels=SteppedRange(1, 9, 4), csv=tmp_path / "a.csv").run()
     assert [spec.concurrency for spec in sweep.generator.specs] == [1] * 3 + [5] * 3 + [9] * 3
     assert sweep.report.status == 0
     assert [row["Concurrency"] for row in sweep.rows] == ["1", "5", "9"]
@@ -136,7 +137,12 @@ def test_stable_levels_take_three_windows_each(tmp_path: Path) -> None:
 def test_an_unstable_level_is_kept_and_marked_and_the_sweep_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings: dict[str, Any] = {"levels": LoadRange(1, 3), "trials": 5, "csv": tmp_path / "a.csv", "verbose_csv": True}
+    settings: dict[str, Any] = {
+        "levels": SteppedRange(1, 3),
+        "trials": 5,
+        "csv": tmp_path / "a.csv",
+        "verbose_csv": True,
+    }
     sweep = Sweep(lambda load, visit: 10.0 * (1 + visit % 2) if load == 2 else 10.0, **settings).run()
     assert sweep.loads == [1, 2, 3]
     assert {row["Concurrency"]: row["Stability"] for row in sweep.rows} == {
@@ -151,7 +157,7 @@ def test_an_unstable_level_is_kept_and_marked_and_the_sweep_goes_on(
 
 
 def test_a_linear_sweep_ends_above_the_threshold(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"levels": LoadRange(1, 100), "threshold_ms": 25.0, "csv": tmp_path / "a.csv"}
+    settings: dict[str, Any] = {"levels": SteppedRange(1, 100), "threshold_ms": 25.0, "csv": tmp_path / "a.csv"}
     sweep = Sweep(lambda load, _: 10.0 * load, **settings).run()
     assert sweep.loads == [1, 2, 3]
     assert len(sweep.rows) == 2
@@ -160,7 +166,7 @@ def test_a_linear_sweep_ends_above_the_threshold(tmp_path: Path) -> None:
 
 
 def test_a_binary_search_says_what_it_found() -> None:
-    settings: dict[str, Any] = {"levels": LoadRange(1, 64), "threshold_ms": 225.0, "binary_search": True}
+    settings: dict[str, Any] = {"levels": SteppedRange(1, 64), "threshold_ms": 225.0, "binary_search": True}
     sweep = Sweep(lambda load, _: 10.0 * load, **settings).run()
     assert sweep.loads[:3] == [1, 64, 32]
     assert "Highest level within 225 msec: Concurrency: 22" in sweep.text
@@ -172,14 +178,14 @@ def test_a_binary_search_is_not_misled_by_an_unstable_level() -> None:
     def script(load: float, visit: int) -> float:
         return 5.0 * load * (1 + 0.3 * (visit % 2) * (load == 4))
 
-    settings: dict[str, Any] = {"levels": LoadRange(1, 8), "threshold_ms": 34.0, "binary_search": True, "trials": 6}
+    settings: dict[str, Any] = {"levels": SteppedRange(1, 8), "threshold_ms": 34.0, "binary_search": True, "trials": 6}
     sweep = Sweep(script, **settings).run()
     assert "Highest level within 34 msec: Concurrency: 6" in sweep.text
     assert sweep.report.status == 3
 
 
 def test_a_binary_search_without_an_answer_says_so() -> None:
-    settings: dict[str, Any] = {"levels": LoadRange(4, 64), "threshold_ms": 5.0, "binary_search": True}
+    settings: dict[str, Any] = {"levels": SteppedRange(4, 64), "threshold_ms": 5.0, "binary_search": True}
     assert "No level of the range" in Sweep(lambda *_: 10.0, **settings).run().text
 
 
@@ -203,7 +209,7 @@ def test_what_was_measured_survives_the_death_of_the_server(tmp_path: Path) -> N
         return 10.0
 
     settings: dict[str, Any] = {
-        "levels": LoadRange(1, 3),
+        "levels": SteppedRange(1, 3),
         "csv": tmp_path / "a.csv",
         "verbose_csv": True,
         "profile_export": tmp_path / "a.json",
@@ -226,10 +232,10 @@ def test_ctrl_c_writes_and_prints_what_there_is(
             raise KeyboardInterrupt
         return 10.0
 
-    def sweep(command: SweepCommand, report: SweepReport) -> None:
-        measure_levels(command, Served(), Scripted(script), report)
+    def sweep(settings: SweepSettings, report: SweepReport) -> None:
+        measure_levels(settings, Served(), Scripted(script), report)
 
-    monkeypatch.setattr("pytest_gpuperf.cli.sweep._sweep", sweep)
+    monkeypatch.setattr("pytest_gpuperf.cli.sweep.command._sweep", sweep)
     path = tmp_path / "a.csv"
     assert main(["sweep", "-m", "flower", "-p", "1000", "--concurrency-range", "1:4", "-f", str(path)]) == 130
     captured = capsys.readouterr()
@@ -247,7 +253,7 @@ def test_the_table_is_written_after_every_level(tmp_path: Path) -> None:
             lengths.append(len(path.read_text().splitlines()) if path.exists() else 0)
         return 10.0
 
-    Sweep(script, levels=LoadRange(1, 3), csv=path).run()
+    Sweep(script, levels=SteppedRange(1, 3), csv=path).run()
     assert lengths == [0, 2, 3]
 
 
@@ -256,7 +262,7 @@ def test_a_pipe_gets_the_table_once(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(pipe.read_text)
-        Sweep(lambda *_: 10.0, levels=LoadRange(1, 2), csv=pipe).run()
+        Sweep(lambda *_: 10.0, levels=SteppedRange(1, 2), csv=pipe).run()
         assert reader.result(10).count("Inferences/Second") == 1
     assert pipe.is_fifo()
 
@@ -287,7 +293,11 @@ def test_a_link_is_followed_and_not_replaced(tmp_path: Path) -> None:
 
 
 def test_open_loop_levels_follow_a_schedule(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"mode": REQUEST_RATE, "levels": LoadRange(50.0, 100.0, 50.0), "csv": tmp_path / "a.csv"}
+    settings: dict[str, Any] = {
+        "mode": REQUEST_RATE,
+        "levels": SteppedRange(50.0, 100.0, 50.0),
+        "csv": tmp_path / "a.csv",
+    }
     sweep = Sweep(lambda *_: 5.0, **settings).run()
     assert [spec.arrivals for spec in sweep.generator.specs] == [Constant(50.0)] * 3 + [Constant(100.0)] * 3
     assert {spec.concurrency for spec in sweep.generator.specs} == {0}
@@ -298,7 +308,7 @@ def test_open_loop_levels_follow_a_schedule(tmp_path: Path) -> None:
 
 
 def test_windows_of_a_random_schedule_differ() -> None:
-    settings: dict[str, Any] = {"mode": REQUEST_RATE, "levels": LoadRange(50.0, 50.0), "poisson": True, "seed": 4}
+    settings: dict[str, Any] = {"mode": REQUEST_RATE, "levels": SteppedRange(50.0, 50.0), "poisson": True, "seed": 4}
     sweep = Sweep(lambda *_: 5.0, **settings).run()
     schedules = [spec.arrivals for spec in sweep.generator.specs]
     assert schedules[0] == Poisson(50.0, 4)
@@ -307,13 +317,13 @@ def test_windows_of_a_random_schedule_differ() -> None:
 
 
 def test_recorded_intervals_say_where_they_come_from() -> None:
-    settings: dict[str, Any] = {"mode": INTERVALS, "levels": LoadRange(100.0, 100.0)}
+    settings: dict[str, Any] = {"mode": INTERVALS, "levels": SteppedRange(100.0, 100.0)}
     sweep = Sweep(lambda *_: 5.0, intervals=Intervals((10 * MS,), "trace.txt"), **settings).run()
     assert "Request Rate: 100 inference requests per seconds (intervals of trace.txt)" in sweep.lines
 
 
 def test_a_request_count_takes_the_place_of_windows() -> None:
-    sweep = Sweep(lambda *_: 10.0, levels=LoadRange(2, 2), request_count=40, warmup_count=7).run()
+    sweep = Sweep(lambda *_: 10.0, levels=SteppedRange(2, 2), request_count=40, warmup_count=7).run()
     warmup, measured = sweep.generator.specs
     assert (warmup.once, warmup.min_requests) == (True, 7)
     assert (measured.once, measured.min_requests) == (True, 40)
@@ -327,7 +337,7 @@ def test_passes_are_shown_when_asked_for() -> None:
 
 def test_an_overloaded_level_is_warned_of() -> None:
     """Half of the answers come after the window, which is as long as the queue behind the server."""
-    settings: dict[str, Any] = {"mode": REQUEST_RATE, "levels": LoadRange(100.0, 100.0)}
+    settings: dict[str, Any] = {"mode": REQUEST_RATE, "levels": SteppedRange(100.0, 100.0)}
     assert "[WARNING] the rate was not sustained" in Sweep(lambda *_: 900.0, **settings).run().text
 
 
@@ -341,18 +351,18 @@ def test_an_overloaded_level_is_warned_of() -> None:
     ],
 )
 def test_windows_are_timed_as_the_command_says(settings: dict[str, Any], expected: dict[str, object]) -> None:
-    spec = spec_of(SweepCommand("flower", **settings), 3)
+    spec = spec_of(SweepSettings("flower", **settings), 3)
     assert {name: getattr(spec, name) for name in expected} == expected
 
 
 def test_settings_are_told_as_perf_client_tells_them() -> None:
-    lines = settings_lines(SweepCommand("flower", levels=LoadRange(1, 3), window_s=0.3, percentile=85.0))
+    lines = settings_lines(SweepSettings("flower", levels=SteppedRange(1, 3), window_s=0.3, percentile=85.0))
     assert lines[:2] == ["*** Measurement Settings ***", "  Batch size: 1"]
     assert '  Using "time_windows" mode for stabilization' in lines
     assert "  Stabilizing using p85 latency and throughput" in lines
     assert "  Measurement window: 300 msec" in lines
     assert "  Concurrency limit: 3 concurrent requests" in lines
-    counts = settings_lines(SweepCommand("flower", window_requests=50, mode=REQUEST_RATE, poisson=True))
+    counts = settings_lines(SweepSettings("flower", window_requests=50, mode=REQUEST_RATE, poisson=True))
     assert "  Minimum number of samples in each window: 50" in counts
     assert "  Using poisson distribution on request generation" in counts
 

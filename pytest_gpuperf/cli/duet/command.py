@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pytest_gpuperf.errors import OptionError
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.cli.lockstep import How, Lockstep, Side
+    from pytest_gpuperf.cli.duet.conductor import DuetConductor, DuetPlan, DuetSide
 
 HEAD, BASE = "head", "base"
 #: A pytest that is told to end stops its servers first.
@@ -131,7 +131,7 @@ class Checkout:
         A project that is installed in editable mode is found through a path in its checkout; the same paths of this
         side's tree go before it.
         """
-        from pytest_gpuperf.cli import worktrees
+        from pytest_gpuperf.cli.duet import worktrees
 
         found = {**worktrees.environment(), "PYTHONUNBUFFERED": "1"}
         if self.given or self.tree == self.home:
@@ -177,7 +177,7 @@ def _output(checkout: Checkout, environment: dict[str, str], *arguments: str) ->
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; its exit status."""
-    from pytest_gpuperf.cli import worktrees
+    from pytest_gpuperf.cli.duet import worktrees
 
     home = worktrees.toplevel(Path.cwd())
     commits = {BASE: worktrees.commit_of(home, options.base)}
@@ -209,7 +209,7 @@ def _terminated(_number: int, _frame: object) -> NoReturn:
 
 
 def _run(options: argparse.Namespace, head: Checkout, base: Checkout, scratch: Path) -> int:
-    from pytest_gpuperf.cli.lockstep import How
+    from pytest_gpuperf.cli.duet.conductor import DuetPlan
 
     _say(f"head is {head.label}, base is {base.label}")
     for path in options.overlay:
@@ -218,7 +218,7 @@ def _run(options: argparse.Namespace, head: Checkout, base: Checkout, scratch: P
     for checkout in (head, base):
         if (checkout.tree / ".gitmodules").exists() and checkout.tree != checkout.home:
             notes.append(f"submodules are not checked out in the worktree of {checkout.name}")
-    how = How(options.blocks, options.alternations, options.window_s, options.deadline)
+    plan = DuetPlan(options.blocks, options.alternations, options.window_s, options.deadline)
     with ExitStack() as stack:
         place = scratch
         if len(str(place / "turns")) > _SOCKET_PATH:
@@ -229,18 +229,18 @@ def _run(options: argparse.Namespace, head: Checkout, base: Checkout, scratch: P
         sides = [
             _start(checkout, arguments[checkout.name], place / "turns", scratch, stack) for checkout in (head, base)
         ]
-        return _drive(sides[0], sides[1], listener, how, notes)
+        return _drive(sides[0], sides[1], listener, plan, notes)
 
 
-def _drive(head: Side, base: Side, listener: socket.socket, how: How, notes: list[str]) -> int:
+def _drive(head: DuetSide, base: DuetSide, listener: socket.socket, plan: DuetPlan, notes: list[str]) -> int:
     """Let both run and say how it went."""
-    from pytest_gpuperf.cli.lockstep import Lockstep, SideEnded, statuses
+    from pytest_gpuperf.cli.duet.conductor import DuetConductor, SideEnded, statuses
 
-    lockstep = Lockstep(head, base, listener, how, _say)
+    conductor = DuetConductor(head, base, listener, plan, _say)
     shown = _Follow(head)
     try:
-        lockstep.run(shown.more)
-        status = statuses((head, base), how.deadline_s, shown.more)
+        conductor.run(shown.more)
+        status = statuses((head, base), plan.deadline_s, shown.more)
     except SideEnded as error:
         shown.more()
         print(f"gpuperf duet: {error}", file=sys.stderr)
@@ -248,31 +248,33 @@ def _drive(head: Side, base: Side, listener: socket.socket, how: How, notes: lis
         print(f"gpuperf duet: {other} was ended as well, and nothing was decided.", file=sys.stderr)
         return _FAILED
     shown.more()
-    return _conclude(lockstep, head, base, status, notes)
+    return _conclude(conductor, head, base, status, notes)
 
 
-def _conclude(lockstep: Lockstep, head: Side, base: Side, status: dict[str, int], notes: list[str]) -> int:
-    for note in dict.fromkeys([*notes, *lockstep.notes]):
+def _conclude(
+    conductor: DuetConductor, head: DuetSide, base: DuetSide, status: dict[str, int], notes: list[str]
+) -> int:
+    for note in dict.fromkeys([*notes, *conductor.notes]):
         _say(note)
     for test, (outcome, text) in base.results.items():
         _say(f"{outcome} at base: {test}: {text}")
-    broken = [side for side in (head, base) if status[side.name] not in _RAN and lockstep.common]
+    broken = [side for side in (head, base) if status[side.name] not in _RAN and conductor.common]
     for side in broken:
         _say(f"{side.name}: pytest ended with status {status[side.name]}. Its output ends with:")
         print(side.process.log_tail(lines=25))
-    if not lockstep.compared:
+    if not conductor.compared:
         _say("NOTHING WAS COMPARED: no test measured on both sides")
         return _FAILED
     if broken or status[HEAD] != _PASSED:
         return _FAILED
-    count = len(lockstep.compared)
+    count = len(conductor.compared)
     _say(f"{count} test{'s' if count != 1 else ''} compared, no regression")
     return _PASSED
 
 
-def _start(checkout: Checkout, arguments: Sequence[str], path: Path, scratch: Path, stack: ExitStack) -> Side:
+def _start(checkout: Checkout, arguments: Sequence[str], path: Path, scratch: Path, stack: ExitStack) -> DuetSide:
     """Start the pytest of a side; it ends with the stack, or with us."""
-    from pytest_gpuperf.cli.lockstep import Side
+    from pytest_gpuperf.cli.duet.conductor import DuetSide
     from pytest_gpuperf.measure.channel import PROTOCOL, VARIABLE
     from pytest_gpuperf.targets.process import SupervisedProcess
 
@@ -293,7 +295,7 @@ def _start(checkout: Checkout, arguments: Sequence[str], path: Path, scratch: Pa
         directory=checkout.directory,
     )
     stack.callback(process.stop)
-    return Side(checkout.name, process, checkout.tree, checkout.home)
+    return DuetSide(checkout.name, process, checkout.tree, checkout.home)
 
 
 def _lay_over(path: Path, head: Checkout, base: Checkout) -> None:
@@ -348,7 +350,7 @@ def _arguments(arguments: Sequence[str], head: Checkout, base: Checkout) -> tupl
 class _Follow:
     """Prints what head's pytest prints, as it comes."""
 
-    def __init__(self, head: Side) -> None:
+    def __init__(self, head: DuetSide) -> None:
         self._side, self._shown = head, 0
 
     def more(self) -> None:

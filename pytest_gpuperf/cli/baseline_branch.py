@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_gpuperf.cli.stored import begun_store_url, store_url
+from pytest_gpuperf.cli.stored_records import begun_store_url, store_url
 from pytest_gpuperf.report.words import plural
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli.sweep_command import CONCURRENCY, INTERVALS, REQUEST_RATE, LoadRange, SweepCommand
+from pytest_gpuperf.cli.sweep.settings import CONCURRENCY, INTERVALS, REQUEST_RATE, SteppedRange, SweepSettings
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Intervals, Tls
 
@@ -192,8 +192,8 @@ def _add_reports(group: Any) -> None:
     add("--profile-export-file", type=Path, metavar="FILE", help="JSON with the times of every request")
 
 
-def read(options: argparse.Namespace) -> SweepCommand:
-    """The command that a parsed command line stands for.
+def read(options: argparse.Namespace) -> SweepSettings:
+    """The settings that a parsed command line stands for.
 
     Raises:
         OptionError: it can't be used as written.
@@ -216,7 +216,7 @@ def read(options: argparse.Namespace) -> SweepCommand:
     if options.percentile != -1 and not 0 < options.percentile < 100:
         raise OptionError(f"--percentile {options.percentile:g} is not between 0 and 100; -1 stands for the mean.")
     counts = options.measurement_mode == "count_windows"
-    return SweepCommand(
+    return SweepSettings(
         model=options.model,
         version=options.model_version,
         urls=_urls(options),
@@ -262,7 +262,7 @@ def _at_least(options: argparse.Namespace, least: float, *names: str) -> None:
             raise OptionError(f"{flag} {value:g} is less than {least:g}.")
 
 
-def _load(options: argparse.Namespace) -> tuple[str, LoadRange, Intervals | None]:
+def _load(options: argparse.Namespace) -> tuple[str, SteppedRange, Intervals | None]:
     """Which kind of load, its levels, and the recorded intervals."""
     given = {
         "--concurrency-range": options.concurrency_range,
@@ -278,14 +278,14 @@ def _load(options: argparse.Namespace) -> tuple[str, LoadRange, Intervals | None
             intervals = Intervals.read(options.request_intervals)
         except (OSError, ValueError) as error:
             raise OptionError(f"--request-intervals can't be read: {error}") from error
-        return INTERVALS, LoadRange(intervals.rate, intervals.rate), intervals
+        return INTERVALS, SteppedRange(intervals.rate, intervals.rate), intervals
     if options.request_rate_range is not None:
         return REQUEST_RATE, _range("--request-rate-range", options.request_rate_range, whole=False), None
     flag = flags[0] if flags else "--concurrency-range"
     return CONCURRENCY, _range(flag, given[flag] or "1", whole=True), None
 
 
-def _range(flag: str, text: str, *, whole: bool) -> LoadRange:
+def _range(flag: str, text: str, *, whole: bool) -> SteppedRange:
     parts = text.split(":")
     try:
         numbers = [int(part) if whole else float(part) for part in parts]
@@ -296,7 +296,7 @@ def _range(flag: str, text: str, *, whole: bool) -> LoadRange:
         kind = "whole numbers" if whole else "numbers"
         raise OptionError(f"{flag} {text} is not START:END:STEP: {kind}, of which only END may be 0.")
     start, end, step = [*numbers, *((numbers[0], 1)[len(numbers) - 1 :])]
-    return LoadRange(start, end, step)
+    return SteppedRange(start, end, step)
 
 
 def _urls(options: argparse.Namespace) -> tuple[str, ...]:

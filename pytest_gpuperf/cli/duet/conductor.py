@@ -31,7 +31,7 @@ class SideEnded(GpuperfError):
 
 
 @dataclass
-class Side:
+class DuetSide:
     """One pytest process.
 
     Attributes:
@@ -69,7 +69,7 @@ class Side:
 
     @property
     def place(self) -> tuple[float, ...]:
-        """How far it is."""
+        """How far the side is."""
         if self.ended:
             return (math.inf,)
         stage = {"collected": (-1, 0), "test": (0, 0), "sweep": (1, 0), "step": (1, 1), "over": (2, 0)}[self.what]
@@ -86,8 +86,8 @@ class Side:
 
 
 @dataclass(frozen=True)
-class How:
-    """How the sides are to measure, and how long either may be silent."""
+class DuetPlan:
+    """How the sides measure, and how long either may be silent."""
 
     blocks: int
     alternations: int
@@ -95,7 +95,7 @@ class How:
     deadline_s: float
 
 
-class Lockstep:
+class DuetConductor:
     """The command's end of both sockets.
 
     Attributes:
@@ -104,9 +104,11 @@ class Lockstep:
         notes: what people should know in the end.
     """
 
-    def __init__(self, head: Side, base: Side, listener: socket.socket, how: How, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, head: DuetSide, base: DuetSide, listener: socket.socket, plan: DuetPlan, say: Callable[[str], None]
+    ) -> None:
         self._sides = {HEAD: head, BASE: base}
-        self._listener, self._how, self._say = listener, how, say
+        self._listener, self._plan, self._say = listener, plan, say
         self._unknown: list[Channel] = []
         self._locks = ExitStack()
         self._device = ""
@@ -184,12 +186,12 @@ class Lockstep:
                 f"The sides are on different devices: {device} ({side.name}) and {self._device}.\n"
                 "Name one for both: -- --gpuperf-device DEVICE"
             )
-        how = self._how
+        plan = self._plan
         side.channel = channel
         side.since = time.monotonic()
-        channel.send(asdict(Welcome(how.blocks, how.alternations, how.window_s, str(side.home), str(side.tree))))
+        channel.send(asdict(Welcome(plan.blocks, plan.alternations, plan.window_s, str(side.home), str(side.tree))))
 
-    def _take(self, side: Side) -> None:
+    def _take(self, side: DuetSide) -> None:
         assert side.channel is not None
         try:
             message = side.channel.receive()
@@ -218,7 +220,7 @@ class Lockstep:
             case _:
                 side.asked = message
 
-    def _check(self, side: Side) -> None:
+    def _check(self, side: DuetSide) -> None:
         """Whether it still lives and moves."""
         if side.ended:
             return
@@ -226,25 +228,25 @@ class Lockstep:
         if status is not None:
             how = f"was killed by signal {status - 128}" if status > 128 else f"ended with status {status}"
             raise SideEnded(f"{side.name}: pytest {how} {self._where(side)}.{self._log(side)}")
-        if side.running and time.monotonic() - side.since > self._how.deadline_s:
+        if side.running and time.monotonic() - side.since > self._plan.deadline_s:
             raise SideEnded(
-                f"{side.name} has not gone on for {self._how.deadline_s:g} s {self._where(side)} "
+                f"{side.name} has not gone on for {self._plan.deadline_s:g} s {self._where(side)} "
                 f"(--deadline allows more).{self._log(side)}"
             )
 
-    def _where(self, side: Side) -> str:
+    def _where(self, side: DuetSide) -> str:
         if side.tests is None:
             return "before it had collected its tests"
         return f"in {self.common[side.index]}" if 0 <= side.index < len(self.common) else "between its tests"
 
     @staticmethod
-    def _log(side: Side) -> str:
+    def _log(side: DuetSide) -> str:
         tail = side.process.log_tail(lines=_SHOWN_LINES)
         return f"\nIts output ends with:\n{tail}" if tail else ""
 
     # Answering
 
-    def _next(self) -> tuple[Side, Side]:
+    def _next(self) -> tuple[DuetSide, DuetSide]:
         """Whose turn it is, and the other one."""
         head, base = self._sides[HEAD], self._sides[BASE]
         first, second = (head, base) if head.place <= base.place else (base, head)
@@ -256,10 +258,10 @@ class Lockstep:
                 first, second = base, head
         return first, second
 
-    def _answer(self, side: Side, other: Side) -> None:
+    def _answer(self, side: DuetSide, other: DuetSide) -> None:
         assert side.asked is not None
         message = side.asked
-        handler: Callable[[Side, Side, Message], Message] = getattr(self, f"_on_{side.what}")
+        handler: Callable[[DuetSide, DuetSide, Message], Message] = getattr(self, f"_on_{side.what}")
         answer = handler(side, other, message)
         side.asked, side.since = None, time.monotonic()
         if side.channel is not None:  # else its process has ended, which is noticed next
@@ -268,7 +270,7 @@ class Lockstep:
             except Hangup:
                 side.channel = None
 
-    def _on_collected(self, _side: Side, other: Side, _message: Message) -> Message:
+    def _on_collected(self, _side: DuetSide, other: DuetSide, _message: Message) -> Message:
         head, base = self._sides[HEAD], self._sides[BASE]
         if other.what == "collected":  # the first of the two to be answered
             ours, theirs = head.tests or [], base.tests or []
@@ -285,10 +287,10 @@ class Lockstep:
             )
         return {"tests": self.common}
 
-    def _on_test(self, _side: Side, other: Side, _message: Message) -> Message:
+    def _on_test(self, _side: DuetSide, other: DuetSide, _message: Message) -> Message:
         return {"stop": f"{other.name} has ended" if other.ended else ""}
 
-    def _on_sweep(self, side: Side, other: Side, message: Message) -> Message:
+    def _on_sweep(self, side: DuetSide, other: DuetSide, message: Message) -> Message:
         foreign = [str(one) for one in message["foreign"]]
         if foreign:
             raise SideEnded(_foreign(side, foreign))
@@ -301,7 +303,7 @@ class Lockstep:
                 return {"points": None}
         return self._pairs[number]
 
-    def _pair(self, side: Side, theirs: Message, ours: Message) -> Message:
+    def _pair(self, side: DuetSide, theirs: Message, ours: Message) -> Message:
         head, base = (ours, theirs) if side.name == HEAD else (theirs, ours)
         if head["name"] != base["name"]:
             test = self.common[side.index]
@@ -312,10 +314,10 @@ class Lockstep:
         points = [*head["points"], *(point for point in base["points"] if point not in head["points"])]
         return {"points": points}
 
-    def _alone(self, side: Side, name: str, why: str) -> None:
+    def _alone(self, side: DuetSide, name: str, why: str) -> None:
         self.notes.append(f"not compared: {name!r} of {self.common[side.index]} at {side.name}: {why}")
 
-    def _on_step(self, side: Side, other: Side, _message: Message) -> Message:
+    def _on_step(self, side: DuetSide, other: DuetSide, _message: Message) -> Message:
         number = (side.index, side.sweeps)
         turns = self._turn_taker(side)
         together = other.what == "step" and (other.index, other.sweeps) == number
@@ -326,10 +328,10 @@ class Lockstep:
         steps = (mine, theirs) if side.name == HEAD else (theirs, mine)
         return asdict(turns.turn(0 if side.name == HEAD else 1, steps))
 
-    def _turn_taker(self, side: Side) -> Turns:
+    def _turn_taker(self, side: DuetSide) -> Turns:
         return self._turns.setdefault((side.index, side.sweeps), Turns())
 
-    def _on_over(self, side: Side, other: Side, message: Message) -> Message:
+    def _on_over(self, side: DuetSide, other: DuetSide, message: Message) -> Message:
         test = str(message["test"])
         self._measured.setdefault(f"{side.name} {test}", message)
         if side.name == BASE:
@@ -343,7 +345,7 @@ class Lockstep:
         return {"record": base["record"]}
 
     @staticmethod
-    def _why(base: Side, test: str, failed: str) -> str:
+    def _why(base: DuetSide, test: str, failed: str) -> str:
         outcome, text = base.results.get(test, ("", ""))
         if failed:
             return f"base fails: {failed}"
@@ -352,7 +354,7 @@ class Lockstep:
         return "base has ended" if base.ended else "there is nothing that both sides measured"
 
 
-def _foreign(side: Side, modules: Sequence[str]) -> str:
+def _foreign(side: DuetSide, modules: Sequence[str]) -> str:
     shown = "\n".join(f"  {one}" for one in modules[:6])
     return (
         f"{side.name} does not run its own code: it imported from {side.home}, and not from its worktree,\n{shown}\n"
@@ -361,7 +363,7 @@ def _foreign(side: Side, modules: Sequence[str]) -> str:
     )
 
 
-def statuses(sides: Sequence[Side], deadline_s: float, tick: Callable[[], None]) -> dict[str, int]:
+def statuses(sides: Sequence[DuetSide], deadline_s: float, tick: Callable[[], None]) -> dict[str, int]:
     """The exit statuses of sides that have run their tests.
 
     Raises:
@@ -373,7 +375,7 @@ def statuses(sides: Sequence[Side], deadline_s: float, tick: Callable[[], None])
         found = {side.name: side.process.exit_status for side in sides if side.process.exit_status is not None}
         if time.monotonic() > end:
             stuck = next(side for side in sides if side.name not in found)
-            raise SideEnded(f"{stuck.name} has run its tests and does not end.{Lockstep._log(stuck)}")
+            raise SideEnded(f"{stuck.name} has run its tests and does not end.{DuetConductor._log(stuck)}")
         tick()
         time.sleep(_POLL_S / 2)
     return found

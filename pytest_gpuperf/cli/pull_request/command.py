@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_gpuperf.errors import GpuperfError, OptionError
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.cli.github import GitHub
+    from pytest_gpuperf.cli.pull_request.github import GitHub
 
 _PULL = re.compile(r"refs/pull/(\d+)/(?:merge|head)")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -51,7 +51,7 @@ def _number(text: str) -> int:
 
 
 def _comment(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.cli.github import GitHub
+    from pytest_gpuperf.cli.pull_request.github import GitHub
     from pytest_gpuperf.report.posted import prepared
 
     text = _read(options.file, follow=not options.untrusted)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli.stored import UNKNOWN
+from pytest_gpuperf.cli.stored_records import UNKNOWN
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window, bucket_of
 from pytest_gpuperf.report.benchmark_import import Benchmark, Benchmarks, read_benchmarks

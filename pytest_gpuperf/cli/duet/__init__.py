@@ -1,0 +1,1 @@
+"""``gpuperf duet``: two commits, measured against each other in alternating windows."""

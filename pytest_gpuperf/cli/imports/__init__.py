@@ -1,0 +1,1 @@
+"""``gpuperf import``: records made of the files of other load tools."""

@@ -1,0 +1,121 @@
+"""``gpuperf sweep``: the command.
+
+What is measured is printed and written level by level, so that neither an error nor Ctrl-C loses it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from pytest_gpuperf.cli.sweep.levels import MOST_IN_FLIGHT, measure_levels
+from pytest_gpuperf.cli.sweep.options import add_arguments, read
+from pytest_gpuperf.cli.sweep.report import SweepReport
+from pytest_gpuperf.cli.sweep.settings import SweepSettings
+from pytest_gpuperf.errors import OptionError
+
+MISUSED, STOPPED = 2, 130
+
+
+def register(commands: Any) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "sweep",
+        help="load on a served model, with perf_client's options, text and CSV",
+        description="Measure throughput and latency of a served model over concurrencies or request rates. "
+        "Takes perf_client's command line.",
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command line; its exit status (see ``sweep_options``)."""
+    try:
+        settings = read(options)
+        report = SweepReport(settings)
+    except OptionError as error:
+        print(f"gpuperf sweep: {error}", file=sys.stderr)
+        return MISUSED
+    try:
+        try:
+            report.begin()
+            _sweep(settings, report)
+        finally:
+            report.close()
+    except OptionError as error:
+        print(f"gpuperf sweep: {error}", file=sys.stderr)
+        return MISUSED
+    except KeyboardInterrupt:
+        print("gpuperf sweep: interrupted; what was measured until then is above.", file=sys.stderr)
+        return STOPPED
+    return report.status
+
+
+def _sweep(settings: SweepSettings, report: SweepReport) -> None:
+    """Measure level after level.
+
+    Raises:
+        OptionError, TargetError, LoadError: it can't go on. The levels until then have been reported.
+    """
+    from pytest_gpuperf.load import open_generator
+    from pytest_gpuperf.targets.kserve import KServeEndpoint
+
+    with contextlib.ExitStack() as stack:
+        endpoint = KServeEndpoint(
+            settings.urls[0] if len(settings.urls) == 1 else settings.urls,
+            settings.model,
+            version=settings.version,
+            headers=dict(settings.headers),
+            tls=settings.tls,
+            protocol=settings.protocol,
+            streaming=settings.streaming,
+            shapes=dict(settings.shapes),
+            input_data=stack.enter_context(input_data(settings.input_data)),
+            seed=settings.seed,
+            string_length=settings.string_length,
+            shared_memory=settings.shared_memory,
+            output_shared_memory_size=settings.output_bytes * settings.batch_size,
+        )
+        running = endpoint.start()
+        stack.callback(running.stop)
+        in_flight = settings.most_in_flight or MOST_IN_FLIGHT
+        generator = open_generator(running.workload(settings.batch_size, in_flight), settings.workers)
+        stack.enter_context(closing(generator))
+        measure_levels(settings, running, generator, report)
+
+
+@contextlib.contextmanager
+def input_data(sources: Sequence[str]) -> Iterator[str]:
+    """One source of data from one or several; those of several JSON files go one after the other.
+
+    Raises:
+        OptionError: they can't be put together.
+    """
+    if len(sources) == 1:
+        yield sources[0]
+        return
+    whole: dict[str, list[Any]] = {}
+    for source in sources:
+        try:
+            document = json.loads(Path(source).expanduser().read_bytes())
+            parts = {name: document[name] for name in ("data", "validation_data") if name in document}
+        except (OSError, ValueError, TypeError) as error:
+            raise OptionError(f"--input-data {source}: only JSON files can be given together ({error}).") from error
+        if "data" not in parts or not all(isinstance(part, list) for part in parts.values()):
+            raise OptionError(f'--input-data {source}: it has no list under "data".')
+        if whole and parts.keys() != whole.keys():
+            raise OptionError(f'--input-data {source}: either all files have "validation_data" or none.')
+        for name, part in parts.items():
+            whole.setdefault(name, []).extend(part)
+    with tempfile.TemporaryDirectory(prefix="gpuperf-") as folder:
+        path = Path(folder) / "input_data.json"
+        path.write_text(json.dumps(whole))
+        yield str(path)

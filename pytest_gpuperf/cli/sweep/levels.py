@@ -1,0 +1,156 @@
+"""The levels of ``gpuperf sweep``: windows at each load until they agree."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_gpuperf.cli.sweep.report import SweepReport
+from pytest_gpuperf.cli.sweep.settings import SweepSettings, later
+from pytest_gpuperf.model.level import MeasuredLevel
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
+    from pytest_gpuperf.measure.stability import StabilityRule
+    from pytest_gpuperf.model import Window
+    from pytest_gpuperf.targets import StartedTarget
+
+#: Requests in flight in open loop, where each needs shared memory of its own: enough for 5,000/s at 50 ms.
+MOST_IN_FLIGHT = 256
+#: A window waits at most so many times its length for the requests that it has to have.
+_LENGTHENED = 20
+
+
+def measure_levels(
+    settings: SweepSettings, running: StartedTarget, generator: LoadGenerator, report: SweepReport
+) -> None:
+    """Measure level after level, as the settings say and their latencies allow."""
+    loads = settings.loads()
+    try:
+        load = next(loads)
+        while True:
+            report.start(load)
+            level = _Measuring(settings, running, generator, report).level(load)
+            load = loads.send(level.within)
+    except StopIteration as end:
+        if settings.binary_search:
+            report.found(end.value)
+
+
+class _Measuring:
+    """Windows at one level, until they agree."""
+
+    def __init__(
+        self, settings: SweepSettings, running: StartedTarget, generator: LoadGenerator, report: SweepReport
+    ) -> None:
+        self._settings, self._running, self._generator, self._report = settings, running, generator, report
+        self._rule = rule_of(settings)
+        self._windows: list[Window] = []
+        self._recordings: deque[Recording] = deque(maxlen=self._rule.recent)
+        self._workers = 1
+
+    def level(self, load: float) -> MeasuredLevel:
+        """Measure and report it; also when it is cut short, with the windows there are."""
+        cut_short = True
+        try:
+            self._measure(load)
+            cut_short = False
+        finally:
+            if self._windows:
+                level = self._rule.level(self._windows, interrupted=cut_short)
+                level = replace(level, whole=self._judged(level.whole))
+                self._report.add(load, level, list(self._recordings))
+        return level
+
+    def _measure(self, load: float) -> None:
+        from pytest_gpuperf.measure.window import take_window
+
+        settings = self._settings
+        workload = self._running.workload(settings.batch_size, settings.most_in_flight or _in_flight(settings, load))
+        spec = spec_of(settings, load)
+        point, arrivals = settings.point(load), spec.arrivals
+        if settings.warmup_count:
+            self._generator.window(workload, once(spec, settings.warmup_count))
+        while not self._rule.is_done(self._windows):
+            number = len(self._windows)
+            if arrivals is not None:
+                spec = replace(spec, arrivals=later(arrivals, number, spec.window_s + spec.lead_in_s))
+            window, recording = take_window(
+                self._generator,
+                self._running,
+                workload,
+                name=settings.model,
+                point=point,
+                spec=spec,
+                visit=number,
+            )
+            self._windows.append(window)
+            if settings.profile_export is not None:
+                self._recordings.append(recording)
+            self._report.window(number + 1, window)
+            self._workers = recording.workers
+
+    def _judged(self, whole: Window) -> Window:
+        """With the findings of all its windows taken together, instead of each one's."""
+        from pytest_gpuperf.analysis.guard import findings
+
+        errors = whole.error_count
+        due = (whole.requests + errors) * whole.point.batch_size / whole.window_s if whole.point.rate else 0.0
+        found = findings(
+            window_s=whole.window_s,
+            client_cpu_s=whole.client_cpu_s,
+            workers=self._workers,
+            requests=whole.requests,
+            errors=errors,
+            stall_s=whole.stall_s,
+            late=whole.late,
+            due_rate=due,
+            done_rate=whole.throughput,
+        )
+        return replace(
+            whole,
+            guards=tuple(dict.fromkeys(one.kind for one in found)),
+            findings=tuple(one.text for one in found),
+        )
+
+
+def rule_of(settings: SweepSettings) -> StabilityRule:
+    """When a level is done."""
+    from pytest_gpuperf.measure.stability import StabilityRule
+
+    threshold_ns = settings.threshold_ms * 1e6
+    if settings.request_count:
+        return StabilityRule(recent=1, most=1, percentile=settings.percentile, threshold_ns=threshold_ns)
+    return StabilityRule(
+        settings.tolerance, most=settings.trials, percentile=settings.percentile, threshold_ns=threshold_ns
+    )
+
+
+def spec_of(settings: SweepSettings, load: float) -> WindowSpec:
+    """How the windows of a level are timed."""
+    from pytest_gpuperf.load import WindowSpec
+
+    arrivals = settings.arrivals(load)
+    spec = WindowSpec(
+        concurrency=int(load) if arrivals is None else 0,
+        window_s=settings.window_s,
+        arrivals=arrivals,
+        lead_in_s=settings.lead_in_s,
+        min_requests=max(settings.window_requests, 1),
+        max_window_s=max(_LENGTHENED * settings.window_s, 60.0),
+        deadline_s=settings.deadline_s,
+    )
+    return once(spec, settings.request_count) if settings.request_count else spec
+
+
+def once(spec: WindowSpec, requests: int) -> WindowSpec:
+    """So many requests, and no window."""
+    # As long as it takes: a slow server is ended by the deadline of its requests.
+    return replace(
+        spec, window_s=0.0, lead_in_s=0.0, min_requests=max(requests, spec.concurrency), max_window_s=float("inf")
+    )
+
+
+def _in_flight(settings: SweepSettings, load: float) -> int:
+    return MOST_IN_FLIGHT if settings.open_loop else int(load)
