@@ -5,8 +5,6 @@ few files, on other days, 100 a day. The gate finds its baseline and compares wi
 ratio::
 
     python benchmarks/store_scaling.py
-
-The first version of the store kept all records of a key in one folder; ``--flat`` shows what that costs.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ def record(name: str, at: datetime) -> Record:
     return Record(name, "0" * 32, str(KEY["test"]), created, KEY, "complete", "passed", runs, "1234567890abcdef")
 
 
-def fill(store: Store, records: int, *, flat: bool) -> None:
+def fill(store: Store, records: int) -> None:
     """A store of so many records, the newest twenty of them whole."""
     for index in range(WINDOW):
         store.write(record(f"{index:012x}", NEWEST - timedelta(minutes=index)))
@@ -67,7 +65,7 @@ def fill(store: Store, records: int, *, flat: bool) -> None:
     for index in range(WINDOW, records):
         at = NEWEST - timedelta(days=1 + index // PER_DAY, minutes=index % PER_DAY)
         name = f"{at:%Y%m%dT%H%M%S}000Z-12345678-{index:012x}.json"
-        place = folder if flat else folder / f"{at:%Y-%m-%d}"
+        place = folder / f"{at:%Y-%m-%d}"
         place.mkdir(exist_ok=True)
         if index % LINKS == WINDOW:
             original = place / name
@@ -99,13 +97,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a long history costs the gate.")
     parser.add_argument("--records", type=int, nargs=2, default=[1_000, 100_000])
     parser.add_argument("--turns", type=int, default=15)
-    parser.add_argument("--flat", action="store_true", help="all records of the key in one folder")
     options = parser.parse_args()
     candidate = record("f" * 12, NEWEST + timedelta(hours=1))
     with tempfile.TemporaryDirectory() as directory:
         stores = {count: Store(str(Path(directory, str(count)))) for count in options.records}
         for count, store in stores.items():
-            fill(store, count, flat=options.flat)
+            fill(store, count)
         finding: dict[int, list[float]] = {count: [] for count in stores}
         whole: dict[int, list[float]] = {count: [] for count in stores}
         for _ in range(options.turns):

@@ -218,6 +218,6 @@ def _nearest(store: Store, key: PlainMapping, choice: BaselineSpec) -> dict[str,
             except UnreadableRecord:
                 continue  # it belongs to another key, whose own gate names it
             differing = difference(record.key, key)
-            if differing and record.test == key.get("test"):
+            if differing:
                 return differing
     return None

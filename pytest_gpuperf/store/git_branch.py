@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.branch import PATH, STRANGE, Branch, opened
-from pytest_gpuperf.store.calibration import FOLDER_ENDING, prior_paths
-from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
+from pytest_gpuperf.store.calibration import prior_paths
+from pytest_gpuperf.store.layout import ACCEPTED, PRUNED
 from pytest_gpuperf.store.soundness import check, check_note
 from pytest_gpuperf.store.store import Pruning, Store
 from pytest_gpuperf.store.union import Union, is_record, superseded, unite
@@ -190,7 +190,7 @@ class _Local:
     def __init__(self, store: Store, branch: Branch) -> None:
         self._store, self._root = store, store.files.root
         self.files: dict[str, str] = {}
-        for path in _paths(store):
+        for path in (*prior_paths(store), *store.paths()):
             for content in self.read([path]).values():
                 self.files[path] = branch.blob(content)
 
@@ -223,29 +223,3 @@ class _Local:
 
     def describe(self, path: str) -> str:
         return self._store.describe(f"{self._root}/{path}")
-
-
-def _paths(store: Store) -> Iterator[str]:
-    """All files of a store, as paths inside it."""
-    files, root = store.files, store.files.root
-    yield from prior_paths(store)
-    for device in files.names(root):
-        if device.startswith(".") or device.endswith(FOLDER_ENDING):
-            continue
-        for test in files.names(f"{root}/{device}"):
-            keys = (
-                [test] if layout.is_key(test) else [f"{test}/{key}" for key in files.names(f"{root}/{device}/{test}")]
-            )
-            for key in keys:
-                if layout.is_key(key.rpartition("/")[2]):
-                    yield from _paths_of_key(store, f"{device}/{key}")
-
-
-def _paths_of_key(store: Store, folder: str) -> Iterator[str]:
-    files, root = store.files, store.files.root
-    for name in files.names(f"{root}/{folder}"):
-        if layout.is_day(name) or name in (PINS, PRUNED):
-            inside = files.names(f"{root}/{folder}/{name}")
-            yield from (f"{folder}/{name}/{one}" for one in inside if layout.is_json(one))
-        elif layout.is_json(name):
-            yield f"{folder}/{name}"

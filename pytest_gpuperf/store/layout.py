@@ -14,9 +14,6 @@ The name of a record file says what the search for a baseline has to know:
 Beside it lies ``<record file>.accepted.json`` when somebody took it into the baseline. ``pins/`` and ``pruned/`` of a
 key hold one small file for every pin, unpin and pruning. What ``gpuperf calibrate`` measured lies beside the device's
 folder, in ``STORE/<device>.priors/`` (``calibration``).
-
-Stores of the first version had ``STORE/<device>/<key digest>/<record file>``, all records of a key in one folder.
-They are read as they are, and new records go beside them.
 """
 
 from __future__ import annotations
@@ -143,12 +140,6 @@ def test_folder(key: PlainMapping) -> str:
 def key_folder(key: PlainMapping) -> str:
     """The folder of a key, below the store's root."""
     return f"{device_folder(key)}/{test_folder(key)}/{key_digest(key)}"
-
-
-def old_folder(folder: str) -> str:
-    """Where the first version put the records of a key whose folder this is."""
-    parts = folder.split("/")
-    return "/".join((*parts[:-2], parts[-1]))
 
 
 def note_name(at_utc: str, nonce: str) -> str:

@@ -100,19 +100,12 @@ class Store:
             StoreError: the store can't be listed.
         """
         names = self.files.names(folder)
-        by_day: dict[str, list[str]] = {name: [] for name in names if layout.is_day(name)}
-        flat = [f"{folder}/{name}" for name in names if name.endswith(".json")]
-        old = layout.old_folder(folder)
-        flat += [f"{old}/{name}" for name in self.files.names(old) if name.endswith(".json")]
-        for path in flat:
-            by_day.setdefault(layout.day_of(path.rpartition("/")[2]), []).append(path)
-        listed = {name for name in names if layout.is_day(name)}
         pinned = set(self._pinned_files(folder)) if PINS in names else set()
-        for day in sorted(by_day, reverse=True):
-            paths = by_day[day]
-            if day in listed:
-                paths += [f"{folder}/{day}/{name}" for name in self.files.names(f"{folder}/{day}")]
-            yield from _entries(paths, pinned)
+        for day in sorted(filter(layout.is_day, names), reverse=True):
+            files = set(self.files.names(f"{folder}/{day}"))
+            for name in sorted(filter(layout.is_record, files), reverse=True):
+                path = f"{folder}/{day}/{name}"
+                yield layout.entry_of(path, accepted=name + ACCEPTED in files, pinned=name in pinned)
 
     def entries(self, folder: str) -> list[RecordFile]:
         """All records in a key's folder, newest first, unread.
@@ -128,14 +121,8 @@ class Store:
         Raises:
             StoreError: the store can't be listed.
         """
-        files = self._pinned_files(folder)[:MOST_PINNED]
-        if not files:
-            return []
-        flat = {
-            name: f"{place}/{name}" for place in (layout.old_folder(folder), folder) for name in self.files.names(place)
-        }
-        paths = [flat.get(name) or f"{folder}/{layout.day_of(name)}/{name}" for name in files]
-        return [layout.entry_of(path, pinned=True) for path in paths]
+        names = self._pinned_files(folder)[:MOST_PINNED]
+        return [layout.entry_of(f"{folder}/{layout.day_of(name)}/{name}", pinned=True) for name in names]
 
     def _pinned_files(self, folder: str) -> list[str]:
         return layout.pinned_files(self.files.names(f"{folder}/{PINS}"))
@@ -143,22 +130,27 @@ class Store:
     def folders(self, key: PlainMapping | None = None) -> Iterator[str]:
         """The folders of all keys; with a key, of those that its test has on its device.
 
-        Folders of the first version don't tell whose tests they hold, so with a key they come last, all of its device.
-
         Raises:
             StoreError: the store can't be listed.
         """
         root = self.files.root
         for device in [layout.device_folder(key)] if key else sorted(self.files.names(root)):
-            seen = set()
-            inside = sorted(self.files.names(f"{root}/{device}"))
-            tests = [layout.test_folder(key)] if key else [name for name in inside if not layout.is_key(name)]
-            for test in tests:
-                for digest in sorted(self.files.names(f"{root}/{device}/{test}")):
-                    if layout.is_key(digest):
-                        seen.add(digest)
-                        yield f"{root}/{device}/{test}/{digest}"
-            yield from (f"{root}/{device}/{name}" for name in inside if layout.is_key(name) and name not in seen)
+            for test in [layout.test_folder(key)] if key else sorted(self.files.names(f"{root}/{device}")):
+                digests = sorted(filter(layout.is_key, self.files.names(f"{root}/{device}/{test}")))
+                yield from (f"{root}/{device}/{test}/{digest}" for digest in digests)
+
+    def paths(self) -> Iterator[str]:
+        """Yield the records of all keys and the notes about them, as paths inside the store.
+
+        Raises:
+            StoreError: the store can't be listed.
+        """
+        for folder in self.folders():
+            for subfolder in self.files.names(folder):
+                if layout.is_day(subfolder) or subfolder in (PINS, PRUNED):
+                    names = filter(layout.is_json, self.files.names(f"{folder}/{subfolder}"))
+                    below = f"{folder.removeprefix(self.files.root + '/')}/{subfolder}"
+                    yield from (f"{below}/{name}" for name in names)
 
     def elsewhere(self, key: PlainMapping) -> Iterator[str]:
         """The folders of the keys that a key's test has on other devices.
@@ -345,13 +337,6 @@ def user() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user need not have a name
         return f"uid {os.getuid()}"
-
-
-def _entries(paths: Sequence[str], pinned: set[str]) -> Iterator[RecordFile]:
-    accepted = {path.removesuffix(ACCEPTED) for path in paths if path.endswith(ACCEPTED)}
-    names = {path.rpartition("/")[2]: path for path in paths}
-    for name in sorted(filter(layout.is_record, names), reverse=True):
-        yield layout.entry_of(names[name], accepted=names[name] in accepted, pinned=name in pinned)
 
 
 def utc_now() -> str:

@@ -103,11 +103,9 @@ def _notes(store: Store, folder: str, entry: RecordFile, path: str) -> Iterator[
     if entry.accepted:
         yield path + ACCEPTED, store.files.read(entry.path + ACCEPTED)
     key_folder = "/".join(path.split("/")[:3])
-    places = dict.fromkeys((folder, f"{store.files.root}/{key_folder}"))
-    for place in places:
-        for name in sorted(store.files.names(f"{place}/{PINS}")):
-            if name.endswith(f"-{entry.name}"):
-                yield f"{key_folder}/{PINS}/{name}", store.files.read(f"{place}/{PINS}/{name}")
+    for name in sorted(store.files.names(f"{folder}/{PINS}")):
+        if name.endswith(f"-{entry.name}"):
+            yield f"{key_folder}/{PINS}/{name}", store.files.read(f"{folder}/{PINS}/{name}")
 
 
 @contextmanager
@@ -129,13 +127,12 @@ def _sink(destination: str) -> Iterator[_Sink]:
 class _StoreSink:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._names: dict[str, dict[str, str]] = {}
+        self._names: dict[str, set[str]] = {}
 
     def put(self, path: str, content: bytes) -> bool:
-        known = self.known(path)
-        if known is None:
+        if not self._holds(path):
             self._store.files.put(f"{self._store.files.root}/{path}", content)
-            self._folder(path)[path.rpartition("/")[2]] = f"{self._store.files.root}/{path}"
+            self._folder(path).add(path.rpartition("/")[2])
             return True
         if problem := self.conflict(path, content):
             raise StoreError(f"{path}\n  {problem}")
@@ -146,26 +143,20 @@ class _StoreSink:
 
         Of an acceptance the one that is there stays: two people may have accepted the same record.
         """
-        known = self.known(path)
-        if known is None or path.endswith(ACCEPTED) or self._store.files.read(known) == content:
+        stored = f"{self._store.files.root}/{path}"
+        if not self._holds(path) or path.endswith(ACCEPTED) or self._store.files.read(stored) == content:
             return ""
-        where = self._store.describe(known)
+        where = self._store.describe(stored)
         return f"is not what {where} has; records never change, so one of the two was edited. Delete the wrong one."
 
-    def known(self, path: str) -> str | None:
-        """Where a file of that name is already, also in the folder of the first version."""
-        return self._folder(path).get(path.rpartition("/")[2])
+    def _holds(self, path: str) -> bool:
+        return path.rpartition("/")[2] in self._folder(path)
 
-    def _folder(self, path: str) -> dict[str, str]:
-        """The files of the folder, and of where the first version had them."""
-        parent, files, root = path.rpartition("/")[0], self._store.files, self._store.files.root
+    def _folder(self, path: str) -> set[str]:
+        """Return the names of the files beside a path; each folder is listed once."""
+        parent = path.rpartition("/")[0]
         if parent not in self._names:
-            found = {name: f"{root}/{parent}/{name}" for name in files.names(f"{root}/{parent}")}
-            key_folder = f"{root}/{'/'.join(path.split('/')[:3])}"
-            for place in () if is_prior(path) else (layout.old_folder(key_folder), key_folder):
-                old = place if layout.is_day(parent.rpartition("/")[2]) else f"{place}/{PINS}"
-                found.update({name: f"{old}/{name}" for name in files.names(old) if name.endswith(".json")})
-            self._names[parent] = found
+            self._names[parent] = set(self._store.files.names(f"{self._store.files.root}/{parent}"))
         return self._names[parent]
 
 
@@ -329,14 +320,7 @@ class _StoreSource:
         self._store = store
 
     def paths(self) -> Iterable[str]:
-        root, files = self._store.files.root, self._store.files
-        places = (place for folder in self._store.folders() for place in (folder, layout.old_folder(folder)))
-        for folder in places:
-            for name in files.names(folder):
-                below = f"{folder}/{name}"
-                inner = files.names(below) if layout.is_day(name) or name == PINS else []
-                paths = [f"{below}/{one}" for one in inner] if inner else [below]
-                yield from (path.removeprefix(f"{root}/") for path in paths)
+        yield from self._store.paths()
         yield from prior_paths(self._store)
 
     def read(self, path: str) -> bytes:

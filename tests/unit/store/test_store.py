@@ -453,53 +453,6 @@ def test_older_days_are_not_listed(tmp_path: Path) -> None:
     assert days == ["2026-02-09", "2026-02-08", "2026-02-07"]
 
 
-# Stores of the first version
-
-
-def flat(store: Store, one: Record) -> Path:
-    """Put a record where the first version had it."""
-    path = Path(store.write(one))
-    folder = Path(store.url, "nvidia-l4", path.parent.parent.name)
-    folder.mkdir(exist_ok=True)
-    moved = path.rename(folder / path.name)
-    path.parent.rmdir()
-    return moved
-
-
-def test_a_store_of_the_first_version_is_read(store: Store) -> None:
-    old = flat(store, record(name="old"))
-    shutil.rmtree(Path(store.folder(KEY)).parent)
-    assert [Path(entry.path) for entry in store.entries(store.folder(KEY))] == [old]
-    assert list(store.folders()) == list(store.folders(KEY)) == [str(old.parent)]
-    assert store.read(store.find("old")) == record(name="old")
-
-
-def test_new_records_go_beside_those_of_the_first_version(store: Store) -> None:
-    paths = [flat(store, record(name=f"old{index}", minute=2 * index)) for index in range(2)]
-    new = [store.write(record(name=f"new{index}", minute=2 * index + 1)) for index in range(2)]
-    assert list(store.folders()) == [store.folder(KEY)]
-    assert [entry.id for entry in store.newest(store.folder(KEY))] == ["new1", "old1", "new0", "old0"]
-    assert {str(path) for path in paths} | set(new) == {entry.path for entry in store.newest(store.folder(KEY))}
-
-
-def test_records_of_the_first_version_are_accepted_and_pinned_where_they_are(store: Store) -> None:
-    old = flat(store, record(name="old", gate="failed"))
-    store.write(record(name="new", minute=5))
-    store.accept(store.find("old"), "meant")
-    store.pin(store.find("old"), "release")
-    entry = store.find("old")
-    assert (entry.path, entry.accepted, entry.pinned) == (str(old), True, True)
-    assert [(entry.id, store.read(entry).id) for entry in store.pinned(store.folder(KEY))] == [("old", "old")]
-
-
-def test_a_record_of_schema_1_is_read(store: Store) -> None:
-    body = to_builtins(SMALL)
-    del body["reference"]
-    digest = hashlib.sha256(canonical([1, body]).encode()).hexdigest()
-    entry = put(store, json.dumps({"gpuperf": 1, "sha256": digest, "record": body}))
-    assert store.read(entry) == SMALL
-
-
 # Pinning
 
 

@@ -104,26 +104,6 @@ def test_exporting_again_into_a_folder_adds_what_is_new(store: Store, tmp_path: 
     assert export_records(store, everything(store), place) == TransferResult(1, known=6)
 
 
-def test_the_folder_of_the_first_version_is_brought_into_the_new_one(tmp_path: Path, target: Store) -> None:
-    old = Store(str(tmp_path / "old"))
-    new_path = Path(old.write(record(name="old", gate="failed")))
-    flat = Path(old.url, "nvidia-l4", new_path.parent.parent.name)
-    flat.mkdir()
-    accepted = old.accept(old.find("old"), "meant")
-    assert accepted.reason == "meant"
-    for path in (new_path, Path(f"{new_path}.accepted.json")):
-        path.rename(flat / path.name)
-    place = str(tmp_path / "export.tar")
-    for source in (old.url, place):
-        if source == place:
-            export_records(old, everything(old), place)
-        target = Store(str(tmp_path / f"target-{len(source)}"))
-        assert import_records(target, source) == TransferResult(1, notes=1)
-        assert target.find("old").path == target.path(record(name="old", gate="failed"))
-        assert target.find("old").accepted
-    assert import_records(old, place) == TransferResult(0, known=1)
-
-
 def tampered(path: str, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:
     """Write a tar anew, each file as ``change`` wants it."""
     with tarfile.open(path) as tar:
