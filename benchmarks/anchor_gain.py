@@ -42,8 +42,8 @@ def measured(model: Path) -> Record:
             plan,
             name="chain",
             on_run=runs.append,
-            describe=lambda _: None,
-            progress=lambda _: None,
+            on_under_test=lambda _: None,
+            on_progress=lambda _: None,
             watch_cpu=True,
             anchor=partial(StartedAnchor, anchor_target("cpu"), plan),
         )

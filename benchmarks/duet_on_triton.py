@@ -64,8 +64,8 @@ def duet(candidate: Path, reference: Path, options: argparse.Namespace) -> Recor
             duet_plan(options.blocks, options.alternations, options.window_s),
             name="chain",
             on_run=lambda side, run: sides[side].append(run),
-            describe=lambda _side, _facts: None,
-            progress=lambda _: None,
+            on_under_test=lambda _side, _facts: None,
+            on_progress=lambda _: None,
             watch_cpu=True,
         )
     return Record(

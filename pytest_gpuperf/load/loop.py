@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from itertools import islice
 
+from pytest_gpuperf.load.agreement import Agreement
 from pytest_gpuperf.load.balance import balance_of
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.connection import Connection, kind_of
 from pytest_gpuperf.load.failures import Failures
 from pytest_gpuperf.load.generator import WindowSpec
-from pytest_gpuperf.load.pace import Pace
 from pytest_gpuperf.load.prepared import Prepared
 from pytest_gpuperf.load.rows import Rows
 from pytest_gpuperf.load.service import CONNECT_NS, resolve, service_of, tls_of
@@ -105,20 +105,20 @@ class Loop:
         workload: WireWorkload,
         spec: WindowSpec,
         columns: dict[str, Column] | None = None,
-        pace: Pace | None = None,
+        agreement: Agreement | None = None,
         worker: tuple[int, int] = (0, 1),
     ) -> tuple[Tally, dict[str, Column]]:
         """Run one window; see ``WindowSpec``.
 
         Args:
             columns: where the times go; fresh ones when None.
-            pace: the agreement with the other workers; alone when None.
+            agreement: the agreement with the other workers; alone when None.
             worker: which of how many workers this is. ``spec.concurrency`` is this worker's own; of the arrivals it
                 takes its turn.
         """
         self._rows = Rows(columns or {name: Column() for name in column_names(workload, spec)})
         self.record = self._rows.add
-        self._pace = pace or Pace(memoryview(array("q", bytes(8 * Pace.cells(1)))))
+        self._agreement = agreement or Agreement(memoryview(array("q", bytes(8 * Agreement.cells(1)))))
         self._spec = spec
         self._prepare(workload)
         # Several workers share the slots out among them.
@@ -136,7 +136,7 @@ class Loop:
         self._next_look_ns = self._before = 0
         self._limit = min(spec.max_in_flight, len(self._slots)) if workload.max_in_flight else spec.max_in_flight
         self._next_due_ns = 0
-        self._begin_ns, self._lost = self._pace.meet(spec)
+        self._begin_ns, self._lost = self._agreement.meet(spec)
         # The window's first requests: it doesn't start before each of them is over.
         self._initial, self._to_open = max(spec.concurrency, 1), spec.concurrency
         self._catch_up()
@@ -212,43 +212,43 @@ class Loop:
         over = self._advance(now)
         # Inside the window nothing changes before its end; outside, any event may be the one that was waited for.
         inside = self._phase is _Phase.INSIDE
-        self._next_look_ns = min(self._next_check_ns, max(self._pace.stop_ns, now)) if inside else 0
+        self._next_look_ns = min(self._next_check_ns, max(self._agreement.stop_ns, now)) if inside else 0
         self.hot = inside and self._initial <= 0 and self._only is not None and self._rows.plain and not self._spec.once
         return over
 
     def _advance(self, now: int) -> bool:
         """Move to the next phase if it is time; True when the window is over."""
-        pace, phase = self._pace, self._phase
+        agreement, phase = self._agreement, self._phase
         if self._lost:
-            pace.abort()
+            agreement.abort()
             return True
-        pace.lead(now, self._spec)
+        agreement.lead(now, self._spec)
         if phase is _Phase.LEAD_IN:
             if not self._ready and self._initial <= 0:
                 self._ready = True
-                pace.ready()
-            if 0 < pace.start_ns <= now:
+                agreement.ready()
+            if 0 < agreement.start_ns <= now:
                 self._phase = _Phase.INSIDE
                 self._before = self._rows.count + len(self._failures)
                 self._cpu_start_s = time.process_time()
         elif phase is _Phase.INSIDE:
-            pace.sent(self._rows.count + len(self._failures) - self._before)
+            agreement.sent(self._rows.count + len(self._failures) - self._before)
             # In open loop the clock may have passed the end before all that was due in the window has been sent.
-            dealt = self._spec.arrivals is None or self._next_due_ns >= pace.stop_ns
-            if dealt and pace.closed and now >= pace.stop_ns:
-                self._start_ns, self._stop_ns = pace.start_ns, pace.stop_ns
+            dealt = self._spec.arrivals is None or self._next_due_ns >= agreement.stop_ns
+            if dealt and agreement.closed and now >= agreement.stop_ns:
+                self._start_ns, self._stop_ns = agreement.start_ns, agreement.stop_ns
                 self._followed = sum(
                     1 for one in self._connections if one.busy and 0 < (one.due_ns or one.sent_ns) < self._stop_ns
                 ) + sum(1 for due_ns in self._due if due_ns < self._stop_ns)
                 self._phase = _Phase.FOLLOW
         if self._phase is _Phase.FOLLOW and self._followed <= 0:
-            pace.followed()
-            if pace.all_followed:
+            agreement.followed()
+            if agreement.all_followed:
                 share = (self._stop_ns - self._start_ns) / max(now - self._start_ns, 1)
                 self._cpu_s = (time.process_time() - self._cpu_start_s) * share
                 self._phase = _Phase.DRAIN
                 self._due.clear()
-        if pace.aborted:
+        if agreement.aborted:
             self._lost = "another worker gave up"
             return True
         return self._phase is _Phase.DRAIN and not self._in_flight
@@ -397,8 +397,8 @@ class Loop:
     def _tally(self) -> Tally:
         now = now_ns()
         if self._lost:
-            self._start_ns = self._pace.start_ns or self._begin_ns
-            self._stop_ns = max(min(self._pace.stop_ns or now, now), self._start_ns)
+            self._start_ns = self._agreement.start_ns or self._begin_ns
+            self._stop_ns = max(min(self._agreement.stop_ns or now, now), self._start_ns)
             for connection in self._connections:
                 if connection.busy:
                     connection.disconnect()

@@ -13,9 +13,9 @@ from multiprocessing.reduction import send_handle
 from typing import Any
 
 from pytest_gpuperf.errors import GpuperfError, LoadError
+from pytest_gpuperf.load.agreement import Agreement
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.generator import Recording, WindowSpec
-from pytest_gpuperf.load.pace import Pace
 from pytest_gpuperf.load.tally import Tally, column_names, recording_of, times_of
 from pytest_gpuperf.model import WireWorkload, Workload
 
@@ -77,7 +77,7 @@ class WorkerProcesses:
         count = len(self._workers) if spec.arrivals is not None else min(len(self._workers), spec.concurrency)
         workers = self._workers[: 1 if spec.once else count]
         number = self._number(workload)
-        agreement = Column(rows=Pace.cells(len(workers)))
+        agreement = Column(rows=Agreement.cells(len(workers)))
         columns = [{name: Column() for name in column_names(workload, spec)} for _ in workers]
         with contextlib.ExitStack() as after, contextlib.ExitStack() as undo:
             for column in (agreement, *(column for own in columns for column in own.values())):

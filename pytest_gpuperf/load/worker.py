@@ -14,9 +14,9 @@ from multiprocessing.reduction import recv_handle
 from typing import Any
 
 from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.load.agreement import Agreement
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.loop import Loop
-from pytest_gpuperf.load.pace import Pace
 from pytest_gpuperf.load.tally import column_names
 from pytest_gpuperf.model import WireWorkload
 
@@ -45,7 +45,7 @@ def serve(pipe: Connection[Any, Any], parent: int) -> None:
         number, spec, worker = arguments
         workload = workloads[number]
         columns = {name: Column(recv_handle(pipe)) for name in column_names(workload, spec)}
-        agreement = Column(recv_handle(pipe), Pace.cells(worker[1]))
+        agreement = Column(recv_handle(pipe), Agreement.cells(worker[1]))
         try:
             if loop is None or not loop.serves_also(workload):
                 if loop is not None:
@@ -53,7 +53,7 @@ def serve(pipe: Connection[Any, Any], parent: int) -> None:
                 loop = Loop(workload, parent)
             gc.disable()
             answer: object
-            answer, _ = loop.window(workload, spec, columns, Pace(agreement.cells, *worker), worker)
+            answer, _ = loop.window(workload, spec, columns, Agreement(agreement.cells, *worker), worker)
         except GpuperfError as error:
             answer = error
         finally:

@@ -27,7 +27,7 @@ from pytest_gpuperf.analysis.interval import (
     undisturbed_windows,
 )
 from pytest_gpuperf.measure.ask import Ask, Steps
-from pytest_gpuperf.measure.loads import CONCURRENCIES, LoadRange
+from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
 from pytest_gpuperf.model import Window
 
 #: Points below which there is no ladder to speak of.
@@ -51,7 +51,7 @@ class AdaptivePlan:
     """
 
     points: int = 12
-    loads: LoadRange = CONCURRENCIES
+    loads: SearchRange = CONCURRENCIES
     visits: int = 3
     more_visits: int = 5
     growth: float = 0.10
@@ -69,7 +69,7 @@ class AdaptivePlan:
 
 
 @dataclass(frozen=True)
-class Placed:
+class MeasuredLoad:
     """What was seen at one load.
 
     Attributes:
@@ -99,7 +99,7 @@ class AdaptiveResult:
         reason: why the ladder ended where it did; a sentence for people.
     """
 
-    points: tuple[Placed, ...]
+    points: tuple[MeasuredLoad, ...]
     knee: float | None
     saturated: bool
     windows: int
@@ -197,10 +197,10 @@ class _Adaptive:
         windows = yield Ask(load, visits)
         self._windows.setdefault(load, []).extend(windows)
 
-    def _placed(self) -> list[Placed]:
+    def _placed(self) -> list[MeasuredLoad]:
         return [self._place(load) for load in sorted(self._windows)]
 
-    def _place(self, load: float) -> Placed:
+    def _place(self, load: float) -> MeasuredLoad:
         windows = undisturbed_windows(self._windows[load])
         errors = sum(window.error_count for window in windows)
         requests = sum(window.requests for window in windows)
@@ -208,7 +208,7 @@ class _Adaptive:
         spread = self._spread(load)
         throughput = ratio_interval([window.throughput for window in good], spread) if good else UNKNOWN
         mean_ns = ratio_interval([window.latency_mean_ns for window in good]).centre
-        return Placed(
+        return MeasuredLoad(
             load=load,
             throughput=throughput,
             latency_ns=quantile_interval(good, self._plan.quantile, spread),
@@ -232,7 +232,7 @@ def _reach(interval: Interval) -> float:
     return math.log(interval.high / interval.low) / 2
 
 
-def _step(left: Placed, right: Placed) -> tuple[float, float]:
+def _step(left: MeasuredLoad, right: MeasuredLoad) -> tuple[float, float]:
     """From one point to the next: log throughput to the right, log latency upwards."""
     return (
         math.log(right.throughput.centre / left.throughput.centre),

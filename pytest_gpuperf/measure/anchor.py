@@ -10,7 +10,7 @@ from dataclasses import replace
 from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.sweep import warm_up
-from pytest_gpuperf.measure.up import Up
+from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import LoadPoint, Window
 from pytest_gpuperf.targets import Target
@@ -39,7 +39,7 @@ class StartedAnchor:
         self._deadline_s = plan.deadline_s
         self._first = False
         most = LoadPoint(MOST, BATCH_SIZE)
-        self._up = Up(target, [most])
+        self._up = TargetUnderLoad(target, [most])
         with ExitStack() as undo:
             undo.callback(self._up.close)
             warm_up(self._up.generator, self._up.started, self._up.workloads, [most], plan)

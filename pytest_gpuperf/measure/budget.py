@@ -93,7 +93,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedLoad:
     """What was found at one load.
 
     Attributes:
@@ -118,7 +118,7 @@ class Judged:
     overload: bool = False
 
 
-def judge(load: float, windows: Sequence[Window], budget: Budget, spread: Spread = WINDOW_SPREAD) -> Judged:
+def judge(load: float, windows: Sequence[Window], budget: Budget, spread: Spread = WINDOW_SPREAD) -> JudgedLoad:
     """Judge one load point.
 
     Args:
@@ -137,7 +137,7 @@ def judge(load: float, windows: Sequence[Window], budget: Budget, spread: Spread
                 break
     if len(windows) < LEAST_WINDOWS:
         verdict, why = "undecided", f"{len(windows)} windows are too few to tell"
-    return Judged(
+    return JudgedLoad(
         load,
         latency.limit,
         latency.low_ns,
@@ -150,12 +150,12 @@ def judge(load: float, windows: Sequence[Window], budget: Budget, spread: Spread
     )
 
 
-def _severity(judged: Judged) -> tuple[int, float]:
+def _severity(judged: JudgedLoad) -> tuple[int, float]:
     share = judged.centre_ns / judged.limit.limit_ns
     return ("within", "undecided", "over").index(judged.verdict), -math.inf if math.isnan(share) else share
 
 
-def _latency(load: float, windows: Sequence[Window], limit: Limit, spread: Spread) -> Judged:
+def _latency(load: float, windows: Sequence[Window], limit: Limit, spread: Spread) -> JudgedLoad:
     found = quantile_interval(windows, limit.quantile, spread)
     over = sum(log > math.log(limit.limit_ns) for log in quantile_logs(windows, limit.quantile))
     # Beside the interval, most of the windows have to say so. Of two windows, the shrunk variance makes even a tenfold
@@ -173,7 +173,7 @@ def _latency(load: float, windows: Sequence[Window], limit: Limit, spread: Sprea
         why = f"{limit.name} {ends}"
         if found.high == math.inf and verdict != "over":
             why += f" ({requests} requests are too few for more)"
-    return Judged(load, limit, found.low, found.high, found.centre, verdict, len(windows), why)
+    return JudgedLoad(load, limit, found.low, found.high, found.centre, verdict, len(windows), why)
 
 
 def _ms(latency_ns: float) -> str:

@@ -17,11 +17,11 @@ from dataclasses import replace
 from pytest_gpuperf.analysis.blocks import APART
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
-from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
+from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.sweep import smoke_sweep, warm_up
-from pytest_gpuperf.measure.turns import SIDES, Phase, Step, Turn, Turns
-from pytest_gpuperf.measure.up import Up
+from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
+from pytest_gpuperf.measure.turns import SIDES, DuetStep, Phase, Turn, Turns
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
 from pytest_gpuperf.targets import StartedTarget, Target
@@ -61,8 +61,8 @@ def measure_duet(
     *,
     name: str,
     on_run: Callable[[str, Run], None],
-    describe: Callable[[str, PlainMapping], None],
-    progress: Callable[[Progress], None],
+    on_under_test: Callable[[str, PlainMapping], None],
+    on_progress: Callable[[Progress], None],
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
     monitor: Monitor | None = None,
@@ -72,13 +72,13 @@ def measure_duet(
     Args:
         on_run: given ``candidate`` or ``reference`` and its run of a block as soon as it is over; also a run that was
             cut short, marked as not complete, before the error goes on its way.
-        describe: given what is under test on each side, once.
-        arrivals, progress, watch_cpu, monitor: see ``measure_sweep``; windows are not repeated, there are many.
+        on_under_test: given what is under test on each side, once.
+        arrivals, on_progress, watch_cpu, monitor: see ``measure_sweep``; windows are not repeated, there are many.
 
     Raises:
         TargetError, LoadError, OptionError: the duet can't go on; the message names the side.
     """
-    meter = Meter(name, plan, len(points), progress, sides=2)
+    meter = ProgressMeter(name, plan, len(points), on_progress, sides=2)
     with ExitStack() as stack:
         sides = []
         for side, target in zip(SIDES, (candidate, reference), strict=True):
@@ -88,7 +88,7 @@ def measure_duet(
                 plan,
                 name=name,
                 on_run=lambda run, side=side: on_run(side, run),  # type: ignore[misc]
-                describe=lambda facts, side=side: describe(side, facts),  # type: ignore[misc]
+                on_under_test=lambda facts, side=side: on_under_test(side, facts),  # type: ignore[misc]
                 meter=meter,
                 watch_cpu=watch_cpu,
                 arrivals=arrivals,
@@ -97,7 +97,7 @@ def measure_duet(
             )
             sides.append(stack.enter_context(closing(steps_of_side)))
         turns = Turns()
-        steps: list[Step | None] = [next(side) for side in sides]
+        steps: list[DuetStep | None] = [next(side) for side in sides]
         while steps != [None, None]:
             chosen = turns.choose(steps)
             try:
@@ -128,14 +128,14 @@ def play(
     *,
     name: str,
     on_run: Callable[[Run], None],
-    describe: Callable[[PlainMapping], None],
-    meter: Meter,
+    on_under_test: Callable[[PlainMapping], None],
+    meter: ProgressMeter,
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
     own: Collection[LoadPoint] | None = None,
     monitor: Monitor | None = None,
     one_process: bool = False,
-) -> Generator[Step, Turn, None]:
+) -> Generator[DuetStep, Turn, None]:
     """One side of a duet: yields each step before it takes it, and waits to be sent its turn.
 
     Args:
@@ -153,17 +153,17 @@ def play(
         windows: list[Window] = []
         warmup_s = 0.0
         warm = complete = False
-        up: Up | None = None
-        turn = yield Step(run, Phase.START, parity=run)
+        up: TargetUnderLoad | None = None
+        turn = yield DuetStep(run, Phase.START, parity=run)
         try:
             while True:
                 try:
                     meter.say(run, "starting")
                     up = _started(target, own, plan, monitor, alone=not turn.other_up)
                     if not described:
-                        describe(up.started.under_test())
+                        on_under_test(up.started.under_test())
                         described = True
-                    turn = yield Step(run, Phase.WARM_UP, parity=run)
+                    turn = yield DuetStep(run, Phase.WARM_UP, parity=run)
                     meter.say(run, "warming up")
                     warm, warmup_s = warm_up(up.generator, up.started, up.workloads, own, plan)
                     break
@@ -173,11 +173,11 @@ def play(
                     if up is not None:
                         up.close()
                         up = None
-                turn = yield Step(run, Phase.AGAIN)
+                turn = yield DuetStep(run, Phase.AGAIN)
             for number, (visit, point) in enumerate(plan.order(points, run)):
                 if point not in own:
                     continue
-                turn = yield Step(run, Phase.WINDOW, number, visit + number_of[point] + run)
+                turn = yield DuetStep(run, Phase.WINDOW, number, visit + number_of[point] + run)
                 meter.say(run, "measuring", point)
                 window, _ = take_window(
                     up.generator,
@@ -195,7 +195,7 @@ def play(
                 meter.window_done()
             complete = True
             # Alive until the other has been measured as well: an idle neighbour is part of both sides' conditions.
-            yield Step(run, Phase.STOP, parity=run)
+            yield DuetStep(run, Phase.STOP, parity=run)
         finally:
             try:
                 if up is not None:
@@ -209,17 +209,17 @@ def play(
 
 def _started(
     target: Target, points: Sequence[LoadPoint], plan: MeasurePlan, monitor: Monitor | None, *, alone: bool
-) -> Up:
+) -> TargetUnderLoad:
     """A side, known to the monitor.
 
     Args:
         alone: nothing else of the duet is running yet.
     """
     if monitor is None:
-        return Up(target, points, plan.workers)
+        return TargetUnderLoad(target, points, plan.workers)
     if alone:
         monitor.idle()
-    up = Up(target, points, plan.workers)
+    up = TargetUnderLoad(target, points, plan.workers)
     monitor.beside(up.started.processes)
     return up
 

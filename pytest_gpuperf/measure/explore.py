@@ -17,8 +17,8 @@ from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load import open_generator
 from pytest_gpuperf.measure.ask import Ask, Steps, drive
-from pytest_gpuperf.measure.loads import LoadRange
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
+from pytest_gpuperf.measure.search_range import SearchRange
 from pytest_gpuperf.measure.sweep import OPEN_IN_FLIGHT, warm_up
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import Arrivals, Constant, Histogram, LoadPoint, Poisson, Window
@@ -41,7 +41,7 @@ class Axis:
         seed: of Poisson arrivals.
     """
 
-    loads: LoadRange
+    loads: SearchRange
     batch_size: int = 1
     poisson: bool = True
     seed: int = 0
@@ -74,7 +74,7 @@ def explore(
     *,
     name: str,
     min_requests: int,
-    progress: Callable[[Progress], None],
+    on_progress: Callable[[Progress], None],
     watch_cpu: bool,
     monitor: Monitor | None = None,
 ) -> Result:
@@ -87,7 +87,7 @@ def explore(
         TargetError, LoadError, OptionError: the target doesn't start, dies, doesn't answer even the lowest load, or
             there is no shared memory for a load.
     """
-    progress(Progress(name, 0, 1, "starting", 0.0))
+    on_progress(Progress(name, 0, 1, "starting", 0.0))
     started = target.start()
     try:
         lowest = axis.point(axis.loads.lowest)
@@ -97,7 +97,7 @@ def explore(
         generator = open_generator(workload, plan.workers)
         taken = 0
         try:
-            progress(Progress(name, 0, 1, "warming up", 0.0))
+            on_progress(Progress(name, 0, 1, "warming up", 0.0))
             warm_up(generator, started, {axis.batch_size: workload}, [lowest], plan)
 
             def measure(ask: Ask) -> list[Window]:
@@ -108,7 +108,7 @@ def explore(
                 todo = further = ask.visits
                 while todo:
                     visit = len(windows)
-                    progress(Progress(name, 0, 1, "measuring", min(taken / _USUAL_WINDOWS, 0.99), None, point))
+                    on_progress(Progress(name, 0, 1, "measuring", min(taken / _USUAL_WINDOWS, 0.99), None, point))
                     taken += 1
                     spec = plan.spec(point, arrivals, taken)
                     spec = replace(spec, min_requests=max(spec.min_requests, min_requests))
@@ -145,7 +145,7 @@ def explore(
             generator.close()
     finally:
         started.stop()
-        progress(Progress(name, 0, 1, "run done", 1.0))
+        on_progress(Progress(name, 0, 1, "run done", 1.0))
 
 
 def _unanswered(name: str, point: LoadPoint, visit: int, window_s: float, why: str) -> Window:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.analysis.interval import Spread, pooled, quantile_logs
 from pytest_gpuperf.measure.ask import Ask, Steps
-from pytest_gpuperf.measure.budget import LEAST_WINDOWS, Budget, Judged, judge
-from pytest_gpuperf.measure.loads import CONCURRENCIES, LoadRange
+from pytest_gpuperf.measure.budget import LEAST_WINDOWS, Budget, JudgedLoad, judge
+from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
 from pytest_gpuperf.model import Window
 
 
@@ -41,7 +41,7 @@ class SearchPlan:
     """
 
     budget: Budget
-    loads: LoadRange = CONCURRENCIES
+    loads: SearchRange = CONCURRENCIES
     tolerance: float = 0.05
     most_windows: int = 8
     final_windows: int = 16
@@ -70,7 +70,7 @@ class SearchResult:
 
     answer: float | None
     confirmed: bool
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgedLoad, ...]
     windows: int
     reason: str
 
@@ -94,7 +94,7 @@ class _Search:
         #: Windows of a load before this one are out of date.
         self._since: dict[float, int] = {}
         #: Valid until the next window.
-        self._verdicts: dict[float, Judged] = {}
+        self._verdicts: dict[float, JudgedLoad] = {}
 
     def run(self) -> Steps[SearchResult]:
         low, high = yield from self._climb(None, float(self._plan.loads.lowest))
@@ -171,7 +171,7 @@ class _Search:
             return max(below, default=None), low
         return low, high
 
-    def _settle(self, load: float, most: int) -> Steps[Judged]:
+    def _settle(self, load: float, most: int) -> Steps[JudgedLoad]:
         """Measure a load until it is decided, or has had its share of windows."""
         while not self._spent:
             count = self._count(load)
@@ -197,7 +197,7 @@ class _Search:
             self._since[load] = before
             del self._verdicts[load]
 
-    def _judged(self, load: float) -> Judged:
+    def _judged(self, load: float) -> JudgedLoad:
         if load not in self._verdicts:
             self._verdicts[load] = judge(load, self._current(load), self._plan.budget, self._spread(load))
         return self._verdicts[load]
@@ -241,5 +241,5 @@ class _Search:
         return text
 
 
-def _said(judged: Judged) -> str:
+def _said(judged: JudgedLoad) -> str:
     return judged.why if judged.verdict == "over" else f"{judged.why}, undecided after {judged.windows} windows"

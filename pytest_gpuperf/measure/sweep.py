@@ -14,8 +14,8 @@ import numpy as np
 from pytest_gpuperf.analysis.guard import worth_repeating
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator
-from pytest_gpuperf.measure.meter import Meter
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
+from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.warmup import SteadyRule
 from pytest_gpuperf.measure.window import give_up, take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window, Workload
@@ -35,8 +35,8 @@ def measure_sweep(
     *,
     name: str,
     on_run: Callable[[Run], None],
-    describe: Callable[[PlainMapping], None],
-    progress: Callable[[Progress], None],
+    on_under_test: Callable[[PlainMapping], None],
+    on_progress: Callable[[Progress], None],
     watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
     anchor: Callable[[], StartedAnchor] | None = None,
@@ -48,8 +48,8 @@ def measure_sweep(
         arrivals: the schedules of open-loop points.
         on_run: given every run as soon as it is over; also a run that was cut short, marked as not complete, before
             the error goes on its way.
-        describe: given what is under test, once.
-        progress: told where the sweep stands.
+        on_under_test: given what is under test, once.
+        on_progress: told where the sweep stands.
         watch_cpu: the CPU is the device under test: see what others take of it, and repeat windows that they disturbed.
         anchor: starts the anchor, of which a window is taken next to each of the target's.
         monitor: tells energy, memory and the state of the devices; windows that its readings speak against are
@@ -58,7 +58,7 @@ def measure_sweep(
     Raises:
         TargetError, LoadError, OptionError: the sweep can't go on.
     """
-    meter = Meter(name, plan, len(points), progress)
+    meter = ProgressMeter(name, plan, len(points), on_progress)
     for run in range(plan.begun, plan.runs):
         meter.say(run, "starting")
         windows: list[Window] = []
@@ -74,7 +74,7 @@ def measure_sweep(
             started = target.start()
             startup_s = time.monotonic() - begin
             if run == plan.begun:
-                describe(started.under_test())
+                on_under_test(started.under_test())
             workloads = workloads_of(started, points)
             with closing(open_generator(next(iter(workloads.values())), plan.workers)) as generator:
                 meter.say(run, "warming up")

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure.explore import Axis
-from pytest_gpuperf.measure.loads import CONCURRENCIES, LoadRange
+from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
 from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp
 
 Made = TypeVar("Made")
@@ -119,7 +119,7 @@ def explored(
     if arrivals not in _DISTRIBUTIONS:
         raise OptionError(f"arrivals={arrivals!r}: write 'poisson' or 'constant'.")
     try:
-        loads = LoadRange(lowest, highest or (_HIGHEST_RATE if open_loop else CONCURRENCIES.highest), open_loop)
+        loads = SearchRange(lowest, highest or (_HIGHEST_RATE if open_loop else CONCURRENCIES.highest), open_loop)
         return make(), Axis(loads, batch, arrivals == "poisson", seed)
     except (ValueError, TypeError) as error:
         raise OptionError(f"{error}.") from None

@@ -22,7 +22,7 @@ from pytest_gpuperf.measure.anchor import StartedAnchor, anchored_plan
 from pytest_gpuperf.measure.ask import Steps
 from pytest_gpuperf.measure.duet import play
 from pytest_gpuperf.measure.explore import Axis, explore
-from pytest_gpuperf.measure.meter import Meter
+from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, smoke_curve
 from pytest_gpuperf.session.explored_points import inherited, kept_by, on_axis, schedules
@@ -131,8 +131,8 @@ class Measurement:
                     part,
                     name=name,
                     on_run=sweep.runs.append,
-                    describe=partial(sweep.describe, CANDIDATE),
-                    progress=self._state.console.progress,
+                    on_under_test=partial(sweep.describe, CANDIDATE),
+                    on_progress=self._state.console.progress,
                     watch_cpu=self._watch_cpu,
                     arrivals=arrivals,
                     anchor=anchor,
@@ -174,8 +174,8 @@ class Measurement:
                     part,
                     name=name,
                     on_run=sweep.keep,
-                    describe=sweep.describe,
-                    progress=self._state.console.progress,
+                    on_under_test=sweep.describe,
+                    on_progress=self._state.console.progress,
                     watch_cpu=self._watch_cpu,
                     arrivals=arrivals,
                     monitor=monitor,
@@ -196,7 +196,7 @@ class Measurement:
                 plan,
                 name=f"{name}, exploring",
                 min_requests=min_requests,
-                progress=self._state.console.progress,
+                on_progress=self._state.console.progress,
                 watch_cpu=self._watch_cpu,
                 monitor=monitor,
             )
@@ -337,8 +337,8 @@ class Measurement:
             plan,
             name=name,
             on_run=sweep.runs.append,
-            describe=partial(sweep.describe, CANDIDATE),
-            meter=Meter(name, plan, len(points), self._state.console.progress),
+            on_under_test=partial(sweep.describe, CANDIDATE),
+            meter=ProgressMeter(name, plan, len(points), self._state.console.progress),
             watch_cpu=self._watch_cpu,
             arrivals=arrivals,
             own=points,

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import pytest
 from hpack import Decoder, Encoder
 
+from pytest_gpuperf.load import agreement as agreement_module
 from pytest_gpuperf.load import loop as loop_module
-from pytest_gpuperf.load import pace as pace_module
 from pytest_gpuperf.load.generator import Recording, WindowSpec
 from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.load.tally import recording_of, times_of
@@ -437,7 +437,7 @@ def closes_at_once(link: socket.socket) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failed requests are tried again after 5 ms, not 50."""
     monkeypatch.setattr(loop_module, "_POLL_S", 0.005)
-    monkeypatch.setattr(pace_module, "_STEP_NS", 5_000_000)
+    monkeypatch.setattr(agreement_module, "_STEP_NS", 5_000_000)
 
 
 def workload(server: Server, body: bytes = b"request", **settings_: Any) -> WireWorkload:

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_gpuperf.measure.adaptive import AdaptivePlan, AdaptiveResult, adaptive
 from pytest_gpuperf.measure.ask import drive
-from pytest_gpuperf.measure.loads import LoadRange
+from pytest_gpuperf.measure.search_range import SearchRange
 from tests.unit.measure.servers import Server, queueing, saturating, staircase
 
 TRIES = 100
@@ -60,7 +60,7 @@ def test_the_knee_is_found_through_noise(noise: float) -> None:
 
 
 def test_an_open_loop_has_its_knee_at_half_of_a_single_servers_capacity() -> None:
-    plan = AdaptivePlan(points=14, loads=LoadRange(10, 1e4, open_loop=True))
+    plan = AdaptivePlan(points=14, loads=SearchRange(10, 1e4, open_loop=True))
     result = result_of(quiet(queueing(5, 1), open_loop=True, capacity=200), plan)
     assert result.knee is not None
     # Kleinrock: one request in the system on average. The optimum is flat.
@@ -107,7 +107,7 @@ def test_points_that_run_out_are_said() -> None:
 
 
 def test_the_highest_load_ends_the_ladder_and_the_rest_is_spread() -> None:
-    result = result_of(quiet(saturating(5, 1000)), AdaptivePlan(points=12, loads=LoadRange(1, 32)))
+    result = result_of(quiet(saturating(5, 1000)), AdaptivePlan(points=12, loads=SearchRange(1, 32)))
     assert not result.saturated
     assert len(result.loads) == 12
     assert max(result.loads) == 32
@@ -116,7 +116,7 @@ def test_the_highest_load_ends_the_ladder_and_the_rest_is_spread() -> None:
 
 
 def test_fewer_points_when_there_are_no_more_to_tell_apart() -> None:
-    result = result_of(quiet(saturating(5, 2)), AdaptivePlan(points=12, loads=LoadRange(1, 4)))
+    result = result_of(quiet(saturating(5, 2)), AdaptivePlan(points=12, loads=SearchRange(1, 4)))
     assert result.loads == (1, 2, 3, 4)
     assert "4 points are all" in result.reason
 
@@ -137,7 +137,7 @@ def test_points_are_the_same_in_every_record() -> None:
     assert len(seen) <= 40
 
 
-@pytest.mark.parametrize("settings", [{"points": 3}, {"visits": 0}, {"loads": LoadRange(4, 4)}, {"more_visits": -1}])
+@pytest.mark.parametrize("settings", [{"points": 3}, {"visits": 0}, {"loads": SearchRange(4, 4)}, {"more_visits": -1}])
 def test_nonsense_is_refused(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"adaptive sweep|visit"):
         AdaptivePlan(**settings)  # type: ignore[arg-type]

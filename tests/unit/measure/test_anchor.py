@@ -27,8 +27,8 @@ def measured(anchor: Target, target: Target | None = None, plan: MeasurePlan = P
         plan,
         name="sweep",
         on_run=runs.append,
-        describe=lambda _: None,
-        progress=lambda _: None,
+        on_under_test=lambda _: None,
+        on_progress=lambda _: None,
         watch_cpu=False,
         anchor=partial(StartedAnchor, anchor, plan),
     )
@@ -103,8 +103,8 @@ def test_an_anchor_that_dies_leaves_the_windows_that_were_measured() -> None:
             replace(PLAN, visits=10),
             name="sweep",
             on_run=runs.append,
-            describe=lambda _: None,
-            progress=lambda _: None,
+            on_under_test=lambda _: None,
+            on_progress=lambda _: None,
             watch_cpu=False,
             anchor=partial(StartedAnchor, anchor, PLAN),
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.analysis.guard import THROTTLED
-from pytest_gpuperf.measure.budget import Budget, Judged, Limit, judge
+from pytest_gpuperf.measure.budget import Budget, JudgedLoad, Limit, judge
 from pytest_gpuperf.model import LoadPoint, Poisson, Window
 from tests.unit.factories import ONE, window
 
@@ -15,7 +15,7 @@ from tests.unit.factories import ONE, window
 BUDGET = Budget.of_ms(p90_ms=2)
 
 
-def judged(medians_ms: Sequence[float], budget: Budget = BUDGET) -> Judged:
+def judged(medians_ms: Sequence[float], budget: Budget = BUDGET) -> JudgedLoad:
     return judge(1, [window(ONE, p50_ms=median) for median in medians_ms], budget)
 
 

@@ -160,8 +160,8 @@ class Duet:
             plan,
             name="duet",
             on_run=lambda side, run: self.runs[side].append(run),
-            describe=lambda side, facts: self.described.append((side, facts)),
-            progress=self.told.append,
+            on_under_test=lambda side, facts: self.described.append((side, facts)),
+            on_progress=self.told.append,
             watch_cpu=False,
             arrivals=arrivals,
         )

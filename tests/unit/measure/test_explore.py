@@ -12,7 +12,7 @@ from pytest_gpuperf.measure import MeasurePlan
 from pytest_gpuperf.measure import explore as explore_module
 from pytest_gpuperf.measure.ask import Ask
 from pytest_gpuperf.measure.explore import Axis, explore
-from pytest_gpuperf.measure.loads import LoadRange
+from pytest_gpuperf.measure.search_range import SearchRange
 from pytest_gpuperf.measure.sweep import OPEN_IN_FLIGHT
 from pytest_gpuperf.model import Window
 from tests.unit.factories import window
@@ -44,9 +44,9 @@ def test_disturbed_windows_come_again_and_are_left_out_where_there_are_enough_ot
 
     monkeypatch.setattr(explore_module, "take_window", take)
     monkeypatch.setattr(explore_module, "warm_up", lambda *_: None)
-    plan, axis = MeasurePlan(), Axis(LoadRange(1, 8))
+    plan, axis = MeasurePlan(), Axis(SearchRange(1, 8))
     found = explore(
-        FakeTarget(), steps(), axis, plan, name="sweep", min_requests=1, progress=lambda _: None, watch_cpu=False
+        FakeTarget(), steps(), axis, plan, name="sweep", min_requests=1, on_progress=lambda _: None, watch_cpu=False
     )
     assert [one.guards for one in found] == given
     assert list(coming) == []
@@ -55,13 +55,13 @@ def test_disturbed_windows_come_again_and_are_left_out_where_there_are_enough_ot
 @pytest.mark.parametrize(
     ("loads", "asked", "expected"),
     [
-        (LoadRange(1, 4096), [1, 3, 4, 9], [1, 4, 4, 16]),
-        (LoadRange(1, 4096, open_loop=True), [1, 2000], [OPEN_IN_FLIGHT] * 2),
+        (SearchRange(1, 4096), [1, 3, 4, 9], [1, 4, 4, 16]),
+        (SearchRange(1, 4096, open_loop=True), [1, 2000], [OPEN_IN_FLIGHT] * 2),
     ],
     ids=["closed", "open"],
 )
 def test_a_target_is_told_what_each_load_has_in_flight(
-    monkeypatch: pytest.MonkeyPatch, loads: LoadRange, asked: list[float], expected: list[int]
+    monkeypatch: pytest.MonkeyPatch, loads: SearchRange, asked: list[float], expected: list[int]
 ) -> None:
     target, told = FakeTarget(), list[int]()
 
@@ -79,7 +79,7 @@ def test_a_target_is_told_what_each_load_has_in_flight(
         MeasurePlan(),
         name="sweep",
         min_requests=1,
-        progress=lambda _: None,
+        on_progress=lambda _: None,
         watch_cpu=False,
     )
     assert told == expected

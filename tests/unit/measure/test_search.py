@@ -11,8 +11,8 @@ import pytest
 
 from pytest_gpuperf.measure.ask import Ask, drive
 from pytest_gpuperf.measure.budget import Budget
-from pytest_gpuperf.measure.loads import CONCURRENCIES, LoadRange
 from pytest_gpuperf.measure.search import SearchPlan, SearchResult, search
+from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
 from tests.unit.measure.servers import P90_SHAPE, Server, highest, queueing, saturating, staircase
 
 SERVICE_MS = 5.0
@@ -24,7 +24,7 @@ class Case:
 
     median_ms: Callable[[float], float]
     limit_ms: float
-    loads: LoadRange
+    loads: SearchRange
     capacity: float = math.inf
 
     @property
@@ -48,7 +48,7 @@ def closed(rng: np.random.Generator) -> Case:
 def opened(rng: np.random.Generator) -> Case:
     servers = int(rng.integers(1, 9))
     limit_ms = float(rng.uniform(1.5, 6)) * SERVICE_MS * P90_SHAPE
-    loads = LoadRange(10, 10_000, open_loop=True)
+    loads = SearchRange(10, 10_000, open_loop=True)
     return Case(queueing(SERVICE_MS, servers), limit_ms, loads, servers * 1e3 / SERVICE_MS)
 
 
@@ -204,7 +204,7 @@ def test_a_server_that_breaks_is_not_pressed_further() -> None:
 def test_an_open_loop_is_not_driven_far_over_its_capacity() -> None:
     server = quiet(lambda _: 5.0, open_loop=True, capacity=900)
     # The budget is so wide that only the throughput shows it.
-    result = result_of(server, SearchPlan(Budget.of_ms(p90_ms=1e4), LoadRange(10, 1e5, open_loop=True)))
+    result = result_of(server, SearchPlan(Budget.of_ms(p90_ms=1e4), SearchRange(10, 1e5, open_loop=True)))
     assert result.answer is not None
     assert 850 <= result.answer <= 900 / 0.95 * 1.01
     assert max(server.asked) == 1280
@@ -220,13 +220,13 @@ def test_none_when_even_the_lowest_load_is_over() -> None:
 
 def test_the_highest_load_allowed() -> None:
     server = quiet(saturating(5, 1000))
-    result = result_of(server, SearchPlan(Budget.of_ms(p90_ms=50), LoadRange(1, 100)))
+    result = result_of(server, SearchPlan(Budget.of_ms(p90_ms=50), SearchRange(1, 100)))
     assert (result.answer, max(server.asked)) == (100, 100)
     assert "raise it" in result.reason
 
 
 def test_a_single_load_may_be_all_that_is_allowed() -> None:
-    plan = SearchPlan(Budget.of_ms(p90_ms=50), LoadRange(8, 8))
+    plan = SearchPlan(Budget.of_ms(p90_ms=50), SearchRange(8, 8))
     assert result_of(quiet(saturating(5, 4)), plan).answer == 8
     assert result_of(quiet(saturating(50, 4)), plan).answer is None
 
@@ -235,7 +235,7 @@ def test_it_looks_beyond_a_bump_at_low_load() -> None:
     def waits_for_a_batch(load: float) -> float:
         return 40.0 if load < 4 else 5.0 * math.ceil(load / 8)
 
-    result = result_of(quiet(waits_for_a_batch), SearchPlan(Budget.of_ms(p90_ms=33), LoadRange(2, 4096)))
+    result = result_of(quiet(waits_for_a_batch), SearchPlan(Budget.of_ms(p90_ms=33), SearchRange(2, 4096)))
     assert result.answer == 40
 
 

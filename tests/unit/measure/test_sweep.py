@@ -146,8 +146,8 @@ class Sweep:
             plan,
             name="sweep",
             on_run=self.runs.append,
-            describe=self.described.append,
-            progress=self.told.append,
+            on_under_test=self.described.append,
+            on_progress=self.told.append,
             watch_cpu=watch_cpu,
             arrivals=arrivals,
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.load.distributed import RemoteWorkers
 
 
-class Up:
+class TargetUnderLoad:
     """Its requests at some load points, and a load generator that stays open.
 
     Attributes:

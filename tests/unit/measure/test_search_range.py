@@ -4,17 +4,17 @@ import math
 
 import pytest
 
-from pytest_gpuperf.measure.loads import CONCURRENCIES, RATES, LoadRange
+from pytest_gpuperf.measure.search_range import CONCURRENCIES, RATES, SearchRange
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0, 10), (-1, 10), (10, 5), (1, math.inf), (math.nan, 5), (1.5, 8)])
 def test_nonsense_is_refused(lowest: float, highest: float) -> None:
     with pytest.raises(ValueError, match="not "):
-        LoadRange(lowest, highest)
+        SearchRange(lowest, highest)
 
 
 def test_rates_may_have_fractions() -> None:
-    assert LoadRange(0.5, 2.25, open_loop=True).doubled(1.5) == 2.25
+    assert SearchRange(0.5, 2.25, open_loop=True).doubled(1.5) == 2.25
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.model import LoadPoint
 
 
-class Meter:
+class ProgressMeter:
     """How far a sweep or a duet is, for all sides that one process measures."""
 
     def __init__(
-        self, name: str, plan: MeasurePlan, points: int, progress: Callable[[Progress], None], *, sides: int = 1
+        self, name: str, plan: MeasurePlan, points: int, on_progress: Callable[[Progress], None], *, sides: int = 1
     ) -> None:
-        self._name, self._plan, self._progress, self._sides = name, plan, progress, sides
+        self._name, self._plan, self._on_progress, self._sides = name, plan, on_progress, sides
         self._total = (plan.runs - plan.begun) * plan.visits * points * sides
         self._done, self._runs_done, self._begin = 0, 0, time.monotonic()
 
@@ -23,7 +23,7 @@ class Meter:
         """A stage begins."""
         left_s = (time.monotonic() - self._begin) / self._done * (self._total - self._done) if self._done else None
         share = self._done / self._total if self._total else 1.0
-        self._progress(Progress(self._name, run, self._plan.runs, stage, share, left_s, point))
+        self._on_progress(Progress(self._name, run, self._plan.runs, stage, share, left_s, point))
 
     def window_done(self) -> None:
         """One window more."""

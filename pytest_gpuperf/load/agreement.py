@@ -21,7 +21,7 @@ _STEP_NS = 50_000_000
 _MEET_S = 10.0
 
 
-class Pace:
+class Agreement:
     """One process' view of the agreement.
 
     Attributes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class LoadRange:
+class SearchRange:
     """Concurrencies (closed loop, whole numbers) or request rates (open loop, real numbers).
 
     Loads are ``float`` throughout; a concurrency is one without a fraction.
@@ -45,6 +45,6 @@ class LoadRange:
         return whole if left < whole < right else None
 
 
-CONCURRENCIES = LoadRange()
+CONCURRENCIES = SearchRange()
 #: From a request a second to more than one client machine can send.
-RATES = LoadRange(1.0, 1e6, open_loop=True)
+RATES = SearchRange(1.0, 1e6, open_loop=True)
