@@ -21,7 +21,7 @@ from pytest_gpuperf.cli.stored_records import (
     store_url,
 )
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.report.words import plural
+from pytest_gpuperf.report.figures import plural
 
 if TYPE_CHECKING:
     from pytest_gpuperf.store import RecordFile, Store

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.cli.stored_records import begun_store_url, store_url
-from pytest_gpuperf.report.words import plural
+from pytest_gpuperf.report.figures import plural
 
 if TYPE_CHECKING:
     from pytest_gpuperf.store import Synced

@@ -134,18 +134,18 @@ def _heading(one: JudgedRecord) -> str:
 
 
 def _counts(one: JudgedRecord) -> str:
-    from pytest_gpuperf.report.rows import tally
+    from pytest_gpuperf.report.comparison_table import tally
 
     return tally(str(row.verdict) for row in one.comparison.rows)
 
 
 def _cells(one: JudgedRecord, everything: bool) -> Table:
     """The rows that are shown: what changed or is open first."""
-    from pytest_gpuperf.report.rows import row_table, telling, worst_first
+    from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, worst_first
 
-    rows = worst_first(one.comparison.rows) if everything else telling(one.comparison.rows)
+    rows = worst_first(one.comparison.rows) if everything else changed_or_undecided(one.comparison.rows)
     duet = one.comparison.mode == "duet"
-    columns = ("verdict", "named place", "metric", "before", "now", "change", "p", "sees", "against")
+    columns = ("verdict", "sweep and point", "metric", "before", "now", "change", "p", "detectable", "against")
     return row_table(rows, columns, duet=duet)
 
 
@@ -174,14 +174,14 @@ def _table(judged: Sequence[JudgedRecord], everything: bool) -> list[str]:
 
 
 def _markdown(judged: Sequence[JudgedRecord], everything: bool) -> list[str]:
-    from pytest_gpuperf.report import safe
+    from pytest_gpuperf.report import escape
 
     lines = []
     for one in judged:
         lines += [
-            f"### {safe.code(one.record.test)}",
+            f"### {escape.code(one.record.test)}",
             "",
-            f"**{one.comparison.verdict}**: {safe.text(_heading(one))}",
+            f"**{one.comparison.verdict}**: {escape.text(_heading(one))}",
             "",
         ]
         table = _cells(one, everything)
@@ -189,14 +189,14 @@ def _markdown(judged: Sequence[JudgedRecord], everything: bool) -> list[str]:
             lines += [*table.as_markdown(), ""]
         if one.comparison.rows:
             lines += [_counts(one), ""]
-        notes = [f"* {safe.text(note)}" for note in _notes(one)]
+        notes = [f"* {escape.text(note)}" for note in _notes(one)]
         lines += [*notes, ""] if notes else []
     return lines[:-1]
 
 
 def _json(judged: Sequence[JudgedRecord], _everything: bool) -> list[str]:
     from pytest_gpuperf.model import worst
-    from pytest_gpuperf.report.document import comparison, finite
+    from pytest_gpuperf.report.exchange.report_json import comparison, finite
 
     document = {
         "verdict": str(worst([one.comparison.verdict for one in judged])),

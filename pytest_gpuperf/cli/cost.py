@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, moment, store_url
 from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.report import safe
+from pytest_gpuperf.report import escape
 
 if TYPE_CHECKING:
     from pytest_gpuperf.analysis.operating import OperatingPoints
@@ -215,10 +215,10 @@ def _table(found: Sequence[_Found], demand: Demand | None, curve: bool) -> list[
 def _markdown(found: Sequence[_Found], demand: Demand | None, curve: bool) -> list[str]:
     lines = []
     for test, group in _by_test(found):
-        lines += [f"### {safe.code(test)}", ""]
+        lines += [f"### {escape.code(test)}", ""]
         for title, table in _tables(group, demand, curve):
-            lines += [f"**{safe.code(title)}**", "", *table.as_markdown(), ""]
-        lines += [f"* {safe.code(note)}" for note in _notes(group, demand)] + [""]
+            lines += [f"**{escape.code(title)}**", "", *table.as_markdown(), ""]
+        lines += [f"* {escape.code(note)}" for note in _notes(group, demand)] + [""]
     return lines[:-1]
 
 

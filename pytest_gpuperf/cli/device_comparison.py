@@ -87,17 +87,17 @@ def _ordered(taken: Sequence[DeviceRecord], prices: Sequence[Price], base: str) 
 
 def text(shown: Sequence[DeviceComparison]) -> list[str]:
     """For a terminal."""
-    from pytest_gpuperf.report.across import across_notes, across_table
+    from pytest_gpuperf.report.markdown.device_comparison import device_notes, device_table
 
     lines: list[str] = []
     for one in shown:
-        lines += [*([""] if lines else []), one.test, *across_table(one).as_text("  ")]
-        lines += [f"  {note}" for note in across_notes(one)]
+        lines += [*([""] if lines else []), one.test, *device_table(one).as_text("  ")]
+        lines += [f"  {note}" for note in device_notes(one)]
     return lines
 
 
 def markdown(shown: Sequence[DeviceComparison]) -> list[str]:
     """For a page, or a part of one."""
-    from pytest_gpuperf.report.across import across_markdown
+    from pytest_gpuperf.report.markdown.device_comparison import device_comparison_markdown
 
-    return [line for one in shown for line in (*across_markdown(one), "")][:-1]
+    return [line for one in shown for line in (*device_comparison_markdown(one), "")][:-1]

@@ -56,9 +56,9 @@ def _count(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
+    from pytest_gpuperf.report.figures import plural
     from pytest_gpuperf.report.history import plot
     from pytest_gpuperf.report.page import history_page
-    from pytest_gpuperf.report.words import plural
     from pytest_gpuperf.store import Store
 
     records = RecordReader(Store(store_url(options)), options.test, options.key)

@@ -93,7 +93,7 @@ def _put(text: str, output: str | None) -> None:
 def _side_by_side(options: argparse.Namespace, name: str) -> int:
     """Of every GPU model in one store."""
     from pytest_gpuperf.cli.device_comparison import across_of, text
-    from pytest_gpuperf.report.across import across_comment
+    from pytest_gpuperf.report.markdown.device_comparison import device_comparison_comment
     from pytest_gpuperf.store import Store
 
     if name not in (TABLE, MARKDOWN):
@@ -107,7 +107,7 @@ def _side_by_side(options: argparse.Namespace, name: str) -> int:
     records = RecordReader(Store(options.what[0] if options.what else store_url(options)), options.test)
     shown = across_of(records, chosen_prices(options))
     if name == MARKDOWN:
-        _put(across_comment(shown, title=options.title, marker=options.marker), options.output)
+        _put(device_comparison_comment(shown, title=options.title, marker=options.marker), options.output)
     else:
         _put("\n".join(text(shown)) + "\n", options.output)
     return records.complain()

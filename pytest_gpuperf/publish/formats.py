@@ -42,26 +42,26 @@ def render(name: str, reported: Sequence[ReportedTest], *, title: str, generated
         MissingExtra: the format needs a library that isn't installed.
     """
     if name == MARKDOWN:
-        from pytest_gpuperf.report.comment import comment
+        from pytest_gpuperf.report.markdown.comment import comment
 
         return comment(reported, title=title, marker=marker)
     if name == JSON:
-        from pytest_gpuperf.report.document import json_text
+        from pytest_gpuperf.report.exchange.report_json import json_text
 
         return json_text(reported, title=title, generated_utc=generated_utc)
     if name == CSV:
-        from pytest_gpuperf.report.record_csv import csv_of
+        from pytest_gpuperf.report.exchange.record_csv import csv_of
 
         return csv_of(reported)
     if name == BENCHMARK:
-        from pytest_gpuperf.report.benchmark_export import benchmark_text
+        from pytest_gpuperf.report.exchange.benchmark_export import benchmark_text
 
         return benchmark_text(reported, generated_utc=generated_utc)
     if name == HTML:
         from pytest_gpuperf.report.page import page
 
         return page(reported, title=title or "GPU performance", generated_utc=generated_utc)
-    from pytest_gpuperf.report.terminal import full_lines
+    from pytest_gpuperf.report.terminal.section import full_lines
 
     return "\n".join(full_lines(reported)) + "\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from pytest_gpuperf.model import ReportedTest
-from pytest_gpuperf.report import safe
+from pytest_gpuperf.report import escape
 
 #: What measures otherwise than the defaults do.
 _SETTINGS = (("runs", 3), ("alpha", 0.05), ("min_effect", 0.01))
@@ -40,4 +40,4 @@ def accept(one: ReportedTest) -> str:
 def _store_of(one: ReportedTest) -> str:
     """The store's URL without what opens it: reports are read by many."""
     (_, url) = shlex.split(one.store_option)
-    return safe.without_credentials(url)
+    return escape.without_credentials(url)

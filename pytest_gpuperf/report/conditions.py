@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pytest_gpuperf.model import Plain, Record, ReportedTest
-from pytest_gpuperf.report import safe
-from pytest_gpuperf.report.words import plural
+from pytest_gpuperf.report import escape
+from pytest_gpuperf.report.figures import plural
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 #: What of the key and of the environment a reader looks for first, where it is known: name, and how to put it.
@@ -99,9 +99,9 @@ def environment_text(group: Sequence[ReportedTest]) -> str:
 
 def baseline_text(one: ReportedTest) -> str:
     """Of one test: what it was compared with, and where its record lies."""
-    stored = f"Record {safe.code(one.record.id)}" if one.record.id else "No record was stored"
+    stored = f"Record {escape.code(one.record.id)}" if one.record.id else "No record was stored"
     if one.path:
-        stored += f" in {safe.code(safe.short(safe.without_credentials(one.path), 200))}"
+        stored += f" in {escape.code(escape.short(escape.without_credentials(one.path), 200))}"
     return f"{_baselines([one])}{'  ' if one.baseline else ''}\n{stored}.".strip()
 
 
@@ -134,8 +134,8 @@ def _fact(put: str, values: Sequence[Plain]) -> str:
 
 def _values(values: Iterable[str], *, always_code: bool = False) -> str:
     different = list(dict.fromkeys(values))
-    write = safe.code if always_code else safe.text
-    text = ", ".join(write(safe.short(value)) for value in different[:_MOST_VALUES])
+    write = escape.code if always_code else escape.text
+    text = ", ".join(write(escape.short(value)) for value in different[:_MOST_VALUES])
     return text + (f" and {len(different) - _MOST_VALUES} more" if len(different) > _MOST_VALUES else "")
 
 
@@ -161,7 +161,7 @@ def _throttling(records: Sequence[Record]) -> str:
 
 
 def _moment(utc: str) -> str:
-    return f"{safe.text(utc[:10])} {safe.code(utc[11:16])} UTC"
+    return f"{escape.text(utc[:10])} {escape.code(utc[11:16])} UTC"
 
 
 def age(earlier_utc: str, later_utc: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from pytest_gpuperf.model import Demand, Fleet, LoadPoint, Offer, OperatingPoint, PointCost, Price
+from pytest_gpuperf.report.figures import duration, plural, rate
 from pytest_gpuperf.report.table import Table
-from pytest_gpuperf.report.words import duration, plural, rate
 
 
 def usd(amount: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pytest_gpuperf.report.words import change, figure, plural
+from pytest_gpuperf.report.figures import change, figure, plural
 
 WIDTH, HEIGHT = 80, 12
 #: How a record is drawn, by what became of it. What comes later here is drawn over what comes first.

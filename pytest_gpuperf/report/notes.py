@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pytest_gpuperf.model import MARKS, Comparison, Curve, Record, Row, ServerTimes, Verdict
+from pytest_gpuperf.report.comparison_table import short_load
 from pytest_gpuperf.report.conditions import disturbance, findings, guarded
-from pytest_gpuperf.report.rows import short_load
+from pytest_gpuperf.report.figures import change, duration, figure, plural, rate
 from pytest_gpuperf.report.table import Table
-from pytest_gpuperf.report.words import change, duration, figure, plural, rate
 
 _SHOWN_FINDINGS = 12
 _SHOWN_STALL = 0.01

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Record, Row, Verdict, worst
+from pytest_gpuperf.report.comparison_table import row_table, short_load, short_metric, worst_first
+from pytest_gpuperf.report.figures import plural, rate, short_interval, significant, time_unit
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
@@ -14,9 +16,7 @@ from pytest_gpuperf.report.notes import (
     guard_notes,
     left_out_notes,
 )
-from pytest_gpuperf.report.rows import row_table, short_load, short_metric, worst_first
 from pytest_gpuperf.report.table import Table
-from pytest_gpuperf.report.words import plural, rate, short_interval, significant, time_unit
 
 _SHOWN_CHANGES = 6
 _SHOWN_ROWS = 12
@@ -24,7 +24,7 @@ _NOTHING_SHARED = "NOT COMPARED: there is nothing that both sides measured"
 
 
 @dataclass(frozen=True)
-class Place:
+class RecordLocation:
     """Where a record was stored, as people type it.
 
     Attributes:
@@ -70,7 +70,9 @@ def _verdict_cells(rows: Sequence[Row]) -> tuple[str, str]:
     return f"{short_metric(row.metric)} {short_interval(row)}", str(verdict)
 
 
-def record_lines(record: Record, curves: Sequence[Curve], comparison: Comparison, place: Place) -> list[str]:
+def record_lines(
+    record: Record, curves: Sequence[Curve], comparison: Comparison, location: RecordLocation
+) -> list[str]:
     """The test's part of the terminal section, without its headline."""
     lines = []
     for curve in curves:
@@ -85,7 +87,7 @@ def record_lines(record: Record, curves: Sequence[Curve], comparison: Comparison
         lines.append("  ~ too few requests for this percentile")
     lines += warnings(guard_notes(record))
     lines += indented([*comparison_notes(comparison), *left_out_notes(comparison)])
-    lines.append(f"  stored as {place.path}")
+    lines.append(f"  stored as {location.path}")
     return lines
 
 
@@ -118,27 +120,29 @@ def headline(record: Record, comparison: Comparison) -> str:
     return f"{comparison.verdict}: {count} against {plural(len(comparison.baseline), 'baseline record')}"
 
 
-def failure_message(record: Record, comparison: Comparison, place: Place, baseline: Sequence[Record]) -> str:
+def failure_message(
+    record: Record, comparison: Comparison, location: RecordLocation, baseline: Sequence[Record]
+) -> str:
     """Which points regressed, by how much, against what, and what to do."""
     regressed = worst_first(comparison.of(Verdict.REGRESSED))
     shown = regressed or worst_first(comparison.of(Verdict.INCONCLUSIVE))
     what = "regressed" if regressed else "is inconclusive (--gpuperf-on-inconclusive fail)"
     duet = comparison.mode == "duet"
-    table = row_table(shown[:_SHOWN_ROWS], ("place", "metric", "before", "now", "change", "p"), duet=duet)
+    table = row_table(shown[:_SHOWN_ROWS], ("point", "metric", "before", "now", "change", "p"), duet=duet)
     against = "its reference" if duet else plural(len(baseline), "baseline record")
     lines = [f"{record.test} {what} against {against}", *table.as_text("  ")]
     if len(shown) > _SHOWN_ROWS:
         lines.append(f"  and {len(shown) - _SHOWN_ROWS} more")
     if duet:
-        return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {place.path}"])
+        return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {location.path}"])
     newest = baseline[0]
     commit = f", commit {newest.commit[:8]}" if newest.commit else ""
     lines.append(f"newest baseline record: {newest.id} of {newest.created_utc[:16].replace('T', ' ')} UTC{commit}")
     lines += _change_lines(comparison.changes)
-    lines.append(f"this record: {place.path}")
+    lines.append(f"this record: {location.path}")
     if regressed:
         lines.append("if the change is meant, accept it as the new baseline:")
-        lines.append(f'  gpuperf baseline accept {record.id}{place.option} --reason "..."')
+        lines.append(f'  gpuperf baseline accept {record.id}{location.option} --reason "..."')
     else:
         lines.append("it joins the baseline, and the more records that has, the more it decides: run it again")
     return "\n".join(lines)

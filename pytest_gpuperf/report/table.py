@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.report import safe
+from pytest_gpuperf.report import escape
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,5 @@ class Table:
         """Lines of a GitHub-flavoured table. What could be markup is shown as code."""
         rule = ["---:" if title.startswith(">") else "---" for title in self.titles]
         rows = [[title.lstrip(">") for title in self.titles], rule]
-        rows += [[safe.text(cell) for cell in row] for row in self.rows]
+        rows += [[escape.text(cell) for cell in row] for row in self.rows]
         return [f"| {' | '.join(row)} |" for row in rows]

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 
 from pytest_gpuperf.measure import Progress
-from pytest_gpuperf.report.progress import Pace, bar_line, log_line
+from pytest_gpuperf.report.terminal.progress import LogSchedule, bar_line, log_line
 
 
 class Console:
@@ -19,7 +19,7 @@ class Console:
         self._capture = config.pluginmanager.get_plugin("capturemanager")
         self._drawn = False
         verbosity = config.getoption("verbose")
-        self._pace = Pace(verbosity, time.monotonic())
+        self._pace = LogSchedule(verbosity, time.monotonic())
         if verbosity < -1:
             self._reporter = None
 

@@ -11,10 +11,10 @@ from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Record, Verdict
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.commands import store_option
-from pytest_gpuperf.report.rows import place, telling
-from pytest_gpuperf.report.summary import Place, failure_message, headline
-from pytest_gpuperf.report.terminal import Shown, shown_of
-from pytest_gpuperf.report.words import interval
+from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label
+from pytest_gpuperf.report.figures import interval
+from pytest_gpuperf.report.summary import RecordLocation, failure_message, headline
+from pytest_gpuperf.report.terminal.section import TerminalEntry, terminal_entry
 from pytest_gpuperf.session.duet_comparison import REFERENCE, compared, joined, own_reference
 from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.measurement import Measurement
@@ -40,7 +40,7 @@ class GateDecision:
     """
 
     failure: str
-    shown: Shown
+    shown: TerminalEntry
     properties: tuple[tuple[str, str], ...]
     carried: TestOutcome | None = None
 
@@ -81,7 +81,7 @@ def conclude_head(state: State, measured: Measurement, other: SideResult, *, err
         why = other.why or "there is nothing that both sides measured"
         return GateDecision(
             failure=_absent(state, f"{measured.test} was not compared: {why}"),
-            shown=Shown(measured.test, str(Verdict.NOT_COMPARABLE), f"NOT COMPARED: {why}"),
+            shown=TerminalEntry(measured.test, str(Verdict.NOT_COMPARABLE), f"NOT COMPARED: {why}"),
             properties=(("gpuperf_verdict", str(Verdict.NOT_COMPARABLE)),),
         )
     record = joined(record, other.record)
@@ -113,21 +113,21 @@ def _outcome(
     except StoreError as problem:
         # The numbers are still shown: what was measured is not lost with the place to put it.
         path, failure = "nothing: see the failure", str(problem)
-    place = Place(path, "" if state.settings.default_store else store_option(state.settings.store))
+    location = RecordLocation(path, "" if state.settings.default_store else store_option(state.settings.store))
     if errors and not failure:
         failure = f"{record.test}: too many requests failed\n{errors}\nthis record: {path}"
     elif gate_failed and not failure:
-        failure = failure_message(record, comparison, place, baseline)
+        failure = failure_message(record, comparison, location, baseline)
     elif record.status == "complete" and comparison.verdict in _ABSENT and not failure:
         failure = _absent(state, f"{record.test}: {headline(record, comparison)}")
     why = error or ("" if comparison.verdict is Verdict.REGRESSED and not errors else failure)
-    shown = shown_of(record, _curves(measured), comparison, place)
+    shown = terminal_entry(record, _curves(measured), comparison, location)
     warnings = [f"  ! unreadable, left out of the baseline: {one}" for one in measured.baseline.unreadable]
     return GateDecision(
         failure=failure,
         shown=replace(shown, full=[*shown.full, *warnings], notes=[*shown.notes, *warnings]),
         properties=tuple(_properties(record, comparison, measured)),
-        carried=TestOutcome(record, comparison, path, place.option, why.partition("\n")[0]),
+        carried=TestOutcome(record, comparison, path, location.option, why.partition("\n")[0]),
     )
 
 
@@ -148,10 +148,10 @@ def _properties(record: Record, comparison: Comparison, measured: Measurement) -
         ("gpuperf_record", record.id),
         ("gpuperf_device", str(record.key.get("device", ""))),
     ]
-    changed = telling(comparison.rows)
+    changed = changed_or_undecided(comparison.rows)
     if changed:
         worst_row = changed[0]
-        where = f"{worst_row.sweep}: {place(worst_row)}, {worst_row.metric}"
+        where = f"{worst_row.sweep}: {point_label(worst_row)}, {worst_row.metric}"
         properties.append(("gpuperf_worst", f"{where}, {interval(worst_row)}, {worst_row.verdict}"))
     for curve in _curves(measured):
         for point in curve:

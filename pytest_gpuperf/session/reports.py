@@ -13,7 +13,7 @@ from pytest_gpuperf.model import ReportedTest
 from pytest_gpuperf.publish.formats import DEEP, MARKDOWN, format_of, render, write
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.publish.reported import reported_of
-from pytest_gpuperf.report.github import SUMMARY_BYTES, error_lines
+from pytest_gpuperf.report.annotations import SUMMARY_BYTES, error_lines
 from pytest_gpuperf.store.store import utc_now
 
 if TYPE_CHECKING:

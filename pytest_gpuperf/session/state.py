@@ -18,7 +18,7 @@ from pytest_gpuperf.device import Device, Monitor
 from pytest_gpuperf.errors import DeviceError, GpuperfError
 from pytest_gpuperf.model import METHOD_VERSION, Comparison, Plain, PlainMapping, Record, Verdict
 from pytest_gpuperf.publish.outcome import TestOutcome
-from pytest_gpuperf.report.terminal import Shown, section
+from pytest_gpuperf.report.terminal.section import TerminalEntry, section
 from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.devices import Devices
@@ -63,7 +63,7 @@ class State:
         self.gated_tests = 1
         # xdist's controller gives all workers the same id.
         self.invocation: str = getattr(config, "workerinput", {}).get("testrunuid") or uuid.uuid4().hex
-        self._shown: list[Shown] = []
+        self._shown: list[TerminalEntry] = []
         #: What tests hand to the reports, by test.
         self._carried: dict[str, str] = {}
         self._published = Published()
@@ -323,7 +323,7 @@ class State:
             self.lockstep.result(report.nodeid, report.outcome, first_line(report))
         shown = getattr(report, "gpuperf", None)
         if shown is not None:
-            self._shown.append(Shown(**shown))
+            self._shown.append(TerminalEntry(**shown))
         self._hand_over(report)
         self._smoked += getattr(report, "gpuperf_smoked", 0)
 

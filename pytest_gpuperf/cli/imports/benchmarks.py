@@ -15,7 +15,7 @@ from pytest_gpuperf import __version__
 from pytest_gpuperf.cli.stored_records import UNKNOWN
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window, bucket_of
-from pytest_gpuperf.report.benchmark_import import Benchmark, Benchmarks, read_benchmarks
+from pytest_gpuperf.report.exchange.benchmark_import import Benchmark, Benchmarks, read_benchmarks
 from pytest_gpuperf.store.store import utc_now
 
 #: The sweep that imported benchmarks belong to.

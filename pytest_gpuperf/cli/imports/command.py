@@ -47,7 +47,7 @@ def register(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
-    from pytest_gpuperf.report.benchmark_import import is_benchmarks
+    from pytest_gpuperf.report.exchange.benchmark_import import is_benchmarks
     from pytest_gpuperf.store import Store
 
     commit = options.commit.lower()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_gpuperf.model import LoadPoint, Record, Run, Window
-    from pytest_gpuperf.report.profile_import import Level
+    from pytest_gpuperf.report.exchange.profile_import import ProfileLevel
 
 #: The sweep that imported load points belong to.
 SWEEP = "perf_analyzer"
@@ -34,7 +34,7 @@ def record_of(
         OptionError: a file can't be read or is none, or an argument can't be used.
     """
     from pytest_gpuperf.model import Record, Run
-    from pytest_gpuperf.report.profile_import import read_profile
+    from pytest_gpuperf.report.exchange.profile_import import read_profile
     from pytest_gpuperf.store.store import utc_now
 
     if not test.strip():
@@ -59,7 +59,7 @@ def record_of(
     )
 
 
-def windows_of(level: Level, batch_size: int) -> list[Window]:
+def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:
     """The windows of one level, by the rule for edges of ``analysis.window`` as far as the file allows.
 
     * A request that was due in a window belongs to it. A window at whose end nothing is known to be in flight was cut
@@ -89,7 +89,9 @@ def windows_of(level: Level, batch_size: int) -> list[Window]:
     return made
 
 
-def _window(level: Level, edges: tuple[int, int], batch_size: int, visit: int, findings: tuple[str, ...]) -> Window:
+def _window(
+    level: ProfileLevel, edges: tuple[int, int], batch_size: int, visit: int, findings: tuple[str, ...]
+) -> Window:
     import numpy as np
 
     from pytest_gpuperf.analysis.window import figures
@@ -125,7 +127,7 @@ def _window(level: Level, edges: tuple[int, int], batch_size: int, visit: int, f
     )
 
 
-def _point(level: Level, batch_size: int) -> LoadPoint:
+def _point(level: ProfileLevel, batch_size: int) -> LoadPoint:
     from pytest_gpuperf.model import LoadPoint
 
     if level.mode == "concurrency":

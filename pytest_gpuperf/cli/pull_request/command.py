@@ -52,10 +52,10 @@ def _number(text: str) -> int:
 
 def _comment(options: argparse.Namespace) -> int:
     from pytest_gpuperf.cli.pull_request.github import GitHub
-    from pytest_gpuperf.report.posted import prepared
+    from pytest_gpuperf.report.markdown.posted_comment import comment_body
 
     text = _read(options.file, follow=not options.untrusted)
-    body, marker = prepared(text, trusted=not options.untrusted, name=options.marker)
+    body, marker = comment_body(text, trusted=not options.untrusted, name=options.marker)
     variables = os.environ
     github = GitHub(
         options.api or variables.get("GITHUB_API_URL") or "https://api.github.com",

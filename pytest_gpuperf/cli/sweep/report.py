@@ -13,7 +13,7 @@ from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.cli.sweep.settings import INTERVALS, SweepSettings
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model.level import INTERRUPTED, UNSTABLE, MeasuredLevel
-from pytest_gpuperf.report.perf_client import (
+from pytest_gpuperf.report.exchange.perf_client import (
     Layout,
     closing_lines,
     csv_text,
@@ -22,7 +22,7 @@ from pytest_gpuperf.report.perf_client import (
     pass_line,
     title,
 )
-from pytest_gpuperf.report.profile_export import ProfileExport, Recorded
+from pytest_gpuperf.report.exchange.profile_export import ProfileExport, RecordedWindow
 
 if TYPE_CHECKING:
     from pytest_gpuperf.model import Window
@@ -66,7 +66,7 @@ class SweepReport:
         if self._settings.verbose:
             self._say(pass_line(number, window, self._layout))
 
-    def add(self, load: float, level: MeasuredLevel, recordings: Sequence[Recorded]) -> None:
+    def add(self, load: float, level: MeasuredLevel, recordings: Sequence[RecordedWindow]) -> None:
         """A level is over.
 
         Args:
@@ -126,7 +126,7 @@ class SweepReport:
         with atomic_write(path) as beside:
             beside.write_text(text)
 
-    def _write_export(self, path: Path, load: float, recordings: Sequence[Recorded]) -> None:
+    def _write_export(self, path: Path, load: float, recordings: Sequence[RecordedWindow]) -> None:
         if self._export is None:
             self._export = ProfileExport(path, time.time_ns() - time.monotonic_ns())
         settings = self._settings

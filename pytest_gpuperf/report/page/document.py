@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
-from pytest_gpuperf.report.page.figure import Figure, Pool
+from pytest_gpuperf.report.page.chart import Chart, SharedData
 from pytest_gpuperf.report.page.markup import Markup, data_block, element
 
 
@@ -17,7 +17,7 @@ def _asset(name: str) -> str:
     return resources.files(__package__).joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
-def document(title: str, head: Sequence[str | None], body: Sequence[str | None], figures: Sequence[Figure]) -> str:
+def document(title: str, head: Sequence[str | None], body: Sequence[str | None], figures: Sequence[Chart]) -> str:
     """The page.
 
     Args:
@@ -42,7 +42,7 @@ def document(title: str, head: Sequence[str | None], body: Sequence[str | None],
             "form-action 'none'",
         )
     )
-    pool = Pool()
+    pool = SharedData()
     plain = [figure.as_plain(pool) for figure in figures]
     theme = element("button", "Theme: as the system", type="button", id="theme", class_="quiet", aria_live="polite")
     page = element(

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.model import ReportedTest, Row, Verdict
+from pytest_gpuperf.report.comparison_table import point_label
+from pytest_gpuperf.report.figures import interval, plural, value
 from pytest_gpuperf.report.page.markup import Markup, element, joined
-from pytest_gpuperf.report.rows import place
-from pytest_gpuperf.report.words import interval, plural, value
 
 _ORDER = list(Verdict)
 #: Shape beside colour, for those who don't see the colour, and for paper.
@@ -30,7 +30,7 @@ _LEAST, _MOST = math.log(1.1), math.log(4)
 
 
 @dataclass(frozen=True)
-class Entry:
+class PageEntry:
     """One test of the page.
 
     Attributes:
@@ -55,7 +55,7 @@ class Entry:
         return str(self.reported.record.key.get("device", "?"))
 
 
-def entries(reported: Sequence[ReportedTest]) -> list[Entry]:
+def entries(reported: Sequence[ReportedTest]) -> list[PageEntry]:
     """The tests, the worst first."""
 
     def rank(one: tuple[ReportedTest, Row | None]) -> tuple[bool, bool, int, float, str]:
@@ -66,7 +66,7 @@ def entries(reported: Sequence[ReportedTest]) -> list[Entry]:
         return not regressed, not test.error, _ORDER.index(verdict), -worsening, test.record.test
 
     found = sorted(((one, deciding(one.comparison.rows)) for one in reported), key=rank)
-    return [Entry(number, one, row) for number, (one, row) in enumerate(found)]
+    return [PageEntry(number, one, row) for number, (one, row) in enumerate(found)]
 
 
 def deciding(rows: Sequence[Row]) -> Row | None:
@@ -80,7 +80,7 @@ def deciding(rows: Sequence[Row]) -> Row | None:
     return max(members, key=lambda row: abs(row.worsening))
 
 
-def headline(members: Sequence[Entry]) -> str:
+def headline(members: Sequence[PageEntry]) -> str:
     """What happened, in a sentence."""
     total = len(members)
     counts = Counter(one.verdict for one in members)
@@ -103,7 +103,7 @@ def headline(members: Sequence[Entry]) -> str:
     return f"No regression{better}{absent}"
 
 
-def worst_line(members: Sequence[Entry]) -> Markup | None:
+def worst_line(members: Sequence[PageEntry]) -> Markup | None:
     """The worst point with its interval."""
     regressed = [one for one in members if one.verdict is Verdict.REGRESSED and one.row is not None]
     if not regressed:
@@ -114,7 +114,7 @@ def worst_line(members: Sequence[Entry]) -> Markup | None:
         "p",
         "Worst: ",
         element("strong", f"{one.row.metric} {interval(one.row)}", class_="bad"),
-        f" {'over the whole sweep' if one.row.point is None else f'at {place(one.row)}'} of ",
+        f" {'over the whole sweep' if one.row.point is None else f'at {point_label(one.row)}'} of ",
         element("a", breakable(one.test), href=f"#t{one.number}"),
         class_="worst",
     )
@@ -130,7 +130,7 @@ def css_class(verdict: Verdict) -> str:
     return "v-" + str(verdict).replace(" ", "-")
 
 
-def filters(members: Sequence[Entry]) -> Markup:
+def filters(members: Sequence[PageEntry]) -> Markup:
     """What narrows the page to some tests."""
     counts = Counter(one.verdict for one in members)
     buttons = [
@@ -158,7 +158,7 @@ def filters(members: Sequence[Entry]) -> Markup:
     )
 
 
-def table(members: Sequence[Entry]) -> Markup:
+def table(members: Sequence[PageEntry]) -> Markup:
     """A row for each test, with the change that decided as a dot within its interval."""
     reach = _reach(members)
     compared = any(one.row is not None for one in members)
@@ -188,7 +188,7 @@ def table(members: Sequence[Entry]) -> Markup:
     )
 
 
-def _row(one: Entry, reach: float, compared: bool, several: bool) -> Markup:
+def _row(one: PageEntry, reach: float, compared: bool, several: bool) -> Markup:
     name = [element("a", breakable(one.test), href=f"#t{one.number}")]
     if several:
         name.append(element("div", one.device, class_="faint small"))
@@ -211,16 +211,16 @@ def _row(one: Entry, reach: float, compared: bool, several: bool) -> Markup:
     return element("tr", *cells, data_test=one.number, data_name=_words(one), data_verdict=str(one.verdict))
 
 
-def _words(one: Entry) -> str:
+def _words(one: PageEntry) -> str:
     return f"{one.test} {one.device}".lower()
 
 
-def _where(one: Entry, row: Row) -> str:
+def _where(one: PageEntry, row: Row) -> str:
     sweeps = {other.sweep for other in one.reported.comparison.rows}
-    return f"{row.metric}, {row.sweep}, {place(row)}" if len(sweeps) > 1 else f"{row.metric}, {place(row)}"
+    return f"{row.metric}, {row.sweep}, {point_label(row)}" if len(sweeps) > 1 else f"{row.metric}, {point_label(row)}"
 
 
-def _nothing(one: Entry) -> str:
+def _nothing(one: PageEntry) -> str:
     if one.reported.record.status != "complete":
         return "measurement cut short"
     differing = one.reported.comparison.differing
@@ -242,7 +242,7 @@ def _log_interval(row: Row) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def _reach(members: Sequence[Entry]) -> float:
+def _reach(members: Sequence[PageEntry]) -> float:
     """How far the scale goes to either side, as a log."""
     ends = [abs(end) for one in members if one.row is not None for end in _log_interval(one.row) if math.isfinite(end)]
     return min(max([_LEAST, *ends]), _MOST) * 1.04

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from pytest_gpuperf.model import ReportedTest, Verdict
+from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.report.history import History
+from pytest_gpuperf.report.page.chart import Chart
 from pytest_gpuperf.report.page.document import document
-from pytest_gpuperf.report.page.figure import Figure
+from pytest_gpuperf.report.page.history_charts import history_figure, records_figure, shift_rows
+from pytest_gpuperf.report.page.latency_charts import request_figures
 from pytest_gpuperf.report.page.markup import Markup, element
-from pytest_gpuperf.report.page.overview import Entry, entries, filters, headline, table, worst_line
-from pytest_gpuperf.report.page.past import history_figure, records_figure, shift_rows
-from pytest_gpuperf.report.page.request import request_figures
-from pytest_gpuperf.report.page.section import Figures, section
-from pytest_gpuperf.report.page.sweep import Swept, curve_figures, resource_figures
-from pytest_gpuperf.report.words import plural
+from pytest_gpuperf.report.page.overview import PageEntry, entries, filters, headline, table, worst_line
+from pytest_gpuperf.report.page.section import PageCharts, section
+from pytest_gpuperf.report.page.sweep_charts import SweepView, curve_figures, resource_figures
 
 #: Values that all charts over time have together: they would be most of a page of many tests.
 _PAST_VALUES = 100_000
@@ -31,7 +31,7 @@ def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", ge
         generated_utc: when, in ISO 8601.
     """
     members = entries(reported)
-    places = Figures()
+    places = PageCharts()
     points = sum(len(curve) for one in reported for curve in one.curves)
     most = max(min(_PAST_VALUES // (2 * max(points, 1)), _PAST_RECORDS), 5)
     sections = [
@@ -60,21 +60,21 @@ def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", ge
     return document(f"{headline(members)} · {title}", head, body, places.all)
 
 
-def _matters(one: Entry) -> bool:
+def _matters(one: PageEntry) -> bool:
     return one.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE) or bool(one.reported.error)
 
 
-def _charts(one: Entry, most: int) -> list[tuple[Swept, list[Figure]]]:
+def _charts(one: PageEntry, most: int) -> list[tuple[SweepView, list[Chart]]]:
     """The charts of each sweep, in the order in which a regression is looked into."""
     found = []
     for curve in one.reported.curves:
-        swept = Swept(one.reported, curve)
+        swept = SweepView(one.reported, curve)
         made = [*curve_figures(swept), *request_figures(swept), records_figure(swept, most), *resource_figures(swept)]
         found.append((swept, [figure for figure in made if figure is not None]))
     return found
 
 
-def _context(members: Sequence[Entry], generated_utc: str) -> Markup:
+def _context(members: Sequence[PageEntry], generated_utc: str) -> Markup:
     """Where and when."""
     devices = sorted({one.device for one in members})
     commits = sorted({one.reported.record.commit[:12] for one in members if one.reported.record.commit})
@@ -95,7 +95,7 @@ def history_page(histories: Sequence[History], title: str = "Performance history
     Args:
         histories: those of one test and key beside each other.
     """
-    places = Figures()
+    places = PageCharts()
     parts: list[str] = []
     for (test, device, key), members in groupby(histories, key=lambda one: (one.test, one.device, one.key)):
         charts = [_history(one, places) for one in members]
@@ -116,7 +116,7 @@ def history_page(histories: Sequence[History], title: str = "Performance history
     return document(title, head, parts, places.all)
 
 
-def _history(one: History, places: Figures) -> Markup:
+def _history(one: History, places: PageCharts) -> Markup:
     rows = [element("tr", *(element("td", cell) for cell in row)) for row in shift_rows(one)]
     titles = ("", "UTC", "commit", "record", "change", "level", "")
     table = element(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_gpuperf.model import CurvePoint, ReportedTest, Row, Verdict
-from pytest_gpuperf.report import safe
+from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
+from pytest_gpuperf.report.comparison_table import point_label
+from pytest_gpuperf.report.figures import change, duration, figure, interval, plural, rate, value
 from pytest_gpuperf.report.notes import (
     client_notes,
     comparison_notes,
@@ -15,26 +17,24 @@ from pytest_gpuperf.report.notes import (
     guard_notes,
     left_out_notes,
 )
-from pytest_gpuperf.report.page.figure import Figure
+from pytest_gpuperf.report.page.chart import Chart
 from pytest_gpuperf.report.page.markup import Markup, element, joined
-from pytest_gpuperf.report.page.overview import Entry, breakable, chip, css_class, lines
-from pytest_gpuperf.report.page.sweep import Swept, sides_of
-from pytest_gpuperf.report.rows import place
+from pytest_gpuperf.report.page.overview import PageEntry, breakable, chip, css_class, lines
+from pytest_gpuperf.report.page.sweep_charts import SweepView, sides_of
 from pytest_gpuperf.report.summary import headline
-from pytest_gpuperf.report.words import change, duration, figure, interval, plural, rate, value
 
 _ORDER = list(Verdict)
 #: Rows that are seen at once: the worst.
 _SHOWN = 8
 
 
-class Figures:
+class PageCharts:
     """The charts of the whole page: what their places refer to by number."""
 
     def __init__(self) -> None:
-        self.all: list[Figure] = []
+        self.all: list[Chart] = []
 
-    def place(self, one: Figure) -> Markup:
+    def place(self, one: Chart) -> Markup:
         """Where the page's script will draw a figure."""
         self.all.append(one)
         number = len(self.all) - 1
@@ -47,7 +47,9 @@ class Figures:
         )
 
 
-def section(entry: Entry, figures: Sequence[tuple[Swept, Sequence[Figure]]], places: Figures, *, open_: bool) -> Markup:
+def section(
+    entry: PageEntry, figures: Sequence[tuple[SweepView, Sequence[Chart]]], places: PageCharts, *, open_: bool
+) -> Markup:
     """One test.
 
     Args:
@@ -85,7 +87,7 @@ def section(entry: Entry, figures: Sequence[tuple[Swept, Sequence[Figure]]], pla
     )
 
 
-def _facts(entry: Entry) -> Markup:
+def _facts(entry: PageEntry) -> Markup:
     record, baseline = entry.reported.record, entry.reported.baseline
     compared = entry.reported.comparison.baseline
     facts = [("device", entry.device), ("measured", _moment(record.created_utc))]
@@ -161,7 +163,7 @@ def _verdicts(one: ReportedTest, rows: Sequence[Row]) -> Markup:
     body = []
     for row in rows:
         verdict = chip(row.verdict) if row.verdict is not Verdict.UNCHANGED else "="
-        where = f"{row.sweep}: {place(row)}" if several else place(row)
+        where = f"{row.sweep}: {point_label(row)}" if several else point_label(row)
         numbers = (value(row, row.baseline), value(row, row.candidate), interval(row))
         against = (row.against,) if pinned else ()
         body.append(
@@ -181,7 +183,7 @@ def _sentences(warnings: Sequence[str], notes: Sequence[str]) -> Markup | None:
     return joined(filter(None, (lines(warnings, "findings"), lines([note.strip() for note in notes], "faint"))))
 
 
-def _beside(swept: Swept) -> Markup | None:
+def _beside(swept: SweepView) -> Markup | None:
     """Of a sweep, what its charts don't show."""
     table = endpoint_table(swept.curve)
     shown = element("div", _table(table.titles, table.rows), class_="wide") if table else None
@@ -204,7 +206,7 @@ def _commands(one: ReportedTest) -> Markup | None:
     )
 
 
-def _numbers(swept: Swept) -> Markup:
+def _numbers(swept: SweepView) -> Markup:
     """Every number of the sweep; what a reader without scripts has instead of the charts."""
     sides = [(swept.sides[1], point) for point in swept.curve]
     sides += [(swept.sides[0], point) for point in swept.base or ()]
@@ -269,7 +271,7 @@ def _records(one: ReportedTest) -> Markup | None:
     told = [*record.under_test.items()]
     told += [("key", record.key), ("environment", record.environment), ("settings", record.settings)]
     rows = [(where, name, _plain(text)) for where, facts in told for name, text in facts.items()]
-    rows += [("stored as", "", safe.without_credentials(one.path))] if one.path else []
+    rows += [("stored as", "", escape.without_credentials(one.path))] if one.path else []
     return element(
         "details",
         element("summary", "What was measured, on what, how"),

@@ -10,8 +10,8 @@ import pytest
 from pytest_gpuperf.cli.device_comparison import across_of
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.cli.stored_records import RecordReader
-from pytest_gpuperf.report.across import across_comment
-from pytest_gpuperf.report.comment import MOST
+from pytest_gpuperf.report.markdown.comment import MOST
+from pytest_gpuperf.report.markdown.device_comparison import device_comparison_comment
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf, measured
 from tests.unit.factories import KEY
@@ -98,6 +98,6 @@ def test_a_report_by_gpu_says_the_same(store: Store, capsys: pytest.CaptureFixtu
 
 def test_many_tests_stay_a_comment(store: Store) -> None:
     one = replace(across_of(RecordReader(store), ())[0], test="t" * 3000)
-    text = across_comment([one] * 40)
+    text = device_comparison_comment([one] * 40)
     assert len(text) <= MOST
     assert re.search(r"^> Cut to stay under GitHub's limit for comments: \d+ tests\.", text, re.M)

@@ -9,13 +9,13 @@ import pytest
 
 from pytest_gpuperf.model import Comparison, CurvePoint, EndpointFigures, ReportedTest, ServerTimes, Verdict
 from pytest_gpuperf.model.verdict import AnchoredMetric
-from pytest_gpuperf.report.comment import comment
-from pytest_gpuperf.report.document import json_text
+from pytest_gpuperf.report.exchange.report_json import json_text
+from pytest_gpuperf.report.markdown.comment import comment
 from pytest_gpuperf.report.notes import comparison_notes, left_out_notes
 from pytest_gpuperf.report.page import page
-from pytest_gpuperf.report.terminal import full_lines
+from pytest_gpuperf.report.terminal.section import full_lines
 from tests.unit.factories import server_times
-from tests.unit.report.markdown import rendered
+from tests.unit.report.markdown.github_page import rendered
 from tests.unit.reports import reported
 
 

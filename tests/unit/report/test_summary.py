@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from pytest_gpuperf.analysis.compare import Prior, Rule, compare
 from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, LoadPoint, Record, Row, Verdict, curve_of
-from pytest_gpuperf.report.summary import Place, curve_table, failure_message, headline, record_lines
+from pytest_gpuperf.report.summary import RecordLocation, curve_table, failure_message, headline, record_lines
 from tests.unit.factories import QUANTILES, TEST, alike, curve, curve_point, record, row, run, server_times, window
 
-PLACE = Place(".gpuperf/nvidia-l4/0123456789ab/20260101T000500000Z-12345678-0a1b2c3d4e5f.json")
+PLACE = RecordLocation(".gpuperf/nvidia-l4/0123456789ab/20260101T000500000Z-12345678-0a1b2c3d4e5f.json")
 COLUMNS = 80
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_gpuperf.report.table import Table
-from tests.unit.report.markdown import rendered
+from tests.unit.report.markdown.github_page import rendered
 
 CELLS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12).map(str.strip)
 

@@ -12,11 +12,11 @@ from pytest_gpuperf.cli.imports.profiles import record_of, windows_of
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import LoadPoint, point_runs
-from pytest_gpuperf.report.profile_export import ProfileExport
-from pytest_gpuperf.report.profile_import import Level, read_profile
+from pytest_gpuperf.report.exchange.profile_export import ProfileExport
+from pytest_gpuperf.report.exchange.profile_import import ProfileLevel, read_profile
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf
-from tests.unit.report.test_profile_export import closed_loop
+from tests.unit.report.exchange.test_profile_export import closed_loop
 
 MS, S = 1_000_000, 1_000_000_000
 EPOCH = 1_700_000_000 * S
@@ -61,7 +61,7 @@ def files(folder: Path, latency_ms: float = 4.0, count: int = 3) -> list[str]:
     return found
 
 
-def level(tmp_path: Path, requests: list[tuple[int, int]], edges: list[float], value: float = 4) -> Level:
+def level(tmp_path: Path, requests: list[tuple[int, int]], edges: list[float], value: float = 4) -> ProfileLevel:
     return read_profile(profile(tmp_path / "one.json", ("concurrency", value, requests, edges)))[0]
 
 

@@ -1,0 +1,96 @@
+"""The rows of comparisons as one table, of which terminal, failure message, Markdown and commands show columns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from pytest_gpuperf.model import CurvePoint, LoadPoint, Row, Verdict
+from pytest_gpuperf.report.figures import change, interval, plural, short_interval, value
+from pytest_gpuperf.report.table import Table
+
+WHOLE = "whole sweep"
+_ORDER = {verdict: rank for rank, verdict in enumerate(Verdict)}
+
+
+def point_label(row: Row) -> str:
+    """Which load point a row is of, in words."""
+    return row.point.label if row.point else WHOLE
+
+
+def short_point_label(row: Row) -> str:
+    """The same for narrow columns."""
+    if row.point is None:
+        return "all"
+    return short_load(row.point) if isinstance(row.point, LoadPoint) else row.point.label
+
+
+def short_load(point: LoadPoint | CurvePoint, *, batch: bool | None = None) -> str:
+    """A load point for narrow columns, as ``4`` or ``500/s x 8``.
+
+    Args:
+        batch: with its batch size; where there is one when None.
+    """
+    load = str(point.concurrency) if point.concurrency else f"{point.rate:g}/s"
+    return f"{load} x {point.batch_size}" if (point.batch_size != 1 if batch is None else batch) else load
+
+
+def short_metric(metric: str) -> str:
+    """A metric for narrow columns."""
+    return "inf/s" if metric == "throughput" else metric
+
+
+def _named(row: Row) -> str:
+    return f"{row.sweep}: {point_label(row)}"
+
+
+#: name: title, cell.
+_COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
+    "verdict": ("verdict", lambda row: str(row.verdict)),
+    "point": ("load point", point_label),
+    "short point": ("load", short_point_label),
+    "sweep and point": ("load point", _named),
+    "metric": ("metric", lambda row: row.metric),
+    "short metric": ("metric", lambda row: short_metric(row.metric)),
+    "before": (">baseline", lambda row: value(row, row.baseline)),
+    "now": (">now", lambda row: value(row, row.candidate)),
+    "change": ("change [95%]", interval),
+    "short change": ("change [95%]", short_interval),
+    "p": (">p", lambda row: f"{row.p_value:.1g}"),
+    "detectable": (">detectable", lambda row: change(1 + row.min_detectable)),
+    "against": ("against", lambda row: row.against),
+}
+_DUET_TITLES = {"before": ">reference", "now": ">candidate"}
+
+
+def row_table(rows: Iterable[Row], columns: Sequence[str], *, duet: bool = False) -> Table:
+    """Rows as a table.
+
+    Args:
+        columns: of ``verdict``, ``point``, ``short point``, ``sweep and point``, ``metric``, ``short metric``,
+            ``before``, ``now``, ``change``, ``short change``, ``p``, ``detectable`` and ``against``.
+        duet: the other side is a reference, and no baseline.
+    """
+    chosen = [_COLUMNS[name] for name in columns]
+    own = _DUET_TITLES if duet else {}
+    titles = tuple(own.get(name, title) for name, (title, _) in zip(columns, chosen, strict=True))
+    return Table(titles, tuple(tuple(cell(row) for _, cell in chosen) for row in rows))
+
+
+def worst_first(rows: Iterable[Row]) -> list[Row]:
+    """The worst verdict first, and of equal ones the largest worsening."""
+    return sorted(rows, key=lambda row: (_ORDER[row.verdict], -row.worsening))
+
+
+def changed_or_undecided(rows: Iterable[Row]) -> list[Row]:
+    """What changed or could not be decided, worst first."""
+    return worst_first(row for row in rows if row.verdict is not Verdict.UNCHANGED)
+
+
+def tally(verdicts: Iterable[str], noun: str = "") -> str:
+    """``2 tests: 1 regressed, 1 unchanged``: how often each verdict occurs, worst first."""
+    counts = Counter(map(str, verdicts))
+    order = [*map(str, Verdict)]
+    names = sorted(counts, key=lambda name: order.index(name) if name in order else len(order))
+    listed = ", ".join(f"{counts[name]} {name}" for name in names)
+    return f"{plural(counts.total(), noun)}: {listed}" if noun else listed

@@ -1,0 +1,124 @@
+"""Records as pytest-benchmark's JSON, which ``pytest-benchmark compare`` reads: one benchmark for each load point.
+
+Its rounds are our requests, and its seconds their latencies, within the histogram's 0.5%. What it has no word for, such
+as throughput, is in ``extra_info``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, ReportedTest, merged, windows_by_point
+from pytest_gpuperf.model.histogram import GAMMA
+from pytest_gpuperf.report.exchange.perf_client import deviation_of, mean_of
+from pytest_gpuperf.report.exchange.report_json import finite
+
+#: Of pytest-benchmark, whose format this is.
+_FORMAT = "5.1.0"
+
+
+def benchmark_text(reported: Sequence[ReportedTest], *, generated_utc: str) -> str:
+    """The document. Where records differ in their machine or commit, the first one's are told."""
+    first = reported[0].record if reported else None
+    document = {
+        "machine_info": _machine(reported[0]) if reported else {},
+        "commit_info": {
+            "id": first.commit if first else "",
+            "dirty": bool(first and first.environment.get("uncommitted_changes")),
+            "time": None,
+            "author_time": None,
+            "project": "",
+            "branch": "",
+        },
+        "benchmarks": [_benchmark(one, name, point) for one in reported for name, point in _points(one)],
+        "datetime": generated_utc,
+        "version": _FORMAT,
+    }
+    return json.dumps(finite(document), indent=4, allow_nan=False) + "\n"
+
+
+def _machine(one: ReportedTest) -> dict[str, Any]:
+    record = one.record
+    return {
+        "node": record.environment.get("host"),
+        "system": "Linux",
+        "release": record.environment.get("kernel"),
+        "python_version": record.environment.get("python"),
+        "cpu": {},
+        "gpuperf": {**record.key, **record.environment},
+    }
+
+
+def _points(one: ReportedTest) -> list[tuple[str, CurvePoint]]:
+    return [(curve.name, point) for curve in one.curves for point in curve if point.requests]
+
+
+def _benchmark(one: ReportedTest, sweep: str, point: CurvePoint) -> dict[str, Any]:
+    record = one.record
+    label = f"{sweep}: {point.load.label}"
+    latency = _latency(one, sweep, point.load)
+    return {
+        "group": None,
+        "name": f"{record.test.rpartition('::')[2]}[{label}]",
+        "fullname": f"{record.test}[{label}]",
+        "params": {"sweep": sweep, "load": point.load.label},
+        "param": label,
+        "extra_info": {
+            "record": record.id,
+            "verdict": str(one.comparison.verdict),
+            "throughput": point.throughput,
+            "p90_ns": point.p90_ns,
+            "p99_ns": point.p99_ns,
+            "supported": sorted(point.supported),
+            "errors": point.errors,
+            "gpu_energy_j": point.gpu_energy_j,
+            "target_memory_bytes": point.target_memory_bytes,
+        },
+        "options": {},
+        "stats": _stats(latency),
+    }
+
+
+def _latency(one: ReportedTest, sweep: str, load: LoadPoint) -> Histogram:
+    windows = windows_by_point(run for run in one.record.runs if run.sweep == sweep)
+    return merged(window.latency for window in windows[load])
+
+
+def _stats(latency: Histogram) -> dict[str, Any]:
+    """In seconds. Outliers are counted by its rules: a standard deviation, 1.5 interquartile ranges."""
+    at = {q: latency.quantile_ns(q) / 1e9 for q in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    mean, deviation, iqr = mean_of(latency) / 1e9, deviation_of(latency) / 1e9, at[0.75] - at[0.25]
+    low, high = at[0.25] - 1.5 * iqr, at[0.75] + 1.5 * iqr
+    far = _outside(latency, mean - deviation, mean + deviation)
+    tukey = _outside(latency, low, high)
+    return {
+        "min": at[0.0],
+        "max": at[1.0],
+        "mean": mean,
+        "stddev": deviation,
+        "rounds": latency.total,
+        "median": at[0.5],
+        "iqr": iqr,
+        "q1": at[0.25],
+        "q3": at[0.75],
+        "iqr_outliers": tukey,
+        "stddev_outliers": far,
+        "outliers": f"{far};{tukey}",
+        "ld15iqr": max(low, at[0.0]),
+        "hd15iqr": min(high, at[1.0]),
+        "ops": 1 / mean,
+        "total": mean * latency.total,
+        "iterations": 1,
+    }
+
+
+def _outside(latency: Histogram, low_s: float, high_s: float) -> int:
+    pairs = zip(latency.buckets, latency.counts, strict=True)
+    return sum(count for bucket, count in pairs if not low_s <= _middle_s(bucket) <= high_s)
+
+
+def _middle_s(bucket: int) -> float:
+    return math.pow(GAMMA, bucket + 0.5) / 1e9

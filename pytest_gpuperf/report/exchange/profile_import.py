@@ -1,0 +1,170 @@
+"""Reading perf_analyzer's profile export: the counterpart of ``profile_export``, for files of either.
+
+perf_analyzer writes the edges of its windows as one ascending list, in which windows that touch share an edge;
+``ProfileExport`` writes both edges of every window. So each stretch between two neighbouring edges in which a request
+was due is taken for a window: between windows of ours there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pytest_gpuperf.errors import OptionError
+
+#: Modes of the load that a load point can say. perf_analyzer has others, of which one level is not one load.
+MODES = ("concurrency", "request_rate")
+
+
+@dataclass(frozen=True)
+class ProfileLevel:
+    """What one experiment of the file measured.
+
+    Attributes:
+        mode: ``concurrency`` or ``request_rate``.
+        windows_ns: start and stop of each; empty where the file has no edges.
+        due_ns, sent_ns, first_ns, done_ns: of the answered requests, by the time they were due. In closed loop due and
+            sent are the same object.
+        answers: how many each of them got.
+        failed: requests that got none, by the time they were due.
+    """
+
+    mode: str
+    value: float
+    windows_ns: tuple[tuple[int, int], ...]
+    due_ns: array[int]
+    sent_ns: array[int]
+    first_ns: array[int]
+    done_ns: array[int]
+    answers: array[int]
+    failed_ns: array[int]
+
+    @property
+    def streams(self) -> bool:
+        """Some request got more than one answer."""
+        return any(count > 1 for count in self.answers)
+
+
+def read_profile(path: Path) -> list[ProfileLevel]:
+    """The levels of a profile export.
+
+    Raises:
+        OptionError: the file can't be read, or is none; the message has the path of what is wrong in it.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise OptionError(f"{path} can't be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"{path} is not complete JSON ({error}).") from error
+    where = _Where(str(path))
+    experiments = where.field(document, "experiments", list)
+    levels = [_level(one, where.inside(f"experiments[{index}]")) for index, one in enumerate(experiments)]
+    if not levels:
+        raise OptionError(
+            f"{path}: experiments is empty. Write the file with perf_analyzer --profile-export-file, or with "
+            "gpuperf sweep."
+        )
+    seen = [(level.mode, level.value) for level in levels]
+    twice = next((one for one in seen if seen.count(one) > 1), None)
+    if twice is not None:
+        raise OptionError(f"{path}: {twice[0]} {twice[1]:g} is there twice; one file is one run of a sweep.")
+    return levels
+
+
+@dataclass(frozen=True)
+class _Where:
+    """A place in the file, for messages."""
+
+    path: str
+
+    def inside(self, name: str) -> _Where:
+        return _Where(f"{self.path}: {name}" if ": " not in self.path else f"{self.path}.{name}")
+
+    def field(self, data: Any, name: str, kind: type) -> Any:
+        """A field of an object.
+
+        Raises:
+            OptionError: it is missing, or of another type.
+        """
+        if not isinstance(data, dict):
+            raise self.wrong(f"is no JSON object but {type(data).__name__}; is it a profile export?")
+        if name not in data:
+            raise self.wrong(f"has no {name!r}; is it a profile export?")
+        return self.inside(name).of(data[name], kind)
+
+    def of(self, value: Any, kind: type) -> Any:
+        """A value of that type; a number may be whole.
+
+        Raises:
+            OptionError: it is of another type.
+        """
+        kinds = (int, float) if kind is float else (kind,)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise self.wrong(f"should be {kind.__name__}, not {type(value).__name__}")
+        return value
+
+    def wrong(self, what: str) -> OptionError:
+        return OptionError(f"{self.path} {what}.")
+
+
+def _level(data: Any, where: _Where) -> ProfileLevel:
+    experiment = where.field(data, "experiment", dict)
+    inside = where.inside("experiment")
+    mode, value = inside.field(experiment, "mode", str), inside.field(experiment, "value", float)
+    if mode not in MODES:
+        raise inside.wrong(f"has the mode {mode!r}; only {' and '.join(MODES)} can be imported")
+    whole = mode == "request_rate" or value == int(value)
+    if not (0 < value < math.inf and whole):
+        raise inside.wrong(f"has the value {value!r}, which is no {mode.replace('_', ' ')}")
+    requests = where.field(data, "requests", list)
+    rows: list[tuple[int, int, int, int, int]] = []
+    failed: list[int] = []
+    for index, request in enumerate(requests):
+        here = where.inside(f"requests[{index}]")
+        sent = here.field(request, "timestamp", int)
+        due = here.inside("scheduled").of(request.get("scheduled", sent), int)
+        answered = here.field(request, "response_timestamps", list)
+        if not answered:
+            failed.append(due)
+            continue
+        for number, answer in enumerate(answered):
+            here.inside(f"response_timestamps[{number}]").of(answer, int)
+            if answer < (answered[number - 1] if number else sent):
+                raise here.inside(f"response_timestamps[{number}]").wrong("is earlier than what is before it")
+        answers = max(here.inside("responses").of(request.get("responses", len(answered)), int), len(answered))
+        rows.append((due, sent, answered[0], answered[-1], answers))
+    if not rows:
+        raise where.wrong("has no request that was answered")
+    rows.sort()
+    columns = [array("q", column) for column in zip(*rows, strict=True)]
+    edges = where.field(data, "window_boundaries", list) if "window_boundaries" in data else []
+    for index, edge in enumerate(edges):
+        where.inside(f"window_boundaries[{index}]").of(edge, int)
+    due_ns = columns[0]
+    sent_ns = due_ns if columns[0] == columns[1] else columns[1]
+    return ProfileLevel(
+        mode=mode,
+        value=float(value),
+        windows_ns=_windows(edges, due_ns),
+        due_ns=due_ns,
+        sent_ns=sent_ns,
+        first_ns=columns[2],
+        done_ns=columns[3],
+        answers=columns[4],
+        failed_ns=array("q", sorted(failed)),
+    )
+
+
+def _windows(edges: list[int], due_ns: array[int]) -> tuple[tuple[int, int], ...]:
+    """The stretches between neighbouring edges in which a request was due."""
+    steps = sorted(set(edges))
+    return tuple(
+        (start, stop) for start, stop in pairwise(steps) if bisect_left(due_ns, stop) > bisect_left(due_ns, start)
+    )

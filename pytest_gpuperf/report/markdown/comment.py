@@ -1,0 +1,395 @@
+"""The report as Markdown, for a pull request: a verdict that is understood in ten seconds, and the rest folded away.
+
+Names come from others' tests and branches, so none of them is written but through ``safe``.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+
+from pytest_gpuperf.model import Comparison, Record, ReportedTest, Row, Verdict, worst
+from pytest_gpuperf.report import escape
+from pytest_gpuperf.report.commands import accept, reproduce
+from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label, row_table, tally, worst_first
+from pytest_gpuperf.report.conditions import baseline_text, disturbance, environment_text, findings
+from pytest_gpuperf.report.figures import interval, plural, value
+from pytest_gpuperf.report.markdown.size_limit import TextPart, fit
+from pytest_gpuperf.report.notes import (
+    comparison_notes,
+    curve_notes,
+    doubt_notes,
+    endpoint_table,
+    left_out_notes,
+)
+from pytest_gpuperf.report.summary import curve_table, headline
+from pytest_gpuperf.report.table import Table
+
+_NOT_IN_MARKERS = re.compile(r"[^A-Za-z0-9._ -]|-(?=-)")
+#: GitHub takes 65,536 characters; who posts a comment may want to add a line.
+MOST = 65_000
+#: Sections of devices; the overview has all of them.
+_SHOWN_GROUPS = 12
+_SHOWN_ROWS = 20
+_SHOWN_OF_EACH = 3
+_SHOWN_NAMES = 10
+_SHOWN_FINDINGS = 8
+_SHOWN_CHANGES = 8
+_SHOWN_COMMANDS = 10
+_FAILED_SIGN = "❌"
+_SIGNS = {
+    Verdict.REGRESSED: _FAILED_SIGN,
+    Verdict.IMPROVED: "✅",
+    Verdict.UNCHANGED: "✅",
+}
+_UNDECIDED_SIGN = "⚠️"
+_ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
+_HEAD, _TABLE, _EXPLANATION, _COMMANDS, _SWEEP, _ROWS = range(6)
+
+
+def marker_line(name: str = "") -> str:
+    """The hidden first line: a comment that begins with it is ours, and the next report takes its place."""
+    told = _NOT_IN_MARKERS.sub("", name).strip(" -")
+    return f"<!-- pytest-gpuperf report{' ' + told if told else ''} -->"
+
+
+def comment(reported: Sequence[ReportedTest], *, title: str = "", marker: str = "", most: int = MOST) -> str:
+    """The whole comment.
+
+    Args:
+        title: put beside the verdict.
+        marker: tells several comments of one pull request apart.
+        most: characters that it may have.
+    """
+    groups = grouped(reported)
+    blocks = [TextPart(("\n\n".join([marker_line(marker), _title(reported, title)]),), _HEAD, "title")]
+    if len(groups) > 1:
+        blocks.append(_overview(groups))
+    for name, group in list(groups.items())[:_SHOWN_GROUPS]:
+        blocks += _section(name if len(groups) > 1 else "", group)
+    if len(groups) > _SHOWN_GROUPS:
+        blocks.append(TextPart((f"{len(groups) - _SHOWN_GROUPS} more devices are in the table above only.",)))
+    return fit(blocks, most, _cut_note) + "\n"
+
+
+def grouped(reported: Sequence[ReportedTest]) -> dict[str, list[ReportedTest]]:
+    """By device, the worst verdict first; several invocations on one device by their commit as well."""
+    found: dict[tuple[str, str], list[ReportedTest]] = {}
+    for one in reported:
+        found.setdefault((_device(one.record), one.record.invocation), []).append(one)
+    devices = Counter(device for device, _ in found)
+    names: dict[str, list[ReportedTest]] = {}
+    for (device, _), group in found.items():
+        name = device
+        if devices[device] > 1:
+            first = group[0].record
+            name = f"{device}, {first.commit[:8] or first.created_utc[:16].replace('T', ' ')}"
+        names.setdefault(name, []).extend(group)
+    return dict(sorted(names.items(), key=lambda item: min(map(_rank, item[1]))))
+
+
+def _rank(one: ReportedTest) -> tuple[bool, bool, int]:
+    """What a reader should see first: regressed, then failed, then the other verdicts."""
+    verdict = one.comparison.verdict
+    return verdict is not Verdict.REGRESSED, not one.error, list(Verdict).index(verdict)
+
+
+def _device(record: Record) -> str:
+    return str(record.key.get("device") or "unknown device")
+
+
+def _title(reported: Sequence[ReportedTest], title: str) -> str:
+    called = f": {escape.code(escape.short(title, 120))}" if title else ""
+    if not reported:
+        return f"## gpuperf{called}\n\nNo test measured anything."
+    verdict = worst([one.comparison.verdict for one in reported])
+    broken = sum(bool(one.error) for one in reported if one.comparison.verdict is not Verdict.REGRESSED)
+    if broken and verdict is not Verdict.REGRESSED:
+        return f"## {_FAILED_SIGN} gpuperf{called}: {_share(broken, reported)} failed, nothing regressed"
+    count = sum(one.comparison.verdict is verdict for one in reported)
+    text = f"## {_SIGNS.get(verdict, _UNDECIDED_SIGN)} gpuperf{called}: {_share(count, reported)} {verdict}"
+    return f"{text}, {broken} failed for another reason" if broken else text
+
+
+def _share(count: int, reported: Sequence[ReportedTest]) -> str:
+    return plural(count, "test") if count == len(reported) else f"{count} of {plural(len(reported), 'test')}"
+
+
+def _overview(groups: dict[str, list[ReportedTest]]) -> TextPart:
+    cells = tuple(
+        (name, tally(str(one.comparison.verdict) for one in group), *_worst_cells(group))
+        for name, group in groups.items()
+    )
+    table = Table(("device", "tests", "worst load point", "change [95%]"), cells)
+    return TextPart(("\n".join(table.as_markdown()), ""), _TABLE, "overview")
+
+
+def _worst_cells(group: Sequence[ReportedTest]) -> tuple[str, str]:
+    found = _worst(group)
+    if found is None:
+        return "", ""
+    one, row = found
+    return f"{escape.short(one.record.test, 60)}, {point_label(row)}, {row.metric}", interval(row)
+
+
+def _worst(group: Sequence[ReportedTest]) -> tuple[ReportedTest, Row] | None:
+    """The row that a reader should see first: of what changed or is open, the worst one of the worst verdict."""
+    rows = [(one, row) for one in group for row in one.comparison.rows if row.verdict is not Verdict.UNCHANGED]
+    ranked = worst_first(row for _, row in rows)
+    return next(((one, row) for one, row in rows if row is ranked[0]), None) if ranked else None
+
+
+def _section(name: str, group: Sequence[ReportedTest]) -> list[TextPart]:
+    """One device's part; its name is empty where there is only one."""
+    head = [f"### {escape.text(name)}"] if name else []
+    head += [_worst_sentence(group)] if _worst(group) else []
+    head += [_counts(group)]
+    blocks = [TextPart(("\n\n".join(head), head[0] if name else ""), _HEAD, "section")]
+    blocks.append(_changed(group))
+    blocks += [TextPart((text, ""), _EXPLANATION, "explanation") for text in _explanations(group)]
+    blocks.append(TextPart((environment_text(group), ""), _HEAD, "environment"))
+    blocks.append(TextPart(tuple(_commands(group)), _COMMANDS, "list of commands"))
+    blocks += _sweeps(group)
+    return blocks
+
+
+def _worst_sentence(group: Sequence[ReportedTest]) -> str:
+    found = _worst(group)
+    assert found is not None
+    one, row = found
+    test = escape.code(escape.short(one.record.test, 160))
+    there = "reference" if one.comparison.mode == "duet" else row.against
+    figures = f"{value(row, row.baseline)} ({there}) to {value(row, row.candidate)}"
+    where = (
+        f"over the whole sweep {escape.code(row.sweep)}" if row.point is None else f"at {escape.text(point_label(row))}"
+    )
+    return f"{str(row.verdict).capitalize()}: **{row.metric} {interval(row)}** {where} of {test}, {figures}."
+
+
+def _counts(group: Sequence[ReportedTest]) -> str:
+    text = tally((str(one.comparison.verdict) for one in group), "test")
+    rows = [str(row.verdict) for one in group for row in one.comparison.rows]
+    return f"{text}. {tally(rows, 'row')}." if rows else f"{text}."
+
+
+def _changed(group: Sequence[ReportedTest]) -> TextPart:
+    """The table of what changed or could not be decided: the worst rows of every test, so that none hides another."""
+    most = _SHOWN_ROWS if len(group) == 1 else _SHOWN_OF_EACH
+    telling_rows = [(one, changed_or_undecided(one.comparison.rows)) for one in group]
+    owner = {id(row): one for one, rows in telling_rows for row in rows[:most]}
+    rows = worst_first(row for _, rows in telling_rows for row in rows[:most])
+    if not rows:
+        return TextPart(("",), _TABLE)
+    every = sum(len(rows) for _, rows in telling_rows)
+    sizes = sorted({min(size, len(rows)) for size in (_SHOWN_ROWS, 10, 5)}, reverse=True)
+    return TextPart((*(_row_lines(rows[:size], every, owner, len(group)) for size in sizes), ""), _TABLE, "table")
+
+
+def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, ReportedTest], tests: int) -> str:
+    several = any(len(owner[id(row)].curves) > 1 for row in shown)
+    duet = all(owner[id(row)].comparison.mode == "duet" for row in shown)
+    columns = ("sweep and point" if several else "point", "metric", "before", "now", "change", "verdict")
+    table = row_table(shown, columns, duet=duet)
+    if tests > 1:
+        names = [escape.short(owner[id(row)].record.test) for row in shown]
+        rows = tuple((name, *cells) for name, cells in zip(names, table.rows, strict=True))
+        table = Table(("test", *table.titles), rows)
+    lines = table.as_markdown()
+    if every > len(shown):
+        lines += ["", f"and {plural(every - len(shown), 'more row')} of these tests, all of them below"]
+    return "\n".join(lines)
+
+
+# What explains it.
+
+
+def _explanations(group: Sequence[ReportedTest]) -> list[str]:
+    return [
+        text
+        for text in (_suspects(group), _absent(group), _one_sided(group), _problems(group), _findings(group))
+        if text
+    ]
+
+
+def _suspects(group: Sequence[ReportedTest]) -> str:
+    """What else changed, beside what regressed: the first suspects."""
+    lines: list[str] = []
+    regressed = [one for one in group if one.comparison.verdict is Verdict.REGRESSED]
+    seen: dict[tuple[str, ...], int] = {}
+    for one in regressed:
+        for change in one.comparison.changes:
+            # The environment and the source are the same for all tests.
+            key = (change.where, change.name, str(change.before), str(change.after))
+            seen[key] = seen.get(key, 0) + 1
+    for where, name, before, after in list(seen)[:_SHOWN_CHANGES]:
+        told = [escape.code(escape.short(text, 60)) or "nothing" for text in (before, after)]
+        lines.append(f"- {escape.code(escape.short(f'{where}: {name}'))} {told[0]} to {told[1]}")
+    if len(seen) > _SHOWN_CHANGES:
+        lines.append(f"- and {len(seen) - _SHOWN_CHANGES} more")
+    if not regressed:
+        return ""
+    if not lines:
+        return "What else changed since the baseline: nothing that is recorded."
+    return "\n".join(["What else changed since the baseline:", "", *lines])
+
+
+def _absent(group: Sequence[ReportedTest]) -> str:
+    """Tests that nothing could be compared with, and why."""
+    reasons: dict[str, list[str]] = {}
+    for one in group:
+        if one.comparison.verdict in _ABSENT or one.record.status != "complete":
+            reasons.setdefault(_why_absent(one.record, one.comparison), []).append(one.record.test)
+    lines = [f"- {why}: {_names(tests)}" for why, tests in reasons.items()]
+    return "\n".join(["Not compared:", "", *lines]) if lines else ""
+
+
+def _why_absent(record: Record, comparison: Comparison) -> str:
+    if not record.runs:
+        return "nothing was measured"
+    if record.status != "complete":
+        return "measurement cut short"
+    if comparison.differing:
+        fields = ", ".join(
+            f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items()
+        )
+        return f"no comparable baseline, because of {escape.code(escape.short(fields, 200))}"
+    return "nothing that both sides measured" if comparison.mode == "duet" else "no baseline yet, this one was recorded"
+
+
+def _names(tests: Sequence[str]) -> str:
+    text = ", ".join(escape.code(escape.short(test)) for test in tests[:_SHOWN_NAMES])
+    return text + (f" and {len(tests) - _SHOWN_NAMES} more" if len(tests) > _SHOWN_NAMES else "")
+
+
+def _one_sided(group: Sequence[ReportedTest]) -> str:
+    """Load points that only one side has: what is no longer measured can't regress."""
+    lines = []
+    for one in group:
+        sides = (
+            ("no longer measured", one.comparison.missing_points),
+            ("not in the baseline", one.comparison.new_points),
+        )
+        parts = [f"{what} {_names(points)}" for what, points in sides if points]
+        lines += [f"- {escape.code(escape.short(one.record.test))}: {'; '.join(parts)}"] if parts else []
+    if not lines:
+        return ""
+    more = [f"- and {len(lines) - _SHOWN_NAMES} more"] if len(lines) > _SHOWN_NAMES else []
+    return "\n".join(["Load points that only one side measured:", "", *lines[:_SHOWN_NAMES], *more])
+
+
+def _problems(group: Sequence[ReportedTest]) -> str:
+    broken = [one for one in group if one.error]
+    lines = [
+        f"- {escape.code(escape.short(one.record.test))}: {escape.code(escape.short(one.error, 200))}"
+        for one in broken[:_SHOWN_NAMES]
+    ]
+    if len(broken) > _SHOWN_NAMES:
+        lines.append(f"- and {len(broken) - _SHOWN_NAMES} more")
+    return "\n".join(["Failed for another reason:", "", *lines]) if lines else ""
+
+
+def _findings(group: Sequence[ReportedTest]) -> str:
+    found = findings(one.record for one in group)
+    lines = [
+        f"- {escape.text(one.label)}: {escape.text(escape.short(one.text, 200))}"
+        + (f" (the worst of {plural(one.windows, 'window')})" if one.windows > 1 else "")
+        for one in found[:_SHOWN_FINDINGS]
+    ]
+    if len(found) > _SHOWN_FINDINGS:
+        lines.append(f"- and {len(found) - _SHOWN_FINDINGS} more")
+    if disturbed := disturbance(one.record for one in group):
+        lines.append(f"- {disturbed}")
+    if not lines:
+        return ""
+    return "\n".join(["Windows not to be fully trusted:", "", *lines])
+
+
+# What is folded away.
+
+
+def _commands(group: Sequence[ReportedTest]) -> list[str]:
+    """What reproduces and what accepts, for all tests that did not pass as they were; shorter and shorter."""
+    chosen = [one for one in group if one.error or one.comparison.verdict is not Verdict.UNCHANGED] or list(group)
+    ranked = sorted(chosen, key=_rank)
+    return [*(_command_lines(ranked, size) for size in (_SHOWN_COMMANDS, 3)), ""]
+
+
+def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
+    shown = ranked[:size]
+    commits = list(dict.fromkeys(one.record.commit for one in shown if one.record.commit))
+    lines = ["# measure again"]
+    if len(commits) == 1:
+        commit = shlex.quote(commits[0])
+        # A pull request's job measures GitHub's merge commit, which no clone has.
+        lines += [f"git fetch origin {commit}", f"git checkout {commit}"]
+    lines += [reproduce(one) for one in shown]
+    regressed = [one for one in shown if one.comparison.verdict is Verdict.REGRESSED and one.comparison.mode != "duet"]
+    if regressed:
+        lines += ["", "# the change is meant: take the new level as the baseline"]
+        lines += [accept(one) for one in regressed]
+    if len(ranked) > size:
+        lines += ["", f"# and likewise for {plural(len(ranked) - size, 'more test')}"]
+    what = "Measure again, or accept" if regressed else "Measure again"
+    return "\n".join(["<details>", f"<summary>{what}</summary>", "", *escape.fenced(lines), "", "</details>"])
+
+
+def _sweeps(group: Sequence[ReportedTest]) -> list[TextPart]:
+    """All figures of all tests, worst first."""
+    ranked = sorted(group, key=_rank)
+    begin = "\n".join(["<details>", f"<summary>All figures of {plural(len(group), 'test')}</summary>"])
+    inner = [
+        TextPart((_sweep(one, every_row=True), _sweep(one, every_row=False), ""), _SWEEP, "sweep") for one in ranked
+    ]
+    return [TextPart((begin,), _HEAD), *inner, TextPart(("</details>",), _HEAD)]
+
+
+def _sweep(one: ReportedTest, *, every_row: bool) -> str:
+    record, comparison = one.record, one.comparison
+    name = escape.html_code(escape.short(record.test, 160))
+    lines = [
+        "<details>",
+        f"<summary>{name}: {'failed, ' if one.error else ''}{comparison.verdict}</summary>",
+        "",
+        escape.text(headline(record, comparison)),
+    ]
+    for curve in one.curves:
+        if len(one.curves) > 1:
+            lines += ["", f"**{escape.code(escape.short(curve.name))}**"]
+        lines += ["", *curve_table(curve, comparison.rows).as_markdown()]
+        if any(len(point.supported) < 4 for point in curve):
+            lines += ["", "~ too few requests for this percentile"]
+        if table := endpoint_table(curve):
+            lines += ["", *table.as_markdown()]
+        lines += _bullets([*doubt_notes(curve), *curve_notes(curve)])
+    if every_row and comparison.rows:
+        columns = (
+            "sweep and point" if len(one.curves) > 1 else "point",
+            "metric",
+            "before",
+            "now",
+            "change",
+            "p",
+            "detectable",
+            "verdict",
+        )
+        duet = comparison.mode == "duet"
+        lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
+    lines += _bullets([*comparison_notes(comparison), *left_out_notes(comparison)])
+    lines += ["", f"{baseline_text(one)}", "", "</details>"]
+    return "\n".join(lines)
+
+
+def _bullets(notes: Sequence[str]) -> list[str]:
+    """Notes as a list; those that belong to another are indented below it."""
+    lines = [f"{' ' * (len(note) - len(note.lstrip()))}- {escape.text(note.lstrip())}" for note in notes]
+    return ["", *lines] if lines else []
+
+
+def _cut_note(cut: Counter[str]) -> str:
+    parts = ", ".join(plural(count, what) for what, count in cut.items())
+    return (
+        f"> Cut to stay under GitHub's limit for comments: {parts}. "
+        "All of it: `gpuperf report --format table`, or the HTML report."
+    )

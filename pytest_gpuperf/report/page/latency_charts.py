@@ -1,0 +1,248 @@
+"""The charts of what happened to single requests: how their latencies spread, and where their time went."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+
+from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window, gather, windows_by_point
+from pytest_gpuperf.model.histogram import GAMMA, merged
+from pytest_gpuperf.report.exchange.perf_client import parts
+from pytest_gpuperf.report.figures import time_unit
+from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View
+from pytest_gpuperf.report.page.sweep_charts import SweepView
+
+#: Enough to see two modes, and few enough for a page of a thousand load points.
+_BINS = 40
+#: The share of the requests that the outline shows; one straggler would flatten all others.
+_SHOWN = (0.002, 0.995)
+
+#: How many times as long the slowest that are shown take as the fastest, from which on the axis is logarithmic.
+_LONG_TAIL = 6
+
+#: From the inside of the server outwards, as they are stacked from below.
+PARTS = ("compute", "input", "output", "queue", "network", "client")
+
+#: What is left of the latency beside an ensemble's steps.
+_ELSEWHERE = "network and client"
+
+Windows = Mapping[LoadPoint, Sequence[Window]]
+
+
+def request_figures(swept: SweepView) -> list[Chart | None]:
+    """Both charts; None of what there is nothing to show of."""
+    record = swept.reported.record
+    head = by_point(record.runs, swept.curve.name)
+    base: Windows = {}
+    if swept.reported.comparison.mode == "duet":
+        base = by_point(record.reference, swept.curve.name)
+    elif swept.reported.baseline:
+        base = by_point(swept.reported.baseline[0].runs, swept.curve.name)
+    return [distribution(swept, head, base), breakdown(swept, head, base)]
+
+
+def by_point(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, list[Window]]:
+    """The windows of a sweep by load point: those that its curve is made of."""
+    return windows_by_point(run for run in runs if run.sweep == sweep)
+
+
+def distribution(swept: SweepView, head: Windows, base: Windows) -> Chart | None:
+    """How the latencies of each load point spread, both sides over each other."""
+    views: list[View] = []
+    labels: list[str] = []
+    suspect = swept.suspect()
+    chosen = 0
+    for point in swept.points:
+        sides = {
+            side: merged(window.latency for window in windows.get(point, ()))
+            for side, windows in ((BASE, base), (HEAD, head))
+        }
+        sides = {side: histogram for side, histogram in sides.items() if histogram.total}
+        if HEAD not in sides:
+            continue
+        if point == suspect:
+            chosen = len(views)
+        views.append(_distribution(swept, point, sides))
+        labels.append(point.label)
+    if not views:
+        return None
+    return Chart(
+        "distribution",
+        "Latency distribution",
+        tuple(views),
+        labels=tuple(labels),
+        sides=swept.sides,
+        chosen=chosen,
+        asks="load point",
+    )
+
+
+def _distribution(swept: SweepView, point: LoadPoint, sides: Mapping[str, Histogram]) -> View:
+    low_ns = min(one.quantile_ns(_SHOWN[0]) for one in sides.values())
+    high_ns = max(one.quantile_ns(_SHOWN[1]) for one in sides.values())
+    high_ns = max(high_ns, low_ns * GAMMA**4)
+    scale, unit = time_unit(high_ns)
+    # A tail that is many times as long as the rest is wide would leave the rest a bin or two.
+    log = high_ns > _LONG_TAIL * low_ns
+
+    def position(ns: float) -> float:
+        return math.log2(ns / scale) if log else ns / scale
+
+    low = position(low_ns)
+    width = (position(high_ns) - low) / _BINS
+    series, rules = [], []
+    for side, histogram in sides.items():
+        name = swept.sides[0 if side == BASE else 1]
+        heights = tuple(100 * share for share in shares(histogram, position, low, width))
+        series.append(Series("requests", side, side, (low, width), heights, "steps", legend=name, step=0.1))
+        for quantile, q in (("p50", 0.5), ("p90", 0.9)):
+            at = position(histogram.quantile_ns(q))
+            rules.append(ReferenceLine(f"{quantile} {name}", side, x=at, short=quantile if side == HEAD else ""))
+    ticks = (
+        tuple((math.log2(one), f"{one:g}") for one in _round_numbers(low_ns / scale, high_ns / scale)) if log else ()
+    )
+    return View(
+        point.label,
+        ChartAxis(f"latency ({unit})", unit, ticks, from_zero=False, log=log),
+        ChartAxis("share of requests (%)", "%"),
+        tuple(series),
+        tuple(rules),
+        note=_beyond(sides[HEAD], high_ns),
+    )
+
+
+def _beyond(histogram: Histogram, high_ns: float) -> str:
+    """How much there is, and what the plot doesn't show of it."""
+    counts = zip(histogram.buckets, histogram.counts, strict=True)
+    slower = 100 * sum(count for bucket, count in counts if GAMMA**bucket > high_ns) / histogram.total
+    return f"{histogram.total:,} requests" + (f"; {slower:.2g}% are slower than this shows" if slower > 0 else "") + "."
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, 20, ... within a range."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [one for power in powers for first in (1, 2, 5) if low <= (one := first * 10.0**power) <= high]
+
+
+def shares(
+    histogram: Histogram, position: Callable[[float], float], low: float, width: float, bins: int = _BINS
+) -> list[float]:
+    """The share of its latencies in each of some bins of equal width.
+
+    A bucket's latencies are spread evenly over the bins that it reaches into, so that no comb appears where bins are
+    narrower than buckets.
+
+    Args:
+        position: of a latency in ns on the axis.
+        low: where the first bin begins on it.
+    """
+    heights = [0.0] * bins
+    total = histogram.total
+    for bucket, count in zip(histogram.buckets, histogram.counts, strict=True):
+        begin = (position(GAMMA**bucket) - low) / width
+        end = (position(GAMMA ** (bucket + 1)) - low) / width
+        for index in range(max(int(begin), 0), min(int(end) + 1, bins)):
+            inside = min(end, index + 1) - max(begin, index)
+            if inside > 0:
+                heights[index] += count / total * inside / (end - begin)
+    return heights
+
+
+def breakdown(swept: SweepView, head: Windows, base: Windows) -> Chart | None:
+    """Where the mean latency went, at each load point; the other side's bar stands left of ours."""
+    whole = _stacked(swept, head, base, _mean_parts, "part of the server")
+    if whole is None:
+        return None
+    steps = _stacked(swept, head, base, _mean_steps, "step of the ensemble")
+    return Chart(
+        "breakdown",
+        "Where the time goes",
+        (whole, steps) if steps else (whole,),
+        labels=tuple(point.label for point in swept.points),
+        sides=swept.sides,
+        asks="told by",
+    )
+
+
+def _stacked(
+    swept: SweepView,
+    head: Windows,
+    base: Windows,
+    parts_of: Callable[[Sequence[Window]], dict[str, float] | None],
+    told_by: str,
+) -> View | None:
+    """Bars of what the mean latency is made of; None where the server doesn't tell."""
+    shown = [point for point in swept.points if parts_of(head.get(point, ())) is not None]
+    if not shown:
+        return None
+    columns = {
+        side: [parts_of(windows.get(point, ())) for point in shown] for side, windows in ((BASE, base), (HEAD, head))
+    }
+    both = any(one is not None for one in columns[BASE])
+    told = [one for side in (HEAD, BASE) for one in columns[side] if one is not None]
+    scale, unit = time_unit(max(sum(one.values()) for one in told))
+    names = sorted(dict.fromkeys(name for one in told for name in one), key=lambda name: name == _ELSEWHERE)
+    colors = {_ELSEWHERE: "network"} if parts_of is _mean_steps else {name: name for name in PARTS}
+    series = []
+    for side, column in columns.items():
+        shift = (-0.2 if side == BASE else 0.2) if both else 0.0
+        for number, name in enumerate(names):
+            kept = [(index, one[name] / scale) for index, one in enumerate(column) if one is not None and name in one]
+            if not kept:
+                continue
+            series.append(
+                Series(
+                    name,
+                    side,
+                    color=colors.get(name, f"g{number % 6}"),
+                    x=tuple(index + shift for index, _ in kept),
+                    y=tuple(value for _, value in kept),
+                    draw="bars",
+                    legend=name if side == HEAD else "",
+                    labels=tuple(swept.index[shown[index]] for index, _ in kept),
+                )
+            )
+    ticks = tuple((float(index), _tick(swept, point)) for index, point in enumerate(shown))
+    x = ChartAxis(swept.axis[0].label, ticks=ticks, from_zero=False, span=(-0.6, len(shown) - 0.4))
+    note = f"The paler bars on the left are the {swept.sides[0]}." if both else ""
+    return View(told_by, x, ChartAxis(f"mean latency ({unit})", unit), tuple(series), note=note)
+
+
+def _tick(swept: SweepView, point: LoadPoint) -> str:
+    text = f"{swept.position(point):g}"
+    return f"{text}x{point.batch_size}" if len(swept.groups()) > 1 else text
+
+
+def _mean_parts(windows: Sequence[Window]) -> dict[str, float] | None:
+    """The parts of the mean latency in ns over all windows; None where the server doesn't tell its own."""
+    known = [window for window in windows if window.server is not None and window.requests]
+    if not known or len(known) < len([window for window in windows if window.requests]):
+        return None
+    total = sum(window.requests for window in known)
+    means = dict.fromkeys(PARTS, 0.0)
+    for window in known:
+        one = parts(window)
+        weight = window.requests / total
+        # What the load generator's own processor time is of what lies between it and the server.
+        client_ns = min(window.client_cpu_per_request_s * 1e9, one.network_ns)
+        means["compute"] += weight * (one.infer_ns or 0.0)
+        means["input"] += weight * (one.input_ns or 0.0)
+        means["output"] += weight * (one.output_ns or 0.0)
+        means["queue"] += weight * (one.queue_ns or 0.0)
+        means["network"] += weight * (one.network_ns - client_ns)
+        means["client"] += weight * (one.send_ns + client_ns)
+    return means
+
+
+def _mean_steps(windows: Sequence[Window]) -> dict[str, float] | None:
+    """The mean latency in ns by the steps of an ensemble; None where it has none."""
+    if _mean_parts(windows) is None:
+        return None
+    whole = gather(windows[0].point, list(windows))
+    server = functools.reduce(operator.add, (window.server for window in windows if window.server is not None))
+    if not server.stages or not server.requests:
+        return None
+    steps = {name: stage.total_ns / server.requests for name, stage in server.stages.items()}
+    return {**steps, _ELSEWHERE: max(whole.latency_mean_ns - sum(steps.values()), 0.0)}

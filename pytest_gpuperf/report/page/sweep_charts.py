@@ -1,0 +1,337 @@
+"""The charts of one sweep over its load points: throughput, latency, energy, memory and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pytest_gpuperf.model import BudgetMissed, Curve, CurvePoint, LoadPoint, PointCost, ReportedTest, Row, Verdict
+from pytest_gpuperf.report.figures import interval, rate, time_unit
+from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View, positions
+
+QUANTILES = ("p90", "p50", "p95", "p99")
+_MEMORY = (
+    ("target_memory_bytes", "the target's device memory"),
+    ("device_memory_bytes", "device memory in use"),
+    ("host_memory_bytes", "the target's host memory"),
+)
+_ENERGY = (("gpu_energy_j", "GPU"), ("cpu_energy_j", "CPU"))
+_ENERGY_UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"))
+_BYTE_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+Pick = Callable[[CurvePoint], float | None]
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """One sweep of a test, with the other side's where there is one."""
+
+    reported: ReportedTest
+    curve: Curve
+
+    @cached_property
+    def base(self) -> Curve | None:
+        """The other side's curve."""
+        return next((one for one in self.reported.base_curves if one.name == self.curve.name), None)
+
+    @cached_property
+    def sides(self) -> tuple[str, str]:
+        """What the two sides are called."""
+        return sides_of(self.reported)
+
+    @cached_property
+    def points(self) -> tuple[LoadPoint, ...]:
+        """All load points of both sides, those of the candidate first."""
+        both = [*self.curve, *(self.base or ())]
+        return tuple(dict.fromkeys(point.load for point in both))
+
+    @cached_property
+    def index(self) -> dict[LoadPoint, int]:
+        """The place of each load point."""
+        return {point: index for index, point in enumerate(self.points)}
+
+    @cached_property
+    def batched(self) -> bool:
+        """Whether the batch size alone is swept."""
+        loads = {point.concurrency or point.rate for point in self.points}
+        return len(loads) == 1 and len({point.batch_size for point in self.points}) > 1
+
+    def position(self, point: LoadPoint) -> float:
+        """What is swept, as a number."""
+        return float(point.batch_size) if self.batched else float(point.concurrency or point.rate)
+
+    @cached_property
+    def axis(self) -> tuple[ChartAxis, dict[float, float]]:
+        """The axis of what is swept, and where its values lie."""
+        if self.batched:
+            label = "batch size"
+        else:
+            label = "concurrency" if all(point.concurrency for point in self.points) else "requests per second"
+        return positions([self.position(point) for point in self.points], label)
+
+    def groups(self) -> list[tuple[int, str]]:
+        """Batch sizes that have a line of their own, with its colour; one group where there is one line."""
+        if self.batched:
+            return [(0, HEAD)]
+        sizes = sorted({point.batch_size for point in self.points})
+        return [(0, HEAD)] if len(sizes) == 1 else [(size, f"g{index % 6}") for index, size in enumerate(sizes)]
+
+    def short(self) -> tuple[str, ...]:
+        return tuple(f"{self.position(point):g}" for point in self.points)
+
+    @cached_property
+    def _rows(self) -> dict[object, list[Row]]:
+        found: dict[object, list[Row]] = {}
+        for row in self.reported.comparison.rows:
+            if row.sweep == self.curve.name:
+                found.setdefault(row.point, []).append(row)
+        return found
+
+    def rows(self, point: LoadPoint) -> list[Row]:
+        """What the comparison says of a load point."""
+        return self._rows.get(point, [])
+
+    def remarks(self, *metrics: str) -> dict[int, str]:
+        """The verdicts of the metrics at each point, where there is more to say than that nothing changed."""
+        return {
+            index: text
+            for index, point in enumerate(self.points)
+            if (
+                text := "; ".join(
+                    _remark(row)
+                    for row in self.rows(point)
+                    if row.metric in metrics and row.verdict is not Verdict.UNCHANGED
+                )
+            )
+        }
+
+    def suspect(self) -> LoadPoint | None:
+        """The load point to look at first: the worst one, else that of the highest throughput."""
+        decided = [
+            row
+            for point in self.points
+            for row in self.rows(point)
+            if row.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
+        ]
+        if decided:
+            worst = max(decided, key=lambda row: (row.verdict is Verdict.REGRESSED, abs(row.worsening)))
+            return next(point for point in self.points if point == worst.point)
+        best = max(self.curve, key=lambda point: point.throughput, default=None)
+        return best.load if best else None
+
+    def lines(self, name: str, x: Pick | None, y: Pick, quantile: str = "") -> Iterator[Series]:
+        """A line for each side and batch size, the other side's first, so that ours lies on top.
+
+        Args:
+            x: None for what is swept.
+            quantile: whose lack of requests makes a point a soft one.
+        """
+        where = self.axis[1]
+        several = len(self.groups()) > 1
+        for side, curve in ((BASE, self.base), (HEAD, self.curve)):
+            for size, color in self.groups():
+                members = [point for point in curve or () if size in (0, point.batch_size)]
+                if x is None or self.batched:
+                    members.sort(key=lambda point: self.position(point.load))
+                kept = [(p, value) for p in members if (value := y(p)) is not None and (x is None or x(p) is not None)]
+                if not kept:
+                    continue
+                own = self.sides[0 if side == BASE else 1]
+                yield Series(
+                    name=name,
+                    side=side,
+                    color=color if several or side == HEAD else BASE,
+                    x=tuple(where[self.position(p.load)] if x is None else x(p) or 0.0 for p, _ in kept),
+                    y=tuple(value for _, value in kept),
+                    legend=f"batch {size}" if several and side == HEAD else own,
+                    labels=tuple(self.index[p.load] for p, _ in kept),
+                    soft=tuple(i for i, (p, _) in enumerate(kept) if quantile and quantile not in p.supported),
+                )
+
+
+def sides_of(reported: ReportedTest) -> tuple[str, str]:
+    """What the baseline and the candidate are called beside each other."""
+    return ("reference", "candidate") if reported.comparison.mode == "duet" else ("baseline", "now")
+
+
+def _remark(row: Row) -> str:
+    return f"{row.metric} {interval(row)} {row.verdict}"
+
+
+def curve_figures(swept: SweepView) -> list[Chart | None]:
+    """Throughput and latency."""
+    return [throughput(swept), latency(swept)]
+
+
+def resource_figures(swept: SweepView) -> list[Chart | None]:
+    """What it takes: money, energy, memory. None of what there is nothing to show of."""
+    return [cost(swept), energy(swept), memory(swept)]
+
+
+def throughput(swept: SweepView) -> Chart | None:
+    """Throughput against latency, one point a load point."""
+    views = []
+    for name, scale, unit in _latencies(swept):
+        series = tuple(swept.lines("throughput", _latency(name, scale), lambda point: point.throughput, name))
+        axis = ChartAxis(f"{name} latency ({unit})", unit)
+        views.append(View(name, axis, ChartAxis("inferences per second", "inf/s"), series, tell_x=name))
+    title = "Throughput against latency"
+    return _figure(swept, "throughput", title, views, ("p90", "throughput"), asks="latency", short=swept.short())
+
+
+def latency(swept: SweepView) -> Chart | None:
+    """Latency against the load, with the budgets and the highest load within each."""
+    views = []
+    for name, scale, unit in _latencies(swept):
+        series = tuple(swept.lines(name, None, _latency(name, scale), name))
+        budgets = sorted({limit_ms for quantile, limit_ms in swept.reported.budgets if quantile == name})
+        rules = tuple(ReferenceLine(f"budget {limit:g} ms", "budget", y=limit * 1e6 / scale) for limit in budgets)
+        best = [(limit, _within(swept.curve, name, limit)) for limit in budgets]
+        views.append(
+            View(
+                name,
+                swept.axis[0],
+                ChartAxis(f"{name} latency ({unit})", unit),
+                series,
+                rules,
+                marked=tuple(swept.index[point.load] for _, point in best if point),
+                note=" ".join(_told(name, limit, point) for limit, point in best),
+            )
+        )
+    # A budget for another quantile than p90 is what the test's author looks at first.
+    chosen = next((index for index, view in enumerate(views) if view.rules), 0)
+    title = f"Latency against {swept.axis[0].label}"
+    return _figure(swept, "latency", title, views, QUANTILES, asks="latency", chosen=chosen)
+
+
+def _latencies(swept: SweepView) -> list[tuple[str, float, str]]:
+    """Quantiles with the unit in which all of their points are written."""
+    if not swept.curve.measured:
+        return []
+    found = []
+    for name in QUANTILES:
+        highest = max((getattr(point, f"{name}_ns") for point in swept.curve), default=0.0)
+        if highest > 0:
+            found.append((name, *time_unit(highest)))
+    return found
+
+
+def _latency(name: str, scale: float) -> Pick:
+    return lambda point: getattr(point, f"{name}_ns") / scale if point.requests else None
+
+
+def _within(curve: Curve, name: str, limit_ms: float) -> CurvePoint | None:
+    try:
+        return curve.best(**{f"{name}_ms": limit_ms})
+    except BudgetMissed:
+        return None
+
+
+def _told(name: str, limit_ms: float, point: CurvePoint | None) -> str:
+    if point is None:
+        return f"No load point keeps within {name} ≤ {limit_ms:g} ms."
+    return f"Highest load within {name} ≤ {limit_ms:g} ms: {point.load.label}, {rate(point.throughput)} inf/s."
+
+
+def energy(swept: SweepView) -> Chart | None:
+    """Energy per inference."""
+    views = []
+    methods = sorted({point.energy_method for point in swept.curve if point.energy_method})
+    for field, name in _ENERGY:
+        found = [value for point in swept.curve if (value := getattr(point, field)) is not None]
+        if not found:
+            continue
+        scale, unit = next((one for one in _ENERGY_UNITS if max(found) >= one[0]), _ENERGY_UNITS[-1])
+        series = tuple(swept.lines(f"{name} energy", None, _scaled(field, scale)))
+        note = f"Measured by {', '.join(methods)}." if methods else ""
+        views.append(View(name, swept.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note))
+    return _figure(swept, "energy", "Energy per inference", views, ("energy",), asks="device")
+
+
+def memory(swept: SweepView) -> Chart | None:
+    """Peak memory."""
+    views = []
+    for field, name in _MEMORY:
+        found = [value for point in swept.curve if (value := getattr(point, field)) is not None]
+        if not found:
+            continue
+        scale, unit = next((one for one in _BYTE_UNITS if max(found) >= one[0]), (1, "B"))
+        series = tuple(swept.lines(name, None, _scaled(field, scale)))
+        views.append(View(name, swept.axis[0], ChartAxis(f"{name} ({unit})", unit), series))
+    return _figure(swept, "memory", "Peak memory", views, ("memory", "host_memory"), asks="memory")
+
+
+def _scaled(field: str, scale: float) -> Pick:
+    def pick(point: CurvePoint) -> float | None:
+        value = getattr(point, field)
+        return None if value is None else value / scale
+
+    return pick
+
+
+def cost(swept: SweepView) -> Chart | None:
+    """What a million inferences cost at each latency, for each priced machine."""
+    own = [one for one in swept.reported.costs if one.sweep == swept.curve.name and one.point in swept.index]
+    if not own:
+        return None
+    scale, unit = time_unit(max(one.p90_ns for one in own))
+    series = []
+    for index, instance in enumerate(dict.fromkeys(one.instance for one in own)):
+        members = sorted((one for one in own if one.instance == instance), key=lambda one: swept.index[one.point])
+        series.append(_cost_line(swept, instance, members, scale, f"g{index % 6}"))
+    view = View(
+        "cost",
+        ChartAxis(f"p90 latency ({unit})", unit),
+        ChartAxis("$ per million inferences", "$"),
+        tuple(series),
+        note="; ".join(dict.fromkeys(map(_price, own))) + ".",
+        tell_x="p90",
+    )
+    return _figure(swept, "cost", "Cost against latency", [view], (), short=swept.short())
+
+
+def _price(cost: PointCost) -> str:
+    where = f" ({cost.price_source}, {cost.price_date})" if cost.price_source else ""
+    return f"{cost.instance} at ${cost.usd_per_hour:g} an hour{where}"
+
+
+def _cost_line(swept: SweepView, instance: str, members: Sequence[PointCost], scale: float, color: str) -> Series:
+    """A machine's line, with a gap between batch sizes that have lines of their own."""
+    places: list[tuple[float, float | None, int]] = []
+    several = len(swept.groups()) > 1
+    for before, one in zip((None, *members), members, strict=False):
+        label = swept.index[one.point]
+        if several and before is not None and before.point.batch_size != one.point.batch_size:
+            places.append((one.p90_ns / scale, None, label))
+        places.append((one.p90_ns / scale, one.usd_per_million, label))
+    x, y, labels = zip(*places, strict=True)
+    return Series(instance, "", color, x, y, legend=instance, labels=labels)
+
+
+def _figure(
+    swept: SweepView,
+    kind: str,
+    title: str,
+    views: Sequence[View],
+    metrics: Sequence[str],
+    *,
+    asks: str = "shown",
+    chosen: int = 0,
+    short: tuple[str, ...] = (),
+) -> Chart | None:
+    """The figure, if any view has a point."""
+    full = [view for view in views if view.series]
+    if not full:
+        return None
+    return Chart(
+        kind=kind,
+        title=title,
+        views=tuple(full),
+        labels=tuple(point.label for point in swept.points),
+        short=short,
+        sides=swept.sides,
+        remarks=swept.remarks(*metrics),
+        chosen=chosen if chosen < len(full) else 0,
+        asks=asks,
+    )

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_gpuperf.report.markdown.comment import MOST, comment
+from pytest_gpuperf.report.markdown.posted_comment import MARKER, MOST_CHARACTERS, comment_body, inactive
+from pytest_gpuperf.report.markdown.size_limit import size
+from tests.unit.report.markdown.github_page import rendered
+from tests.unit.reports import HOSTILE, reported
+
+
+def test_a_report_stays_as_it_is() -> None:
+    text = "<!-- gpuperf abc -->\n## regressed\n[docs](https://example.org) @ada"
+    assert comment_body(text) == (text, "<!-- gpuperf abc -->")
+
+
+def test_a_long_report_is_cut_at_a_line_and_says_so() -> None:
+    body, marker = comment_body("<!-- gpuperf -->\nhead\n" + "| a row | of 🙂 |\n" * 10_000)
+    assert marker == MARKER
+    first, note, _, head, *rows = body.splitlines()
+    assert (first, head) == (MARKER, "head")
+    assert "cut here" in note
+    assert set(rows) == {"| a row | of 🙂 |"}
+    assert MOST_CHARACTERS - 40 < len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(), st.booleans(), st.integers(1, 30_000))
+def test_any_text_becomes_a_body(text: str, trusted: bool, times: int) -> None:
+    body, marker = comment_body(text * times, trusted=trusted)
+    assert body.startswith(marker)
+    assert len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    "active",
+    [
+        "@team/all",
+        "fixes #12",
+        "![pixel](https://x.example/p.png)",
+        "[accept](https://x.example)",
+        "[accept][1]",
+        "[1]: https://x.example",
+        '<a href="https://x.example">accept</a>',
+        '<img src="x">',
+        "<!-- gpuperf other -->",
+        "<details open onclick=x>",
+        "https://x.example",
+        "www.x.example",
+        "GH-12",
+        "&#64;team",
+        "&#x40;team",
+        "&commat;team",
+    ],
+)
+def test_what_a_fork_wrote_calls_nobody_and_links_nothing(active: str) -> None:
+    body, marker = comment_body(f"{active}\n| 1 | `code` |", trusted=False)
+    assert marker == MARKER
+    assert active not in body
+    assert "Measured and written by the code of a fork" in body
+    assert body.endswith("\n| 1 | `code` |")
+
+
+def test_the_shape_of_a_report_survives_a_fork() -> None:
+    table = "| conc | p50 |\n|---|---:|\n| 1 | +5% [+3, +7] |\n"
+    text = f"# regressed\n\n{table}<details><summary>all</summary>\n\n- x\n</details>\n"
+    assert inactive(text) == text
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_our_own_report_is_cut_where_it_is_made_and_not_again(trusted: bool) -> None:
+    many = [reported(6.0, test=f"t.py::test[{n} {'🙂' * 60}]", name=f"{n:012x}", load_points=8) for n in range(80)]
+    text = comment(many)
+    assert size(text) <= MOST < 2 * len(text)
+    body, _ = comment_body(text, trusted=trusted)
+    assert "Cut to stay under GitHub's limit" in body
+    assert body.rstrip().endswith("</details>")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_our_own_report_looks_the_same_from_a_fork(name: str) -> None:
+    text = comment([reported(6.0, test=f"t.py::test[{name}]", findings=(name,), error=name)])
+    ours, theirs = rendered(text), rendered(inactive(text))
+    assert theirs.tags == ours.tags
+    assert theirs.text.replace("\u2060", "").split() == ours.text.split()

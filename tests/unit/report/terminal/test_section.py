@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_gpuperf.model import ReportedTest
+from pytest_gpuperf.report.summary import RecordLocation
+from pytest_gpuperf.report.terminal.section import TerminalEntry, closing, full_lines, section, terminal_entry
+from tests.unit.reports import reported
+from tests.unit.snapshots import matches
+
+COLUMNS = 80
+
+
+def shown(one: ReportedTest) -> TerminalEntry:
+    return terminal_entry(one.record, one.curves, one.comparison, RecordLocation(one.path, one.store_option))
+
+
+def lines(tests: list[ReportedTest], verbosity: int = 0) -> list[str]:
+    return [line for line, _ in section([shown(one) for one in tests], verbosity)]
+
+
+def suite(count: int) -> list[ReportedTest]:
+    """Of which the first regressed, the second has no baseline, the third is undecided and the rest is unchanged."""
+    base = reported(4.0)
+    unsure = reported(4.2, spread=(0.9, 1.0, 1.15), baseline=1, name="00000000000b")
+    special = [reported(6.0, load_points=6), reported(before_ms=None), unsure, *[base] * (count - 3)]
+    return [
+        replace(one, record=replace(one.record, test=f"tests/test_serving.py::test_{number}"))
+        for number, one in enumerate(special)
+    ]
+
+
+def test_of_a_few_tests_each_has_a_word() -> None:
+    assert matches("terminal_few.txt", "\n".join(lines(suite(3))) + "\n")
+
+
+def test_of_many_tests_only_those_that_need_one() -> None:
+    text = "\n".join(lines(suite(50)))
+    assert matches("terminal_many.txt", text + "\n")
+    assert "test_3" not in text
+    assert "50 tests: 1 regressed, 1 no baseline, 1 inconclusive, 47 unchanged" in text
+
+
+def test_many_tests_without_a_baseline_are_told_together() -> None:
+    new = reported(before_ms=None)
+    tests = [replace(new, record=replace(new.record, test=f"t.py::test_{number}")) for number in range(50)]
+    found = lines(tests)
+    assert found[0] == "NO BASELINE yet; recorded one from 3 runs: 50 tests"
+    assert len(found) < 15
+    assert "  and 42 more" in found
+
+
+def test_everything_is_shown_when_asked_for() -> None:
+    assert matches("terminal_verbose.txt", "\n".join(lines(suite(4), 1)) + "\n")
+
+
+def test_quiet_is_one_line() -> None:
+    assert lines(suite(5), -1) == ["5 tests: 1 regressed, 1 no baseline, 1 inconclusive, 2 unchanged"]
+    assert lines([], -1) == []
+
+
+@pytest.mark.parametrize("count", [3, 50])
+def test_it_fits_80_columns_but_for_paths(count: int) -> None:
+    assert [line for line in lines(suite(count)) if len(line) > COLUMNS and "stored as" not in line] == []
+
+
+def test_a_warning_is_shown_though_nothing_changed() -> None:
+    hot = reported(findings=("throttled: hw_thermal",))
+    text = "\n".join(lines([hot, *suite(10)]))
+    assert "! concurrency 1: throttled: hw_thermal" in text
+
+
+def test_findings_are_counted_from_the_fourth_on() -> None:
+    many = reported(findings=tuple(f"{letter} was odd" for letter in "abcdef"), load_points=1)
+    found = [line for line in lines([many]) if line.startswith("  !")]
+    assert len(found) == 4
+    assert found[-1] == "  ! and 3 more findings"
+
+
+def test_the_table_format_is_the_verbose_section_of_stored_records() -> None:
+    tests = suite(3)
+    text = "\n".join(full_lines(tests))
+    for one in tests:
+        assert "\n".join(shown(one).full) in text
+    assert text.endswith(closing([shown(one) for one in tests]))
+    assert full_lines([]) == ["nothing measured"]
+
+
+def test_what_was_cut_short_is_counted_as_that() -> None:
+    assert full_lines([reported(status="incomplete")])[-1] == "1 test: 1 cut short"
+
+
+def test_what_could_not_be_compared_is_counted() -> None:
+    one = reported(6.0)
+    lost = replace(one, comparison=replace(one.comparison, left_out=("serving: concurrency 1, p99",)))
+    assert "  1 gated figure not compared, too few requests or no number (-v tells which)" in lines([lost])
+    assert "  not compared, too few requests or no number: serving: concurrency 1, p99" in lines([lost], verbosity=1)
+
+
+def test_a_load_point_that_is_gone_does_not_go_unnoticed() -> None:
+    one = reported()
+    gone = replace(one, comparison=replace(one.comparison, missing_points=("serving: concurrency 64",)))
+    for tests in ([gone], [gone, *suite(20)]):
+        assert "  in the baseline but not measured now: serving: concurrency 64" in lines(tests)
