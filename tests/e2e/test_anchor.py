@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pytest_gpuperf.targets.anchor import DIGEST
-from tests.e2e.conftest import CALLABLES, Run
+from tests.e2e.invocations import CALLABLES, Run
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import GPUPERF, Run
+from tests.e2e.invocations import GPUPERF, Run
 
 SUITE = """
     import time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_gpuperf.store import Store
-from tests.e2e.conftest import COMMON, GPUPERF, Run
+from tests.e2e.invocations import COMMON, GPUPERF, Run
 
 SUITE = """
     import time

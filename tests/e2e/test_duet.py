@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.conftest import GPUPERF, Run, alive
+from tests.e2e.invocations import GPUPERF, Run
+from tests.processes import survivors
 
 MODEL = """
 import time
@@ -379,7 +380,7 @@ def test_a_side_that_is_killed_ends_both(repository: Repository, side: str) -> N
     other = {"head": "base", "base": "head"}[side]
     assert f"{side}: pytest was killed by signal 9 in test_suite.py::test_model" in repository.output
     assert f"{other} was ended as well" in repository.output
-    assert not alive(children)
+    assert not survivors(children)
 
 
 def _is_pytest_of(process: psutil.Process, side: str) -> bool:
@@ -396,7 +397,7 @@ def test_ending_the_command_ends_both(repository: Repository, number: signal.Sig
     assert len(children) >= 4, "two supervisors and two pytests"
     process.send_signal(number)
     assert process.wait(60) == (-9 if number == signal.SIGKILL else 130)
-    assert not alive(children, 60)
+    assert not survivors(children, 60)
     if number == signal.SIGKILL:
         repository.git("worktree", "prune")
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
@@ -26,7 +26,8 @@ from pytest_gpuperf.model import GRPC, HTTP, LoadPoint, Window
 from pytest_gpuperf.targets.fleet import TritonFleet
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
 from pytest_gpuperf.targets.fleet.started import Member, StartedFleet, join, start_all, stop_all
-from tests.e2e.conftest import Started, alive
+from tests.e2e.invocations import Start, StartedPytest
+from tests.processes import survivors
 
 try:
     find_envoy()
@@ -211,7 +212,7 @@ def test_the_others_go_on(tiny: Path, balancer: str, devices: list[str]) -> None
             window(fleet)
     finally:
         fleet.stop()
-    assert alive(everything) == []
+    assert survivors(everything) == []
 
 
 SUITE = """
@@ -229,7 +230,7 @@ def command_of(process: psutil.Process) -> list[str]:
         return []
 
 
-def started_servers(started: Started) -> list[psutil.Process]:
+def started_servers(started: StartedPytest) -> list[psutil.Process]:
     """The servers of a started pytest, once they are under load."""
     for _ in range(600):
         assert started.process.poll() is None, started.output
@@ -243,7 +244,7 @@ def started_servers(started: Started) -> list[psutil.Process]:
     raise AssertionError(started.output)
 
 
-def test_a_server_killed_in_mid_sweep(start: Callable[..., Started], pytester: pytest.Pytester, tiny: Path) -> None:
+def test_a_server_killed_in_mid_sweep(start: Start, pytester: pytest.Pytester, tiny: Path) -> None:
     pytester.makepyfile(test_suite=SUITE.format(onnx=str(tiny), balancer="round_robin"))
     started = start()
     started.wait_for("run 1 of 2 done")
@@ -254,11 +255,11 @@ def test_a_server_killed_in_mid_sweep(start: Callable[..., Started], pytester: p
     assert "on_loss='continue' goes on with the others." in started.output
     assert "Traceback" not in started.output
     assert "measurement cut short" in started.output
-    assert alive(started.children) == []
+    assert survivors(started.children) == []
 
 
 @needs_envoy
-def test_pytest_killed_leaves_nothing(start: Callable[..., Started], pytester: pytest.Pytester, tiny: Path) -> None:
+def test_pytest_killed_leaves_nothing(start: Start, pytester: pytest.Pytester, tiny: Path) -> None:
     pytester.makepyfile(test_suite=SUITE.format(onnx=str(tiny), balancer="envoy"))
     started = start()
     started_servers(started)
@@ -267,7 +268,7 @@ def test_pytest_killed_leaves_nothing(start: Callable[..., Started], pytester: p
     scratch += [Path(word).parent for word in words if word.endswith("/envoy.json")]
     started.send(signal.SIGKILL)
     started.wait()
-    assert alive(started.children) == []
+    assert survivors(started.children) == []
     assert len(set(scratch)) == 3
     assert not any(path.exists() for path in scratch)
 

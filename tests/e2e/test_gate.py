@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CALLABLES, GPUPERF, Run
+from tests.e2e.invocations import CALLABLES, GPUPERF, Run
 
 
 @pytest.fixture(autouse=True)

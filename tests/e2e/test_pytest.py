@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import CALLABLES, GPUPERF, Run, Started, alive
+from tests.e2e.invocations import CALLABLES, GPUPERF, Run, Start
+from tests.processes import survivors
 
 
 @pytest.fixture(autouse=True)
@@ -142,12 +142,12 @@ def test_workers_of_xdist_take_turns_and_report_once(run: Run, pytester: pytest.
     run("-n", "2", f"--basetemp={pytester.path / 'temp'}").stdout.fnmatch_lines(["*against 1 baseline record*"])
 
 
-def test_control_c_keeps_what_was_measured(start: Callable[..., Started], pytester: pytest.Pytester) -> None:
+def test_control_c_keeps_what_was_measured(start: Start, pytester: pytest.Pytester) -> None:
     started = start("-k", "slow")
     started.wait_for("run 1 of 2 done")
     started.send(signal.SIGINT)
     assert started.wait() == pytest.ExitCode.INTERRUPTED
-    assert alive(started.children) == []
+    assert survivors(started.children) == []
     assert "measurement cut short after 1 run; stored, but never part of a baseline" in started.output
     listing = pytester.run(*GPUPERF, "baseline", "list")
     listing.stdout.fnmatch_lines(["*cut short*test_slow*"])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import GPUPERF, Run, Started
+from tests.e2e.invocations import GPUPERF, Run, Start
 
 SUITE = """
     import os
@@ -191,7 +190,7 @@ def test_the_controller_of_xdist_writes_once(run: Run, pytester: pytest.Pytester
     assert {(test["file"], test["line"]) for test in document["tests"]} == {("test_suite.py", 3), ("test_suite.py", 6)}
 
 
-def test_control_c_leaves_a_report(start: Callable[..., Started], pytester: pytest.Pytester) -> None:
+def test_control_c_leaves_a_report(start: Start, pytester: pytest.Pytester) -> None:
     started = start("-k", "slow", "--gpuperf-report=r.md")
     started.wait_for("run 1 of 2 done")
     started.send(signal.SIGINT)

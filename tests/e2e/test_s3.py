@@ -16,7 +16,7 @@ import pytest
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.store import Store, select_baseline
-from tests.e2e.conftest import COMMON, GPUPERF, Run
+from tests.e2e.invocations import COMMON, GPUPERF, Run
 from tests.unit.factories import KEY, record
 
 BUCKET = "baselines"

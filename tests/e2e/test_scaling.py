@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.conftest import Run
+from tests.e2e.invocations import Run
 
 SUITE = """
     import time

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.conftest import GPUPERF, Run
+from tests.e2e.invocations import GPUPERF, Run
 
 #: Every load keeps the budget, so that the highest is the answer.
 SUITE = """

@@ -16,7 +16,7 @@ import pytest
 
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import StartedTriton
-from tests.e2e.conftest import GPUPERF
+from tests.e2e.invocations import GPUPERF
 
 #: Windows of a machine that others use as well agree within a factor of four, or nothing does.
 QUICK = ("-p", "200", "-s", "300")

@@ -24,7 +24,8 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from pytest_gpuperf.targets.kserve import KServeEndpoint
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import StartedTriton
-from tests.e2e.conftest import Run, Started, alive
+from tests.e2e.invocations import Run, Start, StartedPytest
+from tests.processes import survivors
 
 SUITE = """
     def test_served(gpuperf, triton_endpoint):
@@ -147,7 +148,7 @@ def test_a_server_that_is_not_there(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_server_killed_in_mid_sweep(
-    start: Callable[..., Started], pytester: pytest.Pytester, write_suite: Callable[..., None], number: signal.Signals
+    start: Start, pytester: pytest.Pytester, write_suite: Callable[..., None], number: signal.Signals
 ) -> None:
     write_suite(window_s=1.0)
     started = start()
@@ -158,14 +159,14 @@ def test_a_server_killed_in_mid_sweep(
     assert re.search("tritonserver (was )?ended while it was measured", started.output)
     assert "Traceback" not in started.output
     assert "measurement cut short" in started.output
-    assert alive(started.children) == []
+    assert survivors(started.children) == []
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
     record = json.loads(stored.read_text())["record"]
     assert record["status"] == "incomplete"
     assert record["runs"][0]["complete"]
 
 
-def test_pytest_killed_leaves_nothing(start: Callable[..., Started], write_suite: Callable[..., None]) -> None:
+def test_pytest_killed_leaves_nothing(start: Start, write_suite: Callable[..., None]) -> None:
     write_suite(window_s=1.0)
     started = start("--basetemp", "temp")
     server = wait_for_server(started)
@@ -174,12 +175,12 @@ def test_pytest_killed_leaves_nothing(start: Callable[..., Started], write_suite
     assert scratch.exists()
     started.send(signal.SIGKILL)
     started.wait()
-    assert alive(started.children) == []
+    assert survivors(started.children) == []
     assert not scratch.exists()
     assert orphaned_memory() == []
 
 
-def wait_for_server(started: Started) -> psutil.Process:
+def wait_for_server(started: StartedPytest) -> psutil.Process:
     """The tritonserver of a started pytest, once it is under load."""
     for _ in range(600):
         assert started.process.poll() is None, started.output

@@ -20,6 +20,7 @@ from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load import WindowSpec, open_generator
 from pytest_gpuperf.load.process import WorkerProcesses
 from pytest_gpuperf.model import Arrivals, Constant, Poisson
+from tests.processes import ended
 from tests.unit.load.hostile import Exchange, Server, answers, in_turn, response, silence
 from tests.unit.load.wire import MS, column, inside, latencies, outstanding, request_bytes, workload
 
@@ -34,19 +35,6 @@ def workers(process: psutil.Process | None = None) -> list[psutil.Process]:
     while any(child.is_running() and not child.cmdline() for child in children) and time.monotonic() < end:
         time.sleep(0.01)
     return [child for child in children if "pytest_gpuperf.load.worker" in child.cmdline()]
-
-
-def ended(process: psutil.Process, within_s: float) -> bool:
-    """An orphan may stay behind as a zombie where nobody collects it."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @contextmanager
@@ -278,7 +266,7 @@ class TestLife:
             generator.window(workload(server), WindowSpec(1, 0.05))
             (worker,) = workers()
             assert os.getsid(worker.pid) != os.getsid(0), "Ctrl-C is not for the worker"
-        assert ended(worker, 0.1)
+        assert ended(worker.pid, 0.1)
 
     def test_the_worker_imports_neither_numpy_nor_pytest(self) -> None:
         code = "import sys, pytest_gpuperf.load.worker; print({'numpy', 'pytest', 'scipy'} & sys.modules.keys())"
@@ -335,7 +323,7 @@ class TestLife:
             generator.window(workload(server), WindowSpec(1, 0.05))
             (worker,) = workers()
             worker.kill()
-            assert ended(worker, 5)
+            assert ended(worker.pid, 5)
             with pytest.raises(LoadError, match="ended unexpectedly"):
                 generator.window(workload(server), WindowSpec(1, 0.05))
 
@@ -386,7 +374,7 @@ class TestOrphan:
             time.sleep(0.2)
             (worker,) = workers(psutil.Process(parent.pid))
             parent.kill()
-            assert ended(worker, 3)
+            assert ended(worker.pid, 3)
 
     def test_a_worker_whose_server_is_silent_too(self) -> None:
         with (
@@ -396,7 +384,7 @@ class TestOrphan:
             wait_for_requests(server)
             (worker,) = workers(psutil.Process(parent.pid))
             parent.kill()
-            assert ended(worker, 3)
+            assert ended(worker.pid, 3)
 
     def test_a_worker_ends_in_order_on_ctrl_c(self) -> None:
         with (
@@ -414,4 +402,4 @@ class TestOrphan:
             os.killpg(parent.pid, signal.SIGINT)
             _, stderr = parent.communicate(timeout=10)
             assert "KeyboardInterrupt" in stderr
-            assert ended(worker, 3)
+            assert ended(worker.pid, 3)

@@ -13,7 +13,7 @@ from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.model import LoadPoint, Run
 from pytest_gpuperf.targets import CallTarget, Target
 from pytest_gpuperf.targets.anchor import BATCH_SIZE, DIGEST, model_path
-from tests.unit.measure.test_sweep import FakeTarget
+from tests.unit.measure.fake_target import FakeTarget
 
 POINTS = (LoadPoint(1), LoadPoint(2))
 PLAN = MeasurePlan(runs=2, visits=2, window_s=0.04, min_requests=2, lead_in_s=0.005)

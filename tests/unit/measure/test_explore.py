@@ -16,7 +16,7 @@ from pytest_gpuperf.measure.search_range import SearchRange
 from pytest_gpuperf.measure.sweep import OPEN_IN_FLIGHT
 from pytest_gpuperf.model import Window
 from tests.unit.factories import window
-from tests.unit.measure.test_sweep import FakeTarget
+from tests.unit.measure.fake_target import FakeTarget
 
 BAD, MARKED, GOOD = (THROTTLED,), (ERRORS,), ()
 

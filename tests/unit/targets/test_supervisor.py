@@ -18,6 +18,7 @@ import pytest
 from pytest_gpuperf.targets import process as process_module
 from pytest_gpuperf.targets import supervisor
 from pytest_gpuperf.targets.process import SupervisedProcess
+from tests.processes import ended
 
 PYTHON = [sys.executable, "-I", "-S", "-c"]
 #: Writes its pid, and then does what is said.
@@ -25,19 +26,6 @@ SAY = "import os, signal, sys, time; open(sys.argv[1], 'w').write(str(os.getpid(
 SLEEP = SAY + "time.sleep(60)"
 IGNORE = SAY.replace("; open", "; signal.signal(signal.SIGINT, signal.SIG_IGN); open") + "time.sleep(60)"
 HANDLE = SAY.replace("; open", "; signal.signal(signal.SIGINT, lambda *_: sys.exit(5)); open") + "time.sleep(60)"
-
-
-def ended(pid: int, within_s: float = 5.0) -> bool:
-    """An orphan may stay behind as a zombie where nobody collects it."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def pid_in(path: Path) -> int:

@@ -16,7 +16,7 @@ from pytest_gpuperf.report.exchange.profile_export import ProfileExport
 from pytest_gpuperf.report.exchange.profile_import import ProfileLevel, read_profile
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf
-from tests.unit.report.exchange.test_profile_export import closed_loop
+from tests.unit.report.exchange.recordings import closed_loop
 
 MS, S = 1_000_000, 1_000_000_000
 EPOCH = 1_700_000_000 * S

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,9 @@ import pytest
 from pytest_gpuperf.load.generator import Recording, Times
 from pytest_gpuperf.report.exchange import profile_export
 from pytest_gpuperf.report.exchange.profile_export import ProfileExport, requests_of
+from tests.unit.report.exchange.recordings import closed_loop, column
 
 EPOCH_NS = 1_700_000_000_000_000_000
-
-
-def column(values: Sequence[int]) -> memoryview:
-    return memoryview(array("q", values))
-
-
-def closed_loop(*sent_done: tuple[int, int], start_ns: int = 0, stop_ns: int = 1000) -> Recording:
-    sent = column([sent for sent, _ in sent_done])
-    lane = Times(sent, sent, column([done for _, done in sent_done]))
-    return Recording(start_ns, stop_ns, (lane,), {}, "", 0.0)
 
 
 def written(path: Path, *levels: tuple[str, float, list[Recording]]) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.report.exchange.profile_export import ProfileExport
 from pytest_gpuperf.report.exchange.profile_import import ProfileLevel, read_profile
-from tests.unit.report.exchange.test_profile_export import closed_loop, column
+from tests.unit.report.exchange.recordings import closed_loop, column
 
 
 def experiment(

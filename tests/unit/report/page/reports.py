@@ -28,6 +28,9 @@ from pytest_gpuperf.model import (
 )
 from tests.unit.factories import KEY, histogram, utc
 
+#: A name that tries to leave its place in HTML, Markdown and scripts.
+HOSTILE = "tests/a.py::t[</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`{{7*7}}](javascript:1)]"
+WHEN = "2026-01-13T10:00:00"
 LEVELS = tuple(LoadPoint(level) for level in (1, 2, 4, 8, 16, 32))
 #: What a slower server looks like, by concurrency: little at low load, much at high.
 SLOWER = {1: 1.02, 2: 1.03, 4: 1.08, 8: 1.24, 16: 1.31, 32: 1.35}

@@ -17,9 +17,8 @@ import pytest
 
 from pytest_gpuperf.model import Verdict
 from pytest_gpuperf.report.page import history_page, page
-from tests.unit.report.page.reports import reported
-from tests.unit.report.page.test_page import HOSTILE, WHEN
-from tests.unit.report.test_history import history
+from tests.unit.report.histories import history
+from tests.unit.report.page.reports import HOSTILE, WHEN, reported
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

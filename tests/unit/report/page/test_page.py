@@ -14,10 +14,9 @@ from pytest_gpuperf.model import Change, LoadPoint, Verdict
 from pytest_gpuperf.report.page import history_page, page
 from pytest_gpuperf.report.page.overview import deciding, entries, headline
 from tests.unit import factories
-from tests.unit.report.page.reports import reported
-from tests.unit.report.test_history import STEP, history
+from tests.unit.report.histories import STEP, history
+from tests.unit.report.page.reports import HOSTILE, WHEN, reported
 
-WHEN = "2026-01-13T10:00:00"
 _UNCLOSED = {"meta", "input", "wbr", "td", "th", "tr", "li", "line", "circle"}
 
 
@@ -82,9 +81,6 @@ def test_nothing_but_its_own_scripts_may_run() -> None:
     for block in (*parsed.scripts, *parsed.styles):
         assert f"'sha256-{base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()}'" in allowed
     assert len(parsed.scripts) == 5
-
-
-HOSTILE = "tests/a.py::t[</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`{{7*7}}](javascript:1)]"
 
 
 def test_names_are_text() -> None:

@@ -9,28 +9,8 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.errors import TargetDied, TargetError
-from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.memory import ALIGNMENT, SharedMemory, SystemRegion, aligned, create
-
-
-class Recorder(KServeClient):
-    """A server that takes regions, or doesn't."""
-
-    def __init__(self, refuses: str = "", error: type[TargetError] = TargetError) -> None:
-        super().__init__("server:8000")
-        self.calls: list[tuple[object, ...]] = []
-        self._refuses, self._error = refuses, error
-
-    def close(self) -> None:
-        """Nothing was opened."""
-
-    def ready(self) -> bool:
-        return True
-
-    def _call(self, method: str, *arguments: object) -> None:
-        self.calls.append((method, *arguments))
-        if method.startswith(self._refuses or "never"):
-            raise self._error("refused")
+from tests.unit.targets.kserve.recorder import Recorder
 
 
 @pytest.fixture

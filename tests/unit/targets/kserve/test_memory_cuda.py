@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.targets.kserve.memory import SharedMemory, create
-from tests.unit.targets.kserve.test_memory import Recorder
+from tests.unit.targets.kserve.recorder import Recorder
 
 
 class Error(int):

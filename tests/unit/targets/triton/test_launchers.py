@@ -18,7 +18,7 @@ import pytest
 from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.targets.triton import TritonEndpoint, bundle
 from pytest_gpuperf.targets.triton.launchers import DockerLauncher, Launch, LocalLauncher, choose, docker
-from tests.unit.targets.test_supervisor import ended
+from tests.processes import ended
 
 Make = Callable[..., Path]
 FAKE = Path(__file__).with_name("fake_docker.py")
