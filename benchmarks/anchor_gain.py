@@ -1,4 +1,4 @@
-"""What the anchor gains between records: the spread of a model's figures by themselves, and relative to the anchor::
+"""The spread of a model's figures between records, without the anchor and relative to it::
 
     python benchmarks/anchor_gain.py --records 12
 
@@ -32,7 +32,7 @@ METRICS = ("p50", "p90", "throughput")
 
 
 def measured(model: Path) -> Record:
-    """One record."""
+    """Measure a record."""
     runs: list[Run] = []
     plan = anchored_plan(MeasurePlan())
     with DeviceLock(find_device("cpu").id):
@@ -51,20 +51,24 @@ def measured(model: Path) -> Record:
 
 
 def others(record: Record) -> float:
-    """What others took of the CPU, on average over the windows."""
+    """Return the share of the CPU that other processes took, averaged over the windows."""
     return statistics.fmean(window.others_cpu_share or 0.0 for run in record.runs for window in run.windows)
 
 
 def table(records: list[Record]) -> None:
-    """Standard deviations between records, of the log."""
-    found = [values_of(record, METRICS) for record in records]
+    """Print the standard deviations of the logs between records."""
+    values = [values_of(record, METRICS) for record in records]
     print(f"\n{'':28}{'by itself':>10}{'anchored':>10}")
     for metric in METRICS:
         for point in POINTS:
             key = ("chain", point, metric)
-            both = [[side[key].runs for side in (one.values, one.anchored)] for one in found if key in one.anchored]
+            both = [
+                [side[key].runs for side in (side_values.values, side_values.anchored)]
+                for side_values in values
+                if key in side_values.anchored
+            ]
             if len(both) > 1:
-                plain, ratio = (statistics.stdev([statistics.fmean(one[side]) for one in both]) for side in (0, 1))
+                plain, ratio = (statistics.stdev([statistics.fmean(pair[side]) for pair in both]) for side in (0, 1))
                 print(f"{metric:12}{point.label:18}{plain:8.1%}{ratio:10.1%}")
 
 

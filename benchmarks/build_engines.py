@@ -30,8 +30,8 @@ _MODELS: tuple[tuple[str, Any, tuple[Any, ...], dict[str, Any]], ...] = (
 )
 
 
-def one(library: Library, path: Path, precision: str, capability: str, *, batches: Any, shapes: Any) -> str:
-    """Seconds and size, or what went wrong."""
+def build_row(library: Library, path: Path, precision: str, capability: str, *, batches: Any, shapes: Any) -> str:
+    """Build an engine and return its seconds and size, or the error."""
     steps = recipe(precision, always_typed=library.always_typed)
     begin = time.monotonic()
     try:
@@ -57,8 +57,8 @@ def main() -> None:
     print(f"{library.name} {library.version} for compute capability {arguments.compute_capability}")
     for name, path, batches, shapes in _MODELS:
         for precision in arguments.precisions.split(","):
-            found = one(library, path(), precision, arguments.compute_capability, batches=batches, shapes=shapes)
-            print(f"{name:16} {precision:5} {found}")
+            row = build_row(library, path(), precision, arguments.compute_capability, batches=batches, shapes=shapes)
+            print(f"{name:16} {precision:5} {row}")
 
 
 if __name__ == "__main__":

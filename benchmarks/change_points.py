@@ -12,12 +12,12 @@ import numpy as np
 from pytest_gpuperf.analysis.changepoint import Floats, change_points
 
 KINDS = ("normal", "heavy tails (t3)", "two modes", "correlated (0.3)")
-#: Records, and a step of so many standard deviations after so many of them.
+#: Number of records, size of the step in standard deviations, number of records before the step.
 STEPS = ((20, 2.0, 10), (30, 3.0, 25), (30, 3.0, 27), (30, 2.0, 20), (60, 1.5, 40), (60, 1.0, 30))
 
 
 def noise(kind: str, size: int, generator: np.random.Generator) -> Floats:
-    """A series without a change."""
+    """Return a series without a change."""
     values = generator.standard_normal(size)
     if kind == "heavy tails (t3)":
         return generator.standard_t(3, size)
@@ -39,20 +39,20 @@ def main() -> None:
     for size in (20, 60, 200):
         shares = []
         for kind in KINDS:
-            marked = sum(bool(change_points(noise(kind, size, generator).tolist(), seed=one)) for one in range(count))
+            marked = sum(bool(change_points(noise(kind, size, generator).tolist(), seed=seed)) for seed in range(count))
             shares.append(f"{marked / count:.1%}")
         print(f"| {size} | " + " | ".join(shares) + " |")
-    print("\n| step | found | within two records of its place |")
+    print("\n| step | detected | within two records of its place |")
     print("|---|---:|---:|")
     for size, step, at in STEPS:
-        found = near = 0
-        for one in range(count // 4):
+        marked = near = 0
+        for seed in range(count // 4):
             values = noise("normal", size, generator)
             values[at:] += step
-            changes = change_points(values.tolist(), seed=one)
-            found += bool(changes)
+            changes = change_points(values.tolist(), seed=seed)
+            marked += bool(changes)
             near += any(abs(change.index - at) <= 2 for change in changes)
-        share = [f"{hits / (count // 4):.0%}" for hits in (found, near)]
+        share = [f"{hits / (count // 4):.0%}" for hits in (marked, near)]
         print(f"| {step:g} sd after {at} of {size} | {share[0]} | {share[1]} |")
 
 

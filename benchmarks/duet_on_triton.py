@@ -1,4 +1,4 @@
-"""Duets on the real server: false alarms of a model against itself, and how often 8% more work is found.
+"""Duets on the real server: false alarms of a model against itself, and how often 8% more work is detected.
 
 ::
 
@@ -32,12 +32,12 @@ from pytest_gpuperf.model import Comparison, LoadPoint, Record, Run, Verdict
 from pytest_gpuperf.store.store import utc_now
 
 WIDTH, BATCH = 384, 16
-#: Enough that Triton's own share of a request's time is small: else 8% more layers are not 8% more time.
+#: Enough layers to dominate the time of a request; otherwise 8% more layers are not 8% more time.
 LAYERS = 50
 
 
 def build(path: Path, layers: int) -> Path:
-    """A chain of dense layers of one width."""
+    """Return a chain of dense layers of equal width."""
     weights = np.random.default_rng(0).standard_normal((WIDTH, WIDTH), dtype=np.float32) / np.float32(WIDTH**0.5)
     names = ["x", *(f"h{number}" for number in range(1, layers)), "y"]
     nodes = [helper.make_node("MatMul", [before, "w"], [after]) for before, after in itertools.pairwise(names)]
@@ -53,7 +53,7 @@ def build(path: Path, layers: int) -> Path:
 
 
 def duet(candidate: Path, reference: Path, options: argparse.Namespace) -> Record:
-    """One duet, as a record."""
+    """Measure a duet and return its record."""
     sides: dict[str, list[Run]] = {"candidate": [], "reference": []}
     new, old = (TritonEndpoint(path, max_batch_size=BATCH, threads=1) for path in (candidate, reference))
     with DeviceLock(find_device("cpu").id):
@@ -82,31 +82,31 @@ def duet(candidate: Path, reference: Path, options: argparse.Namespace) -> Recor
 
 
 def differences(record: Record, metric: str) -> list[float]:
-    """The value of every block: log of candidate / reference, positive is worse."""
+    """Return the log of candidate / reference of every block; positive is worse."""
     candidate, reference = block_values(record)
     return [
-        one - other
+        candidate_run - reference_run
         for key in candidate.values
         if key[2] == metric and key in reference.values
-        for one, other in zip(candidate.values[key].runs, reference.values[key].runs, strict=True)
+        for candidate_run, reference_run in zip(candidate.values[key].runs, reference.values[key].runs, strict=True)
     ]
 
 
 def block_medians(record: Record) -> list[float]:
-    """For every block the median of its paired differences of p50, which a few windows that straddle a burst of others'
+    """Return the median of the paired differences of p50 for every block. A few windows that straddle a burst of other
     work move less than the mean.
     """
     medians = []
     for ours, theirs in zip(record.runs, record.reference, strict=True):
         before = {(window.point, window.visit): window for window in theirs.windows}
         pairs = [(window, before[window.point, window.visit]) for window in ours.windows]
-        logs = [math.log(one.latency.quantile_ns(0.5) / other.latency.quantile_ns(0.5)) for one, other in pairs]
+        logs = [math.log(first.latency.quantile_ns(0.5) / second.latency.quantile_ns(0.5)) for first, second in pairs]
         medians.append(statistics.median(logs))
     return medians
 
 
 def line(what: str, record: Record, comparison: Comparison, seconds: float) -> str:
-    """One duet in one line."""
+    """Return a line that describes the duet."""
     shown = [
         f"{metric} {', '.join(f'{100 * value:+.1f}' for value in differences(record, metric))}%"
         for metric in ("p50", "throughput")
@@ -116,8 +116,8 @@ def line(what: str, record: Record, comparison: Comparison, seconds: float) -> s
 
 
 def spread(records: list[Record], metric: str) -> float:
-    """Standard deviation between the blocks of one duet, pooled over duets."""
-    variances = [statistics.variance(differences(one, metric)) for one in records if differences(one, metric)]
+    """Return the standard deviation between the blocks of a duet, pooled over duets."""
+    variances = [statistics.variance(differences(record, metric)) for record in records if differences(record, metric)]
     return float(np.sqrt(np.mean(variances))) if variances else float("nan")
 
 
@@ -133,9 +133,9 @@ def main() -> None:
         "--history", action="store_true", help="earlier duets of the same kind are known, as in a store"
     )
     options = parser.parse_args()
-    found: dict[str, list[tuple[Record, Comparison]]] = {"against itself": [], "slowed": []}
+    outcomes: dict[str, list[tuple[Record, Comparison]]] = {"against itself": [], "slowed": []}
     with tempfile.TemporaryDirectory() as folder:
-        # Files of one name: the models differ in nothing else.
+        # The files have the same name, so the models differ only in their layers.
         places = {name: Path(folder, name) for name in ("plain", "slowed")}
         for place in places.values():
             place.mkdir()
@@ -145,25 +145,25 @@ def main() -> None:
             for what, candidate in (("against itself", plain), ("slowed", slowed)):
                 begin = time.monotonic()
                 record = duet(candidate, plain, options)
-                history = [one for one, _ in reversed(found[what])][:20] if options.history else []
+                history = [record for record, _ in reversed(outcomes[what])][:20] if options.history else []
                 comparison = compare_duet(record, history, Rule())
-                found[what].append((record, comparison))
+                outcomes[what].append((record, comparison))
                 print(f"{number + 1:3} {line(what, record, comparison, time.monotonic() - begin)}", flush=True)
     count = options.repetitions
-    alarms = [comparison.verdict for _, comparison in found["against itself"]]
+    alarms = [comparison.verdict for _, comparison in outcomes["against itself"]]
     wrong = sum(verdict in (Verdict.REGRESSED, Verdict.IMPROVED) for verdict in alarms)
-    hits = sum(comparison.verdict is Verdict.REGRESSED for _, comparison in found["slowed"])
+    hits = sum(comparison.verdict is Verdict.REGRESSED for _, comparison in outcomes["slowed"])
     print(f"\nfalse alarms of any kind: {wrong} of {count} (regressed: {alarms.count(Verdict.REGRESSED)})")
-    print(f"{options.slower:.0%} more work found: {hits} of {count}")
-    for what, duets in found.items():
+    print(f"{options.slower:.0%} more work detected: {hits} of {count}")
+    for what, duets in outcomes.items():
         records = [record for record, _ in duets]
         for metric in ("p50", "p90", "throughput"):
-            values = [value for one in records for value in differences(one, metric)]
+            values = [value for record in records for value in differences(record, metric)]
             if values:
                 mean, sd = statistics.fmean(values), spread(records, metric)
                 print(f"{what:16} {metric:10} mean {mean:+.1%}, between the blocks of a duet sd {sd:.1%}")
-        medians = [block_medians(one) for one in records]
-        sd = float(np.sqrt(np.mean([statistics.variance(one) for one in medians])))
+        medians = [block_medians(record) for record in records]
+        sd = float(np.sqrt(np.mean([statistics.variance(block) for block in medians])))
         print(f"{what:16} p50, medians of a block's pairs instead of means: sd {sd:.1%}")
 
 

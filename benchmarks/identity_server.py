@@ -1,4 +1,4 @@
-"""A real tritonserver whose models only hand their input back: what is measured is the serving and the client."""
+"""A real tritonserver whose models return their input, which measures the server and the client alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_gpuperf.targets.triton.server import ServerProcess
 #: The sizes of the models' tensors, in floats: 64 bytes, and a ResNet-50's input.
 SIZES = {"identity": 16, "image": 3 * 224 * 224}
 
-# By DLPack both ways, for the reasons in pytest_gpuperf/targets/triton/python_backend/gpuperf_requests.py.
+# DLPack in both directions, for the reasons in pytest_gpuperf/targets/triton/python_backend/gpuperf_requests.py.
 _MODEL = """
 import triton_python_backend_utils as pb_utils
 
@@ -29,7 +29,7 @@ class TritonPythonModel:
         return answers
 """
 
-# The image's answer is one float: it is the way in that is measured.
+# The answer to an image is a single float: only the upload is measured.
 _SINK = """
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -61,7 +61,7 @@ class IdentityServer:
 
 @contextmanager
 def identity_server() -> Iterator[IdentityServer]:
-    """Start it, and end it."""
+    """Start the server, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="gpuperf-identity-") as folder:
         root = Path(folder)
         for name, size in SIZES.items():

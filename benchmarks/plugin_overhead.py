@@ -1,4 +1,4 @@
-"""What the installed but unused plugin adds to the start of ``pytest -q`` on one empty test.
+"""The time that the installed but unused plugin adds to ``pytest -q`` on one empty test.
 
 Runs pytest in turns: with neither plugin, with pytest-gpuperf, with pytest-benchmark; prints medians and ratios::
 
@@ -20,7 +20,7 @@ PLUGINS = {"neither": "", "pytest-gpuperf": "pytest_gpuperf.plugin", "pytest-ben
 
 
 def start_s(folder: Path, plugin: str) -> float:
-    """Seconds of one pytest process; plugins that are merely installed are kept out, so that one is judged alone."""
+    """Return the seconds of a pytest process that loads no plugin but the given one."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(("-p", plugin) if plugin else ())]
     begin = time.perf_counter()
     subprocess.run(
@@ -43,7 +43,7 @@ def main() -> None:
         for _ in range(turns):
             for name, plugin in PLUGINS.items():
                 times[name].append(start_s(Path(folder), plugin))
-    middle = {name: statistics.median(found) for name, found in times.items()}
+    middle = {name: statistics.median(seconds) for name, seconds in times.items()}
     print("| plugin | median ms | beside none |")
     print("|---|---:|---:|")
     for name, median in middle.items():

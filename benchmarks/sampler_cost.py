@@ -1,7 +1,7 @@
-"""What watching a device costs: CPU time of the monitor's thread, as a share of one core.
+"""The CPU time of the monitor's thread, as a share of a core.
 
-On a machine with a GPU it watches that; elsewhere the mock of NVML that the tests compile, whose answers cost next to
-nothing, so that what is seen is our own part. Run from the repository: ``python -m benchmarks.sampler_cost``.
+It watches the GPU of the machine; without a GPU, the mock of NVML that the tests compile. The mock answers in almost no
+time, so the figure is the cost of the monitor alone. Run from the repository: ``python -m benchmarks.sampler_cost``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from pytest_gpuperf.device import Monitor, find_devices
 from tests.nvml import build
 
-#: What it may cost at most, of one core.
+#: Largest accepted share of a core.
 LIMIT = 0.01
 
 
 def cost(monitor: Monitor, seconds: float) -> float:
-    """The share of a core that the thread takes while it watches this process and the devices."""
+    """Return the share of a core that the thread takes while it watches this process and the devices."""
     monitor.attach([os.getpid()], None, local=True)
     begin_cpu_s, begin_s = monitor.cpu_s, time.monotonic()
     with monitor.watching():

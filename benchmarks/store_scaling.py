@@ -1,4 +1,4 @@
-"""What a long history costs the gate: the baseline of one key among 1,000 and among 100,000 stored records.
+"""The time of the gate with a long history: a baseline among 1,000 and among 100,000 stored records.
 
 Both stores have the same twenty newest records of a test with 20 load points; the older ones are hard links to a
 few files, on other days, 100 a day. The gate finds its baseline and compares with it; prints the medians and their
@@ -29,13 +29,13 @@ KEY: PlainMapping = {
     "method_version": 1,
 }
 NEWEST = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
-#: File systems bound the names of one file: ext4 at 65,000.
+#: File systems limit the hard links of a file: ext4 to 65,000.
 LINKS = 50_000
 PER_DAY, WINDOW, POINTS, RUNS = 100, 20, 20, 3
 
 
 def record(name: str, at: datetime) -> Record:
-    """A record of 20 load points and three runs, with histograms as wide as real ones."""
+    """Return a record of 20 load points and three runs, with histograms as wide as real histograms."""
     latency = Histogram(tuple(range(2900, 2960)), tuple(range(10, 70)))
     runs = tuple(
         Run(
@@ -56,7 +56,7 @@ def record(name: str, at: datetime) -> Record:
 
 
 def fill(store: Store, records: int) -> None:
-    """A store of so many records, the newest twenty of them whole."""
+    """Write so many records; all but the newest twenty are hard links to a few files."""
     for index in range(WINDOW):
         store.write(record(f"{index:012x}", NEWEST - timedelta(minutes=index)))
     folder = Path(store.folder(KEY))
@@ -75,16 +75,16 @@ def fill(store: Store, records: int) -> None:
 
 
 def find_s(store: Store) -> float:
-    """Seconds that it takes to find the newest records, unread."""
+    """Return the seconds to list the newest records, without reading them."""
     begin = time.perf_counter()
-    found = list(islice(store.newest(store.folder(KEY)), WINDOW))
+    records = list(islice(store.newest(store.folder(KEY)), WINDOW))
     seconds = time.perf_counter() - begin
-    assert len(found) == WINDOW
+    assert len(records) == WINDOW
     return seconds
 
 
 def gate_s(store: Store, candidate: Record) -> float:
-    """Seconds that one test's gate takes: find, read, check and compare."""
+    """Return the seconds of a test's gate: list, read, check and compare."""
     begin = time.perf_counter()
     baseline = select_baseline(store, KEY)
     compare(candidate, baseline.records, Rule())
@@ -104,17 +104,17 @@ def main() -> None:
         for count, store in stores.items():
             fill(store, count)
         finding: dict[int, list[float]] = {count: [] for count in stores}
-        whole: dict[int, list[float]] = {count: [] for count in stores}
+        gating: dict[int, list[float]] = {count: [] for count in stores}
         for _ in range(options.turns):
             for count, store in stores.items():
                 finding[count].append(find_s(store))
-                whole[count].append(gate_s(store, candidate))
+                gating[count].append(gate_s(store, candidate))
     print("| stored records | find the newest 20, ms | the whole gate, ms |")
     print("|---:|---:|---:|")
     for count in options.records:
-        middle = [statistics.median(times[count]) * 1e3 for times in (finding, whole)]
+        middle = [statistics.median(times[count]) * 1e3 for times in (finding, gating)]
         print(f"| {count:,} | {middle[0]:.2f} | {middle[1]:.0f} |")
-    few, many = (statistics.median(whole[count]) for count in options.records)
+    few, many = (statistics.median(gating[count]) for count in options.records)
     print(f"\nratio {many / few:.2f}")
 
 

@@ -1,4 +1,4 @@
-"""The model under test. GPUPERF_EXAMPLE_SLOWDOWN=0.5 makes it 50% slower, 2 three times as slow: see the gate work."""
+"""The model under test. GPUPERF_EXAMPLE_SLOWDOWN=0.5 makes it 50% slower, 2 three times as slow."""
 
 from __future__ import annotations
 

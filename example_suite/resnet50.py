@@ -20,7 +20,7 @@ CLASSES = 1000
 
 
 class _Graph:
-    """Nodes and weights; weights are made once and shared by all passes through the network."""
+    """The nodes and weights of a graph; all passes through the network share the weights."""
 
     def __init__(self, seed: int) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -53,7 +53,7 @@ class _Graph:
 
 
 def _network(graph: _Graph, x: str, copy: str) -> str:
-    """One pass; names of values begin with ``copy``, weights are shared."""
+    """Add a pass; names of its values begin with ``copy``."""
     x = graph.convolution(x, copy, "stem", (64, 3, 7), stride=2)
     x = graph.add("MaxPool", [x], f"{copy}stem.pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
     channels = 64

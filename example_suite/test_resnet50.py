@@ -1,4 +1,4 @@
-"""What a performance suite looks like: an endpoint, an engine, and a piece of preprocessing.
+"""An example of a performance suite: an endpoint, an engine, and a preprocessing step.
 
 Run it with ``pytest --gpuperf example_suite``; without ``--gpuperf`` it is a smoke test.
 """
@@ -22,13 +22,13 @@ def test_resnet50_triton(gpuperf: Gpuperf, triton_endpoint: type[TritonEndpoint]
 def test_resnet50_onnxruntime(
     gpuperf: Gpuperf, onnxruntime_engine: type[OnnxRuntimeEngine], resnet50_onnx: Path
 ) -> None:
-    """The same model without a server in front of it: what serving costs is the difference."""
+    """The same model without a server; the difference is the cost of serving."""
     engine = onnxruntime_engine(resnet50_onnx, threads=1)
     gpuperf.sweep(engine, batch_size=[1, 2])
 
 
 def test_preprocessing(gpuperf: Gpuperf) -> None:
-    """A plain callable: resize and normalise an image, as the service does before it asks the model."""
+    """A callable: resize and normalise an image, as a service does before it calls the model."""
     image = np.random.default_rng(0).integers(0, 256, (448, 448, 3), dtype=np.uint8)
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 

@@ -12,12 +12,12 @@ import pytest
 
 
 def compiled(source: Path, target: Path, *, header: str, package: str, flags: Sequence[str] = ()) -> Path:
-    """The shared library made of a source; skips, saying why, where that can't be done.
+    """Compile a source into a shared library; skip the test with the reason where that is impossible.
 
     Args:
-        target: its place; its name is its SONAME.
-        header: the vendor's, which ``package`` carries.
-        flags: of the compiler, beside the usual ones.
+        target: Path of the library; its name becomes the SONAME.
+        header: Header of the vendor, a file of ``package``.
+        flags: Additional compiler flags.
     """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
@@ -26,8 +26,8 @@ def compiled(source: Path, target: Path, *, header: str, package: str, flags: Se
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
         pytest.skip(f"{header} is in the package {package}, which is not installed")
-    found = next(file for file in files if file.name == header)
-    own = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{Path(str(found.locate())).parent}"]
-    command = [compiler, *own, *flags, f"-Wl,-soname,{target.name}", "-o", str(target), str(source), "-lm"]
+    include = next(file for file in files if file.name == header)
+    usual = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f"-I{Path(str(include.locate())).parent}"]
+    command = [compiler, *usual, *flags, f"-Wl,-soname,{target.name}", "-o", str(target), str(source), "-lm"]
     subprocess.run(command, check=True)
     return target

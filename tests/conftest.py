@@ -1,4 +1,4 @@
-"""For all tests of the project."""
+"""Fixtures and settings of all tests."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import pytest
 
 from tests.nvml import MockNvml, build
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start inherits that.
+# A shell that starts pytest in the background makes it ignore Ctrl-C, and all its children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def mock_nvml(tmp_path_factory: pytest.TempPathFactory) -> MockNvml:
-    """A libnvidia-ml.so.1 without a GPU."""
+    """The mock of libnvidia-ml.so.1."""
     return build(tmp_path_factory.mktemp("nvml"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Here and not in the ini file, which the example suite shares: it runs without pytest-timeout."""
+    """Set the timeout here, not in the ini file: the example suite shares that, and runs without pytest-timeout."""
     for item in items:
         item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_device() -> Iterator[None]:
-    """Under xdist the device's lock, which lies in the temporary directory, would have all workers take turns.
+def private_device_lock() -> Iterator[None]:
+    """Give each xdist worker a device lock: these tests check behaviour, not times, and may measure in parallel.
 
-    Users' tests must; ours look at behaviour, not at times, and can measure side by side.
+    The lock lies in the temporary directory.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield

@@ -1,4 +1,4 @@
-"""The mock of NVML, compiled once for all tests that want it."""
+"""The mock of NVML, compiled once for all tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME = "libnvidia-ml.so.1"
 
 @dataclass(frozen=True)
 class MockNvml:
-    """A directory with a libnvidia-ml.so.1; ``nvml_mock.c`` says what it can be told."""
+    """A directory with a libnvidia-ml.so.1; ``nvml_mock.c`` lists its settings."""
 
     folder: Path
 
@@ -23,13 +23,13 @@ class MockNvml:
         return self.folder / _NAME
 
     def environment(self, **settings: object) -> dict[str, str]:
-        """What makes a process find it, and it behave: ``COUNT=2`` is MOCK_NVML_COUNT=2."""
+        """Return the environment variables that load and configure the mock; ``COUNT=2`` is MOCK_NVML_COUNT=2."""
         path = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("LD_LIBRARY_PATH")]))
-        own = {f"MOCK_NVML_{name}": str(value) for name, value in settings.items()}
-        return {"MOCK_NVML": "1", "LD_LIBRARY_PATH": path, **own}
+        variables = {f"MOCK_NVML_{name}": str(value) for name, value in settings.items()}
+        return {"MOCK_NVML": "1", "LD_LIBRARY_PATH": path, **variables}
 
 
 def build(folder: Path) -> MockNvml:
-    """Compile it against the official header; skips where that can't be done."""
+    """Compile the mock against the official header; skip the test where that is impossible."""
     compiled(_SOURCE, folder / _NAME, header="nvml.h", package="nvidia-nvml-dev")
     return MockNvml(folder)

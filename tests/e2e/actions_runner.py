@@ -1,4 +1,4 @@
-"""Runs the jobs of a GitHub workflow here: what `run:` has as a script, the actions it uses as what they amount to."""
+"""Run the jobs of a GitHub workflow on this machine: `run:` steps as scripts, known actions by what they do."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _WORDS = {"&&": " and ", "||": " or ", "!": " not ", "true": "True", "false": "F
 
 @dataclass
 class Job:
-    """One job on one machine.
+    """A job on a machine.
 
     Attributes:
-        github: the context of that name.
-        checkout: the workspace, with the code in it.
-        temporary: ``runner.temp``.
-        artifacts: by name, what was kept; shared between the jobs of a test.
-        path: programs that are found before the machine's.
-        variables: of the machine.
+        github: The `github` context.
+        checkout: Workspace that holds the code.
+        temporary: ``runner.temp``, the temporary directory.
+        artifacts: Folder of the uploaded artifacts, shared between the jobs of a test.
+        path: Folder of programs that take precedence over the machine's.
+        variables: Environment variables of the machine.
     """
 
     github: dict[str, Any]
@@ -40,7 +40,7 @@ class Job:
     log: list[str] = field(default_factory=list)
 
     def run(self, workflow: Path, name: str) -> int:
-        """All steps of a job; 0 when it succeeded. -1 when its ``if`` has it left out."""
+        """Run all steps of a job. Return 0 on success, -1 if its ``if`` skips it."""
         job = yaml.safe_load(workflow.read_text())["jobs"][name]
         if not self._holds(job.get("if"), {}, failed=False):
             return -1
@@ -50,7 +50,7 @@ class Job:
         outputs: dict[str, dict[str, str]] = {}
         failed = 0
         for step in steps:
-            context = {"inputs": inputs, "steps": {name: {"outputs": found} for name, found in outputs.items()}}
+            context = {"inputs": inputs, "steps": {name: {"outputs": values} for name, values in outputs.items()}}
             if not self._holds(step.get("if"), context, failed=bool(failed)):
                 continue
             given = {name: self._text(value, context) for name, value in step.get("with", {}).items()}
@@ -90,14 +90,17 @@ class Job:
 
     def _uses(self, action: str, given: Mapping[str, str]) -> int:
         if action.startswith("./"):
-            found = yaml.safe_load((self.checkout / action / "action.yml").read_text())
-            unknown = given.keys() - found["inputs"].keys()
+            composite = yaml.safe_load((self.checkout / action / "action.yml").read_text())
+            unknown = given.keys() - composite["inputs"].keys()
             assert not unknown, unknown
-            usual = {name: self._text(one.get("default", ""), {}) for name, one in found["inputs"].items()}
-            return self._steps(found["runs"]["steps"], {**usual, **given})
+            usual = {
+                name: self._text(given_input.get("default", ""), {})
+                for name, given_input in composite["inputs"].items()
+            }
+            return self._steps(composite["runs"]["steps"], {**usual, **given})
         kind = action.partition("@")[0]
         if kind == "actions/upload-artifact":
-            # As the action does, without hidden files.
+            # The action leaves hidden files out.
             hidden = shutil.ignore_patterns(".*", "output.txt")
             if Path(given["path"]).exists():
                 shutil.copytree(given["path"], self.artifacts / given["name"], ignore=hidden, dirs_exist_ok=True)
@@ -108,7 +111,7 @@ class Job:
         return 0
 
     def _text(self, text: Any, context: Mapping[str, Any]) -> str:
-        return _EXPRESSION.sub(lambda found: _shown(self._value(found[1], context, failed=False)), str(text))
+        return _EXPRESSION.sub(lambda match: _shown(self._value(match[1], context, failed=False)), str(text))
 
     def _holds(self, condition: str | None, context: Mapping[str, Any], *, failed: bool) -> bool:
         asked = condition or "success()"

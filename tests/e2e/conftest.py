@@ -1,4 +1,4 @@
-"""Drives pytest itself in subprocesses, against callables for speed and the real tritonserver where it matters."""
+"""End-to-end tests: pytest in subprocesses, with callables for speed and the real tritonserver where needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.e2e.invocations import COMMON, Run, Start, StartedPytest
 
 @pytest.fixture(autouse=True, scope="session")
 def server_cache() -> Iterator[None]:
-    """pytester gives every test a home of its own; the installed server stays in the real one."""
+    """Keep the installed server of the real home directory; pytester gives every test a new one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(bundle.CACHE_VARIABLE, str(bundle.cache_directory()))
         yield
@@ -24,7 +24,7 @@ def server_cache() -> Iterator[None]:
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``pytest --gpuperf ARGUMENTS`` on the CPU, two runs a test, with environment variables as keywords."""
+    """Run ``pytest --gpuperf ARGUMENTS`` on the CPU, two runs a test; keywords are environment variables."""
 
     def run_pytest(*arguments: str, **environment: str) -> pytest.RunResult:
         with monkeypatch.context() as patch:
@@ -37,7 +37,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture(scope="session")
 def small_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two dense layers: small enough to start in no time, large enough not to be all overhead."""
+    """Two dense layers: small enough to start fast, large enough to compute measurably."""
     weights = np.random.default_rng(0).standard_normal((256, 256), dtype=np.float32) / 16
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])],

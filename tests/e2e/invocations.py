@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-#: A suite whose speed the environment decides. Sleeping takes no CPU, so that it repeats well on a busy machine.
+#: A suite whose speed is set by a variable. It sleeps, which takes no CPU and repeats well on a busy machine.
 CALLABLES = """
     import os
     import time
@@ -29,7 +29,7 @@ CALLABLES = """
 
 COMMON = ("--gpuperf", "--gpuperf-device=cpu", "--gpuperf-runs=2", "-p", "no:benchmark")
 
-#: The command line tool, also where its environment is not activated.
+#: The command line tool; works in an environment that is not activated, too.
 GPUPERF = (sys.executable, "-m", "pytest_gpuperf.cli.main")
 
 Run = Callable[..., pytest.RunResult]

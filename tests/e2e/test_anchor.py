@@ -1,4 +1,4 @@
-"""The anchor on the real server, beside a callable."""
+"""The anchor on the real server and beside a callable."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def test_records_with_an_anchor_are_a_baseline_of_their_own(run: Run, pytester: 
     first.stdout.fnmatch_lines(["*NO BASELINE with this key*", f"*anchor (None there, {DIGEST} here)*"])
     run(*only, "-o", "gpuperf_anchor=true").stdout.fnmatch_lines(["*against 1 baseline record*"])
     stored = [json.loads(path.read_text()) for path in (pytester.path / ".gpuperf").rglob("*.json")]
-    anchored = [one["record"] for one in stored if one["record"]["key"].get("anchor") == DIGEST]
+    anchored = [document["record"] for document in stored if document["record"]["key"].get("anchor") == DIGEST]
     assert len(anchored) == 2
     for record in anchored:
         for measured in record["runs"]:
-            # Windows that others disturbed are measured again, with another of the anchor.
+            # A disturbed window is measured again, and a window of the anchor with it.
             assert len(measured["anchors"]) == len(measured["windows"]) >= 6
             assert all(window["throughput"] > 0 for window in measured["anchors"])

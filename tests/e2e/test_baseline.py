@@ -1,4 +1,4 @@
-"""Which records a test is compared with, as a user says it."""
+"""The options that choose the baseline."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def test_a_required_baseline_that_is_not_there_fails_and_is_there_next_time(
     first.stdout.fnmatch_lines(["*NO BASELINE yet; recorded one from 2 runs*"])
     pytester.makeini("[pytest]\ngpuperf_require_baseline = true")
     run().assert_outcomes(passed=1)
-    other = run("--gpuperf-key=+host", "--gpuperf-key=-cores")
-    other.assert_outcomes(failed=1)
-    other.stdout.fnmatch_lines(["*is not comparable: cores (* there, None here), host (None there, * here)*"])
+    more_key = run("--gpuperf-key=+host", "--gpuperf-key=-cores")
+    more_key.assert_outcomes(failed=1)
+    more_key.stdout.fnmatch_lines(["*is not comparable: cores (* there, None here), host (None there, * here)*"])
     keys = [json.loads(path.read_text())["record"]["key"] for path in records(pytester)]
     assert [("host" in key, "cores" in key) for key in keys] == [(False, True), (False, True), (True, False)]
 
@@ -64,12 +64,12 @@ def test_only_the_metrics_of_the_marker_gate_and_the_pinned_record_counts(run: R
     run()
     first = json.loads(records(pytester)[0].read_text())["record"]["id"]
     assert pytester.run(*GPUPERF, "baseline", "pin", first, "--reason", "release").ret == 0
-    run().stdout.fnmatch_lines(["*2 runs against 1 baseline record*"])  # the rolling and the pinned one are the same
+    run().stdout.fnmatch_lines(["*2 runs against 1 baseline record*"])  # rolling and pinned are the same record
     result = run("--gpuperf-baseline=pinned")
     result.stdout.fnmatch_lines(["*2 runs against 1 baseline record*"])
     compared = pytester.run(*GPUPERF, "compare", "--format", "json", "--metrics", "p50,throughput")
-    (one,) = json.loads(compared.stdout.str())["comparisons"]
-    assert {row["against"] for row in one["rows"]} == {"baseline", "pinned"}
-    assert first in one["baseline"]
-    assert len(one["baseline"]) == 2
+    (comparison,) = json.loads(compared.stdout.str())["comparisons"]
+    assert {row["against"] for row in comparison["rows"]} == {"baseline", "pinned"}
+    assert first in comparison["baseline"]
+    assert len(comparison["baseline"]) == 2
     assert "p90" not in result.stdout.str().partition("verdict")[2].partition("stored as")[0]

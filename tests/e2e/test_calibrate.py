@@ -1,4 +1,4 @@
-"""``gpuperf calibrate`` with pytest itself, on something that sleeps."""
+"""``gpuperf calibrate`` on a suite that sleeps."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ class TestInATest:
             def test_same(gpuperf):
                 duet = gpuperf.duet(infer, infer, concurrency=[1, 2], **QUICK)
                 assert duet.measured
-                for point, other in zip(duet.candidate, duet.reference):
-                    assert abs(point.p50_ms / other.p50_ms - 1) < 0.1
+                for candidate, reference in zip(duet.candidate, duet.reference):
+                    assert abs(candidate.p50_ms / reference.p50_ms - 1) < 0.1
 
             def test_slower(gpuperf):
                 duet = gpuperf.duet(slow, infer, concurrency=[1, 2], **QUICK)
@@ -65,7 +65,7 @@ class TestInATest:
         assert "test_slower regressed against its reference" in text
         assert "3 blocks against the reference" in text
         assert "NO BASELINE" not in text
-        # No baseline for anybody, but known to the next duet.
+        # Part of no baseline, but the next duet reads it.
         stored = list((pytester.path / ".gpuperf").rglob("*.duet*.json"))
         assert len(stored) == 2
         run("-k", "same").assert_outcomes(passed=1)
@@ -102,7 +102,7 @@ class TestInATest:
 
 
 class Repository:
-    """A git repository with a suite, and what ``gpuperf duet`` does in it."""
+    """A git repository with a suite, and ``gpuperf duet`` in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -170,7 +170,7 @@ class Repository:
 
     @property
     def mark(self) -> Path:
-        """A file that the model makes when it is called."""
+        """A file that the model writes when it is called."""
         return self.path.parent / "called"
 
     @property
@@ -182,9 +182,9 @@ class Repository:
 def repository(pytester: pytest.Pytester) -> Iterator[Repository]:
     path = pytester.path / "project"
     path.mkdir()
-    one = Repository(path)
-    yield one
-    assert one.git("worktree", "list").count("\n") == 1, "a worktree was left"
+    repository = Repository(path)
+    yield repository
+    assert repository.git("worktree", "list").count("\n") == 1, "a worktree was left"
     assert not list(Path(tempfile.gettempdir()).glob("gpuperf-duet-*")), "a directory was left"
 
 
@@ -195,7 +195,7 @@ def test_nothing_changed_passes(repository: Repository) -> None:
     assert "3 blocks against the reference" in done.stdout
     assert "1 test compared, no regression" in done.stdout
     assert "NO BASELINE" not in done.stdout
-    # Into the store of the user's checkout, also from a worktree.
+    # Stored in the user's checkout, even though head ran in a worktree.
     assert len(list((repository.path / ".gpuperf").rglob("*.duet.json"))) == 1
 
 
@@ -283,8 +283,8 @@ import time
 import model
 
 def test_capacity(gpuperf):
-    found = gpuperf.search(model.infer, p50_ms=50, highest=2, name="capacity", window_s=0.1)
-    assert found.throughput > 0
+    capacity = gpuperf.search(model.infer, p50_ms=50, highest=2, name="capacity", window_s=0.1)
+    assert capacity.throughput > 0
 """
     repository.write(test_suite=searching)
     repository.commit("search")
@@ -304,11 +304,14 @@ def test_capacity(gpuperf):
 
 
 def points_of(repository: Repository) -> list[set[str]]:
-    """Of head and of base, in the one duet that is stored."""
+    """Return the load points of head and of base in the only stored duet."""
     (path,) = (repository.path / ".gpuperf").rglob("*.duet.json")
     record = json.loads(path.read_text())["record"]
-    found = [[window["point"] for run in record[side] for window in run["windows"]] for side in ("runs", "reference")]
-    return [{f"{one['concurrency'] or one['rate']:g} {one['arrivals']}".strip() for one in side} for side in found]
+    sides = [[window["point"] for run in record[side] for window in run["windows"]] for side in ("runs", "reference")]
+    return [
+        {f"{window['concurrency'] or window['rate']:g} {window['arrivals']}".strip() for window in windows}
+        for windows in sides
+    ]
 
 
 def test_a_search_in_a_duet_does_not_care_for_stored_records(repository: Repository) -> None:
@@ -346,7 +349,7 @@ def test_a_test_that_is_a_duet_itself_is_skipped(repository: Repository) -> None
 
 
 def test_an_editable_install_is_overridden(repository: Repository) -> None:
-    """Found through a path in the checkout, as after ``pip install -e .``."""
+    """The code is imported through a path of the checkout, as after ``pip install -e .``."""
     package = repository.path / "src" / "served"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(MODEL.format(delay_s=0.004))
@@ -377,9 +380,9 @@ def test_a_side_that_is_killed_ends_both(repository: Repository, side: str) -> N
     (victim,) = [child for child in children if _is_pytest_of(child, side)]
     victim.kill()
     assert process.wait(90) == 1
-    other = {"head": "base", "base": "head"}[side]
+    peer = {"head": "base", "base": "head"}[side]
     assert f"{side}: pytest was killed by signal 9 in test_suite.py::test_model" in repository.output
-    assert f"{other} was ended as well" in repository.output
+    assert f"{peer} was ended as well" in repository.output
     assert not survivors(children)
 
 

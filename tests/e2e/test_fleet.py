@@ -1,4 +1,4 @@
-"""Fleets of real tritonservers, behind the load generator's own balance and behind a real Envoy."""
+"""Fleets of real tritonservers, balanced by the load generator and by a real Envoy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BALANCERS = [
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that does nothing, so that what is seen is the serving."""
+    """A model that does nothing: only the serving takes time."""
     tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 16]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "tiny", tensors[:1], tensors[1:])
     path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
@@ -56,7 +56,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def members(tiny: Path) -> Iterator[list[Member]]:
-    """Four servers that are up, for tests that change what is in front of them."""
+    """Four started servers, shared by tests that differ in the balancer."""
     four = TritonFleet.of(tiny, replicas=4).members(4)
     start_all(four)
     yield four
@@ -71,7 +71,7 @@ def window(fleet: StartedFleet, concurrency: int = 8, window_s: float = 0.4) -> 
 
 
 def servers_of(processes: tuple[int, ...]) -> list[psutil.Process]:
-    """The tritonservers among those that descend from these."""
+    """Return the tritonservers among the processes and their descendants."""
     family = [child for pid in processes for child in psutil.Process(pid).children(recursive=True)]
     return [process for process in family if process.name().startswith("tritonserver")]
 
@@ -82,12 +82,12 @@ def family_of(processes: tuple[int, ...]) -> list[psutil.Process]:
 
 
 def gone(measured: Window) -> list[str]:
-    """What the window says of servers; a busy machine may have it say something of the load generator as well."""
+    """Return the window's errors that name servers; on a busy machine it may have errors of the load generator, too."""
     return [finding for finding in measured.findings if "gone" in finding]
 
 
 def kill_under_load(victim: psutil.Process, address: str) -> None:
-    """Once it has answered some more requests."""
+    """Kill the server after it answered more requests."""
 
     def answered() -> int:
         with urlopen(f"http://{address}/v2/models/tiny/stats", timeout=5) as answer:
@@ -104,7 +104,7 @@ def kill_under_load(victim: psutil.Process, address: str) -> None:
 def test_requests_are_spread_evenly(
     members: list[Member], tiny: Path, balancer: str, protocol: str, count: int
 ) -> None:
-    """As the servers themselves count them."""
+    """The servers count the requests they answered."""
     described = TritonFleet.of(tiny, replicas=4, balancer=balancer, protocol=protocol)
     fleet = join(members[:count], described.front)
     try:
@@ -124,10 +124,10 @@ def test_requests_are_spread_evenly(
     assert gone(measured) == []
     assert facts["endpoints"] == count
     assert facts["balancer"] == balancer
-    # The window tells it as well, whoever spreads the requests.
-    told = [endpoint.requests for endpoint in measured.endpoints]
-    assert len(told) == (count if count > 1 else 0)
-    assert all(abs(requests - sum(told) / count) <= max(0.02 * sum(told) / count, 1) for requests in told)
+    # The window has the counts of each endpoint, whichever balancer spreads the requests.
+    shares = [endpoint.requests for endpoint in measured.endpoints]
+    assert len(shares) == (count if count > 1 else 0)
+    assert all(abs(requests - sum(shares) / count) <= max(0.02 * sum(shares) / count, 1) for requests in shares)
     assert sum(endpoint.throughput for endpoint in measured.endpoints) == pytest.approx(
         measured.throughput if count > 1 else 0, rel=0.02
     )
@@ -142,7 +142,7 @@ def test_a_balancer_that_is_there_already(members: list[Member], tiny: Path) -> 
         theirs = TritonFleet.of("tiny", balancer=url, replicas=0).start()
         try:
             assert window(theirs).requests >= 200
-            assert theirs.server_times() is None  # one of them would answer, nobody knows which
+            assert theirs.server_times() is None  # any of them could answer
             assert (theirs.local, theirs.processes) == (False, ())
             theirs.check()
             ours.leave()
@@ -159,7 +159,7 @@ def test_a_balancer_that_is_there_already(members: list[Member], tiny: Path) -> 
 def test_each_server_has_its_cores(members: list[Member], tiny: Path) -> None:
     slices = TritonFleet.of(tiny, replicas=4).slices
     kept = [tuple(servers_of(member.server.processes)[0].cpu_affinity()) for member in members]
-    assert kept == [one.cpus for one in slices]
+    assert kept == [part.cpus for part in slices]
 
 
 @needs_envoy
@@ -179,14 +179,14 @@ def test_an_envoy_that_dies(members: list[Member], tiny: Path) -> None:
     [pytest.param("envoy", ["cpu"] * 3, marks=needs_envoy), ("round_robin", ["MIG-a", "MIG-b", "MIG-c"])],
 )
 def test_the_others_go_on(tiny: Path, balancer: str, devices: list[str]) -> None:
-    """One of three servers is killed in the middle of a window, a second one later."""
+    """Kill one of three servers in the middle of a window, and a second server later."""
     described = TritonFleet.of(tiny, devices, balancer=balancer, on_loss="continue")
     names = [member.label for member in described.members(3)]
     fleet = described.start()
     everything = family_of(fleet.processes)
     try:
         if devices[0] != "cpu":
-            seen = [one.environ()["CUDA_VISIBLE_DEVICES"] for one in servers_of(fleet.processes)]
+            seen = [server.environ()["CUDA_VISIBLE_DEVICES"] for server in servers_of(fleet.processes)]
             assert seen == devices
         assert gone(window(fleet)) == []
         first, second, _ = (servers_of((pid,))[0] for pid in fleet.processes[:3])
@@ -194,7 +194,7 @@ def test_the_others_go_on(tiny: Path, balancer: str, devices: list[str]) -> None
         killer.start()
         hurt = window(fleet, window_s=0.8)
         killer.join()
-        assert sum(hurt.errors.values()) > 0  # what was under way or sent there is lost, and said to be
+        assert sum(hurt.errors.values()) > 0  # the requests that this server had are lost, and counted as failed
         assert gone(hurt) == [f"1 of 3 servers is gone: {names[0]}"]
         before = dict(fleet.requests_by_server())
         rest = window(fleet)
@@ -204,7 +204,7 @@ def test_the_others_go_on(tiny: Path, balancer: str, devices: list[str]) -> None
         assert served[0] == 0
         assert served[1] == pytest.approx(served[2], rel=0.02, abs=2)
         assert rest.server is not None
-        assert rest.server.requests == sum(served)  # the dead one's earlier requests are not subtracted
+        assert rest.server.requests == sum(served)  # the earlier requests of the killed server are not subtracted
         second.kill()
         assert gone(window(fleet)) == [f"2 of 3 servers are gone: {names[0]}, {names[1]}"]
         servers_of(fleet.processes[:1])[0].kill()
@@ -223,7 +223,7 @@ SUITE = """
 
 
 def command_of(process: psutil.Process) -> list[str]:
-    """Its command line; empty when it has just ended."""
+    """Return the command line of the process; empty if it has ended."""
     try:
         return list(process.cmdline())
     except psutil.Error:
@@ -231,15 +231,15 @@ def command_of(process: psutil.Process) -> list[str]:
 
 
 def started_servers(started: StartedPytest) -> list[psutil.Process]:
-    """The servers of a started pytest, once they are under load."""
+    """Wait until the servers of a started pytest are under load, and return them."""
     for _ in range(600):
         assert started.process.poll() is None, started.output
         family = psutil.Process(started.process.pid).children(recursive=True)
         commands = {process: command_of(process) for process in family}
-        found = [one for one, command in commands.items() if command and command[0].endswith("/tritonserver")]
-        if len(found) == 2 and any("pytest_gpuperf.load.worker" in command for command in commands.values()):
+        servers = [process for process, command in commands.items() if command and command[0].endswith("/tritonserver")]
+        if len(servers) == 2 and any("pytest_gpuperf.load.worker" in command for command in commands.values()):
             started.children = family
-            return found
+            return servers
         time.sleep(0.05)
     raise AssertionError(started.output)
 
@@ -274,9 +274,9 @@ def test_pytest_killed_leaves_nothing(start: Start, pytester: pytest.Pytester, t
 
 
 def test_a_server_that_does_not_start(tiny: Path) -> None:
-    """The second one's port is taken: the first is stopped, and the error names the second."""
+    """The port of the second server is taken: the first is stopped, and the error names the second."""
     with socket.socket() as taken:
-        # Below the ports that the kernel hands out, which other tests take at any time.
+        # Below the ephemeral ports, which tests in parallel may take at any time.
         taken.bind(("127.0.0.1", random.randrange(20_000, 30_000)))
         taken.listen()
         port = taken.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The gate as a user meets it."""
+"""The gate, from the command line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_nothing_changed_passes_and_says_what_it_compared_with(run: Run) -> None
 
 
 def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
-    """Eightfold, so that it shows on any machine; what a threefold one needs is for test_compare."""
+    """Eight times as slow is detected on any machine; smaller factors are for test_compare."""
     run()
     result = run(SLOWER="8")
     result.assert_outcomes(passed=1, failed=1)
@@ -48,26 +48,26 @@ def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
     change = re.search(r"concurrency 1 +p50 +(\S+) ms +(\S+) ms +(?:\+(\d+)%|x(\d+)) \[\S+, \S+\]", text)
     assert change, text
     assert float(change[1]) == pytest.approx(4.2, rel=0.25)
-    # Shown as a factor from tenfold on, where a busy machine slows the sleeps as well.
+    # On a busy machine the sleeps are slower, too; from tenfold on the change is written as a factor.
     assert change[4] or int(change[3]) == pytest.approx(680, abs=170)
     assert "throughput" in text
-    # A record that failed never becomes part of the baseline by itself...
+    # A record that failed does not join the baseline until it is accepted...
     assert run(SLOWER="8").ret == pytest.ExitCode.TESTS_FAILED
     assert run().ret == pytest.ExitCode.OK
 
 
 def test_undecided_tests_are_measured_on_up_to_the_most_runs(run: Run) -> None:
-    more = ("-k", "slow", "--gpuperf-max-runs=3")
-    run(*more).stdout.fnmatch_lines(["*recorded one from 2 runs*"])
-    # One baseline record can't show that nothing has changed; that eight times is worse, it can.
-    run(*more).stdout.fnmatch_lines(["*inconclusive: 3 runs against 1 baseline record*"])
-    run(*more, SLOWER="8").stdout.fnmatch_lines(["*regressed: 2 runs against*"])
+    arguments = ("-k", "slow", "--gpuperf-max-runs=3")
+    run(*arguments).stdout.fnmatch_lines(["*recorded one from 2 runs*"])
+    # One baseline record cannot show "unchanged", but it can show that eight times as slow is worse.
+    run(*arguments).stdout.fnmatch_lines(["*inconclusive: 3 runs against 1 baseline record*"])
+    run(*arguments, SLOWER="8").stdout.fnmatch_lines(["*regressed: 2 runs against*"])
 
 
 def test_an_undecided_test_can_be_made_to_fail_and_joins_the_baseline_all_the_same(run: Run) -> None:
     strict = ("-k", "slow", "--gpuperf-on-inconclusive=fail")
     run(*strict).assert_outcomes(passed=1)
-    # Few baseline records can't show that nothing has changed, and without the next ones it would stay at few.
+    # Few records cannot show "unchanged"; if inconclusive records did not join the baseline, they would stay few.
     for count in ("1 baseline record", "2 baseline records"):
         result = run(*strict)
         result.assert_outcomes(failed=1)
@@ -117,8 +117,8 @@ def test_a_test_that_fails_by_itself_keeps_its_failure_and_its_numbers(run: Run,
 def test_a_damaged_baseline_is_named_and_never_taken_for_none(run: Run, pytester: pytest.Pytester) -> None:
     run("-k", "slow")
     (stored,) = records(pytester)
-    whole = stored.read_bytes()
-    stored.write_bytes(whole[: len(whole) // 2])
+    content = stored.read_bytes()
+    stored.write_bytes(content[: len(content) // 2])
     result = run("-k", "slow")
     result.assert_outcomes(failed=1)
     text = result.stdout.str()
@@ -126,11 +126,11 @@ def test_a_damaged_baseline_is_named_and_never_taken_for_none(run: Run, pytester
     assert "is not complete JSON" in text
     assert "NO BASELINE" not in text
     assert "Traceback" not in text
-    stored.write_bytes(whole)
+    stored.write_bytes(content)
     run("-k", "slow").assert_outcomes(passed=1)
-    stored.write_bytes(whole.replace(b'"requests":', b'"requests": ', 1))  # the same numbers: still as it was written
+    stored.write_bytes(content.replace(b'"requests":', b'"requests": ', 1))  # other white space, the same content
     run("-k", "slow").assert_outcomes(passed=1)
-    stored.write_bytes(re.sub(rb'"throughput":\d', b'"throughput":9', whole, count=1))
+    stored.write_bytes(re.sub(rb'"throughput":\d', b'"throughput":9', content, count=1))
     result = run("-k", "slow")  # other records can still be read
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"*unreadable*{stored.name}*", "*does not match its own checksum*"])
@@ -199,7 +199,7 @@ def test_a_wrong_argument_says_what_to_write(run: Run, pytester: pytest.Pytester
     result.assert_outcomes(failed=1)
     text = result.stdout.str()
     assert hint in text
-    assert call in text  # the user's own line, and none of ours
+    assert call in text  # the line of the user's code, and none of the plugin's
     assert "pytest_gpuperf/" not in text
 
 

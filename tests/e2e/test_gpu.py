@@ -1,4 +1,4 @@
-"""A GPU as a user meets it, on the mock of NVML."""
+"""A GPU, played by the mock of NVML."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Run = Callable[..., pytest.RunResult]
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, mock_nvml: MockNvml, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """``pytest --gpuperf ARGUMENTS`` with a GPU that is told what to be."""
+    """Run ``pytest --gpuperf ARGUMENTS`` with a mock GPU; keywords are its settings."""
 
     def run_pytest(*arguments: str, **settings: object) -> pytest.RunResult:
         with monkeypatch.context() as patch:
@@ -61,9 +61,11 @@ def test_energy_and_memory_are_shown_stored_and_gated(run: Run, pytester: pytest
     assert "peak memory: target on the device 128.0 MiB, whole device 2.00 GiB, host" in text
     (record,) = stored(pytester)
     assert record["key"]["energy_method"].startswith("nvml-counter")
-    told = [(window, one) for window in windows_of(record) for one in window["energy"] if one["source"] == "gpu"]
-    assert len(told) >= len(windows_of(record)) / 2
-    for window, energy in told:
+    readings = [
+        (window, reading) for window in windows_of(record) for reading in window["energy"] if reading["source"] == "gpu"
+    ]
+    assert len(readings) >= len(windows_of(record)) / 2
+    for window, energy in readings:
         assert energy["energy_j"] / window["window_s"] == pytest.approx(300, rel=0.03)
         assert energy["idle_w"] == pytest.approx(300, rel=0.03)
         assert window["gpus"][0]["sm_clock_mhz"] == 1980
@@ -83,7 +85,7 @@ def test_guarded_windows_come_again_and_are_marked_where_there_are_no_others(
     )
     (record,) = stored(pytester)
     assert all(window["guards"] == ["throttled"] for window in windows_of(record))
-    # Three visits; what two in a row have suffered is not tried again.
+    # Three visits; a point disturbed in two visits in a row is not repeated.
     assert [len(run["windows"]) for run in record["runs"]] == [5, 5]
 
 
@@ -115,7 +117,7 @@ def test_a_slice_is_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> 
     (record,) = stored(pytester)
     assert record["key"]["mig_profile"] == "2g.20gb"
     assert record["environment"]["gpu_uuid"] == SLICE
-    assert not [one for window in windows_of(record) for one in window["energy"] if one["source"] == "gpu"]
+    assert not [reading for window in windows_of(record) for reading in window["energy"] if reading["source"] == "gpu"]
 
 
 def test_the_cpu_by_name_hides_the_gpus_and_a_test_still_finds_them(run: Run, pytester: pytest.Pytester) -> None:
@@ -148,7 +150,7 @@ def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.
             sweep(gpuperf)
 
         def test_pair(gpuperf, gpu):
-            assert [one.index for one in gpu(count=2)] == [0, 1]
+            assert [device.index for device in gpu(count=2)] == [0, 1]
             sweep(gpuperf)
 
         def test_too_many(gpu):
@@ -168,11 +170,13 @@ def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.
     keys = {record["test"].rpartition("::")[2]: record["key"] for record in stored(pytester)}
     assert (keys["test_slice"]["mig_profile"], keys["test_slice"]["device_count"]) == ("1g.10gb", 1)
     assert (keys["test_pair"]["mig_profile"], keys["test_pair"]["device_count"]) == (None, 2)
-    pair = next(one for one in stored(pytester) if one["test"].endswith("test_pair"))
-    told = [(window, one) for window in windows_of(pair) for one in window["energy"] if one["source"] == "gpu"]
-    # A busy machine may keep the thread that follows two counters from some window's edge.
-    assert len(told) >= len(windows_of(pair)) / 2
-    for window, energy in told:
+    pair = next(document for document in stored(pytester) if document["test"].endswith("test_pair"))
+    readings = [
+        (window, reading) for window in windows_of(pair) for reading in window["energy"] if reading["source"] == "gpu"
+    ]
+    # On a busy machine the thread that reads two counters may miss the edge of a window.
+    assert len(readings) >= len(windows_of(pair)) / 2
+    for window, energy in readings:
         assert energy["energy_j"] / window["window_s"] == pytest.approx(300, rel=0.05)
         assert len(window["gpus"]) == 2
 
@@ -200,13 +204,13 @@ PLACED = """
 
 
 def test_a_test_is_measured_where_its_targets_compute(run: Run, pytester: pytest.Pytester) -> None:
-    """Whoever made them, by whatever name of the device, and in however many tests they are used."""
+    """A target's device counts, whichever fixture made it and however it is named, in every test that uses it."""
     pytester.makepyfile(
         test_suite=PLACED
         + """
     @pytest.fixture(scope="module")
     def fleet(gpu):
-        return placed(*(one.visible for one in gpu(count=2)))
+        return placed(*(device.visible for device in gpu(count=2)))
 
     @pytest.mark.parametrize("n", [1, 2])
     def test_both(gpuperf, fleet, n):
@@ -230,9 +234,9 @@ def test_a_test_is_measured_where_its_targets_compute(run: Run, pytester: pytest
     def test_endpoints_are_put_there(gpu, triton_endpoint, triton_fleet):
         assert triton_endpoint("m.onnx").visible == gpu.visible
         both = gpu(count=2)
-        assert triton_endpoint("m.onnx").visible == ",".join(one.visible for one in both)
+        assert triton_endpoint("m.onnx").visible == ",".join(device.visible for device in both)
         assert triton_endpoint("m.onnx", visible="1").visible == "1"
-        assert triton_fleet("m.onnx").places == tuple(one.visible for one in both)
+        assert triton_fleet("m.onnx").places == tuple(device.visible for device in both)
         assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
         """
     )
@@ -248,17 +252,21 @@ def test_a_test_is_measured_where_its_targets_compute(run: Run, pytester: pytest
     assert records["test_named"]["key"]["mig_profile"] == "1g.10gb"
     assert records["test_named"]["key"]["gpu_uuid"].startswith("MIG-00000002-0003")
     assert power(records["test_named"], "sleep") is None
-    # Only the one that is in use is metered; the key has both.
+    # Only the GPU in use is metered; the key names both.
     assert records["test_one_of_two"]["key"]["device_count"] == 2
     assert power(records["test_one_of_two"], "second") == pytest.approx(200, rel=0.05)
     assert power(records["test_one_of_two"], "first") == pytest.approx(100, rel=0.05)
 
 
 def power(record: dict[str, Any], sweep: str) -> float | None:
-    """Mean power of its GPUs; None where no window of the sweep tells it."""
+    """Return the mean power of the GPUs in the sweep; None if no window has a reading."""
     windows = [window for window in windows_of(record) if window["sweep"] == sweep]
-    told = [(one, window) for window in windows for one in window["energy"] if one["source"] == "gpu"]
-    return sum(one["energy_j"] for one, _ in told) / sum(window["window_s"] for _, window in told) if told else None
+    readings = [(reading, window) for window in windows for reading in window["energy"] if reading["source"] == "gpu"]
+    return (
+        sum(reading["energy_j"] for reading, _ in readings) / sum(window["window_s"] for _, window in readings)
+        if readings
+        else None
+    )
 
 
 def test_a_duet_tells_idle_power_and_no_memory_that_both_sides_share(run: Run, pytester: pytest.Pytester) -> None:
@@ -275,9 +283,9 @@ def test_a_duet_tells_idle_power_and_no_memory_that_both_sides_share(run: Run, p
     (record,) = stored(pytester)
     windows = [window for side in ("runs", "reference") for run in record[side] for window in run["windows"]]
     assert all(window["memory"] is None for window in windows)
-    told = [one for window in windows for one in window["energy"] if one["source"] == "gpu"]
-    assert len(told) >= len(windows) / 2
-    assert all(one["idle_w"] == pytest.approx(70, rel=0.03) for one in told)
+    readings = [reading for window in windows for reading in window["energy"] if reading["source"] == "gpu"]
+    assert len(readings) >= len(windows) / 2
+    assert all(reading["idle_w"] == pytest.approx(70, rel=0.03) for reading in readings)
 
 
 def test_locked_clocks_are_in_the_key_and_given_back(run: Run, pytester: pytest.Pytester, tmp_path: Path) -> None:
@@ -342,14 +350,14 @@ def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.
         """
     )
     run("-n", "2", COUNT=3, NAME_2="Another").assert_outcomes(passed=4)
-    assert {one["environment"]["gpu_uuid"] for one in stored(pytester)} <= {
+    assert {document["environment"]["gpu_uuid"] for document in stored(pytester)} <= {
         f"GPU-0000000{index}-1111-2222-3333-444444444444" for index in (0, 1)
     }
     assert os.environ.get("MOCK_NVML") is None
 
 
 def test_xdist_workers_that_share_a_gpu_are_no_strangers(run: Run, pytester: pytest.Pytester) -> None:
-    """NVML lists a process from its first engine until it ends, also while another worker measures."""
+    """NVML lists a process from its first engine until its end, also while the next worker measures."""
     pytester.makepyfile(
         test_suite="""
         import os, time, psutil, pytest
@@ -358,11 +366,11 @@ def test_xdist_workers_that_share_a_gpu_are_no_strangers(run: Run, pytester: pyt
         def test_shared(gpuperf, n):
             workers = psutil.Process(os.getppid()).children()
             assert len(workers) >= 2
-            os.environ["MOCK_NVML_PROCESSES"] = ",".join(f"{one.pid}:1024" for one in workers)
+            os.environ["MOCK_NVML_PROCESSES"] = ",".join(f"{worker.pid}:1024" for worker in workers)
             gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
         """
     )
     run("-n", "2").assert_outcomes(passed=2)
     windows = [window for record in stored(pytester) for window in windows_of(record)]
     assert windows
-    assert not [one for window in windows for one in window["gpus"] if one["co_tenants"]]
+    assert not [gpu for window in windows for gpu in window["gpus"] if gpu["co_tenants"]]

@@ -1,4 +1,4 @@
-"""Every way of loading the real tritonserver: what it counted is what we sent, and every answer is checked."""
+"""Every kind of load on the real tritonserver: its counts equal the requests sent, and every answer is checked."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def question() -> np.ndarray[Any, np.dtype[np.float32]]:
 
 @pytest.fixture(scope="module")
 def answer(small_onnx: Path, question: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """What ONNX Runtime itself says."""
+    """Return the answer of ONNX Runtime."""
     record = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
-    found: np.ndarray[Any, Any] = record.run(None, {"x": question[None]})[0][0]
-    return found
+    outputs: np.ndarray[Any, Any] = record.run(None, {"x": question[None]})[0][0]
+    return outputs
 
 
 def measure(server: StartedTriton, spec: WindowSpec, workers: int = 1, **settings: Any) -> Recording:
-    """One window over an endpoint with these settings; what the server counted is held against what we did."""
+    """Measure a window over an endpoint with these settings, and compare its counts with the server's."""
     address = server.grpc_address if settings.get("protocol") == "grpc" else server.address
     started = KServeEndpoint(settings.pop("url", address), "small", **settings).start()
     try:
@@ -63,7 +63,7 @@ def measure(server: StartedTriton, spec: WindowSpec, workers: int = 1, **setting
 
 
 def settled(server: StartedTriton) -> int:
-    """Requests that the server has counted, which it does a moment after it has answered them."""
+    """Return the number of requests that the server counted, once it is stable: it counts shortly after answering."""
     last = -1
     while True:
         times = server.server_times()
@@ -129,8 +129,8 @@ def test_recorded_payloads_go_round_with_their_own_answers(
 
 
 def test_two_endpoints_get_their_shares(server: StartedTriton) -> None:
-    other = server.address.replace("127.0.0.1", "localhost")
-    recording = measure(server, SPEC, url=[server.address, other], weights=[3, 1])
+    localhost = server.address.replace("127.0.0.1", "localhost")
+    recording = measure(server, SPEC, url=[server.address, localhost], weights=[3, 1])
     (lane,) = recording.lanes
     assert lane.address is not None
     to_first = list(lane.address).count(0)

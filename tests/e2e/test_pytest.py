@@ -1,4 +1,4 @@
-"""Living with the rest of pytest."""
+"""The plugin together with other features and plugins of pytest."""
 
 from __future__ import annotations
 

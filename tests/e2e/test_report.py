@@ -1,4 +1,4 @@
-"""Reports of a pytest session, as its user meets them."""
+"""The reports of an invocation."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_reports_are_written_when_tests_fail_and_agree_with_the_command(run: Run
     names = {element.attrib["name"] for element in ET.parse(pytester.path / "junit.xml").getroot().iter("property")}
     load = "gpuperf sleep concurrency=1 batch=1"
     assert {"gpuperf_verdict", "gpuperf_worst", f"{load} p99_ns", f"{load} too_few_requests_for"} <= names
-    told = pytester.run(*GPUPERF, "report", "--format", "json")
-    (theirs,) = json.loads(told.stdout.str())["tests"]
-    # What the gate decided is what the command says of it later.
+    report = pytester.run(*GPUPERF, "report", "--format", "json")
+    (theirs,) = json.loads(report.stdout.str())["tests"]
+    # The command gives the same verdict later.
     for name in ("record", "verdict", "rows", "baseline", "changes", "curves", "budgets"):
         assert ours[name] == theirs[name]
 
@@ -126,8 +126,8 @@ def test_gated_tests_that_failed_before_they_measured_are_in_the_reports(
     pytester.makepyfile(test_suite=FAILING)
     result = run(*options, "--gpuperf-report=c.md", "--gpuperf-report=r.json", "--gpuperf-report=r.html")
     result.assert_outcomes(passed=2, failed=3, errors=4, xfailed=1)
-    found = json.loads((pytester.path / "r.json").read_text())
-    errors = {test["test"].rpartition("::")[2]: test["error"].partition(":")[0] for test in found["tests"]}
+    report = json.loads((pytester.path / "r.json").read_text())
+    errors = {test["test"].rpartition("::")[2]: test["error"].partition(":")[0] for test in report["tests"]}
     assert errors == {
         "test_fine": "",
         "test_engine": "ValueError",
@@ -136,11 +136,11 @@ def test_gated_tests_that_failed_before_they_measured_are_in_the_reports(
         "test_twice": "ValueError",
         "test_end": "OSError",
     }
-    assert found["failed"] == 5
-    assert len(found["tests"]) == 6
+    assert report["failed"] == 5
+    assert len(report["tests"]) == 6
     assert "## ❌ gpuperf: 5 of 6 tests failed, nothing regressed" in (pytester.path / "c.md").read_text()
     assert "5 of 6 tests failed; nothing regressed" in (pytester.path / "r.html").read_text()
-    # Nothing was stored of those that measured nothing.
+    # Tests that measured nothing have no record.
     assert len(list((pytester.path / ".gpuperf").rglob("*.json"))) == 2
 
 
@@ -161,9 +161,9 @@ def test_a_report_tells_that_an_undecided_test_failed(run: Run, pytester: pytest
     run().assert_outcomes(passed=1)
     result = run("--gpuperf-on-inconclusive=fail", "--gpuperf-report=r.json", "--gpuperf-report=c.md")
     result.assert_outcomes(failed=1)
-    found = json.loads((pytester.path / "r.json").read_text())
-    assert (found["failed"], found["tests"][0]["gate"]) == (1, "passed")
-    assert "is inconclusive" in found["tests"][0]["error"]
+    report = json.loads((pytester.path / "r.json").read_text())
+    assert (report["failed"], report["tests"][0]["gate"]) == (1, "passed")
+    assert "is inconclusive" in report["tests"][0]["error"]
     assert "## ❌ gpuperf: 1 test failed, nothing regressed" in (pytester.path / "c.md").read_text()
 
 
@@ -234,7 +234,7 @@ def test_a_report_that_can_t_be_is_refused_before_any_test(
 
 
 def test_pytest_benchmark_s_results_know_the_device(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # of the tests themselves: it measures nothing in one
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # in workers it measures nothing
     pytester.makepyfile(test_suite="import time\n\ndef test_theirs(benchmark):\n    benchmark(time.sleep, 0.001)\n")
     arguments = ("--gpuperf", "--gpuperf-device=cpu", "--benchmark-max-time=0.1", "--benchmark-json")
     for number in range(2):

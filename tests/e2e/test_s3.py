@@ -1,4 +1,4 @@
-"""A store in a bucket, behind moto's S3 server: the same protocol and client library as the real one."""
+"""A store in a bucket of moto's S3 server: the protocol and the client library are the real ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SUITE = """
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """moto's server, with a bucket."""
+    """The URL of moto's server, with a bucket."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -54,7 +54,7 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def settings(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As a runner has them."""
+    """The environment variables of a runner."""
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -69,7 +69,7 @@ def settings(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
     }.items():
         monkeypatch.setenv(name, value)
-    # The endpoint and who we are belong to a file system that fsspec keeps for later.
+    # fsspec caches a file system together with its endpoint and credentials.
     filesystem = fsspec.get_filesystem_class("s3")
     filesystem.clear_instance_cache()
     filesystem(skip_instance_cache=True).makedirs(BUCKET, exist_ok=True)
@@ -103,7 +103,7 @@ def test_record_gate_accept_pin_list_and_prune(
     (folder,) = store.folders()
     key = store.read(store.find(newest)).key
     assert folder == store.folder(key)
-    assert [one.id for one in select_baseline(store, key).records] == [newest]
+    assert [record.id for record in select_baseline(store, key).records] == [newest]
     store.write(record(name="later", minute=10**6, key=key))  # far in the future
     capsys.readouterr()
     assert main(["baseline", "list", "--store", url]) == 0
@@ -119,10 +119,12 @@ def test_two_runners_at_once(pytester: pytest.Pytester, url: str) -> None:
     pytester.makepyfile(test_suite=SUITE)
     runners = []
     for number in range(2):
-        own = pytester.path / f"runner{number}"  # of two machines, which don't wait for each other's device
-        own.mkdir()
+        temporary = pytester.path / f"runner{number}"  # two machines: each has its lock of the device
+        temporary.mkdir()
         command = [sys.executable, "-m", "pytest", *COMMON, f"--gpuperf-store={url}", "-p", "no:cacheprovider"]
-        runners.append(subprocess.Popen(command, env={**os.environ, "TMPDIR": str(own)}, stdout=subprocess.DEVNULL))
+        runners.append(
+            subprocess.Popen(command, env={**os.environ, "TMPDIR": str(temporary)}, stdout=subprocess.DEVNULL)
+        )
     assert [runner.wait(120) for runner in runners] == [0, 0]
     assert len(ids(url)) == 2
     listed = subprocess.run([*GPUPERF, "baseline", "list", "--store", url], check=True, capture_output=True, text=True)
@@ -130,11 +132,11 @@ def test_two_runners_at_once(pytester: pytest.Pytester, url: str) -> None:
 
 
 def test_what_another_runner_writes_is_seen_at_once(url: str) -> None:
-    one, other = Store(url), Store(url)
-    for number, store in enumerate((one, other, one)):
+    first, second = Store(url), Store(url)
+    for number, store in enumerate((first, second, first)):
         store.write(record(name=f"s{number}", minute=number))
-        found = [[entry.id for entry in each.entries(each.folder(KEY))] for each in (one, other)]
-        assert found == [[f"s{index}" for index in reversed(range(number + 1))]] * 2
+        seen = [[entry.id for entry in each.entries(each.folder(KEY))] for each in (first, second)]
+        assert seen == [[f"s{index}" for index in reversed(range(number + 1))]] * 2
 
 
 # What can be wrong

@@ -1,4 +1,4 @@
-"""``gpuperf.scaling``: one sweep for each number of replicas. Here of something that sleeps; fleets have their own."""
+"""``gpuperf.scaling``: a sweep for each number of replicas, here of a callable that sleeps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_sweep_for_each_number(run: Run, pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1)
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
     record = json.loads(stored.read_text())["record"]
-    assert {one["sweep"] for one in record["runs"]} == {"sleep x1", "sleep x2"}
+    assert {run["sweep"] for run in record["runs"]} == {"sleep x1", "sleep x2"}
 
 
 def test_all_numbers_when_none_is_given_and_in_a_smoke_run(pytester: pytest.Pytester) -> None:

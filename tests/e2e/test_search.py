@@ -1,4 +1,4 @@
-"""Sweeps that look for their load points, and what they share with earlier ones."""
+"""Searches and adaptive sweeps, and the load points that they share with the baseline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.invocations import GPUPERF, Run
 
-#: Every load keeps the budget, so that the highest is the answer.
+#: Every load is within the budget, so the highest is the answer.
 SUITE = """
     import json
     import os
@@ -21,7 +21,7 @@ SUITE = """
 
 
 def measured(pytester: pytest.Pytester) -> set[str]:
-    """The points of the newest record."""
+    """Return the load points of the newest record."""
     newest = max((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
     runs = json.loads(newest.read_text())["record"]["runs"]
     points = [window["point"] for run in runs for window in run["windows"]]
@@ -70,14 +70,14 @@ def test_an_adaptive_sweep_keeps_its_points_and_adds_the_knee_of_today(run: Run,
 def test_a_search_of_another_kind_does_not_measure_the_points_of_the_baseline(
     run: Run, pytester: pytest.Pytester
 ) -> None:
-    """As they are known by their number alone, a rate of 20 would be tried as concurrency 20, and the other way."""
+    """The baseline names points by a number: a rate of 20 must not be measured as concurrency 20, nor the reverse."""
     pytester.makepyfile(test_suite=SUITE)
     twenty = {"open_loop": True, "lowest": 20, "highest": 20}
-    for asked, found in (
+    for asked, expected in (
         ({"lowest": 2, "highest": 2}, "2"),
         (twenty, "20 poisson"),
         ({**twenty, "arrivals": "constant"}, "20 constant"),
         ({"lowest": 2, "highest": 2}, "2"),
     ):
         run(ASKED=json.dumps(asked)).assert_outcomes(passed=1)
-        assert measured(pytester) == {found}
+        assert measured(pytester) == {expected}

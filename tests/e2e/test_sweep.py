@@ -18,7 +18,7 @@ from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 from tests.e2e.invocations import GPUPERF
 
-#: Windows of a machine that others use as well agree within a factor of four, or nothing does.
+#: On a shared machine, windows that should agree may differ by a factor of up to four.
 QUICK = ("-p", "200", "-s", "300")
 
 
@@ -47,21 +47,23 @@ def test_the_usual_command_line(server: StartedTriton, tmp_path: Path) -> None:
         *("-f", str(table), "--profile-export-file", str(times)),
     )
     assert done.returncode == 0, done.stderr
-    found = {row["Concurrency"]: row for row in rows(table)}
-    assert set(found) == {"1", "5"}
-    for row in found.values():
+    levels = {row["Concurrency"]: row for row in rows(table)}
+    assert set(levels) == {"1", "5"}
+    for row in levels.values():
         split = [int(row[name]) for name in row if name.startswith(("Client ", "Network", "Server "))]
         assert float(row["Inferences/Second"]) > 50
         assert 0 < int(row["p50 latency"]) <= int(row["p90 latency"]) <= int(row["p99 latency"])
         assert 0 < int(row["Server Compute Infer"]) < sum(split)
-        # Little's law: what is in flight is throughput times mean latency.
+        # Little's law: requests in flight are throughput times mean latency.
         assert float(row["Inferences/Second"]) * sum(split) / 1e6 == pytest.approx(int(row["Concurrency"]), rel=0.1)
     experiments = json.loads(times.read_text())["experiments"]
-    assert [one["experiment"] for one in experiments] == [{"mode": "concurrency", "value": load} for load in (1, 5)]
+    assert [experiment["experiment"] for experiment in experiments] == [
+        {"mode": "concurrency", "value": load} for load in (1, 5)
+    ]
     first = experiments[0]
     edges = first["window_boundaries"]
     measured_s = sum(stop - start for start, stop in zip(edges[::2], edges[1::2], strict=True)) / 1e9
-    assert len(first["requests"]) / measured_s == pytest.approx(float(found["1"]["Inferences/Second"]), rel=0.05)
+    assert len(first["requests"]) / measured_s == pytest.approx(float(levels["1"]["Inferences/Second"]), rel=0.05)
     assert abs(edges[-1] / 1e9 - time.time()) < 120
     assert f"Request count: {len(first['requests'])}" in done.stdout
     assert "Inferences/Second vs. Client Average Batch Latency" in done.stdout

@@ -1,4 +1,4 @@
-"""The real tritonserver, and everything that can go wrong with it."""
+"""The real tritonserver, and its failures."""
 
 from __future__ import annotations
 
@@ -47,26 +47,26 @@ def write_suite(pytester: pytest.Pytester, small_onnx: Path) -> Callable[..., No
 
 @pytest.fixture(scope="module")
 def server(small_onnx: Path) -> Iterator[StartedTriton]:
-    """A server that the tests of ``kserve_endpoint`` find already there."""
+    """A running server for the tests of ``kserve_endpoint``."""
     started = TritonEndpoint(small_onnx, threads=1, dynamic_batching=True).start()
     yield started
     started.stop()
 
 
 def commands() -> dict[int, str]:
-    """The command lines of all servers and their helpers."""
+    """Return the command lines of all servers and their helpers."""
     names = ("tritonserver", "triton_python")
-    found = [process for process in psutil.process_iter(["name"]) if str(process.info["name"]).startswith(names)]
-    return {process.pid: command_of(process) for process in found}
+    processes = [process for process in psutil.process_iter(["name"]) if str(process.info["name"]).startswith(names)]
+    return {process.pid: command_of(process) for process in processes}
 
 
 def servers() -> set[int]:
-    """Those whose files lie in this worker's temporary directory: others test beside us."""
+    """Return the servers whose files lie in the temporary directory of this worker; other workers have theirs."""
     return {pid for pid, command in commands().items() if tempfile.gettempdir() in command}
 
 
 def command_of(process: psutil.Process) -> str:
-    """Its command line; empty when it has just ended."""
+    """Return the command line of the process; empty if it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -74,9 +74,9 @@ def command_of(process: psutil.Process) -> str:
 
 
 def orphaned_memory() -> list[str]:
-    """Shared memory of ours that belongs to no running server."""
-    told = " ".join(commands().values())
-    return [region.name for region in Path("/dev/shm").glob("gpuperf-*") if region.name[:20] not in told]
+    """Return the shared memory regions that no running server uses."""
+    command_lines = " ".join(commands().values())
+    return [region.name for region in Path("/dev/shm").glob("gpuperf-*") if region.name[:20] not in command_lines]
 
 
 def test_smoke_run_starts_the_server_once(pytester: pytest.Pytester, write_suite: Callable[..., None]) -> None:
@@ -97,9 +97,9 @@ def test_measured_with_the_servers_own_times(
     record = json.loads(stored.read_text())["record"]
     assert len(record["runs"]) == 2
     assert record["under_test"]["small"]["server"] == "triton 2.51.0"
-    windows = [window for one in record["runs"] for window in one["windows"]]
+    windows = [window for run in record["runs"] for window in run["windows"]]
     assert all(window["requests"] >= 17 and not window["errors"] for window in windows)
-    # The server's statistics cover the window and the load around it, and nothing of the other points.
+    # The server's statistics cover the window and the load around it, not the other points.
     assert all(window["server"]["requests"] >= window["requests"] for window in windows)
     assert orphaned_memory() == []
 
@@ -181,15 +181,15 @@ def test_pytest_killed_leaves_nothing(start: Start, write_suite: Callable[..., N
 
 
 def wait_for_server(started: StartedPytest) -> psutil.Process:
-    """The tritonserver of a started pytest, once it is under load."""
+    """Wait until the tritonserver of a started pytest is under load, and return it."""
     for _ in range(600):
         assert started.process.poll() is None, started.output
         family = psutil.Process(started.process.pid).children(recursive=True)
         commands = {process: command_of(process) for process in family}
-        found = [process for process, command in commands.items() if command.split(" ")[0].endswith("/tritonserver")]
+        servers = [process for process, command in commands.items() if command.split(" ")[0].endswith("/tritonserver")]
         loaded = any("pytest_gpuperf.load.worker" in command for command in commands.values())
-        if found and loaded:
-            return found[0]
+        if servers and loaded:
+            return servers[0]
         time.sleep(0.05)
     raise AssertionError(started.output)
 
@@ -232,7 +232,7 @@ def test_a_model_that_the_server_refuses(small_onnx: Path, tmp_path: Path) -> No
     gone = tmp_path / "gone.onnx"
     endpoint = TritonEndpoint(gone, threads=1)
     gone.write_bytes(small_onnx.read_bytes())
-    endpoint.start().stop()  # what was read of the model then is remembered
+    endpoint.start().stop()  # the description of the model is cached
     gone.unlink()
     with pytest.raises(Exception, match=r"tritonserver ended with status 1 before it was ready(?s:.*)gone.onnx"):
         endpoint.start()
@@ -322,7 +322,7 @@ def test_the_served_answers_are_the_models_own(datatype: str, tmp_path: Path) ->
 
 
 def test_batched_answers_go_to_those_who_asked(server: StartedTriton, small_onnx: Path) -> None:
-    """Dynamic batching gathers requests; every one gets its own rows back."""
+    """Dynamic batching joins requests; every request gets the rows that it asked for."""
     record = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
 
     def ask(number: int) -> bool:

@@ -38,7 +38,7 @@ def server() -> Iterator[State]:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """What a job finds on its machine: this checkout's programs, and a pip that has nothing to do."""
+    """The programs on a job's machine: this checkout's, and a pip that only prints its arguments."""
     place = tmp_path / "bin"
     place.mkdir()
     for name, command in {
@@ -111,7 +111,7 @@ def workflow(job: Job, name: str) -> Path:
 
 
 def test_main_records_and_pull_requests_are_gated(start: Start, server: State, origin: Path, tmp_path: Path) -> None:
-    # Before anything was recorded; a comment that fails leaves the verdict.
+    # Nothing is recorded yet; a comment that fails does not change the verdict.
     server.answers.append(("GET", 401, {}, '{"message": "Bad credentials"}'))
     first = start(pull_request(REPOSITORY))
     assert first.run(workflow(first, "gpuperf"), "gpu") == 0, first.log
@@ -132,10 +132,10 @@ def test_main_records_and_pull_requests_are_gated(start: Start, server: State, o
     assert git(origin, "rev-list", "--count", "gpuperf-baselines") == "1"
     kept = tmp_path / "artifacts" / "gpuperf"
     assert {path.name for path in kept.iterdir()} >= {"comment.md", "records.tar", "junit.xml"}
-    with tarfile.open(kept / "records.tar") as tar:  # only this run's, not the baseline with it
+    with tarfile.open(kept / "records.tar") as tar:  # the record of this run, without the baseline
         (name,) = tar.getnames()
 
-    # Accepted by hand, from the artifact, as docs/ci.md says.
+    # Accept the regression from the artifact, as docs/ci.md describes.
     here = start({}, "workflow_dispatch")
     record = name.removesuffix(".rejected.json").rpartition("-")[2]
     status, _ = here._script(
@@ -191,13 +191,13 @@ def test_pull_requests_of_forks_are_commented_on_afterwards(start: Start, server
     report.write_text("<!-- gpuperf -->\n## improved\n@maintainer [accept](https://evil.example)\n")
     comment = start(event, "workflow_run")
     assert comment.run(workflow(comment, "gpuperf-comment"), "comment") == 0, comment.log
-    (body,) = (one["body"] for one in server.comments)
+    (body,) = (comment["body"] for comment in server.comments)
     assert "## improved" in body
     assert "@maintainer" not in body
     assert "](https" not in body
     assert not (comment.checkout / "pwned").exists()
 
-    # A link in the artifact, and a run of a branch of the repository itself.
+    # The artifact holds a link; then a run of a branch of the same repository.
     (tmp_path / "secret").write_text("s3cr3t")
     report.unlink()
     report.symlink_to(tmp_path / "secret")
@@ -221,8 +221,8 @@ def test_records_that_lie_about_are_no_baseline(start: Start, origin: Path, name
 @pytest.mark.parametrize("block", ["|", ">"])
 def test_tests_on_several_lines_are_all_measured(start: Start, block: str) -> None:
     job = start(pull_request(REPOSITORY))
-    shutil.copytree(job.checkout / "tests" / "performance", job.checkout / "tests" / "more")
-    lines = f"tests: {block}\n            tests/performance\n            tests/more --import-mode=importlib\n"
+    shutil.copytree(job.checkout / "tests" / "performance", job.checkout / "tests" / "second")
+    lines = f"tests: {block}\n            tests/performance\n            tests/second --import-mode=importlib\n"
     path = workflow(job, "gpuperf")
     path.write_text(path.read_text().replace("tests: tests/performance\n", lines))
     assert job.run(path, "gpu") == 0, job.log
@@ -233,7 +233,7 @@ def test_smoke(start: Start) -> None:
     job = start(pull_request("mallory/code"))
     (job.path / "gpuperf").write_text(
         '#!/bin/sh\necho "gpuperf $*"\n'
-    )  # the server is installed where other tests say so
+    )  # the bundled server is installed by other tests
     assert job.run(workflow(job, "gpuperf-smoke"), "cpu") == 0, job.log
     assert job.log[1] == "gpuperf triton install\n"
     assert "1 passed" in job.log[2]

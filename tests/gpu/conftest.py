@@ -1,4 +1,4 @@
-"""Tests that need a GPU: they run as they are where there is one, and are skipped elsewhere with the reason."""
+"""Tests that need a GPU; elsewhere they are skipped with the reason."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pytest_gpuperf.errors import DeviceError
 
 
 @cache
-def _found() -> Device | str:
-    """The GPU, or why there is none."""
+def _gpu_or_reason() -> Device | str:
+    """Return the GPU, or the reason why there is none."""
     try:
         device = find_device("auto")
     except DeviceError as error:
@@ -23,7 +23,7 @@ def _found() -> Device | str:
 @pytest.fixture(autouse=True, scope="session")
 def real_gpu() -> Device:
     """The GPU of this machine."""
-    found = _found()
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    gpu = _gpu_or_reason()
+    if isinstance(gpu, str):
+        pytest.skip(gpu)
+    return gpu

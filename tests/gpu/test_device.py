@@ -14,23 +14,23 @@ from pytest_gpuperf.model import Resources
 
 @pytest.fixture(scope="module")
 def monitor(real_gpu: Device) -> Iterator[Monitor]:
-    one = Monitor([real_gpu])
-    yield one
-    one.close()
+    monitor = Monitor([real_gpu])
+    yield monitor
+    monitor.close()
 
 
 @pytest.fixture(scope="module")
 def work() -> Callable[[], object]:
-    """A matrix product of a few milliseconds, on whatever library is here."""
+    """Return a matrix product of a few milliseconds, with the first library that is installed."""
     torch = pytest.importorskip("torch", reason="no library here that computes on the GPU")
     if not torch.cuda.is_available():
         pytest.skip("this torch can't use the GPU")
     matrix = torch.randn(4096, 4096, device="cuda", dtype=torch.float16)
 
     def multiply() -> object:
-        found = matrix @ matrix
+        product = matrix @ matrix
         torch.cuda.synchronize()
-        return found
+        return product
 
     return multiply
 
@@ -69,9 +69,9 @@ def test_its_key_has_no_live_reading(real_gpu: Device) -> None:
 
 def test_its_energy_is_told(real_gpu: Device, monitor: Monitor) -> None:
     if not real_gpu.energy_method.startswith("nvml"):
-        pytest.skip("a MIG slice's energy can't be told")
+        pytest.skip("the energy of a MIG slice cannot be measured")
     took = watch(monitor, 2.0)
-    energy = next(one for one in took.energy if one.source == "gpu")
+    energy = next(reading for reading in took.energy if reading.source == "gpu")
     assert energy.energy_j > 0
     assert energy.error_j < 0.05 * energy.energy_j
     limit_w = real_gpu.key["power_limit_w"]
@@ -104,8 +104,8 @@ def test_work_takes_power_and_memory(real_gpu: Device, monitor: Monitor, work: C
     if real_gpu.energy_method.startswith("nvml"):
         assert busy.energy[0].energy_j > idle.energy[0].energy_j
     assert busy.memory is not None
-    own = busy.memory.target_bytes
-    assert own is None or own > 32 << 20
+    target_bytes = busy.memory.target_bytes
+    assert target_bytes is None or target_bytes > 32 << 20
 
 
 def test_a_sweep_of_a_callable_has_energy_and_memory(
