@@ -12,7 +12,7 @@ from tests.e2e.invocations import CALLABLES, Run
 pytestmark = pytest.mark.timeout(240)
 
 
-def test_records_with_an_anchor_are_a_baseline_of_their_own(run: Run, pytester: pytest.Pytester) -> None:
+def test_anchored_records_have_a_separate_baseline(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=CALLABLES)
     only = ("-k", "test_other")
     run(*only).assert_outcomes(passed=1)

@@ -45,7 +45,7 @@ def test_mistakes_end_pytest_before_any_test(run: Run, pytester: pytest.Pytester
     assert not records(pytester)
 
 
-def test_a_required_baseline_that_is_not_there_fails_and_is_there_next_time(
+def test_a_missing_required_baseline_fails_and_is_recorded_for_the_next_run(
     run: Run, pytester: pytest.Pytester
 ) -> None:
     first = run("--gpuperf-require-baseline")

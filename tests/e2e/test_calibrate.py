@@ -15,7 +15,7 @@ SUITE = """
 """
 
 
-def test_two_records_and_the_gate_reads_what_they_show(run: Run, pytester: pytest.Pytester) -> None:
+def test_the_gate_uses_the_calibration(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     pytester.makeini("[pytest]\ngpuperf_require_baseline = true")
     done = pytester.run(*GPUPERF, "calibrate", "test_suite.py", "--records", "2", "--store", ".gpuperf", "--", *COMMON)

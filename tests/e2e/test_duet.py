@@ -35,7 +35,7 @@ PYTEST = ("--", "--gpuperf-device=cpu", "-p", "no:benchmark", "-p", "no:cachepro
 
 
 class TestInATest:
-    def test_against_itself_and_against_a_slower_one(self, run: Run, pytester: pytest.Pytester) -> None:
+    def test_a_target_against_itself_and_against_a_slower_target(self, run: Run, pytester: pytest.Pytester) -> None:
         pytester.makepyfile(
             """
             import time
@@ -199,7 +199,7 @@ def test_nothing_changed_passes(repository: Repository) -> None:
     assert len(list((repository.path / ".gpuperf").rglob("*.duet.json"))) == 1
 
 
-def test_uncommitted_slowness_is_found_and_named(repository: Repository) -> None:
+def test_an_uncommitted_slowdown_regresses(repository: Repository) -> None:
     repository.write(model=MODEL.format(delay_s=0.006))
     done = repository.duet()
     assert done.returncode == 1, done.stdout
@@ -208,7 +208,7 @@ def test_uncommitted_slowness_is_found_and_named(repository: Repository) -> None
     assert "environment: uncommitted_changes False -> True" in done.stdout
 
 
-def test_two_commits_in_two_worktrees_whatever_lies_in_the_checkout(repository: Repository) -> None:
+def test_two_commits_ignore_changes_of_the_checkout(repository: Repository) -> None:
     repository.write(model=MODEL.format(delay_s=0.006))
     repository.commit("slower")
     repository.write(model="this is no Python", test_suite="neither is this")
@@ -222,7 +222,7 @@ def test_two_commits_in_two_worktrees_whatever_lies_in_the_checkout(repository: 
     assert len(list((repository.path / ".gpuperf").rglob("*.duet*.json"))) == 2
 
 
-def test_tests_of_one_side_are_said_and_do_not_block(repository: Repository) -> None:
+def test_tests_of_a_single_side_are_reported_and_do_not_block(repository: Repository) -> None:
     both = SUITE + "\ndef test_old(gpuperf):\n    gpuperf.sweep(model.infer, name='old')\n"
     repository.write(test_suite=both)
     repository.commit("old")
@@ -238,7 +238,7 @@ def test_tests_of_one_side_are_said_and_do_not_block(repository: Repository) -> 
     assert "1 passed, 2 deselected" in done.stdout
 
 
-def test_a_new_file_is_said_and_can_be_laid_over(repository: Repository) -> None:
+def test_a_new_file_is_reported_and_can_be_an_overlay(repository: Repository) -> None:
     repository.write(test_new=SUITE.replace("test_model", "test_new"))
     done = repository.duet("--", "test_suite.py", "test_new.py")
     assert done.returncode == 0, done.stdout
@@ -252,7 +252,7 @@ def test_a_new_file_is_said_and_can_be_laid_over(repository: Repository) -> None
     assert "1 test compared, no regression" in over.stdout
 
 
-def test_a_test_that_fails_on_one_side_is_said(repository: Repository) -> None:
+def test_a_failure_on_a_single_side_is_reported(repository: Repository) -> None:
     two = SUITE + "\n\ndef test_second(gpuperf):\n    {}\n    gpuperf.sweep(model.infer, name='second')\n"
     repository.write(test_suite=two.format("raise RuntimeError('no licence')"))
     repository.commit("broken")
@@ -269,7 +269,7 @@ def test_a_test_that_fails_on_one_side_is_said(repository: Repository) -> None:
     assert "FAILED test_suite.py::test_second" in done.stdout
 
 
-def test_points_of_one_side_are_measured_there_and_said(repository: Repository) -> None:
+def test_points_of_a_single_side_are_measured_and_reported(repository: Repository) -> None:
     repository.write(test_suite=SUITE.replace("[1, 2]", "[2, 3]"))
     done = repository.duet()
     assert done.returncode == 0, done.stdout
@@ -277,7 +277,7 @@ def test_points_of_one_side_are_measured_there_and_said(repository: Repository) 
     assert "in the reference but not measured now: model: concurrency 1" in done.stdout
 
 
-def test_what_is_searched_for_is_measured_at_the_loads_of_both(repository: Repository) -> None:
+def test_a_search_measures_the_loads_of_both_sides(repository: Repository) -> None:
     searching = """
 import time
 import model
@@ -314,7 +314,7 @@ def points_of(repository: Repository) -> list[set[str]]:
     ]
 
 
-def test_a_search_in_a_duet_does_not_care_for_stored_records(repository: Repository) -> None:
+def test_a_search_in_a_duet_ignores_stored_records(repository: Repository) -> None:
     repository.write(test_suite=SEARCHING.format(asked="lowest=3, highest=3"))
     stored = [sys.executable, "-m", "pytest", "--gpuperf", *PYTEST[1:]]
     subprocess.run(stored, cwd=repository.path, check=True, capture_output=True)
@@ -327,7 +327,7 @@ def test_a_search_in_a_duet_does_not_care_for_stored_records(repository: Reposit
     assert points_of(repository) == [{"2"}, {"2"}]
 
 
-def test_sides_that_search_along_different_axes_measure_their_own_points(repository: Repository) -> None:
+def test_sides_that_search_along_different_axes_share_no_points(repository: Repository) -> None:
     asked = "open_loop=True, lowest=20, highest=20"
     repository.write(test_suite=SEARCHING.format(asked=asked))
     repository.commit("poisson")
@@ -338,7 +338,7 @@ def test_sides_that_search_along_different_axes_measure_their_own_points(reposit
     assert points_of(repository) == [{"20 constant"}, {"20 poisson"}]
 
 
-def test_a_test_that_is_a_duet_itself_is_skipped(repository: Repository) -> None:
+def test_a_duet_inside_a_duet_is_skipped(repository: Repository) -> None:
     duet = "\n\ndef test_own(gpuperf):\n    gpuperf.duet(model.infer, model.infer)\n"
     repository.write(test_suite=SUITE + duet)
     repository.commit("duet")
@@ -362,7 +362,7 @@ def test_an_editable_install_is_overridden(repository: Repository) -> None:
     assert "test_served regressed against its reference" in done.stdout
 
 
-def test_a_side_that_runs_the_code_of_the_other_is_an_error(repository: Repository) -> None:
+def test_a_side_that_imports_the_wrong_checkout_is_an_error(repository: Repository) -> None:
     repository.write(conftest=f"import sys\nsys.path.insert(0, {str(repository.path)!r})\nimport model\n")
     repository.commit("hard-wired")
     done = repository.duet()
@@ -415,7 +415,7 @@ def test_a_side_that_hangs_ends_both(repository: Repository) -> None:
     assert time.monotonic() - started < 60
 
 
-def test_a_side_that_cannot_collect_shows_why(repository: Repository) -> None:
+def test_a_collection_error_of_a_side_is_shown(repository: Repository) -> None:
     repository.write(test_suite="import nowhere\n")
     done = repository.duet()
     assert done.returncode == 1

@@ -134,7 +134,7 @@ def test_requests_are_spread_evenly(
 
 
 @needs_envoy
-def test_a_balancer_that_is_there_already(members: list[Member], tiny: Path) -> None:
+def test_a_running_balancer_is_used(members: list[Member], tiny: Path) -> None:
     ours = join(members[:2], TritonFleet.of(tiny, replicas=2, balancer="envoy").front)
     try:
         assert ours._envoy is not None
@@ -163,7 +163,7 @@ def test_each_server_has_its_cores(members: list[Member], tiny: Path) -> None:
 
 
 @needs_envoy
-def test_an_envoy_that_dies(members: list[Member], tiny: Path) -> None:
+def test_a_killed_envoy_is_reported(members: list[Member], tiny: Path) -> None:
     fleet = join(members[:2], TritonFleet.of(tiny, replicas=2, balancer="envoy").front)
     try:
         (envoy,) = psutil.Process(fleet.processes[-1]).children()
@@ -178,7 +178,7 @@ def test_an_envoy_that_dies(members: list[Member], tiny: Path) -> None:
     ("balancer", "devices"),
     [pytest.param("envoy", ["cpu"] * 3, marks=needs_envoy), ("round_robin", ["MIG-a", "MIG-b", "MIG-c"])],
 )
-def test_the_others_go_on(tiny: Path, balancer: str, devices: list[str]) -> None:
+def test_remaining_servers_continue(tiny: Path, balancer: str, devices: list[str]) -> None:
     """Kill one of three servers in the middle of a window, and a second server later."""
     described = TritonFleet.of(tiny, devices, balancer=balancer, on_loss="continue")
     names = [member.label for member in described.members(3)]

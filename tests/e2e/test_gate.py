@@ -56,7 +56,7 @@ def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
     assert run().ret == pytest.ExitCode.OK
 
 
-def test_undecided_tests_are_measured_on_up_to_the_most_runs(run: Run) -> None:
+def test_undecided_tests_get_up_to_max_runs(run: Run) -> None:
     arguments = ("-k", "slow", "--gpuperf-max-runs=3")
     run(*arguments).stdout.fnmatch_lines(["*recorded one from 2 runs*"])
     # One baseline record cannot show "unchanged", but it can show that eight times as slow is worse.
@@ -64,7 +64,7 @@ def test_undecided_tests_are_measured_on_up_to_the_most_runs(run: Run) -> None:
     run(*arguments, SLOWER="8").stdout.fnmatch_lines(["*regressed: 2 runs against*"])
 
 
-def test_an_undecided_test_can_be_made_to_fail_and_joins_the_baseline_all_the_same(run: Run) -> None:
+def test_an_inconclusive_test_can_fail_and_joins_the_baseline(run: Run) -> None:
     strict = ("-k", "slow", "--gpuperf-on-inconclusive=fail")
     run(*strict).assert_outcomes(passed=1)
     # Few records cannot show "unchanged"; if inconclusive records did not join the baseline, they would stay few.
@@ -97,7 +97,7 @@ def test_half_as_slow_again_is_never_unchanged(run: Run) -> None:
     assert "unchanged" not in slow
 
 
-def test_a_test_that_fails_by_itself_keeps_its_failure_and_its_numbers(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_failing_assertion_is_reported_with_the_figures(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
         import time
@@ -114,7 +114,7 @@ def test_a_test_that_fails_by_itself_keeps_its_failure_and_its_numbers(run: Run,
     assert json.loads(stored.read_text())["record"]["gate"] == "failed"
 
 
-def test_a_damaged_baseline_is_named_and_never_taken_for_none(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_damaged_baseline_is_named_and_is_not_a_missing_baseline(run: Run, pytester: pytest.Pytester) -> None:
     run("-k", "slow")
     (stored,) = records(pytester)
     content = stored.read_bytes()
@@ -218,9 +218,7 @@ def test_a_wrong_marker_says_what_to_write(run: Run, pytester: pytest.Pytester) 
     result.stdout.fnmatch_lines(["*has no argument 'min_efect'; it has min_effect, version, runs*"])
 
 
-def test_a_store_that_cannot_be_written_fails_the_test_and_shows_the_numbers(
-    run: Run, pytester: pytest.Pytester
-) -> None:
+def test_an_unwritable_store_fails_the_test_and_shows_the_figures(run: Run, pytester: pytest.Pytester) -> None:
     (pytester.path / "file").write_text("in the way")
     result = run("-k", "slow", "--gpuperf-store=file")
     result.assert_outcomes(failed=1)

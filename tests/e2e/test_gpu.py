@@ -75,9 +75,7 @@ def test_energy_and_memory_are_shown_stored_and_gated(run: Run, pytester: pytest
     assert re.search(r"concurrency 2 +energy +\S+ mJ +\S+ J +\+\d+%", again.stdout.str())
 
 
-def test_guarded_windows_come_again_and_are_marked_where_there_are_no_others(
-    run: Run, pytester: pytest.Pytester
-) -> None:
+def test_disturbed_windows_are_repeated_and_marked_if_all_are_disturbed(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     result = run(REASONS=0x40)
     result.stdout.fnmatch_lines(
@@ -89,7 +87,7 @@ def test_guarded_windows_come_again_and_are_marked_where_there_are_no_others(
     assert [len(run["windows"]) for run in record["runs"]] == [5, 5]
 
 
-def test_a_reading_that_fails_is_told_and_switches_no_guard_off(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_failed_reading_is_reported_and_leaves_the_guard_on(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     result = run(REASONS=0x40, ERROR_nvmlDeviceGetUtilizationRates=999)
     result.stdout.fnmatch_lines(["*NVML can't tell its utilisation (GPU 0): Unknown Error*"])
@@ -97,7 +95,7 @@ def test_a_reading_that_fails_is_told_and_switches_no_guard_off(run: Run, pytest
     assert all(window["guards"] == ["throttled"] for window in windows_of(record))
 
 
-def test_a_slice_is_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_mig_slice_is_a_device(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
         import os, time
@@ -269,7 +267,7 @@ def power(record: dict[str, Any], sweep: str) -> float | None:
     )
 
 
-def test_a_duet_tells_idle_power_and_no_memory_that_both_sides_share(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_duet_reports_idle_power_and_no_shared_memory(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
         import time
@@ -304,7 +302,7 @@ def test_locked_clocks_are_in_the_key_and_given_back(run: Run, pytester: pytest.
 
 
 @pytest.mark.parametrize("how", [(), ("-n", "1")])
-def test_clocks_that_can_t_be_given_back_are_told(run: Run, pytester: pytest.Pytester, how: tuple[str, ...]) -> None:
+def test_clocks_that_cannot_be_unlocked_are_reported(run: Run, pytester: pytest.Pytester, how: tuple[str, ...]) -> None:
     pytester.makepyfile(test_suite=SUITE)
     result = run("--gpuperf-lock-clocks=1410", *how, ERROR_nvmlDeviceResetGpuLockedClocks=15)
     result.assert_outcomes(passed=1)
@@ -336,7 +334,7 @@ def test_free_and_locked_records_do_not_share_a_gpu(run: Run, pytester: pytest.P
     assert stored(pytester)[0]["key"]["clock_policy"] == "default"
 
 
-def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.Pytester) -> None:
+def test_each_xdist_worker_gets_a_device(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
         import os, time, pytest
@@ -356,7 +354,7 @@ def test_xdist_gives_each_worker_a_device_of_its_own(run: Run, pytester: pytest.
     assert os.environ.get("MOCK_NVML") is None
 
 
-def test_xdist_workers_that_share_a_gpu_are_no_strangers(run: Run, pytester: pytest.Pytester) -> None:
+def test_xdist_workers_that_share_a_gpu_are_no_co_tenants(run: Run, pytester: pytest.Pytester) -> None:
     """NVML lists a process from its first engine until its end, also while the next worker measures."""
     pytester.makepyfile(
         test_suite="""

@@ -106,9 +106,7 @@ def test_two_workers_share_a_window(server: StartedTriton, way: str) -> None:
     assert all(len(lane.done_ns) for lane in recording.lanes)
 
 
-def test_recorded_payloads_go_round_with_their_own_answers(
-    server: StartedTriton, small_onnx: Path, tmp_path: Path
-) -> None:
+def test_recorded_payloads_rotate_with_their_answers(server: StartedTriton, small_onnx: Path, tmp_path: Path) -> None:
     record = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
     inputs = np.random.default_rng(5).standard_normal((3, 256)).astype(np.float32)
     outputs = record.run(None, {"x": inputs})[0]

@@ -46,7 +46,7 @@ def test_a_broken_target_fails_the_smoke_run(pytester: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--gpuperf", "--gpuperf-device=cpu")], ids=["smoke", "measured"])
-def test_calls_that_do_not_do_the_work_fail(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
+def test_calls_that_return_before_the_work_fail(pytester: pytest.Pytester, options: tuple[str, ...]) -> None:
     pytester.makepyfile(
         test_suite="""
         async def infer(): ...

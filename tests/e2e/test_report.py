@@ -120,7 +120,7 @@ def test_other():
 
 
 @pytest.mark.parametrize("options", [(), ("-n2",)], ids=["", "xdist"])
-def test_gated_tests_that_failed_before_they_measured_are_in_the_reports(
+def test_tests_that_fail_before_measuring_are_in_the_reports(
     run: Run, pytester: pytest.Pytester, options: tuple[str, ...]
 ) -> None:
     pytester.makepyfile(test_suite=FAILING)
@@ -144,7 +144,7 @@ def test_gated_tests_that_failed_before_they_measured_are_in_the_reports(
     assert len(list((pytester.path / ".gpuperf").rglob("*.json"))) == 2
 
 
-def test_a_calibration_that_can_t_be_read_ends_gated_tests_alone(run: Run, pytester: pytest.Pytester) -> None:
+def test_an_unreadable_calibration_fails_gated_tests_only(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE + "\n    def test_other():\n        pass\n")
     run().assert_outcomes(passed=2)
     (device,) = (path for path in (pytester.path / ".gpuperf").iterdir() if path.is_dir())
@@ -157,7 +157,7 @@ def test_a_calibration_that_can_t_be_read_ends_gated_tests_alone(run: Run, pytes
     assert test["error"]
 
 
-def test_a_report_tells_that_an_undecided_test_failed(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_report_shows_that_an_inconclusive_test_failed(run: Run, pytester: pytest.Pytester) -> None:
     run().assert_outcomes(passed=1)
     result = run("--gpuperf-on-inconclusive=fail", "--gpuperf-report=r.json", "--gpuperf-report=c.md")
     result.assert_outcomes(failed=1)
@@ -198,7 +198,7 @@ def test_control_c_leaves_a_report(start: Start, pytester: pytest.Pytester) -> N
     assert "measurement cut short" in (pytester.path / "r.md").read_text()
 
 
-def test_a_broken_budget_is_told_and_drawn(run: Run, pytester: pytest.Pytester) -> None:
+def test_an_exceeded_budget_is_written_and_drawn(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
         import time
@@ -223,7 +223,7 @@ def test_a_broken_budget_is_told_and_drawn(run: Run, pytester: pytest.Pytester) 
         (["-o", "gpuperf_report=r.doc"], "gpuperf_report = r.doc"),
     ],
 )
-def test_a_report_that_can_t_be_is_refused_before_any_test(
+def test_an_impossible_report_is_refused_before_any_test(
     run: Run, pytester: pytest.Pytester, arguments: list[str], hint: str
 ) -> None:
     (pytester.path / "folder.md").mkdir()

@@ -131,7 +131,7 @@ def test_two_runners_at_once(pytester: pytest.Pytester, url: str) -> None:
     assert len(listed.stdout.splitlines()) == 3
 
 
-def test_what_another_runner_writes_is_seen_at_once(url: str) -> None:
+def test_records_of_another_runner_are_read_at_once(url: str) -> None:
     first, second = Store(url), Store(url)
     for number, store in enumerate((first, second, first)):
         store.write(record(name=f"s{number}", minute=number))
@@ -142,7 +142,7 @@ def test_what_another_runner_writes_is_seen_at_once(url: str) -> None:
 # What can be wrong
 
 
-def test_a_bucket_that_is_not_there_is_not_made(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_missing_bucket_is_not_created(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     result = run("--gpuperf-store=s3://baselinse/team")
     result.assert_outcomes(errors=1)
@@ -155,7 +155,7 @@ def test_a_bucket_that_is_not_there_is_not_made(run: Run, pytester: pytest.Pytes
 
 
 @pytest.mark.parametrize("trouble", ["credentials", "refused"])
-def test_who_and_where_is_said(
+def test_errors_name_the_bucket_and_no_secret(
     trouble: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if trouble == "credentials":

@@ -28,14 +28,14 @@ def measured(pytester: pytest.Pytester) -> set[str]:
     return {f"{point['concurrency'] or point['rate']:g} {point['arrivals']}".strip() for point in points}
 
 
-def test_a_search_measures_the_last_answer_as_well_and_no_earlier_one(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_search_measures_the_previous_answer_and_no_earlier_answer(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     for highest, points in ((2, {"2"}), (3, {"2", "3"}), (4, {"3", "4"})):
         run(ASKED=json.dumps({"lowest": 2, "highest": highest})).assert_outcomes(passed=1)
         assert measured(pytester) == points
 
 
-def test_what_is_pinned_is_measured_wherever_the_answer_goes(run: Run, pytester: pytest.Pytester) -> None:
+def test_pinned_points_are_always_measured(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     run(ASKED=json.dumps({"lowest": 2, "highest": 2})).assert_outcomes(passed=1)
     (record,) = (pytester.path / ".gpuperf").rglob("*.json")

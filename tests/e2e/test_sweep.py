@@ -80,7 +80,7 @@ def test_a_schedule_over_grpc(server: StartedTriton, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("extra", [("--shared-memory", "system", "-b", "4"), ("--streaming", "-i", "grpc")])
-def test_other_ways_to_send(server: StartedTriton, extra: tuple[str, ...]) -> None:
+def test_shared_memory_and_streams(server: StartedTriton, extra: tuple[str, ...]) -> None:
     address = server.grpc_address if "grpc" in extra else server.address
     done = sweep("-u", address, "--concurrency-range", "3", "--request-count", "60", *extra)
     assert done.returncode == 0, done.stderr
@@ -107,7 +107,7 @@ def test_data_from_several_files(server: StartedTriton, tmp_path: Path) -> None:
         (("-s", "0", "-r", "3", "-p", "100"), 3, "concurrency 1 is unstable"),
     ],
 )
-def test_what_goes_wrong_is_told(server: StartedTriton, arguments: tuple[str, ...], status: int, part: str) -> None:
+def test_errors_name_the_cause(server: StartedTriton, arguments: tuple[str, ...], status: int, part: str) -> None:
     done = sweep("-u", server.address, *arguments)
     assert done.returncode == status, done.stderr
     assert part in done.stderr

@@ -134,7 +134,7 @@ def test_an_ensemble_is_measured_step_by_step(run: Run, pytester: pytest.Pyteste
 
 
 @pytest.mark.parametrize("given", ["option", "ini", "variable"])
-def test_a_server_that_is_not_there(
+def test_a_missing_tritonserver(
     run: Run, pytester: pytest.Pytester, write_suite: Callable[..., None], given: str
 ) -> None:
     write_suite()
@@ -221,14 +221,14 @@ def test_a_broken_model(
     assert "pytest_gpuperf/" not in result.stdout.str()
 
 
-def test_a_provider_that_is_not_there(run: Run, write_suite: Callable[..., None]) -> None:
+def test_a_missing_execution_provider(run: Run, write_suite: Callable[..., None]) -> None:
     write_suite(extra=", providers=['NoSuchExecutionProvider']")
     result = run()
     result.assert_outcomes(failed=1)
     assert "ONNX Runtime has no NoSuchExecutionProvider here; it has" in result.stdout.str()
 
 
-def test_a_model_that_the_server_refuses(small_onnx: Path, tmp_path: Path) -> None:
+def test_a_model_refused_by_the_server(small_onnx: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone.onnx"
     endpoint = TritonEndpoint(gone, threads=1)
     gone.write_bytes(small_onnx.read_bytes())
@@ -253,7 +253,7 @@ def test_a_missing_server(run: Run, write_suite: Callable[..., None], tmp_path: 
     result.stdout.fnmatch_lines(["*Install the bundled one with: gpuperf triton install*"])
 
 
-def test_an_endpoint_that_is_already_there(run: Run, pytester: pytest.Pytester, server: StartedTriton) -> None:
+def test_a_running_endpoint(run: Run, pytester: pytest.Pytester, server: StartedTriton) -> None:
     pytester.makepyfile(
         test_suite=f"""
         def test_there(gpuperf, kserve_endpoint):
@@ -267,7 +267,7 @@ def test_an_endpoint_that_is_already_there(run: Run, pytester: pytest.Pytester, 
     assert server.server_times() is not None  # not stopped by a test that did not start it
 
 
-def test_an_endpoint_that_is_not_there(run: Run, pytester: pytest.Pytester) -> None:
+def test_an_unreachable_endpoint(run: Run, pytester: pytest.Pytester) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -302,7 +302,7 @@ TYPES = {
 
 
 @pytest.mark.parametrize("datatype", TYPES)
-def test_the_served_answers_are_the_models_own(datatype: str, tmp_path: Path) -> None:
+def test_served_answers_equal_the_models_answers(datatype: str, tmp_path: Path) -> None:
     """A stub built against NumPy 1 gave empty tensors under NumPy 2, fast and without an error."""
     kind, values = TYPES[datatype]
     path = tmp_path / "identity.onnx"
@@ -321,7 +321,7 @@ def test_the_served_answers_are_the_models_own(datatype: str, tmp_path: Path) ->
     assert np.array_equal(answer.as_numpy("y"), values.reshape(2, 5))
 
 
-def test_batched_answers_go_to_those_who_asked(server: StartedTriton, small_onnx: Path) -> None:
+def test_batched_requests_get_their_rows_back(server: StartedTriton, small_onnx: Path) -> None:
     """Dynamic batching joins requests; every request gets the rows that it asked for."""
     record = onnxruntime.InferenceSession(small_onnx, providers=["CPUExecutionProvider"])
 

@@ -209,7 +209,7 @@ def test_pull_requests_of_forks_are_commented_on_afterwards(start: Start, server
 
 
 @pytest.mark.parametrize(("name", "event"), [("gpuperf", "pull_request"), ("gpuperf-main", "push")])
-def test_records_that_lie_about_are_no_baseline(start: Start, origin: Path, name: str, event: str) -> None:
+def test_leftover_records_are_no_baseline(start: Start, origin: Path, name: str, event: str) -> None:
     job = start(pull_request(REPOSITORY), event)
     Store(str(job.checkout / ".gpuperf")).write(record())
     assert job.run(workflow(job, name), "gpu") != 0

@@ -54,7 +54,7 @@ def watch(monitor: Monitor, seconds: float, work: Callable[[], object] | None = 
     return monitor.window(start_ns, stop_ns)
 
 
-def test_it_is_found_by_each_of_its_names(real_gpu: Device) -> None:
+def test_each_name_of_the_gpu_selects_it(real_gpu: Device) -> None:
     assert real_gpu.visible == real_gpu.id
     assert find_device(real_gpu.id).id == real_gpu.id
     assert real_gpu.id in {device.id for device in find_devices()}
@@ -67,7 +67,7 @@ def test_its_key_has_no_live_reading(real_gpu: Device) -> None:
     assert find_device(real_gpu.id).key == real_gpu.key
 
 
-def test_its_energy_is_told(real_gpu: Device, monitor: Monitor) -> None:
+def test_energy_is_measured(real_gpu: Device, monitor: Monitor) -> None:
     if not real_gpu.energy_method.startswith("nvml"):
         pytest.skip("the energy of a MIG slice cannot be measured")
     took = watch(monitor, 2.0)
