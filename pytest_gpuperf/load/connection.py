@@ -10,11 +10,11 @@ import ssl
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.load.loop import Loop
-    from pytest_gpuperf.model import Address, Request, Tls, WireWorkload
+    from pytest_gpuperf.model import Address, Request, WireWorkload
 
 now_ns = time.monotonic_ns
 
@@ -28,6 +28,48 @@ _WRONG_HOST = (62, 64)
 
 class BadResponse(ValueError):
     """What came is not what the protocol allows."""
+
+
+class ConnectionOwner(Protocol):
+    """What a connection needs of the loop that it belongs to.
+
+    Attributes:
+        hosts, addresses: Names and socket addresses of the workload's addresses, by number.
+        buffer: What was received last.
+        known_blocks: Header blocks that have been decoded before (HTTP/2).
+        hot: The right answer to a request only leads to the same request again, on the same connection; nothing else
+            is counted or chosen. A connection may then call ``add_row`` and send, without ``completed``.
+        add_row: Notes when the request of a right answer was sent and done.
+    """
+
+    hosts: list[str]
+    addresses: list[tuple[socket.AddressFamily, Any]]
+    tls_context: ssl.SSLContext | None
+    buffer: bytearray
+    known_blocks: dict[bytes, Mapping[str, str]]
+    hot: bool
+    add_row: Callable[[int, int], None]
+
+    def completed(self, connection: Connection, done_ns: int) -> None:
+        """The answer is there, and right."""
+
+    def failed(self, connection: Connection, kind: str, detail: str, *, keep: bool = False) -> None:
+        """The request failed. The connection is closed, unless ``keep`` says that it can take the next request."""
+
+    def unreachable(self, connection: Connection, error: OSError) -> None:
+        """The connection could not be opened."""
+
+    def reached(self) -> None:
+        """The connection was opened."""
+
+    def register(self, connection: Connection, events: int) -> None:
+        """Watch the connection's socket for these events of epoll."""
+
+    def modify(self, connection: Connection, events: int) -> None:
+        """Watch it for other events."""
+
+    def unregister(self, connection: Connection) -> None:
+        """Watch it no longer."""
 
 
 class Connection(ABC):
@@ -61,7 +103,7 @@ class Connection(ABC):
         "wants_out",
     )
 
-    def __init__(self, loop: Loop, address: int) -> None:
+    def __init__(self, loop: ConnectionOwner, address: int) -> None:
         self.loop, self.address = loop, address
         self.socket: Any = None
         self.fd = -1
@@ -314,28 +356,6 @@ def tls_advice(error: OSError) -> str:
     if isinstance(error, ssl.SSLEOFError) or "WRONG_VERSION_NUMBER" in text or "record layer" in text.lower():
         return f"{text} (does the server speak TLS on this port?)"
     return text
-
-
-def tls_context(tls: Tls, protocols: list[str]) -> ssl.SSLContext:
-    """The TLS settings of all connections.
-
-    Args:
-        protocols: for ALPN, as ``h2``.
-
-    Raises:
-        OSError: a file can't be read or isn't PEM.
-    """
-    context = ssl.create_default_context(cafile=tls.ca_file or None)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif not tls.verify_host:
-        context.check_hostname = False
-    if tls.cert_file:
-        # A key that needs a password is an error: OpenSSL would ask for it at the terminal.
-        context.load_cert_chain(tls.cert_file, tls.key_file or None, password="")
-    context.set_alpn_protocols(protocols)
-    return context
 
 
 def head_line(name: str, value: str) -> bytes:

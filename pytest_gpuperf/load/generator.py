@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from pytest_gpuperf.model import Arrivals, WireWorkload, Workload
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.load.distributed import RemoteWorkers
+from pytest_gpuperf.model import Arrivals, Workload
 
 #: Requests in flight up to which open loop goes by default: with more, it is the client's machine that gives in first.
 MAX_IN_FLIGHT = 4096
@@ -128,22 +125,3 @@ class LoadGenerator(Protocol):
 
     def close(self) -> None:
         """End all that it started. May be called twice."""
-
-
-def open_generator(workload: Workload, workers: int | RemoteWorkers = 1) -> LoadGenerator:
-    """The load generator that can replay this kind of workload.
-
-    Args:
-        workers: processes on this machine, or workers on others; calls in this process need neither.
-    """
-    if isinstance(workload, WireWorkload):
-        if not isinstance(workers, int):
-            from pytest_gpuperf.load.distributed import RemoteLoad
-
-            return RemoteLoad(workers)
-        from pytest_gpuperf.load.process import WorkerProcesses
-
-        return WorkerProcesses(workers)
-    from pytest_gpuperf.load.inprocess import ThreadLoop
-
-    return ThreadLoop()

@@ -107,7 +107,7 @@ class GrpcConnection(Http2Connection):
             return False
         loop = self.loop
         if loop.hot and not self._going:
-            loop.record(self.sent_ns, done_ns)
+            loop.add_row(self.sent_ns, done_ns)
             self.send_request()
         else:
             loop.completed(self, done_ns)

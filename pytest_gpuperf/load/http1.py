@@ -10,8 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from pytest_gpuperf.load.connection import Connection, head_line, headers_of
-from pytest_gpuperf.load.loop import Loop
+from pytest_gpuperf.load.connection import Connection, ConnectionOwner, head_line, headers_of
 from pytest_gpuperf.load.response import ResponseReader
 from pytest_gpuperf.model import Address, AnswerCheck, Request, WireWorkload
 
@@ -69,7 +68,7 @@ class Http1Connection(Connection):
 
     prepare = staticmethod(prepare)
 
-    def __init__(self, loop: Loop, address: int) -> None:
+    def __init__(self, loop: ConnectionOwner, address: int) -> None:
         super().__init__(loop, address)
         self.forget()
 
@@ -102,7 +101,7 @@ class Http1Connection(Connection):
             return False
         if self._outbox or not loop.buffer.startswith(request.head):
             return False
-        loop.record(self.sent_ns, done_ns)
+        loop.add_row(self.sent_ns, done_ns)
         self.sent_ns = now_ns()
         self.write(request.data)
         return True

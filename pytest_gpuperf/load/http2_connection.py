@@ -9,8 +9,7 @@ import struct
 from abc import abstractmethod
 
 from pytest_gpuperf.load import http2
-from pytest_gpuperf.load.connection import BadResponse, Connection
-from pytest_gpuperf.load.loop import Loop
+from pytest_gpuperf.load.connection import BadResponse, Connection, ConnectionOwner
 
 _SETTINGS = http2.settings(
     [(http2.HEADER_TABLE_SIZE, 0), (http2.ENABLE_PUSH, 0), (http2.INITIAL_WINDOW_SIZE, http2.MAX_WINDOW)]
@@ -53,7 +52,7 @@ class Http2Connection(Connection):
         "_stream_window",
     )
 
-    def __init__(self, loop: Loop, address: int) -> None:
+    def __init__(self, loop: ConnectionOwner, address: int) -> None:
         super().__init__(loop, address)
         self.forget()
 

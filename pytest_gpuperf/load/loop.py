@@ -8,12 +8,11 @@ behind an event loop's queue.
 from __future__ import annotations
 
 import os
-import resource
 import select
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from itertools import islice
 
@@ -23,9 +22,9 @@ from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.connection import Connection, kind_of
 from pytest_gpuperf.load.failures import Failures
 from pytest_gpuperf.load.generator import WindowSpec
-from pytest_gpuperf.load.prepared import Prepared
+from pytest_gpuperf.load.prepared import Prepared, Rotation
 from pytest_gpuperf.load.rows import Rows
-from pytest_gpuperf.load.service import CONNECT_NS, resolve, service_of, tls_of
+from pytest_gpuperf.load.service import CONNECT_NS, allow_open_files, resolve, service_of, tls_of
 from pytest_gpuperf.load.tally import Tally, column_names
 from pytest_gpuperf.model import WireWorkload
 
@@ -57,11 +56,7 @@ class Loop:
     Everything that happens from the first send on is recorded; which requests belong to the window is decided from
     the recorded times afterwards, so that no bookkeeping at the edges can get it wrong.
 
-    Attributes:
-        hot: all that an answer leads to is the same request once more, over the same connection; nothing else has to be
-            asked or counted. Connections may then take a short cut.
-        buffer: what was received last.
-        record: notes a right answer, and nothing else: for connections that take that short cut.
+    Attributes: see ``ConnectionOwner``.
     """
 
     def __init__(self, workload: WireWorkload, parent: int | None = None) -> None:
@@ -85,7 +80,7 @@ class Loop:
         self._next_check_ns = 0
         #: Header blocks that have been decoded before (HTTP/2).
         self.known_blocks: dict[bytes, Mapping[str, str]] = {}
-        _allow_files()
+        allow_open_files()
 
     def serves_also(self, workload: WireWorkload) -> bool:
         """Whether another workload can use the same connections."""
@@ -117,13 +112,11 @@ class Loop:
                 takes its turn.
         """
         self._rows = Rows(columns or {name: Column() for name in column_names(workload, spec)})
-        self.record = self._rows.add
+        self.add_row: Callable[[int, int], None] = self._rows.add
         self._agreement = agreement or Agreement(memoryview(array("q", bytes(8 * Agreement.cells(1)))))
         self._spec = spec
         self._prepare(workload)
-        # Several workers share the slots out among them.
-        self._slots = list(range(worker[0], len(self._rotations[0]), worker[1]))
-        self._turn = 0
+        self._rotation = Rotation(self._prepared.rotations, worker)
         self._balance = balance_of(workload)
         self._sends = self._in_flight = self._followed = self._retries = 0
         self._failures, self._lost = Failures(), ""
@@ -134,7 +127,7 @@ class Loop:
         self._phase = _Phase.INSIDE if spec.once else _Phase.LEAD_IN
         self._ready = self.hot = False
         self._next_look_ns = self._before = 0
-        self._limit = min(spec.max_in_flight, len(self._slots)) if workload.max_in_flight else spec.max_in_flight
+        self._limit = min(spec.max_in_flight, self._rotation.count) if workload.max_in_flight else spec.max_in_flight
         self._next_due_ns = 0
         self._begin_ns, self._lost = self._agreement.meet(spec)
         # The window's first requests: it doesn't start before each of them is over.
@@ -151,7 +144,7 @@ class Loop:
         known = self._known.get(id(workload))
         if known is None or known.workload is not workload:
             known = self._known[id(workload)] = Prepared.of(workload)
-        self._kind, self._rotations, self._only = known.kind, known.rotations, known.only
+        self._prepared, self._only = known, known.only
 
     def _catch_up(self) -> None:
         """What came while nobody looked: servers close idle connections, or say that they will."""
@@ -312,25 +305,13 @@ class Loop:
         if idle:
             connection = idle.pop()
         else:
-            connection = self._kind(self, address)
+            connection = self._prepared.kind(self, address)
             self._connections.append(connection)
         # In open loop the first request alone: of the others nobody knows when they come.
         connection.initial = initial or (due_ns > 0 and not self._sends)
         self._in_flight += 1
-        self._give(connection, due_ns)
-
-    def _give(self, connection: Connection, due_ns: int) -> None:
-        """The next request, over this connection."""
         self._sends += 1
-        request = self._only
-        if request is None:
-            by_slot = self._rotations[connection.address]
-            if len(by_slot) > 1:
-                connection.slot = self._slots.pop()
-            rotation = by_slot[connection.slot]
-            request = rotation[self._turn % len(rotation)]
-            self._turn += 1
-        connection.begin(request, due_ns)
+        connection.begin(self._only or self._rotation.next_request(connection), due_ns)
 
     def completed(self, connection: Connection, done_ns: int) -> None:
         """The answer is there, and right."""
@@ -374,8 +355,8 @@ class Loop:
         connection.sent_ns = 0
         self._in_flight -= 1
         self._idle[connection.address].append(connection)
-        if self._only is None and len(self._rotations[0]) > 1:
-            self._slots.append(connection.slot)
+        if self._rotation.free_slots is not None:
+            self._rotation.free_slots.append(connection.slot)
         if connection.initial:
             connection.initial = False
             self._initial -= 1
@@ -417,10 +398,3 @@ class Loop:
             stall_s=self._stall_ns / 1e9,
             lost=self._lost,
         )
-
-
-def _allow_files() -> None:
-    """As many open files as the system grants: every request in flight has a connection of its own."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -47,6 +47,31 @@ class Prepared:
         return cls(workload, kind, rotations)
 
 
+class Rotation:
+    """Chooses the requests of one worker in one window: the next of a connection's slot.
+
+    Several workers share the slots out among them.
+
+    Attributes:
+        free_slots: Slots without a request in flight; None where there is one slot for all connections.
+    """
+
+    def __init__(self, rotations: list[list[list[Any]]], worker: tuple[int, int]) -> None:
+        self._rotations = rotations
+        self._turn = 0
+        slots = list(range(worker[0], len(rotations[0]), worker[1]))
+        self.count = len(slots)
+        self.free_slots = slots if len(rotations[0]) > 1 else None
+
+    def next_request(self, connection: Connection) -> Any:
+        """Choose the connection's slot and return its next request."""
+        if self.free_slots is not None:
+            connection.slot = self.free_slots.pop()
+        rotation = self._rotations[connection.address][connection.slot]
+        self._turn += 1
+        return rotation[(self._turn - 1) % len(rotation)]
+
+
 def _connection_kind(protocol: str) -> type[Connection]:
     if protocol == HTTP:
         from pytest_gpuperf.load.http1 import Http1Connection

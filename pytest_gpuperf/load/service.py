@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import ssl
 from typing import Any
 
 from pytest_gpuperf.errors import LoadError
-from pytest_gpuperf.load.connection import tls_context
-from pytest_gpuperf.model import HTTP, WireWorkload
+from pytest_gpuperf.model import HTTP, Tls, WireWorkload
 
 #: Long enough for one lost SYN.
 CONNECT_NS = 2_000_000_000
@@ -29,10 +29,32 @@ def tls_of(workload: WireWorkload) -> ssl.SSLContext | None:
     if workload.tls is None:
         return None
     try:
-        return tls_context(workload.tls, ["http/1.1" if workload.protocol == HTTP else "h2"])
+        return _tls_context(workload.tls, ["http/1.1" if workload.protocol == HTTP else "h2"])
     except OSError as error:
         files = ", ".join(filter(None, (workload.tls.ca_file, workload.tls.cert_file, workload.tls.key_file)))
         raise LoadError(f"TLS can't be set up with {files or 'the defaults'}: {error}") from error
+
+
+def _tls_context(tls: Tls, protocols: list[str]) -> ssl.SSLContext:
+    """The TLS settings of all connections.
+
+    Args:
+        protocols: for ALPN, as ``h2``.
+
+    Raises:
+        OSError: a file can't be read or isn't PEM.
+    """
+    context = ssl.create_default_context(cafile=tls.ca_file or None)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif not tls.verify_host:
+        context.check_hostname = False
+    if tls.cert_file:
+        # A key that needs a password is an error: OpenSSL would ask for it at the terminal.
+        context.load_cert_chain(tls.cert_file, tls.key_file or None, password="")
+    context.set_alpn_protocols(protocols)
+    return context
 
 
 def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -47,3 +69,10 @@ def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
             probe.connect(target)
             return family, target
     return found[0]
+
+
+def allow_open_files() -> None:
+    """Raise the limit of open files as far as the system permits: every request in flight has its own connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
