@@ -65,8 +65,7 @@ class Rotation:
 
     def next_request(self, connection: Connection) -> Any:
         """Choose the connection's slot and return its next request."""
-        if self.free_slots is not None:
-            connection.slot = self.free_slots.pop()
+        connection.slot = self.free_slots.pop() if self.free_slots is not None else 0
         rotation = self._rotations[connection.address][connection.slot]
         self._turn += 1
         return rotation[(self._turn - 1) % len(rotation)]

@@ -161,6 +161,13 @@ class TestSlots:
             assert not recording.errors
             assert len(inside(recording)) > 4
 
+    def test_a_workload_without_slots_uses_connections_of_one_that_has_them(self) -> None:
+        with Server(answers(OK)) as server, closing(Replay(workload(server, rotations=slotted(4)))) as replay:
+            assert not replay.window(WindowSpec(4, 0.1)).errors
+            recording = replay.window(WindowSpec(2, 0.1), workload(server, rotations=[numbered(3)]))
+            assert not recording.errors
+            assert len(inside(recording)) > 4
+
     @pytest.mark.parametrize("workers", [2, 3])
     def test_several_processes_share_the_slots_out(self, workers: int) -> None:
         slots = Slots(answers(OK, after_s=0.005))
