@@ -139,11 +139,6 @@ def pooled(points: Iterable[Sequence[float]], prior: Spread = WINDOW_SPREAD) -> 
     return Spread((total + assumed * prior.variance) / (weight + assumed), min(weight + assumed, _MOST_WEIGHT))
 
 
-def undisturbed_windows(windows: Sequence[Window]) -> Sequence[Window]:
-    """The calm windows where there are any, as in ``model.point_runs``."""
-    return [window for window in windows if window.undisturbed] or windows
-
-
 def _trimmed(logs: Sequence[float]) -> tuple[float, float, int]:
     """Trimmed mean, variance of one value such that the mean's is an n-th of it, and degrees of freedom."""
     values = sorted(logs)

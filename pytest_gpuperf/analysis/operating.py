@@ -13,11 +13,11 @@ from pytest_gpuperf.model import (
     LoadPoint,
     OperatingPoint,
     PlainMapping,
-    PointRun,
+    PointFigures,
     Record,
     Run,
+    figures_by_point,
     merged,
-    point_runs,
 )
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -46,9 +46,9 @@ def operating_points(records: Sequence[Record]) -> OperatingPoints:
     """
     if not records:
         raise ValueError("operating points come from one record or more")
-    gathered: dict[tuple[str, LoadPoint], list[PointRun]] = {}
+    gathered: dict[tuple[str, LoadPoint], list[PointFigures]] = {}
     for run in (run for record in records for run in _whole(record.runs)):
-        for point, found in point_runs(run).items():
+        for point, found in figures_by_point([run]).items():
             gathered.setdefault((run.sweep, point), []).append(found)
     points, left_out = [], []
     for (sweep, point), runs in gathered.items():
@@ -64,9 +64,9 @@ def _whole(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.complete]
 
 
-def _doubt(point: LoadPoint, runs: Sequence[PointRun]) -> str:
+def _doubt(point: LoadPoint, runs: Sequence[PointFigures]) -> str:
     """Why a load point can't be counted on; empty where it can."""
-    requests, errors = sum(run.requests for run in runs), sum(run.errors for run in runs)
+    requests, errors = sum(run.requests for run in runs), sum(run.error_count for run in runs)
     if not requests or min(run.throughput for run in runs) <= 0:
         return "nothing was answered in some run"
     if errors > ERROR_BUDGET * (requests + errors):
@@ -79,7 +79,7 @@ def _doubt(point: LoadPoint, runs: Sequence[PointRun]) -> str:
     return ""
 
 
-def _operating(sweep: str, point: LoadPoint, runs: Sequence[PointRun]) -> OperatingPoint:
+def _operating(sweep: str, point: LoadPoint, runs: Sequence[PointFigures]) -> OperatingPoint:
     rates = [run.throughput for run in runs]
     ranges = {name: found for name, q in QUANTILES.items() if (found := _range_ns([run.latency for run in runs], q))}
     requests = sum(run.requests for run in runs)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.analysis.quantiles import quantile_logs
-from pytest_gpuperf.model import LoadPoint, NamedPoint, Record, Run, Window, point_windows
-from pytest_gpuperf.model.resources import memory_together
+from pytest_gpuperf.model import LoadPoint, NamedPoint, PointFigures, Record, Run, Window, windows_by_point
 
 #: What can be compared, and the unit of its plain number.
 METRICS = {
@@ -97,11 +96,11 @@ def point_name(sweep: str, point: SeriesPoint | None) -> str:
 def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
     """The values of every metric that each of the record's complete runs can support."""
     complete = [run for run in record.runs if run.complete]
-    places = [(run, point, windows) for run in complete for point, windows in point_windows(run).items()]
+    places = [(run, point, windows) for run in complete for point, windows in windows_by_point([run]).items()]
     gathered: dict[SeriesKey, list[tuple[float, float]]] = {}
     ratios: dict[SeriesKey, list[tuple[float, float]]] = {}
     for (run, point, windows), logs in zip(places, window_logs([one for *_, one in places], metrics), strict=True):
-        share = _share(windows)
+        share = PointFigures(tuple(windows)).others_cpu_share
         for metric, value in logs.items():
             gathered.setdefault((run.sweep, point, metric), []).append((value, share))
     anchored = [place for place in places if place[0].anchors]
@@ -109,16 +108,11 @@ def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
     anchors = window_logs([_beside(run, windows) for run, _, windows in anchored], follows)
     own = window_logs([windows for *_, windows in anchored], follows)
     for (run, point, windows), logs, near in zip(anchored, own, anchors, strict=True):
-        share = _share(windows)
+        share = PointFigures(tuple(windows)).others_cpu_share
         for metric, value in logs.items():
             ratios.setdefault((run.sweep, point, metric), []).append((value - near[metric], share))
     runs = runs_by_sweep(run.sweep for run in complete)
     return replace(whole(record.id, gathered, runs), anchored=whole(record.id, ratios, runs, _UNCANCELLED).values)
-
-
-def _share(windows: Sequence[Window]) -> float:
-    """What others took of the CPU."""
-    return sum(window.others_cpu_share or 0.0 for window in windows) / len(windows)
 
 
 def _beside(run: Run, windows: Sequence[Window]) -> list[Window]:
@@ -158,48 +152,47 @@ def in_own_unit(metric: str) -> tuple[str, float]:
 
 
 def window_logs(groups: Sequence[Sequence[Window]], metrics: Iterable[str]) -> list[dict[str, float]]:
-    """The values of each group of windows of one point, taken together; NaN where too few requests can tell."""
+    """Return the values of each group of windows of one load point (``PointFigures``).
+
+    A value is NaN if too few requests support it; a metric that this machine can't measure is absent.
+    """
     wanted = frozenset(metrics)
-    asked = {metric: quantile for metric, quantile in _QUANTILES.items() if metric in wanted}
-    table = quantile_logs([[window.latency for window in group] for group in groups], list(asked.values()))
-    found = [dict(zip(asked, row, strict=True)) for row in table.tolist()]
-    for logs, group in zip(found, groups, strict=True):
-        if "throughput" in wanted:
-            inferences = sum(window.throughput * window.window_s for window in group)
-            logs["throughput"] = -_log(inferences / sum(window.window_s for window in group))
-        for metric, read in _TAKEN.items():
-            # What this machine can't tell is no metric of it, rather than one that every run lacks.
-            if metric in wanted and (figure := read(group)) is not None:
-                logs[metric] = _log(figure)
-    return found
+    quantiles = {metric: quantile for metric, quantile in _QUANTILES.items() if metric in wanted}
+    table = quantile_logs([[window.latency for window in group] for group in groups], list(quantiles.values()))
+    values = [dict(zip(quantiles, row, strict=True)) for row in table.tolist()]
+    for logs, group in zip(values, groups, strict=True):
+        figures = PointFigures(tuple(group))
+        for metric in wanted & _FIGURES.keys():
+            if (figure := _FIGURES[metric](figures)) is not None:
+                logs[metric] = sign(metric) * _log(figure)
+    return values
 
 
-def _energy_j(group: Sequence[Window]) -> float | None:
-    """Joules for each inference, of all devices together; NaN where the windows differ in how they tell it."""
-    told = [window for window in group if window.energy]
-    if not told:
+def _energy_j(figures: PointFigures) -> float | None:
+    """Joules per inference of all devices; NaN if the windows measured one of them by different methods."""
+    parts = [figures.energy_j(source) for source in figures.energy_sources]
+    known = [part for part in parts if part is not None]
+    return (sum(known) if len(known) == len(parts) else math.nan) if parts else None
+
+
+def _memory_bytes(figures: PointFigures) -> float | None:
+    """Peak of the target's device memory; of the whole device's, where the target's is unknown."""
+    memory = figures.memory
+    if memory is None:
         return None
-    sources = {tuple(sorted((one.source, one.method) for one in window.energy)) for window in told}
-    if len(sources) > 1:
-        return math.nan
-    inferences = sum(window.throughput * window.window_s for window in told)
-    return sum(one.energy_j for window in told for one in window.energy) / inferences if inferences else math.nan
+    return memory.device_bytes if memory.target_bytes is None else memory.target_bytes
 
 
-def _memory_bytes(group: Sequence[Window]) -> float | None:
-    """The target's device memory at its peak; the whole device's, where the target's can't be told."""
-    taken = memory_together([window.memory for window in group])
-    if taken is None:
-        return None
-    return taken.device_bytes if taken.target_bytes is None else taken.target_bytes
+def _host_bytes(figures: PointFigures) -> float | None:
+    return figures.memory.host_bytes if figures.memory is not None else None
 
 
-def _host_bytes(group: Sequence[Window]) -> float | None:
-    taken = memory_together([window.memory for window in group])
-    return taken.host_bytes if taken is not None else None
-
-
-_TAKEN = {"energy": _energy_j, "memory": _memory_bytes, "host_memory": _host_bytes}
+_FIGURES: Mapping[str, Callable[[PointFigures], float | None]] = {
+    "throughput": lambda figures: figures.throughput,
+    "energy": _energy_j,
+    "memory": _memory_bytes,
+    "host_memory": _host_bytes,
+}
 
 
 def energy_methods(record: Record) -> frozenset[str]:

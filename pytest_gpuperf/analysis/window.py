@@ -130,19 +130,12 @@ def endpoint_figures(
     sums = [_Sum(*edges_ns) for _ in labels]
     for lane in lanes:
         for due_ns, done_ns, number in _slices(*lane):
-            for index, one in enumerate(sums):
-                mine = number == index
-                one.add(due_ns[mine], None, done_ns[mine])
+            for index, endpoint in enumerate(sums):
+                served = number == index
+                endpoint.add(due_ns[served], None, done_ns[served])
     return tuple(
-        EndpointFigures(
-            address=label,
-            requests=found.requests,
-            errors=failed,
-            throughput=found.throughput,
-            p50_ns=found.latency.quantile_ns(0.5) if found.requests else 0.0,
-            p90_ns=found.latency.quantile_ns(0.9) if found.requests else 0.0,
-        )
-        for label, failed, found in zip(labels, errors, (one.figures(batch_size) for one in sums), strict=True)
+        EndpointFigures(label, served.requests, failed, served.throughput, served.latency)
+        for label, failed, served in zip(labels, errors, (each.figures(batch_size) for each in sums), strict=True)
     )
 
 

@@ -24,11 +24,10 @@ from pytest_gpuperf.analysis.interval import (
     pooled,
     quantile_interval,
     ratio_interval,
-    undisturbed_windows,
 )
 from pytest_gpuperf.measure.ask import Ask, Steps
 from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
-from pytest_gpuperf.model import Window
+from pytest_gpuperf.model import Window, undisturbed_windows
 
 #: Points below which there is no ladder to speak of.
 LEAST_POINTS = 4

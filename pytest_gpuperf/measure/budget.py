@@ -22,9 +22,8 @@ from pytest_gpuperf.analysis.interval import (
     quantile_interval,
     quantile_logs,
     ratio_interval,
-    undisturbed_windows,
 )
-from pytest_gpuperf.model import Window
+from pytest_gpuperf.model import Window, undisturbed_windows
 
 BudgetVerdict = Literal["within", "over", "undecided"]
 

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.analysis.interval import mean_interval, quantile_interval
-from pytest_gpuperf.model import Window
-from pytest_gpuperf.model.aggregate import aggregate
+from pytest_gpuperf.model import PointFigures, Window
 from pytest_gpuperf.model.level import INTERRUPTED, OVER, STABLE, UNSTABLE, MeasuredLevel
 
 
@@ -40,7 +39,7 @@ class StabilityRule:
     def latency_name(self) -> str:
         return "avg latency" if self.percentile is None else f"p{self.percentile:g} latency"
 
-    def latency_ns(self, window: Window) -> float:
+    def latency_ns(self, window: Window | PointFigures) -> float:
         """The latency that is looked at; NaN for a window without a correct answer."""
         if not window.latency.counts:
             return math.nan
@@ -70,16 +69,18 @@ class StabilityRule:
         Args:
             interrupted: the level was cut short before the rule was satisfied.
         """
-        whole = aggregate(windows[-self.recent :])
+        figures = PointFigures(tuple(windows[-self.recent :]))
         if self.is_stable(windows):
-            keeps = not self.threshold_ns or self.latency_ns(whole) <= self.threshold_ns
-            return MeasuredLevel(whole, len(windows), STABLE, keeps)
+            keeps = not self.threshold_ns or self.latency_ns(figures) <= self.threshold_ns
+            return MeasuredLevel(figures, len(windows), STABLE, keeps)
         if self.is_over(windows):
-            return MeasuredLevel(whole, len(windows), OVER, False)
+            return MeasuredLevel(figures, len(windows), OVER, False)
         within = self.keeps_threshold(windows)
         if interrupted:
-            return MeasuredLevel(whole, len(windows), INTERRUPTED, within, f"cut short after {_windows(len(windows))}")
-        return MeasuredLevel(whole, len(windows), UNSTABLE, within, self._complaint(windows))
+            return MeasuredLevel(
+                figures, len(windows), INTERRUPTED, within, f"cut short after {_windows(len(windows))}"
+            )
+        return MeasuredLevel(figures, len(windows), UNSTABLE, within, self._complaint(windows))
 
     def keeps_threshold(self, windows: Sequence[Window]) -> bool | None:
         """Whether windows that don't agree keep the threshold all the same; None when it lies inside their interval."""

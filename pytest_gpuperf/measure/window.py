@@ -166,8 +166,7 @@ def _behind_balancer(
     if len(served) < 2 or not total:
         return ()
     return tuple(
-        EndpointFigures(server, count, 0, whole.throughput * count / total, 0.0, 0.0)
-        for server, count in served.items()
+        EndpointFigures(server, count, 0, whole.throughput * count / total) for server, count in served.items()
     )
 
 

@@ -1,10 +1,10 @@
 """The frozen data model that every layer shares. Builtins only: importing it costs nothing."""
 
 from pytest_gpuperf.model.across import DeviceComparison, DevicePoint, DeviceResult, Ratio
-from pytest_gpuperf.model.aggregate import PointRun, gather, point_runs, point_windows, windows_by_point
 from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseeded
 from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, OperatingPoint, Price
 from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, smoke_curve
+from pytest_gpuperf.model.figures import PointFigures, figures_by_point, undisturbed_windows, windows_by_point
 from pytest_gpuperf.model.histogram import Histogram, bucket_of, merged
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.record import METHOD_VERSION, SCHEMA, Plain, PlainMapping, Record
@@ -74,7 +74,7 @@ __all__ = [
     "Plain",
     "PlainMapping",
     "PointCost",
-    "PointRun",
+    "PointFigures",
     "Poisson",
     "Price",
     "Ramp",
@@ -98,12 +98,11 @@ __all__ = [
     "bucket_of",
     "curve_of",
     "curves_of",
-    "gather",
+    "figures_by_point",
     "merged",
-    "point_runs",
-    "point_windows",
     "reseeded",
     "smoke_curve",
+    "undisturbed_windows",
     "windows_by_point",
     "worst",
 ]

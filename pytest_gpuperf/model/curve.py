@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pytest_gpuperf.model.aggregate import gather, windows_by_point
-from pytest_gpuperf.model.histogram import Histogram, merged
+from pytest_gpuperf.model.figures import PointFigures, figures_by_point
+from pytest_gpuperf.model.histogram import Histogram
 from pytest_gpuperf.model.load_point import LoadPoint
-from pytest_gpuperf.model.resources import memory_together
+from pytest_gpuperf.model.resources import Memory
 from pytest_gpuperf.model.run import Run
 from pytest_gpuperf.model.server_times import ServerTimes
-from pytest_gpuperf.model.window import EndpointFigures, Window
+from pytest_gpuperf.model.window import EndpointFigures
 
 _QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
@@ -225,15 +222,15 @@ def _figures(point: CurvePoint, names: Iterable[str]) -> str:
 
 
 def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Curve:
-    """The curve over all complete and incomplete runs of a sweep; points without a window are left out.
+    """Return the curve of a sweep over all of its runs, complete or not; points without a window are left out.
 
-    It shows the windows that are compared (``point_windows``), and the errors of all.
+    Its figures come from the windows that the gate compares (``windows_by_point``), its errors from all windows.
     """
-    windows = windows_by_point(runs)
+    figures = figures_by_point(runs)
     errors: dict[LoadPoint, int] = {}
     for window in (window for run in runs for window in run.windows):
         errors[window.point] = errors.get(window.point, 0) + window.error_count
-    return Curve(name, tuple(_point(point, windows[point], errors[point]) for point in points if point in windows))
+    return Curve(name, tuple(_point(figures[point], errors[point]) for point in points if point in figures))
 
 
 def curves_of(runs: Iterable[Run]) -> tuple[Curve, ...]:
@@ -274,87 +271,42 @@ def smoke_curve(name: str, points: Sequence[LoadPoint]) -> Curve:
     )
 
 
-def _point(point: LoadPoint, windows: list[Window], errors: int) -> CurvePoint:
-    whole = gather(point, windows)
-    memory = memory_together([window.memory for window in windows])
-    methods = dict.fromkeys(one.method for window in windows for one in window.energy)
-    p50_ns, p90_ns, p95_ns, p99_ns = (_quantile_ns(whole.latency, q) for q in _QUANTILES.values())
-    service = merged(window.service for window in windows if window.service is not None)
-    first = merged(window.first for window in windows if window.first is not None)
-    requests = max(whole.requests, 1)
+def _point(figures: PointFigures, errors: int) -> CurvePoint:
+    point, latency, memory = figures.point, figures.latency, figures.memory or Memory()
     return CurvePoint(
         concurrency=point.concurrency,
         batch_size=point.batch_size,
         rate=point.rate,
         arrivals=point.arrivals,
-        requests=whole.requests,
+        requests=figures.requests,
         errors=errors,
-        throughput=whole.throughput,
-        mean_ns=whole.latency_mean_ns,
-        supported=frozenset(name for name, q in _QUANTILES.items() if whole.latency.supports(q)),
-        server=_server([window.server for window in windows]),
-        service_p50_ns=_quantile_ns(service, 0.5),
-        service_p90_ns=_quantile_ns(service, 0.9),
-        late_share=sum(window.late for window in windows) / requests,
-        lag_p99_ns=max(window.lag_p99_ns for window in windows),
-        client_cpu_per_request_s=sum(window.client_cpu_s for window in windows) / requests,
-        stall_share=sum(window.stall_s for window in windows) / sum(window.window_s for window in windows),
-        first_p50_ns=_quantile_ns(first, 0.5),
-        first_p90_ns=_quantile_ns(first, 0.9),
-        answers=sum(window.answers for window in windows),
-        endpoints=_endpoints(windows),
-        gpu_energy_j=inference_energy_j(windows, "gpu"),
-        cpu_energy_j=inference_energy_j(windows, "cpu"),
-        energy_method="+".join(methods),
-        target_memory_bytes=memory.target_bytes if memory is not None else None,
-        device_memory_bytes=memory.device_bytes if memory is not None else None,
-        host_memory_bytes=memory.host_bytes if memory is not None else None,
-        guards=tuple(dict.fromkeys(guard for window in windows for guard in window.guards)),
-        p50_ns=p50_ns,
-        p90_ns=p90_ns,
-        p95_ns=p95_ns,
-        p99_ns=p99_ns,
+        throughput=figures.throughput,
+        mean_ns=figures.latency_mean_ns,
+        p50_ns=_quantile_ns(latency, 0.50),
+        p90_ns=_quantile_ns(latency, 0.90),
+        p95_ns=_quantile_ns(latency, 0.95),
+        p99_ns=_quantile_ns(latency, 0.99),
+        supported=frozenset(name for name, q in _QUANTILES.items() if latency.supports(q)),
+        server=figures.server,
+        service_p50_ns=_quantile_ns(figures.service, 0.5),
+        service_p90_ns=_quantile_ns(figures.service, 0.9),
+        late_share=figures.late_share,
+        lag_p99_ns=figures.lag_p99_ns,
+        client_cpu_per_request_s=figures.client_cpu_per_request_s,
+        stall_share=figures.stall_share,
+        first_p50_ns=_quantile_ns(figures.first, 0.5),
+        first_p90_ns=_quantile_ns(figures.first, 0.9),
+        answers=figures.answers,
+        endpoints=figures.endpoints,
+        gpu_energy_j=figures.energy_j("gpu"),
+        cpu_energy_j=figures.energy_j("cpu"),
+        energy_method="+".join(figures.energy_methods),
+        target_memory_bytes=memory.target_bytes,
+        device_memory_bytes=memory.device_bytes,
+        host_memory_bytes=memory.host_bytes,
+        guards=figures.guards,
     )
 
 
-def inference_energy_j(windows: Iterable[Window], source: str) -> float | None:
-    """Joules for each inference, over the windows that tell them by one and the same method; None where none does."""
-    energy_j: dict[str, float] = {}
-    inferences: dict[str, float] = {}
-    for window in windows:
-        for one in window.energy:
-            if one.source == source:
-                energy_j[one.method] = energy_j.get(one.method, 0.0) + one.energy_j
-                inferences[one.method] = inferences.get(one.method, 0.0) + window.throughput * window.window_s
-    if len(energy_j) != 1:
-        return None
-    (method,) = energy_j
-    return energy_j[method] / inferences[method] if inferences[method] else None
-
-
-def _quantile_ns(latency: Histogram, q: float) -> float:
-    return latency.quantile_ns(q) if latency.total else 0.0
-
-
-def _endpoints(windows: list[Window]) -> tuple[EndpointFigures, ...]:
-    """The figures of each endpoint over all windows; its percentiles are the middle ones of its windows."""
-    own: dict[str, list[tuple[EndpointFigures, float]]] = {}
-    for window in windows:
-        for endpoint in window.endpoints:
-            own.setdefault(endpoint.address, []).append((endpoint, window.window_s))
-    return tuple(
-        EndpointFigures(
-            address=address,
-            requests=sum(one.requests for one, _ in found),
-            errors=sum(one.errors for one, _ in found),
-            throughput=sum(one.throughput * seconds for one, seconds in found) / sum(seconds for _, seconds in found),
-            p50_ns=statistics.median([one.p50_ns for one, _ in found if one.requests] or [0.0]),
-            p90_ns=statistics.median([one.p90_ns for one, _ in found if one.requests] or [0.0]),
-        )
-        for address, found in own.items()
-    )
-
-
-def _server(times: list[ServerTimes | None]) -> ServerTimes | None:
-    known = [one for one in times if one is not None]
-    return functools.reduce(operator.add, known) if known and len(known) == len(times) else None
+def _quantile_ns(latency: Histogram | None, q: float) -> float:
+    return latency.quantile_ns(q) if latency is not None and latency.total else 0.0

@@ -1,41 +1,44 @@
-"""One level of a sweep in perf_client's manner: windows in a row, the last of which agree, taken together."""
+"""Levels of ``gpuperf sweep``: windows in a row, the last of which agree, as perf_client measures them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_gpuperf.model.figures import PointFigures
 from pytest_gpuperf.model.load_point import LoadPoint
-from pytest_gpuperf.model.window import Window
 
 STABLE, UNSTABLE, OVER, INTERRUPTED = "stable", "unstable", "over", "interrupted"
 
 
 @dataclass(frozen=True)
 class MeasuredLevel:
-    """What was found at one concurrency or request rate.
+    """The result at one concurrency or request rate.
 
     Attributes:
-        whole: the windows that count, taken together.
-        taken: how many windows were measured.
-        state: ``stable``; ``unstable``: the windows did not come to agree; ``over``: they were all above the latency
-            threshold, so that there was no use in waiting for them to agree; ``interrupted``: the level was cut short.
-        within: whether it keeps the latency threshold; None when that can't be told. True where there is none.
-        why: a sentence about an unstable or interrupted level.
+        figures: PointFigures of the windows that count.
+        window_count: Number of windows that were measured.
+        state: ``stable``; ``unstable`` if the windows did not come to agree; ``over`` if all of them were above the
+            latency threshold, so that waiting for them to agree was pointless; ``interrupted`` if the level was cut
+            short.
+        within: Whether the level keeps the latency threshold; None if undecided, True without a threshold.
+        reason: Why the level is unstable or interrupted; a sentence.
+        findings: What disturbed the windows that count, as sentences.
     """
 
-    whole: Window
-    taken: int
+    figures: PointFigures
+    window_count: int
     state: str
     within: bool | None = True
-    why: str = ""
+    reason: str = ""
+    findings: tuple[str, ...] = ()
 
     @property
     def point(self) -> LoadPoint:
-        return self.whole.point
+        return self.figures.point
 
     @property
     def mark(self) -> str:
-        """What a reader has to know beside the figures; empty for a good level."""
+        """Warning to print with the figures; empty for a good level."""
         if self.state in (UNSTABLE, INTERRUPTED):
             unclear = ", perhaps over the latency threshold" if self.within is None else ""
             return self.state + (", over the latency threshold" if self.within is False else unclear)

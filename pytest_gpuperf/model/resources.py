@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 #: How energy was measured. Figures of different methods disagree by tens of percent, so they are never compared.
@@ -97,29 +97,9 @@ class Resources:
     trouble: tuple[ReadingFailure, ...] = ()
 
 
-def energy_together(several: Sequence[tuple[Energy, ...]]) -> tuple[Energy, ...]:
-    """Of several windows: sums, of what every one of them has by the same method; idle power is their mean."""
-    own = [{(one.source, one.method): one for one in energies} for energies in several]
-    found = []
-    for source, method in own[0] if own else ():
-        if all((source, method) in one for one in own):
-            same = [one[source, method] for one in own]
-            idle = [one.idle_w for one in same if one.idle_w is not None]
-            found.append(
-                Energy(
-                    source,
-                    method,
-                    sum(one.energy_j for one in same),
-                    sum(one.error_j for one in same),
-                    sum(idle) / len(idle) if idle else None,
-                )
-            )
-    return tuple(found)
-
-
-def memory_together(several: Sequence[Memory | None]) -> Memory | None:
-    """The peaks over several windows."""
-    known = [one for one in several if one is not None]
+def peak_memory(windows: Iterable[Memory | None]) -> Memory | None:
+    """Return the highest of several peaks; None if none was read."""
+    known = [memory for memory in windows if memory is not None]
 
     def peak(values: Iterable[int | None]) -> int | None:
         return max((value for value in values if value is not None), default=None)
@@ -127,40 +107,7 @@ def memory_together(several: Sequence[Memory | None]) -> Memory | None:
     if not known:
         return None
     return Memory(
-        peak(one.target_bytes for one in known),
-        peak(one.device_bytes for one in known),
-        peak(one.host_bytes for one in known),
-    )
-
-
-def gpus_together(several: Sequence[tuple[GpuReadings, ...]]) -> tuple[GpuReadings, ...]:
-    """Of several windows in order: means weighted by readings, extremes, and everything that was found."""
-    gathered: dict[str, list[GpuReadings]] = {}
-    for gpus in several:
-        for gpu in gpus:
-            gathered.setdefault(gpu.uuid, []).append(gpu)
-    return tuple(_one_gpu(uuid, own) for uuid, own in gathered.items())
-
-
-def _one_gpu(uuid: str, own: Sequence[GpuReadings]) -> GpuReadings:
-    def mean(pick: Callable[[GpuReadings], float | None]) -> float | None:
-        known = [(value, one.samples) for one in own if (value := pick(one)) is not None]
-        total = sum(samples for _, samples in known)
-        return sum(value * samples for value, samples in known) / total if total else None
-
-    least = [one.sm_clock_min_mhz for one in own if one.sm_clock_min_mhz is not None]
-    most = [one.sm_clock_max_mhz for one in own if one.sm_clock_max_mhz is not None]
-    return GpuReadings(
-        uuid,
-        samples=sum(one.samples for one in own),
-        power_w=mean(lambda one: one.power_w),
-        sm_clock_mhz=mean(lambda one: one.sm_clock_mhz),
-        sm_clock_min_mhz=min(least, default=None),
-        sm_clock_max_mhz=max(most, default=None),
-        memory_clock_mhz=mean(lambda one: one.memory_clock_mhz),
-        temperature_begin_c=own[0].temperature_begin_c,
-        temperature_end_c=own[-1].temperature_end_c,
-        utilization=mean(lambda one: one.utilization),
-        throttled=tuple(dict.fromkeys(reason for one in own for reason in one.throttled)),
-        co_tenants=tuple(dict.fromkeys(other for one in own for other in one.co_tenants)),
+        peak(memory.target_bytes for memory in known),
+        peak(memory.device_bytes for memory in known),
+        peak(memory.host_bytes for memory in known),
     )

@@ -22,24 +22,36 @@ MARKS = frozenset({"client", "rate", "errors", "servers"})
 
 @dataclass(frozen=True)
 class EndpointFigures:
-    """The part of a window that one of several endpoints served.
+    """What one of several endpoints served.
 
     Only the server knows which requests it answers when a balancer other than ours spreads them. Then ``requests`` is
-    the server's own count over the window and the load around it, ``throughput`` is the endpoint's share of the
-    window's, and failures and latencies are unknown and read 0.
+    the server's own count over the window and the load around it, and ``throughput`` is the endpoint's share of the
+    window's.
+
+    Attributes:
+        errors: Failed requests; 0 where they are unknown.
+        throughput: Inferences per second.
+        latency: Latency histogram; None where latencies and failures are unknown.
     """
 
     address: str
     requests: int
     errors: int
     throughput: float
-    p50_ns: float
-    p90_ns: float
+    latency: Histogram | None = None
 
     @property
-    def seen(self) -> bool:
-        """Whether failures and latencies are known."""
-        return self.p50_ns > 0 or not self.requests
+    def p50_ns(self) -> float:
+        """Median latency; 0 where it is unknown."""
+        return self._quantile_ns(0.5)
+
+    @property
+    def p90_ns(self) -> float:
+        """90th percentile of the latency; 0 where it is unknown."""
+        return self._quantile_ns(0.9)
+
+    def _quantile_ns(self, q: float) -> float:
+        return self.latency.quantile_ns(q) if self.latency is not None and self.latency.total else 0.0
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def endpoint_table(curve: Curve) -> Table | None:
             (
                 one.address,
                 str(one.requests),
-                str(one.errors) if one.seen else "-",
+                str(one.errors) if one.latency is not None else "-",
                 duration(one.p50_ns) if one.p50_ns else "-",
                 duration(one.p90_ns) if one.p90_ns else "-",
                 rate(one.throughput),

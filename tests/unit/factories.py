@@ -257,7 +257,7 @@ def _windows() -> st.SearchStrategy[Window]:
         first=st.none() | histograms(),
         answers=_COUNTS,
         endpoints=st.lists(
-            st.builds(EndpointFigures, _NAMES, _COUNTS, _COUNTS, _NUMBERS, _NUMBERS, _NUMBERS), max_size=2
+            st.builds(EndpointFigures, _NAMES, _COUNTS, _COUNTS, _NUMBERS, st.none() | histograms()), max_size=2
         ).map(tuple),
         others_cpu_share=st.none() | _NUMBERS,
         server=st.none()

@@ -13,7 +13,7 @@ from pytest_gpuperf.model.level import MeasuredLevel
 if TYPE_CHECKING:
     from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
     from pytest_gpuperf.measure.stability import StabilityRule
-    from pytest_gpuperf.model import Window
+    from pytest_gpuperf.model import PointFigures, Window
     from pytest_gpuperf.targets import StartedTarget
 
 #: Requests in flight in open loop, where each needs shared memory of its own: enough for 5,000/s at 50 ms.
@@ -59,7 +59,7 @@ class _Measuring:
         finally:
             if self._windows:
                 level = self._rule.level(self._windows, interrupted=cut_short)
-                level = replace(level, whole=self._judged(level.whole))
+                level = replace(level, findings=self._findings(level.figures))
                 self._report.add(load, level, list(self._recordings))
         return level
 
@@ -91,28 +91,24 @@ class _Measuring:
             self._report.window(number + 1, window)
             self._workers = recording.workers
 
-    def _judged(self, whole: Window) -> Window:
-        """With the findings of all its windows taken together, instead of each one's."""
+    def _findings(self, figures: PointFigures) -> tuple[str, ...]:
+        """What disturbed the windows of a level, judged over all of them."""
         from pytest_gpuperf.analysis.guard import findings
 
-        errors = whole.error_count
-        due = (whole.requests + errors) * whole.point.batch_size / whole.window_s if whole.point.rate else 0.0
+        errors = figures.error_count
+        sent = (figures.requests + errors) * figures.point.batch_size
         found = findings(
-            window_s=whole.window_s,
-            client_cpu_s=whole.client_cpu_s,
+            window_s=figures.window_s,
+            client_cpu_s=figures.client_cpu_s,
             workers=self._workers,
-            requests=whole.requests,
+            requests=figures.requests,
             errors=errors,
-            stall_s=whole.stall_s,
-            late=whole.late,
-            due_rate=due,
-            done_rate=whole.throughput,
+            stall_s=figures.stall_s,
+            late=figures.late,
+            due_rate=sent / figures.window_s if figures.point.rate else 0.0,
+            done_rate=figures.throughput,
         )
-        return replace(
-            whole,
-            guards=tuple(dict.fromkeys(one.kind for one in found)),
-            findings=tuple(one.text for one in found),
-        )
+        return tuple(finding.text for finding in found)
 
 
 def rule_of(settings: SweepSettings) -> StabilityRule:

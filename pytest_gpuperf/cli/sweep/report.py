@@ -100,11 +100,11 @@ class SweepReport:
         for level in self._levels:
             if level.state in (UNSTABLE, INTERRUPTED):
                 advice = "; try longer windows (-p) or a wider -s" if level.state == UNSTABLE else ""
-                print(f"gpuperf sweep: {level.point.label} is {level.mark}: {level.why}{advice}.", file=sys.stderr)
+                print(f"gpuperf sweep: {level.point.label} is {level.mark}: {level.reason}{advice}.", file=sys.stderr)
             if _failing(level):
-                whole = level.whole
-                total = whole.requests + whole.error_count
-                text = f"{whole.error_count} of {total} requests failed"
+                figures = level.figures
+                total = figures.requests + figures.error_count
+                text = f"{figures.error_count} of {total} requests failed"
                 print(f"gpuperf sweep: at {level.point.label}, {text}.", file=sys.stderr)
 
     @property
@@ -137,8 +137,8 @@ class SweepReport:
 def _failing(level: MeasuredLevel) -> bool:
     from pytest_gpuperf.analysis.guard import ERROR_BUDGET
 
-    errors = level.whole.error_count
-    return errors > ERROR_BUDGET * (level.whole.requests + errors)
+    errors = level.figures.error_count
+    return errors > ERROR_BUDGET * (level.figures.requests + errors)
 
 
 def settings_lines(settings: SweepSettings) -> list[str]:

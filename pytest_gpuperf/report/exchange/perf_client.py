@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import Histogram, LoadPoint, Window
+from pytest_gpuperf.model import Histogram, LoadPoint, PointFigures, Window
 from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.model.level import MeasuredLevel
 from pytest_gpuperf.report.figures import plural
@@ -59,13 +59,11 @@ class Parts:
         return sum(part or 0.0 for part in (self.queue_ns, self.input_ns, self.infer_ns, self.output_ns))
 
 
-def parts(window: Window) -> Parts:
+def parts(figures: PointFigures) -> Parts:
     """Where the time went, on average."""
-    mean_ns = window.latency_mean_ns
-    send_ns = (
-        max(mean_ns - mean_of(window.service), 0.0) if window.service is not None and window.service.total else 0.0
-    )
-    server = window.server
+    mean_ns, service = figures.latency_mean_ns, figures.service
+    send_ns = max(mean_ns - mean_of(service), 0.0) if service is not None and service.total else 0.0
+    server = figures.server
     if server is None:
         return Parts(send_ns, max(mean_ns - send_ns, 0.0))
     count = max(server.requests, 1)
@@ -124,53 +122,53 @@ def pass_line(number: int, window: Window, layout: Layout) -> str:
 
 def level_lines(level: MeasuredLevel, layout: Layout) -> list[str]:
     """The block of a level, below its title."""
-    window = level.whole
-    lines = ["  Client: ", *(f"    {line}" for line in _client(window, layout))]
-    if window.server is not None and window.server.requests:
-        lines += ["  Server: ", *(f"    {line}" for line in _server(window))]
-    lines += [f"  [WARNING] {finding}" for finding in window.findings]
+    figures = level.figures
+    lines = ["  Client: ", *(f"    {line}" for line in _client(figures, layout))]
+    if figures.server is not None and figures.server.requests:
+        lines += ["  Server: ", *(f"    {line}" for line in _server(figures))]
+    lines += [f"  [WARNING] {finding}" for finding in level.findings]
     if level.mark:
-        lines.append(f"  [WARNING] {level.mark}" + (f": {level.why}" if level.why else ""))
+        lines.append(f"  [WARNING] {level.mark}" + (f": {level.reason}" if level.reason else ""))
     return lines
 
 
-def _client(window: Window, layout: Layout) -> list[str]:
-    lines = [f"Request count: {window.requests}"]
-    if window.error_count:
-        kinds = ", ".join(f"{kind} x {count}" for kind, count in window.errors.items())
-        lines.append(f"Failed requests: {window.error_count} ({kinds})")
-    lines.append(f"Throughput: {_number(window.throughput)} infer/sec")
-    if _several(window):
-        lines.append(f"Response Throughput: {_number(window.answers / window.window_s)} infer/sec")
-    if window.latency.total:
+def _client(figures: PointFigures, layout: Layout) -> list[str]:
+    lines = [f"Request count: {figures.requests}"]
+    if figures.error_count:
+        kinds = ", ".join(f"{kind} x {count}" for kind, count in figures.errors.items())
+        lines.append(f"Failed requests: {figures.error_count} ({kinds})")
+    lines.append(f"Throughput: {_number(figures.throughput)} infer/sec")
+    if _several(figures):
+        lines.append(f"Response Throughput: {_number(figures.answers / figures.window_s)} infer/sec")
+    if figures.latency.total:
         lines.append(
-            f"Avg latency: {_us(window.latency_mean_ns)} usec "
-            f"(standard deviation {_us(deviation_of(window.latency))} usec)"
+            f"Avg latency: {_us(figures.latency_mean_ns)} usec "
+            f"(standard deviation {_us(deviation_of(figures.latency))} usec)"
         )
-        lines += [f"p{p:g} latency: {_us(_quantile(window, p))} usec" for p in layout.percentiles]
-    if window.first is not None and window.first.total and _several(window):
-        lines.append(f"First response: {_brief(window.first)}")
-    if window.service is not None and window.service.total:
-        lines.append(f"Service time (from the send, not the schedule): {_brief(window.service)}")
-        share = window.late / window.requests
+        lines += [f"p{p:g} latency: {_us(_quantile(figures, p))} usec" for p in layout.percentiles]
+    if figures.first is not None and figures.first.total and _several(figures):
+        lines.append(f"First response: {_brief(figures.first)}")
+    if figures.service is not None and figures.service.total:
+        lines.append(f"Service time (from the send, not the schedule): {_brief(figures.service)}")
+        share = figures.late / figures.requests
         lines.append(
-            f"Late sends: {window.late} of {window.requests} ({share:.2%}) more than 1 msec late; "
-            f"99% within {_us(window.lag_p99_ns)} usec"
+            f"Late sends: {figures.late} of {figures.requests} ({share:.2%}) more than 1 msec late; "
+            f"99% within {_us(figures.lag_p99_ns)} usec"
         )
-    cost = f"Load generator: {window.client_cpu_per_request_s * 1e6:.1f} usec CPU per request"
-    lines.append(cost + (f", kept from its sockets for {window.stall_s * 1e3:.1f} msec" if window.stall_s else ""))
+    cost = f"Load generator: {figures.client_cpu_per_request_s * 1e6:.1f} usec CPU per request"
+    lines.append(cost + (f", kept from its sockets for {figures.stall_s * 1e3:.1f} msec" if figures.stall_s else ""))
     lines += [
         f"{one.address}: {plural(one.requests, 'request')}"
-        + (f", {one.errors} failed" if one.seen else "")
+        + (f", {one.errors} failed" if one.latency is not None else "")
         + f", {_number(one.throughput)} infer/sec"
         + (f", p50 {_us(one.p50_ns)} usec, p90 {_us(one.p90_ns)} usec" if one.p50_ns else "")
-        for one in window.endpoints
+        for one in figures.endpoints
     ]
     return lines
 
 
-def _server(window: Window) -> list[str]:
-    server, where = window.server, parts(window)
+def _server(figures: PointFigures) -> list[str]:
+    server, where = figures.server, parts(figures)
     assert server is not None
     named = (
         ("queue", where.queue_ns),
@@ -180,7 +178,7 @@ def _server(window: Window) -> list[str]:
     )
     breakdown = " + ".join(f"{name} {_us(time_ns or 0.0)} usec" for name, time_ns in named)
     return [
-        f"Inference count: {server.requests * window.point.batch_size}",
+        f"Inference count: {server.requests * figures.point.batch_size}",
         f"Execution count: {server.executions}",
         f"Successful request count: {server.requests}",
         f"Avg request latency: {_us(where.server_ns)} usec ({breakdown})",
@@ -192,15 +190,15 @@ def closing_lines(levels: Sequence[MeasuredLevel], layout: Layout) -> list[str]:
     name = "Average" if layout.percentile is None else f"p{layout.percentile:g}"
     lines = [f"Inferences/Second vs. Client {name} Batch Latency"]
     for level in levels:
-        window = level.whole
-        if not window.latency.total:
+        figures = level.figures
+        if not figures.latency.total:
             latency = "no request answered"
         else:
             percentile = layout.percentile
-            latency_ns = window.latency_mean_ns if percentile is None else _quantile(window, percentile)
+            latency_ns = figures.latency_mean_ns if percentile is None else _quantile(figures, percentile)
             latency = f"latency {_us(latency_ns)} usec"
         mark = f" ({level.mark})" if level.mark else ""
-        lines.append(f"{load_of(level.point)}, throughput: {_number(window.throughput)} infer/sec, {latency}{mark}")
+        lines.append(f"{load_of(level.point)}, throughput: {_number(figures.throughput)} infer/sec, {latency}{mark}")
     return lines
 
 
@@ -228,10 +226,10 @@ def csv_rows(levels: Sequence[MeasuredLevel], layout: Layout) -> list[list[str]]
         levels: one or more, all of closed or all of open loop.
     """
     rows = [level for level in levels if level.within is not False]
-    served = all(level.whole.server is not None for level in levels)
-    several = any(_several(level.whole) for level in levels)
+    served = all(level.figures.server is not None for level in levels)
+    several = any(_several(level.figures) for level in levels)
     titles = _titles(layout, closed=levels[0].point.concurrency > 0, served=served, several=several)
-    ordered = sorted(rows, key=lambda level: level.whole.throughput)
+    ordered = sorted(rows, key=lambda level: level.figures.throughput)
     return [titles, *(_cells(level, layout, served=served, several=several) for level in ordered)]
 
 
@@ -254,11 +252,11 @@ def _titles(layout: Layout, *, closed: bool, served: bool, several: bool) -> lis
 
 
 def _cells(level: MeasuredLevel, layout: Layout, *, served: bool, several: bool) -> list[str]:
-    window, where = level.whole, parts(level.whole)
+    figures, where = level.figures, parts(level.figures)
     point = level.point
-    cells = [str(point.concurrency) if point.concurrency else _number(point.rate), _number(window.throughput)]
+    cells = [str(point.concurrency) if point.concurrency else _number(point.rate), _number(figures.throughput)]
     if several:
-        cells.append(_number(window.answers / window.window_s))
+        cells.append(_number(figures.answers / figures.window_s))
     cells.append(_us(where.send_ns))
     if served:
         times = (where.network_ns, where.queue_ns, where.input_ns, where.infer_ns, where.output_ns)
@@ -266,25 +264,31 @@ def _cells(level: MeasuredLevel, layout: Layout, *, served: bool, several: bool)
     # Not measured apart from the network.
     cells.append("0")
     # Nothing was answered: a latency of 0 would be the best of all.
-    cells += [_us(_quantile(window, p)) if window.latency.total else "" for p in layout.percentiles]
+    cells += [_us(_quantile(figures, p)) if figures.latency.total else "" for p in layout.percentiles]
     if layout.verbose:
         if layout.percentile is None:
-            cells.append(_us(window.latency_mean_ns) if window.latency.total else "")
-        cells += [_us(where.send_ns), _us(window.latency_mean_ns - where.send_ns)]
-        cells += [level.state, str(level.taken), str(window.error_count), str(window.late), _us(window.lag_p99_ns)]
-        service = window.service if window.service is not None and window.service.total else None
+            cells.append(_us(figures.latency_mean_ns) if figures.latency.total else "")
+        cells += [_us(where.send_ns), _us(figures.latency_mean_ns - where.send_ns)]
+        cells += [
+            level.state,
+            str(level.window_count),
+            str(figures.error_count),
+            str(figures.late),
+            _us(figures.lag_p99_ns),
+        ]
+        service = figures.service if figures.service is not None and figures.service.total else None
         cells += ["" if service is None else _us(service.quantile_ns(q)) for q in (0.5, 0.99)]
-        cells += [f"{window.client_cpu_per_request_s * 1e6:.1f}", _us(window.stall_s * 1e9)]
+        cells += [f"{figures.client_cpu_per_request_s * 1e6:.1f}", _us(figures.stall_s * 1e9)]
     return cells
 
 
-def _several(window: Window) -> bool:
+def _several(figures: PointFigures) -> bool:
     """Of a stream on which requests have other than one answer each."""
-    return window.answers not in (0, window.requests)
+    return figures.answers not in (0, figures.requests)
 
 
-def _quantile(window: Window, percentile: float) -> float:
-    return window.latency.quantile_ns(percentile / 100)
+def _quantile(figures: PointFigures | Window, percentile: float) -> float:
+    return figures.latency.quantile_ns(percentile / 100)
 
 
 def _brief(histogram: Histogram) -> str:

@@ -6,8 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from pytest_gpuperf.model import ReportedTest, windows_by_point
-from pytest_gpuperf.model.aggregate import aggregate
+from pytest_gpuperf.model import ReportedTest, figures_by_point
 from pytest_gpuperf.model.level import STABLE, MeasuredLevel
 from pytest_gpuperf.report.exchange.perf_client import Layout, csv_rows
 
@@ -44,8 +43,8 @@ def _tables(reported: Sequence[ReportedTest]) -> dict[tuple[str, str, int, bool]
     found: dict[tuple[str, str, int, bool], list[MeasuredLevel]] = {}
     for one in reported:
         for curve in one.curves:
-            for own in windows_by_point(run for run in one.record.runs if run.sweep == curve.name).values():
-                level = MeasuredLevel(aggregate(own), len(own), STABLE)
+            for figures in figures_by_point(run for run in one.record.runs if run.sweep == curve.name).values():
+                level = MeasuredLevel(figures, len(figures.windows), STABLE)
                 key = (one.record.test, curve.name, level.point.batch_size, level.point.concurrency > 0)
                 found.setdefault(key, []).append(level)
     return found

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from pytest_gpuperf.model import Comparison, Curve, CurvePoint, LoadPoint, ReportedTest, Row, worst
+from pytest_gpuperf.model import Comparison, Curve, CurvePoint, EndpointFigures, LoadPoint, ReportedTest, Row, worst
 from pytest_gpuperf.model.codec import to_builtins
 
 VERSION = 1
@@ -104,7 +104,13 @@ def _curve(curve: Curve) -> dict[str, Any]:
 
 def _point(point: CurvePoint) -> dict[str, Any]:
     known = {field.name: to_builtins(getattr(point, field.name)) for field in fields(point)}
-    return {"point": point.load.label, **known, "supported": sorted(point.supported)}
+    endpoints = [_endpoint(endpoint) for endpoint in point.endpoints]
+    return {"point": point.load.label, **known, "supported": sorted(point.supported), "endpoints": endpoints}
+
+
+def _endpoint(endpoint: EndpointFigures) -> dict[str, Any]:
+    names = ("address", "requests", "errors", "throughput", "p50_ns", "p90_ns")
+    return {name: getattr(endpoint, name) for name in names}
 
 
 def _place(cost: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pytest_gpuperf.model import Histogram, LoadPoint, Record, Verdict, gather
+from pytest_gpuperf.model import Histogram, LoadPoint, Record, Verdict
 from pytest_gpuperf.report.figures import change, figure, plural, time_unit
 from pytest_gpuperf.report.history import History
 from pytest_gpuperf.report.page.chart import Chart, ChartAxis, ReferenceLine, Series, View
@@ -73,11 +73,8 @@ def _points(swept: SweepView) -> list[LoadPoint]:
 
 def _figures(record: Record, sweep: str) -> dict[LoadPoint, tuple[float | None, float]]:
     """p90 in ns and inferences per second of each load point, as the curves have them."""
-    found = {}
-    for point, windows in by_point(record.runs, sweep).items():
-        whole = gather(point, windows)
-        found[point] = (_p90(whole.latency), whole.throughput)
-    return found
+    by_load = by_point(record.runs, sweep)
+    return {point: (_p90(figures.latency), figures.throughput) for point, figures in by_load.items()}
 
 
 def _p90(latency: Histogram) -> float | None:

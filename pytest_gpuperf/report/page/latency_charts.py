@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 
-from pytest_gpuperf.model import Histogram, LoadPoint, Run, Window, gather, windows_by_point
-from pytest_gpuperf.model.histogram import GAMMA, merged
+from pytest_gpuperf.model import Histogram, LoadPoint, PointFigures, Run, figures_by_point
+from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.report.exchange.perf_client import parts
 from pytest_gpuperf.report.figures import time_unit
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View
@@ -28,14 +26,14 @@ PARTS = ("compute", "input", "output", "queue", "network", "client")
 #: What is left of the latency beside an ensemble's steps.
 _ELSEWHERE = "network and client"
 
-Windows = Mapping[LoadPoint, Sequence[Window]]
+ByPoint = Mapping[LoadPoint, PointFigures]
 
 
 def request_figures(swept: SweepView) -> list[Chart | None]:
     """Both charts; None of what there is nothing to show of."""
     record = swept.reported.record
     head = by_point(record.runs, swept.curve.name)
-    base: Windows = {}
+    base: ByPoint = {}
     if swept.reported.comparison.mode == "duet":
         base = by_point(record.reference, swept.curve.name)
     elif swept.reported.baseline:
@@ -43,12 +41,12 @@ def request_figures(swept: SweepView) -> list[Chart | None]:
     return [distribution(swept, head, base), breakdown(swept, head, base)]
 
 
-def by_point(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, list[Window]]:
-    """The windows of a sweep by load point: those that its curve is made of."""
-    return windows_by_point(run for run in runs if run.sweep == sweep)
+def by_point(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, PointFigures]:
+    """The figures of a sweep by load point."""
+    return figures_by_point(run for run in runs if run.sweep == sweep)
 
 
-def distribution(swept: SweepView, head: Windows, base: Windows) -> Chart | None:
+def distribution(swept: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
     """How the latencies of each load point spread, both sides over each other."""
     views: list[View] = []
     labels: list[str] = []
@@ -56,10 +54,10 @@ def distribution(swept: SweepView, head: Windows, base: Windows) -> Chart | None
     chosen = 0
     for point in swept.points:
         sides = {
-            side: merged(window.latency for window in windows.get(point, ()))
-            for side, windows in ((BASE, base), (HEAD, head))
+            side: figures[point].latency
+            for side, figures in ((BASE, base), (HEAD, head))
+            if point in figures and figures[point].latency.total
         }
-        sides = {side: histogram for side, histogram in sides.items() if histogram.total}
         if HEAD not in sides:
             continue
         if point == suspect:
@@ -150,7 +148,7 @@ def shares(
     return heights
 
 
-def breakdown(swept: SweepView, head: Windows, base: Windows) -> Chart | None:
+def breakdown(swept: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
     """Where the mean latency went, at each load point; the other side's bar stands left of ours."""
     whole = _stacked(swept, head, base, _mean_parts, "part of the server")
     if whole is None:
@@ -168,17 +166,18 @@ def breakdown(swept: SweepView, head: Windows, base: Windows) -> Chart | None:
 
 def _stacked(
     swept: SweepView,
-    head: Windows,
-    base: Windows,
-    parts_of: Callable[[Sequence[Window]], dict[str, float] | None],
+    head: ByPoint,
+    base: ByPoint,
+    parts_of: Callable[[PointFigures], dict[str, float] | None],
     told_by: str,
 ) -> View | None:
     """Bars of what the mean latency is made of; None where the server doesn't tell."""
-    shown = [point for point in swept.points if parts_of(head.get(point, ())) is not None]
+    shown = [point for point in swept.points if point in head and parts_of(head[point]) is not None]
     if not shown:
         return None
     columns = {
-        side: [parts_of(windows.get(point, ())) for point in shown] for side, windows in ((BASE, base), (HEAD, head))
+        side: [parts_of(figures[point]) if point in figures else None for point in shown]
+        for side, figures in ((BASE, base), (HEAD, head))
     }
     both = any(one is not None for one in columns[BASE])
     told = [one for side in (HEAD, BASE) for one in columns[side] if one is not None]
@@ -215,34 +214,27 @@ def _tick(swept: SweepView, point: LoadPoint) -> str:
     return f"{text}x{point.batch_size}" if len(swept.groups()) > 1 else text
 
 
-def _mean_parts(windows: Sequence[Window]) -> dict[str, float] | None:
-    """The parts of the mean latency in ns over all windows; None where the server doesn't tell its own."""
-    known = [window for window in windows if window.server is not None and window.requests]
-    if not known or len(known) < len([window for window in windows if window.requests]):
+def _mean_parts(figures: PointFigures) -> dict[str, float] | None:
+    """The parts of the mean latency in ns; None where the server doesn't tell its own."""
+    if figures.server is None or not figures.requests:
         return None
-    total = sum(window.requests for window in known)
-    means = dict.fromkeys(PARTS, 0.0)
-    for window in known:
-        one = parts(window)
-        weight = window.requests / total
-        # What the load generator's own processor time is of what lies between it and the server.
-        client_ns = min(window.client_cpu_per_request_s * 1e9, one.network_ns)
-        means["compute"] += weight * (one.infer_ns or 0.0)
-        means["input"] += weight * (one.input_ns or 0.0)
-        means["output"] += weight * (one.output_ns or 0.0)
-        means["queue"] += weight * (one.queue_ns or 0.0)
-        means["network"] += weight * (one.network_ns - client_ns)
-        means["client"] += weight * (one.send_ns + client_ns)
-    return means
+    where = parts(figures)
+    # What the load generator's own processor time is of what lies between it and the server.
+    client_ns = min(figures.client_cpu_per_request_s * 1e9, where.network_ns)
+    return {
+        "compute": where.infer_ns or 0.0,
+        "input": where.input_ns or 0.0,
+        "output": where.output_ns or 0.0,
+        "queue": where.queue_ns or 0.0,
+        "network": where.network_ns - client_ns,
+        "client": where.send_ns + client_ns,
+    }
 
 
-def _mean_steps(windows: Sequence[Window]) -> dict[str, float] | None:
+def _mean_steps(figures: PointFigures) -> dict[str, float] | None:
     """The mean latency in ns by the steps of an ensemble; None where it has none."""
-    if _mean_parts(windows) is None:
-        return None
-    whole = gather(windows[0].point, list(windows))
-    server = functools.reduce(operator.add, (window.server for window in windows if window.server is not None))
-    if not server.stages or not server.requests:
+    server = figures.server
+    if server is None or not figures.requests or not server.stages or not server.requests:
         return None
     steps = {name: stage.total_ns / server.requests for name, stage in server.stages.items()}
-    return {**steps, _ELSEWHERE: max(whole.latency_mean_ns - sum(steps.values()), 0.0)}
+    return {**steps, _ELSEWHERE: max(figures.latency_mean_ns - sum(steps.values()), 0.0)}

@@ -153,5 +153,5 @@ def test_the_anchor_next_to_each_window_counts_not_their_order() -> None:
 
 
 def test_a_run_has_as_many_anchors_as_windows_or_none() -> None:
-    with pytest.raises(ValueError, match="2 windows have 1"):
+    with pytest.raises(ValueError, match="one anchor window per window: 2, not 1"):
         replace(run(window(visit=0), window(visit=1)), anchors=(window(),))

@@ -15,9 +15,8 @@ from pytest_gpuperf.analysis.interval import (
     quantile_interval,
     ratio_interval,
     requests_needed,
-    undisturbed_windows,
 )
-from pytest_gpuperf.model import Window
+from pytest_gpuperf.model import Window, undisturbed_windows
 from tests.unit.factories import ONE, histogram, window
 
 QUIET = Spread(1e-8, 8.0)

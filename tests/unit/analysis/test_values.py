@@ -15,7 +15,7 @@ from pytest_gpuperf.analysis.values import (
     values_from_numbers,
     values_of,
 )
-from pytest_gpuperf.model import Energy, LoadPoint, Memory, NamedPoint, Record, Verdict, point_runs
+from pytest_gpuperf.model import Energy, LoadPoint, Memory, NamedPoint, Record, Verdict, figures_by_point
 from tests.unit.factories import ONE, alike, record
 
 C4 = NamedPoint("concurrency 4")
@@ -75,9 +75,9 @@ def test_places_have_names() -> None:
 def test_a_record_gives_what_its_runs_gather() -> None:
     one = record(alike(1.5))
     found = values_of(one, {"p50", "p90", "p99", "throughput"})
-    gathered = point_runs(one.runs[0])[ONE]
-    assert found.values["serving", ONE, "p90"].runs[0] == pytest.approx(math.log(gathered.latency.quantile_ns(0.9)))
-    assert found.values["serving", ONE, "throughput"].runs[0] == pytest.approx(-math.log(gathered.throughput))
+    figures = figures_by_point(one.runs[:1])[ONE]
+    assert found.values["serving", ONE, "p90"].runs[0] == pytest.approx(math.log(figures.latency.quantile_ns(0.9)))
+    assert found.values["serving", ONE, "throughput"].runs[0] == pytest.approx(-math.log(figures.throughput))
     assert found.left_out == {("serving", ONE, "p99")}, "60 requests don't tell a p99"
 
 

@@ -58,15 +58,15 @@ def test_it_ends_after_the_most_windows() -> None:
     restless = windows(*[1.0, 2.0] * 6)
     assert taken(StabilityRule(most=10), restless) == 10
     level = StabilityRule(most=10).level(restless[:10])
-    assert (level.state, level.taken) == (UNSTABLE, 10)
-    assert "100% in throughput and 100% in avg latency; 10% is allowed" in level.why
+    assert (level.state, level.window_count) == (UNSTABLE, 10)
+    assert "100% in throughput and 100% in avg latency; 10% is allowed" in level.reason
 
 
 def test_the_last_three_windows_are_the_level() -> None:
     found = windows(9.0, 2.0, 1.0, 1.0, 1.0)
     level = StabilityRule().level(found)
-    assert (level.state, level.taken, level.whole.requests) == (STABLE, 5, 180)
-    assert level.whole.latency_mean_ns == pytest.approx(found[-1].latency_mean_ns)
+    assert (level.state, level.window_count, level.figures.requests) == (STABLE, 5, 180)
+    assert level.figures.latency_mean_ns == pytest.approx(found[-1].latency_mean_ns)
 
 
 def test_fewer_windows_than_three_are_never_stable() -> None:
@@ -74,7 +74,7 @@ def test_fewer_windows_than_three_are_never_stable() -> None:
     level = rule.level(windows(1.0, 1.0))
     assert rule.is_done(windows(1.0, 1.0))
     assert level.state == UNSTABLE
-    assert "3 can" in level.why
+    assert "3 can" in level.reason
 
 
 def test_one_window_is_stable_where_only_one_is_wanted() -> None:
@@ -89,7 +89,7 @@ def test_windows_without_an_answer_are_never_stable() -> None:
     level = rule.level(silent)
     assert math.isnan(rule.latency_ns(silent[0]))
     assert (level.state, level.within) == (UNSTABLE, None)
-    assert "do not all have an answer" in level.why
+    assert "do not all have an answer" in level.reason
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -131,7 +131,7 @@ def test_without_a_threshold_every_level_keeps_it() -> None:
 
 def test_a_level_that_was_cut_short_says_so() -> None:
     level = StabilityRule().level(windows(1.0, 1.0), interrupted=True)
-    assert (level.state, level.taken, level.why) == (INTERRUPTED, 2, "cut short after 2 windows")
+    assert (level.state, level.window_count, level.reason) == (INTERRUPTED, 2, "cut short after 2 windows")
 
 
 def test_a_level_that_was_stable_before_it_was_cut_short_is_stable() -> None:

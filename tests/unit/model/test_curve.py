@@ -7,7 +7,6 @@ import pytest
 
 from pytest_gpuperf.model import (
     BudgetMissed,
-    EndpointFigures,
     Energy,
     LoadPoint,
     Memory,
@@ -16,7 +15,7 @@ from pytest_gpuperf.model import (
     curves_of,
     smoke_curve,
 )
-from tests.unit.factories import curve, curve_point, histogram, run, server_times, window
+from tests.unit.factories import curve, curve_point, histogram, run, window
 
 POINTS = (LoadPoint(8), LoadPoint(1), LoadPoint(2))
 SWEPT = curve(
@@ -46,15 +45,6 @@ def test_a_point_takes_all_windows_of_all_runs() -> None:
 def test_quantiles_with_too_few_requests_are_told_apart() -> None:
     (point,) = curve_of("serving", [LoadPoint()], [run(window(requests=60))])
     assert point.supported == {"p50", "p90"}
-
-
-def test_server_times_are_summed_where_all_windows_have_them() -> None:
-    (both,) = curve_of(
-        "serving", [LoadPoint()], [run(window(server=server_times(10)), window(server=server_times(20)))]
-    )
-    assert both.server == server_times(30)
-    (one,) = curve_of("serving", [LoadPoint()], [run(window(server=server_times(10)), window())])
-    assert one.server is None
 
 
 def test_a_point_is_found_by_its_load() -> None:
@@ -161,17 +151,6 @@ def test_streams_tell_the_first_answer_and_count_all() -> None:
     (point,) = curve_of("serving", [LoadPoint()], [run(*own)])
     assert point.first_p50_ns == pytest.approx(1e5, rel=0.006)
     assert point.answers == 600
-
-
-def test_endpoints_are_gathered_by_address() -> None:
-    one = (EndpointFigures("a:1", 10, 1, 100.0, 1e6, 2e6), EndpointFigures("b:1", 20, 0, 200.0, 3e6, 4e6))
-    other = (EndpointFigures("a:1", 30, 0, 200.0, 3e6, 4e6), EndpointFigures("b:1", 0, 5, 0.0, 0.0, 0.0))
-    own = [replace(window(window_s=1.0), endpoints=one), replace(window(window_s=3.0), endpoints=other)]
-    (point,) = curve_of("serving", [LoadPoint()], [run(*own)])
-    first, second = point.endpoints
-    assert first == EndpointFigures("a:1", 40, 1, 175.0, 2e6, 3e6)
-    assert (second.address, second.requests, second.errors, second.throughput) == ("b:1", 20, 5, 50.0)
-    assert second.p50_ns == 3e6, "a window without an answer has no percentile"
 
 
 def test_every_sweep_has_its_curve_in_the_order_of_load() -> None:

@@ -5,10 +5,9 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp, gather, merged, point_runs
-from pytest_gpuperf.model.server_times import ServerTimes
+from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp, ServerTimes
 from pytest_gpuperf.model.window import UNDISTURBED_CPU_SHARE
-from tests.unit.factories import record, run, window
+from tests.unit.factories import record, window
 
 
 @pytest.mark.parametrize(
@@ -71,28 +70,6 @@ def test_errors_of_all_types_are_counted() -> None:
     assert window().error_count == 0
 
 
-def test_throughput_is_weighted_by_time_and_latency_by_requests() -> None:
-    short = window(p50_ms=1.0, throughput=100.0, window_s=1.0, requests=30, errors={"timeout": 1})
-    long = window(p50_ms=4.0, throughput=200.0, window_s=3.0, requests=10)
-    both = gather(LoadPoint(), [short, long])
-    assert both.throughput == pytest.approx(175.0)
-    assert both.latency_mean_ns == pytest.approx((30 * short.latency_mean_ns + 10 * long.latency_mean_ns) / 40)
-    assert both.latency == merged([short.latency, long.latency])
-    assert (both.requests, both.errors) == (40, 1)
-
-
-def test_windows_without_a_request_have_no_mean() -> None:
-    empty = gather(LoadPoint(), [window(requests=0, throughput=0.0)])
-    assert (empty.requests, empty.throughput, empty.latency_mean_ns, empty.latency.total) == (0, 0.0, 0.0, 0)
-
-
-def test_a_run_is_gathered_by_load_point_in_order_of_appearance() -> None:
-    four, one = LoadPoint(4), LoadPoint(1)
-    gathered = point_runs(run(window(four), window(one), window(four, visit=1)))
-    assert list(gathered) == [four, one]
-    assert [seen.requests for seen in gathered.values()] == [120, 60]
-
-
 @pytest.mark.parametrize(("status", "gate"), [("done", "passed"), ("complete", "green"), ("", "open")])
 def test_an_unknown_status_or_gate_is_refused(status: str, gate: str) -> None:
     with pytest.raises(ValueError, match=r"(status|gate) must be"):
@@ -125,14 +102,6 @@ def test_what_the_client_cost_is_told_by_request() -> None:
 )
 def test_a_window_is_calm_unless_others_took_much(share: float | None, calm: bool) -> None:
     assert replace(window(), others_cpu_share=share).undisturbed is calm
-
-
-def test_disturbed_windows_are_left_out_where_there_are_others() -> None:
-    calm, disturbed = replace(window(requests=40), others_cpu_share=0.0), replace(window(), others_cpu_share=0.5)
-    (kept,) = point_runs(run(calm, disturbed)).values()
-    assert (kept.requests, kept.others_cpu_share) == (40, 0.0)
-    (only,) = point_runs(run(disturbed)).values()
-    assert (only.requests, only.others_cpu_share) == (60, 0.5)
 
 
 def test_the_steps_of_an_ensemble_are_added_and_subtracted_one_by_one() -> None:

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from pytest_gpuperf.model import Comparison, EndpointFigures, Verdict
 from pytest_gpuperf.report.summary import RecordLocation, record_lines
-from tests.unit.factories import alike, curve, curve_point, record
+from tests.unit.factories import alike, curve, curve_point, histogram, record
 
 
 def test_latencies_that_nobody_could_take() -> None:
     endpoints = (
-        EndpointFigures("127.0.0.1:8000", 500, 0, 250.0, 0.0, 0.0),
-        EndpointFigures("127.0.0.1:8010", 501, 0, 250.5, 2e6, 3e6),
+        EndpointFigures("127.0.0.1:8000", 500, 0, 250.0),
+        EndpointFigures("127.0.0.1:8010", 501, 0, 250.5, histogram([2e6, 3e6])),
     )
     one = curve(replace(curve_point(4), endpoints=endpoints))
     lines = record_lines(record(alike()), [one], Comparison(Verdict.NO_BASELINE), RecordLocation("stored.json"))

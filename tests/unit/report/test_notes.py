@@ -23,7 +23,7 @@ def everything() -> ReportedTest:
     """A test of which there is much to say."""
     one = reported(6.0)
     half = ServerTimes(60, 60, 3_000_000, 1_500_000, 18_000_000, 600_000)
-    endpoints = (EndpointFigures("10.0.0.1:8000", 90, 0, 166.7, 0.0, 0.0),)
+    endpoints = (EndpointFigures("10.0.0.1:8000", 90, 0, 166.7),)
 
     def rich(point: CurvePoint) -> CurvePoint:
         return replace(

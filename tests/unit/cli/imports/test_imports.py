@@ -11,7 +11,7 @@ from pytest_gpuperf.cli import stored_records
 from pytest_gpuperf.cli.imports.profiles import record_of, windows_of
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import LoadPoint, point_runs
+from pytest_gpuperf.model import LoadPoint, figures_by_point
 from pytest_gpuperf.report.exchange.profile_export import ProfileExport
 from pytest_gpuperf.report.exchange.profile_import import ProfileLevel, read_profile
 from pytest_gpuperf.store import Store
@@ -129,7 +129,7 @@ def test_a_rate_is_an_open_loop(tmp_path: Path) -> None:
 def test_runs_of_a_record(tmp_path: Path) -> None:
     record = record_of([Path(one) for one in files(tmp_path)], "resnet50", gpu="NVIDIA L4", commit="abc")
     assert [run.index for run in record.runs] == [0, 1, 2]
-    assert list(point_runs(record.runs[0])) == [LoadPoint(1), LoadPoint(4)]
+    assert list(figures_by_point(record.runs[:1])) == [LoadPoint(1), LoadPoint(4)]
     assert record.key == {"device": "NVIDIA L4", "test": "resnet50", "version": 1, "method_version": "perf_analyzer 1"}
     assert (record.status, record.commit) == ("complete", "abc")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import EndpointFigures, LoadPoint, ServerTimes, Window
+from pytest_gpuperf.model import EndpointFigures, LoadPoint, PointFigures, ServerTimes, Window
 from pytest_gpuperf.model.level import STABLE, UNSTABLE, MeasuredLevel
 from pytest_gpuperf.report.exchange.perf_client import (
     Layout,
@@ -49,7 +49,7 @@ def open_loop(wait_us: float = 500.0) -> Window:
 
 
 def level(one: Window, state: str = STABLE, within: bool | None = True, why: str = "", taken: int = 3) -> MeasuredLevel:
-    return MeasuredLevel(one, taken, state, within, why)
+    return MeasuredLevel(PointFigures((one,)), taken, state, within, why, one.findings)
 
 
 def rows(*levels: MeasuredLevel, layout: Layout = PLAIN) -> list[dict[str, str]]:
@@ -91,7 +91,7 @@ def test_times_are_whole_microseconds_and_add_up_to_the_mean() -> None:
 
 def test_the_network_is_never_below_zero() -> None:
     fast = replace(closed(p50_ms=0.1), latency_mean_ns=1e5)
-    assert parts(fast).network_ns == 0.0
+    assert parts(PointFigures((fast,))).network_ns == 0.0
     assert rows(level(fast))[0]["Network+Server Send/Recv"] == "0"
 
 
@@ -186,11 +186,20 @@ def test_a_block_in_open_loop_tells_response_and_service_time() -> None:
 
 
 def test_a_block_tells_of_every_endpoint() -> None:
-    seen = (EndpointFigures("a:8000", 40, 1, 400.0, 1e6, 2e6), EndpointFigures("b:8000", 1, 0, 20.0, 3e6, 4e6))
-    figures = (*seen, EndpointFigures("behind:8000", 7, 0, 70.0, 0.0, 0.0))
-    lines = level_lines(level(replace(closed(), endpoints=figures)), Layout())
-    assert "    a:8000: 40 requests, 1 failed, 400 infer/sec, p50 1000 usec, p90 2000 usec" in lines
-    assert "    b:8000: 1 request, 0 failed, 20 infer/sec, p50 3000 usec, p90 4000 usec" in lines
+    endpoints = (
+        EndpointFigures("a:8000", 40, 1, 400.0, histogram([1e6] * 40)),
+        EndpointFigures("b:8000", 1, 0, 20.0, histogram([3e6])),
+        EndpointFigures("behind:8000", 7, 0, 70.0),
+    )
+    lines = level_lines(level(replace(closed(), endpoints=endpoints)), Layout())
+    a, b = (endpoints[0].latency, endpoints[1].latency)
+    assert a is not None
+    assert b is not None
+    p50_us, p90_us = (int(a.quantile_ns(q) / 1e3) for q in (0.5, 0.9))
+    assert f"    a:8000: 40 requests, 1 failed, 400 infer/sec, p50 {p50_us} usec, p90 {p90_us} usec" in lines
+    assert f"    b:8000: 1 request, 0 failed, 20 infer/sec, p50 {int(b.quantile_ns(0.5) / 1e3)} usec" in "\n".join(
+        lines
+    )
     assert "    behind:8000: 7 requests, 70 infer/sec" in lines  # who failed there only the balancer knows
 
 
@@ -209,7 +218,7 @@ def test_the_closing_list_is_in_the_order_of_measurement() -> None:
 def test_without_an_answer_no_latency_is_made_up() -> None:
     silent = level(window(requests=0, throughput=0.0), UNSTABLE)
     assert closing_lines([silent], Layout())[1].endswith("no request answered (unstable)")
-    assert "No request was answered" in pass_line(1, silent.whole, Layout())
+    assert "No request was answered" in pass_line(1, window(requests=0, throughput=0.0), Layout())
     assert not any("latency" in line for line in level_lines(silent, Layout()))
 
 
@@ -236,4 +245,5 @@ def test_mean_and_deviation_of_a_histogram() -> None:
 
 
 def test_times_of_a_server_that_counted_nothing() -> None:
-    assert parts(replace(closed(), server=ServerTimes(0, 0, 0, 0, 0, 0))).server_ns == 0.0
+    idle = replace(closed(), server=ServerTimes(0, 0, 0, 0, 0, 0))
+    assert parts(PointFigures((idle,))).server_ns == 0.0

@@ -1,0 +1,237 @@
+"""The one place where windows become figures: what the reports show and the gate compares of a load point.
+
+One rule for each kind of quantity:
+
+* Counts and times add up.
+* Throughput is weighted by time, mean latency by requests: both are then those of one long window.
+* A quantile is read from the merged histogram, of the target as of each endpoint. Neither the median nor the mean of
+  several windows' quantiles is the quantile of their requests: a window of ten slow requests must not weigh as much as
+  one of a thousand, and a tail that only one window has must not vanish.
+* A ratio that brings its own denominator (joules per inference, the mean share of the CPU) is taken over the windows
+  that measured it.
+* What is subtracted from a figure of all windows (the server's times, from the latency) is known only if every window
+  measured it. Otherwise the difference between windows would show as time spent in the network.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pytest_gpuperf.model.histogram import Histogram, merged
+from pytest_gpuperf.model.load_point import LoadPoint
+from pytest_gpuperf.model.resources import Memory, peak_memory
+from pytest_gpuperf.model.run import Run
+from pytest_gpuperf.model.server_times import ServerTimes
+from pytest_gpuperf.model.window import EndpointFigures, Window
+
+
+@dataclass(frozen=True)
+class PointFigures:
+    """The figures of one load point.
+
+    Attributes:
+        windows: One window or more, all of one load point.
+    """
+
+    windows: tuple[Window, ...]
+
+    @property
+    def point(self) -> LoadPoint:
+        return self.windows[0].point
+
+    @property
+    def window_s(self) -> float:
+        """Length of all windows together."""
+        return sum(window.window_s for window in self.windows)
+
+    @property
+    def requests(self) -> int:
+        """Requests that were answered correctly."""
+        return sum(window.requests for window in self.windows)
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Failed requests, by type."""
+        errors: dict[str, int] = {}
+        for window in self.windows:
+            for kind, count in window.errors.items():
+                errors[kind] = errors.get(kind, 0) + count
+        return errors
+
+    @property
+    def error_count(self) -> int:
+        """Failed requests of all types."""
+        return sum(window.error_count for window in self.windows)
+
+    @property
+    def throughput(self) -> float:
+        """Inferences per second, weighted by time."""
+        return _inferences(self.windows) / self.window_s
+
+    @property
+    def latency_mean_ns(self) -> float:
+        """Mean latency, weighted by requests; 0 without one."""
+        return sum(w.latency_mean_ns * w.requests for w in self.windows) / self.requests if self.requests else 0.0
+
+    @cached_property
+    def latency(self) -> Histogram:
+        """Latencies of all requests."""
+        return merged(window.latency for window in self.windows)
+
+    @cached_property
+    def service(self) -> Histogram | None:
+        """Times from sent to done (open loop)."""
+        return _merged(window.service for window in self.windows)
+
+    @cached_property
+    def first(self) -> Histogram | None:
+        """Times to the first answer (streams)."""
+        return _merged(window.first for window in self.windows)
+
+    @property
+    def answers(self) -> int:
+        """Answers to the requests (streams)."""
+        return sum(window.answers for window in self.windows)
+
+    @property
+    def late(self) -> int:
+        """Requests sent more than 1 ms after they were due (open loop)."""
+        return sum(window.late for window in self.windows)
+
+    @property
+    def late_share(self) -> float:
+        """Share of the requests that were sent late."""
+        return self.late / self.requests if self.requests else 0.0
+
+    @property
+    def lag_p99_ns(self) -> float:
+        """99th percentile of the delay between due and sent in the worst window: windows store no histogram of it."""
+        return max(window.lag_p99_ns for window in self.windows)
+
+    @property
+    def client_cpu_per_request_s(self) -> float:
+        """CPU time that the load generator spends on one request."""
+        return self.client_cpu_s / self.requests if self.requests else 0.0
+
+    @property
+    def client_cpu_s(self) -> float:
+        """CPU time of the load generator."""
+        return sum(window.client_cpu_s for window in self.windows)
+
+    @property
+    def stall_s(self) -> float:
+        """Time during which the load generator could not serve its sockets."""
+        return sum(window.stall_s for window in self.windows)
+
+    @property
+    def stall_share(self) -> float:
+        """The same as a share of the time."""
+        return self.stall_s / self.window_s
+
+    @property
+    def others_cpu_share(self) -> float:
+        """Mean share of the CPU that other processes used, weighted by time; 0 where no window measured it."""
+        shares = [(w.others_cpu_share, w.window_s) for w in self.windows if w.others_cpu_share is not None]
+        return sum(share * window_s for share, window_s in shares) / sum(s for _, s in shares) if shares else 0.0
+
+    @property
+    def server(self) -> ServerTimes | None:
+        """The server's own times; None unless every window with a request has them."""
+        times = [window.server for window in self.windows if window.server is not None or window.requests]
+        known = [each for each in times if each is not None]
+        return functools.reduce(operator.add, known) if known and len(known) == len(times) else None
+
+    @property
+    def endpoints(self) -> tuple[EndpointFigures, ...]:
+        """PointFigures of each endpoint over the windows that tell endpoints apart."""
+        windows = [window for window in self.windows if window.endpoints]
+        window_s = sum(window.window_s for window in windows)
+        parts: dict[str, list[tuple[EndpointFigures, float]]] = {}
+        for window in windows:
+            for endpoint in window.endpoints:
+                parts.setdefault(endpoint.address, []).append((endpoint, window.window_s))
+        return tuple(
+            EndpointFigures(
+                address=address,
+                requests=sum(endpoint.requests for endpoint, _ in served),
+                errors=sum(endpoint.errors for endpoint, _ in served),
+                # A window in which an endpoint served nothing may not list it: its time counts all the same.
+                throughput=sum(endpoint.throughput * length_s for endpoint, length_s in served) / window_s,
+                latency=_merged(endpoint.latency for endpoint, _ in served),
+            )
+            for address, served in parts.items()
+        )
+
+    @property
+    def memory(self) -> Memory | None:
+        """Highest of the windows' peaks."""
+        return peak_memory(window.memory for window in self.windows)
+
+    @property
+    def energy_sources(self) -> tuple[str, ...]:
+        """Kinds of devices whose energy some window measured."""
+        return tuple(dict.fromkeys(energy.source for window in self.windows for energy in window.energy))
+
+    @property
+    def energy_methods(self) -> tuple[str, ...]:
+        """How energy was measured."""
+        return tuple(dict.fromkeys(energy.method for window in self.windows for energy in window.energy))
+
+    def energy_j(self, source: str) -> float | None:
+        """Return the joules per inference of one kind of device, over the windows that measured them.
+
+        Returns:
+            None if no window did, or if windows used different methods: those disagree by tens of percent.
+        """
+        measured = [(window, energy) for window in self.windows for energy in window.energy if energy.source == source]
+        inferences = _inferences(window for window, _ in measured)
+        if len({energy.method for _, energy in measured}) != 1 or not inferences:
+            return None
+        return sum(energy.energy_j for _, energy in measured) / inferences
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """Guards of the windows, each once."""
+        return tuple(dict.fromkeys(guard for window in self.windows for guard in window.guards))
+
+
+def undisturbed_windows(windows: Sequence[Window]) -> Sequence[Window]:
+    """Return the undisturbed windows, or all of them if each is disturbed.
+
+    The guard watches the machine and what others do on it, never the target's figures, so this choice favours no
+    result.
+    """
+    return [window for window in windows if window.undisturbed] or windows
+
+
+def windows_by_point(runs: Iterable[Run]) -> dict[LoadPoint, list[Window]]:
+    """Group the windows that count by load point, in order of first appearance.
+
+    In each run, disturbed windows are left out where their load point has undisturbed ones.
+    """
+    windows: dict[LoadPoint, list[Window]] = {}
+    for run in runs:
+        visits: dict[LoadPoint, list[Window]] = {}
+        for window in run.windows:
+            visits.setdefault(window.point, []).append(window)
+        for point, visited in visits.items():
+            windows.setdefault(point, []).extend(undisturbed_windows(visited))
+    return windows
+
+
+def figures_by_point(runs: Iterable[Run]) -> dict[LoadPoint, PointFigures]:
+    """Return the figures of each load point, from the windows that count (``windows_by_point``)."""
+    return {point: PointFigures(tuple(windows)) for point, windows in windows_by_point(runs).items()}
+
+
+def _inferences(windows: Iterable[Window]) -> float:
+    return sum(window.throughput * window.window_s for window in windows)
+
+
+def _merged(histograms: Iterable[Histogram | None]) -> Histogram | None:
+    known = [histogram for histogram in histograms if histogram is not None]
+    return merged(known) if known else None
