@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pytest_gpuperf.errors import TargetError
-from pytest_gpuperf.model import GRPC, Address, ServerTimes
-from pytest_gpuperf.targets.kserve.server import Servers
+from pytest_gpuperf.model import ServerTimes
 
 #: Within which a control call is answered.
 CONTROL_S = 10.0
@@ -100,20 +99,3 @@ def _times(entries: Iterable[dict[str, Any]]) -> ServerTimes:
         queue, given, infer, output = (int(times.get(part, {}).get("ns", 0)) for part in _PARTS)
         total += ServerTimes(requests, int(entry.get("execution_count", 0)), queue, given, infer, output)
     return total
-
-
-def open_client(servers: Servers, address: Address | None = None) -> KServeClient:
-    """A client for one of the servers; the first when none is named.
-
-    Raises:
-        MissingExtra: gRPC is not installed.
-        TargetError: a file for its encryption can't be used.
-    """
-    address = address or servers.addresses[0]
-    if servers.protocol == GRPC:
-        from pytest_gpuperf.targets.kserve.client_grpc import GrpcClient
-
-        return GrpcClient(address, servers.headers, servers.tls)
-    from pytest_gpuperf.targets.kserve.client_http import HttpClient
-
-    return HttpClient(address, servers.headers, servers.tls)

@@ -24,13 +24,13 @@ from pytest_gpuperf.model import (
 from pytest_gpuperf.targets.input_data import Payload, make_payloads
 from pytest_gpuperf.targets.kserve import grpc_form, http_form
 from pytest_gpuperf.targets.kserve.check import AnswerCheck
-from pytest_gpuperf.targets.kserve.client import KServeClient, open_client
+from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.memory import SharedMemory, Slot, aligned
 from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, Place
 from pytest_gpuperf.targets.kserve.metrics import find_metrics
 from pytest_gpuperf.targets.kserve.model import ServedModel
 from pytest_gpuperf.targets.kserve.pipeline import Stage, ensemble_times, stage_of
-from pytest_gpuperf.targets.kserve.server import Servers
+from pytest_gpuperf.targets.kserve.server import Servers, open_client
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
 from pytest_gpuperf.targets.payload import to_bytes
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import GRPC, HTTP, LEAST_OUTSTANDING, ROUND_ROBIN, Address, Tls
+from pytest_gpuperf.targets.kserve.client import KServeClient
 
 #: What a URL's scheme says: protocol, and whether it is encrypted.
 _SCHEMES = {"http": (HTTP, False), "https": (HTTP, True), "grpc": (GRPC, False), "grpcs": (GRPC, True)}
@@ -113,6 +114,23 @@ class Servers:
         addresses = tuple(Address(place.host, place.port, share) for place, share in zip(places, shares, strict=True))
         secure = tls or (Tls() if places[0].encrypted else None)
         return cls(addresses, wanted, _headers(headers, bearer_token), secure, balance)
+
+
+def open_client(servers: Servers, address: Address | None = None) -> KServeClient:
+    """A client for one of the servers; the first when none is named.
+
+    Raises:
+        MissingExtra: gRPC is not installed.
+        TargetError: a file for its encryption can't be used.
+    """
+    address = address or servers.addresses[0]
+    if servers.protocol == GRPC:
+        from pytest_gpuperf.targets.kserve.client_grpc import GrpcClient
+
+        return GrpcClient(address, servers.headers, servers.tls)
+    from pytest_gpuperf.targets.kserve.client_http import HttpClient
+
+    return HttpClient(address, servers.headers, servers.tls)
 
 
 def _weights(weights: Sequence[float] | None, count: int) -> Sequence[float]:
