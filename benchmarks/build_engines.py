@@ -16,7 +16,7 @@ from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.targets.tensorrt.builder import build
 from pytest_gpuperf.targets.tensorrt.library import Library, open_library
 from pytest_gpuperf.targets.tensorrt.onnx_file import OnnxFile
-from pytest_gpuperf.targets.tensorrt.precision import PRECISIONS, QUANTIZED, recipe
+from pytest_gpuperf.targets.tensorrt.precision import PRECISIONS, QUANTIZED, recipe_for
 from tests.unit.targets.tensorrt.packages import DETECTOR, MINILM, OPEN_NSFW, RECOGNISER, light_resnet50, member
 
 _TOKENS = ([1], [128], [256])
@@ -32,7 +32,7 @@ _MODELS: tuple[tuple[str, Any, tuple[Any, ...], dict[str, Any]], ...] = (
 
 def build_row(library: Library, path: Path, precision: str, capability: str, *, batches: Any, shapes: Any) -> str:
     """Build an engine and return its seconds and size, or the error."""
-    steps = recipe(precision, always_typed=library.always_typed)
+    steps = recipe_for(precision, always_typed=library.always_typed)
     begin = time.monotonic()
     try:
         file = OnnxFile(path)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_gpuperf.model import GRPC, HTTP
-from pytest_gpuperf.targets.triton.launchers import choose
+from pytest_gpuperf.targets.triton.launchers import choose_launcher
 from pytest_gpuperf.targets.triton.server import ServerProcess
 
 #: The sizes of the models' tensors, in floats: 64 bytes, and a ResNet-50's input.
@@ -75,7 +75,7 @@ def identity_server() -> Iterator[IdentityServer]:
                 f'output [{{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ {out} ] }}]\n'
                 "instance_group [{ count: 2 kind: KIND_CPU }]\n"
             )
-        process = ServerProcess(choose(), root / "repository", root)
+        process = ServerProcess(choose_launcher(), root / "repository", root)
         try:
             yield IdentityServer(process.ports.address(HTTP).label, process.ports.address(GRPC).label)
         finally:

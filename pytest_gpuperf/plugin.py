@@ -166,7 +166,7 @@ def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
     def make(source: Any = None, devices: Any = None, **settings: Any) -> TritonFleet:
         if settings.get("replicas") != 0 and not isinstance(source, TritonEndpoint):
             settings = {"server": state.settings.triton, **settings}
-        return TritonFleet.of(source, state.devices.now if devices is None else devices, **settings)
+        return TritonFleet.create(source, state.devices.now if devices is None else devices, **settings)
 
     return make
 

@@ -117,10 +117,10 @@ def _section(title: str, checks: Sequence[Check]) -> list[str]:
 
 def _server(wanted: str | None) -> Check:
     """Which tritonserver would be started; none is no reason not to measure callables and engines."""
-    from pytest_gpuperf.targets.triton.launchers import choose
+    from pytest_gpuperf.targets.triton.launchers import choose_launcher
 
     try:
-        launcher = choose(wanted)
+        launcher = choose_launcher(wanted)
         backends = ", ".join(sorted(launcher.backends()))
         if not backends:
             return Check("tritonserver", UNFIT, f"{launcher.label} has no backend", "name another one with --triton")

@@ -58,8 +58,8 @@ def take_window(
         LoadError: it gives no correct answers, or the load generator failed.
     """
     if monitor is not None:
-        places = started.places if isinstance(started, OnDevices) else ()
-        monitor.attach(started.processes, started.metrics_url, local=started.local, places=places)
+        device_ids = started.device_ids if isinstance(started, OnDevices) else ()
+        monitor.attach(started.processes, started.metrics_url, local=started.local, places=device_ids)
         spec = _fitted(spec, monitor)
     replicated = started if isinstance(started, Replicated) else None
     before = started.server_times()

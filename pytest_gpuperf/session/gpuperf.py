@@ -103,7 +103,7 @@ class Gpuperf:
         """
         if not callable(getattr(target, "at", None)):
             raise OptionError(f"{target!r} has no replicas to scale: give what triton_fleet(...) made.")
-        counts = sorted(sizes("replicas", range(1, target.most + 1) if replicas is None else replicas))
+        counts = sorted(sizes("replicas", range(1, target.max_replicas + 1) if replicas is None else replicas))
         parts = [(count, target.at(count)) for count in counts]  # a wrong number is found before anything is measured
         whole = name or target.name
         return Scaling(

@@ -263,9 +263,11 @@ class Measurement:
 
     def _place(self, *targets: Target) -> None:
         """The devices of this test are those that its targets say they compute on."""
-        places = [place for one in targets if isinstance(one, OnDevices) for place in one.places]
-        if places:
-            self._state.devices.place(self.test, places, begun=self.baseline is not None)
+        device_ids = [
+            device_id for target in targets if isinstance(target, OnDevices) for device_id in target.device_ids
+        ]
+        if device_ids:
+            self._state.devices.place(self.test, device_ids, begun=self.baseline is not None)
 
     def _begin(self, sweep: Sweep) -> Sweep:
         if any(other.duet != sweep.duet for other in self.sweeps):

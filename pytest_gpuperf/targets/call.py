@@ -33,7 +33,7 @@ class CallTarget:
 
     def __post_init__(self) -> None:
         for one in (self.call, self.synchronize):
-            if one is not None and (kind := _unbegun(one)) is not None:
+            if one is not None and (kind := _unstarted_result(one)) is not None:
                 name = getattr(one, "__name__", repr(one))
                 raise OptionError(f"{name} can't be measured: it returns {UNSTARTED_RESULTS[kind]}.")
 
@@ -95,7 +95,7 @@ def _takes_batch_size(call: Callable[..., object]) -> bool:
         return False
 
 
-def _unbegun(call: Callable[..., object]) -> type | None:
+def _unstarted_result(call: Callable[..., object]) -> type | None:
     """Which of ``UNSTARTED_RESULTS`` the callable is declared to return."""
     while isinstance(call, functools.partial):
         call = call.func
@@ -109,17 +109,17 @@ def _unbegun(call: Callable[..., object]) -> type | None:
     return None
 
 
-def as_target(thing: Target | Callable[..., object]) -> Target:
+def as_target(subject: Target | Callable[..., object]) -> Target:
     """The target itself, or a callable made into one.
 
     Raises:
         OptionError: it is neither, or its calls only begin the work.
     """
-    if hasattr(thing, "start") and hasattr(thing, "name"):
-        return thing
-    if callable(thing):
-        return CallTarget(thing)
+    if hasattr(subject, "start") and hasattr(subject, "name"):
+        return subject
+    if callable(subject):
+        return CallTarget(subject)
     raise OptionError(
-        f"{thing!r} can't be measured: give a target (triton_endpoint(...), kserve_endpoint(...), "
+        f"{subject!r} can't be measured: give a target (triton_endpoint(...), kserve_endpoint(...), "
         "tensorrt_engine(...), onnxruntime_engine(...)) or a callable."
     )

@@ -23,13 +23,13 @@ from pytest_gpuperf.model import Plain
 from pytest_gpuperf.targets.payload import (
     Array,
     TensorSpec,
-    converted,
-    fits,
-    free_dimensions,
+    free_dimensions_error,
     from_bytes,
-    made_up,
-    shaped,
-    sized,
+    resolve_item_shape,
+    shape_fits,
+    synthetic_array,
+    to_array,
+    to_item,
 )
 
 RANDOM, ZERO = "random", "zero"
@@ -121,54 +121,59 @@ def make_payloads(
         raise OptionError(
             f"The model's first dimension is fixed, so batch_size={batch_size} can't be sent; use batch_size=1."
         )
-    reader = _Reader(settings, specs, outputs, batched)
+    reader = _ItemReader(settings, specs, outputs, batched)
     if settings.kind in (RANDOM, ZERO):
         if expected is not None and not isinstance(expected, Mapping) and settings.kind == RANDOM and batch_size > 1:
             raise OptionError(
                 "expected= has one entry for each random request, in which every item of the batch differs: give the "
                 "items as input_data=, or use batch_size=1."
             )
-        made = list(reader.made_up(batch_size))
-        right = reader.expected(expected, len(made))
+        made = list(reader.synthetic_array(batch_size))
+        expected_outputs = reader.expected(expected, len(made))
         batch = (batch_size,) if batched else ()
-        return tuple(Payload(one.inputs, _repeated(known, batch)) for one, known in zip(made, right, strict=True))
+        return tuple(
+            Payload(one.inputs, _repeat_for_batch(known, batch))
+            for one, known in zip(made, expected_outputs, strict=True)
+        )
     items = list(reader.items())
     if not items:
         raise OptionError(f"input_data={str(settings.input_data)!r} is empty.")
     if expected is not None:
-        right = reader.expected(expected, len(items))
-        items = [Payload(item.inputs, known) for item, known in zip(items, right, strict=True)]
+        expected_outputs = reader.expected(expected, len(items))
+        items = [Payload(item.inputs, known) for item, known in zip(items, expected_outputs, strict=True)]
     return tuple(_batches(items, batch_size if batched else None))
 
 
-class _Reader:
+class _ItemReader:
     """Turns the user's data into items: one inference each, without the batch."""
 
     def __init__(
         self, settings: InputSettings, specs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], batched: bool
     ) -> None:
         self._settings, self._specs, self._batched = settings, specs, batched
-        self._shape = {spec.name: sized(spec, settings.shapes.get(spec.name), batched=batched) for spec in specs}
-        self._given = {
+        self._shape = {
+            spec.name: resolve_item_shape(spec, settings.shapes.get(spec.name), batched=batched) for spec in specs
+        }
+        self._fixed = {
             spec.name: self._array(spec, settings.inputs[spec.name]) for spec in specs if spec.name in settings.inputs
         }
         self._outputs = {spec.name: spec for spec in outputs}
 
-    def made_up(self, batch_size: int) -> Iterator[Payload]:
+    def synthetic_array(self, batch_size: int) -> Iterator[Payload]:
         settings = self._settings
         generator = np.random.default_rng(settings.seed) if settings.kind == RANDOM else None
         batch = (batch_size,) if self._batched else ()
         for _ in range(settings.payloads):
             inputs = {}
             for spec in self._specs:
-                given = self._given.get(spec.name)
+                given = self._fixed.get(spec.name)
                 if given is not None:
                     inputs[spec.name] = np.broadcast_to(given, (*batch, *given.shape)).copy()
                     continue
                 shape = self._shape[spec.name]
                 if any(size < 0 for size in shape):
-                    raise free_dimensions(spec, shape)
-                inputs[spec.name] = made_up(spec, (*batch, *shape), generator, settings.string_length)
+                    raise free_dimensions_error(spec, shape)
+                inputs[spec.name] = synthetic_array(spec, (*batch, *shape), generator, settings.string_length)
             yield Payload(inputs)
 
     def items(self) -> Iterator[Payload]:
@@ -197,30 +202,30 @@ class _Reader:
         if expected is None:
             return [None] * count
         if isinstance(expected, Mapping):
-            return [self._right(expected, self._array, "expected")] * count
+            return [self._expected_outputs(expected, self._array, "expected")] * count
         if len(expected) != count:
             raise OptionError(f"expected= has {len(expected)} entries for {count} item(s) that are sent in turn.")
-        return [self._right(one, self._array, f"expected[{number}]") for number, one in enumerate(expected)]
+        return [self._expected_outputs(one, self._array, f"expected[{number}]") for number, one in enumerate(expected)]
 
     def _inputs(self, values: Mapping[str, Any], read: Any, where: str) -> dict[str, Array]:
         for name in values:
             if name not in self._shape:
                 raise OptionError(f"{where}: the model has no input {name!r}; its inputs are {', '.join(self._shape)}.")
-        inputs = dict(self._given)
+        inputs = dict(self._fixed)
         for spec in self._specs:
-            if spec.name in self._given:
+            if spec.name in self._fixed:
                 continue
             if spec.name in values:
-                with _located(where):
+                with _ErrorPrefix(where):
                     inputs[spec.name] = read(spec, values[spec.name])
             elif not spec.optional:
                 raise OptionError(f"{where} has no value for the input {spec.name!r}.")
         return inputs
 
     def _array(self, spec: TensorSpec, values: Any) -> Array:
-        array = converted(spec, values)
+        array = to_array(spec, values)
         declared = self._shape.get(spec.name, spec.item_shape(batched=self._batched))
-        if not fits(array.shape, declared):
+        if not shape_fits(array.shape, declared):
             raise OptionError(
                 f"{spec.name!r} has the shape {list(array.shape)}, and the model wants {list(declared)}"
                 f"{' (without the batch)' if self._batched else ''}."
@@ -231,21 +236,21 @@ class _Reader:
         def read(spec: TensorSpec, file: Path) -> Array:
             try:
                 if spec.datatype == "BYTES":
-                    values = converted(spec, file.read_bytes().splitlines())
+                    values = to_array(spec, file.read_bytes().splitlines())
                 else:
                     values = from_bytes(spec.datatype, file.read_bytes())
             except (OSError, ValueError) as error:
                 raise OptionError(f"{file} can't be read as {spec.datatype}: {error}.") from error
-            return shaped(spec, values, self._shape.get(spec.name, spec.item_shape(batched=self._batched)))
+            return to_item(spec, values, self._shape.get(spec.name, spec.item_shape(batched=self._batched)))
 
         files = {name: path / name for name in self._shape if (path / name).is_file()}
         inputs = self._inputs(files, read, str(path))
-        right = {}
+        expected_outputs = {}
         for name, spec in self._outputs.items():
             if (path / name).is_file() and name not in files:
-                with _located(str(path)):
-                    right[name] = read(spec, path / name)
-        return Payload(inputs, right or None)
+                with _ErrorPrefix(str(path)):
+                    expected_outputs[name] = read(spec, path / name)
+        return Payload(inputs, expected_outputs or None)
 
     def _from_json(self, path: Path) -> Iterator[Payload]:
         try:
@@ -255,8 +260,8 @@ class _Reader:
         data = document.get("data") if isinstance(document, dict) else None
         if not isinstance(data, list):
             raise OptionError(f'{path} has no list under "data"; perf_analyzer\'s input format has one.')
-        entries = list(_flattened(data))
-        checks = list(_flattened(document.get("validation_data") or []))
+        entries = list(_flatten_streams(data))
+        checks = list(_flatten_streams(document.get("validation_data") or []))
         if checks and len(checks) != len(entries):
             raise OptionError(f'{path}: {len(entries)} entries under "data", {len(checks)} under "validation_data".')
         for number, entry in enumerate(entries):
@@ -265,25 +270,27 @@ class _Reader:
                 raise OptionError(f"{where} is {type(entry).__name__}, not an object from input to values.")
             inputs = self._inputs(entry, self._from_json_tensor, where)
             where = f"{path}, entry {number} of validation_data"
-            yield Payload(inputs, self._right(checks[number], self._from_json_tensor, where) if checks else None)
+            yield Payload(
+                inputs, self._expected_outputs(checks[number], self._from_json_tensor, where) if checks else None
+            )
 
-    def _right(self, values: Any, read: Any, where: str) -> dict[str, Array]:
+    def _expected_outputs(self, values: Any, read: Any, where: str) -> dict[str, Array]:
         if not isinstance(values, Mapping):
             raise OptionError(f"{where} is {type(values).__name__}, not a mapping from output to values.")
-        right = {}
+        expected_outputs = {}
         for name, tensor in values.items():
             if name not in self._outputs:
                 known = ", ".join(self._outputs)
                 raise OptionError(f"{where}: the model has no output {name!r}; its outputs are {known}.")
-            with _located(where):
-                right[name] = read(self._outputs[name], tensor)
-        return right
+            with _ErrorPrefix(where):
+                expected_outputs[name] = read(self._outputs[name], tensor)
+        return expected_outputs
 
     def _from_json_tensor(self, spec: TensorSpec, tensor: Any) -> Array:
         declared = self._shape.get(spec.name, spec.item_shape(batched=self._batched))
         if isinstance(tensor, dict) and "content" in tensor:
             if "shape" in tensor:
-                declared = sized(spec, tensor["shape"], batched=self._batched)
+                declared = resolve_item_shape(spec, tensor["shape"], batched=self._batched)
             tensor = tensor["content"]
         if isinstance(tensor, dict) and "b64" in tensor:
             try:
@@ -293,11 +300,11 @@ class _Reader:
         elif isinstance(tensor, dict):
             raise OptionError(f'{spec.name!r} is an object with neither "content" nor "b64".')
         else:
-            flat = converted(spec, tensor).reshape(-1)
-        return shaped(spec, flat, declared)
+            flat = to_array(spec, tensor).reshape(-1)
+        return to_item(spec, flat, declared)
 
 
-class _located:  # noqa: N801 - reads as a phrase: with _located(where)
+class _ErrorPrefix:
     """Puts where the data is in front of what is wrong with it."""
 
     def __init__(self, where: str) -> None:
@@ -311,7 +318,7 @@ class _located:  # noqa: N801 - reads as a phrase: with _located(where)
             raise OptionError(f"{self._where}: {error}") from error
 
 
-def _flattened(entries: Iterable[Any]) -> Iterator[Any]:
+def _flatten_streams(entries: Iterable[Any]) -> Iterator[Any]:
     """Entries of streams (lists of entries) one after the other."""
     for entry in entries:
         if isinstance(entry, list):
@@ -327,19 +334,19 @@ def _batches(items: Sequence[Payload], batch_size: int | None) -> Iterator[Paylo
     count = len(items)
     for number in range(count // math.gcd(count, batch_size)):
         chosen = [(number * batch_size + place) % count for place in range(batch_size)]
-        inputs = _stacked([items[index].inputs for index in chosen], chosen)
-        right = [items[index].expected for index in chosen]
-        known = [one for one in right if one is not None]
-        yield Payload(inputs, _stacked(known, chosen) if len(known) == len(right) else None)
+        inputs = _stack([items[index].inputs for index in chosen], chosen)
+        expected_outputs = [items[index].expected for index in chosen]
+        known = [one for one in expected_outputs if one is not None]
+        yield Payload(inputs, _stack(known, chosen) if len(known) == len(expected_outputs) else None)
 
 
-def _repeated(right: dict[str, Array] | None, batch: tuple[int, ...]) -> dict[str, Array] | None:
-    if right is None:
+def _repeat_for_batch(expected_outputs: dict[str, Array] | None, batch: tuple[int, ...]) -> dict[str, Array] | None:
+    if expected_outputs is None:
         return None
-    return {name: np.broadcast_to(values, (*batch, *values.shape)).copy() for name, values in right.items()}
+    return {name: np.broadcast_to(values, (*batch, *values.shape)).copy() for name, values in expected_outputs.items()}
 
 
-def _stacked(rows: Sequence[dict[str, Array]], numbers: Sequence[int]) -> dict[str, Array]:
+def _stack(rows: Sequence[dict[str, Array]], numbers: Sequence[int]) -> dict[str, Array]:
     names = rows[0].keys()
     for row, number in zip(rows, numbers, strict=True):
         for name in {*names, *row}:

@@ -156,7 +156,7 @@ class OnnxRuntimeEngine(InputSettings):
         return _StartedOnnxRuntime(self)
 
 
-def _feedable(values: Array) -> Array:
+def _decode_strings(values: Array) -> Array:
     """Strings as text: of bytes, ONNX Runtime would take what ``repr`` makes of them.
 
     Raises:
@@ -191,7 +191,9 @@ class _StartedOnnxRuntime:
             self._engine, signature.inputs, batch_size=batch_size, batched=signature.batched, outputs=signature.outputs
         )
         # Shared by all threads: taking the next of a cycle is one step of the interpreter.
-        feeds = itertools.cycle([{name: _feedable(values) for name, values in one.inputs.items()} for one in payloads])
+        feeds = itertools.cycle(
+            [{name: _decode_strings(values) for name, values in one.inputs.items()} for one in payloads]
+        )
 
         def infer() -> None:
             session.run(None, next(feeds))

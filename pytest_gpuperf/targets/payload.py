@@ -75,7 +75,7 @@ class TensorSpec:
         return self.shape[1:] if batched else self.shape
 
 
-def sized(spec: TensorSpec, sizes: Sequence[int] | None, *, batched: bool) -> tuple[int, ...]:
+def resolve_item_shape(spec: TensorSpec, sizes: Sequence[int] | None, *, batched: bool) -> tuple[int, ...]:
     """The shape of one item, with ``sizes`` for the free dimensions; -1 where these are not given.
 
     Raises:
@@ -85,7 +85,7 @@ def sized(spec: TensorSpec, sizes: Sequence[int] | None, *, batched: bool) -> tu
     if sizes is None:
         return declared
     shape = tuple(int(size) for size in sizes)
-    if not fits(shape, declared):
+    if not shape_fits(shape, declared):
         raise OptionError(
             f"shapes={{{spec.name!r}: {list(shape)}}} contradicts the model, whose {spec.name!r} is {list(declared)}"
             f"{' (without the batch)' if batched else ''}: only the dimensions that are -1 there can be chosen."
@@ -93,14 +93,16 @@ def sized(spec: TensorSpec, sizes: Sequence[int] | None, *, batched: bool) -> tu
     return shape
 
 
-def fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
+def shape_fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
     """Whether an array of that shape can be an item of the declared one."""
     return len(shape) == len(declared) and all(
         size == wanted or (wanted < 0 and size >= 0) for size, wanted in zip(shape, declared, strict=True)
     )
 
 
-def made_up(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator | None, length: int) -> Array:
+def synthetic_array(
+    spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator | None, length: int
+) -> Array:
     """An array out of nothing.
 
     Args:
@@ -126,7 +128,7 @@ def _strings(shape: tuple[int, ...], generator: np.random.Generator | None, leng
     return array
 
 
-def converted(spec: TensorSpec, values: object) -> Array:
+def to_array(spec: TensorSpec, values: object) -> Array:
     """An array of the tensor's type.
 
     Raises:
@@ -137,9 +139,9 @@ def converted(spec: TensorSpec, values: object) -> Array:
         flat = [value.encode() if isinstance(value, str) else value for value in array.reshape(-1).tolist()]
         if not all(isinstance(value, bytes) for value in flat):
             raise OptionError(f"Tensor {spec.name!r} holds strings; give it str or bytes.")
-        converted_ = np.empty(array.shape, dtype=np.object_)
-        converted_.reshape(-1)[:] = flat
-        return converted_
+        array = np.empty(array.shape, dtype=np.object_)
+        array.reshape(-1)[:] = flat
+        return array
     try:
         # Not np.ascontiguousarray, which makes a vector of a scalar.
         source = np.asarray(values)
@@ -151,7 +153,7 @@ def converted(spec: TensorSpec, values: object) -> Array:
     return array
 
 
-def shaped(spec: TensorSpec, flat: Array, shape: tuple[int, ...]) -> Array:
+def to_item(spec: TensorSpec, flat: Array, shape: tuple[int, ...]) -> Array:
     """Flat values as an item; one free dimension is found from their number.
 
     Raises:
@@ -160,13 +162,13 @@ def shaped(spec: TensorSpec, flat: Array, shape: tuple[int, ...]) -> Array:
     free = sum(size < 0 for size in shape)
     known = math.prod(size for size in shape if size >= 0)
     if free > 1:
-        raise free_dimensions(spec, shape)
+        raise free_dimensions_error(spec, shape)
     if (free and (not known or flat.size % known)) or (not free and flat.size != known):
         raise OptionError(f"{spec.name!r} has {flat.size} values, which don't make the shape {list(shape)}.")
     return flat.reshape(shape)
 
 
-def free_dimensions(spec: TensorSpec, shape: Sequence[int]) -> OptionError:
+def free_dimensions_error(spec: TensorSpec, shape: Sequence[int]) -> OptionError:
     """What to say when nobody knows how large an input is."""
     return OptionError(
         f"Input {spec.name!r} has free dimensions {list(shape)}; say how large they are: "

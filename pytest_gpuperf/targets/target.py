@@ -91,7 +91,7 @@ class OnDevices(Protocol):
     """What a target, or a started one, has besides that says itself on which GPUs it computes."""
 
     @property
-    def places(self) -> tuple[str, ...]:
+    def device_ids(self) -> tuple[str, ...]:
         """Those GPUs and MIG slices, as CUDA_VISIBLE_DEVICES names them; empty where it says nothing."""
 
 
@@ -99,14 +99,14 @@ class Scalable(Protocol):
     """A target of which there can be more or less.
 
     Attributes:
-        most: the highest number of replicas.
+        max_replicas: the highest number of replicas.
     """
 
     @property
     def name(self) -> str: ...
 
     @property
-    def most(self) -> int: ...
+    def max_replicas(self) -> int: ...
 
     def at(self, replicas: int) -> Target:
         """So many replicas of it.

@@ -25,7 +25,7 @@ from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import GRPC, HTTP, LoadPoint, Window
 from pytest_gpuperf.targets.fleet import TritonFleet
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
-from pytest_gpuperf.targets.fleet.started import Member, StartedFleet, join, start_all, stop_all
+from pytest_gpuperf.targets.fleet.started import Member, StartedFleet, attach_frontend, start_all, stop_all
 from tests.e2e.invocations import Start, StartedPytest
 from tests.processes import survivors
 
@@ -57,7 +57,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def members(tiny: Path) -> Iterator[list[Member]]:
     """Four started servers, shared by tests that differ in the balancer."""
-    four = TritonFleet.of(tiny, replicas=4).members(4)
+    four = TritonFleet.create(tiny, replicas=4).members(4)
     start_all(four)
     yield four
     stop_all(four)
@@ -105,8 +105,8 @@ def test_requests_are_spread_evenly(
     members: list[Member], tiny: Path, balancer: str, protocol: str, count: int
 ) -> None:
     """The servers count the requests they answered."""
-    described = TritonFleet.of(tiny, replicas=4, balancer=balancer, protocol=protocol)
-    fleet = join(members[:count], described.front)
+    described = TritonFleet.create(tiny, replicas=4, balancer=balancer, protocol=protocol)
+    fleet = attach_frontend(members[:count], described.frontend)
     try:
         fleet.server_times()
         before = dict(fleet.requests_by_server())
@@ -114,7 +114,7 @@ def test_requests_are_spread_evenly(
         after = fleet.requests_by_server()
         facts = fleet.under_test()
     finally:
-        fleet.leave()
+        fleet.stop_frontend()
     served = [after[server] - before[server] for server in after]
     assert len(served) == count
     assert sum(served) >= measured.requests >= 200
@@ -135,43 +135,43 @@ def test_requests_are_spread_evenly(
 
 @needs_envoy
 def test_a_running_balancer_is_used(members: list[Member], tiny: Path) -> None:
-    ours = join(members[:2], TritonFleet.of(tiny, replicas=2, balancer="envoy").front)
+    ours = attach_frontend(members[:2], TritonFleet.create(tiny, replicas=2, balancer="envoy").frontend)
     try:
         assert ours._envoy is not None
         url = f"grpc://{ours._envoy.address(GRPC).label}"
-        theirs = TritonFleet.of("tiny", balancer=url, replicas=0).start()
+        theirs = TritonFleet.create("tiny", balancer=url, replicas=0).start()
         try:
             assert window(theirs).requests >= 200
             assert theirs.server_times() is None  # any of them could answer
             assert (theirs.local, theirs.processes) == (False, ())
             theirs.check()
-            ours.leave()
+            ours.stop_frontend()
             with pytest.raises(TargetDied, match="takes no more requests"):
                 theirs.check()
         finally:
             theirs.stop()
         with pytest.raises(TargetError, match=r"does not answer(?s:.*)correct the URL in balancer="):
-            TritonFleet.of("tiny", balancer=url, replicas=0).start()
+            TritonFleet.create("tiny", balancer=url, replicas=0).start()
     finally:
-        ours.leave()
+        ours.stop_frontend()
 
 
 def test_each_server_has_its_cores(members: list[Member], tiny: Path) -> None:
-    slices = TritonFleet.of(tiny, replicas=4).slices
+    slices = TritonFleet.create(tiny, replicas=4).slices
     kept = [tuple(servers_of(member.server.processes)[0].cpu_affinity()) for member in members]
     assert kept == [part.cpus for part in slices]
 
 
 @needs_envoy
 def test_a_killed_envoy_is_reported(members: list[Member], tiny: Path) -> None:
-    fleet = join(members[:2], TritonFleet.of(tiny, replicas=2, balancer="envoy").front)
+    fleet = attach_frontend(members[:2], TritonFleet.create(tiny, replicas=2, balancer="envoy").frontend)
     try:
         (envoy,) = psutil.Process(fleet.processes[-1]).children()
         envoy.kill()
         with pytest.raises(TargetDied, match=r"At concurrency 8: Envoy (ended while it was measured|does not answer)"):
             window(fleet)
     finally:
-        fleet.leave()
+        fleet.stop_frontend()
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_killed_envoy_is_reported(members: list[Member], tiny: Path) -> None:
 )
 def test_remaining_servers_continue(tiny: Path, balancer: str, devices: list[str]) -> None:
     """Kill one of three servers in the middle of a window, and a second server later."""
-    described = TritonFleet.of(tiny, devices, balancer=balancer, on_loss="continue")
+    described = TritonFleet.create(tiny, devices, balancer=balancer, on_loss="continue")
     names = [member.label for member in described.members(3)]
     fleet = described.start()
     everything = family_of(fleet.processes)
@@ -281,7 +281,7 @@ def test_a_server_that_does_not_start(tiny: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         before = set(psutil.Process().children(recursive=True))
-        fleet = TritonFleet.of(tiny, replicas=2, first_port=port - 10)
+        fleet = TritonFleet.create(tiny, replicas=2, first_port=port - 10)
         with pytest.raises(TargetError, match=rf"Server 2 of 2 \(cores? .*\) did not start: Port {port} is taken"):
             fleet.start()
     assert set(psutil.Process().children(recursive=True)) <= before

@@ -189,7 +189,7 @@ PLACED = """
 
     @dataclass(frozen=True)
     class CallOnDevices(CallTarget):
-        places: tuple = ()
+        device_ids: tuple = ()
 
         def start(self):
             started = super().start()

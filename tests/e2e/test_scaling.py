@@ -12,7 +12,7 @@ SUITE = """
     import time
 
     class Sleepers:
-        name, most = "sleep", 4
+        name, max_replicas = "sleep", 4
 
         def at(self, replicas):
             from pytest_gpuperf.targets import as_target
@@ -52,10 +52,10 @@ def test_what_cannot_be_scaled(pytester: pytest.Pytester) -> None:
             gpuperf.scaling(lambda: 1)
 
         def test_none(gpuperf):
-            gpuperf.scaling(TritonFleet.of("m.onnx", replicas=2), [0])
+            gpuperf.scaling(TritonFleet.create("m.onnx", replicas=2), [0])
 
         def test_more_than_there_are(gpuperf):
-            gpuperf.scaling(TritonFleet.of("m.onnx", replicas=2), [1, 4])
+            gpuperf.scaling(TritonFleet.create("m.onnx", replicas=2), [1, 4])
         """
     )
     result = pytester.runpytest_subprocess("-p", "no:benchmark")

@@ -12,7 +12,7 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import HTTP, LEAST_OUTSTANDING, ROUND_ROBIN
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
 from pytest_gpuperf.targets.fleet.slices import DeviceLike, Slice, slices_of
-from pytest_gpuperf.targets.fleet.started import Front, Member, StartedFleet, join, start_all, stop_all
+from pytest_gpuperf.targets.fleet.started import Frontend, Member, StartedFleet, attach_frontend, start_all, stop_all
 from pytest_gpuperf.targets.kserve import KServeEndpoint, Servers
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY
 from pytest_gpuperf.targets.triton import TritonEndpoint
@@ -66,11 +66,11 @@ class TritonFleet:
                 f"shared_memory={self.endpoint.shared_memory!r} has to be known to every server, and through "
                 f"balancer={self.balancer!r} not every one can be told: use 'round_robin' or 'least_outstanding'."
             )
-        self.asked(())
+        self.load_servers(())
         _ = self.slices
 
     @classmethod
-    def of(
+    def create(
         cls,
         source: Any = None,
         devices: Sequence[DeviceLike] | DeviceLike = (),
@@ -121,12 +121,12 @@ class TritonFleet:
         return () if self.replicas == 0 else slices_of(self.devices, self.replicas)
 
     @property
-    def places(self) -> tuple[str, ...]:
+    def device_ids(self) -> tuple[str, ...]:
         """The GPUs and slices of all its servers."""
         return tuple(one.visible for one in self.slices if one.visible is not None)
 
     @property
-    def most(self) -> int:
+    def max_replicas(self) -> int:
         """How many servers there can be."""
         return len(self.slices)
 
@@ -141,20 +141,20 @@ class TritonFleet:
         return self.balancer if self.balance is None and self.balancer != ENVOY else None
 
     @property
-    def front(self) -> Front:
+    def frontend(self) -> Frontend:
         """What stands before the servers."""
-        return Front(
+        return Frontend(
             self.name,
             self.endpoint,
-            self.asked,
+            self.load_servers,
             envoy=self.balancer == ENVOY,
-            outside=self.url is not None,
-            goes_on=self.on_loss == CONTINUE,
+            external_balancer=self.url is not None,
+            continues_on_loss=self.on_loss == CONTINUE,
             facts={"balancer": self.balancer},
             metrics_url=self.endpoint.metrics_url if isinstance(self.endpoint, KServeEndpoint) else None,
         )
 
-    def asked(self, urls: Sequence[str]) -> Servers:
+    def load_servers(self, urls: Sequence[str]) -> Servers:
         """What the load generator speaks to.
 
         Args:
@@ -164,7 +164,7 @@ class TritonFleet:
             OptionError: the balancer's URL can't be used.
         """
         protocol = self.endpoint.protocol
-        return Servers.at(
+        return Servers.from_urls(
             [self.url] if self.url is not None else list(urls) or ["127.0.0.1:1"],
             protocol=protocol if self.url is not None else protocol or HTTP,
             headers={},
@@ -192,25 +192,25 @@ class TritonFleet:
             for number, (endpoint, one) in enumerate(zip(self.endpoints[:count], self.slices, strict=False), 1)
         ]
 
-    def at(self, replicas: int) -> PartOfFleet:
+    def at(self, replicas: int) -> FleetSubset:
         """The first so many servers, each on the slice that it has in the whole fleet.
 
         Raises:
             OptionError: there are not so many.
         """
-        if type(replicas) is not int or not 1 <= replicas <= self.most:
+        if type(replicas) is not int or not 1 <= replicas <= self.max_replicas:
             raise OptionError(
-                f"replicas={replicas!r}: this fleet has {self.most} server(s); write replicas={replicas!r} or more, or "
-                "as many devices=, where it is made."
+                f"replicas={replicas!r}: this fleet has {self.max_replicas} server(s). Create it with "
+                f"replicas={replicas!r} or more, or with as many devices=."
             )
-        return PartOfFleet(self, replicas)
+        return FleetSubset(self, replicas)
 
     def start(self) -> StartedFleet:
-        return _start(self, self.most)
+        return _start(self, self.max_replicas)
 
 
 @dataclass(frozen=True)
-class PartOfFleet:
+class FleetSubset:
     """The first ``count`` servers of a fleet."""
 
     fleet: TritonFleet
@@ -221,9 +221,9 @@ class PartOfFleet:
         return f"{self.fleet.name} x{self.count}"
 
     @property
-    def places(self) -> tuple[str, ...]:
+    def device_ids(self) -> tuple[str, ...]:
         """Those of the whole fleet: a test that scales it has all of them, whichever part is measured first."""
-        return self.fleet.places
+        return self.fleet.device_ids
 
     def start(self) -> StartedFleet:
         return _start(self.fleet, self.count)
@@ -236,6 +236,6 @@ def _start(fleet: TritonFleet, count: int) -> StartedFleet:
     start_all(members)
     with ExitStack() as undo:
         undo.callback(stop_all, members)
-        started = join(members, fleet.front)
+        started = attach_frontend(members, fleet.frontend)
         undo.pop_all()
     return started

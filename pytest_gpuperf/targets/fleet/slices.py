@@ -15,7 +15,7 @@ _VISIBLE = re.compile(r"(GPU|MIG)-[\w./-]+|\d+")
 _CPU = "cpu"
 
 
-class FoundDevice(Protocol):
+class DetectedDevice(Protocol):
     """A GPU, MIG slice or CPU as the device layer finds it.
 
     Attributes:
@@ -30,7 +30,7 @@ class FoundDevice(Protocol):
     def visible(self) -> str | None: ...
 
 
-DeviceLike = FoundDevice | str | int
+DeviceLike = DetectedDevice | str | int
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pytest_gpuperf.model import GRPC, HTTP, Address, Plain, PlainMapping, Serve
 from pytest_gpuperf.targets.fleet.envoy import Envoy
 from pytest_gpuperf.targets.kserve import RequestSettings, Servers, StartedEndpoint
 from pytest_gpuperf.targets.kserve.client_http import leave_thread
-from pytest_gpuperf.targets.kserve.server import locate
+from pytest_gpuperf.targets.kserve.servers import parse_url
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 
@@ -30,16 +30,16 @@ class Member:
 
     Attributes:
         endpoint: what it is.
-        place: the device or cores that it has.
+        device_label: the device or cores that it has.
         label: names it and its place.
         times: its own times when they were last read; None before, and where it has none.
         ended: nothing can be done to it any more.
     """
 
-    def __init__(self, endpoint: TritonEndpoint, place: str, number: int, count: int) -> None:
+    def __init__(self, endpoint: TritonEndpoint, device_label: str, number: int, count: int) -> None:
         """Server ``number`` of ``count``, from 1."""
-        self.endpoint, self.place = endpoint, place
-        self.label = f"server {number} of {count} ({place})"
+        self.endpoint, self.device_label = endpoint, device_label
+        self.label = f"server {number} of {count} ({device_label})"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpuperf-fleet")
         self._server: StartedTriton | None = None
         self.ended = False
@@ -51,10 +51,10 @@ class Member:
         return self._server
 
     def address(self, protocol: str) -> Address:
-        place = locate(self.server.grpc_address if protocol == GRPC else self.server.address)
-        return Address(place.host, place.port)
+        url = parse_url(self.server.grpc_address if protocol == GRPC else self.server.address)
+        return Address(url.host, url.port)
 
-    def begin(self, work: Callable[[], Result]) -> Future[Result]:
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
         """Do this in its thread."""
         return self._thread.submit(work)
 
@@ -80,15 +80,15 @@ class Member:
         if self._server is not None:
             self._server.stop()
 
-    def end(self) -> None:
+    def finish_thread(self) -> None:
         """The thread has nothing more to do."""
         self.ended = True
-        self.begin(leave_thread)
+        self.submit(leave_thread)
         self._thread.shutdown(wait=True)
 
 
 @dataclass(frozen=True)
-class Front:
+class Frontend:
     """What stands before the servers.
 
     Attributes:
@@ -96,8 +96,8 @@ class Front:
         settings: how it is asked.
         servers: given the addresses of our servers or our Envoy, what the load generator speaks to.
         envoy: start one.
-        outside: a balancer that is there already.
-        goes_on: the others are measured when a server dies.
+        external_balancer: a balancer that is there already.
+        continues_on_loss: the others are measured when a server dies.
         facts: more of what is under test.
         metrics_url: of servers that are there already.
     """
@@ -106,8 +106,8 @@ class Front:
     settings: RequestSettings
     servers: Callable[[Sequence[str]], Servers]
     envoy: bool = False
-    outside: bool = False
-    goes_on: bool = False
+    external_balancer: bool = False
+    continues_on_loss: bool = False
     facts: PlainMapping = field(default_factory=dict)
     metrics_url: str | None = None
 
@@ -120,36 +120,36 @@ def start_all(members: Sequence[Member]) -> None:
     """
     with ExitStack() as undo:
         undo.callback(stop_all, members)
-        begun = [member.begin(member.start) for member in members]
+        begun = [member.submit(member.start) for member in members]
         wait(begun)
-        _blame(members, begun)
+        _raise_first_failure(members, begun)
         undo.pop_all()
 
 
-def join(members: Sequence[Member], front: Front) -> StartedFleet:
+def attach_frontend(members: Sequence[Member], frontend: Frontend) -> StartedFleet:
     """Put in front of servers that are up what the load generator speaks to.
 
     Raises:
         MissingExtra: there is no Envoy.
         TargetError: the balancer doesn't start, or isn't there. The servers are left as they are.
     """
-    protocol = front.settings.protocol or HTTP
+    protocol = frontend.settings.protocol or HTTP
     addresses = _addresses(members)
     with ExitStack() as undo:
         envoy = None
         urls = [one.label for one in addresses[protocol]]
-        if front.envoy:
+        if frontend.envoy:
             envoy = Envoy(addresses)
             undo.callback(envoy.stop)
             urls = [envoy.address(protocol).label]
         prefix = members[0].server.memory_prefix if members else ""
         try:
-            asked = StartedEndpoint(front.servers(urls), front.name, front.settings, memory_prefix=prefix)
+            endpoint = StartedEndpoint(frontend.servers(urls), frontend.name, frontend.settings, memory_prefix=prefix)
         except TargetDied as error:
-            if not front.outside:
+            if not frontend.external_balancer:
                 raise
             raise TargetError(f"{error}\nStart the balancer, or correct the URL in balancer=.") from error
-        started = StartedFleet(members, front, asked, envoy)
+        started = StartedFleet(members, frontend, endpoint, envoy)
         undo.pop_all()
     return started
 
@@ -163,13 +163,15 @@ class StartedFleet:
     """Servers that are ready, and what is in front of them.
 
     Args:
-        asked: what the load generator speaks to.
+        endpoint: what the load generator speaks to.
     """
 
-    def __init__(self, members: Sequence[Member], front: Front, asked: StartedEndpoint, envoy: Envoy | None) -> None:
+    def __init__(
+        self, members: Sequence[Member], frontend: Frontend, endpoint: StartedEndpoint, envoy: Envoy | None
+    ) -> None:
         self._members, self._alive = list(members), list(members)
-        self._front, self._asked, self._envoy = front, asked, envoy
-        self._labels = {member: member.address(asked.protocol).label for member in members}
+        self._frontend, self._endpoint, self._envoy = frontend, endpoint, envoy
+        self._labels = {member: member.address(endpoint.protocol).label for member in members}
         #: Workloads without the servers that are gone; by identity, as the load generator knows them.
         self._reduced: dict[int, tuple[Workload, WireWorkload]] = {}
         self.local = bool(members)
@@ -182,12 +184,12 @@ class StartedFleet:
     @property
     def metrics_url(self) -> str | None:
         """As it was given, of servers behind a balancer that is there already; ours are on this machine's devices."""
-        return self._front.metrics_url
+        return self._frontend.metrics_url
 
     @property
-    def places(self) -> tuple[str, ...]:
+    def device_ids(self) -> tuple[str, ...]:
         """The GPUs and slices of its servers, also of those that are gone: none else has them."""
-        return tuple(place for member in self._members for place in member.endpoint.places)
+        return tuple(device_id for member in self._members for device_id in member.endpoint.device_ids)
 
     @property
     def servers(self) -> tuple[StartedTriton, ...]:
@@ -195,7 +197,7 @@ class StartedFleet:
         return tuple(member.server for member in self._alive)
 
     def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
-        return self._asked.workload(batch_size, in_flight)
+        return self._endpoint.workload(batch_size, in_flight)
 
     def current(self, workload: Workload) -> Workload:
         gone = {self._labels[member] for member in self._members if member not in self._alive}
@@ -218,46 +220,46 @@ class StartedFleet:
         return (f"{len(gone)} of {len(self._members)} servers {verb} gone: {', '.join(gone)}",)
 
     def under_test(self) -> PlainMapping:
-        facts: dict[str, Plain] = dict(self._asked.under_test())
+        facts: dict[str, Plain] = dict(self._endpoint.under_test())
         if self._members:
             first = self._members[0]
-            facts |= first.begin(first.server.under_test).result()
+            facts |= first.submit(first.server.under_test).result()
             facts["endpoints"] = len(self._members)
-            facts["slices"] = "; ".join(member.place for member in self._members)
+            facts["slices"] = "; ".join(member.device_label for member in self._members)
             # It covers the path of the model file, which changes with every start.
             facts.pop("config_digest", None)
         if self._envoy is not None:
             facts["envoy"] = self._envoy.version
-        return {**facts, **self._front.facts}
+        return {**facts, **self._frontend.facts}
 
     def server_times(self) -> ServerTimes | None:
-        self._look(Member.read)
+        self._ask_alive(Member.read)
         known = [member.times for member in self._members if member.times is not None]
         return functools.reduce(operator.add, known) if known else None
 
     def check(self) -> None:
-        self._look(Member.check)
+        self._ask_alive(Member.check)
         if self._envoy is not None:
             self._envoy.check()
-        if self._front.outside:
-            self._asked.check()
+        if self._frontend.external_balancer:
+            self._endpoint.check()
 
-    def _look(self, at: Callable[[Member], None]) -> None:
+    def _ask_alive(self, at: Callable[[Member], None]) -> None:
         """Ask all servers, and take those that are gone out of the fleet.
 
         Raises:
             TargetDied: one is gone and the others are not to go on without it, or all are.
         """
-        found = [(member, member.begin(functools.partial(at, member))) for member in self._alive]
+        found = [(member, member.submit(functools.partial(at, member))) for member in self._alive]
         gone = [(member, error) for member, future in found if isinstance(error := future.exception(), TargetDied)]
         if not gone:
             for _, future in found:
                 future.result()
             return
         member, error = gone[0]
-        if not self._front.goes_on:
+        if not self._frontend.continues_on_loss:
             advice = "\non_loss='continue' goes on with the others." if len(self._members) > 1 else ""
-            raise TargetDied(f"{_capital(member.label)} is gone: {error}{advice}") from error
+            raise TargetDied(f"{_capitalized(member.label)} is gone: {error}{advice}") from error
         for member, _ in gone:
             self._alive.remove(member)
         if not self._alive:
@@ -268,28 +270,28 @@ class StartedFleet:
     def stop(self) -> None:
         with ExitStack() as stack:
             stack.callback(stop_all, self._members)
-            stack.callback(self.leave)
+            stack.callback(self.stop_frontend)
 
-    def leave(self) -> None:
+    def stop_frontend(self) -> None:
         """End what is in front of the servers. May be called twice."""
         with ExitStack() as stack:
             if self._envoy is not None:
                 stack.callback(self._envoy.stop)
-            stack.callback(self._asked.stop)
+            stack.callback(self._endpoint.stop)
 
 
 def stop_all(members: Iterable[Member]) -> None:
     """Stop servers side by side, also those that are still starting. May be called twice."""
     members = [member for member in members if not member.ended]
-    begun = [member.begin(member.stop) for member in members]
+    begun = [member.submit(member.stop) for member in members]
     wait(begun)
     for member in members:
-        member.end()
+        member.finish_thread()
     for future in begun:
         future.result()
 
 
-def _blame(members: Sequence[Member], begun: Sequence[Future[None]]) -> None:
+def _raise_first_failure(members: Sequence[Member], begun: Sequence[Future[None]]) -> None:
     """Raise what the first server that didn't start says."""
     failed = [(member, error) for member, one in zip(members, begun, strict=True) if (error := one.exception())]
     if not failed:
@@ -298,8 +300,8 @@ def _blame(members: Sequence[Member], begun: Sequence[Future[None]]) -> None:
     if not isinstance(error, TargetError):
         raise error  # not of one server more than of another
     others = f"\nThat of {len(failed) - 1} more did not either." if len(failed) > 1 else ""
-    raise TargetError(f"{_capital(member.label)} did not start: {error}{others}") from error
+    raise TargetError(f"{_capitalized(member.label)} did not start: {error}{others}") from error
 
 
-def _capital(text: str) -> str:
+def _capitalized(text: str) -> str:
     return text[0].upper() + text[1:]

@@ -2,7 +2,7 @@
 
 from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.endpoint import KServeEndpoint, StartedEndpoint
-from pytest_gpuperf.targets.kserve.server import Servers, locate, open_client
+from pytest_gpuperf.targets.kserve.servers import Servers, open_client, parse_url
 from pytest_gpuperf.targets.kserve.settings import RequestSettings
 
 __all__ = [
@@ -11,6 +11,6 @@ __all__ = [
     "RequestSettings",
     "Servers",
     "StartedEndpoint",
-    "locate",
     "open_client",
+    "parse_url",
 ]

@@ -22,15 +22,15 @@ from pytest_gpuperf.model import (
     WireWorkload,
 )
 from pytest_gpuperf.targets.input_data import Payload, make_payloads
-from pytest_gpuperf.targets.kserve import grpc_form, http_form
-from pytest_gpuperf.targets.kserve.check import AnswerCheck
+from pytest_gpuperf.targets.kserve import grpc_codec, http_codec
 from pytest_gpuperf.targets.kserve.client import KServeClient
-from pytest_gpuperf.targets.kserve.memory import SharedMemory, Slot, aligned
-from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, Place
-from pytest_gpuperf.targets.kserve.metrics import find_metrics
-from pytest_gpuperf.targets.kserve.model import ServedModel
-from pytest_gpuperf.targets.kserve.pipeline import Stage, ensemble_times, stage_of
-from pytest_gpuperf.targets.kserve.server import Servers, open_client
+from pytest_gpuperf.targets.kserve.memory import OutputSlot, SharedMemory, aligned
+from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, MemoryRange
+from pytest_gpuperf.targets.kserve.metrics import find_metrics_url
+from pytest_gpuperf.targets.kserve.output_check import OutputCheck
+from pytest_gpuperf.targets.kserve.pipeline import Stage, ensemble_times, stage_tree
+from pytest_gpuperf.targets.kserve.served_model import ServedModel
+from pytest_gpuperf.targets.kserve.servers import Servers, open_client
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
 from pytest_gpuperf.targets.payload import to_bytes
 
@@ -71,7 +71,7 @@ class KServeEndpoint(RequestSettings):
         """Raises:
         OptionError: the URLs or what is said about them can't be used.
         """
-        return Servers.at(
+        return Servers.from_urls(
             [self.url] if isinstance(self.url, str) else list(self.url),
             protocol=self.protocol,
             headers=self.headers,
@@ -87,7 +87,7 @@ class KServeEndpoint(RequestSettings):
             started = StartedEndpoint(servers, self.model, self, version=self.version)
         except TargetDied as error:
             raise TargetError(f"{error}\nStart it, or correct the address given to kserve_endpoint.") from error
-        started.metrics_url = self.metrics_url or started.default_metrics()
+        started.metrics_url = self.metrics_url or started.default_metrics_url()
         return started
 
 
@@ -119,8 +119,8 @@ class StartedEndpoint:
             for address in servers.addresses:
                 self._clients.append(open_client(servers, address))
             self._extensions = frozenset.intersection(*(client.extensions() for client in self._clients))
-            self._model = self._agreed()
-            self._stage = stage_of(self._name, self._model, self._clients[0])
+            self._model = self._common_model()
+            self._stage = stage_tree(self._name, self._model, self._clients[0])
             self._check_settings()
             undo.pop_all()
 
@@ -129,7 +129,7 @@ class StartedEndpoint:
         """``http`` or ``grpc``."""
         return self._servers.protocol
 
-    def _agreed(self) -> ServedModel:
+    def _common_model(self) -> ServedModel:
         """What all servers say about the model."""
         asks_config = "model_configuration" in self._extensions
         models = [
@@ -178,10 +178,10 @@ class StartedEndpoint:
         """
         key = (batch_size, in_flight if self._settings.shared_memory != NO_MEMORY else 1)
         if key not in self._workloads:
-            self._workloads[key] = self._make(*key)
+            self._workloads[key] = self._build_workload(*key)
         return self._workloads[key]
 
-    def _make(self, batch_size: int, in_flight: int) -> WireWorkload:
+    def _build_workload(self, batch_size: int, in_flight: int) -> WireWorkload:
         model, settings = self._model, self._settings
         limit = model.max_batch_size
         if limit and batch_size > limit:
@@ -195,14 +195,14 @@ class StartedEndpoint:
             expected=None if callable(settings.expected) else settings.expected,
         )
         if settings.shared_memory == NO_MEMORY:
-            plain: dict[str, Place | None] = {spec.name: None for spec in model.outputs}
+            plain: dict[str, MemoryRange | None] = {spec.name: None for spec in model.outputs}
             rotations = [tuple(self._request(payload, self._tensors(payload), plain, None) for payload in payloads)]
         else:
             rotations = self._shared(payloads, self._output_sizes(batch_size), in_flight)
         path = {
-            HTTP: http_form.path_of(self._name, self._version),
-            GRPC_STREAM: grpc_form.STREAM_PATH,
-        }.get(self._protocol, grpc_form.UNARY_PATH)
+            HTTP: http_codec.path_of(self._name, self._version),
+            GRPC_STREAM: grpc_codec.STREAM_PATH,
+        }.get(self._protocol, grpc_codec.UNARY_PATH)
         return WireWorkload(
             self._protocol,
             self._servers.addresses,
@@ -210,7 +210,7 @@ class StartedEndpoint:
             tuple(rotations),
             self._servers.headers,
             self._servers.tls,
-            grpc_form.StreamReader() if self._protocol == GRPC_STREAM else None,
+            grpc_codec.StreamReader() if self._protocol == GRPC_STREAM else None,
             self._servers.balance,
             batch_size,
         )
@@ -234,17 +234,18 @@ class StartedEndpoint:
         inputs = self._memory.region(len(pieces))
         inputs.write(bytes(pieces))
         tensors = [
-            [replace(tensor, place=Place(inputs.name, offset, size)) for tensor, offset, size in one] for one in found
+            [replace(tensor, memory_range=MemoryRange(inputs.name, offset, size)) for tensor, offset, size in one]
+            for one in found
         ]
         slot_size = sum(map(aligned, sizes.values()))
         outputs = self._memory.region(slot_size * in_flight)
         rotations = []
         for number in range(in_flight):
-            offset, asked = number * slot_size, dict[str, Place]()
+            offset, asked = number * slot_size, dict[str, MemoryRange]()
             for output, size in sizes.items():
-                asked[output] = Place(outputs.name, offset, size)
+                asked[output] = MemoryRange(outputs.name, offset, size)
                 offset += aligned(size)
-            slot = Slot(outputs.reader(), asked)
+            slot = OutputSlot(outputs.reader(), asked)
             rotations.append(
                 tuple(
                     self._request(payload, shared, asked, slot)
@@ -274,12 +275,12 @@ class StartedEndpoint:
         self,
         payload: Payload,
         tensors: Sequence[InputTensor],
-        outputs: Mapping[str, Place | None],
-        slot: Slot | None,
+        outputs: Mapping[str, MemoryRange | None],
+        slot: OutputSlot | None,
     ) -> Request:
         settings = self._settings
         expected = settings.expected if callable(settings.expected) else payload.expected
-        check = None if expected is None else AnswerCheck(self._protocol, expected, settings.tolerance, slot)
+        check = None if expected is None else OutputCheck(self._protocol, expected, settings.tolerance, slot)
         message = InferMessage(
             self._name,
             self._version,
@@ -288,8 +289,8 @@ class StartedEndpoint:
             {STREAM_FINAL: True} if self._protocol == GRPC_STREAM else {},
         )
         if self._protocol == HTTP:
-            return http_form.encode(message, check, binary="binary_tensor_data" in self._extensions)
-        return grpc_form.encode(message, check)
+            return http_codec.encode(message, check, binary="binary_tensor_data" in self._extensions)
+        return grpc_codec.encode(message, check)
 
     def under_test(self) -> PlainMapping:
         versions = dict.fromkeys(client.server() for client in self._clients)
@@ -298,7 +299,7 @@ class StartedEndpoint:
         facts["platform"] = str(metadata.get("platform", "")) or None
         facts["versions"] = self._version or ", ".join(metadata.get("versions", ())) or None
         if self._stage.digest:
-            facts["config_digest"] = self._stage.whole_digest
+            facts["config_digest"] = self._stage.tree_digest
         if self._stage.stages:
             facts["stages"] = ", ".join(stage.name for stage in self._stage.stages)
         facts["protocol"] = self._protocol
@@ -319,14 +320,14 @@ class StartedEndpoint:
             return client.server_times(self._name, self._version)
         return ensemble_times(self._stage, client.all_server_times())
 
-    def default_metrics(self) -> str | None:
+    def default_metrics_url(self) -> str | None:
         """Of a single Triton, if it has them where Triton has them unless told otherwise."""
         if len(self._clients) != 1 or not self._clients[0].server().startswith("triton "):
             return None
-        return find_metrics(self._servers.addresses[0].host, self._name)
+        return find_metrics_url(self._servers.addresses[0].host, self._name)
 
     @property
-    def served(self) -> ServedModel:
+    def served_model(self) -> ServedModel:
         """The model as the server describes it."""
         return self._model
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.targets.kserve.client import KServeClient
-from pytest_gpuperf.targets.kserve.message import Place
+from pytest_gpuperf.targets.kserve.message import MemoryRange
 
 #: Regions start and are cut at multiples of it: CUDA's own alignment, and more than a cache line.
 ALIGNMENT = 256
@@ -133,15 +133,15 @@ class SystemReader:
 
 
 @dataclass(frozen=True)
-class Slot:
+class OutputSlot:
     """The part of an output region that belongs to one request in flight.
 
     Attributes:
-        places: of the outputs, by name.
+        memory_ranges: of the outputs, by name.
     """
 
     reader: RegionReader
-    places: Mapping[str, Place]
+    memory_ranges: Mapping[str, MemoryRange]
 
     def output(self, name: str) -> bytes | None:
         """The bytes in its place; None where it has none.
@@ -149,8 +149,8 @@ class Slot:
         Raises:
             ValueError: they can't be read.
         """
-        place = self.places.get(name)
-        return None if place is None else self.reader.read(place.offset, place.size)
+        memory_range = self.memory_ranges.get(name)
+        return None if memory_range is None else self.reader.read(memory_range.offset, memory_range.size)
 
 
 def create(kind: str, name: str, size: int) -> Region:

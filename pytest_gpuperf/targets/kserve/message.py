@@ -13,7 +13,7 @@ STREAM_FINAL = "triton_enable_empty_final_response"
 
 
 @dataclass(frozen=True)
-class Place:
+class MemoryRange:
     """Part of a shared memory region that is registered with the server under that name."""
 
     region: str
@@ -28,7 +28,7 @@ class InputTensor:
     name: str
     datatype: str
     values: Array = field(repr=False)
-    place: Place | None = None
+    memory_range: MemoryRange | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class InferMessage:
     model: str
     version: str
     inputs: tuple[InputTensor, ...]
-    outputs: Mapping[str, Place | None]
+    outputs: Mapping[str, MemoryRange | None]
     parameters: dict[str, bool] = field(default_factory=dict)
 
 
@@ -58,7 +58,7 @@ class OutputMemory(Protocol):
         """
 
 
-def in_memory(datatype: str, shape: Sequence[int], data: bytes) -> Array:
+def read_shared_output(datatype: str, shape: Sequence[int], data: bytes) -> Array:
     """The flat values at the start of an output's place.
 
     Raises:

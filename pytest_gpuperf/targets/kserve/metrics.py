@@ -13,7 +13,7 @@ _CONNECT_S = 1.0
 _ANSWER_S = 10.0
 
 
-def find_metrics(host: str, model: str) -> str | None:
+def find_metrics_url(host: str, model: str) -> str | None:
     """The URL of the metrics of the Triton on that host which serves the model; None where there are none.
 
     Another server on the same host may have the port; it is only taken for ours if it speaks of our model.

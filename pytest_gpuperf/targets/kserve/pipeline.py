@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pytest_gpuperf.model import ServerTimes
 from pytest_gpuperf.targets.kserve.client import KServeClient
-from pytest_gpuperf.targets.kserve.model import ServedModel
+from pytest_gpuperf.targets.kserve.served_model import ServedModel
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class Stage:
             yield from stage.walk()
 
     @property
-    def whole_digest(self) -> str:
+    def tree_digest(self) -> str:
         """Of its configuration and of all below it."""
         if not self.stages:
             return self.digest
         return hashlib.sha256(" ".join(stage.digest for stage in self.walk()).encode()).hexdigest()[:32]
 
 
-def stage_of(name: str, model: ServedModel, client: KServeClient) -> Stage:
+def stage_tree(name: str, model: ServedModel, client: KServeClient) -> Stage:
     """The tree of an ensemble; a stage alone for any other model.
 
     Raises:
         TargetError: the server doesn't tell of a model that it is made of.
     """
-    below = tuple(stage_of(step, ServedModel({}, client.config(step)), client) for step in model.steps)
+    below = tuple(stage_tree(step, ServedModel({}, client.config(step)), client) for step in model.steps)
     return Stage(name, model.digest or "", below)
 
 

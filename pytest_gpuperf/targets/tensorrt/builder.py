@@ -11,7 +11,7 @@ from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.targets.payload import TensorSpec
 from pytest_gpuperf.targets.tensorrt.library import Library
 from pytest_gpuperf.targets.tensorrt.precision import Recipe
-from pytest_gpuperf.targets.tensorrt.profiles import Batch, Profile, make_profiles
+from pytest_gpuperf.targets.tensorrt.profiles import BatchSize, Profile, make_profiles
 
 #: TensorRT's types and KServe's; the others (FP8, INT4, FP4) can't be sent.
 DATATYPES = {
@@ -40,7 +40,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """What the builder gave.
 
     Attributes:
@@ -57,12 +57,12 @@ def build(
     path: Path,
     recipe: Recipe,
     *,
-    batch_sizes: Sequence[Batch] = (1,),
+    batch_sizes: Sequence[BatchSize] = (1,),
     shapes: Mapping[str, Sequence[Any]] | None = None,
     workspace_bytes: int | None = None,
     timing_cache: bytes | None = None,
     compute_capability: str = "",
-) -> Built:
+) -> BuildResult:
     """Build a plan.
 
     Args:
@@ -93,7 +93,7 @@ def build(
     if workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
     if library.rtx:
-        _aim(trt, config, compute_capability)
+        _set_compute_capability(trt, config, compute_capability)
     inputs, batched = _inputs(network)
     profiles = make_profiles(inputs, batched=batched, batch_sizes=batch_sizes, shapes=shapes or {})
     for number, ranges in enumerate(profiles):
@@ -113,7 +113,7 @@ def build(
     if caching:
         cache = config.get_timing_cache()
         measured = bytes(cache.serialize())
-    return Built(Plan(bytes(data), batched), measured)
+    return BuildResult(Plan(bytes(data), batched), measured)
 
 
 def _network_flags(library: Library, recipe: Recipe) -> int:
@@ -122,7 +122,7 @@ def _network_flags(library: Library, recipe: Recipe) -> int:
     return 1 << int(library.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
-def _aim(trt: Any, config: Any, compute_capability: str) -> None:
+def _set_compute_capability(trt: Any, config: Any, compute_capability: str) -> None:
     """TensorRT for RTX: build for one kind of GPU instead of for all."""
     name = f"SM{compute_capability.replace('.', '')}" if compute_capability else "CURRENT"
     kind = getattr(trt.ComputeCapability, name, None)

@@ -16,13 +16,26 @@ from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
 from pytest_gpuperf.targets.onnxruntime import digest_of
 from pytest_gpuperf.targets.payload import TensorSpec
 from pytest_gpuperf.targets.tensorrt.builder import Plan, build, spec_of
-from pytest_gpuperf.targets.tensorrt.execution import Pool, Slot, Tally, stage, unloaded
-from pytest_gpuperf.targets.tensorrt.gpu import CudaDevice, open_gpu
+from pytest_gpuperf.targets.tensorrt.cuda_device import CudaDevice, open_gpu
+from pytest_gpuperf.targets.tensorrt.execution import (
+    ExecutionSlot,
+    RequestTimes,
+    SlotPool,
+    load_failure,
+    stage_requests,
+)
 from pytest_gpuperf.targets.tensorrt.library import Library, open_library
 from pytest_gpuperf.targets.tensorrt.onnx_file import OnnxFile
 from pytest_gpuperf.targets.tensorrt.plans import PlanStore, read_timing_cache, write_timing_cache
-from pytest_gpuperf.targets.tensorrt.precision import FP32, recipe
-from pytest_gpuperf.targets.tensorrt.profiles import Batch, Profile, ShapeRange, batch_range, choose, size_range
+from pytest_gpuperf.targets.tensorrt.precision import FP32, recipe_for
+from pytest_gpuperf.targets.tensorrt.profiles import (
+    BatchSize,
+    Profile,
+    ShapeRange,
+    batch_range,
+    choose_profile,
+    size_range,
+)
 
 #: What a file that is a plan already is called.
 _PLAN_SUFFIXES = (".plan", ".engine", ".trt")
@@ -53,7 +66,7 @@ class TensorRTEngine(InputSettings):
     onnx: str | os.PathLike[str]
     _: KW_ONLY
     precision: str = FP32
-    batch_sizes: Sequence[Batch] = (1,)
+    batch_sizes: Sequence[BatchSize] = (1,)
     shapes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     workspace_bytes: int | None = None
     timing_cache: str | os.PathLike[str] | bool = True
@@ -65,7 +78,7 @@ class TensorRTEngine(InputSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        recipe(self.precision, always_typed=False)
+        recipe_for(self.precision, always_typed=False)
         if not self.batch_sizes:
             raise OptionError("batch_sizes is empty: name at least one batch size to build for.")
         for batch in self.batch_sizes:
@@ -99,7 +112,7 @@ class TensorRTEngine(InputSettings):
         return self.label or f"tensorrt {self.path.stem}{precision}"
 
     @property
-    def places(self) -> tuple[str, ...]:
+    def device_ids(self) -> tuple[str, ...]:
         """See ``OnDevices``."""
         return (self.visible,) if self.visible else ()
 
@@ -109,7 +122,7 @@ class TensorRTEngine(InputSettings):
         gpu = open_gpu(purpose, library.name, self.visible)
         if not self.prebuilt:
             file = OnnxFile(self.path, library.name)
-            return StartedEngine(self, library, gpu, obtain(self, file, library, gpu), file.digest)
+            return StartedEngine(self, library, gpu, find_or_build(self, file, library, gpu), file.digest)
         try:
             plan = Plan(self.path.read_bytes(), batched=False)
         except OSError as error:
@@ -119,7 +132,7 @@ class TensorRTEngine(InputSettings):
 
 def plan_key(target: TensorRTEngine, library: Library, gpu: CudaDevice, digest: str) -> dict[str, Any]:
     """Everything that a plan depends on."""
-    steps = recipe(target.precision, always_typed=library.always_typed)
+    steps = recipe_for(target.precision, always_typed=library.always_typed)
     return {
         "model": digest,
         "library": library.name,
@@ -140,7 +153,7 @@ def plan_key(target: TensorRTEngine, library: Library, gpu: CudaDevice, digest: 
     }
 
 
-def obtain(
+def find_or_build(
     target: TensorRTEngine, file: OnnxFile, library: Library, gpu: CudaDevice, store: PlanStore | None = None
 ) -> Plan:
     """The plan that is kept for this GPU, or a new one.
@@ -154,7 +167,7 @@ def obtain(
     if found := store.find(key):
         return found
     file.check(target.precision, always_typed=library.always_typed)
-    steps = recipe(target.precision, always_typed=library.always_typed)
+    steps = recipe_for(target.precision, always_typed=library.always_typed)
     timing = _timing_cache(target, store, f"{library.name} {library.version} {gpu.name}")
     built = build(
         library,
@@ -183,7 +196,7 @@ class StartedEngine:
     """A deserialised engine, and what its requests need for each batch size.
 
     Attributes:
-        places: see ``OnDevices``.
+        device_ids: see ``OnDevices``.
     """
 
     local = True
@@ -191,18 +204,18 @@ class StartedEngine:
 
     def __init__(self, target: TensorRTEngine, library: Library, gpu: CudaDevice, plan: Plan, digest: str) -> None:
         self._target, self._library, self._gpu = target, library, gpu
-        self.places = target.places
+        self.device_ids = target.device_ids
         self._digest = digest
         self._plan_digest = hashlib.sha256(plan.data).hexdigest()[:32]
-        self._tally = Tally()
-        self._pools: dict[int, Pool] = {}
+        self._request_times = RequestTimes()
+        self._pools: dict[int, SlotPool] = {}
         library.log.clear()
-        gpu.claim()
+        gpu.make_current()
         runtime = library.trt.Runtime(library.logger)
         self._runtime = runtime
         self._engine: Any = runtime.deserialize_cuda_engine(plan.data)
         if self._engine is None:
-            raise unloaded(
+            raise load_failure(
                 f"The plan of {target.path.name} can't be used on this {gpu.name} (compute capability "
                 f"{gpu.compute_capability}) with {library.name} {library.version}",
                 library.log.reason(),
@@ -232,11 +245,11 @@ class StartedEngine:
 
     def _read_profiles(self) -> tuple[Profile, ...]:
         return tuple(
-            {spec.name: self._range(spec, number) for spec in self._input_specs}
+            {spec.name: self._shape_range(spec, number) for spec in self._input_specs}
             for number in range(self._engine.num_optimization_profiles)
         )
 
-    def _range(self, spec: TensorSpec, number: int) -> ShapeRange:
+    def _shape_range(self, spec: TensorSpec, number: int) -> ShapeRange:
         if -1 not in spec.shape:
             return ShapeRange(spec.shape, spec.shape, spec.shape)
         found = self._engine.get_tensor_profile_shape(spec.name, number)
@@ -247,20 +260,20 @@ class StartedEngine:
             self._pools[batch_size] = self._pool(batch_size)
         return CallWorkload(self._pools[batch_size].call, batch_size)
 
-    def _pool(self, batch_size: int) -> Pool:
+    def _pool(self, batch_size: int) -> SlotPool:
         target, gpu = self._target, self._gpu
         payloads = make_payloads(
             self._inputs(), self._input_specs, batch_size=batch_size, batched=self._batched, outputs=()
         )
-        gpu.claim()
-        requests = stage(gpu, self._input_specs, [payload.inputs for payload in payloads])
+        gpu.make_current()
+        requests = stage_requests(gpu, self._input_specs, [payload.inputs for payload in payloads])
         with contextlib.ExitStack() as cleaning:
             for request in requests:
                 cleaning.callback(request.close)
-            profile = choose(self._profiles, requests[0].shapes)
+            profile = choose_profile(self._profiles, requests[0].shapes)
             slots = []
             for _ in range(target.streams):
-                slot = Slot(
+                slot = ExecutionSlot(
                     self._library,
                     gpu,
                     self._engine,
@@ -272,7 +285,7 @@ class StartedEngine:
                 cleaning.callback(slot.close)
                 slots.append(slot)
             cleaning.pop_all()
-        return Pool(gpu, slots, requests, self._tally)
+        return SlotPool(gpu, slots, requests, self._request_times)
 
     def _inputs(self) -> InputSettings:
         """The settings of the inputs, with the tuned-for one of each range of sizes."""
@@ -305,7 +318,7 @@ class StartedEngine:
 
     def server_times(self) -> ServerTimes:
         """Waiting for a free stream, and the GPU's own times to the device, on it and back."""
-        return self._tally.total
+        return self._request_times.total
 
     def check(self) -> None:
         for pool in self._pools.values():
@@ -313,7 +326,7 @@ class StartedEngine:
                 raise TargetDied(pool.problem)
 
     def stop(self) -> None:
-        self._gpu.claim()
+        self._gpu.make_current()
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()

@@ -16,14 +16,14 @@ from typing import Any
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
 from pytest_gpuperf.model import ServerTimes
 from pytest_gpuperf.targets.payload import Array, TensorSpec, to_bytes
-from pytest_gpuperf.targets.tensorrt.gpu import MEMORY_REMEDY, CudaDevice, failure, read, settle
+from pytest_gpuperf.targets.tensorrt.cuda_device import MEMORY_REMEDY, CudaDevice, drain, gpu_failure, read_pinned
 from pytest_gpuperf.targets.tensorrt.library import Library
 
 #: How long ``close`` waits for a call that is still running.
 _CLOSE_S, _POLL_S = 10.0, 0.005
 
 
-def unloaded(what: str, reason: str, remedy: str = "") -> TargetError:
+def load_failure(what: str, reason: str, remedy: str = "") -> TargetError:
     """What to say when TensorRT gives nothing back.
 
     Args:
@@ -34,7 +34,7 @@ def unloaded(what: str, reason: str, remedy: str = "") -> TargetError:
     return TargetError(f"{what}:\n{reason}\n{MEMORY_REMEDY if short else remedy}".rstrip())
 
 
-class Tally:
+class RequestTimes:
     """Times of all requests so far, as a server would count them."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Request:
+class StagedRequest:
     """One request's inputs in pinned memory, which all streams read.
 
     Attributes:
@@ -66,14 +66,16 @@ class Request:
             buffer.close()
 
 
-def stage(gpu: CudaDevice, specs: Sequence[TensorSpec], payloads: Sequence[Mapping[str, Array]]) -> tuple[Request, ...]:
+def stage_requests(
+    gpu: CudaDevice, specs: Sequence[TensorSpec], payloads: Sequence[Mapping[str, Array]]
+) -> tuple[StagedRequest, ...]:
     """Put requests into pinned memory.
 
     Raises:
         OptionError: they differ in shape.
         TargetError: there isn't enough memory.
     """
-    requests: list[Request] = []
+    requests: list[StagedRequest] = []
     for arrays in payloads:
         data = {spec.name: to_bytes(spec.datatype, arrays[spec.name]) for spec in specs}
         shapes = {spec.name: tuple(arrays[spec.name].shape) for spec in specs}
@@ -82,11 +84,11 @@ def stage(gpu: CudaDevice, specs: Sequence[TensorSpec], payloads: Sequence[Mappi
                 f"The items of input_data= differ in shape ({requests[0].shapes} and {shapes}), and an engine "
                 "is bound to one shape before it is timed: measure each shape in a sweep of its own."
             )
-        requests.append(Request({name: gpu.pinned_buffer(len(one), one) for name, one in data.items()}, shapes))
+        requests.append(StagedRequest({name: gpu.pinned_buffer(len(one), one) for name, one in data.items()}, shapes))
     return tuple(requests)
 
 
-class Slot:
+class ExecutionSlot:
     """One execution context with its stream and buffers: one request at a time.
 
     Args:
@@ -106,7 +108,7 @@ class Slot:
         outputs: Sequence[TensorSpec],
         *,
         profile: int,
-        request: Request,
+        request: StagedRequest,
         graph: bool,
     ) -> None:
         self._library, self._gpu = library, gpu
@@ -116,15 +118,15 @@ class Slot:
         library.log.clear()
         with contextlib.ExitStack() as cleaning:
             cleaning.callback(self.close)
-            self._stream = self._closed(gpu.stream())
+            self._stream = self._track(gpu.stream())
             self._context = context = engine.create_execution_context()
             if context is None:
-                raise unloaded("The engine can't be given an execution context", library.log.reason())
+                raise load_failure("The engine can't be given an execution context", library.log.reason())
             if not context.set_optimization_profile_async(profile, int(self._stream.handle)):
-                raise self._refused(f"profile {profile}")
+                raise self._refusal(f"profile {profile}")
             for name, shape in request.shapes.items():
                 if not context.set_input_shape(name, shape):
-                    raise self._refused(f"the shape {list(shape)} of {name!r}")
+                    raise self._refusal(f"the shape {list(shape)} of {name!r}")
             if missing := context.infer_shapes():
                 raise TargetError(f"The engine needs more to know its sizes: {', '.join(missing)}.")
             self._inputs = {
@@ -134,23 +136,23 @@ class Slot:
             for spec in outputs:
                 size = self._output_bytes(spec)
                 device = self._bound(spec.name, size, f"the output {spec.name!r}")
-                self._outputs.append((spec.name, device, self._closed(gpu.pinned_buffer(size)), size))
-            self._begin, self._loaded, self._computed, self._end = (self._closed(gpu.event()) for _ in range(4))
+                self._outputs.append((spec.name, device, self._track(gpu.pinned_buffer(size)), size))
+            self._begin, self._loaded, self._computed, self._end = (self._track(gpu.event()) for _ in range(4))
             self._handle = int(self._stream.handle)
             if graph:
                 # The first execution sets up what must not be captured.
                 self.run(request)
-                self._graph = self._closed(gpu.capture(self._stream, self._execute))
+                self._graph = self._track(gpu.capture(self._stream, self._execute))
             cleaning.pop_all()
 
-    def _closed(self, thing: Any) -> Any:
-        self._closing.callback(thing.close)
-        return thing
+    def _track(self, resource: Any) -> Any:
+        self._closing.callback(resource.close)
+        return resource
 
     def _bound(self, name: str, size: int, purpose: str) -> Any:
-        buffer = self._closed(self._gpu.device_buffer(size, self._stream, purpose))
+        buffer = self._track(self._gpu.device_buffer(size, self._stream, purpose))
         if not self._context.set_tensor_address(name, int(buffer.handle)):
-            raise self._refused(f"memory for {name!r}")
+            raise self._refusal(f"memory for {name!r}")
         return buffer
 
     def _output_bytes(self, spec: TensorSpec) -> int:
@@ -161,14 +163,14 @@ class Slot:
         # Only the values decide how much of it is used.
         return int(context.get_max_output_size(spec.name))
 
-    def _refused(self, what: str) -> TargetError:
+    def _refusal(self, what: str) -> TargetError:
         return TargetError(f"The engine refuses {what}:\n{self._library.log.reason()}")
 
     def _execute(self, handle: int) -> None:
         if not self._context.execute_async_v3(handle):
             raise TargetError(f"The engine failed:\n{self._library.log.reason()}")
 
-    def run(self, request: Request) -> tuple[int, int, int]:
+    def run(self, request: StagedRequest) -> tuple[int, int, int]:
         """Serve one request, and wait until its answer is in pinned memory.
 
         Returns:
@@ -201,21 +203,21 @@ class Slot:
         except TargetError:
             raise
         except Exception as error:  # CUDAError has no public name
-            raise failure(error, "run the engine") from error
+            raise gpu_failure(error, "run the engine") from error
 
     def answer(self) -> dict[str, bytes]:
         """The bytes of the last request's outputs."""
-        return {name: read(host, size) for name, _, host, size in self._outputs}
+        return {name: read_pinned(host, size) for name, _, host, size in self._outputs}
 
     def close(self) -> None:
         # A request that failed half-way has left copies under way. Then the context: it knows the buffers' addresses.
         if self._stream is not None:
-            settle(self._stream)
+            drain(self._stream)
         self._stream = self._context = None
         self._closing.close()
 
 
-class Pool:
+class SlotPool:
     """Slots that callers share, one caller each at a time; who finds none free waits in line, as in a server's queue.
 
     Args:
@@ -225,13 +227,19 @@ class Pool:
         problem: why the last call failed; empty where it didn't.
     """
 
-    def __init__(self, gpu: CudaDevice, slots: Sequence[Slot], requests: Sequence[Request], tally: Tally) -> None:
-        self._gpu, self._tally, self._slots, self._requests = gpu, tally, tuple(slots), tuple(requests)
+    def __init__(
+        self,
+        gpu: CudaDevice,
+        slots: Sequence[ExecutionSlot],
+        requests: Sequence[StagedRequest],
+        request_times: RequestTimes,
+    ) -> None:
+        self._gpu, self._request_times, self._slots, self._requests = gpu, request_times, tuple(slots), tuple(requests)
         # Shared by all threads: taking the next of a cycle is one step of the interpreter.
-        self._turns: Iterator[Request] = itertools.cycle(self._requests)
+        self._turns: Iterator[StagedRequest] = itertools.cycle(self._requests)
         self._lock = threading.Lock()
         self._free = deque(slots)
-        self._waiting: deque[queue.SimpleQueue[Slot]] = deque()
+        self._waiting: deque[queue.SimpleQueue[ExecutionSlot]] = deque()
         self._closed = False
         self.problem = ""
 
@@ -244,9 +252,9 @@ class Pool:
         """
         if self._closed:
             raise TargetDied("The engine was stopped.")
-        self._gpu.enter()
+        self._gpu.ensure_current()
         asked_ns = time.monotonic_ns()
-        slot = self._take()
+        slot = self._acquire()
         try:
             waited_ns = time.monotonic_ns() - asked_ns
             times = slot.run(next(self._turns))
@@ -254,19 +262,19 @@ class Pool:
             self.problem = str(error)
             raise
         finally:
-            self._give(slot)
+            self._release(slot)
         self.problem = ""
-        self._tally.add(waited_ns, *times)
+        self._request_times.add(waited_ns, *times)
 
-    def _take(self) -> Slot:
+    def _acquire(self) -> ExecutionSlot:
         with self._lock:
             if self._free:
                 return self._free.popleft()
-            mine: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+            mine: queue.SimpleQueue[ExecutionSlot] = queue.SimpleQueue()
             self._waiting.append(mine)
         return mine.get()
 
-    def _give(self, slot: Slot) -> None:
+    def _release(self, slot: ExecutionSlot) -> None:
         """To who has waited longest: from a common queue, the caller that gives would be the first to take again."""
         with self._lock:
             if self._waiting:

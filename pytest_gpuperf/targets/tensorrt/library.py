@@ -21,7 +21,7 @@ _KEPT, _SHOWN = 400, 12
 _WIDTH = 600
 
 
-class Log:
+class TensorRTLog:
     """What TensorRT said lately; its builder and its runtime give reasons nowhere else."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Library:
     trt: Any = field(repr=False)
     name: str
     version: str
-    log: Log = field(repr=False)
+    log: TensorRTLog = field(repr=False)
     logger: Any = field(repr=False)
 
     @property
@@ -106,7 +106,7 @@ def _open(name: str) -> Library:
     version = str(trt.__version__)
     if name == TENSORRT and _major(version) < _OLDEST:
         raise TargetError(f"TensorRT {version} is too old; install {_OLDEST}.0 or newer.")
-    log = Log()
+    log = TensorRTLog()
     return Library(trt, name, version, log, _logger(trt, log))
 
 
@@ -114,7 +114,7 @@ def _major(version: str) -> int:
     return int(version.split(".", maxsplit=1)[0])
 
 
-def _logger(trt: Any, log: Log) -> Any:
+def _logger(trt: Any, log: TensorRTLog) -> Any:
     class Logger(trt.ILogger):  # type: ignore[misc] # its base is only known now
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

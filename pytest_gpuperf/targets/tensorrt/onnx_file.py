@@ -77,7 +77,7 @@ class OnnxFile:
             OptionError: says which it can.
         """
         if precision in (INT8, FP8):
-            found = self._quantized()
+            found = self._quantized_types()
             if precision not in found:
                 has = f"it has those of {' and '.join(sorted(found))}" if found else "it has none"
                 raise OptionError(
@@ -85,7 +85,7 @@ class OnnxFile:
                     f"type; of {self.path.name}: {has}.\nQuantize it first (NVIDIA Model Optimizer, ONNX Runtime's "
                     "quantize_static)."
                 )
-        elif precision in (FP32, TF32) and always_typed and (held := self._half()):
+        elif precision in (FP32, TF32) and always_typed and (held := self._half_precision()):
             raise OptionError(
                 f"precision={precision!r}: {self.path.name} has {held.upper()} weights, and this TensorRT takes a "
                 f"model's types as they are; say precision={held!r}, or export it in FP32."
@@ -98,7 +98,7 @@ class OnnxFile:
             TargetError: it can't be converted.
             MissingExtra: the converter is not installed.
         """
-        if self._half():
+        if self._half_precision():
             return self.path.read_bytes()
         onnx = self._onnx("convert models")
         try:
@@ -107,14 +107,14 @@ class OnnxFile:
             raise MissingExtra("onnxconverter-common", self.extra, f"convert a model to {precision}") from error
         # With its external weights, which are in it from here on.
         original = onnx.load(str(self.path), load_external_data=True)
-        casts = _named_casts(original.graph, onnx.TensorProto.FLOAT)
+        casts = _name_nodes(original.graph, onnx.TensorProto.FLOAT)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # one for every weight that FP16 can't hold exactly
                 model = float16.convert_float_to_float16(
                     copy.deepcopy(original), keep_io_types=True, max_finite_val=_MAX_FP16, check_fp16_ready=False
                 )
-            _finish(onnx, model.graph, casts)
+            _convert_leftovers(onnx, model.graph, casts)
             if precision == BF16:
                 _to_bfloat16(onnx, model.graph, {tensor.name: tensor for tensor in _tensors(original.graph)})
             return bytes(model.SerializeToString())
@@ -131,13 +131,13 @@ class OnnxFile:
             raise MissingExtra("onnx", self.extra, purpose) from error
         return onnx
 
-    def _half(self) -> str:
+    def _half_precision(self) -> str:
         """``fp16`` or ``bf16`` where weights are; empty where none is."""
         types = self._onnx("read models").TensorProto
         kinds = {tensor.data_type for tensor in _tensors(self._model.graph)}
         return FP16 if types.FLOAT16 in kinds else BF16 if types.BFLOAT16 in kinds else ""
 
-    def _quantized(self) -> set[str]:
+    def _quantized_types(self) -> set[str]:
         types = self._onnx("read models").TensorProto
         names = {types.INT8: INT8, types.FLOAT8E4M3FN: FP8}
         constants = {tensor.name: tensor.data_type for tensor in _tensors(self._model.graph)}
@@ -170,7 +170,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
                 yield from _tensors(inner)
 
 
-def _named_casts(graph: Any, single: int) -> set[str]:
+def _name_nodes(graph: Any, single: int) -> set[str]:
     """Give every node a name, by which the converter tells them apart, and return those that cast to FP32."""
     found = set()
     for number, node in enumerate(_nodes(graph)):
@@ -180,7 +180,7 @@ def _named_casts(graph: Any, single: int) -> set[str]:
     return found
 
 
-def _finish(onnx: Any, graph: Any, casts: set[str]) -> None:
+def _convert_leftovers(onnx: Any, graph: Any, casts: set[str]) -> None:
     """What the converter leaves in FP32: the model's own casts, constants without a type, outputs used inside."""
     half = onnx.TensorProto.FLOAT16
     ends = {output.name for output in graph.output}

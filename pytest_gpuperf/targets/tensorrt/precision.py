@@ -30,7 +30,7 @@ class Recipe:
     convert: str = ""
 
 
-def recipe(precision: str, *, always_typed: bool) -> Recipe:
+def recipe_for(precision: str, *, always_typed: bool) -> Recipe:
     """How to come to a precision.
 
     TF32 is TensorRT's own default, so fp32 has to switch it off; elsewhere it stays for the layers left in FP32.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.targets.payload import TensorSpec, fits
+from pytest_gpuperf.targets.payload import TensorSpec, shape_fits
 
 Shape = tuple[int, ...]
 #: One batch size, or the smallest, the one to tune for, and the largest.
-Batch = int | Sequence[int]
+BatchSize = int | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ShapeRange:
     tuned: Shape
     highest: Shape
 
-    def takes(self, shape: Shape) -> bool:
+    def contains(self, shape: Shape) -> bool:
         """Whether an input of that shape is within it."""
         return len(shape) == len(self.lowest) and all(
             low <= size <= high for low, size, high in zip(self.lowest, shape, self.highest, strict=True)
@@ -40,7 +40,7 @@ class ShapeRange:
 Profile = Mapping[str, ShapeRange]
 
 
-def batch_range(batch: Batch) -> tuple[int, int, int]:
+def batch_range(batch: BatchSize) -> tuple[int, int, int]:
     """Smallest, tuned-for and largest batch size of an entry of ``batch_sizes``.
 
     Raises:
@@ -78,7 +78,11 @@ def size_range(name: str, sizes: Sequence[Any]) -> ShapeRange:
 
 
 def make_profiles(
-    inputs: Sequence[TensorSpec], *, batched: bool, batch_sizes: Sequence[Batch], shapes: Mapping[str, Sequence[Any]]
+    inputs: Sequence[TensorSpec],
+    *,
+    batched: bool,
+    batch_sizes: Sequence[BatchSize],
+    shapes: Mapping[str, Sequence[Any]],
 ) -> tuple[Profile, ...]:
     """The profiles of an engine: one for each entry of ``batch_sizes``; none where no dimension is free.
 
@@ -123,7 +127,7 @@ def _item_range(spec: TensorSpec, sizes: Sequence[Any] | None, batched: bool) ->
         return ShapeRange(declared, declared, declared)
     found = size_range(spec.name, sizes)
     for shape in (found.lowest, found.tuned, found.highest):
-        if not fits(shape, declared):
+        if not shape_fits(shape, declared):
             raise OptionError(
                 f"shapes={{{spec.name!r}: {list(shape)}}} contradicts the model, whose {spec.name!r} is "
                 f"{list(declared)}{without}: only the dimensions that are -1 there can be chosen."
@@ -131,7 +135,7 @@ def _item_range(spec: TensorSpec, sizes: Sequence[Any] | None, batched: bool) ->
     return found
 
 
-def choose(profiles: Sequence[Profile], shapes: Mapping[str, Shape]) -> int:
+def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Shape]) -> int:
     """Number of the profile for a request: one built for exactly its shapes, else the first that takes them.
 
     Raises:
@@ -140,7 +144,7 @@ def choose(profiles: Sequence[Profile], shapes: Mapping[str, Shape]) -> int:
     taking = [
         number
         for number, profile in enumerate(profiles)
-        if all(profile[name].takes(shape) for name, shape in shapes.items())
+        if all(profile[name].contains(shape) for name, shape in shapes.items())
     ]
     if taking:
         return min(taking, key=lambda number: not all(one.exact for one in profiles[number].values()))

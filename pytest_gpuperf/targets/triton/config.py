@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.targets.payload import DTYPES, TensorSpec
 from pytest_gpuperf.targets.triton.ensemble import Ensemble
-from pytest_gpuperf.targets.triton.planned import ONNXRUNTIME, PYTHON_BACKEND, PlannedModel
+from pytest_gpuperf.targets.triton.resolved_model import ONNXRUNTIME, PYTHON_BACKEND, ResolvedModel
 from pytest_gpuperf.targets.triton.step import DynamicBatching
 
 
-def model_config(model: PlannedModel) -> str:
+def model_config(model: ResolvedModel) -> str:
     """Of one model.
 
     Raises:
@@ -44,7 +44,7 @@ def ensemble_config(ensemble: Ensemble) -> str:
     lines += _tensors("input", ensemble.inputs, batched=batched)
     lines += _tensors("output", ensemble.outputs, batched=batched)
     lines.append("ensemble_scheduling {")
-    for link in ensemble.links:
+    for link in ensemble.steps:
         lines.append(f"  step [{{ model_name: {quoted(link.model)} model_version: -1")
         lines += [
             f"    input_map {{ key: {quoted(own)} value: {quoted(there)} }}" for own, there in link.inputs.items()
@@ -54,7 +54,7 @@ def ensemble_config(ensemble: Ensemble) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _parameters(model: PlannedModel) -> Mapping[str, str]:
+def _parameters(model: ResolvedModel) -> Mapping[str, str]:
     if model.backend == ONNXRUNTIME:
         return {"intra_op_thread_count": str(model.threads)}
     if model.backend != PYTHON_BACKEND:

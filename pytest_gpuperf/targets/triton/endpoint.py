@@ -14,11 +14,11 @@ from pathlib import Path
 from pytest_gpuperf.errors import OptionError, TargetDied
 from pytest_gpuperf.model import GRPC, HTTP, PlainMapping, ServerTimes, Workload
 from pytest_gpuperf.targets.kserve import RequestSettings, StartedEndpoint
-from pytest_gpuperf.targets.triton.contents import Contents, GivenRepository, WrittenRepository
-from pytest_gpuperf.targets.triton.launchers import Launcher, choose
-from pytest_gpuperf.targets.triton.planned import ServerFacts, usable_cores
+from pytest_gpuperf.targets.triton.launchers import Launcher, choose_launcher
+from pytest_gpuperf.targets.triton.repositories import GeneratedRepository, ModelRepository, UserRepository
+from pytest_gpuperf.targets.triton.resolved_model import ServerCapabilities, count_usable_cores
 from pytest_gpuperf.targets.triton.server import ServerProcess, gpu_visible
-from pytest_gpuperf.targets.triton.step import ModelSettings, Step, kind_of, name_of
+from pytest_gpuperf.targets.triton.step import ModelSettings, Step, model_kind, model_name_of
 
 Source = str | os.PathLike[str]
 
@@ -57,7 +57,7 @@ class TritonEndpoint(RequestSettings, ModelSettings):
         if self.protocol not in (None, HTTP, GRPC):
             raise OptionError(f"protocol={self.protocol!r}: write 'http' or 'grpc'.")
         self.wire_protocol(self.protocol or HTTP)
-        self.check_model_settings()
+        self.validate_model_settings()
         if (self.source is None) == (self.repository is None):
             raise OptionError("Give triton_endpoint a model (or several, as an ensemble), or repository= and model=.")
         if self.repository is not None and self.model is None:
@@ -65,7 +65,7 @@ class TritonEndpoint(RequestSettings, ModelSettings):
         if self.source is None or not isinstance(self.source, str | os.PathLike):
             self._refuse_model_settings()
         else:
-            kind_of(Path(self.source))
+            model_kind(Path(self.source))
 
     def _refuse_model_settings(self) -> None:
         """They belong to one model, and here are several."""
@@ -81,11 +81,11 @@ class TritonEndpoint(RequestSettings, ModelSettings):
         if self.model is not None:
             return self.model
         if isinstance(self.source, str | os.PathLike):
-            return name_of(Path(self.source))
+            return model_name_of(Path(self.source))
         return f"{self.steps[-1].model_name}_pipeline"
 
     @property
-    def places(self) -> tuple[str, ...]:
+    def device_ids(self) -> tuple[str, ...]:
         """The GPUs and slices that the server is shown; empty where it sees what this process sees."""
         return tuple(filter(None, map(str.strip, (self.visible or "").split(","))))
 
@@ -107,11 +107,11 @@ class TritonEndpoint(RequestSettings, ModelSettings):
         return tuple(one if isinstance(one, Step) else Step(one) for one in sources)
 
     @cached_property
-    def _contents(self) -> dict[ServerFacts, Contents]:
+    def _contents(self) -> dict[ServerCapabilities, ModelRepository]:
         """What was found out for a server, so that the next start need not read the models again."""
         return {}
 
-    def contents(self, server: ServerFacts) -> Contents:
+    def contents(self, server: ServerCapabilities) -> ModelRepository:
         """What that server is to serve.
 
         Raises:
@@ -119,16 +119,16 @@ class TritonEndpoint(RequestSettings, ModelSettings):
         """
         if server not in self._contents:
             if self.repository is not None:
-                self._contents[server] = GivenRepository(Path(self.repository), self.name)
+                self._contents[server] = UserRepository(Path(self.repository), self.name)
             else:
                 ensemble = None if isinstance(self.source, str | os.PathLike) else self.name
-                self._contents[server] = WrittenRepository.plan(self.steps, server, ensemble)
+                self._contents[server] = GeneratedRepository.plan(self.steps, server, ensemble)
         return self._contents[server]
 
     def start(self) -> StartedTriton:
-        cores = usable_cores(self.cpus)
-        launcher = choose(self.server)
-        facts = ServerFacts(launcher.label, launcher.backends(), gpu_visible(self.visible), cores)
+        cores = count_usable_cores(self.cpus)
+        launcher = choose_launcher(self.server)
+        facts = ServerCapabilities(launcher.label, launcher.backends(), gpu_visible(self.visible), cores)
         contents = self.contents(facts)
         contents.check(launcher)
         return StartedTriton(self, launcher, contents)
@@ -138,24 +138,24 @@ class StartedTriton:
     """A tritonserver that is ready.
 
     Attributes:
-        places: see ``OnDevices``.
+        device_ids: see ``OnDevices``.
     """
 
     local = True
 
-    def __init__(self, endpoint: TritonEndpoint, launcher: Launcher, contents: Contents) -> None:
-        self._launcher, self._contents, self.places = launcher, contents, endpoint.places
+    def __init__(self, endpoint: TritonEndpoint, launcher: Launcher, contents: ModelRepository) -> None:
+        self._launcher, self._contents, self.device_ids = launcher, contents, endpoint.device_ids
         scratch = Path(tempfile.mkdtemp(prefix="gpuperf-triton-"))
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, scratch, ignore_errors=True)
-            repository = contents.provide(scratch)
+            repository = contents.prepare(scratch)
             self._server = ServerProcess(
                 launcher,
                 repository,
                 scratch,
                 model=contents.load,
-                complete=contents.complete,
-                reads=contents.reads,
+                complete_configs=contents.complete_configs,
+                extra_directories=contents.extra_directories,
                 http_port=endpoint.http_port,
                 grpc_port=endpoint.grpc_port,
                 visible=endpoint.visible,
@@ -203,17 +203,17 @@ class StartedTriton:
         return self._client.workload(batch_size, in_flight)
 
     def under_test(self) -> PlainMapping:
-        served = self._client.served.config or {}
+        served_model = self._client.served_model.config or {}
         asked = dict(self._client.under_test())
-        if self._contents.temporary:
+        if self._contents.generated:
             # Its digest covers the paths of files, which a temporary directory changes every time.
             asked.pop("config_digest", None)
         return {
             **asked,
             "launcher": self._launcher.label,
-            "max_batch_size": int(served.get("max_batch_size", 0)),
+            "max_batch_size": int(served_model.get("max_batch_size", 0)),
             # As Triton has it: of a plan it decides by itself, where it is not told.
-            "dynamic_batching": "dynamic_batching" in served,
+            "dynamic_batching": "dynamic_batching" in served_model,
             **self._contents.facts(self._client),
         }
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.targets.payload import TensorSpec
-from pytest_gpuperf.targets.triton.planned import PlannedModel
+from pytest_gpuperf.targets.triton.resolved_model import ResolvedModel
 from pytest_gpuperf.targets.triton.step import Step
 
 
 @dataclass(frozen=True)
-class Link:
+class EnsembleStep:
     """One step: where its inputs come from and what its outputs are called."""
 
     model: str
@@ -32,10 +32,10 @@ class Ensemble:
     max_batch_size: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    links: tuple[Link, ...]
+    steps: tuple[EnsembleStep, ...]
 
 
-def join(name: str, steps: Sequence[Step], models: Sequence[PlannedModel]) -> Ensemble:
+def join_steps(name: str, steps: Sequence[Step], models: Sequence[ResolvedModel]) -> Ensemble:
     """Join the steps, in order; the outputs of the last are those of the whole.
 
     An ensemble takes batches if all its steps do, as large as the smallest limit among them.
@@ -52,8 +52,8 @@ def join(name: str, steps: Sequence[Step], models: Sequence[PlannedModel]) -> En
         _check_feed(step, model)
         sources.append({})
         for spec in model.signature.inputs:
-            source = step.feed.get(spec.name) or _natural(spec, model, made)
-            there = _output_of(made, source)
+            source = step.feed.get(spec.name) or _default_source(spec, model, made)
+            there = _find_output(made, source)
             if there is None and step.feed.get(spec.name) and "." in source and source.partition(".")[0] in made:
                 step_name, _, wanted = source.partition(".")
                 raise OptionError(
@@ -77,7 +77,7 @@ def join(name: str, steps: Sequence[Step], models: Sequence[PlannedModel]) -> En
         tuple(inputs.values()),
         last.signature.outputs,
         tuple(
-            Link(
+            EnsembleStep(
                 model.name,
                 source,
                 {output: output if model is last else f"{model.name}.{output}" for output in made[model.name]},
@@ -87,7 +87,7 @@ def join(name: str, steps: Sequence[Step], models: Sequence[PlannedModel]) -> En
     )
 
 
-def _natural(spec: TensorSpec, model: PlannedModel, made: Mapping[str, Mapping[str, TensorSpec]]) -> str:
+def _default_source(spec: TensorSpec, model: ResolvedModel, made: Mapping[str, Mapping[str, TensorSpec]]) -> str:
     """Where an input comes from that nothing is said about."""
     for name, outputs in reversed(list(made.items())):
         if spec.name in outputs:
@@ -100,14 +100,14 @@ def _natural(spec: TensorSpec, model: PlannedModel, made: Mapping[str, Mapping[s
     return spec.name
 
 
-def _output_of(made: Mapping[str, Mapping[str, TensorSpec]], source: str) -> TensorSpec | None:
+def _find_output(made: Mapping[str, Mapping[str, TensorSpec]], source: str) -> TensorSpec | None:
     return next(
         (spec for name, outputs in made.items() for output, spec in outputs.items() if source == f"{name}.{output}"),
         None,
     )
 
 
-def _check_feed(step: Step, model: PlannedModel) -> None:
+def _check_feed(step: Step, model: ResolvedModel) -> None:
     assert model.signature is not None
     own = [spec.name for spec in model.signature.inputs]
     for name in step.feed:
@@ -115,7 +115,7 @@ def _check_feed(step: Step, model: PlannedModel) -> None:
             raise OptionError(f"{model.name}: feed speaks of an input {name!r}; it has {', '.join(own)}.")
 
 
-def _check_names(name: str, models: Sequence[PlannedModel]) -> None:
+def _check_names(name: str, models: Sequence[ResolvedModel]) -> None:
     names = [name, *(model.name for model in models)]
     for one in names:
         if names.count(one) > 1:

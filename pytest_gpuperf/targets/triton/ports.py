@@ -29,7 +29,7 @@ class Ports:
         for wanted, protocol in ((http, HTTP), (grpc, GRPC)):
             if wanted is not None:
                 _check_free(wanted, protocol)
-        one, two, three = _unused(3)
+        one, two, three = _free_ports(3)
         return cls(http or one, grpc or two, three)
 
     def address(self, protocol: str) -> Address:
@@ -41,7 +41,7 @@ class Ports:
         return f"http://{HOST}:{self.metrics}/metrics"
 
 
-def _unused(count: int) -> list[int]:
+def _free_ports(count: int) -> list[int]:
     """All are held until all are known, so that they differ."""
     sockets = [socket.socket() for _ in range(count)]
     try:

@@ -51,8 +51,8 @@ class ServerProcess:
         scratch: a directory for the server alone, in which the repository may be; removed when it ends, also when this
             process is killed.
         model: loaded, with those that it is made of; all of the repository when empty.
-        complete: every model's configuration says everything, and Triton shall add nothing.
-        reads: directories besides the repository that it must find where they are.
+        complete_configs: every model's configuration says everything, and Triton shall add nothing.
+        extra_directories: directories besides the repository that it must find where they are.
         http_port, grpc_port: fixed ports; free ones when None.
         visible: its CUDA_VISIBLE_DEVICES; this process's when None.
         cpus: the cores it may run on; all of this process's when None.
@@ -73,19 +73,19 @@ class ServerProcess:
         scratch: Path,
         *,
         model: str = "",
-        complete: bool = False,
-        reads: Sequence[Path] = (),
+        complete_configs: bool = False,
+        extra_directories: Sequence[Path] = (),
         http_port: int | None = None,
         grpc_port: int | None = None,
         visible: str | None = None,
         cpus: Sequence[int] | None = None,
         start_timeout_s: float = 120.0,
     ) -> None:
-        self._launcher, self._repository, self._model, self._complete = launcher, repository, model, complete
+        self._launcher, self._repository, self._model, self._complete = launcher, repository, model, complete_configs
         self._scratch = scratch
         self._process: SupervisedProcess | None = None
         self._roots: tuple[int, ...] = ()
-        self._reads, self._visible, self._cpus = (repository, *reads), visible, cpus
+        self._reads, self._visible, self._cpus = (repository, *extra_directories), visible, cpus
         self._start_timeout_s = start_timeout_s
         tries = 1 if http_port is not None or grpc_port is not None else _PORT_TRIES
         with ExitStack() as undo:

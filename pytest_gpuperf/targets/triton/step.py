@@ -68,7 +68,7 @@ class ModelSettings:
     output_tensors: Mapping[str, str] = field(default_factory=dict)
     function: str = "run"
 
-    def check_model_settings(self) -> None:
+    def validate_model_settings(self) -> None:
         """Raises:
         OptionError: they can't be used as written.
         """
@@ -81,7 +81,7 @@ class ModelSettings:
         for name, text in (*self.input_tensors.items(), *self.output_tensors.items()):
             parse_tensor(name, text)
 
-    def declared(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    def declared_tensors(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         """The declared inputs and outputs."""
         return (
             tuple(parse_tensor(*item) for item in self.input_tensors.items()),
@@ -109,8 +109,8 @@ class Step(ModelSettings):
     feed: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.check_model_settings()
-        kind_of(self.path)
+        self.validate_model_settings()
+        model_kind(self.path)
 
     @property
     def path(self) -> Path:
@@ -119,15 +119,15 @@ class Step(ModelSettings):
     @property
     def model_name(self) -> str:
         """As Triton knows it."""
-        return self.name if self.name is not None else name_of(self.path)
+        return self.name if self.name is not None else model_name_of(self.path)
 
 
-def name_of(path: Path) -> str:
+def model_name_of(path: Path) -> str:
     """A file's name as the name of a model."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem)
 
 
-def kind_of(path: Path) -> str:
+def model_kind(path: Path) -> str:
     """``onnx``, ``plan`` or ``python``, by the file's ending.
 
     Raises:
@@ -162,7 +162,7 @@ def parse_tensor(name: str, text: str) -> TensorSpec:
     return TensorSpec(name, match[1], shape)
 
 
-def has_triton_class(path: Path, function: str) -> bool:
+def defines_triton_model(path: Path, function: str) -> bool:
     """Whether a Python file brings a whole ``TritonPythonModel``, or else the function.
 
     It is only read: it runs inside Triton.
@@ -175,7 +175,7 @@ def has_triton_class(path: Path, function: str) -> bool:
     except (OSError, SyntaxError, ValueError) as error:
         raise TargetError(f"{path} can't be read as Python: {error}.") from error
     names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    names |= {target.id for node in tree.body if isinstance(node, ast.Assign) for target in _names(node)}
+    names |= {target.id for node in tree.body if isinstance(node, ast.Assign) for target in _assigned_names(node)}
     if TRITON_CLASS in names:
         return True
     if function not in names:
@@ -186,5 +186,5 @@ def has_triton_class(path: Path, function: str) -> bool:
     return False
 
 
-def _names(node: ast.Assign) -> list[ast.Name]:
+def _assigned_names(node: ast.Assign) -> list[ast.Name]:
     return [target for target in node.targets if isinstance(target, ast.Name)]

@@ -135,9 +135,9 @@ def test_anything_else_is_refused_with_what_to_write_instead() -> None:
     class Config:
         name: str = "no start method"
 
-    for thing in (3, "model.onnx", None, Config()):
+    for subject in (3, "model.onnx", None, Config()):
         with pytest.raises(OptionError, match=r"give a target .* or a callable"):
-            as_target(thing)  # type: ignore[arg-type]
+            as_target(subject)  # type: ignore[arg-type]
 
 
 async def _awaited() -> None: ...

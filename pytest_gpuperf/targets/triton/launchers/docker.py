@@ -34,14 +34,14 @@ class DockerLauncher:
 
     image: str = IMAGE
 
-    old_numpy = False
+    built_for_numpy1 = False
 
     @property
     def label(self) -> str:
         return f"docker {self.image}"
 
     def backends(self) -> frozenset[str]:
-        self._have_image()
+        self._pull_if_missing()
         listing = _docker(["run", "--rm", "--entrypoint", "ls", self.image, _BACKENDS], _LIST_S)
         if listing.returncode:
             raise TargetError(
@@ -50,7 +50,7 @@ class DockerLauncher:
             )
         return frozenset(listing.stdout.split())
 
-    def _have_image(self) -> None:
+    def _pull_if_missing(self) -> None:
         if has_image(self.image):
             return
         pulled = _docker(["pull", "--quiet", self.image], _PULL_S)
@@ -67,7 +67,7 @@ class DockerLauncher:
             arguments += ["--gpus", _gpus(launch.visible)]
         if launch.cpus is not None:
             arguments.append(f"--cpuset-cpus={','.join(map(str, launch.cpus))}")
-        for folder in _outermost([launch.scratch, *launch.reads]):
+        for folder in _outermost_folders([launch.scratch, *launch.extra_directories]):
             arguments.append(f"--volume={folder}:{folder}:ro")
         arguments += [self.image, "tritonserver", *launch.arguments]
         return Command(arguments, dict(os.environ), None, ("docker", "rm", "--force", launch.name))
@@ -79,7 +79,7 @@ class DockerLauncher:
 
 
 @cache
-def why_not() -> str:
+def unavailable_reason() -> str:
     """Why docker can't be used here; empty when it can. Asked once."""
     if shutil.which("docker") is None:
         return "there is no docker command"
@@ -106,7 +106,7 @@ def _gpus(visible: str | None) -> str:
     return f'"device={chosen}"' if chosen else "all"
 
 
-def _outermost(folders: Sequence[Path]) -> list[Path]:
+def _outermost_folders(folders: Sequence[Path]) -> list[Path]:
     """Without those that lie inside another: one mount shows both."""
     whole = sorted({folder.resolve() for folder in folders})
     return [one for one in whole if not any(other in one.parents for other in whole)]

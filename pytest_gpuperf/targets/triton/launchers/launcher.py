@@ -16,7 +16,7 @@ class Launch:
         name: unique on this machine.
         arguments: of tritonserver, without the directory of its backends.
         scratch: a directory of its own.
-        reads: directories that the server must find where they are.
+        extra_directories: directories that the server must find where they are.
         visible: its CUDA_VISIBLE_DEVICES; as in this process when None.
         gpu: it will see one.
         cpus: the cores that it may use; all of this process's when None.
@@ -25,7 +25,7 @@ class Launch:
     name: str
     arguments: Sequence[str]
     scratch: Path
-    reads: Sequence[Path]
+    extra_directories: Sequence[Path]
     visible: str | None
     gpu: bool
     cpus: Sequence[int] | None
@@ -50,7 +50,7 @@ class Launcher(Protocol):
     """A tritonserver that can be run."""
 
     @property
-    def old_numpy(self) -> bool:
+    def built_for_numpy1(self) -> bool:
         """Its Python backend was built against NumPy 1, and its strings crash under NumPy 2."""
 
     @property

@@ -40,7 +40,7 @@ class LocalLauncher:
         return bundle.TritonServer(self._root) if (self._root / "python_backend_stubs").is_dir() else None
 
     @property
-    def old_numpy(self) -> bool:
+    def built_for_numpy1(self) -> bool:
         return self._bundled is not None
 
     def backends(self) -> frozenset[str]:
@@ -60,14 +60,14 @@ class LocalLauncher:
             env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers then mean what they mean to nvidia-smi
         server = self._bundled
         if server is not None:
-            backends = self._assembled(server, launch.scratch / "backends")
+            backends = self._assemble_backends(server, launch.scratch / "backends")
             libraries = [str(bundle.python_library_directory()), str(server.libraries), env.get("LD_LIBRARY_PATH", "")]
             env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
             env["PATH"] = os.pathsep.join([str(Path(sys.executable).absolute().parent), env.get("PATH", "")])
         arguments = [str(self.binary), f"--backend-directory={backends}", *launch.arguments]
         return Command(arguments, env, launch.cpus)
 
-    def _assembled(self, server: bundle.TritonServer, target: Path) -> Path:
+    def _assemble_backends(self, server: bundle.TritonServer, target: Path) -> Path:
         """Triton wants the Python backend and the stub for this interpreter in one folder."""
         if target.is_dir():
             return target  # of an earlier try

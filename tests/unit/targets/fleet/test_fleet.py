@@ -14,26 +14,26 @@ from pytest_gpuperf.targets.triton import TritonEndpoint
 
 
 def test_every_server_has_its_device_and_ports() -> None:
-    fleet = TritonFleet.of("flower.onnx", ["MIG-a", "MIG-b"], first_port=8000, dynamic_batching=True)
+    fleet = TritonFleet.create("flower.onnx", ["MIG-a", "MIG-b"], first_port=8000, dynamic_batching=True)
     assert [one.visible for one in fleet.endpoints] == ["MIG-a", "MIG-b"]
     assert [(one.http_port, one.grpc_port) for one in fleet.endpoints] == [(8000, 8001), (8010, 8011)]
     assert all(one.dynamic_batching for one in fleet.endpoints)
-    assert (fleet.name, fleet.most) == ("flower", 2)
+    assert (fleet.name, fleet.max_replicas) == ("flower", 2)
 
 
 def test_fewer_replicas_keep_the_slices_of_the_whole_fleet() -> None:
     """Else one server alone would have the cores of all, and more replicas would bring nothing."""
-    fleet = TritonFleet.of("flower.onnx", replicas=4)
+    fleet = TritonFleet.create("flower.onnx", replicas=4)
     part = fleet.at(1)
     assert part.name == "flower x1"
-    assert fleet.members(1)[0].place == fleet.slices[0].label
+    assert fleet.members(1)[0].device_label == fleet.slices[0].label
     assert fleet.endpoints[0].cpus == fleet.slices[0].cpus
     assert len(fleet.slices) == 4
 
 
 def test_an_endpoint_may_be_given() -> None:
     endpoint = TritonEndpoint("flower.onnx", protocol="grpc", instances=2)
-    fleet = TritonFleet.of(endpoint, replicas=2, max_batch_size=8)
+    fleet = TritonFleet.create(endpoint, replicas=2, max_batch_size=8)
     assert [(one.protocol, one.instances, one.max_batch_size) for one in fleet.endpoints] == [("grpc", 2, 8)] * 2
 
 
@@ -48,15 +48,15 @@ def test_an_endpoint_may_be_given() -> None:
     ],
 )
 def test_balancers(balancer: str, balance: str | None, url: str | None) -> None:
-    fleet = TritonFleet.of("flower.onnx", replicas=2, balancer=balancer)
+    fleet = TritonFleet.create("flower.onnx", replicas=2, balancer=balancer)
     assert (fleet.balance, fleet.url) == (balance, url)
-    servers = fleet.asked(["127.0.0.1:1", "127.0.0.1:2"])
+    servers = fleet.load_servers(["127.0.0.1:1", "127.0.0.1:2"])
     assert [one.label for one in servers.addresses] == (["lb:50050"] if url else ["127.0.0.1:1", "127.0.0.1:2"])
     assert servers.balance == (balance or ROUND_ROBIN)
 
 
 def test_it_can_be_pickled() -> None:
-    fleet = TritonFleet.of("flower.onnx", ["0", "1"])
+    fleet = TritonFleet.create("flower.onnx", ["0", "1"])
     assert fleet.endpoints
     assert pickle.loads(pickle.dumps(fleet)) == fleet
 
@@ -76,12 +76,12 @@ def test_it_can_be_pickled() -> None:
 )
 def test_mistakes(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        TritonFleet.of("flower.onnx", **arguments)
+        TritonFleet.create("flower.onnx", **arguments)
 
 
 def test_none_of_ours() -> None:
-    fleet = TritonFleet.of("flower", balancer="http://lb:50050", replicas=0, input_data="zero")
-    assert (fleet.name, fleet.most, fleet.slices) == ("flower", 0, ())
+    fleet = TritonFleet.create("flower", balancer="http://lb:50050", replicas=0, input_data="zero")
+    assert (fleet.name, fleet.max_replicas, fleet.slices) == ("flower", 0, ())
     with pytest.raises(OptionError, match="can't be started again"):
         TritonFleet(fleet.endpoint, balancer="http://lb:50050")
 
@@ -89,21 +89,21 @@ def test_none_of_ours() -> None:
 @pytest.mark.parametrize("replicas", [0, 3, True, 1.0])
 def test_parts_that_are_not_there(replicas: int) -> None:
     with pytest.raises(OptionError, match=r"this fleet has 2 server\(s\)"):
-        TritonFleet.of("flower.onnx", replicas=2).at(replicas)
+        TritonFleet.create("flower.onnx", replicas=2).at(replicas)
 
 
 def test_it_says_on_which_gpus_its_servers_compute() -> None:
-    fleet = TritonFleet.of("m.onnx", ["MIG-a", 3, "MIG-b"])
-    assert fleet.places == ("MIG-a", "3", "MIG-b")
+    fleet = TritonFleet.create("m.onnx", ["MIG-a", 3, "MIG-b"])
+    assert fleet.device_ids == ("MIG-a", "3", "MIG-b")
     # A test that scales it has all of them from the beginning.
-    assert fleet.at(1).places == fleet.places
-    assert [member.endpoint.places for member in fleet.members(2)] == [("MIG-a",), ("3",)]
-    assert TritonFleet.of("m.onnx", replicas=2).places == ()
-    assert TritonEndpoint("m.onnx", visible="GPU-a, GPU-b").places == ("GPU-a", "GPU-b")
-    assert TritonEndpoint("m.onnx", visible="").places == TritonEndpoint("m.onnx").places == ()
+    assert fleet.at(1).device_ids == fleet.device_ids
+    assert [member.endpoint.device_ids for member in fleet.members(2)] == [("MIG-a",), ("3",)]
+    assert TritonFleet.create("m.onnx", replicas=2).device_ids == ()
+    assert TritonEndpoint("m.onnx", visible="GPU-a, GPU-b").device_ids == ("GPU-a", "GPU-b")
+    assert TritonEndpoint("m.onnx", visible="").device_ids == TritonEndpoint("m.onnx").device_ids == ()
 
 
 def test_metrics_that_were_named_are_those_of_the_servers_behind_a_balancer() -> None:
-    fleet = TritonFleet.of("m", replicas=0, balancer="http://lb:1", metrics_url="http://gpu:8002/metrics")
-    assert fleet.front.metrics_url == "http://gpu:8002/metrics"
-    assert TritonFleet.of("m.onnx", replicas=1).front.metrics_url is None
+    fleet = TritonFleet.create("m", replicas=0, balancer="http://lb:1", metrics_url="http://gpu:8002/metrics")
+    assert fleet.frontend.metrics_url == "http://gpu:8002/metrics"
+    assert TritonFleet.create("m.onnx", replicas=1).frontend.metrics_url is None

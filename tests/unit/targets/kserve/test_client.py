@@ -20,7 +20,7 @@ from pytest_gpuperf.model import Address, ServerTimes, Tls
 from pytest_gpuperf.targets.kserve import KServeClient, Servers, open_client
 from tests.unit.load.hostile import Server, answers, response
 from tests.unit.load.listening import HOST
-from tests.unit.targets.kserve.servers import ALL, HttpTriton, documents, grpc_triton
+from tests.unit.targets.kserve.fake_servers import ALL, HttpTriton, documents, grpc_triton
 
 pytest.importorskip("grpc")
 

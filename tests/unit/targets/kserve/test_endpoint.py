@@ -16,7 +16,7 @@ from pytest_gpuperf.targets.kserve import KServeEndpoint
 from pytest_gpuperf.targets.payload import Array
 from tests.unit.load.hostile import Exchange, Server, answers, response
 from tests.unit.load.listening import HOST
-from tests.unit.targets.kserve.servers import ALL, HttpTriton, grpc_triton
+from tests.unit.targets.kserve.fake_servers import ALL, HttpTriton, grpc_triton
 
 
 @pytest.fixture

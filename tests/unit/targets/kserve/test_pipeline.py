@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from pytest_gpuperf.model import ServerTimes
-from pytest_gpuperf.targets.kserve.model import ServedModel
 from pytest_gpuperf.targets.kserve.pipeline import Stage, ensemble_times
+from pytest_gpuperf.targets.kserve.served_model import ServedModel
 
 TREE = Stage("all", "0", (Stage("inner", "1", (Stage("a", "2"), Stage("b", "3"))), Stage("net", "4")))
 TIMES = {
@@ -31,8 +31,8 @@ def test_a_step_that_never_ran_has_times_of_zero() -> None:
 
 def test_the_digest_of_the_whole_covers_every_step() -> None:
     other = Stage("all", "0", (Stage("inner", "1", (Stage("a", "2"), Stage("b", "changed"))), Stage("net", "4")))
-    assert len({TREE.whole_digest, other.whole_digest, TREE.digest}) == 3
-    assert Stage("net", "4").whole_digest == "4"
+    assert len({TREE.tree_digest, other.tree_digest, TREE.digest}) == 3
+    assert Stage("net", "4").tree_digest == "4"
 
 
 def test_the_steps_of_a_configuration() -> None:

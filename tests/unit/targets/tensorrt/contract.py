@@ -43,18 +43,18 @@ TYPES = {
 _NAMES = """
 arrays buffer built cleaning compute_capability contextlib data deque device dict error facts field file found
 functools gpu hashlib host importlib item itertools key library lines log math message mine name number one os path
-payload payloads plan pool problem profile profiles queue ranges reason recipe request requests self shapes size_range
-slot slots spec specs steps store stream super tally target thing threading time timing version what
+payload payloads plan pool problem profile profiles queue ranges reason recipe request request_times requests self shapes size_range
+resource slot slots spec specs steps store stream super target threading time timing version what
 """
 _ATTRIBUTES = """
 _begin _closing _computed _digest _end _free _gpu _graph _input_specs _inputs _library _lines _loaded _lock
-_output_specs _outputs _pools _profiles _requests _slots _stream _tally _target _total _waiting always_typed
+_output_specs _outputs _pools _profiles _request_times _requests _slots _stream _target _total _waiting always_typed
 batch_sizes buffers cleared convert data digest flags inputs label library log name onnx path plan prebuilt problem
 root rtx shape shapes stem streams suffix timing_cache version workspace_bytes
 """
 OURS, OUR_ATTRIBUTES = frozenset(_NAMES.split()), frozenset(_ATTRIBUTES.split())
 #: Only TensorRT for RTX runs these.
-RTX_ONLY = frozenset({"_aim"})
+RTX_ONLY = frozenset({"_set_compute_capability"})
 
 
 def holder(trt: Any, name: str) -> Any:
@@ -203,9 +203,9 @@ def flags(trt: Any, always_typed: bool) -> list[str]:
     """Builder flags that are looked up by name, of every precision."""
     sys.path.insert(0, str(PACKAGE.parents[2]))
     from pytest_gpuperf.targets.tensorrt.builder import DATATYPES
-    from pytest_gpuperf.targets.tensorrt.precision import PRECISIONS, recipe
+    from pytest_gpuperf.targets.tensorrt.precision import PRECISIONS, recipe_for
 
-    steps = [recipe(precision, always_typed=always_typed) for precision in PRECISIONS]
+    steps = [recipe_for(precision, always_typed=always_typed) for precision in PRECISIONS]
     missing = [
         f"BuilderFlag.{name}"
         for one in steps

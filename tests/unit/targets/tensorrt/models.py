@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pytest_gpuperf.targets.tensorrt.gpu import CudaDevice
+from pytest_gpuperf.targets.tensorrt.cuda_device import CudaDevice
 
 Shape = Sequence[int | str]
 

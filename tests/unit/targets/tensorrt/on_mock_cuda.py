@@ -24,10 +24,10 @@ from pytest_gpuperf.load.inprocess import ThreadLoop
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import LoadPoint
 from pytest_gpuperf.targets.tensorrt import TensorRTEngine, engine, library
-from pytest_gpuperf.targets.tensorrt.builder import Built, Plan
+from pytest_gpuperf.targets.tensorrt.builder import BuildResult, Plan
+from pytest_gpuperf.targets.tensorrt.cuda_device import open_gpu
 from pytest_gpuperf.targets.tensorrt.engine import StartedEngine, plan_key
-from pytest_gpuperf.targets.tensorrt.gpu import open_gpu
-from pytest_gpuperf.targets.tensorrt.library import Library, Log
+from pytest_gpuperf.targets.tensorrt.library import Library, TensorRTLog
 from pytest_gpuperf.targets.tensorrt.onnx_file import OnnxFile
 from pytest_gpuperf.targets.tensorrt.plans import PlanStore
 from tests.unit.targets.tensorrt import fake_trt
@@ -58,7 +58,7 @@ def live() -> dict[str, int]:
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> Library:
-    log = Log()
+    log = TensorRTLog()
     made = Library(fake_trt.Module(), "tensorrt", "10.99", log, log)
     monkeypatch.setattr(library, "_open", lambda _name: made)
     return made
@@ -334,7 +334,7 @@ class TestSeveralGpus:
 
     def test_each_runs_where_it_was_asked_to(self, start: Callable[..., StartedEngine]) -> None:
         started = {0: start(), 1: start(visible=self.SECOND)}
-        assert (started[0].places, started[1].places) == ((), (self.SECOND,))
+        assert (started[0].device_ids, started[1].device_ids) == ((), (self.SECOND,))
         calls = {number: one.workload(1).call for number, one in started.items()}
         seen = []
         for number in (0, 1, 1, 0, 1):
@@ -410,17 +410,17 @@ class TestStart:
 
         def build(*_: Any, timing_cache: bytes | None, **__: Any) -> Any:
             given.append(timing_cache)
-            return Built(Plan(b"plan", True), b"" if timing_cache is None else timing_cache + b"+")
+            return BuildResult(Plan(b"plan", True), b"" if timing_cache is None else timing_cache + b"+")
 
         monkeypatch.setattr(engine, "build", build)
         gpu, store = open_gpu("test", "tensorrt"), PlanStore(tmp_path / "cache")
         target = TensorRTEngine(linear(tmp_path / "m.onnx"))
         file = OnnxFile(target.path)
         for number in (1, 2):
-            engine.obtain(replace(target, batch_sizes=(number,)), file, fake, gpu, store)
-        engine.obtain(replace(target, batch_sizes=(3,), timing_cache=False), file, fake, gpu, store)
+            engine.find_or_build(replace(target, batch_sizes=(number,)), file, fake, gpu, store)
+        engine.find_or_build(replace(target, batch_sizes=(3,), timing_cache=False), file, fake, gpu, store)
         own = tmp_path / "own.cache"
-        engine.obtain(replace(target, batch_sizes=(4,), timing_cache=own), file, fake, gpu, store)
+        engine.find_or_build(replace(target, batch_sizes=(4,), timing_cache=own), file, fake, gpu, store)
         assert given == [b"", b"+", None, b""]
         assert own.read_bytes() == b"+"
 

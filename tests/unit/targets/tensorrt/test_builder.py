@@ -12,12 +12,12 @@ import pytest
 
 from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
 from pytest_gpuperf.targets.tensorrt import TensorRTEngine, builder, library
-from pytest_gpuperf.targets.tensorrt.builder import Built, build
-from pytest_gpuperf.targets.tensorrt.engine import obtain, plan_key
-from pytest_gpuperf.targets.tensorrt.library import Library, Log, open_library
+from pytest_gpuperf.targets.tensorrt.builder import BuildResult, build
+from pytest_gpuperf.targets.tensorrt.engine import find_or_build, plan_key
+from pytest_gpuperf.targets.tensorrt.library import Library, TensorRTLog, open_library
 from pytest_gpuperf.targets.tensorrt.onnx_file import OnnxFile
 from pytest_gpuperf.targets.tensorrt.plans import PlanStore
-from pytest_gpuperf.targets.tensorrt.precision import recipe
+from pytest_gpuperf.targets.tensorrt.precision import recipe_for
 from tests.unit.targets.tensorrt.packages import DETECTOR, OPEN_NSFW, light_resnet50, member
 
 onnx = pytest.importorskip("onnx")
@@ -33,9 +33,9 @@ def rtx() -> Library:
     return open_library("tensorrt-rtx", "build")
 
 
-def built(rtx: Library, path: Path, precision: str = "fp32", **settings: Any) -> Built:
-    """As ``obtain`` does it, for compute capability 8.9 and without a cache."""
-    steps = recipe(precision, always_typed=True)
+def built(rtx: Library, path: Path, precision: str = "fp32", **settings: Any) -> BuildResult:
+    """As ``find_or_build`` does it, for compute capability 8.9 and without a cache."""
+    steps = recipe_for(precision, always_typed=True)
     file = OnnxFile(path)
     file.check(precision, always_typed=True)
     model = file.converted(steps.convert) if steps.convert else path.read_bytes()
@@ -77,15 +77,15 @@ class TestPrecisions:
         assert built(rtx, path).plan.data
         (tmp_path / "weights.bin").unlink()
         with pytest.raises(TargetError, match=r"(?s)can't parse .*weights"):
-            build(rtx, path.read_bytes(), path, recipe("fp32", always_typed=True), compute_capability="8.9")
+            build(rtx, path.read_bytes(), path, recipe_for("fp32", always_typed=True), compute_capability="8.9")
 
 
 class TestReasons:
     def test_a_file_that_is_no_model(self, rtx: Library, tmp_path: Path) -> None:
         with pytest.raises(TargetError, match=r"can't parse .*m.onnx:\n.*Failed to parse the ONNX model"):
-            build(rtx, b"junk", tmp_path / "m.onnx", recipe("fp32", always_typed=True))
+            build(rtx, b"junk", tmp_path / "m.onnx", recipe_for("fp32", always_typed=True))
         with pytest.raises(TargetError, match="has no outputs"):
-            build(rtx, b"", tmp_path / "m.onnx", recipe("fp32", always_typed=True))
+            build(rtx, b"", tmp_path / "m.onnx", recipe_for("fp32", always_typed=True))
 
     def test_an_operator_that_is_not_there(self, rtx: Library, tmp_path: Path) -> None:
         tensor = (FLOAT, (1, 4))
@@ -124,7 +124,7 @@ class TestReasons:
     def test_a_gpu_that_it_does_not_build_for(self, rtx: Library, tmp_path: Path) -> None:
         path = linear(tmp_path / "m.onnx")
         with pytest.raises(TargetError, match=r"doesn't build for compute capability 6.1"):
-            build(rtx, path.read_bytes(), path, recipe("fp32", always_typed=True), compute_capability="6.1")
+            build(rtx, path.read_bytes(), path, recipe_for("fp32", always_typed=True), compute_capability="6.1")
 
     def test_an_input_that_is_a_shape(self, rtx: Library, tmp_path: Path) -> None:
         node = onnx.helper.make_node("Reshape", ["x", "s"], ["y"])
@@ -151,7 +151,7 @@ class TestCache:
         """What was built, by compute capability."""
         made: list[str] = []
 
-        def counted(*arguments: Any, **settings: Any) -> Built:
+        def counted(*arguments: Any, **settings: Any) -> BuildResult:
             made.append(settings["compute_capability"])
             return builder.build(*arguments, **settings)
 
@@ -163,7 +163,7 @@ class TestCache:
         store = PlanStore(tmp_path / "cache")
 
         def plan(target: TensorRTEngine, on: Any = None, using: Library = rtx) -> bytes:
-            return obtain(target, OnnxFile(target.path), using, on or gpu(), store).data
+            return find_or_build(target, OnnxFile(target.path), using, on or gpu(), store).data
 
         return plan
 
@@ -261,7 +261,7 @@ class TestLibrary:
 
 
 def test_the_log_gives_errors_else_warnings_each_once() -> None:
-    log = Log()
+    log = TensorRTLog()
     assert "no reason" in log.reason()
     log.add("INFO", "chatter")
     log.add("WARNING", "beware")

@@ -109,7 +109,7 @@ def test_every_library_is_imported_in_one_module() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 places.setdefault(name.split(".")[0], set()).add(source.name)
-    assert places["cuda"] == {"gpu.py"}
+    assert places["cuda"] == {"cuda_device.py"}
     assert places["onnx"] == places["onnxconverter_common"] == {"onnx_file.py"}
     assert not {"tensorrt", "tensorrt_rtx"} & set(places)
     assert [source.name for source in PACKAGE.glob("*.py") if "import_module" in source.read_text()] == ["library.py"]

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_gpuperf.errors import MissingExtra, OptionError
 from pytest_gpuperf.targets.tensorrt import TensorRTEngine
-from pytest_gpuperf.targets.tensorrt.gpu import failure, open_gpu
+from pytest_gpuperf.targets.tensorrt.cuda_device import gpu_failure, open_gpu
 
 
 def test_is_called_after_its_file_and_precision() -> None:
@@ -56,9 +56,9 @@ def test_bindings_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_full_memory_has_its_own_remedy() -> None:
-    full = failure(Exception("CUDA_ERROR_OUT_OF_MEMORY: ..."), "allocate 8 bytes")
+    full = gpu_failure(Exception("CUDA_ERROR_OUT_OF_MEMORY: ..."), "allocate 8 bytes")
     assert "out of memory: can't allocate 8 bytes.\nUse fewer streams=" in str(full)
-    assert "Use fewer" not in str(failure(Exception("CUDA_ERROR_UNKNOWN"), "run"))
+    assert "Use fewer" not in str(gpu_failure(Exception("CUDA_ERROR_UNKNOWN"), "run"))
 
 
 @pytest.mark.usefixtures("no_driver")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.targets.payload import TensorSpec
-from pytest_gpuperf.targets.tensorrt.profiles import ShapeRange, batch_range, choose, make_profiles, size_range
+from pytest_gpuperf.targets.tensorrt.profiles import ShapeRange, batch_range, choose_profile, make_profiles, size_range
 
 IMAGE = TensorSpec("x", "FP32", (-1, 3, -1, -1))
 IDS = TensorSpec("ids", "INT64", (-1, -1))
@@ -83,23 +83,23 @@ class TestChoice:
     profiles = make_profiles([IDS], batched=True, batch_sizes=((1, 4, 32), 8), shapes={"ids": [16]})
 
     def test_prefers_the_one_that_is_exact(self) -> None:
-        assert choose(self.profiles, {"ids": (8, 16)}) == 1
+        assert choose_profile(self.profiles, {"ids": (8, 16)}) == 1
 
     def test_takes_the_first_that_fits(self) -> None:
-        assert choose(self.profiles, {"ids": (7, 16)}) == 0
+        assert choose_profile(self.profiles, {"ids": (7, 16)}) == 0
 
     @pytest.mark.parametrize("shape", [(33, 16), (8, 17), (8,)])
     def test_says_what_the_engine_was_built_for(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(
             OptionError, match=r"(?s)takes no ids.*profile 0: ids \[1, 16\] to \[32, 16\].*batch_sizes="
         ):
-            choose(self.profiles, {"ids": shape})
+            choose_profile(self.profiles, {"ids": shape})
 
     @given(st.lists(st.integers(1, 64), min_size=1, max_size=5), st.integers(1, 64))
     def test_exact_profiles_take_their_own_batch_sizes_and_no_other(self, sizes: list[int], wanted: int) -> None:
         profiles = make_profiles([IDS], batched=True, batch_sizes=sizes, shapes={"ids": [4]})
         if wanted in sizes:
-            assert sizes[choose(profiles, {"ids": (wanted, 4)})] == wanted
+            assert sizes[choose_profile(profiles, {"ids": (wanted, 4)})] == wanted
         else:
             with pytest.raises(OptionError, match="takes no"):
-                choose(profiles, {"ids": (wanted, 4)})
+                choose_profile(profiles, {"ids": (wanted, 4)})

@@ -13,8 +13,8 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.targets.onnxruntime import Signature
 from pytest_gpuperf.targets.payload import TensorSpec
 from pytest_gpuperf.targets.triton.config import ensemble_config, model_config
-from pytest_gpuperf.targets.triton.ensemble import Ensemble, Link
-from pytest_gpuperf.targets.triton.planned import PlannedModel
+from pytest_gpuperf.targets.triton.ensemble import Ensemble, EnsembleStep
+from pytest_gpuperf.targets.triton.resolved_model import ResolvedModel
 from pytest_gpuperf.targets.triton.step import DynamicBatching
 
 Parse = Callable[[str], Any]
@@ -23,7 +23,7 @@ BATCHED = Signature(
     (TensorSpec("image", "FP32", (-1, 3, 224, 224)),), (TensorSpec("logits", "FP32", (-1, 1000)),), True
 )
 FIXED = Signature((TensorSpec("x", "INT64", (2, 3)),), (TensorSpec("y", "FP16", (2,)),), False)
-PYTHON = PlannedModel(
+PYTHON = ResolvedModel(
     name="resnet50",
     source=Path("resnet50.onnx"),
     backend="python",
@@ -145,11 +145,11 @@ def test_a_type_that_kserve_does_not_have_is_refused(datatype: str) -> None:
 
 @pytest.mark.parametrize(("limit", "dims"), [(4, [3, 224, 224]), (0, [-1, 3, 224, 224])])
 def test_an_ensemble(parse: Parse, limit: int, dims: list[int]) -> None:
-    links = (
-        Link("resize", {"raw": "photo"}, {"image": "resize.image", "size": "resize.size"}),
-        Link("resnet50", {"image": "resize.image"}, {"logits": "logits"}),
+    steps = (
+        EnsembleStep("resize", {"raw": "photo"}, {"image": "resize.image", "size": "resize.size"}),
+        EnsembleStep("resnet50", {"image": "resize.image"}, {"logits": "logits"}),
     )
-    config = parse(ensemble_config(Ensemble("all", limit, BATCHED.inputs, BATCHED.outputs, links)))
+    config = parse(ensemble_config(Ensemble("all", limit, BATCHED.inputs, BATCHED.outputs, steps)))
     assert (config.name, config.platform, config.max_batch_size) == ("all", "ensemble", limit)
     assert list(config.input[0].dims) == dims
     first, second = config.ensemble_scheduling.step

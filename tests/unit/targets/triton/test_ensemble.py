@@ -7,10 +7,10 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.targets.triton import Step
-from pytest_gpuperf.targets.triton.ensemble import Ensemble, join
-from pytest_gpuperf.targets.triton.planned import ServerFacts, plan_model
+from pytest_gpuperf.targets.triton.ensemble import Ensemble, join_steps
+from pytest_gpuperf.targets.triton.resolved_model import ServerCapabilities, resolve_model
 
-SERVER = ServerFacts("a server", frozenset({"python", "tensorrt"}), gpu=True, cores=1)
+SERVER = ServerCapabilities("a server", frozenset({"python", "tensorrt"}), gpu=True, cores=1)
 
 
 class Steps:
@@ -31,11 +31,11 @@ def step(tmp_path: Path) -> Steps:
 
 
 def joined(*steps: Step, name: str = "all") -> Ensemble:
-    return join(name, steps, [plan_model(one.model_name, one.path, one, SERVER) for one in steps])
+    return join_steps(name, steps, [resolve_model(one.model_name, one.path, one, SERVER) for one in steps])
 
 
 def wires(ensemble: Ensemble) -> list[tuple[str, dict[str, str], dict[str, str]]]:
-    return [(link.model, dict(link.inputs), dict(link.outputs)) for link in ensemble.links]
+    return [(link.model, dict(link.inputs), dict(link.outputs)) for link in ensemble.steps]
 
 
 def test_steps_of_one_tensor_each_are_joined_in_order(step: Steps) -> None:

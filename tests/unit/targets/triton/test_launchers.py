@@ -17,7 +17,7 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.targets.triton import TritonEndpoint, bundle
-from pytest_gpuperf.targets.triton.launchers import DockerLauncher, Launch, LocalLauncher, choose, docker
+from pytest_gpuperf.targets.triton.launchers import DockerLauncher, Launch, LocalLauncher, choose_launcher, docker
 from tests.processes import ended
 
 Make = Callable[..., Path]
@@ -39,8 +39,8 @@ def nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plain_path: Pa
     """A machine with no tritonserver but the bundled one, and no docker."""
     monkeypatch.setenv("PATH", str(plain_path))
     monkeypatch.delenv("GPUPERF_TRITON", raising=False)
-    monkeypatch.setattr("pytest_gpuperf.targets.triton.launchers.order.NGC", tmp_path / "opt" / "tritonserver")
-    docker.why_not.cache_clear()
+    monkeypatch.setattr("pytest_gpuperf.targets.triton.launchers.selection.NGC", tmp_path / "opt" / "tritonserver")
+    docker.unavailable_reason.cache_clear()
 
 
 @pytest.fixture
@@ -78,76 +78,76 @@ class TestOrder:
         ngc = executable(tmp_path / "opt" / "tritonserver")
         monkeypatch.setenv("PATH", f"{on_path.parent}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("GPUPERF_TRITON", "bundled")
-        assert choose(mine) == LocalLauncher(mine)
-        assert choose("docker") == DockerLauncher()
-        assert choose().label.startswith("bundled tritonserver 2.")
+        assert choose_launcher(mine) == LocalLauncher(mine)
+        assert choose_launcher("docker") == DockerLauncher()
+        assert choose_launcher().label.startswith("bundled tritonserver 2.")
         monkeypatch.delenv("GPUPERF_TRITON")
-        assert choose() == LocalLauncher(on_path)
+        assert choose_launcher() == LocalLauncher(on_path)
         on_path.unlink()
-        assert choose() == LocalLauncher(ngc)
+        assert choose_launcher() == LocalLauncher(ngc)
         ngc.unlink()
-        assert choose() == DockerLauncher()
+        assert choose_launcher() == DockerLauncher()
         (daemon / "images").unlink()
-        assert choose().label.startswith("bundled"), "nobody wants 20 GB downloaded unasked"
+        assert choose_launcher().label.startswith("bundled"), "nobody wants 20 GB downloaded unasked"
 
     def test_docker_that_does_not_answer_is_passed_over(self, daemon: Path) -> None:
         (daemon / "down").write_text("Cannot connect to the Docker daemon at unix:///x.sock. Is it running?")
-        assert choose().label.startswith("bundled")
+        assert choose_launcher().label.startswith("bundled")
 
     @pytest.mark.usefixtures("daemon")
     def test_docker_that_hangs_is_passed_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
         Path(os.environ["PATH"].split(os.pathsep)[0], "docker").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
         monkeypatch.setattr(docker, "_ANSWER_S", 0.3)
         begin = time.monotonic()
-        assert choose().label.startswith("bundled")
+        assert choose_launcher().label.startswith("bundled")
         assert time.monotonic() - begin < 5
 
     def test_docker_is_asked_once_whether_it_answers(self, daemon: Path) -> None:
         for _ in range(3):
-            choose()
+            choose_launcher()
         assert [call[0] for call in calls(daemon)].count("info") == 1
 
     def test_a_whole_installation_may_be_named(self) -> None:
         root = bundle.require().root
-        assert choose(root) == choose(str(root / "bin" / "tritonserver"))
+        assert choose_launcher(root) == choose_launcher(str(root / "bin" / "tritonserver"))
 
     @pytest.mark.parametrize("asked", ["/no/such/server", "dockers", "."])
     def test_something_else_is_refused(self, asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(OptionError, match="is not a tritonserver that can be run: give the path of one, docker"):
-            choose(asked)
+            choose_launcher(asked)
 
     def test_a_file_that_can_not_be_run_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "tritonserver").touch()
         with pytest.raises(OptionError, match="is not a tritonserver that can be run"):
-            choose(tmp_path / "tritonserver")
+            choose_launcher(tmp_path / "tritonserver")
 
     def test_docker_that_is_not_there_says_why(self, daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (daemon / "down").write_text("Cannot connect to the Docker daemon")
         with pytest.raises(TargetError, match=r"docker does not answer here: Cannot connect(?s:.*)Start its daemon"):
-            choose("docker:some/image")
-        docker.why_not.cache_clear()
+            choose_launcher("docker:some/image")
+        docker.unavailable_reason.cache_clear()
         monkeypatch.setenv("PATH", "/nowhere")
         with pytest.raises(TargetError, match="there is no docker command"):
-            choose("docker")
+            choose_launcher("docker")
 
 
 class TestLocal:
     def test_its_backends_are_those_beside_it(self, tmp_path: Path) -> None:
-        assert choose("bundled").backends() == {"python"}
+        assert choose_launcher("bundled").backends() == {"python"}
         root = tmp_path / "opt"
         for name in ("bin/tritonserver", "backends/tensorrt/libtriton_tensorrt.so", "backends/vllm/model.py"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).touch()
         (root / "backends" / "empty").mkdir()
         (root / "bin" / "tritonserver").chmod(0o755)
-        assert choose(root).backends() == {"tensorrt", "vllm"}
+        assert choose_launcher(root).backends() == {"tensorrt", "vllm"}
 
     def test_without_backends_beside_it(self, tmp_path: Path) -> None:
         (tmp_path / "bin").mkdir()
         (tmp_path / "bin" / "tritonserver").touch(mode=0o755)
         with pytest.raises(TargetError, match="has no backends beside it"):
-            choose(tmp_path).backends()
+            choose_launcher(tmp_path).backends()
 
     def test_one_of_another_path_serves(self, doubling: Make, tmp_path: Path) -> None:
         server = executable(tmp_path / "bin" / "triton")
@@ -166,7 +166,7 @@ def launch(folder: Path, **settings: Any) -> Launch:
             "name": "gpuperf-1",
             "arguments": ["--http-port=1"],
             "scratch": folder,
-            "reads": [],
+            "extra_directories": [],
             "visible": None,
             "gpu": True,
             "cpus": None,
@@ -180,7 +180,7 @@ class TestDocker:
         models = tmp_path / "models"
         models.mkdir()
         command = DockerLauncher("i:1").command(
-            launch(tmp_path, reads=[models, Path("/opt")], cpus=[0, 2], visible="0")
+            launch(tmp_path, extra_directories=[models, Path("/opt")], cpus=[0, 2], visible="0")
         )
         assert list(command.arguments) == [
             *("docker", "run", "--rm", "--name", "gpuperf-1", "--network=host", "--ipc=host"),
@@ -215,12 +215,12 @@ class TestDocker:
         assert "--gpus" not in DockerLauncher().command(launch(tmp_path, visible=visible, gpu=False)).arguments
 
     def test_an_image_that_is_asked_for_is_pulled(self, daemon: Path) -> None:
-        assert choose("docker:my/full:1").backends() == {"python", "onnxruntime"}
+        assert choose_launcher("docker:my/full:1").backends() == {"python", "onnxruntime"}
         assert ["pull", "--quiet", "my/full:1"] in calls(daemon)
         with pytest.raises(
             TargetError, match=r"can't get the image missing:1: .*manifest unknown(?s:.*)docker pull miss"
         ):
-            choose("docker:missing:1").backends()
+            choose_launcher("docker:missing:1").backends()
 
     def test_serves_and_is_removed(self, daemon: Path, doubling: Make) -> None:
         started = TritonEndpoint(doubling(["N", 3]), threads=1, start_timeout_s=30, server="docker").start()

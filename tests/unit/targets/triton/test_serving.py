@@ -120,7 +120,7 @@ class TestEnsemble:
                 ask(server, "inner", "x", np.ones((1, 3), np.float32))
                 assert list(times_after(found, a=1, b=1).stages) == ["a", "b"]
                 assert found.metrics_url == "http://there/m"
-                assert found.under_test()["config_digest"] != found.served.digest, "the steps' are in it"
+                assert found.under_test()["config_digest"] != found.served_model.digest, "the steps' are in it"
             finally:
                 found.stop()
 
@@ -225,8 +225,8 @@ class TestMetricsOfAServerThatIsThere:
         assert found.metrics_url == port.metrics_url
 
     def test_are_not_another_server_s(self, port: StartedTriton, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert metrics.find_metrics("127.0.0.1", "another") is None
+        assert metrics.find_metrics_url("127.0.0.1", "another") is None
         monkeypatch.setattr(metrics, "_PORT", int(port.address.rpartition(":")[2]))
-        assert metrics.find_metrics("127.0.0.1", "double") is None
+        assert metrics.find_metrics_url("127.0.0.1", "double") is None
         monkeypatch.setattr(metrics, "_PORT", 1)
-        assert metrics.find_metrics("::1", "double") is None
+        assert metrics.find_metrics_url("::1", "double") is None

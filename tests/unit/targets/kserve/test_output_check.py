@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.targets.kserve.check import AnswerCheck, difference
-from pytest_gpuperf.targets.kserve.memory import Slot, SystemRegion
-from pytest_gpuperf.targets.kserve.message import Place
-from pytest_gpuperf.targets.payload import Array, TensorSpec, converted
+from pytest_gpuperf.targets.kserve.memory import OutputSlot, SystemRegion
+from pytest_gpuperf.targets.kserve.message import MemoryRange
+from pytest_gpuperf.targets.kserve.output_check import OutputCheck, describe_difference
+from pytest_gpuperf.targets.payload import Array, TensorSpec, to_array
 
 RIGHT: dict[str, Array] = {"y": np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)}
 
@@ -27,15 +27,15 @@ def answer(values: Any, datatype: str = "FP32", name: str = "y") -> bytes:
     ).encode()
 
 
-def check(expected: Any = None, tolerance: float = 1e-3) -> AnswerCheck:
+def check(expected: Any = None, tolerance: float = 1e-3) -> OutputCheck:
     """As it arrives in another process."""
-    sent: AnswerCheck = pickle.loads(pickle.dumps(AnswerCheck("http", expected or RIGHT, tolerance)))
+    sent: OutputCheck = pickle.loads(pickle.dumps(OutputCheck("http", expected or RIGHT, tolerance)))
     return sent
 
 
 class TestDifference:
     def of(self, right: Any, found: Any, tolerance: float = 1e-3) -> str:
-        return difference({"y": np.asarray(right)}, {"y": np.asarray(found)}, tolerance)
+        return describe_difference({"y": np.asarray(right)}, {"y": np.asarray(found)}, tolerance)
 
     @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9))
     def test_there_is_none_to_itself(self, values: list[float]) -> None:
@@ -71,7 +71,7 @@ class TestDifference:
     def test_booleans_and_strings_must_be_equal(self) -> None:
         assert "element [1] is False, not True" in self.of([True, True], [True, False], 1.0)
         spec = TensorSpec("y", "BYTES", ())
-        right, found = (converted(spec, [["a", text]]) for text in ("b", "c" * 100))
+        right, found = (to_array(spec, [["a", text]]) for text in ("b", "c" * 100))
         assert self.of(right, right) == ""
         said = self.of(right, found)
         assert said.startswith("output 'y': element [0, 1] is b'ccc")
@@ -79,7 +79,7 @@ class TestDifference:
 
     def test_shapes_and_names(self) -> None:
         assert self.of([1.0, 2.0], [[1.0, 2.0]]) == "output 'y' has the shape [1, 2], not [2]"
-        said = difference(RIGHT, {"logits": RIGHT["y"]}, 1.0)
+        said = describe_difference(RIGHT, {"logits": RIGHT["y"]}, 1.0)
         assert said == "there is no output 'y'; the answer has logits"
 
     def test_of_nothing(self) -> None:
@@ -151,9 +151,9 @@ class TestSharedMemory:
         """What Triton answers: it doesn't say where the values are."""
         return json.dumps({"outputs": [{"name": "y", "datatype": datatype, "shape": shape}]}).encode()
 
-    def check(self, region: SystemRegion, expected: dict[str, Array], size: int = 16) -> AnswerCheck:
-        slot = Slot(region.reader(), {"y": Place(region.name, 256, size)})
-        sent: AnswerCheck = pickle.loads(pickle.dumps(AnswerCheck("http", expected, 1e-3, slot)))
+    def check(self, region: SystemRegion, expected: dict[str, Array], size: int = 16) -> OutputCheck:
+        slot = OutputSlot(region.reader(), {"y": MemoryRange(region.name, 256, size)})
+        sent: OutputCheck = pickle.loads(pickle.dumps(OutputCheck("http", expected, 1e-3, slot)))
         return sent
 
     def test_its_own_slot_is_read_each_time(self, region: SystemRegion) -> None:
@@ -165,7 +165,7 @@ class TestSharedMemory:
         assert "element [1, 1] is 5.0, not 4.0" in found(self.body([2, 2]), {})
 
     def test_strings_end_where_their_number_says(self, region: SystemRegion) -> None:
-        found = self.check(region, {"y": converted(TensorSpec("y", "BYTES", ()), ["ab", "c"])}, 1000)
+        found = self.check(region, {"y": to_array(TensorSpec("y", "BYTES", ()), ["ab", "c"])}, 1000)
         region.write(bytes(256) + b"\2\0\0\0ab\1\0\0\0c")
         assert found(self.body([2], "BYTES"), {}) == ""
 

@@ -12,7 +12,13 @@ import numpy as np
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import AnswerCheck, Request
-from pytest_gpuperf.targets.kserve.message import InferMessage, InputTensor, OutputMemory, Place, in_memory
+from pytest_gpuperf.targets.kserve.message import (
+    InferMessage,
+    InputTensor,
+    MemoryRange,
+    OutputMemory,
+    read_shared_output,
+)
 from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
 
 _LENGTH = "inference-header-content-length"
@@ -40,8 +46,8 @@ def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) ->
             "shape": list(tensor.values.shape),
             "datatype": tensor.datatype,
         }
-        if tensor.place is not None:
-            part["parameters"] = _shared(tensor.place)
+        if tensor.memory_range is not None:
+            part["parameters"] = _shared(tensor.memory_range)
         elif binary:
             tail.append(to_bytes(tensor.datatype, tensor.values))
             part["parameters"] = {"binary_data_size": len(tail[-1])}
@@ -49,8 +55,8 @@ def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) ->
             part["data"] = _numbers(tensor)
         inputs.append(part)
     outputs = [
-        {"name": name, "parameters": {"binary_data": binary} if place is None else _shared(place)}
-        for name, place in message.outputs.items()
+        {"name": name, "parameters": {"binary_data": binary} if memory_range is None else _shared(memory_range)}
+        for name, memory_range in message.outputs.items()
     ]
     request: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
     if message.parameters:
@@ -62,10 +68,10 @@ def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) ->
     return Request(b"".join([head, *tail]), tuple(headers), check)
 
 
-def _shared(place: Place) -> dict[str, Any]:
-    found: dict[str, Any] = {"shared_memory_region": place.region, "shared_memory_byte_size": place.size}
-    if place.offset:
-        found["shared_memory_offset"] = place.offset
+def _shared(memory_range: MemoryRange) -> dict[str, Any]:
+    found: dict[str, Any] = {"shared_memory_region": memory_range.region, "shared_memory_byte_size": memory_range.size}
+    if memory_range.offset:
+        found["shared_memory_offset"] = memory_range.offset
     return found
 
 
@@ -105,7 +111,7 @@ def decode(body: bytes, headers: Mapping[str, str], memory: OutputMemory | None)
             size = int(parameters["binary_data_size"])
             flat, tail = from_bytes(datatype, tail[:size]), tail[size:]
         elif "data" not in tensor and memory is not None and (data := memory.output(name)) is not None:
-            flat = in_memory(datatype, shape, data)
+            flat = read_shared_output(datatype, shape, data)
         else:
             flat = _array(datatype, tensor["data"])
         found[name] = flat.reshape(shape)

@@ -22,7 +22,7 @@ _FRAMING = ("host", "content-length", "transfer-encoding", "connection", "infere
 
 
 @dataclass(frozen=True)
-class Location:
+class ServerUrl:
     """What one URL says.
 
     Attributes:
@@ -35,7 +35,7 @@ class Location:
     encrypted: bool
 
 
-def locate(url: str, protocol: str = "") -> Location:
+def parse_url(url: str, protocol: str = "") -> ServerUrl:
     """Read ``host:port``, ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``.
 
     Without a port it is Triton's (8000, and 8001 for gRPC), or 443 where it is encrypted.
@@ -58,7 +58,7 @@ def locate(url: str, protocol: str = "") -> Location:
             "(or https://, grpc://, grpcs://)."
         )
     spoken, encrypted = _SCHEMES.get(parts.scheme, ("", False))
-    return Location(
+    return ServerUrl(
         host, port or _PORTS.get((spoken or protocol or HTTP, encrypted), _ENCRYPTED_PORT), spoken, encrypted
     )
 
@@ -79,7 +79,7 @@ class Servers:
     balance: str = ROUND_ROBIN
 
     @classmethod
-    def at(
+    def from_urls(
         cls,
         urls: Sequence[str],
         *,
@@ -99,20 +99,22 @@ class Servers:
             raise OptionError("There is no URL: an endpoint needs at least one.")
         if protocol not in (None, HTTP, GRPC):
             raise OptionError(f"protocol={protocol!r}: write 'http' or 'grpc'.")
-        places = [locate(url, protocol or "") for url in urls]
-        wanted = protocol or places[0].protocol or HTTP
-        for url, place in zip(urls, places, strict=True):
-            if place.protocol and place.protocol != wanted:
+        parsed_urls = [parse_url(url, protocol or "") for url in urls]
+        wanted = protocol or parsed_urls[0].protocol or HTTP
+        for url, parsed in zip(urls, parsed_urls, strict=True):
+            if parsed.protocol and parsed.protocol != wanted:
                 raise OptionError(
                     f"{url!r} contradicts the protocol {wanted!r}; all servers are asked in one protocol."
                 )
-            if place.encrypted != places[0].encrypted:
+            if parsed.encrypted != parsed_urls[0].encrypted:
                 raise OptionError(f"{url!r} and {urls[0]!r}: either all servers are encrypted or none.")
         if balance not in (ROUND_ROBIN, LEAST_OUTSTANDING):
             raise OptionError(f"balance={balance!r}: write {ROUND_ROBIN!r} or {LEAST_OUTSTANDING!r}.")
         shares = _weights(weights, len(urls))
-        addresses = tuple(Address(place.host, place.port, share) for place, share in zip(places, shares, strict=True))
-        secure = tls or (Tls() if places[0].encrypted else None)
+        addresses = tuple(
+            Address(parsed.host, parsed.port, share) for parsed, share in zip(parsed_urls, shares, strict=True)
+        )
+        secure = tls or (Tls() if parsed_urls[0].encrypted else None)
         return cls(addresses, wanted, _headers(headers, bearer_token), secure, balance)
 
 

@@ -10,19 +10,24 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.targets.triton import DynamicBatching, Step, TritonEndpoint
-from pytest_gpuperf.targets.triton.planned import PlannedModel, ServerFacts, plan_model, usable_cores
-from pytest_gpuperf.targets.triton.step import has_triton_class, kind_of, parse_tensor
+from pytest_gpuperf.targets.triton.resolved_model import (
+    ResolvedModel,
+    ServerCapabilities,
+    count_usable_cores,
+    resolve_model,
+)
+from pytest_gpuperf.targets.triton.step import defines_triton_model, model_kind, parse_tensor
 
-BUNDLED = ServerFacts("the bundled one", frozenset({"python"}), gpu=False, cores=8)
-FULL = ServerFacts("NVIDIA's", frozenset({"python", "onnxruntime", "tensorrt"}), gpu=True, cores=8)
+BUNDLED = ServerCapabilities("the bundled one", frozenset({"python"}), gpu=False, cores=8)
+FULL = ServerCapabilities("NVIDIA's", frozenset({"python", "onnxruntime", "tensorrt"}), gpu=True, cores=8)
 DECLARED: dict[str, Any] = {"input_tensors": {"x": "FP32[3,-1]"}, "output_tensors": {"y": "INT64[ 2 ]"}}
 
 Make = Callable[..., Path]
 
 
-def planned(source: Path, server: ServerFacts = BUNDLED, **settings: Any) -> PlannedModel:
+def planned(source: Path, server: ServerCapabilities = BUNDLED, **settings: Any) -> ResolvedModel:
     step = Step(source, **settings)
-    return plan_model(step.model_name, source, step, server)
+    return resolve_model(step.model_name, source, step, server)
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ class TestBackend:
 
     def test_a_file_that_is_no_model(self) -> None:
         with pytest.raises(OptionError, match=r"'m.pt' is not a model that can be served: give a file that ends in"):
-            kind_of(Path("m.pt"))
+            model_kind(Path("m.pt"))
 
     def test_a_plan_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(TargetError, match="There is no model at"):
@@ -93,7 +98,7 @@ class TestDevices:
         ],
     )
     def test_instances_go_where_the_backend_computes(
-        self, doubling: Make, server: ServerFacts, settings: dict[str, Any], kind: str
+        self, doubling: Make, server: ServerCapabilities, settings: dict[str, Any], kind: str
     ) -> None:
         assert planned(doubling(["N", 3]), server, **settings).kind == kind
 
@@ -106,11 +111,11 @@ class TestDevices:
 
     def test_the_cores_are_those_that_the_server_may_use(self) -> None:
         allowed = sorted(os.sched_getaffinity(0))
-        assert usable_cores(None) == len(allowed)
-        assert usable_cores([allowed[0], allowed[0]]) == 1
+        assert count_usable_cores(None) == len(allowed)
+        assert count_usable_cores([allowed[0], allowed[0]]) == 1
         for wrong in ([], [allowed[-1] + 1], [-1]):
             with pytest.raises(OptionError, match="this process may use the cores"):
-                usable_cores(wrong)
+                count_usable_cores(wrong)
 
 
 class TestBatches:
@@ -130,9 +135,9 @@ class TestBatches:
         alone = planned(plan, FULL)
         assert (alone.signature, alone.max_batch_size) == (None, None)
         assert planned(plan, FULL, max_batch_size=16).max_batch_size == 16
-        declared = planned(plan, FULL, **DECLARED)
-        assert declared.max_batch_size == 32
-        assert [spec.shape for spec in declared.tensors] == [(-1, 3, -1), (-1, 2)]
+        declared_tensors = planned(plan, FULL, **DECLARED)
+        assert declared_tensors.max_batch_size == 32
+        assert [spec.shape for spec in declared_tensors.tensors] == [(-1, 3, -1), (-1, 2)]
         single = planned(plan, FULL, max_batch_size=0, **DECLARED)
         assert [spec.shape for spec in single.tensors] == [(3, -1), (2,)]
 
@@ -167,7 +172,7 @@ class TestPython:
 
     def test_is_read_and_never_run(self, tmp_path: Path) -> None:
         path = self.file(tmp_path, "raise SystemExit(3)\ndef run(x): pass")
-        assert not has_triton_class(path, "run")
+        assert not defines_triton_model(path, "run")
 
     @pytest.mark.parametrize(
         ("text", "message"),

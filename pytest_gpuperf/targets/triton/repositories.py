@@ -15,20 +15,26 @@ from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.model import Plain
 from pytest_gpuperf.targets.kserve import StartedEndpoint
 from pytest_gpuperf.targets.onnxruntime import digest_of, import_onnxruntime
-from pytest_gpuperf.targets.triton.ensemble import Ensemble, join
+from pytest_gpuperf.targets.triton.ensemble import Ensemble, join_steps
 from pytest_gpuperf.targets.triton.launchers import Launcher
-from pytest_gpuperf.targets.triton.planned import PYTHON_BACKEND, TENSORRT, PlannedModel, ServerFacts, plan_model
-from pytest_gpuperf.targets.triton.repository import write_repository
+from pytest_gpuperf.targets.triton.repository_writer import write_repository
+from pytest_gpuperf.targets.triton.resolved_model import (
+    PYTHON_BACKEND,
+    TENSORRT,
+    ResolvedModel,
+    ServerCapabilities,
+    resolve_model,
+)
 from pytest_gpuperf.targets.triton.step import Step
 
 _CONFIG = "config.pbtxt"
 
 
-class Contents(Protocol):
+class ModelRepository(Protocol):
     """What a server serves."""
 
     @property
-    def temporary(self) -> bool:
+    def generated(self) -> bool:
         """Its configurations are written anew at every start."""
 
     @property
@@ -36,11 +42,11 @@ class Contents(Protocol):
         """The model to load, with those that it is made of; all of the repository when empty."""
 
     @property
-    def complete(self) -> bool:
+    def complete_configs(self) -> bool:
         """Every configuration says everything."""
 
     @property
-    def reads(self) -> Sequence[Path]:
+    def extra_directories(self) -> Sequence[Path]:
         """Directories outside the repository that the server must find."""
 
     def check(self, launcher: Launcher) -> None:
@@ -48,7 +54,7 @@ class Contents(Protocol):
         TargetError: that server would crash on it.
         """
 
-    def provide(self, scratch: Path) -> Path:
+    def prepare(self, scratch: Path) -> Path:
         """The repository, written into that directory where it must be written."""
 
     def facts(self, started: StartedEndpoint) -> dict[str, Plain]:
@@ -56,16 +62,16 @@ class Contents(Protocol):
 
 
 @dataclass(frozen=True)
-class WrittenRepository:
+class GeneratedRepository:
     """Models that are served from a repository of ours."""
 
-    models: tuple[PlannedModel, ...]
+    models: tuple[ResolvedModel, ...]
     ensemble: Ensemble | None
 
-    temporary, load = True, ""
+    generated, load = True, ""
 
     @classmethod
-    def plan(cls, steps: Sequence[Step], server: ServerFacts, ensemble: str | None) -> WrittenRepository:
+    def plan(cls, steps: Sequence[Step], server: ServerCapabilities, ensemble: str | None) -> GeneratedRepository:
         """Decide everything.
 
         Args:
@@ -74,19 +80,19 @@ class WrittenRepository:
         Raises:
             OptionError, TargetError, MissingExtra: the server can't serve that.
         """
-        models = tuple(plan_model(step.model_name, step.path, step, server) for step in steps)
-        return cls(models, join(ensemble, steps, models) if ensemble is not None else None)
+        models = tuple(resolve_model(step.model_name, step.path, step, server) for step in steps)
+        return cls(models, join_steps(ensemble, steps, models) if ensemble is not None else None)
 
     @property
-    def complete(self) -> bool:
+    def complete_configs(self) -> bool:
         return all(model.signature is not None for model in self.models)
 
     @property
-    def reads(self) -> Sequence[Path]:
+    def extra_directories(self) -> Sequence[Path]:
         return [model.source.resolve().parent for model in self.models if model.backend == PYTHON_BACKEND]
 
     def check(self, launcher: Launcher) -> None:
-        if not launcher.old_numpy or np.lib.NumpyVersion(np.__version__) < "2.0.0":
+        if not launcher.built_for_numpy1 or np.lib.NumpyVersion(np.__version__) < "2.0.0":
             return
         for model in self.models:
             if model.backend == PYTHON_BACKEND and any(spec.datatype == "BYTES" for spec in model.tensors):
@@ -95,7 +101,7 @@ class WrittenRepository:
                     f"under NumPy {np.__version__}.\nUse: pip install 'numpy<2'"
                 )
 
-    def provide(self, scratch: Path) -> Path:
+    def prepare(self, scratch: Path) -> Path:
         root = scratch / "repository"
         write_repository(root, self.models, self.ensemble)
         return root
@@ -113,7 +119,7 @@ class WrittenRepository:
             facts |= {f"{model.name}: {name}": value for name, value in {**self._facts(model), **own}.items()}
         return facts
 
-    def _facts(self, model: PlannedModel) -> dict[str, Plain]:
+    def _facts(self, model: ResolvedModel) -> dict[str, Plain]:
         facts: dict[str, Plain] = {
             "model": model.source.name,
             "model_digest": self._digests[model.name],
@@ -136,19 +142,19 @@ class WrittenRepository:
 
 
 @dataclass(frozen=True)
-class GivenRepository:
+class UserRepository:
     """A model of a repository of the user's, served as it is."""
 
     path: Path
     load: str
 
-    temporary, complete = False, False
-    reads = ()
+    generated, complete_configs = False, False
+    extra_directories = ()
 
     def check(self, launcher: Launcher) -> None:
         """What it has is the user's affair."""
 
-    def provide(self, scratch: Path) -> Path:  # noqa: ARG002 - it is there
+    def prepare(self, scratch: Path) -> Path:  # noqa: ARG002 - it is there
         folder = self.path / self.load
         if not folder.is_dir():
             there = sorted(one.name for one in self.path.iterdir() if one.is_dir()) if self.path.is_dir() else []

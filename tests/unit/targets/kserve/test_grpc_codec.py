@@ -8,18 +8,18 @@ import pytest
 
 from pytest_gpuperf.errors import MissingExtra
 from pytest_gpuperf.model import StreamAnswer
-from pytest_gpuperf.targets.kserve import grpc_form
-from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, Place
-from pytest_gpuperf.targets.payload import TensorSpec, converted
+from pytest_gpuperf.targets.kserve import grpc_codec
+from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, MemoryRange
+from pytest_gpuperf.targets.payload import TensorSpec, to_array
 
 pb = pytest.importorskip("tritonclient.grpc.service_pb2")
 
 IMAGE = np.arange(12, dtype=np.float32).reshape(2, 6)
-TEXT = converted(TensorSpec("text", "BYTES", ()), [["gpuperf", "x"]])
+TEXT = to_array(TensorSpec("text", "BYTES", ()), [["gpuperf", "x"]])
 
 
 def sent(message: InferMessage) -> Any:
-    return pb.ModelInferRequest.FromString(grpc_form.encode(message, None).body)
+    return pb.ModelInferRequest.FromString(grpc_codec.encode(message, None).body)
 
 
 class TestEncode:
@@ -36,8 +36,8 @@ class TestEncode:
         assert not request.parameters
 
     def test_shared_memory_is_named_and_not_sent(self) -> None:
-        inputs = (InputTensor("image", "FP32", IMAGE, Place("in", 256, 48)),)
-        request = sent(InferMessage("m", "", inputs, {"y": Place("out", 0, 8)}))
+        inputs = (InputTensor("image", "FP32", IMAGE, MemoryRange("in", 256, 48)),)
+        request = sent(InferMessage("m", "", inputs, {"y": MemoryRange("out", 0, 8)}))
         assert not request.raw_input_contents
         place = request.inputs[0].parameters
         assert place["shared_memory_region"].string_param == "in"
@@ -46,15 +46,15 @@ class TestEncode:
         assert request.outputs[0].parameters["shared_memory_region"].string_param == "out"
 
     def test_the_same_message_is_the_same_bytes(self) -> None:
-        inputs = (InputTensor("image", "FP32", IMAGE, Place("in", 256, 48)),)
-        message = InferMessage("m", "", inputs, {"y": Place("out", 8, 8)}, {STREAM_FINAL: True})
-        assert len({grpc_form.encode(message, None).body for _ in range(20)}) == 1
+        inputs = (InputTensor("image", "FP32", IMAGE, MemoryRange("in", 256, 48)),)
+        message = InferMessage("m", "", inputs, {"y": MemoryRange("out", 8, 8)}, {STREAM_FINAL: True})
+        assert len({grpc_codec.encode(message, None).body for _ in range(20)}) == 1
         assert sent(message).parameters[STREAM_FINAL].bool_param
 
     def test_without_grpc(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "tritonclient.grpc", None)
         with pytest.raises(MissingExtra, match=r"pip install 'pytest-gpuperf\[grpc\]'"):
-            grpc_form.messages()
+            grpc_codec.messages()
 
 
 def answer(**parameters: bool) -> Any:
@@ -70,7 +70,7 @@ class TestDecode:
         response.outputs.add(name="y", datatype="FP32", shape=[2, 6])
         response.outputs.add(name="s", datatype="BYTES", shape=[2])
         response.raw_output_contents.extend([IMAGE.tobytes(), b"\1\0\0\0a\0\0\0\0"])
-        found = grpc_form.decode(response.SerializeToString(), {}, None)
+        found = grpc_codec.decode(response.SerializeToString(), {}, None)
         assert np.array_equal(found["y"], IMAGE)
         assert found["s"].tolist() == [b"a", b""]
 
@@ -79,7 +79,7 @@ class TestDecode:
         response.outputs.add(name="a", datatype="UINT8", shape=[3]).contents.uint_contents.extend([1, 2, 255])
         response.outputs.add(name="b", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([0.5, 2])
         response.outputs.add(name="c", datatype="BYTES", shape=[1]).contents.bytes_contents.append(b"x")
-        found = grpc_form.decode(response.SerializeToString(), {}, None)
+        found = grpc_codec.decode(response.SerializeToString(), {}, None)
         assert found["a"].tolist() == [1, 2, 255]
         assert found["a"].dtype == np.uint8
         assert found["b"].tolist() == [[0.5, 2]]
@@ -87,18 +87,18 @@ class TestDecode:
 
     def test_that_can_not_be_read(self) -> None:
         with pytest.raises(ValueError, match="no ModelInferResponse"):
-            grpc_form.decode(b"\xff\xff", {}, None)
+            grpc_codec.decode(b"\xff\xff", {}, None)
         response = answer()
         response.outputs.add(name="y", datatype="FP32", shape=[2, 6])
         with pytest.raises(ValueError, match="no values for 'y'"):
-            grpc_form.decode(response.SerializeToString(), {}, None)
+            grpc_codec.decode(response.SerializeToString(), {}, None)
         response.raw_output_contents.append(b"abc")
         with pytest.raises(ValueError, match="buffer size"):
-            grpc_form.decode(response.SerializeToString(), {}, None)
+            grpc_codec.decode(response.SerializeToString(), {}, None)
 
 
 class TestStreams:
-    reader = pickle.loads(pickle.dumps(grpc_form.StreamReader()))
+    reader = pickle.loads(pickle.dumps(grpc_codec.StreamReader()))
 
     def read(self, response: Any, error: str = "") -> StreamAnswer:
         message = pb.ModelStreamInferResponse(error_message=error, infer_response=response)
@@ -128,12 +128,12 @@ class TestStreams:
         response.outputs.add(name="y", datatype="FP32", shape=[2, 6])
         response.raw_output_contents.append(IMAGE.tobytes())
         wire = pb.ModelStreamInferResponse(infer_response=response).SerializeToString()
-        found = grpc_form.decode_stream(wire, {}, None)
+        found = grpc_codec.decode_stream(wire, {}, None)
         assert found is not None
         assert np.array_equal(found["y"], IMAGE)
         end = pb.ModelStreamInferResponse(infer_response=answer(triton_final_response=True))
-        assert grpc_form.decode_stream(end.SerializeToString(), {}, None) is None
+        assert grpc_codec.decode_stream(end.SerializeToString(), {}, None) is None
         with pytest.raises(ValueError, match="out of memory"):
-            grpc_form.decode_stream(
+            grpc_codec.decode_stream(
                 pb.ModelStreamInferResponse(error_message="out of memory").SerializeToString(), {}, None
             )

@@ -10,16 +10,16 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Request
-from pytest_gpuperf.targets.kserve.http_form import decode, encode, path_of
-from pytest_gpuperf.targets.kserve.message import InferMessage, InputTensor, Place
-from pytest_gpuperf.targets.payload import Array, TensorSpec, converted
+from pytest_gpuperf.targets.kserve.http_codec import decode, encode, path_of
+from pytest_gpuperf.targets.kserve.message import InferMessage, InputTensor, MemoryRange
+from pytest_gpuperf.targets.payload import Array, TensorSpec, to_array
 
 IMAGE = np.arange(12, dtype=np.float32).reshape(2, 6)
 MASK = np.array([[1], [0]], np.int64)
-TEXT = converted(TensorSpec("text", "BYTES", ()), [["gpuperf", "x"]])
+TEXT = to_array(TensorSpec("text", "BYTES", ()), [["gpuperf", "x"]])
 
 
-def message(*inputs: InputTensor, outputs: dict[str, Place | None] | None = None) -> InferMessage:
+def message(*inputs: InputTensor, outputs: dict[str, MemoryRange | None] | None = None) -> InferMessage:
     default = (InputTensor("image", "FP32", IMAGE), InputTensor("mask", "INT64", MASK))
     return InferMessage("resnet50", "", inputs or default, outputs or {"logits": None})
 
@@ -60,16 +60,16 @@ class TestEncode:
             assert head["inputs"][0]["data"] == ["gpuperf", "x"]
 
     def test_bytes_that_are_no_text_need_binary_tensors(self) -> None:
-        values = converted(TensorSpec("jpeg", "BYTES", ()), [b"\xff\xd8"])
+        values = to_array(TensorSpec("jpeg", "BYTES", ()), [b"\xff\xd8"])
         with pytest.raises(OptionError, match="'jpeg' holds bytes that are no text"):
             encode(message(InputTensor("jpeg", "BYTES", values)), None, binary=False)
 
     def test_shared_memory_is_named_and_not_sent(self) -> None:
         request = encode(
             message(
-                InputTensor("image", "FP32", IMAGE, Place("in", 0, 48)),
-                InputTensor("mask", "INT64", MASK, Place("in", 256, 16)),
-                outputs={"logits": Place("out", 512, 8), "label": None},
+                InputTensor("image", "FP32", IMAGE, MemoryRange("in", 0, 48)),
+                InputTensor("mask", "INT64", MASK, MemoryRange("in", 256, 16)),
+                outputs={"logits": MemoryRange("out", 512, 8), "label": None},
             ),
             None,
             binary=True,

@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_gpuperf.errors import MissingExtra
 from pytest_gpuperf.model import AnswerCheck, Request, StreamAnswer
-from pytest_gpuperf.targets.kserve.message import InferMessage, OutputMemory, Place, in_memory
+from pytest_gpuperf.targets.kserve.message import InferMessage, MemoryRange, OutputMemory, read_shared_output
 from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
 
 UNARY_PATH = "/inference.GRPCInferenceService/ModelInfer"
@@ -37,23 +37,23 @@ def encode(message: InferMessage, check: AnswerCheck | None) -> Request:
         request.parameters[key].bool_param = value
     for tensor in message.inputs:
         part = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.values.shape)
-        if tensor.place is not None:
-            _share(part, tensor.place)
+        if tensor.memory_range is not None:
+            _share(part, tensor.memory_range)
         else:
             request.raw_input_contents.append(to_bytes(tensor.datatype, tensor.values))
-    for name, place in message.outputs.items():
+    for name, memory_range in message.outputs.items():
         part = request.outputs.add(name=name)
-        if place is not None:
-            _share(part, place)
+        if memory_range is not None:
+            _share(part, memory_range)
     # Deterministic: parameters are a map, whose order would else be of chance.
     return Request(request.SerializeToString(deterministic=True), (), check)
 
 
-def _share(part: Any, place: Place) -> None:
-    part.parameters["shared_memory_region"].string_param = place.region
-    part.parameters["shared_memory_byte_size"].int64_param = place.size
-    if place.offset:
-        part.parameters["shared_memory_offset"].int64_param = place.offset
+def _share(part: Any, memory_range: MemoryRange) -> None:
+    part.parameters["shared_memory_region"].string_param = memory_range.region
+    part.parameters["shared_memory_byte_size"].int64_param = memory_range.size
+    if memory_range.offset:
+        part.parameters["shared_memory_offset"].int64_param = memory_range.offset
 
 
 def decode(body: bytes, _headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array]:
@@ -126,7 +126,7 @@ def _values(tensor: Any, raw: Iterator[bytes], memory: OutputMemory | None) -> A
     # Triton leaves an empty element in the list for an output in shared memory.
     data = next(raw, None)
     if not data and memory is not None and (shared := memory.output(tensor.name)) is not None:
-        return in_memory(tensor.datatype, tensor.shape, shared)
+        return read_shared_output(tensor.datatype, tensor.shape, shared)
     if data is None:
         raise ValueError(f"there are no values for {tensor.name!r}")
     return from_bytes(tensor.datatype, data)

@@ -35,8 +35,8 @@ class CudaDevice:
 
     def __init__(self, core: Any, device: Any) -> None:
         self._core, self._device = core, device
-        with _translated("use the GPU"):
-            self.claim()
+        with _gpu_errors("use the GPU"):
+            self.make_current()
             self.name = str(self._device.name)
             capability = self._device.compute_capability
             self.compute_capability = f"{capability.major}.{capability.minor}"
@@ -46,15 +46,15 @@ class CudaDevice:
             pooled = self._device.properties.memory_pools_supported
             self._pool = core.DeviceMemoryResource(self._device, core.DeviceMemoryResourceOptions()) if pooled else None
 
-    def claim(self) -> None:
+    def make_current(self) -> None:
         """Make it current in this thread, in which other code may have made another one so."""
         self._device.set_current()
         _CURRENT.number = self._device.device_id
 
-    def enter(self) -> None:
+    def ensure_current(self) -> None:
         """The same in a thread of ours, which every one that uses it has to do first; costs nothing when it is."""
         if getattr(_CURRENT, "number", None) != self._device.device_id:
-            self.claim()
+            self.make_current()
 
     def close(self) -> None:
         """Give back the memory of buffers that are closed. May be called twice."""
@@ -63,12 +63,12 @@ class CudaDevice:
 
     def stream(self) -> Any:
         """A ``Stream`` of its own."""
-        with _translated("make a stream"):
+        with _gpu_errors("make a stream"):
             return self._device.create_stream()
 
     def event(self) -> Any:
         """An ``Event`` that takes the time."""
-        with _translated("make an event"):
+        with _gpu_errors("make an event"):
             return self._device.create_event(options=self._core.EventOptions(timing_enabled=True))
 
     def device_buffer(self, size: int, stream: Any, purpose: str) -> Any:
@@ -77,12 +77,12 @@ class CudaDevice:
         Args:
             purpose: as the end of "for ..." in the message when there isn't enough.
         """
-        with _translated(f"allocate {size} bytes of GPU memory for {purpose}"):
+        with _gpu_errors(f"allocate {size} bytes of GPU memory for {purpose}"):
             return (self._pool or self._device).allocate(max(size, 1), stream=stream)
 
     def pinned_buffer(self, size: int, data: bytes | None = None) -> Any:
         """Memory of the host that the GPU reads and writes directly, with data in it."""
-        with _translated(f"allocate {size} bytes of pinned host memory"):
+        with _gpu_errors(f"allocate {size} bytes of pinned host memory"):
             buffer = self._pinned.allocate(max(size, 1))
         if data is not None:
             ctypes.memmove(int(buffer.handle), data, len(data))
@@ -94,7 +94,7 @@ class CudaDevice:
         Raises:
             TargetError: it can't be captured.
         """
-        with _translated("capture a CUDA graph of this engine (some engines can't be captured: cuda_graph=False)"):
+        with _gpu_errors("capture a CUDA graph of this engine (some engines can't be captured: cuda_graph=False)"):
             recorder = stream.create_graph_builder()
             try:
                 recorder.begin_building()
@@ -107,12 +107,12 @@ class CudaDevice:
                 recorder.close()  # now: it must not outlive the stream
 
 
-def read(buffer: Any, size: int) -> bytes:
+def read_pinned(buffer: Any, size: int) -> bytes:
     """What is in pinned memory."""
     return ctypes.string_at(int(buffer.handle), size)
 
 
-def settle(stream: Any) -> bool:
+def drain(stream: Any) -> bool:
     """Wait until nothing that was queued on it is under way, so that its buffers may be freed.
 
     Returns:
@@ -126,7 +126,7 @@ def settle(stream: Any) -> bool:
     return True
 
 
-def failure(error: Exception, doing: str) -> TargetError:
+def gpu_failure(error: Exception, doing: str) -> TargetError:
     """What to say when the driver refuses something."""
     said = str(error)
     if any(sign in said for sign in _MEMORY_SIGNS):
@@ -135,13 +135,13 @@ def failure(error: Exception, doing: str) -> TargetError:
 
 
 @contextlib.contextmanager
-def _translated(doing: str) -> Iterator[None]:
+def _gpu_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except TargetError:
         raise
     except Exception as error:  # CUDAError and DynamicLibNotFoundError, which have no public names
-        raise failure(error, doing) from error
+        raise gpu_failure(error, doing) from error
 
 
 def open_gpu(purpose: str, extra: str, visible: str = "") -> CudaDevice:
@@ -163,8 +163,8 @@ def open_gpu(purpose: str, extra: str, visible: str = "") -> CudaDevice:
     except ImportError as error:
         raise MissingExtra("cuda-core", extra, purpose) from error
     try:
-        with _translated("be found"):
-            device = _seen(core, visible)
+        with _gpu_errors("be found"):
+            device = _find_device(core, visible)
         if device is not None:
             return CudaDevice(core, device)
     except TargetError as error:
@@ -179,7 +179,7 @@ def open_gpu(purpose: str, extra: str, visible: str = "") -> CudaDevice:
     )
 
 
-def _seen(core: Any, visible: str) -> Any:
+def _find_device(core: Any, visible: str) -> Any:
     """That device; None where this process doesn't see it."""
     if not visible:
         return core.Device(0)

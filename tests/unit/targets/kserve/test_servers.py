@@ -6,7 +6,7 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Address, Tls
-from pytest_gpuperf.targets.kserve import Servers, locate
+from pytest_gpuperf.targets.kserve import Servers, parse_url
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from pytest_gpuperf.targets.kserve import Servers, locate
     ],
 )
 def test_an_endpoints_url_is_a_host_and_a_port(url: str, place: tuple[str, int]) -> None:
-    found = locate(url)
+    found = parse_url(url)
     assert (found.host, found.port) == place
 
 
@@ -46,13 +46,13 @@ def test_an_endpoints_url_is_a_host_and_a_port(url: str, place: tuple[str, int])
     ],
 )
 def test_its_scheme_is_the_protocol(url: str, protocol: str, encrypted: bool) -> None:
-    found = locate(url)
+    found = parse_url(url)
     assert (found.protocol, found.encrypted) == (protocol, encrypted)
 
 
 def test_the_port_is_the_protocols_own() -> None:
-    assert locate("triton", "grpc").port == 8001
-    assert locate("triton", "http").port == 8000
+    assert parse_url("triton", "grpc").port == 8001
+    assert parse_url("triton", "http").port == 8000
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_port_is_the_protocols_own() -> None:
 )
 def test_anything_else_is_refused_with_what_to_write(url: str) -> None:
     with pytest.raises(OptionError, match=r"write host:port or http://host:port") as caught:
-        locate(url)
+        parse_url(url)
     assert repr(url) in str(caught.value)
 
 
@@ -97,7 +97,7 @@ def servers(*urls: str, **settings: Any) -> Servers:
         "balance": "round-robin",
         "weights": None,
     }
-    return Servers.at(urls, **{**defaults, **settings})
+    return Servers.from_urls(urls, **{**defaults, **settings})
 
 
 class TestServers:

@@ -9,26 +9,26 @@ from typing import Any
 import numpy as np
 
 from pytest_gpuperf.model import GRPC, GRPC_STREAM, HTTP
-from pytest_gpuperf.targets.kserve import grpc_form, http_form
-from pytest_gpuperf.targets.kserve.memory import Slot
+from pytest_gpuperf.targets.kserve import grpc_codec, http_codec
+from pytest_gpuperf.targets.kserve.memory import OutputSlot
 from pytest_gpuperf.targets.kserve.settings import Judge
 from pytest_gpuperf.targets.payload import Array
 
 Decode = Callable[[bytes, Mapping[str, str], Any], "dict[str, Array] | None"]
 _DECODERS: dict[str, Decode] = {
-    HTTP: http_form.decode,
-    GRPC: grpc_form.decode,
-    GRPC_STREAM: grpc_form.decode_stream,
+    HTTP: http_codec.decode,
+    GRPC: grpc_codec.decode,
+    GRPC_STREAM: grpc_codec.decode_stream,
 }
 #: Headers that say how a body is read: with others the same bytes may mean something else.
-_FORM = ("inference-header-content-length", "content-encoding")
+_DECODING_HEADERS = ("inference-header-content-length", "content-encoding")
 #: Right bodies that are remembered. More than one: a model that gathers requests into batches may compute the same
 #: request in a few ways.
 _REMEMBERED = 4
-_SHOWN = 60
+_MAX_VALUE_CHARS = 60
 
 
-class AnswerCheck:
+class OutputCheck:
     """Whether an answer has the right outputs.
 
     Args:
@@ -39,7 +39,7 @@ class AnswerCheck:
     """
 
     def __init__(
-        self, protocol: str, expected: Mapping[str, Array] | Judge, tolerance: float, slot: Slot | None = None
+        self, protocol: str, expected: Mapping[str, Array] | Judge, tolerance: float, slot: OutputSlot | None = None
     ) -> None:
         self._state = (protocol, expected, tolerance, slot)
         self._prepare()
@@ -47,13 +47,13 @@ class AnswerCheck:
     def _prepare(self) -> None:
         if self._state[0] != HTTP:
             # Now, not when the first answer is there: it takes a while, in which no request would be sent.
-            grpc_form.messages()
-        self._right: deque[tuple[bytes, ...]] = deque(maxlen=_REMEMBERED)
+            grpc_codec.messages()
+        self._accepted: deque[tuple[bytes, ...]] = deque(maxlen=_REMEMBERED)
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self._state
 
-    def __setstate__(self, state: tuple[str, Mapping[str, Array] | Judge, float, Slot | None]) -> None:
+    def __setstate__(self, state: tuple[str, Mapping[str, Array] | Judge, float, OutputSlot | None]) -> None:
         self._state = state
         self._prepare()
 
@@ -61,64 +61,65 @@ class AnswerCheck:
         protocol, expected, tolerance, slot = self._state
         try:
             # The same bytes in the same place were right before. Shared memory is part of the answer.
-            memory = [slot.output(name) or b"" for name in slot.places] if slot is not None else []
-            seen = (body, *memory, *(headers.get(name, "").encode() for name in _FORM))
-            if seen in self._right:
+            memory = [slot.output(name) or b"" for name in slot.memory_ranges] if slot is not None else []
+            seen = (body, *memory, *(headers.get(name, "").encode() for name in _DECODING_HEADERS))
+            if seen in self._accepted:
                 return ""
             outputs = _DECODERS[protocol](body, headers, slot)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             return f"it can't be read: {error!r}" if not isinstance(error, ValueError) else f"it can't be read: {error}"
         if outputs is None:
             return ""
-        wrong = _judged(expected, outputs) if callable(expected) else difference(expected, outputs, tolerance)
+        wrong = (
+            _call_judge(expected, outputs) if callable(expected) else describe_difference(expected, outputs, tolerance)
+        )
         if not wrong:
-            self._right.append(seen)
+            self._accepted.append(seen)
         return wrong
 
 
-def _judged(judge: Judge, outputs: dict[str, Array]) -> str:
+def _call_judge(judge: Judge, outputs: dict[str, Array]) -> str:
     try:
         verdict = judge(outputs)
-    except Exception as error:  # noqa: BLE001 - the user's function; one that fails has not found the answer right
+    except Exception as error:  # noqa: BLE001 - the user's function; one that fails did not accept the answer
         return f"expected= failed on it: {error!r}"
     if isinstance(verdict, str):
         return verdict
     return "" if verdict else "expected= found it wrong"
 
 
-def difference(expected: Mapping[str, Array], outputs: Mapping[str, Array], tolerance: float) -> str:
+def describe_difference(expected: Mapping[str, Array], outputs: Mapping[str, Array], tolerance: float) -> str:
     """What is wrong with the outputs; empty when nothing is."""
-    for name, right in expected.items():
-        found = outputs.get(name)
-        if found is None:
+    for name, wanted in expected.items():
+        actual = outputs.get(name)
+        if actual is None:
             return f"there is no output {name!r}; the answer has {', '.join(outputs) or 'none'}"
-        if found.shape != right.shape:
-            return f"output {name!r} has the shape {list(found.shape)}, not {list(right.shape)}"
-        place = worst(right, found, tolerance)
-        if place is not None:
-            margin = f" (tolerance {tolerance:g})" if right.dtype.kind == "f" else ""
-            return (
-                f"output {name!r}: element {list(place)} is {_shown(found[place])}, not {_shown(right[place])}{margin}"
-            )
+        if actual.shape != wanted.shape:
+            return f"output {name!r} has the shape {list(actual.shape)}, not {list(wanted.shape)}"
+        index = worst_element(wanted, actual, tolerance)
+        if index is not None:
+            margin = f" (tolerance {tolerance:g})" if wanted.dtype.kind == "f" else ""
+            values = f"{_formatted(actual[index])}, not {_formatted(wanted[index])}"
+            return f"output {name!r}: element {list(index)} is {values}{margin}"
     return ""
 
 
-def worst(right: Array, found: Array, tolerance: float) -> tuple[int, ...] | None:
+def worst_element(wanted: Array, actual: Array, tolerance: float) -> tuple[int, ...] | None:
     """The element that is farthest off; None when none is.
 
     Floating point numbers may differ by ``tolerance`` of the right value, or of the output's root mean square where
     that is larger: a logit near zero among logits near ten is not computed more exactly than they are.
     """
-    if right.dtype.kind != "f":
-        wrong = found != right
+    if wanted.dtype.kind != "f":
+        wrong = actual != wanted
         if not np.any(wrong):
             return None
-        if right.dtype.kind in "iu":
+        if wanted.dtype.kind in "iu":
             # As Python's integers, since differences of the widest types don't fit into them.
-            distance = np.abs(found.astype(object) - right.astype(object))
-            return _place(int(np.argmax(distance.reshape(-1))), right)
-        return _place(int(np.argmax(wrong.reshape(-1))), right)
-    exact, got = right.astype(np.float64), found.astype(np.float64)
+            distance = np.abs(actual.astype(object) - wanted.astype(object))
+            return _index(int(np.argmax(distance.reshape(-1))), wanted)
+        return _index(int(np.argmax(wrong.reshape(-1))), wanted)
+    exact, got = wanted.astype(np.float64), actual.astype(np.float64)
     finite = exact[np.isfinite(exact)]
     scale = float(np.sqrt(np.mean(finite * finite))) if finite.size else 0.0
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -128,15 +129,15 @@ def worst(right: Array, found: Array, tolerance: float) -> tuple[int, ...] | Non
     excess = np.where(same, -np.inf, np.where(np.isfinite(got) & np.isfinite(exact), excess, np.inf))
     if not excess.size or excess.max() <= 0:
         return None
-    return _place(int(np.argmax(excess.reshape(-1))), right)
+    return _index(int(np.argmax(excess.reshape(-1))), wanted)
 
 
-def _place(index: int, array: Array) -> tuple[int, ...]:
+def _index(index: int, array: Array) -> tuple[int, ...]:
     return tuple(int(part) for part in np.unravel_index(index, array.shape))
 
 
-def _shown(value: Any) -> str:
+def _formatted(value: Any) -> str:
     if isinstance(value, bytes):
         text = repr(value)
-        return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+        return text if len(text) <= _MAX_VALUE_CHARS else text[: _MAX_VALUE_CHARS - 3] + "..."
     return str(value)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pytest_gpuperf.targets.triton.config import ensemble_config, model_config
 from pytest_gpuperf.targets.triton.ensemble import Ensemble
-from pytest_gpuperf.targets.triton.planned import ONNXRUNTIME, PYTHON_BACKEND, TENSORRT, PlannedModel
+from pytest_gpuperf.targets.triton.resolved_model import ONNXRUNTIME, PYTHON_BACKEND, TENSORRT, ResolvedModel
 
-_OWN = Path(__file__).with_name("python_backend")
+_TEMPLATES = Path(__file__).with_name("python_backend")
 #: As the backends want their file to be called.
 _FILES = {TENSORRT: "model.plan", ONNXRUNTIME: "model.onnx"}
 #: Beside the model of the Python backend, which imports it.
@@ -20,7 +20,7 @@ _SHARED = "gpuperf_requests.py"
 _EXTERNAL = (".data", "_data")
 
 
-def write_repository(root: Path, models: Sequence[PlannedModel], ensemble: Ensemble | None = None) -> None:
+def write_repository(root: Path, models: Sequence[ResolvedModel], ensemble: Ensemble | None = None) -> None:
     """Write ``root/NAME/config.pbtxt`` and ``root/NAME/1/...`` of every model.
 
     What the Python backend runs stays where it is. The other backends only look into the repository: their files are
@@ -38,24 +38,24 @@ def write_repository(root: Path, models: Sequence[PlannedModel], ensemble: Ensem
             _write_python(version, model)
         else:
             name = _FILES[model.backend]
-            _place(model.source, version / name)
+            _link_or_copy(model.source, version / name)
             for part in (model.source.with_name(model.source.name + suffix) for suffix in _EXTERNAL):
                 if part.is_file():
-                    _place(part, version / part.name)
+                    _link_or_copy(part, version / part.name)
     if ensemble is not None:
         (root / ensemble.name / "1").mkdir(parents=True)  # Triton wants a version, with nothing in it
         (root / ensemble.name / "config.pbtxt").write_text(ensemble_config(ensemble))
 
 
-def _write_python(version: Path, model: PlannedModel) -> None:
+def _write_python(version: Path, model: ResolvedModel) -> None:
     if not model.function and not model.providers:
         shutil.copyfile(model.source, version / "model.py")
         return
-    shutil.copyfile(_OWN / ("function_model.py" if model.function else "onnx_model.py"), version / "model.py")
-    shutil.copyfile(_OWN / _SHARED, version / _SHARED)
+    shutil.copyfile(_TEMPLATES / ("function_model.py" if model.function else "onnx_model.py"), version / "model.py")
+    shutil.copyfile(_TEMPLATES / _SHARED, version / _SHARED)
 
 
-def _place(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:

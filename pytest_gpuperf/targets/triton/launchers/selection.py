@@ -20,7 +20,7 @@ BUNDLED, DOCKER = "bundled", "docker"
 NGC = Path("/opt/tritonserver/bin/tritonserver")
 
 
-def choose(wanted: str | os.PathLike[str] | None = None) -> Launcher:
+def choose_launcher(wanted: str | os.PathLike[str] | None = None) -> Launcher:
     """The server that was asked for, else the first there is: on PATH, NVIDIA's, docker's, the bundled one.
 
     Docker is only taken by itself if it has the image: nobody wants 20 GB downloaded who only ran pytest.
@@ -34,22 +34,22 @@ def choose(wanted: str | os.PathLike[str] | None = None) -> Launcher:
     """
     asked = str(wanted or "") or os.environ.get(VARIABLE, "")
     if asked:
-        return _asked(asked)
+        return _requested_launcher(asked)
     on_path = shutil.which("tritonserver")
     if on_path is not None:
         return LocalLauncher(Path(on_path))
     if os.access(NGC, os.X_OK):
         return LocalLauncher(NGC)
-    if not docker.why_not() and docker.has_image(docker.IMAGE):
+    if not docker.unavailable_reason() and docker.has_image(docker.IMAGE):
         return DockerLauncher()
     return _bundled()
 
 
-def _asked(asked: str) -> Launcher:
+def _requested_launcher(asked: str) -> Launcher:
     if asked == BUNDLED:
         return _bundled()
     if asked == DOCKER or asked.startswith(f"{DOCKER}:"):
-        why = docker.why_not()
+        why = docker.unavailable_reason()
         if why:
             raise TargetError(
                 f"{asked!r} was asked for as the tritonserver, and docker does not answer here: {why}.\n"

@@ -23,8 +23,8 @@ from pytest_gpuperf.targets.triton.step import (
     PYTHON,
     DynamicBatching,
     ModelSettings,
-    has_triton_class,
-    kind_of,
+    defines_triton_model,
+    model_kind,
 )
 
 TENSORRT, ONNXRUNTIME, PYTHON_BACKEND = "tensorrt", "onnxruntime", "python"
@@ -34,7 +34,7 @@ _DEFAULT_BATCH = 32
 
 
 @dataclass(frozen=True)
-class ServerFacts:
+class ServerCapabilities:
     """What a plan needs to know of the server.
 
     Attributes:
@@ -51,7 +51,7 @@ class ServerFacts:
 
 
 @dataclass(frozen=True)
-class PlannedModel:
+class ResolvedModel:
     """What is written into a repository.
 
     Attributes:
@@ -84,7 +84,7 @@ class PlannedModel:
         return (*self.signature.inputs, *self.signature.outputs) if self.signature else ()
 
 
-def plan_model(name: str, source: Path, settings: ModelSettings, server: ServerFacts) -> PlannedModel:
+def resolve_model(name: str, source: Path, settings: ModelSettings, server: ServerCapabilities) -> ResolvedModel:
     """Decide what the user left open.
 
     Raises:
@@ -92,41 +92,41 @@ def plan_model(name: str, source: Path, settings: ModelSettings, server: ServerF
         TargetError: the server can't run it, or the file can't be read.
         MissingExtra: ONNX Runtime is needed to read an ONNX model.
     """
-    kind = kind_of(source)
+    kind = model_kind(source)
     if not source.is_file() and kind != ONNX:  # ONNX Runtime says it better
         raise TargetError(f"There is no model at {source}.")
     backend = choose_backend(source, settings.backend, server)
     signature = read_signature(source, settings)
-    whole = kind == PYTHON and has_triton_class(source, settings.function)
+    whole = kind == PYTHON and defines_triton_model(source, settings.function)
     if kind == PYTHON and not (settings.input_tensors and settings.output_tensors):
         raise OptionError(
             f"{source.name} doesn't say what it takes and gives: add input_tensors= and output_tensors=, for example "
             "{'image': 'UINT8[-1,-1,3]'}."
         )
-    return PlannedModel(
+    return ResolvedModel(
         name=name,
         source=source,
         backend=backend,
         signature=signature,
-        max_batch_size=batch_limit(source, settings, signature),
+        max_batch_size=max_batch_size_of(source, settings, signature),
         dynamic_batching=_batching(settings.dynamic_batching),
         instances=settings.instances,
         gpus=tuple(settings.gpus) if settings.gpus is not None else None,
         kind=_device_kind(name, backend, settings, server),
         threads=settings.threads or max(1, server.cores // settings.instances),
-        providers=providers_of(settings) if kind == ONNX and backend == PYTHON_BACKEND else (),
+        providers=execution_providers(settings) if kind == ONNX and backend == PYTHON_BACKEND else (),
         function="" if whole or kind != PYTHON else settings.function,
     )
 
 
-def choose_backend(source: Path, wanted: str | None, server: ServerFacts) -> str:
+def choose_backend(source: Path, wanted: str | None, server: ServerCapabilities) -> str:
     """The backend that runs the file.
 
     Raises:
         OptionError: the wanted one can't.
         TargetError: the server doesn't have it.
     """
-    able = _BACKENDS[kind_of(source)]
+    able = _BACKENDS[model_kind(source)]
     if wanted is not None and wanted not in able:
         more = " Build a plan of it with tensorrt_engine(...) first." if wanted == TENSORRT else ""
         raise OptionError(f"backend={wanted!r} can't run {source.name}: use {' or '.join(map(repr, able))}.{more}")
@@ -143,23 +143,23 @@ def choose_backend(source: Path, wanted: str | None, server: ServerFacts) -> str
 
 def read_signature(source: Path, settings: ModelSettings) -> Signature | None:
     """What the model takes and gives, with the batch first where it has one; None where only Triton can tell."""
-    kind = kind_of(source)
+    kind = model_kind(source)
     if kind == ONNX:
         return signature_of(open_session(source, 1, ("CPUExecutionProvider",)))
-    inputs, outputs = settings.declared()
+    inputs, outputs = settings.declared_tensors()
     if bool(inputs) != bool(outputs):
         raise OptionError(f"{source.name}: declare both input_tensors= and output_tensors=, or neither.")
     if not inputs:
         return None
     batched = settings.max_batch_size != 0
-    return Signature(_with_batch(inputs, batched), _with_batch(outputs, batched), batched)
+    return Signature(_add_batch_dimension(inputs, batched), _add_batch_dimension(outputs, batched), batched)
 
 
-def _with_batch(specs: Sequence[TensorSpec], batched: bool) -> tuple[TensorSpec, ...]:
+def _add_batch_dimension(specs: Sequence[TensorSpec], batched: bool) -> tuple[TensorSpec, ...]:
     return tuple(replace(spec, shape=(-1, *spec.shape)) if batched else spec for spec in specs)
 
 
-def batch_limit(source: Path, settings: ModelSettings, signature: Signature | None) -> int | None:
+def max_batch_size_of(source: Path, settings: ModelSettings, signature: Signature | None) -> int | None:
     """``max_batch_size`` of ``config.pbtxt``; None where Triton reads it from the plan.
 
     Raises:
@@ -176,7 +176,7 @@ def batch_limit(source: Path, settings: ModelSettings, signature: Signature | No
     return limit if limit is not None else _DEFAULT_BATCH if signature.batched else 0
 
 
-def providers_of(settings: ModelSettings) -> tuple[str, ...]:
+def execution_providers(settings: ModelSettings) -> tuple[str, ...]:
     """ONNX Runtime's execution providers in the Python backend.
 
     Raises:
@@ -193,7 +193,7 @@ def _batching(asked: bool | DynamicBatching) -> DynamicBatching | None:
     return DynamicBatching() if asked else None
 
 
-def _device_kind(name: str, backend: str, settings: ModelSettings, server: ServerFacts) -> str:
+def _device_kind(name: str, backend: str, settings: ModelSettings, server: ServerCapabilities) -> str:
     """Where Triton puts the instances. The Python backend's ONNX Runtime finds its GPU by its provider."""
     wants = backend == TENSORRT or settings.gpus is not None
     if wants and not server.gpu:
@@ -205,7 +205,7 @@ def _device_kind(name: str, backend: str, settings: ModelSettings, server: Serve
     return "KIND_GPU" if wants or (backend == ONNXRUNTIME and server.gpu) else "KIND_CPU"
 
 
-def usable_cores(cpus: Sequence[int] | None) -> int:
+def count_usable_cores(cpus: Sequence[int] | None) -> int:
     """How many cores a server may use.
 
     Raises:
