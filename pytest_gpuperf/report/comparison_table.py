@@ -60,6 +60,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "detectable": (">detectable", lambda row: change(1 + row.min_detectable)),
     "against": ("against", lambda row: row.against),
 }
+_TALLIED = {str(Verdict.NO_BASELINE): "with no baseline"}
 _DUET_TITLES = {"before": ">reference", "now": ">candidate"}
 
 
@@ -91,6 +92,8 @@ def tally(verdicts: Iterable[str], noun: str = "") -> str:
     """``2 tests: 1 regressed, 1 unchanged``: how often each verdict occurs, worst first."""
     counts = Counter(map(str, verdicts))
     order = [*map(str, Verdict)]
+    if noun and list(counts) == [Verdict.NO_BASELINE]:
+        return f"{plural(counts.total(), f'new {noun}')}, nothing to compare with yet"
     names = sorted(counts, key=lambda name: order.index(name) if name in order else len(order))
-    listed = ", ".join(f"{counts[name]} {name}" for name in names)
+    listed = ", ".join(f"{counts[name]} {_TALLIED.get(name, name)}" for name in names)
     return f"{plural(counts.total(), noun)}: {listed}" if noun else listed

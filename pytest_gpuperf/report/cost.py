@@ -52,7 +52,8 @@ def demand_line(demand: Demand) -> str:
 def offer_table(offers: Sequence[Offer], demand: Demand) -> Table:
     """Fleets side by side, the cheapest first; instance types that can't serve the demand are not in it."""
     names = list(demand.budget_ns) or ["p90"]
-    titles = ("fleet", "GPU", "each at most at", *(f">{name}" for name in names), ">room", ">$/month", ">$/million")
+    quantiles = [f">{name}" for name in names]
+    titles = ("fleet", "GPU", "load per instance", *quantiles, ">headroom", ">$/month", ">$/million")
     fleets = [(one, one.fleet) for one in offers if one.fleet is not None]
     fleets.sort(key=lambda pair: (pair[1].usd_per_month, pair[1].instances, pair[1].price.instance))
     return Table(titles, tuple(_fleet_cells(one.device, fleet, names) for one, fleet in fleets))
@@ -73,7 +74,7 @@ def _fleet_cells(device: str, fleet: Fleet, names: Sequence[str]) -> tuple[str, 
 def curve_table(offers: Sequence[Offer], demand: Demand) -> Table:
     """The price-latency curve of every instance type: from its cheapest fleet to its fastest."""
     names = sorted({"p50", "p90", *demand.budget_ns})
-    titles = ("fleet", "GPU", "each at most at", *(f">{name}" for name in names), ">$/month")
+    titles = ("fleet", "GPU", "load per instance", *(f">{name}" for name in names), ">$/month")
     return Table(
         titles,
         tuple(

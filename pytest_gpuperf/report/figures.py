@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_gpuperf.model import Row
+from pytest_gpuperf.report import escape
 
 _BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -71,6 +72,11 @@ def figure(metric: str, number: float) -> str:
         scale, unit = next(((scale, unit) for scale, unit in _BYTES if number >= scale), (1, "B"))
         return f"{_digits(number / scale)} {unit}"
     return duration(number)
+
+
+def fact(value: object, most: int = 60) -> str:
+    """Return a recorded fact as text, shortened in the middle; ``not set`` for None."""
+    return "not set" if value is None else escape.short(str(value), most)
 
 
 def plural(count: int, noun: str) -> str:

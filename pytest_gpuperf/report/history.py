@@ -153,18 +153,18 @@ def _axis_line(history: History, columns: int, column_of: Callable[[int], int]) 
 
 
 def _legend(history: History) -> list[str]:
-    names = {"": "a record", "failed": "failed its gate", "accepted": "accepted by hand", "pinned": "pinned"}
+    names = {"": "record", "failed": "failed the gate", "accepted": "accepted by hand", "pinned": "pinned"}
     states = [state for state in SYMBOLS if any(moment.state == state for moment in history.moments)]
     text = ", ".join(f"{SYMBOLS[state]} {names[state]}" for state in states)
-    lines = [f"  {text}, {_LEVEL} the level between changes"]
+    lines = [f"  {text}, {_LEVEL} level between changes"]
     if history.left_out:
-        lines.append(f"  {plural(history.left_out, 'record')} without these load points left out")
+        lines.append(f"  left out: {plural(history.left_out, 'record')} without these load points")
     return lines
 
 
 def _shift_lines(history: History) -> list[str]:
     if not history.shifts:
-        return ["  no change of the level"]
+        return ["  no change of level"]
     lines = []
     for number, shift in enumerate(history.shifts, start=1):
         moment = history.moments[shift.index]
@@ -175,5 +175,5 @@ def _shift_lines(history: History) -> list[str]:
         )
     levels = history.levels()
     if len(history.shifts) > 1 and len(levels) > 1:
-        lines.append(f"  in all: {change(levels[-1][2] / levels[0][2])}")
+        lines.append(f"  overall: {change(levels[-1][2] / levels[0][2])}")
     return lines

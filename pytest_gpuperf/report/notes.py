@@ -24,7 +24,7 @@ def doubt_notes(curve: Curve) -> list[str]:
     """Points that had to be told from disturbed windows, since they have no others."""
     told = [(point.load.label, [guard for guard in point.guards if guard not in MARKS]) for point in curve]
     return [
-        f"{label}: to be taken with care, some run had no undisturbed window ({', '.join(guards)})"
+        f"{label} is less reliable: at least one run was disturbed throughout ({', '.join(guards)})"
         for label, guards in told
         if guards
     ]
@@ -43,7 +43,7 @@ def _server_notes(curve: Curve) -> list[str]:
     server = point.server
     parts = _server_parts(server, server.requests)
     parts["outside"] = max(point.mean_ns - server.total_ns / server.requests, 0.0)
-    notes = [f"server at {short_load(point, batch=False)}: {_listed(parts)}"]
+    notes = [f"server time at {short_load(point, batch=False)}: {_listed(parts)}"]
     return notes + _stage_notes(server, server.requests, "  ")
 
 
@@ -76,22 +76,22 @@ def client_notes(curve: Curve) -> list[str]:
     if not any(point.client_cpu_per_request_s for point in curve):
         return []
     point = max(curve, key=lambda point: point.throughput)
-    text = f"client: {duration(point.client_cpu_per_request_s * 1e9)} CPU per request"
+    text = f"load generator: {duration(point.client_cpu_per_request_s * 1e9)} CPU per request"
     opened = [point for point in curve if point.rate]
     if opened:
         late = max(point.late_share for point in opened)
         lag_ns = max(point.lag_p99_ns for point in opened)
-        text += f", sent late {late:.1%} (p99 of the delay {duration(lag_ns)})"
+        text += f", {late:.1%} sent late (p99 of the delay: {duration(lag_ns)})"
     if (stalled := max(point.stall_share for point in curve)) >= _SHOWN_STALL:
         text += f", stalled {stalled:.0%}"
     notes = [text]
     for point in opened:
         service = f"p50 {duration(point.service_p50_ns)}, p90 {duration(point.service_p90_ns)}"
-        notes.append(f"from the send, at {point.rate:g}/s: {service}")
+        notes.append(f"service time (from the send) at {point.rate:g}/s: {service}")
     for point in curve:
         if point.answers:
             first = f"p50 {duration(point.first_p50_ns)}, p90 {duration(point.first_p90_ns)}"
-            notes.append(f"first of {point.answers / point.requests:.3g} answers, at {point.load.label}: {first}")
+            notes.append(f"first of {point.answers / point.requests:.3g} answers at {point.load.label}: {first}")
     return notes
 
 
@@ -149,9 +149,9 @@ def endpoint_table(curve: Curve) -> Table | None:
 def guard_notes(record: Record) -> list[str]:
     """What says that some of a record's windows are not to be trusted."""
     cold = [run for run in record.runs if not run.warmed_up]
-    notes = [f"run {run.index + 1} did not become steady while warming up" for run in cold]
+    notes = [f"run {run.index + 1} did not reach a steady state during warm-up" for run in cold]
     for one in findings([record])[:_SHOWN_FINDINGS]:
-        times = f" (the worst of {plural(one.windows, 'window')})" if one.windows > 1 else ""
+        times = f" (worst of {plural(one.windows, 'window')})" if one.windows > 1 else ""
         notes.append(f"{one.label}: {one.text}{times}")
     return notes + [text for text in (guarded([record]), disturbance([record])) if text]
 
@@ -160,9 +160,14 @@ def differing_note(comparison: Comparison) -> str:
     """Why nothing was comparable; empty where something was, or where there is nothing else."""
     if not comparison.differing:
         return ""
-    fields = ", ".join(f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items())
-    which = "the reference" if comparison.mode == "duet" else "the newest other record of this test"
-    return f"{which} is not comparable: {fields}"
+    which = "the reference" if comparison.mode == "duet" else "the newest record of this test"
+    return f"{which} has a different key: {differing_fields(comparison)}"
+
+
+def differing_fields(comparison: Comparison) -> str:
+    """Return the fields of the key that differ, as ``device is NVIDIA A10, not NVIDIA L4``."""
+    differing = comparison.differing or {}
+    return "; ".join(f"{name} is {there}, not {here}" for name, (there, here) in differing.items())
 
 
 def anchored_note(comparison: Comparison) -> str:
@@ -170,16 +175,16 @@ def anchored_note(comparison: Comparison) -> str:
     several = len({one.sweep for one in comparison.anchored}) > 1
     told = ", ".join(
         f"{f'{one.sweep}: ' if several else ''}{one.metric} "
-        f"({100 * one.anchored_sd:.2g}% instead of {100 * one.plain_sd:.2g}%)"
+        f"(spread {100 * one.anchored_sd:.2g}% instead of {100 * one.plain_sd:.2g}%)"
         for one in comparison.anchored
     )
-    return f"relative to the anchor, which spreads less between records: {told}" if told else ""
+    return f"compared relative to the anchor, which varies less between records: {told}" if told else ""
 
 
 def one_sided_notes(comparison: Comparison) -> list[str]:
     """Load points that only one side has."""
     there = "reference" if comparison.mode == "duet" else "baseline"
-    notes = [f"not in the {there}: {label}" for label in comparison.new_points]
+    notes = [f"measured now but not in the {there}: {label}" for label in comparison.new_points]
     return notes + [f"in the {there} but not measured now: {label}" for label in comparison.missing_points]
 
 
@@ -193,16 +198,16 @@ def comparison_notes(comparison: Comparison) -> list[str]:
 
 def left_out_notes(comparison: Comparison) -> list[str]:
     """Gated figures that were measured and yet not compared."""
-    return [f"not compared, too few requests or no number: {label}" for label in comparison.left_out]
+    return [f"not compared (too few requests, or no value): {label}" for label in comparison.left_out]
 
 
 def _inconclusive_notes(rows: Sequence[Row], unit: str) -> list[str]:
-    least, most = (change(1 + pick(row.min_detectable for row in rows)) for pick in (min, max))
-    sees = f"inconclusive: smallest regression visible here {least}" + (f" to {most}" if most != least else "")
+    least = change(1 + min(row.min_detectable for row in rows)).removeprefix("+")
+    detectable = f"inconclusive: could have detected a regression of {least} or more"
     needed = [row.records_to_decide for row in rows if row.records_to_decide is not None]
     if len(needed) < len(rows):
-        more = f"not every row is decided by more {unit}s; a quieter machine helps more"
+        more = f"more {unit}s will not settle every comparison; reduce this machine's noise"
     else:
-        more = f"about {plural(max(needed), f'more {unit}')} would decide"
+        more = f"about {plural(max(needed), f'more {unit}')} would settle it"
         more += ": run it again" if unit == "record" else ""
-    return [sees, f"  {more}"]
+    return [detectable, f"  {more}"]

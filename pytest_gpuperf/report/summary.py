@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Record, Row, Verdict, worst
 from pytest_gpuperf.report.comparison_table import row_table, short_load, short_metric, worst_first
-from pytest_gpuperf.report.figures import plural, rate, short_interval, significant, time_unit
+from pytest_gpuperf.report.figures import fact, plural, rate, short_interval, significant, time_unit
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
@@ -20,7 +20,7 @@ from pytest_gpuperf.report.table import Table
 
 _SHOWN_CHANGES = 6
 _SHOWN_ROWS = 12
-_NOTHING_SHARED = "NOT COMPARED: there is nothing that both sides measured"
+_NOTHING_SHARED = "NOT COMPARED: candidate and reference measured nothing in common"
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,16 @@ class RecordLocation:
     """Where a record was stored, as people type it.
 
     Attributes:
-        option: what makes the command line tool look there; empty for the default store.
+        path: file or URL of the record; empty where it could not be stored.
+        option: the ``gpuperf`` command's option for its store; empty for the default store.
     """
 
     path: str
     option: str = ""
+
+    @property
+    def line(self) -> str:
+        return f"  stored as {self.path}" if self.path else "  not stored"
 
 
 def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
@@ -87,7 +92,7 @@ def record_lines(
         lines.append("  ~ too few requests for this percentile")
     lines += warnings(guard_notes(record))
     lines += indented([*comparison_notes(comparison), *left_out_notes(comparison)])
-    lines.append(f"  stored as {location.path}")
+    lines.append(location.line)
     return lines
 
 
@@ -108,16 +113,17 @@ def headline(record: Record, comparison: Comparison) -> str:
     if not record.runs:
         return "nothing was measured"
     if record.status == "incomplete":
-        return f"measurement cut short after {count}; stored, but never part of a baseline"
+        return f"measurement cut short after {count}; stored, but never used as a baseline"
     nothing = comparison.verdict in (Verdict.NOT_COMPARABLE, Verdict.NO_BASELINE)
     if duet:
         different = comparison.verdict is Verdict.NOT_COMPARABLE
-        why = "NOT COMPARABLE: the two sides have different keys" if different else _NOTHING_SHARED
-        return why if nothing else f"{comparison.verdict}: {count} against the reference"
+        why = "NOT COMPARABLE: candidate and reference have different keys" if different else _NOTHING_SHARED
+        return why if nothing else f"{comparison.verdict}: candidate against reference in {count}"
     if nothing:
         other = comparison.verdict is Verdict.NOT_COMPARABLE or comparison.differing is not None
-        return f"NO BASELINE {'with this key' if other else 'yet'}; recorded one from {count}"
-    return f"{comparison.verdict}: {count} against {plural(len(comparison.baseline), 'baseline record')}"
+        return f"NO BASELINE {'with this key' if other else 'yet'}: {count}, nothing to compare with"
+    baseline = plural(len(comparison.baseline), "baseline record")
+    return f"{comparison.verdict}: {count} compared with {baseline}"
 
 
 def failure_message(
@@ -126,13 +132,14 @@ def failure_message(
     """Which points regressed, by how much, against what, and what to do."""
     regressed = worst_first(comparison.of(Verdict.REGRESSED))
     shown = regressed or worst_first(comparison.of(Verdict.INCONCLUSIVE))
-    what = "regressed" if regressed else "is inconclusive (--gpuperf-on-inconclusive fail)"
+    what = "regressed" if regressed else "is inconclusive"
+    option = "" if regressed else " (--gpuperf-on-inconclusive fail)"
     duet = comparison.mode == "duet"
     table = row_table(shown[:_SHOWN_ROWS], ("point", "metric", "before", "now", "change", "p"), duet=duet)
     against = "its reference" if duet else plural(len(baseline), "baseline record")
-    lines = [f"{record.test} {what} against {against}", *table.as_text("  ")]
+    lines = [f"{record.test} {what} compared with {against}{option}", *table.as_text("  ")]
     if len(shown) > _SHOWN_ROWS:
-        lines.append(f"  and {len(shown) - _SHOWN_ROWS} more")
+        lines.append(f"  and {len(shown) - _SHOWN_ROWS} more rows")
     if duet:
         return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {location.path}"])
     newest = baseline[0]
@@ -141,25 +148,20 @@ def failure_message(
     lines += _change_lines(comparison.changes)
     lines.append(f"this record: {location.path}")
     if regressed:
-        lines.append("if the change is meant, accept it as the new baseline:")
+        lines.append("if this change is intended, accept it as the new baseline:")
         lines.append(f'  gpuperf baseline accept {record.id}{location.option} --reason "..."')
     else:
-        lines.append("it joins the baseline, and the more records that has, the more it decides: run it again")
+        lines.append("this record joins the baseline; run the test again, since more records detect smaller changes")
     return "\n".join(lines)
 
 
-def _change_lines(changes: Sequence[Change], what: str = "changed since") -> list[str]:
+def _change_lines(changes: Sequence[Change], what: str = "changed") -> list[str]:
     if not changes:
         return [f"what else {what}: nothing that is recorded"]
     lines = [f"what else {what}:"]
     lines += [
-        f"  {one.where}: {one.name} {_brief(one.before)} -> {_brief(one.after)}" for one in changes[:_SHOWN_CHANGES]
+        f"  {one.where}: {one.name} {fact(one.before, 32)} -> {fact(one.after, 32)}" for one in changes[:_SHOWN_CHANGES]
     ]
     if len(changes) > _SHOWN_CHANGES:
         lines.append(f"  and {len(changes) - _SHOWN_CHANGES} more")
     return lines
-
-
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 32 else f"{text[:29]}..."

@@ -112,7 +112,7 @@ def _outcome(
         path = state.store.describe(state.store.write(record))
     except StoreError as problem:
         # The numbers are still shown: what was measured is not lost with the place to put it.
-        path, failure = "nothing: see the failure", str(problem)
+        path, failure = "", str(problem)
     location = RecordLocation(path, "" if state.settings.default_store else store_option(state.settings.store))
     if errors and not failure:
         failure = f"{record.test}: too many requests failed\n{errors}\nthis record: {path}"

@@ -50,12 +50,12 @@ def test_a_missing_required_baseline_fails_and_is_recorded_for_the_next_run(
 ) -> None:
     first = run("--gpuperf-require-baseline")
     first.assert_outcomes(failed=1)
-    first.stdout.fnmatch_lines(["*NO BASELINE yet; recorded one from 2 runs*"])
+    first.stdout.fnmatch_lines(["*NO BASELINE yet: 2 runs, nothing to compare with*"])
     pytester.makeini("[pytest]\ngpuperf_require_baseline = true")
     run().assert_outcomes(passed=1)
     more_key = run("--gpuperf-key=+host", "--gpuperf-key=-cores")
     more_key.assert_outcomes(failed=1)
-    more_key.stdout.fnmatch_lines(["*is not comparable: cores (* there, None here), host (None there, * here)*"])
+    more_key.stdout.fnmatch_lines(["*has a different key: cores is *, not None; host is None, not **"])
     keys = [json.loads(path.read_text())["record"]["key"] for path in records(pytester)]
     assert [("host" in key, "cores" in key) for key in keys] == [(False, True), (False, True), (True, False)]
 
@@ -64,9 +64,9 @@ def test_only_the_metrics_of_the_marker_gate_and_the_pinned_record_counts(run: R
     run()
     first = json.loads(records(pytester)[0].read_text())["record"]["id"]
     assert pytester.run(*GPUPERF, "baseline", "pin", first, "--reason", "release").ret == 0
-    run().stdout.fnmatch_lines(["*2 runs against 1 baseline record*"])  # rolling and pinned are the same record
+    run().stdout.fnmatch_lines(["*2 runs compared with 1 baseline record*"])  # rolling and pinned are the same record
     result = run("--gpuperf-baseline=pinned")
-    result.stdout.fnmatch_lines(["*2 runs against 1 baseline record*"])
+    result.stdout.fnmatch_lines(["*2 runs compared with 1 baseline record*"])
     compared = pytester.run(*GPUPERF, "compare", "--format", "json", "--metrics", "p50,throughput")
     (comparison,) = json.loads(compared.stdout.str())["comparisons"]
     assert {row["against"] for row in comparison["rows"]} == {"baseline", "pinned"}

@@ -62,8 +62,8 @@ class TestInATest:
         result = run()
         result.assert_outcomes(passed=1, failed=1)
         text = result.stdout.str()
-        assert "test_slower regressed against its reference" in text
-        assert "3 blocks against the reference" in text
+        assert "test_slower regressed compared with its reference" in text
+        assert "candidate against reference in 3 blocks" in text
         assert "NO BASELINE" not in text
         # Part of no baseline, but the next duet reads it.
         stored = list((pytester.path / ".gpuperf").rglob("*.duet*.json"))
@@ -192,7 +192,7 @@ def test_nothing_changed_passes(repository: Repository) -> None:
     done = repository.duet()
     assert done.returncode == 0, done.stdout
     assert "head is the working tree as it is, base is HEAD (" in done.stdout
-    assert "3 blocks against the reference" in done.stdout
+    assert "candidate against reference in 3 blocks" in done.stdout
     assert "1 test compared, no regression" in done.stdout
     assert "NO BASELINE" not in done.stdout
     # Stored in the user's checkout, even though head ran in a worktree.
@@ -203,7 +203,7 @@ def test_an_uncommitted_slowdown_regresses(repository: Repository) -> None:
     repository.write(model=MODEL.format(delay_s=0.006))
     done = repository.duet()
     assert done.returncode == 1, done.stdout
-    assert "test_suite.py::test_model regressed against its reference" in done.stdout
+    assert "test_suite.py::test_model regressed compared with its reference" in done.stdout
     assert "source: commit" not in done.stdout.partition("what else differs")[2].partition("this record")[0]
     assert "environment: uncommitted_changes False -> True" in done.stdout
 
@@ -214,7 +214,7 @@ def test_two_commits_ignore_changes_of_the_checkout(repository: Repository) -> N
     repository.write(model="this is no Python", test_suite="neither is this")
     done = repository.duet("--base", "HEAD~1", "--head", "HEAD")
     assert done.returncode == 1, done.stdout
-    assert "test_model regressed against its reference" in done.stdout
+    assert "test_model regressed compared with its reference" in done.stdout
     assert "source: commit" in done.stdout
     back = repository.duet("--base", "HEAD", "--head", "HEAD~1")
     assert back.returncode == 0, back.stdout
@@ -359,7 +359,7 @@ def test_an_editable_install_is_overridden(repository: Repository) -> None:
     inherited = os.environ.get("PYTHONPATH", "")
     done = repository.duet(PYTHONPATH=os.pathsep.join(filter(None, [str(repository.path / "src"), inherited])))
     assert done.returncode == 1, done.stdout
-    assert "test_served regressed against its reference" in done.stdout
+    assert "test_served regressed compared with its reference" in done.stdout
 
 
 def test_a_side_that_imports_the_wrong_checkout_is_an_error(repository: Repository) -> None:

@@ -24,7 +24,7 @@ def test_first_run_records_a_baseline_and_says_where(run: Run, pytester: pytest.
     result = run()
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(
-        ["*CPU*cores (no GPU)*", "*NO BASELINE yet; recorded one from 2 runs*", "*stored as .gpuperf/cpu-*"]
+        ["*CPU*cores (no GPU)*", "*NO BASELINE yet: 2 runs, nothing to compare with*", "*stored as .gpuperf/cpu-*"]
     )
     assert len(records(pytester)) == 2
 
@@ -33,7 +33,7 @@ def test_nothing_changed_passes_and_says_what_it_compared_with(run: Run) -> None
     run()
     result = run()
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*2 runs against 1 baseline record*"])
+    result.stdout.fnmatch_lines(["*2 runs compared with 1 baseline record*"])
 
 
 def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
@@ -44,7 +44,7 @@ def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     text = result.stdout.str()
     assert re.search(r"FAILED test_suite.py::test_slow", text)
-    assert "test_slow regressed against 1 baseline record" in text
+    assert "test_slow regressed compared with 1 baseline record" in text
     change = re.search(r"concurrency 1 +p50 +(\S+) ms +(\S+) ms +(?:\+(\d+)%|x(\d+)) \[\S+, \S+\]", text)
     assert change, text
     assert float(change[1]) == pytest.approx(4.2, rel=0.25)
@@ -58,10 +58,10 @@ def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
 
 def test_undecided_tests_get_up_to_max_runs(run: Run) -> None:
     arguments = ("-k", "slow", "--gpuperf-max-runs=3")
-    run(*arguments).stdout.fnmatch_lines(["*recorded one from 2 runs*"])
+    run(*arguments).stdout.fnmatch_lines(["*2 runs, nothing to compare with*"])
     # One baseline record cannot show "unchanged", but it can show that eight times as slow is worse.
-    run(*arguments).stdout.fnmatch_lines(["*inconclusive: 3 runs against 1 baseline record*"])
-    run(*arguments, SLOWER="8").stdout.fnmatch_lines(["*regressed: 2 runs against*"])
+    run(*arguments).stdout.fnmatch_lines(["*inconclusive: 3 runs compared with 1 baseline record*"])
+    run(*arguments, SLOWER="8").stdout.fnmatch_lines(["*regressed: 2 runs compared with*"])
 
 
 def test_an_inconclusive_test_can_fail_and_joins_the_baseline(run: Run) -> None:
@@ -71,9 +71,9 @@ def test_an_inconclusive_test_can_fail_and_joins_the_baseline(run: Run) -> None:
     for count in ("1 baseline record", "2 baseline records"):
         result = run(*strict)
         result.assert_outcomes(failed=1)
-        result.stdout.fnmatch_lines([f"*is inconclusive (--gpuperf-on-inconclusive fail) against {count}*"])
+        result.stdout.fnmatch_lines([f"*is inconclusive compared with {count} (--gpuperf-on-inconclusive fail)*"])
     assert "baseline accept" not in result.stdout.str()
-    run("-k", "slow").stdout.fnmatch_lines(["*inconclusive: 2 runs against 3 baseline records*"])
+    run("-k", "slow").stdout.fnmatch_lines(["*inconclusive: 2 runs compared with 3 baseline records*"])
 
 
 def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.Pytester) -> None:

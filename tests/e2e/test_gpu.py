@@ -79,7 +79,7 @@ def test_disturbed_windows_are_repeated_and_marked_if_all_are_disturbed(run: Run
     pytester.makepyfile(test_suite=SUITE)
     result = run(REASONS=0x40)
     result.stdout.fnmatch_lines(
-        ["*! concurrency 2: to be taken with care*throttled*", "*the GPU was throttled (hw_thermal)*"]
+        ["*! concurrency 2 is less reliable*throttled*", "*the GPU was throttled (hw_thermal)*"]
     )
     (record,) = stored(pytester)
     assert all(window["guards"] == ["throttled"] for window in windows_of(record))

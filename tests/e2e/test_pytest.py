@@ -107,7 +107,7 @@ def test_junit_has_the_failure_and_the_numbers(run: Run, pytester: pytest.Pytest
     assert case is not None
     failure = case.find("failure")
     assert failure is not None
-    assert "regressed against 1 baseline record" in failure.attrib["message"]
+    assert "regressed compared with 1 baseline record" in failure.attrib["message"]
     properties = {element.attrib["name"]: element.attrib["value"] for element in case.iter("property")}
     assert properties["gpuperf_verdict"] == "regressed"
     assert float(properties["gpuperf sleep concurrency=1 batch=1 p50_ns"]) > 16e6
@@ -139,7 +139,7 @@ def test_workers_of_xdist_take_turns_and_report_once(run: Run, pytester: pytest.
     assert len(spans) == 3
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
     assert result.stdout.str().count("NO BASELINE yet") == 3
-    run("-n", "2", f"--basetemp={pytester.path / 'temp'}").stdout.fnmatch_lines(["*against 1 baseline record*"])
+    run("-n", "2", f"--basetemp={pytester.path / 'temp'}").stdout.fnmatch_lines(["*compared with 1 baseline record*"])
 
 
 def test_control_c_keeps_what_was_measured(start: Start, pytester: pytest.Pytester) -> None:

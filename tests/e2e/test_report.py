@@ -31,7 +31,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_reports_are_written_when_tests_fail_and_agree_with_the_command(run: Run, pytester: pytest.Pytester) -> None:
     quiet = run("-q")
     assert "gpuperf" not in quiet.stdout.str()
-    quiet.stdout.fnmatch_lines(["1 test: 1 no baseline"])
+    quiet.stdout.fnmatch_lines(["1 new test, nothing to compare with yet"])
     summary = pytester.path / "summary.md"
     result = run(
         "-v",
@@ -242,6 +242,6 @@ def test_pytest_benchmark_s_results_know_the_device(pytester: pytest.Pytester, m
     machine = json.loads((pytester.path / "0.json").read_text())["machine_info"]
     assert machine["gpuperf"]["device"].startswith("CPU ")
     imported = pytester.run(*GPUPERF, "import", "0.json", "1.json")
-    imported.stdout.fnmatch_lines(["test_suite.py::test_theirs: NO BASELINE yet; recorded one from 2 runs"])
+    imported.stdout.fnmatch_lines(["test_suite.py::test_theirs: NO BASELINE yet: 2 runs, nothing to compare with"])
     shown = pytester.run(*GPUPERF, "report")
     shown.stdout.fnmatch_lines(["test_suite.py::test_theirs", "*p50 ms*"])

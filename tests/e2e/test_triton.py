@@ -92,7 +92,7 @@ def test_measured_with_the_servers_own_times(
     write_suite()
     result = run("-v")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*server at 4: queue *, input *, infer *, output *, outside *"])
+    result.stdout.fnmatch_lines(["*server time at 4: queue *, input *, infer *, output *, outside *"])
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
     record = json.loads(stored.read_text())["record"]
     assert len(record["runs"]) == 2
@@ -124,7 +124,7 @@ def test_an_ensemble_is_measured_step_by_step(run: Run, pytester: pytest.Pyteste
     result = run("-v", "--gpuperf-triton=bundled")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
-        ["*server at 2: queue *, outside *", "    prepare *%: queue *, infer *", "    small *%: queue *, infer *"]
+        ["*server time at 2: queue *, outside *", "    prepare *%: queue *, infer *", "    small *%: queue *, infer *"]
     )
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
     record = json.loads(stored.read_text())["record"]

@@ -127,7 +127,7 @@ def test_main_records_and_pull_requests_are_gated(start: Start, server: State, o
 
     slower = start(pull_request(REPOSITORY), SLOWER="4")
     assert slower.run(workflow(slower, "gpuperf"), "gpu") == 1, slower.log
-    assert any("regressed against 1 baseline record" in text for text in slower.log)
+    assert any("regressed compared with 1 baseline record" in text for text in slower.log)
     assert any("Commented on pull request 7" in text for text in slower.log)
     assert git(origin, "rev-list", "--count", "gpuperf-baselines") == "1"
     kept = tmp_path / "artifacts" / "gpuperf"
@@ -164,7 +164,7 @@ def test_a_bucket_instead_of_a_branch(start: Start, origin: Path, tmp_path: Path
 
     for name, event, said in (
         ("gpuperf-main", "push", "NO BASELINE yet"),
-        ("gpuperf", "pull_request", "against 1 baseline record"),
+        ("gpuperf", "pull_request", "compared with 1 baseline record"),
     ):
         job = prepared(pull_request(REPOSITORY), event)
         assert job.run(workflow(job, name), "gpu") == 0, job.log

@@ -70,7 +70,7 @@ def read_benchmarks(path: Path) -> Benchmarks:
         raise OptionError(f"{path} is not complete JSON ({error}).") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise OptionError(
-            f"{path} is no file of pytest-benchmark: {error!r}.\nWrite one with: pytest --benchmark-json {path.name}"
+            f"{path} is not a pytest-benchmark file: {error!r}.\nWrite one with: pytest --benchmark-json {path.name}"
         ) from error
 
 
@@ -81,10 +81,10 @@ def _benchmark(one: Mapping[str, Any], path: Path) -> Benchmark:
     name, data = str(one["fullname"]), one["stats"].get("data")
     if not data:
         raise OptionError(
-            f"{path} has only the statistics of {name}, and not its rounds, of which percentiles are made.\n"
+            f"{path} has the statistics of {name}, but not its rounds, which percentiles need.\n"
             "Write it with pytest --benchmark-json FILE, or with --benchmark-save-data."
         )
     rounds_s = tuple(map(float, data))
     if not all(0 < one_s < math.inf for one_s in rounds_s):
-        raise OptionError(f"{path}: a round of {name} is no positive number of seconds.")
+        raise OptionError(f"{path}: a round of {name} is not a positive number of seconds.")
     return Benchmark(name, rounds_s)

@@ -156,7 +156,7 @@ def _client(figures: PointFigures, layout: Layout) -> list[str]:
             f"99% within {_us(figures.lag_p99_ns)} usec"
         )
     cost = f"Load generator: {figures.client_cpu_per_request_s * 1e6:.1f} usec CPU per request"
-    lines.append(cost + (f", kept from its sockets for {figures.stall_s * 1e3:.1f} msec" if figures.stall_s else ""))
+    lines.append(cost + (f", stalled for {figures.stall_s * 1e3:.1f} msec" if figures.stall_s else ""))
     lines += [
         f"{one.address}: {plural(one.requests, 'request')}"
         + (f", {one.errors} failed" if one.latency is not None else "")

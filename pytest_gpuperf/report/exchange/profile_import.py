@@ -74,7 +74,7 @@ def read_profile(path: Path) -> list[ProfileLevel]:
     seen = [(level.mode, level.value) for level in levels]
     twice = next((one for one in seen if seen.count(one) > 1), None)
     if twice is not None:
-        raise OptionError(f"{path}: {twice[0]} {twice[1]:g} is there twice; one file is one run of a sweep.")
+        raise OptionError(f"{path}: {twice[0]} {twice[1]:g} occurs twice; a file must hold one run of a sweep.")
     return levels
 
 
@@ -94,9 +94,9 @@ class _Where:
             OptionError: it is missing, or of another type.
         """
         if not isinstance(data, dict):
-            raise self.wrong(f"is no JSON object but {type(data).__name__}; is it a profile export?")
+            raise self.wrong(f"should be a JSON object, not {type(data).__name__} (is this file a profile export?)")
         if name not in data:
-            raise self.wrong(f"has no {name!r}; is it a profile export?")
+            raise self.wrong(f"has no {name!r} (is this file a profile export?)")
         return self.inside(name).of(data[name], kind)
 
     def of(self, value: Any, kind: type) -> Any:
@@ -122,7 +122,7 @@ def _level(data: Any, where: _Where) -> ProfileLevel:
         raise inside.wrong(f"has the mode {mode!r}; only {' and '.join(MODES)} can be imported")
     whole = mode == "request_rate" or value == int(value)
     if not (0 < value < math.inf and whole):
-        raise inside.wrong(f"has the value {value!r}, which is no {mode.replace('_', ' ')}")
+        raise inside.wrong(f"has the value {value!r}, which is not a valid {mode.replace('_', ' ')}")
     requests = where.field(data, "requests", list)
     rows: list[tuple[int, int, int, int, int]] = []
     failed: list[int] = []
@@ -137,11 +137,11 @@ def _level(data: Any, where: _Where) -> ProfileLevel:
         for number, answer in enumerate(answered):
             here.inside(f"response_timestamps[{number}]").of(answer, int)
             if answer < (answered[number - 1] if number else sent):
-                raise here.inside(f"response_timestamps[{number}]").wrong("is earlier than what is before it")
+                raise here.inside(f"response_timestamps[{number}]").wrong("is earlier than the timestamp before it")
         answers = max(here.inside("responses").of(request.get("responses", len(answered)), int), len(answered))
         rows.append((due, sent, answered[0], answered[-1], answers))
     if not rows:
-        raise where.wrong("has no request that was answered")
+        raise where.wrong("has no answered request")
     rows.sort()
     columns = [array("q", column) for column in zip(*rows, strict=True)]
     edges = where.field(data, "window_boundaries", list) if "window_boundaries" in data else []

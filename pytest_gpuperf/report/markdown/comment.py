@@ -15,11 +15,12 @@ from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label, row_table, tally, worst_first
 from pytest_gpuperf.report.conditions import baseline_text, disturbance, environment_text, findings
-from pytest_gpuperf.report.figures import interval, plural, value
+from pytest_gpuperf.report.figures import fact, interval, plural, value
 from pytest_gpuperf.report.markdown.size_limit import TextPart, fit
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
+    differing_fields,
     doubt_notes,
     endpoint_table,
     left_out_notes,
@@ -70,7 +71,7 @@ def comment(reported: Sequence[ReportedTest], *, title: str = "", marker: str = 
     for name, group in list(groups.items())[:_SHOWN_GROUPS]:
         blocks += _section(name if len(groups) > 1 else "", group)
     if len(groups) > _SHOWN_GROUPS:
-        blocks.append(TextPart((f"{len(groups) - _SHOWN_GROUPS} more devices are in the table above only.",)))
+        blocks.append(TextPart((f"{len(groups) - _SHOWN_GROUPS} more devices are listed only in the table above.",)))
     return fit(blocks, most, _cut_note) + "\n"
 
 
@@ -108,9 +109,22 @@ def _title(reported: Sequence[ReportedTest], title: str) -> str:
     broken = sum(bool(one.error) for one in reported if one.comparison.verdict is not Verdict.REGRESSED)
     if broken and verdict is not Verdict.REGRESSED:
         return f"## {_FAILED_SIGN} gpuperf{called}: {_share(broken, reported)} failed, nothing regressed"
-    count = sum(one.comparison.verdict is verdict for one in reported)
-    text = f"## {_SIGNS.get(verdict, _UNDECIDED_SIGN)} gpuperf{called}: {_share(count, reported)} {verdict}"
+    sign = _SIGNS.get(verdict, _UNDECIDED_SIGN)
+    text = f"## {sign} gpuperf{called}: {_worst_count(reported, verdict)}"
     return f"{text}, {broken} failed for another reason" if broken else text
+
+
+def _worst_count(reported: Sequence[ReportedTest], verdict: Verdict) -> str:
+    members = [one for one in reported if one.comparison.verdict is verdict]
+    if verdict is not Verdict.NO_BASELINE:
+        return f"{_share(len(members), reported)} {verdict}"
+    if len(members) == len(reported):
+        return tally(map(_outcome, members), "test")
+    return f"{_share(len(members), reported)} with nothing to compare with"
+
+
+def _outcome(one: ReportedTest) -> str:
+    return str(one.comparison.verdict) if one.record.status == "complete" else "cut short"
 
 
 def _share(count: int, reported: Sequence[ReportedTest]) -> str:
@@ -118,10 +132,7 @@ def _share(count: int, reported: Sequence[ReportedTest]) -> str:
 
 
 def _overview(groups: dict[str, list[ReportedTest]]) -> TextPart:
-    cells = tuple(
-        (name, tally(str(one.comparison.verdict) for one in group), *_worst_cells(group))
-        for name, group in groups.items()
-    )
+    cells = tuple((name, tally(map(_outcome, group)), *_worst_cells(group)) for name, group in groups.items())
     table = Table(("device", "tests", "worst load point", "change [95%]"), cells)
     return TextPart(("\n".join(table.as_markdown()), ""), _TABLE, "overview")
 
@@ -161,7 +172,7 @@ def _worst_sentence(group: Sequence[ReportedTest]) -> str:
     one, row = found
     test = escape.code(escape.short(one.record.test, 160))
     there = "reference" if one.comparison.mode == "duet" else row.against
-    figures = f"{value(row, row.baseline)} ({there}) to {value(row, row.candidate)}"
+    figures = f"from {value(row, row.baseline)} ({there}) to {value(row, row.candidate)}"
     where = (
         f"over the whole sweep {escape.code(row.sweep)}" if row.point is None else f"at {escape.text(point_label(row))}"
     )
@@ -169,9 +180,9 @@ def _worst_sentence(group: Sequence[ReportedTest]) -> str:
 
 
 def _counts(group: Sequence[ReportedTest]) -> str:
-    text = tally((str(one.comparison.verdict) for one in group), "test")
+    text = tally(map(_outcome, group), "test")
     rows = [str(row.verdict) for one in group for row in one.comparison.rows]
-    return f"{text}. {tally(rows, 'row')}." if rows else f"{text}."
+    return f"{text}. {tally(rows, 'comparison')}." if rows else f"{text}."
 
 
 def _changed(group: Sequence[ReportedTest]) -> TextPart:
@@ -198,7 +209,7 @@ def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, ReportedTest],
         table = Table(("test", *table.titles), rows)
     lines = table.as_markdown()
     if every > len(shown):
-        lines += ["", f"and {plural(every - len(shown), 'more row')} of these tests, all of them below"]
+        lines += ["", f"and {plural(every - len(shown), 'more row')}, listed below"]
     return "\n".join(lines)
 
 
@@ -221,11 +232,11 @@ def _suspects(group: Sequence[ReportedTest]) -> str:
     for one in regressed:
         for change in one.comparison.changes:
             # The environment and the source are the same for all tests.
-            key = (change.where, change.name, str(change.before), str(change.after))
+            key = (change.where, change.name, fact(change.before), fact(change.after))
             seen[key] = seen.get(key, 0) + 1
     for where, name, before, after in list(seen)[:_SHOWN_CHANGES]:
-        told = [escape.code(escape.short(text, 60)) or "nothing" for text in (before, after)]
-        lines.append(f"- {escape.code(escape.short(f'{where}: {name}'))} {told[0]} to {told[1]}")
+        values = [escape.code(text) or "empty" for text in (before, after)]
+        lines.append(f"- {escape.code(escape.short(f'{where}: {name}'))}: {' to '.join(values)}")
     if len(seen) > _SHOWN_CHANGES:
         lines.append(f"- and {len(seen) - _SHOWN_CHANGES} more")
     if not regressed:
@@ -251,11 +262,8 @@ def _why_absent(record: Record, comparison: Comparison) -> str:
     if record.status != "complete":
         return "measurement cut short"
     if comparison.differing:
-        fields = ", ".join(
-            f"{name} ({there} there, {here} here)" for name, (there, here) in comparison.differing.items()
-        )
-        return f"no comparable baseline, because of {escape.code(escape.short(fields, 200))}"
-    return "nothing that both sides measured" if comparison.mode == "duet" else "no baseline yet, this one was recorded"
+        return f"the newest record has a different key: {escape.code(escape.short(differing_fields(comparison), 200))}"
+    return "nothing measured in common" if comparison.mode == "duet" else "no baseline yet, this is the first record"
 
 
 def _names(tests: Sequence[str]) -> str:
@@ -271,7 +279,7 @@ def _one_sided(group: Sequence[ReportedTest]) -> str:
             ("no longer measured", one.comparison.missing_points),
             ("not in the baseline", one.comparison.new_points),
         )
-        parts = [f"{what} {_names(points)}" for what, points in sides if points]
+        parts = [f"{what}: {_names(points)}" for what, points in sides if points]
         lines += [f"- {escape.code(escape.short(one.record.test))}: {'; '.join(parts)}"] if parts else []
     if not lines:
         return ""
@@ -294,7 +302,7 @@ def _findings(group: Sequence[ReportedTest]) -> str:
     found = findings(one.record for one in group)
     lines = [
         f"- {escape.text(one.label)}: {escape.text(escape.short(one.text, 200))}"
-        + (f" (the worst of {plural(one.windows, 'window')})" if one.windows > 1 else "")
+        + (f" (worst of {plural(one.windows, 'window')})" if one.windows > 1 else "")
         for one in found[:_SHOWN_FINDINGS]
     ]
     if len(found) > _SHOWN_FINDINGS:
@@ -303,7 +311,7 @@ def _findings(group: Sequence[ReportedTest]) -> str:
         lines.append(f"- {disturbed}")
     if not lines:
         return ""
-    return "\n".join(["Windows not to be fully trusted:", "", *lines])
+    return "\n".join(["Disturbed measurements:", "", *lines])
 
 
 # What is folded away.
@@ -327,10 +335,10 @@ def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
     lines += [reproduce(one) for one in shown]
     regressed = [one for one in shown if one.comparison.verdict is Verdict.REGRESSED and one.comparison.mode != "duet"]
     if regressed:
-        lines += ["", "# the change is meant: take the new level as the baseline"]
+        lines += ["", "# if the change is intended, accept it as the new baseline"]
         lines += [accept(one) for one in regressed]
     if len(ranked) > size:
-        lines += ["", f"# and likewise for {plural(len(ranked) - size, 'more test')}"]
+        lines += ["", f"# likewise for {plural(len(ranked) - size, 'more test')}"]
     what = "Measure again, or accept" if regressed else "Measure again"
     return "\n".join(["<details>", f"<summary>{what}</summary>", "", *escape.fenced(lines), "", "</details>"])
 
@@ -390,6 +398,6 @@ def _bullets(notes: Sequence[str]) -> list[str]:
 def _cut_note(cut: Counter[str]) -> str:
     parts = ", ".join(plural(count, what) for what, count in cut.items())
     return (
-        f"> Cut to stay under GitHub's limit for comments: {parts}. "
-        "All of it: `gpuperf report --format table`, or the HTML report."
+        f"> Shortened to fit GitHub's size limit for comments ({parts}). "
+        "For the full report, run `gpuperf report --format table` or open the HTML report."
     )

@@ -72,7 +72,7 @@ def times(ratio: Ratio | None) -> str:
 def device_notes(shown: DeviceComparison) -> list[str]:
     """What the table rests on, and what else differs; one sentence each."""
     first = shown.sides[0]
-    lines = [f"x is over {first.device}, with 95% intervals; nothing is gated"]
+    lines = [f"x is the ratio to {first.device} with its 95% interval; nothing is gated"]
     for side in shown.sides:
         commit = f", commit {side.commit[:8]}" if side.commit else ""
         lines.append(f"{side.device}: record {side.record} of {side.created_utc[:16].replace('T', ' ')} UTC{commit}")
@@ -83,8 +83,8 @@ def device_notes(shown: DeviceComparison) -> list[str]:
             f"differs on {side.device}: {one.where}: {one.name} {one.before} -> {one.after}" for one in side.changes
         ]
     if not any(side.points for side in shown.sides):
-        lines.append("they have no load point in common")
-    lines += [f"no price of {side.device}" for side in shown.sides if side.price is None]
+        lines.append("the devices have no load point in common")
+    lines += [f"no price for {side.device}" for side in shown.sides if side.price is None]
     lines += dict.fromkeys(f"price: {price_line(side.price)}" for side in shown.sides if side.price)
     return lines
 
@@ -104,6 +104,6 @@ def device_comparison_comment(shown: Sequence[DeviceComparison], *, title: str =
 
 def _cut_note(cut: Counter[str]) -> str:
     return (
-        f"> Cut to stay under GitHub's limit for comments: {plural(cut['test'], 'test')}. "
-        "All of them: `gpuperf report --by gpu`."
+        f"> Shortened to fit GitHub's size limit for comments ({plural(cut['test'], 'test')}). "
+        "For the full report, run `gpuperf report --by gpu`."
     )

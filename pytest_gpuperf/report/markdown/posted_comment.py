@@ -12,8 +12,8 @@ MOST_CHARACTERS = 65_536
 #: By it the comment is found again, to be updated in place.
 MARKER = "<!-- gpuperf -->"
 _MARKER = re.compile(r"<!--\s*(?:pytest-)?gpuperf\b[^>\n]*-->")
-_CUT = "> The report is cut here to what GitHub takes. All of it is among the artifacts of the run.\n\n"
-_FOREIGN = "> Measured and written by the code of a fork: it says what that code says.\n\n"
+_CUT = "> Shortened to GitHub's size limit; the full report is among the artifacts of the workflow run.\n\n"
+_FOREIGN = "> Written by code from a fork, which is not trusted: check its figures before relying on them.\n\n"
 #: Text that calls people, links, or shows as something else than it is.
 _ACTIVE = re.compile(
     # A letter's number shows as the letter, and an @ written so calls as well.

@@ -44,7 +44,7 @@ def document(title: str, head: Sequence[str | None], body: Sequence[str | None],
     )
     pool = SharedData()
     plain = [figure.as_plain(pool) for figure in figures]
-    theme = element("button", "Theme: as the system", type="button", id="theme", class_="quiet", aria_live="polite")
+    theme = element("button", "Theme: system", type="button", id="theme", class_="quiet", aria_live="polite")
     page = element(
         "html",
         element(
@@ -61,7 +61,7 @@ def document(title: str, head: Sequence[str | None], body: Sequence[str | None],
             "body",
             element("header", element("div", *head), theme),
             element("main", *body),
-            element("noscript", element("p", "The charts need scripts; every number is in the tables.")),
+            element("noscript", element("p", "The charts need JavaScript; all numbers are in the tables.")),
             data_block("figures", {"pool": pool.items, "figures": plain}),
             *(element("script", Markup(script)) for script in scripts[1:]),
         ),

@@ -19,7 +19,7 @@ _CHANGED = (Verdict.REGRESSED, Verdict.IMPROVED)
 _BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _STATES = {
     "": ("records", "base"),
-    "failed": ("failed its gate", "bad"),
+    "failed": ("failed the gate", "bad"),
     "accepted": ("accepted by hand", "good"),
     "pinned": ("pinned", "good"),
     "newest": ("this record", "head"),
@@ -92,8 +92,8 @@ def history_figure(history: History) -> Chart:
     moments = history.moments
     states = [moment.state for moment in moments]
     days = [moment.day for moment in moments]
-    count = f"{plural(len(moments), 'record')}, {plural(len(history.shifts), 'change')} of the level"
-    out = f", {plural(history.left_out, 'record')} without these load points left out" if history.left_out else ""
+    count = f"{plural(len(moments), 'record')}, {plural(len(history.shifts), 'change')} of level"
+    out = f"; left out: {plural(history.left_out, 'record')} without these load points" if history.left_out else ""
     view = _view(
         history.title,
         history.metric,

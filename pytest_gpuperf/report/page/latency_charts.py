@@ -115,7 +115,8 @@ def _beyond(histogram: Histogram, high_ns: float) -> str:
     """How much there is, and what the plot doesn't show of it."""
     counts = zip(histogram.buckets, histogram.counts, strict=True)
     slower = 100 * sum(count for bucket, count in counts if GAMMA**bucket > high_ns) / histogram.total
-    return f"{histogram.total:,} requests" + (f"; {slower:.2g}% are slower than this shows" if slower > 0 else "") + "."
+    beyond = f"; {slower:.2g}% were slower than the chart shows" if slower > 0 else ""
+    return f"{histogram.total:,} requests{beyond}."
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
@@ -150,17 +151,17 @@ def shares(
 
 def breakdown(swept: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
     """Where the mean latency went, at each load point; the other side's bar stands left of ours."""
-    whole = _stacked(swept, head, base, _mean_parts, "part of the server")
+    whole = _stacked(swept, head, base, _mean_parts, "server part")
     if whole is None:
         return None
-    steps = _stacked(swept, head, base, _mean_steps, "step of the ensemble")
+    steps = _stacked(swept, head, base, _mean_steps, "ensemble step")
     return Chart(
         "breakdown",
         "Where the time goes",
         (whole, steps) if steps else (whole,),
         labels=tuple(point.label for point in swept.points),
         sides=swept.sides,
-        asks="told by",
+        asks="split by",
     )
 
 

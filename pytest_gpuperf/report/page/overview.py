@@ -225,8 +225,8 @@ def _nothing(one: PageEntry) -> str:
         return "measurement cut short"
     differing = one.reported.comparison.differing
     if differing:
-        return "other records differ in " + ", ".join(differing)
-    return "recorded as the first" if one.reported.curves else "nothing was measured"
+        return "existing records have a different key: " + ", ".join(differing)
+    return "first record of this test" if one.reported.curves else "nothing was measured"
 
 
 def breakable(test: str) -> Markup:

@@ -111,7 +111,7 @@ def history_page(histories: Sequence[History], title: str = "Performance history
     changes = sum(len(one.shifts) for one in histories)
     head = (
         element("p", title, class_="title"),
-        element("h1", f"{plural(changes, 'change') if changes else 'No change'} of the level found"),
+        element("h1", f"{plural(changes, 'change') if changes else 'No change'} of level found"),
     )
     return document(title, head, parts, places.all)
 

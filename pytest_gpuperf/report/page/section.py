@@ -8,7 +8,7 @@ from pytest_gpuperf.model import CurvePoint, ReportedTest, Row, Verdict
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import point_label
-from pytest_gpuperf.report.figures import change, duration, figure, interval, plural, rate, value
+from pytest_gpuperf.report.figures import change, duration, fact, figure, interval, plural, rate, value
 from pytest_gpuperf.report.notes import (
     client_notes,
     comparison_notes,
@@ -111,17 +111,13 @@ def _suspects(one: ReportedTest) -> Markup | None:
     changes = one.comparison.changes
     if not changes:
         return None
-    rows = [(change.where, change.name, _plain(change.before), _plain(change.after)) for change in changes]
+    rows = [(change.where, change.name, fact(change.before, 1000), fact(change.after, 1000)) for change in changes]
     what = "What else differs" if one.comparison.mode == "duet" else "What else changed"
     return element(
         "section",
         element("h3", what),
         _table(("where", "what", *sides_of(one)), rows, class_="suspects"),
     )
-
-
-def _plain(value: object) -> str:
-    return "-" if value is None else str(value)
 
 
 def _rows(one: ReportedTest) -> Markup | None:
@@ -133,7 +129,7 @@ def _rows(one: ReportedTest) -> Markup | None:
     shown = [row for row in rows if row.verdict is not Verdict.UNCHANGED]
     parts: list[str] = []
     if shown:
-        parts += [element("h3", "What changed or is open"), _verdicts(one, shown[:_SHOWN])]
+        parts += [element("h3", "Changed or undecided"), _verdicts(one, shown[:_SHOWN])]
     if further := shown[_SHOWN:]:
         parts.append(
             element("details", element("summary", f"{len(further)} more"), _verdicts(one, further), class_="more")
@@ -158,7 +154,7 @@ def _verdicts(one: ReportedTest, rows: Sequence[Row]) -> Markup:
         f">{after}",
         ">change [95%]",
         ">p",
-        ">smallest visible",
+        ">detectable",
     )
     body = []
     for row in rows:
@@ -200,7 +196,7 @@ def _commands(one: ReportedTest) -> Markup | None:
         commands.append(accept(one))
     return element(
         "details",
-        element("summary", "Measure it again, or accept it"),
+        element("summary", "Measure again, or accept"),
         element("pre", element("code", "\n".join(commands))),
         class_="more",
     )
@@ -221,7 +217,7 @@ def _numbers(swept: SweepView) -> Markup:
     titles = [
         "load point",
         "side",
-        *(["guarded"] if guarded else []),
+        *(["disturbed by"] if guarded else []),
         ">p50",
         ">p90",
         ">p95",
@@ -270,11 +266,11 @@ def _records(one: ReportedTest) -> Markup | None:
     record = one.record
     told = [*record.under_test.items()]
     told += [("key", record.key), ("environment", record.environment), ("settings", record.settings)]
-    rows = [(where, name, _plain(text)) for where, facts in told for name, text in facts.items()]
+    rows = [(where, name, fact(text, 1000)) for where, facts in told for name, text in facts.items()]
     rows += [("stored as", "", escape.without_credentials(one.path))] if one.path else []
     return element(
         "details",
-        element("summary", "What was measured, on what, how"),
+        element("summary", "Model, environment and settings"),
         element("div", _table(("where", "what", "value"), rows), class_="wide"),
         class_="more",
     )

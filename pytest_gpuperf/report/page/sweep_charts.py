@@ -12,9 +12,9 @@ from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, Refer
 
 QUANTILES = ("p90", "p50", "p95", "p99")
 _MEMORY = (
-    ("target_memory_bytes", "the target's device memory"),
+    ("target_memory_bytes", "device memory of the target"),
     ("device_memory_bytes", "device memory in use"),
-    ("host_memory_bytes", "the target's host memory"),
+    ("host_memory_bytes", "host memory of the target"),
 )
 _ENERGY = (("gpu_energy_j", "GPU"), ("cpu_energy_j", "CPU"))
 _ENERGY_UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"))
@@ -230,7 +230,7 @@ def _within(curve: Curve, name: str, limit_ms: float) -> CurvePoint | None:
 
 def _told(name: str, limit_ms: float, point: CurvePoint | None) -> str:
     if point is None:
-        return f"No load point keeps within {name} ≤ {limit_ms:g} ms."
+        return f"No load point meets {name} ≤ {limit_ms:g} ms."
     return f"Highest load within {name} ≤ {limit_ms:g} ms: {point.load.label}, {rate(point.throughput)} inf/s."
 
 

@@ -76,12 +76,12 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
         elif own:
             lines += row_table(own[:_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
         if len(own) > _ROWS:
-            lines.append(f"  and {len(own) - _ROWS} more, none worse")
+            lines.append(f"  and {len(own) - _ROWS} more rows, none worse")
     lines += indented(comparison_notes(comparison))
     if comparison.left_out:
         count = plural(len(comparison.left_out), "gated figure")
-        lines.append(f"  {count} not compared, too few requests or no number (-v tells which)")
-    return lines if comparison.rows else [*lines, f"  stored as {location.path}"]
+        lines.append(f"  {count} not compared: too few requests, or no value (see -v)")
+    return lines if comparison.rows else [*lines, location.line]
 
 
 def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> list[str]:
@@ -114,7 +114,7 @@ def section(shown: Sequence[TerminalEntry], verbosity: int) -> list[tuple[str, s
         lines += _together([one for one in shown if one.bare and not one.notes])
     lines.append((closing(shown), "bold"))
     if not full:
-        lines.append(("all figures: gpuperf report (or pytest -v)", ""))
+        lines.append(("for all figures: gpuperf report, or pytest -v", ""))
     return lines
 
 
@@ -125,7 +125,7 @@ def _together(bare: Sequence[TerminalEntry]) -> list[tuple[str, str]]:
         said.setdefault(one.headline, []).append(one.test)
     lines = []
     for text, tests in said.items():
-        lines.append((f"{text}: {plural(len(tests), 'test')}", "yellow"))
+        lines.append((f"{text} ({plural(len(tests), 'test')})", "yellow"))
         lines += [(f"  {test}", "") for test in tests[:_NAMES]]
         if len(tests) > _NAMES:
             lines.append((f"  and {len(tests) - _NAMES} more", ""))

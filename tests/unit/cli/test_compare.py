@@ -159,7 +159,7 @@ def test_what_is_not_comparable_names_the_field(tmp_path: Path, capsys: pytest.C
     (one,) = found["comparisons"]
     assert (one["verdict"], one["differing"]) == ("not comparable", {"power_limit_w": [60, 72]})
     gpuperf(store, "compare")
-    assert "power_limit_w (60 there, 72 here)" in capsys.readouterr().out
+    assert "power_limit_w is 60, not 72" in capsys.readouterr().out
     assert gpuperf(store, "compare", "--require-baseline") == 1
 
 

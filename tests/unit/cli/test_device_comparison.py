@@ -39,7 +39,7 @@ def test_side_by_side(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
         text,
     )
     assert re.search(r"serving: whole sweep +NVIDIA L4 +1\.\d+x", text)
-    assert "x is over Tesla T4, with 95% intervals; nothing is gated" in text
+    assert "x is the ratio to Tesla T4 with its 95% interval; nothing is gated" in text
     assert "Tesla T4: record 74a2 of 2026-01-03 00:00 UTC, commit 12345678" in text
     assert "differs on NVIDIA A10G: key: power_limit_w 72 -> 300" in text
     assert "price: g6.xlarge (NVIDIA L4): $0.8048/hour on 2025-11-30" in text
@@ -62,7 +62,7 @@ def test_markdown(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "compare", "--across", "gpu", "--format", "markdown") == 0
     text = capsys.readouterr().out
     assert text.startswith("### `tests/test_serving.py::test_resnet50`\n\n| load point | GPU | inf/s | x | p90 |")
-    assert "* `x is over Tesla T4" in text
+    assert "* `x is the ratio to Tesla T4" in text
 
 
 def test_one_device_is_not_two(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,4 +100,4 @@ def test_many_tests_stay_a_comment(store: Store) -> None:
     one = replace(across_of(RecordReader(store), ())[0], test="t" * 3000)
     text = device_comparison_comment([one] * 40)
     assert len(text) <= MOST
-    assert re.search(r"^> Cut to stay under GitHub's limit for comments: \d+ tests\.", text, re.M)
+    assert re.search(r"^> Shortened to fit GitHub's size limit for comments \(\d+ tests\)\.", text, re.M)

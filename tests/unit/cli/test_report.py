@@ -45,7 +45,9 @@ def test_the_newest_invocation_with_its_verdict(store: Store, capsys: pytest.Cap
 def test_the_formats(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "report") == 0
     text = capsys.readouterr().out
-    assert text.startswith("tests/test_serving.py::test_resnet50\n  regressed: 3 runs against 4 baseline records\n")
+    assert text.startswith(
+        "tests/test_serving.py::test_resnet50\n  regressed: 3 runs compared with 4 baseline records\n"
+    )
     assert text.endswith("1 test: 1 regressed\n")
     assert gpuperf(store, "report", "--format", "markdown", "--title", "L4", "--marker", "l4") == 0
     text = capsys.readouterr().out
@@ -145,7 +147,7 @@ def test_what_can_t_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     path.write_text("{")
     assert gpuperf(store, "report") == 1
     captured = capsys.readouterr()
-    assert "3 runs against 1 baseline record\n" in captured.out
+    assert "3 runs compared with 1 baseline record\n" in captured.out
     assert captured.err.count("unreadable") == 1
     assert "aaaa1" in captured.err
 

@@ -35,7 +35,7 @@ def test_what_became_of_a_record_is_seen() -> None:
     moments = [moment(0), moment(1, state="pinned"), moment(2, 9e6, "failed"), moment(3, state="accepted")]
     lines = plot(replace(history(), moments=tuple(moments)))
     assert "x" in lines[0]
-    assert "* a record, x failed its gate, A accepted by hand, P pinned" in "\n".join(lines)
+    assert "* record, x failed the gate, A accepted by hand, P pinned" in "\n".join(lines)
     assert {"A", "P"} <= set(lines[HEIGHT - 1])
 
 
@@ -47,9 +47,9 @@ def test_failed_records_do_not_move_the_level() -> None:
 def test_several_changes_have_a_sum() -> None:
     values = [4e6] * 5 + [4.4e6] * 5 + [4.84e6] * 5
     shifts = (Shift(5, 4e6, 4.4e6, 0.01), Shift(10, 4.4e6, 4.84e6, 0.01))
-    assert "  in all: +21%" in plot(replace(history(*values), shifts=shifts))
+    assert "  overall: +21%" in plot(replace(history(*values), shifts=shifts))
 
 
 def test_nothing_changed() -> None:
-    assert plot(history(4e6, 4e6))[-1] == "  no change of the level"
+    assert plot(history(4e6, 4e6))[-1] == "  no change of level"
     assert any("2 records without these load points" in line for line in plot(replace(STEP, left_out=2)))

@@ -60,10 +60,10 @@ TEXTS = {
 @pytest.mark.parametrize(
     "told",
     [
-        "concurrency 2: to be taken with care, some run had no undisturbed window (throttled)",
-        "relative to the anchor, which spreads less between records: p90 (1.2% instead of 5%)",
-        "not compared, too few requests or no number: serving: concurrency 1, p99",
-        "not in the baseline: serving: concurrency 8",
+        "concurrency 2 is less reliable: at least one run was disturbed throughout (throttled)",
+        "compared relative to the anchor, which varies less between records: p90 (spread 1.2% instead of 5%)",
+        "not compared (too few requests, or no value): serving: concurrency 1, p99",
+        "measured now but not in the baseline: serving: concurrency 8",
         "in the baseline but not measured now: serving: concurrency 64",
         "10.0.0.1:8000",
         "too few requests for this percentile",
@@ -76,14 +76,14 @@ def test_nobody_is_told_less(kind: str, told: str) -> None:
 @pytest.mark.parametrize("kind", ["terminal", "markdown"])
 def test_figures_without_a_column(kind: str) -> None:
     text = TEXTS[kind]
-    assert "server at 2: queue 100.0 us" in text
+    assert "server time at 2: queue 100.0 us" in text
     assert "decode 50%: queue 50.00 us" in text
     assert "energy per inference: GPU 250.0 mJ at concurrency 1 (counter)" in text
     assert "peak memory: whole device 3.00 GiB" in text
 
 
 def test_steps_stand_below_their_server_in_markdown() -> None:
-    assert "\n- server at 2: " in comment([ONE])
+    assert "\n- server time at 2: " in comment([ONE])
     assert "\n  - decode 50%: " in comment([ONE])
 
 
@@ -103,5 +103,5 @@ def test_the_document_has_what_was_anchored() -> None:
 
 def test_the_reference_of_a_duet_that_is_not_comparable() -> None:
     duet = Comparison(Verdict.NOT_COMPARABLE, mode="duet", differing={"power_limit_w": (60, 72)})
-    assert comparison_notes(duet) == ["the reference is not comparable: power_limit_w (60 there, 72 here)"]
+    assert comparison_notes(duet) == ["the reference has a different key: power_limit_w is 60, not 72"]
     assert left_out_notes(duet) == []

@@ -113,7 +113,7 @@ def test_a_table_with_a_baseline_fits_a_terminal(batch_size: int) -> None:
             Comparison(Verdict.NO_BASELINE, differing={"version": (1, 2)}),
             ["NO BASELINE with this key", "1 run"],
         ),
-        (record(alike(), status="incomplete"), compared(), ["cut short", "never part of a baseline"]),
+        (record(alike(), status="incomplete"), compared(), ["cut short", "never used as a baseline"]),
         (record(alike()), compared(verdict=Verdict.REGRESSED), ["regressed", "3 runs", "1 baseline record"]),
     ],
 )
@@ -145,14 +145,14 @@ def test_the_mark_of_too_few_requests_is_explained_where_it_occurs() -> None:
 def test_the_server_s_own_times_are_told_at_the_highest_load() -> None:
     swept = curve(curve_point(8, server=server_times()), curve_point(1))
     text = lines_of(record(), compared(), swept)
-    assert "server at 8: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us, outside 280.0 us" in text
+    assert "server time at 8: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us, outside 280.0 us" in text
 
 
 def test_an_ensemble_is_broken_down_by_step() -> None:
     resize = replace(server_times(60), stages={"decode": server_times(60)})
     whole = replace(server_times(60), queue_ns=0, stages={"resize": resize, "resnet": server_times(180)})
     lines = lines_of(record(), compared(), curve(curve_point(4, server=whole))).splitlines()
-    first = next(index for index, line in enumerate(lines) if "server at 4:" in line)
+    first = next(index for index, line in enumerate(lines) if "server time at 4:" in line)
     assert lines[first + 1 : first + 4] == [
         "    resize 25%: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us",
         "      decode 100%: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us",
@@ -165,7 +165,7 @@ def test_findings_are_told_with_their_point() -> None:
     shaky = window(LoadPoint(4), findings=("2 of 60 requests failed",))
     text = lines_of(replace(record(), runs=(run(shaky, warm=False), run(shaky, index=1))), compared())
     assert text.count("concurrency 4: 2 of 60 requests failed") == 1
-    assert "run 1 did not become steady" in text
+    assert "run 1 did not reach a steady state" in text
     assert "run 2" not in text
 
 
@@ -176,8 +176,8 @@ def test_an_inconclusive_comparison_says_what_it_could_see_and_what_would_decide
         row(Verdict.UNCHANGED, min_detectable=0.01),
     )
     text = lines_of(record(), compared(*rows))
-    assert "smallest regression visible here +12% to +31%" in text
-    assert "4 more records would decide" in text
+    assert "could have detected a regression of 12% or more" in text
+    assert "4 more records would settle it" in text
 
 
 def test_where_no_number_of_records_would_decide_none_is_promised() -> None:
@@ -185,7 +185,7 @@ def test_where_no_number_of_records_would_decide_none_is_promised() -> None:
         row(Verdict.INCONCLUSIVE, records_to_decide=2),
         row(Verdict.INCONCLUSIVE, records_to_decide=None),
     )
-    assert "would decide" not in lines_of(record(), compared(*rows))
+    assert "would settle it" not in lines_of(record(), compared(*rows))
 
 
 def test_differing_keys_and_points_are_named() -> None:
@@ -196,8 +196,8 @@ def test_differing_keys_and_points_are_named() -> None:
         missing_points=("serving: concurrency 2",),
     )
     text = lines_of(record(), comparison)
-    assert "power_limit_w (60 there, 72 here)" in text
-    assert "not in the baseline: serving: concurrency 64" in text
+    assert "power_limit_w is 60, not 72" in text
+    assert "measured now but not in the baseline: serving: concurrency 64" in text
     assert "in the baseline but not measured now: serving: concurrency 2" in text
 
 
@@ -226,7 +226,7 @@ def failed(option: str = "", **here: object) -> str:
 
 def test_a_failure_names_points_changes_and_intervals() -> None:
     lines = failed().splitlines()
-    assert lines[0] == f"{TEST} regressed against 1 baseline record"
+    assert lines[0] == f"{TEST} regressed compared with 1 baseline record"
     (p90,) = (line for line in lines if "concurrency 2" in line and "p90" in line)
     for part in ("2.2", "4.5", "+100% [+", "%, +"):
         assert part in p90
@@ -273,7 +273,7 @@ def test_more_regressions_than_can_be_read_are_counted() -> None:
     lines = failed(rows=rows).splitlines()
     shown = sum(line.startswith("  concurrency") for line in lines)
     assert 0 < shown < 30
-    assert f"  and {30 - shown} more" in lines
+    assert f"  and {30 - shown} more rows" in lines
 
 
 def test_an_inconclusive_failure_says_so() -> None:
@@ -283,7 +283,7 @@ def test_an_inconclusive_failure_says_so() -> None:
     assert "+10%" in text
     # There is no change that could be meant: what helps is another record.
     assert "baseline accept" not in text
-    assert "run it again" in text.splitlines()[-1]
+    assert "run the test again" in text.splitlines()[-1]
 
 
 def test_table_and_curve_speak_of_the_same_numbers() -> None:

@@ -62,7 +62,7 @@
   let theme = root.dataset.chosen;
   const dress = () => {
     root.dataset.theme = theme || (dark.matches ? "dark" : "light");
-    button.textContent = { "": "Theme: as the system", light: "Theme: light", dark: "Theme: dark" }[theme];
+    button.textContent = { "": "Theme: system", light: "Theme: light", dark: "Theme: dark" }[theme];
     redraw();
   };
   button.addEventListener("click", () => {

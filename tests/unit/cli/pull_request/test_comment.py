@@ -267,5 +267,5 @@ def test_a_forks_report_calls_nobody(server: State) -> None:
     Path("comment.md").write_text("<!-- gpuperf mine -->\n@everybody")
     assert main(["comment", "--untrusted", "--file", "comment.md"]) == 0
     (body,) = bodies(server)
-    assert body.startswith("<!-- gpuperf -->\n> Measured and written by the code of a fork")
+    assert body.startswith("<!-- gpuperf -->\n> Written by code from a fork")
     assert "@everybody" not in body

@@ -87,11 +87,11 @@ def test_a_name_that_is_not_there(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "not complete JSON"),
-        ("[]", "no file of pytest-benchmark"),
-        ('{"machine_info": {}, "benchmarks": [{"fullname": "t"}]}', "no file of pytest-benchmark"),
+        ("[]", "not a pytest-benchmark file"),
+        ('{"machine_info": {}, "benchmarks": [{"fullname": "t"}]}', "not a pytest-benchmark file"),
         ('{"machine_info": {}, "benchmarks": [{"fullname": "t", "stats": {"median": 1}}]}', "--benchmark-save-data"),
-        ('{"machine_info": {}, "benchmarks": [{"fullname": "t", "stats": {"data": [-1]}}]}', "no positive number"),
-        ('{"machine_info": {}, "benchmarks": [{"fullname": "t", "stats": {"data": [NaN]}}]}', "no positive number"),
+        ('{"machine_info": {}, "benchmarks": [{"fullname": "t", "stats": {"data": [-1]}}]}', "not a positive number"),
+        ('{"machine_info": {}, "benchmarks": [{"fullname": "t", "stats": {"data": [NaN]}}]}', "not a positive number"),
     ],
 )
 def test_a_file_that_can_t_be_used_says_why(tmp_path: Path, content: str, message: str) -> None:

@@ -173,7 +173,7 @@ def test_a_block_tells_what_is_wrong() -> None:
     bad = replace(closed(), errors={"timeout": 3, "status 503": 1}, findings=("the clocks drifted",), stall_s=0.02)
     text = "\n".join(level_lines(level(bad, UNSTABLE, why="the windows differ"), Layout()))
     assert "Failed requests: 4 (timeout x 3, status 503 x 1)" in text
-    assert "kept from its sockets for 20.0 msec" in text
+    assert "stalled for 20.0 msec" in text
     assert "  [WARNING] the clocks drifted" in text
     assert "  [WARNING] unstable: the windows differ" in text
 

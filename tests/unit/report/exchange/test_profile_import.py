@@ -87,11 +87,11 @@ def test_without_edges(tmp_path: Path) -> None:
     [
         ("", "is not complete JSON"),
         ('{"experiments": [', "is not complete JSON"),
-        ("[]", "is no JSON object but list; is it a profile export"),
+        ("[]", "should be a JSON object, not list .is this file a profile export"),
         ("{}", "has no 'experiments'"),
         ('{"experiments": {}}', "experiments should be list, not dict"),
         ('{"experiments": []}', "experiments is empty"),
-        ('{"experiments": [5]}', r"experiments\[0\] is no JSON object but int"),
+        ('{"experiments": [5]}', r"experiments\[0\] should be a JSON object, not int"),
         ('{"experiments": [{}]}', r"experiments\[0\] has no 'experiment'"),
         ("[" * 100_000, "is not complete JSON"),
     ],
@@ -111,13 +111,13 @@ GOOD = request(1, 2)
     ("wrong", "message"),
     [
         (experiment([GOOD], mode="periodic_concurrency_range"), "has the mode 'periodic_concurrency_range'"),
-        (experiment([GOOD], value=0), r"experiment has the value 0, which is no concurrency"),
-        (experiment([GOOD], value=1.5), r"experiment has the value 1.5, which is no concurrency"),
-        (experiment([GOOD], mode="request_rate", value=-1), "which is no request rate"),
+        (experiment([GOOD], value=0), r"experiment has the value 0, which is not a valid concurrency"),
+        (experiment([GOOD], value=1.5), r"experiment has the value 1.5, which is not a valid concurrency"),
+        (experiment([GOOD], mode="request_rate", value=-1), "which is not a valid request rate"),
         (experiment([GOOD], value="4"), r"experiment\.value should be float, not str"),  # type: ignore[arg-type]
         (experiment([GOOD], value=True), r"experiment\.value should be float, not bool"),
-        (experiment([]), r"experiments\[0\] has no request that was answered"),
-        (experiment([request(1)]), "no request that was answered"),
+        (experiment([]), r"experiments\[0\] has no answered request"),
+        (experiment([request(1)]), "no answered request"),
         (experiment([GOOD, {"timestamp": 1}]), r"requests\[1\] has no 'response_timestamps'"),
         (experiment([{"response_timestamps": [1]}]), r"requests\[0\] has no 'timestamp'"),
         (experiment([request(1.5, 2)]), r"requests\[0\]\.timestamp should be int, not float"),  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def test_what_is_wrong_is_named_by_its_path(tmp_path: Path, wrong: dict[str, Any
 
 
 def test_a_level_is_there_once(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="concurrency 4 is there twice"):
+    with pytest.raises(OptionError, match="concurrency 4 occurs twice"):
         levels(tmp_path, experiment([GOOD]), experiment([GOOD]))
 
 

@@ -88,7 +88,7 @@ def test_a_baseline_that_is_not_comparable_says_why() -> None:
         reported(before_ms=None),
         comparison=Comparison(Verdict.NOT_COMPARABLE, differing={"power_limit_w": (60, 72)}),
     )
-    assert "no comparable baseline, because of `power_limit_w (60 there, 72 here)`" in comment([one])
+    assert "the newest record has a different key: `power_limit_w is 60, not 72`" in comment([one])
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -138,9 +138,9 @@ def test_it_stays_under_github_s_limit_and_says_what_was_cut(tests: int, load_po
     assert text.startswith(marker_line())
     page = rendered(text)
     assert page.balanced
-    assert ("Cut to stay under GitHub's limit" in text) == (tests > 3)
+    assert ("Shortened to fit GitHub's size limit" in text) == (tests > 3)
     if tests > 3:
-        assert "sweep" in text.partition("Cut to stay")[2].partition("\n")[0]
+        assert "sweep" in text.partition("Shortened to fit")[2].partition("\n")[0]
 
 
 def test_many_gpu_models_fit_as_well() -> None:
@@ -152,7 +152,7 @@ def test_many_gpu_models_fit_as_well() -> None:
     text = comment(many)
     assert len(text) <= MOST
     assert rendered(text).balanced
-    assert "more devices are in the table above only" in text
+    assert "more devices are listed only in the table above" in text
 
 
 def test_every_regressed_test_is_in_the_table() -> None:
@@ -162,7 +162,7 @@ def test_every_regressed_test_is_in_the_table() -> None:
     ]
     table = comment(many).partition("<details>")[0]
     assert all(f"`tests/test_serving.py::test_{number}`" in table for number in range(6))
-    assert "more rows of these tests, all of them below" in table
+    assert "more rows, listed below" in table
 
 
 def test_the_measured_commit_is_had_in_any_clone(tmp_path: Path) -> None:
@@ -219,6 +219,6 @@ def test_load_points_of_one_side_are_told() -> None:
     one, gone, new = reported(), "serving: concurrency 64", "serving: concurrency 3"
     one = replace(one, comparison=replace(one.comparison, missing_points=(gone,), new_points=(new,)))
     text = comment([one]).partition("<details>")[0]
-    assert f"- `{TEST}`: no longer measured {gone}; not in the baseline {new}" in text.replace(
+    assert f"- `{TEST}`: no longer measured: {gone}; not in the baseline: {new}" in text.replace(
         f"`{gone}`", gone
     ).replace(f"`{new}`", new)

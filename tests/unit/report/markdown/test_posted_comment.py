@@ -21,7 +21,7 @@ def test_a_long_report_is_cut_at_a_line_and_says_so() -> None:
     assert marker == MARKER
     first, note, _, head, *rows = body.splitlines()
     assert (first, head) == (MARKER, "head")
-    assert "cut here" in note
+    assert "Shortened to GitHub's size limit" in note
     assert set(rows) == {"| a row | of 🙂 |"}
     assert MOST_CHARACTERS - 40 < len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
 
@@ -59,7 +59,7 @@ def test_what_a_fork_wrote_calls_nobody_and_links_nothing(active: str) -> None:
     body, marker = comment_body(f"{active}\n| 1 | `code` |", trusted=False)
     assert marker == MARKER
     assert active not in body
-    assert "Measured and written by the code of a fork" in body
+    assert "Written by code from a fork" in body
     assert body.endswith("\n| 1 | `code` |")
 
 
@@ -75,7 +75,7 @@ def test_our_own_report_is_cut_where_it_is_made_and_not_again(trusted: bool) -> 
     text = comment(many)
     assert size(text) <= MOST < 2 * len(text)
     body, _ = comment_body(text, trusted=trusted)
-    assert "Cut to stay under GitHub's limit" in body
+    assert "Shortened to fit GitHub's size limit" in body
     assert body.rstrip().endswith("</details>")
 
 

@@ -66,7 +66,7 @@ def test_the_budget_and_the_highest_load_within_it() -> None:
 def test_a_budget_that_nothing_keeps_within() -> None:
     view = figures(reported(budgets=(("p90", 0.5),)))["latency"].views[0]
     assert view.marked == ()
-    assert view.note == "No load point keeps within p90 ≤ 0.5 ms."
+    assert view.note == "No load point meets p90 ≤ 0.5 ms."
 
 
 def test_a_budget_for_another_quantile_is_seen_first() -> None:
@@ -124,7 +124,7 @@ def test_the_steps_of_an_ensemble_add_up_to_the_mean() -> None:
 
     runs = tuple(replace(run, windows=tuple(map(stepped, run.windows))) for run in one.record.runs)
     figure = figures(replace(one, record=replace(one.record, runs=runs)))["breakdown"]
-    assert [view.name for view in figure.views] == ["part of the server", "step of the ensemble"]
+    assert [view.name for view in figure.views] == ["server part", "ensemble step"]
     steps = figure.views[1]
     assert [(one.name, one.color) for one in steps.series] == [
         ("decode", "g0"),
@@ -150,7 +150,7 @@ def test_the_history_ends_with_this_record() -> None:
     view = figure.views[figure.chosen]
     assert view.name == "p90, concurrency 32"
     newest = next(series for series in view.series if series.legend == "this record")
-    failed = next(series for series in view.series if series.legend == "failed its gate")
+    failed = next(series for series in view.series if series.legend == "failed the gate")
     assert (newest.labels, failed.labels) == ((12,), (5,))
     assert newest.y[0] == pytest.approx(reported().curves[0].points[-1].p90_ms, rel=1e-6)
 

@@ -163,7 +163,7 @@ def test_a_record_that_was_cut_short_is_no_first_one() -> None:
     one = reported(verdict=Verdict.NO_BASELINE)
     text = Page(page([replace(one, record=replace(one.record, status="incomplete"))], generated_utc=WHEN)).text
     assert "measurement cut short" in text
-    assert "recorded as the first" not in text
+    assert "first record of this test" not in text
 
 
 def test_a_price_has_its_date_and_source() -> None:
@@ -199,8 +199,8 @@ def test_a_history_has_its_levels_and_changes() -> None:
     data = json.loads(parsed.data)
     assert (parsed.links, parsed.open) == ([], [])
     assert (parsed.seen.count("figure"), parsed.seen.count("h2")) == (3, 2)
-    assert "3 changes of the level found" in parsed.text
-    assert "20 records, 1 change of the level." in parsed.text
+    assert "3 changes of level found" in parsed.text
+    assert "20 records, 1 change of level." in parsed.text
     view = data["figures"][0]["views"][0]
     assert data["pool"][view["rules"][0]["s"]]["text"] == "1: +25%"
     assert view["rules"][0]["x"] == 9.5

@@ -40,14 +40,14 @@ def test_of_many_tests_only_those_that_need_one() -> None:
     text = "\n".join(lines(suite(50)))
     assert matches("terminal_many.txt", text + "\n")
     assert "test_3" not in text
-    assert "50 tests: 1 regressed, 1 no baseline, 1 inconclusive, 47 unchanged" in text
+    assert "50 tests: 1 regressed, 1 with no baseline, 1 inconclusive, 47 unchanged" in text
 
 
 def test_many_tests_without_a_baseline_are_told_together() -> None:
     new = reported(before_ms=None)
     tests = [replace(new, record=replace(new.record, test=f"t.py::test_{number}")) for number in range(50)]
     found = lines(tests)
-    assert found[0] == "NO BASELINE yet; recorded one from 3 runs: 50 tests"
+    assert found[0] == "NO BASELINE yet: 3 runs, nothing to compare with (50 tests)"
     assert len(found) < 15
     assert "  and 42 more" in found
 
@@ -57,7 +57,7 @@ def test_everything_is_shown_when_asked_for() -> None:
 
 
 def test_quiet_is_one_line() -> None:
-    assert lines(suite(5), -1) == ["5 tests: 1 regressed, 1 no baseline, 1 inconclusive, 2 unchanged"]
+    assert lines(suite(5), -1) == ["5 tests: 1 regressed, 1 with no baseline, 1 inconclusive, 2 unchanged"]
     assert lines([], -1) == []
 
 
@@ -95,8 +95,8 @@ def test_what_was_cut_short_is_counted_as_that() -> None:
 def test_what_could_not_be_compared_is_counted() -> None:
     one = reported(6.0)
     lost = replace(one, comparison=replace(one.comparison, left_out=("serving: concurrency 1, p99",)))
-    assert "  1 gated figure not compared, too few requests or no number (-v tells which)" in lines([lost])
-    assert "  not compared, too few requests or no number: serving: concurrency 1, p99" in lines([lost], verbosity=1)
+    assert "  1 gated figure not compared: too few requests, or no value (see -v)" in lines([lost])
+    assert "  not compared (too few requests, or no value): serving: concurrency 1, p99" in lines([lost], verbosity=1)
 
 
 def test_a_load_point_that_is_gone_does_not_go_unnoticed() -> None:
