@@ -19,7 +19,6 @@ from pytest_gpuperf.errors import DeviceError, GpuperfError
 from pytest_gpuperf.model import METHOD_VERSION, Comparison, Plain, PlainMapping, Record, Verdict
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.terminal.section import TerminalEntry, section
-from pytest_gpuperf.session.commit import commit_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.devices import Devices
 from pytest_gpuperf.session.duet_side import DuetSide, first_line
@@ -31,7 +30,7 @@ from pytest_gpuperf.session.marker import marker_of
 from pytest_gpuperf.session.measurement import Measurement
 from pytest_gpuperf.session.reports import Published, publish, wanted
 from pytest_gpuperf.session.settings import read_settings
-from pytest_gpuperf.store import Store, newest_calibration
+from pytest_gpuperf.store import Checkout, Store, newest_calibration, read_checkout
 from pytest_gpuperf.store.store import utc_now
 from pytest_gpuperf.targets.anchor import DIGEST
 
@@ -132,17 +131,17 @@ class State:
         return Console(self._config)
 
     @cached_property
-    def _commit(self) -> tuple[str, bool | None]:
-        return commit_of(self._config.rootpath)
+    def _checkout(self) -> Checkout:
+        return read_checkout(self._config.rootpath)
 
     @property
     def commit(self) -> str:
-        return self._commit[0]
+        return self._checkout.commit
 
     @property
     def dirty(self) -> bool | None:
         """Tracked files differ from the commit; None where there is none."""
-        return self._commit[1]
+        return self._checkout.dirty
 
     @cached_property
     def user_environment(self) -> PlainMapping:

@@ -2,6 +2,7 @@
 
 from pytest_gpuperf.store.baseline import Baseline, BaselineSpec, duet_history, select_baseline
 from pytest_gpuperf.store.calibration import Calibration, newest_calibration, write_calibration
+from pytest_gpuperf.store.checkout import Checkout, read_checkout
 from pytest_gpuperf.store.git_branch import DEFAULT_BRANCH, Synced, pull, push
 from pytest_gpuperf.store.key import key_digest, slug
 from pytest_gpuperf.store.layout import RecordFile
@@ -15,6 +16,7 @@ __all__ = [
     "Baseline",
     "BaselineSpec",
     "Calibration",
+    "Checkout",
     "Pin",
     "Pruning",
     "RecordFile",
@@ -29,6 +31,7 @@ __all__ = [
     "prunable",
     "pull",
     "push",
+    "read_checkout",
     "select_baseline",
     "slug",
     "write_calibration",

@@ -11,6 +11,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -90,6 +91,17 @@ class Store:
         path = self.path(record)
         self._put(path, document(record))
         return path
+
+    def check_writable(self) -> None:
+        """Write an empty file and delete it again.
+
+        Raises:
+            StoreError: The store can't be written.
+        """
+        path = f"{self.files.root}/.write-check"
+        self.files.put(path, b"")
+        with suppress(StoreError):  # a bucket may take files and never give one up
+            self.files.delete(path)
 
     # Listing
 

@@ -153,3 +153,16 @@ def test_the_end_of_the_server_keeps_what_was_measured(small_onnx: Path, tmp_pat
     assert "1" in {row["Concurrency"] for row in rows(table)}
     assert started.address in output.read_text()
     assert "Traceback" not in output.read_text()
+
+
+def test_sweeps_in_a_store_are_compared_with_each_other(server: StartedTriton, tmp_path: Path) -> None:
+    store = ("--store", str(tmp_path / "store"))
+    line = ("-u", server.address, "--concurrency-range", "1:2", *QUICK, *store, "--test", "serving")
+    first, second = sweep(*line), sweep(*line)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "  Record: serving on CPU " in first.stdout
+    assert "\nserving: NO BASELINE yet: 1 run, nothing to compare with\n" in first.stdout
+    assert "against 1 baseline record" in second.stdout
+    listed = subprocess.run([*GPUPERF, "baseline", "list", *store], capture_output=True, text=True, check=True)
+    assert listed.stdout.count("serving") == 2
+    assert len([name for name in second.stdout.split() if name.endswith(".json")]) == 1

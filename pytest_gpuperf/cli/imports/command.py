@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_gpuperf.cli.new_record import commit_hash, judge_and_store
 from pytest_gpuperf.cli.stored_records import UNKNOWN, add_store, begun_store_url
 from pytest_gpuperf.errors import OptionError
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.model import Record
-    from pytest_gpuperf.store import Store
-
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 def register(commands: Any) -> None:
@@ -50,11 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from pytest_gpuperf.report.exchange.benchmark_import import is_benchmarks
     from pytest_gpuperf.store import Store
 
-    commit = options.commit.lower()
-    if commit and not _COMMIT.fullmatch(commit):
-        raise OptionError(
-            f"--commit {options.commit}: write seven or more digits of the commit's hash (git rev-parse HEAD shows it)."
-        )
+    commit = commit_hash(options.commit)
     theirs = [is_benchmarks(path) for path in options.files]
     if any(theirs) and not all(theirs):
         raise OptionError("Some of the files are pytest-benchmark's and some are not: import them one kind at a time.")
@@ -71,26 +60,5 @@ def run(options: argparse.Namespace) -> int:
         records = [record_of(options.files, options.test, gpu=gpu, batch_size=options.batch_size, commit=commit)]
     store = Store(begun_store_url(options))
     for record in records:
-        _take(store, record, len(records))
+        judge_and_store(store, record, len(records))
     return 0
-
-
-def _take(store: Store, record: Record, tests: int) -> None:
-    """Judge a record, store it, and say so."""
-    from pytest_gpuperf.analysis.guard import error_report
-    from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
-    from pytest_gpuperf.model import Verdict
-    from pytest_gpuperf.report.summary import headline
-
-    judged = judge(store, record, rule_for(record, tests=tests, store=store))
-    errors = error_report(record.runs)
-    failed = judged.comparison.verdict is Verdict.REGRESSED or errors is not None
-    gate = "failed" if failed else "open" if judged.comparison.verdict in ABSENT else "passed"
-    record = replace(record, gate=gate)
-    path = store.write(record)
-    print(f"{record.test}: {headline(record, judged.comparison)}")
-    if errors:
-        print(f"  too many requests failed, so it is no baseline:\n{errors}")
-    for finding in dict.fromkeys(text for one in record.runs for window in one.windows for text in window.findings):
-        print(f"  ! {finding}")
-    print(f"  record {record.id} stored as {store.describe(path)}")

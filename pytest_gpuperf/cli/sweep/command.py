@@ -13,13 +13,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli.sweep.levels import MOST_IN_FLIGHT, measure_levels
 from pytest_gpuperf.cli.sweep.options import add_arguments, read
 from pytest_gpuperf.cli.sweep.report import SweepReport
 from pytest_gpuperf.cli.sweep.settings import SweepSettings
 from pytest_gpuperf.errors import OptionError
+
+if TYPE_CHECKING:
+    from pytest_gpuperf.cli.sweep.record import SweepRecord
 
 MISUSED, STOPPED = 2, 130
 
@@ -40,16 +43,21 @@ def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status (see ``sweep_options``)."""
     try:
         settings = read(options)
-        report = SweepReport(settings)
+        record = _record(settings)
+        report = SweepReport(settings, record=record)
     except OptionError as error:
         print(f"gpuperf sweep: {error}", file=sys.stderr)
         return MISUSED
+    complete = False
     try:
         try:
             report.begin()
-            _sweep(settings, report)
+            _sweep(settings, report, record)
+            complete = True
         finally:
             report.close()
+            if record is not None:
+                record.store(complete=complete)
     except OptionError as error:
         print(f"gpuperf sweep: {error}", file=sys.stderr)
         return MISUSED
@@ -59,7 +67,13 @@ def run(options: argparse.Namespace) -> int:
     return report.status
 
 
-def _sweep(settings: SweepSettings, report: SweepReport) -> None:
+def _record(settings: SweepSettings) -> SweepRecord | None:
+    from pytest_gpuperf.cli.sweep.record import SweepRecord
+
+    return None if settings.record is None else SweepRecord(settings, settings.record)
+
+
+def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | None = None) -> None:
     """Measure level after level.
 
     Raises:
@@ -86,6 +100,8 @@ def _sweep(settings: SweepSettings, report: SweepReport) -> None:
         )
         running = endpoint.start()
         stack.callback(running.stop)
+        if record is not None:
+            record.under_test = running.under_test()
         in_flight = settings.most_in_flight or MOST_IN_FLIGHT
         generator = open_generator(running.workload(settings.batch_size, in_flight), settings.workers)
         stack.enter_context(closing(generator))

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli.sweep.settings import CONCURRENCY, INTERVALS, REQUEST_RATE, SteppedRange, SweepSettings
+from pytest_gpuperf.cli.new_record import commit_hash
+from pytest_gpuperf.cli.sweep.settings import (
+    CONCURRENCY,
+    INTERVALS,
+    REQUEST_RATE,
+    RecordSettings,
+    SteppedRange,
+    SweepSettings,
+)
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Intervals, Tls
 
@@ -103,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_data(parser.add_argument_group("input data"))
     _add_server(parser.add_argument_group("server"))
     _add_reports(parser.add_argument_group("reports"))
+    _add_record(parser.add_argument_group("record", "Stores the sweep, to compare it with earlier and later ones."))
     for flag, (values, _) in REFUSED.items():
         add(flag, action=_Refused, nargs="?" if values else 0, help=argparse.SUPPRESS)
     for flag in _ONLY:
@@ -192,6 +201,16 @@ def _add_reports(group: Any) -> None:
     add("--profile-export-file", type=Path, metavar="FILE", help="JSON with the times of every request")
 
 
+def _add_record(group: Any) -> None:
+    add = group.add_argument
+    add("--store", default="", metavar="URL", help="store the sweep as a record here: a directory or an fsspec URL")
+    add("--test", default="", metavar="NAME", help="name of the test that the record belongs to (default: the model)")
+    add("--commit", default="", metavar="SHA", help="commit under test (default: the one checked out here)")
+    device = group.add_mutually_exclusive_group().add_argument
+    device("--device", default="", metavar="DEVICE", help="device that the server uses: auto, cpu, index or UUID")
+    device("--gpu", default="", metavar="NAME", help="GPU of a server on another machine, for example 'NVIDIA L4'")
+
+
 def read(options: argparse.Namespace) -> SweepSettings:
     """The settings that a parsed command line stands for.
 
@@ -251,7 +270,17 @@ def read(options: argparse.Namespace) -> SweepSettings:
         csv=options.csv,
         verbose_csv=options.verbose_csv,
         profile_export=options.profile_export_file,
+        record=_record(options),
     )
+
+
+def _record(options: argparse.Namespace) -> RecordSettings | None:
+    given = [name for name in ("test", "commit", "device", "gpu") if getattr(options, name)]
+    if not options.store:
+        if given:
+            raise OptionError(f"--{given[0]} describes a stored record: name the store, for example --store .gpuperf.")
+        return None
+    return RecordSettings(options.store, options.test.strip(), commit_hash(options.commit), options.device, options.gpu)
 
 
 def _at_least(options: argparse.Namespace, least: float, *names: str) -> None:

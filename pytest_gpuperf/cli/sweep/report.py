@@ -25,6 +25,7 @@ from pytest_gpuperf.report.exchange.perf_client import (
 from pytest_gpuperf.report.exchange.profile_export import ProfileExport, RecordedWindow
 
 if TYPE_CHECKING:
+    from pytest_gpuperf.cli.sweep.record import SweepRecord
     from pytest_gpuperf.model import Window
 
 DONE, FAILED, UNSTABLE_LEVELS = 0, 1, 3
@@ -34,12 +35,15 @@ _DEVICES = Path("/dev")
 class SweepReport:
     """Level by level, so that neither an error nor Ctrl-C loses what was measured."""
 
-    def __init__(self, settings: SweepSettings, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, settings: SweepSettings, say: Callable[[str], None] | None = None, record: SweepRecord | None = None
+    ) -> None:
         """Raises:
         OptionError: a file can't be written. Said before the sweep, not after it.
         """
         self._settings = settings
         self._say = say or _say
+        self._record = record
         self._layout = Layout(settings.percentile, settings.verbose_csv)
         self._levels: list[MeasuredLevel] = []
         self._export: ProfileExport | None = None
@@ -52,6 +56,8 @@ class SweepReport:
         """Say what is going to be measured."""
         for line in settings_lines(self._settings):
             self._say(line)
+        if self._record is not None:
+            self._say(f"  Record: {self._record.label}")
         self._say("")
 
     def start(self, load: float) -> None:
@@ -63,6 +69,8 @@ class SweepReport:
 
     def window(self, number: int, window: Window) -> None:
         """A window is over."""
+        if self._record is not None:
+            self._record.add(window)
         if self._settings.verbose:
             self._say(pass_line(number, window, self._layout))
 
@@ -73,6 +81,8 @@ class SweepReport:
             recordings: of the windows that make it up, where the profile export wants them.
         """
         self._levels.append(level)
+        if self._record is not None:
+            self._record.end_level(self._settings.counted_windows)
         self._write_csv(last=False)
         if self._times is not None:
             self._write_export(self._times, load, recordings)

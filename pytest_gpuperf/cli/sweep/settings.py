@@ -67,6 +67,25 @@ class SteppedRange:
 
 
 @dataclass(frozen=True)
+class RecordSettings:
+    """Where ``gpuperf sweep`` stores its record, and what the record says of itself.
+
+    Attributes:
+        store: URL of the store.
+        test: Name of the test; the model's name when empty.
+        commit: Hash of the commit under test; the checked-out one when empty.
+        device: Device of this machine that the server computes on, as ``--gpuperf-device`` names it.
+        gpu: Name of the GPU of another machine, instead of ``device``.
+    """
+
+    store: str
+    test: str = ""
+    commit: str = ""
+    device: str = ""
+    gpu: str = ""
+
+
+@dataclass(frozen=True)
 class SweepSettings:
     """One ``gpuperf sweep``. The defaults are perf_client's.
 
@@ -116,6 +135,7 @@ class SweepSettings:
     csv: Path | None = None
     verbose_csv: bool = False
     profile_export: Path | None = None
+    record: RecordSettings | None = None
 
     def __post_init__(self) -> None:
         self._check_levels()
@@ -150,6 +170,11 @@ class SweepSettings:
     @property
     def _busiest(self) -> float:
         return max(self.levels.start, self.levels.end) if self.mode == CONCURRENCY else 0
+
+    @property
+    def counted_windows(self) -> int:
+        """The number of windows that make up a level's figures: the newest ones."""
+        return 1 if self.request_count else 3
 
     @property
     def lead_in_s(self) -> float:

@@ -232,7 +232,7 @@ def test_ctrl_c_writes_and_prints_what_there_is(
             raise KeyboardInterrupt
         return 10.0
 
-    def sweep(settings: SweepSettings, report: SweepReport) -> None:
+    def sweep(settings: SweepSettings, report: SweepReport, _record: object) -> None:
         measure_levels(settings, Served(), Scripted(script), report)
 
     monkeypatch.setattr("pytest_gpuperf.cli.sweep.command._sweep", sweep)
