@@ -1,4 +1,4 @@
-"""Frozen records from plain numbers, for tests of every layer."""
+"""Factories of records and their parts from plain numbers, for tests of every layer."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from pytest_gpuperf.model import (
 
 TEST = "tests/test_serving.py::test_resnet50"
 KEY: PlainMapping = {"device": "NVIDIA L4", "power_limit_w": 72, "test": TEST, "version": 1, "method_version": 1}
-#: A single client with single inferences.
-ONE = LoadPoint()
+#: Concurrency 1, batch size 1.
+SINGLE = LoadPoint()
 QUANTILES = frozenset({"p50", "p90", "p95", "p99"})
 
 
 def utc(minute: int) -> str:
-    """Minutes after the beginning of 2026, as records write it."""
+    """Return the time so many minutes after the beginning of 2026, in the format of records."""
     return (datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(minutes=minute)).isoformat(timespec="milliseconds")
 
 
@@ -49,13 +49,13 @@ def histogram(latencies_ns: Iterable[float]) -> Histogram:
 
 @cache
 def _shape(requests: int) -> tuple[float, ...]:
-    """Quantiles of a log-normal distribution of median 1: a latency distribution without any chance in it."""
+    """Return quantiles of a log-normal distribution of median 1: latencies without randomness."""
     normal = NormalDist(0.0, 0.1)
     return tuple(math.exp(normal.inv_cdf((index + 0.5) / requests)) for index in range(requests))
 
 
 def window(
-    point: LoadPoint = ONE,
+    point: LoadPoint = SINGLE,
     *,
     p50_ms: float = 1.0,
     throughput: float | None = None,
@@ -67,7 +67,7 @@ def window(
     server: ServerTimes | None = None,
     findings: tuple[str, ...] = (),
 ) -> Window:
-    """A window of a given median; its throughput is what a closed loop of that latency, or the rate, would reach."""
+    """Return a window of a given median. Its throughput is the rate, or that of a closed loop with this latency."""
     requests_per_s = point.rate or point.concurrency * 1e3 / p50_ms
     latencies = [p50_ms * 1e6 * factor for factor in _shape(requests)]
     return Window(
@@ -90,7 +90,7 @@ def run(*windows: Window, index: int = 0, sweep: str = "serving", complete: bool
 
 
 def points(count: int) -> tuple[LoadPoint, ...]:
-    """Concurrencies 1, 2, 4, ..."""
+    """Return the load points of concurrency 1, 2, 4, ..."""
     return tuple(LoadPoint(2**index) for index in range(count))
 
 
@@ -110,12 +110,12 @@ def record(
     environment: PlainMapping | None = None,
     settings: PlainMapping | None = None,
 ) -> Record:
-    """A record of one sweep.
+    """Return a record of a single sweep.
 
     Args:
-        p50_ms: for every run, the median at every load point.
-        throughput: likewise; what a closed loop would reach where it isn't given.
-        at: the load points; concurrencies 1, 2, 4, ... where they aren't given.
+        p50_ms: Median at every load point, for every run.
+        throughput: Throughput at every load point, for every run; that of a closed loop by default.
+        at: Load points; concurrencies 1, 2, 4, ... by default.
     """
     runs = []
     for index, levels in enumerate(p50_ms):
@@ -141,13 +141,13 @@ def record(
     )
 
 
-def alike(p50_ms: float = 1.0, *, runs: int = 3, load_points: int = 1) -> tuple[tuple[float, ...], ...]:
-    """The same median in all runs; ``k`` times as high at the ``k``-th load point."""
+def equal_runs(p50_ms: float = 1.0, *, runs: int = 3, load_points: int = 1) -> tuple[tuple[float, ...], ...]:
+    """Return the same medians for all runs: ``k`` times ``p50_ms`` at the ``k``-th load point."""
     return (tuple(p50_ms * (index + 1) for index in range(load_points)),) * runs
 
 
 def server_times(requests: int = 60) -> ServerTimes:
-    """0.1 ms in the queue, 0.05 ms input, 0.6 ms inference and 0.02 ms output for each request."""
+    """Return 0.1 ms in the queue, 0.05 ms input, 0.6 ms inference and 0.02 ms output for each request."""
     return ServerTimes(requests, requests, 100_000 * requests, 50_000 * requests, 600_000 * requests, 20_000 * requests)
 
 
@@ -160,7 +160,7 @@ def curve_point(
     supported: frozenset[str] = QUANTILES,
     server: ServerTimes | None = None,
 ) -> CurvePoint:
-    """A point whose p90, p95 and p99 are 20%, 30% and 50% above its p50."""
+    """Return a point whose p90, p95 and p99 are 20%, 30% and 50% above its p50."""
     p50_ns = p50_ms * 1e6
     return CurvePoint(
         concurrency=concurrency,
@@ -185,7 +185,7 @@ def curve(*members: CurvePoint, name: str = "serving") -> Curve:
 def row(
     verdict: Verdict = Verdict.UNCHANGED,
     *,
-    point: LoadPoint | None = ONE,
+    point: LoadPoint | None = SINGLE,
     metric: str = "p50",
     ratio: float = 1.0,
     low: float | None = None,
@@ -194,7 +194,7 @@ def row(
     min_detectable: float = 0.1,
     records_to_decide: int | None = 0,
 ) -> Row:
-    """A row whose baseline is 1 ms or 1000 inferences per second; its interval is 5% to either side."""
+    """Return a row whose baseline is 1 ms or 1000 inferences per second; its interval is 5% to either side."""
     baseline = 1000.0 if metric == "throughput" else 1e6
     return Row(
         sweep="serving",
@@ -212,7 +212,7 @@ def row(
     )
 
 
-# Any record that the model admits, for what must hold of all of them.
+# Strategies of hypothesis: any record that the model accepts.
 
 _NAMES = st.text(max_size=12)
 _COUNTS = st.integers(0, 2**62)
@@ -225,11 +225,11 @@ _PLAIN_MAPPINGS = st.dictionaries(
 
 def histograms() -> st.SearchStrategy[Histogram]:
     counts = st.dictionaries(st.integers(0, 6000), st.integers(1, 10**9), max_size=6)
-    return counts.map(lambda found: Histogram(tuple(sorted(found)), tuple(found[key] for key in sorted(found))))
+    return counts.map(lambda count: Histogram(tuple(sorted(count)), tuple(count[bucket] for bucket in sorted(count))))
 
 
 def load_points() -> st.SearchStrategy[LoadPoint]:
-    """Of closed and of open loop."""
+    """Load points of closed and of open loop."""
     batch_sizes = st.integers(1, 1024)
     rates = st.floats(0, 1e9, exclude_min=True, allow_nan=False, allow_subnormal=False)
     return st.builds(LoadPoint, st.integers(1, 4096), batch_sizes) | st.builds(

@@ -1,4 +1,4 @@
-"""What reports are made of, from plain numbers, compared as the gate compares."""
+"""Tests of a report, made from plain numbers and compared like the gate does."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from pytest_gpuperf.analysis.compare import Prior, Rule, compare
 from pytest_gpuperf.model import Comparison, GpuReadings, PlainMapping, Record, ReportedTest, Verdict, curves_of
-from tests.unit.factories import KEY, alike, record
+from tests.unit.factories import KEY, equal_runs, record
 
 TEST = "tests/test_serving.py::test_resnet50[fp16]"
-#: Names that would be something else if they were not taken as text.
+#: Names that change a report where they are not escaped.
 HOSTILE = (
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -47,17 +47,17 @@ def reported(
     error: str = "",
     spread: Sequence[float] = (0.99, 1.0, 1.01),
 ) -> ReportedTest:
-    """A test of that median.
+    """Return a test whose median is ``now_ms``.
 
     Args:
-        before_ms: of the baseline; None without one.
-        spread: factors of the runs.
+        before_ms: Median of the baseline; None for a test without a baseline.
+        spread: Factors of the medians of the runs.
     """
     key = {**KEY, "test": test, "device": device}
 
     def measured(p50_ms: float, name: str, minute: int, commit: str, facts: PlainMapping) -> Record:
         levels = [
-            tuple(level * spread[run % len(spread)] for level in alike(p50_ms, load_points=load_points)[0])
+            tuple(level * spread[run % len(spread)] for level in equal_runs(p50_ms, load_points=load_points)[0])
             for run in range(runs)
         ]
         return record(levels, name=name, minute=minute, key=key, commit=commit, environment=facts)
@@ -70,7 +70,7 @@ def reported(
         under_test=under_test or {},
         settings={"runs": runs, "alpha": 0.05, "min_effect": 0.01},
         runs=tuple(
-            replace(run, windows=tuple(replace(one, findings=findings, gpus=gpus) for one in run.windows))
+            replace(run, windows=tuple(replace(window, findings=findings, gpus=gpus) for window in run.windows))
             for run in head.runs
         ),
     )

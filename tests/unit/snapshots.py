@@ -1,6 +1,6 @@
-"""Whole texts held against files: what a reader sees, reviewed as a diff.
+"""Complete texts compared with files, so that a change is reviewed as a diff.
 
-``GPUPERF_UPDATE_SNAPSHOTS=1 pytest tests/unit`` writes them anew.
+``GPUPERF_UPDATE_SNAPSHOTS=1 pytest tests/unit`` rewrites the files.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ _DIRECTORY = Path(__file__).parent.parent / "snapshots"
 
 
 def matches(name: str, text: str) -> bool:
-    """Whether a text is as its file has it; pytest's own diff shows where it isn't."""
+    """Compare a text with its file; pytest shows the difference."""
     path = _DIRECTORY / name
     if os.environ.get("GPUPERF_UPDATE_SNAPSHOTS"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8"), f"write it anew with GPUPERF_UPDATE_SNAPSHOTS=1: {path}"
+    assert text == path.read_text(encoding="utf-8"), f"rewrite it with GPUPERF_UPDATE_SNAPSHOTS=1: {path}"
     return True

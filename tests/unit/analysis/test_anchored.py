@@ -12,7 +12,7 @@ from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import values_of
 from pytest_gpuperf.model import LoadPoint, Record, Run, Verdict, Window
-from tests.unit.factories import ONE, record, run, window
+from tests.unit.factories import SINGLE, record, run, window
 
 TWO = LoadPoint(2)
 RULE = Rule(metrics=frozenset({"p50", "throughput"}))
@@ -20,7 +20,7 @@ RULE = Rule(metrics=frozenset({"p50", "throughput"}))
 
 def anchored_run(machine: float, anchor: float, target: float = 1.0, index: int = 0, share: float = 0.0) -> Run:
     """Everything takes ``machine`` times as long, the anchor alone ``anchor`` times."""
-    windows = tuple(window(p, p50_ms=machine * target, visit=v) for v in (0, 1) for p in (ONE, TWO))
+    windows = tuple(window(p, p50_ms=machine * target, visit=v) for v in (0, 1) for p in (SINGLE, TWO))
     near = tuple(
         replace(
             window(one.point, p50_ms=2 * machine * anchor, visit=one.visit),
@@ -83,7 +83,7 @@ def test_a_machine_that_moves_hides_a_regression_that_the_anchor_shows() -> None
 def test_rows_are_in_the_units_of_the_candidate() -> None:
     history, (changed,) = records(MOVING), records([0.95], target=1.1, seed=2)
     rows = {(row.point, row.metric): row for row in compare(changed, history, RULE).rows}
-    for point in (ONE, TWO):
+    for point in (SINGLE, TWO):
         row = rows[point, "p50"]
         assert row.candidate == pytest.approx(1e6 * 0.95 * 1.1, rel=0.02)
         assert row.baseline == pytest.approx(1e6 * 0.95, rel=0.02)
@@ -148,7 +148,7 @@ def test_the_anchor_next_to_each_window_counts_not_their_order() -> None:
     calm, struck = window(p50_ms=1.0, visit=0), replace(window(p50_ms=3.0, visit=1), others_cpu_share=0.5)
     near: list[Window] = [replace(one, throughput=rate) for one, rate in ((struck, 200.0), (calm, 500.0))]
     one = replace(record(), runs=(replace(run(struck, calm), anchors=tuple(near)),))
-    values = values_of(one, ["throughput"]).anchored["serving", ONE, "throughput"]
+    values = values_of(one, ["throughput"]).anchored["serving", SINGLE, "throughput"]
     assert values.runs[0] == pytest.approx(-math.log(1000.0) + math.log(500.0))
 
 

@@ -8,9 +8,9 @@ import pytest
 from pytest_gpuperf.analysis.blocks import block_values, common
 from pytest_gpuperf.analysis.values import values_from_numbers
 from pytest_gpuperf.model import Record, Run, Window
-from tests.unit.factories import ONE, record, run, window
+from tests.unit.factories import SINGLE, record, run, window
 
-KEY = ("serving", ONE, "throughput")
+KEY = ("serving", SINGLE, "throughput")
 
 
 def side(*blocks: list[float], requests: int = 60) -> tuple[Run, ...]:
@@ -27,7 +27,7 @@ def duet(candidate: tuple[Run, ...], reference: tuple[Run, ...]) -> Record:
 
 def differences(one: Record, metric: str = "throughput") -> list[float]:
     ours, theirs = block_values(one)
-    key = ("serving", ONE, metric)
+    key = ("serving", SINGLE, metric)
     return [left - right for left, right in zip(ours.values[key].runs, theirs.values[key].runs, strict=True)]
 
 
@@ -63,7 +63,7 @@ def test_windows_too_short_for_a_quantile_are_taken_together() -> None:
     short = differences(duet(side([1.1] * 3, requests=20), side([1.0] * 3, requests=20)), "p90")
     assert short == pytest.approx([math.log(1.1)], abs=0.006)
     ours, theirs = block_values(duet(side([1.1], requests=20), side([1.0], requests=20)))
-    assert ("serving", ONE, "p90") in ours.left_out & theirs.left_out
+    assert ("serving", SINGLE, "p90") in ours.left_out & theirs.left_out
 
 
 def test_disturbed_pairs_are_left_out_where_there_are_others() -> None:

@@ -12,7 +12,7 @@ from pytest_gpuperf.analysis.calibration import CalibrationResult, Proportion, S
 from pytest_gpuperf.analysis.compare import Rule, compare
 from pytest_gpuperf.analysis.priors import HISTORY_WEIGHT, RECORD_PRIOR, Prior, Priors, calibrated
 from pytest_gpuperf.model import Record, Verdict
-from tests.unit.factories import KEY, ONE, record
+from tests.unit.factories import KEY, SINGLE, record
 
 #: Throughputs are exact; latencies are read from buckets.
 RULE = Rule(RECORD_PRIOR, metrics=frozenset({"throughput"}))
@@ -47,7 +47,7 @@ def only(found: CalibrationResult) -> SeriesSpread:
 def test_the_spreads_are_recovered() -> None:
     found = calibrate([aa(1, 40, record_sd=0.02, run_sd=0.01)], [RULE])
     one = only(found)
-    assert (one.sweep, one.point, one.metric) == ("serving", ONE, "throughput")
+    assert (one.sweep, one.point, one.metric) == ("serving", SINGLE, "throughput")
     assert one.run_sd == pytest.approx(0.01, rel=0.25)  # 80 degrees of freedom
     assert one.record_sd == pytest.approx(0.02, rel=0.35)  # 39
     assert found.pooled.record_sd["throughput"] == pytest.approx(math.hypot(0.02, 0.01 / math.sqrt(3)), rel=0.35)

@@ -25,7 +25,7 @@ from pytest_gpuperf.model import (
     worst,
 )
 from pytest_gpuperf.model.histogram import GAMMA
-from tests.unit.factories import ONE, alike, record, row, run, window
+from tests.unit.factories import SINGLE, equal_runs, record, row, run, window
 
 RULE = Rule(Prior(record_sd=0.03, weight=8))
 #: Bucket widths in a slowdown by half.
@@ -50,7 +50,7 @@ def slower(before: Record, steps: int, *, keep_throughput: bool = False) -> Reco
     return replace(before, runs=tuple(replace(run, windows=tuple(map(moved, run.windows))) for run in before.runs))
 
 
-def find(comparison: Comparison, metric: str, point: LoadPoint | None = ONE) -> Row:
+def find(comparison: Comparison, metric: str, point: LoadPoint | None = SINGLE) -> Row:
     (found,) = (row for row in comparison.rows if (row.metric, row.point) == (metric, point))
     return found
 
@@ -110,7 +110,7 @@ def test_half_slower_is_never_unchanged(p50_ms: list[list[float]], record_sd: fl
 
 
 def test_half_slower_in_latency_alone_regresses_though_throughput_stands() -> None:
-    before = record(alike(load_points=3))
+    before = record(equal_runs(load_points=3))
     comparison = compare(slower(before, HALF, keep_throughput=True), [before], RULE)
     assert comparison.verdict is Verdict.REGRESSED
     assert {row.metric for row in comparison.of(Verdict.REGRESSED)} == {"p50", "p90"}
@@ -125,7 +125,7 @@ def test_no_change_after_a_long_quiet_history_is_unchanged() -> None:
 
 
 def test_half_as_slow_is_improved() -> None:
-    before = record(alike(load_points=2))
+    before = record(equal_runs(load_points=2))
     comparison = compare(slower(before, -HALF), [before], RULE)
     assert comparison.verdict is Verdict.IMPROVED
     assert {row.verdict for row in comparison.rows} == {Verdict.IMPROVED}
@@ -133,7 +133,7 @@ def test_half_as_slow_is_improved() -> None:
 
 
 def test_one_bad_point_is_found_among_good_ones() -> None:
-    before = record(alike(load_points=4))
+    before = record(equal_runs(load_points=4))
     bad = record([[1.0, 2.0, 4.5, 4.0]] * 3)
     comparison = compare(bad, [before], RULE)
     assert comparison.verdict is Verdict.REGRESSED
@@ -160,12 +160,12 @@ def test_twice_the_smallest_detectable_worsening_is_detected(p50_ms: list[list[f
 
 
 def test_decided_rows_need_no_further_record() -> None:
-    before = record(alike())
+    before = record(equal_runs())
     assert {row.records_to_decide for row in compare(slower(before, HALF), [before], RULE).rows} == {0}
 
 
 def test_a_change_below_the_minimum_effect_is_no_regression() -> None:
-    before = record(alike())
+    before = record(equal_runs())
     sure = Prior(record_sd=0.001, weight=8)
     after = slower(before, 4)  # 2%
     assert compare(after, [before], Rule(sure, min_effect=0.01)).verdict is Verdict.REGRESSED
@@ -174,7 +174,7 @@ def test_a_change_below_the_minimum_effect_is_no_regression() -> None:
 
 @pytest.mark.parametrize("steps", [20, -20])  # 10%
 def test_a_change_beyond_equivalence_is_not_unchanged_though_it_is_no_regression(steps: int) -> None:
-    before = record(alike())
+    before = record(equal_runs())
     rule = Rule(Prior(record_sd=0.001, weight=8), min_effect=0.2, equivalence=0.05)
     assert {row.verdict for row in compare(slower(before, steps), [before], rule).rows} == {Verdict.INCONCLUSIVE}
 
@@ -182,7 +182,7 @@ def test_a_change_beyond_equivalence_is_not_unchanged_though_it_is_no_regression
 @pytest.mark.parametrize("steps", [14, -14])  # 7%
 @pytest.mark.parametrize("records", [1, 20])
 def test_what_a_large_minimum_effect_accepts_is_unchanged(steps: int, records: int) -> None:
-    before = record(alike())
+    before = record(equal_runs())
     rule = Rule(Prior(record_sd=0.001, weight=8), min_effect=0.1)
     assert compare(slower(before, steps), [before] * records, rule).verdict is Verdict.UNCHANGED
 
@@ -191,7 +191,7 @@ def test_what_a_large_minimum_effect_accepts_is_unchanged(steps: int, records: i
 
 
 def test_throughput_and_latency_are_symmetric() -> None:
-    before = record(alike(load_points=2))
+    before = record(equal_runs(load_points=2))
     comparison = compare(slower(before, 12), [before], RULE)
     for point in (LoadPoint(1), LoadPoint(2), None):
         latency, throughput = find(comparison, "p50", point), find(comparison, "throughput", point)
@@ -289,7 +289,7 @@ def test_noise_in_the_runs_widens_the_interval(one: int, other: int, in_baseline
     quiet, noisy = sorted((one, other))
 
     def width(steps: int) -> float:
-        wobbling, calm = record([[GAMMA**-steps], [1.0], [GAMMA**steps]]), record(alike())
+        wobbling, calm = record([[GAMMA**-steps], [1.0], [GAMMA**steps]]), record(equal_runs())
         after, before = (calm, wobbling) if in_baseline else (wobbling, calm)
         seen = find(compare(after, [before], RULE), "throughput")
         return math.log(seen.high / seen.low)
@@ -316,8 +316,8 @@ def test_a_prior_does_not_argue_away_noisy_runs(records: int, weight: float, lea
 
 def test_noise_between_records_widens_the_interval() -> None:
     def width(apart: float) -> float:
-        history = [record(alike(level)) for level in (1.0, 1 + apart, 1 / (1 + apart), 1.0)]
-        seen = find(compare(record(alike()), history, RULE), "throughput")
+        history = [record(equal_runs(level)) for level in (1.0, 1 + apart, 1 / (1 + apart), 1.0)]
+        seen = find(compare(record(equal_runs()), history, RULE), "throughput")
         return math.log(seen.high / seen.low)
 
     assert width(0.0) < width(0.05) < width(0.3)
@@ -325,7 +325,7 @@ def test_noise_between_records_widens_the_interval() -> None:
 
 def test_more_baseline_records_narrow_the_interval() -> None:
     def width(records: int) -> float:
-        seen = find(compare(record(alike()), [record(alike())] * records, RULE), "throughput")
+        seen = find(compare(record(equal_runs()), [record(equal_runs())] * records, RULE), "throughput")
         return math.log(seen.high / seen.low)
 
     assert width(1) > width(2) > width(10)
@@ -346,7 +346,7 @@ def test_sharing_alpha_never_adds_a_rejection(
 
 
 def test_sharing_alpha_with_many_tests_asks_for_a_larger_change() -> None:
-    before = record(alike())
+    before = record(equal_runs())
     seen = [compare(before, [before], Rule(RULE.prior, tests=tests)).rows[0].min_detectable for tests in (1, 10, 100)]
     assert seen == sorted(set(seen))
 
@@ -374,11 +374,11 @@ def test_holm_lies_between_bonferroni_and_no_correction(p_values: list[float]) -
 
 
 def test_the_sweep_has_a_row_of_its_own_where_it_has_several_points() -> None:
-    before = record(alike(load_points=3))
+    before = record(equal_runs(load_points=3))
     after = record([[1.1, 2.0, 3.3]] * 3)
     comparison = compare(after, [before], RULE)
     assert find(comparison, "throughput", None).ratio == pytest.approx((1 / 1.1 / 1.1) ** (1 / 3))
-    assert {row.point for row in compare(record(alike()), [record(alike())], RULE).rows} == {LoadPoint()}
+    assert {row.point for row in compare(record(equal_runs()), [record(equal_runs())], RULE).rows} == {LoadPoint()}
 
 
 def alarms(record_sd: float, prior_sd: float, *, factor: float = 1.0) -> int:
@@ -411,8 +411,8 @@ def test_half_slower_alarms_every_time() -> None:
 
 @pytest.mark.parametrize("short", ["here", "there", "one run"])
 def test_p90_is_not_gated_below_fifty_requests_a_run(short: str) -> None:
-    long = record(alike(), requests=50)
-    brief = record(alike(), requests=49)
+    long = record(equal_runs(), requests=50)
+    brief = record(equal_runs(), requests=49)
     mixed = replace(long, runs=(*long.runs[:2], brief.runs[2]))
     after, before = {"here": (brief, long), "there": (long, brief), "one run": (mixed, long)}[short]
     assert "p90" in {row.metric for row in compare(long, [long], RULE).rows}
@@ -421,13 +421,13 @@ def test_p90_is_not_gated_below_fifty_requests_a_run(short: str) -> None:
 
 def test_windows_of_one_run_are_taken_together() -> None:
     visits = [window(requests=17, visit=visit) for visit in range(3)]
-    several = replace(record(alike()), runs=tuple(run(*visits, index=index) for index in range(3)))
+    several = replace(record(equal_runs()), runs=tuple(run(*visits, index=index) for index in range(3)))
     assert "p90" in {row.metric for row in compare(several, [several], RULE).rows}
 
 
 def test_points_on_one_side_only_are_named_and_the_others_compared() -> None:
-    after = record(alike(load_points=2), at=[LoadPoint(1), LoadPoint(2, 8)])
-    before = record(alike(load_points=2), at=[LoadPoint(1), LoadPoint(16)])
+    after = record(equal_runs(load_points=2), at=[LoadPoint(1), LoadPoint(2, 8)])
+    before = record(equal_runs(load_points=2), at=[LoadPoint(1), LoadPoint(16)])
     comparison = compare(after, [before], RULE)
     assert comparison.new_points == ("serving: concurrency 2, batch 8",)
     assert comparison.missing_points == ("serving: concurrency 16",)
@@ -435,7 +435,7 @@ def test_points_on_one_side_only_are_named_and_the_others_compared() -> None:
 
 
 def test_nothing_in_common_is_no_baseline() -> None:
-    comparison = compare(record(alike(), at=[LoadPoint(4)]), [record(alike(), at=[LoadPoint(8)])], RULE)
+    comparison = compare(record(equal_runs(), at=[LoadPoint(4)]), [record(equal_runs(), at=[LoadPoint(8)])], RULE)
     assert comparison.verdict is Verdict.NO_BASELINE
     assert comparison.new_points == ("serving: concurrency 4",)
 
@@ -456,7 +456,7 @@ def test_sweeps_of_one_test_are_kept_apart() -> None:
 
 
 def test_runs_that_were_cut_short_do_not_count() -> None:
-    before = record(alike())
+    before = record(equal_runs())
     cut = replace(slower(before, 400).runs[0], complete=False)
     comparison = compare(replace(before, runs=(*before.runs, cut)), [before], RULE)
     assert find(comparison, "p50").ratio == pytest.approx(1.0)

@@ -17,7 +17,7 @@ from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
 from pytest_gpuperf.model import Comparison, NamedPoint, Record, Verdict
-from tests.unit.factories import alike, record
+from tests.unit.factories import equal_runs, record
 
 QUIET = Rule(Prior(record_sd=0.01, weight=8))
 
@@ -155,8 +155,8 @@ def test_a_side_without_a_common_point_is_no_baseline() -> None:
 
 
 def test_records_with_a_reference_are_duets() -> None:
-    one = record(alike(1.1, runs=5, load_points=2))
-    duet = replace(one, reference=record(alike(1.0, runs=5, load_points=2)).runs)
+    one = record(equal_runs(1.1, runs=5, load_points=2))
+    duet = replace(one, reference=record(equal_runs(1.0, runs=5, load_points=2)).runs)
     found = compare_duet(duet, [duet], Rule())
     assert found.verdict is Verdict.REGRESSED
     assert all(row.worsening == pytest.approx(0.1, abs=0.01) for row in found.rows)
@@ -168,8 +168,8 @@ def test_duets_whose_sides_were_not_alive_together_say_nothing_of_those_that_wer
         runs = [replace(run, windows=tuple(replace(w, findings=found) for w in run.windows)) for run in one.runs]
         return replace(one, runs=tuple(runs))
 
-    one = record(alike(1.1, runs=5))
-    duet = replace(one, reference=record(alike(1.0, runs=5)).runs)
+    one = record(equal_runs(1.1, runs=5))
+    duet = replace(one, reference=record(equal_runs(1.0, runs=5)).runs)
     newest, other = findings(duet, *[APART] * apart), findings(duet, *[APART] * (not apart))
     alone = compare_duet(newest, [], Rule())
     assert compare_duet(newest, [other], Rule()) == alone
@@ -237,6 +237,6 @@ def test_what_is_spent_at_other_looks_is_missing_at_this_one() -> None:
 
 def test_records_of_another_key_are_not_comparable() -> None:
     differing = {"device": ("NVIDIA L4", "NVIDIA A10")}
-    found = compare(record(alike()), [], Rule(), differing=differing)
+    found = compare(record(equal_runs()), [], Rule(), differing=differing)
     assert found.verdict is Verdict.NOT_COMPARABLE
     assert found.differing == differing

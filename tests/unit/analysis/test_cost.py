@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest_gpuperf.analysis.cost import eligible, fleet, offers, point_costs, price_curve
 from pytest_gpuperf.analysis.operating import OperatingPoints, operating_points
 from pytest_gpuperf.model import Demand, LoadPoint, OperatingPoint, Price, curves_of
-from tests.unit.factories import KEY, alike, curve, curve_point, record
+from tests.unit.factories import KEY, curve, curve_point, equal_runs, record
 
 L4 = Price("g6.xlarge", "NVIDIA L4", 1, 0.8, "2026-01-01", "a list")
 FOUR = replace(L4, instance="g6.12xlarge", count=4, usd_per_hour=4.6)
@@ -195,7 +195,7 @@ def test_no_costs_without_price_or_measurement() -> None:
 
 
 def test_from_a_record_to_a_fleet() -> None:
-    one = record(alike(2.0, load_points=3), requests=200)
+    one = record(equal_runs(2.0, load_points=3), requests=200)
     (offer,) = offers(operating_points([one]), [L4], Demand(900.0, budget_ns={"p90": 5e6}))
     assert offer.fleet is not None
     # 2 ms at concurrency 1, 4 ms at 2, 6 ms at 4: 500, 500 and 667 a second; the third is too slow.

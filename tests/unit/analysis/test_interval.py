@@ -17,14 +17,14 @@ from pytest_gpuperf.analysis.interval import (
     requests_needed,
 )
 from pytest_gpuperf.model import Window, undisturbed_windows
-from tests.unit.factories import ONE, histogram, window
+from tests.unit.factories import SINGLE, histogram, window
 
 QUIET = Spread(1e-8, 8.0)
 
 
 def of(*latencies_ms: float) -> Window:
     """A window of these latencies."""
-    return replace(window(ONE, requests=len(latencies_ms)), latency=histogram(ms * 1e6 for ms in latencies_ms))
+    return replace(window(SINGLE, requests=len(latencies_ms)), latency=histogram(ms * 1e6 for ms in latencies_ms))
 
 
 def widths(interval: Interval) -> tuple[float, float]:
@@ -54,8 +54,8 @@ def test_a_hiccup_among_five_values_moves_nothing() -> None:
 
 
 def test_two_values_that_agree_prove_little() -> None:
-    alike = mean_interval([0.0, 0.0])
-    assert alike.high > 1.05
+    equal = mean_interval([0.0, 0.0])
+    assert equal.high > 1.05
     assert mean_interval([0.0, 0.0], QUIET).high < 1.001
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pytest_gpuperf.analysis.operating import operating_points
 from pytest_gpuperf.model import LoadPoint, Record, Run, Window
-from tests.unit.factories import ONE, TEST, record, run, window
+from tests.unit.factories import SINGLE, TEST, record, run, window
 
 RATE = LoadPoint(0, 2, 100.0, "poisson")
 
@@ -18,7 +18,7 @@ def of(*runs: Run) -> Record:
 def test_the_slowest_run_counts() -> None:
     found = operating_points([record([[2.0], [4.0], [2.5]], requests=200)])
     (point,) = found.points
-    assert (found.test, point.point, point.runs) == (TEST, ONE, 3)
+    assert (found.test, point.point, point.runs) == (TEST, SINGLE, 3)
     assert point.throughput == pytest.approx(250)
     assert point.latency_ns["p50"] == pytest.approx(4e6, rel=0.01)
     assert point.throughput_range == pytest.approx((250, 500))

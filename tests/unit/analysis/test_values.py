@@ -16,7 +16,7 @@ from pytest_gpuperf.analysis.values import (
     values_of,
 )
 from pytest_gpuperf.model import Energy, LoadPoint, Memory, NamedPoint, Record, Verdict, figures_by_point
-from tests.unit.factories import ONE, alike, record
+from tests.unit.factories import SINGLE, equal_runs, record
 
 C4 = NamedPoint("concurrency 4")
 
@@ -73,27 +73,27 @@ def test_places_have_names() -> None:
 
 
 def test_a_record_gives_what_its_runs_gather() -> None:
-    one = record(alike(1.5))
+    one = record(equal_runs(1.5))
     found = values_of(one, {"p50", "p90", "p99", "throughput"})
-    figures = figures_by_point(one.runs[:1])[ONE]
-    assert found.values["serving", ONE, "p90"].runs[0] == pytest.approx(math.log(figures.latency.quantile_ns(0.9)))
-    assert found.values["serving", ONE, "throughput"].runs[0] == pytest.approx(-math.log(figures.throughput))
-    assert found.left_out == {("serving", ONE, "p99")}, "60 requests don't tell a p99"
+    figures = figures_by_point(one.runs[:1])[SINGLE]
+    assert found.values["serving", SINGLE, "p90"].runs[0] == pytest.approx(math.log(figures.latency.quantile_ns(0.9)))
+    assert found.values["serving", SINGLE, "throughput"].runs[0] == pytest.approx(-math.log(figures.throughput))
+    assert found.left_out == {("serving", SINGLE, "p99")}, "60 requests don't tell a p99"
 
 
 def test_only_what_is_asked_for_is_read() -> None:
-    assert {metric for *_, metric in values_of(record(alike()), {"p50"}).values} == {"p50"}
-    assert {metric for *_, metric in values_of(record(alike())).values} <= GATED
+    assert {metric for *_, metric in values_of(record(equal_runs()), {"p50"}).values} == {"p50"}
+    assert {metric for *_, metric in values_of(record(equal_runs())).values} <= GATED
 
 
 def disturbed(share: float) -> Record:
-    one = record(alike())
+    one = record(equal_runs())
     windows = [[replace(window, others_cpu_share=share) for window in run.windows] for run in one.runs]
     return replace(one, runs=tuple(replace(run, windows=tuple(w)) for run, w in zip(one.runs, windows, strict=True)))
 
 
 def test_others_on_the_cpu_disturb_by_what_they_take() -> None:
-    found = [values_of(disturbed(share)).values["serving", ONE, "p50"].disturbance for share in (0.0, 0.1, 1.0)]
+    found = [values_of(disturbed(share)).values["serving", SINGLE, "p50"].disturbance for share in (0.0, 0.1, 1.0)]
     assert found == pytest.approx([0.0, -math.log(0.9), DISTURBANCE_LIMIT])
 
 
@@ -104,7 +104,7 @@ def powered(
     told = (("gpu", method, joules), ("cpu", "rapl", cpu_j))
     energy = tuple(Energy(source, how, taken) for source, how, taken in told if taken is not None)
     memory = None if bytes_used is None else Memory(device_bytes=bytes_used, host_bytes=2 * bytes_used)
-    one = record(alike())
+    one = record(equal_runs())
     runs = [
         replace(run, windows=tuple(replace(window, energy=energy, memory=memory) for window in run.windows))
         for run in one.runs
@@ -114,7 +114,7 @@ def powered(
 
 class TestTaken:
     def of(self, one: Record, metric: str) -> float:
-        return math.exp(values_of(one, {metric}).values["serving", ONE, metric].runs[0])
+        return math.exp(values_of(one, {metric}).values["serving", SINGLE, metric].runs[0])
 
     def test_energy_is_joules_of_all_devices_for_each_inference(self) -> None:
         # 1000 inferences a second, for half a second.
@@ -129,16 +129,16 @@ class TestTaken:
         assert self.of(replace(one, runs=(own,)), "memory") == pytest.approx(10)
 
     def test_what_can_not_be_had_is_no_metric_rather_than_a_lost_one(self) -> None:
-        found = values_of(record(alike()), {"energy", "memory", "host_memory"})
+        found = values_of(record(equal_runs()), {"energy", "memory", "host_memory"})
         assert not found.values
         assert not found.left_out
 
     def test_windows_of_different_methods_are_not_added(self) -> None:
         one, other = powered(50.0).runs[0].windows[0], powered(50.0, method="nvml-power").runs[0].windows[0]
-        mixed = replace(record(alike()), runs=(replace(powered(1.0).runs[0], windows=(one, other)),))
+        mixed = replace(record(equal_runs()), runs=(replace(powered(1.0).runs[0], windows=(one, other)),))
         found = values_of(mixed, {"energy"})
         assert not found.values
-        assert found.left_out == {("serving", ONE, "energy")}
+        assert found.left_out == {("serving", SINGLE, "energy")}
 
     def test_records_of_different_methods_are_not_compared(self) -> None:
         rule = Rule(prior=PRIORS["gpu"], metrics=frozenset({"energy", "p50"}))

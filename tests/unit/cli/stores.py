@@ -1,4 +1,4 @@
-"""Stores with records in them, for the commands that work on stored records."""
+"""Stores with records, for the commands that read them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def measured(
     key: PlainMapping = KEY,
     commit: str = "1234567890",
 ) -> None:
-    """A record of three runs that differ by half a percent."""
+    """Store a record of three runs that differ by half a percent."""
     chance = random.Random(name)
     runs = [[p50_ms * point * math.exp(chance.gauss(0, 0.005)) for point in points] for _ in range(3)]
     store.write(record(runs, name=name, minute=DAY * day, gate=gate, status=status, key=key, commit=commit))
 
 
 def two_gpus(store: Store) -> None:
-    """One test on a T4 and an A10G that is three times as fast, at several rates: the records of docs/cost.md.
+    """Store the records of docs/cost.md: a test on a T4, and on an A10G that is three times as fast, at several rates.
 
-    They are made, not measured: a single server's queue towards a capacity of its own, runs 1% apart.
+    They are computed, not measured: the queue of a single server near its capacity, runs 1% apart.
     """
     for minute, (device, name, base_ms, capacity) in enumerate(
         (("Tesla T4", "74d3f0a1b2c4", 150.0, 8.0), ("NVIDIA A10G", "a10d3f0a1b2c", 50.0, 24.0))
@@ -50,5 +50,5 @@ def two_gpus(store: Store) -> None:
 
 
 def gpuperf(store: Store, *arguments: str) -> int:
-    """The command on that store."""
+    """Run the command on that store."""
     return main([*arguments, "--store", store.url])

@@ -9,14 +9,14 @@ import pytest
 from pytest_gpuperf.analysis.guard import THROTTLED
 from pytest_gpuperf.measure.budget import Budget, JudgedLoad, Limit, judge
 from pytest_gpuperf.model import LoadPoint, Poisson, Window
-from tests.unit.factories import ONE, window
+from tests.unit.factories import SINGLE, window
 
 #: The factory's windows of median 1 have a p90 of 1.14.
 BUDGET = Budget.of_ms(p90_ms=2)
 
 
 def judged(medians_ms: Sequence[float], budget: Budget = BUDGET) -> JudgedLoad:
-    return judge(1, [window(ONE, p50_ms=median) for median in medians_ms], budget)
+    return judge(1, [window(SINGLE, p50_ms=median) for median in medians_ms], budget)
 
 
 def offered(throughput: float, due: int, *, count: int = 4, rate: float = 100.0) -> list[Window]:
@@ -46,10 +46,10 @@ def test_the_whole_interval_decides(medians_ms: Sequence[float], verdict: str) -
 
 def test_one_calm_window_does_not_stand_for_all() -> None:
     """On a machine that is hardly ever calm the others have to do."""
-    calm, disturbed = window(ONE, p50_ms=1.0), replace(window(ONE, p50_ms=1.0), guards=(THROTTLED,))
+    calm, disturbed = window(SINGLE, p50_ms=1.0), replace(window(SINGLE, p50_ms=1.0), guards=(THROTTLED,))
     assert not disturbed.undisturbed
     assert judge(1, [disturbed, calm, disturbed], BUDGET).verdict == "within"
-    slow = replace(disturbed, latency=window(ONE, p50_ms=9.0).latency)
+    slow = replace(disturbed, latency=window(SINGLE, p50_ms=9.0).latency)
     assert judge(1, [slow, calm, calm, slow], BUDGET).verdict == "within"
 
 
@@ -76,7 +76,7 @@ def test_every_limit_has_to_hold() -> None:
 
 
 def test_too_few_requests_for_the_quantile_are_no_proof() -> None:
-    few = [window(ONE, requests=17)] * 3
+    few = [window(SINGLE, requests=17)] * 3
     assert judge(1, few, Budget.of_ms(p90_ms=2)).verdict == "within"
     found = judge(1, few, Budget.of_ms(p99_ms=2))
     assert found.verdict == "undecided"
@@ -85,31 +85,34 @@ def test_too_few_requests_for_the_quantile_are_no_proof() -> None:
 
 
 def test_disturbed_windows_are_left_out() -> None:
-    disturbed = replace(window(ONE, p50_ms=9.0), others_cpu_share=0.5)
+    disturbed = replace(window(SINGLE, p50_ms=9.0), others_cpu_share=0.5)
     assert judge(1, [window()] * 2 + [disturbed] * 5, BUDGET).verdict == "within"
 
 
 def test_errors_above_the_budget_are_over_it() -> None:
-    found = judge(1, [window(ONE, errors={"reset": 10})] * 2, BUDGET)
+    found = judge(1, [window(SINGLE, errors={"reset": 10})] * 2, BUDGET)
     assert (found.verdict, found.overload, found.why) == ("over", True, "20 of 140 requests failed")
 
 
 def test_only_errors_are_over_it() -> None:
-    found = judge(1, [window(ONE, requests=0, errors={"reset": 60})] * 2, BUDGET)
+    found = judge(1, [window(SINGLE, requests=0, errors={"reset": 60})] * 2, BUDGET)
     assert (found.verdict, found.overload) == ("over", True)
     assert math.isnan(found.centre_ns)
 
 
 def test_a_single_reset_connection_is_measured_again_and_then_forgiven() -> None:
-    reset = window(ONE, requests=17, errors={"reset": 1})
-    assert judge(1, [reset, window(ONE, requests=17)], BUDGET).verdict == "undecided"
-    assert judge(1, [reset] + [window(ONE, requests=60)] * 3, BUDGET).verdict == "within"
-    burst = window(ONE, requests=10, errors={"reset": 50})
+    reset = window(SINGLE, requests=17, errors={"reset": 1})
+    assert judge(1, [reset, window(SINGLE, requests=17)], BUDGET).verdict == "undecided"
+    assert judge(1, [reset] + [window(SINGLE, requests=60)] * 3, BUDGET).verdict == "within"
+    burst = window(SINGLE, requests=10, errors={"reset": 50})
     assert judge(1, [burst, window()], BUDGET).verdict == "undecided"
 
 
 def test_a_late_latency_stays_over_whatever_the_errors_say() -> None:
-    windows = [window(ONE, p50_ms=9.0, requests=17), window(ONE, p50_ms=9.0, requests=17, errors={"reset": 1})]
+    windows = [
+        window(SINGLE, p50_ms=9.0, requests=17),
+        window(SINGLE, p50_ms=9.0, requests=17, errors={"reset": 1}),
+    ]
     assert judge(1, windows, BUDGET).verdict == "over"
 
 

@@ -10,7 +10,7 @@ from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.publish.reported import MOST_HISTORY, reported_of
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import measured
-from tests.unit.factories import alike, record, run, window
+from tests.unit.factories import equal_runs, record, run, window
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-HEAD = record(alike(4.0, load_points=2), name="bbbb", minute=41 * 1440)
+HEAD = record(equal_runs(4.0, load_points=2), name="bbbb", minute=41 * 1440)
 COMPARED = Comparison(Verdict.UNCHANGED, baseline=("aaaa39", "aaaa38", "gone"))
 
 
@@ -43,7 +43,7 @@ def test_charts_have_all_of_it(store: Store) -> None:
 
 
 def test_an_older_record_has_no_future(store: Store) -> None:
-    old = record(alike(4.0, load_points=2), name="cccc", minute=5 * 1440 + 10)
+    old = record(equal_runs(4.0, load_points=2), name="cccc", minute=5 * 1440 + 10)
     one = reported_of(store, TestOutcome(old, Comparison(Verdict.NO_BASELINE)), deep=True)
     assert [each.id for each in one.history] == ["aaaa00", "aaaa01", "aaaa02", "aaaa03", "aaaa04", "aaaa05", "cccc"]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pytest_gpuperf.model import Comparison, EndpointFigures, Verdict
 from pytest_gpuperf.report.summary import RecordLocation, record_lines
-from tests.unit.factories import alike, curve, curve_point, histogram, record
+from tests.unit.factories import curve, curve_point, equal_runs, histogram, record
 
 
 def test_latencies_that_nobody_could_take() -> None:
@@ -15,7 +15,7 @@ def test_latencies_that_nobody_could_take() -> None:
         EndpointFigures("127.0.0.1:8010", 501, 0, 250.5, histogram([2e6, 3e6])),
     )
     one = curve(replace(curve_point(4), endpoints=endpoints))
-    lines = record_lines(record(alike()), [one], Comparison(Verdict.NO_BASELINE), RecordLocation("stored.json"))
+    lines = record_lines(record(equal_runs()), [one], Comparison(Verdict.NO_BASELINE), RecordLocation("stored.json"))
     shown = [line.split() for line in lines if "127.0.0.1" in line]
     assert shown[0] == ["127.0.0.1:8000", "500", "-", "-", "-", "250.0"]
     assert shown[1][3:5] != ["-", "-"]

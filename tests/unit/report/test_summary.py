@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest_gpuperf.analysis.compare import Prior, Rule, compare
 from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, LoadPoint, Record, Row, Verdict, curve_of
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, failure_message, headline, record_lines
-from tests.unit.factories import QUANTILES, TEST, alike, curve, curve_point, record, row, run, server_times, window
+from tests.unit.factories import QUANTILES, TEST, curve, curve_point, equal_runs, record, row, run, server_times, window
 
 PLACE = RecordLocation(".gpuperf/nvidia-l4/0123456789ab/20260101T000500000Z-12345678-0a1b2c3d4e5f.json")
 COLUMNS = 80
@@ -107,14 +107,14 @@ def test_a_table_with_a_baseline_fits_a_terminal(batch_size: int) -> None:
 @pytest.mark.parametrize(
     ("one", "comparison", "parts"),
     [
-        (record(alike(runs=3)), Comparison(Verdict.NO_BASELINE), ["NO BASELINE yet", "3 runs"]),
+        (record(equal_runs(runs=3)), Comparison(Verdict.NO_BASELINE), ["NO BASELINE yet", "3 runs"]),
         (
-            record(alike(runs=1)),
+            record(equal_runs(runs=1)),
             Comparison(Verdict.NO_BASELINE, differing={"version": (1, 2)}),
             ["NO BASELINE with this key", "1 run"],
         ),
-        (record(alike(), status="incomplete"), compared(), ["cut short", "never used as a baseline"]),
-        (record(alike()), compared(verdict=Verdict.REGRESSED), ["regressed", "3 runs", "1 baseline record"]),
+        (record(equal_runs(), status="incomplete"), compared(), ["cut short", "never used as a baseline"]),
+        (record(equal_runs()), compared(verdict=Verdict.REGRESSED), ["regressed", "3 runs", "1 baseline record"]),
     ],
 )
 def test_a_headline_says_what_happened(one: Record, comparison: Comparison, parts: list[str]) -> None:
@@ -206,7 +206,7 @@ def test_differing_keys_and_points_are_named() -> None:
 
 def failed(option: str = "", **here: object) -> str:
     before = record(
-        alike(load_points=2),
+        equal_runs(load_points=2),
         name="ba5e11ba5e11",
         minute=61,
         commit="feedfacecafe",
@@ -214,7 +214,7 @@ def failed(option: str = "", **here: object) -> str:
         environment={"driver": "570"},
     )
     after = record(
-        alike(2.0, load_points=2),
+        equal_runs(2.0, load_points=2),
         name="0a1b2c3d4e5f",
         under_test={"serving": {"engine": "10.2"}},
         environment={"driver": "580"},
@@ -287,7 +287,7 @@ def test_an_inconclusive_failure_says_so() -> None:
 
 
 def test_table_and_curve_speak_of_the_same_numbers() -> None:
-    one = record(alike(2.0, load_points=2))
+    one = record(equal_runs(2.0, load_points=2))
     made = curve_of("serving", [LoadPoint(1), LoadPoint(2)], one.runs)
     cells = curve_table(made, ()).rows
     assert cells[0][1].startswith(("1.99", "2.00", "2.01"))

@@ -27,7 +27,7 @@ from pytest_gpuperf.model.codec import to_builtins
 from pytest_gpuperf.store import RecordFile, Store, import_records
 from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.store import MOST_PINNED, user
-from tests.unit.factories import KEY, alike, record, records, run, utc, window
+from tests.unit.factories import KEY, equal_runs, record, records, run, utc, window
 
 SMALL = replace(
     record(), runs=(run(window(p50_ms=1.0, requests=5, window_s=0.5)),), environment={"driver": "570.1", "clock": 1.5}
@@ -81,7 +81,7 @@ def files(store: Store) -> dict[str, tuple[bytes, int]]:
 
 
 def test_what_is_written_is_read(url: str) -> None:
-    written = record(alike(load_points=2), environment={"driver": "570.1", "mig": None})
+    written = record(equal_runs(load_points=2), environment={"driver": "570.1", "mig": None})
     path = Store(url).write(written)
     reader = Store(url)
     (entry,) = reader.entries(reader.folder(KEY))
@@ -409,7 +409,7 @@ def test_a_damaged_record_is_not_accepted(store: Store) -> None:
 
 
 def test_a_record_keeps_its_load_points(store: Store) -> None:
-    one = record(alike(load_points=2), at=[LoadPoint(4, 8), LoadPoint(1)])
+    one = record(equal_runs(load_points=2), at=[LoadPoint(4, 8), LoadPoint(1)])
     store.write(one)
     read = store.read(entry_of(store, one))
     assert [seen.point for seen in read.runs[0].windows] == [LoadPoint(4, 8), LoadPoint(1)]
