@@ -62,6 +62,17 @@ PRIORS = {"gpu": Prior(record_sd=0.02, weight=8), "cpu": RECORD_PRIOR}
 BLOCK_PRIOR = Prior(record_sd=0.025, weight=6)
 
 
+def assumed_prior(device: str) -> Prior:
+    """Return the prior of a device that was never calibrated.
+
+    Args:
+        device: Device model as keys name it; empty where it is unknown.
+    """
+    if not device:
+        return RECORD_PRIOR
+    return PRIORS["cpu" if device.startswith("CPU ") else "gpu"]
+
+
 def calibrated(default: Prior, record_sd: Mapping[str, float], freedom: Mapping[str, float]) -> Prior | Priors:
     """The priors of a device on which A/A records were measured.
 

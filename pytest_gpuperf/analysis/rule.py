@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, RECORD_PRIOR, Prior, Priors
-from pytest_gpuperf.analysis.values import GATED
+from pytest_gpuperf.analysis.values import GATED, METRICS
+from pytest_gpuperf.model import PlainMapping
 
 #: Up to which share a change is "unchanged", where nobody says otherwise.
 EQUIVALENCE = 0.05
@@ -51,3 +52,39 @@ class Rule:
     def bound(self) -> float:
         """The equivalence as a log."""
         return math.log1p(max(EQUIVALENCE, self.min_effect) if self.equivalence is None else self.equivalence)
+
+
+def rule_settings(
+    *, alpha: float, tests: int, min_effect: float, metrics: frozenset[str], look_share: float
+) -> PlainMapping:
+    """Return the settings by which a record states its rule; ``rule_of`` reads them. See ``Rule`` for the arguments."""
+    return {
+        "alpha": alpha,
+        "tests": tests,
+        "min_effect": min_effect,
+        "metrics": " ".join(sorted(metrics)),
+        "look_share": look_share,
+    }
+
+
+def rule_of(settings: PlainMapping, prior: Prior | Priors) -> Rule:
+    """Return the rule that a record's settings state.
+
+    Args:
+        settings: Settings of the record; what they lack or state wrongly has its default, since imported records state
+            nothing.
+        prior: Prior of the spread between records on the record's device.
+    """
+    tests = settings.get("tests")
+    return Rule(
+        prior=prior,
+        alpha=_share(settings.get("alpha"), Rule.alpha),
+        tests=tests if isinstance(tests, int) and tests > 0 else Rule.tests,
+        min_effect=_share(settings.get("min_effect"), Rule.min_effect),
+        metrics=frozenset(str(settings.get("metrics", "")).split()) & frozenset(METRICS) or GATED,
+        look_share=_share(settings.get("look_share"), Rule.look_share),
+    )
+
+
+def _share(stated: object, default: float) -> float:
+    return float(stated) if isinstance(stated, int | float) and 0 <= stated < 1 else default

@@ -118,7 +118,7 @@ def _judged(options: argparse.Namespace, records: RecordReader) -> list[JudgedRe
                 metrics=options.metrics,
                 store=records.store,
             ),
-            choice=choice,
+            spec=choice,
             before=one.entry,
         )
         for one in sorted(wanted, key=lambda one: one.record.test)

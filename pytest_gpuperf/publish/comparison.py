@@ -1,0 +1,31 @@
+"""How a record is compared with its baseline: by the gate, and later by ``gpuperf compare`` and ``gpuperf report``."""
+
+from __future__ import annotations
+
+from pytest_gpuperf.analysis.compare import compare, compare_duet
+from pytest_gpuperf.analysis.priors import Prior, Priors, assumed_prior, calibrated
+from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.model import Comparison, Record
+from pytest_gpuperf.store import Baseline, Store, newest_calibration
+
+
+def prior_of(store: Store | None, device: str) -> Prior | Priors:
+    """Return the prior of the spread between a device's records: the calibrated one, else the assumed one.
+
+    Args:
+        store: Store that may have a calibration.
+        device: Device model as keys name it; empty where it is unknown.
+
+    Raises:
+        StoreError: The calibration can't be read.
+    """
+    assumed = assumed_prior(device)
+    calibration = newest_calibration(store, device) if store is not None and device else None
+    return calibrated(assumed, calibration.record_sd, calibration.freedom) if calibration else assumed
+
+
+def compare_record(record: Record, baseline: Baseline, rule: Rule) -> Comparison:
+    """Compare a record with its baseline; a duet's with its own reference, for which the baseline shows the spread."""
+    if record.reference:
+        return compare_duet(record, baseline.records, rule)
+    return compare(record, baseline.records, rule, pinned=baseline.pinned, differing=baseline.differing)
