@@ -112,17 +112,17 @@ def pytest_configure(config: pytest.Config) -> None:
     names = [*(name for name, *_ in (*OPTIONS, *SWITCHES)), "lock_clocks"]
     given = config.getoption("gpuperf") or any(config.getoption(f"gpuperf_{name}") is not None for name in names)
     if given:
-        from pytest_gpuperf.session.state import state_of
+        from pytest_gpuperf.session.hooks import hooks_of
 
-        state_of(config)
+        hooks_of(config)
 
 
 @pytest.fixture
 def gpuperf(request: pytest.FixtureRequest) -> Gpuperf:
     """Measures targets: ``gpuperf.sweep(target, concurrency=[1, 2, 4])``, ``gpuperf.measure(target)``."""
-    from pytest_gpuperf.session.state import state_of
+    from pytest_gpuperf.session.hooks import hooks_of
 
-    return state_of(request.config).fixture_of(request.node)
+    return hooks_of(request.config).gpuperf(request.node)
 
 
 @pytest.fixture(scope="session")
@@ -131,22 +131,22 @@ def gpu(request: pytest.FixtureRequest) -> Gpu:
 
     ``gpu(mig="1g.10gb")`` or ``gpu(count=2)`` are others, on which the test is then measured.
     """
-    from pytest_gpuperf.session.state import state_of
+    from pytest_gpuperf.session.hooks import hooks_of
 
-    return state_of(request.config).devices.gpu
+    return hooks_of(request.config).context.devices.gpu
 
 
 @pytest.fixture(scope="session")
 def triton_endpoint(request: pytest.FixtureRequest) -> Callable[..., TritonEndpoint]:
     """Makes targets: a model, an ensemble or a model repository behind a tritonserver that is started for every run."""
-    from pytest_gpuperf.session.state import state_of
+    from pytest_gpuperf.session.hooks import hooks_of
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
-    state = state_of(request.config)
+    context = hooks_of(request.config).context
 
     def make(*arguments: Any, **settings: Any) -> TritonEndpoint:
-        visible = ",".join(device.visible for device in state.devices.now)
-        return TritonEndpoint(*arguments, **{"server": state.settings.triton, "visible": visible, **settings})
+        visible = ",".join(device.visible for device in context.devices.current)
+        return TritonEndpoint(*arguments, **{"server": context.settings.triton, "visible": visible, **settings})
 
     return make
 
@@ -157,16 +157,16 @@ def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
 
     ``triton_fleet(model, devices=gpu(mig="1g.10gb", count=7), balancer="envoy")``; without devices the one under test.
     """
-    from pytest_gpuperf.session.state import state_of
+    from pytest_gpuperf.session.hooks import hooks_of
     from pytest_gpuperf.targets.fleet import TritonFleet
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
-    state = state_of(request.config)
+    context = hooks_of(request.config).context
 
     def make(source: Any = None, devices: Any = None, **settings: Any) -> TritonFleet:
         if settings.get("replicas") != 0 and not isinstance(source, TritonEndpoint):
-            settings = {"server": state.settings.triton, **settings}
-        return TritonFleet.create(source, state.devices.now if devices is None else devices, **settings)
+            settings = {"server": context.settings.triton, **settings}
+        return TritonFleet.create(source, context.devices.current if devices is None else devices, **settings)
 
     return make
 
@@ -190,12 +190,12 @@ def onnxruntime_engine() -> type[OnnxRuntimeEngine]:
 @pytest.fixture(scope="session")
 def tensorrt_engine(request: pytest.FixtureRequest) -> Callable[..., TensorRTEngine]:
     """Makes targets: an ONNX model as a TensorRT engine in this process, on the device that the test has chosen."""
-    from pytest_gpuperf.session.state import state_of
+    from pytest_gpuperf.session.hooks import hooks_of
     from pytest_gpuperf.targets.tensorrt import TensorRTEngine
 
-    devices = state_of(request.config).devices
+    devices = hooks_of(request.config).context.devices
 
     def make(*arguments: Any, **settings: Any) -> TensorRTEngine:
-        return TensorRTEngine(*arguments, **{"visible": devices.inside(devices.running), **settings})
+        return TensorRTEngine(*arguments, **{"visible": devices.in_process(devices.running), **settings})
 
     return make

@@ -58,7 +58,7 @@ def register(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
-    from pytest_gpuperf.publish.formats import DEEP, format_of, render
+    from pytest_gpuperf.publish.formats import WITH_CHARTS, format_of, render
     from pytest_gpuperf.store.store import utc_now
 
     name = options.format
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         return _side_by_side(options, name)
     prices = chosen_prices(options)
     every = list(_asked(options))
-    reported = [one for asked in every for one in _reported(asked, options.test, prices, deep=name in DEEP)]
+    reported = [one for asked in every for one in _reported(asked, options.test, prices, charts=name in WITH_CHARTS)]
     if not reported:
         raise GpuperfError(f"No record has a test whose id contains {options.test!r}.\nSee: gpuperf baseline list")
     text = render(name, reported, title=options.title, generated_utc=utc_now(), marker=options.marker)
@@ -186,7 +186,7 @@ def _by_id(records: RecordReader, what: str, *, whole: bool) -> list[StoredRecor
     return found
 
 
-def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) -> Iterable[ReportedTest]:
+def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, charts: bool) -> Iterable[ReportedTest]:
     """Every test, judged as the gate judges it."""
     from pytest_gpuperf.cli.judging import judge, rule_for
     from pytest_gpuperf.model import Comparison, Verdict
@@ -207,5 +207,5 @@ def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, deep: bool) 
             asked.records.unreadable += [one for one in judged.baseline.unreadable if one.where not in known]
         regressed = comparison.verdict is Verdict.REGRESSED
         error = _OTHERWISE if record.gate == "failed" and not regressed else ""
-        carried = TestOutcome(record, comparison, store.describe(one.entry.path), asked.option, error)
-        yield reported_of(store, carried, baseline=baseline, prices=prices, deep=deep)
+        outcome = TestOutcome(record, comparison, baseline, store.describe(one.entry.path), asked.option, error)
+        yield reported_of(store, outcome, prices=prices, charts=charts)

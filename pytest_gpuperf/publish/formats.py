@@ -11,8 +11,8 @@ from pytest_gpuperf.model import ReportedTest
 
 MARKDOWN, HTML, JSON, CSV, TABLE, BENCHMARK = "markdown", "html", "json", "csv", "table", "benchmark"
 FORMATS = (TABLE, MARKDOWN, HTML, JSON, CSV, BENCHMARK)
-#: Formats that charts need more for than the tests' own records.
-DEEP = frozenset({HTML})
+#: Formats that have charts, for which earlier records are read.
+WITH_CHARTS = frozenset({HTML})
 _ENDINGS = {".md": MARKDOWN, ".html": HTML, ".json": JSON, ".csv": CSV}
 
 

@@ -1,35 +1,36 @@
-"""What a test hands to the reports at the end, in a form that pytest-xdist carries from its workers."""
+"""What a test hands to the reports at the end of the invocation."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pytest_gpuperf.model import Comparison, Record
-from pytest_gpuperf.model.codec import from_builtins, to_builtins
 
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """One test: what it measured, and what was decided about that. ``ReportedTest`` explains the other fields."""
+    """What a test measured, and what was decided about it.
+
+    Attributes:
+        baseline: Records that it was compared with and that were read for it; reports read none of them again.
+        path, store_option, error, file, line: See ``ReportedTest``.
+    """
 
     #: No test class, whatever its name.
     __test__: ClassVar[bool] = False
 
     record: Record
     comparison: Comparison
+    baseline: tuple[Record, ...] = ()
     path: str = ""
     store_option: str = ""
     error: str = ""
     file: str = ""
     line: int = 0
 
-    def as_text(self) -> str:
-        """As JSON, which ``of_text`` reads."""
-        return json.dumps(to_builtins(self))
-
-    @classmethod
-    def of_text(cls, text: str) -> TestOutcome:
-        """The record that ``as_text`` was called on."""
-        return from_builtins(cls, json.loads(text), "carried")
+    def shown_baseline(self, *, charts: bool) -> tuple[Record, ...]:
+        """Return the records of the baseline that a report shows: all of them in charts, else the newest."""
+        records = {record.id: record for record in self.baseline}
+        ids = self.comparison.baseline if charts else self.comparison.baseline[:1]
+        return tuple(records[record_id] for record_id in ids if record_id in records)

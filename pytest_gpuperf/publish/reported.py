@@ -1,4 +1,4 @@
-"""The records that reports are made of: a record with its curves, and what the store has beside it."""
+"""What reports are made of: a test's outcome with its curves and costs, and in charts the records before it."""
 
 from __future__ import annotations
 
@@ -18,46 +18,37 @@ _BUDGET = re.compile(r"(?P<metric>p\d+)=(?P<limit_ms>\d+(?:\.\d+)?(?:e[+-]?\d+)?
 
 
 def reported_of(
-    store: Store,
-    carried: TestOutcome,
-    *,
-    baseline: Sequence[Record] = (),
-    prices: Sequence[Price] = (),
-    deep: bool = False,
+    store: Store, outcome: TestOutcome, *, prices: Sequence[Price] = (), charts: bool = False
 ) -> ReportedTest:
-    """What a report shows of one test.
+    """Return what a report shows of one test.
 
     Args:
-        prices: of machines, the newest of each.
-        baseline: records of its baseline that were read already.
-        deep: for charts: also the whole baseline, and the records before it.
+        store: Store that charts over time read earlier records from; nothing else is read.
+        prices: Prices of machines, the newest of each.
+        charts: Whether the report has charts, which show the whole baseline and the records before it.
 
     Raises:
-        StoreError: the store can't be listed.
+        StoreError: The store can't be listed.
     """
-    record, comparison = carried.record, carried.comparison
-    wanted = comparison.baseline if deep else comparison.baseline[:1]
-    known = {one.id: one for one in baseline}
+    record, comparison = outcome.record, outcome.comparison
     duet = comparison.mode == "duet"
-    if not duet:
-        known |= {one.id: one for one in _read(store, record, set(wanted) - known.keys())}
-    found = tuple(known[name] for name in wanted if name in known) if not duet else ()
-    base = record.reference if duet else found[0].runs if found else ()
+    baseline = outcome.shown_baseline(charts=charts)
+    base_runs = record.reference if duet else baseline[0].runs if baseline else ()
     curves = curves_of(record.runs)
     return ReportedTest(
         record=record,
         curves=curves,
         comparison=comparison,
-        base_curves=curves_of(base),
-        baseline=found,
-        history=_history(store, record, known) if deep and not duet else (),
+        base_curves=curves_of(base_runs),
+        baseline=baseline,
+        history=_history(store, record, baseline) if charts and not duet else (),
         costs=point_costs(curves, record.key, prices),
         budgets=_budgets(record),
-        path=carried.path,
-        store_option=carried.store_option,
-        error=carried.error,
-        file=carried.file,
-        line=carried.line,
+        path=outcome.path,
+        store_option=outcome.store_option,
+        error=outcome.error,
+        file=outcome.file,
+        line=outcome.line,
     )
 
 
@@ -67,31 +58,19 @@ def _budgets(record: Record) -> tuple[tuple[str, float], ...]:
     return tuple((match["metric"], float(match["limit_ms"])) for match in found if match)
 
 
-def _read(store: Store, record: Record, ids: set[str]) -> list[Record]:
-    """Records of the same key by their ids; those that are gone, or can't be read any more, are left out."""
-    found: list[Record] = []
-    for entry in store.newest(store.folder(record.key)) if ids else ():
-        if entry.id in ids:
-            ids = ids - {entry.id}
-            record_read = _readable(store, entry)
-            found += [record_read] if record_read else []
-        if not ids:
-            break
-    return found
+def _history(store: Store, record: Record, baseline: Sequence[Record]) -> tuple[Record, ...]:
+    """Return the complete records of the key up to this one, oldest first; the last is this one."""
+    in_memory = {known.id: known for known in baseline}
+    files = (file for file in store.newest(store.folder(record.key)) if not file.duet)
+    name = store.path(record).rpartition("/")[2]
+    earlier_files = islice((file for file in files if file.name < name), MOST_HISTORY - 1)
+    earlier = [in_memory.get(file.id) or _readable(store, file) for file in earlier_files]
+    return (*reversed([known for known in earlier if known is not None and known.status == "complete"]), record)
 
 
-def _history(store: Store, record: Record, known: dict[str, Record]) -> tuple[Record, ...]:
-    """The whole records of its key up to this one, oldest first, and itself as the last."""
-    entries = (entry for entry in store.newest(store.folder(record.key)) if not entry.duet)
-    own = store.path(record).rpartition("/")[2]
-    earlier = islice((entry for entry in entries if entry.name < own), MOST_HISTORY - 1)
-    found = [known.get(entry.id) or _readable(store, entry) for entry in earlier]
-    return (*reversed([one for one in found if one is not None and one.status == "complete"]), record)
-
-
-def _readable(store: Store, entry: RecordFile) -> Record | None:
-    """None for what can't be read: the gate names it, and a chart does without."""
+def _readable(store: Store, file: RecordFile) -> Record | None:
+    """Return a record; None if it can't be read: the gate reports that, and a chart leaves the record out."""
     try:
-        return store.read(entry)
+        return store.read(file)
     except UnreadableRecord:
         return None

@@ -1,9 +1,10 @@
-"""Telling people how far the measurement is: a bar on a terminal, plain lines in a log, nothing in a worker."""
+"""Progress of the measurement: a bar on a terminal, plain lines in a log, nothing in a pytest-xdist worker."""
 
 from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 
 import pytest
 
@@ -12,19 +13,24 @@ from pytest_gpuperf.report.terminal.progress import LogSchedule, bar_line, log_l
 
 
 class Console:
-    """Writes around pytest's capturing and its half-written lines."""
+    """Writes to pytest's terminal, around its capturing and its unfinished lines."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._reporter: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
-        self._capture = config.pluginmanager.get_plugin("capturemanager")
+        self._config = config
+        self._verbosity: int = config.getoption("verbose")
         self._drawn = False
-        verbosity = config.getoption("verbose")
-        self._pace = LogSchedule(verbosity, time.monotonic())
-        if verbosity < -1:
-            self._reporter = None
+
+    @cached_property
+    def _pace(self) -> LogSchedule:
+        return LogSchedule(self._verbosity, time.monotonic())
+
+    @cached_property
+    def _reporter(self) -> pytest.TerminalReporter | None:
+        """pytest's terminal, which is registered after this object is made; None where nothing is to be written."""
+        return self._config.pluginmanager.get_plugin("terminalreporter") if self._verbosity >= -1 else None
 
     def progress(self, progress: Progress) -> None:
-        """Show where a sweep stands."""
+        """Show how far a sweep is."""
         if self._reporter is None:
             return
         if self._reporter.isatty:
@@ -39,7 +45,11 @@ class Console:
             self._line(log_line(progress.sweep, progress.run, progress.runs, progress.left_s, done=done))
 
     def waiting(self, holder: str) -> None:
-        """Somebody else is measuring on the device."""
+        """Say that the measurement waits for its device.
+
+        Args:
+            holder: Process that is measuring on it.
+        """
         self._line(f"gpuperf: waiting for the device, which {holder} is measuring on")
 
     def clear(self) -> None:
@@ -65,4 +75,5 @@ class Console:
         self._drawn = True
 
     def _uncaptured(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._capture is None else self._capture.global_and_fixture_disabled()
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        return nullcontext() if capture is None else capture.global_and_fixture_disabled()

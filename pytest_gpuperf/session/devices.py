@@ -1,4 +1,4 @@
-"""On what the tests of this process are measured, who watches it, and what was set on it."""
+"""The devices that this process measures on, their monitors, and their clocks."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from pytest_gpuperf.session.settings import Settings
 
 
 class Devices:
-    """The device under test, and those that single tests ask for.
+    """The device under test, and the devices that single tests ask for.
 
     Args:
-        worker: number of this pytest-xdist worker; None without.
+        worker: Number of this pytest-xdist worker; None without pytest-xdist.
 
     Attributes:
-        running: the test that is running.
+        running: Id of the running test.
     """
 
     def __init__(self, settings: Settings, worker: int | None) -> None:
         self._settings, self._worker = settings, worker
         self.running = ""
-        #: As it was before we set it.
+        #: CUDA_VISIBLE_DEVICES before ``export`` set it.
         self._visible = os.environ.get(VISIBLE)
         self._chosen: dict[str, tuple[Device, ...]] = {}
         self._monitors: dict[tuple[str, ...], Monitor] = {}
@@ -45,77 +45,82 @@ class Devices:
 
     @cached_property
     def first(self) -> Device:
-        """Under test, unless a test asks for others."""
+        """The device under test, unless a test asks for others."""
         return find_device(self._settings.device, self._worker or 0)
 
-    def show(self) -> None:
-        """Have what runs in this process, and what it starts, use the device that was asked for or assigned."""
+    def export(self) -> None:
+        """Make this process, and the processes it starts, compute on the device under test."""
         has_gpu = self.first.kind == "gpu"
         if has_gpu:
-            # CUDA's own order begins with the fastest GPU, NVML's with the first slot: "the first" has to be the same.
+            # CUDA's default order begins with the fastest GPU, NVML's with the first slot: both must mean the same.
             os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         if self._settings.device != "auto" or (has_gpu and self._worker is not None):
             os.environ[VISIBLE] = self.first.visible
 
     @cached_property
     def gpu(self) -> Gpu:
-        """What the fixture gives."""
+        """The value of the ``gpu`` fixture."""
         number = self._worker if self._settings.device == "auto" else None
-        choice = DeviceChooser(lambda: find_devices(self._visible), self._use, number)
-        return Gpu.of(self.first, choice)
+        return Gpu.of(self.first, DeviceChooser(lambda: find_devices(self._visible), self._use, number))
 
     def _use(self, devices: Sequence[Device]) -> None:
         self._chosen[self.running] = tuple(devices)
 
     def of(self, test: str) -> tuple[Device, ...]:
-        """What a test is measured on."""
+        """Return the devices that a test is measured on."""
         return self._chosen.get(test, (self.first,))
 
     @property
-    def now(self) -> tuple[Device, ...]:
-        """What the running test is measured on, as far as is known: what targets of its are given unless it says."""
+    def current(self) -> tuple[Device, ...]:
+        """The devices of the running test, which its targets compute on by default."""
         return self.of(self.running)
 
-    def inside(self, test: str) -> str:
-        """Where what a test has computed in this process belongs; empty for the first device that CUDA shows it."""
+    def in_process(self, test: str) -> str:
+        """Return the device that a test's targets in this process compute on, as CUDA_VISIBLE_DEVICES names it.
+
+        Empty for the first device that CUDA shows this process.
+        """
         first = self.of(test)[0]
         return "" if first.id == self.first.id else first.visible
 
     def key(self, test: str) -> PlainMapping:
-        """What two comparable records of a test share of them."""
+        """Return the part of a test's comparison key that its devices decide."""
         wish = self._settings.lock_clocks
         return joint_key(self.of(test), policy(wish.mhz) if wish is not None else "")
 
     def place(self, test: str, places: Sequence[str], *, begun: bool) -> None:
-        """Have a test measured where its targets say that they compute, as CUDA_VISIBLE_DEVICES names it.
+        """Measure a test on the devices that its targets compute on.
 
         Args:
-            begun: it was measured before, so its devices are in a key.
+            places: Devices as CUDA_VISIBLE_DEVICES names them.
+            begun: Whether the test has measured before, so that its devices are part of a key already.
 
         Raises:
-            DeviceError: there is no such device.
-            OptionError: it began on others.
+            DeviceError: There is no such device.
+            OptionError: The test began on other devices.
         """
-        own = {device.id for device in self.of(test)}
-        devices = find_places(places) if not own.issuperset(places) else ()
-        if own.issuperset(device.id for device in devices):
+        chosen = {device.id for device in self.of(test)}
+        devices = find_places(places) if not chosen.issuperset(places) else ()
+        if chosen.issuperset(device.id for device in devices):
             return
         if begun:
             raise OptionError(
-                f"This test began on {', '.join(sorted(own))}, and a further target computes on {', '.join(places)}.\n"
-                "Give each a test of its own, or ask for all devices before the first measurement: gpu(count=2)."
+                f"This test began on {', '.join(sorted(chosen))}, and a further target computes on "
+                f"{', '.join(places)}.\n"
+                "Give each target a test of its own, or ask for all devices before the first measurement: gpu(count=2)."
             )
         self._chosen[test] = devices
 
     def monitor(self, test: str, family: int | None = None) -> Monitor:
-        """Of a test's devices, whose clocks are locked if that was asked for, and else stay free; both last as long as
-        this process, since finding a counter's rhythm takes a while.
+        """Return the monitor of a test's devices, and lock their clocks if the user asked for that.
+
+        Monitors and clocks last as long as this process, since finding a counter's rhythm takes a while.
 
         Args:
-            family: a process whose descendants are no strangers.
+            family: Process whose descendants are not reported as co-tenants.
 
         Raises:
-            DeviceError: a device is gone, or can't be read, or its clocks can't be locked, or others have locked them.
+            DeviceError: A device is gone or can't be read, or its clocks can't be locked or are locked by others.
         """
         devices = self.of(test)
         wish = self._settings.lock_clocks
@@ -132,18 +137,18 @@ class Devices:
         return self._monitors[ids]
 
     def close(self) -> None:
-        """Give the clocks back and end the monitors.
+        """Restore the clocks and end the monitors. May be called twice.
 
         Raises:
-            DeviceError: clocks could not be given back.
+            DeviceError: Clocks could not be restored.
         """
-        kept = []
-        for one in (*self._clocks.values(), *self._monitors.values()):
+        problems = []
+        for resource in (*self._clocks.values(), *self._monitors.values()):
             try:  # each of them, also when another one can't be closed
-                one.close()
+                resource.close()
             except DeviceError as error:
-                kept.append(str(error))
+                problems.append(str(error))
         self._monitors.clear()
         self._clocks.clear()
-        if kept:
-            raise DeviceError("\n".join(kept))
+        if problems:
+            raise DeviceError("\n".join(problems))

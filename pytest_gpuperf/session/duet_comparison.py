@@ -1,35 +1,39 @@
-"""The gate of duets: both sides were measured now, so no stored baseline is needed."""
+"""The comparison of a duet's two sides: both were measured now, so that it needs no stored baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from pytest_gpuperf.analysis.changes import changes
-from pytest_gpuperf.analysis.compare import compare_duet
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import Comparison, Record, Run, Verdict
-from pytest_gpuperf.session.judge import rule_of
+from pytest_gpuperf.publish.comparison import compare_record
 from pytest_gpuperf.session.measurement import Measurement
+from pytest_gpuperf.store import Baseline
 from pytest_gpuperf.store.key import difference
 
-if TYPE_CHECKING:
-    from pytest_gpuperf.session.state import State
-
-#: What is under test on the other side has the sweep's name and this.
-REFERENCE = " (reference)"
+#: Suffix of a sweep's name under which a record says what the reference of the sweep was.
+_REFERENCE = " (reference)"
 
 
-def own_reference(record: Record, measured: Measurement) -> Record:
-    """The other side of the duets of one test, as if it were a record of its own."""
-    facts = {sweep.name: sweep.reference_under_test for sweep in measured.sweeps}
+def with_reference(record: Record, measurement: Measurement) -> Record:
+    """Return the record of a test's duets, with what their references were."""
+    facts = {f"{sweep.name}{_REFERENCE}": sweep.reference_under_test for sweep in measurement.sweeps}
+    return replace(record, under_test={**record.under_test, **facts})
+
+
+def reference_record(record: Record, measurement: Measurement) -> Record:
+    """Return the references of a test's duets as a record of their own."""
+    facts = {sweep.name: sweep.reference_under_test for sweep in measurement.sweeps}
     return replace(record, runs=record.reference, reference=(), under_test=facts)
 
 
 def joined(record: Record, reference: Record) -> Record:
-    """Two sides, measured by two processes, as one record."""
+    """Return two sides, measured by two processes, as one record."""
     facts = {
-        f"{name}{REFERENCE}": {**known, "commit": reference.commit} for name, known in reference.under_test.items()
+        f"{name}{_REFERENCE}": {**under_test, "commit": reference.commit}
+        for name, under_test in reference.under_test.items()
     }
     complete = record.status == reference.status == "complete"
     return replace(
@@ -40,26 +44,24 @@ def joined(record: Record, reference: Record) -> Record:
     )
 
 
-def compared(state: State, measured: Measurement, record: Record, reference: Record) -> Comparison:
-    """The verdict about both sides.
+def compare_sides(record: Record, reference: Record, history: Baseline, rule: Rule) -> Comparison:
+    """Compare a candidate with its reference.
 
     Args:
-        record: with the runs of both.
-        reference: the other side alone, for what else differs.
+        record: Runs of both sides.
+        reference: The reference alone, for what else differs.
+        history: Earlier duets of the key, for the spread between blocks.
     """
     differing = difference(reference.key, record.key)
     if differing:
         return Comparison(Verdict.NOT_COMPARABLE, differing=differing, mode="duet")
-    history = measured.baseline.records if measured.baseline is not None else ()
-    rule = rule_of(state, measured.marker, measured.look_share)
-    comparison = compare_duet(record, history, rule)
-    ours = replace(record, under_test={k: v for k, v in record.under_test.items() if not k.endswith(REFERENCE)})
-    here, there = _points(record.runs), _points(record.reference)
+    candidate = {name: facts for name, facts in record.under_test.items() if not name.endswith(_REFERENCE)}
+    points, reference_points = _points(record.runs), _points(record.reference)
     return replace(
-        comparison,
-        changes=changes(reference, ours),
-        new_points=tuple(sorted(here - there)),
-        missing_points=tuple(sorted(there - here)),
+        compare_record(record, history, rule),
+        changes=changes(reference, replace(record, under_test=candidate)),
+        new_points=tuple(sorted(points - reference_points)),
+        missing_points=tuple(sorted(reference_points - points)),
     )
 
 

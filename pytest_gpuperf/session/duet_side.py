@@ -21,6 +21,7 @@ from pytest_gpuperf.measure.channel import HEAD, PROTOCOL, VARIABLE, Channel, Ha
 from pytest_gpuperf.measure.turns import DuetStep, Turn
 from pytest_gpuperf.model import LoadPoint, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
+from pytest_gpuperf.session.marker import is_gated
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SideResult:
     """
 
     record: Record | None
-    why: str = ""
+    reason: str = ""
 
 
 class DuetSide:
@@ -75,19 +76,24 @@ class DuetSide:
         """How a sweep is measured; windows that the test wants shorter are."""
         return duet_plan(self._welcome.blocks, self._welcome.alternations, min(window_s, self._welcome.window_s))
 
-    def at_home(self, url: str) -> str:
+    def home_store(self, url: str) -> str:
         """The same place in the user's own checkout: what is written into a worktree is gone with it."""
         tree, home = self._welcome.tree, self._welcome.home
         inside = "://" not in url and Path(url).resolve().is_relative_to(Path(tree).resolve())
         return str(Path(home, Path(url).resolve().relative_to(Path(tree).resolve()))) if inside else url
 
-    def collected(self, tests: Sequence[str]) -> list[str]:
-        """The tests that both sides run, in their common order."""
-        return [str(test) for test in self._ask({"what": "collected", "tests": list(tests)})["tests"]]
+    def keep_common_tests(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Deselect the tests that only one side runs, and put the others into the order of both."""
+        gated = {item.nodeid: item for item in items if is_gated(item)}
+        answer = self._ask({"what": "collected", "tests": list(gated)})
+        chosen = [gated[test] for test in map(str, answer["tests"]) if test in gated]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
 
-    def begin(self, test: str) -> str:
-        """Wait until a test may begin; why it may not, or nothing."""
-        return str(self._ask({"what": "test", "test": test}).get("stop") or "")
+    def wait_for_turn(self, item: pytest.Item) -> None:
+        """Wait until a test may begin, or stop pytest if the command says so."""
+        if reason := str(self._ask({"what": "test", "test": item.nodeid}).get("stop") or ""):
+            item.session.shouldstop = reason
 
     def points(self, test: str, name: str, points: Sequence[LoadPoint]) -> list[LoadPoint] | None:
         """The points of both sides, in one order; None when the other doesn't measure this sweep."""
@@ -121,7 +127,7 @@ class DuetSide:
             self._tell({"what": "swept", "complete": complete})
         return not abandoned
 
-    def over(self, test: str, record: Record | None, failed: str) -> SideResult:
+    def exchange_records(self, test: str, record: Record | None, failed: str) -> SideResult:
         """Give what was measured, and get what the other side measured."""
         answer = self._ask(
             {
@@ -134,12 +140,14 @@ class DuetSide:
         found = answer.get("record")
         return SideResult(from_builtins(Record, found) if found is not None else None, str(answer.get("why") or ""))
 
-    def result(self, test: str, outcome: str, text: str) -> None:
-        """What became of a test."""
-        self._tell({"what": "result", "test": test, "outcome": outcome, "text": text})
+    def tell_result(self, report: pytest.TestReport) -> None:
+        """Tell the command about a test that failed or was skipped."""
+        if report.failed or report.skipped:
+            reason = _first_line(report)
+            self._tell({"what": "result", "test": report.nodeid, "outcome": report.outcome, "text": reason})
 
-    def bye(self) -> None:
-        """The tests are over. May be called twice."""
+    def leave(self) -> None:
+        """Tell the command that all tests are over. May be called twice."""
         with contextlib.suppress(Hangup):
             self._channel.send({"what": "bye"})
         self._channel.close()
@@ -181,7 +189,7 @@ class DuetSide:
         pytest.exit("gpuperf duet is gone, so this side of it ends", returncode=pytest.ExitCode.INTERRUPTED)
 
 
-def first_line(report: pytest.TestReport) -> str:
+def _first_line(report: pytest.TestReport) -> str:
     """Why a test failed or was skipped, in one line."""
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None:

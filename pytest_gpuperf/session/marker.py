@@ -27,6 +27,11 @@ class Marker:
     metrics: frozenset[str] | None = None
 
 
+def is_gated(item: pytest.Item) -> bool:
+    """Return whether a test uses the ``gpuperf`` fixture."""
+    return "gpuperf" in getattr(item, "fixturenames", ())
+
+
 def marker_of(item: pytest.Item) -> Marker:
     """The item's markers, the closest one winning for each argument.
 

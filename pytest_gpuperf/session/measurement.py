@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import pytest
 
-from pytest_gpuperf.analysis.compare import compare, compare_duet
+from pytest_gpuperf.analysis.rule import Rule, rule_of, rule_settings
 from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
+from pytest_gpuperf.analysis.values import GATED
 from pytest_gpuperf.device import Device, DeviceLock, Monitor
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
@@ -25,17 +25,15 @@ from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, smoke_curve
+from pytest_gpuperf.publish.comparison import compare_record
+from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.explored_points import inherited, kept_by, on_axis, schedules
-from pytest_gpuperf.session.judge import rule_of
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
 from pytest_gpuperf.store import Baseline, duet_history, select_baseline
 from pytest_gpuperf.store.store import utc_now
 from pytest_gpuperf.targets import OnDevices, Target
 from pytest_gpuperf.targets.anchor import anchor_target
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.session.state import State
 
 Result = TypeVar("Result")
 
@@ -50,9 +48,9 @@ class Measurement:
         smoked: load points that were only tried.
     """
 
-    def __init__(self, state: State, test: str, marker: Marker) -> None:
-        self._state, self.test, self.marker = state, test, marker
-        self.enabled = state.settings.measure
+    def __init__(self, context: Context, test: str, marker: Marker, gated_tests: int = 1) -> None:
+        self._context, self.test, self.marker, self._gated_tests = context, test, marker, gated_tests
+        self.enabled = context.settings.measure
         self.sweeps: list[Sweep] = []
         self.baseline: Baseline | None = None
         self.smoked = 0
@@ -60,17 +58,22 @@ class Measurement:
     @property
     def plan(self) -> MeasurePlan:
         """How this test is measured, unless a sweep says otherwise."""
-        return MeasurePlan(runs=self.marker.runs or self._state.settings.runs)
+        return MeasurePlan(runs=self.marker.runs or self._context.settings.runs)
 
     @property
     def key(self) -> PlainMapping:
         """What must match for a stored record to be comparable with this one."""
-        return self._state.key(self.test, self.marker.version)
+        return self._context.key(self.test, self.marker.version)
 
     @property
     def duet(self) -> bool:
         """Its sweeps have a reference of their own, so it needs no stored baseline."""
         return any(sweep.duet for sweep in self.sweeps)
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether anything was measured."""
+        return any(sweep.runs for sweep in self.sweeps)
 
     @property
     def look_share(self) -> float:
@@ -113,13 +116,13 @@ class Measurement:
             self.smoked += len(points)
             return smoke_curve(name, points)
         self._place(thing)
-        if self._state.lockstep is not None:
+        if self._context.duet_side is not None:
             return self._in_lockstep(thing, points, arrivals, plan, name=name, axis=axis)
         anchor = None
-        if self._state.settings.anchor:
+        if self._context.settings.anchor:
             plan = anchored_plan(plan)
-            devices, server = self._state.devices, self._state.settings.triton
-            thing_beside = anchor_target(devices.of(self.test)[0].kind, server, devices.inside(self.test))
+            devices, server = self._context.devices, self._context.settings.triton
+            thing_beside = anchor_target(devices.of(self.test)[0].kind, server, devices.in_process(self.test))
             anchor = partial(StartedAnchor, thing_beside, plan)
         sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s, kept=tuple(kept)))
 
@@ -132,7 +135,7 @@ class Measurement:
                     name=name,
                     on_run=sweep.runs.append,
                     on_under_test=partial(sweep.describe, CANDIDATE),
-                    on_progress=self._state.console.progress,
+                    on_progress=self._context.console.progress,
                     watch_cpu=self._watch_cpu,
                     arrivals=arrivals,
                     anchor=anchor,
@@ -157,7 +160,7 @@ class Measurement:
             sequential: an undecided duet may have more blocks than planned.
         """
         sweep = Sweep(name, tuple(points), plan.runs, plan.window_s, duet=True)
-        if self._state.lockstep is not None:
+        if self._context.duet_side is not None:
             pytest.skip("it compares its own two sides, which gpuperf duet can't: run it with pytest --gpuperf")
         if not self.enabled:
             smoke_duet(candidate, reference, points, plan)
@@ -175,7 +178,7 @@ class Measurement:
                     name=name,
                     on_run=sweep.keep,
                     on_under_test=sweep.describe,
-                    on_progress=self._state.console.progress,
+                    on_progress=self._context.console.progress,
                     watch_cpu=self._watch_cpu,
                     arrivals=arrivals,
                     monitor=monitor,
@@ -187,7 +190,7 @@ class Measurement:
     ) -> Result:
         """Measure what an algorithm asks for, in one start."""
         self._place(thing)
-        self._find_baseline(duet=self._state.lockstep is not None)
+        self._find_baseline(duet=self._context.duet_side is not None)
         with self._device() as monitor:
             return explore(
                 thing,
@@ -196,7 +199,7 @@ class Measurement:
                 plan,
                 name=f"{name}, exploring",
                 min_requests=min_requests,
-                on_progress=self._state.console.progress,
+                on_progress=self._context.console.progress,
                 watch_cpu=self._watch_cpu,
                 monitor=monitor,
             )
@@ -221,45 +224,51 @@ class Measurement:
 
     def baseline_points(self, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
         """See ``inherited``; none in a duet with another process: that one is compared with, and no record."""
-        if self.baseline is None or self._state.lockstep is not None:
+        if self.baseline is None or self._context.duet_side is not None:
             return ()
         return inherited(self.baseline, name, axis)
 
     def record(self) -> Record:
         """What was measured so far."""
         complete = all(sweep.complete for sweep in self.sweeps)
-        settings = settings_of(self.sweeps, self.plan)
         return Record(
             id=uuid.uuid4().hex[:12],
-            invocation=self._state.invocation,
+            invocation=self._context.invocation,
             test=self.test,
             created_utc=utc_now(),
             key=self.key,
             status="complete" if complete else "incomplete",
             gate="open",
             runs=tuple(run for sweep in self.sweeps for run in sweep.runs),
-            commit=self._state.commit,
+            commit=self._context.checkout.commit,
             under_test={sweep.name: sweep.under_test for sweep in self.sweeps},
-            environment={
-                **self._devices[0].environment,
-                "python": platform.python_version(),
-                "uncommitted_changes": self._state.dirty,
-                **self._state.user_environment,
+            environment={"uncommitted_changes": self._context.checkout.dirty, **self._context.environment(self.test)},
+            settings={
+                **settings_of(self.sweeps, self.plan),
+                **self._rule_settings(),
+                **kept_by(self.sweeps),
+                "gpuperf": version("pytest-gpuperf"),
             },
-            settings={**settings, **self._judged_by(), **kept_by(self.sweeps), "gpuperf": version("pytest-gpuperf")},
             reference=tuple(run for sweep in self.sweeps for run in sweep.reference),
         )
 
-    def _judged_by(self) -> PlainMapping:
-        """What of the rule is the test's own, so that ``gpuperf compare`` and ``report`` judge alike."""
-        rule = rule_of(self._state, self.marker, self.look_share)
-        return {
-            "alpha": rule.alpha,
-            "tests": rule.tests,
-            "look_share": rule.look_share,
-            "min_effect": rule.min_effect,
-            "metrics": " ".join(sorted(rule.metrics)),
-        }
+    def _rule_settings(self) -> PlainMapping:
+        settings, marker = self._context.settings, self.marker
+        return rule_settings(
+            alpha=settings.alpha,
+            tests=self._gated_tests,
+            min_effect=settings.min_effect if marker.min_effect is None else marker.min_effect,
+            metrics=GATED if marker.metrics is None else marker.metrics,
+            look_share=self.look_share,
+        )
+
+    def rule(self, record: Record) -> Rule:
+        """Return the rule that decides about a record of this test.
+
+        Raises:
+            StoreError: The device's calibration can't be read.
+        """
+        return rule_of(record.settings, self._context.prior)
 
     def _place(self, *targets: Target) -> None:
         """The devices of this test are those that its targets say they compute on."""
@@ -267,7 +276,7 @@ class Measurement:
             device_id for target in targets if isinstance(target, OnDevices) for device_id in target.device_ids
         ]
         if device_ids:
-            self._state.devices.place(self.test, device_ids, begun=self.baseline is not None)
+            self._context.devices.place(self.test, device_ids, begun=self.baseline is not None)
 
     def _begin(self, sweep: Sweep) -> Sweep:
         if any(other.duet != sweep.duet for other in self.sweeps):
@@ -286,7 +295,7 @@ class Measurement:
             sequential: nobody has asked for a fixed number of runs.
         """
         first = plan.runs
-        most = max(self._state.settings.max_runs, first) if sequential else first
+        most = max(self._context.settings.max_runs, first) if sequential else first
         done: int | None = 0
         while done is not None:
             begun, sweep.look = done, 0 if not done else sweep.look + 1
@@ -300,11 +309,8 @@ class Measurement:
         assert self.baseline is not None
         if sweep.planned >= most:
             return None
-        rule, record = rule_of(self._state, self.marker, sweep.look_share), self.record()
-        if sweep.duet:
-            comparison = compare_duet(record, self.baseline.records, rule)
-        else:
-            comparison = compare(record, self.baseline.records, rule, pinned=self.baseline.pinned)
+        record = self.record()
+        comparison = compare_record(record, self.baseline, replace(self.rule(record), look_share=sweep.look_share))
         # The other sweeps had their own looks.
         own = replace(comparison, rows=tuple(row for row in comparison.rows if row.sweep == sweep.name))
         return next_look(sweep.planned, most, own, first)
@@ -320,7 +326,7 @@ class Measurement:
         axis: Axis | None,
     ) -> Curve:
         """One side of a duet whose other side is another process."""
-        lockstep = self._state.lockstep
+        lockstep = self._context.duet_side
         assert lockstep is not None
         self._find_baseline(duet=True)
         plan = replace(lockstep.plan(plan.window_s), workers=plan.workers)
@@ -340,18 +346,18 @@ class Measurement:
             name=name,
             on_run=sweep.runs.append,
             on_under_test=partial(sweep.describe, CANDIDATE),
-            meter=ProgressMeter(name, plan, len(points), self._state.console.progress),
+            meter=ProgressMeter(name, plan, len(points), self._context.console.progress),
             watch_cpu=self._watch_cpu,
             arrivals=arrivals,
             own=points,
-            monitor=self._state.monitor_of(self.test),
+            monitor=self._context.monitor(self.test),
         )
         self.sweeps.append(sweep)
         try:
             with self._locks():
                 together = lockstep.drive(steps)
         finally:
-            self._state.console.clear()
+            self._context.console.clear()
         if not together:
             # Alone it says nothing.
             self.sweeps.remove(sweep)
@@ -361,7 +367,7 @@ class Measurement:
     def _find_baseline(self, *, duet: bool) -> None:
         # Before measuring: a damaged baseline should not cost minutes to find.
         if self.baseline is None:
-            store, choice = self._state.store, self._state.settings.baseline
+            store, choice = self._context.store, self._context.settings.baseline
             self.baseline = duet_history(store, self.key) if duet else select_baseline(store, self.key, choice)
 
     @property
@@ -370,24 +376,24 @@ class Measurement:
 
     @property
     def _devices(self) -> tuple[Device, ...]:
-        return self._state.devices.of(self.test)
+        return self._context.devices.of(self.test)
 
     @contextmanager
     def _device(self) -> Iterator[Monitor]:
         """What watches the devices, which are nobody else's meanwhile."""
         with ExitStack() as stack:
-            stack.callback(self._state.console.clear)
+            stack.callback(self._context.console.clear)
             stack.enter_context(self._locks())
-            yield self._state.monitor_of(self.test)
+            yield self._context.monitor(self.test)
 
     @contextmanager
     def _locks(self) -> Iterator[None]:
         """Nobody else has the devices. Of a duet with another process, head takes what the command doesn't have."""
-        lockstep, own = self._state.lockstep, {device.lock for device in self._devices}
+        lockstep, own = self._context.duet_side, {device.lock for device in self._devices}
         if lockstep is not None:
-            own = own - {self._state.device.lock} if lockstep.is_head else set()
+            own = own - {self._context.devices.first.lock} if lockstep.is_head else set()
         with ExitStack() as stack:
             # In one order for all, so that no two wait for each other.
             for lock in sorted(own):
-                stack.enter_context(DeviceLock(lock, waiting=self._state.console.waiting))
+                stack.enter_context(DeviceLock(lock, waiting=self._context.console.waiting))
             yield

@@ -185,7 +185,7 @@ def test_an_unused_plugin_loads_nothing_heavy(pytester: pytest.Pytester) -> None
         import sys
 
         def test_nothing():
-            assert not {"numpy", "scipy", "pynvml", "pytest_gpuperf.session.state"} & set(sys.modules)
+            assert not {"numpy", "scipy", "pynvml", "pytest_gpuperf.session.hooks"} & set(sys.modules)
         """
     )
     pytester.runpytest_subprocess("-p", "no:benchmark", "-p", "no:hypothesispytest").assert_outcomes(passed=1)

@@ -1,0 +1,172 @@
+"""The context that all parts of the glue are given: what is fixed once the options of this process are read."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from pytest_gpuperf.analysis.priors import Prior, Priors
+from pytest_gpuperf.device import Monitor
+from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.model import METHOD_VERSION, Plain, PlainMapping
+from pytest_gpuperf.publish.comparison import prior_of
+from pytest_gpuperf.session.console import Console
+from pytest_gpuperf.session.devices import Devices
+from pytest_gpuperf.session.duet_side import DuetSide
+from pytest_gpuperf.session.gpu import worker_number
+from pytest_gpuperf.session.key_changes import changed_key
+from pytest_gpuperf.session.settings import Settings, read_settings
+from pytest_gpuperf.store import Checkout, Store, read_checkout
+from pytest_gpuperf.targets.anchor import DIGEST
+
+
+@dataclass(frozen=True)
+class Context:
+    """The invocation, as this process sees it.
+
+    Attributes:
+        settings: Options that the user gave.
+        devices: Devices that tests are measured on.
+        console: Progress display.
+        root_path: pytest's root directory.
+        start_path: Directory in which pytest was started.
+        invocation: Id of the invocation, which all of its pytest-xdist workers share.
+        is_worker: Whether this process is a pytest-xdist worker.
+        user_environment: Facts that conftest files and other plugins add to every record; empty in a smoke run.
+        duet_side: Side of ``gpuperf duet`` that this process is; None outside of it.
+    """
+
+    settings: Settings
+    devices: Devices
+    console: Console
+    root_path: Path
+    start_path: Path
+    invocation: str
+    is_worker: bool = False
+    user_environment: PlainMapping = field(default_factory=dict)
+    duet_side: DuetSide | None = None
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of all records.
+
+        Raises:
+            StoreError: There can be no store at this URL.
+        """
+        return Store(self.settings.store)
+
+    @cached_property
+    def prior(self) -> Prior | Priors:
+        """The prior of the spread between records on the first device.
+
+        Raises:
+            StoreError: The device's calibration can't be read.
+        """
+        return prior_of(self.store, str(self.devices.first.key["device"]))
+
+    @cached_property
+    def checkout(self) -> Checkout:
+        """The checked-out commit of the root directory."""
+        return read_checkout(self.root_path)
+
+    @property
+    def reports_here(self) -> bool:
+        """Whether this process writes the reports: not an xdist worker, nor the base of a duet."""
+        return not self.is_worker and (self.duet_side is None or self.duet_side.is_head)
+
+    def header_lines(self) -> list[str]:
+        """Return what pytest prints above the tests."""
+        device = self.devices.first
+        note = f"; {device.note}" if device.note else ""
+        return [f"gpuperf: {device.label}{note}", f"gpuperf: store {self.store.describe(self.settings.store)}"]
+
+    def key(self, test: str, version: int) -> PlainMapping:
+        """Return what must match for two records of a test to be comparable.
+
+        Args:
+            version: Version that the test's marker states.
+
+        Raises:
+            DeviceError: There is no such device.
+            OptionError: A field that ``--gpuperf-key`` names can't be changed.
+        """
+        key: dict[str, Plain] = {
+            **self.devices.key(test),
+            "test": test,
+            "version": version,
+            "method_version": METHOD_VERSION,
+        }
+        if self.settings.anchor:
+            key["anchor"] = DIGEST
+        return changed_key(key, self.environment(test), self.settings.key) if self.settings.key else key
+
+    def environment(self, test: str) -> PlainMapping:
+        """Return the facts that are recorded beside a test's figures."""
+        device = self.devices.of(test)[0]
+        return {**device.environment, "python": platform.python_version(), **self.user_environment}
+
+    def monitor(self, test: str) -> Monitor:
+        """Return the monitor of a test's devices.
+
+        Raises:
+            DeviceError: A device is gone, can't be read, or its clocks can't be locked.
+        """
+        # Other xdist workers, and the other side of a duet, are children of our parent. They leave the device alone
+        # while we hold its lock, but NVML lists them as long as they have a context on it.
+        family = os.getppid() if self.is_worker or self.duet_side is not None else None
+        return self.devices.monitor(test, family)
+
+
+def read_context(config: pytest.Config) -> Context:
+    """Return the context of this pytest process.
+
+    Raises:
+        pytest.UsageError: An option can't be used; nothing has been measured yet.
+    """
+    settings = read_settings(config)
+    context = Context(
+        settings=settings,
+        devices=Devices(settings, worker_number(config)),
+        console=Console(config),
+        root_path=config.rootpath,
+        start_path=config.invocation_params.dir,
+        # xdist's controller gives all workers the same id.
+        invocation=getattr(config, "workerinput", {}).get("testrunuid") or uuid.uuid4().hex,
+        is_worker=hasattr(config, "workerinput"),
+    )
+    if not settings.measure:
+        return context
+    try:
+        context = replace(context, user_environment=_user_environment(config))
+        # A wrong device, key or store ends pytest here, before any test.
+        context.key("", 1)
+        context.store  # noqa: B018
+        context.devices.export()
+    except GpuperfError as error:
+        raise pytest.UsageError(str(error)) from error
+    return _in_duet(config, context)
+
+
+def _user_environment(config: pytest.Config) -> PlainMapping:
+    answers = config.hook.pytest_gpuperf_environment(config=config)
+    return {str(name): value for answer in answers for name, value in answer.items()}
+
+
+def _in_duet(config: pytest.Config, context: Context) -> Context:
+    """Join ``gpuperf duet``, if it started this process."""
+    side = DuetSide.join(lambda: context.devices.first.lock)
+    if side is None:
+        return context
+    if getattr(config.option, "dist", "no") != "no":
+        raise pytest.UsageError("gpuperf duet measures one test after the other: leave pytest-xdist's -n out.")
+    return replace(
+        context,
+        settings=replace(context.settings, store=side.home_store(context.settings.store)),
+        duet_side=side,
+    )

@@ -1,0 +1,185 @@
+"""pytest's hooks: when something happens. What happens then is a function of a sibling module."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_gpuperf.errors import DeviceError
+from pytest_gpuperf.session.context import Context, read_context
+from pytest_gpuperf.session.gate import GateDecision, gate
+from pytest_gpuperf.session.gpuperf import Gpuperf
+from pytest_gpuperf.session.marker import is_gated, marker_of
+from pytest_gpuperf.session.measurement import Measurement
+from pytest_gpuperf.session.phase_result import (
+    PhaseResult,
+    attach,
+    attached,
+    decided,
+    failed_early,
+    shorten_error,
+    take_text,
+    write_text,
+)
+from pytest_gpuperf.session.reports import publish, reports_wanted
+from pytest_gpuperf.session.results import Results
+
+_HOOKS = pytest.StashKey["Hooks"]()
+_MEASUREMENT = pytest.StashKey[Measurement]()
+_DECISION = pytest.StashKey[GateDecision]()
+#: Name under which pytest-xdist's workers send the controller what they could not clean up.
+_PROBLEMS = "gpuperf_problems"
+
+
+def hooks_of(config: pytest.Config) -> Hooks:
+    """Return the hooks of this pytest process, which the first call registers.
+
+    Raises:
+        pytest.UsageError: An option can't be used.
+    """
+    hooks = config.stash.get(_HOOKS, None)
+    if hooks is None:
+        hooks = config.stash[_HOOKS] = Hooks(read_context(config))
+        config.pluginmanager.register(hooks, "gpuperf-hooks")
+    return hooks
+
+
+class Hooks:
+    """The plugin's part in pytest's life cycle."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.results = Results()
+        self._gated_tests = 1
+
+    def gpuperf(self, item: pytest.Item) -> Gpuperf:
+        """Return the value of the ``gpuperf`` fixture for a test.
+
+        Raises:
+            OptionError: The test's marker can't be used.
+            StoreError: The device's calibration can't be read, which must not show after the measurement.
+        """
+        if self.context.settings.measure:
+            self.context.prior  # noqa: B018
+        item.stash[_MEASUREMENT] = Measurement(self.context, item.nodeid, marker_of(item), self._gated_tests)
+        if _DECISION in item.stash:
+            del item.stash[_DECISION]  # of an earlier try
+        return Gpuperf(item.stash[_MEASUREMENT])
+
+    # Start and collection
+
+    def pytest_report_header(self) -> list[str] | None:
+        return self.context.header_lines() if self.context.settings.measure else None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if self.context.duet_side is not None:
+            self.context.duet_side.keep_common_tests(config, items)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._gated_tests = max(sum(map(is_gated, session.items)), 1)
+
+    # One test
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        if self.context.duet_side is not None:
+            self.context.duet_side.wait_for_turn(item)
+        self.context.devices.running = item.nodeid
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        try:
+            yield
+        except BaseException as error:
+            decision = self._gate(item, error)
+            if decision is not None and isinstance(error, KeyboardInterrupt):  # pytest reports no interrupted test
+                self.results.add(item.nodeid, "call", decided(self.context, item, decision))
+            raise
+        decision = self._gate(item, None)
+        if decision is not None and decision.failure:
+            pytest.fail(decision.failure, pytrace=False)
+
+    def _gate(self, item: pytest.Item, error: BaseException | None) -> GateDecision | None:
+        measurement = item.stash.get(_MEASUREMENT, None)
+        decision = gate(self.context, measurement, error) if measurement is not None else None
+        if decision is not None:
+            item.stash[_DECISION] = decision
+            item.user_properties.extend(decision.properties)
+        return decision
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if call.excinfo is not None:
+            shorten_error(report, item, call.excinfo)
+        attach(report, self._result(item, call, report))
+        return report
+
+    def _result(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> PhaseResult:
+        decision = item.stash.get(_DECISION, None)
+        if call.when == "call" and decision is not None:
+            return decided(self.context, item, decision)
+        if report.failed and call.excinfo is not None:
+            return failed_early(self.context, item, call.excinfo.value)
+        measurement = item.stash.get(_MEASUREMENT, None)
+        return PhaseResult(smoked_points=measurement.smoked if measurement is not None and call.when == "call" else 0)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_to_serializable(self, report: object) -> Generator[None, Any, Any]:
+        data = yield
+        if data is not None:
+            write_text(report, data)
+        return data
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_from_serializable(self, data: dict[str, Any]) -> Generator[None, Any, Any]:
+        result = take_text(data)
+        report = yield
+        if isinstance(report, pytest.TestReport):
+            attach(report, result)
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self.context.duet_side is not None:
+            self.context.duet_side.tell_result(report)
+        self.results.add(report.nodeid, report.when, attached(report))
+
+    # End
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.results.problems += getattr(node, "workeroutput", {}).get(_PROBLEMS, [])
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        context = self.context
+        if context.duet_side is not None:
+            context.duet_side.leave()
+        if context.reports_here and reports_wanted(context.settings) and not session.config.getoption("collectonly"):
+            self.results.published = publish(context, self.results.outcomes.values())
+        try:
+            context.devices.close()
+        except DeviceError as error:
+            self.results.problems.append(str(error))
+        if self.results.problems:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if context.is_worker:
+            session.config.workeroutput[_PROBLEMS] = self.results.problems  # type: ignore[attr-defined]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        self.results.write(terminalreporter, config.getoption("verbose"))
+
+    def pytest_unconfigure(self) -> None:
+        self.context.devices.close()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
+        if self.context.settings.measure:
+            device = self.context.devices.first
+            machine_info["gpuperf"] = {**device.key, **device.environment}

@@ -1,0 +1,113 @@
+"""What the glue adds to pytest's report of one phase of a test: an object in memory, text between processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.model import Comparison, Record, Verdict
+from pytest_gpuperf.model.codec import from_builtins, to_builtins
+from pytest_gpuperf.publish.outcome import TestOutcome
+from pytest_gpuperf.report.terminal.section import TerminalEntry
+from pytest_gpuperf.session.context import Context
+from pytest_gpuperf.session.gate import GateDecision, summary_line
+from pytest_gpuperf.session.marker import is_gated
+from pytest_gpuperf.session.reports import has_charts, reports_wanted
+from pytest_gpuperf.store.store import utc_now
+
+#: Attribute of pytest's report, and name in the report's serialised form.
+_NAME = "gpuperf"
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What one phase of a test (setup, call, teardown) adds to the results of the invocation.
+
+    Attributes:
+        entry: The test's part of the terminal section.
+        outcome: What reports show of the test; None where no report is wanted.
+        smoked_points: Number of load points that were only tried.
+    """
+
+    entry: TerminalEntry | None = None
+    outcome: TestOutcome | None = None
+    smoked_points: int = 0
+
+
+def decided(context: Context, item: pytest.Item, decision: GateDecision) -> PhaseResult:
+    """Return the result of a test that the gate decided about, with the baseline that the reports show."""
+    outcome = decision.outcome
+    if outcome is None or not reports_wanted(context.settings):
+        return PhaseResult(decision.entry)
+    baseline = outcome.shown_baseline(charts=has_charts(context.settings))
+    return PhaseResult(decision.entry, _located(replace(outcome, baseline=baseline), item))
+
+
+def failed_early(context: Context, item: pytest.Item, error: BaseException) -> PhaseResult:
+    """Return the result of a gated test that failed outside the gate: a report without the test would look green."""
+    if not reports_wanted(context.settings) or not is_gated(item):
+        return PhaseResult()
+    device = context.devices.of(item.nodeid)[0]
+    record = Record(
+        id="",
+        invocation=context.invocation,
+        test=item.nodeid,
+        created_utc=utc_now(),
+        key={**device.key, "test": item.nodeid},
+        status="incomplete",
+        gate="failed",
+        runs=(),
+        commit=context.checkout.commit,
+        environment=device.environment,
+    )
+    outcome = TestOutcome(record, Comparison(Verdict.NO_BASELINE), error=summary_line(error))
+    return PhaseResult(outcome=_located(outcome, item))
+
+
+def attach(report: pytest.TestReport, result: PhaseResult) -> None:
+    """Attach a result to the report that pytest takes to the process with the terminal."""
+    if result != PhaseResult():
+        setattr(report, _NAME, result)
+
+
+def attached(report: object) -> PhaseResult:
+    """Return the result that is attached to a report; an empty one if there is none."""
+    result = getattr(report, _NAME, None)
+    return result if isinstance(result, PhaseResult) else PhaseResult()
+
+
+def write_text(report: object, data: dict[str, Any]) -> None:
+    """Replace a report's result in the report's serialised form by text, which any process and format can carry."""
+    if (result := attached(report)) != PhaseResult():
+        data[_NAME] = json.dumps(to_builtins(result))
+
+
+def take_text(data: dict[str, Any]) -> PhaseResult:
+    """Take a result out of a report's serialised form; an empty one if there is none."""
+    text = data.pop(_NAME, None)
+    if text is None:
+        return PhaseResult()
+    fields = json.loads(text)
+    return PhaseResult(
+        entry=TerminalEntry(**fields["entry"]) if fields["entry"] is not None else None,
+        outcome=from_builtins(TestOutcome, fields["outcome"], "outcome") if fields["outcome"] is not None else None,
+        smoked_points=fields["smoked_points"],
+    )
+
+
+def shorten_error(report: pytest.TestReport, item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Show an error of this package, which says what to do, with the line of the test instead of our stack."""
+    if not isinstance(excinfo.value, GpuperfError) or item.config.getoption("fulltrace"):
+        return
+    entries = [entry for entry in excinfo.traceback if entry.path == item.path]
+    location = f"\n\n{item.path}:{entries[-1].lineno + 1}: {str(entries[-1].statement).strip()}" if entries else ""
+    report.longrepr = f"{excinfo.value}{location}"
+
+
+def _located(outcome: TestOutcome, item: pytest.Item) -> TestOutcome:
+    file, line, _ = item.location
+    return replace(outcome, file=file, line=(line or 0) + 1)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_gpuperf.model import Change, Comparison, LoadPoint, NamedPoint, Record, Verdict
+from pytest_gpuperf.model.codec import Mismatch
+from pytest_gpuperf.publish.outcome import TestOutcome
+from pytest_gpuperf.report.terminal.section import TerminalEntry
+from pytest_gpuperf.session.phase_result import PhaseResult, attach, attached, take_text, write_text
+from tests.unit.factories import record, records, row
+
+COMPARISONS = st.builds(
+    Comparison,
+    verdict=st.sampled_from(list(Verdict)),
+    rows=st.lists(
+        st.builds(
+            row,
+            st.sampled_from(list(Verdict)),
+            point=st.none() | st.just(LoadPoint(0, 8, 500.0, "poisson")) | st.just(NamedPoint("concurrency 4")),
+            high=st.floats(1, math.inf),
+            records_to_decide=st.none() | st.integers(0, 9),
+        ),
+        max_size=3,
+    ).map(tuple),
+    baseline=st.just(("a", "b")),
+    changes=st.just((Change("environment", "driver", "570", None),)),
+    differing=st.none() | st.just({"power_limit_w": (60, 72)}),
+    mode=st.sampled_from(["stored", "duet"]),
+)
+
+
+def sent(result: PhaseResult) -> PhaseResult:
+    """The result as the controller gets it from a worker of pytest-xdist, through pytest's own serialisation."""
+    report = report_of_a_call()
+    attach(report, result)
+    data = report._to_json()
+    write_text(report, data)
+    return take_text(json.loads(json.dumps(data)))
+
+
+def report_of_a_call() -> pytest.TestReport:
+    return pytest.TestReport("test_it.py::test_it", ("test_it.py", 1, "test_it"), {}, "passed", None, "call")
+
+
+@given(records(), COMPARISONS)
+def test_the_controller_gets_what_the_worker_attached(candidate: Record, comparison: Comparison) -> None:
+    outcome = TestOutcome(candidate, comparison, (record(),), "path", " --store x", "error", "t.py", 3)
+    entry = TerminalEntry("test_it", "unchanged", "unchanged: 3 runs", ["full"], ["brief"], ["note"])
+    result = PhaseResult(entry, outcome, 2)
+    assert sent(result) == result
+
+
+def test_a_report_without_a_result_stays_as_it_is() -> None:
+    report = report_of_a_call()
+    attach(report, PhaseResult())
+    before = report._to_json()
+    data = dict(before)
+    write_text(report, data)
+    assert data == before
+    assert take_text(data) == PhaseResult()
+    assert attached(report) == PhaseResult()
+
+
+def test_a_verdict_that_this_version_does_not_know_is_named() -> None:
+    data = {"gpuperf": ""}
+    report = report_of_a_call()
+    attach(report, PhaseResult(outcome=TestOutcome(record(), Comparison(Verdict.UNCHANGED))))
+    write_text(report, data)
+    data["gpuperf"] = data["gpuperf"].replace('"unchanged"', '"splendid"')
+    with pytest.raises(Mismatch, match=r"outcome.comparison.verdict should be one of regressed, .*, not 'splendid'"):
+        take_text(data)
