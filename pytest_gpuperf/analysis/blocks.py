@@ -10,12 +10,6 @@ from pytest_gpuperf.analysis.robust import location
 from pytest_gpuperf.analysis.values import GATED, RecordValues, SeriesKey, Values, runs_by_sweep, whole, window_logs
 from pytest_gpuperf.model import LoadPoint, Record, Run, Window
 
-#: Said of every window of sides that could not be alive together.
-APART = (
-    "the two sides did not fit into memory together, so they were measured one after the other: "
-    "less of the machine's noise cancels"
-)
-
 _Pairs = list[tuple[Window, Window]]
 _Place = tuple[str, LoadPoint, _Pairs]
 _Logs = tuple[list[dict[str, float]], dict[str, float]]
@@ -46,11 +40,6 @@ def block_values(record: Record, metrics: Iterable[str] = GATED) -> tuple[Record
             for gathered, value in zip((ours, theirs), _both(logs[0], logs[1], metric), strict=True):
                 gathered.setdefault((sweep, point, metric), []).append((value, 0.0))
     return whole(record.id, ours, runs), whole(record.id, theirs, runs)
-
-
-def together(record: Record) -> bool:
-    """Both sides were alive at the same time."""
-    return not any(APART in window.findings for run in record.runs for window in run.windows)
 
 
 def common(candidate: RecordValues, reference: RecordValues) -> tuple[RecordValues, RecordValues]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from pytest_gpuperf.analysis.anchored import as_measured, choose_anchored
-from pytest_gpuperf.analysis.blocks import block_values, common, together
+from pytest_gpuperf.analysis.blocks import block_values, common
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.decision import decide
 from pytest_gpuperf.analysis.evidence import Evidence, StoredArrays, duet_evidence, quantile, stored_evidence
@@ -118,13 +118,12 @@ def compare_duet(record: Record, history: Sequence[Record], rule: Rule) -> Compa
 
     Args:
         record: with its ``reference``.
-        history: earlier duets of the same key: what shows how blocks differ, where their sides were alive together if
-            and only if these were.
+        history: earlier duets of the same key: their blocks show how blocks differ. Those whose sides were
+            measured one after the other count only if those of ``record`` were, too, and vice versa.
     """
     candidate, reference = block_values(record, rule.metrics)
-    # Sides that are measured one after the other spread in a way of their own.
-    alike = [one for one in history if together(one) == together(record)]
-    earlier = [block_values(one, rule.metrics) for one in alike]
+    # Blocks of sides that were measured one after the other have a spread of their own.
+    earlier = [block_values(duet, rule.metrics) for duet in history if duet.sequential == record.sequential]
     return compare_duet_values(candidate, reference, rule, history=earlier)
 
 

@@ -41,6 +41,7 @@ def judge_and_store(store: Store, record: Record, tests: int = 1) -> None:
     from pytest_gpuperf.analysis.guard import error_report
     from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
     from pytest_gpuperf.model import Comparison, Verdict
+    from pytest_gpuperf.report.findings import finding_notes
     from pytest_gpuperf.report.summary import headline
 
     errors = error_report(record.runs)
@@ -53,6 +54,6 @@ def judge_and_store(store: Store, record: Record, tests: int = 1) -> None:
     path = store.write(record)
     if errors:
         print(f"  too many requests failed, so the record does not join the baseline:\n{errors}")
-    for finding in dict.fromkeys(text for run in record.runs for window in run.windows for text in window.findings):
-        print(f"  ! {finding}")
+    for note in finding_notes([record]):
+        print(f"  ! {note}")
     print(f"  record {record.id} stored as {store.describe(path)}")

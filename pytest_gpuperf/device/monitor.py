@@ -24,7 +24,8 @@ from pytest_gpuperf.device.readings import (
 )
 from pytest_gpuperf.device.triton_metrics import MetricsError, NoEnergyError, TritonMetrics
 from pytest_gpuperf.errors import NvmlError
-from pytest_gpuperf.model import Energy, ReadingFailure, Resources
+from pytest_gpuperf.model import Energy, Finding, Resources
+from pytest_gpuperf.model.finding import COUNTER_RESET, ENERGY_UNKNOWN, METRICS_UNREADABLE, NO_READINGS, NVML
 
 #: Readings of clocks, temperature and memory: often enough for several in a short window, at well under 1% of a core.
 INTERVAL_S = 0.1
@@ -180,7 +181,7 @@ class Monitor:
         with self._lock:
             if self._local:
                 self._read(last=True)
-            trouble = dict.fromkeys(self._trouble)
+            failures = list(self._failures)
             energies = []
             spans = {}
             for meter in self._meters:
@@ -194,20 +195,19 @@ class Monitor:
                         )
                     )
                 elif meter.was_reset(start_ns, stop_ns):
-                    trouble[ReadingFailure("reset", "the energy counter went back: the driver was reloaded")] = None
+                    failures.append(Finding(COUNTER_RESET))
                 elif id(meter) not in self._retry_ns:
-                    trouble[ReadingFailure("short", f"too few readings of {meter.method} to tell the energy")] = None
+                    failures.append(Finding(ENERGY_UNKNOWN, names=(meter.method,)))
             readings = within(self._readings, start_ns, stop_ns)
             for handle in self._handles if self._local else ():
                 if all(one.uuid != handle.uuid for one in readings):
-                    text = f"GPU {handle.index} told nothing in the window, so nobody knows what disturbed it"
-                    trouble[ReadingFailure("unread", text)] = None
+                    failures.append(Finding(NO_READINGS, names=(str(handle.index),)))
             powers = {uuid: span.power_w for uuid, span in spans.items()}
             return Resources(
                 energy=_by_source(energies, [meter.source for meter in self._meters]),
                 memory=memory_of(self._readings, self._listed, self._host_bytes, self._tree),
                 gpus=figures(readings, powers, self._listed, self._ours),
-                trouble=tuple(trouble),
+                failures=tuple(dict.fromkeys(failures)),
             )
 
     @property
@@ -218,7 +218,7 @@ class Monitor:
         self._readings: list[GpuReading] = []
         self._listed: list[Listed] = []
         self._host_bytes: list[int] = []
-        self._trouble: list[ReadingFailure] = []
+        self._failures: list[Finding] = []
         self._tree: frozenset[int] = frozenset()
         self._ours: frozenset[int] = frozenset()
         self._strangers: set[int] = set()
@@ -261,16 +261,16 @@ class Monitor:
         try:
             meter.poll()
         except NvmlError as error:
-            self._failed(id(meter), ReadingFailure(error.kind, str(error)))
+            self._failed(id(meter), _nvml_failure(error))
         except NoEnergyError:
             self._retry_ns[id(meter)] = time.monotonic_ns() + _RETRY_NS
         except MetricsError as error:
-            self._failed(id(meter), ReadingFailure("metrics", str(error)))
+            self._failed(id(meter), Finding(METRICS_UNREADABLE, detail=str(error)))
         return max(meter.due_ns, self._retry_ns.get(id(meter), 0))
 
-    def _failed(self, what: int, trouble: ReadingFailure) -> None:
-        self._trouble.append(trouble)
-        self._retry_ns[what] = time.monotonic_ns() + _RETRY_NS
+    def _failed(self, source: int, failure: Finding) -> None:
+        self._failures.append(failure)
+        self._retry_ns[source] = time.monotonic_ns() + _RETRY_NS
 
     def _read(self, *, last: bool = False) -> None:
         """Clocks, temperature, memory; processes now and then."""
@@ -293,8 +293,8 @@ class Monitor:
                 if listing:
                     self._list(handle, failed)
             except NvmlError as error:
-                self._failed(id(handle), ReadingFailure(error.kind, str(error)))
-        self._trouble += [ReadingFailure(error.kind, str(error)) for error in failed]
+                self._failed(id(handle), _nvml_failure(error))
+        self._failures += [_nvml_failure(error) for error in failed]
 
     def _list(self, handle: Handle, failed: list[NvmlError]) -> None:
         processes = attempt(lambda: handle.processes, failed)
@@ -322,7 +322,11 @@ class Monitor:
         try:
             self._readings += read_remote(self._metrics, now_ns)
         except MetricsError as error:
-            self._failed(id(self._metrics), ReadingFailure("metrics", str(error)))
+            self._failed(id(self._metrics), Finding(METRICS_UNREADABLE, detail=str(error)))
+
+
+def _nvml_failure(error: NvmlError) -> Finding:
+    return Finding(NVML + error.kind, detail=str(error))
 
 
 def _complete(meters: Sequence[EnergyMeter | None]) -> list[EnergyMeter]:

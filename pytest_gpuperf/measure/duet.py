@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
-from pytest_gpuperf.analysis.blocks import APART
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
@@ -152,7 +151,7 @@ def play(
     for run in range(plan.begun, plan.runs):
         windows: list[Window] = []
         warmup_s = 0.0
-        warm = complete = False
+        warm = complete = sequential = False
         up: TargetUnderLoad | None = None
         turn = yield DuetStep(run, Phase.START, parity=run)
         try:
@@ -178,6 +177,7 @@ def play(
                 if point not in own:
                     continue
                 turn = yield DuetStep(run, Phase.WINDOW, number, visit + number_of[point] + run)
+                sequential = turn.apart
                 meter.say(run, "measuring", point)
                 window, _ = take_window(
                     up.generator,
@@ -203,7 +203,7 @@ def play(
             finally:
                 if windows:
                     startup_s = up.startup_s if up is not None else 0.0
-                    on_run(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete))
+                    on_run(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete, sequential=sequential))
         meter.run_done(run)
 
 
@@ -226,10 +226,8 @@ def _started(
 
 def _of_this_side(window: Window, turn: Turn, started: StartedTarget, *, one_process: bool) -> Window:
     """Without the memory that the other side has where that is up, too: compared, both sides would be found alike."""
-    if turn.apart:
-        return replace(window, findings=(*window.findings, APART))
     memory = window.memory
-    if memory is None or not turn.other_up:
+    if memory is None or turn.apart or not turn.other_up:
         return window
     # Two sides inside of one process can't be told apart at all.
     told = None if one_process and os.getpid() in started.processes else replace(memory, device_bytes=None)

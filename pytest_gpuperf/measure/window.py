@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import NoReturn
 
-from pytest_gpuperf.analysis.guard import SERVERS, Finding, device_findings, findings
+from pytest_gpuperf.analysis.guard import client_findings, device_findings
 from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, figures
 from pytest_gpuperf.device import Monitor, others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
@@ -79,7 +79,7 @@ def take_window(
     times = figures(((one.due_ns, one.sent_ns, one.done_ns) for one in recording.lanes), *edges, point.batch_size)
     window_s = (recording.stop_ns - recording.start_ns) / 1e9
     errors = sum(recording.errors.values())
-    found = device_findings(took.gpus, took.trouble, own) + findings(
+    findings = device_findings(took.gpus, took.failures, own) + client_findings(
         window_s=window_s,
         client_cpu_s=recording.cpu_s,
         workers=recording.workers,
@@ -94,7 +94,7 @@ def take_window(
         shares_cores=watched,
     )
     if replicated is not None:
-        found += tuple(Finding(SERVERS, remark) for remark in replicated.remarks())
+        findings += replicated.findings()
     firsts = [(one.due_ns, one.first_ns, one.first_ns) for one in recording.lanes if one.first_ns is not None]
     window = Window(
         sweep=name,
@@ -120,8 +120,7 @@ def take_window(
         energy=took.energy,
         memory=took.memory,
         gpus=took.gpus,
-        guards=tuple(dict.fromkeys(one.kind for one in found)),
-        findings=tuple(dict.fromkeys([*(one.text for one in found), *(one.text for one in took.trouble)])),
+        findings=tuple(dict.fromkeys(findings)),
     )
     return window, recording
 

@@ -5,16 +5,17 @@ from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson
 from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, OperatingPoint, Price
 from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, smoke_curve
 from pytest_gpuperf.model.figures import PointFigures, figures_by_point, undisturbed_windows, windows_by_point
+from pytest_gpuperf.model.finding import MARKS, Finding
 from pytest_gpuperf.model.histogram import Histogram, bucket_of, merged
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.record import METHOD_VERSION, SCHEMA, Plain, PlainMapping, Record
 from pytest_gpuperf.model.reported import PointCost, ReportedTest
-from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory, ReadingFailure, Resources
+from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory, Resources
 from pytest_gpuperf.model.run import Run
 from pytest_gpuperf.model.scaling import RequiredReplicas, Scaling
 from pytest_gpuperf.model.server_times import ServerTimes
 from pytest_gpuperf.model.verdict import AnchoredMetric, Change, Comparison, NamedPoint, Row, Verdict, worst
-from pytest_gpuperf.model.window import MARKS, EndpointFigures, Window
+from pytest_gpuperf.model.window import EndpointFigures, Window
 from pytest_gpuperf.model.workload import (
     GRPC,
     GRPC_STREAM,
@@ -62,6 +63,7 @@ __all__ = [
     "Duet",
     "EndpointFigures",
     "Energy",
+    "Finding",
     "Fleet",
     "GpuReadings",
     "Histogram",
@@ -79,7 +81,6 @@ __all__ = [
     "Price",
     "Ramp",
     "Ratio",
-    "ReadingFailure",
     "Record",
     "ReportedTest",
     "Request",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_gpuperf.model.figures import PointFigures
+from pytest_gpuperf.model.finding import Finding
 from pytest_gpuperf.model.load_point import LoadPoint
 
 STABLE, UNSTABLE, OVER, INTERRUPTED = "stable", "unstable", "over", "interrupted"
@@ -22,7 +23,7 @@ class MeasuredLevel:
             short.
         within: Whether the level keeps the latency threshold; None if undecided, True without a threshold.
         reason: Why the level is unstable or interrupted; a sentence.
-        findings: What disturbed the windows that count, as sentences.
+        findings: What disturbed the windows that count.
     """
 
     figures: PointFigures
@@ -30,7 +31,7 @@ class MeasuredLevel:
     state: str
     within: bool | None = True
     reason: str = ""
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def point(self) -> LoadPoint:

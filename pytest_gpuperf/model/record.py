@@ -63,6 +63,11 @@ class Record:
             raise ValueError(f"gate must be passed, failed or open, not {self.gate!r}")
 
     @property
+    def sequential(self) -> bool:
+        """Whether the sides of a duet were measured one after the other."""
+        return any(run.sequential for run in self.runs)
+
+    @property
     def may_be_baseline(self) -> bool:
         """Whether the record enters the baseline without being accepted by hand."""
         return self.status == "complete" and self.gate != "failed"

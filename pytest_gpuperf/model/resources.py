@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pytest_gpuperf.model.finding import Finding
+
 #: How energy was measured. Figures of different methods disagree by tens of percent, so they are never compared.
 NVML_COUNTER, NVML_POWER, TRITON_COUNTER, RAPL = "nvml-counter", "nvml-power", "triton-counter", "rapl"
 
@@ -73,28 +75,17 @@ class GpuReadings:
 
 
 @dataclass(frozen=True)
-class ReadingFailure:
-    """A reading that failed during a window.
+class Resources:
+    """What the monitor measured during one window.
 
     Attributes:
-        kind: ``reset`` (the energy counter went back: the driver was reloaded), ``short`` (the counter did not move
-            often enough to tell), ``metrics`` (a server's metrics can't be read), ``unread`` (nothing was read of a
-            GPU), or the kind of an ``NvmlError``.
-        text: a sentence.
+        failures: Readings that failed.
     """
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Resources:
-    """All of it for one window."""
 
     energy: tuple[Energy, ...] = ()
     memory: Memory | None = None
     gpus: tuple[GpuReadings, ...] = ()
-    trouble: tuple[ReadingFailure, ...] = ()
+    failures: tuple[Finding, ...] = ()
 
 
 def peak_memory(windows: Iterable[Memory | None]) -> Memory | None:

@@ -14,6 +14,8 @@ class Run:
     Attributes:
         index: Zero-based index among the runs of the sweep.
         complete: Whether all planned windows were measured.
+        sequential: Whether the sides of a duet were measured one after the other, since they did not fit into memory
+            together.
         anchors: The anchor's window next to each of ``windows``; empty without an anchor.
     """
 
@@ -25,6 +27,7 @@ class Run:
     windows: tuple[Window, ...]
     complete: bool = True
     anchors: tuple[Window, ...] = ()
+    sequential: bool = False
 
     def __post_init__(self) -> None:
         if self.anchors and len(self.anchors) != len(self.windows):

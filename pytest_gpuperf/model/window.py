@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pytest_gpuperf.model.finding import MARKS, Finding
 from pytest_gpuperf.model.histogram import Histogram
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory
@@ -13,11 +14,6 @@ from pytest_gpuperf.model.server_times import ServerTimes
 #: Share of the CPU that other processes may take in an undisturbed window. An idle Linux machine shows 1 to 3%; from
 #: about a tenth on, the p90 of a model that uses half the cores was seen to move.
 UNDISTURBED_CPU_SHARE = 0.10
-
-#: Guards that mark a window without making it a disturbed one: failures, lost servers and overload are the target's own
-#: doing, and the load generator is the busier the faster a target is. Leaving out such windows would select by the
-#: result.
-MARKS = frozenset({"client", "rate", "errors", "servers"})
 
 
 @dataclass(frozen=True)
@@ -82,11 +78,10 @@ class Window:
         server: The server's own times, where it reports them.
         others_cpu_share: Share of the cores, 0 to 1, that processes other than ours used; None unless the CPU is the
             device under test.
-        findings: What disturbed the window or could not be read, as sentences.
+        findings: What disturbed the window or could not be read.
         energy: Energy of each kind of device; empty where none could be measured.
         memory: Memory peaks; None where none could be read.
         gpus: Readings of the GPUs under test.
-        guards: Kinds of the findings, for example ``throttled`` (all of them: ``analysis.guard``).
     """
 
     sweep: str
@@ -108,11 +103,15 @@ class Window:
     endpoints: tuple[EndpointFigures, ...] = ()
     server: ServerTimes | None = None
     others_cpu_share: float | None = None
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     energy: tuple[Energy, ...] = ()
     memory: Memory | None = None
     gpus: tuple[GpuReadings, ...] = ()
-    guards: tuple[str, ...] = ()
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """Guards that the findings raise, for example ``throttled``, each once."""
+        return tuple(dict.fromkeys(finding.guard for finding in self.findings if finding.guard))
 
     @property
     def disturbances(self) -> tuple[str, ...]:

@@ -1,17 +1,14 @@
-"""Under which conditions a report's figures came about: the device, the baseline, and what the guard found."""
+"""The conditions of a report's figures: the device, the baseline, the clocks."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from pytest_gpuperf.model import Plain, Record, ReportedTest
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.figures import plural
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 #: What of the key and of the environment a reader looks for first, where it is known: name, and how to put it.
 _KEY_FACTS = {
     "mig_profile": "MIG {}",
@@ -28,57 +25,6 @@ _FACTS = {
     "host": "host {}",
 }
 _MOST_VALUES = 3
-
-
-@dataclass(frozen=True)
-class FindingGroup:
-    """What the guard said of some windows.
-
-    Attributes:
-        label: the load point.
-        text: of the window in which it was worst.
-        windows: how many it was said of.
-    """
-
-    label: str
-    text: str
-    windows: int
-
-
-def findings(records: Iterable[Record]) -> list[FindingGroup]:
-    """Each finding once; those that differ in their numbers alone are one."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for record in records:
-        for run in record.runs:
-            for window in run.windows:
-                for text in window.findings:
-                    found.setdefault((window.point.label, _NUMBER.sub("#", text)), []).append(text)
-    return [FindingGroup(label, max(texts, key=_first_number), len(texts)) for (label, _), texts in found.items()]
-
-
-def _first_number(text: str) -> float:
-    match = _NUMBER.search(text)
-    return float(match[0]) if match else 0.0
-
-
-def disturbance(records: Iterable[Record]) -> str:
-    """How often other processes took a noticeable share of the CPU; empty where they didn't."""
-    windows = [window for record in records for run in record.runs for window in run.windows]
-    shares = [window.others_cpu_share or 0.0 for window in windows if window.cpu_contended]
-    if not shares:
-        return ""
-    count = f"{len(shares)} of {plural(len(windows), 'window')}"
-    return f"other processes disturbed {count}, taking up to {max(shares):.0%} of the CPU"
-
-
-def guarded(records: Iterable[Record]) -> str:
-    """How often the guard spoke against a window, and why; empty where it didn't."""
-    windows = [window for record in records for run in record.runs for window in run.windows]
-    found = [window for window in windows if window.guards]
-    if not found:
-        return ""
-    reasons = ", ".join(dict.fromkeys(guard for window in found for guard in window.guards))
-    return f"{len(found)} of {plural(len(windows), 'window')} guarded ({reasons})"
 
 
 def environment_text(group: Sequence[ReportedTest]) -> str:

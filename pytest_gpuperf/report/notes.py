@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from pytest_gpuperf.model import MARKS, Comparison, Curve, Record, Row, ServerTimes, Verdict
 from pytest_gpuperf.report.comparison_table import short_load
-from pytest_gpuperf.report.conditions import disturbance, findings, guarded
 from pytest_gpuperf.report.figures import change, duration, figure, plural, rate
+from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.table import Table
 
-_SHOWN_FINDINGS = 12
 _SHOWN_STALL = 0.01
 
 
@@ -147,13 +146,10 @@ def endpoint_table(curve: Curve) -> Table | None:
 
 
 def guard_notes(record: Record) -> list[str]:
-    """What says that some of a record's windows are not to be trusted."""
+    """What disturbed the windows of a record."""
     cold = [run for run in record.runs if not run.warmed_up]
     notes = [f"run {run.index + 1} did not reach a steady state during warm-up" for run in cold]
-    for one in findings([record])[:_SHOWN_FINDINGS]:
-        times = f" (worst of {plural(one.windows, 'window')})" if one.windows > 1 else ""
-        notes.append(f"{one.label}: {one.text}{times}")
-    return notes + [text for text in (guarded([record]), disturbance([record])) if text]
+    return notes + finding_notes([record])
 
 
 def differing_note(comparison: Comparison) -> str:

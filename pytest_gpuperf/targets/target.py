@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from pytest_gpuperf.model import PlainMapping, ServerTimes, Workload
+from pytest_gpuperf.model import Finding, PlainMapping, ServerTimes, Workload
 
 
 class StartedTarget(Protocol):
@@ -82,8 +82,8 @@ class Replicated(Protocol):
     def requests_by_server(self) -> Mapping[str, int]:
         """Requests that each server has answered, as of the last ``server_times``; also of those that are gone."""
 
-    def remarks(self) -> tuple[str, ...]:
-        """What says that windows are not to be trusted from now on; empty while all servers are there."""
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what disturbs every window from now on; empty while all servers are alive."""
 
 
 @runtime_checkable

@@ -23,6 +23,8 @@ from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
 from pytest_gpuperf.load import WindowSpec, open_generator
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import GRPC, HTTP, LoadPoint, Window
+from pytest_gpuperf.model.finding import SERVERS_GONE
+from pytest_gpuperf.report.findings import words
 from pytest_gpuperf.targets.fleet import TritonFleet
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
 from pytest_gpuperf.targets.fleet.started import Member, StartedFleet, attach_frontend, start_all, stop_all
@@ -82,8 +84,8 @@ def family_of(processes: tuple[int, ...]) -> list[psutil.Process]:
 
 
 def gone(measured: Window) -> list[str]:
-    """Return the window's errors that name servers; on a busy machine it may have errors of the load generator, too."""
-    return [finding for finding in measured.findings if "gone" in finding]
+    """What the window says of servers; on a busy machine it may have findings about the load generator as well."""
+    return [words([finding]) for finding in measured.findings if finding.kind == SERVERS_GONE]
 
 
 def kill_under_load(victim: psutil.Process, address: str) -> None:

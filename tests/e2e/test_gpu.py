@@ -49,6 +49,10 @@ def windows_of(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [window for run in record["runs"] for window in run["windows"]]
 
 
+def guards_of(window: dict[str, Any]) -> set[str]:
+    return {finding["guard"] for finding in window["findings"] if finding["guard"]}
+
+
 def test_energy_and_memory_are_shown_stored_and_gated(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     first = run("-v", POWER="constant:300", PROCESSES=f"self:{128 << 20}")
@@ -69,7 +73,7 @@ def test_energy_and_memory_are_shown_stored_and_gated(run: Run, pytester: pytest
         assert energy["energy_j"] / window["window_s"] == pytest.approx(300, rel=0.03)
         assert energy["idle_w"] == pytest.approx(300, rel=0.03)
         assert window["gpus"][0]["sm_clock_mhz"] == 1980
-        assert not window["guards"]
+        assert not window["findings"]
     again = run(POWER="constant:1200", PROCESSES=f"self:{128 << 20}")
     again.assert_outcomes(failed=1)
     assert re.search(r"concurrency 2 +energy +\S+ mJ +\S+ J +\+\d+%", again.stdout.str())
@@ -79,10 +83,13 @@ def test_disturbed_windows_are_repeated_and_marked_if_all_are_disturbed(run: Run
     pytester.makepyfile(test_suite=SUITE)
     result = run(REASONS=0x40)
     result.stdout.fnmatch_lines(
-        ["*! concurrency 2 is less reliable*throttled*", "*the GPU was throttled (hw_thermal)*"]
+        [
+            "*! concurrency 2 is less reliable*throttled*",
+            "*disturbed: thermal throttling (hw_thermal) in *",
+        ]
     )
     (record,) = stored(pytester)
-    assert all(window["guards"] == ["throttled"] for window in windows_of(record))
+    assert all(guards_of(window) == {"throttled"} for window in windows_of(record))
     # Three visits; a point disturbed in two visits in a row is not repeated.
     assert [len(run["windows"]) for run in record["runs"]] == [5, 5]
 
@@ -92,7 +99,7 @@ def test_a_failed_reading_is_reported_and_leaves_the_guard_on(run: Run, pytester
     result = run(REASONS=0x40, ERROR_nvmlDeviceGetUtilizationRates=999)
     result.stdout.fnmatch_lines(["*NVML can't tell its utilisation (GPU 0): Unknown Error*"])
     (record,) = stored(pytester)
-    assert all(window["guards"] == ["throttled"] for window in windows_of(record))
+    assert all(guards_of(window) == {"throttled"} for window in windows_of(record))
 
 
 def test_a_mig_slice_is_a_device(run: Run, pytester: pytest.Pytester) -> None:

@@ -77,7 +77,7 @@ def test_energy_is_measured(real_gpu: Device, monitor: Monitor) -> None:
     limit_w = real_gpu.key["power_limit_w"]
     assert isinstance(limit_w, int)
     assert 1 < energy.energy_j / 2.0 < 1.5 * limit_w
-    assert not took.trouble
+    assert not took.failures
 
 
 def test_readings_are_plausible(monitor: Monitor) -> None:

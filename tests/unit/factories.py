@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from statistics import NormalDist
@@ -16,6 +17,7 @@ from pytest_gpuperf.model import (
     CurvePoint,
     EndpointFigures,
     Energy,
+    Finding,
     GpuReadings,
     Histogram,
     LoadPoint,
@@ -65,7 +67,7 @@ def window(
     window_s: float = 0.5,
     errors: Mapping[str, int] | None = None,
     server: ServerTimes | None = None,
-    findings: tuple[str, ...] = (),
+    findings: tuple[Finding, ...] = (),
 ) -> Window:
     """Return a window of a given median. Its throughput is the rate, or that of a closed loop with this latency."""
     requests_per_s = point.rate or point.concurrency * 1e3 / p50_ms
@@ -83,6 +85,11 @@ def window(
         server=server,
         findings=findings,
     )
+
+
+def guarded(window: Window, *guards: str) -> Window:
+    """The window with a finding for each guard."""
+    return replace(window, findings=tuple(Finding(f"{guard} is its kind", guard) for guard in guards))
 
 
 def run(*windows: Window, index: int = 0, sweep: str = "serving", complete: bool = True, warm: bool = True) -> Run:
@@ -262,12 +269,15 @@ def _windows() -> st.SearchStrategy[Window]:
         others_cpu_share=st.none() | _NUMBERS,
         server=st.none()
         | st.builds(ServerTimes, *_SERVER, st.dictionaries(_NAMES, st.builds(ServerTimes, *_SERVER), max_size=2)),
-        findings=st.lists(_NAMES, max_size=2).map(tuple),
+        findings=st.lists(_findings(), max_size=2).map(tuple),
         energy=st.lists(_energies(), max_size=2).map(tuple),
         memory=st.none() | st.builds(Memory, *(st.none() | _COUNTS,) * 3),
         gpus=st.lists(_gpus(), max_size=2).map(tuple),
-        guards=st.lists(_NAMES, max_size=2).map(tuple),
     )
+
+
+def _findings() -> st.SearchStrategy[Finding]:
+    return st.builds(Finding, _NAMES, _NAMES, _NUMBERS, _NUMBERS, st.lists(_NAMES, max_size=2).map(tuple), _NAMES)
 
 
 def _energies() -> st.SearchStrategy[Energy]:

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pytest_gpuperf.analysis.compare import Prior, Rule, compare
-from pytest_gpuperf.model import Comparison, GpuReadings, PlainMapping, Record, ReportedTest, Verdict, curves_of
+from pytest_gpuperf.model import (
+    Comparison,
+    Finding,
+    GpuReadings,
+    PlainMapping,
+    Record,
+    ReportedTest,
+    Verdict,
+    curves_of,
+)
 from tests.unit.factories import KEY, equal_runs, record
 
 TEST = "tests/test_serving.py::test_resnet50[fp16]"
@@ -40,7 +49,7 @@ def reported(
     name: str = "0a1b2c3d4e5f",
     environment: PlainMapping | None = None,
     under_test: Mapping[str, PlainMapping] | None = None,
-    findings: tuple[str, ...] = (),
+    findings: tuple[Finding, ...] = (),
     gpus: tuple[GpuReadings, ...] = (),
     status: str = "complete",
     store_option: str = "",

@@ -14,7 +14,7 @@ from pytest_gpuperf.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_gpuperf.model import LoadPoint, Record, Run, Window
+    from pytest_gpuperf.model import Finding, LoadPoint, Record, Run, Window
     from pytest_gpuperf.report.exchange.profile_import import ProfileLevel
 
 #: The sweep that imported load points belong to.
@@ -69,6 +69,8 @@ def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:
     """
     import numpy as np
 
+    from pytest_gpuperf.model.finding import WINDOWS_UNKNOWN, Finding
+
     if batch_size < 1:
         raise OptionError(f"batch_size={batch_size}: a request carries one inference or more.")
     due, done = (np.asarray(times, dtype=np.int64) for times in (level.due_ns, level.done_ns))
@@ -76,9 +78,7 @@ def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:
     if not edges:
         # To the last answer: what was sent at once, as many requests as the concurrency, took as long as its answers.
         edges = ((int(due[0]), max(int(done.max()), int(due[-1]) + 1)),)
-        findings.append(
-            "the file has no window_boundaries: everything is one window, from the first request to the last answer"
-        )
+        findings.append(Finding(WINDOWS_UNKNOWN))
     made = []
     for visit, (start, stop) in enumerate(edges):
         own = (due >= start) & (due < stop)
@@ -90,7 +90,7 @@ def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:
 
 
 def _window(
-    level: ProfileLevel, edges: tuple[int, int], batch_size: int, visit: int, findings: tuple[str, ...]
+    level: ProfileLevel, edges: tuple[int, int], batch_size: int, visit: int, findings: tuple[Finding, ...]
 ) -> Window:
     import numpy as np
 

@@ -13,7 +13,7 @@ from pytest_gpuperf.model.level import MeasuredLevel
 if TYPE_CHECKING:
     from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
     from pytest_gpuperf.measure.stability import StabilityRule
-    from pytest_gpuperf.model import PointFigures, Window
+    from pytest_gpuperf.model import Finding, PointFigures, Window
     from pytest_gpuperf.targets import StartedTarget
 
 #: Requests in flight in open loop, where each needs shared memory of its own: enough for 5,000/s at 50 ms.
@@ -91,13 +91,13 @@ class _Measuring:
             self._report.window(number + 1, window)
             self._workers = recording.workers
 
-    def _findings(self, figures: PointFigures) -> tuple[str, ...]:
+    def _findings(self, figures: PointFigures) -> tuple[Finding, ...]:
         """What disturbed the windows of a level, judged over all of them."""
-        from pytest_gpuperf.analysis.guard import findings
+        from pytest_gpuperf.analysis.guard import client_findings
 
         errors = figures.error_count
         sent = (figures.requests + errors) * figures.point.batch_size
-        found = findings(
+        return client_findings(
             window_s=figures.window_s,
             client_cpu_s=figures.client_cpu_s,
             workers=self._workers,
@@ -108,7 +108,6 @@ class _Measuring:
             due_rate=sent / figures.window_s if figures.point.rate else 0.0,
             done_rate=figures.throughput,
         )
-        return tuple(finding.text for finding in found)
 
 
 def rule_of(settings: SweepSettings) -> StabilityRule:

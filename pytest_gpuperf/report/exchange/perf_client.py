@@ -17,6 +17,7 @@ from pytest_gpuperf.model import Histogram, LoadPoint, PointFigures, Window
 from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.model.level import MeasuredLevel
 from pytest_gpuperf.report.figures import plural
+from pytest_gpuperf.report.findings import words
 
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
@@ -126,7 +127,7 @@ def level_lines(level: MeasuredLevel, layout: Layout) -> list[str]:
     lines = ["  Client: ", *(f"    {line}" for line in _client(figures, layout))]
     if figures.server is not None and figures.server.requests:
         lines += ["  Server: ", *(f"    {line}" for line in _server(figures))]
-    lines += [f"  [WARNING] {finding}" for finding in level.findings]
+    lines += [f"  [WARNING] {words([finding])}" for finding in level.findings]
     if level.mark:
         lines.append(f"  [WARNING] {level.mark}" + (f": {level.reason}" if level.reason else ""))
     return lines

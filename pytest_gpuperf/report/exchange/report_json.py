@@ -14,6 +14,7 @@ from typing import Any
 
 from pytest_gpuperf.model import Comparison, Curve, CurvePoint, EndpointFigures, LoadPoint, ReportedTest, Row, worst
 from pytest_gpuperf.model.codec import to_builtins
+from pytest_gpuperf.report.findings import words
 
 VERSION = 1
 _NUMBERS = ("candidate", "baseline", "ratio", "low", "high", "p_value", "min_detectable")
@@ -60,10 +61,17 @@ def _test(one: ReportedTest) -> dict[str, Any]:
         "costs": [_place(to_builtins(cost)) for cost in one.costs],
         "budgets": [{"metric": metric, "limit_ms": limit_ms} for metric, limit_ms in one.budgets],
         "findings": [
-            {"run": run.index, "visit": window.visit, "sweep": run.sweep, "point": window.point.label, "text": text}
+            {
+                "run": run.index,
+                "visit": window.visit,
+                "sweep": run.sweep,
+                "point": window.point.label,
+                **to_builtins(finding),
+                "text": words([finding]),
+            }
             for run in record.runs
             for window in run.windows
-            for text in window.findings
+            for finding in window.findings
         ],
     }
 

@@ -14,8 +14,9 @@ from pytest_gpuperf.model import Comparison, Record, ReportedTest, Row, Verdict,
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label, row_table, tally, worst_first
-from pytest_gpuperf.report.conditions import baseline_text, disturbance, environment_text, findings
+from pytest_gpuperf.report.conditions import baseline_text, environment_text
 from pytest_gpuperf.report.figures import fact, interval, plural, value
+from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.markdown.size_limit import TextPart, fit
 from pytest_gpuperf.report.notes import (
     comparison_notes,
@@ -299,19 +300,11 @@ def _problems(group: Sequence[ReportedTest]) -> str:
 
 
 def _findings(group: Sequence[ReportedTest]) -> str:
-    found = findings(one.record for one in group)
-    lines = [
-        f"- {escape.text(one.label)}: {escape.text(escape.short(one.text, 200))}"
-        + (f" (worst of {plural(one.windows, 'window')})" if one.windows > 1 else "")
-        for one in found[:_SHOWN_FINDINGS]
-    ]
-    if len(found) > _SHOWN_FINDINGS:
-        lines.append(f"- and {len(found) - _SHOWN_FINDINGS} more")
-    if disturbed := disturbance(one.record for one in group):
-        lines.append(f"- {disturbed}")
-    if not lines:
-        return ""
-    return "\n".join(["Disturbed measurements:", "", *lines])
+    notes = finding_notes([reported.record for reported in group])
+    lines = [f"- {escape.text(escape.short(note, 200))}" for note in notes[:_SHOWN_FINDINGS]]
+    if len(notes) > _SHOWN_FINDINGS:
+        lines.append(f"- and {len(notes) - _SHOWN_FINDINGS} more")
+    return "\n".join(["Disturbed measurements:", "", *lines]) if lines else ""
 
 
 # What is folded away.

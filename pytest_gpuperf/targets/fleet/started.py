@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pytest_gpuperf.errors import TargetDied, TargetError
-from pytest_gpuperf.model import GRPC, HTTP, Address, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
+from pytest_gpuperf.model import GRPC, HTTP, Address, Finding, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
+from pytest_gpuperf.model.finding import SERVERS, SERVERS_GONE
 from pytest_gpuperf.targets.fleet.envoy import Envoy
 from pytest_gpuperf.targets.kserve import RequestSettings, Servers, StartedEndpoint
 from pytest_gpuperf.targets.kserve.client_http import leave_thread
@@ -212,12 +213,9 @@ class StartedFleet:
     def requests_by_server(self) -> Mapping[str, int]:
         return {self._labels[one]: one.times.requests for one in self._members if one.times is not None}
 
-    def remarks(self) -> tuple[str, ...]:
-        gone = [member.label for member in self._members if member not in self._alive]
-        if not gone:
-            return ()
-        verb = "is" if len(gone) == 1 else "are"
-        return (f"{len(gone)} of {len(self._members)} servers {verb} gone: {', '.join(gone)}",)
+    def findings(self) -> tuple[Finding, ...]:
+        gone = tuple(member.label for member in self._members if member not in self._alive)
+        return (Finding(SERVERS_GONE, SERVERS, len(gone), len(self._members), names=gone),) if gone else ()
 
     def under_test(self) -> PlainMapping:
         facts: dict[str, Plain] = dict(self._endpoint.under_test())

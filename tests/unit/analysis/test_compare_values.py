@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.blocks import APART
 from pytest_gpuperf.analysis.compare import compare, compare_duet, compare_duet_values, compare_values
 from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
@@ -162,15 +161,14 @@ def test_records_with_a_reference_are_duets() -> None:
     assert all(row.worsening == pytest.approx(0.1, abs=0.01) for row in found.rows)
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_duets_whose_sides_were_not_alive_together_say_nothing_of_those_that_were(apart: bool) -> None:
-    def findings(one: Record, *found: str) -> Record:
-        runs = [replace(run, windows=tuple(replace(w, findings=found) for w in run.windows)) for run in one.runs]
-        return replace(one, runs=tuple(runs))
+@pytest.mark.parametrize("sequential", [False, True])
+def test_duets_whose_sides_were_not_alive_together_say_nothing_of_those_that_were(sequential: bool) -> None:
+    def measured(duet: Record, *, sequential: bool) -> Record:
+        return replace(duet, runs=tuple(replace(run, sequential=sequential) for run in duet.runs))
 
     one = record(equal_runs(1.1, runs=5))
     duet = replace(one, reference=record(equal_runs(1.0, runs=5)).runs)
-    newest, other = findings(duet, *[APART] * apart), findings(duet, *[APART] * (not apart))
+    newest, other = (measured(duet, sequential=kind) for kind in (sequential, not sequential))
     alone = compare_duet(newest, [], Rule())
     assert compare_duet(newest, [other], Rule()) == alone
     assert compare_duet(newest, [newest], Rule()) != alone

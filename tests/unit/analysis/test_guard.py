@@ -4,88 +4,87 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.guard import (
+from pytest_gpuperf.analysis.guard import client_findings, device_findings, error_report, worth_repeating
+from pytest_gpuperf.model import Finding, GpuReadings, LoadPoint
+from pytest_gpuperf.model.finding import (
     CLIENT,
+    CLIENT_BUSY,
+    CLIENT_STALLED,
+    CLOCK_CHANGED,
+    CLOCK_MOVED,
+    CLOCK_SKEW,
     CLOCKS,
     CO_TENANT,
+    CO_TENANTS,
+    COUNTER_RESET,
     DEVICE,
+    ENERGY_UNKNOWN,
     ERRORS,
     LATE,
+    LATE_SENDS,
+    NO_READINGS,
     RATE,
+    RATE_NOT_SUSTAINED,
+    REQUESTS_FAILED,
     THROTTLED,
+    THROTTLING,
     WARMING,
-    device_findings,
-    error_report,
-    findings,
-    worth_repeating,
+    WARMING_UP,
 )
-from pytest_gpuperf.model import GpuReadings, LoadPoint, ReadingFailure
-from tests.unit.factories import run, window
+from tests.unit.factories import guarded, run, window
 
 
 @pytest.mark.parametrize(("cpu_s", "workers", "busy"), [(0.89, 1, False), (0.95, 1, True), (0.95, 2, False)])
 def test_a_busy_load_generator_is_found(cpu_s: float, workers: int, busy: bool) -> None:
-    found = findings(window_s=1.0, client_cpu_s=cpu_s, workers=workers, requests=100, errors=0)
-    assert bool(found) is busy
-    assert not busy or "busy for 95% of the window" in found[0].text
+    findings = client_findings(window_s=1.0, client_cpu_s=cpu_s, workers=workers, requests=100, errors=0)
+    assert findings == (Finding(CLIENT_BUSY, CLIENT, 0.95),) * busy
 
 
-def found_by_kind(**figures: float) -> list[tuple[str, str]]:
-    whole = {"window_s": 1.0, "client_cpu_s": 0.1, "workers": 1, "requests": 1000, "errors": 0, **figures}
-    return [(one.kind, one.text) for one in findings(**whole)]  # type: ignore[arg-type]
-
-
-def found(**figures: float) -> tuple[str, ...]:
-    return tuple(text for _, text in found_by_kind(**figures))
+def of_client(**figures: float) -> tuple[Finding, ...]:
+    usual = {"window_s": 1.0, "client_cpu_s": 0.1, "workers": 1, "requests": 1000, "errors": 0}
+    return client_findings(**{**usual, **figures})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("fine", "bad", "said"),
+    ("fine", "bad", "finding"),
     [
-        ({"stall_s": 0.049}, {"stall_s": 0.2}, "kept from its sockets for 20% of the window"),
-        (
-            {"stall_s": 0.09, "workers": 2},
-            {"stall_s": 0.2, "workers": 2},
-            "kept from its sockets for 10% of the window",
-        ),
-        ({"late": 10}, {"late": 25}, "2.5% of the requests were sent more than 1 ms late"),
+        ({"stall_s": 0.049}, {"stall_s": 0.2}, Finding(CLIENT_STALLED, CLIENT, 0.2)),
+        ({"stall_s": 0.09, "workers": 2}, {"stall_s": 0.2, "workers": 2}, Finding(CLIENT_STALLED, CLIENT, 0.1)),
+        ({"late": 10}, {"late": 25}, Finding(LATE_SENDS, LATE, 0.025)),
         (
             {"due_rate": 100.0, "done_rate": 95.5},
             {"due_rate": 100.0, "done_rate": 80.0},
-            "the rate was not sustained: 80/s of 100/s",
+            Finding(RATE_NOT_SUSTAINED, RATE, 80.0, 100.0),
         ),
-        ({"skew_s": 0.049}, {"skew_s": 0.12}, "clocks of the load generator's machines were 120 ms apart"),
+        ({"skew_s": 0.049}, {"skew_s": 0.12}, Finding(CLOCK_SKEW, CLIENT, 0.12)),
     ],
 )
-def test_what_can_not_be_trusted_is_found_beyond_a_limit(
-    fine: dict[str, float], bad: dict[str, float], said: str
-) -> None:
-    assert found(**fine) == ()
-    (sentence,) = found(**bad)
-    assert said in sentence
+def test_each_figure_has_a_limit(fine: dict[str, float], bad: dict[str, float], finding: Finding) -> None:
+    assert of_client(**fine) == ()
+    assert of_client(**bad) == (finding,)
 
 
 def test_closed_loop_has_no_rate_to_sustain() -> None:
-    assert found(done_rate=0.0) == ()
+    assert of_client(done_rate=0.0) == ()
 
 
 def test_a_window_without_an_answer_is_described_and_divides_by_nothing() -> None:
-    assert found(requests=0, errors=12, due_rate=12.0) == (
-        "the rate was not sustained: 0/s of 12/s",
-        "12 of 12 requests failed",
+    assert of_client(requests=0, errors=12, due_rate=12.0) == (
+        Finding(RATE_NOT_SUSTAINED, RATE, 0.0, 12.0),
+        Finding(REQUESTS_FAILED, ERRORS, 12, 12),
     )
 
 
-def test_every_finding_is_told() -> None:
-    assert len(found(client_cpu_s=0.99, stall_s=0.5, late=900, due_rate=10.0, skew_s=1.0, errors=1)) == 6
+def test_every_finding_is_reported() -> None:
+    assert len(of_client(client_cpu_s=0.99, stall_s=0.5, late=900, due_rate=10.0, skew_s=1.0, errors=1)) == 6
 
 
 def test_every_failed_request_is_found() -> None:
-    assert found(requests=99, errors=1) == ("1 of 100 requests failed",)
+    assert of_client(requests=99, errors=1) == (Finding(REQUESTS_FAILED, ERRORS, 1, 100),)
 
 
 @pytest.mark.parametrize(
-    ("figures", "kinds"),
+    ("figures", "guards"),
     [
         ({"client_cpu_s": 0.99}, [CLIENT]),
         ({"stall_s": 0.5}, [CLIENT]),
@@ -98,16 +97,18 @@ def test_every_failed_request_is_found() -> None:
         ({"late": 100, "due_rate": 1000.0, "done_rate": 500.0}, [RATE, RATE]),
     ],
 )
-def test_each_finding_has_its_kind_and_only_lateness_of_the_client_alone_leaves_a_window_out(
-    figures: dict[str, float], kinds: list[str]
+def test_each_finding_has_its_guard_and_only_lateness_of_the_client_alone_leaves_a_window_out(
+    figures: dict[str, float], guards: list[str]
 ) -> None:
-    told = [kind for kind, _ in found_by_kind(**figures)]
-    assert told == kinds
-    assert replace(window(), guards=tuple(told)).undisturbed is (kinds != [LATE])
+    findings = of_client(**figures)
+    assert [finding.guard for finding in findings] == guards
+    marked = replace(window(), findings=findings)
+    assert marked.guards == tuple(dict.fromkeys(guards))
+    assert marked.undisturbed is (guards != [LATE])
 
 
 def test_a_good_window_has_no_findings() -> None:
-    assert findings(window_s=1.0, client_cpu_s=0.1, workers=1, requests=100, errors=0) == ()
+    assert client_findings(window_s=1.0, client_cpu_s=0.1, workers=1, requests=100, errors=0) == ()
 
 
 def test_errors_within_the_budget_are_no_failure() -> None:
@@ -150,18 +151,19 @@ def gpu(**figures: object) -> GpuReadings:
 
 class TestDevice:
     @pytest.mark.parametrize(
-        ("figures", "kind", "said"),
+        ("figures", "finding"),
         [
-            ({"throttled": ("hw_thermal", "sw_power_cap")}, THROTTLED, "hw_thermal, sw_power_cap"),
-            ({"sm_clock_min_mhz": 1700.0}, CLOCKS, "between 1700 and 1980 MHz"),
-            ({"co_tenants": ("7 python",)}, CO_TENANT, "7 python"),
-            ({"temperature_begin_c": 50.0, "temperature_end_c": 52.0}, WARMING, "from 50 to 52 C"),
+            (
+                {"throttled": ("hw_thermal", "sw_power_cap")},
+                Finding(THROTTLING, THROTTLED, names=("hw_thermal", "sw_power_cap")),
+            ),
+            ({"sm_clock_min_mhz": 1700.0}, Finding(CLOCK_MOVED, CLOCKS, 1980.0, 1700.0)),
+            ({"co_tenants": ("7 python",)}, Finding(CO_TENANTS, CO_TENANT, names=("7 python",))),
+            ({"temperature_begin_c": 50.0, "temperature_end_c": 52.0}, Finding(WARMING_UP, WARMING, 52.0, 50.0)),
         ],
     )
-    def test_each_reason_is_found_by_its_kind(self, figures: dict[str, object], kind: str, said: str) -> None:
-        (one,) = device_findings([gpu(**figures)])
-        assert one.kind == kind
-        assert said in one.text
+    def test_each_disturbance_is_found(self, figures: dict[str, object], finding: Finding) -> None:
+        assert device_findings([gpu(**figures)]) == (finding,)
 
     def test_nothing_is_found_in_a_quiet_window(self) -> None:
         quiet = gpu(sm_clock_min_mhz=1950.0, temperature_begin_c=50.0, temperature_end_c=51.0)
@@ -169,37 +171,46 @@ class TestDevice:
 
     @pytest.mark.parametrize(("mhz", "moved"), [(1980.0, False), (1900.0, False), (1500.0, True)])
     def test_clocks_are_held_against_the_point_s_other_windows(self, mhz: float, moved: bool) -> None:
-        own = gpu(sm_clock_mhz=mhz, sm_clock_min_mhz=mhz, sm_clock_max_mhz=mhz)
+        steady = gpu(sm_clock_mhz=mhz, sm_clock_min_mhz=mhz, sm_clock_max_mhz=mhz)
         earlier = [replace(window(), gpus=(gpu(),))] * 2
-        assert bool(device_findings([own], earlier=earlier)) is moved
+        assert device_findings([steady], earlier=earlier) == (Finding(CLOCK_CHANGED, CLOCKS, mhz, 1980.0),) * moved
 
     @pytest.mark.parametrize(
-        ("kind", "doubtful"), [("reset", True), ("lost", True), ("unread", True), ("short", False), ("other", False)]
+        ("kind", "doubtful"),
+        [
+            (COUNTER_RESET, True),
+            ("nvml_lost", True),
+            ("nvml_driver", True),
+            (NO_READINGS, True),
+            (ENERGY_UNKNOWN, False),
+            ("nvml_other", False),
+        ],
     )
-    def test_trouble_that_is_the_driver_s_makes_the_window_doubtful(self, kind: str, doubtful: bool) -> None:
-        assert [one.kind for one in device_findings([], [ReadingFailure(kind, "why")])] == [DEVICE] * doubtful
+    def test_a_failure_of_the_driver_raises_a_guard_and_others_are_kept(self, kind: str, doubtful: bool) -> None:
+        failure = Finding(kind, detail="why")
+        assert device_findings([], [failure]) == (replace(failure, guard=DEVICE if doubtful else ""),)
 
 
 class TestRepeating:
-    guarded = replace(window(), guards=(THROTTLED,))
+    throttled = guarded(window(), THROTTLED)
 
-    def test_a_guarded_window_comes_again_and_a_calm_one_does_not(self) -> None:
-        assert worth_repeating(self.guarded, [])
-        assert not worth_repeating(window(), [self.guarded])
+    def test_a_disturbed_window_comes_again_and_an_undisturbed_one_does_not(self) -> None:
+        assert worth_repeating(self.throttled, [])
+        assert not worth_repeating(window(), [self.throttled])
 
     def test_what_two_in_a_row_have_suffered_does_not(self) -> None:
-        assert worth_repeating(self.guarded, [self.guarded])
-        assert not worth_repeating(self.guarded, [window(), self.guarded, self.guarded])
-        assert worth_repeating(self.guarded, [self.guarded, window()])
-        other = replace(window(), guards=(CO_TENANT,))
-        assert worth_repeating(self.guarded, [other, other])
+        assert worth_repeating(self.throttled, [self.throttled])
+        assert not worth_repeating(self.throttled, [window(), self.throttled, self.throttled])
+        assert worth_repeating(self.throttled, [self.throttled, window()])
+        other = guarded(window(), CO_TENANT)
+        assert worth_repeating(self.throttled, [other, other])
 
     def test_what_the_target_did_does_not(self) -> None:
-        marked = replace(window(), guards=(CLIENT, ERRORS))
+        marked = guarded(window(), CLIENT, ERRORS)
         assert not worth_repeating(marked, [])
-        throttled = replace(window(), guards=(THROTTLED, ERRORS))
-        assert worth_repeating(throttled, [self.guarded])
-        assert not worth_repeating(throttled, [self.guarded, self.guarded])
+        failing = guarded(window(), THROTTLED, ERRORS)
+        assert worth_repeating(failing, [self.throttled])
+        assert not worth_repeating(failing, [self.throttled, self.throttled])
 
     def test_others_on_the_cpu_come_and_go(self) -> None:
         disturbed = replace(window(), others_cpu_share=0.5)

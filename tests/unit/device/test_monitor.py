@@ -14,7 +14,8 @@ import pytest
 
 from pytest_gpuperf.device import Monitor, find_devices
 from pytest_gpuperf.device.counter import Span
-from pytest_gpuperf.model import Resources
+from pytest_gpuperf.model import Finding, Resources
+from pytest_gpuperf.model.finding import COUNTER_RESET, NO_READINGS
 from tests.nvml import MockNvml
 
 LOW_W, HIGH_W = 100.0, 400.0
@@ -156,10 +157,10 @@ class TestEnergy:
         time.sleep(0.35)
         took, _ = watch(one, 0.6)
         assert not [energy for energy in took.energy if energy.source == "gpu"]
-        assert [trouble.kind for trouble in took.trouble] == ["reset"]
+        assert [failure.kind for failure in took.failures] == [COUNTER_RESET]
         took, _ = watch(one, 0.2)
         assert took.energy
-        assert not took.trouble
+        assert not took.failures
 
     def test_a_counter_that_stands_still_is_none(self, monitor: Open) -> None:
         one = monitor(POWER="constant:0")
@@ -224,11 +225,11 @@ class TestBeside:
         assert not watch(one, 0.2)[0].gpus[0].co_tenants
 
 
-class TestTrouble:
-    def test_a_lost_gpu_is_a_typed_finding(self, monitor: Open) -> None:
+class TestFailures:
+    def test_a_lost_gpu_is_a_finding(self, monitor: Open) -> None:
         one = monitor(TICK_S=0.02, LOST_AT=time.monotonic() + 0.6)
         took, _ = watch(one, 0.7, lead_in_s=0.1)
-        assert "lost" in {trouble.kind for trouble in took.trouble}
+        assert "nvml_lost" in {failure.kind for failure in took.failures}
         assert not [energy for energy in took.energy if energy.source == "gpu"]
 
     def test_a_reading_that_fails_alone_is_told_and_leaves_the_others(self, monitor: Open) -> None:
@@ -243,9 +244,9 @@ class TestTrouble:
         assert took.memory is not None
         assert took.memory.device_bytes
         assert [energy for energy in took.energy if energy.source == "gpu"]
-        (trouble,) = took.trouble
-        assert trouble.kind == "other"
-        assert "utilisation (GPU 0): Unknown Error" in trouble.text
+        (failure,) = took.failures
+        assert failure.kind == "nvml_other"
+        assert "utilisation (GPU 0): Unknown Error" in failure.detail
 
     def test_processes_that_can_not_be_listed_are_told_as_well(
         self, monitor: Open, monkeypatch: pytest.MonkeyPatch
@@ -254,7 +255,7 @@ class TestTrouble:
         monkeypatch.setenv("MOCK_NVML_ERROR_nvmlDeviceGetComputeRunningProcesses_v3", "999")
         took, _ = watch(one, 0.3)
         assert took.gpus[0].samples >= 3
-        assert [(trouble.kind, "processes" in trouble.text) for trouble in took.trouble] == [("other", True)]
+        assert [(failure.kind, "processes" in failure.detail) for failure in took.failures] == [("nvml_other", True)]
 
     def test_a_gpu_that_tells_nothing_beside_one_that_does(
         self, monitor: Open, monkeypatch: pytest.MonkeyPatch
@@ -265,13 +266,13 @@ class TestTrouble:
         took, _ = watch(one, 0.3)
         (gpu,) = took.gpus
         assert gpu.uuid.startswith("GPU-00000000")
-        assert {"unread", "other"} == {trouble.kind for trouble in took.trouble}
-        assert any(trouble.text.startswith("GPU 1 told nothing") for trouble in took.trouble)
+        assert {NO_READINGS, "nvml_other"} == {failure.kind for failure in took.failures}
+        assert Finding(NO_READINGS, names=("1",)) in took.failures
 
     def test_a_window_too_short_for_a_reading_has_the_one_before_it(self, monitor: Open) -> None:
         took, _ = watch(monitor(TICK_S=0.02, COUNT=2), 0.001)
         assert [gpu.samples for gpu in took.gpus] == [1, 1]
-        assert "unread" not in {trouble.kind for trouble in took.trouble}
+        assert NO_READINGS not in {failure.kind for failure in took.failures}
 
     def test_what_this_user_may_not_see_is_left_out(self, monitor: Open) -> None:
         names = ("ComputeRunningProcesses_v3", "ClockInfo", "CurrentClocksEventReasons", "UtilizationRates")
@@ -280,7 +281,7 @@ class TestTrouble:
         (gpu,) = took.gpus
         assert (gpu.sm_clock_mhz, gpu.utilization, gpu.throttled, gpu.co_tenants) == (None, None, (), ())
         assert gpu.temperature_end_c == 55
-        assert not took.trouble
+        assert not took.failures
 
 
 class TestOldDrivers:
@@ -297,12 +298,12 @@ class TestOldDrivers:
         assert gpu.throttled == ("hw_thermal",)
         assert [other.split()[0] for other in gpu.co_tenants] == ["1"]
         assert gpu.temperature_end_c == 61
-        assert not took.trouble
+        assert not took.failures
 
     def test_what_none_of_them_tells_is_left_out(self, monitor: Open) -> None:
         took, _ = watch(monitor(**self.old("ComputeRunningProcesses_v3", "ComputeRunningProcesses_v2")), 0.2)
         assert (took.gpus[0].co_tenants, took.gpus[0].sm_clock_mhz) == ((), 1980)
-        assert not took.trouble
+        assert not took.failures
 
     def test_bindings_without_the_new_names_have_the_old_ones(
         self, monitor: Open, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ import pytest
 
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.device.triton_metrics import MetricsError, TritonMetrics, parse
+from pytest_gpuperf.model.finding import ENERGY_UNKNOWN, METRICS_UNREADABLE
 
 TEXT = """# HELP nv_energy_consumption GPU energy consumption in joules since the Triton Server started
 # TYPE nv_energy_consumption counter
@@ -113,13 +114,13 @@ def test_the_energy_is_that_of_the_server_that_is_measured(server: Server) -> No
         time.sleep(0.3)
     stop_ns = time.monotonic_ns()
     took = monitor.window(stop_ns - 200_000_000, stop_ns)
-    assert {trouble.kind for trouble in took.trouble} <= {"short"}
+    assert {failure.kind for failure in took.failures} <= {ENERGY_UNKNOWN}
     monitor.attach([], None, local=False)
     assert monitor.energy_method == ""
     monitor.close()
 
 
-def test_a_server_without_gpus_has_no_energy_and_no_trouble(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_gpus_has_no_energy_and_no_failure(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "text", lambda: 'nv_inference_count{model="x",version="1"} 7\n')
     monitor = Monitor([])
     monitor.attach([], f"http://127.0.0.1:{server.server_port}/metrics", local=False)
@@ -128,10 +129,10 @@ def test_a_server_without_gpus_has_no_energy_and_no_trouble(server: Server, monk
     stop_ns = time.monotonic_ns()
     took = monitor.window(stop_ns - 200_000_000, stop_ns)
     monitor.close()
-    assert (took.energy, took.gpus, took.trouble) == ((), (), ())
+    assert (took.energy, took.gpus, took.failures) == ((), (), ())
 
 
-def test_a_server_that_goes_away_is_trouble_and_no_number() -> None:
+def test_a_server_that_goes_away_is_a_failure_and_no_number() -> None:
     monitor = Monitor([])
     monitor.attach([], "http://127.0.0.1:1/metrics", local=False)
     with monitor.watching():
@@ -140,4 +141,4 @@ def test_a_server_that_goes_away_is_trouble_and_no_number() -> None:
     took = monitor.window(stop_ns - 100_000_000, stop_ns)
     monitor.close()
     assert not took.energy
-    assert {trouble.kind for trouble in took.trouble} == {"metrics"}
+    assert {failure.kind for failure in took.failures} == {METRICS_UNREADABLE}

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.guard import THROTTLED
 from pytest_gpuperf.measure.budget import Budget, JudgedLoad, Limit, judge
 from pytest_gpuperf.model import LoadPoint, Poisson, Window
-from tests.unit.factories import SINGLE, window
+from pytest_gpuperf.model.finding import THROTTLED
+from tests.unit.factories import SINGLE, guarded, window
 
 #: The factory's windows of median 1 have a p90 of 1.14.
 BUDGET = Budget.of_ms(p90_ms=2)
@@ -46,7 +46,7 @@ def test_the_whole_interval_decides(medians_ms: Sequence[float], verdict: str) -
 
 def test_one_calm_window_does_not_stand_for_all() -> None:
     """On a machine that is hardly ever calm the others have to do."""
-    calm, disturbed = window(SINGLE, p50_ms=1.0), replace(window(SINGLE, p50_ms=1.0), guards=(THROTTLED,))
+    calm, disturbed = window(SINGLE, p50_ms=1.0), guarded(window(SINGLE, p50_ms=1.0), THROTTLED)
     assert not disturbed.undisturbed
     assert judge(1, [disturbed, calm, disturbed], BUDGET).verdict == "within"
     slow = replace(disturbed, latency=window(SINGLE, p50_ms=9.0).latency)

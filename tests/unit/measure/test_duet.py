@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.blocks import APART
 from pytest_gpuperf.errors import LoadError, TargetDied, TargetError
 from pytest_gpuperf.measure import MeasurePlan, Progress, measure_duet, smoke_duet
 from pytest_gpuperf.measure import duet as duet_module
@@ -212,6 +211,7 @@ class TestBlocks:
             assert sorted(order, key=str) == sorted(itertools.product(range(QUICK.visits), points), key=str)
         assert [run.index for run in duet.runs["candidate"]] == [0, 1]
         assert not any(window.findings for side in duet.runs for window in duet.windows(side))
+        assert not any(run.sequential for side in duet.runs for run in duet.runs[side])
 
     def test_each_side_is_described_once(self, duet: Duet) -> None:
         duet.measure(*sides(Machine()))
@@ -290,14 +290,14 @@ class TestNoRoom:
     """The device holds one side at a time."""
 
     @pytest.mark.parametrize("grows", [False, True])
-    def test_each_is_measured_alone_and_every_window_says_so(self, duet: Duet, grows: bool) -> None:
+    def test_each_is_measured_alone_and_every_run_says_so(self, duet: Duet, grows: bool) -> None:
         machine = Machine(room=1)
         one, other = Fake("new", machine, grows=grows), Fake("old", machine, grows=grows)
         duet.measure(one, other, plan=replace(QUICK, runs=3))
         for side in duet.runs:
             assert [run.index for run in duet.runs[side]] == [0, 1, 2]
             assert all(run.complete and len(run.windows) == QUICK.visits for run in duet.runs[side])
-            assert all(APART in window.findings for window in duet.windows(side))
+            assert all(run.sequential for run in duet.runs[side])
         stops = [name for what, name in machine.log if what == "stop"]
         assert stops[-4:] == ["old", "new", "new", "old"]
         assert not machine.up

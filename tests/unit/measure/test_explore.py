@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.guard import ERRORS, THROTTLED
 from pytest_gpuperf.measure import MeasurePlan
 from pytest_gpuperf.measure import explore as explore_module
 from pytest_gpuperf.measure.ask import Ask
@@ -15,7 +13,8 @@ from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.search_range import SearchRange
 from pytest_gpuperf.measure.sweep import OPEN_IN_FLIGHT
 from pytest_gpuperf.model import Window
-from tests.unit.factories import window
+from pytest_gpuperf.model.finding import ERRORS, THROTTLED
+from tests.unit.factories import guarded, window
 from tests.unit.measure.fake_target import FakeTarget
 
 BAD, MARKED, GOOD = (THROTTLED,), (ERRORS,), ()
@@ -37,7 +36,7 @@ def test_disturbed_windows_come_again_and_are_left_out_where_there_are_enough_ot
     coming = iter(seen)
 
     def take(*_: object, **__: object) -> tuple[Window, None]:
-        return replace(window(), guards=next(coming)), None
+        return guarded(window(), *next(coming)), None
 
     def steps() -> Generator[Ask, Sequence[Window], list[Window]]:
         return list((yield Ask(1, 2)))

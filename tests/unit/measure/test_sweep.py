@@ -18,12 +18,14 @@ from pytest_gpuperf.measure.warmup import SteadyRule
 from pytest_gpuperf.model import (
     Arrivals,
     Constant,
+    Finding,
     LoadPoint,
     PlainMapping,
     Poisson,
     Run,
     ServerTimes,
 )
+from pytest_gpuperf.model.finding import ERRORS, RATE_NOT_SUSTAINED, REQUESTS_FAILED
 from tests.unit.load.hostile import Server, answers, response
 from tests.unit.load.wire import workload
 from tests.unit.measure.fake_target import CALL_S, FakeStarted, FakeTarget
@@ -194,7 +196,7 @@ class TestOpenLoop:
             # Poisson around 240, five standard deviations.
             assert abs(window.requests - 240) < 80
             assert window.throughput < 0.6 * 1200
-            assert any("rate was not sustained" in finding for finding in window.findings)
+            assert any(finding.kind == RATE_NOT_SUSTAINED for finding in window.findings)
             assert window.service is not None
             assert window.latency.quantile_ns(0.9) > window.service.quantile_ns(0.9)
 
@@ -423,7 +425,9 @@ class TestTrouble:
         sweep.measure(target, [LoadPoint(1)], replace(QUICK, visits=1, window_s=0.2))
         (window,) = sweep.runs[0].windows
         assert window.errors.keys() == {"MemoryError"}
-        assert window.findings == (f"{window.error_count} of {window.requests + window.error_count} requests failed",)
+        assert window.findings == (
+            Finding(REQUESTS_FAILED, ERRORS, window.error_count, window.requests + window.error_count),
+        )
 
     @pytest.mark.parametrize("reading", [0, 5])
     def test_ctrl_c_between_windows_stops_the_target(self, sweep: Sweep, reading: int) -> None:

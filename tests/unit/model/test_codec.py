@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from pytest_gpuperf.model import (
     EndpointFigures,
     Energy,
+    Finding,
     GpuReadings,
     Histogram,
     LoadPoint,
@@ -52,7 +53,7 @@ def full_record() -> Record:
         endpoints=(EndpointFigures("127.0.0.1:8000", 3, 1, 6.5, Histogram((2760, 2790), (2, 1))),),
         server=replace(server_times(3), stages={"resize": server_times(3)}),
         others_cpu_share=0.02,
-        findings=("1 of 4 requests failed",),
+        findings=(Finding("requests_failed", "errors", 1.0, 4.0, ("a",), "b"),),
         energy=(Energy("gpu", "nvml-counter", 12.5, 0.1, 20.5),),
         memory=Memory(1, 2, 3),
         gpus=(
@@ -118,7 +119,7 @@ PATHS = list(walk(FULL))
 HISTOGRAMS = ("latency", "service", "first")
 WINDOW_OPTIONAL = (
     *("errors", "client_cpu_s", "server", "others_cpu_share", "findings", "stall_s", "service", "late", "lag_p99_ns"),
-    *("first", "answers", "endpoints", "energy", "memory", "gpus", "guards"),
+    *("first", "answers", "endpoints", "energy", "memory", "gpus"),
 )
 GPU_OPTIONAL = (
     *("power_w", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz", "utilization"),
@@ -126,9 +127,10 @@ GPU_OPTIONAL = (
 )
 OPTIONAL = {
     *((name,) for name in ("commit", "under_test", "environment", "settings", "reference")),
-    *(("runs", 0, name) for name in ("complete", "anchors")),
+    *(("runs", 0, name) for name in ("complete", "anchors", "sequential")),
     *(("runs", 0, "windows", 0, name) for name in WINDOW_OPTIONAL),
     *(("runs", 0, "windows", 0, "endpoints", 0, "latency", *name) for name in ((), ("buckets",), ("counts",))),
+    *(("runs", 0, "windows", 0, "findings", 0, name) for name in ("guard", "value", "reference", "names", "detail")),
     ("runs", 0, "windows", 0, "server", "stages"),
     ("runs", 0, "windows", 0, "server", "stages", "resize", "stages"),
     *(("runs", 0, "windows", 0, "energy", 0, name) for name in ("error_j", "idle_w")),

@@ -15,7 +15,7 @@ from pytest_gpuperf.model import (
     curves_of,
     smoke_curve,
 )
-from tests.unit.factories import curve, curve_point, histogram, run, window
+from tests.unit.factories import curve, curve_point, guarded, histogram, run, window
 
 POINTS = (LoadPoint(8), LoadPoint(1), LoadPoint(2))
 SWEPT = curve(
@@ -180,8 +180,8 @@ def test_what_can_not_be_had_is_none_and_never_zero() -> None:
 
 
 def test_guarded_windows_are_left_out_where_there_are_others_but_their_errors_are_not() -> None:
-    calm, guarded = window(), replace(window(p50_ms=9.0, errors={"timeout": 2}), guards=("throttled",))
-    (point,) = curve_of("serving", [LoadPoint()], [run(calm, guarded)])
+    calm, hot = window(), guarded(window(p50_ms=9.0, errors={"timeout": 2}), "throttled")
+    (point,) = curve_of("serving", [LoadPoint()], [run(calm, hot)])
     assert (point.requests, point.errors, point.guards) == (60, 2, ())
-    (only,) = curve_of("serving", [LoadPoint()], [run(calm, guarded), run(guarded, index=1)])
+    (only,) = curve_of("serving", [LoadPoint()], [run(calm, hot), run(hot, index=1)])
     assert (only.requests, only.errors, only.guards) == (120, 4, ("throttled",))

@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_gpuperf.analysis.compare import Prior, Rule, compare
-from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, LoadPoint, Record, Row, Verdict, curve_of
+from pytest_gpuperf.model import (
+    Change,
+    Comparison,
+    Curve,
+    CurvePoint,
+    Finding,
+    LoadPoint,
+    Record,
+    Row,
+    Verdict,
+    curve_of,
+)
+from pytest_gpuperf.model.finding import ERRORS, REQUESTS_FAILED
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, failure_message, headline, record_lines
 from tests.unit.factories import QUANTILES, TEST, curve, curve_point, equal_runs, record, row, run, server_times, window
 
@@ -162,9 +174,9 @@ def test_an_ensemble_is_broken_down_by_step() -> None:
 
 
 def test_findings_are_told_with_their_point() -> None:
-    shaky = window(LoadPoint(4), findings=("2 of 60 requests failed",))
+    shaky = window(LoadPoint(4), findings=(Finding(REQUESTS_FAILED, ERRORS, 2, 60),))
     text = lines_of(replace(record(), runs=(run(shaky, warm=False), run(shaky, index=1))), compared())
-    assert text.count("concurrency 4: 2 of 60 requests failed") == 1
+    assert text.count("4 of 120 requests failed in 2 of 2 windows (at concurrency 4)") == 1
     assert "run 1 did not reach a steady state" in text
     assert "run 2" not in text
 

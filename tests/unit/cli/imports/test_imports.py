@@ -11,7 +11,8 @@ from pytest_gpuperf.cli import stored_records
 from pytest_gpuperf.cli.imports.profiles import record_of, windows_of
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import LoadPoint, figures_by_point
+from pytest_gpuperf.model import Finding, LoadPoint, figures_by_point
+from pytest_gpuperf.model.finding import WINDOWS_UNKNOWN
 from pytest_gpuperf.report.exchange.profile_export import ProfileExport
 from pytest_gpuperf.report.exchange.profile_import import ProfileLevel, read_profile
 from pytest_gpuperf.store import Store
@@ -108,7 +109,7 @@ def test_without_the_requests_before_the_window_throughput_counts_requests(tmp_p
 def test_without_edges_everything_is_one_window(tmp_path: Path) -> None:
     (window,) = windows_of(level(tmp_path, served(4.0, 4, 2.0), []), 1)
     assert window.window_s == pytest.approx(2.0, rel=0.01)
-    assert "no window_boundaries" in window.findings[0]
+    assert window.findings == (Finding(WINDOWS_UNKNOWN),)
 
 
 def test_without_edges_requests_that_were_sent_at_once_took_their_time(tmp_path: Path) -> None:

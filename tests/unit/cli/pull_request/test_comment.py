@@ -122,7 +122,7 @@ def test_a_comment_that_is_deleted_meanwhile_is_written_anew(server: State, gith
     assert github.put_comment(7, REPORT, MARKER).created
 
 
-# ReadingFailure
+# Failures
 
 
 @pytest.mark.parametrize(

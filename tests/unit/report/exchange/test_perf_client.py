@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import EndpointFigures, LoadPoint, PointFigures, ServerTimes, Window
+from pytest_gpuperf.model import EndpointFigures, Finding, LoadPoint, PointFigures, ServerTimes, Window
+from pytest_gpuperf.model.finding import CLOCK_MOVED, CLOCKS
 from pytest_gpuperf.model.level import STABLE, UNSTABLE, MeasuredLevel
 from pytest_gpuperf.report.exchange.perf_client import (
     Layout,
@@ -170,11 +171,17 @@ def test_a_block_reads_as_perf_clients() -> None:
 
 
 def test_a_block_tells_what_is_wrong() -> None:
-    bad = replace(closed(), errors={"timeout": 3, "status 503": 1}, findings=("the clocks drifted",), stall_s=0.02)
+    findings = (Finding(CLOCK_MOVED, CLOCKS, 1980.0, 1700.0),)
+    bad = replace(
+        closed(),
+        errors={"timeout": 3, "status 503": 1},
+        findings=findings,
+        stall_s=0.02,
+    )
     text = "\n".join(level_lines(level(bad, UNSTABLE, why="the windows differ"), Layout()))
     assert "Failed requests: 4 (timeout x 3, status 503 x 1)" in text
     assert "stalled for 20.0 msec" in text
-    assert "  [WARNING] the clocks drifted" in text
+    assert "  [WARNING] the GPU clock moved between 1700 and 1980 MHz" in text
     assert "  [WARNING] unstable: the windows differ" in text
 
 

@@ -10,7 +10,7 @@ from pytest_gpuperf.model import LoadPoint, ReportedTest, curves_of
 from pytest_gpuperf.report.exchange.record_csv import csv_of
 from pytest_gpuperf.report.page.latency_charts import request_figures
 from pytest_gpuperf.report.page.sweep_charts import SweepView
-from tests.unit.factories import record, run, server_times, window
+from tests.unit.factories import guarded, record, run, server_times, window
 from tests.unit.reports import reported
 
 PERF_CLIENT = "Concurrency,Inferences/Second,Client Send,Client Recv,p50 latency,p90 latency,p95 latency,p99 latency"
@@ -36,7 +36,7 @@ def test_one_sweep_is_perf_client_s_table() -> None:
 def test_a_disturbed_window_counts_nowhere_where_there_are_others() -> None:
     one = reported()
     calm = window(LoadPoint(4), p50_ms=10.0)
-    disturbed = replace(window(LoadPoint(4), p50_ms=30.0, visit=1), guards=("throttled",))
+    disturbed = guarded(window(LoadPoint(4), p50_ms=30.0, visit=1), "throttled")
     made = replace(record(), runs=(run(calm, disturbed),))
     one = replace(one, record=replace(made, test=one.record.test), curves=curves_of(made.runs))
     (row,) = csv.DictReader(io.StringIO(csv_of([one])))

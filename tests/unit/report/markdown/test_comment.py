@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.model import Comparison, GpuReadings, Verdict
+from pytest_gpuperf.model import Comparison, Finding, GpuReadings, Verdict
+from pytest_gpuperf.model.finding import CO_TENANT, CO_TENANTS, ERRORS, REQUESTS_FAILED
 from pytest_gpuperf.report.commands import accept, reproduce, store_option
 from pytest_gpuperf.report.markdown.comment import MOST, comment, marker_line
 from tests.unit.report.markdown.github_page import rendered
@@ -29,7 +30,7 @@ def test_a_regression_is_understood_at_once() -> None:
         6.0,
         under_test={"serving": {"engine": "10.2"}},
         gpus=(HOT,),
-        findings=("2 of 60 requests failed (HTTP 500 x 2)",),
+        findings=(Finding(REQUESTS_FAILED, ERRORS, 2, 60),),
         environment={"uncommitted_changes": True},
     )
     others = [
@@ -99,7 +100,7 @@ def test_names_are_text_and_nothing_of_them_executes(name: str) -> None:
         device=name,
         environment={"driver": name},
         under_test={name: {name: name}},
-        findings=(name,),
+        findings=(Finding(CO_TENANTS, CO_TENANT, names=(name,)), Finding("nvml_other", detail=name)),
         error=name,
         store_option=store_option(name),
     )

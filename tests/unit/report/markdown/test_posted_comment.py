@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_gpuperf.model import Finding
 from pytest_gpuperf.report.markdown.comment import MOST, comment
 from pytest_gpuperf.report.markdown.posted_comment import MARKER, MOST_CHARACTERS, comment_body, inactive
 from pytest_gpuperf.report.markdown.size_limit import size
@@ -81,7 +82,9 @@ def test_our_own_report_is_cut_where_it_is_made_and_not_again(trusted: bool) -> 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_our_own_report_looks_the_same_from_a_fork(name: str) -> None:
-    text = comment([reported(6.0, test=f"t.py::test[{name}]", findings=(name,), error=name)])
+    text = comment(
+        [reported(6.0, test=f"t.py::test[{name}]", findings=(Finding("nvml_other", detail=name),), error=name)]
+    )
     ours, theirs = rendered(text), rendered(inactive(text))
     assert theirs.tags == ours.tags
     assert theirs.text.replace("\u2060", "").split() == ours.text.split()

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import ReportedTest
+from pytest_gpuperf.model import Finding, ReportedTest
+from pytest_gpuperf.model.finding import THROTTLED, THROTTLING
 from pytest_gpuperf.report.summary import RecordLocation
 from pytest_gpuperf.report.terminal.section import TerminalEntry, closing, full_lines, section, terminal_entry
 from tests.unit.reports import reported
@@ -67,13 +68,13 @@ def test_it_fits_80_columns_but_for_paths(count: int) -> None:
 
 
 def test_a_warning_is_shown_though_nothing_changed() -> None:
-    hot = reported(findings=("throttled: hw_thermal",))
+    hot = reported(findings=(Finding(THROTTLING, THROTTLED, names=("hw_thermal",)),))
     text = "\n".join(lines([hot, *suite(10)]))
-    assert "! concurrency 1: throttled: hw_thermal" in text
+    assert "! disturbed: thermal throttling (hw_thermal) in " in text
 
 
 def test_findings_are_counted_from_the_fourth_on() -> None:
-    many = reported(findings=tuple(f"{letter} was odd" for letter in "abcdef"), load_points=1)
+    many = reported(findings=tuple(Finding(f"{letter}_was_odd") for letter in "abcdef"), load_points=1)
     found = [line for line in lines([many]) if line.startswith("  !")]
     assert len(found) == 4
     assert found[-1] == "  ! and 3 more findings"

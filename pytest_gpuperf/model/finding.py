@@ -1,0 +1,97 @@
+"""Findings: what disturbed a window, or could not be read during it.
+
+A finding is stored as data; ``report.findings`` puts it into words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Guards: classes of findings that put a window's latencies in doubt.
+
+#: The load generator was busy or kept from its sockets, so it may have measured itself.
+CLIENT = "client"
+#: Open loop: requests were sent late, though the target kept up and had other cores. The clock says when to send, so a
+#: slower target does not make it later.
+LATE = "late"
+#: Open loop: the target did not keep up.
+RATE = "rate"
+#: Requests failed.
+ERRORS = "errors"
+#: Servers of a fleet are gone.
+SERVERS = "servers"
+#: Reasons for lowered clocks were active.
+THROTTLED = "throttled"
+#: The clocks changed during the window, or between windows of one load point.
+CLOCKS = "clocks"
+#: Another process computed on the GPU.
+CO_TENANT = "co_tenant"
+#: The GPU was still warming up.
+WARMING = "warming"
+#: The GPU or its driver failed, or gave no readings.
+DEVICE = "device"
+
+#: Guards that mark a window without making it a disturbed one: failures, lost servers and overload are the target's own
+#: doing, and the load generator is the busier the faster a target is. Leaving out such windows would select by the
+#: result.
+MARKS = frozenset({CLIENT, RATE, ERRORS, SERVERS})
+
+# Kinds, with the meaning of ``value`` and ``reference``.
+
+#: Share of the load generator's cores in use.
+CLIENT_BUSY = "client_busy"
+#: Share of the window in which the load generator could not serve its sockets.
+CLIENT_STALLED = "client_stalled"
+#: Seconds between the clocks of the load generator's machines.
+CLOCK_SKEW = "clock_skew"
+#: Share of the requests that were sent more than 1 ms late.
+LATE_SENDS = "late_sends"
+#: Inferences per second that were answered, and that were due.
+RATE_NOT_SUSTAINED = "rate_not_sustained"
+#: Failed requests, and all requests.
+REQUESTS_FAILED = "requests_failed"
+#: Servers that are gone, and all servers; ``names`` are those that are gone.
+SERVERS_GONE = "servers_gone"
+#: ``names`` are the active reasons, for example ``hw_thermal``.
+THROTTLING = "throttling"
+#: Highest and lowest SM clock during the window, in MHz.
+CLOCK_MOVED = "clock_moved"
+#: Mean SM clock of the window, and of earlier windows, in MHz.
+CLOCK_CHANGED = "clock_changed"
+#: ``names`` are the other processes on the GPU, for example ``1234 python``.
+CO_TENANTS = "co_tenants"
+#: Temperature at the end and at the beginning of the window, in degrees Celsius.
+WARMING_UP = "warming_up"
+#: The energy counter went back: the driver was reloaded.
+COUNTER_RESET = "counter_reset"
+#: The energy counter moved too seldom; ``names`` is the method.
+ENERGY_UNKNOWN = "energy_unknown"
+#: A GPU gave no readings; ``names`` is its index.
+NO_READINGS = "no_readings"
+#: The server's metrics can't be read; ``detail`` says why.
+METRICS_UNREADABLE = "metrics_unreadable"
+#: Beginning of the kinds for an ``NvmlError``, for example ``nvml_lost``; ``detail`` is its message.
+NVML = "nvml_"
+#: An imported file does not say where its windows begin and end.
+WINDOWS_UNKNOWN = "windows_unknown"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One reason to doubt a window, or one reading that failed during it.
+
+    Attributes:
+        kind: One of this module's kinds.
+        guard: The guard that it raises; empty when the window's latencies are not in doubt.
+        value: Observed amount.
+        reference: What ``value`` is compared with.
+        names: Processes, servers or reasons.
+        detail: Message of a library, in its own words.
+    """
+
+    kind: str
+    guard: str = ""
+    value: float = 0.0
+    reference: float = 0.0
+    names: tuple[str, ...] = ()
+    detail: str = ""
