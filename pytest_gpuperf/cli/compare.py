@@ -196,7 +196,7 @@ def _markdown(judged: Sequence[JudgedRecord], everything: bool) -> list[str]:
 
 def _json(judged: Sequence[JudgedRecord], _everything: bool) -> list[str]:
     from pytest_gpuperf.model import worst
-    from pytest_gpuperf.report.exchange.report_json import comparison, finite
+    from pytest_gpuperf.report.exchange.report_json import comparison_document, without_infinities
 
     document = {
         "verdict": str(worst([one.comparison.verdict for one in judged])),
@@ -207,12 +207,12 @@ def _json(judged: Sequence[JudgedRecord], _everything: bool) -> list[str]:
                 "created_utc": one.record.created_utc,
                 "commit": one.record.commit,
                 "key": dict(one.record.key),
-                **comparison(one.comparison),
+                **comparison_document(one.comparison),
             }
             for one in judged
         ],
     }
-    return [json.dumps(finite(document), indent=2, allow_nan=False)]
+    return [json.dumps(without_infinities(document), indent=2, allow_nan=False)]
 
 
 def _share(text: str) -> float:

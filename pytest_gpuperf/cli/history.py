@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         if heading != shown:
             print(("\n" if shown else "") + heading)
             shown = heading
-        print(f"\n  {history.title}, {plural(len(history.moments), 'record')}")
+        print(f"\n  {history.title}, {plural(len(history.points), 'record')}")
         print("\n".join(plot(history)))
     return records.complain()
 
@@ -153,18 +153,18 @@ def _history(
 ) -> History | None:
     from pytest_gpuperf.analysis.changepoint import change_points
     from pytest_gpuperf.analysis.values import sign
-    from pytest_gpuperf.report.history import History, Moment, Shift
+    from pytest_gpuperf.report.history import History, HistoryPoint, Shift
 
     sweep, label, metric = names
     way = sign(metric)
     known = [(one, log) for one, log in zip(stored, series, strict=True) if log is not None]
     if not known:
         return None
-    moments = tuple(
-        Moment(one.record.created_utc, math.exp(way * log), one.record.id, one.record.commit, _state(one))
+    points = tuple(
+        HistoryPoint(one.record.created_utc, math.exp(way * log), one.record.id, one.record.commit, _state(one))
         for one, log in known
     )
-    counted = [index for index, moment in enumerate(moments) if moment.counts]
+    counted = [index for index, moment in enumerate(points) if moment.searched]
     changes = change_points([known[index][1] for index in counted])
     record = known[-1][0].record
     return History(
@@ -174,7 +174,7 @@ def _history(
         sweep=sweep,
         point=label,
         metric=metric,
-        moments=moments,
+        points=points,
         shifts=tuple(
             Shift(counted[one.index], math.exp(way * one.before), math.exp(way * one.after), one.p_value)
             for one in changes

@@ -50,9 +50,9 @@ def render(name: str, reported: Sequence[ReportedTest], *, title: str, generated
 
         return json_text(reported, title=title, generated_utc=generated_utc)
     if name == CSV:
-        from pytest_gpuperf.report.exchange.record_csv import csv_of
+        from pytest_gpuperf.report.exchange.record_csv import records_csv
 
-        return csv_of(reported)
+        return records_csv(reported)
     if name == BENCHMARK:
         from pytest_gpuperf.report.exchange.benchmark_export import benchmark_text
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from pytest_gpuperf.model import ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import point_label, worst_first
-from pytest_gpuperf.report.figures import interval, plural, value
+from pytest_gpuperf.report.figures import interval, plural, row_value
 
 #: GitHub shows so many errors of one step.
-MOST = 10
+MAX_ANNOTATIONS = 10
 #: What GitHub takes as the summary of one step.
-SUMMARY_BYTES = 1 << 20
+MAX_SUMMARY_BYTES = 1 << 20
 
 
 def error_lines(reported: Sequence[ReportedTest], prefix: str = "") -> list[str]:
@@ -24,9 +24,9 @@ def error_lines(reported: Sequence[ReportedTest], prefix: str = "") -> list[str]
     """
     regressed = [one for one in reported if one.comparison.verdict is Verdict.REGRESSED]
     regressed.sort(key=lambda one: -max((row.worsening for row in one.comparison.of(Verdict.REGRESSED)), default=0.0))
-    lines = [_annotation(one, prefix, _message(one)) for one in regressed[:MOST]]
-    if len(regressed) > MOST:
-        last, more = regressed[MOST - 1], len(regressed) - MOST
+    lines = [_annotation(one, prefix, _message(one)) for one in regressed[:MAX_ANNOTATIONS]]
+    if len(regressed) > MAX_ANNOTATIONS:
+        last, more = regressed[MAX_ANNOTATIONS - 1], len(regressed) - MAX_ANNOTATIONS
         lines[-1] = _annotation(last, prefix, f"{_message(last)}\nand {plural(more, 'more test')} regressed")
     return lines
 
@@ -48,9 +48,8 @@ def _message(one: ReportedTest) -> str:
     if not rows:
         return one.error or "regressed"
     row = rows[0]
-    text = (
-        f"{row.metric} {interval(row)} at {point_label(row)}: {value(row, row.baseline)} to {value(row, row.candidate)}"
-    )
+    values = f"{row_value(row, row.baseline)} to {row_value(row, row.candidate)}"
+    text = f"{row.metric} {interval(row)} at {point_label(row)}: {values}"
     return f"{text} ({plural(len(rows), 'row')} regressed)"
 
 

@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from pytest_gpuperf.model import CurvePoint, LoadPoint, Row, Verdict
-from pytest_gpuperf.report.figures import change, interval, plural, short_interval, value
+from pytest_gpuperf.report.figures import change, interval, plural, row_value, short_interval
 from pytest_gpuperf.report.table import Table
 
-WHOLE = "whole sweep"
+WHOLE_SWEEP = "whole sweep"
 _ORDER = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
 
 def point_label(row: Row) -> str:
     """Which load point a row is of, in words."""
-    return row.point.label if row.point else WHOLE
+    return row.point.label if row.point else WHOLE_SWEEP
 
 
 def short_point_label(row: Row) -> str:
@@ -52,8 +52,8 @@ _COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "sweep and point": ("load point", _named),
     "metric": ("metric", lambda row: row.metric),
     "short metric": ("metric", lambda row: short_metric(row.metric)),
-    "before": (">baseline", lambda row: value(row, row.baseline)),
-    "now": (">now", lambda row: value(row, row.candidate)),
+    "before": (">baseline", lambda row: row_value(row, row.baseline)),
+    "now": (">now", lambda row: row_value(row, row.candidate)),
     "change": ("change [95%]", interval),
     "short change": ("change [95%]", short_interval),
     "p": (">p", lambda row: f"{row.p_value:.1g}"),

@@ -47,7 +47,7 @@ def baseline_text(one: ReportedTest) -> str:
     """Of one test: what it was compared with, and where its record lies."""
     stored = f"Record {escape.code(one.record.id)}" if one.record.id else "No record was stored"
     if one.path:
-        stored += f" in {escape.code(escape.short(escape.without_credentials(one.path), 200))}"
+        stored += f" in {escape.code(escape.shorten(escape.without_credentials(one.path), 200))}"
     return f"{_baselines([one])}{'  ' if one.baseline else ''}\n{stored}.".strip()
 
 
@@ -81,7 +81,7 @@ def _fact(put: str, values: Sequence[Plain]) -> str:
 def _values(values: Iterable[str], *, always_code: bool = False) -> str:
     different = list(dict.fromkeys(values))
     write = escape.code if always_code else escape.text
-    text = ", ".join(write(escape.short(value)) for value in different[:_MOST_VALUES])
+    text = ", ".join(write(escape.shorten(value)) for value in different[:_MOST_VALUES])
     return text + (f" and {len(different) - _MOST_VALUES} more" if len(different) > _MOST_VALUES else "")
 
 

@@ -20,23 +20,23 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
-def text(given: str) -> str:
+def text(raw: str) -> str:
     """As it is where that is harmless, else as code. Fits a table's cell."""
-    return given if _HARMLESS.fullmatch(given) else code(given)
+    return raw if _HARMLESS.fullmatch(raw) else code(raw)
 
 
-def code(given: str) -> str:
+def code(raw: str) -> str:
     """A code span. Fits a table's cell."""
-    shown = visible(given)
+    shown = printable(raw)
     if not shown.strip():
         return ""
     # A backtick would end the span and a pipe the cell; a backslash before either has no agreed meaning.
     return f"<code>{_SPECIAL.sub(_entity, shown)}</code>" if set(shown) & set("`|\\") else f"`{shown}`"
 
 
-def html_code(given: str) -> str:
+def html_code(raw: str) -> str:
     """The same where Markdown isn't read, as inside ``<summary>``."""
-    return f"<code>{html.escape(visible(given))}</code>"
+    return f"<code>{html.escape(printable(raw))}</code>"
 
 
 def _entity(match: re.Match[str]) -> str:
@@ -44,28 +44,28 @@ def _entity(match: re.Match[str]) -> str:
     return f"&#{ord(match[0])};" + ("<wbr>" if match[0] == "@" else "")
 
 
-def visible(given: str) -> str:
+def printable(raw: str) -> str:
     """With escapes instead of what can't be seen: line breaks, control characters, changes of the writing direction."""
     return "".join(
         character.encode("unicode_escape").decode() if unicodedata.category(character) in _INVISIBLE else character
-        for character in given
+        for character in raw
     )
 
 
-def fenced(lines: list[str], language: str = "sh") -> list[str]:
+def code_block(lines: list[str], language: str = "sh") -> list[str]:
     """A code block that its own content can't end, of lines that are what they look like."""
-    lines = [visible(line) for line in lines]
+    lines = [printable(line) for line in lines]
     longest = max((len(found) for line in lines for found in _BACKTICKS.findall(line)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}{language}", *lines, fence]
 
 
-def short(given: str, most: int = 80) -> str:
+def shorten(raw: str, most: int = 80) -> str:
     """Cut in the middle: the beginning says where it is, the end what."""
-    if len(given) <= most:
-        return given
+    if len(raw) <= most:
+        return raw
     head = (most - 1) // 2
-    return f"{given[:head]}…{given[len(given) - (most - 1 - head) :]}"
+    return f"{raw[:head]}…{raw[len(raw) - (most - 1 - head) :]}"
 
 
 def without_credentials(url: str) -> str:

@@ -30,7 +30,7 @@ def time_unit(ns: float) -> tuple[float, str]:
     return next(((scale, unit) for scale, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "us")) if ns >= scale), (1.0, "ns"))
 
 
-def significant(value: float) -> str:
+def three_digits(value: float) -> str:
     """Three digits that count, for columns of numbers in one unit."""
     if value >= 99.95:
         return f"{value:.0f}"
@@ -57,7 +57,7 @@ def short_interval(row: Row) -> str:
     return interval(row).replace("%,", ",").replace("%]", "]")
 
 
-def value(row: Row, number: float) -> str:
+def row_value(row: Row, number: float) -> str:
     """A value in the unit of the row's metric."""
     return figure(row.metric, number)
 
@@ -76,7 +76,7 @@ def figure(metric: str, number: float) -> str:
 
 def fact(value: object, most: int = 60) -> str:
     """Return a recorded fact as text, shortened in the middle; ``not set`` for None."""
-    return "not set" if value is None else escape.short(str(value), most)
+    return "not set" if value is None else escape.shorten(str(value), most)
 
 
 def plural(count: int, noun: str) -> str:
@@ -84,7 +84,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def seconds(duration_s: float) -> str:
+def minutes_seconds(duration_s: float) -> str:
     """Minutes and seconds."""
     whole = max(round(duration_s), 0)
     return f"{whole // 60}:{whole % 60:02d}"

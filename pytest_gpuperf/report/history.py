@@ -18,7 +18,7 @@ _APART = 3
 
 
 @dataclass(frozen=True)
-class Moment:
+class HistoryPoint:
     """One record.
 
     Attributes:
@@ -37,7 +37,7 @@ class Moment:
         return self.utc[:10]
 
     @property
-    def counts(self) -> bool:
+    def searched(self) -> bool:
         """Change points are looked for among these; what failed the gate was somebody's attempt."""
         return self.state != "failed"
 
@@ -48,7 +48,7 @@ class Shift:
 
     Attributes:
         index: of the first record at the new level.
-        before, after: the levels, as ``Moment.value``.
+        before, after: the levels, as ``HistoryPoint.value``.
     """
 
     index: int
@@ -64,7 +64,7 @@ class History:
     Attributes:
         key: its digest.
         point: the load point's label, or that of all of them together.
-        moments: oldest first.
+        points: oldest first.
         shifts: in order.
         left_out: records that didn't measure this.
     """
@@ -75,7 +75,7 @@ class History:
     sweep: str
     point: str
     metric: str
-    moments: tuple[Moment, ...]
+    points: tuple[HistoryPoint, ...]
     shifts: tuple[Shift, ...] = ()
     left_out: int = 0
 
@@ -86,8 +86,8 @@ class History:
 
     def levels(self) -> list[tuple[int, int, float]]:
         """Stretches of one level: first record, one after the last, and the level."""
-        edges = [0, *(shift.index for shift in self.shifts), len(self.moments)]
-        values = [moment.value if moment.counts else None for moment in self.moments]
+        edges = [0, *(shift.index for shift in self.shifts), len(self.points)]
+        values = [moment.value if moment.searched else None for moment in self.points]
         found = []
         for start, stop in pairwise(edges):
             known = [value for value in values[start:stop] if value is not None]
@@ -98,8 +98,8 @@ class History:
 
 def plot(history: History, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
     """Lines of a plot, with its legend and its changes."""
-    moments = history.moments
-    values = [moment.value for moment in moments]
+    points = history.points
+    values = [moment.value for moment in points]
     low, high = min(values), max(values)
     # A series that hardly moves is drawn as one: at least 2% of the value from bottom to top.
     margin = max(0.01 * high - (high - low) / 2, 0.0)
@@ -107,27 +107,27 @@ def plot(history: History, width: int = WIDTH, height: int = HEIGHT) -> list[str
     labels = [figure(history.metric, high - (high - low) * row / (height - 1)) for row in range(height)]
     gutter = max(map(len, labels))
     room = width - gutter - 2
-    columns = min(len(moments) * _APART, room)
+    columns = min(len(points) * _APART, room)
 
     def row_of(value: float) -> int:
         return round((high - value) / (high - low) * (height - 1)) if high > low else height // 2
 
     def column_of(index: int) -> int:
-        return index * columns // len(moments)
+        return index * columns // len(points)
 
     cells = [[" "] * columns for _ in range(height)]
     for start, stop, level in history.levels():
         for column in range(column_of(start), column_of(stop - 1) + 1):
             cells[row_of(level)][column] = _LEVEL
     for state, symbol in SYMBOLS.items():
-        for column, value in _by_column(moments, state, column_of):
+        for column, value in _by_column(points, state, column_of):
             cells[row_of(value)][column] = symbol
     shown = {0, height // 2, height - 1}
     lines = [
         f"{labels[row] if row in shown else '':>{gutter}} |{''.join(line)}".rstrip() for row, line in enumerate(cells)
     ]
     lines.append(f"{'':>{gutter}} +{_axis_line(history, columns, column_of)}")
-    first, last = moments[0].day, moments[-1].day
+    first, last = points[0].day, points[-1].day
     gap = max(columns - len(first) - len(last), 1)
     lines.append(
         f"{'':>{gutter}}  {first}{' ' * gap}{last if last != first or columns > len(first) * 2 else ''}".rstrip()
@@ -135,10 +135,10 @@ def plot(history: History, width: int = WIDTH, height: int = HEIGHT) -> list[str
     return [*lines, *_legend(history), *_shift_lines(history)]
 
 
-def _by_column(moments: Sequence[Moment], state: str, column_of: Callable[[int], int]) -> list[tuple[int, float]]:
+def _by_column(points: Sequence[HistoryPoint], state: str, column_of: Callable[[int], int]) -> list[tuple[int, float]]:
     """Column and value of the records of one state: the middle one where several share a column."""
     columns: dict[int, list[float]] = {}
-    for index, moment in enumerate(moments):
+    for index, moment in enumerate(points):
         if moment.state == state:
             columns.setdefault(column_of(index), []).append(moment.value)
     return [(column, statistics.median(found)) for column, found in columns.items()]
@@ -154,7 +154,7 @@ def _axis_line(history: History, columns: int, column_of: Callable[[int], int]) 
 
 def _legend(history: History) -> list[str]:
     names = {"": "record", "failed": "failed the gate", "accepted": "accepted by hand", "pinned": "pinned"}
-    states = [state for state in SYMBOLS if any(moment.state == state for moment in history.moments)]
+    states = [state for state in SYMBOLS if any(moment.state == state for moment in history.points)]
     text = ", ".join(f"{SYMBOLS[state]} {names[state]}" for state in states)
     lines = [f"  {text}, {_LEVEL} level between changes"]
     if history.left_out:
@@ -167,7 +167,7 @@ def _shift_lines(history: History) -> list[str]:
         return ["  no change of level"]
     lines = []
     for number, shift in enumerate(history.shifts, start=1):
-        moment = history.moments[shift.index]
+        moment = history.points[shift.index]
         which = f"commit {moment.commit[:8]}" if moment.commit else f"record {moment.record}"
         lines.append(
             f"  {number}: {moment.day} {which}: {change(shift.after / shift.before)} "

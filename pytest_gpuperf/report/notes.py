@@ -19,7 +19,7 @@ _SHOWN_STALL = 0.01
 # Of a sweep.
 
 
-def doubt_notes(curve: Curve) -> list[str]:
+def reliability_notes(curve: Curve) -> list[str]:
     """Points that had to be told from disturbed windows, since they have no others."""
     told = [(point.load.label, [guard for guard in point.guards if guard not in MARKS]) for point in curve]
     return [
@@ -31,7 +31,7 @@ def doubt_notes(curve: Curve) -> list[str]:
 
 def curve_notes(curve: Curve) -> list[str]:
     """Where the time went, what the load generator cost, energy and memory."""
-    return [*_server_notes(curve), *client_notes(curve), *_taken_notes(curve)]
+    return [*_server_notes(curve), *client_notes(curve), *_resource_notes(curve)]
 
 
 def _server_notes(curve: Curve) -> list[str]:
@@ -94,7 +94,7 @@ def client_notes(curve: Curve) -> list[str]:
     return notes
 
 
-def _taken_notes(curve: Curve) -> list[str]:
+def _resource_notes(curve: Curve) -> list[str]:
     """Energy and memory, where they can be had; energy at the point where an inference takes the least of it."""
     notes = []
     told = [point for point in curve if point.gpu_energy_j is not None or point.cpu_energy_j is not None]
@@ -145,22 +145,22 @@ def endpoint_table(curve: Curve) -> Table | None:
 # Of a record, and of its comparison.
 
 
-def guard_notes(record: Record) -> list[str]:
+def interference_notes(record: Record) -> list[str]:
     """What disturbed the windows of a record."""
     cold = [run for run in record.runs if not run.warmed_up]
     notes = [f"run {run.index + 1} did not reach a steady state during warm-up" for run in cold]
     return notes + finding_notes([record])
 
 
-def differing_note(comparison: Comparison) -> str:
+def key_difference_note(comparison: Comparison) -> str:
     """Why nothing was comparable; empty where something was, or where there is nothing else."""
     if not comparison.differing:
         return ""
     which = "the reference" if comparison.mode == "duet" else "the newest record of this test"
-    return f"{which} has a different key: {differing_fields(comparison)}"
+    return f"{which} has a different key: {key_differences(comparison)}"
 
 
-def differing_fields(comparison: Comparison) -> str:
+def key_differences(comparison: Comparison) -> str:
     """Return the fields of the key that differ, as ``device is NVIDIA A10, not NVIDIA L4``."""
     differing = comparison.differing or {}
     return "; ".join(f"{name} is {there}, not {here}" for name, (there, here) in differing.items())
@@ -177,7 +177,7 @@ def anchored_note(comparison: Comparison) -> str:
     return f"compared relative to the anchor, which varies less between records: {told}" if told else ""
 
 
-def one_sided_notes(comparison: Comparison) -> list[str]:
+def unmatched_point_notes(comparison: Comparison) -> list[str]:
     """Load points that only one side has."""
     there = "reference" if comparison.mode == "duet" else "baseline"
     notes = [f"measured now but not in the {there}: {label}" for label in comparison.new_points]
@@ -186,10 +186,10 @@ def one_sided_notes(comparison: Comparison) -> list[str]:
 
 def comparison_notes(comparison: Comparison) -> list[str]:
     """What the rows of a comparison don't say."""
-    notes = [note for note in (differing_note(comparison), anchored_note(comparison)) if note]
+    notes = [note for note in (key_difference_note(comparison), anchored_note(comparison)) if note]
     if unsure := comparison.of(Verdict.INCONCLUSIVE):
         notes += _inconclusive_notes(unsure, "block" if comparison.mode == "duet" else "record")
-    return notes + one_sided_notes(comparison)
+    return notes + unmatched_point_notes(comparison)
 
 
 def left_out_notes(comparison: Comparison) -> list[str]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Record, Row, Verdict, worst
 from pytest_gpuperf.report.comparison_table import row_table, short_load, short_metric, worst_first
-from pytest_gpuperf.report.figures import fact, plural, rate, short_interval, significant, time_unit
+from pytest_gpuperf.report.figures import fact, plural, rate, short_interval, three_digits, time_unit
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
-    doubt_notes,
     endpoint_table,
-    guard_notes,
+    interference_notes,
     left_out_notes,
+    reliability_notes,
 )
 from pytest_gpuperf.report.table import Table
 
@@ -60,7 +60,7 @@ def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
 
 def _figures(point: CurvePoint, scale: float) -> tuple[str, ...]:
     def quantile(name: str) -> str:
-        text = significant(getattr(point, f"{name}_ns") / scale)
+        text = three_digits(getattr(point, f"{name}_ns") / scale)
         return text if name in point.supported else f"~{text}"
 
     return quantile("p50"), quantile("p90"), quantile("p99"), rate(point.throughput)
@@ -84,13 +84,13 @@ def record_lines(
         if len(curves) > 1:
             lines.append(f"  {curve.name}")
         lines += curve_table(curve, comparison.rows).as_text("  ")
-        lines += warnings(doubt_notes(curve))
+        lines += warnings(reliability_notes(curve))
         lines += indented(curve_notes(curve))
         table = endpoint_table(curve)
         lines += table.as_text("  ") if table else []
     if any(len(point.supported) < 4 for curve in curves for point in curve):
         lines.append("  ~ too few requests for this percentile")
-    lines += warnings(guard_notes(record))
+    lines += warnings(interference_notes(record))
     lines += indented([*comparison_notes(comparison), *left_out_notes(comparison)])
     lines.append(location.line)
     return lines

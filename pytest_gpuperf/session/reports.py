@@ -12,7 +12,7 @@ from pytest_gpuperf.model import ReportedTest
 from pytest_gpuperf.publish.formats import MARKDOWN, WITH_CHARTS, format_of, render, write
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.publish.reported import reported_of
-from pytest_gpuperf.report.annotations import SUMMARY_BYTES, error_lines
+from pytest_gpuperf.report.annotations import MAX_SUMMARY_BYTES, error_lines
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.settings import Settings
 from pytest_gpuperf.store.store import utc_now
@@ -91,7 +91,7 @@ def _step_summary(reported: Sequence[ReportedTest], now: str, published: Publish
     path, text = Path(file_name), render(MARKDOWN, reported, title="", generated_utc=now)
     try:
         size = path.stat().st_size if path.exists() else 0
-        if size + len(text.encode()) > SUMMARY_BYTES:
+        if size + len(text.encode()) > MAX_SUMMARY_BYTES:
             published.problems.append("no step summary: it would exceed the 1 MiB that GitHub shows of a step")
             return
         with path.open("a", encoding="utf-8") as file:

@@ -15,7 +15,7 @@ from pytest_gpuperf import __version__
 from pytest_gpuperf.cli.stored_records import UNKNOWN
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window, bucket_of
-from pytest_gpuperf.report.exchange.benchmark_import import Benchmark, Benchmarks, read_benchmarks
+from pytest_gpuperf.report.exchange.benchmark_import import Benchmark, BenchmarkFile, read_benchmarks
 from pytest_gpuperf.store.store import utc_now
 
 #: The sweep that imported benchmarks belong to.
@@ -47,7 +47,7 @@ def records_of(files: Sequence[Path], test: str = "", *, gpu: str = "", commit: 
     return [_record(name, read, invocation, device, commit) for name in names]
 
 
-def _record(name: str, files: Sequence[Benchmarks], invocation: str, device: str, commit: str) -> Record:
+def _record(name: str, files: Sequence[BenchmarkFile], invocation: str, device: str, commit: str) -> Record:
     found = [(file, one) for file in files for one in file.benchmarks if one.name == name]
     first = found[0][0]
     return Record(

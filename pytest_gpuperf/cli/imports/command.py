@@ -40,11 +40,11 @@ def register(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command line; its exit status."""
-    from pytest_gpuperf.report.exchange.benchmark_import import is_benchmarks
+    from pytest_gpuperf.report.exchange.benchmark_import import is_benchmark_file
     from pytest_gpuperf.store import Store
 
     commit = commit_hash(options.commit)
-    theirs = [is_benchmarks(path) for path in options.files]
+    theirs = [is_benchmark_file(path) for path in options.files]
     if any(theirs) and not all(theirs):
         raise OptionError("Some of the files are pytest-benchmark's and some are not: import them one kind at a time.")
     if all(theirs):

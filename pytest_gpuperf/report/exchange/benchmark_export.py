@@ -14,7 +14,7 @@ from typing import Any
 from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, ReportedTest, merged, windows_by_point
 from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.report.exchange.perf_client import deviation_of, mean_of
-from pytest_gpuperf.report.exchange.report_json import finite
+from pytest_gpuperf.report.exchange.report_json import without_infinities
 
 #: Of pytest-benchmark, whose format this is.
 _FORMAT = "5.1.0"
@@ -37,7 +37,7 @@ def benchmark_text(reported: Sequence[ReportedTest], *, generated_utc: str) -> s
         "datetime": generated_utc,
         "version": _FORMAT,
     }
-    return json.dumps(finite(document), indent=4, allow_nan=False) + "\n"
+    return json.dumps(without_infinities(document), indent=4, allow_nan=False) + "\n"
 
 
 def _machine(one: ReportedTest) -> dict[str, Any]:

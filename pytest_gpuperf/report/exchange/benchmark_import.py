@@ -27,7 +27,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Benchmarks:
+class BenchmarkFile:
     """One file: what one process measured.
 
     Attributes:
@@ -41,7 +41,7 @@ class Benchmarks:
     benchmarks: tuple[Benchmark, ...]
 
 
-def is_benchmarks(path: Path) -> bool:
+def is_benchmark_file(path: Path) -> bool:
     """Whether a file is pytest-benchmark's, as far as can be told before it is read in earnest."""
     try:
         document = json.loads(path.read_bytes())
@@ -50,7 +50,7 @@ def is_benchmarks(path: Path) -> bool:
     return isinstance(document, dict) and "benchmarks" in document and "machine_info" in document
 
 
-def read_benchmarks(path: Path) -> Benchmarks:
+def read_benchmarks(path: Path) -> BenchmarkFile:
     """The benchmarks of a file.
 
     Raises:
@@ -63,7 +63,7 @@ def read_benchmarks(path: Path) -> Benchmarks:
         benchmarks = tuple(_benchmark(one, path) for one in document["benchmarks"])
         known = {name: machine.get(key) for name, key in _MACHINE.items()}
         facts = {str(name): value for name, value in {**known, **own}.items() if isinstance(value, Plain)}
-        return Benchmarks(str(own.get("device") or ""), str(commit.get("id") or ""), facts, benchmarks)
+        return BenchmarkFile(str(own.get("device") or ""), str(commit.get("id") or ""), facts, benchmarks)
     except OSError as error:
         raise OptionError(f"{path} can't be read: {error}") from error
     except (ValueError, RecursionError) as error:

@@ -96,7 +96,7 @@ def _sum(histogram: Histogram, power: int) -> float:
 
 
 def load_of(point: LoadPoint) -> str:
-    """``Concurrency: 4`` or ``Request Rate: 500``, as in the closing list."""
+    """``Concurrency: 4`` or ``Request Rate: 500``, as in the verdict_counts list."""
     return f"Concurrency: {point.concurrency}" if point.concurrency else f"Request Rate: {_number(point.rate)}"
 
 

@@ -16,7 +16,7 @@ _OURS = ("Test", "Sweep", "Batch Size")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_of(reported: Sequence[ReportedTest]) -> str:
+def records_csv(reported: Sequence[ReportedTest]) -> str:
     """All load points.
 
     One sweep of one batch size is perf_client's table to the letter. perf_client has no word for more than that, so

@@ -31,7 +31,7 @@ def json_text(reported: Sequence[ReportedTest], *, title: str = "", generated_ut
         "failed": sum(bool(one.error) for one in reported),
         "tests": [_test(one) for one in reported],
     }
-    return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"
+    return json.dumps(without_infinities(document), indent=2, allow_nan=False) + "\n"
 
 
 def _test(one: ReportedTest) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _test(one: ReportedTest) -> dict[str, Any]:
         "environment": record.environment,
         "under_test": record.under_test,
         "settings": record.settings,
-        **comparison(one.comparison),
+        **comparison_document(one.comparison),
         "baseline_commit": one.baseline[0].commit if one.baseline else "",
         "baseline_utc": one.baseline[0].created_utc if one.baseline else "",
         "curves": [_curve(curve) for curve in one.curves],
@@ -76,21 +76,21 @@ def _test(one: ReportedTest) -> dict[str, Any]:
     }
 
 
-def comparison(one: Comparison) -> dict[str, Any]:
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
     """A comparison with all of its rows."""
     return {
-        "verdict": str(one.verdict),
-        "mode": one.mode,
-        "alpha": one.alpha,
-        "min_effect": one.min_effect,
-        "baseline": list(one.baseline),
-        "differing": to_builtins(one.differing or {}),
-        "new_points": list(one.new_points),
-        "missing_points": list(one.missing_points),
-        "left_out": list(one.left_out),
-        "anchored": to_builtins(one.anchored),
-        "changes": to_builtins(one.changes),
-        "rows": [_row(row) for row in one.rows],
+        "verdict": str(comparison.verdict),
+        "mode": comparison.mode,
+        "alpha": comparison.alpha,
+        "min_effect": comparison.min_effect,
+        "baseline": list(comparison.baseline),
+        "differing": to_builtins(comparison.differing or {}),
+        "new_points": list(comparison.new_points),
+        "missing_points": list(comparison.missing_points),
+        "left_out": list(comparison.left_out),
+        "anchored": to_builtins(comparison.anchored),
+        "changes": to_builtins(comparison.changes),
+        "rows": [_row(row) for row in comparison.rows],
     }
 
 
@@ -125,10 +125,10 @@ def _place(cost: dict[str, Any]) -> dict[str, Any]:
     return {**cost, "point": LoadPoint(**cost["point"]).label}
 
 
-def finite(value: Any) -> Any:
+def without_infinities(value: Any) -> Any:
     """The same with null for numbers that JSON has no word for."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {name: finite(item) for name, item in value.items()}
-    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+        return {name: without_infinities(item) for name, item in value.items()}
+    return [without_infinities(item) for item in value] if isinstance(value, list | tuple) else value

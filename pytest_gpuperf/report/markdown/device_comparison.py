@@ -9,11 +9,11 @@ from pytest_gpuperf.model import DeviceComparison, DevicePoint, DeviceResult, Ra
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.cost import price_line, usd
 from pytest_gpuperf.report.figures import duration, figure, plural, rate
-from pytest_gpuperf.report.markdown.comment import MOST, marker_line
+from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS, marker_line
 from pytest_gpuperf.report.markdown.size_limit import TextPart, fit
 from pytest_gpuperf.report.table import Table
 
-_WHOLE = "whole sweep"
+_WHOLE_SWEEP = "whole sweep"
 
 
 def device_table(shown: DeviceComparison) -> Table:
@@ -27,7 +27,7 @@ def device_table(shown: DeviceComparison) -> Table:
     titles += [">$/million", ">inf per $"] if dollars else []
     titles += [">J/inf", ">inf per J"] if joules else []
     rows = []
-    for sweep, label in _places(shown.sides):
+    for sweep, label in _load_points(shown.sides):
         first = f"{sweep}: {label}"
         for side in shown.sides:
             for point in side.points:
@@ -37,31 +37,31 @@ def device_table(shown: DeviceComparison) -> Table:
     return Table(tuple(titles), tuple(rows))
 
 
-def _places(sides: Sequence[DeviceResult]) -> list[tuple[str, str]]:
+def _load_points(sides: Sequence[DeviceResult]) -> list[tuple[str, str]]:
     """Sweeps and load points, each sweep's whole behind its points."""
     every = dict.fromkeys((point.sweep, _label(point)) for side in sides for point in side.points)
     sweeps = list(dict.fromkeys(sweep for sweep, _ in every))
-    return sorted(every, key=lambda place: (sweeps.index(place[0]), place[1] == _WHOLE))
+    return sorted(every, key=lambda place: (sweeps.index(place[0]), place[1] == _WHOLE_SWEEP))
 
 
 def _label(point: DevicePoint) -> str:
-    return point.point.label if point.point else _WHOLE
+    return point.point.label if point.point else _WHOLE_SWEEP
 
 
 def _cells(place: str, side: DeviceResult, point: DevicePoint, dollars: bool, joules: bool) -> tuple[str, ...]:
     known = point.point is not None
-    cells = [place, side.device, rate(point.throughput) if known else "", times(point.ratios.get("throughput"))]
-    cells += [duration(point.p90_ns) if known and point.p90_ns else "", times(point.ratios.get("p90"))]
+    cells = [place, side.device, rate(point.throughput) if known else "", ratio_text(point.ratios.get("throughput"))]
+    cells += [duration(point.p90_ns) if known and point.p90_ns else "", ratio_text(point.ratios.get("p90"))]
     if dollars:
         cells += ["" if point.usd_per_million is None else usd(point.usd_per_million)]
-        cells += [times(point.ratios.get("inferences_per_usd"))]
+        cells += [ratio_text(point.ratios.get("inferences_per_usd"))]
     if joules:
         cells += ["" if point.energy_j is None else figure("energy", point.energy_j)]
-        cells += [times(point.ratios.get("inferences_per_j"))]
+        cells += [ratio_text(point.ratios.get("inferences_per_j"))]
     return tuple(cells)
 
 
-def times(ratio: Ratio | None) -> str:
+def ratio_text(ratio: Ratio | None) -> str:
     """A ratio with its interval, as ``2.51x [2.40, 2.63]``."""
     if ratio is None:
         return ""
@@ -97,9 +97,9 @@ def device_comparison_markdown(shown: DeviceComparison) -> list[str]:
 
 def device_comparison_comment(shown: Sequence[DeviceComparison], *, title: str = "", marker: str = "") -> str:
     """Several tests as a comment of a pull request, under the size that GitHub takes."""
-    head = [marker_line(marker)] + ([f"## {escape.code(escape.short(title, 120))}"] if title else [])
+    head = [marker_line(marker)] + ([f"## {escape.code(escape.shorten(title, 120))}"] if title else [])
     tests = [TextPart(("\n".join(device_comparison_markdown(one)), ""), 1, "test") for one in shown]
-    return fit([TextPart(("\n\n".join(head),)), *tests], MOST, _cut_note) + "\n"
+    return fit([TextPart(("\n\n".join(head),)), *tests], MAX_CHARACTERS, _cut_note) + "\n"
 
 
 def _cut_note(cut: Counter[str]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from pytest_gpuperf.report.markdown.comment import marker_line
-from pytest_gpuperf.report.markdown.size_limit import size
+from pytest_gpuperf.report.markdown.size_limit import utf16_length
 
 #: GitHub refuses longer ones.
-MOST_CHARACTERS = 65_536
+GITHUB_MAX_CHARACTERS = 65_536
 #: By it the comment is found again, to be updated in place.
 MARKER = "<!-- gpuperf -->"
 _MARKER = re.compile(r"<!--\s*(?:pytest-)?gpuperf\b[^>\n]*-->")
@@ -41,16 +41,16 @@ def comment_body(text: str, *, trusted: bool = True, name: str = "") -> tuple[st
     found = _MARKER.search(text)
     own = found[0] if found and trusted else ""
     marker = marker_line(name) if name else own or MARKER
-    text = text.replace(own, "", 1) if trusted else _FOREIGN + inactive(text)
+    text = text.replace(own, "", 1) if trusted else _FOREIGN + neutralized(text)
     body = f"{marker}\n{text.lstrip()}"
-    if size(body) <= MOST_CHARACTERS:
+    if utf16_length(body) <= GITHUB_MAX_CHARACTERS:
         return body, marker
     head = f"{marker}\n{_CUT}"
-    kept = _cut(text.lstrip(), MOST_CHARACTERS - size(head))
+    kept = _cut(text.lstrip(), GITHUB_MAX_CHARACTERS - utf16_length(head))
     return head + kept, marker
 
 
-def inactive(text: str) -> str:
+def neutralized(text: str) -> str:
     """Markdown in which nothing calls people, links or embeds; headings, tables and folded parts stay."""
     return _ACTIVE.sub(lambda found: found[0] + _JOINER, _MARKER.sub("", text))
 

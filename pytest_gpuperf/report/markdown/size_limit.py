@@ -22,7 +22,7 @@ class TextPart:
     what: str = "part"
 
 
-def size(text: str) -> int:
+def utf16_length(text: str) -> int:
     """Characters as the strictest count has them: UTF-16, in which one beyond the first plane counts twice."""
     return len(text.encode("utf-16-le", errors="surrogatepass")) // 2
 
@@ -35,17 +35,17 @@ def fit(blocks: Sequence[TextPart], most: int, note: Callable[[Counter[str]], st
         note: what to say of what was cut, by ``what``; it is put behind the first block.
     """
     whole = joint.join(block.variants[0] for block in blocks if block.variants[0])
-    if size(whole) <= most:
+    if utf16_length(whole) <= most:
         return whole
     every = Counter(block.what for block in blocks)
-    room = most - size(note(every)) - len(joint)
+    room = most - utf16_length(note(every)) - len(joint)
     chosen = [""] * len(blocks)
     cut: Counter[str] = Counter()
     for index in sorted(range(len(blocks)), key=lambda index: blocks[index].rank):
         block = blocks[index]
-        fitting = (one for one in block.variants if size(one) + len(joint) <= room)
+        fitting = (one for one in block.variants if utf16_length(one) + len(joint) <= room)
         chosen[index] = next(fitting, "")
-        room -= size(chosen[index]) + len(joint)
+        room -= utf16_length(chosen[index]) + len(joint)
         if chosen[index] != block.variants[0]:
             cut[block.what] += 1
     parts = [chosen[0], note(cut), *chosen[1:]]

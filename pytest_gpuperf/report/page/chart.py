@@ -126,7 +126,7 @@ class Chart:
     chosen: int = 0
     asks: str = "shown"
 
-    def as_plain(self, pool: SharedData) -> dict[str, Any]:
+    def as_json(self, pool: SharedData) -> dict[str, Any]:
         """For the page's script, with what a page has often in the pool."""
         return _without_empty(
             {

@@ -43,7 +43,7 @@ def document(title: str, head: Sequence[str | None], body: Sequence[str | None],
         )
     )
     pool = SharedData()
-    plain = [figure.as_plain(pool) for figure in figures]
+    plain = [figure.as_json(pool) for figure in figures]
     theme = element("button", "Theme: system", type="button", id="theme", class_="quiet", aria_live="polite")
     page = element(
         "html",

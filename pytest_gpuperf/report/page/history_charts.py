@@ -26,23 +26,23 @@ _STATES = {
 }
 
 
-def records_figure(swept: SweepView, most: int) -> Chart | None:
+def records_chart(sweep: SweepView, most: int) -> Chart | None:
     """p90 and throughput of each load point over the records of the test's key.
 
     Args:
         most: records that are shown, the newest.
     """
-    records = swept.reported.history[-most:]
+    records = sweep.reported.history[-most:]
     if len(records) < 2:
         return None
-    known = [_figures(record, swept.curve.name) for record in records]
-    suspect = swept.suspect()
+    known = [_figures(record, sweep.curve.name) for record in records]
+    suspect = sweep.suspect()
     views: list[View] = []
     chosen = 0
-    states = [_state(record, swept.reported.record) for record in records]
+    states = [_state(record, sweep.reported.record) for record in records]
     days = [record.created_utc[:10] for record in records]
     for place, metric in enumerate(("p90", "throughput")):
-        for point in _points(swept):
+        for point in _points(sweep):
             values = [one[point][place] if point in one else None for one in known]
             if sum(value is not None for value in values) < 2:
                 continue
@@ -56,17 +56,17 @@ def records_figure(swept: SweepView, most: int) -> Chart | None:
         "History",
         tuple(views),
         labels=tuple(_label(one.created_utc, one.id, one.commit) for one in records),
-        sides=swept.sides,
+        sides=sweep.sides,
         chosen=chosen,
         asks="metric and load point",
     )
 
 
-def _points(swept: SweepView) -> list[LoadPoint]:
+def _points(sweep: SweepView) -> list[LoadPoint]:
     """The load points whose history is shown: what changed, and the ends of the curve, in its order."""
-    own = [one.load for one in swept.curve]
-    changed = [point for point in own if any(row.verdict in _CHANGED for row in swept.rows(point))]
-    suspect = swept.suspect()
+    own = [one.load for one in sweep.curve]
+    changed = [point for point in own if any(row.verdict in _CHANGED for row in sweep.rows(point))]
+    suspect = sweep.suspect()
     kept = dict.fromkeys([*([suspect] if suspect else []), *own[:1], *own[-1:], *changed])
     return sorted(list(kept)[:_POINTS], key=own.index)
 
@@ -87,17 +87,17 @@ def _state(record: Record, newest: Record) -> str:
     return "" if record.may_be_baseline else "failed"
 
 
-def history_figure(history: History) -> Chart:
+def history_chart(history: History) -> Chart:
     """A history with its levels and their changes."""
-    moments = history.moments
-    states = [moment.state for moment in moments]
-    days = [moment.day for moment in moments]
-    count = f"{plural(len(moments), 'record')}, {plural(len(history.shifts), 'change')} of level"
+    points = history.points
+    states = [moment.state for moment in points]
+    days = [moment.day for moment in points]
+    count = f"{plural(len(points), 'record')}, {plural(len(history.shifts), 'change')} of level"
     out = f"; left out: {plural(history.left_out, 'record')} without these load points" if history.left_out else ""
     view = _view(
         history.title,
         history.metric,
-        [moment.value for moment in moments],
+        [moment.value for moment in points],
         states,
         days,
         levels=history.levels(),
@@ -111,7 +111,7 @@ def history_figure(history: History) -> Chart:
         "history",
         history.title,
         (view,),
-        labels=tuple(_label(one.utc, one.record, one.commit) for one in moments),
+        labels=tuple(_label(one.utc, one.record, one.commit) for one in points),
     )
 
 
@@ -197,7 +197,7 @@ def shift_rows(history: History) -> list[tuple[str, ...]]:
     """The changes of the level, a row each."""
     rows: list[tuple[str, ...]] = []
     for number, shift in enumerate(history.shifts, start=1):
-        moment = history.moments[shift.index]
+        moment = history.points[shift.index]
         rows.append(
             (
                 str(number),

@@ -29,16 +29,16 @@ _ELSEWHERE = "network and client"
 ByPoint = Mapping[LoadPoint, PointFigures]
 
 
-def request_figures(swept: SweepView) -> list[Chart | None]:
+def request_charts(sweep: SweepView) -> list[Chart | None]:
     """Both charts; None of what there is nothing to show of."""
-    record = swept.reported.record
-    head = by_point(record.runs, swept.curve.name)
+    record = sweep.reported.record
+    head = by_point(record.runs, sweep.curve.name)
     base: ByPoint = {}
-    if swept.reported.comparison.mode == "duet":
-        base = by_point(record.reference, swept.curve.name)
-    elif swept.reported.baseline:
-        base = by_point(swept.reported.baseline[0].runs, swept.curve.name)
-    return [distribution(swept, head, base), breakdown(swept, head, base)]
+    if sweep.reported.comparison.mode == "duet":
+        base = by_point(record.reference, sweep.curve.name)
+    elif sweep.reported.baseline:
+        base = by_point(sweep.reported.baseline[0].runs, sweep.curve.name)
+    return [distribution(sweep, head, base), breakdown(sweep, head, base)]
 
 
 def by_point(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, PointFigures]:
@@ -46,13 +46,13 @@ def by_point(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, PointFigures]:
     return figures_by_point(run for run in runs if run.sweep == sweep)
 
 
-def distribution(swept: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
+def distribution(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
     """How the latencies of each load point spread, both sides over each other."""
     views: list[View] = []
     labels: list[str] = []
-    suspect = swept.suspect()
+    suspect = sweep.suspect()
     chosen = 0
-    for point in swept.points:
+    for point in sweep.points:
         sides = {
             side: figures[point].latency
             for side, figures in ((BASE, base), (HEAD, head))
@@ -62,7 +62,7 @@ def distribution(swept: SweepView, head: ByPoint, base: ByPoint) -> Chart | None
             continue
         if point == suspect:
             chosen = len(views)
-        views.append(_distribution(swept, point, sides))
+        views.append(_distribution(sweep, point, sides))
         labels.append(point.label)
     if not views:
         return None
@@ -71,13 +71,13 @@ def distribution(swept: SweepView, head: ByPoint, base: ByPoint) -> Chart | None
         "Latency distribution",
         tuple(views),
         labels=tuple(labels),
-        sides=swept.sides,
+        sides=sweep.sides,
         chosen=chosen,
         asks="load point",
     )
 
 
-def _distribution(swept: SweepView, point: LoadPoint, sides: Mapping[str, Histogram]) -> View:
+def _distribution(sweep: SweepView, point: LoadPoint, sides: Mapping[str, Histogram]) -> View:
     low_ns = min(one.quantile_ns(_SHOWN[0]) for one in sides.values())
     high_ns = max(one.quantile_ns(_SHOWN[1]) for one in sides.values())
     high_ns = max(high_ns, low_ns * GAMMA**4)
@@ -92,7 +92,7 @@ def _distribution(swept: SweepView, point: LoadPoint, sides: Mapping[str, Histog
     width = (position(high_ns) - low) / _BINS
     series, rules = [], []
     for side, histogram in sides.items():
-        name = swept.sides[0 if side == BASE else 1]
+        name = sweep.sides[0 if side == BASE else 1]
         heights = tuple(100 * share for share in shares(histogram, position, low, width))
         series.append(Series("requests", side, side, (low, width), heights, "steps", legend=name, step=0.1))
         for quantile, q in (("p50", 0.5), ("p90", 0.9)):
@@ -149,31 +149,31 @@ def shares(
     return heights
 
 
-def breakdown(swept: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
+def breakdown(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
     """Where the mean latency went, at each load point; the other side's bar stands left of ours."""
-    whole = _stacked(swept, head, base, _mean_parts, "server part")
+    whole = _stacked(sweep, head, base, _mean_parts, "server part")
     if whole is None:
         return None
-    steps = _stacked(swept, head, base, _mean_steps, "ensemble step")
+    steps = _stacked(sweep, head, base, _mean_steps, "ensemble step")
     return Chart(
         "breakdown",
         "Where the time goes",
         (whole, steps) if steps else (whole,),
-        labels=tuple(point.label for point in swept.points),
-        sides=swept.sides,
+        labels=tuple(point.label for point in sweep.points),
+        sides=sweep.sides,
         asks="split by",
     )
 
 
 def _stacked(
-    swept: SweepView,
+    sweep: SweepView,
     head: ByPoint,
     base: ByPoint,
     parts_of: Callable[[PointFigures], dict[str, float] | None],
     told_by: str,
 ) -> View | None:
     """Bars of what the mean latency is made of; None where the server doesn't tell."""
-    shown = [point for point in swept.points if point in head and parts_of(head[point]) is not None]
+    shown = [point for point in sweep.points if point in head and parts_of(head[point]) is not None]
     if not shown:
         return None
     columns = {
@@ -201,18 +201,18 @@ def _stacked(
                     y=tuple(value for _, value in kept),
                     draw="bars",
                     legend=name if side == HEAD else "",
-                    labels=tuple(swept.index[shown[index]] for index, _ in kept),
+                    labels=tuple(sweep.index[shown[index]] for index, _ in kept),
                 )
             )
-    ticks = tuple((float(index), _tick(swept, point)) for index, point in enumerate(shown))
-    x = ChartAxis(swept.axis[0].label, ticks=ticks, from_zero=False, span=(-0.6, len(shown) - 0.4))
-    note = f"The paler bars on the left are the {swept.sides[0]}." if both else ""
+    ticks = tuple((float(index), _tick(sweep, point)) for index, point in enumerate(shown))
+    x = ChartAxis(sweep.axis[0].label, ticks=ticks, from_zero=False, span=(-0.6, len(shown) - 0.4))
+    note = f"The paler bars on the left are the {sweep.sides[0]}." if both else ""
     return View(told_by, x, ChartAxis(f"mean latency ({unit})", unit), tuple(series), note=note)
 
 
-def _tick(swept: SweepView, point: LoadPoint) -> str:
-    text = f"{swept.position(point):g}"
-    return f"{text}x{point.batch_size}" if len(swept.groups()) > 1 else text
+def _tick(sweep: SweepView, point: LoadPoint) -> str:
+    text = f"{sweep.position(point):g}"
+    return f"{text}x{point.batch_size}" if len(sweep.groups()) > 1 else text
 
 
 def _mean_parts(figures: PointFigures) -> dict[str, float] | None:

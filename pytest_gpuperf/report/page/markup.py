@@ -37,8 +37,8 @@ def element(name: str, *children: str | None, **attributes: str | float | bool |
         attribute = key.rstrip("_").replace("_", "-")
         written.append(f" {attribute}" if value is True else f' {attribute}="{escape(str(value))}"')
     opening = f"<{name}{''.join(written)}>"
-    closing = "" if name in _VOID or name in _UNCLOSED else f"</{name}>"
-    return Markup(opening + joined(children) + closing)
+    verdict_counts = "" if name in _VOID or name in _UNCLOSED else f"</{name}>"
+    return Markup(opening + joined(children) + verdict_counts)
 
 
 def joined(children: Iterable[str | None]) -> Markup:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model import ReportedTest, Row, Verdict
 from pytest_gpuperf.report.comparison_table import point_label
-from pytest_gpuperf.report.figures import interval, plural, value
+from pytest_gpuperf.report.figures import interval, plural, row_value
 from pytest_gpuperf.report.page.markup import Markup, element, joined
 
 _ORDER = list(Verdict)
@@ -65,11 +65,11 @@ def entries(reported: Sequence[ReportedTest]) -> list[PageEntry]:
         regressed = verdict is Verdict.REGRESSED
         return not regressed, not test.error, _ORDER.index(verdict), -worsening, test.record.test
 
-    found = sorted(((one, deciding(one.comparison.rows)) for one in reported), key=rank)
+    found = sorted(((one, deciding_row(one.comparison.rows)) for one in reported), key=rank)
     return [PageEntry(number, one, row) for number, (one, row) in enumerate(found)]
 
 
-def deciding(rows: Sequence[Row]) -> Row | None:
+def deciding_row(rows: Sequence[Row]) -> Row | None:
     """The row that decides: of the worst verdict, the one with the largest change; for the worse where that matters."""
     if not rows:
         return None
@@ -160,7 +160,7 @@ def filters(members: Sequence[PageEntry]) -> Markup:
 
 def table(members: Sequence[PageEntry]) -> Markup:
     """A row for each test, with the change that decided as a dot within its interval."""
-    reach = _reach(members)
+    reach = _scale_end(members)
     compared = any(one.row is not None for one in members)
     several = len({one.device for one in members}) > 1
     heads = [element("th", "Verdict", scope="col"), element("th", "Test", scope="col")]
@@ -195,23 +195,23 @@ def _row(one: PageEntry, reach: float, compared: bool, several: bool) -> Markup:
     if one.reported.error:
         name.append(element("div", f"failed: {one.reported.error}", class_="bad small"))
     if not compared:
-        name.append(element("div", _nothing(one), class_="faint small"))
+        name.append(element("div", _why_not_compared(one), class_="faint small"))
     cells = [element("td", chip(one.verdict), class_="verdict"), element("th", *name, scope="row", class_="named")]
     row = one.row
     if compared and row is not None:
         cells += [
-            element("td", _forest(row, reach), class_="plotted"),
+            element("td", _interval_drawing(row, reach), class_="plotted"),
             element("td", interval(row), class_=f"changed {css_class(row.verdict)}"),
             element("td", _where(one, row), class_="where"),
-            element("td", value(row, row.baseline), class_="number before"),
-            element("td", value(row, row.candidate), class_="number now"),
+            element("td", row_value(row, row.baseline), class_="number before"),
+            element("td", row_value(row, row.candidate), class_="number now"),
         ]
     elif compared:
-        cells += [element("td", _nothing(one), colspan=5, class_="faint")]
-    return element("tr", *cells, data_test=one.number, data_name=_words(one), data_verdict=str(one.verdict))
+        cells += [element("td", _why_not_compared(one), colspan=5, class_="faint")]
+    return element("tr", *cells, data_test=one.number, data_name=_search_text(one), data_verdict=str(one.verdict))
 
 
-def _words(one: PageEntry) -> str:
+def _search_text(one: PageEntry) -> str:
     return f"{one.test} {one.device}".lower()
 
 
@@ -220,7 +220,7 @@ def _where(one: PageEntry, row: Row) -> str:
     return f"{row.metric}, {row.sweep}, {point_label(row)}" if len(sweeps) > 1 else f"{row.metric}, {point_label(row)}"
 
 
-def _nothing(one: PageEntry) -> str:
+def _why_not_compared(one: PageEntry) -> str:
     if one.reported.record.status != "complete":
         return "measurement cut short"
     differing = one.reported.comparison.differing
@@ -242,13 +242,13 @@ def _log_interval(row: Row) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def _reach(members: Sequence[PageEntry]) -> float:
+def _scale_end(members: Sequence[PageEntry]) -> float:
     """How far the scale goes to either side, as a log."""
     ends = [abs(end) for one in members if one.row is not None for end in _log_interval(one.row) if math.isfinite(end)]
     return min(max([_LEAST, *ends]), _MOST) * 1.04
 
 
-def _forest(row: Row, reach: float) -> Markup:
+def _interval_drawing(row: Row, reach: float) -> Markup:
     """The change and its interval on a scale that all rows share; what is worse lies right."""
     low, middle, high = _log_interval(row)
 

@@ -10,12 +10,12 @@ from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.report.history import History
 from pytest_gpuperf.report.page.chart import Chart
 from pytest_gpuperf.report.page.document import document
-from pytest_gpuperf.report.page.history_charts import history_figure, records_figure, shift_rows
-from pytest_gpuperf.report.page.latency_charts import request_figures
+from pytest_gpuperf.report.page.history_charts import history_chart, records_chart, shift_rows
+from pytest_gpuperf.report.page.latency_charts import request_charts
 from pytest_gpuperf.report.page.markup import Markup, element
 from pytest_gpuperf.report.page.overview import PageEntry, entries, filters, headline, table, worst_line
 from pytest_gpuperf.report.page.section import PageCharts, section
-from pytest_gpuperf.report.page.sweep_charts import SweepView, curve_figures, resource_figures
+from pytest_gpuperf.report.page.sweep_charts import SweepView, curve_charts, resource_charts
 
 #: Values that all charts over time have together: they would be most of a page of many tests.
 _PAST_VALUES = 100_000
@@ -35,7 +35,7 @@ def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", ge
     points = sum(len(curve) for one in reported for curve in one.curves)
     most = max(min(_PAST_VALUES // (2 * max(points, 1)), _PAST_RECORDS), 5)
     sections = [
-        section(one, _charts(one, most), places, open_=one.number < _OPEN and (_matters(one) or len(members) == 1))
+        section(one, _charts(one, most), places, open_=one.number < _OPEN and (_opens(one) or len(members) == 1))
         for one in members
     ]
     head = (
@@ -60,7 +60,7 @@ def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", ge
     return document(f"{headline(members)} · {title}", head, body, places.all)
 
 
-def _matters(one: PageEntry) -> bool:
+def _opens(one: PageEntry) -> bool:
     return one.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE) or bool(one.reported.error)
 
 
@@ -68,9 +68,9 @@ def _charts(one: PageEntry, most: int) -> list[tuple[SweepView, list[Chart]]]:
     """The charts of each sweep, in the order in which a regression is looked into."""
     found = []
     for curve in one.reported.curves:
-        swept = SweepView(one.reported, curve)
-        made = [*curve_figures(swept), *request_figures(swept), records_figure(swept, most), *resource_figures(swept)]
-        found.append((swept, [figure for figure in made if figure is not None]))
+        sweep = SweepView(one.reported, curve)
+        made = [*curve_charts(sweep), *request_charts(sweep), records_chart(sweep, most), *resource_charts(sweep)]
+        found.append((sweep, [figure for figure in made if figure is not None]))
     return found
 
 
@@ -126,6 +126,6 @@ def _history(one: History, places: PageCharts) -> Markup:
     )
     return element(
         "div",
-        places.place(history_figure(one)),
+        places.place(history_chart(one)),
         element("div", table, class_="wide") if rows else None,
     )

@@ -8,14 +8,14 @@ from pytest_gpuperf.model import CurvePoint, ReportedTest, Row, Verdict
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import point_label
-from pytest_gpuperf.report.figures import change, duration, fact, figure, interval, plural, rate, value
+from pytest_gpuperf.report.figures import change, duration, fact, figure, interval, plural, rate, row_value
 from pytest_gpuperf.report.notes import (
     client_notes,
     comparison_notes,
-    doubt_notes,
     endpoint_table,
-    guard_notes,
+    interference_notes,
     left_out_notes,
+    reliability_notes,
 )
 from pytest_gpuperf.report.page.chart import Chart
 from pytest_gpuperf.report.page.markup import Markup, element, joined
@@ -66,12 +66,12 @@ def section(
         _notes(one),
         _commands(one),
     ]
-    for swept, members in figures:
-        title = swept.curve.name or "sweep"
+    for sweep, members in figures:
+        title = sweep.curve.name or "sweep"
         parts.append(element("h3", title) if len(figures) > 1 else None)
         parts.append(element("div", *(places.place(figure) for figure in members), class_="charts"))
-        parts.append(_beside(swept))
-        parts.append(_numbers(swept))
+        parts.append(_beside(sweep))
+        parts.append(_numbers(sweep))
     parts.append(_records(one))
     summary = element(
         "summary", element("h2", chip(entry.verdict), element("span", breakable(entry.test), class_="name"))
@@ -160,7 +160,7 @@ def _verdicts(one: ReportedTest, rows: Sequence[Row]) -> Markup:
     for row in rows:
         verdict = chip(row.verdict) if row.verdict is not Verdict.UNCHANGED else "="
         where = f"{row.sweep}: {point_label(row)}" if several else point_label(row)
-        numbers = (value(row, row.baseline), value(row, row.candidate), interval(row))
+        numbers = (row_value(row, row.baseline), row_value(row, row.candidate), interval(row))
         against = (row.against,) if pinned else ()
         body.append(
             (verdict, where, row.metric, *against, *numbers, f"{row.p_value:.2g}", change(1 + row.min_detectable))
@@ -169,7 +169,7 @@ def _verdicts(one: ReportedTest, rows: Sequence[Row]) -> Markup:
 
 
 def _notes(one: ReportedTest) -> Markup | None:
-    found = guard_notes(one.record)
+    found = interference_notes(one.record)
     told = [*comparison_notes(one.comparison), *left_out_notes(one.comparison)]
     return _sentences(found, told)
 
@@ -179,11 +179,11 @@ def _sentences(warnings: Sequence[str], notes: Sequence[str]) -> Markup | None:
     return joined(filter(None, (lines(warnings, "findings"), lines([note.strip() for note in notes], "faint"))))
 
 
-def _beside(swept: SweepView) -> Markup | None:
+def _beside(sweep: SweepView) -> Markup | None:
     """Of a sweep, what its charts don't show."""
-    table = endpoint_table(swept.curve)
+    table = endpoint_table(sweep.curve)
     shown = element("div", _table(table.titles, table.rows), class_="wide") if table else None
-    notes = _sentences(doubt_notes(swept.curve), client_notes(swept.curve))
+    notes = _sentences(reliability_notes(sweep.curve), client_notes(sweep.curve))
     return joined(filter(None, (notes, shown)))
 
 
@@ -202,11 +202,11 @@ def _commands(one: ReportedTest) -> Markup | None:
     )
 
 
-def _numbers(swept: SweepView) -> Markup:
+def _numbers(sweep: SweepView) -> Markup:
     """Every number of the sweep; what a reader without scripts has instead of the charts."""
-    sides = [(swept.sides[1], point) for point in swept.curve]
-    sides += [(swept.sides[0], point) for point in swept.base or ()]
-    order = {point: index for index, point in enumerate(swept.points)}
+    sides = [(sweep.sides[1], point) for point in sweep.curve]
+    sides += [(sweep.sides[0], point) for point in sweep.base or ()]
+    order = {point: index for index, point in enumerate(sweep.points)}
     sides.sort(key=lambda one: order[one[1].load])
     points = [point for _, point in sides]
     extra = [

@@ -20,7 +20,7 @@ _ENERGY = (("gpu_energy_j", "GPU"), ("cpu_energy_j", "CPU"))
 _ENERGY_UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"))
 _BYTE_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
-Pick = Callable[[CurvePoint], float | None]
+PointValue = Callable[[CurvePoint], float | None]
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ class SweepView:
 
     @cached_property
     def batched(self) -> bool:
-        """Whether the batch size alone is swept."""
+        """Whether the batch size alone is sweep."""
         loads = {point.concurrency or point.rate for point in self.points}
         return len(loads) == 1 and len({point.batch_size for point in self.points}) > 1
 
     def position(self, point: LoadPoint) -> float:
-        """What is swept, as a number."""
+        """What is sweep, as a number."""
         return float(point.batch_size) if self.batched else float(point.concurrency or point.rate)
 
     @cached_property
     def axis(self) -> tuple[ChartAxis, dict[float, float]]:
-        """The axis of what is swept, and where its values lie."""
+        """The axis of what is sweep, and where its values lie."""
         if self.batched:
             label = "batch size"
         else:
@@ -120,11 +120,11 @@ class SweepView:
         best = max(self.curve, key=lambda point: point.throughput, default=None)
         return best.load if best else None
 
-    def lines(self, name: str, x: Pick | None, y: Pick, quantile: str = "") -> Iterator[Series]:
+    def lines(self, name: str, x: PointValue | None, y: PointValue, quantile: str = "") -> Iterator[Series]:
         """A line for each side and batch size, the other side's first, so that ours lies on top.
 
         Args:
-            x: None for what is swept.
+            x: None for what is sweep.
             quantile: whose lack of requests makes a point a soft one.
         """
         where = self.axis[1]
@@ -159,65 +159,65 @@ def _remark(row: Row) -> str:
     return f"{row.metric} {interval(row)} {row.verdict}"
 
 
-def curve_figures(swept: SweepView) -> list[Chart | None]:
+def curve_charts(sweep: SweepView) -> list[Chart | None]:
     """Throughput and latency."""
-    return [throughput(swept), latency(swept)]
+    return [throughput(sweep), latency(sweep)]
 
 
-def resource_figures(swept: SweepView) -> list[Chart | None]:
+def resource_charts(sweep: SweepView) -> list[Chart | None]:
     """What it takes: money, energy, memory. None of what there is nothing to show of."""
-    return [cost(swept), energy(swept), memory(swept)]
+    return [cost(sweep), energy(sweep), memory(sweep)]
 
 
-def throughput(swept: SweepView) -> Chart | None:
+def throughput(sweep: SweepView) -> Chart | None:
     """Throughput against latency, one point a load point."""
     views = []
-    for name, scale, unit in _latencies(swept):
-        series = tuple(swept.lines("throughput", _latency(name, scale), lambda point: point.throughput, name))
+    for name, scale, unit in _latencies(sweep):
+        series = tuple(sweep.lines("throughput", _latency(name, scale), lambda point: point.throughput, name))
         axis = ChartAxis(f"{name} latency ({unit})", unit)
         views.append(View(name, axis, ChartAxis("inferences per second", "inf/s"), series, tell_x=name))
     title = "Throughput against latency"
-    return _figure(swept, "throughput", title, views, ("p90", "throughput"), asks="latency", short=swept.short())
+    return _chart(sweep, "throughput", title, views, ("p90", "throughput"), asks="latency", short=sweep.short())
 
 
-def latency(swept: SweepView) -> Chart | None:
+def latency(sweep: SweepView) -> Chart | None:
     """Latency against the load, with the budgets and the highest load within each."""
     views = []
-    for name, scale, unit in _latencies(swept):
-        series = tuple(swept.lines(name, None, _latency(name, scale), name))
-        budgets = sorted({limit_ms for quantile, limit_ms in swept.reported.budgets if quantile == name})
+    for name, scale, unit in _latencies(sweep):
+        series = tuple(sweep.lines(name, None, _latency(name, scale), name))
+        budgets = sorted({limit_ms for quantile, limit_ms in sweep.reported.budgets if quantile == name})
         rules = tuple(ReferenceLine(f"budget {limit:g} ms", "budget", y=limit * 1e6 / scale) for limit in budgets)
-        best = [(limit, _within(swept.curve, name, limit)) for limit in budgets]
+        best = [(limit, _within(sweep.curve, name, limit)) for limit in budgets]
         views.append(
             View(
                 name,
-                swept.axis[0],
+                sweep.axis[0],
                 ChartAxis(f"{name} latency ({unit})", unit),
                 series,
                 rules,
-                marked=tuple(swept.index[point.load] for _, point in best if point),
+                marked=tuple(sweep.index[point.load] for _, point in best if point),
                 note=" ".join(_told(name, limit, point) for limit, point in best),
             )
         )
     # A budget for another quantile than p90 is what the test's author looks at first.
     chosen = next((index for index, view in enumerate(views) if view.rules), 0)
-    title = f"Latency against {swept.axis[0].label}"
-    return _figure(swept, "latency", title, views, QUANTILES, asks="latency", chosen=chosen)
+    title = f"Latency against {sweep.axis[0].label}"
+    return _chart(sweep, "latency", title, views, QUANTILES, asks="latency", chosen=chosen)
 
 
-def _latencies(swept: SweepView) -> list[tuple[str, float, str]]:
+def _latencies(sweep: SweepView) -> list[tuple[str, float, str]]:
     """Quantiles with the unit in which all of their points are written."""
-    if not swept.curve.measured:
+    if not sweep.curve.measured:
         return []
     found = []
     for name in QUANTILES:
-        highest = max((getattr(point, f"{name}_ns") for point in swept.curve), default=0.0)
+        highest = max((getattr(point, f"{name}_ns") for point in sweep.curve), default=0.0)
         if highest > 0:
             found.append((name, *time_unit(highest)))
     return found
 
 
-def _latency(name: str, scale: float) -> Pick:
+def _latency(name: str, scale: float) -> PointValue:
     return lambda point: getattr(point, f"{name}_ns") / scale if point.requests else None
 
 
@@ -234,35 +234,35 @@ def _told(name: str, limit_ms: float, point: CurvePoint | None) -> str:
     return f"Highest load within {name} ≤ {limit_ms:g} ms: {point.load.label}, {rate(point.throughput)} inf/s."
 
 
-def energy(swept: SweepView) -> Chart | None:
+def energy(sweep: SweepView) -> Chart | None:
     """Energy per inference."""
     views = []
-    methods = sorted({point.energy_method for point in swept.curve if point.energy_method})
+    methods = sorted({point.energy_method for point in sweep.curve if point.energy_method})
     for field, name in _ENERGY:
-        found = [value for point in swept.curve if (value := getattr(point, field)) is not None]
+        found = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
         if not found:
             continue
         scale, unit = next((one for one in _ENERGY_UNITS if max(found) >= one[0]), _ENERGY_UNITS[-1])
-        series = tuple(swept.lines(f"{name} energy", None, _scaled(field, scale)))
+        series = tuple(sweep.lines(f"{name} energy", None, _scaled(field, scale)))
         note = f"Measured by {', '.join(methods)}." if methods else ""
-        views.append(View(name, swept.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note))
-    return _figure(swept, "energy", "Energy per inference", views, ("energy",), asks="device")
+        views.append(View(name, sweep.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note))
+    return _chart(sweep, "energy", "Energy per inference", views, ("energy",), asks="device")
 
 
-def memory(swept: SweepView) -> Chart | None:
+def memory(sweep: SweepView) -> Chart | None:
     """Peak memory."""
     views = []
     for field, name in _MEMORY:
-        found = [value for point in swept.curve if (value := getattr(point, field)) is not None]
+        found = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
         if not found:
             continue
         scale, unit = next((one for one in _BYTE_UNITS if max(found) >= one[0]), (1, "B"))
-        series = tuple(swept.lines(name, None, _scaled(field, scale)))
-        views.append(View(name, swept.axis[0], ChartAxis(f"{name} ({unit})", unit), series))
-    return _figure(swept, "memory", "Peak memory", views, ("memory", "host_memory"), asks="memory")
+        series = tuple(sweep.lines(name, None, _scaled(field, scale)))
+        views.append(View(name, sweep.axis[0], ChartAxis(f"{name} ({unit})", unit), series))
+    return _chart(sweep, "memory", "Peak memory", views, ("memory", "host_memory"), asks="memory")
 
 
-def _scaled(field: str, scale: float) -> Pick:
+def _scaled(field: str, scale: float) -> PointValue:
     def pick(point: CurvePoint) -> float | None:
         value = getattr(point, field)
         return None if value is None else value / scale
@@ -270,16 +270,16 @@ def _scaled(field: str, scale: float) -> Pick:
     return pick
 
 
-def cost(swept: SweepView) -> Chart | None:
+def cost(sweep: SweepView) -> Chart | None:
     """What a million inferences cost at each latency, for each priced machine."""
-    own = [one for one in swept.reported.costs if one.sweep == swept.curve.name and one.point in swept.index]
+    own = [one for one in sweep.reported.costs if one.sweep == sweep.curve.name and one.point in sweep.index]
     if not own:
         return None
     scale, unit = time_unit(max(one.p90_ns for one in own))
     series = []
     for index, instance in enumerate(dict.fromkeys(one.instance for one in own)):
-        members = sorted((one for one in own if one.instance == instance), key=lambda one: swept.index[one.point])
-        series.append(_cost_line(swept, instance, members, scale, f"g{index % 6}"))
+        members = sorted((one for one in own if one.instance == instance), key=lambda one: sweep.index[one.point])
+        series.append(_cost_line(sweep, instance, members, scale, f"g{index % 6}"))
     view = View(
         "cost",
         ChartAxis(f"p90 latency ({unit})", unit),
@@ -288,7 +288,7 @@ def cost(swept: SweepView) -> Chart | None:
         note="; ".join(dict.fromkeys(map(_price, own))) + ".",
         tell_x="p90",
     )
-    return _figure(swept, "cost", "Cost against latency", [view], (), short=swept.short())
+    return _chart(sweep, "cost", "Cost against latency", [view], (), short=sweep.short())
 
 
 def _price(cost: PointCost) -> str:
@@ -296,12 +296,12 @@ def _price(cost: PointCost) -> str:
     return f"{cost.instance} at ${cost.usd_per_hour:g} an hour{where}"
 
 
-def _cost_line(swept: SweepView, instance: str, members: Sequence[PointCost], scale: float, color: str) -> Series:
+def _cost_line(sweep: SweepView, instance: str, members: Sequence[PointCost], scale: float, color: str) -> Series:
     """A machine's line, with a gap between batch sizes that have lines of their own."""
     places: list[tuple[float, float | None, int]] = []
-    several = len(swept.groups()) > 1
+    several = len(sweep.groups()) > 1
     for before, one in zip((None, *members), members, strict=False):
-        label = swept.index[one.point]
+        label = sweep.index[one.point]
         if several and before is not None and before.point.batch_size != one.point.batch_size:
             places.append((one.p90_ns / scale, None, label))
         places.append((one.p90_ns / scale, one.usd_per_million, label))
@@ -309,8 +309,8 @@ def _cost_line(swept: SweepView, instance: str, members: Sequence[PointCost], sc
     return Series(instance, "", color, x, y, legend=instance, labels=labels)
 
 
-def _figure(
-    swept: SweepView,
+def _chart(
+    sweep: SweepView,
     kind: str,
     title: str,
     views: Sequence[View],
@@ -328,10 +328,10 @@ def _figure(
         kind=kind,
         title=title,
         views=tuple(full),
-        labels=tuple(point.label for point in swept.points),
+        labels=tuple(point.label for point in sweep.points),
         short=short,
-        sides=swept.sides,
-        remarks=swept.remarks(*metrics),
+        sides=sweep.sides,
+        remarks=sweep.remarks(*metrics),
         chosen=chosen if chosen < len(full) else 0,
         asks=asks,
     )

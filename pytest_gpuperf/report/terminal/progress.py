@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_gpuperf.report.escape import short
-from pytest_gpuperf.report.figures import seconds
+from pytest_gpuperf.report.escape import shorten
+from pytest_gpuperf.report.figures import minutes_seconds
 
 _BAR = 10
 #: Letters that a name keeps in any case.
@@ -37,14 +37,14 @@ class LogSchedule:
 def bar_line(what: str, share: float, detail: str, left_s: float | None, width: int) -> str:
     """A progress bar that fits the terminal."""
     filled = round(share * _BAR)
-    left = f" {seconds(left_s)} left" if left_s is not None else ""
+    left = f" {minutes_seconds(left_s)} left" if left_s is not None else ""
     bar = f" [{'#' * filled}{'.' * (_BAR - filled)}] {share:4.0%}{left}"
     # A long name gives way to the bar, and what is told of the moment to both.
-    name = short(what, max(width - 3 - len(bar), _NAME))
+    name = shorten(what, max(width - 3 - len(bar), _NAME))
     return f"  {name}{bar}  {detail}"[: max(width - 1, 0)]
 
 
 def log_line(what: str, run: int, runs: int, left_s: float | None, *, done: bool = True) -> str:
     """One line when a run is done, or when one takes long."""
-    left = f", about {seconds(left_s)} left" if left_s else ""
+    left = f", about {minutes_seconds(left_s)} left" if left_s else ""
     return f"gpuperf: {what}: run {run + 1} of {runs}{' done' if done else ''}{left}"

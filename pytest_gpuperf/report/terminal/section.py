@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pytest_gpuperf.model import Comparison, Curve, Record, ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally
 from pytest_gpuperf.report.figures import plural
-from pytest_gpuperf.report.notes import comparison_notes, doubt_notes, guard_notes
+from pytest_gpuperf.report.notes import comparison_notes, interference_notes, reliability_notes
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, headline, indented, record_lines, warnings
 
 #: Up to so many tests somebody is at work on them, and wants a word about each; beyond that only what needs one.
@@ -44,7 +44,7 @@ class TerminalEntry:
         return _COLOURS.get(self.verdict, "yellow")
 
     @property
-    def bare(self) -> bool:
+    def uncompared(self) -> bool:
         """There was nothing to compare with."""
         return self.verdict in _BARE
 
@@ -85,7 +85,7 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
 
 
 def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> list[str]:
-    found = warnings([*(note for curve in curves for note in doubt_notes(curve)), *guard_notes(record)])
+    found = warnings([*(note for curve in curves for note in reliability_notes(curve)), *interference_notes(record)])
     more = len(found) - _FINDINGS
     lines = found[:_FINDINGS] + ([f"  ! and {plural(more, 'more finding')}"] if more > 0 else [])
     # Nothing changed of what both have measured: a load point that is gone must not go unnoticed.
@@ -99,29 +99,29 @@ def section(shown: Sequence[TerminalEntry], verbosity: int) -> list[tuple[str, s
         verbosity: pytest's: above 0 everything, 0 what a reader needs, below 0 one line.
     """
     if verbosity < 0:
-        return [(closing(shown), "")] if shown else []
+        return [(verdict_counts(shown), "")] if shown else []
     lines: list[tuple[str, str]] = []
     few, full = len(shown) <= FEW, verbosity > 0
     for one in shown:
         silent = one.verdict in _SILENT
-        if not (full or few) and (one.bare or silent) and not one.notes:
+        if not (full or few) and (one.uncompared or silent) and not one.notes:
             continue
         # PageCharts of tests without a baseline are many where the store is new.
-        brief = [] if silent or (one.bare and not few) else one.brief
+        brief = [] if silent or (one.uncompared and not few) else one.brief
         lines += [(one.test, "bold"), (f"  {one.headline}", one.colour)]
         lines += [(line, "") for line in (one.full if full else [*brief, *one.notes])]
     if not (full or few):
-        lines += _together([one for one in shown if one.bare and not one.notes])
-    lines.append((closing(shown), "bold"))
+        lines += _grouped_by_headline([one for one in shown if one.uncompared and not one.notes])
+    lines.append((verdict_counts(shown), "bold"))
     if not full:
         lines.append(("for all figures: gpuperf report, or pytest -v", ""))
     return lines
 
 
-def _together(bare: Sequence[TerminalEntry]) -> list[tuple[str, str]]:
+def _grouped_by_headline(uncompared: Sequence[TerminalEntry]) -> list[tuple[str, str]]:
     """Many tests with nothing to compare with, by what is said of them."""
     said: dict[str, list[str]] = {}
-    for one in bare:
+    for one in uncompared:
         said.setdefault(one.headline, []).append(one.test)
     lines = []
     for text, tests in said.items():
@@ -132,7 +132,7 @@ def _together(bare: Sequence[TerminalEntry]) -> list[tuple[str, str]]:
     return lines
 
 
-def closing(shown: Sequence[TerminalEntry]) -> str:
+def verdict_counts(shown: Sequence[TerminalEntry]) -> str:
     """The counts of all verdicts."""
     return tally((one.verdict for one in shown), "test")
 
@@ -151,4 +151,4 @@ def full_lines(reported: Sequence[ReportedTest]) -> list[str]:
         commit = f", commit {record.commit[:8]}" if record.commit else ""
         lines += [shown.test, f"  {shown.headline}", *shown.full]
         lines.append(f"  record {record.id} of {record.created_utc[:16].replace('T', ' ')} UTC{commit}")
-    return [*lines, closing(every)]
+    return [*lines, verdict_counts(every)]

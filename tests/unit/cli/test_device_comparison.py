@@ -10,7 +10,7 @@ import pytest
 from pytest_gpuperf.cli.device_comparison import across_of
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.cli.stored_records import RecordReader
-from pytest_gpuperf.report.markdown.comment import MOST
+from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS
 from pytest_gpuperf.report.markdown.device_comparison import device_comparison_comment
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf, measured
@@ -99,5 +99,5 @@ def test_a_report_by_gpu_says_the_same(store: Store, capsys: pytest.CaptureFixtu
 def test_many_tests_stay_a_comment(store: Store) -> None:
     one = replace(across_of(RecordReader(store), ())[0], test="t" * 3000)
     text = device_comparison_comment([one] * 40)
-    assert len(text) <= MOST
+    assert len(text) <= MAX_CHARACTERS
     assert re.search(r"^> Shortened to fit GitHub's size limit for comments \(\d+ tests\)\.", text, re.M)

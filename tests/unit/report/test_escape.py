@@ -21,21 +21,21 @@ def squeezed(text: str) -> str:
 @given(TEXTS)
 def test_text_of_others_stays_text(given_text: str) -> None:
     page = rendered(f"before {escape.text(given_text)} after")
-    assert squeezed(page.text) == squeezed(f"before {escape.visible(given_text)} after")
+    assert squeezed(page.text) == squeezed(f"before {escape.printable(given_text)} after")
     assert page.names <= {"p", "code", "wbr"}
 
 
 @given(TEXTS)
 def test_it_stays_text_in_a_table_and_the_cell_a_cell(given_text: str) -> None:
     page = rendered("\n".join(Table(("one", "two"), ((given_text, "end"),)).as_markdown()))
-    assert [squeezed(cell) for cell in page.rows[1]] == [squeezed(escape.visible(given_text)), "end"]
+    assert [squeezed(cell) for cell in page.rows[1]] == [squeezed(escape.printable(given_text)), "end"]
     assert page.names <= {"table", "thead", "tbody", "tr", "th", "td", "code", "wbr"}
 
 
 @given(TEXTS)
 def test_it_stays_text_where_markdown_isn_t_read(given_text: str) -> None:
     page = rendered(f"<details>\n<summary>{escape.html_code(given_text)}</summary>\n\nbody\n\n</details>")
-    assert squeezed(page.text) == squeezed(f"{escape.visible(given_text)} body")
+    assert squeezed(page.text) == squeezed(f"{escape.printable(given_text)} body")
     assert page.names <= {"details", "summary", "code", "p"}
 
 
@@ -63,14 +63,14 @@ def test_what_is_harmless_is_not_dressed_up(harmless: str) -> None:
 
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_a_fence_holds_its_lines(lines: list[str]) -> None:
-    page = rendered("\n".join([*escape.fenced([f"pytest {shlex.quote(line)}" for line in lines]), "", "after"]))
+    page = rendered("\n".join([*escape.code_block([f"pytest {shlex.quote(line)}" for line in lines]), "", "after"]))
     assert page.names == {"pre", "code", "p"}
     assert page.text.endswith("after\n")
 
 
 @given(st.text(max_size=300), st.integers(10, 100))
 def test_a_long_text_keeps_its_ends(text: str, most: int) -> None:
-    cut = escape.short(text, most)
+    cut = escape.shorten(text, most)
     assert len(cut) <= most
     assert cut == text if len(text) <= most else (cut[0], cut[-1]) == (text[0], text[-1])
 

@@ -32,16 +32,16 @@ def test_a_level_that_hardly_moves_is_drawn_flat() -> None:
 
 
 def test_what_became_of_a_record_is_seen() -> None:
-    moments = [moment(0), moment(1, state="pinned"), moment(2, 9e6, "failed"), moment(3, state="accepted")]
-    lines = plot(replace(history(), moments=tuple(moments)))
+    points = [moment(0), moment(1, state="pinned"), moment(2, 9e6, "failed"), moment(3, state="accepted")]
+    lines = plot(replace(history(), points=tuple(points)))
     assert "x" in lines[0]
     assert "* record, x failed the gate, A accepted by hand, P pinned" in "\n".join(lines)
     assert {"A", "P"} <= set(lines[HEIGHT - 1])
 
 
 def test_failed_records_do_not_move_the_level() -> None:
-    moments = (moment(0, 4e6), moment(1, 9e6, "failed"), moment(2, 9e6, "failed"), moment(3, 4e6))
-    assert replace(history(), moments=moments).levels() == [(0, 4, 4e6)]
+    points = (moment(0, 4e6), moment(1, 9e6, "failed"), moment(2, 9e6, "failed"), moment(3, 4e6))
+    assert replace(history(), points=points).levels() == [(0, 4, 4e6)]
 
 
 def test_several_changes_have_a_sum() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pytest_gpuperf.cli.imports.benchmarks import records_of
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.report.exchange.benchmark_export import benchmark_text
-from pytest_gpuperf.report.exchange.benchmark_import import is_benchmarks, read_benchmarks
+from pytest_gpuperf.report.exchange.benchmark_import import is_benchmark_file, read_benchmarks
 from tests.unit.reports import reported
 
 ROUNDS_S = (0.001,) * 90 + (0.002,) * 10
@@ -102,7 +102,7 @@ def test_a_file_that_can_t_be_used_says_why(tmp_path: Path, content: str, messag
 
 
 def test_whose_a_file_is(tmp_path: Path) -> None:
-    assert is_benchmarks(theirs(tmp_path / "a.json", "t"))
+    assert is_benchmark_file(theirs(tmp_path / "a.json", "t"))
     (tmp_path / "b.json").write_text('{"experiments": []}')
-    assert not is_benchmarks(tmp_path / "b.json")
-    assert not is_benchmarks(tmp_path / "missing.json")
+    assert not is_benchmark_file(tmp_path / "b.json")
+    assert not is_benchmark_file(tmp_path / "missing.json")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.model import LoadPoint, ReportedTest, curves_of
-from pytest_gpuperf.report.exchange.record_csv import csv_of
-from pytest_gpuperf.report.page.latency_charts import request_figures
+from pytest_gpuperf.report.exchange.record_csv import records_csv
+from pytest_gpuperf.report.page.latency_charts import request_charts
 from pytest_gpuperf.report.page.sweep_charts import SweepView
 from tests.unit.factories import guarded, record, run, server_times, window
 from tests.unit.reports import reported
@@ -24,8 +24,8 @@ def with_runs(one: ReportedTest, *points: LoadPoint, sweep: str = "serving", ser
 
 def test_one_sweep_is_perf_client_s_table() -> None:
     one = reported(2.0, load_points=3)
-    assert csv_of([one]).splitlines()[0] == PERF_CLIENT
-    found = list(csv.DictReader(io.StringIO(csv_of([one]))))
+    assert records_csv([one]).splitlines()[0] == PERF_CLIENT
+    found = list(csv.DictReader(io.StringIO(records_csv([one]))))
     assert sorted(int(row["Concurrency"]) for row in found) == [1, 2, 4]
     by_load = {int(row["Concurrency"]): row for row in found}
     for point in one.curves[0]:
@@ -39,11 +39,11 @@ def test_a_disturbed_window_counts_nowhere_where_there_are_others() -> None:
     disturbed = guarded(window(LoadPoint(4), p50_ms=30.0, visit=1), "throttled")
     made = replace(record(), runs=(run(calm, disturbed),))
     one = replace(one, record=replace(made, test=one.record.test), curves=curves_of(made.runs))
-    (row,) = csv.DictReader(io.StringIO(csv_of([one])))
+    (row,) = csv.DictReader(io.StringIO(records_csv([one])))
     (point,) = one.curves[0]
     assert int(row["p90 latency"]) == int(point.p90_ns / 1000)
     assert float(row["Inferences/Second"]) == pytest.approx(point.throughput, rel=1e-5)
-    figures = {figure.kind: figure for figure in request_figures(SweepView(one, one.curves[0])) if figure}
+    figures = {figure.kind: figure for figure in request_charts(SweepView(one, one.curves[0])) if figure}
     p90 = figures["distribution"].views[0].rules[1]
     assert p90.text == "p90 now"
     assert p90.x == pytest.approx(point.p90_ms)
@@ -52,7 +52,7 @@ def test_a_disturbed_window_counts_nowhere_where_there_are_others() -> None:
 def test_several_tables_are_told_apart() -> None:
     open_loop = with_runs(reported(), LoadPoint(0, 1, 500.0, "poisson"), sweep="=cmd()")
     served = with_runs(reported(), LoadPoint(4, 8), served=True)
-    found = list(csv.DictReader(io.StringIO(csv_of([open_loop, served]))))
+    found = list(csv.DictReader(io.StringIO(records_csv([open_loop, served]))))
     assert [(row["Sweep"], row["Batch Size"], row["Concurrency"], row["Request Rate"]) for row in found] == [
         ("'=cmd()", "1", "", "500"),
         ("serving", "8", "4", ""),
@@ -61,4 +61,4 @@ def test_several_tables_are_told_apart() -> None:
 
 
 def test_nothing_is_an_empty_file() -> None:
-    assert csv_of([]) == ""
+    assert records_csv([]) == ""

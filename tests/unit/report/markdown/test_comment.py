@@ -10,7 +10,7 @@ import pytest
 from pytest_gpuperf.model import Comparison, Finding, GpuReadings, Verdict
 from pytest_gpuperf.model.finding import CO_TENANT, CO_TENANTS, ERRORS, REQUESTS_FAILED
 from pytest_gpuperf.report.commands import accept, reproduce, store_option
-from pytest_gpuperf.report.markdown.comment import MOST, comment, marker_line
+from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS, comment, marker_line
 from tests.unit.report.markdown.github_page import rendered
 from tests.unit.reports import HOSTILE, TEST, reported
 from tests.unit.snapshots import matches
@@ -135,7 +135,7 @@ def test_it_stays_under_github_s_limit_and_says_what_was_cut(tests: int, load_po
         for number in range(tests)
     ]
     text = comment(many)
-    assert len(text) <= MOST
+    assert len(text) <= MAX_CHARACTERS
     assert text.startswith(marker_line())
     page = rendered(text)
     assert page.balanced
@@ -151,7 +151,7 @@ def test_many_gpu_models_fit_as_well() -> None:
         for number in range(300)
     ]
     text = comment(many)
-    assert len(text) <= MOST
+    assert len(text) <= MAX_CHARACTERS
     assert rendered(text).balanced
     assert "more devices are listed only in the table above" in text
 

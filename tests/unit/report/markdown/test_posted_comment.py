@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_gpuperf.model import Finding
-from pytest_gpuperf.report.markdown.comment import MOST, comment
-from pytest_gpuperf.report.markdown.posted_comment import MARKER, MOST_CHARACTERS, comment_body, inactive
-from pytest_gpuperf.report.markdown.size_limit import size
+from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS, comment
+from pytest_gpuperf.report.markdown.posted_comment import GITHUB_MAX_CHARACTERS, MARKER, comment_body, neutralized
+from pytest_gpuperf.report.markdown.size_limit import utf16_length
 from tests.unit.report.markdown.github_page import rendered
 from tests.unit.reports import HOSTILE, reported
 
@@ -24,7 +24,7 @@ def test_a_long_report_is_cut_at_a_line_and_says_so() -> None:
     assert (first, head) == (MARKER, "head")
     assert "Shortened to GitHub's size limit" in note
     assert set(rows) == {"| a row | of 🙂 |"}
-    assert MOST_CHARACTERS - 40 < len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
+    assert GITHUB_MAX_CHARACTERS - 40 < len(body.encode("utf-16-le")) // 2 <= GITHUB_MAX_CHARACTERS
 
 
 @settings(max_examples=40, deadline=None)
@@ -32,7 +32,7 @@ def test_a_long_report_is_cut_at_a_line_and_says_so() -> None:
 def test_any_text_becomes_a_body(text: str, trusted: bool, times: int) -> None:
     body, marker = comment_body(text * times, trusted=trusted)
     assert body.startswith(marker)
-    assert len(body.encode("utf-16-le")) // 2 <= MOST_CHARACTERS
+    assert len(body.encode("utf-16-le")) // 2 <= GITHUB_MAX_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_what_a_fork_wrote_calls_nobody_and_links_nothing(active: str) -> None:
 def test_the_shape_of_a_report_survives_a_fork() -> None:
     table = "| conc | p50 |\n|---|---:|\n| 1 | +5% [+3, +7] |\n"
     text = f"# regressed\n\n{table}<details><summary>all</summary>\n\n- x\n</details>\n"
-    assert inactive(text) == text
+    assert neutralized(text) == text
 
 
 @pytest.mark.parametrize("trusted", [True, False])
 def test_our_own_report_is_cut_where_it_is_made_and_not_again(trusted: bool) -> None:
     many = [reported(6.0, test=f"t.py::test[{n} {'🙂' * 60}]", name=f"{n:012x}", load_points=8) for n in range(80)]
     text = comment(many)
-    assert size(text) <= MOST < 2 * len(text)
+    assert utf16_length(text) <= MAX_CHARACTERS < 2 * len(text)
     body, _ = comment_body(text, trusted=trusted)
     assert "Shortened to fit GitHub's size limit" in body
     assert body.rstrip().endswith("</details>")
@@ -85,6 +85,6 @@ def test_our_own_report_looks_the_same_from_a_fork(name: str) -> None:
     text = comment(
         [reported(6.0, test=f"t.py::test[{name}]", findings=(Finding("nvml_other", detail=name),), error=name)]
     )
-    ours, theirs = rendered(text), rendered(inactive(text))
+    ours, theirs = rendered(text), rendered(neutralized(text))
     assert theirs.tags == ours.tags
     assert theirs.text.replace("\u2060", "").split() == ours.text.split()

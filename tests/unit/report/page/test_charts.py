@@ -6,16 +6,16 @@ import pytest
 
 from pytest_gpuperf.model import LoadPoint, ReportedTest, Verdict, Window
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, SharedData, positions
-from pytest_gpuperf.report.page.history_charts import records_figure
-from pytest_gpuperf.report.page.latency_charts import PARTS, request_figures, shares
-from pytest_gpuperf.report.page.sweep_charts import SweepView, curve_figures, resource_figures
+from pytest_gpuperf.report.page.history_charts import records_chart
+from pytest_gpuperf.report.page.latency_charts import PARTS, request_charts, shares
+from pytest_gpuperf.report.page.sweep_charts import SweepView, curve_charts, resource_charts
 from tests.unit.factories import histogram
 from tests.unit.report.page.reports import LEVELS, reported
 
 
 def figures(one: ReportedTest) -> dict[str, Chart]:
-    swept = SweepView(one, one.curves[0])
-    made = [*curve_figures(swept), *request_figures(swept), records_figure(swept, 50), *resource_figures(swept)]
+    sweep = SweepView(one, one.curves[0])
+    made = [*curve_charts(sweep), *request_charts(sweep), records_chart(sweep, 50), *resource_charts(sweep)]
     return {figure.kind: figure for figure in made if figure is not None}
 
 
@@ -38,8 +38,8 @@ def test_every_chart_is_there() -> None:
 def test_what_was_not_measured_has_no_chart() -> None:
     plain = reported(resources=False, history=0, verdict=Verdict.NO_BASELINE, budgets=())
     windows = [replace(window, server=None) for run in plain.record.runs for window in run.windows]
-    bare = replace(plain, record=replace(plain.record, runs=(replace(plain.record.runs[0], windows=tuple(windows)),)))
-    assert list(figures(bare)) == ["throughput", "latency", "distribution"]
+    plain = replace(plain, record=replace(plain.record, runs=(replace(plain.record.runs[0], windows=tuple(windows)),)))
+    assert list(figures(plain)) == ["throughput", "latency", "distribution"]
 
 
 def test_numbers_are_those_of_the_curve() -> None:
@@ -204,8 +204,8 @@ def test_doubling_loads_are_spread_evenly() -> None:
 
 def test_what_figures_share_is_written_once() -> None:
     pool = SharedData()
-    first, again = ALL["latency"].as_plain(pool), ALL["latency"].as_plain(pool)
+    first, again = ALL["latency"].as_json(pool), ALL["latency"].as_json(pool)
     assert first == again
     count = len(pool.items)
-    ALL["energy"].as_plain(pool)
+    ALL["energy"].as_json(pool)
     assert len(pool.items) < 2 * count

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_gpuperf.model import Change, LoadPoint, Verdict
 from pytest_gpuperf.report.page import history_page, page
-from pytest_gpuperf.report.page.overview import deciding, entries, headline
+from pytest_gpuperf.report.page.overview import deciding_row, entries, headline
 from tests.unit import factories
 from tests.unit.report.histories import STEP, history
 from tests.unit.report.page.reports import HOSTILE, WHEN, reported
@@ -107,7 +107,7 @@ def test_names_are_text() -> None:
 
 def test_an_open_question_is_told_by_what_may_be_worse() -> None:
     points = [factories.row(Verdict.INCONCLUSIVE, ratio=ratio) for ratio in (0.6, 1.2, 1.1)]
-    chosen = deciding(points)
+    chosen = deciding_row(points)
     assert chosen is not None
     assert chosen.ratio == 1.2
 

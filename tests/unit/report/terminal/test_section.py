@@ -7,7 +7,7 @@ import pytest
 from pytest_gpuperf.model import Finding, ReportedTest
 from pytest_gpuperf.model.finding import THROTTLED, THROTTLING
 from pytest_gpuperf.report.summary import RecordLocation
-from pytest_gpuperf.report.terminal.section import TerminalEntry, closing, full_lines, section, terminal_entry
+from pytest_gpuperf.report.terminal.section import TerminalEntry, full_lines, section, terminal_entry, verdict_counts
 from tests.unit.reports import reported
 from tests.unit.snapshots import matches
 
@@ -85,7 +85,7 @@ def test_the_table_format_is_the_verbose_section_of_stored_records() -> None:
     text = "\n".join(full_lines(tests))
     for one in tests:
         assert "\n".join(shown(one).full) in text
-    assert text.endswith(closing([shown(one) for one in tests]))
+    assert text.endswith(verdict_counts([shown(one) for one in tests]))
     assert full_lines([]) == ["nothing measured"]
 
 
