@@ -1,4 +1,4 @@
-"""``gpuperf baseline``: the stored records, and which of them others are compared with."""
+"""``gpuperf baseline``: stored records, and which of them are the baseline."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli import baseline_branch
+from pytest_gpuperf.cli.option_types import whole_number
 from pytest_gpuperf.cli.stored_records import (
     RecordReader,
     StoredRecord,
     add_filters,
     add_store,
-    begun_store_url,
-    facts,
-    moment,
+    mapping_text,
+    minute_text,
     state_of,
     store_url,
 )
@@ -24,7 +24,7 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.report.figures import plural
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.store import RecordFile, Store
+    from pytest_gpuperf.store import Store
 
 _AGE = re.compile(r"(\d+)\s*(d|w|m|y)?")
 _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365, None: 1}
@@ -32,55 +32,54 @@ _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365, None: 1}
 
 def register(commands: Any) -> None:
     """Add the subcommand with its actions."""
-    baseline = commands.add_parser("baseline", help="stored records", description="Stored records and the baseline.")
+    baseline = commands.add_parser(
+        "baseline",
+        help="list, accept, pin, delete and copy stored records",
+        description="Work with the stored records, which new records are compared with.",
+    )
     actions = baseline.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        action: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        action: argparse.ArgumentParser = actions.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}."
+        )
         add_store(action)
         action.set_defaults(run=run)
         return action
 
-    listing = add("list", _list, "records, newest first")
+    listing = add("list", _list, "list records, newest first")
     add_filters(listing)
-    listing.add_argument("--last", type=_positive, metavar="N", help="only the newest N of each key")
-    _record(add("show", _show, "one record's numbers, and what was said about it"))
+    listing.add_argument("--last", type=whole_number, metavar="N", help="only the newest N records of each key")
+    _add_record(add("show", _show, "show a record: its figures, key, environment and notes"))
     for name, run, text in (
-        ("accept", _accept, "make a record the new baseline, though its gate failed"),
-        ("pin", _pin, "compare every later record with this one as well, however old it gets"),
+        ("accept", _accept, "begin the baseline of a test anew with a record, even if it failed"),
+        ("pin", _pin, "compare every later record with this one too, however old it gets"),
     ):
         action = add(name, run, text)
-        _record(action)
-        action.add_argument("--reason", required=True, help="why; recorded with your name")
+        _add_record(action)
+        action.add_argument("--reason", required=True, help="why; stored with your name")
         action.add_argument("--author", default="", metavar="NAME", help="who decided it (default: you)")
     unpin = add("unpin", _unpin, "let a pinned record age like the others")
-    _record(unpin)
-    unpin.add_argument("--reason", default="", help="why; recorded with your name")
+    _add_record(unpin)
+    unpin.add_argument("--reason", default="", help="why; stored with your name")
     unpin.add_argument("--author", default="", metavar="NAME", help="who decided it (default: you)")
-    prune = add("prune", _prune, "delete old records; without --yes it only says which")
+    prune = add("prune", _prune, "delete old records; without --yes, only list them")
     add_filters(prune)
-    prune.add_argument("--keep", type=_positive, metavar="N", help="keep the newest N of each key")
-    prune.add_argument("--older-than", type=_age, metavar="AGE", help="delete what is older: 90d, 12w, 6m, 1y")
-    prune.add_argument("--reason", default="", help="recorded with your name")
-    prune.add_argument("--yes", action="store_true", help="delete them")
-    export = add("export", _export, "copy records into a tar, a directory or a bucket")
-    export.add_argument("destination", help="a file that ends in .tar, .tar.gz or .tgz, a directory, or an fsspec URL")
+    prune.add_argument("--keep", type=whole_number, metavar="N", help="keep the newest N records of each key")
+    prune.add_argument("--older-than", type=_age, metavar="AGE", help="delete records older than 90d, 12w, 6m or 1y")
+    prune.add_argument("--reason", default="", help="why; stored with your name")
+    prune.add_argument("--yes", action="store_true", help="delete the records")
+    export = add("export", _export, "copy records into a tar file, a directory or a bucket")
+    export.add_argument("destination", help="file that ends in .tar, .tar.gz or .tgz; directory; or fsspec URL")
     add_filters(export)
-    importing = add("import", _import, "take over what was exported, or another store; may be repeated")
-    importing.add_argument("source", help="a tar, a directory or an fsspec URL")
-    importing.add_argument("--if-any", action="store_true", help="an empty source is no error, as before the first run")
+    importing = add("import", _import, "copy exported records, or another store, into the store; may be repeated")
+    importing.add_argument("source", help="tar file, directory or fsspec URL")
+    importing.add_argument("--if-any", action="store_true", help="succeed if the source is empty or doesn't exist yet")
     baseline_branch.register(add)
 
 
-def _record(action: argparse.ArgumentParser) -> None:
-    action.add_argument("record", help="its id, or the beginning of it")
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of 1 or more")
-    return number
+def _add_record(action: argparse.ArgumentParser) -> None:
+    action.add_argument("record", help="id of the record, or its beginning")
 
 
 def _age(text: str) -> date:
@@ -104,29 +103,28 @@ def _store(options: argparse.Namespace) -> Store:
 def _list(options: argparse.Namespace) -> int:
     from pytest_gpuperf.report.table import Table
 
-    records = RecordReader(_store(options), options.test, options.key)
-    found = records.all(options.last)
+    reader = RecordReader(_store(options), options.test, options.key)
+    records = reader.all(options.last)
     titles = ("record", "UTC", "commit", "gate", "key", "device", "test")
-    rows = [_row(stored) for stored in found]
-    if rows:
-        print("\n".join(Table(titles, tuple(rows)).as_text()))
-    elif not records.unreadable:
-        print(f"No records in {records.store.url}.")
-    for folder in dict.fromkeys(stored.folder for stored in found):
-        for pruning in records.store.prunings(folder):
+    if records:
+        print("\n".join(Table(titles, tuple(map(_row, records))).as_text()))
+    elif not reader.unreadable:
+        print(f"No records in {reader.store.url}.")
+    for folder in dict.fromkeys(stored.folder for stored in records):
+        for pruning in reader.store.prunings(folder):
             reason = f": {pruning.reason}" if pruning.reason else ""
             print(
                 f"{folder.rpartition('/')[2]}: {plural(len(pruning.records), 'record')} deleted on "
-                f"{moment(pruning.at_utc)} by {pruning.author}{reason}"
+                f"{minute_text(pruning.at_utc)} by {pruning.author}{reason}"
             )
-    return records.complain()
+    return reader.print_unreadable()
 
 
 def _row(stored: StoredRecord) -> tuple[str, ...]:
     record = stored.record
     return (
         record.id,
-        moment(record.created_utc),
+        minute_text(record.created_utc),
         record.commit[:8],
         state_of(stored),
         stored.digest,
@@ -141,21 +139,21 @@ def _show(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import key_digest
 
     store = _store(options)
-    entry = store.find(options.record)
-    record = store.read(entry)
+    file = store.find(options.record)
+    record = store.read(file)
     print(f"{record.test}\n  record {record.id} of {record.created_utc}, {record.status}, gate {record.gate}")
-    print(f"  {store.describe(entry.path)}")
-    if acceptance := store.acceptance(entry):
-        print(f"  accepted by {acceptance.author} on {moment(acceptance.accepted_utc)}: {acceptance.reason}")
-    if pin := store.pin_of(entry):
-        print(f"  pinned by {pin.author} on {moment(pin.at_utc)}: {pin.reason}")
-    shown = ((f"key {key_digest(record.key)}", record.key), ("environment", record.environment))
-    for title, mapping in (*shown, *record.under_test.items()):
-        print(f"  {title}: {facts(mapping)}")
+    print(f"  {store.describe(file.path)}")
+    if acceptance := store.acceptance(file):
+        print(f"  accepted by {acceptance.author} on {minute_text(acceptance.accepted_utc)}: {acceptance.reason}")
+    if pin := store.pin_of(file):
+        print(f"  pinned by {pin.author} on {minute_text(pin.at_utc)}: {pin.reason}")
+    mappings = {f"key {key_digest(record.key)}": record.key, "environment": record.environment, **record.under_test}
+    for title, mapping in mappings.items():
+        print(f"  {title}: {mapping_text(mapping)}")
     sides = (("", record.runs), (" (reference)", record.reference))
     for name in dict.fromkeys(run.sweep for run in record.runs):
-        for side, of_side in sides:
-            runs = [run for run in of_side if run.sweep == name]
+        for side, side_runs in sides:
+            runs = [run for run in side_runs if run.sweep == name]
             if not runs:
                 continue
             points = list(dict.fromkeys(window.point for run in runs for window in run.windows))
@@ -166,20 +164,16 @@ def _show(options: argparse.Namespace) -> int:
 
 def _accept(options: argparse.Namespace) -> int:
     store = _store(options)
-    entry = store.find(options.record)
-    acceptance = store.accept(entry, options.reason, options.author)
+    file = store.find(options.record)
+    acceptance = store.accept(file, options.reason, options.author)
     print(f"{acceptance.record} is the new baseline of its test, accepted by {acceptance.author}: {acceptance.reason}")
-    for other in _pinned_beside(store, entry):
-        print(
-            f"{other.id} stays pinned: later records are compared with it as well. If its level no longer holds: "
-            f"gpuperf baseline unpin {other.id}{_store_option(options)}"
-        )
+    for pinned in store.pinned(store.folder(store.read(file).key)):
+        if pinned.name != file.name:
+            print(
+                f"{pinned.id} stays pinned, so later records are compared with it too. If its level no longer holds: "
+                f"gpuperf baseline unpin {pinned.id}{_store_option(options)}"
+            )
     return 0
-
-
-def _pinned_beside(store: Store, entry: RecordFile) -> list[RecordFile]:
-    folder = store.folder(store.read(entry).key)
-    return [other for other in store.pinned(folder) if other.name != entry.name]
 
 
 def _store_option(options: argparse.Namespace) -> str:
@@ -206,30 +200,32 @@ def _prune(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import prunable
 
     if options.keep is None and options.older_than is None:
-        raise OptionError("Say what may go: --keep N (the newest of each key stay), --older-than 90d, or both.")
-    records = RecordReader(_store(options), options.test, options.key)
-    store, rule = records.store, _rule(options)
+        raise OptionError(
+            "Say which records to delete: all but the newest of each key (--keep N), --older-than 90d, or both."
+        )
+    reader = RecordReader(_store(options), options.test, options.key)
+    store, rule = reader.store, _rule(options)
     total = keys = 0
-    for folder in records.folders():
-        entries = store.entries(folder)
-        if options.test and not records.of(folder, 1):
+    for folder in reader.folders():
+        files = store.entries(folder)
+        if options.test and not reader.in_folder(folder, 1):
             continue
-        gone = prunable(entries, keep=options.keep, older_than=options.older_than)
-        if not gone:
+        old = prunable(files, keep=options.keep, older_than=options.older_than)
+        if not old:
             continue
-        total, keys = total + len(gone), keys + 1
+        total, keys = total + len(old), keys + 1
         verb = "deleted" if options.yes else "would delete"
-        print(f"{store.describe(folder)}: {verb} {len(gone)} of {len(entries)}, {gone[-1].day} to {gone[0].day}")
+        print(f"{store.describe(folder)}: {verb} {len(old)} of {len(files)}, {old[-1].day} to {old[0].day}")
         if options.yes:
-            store.delete(folder, gone, options.reason or rule)
-    whole = f"{plural(total, 'record')} of {plural(keys, 'key')}"
+            store.delete(folder, old, options.reason or rule)
+    count = f"{plural(total, 'record')} of {plural(keys, 'key')}"
     if not total:
         print(f"Nothing to delete in {store.url} ({rule}).")
     elif options.yes:
-        print(f"Deleted {whole}.")
+        print(f"Deleted {count}.")
     else:
-        print(f"Nothing was deleted. Write --yes to delete {whole}.")
-    return records.complain()
+        print(f"Nothing was deleted. Write --yes to delete {count}.")
+    return reader.print_unreadable()
 
 
 def _rule(options: argparse.Namespace) -> str:
@@ -241,21 +237,22 @@ def _rule(options: argparse.Namespace) -> str:
 def _export(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import export_records
 
-    records = RecordReader(_store(options), options.test, options.key)
-    found = [(stored.folder, stored.entry) for stored in records.all()]
-    moved = export_records(records.store, found, options.destination)
-    known = f" ({moved.known} were there already)" if moved.known else ""
-    print(f"Exported {plural(moved.records, 'record')} to {options.destination}{known}.")
-    records.unreadable.extend(moved.unreadable)
-    return records.complain()
+    reader = RecordReader(_store(options), options.test, options.key)
+    result = export_records(
+        reader.store, [(stored.folder, stored.file) for stored in reader.all()], options.destination
+    )
+    known = f" ({result.known} were already there)" if result.known else ""
+    print(f"Exported {plural(result.records, 'record')} to {options.destination}{known}.")
+    reader.unreadable.extend(result.unreadable)
+    return reader.print_unreadable()
 
 
 def _import(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import Store, import_records
 
-    store = Store(begun_store_url(options))
-    moved = import_records(store, options.source, if_any=options.if_any)
-    known = f"; {moved.known} were there already" if moved.known else ""
-    notes = f" and {plural(moved.notes, 'note')} (acceptances, pins, calibrations)" if moved.notes else ""
-    print(f"Imported {plural(moved.records, 'record')}{notes} into {store.url}{known}.")
+    store = Store(store_url(options, create=True))
+    result = import_records(store, options.source, if_any=options.if_any)
+    known = f"; {result.known} were already there" if result.known else ""
+    notes = f" and {plural(result.notes, 'note')} (acceptances, pins, calibrations)" if result.notes else ""
+    print(f"Imported {plural(result.records, 'record')}{notes} into {store.url}{known}.")
     return 0

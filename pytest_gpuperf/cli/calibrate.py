@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.stored_records import add_store, begun_store_url, store_url
+from pytest_gpuperf.cli.stored_records import add_store, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ class _Gathered:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; its exit status."""
+    """Run the command; return its exit status."""
     from pytest_gpuperf.store import Store
 
     if options.from_store and (options.arguments or options.records):
         options.usage("--from-store measures nothing, so it takes no suite and no --records")
     if not options.from_store and not options.arguments:
         options.usage("name the suite to measure, for example: gpuperf calibrate tests/perf")
-    store = Store(store_url(options) if options.from_store else begun_store_url(options))
+    store = Store(store_url(options) if options.from_store else store_url(options, create=True))
     gathered = _from_store(store) if options.from_store else _measured(options.arguments, options.records or 5)
     enough = {key: records for key, records in gathered.records.items() if len(records) > 1}
     for key in gathered.records.keys() - enough.keys():
@@ -106,11 +106,11 @@ def _from_store(store: Store) -> _Gathered:
 
     gathered, records = _Gathered(), RecordReader(store)
     for folder in records.folders():
-        for head in records.of(folder, 1):
+        for head in records.in_folder(folder, 1):
             found = select_baseline(store, head.record.key, BaselineSpec("rolling")).records
             if found:
                 gathered.records[folder] = list(found)
-    gathered.failed = bool(records.complain())
+    gathered.failed = bool(records.print_unreadable())
     _say("records that failed their gate are not in a baseline, so more of them may have been false alarms")
     return gathered
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, moment, store_url
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, minute_text, store_url
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.report import escape
 
@@ -121,9 +121,9 @@ def run(options: argparse.Namespace) -> int:
     demand = _demand(options)
     prices = chosen_prices(options)
     records = RecordReader(Store(store_url(options)), options.test, options.key)
-    found = [_find(stored, prices, demand, options) for stored in records.whole(options.records)]
+    found = [_find(stored, prices, demand, options) for stored in records.complete_by_key(options.records)]
     if not found:
-        records.complain()
+        records.print_unreadable()
         raise GpuperfError(
             f"There is no complete record in {records.store.url} for these options.\n"
             "See what is stored with: gpuperf baseline list"
@@ -131,7 +131,7 @@ def run(options: argparse.Namespace) -> int:
     found.sort(key=lambda one: (one.measured.test, str(one.measured.key.get("device"))))
     show = {"table": _table, "markdown": _markdown, "json": _json}[options.format]
     print("\n".join(show(found, demand, options.curve)))
-    unreadable = records.complain()
+    unreadable = records.print_unreadable()
     served = demand is None or any(offer.fleet for one in found for offer in one.offers)
     return unreadable if served else 1
 
@@ -284,7 +284,7 @@ def _record_line(stored: StoredRecord) -> str:
     record = stored.record
     commit = f", commit {record.commit[:8]}" if record.commit else ""
     gate = "" if record.gate == "passed" else f", gate {record.gate}"
-    return f"{record.id} of {moment(record.created_utc)} UTC{commit}{gate}"
+    return f"{record.id} of {minute_text(record.created_utc)} UTC{commit}{gate}"
 
 
 def _json(found: Sequence[_Found], demand: Demand | None, _curve: bool) -> list[str]:

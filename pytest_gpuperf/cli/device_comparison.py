@@ -1,4 +1,4 @@
-"""``gpuperf compare --across gpu``: one test on several GPU models, side by side, never a verdict."""
+"""``gpuperf compare --across gpu``: one test on several GPU models side by side, without a verdict."""
 
 from __future__ import annotations
 
@@ -17,87 +17,88 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command line; its exit status."""
+    """Run the command; return its exit status."""
     from pytest_gpuperf.store import Store
 
     prices = chosen_prices(options)
-    records = RecordReader(Store(store_url(options)), options.test, options.key)
-    shown = across_of(records, prices, options.base)
-    unreadable = records.complain()
+    reader = RecordReader(Store(store_url(options)), options.test, options.key)
+    comparisons = compare_devices(reader, prices, options.base)
+    status = reader.print_unreadable()
     if options.format == "json":
-        print(json.dumps({"across": "gpu", "tests": to_plain(shown)}, indent=2, allow_nan=False))
+        print(json.dumps({"across": "gpu", "tests": to_plain(comparisons)}, indent=2, allow_nan=False))
     else:
-        print("\n".join(markdown(shown) if options.format == "markdown" else text(shown)))
-    return unreadable
+        print("\n".join(markdown(comparisons) if options.format == "markdown" else text(comparisons)))
+    return status
 
 
-def across_of(records: RecordReader, prices: Sequence[Price], base: str = "") -> list[DeviceComparison]:
-    """Every test that was measured on two devices or more, by its newest complete record on each.
+def compare_devices(reader: RecordReader, prices: Sequence[Price], base: str = "") -> list[DeviceComparison]:
+    """Compare each test's newest complete records on different devices.
 
     Args:
-        prices: as ``newest_prices`` gives them.
-        base: part of the name of the device that the others are compared with; the cheapest one an hour when empty.
+        prices: Prices, as ``newest_prices`` returns them.
+        base: Part of the name of the device that the others are compared with; the cheapest device when empty.
 
     Raises:
-        GpuperfError: there is no such test, or no such device.
+        GpuperfError: No test was measured on two devices, or there is no such device.
     """
     from pytest_gpuperf.analysis.across import DeviceRecord, across, work_of
     from pytest_gpuperf.analysis.prices import device_of
 
-    newest: dict[tuple[str, ...], dict[str, StoredRecord]] = {}
-    for stored in records.whole(1):
-        own = newest.setdefault(work_of(stored[0].record.key), {})
-        device = device_of(stored[0].record.key)
-        # A device has several keys where, for example, its power limit was changed: the one measured last counts.
-        if device not in own or own[device].record.created_utc < stored[0].record.created_utc:
-            own[device] = stored[0]
-    several = {work: own for work, own in newest.items() if len(own) > 1}
-    if not several:
-        devices = sorted({device for own in newest.values() for device in own})
-        records.complain()
+    by_work: dict[tuple[str, ...], dict[str, StoredRecord]] = {}
+    for newest, *_ in reader.complete_by_key(1):
+        by_device = by_work.setdefault(work_of(newest.record.key), {})
+        device = device_of(newest.record.key)
+        # A device has several keys if, for example, its power limit was changed: its newest record counts.
+        if device not in by_device or by_device[device].record.created_utc < newest.record.created_utc:
+            by_device[device] = newest
+    comparable = {work: by_device for work, by_device in by_work.items() if len(by_device) > 1}
+    if not comparable:
+        devices = sorted({device for by_device in by_work.values() for device in by_device})
+        reader.print_unreadable()
         raise GpuperfError(
-            f"No test in {records.store.url} was measured on two devices or more "
-            f"(for these options there are records on: {', '.join(devices) or 'none'}).\n"
-            "Measure it on another GPU model into the same store, or bring records together with: "
+            f"No test in {reader.store.url} was measured on two devices or more "
+            f"(these options choose records on: {', '.join(devices) or 'no device'}).\n"
+            "Measure on another GPU model into the same store, or bring records together with: "
             "gpuperf baseline export, import"
         )
-    found = []
-    for _, own in sorted(several.items()):
-        taken = [DeviceRecord.of(one.record) for one in own.values()]
-        found.append(across(_ordered(taken, prices, base), prices))
-    return found
+    return [
+        across(_base_first([DeviceRecord.of(stored.record) for stored in by_device.values()], prices, base), prices)
+        for _, by_device in sorted(comparable.items())
+    ]
 
 
-def _ordered(taken: Sequence[DeviceRecord], prices: Sequence[Price], base: str) -> list[DeviceRecord]:
-    """The device that the others are compared with first, then by price and name."""
+def _base_first(records: Sequence[DeviceRecord], prices: Sequence[Price], base: str) -> list[DeviceRecord]:
+    """Return the base device's record, then the others by price and name."""
     from pytest_gpuperf.analysis.prices import cheapest
 
-    def hourly(one: DeviceRecord) -> float:
-        found = cheapest(prices, one.record.key)
-        return found[0].usd_per_hour / found[1] if found else float("inf")
+    def usd_per_hour(record: DeviceRecord) -> float:
+        priced = cheapest(prices, record.record.key)
+        return priced[0].usd_per_hour / priced[1] if priced else float("inf")
 
-    order = sorted(taken, key=lambda one: (hourly(one), one.device))
-    exact = [one for one in order if one.device.casefold() == base.casefold()]
-    named = exact or [one for one in order if base.casefold() in one.device.casefold()]
-    if not named:
-        there = ", ".join(one.device for one in order)
-        raise GpuperfError(f"--base {base}: {taken[0].record.test} has no record on it; there are: {there}.")
-    return [named[0], *(one for one in order if one is not named[0])]
+    ordered = sorted(records, key=lambda record: (usd_per_hour(record), record.device))
+    exact = [record for record in ordered if record.device.casefold() == base.casefold()]
+    matching = exact or [record for record in ordered if base.casefold() in record.device.casefold()]
+    if not matching:
+        devices = ", ".join(record.device for record in ordered)
+        raise GpuperfError(
+            f"--base {base}: {records[0].record.test} has no record on such a device; it has records on: {devices}."
+        )
+    return [matching[0], *(record for record in ordered if record is not matching[0])]
 
 
-def text(shown: Sequence[DeviceComparison]) -> list[str]:
-    """For a terminal."""
+def text(comparisons: Sequence[DeviceComparison]) -> list[str]:
+    """Return the comparisons as lines for a terminal."""
     from pytest_gpuperf.report.markdown.device_comparison import device_notes, device_table
 
     lines: list[str] = []
-    for one in shown:
-        lines += [*([""] if lines else []), one.test, *device_table(one).as_text("  ")]
-        lines += [f"  {note}" for note in device_notes(one)]
+    for comparison in comparisons:
+        lines += [*([""] if lines else []), comparison.test, *device_table(comparison).as_text("  ")]
+        lines += [f"  {note}" for note in device_notes(comparison)]
     return lines
 
 
-def markdown(shown: Sequence[DeviceComparison]) -> list[str]:
-    """For a page, or a part of one."""
+def markdown(comparisons: Sequence[DeviceComparison]) -> list[str]:
+    """Return the comparisons as lines of Markdown."""
     from pytest_gpuperf.report.markdown.device_comparison import device_comparison_markdown
 
-    return [line for one in shown for line in (*device_comparison_markdown(one), "")][:-1]
+    return [line for comparison in comparisons for line in (*device_comparison_markdown(comparison), "")][:-1]

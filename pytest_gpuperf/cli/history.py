@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_gpuperf.cli.option_types import whole_number
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, store_url
 from pytest_gpuperf.errors import GpuperfError
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from pytest_gpuperf.report.history import History
 
 _METRICS = ("p50", "p90", "p95", "p99", "throughput", "energy", "memory", "host_memory")
-#: What a page shows when nothing is asked for.
-_PAGE = ("p50", "p90", "throughput")
-_WHOLE = "all load points"
+_TERMINAL_METRICS = ("p50",)
+_PAGE_METRICS = ("p50", "p90", "throughput")
+_ALL_POINTS = "all load points"
 
 
 def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "history",
-        help="a metric over all records, with the changes of its level",
-        description="Plot a metric over all stored records of each test and key, and mark where its level changed: "
-        "the slow creep that a rolling baseline follows.",
+        help="plot a metric over all records, and mark changes of its level",
+        description="Plots a metric over all stored records of each test and key, and marks where its level changed. "
+        "This shows slow creep, which a rolling baseline follows.",
     )
     add_filters(parser)
     parser.add_argument(
@@ -38,54 +38,49 @@ def register(commands: Any) -> None:
         choices=_METRICS,
         help="may be repeated (default: p50; with --html p50, p90 and throughput)",
     )
-    parser.add_argument("--sweep", default="", metavar="TEXT", help="only sweeps whose name contains this")
+    parser.add_argument("--sweep", default="", metavar="TEXT", help="only sweeps whose name contains TEXT")
     parser.add_argument(
-        "--point", metavar="TEXT", help="the load points whose name contains this, each by itself, as 'concurrency 4'"
+        "--point",
+        metavar="TEXT",
+        help="one plot for each load point whose name contains TEXT, for example 'concurrency 4'",
     )
-    parser.add_argument("--last", type=_count, metavar="N", help="only the newest N records of each key")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page instead, with every load point")
+    parser.add_argument("--last", type=whole_number, metavar="N", help="only the newest N records of each key")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with every load point instead")
     add_store(parser)
     parser.set_defaults(run=run)
 
 
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number, 1 or more")
-    return int(text)
-
-
 def run(options: argparse.Namespace) -> int:
-    """Run the command line; its exit status."""
+    """Run the command; return its exit status."""
     from pytest_gpuperf.report.figures import plural
     from pytest_gpuperf.report.history import plot
     from pytest_gpuperf.report.page import history_page
     from pytest_gpuperf.store import Store
 
-    records = RecordReader(Store(store_url(options)), options.test, options.key)
-    found: list[History] = []
-    for folder in records.folders():
-        stored = records.of(folder, options.last)
-        found += _histories([one for one in reversed(stored) if _fit(one)], options)
-    if not found:
-        records.complain()
+    reader = RecordReader(Store(store_url(options)), options.test, options.key)
+    histories: list[History] = []
+    for folder in reader.folders():
+        records = [stored for stored in reader.in_folder(folder, options.last) if _has_level(stored)]
+        histories += _histories(records[::-1], options)
+    if not histories:
+        reader.print_unreadable()
         raise GpuperfError(
-            f"There is nothing to plot in {records.store.url} for these options.\n"
-            "See what is stored with: gpuperf baseline list"
+            f"Nothing to plot in {reader.store.url} with these options.\nSee what is stored with: gpuperf baseline list"
         )
-    found.sort(key=lambda one: (one.test, one.key))
+    histories.sort(key=lambda history: (history.test, history.key))
     if options.html is not None:
-        _write(options.html, history_page(found))
-        print(f"{options.html}: {plural(len(found), 'plot')}")
-        return records.complain()
-    shown = ""
-    for history in found:
+        _write(options.html, history_page(histories))
+        print(f"{options.html}: {plural(len(histories), 'plot')}")
+        return reader.print_unreadable()
+    previous = ""
+    for history in histories:
         heading = f"{history.test}\n  {history.device}, key {history.key}"
-        if heading != shown:
-            print(("\n" if shown else "") + heading)
-            shown = heading
+        if heading != previous:
+            print(("\n" if previous else "") + heading)
+            previous = heading
         print(f"\n  {history.title}, {plural(len(history.points), 'record')}")
         print("\n".join(plot(history)))
-    return records.complain()
+    return reader.print_unreadable()
 
 
 def _write(path: Path, text: str) -> None:
@@ -96,96 +91,106 @@ def _write(path: Path, text: str) -> None:
         raise GpuperfError(f"--html {path} can't be written: {error}") from error
 
 
-def _fit(stored: StoredRecord) -> bool:
-    """A whole record, and not a duet's, whose level is another one."""
-    return stored.record.status == "complete" and not stored.entry.duet
+def _has_level(stored: StoredRecord) -> bool:
+    """Return whether a record shows the key's level: a complete one that is not a duet's."""
+    return stored.record.status == "complete" and not stored.file.duet
 
 
-def _histories(stored: Sequence[StoredRecord], options: argparse.Namespace) -> list[History]:
-    """The histories of one key that are asked for.
+def _histories(records: Sequence[StoredRecord], options: argparse.Namespace) -> list[History]:
+    """Return the chosen histories of one key.
 
     Args:
-        stored: oldest first.
+        records: Records of the key, oldest first.
     """
     from pytest_gpuperf.analysis.values import values_of
+    from pytest_gpuperf.model import LoadPoint
 
-    metrics = tuple(options.metric or (_PAGE if options.html is not None else _METRICS[:1]))
-    if not stored:
+    metrics = tuple(options.metric or (_TERMINAL_METRICS if options.html is None else _PAGE_METRICS))
+    if not records:
         return []
-    # Logs of what a record measured, larger is worse; the middle one of its runs.
+    # For each record the median over its runs, as a log that is larger when worse.
     logs = [
-        {place: statistics.median(one.runs) for place, one in values_of(each.record, metrics).values.items()}
-        for each in stored
+        {place: statistics.median(series.runs) for place, series in values_of(stored.record, metrics).values.items()}
+        for stored in records
     ]
-    newest = list(dict.fromkeys((sweep, point) for sweep, point, _ in logs[-1]))
-    sweeps = [sweep for sweep in dict.fromkeys(sweep for sweep, _ in newest) if options.sweep in sweep]
-    found = []
-    for sweep in sweeps:
-        points = [point for other, point in newest if other == sweep and point is not None]
+    places = dict.fromkeys((sweep, point) for sweep, point, _ in logs[-1] if isinstance(point, LoadPoint))
+    histories = []
+    for sweep in dict.fromkeys(sweep for sweep, _ in places if options.sweep in sweep):
+        points = [point for name, point in places if name == sweep]
         for metric in metrics:
-            for label, members in _choices(points, options):
-                series = [_together(one, [(sweep, point, metric) for point in members]) for one in logs]
-                history = _history(stored, series, (sweep, label, metric))
-                found += [history] if history else []
-    return found
+            for label, members in _plotted_points(points, options):
+                series = [_geometric_mean(values, [(sweep, point, metric) for point in members]) for values in logs]
+                if history := _history(records, series, (sweep, label, metric)):
+                    histories.append(history)
+    return histories
 
 
-def _choices(points: Sequence[Any], options: argparse.Namespace) -> list[tuple[str, list[Any]]]:
-    """What is plotted: all load points together, each by itself, or those that were named."""
+def _plotted_points(points: Sequence[LoadPoint], options: argparse.Namespace) -> list[tuple[str, list[LoadPoint]]]:
+    """Return the load points of each plot, with its label."""
     single = [(point.label, [point]) for point in points]
     if options.point is not None:
-        exact = [one for one in single if one[0] == options.point]
-        return exact or [one for one in single if options.point in one[0]]
+        exact = [(label, members) for label, members in single if label == options.point]
+        return exact or [(label, members) for label, members in single if options.point in label]
     if len(points) == 1:
         return single
-    return [(_WHOLE, list(points)), *(single if options.html is not None else [])]
+    return [(_ALL_POINTS, list(points)), *(single if options.html is not None else [])]
 
 
-def _together(logs: dict[Any, float], places: Sequence[tuple[str, LoadPoint, str]]) -> float | None:
-    """The geometric mean as a log; None where the record doesn't have all of it."""
+def _geometric_mean(logs: dict[Any, float], places: Sequence[tuple[str, LoadPoint, str]]) -> float | None:
+    """Return the log of the geometric mean over places; None if the record lacks one of them."""
     if not places or any(place not in logs for place in places):
         return None
     return sum(logs[place] for place in places) / len(places)
 
 
 def _history(
-    stored: Sequence[StoredRecord], series: Sequence[float | None], names: tuple[str, str, str]
+    records: Sequence[StoredRecord], series: Sequence[float | None], names: tuple[str, str, str]
 ) -> History | None:
     from pytest_gpuperf.analysis.changepoint import change_points
     from pytest_gpuperf.analysis.values import sign
     from pytest_gpuperf.report.history import History, HistoryPoint, Shift
 
     sweep, label, metric = names
-    way = sign(metric)
-    known = [(one, log) for one, log in zip(stored, series, strict=True) if log is not None]
-    if not known:
+    direction = sign(metric)
+    measured = [(stored, log) for stored, log in zip(records, series, strict=True) if log is not None]
+    if not measured:
         return None
     points = tuple(
-        HistoryPoint(one.record.created_utc, math.exp(way * log), one.record.id, one.record.commit, _state(one))
-        for one, log in known
+        HistoryPoint(
+            stored.record.created_utc,
+            math.exp(direction * log),
+            stored.record.id,
+            stored.record.commit,
+            _state(stored),
+        )
+        for stored, log in measured
     )
-    counted = [index for index, moment in enumerate(points) if moment.searched]
-    changes = change_points([known[index][1] for index in counted])
-    record = known[-1][0].record
+    counted = [index for index, point in enumerate(points) if point.searched]
+    newest = measured[-1][0]
     return History(
-        test=record.test,
-        device=str(record.key.get("device", "?")),
-        key=known[-1][0].digest,
+        test=newest.record.test,
+        device=str(newest.record.key.get("device", "?")),
+        key=newest.digest,
         sweep=sweep,
         point=label,
         metric=metric,
         points=points,
         shifts=tuple(
-            Shift(counted[one.index], math.exp(way * one.before), math.exp(way * one.after), one.p_value)
-            for one in changes
+            Shift(
+                counted[change.index],
+                math.exp(direction * change.before),
+                math.exp(direction * change.after),
+                change.p_value,
+            )
+            for change in change_points([measured[index][1] for index in counted])
         ),
-        left_out=len(stored) - len(known),
+        left_out=len(records) - len(measured),
     )
 
 
 def _state(stored: StoredRecord) -> str:
-    if stored.entry.pinned:
+    if stored.file.pinned:
         return "pinned"
-    if stored.entry.accepted:
+    if stored.file.accepted:
         return "accepted"
     return "" if stored.record.may_be_baseline else "failed"

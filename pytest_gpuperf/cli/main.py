@@ -30,7 +30,7 @@ from pytest_gpuperf.errors import GpuperfError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; its exit status."""
+    """Run the command; return its exit status."""
     options = _parsed(sys.argv[1:] if arguments is None else arguments)
     try:
         return int(options.run(options))

@@ -1,4 +1,4 @@
-"""``gpuperf report``: stored records as a page, a comment, a table, or a file for other programs."""
+"""``gpuperf report``: stored records as a page, a comment, tables, or a file for other programs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE
 if TYPE_CHECKING:
     from pytest_gpuperf.model import Price, Record, ReportedTest
 
-#: The store has only that it failed.
-_OTHERWISE = "for another reason than its figures; pytest's output has it"
+#: The store knows that a test failed, but not why.
+_UNKNOWN_FAILURE = "for another reason than its figures; see pytest's output"
 _ID = re.compile(r"[0-9a-f]{4,32}")
 
 
@@ -27,29 +27,29 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "report",
-        help="stored records as Markdown, HTML, JSON, CSV or tables",
-        description="Report the newest pytest --gpuperf of a store: every test with its baseline. With several "
-        "records or stores, for example of several GPU models, each has a section.",
+        help="report stored records as tables, Markdown, HTML, JSON or CSV",
+        description="Reports every test of the newest invocation in a store, with its baseline. With several records "
+        "or stores, for example of several GPU models, each has a section of the report.",
     )
     parser.add_argument(
-        "what",
+        "sources",
         nargs="*",
         metavar="RECORD_OR_STORE",
-        help="the id of a record or an invocation, or the beginning of one, or another store (default: the newest "
-        "invocation in --store)",
+        help="id of a record or an invocation, or its beginning; or another store (default: the newest invocation in "
+        "--store)",
     )
-    parser.add_argument("--format", choices=FORMATS, help=f"(default: as --output ends, else {TABLE})")
-    parser.add_argument("--output", metavar="FILE", help="write it there instead of printing it")
-    parser.add_argument("--title", default="", metavar="TEXT", help="put beside the verdict")
-    parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains this")
-    parser.add_argument("--invocation", action="store_true", help="with a record: all tests of its pytest as well")
+    parser.add_argument("--format", choices=FORMATS, help=f"(default: by the ending of --output, else {TABLE})")
+    parser.add_argument("--output", metavar="FILE", help="write the report to FILE instead of printing it")
+    parser.add_argument("--title", default="", metavar="TEXT", help="text beside the verdict")
+    parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains TEXT")
+    parser.add_argument("--invocation", action="store_true", help="report all tests of a record's invocation")
     parser.add_argument(
-        "--marker", default="", metavar="NAME", help="of Markdown: tells a pull request's comments apart"
+        "--marker", default="", metavar="NAME", help="Markdown: name that tells a pull request's comments apart"
     )
     parser.add_argument(
         "--by",
         choices=("gpu",),
-        help="instead, every test on all GPU models of the store side by side, as tables or Markdown",
+        help="report every test on all GPU models of the store side by side, as tables or Markdown",
     )
     add_prices(parser)
     add_store(parser)
@@ -57,7 +57,7 @@ def register(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command line; its exit status."""
+    """Run the command; return its exit status."""
     from pytest_gpuperf.publish.formats import WITH_CHARTS, format_of, render
     from pytest_gpuperf.store.store import utc_now
 
@@ -66,21 +66,23 @@ def run(options: argparse.Namespace) -> int:
         try:
             name = format_of(options.output)
         except ValueError as error:
-            raise GpuperfError(f"--output {options.output}: {error}, or say which with --format.") from error
+            raise GpuperfError(f"--output {options.output}: {error}, or choose a format with --format.") from error
     name = name or TABLE
     if options.by:
-        return _side_by_side(options, name)
+        return _report_by_gpu(options, name)
     prices = chosen_prices(options)
-    every = list(_asked(options))
-    reported = [one for asked in every for one in _reported(asked, options.test, prices, charts=name in WITH_CHARTS)]
-    if not reported:
+    selections = list(_selections(options))
+    charts = name in WITH_CHARTS
+    tests = [test for selection in selections for test in _reported(selection, options.test, prices, charts=charts)]
+    if not tests:
         raise GpuperfError(f"No record has a test whose id contains {options.test!r}.\nSee: gpuperf baseline list")
-    text = render(name, reported, title=options.title, generated_utc=utc_now(), marker=options.marker)
-    _put(text, options.output)
-    return max([one.complain() for one in {id(asked.records): asked.records for asked in every}.values()])
+    text = render(name, tests, title=options.title, generated_utc=utc_now(), marker=options.marker)
+    _write(text, options.output)
+    readers = {id(selection.reader): selection.reader for selection in selections}
+    return max([reader.print_unreadable() for reader in readers.values()])
 
 
-def _put(text: str, output: str | None) -> None:
+def _write(text: str, output: str | None) -> None:
     from pytest_gpuperf.publish.formats import write
 
     if output:
@@ -90,122 +92,129 @@ def _put(text: str, output: str | None) -> None:
         print(text, end="")
 
 
-def _side_by_side(options: argparse.Namespace, name: str) -> int:
-    """Of every GPU model in one store."""
-    from pytest_gpuperf.cli.device_comparison import across_of, text
+def _report_by_gpu(options: argparse.Namespace, name: str) -> int:
+    from pytest_gpuperf.cli.device_comparison import compare_devices, text
     from pytest_gpuperf.report.markdown.device_comparison import device_comparison_comment
     from pytest_gpuperf.store import Store
 
     if name not in (TABLE, MARKDOWN):
-        raise GpuperfError(f"--by gpu makes tables and Markdown, no {name}; as JSON: gpuperf compare --across gpu")
-    if len(options.what) > 1:
+        raise GpuperfError(f"--by gpu writes tables and Markdown, not {name}; for JSON: gpuperf compare --across gpu")
+    if len(options.sources) > 1:
         raise GpuperfError(
             "--by gpu takes one store: bring records together with gpuperf baseline export and import first."
         )
-    if options.what and not _is_store(options.what[0]):
-        raise GpuperfError(f"--by gpu takes a store, and {options.what[0]} is none.")
-    records = RecordReader(Store(options.what[0] if options.what else store_url(options)), options.test)
-    shown = across_of(records, chosen_prices(options))
+    if options.sources and not _is_store(options.sources[0]):
+        raise GpuperfError(f"--by gpu takes a store: {options.sources[0]} is not a store.")
+    reader = RecordReader(Store(options.sources[0] if options.sources else store_url(options)), options.test)
+    comparisons = compare_devices(reader, chosen_prices(options))
     if name == MARKDOWN:
-        _put(device_comparison_comment(shown, title=options.title, marker=options.marker), options.output)
+        report = device_comparison_comment(comparisons, title=options.title, marker=options.marker)
     else:
-        _put("\n".join(text(shown)) + "\n", options.output)
-    return records.complain()
+        report = "\n".join(text(comparisons)) + "\n"
+    _write(report, options.output)
+    return reader.print_unreadable()
 
 
-def _is_store(what: str) -> bool:
-    return "://" in what or Path(what).is_dir()
+def _is_store(source: str) -> bool:
+    return "://" in source or Path(source).is_dir()
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What one argument names.
+class _Selection:
+    """The records that one argument names.
 
     Attributes:
-        option: what makes the command line tool look in its store; empty for the default one.
+        store_option: Option that has the reported commands use the same store; empty for the default store.
     """
 
-    records: RecordReader
-    found: list[StoredRecord]
-    option: str
+    reader: RecordReader
+    records: list[StoredRecord]
+    store_option: str
 
 
-def _asked(options: argparse.Namespace) -> Iterable[_Asked]:
-    """Everything that is to be reported.
+def _selections(options: argparse.Namespace) -> Iterable[_Selection]:
+    """Yield the records that each argument names.
 
     Raises:
-        GpuperfError: there is no such record or store, or nothing in it.
+        GpuperfError: There is no such record or store, or the store is empty.
     """
     from pytest_gpuperf.report.commands import store_option
     from pytest_gpuperf.store import Store
 
     option = store_option(options.store) if options.store else ""
-    if not options.what:
+    if not options.sources:
         yield _newest(store_url(options), option, options.test)
         return
-    own: Store | None = None
-    for what in options.what:
-        if _is_store(what):
-            yield _newest(what, store_option(what), options.test)
-        elif _ID.fullmatch(what):
-            own = own or Store(store_url(options))
-            records = RecordReader(own)
-            yield _Asked(records, _by_id(records, what, whole=options.invocation), option)
+    store: Store | None = None
+    for source in options.sources:
+        if _is_store(source):
+            yield _newest(source, store_option(source), options.test)
+        elif _ID.fullmatch(source):
+            store = store or Store(store_url(options))
+            reader = RecordReader(store)
+            yield _Selection(reader, _by_id(reader, source, all_tests=options.invocation), option)
         else:
-            raise GpuperfError(f"{what} is neither a record's id nor a store.\nSee: gpuperf baseline list")
+            raise GpuperfError(f"{source} is neither a record's id nor a store.\nSee: gpuperf baseline list")
 
 
-def _newest(url: str, option: str, test: str) -> _Asked:
+def _newest(url: str, option: str, test: str) -> _Selection:
     from pytest_gpuperf.store import Store
 
-    records = RecordReader(Store(url))
-    found = newest_invocation(records, test)
-    if not found:
-        records.complain()
-        raise GpuperfError(f"There is no record in {url} to report.\nMeasure with: pytest --gpuperf")
-    return _Asked(records, found, option)
+    reader = RecordReader(Store(url))
+    records = newest_invocation(reader, test)
+    if not records:
+        reader.print_unreadable()
+        raise GpuperfError(f"No record to report in {url}.\nMeasure with: pytest --gpuperf")
+    return _Selection(reader, records, option)
 
 
-def _by_id(records: RecordReader, what: str, *, whole: bool) -> list[StoredRecord]:
-    """A record, or all of an invocation."""
-    store = records.store
-    entries = [
-        (folder, entry) for folder in store.folders() for entry in store.newest(folder) if entry.id.startswith(what)
+def _by_id(reader: RecordReader, prefix: str, *, all_tests: bool) -> list[StoredRecord]:
+    """Return the record, or the records of the invocation, whose id begins with ``prefix``."""
+    store = reader.store
+    files = [
+        (folder, file) for folder in store.folders() for file in store.newest(folder) if file.id.startswith(prefix)
     ]
-    if len(entries) > 1:
+    if len(files) > 1:
         raise GpuperfError(
-            f"{len(entries)} records in {store.url} have an id that begins with {what}: write more of it."
+            f"{len(files)} records in {store.url} have an id that begins with {prefix}: write more of it."
         )
-    if entries:
-        folder, entry = entries[0]
-        one = StoredRecord(folder, entry, store.read(entry))
-        return records.invocation(one.record.invocation, one) if whole else [one]
-    found = records.invocation(what)
-    if not found:
-        raise GpuperfError(f"There is no record or invocation {what} in {store.url}.\nSee: gpuperf baseline list")
-    return found
+    if files:
+        folder, file = files[0]
+        stored = StoredRecord(folder, file, store.read(file))
+        return reader.invocation(stored.record.invocation, stored) if all_tests else [stored]
+    records = reader.invocation(prefix)
+    if not records:
+        raise GpuperfError(f"There is no record or invocation {prefix} in {store.url}.\nSee: gpuperf baseline list")
+    return records
 
 
-def _reported(asked: _Asked, test: str, prices: Sequence[Price], *, charts: bool) -> Iterable[ReportedTest]:
-    """Every test, judged as the gate judges it."""
+def _reported(selection: _Selection, test: str, prices: Sequence[Price], *, charts: bool) -> Iterable[ReportedTest]:
+    """Yield the tests whose id contains ``test``, compared with their baselines as the gate does."""
     from pytest_gpuperf.cli.judging import judge, rule_for
     from pytest_gpuperf.model import Comparison, Verdict
     from pytest_gpuperf.publish.outcome import TestOutcome
     from pytest_gpuperf.publish.reported import reported_of
 
-    store, tests = asked.records.store, len(asked.found)
-    for one in sorted(asked.found, key=lambda one: one.record.test):
-        record = one.record
+    reader, store = selection.reader, selection.reader.store
+    for stored in sorted(selection.records, key=lambda stored: stored.record.test):
+        record = stored.record
         if test not in record.test:
             continue
         baseline: tuple[Record, ...] = ()
         comparison = Comparison(Verdict.NO_BASELINE)
         if record.status == "complete":
-            judged = judge(store, record, rule_for(record, tests=tests, store=store), before=one.entry)
+            rule = rule_for(record, tests=len(selection.records), store=store)
+            judged = judge(store, record, rule, before=stored.file)
             comparison, baseline = judged.comparison, (*judged.baseline.records, *judged.baseline.pinned)
-            known = {error.where for error in asked.records.unreadable}
-            asked.records.unreadable += [one for one in judged.baseline.unreadable if one.where not in known]
-        regressed = comparison.verdict is Verdict.REGRESSED
-        error = _OTHERWISE if record.gate == "failed" and not regressed else ""
-        outcome = TestOutcome(record, comparison, baseline, store.describe(one.entry.path), asked.option, error)
+            known = {error.where for error in reader.unreadable}
+            reader.unreadable += [error for error in judged.baseline.unreadable if error.where not in known]
+        failed_otherwise = record.gate == "failed" and comparison.verdict is not Verdict.REGRESSED
+        outcome = TestOutcome(
+            record,
+            comparison,
+            baseline,
+            store.describe(stored.file.path),
+            selection.store_option,
+            _UNKNOWN_FAILURE if failed_otherwise else "",
+        )
         yield reported_of(store, outcome, prices=prices, charts=charts)

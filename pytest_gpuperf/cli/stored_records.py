@@ -1,4 +1,4 @@
-"""What the commands share that work on stored records: which store, and which of its records."""
+"""What the commands on stored records share: choosing the store, and reading records from it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,33 @@ if TYPE_CHECKING:
     from pytest_gpuperf.store import RecordFile, Store
 
 DEFAULT_STORE = ".gpuperf"
-#: The device of imported records that don't say theirs.
+#: Device of imported records whose files don't name one.
 UNKNOWN = "unknown"
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the store."""
-    parser.add_argument("--store", metavar="URL", help="a directory or an fsspec URL (default: .gpuperf here or above)")
+    parser.add_argument(
+        "--store",
+        metavar="URL",
+        help="directory or fsspec URL (default: .gpuperf in this directory or one above)",
+    )
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose records by their test and key."""
-    parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains this")
-    parser.add_argument("--key", default="", metavar="DIGEST", help="only the key whose digest begins so")
+    """Add the options that choose records by test and key."""
+    parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains TEXT")
+    parser.add_argument("--key", default="", metavar="DIGEST", help="only keys whose digest begins with DIGEST")
 
 
-def store_url(options: argparse.Namespace) -> str:
-    """The store that was named, else the one here or above.
+def store_url(options: argparse.Namespace, *, create: bool = False) -> str:
+    """Return the store named by ``--store``, else the one in the working directory or above it.
+
+    Args:
+        create: Return the default store where there is none yet.
 
     Raises:
-        GpuperfError: there is none.
+        GpuperfError: There is no store.
     """
     if options.store:
         return str(options.store)
@@ -45,40 +52,34 @@ def store_url(options: argparse.Namespace) -> str:
     for directory in (here, *here.parents):
         if (directory / DEFAULT_STORE).is_dir():
             return str(directory / DEFAULT_STORE)
+    if create:
+        return DEFAULT_STORE
     raise GpuperfError(
         f"There is no {DEFAULT_STORE} in {here} or above it.\n"
         "Run `pytest --gpuperf` first, or name the store with --store."
     )
 
 
-def begun_store_url(options: argparse.Namespace) -> str:
-    """The same for what may begin a store: one here where there is none above."""
-    try:
-        return store_url(options)
-    except GpuperfError:
-        return DEFAULT_STORE
-
-
 @dataclass(frozen=True)
 class StoredRecord:
-    """One record that was read, and where it lies."""
+    """A record and the file it was read from."""
 
     folder: str
-    entry: RecordFile
+    file: RecordFile
     record: Record
 
     @property
     def digest(self) -> str:
-        """Of the key, as the folder's name has it."""
+        """Digest of the record's key, which is also the folder's name."""
         return self.folder.rpartition("/")[2]
 
 
 class RecordReader:
-    """Reads records of a store, and remembers which files can't be read.
+    """Reads records of a store and remembers the files that can't be read.
 
     Args:
-        test: only tests whose id contains this.
-        key: only keys whose digest begins so.
+        test: Text that the test's id contains.
+        key: Beginning of the key's digest.
     """
 
     def __init__(self, store: Store, test: str = "", key: str = "") -> None:
@@ -86,101 +87,101 @@ class RecordReader:
         self.unreadable: list[UnreadableRecord] = []
 
     def folders(self) -> Iterator[str]:
-        """The folders of the keys that are asked for."""
-        return (one for one in self.store.folders() if one.rpartition("/")[2].startswith(self._key))
+        """Return the folders of the chosen keys."""
+        return (folder for folder in self.store.folders() if folder.rpartition("/")[2].startswith(self._key))
 
-    def of(self, folder: str, newest: int | None = None) -> list[StoredRecord]:
-        """The records of a key, newest first."""
+    def in_folder(self, folder: str, newest: int | None = None) -> list[StoredRecord]:
+        """Return the records of a key, newest first; only the first ``newest`` files are read."""
         return list(self._read(folder, islice(self.store.newest(folder), newest)))
 
-    def whole(self, newest: int) -> list[list[StoredRecord]]:
-        """Of every key its newest records that tell what the device does by itself: complete, and no duets."""
-        found = []
+    def complete_by_key(self, newest: int) -> list[list[StoredRecord]]:
+        """Return the newest complete records of each key, without duets."""
+        by_key = []
         for folder in self.folders():
-            alone = (entry for entry in self.store.newest(folder) if not entry.duet)
-            complete = (one for one in self._read(folder, alone) if one.record.status == "complete")
-            records = list(islice(complete, newest))
-            found += [records] if records else []
-        return found
+            files = (file for file in self.store.newest(folder) if not file.duet)
+            complete = (stored for stored in self._read(folder, files) if stored.record.status == "complete")
+            if records := list(islice(complete, newest)):
+                by_key.append(records)
+        return by_key
 
-    def _read(self, folder: str, entries: Iterable[RecordFile]) -> Iterator[StoredRecord]:
-        for entry in entries:
+    def _read(self, folder: str, files: Iterable[RecordFile]) -> Iterator[StoredRecord]:
+        for file in files:
             try:
-                record = self.store.read(entry)
+                record = self.store.read(file)
             except UnreadableRecord as error:
                 self.unreadable.append(error)
                 continue
             if self._test not in record.test:
-                break  # all records of a key are of one test
-            yield StoredRecord(folder, entry, record)
+                break  # all records of a key belong to one test
+            yield StoredRecord(folder, file, record)
 
     def all(self, newest: int | None = None) -> list[StoredRecord]:
-        """The records of all keys, newest first.
+        """Return the records of all keys, newest first; of each key only the first ``newest``."""
+        records = [stored for folder in self.folders() for stored in self.in_folder(folder, newest)]
+        return sorted(records, key=lambda stored: stored.record.created_utc, reverse=True)
+
+    def invocation(self, prefix: str, member: StoredRecord | None = None) -> list[StoredRecord]:
+        """Return the records of an invocation.
 
         Args:
-            newest: at most so many of each key.
+            prefix: Beginning of the invocation's id.
+            member: A record of it. Only files of the same commit, from the same day or one beside it, are read then.
         """
-        found = [stored for folder in self.folders() for stored in self.of(folder, newest)]
-        return sorted(found, key=lambda stored: stored.record.created_utc, reverse=True)
-
-    def invocation(self, begin: str, like: StoredRecord | None = None) -> list[StoredRecord]:
-        """The records of one pytest, by the beginning of its id.
-
-        Args:
-            like: one of them; the others have its commit, and are looked for on its day and the days beside it.
-        """
-        found = []
+        records = []
         for folder in self.folders():
-            for entry in self.store.newest(folder):
-                if like is not None and (entry.commit != like.entry.commit or not _near(entry.day, like.entry.day)):
+            for file in self.store.newest(folder):
+                if member is not None and (
+                    file.commit != member.file.commit or not _is_near(file.day, member.file.day)
+                ):
                     continue
                 try:
-                    record = self.store.read(entry)
+                    record = self.store.read(file)
                 except UnreadableRecord as error:
                     self.unreadable.append(error)
                     continue
-                if record.invocation.startswith(begin):
-                    found.append(StoredRecord(folder, entry, record))
-        return found
+                if record.invocation.startswith(prefix):
+                    records.append(StoredRecord(folder, file, record))
+        return records
 
-    def complain(self) -> int:
-        """Name what can't be read; the exit status that it asks for."""
-        for problem in self.unreadable:
-            print(f"gpuperf: unreadable: {problem}", file=sys.stderr)
+    def print_unreadable(self) -> int:
+        """Print the files that can't be read; return the exit status: 1 if there are any, else 0."""
+        for error in self.unreadable:
+            print(f"gpuperf: unreadable: {error}", file=sys.stderr)
         return 1 if self.unreadable else 0
 
 
-def newest_invocation(records: RecordReader, test: str = "") -> list[StoredRecord]:
-    """What the newest pytest, or the last import, measured.
+def newest_invocation(reader: RecordReader, test: str = "") -> list[StoredRecord]:
+    """Return the newest record of each test that the newest invocation, or import, measured.
 
     Args:
-        test: the newest one that measured a test whose id contains this, if one did; still with all of its tests.
+        test: Choose the newest invocation that measured a test whose id contains this, if there is one. All tests of
+            that invocation are returned.
     """
-    heads = [one for folder in records.folders() for one in records.of(folder, 1)]
-    heads.sort(key=lambda one: one.entry.name)
-    asked = [one.record.invocation for one in heads if test in one.record.test]
-    newest = asked or [one.record.invocation for one in heads]
-    # A test that has several keys there counts once, as it was measured last.
-    return list({one.record.test: one for one in heads if one.record.invocation == newest[-1]}.values())
+    newest = [stored for folder in reader.folders() for stored in reader.in_folder(folder, 1)]
+    newest.sort(key=lambda stored: stored.file.name)
+    matching = [stored for stored in newest if test in stored.record.test] or newest
+    invocation = matching[-1].record.invocation if matching else ""
+    # A test that was measured under several keys counts once, by its newest record.
+    return list({stored.record.test: stored for stored in newest if stored.record.invocation == invocation}.values())
 
 
-def _near(day: str, other: str) -> bool:
-    return abs(date.fromisoformat(day) - date.fromisoformat(other)) <= timedelta(days=1)
+def _is_near(day: str, reference: str) -> bool:
+    return abs(date.fromisoformat(day) - date.fromisoformat(reference)) <= timedelta(days=1)
 
 
 def state_of(stored: StoredRecord) -> str:
-    """What became of a record, in a word or two."""
-    record, entry = stored.record, stored.entry
+    """Return whether a record passed, and what else matters for the baseline, in a few words."""
+    record, file = stored.record, stored.file
     gate = "cut short" if record.status != "complete" else record.gate
-    marks = [word for word, is_so in (("duet", entry.duet), ("pinned", entry.pinned)) if is_so]
-    return ", ".join(["accepted" if entry.accepted else gate, *marks])
+    marks = [word for word, applies in (("duet", file.duet), ("pinned", file.pinned)) if applies]
+    return ", ".join(["accepted" if file.accepted else gate, *marks])
 
 
-def moment(utc: str) -> str:
-    """A time as tables show it."""
+def minute_text(utc: str) -> str:
+    """Return a stored time as tables print it, to the minute."""
     return utc[:16].replace("T", " ")
 
 
-def facts(mapping: Mapping[str, object]) -> str:
-    """A mapping in one line."""
+def mapping_text(mapping: Mapping[str, object]) -> str:
+    """Return a mapping as one line."""
     return ", ".join(f"{name}={value}" for name, value in mapping.items())

@@ -122,7 +122,7 @@ def test_main_records_and_pull_requests_are_gated(start: Start, server: State, o
 
     main = start({}, "schedule")
     assert main.run(workflow(main, "gpuperf-main"), "gpu") == 0, main.log
-    assert any("Pushed 1 record to gpuperf-baselines, which began it." in text for text in main.log)
+    assert any("Pushed 1 record to gpuperf-baselines, a new branch." in text for text in main.log)
     assert git(origin, "log", "-1", "--format=%cn", "gpuperf-baselines") == "octocat"
 
     slower = start(pull_request(REPOSITORY), SLOWER="4")

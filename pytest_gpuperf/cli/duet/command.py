@@ -176,7 +176,7 @@ def _output(checkout: Checkout, environment: dict[str, str], *arguments: str) ->
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; its exit status."""
+    """Run the command; return its exit status."""
     from pytest_gpuperf.cli.duet import worktrees
 
     home = worktrees.toplevel(Path.cwd())

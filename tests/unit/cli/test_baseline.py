@@ -205,7 +205,7 @@ def test_export_and_import(store: Store, tmp_path: Path, name: str, capsys: pyte
     assert gpuperf(target, "baseline", "import", place) == 0
     assert lines(capsys) == [f"Imported 6 records and 1 note (acceptances, pins, calibrations) into {target.url}."]
     assert gpuperf(target, "baseline", "import", place) == 0
-    assert lines(capsys) == [f"Imported 0 records into {target.url}; 6 were there already."]
+    assert lines(capsys) == [f"Imported 0 records into {target.url}; 6 were already there."]
     assert ids(target) == [f"aaaa{index}" for index in range(6)]
 
 

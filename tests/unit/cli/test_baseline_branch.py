@@ -24,18 +24,18 @@ def test_there_and_back(clone: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert main(["baseline", *arguments]) == 0
         return capsys.readouterr().out.rstrip("\n")
 
-    assert said("pull").startswith("There is no branch gpuperf-baselines yet, so there is nothing to pull.")
+    assert said("pull").startswith("Nothing to pull: there is no branch gpuperf-baselines yet.")
     assert not (clone / ".gpuperf-here").exists()
     store = Store(".gpuperf-here")
     for day in range(3):
         measured(store, f"aaaa{day}", day=day)
     store.accept(store.find("aaaa2"), "meant")
-    assert said("push") == "Pushed 3 records and 1 note to gpuperf-baselines, which began it."
-    assert said("push") == f"gpuperf-baselines has all of {clone / '.gpuperf-here'} already."
+    assert said("push") == "Pushed 3 records and 1 note to gpuperf-baselines, a new branch."
+    assert said("push") == f"gpuperf-baselines already has all records of {clone / '.gpuperf-here'}."
     assert said("pull", "--store", "other") == "Pulled 3 records and 1 note from gpuperf-baselines into other."
     assert main(["baseline", "prune", "--keep", "1", "--yes"]) == 0
     capsys.readouterr()
-    rest = "; 1 were there already; deleted 2 records, pruned on the other side."
+    rest = "; 1 were already there; deleted 2 records, pruned on the other side."
     assert said("push") == f"Pushed 0 records and 1 note to gpuperf-baselines{rest}"
     assert said("pull", "--store", "other") == f"Pulled 0 records and 1 note from gpuperf-baselines into other{rest}"
 

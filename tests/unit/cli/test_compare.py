@@ -107,7 +107,7 @@ def test_a_test_is_looked_for_in_the_newest_invocation_that_has_it(
     _, found = document(store, capsys)
     assert [one["record"] for one in found["comparisons"]] == ["other"]
     assert gpuperf(store, "compare", "--test", "bert") == 1
-    assert "There is no record of a test whose id contains 'bert' in " in capsys.readouterr().err
+    assert "No record of a test whose id contains 'bert' to compare in " in capsys.readouterr().err
 
 
 def test_an_older_record(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +190,7 @@ def test_a_record_that_was_cut_short(store: Store, capsys: pytest.CaptureFixture
 
 def test_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(Store(str(tmp_path)), "compare") == 1
-    assert "There is no record in" in capsys.readouterr().err
+    assert "No record to compare in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

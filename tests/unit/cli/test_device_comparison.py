@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.cli.device_comparison import across_of
+from pytest_gpuperf.cli.device_comparison import compare_devices
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.cli.stored_records import RecordReader
 from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS
@@ -53,9 +53,9 @@ def test_another_base(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert whole["point"] is None
     assert whole["ratios"]["throughput"]["value"] == pytest.approx(0.625, rel=0.02)
     assert gpuperf(store, "compare", "--across", "gpu", "--base", "H200") == 1
-    assert "--base H200: tests/test_serving.py::test_resnet50 has no record on it; there are: Tesla T4, NVIDIA L4" in (
-        capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert "--base H200: tests/test_serving.py::test_resnet50 has no record on such a device" in error
+    assert "it has records on: Tesla T4, NVIDIA L4" in error
 
 
 def test_markdown(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +69,7 @@ def test_one_device_is_not_two(store: Store, capsys: pytest.CaptureFixture[str])
     measured(store, "other", 4.0, key={**KEY, "test": "tests/test_other.py::test_other"})
     assert gpuperf(store, "compare", "--across", "gpu", "--test", "other") == 1
     error = capsys.readouterr().err
-    assert "was measured on two devices or more (for these options there are records on: NVIDIA L4)" in error
+    assert "was measured on two devices or more (these options choose records on: NVIDIA L4)" in error
     assert gpuperf(store, "compare", "--across", "gpu") == 0
 
 
@@ -89,15 +89,15 @@ def test_a_report_by_gpu_says_the_same(store: Store, capsys: pytest.CaptureFixtu
     head = "<!-- pytest-gpuperf report cards -->\n\n## `Cards`\n\n"
     assert capsys.readouterr().out == head + compared
     assert gpuperf(store, "report", "--by", "gpu", "--format", "html") == 1
-    assert "--by gpu makes tables and Markdown, no html" in capsys.readouterr().err
+    assert "--by gpu writes tables and Markdown, not html" in capsys.readouterr().err
     assert gpuperf(store, "report", "--by", "gpu", store.url, store.url) == 1
     assert "--by gpu takes one store" in capsys.readouterr().err
     assert main(["report", "--by", "gpu", "deadbeef"]) == 1
-    assert "--by gpu takes a store, and deadbeef is none" in capsys.readouterr().err
+    assert "--by gpu takes a store: deadbeef is not a store" in capsys.readouterr().err
 
 
 def test_many_tests_stay_a_comment(store: Store) -> None:
-    one = replace(across_of(RecordReader(store), ())[0], test="t" * 3000)
+    one = replace(compare_devices(RecordReader(store), ())[0], test="t" * 3000)
     text = device_comparison_comment([one] * 40)
     assert len(text) <= MAX_CHARACTERS
     assert re.search(r"^> Shortened to fit GitHub's size limit for comments \(\d+ tests\)\.", text, re.M)
