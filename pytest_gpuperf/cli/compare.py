@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli import device_comparison
-from pytest_gpuperf.cli.cost import add_prices
 from pytest_gpuperf.cli.option_types import share, share_or_nan
+from pytest_gpuperf.cli.prices import add_prices
 from pytest_gpuperf.cli.stored_records import (
     RecordReader,
     StoredRecord,

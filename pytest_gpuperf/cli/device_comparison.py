@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pytest_gpuperf.cli.cost import chosen_prices, to_plain
+from pytest_gpuperf.cli.prices import chosen_prices
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, store_url
 from pytest_gpuperf.errors import GpuperfError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
+    from pytest_gpuperf.model.codec import to_builtins
     from pytest_gpuperf.store import Store
 
     prices = chosen_prices(options)
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     comparisons = compare_devices(reader, prices, options.base)
     status = reader.print_unreadable()
     if options.format == "json":
-        print(json.dumps({"across": "gpu", "tests": to_plain(comparisons)}, indent=2, allow_nan=False))
+        print(json.dumps({"across": "gpu", "tests": to_builtins(comparisons)}, indent=2, allow_nan=False))
     else:
         print("\n".join(markdown(comparisons) if options.format == "markdown" else text(comparisons)))
     return status

@@ -6,9 +6,6 @@ import argparse
 import math
 import re
 from collections.abc import Callable
-from datetime import date
-
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 def whole_number(text: str, least: int = 1) -> int:
@@ -54,21 +51,3 @@ def number_or_nan(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def day(text: str) -> str:
-    """Read a day, as ``2026-01-31``."""
-    try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a day, for example 2026-01-31") from None
-
-
-def commit_hash(text: str) -> str:
-    """Read a commit's hash, of seven digits or more."""
-    commit = text.lower()
-    if not _COMMIT.fullmatch(commit):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: write seven or more digits of the commit's hash (git rev-parse HEAD prints it)"
-        )
-    return commit

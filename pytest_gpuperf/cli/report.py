@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.cost import add_prices, chosen_prices
+from pytest_gpuperf.cli.prices import add_prices, chosen_prices
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_store, newest_invocation, store_url
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE

@@ -84,7 +84,7 @@ def test_a_fleet_within_a_budget(store: Store, capsys: pytest.CaptureFixture[str
 def test_nothing_serves_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "cost", "--qps", "9", "--p90", "1ms") == 1
     text = capsys.readouterr().out
-    assert "nothing measured and priced serves 9 requests/s of 1 inference each, within p90 1.00 ms" in text
+    assert "no measured and priced load point serves 9 requests/s of 1 inference each, within p90 1.00 ms" in text
     assert re.search(r"Tesla T4: no load point keeps the budget; the closest is concurrency 1 with p90 4.6\d+ ms", text)
     assert "$/month" not in text
     assert gpuperf(store, "cost", "--qps", "9", "--batch-size", "8") == 1
@@ -101,7 +101,7 @@ def test_prices_of_one_s_own_take_the_place_of_all(
     assert a10g["price"] is None
     assert a10g["offers"][0]["refusal"] == "no price of NVIDIA A10G"
     assert gpuperf(store, "cost", "--prices", prices) == 0
-    assert "NVIDIA A10G: no price of it; add a row to a table of yours" in capsys.readouterr().out
+    assert "NVIDIA A10G: no price; add a row to your own table" in capsys.readouterr().out
 
 
 def test_prices_of_a_day(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +129,7 @@ def test_inferences_in_any_batches(tmp_path: Path, capsys: pytest.CaptureFixture
     assert gpuperf(store, "cost", "--ips", "1500") == 0
     text = capsys.readouterr().out
     assert "1500 inferences/s in requests of any batch size" in text
-    assert "the time it takes to put batches together is not in these latencies" in text
+    assert "these latencies do not include the time to collect requests into batches" in text
     assert gpuperf(store, "cost", "--qps", "250", "--batch-size", "8") == 0
     assert "250 requests/s of 8 inferences each" in capsys.readouterr().out
 
