@@ -1,4 +1,4 @@
-"""What a reader may want to run next, as a shell takes it."""
+"""Commands that a reader may want to run next, quoted for a shell."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ import shlex
 from pytest_gpuperf.model import ReportedTest
 from pytest_gpuperf.report import escape
 
-#: What measures otherwise than the defaults do.
+#: Settings that change a measurement, with their defaults.
 _SETTINGS = (("runs", 3), ("alpha", 0.05), ("min_effect", 0.01))
 
 
 def store_option(url: str) -> str:
-    """What makes the command line tool look in a store, as `` --store URL``."""
+    """Return the option that selects a store, as `` --store URL``."""
     return f" --store {shlex.quote(url)}"
 
 
-def reproduce(one: ReportedTest) -> str:
-    """The command that measures a test again as it was measured."""
-    record = one.record
+def reproduce(test: ReportedTest) -> str:
+    """Return the command that measures a test again with the same settings."""
+    record = test.record
     arguments = ["pytest", "--gpuperf", record.test]
     for option, default in _SETTINGS:
         given = record.settings.get(option)
         if isinstance(given, int | float) and given != default:
             arguments.append(f"--gpuperf-{option.replace('_', '-')}={given:g}")
-    if one.store_option:
-        arguments.append(f"--gpuperf-store={_store_of(one)}")
+    if test.store_option:
+        arguments.append(f"--gpuperf-store={_store_of(test)}")
     return shlex.join(arguments)
 
 
-def accept(one: ReportedTest) -> str:
-    """The command that makes its record the baseline."""
-    arguments = ["gpuperf", "baseline", "accept", one.record.id]
-    if one.store_option:
-        arguments += ["--store", _store_of(one)]
+def accept(test: ReportedTest) -> str:
+    """Return the command that accepts the record of a test as its baseline."""
+    arguments = ["gpuperf", "baseline", "accept", test.record.id]
+    if test.store_option:
+        arguments += ["--store", _store_of(test)]
     return f'{shlex.join(arguments)} --reason "..."'
 
 
-def _store_of(one: ReportedTest) -> str:
-    """The store's URL without what opens it: reports are read by many."""
-    (_, url) = shlex.split(one.store_option)
+def _store_of(test: ReportedTest) -> str:
+    """Return the URL of the store without credentials, since reports are public."""
+    (_, url) = shlex.split(test.store_option)
     return escape.without_credentials(url)

@@ -1,4 +1,4 @@
-"""The rows of comparisons as one table, of which terminal, failure message, Markdown and commands show columns."""
+"""The table of a comparison's rows; each surface chooses its columns."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _ORDER = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
 
 def point_label(row: Row) -> str:
-    """Which load point a row is of, in words."""
+    """Return the label of a row's load point."""
     return row.point.label if row.point else WHOLE_SWEEP
 
 
 def short_point_label(row: Row) -> str:
-    """The same for narrow columns."""
+    """Return the label of a row's load point for narrow columns."""
     if row.point is None:
         return "all"
     return short_load(row.point) if isinstance(row.point, LoadPoint) else row.point.label
 
 
 def short_load(point: LoadPoint | CurvePoint, *, batch: bool | None = None) -> str:
-    """A load point for narrow columns, as ``4`` or ``500/s x 8``.
+    """Return the label of a load point for narrow columns, as ``4`` or ``500/s x 8``.
 
     Args:
-        batch: with its batch size; where there is one when None.
+        batch: Whether to show the batch size; None shows it unless it is 1.
     """
     load = str(point.concurrency) if point.concurrency else f"{point.rate:g}/s"
     return f"{load} x {point.batch_size}" if (point.batch_size != 1 if batch is None else batch) else load
 
 
 def short_metric(metric: str) -> str:
-    """A metric for narrow columns."""
+    """Return the name of a metric for narrow columns."""
     return "inf/s" if metric == "throughput" else metric
 
 
@@ -44,7 +44,7 @@ def _named(row: Row) -> str:
     return f"{row.sweep}: {point_label(row)}"
 
 
-#: name: title, cell.
+#: Columns by name: title and cell.
 _COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "verdict": ("verdict", lambda row: str(row.verdict)),
     "point": ("load point", point_label),
@@ -65,31 +65,31 @@ _DUET_TITLES = {"before": ">reference", "now": ">candidate"}
 
 
 def row_table(rows: Iterable[Row], columns: Sequence[str], *, duet: bool = False) -> Table:
-    """Rows as a table.
+    """Return rows as a table.
 
     Args:
-        columns: of ``verdict``, ``point``, ``short point``, ``sweep and point``, ``metric``, ``short metric``,
-            ``before``, ``now``, ``change``, ``short change``, ``p``, ``detectable`` and ``against``.
-        duet: the other side is a reference, and no baseline.
+        columns: Names of columns: ``verdict``, ``point``, ``short point``, ``sweep and point``, ``metric``,
+            ``short metric``, ``before``, ``now``, ``change``, ``short change``, ``p``, ``detectable``, ``against``.
+        duet: Whether the rows compare with a reference instead of a baseline.
     """
     chosen = [_COLUMNS[name] for name in columns]
-    own = _DUET_TITLES if duet else {}
-    titles = tuple(own.get(name, title) for name, (title, _) in zip(columns, chosen, strict=True))
+    replaced = _DUET_TITLES if duet else {}
+    titles = tuple(replaced.get(name, title) for name, (title, _) in zip(columns, chosen, strict=True))
     return Table(titles, tuple(tuple(cell(row) for _, cell in chosen) for row in rows))
 
 
 def worst_first(rows: Iterable[Row]) -> list[Row]:
-    """The worst verdict first, and of equal ones the largest worsening."""
+    """Sort rows by verdict, the worst first, then by worsening, the largest first."""
     return sorted(rows, key=lambda row: (_ORDER[row.verdict], -row.worsening))
 
 
 def changed_or_undecided(rows: Iterable[Row]) -> list[Row]:
-    """What changed or could not be decided, worst first."""
+    """Return the rows that are not unchanged, the worst first."""
     return worst_first(row for row in rows if row.verdict is not Verdict.UNCHANGED)
 
 
 def tally(verdicts: Iterable[str], noun: str = "") -> str:
-    """``2 tests: 1 regressed, 1 unchanged``: how often each verdict occurs, worst first."""
+    """Count verdicts, the worst first, as ``2 tests: 1 regressed, 1 unchanged``."""
     counts = Counter(map(str, verdicts))
     order = [*map(str, Verdict)]
     if noun and list(counts) == [Verdict.NO_BASELINE]:

@@ -1,4 +1,4 @@
-"""What serving costs, as tables."""
+"""The cost of serving, as tables and sentences."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from pytest_gpuperf.report.table import Table
 
 
 def usd(amount: float) -> str:
-    """Dollars: whole ones from a hundred on, three digits that count below."""
+    """Format dollars: whole from $100 on, three significant digits below."""
     return f"${amount:,.0f}" if amount >= 100 else f"${Decimal(f'{amount:#.3g}'):f}"
 
 
 def cost_table(costs: Sequence[PointCost], knees: Sequence[tuple[str, LoadPoint]] = ()) -> Table:
-    """$ per million inferences at each load point.
+    """Return dollars per million inferences at each load point.
 
     Args:
-        knees: sweep and load point of each sweep's knee, which is marked.
+        knees: Sweep and load point of each knee, which the table marks.
     """
     titles = ("load point", ">inf/s", ">p50", ">p90", ">$/million", "")
     return Table(
         titles,
         tuple(
             (
-                f"{one.sweep}: {one.point.label}",
-                rate(one.throughput),
-                duration(one.p50_ns),
-                duration(one.p90_ns),
-                usd(one.usd_per_million),
-                "knee" if (one.sweep, one.point) in knees else "",
+                f"{cost.sweep}: {cost.point.label}",
+                rate(cost.throughput),
+                duration(cost.p50_ns),
+                duration(cost.p90_ns),
+                usd(cost.usd_per_million),
+                "knee" if (cost.sweep, cost.point) in knees else "",
             )
-            for one in costs
+            for cost in costs
         ),
     )
 
 
 def demand_line(demand: Demand) -> str:
-    """A demand in a sentence."""
+    """Describe a demand in a sentence."""
     size = demand.batch_size
     load = f"{demand.inferences_per_s:g} inferences/s in requests of any batch size"
     if size is not None:
-        carried = "1 inference" if size == 1 else f"{size} inferences"
-        load = f"{demand.inferences_per_s / size:g} requests/s of {carried} each"
+        content = "1 inference" if size == 1 else f"{size} inferences"
+        load = f"{demand.inferences_per_s / size:g} requests/s of {content} each"
     limits = " and ".join(f"{name} {duration(most)}" for name, most in demand.budget_ns.items())
     return f"{load}, {f'within {limits}' if limits else 'no latency budget'}, {demand.headroom:.0%} headroom"
 
 
 def offer_table(offers: Sequence[Offer], demand: Demand) -> Table:
-    """Fleets side by side, the cheapest first; instance types that can't serve the demand are not in it."""
+    """Return the fleets that serve a demand, the cheapest first."""
     names = list(demand.budget_ns) or ["p90"]
     quantiles = [f">{name}" for name in names]
     titles = ("fleet", "GPU", "load per instance", *quantiles, ">headroom", ">$/month", ">$/million")
-    fleets = [(one, one.fleet) for one in offers if one.fleet is not None]
+    fleets = [(offer, offer.fleet) for offer in offers if offer.fleet is not None]
     fleets.sort(key=lambda pair: (pair[1].usd_per_month, pair[1].instances, pair[1].price.instance))
-    return Table(titles, tuple(_fleet_cells(one.device, fleet, names) for one, fleet in fleets))
+    return Table(titles, tuple(_fleet_cells(offer.device, fleet, names) for offer, fleet in fleets))
 
 
 def _fleet_cells(device: str, fleet: Fleet, names: Sequence[str]) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ def _fleet_cells(device: str, fleet: Fleet, names: Sequence[str]) -> tuple[str, 
 
 
 def curve_table(offers: Sequence[Offer], demand: Demand) -> Table:
-    """The price-latency curve of every instance type: from its cheapest fleet to its fastest."""
+    """Return the price-latency curve of every instance type, from its cheapest fleet to its fastest."""
     names = sorted({"p50", "p90", *demand.budget_ns})
     titles = ("fleet", "GPU", "load per instance", *(f">{name}" for name in names), ">$/month")
     return Table(
@@ -80,45 +80,45 @@ def curve_table(offers: Sequence[Offer], demand: Demand) -> Table:
         tuple(
             (
                 f"{fleet.instances} x {fleet.price.instance}",
-                one.device,
+                offer.device,
                 f"{fleet.at.sweep}: {fleet.at.point.label}",
                 *(_latency(fleet.at, name) for name in names),
                 usd(fleet.usd_per_month),
             )
-            for one in offers
-            for fleet in one.curve
+            for offer in offers
+            for fleet in offer.curve
         ),
     )
 
 
 def price_line(price: Price) -> str:
-    """A price with its date and source."""
+    """Format a price with its date and source."""
     device = " ".join(filter(None, (price.gpu, price.mig_profile)))
     several = f"{price.count} x " if price.count > 1 else ""
     return f"{price.instance} ({several}{device}): ${price.usd_per_hour:g}/hour on {price.date}, {price.source}"
 
 
 def price_table(prices: Sequence[Price]) -> Table:
-    """All rows of a price table."""
+    """Return the rows of a price table."""
     titles = ("instance", "GPU", ">count", ">$/hour", "date", "source")
     return Table(
         titles,
         tuple(
             (
-                one.instance,
-                " ".join(filter(None, (one.gpu, one.mig_profile, f"{one.cores} cores" if one.cores else ""))),
-                str(one.count),
-                f"{one.usd_per_hour:g}",
-                one.date,
-                one.source,
+                price.instance,
+                " ".join(filter(None, (price.gpu, price.mig_profile, f"{price.cores} cores" if price.cores else ""))),
+                str(price.count),
+                f"{price.usd_per_hour:g}",
+                price.date,
+                price.source,
             )
-            for one in prices
+            for price in prices
         ),
     )
 
 
 def spread_line(at: OperatingPoint, names: Sequence[str]) -> str:
-    """How far the runs that an operating point rests on differ."""
+    """Describe how much the runs behind an operating point differ."""
     ranges = [f"{rate(at.throughput_range[0])} to {rate(at.throughput_range[1])} inf/s"]
     ranges += [
         f"{name} {duration(low)} to {duration(high)}"

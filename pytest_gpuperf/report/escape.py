@@ -1,7 +1,7 @@
-"""Text of others (names of tests, sweeps, branches, error messages) inside Markdown: it stays text.
+"""Escaping of untrusted text (names of tests, sweeps and branches, error messages) for Markdown.
 
-GitHub turns more than Markdown into something else: ``@name`` notifies people, ``#12`` and hashes become links, and
-what looks like an address does. All of it leaves code alone, so everything that isn't plainly harmless becomes code.
+GitHub interprets more than Markdown: ``@name`` notifies people, and ``#12``, hashes and addresses become links. It
+leaves code spans alone, so every text that is not plainly harmless becomes a code span.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import html
 import re
 import unicodedata
 
-#: Nothing in it means anything to Markdown or to GitHub, unless it is one of the forms that the look-ahead excludes.
+#: Characters without meaning to Markdown and GitHub, except in the forms that the look-ahead excludes.
 _HARMLESS = re.compile(
     r"(?!.*(?:www\.|gh-\d|~.*~|:\d+:|\]\())(?:[A-Za-z0-9 ,.%+/~()\[\]-]|:(?= )|(?<=\d):(?=\d))*", re.IGNORECASE
 )
@@ -21,31 +21,31 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
 def text(raw: str) -> str:
-    """As it is where that is harmless, else as code. Fits a table's cell."""
+    """Return harmless text unchanged and any other text as code. Safe inside a table cell."""
     return raw if _HARMLESS.fullmatch(raw) else code(raw)
 
 
 def code(raw: str) -> str:
-    """A code span. Fits a table's cell."""
-    shown = printable(raw)
-    if not shown.strip():
+    """Return a code span. Safe inside a table cell."""
+    escaped = printable(raw)
+    if not escaped.strip():
         return ""
     # A backtick would end the span and a pipe the cell; a backslash before either has no agreed meaning.
-    return f"<code>{_SPECIAL.sub(_entity, shown)}</code>" if set(shown) & set("`|\\") else f"`{shown}`"
+    return f"<code>{_SPECIAL.sub(_entity, escaped)}</code>" if set(escaped) & set("`|\\") else f"`{escaped}`"
 
 
 def html_code(raw: str) -> str:
-    """The same where Markdown isn't read, as inside ``<summary>``."""
+    """Return a code element for places where Markdown is not interpreted, as inside ``<summary>``."""
     return f"<code>{html.escape(printable(raw))}</code>"
 
 
 def _entity(match: re.Match[str]) -> str:
-    # cmark looks for mail addresses after it has read the entities, but not across a tag.
+    # cmark searches for mail addresses after it decodes entities, but not across a tag.
     return f"&#{ord(match[0])};" + ("<wbr>" if match[0] == "@" else "")
 
 
 def printable(raw: str) -> str:
-    """With escapes instead of what can't be seen: line breaks, control characters, changes of the writing direction."""
+    """Replace invisible characters (line breaks, control characters, changes of writing direction) by escapes."""
     return "".join(
         character.encode("unicode_escape").decode() if unicodedata.category(character) in _INVISIBLE else character
         for character in raw
@@ -53,15 +53,15 @@ def printable(raw: str) -> str:
 
 
 def code_block(lines: list[str], language: str = "sh") -> list[str]:
-    """A code block that its own content can't end, of lines that are what they look like."""
+    """Return a fenced code block whose content cannot end it and contains no invisible characters."""
     lines = [printable(line) for line in lines]
-    longest = max((len(found) for line in lines for found in _BACKTICKS.findall(line)), default=0)
+    longest = max((len(ticks) for line in lines for ticks in _BACKTICKS.findall(line)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}{language}", *lines, fence]
 
 
 def shorten(raw: str, most: int = 80) -> str:
-    """Cut in the middle: the beginning says where it is, the end what."""
+    """Shorten text in the middle: the beginning says where, the end says what."""
     if len(raw) <= most:
         return raw
     head = (most - 1) // 2
@@ -69,5 +69,5 @@ def shorten(raw: str, most: int = 80) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """Comments are public."""
+    """Remove the user and password from a URL."""
     return _CREDENTIALS.sub("", url)

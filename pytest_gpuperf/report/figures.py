@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Figures as text: numbers with their unit, rounded for people."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def duration(ns: float) -> str:
-    """A latency with its unit and three or four digits."""
+    """Format a time with its unit and three or four digits."""
     scale, unit = time_unit(ns)
     return f"{_digits(ns / scale)} {unit}"
 
 
 def rate(per_s: float) -> str:
-    """Inferences per second."""
+    """Format inferences per second, without the unit."""
     return _digits(per_s) if per_s < 1e5 else f"{per_s:,.0f}"
 
 
@@ -26,12 +26,12 @@ def _digits(value: float) -> str:
 
 
 def time_unit(ns: float) -> tuple[float, str]:
-    """The unit in which a time is best written: its length in ns, and its name."""
+    """Return the largest unit that a time fills: its length in ns, and its name."""
     return next(((scale, unit) for scale, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "us")) if ns >= scale), (1.0, "ns"))
 
 
 def three_digits(value: float) -> str:
-    """Three digits that count, for columns of numbers in one unit."""
+    """Format a number with three significant digits."""
     if value >= 99.95:
         return f"{value:.0f}"
     if value >= 9.995:
@@ -40,7 +40,7 @@ def three_digits(value: float) -> str:
 
 
 def change(ratio: float) -> str:
-    """A ratio as a signed percentage."""
+    """Format a ratio as a signed percentage, or as ``x12`` from 1000% on."""
     percent = 100 * (ratio - 1)
     if percent >= 1000:
         return f"x{ratio:.0f}"
@@ -48,22 +48,22 @@ def change(ratio: float) -> str:
 
 
 def interval(row: Row) -> str:
-    """A change with its 95% interval."""
+    """Format the change of a row with its 95% interval, as ``+5% [+3%, +7%]``."""
     return f"{change(row.ratio)} [{change(row.low)}, {change(row.high)}]"
 
 
 def short_interval(row: Row) -> str:
-    """The same for narrow columns."""
+    """Format the change of a row for narrow columns, as ``+5% [+3, +7]``."""
     return interval(row).replace("%,", ",").replace("%]", "]")
 
 
 def row_value(row: Row, number: float) -> str:
-    """A value in the unit of the row's metric."""
+    """Format a number in the unit of the row's metric."""
     return figure(row.metric, number)
 
 
 def figure(metric: str, number: float) -> str:
-    """A metric's value with its unit: ns, inferences per second, joules or bytes as people read them."""
+    """Format the value of a metric (ns, inferences per second, joules or bytes) with its unit."""
     if metric == "throughput":
         return f"{rate(number)} inf/s"
     if metric == "energy":
@@ -80,11 +80,11 @@ def fact(value: object, most: int = 60) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 record``, ``2 records``."""
+    """Format a count with its noun, as ``1 record`` or ``2 records``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def minutes_seconds(duration_s: float) -> str:
-    """Minutes and seconds."""
-    whole = max(round(duration_s), 0)
-    return f"{whole // 60}:{whole % 60:02d}"
+    """Format seconds as ``2:05``."""
+    total = max(round(duration_s), 0)
+    return f"{total // 60}:{total % 60:02d}"

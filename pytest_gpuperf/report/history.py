@@ -1,4 +1,4 @@
-"""A metric over all records of a key, as text for a terminal of 80 columns."""
+"""The history of a metric over the records of a key, drawn as text for a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from itertools import pairwise
 from pytest_gpuperf.report.figures import change, figure, plural
 
 WIDTH, HEIGHT = 80, 12
-#: How a record is drawn, by what became of it. What comes later here is drawn over what comes first.
+#: Symbol of a record by its state; later symbols are drawn over earlier ones.
 SYMBOLS = {"": "*", "failed": "x", "accepted": "A", "pinned": "P"}
 _LEVEL = "-"
-#: Columns between two records, where there is room.
-_APART = 3
+#: Columns between two records if there is room.
+_SPACING = 3
 
 
 @dataclass(frozen=True)
 class HistoryPoint:
-    """One record.
+    """The value of a record.
 
     Attributes:
-        value: ns, inferences per second, joules or bytes.
-        state: ``accepted``, ``pinned``, ``failed`` (never part of the baseline), or empty.
+        value: Value in ns, inferences per second, joules or bytes.
+        record: Identifier of the record.
+        state: ``accepted``, ``pinned``, ``failed`` (never part of a baseline), or empty.
     """
 
     utc: str
@@ -38,17 +39,17 @@ class HistoryPoint:
 
     @property
     def searched(self) -> bool:
-        """Change points are looked for among these; what failed the gate was somebody's attempt."""
+        """Whether changes are searched for in this record; one that failed its gate was never merged."""
         return self.state != "failed"
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A change of the level.
+    """A change of level.
 
     Attributes:
-        index: of the first record at the new level.
-        before, after: the levels, as ``HistoryPoint.value``.
+        index: Index of the first record at the new level.
+        before, after: Levels in the unit of ``HistoryPoint.value``.
     """
 
     index: int
@@ -59,14 +60,14 @@ class Shift:
 
 @dataclass(frozen=True)
 class History:
-    """One metric of one load point over the records of one key.
+    """A metric of a load point over the records of a key.
 
     Attributes:
-        key: its digest.
-        point: the load point's label, or that of all of them together.
-        points: oldest first.
-        shifts: in order.
-        left_out: records that didn't measure this.
+        key: Digest of the key.
+        point: Label of the load point, or of all load points together.
+        points: Values, oldest first.
+        shifts: Changes of level, oldest first.
+        left_out: Number of records that did not measure this.
     """
 
     test: str
@@ -81,33 +82,33 @@ class History:
 
     @property
     def title(self) -> str:
-        """What is plotted."""
+        """Metric, sweep and load point."""
         return f"{self.metric} of {self.sweep}, {self.point}"
 
     def levels(self) -> list[tuple[int, int, float]]:
-        """Stretches of one level: first record, one after the last, and the level."""
+        """Return the stretches of constant level: start index, stop index and level."""
         edges = [0, *(shift.index for shift in self.shifts), len(self.points)]
-        values = [moment.value if moment.searched else None for moment in self.points]
-        found = []
+        values = [point.value if point.searched else None for point in self.points]
+        levels = []
         for start, stop in pairwise(edges):
             known = [value for value in values[start:stop] if value is not None]
             if known:
-                found.append((start, stop, statistics.median(known)))
-        return found
+                levels.append((start, stop, statistics.median(known)))
+        return levels
 
 
 def plot(history: History, width: int = WIDTH, height: int = HEIGHT) -> list[str]:
-    """Lines of a plot, with its legend and its changes."""
+    """Return the lines of a plot with its legend and its changes."""
     points = history.points
-    values = [moment.value for moment in points]
+    values = [point.value for point in points]
     low, high = min(values), max(values)
-    # A series that hardly moves is drawn as one: at least 2% of the value from bottom to top.
+    # The plot spans at least 2% of the value, so that noise does not fill it.
     margin = max(0.01 * high - (high - low) / 2, 0.0)
     low, high = low - margin, high + margin
     labels = [figure(history.metric, high - (high - low) * row / (height - 1)) for row in range(height)]
     gutter = max(map(len, labels))
     room = width - gutter - 2
-    columns = min(len(points) * _APART, room)
+    columns = min(len(points) * _SPACING, room)
 
     def row_of(value: float) -> int:
         return round((high - value) / (high - low) * (height - 1)) if high > low else height // 2
@@ -122,9 +123,10 @@ def plot(history: History, width: int = WIDTH, height: int = HEIGHT) -> list[str
     for state, symbol in SYMBOLS.items():
         for column, value in _by_column(points, state, column_of):
             cells[row_of(value)][column] = symbol
-    shown = {0, height // 2, height - 1}
+    labelled = {0, height // 2, height - 1}
     lines = [
-        f"{labels[row] if row in shown else '':>{gutter}} |{''.join(line)}".rstrip() for row, line in enumerate(cells)
+        f"{labels[row] if row in labelled else '':>{gutter}} |{''.join(line)}".rstrip()
+        for row, line in enumerate(cells)
     ]
     lines.append(f"{'':>{gutter}} +{_axis_line(history, columns, column_of)}")
     first, last = points[0].day, points[-1].day
@@ -136,16 +138,16 @@ def plot(history: History, width: int = WIDTH, height: int = HEIGHT) -> list[str
 
 
 def _by_column(points: Sequence[HistoryPoint], state: str, column_of: Callable[[int], int]) -> list[tuple[int, float]]:
-    """Column and value of the records of one state: the middle one where several share a column."""
+    """Return column and value of the records of a state, the median where several share a column."""
     columns: dict[int, list[float]] = {}
-    for index, moment in enumerate(points):
-        if moment.state == state:
-            columns.setdefault(column_of(index), []).append(moment.value)
-    return [(column, statistics.median(found)) for column, found in columns.items()]
+    for index, point in enumerate(points):
+        if point.state == state:
+            columns.setdefault(column_of(index), []).append(point.value)
+    return [(column, statistics.median(values)) for column, values in columns.items()]
 
 
 def _axis_line(history: History, columns: int, column_of: Callable[[int], int]) -> str:
-    """The axis, with a digit below every change."""
+    """Return the axis with a digit below every change."""
     cells = ["-"] * columns
     for number, shift in enumerate(history.shifts, start=1):
         cells[column_of(shift.index)] = str(number % 10)
@@ -154,7 +156,7 @@ def _axis_line(history: History, columns: int, column_of: Callable[[int], int]) 
 
 def _legend(history: History) -> list[str]:
     names = {"": "record", "failed": "failed the gate", "accepted": "accepted by hand", "pinned": "pinned"}
-    states = [state for state in SYMBOLS if any(moment.state == state for moment in history.points)]
+    states = [state for state in SYMBOLS if any(point.state == state for point in history.points)]
     text = ", ".join(f"{SYMBOLS[state]} {names[state]}" for state in states)
     lines = [f"  {text}, {_LEVEL} level between changes"]
     if history.left_out:
@@ -167,10 +169,10 @@ def _shift_lines(history: History) -> list[str]:
         return ["  no change of level"]
     lines = []
     for number, shift in enumerate(history.shifts, start=1):
-        moment = history.points[shift.index]
-        which = f"commit {moment.commit[:8]}" if moment.commit else f"record {moment.record}"
+        point = history.points[shift.index]
+        which = f"commit {point.commit[:8]}" if point.commit else f"record {point.record}"
         lines.append(
-            f"  {number}: {moment.day} {which}: {change(shift.after / shift.before)} "
+            f"  {number}: {point.day} {which}: {change(shift.after / shift.before)} "
             f"({figure(history.metric, shift.before)} -> {figure(history.metric, shift.after)})"
         )
     levels = history.levels()

@@ -1,6 +1,6 @@
-"""What stands beside the tables, a sentence each: terminal, Markdown, HTML and commands tell the same.
+"""Notes beside the tables, one sentence each, the same in terminal, Markdown, HTML and commands.
 
-A note that begins with two blanks belongs to the one before it.
+A note that begins with two blanks belongs to the note before it.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from pytest_gpuperf.report.figures import change, duration, figure, plural, rate
 from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.table import Table
 
-_SHOWN_STALL = 0.01
+#: Smallest share of stalled time that is worth a note.
+_MIN_STALL = 0.01
 
 
-# Of a sweep.
+# Notes on a sweep.
 
 
 def reliability_notes(curve: Curve) -> list[str]:
-    """Points that had to be told from disturbed windows, since they have no others."""
-    told = [(point.load.label, [guard for guard in point.guards if guard not in MARKS]) for point in curve]
+    """Name the points of which some run has only disturbed windows."""
+    disturbances = {point.load.label: [guard for guard in point.guards if guard not in MARKS] for point in curve}
     return [
         f"{label} is less reliable: at least one run was disturbed throughout ({', '.join(guards)})"
-        for label, guards in told
+        for label, guards in disturbances.items()
         if guards
     ]
 
 
 def curve_notes(curve: Curve) -> list[str]:
-    """Where the time went, what the load generator cost, energy and memory."""
+    """Return where the time went, what the load generator cost, energy and memory."""
     return [*_server_notes(curve), *client_notes(curve), *_resource_notes(curve)]
 
 
 def _server_notes(curve: Curve) -> list[str]:
-    """Where the time went at the highest load, as the server tells it; of an ensemble, step by step."""
+    """Return where the server spent its time at the highest load, with each step of an ensemble."""
     point = max(curve, key=lambda point: (point.concurrency or point.rate, point.batch_size), default=None)
     if point is None or point.server is None or not point.server.requests:
         return []
@@ -47,7 +48,7 @@ def _server_notes(curve: Curve) -> list[str]:
 
 
 def _server_parts(server: ServerTimes, requests: int) -> dict[str, float]:
-    """Means in ns."""
+    """Return the mean time of each part in ns."""
     return {
         "queue": server.queue_ns / requests,
         "input": server.compute_input_ns / requests,
@@ -61,7 +62,7 @@ def _listed(parts: Mapping[str, float]) -> str:
 
 
 def _stage_notes(server: ServerTimes, requests: int, indent: str) -> list[str]:
-    """Of every step, per request of the whole: a step that is run twice counts twice."""
+    """Return the time of each step per request to the ensemble; a step that runs twice counts twice."""
     total_ns = max(sum(stage.total_ns for stage in server.stages.values()), 1)
     notes = []
     for name, stage in server.stages.items():
@@ -71,7 +72,7 @@ def _stage_notes(server: ServerTimes, requests: int, indent: str) -> list[str]:
 
 
 def client_notes(curve: Curve) -> list[str]:
-    """What the load generator itself cost; in open loop, how well it kept to its schedule."""
+    """Return what the load generator cost and, in open loop, how well it kept its schedule."""
     if not any(point.client_cpu_per_request_s for point in curve):
         return []
     point = max(curve, key=lambda point: point.throughput)
@@ -81,7 +82,7 @@ def client_notes(curve: Curve) -> list[str]:
         late = max(point.late_share for point in opened)
         lag_ns = max(point.lag_p99_ns for point in opened)
         text += f", {late:.1%} sent late (p99 of the delay: {duration(lag_ns)})"
-    if (stalled := max(point.stall_share for point in curve)) >= _SHOWN_STALL:
+    if (stalled := max(point.stall_share for point in curve)) >= _MIN_STALL:
         text += f", stalled {stalled:.0%}"
     notes = [text]
     for point in opened:
@@ -95,11 +96,11 @@ def client_notes(curve: Curve) -> list[str]:
 
 
 def _resource_notes(curve: Curve) -> list[str]:
-    """Energy and memory, where they can be had; energy at the point where an inference takes the least of it."""
+    """Return peak memory, and energy at the point where an inference takes the least."""
     notes = []
-    told = [point for point in curve if point.gpu_energy_j is not None or point.cpu_energy_j is not None]
-    if told:
-        best = min(told, key=lambda point: (point.gpu_energy_j or 0.0) + (point.cpu_energy_j or 0.0))
+    metered = [point for point in curve if point.gpu_energy_j is not None or point.cpu_energy_j is not None]
+    if metered:
+        best = min(metered, key=lambda point: (point.gpu_energy_j or 0.0) + (point.cpu_energy_j or 0.0))
         parts = [
             f"{name} {figure('energy', energy_j)}"
             for name, energy_j in (("GPU", best.gpu_energy_j), ("CPU", best.cpu_energy_j))
@@ -111,17 +112,17 @@ def _resource_notes(curve: Curve) -> list[str]:
         "whole device": [point.device_memory_bytes for point in curve],
         "host": [point.host_memory_bytes for point in curve],
     }
-    known = {name: [one for one in found if one is not None] for name, found in peaks.items()}
-    texts = [f"{name} {figure('memory', max(found))}" for name, found in known.items() if found]
+    known = {name: [peak for peak in values if peak is not None] for name, values in peaks.items()}
+    texts = [f"{name} {figure('memory', max(values))}" for name, values in known.items() if values]
     if texts:
         notes.append(f"peak memory: {', '.join(texts)}")
     return notes
 
 
 def endpoint_table(curve: Curve) -> Table | None:
-    """The figures of each of several endpoints, at the point of the highest throughput.
+    """Return the figures of each endpoint at the point of the highest throughput; None for a single endpoint.
 
-    Behind a balancer nobody sees whose answers failed or how long they took.
+    Behind a balancer, errors and latencies of an endpoint are unknown.
     """
     point = max(curve, key=lambda point: point.throughput, default=None)
     if point is None or not point.endpoints:
@@ -130,30 +131,30 @@ def endpoint_table(curve: Curve) -> Table | None:
         (f"endpoint at {point.load.label}", ">requests", ">errors", ">p50", ">p90", ">inf/s"),
         tuple(
             (
-                one.address,
-                str(one.requests),
-                str(one.errors) if one.latency is not None else "-",
-                duration(one.p50_ns) if one.p50_ns else "-",
-                duration(one.p90_ns) if one.p90_ns else "-",
-                rate(one.throughput),
+                endpoint.address,
+                str(endpoint.requests),
+                str(endpoint.errors) if endpoint.latency is not None else "-",
+                duration(endpoint.p50_ns) if endpoint.p50_ns else "-",
+                duration(endpoint.p90_ns) if endpoint.p90_ns else "-",
+                rate(endpoint.throughput),
             )
-            for one in point.endpoints
+            for endpoint in point.endpoints
         ),
     )
 
 
-# Of a record, and of its comparison.
+# Notes on a record and on its comparison.
 
 
 def interference_notes(record: Record) -> list[str]:
-    """What disturbed the windows of a record."""
+    """Return what disturbed the windows of a record."""
     cold = [run for run in record.runs if not run.warmed_up]
     notes = [f"run {run.index + 1} did not reach a steady state during warm-up" for run in cold]
     return notes + finding_notes([record])
 
 
 def key_difference_note(comparison: Comparison) -> str:
-    """Why nothing was comparable; empty where something was, or where there is nothing else."""
+    """Return which key fields made the records incomparable; empty if nothing did."""
     if not comparison.differing:
         return ""
     which = "the reference" if comparison.mode == "duet" else "the newest record of this test"
@@ -167,33 +168,33 @@ def key_differences(comparison: Comparison) -> str:
 
 
 def anchored_note(comparison: Comparison) -> str:
-    """What was judged relative to the anchor; empty where nothing was."""
-    several = len({one.sweep for one in comparison.anchored}) > 1
-    told = ", ".join(
-        f"{f'{one.sweep}: ' if several else ''}{one.metric} "
-        f"(spread {100 * one.anchored_sd:.2g}% instead of {100 * one.plain_sd:.2g}%)"
-        for one in comparison.anchored
+    """Return which metrics were compared relative to the anchor; empty if none was."""
+    several = len({anchored.sweep for anchored in comparison.anchored}) > 1
+    metrics = ", ".join(
+        f"{f'{anchored.sweep}: ' if several else ''}{anchored.metric} "
+        f"(spread {100 * anchored.anchored_sd:.2g}% instead of {100 * anchored.plain_sd:.2g}%)"
+        for anchored in comparison.anchored
     )
-    return f"compared relative to the anchor, which varies less between records: {told}" if told else ""
+    return f"compared relative to the anchor, which varies less between records: {metrics}" if metrics else ""
 
 
 def unmatched_point_notes(comparison: Comparison) -> list[str]:
-    """Load points that only one side has."""
+    """Name the load points that only one side has."""
     there = "reference" if comparison.mode == "duet" else "baseline"
     notes = [f"measured now but not in the {there}: {label}" for label in comparison.new_points]
     return notes + [f"in the {there} but not measured now: {label}" for label in comparison.missing_points]
 
 
 def comparison_notes(comparison: Comparison) -> list[str]:
-    """What the rows of a comparison don't say."""
+    """Return what the rows of a comparison do not show."""
     notes = [note for note in (key_difference_note(comparison), anchored_note(comparison)) if note]
-    if unsure := comparison.of(Verdict.INCONCLUSIVE):
-        notes += _inconclusive_notes(unsure, "block" if comparison.mode == "duet" else "record")
+    if undecided := comparison.of(Verdict.INCONCLUSIVE):
+        notes += _inconclusive_notes(undecided, "block" if comparison.mode == "duet" else "record")
     return notes + unmatched_point_notes(comparison)
 
 
 def left_out_notes(comparison: Comparison) -> list[str]:
-    """Gated figures that were measured and yet not compared."""
+    """Name the gated figures that were measured but not compared."""
     return [f"not compared (too few requests, or no value): {label}" for label in comparison.left_out]
 
 
@@ -202,8 +203,8 @@ def _inconclusive_notes(rows: Sequence[Row], unit: str) -> list[str]:
     detectable = f"inconclusive: could have detected a regression of {least} or more"
     needed = [row.records_to_decide for row in rows if row.records_to_decide is not None]
     if len(needed) < len(rows):
-        more = f"more {unit}s will not settle every comparison; reduce this machine's noise"
+        advice = f"more {unit}s will not settle every comparison; reduce this machine's noise"
     else:
-        more = f"about {plural(max(needed), f'more {unit}')} would settle it"
-        more += ": run it again" if unit == "record" else ""
-    return [detectable, f"  {more}"]
+        advice = f"about {plural(max(needed), f'more {unit}')} would settle it"
+        advice += ": run it again" if unit == "record" else ""
+    return [detectable, f"  {advice}"]

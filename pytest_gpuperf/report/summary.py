@@ -1,4 +1,4 @@
-"""One test's results as lines: the terminal section, and the message of a failed gate."""
+"""The results of a test as lines: its part of the terminal section, and the message of a failed gate."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from pytest_gpuperf.report.notes import (
 )
 from pytest_gpuperf.report.table import Table
 
-_SHOWN_CHANGES = 6
-_SHOWN_ROWS = 12
-_NOTHING_SHARED = "NOT COMPARED: candidate and reference measured nothing in common"
+_MAX_CHANGES = 6
+_MAX_ROWS = 12
+_NOTHING_IN_COMMON = "NOT COMPARED: candidate and reference measured nothing in common"
 
 
 @dataclass(frozen=True)
 class RecordLocation:
-    """Where a record was stored, as people type it.
+    """Where a record is stored.
 
     Attributes:
-        path: file or URL of the record; empty where it could not be stored.
-        option: the ``gpuperf`` command's option for its store; empty for the default store.
+        path: File or URL of the record; empty if it could not be stored.
+        option: Option that selects the store in the ``gpuperf`` command; empty for the default store.
     """
 
     path: str
@@ -41,18 +41,18 @@ class RecordLocation:
 
 
 def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
-    """Load points with their latencies, throughput and, where there is a baseline, the change that decides."""
+    """Return load points with latencies, throughput and, if there are rows, the change that decides the verdict."""
     batches = any(point.batch_size != 1 for point in curve)
     scale, unit = time_unit(max((point.p50_ns for point in curve), default=1e6))
     table = []
     for point in curve:
-        own = [r for r in rows if r.sweep == curve.name and r.point == point.load]
+        point_rows = [row for row in rows if row.sweep == curve.name and row.point == point.load]
         cells = (short_load(point, batch=batches), *_figures(point, scale))
-        table.append(cells + (_verdict_cells(own) if rows else ()))
-    whole = [row for row in rows if row.sweep == curve.name and row.point is None]
-    if whole:
+        table.append(cells + (_verdict_cells(point_rows) if rows else ()))
+    sweep_rows = [row for row in rows if row.sweep == curve.name and row.point is None]
+    if sweep_rows:
         blank = ("",) * (len(table[0]) - 3)
-        table.append(("all", *blank, *_verdict_cells(whole)))
+        table.append(("all", *blank, *_verdict_cells(sweep_rows)))
     kind = "conc" if all(point.concurrency for point in curve) else "load"
     titles = (f">{kind} x b" if batches else f">{kind}", f">p50 {unit}", ">p90", ">p99", ">inf/s")
     return Table(titles + (("change [95%]", "verdict") if rows else ()), tuple(table))
@@ -67,7 +67,7 @@ def _figures(point: CurvePoint, scale: float) -> tuple[str, ...]:
 
 
 def _verdict_cells(rows: Sequence[Row]) -> tuple[str, str]:
-    """The row that decides: of the worst verdict, the one with the largest change."""
+    """Return change and verdict of the deciding row: the largest change among those of the worst verdict."""
     if not rows:
         return "", str(Verdict.NO_BASELINE)
     verdict = worst([row.verdict for row in rows])
@@ -78,7 +78,7 @@ def _verdict_cells(rows: Sequence[Row]) -> tuple[str, str]:
 def record_lines(
     record: Record, curves: Sequence[Curve], comparison: Comparison, location: RecordLocation
 ) -> list[str]:
-    """The test's part of the terminal section, without its headline."""
+    """Return the part of the terminal section that belongs to a test, without its headline."""
     lines = []
     for curve in curves:
         if len(curves) > 1:
@@ -97,17 +97,17 @@ def record_lines(
 
 
 def indented(notes: Sequence[str]) -> list[str]:
-    """Notes as lines below a test's headline."""
+    """Return notes as lines below the headline of a test."""
     return [f"  {note}" for note in notes]
 
 
 def warnings(notes: Sequence[str]) -> list[str]:
-    """The same for what a reader must not miss."""
+    """Return warnings as lines below the headline of a test."""
     return [f"  ! {note}" for note in notes]
 
 
 def headline(record: Record, comparison: Comparison) -> str:
-    """What happened, in one line."""
+    """Return what happened, in one line."""
     duet = comparison.mode == "duet"
     count = plural(max((run.index + 1 for run in record.runs), default=0), "block" if duet else "run")
     if not record.runs:
@@ -117,11 +117,11 @@ def headline(record: Record, comparison: Comparison) -> str:
     nothing = comparison.verdict in (Verdict.NOT_COMPARABLE, Verdict.NO_BASELINE)
     if duet:
         different = comparison.verdict is Verdict.NOT_COMPARABLE
-        why = "NOT COMPARABLE: candidate and reference have different keys" if different else _NOTHING_SHARED
+        why = "NOT COMPARABLE: candidate and reference have different keys" if different else _NOTHING_IN_COMMON
         return why if nothing else f"{comparison.verdict}: candidate against reference in {count}"
     if nothing:
-        other = comparison.verdict is Verdict.NOT_COMPARABLE or comparison.differing is not None
-        return f"NO BASELINE {'with this key' if other else 'yet'}: {count}, nothing to compare with"
+        new_key = comparison.verdict is Verdict.NOT_COMPARABLE or comparison.differing is not None
+        return f"NO BASELINE {'with this key' if new_key else 'yet'}: {count}, nothing to compare with"
     baseline = plural(len(comparison.baseline), "baseline record")
     return f"{comparison.verdict}: {count} compared with {baseline}"
 
@@ -129,17 +129,17 @@ def headline(record: Record, comparison: Comparison) -> str:
 def failure_message(
     record: Record, comparison: Comparison, location: RecordLocation, baseline: Sequence[Record]
 ) -> str:
-    """Which points regressed, by how much, against what, and what to do."""
+    """Return which points regressed, by how much, compared with what, and what to do."""
     regressed = worst_first(comparison.of(Verdict.REGRESSED))
     shown = regressed or worst_first(comparison.of(Verdict.INCONCLUSIVE))
     what = "regressed" if regressed else "is inconclusive"
     option = "" if regressed else " (--gpuperf-on-inconclusive fail)"
     duet = comparison.mode == "duet"
-    table = row_table(shown[:_SHOWN_ROWS], ("point", "metric", "before", "now", "change", "p"), duet=duet)
+    table = row_table(shown[:_MAX_ROWS], ("point", "metric", "before", "now", "change", "p"), duet=duet)
     against = "its reference" if duet else plural(len(baseline), "baseline record")
     lines = [f"{record.test} {what} compared with {against}{option}", *table.as_text("  ")]
-    if len(shown) > _SHOWN_ROWS:
-        lines.append(f"  and {len(shown) - _SHOWN_ROWS} more rows")
+    if len(shown) > _MAX_ROWS:
+        lines.append(f"  and {len(shown) - _MAX_ROWS} more rows")
     if duet:
         return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {location.path}"])
     newest = baseline[0]
@@ -160,8 +160,9 @@ def _change_lines(changes: Sequence[Change], what: str = "changed") -> list[str]
         return [f"what else {what}: nothing that is recorded"]
     lines = [f"what else {what}:"]
     lines += [
-        f"  {one.where}: {one.name} {fact(one.before, 32)} -> {fact(one.after, 32)}" for one in changes[:_SHOWN_CHANGES]
+        f"  {change.where}: {change.name} {fact(change.before, 32)} -> {fact(change.after, 32)}"
+        for change in changes[:_MAX_CHANGES]
     ]
-    if len(changes) > _SHOWN_CHANGES:
-        lines.append(f"  and {len(changes) - _SHOWN_CHANGES} more")
+    if len(changes) > _MAX_CHANGES:
+        lines.append(f"  and {len(changes) - _MAX_CHANGES} more")
     return lines

@@ -1,4 +1,4 @@
-"""One table, two renderings, so that the terminal and Markdown cannot disagree."""
+"""A table with one content and two renderings, so that the terminal and Markdown cannot disagree."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pytest_gpuperf.report import escape
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text.
+    """A table of text cells.
 
     Attributes:
-        titles: one for each column; a title that begins with ``>`` is of a right-aligned column.
-        rows: as many cells each.
+        titles: Column titles. A leading ``>`` right-aligns the column and is not shown.
+        rows: Cells, one for each title.
     """
 
     titles: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def as_text(self, indent: str = "") -> list[str]:
-        """Lines of aligned text."""
+        """Return lines of aligned text."""
         titles = [title.lstrip(">") for title in self.titles]
         widths = [max(len(row[index]) for row in (titles, *self.rows)) for index in range(len(titles))]
         return [indent + self._line(row, widths) for row in (titles, *self.rows)]
@@ -34,7 +34,7 @@ class Table:
         return "  ".join(aligned).rstrip()
 
     def as_markdown(self) -> list[str]:
-        """Lines of a GitHub-flavoured table. What could be markup is shown as code."""
+        """Return lines of a GitHub-flavoured table. Cells that could be markup are written as code."""
         rule = ["---:" if title.startswith(">") else "---" for title in self.titles]
         rows = [[title.lstrip(">") for title in self.titles], rule]
         rows += [[escape.text(cell) for cell in row] for row in self.rows]

@@ -1,6 +1,6 @@
-"""The report as Markdown, for a pull request: a verdict that is understood in ten seconds, and the rest folded away.
+"""The report as a Markdown comment for a pull request: the verdict first, details folded away.
 
-Names come from others' tests and branches, so none of them is written but through ``safe``.
+Names of tests and branches are untrusted, so every one of them goes through ``escape``.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from pytest_gpuperf.report.summary import curve_table, headline
 from pytest_gpuperf.report.table import Table
 
 _NOT_IN_MARKERS = re.compile(r"[^A-Za-z0-9._ -]|-(?=-)")
-#: GitHub takes 65,536 characters; who posts a comment may want to add a line.
+#: GitHub accepts 65,536 characters; the rest is left for a line of whoever posts the comment.
 MAX_CHARACTERS = 65_000
-#: Sections of devices; the overview has all of them.
+#: Devices with a section of their own; the overview lists all of them.
 _MAX_DEVICES = 12
 _MAX_ROWS = 20
 _MAX_ROWS_OF_A_TEST = 3
@@ -52,50 +52,50 @@ _HEAD, _TABLE, _EXPLANATION, _COMMANDS, _SWEEP, _ROWS = range(6)
 
 
 def marker_line(name: str = "") -> str:
-    """The hidden first line: a comment that begins with it is ours, and the next report takes its place."""
-    told = _NOT_IN_MARKERS.sub("", name).strip(" -")
-    return f"<!-- pytest-gpuperf report{' ' + told if told else ''} -->"
+    """Return the hidden first line, by which the next report finds and replaces this comment."""
+    suffix = _NOT_IN_MARKERS.sub("", name).strip(" -")
+    return f"<!-- pytest-gpuperf report{' ' + suffix if suffix else ''} -->"
 
 
-def comment(reported: Sequence[ReportedTest], *, title: str = "", marker: str = "", most: int = MAX_CHARACTERS) -> str:
-    """The whole comment.
+def comment(reported: Sequence[ReportedTest], *, title: str = "", marker: str = "", limit: int = MAX_CHARACTERS) -> str:
+    """Return the comment.
 
     Args:
-        title: put beside the verdict.
-        marker: tells several comments of one pull request apart.
-        most: characters that it may have.
+        title: Title beside the verdict.
+        marker: Name that distinguishes several comments on one pull request.
+        limit: Largest number of characters.
     """
     groups = group_by_device(reported)
-    blocks = [TextPart(("\n\n".join([marker_line(marker), _title(reported, title)]),), _HEAD, "title")]
+    parts = [TextPart(("\n\n".join([marker_line(marker), _title(reported, title)]),), _HEAD, "title")]
     if len(groups) > 1:
-        blocks.append(_overview(groups))
+        parts.append(_overview(groups))
     for name, group in list(groups.items())[:_MAX_DEVICES]:
-        blocks += _section(name if len(groups) > 1 else "", group)
+        parts += _section(name if len(groups) > 1 else "", group)
     if len(groups) > _MAX_DEVICES:
-        blocks.append(TextPart((f"{len(groups) - _MAX_DEVICES} more devices are listed only in the table above.",)))
-    return fit(blocks, most, _cut_note) + "\n"
+        parts.append(TextPart((f"{len(groups) - _MAX_DEVICES} more devices are listed only in the table above.",)))
+    return fit(parts, limit, _cut_note) + "\n"
 
 
 def group_by_device(reported: Sequence[ReportedTest]) -> dict[str, list[ReportedTest]]:
-    """By device, the worst verdict first; several invocations on one device by their commit as well."""
-    found: dict[tuple[str, str], list[ReportedTest]] = {}
-    for one in reported:
-        found.setdefault((_device(one.record), one.record.invocation), []).append(one)
-    devices = Counter(device for device, _ in found)
-    names: dict[str, list[ReportedTest]] = {}
-    for (device, _), group in found.items():
+    """Group tests by device, the worst verdict first; invocations on the same device are told apart by commit."""
+    groups: dict[tuple[str, str], list[ReportedTest]] = {}
+    for test in reported:
+        groups.setdefault((_device(test.record), test.record.invocation), []).append(test)
+    devices = Counter(device for device, _ in groups)
+    named: dict[str, list[ReportedTest]] = {}
+    for (device, _), group in groups.items():
         name = device
         if devices[device] > 1:
             first = group[0].record
             name = f"{device}, {first.commit[:8] or first.created_utc[:16].replace('T', ' ')}"
-        names.setdefault(name, []).extend(group)
-    return dict(sorted(names.items(), key=lambda item: min(map(_severity, item[1]))))
+        named.setdefault(name, []).extend(group)
+    return dict(sorted(named.items(), key=lambda item: min(map(_severity, item[1]))))
 
 
-def _severity(one: ReportedTest) -> tuple[bool, bool, int]:
-    """What a reader should see first: regressed, then failed, then the other verdicts."""
-    verdict = one.comparison.verdict
-    return verdict is not Verdict.REGRESSED, not one.error, list(Verdict).index(verdict)
+def _severity(test: ReportedTest) -> tuple[bool, bool, int]:
+    """Return a sort key: regressed first, then failed, then the other verdicts."""
+    verdict = test.comparison.verdict
+    return verdict is not Verdict.REGRESSED, not test.error, list(Verdict).index(verdict)
 
 
 def _device(record: Record) -> str:
@@ -103,20 +103,20 @@ def _device(record: Record) -> str:
 
 
 def _title(reported: Sequence[ReportedTest], title: str) -> str:
-    called = f": {escape.code(escape.shorten(title, 120))}" if title else ""
+    label = f": {escape.code(escape.shorten(title, 120))}" if title else ""
     if not reported:
-        return f"## gpuperf{called}\n\nNo test measured anything."
-    verdict = worst([one.comparison.verdict for one in reported])
-    broken = sum(bool(one.error) for one in reported if one.comparison.verdict is not Verdict.REGRESSED)
-    if broken and verdict is not Verdict.REGRESSED:
-        return f"## {_FAILED_SIGN} gpuperf{called}: {_count_of(broken, reported)} failed, nothing regressed"
+        return f"## gpuperf{label}\n\nNo test measured anything."
+    verdict = worst([test.comparison.verdict for test in reported])
+    failed = sum(bool(test.error) for test in reported if test.comparison.verdict is not Verdict.REGRESSED)
+    if failed and verdict is not Verdict.REGRESSED:
+        return f"## {_FAILED_SIGN} gpuperf{label}: {_count_of(failed, reported)} failed, nothing regressed"
     sign = _SIGNS.get(verdict, _UNDECIDED_SIGN)
-    text = f"## {sign} gpuperf{called}: {_worst_count(reported, verdict)}"
-    return f"{text}, {broken} failed for another reason" if broken else text
+    text = f"## {sign} gpuperf{label}: {_worst_count(reported, verdict)}"
+    return f"{text}, {failed} failed for another reason" if failed else text
 
 
 def _worst_count(reported: Sequence[ReportedTest], verdict: Verdict) -> str:
-    members = [one for one in reported if one.comparison.verdict is verdict]
+    members = [test for test in reported if test.comparison.verdict is verdict]
     if verdict is not Verdict.NO_BASELINE:
         return f"{_count_of(len(members), reported)} {verdict}"
     if len(members) == len(reported):
@@ -124,8 +124,8 @@ def _worst_count(reported: Sequence[ReportedTest], verdict: Verdict) -> str:
     return f"{_count_of(len(members), reported)} with nothing to compare with"
 
 
-def _outcome(one: ReportedTest) -> str:
-    return str(one.comparison.verdict) if one.record.status == "complete" else "cut short"
+def _outcome(test: ReportedTest) -> str:
+    return str(test.comparison.verdict) if test.record.status == "complete" else "cut short"
 
 
 def _count_of(count: int, reported: Sequence[ReportedTest]) -> str:
@@ -139,67 +139,67 @@ def _overview(groups: dict[str, list[ReportedTest]]) -> TextPart:
 
 
 def _worst_cells(group: Sequence[ReportedTest]) -> tuple[str, str]:
-    found = _worst_row(group)
-    if found is None:
+    worst_row = _worst_row(group)
+    if worst_row is None:
         return "", ""
-    one, row = found
-    return f"{escape.shorten(one.record.test, 60)}, {point_label(row)}, {row.metric}", interval(row)
+    test, row = worst_row
+    return f"{escape.shorten(test.record.test, 60)}, {point_label(row)}, {row.metric}", interval(row)
 
 
 def _worst_row(group: Sequence[ReportedTest]) -> tuple[ReportedTest, Row] | None:
-    """The row that a reader should see first: of what changed or is open, the worst one of the worst verdict."""
-    rows = [(one, row) for one in group for row in one.comparison.rows if row.verdict is not Verdict.UNCHANGED]
+    """Return the worst row that is not unchanged, with its test."""
+    rows = [(test, row) for test in group for row in test.comparison.rows if row.verdict is not Verdict.UNCHANGED]
     ranked = worst_first(row for _, row in rows)
-    return next(((one, row) for one, row in rows if row is ranked[0]), None) if ranked else None
+    return next(((test, row) for test, row in rows if row is ranked[0]), None) if ranked else None
 
 
 def _section(name: str, group: Sequence[ReportedTest]) -> list[TextPart]:
-    """One device's part; its name is empty where there is only one."""
+    """Return the parts of a device; its name is empty if it is the only one."""
     head = [f"### {escape.text(name)}"] if name else []
     head += [_worst_sentence(group)] if _worst_row(group) else []
     head += [_counts(group)]
-    blocks = [TextPart(("\n\n".join(head), head[0] if name else ""), _HEAD, "section")]
-    blocks.append(_changes_table(group))
-    blocks += [TextPart((text, ""), _EXPLANATION, "explanation") for text in _explanations(group)]
-    blocks.append(TextPart((environment_text(group), ""), _HEAD, "environment"))
-    blocks.append(TextPart(tuple(_commands_variants(group)), _COMMANDS, "list of commands"))
-    blocks += _all_details(group)
-    return blocks
+    parts = [TextPart(("\n\n".join(head), head[0] if name else ""), _HEAD, "section")]
+    parts.append(_changes_table(group))
+    parts += [TextPart((text, ""), _EXPLANATION, "explanation") for text in _explanations(group)]
+    parts.append(TextPart((environment_text(group), ""), _HEAD, "environment"))
+    parts.append(TextPart(tuple(_command_variants(group)), _COMMANDS, "list of commands"))
+    parts += _all_details(group)
+    return parts
 
 
 def _worst_sentence(group: Sequence[ReportedTest]) -> str:
-    found = _worst_row(group)
-    assert found is not None
-    one, row = found
-    test = escape.code(escape.shorten(one.record.test, 160))
-    there = "reference" if one.comparison.mode == "duet" else row.against
+    worst_row = _worst_row(group)
+    assert worst_row is not None
+    test, row = worst_row
+    name = escape.code(escape.shorten(test.record.test, 160))
+    there = "reference" if test.comparison.mode == "duet" else row.against
     figures = f"from {row_value(row, row.baseline)} ({there}) to {row_value(row, row.candidate)}"
     where = (
         f"over the whole sweep {escape.code(row.sweep)}" if row.point is None else f"at {escape.text(point_label(row))}"
     )
-    return f"{str(row.verdict).capitalize()}: **{row.metric} {interval(row)}** {where} of {test}, {figures}."
+    return f"{str(row.verdict).capitalize()}: **{row.metric} {interval(row)}** {where} of {name}, {figures}."
 
 
 def _counts(group: Sequence[ReportedTest]) -> str:
     text = tally(map(_outcome, group), "test")
-    rows = [str(row.verdict) for one in group for row in one.comparison.rows]
+    rows = [str(row.verdict) for test in group for row in test.comparison.rows]
     return f"{text}. {tally(rows, 'comparison')}." if rows else f"{text}."
 
 
 def _changes_table(group: Sequence[ReportedTest]) -> TextPart:
-    """The table of what changed or could not be decided: the worst rows of every test, so that none hides another."""
-    most = _MAX_ROWS if len(group) == 1 else _MAX_ROWS_OF_A_TEST
-    telling_rows = [(one, changed_or_undecided(one.comparison.rows)) for one in group]
-    owner = {id(row): one for one, rows in telling_rows for row in rows[:most]}
-    rows = worst_first(row for _, rows in telling_rows for row in rows[:most])
+    """Return the table of changed or undecided rows: the worst of every test, so that no test hides another."""
+    limit = _MAX_ROWS if len(group) == 1 else _MAX_ROWS_OF_A_TEST
+    rows_by_test = [(test, changed_or_undecided(test.comparison.rows)) for test in group]
+    owner = {id(row): test for test, rows in rows_by_test for row in rows[:limit]}
+    rows = worst_first(row for _, rows in rows_by_test for row in rows[:limit])
     if not rows:
         return TextPart(("",), _TABLE)
-    every = sum(len(rows) for _, rows in telling_rows)
+    total = sum(len(rows) for _, rows in rows_by_test)
     sizes = sorted({min(size, len(rows)) for size in (_MAX_ROWS, 10, 5)}, reverse=True)
-    return TextPart((*(_row_lines(rows[:size], every, owner, len(group)) for size in sizes), ""), _TABLE, "table")
+    return TextPart((*(_row_lines(rows[:size], total, owner, len(group)) for size in sizes), ""), _TABLE, "table")
 
 
-def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, ReportedTest], tests: int) -> str:
+def _row_lines(shown: Sequence[Row], total: int, owner: dict[int, ReportedTest], tests: int) -> str:
     several = any(len(owner[id(row)].curves) > 1 for row in shown)
     duet = all(owner[id(row)].comparison.mode == "duet" for row in shown)
     columns = ("sweep and point" if several else "point", "metric", "before", "now", "change", "verdict")
@@ -209,61 +209,52 @@ def _row_lines(shown: Sequence[Row], every: int, owner: dict[int, ReportedTest],
         rows = tuple((name, *cells) for name, cells in zip(names, table.rows, strict=True))
         table = Table(("test", *table.titles), rows)
     lines = table.as_markdown()
-    if every > len(shown):
-        lines += ["", f"and {plural(every - len(shown), 'more row')}, listed below"]
+    if total > len(shown):
+        lines += ["", f"and {plural(total - len(shown), 'more row')}, listed below"]
     return "\n".join(lines)
 
 
-# What explains it.
+# Explanations.
 
 
 def _explanations(group: Sequence[ReportedTest]) -> list[str]:
-    return [
-        text
-        for text in (
-            _suspects(group),
-            _not_compared(group),
-            _unmatched_points(group),
-            _failures(group),
-            _findings(group),
-        )
-        if text
-    ]
+    builders = (_suspects, _not_compared, _unmatched_points, _failures, _findings)
+    return [text for build in builders if (text := build(group))]
 
 
 def _suspects(group: Sequence[ReportedTest]) -> str:
-    """What else changed, beside what regressed: the first suspects."""
-    lines: list[str] = []
-    regressed = [one for one in group if one.comparison.verdict is Verdict.REGRESSED]
-    seen: dict[tuple[str, ...], int] = {}
-    for one in regressed:
-        for change in one.comparison.changes:
-            # The environment and the source are the same for all tests.
-            key = (change.where, change.name, fact(change.before), fact(change.after))
-            seen[key] = seen.get(key, 0) + 1
-    for where, name, before, after in list(seen)[:_MAX_CHANGES]:
-        values = [escape.code(text) or "empty" for text in (before, after)]
-        lines.append(f"- {escape.code(escape.shorten(f'{where}: {name}'))}: {' to '.join(values)}")
-    if len(seen) > _MAX_CHANGES:
-        lines.append(f"- and {len(seen) - _MAX_CHANGES} more")
+    """Return what else changed where tests regressed: the first suspects."""
+    regressed = [test for test in group if test.comparison.verdict is Verdict.REGRESSED]
     if not regressed:
         return ""
+    # Environment and source are the same for all tests.
+    changes = dict.fromkeys(
+        (f"{change.where}: {change.name}", fact(change.before), fact(change.after))
+        for test in regressed
+        for change in test.comparison.changes
+    )
+    lines = []
+    for name, *values in list(changes)[:_MAX_CHANGES]:
+        before, after = (escape.code(text) or "empty" for text in values)
+        lines.append(f"- {escape.code(escape.shorten(name))}: {before} to {after}")
+    if len(changes) > _MAX_CHANGES:
+        lines.append(f"- and {len(changes) - _MAX_CHANGES} more")
     if not lines:
         return "What else changed since the baseline: nothing that is recorded."
     return "\n".join(["What else changed since the baseline:", "", *lines])
 
 
 def _not_compared(group: Sequence[ReportedTest]) -> str:
-    """Tests that nothing could be compared with, and why."""
+    """Return the tests that were not compared, by reason."""
     reasons: dict[str, list[str]] = {}
-    for one in group:
-        if one.comparison.verdict in _NOT_COMPARED or one.record.status != "complete":
-            reasons.setdefault(_why_absent(one.record, one.comparison), []).append(one.record.test)
+    for test in group:
+        if test.comparison.verdict in _NOT_COMPARED or test.record.status != "complete":
+            reasons.setdefault(_reason_not_compared(test.record, test.comparison), []).append(test.record.test)
     lines = [f"- {why}: {_names(tests)}" for why, tests in reasons.items()]
     return "\n".join(["Not compared:", "", *lines]) if lines else ""
 
 
-def _why_absent(record: Record, comparison: Comparison) -> str:
+def _reason_not_compared(record: Record, comparison: Comparison) -> str:
     if not record.runs:
         return "nothing was measured"
     if record.status != "complete":
@@ -279,91 +270,92 @@ def _names(tests: Sequence[str]) -> str:
 
 
 def _unmatched_points(group: Sequence[ReportedTest]) -> str:
-    """Load points that only one side has: what is no longer measured can't regress."""
+    """Return the load points that only one side has; a point that is no longer measured cannot regress."""
     lines = []
-    for one in group:
+    for test in group:
         sides = (
-            ("no longer measured", one.comparison.missing_points),
-            ("not in the baseline", one.comparison.new_points),
+            ("no longer measured", test.comparison.missing_points),
+            ("not in the baseline", test.comparison.new_points),
         )
-        parts = [f"{what}: {_names(points)}" for what, points in sides if points]
-        lines += [f"- {escape.code(escape.shorten(one.record.test))}: {'; '.join(parts)}"] if parts else []
+        texts = [f"{what}: {_names(points)}" for what, points in sides if points]
+        lines += [f"- {escape.code(escape.shorten(test.record.test))}: {'; '.join(texts)}"] if texts else []
     if not lines:
         return ""
-    more = [f"- and {len(lines) - _MAX_NAMES} more"] if len(lines) > _MAX_NAMES else []
-    return "\n".join(["Load points that only one side measured:", "", *lines[:_MAX_NAMES], *more])
+    rest = [f"- and {len(lines) - _MAX_NAMES} more"] if len(lines) > _MAX_NAMES else []
+    return "\n".join(["Load points that only one side measured:", "", *lines[:_MAX_NAMES], *rest])
 
 
 def _failures(group: Sequence[ReportedTest]) -> str:
-    broken = [one for one in group if one.error]
+    failed = [test for test in group if test.error]
     lines = [
-        f"- {escape.code(escape.shorten(one.record.test))}: {escape.code(escape.shorten(one.error, 200))}"
-        for one in broken[:_MAX_NAMES]
+        f"- {escape.code(escape.shorten(test.record.test))}: {escape.code(escape.shorten(test.error, 200))}"
+        for test in failed[:_MAX_NAMES]
     ]
-    if len(broken) > _MAX_NAMES:
-        lines.append(f"- and {len(broken) - _MAX_NAMES} more")
+    if len(failed) > _MAX_NAMES:
+        lines.append(f"- and {len(failed) - _MAX_NAMES} more")
     return "\n".join(["Failed for another reason:", "", *lines]) if lines else ""
 
 
 def _findings(group: Sequence[ReportedTest]) -> str:
-    notes = finding_notes([reported.record for reported in group])
+    notes = finding_notes([test.record for test in group])
     lines = [f"- {escape.text(escape.shorten(note, 200))}" for note in notes[:_MAX_FINDINGS]]
     if len(notes) > _MAX_FINDINGS:
         lines.append(f"- and {len(notes) - _MAX_FINDINGS} more")
     return "\n".join(["Disturbed measurements:", "", *lines]) if lines else ""
 
 
-# What is folded away.
+# Folded details.
 
 
-def _commands_variants(group: Sequence[ReportedTest]) -> list[str]:
-    """What reproduces and what accepts, for all tests that did not pass as they were; shorter and shorter."""
-    chosen = [one for one in group if one.error or one.comparison.verdict is not Verdict.UNCHANGED] or list(group)
+def _command_variants(group: Sequence[ReportedTest]) -> list[str]:
+    """Return variants of the commands that reproduce and accept all tests that are not unchanged, the longest first."""
+    chosen = [test for test in group if test.error or test.comparison.verdict is not Verdict.UNCHANGED] or list(group)
     ranked = sorted(chosen, key=_severity)
     return [*(_command_lines(ranked, size) for size in (_MAX_COMMANDS, 3)), ""]
 
 
 def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
     shown = ranked[:size]
-    commits = list(dict.fromkeys(one.record.commit for one in shown if one.record.commit))
+    commits = list(dict.fromkeys(test.record.commit for test in shown if test.record.commit))
     lines = ["# measure again"]
     if len(commits) == 1:
         commit = shlex.quote(commits[0])
-        # A pull request's job measures GitHub's merge commit, which no clone has.
+        # The job of a pull request measures GitHub's merge commit, which clones lack.
         lines += [f"git fetch origin {commit}", f"git checkout {commit}"]
-    lines += [reproduce(one) for one in shown]
-    regressed = [one for one in shown if one.comparison.verdict is Verdict.REGRESSED and one.comparison.mode != "duet"]
-    if regressed:
+    lines += [reproduce(test) for test in shown]
+    regressed = [test for test in shown if test.comparison.verdict is Verdict.REGRESSED]
+    acceptable = [test for test in regressed if test.comparison.mode != "duet"]
+    if acceptable:
         lines += ["", "# if the change is intended, accept it as the new baseline"]
-        lines += [accept(one) for one in regressed]
+        lines += [accept(test) for test in acceptable]
     if len(ranked) > size:
         lines += ["", f"# likewise for {plural(len(ranked) - size, 'more test')}"]
-    what = "Measure again, or accept" if regressed else "Measure again"
+    what = "Measure again, or accept" if acceptable else "Measure again"
     return "\n".join(["<details>", f"<summary>{what}</summary>", "", *escape.code_block(lines), "", "</details>"])
 
 
 def _all_details(group: Sequence[ReportedTest]) -> list[TextPart]:
-    """All figures of all tests, worst first."""
+    """Return the figures of all tests, the worst first."""
     ranked = sorted(group, key=_severity)
     begin = "\n".join(["<details>", f"<summary>All figures of {plural(len(group), 'test')}</summary>"])
     inner = [
-        TextPart((_test_details(one, with_rows=True), _test_details(one, with_rows=False), ""), _SWEEP, "sweep")
-        for one in ranked
+        TextPart((_test_details(test, with_rows=True), _test_details(test, with_rows=False), ""), _SWEEP, "sweep")
+        for test in ranked
     ]
     return [TextPart((begin,), _HEAD), *inner, TextPart(("</details>",), _HEAD)]
 
 
-def _test_details(one: ReportedTest, *, with_rows: bool) -> str:
-    record, comparison = one.record, one.comparison
+def _test_details(test: ReportedTest, *, with_rows: bool) -> str:
+    record, comparison = test.record, test.comparison
     name = escape.html_code(escape.shorten(record.test, 160))
     lines = [
         "<details>",
-        f"<summary>{name}: {'failed, ' if one.error else ''}{comparison.verdict}</summary>",
+        f"<summary>{name}: {'failed, ' if test.error else ''}{comparison.verdict}</summary>",
         "",
         escape.text(headline(record, comparison)),
     ]
-    for curve in one.curves:
-        if len(one.curves) > 1:
+    for curve in test.curves:
+        if len(test.curves) > 1:
             lines += ["", f"**{escape.code(escape.shorten(curve.name))}**"]
         lines += ["", *curve_table(curve, comparison.rows).as_markdown()]
         if any(len(point.supported) < 4 for point in curve):
@@ -373,7 +365,7 @@ def _test_details(one: ReportedTest, *, with_rows: bool) -> str:
         lines += _bullets([*reliability_notes(curve), *curve_notes(curve)])
     if with_rows and comparison.rows:
         columns = (
-            "sweep and point" if len(one.curves) > 1 else "point",
+            "sweep and point" if len(test.curves) > 1 else "point",
             "metric",
             "before",
             "now",
@@ -385,12 +377,12 @@ def _test_details(one: ReportedTest, *, with_rows: bool) -> str:
         duet = comparison.mode == "duet"
         lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
     lines += _bullets([*comparison_notes(comparison), *left_out_notes(comparison)])
-    lines += ["", f"{baseline_text(one)}", "", "</details>"]
+    lines += ["", f"{baseline_text(test)}", "", "</details>"]
     return "\n".join(lines)
 
 
 def _bullets(notes: Sequence[str]) -> list[str]:
-    """Notes as a list; those that belong to another are indented below it."""
+    """Return notes as a list; notes that begin with blanks are indented below the note before them."""
     lines = [f"{' ' * (len(note) - len(note.lstrip()))}- {escape.text(note.lstrip())}" for note in notes]
     return ["", *lines] if lines else []
 

@@ -1,4 +1,4 @@
-"""What becomes a comment on a pull request: its marker, its size, and text that somebody else wrote."""
+"""The body of a comment on a pull request: its marker, its size limit, and text from untrusted code."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ import re
 from pytest_gpuperf.report.markdown.comment import marker_line
 from pytest_gpuperf.report.markdown.size_limit import utf16_length
 
-#: GitHub refuses longer ones.
+#: Longest comment that GitHub accepts.
 GITHUB_MAX_CHARACTERS = 65_536
-#: By it the comment is found again, to be updated in place.
+#: Marker by which a later run finds the comment and updates it.
 MARKER = "<!-- gpuperf -->"
 _MARKER = re.compile(r"<!--\s*(?:pytest-)?gpuperf\b[^>\n]*-->")
 _CUT = "> Shortened to GitHub's size limit; the full report is among the artifacts of the workflow run.\n\n"
-_FOREIGN = "> Written by code from a fork, which is not trusted: check its figures before relying on them.\n\n"
-#: Text that calls people, links, or shows as something else than it is.
+_UNTRUSTED = "> Written by code from a fork, which is not trusted: check its figures before relying on them.\n\n"
+#: Text that notifies people, creates links, or renders differently from how it reads.
 _ACTIVE = re.compile(
-    # A letter's number shows as the letter, and an @ written so calls as well.
+    # An entity renders as its character, and an @ written as an entity also notifies.
     r"&(?:#\d+|#x[0-9a-f]+);?|&[a-z][a-z0-9]*;"
     r"|@(?=\w)|#(?=\d)|\bgh-(?=\d)|:(?=//)|www(?=\.)|!(?=\[)|\](?=[(\[:])"
     r"|<(?=[a-z/!])(?!/?(?:details|summary|code|wbr|br|sub|sup|b|i)\s*/?>)",
     re.IGNORECASE,
 )
-#: A word joiner behind it is not seen, and leaves it as text, in code and outside of it.
+#: A word joiner is invisible, and deactivates the character before it, inside and outside of code.
 _JOINER = "\u2060"
 
 
 def comment_body(text: str, *, trusted: bool = True, name: str = "") -> tuple[str, str]:
-    """A comment's body, and the marker to find its predecessor by.
+    """Return the body of a comment, and the marker that identifies the previous comment.
 
-    The marker is the report's own, else ``MARKER``. A text that is too long is cut at the end of a line.
+    The marker comes from the report, else it is ``MARKER``. Too long a text is cut at the end of a line.
 
     Args:
-        name: for a marker of that name in the place of the report's own.
-        trusted: it was written by code of the repository itself. Otherwise nobody is called, nothing is linked, and it
-            is said where it comes from.
+        name: Name of a marker that replaces the one of the report.
+        trusted: Whether code of the repository itself wrote the text. Otherwise mentions and links are deactivated, and
+            the comment says that it comes from a fork.
     """
-    # NUL and surrogates are no text; a lone one would make the whole request fail.
+    # A single NUL or surrogate would make the request fail.
     text = text.encode(errors="replace").decode().replace("\0", "")
-    found = _MARKER.search(text)
-    own = found[0] if found and trusted else ""
-    marker = marker_line(name) if name else own or MARKER
-    text = text.replace(own, "", 1) if trusted else _FOREIGN + neutralized(text)
+    match = _MARKER.search(text)
+    existing = match[0] if match and trusted else ""
+    marker = marker_line(name) if name else existing or MARKER
+    text = text.replace(existing, "", 1) if trusted else _UNTRUSTED + neutralized(text)
     body = f"{marker}\n{text.lstrip()}"
     if utf16_length(body) <= GITHUB_MAX_CHARACTERS:
         return body, marker
@@ -51,8 +51,8 @@ def comment_body(text: str, *, trusted: bool = True, name: str = "") -> tuple[st
 
 
 def neutralized(text: str) -> str:
-    """Markdown in which nothing calls people, links or embeds; headings, tables and folded parts stay."""
-    return _ACTIVE.sub(lambda found: found[0] + _JOINER, _MARKER.sub("", text))
+    """Deactivate mentions, links and embedded content; headings, tables and folded parts stay."""
+    return _ACTIVE.sub(lambda match: match[0] + _JOINER, _MARKER.sub("", text))
 
 
 def _cut(text: str, characters: int) -> str:

@@ -1,4 +1,4 @@
-"""A text that has to stay under a size: what gives way first, and what is said about that."""
+"""Text under a size limit: which parts are shortened first, and what the reader is told about it."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ class TextPart:
     """A part of a text.
 
     Attributes:
-        variants: the same in several lengths, the whole first; the last may be empty.
-        rank: blocks of a lower rank are given room first.
-        what: it is called in the note on what was cut, as ``full sweep``.
+        variants: The same content in several lengths, the longest first; the last may be empty.
+        rank: Parts of a lower rank get room first.
+        name: Name of the part in the note on what was shortened, as ``full sweep``.
     """
 
     variants: tuple[str, ...]
     rank: int = 0
-    what: str = "part"
+    name: str = "part"
 
 
 def utf16_length(text: str) -> int:
-    """Characters as the strictest count has them: UTF-16, in which one beyond the first plane counts twice."""
+    """Return the number of UTF-16 code units, the strictest way to count characters."""
     return len(text.encode("utf-16-le", errors="surrogatepass")) // 2
 
 
-def fit(blocks: Sequence[TextPart], most: int, note: Callable[[Counter[str]], str], joint: str = "\n\n") -> str:
-    """The blocks one after the other, each as long as there is room for; of equal rank the first ones win.
+def fit(parts: Sequence[TextPart], limit: int, note: Callable[[Counter[str]], str], joint: str = "\n\n") -> str:
+    """Join parts, each in the longest variant that there is room for; of equal ranks, earlier parts win.
 
     Args:
-        most: characters of the whole, as ``size`` counts.
-        note: what to say of what was cut, by ``what``; it is put behind the first block.
+        limit: Largest length of the result, as counted by ``utf16_length``.
+        note: Returns what to say of shortened parts, counted by name. It is put behind the first part.
     """
-    whole = joint.join(block.variants[0] for block in blocks if block.variants[0])
-    if utf16_length(whole) <= most:
-        return whole
-    every = Counter(block.what for block in blocks)
-    room = most - utf16_length(note(every)) - len(joint)
-    chosen = [""] * len(blocks)
-    cut: Counter[str] = Counter()
-    for index in sorted(range(len(blocks)), key=lambda index: blocks[index].rank):
-        block = blocks[index]
-        fitting = (one for one in block.variants if utf16_length(one) + len(joint) <= room)
+    full = joint.join(part.variants[0] for part in parts if part.variants[0])
+    if utf16_length(full) <= limit:
+        return full
+    every = Counter(part.name for part in parts)
+    room = limit - utf16_length(note(every)) - len(joint)
+    chosen = [""] * len(parts)
+    shortened: Counter[str] = Counter()
+    for index in sorted(range(len(parts)), key=lambda index: parts[index].rank):
+        part = parts[index]
+        fitting = (text for text in part.variants if utf16_length(text) + len(joint) <= room)
         chosen[index] = next(fitting, "")
         room -= utf16_length(chosen[index]) + len(joint)
-        if chosen[index] != block.variants[0]:
-            cut[block.what] += 1
-    parts = [chosen[0], note(cut), *chosen[1:]]
-    return joint.join(part for part in parts if part)
+        if chosen[index] != part.variants[0]:
+            shortened[part.name] += 1
+    texts = [chosen[0], note(shortened), *chosen[1:]]
+    return joint.join(text for text in texts if text)

@@ -1,4 +1,4 @@
-"""The terminal's section at the end of pytest: short unless asked otherwise, and no wider than 80 columns."""
+"""The terminal section at the end of pytest: short unless ``-v`` is given, and at most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.report.notes import comparison_notes, interference_notes, reliability_notes
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, headline, indented, record_lines, warnings
 
-#: Up to so many tests somebody is at work on them, and wants a word about each; beyond that only what needs one.
+#: Up to this many tests, every test is shown; beyond it, only tests that need attention.
 FEW = 3
-_ROWS = 5
-_FINDINGS = 3
-_NAMES = 8
+_MAX_ROWS = 5
+_MAX_FINDINGS = 3
+_MAX_NAMES = 8
 _COLUMNS = ("short point", "short metric", "before", "now", "short change", "verdict")
 _COLOURS = {"regressed": "red", "improved": "green", "unchanged": "green"}
-_SILENT = (str(Verdict.UNCHANGED),)
-_BARE = (str(Verdict.NO_BASELINE), str(Verdict.NOT_COMPARABLE))
+_PASSED = (str(Verdict.UNCHANGED),)
+_UNCOMPARED = (str(Verdict.NO_BASELINE), str(Verdict.NOT_COMPARABLE))
 
 
 @dataclass(frozen=True)
 class TerminalEntry:
-    """What the terminal says of one test.
+    """The lines of a test in the terminal section.
 
     Attributes:
-        full: all of it, for ``-v``.
-        brief: what changed or could not be decided.
-        notes: what has to be said in any case.
+        full: All lines, for ``-v``.
+        brief: Lines on what changed or could not be decided.
+        notes: Lines that are shown in any case.
     """
 
     test: str
@@ -45,14 +45,14 @@ class TerminalEntry:
 
     @property
     def uncompared(self) -> bool:
-        """There was nothing to compare with."""
-        return self.verdict in _BARE
+        """Whether there was nothing to compare with."""
+        return self.verdict in _UNCOMPARED
 
 
 def terminal_entry(
     record: Record, curves: Sequence[Curve], comparison: Comparison, location: RecordLocation
 ) -> TerminalEntry:
-    """What to say of a test."""
+    """Return the lines of a test."""
     return TerminalEntry(
         test=record.test,
         verdict=str(comparison.verdict) if record.status == "complete" else "cut short",
@@ -64,19 +64,19 @@ def terminal_entry(
 
 
 def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLocation) -> list[str]:
-    """What changed or could not be decided; without a baseline that is the figures themselves."""
+    """Return what changed or could not be decided; without a baseline, the figures themselves."""
     rows = changed_or_undecided(comparison.rows)
     lines: list[str] = []
     for curve in curves:
-        own = [row for row in rows if row.sweep == curve.name]
-        if len(curves) > 1 and (own or not comparison.rows):
+        sweep_rows = [row for row in rows if row.sweep == curve.name]
+        if len(curves) > 1 and (sweep_rows or not comparison.rows):
             lines.append(f"  {curve.name}")
         if not comparison.rows:
             lines += curve_table(curve, ()).as_text("  ")
-        elif own:
-            lines += row_table(own[:_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
-        if len(own) > _ROWS:
-            lines.append(f"  and {len(own) - _ROWS} more rows, none worse")
+        elif sweep_rows:
+            lines += row_table(sweep_rows[:_MAX_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
+        if len(sweep_rows) > _MAX_ROWS:
+            lines.append(f"  and {len(sweep_rows) - _MAX_ROWS} more rows, none worse")
     lines += indented(comparison_notes(comparison))
     if comparison.left_out:
         count = plural(len(comparison.left_out), "gated figure")
@@ -85,70 +85,71 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
 
 
 def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> list[str]:
-    found = warnings([*(note for curve in curves for note in reliability_notes(curve)), *interference_notes(record)])
-    more = len(found) - _FINDINGS
-    lines = found[:_FINDINGS] + ([f"  ! and {plural(more, 'more finding')}"] if more > 0 else [])
-    # Nothing changed of what both have measured: a load point that is gone must not go unnoticed.
+    lines = warnings([*(note for curve in curves for note in reliability_notes(curve)), *interference_notes(record)])
+    hidden = len(lines) - _MAX_FINDINGS
+    if hidden > 0:
+        lines = [*lines[:_MAX_FINDINGS], f"  ! and {plural(hidden, 'more finding')}"]
+    # An unchanged test shows no brief lines, but a missing load point must be noticed.
     return lines + (indented(comparison_notes(comparison)) if comparison.verdict is Verdict.UNCHANGED else [])
 
 
-def section(shown: Sequence[TerminalEntry], verbosity: int) -> list[tuple[str, str]]:
-    """Lines and their colour (empty, ``bold``, ``red``, ``green`` or ``yellow``).
+def section(entries: Sequence[TerminalEntry], verbosity: int) -> list[tuple[str, str]]:
+    """Return lines with their colours (empty, ``bold``, ``red``, ``green`` or ``yellow``).
 
     Args:
-        verbosity: pytest's: above 0 everything, 0 what a reader needs, below 0 one line.
+        verbosity: Verbosity of pytest: above 0 shows everything, 0 what a reader needs, below 0 a single line.
     """
     if verbosity < 0:
-        return [(verdict_counts(shown), "")] if shown else []
+        return [(verdict_counts(entries), "")] if entries else []
     lines: list[tuple[str, str]] = []
-    few, full = len(shown) <= FEW, verbosity > 0
-    for one in shown:
-        silent = one.verdict in _SILENT
-        if not (full or few) and (one.uncompared or silent) and not one.notes:
+    few, full = len(entries) <= FEW, verbosity > 0
+    for entry in entries:
+        passed = entry.verdict in _PASSED
+        if not (full or few) and (entry.uncompared or passed) and not entry.notes:
             continue
-        # PageCharts of tests without a baseline are many where the store is new.
-        brief = [] if silent or (one.uncompared and not few) else one.brief
-        lines += [(one.test, "bold"), (f"  {one.headline}", one.colour)]
-        lines += [(line, "") for line in (one.full if full else [*brief, *one.notes])]
+        # In a new store many tests lack a baseline; their figures would fill the screen.
+        brief = [] if passed or (entry.uncompared and not few) else entry.brief
+        lines += [(entry.test, "bold"), (f"  {entry.headline}", entry.colour)]
+        lines += [(line, "") for line in (entry.full if full else [*brief, *entry.notes])]
     if not (full or few):
-        lines += _grouped_by_headline([one for one in shown if one.uncompared and not one.notes])
-    lines.append((verdict_counts(shown), "bold"))
+        lines += _grouped_by_headline([entry for entry in entries if entry.uncompared and not entry.notes])
+    lines.append((verdict_counts(entries), "bold"))
     if not full:
         lines.append(("for all figures: gpuperf report, or pytest -v", ""))
     return lines
 
 
 def _grouped_by_headline(uncompared: Sequence[TerminalEntry]) -> list[tuple[str, str]]:
-    """Many tests with nothing to compare with, by what is said of them."""
-    said: dict[str, list[str]] = {}
-    for one in uncompared:
-        said.setdefault(one.headline, []).append(one.test)
+    """List tests without a comparison below the headline that they share."""
+    tests_by_headline: dict[str, list[str]] = {}
+    for entry in uncompared:
+        tests_by_headline.setdefault(entry.headline, []).append(entry.test)
     lines = []
-    for text, tests in said.items():
+    for text, tests in tests_by_headline.items():
         lines.append((f"{text} ({plural(len(tests), 'test')})", "yellow"))
-        lines += [(f"  {test}", "") for test in tests[:_NAMES]]
-        if len(tests) > _NAMES:
-            lines.append((f"  and {len(tests) - _NAMES} more", ""))
+        lines += [(f"  {test}", "") for test in tests[:_MAX_NAMES]]
+        if len(tests) > _MAX_NAMES:
+            lines.append((f"  and {len(tests) - _MAX_NAMES} more", ""))
     return lines
 
 
-def verdict_counts(shown: Sequence[TerminalEntry]) -> str:
-    """The counts of all verdicts."""
-    return tally((one.verdict for one in shown), "test")
+def verdict_counts(entries: Sequence[TerminalEntry]) -> str:
+    """Return how often each verdict occurs."""
+    return tally((entry.verdict for entry in entries), "test")
 
 
 def full_lines(reported: Sequence[ReportedTest]) -> list[str]:
-    """Everything about stored records, as ``-v`` shows it."""
+    """Return everything about stored records, as ``-v`` shows it."""
     if not reported:
         return ["nothing measured"]
     lines: list[str] = []
-    every = [
-        terminal_entry(one.record, one.curves, one.comparison, RecordLocation(one.path, one.store_option))
-        for one in reported
+    entries = [
+        terminal_entry(test.record, test.curves, test.comparison, RecordLocation(test.path, test.store_option))
+        for test in reported
     ]
-    for one, shown in zip(reported, every, strict=True):
-        record = one.record
+    for test, entry in zip(reported, entries, strict=True):
+        record = test.record
         commit = f", commit {record.commit[:8]}" if record.commit else ""
-        lines += [shown.test, f"  {shown.headline}", *shown.full]
+        lines += [entry.test, f"  {entry.headline}", *entry.full]
         lines.append(f"  record {record.id} of {record.created_utc[:16].replace('T', ' ')} UTC{commit}")
-    return [*lines, verdict_counts(every)]
+    return [*lines, verdict_counts(entries)]
