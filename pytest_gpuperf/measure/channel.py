@@ -11,7 +11,7 @@ A side says, in this order (``what``), and waits for an answer to each but the l
 ``test``              test: it is about to begin                                  stop: why not, or empty
 ``sweep``             test, name, points, foreign: modules from the checkout of   points of both sides in one order,
                       the user, which are not this side's                         or null: it is measured here only
-``step``              the next ``DuetStep`` of the sweep                              its ``Turn``; abandon: why not
+``step``              the next ``MeasureStep`` of the sweep                              its ``Turn``; abandon: why not
 ``over``              test, failed: why, record                                  record of the other side, or null
                                                                                   and why
 ``swept``             complete: the sweep went to its end                         (none)

@@ -20,7 +20,7 @@ from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.sweep import smoke_sweep, warm_up
 from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
-from pytest_gpuperf.measure.turns import SIDES, DuetStep, Phase, Turn, Turns
+from pytest_gpuperf.measure.turns import SIDES, MeasureStep, Phase, Turn, Turns
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
 from pytest_gpuperf.targets import StartedTarget, Target
@@ -96,7 +96,7 @@ def measure_duet(
             )
             sides.append(stack.enter_context(closing(steps_of_side)))
         turns = Turns()
-        steps: list[DuetStep | None] = [next(side) for side in sides]
+        steps: list[MeasureStep | None] = [next(side) for side in sides]
         while steps != [None, None]:
             chosen = turns.choose(steps)
             try:
@@ -134,7 +134,7 @@ def play(
     own: Collection[LoadPoint] | None = None,
     monitor: Monitor | None = None,
     one_process: bool = False,
-) -> Generator[DuetStep, Turn, None]:
+) -> Generator[MeasureStep, Turn, None]:
     """One side of a duet: yields each step before it takes it, and waits to be sent its turn.
 
     Args:
@@ -153,7 +153,7 @@ def play(
         warmup_s = 0.0
         warm = complete = sequential = False
         up: TargetUnderLoad | None = None
-        turn = yield DuetStep(run, Phase.START, parity=run)
+        turn = yield MeasureStep(run, Phase.START, parity=run)
         try:
             while True:
                 try:
@@ -162,7 +162,7 @@ def play(
                     if not described:
                         on_under_test(up.started.under_test())
                         described = True
-                    turn = yield DuetStep(run, Phase.WARM_UP, parity=run)
+                    turn = yield MeasureStep(run, Phase.WARM_UP, parity=run)
                     meter.say(run, "warming up")
                     warm, warmup_s = warm_up(up.generator, up.started, up.workloads, own, plan)
                     break
@@ -172,11 +172,11 @@ def play(
                     if up is not None:
                         up.close()
                         up = None
-                turn = yield DuetStep(run, Phase.AGAIN)
+                turn = yield MeasureStep(run, Phase.AGAIN)
             for number, (visit, point) in enumerate(plan.order(points, run)):
                 if point not in own:
                     continue
-                turn = yield DuetStep(run, Phase.WINDOW, number, visit + number_of[point] + run)
+                turn = yield MeasureStep(run, Phase.WINDOW, number, visit + number_of[point] + run)
                 sequential = turn.apart
                 meter.say(run, "measuring", point)
                 window, _ = take_window(
@@ -195,7 +195,7 @@ def play(
                 meter.window_done()
             complete = True
             # Alive until the other has been measured as well: an idle neighbour is part of both sides' conditions.
-            yield DuetStep(run, Phase.STOP, parity=run)
+            yield MeasureStep(run, Phase.STOP, parity=run)
         finally:
             try:
                 if up is not None:

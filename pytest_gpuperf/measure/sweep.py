@@ -16,7 +16,7 @@ from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator
 from pytest_gpuperf.measure.plan import MeasurePlan, Progress
 from pytest_gpuperf.measure.progress import ProgressMeter
-from pytest_gpuperf.measure.warmup import SteadyRule
+from pytest_gpuperf.measure.steady import SteadyRule
 from pytest_gpuperf.measure.window import give_up, take_window
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window, Workload
 from pytest_gpuperf.targets import StartedTarget, Target

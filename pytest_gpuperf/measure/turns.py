@@ -29,7 +29,7 @@ _UP = (Phase.WARM_UP, Phase.WINDOW, Phase.STOP)
 
 
 @dataclass(frozen=True)
-class DuetStep:
+class MeasureStep:
     """What a side would do next.
 
     Attributes:
@@ -63,7 +63,7 @@ class Turns:
     def __init__(self) -> None:
         self._apart = False
 
-    def choose(self, steps: Sequence[DuetStep | None]) -> int:
+    def choose(self, steps: Sequence[MeasureStep | None]) -> int:
         """The number of the side whose turn it is.
 
         Args:
@@ -79,12 +79,12 @@ class Turns:
             return first.parity % 2
         return places.index(min(places))
 
-    def turn(self, side: int, steps: Sequence[DuetStep | None]) -> Turn:
+    def turn(self, side: int, steps: Sequence[MeasureStep | None]) -> Turn:
         """What the chosen side is told."""
         other = steps[1 - side]
         return Turn(self._apart, other is not None and other.phase in _UP)
 
-    def _place(self, step: DuetStep) -> tuple[int, ...]:
+    def _place(self, step: MeasureStep) -> tuple[int, ...]:
         """Where a step comes in the order of all steps."""
         if self._apart:
             # Whoever is up goes on until it is done.

@@ -19,7 +19,7 @@ from typing import Any
 from pytest_gpuperf.device import DeviceLock
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.measure.channel import BASE, HEAD, PROTOCOL, Channel, Hangup, Message, Welcome
-from pytest_gpuperf.measure.turns import DuetStep, Phase, Turns
+from pytest_gpuperf.measure.turns import MeasureStep, Phase, Turns
 from pytest_gpuperf.targets.process import SupervisedProcess
 
 _POLL_S = 0.1
@@ -79,10 +79,10 @@ class DuetSide:
         return (self.index, stage[0], sweep, stage[1])
 
     @property
-    def step(self) -> DuetStep:
+    def step(self) -> MeasureStep:
         assert self.asked is not None
         values = {name: int(self.asked[name]) for name in ("run", "phase", "number", "parity")}
-        return DuetStep(**{**values, "phase": Phase(values["phase"])})  # type: ignore[arg-type]
+        return MeasureStep(**{**values, "phase": Phase(values["phase"])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

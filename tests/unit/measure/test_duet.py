@@ -17,8 +17,8 @@ from pytest_gpuperf.measure import duet as duet_module
 from pytest_gpuperf.measure import sweep as sweep_module
 from pytest_gpuperf.measure import window as window_module
 from pytest_gpuperf.measure.duet import duet_plan
+from pytest_gpuperf.measure.steady import SteadyRule
 from pytest_gpuperf.measure.turns import Turn
-from pytest_gpuperf.measure.warmup import SteadyRule
 from pytest_gpuperf.model import (
     Arrivals,
     CallWorkload,

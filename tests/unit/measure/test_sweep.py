@@ -14,7 +14,7 @@ from pytest_gpuperf.errors import LoadError, OptionError, TargetDied, TargetErro
 from pytest_gpuperf.measure import MeasurePlan, Progress, measure_sweep, smoke_sweep
 from pytest_gpuperf.measure import sweep as sweep_module
 from pytest_gpuperf.measure import window as window_module
-from pytest_gpuperf.measure.warmup import SteadyRule
+from pytest_gpuperf.measure.steady import SteadyRule
 from pytest_gpuperf.model import (
     Arrivals,
     Constant,

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Generator
 from itertools import pairwise
 
-from pytest_gpuperf.measure.turns import DuetStep, Phase, Turn, Turns
+from pytest_gpuperf.measure.turns import MeasureStep, Phase, Turn, Turns
 
-Side = Generator[DuetStep, Turn, None]
+Side = Generator[MeasureStep, Turn, None]
 
 
-def block(run: int, windows: int) -> list[DuetStep]:
+def block(run: int, windows: int) -> list[MeasureStep]:
     return [
-        DuetStep(run, Phase.START, parity=run),
-        DuetStep(run, Phase.WARM_UP, parity=run),
-        *(DuetStep(run, Phase.WINDOW, number, number + run) for number in range(windows)),
-        DuetStep(run, Phase.STOP, parity=run),
+        MeasureStep(run, Phase.START, parity=run),
+        MeasureStep(run, Phase.WARM_UP, parity=run),
+        *(MeasureStep(run, Phase.WINDOW, number, number + run) for number in range(windows)),
+        MeasureStep(run, Phase.STOP, parity=run),
     ]
 
 
-def played(first: list[DuetStep], second: list[DuetStep]) -> list[tuple[int, DuetStep, Turn]]:
+def played(first: list[MeasureStep], second: list[MeasureStep]) -> list[tuple[int, MeasureStep, Turn]]:
     """Both sides' steps in the order in which they are taken."""
     left = [list(first), list(second)]
     turns, taken = Turns(), []
@@ -60,7 +60,7 @@ def test_a_window_that_one_side_lacks_keeps_the_others_in_step() -> None:
 
 def test_without_room_for_both_each_goes_alone_from_then_on() -> None:
     start, *rest = block(0, 2)
-    second = [start, DuetStep(0, Phase.AGAIN), *rest, *block(1, 2)]
+    second = [start, MeasureStep(0, Phase.AGAIN), *rest, *block(1, 2)]
     taken = played([*block(0, 2), *block(1, 2)], second)
     sides = [(side, step.run) for side, step, turn in taken if turn.apart and step.phase is Phase.WINDOW]
     # The one that didn't fit goes second in its block; then the order alternates as ever.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.measure.warmup import SteadyRule
+from pytest_gpuperf.measure.steady import SteadyRule
 
 medians = st.lists(st.floats(1, 1e9), max_size=12)
 
