@@ -7,11 +7,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pytest_gpuperf.load import Recording, WindowSpec
+from pytest_gpuperf.load import WindowSpec
 from pytest_gpuperf.measure.plan import MeasurePlan
-from pytest_gpuperf.measure.sweep import warm_up
-from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
-from pytest_gpuperf.measure.window import take_window
+from pytest_gpuperf.measure.policy import Measured, WindowRequest
+from pytest_gpuperf.measure.target_under_load import TargetUnderLoad, shared_by_batch_size
 from pytest_gpuperf.model import LoadPoint, Window
 from pytest_gpuperf.targets import Target
 from pytest_gpuperf.targets.anchor import BATCH_SIZE
@@ -39,41 +38,40 @@ class StartedAnchor:
         self._deadline_s = plan.deadline_s
         self._first = False
         most = LoadPoint(MOST, BATCH_SIZE)
-        self._up = TargetUnderLoad(target, [most])
+        self._under_load = TargetUnderLoad.start(target, shared_by_batch_size([most]))
         with ExitStack() as undo:
-            undo.callback(self._up.close)
-            warm_up(self._up.generator, self._up.started, self._up.workloads, [most], plan)
+            undo.callback(self._under_load.close)
+            self._under_load.open([most])
+            self._under_load.warm_up([most], plan)
             undo.pop_all()
 
     @property
     def processes(self) -> tuple[int, ...]:
         """The roots of its process trees."""
-        return self._up.started.processes
+        return self._under_load.started.processes
 
-    def beside(self, point: LoadPoint, take: Callable[[], tuple[Window, Recording]]) -> tuple[Window, Window]:
-        """A window of the target, and one of the anchor next to it.
+    def beside(self, point: LoadPoint, take: Callable[[], Measured]) -> tuple[Measured, Window]:
+        """Take a window of the target, and one of the anchor next to it.
 
-        By turns before and after it, so that a drift of the machine falls on both alike. The anchor's is filed under
-        the load point and visit that it stands beside.
+        The anchor's comes before and after the target's by turns, so that a drift of the machine falls on both alike.
+        It has the load point and visit of the target's window.
         """
         self._first = not self._first
         if self._first:
             near = self._window(point)
-            window, _ = take()
+            measured = take()
         else:
-            window, _ = take()
+            measured = take()
             near = self._window(point)
-        return window, replace(near, point=window.point, visit=window.visit)
+        return measured, replace(near, point=measured[0].point, visit=measured[0].visit)
 
     def _window(self, point: LoadPoint) -> Window:
         concurrency = min(point.concurrency or MOST, MOST)
         spec = WindowSpec(
             concurrency, WINDOW_S, lead_in_s=0.05, min_requests=10, max_window_s=2.0, deadline_s=self._deadline_s
         )
-        own = LoadPoint(concurrency, BATCH_SIZE)
-        workload = self._up.workloads[BATCH_SIZE]
-        return take_window(self._up.generator, self._up.started, workload, name=SWEEP, point=own, spec=spec)[0]
+        return self._under_load.measure(WindowRequest(LoadPoint(concurrency, BATCH_SIZE), spec), name=SWEEP)[0]
 
-    def stop(self) -> None:
-        """Stop it."""
-        self._up.close()
+    def close(self) -> None:
+        """Stop the anchor."""
+        self._under_load.close()

@@ -8,28 +8,19 @@ decides.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from functools import partial
 
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
-from pytest_gpuperf.measure.plan import MeasurePlan, Progress
-from pytest_gpuperf.measure.progress import ProgressMeter
-from pytest_gpuperf.measure.sweep import smoke_sweep, warm_up
-from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
-from pytest_gpuperf.measure.turns import SIDES, MeasureStep, Phase, Turn, Turns
-from pytest_gpuperf.measure.window import take_window
+from pytest_gpuperf.measure.measuring_loop import Conditions, Measurement, measure_runs
+from pytest_gpuperf.measure.plan import MeasurePlan
+from pytest_gpuperf.measure.policy import Policy, planned_windows
+from pytest_gpuperf.measure.progress import Progress, ProgressMeter
+from pytest_gpuperf.measure.turns import SIDES, MeasureStep, Turns
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
-from pytest_gpuperf.targets import StartedTarget, Target
-
-_NO_ROOM = re.compile(
-    r"out.?of.?memory|(can.?not|could not|can't|failed to|unable to) allocate|memory allocation|bad_?alloc"
-    r"|(insufficient|not enough)( \w+)? memory|\bENOMEM\b",
-    re.IGNORECASE,
-)
+from pytest_gpuperf.targets import Target
 
 
 def duet_plan(blocks: int = 5, alternations: int = 24, window_s: float = 0.3) -> MeasurePlan:
@@ -66,36 +57,34 @@ def measure_duet(
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
     monitor: Monitor | None = None,
 ) -> None:
-    """Measure blocks of both sides; ``plan.visits`` pairs of windows at each point.
+    """Measure blocks of both sides: ``plan.visits`` pairs of windows at each point.
 
     Args:
-        on_run: given ``candidate`` or ``reference`` and its run of a block as soon as it is over; also a run that was
-            cut short, marked as not complete, before the error goes on its way.
-        on_under_test: given what is under test on each side, once.
-        arrivals, on_progress, watch_cpu, monitor: see ``measure_sweep``; windows are not repeated, there are many.
+        on_run, on_under_test: See ``measure_runs``; called with ``candidate`` or ``reference`` first.
+        on_progress, watch_cpu, arrivals, monitor: See ``measure_sweep``.
 
     Raises:
-        TargetError, LoadError, OptionError: the duet can't go on; the message names the side.
+        TargetError, LoadError, OptionError: The duet can't go on; the message names the side.
     """
-    meter = ProgressMeter(name, plan, len(points), on_progress, sides=2)
+    meter = ProgressMeter.of_plan(name, plan, len(points), on_progress, sides=2)
     with ExitStack() as stack:
-        sides = []
-        for side, target in zip(SIDES, (candidate, reference), strict=True):
-            steps_of_side = play(
-                target,
-                points,
-                plan,
-                name=name,
-                on_run=lambda run, side=side: on_run(side, run),  # type: ignore[misc]
-                on_under_test=lambda facts, side=side: on_under_test(side, facts),  # type: ignore[misc]
-                meter=meter,
-                watch_cpu=watch_cpu,
-                arrivals=arrivals,
-                monitor=monitor,
-                one_process=True,
+        sides = [
+            stack.enter_context(
+                closing(
+                    measure_side(
+                        target,
+                        points,
+                        plan,
+                        Conditions(name, meter, watch_cpu, monitor),
+                        on_run=partial(on_run, side),
+                        on_under_test=partial(on_under_test, side),
+                        arrivals=arrivals,
+                    )
+                )
             )
-            sides.append(stack.enter_context(closing(steps_of_side)))
-        turns = Turns()
+            for side, target in zip(SIDES, (candidate, reference), strict=True)
+        ]
+        turns = Turns(same_process=True)
         steps: list[MeasureStep | None] = [next(side) for side in sides]
         while steps != [None, None]:
             chosen = turns.choose(steps)
@@ -104,143 +93,43 @@ def measure_duet(
             except StopIteration:
                 steps[chosen] = None
             except GpuperfError as error:
-                raise _named(error, SIDES[chosen]) from error
+                raise name_side(error, SIDES[chosen]) from error
 
 
-def smoke_duet(candidate: Target, reference: Target, points: Sequence[LoadPoint], plan: MeasurePlan) -> None:
-    """Start each side once and have it answer at every load point.
-
-    Raises:
-        TargetError, LoadError, OptionError: one doesn't; the message names it.
-    """
-    for side, target in zip(SIDES, (candidate, reference), strict=True):
-        try:
-            smoke_sweep(target, points, plan)
-        except GpuperfError as error:
-            raise _named(error, side) from error
-
-
-def play(
+def measure_side(
     target: Target,
     points: Sequence[LoadPoint],
     plan: MeasurePlan,
+    conditions: Conditions,
     *,
-    name: str,
     on_run: Callable[[Run], None],
     on_under_test: Callable[[PlainMapping], None],
-    meter: ProgressMeter,
-    watch_cpu: bool,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
-    own: Collection[LoadPoint] | None = None,
-    monitor: Monitor | None = None,
-    one_process: bool = False,
-) -> Generator[MeasureStep, Turn, None]:
-    """One side of a duet: yields each step before it takes it, and waits to be sent its turn.
+    measured: Collection[LoadPoint] | None = None,
+) -> Measurement[object]:
+    """Measure one side of a duet, whose other side is measured here or by another process.
+
+    Windows are not repeated: there are many, and each has its partner.
 
     Args:
-        points: of both sides, in the same order for both.
-        own: those that this side is measured at; all when None.
-        one_process: the other side is driven from here as well.
+        points: The load points of both sides, in the same order for both.
+        on_run, on_under_test: See ``measure_runs``.
+        measured: The points that this side is measured at; all by default.
 
     Raises:
-        TargetError, LoadError, OptionError: it can't go on. Closing it early stops the target and records the run.
+        TargetError, LoadError, OptionError: The side can't go on. Closing it stops the target and keeps the run.
     """
-    number_of = {point: number for number, point in enumerate(points)}
-    own = [point for point in points if own is None or point in own]
-    described = False
-    for run in range(plan.begun, plan.runs):
-        windows: list[Window] = []
-        warmup_s = 0.0
-        warm = complete = sequential = False
-        up: TargetUnderLoad | None = None
-        turn = yield MeasureStep(run, Phase.START, parity=run)
-        try:
-            while True:
-                try:
-                    meter.say(run, "starting")
-                    up = _started(target, own, plan, monitor, alone=not turn.other_up)
-                    if not described:
-                        on_under_test(up.started.under_test())
-                        described = True
-                    turn = yield MeasureStep(run, Phase.WARM_UP, parity=run)
-                    meter.say(run, "warming up")
-                    warm, warmup_s = warm_up(up.generator, up.started, up.workloads, own, plan)
-                    break
-                except Exception as error:
-                    if not (turn.other_up and _no_room(error)):
-                        raise
-                    if up is not None:
-                        up.close()
-                        up = None
-                turn = yield MeasureStep(run, Phase.AGAIN)
-            for number, (visit, point) in enumerate(plan.order(points, run)):
-                if point not in own:
-                    continue
-                turn = yield MeasureStep(run, Phase.WINDOW, number, visit + number_of[point] + run)
-                sequential = turn.apart
-                meter.say(run, "measuring", point)
-                window, _ = take_window(
-                    up.generator,
-                    up.started,
-                    up.workloads[point.batch_size],
-                    name=name,
-                    point=point,
-                    spec=plan.spec(point, (arrivals or {}).get(point), run * plan.visits + visit),
-                    visit=visit,
-                    watched=watch_cpu and up.started.local,
-                    monitor=monitor,
-                    earlier=windows,
-                )
-                windows.append(_of_this_side(window, turn, up.started, one_process=one_process))
-                meter.window_done()
-            complete = True
-            # Alive until the other has been measured as well: an idle neighbour is part of both sides' conditions.
-            yield MeasureStep(run, Phase.STOP, parity=run)
-        finally:
-            try:
-                if up is not None:
-                    up.close()
-            finally:
-                if windows:
-                    startup_s = up.startup_s if up is not None else 0.0
-                    on_run(Run(name, run, startup_s, warmup_s, warm, tuple(windows), complete, sequential=sequential))
-        meter.run_done(run)
+
+    def policy(run: int) -> Policy[list[Window]]:
+        done = conditions.meter.window_done
+        return planned_windows(points, plan, run, repeats=0, on_done=done, arrivals=arrivals, measured=measured)
+
+    own_points = [point for point in points if measured is None or point in measured]
+    return measure_runs(target, own_points, plan, policy, conditions, on_run=on_run, on_under_test=on_under_test)
 
 
-def _started(
-    target: Target, points: Sequence[LoadPoint], plan: MeasurePlan, monitor: Monitor | None, *, alone: bool
-) -> TargetUnderLoad:
-    """A side, known to the monitor.
-
-    Args:
-        alone: nothing else of the duet is running yet.
-    """
-    if monitor is None:
-        return TargetUnderLoad(target, points, plan.workers)
-    if alone:
-        monitor.idle()
-    up = TargetUnderLoad(target, points, plan.workers)
-    monitor.beside(up.started.processes)
-    return up
-
-
-def _of_this_side(window: Window, turn: Turn, started: StartedTarget, *, one_process: bool) -> Window:
-    """Without the memory that the other side has where that is up, too: compared, both sides would be found alike."""
-    memory = window.memory
-    if memory is None or turn.apart or not turn.other_up:
-        return window
-    # Two sides inside of one process can't be told apart at all.
-    told = None if one_process and os.getpid() in started.processes else replace(memory, device_bytes=None)
-    return replace(window, memory=told)
-
-
-def _no_room(error: BaseException) -> bool:
-    """Whether memory of the device or the machine has run out, which every library words in its own way."""
-    return isinstance(error, MemoryError) or _NO_ROOM.search(f"{type(error).__name__}: {error}") is not None
-
-
-def _named(error: GpuperfError, side: str) -> GpuperfError:
-    """The same error, saying which side it is about."""
+def name_side(error: GpuperfError, side: str) -> GpuperfError:
+    """Return the same error, with a message that names the side of the duet."""
     if type(error) in (TargetError, TargetDied, LoadError, OptionError):
         return type(error)(f"The {side} side of the duet: {error}")
     return error

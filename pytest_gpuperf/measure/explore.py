@@ -6,22 +6,20 @@ showed are no fair sample.
 
 from __future__ import annotations
 
-import time
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from typing import TypeVar
 
-from pytest_gpuperf.analysis.guard import worth_repeating
 from pytest_gpuperf.device import Monitor
-from pytest_gpuperf.errors import LoadError
-from pytest_gpuperf.load import open_generator
-from pytest_gpuperf.measure.ask import Ask, Steps, drive
-from pytest_gpuperf.measure.plan import MeasurePlan, Progress
+from pytest_gpuperf.measure.ask import Steps
+from pytest_gpuperf.measure.measuring_loop import Conditions, alone, measure_runs
+from pytest_gpuperf.measure.plan import MeasurePlan
+from pytest_gpuperf.measure.policy import Policy, WindowRequest, with_repeats
+from pytest_gpuperf.measure.progress import Progress, ProgressMeter
 from pytest_gpuperf.measure.search_range import SearchRange
-from pytest_gpuperf.measure.sweep import OPEN_IN_FLIGHT, warm_up
-from pytest_gpuperf.measure.window import take_window
-from pytest_gpuperf.model import Arrivals, Constant, Histogram, LoadPoint, Poisson, Window
+from pytest_gpuperf.measure.target_under_load import OPEN_IN_FLIGHT
+from pytest_gpuperf.model import Arrivals, Constant, LoadPoint, Poisson, Window
 from pytest_gpuperf.targets import Target
 
 Result = TypeVar("Result")
@@ -61,9 +59,9 @@ class Axis:
             else LoadPoint.open_loop(arrivals, self.batch_size)
         )
 
-    def in_flight(self, load: float) -> int:
-        """The most requests that will be unanswered at once; a power of two, so that close loads share their memory."""
-        return OPEN_IN_FLIGHT if self.loads.open_loop else 1 << (int(load) - 1).bit_length()
+    def in_flight(self, point: LoadPoint) -> int:
+        """Return the most requests in flight: a power of two, so that close loads share their memory."""
+        return OPEN_IN_FLIGHT if self.loads.open_loop else 1 << (point.concurrency - 1).bit_length()
 
 
 def explore(
@@ -81,72 +79,49 @@ def explore(
     """Start the target once and measure what ``steps`` asks for.
 
     Args:
-        min_requests: in every window, so that it can speak of the quantile in question.
+        min_requests: The fewest requests of a window, so that it shows the quantile in question.
+        on_progress, watch_cpu, monitor: See ``measure_sweep``.
 
     Raises:
-        TargetError, LoadError, OptionError: the target doesn't start, dies, doesn't answer even the lowest load, or
+        TargetError, LoadError, OptionError: The target doesn't start, dies, doesn't answer even the lowest load, or
             there is no shared memory for a load.
     """
-    on_progress(Progress(name, 0, 1, "starting", 0.0))
-    started = target.start()
-    try:
-        lowest = axis.point(axis.loads.lowest)
-        # Of each load's own, since the highest may need far more memory than the search ever goes up to.
-        workload_for = cache(partial(started.workload, axis.batch_size))
-        workload = workload_for(axis.in_flight(axis.loads.lowest))
-        generator = open_generator(workload, plan.workers)
-        taken = 0
+    meter = ProgressMeter(name, 1, _USUAL_WINDOWS, on_progress, exact=False)
+    (result,) = alone(
+        measure_runs(
+            target,
+            [axis.point(axis.loads.lowest)],
+            replace(plan, begun=0, runs=1),
+            lambda _: explored_windows(steps, axis, plan, min_requests=min_requests, on_done=meter.window_done),
+            Conditions(name, meter, watch_cpu, monitor, idle_power=False),
+            in_flight=axis.in_flight,
+        )
+    )
+    return result
+
+
+def explored_windows(
+    steps: Steps[Result], axis: Axis, plan: MeasurePlan, *, min_requests: int, on_done: Callable[[], None]
+) -> Policy[Result]:
+    """Measure what an algorithm asks for, and return its result; of disturbed windows it sees only the repeats.
+
+    A load that the target can't bear is an answer, except at the lowest.
+    """
+    numbers = itertools.count(1)
+
+    def request(load: float, visit: int) -> WindowRequest:
+        spec = plan.spec(axis.point(load), axis.arrivals(load), next(numbers))
+        spec = replace(spec, min_requests=max(spec.min_requests, min_requests))
+        return WindowRequest(axis.point(load), spec, visit, may_fail=load != axis.loads.lowest)
+
+    windows: list[Window] | None = None
+    while True:
         try:
-            on_progress(Progress(name, 0, 1, "warming up", 0.0))
-            warm_up(generator, started, {axis.batch_size: workload}, [lowest], plan)
-
-            def measure(ask: Ask) -> list[Window]:
-                nonlocal taken, generator
-                point, arrivals = axis.point(ask.load), axis.arrivals(ask.load)
-                workload = workload_for(axis.in_flight(ask.load))
-                windows: list[Window] = []
-                todo = further = ask.visits
-                while todo:
-                    visit = len(windows)
-                    on_progress(Progress(name, 0, 1, "measuring", min(taken / _USUAL_WINDOWS, 0.99), None, point))
-                    taken += 1
-                    spec = plan.spec(point, arrivals, taken)
-                    spec = replace(spec, min_requests=max(spec.min_requests, min_requests))
-                    try:
-                        window, _ = take_window(
-                            generator,
-                            started,
-                            workload,
-                            name=name,
-                            point=point,
-                            spec=spec,
-                            visit=visit,
-                            watched=watch_cpu and started.local,
-                            monitor=monitor,
-                            earlier=windows,
-                        )
-                    except LoadError as error:
-                        if ask.load == axis.loads.lowest:
-                            raise
-                        # The target lives, and can't bear this load: that is an answer.
-                        window = _unanswered(name, point, visit, spec.window_s, str(error))
-                        generator.close()
-                        generator = open_generator(workload, plan.workers)
-                        time.sleep(plan.lead_in_s)
-                    todo -= 1
-                    if further and worth_repeating(window, windows):
-                        todo, further = todo + 1, further - 1
-                    windows.append(window)
-                calm = [one for one in windows if one.undisturbed]
-                return calm if len(calm) >= ask.visits else windows
-
-            return drive(steps, measure)
-        finally:
-            generator.close()
-    finally:
-        started.stop()
-        on_progress(Progress(name, 0, 1, "run done", 1.0))
-
-
-def _unanswered(name: str, point: LoadPoint, visit: int, window_s: float, why: str) -> Window:
-    return Window(name, point, visit, window_s, 0, 0.0, 0.0, Histogram(), errors={why.splitlines()[0]: 1})
+            ask = next(steps) if windows is None else steps.send(windows)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        requests = [request(ask.load, visit) for visit in range(ask.visits)]
+        windows = yield from with_repeats(requests, repeats=ask.visits, on_done=on_done)
+        undisturbed = [window for window in windows if window.undisturbed]
+        windows = undisturbed if len(undisturbed) >= ask.visits else windows

@@ -77,22 +77,3 @@ class MeasurePlan:
         for visit in range(self.visits):
             for point in generator.sample(list(points), len(points)):
                 yield visit, point
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a sweep stands.
-
-    Attributes:
-        stage: ``starting``, ``warming up``, ``measuring`` or ``run done``.
-        share: of the sweep's windows that are done, 0 to 1.
-        left_s: estimated time left; None before the first window.
-    """
-
-    sweep: str
-    run: int
-    runs: int
-    stage: str
-    share: float
-    left_s: float | None = None
-    point: LoadPoint | None = None

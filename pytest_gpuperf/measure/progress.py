@@ -4,33 +4,71 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from pytest_gpuperf.measure.plan import MeasurePlan, Progress
+from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.model import LoadPoint
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a sweep is.
+
+    Attributes:
+        stage: ``starting``, ``warming up``, ``measuring`` or ``run done``.
+        share: The share of the sweep's windows that are done, 0 to 1.
+        left_s: The estimated time left; None where there is no estimate.
+    """
+
+    sweep: str
+    run: int
+    runs: int
+    stage: str
+    share: float
+    left_s: float | None = None
+    point: LoadPoint | None = None
+
+
 class ProgressMeter:
-    """How far a sweep or a duet is, for all sides that one process measures."""
+    """Reports how far a sweep, a duet or a search is, for all sides that this process measures."""
 
     def __init__(
-        self, name: str, plan: MeasurePlan, points: int, on_progress: Callable[[Progress], None], *, sides: int = 1
+        self,
+        name: str,
+        runs: int,
+        windows: int,
+        on_progress: Callable[[Progress], None],
+        *,
+        sides: int = 1,
+        exact: bool = True,
     ) -> None:
-        self._name, self._plan, self._on_progress, self._sides = name, plan, on_progress, sides
-        self._total = (plan.runs - plan.begun) * plan.visits * points * sides
+        """With ``exact`` False, ``windows`` is a guess: nothing is said of the time left, nor that all is done."""
+        self._name, self._runs, self._total, self._on_progress = name, runs, windows, on_progress
+        self._sides, self._exact = sides, exact
         self._done, self._runs_done, self._begin = 0, 0, time.monotonic()
 
+    @classmethod
+    def of_plan(
+        cls, name: str, plan: MeasurePlan, points: int, on_progress: Callable[[Progress], None], *, sides: int = 1
+    ) -> ProgressMeter:
+        """Return the meter of a sweep over so many load points, or of a duet."""
+        windows = (plan.runs - plan.begun) * plan.visits * points * sides
+        return cls(name, plan.runs, windows, on_progress, sides=sides)
+
     def say(self, run: int, stage: str, point: LoadPoint | None = None) -> None:
-        """A stage begins."""
-        left_s = (time.monotonic() - self._begin) / self._done * (self._total - self._done) if self._done else None
-        share = self._done / self._total if self._total else 1.0
-        self._on_progress(Progress(self._name, run, self._plan.runs, stage, share, left_s, point))
+        """Report that a stage begins."""
+        share, left_s = self._done / self._total if self._total else 1.0, None
+        if not self._exact:
+            share = 1.0 if stage == "run done" else min(share, 0.99)
+        elif self._done:
+            left_s = (time.monotonic() - self._begin) / self._done * (self._total - self._done)
+        self._on_progress(Progress(self._name, run, self._runs, stage, share, left_s, point))
 
     def window_done(self) -> None:
-        """One window more."""
         self._done += 1
 
     def run_done(self, run: int) -> None:
-        """A side is through with a run."""
+        """Count the run of a side, and report it when all sides have theirs."""
         self._runs_done += 1
         if self._runs_done % self._sides == 0:
             self.say(run, "run done")

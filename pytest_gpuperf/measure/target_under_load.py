@@ -1,45 +1,176 @@
-"""A target that was started, with all that is needed to measure it."""
+"""A started target with its load generator: everything that is needed to take windows of it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
-from pytest_gpuperf.load import open_generator
-from pytest_gpuperf.measure.sweep import workloads_of
-from pytest_gpuperf.model import LoadPoint
-from pytest_gpuperf.targets import Target
+import numpy as np
+
+from pytest_gpuperf.device import Monitor
+from pytest_gpuperf.errors import LoadError
+from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator
+from pytest_gpuperf.measure.plan import MeasurePlan
+from pytest_gpuperf.measure.policy import Measured, WindowRequest
+from pytest_gpuperf.measure.steady import SteadyRule
+from pytest_gpuperf.measure.window import give_up, take_window
+from pytest_gpuperf.model import Histogram, LoadPoint, Window, Workload
+from pytest_gpuperf.targets import StartedTarget, Target
 
 if TYPE_CHECKING:
     from pytest_gpuperf.load.distributed import RemoteWorkers
 
+#: Regions of shared memory for an open loop, which has no concurrency of its own: enough for 5,000/s at 50 ms.
+OPEN_IN_FLIGHT = 256
+
+#: The most requests that a load point's workload has in flight.
+InFlight = Callable[[LoadPoint], int]
+
 
 class TargetUnderLoad:
-    """Its requests at some load points, and a load generator that stays open.
+    """A started target, its workloads, and a load generator that stays open.
 
     Attributes:
-        startup_s: until it answered.
-        workloads: by batch size.
-
-    Raises:
-        TargetError, LoadError, OptionError: it doesn't come up; nothing of it is left then.
+        startup_s: Time until the target answered.
     """
 
-    def __init__(self, target: Target, points: Sequence[LoadPoint], workers: int | RemoteWorkers = 1) -> None:
+    def __init__(
+        self,
+        started: StartedTarget,
+        in_flight: InFlight,
+        *,
+        startup_s: float = 0.0,
+        workers: int | RemoteWorkers = 1,
+        generator: LoadGenerator | None = None,
+    ) -> None:
+        """``generator`` is opened for the first workload when None."""
+        self.started, self.startup_s = started, startup_s
+        self._in_flight, self._workers, self._generator = in_flight, workers, generator
+        # Points that have the same requests in flight share a workload, and its memory.
+        self._workload = cache(started.workload)
+
+    @classmethod
+    def start(cls, target: Target, in_flight: InFlight, workers: int | RemoteWorkers = 1) -> TargetUnderLoad:
+        """Start a target.
+
+        Raises:
+            TargetError: It doesn't start.
+        """
         begin = time.monotonic()
-        self.started = target.start()
-        self.startup_s = time.monotonic() - begin
-        with ExitStack() as undo:
-            undo.callback(self.started.stop)
-            self.workloads = workloads_of(self.started, points)
-            self.generator = open_generator(next(iter(self.workloads.values())), workers)
-            undo.pop_all()
+        started = target.start()
+        return cls(started, in_flight, startup_s=time.monotonic() - begin, workers=workers)
+
+    def workload(self, point: LoadPoint) -> Workload:
+        """Return the workload of a load point.
+
+        Raises:
+            OptionError, TargetError: The target can't take that batch size, or has no memory for the requests.
+        """
+        return self._workload(point.batch_size, self._in_flight(point))
+
+    def open(self, points: Sequence[LoadPoint]) -> None:
+        """Prepare the workloads of these load points, and open the load generator.
+
+        Raises:
+            OptionError, TargetError, LoadError: One of them can't be had.
+        """
+        workloads = [self.workload(point) for point in points]
+        if self._generator is None:
+            self._generator = open_generator(workloads[0], self._workers)
+
+    def send(self, point: LoadPoint, spec: WindowSpec) -> Recording:
+        """Apply a load and record its requests.
+
+        Raises:
+            LoadError: The load generator failed.
+        """
+        assert self._generator is not None
+        return self._generator.window(self.workload(point), spec)
+
+    def answer(self, point: LoadPoint, spec: WindowSpec) -> Recording:
+        """Apply a load to which the target must answer; see ``send``.
+
+        Raises:
+            TargetDied, LoadError: It gives no correct answers.
+        """
+        recording = self.send(point, spec)
+        if recording.lost or not recording.answered:
+            give_up(recording, self.started, point)
+        return recording
+
+    def warm_up(self, points: Sequence[LoadPoint], plan: MeasurePlan) -> tuple[bool, float]:
+        """Warm up at the heaviest point of every batch size.
+
+        Returns:
+            Whether all became steady, and the seconds that it took.
+        """
+        rule = SteadyRule()
+        begin = time.monotonic()
+        warm = True
+        for batch_size in dict.fromkeys(point.batch_size for point in points):
+            heaviest = max((p for p in points if p.batch_size == batch_size), key=lambda p: p.concurrency)
+            spec = WindowSpec(
+                heaviest.concurrency or 1,
+                rule.slice_s,
+                min_requests=5,
+                max_window_s=plan.max_window_s,
+                deadline_s=plan.deadline_s,
+            )
+            medians: list[float] = []
+            start = time.monotonic()
+            while not rule.is_steady(medians) and time.monotonic() - start < rule.limit_s:
+                medians.append(_median_ns(self.answer(heaviest, spec)))
+            warm = warm and rule.is_steady(medians)
+        return warm, time.monotonic() - begin
+
+    def measure(
+        self, request: WindowRequest, name: str, watch_cpu: bool = False, monitor: Monitor | None = None
+    ) -> Measured:
+        """Take a window; see ``take_window``."""
+        workload, point, spec = self.workload(request.point), request.point, request.spec
+        assert self._generator is not None
+        if request.warm_up is not None:
+            self._generator.window(workload, request.warm_up)
+        try:
+            return take_window(
+                self._generator,
+                self.started,
+                workload,
+                name=name,
+                point=point,
+                spec=spec,
+                visit=request.visit,
+                watched=watch_cpu and self.started.local,
+                monitor=monitor,
+                earlier=request.earlier,
+            )
+        except LoadError as error:
+            if not request.may_fail:
+                raise
+            self._generator.close()
+            self._generator = open_generator(workload, self._workers)
+            time.sleep(spec.lead_in_s)
+            errors = {str(error).splitlines()[0]: 1}
+            return Window(name, point, request.visit, spec.window_s, 0, 0.0, 0.0, Histogram(), errors=errors), None
 
     def close(self) -> None:
-        """Stop it."""
+        """Close the load generator and stop the target."""
         try:
-            self.generator.close()
+            if self._generator is not None:
+                self._generator.close()
         finally:
             self.started.stop()
+
+
+def shared_by_batch_size(points: Sequence[LoadPoint]) -> InFlight:
+    """Give all points of a batch size one workload, which is good for the highest concurrency among them."""
+    most: dict[int, int] = {}
+    for point in points:
+        most[point.batch_size] = max(most.get(point.batch_size, 1), point.concurrency or OPEN_IN_FLIGHT)
+    return lambda point: most[point.batch_size]
+
+
+def _median_ns(recording: Recording) -> float:
+    return float(np.median(np.concatenate([np.subtract(done, due) for due, done in recording.pairs()])))

@@ -50,18 +50,21 @@ class Turn:
 
     Attributes:
         apart: the sides don't fit side by side: each is started, measured and stopped alone.
-        other_up: the other side is running, and idle.
+        other_up: Whether the target of the other side is started, and idle.
+        same_process: Whether this process measures both sides.
     """
 
     apart: bool = False
     other_up: bool = False
+    same_process: bool = False
 
 
 class Turns:
     """Gives the turns of one duet."""
 
-    def __init__(self) -> None:
-        self._apart = False
+    def __init__(self, *, same_process: bool = False) -> None:
+        """``same_process``: see ``Turn``."""
+        self._apart, self._same_process = False, same_process
 
     def choose(self, steps: Sequence[MeasureStep | None]) -> int:
         """The number of the side whose turn it is.
@@ -82,7 +85,7 @@ class Turns:
     def turn(self, side: int, steps: Sequence[MeasureStep | None]) -> Turn:
         """What the chosen side is told."""
         other = steps[1 - side]
-        return Turn(self._apart, other is not None and other.phase in _UP)
+        return Turn(self._apart, other is not None and other.phase in _UP, self._same_process)
 
     def _place(self, step: MeasureStep) -> tuple[int, ...]:
         """Where a step comes in the order of all steps."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NoReturn
@@ -18,7 +18,8 @@ import pytest
 from pytest_gpuperf import __version__
 from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.measure.channel import HEAD, PROTOCOL, VARIABLE, Channel, Hangup, Message, Welcome
-from pytest_gpuperf.measure.turns import MeasureStep, Turn
+from pytest_gpuperf.measure.measuring_loop import Measurement
+from pytest_gpuperf.measure.turns import Turn
 from pytest_gpuperf.model import LoadPoint, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
 from pytest_gpuperf.session.marker import is_gated
@@ -109,7 +110,7 @@ class DuetSide:
         found = answer.get("points")
         return None if found is None else [from_builtins(LoadPoint, point, "point") for point in found]
 
-    def drive(self, steps: Generator[MeasureStep, Turn, None]) -> bool:
+    def drive(self, steps: Measurement[object]) -> bool:
         """Take the steps of one side, each in its turn; False when the other side gave up."""
         complete = abandoned = False
         try:

@@ -20,8 +20,9 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
 from pytest_gpuperf.measure.anchor import StartedAnchor, anchored_plan
 from pytest_gpuperf.measure.ask import Steps
-from pytest_gpuperf.measure.duet import play
+from pytest_gpuperf.measure.duet import measure_side
 from pytest_gpuperf.measure.explore import Axis, explore
+from pytest_gpuperf.measure.measuring_loop import Conditions
 from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, smoke_curve
@@ -339,18 +340,16 @@ class Measurement:
             arrivals = schedules(points, axis)
         sweep = Sweep(name, tuple(points), plan.runs, plan.window_s)
 
-        steps = play(
+        meter = ProgressMeter.of_plan(name, plan, len(points), self._context.console.progress)
+        steps = measure_side(
             thing,
             every,
             plan,
-            name=name,
+            Conditions(name, meter, self._watch_cpu, self._context.monitor(self.test)),
             on_run=sweep.runs.append,
             on_under_test=partial(sweep.describe, CANDIDATE),
-            meter=ProgressMeter(name, plan, len(points), self._context.console.progress),
-            watch_cpu=self._watch_cpu,
             arrivals=arrivals,
-            own=points,
-            monitor=self._context.monitor(self.test),
+            measured=points,
         )
         self.sweeps.append(sweep)
         try:

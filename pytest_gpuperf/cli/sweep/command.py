@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.sweep.levels import MOST_IN_FLIGHT, measure_levels
+from pytest_gpuperf.cli.sweep.levels import in_flight_of, measure_levels
 from pytest_gpuperf.cli.sweep.options import add_arguments, read
 from pytest_gpuperf.cli.sweep.report import SweepReport
 from pytest_gpuperf.cli.sweep.settings import SweepSettings
@@ -79,7 +79,7 @@ def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | N
     Raises:
         OptionError, TargetError, LoadError: it can't go on. The levels until then have been reported.
     """
-    from pytest_gpuperf.load import open_generator
+    from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
     from pytest_gpuperf.targets.kserve import KServeEndpoint
 
     with contextlib.ExitStack() as stack:
@@ -98,14 +98,12 @@ def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | N
             shared_memory=settings.shared_memory,
             output_shared_memory_size=settings.output_bytes * settings.batch_size,
         )
-        running = endpoint.start()
-        stack.callback(running.stop)
+        under_load = TargetUnderLoad.start(endpoint, in_flight_of(settings), settings.workers)
+        stack.enter_context(closing(under_load))
         if record is not None:
-            record.under_test = running.under_test()
-        in_flight = settings.most_in_flight or MOST_IN_FLIGHT
-        generator = open_generator(running.workload(settings.batch_size, in_flight), settings.workers)
-        stack.enter_context(closing(generator))
-        measure_levels(settings, running, generator, report)
+            record.under_test = under_load.started.under_test()
+        under_load.open([settings.point(settings.levels.start)])
+        measure_levels(settings, under_load, report)
 
 
 @contextlib.contextmanager

@@ -11,50 +11,55 @@ from pytest_gpuperf.cli.sweep.settings import SweepSettings, later
 from pytest_gpuperf.model.level import MeasuredLevel
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
+    from pytest_gpuperf.load import Recording, WindowSpec
+    from pytest_gpuperf.measure.policy import Policy
     from pytest_gpuperf.measure.stability import StabilityRule
-    from pytest_gpuperf.model import Finding, PointFigures, Window
-    from pytest_gpuperf.targets import StartedTarget
+    from pytest_gpuperf.measure.target_under_load import InFlight, TargetUnderLoad
+    from pytest_gpuperf.model import Finding, LoadPoint, PointFigures, Window
 
-#: Requests in flight in open loop, where each needs shared memory of its own: enough for 5,000/s at 50 ms.
-MOST_IN_FLIGHT = 256
 #: A window waits at most so many times its length for the requests that it has to have.
 _LENGTHENED = 20
 
 
-def measure_levels(
-    settings: SweepSettings, running: StartedTarget, generator: LoadGenerator, report: SweepReport
-) -> None:
+def measure_levels(settings: SweepSettings, under_load: TargetUnderLoad, report: SweepReport) -> None:
     """Measure level after level, as the settings say and their latencies allow."""
+    from pytest_gpuperf.measure.measuring_loop import Conditions, measure_windows
+    from pytest_gpuperf.measure.progress import ProgressMeter
+
+    silent = ProgressMeter(settings.model, runs=1, windows=0, on_progress=lambda _: None)
+    measure_windows(under_load, level_windows(settings, report), Conditions(settings.model, silent))
+
+
+def level_windows(settings: SweepSettings, report: SweepReport) -> Policy[None]:
+    """Ask for the windows of level after level; see ``measure.policy``."""
     loads = settings.loads()
-    try:
-        load = next(loads)
-        while True:
-            report.start(load)
-            level = _Measuring(settings, running, generator, report).level(load)
-            load = loads.send(level.within)
-    except StopIteration as end:
-        if settings.binary_search:
-            report.found(end.value)
+    level: MeasuredLevel | None = None
+    while True:
+        try:
+            load = next(loads) if level is None else loads.send(level.within)
+        except StopIteration as end:
+            if settings.binary_search:
+                report.found(end.value)
+            return
+        report.start(load)
+        level = yield from _Level(settings, report).measure(load)
 
 
-class _Measuring:
+class _Level:
     """Windows at one level, until they agree."""
 
-    def __init__(
-        self, settings: SweepSettings, running: StartedTarget, generator: LoadGenerator, report: SweepReport
-    ) -> None:
-        self._settings, self._running, self._generator, self._report = settings, running, generator, report
+    def __init__(self, settings: SweepSettings, report: SweepReport) -> None:
+        self._settings, self._report = settings, report
         self._rule = rule_of(settings)
         self._windows: list[Window] = []
         self._recordings: deque[Recording] = deque(maxlen=self._rule.recent)
         self._workers = 1
 
-    def level(self, load: float) -> MeasuredLevel:
-        """Measure and report it; also when it is cut short, with the windows there are."""
+    def measure(self, load: float) -> Policy[MeasuredLevel]:
+        """Ask for the level's windows and report it; when it is cut short, with the windows there are."""
         cut_short = True
         try:
-            self._measure(load)
+            yield from self._until_done(load)
             cut_short = False
         finally:
             if self._windows:
@@ -63,28 +68,19 @@ class _Measuring:
                 self._report.add(load, level, list(self._recordings))
         return level
 
-    def _measure(self, load: float) -> None:
-        from pytest_gpuperf.measure.window import take_window
+    def _until_done(self, load: float) -> Policy[None]:
+        from pytest_gpuperf.measure.policy import WindowRequest
 
-        settings = self._settings
-        workload = self._running.workload(settings.batch_size, settings.most_in_flight or _in_flight(settings, load))
-        spec = spec_of(settings, load)
-        point, arrivals = settings.point(load), spec.arrivals
-        if settings.warmup_count:
-            self._generator.window(workload, once(spec, settings.warmup_count))
+        settings, spec = self._settings, spec_of(self._settings, load)
+        arrivals = spec.arrivals
+        warm_up = once(spec, settings.warmup_count) if settings.warmup_count else None
         while not self._rule.is_done(self._windows):
             number = len(self._windows)
             if arrivals is not None:
                 spec = replace(spec, arrivals=later(arrivals, number, spec.window_s + spec.lead_in_s))
-            window, recording = take_window(
-                self._generator,
-                self._running,
-                workload,
-                name=settings.model,
-                point=point,
-                spec=spec,
-                visit=number,
-            )
+            request = WindowRequest(settings.point(load), spec, number, warm_up=None if number else warm_up)
+            window, recording = yield request
+            assert recording is not None
             self._windows.append(window)
             if settings.profile_export is not None:
                 self._recordings.append(recording)
@@ -147,5 +143,11 @@ def once(spec: WindowSpec, requests: int) -> WindowSpec:
     )
 
 
-def _in_flight(settings: SweepSettings, load: float) -> int:
-    return MOST_IN_FLIGHT if settings.open_loop else int(load)
+def in_flight_of(settings: SweepSettings) -> InFlight:
+    """Return how many requests a level has in flight: as many as the highest one, where that is known."""
+    from pytest_gpuperf.measure.target_under_load import OPEN_IN_FLIGHT
+
+    def in_flight(point: LoadPoint) -> int:
+        return settings.most_in_flight or (OPEN_IN_FLIGHT if settings.open_loop else point.concurrency)
+
+    return in_flight

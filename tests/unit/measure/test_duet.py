@@ -13,10 +13,10 @@ import pytest
 
 from pytest_gpuperf.errors import LoadError, TargetDied, TargetError
 from pytest_gpuperf.measure import MeasurePlan, Progress, measure_duet, smoke_duet
-from pytest_gpuperf.measure import duet as duet_module
-from pytest_gpuperf.measure import sweep as sweep_module
+from pytest_gpuperf.measure import target_under_load as under_load_module
 from pytest_gpuperf.measure import window as window_module
 from pytest_gpuperf.measure.duet import duet_plan
+from pytest_gpuperf.measure.measuring_loop import side_of_duet
 from pytest_gpuperf.measure.steady import SteadyRule
 from pytest_gpuperf.measure.turns import Turn
 from pytest_gpuperf.model import (
@@ -42,7 +42,9 @@ ONE = LoadPoint(1)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "SteadyRule", functools.partial(SteadyRule, slice_s=0.01, slices=2, limit_s=1.0))
+    monkeypatch.setattr(
+        under_load_module, "SteadyRule", functools.partial(SteadyRule, slice_s=0.01, slices=2, limit_s=1.0)
+    )
     monkeypatch.setattr(window_module, "_DYING_S", 0.1)
 
 
@@ -401,4 +403,4 @@ class TestMemory:
         started = FakeStarted(Fake("side", Machine()))
         started.processes = processes
         measured = replace(window(), memory=self.whole)
-        assert duet_module._of_this_side(measured, turn, started, one_process=one_process).memory == left
+        assert side_of_duet(measured, replace(turn, same_process=one_process), started).memory == left

@@ -7,11 +7,11 @@ from collections.abc import Generator, Sequence
 import pytest
 
 from pytest_gpuperf.measure import MeasurePlan
-from pytest_gpuperf.measure import explore as explore_module
+from pytest_gpuperf.measure import target_under_load as under_load_module
 from pytest_gpuperf.measure.ask import Ask
 from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.search_range import SearchRange
-from pytest_gpuperf.measure.sweep import OPEN_IN_FLIGHT
+from pytest_gpuperf.measure.target_under_load import OPEN_IN_FLIGHT, TargetUnderLoad
 from pytest_gpuperf.model import Window
 from pytest_gpuperf.model.finding import ERRORS, THROTTLED
 from tests.unit.factories import guarded, window
@@ -41,8 +41,8 @@ def test_disturbed_windows_come_again_and_are_left_out_where_there_are_enough_ot
     def steps() -> Generator[Ask, Sequence[Window], list[Window]]:
         return list((yield Ask(1, 2)))
 
-    monkeypatch.setattr(explore_module, "take_window", take)
-    monkeypatch.setattr(explore_module, "warm_up", lambda *_: None)
+    monkeypatch.setattr(under_load_module, "take_window", take)
+    monkeypatch.setattr(TargetUnderLoad, "warm_up", lambda *_: (True, 0.0))
     plan, axis = MeasurePlan(), Axis(SearchRange(1, 8))
     found = explore(
         FakeTarget(), steps(), axis, plan, name="sweep", min_requests=1, on_progress=lambda _: None, watch_cpu=False
@@ -69,8 +69,8 @@ def test_a_target_is_told_what_each_load_has_in_flight(
             yield Ask(load, 1)
             told.append(target.in_flight[1])
 
-    monkeypatch.setattr(explore_module, "take_window", lambda *_, **__: (window(), None))
-    monkeypatch.setattr(explore_module, "warm_up", lambda *_: None)
+    monkeypatch.setattr(under_load_module, "take_window", lambda *_, **__: (window(), None))
+    monkeypatch.setattr(TargetUnderLoad, "warm_up", lambda *_: (True, 0.0))
     explore(
         target,
         steps(),

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_gpuperf.errors import LoadError, OptionError, TargetDied, TargetError
 from pytest_gpuperf.measure import MeasurePlan, Progress, measure_sweep, smoke_sweep
-from pytest_gpuperf.measure import sweep as sweep_module
+from pytest_gpuperf.measure import target_under_load as under_load_module
 from pytest_gpuperf.measure import window as window_module
 from pytest_gpuperf.measure.steady import SteadyRule
 from pytest_gpuperf.model import (
@@ -36,7 +36,9 @@ POINTS = [LoadPoint(1), LoadPoint(2), LoadPoint(1, batch_size=4)]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "SteadyRule", functools.partial(SteadyRule, slice_s=0.01, slices=2, limit_s=3.0))
+    monkeypatch.setattr(
+        under_load_module, "SteadyRule", functools.partial(SteadyRule, slice_s=0.01, slices=2, limit_s=3.0)
+    )
     monkeypatch.setattr(window_module, "_DYING_S", 0.1)
 
 
@@ -285,7 +287,7 @@ class TestWarmUp:
     def test_a_target_that_never_settles_is_measured_and_marked(
         self, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sweep_module, "SteadyRule", functools.partial(SteadyRule, slice_s=0.01, limit_s=0.4))
+        monkeypatch.setattr(under_load_module, "SteadyRule", functools.partial(SteadyRule, slice_s=0.01, limit_s=0.4))
         target = FakeTarget()
         begin = time.monotonic()
         # Slower and slower: no three slices agree.

@@ -16,12 +16,13 @@ import pytest
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.cli.sweep import report as sweep_report
 from pytest_gpuperf.cli.sweep.command import input_data
-from pytest_gpuperf.cli.sweep.levels import measure_levels, spec_of
+from pytest_gpuperf.cli.sweep.levels import in_flight_of, measure_levels, spec_of
 from pytest_gpuperf.cli.sweep.report import SweepReport, settings_lines
 from pytest_gpuperf.cli.sweep.settings import INTERVALS, REQUEST_RATE, SteppedRange, SweepSettings
 from pytest_gpuperf.errors import OptionError, TargetDied
 from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.load.generator import Times
+from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
 from pytest_gpuperf.model import Address, Constant, Intervals, PlainMapping, Poisson, Request, ServerTimes, WireWorkload
 from pytest_gpuperf.model import Workload as AnyWorkload
 
@@ -89,6 +90,10 @@ def _load(spec: WindowSpec) -> float:
     return spec.arrivals.rate if spec.arrivals is not None else spec.concurrency
 
 
+def under_load(settings: SweepSettings, served: Served, generator: Scripted) -> TargetUnderLoad:
+    return TargetUnderLoad(served, in_flight_of(settings), generator=generator)
+
+
 class Sweep:
     """A sweep over scripted windows, and what came of it."""
 
@@ -102,7 +107,7 @@ class Sweep:
 
     def run(self) -> Sweep:
         try:
-            measure_levels(self.settings, self.served, self.generator, self.report)
+            measure_levels(self.settings, under_load(self.settings, self.served, self.generator), self.report)
         finally:
             self.report.close()
         return self
@@ -233,7 +238,7 @@ def test_ctrl_c_writes_and_prints_what_there_is(
         return 10.0
 
     def sweep(settings: SweepSettings, report: SweepReport, _record: object) -> None:
-        measure_levels(settings, Served(), Scripted(script), report)
+        measure_levels(settings, under_load(settings, Served(), Scripted(script)), report)
 
     monkeypatch.setattr("pytest_gpuperf.cli.sweep.command._sweep", sweep)
     path = tmp_path / "a.csv"
