@@ -1,4 +1,4 @@
-"""``gpuperf calibrate``: how runs and records differ on this machine while nothing changes."""
+"""``gpuperf calibrate``: how much runs and records differ on this machine while nothing changes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_gpuperf.cli.option_types import two_or_more
 from pytest_gpuperf.cli.stored_records import add_store, store_url
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.analysis.calibration import CalibrationResult, Proportion, SeriesSpread
+    from pytest_gpuperf.analysis.calibration import CalibrationResult, Proportion
     from pytest_gpuperf.model import Record
     from pytest_gpuperf.store import Store
 
-#: A pytest that is told to end stops its servers first.
+#: Time for pytest to stop its servers after it was asked to end.
 _GRACE_S = 25.0
 _POLL_S = 0.05
 _PASSED, _FAILED = 0, 1
+_CHECK_SUITE = "Does the suite have tests with the gpuperf fixture, and do they pass?"
 
 
 def register(commands: Any) -> None:
@@ -33,34 +35,33 @@ def register(commands: Any) -> None:
         "calibrate",
         usage="gpuperf calibrate SUITE... [--records N] [--store URL] [--prior-only] [-- PYTEST ARGUMENTS]\n"
         "       gpuperf calibrate --from-store [--store URL] [--prior-only]",
-        help="measure how runs and records differ while nothing changes",
-        description="Runs a suite again and again with nothing changed (A/A), prints how often the gate raises a false "
-        "alarm and which effects it can find, and stores the spread that later gates start from. The records "
-        "themselves do not enter the store.",
-        epilog="Everything behind -- goes to pytest, for example: gpuperf calibrate tests/perf -- -k resnet",
+        help="measure false alarms and detectable effects on this machine (A/A)",
+        description="Runs a suite several times with nothing changed (A/A). Prints how often the gate raises a false "
+        "alarm and which effects it can detect, and stores how much records differ, which later gates use as their "
+        "prior. The records themselves are not stored.",
+        epilog="Arguments after -- go to pytest, for example: gpuperf calibrate tests/perf -- -k resnet",
     )
     parser.add_argument("arguments", nargs="*", metavar="SUITE", help="files, directories or tests, as for pytest")
-    parser.add_argument("--records", type=_count, metavar="N", help="records to measure, from 2 (default: 5)")
+    parser.add_argument(
+        "--records", type=two_or_more, metavar="N", help="records of each test to measure, 2 or more (default: 5)"
+    )
     parser.add_argument(
         "--from-store",
         action="store_true",
-        help="measure nothing; take the records of the store's baselines, which may be of many days",
+        help="measure nothing: use the baseline records of the store, which may span many days",
     )
-    parser.add_argument("--prior-only", action="store_true", help="print only the prior that is stored, no tables")
+    parser.add_argument("--prior-only", action="store_true", help="print only the stored prior, without tables")
     add_store(parser)
     parser.set_defaults(run=run, usage=parser.error)
 
 
-def _count(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number from 2 on")
-    return number
-
-
 @dataclass
-class _Gathered:
-    """Records of each key, newest first, and what went wrong."""
+class _CalibrationRecords:
+    """Records of each key, newest first.
+
+    Attributes:
+        failed: Whether a test failed or a record could not be read.
+    """
 
     records: dict[str, list[Record]] = field(default_factory=dict)
     failed: bool = False
@@ -71,94 +72,87 @@ def run(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import Store
 
     if options.from_store and (options.arguments or options.records):
-        options.usage("--from-store measures nothing, so it takes no suite and no --records")
+        options.usage("--from-store measures nothing, so it takes neither a suite nor --records")
     if not options.from_store and not options.arguments:
         options.usage("name the suite to measure, for example: gpuperf calibrate tests/perf")
     store = Store(store_url(options) if options.from_store else store_url(options, create=True))
-    gathered = _from_store(store) if options.from_store else _measured(options.arguments, options.records or 5)
-    enough = {key: records for key, records in gathered.records.items() if len(records) > 1}
-    for key in gathered.records.keys() - enough.keys():
-        _say(f"left out, only one record: {gathered.records[key][0].test}")
-    if not enough:
-        raise GpuperfError(
-            "There are no two records of the same test and key, so nothing can be calibrated.\n"
-            + (
-                "Measure some: gpuperf calibrate SUITE"
-                if options.from_store
-                else "Does the suite have tests with the gpuperf fixture, and do they pass?"
-            )
-        )
+    result = _from_store(store) if options.from_store else _from_suite(options.arguments, options.records or 5)
     by_device: dict[str, list[list[Record]]] = {}
-    for records in enough.values():
-        by_device.setdefault(str(records[0].key.get("device", "")), []).append(records)
+    for records in result.records.values():
+        if len(records) > 1:
+            by_device.setdefault(str(records[0].key.get("device", "")), []).append(records)
+        else:
+            _say(f"left out, only one record: {records[0].test}")
+    if not by_device:
+        hint = "Measure some: gpuperf calibrate SUITE" if options.from_store else _CHECK_SUITE
+        raise GpuperfError(f"There are no two records of the same test and key, so nothing can be calibrated.\n{hint}")
     for device, tests in by_device.items():
-        _conclude(store, device, tests, options)
-    return _FAILED if gathered.failed else _PASSED
+        _calibrate(store, device, tests, options)
+    return _FAILED if result.failed else _PASSED
 
 
 # Where the records come from
 
 
-def _from_store(store: Store) -> _Gathered:
-    """The baselines of all keys."""
+def _from_store(store: Store) -> _CalibrationRecords:
+    """Return the baselines of all keys."""
     from pytest_gpuperf.cli.stored_records import RecordReader
     from pytest_gpuperf.store import BaselineSpec, select_baseline
 
-    gathered, records = _Gathered(), RecordReader(store)
-    for folder in records.folders():
-        for head in records.in_folder(folder, 1):
-            found = select_baseline(store, head.record.key, BaselineSpec("rolling")).records
-            if found:
-                gathered.records[folder] = list(found)
-    gathered.failed = bool(records.print_unreadable())
-    _say("records that failed their gate are not in a baseline, so more of them may have been false alarms")
-    return gathered
+    result, reader = _CalibrationRecords(), RecordReader(store)
+    for folder in reader.folders():
+        for newest in reader.in_folder(folder, 1):
+            baseline = select_baseline(store, newest.record.key, BaselineSpec("rolling")).records
+            if baseline:
+                result.records[folder] = list(baseline)
+    result.failed = bool(reader.print_unreadable())
+    _say("records that failed their gate are not in a baseline, so there may have been more false alarms")
+    return result
 
 
-def _measured(arguments: Sequence[str], count: int) -> _Gathered:
-    """New records, each in a store of its own, so that none is compared with another."""
+def _from_suite(arguments: Sequence[str], count: int) -> _CalibrationRecords:
+    """Run the suite ``count`` times, each time with an empty store, so that no record is compared with another."""
     from pytest_gpuperf.cli.stored_records import RecordReader
     from pytest_gpuperf.store import Store, key_digest
 
-    gathered = _Gathered()
+    result = _CalibrationRecords()
     with tempfile.TemporaryDirectory(prefix="gpuperf-calibrate-") as scratch:
         for index in range(count):
             url, log = str(Path(scratch, f"store-{index}")), Path(scratch, f"{index}.log")
             started = time.monotonic()
             status = measure(arguments, url, log)
-            _say(f"record {index + 1} of {count} took {time.monotonic() - started:.0f} s")
+            _say(f"invocation {index + 1} of {count} took {time.monotonic() - started:.0f} s")
             if status != _PASSED:
-                gathered.failed = True
-                _say(f"pytest ended with status {status} though there was no baseline to fail against. It ends with:")
+                result.failed = True
+                _say(f"pytest ended with status {status}, although there was no baseline. Its output ends with:")
                 print("\n".join(f"  {line}" for line in log.read_text(errors="replace").splitlines()[-25:]))
             if status not in (_PASSED, _FAILED):
                 raise GpuperfError("The suite can't be run, so nothing is calibrated. See its output above.")
-            stored = [one.record for one in RecordReader(Store(url)).all()]
-            good = [record for record in stored if record.may_be_baseline and not record.reference]
-            for record in good:
-                gathered.records.setdefault(key_digest(record.key), []).insert(0, record)
-            if not good and not index:
+            records = [stored.record for stored in RecordReader(Store(url)).all()]
+            usable = [record for record in records if record.may_be_baseline and not record.reference]
+            for record in usable:
+                result.records.setdefault(key_digest(record.key), []).insert(0, record)
+            if not usable and not index:
                 raise GpuperfError(
-                    "The first record measured nothing that can be used, so nothing is calibrated.\n"
-                    "Does the suite have tests with the gpuperf fixture, and do they pass?"
+                    f"The first invocation measured no usable record, so nothing is calibrated.\n{_CHECK_SUITE}"
                 )
-    return gathered
+    return result
 
 
 def measure(arguments: Sequence[str], store: str, log: Path) -> int:
-    """One ``pytest --gpuperf``; its exit status.
+    """Run ``pytest --gpuperf`` once; return its exit status.
 
     Args:
-        store: where its records go.
-        log: where its output goes.
+        store: URL of the store for its records.
+        log: File for its output.
     """
     from pytest_gpuperf.targets.process import SupervisedProcess
 
-    own = ["--gpuperf", "--gpuperf-store", store]
-    for setting in ("gpuperf_require_baseline=false", "gpuperf_baseline=both"):  # there is no baseline to ask for
-        own += ["-o", setting]
+    options = ["--gpuperf", "--gpuperf-store", store]
+    for setting in ("gpuperf_require_baseline=false", "gpuperf_baseline=both"):  # the store has no baseline
+        options += ["-o", setting]
     process = SupervisedProcess(
-        [sys.executable, "-m", "pytest", *arguments, *own], env=dict(os.environ), log=log, grace_s=_GRACE_S
+        [sys.executable, "-m", "pytest", *arguments, *options], env=dict(os.environ), log=log, grace_s=_GRACE_S
     )
     try:
         while process.exit_status is None:
@@ -168,22 +162,22 @@ def measure(arguments: Sequence[str], store: str, log: Path) -> int:
         process.stop()
 
 
-# What they say
+# What they show
 
 
-def _conclude(store: Store, device: str, tests: Sequence[Sequence[Record]], options: argparse.Namespace) -> None:
-    """Print what the records of a device say, and store its prior."""
+def _calibrate(store: Store, device: str, tests: Sequence[Sequence[Record]], options: argparse.Namespace) -> None:
+    """Print how much the records of a device differ, and store its prior."""
     from pytest_gpuperf.analysis.calibration import calibrate
     from pytest_gpuperf.cli.judging import rule_for
     from pytest_gpuperf.store import Calibration, write_calibration
     from pytest_gpuperf.store.store import user
 
-    found = calibrate(tests, [rule_for(records[0], tests=len(tests)) for records in tests])
+    result = calibrate(tests, [rule_for(records[0], tests=len(tests)) for records in tests])
     if not options.prior_only:
-        print("\n".join(_tables(found)))
-    pooled = found.pooled
+        print("\n".join(_tables(result)))
+    pooled = result.pooled
     if not pooled.record_sd:
-        raise GpuperfError(f"The records of {device} have no load point and metric in common. Nothing is stored.")
+        raise GpuperfError(f"The records of {device} have no load point and metric in common. Nothing was stored.")
     path = write_calibration(
         store,
         Calibration(
@@ -195,43 +189,38 @@ def _conclude(store: Store, device: str, tests: Sequence[Sequence[Record]], opti
             author=user(),
         ),
     )
-    _say(f"prior of {device}, from which later gates start:")
+    _say(f"prior of {device}, for later gates:")
     for metric, sd in pooled.record_sd.items():
         _say(f"  {metric}: records differ by {_percent(sd)} ({pooled.freedom[metric]:.0f} degrees of freedom)")
     _say(f"stored as {store.describe(path)}")
     if not options.from_store:
-        _say("days may differ by more than records in a row: calibrate --from-store once the store has some weeks")
+        _say("records of different days may differ more: run calibrate --from-store after some weeks of records")
 
 
-def _tables(found: CalibrationResult) -> list[str]:
+def _tables(result: CalibrationResult) -> list[str]:
     from pytest_gpuperf.analysis.calibration import RECORDS, RUNS
+    from pytest_gpuperf.analysis.values import point_name
     from pytest_gpuperf.report.table import Table
 
     columns = [(m, k) for m in RECORDS for k in RUNS]
     titles = ("load point", "metric", ">run sd", ">record sd", *(f">m={m} k={k}" for m, k in columns))
     lines = [
-        "smallest effect found with 80% power, by m records in the baseline and k runs; sd beyond that of the runs"
+        "detectable effect (80% power) with m baseline records and k runs; record sd is what run sd does not explain"
     ]
-    for test in found.tests:
+    for test in result.tests:
         lines += ["", f"{test.test}: {_rate(test.false_alarms, 'record')}"]
         rows = tuple(
             (
-                _name(one),
-                one.metric,
-                "?" if math.isnan(one.run_sd) else _percent(one.run_sd),
-                _percent(one.record_sd),
-                *(_effect(one.detectable[column]) for column in columns),
+                point_name(series.sweep, series.point),
+                series.metric,
+                "?" if math.isnan(series.run_sd) else _percent(series.run_sd),
+                _percent(series.record_sd),
+                *(_effect(series.detectable[column]) for column in columns),
             )
-            for one in test.series
+            for series in test.series
         )
         lines += Table(titles, rows).as_text("  ")
-    return [*lines, "", f"all tests together: {_rate(found.false_alarms, 'invocation')}"]
-
-
-def _name(one: SeriesSpread) -> str:
-    from pytest_gpuperf.analysis.values import point_name
-
-    return point_name(one.sweep, one.point)
+    return [*lines, "", f"all tests: {_rate(result.false_alarms, 'invocation')}"]
 
 
 def _rate(rate: Proportion, noun: str) -> str:

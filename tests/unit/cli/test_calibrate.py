@@ -104,7 +104,7 @@ def test_tests_that_fail_by_themselves_are_said_and_left_out(
 @pytest.mark.parametrize(
     ("statuses", "message"),
     [
-        ({0: 1}, "The first record measured nothing"),
+        ({0: 1}, "The first invocation measured no usable record"),
         ({0: 4}, "The suite can't be run"),
         ({1: 5}, "The suite can't be run"),
         ({1: 1}, "no two records of the same test"),
@@ -143,8 +143,8 @@ def test_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "message"),
     [
         (["calibrate"], "name the suite"),
-        (["calibrate", "suite", "--records", "1"], "whole number from 2 on"),
-        (["calibrate", "suite", "--from-store"], "takes no suite"),
+        (["calibrate", "suite", "--records", "1"], "whole number of 2 or more"),
+        (["calibrate", "suite", "--from-store"], "takes neither a suite nor --records"),
         (["baseline", "list", "--", "-k"], "takes nothing behind --"),
     ],
 )
