@@ -1,4 +1,4 @@
-"""``gpuperf doctor``: is this machine fit to measure, and what would make it so."""
+"""``gpuperf doctor``: whether this machine is fit to measure, and how to make it so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from pytest_gpuperf.device.fitness import DOUBTFUL, GOOD, UNFIT, UNKNOWN, Check, host_checks, noise_checks, verdict
 from pytest_gpuperf.errors import GpuperfError
 
-#: Of the distribution, and what it is for where it is missing.
+#: Distributions, and what each is for if it is missing; a distribution without a purpose is required.
 _LIBRARIES = {
     "pytest-gpuperf": "",
     "pytest": "",
@@ -30,10 +30,10 @@ _LIBRARIES = {
     "tensorrt": "tensorrt_engine: pip install 'pytest-gpuperf[tensorrt]'",
     "cuda-core": "tensorrt_engine: pip install 'pytest-gpuperf[tensorrt]'",
 }
-_SAYS = {
+_CONCLUSIONS = {
     GOOD: "fit to measure",
-    DOUBTFUL: "fit to measure, but not at its best",
-    UNFIT: "not fit to measure: a gate on it would see little, or see ghosts",
+    DOUBTFUL: "fit to measure, but noisier than necessary",
+    UNFIT: "not fit to measure: a gate on this machine would miss regressions or raise false alarms",
 }
 
 
@@ -41,15 +41,17 @@ def register(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "doctor",
-        help="is this machine fit to measure, and what to do about it",
-        description="Looks at the device, the operating system, the noise, the libraries and the server. "
-        "Exit status: 0 fit, 1 not fit (with --strict also where something is doubtful).",
+        help="check whether this machine is fit to measure, and say how to make it so",
+        description="Checks the device, the operating system, the noise, the server and the libraries. "
+        "Exit status: 0 fit, 1 not fit (with --strict also if a check is doubtful).",
     )
-    parser.add_argument("--device", default="auto", help="as --gpuperf-device (default: auto)")
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help="as --gpuperf-device (default: auto)")
     parser.add_argument("--triton", metavar="SERVER", help="as --gpuperf-triton")
-    parser.add_argument("--seconds", type=_seconds, default=10.0, help="how long to look at the noise (default: 10)")
-    parser.add_argument("--strict", action="store_true", help="exit status 1 also for what is doubtful")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=10.0, metavar="S", help="time to measure the noise (default: 10)"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with status 1 also if a check is doubtful")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
 
 
@@ -72,30 +74,30 @@ def _run(options: argparse.Namespace) -> int:
         ("server", lambda: [_server(options.triton)]),
         ("libraries", _libraries),
     ]
-    found: list[tuple[str, list[Check]]] = []
+    results: list[tuple[str, list[Check]]] = []
     if not options.json:
         print(f"gpuperf doctor on {platform.node()}, {platform.system()} {platform.release()}")
-    for title, look in sections:
+    for title, run_checks in sections:
         if title == "noise" and not options.json and sys.stderr.isatty():
-            print(f"\nlooking at the noise for {options.seconds:g} s ...", end="\r", file=sys.stderr, flush=True)
-        checks = look()
-        found.append((title, checks))
+            print(f"\nmeasuring the noise for {options.seconds:g} s ...", end="\r", file=sys.stderr, flush=True)
+        checks = run_checks()
+        results.append((title, checks))
         if not options.json:
             print("\n".join(_section(title, checks)))
-    overall = verdict([check for _, checks in found for check in checks])
+    overall = verdict([check for _, checks in results for check in checks])
     if options.json:
-        print(json.dumps(_document(overall, found), indent=2))
+        print(json.dumps(_document(overall, results), indent=2))
     else:
-        print(f"\n{_SAYS[overall]}")
+        print(f"\n{_CONCLUSIONS[overall]}")
     return int(overall == UNFIT or (options.strict and overall == DOUBTFUL))
 
 
-def _document(overall: str, found: Sequence[tuple[str, Sequence[Check]]]) -> dict[str, object]:
+def _document(overall: str, results: Sequence[tuple[str, Sequence[Check]]]) -> dict[str, object]:
     return {
         "gpuperf_doctor": 1,
         "host": platform.node(),
         "verdict": overall,
-        "checks": [{"section": title, **asdict(check)} for title, checks in found for check in checks],
+        "checks": [{"section": title, **asdict(check)} for title, checks in results for check in checks],
     }
 
 
@@ -116,14 +118,14 @@ def _section(title: str, checks: Sequence[Check]) -> list[str]:
 
 
 def _server(wanted: str | None) -> Check:
-    """Which tritonserver would be started; none is no reason not to measure callables and engines."""
+    """Check for a tritonserver. Callables and engines can be measured without one, so a missing server is doubtful."""
     from pytest_gpuperf.targets.triton.launchers import choose_launcher
 
     try:
         launcher = choose_launcher(wanted)
         backends = ", ".join(sorted(launcher.backends()))
         if not backends:
-            return Check("tritonserver", UNFIT, f"{launcher.label} has no backend", "name another one with --triton")
+            return Check("tritonserver", UNFIT, f"{launcher.label} has no backend", "name another server with --triton")
         return Check("tritonserver", GOOD, f"{launcher.label} (backends: {backends})")
     except GpuperfError as error:
         first, _, rest = str(error).partition("\n")

@@ -1,7 +1,7 @@
-"""``gpuperf``: its subcommands and what they print.
+"""The ``gpuperf`` command.
 
-Exit status: 0 done, 1 an error that the message explains, 2 a command line that can't be understood; ``sweep`` has 3
-for unstable levels, too, and ``compare`` 1 for a regression.
+Exit status: 0 success, 1 an error that the message explains, 2 a command line that can't be used. ``compare`` also
+exits with 1 after a regression, and ``sweep`` with 3 if a level is unstable.
 """
 
 from __future__ import annotations
@@ -40,46 +40,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output has seen enough (`gpuperf baseline list | head`).
+        # The reader of the output has closed it (`gpuperf baseline list | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """What is behind ``--`` goes to pytest, wherever the options before it are: argparse can't do that by itself."""
-    own = list(arguments)
-    behind = own.index("--") if "--" in own else len(own)
+    """Parse the arguments up to ``--``, and append the rest to ``options.arguments``, which go to pytest.
+
+    argparse alone would take options that follow ``--`` for its own.
+    """
+    arguments = list(arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
     parser = _parser()
-    options = parser.parse_args(own[:behind])
-    if behind + 1 < len(own):
+    options = parser.parse_args(arguments[:end])
+    for_pytest = arguments[end + 1 :]
+    if for_pytest:
         if not hasattr(options, "arguments"):
-            parser.error(f"this command takes nothing behind --: {' '.join(own[behind + 1 :])}")
-        options.arguments = [*options.arguments, *own[behind + 1 :]]
+            parser.error(f"this command takes no arguments after --: {' '.join(for_pytest)}")
+        options.arguments = [*options.arguments, *for_pytest]
     return options
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="gpuperf", description="GPU inference performance tests: the tools around pytest --gpuperf."
+        prog="gpuperf", description="Tools for GPU inference performance tests with pytest --gpuperf."
     )
     parser.add_argument("--version", action="version", version=f"gpuperf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    triton = commands.add_parser("triton", help="the bundled tritonserver", description="The bundled tritonserver.")
+    triton = commands.add_parser(
+        "triton", help="install the bundled tritonserver", description="Manages the bundled tritonserver."
+    )
     actions = triton.add_subparsers(title="actions", required=True, metavar="ACTION")
-    install = actions.add_parser("install", help="unpack it into the cache directory; does nothing when it is there")
+    install = actions.add_parser("install", help="unpack it into the cache directory, unless it is there already")
     install.add_argument(
         "--path",
         type=Path,
         metavar="WHEEL",
-        help="the nvidia-pytriton wheel, or a directory that has it, instead of downloading it",
+        help="nvidia-pytriton wheel, or directory that contains it (default: download it)",
     )
     install.add_argument(
-        "--cache", type=Path, metavar="DIR", help="install here instead of $GPUPERF_CACHE or ~/.cache/gpuperf"
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where to install it (default: $GPUPERF_CACHE, else ~/.cache/gpuperf)",
     )
     install.set_defaults(run=_triton_install)
-    where = actions.add_parser("path", help="print where it is installed")
-    where.set_defaults(run=_triton_path)
+    path = actions.add_parser("path", help="print where it is installed")
+    path.set_defaults(run=_triton_path)
 
     sweep.register(commands)
     duet.register(commands)
@@ -99,7 +108,7 @@ def _triton_install(options: argparse.Namespace) -> int:
     from pytest_gpuperf.targets.triton import bundle
 
     server, fresh = bundle.install(options.path, options.cache)
-    print(f"tritonserver {bundle.SERVER_VERSION} {'installed' if fresh else 'is installed already'}: {server.root}")
+    print(f"tritonserver {bundle.SERVER_VERSION} {'installed' if fresh else 'is already installed'}: {server.root}")
     return 0
 
 

@@ -1,1 +1,1 @@
-"""``gpuperf import``: records made of the files of other load tools."""
+"""``gpuperf import``: records from the files of other load tools."""

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pytest_gpuperf.model import Finding, LoadPoint, Record, Run, Window
     from pytest_gpuperf.report.exchange.profile_import import ProfileLevel
 
-#: The sweep that imported load points belong to.
+#: Name of the sweep of imported load points.
 SWEEP = "perf_analyzer"
-#: Its windows are not ours: a record of ours must never be compared with one that was imported.
+#: perf_analyzer has other windows, so an imported record must never be compared with a measured one.
 _METHOD_VERSION = "perf_analyzer 1"
 _ARRIVALS = "perf_analyzer"
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
@@ -28,10 +28,10 @@ _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 def record_of(
     files: Sequence[Path], test: str, *, gpu: str = "unknown", batch_size: int = 1, commit: str = ""
 ) -> Record:
-    """A record of profile exports, one for each run.
+    """Return the record of several profile exports, each of which is a run.
 
     Raises:
-        OptionError: a file can't be read or is none, or an argument can't be used.
+        OptionError: A file can't be read or has another format, or an argument can't be used.
     """
     from pytest_gpuperf.model import Record, Run
     from pytest_gpuperf.report.exchange.profile_import import read_profile
@@ -60,12 +60,12 @@ def record_of(
 
 
 def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:
-    """The windows of one level, by the rule for edges of ``analysis.window`` as far as the file allows.
+    """Return the windows of a level. Edges follow the rule of ``analysis.window`` as far as the file allows.
 
-    * A request that was due in a window belongs to it. A window at whose end nothing is known to be in flight was cut
-      off there: the slow ones of its last requests are missing. So it is taken to end earlier by its longest latency.
-    * Throughput counts shares of lives, unless the file lacks the requests from before the window; then it counts what
-      was due in it, which is as unbiased but jumps by whole requests.
+    * A request belongs to the window in which it was due. If the file has no request in flight at a window's end,
+      requests were cut off there and the slow ones are missing; the window then ends earlier, by its longest latency.
+    * Throughput counts each request by the share of its duration inside the window. If the file lacks the requests
+      from before the window, throughput counts the requests due in it instead: also unbiased, but in whole requests.
     """
     import numpy as np
 
@@ -76,17 +76,17 @@ def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:
     due, done = (np.asarray(times, dtype=np.int64) for times in (level.due_ns, level.done_ns))
     edges, findings = level.windows_ns, []
     if not edges:
-        # To the last answer: what was sent at once, as many requests as the concurrency, took as long as its answers.
+        # Up to the last answer: requests sent all at once are due at the first instant only.
         edges = ((int(due[0]), max(int(done.max()), int(due[-1]) + 1)),)
         findings.append(Finding(WINDOWS_UNKNOWN))
-    made = []
+    windows = []
     for visit, (start, stop) in enumerate(edges):
-        own = (due >= start) & (due < stop)
+        inside = (due >= start) & (due < stop)
         cut = not ((due < stop) & (done > stop)).any() and level.windows_ns
-        longest = int((done - due)[own].max()) if own.any() else 0
-        known = stop - longest if cut and longest < (stop - start) / 2 else stop
-        made.append(_window(level, (start, known), batch_size, visit, tuple(findings)))
-    return made
+        longest = int((done - due)[inside].max()) if inside.any() else 0
+        end = stop - longest if cut and longest < (stop - start) / 2 else stop
+        windows.append(_window(level, (start, end), batch_size, visit, tuple(findings)))
+    return windows
 
 
 def _window(
@@ -107,7 +107,7 @@ def _window(
     failed = sum(start <= at < stop for at in level.failed_ns)
     streams = level.streams
     firsts = figures([(level.due_ns, level.first_ns, level.first_ns)], start, stop, 1).latency if streams else None
-    own = (due >= start) & (due < stop)
+    inside = (due >= start) & (due < stop)
     return Window(
         sweep=SWEEP,
         point=_point(level, batch_size),
@@ -122,7 +122,7 @@ def _window(
         late=times.late,
         lag_p99_ns=times.lag_p99_ns,
         first=firsts,
-        answers=int(np.asarray(level.answers)[own].sum()) if streams else 0,
+        answers=int(np.asarray(level.answers)[inside].sum()) if streams else 0,
         findings=findings,
     )
 

@@ -1,4 +1,4 @@
-"""``gpuperf comment``: a report as a comment on a pull request, updated in place."""
+"""``gpuperf comment``: the command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _PULL = re.compile(r"refs/pull/(\d+)/(?:merge|head)")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-#: No report is longer; an artifact of somebody else's may be.
+#: Far more than the longest report. The file may be an artifact from a fork.
 _LARGEST_BYTES = 4 << 20
 
 
@@ -22,25 +22,31 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     comment = commands.add_parser(
         "comment",
-        help="a report as a comment on a GitHub pull request",
-        description="Write a Markdown report as a comment on a pull request, or update the one written before. The "
-        "token is read from GITHUB_TOKEN or GH_TOKEN.",
+        help="post a report as a comment on a GitHub pull request",
+        description="Posts a Markdown report as a comment on a pull request, or updates the earlier comment. The token "
+        "is read from GITHUB_TOKEN or GH_TOKEN.",
     )
-    comment.add_argument("--file", required=True, metavar="PATH", help="the report, in Markdown")
-    comment.add_argument("--repo", default="", metavar="OWNER/NAME", help="default: $GITHUB_REPOSITORY")
+    comment.add_argument("--file", required=True, metavar="PATH", help="report in Markdown")
+    comment.add_argument("--repo", default="", metavar="OWNER/NAME", help="(default: $GITHUB_REPOSITORY)")
     which = comment.add_mutually_exclusive_group()
-    which.add_argument("--pr", type=_number, metavar="N", help="default: the one that the job runs for ($GITHUB_REF)")
     which.add_argument(
-        "--head", default="", metavar="OWNER:BRANCH", help="the open pull requests of this branch (with --commit)"
+        "--pr", type=_number, metavar="N", help="pull request (default: that of the job, by $GITHUB_REF)"
     )
-    comment.add_argument("--commit", default="", metavar="SHA", help="only while --head is at this commit")
+    which.add_argument(
+        "--head", default="", metavar="OWNER:BRANCH", help="all open pull requests of this branch; needs --commit"
+    )
+    comment.add_argument("--commit", default="", metavar="SHA", help="with --head: only if the branch is at SHA")
     comment.add_argument(
-        "--untrusted", action="store_true", help="the report is from a fork's run: no mentions, links or images"
+        "--untrusted",
+        action="store_true",
+        help="the report is from a fork: disable its mentions, links and images",
     )
     comment.add_argument(
-        "--marker", default="", metavar="NAME", help="tells several comments on one pull request apart"
+        "--marker", default="", metavar="NAME", help="name that tells several comments on one pull request apart"
     )
-    comment.add_argument("--api", default="", metavar="URL", help="default: $GITHUB_API_URL, or https://api.github.com")
+    comment.add_argument(
+        "--api", default="", metavar="URL", help="(default: $GITHUB_API_URL, else https://api.github.com)"
+    )
     comment.set_defaults(run=_comment)
 
 
@@ -54,7 +60,7 @@ def _comment(options: argparse.Namespace) -> int:
     from pytest_gpuperf.cli.pull_request.github import GitHub
     from pytest_gpuperf.report.markdown.posted_comment import comment_body
 
-    text = _read(options.file, follow=not options.untrusted)
+    text = _read(options.file, follow_links=not options.untrusted)
     body, marker = comment_body(text, trusted=not options.untrusted, name=options.marker)
     variables = os.environ
     github = GitHub(
@@ -63,43 +69,45 @@ def _comment(options: argparse.Namespace) -> int:
         variables.get("GITHUB_TOKEN") or variables.get("GH_TOKEN") or "",
     )
     if options.head:
-        numbers = _of_head(github, options.head, options.commit)
+        numbers = _pull_requests(github, options.head, options.commit)
     else:
-        numbers = [options.pr or _current(variables.get("GITHUB_REF", ""))]
+        numbers = [options.pr or _number_of_job(variables.get("GITHUB_REF", ""))]
     if not numbers:
-        print(f"No open pull request has its head at {options.commit[:8]} of {options.head}; it may have moved on.")
+        print(f"No open pull request has {options.head} at {options.commit[:8]}; the branch may have new commits.")
     for number in numbers:
-        done = github.put_comment(number, body, marker)
-        print(f"{'Commented on' if done.created else 'Updated the comment on'} pull request {number}: {done.url}")
+        comment = github.put_comment(number, body, marker)
+        print(f"{'Commented on' if comment.created else 'Updated the comment on'} pull request {number}: {comment.url}")
     return 0
 
 
-def _of_head(github: GitHub, head: str, commit: str) -> list[int]:
+def _pull_requests(github: GitHub, head: str, commit: str) -> list[int]:
     owner, colon, branch = head.partition(":")
     if not colon or not owner or not branch:
         raise OptionError(f"--head {head}: write OWNER:BRANCH.")
     if not _COMMIT.fullmatch(commit):
-        raise OptionError(f"--commit {commit or 'is missing'}: write the whole hash of the commit that was measured.")
+        raise OptionError(f"--commit {commit or 'is missing'}: write the full hash of the commit that was measured.")
     return github.pull_requests_of(owner, branch, commit)
 
 
-def _current(ref: str) -> int:
-    found = _PULL.fullmatch(ref)
-    if not found:
-        raise OptionError(f"Which pull request? Name it with --pr; $GITHUB_REF ({ref or 'not set'}) is of none.")
-    return int(found[1])
+def _number_of_job(ref: str) -> int:
+    match = _PULL.fullmatch(ref)
+    if not match:
+        raise OptionError(
+            f"Name the pull request with --pr: $GITHUB_REF ({ref or 'not set'}) doesn't belong to a pull request."
+        )
+    return int(match[1])
 
 
-def _read(path: str, *, follow: bool) -> str:
-    # A link in somebody else's artifact could name a file of ours, to have it published.
-    flags = os.O_RDONLY | (0 if follow else os.O_NOFOLLOW)
+def _read(path: str, *, follow_links: bool) -> str:
+    # A link in a fork's artifact could name a file of this machine, which would then be published.
+    flags = os.O_RDONLY | (0 if follow_links else os.O_NOFOLLOW)
     try:
         with os.fdopen(os.open(path, flags), "rb") as file:
             content = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
         raise GpuperfError(f"The report {path} can't be read: {error}") from error
     if len(content) > _LARGEST_BYTES:
-        raise GpuperfError(f"{path} is larger than {_LARGEST_BYTES >> 20} MB, which no report is.")
+        raise GpuperfError(f"{path} is larger than {_LARGEST_BYTES >> 20} MB, so it can't be a report.")
     if not content.strip():
         raise GpuperfError(f"The report {path} is empty.")
     return content.decode(errors="replace")

@@ -24,18 +24,18 @@ Result = TypeVar("Result")
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _TIMEOUT_S = 30.0
-#: A server that is restarted is back within them; a job that waits longer costs more than a comment is worth.
+#: Long enough for a server to restart; a job that waits longer costs more than a comment is worth.
 _PAUSES_S = (1.0, 4.0, 15.0)
 _LONGEST_PAUSE_S = 60.0
-#: Ten thousand comments; a pull request has fewer.
+#: Pages of 100 comments, far more than a pull request has.
 _MOST_PAGES = 100
 
 
-class _Refused(GpuperfError):
-    """GitHub answered with an error.
+class _RequestRefused(GpuperfError):
+    """GitHub refused a request.
 
     Attributes:
-        status: of HTTP.
+        status: HTTP status.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -43,11 +43,11 @@ class _Refused(GpuperfError):
         self.status = status
 
 
-class _Transient(GpuperfError):
-    """It may work in a moment.
+class _TransientFailure(GpuperfError):
+    """A request failed and may succeed later.
 
     Attributes:
-        wait_s: as the server asks; None when it doesn't.
+        wait_s: Waiting time that the server asks for; None if it asks for none.
     """
 
     def __init__(self, message: str, wait_s: float | None = None) -> None:
@@ -56,7 +56,7 @@ class _Transient(GpuperfError):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The token is for this host and nobody else."""
+    """Follows no redirect, because the token is meant for one host."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -64,11 +64,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class Comment:
-    """A comment that is there now.
+    """A posted comment.
 
     Attributes:
-        url: for people.
-        created: it is new, and not an older one that was updated.
+        url: Address of its web page.
+        created: Whether it is new; else an earlier comment was updated.
     """
 
     url: str
@@ -76,70 +76,70 @@ class Comment:
 
 
 class GitHub:
-    """One repository.
+    """The pull requests of a repository.
 
     Args:
-        api: for example ``https://api.github.com``.
-        repository: ``owner/name``.
-        pause: waits for so many seconds.
+        api: Base URL, for example ``https://api.github.com``.
+        repository: Name, as ``owner/name``.
+        pause: Function that waits for a number of seconds.
 
     Raises:
-        OptionError: one of them can't be used as written.
+        OptionError: An argument can't be used.
     """
 
     def __init__(self, api: str, repository: str, token: str, *, pause: Callable[[float], None] = time.sleep) -> None:
         parts = urllib.parse.urlsplit(api)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")):
-            raise OptionError(f"--api {api}: write an https URL, since the token is sent there.")
+            raise OptionError(f"--api {api}: write an https URL, because the token is sent there.")
         if not _REPOSITORY.fullmatch(repository):
             raise OptionError(f"--repo {repository}: write OWNER/NAME.")
         if not token or not token.isascii() or not token.isprintable():
-            raise OptionError("There is no token to write the comment with. Set GITHUB_TOKEN (${{ github.token }}).")
+            raise OptionError("There is no token for GitHub. Set GITHUB_TOKEN to ${{ github.token }}.")
         self._api, self._repository, self._token, self._pause = api.rstrip("/"), repository, token, pause
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def pull_requests_of(self, owner: str, branch: str, commit: str) -> list[int]:
-        """The open pull requests whose head is a branch at a commit.
+        """Return the open pull requests whose head is a branch at a commit.
 
-        What a ``workflow_run`` says of the run that started it is not from the pull request's author, unlike a number
-        in an artifact of that run.
-
-        Raises:
-            GpuperfError: GitHub can't be asked.
-        """
-        query = urllib.parse.urlencode({"state": "open", "head": f"{owner}:{branch}", "per_page": 100})
-        found = self._patiently(lambda: list(self._pages(f"/repos/{self._repository}/pulls?{query}")))
-        return [int(one["number"]) for one in found if one.get("head", {}).get("sha") == commit]
-
-    def put_comment(self, number: int, body: str, marker: str) -> Comment:
-        """Update the comment that begins with this marker, or write a new one.
+        Branch and commit come from GitHub's ``workflow_run`` event, so the pull request's author can't choose them,
+        unlike a number in an artifact of the run.
 
         Raises:
             GpuperfError: GitHub can't be reached, or refuses.
         """
-        # Tried again as a whole: a POST whose answer was lost may have worked, and is found as a comment then.
-        return self._patiently(lambda: self._put_comment(number, body, marker))
+        query = urllib.parse.urlencode({"state": "open", "head": f"{owner}:{branch}", "per_page": 100})
+        pulls = self._with_retries(lambda: list(self._pages(f"/repos/{self._repository}/pulls?{query}")))
+        return [int(pull["number"]) for pull in pulls if pull.get("head", {}).get("sha") == commit]
+
+    def put_comment(self, number: int, body: str, marker: str) -> Comment:
+        """Update the comment that begins with a marker, or create one.
+
+        Raises:
+            GpuperfError: GitHub can't be reached, or refuses.
+        """
+        # A retry starts with the search: a POST whose answer was lost may have created the comment.
+        return self._with_retries(lambda: self._put_comment(number, body, marker))
 
     def _put_comment(self, number: int, body: str, marker: str) -> Comment:
         place = f"/repos/{self._repository}/issues"
-        me = self._login()
+        login = self._login()
         for comment in list(self._pages(f"{place}/{number}/comments?per_page=100")):
-            if not str(comment.get("body")).lstrip().startswith(marker) or not _is_by(comment, me):
+            if not str(comment.get("body")).lstrip().startswith(marker) or not _is_by(comment, login):
                 continue
             try:
                 updated = self._call("PATCH", f"{place}/comments/{int(comment['id'])}", {"body": body})
-            except _Refused as error:
+            except _RequestRefused as error:
                 if error.status in (403, 404, 410):
-                    continue  # another bot's, or deleted meanwhile
+                    continue  # of another bot, or deleted meanwhile
                 raise
             return Comment(str(updated.get("html_url", "")), created=False)
         return Comment(str(self._call("POST", f"{place}/{number}/comments", {"body": body}).get("html_url", "")), True)
 
     def _login(self) -> str | None:
-        """Whose the token is; None for an app's, which may not ask."""
+        """Return the user that the token belongs to; None for an app's token, which may not ask."""
         try:
             return str(self._call("GET", "/user").get("login"))
-        except _Refused as error:
+        except _RequestRefused as error:
             if error.status in (403, 404):
                 return None
             raise
@@ -149,20 +149,20 @@ class GitHub:
         for _ in range(_MOST_PAGES):
             if page is None:
                 return
-            headers, found = self._open("GET", page, None)
-            if not isinstance(found, list):
+            headers, items = self._open("GET", page, None)
+            if not isinstance(items, list):
                 raise GpuperfError(f"{self._api}{path} did not answer with a list.")
-            yield from found
+            yield from items
             page = self._next(headers.get("Link") or "")
 
     def _next(self, link: str) -> str | None:
-        """The next page, by ``Link: <URL>; rel="next"``; only on the host that the token is for."""
-        found = re.search(r'<([^<>]+)>\s*;[^,<]*rel="next"', link)
-        return found[1].removeprefix(self._api) if found and found[1].startswith(f"{self._api}/") else None
+        """Return the next page by ``Link: <URL>; rel="next"``, but only on the host that the token is meant for."""
+        match = re.search(r'<([^<>]+)>\s*;[^,<]*rel="next"', link)
+        return match[1].removeprefix(self._api) if match and match[1].startswith(f"{self._api}/") else None
 
     def _call(self, method: str, path: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        _, found = self._open(method, path, data)
-        return found if isinstance(found, dict) else {}
+        _, answer = self._open(method, path, data)
+        return answer if isinstance(answer, dict) else {}
 
     def _open(self, method: str, path: str, data: Mapping[str, Any] | None) -> tuple[Mapping[str, str], Any]:
         request = urllib.request.Request(
@@ -182,56 +182,56 @@ class GitHub:
                 return answer.headers, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             with error:
-                raise _problem(error, f"{method} {self._api}{path}") from error
+                raise _failure(error, f"{method} {self._api}{path}") from error
         except (OSError, HTTPException) as error:
-            raise _Transient(f"{self._api} can't be reached: {error}") from error
+            raise _TransientFailure(f"{self._api} can't be reached: {error}") from error
         except ValueError as error:
-            raise _Transient(f"{self._api}{path} did not answer in JSON: {error}") from error
+            raise _TransientFailure(f"{self._api}{path} did not answer in JSON: {error}") from error
 
-    def _patiently(self, ask: Callable[[], Result]) -> Result:
+    def _with_retries(self, request: Callable[[], Result]) -> Result:
         for pause_s in _PAUSES_S:
             try:
-                return ask()
-            except _Transient as error:
+                return request()
+            except _TransientFailure as error:
                 if error.wait_s is not None and error.wait_s > _LONGEST_PAUSE_S:
                     raise
                 self._pause(max(pause_s, error.wait_s or 0.0))
-        return ask()
+        return request()
 
 
-def _is_by(comment: Mapping[str, Any], me: str | None) -> bool:
-    """Whether a comment is ours: anybody can write the marker, and would have us fill their comment."""
+def _is_by(comment: Mapping[str, Any], login: str | None) -> bool:
+    """Return whether the token's user wrote a comment. Anybody can write the marker, so the marker is not enough."""
     user = comment.get("user") or {}
-    return bool(user.get("type") == "Bot" if me is None else user.get("login") == me)
+    return bool(user.get("type") == "Bot" if login is None else user.get("login") == login)
 
 
-def _problem(error: urllib.error.HTTPError, asked: str) -> _Refused | _Transient:
+def _failure(error: urllib.error.HTTPError, request: str) -> _RequestRefused | _TransientFailure:
     try:
-        said = str(json.loads(error.read())["message"])[:500]
+        reason = str(json.loads(error.read())["message"])[:500]
     except (ValueError, KeyError, TypeError, OSError):
-        said = str(error.reason)
-    message = f"GitHub answered {error.code} ({said}) to {asked}."
+        reason = str(error.reason)
+    message = f"GitHub answered {error.code} ({reason}) to {request}."
     limited = error.headers.get("X-RateLimit-Remaining") == "0" or error.headers.get("Retry-After") is not None
     if error.code >= 500 or error.code == 429 or (error.code == 403 and limited):
-        return _Transient(message, _wait_s(error.headers))
+        return _TransientFailure(message, _wait_s(error.headers))
     hints = {
         401: "The token is not valid, or has expired.",
-        403: "The token may not do that: give the job `permissions: pull-requests: write`. In the run of a fork's pull "
-        "request it never may; comment from a workflow_run (docs/ci.md).",
-        404: "Is it the right repository and pull request, and may the token read it?",
+        403: "The token lacks the permission: give the job `permissions: pull-requests: write`. A fork's pull request "
+        "can't have it; comment from a workflow_run (docs/ci.md).",
+        404: "Check the repository, the number of the pull request, and the token's read access.",
     }
     if 300 <= error.code < 400:
-        hints[error.code] = "Was the repository renamed? Name it as it is called now."
-    return _Refused(error.code, "\n".join(filter(None, (message, hints.get(error.code)))))
+        hints[error.code] = "Was the repository renamed? Give its new name."
+    return _RequestRefused(error.code, "\n".join(filter(None, (message, hints.get(error.code)))))
 
 
 def _wait_s(headers: Message) -> float | None:
-    """How long the server asks to wait, by ``Retry-After`` or, where nothing is left, the moment its limit is reset."""
-    known = [("Retry-After", 0.0)]
-    if headers.get("X-RateLimit-Remaining") == "0":  # the reset is in every answer
-        known.append(("X-RateLimit-Reset", time.time()))
-    for name, beginning in known:
+    """Return how long the server asks to wait: by ``Retry-After``, or until an exhausted rate limit is reset."""
+    origins = {"Retry-After": 0.0}
+    if headers.get("X-RateLimit-Remaining") == "0":  # every answer has the time of the reset
+        origins["X-RateLimit-Reset"] = time.time()
+    for name, origin in origins.items():
         text = headers.get(name) or ""
         if text.isdecimal():
-            return max(float(text) - beginning, 0.0)
+            return max(float(text) - origin, 0.0)
     return None

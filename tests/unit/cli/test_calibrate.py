@@ -145,7 +145,7 @@ def test_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["calibrate"], "name the suite"),
         (["calibrate", "suite", "--records", "1"], "whole number of 2 or more"),
         (["calibrate", "suite", "--from-store"], "takes neither a suite nor --records"),
-        (["baseline", "list", "--", "-k"], "takes nothing behind --"),
+        (["baseline", "list", "--", "-k"], "takes no arguments after --"),
     ],
 )
 def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

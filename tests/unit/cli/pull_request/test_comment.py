@@ -168,7 +168,13 @@ def test_what_does_not_pass_is_not_waited_for(server: State, github: GitHub, pau
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(403, "pull-requests: write"), (404, "right repository"), (401, "not valid"), (307, "renamed"), (422, "too long")],
+    [
+        (403, "pull-requests: write"),
+        (404, "Check the repository"),
+        (401, "not valid"),
+        (307, "renamed"),
+        (422, "too long"),
+    ],
 )
 def test_refusals_say_what_to_do(server: State, status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     server.answers.append(("POST", status, {"Location": "http://localhost:1/"}, '{"message": "too long"}'))
@@ -206,7 +212,9 @@ def test_by_the_branch_of_a_fork(server: State, capsys: pytest.CaptureFixture[st
     assert bodies(server) == [REPORT]
     capsys.readouterr()
     assert main(["comment", "--file", "comment.md", "--head", f"forker:{branch}", "--commit", "a" * 40]) == 0
-    assert capsys.readouterr().out.startswith("No open pull request has its head at aaaaaaaa of forker:")
+    text = capsys.readouterr().out
+    assert text.startswith("No open pull request has forker:")
+    assert " at aaaaaaaa; " in text
     assert len(server.comments) == 1
 
 
@@ -215,7 +223,7 @@ def test_by_the_branch_of_a_fork(server: State, capsys: pytest.CaptureFixture[st
     [
         (["--head", "main", "--commit", SHA], "write OWNER:BRANCH"),
         (["--head", "a:b"], "--commit is missing"),
-        (["--head", "a:b", "--commit", "HEAD"], "write the whole hash"),
+        (["--head", "a:b", "--commit", "HEAD"], "write the full hash"),
         (["--repo", "code"], "write OWNER/NAME"),
         (["--repo", "team/code/../../x"], "write OWNER/NAME"),
         (["--api", "http://example.org"], "write an https URL"),
