@@ -1,7 +1,7 @@
-"""Records as pytest-benchmark's JSON, which ``pytest-benchmark compare`` reads: one benchmark for each load point.
+"""Export to the JSON of pytest-benchmark, which ``pytest-benchmark compare`` reads: a benchmark for each load point.
 
-Its rounds are our requests, and its seconds their latencies, within the histogram's 0.5%. What it has no word for, such
-as throughput, is in ``extra_info``.
+Rounds are requests, and seconds are their latencies, within the precision of the histogram (0.5%). Figures that the
+format lacks, such as throughput, are in ``extra_info``.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, ReportedTest, merged, windows_by_point
 from pytest_gpuperf.model.histogram import GAMMA
-from pytest_gpuperf.report.exchange.perf_client import deviation_of, mean_of
 from pytest_gpuperf.report.exchange.report_json import without_infinities
+from pytest_gpuperf.report.latency_parts import deviation_of, mean_of
 
-#: Of pytest-benchmark, whose format this is.
+#: Version of pytest-benchmark that defines this format.
 _FORMAT = "5.1.0"
 
 
 def benchmark_text(reported: Sequence[ReportedTest], *, generated_utc: str) -> str:
-    """The document. Where records differ in their machine or commit, the first one's are told."""
+    """Return the document. Machine and commit are those of the first record."""
     first = reported[0].record if reported else None
     document = {
         "machine_info": _machine(reported[0]) if reported else {},
@@ -33,15 +33,15 @@ def benchmark_text(reported: Sequence[ReportedTest], *, generated_utc: str) -> s
             "project": "",
             "branch": "",
         },
-        "benchmarks": [_benchmark(one, name, point) for one in reported for name, point in _points(one)],
+        "benchmarks": [_benchmark(test, name, point) for test in reported for name, point in _points(test)],
         "datetime": generated_utc,
         "version": _FORMAT,
     }
     return json.dumps(without_infinities(document), indent=4, allow_nan=False) + "\n"
 
 
-def _machine(one: ReportedTest) -> dict[str, Any]:
-    record = one.record
+def _machine(test: ReportedTest) -> dict[str, Any]:
+    record = test.record
     return {
         "node": record.environment.get("host"),
         "system": "Linux",
@@ -52,14 +52,14 @@ def _machine(one: ReportedTest) -> dict[str, Any]:
     }
 
 
-def _points(one: ReportedTest) -> list[tuple[str, CurvePoint]]:
-    return [(curve.name, point) for curve in one.curves for point in curve if point.requests]
+def _points(test: ReportedTest) -> list[tuple[str, CurvePoint]]:
+    return [(curve.name, point) for curve in test.curves for point in curve if point.requests]
 
 
-def _benchmark(one: ReportedTest, sweep: str, point: CurvePoint) -> dict[str, Any]:
-    record = one.record
+def _benchmark(test: ReportedTest, sweep: str, point: CurvePoint) -> dict[str, Any]:
+    record = test.record
     label = f"{sweep}: {point.load.label}"
-    latency = _latency(one, sweep, point.load)
+    latency = _latency(test, sweep, point.load)
     return {
         "group": None,
         "name": f"{record.test.rpartition('::')[2]}[{label}]",
@@ -68,7 +68,7 @@ def _benchmark(one: ReportedTest, sweep: str, point: CurvePoint) -> dict[str, An
         "param": label,
         "extra_info": {
             "record": record.id,
-            "verdict": str(one.comparison.verdict),
+            "verdict": str(test.comparison.verdict),
             "throughput": point.throughput,
             "p90_ns": point.p90_ns,
             "p99_ns": point.p99_ns,
@@ -82,13 +82,13 @@ def _benchmark(one: ReportedTest, sweep: str, point: CurvePoint) -> dict[str, An
     }
 
 
-def _latency(one: ReportedTest, sweep: str, load: LoadPoint) -> Histogram:
-    windows = windows_by_point(run for run in one.record.runs if run.sweep == sweep)
+def _latency(test: ReportedTest, sweep: str, load: LoadPoint) -> Histogram:
+    windows = windows_by_point(run for run in test.record.runs if run.sweep == sweep)
     return merged(window.latency for window in windows[load])
 
 
 def _stats(latency: Histogram) -> dict[str, Any]:
-    """In seconds. Outliers are counted by its rules: a standard deviation, 1.5 interquartile ranges."""
+    """Return statistics in seconds; outliers are beyond a standard deviation or 1.5 interquartile ranges."""
     at = {q: latency.quantile_ns(q) / 1e9 for q in (0.0, 0.25, 0.5, 0.75, 1.0)}
     mean, deviation, iqr = mean_of(latency) / 1e9, deviation_of(latency) / 1e9, at[0.75] - at[0.25]
     low, high = at[0.25] - 1.5 * iqr, at[0.75] + 1.5 * iqr

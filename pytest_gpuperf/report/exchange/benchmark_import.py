@@ -1,4 +1,4 @@
-"""Reading pytest-benchmark's JSON: the counterpart of ``benchmark_export``."""
+"""Import of the JSON of pytest-benchmark, the counterpart of ``benchmark_export``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Benchmark:
     """One benchmark of a file.
 
     Attributes:
-        name: pytest's node id.
-        rounds_s: how long each round took, for one iteration.
+        name: Node id of the test.
+        rounds_s: Time of each round per iteration.
     """
 
     name: str
@@ -28,11 +28,11 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class BenchmarkFile:
-    """One file: what one process measured.
+    """The content of a file: what one process measured.
 
     Attributes:
-        device: as the ``gpuperf`` part of ``machine_info`` has it; empty without one.
-        machine: what else that file says of its machine, for the environment.
+        device: Device in the ``gpuperf`` part of ``machine_info``; empty if there is none.
+        machine: Other facts about the machine, for the environment.
     """
 
     device: str
@@ -42,7 +42,7 @@ class BenchmarkFile:
 
 
 def is_benchmark_file(path: Path) -> bool:
-    """Whether a file is pytest-benchmark's, as far as can be told before it is read in earnest."""
+    """Return whether a file looks like one of pytest-benchmark."""
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -51,21 +51,21 @@ def is_benchmark_file(path: Path) -> bool:
 
 
 def read_benchmarks(path: Path) -> BenchmarkFile:
-    """The benchmarks of a file.
+    """Read the benchmarks of a file.
 
     Raises:
-        OptionError: the file can't be read, is none, or lacks the single rounds; the message says what is wrong.
+        OptionError: The file cannot be read, has another format, or lacks the rounds.
     """
     try:
         document = json.loads(path.read_bytes())
         machine, commit = document["machine_info"], document.get("commit_info") or {}
-        own = machine.get("gpuperf") or {}
-        benchmarks = tuple(_benchmark(one, path) for one in document["benchmarks"])
+        gpuperf = machine.get("gpuperf") or {}
+        benchmarks = tuple(_benchmark(benchmark, path) for benchmark in document["benchmarks"])
         known = {name: machine.get(key) for name, key in _MACHINE.items()}
-        facts = {str(name): value for name, value in {**known, **own}.items() if isinstance(value, Plain)}
-        return BenchmarkFile(str(own.get("device") or ""), str(commit.get("id") or ""), facts, benchmarks)
+        facts = {str(name): value for name, value in {**known, **gpuperf}.items() if isinstance(value, Plain)}
+        return BenchmarkFile(str(gpuperf.get("device") or ""), str(commit.get("id") or ""), facts, benchmarks)
     except OSError as error:
-        raise OptionError(f"{path} can't be read: {error}") from error
+        raise OptionError(f"{path} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise OptionError(f"{path} is not complete JSON ({error}).") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -77,14 +77,14 @@ def read_benchmarks(path: Path) -> BenchmarkFile:
 _MACHINE = {"host": "node", "kernel": "release", "python": "python_version"}
 
 
-def _benchmark(one: Mapping[str, Any], path: Path) -> Benchmark:
-    name, data = str(one["fullname"]), one["stats"].get("data")
+def _benchmark(benchmark: Mapping[str, Any], path: Path) -> Benchmark:
+    name, data = str(benchmark["fullname"]), benchmark["stats"].get("data")
     if not data:
         raise OptionError(
             f"{path} has the statistics of {name}, but not its rounds, which percentiles need.\n"
             "Write it with pytest --benchmark-json FILE, or with --benchmark-save-data."
         )
     rounds_s = tuple(map(float, data))
-    if not all(0 < one_s < math.inf for one_s in rounds_s):
+    if not all(0 < round_s < math.inf for round_s in rounds_s):
         raise OptionError(f"{path}: a round of {name} is not a positive number of seconds.")
     return Benchmark(name, rounds_s)

@@ -1,34 +1,32 @@
-"""Levels of a sweep as perf_client's users read them: its lines, its CSV, its columns. Pure.
+"""Levels of a sweep in the output format of perf_client: its lines and its CSV.
 
-What perf_client splits the client's time into (send, receive) is not measured here; what is beside the server's own
-times is "Network+Server Send/Recv". In open loop "Client Send" is the wait from the scheduled instant to the send, so
-that the parts still add up to the latency.
+The client's own send and receive times are not measured; all time outside the server is "Network+Server Send/Recv". In
+open loop, "Client Send" is the wait from the scheduled instant to the send, so that the parts add up to the latency.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.model import Histogram, LoadPoint, PointFigures, Window
-from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.model.level import MeasuredLevel
 from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.report.findings import words
+from pytest_gpuperf.report.latency_parts import deviation_of, latency_parts, mean_of
 
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the reader asked to see.
+    """The output that the user asked for.
 
     Attributes:
-        percentile: asked for beside the usual ones, and used for stability; None for the mean.
-        verbose: also the further columns of the CSV.
+        percentile: Additional percentile, which also decides stability; None uses the mean.
+        verbose: Whether the CSV has its additional columns.
     """
 
     percentile: float | None = None
@@ -39,72 +37,19 @@ class Layout:
         return sorted({*_PERCENTILES, *(() if self.percentile is None else (self.percentile,))})
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Where the mean latency of a request went, in ns; None where the server doesn't say.
-
-    Attributes:
-        send_ns: from its scheduled instant to its send; 0 in closed loop.
-        network_ns: neither waiting to be sent nor accounted for by the server.
-    """
-
-    send_ns: float
-    network_ns: float
-    queue_ns: float | None = None
-    input_ns: float | None = None
-    infer_ns: float | None = None
-    output_ns: float | None = None
-
-    @property
-    def server_ns(self) -> float:
-        return sum(part or 0.0 for part in (self.queue_ns, self.input_ns, self.infer_ns, self.output_ns))
-
-
-def parts(figures: PointFigures) -> Parts:
-    """Where the time went, on average."""
-    mean_ns, service = figures.latency_mean_ns, figures.service
-    send_ns = max(mean_ns - mean_of(service), 0.0) if service is not None and service.total else 0.0
-    server = figures.server
-    if server is None:
-        return Parts(send_ns, max(mean_ns - send_ns, 0.0))
-    count = max(server.requests, 1)
-    times = [
-        total / count
-        for total in (server.queue_ns, server.compute_input_ns, server.compute_infer_ns, server.compute_output_ns)
-    ]
-    # Measured by another clock over other requests: the difference can be below zero.
-    return Parts(send_ns, max(mean_ns - send_ns - sum(times), 0.0), *times)
-
-
-def mean_of(histogram: Histogram) -> float:
-    """The mean, within the histogram's precision."""
-    return _sum(histogram, 1) / histogram.total
-
-
-def deviation_of(histogram: Histogram) -> float:
-    """The standard deviation."""
-    mean = mean_of(histogram)
-    return math.sqrt(max(_sum(histogram, 2) / histogram.total - mean * mean, 0.0))
-
-
-def _sum(histogram: Histogram, power: int) -> float:
-    pairs = zip(histogram.buckets, histogram.counts, strict=True)
-    return math.fsum(count * math.pow(GAMMA, (bucket + 0.5) * power) for bucket, count in pairs)
-
-
-# The lines.
+# Lines.
 
 
 def load_of(point: LoadPoint) -> str:
-    """``Concurrency: 4`` or ``Request Rate: 500``, as in the verdict_counts list."""
+    """Return ``Concurrency: 4`` or ``Request Rate: 500``, as in the closing list."""
     return f"Concurrency: {point.concurrency}" if point.concurrency else f"Request Rate: {_number(point.rate)}"
 
 
 def title(point: LoadPoint, source: str = "") -> str:
-    """The line above a level.
+    """Return the line above a level.
 
     Args:
-        source: where its intervals come from.
+        source: Source of the request intervals.
     """
     if point.concurrency:
         return f"Request concurrency: {point.concurrency}"
@@ -112,7 +57,7 @@ def title(point: LoadPoint, source: str = "") -> str:
 
 
 def pass_line(number: int, window: Window, layout: Layout) -> str:
-    """One window of a level, counted from 1."""
+    """Return the line of a window; the number counts from 1."""
     text = f"  Pass [{number}] throughput: {_number(window.throughput)} infer/sec. "
     if not window.latency.total:
         return text + "No request was answered."
@@ -122,7 +67,7 @@ def pass_line(number: int, window: Window, layout: Layout) -> str:
 
 
 def level_lines(level: MeasuredLevel, layout: Layout) -> list[str]:
-    """The block of a level, below its title."""
+    """Return the lines of a level, below its title."""
     figures = level.figures
     lines = ["  Client: ", *(f"    {line}" for line in _client(figures, layout))]
     if figures.server is not None and figures.server.requests:
@@ -139,7 +84,7 @@ def _client(figures: PointFigures, layout: Layout) -> list[str]:
         kinds = ", ".join(f"{kind} x {count}" for kind, count in figures.errors.items())
         lines.append(f"Failed requests: {figures.error_count} ({kinds})")
     lines.append(f"Throughput: {_number(figures.throughput)} infer/sec")
-    if _several(figures):
+    if _multiple_answers(figures):
         lines.append(f"Response Throughput: {_number(figures.answers / figures.window_s)} infer/sec")
     if figures.latency.total:
         lines.append(
@@ -147,7 +92,7 @@ def _client(figures: PointFigures, layout: Layout) -> list[str]:
             f"(standard deviation {_us(deviation_of(figures.latency))} usec)"
         )
         lines += [f"p{p:g} latency: {_us(_quantile(figures, p))} usec" for p in layout.percentiles]
-    if figures.first is not None and figures.first.total and _several(figures):
+    if figures.first is not None and figures.first.total and _multiple_answers(figures):
         lines.append(f"First response: {_brief(figures.first)}")
     if figures.service is not None and figures.service.total:
         lines.append(f"Service time (from the send, not the schedule): {_brief(figures.service)}")
@@ -159,17 +104,17 @@ def _client(figures: PointFigures, layout: Layout) -> list[str]:
     cost = f"Load generator: {figures.client_cpu_per_request_s * 1e6:.1f} usec CPU per request"
     lines.append(cost + (f", stalled for {figures.stall_s * 1e3:.1f} msec" if figures.stall_s else ""))
     lines += [
-        f"{one.address}: {plural(one.requests, 'request')}"
-        + (f", {one.errors} failed" if one.latency is not None else "")
-        + f", {_number(one.throughput)} infer/sec"
-        + (f", p50 {_us(one.p50_ns)} usec, p90 {_us(one.p90_ns)} usec" if one.p50_ns else "")
-        for one in figures.endpoints
+        f"{endpoint.address}: {plural(endpoint.requests, 'request')}"
+        + (f", {endpoint.errors} failed" if endpoint.latency is not None else "")
+        + f", {_number(endpoint.throughput)} infer/sec"
+        + (f", p50 {_us(endpoint.p50_ns)} usec, p90 {_us(endpoint.p90_ns)} usec" if endpoint.p50_ns else "")
+        for endpoint in figures.endpoints
     ]
     return lines
 
 
 def _server(figures: PointFigures) -> list[str]:
-    server, where = figures.server, parts(figures)
+    server, where = figures.server, latency_parts(figures)
     assert server is not None
     named = (
         ("queue", where.queue_ns),
@@ -187,7 +132,7 @@ def _server(figures: PointFigures) -> list[str]:
 
 
 def closing_lines(levels: Sequence[MeasuredLevel], layout: Layout) -> list[str]:
-    """The list at the end, in the order of measurement."""
+    """Return the list at the end, in the order of measurement."""
     name = "Average" if layout.percentile is None else f"p{layout.percentile:g}"
     lines = [f"Inferences/Second vs. Client {name} Batch Latency"]
     for level in levels:
@@ -203,14 +148,14 @@ def closing_lines(levels: Sequence[MeasuredLevel], layout: Layout) -> list[str]:
     return lines
 
 
-# The CSV.
+# CSV.
 
 
 def csv_text(levels: Sequence[MeasuredLevel], layout: Layout) -> str:
-    """perf_client's table, in order of throughput; empty without a level.
+    """Return the CSV of perf_client, sorted by throughput; empty without levels.
 
-    Columns are perf_client's, to the letter; times are whole microseconds. Levels over the latency threshold are left
-    out, as there. The verbose table has further columns of ours at its end, the first of which tells unstable levels.
+    Columns are spelled as in perf_client, times are whole microseconds, and levels over the latency threshold are left
+    out. The verbose CSV has additional columns at its end, the first of which marks unstable levels.
     """
     if not levels:
         return ""
@@ -221,22 +166,22 @@ def csv_text(levels: Sequence[MeasuredLevel], layout: Layout) -> str:
 
 
 def csv_rows(levels: Sequence[MeasuredLevel], layout: Layout) -> list[list[str]]:
-    """The same as cells: the titles, then the rows.
+    """Return the cells of the CSV, titles first.
 
     Args:
-        levels: one or more, all of closed or all of open loop.
+        levels: At least one level; all in closed loop, or all in open loop.
     """
-    rows = [level for level in levels if level.within is not False]
+    kept = [level for level in levels if level.within is not False]
     served = all(level.figures.server is not None for level in levels)
-    several = any(_several(level.figures) for level in levels)
-    titles = _titles(layout, closed=levels[0].point.concurrency > 0, served=served, several=several)
-    ordered = sorted(rows, key=lambda level: level.figures.throughput)
-    return [titles, *(_cells(level, layout, served=served, several=several) for level in ordered)]
+    multiple_answers = any(_multiple_answers(level.figures) for level in levels)
+    titles = _titles(layout, closed=levels[0].point.concurrency > 0, served=served, multiple_answers=multiple_answers)
+    ordered = sorted(kept, key=lambda level: level.figures.throughput)
+    return [titles, *(_cells(level, layout, served=served, multiple_answers=multiple_answers) for level in ordered)]
 
 
-def _titles(layout: Layout, *, closed: bool, served: bool, several: bool) -> list[str]:
+def _titles(layout: Layout, *, closed: bool, served: bool, multiple_answers: bool) -> list[str]:
     titles = ["Concurrency" if closed else "Request Rate", "Inferences/Second"]
-    if several:
+    if multiple_answers:
         titles.append("Response Throughput")
     titles.append("Client Send")
     if served:
@@ -252,11 +197,11 @@ def _titles(layout: Layout, *, closed: bool, served: bool, several: bool) -> lis
     return titles
 
 
-def _cells(level: MeasuredLevel, layout: Layout, *, served: bool, several: bool) -> list[str]:
-    figures, where = level.figures, parts(level.figures)
+def _cells(level: MeasuredLevel, layout: Layout, *, served: bool, multiple_answers: bool) -> list[str]:
+    figures, where = level.figures, latency_parts(level.figures)
     point = level.point
     cells = [str(point.concurrency) if point.concurrency else _number(point.rate), _number(figures.throughput)]
-    if several:
+    if multiple_answers:
         cells.append(_number(figures.answers / figures.window_s))
     cells.append(_us(where.send_ns))
     if served:
@@ -264,7 +209,7 @@ def _cells(level: MeasuredLevel, layout: Layout, *, served: bool, several: bool)
         cells += [_us(time_ns or 0.0) for time_ns in times]
     # Not measured apart from the network.
     cells.append("0")
-    # Nothing was answered: a latency of 0 would be the best of all.
+    # Without answers the cell is empty: a latency of 0 would look like the best.
     cells += [_us(_quantile(figures, p)) if figures.latency.total else "" for p in layout.percentiles]
     if layout.verbose:
         if layout.percentile is None:
@@ -283,8 +228,8 @@ def _cells(level: MeasuredLevel, layout: Layout, *, served: bool, several: bool)
     return cells
 
 
-def _several(figures: PointFigures) -> bool:
-    """Of a stream on which requests have other than one answer each."""
+def _multiple_answers(figures: PointFigures) -> bool:
+    """Return whether requests have another number of answers than one."""
     return figures.answers not in (0, figures.requests)
 
 
@@ -298,11 +243,11 @@ def _brief(histogram: Histogram) -> str:
 
 
 def _us(time_ns: float) -> str:
-    """Whole microseconds, cut and not rounded."""
+    """Format whole microseconds, truncated."""
     return str(int(time_ns / 1000))
 
 
 def _number(value: float) -> str:
-    """Six digits that count, as C++ streams print them, but never in scientific notation."""
+    """Format six significant digits like a C++ stream, but never in scientific notation."""
     text = f"{value:.6g}"
     return f"{value:.0f}" if "e" in text else text

@@ -1,8 +1,8 @@
-"""perf_analyzer's profile export: when every single request was sent and answered.
+"""Export to the profile format of perf_analyzer: when each request was sent and answered.
 
-The format is that of ``--profile-export-file``. Times are ns since the epoch. Two keys are ours: ``scheduled`` (open
-loop: when the request was due; ``timestamp`` is its send) and ``responses`` (streams: how many answers came; of these
-only the first and the last have a timestamp). Inputs and outputs of requests are left out.
+The format is that of ``--profile-export-file``. Times are ns since the epoch. Two keys are additions: ``scheduled``
+(open loop: when the request was due; ``timestamp`` is its send) and ``responses`` (streams: the number of answers, of
+which only the first and the last have a timestamp). Inputs and outputs of requests are left out.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, TextIO
 
-#: Requests to a piece: large enough for fast writing, small enough not to be felt in memory.
+#: Requests per write: many enough to be fast, few enough to need little memory.
 _PIECE = 10_000
 
 
 class RequestTimes(Protocol):
-    """Times of requests, in ns on one monotonic clock."""
+    """Times of requests in ns on a monotonic clock."""
 
     @property
     def due_ns(self) -> Sequence[int]: ...
@@ -33,7 +33,7 @@ class RequestTimes(Protocol):
 
 
 class RecordedWindow(Protocol):
-    """One window and the requests around it."""
+    """A window and the requests around it."""
 
     @property
     def start_ns(self) -> int: ...
@@ -44,10 +44,10 @@ class RecordedWindow(Protocol):
 
 
 def requests_of(window: RecordedWindow, epoch_ns: int) -> Iterator[str]:
-    """The window's requests as JSON objects: those that were due in it, which are those that its latencies tell of.
+    """Yield the requests that were due in a window, to which its latencies belong, as JSON objects.
 
     Args:
-        epoch_ns: the clock's zero, in ns since the epoch.
+        epoch_ns: Zero of the clock, in ns since the epoch.
     """
     for lane in window.lanes:
         open_loop = lane.due_ns is not lane.sent_ns
@@ -65,13 +65,13 @@ def requests_of(window: RecordedWindow, epoch_ns: int) -> Iterator[str]:
 
 
 class ProfileExport:
-    """Writes the file level by level, beside its place; it gets there when it is whole."""
+    """Writes a profile level by level to a temporary file, which replaces the target once it is complete."""
 
     def __init__(self, path: Path, epoch_ns: int) -> None:
-        """Begin.
+        """Begin the file.
 
         Raises:
-            OSError: the file can't be written.
+            OSError: The file cannot be written.
         """
         self._path, self._epoch_ns = path, epoch_ns
         self._part = path.with_name(path.name + ".part")
@@ -80,11 +80,11 @@ class ProfileExport:
         self._first = True
 
     def add(self, mode: str, value: float, windows: Sequence[RecordedWindow]) -> None:
-        """One level.
+        """Add a level.
 
         Args:
             mode: ``concurrency`` or ``request_rate``.
-            windows: those that make up the level's figures.
+            windows: Windows that the figures of the level come from.
         """
         write = self._file.write
         write("" if self._first else ",")
@@ -99,10 +99,10 @@ class ProfileExport:
         self._file.flush()
 
     def close(self) -> None:
-        """End the file and put it into its place. May be called twice.
+        """End the file and move it to its path. Calling it again has no effect.
 
         Raises:
-            OSError: it can't be written.
+            OSError: The file cannot be written.
         """
         if not self._file.closed:
             self._file.write('],"version":"","service_kind":"triton","endpoint":""}')
@@ -111,6 +111,6 @@ class ProfileExport:
 
 
 def _pieces(items: Iterator[str]) -> Iterator[str]:
-    """Several items as one text, with commas between them."""
+    """Join items with commas, some thousand at a time."""
     while piece := list(islice(items, _PIECE)):
         yield ",".join(piece)

@@ -1,8 +1,8 @@
-"""Reading perf_analyzer's profile export: the counterpart of ``profile_export``, for files of either.
+"""Import of profile exports, written by perf_analyzer or by ``profile_export``.
 
-perf_analyzer writes the edges of its windows as one ascending list, in which windows that touch share an edge;
-``ProfileExport`` writes both edges of every window. So each stretch between two neighbouring edges in which a request
-was due is taken for a window: between windows of ours there is none.
+perf_analyzer writes the edges of its windows as an ascending list, in which adjacent windows share an edge;
+``ProfileExport`` writes both edges of every window. So every interval between neighbouring edges in which a request was
+due is a window; between the windows of ``ProfileExport`` no request was due.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 
 from pytest_gpuperf.errors import OptionError
 
-#: Modes of the load that a load point can say. perf_analyzer has others, of which one level is not one load.
+#: Load modes that can be imported. In the other modes of perf_analyzer, a level is not a single load point.
 MODES = ("concurrency", "request_rate")
 
 
 @dataclass(frozen=True)
 class ProfileLevel:
-    """What one experiment of the file measured.
+    """The measurement of one experiment in the file.
 
     Attributes:
         mode: ``concurrency`` or ``request_rate``.
-        windows_ns: start and stop of each; empty where the file has no edges.
-        due_ns, sent_ns, first_ns, done_ns: of the answered requests, by the time they were due. In closed loop due and
-            sent are the same object.
-        answers: how many each of them got.
-        failed: requests that got none, by the time they were due.
+        windows_ns: Start and stop of each window; empty if the file has no edges.
+        due_ns, sent_ns, first_ns, done_ns: Times of the answered requests, sorted by the time they were due. In closed
+            loop, ``due_ns`` and ``sent_ns`` are the same object.
+        answers: Number of answers to each request.
+        failed_ns: Times at which requests without an answer were due.
     """
 
     mode: str
@@ -47,63 +47,63 @@ class ProfileLevel:
 
     @property
     def streams(self) -> bool:
-        """Some request got more than one answer."""
+        """Whether some request got more than one answer."""
         return any(count > 1 for count in self.answers)
 
 
 def read_profile(path: Path) -> list[ProfileLevel]:
-    """The levels of a profile export.
+    """Read the levels of a profile export.
 
     Raises:
-        OptionError: the file can't be read, or is none; the message has the path of what is wrong in it.
+        OptionError: The file cannot be read or has another format; the message names the field.
     """
     try:
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise OptionError(f"{path} can't be read: {error}") from error
+        raise OptionError(f"{path} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise OptionError(f"{path} is not complete JSON ({error}).") from error
-    where = _Where(str(path))
+    where = _Field(str(path))
     experiments = where.field(document, "experiments", list)
-    levels = [_level(one, where.inside(f"experiments[{index}]")) for index, one in enumerate(experiments)]
+    levels = [_level(data, where.inside(f"experiments[{index}]")) for index, data in enumerate(experiments)]
     if not levels:
         raise OptionError(
             f"{path}: experiments is empty. Write the file with perf_analyzer --profile-export-file, or with "
             "gpuperf sweep."
         )
-    seen = [(level.mode, level.value) for level in levels]
-    twice = next((one for one in seen if seen.count(one) > 1), None)
-    if twice is not None:
-        raise OptionError(f"{path}: {twice[0]} {twice[1]:g} occurs twice; a file must hold one run of a sweep.")
+    loads = [(level.mode, level.value) for level in levels]
+    repeated = next((load for load in loads if loads.count(load) > 1), None)
+    if repeated is not None:
+        raise OptionError(f"{path}: {repeated[0]} {repeated[1]:g} occurs twice; a file must hold one run of a sweep.")
     return levels
 
 
 @dataclass(frozen=True)
-class _Where:
-    """A place in the file, for messages."""
+class _Field:
+    """A field of the file, for messages."""
 
     path: str
 
-    def inside(self, name: str) -> _Where:
-        return _Where(f"{self.path}: {name}" if ": " not in self.path else f"{self.path}.{name}")
+    def inside(self, name: str) -> _Field:
+        return _Field(f"{self.path}: {name}" if ": " not in self.path else f"{self.path}.{name}")
 
     def field(self, data: Any, name: str, kind: type) -> Any:
-        """A field of an object.
+        """Return a field of an object.
 
         Raises:
-            OptionError: it is missing, or of another type.
+            OptionError: The field is missing or has another type.
         """
         if not isinstance(data, dict):
             raise self.wrong(f"should be a JSON object, not {type(data).__name__} (is this file a profile export?)")
         if name not in data:
             raise self.wrong(f"has no {name!r} (is this file a profile export?)")
-        return self.inside(name).of(data[name], kind)
+        return self.inside(name).checked(data[name], kind)
 
-    def of(self, value: Any, kind: type) -> Any:
-        """A value of that type; a number may be whole.
+    def checked(self, value: Any, kind: type) -> Any:
+        """Return a value after checking its type; an int passes as a float.
 
         Raises:
-            OptionError: it is of another type.
+            OptionError: The value has another type.
         """
         kinds = (int, float) if kind is float else (kind,)
         if not isinstance(value, kinds) or isinstance(value, bool):
@@ -114,14 +114,14 @@ class _Where:
         return OptionError(f"{self.path} {what}.")
 
 
-def _level(data: Any, where: _Where) -> ProfileLevel:
+def _level(data: Any, where: _Field) -> ProfileLevel:
     experiment = where.field(data, "experiment", dict)
     inside = where.inside("experiment")
     mode, value = inside.field(experiment, "mode", str), inside.field(experiment, "value", float)
     if mode not in MODES:
         raise inside.wrong(f"has the mode {mode!r}; only {' and '.join(MODES)} can be imported")
-    whole = mode == "request_rate" or value == int(value)
-    if not (0 < value < math.inf and whole):
+    valid = 0 < value < math.inf and (mode == "request_rate" or value == int(value))
+    if not valid:
         raise inside.wrong(f"has the value {value!r}, which is not a valid {mode.replace('_', ' ')}")
     requests = where.field(data, "requests", list)
     rows: list[tuple[int, int, int, int, int]] = []
@@ -129,16 +129,16 @@ def _level(data: Any, where: _Where) -> ProfileLevel:
     for index, request in enumerate(requests):
         here = where.inside(f"requests[{index}]")
         sent = here.field(request, "timestamp", int)
-        due = here.inside("scheduled").of(request.get("scheduled", sent), int)
+        due = here.inside("scheduled").checked(request.get("scheduled", sent), int)
         answered = here.field(request, "response_timestamps", list)
         if not answered:
             failed.append(due)
             continue
         for number, answer in enumerate(answered):
-            here.inside(f"response_timestamps[{number}]").of(answer, int)
+            here.inside(f"response_timestamps[{number}]").checked(answer, int)
             if answer < (answered[number - 1] if number else sent):
                 raise here.inside(f"response_timestamps[{number}]").wrong("is earlier than the timestamp before it")
-        answers = max(here.inside("responses").of(request.get("responses", len(answered)), int), len(answered))
+        answers = max(here.inside("responses").checked(request.get("responses", len(answered)), int), len(answered))
         rows.append((due, sent, answered[0], answered[-1], answers))
     if not rows:
         raise where.wrong("has no answered request")
@@ -146,7 +146,7 @@ def _level(data: Any, where: _Where) -> ProfileLevel:
     columns = [array("q", column) for column in zip(*rows, strict=True)]
     edges = where.field(data, "window_boundaries", list) if "window_boundaries" in data else []
     for index, edge in enumerate(edges):
-        where.inside(f"window_boundaries[{index}]").of(edge, int)
+        where.inside(f"window_boundaries[{index}]").checked(edge, int)
     due_ns = columns[0]
     sent_ns = due_ns if columns[0] == columns[1] else columns[1]
     return ProfileLevel(
@@ -163,7 +163,7 @@ def _level(data: Any, where: _Where) -> ProfileLevel:
 
 
 def _windows(edges: list[int], due_ns: array[int]) -> tuple[tuple[int, int], ...]:
-    """The stretches between neighbouring edges in which a request was due."""
+    """Return the intervals between neighbouring edges in which a request was due."""
     steps = sorted(set(edges))
     return tuple(
         (start, stop) for start, stop in pairwise(steps) if bisect_left(due_ns, stop) > bisect_left(due_ns, start)

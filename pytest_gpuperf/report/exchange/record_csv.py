@@ -1,4 +1,4 @@
-"""Stored records as perf_client's CSV."""
+"""Stored records as CSV in the format of perf_client."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pytest_gpuperf.model import ReportedTest, figures_by_point
 from pytest_gpuperf.model.level import STABLE, MeasuredLevel
 from pytest_gpuperf.report.exchange.perf_client import Layout, csv_rows
 
-#: What tells several tables apart, in front of perf_client's own columns.
-_OURS = ("Test", "Sweep", "Batch Size")
-#: What a spreadsheet would take for a formula.
+#: Columns in front of those of perf_client, which tell several sweeps apart.
+_ADDED = ("Test", "Sweep", "Batch Size")
+#: First characters that make a spreadsheet read a cell as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def records_csv(reported: Sequence[ReportedTest]) -> str:
-    """All load points.
+    """Return the load points of all tests.
 
-    One sweep of one batch size is perf_client's table to the letter. perf_client has no word for more than that, so
-    several have three columns in front, and each row the cells of the columns that its own table has.
+    A single sweep of a single batch size is exactly the table of perf_client. For several, three columns are put in
+    front, and cells of columns that a sweep lacks are empty.
     """
     tables = [(names, csv_rows(levels, Layout())) for names, levels in _tables(reported).items()]
     text = io.StringIO()
@@ -29,33 +29,33 @@ def records_csv(reported: Sequence[ReportedTest]) -> str:
         writer.writerows(tables[0][1])
     elif tables:
         titles = _all_titles([rows[0] for _, rows in tables])
-        writer.writerow([*_OURS, *titles])
-        for (test, sweep, batch_size, _), (own, *rows) in tables:
+        writer.writerow([*_ADDED, *titles])
+        for (test, sweep, batch_size, _), (sweep_titles, *rows) in tables:
             for row in rows:
-                cells = dict(zip(own, row, strict=True))
-                front = (_unspoken(test), _unspoken(sweep), str(batch_size))
+                cells = dict(zip(sweep_titles, row, strict=True))
+                front = (_without_formula(test), _without_formula(sweep), str(batch_size))
                 writer.writerow([*front, *(cells.get(title, "") for title in titles)])
     return text.getvalue()
 
 
 def _tables(reported: Sequence[ReportedTest]) -> dict[tuple[str, str, int, bool], list[MeasuredLevel]]:
-    """Levels by test, sweep, batch size, and whether the loop was closed."""
-    found: dict[tuple[str, str, int, bool], list[MeasuredLevel]] = {}
-    for one in reported:
-        for curve in one.curves:
-            for figures in figures_by_point(run for run in one.record.runs if run.sweep == curve.name).values():
+    """Group levels by test, sweep, batch size, and whether the loop is closed."""
+    tables: dict[tuple[str, str, int, bool], list[MeasuredLevel]] = {}
+    for test in reported:
+        for curve in test.curves:
+            for figures in figures_by_point(run for run in test.record.runs if run.sweep == curve.name).values():
                 level = MeasuredLevel(figures, len(figures.windows), STABLE)
-                key = (one.record.test, curve.name, level.point.batch_size, level.point.concurrency > 0)
-                found.setdefault(key, []).append(level)
-    return found
+                key = (test.record.test, curve.name, level.point.batch_size, level.point.concurrency > 0)
+                tables.setdefault(key, []).append(level)
+    return tables
 
 
 def _all_titles(several: Sequence[Sequence[str]]) -> list[str]:
-    """Every title once; a load's kind in front."""
+    """Return every title once, the kind of load first."""
     titles = dict.fromkeys(title for titles in several for title in titles)
     first = [title for title in ("Concurrency", "Request Rate") if title in titles]
     return [*first, *(title for title in titles if title not in first)]
 
 
-def _unspoken(name: str) -> str:
+def _without_formula(name: str) -> str:
     return f"'{name}" if name.startswith(_FORMULA) else name

@@ -1,6 +1,6 @@
-"""The report as JSON, for programs. ``docs/comment.md`` describes it.
+"""The report as JSON, for programs; ``docs/comment.md`` documents it.
 
-``VERSION`` is raised when a field changes its meaning or goes; new fields may come at any time.
+``VERSION`` increases when a field is removed or changes its meaning; new fields may appear at any time.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ _NUMBERS = ("candidate", "baseline", "ratio", "low", "high", "p_value", "min_det
 
 
 def json_text(reported: Sequence[ReportedTest], *, title: str = "", generated_utc: str = "") -> str:
-    """The document; JSON has no infinity, so a number that is none is null."""
+    """Return the document; infinite numbers and NaN are null."""
     document = {
         "gpuperf_report": VERSION,
         "title": title,
         "generated_utc": generated_utc,
-        "verdict": str(worst([one.comparison.verdict for one in reported])),
-        "counts": Counter(str(one.comparison.verdict) for one in reported),
-        "failed": sum(bool(one.error) for one in reported),
-        "tests": [_test(one) for one in reported],
+        "verdict": str(worst([test.comparison.verdict for test in reported])),
+        "counts": Counter(str(test.comparison.verdict) for test in reported),
+        "failed": sum(bool(test.error) for test in reported),
+        "tests": [_test(test) for test in reported],
     }
     return json.dumps(without_infinities(document), indent=2, allow_nan=False) + "\n"
 
 
-def _test(one: ReportedTest) -> dict[str, Any]:
-    record = one.record
+def _test(test: ReportedTest) -> dict[str, Any]:
+    record = test.record
     return {
         "test": record.test,
-        "file": one.file,
-        "line": one.line,
+        "file": test.file,
+        "line": test.line,
         "record": record.id,
         "invocation": record.invocation,
         "created_utc": record.created_utc,
         "commit": record.commit,
-        "path": one.path,
+        "path": test.path,
         "status": record.status,
         "gate": record.gate,
-        "error": one.error,
+        "error": test.error,
         "device": record.key.get("device"),
         "key": record.key,
         "environment": record.environment,
         "under_test": record.under_test,
         "settings": record.settings,
-        **comparison_document(one.comparison),
-        "baseline_commit": one.baseline[0].commit if one.baseline else "",
-        "baseline_utc": one.baseline[0].created_utc if one.baseline else "",
-        "curves": [_curve(curve) for curve in one.curves],
-        "baseline_curves": [_curve(curve) for curve in one.base_curves],
-        "costs": [_place(to_builtins(cost)) for cost in one.costs],
-        "budgets": [{"metric": metric, "limit_ms": limit_ms} for metric, limit_ms in one.budgets],
+        **comparison_document(test.comparison),
+        "baseline_commit": test.baseline[0].commit if test.baseline else "",
+        "baseline_utc": test.baseline[0].created_utc if test.baseline else "",
+        "curves": [_curve(curve) for curve in test.curves],
+        "baseline_curves": [_curve(curve) for curve in test.base_curves],
+        "costs": [_cost(to_builtins(cost)) for cost in test.costs],
+        "budgets": [{"metric": metric, "limit_ms": limit_ms} for metric, limit_ms in test.budgets],
         "findings": [
             {
                 "run": run.index,
@@ -77,7 +77,7 @@ def _test(one: ReportedTest) -> dict[str, Any]:
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Any]:
-    """A comparison with all of its rows."""
+    """Return a comparison with all of its rows."""
     return {
         "verdict": str(comparison.verdict),
         "mode": comparison.mode,
@@ -121,12 +121,12 @@ def _endpoint(endpoint: EndpointFigures) -> dict[str, Any]:
     return {name: getattr(endpoint, name) for name in names}
 
 
-def _place(cost: dict[str, Any]) -> dict[str, Any]:
+def _cost(cost: dict[str, Any]) -> dict[str, Any]:
     return {**cost, "point": LoadPoint(**cost["point"]).label}
 
 
 def without_infinities(value: Any) -> Any:
-    """The same with null for numbers that JSON has no word for."""
+    """Replace infinite numbers and NaN, which JSON lacks, by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

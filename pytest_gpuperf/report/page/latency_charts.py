@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pytest_gpuperf.model import Histogram, LoadPoint, PointFigures, Run, figures_by_point
 from pytest_gpuperf.model.histogram import GAMMA
-from pytest_gpuperf.report.exchange.perf_client import parts
 from pytest_gpuperf.report.figures import time_unit
+from pytest_gpuperf.report.latency_parts import latency_parts
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View
 from pytest_gpuperf.report.page.sweep_charts import SweepView
 
@@ -219,7 +219,7 @@ def _mean_parts(figures: PointFigures) -> dict[str, float] | None:
     """The parts of the mean latency in ns; None where the server doesn't tell its own."""
     if figures.server is None or not figures.requests:
         return None
-    where = parts(figures)
+    where = latency_parts(figures)
     # What the load generator's own processor time is of what lies between it and the server.
     client_ns = min(figures.client_cpu_per_request_s * 1e9, where.network_ns)
     return {

@@ -14,14 +14,12 @@ from pytest_gpuperf.report.exchange.perf_client import (
     Layout,
     closing_lines,
     csv_text,
-    deviation_of,
     level_lines,
     load_of,
-    mean_of,
-    parts,
     pass_line,
     title,
 )
+from pytest_gpuperf.report.latency_parts import deviation_of, latency_parts, mean_of
 from tests.unit.factories import histogram, server_times, window
 
 # What perf_analyzer 2.50 wrote.
@@ -92,7 +90,7 @@ def test_times_are_whole_microseconds_and_add_up_to_the_mean() -> None:
 
 def test_the_network_is_never_below_zero() -> None:
     fast = replace(closed(p50_ms=0.1), latency_mean_ns=1e5)
-    assert parts(PointFigures((fast,))).network_ns == 0.0
+    assert latency_parts(PointFigures((fast,))).network_ns == 0.0
     assert rows(level(fast))[0]["Network+Server Send/Recv"] == "0"
 
 
@@ -253,4 +251,4 @@ def test_mean_and_deviation_of_a_histogram() -> None:
 
 def test_times_of_a_server_that_counted_nothing() -> None:
     idle = replace(closed(), server=ServerTimes(0, 0, 0, 0, 0, 0))
-    assert parts(PointFigures((idle,))).server_ns == 0.0
+    assert latency_parts(PointFigures((idle,))).server_ns == 0.0

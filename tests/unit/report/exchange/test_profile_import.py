@@ -138,5 +138,5 @@ def test_a_level_is_there_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="can't be read"):
+    with pytest.raises(OptionError, match="cannot be read"):
         read_profile(tmp_path / "none.json")

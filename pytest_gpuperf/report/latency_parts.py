@@ -1,0 +1,62 @@
+"""The parts of a latency: waiting for the send, network, and the server's queue and compute times."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pytest_gpuperf.model import Histogram, PointFigures
+from pytest_gpuperf.model.histogram import GAMMA
+
+
+@dataclass(frozen=True)
+class LatencyParts:
+    """The parts of the mean latency in ns; None if the server does not report them.
+
+    Attributes:
+        send_ns: Time from the scheduled instant to the send; 0 in closed loop.
+        network_ns: Time neither before the send nor accounted for by the server.
+    """
+
+    send_ns: float
+    network_ns: float
+    queue_ns: float | None = None
+    input_ns: float | None = None
+    infer_ns: float | None = None
+    output_ns: float | None = None
+
+    @property
+    def server_ns(self) -> float:
+        return sum(part or 0.0 for part in (self.queue_ns, self.input_ns, self.infer_ns, self.output_ns))
+
+
+def latency_parts(figures: PointFigures) -> LatencyParts:
+    """Split the mean latency of a load point into its parts."""
+    mean_ns, service = figures.latency_mean_ns, figures.service
+    send_ns = max(mean_ns - mean_of(service), 0.0) if service is not None and service.total else 0.0
+    server = figures.server
+    if server is None:
+        return LatencyParts(send_ns, max(mean_ns - send_ns, 0.0))
+    count = max(server.requests, 1)
+    times = [
+        total / count
+        for total in (server.queue_ns, server.compute_input_ns, server.compute_infer_ns, server.compute_output_ns)
+    ]
+    # The server uses another clock and counts other requests, so the difference can be below zero.
+    return LatencyParts(send_ns, max(mean_ns - send_ns - sum(times), 0.0), *times)
+
+
+def mean_of(histogram: Histogram) -> float:
+    """Return the mean of a histogram, within its precision."""
+    return _sum(histogram, 1) / histogram.total
+
+
+def deviation_of(histogram: Histogram) -> float:
+    """Return the standard deviation of a histogram."""
+    mean = mean_of(histogram)
+    return math.sqrt(max(_sum(histogram, 2) / histogram.total - mean * mean, 0.0))
+
+
+def _sum(histogram: Histogram, power: int) -> float:
+    pairs = zip(histogram.buckets, histogram.counts, strict=True)
+    return math.fsum(count * math.pow(GAMMA, (bucket + 0.5) * power) for bucket, count in pairs)
