@@ -155,8 +155,9 @@ def _point(
 def _ratios(
     one: DeviceRecord, first: DeviceRecord, prices: Sequence[Price], parts: Sequence[str]
 ) -> dict[tuple[str, LoadPoint | None], dict[str, Ratio]]:
-    kinds = [str(each.record.key.get("device", "")) for each in (one, first)]
-    prior = PRIORS["cpu" if any(kind.startswith("CPU ") for kind in kinds) else "gpu"]
+    kinds = {one.record.device_kind, first.record.device_kind}
+    # The wider prior of the two.
+    prior = max((PRIORS[kind] for kind in kinds), key=lambda prior: prior.record_sd)
     rule = Rule(prior=prior, metrics=_METRICS | {"energy"})
     rows = compare_values(_values(one, parts), [_values(first, parts)], rule).rows
     price_ratio = _price_ratio(one, first, prices)

@@ -10,10 +10,7 @@ from pytest_gpuperf.model import Change, Plain, Record
 _TEMPERATURE_C = 10
 _CLOCK_SHARE = 0.05
 #: Settings by which a record is judged, and not measured: they can't have made it slower.
-_JUDGED_BY = frozenset({"alpha", "tests", "look_share", "min_effect", "metrics", "budgets_ms"})
-
-#: Before a sweep's name: of the loads that it looked for, those that the next record measures as well.
-KEPT_LOADS = "kept_loads "
+_JUDGED_BY = frozenset({"alpha", "tests", "look_share", "min_effect", "metrics"})
 
 
 def changes(before: Record, after: Record) -> tuple[Change, ...]:
@@ -37,11 +34,7 @@ def changes(before: Record, after: Record) -> tuple[Change, ...]:
 
 
 def _measured_by(record: Record) -> dict[str, Plain]:
-    return {
-        name: value
-        for name, value in record.settings.items()
-        if name not in _JUDGED_BY and not name.startswith(KEPT_LOADS)
-    }
+    return {name: value for name, value in record.settings.items() if name not in _JUDGED_BY}
 
 
 def _alike(name: str, before: Plain, after: Plain) -> bool:

@@ -56,21 +56,10 @@ class Priors:
 #: leaves room for machines that are less calm, and one baseline record still shows a 50% regression.
 RECORD_PRIOR = Prior(record_sd=0.05, weight=8)
 #: Of records on the kinds of hardware that are known. The GPU's is an assumption until somebody calibrates.
-PRIORS = {"gpu": Prior(record_sd=0.02, weight=8), "cpu": RECORD_PRIOR}
+PRIORS = {"gpu": Prior(record_sd=0.02, weight=8), "cpu": RECORD_PRIOR, "unknown": RECORD_PRIOR}
 #: Of the blocks of a duet: with 0.3 s windows on a noisy shared machine their differences spread by 1.4 to 1.9%. With
 #: this weight, 2.5% keeps the level up to a spread of 4%, also with a minimum effect of 0 (docs/deciding.md).
 BLOCK_PRIOR = Prior(record_sd=0.025, weight=6)
-
-
-def assumed_prior(device: str) -> Prior:
-    """Return the prior of a device that was never calibrated.
-
-    Args:
-        device: Device model as keys name it; empty where it is unknown.
-    """
-    if not device:
-        return RECORD_PRIOR
-    return PRIORS["cpu" if device.startswith("CPU ") else "gpu"]
 
 
 def calibrated(default: Prior, record_sd: Mapping[str, float], freedom: Mapping[str, float]) -> Prior | Priors:

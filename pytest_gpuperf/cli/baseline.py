@@ -147,7 +147,8 @@ def _show(options: argparse.Namespace) -> int:
         print(f"  accepted by {acceptance.author} on {minute_text(acceptance.accepted_utc)}: {acceptance.reason}")
     if pin := store.pin_of(file):
         print(f"  pinned by {pin.author} on {minute_text(pin.at_utc)}: {pin.reason}")
-    mappings = {f"key {key_digest(record.key)}": record.key, "environment": record.environment, **record.under_test}
+    mappings = {f"key {key_digest(record.key)}": record.key, "environment": record.environment}
+    mappings |= record.under_test_by_side
     for title, mapping in mappings.items():
         print(f"  {title}: {mapping_text(mapping)}")
     sides = (("", record.runs), (" (reference)", record.reference))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_gpuperf.analysis.rule import Rule, rule_of
-from pytest_gpuperf.cli.stored_records import UNKNOWN
 from pytest_gpuperf.model import Comparison, Record, Verdict
 from pytest_gpuperf.publish.comparison import compare_record, prior_of
 from pytest_gpuperf.store import Baseline, BaselineSpec, RecordFile, Store, duet_history, select_baseline
@@ -44,8 +43,9 @@ def rule_for(
     Raises:
         StoreError: The calibration can't be read.
     """
-    device = str(record.key.get("device", UNKNOWN))
-    rule = rule_of({"tests": tests, **record.settings}, prior_of(store, "" if device == UNKNOWN else device))
+    rule = rule_of(
+        {"tests": tests, **record.settings}, prior_of(store, str(record.key.get("device", "")), record.device_kind)
+    )
     given: dict[str, Any] = {
         "equivalence": equivalence,
         "alpha": alpha,

@@ -22,6 +22,13 @@ DEFAULT_STORE = ".gpuperf"
 UNKNOWN = "unknown"
 
 
+def kind_of_device(name: str) -> str:
+    """Return the kind of an imported record's device (``Record.device_kind``), from the name that it was given."""
+    if name == UNKNOWN:
+        return "unknown"
+    return "cpu" if name.startswith("CPU ") else "gpu"
+
+
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the store."""
     parser.add_argument(

@@ -23,7 +23,7 @@ from pytest_gpuperf.analysis.interval import (
     quantile_logs,
     ratio_interval,
 )
-from pytest_gpuperf.model import Window, undisturbed_windows
+from pytest_gpuperf.model import Budget, LatencyLimit, Window, undisturbed_windows
 
 BudgetVerdict = Literal["within", "over", "undecided"]
 
@@ -31,64 +31,6 @@ BudgetVerdict = Literal["within", "over", "undecided"]
 LEAST_WINDOWS = 2
 #: Share of an offered rate that has to be answered. Not 1: a window's edges cut through requests.
 SUSTAINED = 0.95
-
-
-@dataclass(frozen=True)
-class Limit:
-    """An upper limit of one latency quantile.
-
-    Attributes:
-        quantile: between 0 and 1, both excluded.
-    """
-
-    quantile: float
-    limit_ns: float
-
-    def __post_init__(self) -> None:
-        if not (0 < self.quantile < 1 and 0 < self.limit_ns < math.inf):
-            raise ValueError(f"a limit is a quantile between 0 and 1 and a positive number of ns: {self}")
-
-    @property
-    def label(self) -> str:
-        """How people read it, as ``p90 <= 50 ms``."""
-        return f"{self.name} <= {self.limit_ns / 1e6:g} ms"
-
-    @property
-    def name(self) -> str:
-        return f"p{self.quantile * 100:g}"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Limits that have to hold at once; one at least."""
-
-    limits: tuple[Limit, ...]
-
-    def __post_init__(self) -> None:
-        if not self.limits:
-            raise ValueError("a latency budget needs a limit, as p90_ms=50")
-
-    @classmethod
-    def of_ms(
-        cls,
-        *,
-        p50_ms: float | None = None,
-        p90_ms: float | None = None,
-        p95_ms: float | None = None,
-        p99_ms: float | None = None,
-    ) -> Budget:
-        """From milliseconds.
-
-        Raises:
-            ValueError: none is given, or one is not positive.
-        """
-        given = ((0.5, p50_ms), (0.9, p90_ms), (0.95, p95_ms), (0.99, p99_ms))
-        return cls(tuple(Limit(quantile, limit * 1e6) for quantile, limit in given if limit is not None))
-
-    @property
-    def label(self) -> str:
-        """How people read it, as ``p50 <= 20 ms, p99 <= 50 ms``."""
-        return ", ".join(limit.label for limit in self.limits)
 
 
 @dataclass(frozen=True)
@@ -107,7 +49,7 @@ class JudgedLoad:
     """
 
     load: float
-    limit: Limit
+    limit: LatencyLimit
     low_ns: float
     high_ns: float
     centre_ns: float
@@ -154,7 +96,7 @@ def _severity(judged: JudgedLoad) -> tuple[int, float]:
     return ("within", "undecided", "over").index(judged.verdict), -math.inf if math.isnan(share) else share
 
 
-def _latency(load: float, windows: Sequence[Window], limit: Limit, spread: Spread) -> JudgedLoad:
+def _latency(load: float, windows: Sequence[Window], limit: LatencyLimit, spread: Spread) -> JudgedLoad:
     found = quantile_interval(windows, limit.quantile, spread)
     over = sum(log > math.log(limit.limit_ns) for log in quantile_logs(windows, limit.quantile))
     # Beside the interval, most of the windows have to say so. Of two windows, the shrunk variance makes even a tenfold

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.analysis.interval import Spread, pooled, quantile_logs
 from pytest_gpuperf.measure.ask import Ask, Steps
-from pytest_gpuperf.measure.budget import LEAST_WINDOWS, Budget, JudgedLoad, judge
+from pytest_gpuperf.measure.budget import LEAST_WINDOWS, JudgedLoad, judge
 from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
-from pytest_gpuperf.model import Window
+from pytest_gpuperf.model import Budget, Window
 
 
 @dataclass(frozen=True)

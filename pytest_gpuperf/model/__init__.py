@@ -2,6 +2,7 @@
 
 from pytest_gpuperf.model.across import DeviceComparison, DevicePoint, DeviceResult, Ratio
 from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseeded
+from pytest_gpuperf.model.budget import Budget, LatencyLimit
 from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, OperatingPoint, Price
 from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, smoke_curve
 from pytest_gpuperf.model.figures import PointFigures, figures_by_point, undisturbed_windows, windows_by_point
@@ -48,6 +49,7 @@ __all__ = [
     "AnchoredMetric",
     "AnswerCheck",
     "Arrivals",
+    "Budget",
     "BudgetMissed",
     "CallWorkload",
     "Capacity",
@@ -68,6 +70,7 @@ __all__ = [
     "GpuReadings",
     "Histogram",
     "Intervals",
+    "LatencyLimit",
     "LoadPoint",
     "Memory",
     "NamedPoint",

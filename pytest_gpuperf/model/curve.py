@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model.budget import Budget
 from pytest_gpuperf.model.figures import PointFigures, figures_by_point
 from pytest_gpuperf.model.histogram import Histogram
 from pytest_gpuperf.model.load_point import LoadPoint
@@ -105,13 +107,13 @@ class Curve:
     Attributes:
         measured: False in a smoke run (pytest without ``--gpuperf``). Nothing was measured then, so every latency
             reads 0 and every throughput infinity: budgets pass, and code behind them is still tried.
-        budgets: latency budgets that ``best`` was asked for, as ("p90", milliseconds): reports draw them.
+        on_require: Called with each required budget, so that the record stores it; None if nobody listens.
     """
 
     name: str
     points: tuple[CurvePoint, ...]
     measured: bool = True
-    budgets: list[tuple[str, float]] = field(default_factory=list, compare=False, repr=False)
+    on_require: Callable[[Budget], None] | None = field(default=None, compare=False, repr=False)
 
     def __iter__(self) -> Iterator[CurvePoint]:
         return iter(self.points)
@@ -153,15 +155,14 @@ class Curve:
         p95_ms: float | None = None,
         p99_ms: float | None = None,
     ) -> CurvePoint:
-        """The point of the highest throughput whose latencies keep within the budget.
+        """Return the point of the highest throughput whose latencies keep within the given limits.
 
         Raises:
-            BudgetMissed: there is none (an ``AssertionError``, so the test fails).
+            BudgetMissed: No point does (an ``AssertionError``, so that the test fails).
         """
         __tracebackhide__ = True  # pytest shows the line of the test, and not ours
         budget = {"p50": p50_ms, "p90": p90_ms, "p95": p95_ms, "p99": p99_ms}
         limits = {name: limit for name, limit in budget.items() if limit is not None}
-        self.budgets.extend(limits.items())
         within = [
             point
             for point in self.points
@@ -172,6 +173,29 @@ class Curve:
             had = "; ".join(f"{point.load.label}: {_figures(point, limits)}" for point in self.points)
             raise BudgetMissed(f"{self.name} has no load point with {asked}: {had}")
         return max(within, key=lambda point: point.throughput)
+
+    def require(
+        self,
+        *,
+        p50_ms: float | None = None,
+        p90_ms: float | None = None,
+        p95_ms: float | None = None,
+        p99_ms: float | None = None,
+    ) -> CurvePoint:
+        """Require a latency budget: return the best point within it, and let the report draw it.
+
+        Raises:
+            BudgetMissed: No point keeps within the budget (an ``AssertionError``, so that the test fails).
+            OptionError: No limit is given, or one is not positive.
+        """
+        __tracebackhide__ = True
+        try:
+            budget = Budget.of_ms(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
+        except ValueError as error:
+            raise OptionError(f"require(): {error}.") from None
+        if self.on_require is not None:
+            self.on_require(budget)
+        return self.best(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
 
 
 @dataclass(frozen=True)

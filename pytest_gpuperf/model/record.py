@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pytest_gpuperf.model.budget import Budget, LatencyLimit
+from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.run import Run
 
 SCHEMA = 1
@@ -40,6 +42,11 @@ class Record:
         settings: How it was measured.
         reference: Runs of a duet's reference. Runs of equal sweep and index were measured in alternation, and their
             windows pair by point and visit.
+        reference_under_test: What was measured on the reference's side, by sweep.
+        device_kind: ``gpu``, ``cpu``, or ``unknown`` (imported from another tool).
+        budgets: Latency budgets that the test required or searched for.
+        kept_points: Load points that the next record measures again, by sweep, where the test looked for its points.
+            A sweep that is not listed keeps all of its points.
     """
 
     id: str
@@ -55,12 +62,18 @@ class Record:
     environment: PlainMapping = field(default_factory=dict)
     settings: PlainMapping = field(default_factory=dict)
     reference: tuple[Run, ...] = ()
+    reference_under_test: Mapping[str, PlainMapping] = field(default_factory=dict)
+    device_kind: str = "gpu"
+    budgets: tuple[Budget, ...] = ()
+    kept_points: Mapping[str, tuple[LoadPoint, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.status not in ("complete", "incomplete"):
             raise ValueError(f"status must be complete or incomplete, not {self.status!r}")
         if self.gate not in ("passed", "failed", "open"):
             raise ValueError(f"gate must be passed, failed or open, not {self.gate!r}")
+        if self.device_kind not in ("gpu", "cpu", "unknown"):
+            raise ValueError(f"device_kind must be gpu, cpu or unknown, not {self.device_kind!r}")
 
     @property
     def sequential(self) -> bool:
@@ -71,3 +84,14 @@ class Record:
     def may_be_baseline(self) -> bool:
         """Whether the record enters the baseline without being accepted by hand."""
         return self.status == "complete" and self.gate != "failed"
+
+    @property
+    def limits(self) -> tuple[LatencyLimit, ...]:
+        """Limits of all budgets, each once."""
+        return tuple(dict.fromkeys(limit for budget in self.budgets for limit in budget.limits))
+
+    @property
+    def under_test_by_side(self) -> Mapping[str, PlainMapping]:
+        """What was measured on both sides, by title: the sweep's name, for people."""
+        reference = {f"{sweep} (reference)": facts for sweep, facts in self.reference_under_test.items()}
+        return {**self.under_test, **reference}

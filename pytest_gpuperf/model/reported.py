@@ -45,7 +45,6 @@ class ReportedTest:
         baseline: the records it was compared with, newest first.
         history: records of its key, oldest first, for the chart over time; the last is the candidate.
         costs: empty where the device has no price.
-        budgets: latency budgets that the test asserted or searched for, as ("p90", milliseconds).
         path: where the record is stored.
         store_option: what makes the command line tool look there, as `` --store URL``; empty for the default store.
         error: why the test failed, where that was not the gate; its first line.
@@ -59,7 +58,6 @@ class ReportedTest:
     baseline: tuple[Record, ...] = ()
     history: tuple[Record, ...] = ()
     costs: tuple[PointCost, ...] = ()
-    budgets: tuple[tuple[str, float], ...] = ()
     path: str = ""
     store_option: str = ""
     error: str = ""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model.budget import Budget
 from pytest_gpuperf.model.curve import BudgetMissed, Curve, CurvePoint
 
 
@@ -125,4 +126,38 @@ class Scaling:
         raise BudgetMissed(
             f"{self.name}: none of {', '.join(map(str, self.replicas))} replicas bears {wanted} within the budget.\n  "
             + "\n  ".join(reasons)
+        )
+
+    def require(
+        self,
+        *,
+        throughput: float | None = None,
+        concurrency: int | None = None,
+        rate: float | None = None,
+        p50_ms: float | None = None,
+        p90_ms: float | None = None,
+        p95_ms: float | None = None,
+        p99_ms: float | None = None,
+    ) -> RequiredReplicas:
+        """Require a latency budget: as ``needed``, and let the report draw the budget.
+
+        Raises:
+            BudgetMissed, OptionError: As for ``needed``; also if no limit is given, or one is not positive.
+        """
+        __tracebackhide__ = True
+        try:
+            budget = Budget.of_ms(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
+        except ValueError as error:
+            raise OptionError(f"require(): {error}.") from None
+        for _, curve in self.curves:
+            if curve.on_require is not None:
+                curve.on_require(budget)
+        return self.needed(
+            throughput=throughput,
+            concurrency=concurrency,
+            rate=rate,
+            p50_ms=p50_ms,
+            p90_ms=p90_ms,
+            p95_ms=p95_ms,
+            p99_ms=p99_ms,
         )

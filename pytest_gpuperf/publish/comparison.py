@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from pytest_gpuperf.analysis.compare import compare, compare_duet
-from pytest_gpuperf.analysis.priors import Prior, Priors, assumed_prior, calibrated
+from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import Comparison, Record
 from pytest_gpuperf.store import Baseline, Store, newest_calibration
 
 
-def prior_of(store: Store | None, device: str) -> Prior | Priors:
+def prior_of(store: Store | None, device: str, kind: str) -> Prior | Priors:
     """Return the prior of the spread between a device's records: the calibrated one, else the assumed one.
 
     Args:
         store: Store that may have a calibration.
-        device: Device model as keys name it; empty where it is unknown.
+        device: Device model as keys name it.
+        kind: Kind of the device (``Record.device_kind``).
 
     Raises:
         StoreError: The calibration can't be read.
     """
-    assumed = assumed_prior(device)
-    calibration = newest_calibration(store, device) if store is not None and device else None
+    assumed = PRIORS[kind]
+    calibration = newest_calibration(store, device) if store is not None and kind != "unknown" else None
     return calibrated(assumed, calibration.record_sd, calibration.freedom) if calibration else assumed
 
 

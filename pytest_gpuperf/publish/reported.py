@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import islice
 
@@ -14,7 +13,6 @@ from pytest_gpuperf.store import RecordFile, Store
 
 #: Records of a chart over time. Each costs a file to read and its histograms in memory.
 MOST_HISTORY = 30
-_BUDGET = re.compile(r"(?P<metric>p\d+)=(?P<limit_ms>\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 
 def reported_of(
@@ -43,19 +41,12 @@ def reported_of(
         baseline=baseline,
         history=_history(store, record, baseline) if charts and not duet else (),
         costs=point_costs(curves, record.key, prices),
-        budgets=_budgets(record),
         path=outcome.path,
         store_option=outcome.store_option,
         error=outcome.error,
         file=outcome.file,
         line=outcome.line,
     )
-
-
-def _budgets(record: Record) -> tuple[tuple[str, float], ...]:
-    """As the record's settings have them."""
-    found = (_BUDGET.fullmatch(one) for one in str(record.settings.get("budgets_ms", "")).split())
-    return tuple((match["metric"], float(match["limit_ms"])) for match in found if match)
 
 
 def _history(store: Store, record: Record, baseline: Sequence[Record]) -> tuple[Record, ...]:

@@ -68,7 +68,7 @@ class Context:
         Raises:
             StoreError: The device's calibration can't be read.
         """
-        return prior_of(self.store, str(self.devices.first.key["device"]))
+        return prior_of(self.store, str(self.devices.first.key["device"]), self.devices.first.kind)
 
     @cached_property
     def checkout(self) -> Checkout:

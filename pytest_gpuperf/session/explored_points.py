@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pytest_gpuperf.analysis.changes import KEPT_LOADS
 from pytest_gpuperf.measure.explore import Axis
-from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Record
-from pytest_gpuperf.session.sweeps import Sweep
+from pytest_gpuperf.model import Arrivals, LoadPoint, Record
 from pytest_gpuperf.store import Baseline
 
 
@@ -20,12 +18,6 @@ def schedules(points: Sequence[LoadPoint], axis: Axis) -> dict[LoadPoint, Arriva
 def on_axis(axis: Axis, points: Iterable[LoadPoint]) -> list[LoadPoint]:
     """Those of the points that the axis has: the same load spread otherwise is another point."""
     return [point for point in points if (point.rate > 0) == axis.loads.open_loop and axis.point(_load(point)) == point]
-
-
-def kept_by(sweeps: Sequence[Sweep]) -> PlainMapping:
-    """What a record records of the points that it keeps; ``inherited`` reads it."""
-    kept = {sweep.name: " ".join(str(_load(point)) for point in sweep.kept) for sweep in sweeps}
-    return {KEPT_LOADS + name: loads for name, loads in kept.items() if loads}
 
 
 def inherited(baseline: Baseline, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
@@ -41,8 +33,8 @@ def inherited(baseline: Baseline, name: str, axis: Axis) -> tuple[LoadPoint, ...
 def _kept_points(record: Record, name: str) -> list[LoadPoint]:
     """Of the points of a sweep those that the record keeps for the next one; all where it doesn't say."""
     points = dict.fromkeys(window.point for run in record.runs if run.sweep == name for window in run.windows)
-    kept = record.settings.get(KEPT_LOADS + name)
-    return [point for point in points if kept is None or str(_load(point)) in str(kept).split()]
+    kept = record.kept_points.get(name)
+    return [point for point in points if kept is None or point in kept]
 
 
 def _load(point: LoadPoint) -> float:

@@ -17,7 +17,7 @@ from pytest_gpuperf.report.figures import interval
 from pytest_gpuperf.report.summary import RecordLocation, failure_message, headline
 from pytest_gpuperf.report.terminal.section import TerminalEntry, terminal_entry
 from pytest_gpuperf.session.context import Context
-from pytest_gpuperf.session.duet_comparison import compare_sides, joined, reference_record, with_reference
+from pytest_gpuperf.session.duet_comparison import compare_sides, joined, reference_record
 from pytest_gpuperf.session.duet_side import DuetSide, SideResult
 from pytest_gpuperf.session.measurement import Measurement
 
@@ -56,8 +56,7 @@ def gate(context: Context, measurement: Measurement, error: BaseException | None
     if record is None:
         return None
     if measurement.duet:
-        record, reference = with_reference(record, measurement), reference_record(record, measurement)
-        return _decide(context, measurement, record, error, reference=reference)
+        return _decide(context, measurement, record, error, reference=reference_record(record))
     return _decide(context, measurement, record, error)
 
 

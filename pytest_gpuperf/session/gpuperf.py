@@ -11,9 +11,8 @@ from pytest_gpuperf.analysis.interval import requests_needed
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.measure.adaptive import AdaptivePlan, adaptive
-from pytest_gpuperf.measure.budget import Budget
 from pytest_gpuperf.measure.search import SearchPlan, search
-from pytest_gpuperf.model import Arrivals, BudgetMissed, Capacity, Curve, CurvePoint, Duet, Scaling, smoke_curve
+from pytest_gpuperf.model import Arrivals, Budget, BudgetMissed, Capacity, Curve, CurvePoint, Duet, Scaling, smoke_curve
 from pytest_gpuperf.session.load_points import explored, load_points, sizes
 from pytest_gpuperf.session.measurement import Measurement
 from pytest_gpuperf.targets import Scalable, Target, as_target
@@ -183,7 +182,8 @@ class Gpuperf:
             raise BudgetMissed(f"{sweep_name} has no load with {budget.label}: {result.reason}")
         answer = axis.point(result.answer)
         curve = self._measuring.found(thing, [answer], axis, plan, name=sweep_name, kept=[answer])
-        curve.budgets.extend((limit.name, limit.limit_ns / 1e6) for limit in budget.limits)
+        if curve.on_require is not None:
+            curve.on_require(budget)
         return Capacity(curve.of(answer), result.confirmed, result.reason)
 
     def adaptive_sweep(

@@ -28,7 +28,7 @@ from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, smoke_curve
 from pytest_gpuperf.publish.comparison import compare_record
 from pytest_gpuperf.session.context import Context
-from pytest_gpuperf.session.explored_points import inherited, kept_by, on_axis, schedules
+from pytest_gpuperf.session.explored_points import inherited, on_axis, schedules
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
 from pytest_gpuperf.store import Baseline, duet_history, select_baseline
@@ -247,10 +247,13 @@ class Measurement:
             settings={
                 **settings_of(self.sweeps, self.plan),
                 **self._rule_settings(),
-                **kept_by(self.sweeps),
                 "gpuperf": version("pytest-gpuperf"),
             },
             reference=tuple(run for sweep in self.sweeps for run in sweep.reference),
+            reference_under_test={sweep.name: sweep.reference_under_test for sweep in self.sweeps if sweep.duet},
+            device_kind=self._devices[0].kind,
+            budgets=tuple(dict.fromkeys(budget for sweep in self.sweeps for budget in sweep.budgets)),
+            kept_points={sweep.name: sweep.kept for sweep in self.sweeps if sweep.kept},
         )
 
     def _rule_settings(self) -> PlainMapping:

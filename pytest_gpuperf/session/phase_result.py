@@ -63,6 +63,7 @@ def failed_early(context: Context, item: pytest.Item, error: BaseException) -> P
         runs=(),
         commit=context.checkout.commit,
         environment=device.environment,
+        device_kind=device.kind,
     )
     outcome = TestOutcome(record, Comparison(Verdict.NO_BASELINE), error=summary_line(error))
     return PhaseResult(outcome=_located(outcome, item))

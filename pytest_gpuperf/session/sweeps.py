@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.measure import MeasurePlan
 from pytest_gpuperf.measure.turns import CANDIDATE
-from pytest_gpuperf.model import Curve, LoadPoint, PlainMapping, Run, curve_of
+from pytest_gpuperf.model import Budget, Curve, LoadPoint, PlainMapping, Run, curve_of
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Sweep:
         look: the how-manieth look at its runs has been the last, from 0.
         look_share: the part of the test's alpha that this look may spend.
         reference: of a duet: the runs of the other side.
-        budgets: latency budgets that the test asked its curve for.
+        budgets: Latency budgets that the test required of the curve, or searched for.
         kept: of points that were looked for, those that the next record measures as well.
     """
 
@@ -35,7 +35,7 @@ class Sweep:
     duet: bool = False
     reference: list[Run] = field(default_factory=list)
     reference_under_test: PlainMapping = field(default_factory=dict)
-    budgets: list[tuple[str, float]] = field(default_factory=list)
+    budgets: list[Budget] = field(default_factory=list)
     kept: tuple[LoadPoint, ...] = ()
 
     @property
@@ -46,8 +46,8 @@ class Sweep:
 
     @property
     def curve(self) -> Curve:
-        """As far as it was measured; what it is asked for is noted here."""
-        return replace(curve_of(self.name, self.points, self.runs), budgets=self.budgets)
+        """The curve as far as it was measured; budgets required of it are noted here."""
+        return replace(curve_of(self.name, self.points, self.runs), on_require=self.budgets.append)
 
     @property
     def reference_curve(self) -> Curve:
@@ -67,13 +67,10 @@ class Sweep:
 
 
 def settings_of(sweeps: Sequence[Sweep], plan: MeasurePlan) -> PlainMapping:
-    """How it was measured (of several sweeps, the most runs and visits), and the budgets that curves were asked for."""
+    """How a test was measured; of several sweeps, the most runs and visits."""
     windows = [window for sweep in sweeps for run in sweep.runs for window in run.windows]
-    asked = dict.fromkeys(one for sweep in sweeps for one in sweep.budgets)
-    budgets = " ".join(f"{metric}={limit_ms:g}" for metric, limit_ms in asked)
     return {
         "runs": max((sweep.planned for sweep in sweeps), default=plan.runs),
         "visits": max((window.visit + 1 for window in windows), default=plan.visits),
         "window_s": max((sweep.window_s for sweep in sweeps), default=plan.window_s),
-        **({"budgets_ms": budgets} if budgets else {}),
     }

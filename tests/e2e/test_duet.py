@@ -292,7 +292,7 @@ def test_capacity(gpuperf):
     assert done.returncode == 0, done.stdout
     assert "1 test compared, no regression" in done.stdout
     (record,) = (repository.path / ".gpuperf").rglob("*.duet.json")
-    assert json.loads(record.read_text())["record"]["settings"]["budgets_ms"] == "p50=50"
+    assert json.loads(record.read_text())["record"]["budgets"] == [{"limits": [{"quantile": 0.5, "limit_ns": 5e7}]}]
 
 
 SEARCHING = """

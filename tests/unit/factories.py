@@ -13,6 +13,7 @@ from statistics import NormalDist
 from hypothesis import strategies as st
 
 from pytest_gpuperf.model import (
+    Budget,
     Curve,
     CurvePoint,
     EndpointFigures,
@@ -318,4 +319,8 @@ def records() -> st.SearchStrategy[Record]:
         under_test=st.dictionaries(_NAMES, _PLAIN_MAPPINGS, max_size=2),
         environment=_PLAIN_MAPPINGS,
         settings=_PLAIN_MAPPINGS,
+        reference_under_test=st.dictionaries(_NAMES, _PLAIN_MAPPINGS, max_size=2),
+        device_kind=st.sampled_from(["gpu", "cpu", "unknown"]),
+        budgets=st.sampled_from([(), (Budget.of_ms(p50_ms=1.5), Budget.of_ms(p90_ms=2, p99_ms=3))]),
+        kept_points=st.dictionaries(_NAMES, st.lists(load_points(), max_size=2).map(tuple), max_size=2),
     )

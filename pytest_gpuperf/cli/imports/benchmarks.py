@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli.stored_records import UNKNOWN
+from pytest_gpuperf.cli.stored_records import UNKNOWN, kind_of_device
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window, bucket_of
 from pytest_gpuperf.report.exchange.benchmark_import import Benchmark, BenchmarkFile, read_benchmarks
@@ -63,6 +63,7 @@ def _record(name: str, files: Sequence[BenchmarkFile], invocation: str, device: 
         commit=commit or first.commit,
         environment={fact: value for fact, value in first.machine.items() if fact not in ("device", "test")},
         settings={"imported_by": f"pytest-gpuperf {__version__}", "files": len(matching)},
+        device_kind=kind_of_device(device),
     )
 
 

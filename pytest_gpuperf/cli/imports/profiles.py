@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf import __version__
+from pytest_gpuperf.cli.stored_records import kind_of_device
 from pytest_gpuperf.errors import OptionError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def record_of(
         runs=tuple(runs),
         commit=commit,
         settings={"imported_by": f"pytest-gpuperf {__version__}", "files": len(files)},
+        device_kind=kind_of_device(gpu),
     )
 
 

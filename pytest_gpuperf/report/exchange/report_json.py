@@ -51,7 +51,7 @@ def _test(test: ReportedTest) -> dict[str, Any]:
         "device": record.key.get("device"),
         "key": record.key,
         "environment": record.environment,
-        "under_test": record.under_test,
+        "under_test": record.under_test_by_side,
         "settings": record.settings,
         **comparison_document(test.comparison),
         "baseline_commit": test.baseline[0].commit if test.baseline else "",
@@ -59,7 +59,7 @@ def _test(test: ReportedTest) -> dict[str, Any]:
         "curves": [_curve(curve) for curve in test.curves],
         "baseline_curves": [_curve(curve) for curve in test.base_curves],
         "costs": [_cost(to_builtins(cost)) for cost in test.costs],
-        "budgets": [{"metric": metric, "limit_ms": limit_ms} for metric, limit_ms in test.budgets],
+        "budgets": [{"metric": limit.name, "limit_ms": limit.limit_ms} for limit in record.limits],
         "findings": [
             {
                 "run": run.index,

@@ -264,7 +264,7 @@ def _quantile(point: CurvePoint, name: str) -> str:
 def _records(one: ReportedTest) -> Markup | None:
     """What was measured, on what, how."""
     record = one.record
-    told = [*record.under_test.items()]
+    told = [*record.under_test_by_side.items()]
     told += [("key", record.key), ("environment", record.environment), ("settings", record.settings)]
     rows = [(where, name, fact(text, 1000)) for where, facts in told for name, text in facts.items()]
     rows += [("stored as", "", escape.without_credentials(one.path))] if one.path else []

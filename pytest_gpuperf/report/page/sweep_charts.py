@@ -185,7 +185,7 @@ def latency(sweep: SweepView) -> Chart | None:
     views = []
     for name, scale, unit in _latencies(sweep):
         series = tuple(sweep.lines(name, None, _latency(name, scale), name))
-        budgets = sorted({limit_ms for quantile, limit_ms in sweep.reported.budgets if quantile == name})
+        budgets = sorted({limit.limit_ms for limit in sweep.reported.record.limits if limit.name == name})
         rules = tuple(ReferenceLine(f"budget {limit:g} ms", "budget", y=limit * 1e6 / scale) for limit in budgets)
         best = [(limit, _within(sweep.curve, name, limit)) for limit in budgets]
         views.append(

@@ -478,13 +478,13 @@ def test_what_else_changed_is_named_with_its_place() -> None:
         commit="aaaa",
         under_test={"serving": {"digest": "old", "instances": 1}, "gone": {"digest": "x"}},
         environment={"driver": "570", "host": "a"},
-        settings={"window_s": 0.5, "alpha": 0.05, "kept_loads serving": "4.0"},
+        settings={"window_s": 0.5, "alpha": 0.05},
     )
     after = record(
         commit="bbbb",
         under_test={"serving": {"digest": "new", "instances": 1}, "added": {"digest": "y"}},
         environment={"driver": "570", "host": "b", "mig": None},
-        settings={"window_s": 0.7, "alpha": 0.01, "kept_loads serving": "5.0"},
+        settings={"window_s": 0.7, "alpha": 0.01},
     )
     assert set(changes(before, after)) == {
         Change("serving", "digest", "old", "new"),

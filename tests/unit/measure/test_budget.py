@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.measure.budget import Budget, JudgedLoad, Limit, judge
-from pytest_gpuperf.model import LoadPoint, Poisson, Window
+from pytest_gpuperf.measure.budget import JudgedLoad, judge
+from pytest_gpuperf.model import Budget, LatencyLimit, LoadPoint, Poisson, Window
 from pytest_gpuperf.model.finding import THROTTLED
 from tests.unit.factories import SINGLE, guarded, window
 
@@ -70,7 +70,7 @@ def test_every_limit_has_to_hold() -> None:
     both = Budget.of_ms(p50_ms=3, p90_ms=2)
     assert judged([1.0] * 3, both).verdict == "within"
     found = judged([2.0] * 3, both)
-    assert (found.verdict, found.limit) == ("over", Limit(0.9, 2e6))
+    assert (found.verdict, found.limit) == ("over", LatencyLimit(0.9, 2e6))
     assert both.label == "p50 <= 3 ms, p90 <= 2 ms"
     assert judged([2.5] * 3, Budget.of_ms(p50_ms=2, p90_ms=50)).limit.name == "p50"
 
@@ -142,7 +142,7 @@ def test_a_client_that_offers_too_little_is_named() -> None:
 @pytest.mark.parametrize("limit", [(0.0, 1.0), (1.0, 1.0), (0.9, 0.0), (0.9, -1.0), (0.9, math.nan)])
 def test_nonsense_is_refused(limit: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="a limit is"):
-        Limit(*limit)
+        LatencyLimit(*limit)
 
 
 def test_a_budget_needs_a_limit() -> None:

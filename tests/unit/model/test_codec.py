@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from pytest_gpuperf.model import (
+    Budget,
     EndpointFigures,
     Energy,
     Finding,
@@ -73,12 +74,16 @@ def full_record() -> Record:
         under_test={"serving": {"digest": "abc", "instances": 2, "dynamic_batching": True, "delay_s": 0.5}},
         environment={"driver": "570.1", "mig": None},
         settings={"runs": 1},
+        reference_under_test={"serving": {"digest": "def"}},
+        device_kind="cpu",
+        budgets=(Budget.of_ms(p90_ms=50),),
+        kept_points={"serving": (LoadPoint(2, 4),)},
     )
 
 
 FULL = to_builtins(full_record())
 #: What is plain data by design may hold any scalar.
-FREE = ("key", "under_test", "environment", "settings")
+FREE = ("key", "under_test", "environment", "settings", "reference_under_test")
 
 
 def walk(data: Any, *steps: Step) -> Iterator[tuple[Step, ...]]:
@@ -121,12 +126,17 @@ WINDOW_OPTIONAL = (
     *("errors", "client_cpu_s", "server", "others_cpu_share", "findings", "stall_s", "service", "late", "lag_p99_ns"),
     *("first", "answers", "endpoints", "energy", "memory", "gpus"),
 )
+POINTS = (("runs", 0, "windows", 0, "point"), ("kept_points", "serving", 0))
+RECORD_OPTIONAL = (
+    *("commit", "under_test", "environment", "settings", "reference", "reference_under_test"),
+    *("device_kind", "budgets", "kept_points"),
+)
 GPU_OPTIONAL = (
     *("power_w", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz", "utilization"),
     *("temperature_begin_c", "temperature_end_c", "throttled", "co_tenants"),
 )
 OPTIONAL = {
-    *((name,) for name in ("commit", "under_test", "environment", "settings", "reference")),
+    *((name,) for name in RECORD_OPTIONAL),
     *(("runs", 0, name) for name in ("complete", "anchors", "sequential")),
     *(("runs", 0, "windows", 0, name) for name in WINDOW_OPTIONAL),
     *(("runs", 0, "windows", 0, "endpoints", 0, "latency", *name) for name in ((), ("buckets",), ("counts",))),
@@ -136,10 +146,10 @@ OPTIONAL = {
     *(("runs", 0, "windows", 0, "energy", 0, name) for name in ("error_j", "idle_w")),
     *(("runs", 0, "windows", 0, "memory", name) for name in ("target_bytes", "device_bytes", "host_bytes")),
     *(("runs", 0, "windows", 0, "gpus", 0, name) for name in GPU_OPTIONAL),
-    *(("runs", 0, "windows", 0, "point", name) for name in ("concurrency", "batch_size", "rate", "arrivals")),
+    *((*point, name) for point in POINTS for name in ("concurrency", "batch_size", "rate", "arrivals")),
     *(("runs", 0, "windows", 0, kind, name) for kind in HISTOGRAMS for name in ("buckets", "counts")),
 }
-MAPPINGS = ("key", "under_test", "environment", "settings", "errors", "stages")
+MAPPINGS = (*FREE, "errors", "stages", "kept_points")
 FIELDS = [path for path in PATHS if isinstance(path[-1], str) and not set(path[:-1]) & set(MAPPINGS)]
 REQUIRED = [path for path in FIELDS if path not in OPTIONAL]
 

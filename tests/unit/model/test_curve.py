@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import (
+    Budget,
     BudgetMissed,
     Energy,
     LoadPoint,
@@ -81,6 +83,21 @@ def test_a_missed_budget_fails_the_test_and_says_what_was_measured() -> None:
     assert "p90 <= 1 ms" in message
     assert "concurrency 1: p90 2.4 ms" in message
     assert "concurrency 4, batch 8: p90 12 ms" in message
+
+
+def test_a_required_budget_is_noted_before_it_is_checked_and_a_query_notes_nothing() -> None:
+    noted: list[Budget] = []
+    swept = replace(SWEPT, on_require=noted.append)
+    assert swept.require(p50_ms=5, p99_ms=7) == swept.best(p50_ms=5, p99_ms=7) == SWEPT.require(p50_ms=5, p99_ms=7)
+    with pytest.raises(BudgetMissed):
+        swept.require(p90_ms=1)
+    assert noted == [Budget.of_ms(p50_ms=5, p99_ms=7), Budget.of_ms(p90_ms=1)]
+
+
+@pytest.mark.parametrize("limits", [{}, {"p90_ms": 0.0}, {"p90_ms": math.nan}])
+def test_what_is_no_budget_is_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(OptionError, match=r"^require\(\): a l"):
+        SWEPT.require(**limits)
 
 
 def test_a_smoke_run_keeps_every_budget_and_says_that_it_measured_nothing() -> None:

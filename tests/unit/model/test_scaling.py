@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import BudgetMissed, Curve, LoadPoint, Scaling, smoke_curve
+from pytest_gpuperf.model import Budget, BudgetMissed, Curve, LoadPoint, Scaling, smoke_curve
 from tests.unit.factories import curve, curve_point
 
 #: An ideal machine: a replica answers 100/s, and what is in flight waits its turn. p90 is 20% above p50.
@@ -54,6 +56,16 @@ def test_a_point_that_cannot_tell_its_percentile_is_no_proof() -> None:
     assert thin.needed(throughput=1, p50_ms=50).replicas == 1
     with pytest.raises(BudgetMissed, match="flower x1: too few requests to tell its p99"):
         thin.needed(throughput=1, p99_ms=50)
+
+
+def test_a_required_budget_is_noted_for_every_curve() -> None:
+    noted: list[Budget] = []
+    curves = tuple((count, replace(swept, on_require=noted.append)) for count, swept in SCALING)
+    scaling = replace(SCALING, curves=curves)
+    assert scaling.require(throughput=300, p90_ms=50).replicas == scaling.needed(throughput=300, p90_ms=50).replicas
+    assert noted == [Budget.of_ms(p90_ms=50)] * len(curves)
+    with pytest.raises(OptionError, match=r"^require\(\): a latency budget needs a limit"):
+        scaling.require(throughput=300)
 
 
 def test_questions_that_make_no_sense() -> None:

@@ -104,9 +104,3 @@ def test_curves_are_in_the_order_of_their_loads() -> None:
     curves = curves_of(runs)
     assert [curve.name for curve in curves] == ["b", "a"]
     assert [point.load for point in curves[0]] == [points[3], points[2], points[0], points[1]]
-
-
-def test_budgets_are_those_that_the_test_asked_for(store: Store) -> None:
-    head = replace(HEAD, settings={"budgets_ms": "p90=50 p99=80.5 p50=... p95=1e+06"})
-    test = reported_of(store, TestOutcome(head, COMPARED))
-    assert test.budgets == (("p90", 50.0), ("p99", 80.5), ("p95", 1e6))

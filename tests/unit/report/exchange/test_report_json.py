@@ -4,16 +4,17 @@ import json
 import math
 from dataclasses import replace
 
-from pytest_gpuperf.model import LoadPoint, PointCost
+from pytest_gpuperf.model import Budget, LoadPoint, PointCost
 from pytest_gpuperf.report.exchange.report_json import VERSION, json_text
 from tests.unit.reports import HOSTILE, reported
 
 
 def test_the_document_has_every_figure() -> None:
+    one = reported(6.0, error="no")
     one = replace(
-        reported(6.0, error="no"),
+        one,
+        record=replace(one.record, budgets=(Budget.of_ms(p90_ms=50), Budget.of_ms(p90_ms=50, p99_ms=80.5))),
         costs=(PointCost("serving", LoadPoint(2), "g6.xlarge", 0.8, 1.1, 200.0, 9e6),),
-        budgets=(("p90", 50.0),),
     )
     found = json.loads(json_text([one, reported()], title="t", generated_utc="2026-01-01T00:00:00+00:00"))
     assert found["gpuperf_report"] == VERSION
@@ -26,7 +27,7 @@ def test_the_document_has_every_figure() -> None:
     assert [point["p90_ns"] for point in points] == [point.p90_ns for point in one.curves[0]]
     assert [row["ratio"] for row in test["rows"]] == [row.ratio for row in one.comparison.rows]
     assert test["costs"][0]["point"] == "concurrency 2"
-    assert test["budgets"] == [{"metric": "p90", "limit_ms": 50.0}]
+    assert test["budgets"] == [{"metric": "p90", "limit_ms": 50.0}, {"metric": "p99", "limit_ms": 80.5}]
     assert test["baseline_commit"] == "feedfacecafe"
 
 

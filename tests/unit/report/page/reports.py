@@ -10,6 +10,7 @@ from random import Random
 from statistics import NormalDist
 
 from pytest_gpuperf.model import (
+    Budget,
     Change,
     Comparison,
     Curve,
@@ -176,7 +177,7 @@ def reported(
     history: int = 12,
     requests: int = 400,
     resources: bool = True,
-    budgets: tuple[tuple[str, float], ...] = (("p90", 12.0),),
+    budgets: tuple[Budget, ...] = (Budget.of_ms(p90_ms=12.0),),
     changes: tuple[Change, ...] = (),
     error: str = "",
     chance: Random | None = None,
@@ -214,7 +215,7 @@ def reported(
         curve, base = with_resources(curve, 1.04), with_resources(base)
     found = rows(verdict, points, factors) if compared else ()
     return ReportedTest(
-        record=own,
+        record=replace(own, budgets=budgets),
         curves=(curve,),
         comparison=Comparison(
             verdict=worst([row.verdict for row in found]) if found else verdict,
@@ -241,7 +242,6 @@ def reported(
         )
         if resources
         else (),
-        budgets=budgets,
         path=f".gpuperf/nvidia-l4/0a1b2c/{own.id}.json",
         error=error,
     )

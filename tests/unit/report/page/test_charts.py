@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.model import LoadPoint, ReportedTest, Verdict, Window
+from pytest_gpuperf.model import Budget, LoadPoint, ReportedTest, Verdict, Window
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, SharedData, positions
 from pytest_gpuperf.report.page.history_charts import records_chart
 from pytest_gpuperf.report.page.latency_charts import PARTS, request_charts, shares
@@ -64,13 +64,13 @@ def test_the_budget_and_the_highest_load_within_it() -> None:
 
 
 def test_a_budget_that_nothing_keeps_within() -> None:
-    view = figures(reported(budgets=(("p90", 0.5),)))["latency"].views[0]
+    view = figures(reported(budgets=(Budget.of_ms(p90_ms=0.5),)))["latency"].views[0]
     assert view.marked == ()
     assert view.note == "No load point meets p90 ≤ 0.5 ms."
 
 
 def test_a_budget_for_another_quantile_is_seen_first() -> None:
-    figure = figures(reported(budgets=(("p99", 30.0),)))["latency"]
+    figure = figures(reported(budgets=(Budget.of_ms(p99_ms=30.0),)))["latency"]
     assert figure.views[figure.chosen].name == "p99"
 
 
