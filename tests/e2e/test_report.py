@@ -190,6 +190,38 @@ def test_the_controller_of_xdist_writes_once(run: Run, pytester: pytest.Pytester
     assert {(test["file"], test["line"]) for test in document["tests"]} == {("test_suite.py", 3), ("test_suite.py", 6)}
 
 
+COUNTED_READS = """
+from pytest_gpuperf.store import Store
+
+read_record = Store.read
+
+
+def pytest_configure(config):
+    process = getattr(config, "workerinput", {}).get("workerid", "controller")
+
+    def read(self, entry):
+        with open(f"reads-{process}.txt", "a") as file:
+            file.write(entry.id + "\\n")
+        return read_record(self, entry)
+
+    Store.read = read
+"""
+
+
+def test_no_record_is_read_twice_in_an_invocation_of_xdist(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_suite=SUITE, test_second=SUITE)
+    pytester.makeconftest(COUNTED_READS)
+    run("-n", "2").assert_outcomes(passed=2)
+    stored = sorted(path.stem.rpartition("-")[2] for path in (pytester.path / ".gpuperf").rglob("*.json"))
+    result = run("-n", "2", "--gpuperf-report=c.md", "--gpuperf-report=r.json", "--gpuperf-report=r.html")
+    result.assert_outcomes(passed=2)
+    tests = json.loads((pytester.path / "r.json").read_text())["tests"]
+    assert sorted(record for test in tests for record in test["baseline"]) == stored
+    assert not (pytester.path / "reads-controller.txt").exists()
+    reads = [line for path in pytester.path.glob("reads-gw*.txt") for line in path.read_text().splitlines()]
+    assert sorted(reads) == stored
+
+
 def test_control_c_leaves_a_report(start: Start, pytester: pytest.Pytester) -> None:
     started = start("-k", "slow", "--gpuperf-report=r.md")
     started.wait_for("run 1 of 2 done")
