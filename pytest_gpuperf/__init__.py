@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from pytest_gpuperf.errors import GpuperfError
     from pytest_gpuperf.load.distributed import RemoteWorkers
     from pytest_gpuperf.model import Constant, Curve, CurvePoint, Intervals, Poisson, Ramp, Tls
+    from pytest_gpuperf.session.gpu import Gpu
     from pytest_gpuperf.session.gpuperf import Gpuperf
     from pytest_gpuperf.targets import CallTarget
+    from pytest_gpuperf.targets.fleet import TritonFleet, TritonFleetFactory
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.tensorrt import TensorRTEngine
@@ -32,6 +34,7 @@ _PUBLIC = {
     "CurvePoint": "model",
     "Device": "device",
     "DynamicBatching": "targets.triton",
+    "Gpu": "session.gpu",
     "Gpuperf": "session.gpuperf",
     "GpuperfError": "errors",
     "Intervals": "model",
@@ -45,6 +48,8 @@ _PUBLIC = {
     "TensorRTEngine": "targets.tensorrt",
     "Tls": "model",
     "TritonEndpoint": "targets.triton",
+    "TritonFleet": "targets.fleet",
+    "TritonFleetFactory": "targets.fleet",
     "ValueComparison": "values",
     "ValueRow": "values",
     "ValueRecord": "values",
@@ -59,6 +64,7 @@ __all__ = [
     "CurvePoint",
     "Device",
     "DynamicBatching",
+    "Gpu",
     "Gpuperf",
     "GpuperfError",
     "Intervals",
@@ -72,6 +78,8 @@ __all__ = [
     "TensorRTEngine",
     "Tls",
     "TritonEndpoint",
+    "TritonFleet",
+    "TritonFleetFactory",
     "ValueComparison",
     "ValueRecord",
     "ValueRow",

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_gpuperf.session.gpu import Gpu
     from pytest_gpuperf.session.gpuperf import Gpuperf
-    from pytest_gpuperf.targets.fleet import TritonFleet
+    from pytest_gpuperf.targets.fleet import TritonFleet, TritonFleetFactory
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.tensorrt import TensorRTEngine
@@ -137,25 +135,20 @@ def gpu(request: pytest.FixtureRequest) -> Gpu:
 
 
 @pytest.fixture(scope="session")
-def triton_endpoint(request: pytest.FixtureRequest) -> Callable[..., TritonEndpoint]:
-    """Makes targets: a model, an ensemble or a model repository behind a tritonserver that is started for every run."""
+def triton_endpoint(request: pytest.FixtureRequest) -> type[TritonEndpoint]:
+    """Target: a model, an ensemble or a model repository behind a tritonserver that is started for every run."""
     from pytest_gpuperf.session.hooks import hooks_of
+    from pytest_gpuperf.session.target_class import with_defaults
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
-    context = hooks_of(request.config).context
-
-    def make(*arguments: Any, **settings: Any) -> TritonEndpoint:
-        visible = ",".join(device.visible for device in context.devices.current)
-        return TritonEndpoint(*arguments, **{"server": context.settings.triton, "visible": visible, **settings})
-
-    return make
+    return with_defaults(TritonEndpoint, hooks_of(request.config).context.endpoint_defaults)
 
 
 @pytest.fixture(scope="session")
-def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
-    """Makes targets: several tritonservers, one for each device, that share one load.
+def triton_fleet(request: pytest.FixtureRequest) -> TritonFleetFactory:
+    """Target: several tritonservers, one for each device, that share one load.
 
-    ``triton_fleet(model, devices=gpu(mig="1g.10gb", count=7), balancer="envoy")``; without devices the one under test.
+    ``triton_fleet(model, devices=gpu(mig="1g.10gb", count=7), balancer="envoy")``; the device under test by default.
     """
     from pytest_gpuperf.session.hooks import hooks_of
     from pytest_gpuperf.targets.fleet import TritonFleet
@@ -173,7 +166,7 @@ def triton_fleet(request: pytest.FixtureRequest) -> Callable[..., TritonFleet]:
 
 @pytest.fixture(scope="session")
 def kserve_endpoint() -> type[KServeEndpoint]:
-    """Makes targets: a model on a KServe v2 server that is already there."""
+    """Target: a model on a KServe v2 server that is running already."""
     from pytest_gpuperf.targets.kserve import KServeEndpoint
 
     return KServeEndpoint
@@ -181,21 +174,17 @@ def kserve_endpoint() -> type[KServeEndpoint]:
 
 @pytest.fixture(scope="session")
 def onnxruntime_engine() -> type[OnnxRuntimeEngine]:
-    """Makes targets: an ONNX model in this process."""
+    """Target: an ONNX model in ONNX Runtime, in this process."""
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine
 
 
 @pytest.fixture(scope="session")
-def tensorrt_engine(request: pytest.FixtureRequest) -> Callable[..., TensorRTEngine]:
-    """Makes targets: an ONNX model as a TensorRT engine in this process, on the device that the test has chosen."""
+def tensorrt_engine(request: pytest.FixtureRequest) -> type[TensorRTEngine]:
+    """Target: an ONNX model as a TensorRT engine in this process, on the device that the test has chosen."""
     from pytest_gpuperf.session.hooks import hooks_of
+    from pytest_gpuperf.session.target_class import with_defaults
     from pytest_gpuperf.targets.tensorrt import TensorRTEngine
 
-    devices = hooks_of(request.config).context.devices
-
-    def make(*arguments: Any, **settings: Any) -> TensorRTEngine:
-        return TensorRTEngine(*arguments, **{"visible": devices.in_process(devices.running), **settings})
-
-    return make
+    return with_defaults(TensorRTEngine, hooks_of(request.config).context.engine_defaults)

@@ -86,6 +86,15 @@ class Context:
         note = f"; {device.note}" if device.note else ""
         return [f"gpuperf: {device.label}{note}", f"gpuperf: store {self.store.describe(self.settings.store)}"]
 
+    def endpoint_defaults(self) -> dict[str, str | None]:
+        """Return the settings of a tritonserver that the running test starts, unless it states them."""
+        visible = ",".join(device.visible for device in self.devices.current)
+        return {"server": self.settings.triton, "visible": visible}
+
+    def engine_defaults(self) -> dict[str, str]:
+        """Return the settings of an engine that the running test makes, unless it states them."""
+        return {"visible": self.devices.in_process(self.devices.running)}
+
     def key(self, test: str, version: int) -> PlainMapping:
         """Return what must match for two records of a test to be comparable.
 

@@ -148,10 +148,10 @@ def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.
             gpuperf.sweep(lambda: time.sleep(0.002), name="sleep", window_s=0.05)
 
         def test_slice(gpuperf, gpu, tensorrt_engine):
-            assert tensorrt_engine("m.plan").places == ()
+            assert tensorrt_engine("m.plan").device_ids == ()
             assert gpu(mig="1g.10gb").visible.startswith("MIG-00000002-0003")
             assert tensorrt_engine("m.plan").visible.startswith("MIG-00000002-0003")
-            assert tensorrt_engine("m.plan", visible="").places == ()
+            assert tensorrt_engine("m.plan", visible="").device_ids == ()
             sweep(gpuperf)
 
         def test_pair(gpuperf, gpu):
@@ -200,11 +200,11 @@ PLACED = """
 
         def start(self):
             started = super().start()
-            started.places = self.places
+            started.device_ids = self.device_ids
             return started
 
     def placed(*places):
-        return CallOnDevices(lambda: time.sleep(0.002), label="sleep", places=places)
+        return CallOnDevices(lambda: time.sleep(0.002), label="sleep", device_ids=places)
 """
 
 
@@ -241,7 +241,7 @@ def test_a_test_is_measured_where_its_targets_compute(run: Run, pytester: pytest
         both = gpu(count=2)
         assert triton_endpoint("m.onnx").visible == ",".join(device.visible for device in both)
         assert triton_endpoint("m.onnx", visible="1").visible == "1"
-        assert triton_fleet("m.onnx").places == tuple(device.visible for device in both)
+        assert triton_fleet("m.onnx").device_ids == tuple(device.visible for device in both)
         assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
         """
     )
