@@ -1,4 +1,4 @@
-"""One test on several devices, side by side: figures and ratios, and no verdict."""
+"""Comparison of one test on several devices: figures and ratios, without a verdict."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pytest_gpuperf.model.verdict import Change
 
 @dataclass(frozen=True)
 class Ratio:
-    """This device's figure over the first one's.
+    """A device's figure, divided by that of the first device.
 
     Attributes:
-        low, high: 95% interval; None where there aren't enough runs for one.
+        low, high: Ends of the 95% interval; None if there are too few runs for an interval.
     """
 
     value: float
@@ -28,11 +28,11 @@ class DevicePoint:
     """One load point on one device.
 
     Attributes:
-        point: None: the geometric mean over the sweep's points that both devices have; only ratios then.
-        usd_per_million: of inferences; None without a price.
-        energy_j: per inference, of the parts that could be measured on every device; None where there is none.
-        ratios: by name, of ``throughput``, ``p50``, ``p90``, ``inferences_per_usd`` and ``inferences_per_j``; those of
-            the first device are empty, and what can't be compared is absent.
+        point: None for the geometric mean over the load points that both devices share, which has only ratios.
+        usd_per_million: Dollars per million inferences; None without a price.
+        energy_j: Joules per inference, over the kinds of devices that were measured everywhere; None without any.
+        ratios: Ratios by name: ``throughput``, ``p50``, ``p90``, ``inferences_per_usd``, ``inferences_per_j``. Empty
+            for the first device; figures that can't be compared are absent.
     """
 
     sweep: str
@@ -50,13 +50,13 @@ class DeviceResult:
     """One test on one device.
 
     Attributes:
-        device: as its key tells it, with the MIG profile.
-        record: its id.
-        price: the cheapest that has the device; None without one.
-        points: those that the first device has, too; of the first those that some other has.
-        missing: load points that only one of this and the first device has, as ``only on NVIDIA L4: ...``.
-        changes: what else differs from the first device's record.
-        notes: what to know of the figures.
+        device: Name of the device, with the MIG profile.
+        record: Id of the record.
+        price: Cheapest price of an instance with the device; None without one.
+        points: Load points shared with the first device; for the first, those shared with any device.
+        missing: Load points that only this or only the first device has, for example ``only on NVIDIA L4: ...``.
+        changes: Other differences from the first device's record.
+        notes: Remarks about the figures.
     """
 
     device: str
@@ -72,7 +72,7 @@ class DeviceResult:
 
 @dataclass(frozen=True)
 class DeviceComparison:
-    """One test on two devices or more; every ratio is over the first."""
+    """One test on two devices or more; each ratio is relative to the first."""
 
     test: str
     sides: tuple[DeviceResult, ...]

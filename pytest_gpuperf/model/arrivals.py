@@ -1,7 +1,7 @@
-"""When requests are due in open loop: pure, seeded, on an absolute schedule.
+"""Arrival processes: when requests are due in open loop.
 
-An open loop sends by the clock, not by the answers, as independent users do. Each kind yields its instants without
-end, in ns after the load's begin; the same description always yields the same instants.
+An open loop sends by the clock, not by the answers, as independent users do. Each process yields due times without end,
+in ns after the beginning of the load; equal descriptions yield equal times.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Constant:
     """Evenly spaced requests.
 
     Attributes:
-        rate: requests per second.
+        rate: Requests per second.
     """
 
     rate: float
@@ -40,11 +40,11 @@ class Constant:
 
 @dataclass(frozen=True)
 class Poisson:
-    """Requests that know nothing of each other: exponentially distributed intervals.
+    """Independent requests: exponentially distributed intervals.
 
     Attributes:
-        rate: requests per second, on average.
-        seed: of the intervals.
+        rate: Mean requests per second.
+        seed: Seed of the intervals.
     """
 
     rate: float
@@ -67,14 +67,14 @@ class Poisson:
 
 @dataclass(frozen=True)
 class Ramp:
-    """A rate that changes linearly, and then stays.
+    """A rate that changes linearly and then stays.
 
     Attributes:
-        start_rate, end_rate: requests per second.
-        over_s: how long the change takes.
-        hold_s: how long the first rate is held before.
-        poisson: exponentially distributed intervals instead of even ones.
-        seed: of the intervals.
+        start_rate, end_rate: Requests per second.
+        over_s: Duration of the change.
+        hold_s: Time for which ``start_rate`` is held before the change.
+        poisson: Whether intervals are exponentially distributed instead of even.
+        seed: Seed of the intervals.
     """
 
     start_rate: float
@@ -89,11 +89,11 @@ class Ramp:
         _positive("end_rate", self.end_rate)
         _positive("over_s", self.over_s)
         if not (self.hold_s >= 0 and math.isfinite(self.hold_s)):
-            raise ValueError(f"hold_s is 0 or a positive number of seconds, not {self.hold_s}")
+            raise ValueError(f"hold_s must be 0 or a positive number of seconds, not {self.hold_s}")
 
     @property
     def rate(self) -> float:
-        """Requests per second, on average over the change."""
+        """Mean requests per second during the change."""
         return (self.start_rate + self.end_rate) / 2
 
     @property
@@ -113,10 +113,10 @@ class Ramp:
             if mass < held:
                 at_s = mass / self.start_rate
             elif mass < ramped:
-                more = mass - held
-                root = math.sqrt(max(self.start_rate**2 + 2 * slope * more, 0.0))
+                since_hold = mass - held
+                root = math.sqrt(max(self.start_rate**2 + 2 * slope * since_hold, 0.0))
                 # Stable for every slope, zero included.
-                at_s = self.hold_s + 2 * more / (self.start_rate + root)
+                at_s = self.hold_s + 2 * since_hold / (self.start_rate + root)
             else:
                 at_s = self.hold_s + self.over_s + (mass - ramped) / self.end_rate
             yield int(at_s * 1e9)
@@ -125,11 +125,11 @@ class Ramp:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Recorded intervals, replayed again and again.
+    """Recorded intervals, replayed in a loop.
 
     Attributes:
-        intervals_ns: time from each request to the next.
-        source: where they come from, for people.
+        intervals_ns: Time from each request to the next.
+        source: Origin of the intervals, for people.
     """
 
     intervals_ns: tuple[int, ...] = field(repr=False)
@@ -137,31 +137,31 @@ class Intervals:
 
     def __post_init__(self) -> None:
         if not self.intervals_ns or min(self.intervals_ns) < 0 or not sum(self.intervals_ns):
-            raise ValueError("intervals are 0 or more nanoseconds each, and not all 0")
+            raise ValueError("intervals must be 0 or more nanoseconds each, and not all 0")
 
     @classmethod
     def read(cls, path: Path) -> Intervals:
-        """From a file as perf_client takes it: microseconds, one per line.
+        """Read a file in perf_client's format: one interval in microseconds per line.
 
         Raises:
-            ValueError: names the line that is no interval.
-            OSError: the file can't be read.
+            ValueError: A line is not an interval; the message names it.
+            OSError: The file can't be read.
         """
-        found = []
+        intervals_ns = []
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if text := line.strip():
                 try:
-                    found.append(int(float(text) * 1000))
+                    intervals_ns.append(int(float(text) * 1000))
                 except (ValueError, OverflowError):
-                    raise ValueError(f"{path}, line {number}: {text!r} is no interval in microseconds") from None
+                    raise ValueError(f"{path}, line {number}: {text!r} is not an interval in microseconds") from None
         try:
-            return cls(tuple(found), path.name)
+            return cls(tuple(intervals_ns), path.name)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
     @property
     def rate(self) -> float:
-        """Requests per second, on average."""
+        """Mean requests per second."""
         return len(self.intervals_ns) / (sum(self.intervals_ns) / 1e9)
 
     @property
@@ -181,9 +181,9 @@ Arrivals = Constant | Poisson | Ramp | Intervals
 
 
 def reseeded(arrivals: Arrivals, number: int) -> Arrivals:
-    """The same process once more, with other random intervals where it has any.
+    """Return the same process with other random intervals, if it has random intervals.
 
-    Windows that all replayed one stretch of a Poisson process would all have that stretch's rate.
+    Windows that replay the same stretch of a Poisson process would all have that stretch's rate.
     """
     if isinstance(arrivals, Poisson | Ramp):
         return replace(arrivals, seed=arrivals.seed * 1_000_003 + number)
@@ -192,4 +192,4 @@ def reseeded(arrivals: Arrivals, number: int) -> Arrivals:
 
 def _positive(name: str, value: float) -> None:
     if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} is a positive number, not {value}")
+        raise ValueError(f"{name} must be a positive number, not {value}")

@@ -1,7 +1,7 @@
-"""Frozen records to builtins and back.
+"""Conversion of data classes to builtins and back.
 
-Reading checks every type against the record's annotations and names the path of what does not fit, so that a damaged
-file ends in a sentence and not in an ``AttributeError`` three layers up. Nothing is ever executed.
+Reading checks every type against the annotations of the data class and names the path of a mismatch, so that a damaged
+file ends in a clear message instead of an ``AttributeError`` three layers up. Nothing is ever executed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ DataClassT = TypeVar("DataClassT")
 
 
 class Mismatch(ValueError):
-    """Builtins that don't fit the record; the message begins with the path."""
+    """Builtins that don't fit the data class; the message begins with the path."""
 
 
 def to_builtins(value: Any) -> Any:
-    """A record as dicts, lists and scalars, ready for ``json.dumps``."""
+    """Return a data class as dicts, lists and scalars, ready for ``json.dumps``."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_builtins(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -32,13 +32,13 @@ def to_builtins(value: Any) -> Any:
 
 
 def from_builtins(kind: type[DataClassT], data: Any, path: str = "record") -> DataClassT:
-    """The record that ``to_builtins`` was given.
+    """Return the data class that ``to_builtins`` was given.
 
-    Fields that the record has a default for may be absent; fields that it doesn't know are ignored, since an older
-    reader may meet them inside its own schema.
+    Fields with a default may be absent. Unknown fields are ignored, since a newer version may add some without a new
+    schema.
 
     Raises:
-        Mismatch: a field is missing, has the wrong type, or breaks the record's own rules.
+        Mismatch: A field is missing, has the wrong type, or the data class refuses its value.
     """
     result = _read(kind, data, path)
     assert isinstance(result, kind)
@@ -55,21 +55,20 @@ def _read(kind: Any, data: Any, path: str) -> Any:
     if origin in (Union, types.UnionType):
         return _read_union(arguments, data, path)
     if origin is not None:
-        return _read_several(origin, arguments, data, path)
+        return _read_container(origin, arguments, data, path)
     if is_dataclass(kind):
-        return _read_record(kind, data, path)
+        return _read_data_class(kind, data, path)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _read_enum(kind, data, path)
     if kind is float and type(data) is int:
         try:
             return float(data)
         except OverflowError:
-            raise Mismatch(f"{path} is beyond every float") from None
+            raise Mismatch(f"{path} is too large for a float") from None
     return _expect(data, kind, path)
 
 
-def _read_several(origin: Any, arguments: tuple[Any, ...], data: Any, path: str) -> Any:
-    """A tuple or a mapping."""
+def _read_container(origin: Any, arguments: tuple[Any, ...], data: Any, path: str) -> Any:
     if origin is tuple:
         return _read_tuple(arguments[0], _expect(data, list, path), path)
     assert issubclass(origin, Mapping)
@@ -81,32 +80,33 @@ def _read_enum(kind: type[Enum], data: Any, path: str) -> Enum:
     try:
         return kind(data)
     except ValueError:
-        raise Mismatch(f"{path} should be one of {', '.join(str(one.value) for one in kind)}, not {data!r}") from None
+        values = ", ".join(str(member.value) for member in kind)
+        raise Mismatch(f"{path} should be one of {values}, not {data!r}") from None
 
 
 def _read_tuple(kind: Any, items: list[Any], path: str) -> tuple[Any, ...]:
     if kind is int and set(map(type, items)) <= {int}:
-        return tuple(items)  # histograms are most of a record: no call for each of their numbers
+        return tuple(items)  # most of a record is histograms: avoid a call for each of their numbers
     return tuple(_read(kind, item, f"{path}[{index}]") for index, item in enumerate(items))
 
 
 def _read_union(kinds: tuple[Any, ...], data: Any, path: str) -> Any:
-    """An optional record, one of several records, or one of several scalars."""
+    """Read an optional value, one of several data classes, or one of several scalars."""
     if data is None and types.NoneType in kinds:
         return None
-    others = [kind for kind in kinds if kind is not types.NoneType]
-    if len(others) == 1:
-        return _read(others[0], data, path)
-    if type(data) in others:
+    members = [kind for kind in kinds if kind is not types.NoneType]
+    if len(members) == 1:
+        return _read(members[0], data, path)
+    if type(data) in members:
         return data
     if isinstance(data, dict):
-        fitting = [one for one in others if is_dataclass(one) and data.keys() <= {field.name for field in fields(one)}]
-        if fitting:
-            return _read(fitting[0], data, path)
-    raise Mismatch(f"{path} should be {' or '.join(kind.__name__ for kind in others)}, not {type(data).__name__}")
+        for kind in filter(is_dataclass, members):
+            if data.keys() <= {field.name for field in fields(kind)}:
+                return _read(kind, data, path)
+    raise Mismatch(f"{path} should be {' or '.join(kind.__name__ for kind in members)}, not {type(data).__name__}")
 
 
-def _read_record(kind: Any, data: Any, path: str) -> Any:
+def _read_data_class(kind: Any, data: Any, path: str) -> Any:
     items = _expect(data, dict, path)
     hints = _hints(kind)
     arguments = {}
@@ -126,6 +126,6 @@ def _expect(data: Any, kind: Any, path: str) -> Any:
     if kind is types.NoneType and data is None:
         return None
     if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
-        wanted = "null" if kind is types.NoneType else kind.__name__
-        raise Mismatch(f"{path} should be {wanted}, not {type(data).__name__}")
+        expected = "null" if kind is types.NoneType else kind.__name__
+        raise Mismatch(f"{path} should be {expected}, not {type(data).__name__}")
     return data

@@ -1,4 +1,4 @@
-"""What serving costs: prices of machines, what a machine serves at a load point, and fleets made of them."""
+"""The cost of serving: prices of instances, what one copy of a target serves, and fleets of instances."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ HOURS_PER_MONTH = 730.0
 
 @dataclass(frozen=True)
 class Price:
-    """What one instance costs.
+    """The price of one instance.
 
     Attributes:
-        instance: the provider's name, as ``g5.xlarge``.
-        gpu: the product name as NVML tells it, as ``NVIDIA A10G``; ``CPU ...`` with the model's name for a CPU.
-        count: GPUs (with a MIG profile: slices) in one instance.
-        usd_per_hour: of the whole instance.
-        date: when that was the price, as ``2026-01-31``.
-        source: where it was read, and on which terms.
-        mig_profile: of the slices that the row is of; empty for whole GPUs.
-        cores: of a CPU; 0 for GPUs.
+        instance: Provider's name of the instance, for example ``g5.xlarge``.
+        gpu: Product name that NVML reports, for example ``NVIDIA A10G``; for a CPU, ``CPU`` and the name of its model.
+        count: GPUs in one instance, or slices if there is a MIG profile.
+        usd_per_hour: Price of the entire instance.
+        date: Day of the price, for example ``2026-01-31``.
+        source: Where the price was read, and its terms.
+        mig_profile: Profile of the slices that the price is for; empty for undivided GPUs.
+        cores: Cores of a CPU; 0 for GPUs.
     """
 
     instance: str
@@ -38,20 +38,20 @@ class Price:
 
     def __post_init__(self) -> None:
         if self.count < 1 or not 0 < self.usd_per_hour < math.inf:
-            raise ValueError(f"a price is positive, of one GPU or more: {self}")
+            raise ValueError(f"a price must be positive, and for one GPU or more: {self}")
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one copy of the target serves at a load point, on the careful side of what its runs show.
+    """What one copy of the target serves at a load point, read conservatively: from its slowest run.
 
     Attributes:
-        throughput: inferences per second. Closed loop: of the slowest run. Open loop: what was asked for and sustained.
-        mean_ns: mean latency.
-        latency_ns: by quantile, as ``p90``, of the slowest run; only those for which there were enough requests.
-        runs: how many it rests on.
-        throughput_range: of the slowest and the fastest run.
-        latency_range_ns: likewise, by quantile.
+        throughput: Inferences per second: of the slowest run in closed loop, the sustained rate in open loop.
+        mean_ns: Mean latency.
+        latency_ns: Latency of the slowest run by quantile, for example ``p90``; only quantiles with enough requests.
+        runs: Number of runs.
+        throughput_range: Throughput of the slowest and of the fastest run.
+        latency_range_ns: Latency of the fastest and of the slowest run, by quantile.
     """
 
     sweep: str
@@ -66,14 +66,14 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a fleet is to serve.
+    """What a fleet has to serve.
 
     Attributes:
-        inferences_per_s: on average.
-        batch_size: inferences that come in one request; None where they may be put together as one likes.
-        budget_ns: the most that each quantile may be, by its name.
-        headroom: share by which the load may grow before the fleet leaves the budget.
-        loop: which points answer: ``open``, ``closed``, or ``auto``: the open-loop ones where there are any.
+        inferences_per_s: Mean inferences per second.
+        batch_size: Inferences in one request; None if any batch size will do.
+        budget_ns: Highest latency allowed, by the name of the quantile.
+        headroom: Share by which the load may grow before the fleet leaves the budget.
+        loop: Load points to use: ``open``, ``closed``, or ``auto``, which prefers those of the open loop.
     """
 
     inferences_per_s: float
@@ -84,9 +84,9 @@ class Demand:
 
     def __post_init__(self) -> None:
         if not 0 < self.inferences_per_s < math.inf or not 0 <= self.headroom < math.inf:
-            raise ValueError(f"a demand is positive, its headroom 0 or more: {self}")
+            raise ValueError(f"a demand must be positive, and its headroom 0 or more: {self}")
         if self.loop not in ("auto", "open", "closed"):
-            raise ValueError(f"a loop is auto, open or closed, not {self.loop!r}")
+            raise ValueError(f"loop must be auto, open or closed, not {self.loop!r}")
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class Fleet:
     """Instances of one kind that serve a demand.
 
     Attributes:
-        at: the load point whose latency it keeps; no copy is loaded more than it.
-        copies: of the target.
-        instances: that many of them have the copies.
-        headroom: share by which the load may grow before a copy is loaded more than ``at``.
-        usd_per_million: inferences of the demand; what stands idle is paid for, too.
+        at: Operating point that no copy exceeds, so that its latency holds.
+        copies: Copies of the target.
+        instances: Instances that hold the copies.
+        headroom: Share by which the load may grow before a copy exceeds ``at``.
+        usd_per_million: Dollars per million inferences of the demand; idle capacity is paid for, too.
     """
 
     price: Price
@@ -112,12 +112,12 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Offer:
-    """What is known of serving a demand with one instance type, or with a device that has no price.
+    """How one instance type serves a demand; also for a device without a price.
 
     Attributes:
-        device: that was measured, as its key tells it.
-        fleet: None where there is none, and then ``refusal`` says why.
-        curve: fleets from the cheapest to the fastest, each faster than the ones before it, whatever the budget.
+        device: Name of the device that was measured.
+        fleet: Cheapest fleet; None if there is none, for the reason in ``refusal``.
+        curve: Fleets from the cheapest to the fastest, each faster than those before it, whatever the budget.
     """
 
     test: str

@@ -1,4 +1,4 @@
-"""What a sweep returns to the test that asked for it: the throughput-latency curve."""
+"""Curves: throughput against latency over the load points of a sweep, as a test gets them."""
 
 from __future__ import annotations
 
@@ -24,26 +24,29 @@ class BudgetMissed(AssertionError):
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One load point over all runs.
+    """One load point over all runs (``PointFigures`` has the rules).
 
     Attributes:
-        concurrency: 0 in open loop; then ``rate`` (requests per second) and ``arrivals`` say what the load was.
-        throughput: inferences per second.
-        supported: the quantiles for which there were enough requests, as ``p50``.
-        server: the server's own times, summed over the windows; None where it gave none.
-        service_p50_ns, service_p90_ns: open loop: from the send, without the wait before it.
-        late_share: open loop: share of the requests that were sent more than 1 ms after they were due.
-        lag_p99_ns: open loop: 99th percentile of how late they were sent, in the worst window.
-        client_cpu_per_request_s: what a request cost the load generator.
-        stall_share: share of the time during which the load generator was kept from its sockets.
-        first_p50_ns, first_p90_ns: of streams: to the first answer.
-        answers: of streams: all answers.
-        endpoints: of several endpoints: the figures of each.
-        gpu_energy_j, cpu_energy_j: per inference; None where it can't be had.
-        energy_method: how they were measured.
-        target_memory_bytes, device_memory_bytes, host_memory_bytes: peaks, see ``Memory``; None as above.
-        guards: those of the windows that it is told from. A disturbance (all but ``MARKS``) is among them only where
-            the point has no undisturbed window in some run.
+        concurrency: Requests kept in flight; 0 in open loop, where ``rate`` and ``arrivals`` describe the load.
+        requests: Requests answered correctly in the windows that count.
+        errors: Failed requests of all windows.
+        throughput: Inferences per second.
+        supported: Quantiles with enough requests, for example ``p50``.
+        server: The server's own times, summed over the windows; None if it doesn't report them.
+        rate: Mean requests per second (open loop).
+        service_p50_ns, service_p90_ns: Time from the send, without the wait before it (open loop).
+        late_share: Share of the requests that were sent more than 1 ms after they were due (open loop).
+        lag_p99_ns: 99th percentile of the delay between due and sent, in the worst window (open loop).
+        client_cpu_per_request_s: CPU time that the load generator spends on one request.
+        stall_share: Share of the time during which the load generator could not serve its sockets.
+        first_p50_ns, first_p90_ns: Time to the first answer (streams).
+        answers: Answers to the requests (streams).
+        endpoints: Figures of each endpoint, where there are several.
+        gpu_energy_j, cpu_energy_j: Joules per inference; None where they could not be measured.
+        energy_method: How energy was measured.
+        target_memory_bytes, device_memory_bytes, host_memory_bytes: Peaks (``Memory``); None as above.
+        guards: Guards of the windows that count. A disturbance is among them only if all windows of the load point were
+            disturbed in some run.
     """
 
     concurrency: int
@@ -80,7 +83,7 @@ class CurvePoint:
 
     @property
     def load(self) -> LoadPoint:
-        """The load point that it belongs to."""
+        """The load point."""
         return LoadPoint(self.concurrency, self.batch_size, self.rate, self.arrivals)
 
     @property
@@ -102,11 +105,11 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Curve:
-    """All load points of one sweep, in the order they were asked for.
+    """The load points of one sweep, in the order of the sweep.
 
     Attributes:
-        measured: False in a smoke run (pytest without ``--gpuperf``). Nothing was measured then, so every latency
-            reads 0 and every throughput infinity: budgets pass, and code behind them is still tried.
+        measured: False in a smoke run (pytest without ``--gpuperf``). Nothing is measured there: every latency reads 0
+            and every throughput infinity, so that budgets pass and the code after them runs.
         on_require: Called with each required budget, so that the record stores it; None if nobody listens.
     """
 
@@ -124,23 +127,23 @@ class Curve:
     def at(
         self, concurrency: int | None = None, batch_size: int | None = None, *, rate: float | None = None
     ) -> CurvePoint:
-        """The point of that concurrency or rate (and batch size).
+        """Return the point of a concurrency or rate (and batch size).
 
         Raises:
-            KeyError: it was not part of the sweep.
+            KeyError: The sweep has no such point.
         """
         for point in self.points:
             load = point.rate == rate if rate is not None else point.concurrency == concurrency
             if load and batch_size in (None, point.batch_size):
                 return point
-        asked = f"concurrency {concurrency}" if rate is None else f"{rate:g}/s"
-        raise KeyError(f"{self.name} was not swept at {asked}, batch size {batch_size or 'any'}")
+        missing = f"concurrency {concurrency}" if rate is None else f"{rate:g}/s"
+        raise KeyError(f"{self.name} was not swept at {missing}, batch size {batch_size or 'any'}")
 
     def of(self, load: LoadPoint) -> CurvePoint:
-        """The point of that load.
+        """Return the point of a load point.
 
         Raises:
-            KeyError: it was not part of the sweep.
+            KeyError: The sweep has no such point.
         """
         for point in self.points:
             if point.load == load:
@@ -160,7 +163,7 @@ class Curve:
         Raises:
             BudgetMissed: No point does (an ``AssertionError``, so that the test fails).
         """
-        __tracebackhide__ = True  # pytest shows the line of the test, and not ours
+        __tracebackhide__ = True  # pytest shows the line of the test instead of this one
         budget = {"p50": p50_ms, "p90": p90_ms, "p95": p95_ms, "p99": p99_ms}
         limits = {name: limit for name, limit in budget.items() if limit is not None}
         within = [
@@ -169,9 +172,9 @@ class Curve:
             if all(getattr(point, f"{name}_ms") <= limit for name, limit in limits.items())
         ]
         if not within:
-            asked = ", ".join(f"{name} <= {limit:g} ms" for name, limit in limits.items())
-            had = "; ".join(f"{point.load.label}: {_figures(point, limits)}" for point in self.points)
-            raise BudgetMissed(f"{self.name} has no load point with {asked}: {had}")
+            required = ", ".join(f"{name} <= {limit:g} ms" for name, limit in limits.items())
+            measured = "; ".join(f"{point.load.label}: {_figures(point, limits)}" for point in self.points)
+            raise BudgetMissed(f"{self.name} has no load point with {required}: {measured}")
         return max(within, key=lambda point: point.throughput)
 
     def require(
@@ -203,9 +206,9 @@ class Capacity:
     """The highest load within a latency budget.
 
     Attributes:
-        point: it, as measured over fresh starts.
-        confirmed: fresh windows at it and at the next higher load agreed that it is.
-        reason: why the search ended there; for people.
+        point: Figures at this load, measured over fresh starts.
+        confirmed: Whether further windows at this and at the next higher load confirmed the answer.
+        reason: Why the search ended here; for people.
     """
 
     point: CurvePoint
@@ -214,7 +217,7 @@ class Capacity:
 
     @property
     def concurrency(self) -> int:
-        """0 in open loop."""
+        """Requests kept in flight; 0 in open loop."""
         return self.point.concurrency
 
     @property
@@ -230,7 +233,7 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Duet:
-    """What a duet returns to the test that asked for it: the curves of both sides."""
+    """The curves of a duet's two sides."""
 
     candidate: Curve
     reference: Curve
@@ -258,11 +261,11 @@ def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Cur
 
 
 def curves_of(runs: Iterable[Run]) -> tuple[Curve, ...]:
-    """The curve of every sweep, its points in the order of batch size and load."""
+    """Return the curve of each sweep, its points in the order of batch size and load."""
     sweeps: dict[str, list[Run]] = {}
     for run in runs:
         sweeps.setdefault(run.sweep, []).append(run)
-    return tuple(curve_of(name, _points(own), own) for name, own in sweeps.items())
+    return tuple(curve_of(name, _points(sweep_runs), sweep_runs) for name, sweep_runs in sweeps.items())
 
 
 def _points(runs: Sequence[Run]) -> list[LoadPoint]:
@@ -271,7 +274,7 @@ def _points(runs: Sequence[Run]) -> list[LoadPoint]:
 
 
 def smoke_curve(name: str, points: Sequence[LoadPoint]) -> Curve:
-    """The curve of a smoke run; see ``Curve.measured``."""
+    """Return the curve of a smoke run; see ``Curve.measured``."""
     return Curve(
         name,
         tuple(

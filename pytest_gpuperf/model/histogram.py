@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 GAMMA = 1.005
 
-#: Latencies that must lie beyond a quantile before it is worth gating on: with five, the order statistic's relative
-#: spread is about 1/sqrt(5) of the tail's scale; with one or two a single hiccup *is* the quantile.
+#: Latencies that must lie beyond a quantile before it is gated: with five, the relative spread of the order statistic
+#: is about 1/sqrt(5) of the tail's scale; with one or two, a single hiccup *is* the quantile.
 BEYOND_QUANTILE = 5
 
 _LOG_GAMMA = math.log(GAMMA)
 
 
 def bucket_of(latency_ns: float) -> int:
-    """The bucket that holds a latency; latencies below 1 ns share bucket 0."""
+    """Return the bucket that holds a latency; latencies below 1 ns share bucket 0."""
     return math.floor(math.log(max(latency_ns, 1.0)) / _LOG_GAMMA)
 
 
@@ -30,8 +30,8 @@ class Histogram:
     """Sparse counts over logarithmic buckets.
 
     Attributes:
-        buckets: bucket numbers, strictly increasing.
-        counts: how many latencies fell into each, all positive, same length.
+        buckets: Bucket numbers, strictly increasing.
+        counts: Number of latencies in each bucket; positive, and as many as buckets.
     """
 
     buckets: tuple[int, ...] = ()
@@ -47,24 +47,24 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """How many latencies it holds."""
+        """Number of latencies."""
         return sum(self.counts)
 
     def supports(self, q: float) -> bool:
-        """Whether it holds enough latencies to speak of their ``q`` quantile."""
+        """Whether there are enough latencies for their ``q`` quantile."""
         return self.total * (1 - q) >= BEYOND_QUANTILE - 1e-9
 
     def quantile_ns(self, q: float) -> float:
-        """The ``q`` quantile in ns, interpolated inside its bucket.
+        """Return the ``q`` quantile in ns, interpolated inside its bucket.
 
         Args:
-            q: between 0 and 1.
+            q: Between 0 and 1.
 
         Raises:
-            ValueError: the histogram is empty, or ``q`` is outside [0, 1].
+            ValueError: The histogram is empty, or ``q`` is outside [0, 1].
         """
         if not 0 <= q <= 1:
-            raise ValueError(f"a quantile is between 0 and 1, not {q}")
+            raise ValueError(f"a quantile must be between 0 and 1, not {q}")
         total = self.total
         if not total:
             raise ValueError("an empty histogram has no quantiles")
@@ -79,7 +79,7 @@ class Histogram:
 
 
 def merged(histograms: Iterable[Histogram]) -> Histogram:
-    """The histogram of all latencies of several histograms."""
+    """Return the histogram of all latencies of several histograms."""
     counts: dict[int, int] = {}
     for histogram in histograms:
         for bucket, count in zip(histogram.buckets, histogram.counts, strict=True):

@@ -1,4 +1,4 @@
-"""What a report shows of one test: everything is decided and computed before a report sees it."""
+"""Input of the reports: everything is decided and computed before a report sees it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pytest_gpuperf.model.verdict import Comparison
 
 @dataclass(frozen=True)
 class PointCost:
-    """What the inferences of one load point cost on a priced machine that does nothing else.
+    """The cost of inferences at one load point, on an instance that does nothing else.
 
     Attributes:
-        instance: the price's name, as ``g5.xlarge``.
-        usd_per_hour: of the part of the instance that was measured: of one GPU where it has several.
-        usd_per_million: of inferences.
-        price_date, price_source: when that was the price, and where it was read.
+        instance: Name of the instance, for example ``g5.xlarge``.
+        usd_per_hour: Price of the measured part of the instance: of one GPU where it has several.
+        usd_per_million: Dollars per million inferences.
+        price_date, price_source: Day of the price, and where it was read.
     """
 
     sweep: str
@@ -38,17 +38,18 @@ class ReportedTest:
     """One test of a report.
 
     Attributes:
-        record: the candidate.
-        curves: its sweeps.
-        base_curves: of the newest baseline record (in a duet: of the reference), for curves beside each other; empty
-            without one.
-        baseline: the records it was compared with, newest first.
-        history: records of its key, oldest first, for the chart over time; the last is the candidate.
-        costs: empty where the device has no price.
-        path: where the record is stored.
-        store_option: what makes the command line tool look there, as `` --store URL``; empty for the default store.
-        error: why the test failed, where that was not the gate; its first line.
-        file, line: where the test is, from pytest's root directory and from 1; empty and 0 where that is not known.
+        record: The candidate.
+        curves: Curves of the candidate's sweeps.
+        base_curves: Curves of the newest baseline record, or of a duet's reference, to draw next to them; empty without
+            one.
+        baseline: Records of the baseline, newest first.
+        history: Records of the key for the chart over time, oldest first; the last is the candidate.
+        costs: Costs of each load point; empty for a device without a price.
+        path: Path of the stored record.
+        store_option: Option that leads the ``gpuperf`` command to the store, `` --store URL``; empty for the default
+            store.
+        error: First line of the error that failed the test, if the gate didn't.
+        file, line: Location of the test: path from pytest's root directory, line from 1; empty and 0 if unknown.
     """
 
     record: Record

@@ -1,4 +1,4 @@
-"""What a window took besides time: energy, memory, and what the device said of itself meanwhile."""
+"""Resources of a window: energy, memory, and readings of the GPUs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model.finding import Finding
 
-#: How energy was measured. Figures of different methods disagree by tens of percent, so they are never compared.
+#: Methods of measuring energy. Their figures disagree by tens of percent, so they are never compared.
 NVML_COUNTER, NVML_POWER, TRITON_COUNTER, RAPL = "nvml-counter", "nvml-power", "triton-counter", "rapl"
 
 
@@ -18,9 +18,9 @@ class Energy:
     Attributes:
         source: ``gpu`` or ``cpu``.
         method: ``nvml-counter``, ``nvml-power``, ``triton-counter`` or ``rapl``.
-        energy_j: over the window's length.
-        error_j: bound of what ticks and sampling may have added or left out.
-        idle_w: power while nothing was asked of the device, measured before the run; None where it wasn't.
+        energy_j: Joules over the length of the window.
+        error_j: Bound of the error that ticks and sampling cause.
+        idle_w: Power of the idle device, measured before the run; None if it wasn't measured.
     """
 
     source: str
@@ -31,17 +31,17 @@ class Energy:
 
     def __post_init__(self) -> None:
         if self.energy_j < 0 or self.error_j < 0:
-            raise ValueError(f"energy is never negative: {self}")
+            raise ValueError(f"energy must be 0 or more: {self}")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peaks over one window; None where they can't be had.
+    """Memory peaks over one window; None where they could not be read.
 
     Attributes:
-        target_bytes: device memory of the target's own processes.
-        device_bytes: all device memory in use, whoever has it.
-        host_bytes: resident memory of the target's process tree.
+        target_bytes: Device memory of the target's processes.
+        device_bytes: Device memory of all processes.
+        host_bytes: Resident memory of the target's process tree.
     """
 
     target_bytes: int | None = None
@@ -51,13 +51,13 @@ class Memory:
 
 @dataclass(frozen=True)
 class GpuReadings:
-    """What one GPU said during a window.
+    """Readings of one GPU during a window.
 
     Attributes:
-        uuid: of the GPU or MIG slice.
-        samples: readings that this is made of.
-        throttled: reasons for lowered clocks that were active at some reading, as ``hw_thermal``.
-        co_tenants: processes on the GPU that are not of the target or ours, as ``1234 python``.
+        uuid: UUID of the GPU or MIG slice.
+        samples: Number of readings.
+        throttled: Reasons for lowered clocks that were active at any reading, for example ``hw_thermal``.
+        co_tenants: Processes on the GPU that are neither the target's nor ours, for example ``1234 python``.
     """
 
     uuid: str

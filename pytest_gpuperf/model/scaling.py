@@ -1,4 +1,4 @@
-"""What more replicas bring: one throughput-latency curve for each number of them."""
+"""Scaling: one throughput-latency curve for each number of replicas."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pytest_gpuperf.model.curve import BudgetMissed, Curve, CurvePoint
 
 @dataclass(frozen=True)
 class RequiredReplicas:
-    """The fewest replicas that do.
+    """The fewest replicas that satisfy a demand.
 
     Attributes:
-        point: the load point at which they were seen to.
+        point: Load point at which they were measured to satisfy it.
     """
 
     replicas: int
@@ -24,10 +24,10 @@ class RequiredReplicas:
 
 @dataclass(frozen=True)
 class Scaling:
-    """The same loads on more and more replicas.
+    """The same loads on increasing numbers of replicas.
 
     Attributes:
-        curves: number of replicas and their curve, the fewest first.
+        curves: Number of replicas and their curve, the fewest first.
     """
 
     name: str
@@ -38,19 +38,19 @@ class Scaling:
 
     @property
     def replicas(self) -> tuple[int, ...]:
-        """The numbers of replicas that were measured."""
+        """Numbers of replicas that were measured."""
         return tuple(count for count, _ in self.curves)
 
     @property
     def measured(self) -> bool:
-        """False in a smoke run, see ``Curve.measured``."""
+        """False in a smoke run; see ``Curve.measured``."""
         return all(curve.measured for _, curve in self.curves)
 
     def at(self, replicas: int) -> Curve:
-        """The curve of so many replicas.
+        """Return the curve of a number of replicas.
 
         Raises:
-            KeyError: so many were not measured.
+            KeyError: This number was not measured.
         """
         for count, curve in self.curves:
             if count == replicas:
@@ -58,10 +58,10 @@ class Scaling:
         raise KeyError(f"{self.name} was not measured with {replicas} replicas, but with {self.replicas}")
 
     def speedup(self, replicas: int) -> float:
-        """How many times the highest throughput of the fewest replicas these reach.
+        """Return the highest throughput of a number of replicas, relative to that of the fewest.
 
         Raises:
-            KeyError: so many were not measured.
+            KeyError: This number was not measured.
         """
         curve = self.at(replicas)
         fewest, first = self.curves[0]
@@ -80,22 +80,22 @@ class Scaling:
         p95_ms: float | None = None,
         p99_ms: float | None = None,
     ) -> RequiredReplicas:
-        """The fewest replicas that bear a demand within a latency budget.
+        """Return the fewest replicas that satisfy a demand within a latency budget.
 
-        Only what was measured counts: nothing is read between two points or beyond the last, and a point with too few
-        requests for a percentile of the budget doesn't show that it keeps it.
+        Only measured points count: nothing is interpolated or extrapolated, and a point with too few requests for a
+        percentile of the budget is no proof.
 
         Args:
-            throughput: inferences per second that are wanted, at whatever load reaches them.
-            concurrency, rate: the load that has to be borne; one of the sweep's.
-            p50_ms, p90_ms, p95_ms, p99_ms: the budget.
+            throughput: Inferences per second to reach, at any load.
+            concurrency, rate: Load to serve; one of the sweep's.
+            p50_ms, p90_ms, p95_ms, p99_ms: Limits of the budget.
 
         Raises:
-            BudgetMissed: not even the most replicas do (an ``AssertionError``, so the test fails).
-            OptionError: no demand is given, or the load was not part of the sweep.
+            BudgetMissed: No measured number of replicas suffices (an ``AssertionError``, so that the test fails).
+            OptionError: No demand is given, or the sweep does not have this load.
         """
         if throughput is None and concurrency is None and rate is None:
-            raise OptionError("needed() wants a demand: throughput= (inferences per second), concurrency= or rate=.")
+            raise OptionError("needed(): give a demand: throughput= (inferences per second), concurrency= or rate=.")
         budget = {"p50": p50_ms, "p90": p90_ms, "p95": p95_ms, "p99": p99_ms}
         quantiles = {name for name, limit in budget.items() if limit is not None}
         reasons = []
@@ -106,14 +106,14 @@ class Scaling:
                 if concurrency in (None, point.concurrency) and (rate is None or point.rate == rate)
             ]
             if not loaded:
-                had = ", ".join(point.load.label for point in curve)
-                raise OptionError(f"{curve.name} was not measured at that load, only at {had}.")
-            shown = [point for point in loaded if quantiles <= point.supported or not curve.measured]
-            if not shown:
-                reasons.append(f"{curve.name}: too few requests to tell its {', '.join(sorted(quantiles))}")
+                measured = ", ".join(point.load.label for point in curve)
+                raise OptionError(f"{curve.name} was not measured at that load, only at {measured}.")
+            supported = [point for point in loaded if quantiles <= point.supported or not curve.measured]
+            if not supported:
+                reasons.append(f"{curve.name}: too few requests for its {', '.join(sorted(quantiles))}")
                 continue
             try:
-                best = replace(curve, points=tuple(shown)).best(
+                best = replace(curve, points=tuple(supported)).best(
                     p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms
                 )
             except BudgetMissed as missed:
@@ -122,9 +122,9 @@ class Scaling:
             if throughput is None or best.throughput >= throughput:
                 return RequiredReplicas(count, best)
             reasons.append(f"{curve.name}: within the budget at most {best.throughput:.4g}/s, at {best.load.label}")
-        wanted = f"{throughput:g}/s" if throughput is not None else "the load"
+        demand = f"{throughput:g}/s" if throughput is not None else "the load"
         raise BudgetMissed(
-            f"{self.name}: none of {', '.join(map(str, self.replicas))} replicas bears {wanted} within the budget.\n  "
+            f"{self.name}: none of {', '.join(map(str, self.replicas))} replicas serves {demand} within the budget.\n  "
             + "\n  ".join(reasons)
         )
 

@@ -1,4 +1,4 @@
-"""What a comparison decided: frozen records that analysis fills and reports render."""
+"""Verdicts: what a comparison decided. The analysis creates them, and the reports render them."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ class Verdict(str, Enum):
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
-    """The first of the given verdicts in the order of ``Verdict``; ``NO_BASELINE`` when there is none."""
+    """Return the worst of some verdicts, in the order of ``Verdict``; ``NO_BASELINE`` if there is none."""
     order = list(Verdict)
     return min(verdicts, key=order.index, default=Verdict.NO_BASELINE)
 
 
 @dataclass(frozen=True)
 class NamedPoint:
-    """A load point of another load tool, of which only the name is known."""
+    """A load point of another load tool, known only by its name."""
 
     label: str
 
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one load point (or of the whole sweep) against the baseline.
+    """One metric at one load point, or over a sweep, compared with the baseline.
 
     Attributes:
-        point: None for the row of the sweep's geometric mean.
+        point: Load point; None for the geometric mean over the sweep.
         metric: ``p50``, ``p90``, ``p95``, ``p99``, ``throughput``, ``energy`` or ``memory``.
-        ratio: candidate / baseline, as measured; above 1 is slower for latencies and better for throughput.
-        low, high: two-sided 95% interval of ``ratio``.
-        p_value: one-sided, of "worse by more than the minimum effect", before the correction for multiplicity.
-        min_detectable: the smallest worsening (0.25 = 25%) that this comparison would have found in four tries of five.
-        records_to_decide: how many further records in the baseline (in a duet: further blocks) would decide an
-            inconclusive row, if the change is what was seen; 0 where the row is decided, None where no number would do.
-        candidate, baseline: typical values of both sides, ns, inferences per second, joules or bytes.
-        against: ``baseline`` (the rolling window), ``pinned``, or ``reference`` (the other side of a duet).
+        candidate, baseline: Typical values of both sides: ns, inferences per second, joules or bytes.
+        ratio: ``candidate / baseline``; above 1 is worse for latencies and better for throughput.
+        low, high: Ends of the two-sided 95% interval of ``ratio``.
+        p_value: One-sided p-value of "worse by more than the minimum effect", before the correction for multiplicity.
+        min_detectable: Smallest worsening (0.25 is 25%) that this comparison detects with 80% probability.
+        records_to_decide: Further records in the baseline (blocks, in a duet) that would decide an inconclusive row, if
+            the change is as large as measured; 0 for a decided row, None if no number would.
+        against: ``baseline`` (the rolling baseline), ``pinned``, or ``reference`` (of a duet).
     """
 
     sweep: str
@@ -70,13 +70,13 @@ class Row:
 
     @property
     def worsening(self) -> float:
-        """The relative change in the bad direction: 0.5 is 50% more latency, or throughput divided by 1.5."""
+        """Relative change in the bad direction: 0.5 is 50% more latency, or throughput divided by 1.5."""
         return (1 / self.ratio if self.metric == "throughput" else self.ratio) - 1
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing under test or around it that differs from the newest baseline record: a first suspect."""
+    """A difference from the newest baseline record, under test or around it: a first suspect."""
 
     where: str
     name: str
@@ -89,7 +89,7 @@ class AnchoredMetric:
     """A metric of a sweep that is judged relative to the anchor.
 
     Attributes:
-        plain_sd, anchored_sd: standard deviations between the baseline's records, of the log.
+        plain_sd, anchored_sd: Standard deviations of the log between the baseline's records.
     """
 
     sweep: str
@@ -100,20 +100,20 @@ class AnchoredMetric:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One record against its baseline.
+    """The comparison of one record with its baseline.
 
     Attributes:
-        rows: sweep rows (``point`` is None) and point rows.
-        baseline: ids of the baseline's records, newest first.
-        changes: what else changed since the newest of them.
-        differing: when nothing was comparable though the test has other records: the key's fields that differ from the
-            newest of those, as name to (there, here).
-        new_points: measured here but not in the baseline.
-        missing_points: in the baseline but not measured here.
-        left_out: gated metrics that were measured but can't be compared (too few requests for the quantile, or a figure
-            that is no number), with their place.
+        rows: Rows of sweeps (``point`` is None) and of load points.
+        baseline: Ids of the baseline's records, newest first.
+        changes: Other differences from the newest of them.
+        differing: Fields of the key that differ from the newest record of the test, as name to (there, here); None
+            unless the test has records, but none of the same key.
+        new_points: Names of the load points that only the candidate has.
+        missing_points: Names of the load points that only the baseline has.
+        left_out: Names of series that were measured but can't be compared: too few requests for the quantile, or a
+            figure that is not a number.
         mode: ``stored`` or ``duet``.
-        anchored: what was judged relative to the anchor.
+        anchored: Metrics that were judged relative to the anchor.
     """
 
     verdict: Verdict
@@ -130,5 +130,5 @@ class Comparison:
     anchored: tuple[AnchoredMetric, ...] = ()
 
     def of(self, verdict: Verdict) -> tuple[Row, ...]:
-        """The rows with a given verdict."""
+        """Return the rows of a verdict."""
         return tuple(row for row in self.rows if row.verdict is verdict)

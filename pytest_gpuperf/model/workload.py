@@ -1,7 +1,7 @@
-"""What one request is, as a target hands it to the load generator.
+"""Workloads: what one request is.
 
-Targets make workloads and the load generator replays them; neither knows the other. All of it can be pickled, since
-the load is generated in processes of its own.
+Targets make workloads and the load generator replays them; neither knows the other. Workloads can be pickled, since the
+load is generated in separate processes.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import NamedTuple
 
-#: Looks at one answer: its body (HTTP) or message (gRPC), and its headers, lower case. Empty when it is right, else
-#: a sentence that says what is wrong.
+#: Checks one answer: its body (HTTP) or message (gRPC), and its lower-case headers. Returns a sentence that says what
+#: is wrong; empty if nothing is.
 AnswerCheck = Callable[[bytes, Mapping[str, str]], str]
 
 
 class StreamAnswer(NamedTuple):
-    """What one message of a stream says.
+    """One message of a stream.
 
     Attributes:
-        last: the request is over.
-        empty: it only says so, and carries no tensors.
-        error: what went wrong; empty when nothing did.
+        last: Whether the request is over.
+        empty: Whether the message carries no tensors and only ends the request.
+        error: What went wrong; empty if nothing did.
     """
 
     last: bool
@@ -39,7 +39,7 @@ class Address:
     """One of the servers that a workload is sent to.
 
     Attributes:
-        weight: its share of the requests, relative to the other addresses.
+        weight: Relative share of the requests.
     """
 
     host: str
@@ -54,13 +54,13 @@ class Address:
 
 @dataclass(frozen=True)
 class Tls:
-    """How a server is trusted, and how it may know us. Files are in PEM format.
+    """Settings of an encrypted connection. Files are in PEM format.
 
     Attributes:
-        ca_file: who may have signed the server's certificate; the system's authorities when empty.
-        cert_file, key_file: the client's own certificate, for servers that ask for one.
-        verify: refuse certificates that nobody known has signed.
-        verify_host: refuse certificates for another host.
+        ca_file: Authorities that may sign the server's certificate; the system's if empty.
+        cert_file, key_file: Client certificate and its key, for servers that require one.
+        verify: Whether to refuse certificates that no known authority signed.
+        verify_host: Whether to refuse certificates of another host.
     """
 
     ca_file: str = ""
@@ -75,9 +75,9 @@ class Request:
     """One prebuilt request.
 
     Attributes:
-        body: HTTP body, or protobuf message without gRPC's five bytes in front.
-        headers: that only this request has, such as the length of its JSON part.
-        check: what its answer is held against; None to take every answer with a good status.
+        body: HTTP body, or protobuf message without gRPC's five leading bytes.
+        headers: Headers of this request alone, such as the length of its JSON part.
+        check: Check of its answer; None to accept every answer with a good status.
     """
 
     body: bytes = field(repr=False)
@@ -90,15 +90,14 @@ class WireWorkload:
     """Requests that are written to sockets, byte for byte.
 
     Attributes:
-        protocol: ``http``, ``grpc``, or ``grpc-stream`` (a stream for each connection, any number of answers to a
-            request).
-        path: of the HTTP request, or the gRPC method's.
-        rotations: what is sent in turn. One rotation for all requests in flight; or, where each needs its own (output
-            regions in shared memory), as many rotations as requests may be in flight.
-        headers: that all requests have (authorization, ...).
-        read_stream: of streams: reads one message of an answer.
-        balance: how requests are spread over several addresses, each with its weight.
-        batch_size: inferences that one request carries.
+        protocol: ``http``, ``grpc``, or ``grpc-stream`` (one stream per connection, any number of answers per request).
+        path: Path of the HTTP request or of the gRPC method.
+        rotations: Requests to send in turn. One rotation for all requests in flight; or, if each needs a rotation to
+            itself (output regions in shared memory), as many rotations as requests may be in flight.
+        headers: Headers of all requests (authorization, ...).
+        read_stream: Function that reads one message of an answer (streams).
+        balance: How requests are spread over several addresses.
+        batch_size: Inferences in one request.
     """
 
     protocol: str
@@ -113,11 +112,11 @@ class WireWorkload:
 
     @property
     def max_in_flight(self) -> int | None:
-        """How many requests may be in flight; None where it doesn't matter."""
+        """Number of requests that may be in flight; None for any number."""
         return len(self.rotations) if len(self.rotations) > 1 else None
 
 
-#: What a function gives back that has not even begun, and what to measure instead of it.
+#: Results that show that a call did not run yet, and what to measure instead.
 UNSTARTED_RESULTS: Mapping[type, str] = {
     CoroutineType: "a coroutine, which does nothing before it is awaited; write lambda: asyncio.run(infer())",
     GeneratorType: "a generator, which does nothing before it is read; write lambda: list(stream())",
@@ -128,11 +127,11 @@ UNSTARTED_RESULTS: Mapping[type, str] = {
 
 @dataclass(frozen=True)
 class CallWorkload:
-    """One in-process call, made again and again from as many threads as the concurrency says.
+    """An in-process call, repeated from as many threads as the concurrency says.
 
     Attributes:
-        call: does one inference and returns when its result is there; one of ``UNSTARTED_RESULTS`` counts as a failure.
-        batch_size: inferences that one call carries.
+        call: Function that does one inference and returns when it is done; ``UNSTARTED_RESULTS`` count as failures.
+        batch_size: Inferences in one call.
     """
 
     call: Callable[[], object] = field(repr=False)

@@ -58,7 +58,7 @@ def test_dollars_for_a_million() -> None:
 
 
 def test_prices_are_positive() -> None:
-    with pytest.raises(ValueError, match="a price is positive"):
+    with pytest.raises(ValueError, match="a price must be positive"):
         replace(T4, usd_per_hour=0.0)
     with pytest.raises(ValueError, match="one GPU or more"):
         replace(T4, count=0)

@@ -152,14 +152,14 @@ class TestIntervals:
     def test_a_line_that_is_none_is_named(self, tmp_path: Path, line: str) -> None:
         path = tmp_path / "bad.txt"
         path.write_text(f"1000\n\n{line}\n")
-        with pytest.raises(ValueError, match=rf"bad\.txt, line 3: '{line}' is no interval in microseconds"):
+        with pytest.raises(ValueError, match=rf"bad\.txt, line 3: '{line}' is not an interval in microseconds"):
             Intervals.read(path)
 
     @pytest.mark.parametrize("text", ["", "\n\n", "0\n0\n", "100\n-5\n"])
     def test_a_file_without_a_schedule_is_named(self, tmp_path: Path, text: str) -> None:
         path = tmp_path / "empty.txt"
         path.write_text(text)
-        with pytest.raises(ValueError, match=r"empty\.txt: intervals are 0 or more nanoseconds each"):
+        with pytest.raises(ValueError, match=r"empty\.txt: intervals must be 0 or more nanoseconds each"):
             Intervals.read(path)
 
     @pytest.mark.parametrize("intervals_ns", [(), (0, 0), (5, -1)])
@@ -189,15 +189,15 @@ class TestReseeded:
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, math.nan])
 def test_a_rate_that_is_none_is_refused_by_name(bad: float) -> None:
-    with pytest.raises(ValueError, match="rate is a positive number"):
+    with pytest.raises(ValueError, match="rate must be a positive number"):
         Constant(bad)
-    with pytest.raises(ValueError, match="rate is a positive number"):
+    with pytest.raises(ValueError, match="rate must be a positive number"):
         Poisson(bad)
-    with pytest.raises(ValueError, match="start_rate is a positive number"):
+    with pytest.raises(ValueError, match="start_rate must be a positive number"):
         Ramp(bad, 1.0, 1.0)
-    with pytest.raises(ValueError, match="end_rate is a positive number"):
+    with pytest.raises(ValueError, match="end_rate must be a positive number"):
         Ramp(1.0, bad, 1.0)
-    with pytest.raises(ValueError, match="over_s is a positive number"):
+    with pytest.raises(ValueError, match="over_s must be a positive number"):
         Ramp(1.0, 1.0, bad)
 
 

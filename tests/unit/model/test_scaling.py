@@ -45,7 +45,7 @@ def test_for_a_concurrency_within_50_ms(concurrency: int, replicas: int) -> None
 
 
 def test_more_than_was_measured_is_not_guessed() -> None:
-    with pytest.raises(BudgetMissed, match=r"none of 1, 2, 3, 4, 5, 6, 7 replicas bears 800/s(?s:.*)at most 700/s"):
+    with pytest.raises(BudgetMissed, match=r"none of 1, 2, 3, 4, 5, 6, 7 replicas serves 800/s(?s:.*)at most 700/s"):
         SCALING.needed(throughput=800, p90_ms=50)
     with pytest.raises(BudgetMissed, match=r"flower x1 has no load point with p90 <= 1 ms"):
         SCALING.needed(throughput=1, p90_ms=1)
@@ -54,7 +54,7 @@ def test_more_than_was_measured_is_not_guessed() -> None:
 def test_a_point_that_cannot_tell_its_percentile_is_no_proof() -> None:
     thin = Scaling("flower", ((1, curve(curve_point(supported=frozenset({"p50"})), name="flower x1")),))
     assert thin.needed(throughput=1, p50_ms=50).replicas == 1
-    with pytest.raises(BudgetMissed, match="flower x1: too few requests to tell its p99"):
+    with pytest.raises(BudgetMissed, match="flower x1: too few requests for its p99"):
         thin.needed(throughput=1, p99_ms=50)
 
 
@@ -69,7 +69,7 @@ def test_a_required_budget_is_noted_for_every_curve() -> None:
 
 
 def test_questions_that_make_no_sense() -> None:
-    with pytest.raises(OptionError, match="wants a demand"):
+    with pytest.raises(OptionError, match="give a demand"):
         SCALING.needed(p90_ms=50)
     with pytest.raises(OptionError, match="not measured at that load, only at concurrency 1, concurrency 2"):
         SCALING.needed(concurrency=3, p90_ms=50)
