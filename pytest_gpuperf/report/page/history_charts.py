@@ -1,4 +1,4 @@
-"""The charts over time: of a test's records in a report, and of ``gpuperf history``."""
+"""The charts over time: the records of a test in a report, and ``gpuperf history``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pytest_gpuperf.model import Histogram, LoadPoint, Record, Verdict
 from pytest_gpuperf.report.figures import change, figure, plural, time_unit
 from pytest_gpuperf.report.history import History
 from pytest_gpuperf.report.page.chart import Chart, ChartAxis, ReferenceLine, Series, View
-from pytest_gpuperf.report.page.latency_charts import by_point
+from pytest_gpuperf.report.page.latency_charts import sweep_figures
 from pytest_gpuperf.report.page.sweep_charts import SweepView
 
-#: At least so much of the value from bottom to top: a series that hardly moves is drawn as one.
-_LEAST_SPAN = 0.04
-#: Of a sweep of many load points.
-_POINTS = 6
+#: Smallest span of the y axis as a share of the value, so that noise does not fill the chart.
+_MIN_SPAN = 0.04
+#: Largest number of load points of a sweep with a history.
+_MAX_POINTS = 6
 _CHANGED = (Verdict.REGRESSED, Verdict.IMPROVED)
 _BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _STATES = {
@@ -26,13 +26,13 @@ _STATES = {
 }
 
 
-def records_chart(sweep: SweepView, most: int) -> Chart | None:
-    """p90 and throughput of each load point over the records of the test's key.
+def records_chart(sweep: SweepView, limit: int) -> Chart | None:
+    """Chart p90 and throughput of each load point over the records of the test's key.
 
     Args:
-        most: records that are shown, the newest.
+        limit: Largest number of records to show; the newest are shown.
     """
-    records = sweep.reported.history[-most:]
+    records = sweep.reported.history[-limit:]
     if len(records) < 2:
         return None
     known = [_figures(record, sweep.curve.name) for record in records]
@@ -41,9 +41,9 @@ def records_chart(sweep: SweepView, most: int) -> Chart | None:
     chosen = 0
     states = [_state(record, sweep.reported.record) for record in records]
     days = [record.created_utc[:10] for record in records]
-    for place, metric in enumerate(("p90", "throughput")):
+    for index, metric in enumerate(("p90", "throughput")):
         for point in _points(sweep):
-            values = [one[point][place] if point in one else None for one in known]
+            values = [figures[point][index] if point in figures else None for figures in known]
             if sum(value is not None for value in values) < 2:
                 continue
             if point == suspect and metric == "p90":
@@ -55,7 +55,7 @@ def records_chart(sweep: SweepView, most: int) -> Chart | None:
         "history",
         "History",
         tuple(views),
-        labels=tuple(_label(one.created_utc, one.id, one.commit) for one in records),
+        labels=tuple(_label(record.created_utc, record.id, record.commit) for record in records),
         sides=sweep.sides,
         chosen=chosen,
         asks="metric and load point",
@@ -63,17 +63,17 @@ def records_chart(sweep: SweepView, most: int) -> Chart | None:
 
 
 def _points(sweep: SweepView) -> list[LoadPoint]:
-    """The load points whose history is shown: what changed, and the ends of the curve, in its order."""
-    own = [one.load for one in sweep.curve]
-    changed = [point for point in own if any(row.verdict in _CHANGED for row in sweep.rows(point))]
+    """Return the load points whose history is shown: changed points and the ends of the curve, in its order."""
+    points = [point.load for point in sweep.curve]
+    changed = [point for point in points if any(row.verdict in _CHANGED for row in sweep.rows(point))]
     suspect = sweep.suspect()
-    kept = dict.fromkeys([*([suspect] if suspect else []), *own[:1], *own[-1:], *changed])
-    return sorted(list(kept)[:_POINTS], key=own.index)
+    kept = dict.fromkeys([*([suspect] if suspect else []), *points[:1], *points[-1:], *changed])
+    return sorted(list(kept)[:_MAX_POINTS], key=points.index)
 
 
 def _figures(record: Record, sweep: str) -> dict[LoadPoint, tuple[float | None, float]]:
-    """p90 in ns and inferences per second of each load point, as the curves have them."""
-    by_load = by_point(record.runs, sweep)
+    """Return p90 in ns and inferences per second of each load point."""
+    by_load = sweep_figures(record.runs, sweep)
     return {point: (_p90(figures.latency), figures.throughput) for point, figures in by_load.items()}
 
 
@@ -88,16 +88,16 @@ def _state(record: Record, newest: Record) -> str:
 
 
 def history_chart(history: History) -> Chart:
-    """A history with its levels and their changes."""
+    """Chart a history with its levels and their changes."""
     points = history.points
-    states = [moment.state for moment in points]
-    days = [moment.day for moment in points]
+    states = [point.state for point in points]
+    days = [point.day for point in points]
     count = f"{plural(len(points), 'record')}, {plural(len(history.shifts), 'change')} of level"
     out = f"; left out: {plural(history.left_out, 'record')} without these load points" if history.left_out else ""
     view = _view(
         history.title,
         history.metric,
-        [moment.value for moment in points],
+        [point.value for point in points],
         states,
         days,
         levels=history.levels(),
@@ -111,7 +111,7 @@ def history_chart(history: History) -> Chart:
         "history",
         history.title,
         (view,),
-        labels=tuple(_label(one.utc, one.record, one.commit) for one in points),
+        labels=tuple(_label(point.utc, point.record, point.commit) for point in points),
     )
 
 
@@ -133,12 +133,12 @@ def _view(
     known = [value for value in values if value is not None]
     scale, unit = _unit(metric, max(known))
     high, low = max(known) / scale, min(known) / scale
-    room = max(high - low, _LEAST_SPAN * high) * 0.6
+    room = max(high - low, _MIN_SPAN * high) * 0.6
     middle = (high + low) / 2
     series = []
     stretches = list(levels)
     if stretches:
-        # One line of three positions for each level: its ends, and a gap behind it.
+        # Each level has three vertices: its two ends, and a gap behind it.
         ends = [(at, value) for start, stop, level in stretches for at, value in _stretch(start, stop, level / scale)]
         series.append(
             Series(
@@ -146,8 +146,8 @@ def _view(
             )
         )
     for state, (legend, color) in _STATES.items():
-        # The line between records passes through all that were not stopped by their gate.
-        members = [index for index, one in enumerate(states) if one == state or (state == "" and one != "failed")]
+        # The line between records passes through all that did not fail their gate.
+        members = [index for index, known in enumerate(states) if known == state or (state == "" and known != "failed")]
         if members:
             series.append(
                 Series(
@@ -178,12 +178,12 @@ def _scaled(value: float | None, scale: float) -> float | None:
 
 
 def _days(days: Sequence[str]) -> tuple[tuple[float, str], ...]:
-    """A tick at the first record of each day."""
+    """Return a tick at the first record of each day."""
     return tuple((float(index), day) for index, day in enumerate(days) if index == 0 or day != days[index - 1])
 
 
 def _unit(metric: str, highest: float) -> tuple[float, str]:
-    """Length of the unit in which the metric's values are written, and its name."""
+    """Return length and name of the unit for the values of a metric."""
     if metric == "throughput":
         return 1.0, "inf/s"
     if metric == "energy":
@@ -194,16 +194,16 @@ def _unit(metric: str, highest: float) -> tuple[float, str]:
 
 
 def shift_rows(history: History) -> list[tuple[str, ...]]:
-    """The changes of the level, a row each."""
+    """Return the changes of level, a row each."""
     rows: list[tuple[str, ...]] = []
     for number, shift in enumerate(history.shifts, start=1):
-        moment = history.points[shift.index]
+        point = history.points[shift.index]
         rows.append(
             (
                 str(number),
-                moment.utc[:16].replace("T", " "),
-                moment.commit[:8],
-                moment.record,
+                point.utc[:16].replace("T", " "),
+                point.commit[:8],
+                point.record,
                 change(shift.after / shift.before),
                 f"{figure(history.metric, shift.before)} to {figure(history.metric, shift.after)}",
                 f"p {shift.p_value:.2g}",

@@ -1,4 +1,4 @@
-"""The charts of what happened to single requests: how their latencies spread, and where their time went."""
+"""The charts of single requests: how their latencies are distributed, and where their time went."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from pytest_gpuperf.report.latency_parts import latency_parts
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View
 from pytest_gpuperf.report.page.sweep_charts import SweepView
 
-#: Enough to see two modes, and few enough for a page of a thousand load points.
+#: Bins of a distribution: enough to show two modes, few enough for a page of a thousand load points.
 _BINS = 40
-#: The share of the requests that the outline shows; one straggler would flatten all others.
-_SHOWN = (0.002, 0.995)
+#: Quantiles at the ends of the chart; a single straggler would flatten all other requests.
+_RANGE = (0.002, 0.995)
 
-#: How many times as long the slowest that are shown take as the fastest, from which on the axis is logarithmic.
+#: Ratio of the slowest to the fastest shown request from which on the axis is logarithmic.
 _LONG_TAIL = 6
 
-#: From the inside of the server outwards, as they are stacked from below.
+#: Parts of the mean latency, stacked from below: from the inside of the server outwards.
 PARTS = ("compute", "input", "output", "queue", "network", "client")
 
-#: What is left of the latency beside an ensemble's steps.
+#: Time of an ensemble's requests outside its steps.
 _ELSEWHERE = "network and client"
 
 ByPoint = Mapping[LoadPoint, PointFigures]
 
 
 def request_charts(sweep: SweepView) -> list[Chart | None]:
-    """Both charts; None of what there is nothing to show of."""
+    """Return both charts; None for a chart without data."""
     record = sweep.reported.record
-    head = by_point(record.runs, sweep.curve.name)
+    head = sweep_figures(record.runs, sweep.curve.name)
     base: ByPoint = {}
     if sweep.reported.comparison.mode == "duet":
-        base = by_point(record.reference, sweep.curve.name)
+        base = sweep_figures(record.reference, sweep.curve.name)
     elif sweep.reported.baseline:
-        base = by_point(sweep.reported.baseline[0].runs, sweep.curve.name)
+        base = sweep_figures(sweep.reported.baseline[0].runs, sweep.curve.name)
     return [distribution(sweep, head, base), breakdown(sweep, head, base)]
 
 
-def by_point(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, PointFigures]:
-    """The figures of a sweep by load point."""
+def sweep_figures(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, PointFigures]:
+    """Return the figures of a sweep by load point."""
     return figures_by_point(run for run in runs if run.sweep == sweep)
 
 
 def distribution(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
-    """How the latencies of each load point spread, both sides over each other."""
+    """Chart the distribution of latencies at each load point, both sides overlaid."""
     views: list[View] = []
     labels: list[str] = []
     suspect = sweep.suspect()
@@ -78,11 +78,11 @@ def distribution(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None
 
 
 def _distribution(sweep: SweepView, point: LoadPoint, sides: Mapping[str, Histogram]) -> View:
-    low_ns = min(one.quantile_ns(_SHOWN[0]) for one in sides.values())
-    high_ns = max(one.quantile_ns(_SHOWN[1]) for one in sides.values())
+    low_ns = min(histogram.quantile_ns(_RANGE[0]) for histogram in sides.values())
+    high_ns = max(histogram.quantile_ns(_RANGE[1]) for histogram in sides.values())
     high_ns = max(high_ns, low_ns * GAMMA**4)
     scale, unit = time_unit(high_ns)
-    # A tail that is many times as long as the rest is wide would leave the rest a bin or two.
+    # On a linear axis, a long tail would leave a bin or two to all other requests.
     log = high_ns > _LONG_TAIL * low_ns
 
     def position(ns: float) -> float:
@@ -99,7 +99,9 @@ def _distribution(sweep: SweepView, point: LoadPoint, sides: Mapping[str, Histog
             at = position(histogram.quantile_ns(q))
             rules.append(ReferenceLine(f"{quantile} {name}", side, x=at, short=quantile if side == HEAD else ""))
     ticks = (
-        tuple((math.log2(one), f"{one:g}") for one in _round_numbers(low_ns / scale, high_ns / scale)) if log else ()
+        tuple((math.log2(number), f"{number:g}") for number in _round_numbers(low_ns / scale, high_ns / scale))
+        if log
+        else ()
     )
     return View(
         point.label,
@@ -120,22 +122,22 @@ def _beyond(histogram: Histogram, high_ns: float) -> str:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, 20, ... within a range."""
+    """Return 1, 2, 5, 10, 20, ... within a range."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [one for power in powers for first in (1, 2, 5) if low <= (one := first * 10.0**power) <= high]
+    return [number for power in powers for first in (1, 2, 5) if low <= (number := first * 10.0**power) <= high]
 
 
 def shares(
     histogram: Histogram, position: Callable[[float], float], low: float, width: float, bins: int = _BINS
 ) -> list[float]:
-    """The share of its latencies in each of some bins of equal width.
+    """Return the share of latencies in each of some bins of equal width.
 
-    A bucket's latencies are spread evenly over the bins that it reaches into, so that no comb appears where bins are
+    The latencies of a bucket are spread evenly over the bins that it overlaps, so that no comb appears if bins are
     narrower than buckets.
 
     Args:
-        position: of a latency in ns on the axis.
-        low: where the first bin begins on it.
+        position: Returns the position of a latency in ns on the axis.
+        low: Position at which the first bin begins.
     """
     heights = [0.0] * bins
     total = histogram.total
@@ -150,15 +152,15 @@ def shares(
 
 
 def breakdown(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
-    """Where the mean latency went, at each load point; the other side's bar stands left of ours."""
-    whole = _stacked(sweep, head, base, _mean_parts, "server part")
-    if whole is None:
+    """Chart the parts of the mean latency at each load point; the bars of the baseline stand on the left."""
+    server_parts = _stacked(sweep, head, base, _mean_parts, "server part")
+    if server_parts is None:
         return None
     steps = _stacked(sweep, head, base, _mean_steps, "ensemble step")
     return Chart(
         "breakdown",
         "Where the time goes",
-        (whole, steps) if steps else (whole,),
+        (server_parts, steps) if steps else (server_parts,),
         labels=tuple(point.label for point in sweep.points),
         sides=sweep.sides,
         asks="split by",
@@ -170,9 +172,9 @@ def _stacked(
     head: ByPoint,
     base: ByPoint,
     parts_of: Callable[[PointFigures], dict[str, float] | None],
-    told_by: str,
+    name: str,
 ) -> View | None:
-    """Bars of what the mean latency is made of; None where the server doesn't tell."""
+    """Stack the parts of the mean latency as bars; None if the server reports no times."""
     shown = [point for point in sweep.points if point in head and parts_of(head[point]) is not None]
     if not shown:
         return None
@@ -180,34 +182,34 @@ def _stacked(
         side: [parts_of(figures[point]) if point in figures else None for point in shown]
         for side, figures in ((BASE, base), (HEAD, head))
     }
-    both = any(one is not None for one in columns[BASE])
-    told = [one for side in (HEAD, BASE) for one in columns[side] if one is not None]
-    scale, unit = time_unit(max(sum(one.values()) for one in told))
-    names = sorted(dict.fromkeys(name for one in told for name in one), key=lambda name: name == _ELSEWHERE)
+    both = any(means is not None for means in columns[BASE])
+    known = [means for side in (HEAD, BASE) for means in columns[side] if means is not None]
+    scale, unit = time_unit(max(sum(means.values()) for means in known))
+    parts = sorted(dict.fromkeys(part for means in known for part in means), key=lambda part: part == _ELSEWHERE)
     colors = {_ELSEWHERE: "network"} if parts_of is _mean_steps else {name: name for name in PARTS}
     series = []
     for side, column in columns.items():
         shift = (-0.2 if side == BASE else 0.2) if both else 0.0
-        for number, name in enumerate(names):
-            kept = [(index, one[name] / scale) for index, one in enumerate(column) if one is not None and name in one]
+        for number, part in enumerate(parts):
+            kept = [(index, means[part] / scale) for index, means in enumerate(column) if means and part in means]
             if not kept:
                 continue
             series.append(
                 Series(
-                    name,
+                    part,
                     side,
-                    color=colors.get(name, f"g{number % 6}"),
+                    color=colors.get(part, f"g{number % 6}"),
                     x=tuple(index + shift for index, _ in kept),
                     y=tuple(value for _, value in kept),
                     draw="bars",
-                    legend=name if side == HEAD else "",
+                    legend=part if side == HEAD else "",
                     labels=tuple(sweep.index[shown[index]] for index, _ in kept),
                 )
             )
     ticks = tuple((float(index), _tick(sweep, point)) for index, point in enumerate(shown))
     x = ChartAxis(sweep.axis[0].label, ticks=ticks, from_zero=False, span=(-0.6, len(shown) - 0.4))
     note = f"The paler bars on the left are the {sweep.sides[0]}." if both else ""
-    return View(told_by, x, ChartAxis(f"mean latency ({unit})", unit), tuple(series), note=note)
+    return View(name, x, ChartAxis(f"mean latency ({unit})", unit), tuple(series), note=note)
 
 
 def _tick(sweep: SweepView, point: LoadPoint) -> str:
@@ -216,11 +218,11 @@ def _tick(sweep: SweepView, point: LoadPoint) -> str:
 
 
 def _mean_parts(figures: PointFigures) -> dict[str, float] | None:
-    """The parts of the mean latency in ns; None where the server doesn't tell its own."""
+    """Return the parts of the mean latency in ns; None if the server reports no times."""
     if figures.server is None or not figures.requests:
         return None
     where = latency_parts(figures)
-    # What the load generator's own processor time is of what lies between it and the server.
+    # CPU time of the load generator is a part of the time between it and the server.
     client_ns = min(figures.client_cpu_per_request_s * 1e9, where.network_ns)
     return {
         "compute": where.infer_ns or 0.0,
@@ -233,7 +235,7 @@ def _mean_parts(figures: PointFigures) -> dict[str, float] | None:
 
 
 def _mean_steps(figures: PointFigures) -> dict[str, float] | None:
-    """The mean latency in ns by the steps of an ensemble; None where it has none."""
+    """Return the mean latency in ns by steps of an ensemble; None if there are no steps."""
     server = figures.server
     if server is None or not figures.requests or not server.stages or not server.requests:
         return None

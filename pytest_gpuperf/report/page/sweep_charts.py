@@ -1,4 +1,4 @@
-"""The charts of one sweep over its load points: throughput, latency, energy, memory and cost."""
+"""The charts of a sweep over its load points: throughput, latency, energy, memory and cost."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ PointValue = Callable[[CurvePoint], float | None]
 
 @dataclass(frozen=True)
 class SweepView:
-    """One sweep of a test, with the other side's where there is one."""
+    """A sweep of a test, with the sweep of the baseline or reference if there is one."""
 
     reported: ReportedTest
     curve: Curve
 
     @cached_property
     def base(self) -> Curve | None:
-        """The other side's curve."""
-        return next((one for one in self.reported.base_curves if one.name == self.curve.name), None)
+        """The curve of the baseline or reference; None if there is none."""
+        return next((curve for curve in self.reported.base_curves if curve.name == self.curve.name), None)
 
     @cached_property
     def sides(self) -> tuple[str, str]:
-        """What the two sides are called."""
+        """Names of the two sides."""
         return sides_of(self.reported)
 
     @cached_property
     def points(self) -> tuple[LoadPoint, ...]:
-        """All load points of both sides, those of the candidate first."""
+        """Load points of both sides, those of the candidate first."""
         both = [*self.curve, *(self.base or ())]
         return tuple(dict.fromkeys(point.load for point in both))
 
     @cached_property
     def index(self) -> dict[LoadPoint, int]:
-        """The place of each load point."""
+        """Index of each load point."""
         return {point: index for index, point in enumerate(self.points)}
 
     @cached_property
     def batched(self) -> bool:
-        """Whether the batch size alone is sweep."""
+        """Whether only the batch size is swept."""
         loads = {point.concurrency or point.rate for point in self.points}
         return len(loads) == 1 and len({point.batch_size for point in self.points}) > 1
 
     def position(self, point: LoadPoint) -> float:
-        """What is sweep, as a number."""
+        """Return the swept parameter of a load point as a number."""
         return float(point.batch_size) if self.batched else float(point.concurrency or point.rate)
 
     @cached_property
     def axis(self) -> tuple[ChartAxis, dict[float, float]]:
-        """The axis of what is sweep, and where its values lie."""
+        """Axis of the swept parameter, and the position of each value on it."""
         if self.batched:
             label = "batch size"
         else:
@@ -71,7 +71,7 @@ class SweepView:
         return positions([self.position(point) for point in self.points], label)
 
     def groups(self) -> list[tuple[int, str]]:
-        """Batch sizes that have a line of their own, with its colour; one group where there is one line."""
+        """Return batch sizes with a line of their own and its colour; a single 0 if there is one line only."""
         if self.batched:
             return [(0, HEAD)]
         sizes = sorted({point.batch_size for point in self.points})
@@ -82,18 +82,18 @@ class SweepView:
 
     @cached_property
     def _rows(self) -> dict[object, list[Row]]:
-        found: dict[object, list[Row]] = {}
+        rows: dict[object, list[Row]] = {}
         for row in self.reported.comparison.rows:
             if row.sweep == self.curve.name:
-                found.setdefault(row.point, []).append(row)
-        return found
+                rows.setdefault(row.point, []).append(row)
+        return rows
 
     def rows(self, point: LoadPoint) -> list[Row]:
-        """What the comparison says of a load point."""
+        """Return the rows of a load point."""
         return self._rows.get(point, [])
 
     def remarks(self, *metrics: str) -> dict[int, str]:
-        """The verdicts of the metrics at each point, where there is more to say than that nothing changed."""
+        """Return the verdicts of metrics at each point that has one other than unchanged."""
         return {
             index: text
             for index, point in enumerate(self.points)
@@ -107,7 +107,7 @@ class SweepView:
         }
 
     def suspect(self) -> LoadPoint | None:
-        """The load point to look at first: the worst one, else that of the highest throughput."""
+        """Return the load point to look at first: the worst, else the one of the highest throughput."""
         decided = [
             row
             for point in self.points
@@ -121,13 +121,13 @@ class SweepView:
         return best.load if best else None
 
     def lines(self, name: str, x: PointValue | None, y: PointValue, quantile: str = "") -> Iterator[Series]:
-        """A line for each side and batch size, the other side's first, so that ours lies on top.
+        """Yield a line for each side and batch size, the baseline first, so that the candidate lies on top.
 
         Args:
-            x: None for what is sweep.
-            quantile: whose lack of requests makes a point a soft one.
+            x: Returns the position on the x axis; None uses the swept parameter.
+            quantile: Quantile that needs enough requests for a point to be drawn as a precise one.
         """
-        where = self.axis[1]
+        positions = self.axis[1]
         several = len(self.groups()) > 1
         for side, curve in ((BASE, self.base), (HEAD, self.curve)):
             for size, color in self.groups():
@@ -137,21 +137,21 @@ class SweepView:
                 kept = [(p, value) for p in members if (value := y(p)) is not None and (x is None or x(p) is not None)]
                 if not kept:
                     continue
-                own = self.sides[0 if side == BASE else 1]
+                side_name = self.sides[0 if side == BASE else 1]
                 yield Series(
                     name=name,
                     side=side,
                     color=color if several or side == HEAD else BASE,
-                    x=tuple(where[self.position(p.load)] if x is None else x(p) or 0.0 for p, _ in kept),
+                    x=tuple(positions[self.position(p.load)] if x is None else x(p) or 0.0 for p, _ in kept),
                     y=tuple(value for _, value in kept),
-                    legend=f"batch {size}" if several and side == HEAD else own,
+                    legend=f"batch {size}" if several and side == HEAD else side_name,
                     labels=tuple(self.index[p.load] for p, _ in kept),
                     soft=tuple(i for i, (p, _) in enumerate(kept) if quantile and quantile not in p.supported),
                 )
 
 
 def sides_of(reported: ReportedTest) -> tuple[str, str]:
-    """What the baseline and the candidate are called beside each other."""
+    """Return the names of baseline and candidate."""
     return ("reference", "candidate") if reported.comparison.mode == "duet" else ("baseline", "now")
 
 
@@ -160,17 +160,17 @@ def _remark(row: Row) -> str:
 
 
 def curve_charts(sweep: SweepView) -> list[Chart | None]:
-    """Throughput and latency."""
+    """Return the charts of throughput and latency."""
     return [throughput(sweep), latency(sweep)]
 
 
 def resource_charts(sweep: SweepView) -> list[Chart | None]:
-    """What it takes: money, energy, memory. None of what there is nothing to show of."""
+    """Return the charts of cost, energy and memory; None for a chart without data."""
     return [cost(sweep), energy(sweep), memory(sweep)]
 
 
 def throughput(sweep: SweepView) -> Chart | None:
-    """Throughput against latency, one point a load point."""
+    """Chart throughput against latency, with a point for each load point."""
     views = []
     for name, scale, unit in _latencies(sweep):
         series = tuple(sweep.lines("throughput", _latency(name, scale), lambda point: point.throughput, name))
@@ -181,7 +181,7 @@ def throughput(sweep: SweepView) -> Chart | None:
 
 
 def latency(sweep: SweepView) -> Chart | None:
-    """Latency against the load, with the budgets and the highest load within each."""
+    """Chart latency against load, with the budgets and the highest load within each."""
     views = []
     for name, scale, unit in _latencies(sweep):
         series = tuple(sweep.lines(name, None, _latency(name, scale), name))
@@ -196,25 +196,25 @@ def latency(sweep: SweepView) -> Chart | None:
                 series,
                 rules,
                 marked=tuple(sweep.index[point.load] for _, point in best if point),
-                note=" ".join(_told(name, limit, point) for limit, point in best),
+                note=" ".join(_budget_note(name, limit, point) for limit, point in best),
             )
         )
-    # A budget for another quantile than p90 is what the test's author looks at first.
+    # A quantile with a budget is what the author of the test looks at first.
     chosen = next((index for index, view in enumerate(views) if view.rules), 0)
     title = f"Latency against {sweep.axis[0].label}"
     return _chart(sweep, "latency", title, views, QUANTILES, asks="latency", chosen=chosen)
 
 
 def _latencies(sweep: SweepView) -> list[tuple[str, float, str]]:
-    """Quantiles with the unit in which all of their points are written."""
+    """Return quantiles with the length and name of the unit that all their points share."""
     if not sweep.curve.measured:
         return []
-    found = []
+    quantiles = []
     for name in QUANTILES:
         highest = max((getattr(point, f"{name}_ns") for point in sweep.curve), default=0.0)
         if highest > 0:
-            found.append((name, *time_unit(highest)))
-    return found
+            quantiles.append((name, *time_unit(highest)))
+    return quantiles
 
 
 def _latency(name: str, scale: float) -> PointValue:
@@ -228,21 +228,21 @@ def _within(curve: Curve, name: str, limit_ms: float) -> CurvePoint | None:
         return None
 
 
-def _told(name: str, limit_ms: float, point: CurvePoint | None) -> str:
+def _budget_note(name: str, limit_ms: float, point: CurvePoint | None) -> str:
     if point is None:
         return f"No load point meets {name} ≤ {limit_ms:g} ms."
     return f"Highest load within {name} ≤ {limit_ms:g} ms: {point.load.label}, {rate(point.throughput)} inf/s."
 
 
 def energy(sweep: SweepView) -> Chart | None:
-    """Energy per inference."""
+    """Chart energy per inference."""
     views = []
     methods = sorted({point.energy_method for point in sweep.curve if point.energy_method})
     for field, name in _ENERGY:
-        found = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
-        if not found:
+        values = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
+        if not values:
             continue
-        scale, unit = next((one for one in _ENERGY_UNITS if max(found) >= one[0]), _ENERGY_UNITS[-1])
+        scale, unit = next((unit for unit in _ENERGY_UNITS if max(values) >= unit[0]), _ENERGY_UNITS[-1])
         series = tuple(sweep.lines(f"{name} energy", None, _scaled(field, scale)))
         note = f"Measured by {', '.join(methods)}." if methods else ""
         views.append(View(name, sweep.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note))
@@ -250,13 +250,13 @@ def energy(sweep: SweepView) -> Chart | None:
 
 
 def memory(sweep: SweepView) -> Chart | None:
-    """Peak memory."""
+    """Chart peak memory."""
     views = []
     for field, name in _MEMORY:
-        found = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
-        if not found:
+        values = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
+        if not values:
             continue
-        scale, unit = next((one for one in _BYTE_UNITS if max(found) >= one[0]), (1, "B"))
+        scale, unit = next((unit for unit in _BYTE_UNITS if max(values) >= unit[0]), (1, "B"))
         series = tuple(sweep.lines(name, None, _scaled(field, scale)))
         views.append(View(name, sweep.axis[0], ChartAxis(f"{name} ({unit})", unit), series))
     return _chart(sweep, "memory", "Peak memory", views, ("memory", "host_memory"), asks="memory")
@@ -271,21 +271,23 @@ def _scaled(field: str, scale: float) -> PointValue:
 
 
 def cost(sweep: SweepView) -> Chart | None:
-    """What a million inferences cost at each latency, for each priced machine."""
-    own = [one for one in sweep.reported.costs if one.sweep == sweep.curve.name and one.point in sweep.index]
-    if not own:
+    """Chart the cost of a million inferences against latency, for each priced machine."""
+    costs = [cost for cost in sweep.reported.costs if cost.sweep == sweep.curve.name and cost.point in sweep.index]
+    if not costs:
         return None
-    scale, unit = time_unit(max(one.p90_ns for one in own))
+    scale, unit = time_unit(max(cost.p90_ns for cost in costs))
     series = []
-    for index, instance in enumerate(dict.fromkeys(one.instance for one in own)):
-        members = sorted((one for one in own if one.instance == instance), key=lambda one: sweep.index[one.point])
+    for index, instance in enumerate(dict.fromkeys(cost.instance for cost in costs)):
+        members = sorted(
+            (cost for cost in costs if cost.instance == instance), key=lambda cost: sweep.index[cost.point]
+        )
         series.append(_cost_line(sweep, instance, members, scale, f"g{index % 6}"))
     view = View(
         "cost",
         ChartAxis(f"p90 latency ({unit})", unit),
         ChartAxis("$ per million inferences", "$"),
         tuple(series),
-        note="; ".join(dict.fromkeys(map(_price, own))) + ".",
+        note="; ".join(dict.fromkeys(map(_price, costs))) + ".",
         tell_x="p90",
     )
     return _chart(sweep, "cost", "Cost against latency", [view], (), short=sweep.short())
@@ -297,15 +299,15 @@ def _price(cost: PointCost) -> str:
 
 
 def _cost_line(sweep: SweepView, instance: str, members: Sequence[PointCost], scale: float, color: str) -> Series:
-    """A machine's line, with a gap between batch sizes that have lines of their own."""
-    places: list[tuple[float, float | None, int]] = []
+    """Return the line of a machine, with a gap between batch sizes."""
+    vertices: list[tuple[float, float | None, int]] = []
     several = len(sweep.groups()) > 1
-    for before, one in zip((None, *members), members, strict=False):
-        label = sweep.index[one.point]
-        if several and before is not None and before.point.batch_size != one.point.batch_size:
-            places.append((one.p90_ns / scale, None, label))
-        places.append((one.p90_ns / scale, one.usd_per_million, label))
-    x, y, labels = zip(*places, strict=True)
+    for before, cost in zip((None, *members), members, strict=False):
+        label = sweep.index[cost.point]
+        if several and before is not None and before.point.batch_size != cost.point.batch_size:
+            vertices.append((cost.p90_ns / scale, None, label))
+        vertices.append((cost.p90_ns / scale, cost.usd_per_million, label))
+    x, y, labels = zip(*vertices, strict=True)
     return Series(instance, "", color, x, y, legend=instance, labels=labels)
 
 
@@ -320,7 +322,7 @@ def _chart(
     chosen: int = 0,
     short: tuple[str, ...] = (),
 ) -> Chart | None:
-    """The figure, if any view has a point."""
+    """Return the chart if any of its views has data."""
     full = [view for view in views if view.series]
     if not full:
         return None
