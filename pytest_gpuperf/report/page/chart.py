@@ -1,7 +1,6 @@
-"""What a chart of the page shows, before anybody draws it: plain numbers in one unit, and the words beside them.
+"""The data of a chart: numbers in one unit, and the texts beside them.
 
-Positions are those of linear axes: what is spread by its logarithm arrives here as logarithms, with ticks that say what
-they stand for.
+Positions are on linear axes. Logarithmic axes get logarithms as positions, and ticks with the values they stand for.
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-#: The two sides of a comparison; what belongs to neither has an empty side.
+#: The two sides of a comparison. A series that belongs to neither has an empty side.
 BASE, HEAD = "base", "head"
 
 
 @dataclass(frozen=True)
 class ChartAxis:
-    """One axis.
+    """An axis.
 
     Attributes:
-        label: what it shows, with its unit, as ``p90 latency (ms)``.
-        unit: what a number of it is followed by, as ``ms``.
-        ticks: positions and what is written at them; chosen by the chart where there are none.
-        from_zero: whether it begins at zero.
-        span: lowest and highest position; those of the series where it is None.
-        log: whether its positions are logarithms of base 2.
+        label: Quantity with its unit, as ``p90 latency (ms)``.
+        unit: Unit behind a number, as ``ms``.
+        ticks: Positions with their texts; chosen by the chart if empty.
+        from_zero: Whether the axis begins at zero.
+        span: Lowest and highest position; taken from the series if None.
+        log: Whether positions are logarithms of base 2.
     """
 
     label: str
@@ -40,18 +39,18 @@ class ChartAxis:
 
 @dataclass(frozen=True)
 class Series:
-    """One line, set of bars or outline.
+    """A line, a set of bars or an outline.
 
     Attributes:
-        name: what is measured; series of one name and different sides stand beside each other in tables.
-        legend: what the key calls it; empty where another series of its colour is named there.
-        color: a name that the style sheet knows.
+        name: Measured quantity; series of the same name but different sides stand side by side in tables.
+        legend: Name in the legend; empty if another series of this color is named there.
+        color: Name of a color in the style sheet.
         draw: ``line`` (with dots), ``trace`` (dots, and a faint line between them), ``plain`` (a line without dots),
-            ``dots``, ``bars`` (each on top of those before it of the same side) or ``steps``.
-        x, y: positions; None in y is a gap. Of ``steps`` x is where the first begins and how wide each is.
-        labels: of each point, its index into the figure's labels; their order where it is empty.
-        soft: positions in it of figures that too few requests support.
-        step: what y is rounded to, where it needn't be more precise; 0 for four digits.
+            ``dots``, ``bars`` (stacked on earlier bars of the same side) or ``steps``.
+        x, y: Positions; None in ``y`` is a gap. For ``steps``, ``x`` is the start of the first step and the step width.
+        labels: Index of each point into the labels of the chart; in order if empty.
+        imprecise: Indices of points with too few requests for their percentile.
+        step: Precision of y; 0 keeps four digits.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Series:
     draw: str = "line"
     legend: str = ""
     labels: tuple[int, ...] = ()
-    soft: tuple[int, ...] = ()
+    imprecise: tuple[int, ...] = ()
     step: float = 0.0
 
 
@@ -71,9 +70,9 @@ class ReferenceLine:
     """A straight line across the plot.
 
     Attributes:
-        y, x: where it crosses; one of the two.
         kind: ``budget``, ``shift``, or a side.
-        short: what is written at it where there is little room; empty for the whole text.
+        y, x: Position; exactly one of them is set.
+        short: Text for vertical lines, which have little room; empty for no text.
     """
 
     text: str
@@ -85,12 +84,12 @@ class ReferenceLine:
 
 @dataclass(frozen=True)
 class View:
-    """One of the ways to look at a figure.
+    """One of the alternatives that a chart can show.
 
     Attributes:
-        marked: labels of points that are ringed, as the highest load within a budget.
-        note: a sentence below the plot.
-        tell_x: whether tables and hovering tell the position on the x axis too, and the name it has there.
+        marked: Labels of points with a ring, as the highest load within a budget.
+        note: Sentence below the plot.
+        show_x: Name of the x position in tables and tooltips; empty to leave it out.
     """
 
     name: str
@@ -100,20 +99,20 @@ class View:
     rules: tuple[ReferenceLine, ...] = ()
     marked: tuple[int, ...] = ()
     note: str = ""
-    tell_x: str = ""
+    show_x: str = ""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart with its alternatives.
+    """A chart with its alternative views.
 
     Attributes:
-        labels: of the points, as ``concurrency 4``.
-        short: the same as short as they can be, written beside the points; none where it is empty.
-        sides: what the two sides are called.
-        remarks: further lines that hovering a label shows, as its verdict.
-        chosen: the view that is shown first.
-        asks: what choosing between the views is called.
+        labels: Labels of the points, as ``concurrency 4``.
+        short: Short labels that are drawn beside the points; empty for none.
+        sides: Names of the two sides.
+        remarks: Additional tooltip lines by label, as its verdict.
+        chosen: Index of the view that is shown first.
+        choice_label: Name of the choice between the views.
     """
 
     kind: str
@@ -124,10 +123,10 @@ class Chart:
     sides: tuple[str, str] = ("baseline", "now")
     remarks: Mapping[int, str] = field(default_factory=dict)
     chosen: int = 0
-    asks: str = "shown"
+    choice_label: str = "shown"
 
     def as_json(self, pool: SharedData) -> dict[str, Any]:
-        """For the page's script, with what a page has often in the pool."""
+        """Return the chart for the scripts, with repeated data in the pool."""
         return _without_empty(
             {
                 "kind": self.kind,
@@ -137,21 +136,21 @@ class Chart:
                 "sides": pool.put(self.sides),
                 "remarks": self.remarks,
                 "chosen": self.chosen,
-                "asks": self.asks if len(self.views) > 1 else None,
+                "choiceLabel": self.choice_label if len(self.views) > 1 else None,
                 "views": [_view(view, pool) for view in self.views],
             }
         )
 
 
 class SharedData:
-    """What the figures of a page share: tests have the same load points, and views the same axes."""
+    """Data that the charts of a page share: tests have the same load points, views the same axes."""
 
     def __init__(self) -> None:
         self.items: list[Any] = []
         self._known: dict[str, int] = {}
 
     def put(self, item: Any) -> int:
-        """The item's number."""
+        """Return the number of an item, which is stored once."""
         text = json.dumps(item)
         if text not in self._known:
             self._known[text] = len(self.items)
@@ -165,11 +164,11 @@ def _view(view: View, pool: SharedData) -> dict[str, Any]:
             "name": view.name,
             "x": pool.put(_axis(view.x)),
             "y": pool.put(_axis(view.y)),
-            "series": [_series(one, pool) for one in view.series],
+            "series": [_series(series, pool) for series in view.series],
             "rules": [_rule(rule, pool) for rule in view.rules],
             "marked": view.marked,
             "note": view.note,
-            "tellX": view.tell_x,
+            "showX": view.show_x,
         }
     )
 
@@ -208,7 +207,7 @@ def _series(series: Series, pool: SharedData) -> dict[str, Any]:
             "s": pool.put(_without_empty(style)),
             "x": pool.put(_numbers(series.x, 6)),  # a history may have thousands of records
             "y": pool.put(_steps(series) if series.step else _numbers(series.y)),
-            "soft": pool.put(series.soft) if series.soft else None,
+            "imprecise": pool.put(series.imprecise) if series.imprecise else None,
         }
     )
 
@@ -222,7 +221,7 @@ def _numbers(values: Iterable[float | None], digits: int = 4) -> list[float | No
 
 
 def compact(value: float, digits: int = 4) -> float | None:
-    """Four digits that count are more than a chart shows; JSON has no infinity."""
+    """Round to significant digits, more than a chart shows; None for infinity and NaN, which JSON lacks."""
     if not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}")
@@ -234,9 +233,9 @@ def _without_empty(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def positions(values: Sequence[float], label: str) -> tuple[ChartAxis, dict[float, float]]:
-    """An axis for the values of a load, and where each of them lies on it.
+    """Return an axis for the values of a load, and the position of each value on it.
 
-    Loads that double from one to the next are spread by their logarithm, others as they are.
+    The axis is logarithmic for loads that typically grow by a factor, and linear for others.
     """
     distinct = sorted(set(values))
     doubling = len(distinct) > 2 and distinct[0] > 0 and distinct[-1] / distinct[0] >= 8

@@ -1,4 +1,4 @@
-"""A whole page: one file that needs nothing else and runs nothing but its own script."""
+"""The HTML document: a self-contained file that runs only its own scripts."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def _asset(name: str) -> str:
     return resources.files(__package__).joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
-def document(title: str, head: Sequence[str | None], body: Sequence[str | None], figures: Sequence[Chart]) -> str:
-    """The page.
+def document(title: str, head: Sequence[str | None], body: Sequence[str | None], charts: Sequence[Chart]) -> str:
+    """Return the HTML document.
 
     Args:
-        head: what stands above, beside the switch for light and dark.
-        figures: what the places in ``body`` refer to by number.
+        head: Elements at the top, beside the theme button.
+        charts: Charts that elements in ``body`` refer to by number.
     """
     styles = [_asset("uPlot.min.css"), _asset("page.css")]
     scripts = [
-        _asset("before.js"),
+        _asset("theme.js"),
         _asset("uPlot.iife.min.js"),
-        _asset("figure.js"),
+        _asset("chart_data.js"),
         _asset("chart.js"),
         _asset("page.js"),
     ]
-    # Should a name ever get through as an element, the browser still runs nothing that isn't one of these.
+    # Even if a name were injected as an element, the browser would run only these scripts.
     policy = "; ".join(
         (
             "default-src 'none'",
@@ -43,7 +43,7 @@ def document(title: str, head: Sequence[str | None], body: Sequence[str | None],
         )
     )
     pool = SharedData()
-    plain = [figure.as_json(pool) for figure in figures]
+    packed = [chart.as_json(pool) for chart in charts]
     theme = element("button", "Theme: system", type="button", id="theme", class_="quiet", aria_live="polite")
     page = element(
         "html",
@@ -62,7 +62,7 @@ def document(title: str, head: Sequence[str | None], body: Sequence[str | None],
             element("header", element("div", *head), theme),
             element("main", *body),
             element("noscript", element("p", "The charts need JavaScript; all numbers are in the tables.")),
-            data_block("figures", {"pool": pool.items, "figures": plain}),
+            data_block("chart-data", {"pool": pool.items, "charts": packed}),
             *(element("script", Markup(script)) for script in scripts[1:]),
         ),
         lang="en",

@@ -58,7 +58,7 @@ def records_chart(sweep: SweepView, limit: int) -> Chart | None:
         labels=tuple(_label(record.created_utc, record.id, record.commit) for record in records),
         sides=sweep.sides,
         chosen=chosen,
-        asks="metric and load point",
+        choice_label="metric and load point",
     )
 
 

@@ -73,7 +73,7 @@ def distribution(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None
         labels=tuple(labels),
         sides=sweep.sides,
         chosen=chosen,
-        asks="load point",
+        choice_label="load point",
     )
 
 
@@ -163,7 +163,7 @@ def breakdown(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
         (server_parts, steps) if steps else (server_parts,),
         labels=tuple(point.label for point in sweep.points),
         sides=sweep.sides,
-        asks="split by",
+        choice_label="split by",
     )
 
 

@@ -1,7 +1,7 @@
-"""HTML whose every text and attribute is escaped, because there is no other way to write one.
+"""HTML elements whose texts and attributes are always escaped.
 
-Names of tests, branches and devices are other people's text. Only ``Markup`` goes into a page as it is, and only
-``element`` and ``joined`` make it.
+Names of tests, branches and devices are untrusted. Only ``Markup`` goes into a page unescaped, and only ``element``,
+``joined`` and ``data_block`` create it from data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 _VOID = frozenset({"meta", "input", "wbr"})
-#: HTML lets their ends be left out, and a page has tens of thousands of them.
+#: HTML allows omitting their end tags, and a page has tens of thousands of them.
 _UNCLOSED = frozenset({"td", "th", "tr", "li"})
 
 
@@ -23,12 +23,13 @@ class Markup(str):
 
 
 def element(name: str, *children: str | None, **attributes: str | float | bool | None) -> Markup:
-    """One element.
+    """Return an element.
 
     Args:
-        name: never from outside.
-        children: text, or elements; None is left out.
-        attributes: ``class_`` is ``class``, ``data_x`` is ``data-x``; False and None leave it out, True is its name.
+        name: Name of the element; must not come from data.
+        children: Texts and elements; None is left out.
+        attributes: ``class_`` becomes ``class`` and ``data_x`` becomes ``data-x``. True writes the bare name; False and
+            None leave the attribute out.
     """
     written = []
     for key, value in attributes.items():
@@ -42,14 +43,18 @@ def element(name: str, *children: str | None, **attributes: str | float | bool |
 
 
 def joined(children: Iterable[str | None]) -> Markup:
-    """Elements and texts behind each other."""
+    """Join elements and texts."""
     return Markup(
-        "".join(one if isinstance(one, Markup) else escape(one, quote=False) for one in children if one is not None)
+        "".join(
+            child if isinstance(child, Markup) else escape(child, quote=False)
+            for child in children
+            if child is not None
+        )
     )
 
 
 def data_block(name: str, data: Any) -> Markup:
-    """A block of JSON that the page's script reads. No text in it can end the block or begin another one."""
+    """Return a block of JSON for the scripts; no text in it can end the block or begin another."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")

@@ -1,4 +1,4 @@
-"""The first thing on the page: what happened, in one sentence, and a row for each test, the worst first."""
+"""The overview of a page: what happened, in a sentence, and a row for each test, the worst first."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pytest_gpuperf.model import ReportedTest, Row, Verdict
 from pytest_gpuperf.report.comparison_table import point_label
 from pytest_gpuperf.report.figures import interval, plural, row_value
 from pytest_gpuperf.report.page.markup import Markup, element, joined
+from pytest_gpuperf.report.page.sweep_charts import sides_of
 
 _ORDER = list(Verdict)
-#: Shape beside colour, for those who don't see the colour, and for paper.
+#: Signs beside the colours, for readers who cannot tell colours apart, and for print.
 SIGNS = {
     Verdict.REGRESSED: "▲",
     Verdict.NOT_COMPARABLE: "≠",
@@ -24,18 +25,18 @@ SIGNS = {
     Verdict.UNCHANGED: "=",
 }
 _WIDTH, _HEIGHT = 160, 22
-#: The scale of the intervals never shows less than 10% to either side, so that small changes look small, and never
-#: more than a factor of 4, so that one broken test leaves the others readable.
-_LEAST, _MOST = math.log(1.1), math.log(4)
+#: The scale of the intervals spans at least 10% to either side, so that small changes look small, and at most a factor
+#: of 4, so that a single broken test leaves the others readable.
+_MIN_SCALE, _MAX_SCALE = math.log(1.1), math.log(4)
 
 
 @dataclass(frozen=True)
 class PageEntry:
-    """One test of the page.
+    """A test on the page.
 
     Attributes:
-        number: its place on the page, from 0.
-        row: what decided its verdict, or moved most; None where nothing was compared.
+        number: Zero-based index on the page.
+        row: Row that decided the verdict, or changed most; None if nothing was compared.
     """
 
     number: int
@@ -56,21 +57,21 @@ class PageEntry:
 
 
 def entries(reported: Sequence[ReportedTest]) -> list[PageEntry]:
-    """The tests, the worst first."""
+    """Return the tests, the worst first."""
 
-    def rank(one: tuple[ReportedTest, Row | None]) -> tuple[bool, bool, int, float, str]:
-        test, row = one
+    def rank(pair: tuple[ReportedTest, Row | None]) -> tuple[bool, bool, int, float, str]:
+        test, row = pair
         verdict = test.comparison.verdict
         worsening = row.worsening if row is not None else 0.0
         regressed = verdict is Verdict.REGRESSED
         return not regressed, not test.error, _ORDER.index(verdict), -worsening, test.record.test
 
-    found = sorted(((one, deciding_row(one.comparison.rows)) for one in reported), key=rank)
-    return [PageEntry(number, one, row) for number, (one, row) in enumerate(found)]
+    ranked = sorted(((test, deciding_row(test.comparison.rows)) for test in reported), key=rank)
+    return [PageEntry(number, test, row) for number, (test, row) in enumerate(ranked)]
 
 
 def deciding_row(rows: Sequence[Row]) -> Row | None:
-    """The row that decides: of the worst verdict, the one with the largest change; for the worse where that matters."""
+    """Return the row of the worst verdict with the largest change, for the worse if the verdict is about that."""
     if not rows:
         return None
     verdict = min((row.verdict for row in rows), key=_ORDER.index)
@@ -80,12 +81,12 @@ def deciding_row(rows: Sequence[Row]) -> Row | None:
     return max(members, key=lambda row: abs(row.worsening))
 
 
-def headline(members: Sequence[PageEntry]) -> str:
-    """What happened, in a sentence."""
-    total = len(members)
-    counts = Counter(one.verdict for one in members)
-    regressed, unsure = counts[Verdict.REGRESSED], counts[Verdict.INCONCLUSIVE]
-    failed = sum(bool(one.reported.error) for one in members if one.verdict is not Verdict.REGRESSED)
+def headline(entries: Sequence[PageEntry]) -> str:
+    """Return what happened, in a sentence."""
+    total = len(entries)
+    counts = Counter(entry.verdict for entry in entries)
+    regressed, inconclusive = counts[Verdict.REGRESSED], counts[Verdict.INCONCLUSIVE]
+    failed = sum(bool(entry.reported.error) for entry in entries if entry.verdict is not Verdict.REGRESSED)
     if regressed:
         also = f", {failed} failed for another reason" if failed else ""
         return f"{regressed} of {plural(total, 'test')} regressed{also}"
@@ -94,34 +95,34 @@ def headline(members: Sequence[PageEntry]) -> str:
     nothing = counts[Verdict.NO_BASELINE] + counts[Verdict.NOT_COMPARABLE]
     if nothing == total:
         return "Nothing to compare with yet" if total else "No tests"
-    # A missing baseline is loud: what was not compared did not pass.
+    # A missing baseline is mentioned: a test that was not compared did not pass.
     absent = f"; {nothing} of {plural(total, 'test')} not compared" if nothing else ""
-    if unsure:
-        return f"No regression found; {unsure} of {plural(total, 'test')} inconclusive{absent}"
+    if inconclusive:
+        return f"No regression found; {inconclusive} of {plural(total, 'test')} inconclusive{absent}"
     improved = counts[Verdict.IMPROVED]
     better = f"; {improved} of {plural(total, 'test')} improved" if improved else ""
     return f"No regression{better}{absent}"
 
 
-def worst_line(members: Sequence[PageEntry]) -> Markup | None:
-    """The worst point with its interval."""
-    regressed = [one for one in members if one.verdict is Verdict.REGRESSED and one.row is not None]
+def worst_line(entries: Sequence[PageEntry]) -> Markup | None:
+    """Return the worst load point with its interval."""
+    regressed = [entry for entry in entries if entry.verdict is Verdict.REGRESSED and entry.row is not None]
     if not regressed:
         return None
-    one = max(regressed, key=lambda entry: entry.row.worsening if entry.row else 0.0)
-    assert one.row is not None
+    entry = max(regressed, key=lambda entry: entry.row.worsening if entry.row else 0.0)
+    assert entry.row is not None
     return element(
         "p",
         "Worst: ",
-        element("strong", f"{one.row.metric} {interval(one.row)}", class_="bad"),
-        f" {'over the whole sweep' if one.row.point is None else f'at {point_label(one.row)}'} of ",
-        element("a", breakable(one.test), href=f"#t{one.number}"),
+        element("strong", f"{entry.row.metric} {interval(entry.row)}", class_="bad"),
+        f" {'over the whole sweep' if entry.row.point is None else f'at {point_label(entry.row)}'} of ",
+        element("a", breakable(entry.test), href=f"#t{entry.number}"),
         class_="worst",
     )
 
 
 def chip(verdict: Verdict) -> Markup:
-    """A verdict as a word with its sign."""
+    """Return a verdict with its sign."""
     sign = element("span", SIGNS[verdict], class_="sign", aria_hidden="true")
     return element("span", sign, str(verdict), class_=f"chip {css_class(verdict)}")
 
@@ -130,9 +131,9 @@ def css_class(verdict: Verdict) -> str:
     return "v-" + str(verdict).replace(" ", "-")
 
 
-def filters(members: Sequence[PageEntry]) -> Markup:
-    """What narrows the page to some tests."""
-    counts = Counter(one.verdict for one in members)
+def filters(entries: Sequence[PageEntry]) -> Markup:
+    """Return the controls that filter the tests."""
+    counts = Counter(entry.verdict for entry in entries)
     buttons = [
         element(
             "button",
@@ -158,11 +159,12 @@ def filters(members: Sequence[PageEntry]) -> Markup:
     )
 
 
-def table(members: Sequence[PageEntry]) -> Markup:
-    """A row for each test, with the change that decided as a dot within its interval."""
-    reach = _scale_end(members)
-    compared = any(one.row is not None for one in members)
-    several = len({one.device for one in members}) > 1
+def table(entries: Sequence[PageEntry]) -> Markup:
+    """Return a row for each test, with the deciding change drawn as a dot within its interval."""
+    reach = _scale_end(entries)
+    compared = any(entry.row is not None for entry in entries)
+    several = len({entry.device for entry in entries}) > 1
+    before, now = _column_names(entries)
     heads = [element("th", "Verdict", scope="col"), element("th", "Test", scope="col")]
     if compared:
         scale = element(
@@ -175,10 +177,10 @@ def table(members: Sequence[PageEntry]) -> Markup:
             element("th", scale, scope="col", class_="plotted", aria_label="Change, drawn"),
             element("th", "Change [95%]", scope="col"),
             element("th", "Decided by", scope="col"),
-            element("th", "Before", scope="col", class_="number"),
-            element("th", "Now", scope="col", class_="number"),
+            element("th", before.capitalize(), scope="col", class_="number"),
+            element("th", now.capitalize(), scope="col", class_="number"),
         ]
-    rows = [_row(one, reach, compared, several) for one in members]
+    rows = [_row(entry, reach, compared, several) for entry in entries]
     return element(
         "table",
         element("caption", "Tests, the worst first", class_="hidden"),
@@ -188,68 +190,75 @@ def table(members: Sequence[PageEntry]) -> Markup:
     )
 
 
-def _row(one: PageEntry, reach: float, compared: bool, several: bool) -> Markup:
-    name = [element("a", breakable(one.test), href=f"#t{one.number}")]
+def _column_names(entries: Sequence[PageEntry]) -> tuple[str, str]:
+    sides = {sides_of(entry.reported) for entry in entries if entry.row is not None}
+    return sides.pop() if len(sides) == 1 else ("before", "now")
+
+
+def _row(entry: PageEntry, reach: float, compared: bool, several: bool) -> Markup:
+    name = [element("a", breakable(entry.test), href=f"#t{entry.number}")]
     if several:
-        name.append(element("div", one.device, class_="faint small"))
-    if one.reported.error:
-        name.append(element("div", f"failed: {one.reported.error}", class_="bad small"))
+        name.append(element("div", entry.device, class_="faint small"))
+    if entry.reported.error:
+        name.append(element("div", f"failed: {entry.reported.error}", class_="bad small"))
     if not compared:
-        name.append(element("div", _why_not_compared(one), class_="faint small"))
-    cells = [element("td", chip(one.verdict), class_="verdict"), element("th", *name, scope="row", class_="named")]
-    row = one.row
+        name.append(element("div", _why_not_compared(entry), class_="faint small"))
+    cells = [element("td", chip(entry.verdict), class_="verdict"), element("th", *name, scope="row", class_="named")]
+    row = entry.row
     if compared and row is not None:
         cells += [
             element("td", _interval_drawing(row, reach), class_="plotted"),
             element("td", interval(row), class_=f"changed {css_class(row.verdict)}"),
-            element("td", _where(one, row), class_="where"),
+            element("td", _where(entry, row), class_="where"),
             element("td", row_value(row, row.baseline), class_="number before"),
             element("td", row_value(row, row.candidate), class_="number now"),
         ]
     elif compared:
-        cells += [element("td", _why_not_compared(one), colspan=5, class_="faint")]
-    return element("tr", *cells, data_test=one.number, data_name=_search_text(one), data_verdict=str(one.verdict))
+        cells += [element("td", _why_not_compared(entry), colspan=5, class_="faint")]
+    return element("tr", *cells, data_test=entry.number, data_name=_search_text(entry), data_verdict=str(entry.verdict))
 
 
-def _search_text(one: PageEntry) -> str:
-    return f"{one.test} {one.device}".lower()
+def _search_text(entry: PageEntry) -> str:
+    return f"{entry.test} {entry.device}".lower()
 
 
-def _where(one: PageEntry, row: Row) -> str:
-    sweeps = {other.sweep for other in one.reported.comparison.rows}
-    return f"{row.metric}, {row.sweep}, {point_label(row)}" if len(sweeps) > 1 else f"{row.metric}, {point_label(row)}"
+def _where(entry: PageEntry, row: Row) -> str:
+    several = len({row.sweep for row in entry.reported.comparison.rows}) > 1
+    return f"{row.metric}, {row.sweep}, {point_label(row)}" if several else f"{row.metric}, {point_label(row)}"
 
 
-def _why_not_compared(one: PageEntry) -> str:
-    if one.reported.record.status != "complete":
+def _why_not_compared(entry: PageEntry) -> str:
+    if entry.reported.record.status != "complete":
         return "measurement cut short"
-    differing = one.reported.comparison.differing
+    differing = entry.reported.comparison.differing
     if differing:
         return "existing records have a different key: " + ", ".join(differing)
-    return "first record of this test" if one.reported.curves else "nothing was measured"
+    return "first record of this test" if entry.reported.curves else "nothing was measured"
 
 
 def breakable(test: str) -> Markup:
-    """A test's name that may break behind its separators; copied, it is the same."""
+    """Return the name of a test with line break opportunities; copied text is unchanged."""
     parts = re.split(r"(?<=::)|(?<=/)", test)
-    return joined(one for part in parts for one in (part, element("wbr")))
+    return joined(child for part in parts for child in (part, element("wbr")))
 
 
 def _log_interval(row: Row) -> tuple[float, float, float]:
-    """Low end, value and high end as logs, larger is worse."""
-    logs = [math.log(max(one, 1e-9)) for one in (row.low, row.ratio, row.high)]
+    """Return low end, value and high end as logs; larger is worse."""
+    logs = [math.log(max(ratio, 1e-9)) for ratio in (row.low, row.ratio, row.high)]
     low, middle, high = (-logs[2], -logs[1], -logs[0]) if row.metric == "throughput" else logs
     return low, middle, high
 
 
-def _scale_end(members: Sequence[PageEntry]) -> float:
-    """How far the scale goes to either side, as a log."""
-    ends = [abs(end) for one in members if one.row is not None for end in _log_interval(one.row) if math.isfinite(end)]
-    return min(max([_LEAST, *ends]), _MOST) * 1.04
+def _scale_end(entries: Sequence[PageEntry]) -> float:
+    """Return the end of the scale to either side, as a log."""
+    ends = [
+        abs(end) for entry in entries if entry.row is not None for end in _log_interval(entry.row) if math.isfinite(end)
+    ]
+    return min(max([_MIN_SCALE, *ends]), _MAX_SCALE) * 1.04
 
 
 def _interval_drawing(row: Row, reach: float) -> Markup:
-    """The change and its interval on a scale that all rows share; what is worse lies right."""
+    """Draw the change and its interval on a scale that all rows share; worse is on the right."""
     low, middle, high = _log_interval(row)
 
     def x(log: float) -> float:
@@ -269,5 +278,5 @@ def _interval_drawing(row: Row, reach: float) -> Markup:
 
 
 def lines(texts: Sequence[str], class_: str) -> Markup | None:
-    """A list of sentences; None where there are none."""
+    """Return a list of sentences; None without sentences."""
     return element("ul", joined(element("li", text) for text in texts), class_=class_) if texts else None

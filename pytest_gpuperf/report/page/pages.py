@@ -1,4 +1,4 @@
-"""The page of a report, and the page of a history."""
+"""The page of a report and the page of a history."""
 
 from __future__ import annotations
 
@@ -17,107 +17,114 @@ from pytest_gpuperf.report.page.overview import PageEntry, entries, filters, hea
 from pytest_gpuperf.report.page.section import PageCharts, section
 from pytest_gpuperf.report.page.sweep_charts import SweepView, curve_charts, resource_charts
 
-#: Values that all charts over time have together: they would be most of a page of many tests.
-_PAST_VALUES = 100_000
-_PAST_RECORDS = 200
-#: Tests that are open from the start.
-_OPEN = 3
+#: Values in all history charts together, which would otherwise dominate a page of many tests.
+_MAX_HISTORY_VALUES = 100_000
+_MAX_HISTORY_RECORDS = 200
+#: Tests that are unfolded from the start.
+_UNFOLDED = 3
 
 
 def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", generated_utc: str) -> str:
-    """A self-contained page: what became of every test, and the charts of its sweeps.
+    """Return a self-contained page: the result of every test, and the charts of its sweeps.
 
     Args:
-        generated_utc: when, in ISO 8601.
+        generated_utc: Time of the report, in ISO 8601.
     """
-    members = entries(reported)
-    places = PageCharts()
-    points = sum(len(curve) for one in reported for curve in one.curves)
-    most = max(min(_PAST_VALUES // (2 * max(points, 1)), _PAST_RECORDS), 5)
+    page_entries = entries(reported)
+    charts = PageCharts()
+    points = sum(len(curve) for test in reported for curve in test.curves)
+    limit = max(min(_MAX_HISTORY_VALUES // (2 * max(points, 1)), _MAX_HISTORY_RECORDS), 5)
     sections = [
-        section(one, _charts(one, most), places, open_=one.number < _OPEN and (_opens(one) or len(members) == 1))
-        for one in members
+        section(
+            entry,
+            _charts(entry, limit),
+            charts,
+            open_=entry.number < _UNFOLDED and (_opens(entry) or len(page_entries) == 1),
+        )
+        for entry in page_entries
     ]
     head = (
         element("p", title, class_="title"),
-        element("h1", headline(members)),
-        worst_line(members),
-        _context(members, generated_utc),
+        element("h1", headline(page_entries)),
+        worst_line(page_entries),
+        _context(page_entries, generated_utc),
     )
     body = (
-        filters(members) if len(members) > 1 else None,
-        table(members) if members else None,
+        filters(page_entries) if len(page_entries) > 1 else None,
+        table(page_entries) if page_entries else None,
         element(
             "div",
             element("button", "Open all", type="button", id="open-all", class_="quiet"),
             element("button", "Close all", type="button", id="close-all", class_="quiet"),
             class_="tools",
         )
-        if len(members) > 1
+        if len(page_entries) > 1
         else None,
         *sections,
     )
-    return document(f"{headline(members)} · {title}", head, body, places.all)
+    return document(f"{headline(page_entries)} · {title}", head, body, charts.all)
 
 
-def _opens(one: PageEntry) -> bool:
-    return one.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE) or bool(one.reported.error)
+def _opens(entry: PageEntry) -> bool:
+    return entry.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE) or bool(entry.reported.error)
 
 
-def _charts(one: PageEntry, most: int) -> list[tuple[SweepView, list[Chart]]]:
-    """The charts of each sweep, in the order in which a regression is looked into."""
-    found = []
-    for curve in one.reported.curves:
-        sweep = SweepView(one.reported, curve)
-        made = [*curve_charts(sweep), *request_charts(sweep), records_chart(sweep, most), *resource_charts(sweep)]
-        found.append((sweep, [figure for figure in made if figure is not None]))
-    return found
+def _charts(entry: PageEntry, limit: int) -> list[tuple[SweepView, list[Chart]]]:
+    """Return the charts of each sweep, in the order in which a regression is investigated."""
+    charts_by_sweep = []
+    for curve in entry.reported.curves:
+        sweep = SweepView(entry.reported, curve)
+        made = [*curve_charts(sweep), *request_charts(sweep), records_chart(sweep, limit), *resource_charts(sweep)]
+        charts_by_sweep.append((sweep, [chart for chart in made if chart is not None]))
+    return charts_by_sweep
 
 
-def _context(members: Sequence[PageEntry], generated_utc: str) -> Markup:
-    """Where and when."""
-    devices = sorted({one.device for one in members})
-    commits = sorted({one.reported.record.commit[:12] for one in members if one.reported.record.commit})
-    drivers = sorted({str(one.reported.record.environment.get("driver") or "") for one in members} - {""})
+def _context(page_entries: Sequence[PageEntry], generated_utc: str) -> Markup:
+    """Return devices, drivers, commits and time of the report."""
+    devices = sorted({entry.device for entry in page_entries})
+    commits = sorted({entry.reported.record.commit[:12] for entry in page_entries if entry.reported.record.commit})
+    drivers = sorted({str(entry.reported.record.environment.get("driver") or "") for entry in page_entries} - {""})
     parts = [
         ", ".join(devices),
         f"driver {', '.join(drivers)}" if drivers else "",
         f"commit {', '.join(commits)}" if 0 < len(commits) < 4 else "",
-        plural(len(members), "test"),
+        plural(len(page_entries), "test"),
         f"{generated_utc[:16].replace('T', ' ')} UTC",
     ]
     return element("p", " · ".join(filter(None, parts)), class_="faint")
 
 
 def history_page(histories: Sequence[History], title: str = "Performance history") -> str:
-    """A self-contained page of histories.
+    """Return a self-contained page of histories.
 
     Args:
-        histories: those of one test and key beside each other.
+        histories: Histories, those of the same test and key in succession.
     """
-    places = PageCharts()
+    charts = PageCharts()
     parts: list[str] = []
-    for (test, device, key), members in groupby(histories, key=lambda one: (one.test, one.device, one.key)):
-        charts = [_history(one, places) for one in members]
+    for (test, device, key), group in groupby(
+        histories, key=lambda history: (history.test, history.device, history.key)
+    ):
+        elements = [_history(history, charts) for history in group]
         parts.append(
             element(
                 "section",
                 element("h2", test),
                 element("p", f"{device}, key {key}", class_="faint"),
-                element("div", *charts, class_="charts"),
+                element("div", *elements, class_="charts"),
                 class_="test past",
             )
         )
-    changes = sum(len(one.shifts) for one in histories)
+    changes = sum(len(history.shifts) for history in histories)
     head = (
         element("p", title, class_="title"),
         element("h1", f"{plural(changes, 'change') if changes else 'No change'} of level found"),
     )
-    return document(title, head, parts, places.all)
+    return document(title, head, parts, charts.all)
 
 
-def _history(one: History, places: PageCharts) -> Markup:
-    rows = [element("tr", *(element("td", cell) for cell in row)) for row in shift_rows(one)]
+def _history(history: History, charts: PageCharts) -> Markup:
+    rows = [element("tr", *(element("td", cell) for cell in row)) for row in shift_rows(history)]
     titles = ("", "UTC", "commit", "record", "change", "level", "")
     table = element(
         "table",
@@ -126,6 +133,6 @@ def _history(one: History, places: PageCharts) -> Markup:
     )
     return element(
         "div",
-        places.place(history_chart(one)),
+        charts.add(history_chart(history)),
         element("div", table, class_="wide") if rows else None,
     )

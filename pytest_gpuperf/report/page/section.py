@@ -1,4 +1,4 @@
-"""One test on the page: what was decided and why, then the charts of its sweeps."""
+"""The section of a test: what was decided and why, then the charts of its sweeps."""
 
 from __future__ import annotations
 
@@ -24,55 +24,55 @@ from pytest_gpuperf.report.page.sweep_charts import SweepView, sides_of
 from pytest_gpuperf.report.summary import headline
 
 _ORDER = list(Verdict)
-#: Rows that are seen at once: the worst.
-_SHOWN = 8
+#: Rows that are visible without unfolding: the worst.
+_MAX_ROWS = 8
 
 
 class PageCharts:
-    """The charts of the whole page: what their places refer to by number."""
+    """The charts of a page, numbered in the order in which they were added."""
 
     def __init__(self) -> None:
         self.all: list[Chart] = []
 
-    def place(self, one: Chart) -> Markup:
-        """Where the page's script will draw a figure."""
-        self.all.append(one)
+    def add(self, chart: Chart) -> Markup:
+        """Add a chart and return the element in which the scripts draw it."""
+        self.all.append(chart)
         number = len(self.all) - 1
         return element(
             "figure",
-            element("figcaption", element("h4", one.title)),
-            element("p", one.views[one.chosen].note, class_="note"),
+            element("figcaption", element("h4", chart.title)),
+            element("p", chart.views[chart.chosen].note, class_="note"),
             class_="chart",
-            data_figure=number,
+            data_chart=number,
         )
 
 
 def section(
-    entry: PageEntry, figures: Sequence[tuple[SweepView, Sequence[Chart]]], places: PageCharts, *, open_: bool
+    entry: PageEntry, charts: Sequence[tuple[SweepView, Sequence[Chart]]], page_charts: PageCharts, *, open_: bool
 ) -> Markup:
-    """One test.
+    """Return the section of a test.
 
     Args:
-        figures: of each of its sweeps.
-        places: of the whole page.
+        charts: Sweeps of the test with their charts.
+        page_charts: Charts of the page, to which those of the test are added.
     """
-    one = entry.reported
+    test = entry.reported
     parts: list[str | None] = [
-        element("p", headline(one.record, one.comparison), class_="said"),
-        element("p", f"The test failed: {one.error}", class_="bad") if one.error else None,
+        element("p", headline(test.record, test.comparison), class_="said"),
+        element("p", f"The test failed: {test.error}", class_="bad") if test.error else None,
         _facts(entry),
-        _suspects(one),
-        _rows(one),
-        _notes(one),
-        _commands(one),
+        _suspects(test),
+        _rows(test),
+        _notes(test),
+        _commands(test),
     ]
-    for sweep, members in figures:
+    for sweep, members in charts:
         title = sweep.curve.name or "sweep"
-        parts.append(element("h3", title) if len(figures) > 1 else None)
-        parts.append(element("div", *(places.place(figure) for figure in members), class_="charts"))
-        parts.append(_beside(sweep))
+        parts.append(element("h3", title) if len(charts) > 1 else None)
+        parts.append(element("div", *(page_charts.add(chart) for chart in members), class_="charts"))
+        parts.append(_sweep_notes(sweep))
         parts.append(_numbers(sweep))
-    parts.append(_records(one))
+    parts.append(_records(test))
     summary = element(
         "summary", element("h2", chip(entry.verdict), element("span", breakable(entry.test), class_="name"))
     )
@@ -106,45 +106,45 @@ def _moment(utc: str) -> str:
     return f"{utc[:16].replace('T', ' ')} UTC"
 
 
-def _suspects(one: ReportedTest) -> Markup | None:
-    """What else changed: the first suspects of a regression."""
-    changes = one.comparison.changes
+def _suspects(test: ReportedTest) -> Markup | None:
+    """Return what else changed: the first suspects of a regression."""
+    changes = test.comparison.changes
     if not changes:
         return None
     rows = [(change.where, change.name, fact(change.before, 1000), fact(change.after, 1000)) for change in changes]
-    what = "What else differs" if one.comparison.mode == "duet" else "What else changed"
+    what = "What else differs" if test.comparison.mode == "duet" else "What else changed"
     return element(
         "section",
         element("h3", what),
-        _table(("where", "what", *sides_of(one)), rows, class_="suspects"),
+        _table(("where", "what", *sides_of(test)), rows, class_="suspects"),
     )
 
 
-def _rows(one: ReportedTest) -> Markup | None:
-    """What changed or is open; all comparisons behind a click."""
-    comparison = one.comparison
+def _rows(test: ReportedTest) -> Markup | None:
+    """Return changed and undecided comparisons; the remaining ones are folded."""
+    comparison = test.comparison
     if not comparison.rows:
         return None
     rows = sorted(comparison.rows, key=lambda row: (_ORDER.index(row.verdict), -row.worsening))
-    shown = [row for row in rows if row.verdict is not Verdict.UNCHANGED]
+    changed = [row for row in rows if row.verdict is not Verdict.UNCHANGED]
     parts: list[str] = []
-    if shown:
-        parts += [element("h3", "Changed or undecided"), _verdicts(one, shown[:_SHOWN])]
-    if further := shown[_SHOWN:]:
+    if changed:
+        parts += [element("h3", "Changed or undecided"), _verdicts(test, changed[:_MAX_ROWS])]
+    if hidden := changed[_MAX_ROWS:]:
         parts.append(
-            element("details", element("summary", f"{len(further)} more"), _verdicts(one, further), class_="more")
+            element("details", element("summary", f"{len(hidden)} more"), _verdicts(test, hidden), class_="more")
         )
-    same = rows[len(shown) :]
-    if same:
-        title = plural(len(same), "unchanged comparison")
-        parts.append(element("details", element("summary", title), _verdicts(one, same), class_="more"))
+    unchanged = rows[len(changed) :]
+    if unchanged:
+        title = plural(len(unchanged), "unchanged comparison")
+        parts.append(element("details", element("summary", title), _verdicts(test, unchanged), class_="more"))
     return element("section", *parts)
 
 
-def _verdicts(one: ReportedTest, rows: Sequence[Row]) -> Markup:
-    before, after = sides_of(one)
-    several = len({row.sweep for row in one.comparison.rows}) > 1
-    pinned = len({row.against for row in one.comparison.rows}) > 1
+def _verdicts(test: ReportedTest, rows: Sequence[Row]) -> Markup:
+    before, after = sides_of(test)
+    several = len({row.sweep for row in test.comparison.rows}) > 1
+    pinned = len({row.against for row in test.comparison.rows}) > 1
     heads = (
         "verdict",
         "load point",
@@ -168,32 +168,31 @@ def _verdicts(one: ReportedTest, rows: Sequence[Row]) -> Markup:
     return _table(heads, body, class_="verdicts")
 
 
-def _notes(one: ReportedTest) -> Markup | None:
-    found = interference_notes(one.record)
-    told = [*comparison_notes(one.comparison), *left_out_notes(one.comparison)]
-    return _sentences(found, told)
+def _notes(test: ReportedTest) -> Markup | None:
+    notes = [*comparison_notes(test.comparison), *left_out_notes(test.comparison)]
+    return _sentences(interference_notes(test.record), notes)
 
 
 def _sentences(warnings: Sequence[str], notes: Sequence[str]) -> Markup | None:
-    """What a reader must not miss, and what there is to know."""
+    """Return warnings and notes as lists."""
     return joined(filter(None, (lines(warnings, "findings"), lines([note.strip() for note in notes], "faint"))))
 
 
-def _beside(sweep: SweepView) -> Markup | None:
-    """Of a sweep, what its charts don't show."""
+def _sweep_notes(sweep: SweepView) -> Markup | None:
+    """Return what the charts of a sweep do not show."""
     table = endpoint_table(sweep.curve)
     shown = element("div", _table(table.titles, table.rows), class_="wide") if table else None
     notes = _sentences(reliability_notes(sweep.curve), client_notes(sweep.curve))
     return joined(filter(None, (notes, shown)))
 
 
-def _commands(one: ReportedTest) -> Markup | None:
-    """How to see it again, and how to accept it."""
-    if one.comparison.verdict not in (Verdict.REGRESSED, Verdict.INCONCLUSIVE):
+def _commands(test: ReportedTest) -> Markup | None:
+    """Return the commands that reproduce and accept a result."""
+    if test.comparison.verdict not in (Verdict.REGRESSED, Verdict.INCONCLUSIVE):
         return None
-    commands = [reproduce(one)]
-    if one.comparison.mode == "stored" and one.comparison.verdict is Verdict.REGRESSED:
-        commands.append(accept(one))
+    commands = [reproduce(test)]
+    if test.comparison.mode == "stored" and test.comparison.verdict is Verdict.REGRESSED:
+        commands.append(accept(test))
     return element(
         "details",
         element("summary", "Measure again, or accept"),
@@ -203,14 +202,16 @@ def _commands(one: ReportedTest) -> Markup | None:
 
 
 def _numbers(sweep: SweepView) -> Markup:
-    """Every number of the sweep; what a reader without scripts has instead of the charts."""
+    """Return all numbers of a sweep, which replace the charts for readers without scripts."""
     sides = [(sweep.sides[1], point) for point in sweep.curve]
     sides += [(sweep.sides[0], point) for point in sweep.base or ()]
     order = {point: index for index, point in enumerate(sweep.points)}
-    sides.sort(key=lambda one: order[one[1].load])
+    sides.sort(key=lambda side: order[side[1].load])
     points = [point for _, point in sides]
     extra = [
-        (title, field, kind) for title, field, kind in _EXTRA if any(getattr(p, field) is not None for p in points)
+        (title, field, kind)
+        for title, field, kind in _EXTRA
+        if any(getattr(point, field) is not None for point in points)
     ]
     errors = any(point.errors for point in points)
     guarded = any(point.guards for point in points)
@@ -237,12 +238,12 @@ def _numbers(sweep: SweepView) -> Markup:
             number = getattr(point, field)
             cells.append("-" if number is None else figure(kind, number))
         rows.append(tuple(cells))
-    soft = any(len(point.supported) < 4 for point in points)
+    imprecise = any(len(point.supported) < 4 for point in points)
     return element(
         "details",
         element("summary", "All numbers"),
         element("div", _table(titles, rows), class_="wide"),
-        element("p", "~ too few requests for this percentile", class_="faint") if soft else None,
+        element("p", "~ too few requests for this percentile", class_="faint") if imprecise else None,
         class_="more",
     )
 
@@ -261,13 +262,13 @@ def _quantile(point: CurvePoint, name: str) -> str:
     return text if name in point.supported else f"~{text}"
 
 
-def _records(one: ReportedTest) -> Markup | None:
-    """What was measured, on what, how."""
-    record = one.record
-    told = [*record.under_test_by_side.items()]
-    told += [("key", record.key), ("environment", record.environment), ("settings", record.settings)]
-    rows = [(where, name, fact(text, 1000)) for where, facts in told for name, text in facts.items()]
-    rows += [("stored as", "", escape.without_credentials(one.path))] if one.path else []
+def _records(test: ReportedTest) -> Markup | None:
+    """Return the model, key, environment and settings of a record."""
+    record = test.record
+    sources = [*record.under_test_by_side.items()]
+    sources += [("key", record.key), ("environment", record.environment), ("settings", record.settings)]
+    rows = [(where, name, fact(text, 1000)) for where, facts in sources for name, text in facts.items()]
+    rows += [("stored as", "", escape.without_credentials(test.path))] if test.path else []
     return element(
         "details",
         element("summary", "Model, environment and settings"),
@@ -277,7 +278,7 @@ def _records(one: ReportedTest) -> Markup | None:
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]], class_: str = "") -> Markup:
-    """A table; titles that begin with ``>`` are those of columns of numbers, which stand right of all others."""
+    """Return a table; titles that begin with ``>`` mark columns of numbers, which follow all other columns."""
     texts = sum(not title.startswith(">") for title in titles)
     head = [element("th", title.lstrip(">"), scope="col") for title in titles]
     body = [element("tr", *(element("td", cell) for cell in row)) for row in rows]

@@ -146,7 +146,7 @@ class SweepView:
                     y=tuple(value for _, value in kept),
                     legend=f"batch {size}" if several and side == HEAD else side_name,
                     labels=tuple(self.index[p.load] for p, _ in kept),
-                    soft=tuple(i for i, (p, _) in enumerate(kept) if quantile and quantile not in p.supported),
+                    imprecise=tuple(i for i, (p, _) in enumerate(kept) if quantile and quantile not in p.supported),
                 )
 
 
@@ -175,9 +175,9 @@ def throughput(sweep: SweepView) -> Chart | None:
     for name, scale, unit in _latencies(sweep):
         series = tuple(sweep.lines("throughput", _latency(name, scale), lambda point: point.throughput, name))
         axis = ChartAxis(f"{name} latency ({unit})", unit)
-        views.append(View(name, axis, ChartAxis("inferences per second", "inf/s"), series, tell_x=name))
+        views.append(View(name, axis, ChartAxis("inferences per second", "inf/s"), series, show_x=name))
     title = "Throughput against latency"
-    return _chart(sweep, "throughput", title, views, ("p90", "throughput"), asks="latency", short=sweep.short())
+    return _chart(sweep, "throughput", title, views, ("p90", "throughput"), choice_label="latency", short=sweep.short())
 
 
 def latency(sweep: SweepView) -> Chart | None:
@@ -202,7 +202,7 @@ def latency(sweep: SweepView) -> Chart | None:
     # A quantile with a budget is what the author of the test looks at first.
     chosen = next((index for index, view in enumerate(views) if view.rules), 0)
     title = f"Latency against {sweep.axis[0].label}"
-    return _chart(sweep, "latency", title, views, QUANTILES, asks="latency", chosen=chosen)
+    return _chart(sweep, "latency", title, views, QUANTILES, choice_label="latency", chosen=chosen)
 
 
 def _latencies(sweep: SweepView) -> list[tuple[str, float, str]]:
@@ -246,7 +246,7 @@ def energy(sweep: SweepView) -> Chart | None:
         series = tuple(sweep.lines(f"{name} energy", None, _scaled(field, scale)))
         note = f"Measured by {', '.join(methods)}." if methods else ""
         views.append(View(name, sweep.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note))
-    return _chart(sweep, "energy", "Energy per inference", views, ("energy",), asks="device")
+    return _chart(sweep, "energy", "Energy per inference", views, ("energy",), choice_label="device")
 
 
 def memory(sweep: SweepView) -> Chart | None:
@@ -259,7 +259,7 @@ def memory(sweep: SweepView) -> Chart | None:
         scale, unit = next((unit for unit in _BYTE_UNITS if max(values) >= unit[0]), (1, "B"))
         series = tuple(sweep.lines(name, None, _scaled(field, scale)))
         views.append(View(name, sweep.axis[0], ChartAxis(f"{name} ({unit})", unit), series))
-    return _chart(sweep, "memory", "Peak memory", views, ("memory", "host_memory"), asks="memory")
+    return _chart(sweep, "memory", "Peak memory", views, ("memory", "host_memory"), choice_label="memory")
 
 
 def _scaled(field: str, scale: float) -> PointValue:
@@ -288,7 +288,7 @@ def cost(sweep: SweepView) -> Chart | None:
         ChartAxis("$ per million inferences", "$"),
         tuple(series),
         note="; ".join(dict.fromkeys(map(_price, costs))) + ".",
-        tell_x="p90",
+        show_x="p90",
     )
     return _chart(sweep, "cost", "Cost against latency", [view], (), short=sweep.short())
 
@@ -318,7 +318,7 @@ def _chart(
     views: Sequence[View],
     metrics: Sequence[str],
     *,
-    asks: str = "shown",
+    choice_label: str = "shown",
     chosen: int = 0,
     short: tuple[str, ...] = (),
 ) -> Chart | None:
@@ -335,5 +335,5 @@ def _chart(
         sides=sweep.sides,
         remarks=sweep.remarks(*metrics),
         chosen=chosen if chosen < len(full) else 0,
-        asks=asks,
+        choice_label=choice_label,
     )

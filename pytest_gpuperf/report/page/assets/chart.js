@@ -1,15 +1,15 @@
-// Draws a figure with uPlot, and answers pointer, touch and keyboard.
+// Draws a chart with uPlot, and handles pointer, touch and keyboard.
 gpuperf.Chart = (() => {
   "use strict";
 
-  const { make, color, swatch, labelOf, allRows, stepRows, stepLabel, valuesTable, fullTable, spoken } = gpuperf;
+  const { make, color, swatch, labelOf, allRows, stepRows, stepLabel, valuesTable, fullTable, spokenText } = gpuperf;
   const HEIGHT = 246;
 
   class Chart {
     constructor(node) {
       this.node = node;
-      this.figure = gpuperf.figure(Number(node.dataset.figure));
-      this.chosen = this.figure.chosen ?? 0;
+      this.chart = gpuperf.chart(Number(node.dataset.chart));
+      this.chosen = this.chart.chosen ?? 0;
       this.at = -1;
       this.note = node.querySelector(".note");
       this.keys = make("div", "key");
@@ -19,14 +19,14 @@ gpuperf.Chart = (() => {
       this.alternative.append(make("summary", "", "Table"), this.values);
       this.note.before(this.keys, this.plot);
       this.note.after(this.alternative);
-      if (this.figure.asks) {
+      if (this.chart.choiceLabel) {
         const select = make("select");
-        select.setAttribute("aria-label", `${this.figure.asks}: ${this.figure.title}`);
-        select.replaceChildren(...this.figure.views.map((view, i) => new Option(view.name, i, i === this.chosen, i === this.chosen)));
+        select.setAttribute("aria-label", `${this.chart.choiceLabel}: ${this.chart.title}`);
+        select.replaceChildren(...this.chart.views.map((view, i) => new Option(view.name, i, i === this.chosen, i === this.chosen)));
         select.addEventListener("change", () => this.choose(Number(select.value)));
         node.querySelector("figcaption").append(select);
       }
-      // A slider is what screen readers pass the arrow keys on to, and they read its text whenever it moves.
+      // Screen readers pass the arrow keys on to a slider, and read its text whenever it moves.
       this.plot.tabIndex = 0;
       this.plot.setAttribute("role", "slider");
       this.plot.setAttribute("aria-valuemin", "0");
@@ -38,7 +38,7 @@ gpuperf.Chart = (() => {
     }
 
     get view() {
-      return this.figure.views[this.chosen];
+      return this.chart.views[this.chosen];
     }
 
     choose(index) {
@@ -70,28 +70,28 @@ gpuperf.Chart = (() => {
             {
               ...axis,
               size: 26,
-              grid: { stroke: () => color("grid"), width: 1, show: !view.series.some((one) => one.draw === "bars") },
-              ...(ticks ? { splits: () => ticks.map((one) => one[0]), values: () => ticks.map((one) => one[1]) } : {}),
+              grid: { stroke: () => color("grid"), width: 1, show: !view.series.some(({ draw }) => draw === "bars") },
+              ...(ticks ? { splits: () => ticks.map(([position]) => position), values: () => ticks.map(([, text]) => text) } : {}),
             },
             {
               ...axis,
-              size: (u, values) => 12 + 6.8 * Math.max(1, ...(values ?? []).map((one) => String(one ?? "").length)),
+              size: (u, values) => 12 + 6.8 * Math.max(1, ...(values ?? []).map((text) => String(text ?? "").length)),
               space: 36,
               grid: { stroke: () => color("grid"), width: 1 },
-              values: (u, splits) => splits.map((one) => (Math.abs(one) >= 1e6 ? `${one / 1e6}M` : Math.abs(one) >= 1e5 ? `${one / 1000}k` : one.toLocaleString("en"))),
+              values: (u, splits) => splits.map((value) => (Math.abs(value) >= 1e6 ? `${value / 1e6}M` : Math.abs(value) >= 1e5 ? `${value / 1000}k` : value.toLocaleString("en"))),
             },
           ],
           series: [
             {},
-            ...view.series.map((one) => ({
+            ...view.series.map((series) => ({
               facets: [{ scale: "x", auto: false }, { scale: "y", auto: false }],
-              paths: (u) => this.paint(u, one),
+              paths: (u) => this.paint(u, series),
             })),
           ],
-          // Scales have their places only from the first drawing on.
+          // Scales have positions only from the first drawing on.
           hooks: { draw: [(u) => this.rules(u)], ready: [(u) => this.ready(u)] },
         },
-        [null, ...view.series.map((one) => [one.x, one.y])],
+        [null, ...view.series.map(({ x, y }) => [x, y])],
         this.plot,
       );
     }
@@ -101,7 +101,7 @@ gpuperf.Chart = (() => {
       this.captions();
       this.hits = this.gather();
       this.rows = allRows(this.view);
-      const { title } = this.figure;
+      const { title } = this.chart;
       const about = `${this.view.y.label} over ${this.view.x.label}. ${this.view.note ?? ""}`;
       this.plot.setAttribute("aria-label", `${title}: ${about}`);
       this.plot.setAttribute("aria-valuemax", String(Math.max(this.hits.length - 1, 0)));
@@ -120,16 +120,16 @@ gpuperf.Chart = (() => {
 
     legend() {
       const named = new Map();
-      for (const one of this.view.series) {
-        if (one.legend && !named.has(one.legend)) named.set(one.legend, one);
+      for (const series of this.view.series) {
+        if (series.legend && !named.has(series.legend)) named.set(series.legend, series);
       }
       const keys = named.size > 1 ? [...named.values()] : [];
-      // In the order in which the eye looks for them: ours first.
+      // The candidate comes first.
       keys.sort((a, b) => (a.side === "base") - (b.side === "base"));
       this.keys.replaceChildren(
-        ...keys.map((one) => {
+        ...keys.map((series) => {
           const key = make("span");
-          key.append(swatch(one.color, one.draw, one.side), one.legend);
+          key.append(swatch(series.color, series.draw, series.side), series.legend);
           return key;
         }),
       );
@@ -166,7 +166,7 @@ gpuperf.Chart = (() => {
       const base = series.side === "base";
       if (series.draw === "bars") {
         ctx.globalAlpha = base ? 0.5 : 1;
-        const half = Math.min((x(1) - x(0)) * (this.view.series.some((one) => one.side === "base") ? 0.18 : 0.3), 26 * ratio);
+        const half = Math.min((x(1) - x(0)) * (this.view.series.some(({ side }) => side === "base") ? 0.18 : 0.3), 26 * ratio);
         series.x.forEach((at, i) => {
           const lower = series.lower?.[i] ?? 0;
           const topmost = y(lower + series.y[i]);
@@ -204,21 +204,21 @@ gpuperf.Chart = (() => {
     dots(ctx, series, x, y, ratio) {
       const many = series.x.length > 200;
       const radius = (many ? 1.5 : series.side === "base" ? 2.5 : 3.5) * ratio;
-      const soft = new Set(series.soft ?? []);
+      const imprecise = new Set(series.imprecise ?? []);
       const marked = new Set(series.side === "head" ? (this.view.marked ?? []) : []);
-      const { short } = this.figure;
-      const texts = short && series.side !== "base" && !many && this.view.tellX;
+      const { short } = this.chart;
+      const texts = short && series.side !== "base" && !many && this.view.showX;
       let last;
       ctx.lineWidth = 1.5 * ratio;
       series.x.forEach((at, i) => {
         if (series.y[i] === null) return;
         const [left, top] = [x(at), y(series.y[i])];
         const label = labelOf(series, i);
-        ctx.fillStyle = soft.has(i) ? color("paper") : color(series.color);
+        ctx.fillStyle = imprecise.has(i) ? color("paper") : color(series.color);
         ctx.beginPath();
         ctx.arc(left, top, radius, 0, 2 * Math.PI);
         ctx.fill();
-        if (soft.has(i)) ctx.stroke();
+        if (imprecise.has(i)) ctx.stroke();
         if (marked.has(label)) {
           ctx.save();
           ctx.strokeStyle = color("budget");
@@ -280,17 +280,17 @@ gpuperf.Chart = (() => {
       ctx.restore();
     }
 
-    // Where the pointer can stop: one place for each label, and side by side for bars.
+    // Positions at which the pointer can stop: one for each label; one for each side in bar charts.
     gather() {
       const { u, view } = this;
-      const found = [];
+      const stops = [];
       const bars = new Map();
       for (const series of view.series) {
         if (series.draw === "plain") continue;
         if (series.draw === "steps") {
-          if (found.length) continue;
+          if (stops.length) continue;
           const [begin, width] = series.x;
-          series.y.forEach((_, i) => found.push({ step: i, x: u.valToPos(begin + (i + 0.5) * width, "x"), tall: true }));
+          series.y.forEach((_, i) => stops.push({ step: i, x: u.valToPos(begin + (i + 0.5) * width, "x"), tall: true }));
           continue;
         }
         series.x.forEach((at, i) => {
@@ -303,19 +303,19 @@ gpuperf.Chart = (() => {
             if (bars.has(bar)) return;
             bars.set(bar, stop);
           }
-          found.push(stop);
+          stops.push(stop);
         });
       }
-      // The keys go along the candidate's points first, from left to right on axes that have an order.
-      found.sort((a, b) => (a.side === "base") - (b.side === "base") || (view.tellX ? a.label - b.label : a.x - b.x));
-      return found;
+      // The arrow keys follow the points of the candidate first, from left to right.
+      stops.sort((a, b) => (a.side === "base") - (b.side === "base") || (view.showX ? a.label - b.label : a.x - b.x));
+      return stops;
     }
 
     point(event) {
       if (!this.u || !this.hits.length) return;
       const box = this.u.over.getBoundingClientRect();
       const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-      const flat = this.view.tellX ? 1 : 0.15;
+      const flat = this.view.showX ? 1 : 0.15;
       let [best, least] = [-1, Infinity];
       this.hits.forEach((hit, i) => {
         const distance = Math.abs(hit.x - x) + (hit.tall ? 0 : flat * Math.abs(hit.y - y));
@@ -340,18 +340,18 @@ gpuperf.Chart = (() => {
     show(index) {
       this.at = index;
       const hit = this.hits[index];
-      const { figure, view } = this;
+      const { chart, view } = this;
       const rows = hit.step === undefined ? this.rows.get(hit.label) : stepRows(view, hit.step);
-      const heading = hit.step === undefined ? figure.labels[hit.label] : stepLabel(view, hit.step);
-      const remark = hit.step === undefined ? figure.remarks?.[hit.label] : undefined;
+      const heading = hit.step === undefined ? chart.labels[hit.label] : stepLabel(view, hit.step);
+      const remark = hit.step === undefined ? chart.remarks?.[hit.label] : undefined;
       if (!this.tip) {
         this.tip = make("div", "tip");
         this.tip.setAttribute("aria-hidden", "true");
         this.ring = make("div", "focus");
         this.plot.append(this.ring, this.tip);
       }
-      this.tip.replaceChildren(make("strong", "", heading), valuesTable(figure, view, rows));
-      if (remark) this.tip.append(...remark.split("; ").map((one) => make("div", "", one)));
+      this.tip.replaceChildren(make("strong", "", heading), valuesTable(chart, view, rows));
+      if (remark) this.tip.append(...remark.split("; ").map((line) => make("div", "", line)));
       const { left, top, width, height } = over(this.u);
       this.ring.className = hit.tall ? "focus tall" : "focus";
       this.ring.style.left = `${left + hit.x}px`;
@@ -363,7 +363,7 @@ gpuperf.Chart = (() => {
       const wanted = hit.tall ? 8 : hit.y - this.tip.offsetHeight / 2;
       this.tip.style.top = `${Math.max(top + Math.min(wanted, height - this.tip.offsetHeight), -8)}px`;
       this.plot.setAttribute("aria-valuenow", String(index));
-      this.plot.setAttribute("aria-valuetext", spoken(figure, heading, rows, remark));
+      this.plot.setAttribute("aria-valuetext", spokenText(chart, heading, rows, remark));
     }
 
     leave() {
@@ -374,7 +374,7 @@ gpuperf.Chart = (() => {
     }
 
     table() {
-      this.values.replaceChildren(fullTable(this.figure, this.view));
+      this.values.replaceChildren(fullTable(this.chart, this.view));
     }
   }
 
@@ -385,12 +385,12 @@ gpuperf.Chart = (() => {
 
   function spans(view) {
     let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (const one of view.series) {
-      const places = one.draw === "steps" ? [one.x[0], one.x[0] + one.x[1] * one.y.length] : one.x;
-      for (const at of places) [left, right] = [Math.min(left, at), Math.max(right, at)];
-      one.y.forEach((value, i) => {
+    for (const series of view.series) {
+      const ends = series.draw === "steps" ? [series.x[0], series.x[0] + series.x[1] * series.y.length] : series.x;
+      for (const at of ends) [left, right] = [Math.min(left, at), Math.max(right, at)];
+      series.y.forEach((value, i) => {
         if (value === null) return;
-        const end = value + (one.lower?.[i] ?? 0);
+        const end = value + (series.lower?.[i] ?? 0);
         [bottom, top] = [Math.min(bottom, end), Math.max(top, end)];
       });
     }

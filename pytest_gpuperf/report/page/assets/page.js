@@ -1,10 +1,10 @@
-// What the page does around its charts: which of them exist, the theme, the filters, the links.
+// The page around its charts: which of them are drawn, the theme, the filters, the links.
 (() => {
   "use strict";
 
   const root = document.documentElement;
 
-  // Charts exist while they are near the window, so that a page of hundreds costs as much as one of a few.
+  // Charts are drawn only near the visible part of the page, so that hundreds of them cost as much as a few.
 
   const drawn = new Map();
   const charts = new Map();
@@ -12,7 +12,7 @@
     if (!charts.has(node)) charts.set(node, new gpuperf.Chart(node));
     return charts.get(node);
   };
-  const near = new IntersectionObserver(
+  const observer = new IntersectionObserver(
     (changes) => {
       for (const { target, isIntersecting } of changes) {
         if (isIntersecting) {
@@ -24,7 +24,7 @@
     { rootMargin: "400px" },
   );
   const nodes = [...document.querySelectorAll(".chart")];
-  nodes.forEach((node) => near.observe(node));
+  nodes.forEach((node) => observer.observe(node));
 
   let waiting;
   addEventListener("resize", () => {
@@ -39,28 +39,28 @@
   });
 
   const redraw = () => {
-    gpuperf.forgetColors();
+    gpuperf.resetColors();
     for (const node of drawn.keys()) chartOf(node).draw();
   };
 
-  // Paper is light, and two charts wide; its own layout comes only after this.
+  // Printed pages use the light theme and two columns of charts; the print layout is applied only after this event.
   const PRINTED = 336;
   addEventListener("beforeprint", () => {
     root.dataset.theme = "light";
-    gpuperf.forgetColors();
+    gpuperf.resetColors();
     for (const node of nodes) if (node.clientWidth) chartOf(node).draw(PRINTED);
   });
   addEventListener("afterprint", () => {
     for (const node of nodes) if (!drawn.has(node)) charts.get(node)?.drop();
-    dress();
+    applyTheme();
   });
 
-  // The theme: the system's, until the reader chooses.
+  // The theme of the system, until the reader chooses another.
 
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const button = document.getElementById("theme");
   let theme = root.dataset.chosen;
-  const dress = () => {
+  const applyTheme = () => {
     root.dataset.theme = theme || (dark.matches ? "dark" : "light");
     button.textContent = { "": "Theme: system", light: "Theme: light", dark: "Theme: dark" }[theme];
     redraw();
@@ -71,12 +71,12 @@
       if (theme) localStorage.setItem("gpuperf-theme", theme);
       else localStorage.removeItem("gpuperf-theme");
     } catch {
-      // Without storage the choice lasts as long as the page.
+      // Without storage, the choice is lost when the page closes.
     }
-    dress();
+    applyTheme();
   });
-  dark.addEventListener("change", dress);
-  dress();
+  dark.addEventListener("change", applyTheme);
+  applyTheme();
 
   // Filters.
 
@@ -85,9 +85,9 @@
   const filters = [...document.querySelectorAll(".filter")];
   const rows = [...document.querySelectorAll(".overview tbody tr")];
   const tests = new Map([...document.querySelectorAll(".test[data-test]")].map((node) => [node.dataset.test, node]));
-  const narrow = () => {
+  const applyFilters = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const verdicts = new Set(filters.filter((one) => one.getAttribute("aria-pressed") === "true").map((one) => one.dataset.verdict));
+    const verdicts = new Set(filters.filter((filter) => filter.getAttribute("aria-pressed") === "true").map((filter) => filter.dataset.verdict));
     let count = 0;
     for (const row of rows) {
       const fits = (!verdicts.size || verdicts.has(row.dataset.verdict)) && words.every((word) => row.dataset.name.includes(word));
@@ -98,32 +98,32 @@
     shown.textContent = count === rows.length ? "" : `${count} of ${rows.length} tests`;
   };
   if (search) {
-    search.addEventListener("input", narrow);
-    for (const one of filters) {
-      one.addEventListener("click", () => {
-        one.setAttribute("aria-pressed", String(one.getAttribute("aria-pressed") !== "true"));
-        narrow();
+    search.addEventListener("input", applyFilters);
+    for (const filter of filters) {
+      filter.addEventListener("click", () => {
+        filter.setAttribute("aria-pressed", String(filter.getAttribute("aria-pressed") !== "true"));
+        applyFilters();
       });
     }
-    narrow();
+    applyFilters();
   }
 
   // A link to a test opens it.
 
-  const follow = () => {
+  const openLinkedTest = () => {
     const test = /^#t\d+$/.test(location.hash) && document.getElementById(location.hash.slice(1));
     if (test) {
       test.open = true;
       test.scrollIntoView();
     }
   };
-  addEventListener("hashchange", follow);
+  addEventListener("hashchange", openLinkedTest);
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.('a[href^="#t"]');
-    if (link && link.getAttribute("href") === location.hash) follow();
+    if (link && link.getAttribute("href") === location.hash) openLinkedTest();
   });
-  follow();
-  const all = (open) => () => tests.forEach((test) => !test.hidden && (test.open = open));
-  document.getElementById("open-all")?.addEventListener("click", all(true));
-  document.getElementById("close-all")?.addEventListener("click", all(false));
+  openLinkedTest();
+  const setAll = (open) => () => tests.forEach((test) => !test.hidden && (test.open = open));
+  document.getElementById("open-all")?.addEventListener("click", setAll(true));
+  document.getElementById("close-all")?.addEventListener("click", setAll(false));
 })();

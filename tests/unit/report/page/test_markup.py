@@ -41,12 +41,12 @@ def test_text_that_was_markup_once_is_text_again() -> None:
     )
 )
 def test_data_survives_and_never_ends_its_block(data: object) -> None:
-    text = data_block("figures", [data, HOSTILE])
-    inner = text.removeprefix('<script type="application/json" id="figures">').removesuffix("</script>")
+    text = data_block("chart-data", [data, HOSTILE])
+    inner = text.removeprefix('<script type="application/json" id="chart-data">').removesuffix("</script>")
     assert not set(inner) & set("<>&\u2028\u2029")
     assert json.loads(inner) == [data, HOSTILE]
 
 
 def test_there_is_no_number_that_json_does_not_have() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        data_block("figures", float("nan"))
+        data_block("chart-data", float("nan"))

@@ -189,8 +189,8 @@ def test_fifty_tests_of_twenty_points_are_light() -> None:
     ]
     text = page(members, generated_utc=WHEN)
     assert len(text.encode()) < 2_000_000
-    figures = json.loads(Page(text).data)["figures"]
-    assert len(figures) == 50 * 8
+    charts = json.loads(Page(text).data)["charts"]
+    assert len(charts) == 50 * 8
 
 
 def test_a_history_has_its_levels_and_changes() -> None:
@@ -201,7 +201,7 @@ def test_a_history_has_its_levels_and_changes() -> None:
     assert (parsed.seen.count("figure"), parsed.seen.count("h2")) == (3, 2)
     assert "3 changes of level found" in parsed.text
     assert "20 records, 1 change of level." in parsed.text
-    view = data["figures"][0]["views"][0]
+    view = data["charts"][0]["views"][0]
     assert data["pool"][view["rules"][0]["s"]]["text"] == "1: +25%"
     assert view["rules"][0]["x"] == 9.5
 
@@ -209,5 +209,5 @@ def test_a_history_has_its_levels_and_changes() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_few_records_are_a_page_too(count: int) -> None:
     data = json.loads(Page(history_page([history(*[4e6] * count)])).data)
-    series = data["figures"][0]["views"][0]["series"]
+    series = data["charts"][0]["views"][0]["series"]
     assert [len(data["pool"][one["x"]]) for one in series] == [3, count]

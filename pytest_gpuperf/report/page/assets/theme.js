@@ -1,4 +1,4 @@
-// Before anything is drawn: the reader's theme, and charts fine enough for paper on every screen.
+// Runs before anything is drawn: sets the reader's theme, and a chart resolution that is fine enough for print.
 (() => {
   "use strict";
   const data = document.documentElement.dataset;
@@ -7,9 +7,9 @@
     const kept = localStorage.getItem("gpuperf-theme");
     if (kept === "light" || kept === "dark") data.chosen = kept;
   } catch {
-    // A page from a file may have no storage; then it follows the system.
+    // A page opened from a file may lack storage and then follows the system.
   }
   data.theme = data.chosen || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  const own = window.devicePixelRatio || 1;
-  if (own < 2) Object.defineProperty(window, "devicePixelRatio", { configurable: true, get: () => 2 });
+  const ratio = window.devicePixelRatio || 1;
+  if (ratio < 2) Object.defineProperty(window, "devicePixelRatio", { configurable: true, get: () => 2 });
 })();

@@ -1,10 +1,10 @@
-// What a figure of the page is, and its numbers as words and tables. Nothing is computed here: every number comes from
-// the records. Texts only ever become text nodes.
+// The data of the charts, and their numbers as text and tables. Nothing is computed here: every number comes from the
+// records. Text only ever becomes text nodes.
 const gpuperf = (() => {
   "use strict";
 
   const root = document.documentElement;
-  const { pool, figures } = JSON.parse(document.getElementById("figures").textContent);
+  const { pool, charts } = JSON.parse(document.getElementById("chart-data").textContent);
 
   const make = (name, className, text) => {
     const node = document.createElement(name);
@@ -27,16 +27,16 @@ const gpuperf = (() => {
   const withUnit = (value, unit) =>
     value === null || value === undefined ? "–" : unit === "$" ? `$${number(value)}` : `${number(value)}${unit === "%" ? "" : " "}${unit ?? ""}`;
 
-  // A figure as the page has it refers to a pool of what many of them share.
-  function whole(figure) {
-    const { labels, short, sides, views } = figure;
-    return { ...figure, labels: pool[labels], short: pool[short], sides: pool[sides], views: views.map(wholeView) };
+  // A chart in the page refers to a pool of data that charts share.
+  function resolve(chart) {
+    const { labels, short, sides, views } = chart;
+    return { ...chart, labels: pool[labels], short: pool[short], sides: pool[sides], views: views.map(resolveView) };
   }
 
-  function wholeView(view) {
+  function resolveView(view) {
     const piled = new Map();
-    const series = view.series.map((one) => {
-      const full = { ...pool[one.s], x: pool[one.x], y: pool[one.y], soft: pool[one.soft] };
+    const series = view.series.map((packed) => {
+      const full = { ...pool[packed.s], x: pool[packed.x], y: pool[packed.y], imprecise: pool[packed.imprecise] };
       if (full.step) full.y = full.y.map((value) => value * full.step);
       if (full.draw === "bars") {
         full.lower = full.y.map((height, i) => {
@@ -52,26 +52,26 @@ const gpuperf = (() => {
     return { ...view, x: pool[view.x], y: pool[view.y], series, rules };
   }
 
-  // What the chart's points are, by label: rows for the tip and the table.
+  // The points of a chart by label: rows for the tooltip and the table.
 
   const labelOf = (series, index) => (series.labels ? series.labels[index] : index);
 
   function allRows(view) {
-    const found = new Map();
+    const rowsByLabel = new Map();
     for (const series of view.series) {
       if (series.draw === "plain" || series.draw === "steps") continue;
-      const few = new Set(series.soft ?? []);
+      const few = new Set(series.imprecise ?? []);
       for (let i = 0; i < series.x.length; i++) {
         const label = labelOf(series, i);
         if (series.y[i] === null) continue;
-        if (!found.has(label)) found.set(label, new Map());
-        const rows = found.get(label);
-        const soft = few.has(i) ? "~" : "";
-        put(rows, series.name, series, soft + withUnit(series.y[i], view.y.unit));
-        if (view.tellX) put(rows, view.tellX, series, soft + withUnit(series.x[i], view.x.unit));
+        if (!rowsByLabel.has(label)) rowsByLabel.set(label, new Map());
+        const rows = rowsByLabel.get(label);
+        const sign = few.has(i) ? "~" : "";
+        put(rows, series.name, series, sign + withUnit(series.y[i], view.y.unit));
+        if (view.showX) put(rows, view.showX, series, sign + withUnit(series.x[i], view.x.unit));
       }
     }
-    return found;
+    return rowsByLabel;
   }
 
   function stepRows(view, index) {
@@ -87,13 +87,13 @@ const gpuperf = (() => {
 
   const stepLabel = (view, index) => {
     const [begin, width] = view.series[0].x;
-    const [from, to] = [index, index + 1].map((one) => begin + one * width).map((at) => (view.x.log ? 2 ** at : at));
+    const [from, to] = [index, index + 1].map((step) => begin + step * width).map((at) => (view.x.log ? 2 ** at : at));
     return `${number(from)} to ${withUnit(to, view.x.unit)}`;
   };
 
   const sidesShown = (view) => [
-    view.series.some((one) => one.side === "base"),
-    view.series.some((one) => one.side === "head" || !one.side),
+    view.series.some(({ side }) => side === "base"),
+    view.series.some(({ side }) => side === "head" || !side),
   ];
 
   const swatch = (name, draw, side) => {
@@ -110,21 +110,21 @@ const gpuperf = (() => {
     return svg;
   };
 
-  function fullTable(figure, view) {
+  function fullTable(chart, view) {
     const [base, head] = sidesShown(view);
-    const steps = view.series.find((one) => one.draw === "steps");
+    const steps = view.series.find(({ draw }) => draw === "steps");
     const stops = steps
       ? steps.y.map((_, i) => [stepLabel(view, i), stepRows(view, i)])
-      : [...allRows(view)].sort((a, b) => a[0] - b[0]).map(([label, rows]) => [figure.labels[label], rows]);
+      : [...allRows(view)].sort((a, b) => a[0] - b[0]).map(([label, rows]) => [chart.labels[label], rows]);
     const names = [...new Set(stops.flatMap(([, rows]) => [...rows.keys()]))];
     const columns = names.flatMap((name) => [
-      ...(base ? [[name, "base", `${name}, ${figure.sides[0]}`]] : []),
-      ...(head ? [[name, "head", base ? `${name}, ${figure.sides[1]}` : name]] : []),
+      ...(base ? [[name, "base", `${name}, ${chart.sides[0]}`]] : []),
+      ...(head ? [[name, "head", base ? `${name}, ${chart.sides[1]}` : name]] : []),
     ]);
     const table = make("table");
-    const caption = make("caption", "hidden", figure.title);
+    const caption = make("caption", "hidden", chart.title);
     const heads = make("tr");
-    heads.append(...["", ...columns.map((one) => one[2])].map((text) => scoped("col", text)));
+    heads.append(...["", ...columns.map(([, , heading]) => heading)].map((text) => scoped("col", text)));
     const top = make("thead");
     top.append(heads);
     const body = make("tbody");
@@ -143,12 +143,12 @@ const gpuperf = (() => {
     return cell;
   };
 
-  function valuesTable(figure, view, rows) {
+  function valuesTable(chart, view, rows) {
     const [base, head] = sidesShown(view);
     const table = make("table");
     if (base && head) {
       const line = make("tr");
-      line.append(make("td"), scoped("col", figure.sides[0]), scoped("col", figure.sides[1]));
+      line.append(make("td"), scoped("col", chart.sides[0]), scoped("col", chart.sides[1]));
       const top = make("thead");
       top.append(line);
       table.append(top);
@@ -168,16 +168,16 @@ const gpuperf = (() => {
     return table;
   }
 
-  function spoken(figure, heading, rows, remark) {
+  function spokenText(chart, heading, rows, remark) {
     const said = [...rows].map(([name, row]) => {
-      const before = row.base ? `${figure.sides[0]} ${row.base}` : "";
+      const before = row.base ? `${chart.sides[0]} ${row.base}` : "";
       return `${name} ${[row.head, before].filter(Boolean).join(", ")}`;
     });
     return [`${heading}: ${said.join("; ")}`, remark].filter(Boolean).join(". ");
   }
 
-  const forgetColors = () => {
+  const resetColors = () => {
     palette = new Map();
   };
-  return { figure: (number) => whole(figures[number]), make, color, swatch, labelOf, allRows, stepRows, stepLabel, valuesTable, fullTable, spoken, forgetColors };
+  return { chart: (number) => resolve(charts[number]), make, color, swatch, labelOf, allRows, stepRows, stepLabel, valuesTable, fullTable, spokenText, resetColors };
 })();
