@@ -213,7 +213,7 @@ def test_leftover_records_are_no_baseline(start: Start, origin: Path, name: str,
     job = start(pull_request(REPOSITORY), event)
     Store(str(job.checkout / ".gpuperf")).write(record())
     assert job.run(workflow(job, name), "gpu") != 0
-    assert any("::error::There is a .gpuperf already" in text for text in job.log)
+    assert any("::error::The directory .gpuperf exists already" in text for text in job.log)
     assert not any("test record starts" in text for text in job.log)
     assert git(origin, "branch", "--format=%(refname:short)") == "main"
 
