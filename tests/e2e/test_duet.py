@@ -410,7 +410,7 @@ def test_a_side_that_hangs_ends_both(repository: Repository) -> None:
     started = time.monotonic()
     done = repository.duet("--deadline", "15")
     assert done.returncode == 1
-    assert "head has not gone on for 15 s" in done.stdout
+    assert "head made no progress for 15 s" in done.stdout
     assert "--deadline allows more" in done.stdout
     assert time.monotonic() - started < 60
 
@@ -425,7 +425,7 @@ def test_a_collection_error_of_a_side_is_shown(repository: Repository) -> None:
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        (["--base", "nowhere"], "'nowhere' is no commit"),
+        (["--base", "nowhere"], "'nowhere' is not a commit"),
         (["--python-base", "/nowhere/python"], "/nowhere/python, can't be run"),
         (["--python-base", "/bin/false"], "has no pytest-gpuperf"),
         (["--overlay", "nowhere.py"], "head has no such file"),

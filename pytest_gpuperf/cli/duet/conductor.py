@@ -1,7 +1,7 @@
 """Gives two pytest processes their turns, so that exactly one of them does anything at any time.
 
-Both run the same tests in the same order. Each says what it would do next (``measure.channel``) and waits; the one that
-is behind goes. Inside a sweep that both measure, ``measure.turns`` decides.
+Both run the same tests in the same order. Each asks before its next action (``measure.channel``) and waits for the
+answer; the side that is behind is answered first. Inside a sweep that both measure, ``measure.turns`` decides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pytest_gpuperf.device import DeviceLock
 from pytest_gpuperf.errors import GpuperfError
@@ -27,7 +26,15 @@ _SHOWN_LINES = 25
 
 
 class SideEnded(GpuperfError):
-    """A side died, hangs, or can't be measured; the other one is ended with it."""
+    """A side died, hangs, or can't be measured, so both are ended.
+
+    Attributes:
+        side: Name of that side.
+    """
+
+    def __init__(self, side: str, message: str) -> None:
+        super().__init__(message)
+        self.side = side
 
 
 @dataclass
@@ -35,14 +42,14 @@ class DuetSide:
     """One pytest process.
 
     Attributes:
-        asked: what it waits for leave to do; None while it has leave.
-        since: when it got that.
-        tests: those that measure, in its order; None until it has said so.
-        index: of the test that it is at, among those that both run.
-        sweeps: how many sweeps of that test it has come to.
-        swept: sweeps that it is through with, by test and number: whether to their end.
-        results: failed and skipped tests, with the outcome and the reason.
-        ended: it has run its tests.
+        request: Request that waits for an answer; None while the side runs.
+        since: Time of its last message or answer.
+        tests: Its tests that measure, in order; None until it has collected them.
+        index: Index of its current test among the common tests.
+        sweeps: Number of sweeps that the current test has begun.
+        finished_sweeps: By test and number: whether the sweep was measured to its end.
+        results: Outcome and reason of failed and skipped tests.
+        ended: Whether it has run its tests.
     """
 
     name: str
@@ -50,44 +57,48 @@ class DuetSide:
     tree: Path
     home: Path
     channel: Channel | None = None
-    asked: Message | None = None
+    request: Message | None = None
     since: float = field(default_factory=time.monotonic)
     tests: list[str] | None = None
     index: int = -1
     sweeps: int = 0
-    swept: dict[tuple[int, int], bool] = field(default_factory=dict)
+    finished_sweeps: dict[tuple[int, int], bool] = field(default_factory=dict)
     results: dict[str, tuple[str, str]] = field(default_factory=dict)
     ended: bool = False
 
     @property
     def running(self) -> bool:
-        return self.asked is None and not self.ended
+        return self.request is None and not self.ended
 
     @property
-    def what(self) -> str:
-        return str(self.asked["what"]) if self.asked is not None else ""
+    def request_kind(self) -> str:
+        return str(self.request["what"]) if self.request is not None else ""
 
     @property
-    def place(self) -> tuple[float, ...]:
+    def position(self) -> tuple[float, ...]:
         """How far the side is."""
         if self.ended:
             return (math.inf,)
-        stage = {"collected": (-1, 0), "test": (0, 0), "sweep": (1, 0), "step": (1, 1), "over": (2, 0)}[self.what]
-        if self.what == "collected":
+        if self.request_kind == "collected":
             return (-1,)
-        sweep = self.sweeps if self.what in ("sweep", "step") else 0
+        stage = {"test": (0, 0), "sweep": (1, 0), "step": (1, 1), "over": (2, 0)}[self.request_kind]
+        sweep = self.sweeps if self.request_kind in ("sweep", "step") else 0
         return (self.index, stage[0], sweep, stage[1])
 
     @property
     def step(self) -> MeasureStep:
-        assert self.asked is not None
-        values = {name: int(self.asked[name]) for name in ("run", "phase", "number", "parity")}
+        assert self.request is not None
+        values = {name: int(self.request[name]) for name in ("run", "phase", "number", "parity")}
         return MeasureStep(**{**values, "phase": Phase(values["phase"])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class DuetPlan:
-    """How the sides measure, and how long either may be silent."""
+    """How the sides measure.
+
+    Attributes:
+        deadline_s: Longest time that a side may run without a message.
+    """
 
     blocks: int
     alternations: int
@@ -96,12 +107,12 @@ class DuetPlan:
 
 
 class DuetConductor:
-    """The command's end of both sockets.
+    """The command's end of both connections.
 
     Attributes:
-        common: the tests that both run.
-        compared: those that head compared with base.
-        notes: what people should know in the end.
+        common: Tests that both sides run.
+        compared: Tests that head compared with base.
+        notes: Notes to print at the end.
     """
 
     def __init__(
@@ -120,13 +131,13 @@ class DuetConductor:
         self.notes: list[str] = []
 
     def run(self, tick: Callable[[], None]) -> None:
-        """Until both sides have run their tests.
+        """Answer both sides until they have run their tests.
 
         Args:
-            tick: called several times a second.
+            tick: Function to call several times a second.
 
         Raises:
-            SideEnded: a side died, hangs, or measures something else than it should.
+            SideEnded: A side died, hangs, or can't be measured.
         """
         head, base = self._sides[HEAD], self._sides[BASE]
         with self._locks:
@@ -146,7 +157,7 @@ class DuetConductor:
     # Listening
 
     def _listen(self) -> None:
-        """Take one message, if one comes soon."""
+        """Handle the messages that arrive within a moment."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             for channel in (*self._unknown, *(s.channel for s in self._sides.values() if s.channel and not s.ended)):
@@ -158,7 +169,7 @@ class DuetConductor:
             elif key.data in self._unknown:
                 self._greet(key.data)
             else:
-                self._take(next(side for side in self._sides.values() if side.channel is key.data))
+                self._receive(next(side for side in self._sides.values() if side.channel is key.data))
         for side in self._sides.values():
             self._check(side)
 
@@ -168,70 +179,77 @@ class DuetConductor:
             hello = channel.receive()
             side = self._sides[str(hello["side"])]
         except (Hangup, KeyError):
-            channel.close()  # none of ours
+            channel.close()  # not one of the two sides
             return
         if hello.get("protocol") != PROTOCOL:
             raise SideEnded(
-                f"{side.name} has pytest-gpuperf {hello.get('gpuperf')}, which another version of gpuperf duet "
-                "belongs to.\nInstall the same version on both sides."
+                side.name,
+                f"{side.name} has pytest-gpuperf {hello.get('gpuperf')}, which doesn't work with this version of "
+                "gpuperf duet.\nInstall the same version on both sides.",
             )
         device = str(hello["device"])
         if not self._device:
             self._device = device
             self._locks.enter_context(
-                DeviceLock(device, lambda holder: self._say(f"waiting for the device, which {holder} is measuring on"))
+                DeviceLock(device, lambda holder: self._say(f"waiting for the device: {holder} is measuring on it"))
             )
         elif device != self._device:
             raise SideEnded(
-                f"The sides are on different devices: {device} ({side.name}) and {self._device}.\n"
-                "Name one for both: -- --gpuperf-device DEVICE"
+                side.name,
+                f"{side.name} is on another device, {device} instead of {self._device}.\n"
+                "Name one for both: -- --gpuperf-device DEVICE",
             )
         plan = self._plan
         side.channel = channel
         side.since = time.monotonic()
         channel.send(asdict(Welcome(plan.blocks, plan.alternations, plan.window_s, str(side.home), str(side.tree))))
 
-    def _take(self, side: DuetSide) -> None:
+    def _receive(self, side: DuetSide) -> None:
         assert side.channel is not None
         try:
             message = side.channel.receive()
         except Hangup:
-            # It may just have ended: then its exit status says more.
+            # The process may just have ended; its exit status then says more.
             side.channel.close()
             side.channel = None
             return
         side.since = time.monotonic()
         match message["what"]:
             case "swept":
-                side.swept[side.index, side.sweeps] = bool(message["complete"])
+                side.finished_sweeps[side.index, side.sweeps] = bool(message["complete"])
             case "result":
                 side.results[str(message["test"])] = (str(message["outcome"]), str(message["text"]))
             case "bye":
                 side.ended = True
             case "collected":
                 side.tests = [str(test) for test in message["tests"]]
-                side.asked = message
+                side.request = message
             case "test":
                 side.index, side.sweeps = self.common.index(str(message["test"])), 0
-                side.asked = message
+                side.request = message
             case "sweep":
                 side.sweeps += 1
-                side.asked = message
+                side.request = message
             case _:
-                side.asked = message
+                side.request = message
 
     def _check(self, side: DuetSide) -> None:
-        """Whether it still lives and moves."""
+        """Check that a side is alive and makes progress.
+
+        Raises:
+            SideEnded: It doesn't.
+        """
         if side.ended:
             return
         status = side.process.exit_status
         if status is not None:
             how = f"was killed by signal {status - 128}" if status > 128 else f"ended with status {status}"
-            raise SideEnded(f"{side.name}: pytest {how} {self._where(side)}.{self._log(side)}")
+            raise SideEnded(side.name, f"{side.name}: pytest {how} {self._where(side)}.{self._log(side)}")
         if side.running and time.monotonic() - side.since > self._plan.deadline_s:
             raise SideEnded(
-                f"{side.name} has not gone on for {self._plan.deadline_s:g} s {self._where(side)} "
-                f"(--deadline allows more).{self._log(side)}"
+                side.name,
+                f"{side.name} made no progress for {self._plan.deadline_s:g} s {self._where(side)} "
+                f"(--deadline allows more).{self._log(side)}",
             )
 
     def _where(self, side: DuetSide) -> str:
@@ -247,32 +265,32 @@ class DuetConductor:
     # Answering
 
     def _next(self) -> tuple[DuetSide, DuetSide]:
-        """Whose turn it is, and the other one."""
+        """Return the side to answer, and its peer."""
         head, base = self._sides[HEAD], self._sides[BASE]
-        first, second = (head, base) if head.place <= base.place else (base, head)
-        if head.place == base.place:
-            if head.what == "step":
+        first, second = (head, base) if head.position <= base.position else (base, head)
+        if head.position == base.position:
+            if head.request_kind == "step":
                 steps = (head.step, base.step)
                 first, second = ((head, base), (base, head))[self._turn_taker(head).choose(steps)]
-            elif head.what == "test" and head.index % 2:
+            elif head.request_kind == "test" and head.index % 2:
                 first, second = base, head
         return first, second
 
-    def _answer(self, side: DuetSide, other: DuetSide) -> None:
-        assert side.asked is not None
-        message = side.asked
-        handler: Callable[[DuetSide, DuetSide, Message], Message] = getattr(self, f"_on_{side.what}")
-        answer = handler(side, other, message)
-        side.asked, side.since = None, time.monotonic()
-        if side.channel is not None:  # else its process has ended, which is noticed next
+    def _answer(self, side: DuetSide, peer: DuetSide) -> None:
+        assert side.request is not None
+        message = side.request
+        handler: Callable[[DuetSide, DuetSide, Message], Message] = getattr(self, f"_on_{side.request_kind}")
+        answer = handler(side, peer, message)
+        side.request, side.since = None, time.monotonic()
+        if side.channel is not None:  # if it is None, the process has ended, and _check reports it
             try:
                 side.channel.send(answer)
             except Hangup:
                 side.channel = None
 
-    def _on_collected(self, _side: DuetSide, other: DuetSide, _message: Message) -> Message:
+    def _on_collected(self, _side: DuetSide, peer: DuetSide, _message: Message) -> Message:
         head, base = self._sides[HEAD], self._sides[BASE]
-        if other.what == "collected":  # the first of the two to be answered
+        if peer.request_kind == "collected":  # the first of the two to be answered
             ours, theirs = head.tests or [], base.tests or []
             self.common = [test for test in ours if test in theirs]
             for name, only in (
@@ -280,26 +298,23 @@ class DuetConductor:
                 (BASE, [t for t in theirs if t not in ours]),
             ):
                 self.notes += [f"only at {name}, so not compared: {test}" for test in only]
-            self._say(
-                f"{len(self.common)} tests measure on both sides"
-                if len(self.common) != 1
-                else "1 test measures on both sides"
-            )
+            count = len(self.common)
+            self._say(f"{count} tests measure on both sides" if count != 1 else "1 test measures on both sides")
         return {"tests": self.common}
 
-    def _on_test(self, _side: DuetSide, other: DuetSide, _message: Message) -> Message:
-        return {"stop": f"{other.name} has ended" if other.ended else ""}
+    def _on_test(self, _side: DuetSide, peer: DuetSide, _message: Message) -> Message:
+        return {"stop": f"{peer.name} has ended" if peer.ended else ""}
 
-    def _on_sweep(self, side: DuetSide, other: DuetSide, message: Message) -> Message:
-        foreign = [str(one) for one in message["foreign"]]
+    def _on_sweep(self, side: DuetSide, peer: DuetSide, message: Message) -> Message:
+        foreign = [str(module) for module in message["foreign"]]
         if foreign:
-            raise SideEnded(_foreign(side, foreign))
+            raise SideEnded(side.name, _foreign_modules(side, foreign))
         number = (side.index, side.sweeps)
         if number not in self._pairs:
-            if side.place == other.place and other.asked is not None:
-                self._pairs[number] = self._pair(side, other.asked, message)
+            if side.position == peer.position and peer.request is not None:
+                self._pairs[number] = self._pair(side, peer.request, message)
             else:
-                self._alone(side, str(message["name"]), f"{other.name} does not measure it")
+                self._note_alone(side, str(message["name"]), f"{peer.name} does not measure it")
                 return {"points": None}
         return self._pairs[number]
 
@@ -314,38 +329,38 @@ class DuetConductor:
         points = [*head["points"], *(point for point in base["points"] if point not in head["points"])]
         return {"points": points}
 
-    def _alone(self, side: DuetSide, name: str, why: str) -> None:
+    def _note_alone(self, side: DuetSide, name: str, why: str) -> None:
         self.notes.append(f"not compared: {name!r} of {self.common[side.index]} at {side.name}: {why}")
 
-    def _on_step(self, side: DuetSide, other: DuetSide, _message: Message) -> Message:
+    def _on_step(self, side: DuetSide, peer: DuetSide, _message: Message) -> Message:
         number = (side.index, side.sweeps)
         turns = self._turn_taker(side)
-        together = other.what == "step" and (other.index, other.sweeps) == number
-        if not together and not other.swept.get(number):
-            self.notes.append(f"not compared: {self.common[side.index]}: {other.name} could not go on")
-            return {"abandon": f"{other.name} could not go on"}
-        mine, theirs = side.step, other.step if together else None
+        alternating = peer.request_kind == "step" and (peer.index, peer.sweeps) == number
+        if not alternating and not peer.finished_sweeps.get(number):
+            self.notes.append(f"not compared: {self.common[side.index]}: {peer.name} could not go on")
+            return {"abandon": f"{peer.name} could not go on"}
+        mine, theirs = side.step, peer.step if alternating else None
         steps = (mine, theirs) if side.name == HEAD else (theirs, mine)
         return asdict(turns.turn(0 if side.name == HEAD else 1, steps))
 
     def _turn_taker(self, side: DuetSide) -> Turns:
         return self._turns.setdefault((side.index, side.sweeps), Turns())
 
-    def _on_over(self, side: DuetSide, other: DuetSide, message: Message) -> Message:
+    def _on_over(self, side: DuetSide, peer: DuetSide, message: Message) -> Message:
         test = str(message["test"])
         self._measured.setdefault(f"{side.name} {test}", message)
         if side.name == BASE:
             return {}
-        if other.what == "over" and other.asked is not None and other.asked["test"] == test:
-            self._measured.setdefault(f"{BASE} {test}", other.asked)
+        if peer.request_kind == "over" and peer.request is not None and peer.request["test"] == test:
+            self._measured.setdefault(f"{BASE} {test}", peer.request)
         base: Message = self._measured.get(f"{BASE} {test}", {})
         if message["record"] is None or base.get("record") is None:
-            return {"record": None, "why": self._why(other, test, str(base.get("failed") or ""))}
+            return {"record": None, "why": self._reason(peer, test, str(base.get("failed") or ""))}
         self.compared.append(test)
         return {"record": base["record"]}
 
     @staticmethod
-    def _why(base: DuetSide, test: str, failed: str) -> str:
+    def _reason(base: DuetSide, test: str, failed: str) -> str:
         outcome, text = base.results.get(test, ("", ""))
         if failed:
             return f"base fails: {failed}"
@@ -354,28 +369,28 @@ class DuetConductor:
         return "base has ended" if base.ended else "there is nothing that both sides measured"
 
 
-def _foreign(side: DuetSide, modules: Sequence[str]) -> str:
-    shown = "\n".join(f"  {one}" for one in modules[:6])
+def _foreign_modules(side: DuetSide, modules: Sequence[str]) -> str:
+    listed = "\n".join(f"  {module}" for module in modules[:6])
     return (
-        f"{side.name} does not run its own code: it imported from {side.home}, and not from its worktree,\n{shown}\n"
-        "so both sides would be the same. The project is installed there in editable mode.\n"
+        f"{side.name} does not run its own code: it imported from {side.home}, not from its worktree:\n{listed}\n"
+        "Both sides would measure the same code. The project is installed there in editable mode.\n"
         f"Give {side.name} an environment in which its own version is installed: --python-{side.name} EXE"
     )
 
 
 def statuses(sides: Sequence[DuetSide], deadline_s: float, tick: Callable[[], None]) -> dict[str, int]:
-    """The exit statuses of sides that have run their tests.
+    """Wait until both pytests have ended; return their exit statuses.
 
     Raises:
-        SideEnded: one doesn't end.
+        SideEnded: One doesn't end.
     """
     end = time.monotonic() + deadline_s
-    found: dict[str, Any] = {}
-    while len(found) < len(sides):
-        found = {side.name: side.process.exit_status for side in sides if side.process.exit_status is not None}
+    ended: dict[str, int] = {}
+    while len(ended) < len(sides):
+        ended = {side.name: side.process.exit_status for side in sides if side.process.exit_status is not None}
         if time.monotonic() > end:
-            stuck = next(side for side in sides if side.name not in found)
-            raise SideEnded(f"{stuck.name} has run its tests and does not end.{DuetConductor._log(stuck)}")
+            stuck = next(side for side in sides if side.name not in ended)
+            raise SideEnded(stuck.name, f"{stuck.name} has run its tests and does not end.{DuetConductor._log(stuck)}")
         tick()
         time.sleep(_POLL_S / 2)
-    return found
+    return ended

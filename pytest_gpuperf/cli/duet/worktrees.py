@@ -1,4 +1,4 @@
-"""Commits of a git repository as directories of their own, which are gone afterwards."""
+"""Temporary checkouts of commits."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pytest_gpuperf.store.git import MISLEADING, Git
 
 
 def environment() -> dict[str, str]:
-    """Ours, for processes that have to find the repository of their own directory."""
+    """Return this process's environment without the variables that name another git repository."""
     return {name: value for name, value in os.environ.items() if name not in MISLEADING}
 
 
 def toplevel(directory: Path) -> Path:
-    """The checkout that a directory is in.
+    """Return the checkout that contains a directory.
 
     Raises:
-        GpuperfError: it is in none.
+        GpuperfError: There is none.
     """
     try:
         return Path(_git(directory, "rev-parse", "--show-toplevel")).resolve()
@@ -32,31 +32,31 @@ def toplevel(directory: Path) -> Path:
 
 
 def commit_of(home: Path, ref: str) -> str:
-    """The hash of what a name stands for.
+    """Return the hash of the commit that a ref names.
 
     Raises:
-        OptionError: git doesn't know it.
+        OptionError: git doesn't know the ref.
     """
     try:
         return _git(home, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     except GpuperfError as error:
         raise OptionError(
-            f"{ref!r} is no commit, branch or tag of {home}.\n"
-            "In CI, fetch it first: git fetch --depth=1 origin main, and then --base FETCH_HEAD."
+            f"{ref!r} is not a commit, branch or tag of {home}.\n"
+            "In CI, fetch it first: git fetch --depth=1 origin main, then use --base FETCH_HEAD."
         ) from error
 
 
 @contextmanager
 def worktree(home: Path, commit: str, path: Path) -> Iterator[Path]:
-    """A commit, checked out at ``path``.
+    """Check a commit out at ``path``, and remove it in the end.
 
     Raises:
-        GpuperfError: git can't.
+        GpuperfError: git fails.
     """
-    # Of runs that were killed: their directories are gone, and git still lists them.
+    # After a duet that was killed, git still lists worktrees whose directories are gone.
     _git(home, "worktree", "prune")
     try:
-        # Without hooks: somebody's post-checkout may install, build or ask.
+        # Without hooks: a post-checkout hook may install, build or ask.
         _git(home, "-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(path), commit)
         yield path.resolve()
     finally:

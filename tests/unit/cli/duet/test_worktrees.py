@@ -63,5 +63,5 @@ def test_the_top_of_a_checkout(home: Path, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("ref", ["nowhere", "--help", "main:file", ""])
 def test_what_is_no_commit_is_refused(home: Path, ref: str) -> None:
-    with pytest.raises(OptionError, match="is no commit, branch or tag"):
+    with pytest.raises(OptionError, match="is not a commit, branch or tag"):
         worktrees.commit_of(home, ref)
