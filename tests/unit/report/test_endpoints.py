@@ -9,7 +9,7 @@ from pytest_gpuperf.report.summary import RecordLocation, record_lines
 from tests.unit.factories import curve, curve_point, equal_runs, histogram, record
 
 
-def test_latencies_that_nobody_could_take() -> None:
+def test_unknown_latencies_of_endpoints_are_dashes() -> None:
     endpoints = (
         EndpointFigures("127.0.0.1:8000", 500, 0, 250.0),
         EndpointFigures("127.0.0.1:8010", 501, 0, 250.5, histogram([2e6, 3e6])),

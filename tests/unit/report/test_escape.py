@@ -19,21 +19,21 @@ def squeezed(text: str) -> str:
 
 
 @given(TEXTS)
-def test_text_of_others_stays_text(given_text: str) -> None:
+def test_untrusted_text_stays_text(given_text: str) -> None:
     page = rendered(f"before {escape.text(given_text)} after")
     assert squeezed(page.text) == squeezed(f"before {escape.printable(given_text)} after")
     assert page.names <= {"p", "code", "wbr"}
 
 
 @given(TEXTS)
-def test_it_stays_text_in_a_table_and_the_cell_a_cell(given_text: str) -> None:
+def test_untrusted_text_stays_text_in_a_table_cell(given_text: str) -> None:
     page = rendered("\n".join(Table(("one", "two"), ((given_text, "end"),)).as_markdown()))
     assert [squeezed(cell) for cell in page.rows[1]] == [squeezed(escape.printable(given_text)), "end"]
     assert page.names <= {"table", "thead", "tbody", "tr", "th", "td", "code", "wbr"}
 
 
 @given(TEXTS)
-def test_it_stays_text_where_markdown_isn_t_read(given_text: str) -> None:
+def test_untrusted_text_stays_text_in_html(given_text: str) -> None:
     page = rendered(f"<details>\n<summary>{escape.html_code(given_text)}</summary>\n\nbody\n\n</details>")
     assert squeezed(page.text) == squeezed(f"{escape.printable(given_text)} body")
     assert page.names <= {"details", "summary", "code", "p"}
@@ -57,12 +57,12 @@ def test_github_finds_nobody_to_notify_and_nothing_to_link(name: str) -> None:
         "2026-01-01 10:15 UTC",
     ],
 )
-def test_what_is_harmless_is_not_dressed_up(harmless: str) -> None:
+def test_harmless_text_is_unchanged(harmless: str) -> None:
     assert escape.text(harmless) == harmless
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4))
-def test_a_fence_holds_its_lines(lines: list[str]) -> None:
+def test_a_code_block_contains_its_lines(lines: list[str]) -> None:
     page = rendered("\n".join([*escape.code_block([f"pytest {shlex.quote(line)}" for line in lines]), "", "after"]))
     assert page.names == {"pre", "code", "p"}
     assert page.text.endswith("after\n")
@@ -83,5 +83,5 @@ def test_a_long_text_keeps_its_ends(text: str, most: int) -> None:
         ("/home/a@b/perf", "/home/a@b/perf"),
     ],
 )
-def test_a_comment_tells_no_password(url: str, shown: str) -> None:
+def test_a_comment_has_no_password(url: str, shown: str) -> None:
     assert escape.without_credentials(url) == shown

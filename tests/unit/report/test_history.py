@@ -6,7 +6,7 @@ from pytest_gpuperf.report.history import HEIGHT, Shift, plot
 from tests.unit.report.histories import STEP, history, moment
 
 
-def test_a_step_is_seen_and_told() -> None:
+def test_a_step_is_drawn_and_listed() -> None:
     lines = plot(STEP)
     assert lines[0].startswith("5.00 ms |")
     assert lines[HEIGHT - 1].startswith("4.00 ms |")
@@ -31,7 +31,7 @@ def test_a_level_that_hardly_moves_is_drawn_flat() -> None:
     assert sum("*" in line for line in lines[:HEIGHT]) <= 2
 
 
-def test_what_became_of_a_record_is_seen() -> None:
+def test_the_state_of_a_record_is_drawn() -> None:
     points = [moment(0), moment(1, state="pinned"), moment(2, 9e6, "failed"), moment(3, state="accepted")]
     lines = plot(replace(history(), points=tuple(points)))
     assert "x" in lines[0]
@@ -44,12 +44,12 @@ def test_failed_records_do_not_move_the_level() -> None:
     assert replace(history(), points=points).levels() == [(0, 4, 4e6)]
 
 
-def test_several_changes_have_a_sum() -> None:
+def test_several_changes_have_an_overall_change() -> None:
     values = [4e6] * 5 + [4.4e6] * 5 + [4.84e6] * 5
     shifts = (Shift(5, 4e6, 4.4e6, 0.01), Shift(10, 4.4e6, 4.84e6, 0.01))
     assert "  overall: +21%" in plot(replace(history(*values), shifts=shifts))
 
 
-def test_nothing_changed() -> None:
+def test_a_history_without_changes_says_so() -> None:
     assert plot(history(4e6, 4e6))[-1] == "  no change of level"
     assert any("2 records without these load points" in line for line in plot(replace(STEP, left_out=2)))

@@ -69,7 +69,7 @@ TEXTS = {
         "too few requests for this percentile",
     ],
 )
-def test_nobody_is_told_less(kind: str, told: str) -> None:
+def test_every_surface_has_every_note(kind: str, told: str) -> None:
     assert told in TEXTS[kind]
 
 
@@ -88,7 +88,7 @@ def test_steps_stand_below_their_server_in_markdown() -> None:
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_what_only_a_balancer_sees_is_no_zero(kind: str) -> None:
+def test_unknown_figures_behind_a_balancer_are_not_zero(kind: str) -> None:
     text = comment([ONE]) if kind == "markdown" else TEXTS[kind]
     (line,) = (line for line in text.replace("<tr>", "\n").splitlines() if "10.0.0.1:8000" in line)
     for mark in ("<td>", "|", "`"):
@@ -101,7 +101,7 @@ def test_the_document_has_what_was_anchored() -> None:
     assert one["anchored"] == [{"sweep": "serving", "metric": "p90", "plain_sd": 0.05, "anchored_sd": 0.012}]
 
 
-def test_the_reference_of_a_duet_that_is_not_comparable() -> None:
+def test_a_duet_with_different_keys_names_the_fields() -> None:
     duet = Comparison(Verdict.NOT_COMPARABLE, mode="duet", differing={"power_limit_w": (60, 72)})
     assert comparison_notes(duet) == ["the reference has a different key: power_limit_w is 60, not 72"]
     assert left_out_notes(duet) == []

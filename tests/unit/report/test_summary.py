@@ -136,7 +136,7 @@ def test_a_headline_says_what_happened(one: Record, comparison: Comparison, part
         assert part in text
 
 
-def test_a_section_has_the_table_and_the_place() -> None:
+def test_a_section_has_the_table_and_the_location() -> None:
     text = lines_of(record(), compared(row()))
     assert "\n".join(curve_table(curve(curve_point()), (row(),)).as_text("  ")) in text
     assert f"stored as {PLACE.path}" in text
@@ -154,7 +154,7 @@ def test_the_mark_of_too_few_requests_is_explained_where_it_occurs() -> None:
     assert "~" not in lines_of(record(), compared())
 
 
-def test_the_server_s_own_times_are_told_at_the_highest_load() -> None:
+def test_server_times_are_shown_at_the_highest_load() -> None:
     swept = curve(curve_point(8, server=server_times()), curve_point(1))
     text = lines_of(record(), compared(), swept)
     assert "server time at 8: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us, outside 280.0 us" in text
@@ -173,7 +173,7 @@ def test_an_ensemble_is_broken_down_by_step() -> None:
     assert "server" not in lines_of(record(), compared(), curve(curve_point(8), curve_point(1, server=server_times())))
 
 
-def test_findings_are_told_with_their_point() -> None:
+def test_findings_name_their_load_point() -> None:
     shaky = window(LoadPoint(4), findings=(Finding(REQUESTS_FAILED, ERRORS, 2, 60),))
     text = lines_of(replace(record(), runs=(run(shaky, warm=False), run(shaky, index=1))), compared())
     assert text.count("4 of 120 requests failed in 2 of 2 windows (at concurrency 4)") == 1
@@ -181,7 +181,7 @@ def test_findings_are_told_with_their_point() -> None:
     assert "run 2" not in text
 
 
-def test_an_inconclusive_comparison_says_what_it_could_see_and_what_would_decide() -> None:
+def test_an_inconclusive_comparison_names_the_detectable_change_and_the_records_needed() -> None:
     rows = (
         row(Verdict.INCONCLUSIVE, min_detectable=0.12, records_to_decide=2),
         row(Verdict.INCONCLUSIVE, min_detectable=0.31, records_to_decide=4),
@@ -192,7 +192,7 @@ def test_an_inconclusive_comparison_says_what_it_could_see_and_what_would_decide
     assert "4 more records would settle it" in text
 
 
-def test_where_no_number_of_records_would_decide_none_is_promised() -> None:
+def test_no_number_of_records_is_promised_if_none_would_settle_it() -> None:
     rows = (
         row(Verdict.INCONCLUSIVE, records_to_decide=2),
         row(Verdict.INCONCLUSIVE, records_to_decide=None),
@@ -245,7 +245,7 @@ def test_a_failure_names_points_changes_and_intervals() -> None:
     assert any("whole sweep" in line and "throughput" in line and "-50% [-" in line for line in lines)
 
 
-def test_a_failure_names_its_baseline_and_its_own_file() -> None:
+def test_a_failure_names_its_baseline_and_its_record() -> None:
     text = failed()
     assert "ba5e11ba5e11 of 2026-01-01 01:01 UTC, commit feedface" in text
     assert f"this record: {PLACE.path}" in text
@@ -298,7 +298,7 @@ def test_an_inconclusive_failure_says_so() -> None:
     assert "run the test again" in text.splitlines()[-1]
 
 
-def test_table_and_curve_speak_of_the_same_numbers() -> None:
+def test_table_and_curve_have_the_same_numbers() -> None:
     one = record(equal_runs(2.0, load_points=2))
     made = curve_of("serving", [LoadPoint(1), LoadPoint(2)], one.runs)
     cells = curve_table(made, ()).rows

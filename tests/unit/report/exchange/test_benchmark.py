@@ -43,7 +43,7 @@ def test_pytest_benchmark_compares_ours(tmp_path: Path) -> None:
     assert "test_resnet50[fp16][serving: concurrency 1]" in done.stdout
 
 
-def test_its_figures_are_ours() -> None:
+def test_the_figures_are_those_of_the_record() -> None:
     one = reported(4.0)
     (first, _) = json.loads(benchmark_text([one], generated_utc=""))["benchmarks"]
     point = one.curves[0].points[0]
@@ -78,7 +78,7 @@ def test_files_of_two_devices_are_not_mixed(tmp_path: Path) -> None:
     assert records_of(files, gpu="L4")[0].key["device"] == "L4"
 
 
-def test_a_name_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="contains 'nothing'"):
         records_of([theirs(tmp_path / "a.json", "t")], "nothing")
 
@@ -101,7 +101,7 @@ def test_a_file_that_can_t_be_used_says_why(tmp_path: Path, content: str, messag
         read_benchmarks(path)
 
 
-def test_whose_a_file_is(tmp_path: Path) -> None:
+def test_the_kind_of_a_file_is_recognised(tmp_path: Path) -> None:
     assert is_benchmark_file(theirs(tmp_path / "a.json", "t"))
     (tmp_path / "b.json").write_text('{"experiments": []}')
     assert not is_benchmark_file(tmp_path / "b.json")

@@ -65,7 +65,7 @@ def rows(*levels: MeasuredLevel, layout: Layout = PLAIN) -> list[dict[str, str]]
         (Layout(percentile=85.0, verbose=True), COLUMNS_85 + VERBOSE_85),
     ],
 )
-def test_columns_are_those_of_perf_client_and_ours_come_last(layout: Layout, header: str) -> None:
+def test_columns_are_those_of_perf_client_and_additions_come_last(layout: Layout, header: str) -> None:
     titles = csv_text([level(closed())], layout).splitlines()[0]
     assert titles == header if not layout.verbose else titles.startswith(header + ",Stability,")
 
@@ -116,7 +116,7 @@ def test_levels_over_the_threshold_are_left_out_as_perf_client_does() -> None:
     assert csv_text([], Layout()) == ""
 
 
-def test_unstable_levels_are_told_in_the_verbose_table_only() -> None:
+def test_unstable_levels_are_marked_in_the_verbose_table_only() -> None:
     unstable = level(closed(), UNSTABLE, taken=10)
     assert rows(unstable, layout=Layout(verbose=True))[0]["Stability"] == "unstable"
     assert rows(unstable, layout=Layout(verbose=True))[0]["Windows"] == "10"
@@ -147,7 +147,7 @@ def test_throughput_has_six_digits(throughput: float, text: str) -> None:
     assert rows(level(closed(throughput=throughput)))[0]["Inferences/Second"] == text
 
 
-def test_a_block_reads_as_perf_clients() -> None:
+def test_a_level_reads_as_in_perf_client() -> None:
     one = replace(closed(4, throughput=4384.99, batch_size=2), client_cpu_s=60 * 14e-6)
     lines = level_lines(level(one), Layout())
     assert lines[:3] == ["  Client: ", "    Request count: 60", "    Throughput: 4384.99 infer/sec"]
@@ -168,7 +168,7 @@ def test_a_block_reads_as_perf_clients() -> None:
     assert "WARNING" not in text
 
 
-def test_a_block_tells_what_is_wrong() -> None:
+def test_a_level_shows_its_warnings() -> None:
     findings = (Finding(CLOCK_MOVED, CLOCKS, 1980.0, 1700.0),)
     bad = replace(
         closed(),
@@ -183,14 +183,14 @@ def test_a_block_tells_what_is_wrong() -> None:
     assert "  [WARNING] unstable: the windows differ" in text
 
 
-def test_a_block_in_open_loop_tells_response_and_service_time() -> None:
+def test_a_level_in_open_loop_shows_response_and_service_time() -> None:
     text = "\n".join(level_lines(level(open_loop()), Layout()))
     assert "Avg latency: 1000 usec" in text
     assert re.search(r"Service time .*: avg (499|500|501) usec, p50 \d+ usec, p90 \d+ usec, p99 \d+ usec", text)
     assert "Late sends: 6 of 60 (10.00%) more than 1 msec late; 99% within 1500 usec" in text
 
 
-def test_a_block_tells_of_every_endpoint() -> None:
+def test_a_level_shows_every_endpoint() -> None:
     endpoints = (
         EndpointFigures("a:8000", 40, 1, 400.0, histogram([1e6] * 40)),
         EndpointFigures("b:8000", 1, 0, 20.0, histogram([3e6])),
@@ -220,7 +220,7 @@ def test_the_closing_list_is_in_the_order_of_measurement() -> None:
     assert percentile[1].endswith(f"latency {int(closed().latency.quantile_ns(0.9) / 1e3)} usec")
 
 
-def test_without_an_answer_no_latency_is_made_up() -> None:
+def test_without_an_answer_there_is_no_latency() -> None:
     silent = level(window(requests=0, throughput=0.0), UNSTABLE)
     assert closing_lines([silent], Layout())[1].endswith("no request answered (unstable)")
     assert "No request was answered" in pass_line(1, window(requests=0, throughput=0.0), Layout())

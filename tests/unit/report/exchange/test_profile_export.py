@@ -45,14 +45,14 @@ def test_the_file_has_perf_analyzers_shape(tmp_path: Path) -> None:
     }
 
 
-def test_only_requests_that_were_due_in_a_window_are_told(tmp_path: Path) -> None:
+def test_only_requests_that_were_due_in_a_window_are_exported(tmp_path: Path) -> None:
     window = closed_loop((99, 150), (100, 160), (499, 700), (500, 600), start_ns=100, stop_ns=500)
     document = written(tmp_path / "times.json", ("concurrency", 1, [window]))
     sent = [request["timestamp"] - EPOCH_NS for request in document["experiments"][0]["requests"]]
     assert sent == [100, 499]
 
 
-def test_open_loop_tells_when_a_request_was_due() -> None:
+def test_open_loop_exports_when_a_request_was_due() -> None:
     lane = Times(column([100]), column([130]), column([180]))
     window = Recording(0, 1000, (lane,), {}, "", 0.0)
     (request,) = map(json.loads, requests_of(window, EPOCH_NS))
@@ -63,7 +63,7 @@ def test_open_loop_tells_when_a_request_was_due() -> None:
     }
 
 
-def test_streams_tell_first_and_last_answer_and_their_number() -> None:
+def test_streams_export_first_and_last_answer_and_their_number() -> None:
     sent = column([10, 20])
     lane = Times(sent, sent, column([90, 60]), None, column([30, 60]), column([5, 1]))
     several, one = map(json.loads, requests_of(Recording(0, 1000, (lane,), {}, "", 0.0), 0))
@@ -71,7 +71,7 @@ def test_streams_tell_first_and_last_answer_and_their_number() -> None:
     assert one == {"timestamp": 20, "response_timestamps": [60]}
 
 
-def test_requests_of_all_workers_are_told() -> None:
+def test_requests_of_all_workers_are_exported() -> None:
     @dataclass
     class Window:
         start_ns = 0
@@ -91,7 +91,7 @@ def test_many_requests_are_written_in_pieces(tmp_path: Path, monkeypatch: pytest
     assert [experiment["experiment"]["value"] for experiment in document["experiments"]] == [50.0, 60.0]
 
 
-def test_the_file_gets_to_its_place_when_it_is_whole(tmp_path: Path) -> None:
+def test_the_file_appears_once_it_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "times.json"
     path.write_text("the one before")
     export = ProfileExport(path, 0)

@@ -48,7 +48,7 @@ def test_windows_that_touch_share_an_edge(tmp_path: Path) -> None:
     assert level.windows_ns == ((0, 10), (10, 20), (20, 30))
 
 
-def test_what_this_package_wrote_is_read_as_it_was_measured(tmp_path: Path) -> None:
+def test_an_exported_profile_is_imported_unchanged(tmp_path: Path) -> None:
     """Both edges of each window are there, apart or touching; nothing is due between them."""
     windows = [
         closed_loop((10, 20), (90, 130), start_ns=0, stop_ns=100),
@@ -96,7 +96,7 @@ def test_without_edges(tmp_path: Path) -> None:
         ("[" * 100_000, "is not complete JSON"),
     ],
 )
-def test_what_is_no_profile_export(tmp_path: Path, content: str, message: str) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "profile.json"
     path.write_text(content)
     with pytest.raises(OptionError, match=message) as caught:
@@ -127,12 +127,12 @@ GOOD = request(1, 2)
         (experiment([GOOD], ["0"]), r"window_boundaries\[0\] should be int, not str"),  # type: ignore[list-item]
     ],
 )
-def test_what_is_wrong_is_named_by_its_path(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+def test_an_error_names_the_field(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         levels(tmp_path, wrong)
 
 
-def test_a_level_is_there_once(tmp_path: Path) -> None:
+def test_a_repeated_level_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="concurrency 4 occurs twice"):
         levels(tmp_path, experiment([GOOD]), experiment([GOOD]))
 

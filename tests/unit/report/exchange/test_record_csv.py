@@ -33,7 +33,7 @@ def test_one_sweep_is_perf_client_s_table() -> None:
         assert int(by_load[point.concurrency]["p90 latency"]) == int(point.p90_ns / 1000)
 
 
-def test_a_disturbed_window_counts_nowhere_where_there_are_others() -> None:
+def test_disturbed_windows_count_only_without_others() -> None:
     one = reported()
     calm = window(LoadPoint(4), p50_ms=10.0)
     disturbed = guarded(window(LoadPoint(4), p50_ms=30.0, visit=1), "throttled")
@@ -60,5 +60,5 @@ def test_several_tables_are_told_apart() -> None:
     assert [row["Server Compute Infer"] for row in found] == ["", "600"]
 
 
-def test_nothing_is_an_empty_file() -> None:
+def test_an_empty_report_is_an_empty_file() -> None:
     assert records_csv([]) == ""

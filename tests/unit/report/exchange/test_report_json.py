@@ -31,7 +31,7 @@ def test_the_document_has_every_figure() -> None:
     assert test["baseline_commit"] == "feedfacecafe"
 
 
-def test_what_is_no_number_is_null() -> None:
+def test_numbers_that_json_lacks_are_null() -> None:
     one = reported(6.0)
     rows = tuple(replace(row, high=math.inf, p_value=math.nan) for row in one.comparison.rows)
     (test,) = json.loads(json_text([replace(one, comparison=replace(one.comparison, rows=rows))]))["tests"]
@@ -43,5 +43,5 @@ def test_names_come_back_as_they_were() -> None:
     assert [test["test"] for test in found["tests"]] == list(HOSTILE)
 
 
-def test_nothing_is_a_document_too() -> None:
+def test_an_empty_report_is_a_document() -> None:
     assert json.loads(json_text([]))["tests"] == []

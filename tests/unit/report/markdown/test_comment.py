@@ -48,14 +48,14 @@ def test_several_gpu_models_have_a_section_each() -> None:
     assert [name for name, _ in page.tags].count("h3") == 2
 
 
-def test_nothing_to_tell_is_told() -> None:
+def test_an_empty_report_says_so() -> None:
     assert "No test measured anything." in comment([])
     unchanged = comment([reported()])
     assert "✅" in unchanged.splitlines()[2]
     assert "| load point | metric | baseline | now |" not in unchanged.partition("<details>")[0]
 
 
-def test_a_cut_short_record_and_a_broken_test_are_told() -> None:
+def test_a_record_cut_short_and_a_failed_test_are_listed() -> None:
     cut = reported(status="incomplete")
     broken = reported(test="tests/test_b.py::test_b", error="BudgetMissed: no load point with p90 <= 1 ms")
     text = comment([cut, broken])
@@ -66,7 +66,7 @@ def test_a_cut_short_record_and_a_broken_test_are_told() -> None:
     assert "1 of 2 tests regressed, 1 failed for another reason" in comment([broken, regressed])
 
 
-def test_a_broken_test_comes_before_those_that_passed() -> None:
+def test_a_failed_test_comes_before_passed_tests() -> None:
     fine = [reported(device="NVIDIA L4", test=f"t.py::test_{number}") for number in range(3)]
     broken = reported(device="NVIDIA A10G", test="t.py::test_broken", error="TargetError: no such model")
     text = comment([*fine, broken])
@@ -166,7 +166,7 @@ def test_every_regressed_test_is_in_the_table() -> None:
     assert "more rows, listed below" in table
 
 
-def test_the_measured_commit_is_had_in_any_clone(tmp_path: Path) -> None:
+def test_the_commands_fetch_the_measured_commit(tmp_path: Path) -> None:
     """A pull request's job is on a merge commit that no branch has; a commit that was never pushed is on one clone."""
     origin = origin_in(tmp_path)
     here, merge = clone_of(origin, tmp_path / "here"), git(tmp_path / "work", "rev-parse", "HEAD")
@@ -216,7 +216,7 @@ def test_a_marker_is_hidden_and_ends_where_it_should(name: str, line: str) -> No
     assert rendered(comment([reported()], marker=name)).text.lstrip().startswith("✅")
 
 
-def test_load_points_of_one_side_are_told() -> None:
+def test_load_points_of_only_one_side_are_listed() -> None:
     one, gone, new = reported(), "serving: concurrency 64", "serving: concurrency 3"
     one = replace(one, comparison=replace(one.comparison, missing_points=(gone,), new_points=(new,)))
     text = comment([one]).partition("<details>")[0]

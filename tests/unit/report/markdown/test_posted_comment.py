@@ -56,7 +56,7 @@ def test_any_text_becomes_a_body(text: str, trusted: bool, times: int) -> None:
         "&commat;team",
     ],
 )
-def test_what_a_fork_wrote_calls_nobody_and_links_nothing(active: str) -> None:
+def test_text_from_a_fork_notifies_nobody_and_links_nothing(active: str) -> None:
     body, marker = comment_body(f"{active}\n| 1 | `code` |", trusted=False)
     assert marker == MARKER
     assert active not in body
@@ -71,7 +71,7 @@ def test_the_shape_of_a_report_survives_a_fork() -> None:
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_our_own_report_is_cut_where_it_is_made_and_not_again(trusted: bool) -> None:
+def test_a_report_is_shortened_only_once(trusted: bool) -> None:
     many = [reported(6.0, test=f"t.py::test[{n} {'🙂' * 60}]", name=f"{n:012x}", load_points=8) for n in range(80)]
     text = comment(many)
     assert utf16_length(text) <= MAX_CHARACTERS < 2 * len(text)
@@ -81,7 +81,7 @@ def test_our_own_report_is_cut_where_it_is_made_and_not_again(trusted: bool) -> 
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_our_own_report_looks_the_same_from_a_fork(name: str) -> None:
+def test_a_report_looks_the_same_from_a_fork(name: str) -> None:
     text = comment(
         [reported(6.0, test=f"t.py::test[{name}]", findings=(Finding("nvml_other", detail=name),), error=name)]
     )

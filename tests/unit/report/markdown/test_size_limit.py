@@ -32,7 +32,7 @@ def test_a_text_keeps_under_its_size_or_says_that_it_was_cut(blocks: list[TextPa
     assert ("cut" in text) == (text != whole)
 
 
-def test_what_matters_more_gets_the_room_and_the_order_stays() -> None:
+def test_parts_of_lower_rank_get_room_first_and_the_order_stays() -> None:
     blocks = [TextPart(("a" * 30, "a"), rank=2), TextPart(("b" * 30, "b"), rank=0), TextPart(("c" * 30, "c"), rank=1)]
     assert fit(blocks, 80, note).split("\n\n") == ["a", "cut 1", "b" * 30, "c" * 30]
     assert fit(blocks, 50, note).split("\n\n") == ["a", "cut 2", "b" * 30, "c"]

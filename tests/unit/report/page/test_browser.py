@@ -146,7 +146,7 @@ def test_hovering_gives_the_numbers(show: Show) -> None:
     until(chrome, "!arguments[0].querySelector('.tip')", node)
 
 
-def test_a_finger_does_too(show: Show) -> None:
+def test_touching_gives_the_numbers(show: Show) -> None:
     chrome = show(page([reported()], generated_utc=WHEN))
     node = chart(chrome, "Throughput against")
     x, y = place(chrome, node, 1)
@@ -154,7 +154,7 @@ def test_a_finger_does_too(show: Show) -> None:
     assert "concurrency 2" in tip(chrome, node)
 
 
-def test_a_chart_that_was_drawn_anew_shows_the_same_point(show: Show) -> None:
+def test_a_redrawn_chart_shows_the_same_point(show: Show) -> None:
     chrome = show(page([reported()], generated_utc=WHEN))
     node = chart(chrome, "Throughput against")
     x, y = place(chrome, node, 1)

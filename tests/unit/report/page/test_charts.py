@@ -63,7 +63,7 @@ def test_the_budget_and_the_highest_load_within_it() -> None:
     assert view.note.startswith(f"Highest load within p90 ≤ 12 ms: {best.load.label}, ")
 
 
-def test_a_budget_that_nothing_keeps_within() -> None:
+def test_a_budget_that_no_load_point_meets() -> None:
     view = figures(reported(budgets=(Budget.of_ms(p90_ms=0.5),)))["latency"].views[0]
     assert view.marked == ()
     assert view.note == "No load point meets p90 ≤ 0.5 ms."
@@ -202,7 +202,7 @@ def test_doubling_loads_are_spread_evenly() -> None:
     assert positions([4], "concurrency")[0].span == (3.5, 4.5)
 
 
-def test_what_figures_share_is_written_once() -> None:
+def test_data_that_charts_share_is_written_once() -> None:
     pool = SharedData()
     first, again = ALL["latency"].as_json(pool), ALL["latency"].as_json(pool)
     assert first == again

@@ -29,7 +29,7 @@ def test_attributes() -> None:
     assert made == '<details class="a" data-test="3" open></details>'
 
 
-def test_text_that_was_markup_once_is_text_again() -> None:
+def test_joined_markup_is_escaped_as_text() -> None:
     """Whatever is made of an element by a string's own methods has to be escaped anew."""
     assert element("p", Markup("<b>").upper()) == "<p>&lt;B&gt;</p>"
 

@@ -64,7 +64,7 @@ class Page(HTMLParser):
             self.text += data
 
 
-def test_it_needs_nothing_else() -> None:
+def test_the_page_is_self_contained() -> None:
     text = page([reported()], generated_utc=WHEN)
     parsed = Page(text)
     assert parsed.open == []
@@ -73,7 +73,7 @@ def test_it_needs_nothing_else() -> None:
     assert not re.search(r"@import|url\(|<link|<img|<iframe", text)
 
 
-def test_nothing_but_its_own_scripts_may_run() -> None:
+def test_only_the_scripts_of_the_page_may_run() -> None:
     parsed = Page(page([reported()], generated_utc=WHEN))
     allowed = set(re.findall(r"'sha256-[^']+'", parsed.policy))
     assert "unsafe" not in parsed.policy
@@ -105,7 +105,7 @@ def test_names_are_text() -> None:
     assert "](javascript:1)" in parsed.text
 
 
-def test_an_open_question_is_told_by_what_may_be_worse() -> None:
+def test_an_inconclusive_test_shows_what_may_be_worse() -> None:
     points = [factories.row(Verdict.INCONCLUSIVE, ratio=ratio) for ratio in (0.6, 1.2, 1.1)]
     chosen = deciding_row(points)
     assert chosen is not None
@@ -141,7 +141,7 @@ def test_the_headline(verdicts: list[Verdict], said: str) -> None:
     assert said in Page(page([reported(verdict=one) for one in verdicts], generated_utc=WHEN)).text
 
 
-def test_a_failure_of_another_kind_is_told() -> None:
+def test_a_failure_for_another_reason_is_shown() -> None:
     members = [reported(), reported(verdict=Verdict.UNCHANGED, error="AssertionError: assert 812 > 900")]
     text = Page(page(members, generated_utc=WHEN)).text
     assert "1 of 2 tests regressed, 1 failed for another reason" in text
@@ -159,7 +159,7 @@ def test_why_and_what_to_do() -> None:
     assert "pytest --gpuperf tests/test_serving.py::test_resnet50" in text
 
 
-def test_a_record_that_was_cut_short_is_no_first_one() -> None:
+def test_a_record_that_was_cut_short_is_not_a_first_record() -> None:
     one = reported(verdict=Verdict.NO_BASELINE)
     text = Page(page([replace(one, record=replace(one.record, status="incomplete"))], generated_utc=WHEN)).text
     assert "measurement cut short" in text
@@ -173,7 +173,7 @@ def test_a_price_has_its_date_and_source() -> None:
     assert "g6.xlarge at $0.805 an hour (our contract, 2026-01-31)" in text
 
 
-def test_nothing_measured_is_a_page_too() -> None:
+def test_an_empty_report_makes_a_page() -> None:
     one = replace(reported(verdict=Verdict.NO_BASELINE, history=0), curves=(), costs=(), error="TargetDied: exit 1")
     parsed = Page(page([one], generated_utc=WHEN))
     assert "figure" not in parsed.seen
@@ -207,7 +207,7 @@ def test_a_history_has_its_levels_and_changes() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_few_records_are_a_page_too(count: int) -> None:
+def test_few_records_make_a_page(count: int) -> None:
     data = json.loads(Page(history_page([history(*[4e6] * count)])).data)
     series = data["charts"][0]["views"][0]["series"]
     assert [len(data["pool"][one["x"]]) for one in series] == [3, count]

@@ -38,7 +38,7 @@ def test_a_long_name_hides_neither_the_bar_nor_the_time_left() -> None:
     assert line.startswith("  test_xxx")
 
 
-def test_no_time_is_told_before_one_is_known() -> None:
+def test_no_remaining_time_is_shown_before_it_is_known() -> None:
     assert "left" not in bar_line("test", 0.0, "", None, 80)
     assert "left" not in log_line("test", 0, 3, None)
 
@@ -49,7 +49,7 @@ def test_a_log_counts_runs_from_one() -> None:
     assert "1:15 left" in line
 
 
-def test_the_last_run_leaves_nothing() -> None:
+def test_no_time_is_left_after_the_last_run() -> None:
     assert log_line("test", 2, 3, 0.0) == "gpuperf: test: run 3 of 3 done"
 
 

@@ -33,18 +33,18 @@ def suite(count: int) -> list[ReportedTest]:
     ]
 
 
-def test_of_a_few_tests_each_has_a_word() -> None:
+def test_few_tests_are_all_shown() -> None:
     assert matches("terminal_few.txt", "\n".join(lines(suite(3))) + "\n")
 
 
-def test_of_many_tests_only_those_that_need_one() -> None:
+def test_of_many_tests_only_notable_ones_are_shown() -> None:
     text = "\n".join(lines(suite(50)))
     assert matches("terminal_many.txt", text + "\n")
     assert "test_3" not in text
     assert "50 tests: 1 regressed, 1 with no baseline, 1 inconclusive, 47 unchanged" in text
 
 
-def test_many_tests_without_a_baseline_are_told_together() -> None:
+def test_many_tests_without_a_baseline_are_grouped() -> None:
     new = reported(before_ms=None)
     tests = [replace(new, record=replace(new.record, test=f"t.py::test_{number}")) for number in range(50)]
     found = lines(tests)
@@ -89,18 +89,18 @@ def test_the_table_format_is_the_verbose_section_of_stored_records() -> None:
     assert full_lines([]) == ["nothing measured"]
 
 
-def test_what_was_cut_short_is_counted_as_that() -> None:
+def test_tests_cut_short_are_counted() -> None:
     assert full_lines([reported(status="incomplete")])[-1] == "1 test: 1 cut short"
 
 
-def test_what_could_not_be_compared_is_counted() -> None:
+def test_figures_that_were_not_compared_are_counted() -> None:
     one = reported(6.0)
     lost = replace(one, comparison=replace(one.comparison, left_out=("serving: concurrency 1, p99",)))
     assert "  1 gated figure not compared: too few requests, or no value (see -v)" in lines([lost])
     assert "  not compared (too few requests, or no value): serving: concurrency 1, p99" in lines([lost], verbosity=1)
 
 
-def test_a_load_point_that_is_gone_does_not_go_unnoticed() -> None:
+def test_a_missing_load_point_is_noted() -> None:
     one = reported()
     gone = replace(one, comparison=replace(one.comparison, missing_points=("serving: concurrency 64",)))
     for tests in ([gone], [gone, *suite(20)]):
