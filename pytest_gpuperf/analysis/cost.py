@@ -1,13 +1,12 @@
-"""What inferences cost, and how many instances serve a load within a latency budget.
+"""The cost of inferences, and the instances that serve a load within a latency budget.
 
-Only measured load points answer: a fleet is sized so that no copy of the target takes more than a point at which the
-budget was kept. Between points nothing is interpolated, since queues make latency convex in the load and the straight
-line would promise too much; beyond the highest one nothing is extrapolated; and no latency below the smallest measured
-one is ever promised.
+Only measured load points count: a fleet is sized so that no copy of the target exceeds a point that kept the budget.
+Nothing is interpolated between points, since queues make latency convex in the load and a straight line would promise
+too much; nothing is extrapolated beyond the highest point; and no latency below the smallest measured one is promised.
 
-Each point is read on the careful side: the slowest run's throughput and latency.
+Each point is read conservatively: throughput and latency of its slowest run.
 
-Assumed, since one machine can't show it: a balancer spreads the load evenly, and copies don't slow one another down.
+Assumed, since one machine can't show it: a balancer spreads the load evenly, and copies don't slow each other down.
 """
 
 from __future__ import annotations
@@ -31,25 +30,25 @@ from pytest_gpuperf.model import (
     Price,
 )
 
-#: A hair less, or rounding would ask for one copy more: 130 / 13 is 10.
+#: Slightly less than 1, or rounding would add a copy: 130 / 13 is 10.
 _ROUNDING = 1 - 1e-9
 
 
 def point_costs(curves: Iterable[Curve], key: PlainMapping, prices: Iterable[Price]) -> tuple[PointCost, ...]:
-    """What inferences cost at each point of a test's curves, on the cheapest machine that has its device.
+    """Return the cost of inferences at each point of a test's curves, on the cheapest instance with its device.
 
     Args:
-        key: of the record.
-        prices: as ``newest_prices`` gives them.
+        key: Key of the record.
+        prices: Newest price of each instance (``newest_prices``).
 
     Returns:
-        Empty where no price is of that device, or nothing was measured.
+        Costs; empty if the device has no price, or nothing was measured.
     """
-    found = cheapest(prices, key)
-    if found is None:
+    price = cheapest(prices, key)
+    if price is None:
         return ()
     return tuple(
-        _point_cost(curve.name, point, *found)
+        _point_cost(curve.name, point, *price)
         for curve in curves
         if curve.measured
         for point in curve.points
@@ -58,13 +57,13 @@ def point_costs(curves: Iterable[Curve], key: PlainMapping, prices: Iterable[Pri
 
 
 def _point_cost(sweep: str, point: CurvePoint, price: Price, copies: int) -> PointCost:
-    share = price.usd_per_hour / copies
+    copy_usd = price.usd_per_hour / copies
     return PointCost(
         sweep=sweep,
         point=point.load,
         instance=price.instance,
-        usd_per_hour=share,
-        usd_per_million=usd_per_million(share, point.throughput),
+        usd_per_hour=copy_usd,
+        usd_per_million=usd_per_million(copy_usd, point.throughput),
         throughput=point.throughput,
         p50_ns=point.p50_ns,
         p90_ns=point.p90_ns,
@@ -73,110 +72,110 @@ def _point_cost(sweep: str, point: CurvePoint, price: Price, copies: int) -> Poi
     )
 
 
-def offers(found: OperatingPoints, prices: Sequence[Price], demand: Demand) -> list[Offer]:
-    """What every instance type that has the device makes of a demand; one refusal where none has it."""
-    device = device_of(found.key)
-    fitting = [(price, copies) for price in prices if (copies := copies_per_instance(price, found.key))]
-    refusal = _refusal(found.points, demand)
+def offers(measured: OperatingPoints, prices: Sequence[Price], demand: Demand) -> list[Offer]:
+    """Return how each instance type with the device serves a demand; a single refusal if none has the device."""
+    device = device_of(measured.key)
+    fitting = [(price, copies) for price in prices if (copies := copies_per_instance(price, measured.key))]
+    refusal = _refusal(measured.points, demand)
     if not fitting:
-        return [Offer(found.test, device, None, None, refusal or f"no price of {device}")]
+        return [Offer(measured.test, device, None, None, refusal or f"no price of {device}")]
     return [
         Offer(
-            found.test,
+            measured.test,
             device,
             price,
-            None if refusal else fleet(found.points, price, copies, demand),
+            None if refusal else fleet(measured.points, price, copies, demand),
             refusal,
-            price_curve(found.points, price, copies, demand),
+            price_curve(measured.points, price, copies, demand),
         )
         for price, copies in fitting
     ]
 
 
 def fleet(points: Sequence[OperatingPoint], price: Price, copies: int, demand: Demand) -> Fleet | None:
-    """The cheapest fleet that serves a demand within its budget; among those the one of the lowest latency.
+    """Return the cheapest fleet that serves a demand within its budget; among equals, that of the lowest latency.
 
     Args:
-        copies: of the target that one instance has room for.
+        copies: Copies of the target that fit on one instance.
 
     Returns:
-        None where no point keeps the budget.
+        The fleet; None if no point keeps the budget.
     """
     fleets = [_fleet(point, price, copies, demand) for point in eligible(points, demand)]
     first = next(iter(demand.budget_ns), "p90")
-    return min(fleets, key=lambda one: (one.instances, _latency(one, first), -one.headroom), default=None)
+    return min(fleets, key=lambda fleet: (fleet.instances, _latency(fleet, first), -fleet.headroom), default=None)
 
 
 def price_curve(points: Sequence[OperatingPoint], price: Price, copies: int, demand: Demand) -> tuple[Fleet, ...]:
-    """Fleets for a demand from the cheapest to the fastest, whatever its budget: the price-latency curve.
+    """Return fleets for a demand from the cheapest to the fastest, whatever its budget: the price-latency curve.
 
-    Each is faster, in the budget's first quantile (p90 without a budget), than all that cost less.
+    Each is faster, in the budget's first quantile (p90 without a budget), than all cheaper ones.
     """
     first = next(iter(demand.budget_ns), "p90")
     free = replace(demand, budget_ns={})
     fleets = [_fleet(point, price, copies, free) for point in eligible(points, free) if first in point.latency_ns]
     curve: list[Fleet] = []
-    for one in sorted(fleets, key=lambda one: (one.instances, _latency(one, first))):
-        if not curve or _latency(one, first) < _latency(curve[-1], first):
-            curve.append(one)
+    for candidate in sorted(fleets, key=lambda fleet: (fleet.instances, _latency(fleet, first))):
+        if not curve or _latency(candidate, first) < _latency(curve[-1], first):
+            curve.append(candidate)
     return tuple(curve)
 
 
 def eligible(points: Iterable[OperatingPoint], demand: Demand) -> list[OperatingPoint]:
-    """The points that carry the demand's requests within its budget."""
+    """Return the points that serve the demand's requests within its budget."""
     return [
         point
         for point in _carrying(points, demand)
-        if all(point.latency_ns.get(name, math.inf) <= most for name, most in demand.budget_ns.items())
+        if all(point.latency_ns.get(name, math.inf) <= limit_ns for name, limit_ns in demand.budget_ns.items())
     ]
 
 
 def _carrying(points: Iterable[OperatingPoint], demand: Demand) -> list[OperatingPoint]:
-    """The points of the demand's batch size and kind of load."""
+    """Return the points of the demand's batch size and kind of load."""
     sized = [point for point in points if demand.batch_size in (None, point.point.batch_size)]
-    opened = [point for point in sized if point.point.rate]
+    open_loop = [point for point in sized if point.point.rate]
     if demand.loop == "auto":
-        return opened or sized
-    return opened if demand.loop == "open" else [point for point in sized if not point.point.rate]
+        return open_loop or sized
+    return open_loop if demand.loop == "open" else [point for point in sized if not point.point.rate]
 
 
 def _fleet(point: OperatingPoint, price: Price, per_instance: int, demand: Demand) -> Fleet:
-    wanted = demand.inferences_per_s * (1 + demand.headroom)
-    copies = max(math.ceil(wanted / point.throughput * _ROUNDING), 1)
+    required = demand.inferences_per_s * (1 + demand.headroom)
+    copies = max(math.ceil(required / point.throughput * _ROUNDING), 1)
     instances = math.ceil(copies / per_instance)
     usd_per_hour = instances * price.usd_per_hour
-    # An instance is paid as a whole, so all of its copies serve.
-    room = instances * per_instance * point.throughput / demand.inferences_per_s - 1
+    # An entire instance is paid for, so all of its copies serve.
+    headroom = instances * per_instance * point.throughput / demand.inferences_per_s - 1
     return Fleet(
         price=price,
         at=point,
         copies=instances * per_instance,
         instances=instances,
-        headroom=room,
+        headroom=headroom,
         usd_per_month=usd_per_hour * HOURS_PER_MONTH,
         usd_per_million=usd_per_million(usd_per_hour, demand.inferences_per_s),
     )
 
 
-def _latency(one: Fleet, name: str) -> float:
-    return one.at.latency_ns.get(name, math.inf)
+def _latency(fleet: Fleet, name: str) -> float:
+    return fleet.at.latency_ns.get(name, math.inf)
 
 
 def _refusal(points: Sequence[OperatingPoint], demand: Demand) -> str:
-    """Why no point serves the demand; empty where one does."""
+    """Return why no point serves the demand; empty if one does."""
     if not points:
-        return "no load point can be counted on"
+        return "no load point can be relied on"
     carrying = _carrying(points, demand)
     if not carrying:
         return _not_measured(points, demand)
     if eligible(points, demand):
         return ""
-    told = [point for point in carrying if all(name in point.latency_ns for name in demand.budget_ns)]
-    if not told:
-        return f"too few requests at every load point to tell {' and '.join(demand.budget_ns)}"
-    closest = min(told, key=lambda point: _excess(point, demand.budget_ns))
-    had = ", ".join(f"{name} {closest.latency_ns[name] / 1e6:.4g} ms" for name in demand.budget_ns)
-    return f"no load point keeps the budget; the closest is {closest.point.label} with {had}"
+    supported = [point for point in carrying if all(name in point.latency_ns for name in demand.budget_ns)]
+    if not supported:
+        return f"too few requests at every load point for {' and '.join(demand.budget_ns)}"
+    closest = min(supported, key=lambda point: _excess(point, demand.budget_ns))
+    latencies = ", ".join(f"{name} {closest.latency_ns[name] / 1e6:.4g} ms" for name in demand.budget_ns)
+    return f"no load point keeps the budget; the closest is {closest.point.label} with {latencies}"
 
 
 def _not_measured(points: Sequence[OperatingPoint], demand: Demand) -> str:
@@ -187,4 +186,4 @@ def _not_measured(points: Sequence[OperatingPoint], demand: Demand) -> str:
 
 
 def _excess(point: OperatingPoint, budget_ns: Mapping[str, float]) -> float:
-    return max(point.latency_ns[name] / most for name, most in budget_ns.items())
+    return max(point.latency_ns[name] / limit_ns for name, limit_ns in budget_ns.items())

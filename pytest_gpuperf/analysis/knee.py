@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 
 class ThroughputLatency(Protocol):
-    """What has a power: a point of a curve, an operating point."""
+    """A throughput and its mean latency: a point of a curve, an operating point."""
 
     @property
     def throughput(self) -> float: ...
@@ -26,11 +26,11 @@ Point = TypeVar("Point", bound=ThroughputLatency)
 
 
 def power(throughput: float, mean_ns: float) -> float:
-    """Inferences per second for each second of mean latency; 0 where nothing was answered."""
+    """Return the inferences per second for each second of mean latency; 0 if no request was answered."""
     return throughput / (mean_ns / 1e9) if mean_ns > 0 else 0.0
 
 
 def knee(points: Iterable[Point]) -> Point | None:
-    """The point of the highest power, the first of equals; None where no point has any."""
-    able = [point for point in points if power(point.throughput, point.mean_ns) > 0]
-    return max(able, key=lambda point: power(point.throughput, point.mean_ns), default=None)
+    """Return the point of the highest power, the first of equals; None if no point has any."""
+    answering = [point for point in points if power(point.throughput, point.mean_ns) > 0]
+    return max(answering, key=lambda point: power(point.throughput, point.mean_ns), default=None)

@@ -1,4 +1,4 @@
-"""What one copy of a target serves at each load point, on the careful side: that of its slowest run."""
+"""Operating points: what one copy of a target serves at each load point, read conservatively, from its slowest run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pytest_gpuperf.model import (
     PlainMapping,
     PointFigures,
     Record,
-    Run,
     figures_by_point,
     merged,
 )
@@ -28,8 +27,8 @@ class OperatingPoints:
     """The operating points of one test on one device.
 
     Attributes:
-        points: in the order they were asked for.
-        left_out: load points that can't be counted on, and why.
+        points: Operating points, in the order of their sweeps.
+        left_out: Load points that can't be relied on, each with the reason.
     """
 
     test: str
@@ -39,19 +38,19 @@ class OperatingPoints:
 
 
 def operating_points(records: Sequence[Record]) -> OperatingPoints:
-    """What records of one key show; each of their runs is a replicate.
+    """Return the operating points that records of one key show; each of their runs is a replicate.
 
     Raises:
-        ValueError: there is no record.
+        ValueError: There is no record.
     """
     if not records:
-        raise ValueError("operating points come from one record or more")
-    gathered: dict[tuple[str, LoadPoint], list[PointFigures]] = {}
-    for run in (run for record in records for run in _whole(record.runs)):
-        for point, found in figures_by_point([run]).items():
-            gathered.setdefault((run.sweep, point), []).append(found)
+        raise ValueError("operating points need one record or more")
+    runs_by_point: dict[tuple[str, LoadPoint], list[PointFigures]] = {}
+    for run in (run for record in records for run in record.runs if run.complete):
+        for point, figures in figures_by_point([run]).items():
+            runs_by_point.setdefault((run.sweep, point), []).append(figures)
     points, left_out = [], []
-    for (sweep, point), runs in gathered.items():
+    for (sweep, point), runs in runs_by_point.items():
         reason = _doubt(point, runs)
         if reason:
             left_out.append(f"{sweep}: {point.label}: {reason}")
@@ -60,28 +59,25 @@ def operating_points(records: Sequence[Record]) -> OperatingPoints:
     return OperatingPoints(records[0].test, records[0].key, tuple(points), tuple(left_out))
 
 
-def _whole(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if run.complete]
-
-
 def _doubt(point: LoadPoint, runs: Sequence[PointFigures]) -> str:
-    """Why a load point can't be counted on; empty where it can."""
+    """Return why a load point can't be relied on; empty if it can."""
     requests, errors = sum(run.requests for run in runs), sum(run.error_count for run in runs)
     if not requests or min(run.throughput for run in runs) <= 0:
-        return "nothing was answered in some run"
+        return "no request was answered in some run"
     if errors > ERROR_BUDGET * (requests + errors):
         return f"{errors} of {requests + errors} requests failed"
-    asked = point.rate * point.batch_size
-    # At the edges of windows chance alone moves requests in or out, as in guard.findings.
-    kept = SUSTAINED - 2 / math.sqrt(requests)
-    if asked and statistics.fmean(run.throughput for run in runs) < kept * asked:
+    offered = point.rate * point.batch_size
+    # Chance alone moves requests over the edges of windows, as in guard.findings.
+    sustained = SUSTAINED - 2 / math.sqrt(requests)
+    if offered and statistics.fmean(run.throughput for run in runs) < sustained * offered:
         return "the rate was not sustained"
     return ""
 
 
 def _operating(sweep: str, point: LoadPoint, runs: Sequence[PointFigures]) -> OperatingPoint:
     rates = [run.throughput for run in runs]
-    ranges = {name: found for name, q in QUANTILES.items() if (found := _range_ns([run.latency for run in runs], q))}
+    latencies = [run.latency for run in runs]
+    ranges = {name: range_ns for name, q in QUANTILES.items() if (range_ns := _range_ns(latencies, q))}
     requests = sum(run.requests for run in runs)
     return OperatingPoint(
         sweep=sweep,
@@ -96,10 +92,9 @@ def _operating(sweep: str, point: LoadPoint, runs: Sequence[PointFigures]) -> Op
 
 
 def _range_ns(latencies: Sequence[Histogram], q: float) -> tuple[float, float] | None:
-    """The quantile in the fastest and the slowest run; of all runs together where no single one has enough requests."""
-    able = [one for one in latencies if one.supports(q)]
-    if not able:
-        whole = merged(latencies)
-        able = [whole] if whole.supports(q) else []
-    values = [one.quantile_ns(q) for one in able]
+    """Return the quantile in the fastest and in the slowest run; of all runs merged, if no run has enough requests."""
+    supporting = [latency for latency in latencies if latency.supports(q)]
+    if not supporting:
+        supporting = [latency for latency in (merged(latencies),) if latency.supports(q)]
+    values = [latency.quantile_ns(q) for latency in supporting]
     return (min(values), max(values)) if values else None

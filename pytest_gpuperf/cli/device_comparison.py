@@ -12,7 +12,7 @@ from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, store_
 from pytest_gpuperf.errors import GpuperfError
 
 if TYPE_CHECKING:
-    from pytest_gpuperf.analysis.across import DeviceRecord
+    from pytest_gpuperf.analysis.device_comparison import DeviceRecord
     from pytest_gpuperf.model import DeviceComparison, Price
 
 
@@ -42,7 +42,7 @@ def compare_devices(reader: RecordReader, prices: Sequence[Price], base: str = "
     Raises:
         GpuperfError: No test was measured on two devices, or there is no such device.
     """
-    from pytest_gpuperf.analysis.across import DeviceRecord, across, work_of
+    from pytest_gpuperf.analysis.device_comparison import DeviceRecord, compare_devices, work_of
     from pytest_gpuperf.analysis.prices import device_of
 
     by_work: dict[tuple[str, ...], dict[str, StoredRecord]] = {}
@@ -63,7 +63,9 @@ def compare_devices(reader: RecordReader, prices: Sequence[Price], base: str = "
             "gpuperf baseline export, import"
         )
     return [
-        across(_base_first([DeviceRecord.of(stored.record) for stored in by_device.values()], prices, base), prices)
+        compare_devices(
+            _base_first([DeviceRecord.of(stored.record) for stored in by_device.values()], prices, base), prices
+        )
         for _, by_device in sorted(comparable.items())
     ]
 

@@ -91,7 +91,7 @@ def test_requests_of_one_batch_size_or_of_any() -> None:
     [
         (Demand(1.0, 2), "nothing was measured at batch size 2, only at 1"),
         (Demand(1.0, loop="open"), "nothing was measured in open loop"),
-        (Demand(1.0, budget_ns={"p99": 1e9}), "too few requests at every load point to tell p99"),
+        (Demand(1.0, budget_ns={"p99": 1e9}), "too few requests at every load point for p99"),
         (
             Demand(1.0, budget_ns={"p90": 9e6}),
             "no load point keeps the budget; the closest is concurrency 1 with p90 10 ms",
@@ -105,7 +105,7 @@ def test_what_can_t_be_served_says_why(demand: Demand, refusal: str) -> None:
 
 def test_nothing_to_count_on_and_nothing_priced() -> None:
     (offer,) = offers(found(), [L4], Demand(1.0))
-    assert offer.refusal == "no load point can be counted on"
+    assert offer.refusal == "no load point can be relied on"
     (offer,) = offers(found(SLOW), [replace(L4, gpu="NVIDIA L40S")], Demand(1.0))
     assert (offer.price, offer.refusal) == (None, "no price of NVIDIA L4")
 

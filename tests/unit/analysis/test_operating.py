@@ -49,7 +49,7 @@ def test_open_loop_counts_what_was_asked_for_and_sustained() -> None:
     [
         (window(RATE, requests=5000, throughput=180.0), "the rate was not sustained"),
         (window(requests=100, errors={"timeout": 5}), "5 of 105 requests failed"),
-        (window(requests=0, throughput=0.0), "nothing was answered in some run"),
+        (window(requests=0, throughput=0.0), "no request was answered in some run"),
     ],
 )
 def test_what_can_t_be_counted_on_is_named(spoilt: Window, why: str) -> None:

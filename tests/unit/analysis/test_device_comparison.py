@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.across import DeviceRecord, across
+from pytest_gpuperf.analysis.device_comparison import DeviceRecord, compare_devices
 from pytest_gpuperf.analysis.prices import device_of
 from pytest_gpuperf.model import Change, DeviceComparison, DevicePoint, Energy, LoadPoint, PlainMapping, Price, Window
 from tests.unit.factories import KEY, record
@@ -16,7 +16,7 @@ ON_A10G: PlainMapping = {**KEY, "device": "NVIDIA A10G"}
 LEVELS = [(1.00, 2.00), (1.01, 2.02), (0.99, 1.98)]
 
 
-def taken(key: PlainMapping, factor: float = 1.0, **changes: object) -> DeviceRecord:
+def device(key: PlainMapping, factor: float = 1.0, **changes: object) -> DeviceRecord:
     runs = [[factor * level for level in run] for run in LEVELS]
     return DeviceRecord.of(replace(record(runs, key=key, requests=200), **changes))  # type: ignore[arg-type]
 
@@ -39,14 +39,14 @@ def with_energy(
     return DeviceRecord.of(replace(one.record, runs=runs))
 
 
-def at(shown: DeviceComparison, side: int, point: LoadPoint | None = None) -> DevicePoint:
-    (found,) = [one for one in shown.sides[side].points if one.point == point]
+def at(compared: DeviceComparison, side: int, point: LoadPoint | None = None) -> DevicePoint:
+    (found,) = [one for one in compared.sides[side].points if one.point == point]
     return found
 
 
 def test_per_point_and_per_dollar() -> None:
-    shown = across([taken(ON_T4), taken(ON_A10G, 0.4)], [T4, A10G])
-    first, other = at(shown, 0, LoadPoint(2)), at(shown, 1, LoadPoint(2))
+    compared = compare_devices([device(ON_T4), device(ON_A10G, 0.4)], [T4, A10G])
+    first, other = at(compared, 0, LoadPoint(2)), at(compared, 1, LoadPoint(2))
     assert not first.ratios
     assert other.throughput / first.throughput == pytest.approx(2.5, rel=0.01)
     assert other.ratios["throughput"].value == pytest.approx(2.5, rel=0.01)
@@ -59,67 +59,71 @@ def test_per_point_and_per_dollar() -> None:
         assert ratio.low is not None
         assert ratio.high is not None
         assert 0.8 * ratio.value < ratio.low < ratio.value < ratio.high < 1.25 * ratio.value
-    assert at(shown, 1).ratios["throughput"].value == pytest.approx(2.5, rel=0.01)
+    assert at(compared, 1).ratios["throughput"].value == pytest.approx(2.5, rel=0.01)
     assert "inferences_per_j" not in other.ratios
 
 
 def test_without_a_price_there_is_no_dollar() -> None:
-    shown = across([taken(ON_T4), taken(ON_A10G, 0.4)], [T4])
-    assert at(shown, 0, LoadPoint(1)).usd_per_million is not None
-    assert at(shown, 1, LoadPoint(1)).usd_per_million is None
-    assert set(at(shown, 1, LoadPoint(1)).ratios) == {"throughput", "p50", "p90"}
-    assert (shown.sides[0].price, shown.sides[1].price) == (T4, None)
+    compared = compare_devices([device(ON_T4), device(ON_A10G, 0.4)], [T4])
+    assert at(compared, 0, LoadPoint(1)).usd_per_million is not None
+    assert at(compared, 1, LoadPoint(1)).usd_per_million is None
+    assert set(at(compared, 1, LoadPoint(1)).ratios) == {"throughput", "p50", "p90"}
+    assert (compared.sides[0].price, compared.sides[1].price) == (T4, None)
 
 
 def test_per_joule() -> None:
-    shown = across([with_energy(taken(ON_T4), 0.6, 0.2), with_energy(taken(ON_A10G), 0.3, 0.1)], [])
-    ratio = at(shown, 1, LoadPoint(1)).ratios["inferences_per_j"]
-    assert at(shown, 1, LoadPoint(1)).energy_j == pytest.approx(0.4, rel=0.001)
+    compared = compare_devices([with_energy(device(ON_T4), 0.6, 0.2), with_energy(device(ON_A10G), 0.3, 0.1)], [])
+    ratio = at(compared, 1, LoadPoint(1)).ratios["inferences_per_j"]
+    assert at(compared, 1, LoadPoint(1)).energy_j == pytest.approx(0.4, rel=0.001)
     assert ratio.value == pytest.approx(2.0)
     assert ratio.low is not None
     assert ratio.high is not None
     assert ratio.low < 2.0 < ratio.high
-    assert shown.sides[0].notes == ("energy is that of the GPU and the CPU",)
+    assert compared.sides[0].notes == ("energy is that of the GPU and the CPU",)
 
 
 def test_only_parts_that_every_device_tells_are_compared() -> None:
-    shown = across([with_energy(taken(ON_T4), 0.6, 0.2), with_energy(taken(ON_A10G), 0.3, None)], [])
-    assert at(shown, 0, LoadPoint(1)).energy_j == pytest.approx(0.6, rel=0.001)
-    assert at(shown, 1, LoadPoint(1)).ratios["inferences_per_j"].value == pytest.approx(2.0)
-    assert shown.sides[0].notes == ("energy is that of the GPU",)
-    shown = across([with_energy(taken(ON_T4), 0.6, 0.2), taken(ON_A10G)], [])
-    assert at(shown, 0, LoadPoint(1)).energy_j is None
-    assert shown.sides[0].notes == ()
+    compared = compare_devices([with_energy(device(ON_T4), 0.6, 0.2), with_energy(device(ON_A10G), 0.3, None)], [])
+    assert at(compared, 0, LoadPoint(1)).energy_j == pytest.approx(0.6, rel=0.001)
+    assert at(compared, 1, LoadPoint(1)).ratios["inferences_per_j"].value == pytest.approx(2.0)
+    assert compared.sides[0].notes == ("energy is that of the GPU",)
+    compared = compare_devices([with_energy(device(ON_T4), 0.6, 0.2), device(ON_A10G)], [])
+    assert at(compared, 0, LoadPoint(1)).energy_j is None
+    assert compared.sides[0].notes == ()
 
 
 def test_energy_of_two_methods_is_not_compared() -> None:
     why = (
-        "energy of the GPU is not compared, since it was measured in different ways "
+        "energy of the GPU is not compared: it was measured by different methods "
         "(Tesla T4: nvml-counter; NVIDIA A10G: nvml-power)"
     )
-    shown = across([with_energy(taken(ON_T4), 0.6, None), with_energy(taken(ON_A10G), 0.3, None, "nvml-power")], [])
-    assert at(shown, 1, LoadPoint(1)).energy_j is None
-    assert "inferences_per_j" not in at(shown, 1, LoadPoint(1)).ratios
-    assert shown.sides[0].notes == (why,)
-    shown = across([with_energy(taken(ON_T4), 0.6, 0.2), with_energy(taken(ON_A10G), 0.3, 0.1, "nvml-power")], [])
-    assert at(shown, 1, LoadPoint(1)).energy_j == pytest.approx(0.1, rel=0.001)
-    assert shown.sides[0].notes == ("energy is that of the CPU", why)
+    compared = compare_devices(
+        [with_energy(device(ON_T4), 0.6, None), with_energy(device(ON_A10G), 0.3, None, "nvml-power")], []
+    )
+    assert at(compared, 1, LoadPoint(1)).energy_j is None
+    assert "inferences_per_j" not in at(compared, 1, LoadPoint(1)).ratios
+    assert compared.sides[0].notes == (why,)
+    compared = compare_devices(
+        [with_energy(device(ON_T4), 0.6, 0.2), with_energy(device(ON_A10G), 0.3, 0.1, "nvml-power")], []
+    )
+    assert at(compared, 1, LoadPoint(1)).energy_j == pytest.approx(0.1, rel=0.001)
+    assert compared.sides[0].notes == ("energy is that of the CPU", why)
 
 
 def test_load_points_of_one_device_alone_are_named() -> None:
     only = DeviceRecord.of(record([[1.0], [1.0], [1.0]], at=[LoadPoint(16)], key=ON_A10G))
-    shown = across([taken(ON_T4), only], [])
-    assert [side.points for side in shown.sides] == [(), ()]
-    assert shown.sides[1].missing == (
+    compared = compare_devices([device(ON_T4), only], [])
+    assert [side.points for side in compared.sides] == [(), ()]
+    assert compared.sides[1].missing == (
         "only on Tesla T4: serving: concurrency 1, serving: concurrency 2",
         "only on NVIDIA A10G: serving: concurrency 16",
     )
 
 
 def test_what_else_differs_is_told() -> None:
-    there = taken({**ON_T4, "power_limit_w": 70}, environment={"driver": "550"})
-    here = taken({**ON_A10G, "power_limit_w": 300}, environment={"driver": "560"})
-    assert across([there, here], []).sides[1].changes == (
+    there = device({**ON_T4, "power_limit_w": 70}, environment={"driver": "550"})
+    here = device({**ON_A10G, "power_limit_w": 300}, environment={"driver": "560"})
+    assert compare_devices([there, here], []).sides[1].changes == (
         Change("key", "power_limit_w", 70, 300),
         Change("environment", "driver", "550", "560"),
     )
@@ -127,12 +131,12 @@ def test_what_else_differs_is_told() -> None:
 
 def test_other_work_is_refused() -> None:
     with pytest.raises(ValueError, match="same work"):
-        across([taken(ON_T4), taken({**ON_A10G, "version": 2})], [])
+        compare_devices([device(ON_T4), device({**ON_A10G, "version": 2})], [])
     with pytest.raises(ValueError, match="two records"):
-        across([taken(ON_T4)], [])
+        compare_devices([device(ON_T4)], [])
 
 
-def test_names_of_devices() -> None:
+def test_names_devices() -> None:
     assert device_of({"device": "NVIDIA L4", "device_count": 1, "mig_profile": None}) == "NVIDIA L4"
     assert device_of({"device": "NVIDIA L4", "device_count": 2}) == "2 x NVIDIA L4"
     assert device_of({"device": "A100", "mig_profile": "1g.5gb"}) == "A100 1g.5gb"
