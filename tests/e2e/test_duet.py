@@ -218,7 +218,7 @@ def test_two_commits_ignore_changes_of_the_checkout(repository: Repository) -> N
     assert "source: commit" in done.stdout
     back = repository.duet("--base", "HEAD", "--head", "HEAD~1")
     assert back.returncode == 0, back.stdout
-    assert "improved: 3 blocks" in back.stdout
+    assert "improved: candidate against reference in 3 blocks" in back.stdout
     assert len(list((repository.path / ".gpuperf").rglob("*.duet*.json"))) == 2
 
 

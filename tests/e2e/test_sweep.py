@@ -162,7 +162,7 @@ def test_sweeps_in_a_store_are_compared_with_each_other(server: StartedTriton, t
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "  Record: serving on CPU " in first.stdout
     assert "\nserving: NO BASELINE yet: 1 run, nothing to compare with\n" in first.stdout
-    assert "against 1 baseline record" in second.stdout
+    assert "compared with 1 baseline record" in second.stdout
     listed = subprocess.run([*GPUPERF, "baseline", "list", *store], capture_output=True, text=True, check=True)
     assert listed.stdout.count("serving") == 2
     assert len([name for name in second.stdout.split() if name.endswith(".json")]) == 1

@@ -31,16 +31,17 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "sweep",
-        help="load on a served model, with perf_client's options, text and CSV",
-        description="Measure throughput and latency of a served model over concurrencies or request rates. "
-        "Takes perf_client's command line.",
+        help="measure a served model, with perf_client's options, output and CSV",
+        description="Measures throughput and latency of a served model over concurrencies or request\n"
+        "rates. Takes perf_client's command line. With --store, compares the sweep with\n"
+        "earlier sweeps and stores it.",
     )
     add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command line; its exit status (see ``sweep_options``)."""
+    """Run the command; return its exit status (see ``sweep.options``)."""
     try:
         settings = read(options)
         record = _record(settings)
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"gpuperf sweep: {error}", file=sys.stderr)
         return MISUSED
     except KeyboardInterrupt:
-        print("gpuperf sweep: interrupted; what was measured until then is above.", file=sys.stderr)
+        print("gpuperf sweep: interrupted; the results so far are above.", file=sys.stderr)
         return STOPPED
     return report.status
 
@@ -73,11 +74,11 @@ def _record(settings: SweepSettings) -> SweepRecord | None:
     return None if settings.record is None else SweepRecord(settings, settings.record)
 
 
-def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | None = None) -> None:
+def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | None) -> None:
     """Measure level after level.
 
     Raises:
-        OptionError, TargetError, LoadError: it can't go on. The levels until then have been reported.
+        OptionError, TargetError, LoadError: The sweep can't go on. The finished levels have been reported.
     """
     from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
     from pytest_gpuperf.targets.kserve import KServeEndpoint
@@ -108,28 +109,28 @@ def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | N
 
 @contextlib.contextmanager
 def input_data(sources: Sequence[str]) -> Iterator[str]:
-    """One source of data from one or several; those of several JSON files go one after the other.
+    """Yield one source of input data, which joins the data of several JSON files.
 
     Raises:
-        OptionError: they can't be put together.
+        OptionError: They can't be joined.
     """
     if len(sources) == 1:
         yield sources[0]
         return
-    whole: dict[str, list[Any]] = {}
+    joined: dict[str, list[Any]] = {}
     for source in sources:
         try:
             document = json.loads(Path(source).expanduser().read_bytes())
             parts = {name: document[name] for name in ("data", "validation_data") if name in document}
         except (OSError, ValueError, TypeError) as error:
-            raise OptionError(f"--input-data {source}: only JSON files can be given together ({error}).") from error
+            raise OptionError(f"--input-data {source}: several sources must be JSON files ({error}).") from error
         if "data" not in parts or not all(isinstance(part, list) for part in parts.values()):
-            raise OptionError(f'--input-data {source}: it has no list under "data".')
-        if whole and parts.keys() != whole.keys():
+            raise OptionError(f'--input-data {source}: the file has no list under "data".')
+        if joined and parts.keys() != joined.keys():
             raise OptionError(f'--input-data {source}: either all files have "validation_data" or none.')
         for name, part in parts.items():
-            whole.setdefault(name, []).extend(part)
+            joined.setdefault(name, []).extend(part)
     with tempfile.TemporaryDirectory(prefix="gpuperf-") as folder:
         path = Path(folder) / "input_data.json"
-        path.write_text(json.dumps(whole))
+        path.write_text(json.dumps(joined))
         yield str(path)

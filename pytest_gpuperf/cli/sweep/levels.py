@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.cli.sweep.report import SweepReport
-from pytest_gpuperf.cli.sweep.settings import SweepSettings, later
+from pytest_gpuperf.cli.sweep.settings import SweepSettings, window_arrivals
 from pytest_gpuperf.model.level import MeasuredLevel
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pytest_gpuperf.measure.target_under_load import InFlight, TargetUnderLoad
     from pytest_gpuperf.model import Finding, LoadPoint, PointFigures, Window
 
-#: A window waits at most so many times its length for the requests that it has to have.
-_LENGTHENED = 20
+#: Longest extension of a window that still lacks requests, in multiples of its length.
+_MAX_EXTENSION = 20
 
 
 def measure_levels(settings: SweepSettings, under_load: TargetUnderLoad, report: SweepReport) -> None:
@@ -39,7 +39,7 @@ def level_windows(settings: SweepSettings, report: SweepReport) -> Policy[None]:
             load = next(loads) if level is None else loads.send(level.within)
         except StopIteration as end:
             if settings.binary_search:
-                report.found(end.value)
+                report.search_ended(end.value)
             return
         report.start(load)
         level = yield from _Level(settings, report).measure(load)
@@ -56,7 +56,7 @@ class _Level:
         self._workers = 1
 
     def measure(self, load: float) -> Policy[MeasuredLevel]:
-        """Ask for the level's windows and report it; when it is cut short, with the windows there are."""
+        """Ask for the level's windows and report the level, also if it is cut short."""
         cut_short = True
         try:
             yield from self._until_done(load)
@@ -73,11 +73,11 @@ class _Level:
 
         settings, spec = self._settings, spec_of(self._settings, load)
         arrivals = spec.arrivals
-        warm_up = once(spec, settings.warmup_count) if settings.warmup_count else None
+        warm_up = fixed_requests(spec, settings.warmup_count) if settings.warmup_count else None
         while not self._rule.is_done(self._windows):
             number = len(self._windows)
             if arrivals is not None:
-                spec = replace(spec, arrivals=later(arrivals, number, spec.window_s + spec.lead_in_s))
+                spec = replace(spec, arrivals=window_arrivals(arrivals, number, spec.window_s + spec.lead_in_s))
             request = WindowRequest(settings.point(load), spec, number, warm_up=None if number else warm_up)
             window, recording = yield request
             assert recording is not None
@@ -88,7 +88,7 @@ class _Level:
             self._workers = recording.workers
 
     def _findings(self, figures: PointFigures) -> tuple[Finding, ...]:
-        """What disturbed the windows of a level, judged over all of them."""
+        """Return what disturbed the level, judged over all its windows together."""
         from pytest_gpuperf.analysis.guard import client_findings
 
         errors = figures.error_count
@@ -107,7 +107,7 @@ class _Level:
 
 
 def rule_of(settings: SweepSettings) -> StabilityRule:
-    """When a level is done."""
+    """Return the rule that ends a level."""
     from pytest_gpuperf.measure.stability import StabilityRule
 
     threshold_ns = settings.threshold_ms * 1e6
@@ -119,7 +119,7 @@ def rule_of(settings: SweepSettings) -> StabilityRule:
 
 
 def spec_of(settings: SweepSettings, load: float) -> WindowSpec:
-    """How the windows of a level are timed."""
+    """Return the timing of a level's windows."""
     from pytest_gpuperf.load import WindowSpec
 
     arrivals = settings.arrivals(load)
@@ -129,15 +129,15 @@ def spec_of(settings: SweepSettings, load: float) -> WindowSpec:
         arrivals=arrivals,
         lead_in_s=settings.lead_in_s,
         min_requests=max(settings.window_requests, 1),
-        max_window_s=max(_LENGTHENED * settings.window_s, 60.0),
+        max_window_s=max(_MAX_EXTENSION * settings.window_s, 60.0),
         deadline_s=settings.deadline_s,
     )
-    return once(spec, settings.request_count) if settings.request_count else spec
+    return fixed_requests(spec, settings.request_count) if settings.request_count else spec
 
 
-def once(spec: WindowSpec, requests: int) -> WindowSpec:
-    """So many requests, and no window."""
-    # As long as it takes: a slow server is ended by the deadline of its requests.
+def fixed_requests(spec: WindowSpec, requests: int) -> WindowSpec:
+    """Return a specification for a fixed number of requests instead of a window."""
+    # Without a time limit: requests to a slow server end by their deadline.
     return replace(
         spec, window_s=0.0, lead_in_s=0.0, min_requests=max(requests, spec.concurrency), max_window_s=float("inf")
     )

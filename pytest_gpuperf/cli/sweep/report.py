@@ -1,4 +1,4 @@
-"""What ``gpuperf sweep`` prints and writes, as soon as it is known."""
+"""What ``gpuperf sweep`` prints and writes after each level, so that neither an error nor Ctrl-C loses it."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ _DEVICES = Path("/dev")
 
 
 class SweepReport:
-    """Level by level, so that neither an error nor Ctrl-C loses what was measured."""
+    """Prints and writes a sweep level by level.
+
+    Raises:
+        OptionError: A file can't be written. Raised before the sweep begins.
+    """
 
     def __init__(
         self, settings: SweepSettings, say: Callable[[str], None] | None = None, record: SweepRecord | None = None
     ) -> None:
-        """Raises:
-        OptionError: a file can't be written. Said before the sweep, not after it.
-        """
         self._settings = settings
         self._say = say or _say
         self._record = record
         self._layout = Layout(settings.percentile, settings.verbose_csv)
         self._levels: list[MeasuredLevel] = []
         self._export: ProfileExport | None = None
-        self._csv = _place(settings.csv)
-        self._times = _place(settings.profile_export)
+        self._csv = _writable_path(settings.csv)
+        self._times = _writable_path(settings.profile_export)
         if self._times is not None and _is_special(self._times):
-            raise OptionError(f"--profile-export-file {settings.profile_export} has to be a regular file.")
+            raise OptionError(f"--profile-export-file {settings.profile_export} must be a regular file.")
 
     def begin(self) -> None:
-        """Say what is going to be measured."""
+        """Print the settings."""
         for line in settings_lines(self._settings):
             self._say(line)
         if self._record is not None:
@@ -61,24 +62,24 @@ class SweepReport:
         self._say("")
 
     def start(self, load: float) -> None:
-        """A level begins."""
+        """Print the title of a level."""
         settings = self._settings
         intervals = settings.intervals
         source = f"intervals of {intervals.source}" if settings.mode == INTERVALS and intervals is not None else ""
         self._say(title(settings.point(load), source))
 
     def window(self, number: int, window: Window) -> None:
-        """A window is over."""
+        """Note a window, and print it with ``-v``."""
         if self._record is not None:
             self._record.add(window)
         if self._settings.verbose:
             self._say(pass_line(number, window, self._layout))
 
     def add(self, load: float, level: MeasuredLevel, recordings: Sequence[RecordedWindow]) -> None:
-        """A level is over.
+        """Print and write a level.
 
         Args:
-            recordings: of the windows that make it up, where the profile export wants them.
+            recordings: Requests of the level's windows, if there is a profile export.
         """
         self._levels.append(level)
         if self._record is not None:
@@ -90,16 +91,16 @@ class SweepReport:
             self._say(line)
         self._say("")
 
-    def found(self, load: float | None) -> None:
-        """A binary search has its answer."""
+    def search_ended(self, load: float | None) -> None:
+        """Print the result of a binary search."""
         limit = f"{self._settings.threshold_ms:g} msec"
         if load is None:
-            self._say(f"No level of the range is known to keep the latency threshold of {limit}.\n")
+            self._say(f"No level of the range clearly keeps the latency threshold of {limit}.\n")
         else:
             self._say(f"Highest level within {limit}: {load_of(self._settings.point(load))}\n")
 
     def close(self) -> None:
-        """Finish the files and print the closing list, whatever has happened."""
+        """Finish the files, and print the closing list and the warnings."""
         if self._export is not None:
             self._export.close()
         if not self._levels:
@@ -119,14 +120,14 @@ class SweepReport:
 
     @property
     def status(self) -> int:
-        """The exit status of a sweep that came to its end."""
+        """The exit status of a sweep that was not interrupted."""
         if any(_failing(level) for level in self._levels):
             return FAILED
         return UNSTABLE_LEVELS if any(level.state == UNSTABLE for level in self._levels) else DONE
 
     def _write_csv(self, *, last: bool) -> None:
         path = self._csv
-        # A pipe or a terminal can't be taken back: it gets the whole table once.
+        # A pipe or a terminal gets the table once, at the end.
         if path is None or (not last and _is_special(path)):
             return
         text = csv_text(self._levels, self._layout)
@@ -152,7 +153,7 @@ def _failing(level: MeasuredLevel) -> bool:
 
 
 def settings_lines(settings: SweepSettings) -> list[str]:
-    """perf_client's lines about what is going to be done."""
+    """Return perf_client's lines about the settings."""
     lines = ["*** Measurement Settings ***", f"  Batch size: {settings.batch_size}", "  Service Kind: TRITON"]
     if settings.warmup_count:
         lines.append(f"  Sending {settings.warmup_count} warmup requests")
@@ -184,26 +185,26 @@ def settings_lines(settings: SweepSettings) -> list[str]:
     return lines
 
 
-def _place(path: Path | None) -> Path | None:
-    """Where a file really goes: what a link leads to is replaced, and never the link.
+def _writable_path(path: Path | None) -> Path | None:
+    """Return the file to write: the target of a link, so that the link itself is kept.
 
     Raises:
-        OptionError: nothing can be written there.
+        OptionError: It can't be written.
     """
     if path is None or _DEVICES in path.absolute().parents:
         return path
-    place = path.resolve()
-    folder = place.parent
-    if place.is_dir() or not folder.is_dir() or not os.access(place if _is_special(place) else folder, os.W_OK):
+    target = path.resolve()
+    folder = target.parent
+    if target.is_dir() or not folder.is_dir() or not os.access(target if _is_special(target) else folder, os.W_OK):
         raise OptionError(f"{path} can't be written: its directory is missing or not writable, or it is a directory.")
-    return place
+    return target
 
 
 def _is_special(path: Path) -> bool:
-    """Not a regular file; /dev/stdout isn't even where it leads to one."""
+    """Return whether a path is not a regular file. /dev/stdout is not, even if it leads to one."""
     return _DEVICES in path.absolute().parents or (path.exists() and not path.is_file())
 
 
 def _say(line: str) -> None:
-    # At once: a sweep takes minutes, and its reader may be a log.
+    # Flushed, because a sweep takes minutes and the reader may be a log.
     print(line, flush=True)

@@ -12,12 +12,12 @@ from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poiss
 
 CONCURRENCY, REQUEST_RATE, INTERVALS = "concurrency", "request_rate", "intervals"
 
-#: The load before each window, as a share of it; perf_client waits a fifth of a window, too.
-_LEAD_IN_SHARE, _LEAD_IN_MOST_S = 0.2, 1.0
+#: Load before each window: a share of the window, as perf_client has it, up to a maximum.
+_LEAD_IN_SHARE, _LEAD_IN_MAX_S = 0.2, 1.0
 
-#: Yields the next load (a concurrency or a rate), is sent whether it keeps the latency threshold (None: can't be told),
-#: and returns the highest load that does where it was looking for one.
-Levels = Generator[float, "bool | None", "float | None"]
+#: Yields the next load (a concurrency or a rate) and is sent whether the load keeps the latency threshold (None if that
+#: is unclear). A search returns the highest load that keeps it.
+LoadSequence = Generator[float, "bool | None", "float | None"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SteppedRange:
     """The loads of a sweep: concurrencies, or rates in requests per second.
 
     Attributes:
-        end: 0: without end, until the latency threshold is exceeded.
+        end: Last load; 0 for a sweep that goes on until the latency threshold is exceeded.
     """
 
     start: float = 1
@@ -36,10 +36,10 @@ class SteppedRange:
     def single(self) -> bool:
         return self.start == self.end
 
-    def linear(self) -> Levels:
-        """From start to end, until a level is over the latency threshold for sure."""
+    def linear(self) -> LoadSequence:
+        """Go from start to end, or until a load clearly exceeds the latency threshold."""
         load, number = self.start, 0
-        # A hair more than the end, or a rate of tenths might lose its last step to rounding.
+        # With a margin, because rounding could drop the last of fractional rates.
         while not self.end or load <= self.end + self.step * 1e-9:
             if (yield load) is False:
                 return None
@@ -47,10 +47,13 @@ class SteppedRange:
             load = self.start + number * self.step
         return None
 
-    def bisected(self, *, whole: bool) -> Levels:
-        """perf_client's binary search: both ends, then halves until they are at most a step apart.
+    def bisected(self, *, integers: bool) -> LoadSequence:
+        """Search as perf_client does: both ends, then halve the range until it is at most a step wide.
 
-        What can't be told counts as over the threshold, so that the answer is a load that is known to keep it.
+        An unclear load counts as over the threshold, so the result is a load that is known to keep it.
+
+        Args:
+            integers: Choose whole numbers only.
         """
         if (yield self.start) is not True:
             return None
@@ -58,7 +61,7 @@ class SteppedRange:
             return self.end
         low, high = self.start, self.end
         while high - low > self.step:
-            middle = math.floor((low + high) / 2) if whole else (low + high) / 2
+            middle = math.floor((low + high) / 2) if integers else (low + high) / 2
             if (yield middle) is True:
                 low = middle
             else:
@@ -87,19 +90,22 @@ class RecordSettings:
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """One ``gpuperf sweep``. The defaults are perf_client's.
+    """The settings of one ``gpuperf sweep``. The defaults are perf_client's.
 
     Attributes:
         mode: ``concurrency``, ``request_rate`` or ``intervals``.
-        intervals: recorded intervals, where these are the load.
-        window_s: length of a window; at least so long in count windows.
-        window_requests: at least so many requests in a window; 0 in time windows.
-        request_count: this many requests and no windows; 0: windows.
-        warmup_count: requests sent before each level, and not counted.
-        percentile: that has to be stable; None for the mean.
-        threshold_ms: latency that ends the sweep, or that the binary search looks for; 0 for none.
+        intervals: Recorded intervals, in the mode ``intervals``.
+        window_s: Length of a window; the shortest length in count windows.
+        window_requests: Fewest requests in a window; 0 in time windows.
+        request_count: Number of requests to send instead of windows; 0 for windows.
+        warmup_count: Number of requests sent before each level and not counted.
+        tolerance: Largest difference between stable windows, as a share.
+        trials: Number of windows after which a level counts as unstable.
+        percentile: Percentile of the latency that must be stable; None for the mean.
+        threshold_ms: Latency that ends the sweep, or that the binary search looks for; 0 for none.
         input_data: ``random``, ``zero``, a directory or JSON files.
-        deadline_s: a request unanswered for so long is an error.
+        deadline_s: Longest time to wait for an answer; a later answer is an error.
+        record: Where the sweep is stored; None if it is not.
     """
 
     model: str
@@ -140,7 +146,7 @@ class SweepSettings:
     def __post_init__(self) -> None:
         self._check_levels()
         if self.streaming and self.protocol != "grpc":
-            raise OptionError("--streaming needs gRPC: write -i grpc, and give the server's gRPC port with -u.")
+            raise OptionError("--streaming needs gRPC: write -i grpc, and the server's gRPC port with -u.")
         if 0 < self.request_count < self._busiest:
             raise OptionError(
                 f"--request-count {self.request_count} is less than the highest concurrency, {self._busiest:g}; "
@@ -157,7 +163,7 @@ class SweepSettings:
             raise OptionError(f"{flag} ends at {levels.end:g}, below its start, {levels.start:g}.")
         if not levels.end and not self.threshold_ms:
             raise OptionError(
-                f"{flag} with the end 0 goes on until the latency threshold is exceeded: give one with -l."
+                f"{flag} with the end 0 goes on until the latency threshold is exceeded: write a threshold with -l."
             )
         if self.binary_search:
             if self.mode == INTERVALS:
@@ -165,7 +171,7 @@ class SweepSettings:
             if not levels.end or levels.single:
                 raise OptionError(f"--binary-search needs a start and an end: {flag} START:END[:STEP].")
             if not self.threshold_ms:
-                raise OptionError("--binary-search looks for the latency threshold: give it with -l, in ms.")
+                raise OptionError("--binary-search needs a latency threshold: write it with -l, in ms.")
 
     @property
     def _busiest(self) -> float:
@@ -178,8 +184,8 @@ class SweepSettings:
 
     @property
     def lead_in_s(self) -> float:
-        """How long the load runs before each window."""
-        return min(_LEAD_IN_SHARE * self.window_s, _LEAD_IN_MOST_S)
+        """Time that the load runs before each window."""
+        return min(_LEAD_IN_SHARE * self.window_s, _LEAD_IN_MAX_S)
 
     @property
     def open_loop(self) -> bool:
@@ -187,17 +193,17 @@ class SweepSettings:
 
     @property
     def most_in_flight(self) -> int:
-        """The highest concurrency of the range; 0 where there is none."""
+        """The highest concurrency of the range; 0 if it is unknown or in open loop."""
         return int(self.levels.end) if self.mode == CONCURRENCY else 0
 
-    def loads(self) -> Levels:
-        """The levels, one after the other."""
+    def loads(self) -> LoadSequence:
+        """Return the loads in the order of their measurement."""
         if self.binary_search:
-            return self.levels.bisected(whole=self.mode == CONCURRENCY)
+            return self.levels.bisected(integers=self.mode == CONCURRENCY)
         return self.levels.linear()
 
     def arrivals(self, load: float) -> Arrivals | None:
-        """When the requests of a level are due; None in closed loop."""
+        """Return the schedule of a level's requests; None in closed loop."""
         if self.mode == CONCURRENCY:
             return None
         if self.intervals is not None:
@@ -205,25 +211,25 @@ class SweepSettings:
         return Poisson(load, self.seed) if self.poisson else Constant(load)
 
     def point(self, load: float) -> LoadPoint:
-        """The load point of a level."""
+        """Return the load point of a level."""
         arrivals = self.arrivals(load)
         if arrivals is None:
             return LoadPoint(int(load), self.batch_size)
         return LoadPoint.open_loop(arrivals, self.batch_size)
 
 
-def later(arrivals: Arrivals, window: int, span_s: float) -> Arrivals:
-    """The schedule of a level's n-th window, so that windows in a row are not copies of each other.
+def window_arrivals(arrivals: Arrivals, window: int, span_s: float) -> Arrivals:
+    """Return the schedule of a level's n-th window, which continues that of the window before.
 
-    Random intervals go on with other numbers of the same kind. Recorded ones go on where the window before has ended,
-    and begin again at their end.
+    Random intervals get a seed of their own. Recorded intervals continue where the window before ended, and start again
+    at their end.
 
     Args:
-        window: counted from 0.
-        span_s: how long each window before was.
+        window: Zero-based index of the window.
+        span_s: Length of each window before.
     """
     if isinstance(arrivals, Poisson):
-        # Far apart, so that neighbouring seeds of the user's have no window in common.
+        # Seeds far apart, so that sweeps with neighbouring --seed have no window in common.
         return Poisson(arrivals.rate, arrivals.seed + 1_000_003 * window)
     if isinstance(arrivals, Intervals):
         intervals = arrivals.intervals_ns

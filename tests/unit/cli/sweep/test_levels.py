@@ -427,7 +427,7 @@ def test_files_that_do_not_fit_together_are_named(tmp_path: Path, documents: Seq
 
 
 def test_a_directory_can_not_be_put_together_with_a_file(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="only JSON files"), input_data([str(tmp_path), str(tmp_path)]):
+    with pytest.raises(OptionError, match="must be JSON files"), input_data([str(tmp_path), str(tmp_path)]):
         pass
 
 

@@ -7,12 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.cli.sweep.settings import INTERVALS, REQUEST_RATE, Levels, SteppedRange, SweepSettings, later
+from pytest_gpuperf.cli.sweep.settings import (
+    INTERVALS,
+    REQUEST_RATE,
+    LoadSequence,
+    SteppedRange,
+    SweepSettings,
+    window_arrivals,
+)
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Constant, Intervals, LoadPoint, Poisson
 
 
-def visited(levels: Levels, within: Callable[[float], bool | None]) -> tuple[list[float], float | None]:
+def visited(levels: LoadSequence, within: Callable[[float], bool | None]) -> tuple[list[float], float | None]:
     """The loads that are asked for, and the answer."""
     seen = []
     try:
@@ -55,25 +62,25 @@ def test_a_linear_sweep_goes_on_where_nothing_can_be_told() -> None:
 
 def test_a_binary_search_visits_what_perf_client_visits() -> None:
     # perf_analyzer 2.50 with --binary-search --concurrency-range 1:64:4 -l 2 went this way, and with 1:17:4 this one.
-    assert visited(SteppedRange(1, 64, 4).bisected(whole=True), lambda load: load < 4)[0] == [1, 64, 32, 16, 8, 4]
-    assert visited(SteppedRange(1, 17, 4).bisected(whole=True), lambda load: load < 2)[0] == [1, 17, 9, 5]
+    assert visited(SteppedRange(1, 64, 4).bisected(integers=True), lambda load: load < 4)[0] == [1, 64, 32, 16, 8, 4]
+    assert visited(SteppedRange(1, 17, 4).bisected(integers=True), lambda load: load < 2)[0] == [1, 17, 9, 5]
 
 
 def test_a_binary_search_ends_at_once_where_an_end_is_the_answer() -> None:
     search = SteppedRange(1, 64)
-    assert visited(search.bisected(whole=True), always) == ([1, 64], 64)
-    assert visited(search.bisected(whole=True), lambda _: False) == ([1], None)
+    assert visited(search.bisected(integers=True), always) == ([1, 64], 64)
+    assert visited(search.bisected(integers=True), lambda _: False) == ([1], None)
 
 
 def test_what_can_not_be_told_counts_as_over_the_threshold() -> None:
-    found = visited(SteppedRange(1, 9).bisected(whole=True), lambda load: True if load <= 4 else None)
+    found = visited(SteppedRange(1, 9).bisected(integers=True), lambda load: True if load <= 4 else None)
     assert found[1] == 4
 
 
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 50), st.integers(0, 1000))
 def test_a_binary_search_finds_the_limit_within_a_step(start: int, length: int, step: int, limit: int) -> None:
     end = start + length
-    seen, answer = visited(SteppedRange(start, end, step).bisected(whole=True), lambda load: load <= limit)
+    seen, answer = visited(SteppedRange(start, end, step).bisected(integers=True), lambda load: load <= limit)
     assert all(float(load).is_integer() and start <= load <= end for load in seen)
     assert len(seen) == len(set(seen))
     if limit < start:
@@ -86,7 +93,7 @@ def test_a_binary_search_finds_the_limit_within_a_step(start: int, length: int, 
 
 
 def test_rates_are_halved_as_they_are() -> None:
-    seen, answer = visited(SteppedRange(10, 15, 1).bisected(whole=False), lambda load: load <= 12.2)
+    seen, answer = visited(SteppedRange(10, 15, 1).bisected(integers=False), lambda load: load <= 12.2)
     assert seen == [10, 15, 12.5, 11.25, 11.875]
     assert answer == 11.875
 
@@ -124,20 +131,20 @@ def test_load_points() -> None:
 
 
 def test_windows_of_random_arrivals_are_not_copies_and_can_be_repeated() -> None:
-    first, second = later(Poisson(100.0, 3), 0, 5.0), later(Poisson(100.0, 3), 1, 5.0)
+    first, second = window_arrivals(Poisson(100.0, 3), 0, 5.0), window_arrivals(Poisson(100.0, 3), 1, 5.0)
     assert first == Poisson(100.0, 3)
     assert list(islice(first.instants(), 5)) != list(islice(second.instants(), 5))
-    assert second == later(Poisson(100.0, 3), 1, 5.0)
+    assert second == window_arrivals(Poisson(100.0, 3), 1, 5.0)
     assert second.rate == 100.0
 
 
 def test_even_arrivals_stay_what_they_are() -> None:
-    assert later(Constant(50.0), 4, 5.0) == Constant(50.0)
+    assert window_arrivals(Constant(50.0), 4, 5.0) == Constant(50.0)
 
 
 def test_recorded_arrivals_go_on_where_the_window_before_ended() -> None:
     recorded = Intervals((1_000_000, 2_000_000, 3_000_000), "trace.txt")
-    again = later(recorded, 1, 0.002)
+    again = window_arrivals(recorded, 1, 0.002)
     assert isinstance(again, Intervals)
     assert again.intervals_ns == (2_000_000, 3_000_000, 1_000_000)
     assert again.source == "trace.txt"
@@ -145,7 +152,7 @@ def test_recorded_arrivals_go_on_where_the_window_before_ended() -> None:
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=20).filter(sum), st.integers(0, 50), st.floats(0, 5))
 def test_recorded_arrivals_keep_their_intervals_and_order(intervals: list[int], window: int, span_s: float) -> None:
-    again = later(Intervals(tuple(intervals)), window, span_s)
+    again = window_arrivals(Intervals(tuple(intervals)), window, span_s)
     assert isinstance(again, Intervals)
     turned = intervals * 2
     assert any(again.intervals_ns == tuple(turned[i : i + len(intervals)]) for i in range(len(intervals)))
