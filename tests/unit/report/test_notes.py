@@ -21,7 +21,7 @@ from tests.unit.reports import reported
 
 def everything() -> ReportedTest:
     """A test of which there is much to say."""
-    one = reported(6.0)
+    test = reported(6.0)
     half = ServerTimes(60, 60, 3_000_000, 1_500_000, 18_000_000, 600_000)
     endpoints = (EndpointFigures("10.0.0.1:8000", 90, 0, 166.7),)
 
@@ -37,15 +37,15 @@ def everything() -> ReportedTest:
             device_memory_bytes=3 << 30,
         )
 
-    curves = tuple(replace(curve, points=tuple(map(rich, curve))) for curve in one.curves)
+    curves = tuple(replace(curve, points=tuple(map(rich, curve))) for curve in test.curves)
     comparison = replace(
-        one.comparison,
+        test.comparison,
         anchored=(AnchoredMetric("serving", "p90", 0.05, 0.012),),
         left_out=("serving: concurrency 1, p99",),
         new_points=("serving: concurrency 8",),
         missing_points=("serving: concurrency 64",),
     )
-    return replace(one, curves=curves, comparison=comparison)
+    return replace(test, curves=curves, comparison=comparison)
 
 
 ONE = everything()
@@ -97,8 +97,8 @@ def test_unknown_figures_behind_a_balancer_are_not_zero(kind: str) -> None:
 
 
 def test_the_document_has_what_was_anchored() -> None:
-    (one,) = json.loads(json_text([ONE]))["tests"]
-    assert one["anchored"] == [{"sweep": "serving", "metric": "p90", "plain_sd": 0.05, "anchored_sd": 0.012}]
+    (test,) = json.loads(json_text([ONE]))["tests"]
+    assert test["anchored"] == [{"sweep": "serving", "metric": "p90", "plain_sd": 0.05, "anchored_sd": 0.012}]
 
 
 def test_a_duet_with_different_keys_names_the_fields() -> None:

@@ -27,8 +27,8 @@ PLACE = RecordLocation(".gpuperf/nvidia-l4/0123456789ab/20260101T000500000Z-1234
 COLUMNS = 80
 
 
-def lines_of(one: Record, comparison: Comparison, *curves: Curve) -> str:
-    return "\n".join(record_lines(one, curves or [curve(curve_point())], comparison, PLACE))
+def lines_of(stored: Record, comparison: Comparison, *curves: Curve) -> str:
+    return "\n".join(record_lines(stored, curves or [curve(curve_point())], comparison, PLACE))
 
 
 def compared(*rows: Row, verdict: Verdict = Verdict.UNCHANGED) -> Comparison:
@@ -92,7 +92,7 @@ REALISTIC = st.builds(
 
 @given(st.lists(REALISTIC, min_size=1, max_size=4), st.sampled_from([1, 32]))
 def test_a_table_without_a_baseline_fits_a_terminal(members: list[CurvePoint], batch_size: int) -> None:
-    swept = curve(*(replace(one, batch_size=batch_size) for one in members))
+    swept = curve(*(replace(stored, batch_size=batch_size) for stored in members))
     assert max(map(len, curve_table(swept, ()).as_text("  "))) <= COLUMNS
 
 
@@ -117,7 +117,7 @@ def test_a_table_with_a_baseline_fits_a_terminal(batch_size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "comparison", "parts"),
+    ("stored", "comparison", "parts"),
     [
         (record(equal_runs(runs=3)), Comparison(Verdict.NO_BASELINE), ["NO BASELINE yet", "3 runs"]),
         (
@@ -129,8 +129,8 @@ def test_a_table_with_a_baseline_fits_a_terminal(batch_size: int) -> None:
         (record(equal_runs()), compared(verdict=Verdict.REGRESSED), ["regressed", "3 runs", "1 baseline record"]),
     ],
 )
-def test_a_headline_says_what_happened(one: Record, comparison: Comparison, parts: list[str]) -> None:
-    text = headline(one, comparison)
+def test_a_headline_says_what_happened(stored: Record, comparison: Comparison, parts: list[str]) -> None:
+    text = headline(stored, comparison)
     assert "\n" not in text
     for part in parts:
         assert part in text
@@ -299,8 +299,8 @@ def test_an_inconclusive_failure_says_so() -> None:
 
 
 def test_table_and_curve_have_the_same_numbers() -> None:
-    one = record(equal_runs(2.0, load_points=2))
-    made = curve_of("serving", [LoadPoint(1), LoadPoint(2)], one.runs)
+    stored = record(equal_runs(2.0, load_points=2))
+    made = curve_of("serving", [LoadPoint(1), LoadPoint(2)], stored.runs)
     cells = curve_table(made, ()).rows
     assert cells[0][1].startswith(("1.99", "2.00", "2.01"))
     assert cells[1][1].startswith(("3.98", "3.99", "4.00", "4.01", "4.02"))

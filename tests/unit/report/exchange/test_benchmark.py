@@ -30,8 +30,8 @@ def theirs(path: Path, *names: str, device: str = "") -> Path:
 
 def test_pytest_benchmark_compares_ours(tmp_path: Path) -> None:
     """Its own command reads the files."""
-    for number, one in enumerate((reported(4.0), reported(6.0)), 1):
-        (tmp_path / f"000{number}_run.json").write_text(benchmark_text([one], generated_utc="2026-01-01T00:00:00"))
+    for number, test in enumerate((reported(4.0), reported(6.0)), 1):
+        (tmp_path / f"000{number}_run.json").write_text(benchmark_text([test], generated_utc="2026-01-01T00:00:00"))
     command = [sys.executable, "-m", "pytest_benchmark", "compare", "./0001_run.json", "./0002_run.json", "--csv=out"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -44,9 +44,9 @@ def test_pytest_benchmark_compares_ours(tmp_path: Path) -> None:
 
 
 def test_the_figures_are_those_of_the_record() -> None:
-    one = reported(4.0)
-    (first, _) = json.loads(benchmark_text([one], generated_utc=""))["benchmarks"]
-    point = one.curves[0].points[0]
+    test = reported(4.0)
+    (first, _) = json.loads(benchmark_text([test], generated_utc=""))["benchmarks"]
+    point = test.curves[0].points[0]
     stats = first["stats"]
     assert stats["median"] * 1e9 == pytest.approx(point.p50_ns)
     assert stats["mean"] * 1e9 == pytest.approx(point.mean_ns, rel=0.005)

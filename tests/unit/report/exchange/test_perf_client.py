@@ -42,13 +42,15 @@ def closed(concurrency: int = 1, *, p50_ms: float = 1.0, throughput: float = 100
 
 def open_loop(wait_us: float = 500.0) -> Window:
     """A window whose requests were sent late."""
-    one = window(RATE, p50_ms=1.0, throughput=199.5, server=server_times())
-    service = histogram([(1e6 - wait_us * 1e3)] * one.requests)
-    return replace(one, service=service, latency_mean_ns=1e6, late=6, lag_p99_ns=1.5e6)
+    sample = window(RATE, p50_ms=1.0, throughput=199.5, server=server_times())
+    service = histogram([(1e6 - wait_us * 1e3)] * sample.requests)
+    return replace(sample, service=service, latency_mean_ns=1e6, late=6, lag_p99_ns=1.5e6)
 
 
-def level(one: Window, state: str = STABLE, within: bool | None = True, why: str = "", taken: int = 3) -> MeasuredLevel:
-    return MeasuredLevel(PointFigures((one,)), taken, state, within, why, one.findings)
+def level(
+    sample: Window, state: str = STABLE, within: bool | None = True, why: str = "", taken: int = 3
+) -> MeasuredLevel:
+    return MeasuredLevel(PointFigures((sample,)), taken, state, within, why, sample.findings)
 
 
 def rows(*levels: MeasuredLevel, layout: Layout = PLAIN) -> list[dict[str, str]]:
@@ -71,21 +73,21 @@ def test_columns_are_those_of_perf_client_and_additions_come_last(layout: Layout
 
 
 def test_rows_are_in_order_of_throughput() -> None:
-    found = rows(*(level(closed(load, throughput=rate)) for load, rate in ((1, 200.0), (2, 400.0), (3, 300.0))))
-    assert [row["Concurrency"] for row in found] == ["1", "3", "2"]
+    actual = rows(*(level(closed(load, throughput=rate)) for load, rate in ((1, 200.0), (2, 400.0), (3, 300.0))))
+    assert [row["Concurrency"] for row in actual] == ["1", "3", "2"]
 
 
 def test_times_are_whole_microseconds_and_add_up_to_the_mean() -> None:
-    one = closed(p50_ms=1.0)
-    (row,) = rows(level(one), layout=Layout(verbose=True))
+    sample = closed(p50_ms=1.0)
+    (row,) = rows(level(sample), layout=Layout(verbose=True))
     assert (row["Server Queue"], row["Server Compute Input"], row["Server Compute Output"]) == ("100", "50", "20")
     assert row["Server Compute Infer"] == "600"
     names = [name for name in row if name.startswith(("Client S", "Network", "Server", "Client R"))]
     assert sum(int(row[name]) for name in names if name != "Client stalled") == pytest.approx(
-        one.latency_mean_ns / 1e3, abs=len(names)
+        sample.latency_mean_ns / 1e3, abs=len(names)
     )
     assert int(row["p50 latency"]) == pytest.approx(1000, rel=0.01)
-    assert row["Avg latency"] == str(int(one.latency_mean_ns / 1e3))
+    assert row["Avg latency"] == str(int(sample.latency_mean_ns / 1e3))
 
 
 def test_the_network_is_never_below_zero() -> None:
@@ -110,8 +112,8 @@ def test_columns_of_the_server_are_left_out_where_it_says_nothing() -> None:
 
 
 def test_levels_over_the_threshold_are_left_out_as_perf_client_does() -> None:
-    found = rows(level(closed(1)), level(closed(2), within=False), level(closed(3), UNSTABLE, None))
-    assert [row["Concurrency"] for row in found] == ["1", "3"]
+    actual = rows(level(closed(1)), level(closed(2), within=False), level(closed(3), UNSTABLE, None))
+    assert [row["Concurrency"] for row in actual] == ["1", "3"]
     assert csv_text([level(closed(), within=False)], Layout()) == COLUMNS + "\n"
     assert csv_text([], Layout()) == ""
 
@@ -148,8 +150,8 @@ def test_throughput_has_six_digits(throughput: float, text: str) -> None:
 
 
 def test_a_level_reads_as_in_perf_client() -> None:
-    one = replace(closed(4, throughput=4384.99, batch_size=2), client_cpu_s=60 * 14e-6)
-    lines = level_lines(level(one), Layout())
+    sample = replace(closed(4, throughput=4384.99, batch_size=2), client_cpu_s=60 * 14e-6)
+    lines = level_lines(level(sample), Layout())
     assert lines[:3] == ["  Client: ", "    Request count: 60", "    Throughput: 4384.99 infer/sec"]
     # How scripts read it.
     text = "\n".join(lines)

@@ -15,8 +15,8 @@ from tests.unit.report.exchange.recordings import closed_loop, column
 def experiment(
     requests: list[dict[str, Any]], boundaries: list[int] | None = None, mode: str = "concurrency", value: float = 4
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {"experiment": {"mode": mode, "value": value}, "requests": requests}
-    return found if boundaries is None else {**found, "window_boundaries": boundaries}
+    actual: dict[str, Any] = {"experiment": {"mode": mode, "value": value}, "requests": requests}
+    return actual if boundaries is None else {**actual, "window_boundaries": boundaries}
 
 
 def request(sent: int, *answered: int, **more: int) -> dict[str, Any]:

@@ -76,25 +76,25 @@ def test_a_failed_test_comes_before_passed_tests() -> None:
 
 
 def test_a_test_that_measured_nothing_says_so() -> None:
-    one = reported(error="TargetError: no such model", before_ms=None)
-    one = replace(one, record=replace(one.record, id="", runs=(), status="incomplete"), curves=(), path="")
-    text = comment([one])
+    test = reported(error="TargetError: no such model", before_ms=None)
+    test = replace(test, record=replace(test.record, id="", runs=(), status="incomplete"), curves=(), path="")
+    text = comment([test])
     assert "## ❌ gpuperf: 1 test failed, nothing regressed" in text
     assert f"- nothing was measured: `{TEST}`" in text
     assert "No record was stored." in text
 
 
 def test_a_baseline_that_is_not_comparable_says_why() -> None:
-    one = replace(
+    test = replace(
         reported(before_ms=None),
         comparison=Comparison(Verdict.NOT_COMPARABLE, differing={"power_limit_w": (60, 72)}),
     )
-    assert "the newest record has a different key: `power_limit_w is 60, not 72`" in comment([one])
+    assert "the newest record has a different key: `power_limit_w is 60, not 72`" in comment([test])
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_text_and_nothing_of_them_executes(name: str) -> None:
-    one = reported(
+    test = reported(
         6.0,
         test=f"t.py::test[{name}]",
         device=name,
@@ -104,19 +104,19 @@ def test_names_are_text_and_nothing_of_them_executes(name: str) -> None:
         error=name,
         store_option=store_option(name),
     )
-    one = replace(
-        one,
+    test = replace(
+        test,
         path=name,
-        record=replace(one.record, commit=name),
-        curves=tuple(replace(curve, name=name) for curve in one.curves) * 2,
+        record=replace(test.record, commit=name),
+        curves=tuple(replace(curve, name=name) for curve in test.curves) * 2,
         comparison=replace(
-            one.comparison,
-            rows=tuple(replace(row, sweep=name) for row in one.comparison.rows),
+            test.comparison,
+            rows=tuple(replace(row, sweep=name) for row in test.comparison.rows),
             new_points=(name,),
             missing_points=(name,),
         ),
     )
-    both = [one, replace(one, record=replace(one.record, key={**one.record.key, "device": f"B {name}"}))]
+    both = [test, replace(test, record=replace(test.record, key={**test.record.key, "device": f"B {name}"}))]
     page = rendered(comment(both, title=name, marker=name))
     assert page.names <= OURS
     assert not [attributes for _, attributes in page.tags if attributes.keys() - {"align", "lang"}]
@@ -173,9 +173,9 @@ def test_the_commands_fetch_the_measured_commit(tmp_path: Path) -> None:
     git(origin, "update-ref", "refs/pull/7/merge", merge)
     git(origin, "update-ref", "refs/heads/main", f"{merge}^")
     for clone in (here, clone_of(origin, tmp_path / "there", "--depth=1")):
-        one = reported(6.0)
-        one = replace(one, record=replace(one.record, commit=merge))
-        lines = comment([one]).splitlines()
+        test = reported(6.0)
+        test = replace(test, record=replace(test.record, commit=merge))
+        lines = comment([test]).splitlines()
         script = "\n".join(line for line in lines if line.startswith("git "))
         subprocess.run(["bash", "-c", script], cwd=clone, env=ENVIRONMENT, check=True)
         assert git(clone, "rev-parse", "HEAD") == merge
@@ -186,21 +186,21 @@ def test_the_commands_fetch_the_measured_commit(tmp_path: Path) -> None:
 
 
 def test_the_commands_reproduce_and_accept() -> None:
-    one = reported(6.0, runs=5, store_option=store_option("s3://key:secret@bucket/perf"), spread=(0.99, 1.0, 1.01))
-    assert reproduce(one) == (
+    test = reported(6.0, runs=5, store_option=store_option("s3://key:secret@bucket/perf"), spread=(0.99, 1.0, 1.01))
+    assert reproduce(test) == (
         "pytest --gpuperf 'tests/test_serving.py::test_resnet50[fp16]' --gpuperf-runs=5 "
         "--gpuperf-store=s3://bucket/perf"
     )
-    assert accept(one) == 'gpuperf baseline accept 0a1b2c3d4e5f --store s3://bucket/perf --reason "..."'
-    text = comment([one])
-    assert accept(one) in text
+    assert accept(test) == 'gpuperf baseline accept 0a1b2c3d4e5f --store s3://bucket/perf --reason "..."'
+    text = comment([test])
+    assert accept(test) in text
     assert "secret" not in text
 
 
 def test_a_store_whose_name_a_shell_would_take_apart() -> None:
-    one = reported(6.0, store_option=store_option("team's store"))
-    assert shlex.split(accept(one))[:6] == ["gpuperf", "baseline", "accept", "0a1b2c3d4e5f", "--store", "team's store"]
-    assert shlex.split(reproduce(one))[-1] == "--gpuperf-store=team's store"
+    test = reported(6.0, store_option=store_option("team's store"))
+    assert shlex.split(accept(test))[:6] == ["gpuperf", "baseline", "accept", "0a1b2c3d4e5f", "--store", "team's store"]
+    assert shlex.split(reproduce(test))[-1] == "--gpuperf-store=team's store"
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_a_marker_is_hidden_and_ends_where_it_should(name: str, line: str) -> No
 
 
 def test_load_points_of_only_one_side_are_listed() -> None:
-    one, gone, new = reported(), "serving: concurrency 64", "serving: concurrency 3"
-    one = replace(one, comparison=replace(one.comparison, missing_points=(gone,), new_points=(new,)))
-    text = comment([one]).partition("<details>")[0]
+    test, gone, new = reported(), "serving: concurrency 64", "serving: concurrency 3"
+    test = replace(test, comparison=replace(test.comparison, missing_points=(gone,), new_points=(new,)))
+    text = comment([test]).partition("<details>")[0]
     assert f"- `{TEST}`: no longer measured: {gone}; not in the baseline: {new}" in text.replace(
         f"`{gone}`", gone
     ).replace(f"`{new}`", new)

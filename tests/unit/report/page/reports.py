@@ -54,7 +54,7 @@ def _shape(requests: int) -> tuple[float, ...]:
 def spread(p50_ms: float, requests: int) -> Histogram:
     """Log-normal with a second, slower mode, as batching makes it."""
     quantiles = _shape(requests)
-    return histogram(p50_ms * 1e6 * one * (1.45 if index % 7 == 0 else 1.0) for index, one in enumerate(quantiles))
+    return histogram(p50_ms * 1e6 * value * (1.45 if index % 7 == 0 else 1.0) for index, value in enumerate(quantiles))
 
 
 def window(point: LoadPoint, factor: float, *, requests: int = 400, sweep: str = "serving", visit: int = 0) -> Window:
@@ -62,7 +62,7 @@ def window(point: LoadPoint, factor: float, *, requests: int = 400, sweep: str =
     mean_ns = p50_ms * 1.09e6
     queue_ns = max(p50_ms - _SERVICE_MS * factor, 0.0) * 0.8e6
     compute_ns = mean_ns - queue_ns - 0.55e6
-    queue, into, compute, out = (round(one * requests) for one in (queue_ns, 0.15e6, compute_ns, 0.05e6))
+    queue, into, compute, out = (round(value * requests) for value in (queue_ns, 0.15e6, compute_ns, 0.05e6))
     return Window(
         sweep=sweep,
         point=point,
@@ -152,7 +152,7 @@ def rows(
     verdict: Verdict, points: Sequence[LoadPoint], factors: Mapping[int, float], sweep: str = "serving"
 ) -> tuple[Row, ...]:
     """p90 and throughput of each point; what changed less than 10% is unchanged."""
-    found = []
+    actual = []
     for point in points:
         factor = factors.get(point.concurrency, 1.0)
         p90_ns = latency_ms(point) * 1.3e6
@@ -162,10 +162,10 @@ def rows(
             own = verdict if changed or verdict is Verdict.INCONCLUSIVE else Verdict.UNCHANGED
             wide = 0.18 if own is Verdict.INCONCLUSIVE else 0.035
             ends = ratio * math.exp(-wide), ratio * math.exp(wide)
-            found.append(
+            actual.append(
                 Row(sweep, point, metric, base * ratio, base, ratio, *ends, 0.002 if changed else 0.4, own, 0.06)
             )
-    return tuple(found)
+    return tuple(actual)
 
 
 def reported(
@@ -189,7 +189,7 @@ def reported(
     """
     if factors is None:
         kinds = {Verdict.REGRESSED: 1.0, Verdict.IMPROVED: -0.6, Verdict.INCONCLUSIVE: 0.15}
-        factors = {level: math.exp(kinds.get(verdict, 0.02) * math.log(one)) for level, one in SLOWER.items()}
+        factors = {level: math.exp(kinds.get(verdict, 0.02) * math.log(value)) for level, value in SLOWER.items()}
     compared = verdict not in (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
     own = record(
         test, runs(points, factors, requests=requests, chance=chance), minute=1440 * history, commit="9be41c07aa55"
@@ -213,14 +213,14 @@ def reported(
     base = curve_of("serving", points, past[-1].runs if past and compared else ())
     if resources:
         curve, base = with_resources(curve, 1.04), with_resources(base)
-    found = rows(verdict, points, factors) if compared else ()
+    actual = rows(verdict, points, factors) if compared else ()
     return ReportedTest(
         record=replace(own, budgets=budgets),
         curves=(curve,),
         comparison=Comparison(
-            verdict=worst([row.verdict for row in found]) if found else verdict,
-            rows=found,
-            baseline=tuple(one.id for one in past[::-1]) if compared else (),
+            verdict=worst([row.verdict for row in actual]) if actual else verdict,
+            rows=actual,
+            baseline=tuple(value.id for value in past[::-1]) if compared else (),
             changes=changes,
             differing=None if verdict is not Verdict.NOT_COMPARABLE else {"power_limit_w": (72, 60)},
         ),

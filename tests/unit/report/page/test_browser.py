@@ -130,14 +130,14 @@ def shown(chrome: Chrome) -> list[str]:
 
 
 def test_hovering_gives_the_numbers(show: Show) -> None:
-    one = reported()
-    chrome = show(page([one], generated_utc=WHEN))
+    test = reported()
+    chrome = show(page([test], generated_utc=WHEN))
     node = chart(chrome, "Latency against")
     x, y = place(chrome, node, 3)
     move(chrome, 5, 5)
     move(chrome, x + 2, y - 3)
     text = tip(chrome, node)
-    point, base = one.curves[0].points[3], one.base_curves[0].points[3]
+    point, base = test.curves[0].points[3], test.base_curves[0].points[3]
     assert "concurrency 8" in text
     numbers = [float(number) for number in re.findall(r"([\d.]+) ms", text)]
     assert numbers == pytest.approx([base.p90_ms, point.p90_ms], rel=0.006)
@@ -167,8 +167,8 @@ def test_a_redrawn_chart_shows_the_same_point(show: Show) -> None:
 
 
 def test_the_keyboard_reaches_every_point(show: Show) -> None:
-    one = reported()
-    chrome = show(page([one], generated_utc=WHEN))
+    test = reported()
+    chrome = show(page([test], generated_utc=WHEN))
     node = chart(chrome, "Latency against")
     assert press(chrome, node, "Home").startswith("concurrency 1: p90 ")
     assert press(chrome, node, "ArrowRight", "ArrowRight").startswith("concurrency 4: p90 ")
@@ -184,13 +184,13 @@ def test_the_keyboard_reaches_every_point(show: Show) -> None:
 
 def test_the_budget_line_lies_at_the_budget(show: Show) -> None:
     """Its label stands above it, between the points below and above the budget."""
-    one = reported()
-    chrome = show(page([one], generated_utc=WHEN))
+    test = reported()
+    chrome = show(page([test], generated_utc=WHEN))
     node = chart(chrome, "Latency against")
     label = node.find_element("css selector", ".ruled.budget")
     assert label.text == "budget 12 ms"
-    heights = {point.concurrency: place(chrome, node, index)[1] for index, point in enumerate(one.curves[0])}
-    first, last = one.curves[0].points[0], one.curves[0].points[-1]
+    heights = {point.concurrency: place(chrome, node, index)[1] for index, point in enumerate(test.curves[0])}
+    first, last = test.curves[0].points[0], test.curves[0].points[-1]
     per_ms = (heights[32] - heights[1]) / (last.p90_ms - first.p90_ms)
     line = heights[1] + per_ms * (12.0 - first.p90_ms)
     box = label.rect
@@ -200,27 +200,27 @@ def test_the_budget_line_lies_at_the_budget(show: Show) -> None:
 
 
 def test_another_quantile(show: Show) -> None:
-    one = reported()
-    chrome = show(page([one], generated_utc=WHEN))
+    test = reported()
+    chrome = show(page([test], generated_utc=WHEN))
     node = chart(chrome, "Latency against")
     chrome.execute_script(
         "const s = arguments[0].querySelector('select'); s.value = '1'; s.dispatchEvent(new Event('change'))", node
     )
     until(chrome, "'drawn' in arguments[0].dataset", node)
     text = press(chrome, node, "End", "Home")
-    assert float(re.findall(r"p50 ([\d.]+) ms", text)[0]) == pytest.approx(one.curves[0].points[0].p50_ms, rel=0.006)
+    assert float(re.findall(r"p50 ([\d.]+) ms", text)[0]) == pytest.approx(test.curves[0].points[0].p50_ms, rel=0.006)
     assert node.find_elements("css selector", ".ruled.budget") == []
 
 
 def test_every_chart_has_a_table(show: Show) -> None:
-    one = reported()
-    chrome = show(page([one], generated_utc=WHEN))
+    test = reported()
+    chrome = show(page([test], generated_utc=WHEN))
     for kind, rows in (("Throughput", 6), ("Latency against", 6), ("Where", 6), ("History", 13), ("Latency dist", 40)):
         node = chart(chrome, kind)
         node.find_element("css selector", ".alternative > summary").click()
         until(chrome, "arguments[0].querySelectorAll('.values tbody tr').length === arguments[1]", node, rows)
     cells = chart(chrome, "Throughput").find_elements("css selector", ".values tbody tr:last-child td")
-    assert cells[1].text == f"{one.curves[0].points[-1].throughput:.0f} inf/s"
+    assert cells[1].text == f"{test.curves[0].points[-1].throughput:.0f} inf/s"
 
 
 def test_filters(show: Show) -> None:
@@ -285,10 +285,10 @@ def test_nothing_is_wider_than_the_window(show: Show, chrome: Chrome, width: int
 
 
 def test_nothing_in_a_name_runs(show: Show) -> None:
-    one = reported(HOSTILE, error=HOSTILE)
-    record = replace(one.record, environment={"branch": "](javascript:1)"}, commit=HOSTILE)
-    curves = tuple(replace(curve, name=HOSTILE) for curve in one.curves)
-    text = page([replace(one, record=record, curves=curves), reported()], title=HOSTILE, generated_utc=WHEN)
+    test = reported(HOSTILE, error=HOSTILE)
+    record = replace(test.record, environment={"branch": "](javascript:1)"}, commit=HOSTILE)
+    curves = tuple(replace(curve, name=HOSTILE) for curve in test.curves)
+    text = page([replace(test, record=record, curves=curves), reported()], title=HOSTILE, generated_utc=WHEN)
     chrome = show(text)
     for kind in ("Latency against", "History"):
         node = chart(chrome, kind)

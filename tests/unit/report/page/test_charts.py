@@ -13,8 +13,8 @@ from tests.unit.factories import histogram
 from tests.unit.report.page.reports import LEVELS, reported
 
 
-def figures(one: ReportedTest) -> dict[str, Chart]:
-    sweep = SweepView(one, one.curves[0])
+def figures(test: ReportedTest) -> dict[str, Chart]:
+    sweep = SweepView(test, test.curves[0])
     made = [*curve_charts(sweep), *request_charts(sweep), records_chart(sweep, 50), *resource_charts(sweep)]
     return {figure.kind: figure for figure in made if figure is not None}
 
@@ -43,20 +43,20 @@ def test_what_was_not_measured_has_no_chart() -> None:
 
 
 def test_numbers_are_those_of_the_curve() -> None:
-    one = reported()
+    test = reported()
     view = ALL["throughput"].views[0]
     head = next(series for series in view.series if series.side == HEAD)
     assert (view.name, view.x.unit) == ("p90", "ms")
-    assert head.x == tuple(point.p90_ms for point in one.curves[0])
-    assert head.y == tuple(point.throughput for point in one.curves[0])
+    assert head.x == tuple(point.p90_ms for point in test.curves[0])
+    assert head.y == tuple(point.throughput for point in test.curves[0])
     base = next(series for series in view.series if series.side == BASE)
-    assert base.y == tuple(point.throughput for point in one.base_curves[0])
+    assert base.y == tuple(point.throughput for point in test.base_curves[0])
 
 
 def test_the_budget_and_the_highest_load_within_it() -> None:
-    one = reported()
+    test = reported()
     view = ALL["latency"].views[ALL["latency"].chosen]
-    best = one.curves[0].best(p90_ms=12.0)
+    best = test.curves[0].best(p90_ms=12.0)
     assert [(rule.kind, rule.text) for rule in view.rules] == [("budget", "budget 12 ms")]
     assert view.rules[0].y == pytest.approx(12.0)
     assert [ALL["latency"].labels[label] for label in view.marked] == [best.load.label]
@@ -91,11 +91,11 @@ def test_the_bins_hold_all_requests() -> None:
 
 
 def test_a_long_tail_is_drawn_on_a_logarithmic_axis() -> None:
-    one = reported(history=0, verdict=Verdict.NO_BASELINE)
-    run = one.record.runs[0]
+    test = reported(history=0, verdict=Verdict.NO_BASELINE)
+    run = test.record.runs[0]
     tail = histogram([1e6] * 90 + [2e6] * 8 + [4e7] * 2)
     runs = (replace(run, windows=tuple(replace(window, latency=tail) for window in run.windows)),)
-    view = figures(replace(one, record=replace(one.record, runs=runs)))["distribution"].views[0]
+    view = figures(replace(test, record=replace(test.record, runs=runs)))["distribution"].views[0]
     assert view.x.log
     assert [text for _, text in view.x.ticks] == ["2", "5", "10", "20"]
     begin, width = view.series[0].x
@@ -105,9 +105,9 @@ def test_a_long_tail_is_drawn_on_a_logarithmic_axis() -> None:
 
 
 def test_the_parts_add_up_to_the_mean() -> None:
-    one = reported()
+    test = reported()
     view = ALL["breakdown"].views[0]
-    for index, point in enumerate(one.curves[0]):
+    for index, point in enumerate(test.curves[0]):
         own = {series.name: series.y[index] or 0.0 for series in view.series if series.side == HEAD}
         assert set(own) == set(PARTS)
         assert sum(own.values()) == pytest.approx(point.mean_ns / 1e6, rel=1e-3)
@@ -115,23 +115,23 @@ def test_the_parts_add_up_to_the_mean() -> None:
 
 
 def test_the_steps_of_an_ensemble_add_up_to_the_mean() -> None:
-    one = reported(history=0, verdict=Verdict.NO_BASELINE)
+    test = reported(history=0, verdict=Verdict.NO_BASELINE)
 
     def stepped(window: Window) -> Window:
         assert window.server is not None
         half = replace(window.server, compute_infer_ns=window.server.compute_infer_ns // 2, queue_ns=0)
         return replace(window, server=replace(window.server, stages={"decode": half, "compute": half}))
 
-    runs = tuple(replace(run, windows=tuple(map(stepped, run.windows))) for run in one.record.runs)
-    figure = figures(replace(one, record=replace(one.record, runs=runs)))["breakdown"]
+    runs = tuple(replace(run, windows=tuple(map(stepped, run.windows))) for run in test.record.runs)
+    figure = figures(replace(test, record=replace(test.record, runs=runs)))["breakdown"]
     assert [view.name for view in figure.views] == ["server part", "ensemble step"]
     steps = figure.views[1]
-    assert [(one.name, one.color) for one in steps.series] == [
+    assert [(test.name, test.color) for test in steps.series] == [
         ("decode", "g0"),
         ("compute", "g1"),
         ("network and client", "network"),
     ]
-    for index, point in enumerate(one.curves[0]):
+    for index, point in enumerate(test.curves[0]):
         assert sum(series.y[index] or 0.0 for series in steps.series) == pytest.approx(point.mean_ns / 1e6, rel=1e-3)
     assert steps.series[0].y == steps.series[1].y
 
@@ -158,7 +158,7 @@ def test_the_history_ends_with_this_record() -> None:
 def test_a_line_for_each_batch_size() -> None:
     points = tuple(LoadPoint(level, batch) for batch in (1, 8) for level in (1, 2, 4))
     made = figures(reported(points=points))
-    assert [(one.side, one.color, len(one.x)) for one in made["latency"].views[0].series] == [
+    assert [(test.side, test.color, len(test.x)) for test in made["latency"].views[0].series] == [
         (BASE, "g0", 3),
         (BASE, "g1", 3),
         (HEAD, "g0", 3),
@@ -182,15 +182,15 @@ def test_open_loop() -> None:
 
 
 def test_a_sweep_that_the_baseline_does_not_have() -> None:
-    one = replace(reported(), base_curves=(), baseline=())
-    assert {series.side for figure in figures(one).values() for series in figure.views[0].series} == {HEAD, ""}
+    test = replace(reported(), base_curves=(), baseline=())
+    assert {series.side for figure in figures(test).values() for series in figure.views[0].series} == {HEAD, ""}
 
 
 def test_a_point_without_an_answer_is_left_out() -> None:
-    one = reported(history=0, verdict=Verdict.NO_BASELINE)
-    curve = one.curves[0]
+    test = reported(history=0, verdict=Verdict.NO_BASELINE)
+    curve = test.curves[0]
     silent = replace(curve.points[-1], requests=0, p90_ns=0.0)
-    made = figures(replace(one, curves=(replace(curve, points=(*curve.points[:-1], silent)),)))
+    made = figures(replace(test, curves=(replace(curve, points=(*curve.points[:-1], silent)),)))
     assert len(made["latency"].views[0].series[0].x) == len(LEVELS) - 1
 
 

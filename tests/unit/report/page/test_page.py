@@ -84,17 +84,17 @@ def test_only_the_scripts_of_the_page_may_run() -> None:
 
 
 def test_names_are_text() -> None:
-    one = reported(HOSTILE, changes=(Change(HOSTILE, HOSTILE, HOSTILE, HOSTILE),), error=HOSTILE)
+    test = reported(HOSTILE, changes=(Change(HOSTILE, HOSTILE, HOSTILE, HOSTILE),), error=HOSTILE)
     record = replace(
-        one.record,
+        test.record,
         commit="](javascript:1)",
         environment={HOSTILE: HOSTILE, "branch": "](javascript:1)"},
-        key={**one.record.key, "device": HOSTILE},
+        key={**test.record.key, "device": HOSTILE},
         under_test={HOSTILE: {HOSTILE: HOSTILE}},
     )
-    curves = tuple(replace(curve, name=HOSTILE) for curve in one.curves)
-    plain = Page(page([one], generated_utc=WHEN))
-    text = page([replace(one, record=record, curves=curves, path=HOSTILE)], title=HOSTILE, generated_utc=HOSTILE)
+    curves = tuple(replace(curve, name=HOSTILE) for curve in test.curves)
+    plain = Page(page([test], generated_utc=WHEN))
+    text = page([replace(test, record=record, curves=curves, path=HOSTILE)], title=HOSTILE, generated_utc=HOSTILE)
     parsed = Page(text)
     assert parsed.seen.count("script") == plain.seen.count("script")
     assert not {"img", "iframe"} & set(parsed.seen)
@@ -114,8 +114,8 @@ def test_an_inconclusive_test_shows_what_may_be_worse() -> None:
 
 def test_the_worst_comes_first() -> None:
     verdicts = [Verdict.UNCHANGED, Verdict.IMPROVED, Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.NO_BASELINE]
-    members = entries([reported(f"t.py::{one.name}", one) for one in verdicts])
-    assert [one.test for one in members] == [
+    members = entries([reported(f"t.py::{test.name}", test) for test in verdicts])
+    assert [test.test for test in members] == [
         "t.py::REGRESSED",
         "t.py::NO_BASELINE",
         "t.py::INCONCLUSIVE",
@@ -137,8 +137,8 @@ def test_the_worst_comes_first() -> None:
     ],
 )
 def test_the_headline(verdicts: list[Verdict], said: str) -> None:
-    assert headline(entries([reported(verdict=one) for one in verdicts])) == said
-    assert said in Page(page([reported(verdict=one) for one in verdicts], generated_utc=WHEN)).text
+    assert headline(entries([reported(verdict=test) for test in verdicts])) == said
+    assert said in Page(page([reported(verdict=test) for test in verdicts], generated_utc=WHEN)).text
 
 
 def test_a_failure_for_another_reason_is_shown() -> None:
@@ -150,32 +150,32 @@ def test_a_failure_for_another_reason_is_shown() -> None:
 
 def test_why_and_what_to_do() -> None:
     change = Change("serving", "triton", "2.50.0", "2.51.0")
-    one = replace(reported(changes=(change,)), store_option=" --store s3://bucket/a")
-    text = Page(page([one], generated_utc=WHEN)).text
+    test = replace(reported(changes=(change,)), store_option=" --store s3://bucket/a")
+    text = Page(page([test], generated_utc=WHEN)).text
     assert "Worst: p90 +35% [+30%, +40%] at concurrency 32 of tests/test_serving.py::test_resnet50" in text
     assert "What else changed" in text
     assert "2.50.0" in text
-    assert f'gpuperf baseline accept {one.record.id} --store s3://bucket/a --reason "..."' in text
+    assert f'gpuperf baseline accept {test.record.id} --store s3://bucket/a --reason "..."' in text
     assert "pytest --gpuperf tests/test_serving.py::test_resnet50" in text
 
 
 def test_a_record_that_was_cut_short_is_not_a_first_record() -> None:
-    one = reported(verdict=Verdict.NO_BASELINE)
-    text = Page(page([replace(one, record=replace(one.record, status="incomplete"))], generated_utc=WHEN)).text
+    test = reported(verdict=Verdict.NO_BASELINE)
+    text = Page(page([replace(test, record=replace(test.record, status="incomplete"))], generated_utc=WHEN)).text
     assert "measurement cut short" in text
     assert "first record of this test" not in text
 
 
 def test_a_price_has_its_date_and_source() -> None:
-    one = reported()
-    costs = tuple(replace(cost, price_date="2026-01-31", price_source="our contract") for cost in one.costs)
-    text = page([replace(one, costs=costs)], generated_utc=WHEN)
+    test = reported()
+    costs = tuple(replace(cost, price_date="2026-01-31", price_source="our contract") for cost in test.costs)
+    text = page([replace(test, costs=costs)], generated_utc=WHEN)
     assert "g6.xlarge at $0.805 an hour (our contract, 2026-01-31)" in text
 
 
 def test_an_empty_report_makes_a_page() -> None:
-    one = replace(reported(verdict=Verdict.NO_BASELINE, history=0), curves=(), costs=(), error="TargetDied: exit 1")
-    parsed = Page(page([one], generated_utc=WHEN))
+    test = replace(reported(verdict=Verdict.NO_BASELINE, history=0), curves=(), costs=(), error="TargetDied: exit 1")
+    parsed = Page(page([test], generated_utc=WHEN))
     assert "figure" not in parsed.seen
     assert "nothing was measured" in parsed.text
 
@@ -210,4 +210,4 @@ def test_a_history_has_its_levels_and_changes() -> None:
 def test_few_records_make_a_page(count: int) -> None:
     data = json.loads(Page(history_page([history(*[4e6] * count)])).data)
     series = data["charts"][0]["views"][0]["series"]
-    assert [len(data["pool"][one["x"]]) for one in series] == [3, count]
+    assert [len(data["pool"][test["x"]]) for test in series] == [3, count]

@@ -14,12 +14,12 @@ from tests.unit.snapshots import matches
 COLUMNS = 80
 
 
-def shown(one: ReportedTest) -> TerminalEntry:
-    return terminal_entry(one.record, one.curves, one.comparison, RecordLocation(one.path, one.store_option))
+def shown(test: ReportedTest) -> TerminalEntry:
+    return terminal_entry(test.record, test.curves, test.comparison, RecordLocation(test.path, test.store_option))
 
 
 def lines(tests: list[ReportedTest], verbosity: int = 0) -> list[str]:
-    return [line for line, _ in section([shown(one) for one in tests], verbosity)]
+    return [line for line, _ in section([shown(test) for test in tests], verbosity)]
 
 
 def suite(count: int) -> list[ReportedTest]:
@@ -28,8 +28,8 @@ def suite(count: int) -> list[ReportedTest]:
     unsure = reported(4.2, spread=(0.9, 1.0, 1.15), baseline=1, name="00000000000b")
     special = [reported(6.0, load_points=6), reported(before_ms=None), unsure, *[base] * (count - 3)]
     return [
-        replace(one, record=replace(one.record, test=f"tests/test_serving.py::test_{number}"))
-        for number, one in enumerate(special)
+        replace(test, record=replace(test.record, test=f"tests/test_serving.py::test_{number}"))
+        for number, test in enumerate(special)
     ]
 
 
@@ -47,10 +47,10 @@ def test_of_many_tests_only_notable_ones_are_shown() -> None:
 def test_many_tests_without_a_baseline_are_grouped() -> None:
     new = reported(before_ms=None)
     tests = [replace(new, record=replace(new.record, test=f"t.py::test_{number}")) for number in range(50)]
-    found = lines(tests)
-    assert found[0] == "NO BASELINE yet: 3 runs, nothing to compare with (50 tests)"
-    assert len(found) < 15
-    assert "  and 42 more" in found
+    actual = lines(tests)
+    assert actual[0] == "NO BASELINE yet: 3 runs, nothing to compare with (50 tests)"
+    assert len(actual) < 15
+    assert "  and 42 more" in actual
 
 
 def test_everything_is_shown_when_asked_for() -> None:
@@ -75,17 +75,17 @@ def test_a_warning_is_shown_though_nothing_changed() -> None:
 
 def test_findings_are_counted_from_the_fourth_on() -> None:
     many = reported(findings=tuple(Finding(f"{letter}_was_odd") for letter in "abcdef"), load_points=1)
-    found = [line for line in lines([many]) if line.startswith("  !")]
-    assert len(found) == 4
-    assert found[-1] == "  ! and 3 more findings"
+    actual = [line for line in lines([many]) if line.startswith("  !")]
+    assert len(actual) == 4
+    assert actual[-1] == "  ! and 3 more findings"
 
 
 def test_the_table_format_is_the_verbose_section_of_stored_records() -> None:
     tests = suite(3)
     text = "\n".join(full_lines(tests))
-    for one in tests:
-        assert "\n".join(shown(one).full) in text
-    assert text.endswith(verdict_counts([shown(one) for one in tests]))
+    for test in tests:
+        assert "\n".join(shown(test).full) in text
+    assert text.endswith(verdict_counts([shown(test) for test in tests]))
     assert full_lines([]) == ["nothing measured"]
 
 
@@ -94,14 +94,14 @@ def test_tests_cut_short_are_counted() -> None:
 
 
 def test_figures_that_were_not_compared_are_counted() -> None:
-    one = reported(6.0)
-    lost = replace(one, comparison=replace(one.comparison, left_out=("serving: concurrency 1, p99",)))
+    test = reported(6.0)
+    lost = replace(test, comparison=replace(test.comparison, left_out=("serving: concurrency 1, p99",)))
     assert "  1 gated figure not compared: too few requests, or no value (see -v)" in lines([lost])
     assert "  not compared (too few requests, or no value): serving: concurrency 1, p99" in lines([lost], verbosity=1)
 
 
 def test_a_missing_load_point_is_noted() -> None:
-    one = reported()
-    gone = replace(one, comparison=replace(one.comparison, missing_points=("serving: concurrency 64",)))
+    test = reported()
+    gone = replace(test, comparison=replace(test.comparison, missing_points=("serving: concurrency 64",)))
     for tests in ([gone], [gone, *suite(20)]):
         assert "  in the baseline but not measured now: serving: concurrency 64" in lines(tests)
