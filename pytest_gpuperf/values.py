@@ -1,4 +1,4 @@
-"""Plain numbers from any load tool, judged by the gate's own rule.
+"""Plain numbers from any load tool, judged by the gate's rule.
 
 ::
 
@@ -9,8 +9,8 @@
     )
     print(compare([monday], tuesday).verdict)
 
-A value is one figure of one load point in one run, and a run is one fresh start of what is measured: requests or
-windows of the same start are not runs.
+A value is one figure of one load point in one run. A run is one fresh start of what is measured: requests or windows of
+the same start are not runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pytest_gpuperf.model import Plain
 if TYPE_CHECKING:
     from pytest_gpuperf import model
 
-#: A figure of which less is better carries its unit; what it is divided by, a rate, would be better when it is more.
+#: A figure that is better when smaller: its name ends in a unit. ``_per_`` marks a rate, which is better when larger.
 _COST = re.compile(r"[a-z]\w*(?<!_per)_(ns|us|ms|j|bytes)")
 _MODES = ("stored", "duet")
 
@@ -41,10 +41,10 @@ class ValueRecord:
     """One record of plain numbers, made by ``record_from_values``.
 
     Attributes:
-        test: what was measured.
-        key: what must match for two records to be comparable; the test is part of it in any case.
-        values: the numbers as they are compared.
-        figures: the names that the metrics were given.
+        test: Name of what was measured.
+        key: Fields that must match for two records to be compared; the test must always match.
+        values: The numbers in the form that is compared.
+        figures: For each metric the name that the caller gave it.
     """
 
     test: str
@@ -55,16 +55,18 @@ class ValueRecord:
 
 @dataclass(frozen=True)
 class ValueRow:
-    """One metric of one point (or of all of them) against the baseline.
+    """One metric of one point, or of all points, compared with the baseline.
 
     Attributes:
-        point: the point's name; None for the geometric mean over all points.
-        metric: as it was given, for example ``p50_ns``.
-        ratio: candidate / baseline, as measured; above 1 is slower for latencies and better for throughput.
-        low, high: two-sided 95% interval of ``ratio``.
-        p_value: one-sided, of "worse by more than the minimum effect", before the correction for multiplicity.
+        test: Name of the test.
+        point: Name of the point; None for the geometric mean over all points.
+        metric: Name that the caller gave the metric, for example ``p50_ns``.
+        ratio: Candidate / baseline. Above 1 is worse for latencies and better for throughput.
+        low, high: Two-sided 95% interval of ``ratio``.
+        p_value: One-sided p-value of "not worse by more than the minimum effect", before the correction for
+            multiplicity.
         verdict: ``regressed``, ``improved``, ``unchanged`` or ``inconclusive``.
-        min_detectable: the smallest worsening (0.25 = 25%) that this comparison would have found in four tries of five.
+        min_detectable: Smallest worsening (0.25 = 25%) that this comparison detects with 80% power.
     """
 
     test: str
@@ -80,15 +82,15 @@ class ValueRow:
 
 @dataclass(frozen=True)
 class ValueComparison:
-    """What ``compare`` decided.
+    """The result of ``compare``.
 
     Attributes:
-        verdict: the worst of the rows: ``regressed``, ``inconclusive``, ``improved`` or ``unchanged``; ``no baseline``
-            without a record to compare with, or a point in common; ``not comparable`` where the keys differ.
-        rows: those of the geometric mean over the points first.
-        differing: where the keys differ: field to (baseline, candidate).
-        left_out: figures that can't be compared, since some run lacks them or has no positive number.
-        new_points, missing_points: on one side only.
+        verdict: Worst verdict of the rows: ``regressed``, ``inconclusive``, ``improved`` or ``unchanged``;
+            ``no baseline`` if there is no record or no point to compare with; ``not comparable`` if the keys differ.
+        rows: Rows, those of the geometric mean over all points first.
+        differing: Fields in which the keys differ, as name to (baseline, candidate).
+        left_out: Figures that were not compared, because a run lacks them or they are not positive numbers.
+        new_points, missing_points: Points that only the candidate, or only the baseline, has.
     """
 
     verdict: str
@@ -105,19 +107,20 @@ def record_from_values(
     *,
     key: Mapping[str, Plain] | None = None,
 ) -> ValueRecord:
-    """A record from plain numbers, for ``compare``.
+    """Make a record of plain numbers, for ``compare``.
 
     Args:
-        test: what was measured.
-        values: ``values[run][point][metric]``. A run is one fresh start of what is measured. Points have any name.
-            Metrics are ``throughput`` (more is better) and figures of which less is better, with their unit:
-            ``p50_ns``, ``p90_ns``, ``p95_ns``, ``p99_ns`` (or ``_us``, ``_ms``, ``_s``: records may differ in it),
-            ``energy_j`` (``_mj``), ``memory_bytes``, ``host_memory_bytes``, or any other name that ends in ``_ns``,
-            ``_us``, ``_ms``, ``_j`` or ``_bytes``. One that is no positive finite number is never judged.
-        key: what must match for two records to be comparable, for example ``{"device": "NVIDIA L4"}``.
+        test: Name of what was measured.
+        values: Numbers as ``values[run][point][metric]``. A run is one fresh start of what is measured. Points may have
+            any name. Metrics are ``throughput`` (more is better), and figures with a unit (less is better):
+            ``p50_ns``, ``p90_ns``, ``p95_ns``, ``p99_ns`` (or ``_us``, ``_ms``, ``_s``; records may use different
+            units), ``energy_j`` (``_mj``), ``memory_bytes``, ``host_memory_bytes``, or any other name that ends in
+            ``_ns``, ``_us``, ``_ms``, ``_j`` or ``_bytes``. A figure that is not a positive finite number is not
+            compared.
+        key: Fields that must match for two records to be compared, for example ``{"device": "NVIDIA L4"}``.
 
     Raises:
-        OptionError: something has another form; the message begins with its path.
+        OptionError: An argument has another form; the message begins with its path.
     """
     name: Any = test
     if not isinstance(name, str) or not name:
@@ -138,27 +141,28 @@ def compare(
     equivalence: float = 0.05,
     prior: Prior | Priors | float | tuple[float, float] | None = None,
 ) -> ValueComparison:
-    """Judge a record by the gate's rule. Every metric that both sides have is gated.
+    """Compare a record with a baseline by the gate's rule. Every metric that both sides have is gated.
 
     Args:
-        baseline: in stored mode earlier records, newest first; in a duet one record, whose run ``i`` was measured in
-            alternation with run ``i`` of the candidate.
+        baseline: In stored mode the earlier records, newest first; in a duet one record, whose run ``i`` was measured
+            in alternation with run ``i`` of the candidate.
+        candidate: Record to judge.
         mode: ``stored`` or ``duet``.
-        alpha: the chance of any false alarm, over all points and metrics of this comparison.
-        min_effect: a worsening up to this share is no regression.
-        equivalence: a change within this share is "unchanged".
-        prior: what is known beforehand of the standard deviation of the log of a record's value (of a duet: of a
-            block's difference): ``Prior(sd, weight)`` or ``(sd, weight)``, where the weight says how many records
-            (blocks) it is worth. Either is believed however long the history gets. ``Priors`` has one for each point
-            and metric. None: the gate's own for unknown hardware, 5% of weight 8 (duet: 2.5% of weight 6), which fades
-            as the history grows.
+        alpha: Probability of any false alarm, over all points and metrics of this comparison.
+        min_effect: Share up to which a worsening is not a regression.
+        equivalence: Share within which a change counts as unchanged.
+        prior: Expected standard deviation of the log of a record's value (duet: of a block's difference), as
+            ``Prior(sd, weight)`` or ``(sd, weight)``. The weight is the number of records (blocks) that the prior is
+            worth; it does not fade as the history grows. ``Priors`` has a prior for each point and metric. None: the
+            gate's prior for unknown hardware, 5% with weight 8 (duet: 2.5% with weight 6), which fades as the history
+            grows.
 
     Raises:
-        OptionError: an argument can't be used as it is; the message names it.
+        OptionError: An argument can't be used; the message names it.
     """
     records = _records(baseline, mode)
     if not isinstance(candidate, ValueRecord):
-        raise OptionError(f"candidate={_brief(candidate)}: give what record_from_values returns.")
+        raise OptionError(f"candidate={_brief(candidate)}: pass the result of record_from_values.")
     rule = Rule(
         alpha=_share("alpha", alpha, above=0.0, below=0.5),
         min_effect=_share("min_effect", min_effect),
@@ -172,15 +176,15 @@ def compare(
         if differing:
             return ValueComparison("not comparable", differing=differing)
     if mode == "duet":
-        found = compare_duet_values(candidate.values, records[0].values, rule)
+        comparison = compare_duet_values(candidate.values, records[0].values, rule)
     else:
-        found = compare_values(candidate.values, [record.values for record in records], rule)
+        comparison = compare_values(candidate.values, [record.values for record in records], rule)
     return ValueComparison(
-        verdict=str(found.verdict),
-        rows=tuple(_row(candidate, row) for row in found.rows),
-        left_out=found.left_out,
-        new_points=found.new_points,
-        missing_points=found.missing_points,
+        verdict=str(comparison.verdict),
+        rows=tuple(_row(candidate, row) for row in comparison.rows),
+        left_out=comparison.left_out,
+        new_points=comparison.new_points,
+        missing_points=comparison.missing_points,
     )
 
 
@@ -199,17 +203,17 @@ def _row(candidate: ValueRecord, row: model.Row) -> ValueRow:
 
 
 def _runs(values: Any) -> list[dict[str, dict[str, float]]]:
-    """The numbers, checked.
+    """Return the numbers after checking their form.
 
     Raises:
-        OptionError: something has another form.
+        OptionError: They have another form.
     """
     if isinstance(values, Mapping) or not isinstance(values, Sequence) or isinstance(values, str | bytes):
         raise OptionError(
-            f"values={_brief(values)}: write a list with one entry for each run, {{point: {{metric: number}}}}."
+            f"values={_brief(values)}: write a list with an entry for each run, {{point: {{metric: number}}}}."
         )
     if not values:
-        raise OptionError("values=[]: there is no run; every record has one or more.")
+        raise OptionError("values=[]: there is no run; a record needs one or more.")
     return [_points(run, f"values[{index}]") for index, run in enumerate(values)]
 
 
@@ -218,22 +222,21 @@ def _points(run: Any, path: str) -> dict[str, dict[str, float]]:
         raise OptionError(f"{path}={_brief(run)}: write the run's points, {{point: {{metric: number}}}}.")
     if not run:
         raise OptionError(f"{path}={{}}: the run has no point.")
-    found = {}
+    checked = {}
     for point, figures in run.items():
         inside = f"{path}[{point!r}]"
         if not isinstance(point, str) or not point:
-            raise OptionError(f"{inside}: a point is named by a string that is not empty, for example 'concurrency 4'.")
+            raise OptionError(f"{inside}: a point is named by a non-empty string, for example 'concurrency 4'.")
         if not isinstance(figures, Mapping) or not figures:
             raise OptionError(f"{inside}={_brief(figures)}: write its metrics, for example {{'p50_ns': 1.9e6}}.")
-        found[point] = {metric: _figure(metric, figure, inside) for metric, figure in figures.items()}
-        twice = [names for names in _same(figures).values() if len(names) > 1]
-        if twice:
-            raise OptionError(f"{inside}: {' and '.join(twice[0])} are the same metric; give one of them.")
-    return found
+        checked[point] = {metric: _figure(metric, figure, inside) for metric, figure in figures.items()}
+        for names in _names_by_metric(figures).values():
+            if len(names) > 1:
+                raise OptionError(f"{inside}: {' and '.join(names)} are the same metric: keep one of them.")
+    return checked
 
 
-def _same(figures: Mapping[str, float]) -> dict[str, list[str]]:
-    """The names that each metric was given."""
+def _names_by_metric(figures: Mapping[str, float]) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for name in figures:
         names.setdefault(in_own_unit(name)[0], []).append(name)
@@ -249,10 +252,10 @@ def _figure(metric: Any, figure: Any, path: str) -> float:
         raise OptionError(f"{inside}: write {' or '.join(units) or f'{stem}, in {METRICS[stem]}'}.")
     if not (known in METRICS or _COST.fullmatch(name)):
         raise OptionError(
-            f"{inside}: write throughput, or a figure of which less is better with its unit, as p50_ns, energy_j or "
-            "memory_bytes (_ns, _us, _ms, _j, _bytes)."
+            f"{inside}: write throughput, or a figure with its unit that is better when smaller, for example p50_ns, "
+            "energy_j or memory_bytes (_ns, _us, _ms, _j, _bytes)."
         )
-    # numpy's numbers are fine; a bool or a text is a mistake, though float() takes them.
+    # numpy's numbers are valid; a bool or a string is a mistake, although float() accepts them.
     if not isinstance(figure, bool | str | bytes):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             return float(figure)
@@ -278,19 +281,21 @@ def _records(baseline: Any, mode: Any) -> list[ValueRecord]:
     records = [] if baseline is None else list(baseline) if isinstance(baseline, Sequence) else [baseline]
     for index, record in enumerate(records):
         if not isinstance(record, ValueRecord):
-            raise OptionError(f"baseline[{index}]={_brief(record)}: give what record_from_values returns.")
+            raise OptionError(f"baseline[{index}]={_brief(record)}: pass results of record_from_values.")
     if mode == "duet" and len(records) != 1:
         raise OptionError(
             f"baseline: a duet has one record as its reference, measured in alternation with the candidate; "
-            f"{len(records)} were given."
+            f"{len(records)} were passed."
         )
     return records
 
 
 def _differing(record: ValueRecord, candidate: ValueRecord) -> dict[str, tuple[Plain, Plain]]:
-    there, here = {**record.key, "test": record.test}, {**candidate.key, "test": candidate.test}
+    before, after = {**record.key, "test": record.test}, {**candidate.key, "test": candidate.test}
     return {
-        name: (there.get(name), here.get(name)) for name in sorted({*there, *here}) if there.get(name) != here.get(name)
+        name: (before.get(name), after.get(name))
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
     }
 
 
@@ -301,21 +306,21 @@ def _prior(prior: Any) -> Prior | Priors | None:
     if isinstance(prior, Prior):
         pair = (prior.record_sd, prior.weight)
     try:
-        spread, weight = (float(one) for one in pair)
+        spread, weight = (float(number) for number in pair)
     except (TypeError, ValueError):
         spread, weight = -1.0, -1.0
     if not (0 < spread < 10 and 0 < weight < 1e9):
         raise OptionError(
             f"prior={prior!r}: write Prior(sd, weight), for example Prior(0.015, 10): the standard deviation of the "
-            "log of a record's value, and how many records that is worth."
+            "log of a record's value, and the number of records that this is worth."
         )
     return Prior(spread, weight, measured=True)
 
 
 def _share(name: str, given: Any, above: float | None = None, below: float = 1.0) -> float:
     number = given if isinstance(given, int | float) and not isinstance(given, bool) else -1.0
-    lowest = above is None and number == 0
-    if not (lowest or 0 < number < below or (name == "alpha" and number == below)):
+    zero_allowed = above is None and number == 0
+    if not (zero_allowed or 0 < number < below or (name == "alpha" and number == below)):
         limit = "above 0" if above is not None else "0 or more"
         most = f"up to {below:g}" if name == "alpha" else f"below {below:g}"
         raise OptionError(f"{name}={given!r}: write a share, {limit} and {most}, for example 0.05.")

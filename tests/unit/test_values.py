@@ -201,7 +201,7 @@ def test_points_of_one_side_are_told() -> None:
         ([], "there is no run"),
         ([[]], r"values\[0\]=\[\]: write the run's points"),
         ([{"a": {"p50_ns": 1}}, {}], r"values\[1\]=\{\}: the run has no point"),
-        ([{1: {"p50_ns": 1}}], r"values\[0\]\[1\]: a point is named by a string"),
+        ([{1: {"p50_ns": 1}}], r"values\[0\]\[1\]: a point is named by a non-empty string"),
         ([{"": {"p50_ns": 1}}], r"values\[0\]\[''\]: a point is named"),
         ([{"a": 5}], r"values\[0\]\['a'\]=5: write its metrics"),
         ([{"a": {}}], r"values\[0\]\['a'\]=\{\}: write its metrics"),
@@ -209,7 +209,7 @@ def test_points_of_one_side_are_told() -> None:
         ([{"a": {"p50_ns": None}}], r"\['p50_ns'\]=None: write a number"),
         ([{"a": {"p50_ns": True}}], r"\['p50_ns'\]=True: write a number"),
         ([{"a": {"p50_ns": [1]}}], r"\['p50_ns'\]=\[1\]: write a number"),
-        ([{"a": {"througput": 1}}], r"\['througput'\]: write throughput, or a figure of which less is better"),
+        ([{"a": {"througput": 1}}], r"\['througput'\]: write throughput, or a figure with its unit"),
         ([{"a": {"requests_per_ms": 1}}], r"\['requests_per_ms'\]: write throughput"),
         ([{"a": {5: 1}}], r"\[5\]: write throughput"),
         ([{"a": {"p50_ns": 1, "p50": 1}}], "p50_ns and p50 are the same metric"),
@@ -242,7 +242,7 @@ def test_a_key_has_names_and_values(key: Any, message: str) -> None:
     ("arguments", "message"),
     [
         ({"mode": "stroed"}, "mode='stroed': write 'stored' or 'duet'"),
-        ({"mode": "duet"}, "a duet has one record as its reference, measured .*; 10 were given"),
+        ({"mode": "duet"}, "a duet has one record as its reference, measured .*; 10 were passed"),
         ({"alpha": 0}, "alpha=0: write a share, above 0 and up to 0.5"),
         ({"alpha": 5}, "alpha=5"),
         ({"alpha": "5%"}, "alpha='5%'"),
@@ -264,7 +264,7 @@ def test_arguments_that_can_t_be_used(arguments: dict[str, Any], message: str) -
 
 
 def test_only_records_are_compared() -> None:
-    with pytest.raises(OptionError, match=r"candidate=\{\}: give what record_from_values returns"):
+    with pytest.raises(OptionError, match=r"candidate=\{\}: pass the result of record_from_values"):
         compare(BASELINE, {})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"baseline\[1\]=5"):
         compare([BASELINE[0], 5], record())  # type: ignore[list-item]
