@@ -49,7 +49,7 @@ def invocations(store: Store) -> list[dict[str, Record]]:
     """Return the complete records by test of every invocation in the store, oldest first."""
     tests_of: dict[str, dict[str, Record]] = {}
     for folder in store.folders():
-        for entry in store.entries(folder):
+        for entry in store.newest(folder):
             record = store.read(entry)
             if record.status == "complete":
                 tests_of.setdefault(record.invocation, {})[record.test] = record

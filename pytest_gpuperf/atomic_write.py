@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A place beside ``path`` for its new content, which replaces the old one when all went well.
+    """Yield a temporary path for the new content of ``path``, and replace ``path`` with it unless an error was raised.
 
-    Whoever reads meanwhile finds the old content; whoever writes meanwhile has a place of their own.
+    Readers see the old content until then; concurrent writers have temporary paths of their own.
 
     Raises:
-        OSError: it can't be replaced.
+        OSError: ``path`` can't be replaced.
     """
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        yield beside
-        beside.replace(path)
+        yield temporary
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

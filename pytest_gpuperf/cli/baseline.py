@@ -208,7 +208,7 @@ def _prune(options: argparse.Namespace) -> int:
     store, rule = reader.store, _rule(options)
     total = keys = 0
     for folder in reader.folders():
-        files = store.entries(folder)
+        files = list(store.newest(folder))
         if options.test and not reader.in_folder(folder, 1):
             continue
         old = prunable(files, keep=options.keep, older_than=options.older_than)
@@ -252,7 +252,7 @@ def _import(options: argparse.Namespace) -> int:
     from pytest_gpuperf.store import Store, import_records
 
     store = Store(store_url(options, create=True))
-    result = import_records(store, options.source, if_any=options.if_any)
+    result = import_records(store, options.source, may_be_empty=options.if_any)
     known = f"; {result.known} were already there" if result.known else ""
     notes = f" and {plural(result.notes, 'note')} (acceptances, pins, calibrations)" if result.notes else ""
     print(f"Imported {plural(result.records, 'record')}{notes} into {store.url}{known}.")

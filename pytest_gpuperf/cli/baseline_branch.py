@@ -37,7 +37,7 @@ def _push(options: argparse.Namespace) -> int:
 
     store = Store(store_url(options))
     result = push(store, Path.cwd(), options.branch, options.remote)
-    created = ", a new branch" if result.began else ""
+    created = ", a new branch" if result.branch_missing else ""
     attempts = f" in {result.attempts} attempts, because others pushed too" if result.attempts > 1 else ""
     if result.attempts:
         print(f"Pushed {_written(result)} to {options.branch}{created}{attempts}{_unchanged(result)}.")
@@ -51,7 +51,7 @@ def _pull(options: argparse.Namespace) -> int:
 
     store = Store(store_url(options, create=True))
     result = pull(store, Path.cwd(), options.branch, options.remote)
-    if result.began:
+    if result.branch_missing:
         print(f"Nothing to pull: there is no branch {options.branch} yet. `gpuperf baseline push` creates it.")
         return 0
     print(f"Pulled {_written(result)} from {options.branch} into {store.url}{_unchanged(result)}.")

@@ -1,4 +1,4 @@
-"""Records in files: immutable, checked when read, compared only where their keys agree."""
+"""Stores: records in immutable files, which are checked when read and compared only under equal keys."""
 
 from pytest_gpuperf.store.baseline import Baseline, BaselineSpec, duet_history, select_baseline
 from pytest_gpuperf.store.calibration import Calibration, newest_calibration, write_calibration
@@ -6,8 +6,9 @@ from pytest_gpuperf.store.checkout import Checkout, read_checkout
 from pytest_gpuperf.store.git_branch import DEFAULT_BRANCH, Synced, pull, push
 from pytest_gpuperf.store.key import key_digest, slug
 from pytest_gpuperf.store.layout import RecordFile
+from pytest_gpuperf.store.notes import Acceptance, Pin, Pruning
 from pytest_gpuperf.store.prune import prunable
-from pytest_gpuperf.store.store import Acceptance, Pin, Pruning, Store
+from pytest_gpuperf.store.store import Store
 from pytest_gpuperf.store.transfer import TransferResult, export_records, import_records
 
 __all__ = [

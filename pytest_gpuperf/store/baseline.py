@@ -15,9 +15,9 @@ from pytest_gpuperf.store.store import Store
 
 #: Records in the rolling window: enough for their own spread to outweigh the prior, few enough to follow the machine.
 WINDOW = 20
-#: Files of one key that are opened at most in search of them: more than there are when damaged ones are among them.
+#: Most files of one key that are opened for the rolling window; more than ``WINDOW``, since some may be damaged.
 MOST_OPENED = 3 * WINDOW
-#: The same for the search of a record that is *not* comparable, which only explains.
+#: Most files that are opened in search of a record that is *not* comparable, which only explains.
 MOST_NEAR = 40
 
 BOTH, ROLLING, PINNED, RECORD, COMMIT = "both", "rolling", "pinned", "record", "commit"
@@ -27,12 +27,11 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 @dataclass(frozen=True)
 class BaselineSpec:
-    """What a new record is to be compared with.
+    """What a new record is compared with.
 
     Attributes:
-        kind: ``both`` (the rolling window, and what is pinned beside it), ``rolling``, ``pinned``, ``record``,
-            ``commit``.
-        value: of ``record`` the id or its beginning, of ``commit`` the hash.
+        kind: ``both`` (the rolling window and the pinned records), ``rolling``, ``pinned``, ``record`` or ``commit``.
+        value: For ``record`` the id or its beginning, for ``commit`` the hash.
     """
 
     kind: str = BOTH
@@ -40,10 +39,10 @@ class BaselineSpec:
 
     @classmethod
     def parse(cls, text: str) -> BaselineSpec:
-        """What people write: ``both``, ``rolling``, ``pinned``, a record's id, or ``commit:1a2b3c4``.
+        """Parse ``both``, ``rolling``, ``pinned``, the id of a record, or ``commit:1a2b3c4``.
 
         Raises:
-            ValueError: it is nothing of these; says what to write.
+            ValueError: The text is none of these; the message says what to write.
         """
         if text in (BOTH, ROLLING, PINNED):
             return cls(text)
@@ -57,17 +56,27 @@ class BaselineSpec:
             "or more digits of its hash"
         )
 
+    def selects(self, file: RecordFile) -> bool:
+        """Return whether this spec can mean a record, judged by its file name."""
+        if self.kind == RECORD:
+            return not file.duet and file.id.startswith(self.value)
+        if self.kind == COMMIT:
+            # A file name has eight digits of the commit.
+            return not file.duet and file.commit.startswith(self.value[:8])
+        return True
+
 
 @dataclass(frozen=True)
 class Baseline:
     """The baseline of one key.
 
     Attributes:
-        records: newest first.
-        unreadable: files that should have been considered and can't be read.
-        differing: when there is no record of this key but of the same test: the newest one's key fields that differ,
-            as name to (there, here). Where a record or a commit was asked for, only that one's.
-        pinned: compared with as well, so that slow creep is not absorbed; the one pinned last first.
+        records: Records of the rolling window, or those asked for; newest first.
+        unreadable: Files that would have been considered but can't be read.
+        differing: The key fields in which the newest other record of the test differs, as name to (there, here); only
+            without a record of this key. For a spec of a record or a commit, only such records count.
+        pinned: Pinned records, which are compared with as well, so that slow creep is not absorbed; the last pinned
+            first.
     """
 
     records: tuple[Record, ...] = ()
@@ -77,76 +86,76 @@ class Baseline:
 
 
 class RecordReader:
-    """Reads entries, and keeps those that can't be read."""
+    """Reads records, and keeps the errors of those that can't be read."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.opened = 0
         self.unreadable: list[UnreadableRecord] = []
 
-    def __call__(self, entry: RecordFile) -> Record | None:
+    def __call__(self, file: RecordFile) -> Record | None:
         self.opened += 1
         try:
-            return self._store.read(entry)
+            return self._store.read(file)
         except UnreadableRecord as error:
             self.unreadable.append(error)
             return None
 
     @property
     def damaged(self) -> list[UnreadableRecord]:
-        """Those that are there. A pinned one whose file is gone has no more to say: what is left is unpinning it."""
-        return [one for one in self.unreadable if not isinstance(one.__cause__, FileNotFoundError)]
+        """The unreadable files that exist. A pinned record whose file is missing can only be unpinned."""
+        return [error for error in self.unreadable if not isinstance(error.__cause__, FileNotFoundError)]
 
 
 def select_baseline(
-    store: Store, key: PlainMapping, choice: BaselineSpec | None = None, *, before: RecordFile | None = None
+    store: Store, key: PlainMapping, spec: BaselineSpec | None = None, *, before: RecordFile | None = None
 ) -> Baseline:
-    """The records of this key that a new one is compared with.
+    """Select the records of a key that a new one is compared with.
 
-    The rolling window has the newest that passed their own gate or were accepted by hand. A record accepted by hand
-    starts it anew: it says that the level before it no longer holds. What is pinned stays.
+    The rolling window has the newest records that passed their gate or were accepted by hand. A record accepted by hand
+    begins it anew: its acceptance says that the level before it no longer holds. Pinned records stay.
 
     At most ``MOST_OPENED`` files are read, and those that are pinned.
 
     Args:
-        choice: what to compare with; ``BaselineSpec()``, which is both, when None.
-        before: take only what is older than this record.
+        spec: What to compare with; ``BaselineSpec()``, which is both, when None.
+        before: Only records older than this one count.
 
     Raises:
-        UnreadableRecord: there are records of this key that could be the baseline, but none that can be read.
-        StoreError: the store can't be listed, or the record that was asked for is not there.
+        UnreadableRecord: The key has records that could be the baseline, but none that can be read.
+        StoreError: The store can't be listed, or the record that was asked for does not exist.
     """
-    chosen, folder, reader = choice or BaselineSpec(), store.folder(key), RecordReader(store)
+    spec, folder, reader = spec or BaselineSpec(), store.folder(key), RecordReader(store)
     records: list[Record] = []
     pinned: list[Record] = []
-    if chosen.kind in (RECORD, COMMIT):
-        records = _asked_for(store, folder, chosen, reader, before)
-    if chosen.kind in (BOTH, ROLLING):
+    if spec.kind in (RECORD, COMMIT):
+        records = _specified(store, folder, spec, reader, before)
+    if spec.kind in (BOTH, ROLLING):
         records = _rolling(store, folder, reader, before)
-    if chosen.kind in (BOTH, PINNED):
-        found = (reader(entry) for entry in store.pinned(folder) if before is None or entry.name != before.name)
-        pinned = [record for record in found if record is not None]
-    if chosen.kind == PINNED:
+    if spec.kind in (BOTH, PINNED):
+        files = (file for file in store.pinned(folder) if before is None or file.name != before.name)
+        pinned = [record for record in map(reader, files) if record is not None]
+    if spec.kind == PINNED:
         records, pinned = pinned, []
     if not records and not pinned:
         if reader.damaged:
             raise reader.damaged[0]
-        differing = _nearest(store, key, chosen)
-        if chosen.kind in (RECORD, COMMIT) and not differing:
-            raise StoreError(_not_there(store, key, chosen))
+        differing = _nearest(store, key, spec)
+        if spec.kind in (RECORD, COMMIT) and not differing:
+            raise StoreError(_missing(store, key, spec))
         return Baseline(unreadable=tuple(reader.unreadable), differing=differing)
     return Baseline(tuple(records), tuple(reader.unreadable), pinned=tuple(pinned))
 
 
 def duet_history(store: Store, key: PlainMapping, *, before: RecordFile | None = None) -> Baseline:
-    """The newest duets of this key, for the spread between their blocks. Their verdicts don't matter for that.
+    """Return the newest duets of a key, whatever their verdicts, for the spread between their blocks.
 
     Raises:
-        StoreError: the store can't be listed.
+        StoreError: The store can't be listed.
     """
     reader, records = RecordReader(store), []
-    for entry in _older(store.newest(store.folder(key)), before):
-        if entry.duet and (record := reader(entry)) is not None and record.status == "complete":
+    for file in _older(store.newest(store.folder(key)), before):
+        if file.duet and (record := reader(file)) is not None and record.status == "complete":
             records.append(record)
         if len(records) == WINDOW or reader.opened == MOST_OPENED:
             break
@@ -155,69 +164,58 @@ def duet_history(store: Store, key: PlainMapping, *, before: RecordFile | None =
 
 def _rolling(store: Store, folder: str, reader: RecordReader, before: RecordFile | None) -> list[Record]:
     records: list[Record] = []
-    for entry in _older(store.newest(folder), before):
-        if not entry.may_be_baseline:
+    for file in _older(store.newest(folder), before):
+        if not file.may_be_baseline:
             continue
-        record = reader(entry)
-        if record is not None and (entry.accepted or record.may_be_baseline):
+        record = reader(file)
+        if record is not None and (file.accepted or record.may_be_baseline):
             records.append(record)
-        if entry.accepted or len(records) == WINDOW or reader.opened == MOST_OPENED:
+        if file.accepted or len(records) == WINDOW or reader.opened == MOST_OPENED:
             break
     return records
 
 
-def _asked_for(
-    store: Store, folder: str, choice: BaselineSpec, reader: RecordReader, before: RecordFile | None
+def _specified(
+    store: Store, folder: str, spec: BaselineSpec, reader: RecordReader, before: RecordFile | None
 ) -> list[Record]:
-    """The record of that id, or the newest of that commit."""
-    entries = (entry for entry in _older(store.newest(folder), before) if _is_meant(entry, choice))
-    found = list(entries if choice.kind == RECORD else islice(entries, WINDOW))
-    if choice.kind == RECORD and len(found) > 1:
-        raise StoreError(f"{len(found)} records of this test have an id that begins with {choice.value}.")
-    records = [record for record in map(reader, found) if record is not None]
-    cut = [record for record in records if record.status != "complete"]
-    if cut and len(cut) == len(records):
-        raise StoreError(f"Record {cut[0].id} was cut short, so it can't be a baseline. Choose another.")
-    return [record for record in records if record.status == "complete"]
+    """Return the record with an id, or the newest records of a commit."""
+    selected = filter(spec.selects, _older(store.newest(folder), before))
+    files = list(selected if spec.kind == RECORD else islice(selected, WINDOW))
+    if spec.kind == RECORD and len(files) > 1:
+        raise StoreError(f"{len(files)} records of this test have an id that begins with {spec.value}.")
+    records = [record for record in map(reader, files) if record is not None]
+    complete = [record for record in records if record.status == "complete"]
+    if records and not complete:
+        raise StoreError(f"Record {records[0].id} was cut short, so it can't be a baseline. Choose another.")
+    return complete
 
 
-def _is_meant(entry: RecordFile, choice: BaselineSpec) -> bool:
-    """Whether a choice can mean this record, by its name."""
-    if choice.kind == RECORD:
-        return not entry.duet and entry.id.startswith(choice.value)
-    if choice.kind == COMMIT:
-        # A name has eight digits of the commit.
-        return not entry.duet and entry.commit.startswith(choice.value[:8])
-    return True
+def _older(files: Iterator[RecordFile], before: RecordFile | None) -> Iterator[RecordFile]:
+    return (file for file in files if before is None or file.name < before.name)
 
 
-def _older(entries: Iterator[RecordFile], before: RecordFile | None) -> Iterator[RecordFile]:
-    return (entry for entry in entries if before is None or entry.name < before.name)
-
-
-def _not_there(store: Store, key: PlainMapping, choice: BaselineSpec) -> str:
-    what = f"of commit {choice.value}" if choice.kind == COMMIT else choice.value
+def _missing(store: Store, key: PlainMapping, spec: BaselineSpec) -> str:
+    record = f"of commit {spec.value}" if spec.kind == COMMIT else spec.value
     return (
-        f"There is no record {what} of {key.get('test')} on {key.get('device')} in {store.url}.\n"
-        "See them with: gpuperf baseline list"
+        f"There is no record {record} of {key.get('test')} on {key.get('device')} in {store.url}.\n"
+        "List them with: gpuperf baseline list"
     )
 
 
-def _nearest(store: Store, key: PlainMapping, choice: BaselineSpec) -> dict[str, tuple[Plain, Plain]] | None:
-    """The key fields in which the newest other record of the test differs, on this device if there is one there.
+def _nearest(store: Store, key: PlainMapping, spec: BaselineSpec) -> dict[str, tuple[Plain, Plain]] | None:
+    """Return the key fields in which the newest other record of the test differs, on this device if it has one.
 
-    Of the record or the commit that was asked for, if one was: that others differ does not explain why it is missing.
+    For a spec of a record or a commit only such records count: other records don't explain why those are missing.
     """
-    for folders in (store.folders(key), store.elsewhere(key)):
-        meant = ((entry for entry in store.newest(folder) if _is_meant(entry, choice)) for folder in folders)
-        heads = [entry for entries in meant for entry in islice(entries, 1)]
-        heads.sort(key=lambda entry: entry.name, reverse=True)
-        for entry in heads[:MOST_NEAR]:
+    for folders in (store.folders(key), store.other_devices(key)):
+        selected = (filter(spec.selects, store.newest(folder)) for folder in folders)
+        heads = [file for files in selected for file in islice(files, 1)]
+        heads.sort(key=lambda file: file.name, reverse=True)
+        for file in heads[:MOST_NEAR]:
             try:
-                record = store.read(entry)
+                differing = difference(store.read(file).key, key)
             except UnreadableRecord:
                 continue  # it belongs to another key, whose own gate names it
-            differing = difference(record.key, key)
             if differing:
                 return differing
     return None

@@ -1,4 +1,4 @@
-"""The files on a branch of a git remote, fetched and pushed without a checkout."""
+"""The files on a branch of a git remote, read and written without a checkout."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from itertools import islice
 from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
-from pytest_gpuperf.store.git import Git, GitFailed, beside, checkout_of
+from pytest_gpuperf.store.git import Git, GitFailed, checkout_of, separate_repository
 from pytest_gpuperf.store.store import user
 
-#: Says that a branch is a store, so that nobody's code is taken for one, and mixed with records.
+#: Marks a branch as a store, so that records are never mixed with code.
 MARKER = ".gpuperf-store"
-_MARKED = b"Records of pytest-gpuperf. Written by `gpuperf baseline push`, read by `gpuperf baseline pull`.\n"
-#: A record of a hundred load points and eight runs is below 10 MB; what is far above is none.
+_MARKER_TEXT = b"Records of pytest-gpuperf. Written by `gpuperf baseline push`, read by `gpuperf baseline pull`.\n"
+#: A record of a hundred load points and eight runs is below 10 MB; a much larger file is not a record.
 _LARGEST_BYTES = 256 << 20
-#: Files that git is asked for at once, so that a large store doesn't lie in memory twice.
+#: Files read from git at once, so that a large store is not in memory twice.
 _AT_ONCE = 200
-#: Of the files that a store writes. Git takes others; they would be commands where a commit is written.
+#: Paths of the files that a store writes. Git allows others, which would act as commands in the input of fast-import.
 PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]{0,254}/){1,4}[A-Za-z0-9][A-Za-z0-9._+-]{0,254}")
-STRANGE = "is no file that a store writes"
+FOREIGN = "is not a file that a store writes"
 _REMEDY = "Delete it from the branch."
-#: What another push at the same moment makes a server say; the branch need not have moved yet.
+#: Messages of a server about another push at the same moment; the branch need not have moved yet.
 _LOCKED = re.compile(r"cannot lock ref|failed to update ref|incorrect old value|reference already exists|fetch first")
 
 
 class Branch:
-    """A remote's branch as it was when it was fetched. Made by ``opened``.
+    """A remote's branch as it was when it was last fetched. Made by ``open_branch``.
 
     Attributes:
-        remote: as it may be shown.
-        tip: its newest commit; None where there is no branch.
-        files: the object of each file's content, by path.
-        strange: files that no store writes.
+        remote: Name or URL of the remote, without secrets.
+        tip: Newest commit; None if the branch does not exist.
+        files: Git's digest of each file's content, by path.
+        foreign: Errors of files that no store writes.
     """
 
     where = "from the branch"
@@ -48,14 +48,14 @@ class Branch:
         self.fetch()
 
     def fetch(self) -> None:
-        """See what others have pushed.
+        """Fetch the branch.
 
         Raises:
-            StoreError: the remote can't be reached, or the branch is no store.
+            StoreError: The remote can't be reached, or the branch is not a store.
         """
         self.tip: str | None = None
         self.files: dict[str, str] = {}
-        self.strange: list[UnreadableRecord] = []
+        self.foreign: list[UnreadableRecord] = []
         ref = f"refs/heads/{self.name}"
         try:
             if not self._git("ls-remote", self._remote, ref).strip():
@@ -72,57 +72,57 @@ class Branch:
     def _list(self) -> None:
         listed = self._git("ls-tree", "-r", "-l", "-z", "--full-tree", str(self.tip))
         marked = False
-        for entry in filter(None, listed.split("\0")):
-            facts, _, path = entry.partition("\t")
-            mode, kind, digest, size = facts.split()
+        for line in filter(None, listed.split("\0")):
+            attributes, _, path = line.partition("\t")
+            mode, kind, digest, size = attributes.split()
             if path == MARKER:
                 marked = True
             elif not path.endswith((".json", ".prior")) or path.startswith("."):
-                continue  # a README that somebody put there
+                continue  # for example a README
             elif kind != "blob" or mode == "120000" or not PATH.fullmatch(path):
-                self.strange.append(UnreadableRecord(self.describe(path), STRANGE, _REMEDY))
+                self.foreign.append(UnreadableRecord(self.describe(path), FOREIGN, _REMEDY))
             elif int(size) > _LARGEST_BYTES:
-                why = f"has {size} bytes, which no record has"
-                self.strange.append(UnreadableRecord(self.describe(path), why, _REMEDY))
+                why = f"has {size} bytes, more than any record"
+                self.foreign.append(UnreadableRecord(self.describe(path), why, _REMEDY))
             else:
                 self.files[path] = digest
         if not marked:
             raise StoreError(
-                f"The branch {self.name} of {self.remote} is no store: it has no {MARKER}.\n"
-                "Name another with --branch; a push begins one that isn't there."
+                f"The branch {self.name} of {self.remote} is not a store: it has no {MARKER}.\n"
+                "Name another with --branch; a push creates a branch that does not exist."
             )
 
     def blob(self, content: bytes) -> str:
-        """What git calls a content."""
+        """Return git's digest of a content."""
         return hashlib.new(self._git.object_format, b"blob %d\0" % len(content) + content).hexdigest()
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """The contents of files.
+        """Return the contents of files.
 
         Raises:
-            StoreError: git can't read them.
+            StoreError: Git can't read them.
         """
-        found: dict[str, bytes] = {}
-        left = iter(paths)
-        while batch := list(islice(left, _AT_ONCE)):
-            asked = "".join(f"{self.files[path]}\n" for path in batch)
-            answer = memoryview(self._git.raw("cat-file", "--batch", content=asked.encode()))
+        contents: dict[str, bytes] = {}
+        remaining = iter(paths)
+        while batch := list(islice(remaining, _AT_ONCE)):
+            digests = "".join(f"{self.files[path]}\n" for path in batch)
+            answer = memoryview(self._git.raw("cat-file", "--batch", content=digests.encode()))
             for path in batch:
                 head, _, _ = bytes(answer[:200]).partition(b"\n")
                 size = int(head.split()[-1])
-                found[path] = bytes(answer[len(head) + 1 : len(head) + 1 + size])
+                contents[path] = bytes(answer[len(head) + 1 : len(head) + 1 + size])
                 answer = answer[len(head) + size + 2 :]
-        return found
+        return contents
 
     def describe(self, path: str) -> str:
-        """A file as errors call it."""
+        """Return the name of a file for messages."""
         return f"{self.name}:{path}"
 
     def push(self, written: Mapping[str, bytes], deleted: Iterable[str], message: str) -> bool:
-        """Put a commit on top of what was fetched; False when somebody else was faster.
+        """Push a commit on top of the fetched one; return False if another push came first.
 
         Raises:
-            StoreError: the remote refuses, or can't be reached.
+            StoreError: The remote refuses, or can't be reached.
         """
         before, self._pushes = self.tip, self._pushes + 1
         ref = f"refs/gpuperf/next-{self._pushes}"
@@ -140,7 +140,7 @@ class Branch:
         return True
 
     def _commit(self, ref: str, written: Mapping[str, bytes], deleted: Iterable[str], message: str) -> bytes:
-        """A commit as ``git fast-import`` reads it: it needs no index and no working tree."""
+        """Return a commit as input of ``git fast-import``, which needs no index and no working tree."""
         parts = [
             f"commit {ref}\ncommitter {self._committer()} {int(time.time())} +0000\n".encode(),
             _data(message.encode()),
@@ -148,21 +148,21 @@ class Branch:
         if self.tip:
             parts.append(f"from {self.tip}\n".encode())
         else:
-            parts += [f"M 100644 inline {MARKER}\n".encode(), _data(_MARKED)]
+            parts += [f"M 100644 inline {MARKER}\n".encode(), _data(_MARKER_TEXT)]
         parts += [f"D {path}\n".encode() for path in deleted]
         for path, content in written.items():
             parts += [f"M 100644 inline {path}\n".encode(), _data(content)]
         return b"".join((*parts, b"done\n"))
 
     def _committer(self) -> str:
-        """As git is configured; on a runner, where it rarely is, whoever started the job."""
-        found = []
+        """Return the user that git is configured with; without one, as on most runners, who started the job."""
+        identity = []
         for setting in ("user.name", "user.email"):
             try:
-                found.append(self._home("config", setting).strip())
+                identity.append(self._home("config", setting).strip())
             except GitFailed:
-                found.append("")
-        name, email = found if all(found) else (user(), "gpuperf@localhost")
+                identity.append("")
+        name, email = identity if all(identity) else (user(), "gpuperf@localhost")
         return f"{_plain(name)} <{_plain(email)}>"
 
 
@@ -175,24 +175,24 @@ def _data(content: bytes) -> bytes:
 
 
 @contextmanager
-def opened(directory: Path, name: str, remote: str) -> Iterator[Branch]:
-    """A branch of a remote, fetched.
+def open_branch(directory: Path, name: str, remote: str) -> Iterator[Branch]:
+    """Fetch a branch of a remote.
 
     Args:
-        directory: inside the checkout whose remote it is.
-        remote: its name, or a URL.
+        directory: A directory inside the checkout that has the remote.
+        remote: Name of the remote, or a URL.
 
     Raises:
-        StoreError: the remote can't be reached, or the branch is no store.
-        OptionError: nothing can be called so.
+        StoreError: The remote can't be reached, or the branch is not a store.
+        OptionError: The name of the branch or remote is invalid.
     """
     checkout = checkout_of(directory)
     home = Git(checkout)
     try:
         home("check-ref-format", "--branch", name)
     except GitFailed as error:
-        raise OptionError(f"--branch {name}: no branch can be called so.") from error
+        raise OptionError(f"--branch {name}: git does not allow this name. Choose another.") from error
     if not remote or remote.startswith("-"):
         raise OptionError(f"--remote {remote}: write the name of a remote, or a URL.")
-    with beside(checkout, remote) as git:
+    with separate_repository(checkout, remote) as git:
         yield Branch(git, remote, name, home)

@@ -1,4 +1,4 @@
-"""Small files under any fsspec URL: listed, read, put whole, deleted."""
+"""Small files under any fsspec URL: list, read, write atomically, delete."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError
 
 _ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --store)."
-#: Protocols whose library is an extra of ours: the module, and the extra.
+#: Protocols whose library is an extra of this package: the module, and the extra.
 _EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "gcs": ("gcsfs", "gs")}
-#: Errors of a bucket's library that are no OSError: no credentials, no connection, refused by the service.
+#: Errors of a bucket's library that are not OSErrors: no credentials, no connection, refused by the service.
 _FOREIGN = {
     "s3": (("botocore.exceptions", "BotoCoreError"),),
     "s3a": (("botocore.exceptions", "BotoCoreError"),),
@@ -28,11 +28,11 @@ class Files:
     """The files under one URL.
 
     Args:
-        url: a directory, or any URL that fsspec knows (``s3://bucket/path``, ``memory://name``).
+        url: A directory, or any URL that fsspec knows (``s3://bucket/path``, ``memory://name``).
 
     Raises:
         OptionError: fsspec knows no such URL.
-        MissingExtra: the protocol's library isn't installed.
+        MissingExtra: The library for the protocol is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -41,7 +41,7 @@ class Files:
         self.url = url
         protocol = url.partition("://")[0] if "://" in url else "file"
         try:
-            # Another runner's files have to be seen by a process that has listed the folder before.
+            # A process that has listed a folder before must see the files that another runner adds.
             uncached = {"use_listings_cache": False} if protocol in _FOREIGN else {}
             fs, root = fsspec.core.url_to_fs(url, **uncached)
         except ImportError as error:
@@ -55,51 +55,51 @@ class Files:
         self._fs: Any = fs
         self.root = str(root).rstrip("/")
         self._local = protocol in ("file", "local")
-        # A bucket has no folders to make; s3fs would make the bucket instead, of a mistyped name, too.
+        # A bucket has no folders to create; s3fs would create the bucket instead, also for a mistyped name.
         self._bucket = protocol in _FOREIGN
         self._foreign = tuple(getattr(import_module(module), name) for module, name in _FOREIGN.get(protocol, ()))
 
     def describe(self, path: str) -> str:
-        """The path as people type it: relative to the working directory where it lies below it."""
+        """Return a path as people type it: relative to the working directory if it is below it."""
         if not self._local:
             return str(self._fs.unstrip_protocol(path))
         relative = os.path.relpath(path)
         return path if relative.startswith("..") else relative
 
     def names(self, folder: str) -> list[str]:
-        """The names in a folder, in no order; none where there is no such folder.
+        """Return the names in a folder, in any order; none if the folder does not exist.
 
         Raises:
-            StoreError: it can't be listed.
+            StoreError: The folder can't be listed.
         """
         try:
             if self._local:  # fsspec makes a path of every name, which takes longer than the listing
-                with os.scandir(folder) as found:
-                    return [one.name for one in found]
+                with os.scandir(folder) as listed:
+                    return [item.name for item in listed]
             with self._translated():
-                found_paths = self._fs.ls(folder, detail=False)
-            return [str(path).rstrip("/").rpartition("/")[2] for path in found_paths]
+                paths = self._fs.ls(folder, detail=False)
+            return [str(path).rstrip("/").rpartition("/")[2] for path in paths]
         except (FileNotFoundError, NotADirectoryError) as error:
-            if _is_no_bucket(error):
+            if _bucket_is_missing(error):
                 raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
             return []
         except OSError as error:
             raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
 
     def read(self, path: str) -> bytes:
-        """A file's content.
+        """Return the content of a file.
 
         Raises:
-            OSError: it can't be read.
+            OSError: The file can't be read.
         """
         with self._translated():
             return bytes(self._fs.cat_file(path))
 
     def put(self, path: str, content: bytes) -> None:
-        """Write beside and rename, so that no reader ever sees half a file.
+        """Write a file atomically, so that no reader sees half of it.
 
         Raises:
-            StoreError: it can't be written.
+            StoreError: The file can't be written.
         """
         parent = path.rpartition("/")[0]
         try:
@@ -109,7 +109,7 @@ class Files:
                 with self._translated():
                     self._fs.pipe_file(path, content)
                 return
-            with atomic_write(Path(path)) as beside, beside.open("wb") as file:
+            with atomic_write(Path(path)) as temporary, temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -117,10 +117,10 @@ class Files:
             raise StoreError(f"The store {self.url} can't be written: {error}\n{_ELSEWHERE}") from error
 
     def delete(self, path: str) -> None:
-        """Delete a file; nothing happens where there is none.
+        """Delete a file, if it exists.
 
         Raises:
-            StoreError: it can't be deleted.
+            StoreError: The file can't be deleted.
         """
         try:
             with self._translated():
@@ -131,7 +131,7 @@ class Files:
             raise StoreError(f"{self.describe(path)} can't be deleted: {error}") from error
 
     def remove_if_empty(self, folder: str) -> None:
-        """Delete a folder that has nothing in it. Buckets have no folders to delete."""
+        """Delete an empty folder. Buckets have no folders."""
         if self._local:
             try:
                 Path(folder).rmdir()
@@ -140,10 +140,10 @@ class Files:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """The errors of a bucket's library as OSError, as those of the others are.
+        """Translate the errors of a bucket's library.
 
         Raises:
-            OSError: for such an error.
+            OSError: The library raised one of its own errors.
         """
         try:
             yield
@@ -151,7 +151,7 @@ class Files:
             raise OSError(str(error)) from error
 
 
-def _is_no_bucket(error: OSError) -> bool:
-    """Whether the bucket itself is missing, which is no empty folder."""
+def _bucket_is_missing(error: OSError) -> bool:
+    """Return whether the bucket itself is missing, not just a folder in it."""
     response = getattr(error.__cause__, "response", None)
     return isinstance(response, dict) and response.get("Error", {}).get("Code") == "NoSuchBucket"

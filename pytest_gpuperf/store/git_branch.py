@@ -1,8 +1,8 @@
 """A store on a branch of a git remote: the same files, in a history of their own.
 
-The branch shares no commit with the code. It is fetched and pushed through a bare repository beside the user's, so that
-their working tree, index, branches and shallow boundary stay as they are. When another runner was faster, the push is
-refused; then its files are fetched, and ours are put on top of them.
+The branch shares no commit with the code. It is fetched and pushed through a separate bare repository, so that the
+user's working tree, index, branches and shallow boundary stay as they are. When another runner pushes first, git
+refuses the push; then the other files are fetched, and ours are committed on top of them.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from pathlib import Path
 
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.branch import PATH, STRANGE, Branch, opened
+from pytest_gpuperf.store.branch import FOREIGN, PATH, Branch, open_branch
 from pytest_gpuperf.store.calibration import prior_paths
 from pytest_gpuperf.store.layout import ACCEPTED, PRUNED
-from pytest_gpuperf.store.soundness import check, check_note
-from pytest_gpuperf.store.store import Pruning, Store
+from pytest_gpuperf.store.notes import Pruning, parse_note
+from pytest_gpuperf.store.soundness import check
+from pytest_gpuperf.store.store import Store
 from pytest_gpuperf.store.union import Union, is_record, superseded, unite
 
 DEFAULT_BRANCH = "gpuperf-baselines"
-#: With each push that is refused another runner's got through, so as many runners may push at once.
+#: For each refused push another runner's push succeeded, so this many runners may push at once.
 MOST_ATTEMPTS = 12
 _LONGEST_PAUSE_S = 8.0
-#: Files that are held in memory at once on a pull.
+#: Files in memory at once during a pull.
 _AT_ONCE = 500
-_EDITED = "is not what the other side has; records never change, so one of the two was edited"
+_EDITED = "differs from the same file on the other side; records never change, so one of the two was edited"
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,16 @@ class Synced:
     """What a push or a pull did.
 
     Attributes:
-        began: on a push there was no branch before; on a pull there is none yet.
-        records: how many were written.
-        notes: acceptances, pins, prunings and calibrations that were written.
-        known: records that were there already.
-        deleted: records that are gone, since the other side has pruned them.
-        attempts: how often it was pushed.
-        unreadable: damaged, edited or too new; left where they are.
+        branch_missing: Whether the branch did not exist (a push has created it).
+        records: Number of records written.
+        notes: Number of acceptances, pins, prunings and calibrations written.
+        known: Number of records that both sides had.
+        deleted: Number of records deleted because the other side pruned them.
+        attempts: Number of pushes.
+        unreadable: Files that were not copied: damaged, edited or of a newer schema.
     """
 
-    began: bool = False
+    branch_missing: bool = False
     records: int = 0
     notes: int = 0
     known: int = 0
@@ -63,58 +64,58 @@ def push(
     *,
     pause: Callable[[float], None] = time.sleep,
 ) -> Synced:
-    """Put what a store has and a branch has not onto the branch; begin the branch where there is none.
+    """Copy the files that a branch lacks from a store onto the branch; create the branch if it does not exist.
 
     Args:
-        directory: inside the checkout whose remote it is.
-        remote: its name, or a URL.
-        pause: waits for so many seconds.
+        directory: A directory inside the checkout that has the remote.
+        remote: Name of the remote, or a URL.
+        pause: Waits for a number of seconds.
 
     Raises:
-        StoreError: the remote can't be reached or refuses, or the branch is no store.
-        OptionError: the branch can't be called so.
+        StoreError: The remote can't be reached or refuses, or the branch is not a store.
+        OptionError: The name of the branch or remote is invalid.
     """
-    with opened(directory, branch, remote) as there:
+    with open_branch(directory, branch, remote) as there:
         here = _Local(store, there)
         for attempt in range(1, MOST_ATTEMPTS + 1):
             union = _union(here, there)
             sound, unreadable = _sound(here, union.to_there)
             unreadable += _differing(here, union)
-            if not sound and not union.gone_there and there.tip:
+            if not sound and not union.pruned_there and there.tip:
                 return Synced(known=union.known, attempts=attempt - 1, unreadable=tuple(unreadable))
-            began = there.tip is None
+            branch_missing = there.tip is None
             records = sum(map(is_record, sound))
-            deleted = sum(map(is_record, union.gone_there))
+            deleted = sum(map(is_record, union.pruned_there))
             if there.push(
-                sound, union.gone_there, f"Records: {records}, notes: {len(sound) - records}, pruned: {deleted}"
+                sound, union.pruned_there, f"Records: {records}, notes: {len(sound) - records}, pruned: {deleted}"
             ):
                 notes = len(sound) - records
-                return Synced(began, records, notes, union.known, deleted, attempt, tuple(unreadable))
-            # All who were refused come back at different times.
+                return Synced(branch_missing, records, notes, union.known, deleted, attempt, tuple(unreadable))
+            # Runners whose pushes were refused try again at different times.
             pause(random.uniform(0, min(_LONGEST_PAUSE_S, 0.1 * 2**attempt)))
             there.fetch()
     raise StoreError(
-        f"{branch} on {there.remote} was changed by others during each of {MOST_ATTEMPTS} attempts to push. Push again."
+        f"Others pushed to {branch} on {there.remote} during each of {MOST_ATTEMPTS} attempts. Push again."
     )
 
 
 def pull(store: Store, directory: Path, branch: str = DEFAULT_BRANCH, remote: str = "origin") -> Synced:
-    """Put what a branch has and a store has not into the store, and delete what was pruned there.
+    """Copy the files that a store lacks from a branch into the store, and delete the records that were pruned there.
 
     Args:
-        directory: inside the checkout whose remote it is.
-        remote: its name, or a URL.
+        directory: A directory inside the checkout that has the remote.
+        remote: Name of the remote, or a URL.
 
     Raises:
-        StoreError: the remote can't be reached, the branch is no store, or the store can't be written.
-        OptionError: the branch can't be called so.
+        StoreError: The remote can't be reached, the branch is not a store, or the store can't be written.
+        OptionError: The name of the branch or remote is invalid.
     """
-    with opened(directory, branch, remote) as there:
+    with open_branch(directory, branch, remote) as there:
         if there.tip is None:
-            return Synced(began=True)
+            return Synced(branch_missing=True)
         here = _Local(store, there)
         union = _union(here, there)
-        unreadable = [*there.strange, *_differing(here, union)]
+        unreadable = [*there.foreign, *_differing(here, union)]
         written: list[str] = []
         for start in range(0, len(union.to_here), _AT_ONCE):
             sound, damaged = _sound(there, union.to_here[start : start + _AT_ONCE])
@@ -122,8 +123,8 @@ def pull(store: Store, directory: Path, branch: str = DEFAULT_BRANCH, remote: st
             for path, content in sound.items():
                 here.put(path, content)
                 written.append(path)
-        here.delete(union.gone_here)
-    records, deleted = sum(map(is_record, written)), sum(map(is_record, union.gone_here))
+        here.delete(union.pruned_here)
+    records, deleted = sum(map(is_record, written)), sum(map(is_record, union.pruned_here))
     return Synced(False, records, len(written) - records, union.known, deleted, 0, tuple(unreadable))
 
 
@@ -131,18 +132,20 @@ def _union(here: _Local, there: Branch) -> Union:
     sides = (here, there)
     contents: dict[str, bytes] = {}
     paths = here.files.keys() | there.files.keys()
-    wanted = [path for path in paths if path.split("/")[-2] == PRUNED]
+    pruning_paths = [path for path in paths if path.split("/")[-2] == PRUNED]
     for side in sides:
-        contents |= side.read(path for path in wanted if path in side.files and path not in contents)
+        contents |= side.read(path for path in pruning_paths if path in side.files and path not in contents)
     prunings = {}
     for path, content in contents.items():
         try:
-            prunings[path] = check_note(content, Pruning, "pruning", path, "")
+            prunings[path] = parse_note(content, Pruning, "pruning", path, "")
         except UnreadableRecord:
-            continue  # it deletes nothing; whoever takes it over names it
+            continue  # it deletes nothing; the copy reports it
     pruned = {record for pruning in prunings.values() for record in pruning.records}
     accepted = [
-        path for path in paths if path.endswith(ACCEPTED) and layout.entry_of(path.removesuffix(ACCEPTED)).id in pruned
+        path
+        for path in paths
+        if path.endswith(ACCEPTED) and layout.parse_path(path.removesuffix(ACCEPTED)).id in pruned
     ]
     moments: dict[str, str] = {}
     for side in sides:
@@ -159,11 +162,11 @@ def _accepted_utc(content: bytes) -> str:
 
 
 def _sound(side: _Local | Branch, paths: Iterable[str]) -> tuple[dict[str, bytes], list[UnreadableRecord]]:
-    """The contents of those files that are what they should be, and what is wrong with the others."""
+    """Return the contents of the sound files, and the errors of the others."""
     sound, unreadable = {}, []
     for path, content in side.read(paths).items():
         if not PATH.fullmatch(path):
-            unreadable.append(UnreadableRecord(side.describe(path), STRANGE, f"Delete it {side.where}."))
+            unreadable.append(UnreadableRecord(side.describe(path), FOREIGN, f"Delete it {side.where}."))
             continue
         try:
             check(content, path, side.describe(path), f"Delete it {side.where}, or restore it.")
@@ -182,7 +185,7 @@ class _Local:
     """The files of a store.
 
     Attributes:
-        files: what git would call their contents, by path.
+        files: Git's digest of each file's content, by path.
     """
 
     where = "from the store"
@@ -195,20 +198,20 @@ class _Local:
                 self.files[path] = branch.blob(content)
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """Their contents; those that somebody deletes meanwhile are left out.
+        """Return the contents of files; a file that was deleted in the meantime is left out.
 
         Raises:
-            StoreError: one can't be read.
+            StoreError: A file can't be read.
         """
-        found = {}
+        contents = {}
         for path in paths:
             try:
-                found[path] = self._store.files.read(f"{self._root}/{path}")
+                contents[path] = self._store.files.read(f"{self._root}/{path}")
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise StoreError(f"The store {self._store.url} can't be read: {error}") from error
-        return found
+        return contents
 
     def put(self, path: str, content: bytes) -> None:
         self._store.files.put(f"{self._root}/{path}", content)

@@ -1,4 +1,4 @@
-"""Names of keys: what must match for two records to be comparable, as a digest and as a folder name."""
+"""Comparison keys as digests and folder names."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pytest_gpuperf.model import Plain, PlainMapping
 
 
 def key_digest(key: PlainMapping) -> str:
-    """Twelve hexadecimal digits that name a key."""
+    """Return twelve hexadecimal digits that identify a key."""
     return hashlib.sha256(canonical(key).encode()).hexdigest()[:12]
 
 
 def canonical(data: object) -> str:
-    """JSON that is the same for the same data, whatever the order it was built in."""
+    """Serialise data as JSON that does not depend on the order in which mappings were built."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def slug(text: str) -> str:
-    """A folder name that people recognise."""
+    """Return a folder name that people recognise."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unnamed"
 
 
 def difference(there: Mapping[str, Plain], here: Mapping[str, Plain]) -> dict[str, tuple[Plain, Plain]]:
-    """The fields that differ, as name to (there, here)."""
+    """Return the fields that differ, as name to (there, here)."""
     return {
         name: (there.get(name), here.get(name)) for name in sorted({*there, *here}) if there.get(name) != here.get(name)
     }

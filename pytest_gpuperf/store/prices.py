@@ -1,4 +1,4 @@
-"""Reading a price table: the package's own, or the user's."""
+"""Reads price tables: the built-in one, or the user's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-OWN_TABLE = Path(__file__).with_name("prices.toml")
+BUILT_IN_TABLE = Path(__file__).with_name("prices.toml")
 _REQUIRED: Mapping[str, tuple[type, str]] = {
     "instance": (str, '"g5.xlarge"'),
     "gpu": (str, '"NVIDIA A10G"'),
@@ -26,26 +26,26 @@ _REQUIRED: Mapping[str, tuple[type, str]] = {
     "source": (str, '"AWS price list, on demand, Linux, us-east-1"'),
 }
 _OPTIONAL: Mapping[str, tuple[type, str]] = {"mig_profile": (str, '"1g.5gb"'), "cores": (int, "16")}
-#: A file larger than this is no table that somebody wrote.
+#: A larger file is not a table that somebody wrote.
 _MOST_BYTES = 1 << 20
 
 
 def read_prices(path: str | Path = "") -> tuple[Price, ...]:
-    """The rows of a price table, in its order.
+    """Read the rows of a price table, in order.
 
     Args:
-        path: a TOML file of the form that ``prices.toml`` explains; the package's own when empty.
+        path: A TOML file in the format that ``prices.toml`` explains; the built-in table when empty.
 
     Raises:
-        OptionError: it can't be read, or a row can't be used; says where, and what to write.
+        OptionError: The table can't be read, or a row is invalid; the message says where, and what to write.
     """
-    where = Path(path) if str(path) else OWN_TABLE
+    where = Path(path) if str(path) else BUILT_IN_TABLE
     table = _table(where)
     rows = table.get("price")
     unknown = sorted(set(table) - {"price"})
     if unknown or not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        what = f"has {', '.join(unknown)}" if unknown else "has no [[price]]"
-        raise OptionError(f"{where}: {what}. Write one table [[price]] for each price, with {', '.join(_REQUIRED)}.")
+        problem = f"has {', '.join(unknown)}" if unknown else "has no [[price]]"
+        raise OptionError(f"{where}: {problem}. Write one table [[price]] for each price, with {', '.join(_REQUIRED)}.")
     prices = tuple(_price(row, f"{where}, price {number}") for number, row in enumerate(rows, 1))
     _check_once(prices, where)
     return prices
@@ -62,20 +62,20 @@ def _table(where: Path) -> dict[str, Any]:
     try:
         table: dict[str, Any] = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        # tomllib's own error is a ValueError, and so is a text that isn't UTF-8, or a number with too many digits.
-        raise OptionError(f"The price table {where} is no TOML in UTF-8: {error}. Correct it there.") from error
+        # A ValueError is raised for invalid TOML, for a text that is not UTF-8, and for a number with too many digits.
+        raise OptionError(f"The price table {where} is not TOML in UTF-8: {error}. Correct it.") from error
     return table
 
 
 def _price(row: dict[str, Any], where: str) -> Price:
-    named = f"{where} ({row['instance']})" if isinstance(row.get("instance"), str) else where
+    place = f"{where} ({row['instance']})" if isinstance(row.get("instance"), str) else where
     unknown = sorted(set(row) - {*_REQUIRED, *_OPTIONAL})
     if unknown:
-        raise OptionError(f"{named}: {', '.join(unknown)} is unknown; there are {', '.join([*_REQUIRED, *_OPTIONAL])}.")
-    fields = {name: _field(row, name, *form, named) for name, form in _REQUIRED.items()}
-    fields |= {name: _field(row, name, *form, named) for name, form in _OPTIONAL.items() if name in row}
+        raise OptionError(f"{place}: {', '.join(unknown)} is unknown; known are {', '.join([*_REQUIRED, *_OPTIONAL])}.")
+    fields = {name: _field(row, name, *form, place) for name, form in _REQUIRED.items()}
+    fields |= {name: _field(row, name, *form, place) for name, form in _OPTIONAL.items() if name in row}
     if fields["gpu"].startswith("CPU ") and "cores" not in fields:
-        raise OptionError(f"{named}: a CPU's price needs the instance's number of cores; write cores = 16.")
+        raise OptionError(f"{place}: a CPU's price needs the instance's number of cores; write cores = 16.")
     return Price(**fields)
 
 
@@ -83,28 +83,28 @@ def _field(row: Mapping[str, Any], name: str, kind: type, example: str, where: s
     if name not in row:
         raise OptionError(f"{where}: {name} is missing; write for example {name} = {example}.")
     value = row[name]
-    found: Any
+    valid: Any
     if kind is date:
-        found = _date(value)
+        valid = _date(value)
     elif kind is str:
-        found = value if isinstance(value, str) and value.strip() and value.isprintable() else None
+        valid = value if isinstance(value, str) and value.strip() and value.isprintable() else None
     else:
-        found = _positive(value, kind)
-    if found is None:
+        valid = _positive(value, kind)
+    if valid is None:
         shown = repr(value)
         raise OptionError(
             f"{where}: {name} = {shown if len(shown) <= 40 else shown[:37] + '...'} can't be used; "
             f"write for example {name} = {example}."
         )
-    return found
+    return valid
 
 
 def _positive(value: Any, kind: type) -> int | float | None:
-    # bool is an int to isinstance, and no count.
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not (whole or (kind is float and isinstance(value, float))):
+    # isinstance takes a bool for an int.
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    if not (integer or (kind is float and isinstance(value, float))):
         return None
-    # Beyond these bounds sums of money leave what floats can tell.
+    # Beyond these bounds sums of money exceed the precision of floats.
     return kind(value) if 1e-9 <= value <= 1e9 else None
 
 
@@ -120,13 +120,13 @@ def _date(value: Any) -> str | None:
 
 
 def _check_once(prices: tuple[Price, ...], where: Path) -> None:
-    """Two prices of one instance at one date leave open which counts."""
+    """Refuse two prices of one instance at one date, since only one could count."""
     seen: dict[tuple[str, str, str], int] = {}
     for number, price in enumerate(prices, 1):
-        place = (price.instance, price.mig_profile, price.date)
-        if place in seen:
+        identity = (price.instance, price.mig_profile, price.date)
+        if identity in seen:
             raise OptionError(
-                f"{where}: prices {seen[place]} and {number} are both of {price.instance} on {price.date}. "
-                "Remove one, or give them names of their own, as 'g5.xlarge spot'."
+                f"{where}: prices {seen[identity]} and {number} are both for {price.instance} on {price.date}. "
+                "Remove one, or give them different names, such as 'g5.xlarge spot'."
             )
-        seen[place] = number
+        seen[identity] = number

@@ -1,4 +1,4 @@
-"""Which records of a key can go."""
+"""Which records of a key may be deleted."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pytest_gpuperf.store.layout import RecordFile
 
 
 def prunable(
-    entries: Sequence[RecordFile], *, keep: int | None = None, older_than: date | None = None
+    files: Sequence[RecordFile], *, keep: int | None = None, older_than: date | None = None
 ) -> list[RecordFile]:
-    """The records that a pruning deletes: all that it names, without those that the gate can't do without.
+    """Return the records that a pruning deletes: those that match it and that the gate does not need.
 
-    What stays in any case is what is pinned, the newest record accepted by hand (the baseline begins with it), the
-    newest that may be a baseline, and the newest of all.
+    The gate needs pinned records, the newest record accepted by hand (the baseline begins with it), the newest that may
+    be a baseline, the newest duet, and the newest of all.
 
     Args:
-        entries: of one key, newest first.
-        keep: so many of the newest stay.
-        older_than: what was measured on this day or later stays.
+        files: The records of one key, newest first.
+        keep: Number of the newest records to keep.
+        older_than: Day from which on records are kept.
     """
-    kinds = (
-        [entry for entry in entries if entry.accepted][:1],
-        [entry for entry in entries if entry.may_be_baseline][:1],
-        [entry for entry in entries if entry.duet][:1],
-        entries[:1],
+    newest = (
+        [file for file in files if file.accepted][:1],
+        [file for file in files if file.may_be_baseline][:1],
+        [file for file in files if file.duet][:1],
+        files[:1],
     )
-    needed = {entry.path for kind in kinds for entry in kind}
+    needed = {file.path for kind in newest for file in kind}
     return [
-        entry
-        for index, entry in enumerate(entries)
+        file
+        for index, file in enumerate(files)
         if (keep is None or index >= keep)
-        and (older_than is None or entry.day < older_than.isoformat())
-        and not entry.pinned
-        and entry.path not in needed
+        and (older_than is None or file.day < older_than.isoformat())
+        and not file.pinned
+        and file.path not in needed
     ]

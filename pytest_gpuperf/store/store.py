@@ -1,95 +1,66 @@
-"""Reading and writing the record files of a store (``layout`` says how they lie).
+"""Reading and writing the records of a store (``layout`` describes the files).
 
-Nothing is ever rewritten: accepting, pinning and unpinning a record are further small files. So two runners never
-conflict, a git branch merges, and a bucket needs no lock.
+Nothing is ever rewritten: accepting, pinning, unpinning and pruning records write notes. So two runners never conflict,
+a git branch merges, and a bucket needs no lock.
 """
 
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, TypeVar
 
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
-from pytest_gpuperf.model import SCHEMA, PlainMapping, Record
-from pytest_gpuperf.model.codec import from_builtins, to_builtins
+from pytest_gpuperf.model import PlainMapping, Record
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.files import Files
-from pytest_gpuperf.store.key import canonical
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, RecordFile
-from pytest_gpuperf.store.record_file import REMEDY, document, parse
+from pytest_gpuperf.store.notes import Acceptance, NoteT, Pin, Pruning, note_content, parse_note
+from pytest_gpuperf.store.record_file import REMEDY, parse_record, record_content
 
-#: Pinned records of one key that every gate reads, beside the rolling window. Two stores that were brought together
-#: may have more: what is pinned is never deleted, but gates read those pinned last.
+#: Pinned records of one key that every gate reads besides the rolling window. A store that others were imported into
+#: may have more pins: none is ever deleted, but gates read the last pinned.
 MOST_PINNED = 5
-NoteType = TypeVar("NoteType")
-
-
-@dataclass(frozen=True)
-class Acceptance:
-    """Who took a record into the baseline by hand, and why."""
-
-    record: str
-    author: str
-    reason: str
-    accepted_utc: str
-
-
-@dataclass(frozen=True)
-class Pin:
-    """Who pinned a record, or unpinned it, and why."""
-
-    record: str
-    pinned: bool
-    author: str
-    reason: str
-    at_utc: str
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """Who deleted which records of a key, and by which rule."""
-
-    records: tuple[str, ...]
-    author: str
-    reason: str
-    at_utc: str
 
 
 class Store:
-    """Records under one URL; see ``Files`` for which it may be, and what is raised."""
+    """Records under one URL.
+
+    Args:
+        url: A directory, or any URL that fsspec knows.
+
+    Raises:
+        OptionError: fsspec knows no such URL.
+        MissingExtra: The library for the URL's protocol is not installed.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.files = Files(url)
 
     def describe(self, path: str) -> str:
-        """The path as people type it: relative to the working directory where it lies below it."""
+        """Return a path as people type it: relative to the working directory if it is below it."""
         return self.files.describe(path)
 
     def folder(self, key: PlainMapping) -> str:
-        """Where the records of a key are."""
+        """Return the folder for the records of a key."""
         return f"{self.files.root}/{layout.key_folder(key)}"
 
     def path(self, record: Record) -> str:
-        """Where a record is, or will be."""
-        name = layout.file_name(record)
-        return f"{self.folder(record.key)}/{layout.day_of(name)}/{name}"
+        """Return the path of a record, whether or not it is stored."""
+        return f"{self.files.root}/{layout.record_path(record.key, layout.file_name(record))}"
 
     def write(self, record: Record) -> str:
-        """Store a record; its path.
+        """Store a record and return its path.
 
         Raises:
-            StoreError: it can't be written.
+            StoreError: The record can't be written.
         """
         path = self.path(record)
-        self._put(path, document(record))
+        self.files.put(path, record_content(record))
         return path
 
     def check_writable(self) -> None:
@@ -100,63 +71,44 @@ class Store:
         """
         path = f"{self.files.root}/.write-check"
         self.files.put(path, b"")
-        with suppress(StoreError):  # a bucket may take files and never give one up
+        with suppress(StoreError):  # a bucket may accept files but not delete them
             self.files.delete(path)
 
-    # Listing
+    # Listing. Every method raises StoreError when the store can't be listed.
 
     def newest(self, folder: str) -> Iterator[RecordFile]:
-        """The records in a key's folder, newest first, unread. Days are listed only when they are reached.
-
-        Raises:
-            StoreError: the store can't be listed.
-        """
+        """Yield the records in a key's folder, newest first, unread. A day is listed when the iteration reaches it."""
         names = self.files.names(folder)
-        pinned = set(self._pinned_files(folder)) if PINS in names else set()
+        pinned = set(self._pinned_names(folder)) if PINS in names else set()
         for day in sorted(filter(layout.is_day, names), reverse=True):
-            files = set(self.files.names(f"{folder}/{day}"))
-            for name in sorted(filter(layout.is_record, files), reverse=True):
-                path = f"{folder}/{day}/{name}"
-                yield layout.entry_of(path, accepted=name + ACCEPTED in files, pinned=name in pinned)
-
-    def entries(self, folder: str) -> list[RecordFile]:
-        """All records in a key's folder, newest first, unread.
-
-        Raises:
-            StoreError: the store can't be listed.
-        """
-        return list(self.newest(folder))
+            listed = set(self.files.names(f"{folder}/{day}"))
+            for name in sorted(filter(layout.is_record, listed), reverse=True):
+                accepted = name + ACCEPTED in listed
+                yield layout.parse_path(f"{folder}/{day}/{name}", accepted=accepted, pinned=name in pinned)
 
     def pinned(self, folder: str) -> list[RecordFile]:
-        """The pinned records of a key that gates read, the one pinned last first, unread. Their files may be gone.
-
-        Raises:
-            StoreError: the store can't be listed.
-        """
-        names = self._pinned_files(folder)[:MOST_PINNED]
-        return [layout.entry_of(f"{folder}/{layout.day_of(name)}/{name}", pinned=True) for name in names]
-
-    def _pinned_files(self, folder: str) -> list[str]:
-        return layout.pinned_files(self.files.names(f"{folder}/{PINS}"))
+        """Return the pinned records of a key that gates read, the last pinned first. Their files may be missing."""
+        names = self._pinned_names(folder)[:MOST_PINNED]
+        return [layout.parse_path(f"{folder}/{layout.day_of(name)}/{name}", pinned=True) for name in names]
 
     def folders(self, key: PlainMapping | None = None) -> Iterator[str]:
-        """The folders of all keys; with a key, of those that its test has on its device.
-
-        Raises:
-            StoreError: the store can't be listed.
-        """
+        """Yield the folders of all keys; with ``key``, of the keys with its test and its device."""
         root = self.files.root
         for device in [layout.device_folder(key)] if key else sorted(self.files.names(root)):
             for test in [layout.test_folder(key)] if key else sorted(self.files.names(f"{root}/{device}")):
                 digests = sorted(filter(layout.is_key, self.files.names(f"{root}/{device}/{test}")))
                 yield from (f"{root}/{device}/{test}/{digest}" for digest in digests)
 
-    def paths(self) -> Iterator[str]:
-        """Yield the records of all keys and the notes about them, as paths inside the store.
+    def other_devices(self, key: PlainMapping) -> Iterator[str]:
+        """Yield the folders of the keys with the test of ``key`` and another device."""
+        root, test = self.files.root, layout.test_folder(key)
+        for device in sorted(self.files.names(root)):
+            if device != layout.device_folder(key):
+                folder = f"{root}/{device}/{test}"
+                yield from (f"{folder}/{digest}" for digest in self.files.names(folder) if layout.is_key(digest))
 
-        Raises:
-            StoreError: the store can't be listed.
-        """
+    def paths(self) -> Iterator[str]:
+        """Yield the records of all keys and the notes about them, as paths below the store's root."""
         for folder in self.folders():
             for subfolder in self.files.names(folder):
                 if layout.is_day(subfolder) or subfolder in (PINS, PRUNED):
@@ -164,197 +116,182 @@ class Store:
                     below = f"{folder.removeprefix(self.files.root + '/')}/{subfolder}"
                     yield from (f"{below}/{name}" for name in names)
 
-    def elsewhere(self, key: PlainMapping) -> Iterator[str]:
-        """The folders of the keys that a key's test has on other devices.
+    def find(self, record_id: str) -> RecordFile:
+        """Return the record with this id, or with an id that begins so.
 
         Raises:
-            StoreError: the store can't be listed.
+            StoreError: There is no such record, or more than one.
         """
-        root, test = self.files.root, layout.test_folder(key)
-        for device in sorted(self.files.names(root)):
-            if device != layout.device_folder(key):
-                folder = f"{root}/{device}/{test}"
-                yield from (f"{folder}/{digest}" for digest in self.files.names(folder) if layout.is_key(digest))
-
-    def find(self, record: str) -> RecordFile:
-        """The record with this id, or whose id begins so.
-
-        Raises:
-            StoreError: there is none, or more than one.
-        """
-        found = [entry for folder in self.folders() for entry in self.newest(folder) if entry.id.startswith(record)]
-        if len(found) != 1:
-            what = "no record" if not found else f"{len(found)} records"
+        matching = [file for folder in self.folders() for file in self.newest(folder) if file.id.startswith(record_id)]
+        if len(matching) != 1:
+            count = f"{len(matching)} records" if matching else "no record"
             raise StoreError(
-                f"There is {what} with the id {record} in {self.url}.\nSee them with: gpuperf baseline list"
+                f"There is {count} with the id {record_id} in {self.url}.\nList them with: gpuperf baseline list"
             )
-        return found[0]
+        return matching[0]
 
     # Reading
 
-    def read(self, entry: RecordFile) -> Record:
+    def read(self, file: RecordFile) -> Record:
         """Read and check a record.
 
         Raises:
-            UnreadableRecord: the file is damaged, tampered with, or newer than this version.
+            UnreadableRecord: The file is missing, damaged or edited, or has a newer schema.
         """
-        where = self.describe(entry.path)
+        where = self.describe(file.path)
         try:
-            content = self.files.read(entry.path)
+            content = self.files.read(file.path)
         except OSError as error:
-            gone = entry.pinned and isinstance(error, FileNotFoundError)
-            remedy = f"Restore the file, or do without it: gpuperf baseline unpin {entry.id}" if gone else REMEDY
-            raise UnreadableRecord(where, f"can't be read: {error}", remedy) from error
-        return parse(content, where)
+            missing_pin = file.pinned and isinstance(error, FileNotFoundError)
+            remedy = f"Restore the file, or unpin the record: gpuperf baseline unpin {file.id}"
+            raise UnreadableRecord(where, f"can't be read: {error}", remedy if missing_pin else REMEDY) from error
+        return parse_record(content, where)
 
-    def acceptance(self, entry: RecordFile) -> Acceptance | None:
-        """Who accepted a record; None when nobody did, or nobody can tell any more."""
-        return self._note(entry.path + ACCEPTED, "acceptance", Acceptance) if entry.accepted else None
+    def acceptance(self, file: RecordFile) -> Acceptance | None:
+        """Return who accepted a record; None if nobody did, or if the note can't be read."""
+        return self._note(file.path + ACCEPTED, "acceptance", Acceptance) if file.accepted else None
 
-    def pin_of(self, entry: RecordFile) -> Pin | None:
-        """Who pinned a record; None when it isn't pinned, or nobody can tell any more."""
-        if not entry.pinned:
+    def pin_of(self, file: RecordFile) -> Pin | None:
+        """Return who pinned a record; None if it is not pinned, or if the note can't be read."""
+        if not file.pinned:
             return None
-        folder = self.folder(self.read(entry).key)
-        mine = [name for name in self.files.names(f"{folder}/{PINS}") if name.endswith(f"-pin-{entry.name}")]
-        return self._note(f"{folder}/{PINS}/{max(mine)}", "pin", Pin) if mine else None
+        folder = f"{self.folder(self.read(file).key)}/{PINS}"
+        names = [name for name in self.files.names(folder) if name.endswith(f"-pin-{file.name}")]
+        return self._note(f"{folder}/{max(names)}", "pin", Pin) if names else None
 
     def prunings(self, folder: str) -> list[Pruning]:
-        """What was deleted from a key, oldest first."""
-        place = f"{folder}/{PRUNED}"
-        found = (self._note(f"{place}/{name}", "pruning", Pruning) for name in sorted(self.files.names(place)))
-        return [one for one in found if one is not None]
+        """Return the prunings of a key, oldest first."""
+        names = sorted(self.files.names(f"{folder}/{PRUNED}"))
+        notes = (self._note(f"{folder}/{PRUNED}/{name}", "pruning", Pruning) for name in names)
+        return [pruning for pruning in notes if pruning is not None]
 
-    def _note(self, path: str, what: str, kind: type[NoteType]) -> NoteType | None:
-        """A small file. It only explains, so a damaged one is as good as none."""
+    def _note(self, path: str, label: str, kind: type[NoteT]) -> NoteT | None:
+        """Read a note; None if that fails, since a note only explains."""
         try:
-            return from_builtins(kind, json.loads(self.files.read(path))[what], what)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return parse_note(self.files.read(path), kind, label, path, "")
+        except (OSError, UnreadableRecord):
             return None
 
-    # Small files
+    # Writing notes, and deleting
 
-    def accept(self, entry: RecordFile, reason: str, author: str = "") -> Acceptance:
+    def accept(self, file: RecordFile, reason: str, author: str = "") -> Acceptance:
         """Take a record into the baseline by hand. The baseline begins anew with it.
 
         Args:
-            author: who; the user of this process when it is empty.
+            author: Who accepts it; the user of this process when empty.
 
         Raises:
-            UnreadableRecord: the record can't be read.
-            StoreError: it was cut short, is a duet's or is accepted already, or the store can't be written.
+            UnreadableRecord: The record can't be read.
+            StoreError: The record was cut short, is a duet, or is accepted already; or the store can't be written.
         """
-        record = self._usable(entry)
-        if before := self.acceptance(entry):
+        record = self._usable(file)
+        if before := self.acceptance(file):
             raise StoreError(
                 f"Record {record.id} is accepted already, by {before.author} at {before.accepted_utc}: "
-                f"{before.reason}\nThe baseline begins with it, so there is nothing more to do."
+                f"{before.reason}\nThe baseline begins with it, so there is nothing to do."
             )
         acceptance = Acceptance(record.id, author or user(), reason, utc_now())
-        self._put(entry.path + ACCEPTED, {"gpuperf": SCHEMA, "acceptance": to_builtins(acceptance)})
+        self.files.put(file.path + ACCEPTED, note_content("acceptance", acceptance))
         return acceptance
 
-    def pin(self, entry: RecordFile, reason: str, author: str = "") -> Pin:
+    def pin(self, file: RecordFile, reason: str, author: str = "") -> Pin:
         """Compare every later record with this one as well, however old it gets, until it is unpinned.
 
         Raises:
-            UnreadableRecord: the record can't be read.
-            StoreError: it was cut short or is a duet's, too many are pinned, or the store can't be written.
+            UnreadableRecord: The record can't be read.
+            StoreError: The record was cut short or is a duet, or too many are pinned; or the store can't be written.
         """
-        record = self._usable(entry)
+        record = self._usable(file)
         folder = self.folder(record.key)
-        pinned = self._pinned_files(folder)
-        if len(pinned) >= MOST_PINNED and entry.name not in pinned:
+        pinned = self._pinned_names(folder)
+        if len(pinned) >= MOST_PINNED and file.name not in pinned:
             raise StoreError(
                 f"{len(pinned)} records of this key are pinned already, and every gate reads {MOST_PINNED}. Unpin one "
-                f"first: gpuperf baseline unpin {layout.entry_of(pinned[-1]).id}"
+                f"first: gpuperf baseline unpin {layout.parse_path(pinned[-1]).id}"
             )
-        return self._put_pin(folder, entry.name, Pin(record.id, True, author or user(), reason, utc_now()))
+        return self._put_pin(folder, file.name, Pin(record.id, True, author or user(), reason, utc_now()))
 
-    def unpin(self, record: str, reason: str = "", author: str = "") -> Pin:
-        """Let a pinned record age like the others. Its file isn't opened: it may be damaged, or gone.
+    def unpin(self, record_id: str, reason: str = "", author: str = "") -> Pin:
+        """Let a pinned record age like the others. Its file is not read: it may be damaged or missing.
 
         Args:
-            record: its id, or the beginning of it.
+            record_id: Id of the record, or the beginning of it.
 
         Raises:
-            StoreError: none with that id is pinned, or more than one, or the store can't be written.
+            StoreError: No record with that id is pinned, or more than one; or the store can't be written.
         """
-        found = [
-            (folder, name, one)
-            for folder in self.folders()
-            for name in self._pinned_files(folder)
-            if (one := layout.entry_of(name).id).startswith(record)
-        ]
-        if len(found) != 1:
-            what = f"Record {record} isn't pinned" if not found else f"{len(found)} records {record}... are pinned"
-            raise StoreError(f"{what} in {self.url}.\nSee what is with: gpuperf baseline list")
-        folder, name, whole_id = found[0]
-        return self._put_pin(folder, name, Pin(whole_id, False, author or user(), reason, utc_now()))
+        pinned = [(folder, name) for folder in self.folders() for name in self._pinned_names(folder)]
+        matching = [place for place in pinned if layout.parse_path(place[1]).id.startswith(record_id)]
+        if len(matching) != 1:
+            count = f"{len(matching)} records {record_id}... are" if matching else f"Record {record_id} isn't"
+            raise StoreError(f"{count} pinned in {self.url}.\nList pinned records with: gpuperf baseline list")
+        folder, name = matching[0]
+        pin = Pin(layout.parse_path(name).id, False, author or user(), reason, utc_now())
+        return self._put_pin(folder, name, pin)
 
-    def _put_pin(self, folder: str, record_file: str, pin: Pin) -> Pin:
-        name = layout.pin_name(record_file, layout.note_name(_microseconds(), uuid.uuid4().hex[:6]), pinned=pin.pinned)
-        self._put(f"{folder}/{PINS}/{name}", {"gpuperf": SCHEMA, "pin": to_builtins(pin)})
-        return pin
-
-    def _usable(self, entry: RecordFile) -> Record:
-        """A record that can be compared with.
+    def delete(self, folder: str, files: Sequence[RecordFile], reason: str, author: str = "") -> Pruning:
+        """Delete records of one key, and write a note about them.
 
         Raises:
-            UnreadableRecord: it can't be read.
-            StoreError: it was cut short, or is a duet's.
+            StoreError: A record can't be deleted; the note names those deleted before it.
         """
-        record = self.read(entry)
-        if record.status != "complete":
-            raise StoreError(f"Record {record.id} was cut short, so it can't be a baseline. Measure again.")
-        if layout.is_duet(record):
-            raise StoreError(
-                f"Record {record.id} is a duet's: it was compared with its own reference, and is no baseline for "
-                "others. Measure with pytest --gpuperf, and take that record."
-            )
-        return record
-
-    def delete(self, folder: str, entries: Sequence[RecordFile], reason: str, author: str = "") -> Pruning:
-        """Delete records of one key, and note that.
-
-        Raises:
-            StoreError: one can't be deleted; the note tells the others.
-        """
-        gone: list[str] = []
+        deleted: list[str] = []
         try:
-            for entry in entries:
-                self.files.delete(entry.path)
-                if entry.accepted:
-                    self.files.delete(entry.path + ACCEPTED)
-                gone.append(entry.id)
+            for file in files:
+                self.files.delete(file.path)
+                if file.accepted:
+                    self.files.delete(file.path + ACCEPTED)
+                deleted.append(file.id)
         finally:
-            pruning = Pruning(tuple(gone), author or user(), reason, utc_now())
-            if gone:
-                name = layout.note_name(_microseconds(), uuid.uuid4().hex[:6])
-                self._put(f"{folder}/{PRUNED}/{name}", {"gpuperf": SCHEMA, "pruning": to_builtins(pruning)})
-        for parent in {entry.path.rpartition("/")[0] for entry in entries}:
+            pruning = Pruning(tuple(deleted), author or user(), reason, utc_now())
+            if deleted:
+                self.files.put(f"{folder}/{PRUNED}/{new_note_name()}", note_content("pruning", pruning))
+        for parent in {file.path.rpartition("/")[0] for file in files}:
             self.files.remove_if_empty(parent)
         return pruning
 
-    def _put(self, path: str, data: Any) -> None:
-        self.files.put(path, canonical(data).encode())
+    def _pinned_names(self, folder: str) -> list[str]:
+        return layout.pinned_files(self.files.names(f"{folder}/{PINS}"))
+
+    def _put_pin(self, folder: str, record_file: str, pin: Pin) -> Pin:
+        name = layout.pin_name(record_file, new_note_name(), pinned=pin.pinned)
+        self.files.put(f"{folder}/{PINS}/{name}", note_content("pin", pin))
+        return pin
+
+    def _usable(self, file: RecordFile) -> Record:
+        """Read a record that others can be compared with.
+
+        Raises:
+            UnreadableRecord: The record can't be read.
+            StoreError: The record was cut short, or is a duet.
+        """
+        record = self.read(file)
+        if record.status != "complete":
+            raise StoreError(f"Record {record.id} was cut short, so it can't be a baseline. Measure again.")
+        if record.reference:
+            raise StoreError(
+                f"Record {record.id} is a duet, which is compared with its own reference only. For a baseline, measure "
+                "with pytest --gpuperf and choose that record."
+            )
+        return record
 
 
 def user() -> str:
-    """Who is at work: on CI whoever started the job, else the user of this process."""
+    """Return who runs this process: on CI whoever started the job, otherwise the user."""
     for variable in ("GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
         if os.environ.get(variable):
             return os.environ[variable]
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # a container's user need not have a name
+    except (OSError, KeyError):  # the user of a container may have no name
         return f"uid {os.getuid()}"
 
 
 def utc_now() -> str:
-    """The time as every record writes it."""
+    """Return the time in the format of records."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _microseconds() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+def new_note_name() -> str:
+    """Return a unique name for a note written now."""
+    return layout.note_name(datetime.now(timezone.utc).isoformat(timespec="microseconds"), uuid.uuid4().hex[:6])

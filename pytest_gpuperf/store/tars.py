@@ -9,19 +9,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: A record of a hundred load points and eight runs is below 10 MB; what is far above is none.
+#: A record of a hundred load points and eight runs is below 10 MB; a much larger file is not a record.
 _LARGEST_BYTES = 256 << 20
-#: What reading a tar raises; a compressed one may also be damaged where its contents are.
+#: Errors of reading a damaged tar; of a compressed one also while its contents are read.
 DAMAGED = (OSError, EOFError, tarfile.TarError, zlib.error)
 
 
 def is_tar(destination: str) -> bool:
-    """Whether a name is one of a tar, by its ending."""
+    """Return whether a path is one of a tar, by its ending."""
     return destination.endswith((".tar", ".tar.gz", ".tgz"))
 
 
 class TarSink:
-    """Files into a tar."""
+    """Writes files into a tar."""
 
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
@@ -29,12 +29,12 @@ class TarSink:
     @classmethod
     @contextmanager
     def open(cls, path: Path, *, compressed: bool) -> Iterator[TarSink]:
-        """A new tar, whole when this ends."""
+        """Create a tar; it is complete when the context ends."""
         with tarfile.open(path, "w:gz" if compressed else "w") as tar:
             yield cls(tar)
 
     def put(self, path: str, content: bytes) -> bool:
-        """Add a file; always True."""
+        """Add a file and return True: a new tar has none."""
         info = tarfile.TarInfo(path)
         info.size = len(content)
         self._tar.addfile(info, io.BytesIO(content))
@@ -42,47 +42,47 @@ class TarSink:
 
 
 class TarSource:
-    """The files of a tar.
+    """Reads the files of a tar.
 
     Raises:
-        OSError, EOFError, tarfile.TarError, zlib.error: it is damaged (``DAMAGED``).
+        OSError, EOFError, tarfile.TarError, zlib.error: The tar is damaged (``DAMAGED``).
     """
 
     def __init__(self, source: str, tar: tarfile.TarFile) -> None:
         self._source, self._tar = source, tar
         self._members = {member.name.removeprefix("./"): member for member in tar.getmembers() if member.isfile()}
-        # A member that is none ends the list as the archive's end does, which is nothing but zeros. What is compressed
-        # has its checksum behind them.
+        # A damaged member ends the list of members as the end of the archive does, but only zeros follow the end.
+        # Reading them also verifies the checksum of a compressed tar.
         assert tar.fileobj is not None
         tar.fileobj.seek(tar.offset)
         while rest := tar.fileobj.read(1 << 20):
             if rest.strip(b"\0"):
-                raise tarfile.ReadError(f"what is at byte {tar.offset} of its contents is no member")
+                raise tarfile.ReadError(f"there is no member at byte {tar.offset} of its contents")
 
     @classmethod
     @contextmanager
     def open(cls, source: str) -> Iterator[TarSource]:
-        """A tar, compressed or not, open meanwhile."""
+        """Open a tar, compressed or not."""
         with tarfile.open(Path(source).expanduser()) as tar:
             yield cls(source, tar)
 
     def paths(self) -> Iterable[str]:
-        """Their names."""
+        """Return the names of the files."""
         return self._members
 
     def read(self, path: str) -> bytes:
-        """What is in one of them.
+        """Return the content of a file.
 
         Raises:
-            ValueError: more than a record can have.
+            ValueError: The file is larger than any record.
         """
         member = self._members[path]
         if member.size > _LARGEST_BYTES:
-            raise ValueError(f"it has {member.size} bytes, which no record has")
+            raise ValueError(f"it has {member.size} bytes, more than any record")
         file = self._tar.extractfile(member)
         assert file is not None
         return file.read()
 
     def describe(self, path: str) -> str:
-        """A name for messages."""
+        """Return the name of a file for messages."""
         return f"{self._source}: {path}"

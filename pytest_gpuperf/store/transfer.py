@@ -1,8 +1,7 @@
-"""Records from one store to another: through a folder, a bucket or a tar.
+"""Export and import: records from one store to another, through a folder, a bucket or a tar.
 
-What was said about them, and what was calibrated of their devices, goes along: the gate needs all of it. What is
-exported is a store by itself, with the same files, byte by byte. An import looks at all of it before it writes the
-first file.
+The notes about the records and the calibrations of their devices go along, since the gate needs them. What is exported
+is itself a store, with the same files, byte by byte. An import checks every file before it writes the first.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.calibration import FOLDER_ENDING, Calibration, is_prior, prior_paths, priors_folder
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, RecordFile
-from pytest_gpuperf.store.soundness import check_note, check_record, digest_of
-from pytest_gpuperf.store.store import Acceptance, Pin, Store
+from pytest_gpuperf.store.notes import Acceptance, Pin, parse_note
+from pytest_gpuperf.store.soundness import check_record, digest_of
+from pytest_gpuperf.store.store import Store
 from pytest_gpuperf.store.tars import DAMAGED, TarSink, TarSource, is_tar
 
 _REMEDY = "Export it again."
@@ -30,10 +30,10 @@ class TransferResult:
     """What an export or an import did.
 
     Attributes:
-        records: how many were written.
-        known: how many were there already.
-        notes: acceptances, pins and calibrations that went with them.
-        unreadable: left out of an export.
+        records: Number of records written.
+        known: Number of records that the destination had already.
+        notes: Number of acceptances, pins and calibrations written.
+        unreadable: Files left out of an export.
     """
 
     records: int
@@ -42,30 +42,28 @@ class TransferResult:
     unreadable: tuple[UnreadableRecord, ...] = ()
 
 
-class _Sink(Protocol):
-    def put(self, path: str, content: bytes) -> bool:
-        """Write a file, unless it is there; whether it was written."""
+# Export
 
 
-def export_records(store: Store, entries: Iterable[tuple[str, RecordFile]], destination: str) -> TransferResult:
-    """Copy records, with what was said about them and calibrated of their devices, into a tar or another store.
+def export_records(store: Store, chosen: Iterable[tuple[str, RecordFile]], destination: str) -> TransferResult:
+    """Copy records, the notes about them and the calibrations of their devices into a tar or another store.
 
     Args:
-        entries: with the key folder of each.
-        destination: a path that ends in ``.tar``, ``.tar.gz`` or ``.tgz``, a directory, or an fsspec URL.
+        chosen: The records, each with the folder of its key.
+        destination: A path that ends in ``.tar``, ``.tar.gz`` or ``.tgz``, a directory, or an fsspec URL.
 
     Raises:
-        StoreError: the destination can't be written.
-        OptionError, MissingExtra: it is no URL that can be used.
+        StoreError: The destination can't be written.
+        OptionError, MissingExtra: The URL can't be used.
     """
     records = known = notes = 0
     devices: set[str] = set()
     unreadable: list[UnreadableRecord] = []
     with _sink(destination) as sink:
-        for folder, entry in entries:
+        for folder, file in chosen:
             try:
-                content, path = _checked(store, entry)
-                beside = list(_notes(store, folder, entry, path))
+                path = layout.record_path(store.read(file).key, file.name)
+                content, notes_of_record = store.files.read(file.path), _notes(store, folder, file, path)
             except UnreadableRecord as error:
                 unreadable.append(error)
                 continue
@@ -73,39 +71,33 @@ def export_records(store: Store, entries: Iterable[tuple[str, RecordFile]], dest
                 raise StoreError(f"The store {store.url} can't be read: {error}") from error
             written = sink.put(path, content)
             records, known = records + written, known + (not written)
-            notes += sum(sink.put(place, note) for place, note in beside)
+            notes += sum(sink.put(note_path, note) for note_path, note in notes_of_record)
             devices.add(path.partition("/")[0])
-        here = _StoreSource(store)
+        source = _StoreSource(store)
         for path in prior_paths(store):
-            if path.partition("/")[0].removesuffix(FOLDER_ENDING) not in devices:
-                continue
-            try:
-                _, content = _prior(here, path, "Restore the file, or delete it.")
-            except UnreadableRecord as error:
-                unreadable.append(error)
-                continue
-            notes += sink.put(path, content)
+            if path.partition("/")[0].removesuffix(FOLDER_ENDING) in devices:
+                try:
+                    _calibration(source, path, "Restore the file, or delete it.")
+                except UnreadableRecord as error:
+                    unreadable.append(error)
+                else:
+                    notes += sink.put(path, source.read(path))
     return TransferResult(records, known, notes, tuple(unreadable))
 
 
-def _checked(store: Store, entry: RecordFile) -> tuple[bytes, str]:
-    """A record file's content, and where it belongs.
-
-    Raises:
-        UnreadableRecord: it can't be read.
-    """
-    record = store.read(entry)
-    path = f"{layout.key_folder(record.key)}/{layout.day_of(entry.name)}/{entry.name}"
-    return store.files.read(entry.path), path
-
-
-def _notes(store: Store, folder: str, entry: RecordFile, path: str) -> Iterator[tuple[str, bytes]]:
-    if entry.accepted:
-        yield path + ACCEPTED, store.files.read(entry.path + ACCEPTED)
+def _notes(store: Store, folder: str, file: RecordFile, path: str) -> list[tuple[str, bytes]]:
+    """Read the notes about a record; each with its path in the destination."""
+    sources = {path + ACCEPTED: file.path + ACCEPTED} if file.accepted else {}
     key_folder = "/".join(path.split("/")[:3])
     for name in sorted(store.files.names(f"{folder}/{PINS}")):
-        if name.endswith(f"-{entry.name}"):
-            yield f"{key_folder}/{PINS}/{name}", store.files.read(f"{folder}/{PINS}/{name}")
+        if layout.record_of_pin(name) == file.name:
+            sources[f"{key_folder}/{PINS}/{name}"] = f"{folder}/{PINS}/{name}"
+    return [(target, store.files.read(source)) for target, source in sources.items()]
+
+
+class _Sink(Protocol):
+    def put(self, path: str, content: bytes) -> bool:
+        """Write a file unless it exists; return whether it was written."""
 
 
 @contextmanager
@@ -118,7 +110,10 @@ def _sink(destination: str) -> Iterator[_Sink]:
     path = Path(destination).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as beside, TarSink.open(beside, compressed=not destination.endswith(".tar")) as sink:
+        with (
+            atomic_write(path) as temporary,
+            TarSink.open(temporary, compressed=not destination.endswith(".tar")) as sink,
+        ):
             yield sink
     except OSError as error:
         raise StoreError(f"{destination} can't be written: {error}") from error
@@ -130,30 +125,30 @@ class _StoreSink:
         self._names: dict[str, set[str]] = {}
 
     def put(self, path: str, content: bytes) -> bool:
-        if not self._holds(path):
-            self._store.files.put(f"{self._store.files.root}/{path}", content)
-            self._folder(path).add(path.rpartition("/")[2])
-            return True
         if problem := self.conflict(path, content):
             raise StoreError(f"{path}\n  {problem}")
-        return False
+        names, name = self._beside(path), path.rpartition("/")[2]
+        if name in names:
+            return False
+        self._store.files.put(f"{self._store.files.root}/{path}", content)
+        names.add(name)
+        return True
 
     def conflict(self, path: str, content: bytes) -> str:
-        """That there is a file of that name with another content; empty when there is none.
+        """Return why a file can't be written: one with the same name and another content exists; empty if it can.
 
-        Of an acceptance the one that is there stays: two people may have accepted the same record.
+        An existing acceptance is no conflict and stays: two people may have accepted the same record.
         """
         stored = f"{self._store.files.root}/{path}"
-        if not self._holds(path) or path.endswith(ACCEPTED) or self._store.files.read(stored) == content:
+        if path.rpartition("/")[2] not in self._beside(path) or path.endswith(ACCEPTED):
+            return ""
+        if self._store.files.read(stored) == content:
             return ""
         where = self._store.describe(stored)
-        return f"is not what {where} has; records never change, so one of the two was edited. Delete the wrong one."
+        return f"differs from {where}; records never change, so one of the two was edited. Delete the wrong one."
 
-    def _holds(self, path: str) -> bool:
-        return path.rpartition("/")[2] in self._folder(path)
-
-    def _folder(self, path: str) -> set[str]:
-        """Return the names of the files beside a path; each folder is listed once."""
+    def _beside(self, path: str) -> set[str]:
+        """Return the names of the files in a path's folder; each folder is listed once."""
         parent = path.rpartition("/")[0]
         if parent not in self._names:
             self._names[parent] = set(self._store.files.names(f"{self._store.files.root}/{parent}"))
@@ -165,10 +160,12 @@ class _StoreSink:
 
 @dataclass
 class ImportPlan:
-    """What an import will write: destination paths, and where each comes from.
+    """What an import will write.
 
     Attributes:
-        folders: of record files, by key digest and name.
+        records: Source path of each record, by destination path.
+        notes: Source path of each note, by destination path.
+        folders: Key folder of each record file, by key digest and name.
     """
 
     records: dict[str, str] = field(default_factory=dict)
@@ -176,125 +173,112 @@ class ImportPlan:
     folders: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-def import_records(store: Store, source: str, *, if_any: bool = False) -> TransferResult:
-    """Take over the records of a tar or of another store, with acceptances, pins and calibrations. May be repeated.
+def import_records(store: Store, source: str, *, may_be_empty: bool = False) -> TransferResult:
+    """Copy the records of a tar or of another store, with notes and calibrations. May be repeated.
 
-    Every file is read and checked (content, checksum, schema, key and name) before the first one is written.
+    Every file is checked (content, checksum, schema, key and name) before the first one is written.
 
     Args:
-        source: what ``export_records`` wrote, or any store.
-        if_any: it may be empty.
+        source: What ``export_records`` wrote, or any store.
+        may_be_empty: Whether a source without records is no error.
 
     Raises:
-        StoreError: there is nothing, or something damaged in it; it is said what, and nothing was written.
-        OptionError, MissingExtra: it is no URL that can be used.
+        StoreError: The source has no record, or something in it is damaged. Nothing was written.
+        OptionError, MissingExtra: The URL can't be used.
     """
     sink = _StoreSink(store)
     with _source(source) as files:
-        found, problems = ImportPlan(), []
+        plan, problems = ImportPlan(), []
         paths = sorted(files.paths())
-        for check, wanted in ((_check_record, _is_record), (_check_note, _is_note), (_check_prior, is_prior)):
-            for path in filter(wanted, paths):
+        for add, belongs in ((_add_record, _is_record), (_add_note, _is_note), (_add_calibration, is_prior)):
+            for path in filter(belongs, paths):
                 try:
-                    check(files, path, found)
+                    add(files, path, plan)
                 except UnreadableRecord as error:
                     problems.append(str(error))
-        moving = {**found.records, **found.notes}
-        for path, origin in moving.items():
+        for path, origin in {**plan.records, **plan.notes}.items():
             if problem := sink.conflict(path, files.read(origin)):
                 problems.append(f"{files.describe(origin)}\n  {problem}")
         if problems:
             listed = "\n".join(problems)
-            raise StoreError(f"Nothing was imported from {source}, since not all of it is sound:\n{listed}")
-        if not found.records and not if_any:
+            raise StoreError(f"Nothing was imported from {source}: it has damaged or conflicting files.\n{listed}")
+        if not plan.records and not may_be_empty:
             raise StoreError(f"There is no record in {source}. Name a tar or a folder from `gpuperf baseline export`.")
-        written = sum(sink.put(path, files.read(origin)) for path, origin in found.records.items())
-        notes = sum(sink.put(path, files.read(origin)) for path, origin in found.notes.items())
-    return TransferResult(written, len(found.records) - written, notes)
+        written = sum(sink.put(path, files.read(origin)) for path, origin in plan.records.items())
+        notes = sum(sink.put(path, files.read(origin)) for path, origin in plan.notes.items())
+    return TransferResult(written, len(plan.records) - written, notes)
 
 
 def _is_record(path: str) -> bool:
-    return layout.is_json(path) and not _is_note(path)
+    return layout.is_json(path) and not _is_note(path) and path.split("/")[-2:-1] != [layout.PRUNED]
 
 
 def _is_note(path: str) -> bool:
     return layout.is_json(path) and (path.endswith(ACCEPTED) or path.split("/")[-2:-1] == [PINS])
 
 
-def _content(files: _Source, path: str, remedy: str = _REMEDY) -> bytes:
-    """What is in a file.
+def _add_record(files: _Source, path: str, plan: ImportPlan) -> None:
+    """Plan to import a record.
 
     Raises:
-        UnreadableRecord: it can't be read.
+        UnreadableRecord: The record is unsound.
     """
+    name = path.rpartition("/")[2]
+    digest = _digest(files, path)
+    record = check_record(_content(files, path), path, files.describe(path), _REMEDY)
+    plan.records[layout.record_path(record.key, name)] = path
+    plan.folders[digest, name] = layout.key_folder(record.key)
+
+
+def _add_note(files: _Source, path: str, plan: ImportPlan) -> None:
+    """Plan to import an acceptance or a pin, unless its record is missing.
+
+    Raises:
+        UnreadableRecord: The note is unsound.
+    """
+    name = path.rpartition("/")[2]
+    digest = _digest(files, path)
+    content = _content(files, path)
+    accepted = name.endswith(ACCEPTED)
+    record_file = name.removesuffix(ACCEPTED) if accepted else layout.record_of_pin(name)
+    folder = plan.folders.get((digest, record_file))
+    if folder is None:
+        return
+    if accepted:
+        parse_note(content, Acceptance, "acceptance", files.describe(path), _REMEDY)
+    else:
+        parse_note(content, Pin, "pin", files.describe(path), _REMEDY)
+    subfolder = layout.day_of(name) if accepted else PINS
+    plan.notes[f"{folder}/{subfolder}/{name}"] = path
+
+
+def _add_calibration(files: _Source, path: str, plan: ImportPlan) -> None:
+    """Plan to import a calibration.
+
+    Raises:
+        UnreadableRecord: The calibration is unsound.
+    """
+    calibration = _calibration(files, path, _REMEDY)
+    plan.notes[f"{priors_folder(calibration.device)}/{path.rpartition('/')[2]}"] = path
+
+
+def _calibration(files: _Source, path: str, remedy: str) -> Calibration:
+    content = _content(files, path, remedy)
+    return parse_note(content, Calibration, "calibration", files.describe(path), remedy)
+
+
+def _content(files: _Source, path: str, remedy: str = _REMEDY) -> bytes:
     try:
         return files.read(path)
     except (*DAMAGED, ValueError) as error:
         raise UnreadableRecord(files.describe(path), f"can't be read: {error}", remedy) from error
 
 
-def _read(files: _Source, path: str) -> tuple[bytes, str]:
-    """A file's content, and the digest of the key in whose folder it lies.
-
-    Raises:
-        UnreadableRecord: it can't be read, or lies anywhere else.
-    """
+def _digest(files: _Source, path: str) -> str:
     digest = digest_of(path)
     if digest is None:
-        raise UnreadableRecord(files.describe(path), "does not lie in the folder of a key, as records do", _REMEDY)
-    return _content(files, path), digest
-
-
-def _check_record(files: _Source, path: str, found: ImportPlan) -> None:
-    """Put a record into what is found.
-
-    Raises:
-        UnreadableRecord: it is not what it seems to be.
-    """
-    name, where = path.rpartition("/")[2], files.describe(path)
-    if path.split("/")[-2:-1] == [layout.PRUNED]:
-        return
-    content, digest = _read(files, path)
-    record = check_record(content, path, where, _REMEDY)
-    folder = layout.key_folder(record.key)
-    found.records[f"{folder}/{layout.day_of(name)}/{name}"] = path
-    found.folders[digest, name] = folder
-
-
-def _check_note(files: _Source, path: str, found: ImportPlan) -> None:
-    """Put an acceptance or a pin into what is found; one of a record that isn't there is left out.
-
-    Raises:
-        UnreadableRecord: it is not what it seems to be.
-    """
-    name, where = path.rpartition("/")[2], files.describe(path)
-    content, digest = _read(files, path)
-    accepted = name.endswith(ACCEPTED)
-    record_file = name.removesuffix(ACCEPTED) if accepted else layout.record_of_pin(name)
-    folder = found.folders.get((digest, record_file))
-    if folder is None:
-        return
-    if accepted:
-        check_note(content, Acceptance, "acceptance", where, _REMEDY)
-    else:
-        check_note(content, Pin, "pin", where, _REMEDY)
-    place = f"{folder}/{layout.day_of(name)}" if accepted else f"{folder}/{PINS}"
-    found.notes[f"{place}/{name}"] = path
-
-
-def _check_prior(files: _Source, path: str, found: ImportPlan) -> None:
-    """Put what was calibrated of a device into what is found.
-
-    Raises:
-        UnreadableRecord: it is not what it seems to be.
-    """
-    calibration, _ = _prior(files, path, _REMEDY)
-    found.notes[f"{priors_folder(calibration.device)}/{path.rpartition('/')[2]}"] = path
-
-
-def _prior(files: _Source, path: str, remedy: str) -> tuple[Calibration, bytes]:
-    content = _content(files, path, remedy)
-    return check_note(content, Calibration, "calibration", files.describe(path), remedy), content
+        raise UnreadableRecord(files.describe(path), "is not in the folder of a key, as records are", _REMEDY)
+    return digest
 
 
 class _Source(Protocol):

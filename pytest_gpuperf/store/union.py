@@ -1,11 +1,11 @@
-"""What two copies of a store have to give each other, decided from names.
+"""Which files two copies of a store give each other, decided from their names.
 
-Files never change, so the union of both is right, but for what was deleted: a pruning is a file, too, and names the
-records that it deleted. A record that a pruning of either copy names is deleted from both, unless somebody pinned it,
-or accepted it after the pruning, without knowing of it: what people said of a record outlives a clean-up.
+Files never change, so the union of both is right, except for deletions: a pruning is a file, too, and names the records
+that it deleted. A record that a pruning of either copy names is deleted from both, unless somebody pinned it, or
+accepted it after the pruning, without knowing of it: a decision about a record outlives a clean-up.
 
-Two people may accept the same record, each with their own reason. That it is accepted is the same on both sides, so
-each side keeps its own acceptance.
+Two people may accept the same record, each with a reason of their own. The record is accepted on both sides, so each
+side keeps its own acceptance.
 """
 
 from __future__ import annotations
@@ -16,80 +16,80 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
+from pytest_gpuperf.store.notes import Pruning
 from pytest_gpuperf.store.soundness import digest_of
-from pytest_gpuperf.store.store import Pruning
 
 
 @dataclass(frozen=True)
 class Union:
-    """Paths inside a store, sorted so that whoever writes in this order never has a note without its record.
+    """Paths inside a store, with records before notes, so that no note is ever without its record.
 
     Attributes:
-        to_there: only here.
-        to_here: only there.
-        gone_here: pruned, and still here.
-        gone_there: pruned, and still there.
-        differing: on both sides with another content, which no two files of a store have but acceptances.
-        known: record files on both sides.
+        to_there: Files that exist only here.
+        to_here: Files that exist only there.
+        pruned_here: Pruned records that still exist here.
+        pruned_there: Pruned records that still exist there.
+        differing: Files that exist on both sides with different contents. Only acceptances may.
+        known: Number of records on both sides.
     """
 
     to_there: tuple[str, ...]
     to_here: tuple[str, ...]
-    gone_here: tuple[str, ...]
-    gone_there: tuple[str, ...]
+    pruned_here: tuple[str, ...]
+    pruned_there: tuple[str, ...]
     differing: tuple[str, ...]
     known: int
 
 
 def unite(here: Mapping[str, str], there: Mapping[str, str], superseded: Iterable[str]) -> Union:
-    """What each side lacks, and what is to go.
+    """Compare two copies of a store.
 
     Args:
-        here, there: a digest of the content, by path.
-        superseded: what ``superseded`` found.
+        here, there: Digest of each file's content, by path.
+        superseded: Files to delete, as ``superseded`` returns them.
     """
-    gone = set(superseded)
-    both = here.keys() & there.keys() - gone
+    deleted = set(superseded)
+    both = here.keys() & there.keys() - deleted
     return Union(
-        to_there=_ordered(here.keys() - there.keys() - gone),
-        to_here=_ordered(there.keys() - here.keys() - gone),
-        gone_here=_ordered(gone & here.keys()),
-        gone_there=_ordered(gone & there.keys()),
+        to_there=_ordered(here.keys() - there.keys() - deleted),
+        to_here=_ordered(there.keys() - here.keys() - deleted),
+        pruned_here=_ordered(deleted & here.keys()),
+        pruned_there=_ordered(deleted & there.keys()),
         differing=_ordered(path for path in both if here[path] != there[path] and not path.endswith(ACCEPTED)),
         known=sum(map(is_record, both)),
     )
 
 
 def superseded(paths: Iterable[str], prunings: Mapping[str, Pruning], accepted_utc: Mapping[str, str]) -> set[str]:
-    """The record files that were pruned, and the acceptances beside them.
+    """Return the records that a pruning supersedes, and their acceptances.
 
     Args:
-        paths: all files of both sides.
-        prunings: by the path of their file.
-        accepted_utc: when, by the path of the record file.
+        paths: All files of both sides.
+        prunings: Prunings, by the path of their file.
+        accepted_utc: Time of the acceptance, by the path of the record.
     """
     paths = list(paths)
     pruned_utc: dict[tuple[str | None, str], str] = {}
     for path, pruning in prunings.items():
         for record in pruning.records:
-            which = digest_of(path), record
-            pruned_utc[which] = max(pruned_utc.get(which, ""), pruning.at_utc)
+            identity = digest_of(path), record
+            pruned_utc[identity] = max(pruned_utc.get(identity, ""), pruning.at_utc)
     pins: dict[str | None, list[str]] = defaultdict(list)
     for path in paths:
         if path.split("/")[-2] == PINS:
             pins[digest_of(path)].append(path.rpartition("/")[2])
     pinned = {(digest, name) for digest, names in pins.items() for name in layout.pinned_files(names)}
-    gone = set()
+    deleted = set()
     for path in filter(is_record, paths):
         digest, name = digest_of(path), path.rpartition("/")[2]
-        at_utc = pruned_utc.get((digest, layout.entry_of(path).id))
+        at_utc = pruned_utc.get((digest, layout.parse_path(path).id))
         if at_utc and (digest, name) not in pinned and accepted_utc.get(path, "") <= at_utc:
-            gone |= {path, path + ACCEPTED}
-    return gone & set(paths)
+            deleted |= {path, path + ACCEPTED}
+    return deleted & set(paths)
 
 
 def is_record(path: str) -> bool:
-    """Whether a file of a store is a record."""
+    """Return whether a file of a store is a record."""
     return path.split("/")[-2] not in (PINS, PRUNED) and layout.is_record(path.rpartition("/")[2])
 
 

@@ -135,7 +135,7 @@ def test_records_of_another_runner_are_read_at_once(url: str) -> None:
     first, second = Store(url), Store(url)
     for number, store in enumerate((first, second, first)):
         store.write(record(name=f"s{number}", minute=number))
-        seen = [[entry.id for entry in each.entries(each.folder(KEY))] for each in (first, second)]
+        seen = [[entry.id for entry in each.newest(each.folder(KEY))] for each in (first, second)]
         assert seen == [[f"s{index}" for index in reversed(range(number + 1))]] * 2
 
 

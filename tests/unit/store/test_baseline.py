@@ -328,7 +328,7 @@ def test_duets_are_no_baseline_and_records_no_duets(store: CountingStore) -> Non
 
 def test_damaged_files_are_not_read_without_end(store: CountingStore) -> None:
     write(store, *(f"s{index:03}" for index in range(MOST_OPENED + 20)))
-    for entry in store.entries(store.folder(KEY)):
+    for entry in list(store.newest(store.folder(KEY))):
         Path(entry.path).write_text("{")
     with pytest.raises(UnreadableRecord):
         select_baseline(store, KEY)
@@ -348,7 +348,7 @@ def test_other_keys_of_the_test_are_read_within_bounds(store: CountingStore) -> 
     assert select_baseline(store, KEY).differing == {"version": (MOST_NEAR + 21, 1)}
     assert store.reads == 1
     for folder in store.folders():
-        Path(store.entries(folder)[0].path).write_text("{")
+        Path(next(store.newest(folder)).path).write_text("{")
     store.reads = 0
     assert select_baseline(store, KEY).differing is None
     assert store.reads == MOST_NEAR

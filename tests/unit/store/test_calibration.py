@@ -37,25 +37,25 @@ def test_devices_whose_folders_have_the_same_name_are_told_apart(store: Store) -
     assert newest_calibration(store, "NVIDIA L4") == ONE
 
 
-def test_nothing_else_takes_it_for_a_record(store: Store, tmp_path: Path) -> None:
+def test_a_calibration_is_never_taken_for_a_record(store: Store, tmp_path: Path) -> None:
     store.write(record(key=KEY))
     write_calibration(store, ONE)
     (folder,) = store.folders()
     assert list(store.folders(KEY)) == [folder]
-    assert list(store.elsewhere(KEY)) == []
+    assert list(store.other_devices(KEY)) == []
     assert import_records(Store(str(tmp_path / "other")), store.url).records == 1
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "can't be read"),
-        (b"[]", "can't be read"),
-        (b'{"gpuperf": 1, "calibration": {"device": 5}}', "can't be read"),
+        (b"{", "is not a valid calibration"),
+        (b"[]", "is not a valid calibration"),
+        (b'{"gpuperf": 1, "calibration": {"device": 5}}', "is not a valid calibration"),
         (b'{"gpuperf": 999, "calibration": {}}', "Upgrade with"),
     ],
 )
-def test_a_damaged_file_is_said(store: Store, content: bytes, message: str) -> None:
+def test_a_damaged_file_is_reported(store: Store, content: bytes, message: str) -> None:
     path = write_calibration(store, ONE)
     store.files.put(path, content)
     with pytest.raises(StoreError, match=message):
@@ -63,6 +63,6 @@ def test_a_damaged_file_is_said(store: Store, content: bytes, message: str) -> N
 
 
 @pytest.mark.parametrize("sd", [-0.1, math.nan, math.inf])
-def test_no_spread_that_is_none(sd: float) -> None:
-    with pytest.raises(ValueError, match="from 0 on"):
+def test_a_spread_is_finite_and_not_negative(sd: float) -> None:
+    with pytest.raises(ValueError, match="finite and not negative"):
         replace(ONE, record_sd={"p50": sd})

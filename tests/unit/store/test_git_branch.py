@@ -85,7 +85,7 @@ def test_what_is_pushed_is_pulled_byte_for_byte(runner: Callable[..., Runner], o
     one.store.accept(one.store.find("s1"), "meant")
     one.store.pin(one.store.find("s2"), "release")
     write_calibration(one.store, Calibration("NVIDIA L4", {"p50": 0.01}, {"p50": 9.0}, 10, ("t",)))
-    assert one.push() == Synced(began=True, records=3, notes=3, attempts=1)
+    assert one.push() == Synced(branch_missing=True, records=3, notes=3, attempts=1)
     assert other.pull() == Synced(records=3, notes=3)
     assert contents(other.store) == contents(one.store)
     assert [found.id for found in select_baseline(other.store, KEY).records] == ["s3", "s2", "s1"]
@@ -110,7 +110,7 @@ def test_two_may_accept_the_same_record(runner: Callable[..., Runner]) -> None:
 
 
 def test_the_first_run_finds_no_branch(runner: Callable[..., Runner]) -> None:
-    assert runner("one").pull() == Synced(began=True)
+    assert runner("one").pull() == Synced(branch_missing=True)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_it_does_not_try_for_ever(runner: Callable[..., Runner], origin: Path, m
     one = runner("one")
     one.measure("s1")
     slow(origin, "echo 'cannot lock ref' >&2; exit 1")
-    with pytest.raises(StoreError, match="changed by others during each of 3 attempts"):
+    with pytest.raises(StoreError, match="Others pushed to gpuperf-baselines on origin during each of 3 attempts"):
         one.push(pause=pauses.append)
     assert len(pauses) == 3
 
@@ -293,14 +293,14 @@ def test_a_branch_of_code_is_left_alone(runner: Callable[..., Runner], origin: P
     one.measure("s1")
     before = git(origin, "rev-parse", "main")
     for action in (one.push, one.pull):
-        with pytest.raises(StoreError, match="The branch main of origin is no store"):
+        with pytest.raises(StoreError, match="The branch main of origin is not a store"):
             action(branch="main")
     assert git(origin, "rev-parse", "main") == before
 
 
 @pytest.mark.parametrize("name", ["a..b", "-x", "", "a b", "x.lock"])
 def test_names_that_no_branch_has(runner: Callable[..., Runner], name: str) -> None:
-    with pytest.raises(OptionError, match="no branch can be called so"):
+    with pytest.raises(OptionError, match="git does not allow this name"):
         runner("one").pull(branch=name)
 
 
@@ -471,11 +471,11 @@ def test_damaged_files_are_named_and_left_out(runner: Callable[..., Runner], ori
     named = "\n".join(map(str, done.unreadable))
     for message in (
         f"{BRANCH}:{path}\n  does not match its own checksum",
-        "has another name than its content says",
-        "lies in the folder of another key than its own, 0123456789ab",
-        "-ln.json\n  is no file that a store writes",
-        "is not a whole pin",
-        "README.json\n  is no file that a store writes",
+        "has another name than its content requires",
+        "is in the folder of another key, 0123456789ab",
+        "-ln.json\n  is not a file that a store writes",
+        "is not a valid pin",
+        "README.json\n  is not a file that a store writes",
     ):
         assert message in named
     assert len(done.unreadable) == 6

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.layout import entry_of, pin_name, pinned_files
+from pytest_gpuperf.store.layout import parse_path, pin_name, pinned_files
 from tests.unit.factories import KEY, record, run
 
 FILE = "20260101T000000000Z-12345678-0a1b2c3d4e5f.json"
@@ -13,7 +13,7 @@ FILE = "20260101T000000000Z-12345678-0a1b2c3d4e5f.json"
 
 def test_a_name_tells_time_commit_and_record() -> None:
     assert layout.file_name(record()) == FILE
-    entry = entry_of(f"store/{FILE}")
+    entry = parse_path(f"store/{FILE}")
     assert (entry.id, entry.commit, entry.day, entry.name) == ("0a1b2c3d4e5f", "12345678", "2026-01-01", FILE)
     assert (entry.may_be_baseline, entry.rejected, entry.duet) == (True, False, False)
 
@@ -30,14 +30,14 @@ def test_a_name_tells_time_commit_and_record() -> None:
 def test_a_name_tells_what_may_be_a_baseline(gate: str, duet: bool, ending: str) -> None:
     name = layout.file_name(replace(record(gate=gate), reference=(run(),) if duet else ()))
     assert name.endswith(ending)
-    entry = entry_of(name)
+    entry = parse_path(name)
     assert (entry.id, entry.rejected, entry.duet) == ("0a1b2c3d4e5f", gate == "failed", duet)
     assert entry.may_be_baseline is (ending == "5f.json")
 
 
 def test_acceptance_overrules_a_rejection_but_makes_no_baseline_of_a_duet() -> None:
-    assert entry_of(FILE.replace(".json", ".rejected.json"), accepted=True).may_be_baseline
-    assert not entry_of(FILE.replace(".json", ".duet.json"), accepted=True).may_be_baseline
+    assert parse_path(FILE.replace(".json", ".rejected.json"), accepted=True).may_be_baseline
+    assert not parse_path(FILE.replace(".json", ".duet.json"), accepted=True).may_be_baseline
 
 
 def test_the_day_is_that_of_utc() -> None:
@@ -60,7 +60,7 @@ def test_the_day_is_that_of_utc() -> None:
 def test_a_commit_that_is_none_leads_to_no_other_place(commit: str, in_name: str) -> None:
     name = layout.file_name(replace(record(), commit=commit))
     assert name == FILE.replace("12345678", in_name)
-    assert (entry_of(name).commit, entry_of(name).id) == (in_name, "0a1b2c3d4e5f")
+    assert (parse_path(name).commit, parse_path(name).id) == (in_name, "0a1b2c3d4e5f")
 
 
 def test_a_test_s_folder_is_recognised_and_its_own() -> None:

@@ -69,7 +69,7 @@ def test_a_row(tmp_path: Path) -> None:
         ({"gpu": '"  "'}, "gpu = '  ' can't"),
         ({"instance": '"a\\nb"'}, "instance = 'a.nb' can't"),
         ({"gpu": "['NVIDIA L4']"}, "gpu = .'NVIDIA L4'. can't"),
-        ({"usd_per_houre": "1"}, "usd_per_houre is unknown; there are instance, gpu"),
+        ({"usd_per_houre": "1"}, "usd_per_houre is unknown; known are instance, gpu"),
         ({"gpu": '"CPU Some Model"'}, "needs the instance's number of cores; write cores = 16"),
     ],
 )
@@ -88,10 +88,10 @@ def test_mistakes_in_a_row(tmp_path: Path, changes: dict[str, str | None], says:
         (b"price = [3]", r"has no \[\[price\]\]"),
         (b"[price]\ncount = 1", r"has no \[\[price\]\]"),
         (b"[[prices]]\ncount = 1", r"has prices. Write one table \[\[price\]\] for each price, with instance, gpu"),
-        (b"[[price]", "is no TOML in UTF-8: .*Correct it there"),
-        (b"\xff\xfe\x00", "is no TOML in UTF-8"),
-        (b"a = " + b"[" * 5000, "is no TOML in UTF-8"),
-        (b"a = 1" + b"0" * 5000, "is no TOML in UTF-8|has a"),
+        (b"[[price]", "is not TOML in UTF-8: .*Correct it"),
+        (b"\xff\xfe\x00", "is not TOML in UTF-8"),
+        (b"a = " + b"[" * 5000, "is not TOML in UTF-8"),
+        (b"a = 1" + b"0" * 5000, "is not TOML in UTF-8|has a"),
         (b"#" * (1 << 21), "is larger than 1 MiB"),
     ],
 )
@@ -110,7 +110,7 @@ def test_files_that_aren_t_there(tmp_path: Path) -> None:
 
 def test_one_price_of_an_instance_on_a_day(tmp_path: Path) -> None:
     content = table(tmp_path).read_text()
-    with pytest.raises(OptionError, match=r"prices 1 and 2 are both of g6.xlarge on 2026-01-31"):
+    with pytest.raises(OptionError, match=r"prices 1 and 2 are both for g6.xlarge on 2026-01-31"):
         read_prices(raw(tmp_path, content + "\n" + content))
     assert len(read_prices(raw(tmp_path, content + "\n" + content.replace("2026-01-31", "2025-01-31")))) == 2
 

@@ -5,11 +5,11 @@ from datetime import date
 import pytest
 
 from pytest_gpuperf.store import RecordFile, prunable
-from pytest_gpuperf.store.layout import entry_of
+from pytest_gpuperf.store.layout import parse_path
 
 
 def entry(day: int, *, accepted: bool = False, pinned: bool = False, ending: str = "") -> RecordFile:
-    return entry_of(f"202601{day:02}T120000000Z-12345678-s{day}{ending}.json", accepted=accepted, pinned=pinned)
+    return parse_path(f"202601{day:02}T120000000Z-12345678-s{day}{ending}.json", accepted=accepted, pinned=pinned)
 
 
 def gone(entries: list[RecordFile], *, keep: int | None = None, older_than: date | None = None) -> list[str]:

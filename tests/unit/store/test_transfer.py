@@ -124,9 +124,9 @@ def tampered(path: str, change: Callable[[str, bytes], tuple[str, bytes] | None]
         (lambda n, c: (n, c[:-30]), "not complete JSON"),
         (lambda n, c: (n, c.replace(b'"gpuperf":1', b'"gpuperf":99', 1)), "schema 99"),
         (lambda n, _: (n, b"[]"), "not a gpuperf record"),
-        (lambda n, c: (n.replace("-s3", "-s7"), c), "another name than its content says"),
-        (lambda n, c: (n.replace(".json", ".rejected.json"), c), "another name than its content says"),
-        (lambda n, c: (n.split("/")[-1], c), "does not lie in the folder of a key"),
+        (lambda n, c: (n.replace("-s3", "-s7"), c), "another name than its content requires"),
+        (lambda n, c: (n.replace(".json", ".rejected.json"), c), "another name than its content requires"),
+        (lambda n, c: (n.split("/")[-1], c), "is not in the folder of a key"),
         (lambda n, c: ("/".join((*n.split("/")[:2], "0123456789ab", *n.split("/")[3:])), c), "folder of another key"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_bad_note_is_named(store: Store, tmp_path: Path, target: Store) -> Non
     place = str(tmp_path / "export.tar")
     export_records(store, everything(store), place)
     tampered(place, lambda name, content: (name, b'{"gpuperf":1}' if ".accepted" in name else content))
-    with pytest.raises(StoreError, match="is not a whole acceptance"):
+    with pytest.raises(StoreError, match="is not a valid acceptance"):
         import_records(target, place)
 
 
@@ -224,7 +224,7 @@ def test_a_damaged_calibration_is_named(store: Store, tmp_path: Path, target: St
     moved = export_records(store, everything(store), str(tmp_path / "export.tar"))
     assert (moved.records, moved.notes) == (6, 4)
     assert [Path(path).name in problem.where for problem in moved.unreadable] == [True]
-    with pytest.raises(StoreError, match="is not a whole calibration"):
+    with pytest.raises(StoreError, match="is not a valid calibration"):
         import_records(target, store.url)
     assert not Path(target.url).exists()
 
@@ -280,4 +280,4 @@ def test_a_tar_is_written_whole_or_not_at_all(store: Store, tmp_path: Path) -> N
 def test_an_empty_source_may_be_allowed(tmp_path: Path, target: Store) -> None:
     with pytest.raises(StoreError, match="There is no record in"):
         import_records(target, str(tmp_path / "empty"))
-    assert import_records(target, str(tmp_path / "empty"), if_any=True) == TransferResult(0)
+    assert import_records(target, str(tmp_path / "empty"), may_be_empty=True) == TransferResult(0)

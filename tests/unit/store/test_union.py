@@ -75,10 +75,10 @@ SIDES = st.sets(st.sampled_from([*map(at, NAMES), *(pin(name, 1) for name in NAM
 def test_after_an_exchange_both_sides_have_the_same(here: set[str], there: set[str], pruned: set[str]) -> None:
     prunings = {PRUNED: pruning(*pruned)}
     union = unite(dict.fromkeys(here, "x"), dict.fromkeys(there, "x"), superseded(here | there, prunings, {}))
-    left = (here | set(union.to_here)) - set(union.gone_here)
-    assert left == (there | set(union.to_there)) - set(union.gone_there)
+    left = (here | set(union.to_here)) - set(union.pruned_here)
+    assert left == (there | set(union.to_there)) - set(union.pruned_there)
     assert left <= here | there
     again = unite(dict.fromkeys(left, "x"), dict.fromkeys(left, "x"), superseded(left, prunings, {}))
-    assert (again.to_here, again.to_there, again.gone_here, again.gone_there) == ((), (), (), ())
+    assert (again.to_here, again.to_there, again.pruned_here, again.pruned_there) == ((), (), (), ())
     for path in (here | there) - left:
         assert any(f"-{record}." in path for record in pruned)

@@ -1,0 +1,74 @@
+"""Notes: the small files beside records, which say what people decided about them.
+
+A note is ``{"gpuperf": SCHEMA, LABEL: {...}}``, where the label names its kind.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pytest_gpuperf.errors import UnreadableRecord
+from pytest_gpuperf.model import SCHEMA
+from pytest_gpuperf.model.codec import from_builtins, to_builtins
+from pytest_gpuperf.store.key import canonical
+from pytest_gpuperf.store.record_file import newer_schema
+
+NoteT = TypeVar("NoteT")
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Who took a record into the baseline by hand, and why."""
+
+    record: str
+    author: str
+    reason: str
+    accepted_utc: str
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Who pinned or unpinned a record, and why."""
+
+    record: str
+    pinned: bool
+    author: str
+    reason: str
+    at_utc: str
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Who deleted which records of a key, and by which rule."""
+
+    records: tuple[str, ...]
+    author: str
+    reason: str
+    at_utc: str
+
+
+def note_content(label: str, note: object) -> bytes:
+    """Serialise a note."""
+    data: dict[str, Any] = {"gpuperf": SCHEMA, label: to_builtins(note)}
+    return canonical(data).encode()
+
+
+def parse_note(content: bytes, kind: type[NoteT], label: str, where: str, remedy: str) -> NoteT:
+    """Read a note.
+
+    Args:
+        where: Name of the file for messages.
+        remedy: What to do about a damaged file.
+
+    Raises:
+        UnreadableRecord: The content is damaged, or has a newer schema.
+    """
+    try:
+        data = json.loads(content)
+        if data["gpuperf"] > SCHEMA:
+            raise newer_schema(where, data["gpuperf"])
+        return from_builtins(kind, data[label], label)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UnreadableRecord(where, f"is not a valid {label}: {error}", remedy) from error
