@@ -116,7 +116,7 @@ def test_main_records_and_pull_requests_are_gated(start: Start, server: State, o
     first = start(pull_request(REPOSITORY))
     assert first.run(workflow(first, "gpuperf"), "gpu") == 0, first.log
     assert any("::warning::The report could not be written as a comment" in text for text in first.log)
-    assert any("There is no branch gpuperf-baselines yet" in text for text in first.log)
+    assert any("there is no branch gpuperf-baselines yet" in text for text in first.log)
     assert any("NO BASELINE" in text for text in first.log)
     assert git(origin, "branch", "--format=%(refname:short)") == "main"
 
