@@ -19,7 +19,7 @@ from pytest_gpuperf.report.terminal.section import TerminalEntry, terminal_entry
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_comparison import compare_sides, joined, reference_record
 from pytest_gpuperf.session.duet_side import DuetSide, SideResult
-from pytest_gpuperf.session.measurement import Measurement
+from pytest_gpuperf.session.measured_test import MeasuredTest
 
 #: Resources that a load point uses, each where it can be measured.
 _RESOURCES = ("gpu_energy_j", "cpu_energy_j", "target_memory_bytes", "device_memory_bytes", "host_memory_bytes")
@@ -44,7 +44,7 @@ class GateDecision:
     outcome: TestOutcome | None = None
 
 
-def gate(context: Context, measurement: Measurement, error: BaseException | None) -> GateDecision | None:
+def gate(context: Context, measurement: MeasuredTest, error: BaseException | None) -> GateDecision | None:
     """Compare and store what a test measured; None for a test that measured nothing.
 
     Args:
@@ -66,7 +66,7 @@ def summary_line(error: BaseException | None) -> str:
 
 
 def _gate_side(
-    context: Context, side: DuetSide, measurement: Measurement, record: Record | None, error: BaseException | None
+    context: Context, side: DuetSide, measurement: MeasuredTest, record: Record | None, error: BaseException | None
 ) -> GateDecision | None:
     """Gate one side of ``gpuperf duet``: base gives its record to head, and head compares the two."""
     if isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
@@ -92,7 +92,7 @@ def _not_compared(context: Context, test: str, result: SideResult) -> GateDecisi
 
 def _decide(
     context: Context,
-    measurement: Measurement,
+    measurement: MeasuredTest,
     record: Record,
     error: BaseException | None,
     *,

@@ -14,7 +14,7 @@ from pytest_gpuperf.measure.adaptive import AdaptivePlan, adaptive
 from pytest_gpuperf.measure.search import SearchPlan, search
 from pytest_gpuperf.model import Arrivals, Budget, BudgetMissed, Capacity, Curve, CurvePoint, Duet, Scaling, smoke_curve
 from pytest_gpuperf.session.load_points import explored, load_points, sizes
-from pytest_gpuperf.session.measurement import Measurement
+from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.targets import Scalable, Target, as_target
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Gpuperf:
         enabled: False in a smoke run (pytest without ``--gpuperf``).
     """
 
-    def __init__(self, measuring: Measurement) -> None:
+    def __init__(self, measuring: MeasuredTest) -> None:
         self._measuring = measuring
         self.enabled = measuring.enabled
 

@@ -12,7 +12,7 @@ from pytest_gpuperf.session.context import Context, read_context
 from pytest_gpuperf.session.gate import GateDecision, gate
 from pytest_gpuperf.session.gpuperf import Gpuperf
 from pytest_gpuperf.session.marker import is_gated, marker_of
-from pytest_gpuperf.session.measurement import Measurement
+from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.session.phase_result import (
     PhaseResult,
     attach,
@@ -27,7 +27,7 @@ from pytest_gpuperf.session.reports import publish, reports_wanted
 from pytest_gpuperf.session.results import Results
 
 _HOOKS = pytest.StashKey["Hooks"]()
-_MEASUREMENT = pytest.StashKey[Measurement]()
+_MEASUREMENT = pytest.StashKey[MeasuredTest]()
 _DECISION = pytest.StashKey[GateDecision]()
 #: Name under which pytest-xdist's workers send the controller what they could not clean up.
 _PROBLEMS = "gpuperf_problems"
@@ -63,7 +63,7 @@ class Hooks:
         """
         if self.context.settings.measure:
             self.context.prior  # noqa: B018
-        item.stash[_MEASUREMENT] = Measurement(self.context, item.nodeid, marker_of(item), self._gated_tests)
+        item.stash[_MEASUREMENT] = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
         if _DECISION in item.stash:
             del item.stash[_DECISION]  # of an earlier try
         return Gpuperf(item.stash[_MEASUREMENT])

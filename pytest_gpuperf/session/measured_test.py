@@ -39,7 +39,7 @@ from pytest_gpuperf.targets.anchor import anchor_target
 Result = TypeVar("Result")
 
 
-class Measurement:
+class MeasuredTest:
     """Measures for one test, and remembers what it measured for the gate.
 
     Attributes:
