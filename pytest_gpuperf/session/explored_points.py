@@ -1,4 +1,4 @@
-"""Load points that a test looked for: where they lie, and which of them its next record measures as well."""
+"""Load points that a test explored: their schedules, and which of them the next record measures as well."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from pytest_gpuperf.store import Baseline
 
 
 def schedules(points: Sequence[LoadPoint], axis: Axis) -> dict[LoadPoint, Arrivals]:
-    """The schedules of found points; empty in closed loop."""
-    found = {point: axis.arrivals(_load(point)) for point in points}
-    return {point: schedule for point, schedule in found.items() if schedule is not None}
+    """Return the schedules of points on an axis; empty in closed loop."""
+    arrivals = {point: axis.arrivals(_load(point)) for point in points}
+    return {point: schedule for point, schedule in arrivals.items() if schedule is not None}
 
 
 def on_axis(axis: Axis, points: Iterable[LoadPoint]) -> list[LoadPoint]:
-    """Those of the points that the axis has: the same load spread otherwise is another point."""
+    """Return the points that lie on an axis; the same load with other arrivals or batches does not."""
     return [point for point in points if (point.rate > 0) == axis.loads.open_loop and axis.point(_load(point)) == point]
 
 
-def inherited(baseline: Baseline, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
-    """The points of a sweep that the newest record of the baseline keeps, and those that are pinned.
+def kept_points_of(baseline: Baseline, sweep: str, axis: Axis) -> tuple[LoadPoint, ...]:
+    """Return the points on an axis that the baseline keeps of a sweep: its newest record, and the pinned ones.
 
-    What a record only inherited is not among them, or a sweep would grow with every record, and neither is another
-    kind of load.
+    A record does not keep the points that it measured only because an earlier one kept them, or sweeps would grow.
     """
     records = (*baseline.records[:1], *baseline.pinned)
-    return tuple(dict.fromkeys(point for record in records for point in on_axis(axis, _kept_points(record, name))))
+    return tuple(dict.fromkeys(point for record in records for point in on_axis(axis, _kept_points(record, sweep))))
 
 
-def _kept_points(record: Record, name: str) -> list[LoadPoint]:
-    """Of the points of a sweep those that the record keeps for the next one; all where it doesn't say."""
-    points = dict.fromkeys(window.point for run in record.runs if run.sweep == name for window in run.windows)
-    kept = record.kept_points.get(name)
+def _kept_points(record: Record, sweep: str) -> list[LoadPoint]:
+    """Return the points of a sweep that a record keeps for the next one: all, if it doesn't state them."""
+    points = dict.fromkeys(window.point for run in record.runs if run.sweep == sweep for window in run.windows)
+    kept = record.kept_points.get(sweep)
     return [point for point in points if kept is None or point in kept]
 
 
 def _load(point: LoadPoint) -> float:
-    """Where it lies on its axis."""
+    """Return the point's position on its axis."""
     return float(point.concurrency or point.rate)

@@ -44,20 +44,20 @@ class GateDecision:
     outcome: TestOutcome | None = None
 
 
-def gate(context: Context, measurement: MeasuredTest, error: BaseException | None) -> GateDecision | None:
+def gate(context: Context, measured_test: MeasuredTest, error: BaseException | None) -> GateDecision | None:
     """Compare and store what a test measured; None for a test that measured nothing.
 
     Args:
         error: Exception that ended the test, whose record then never becomes part of a baseline by itself.
     """
-    record = measurement.record() if measurement.has_runs else None
+    record = measured_test.record() if measured_test.has_runs else None
     if context.duet_side is not None:
-        return _gate_side(context, context.duet_side, measurement, record, error)
+        return _gate_side(context, context.duet_side, measured_test, record, error)
     if record is None:
         return None
-    if measurement.duet:
-        return _decide(context, measurement, record, error, reference=reference_record(record))
-    return _decide(context, measurement, record, error)
+    if measured_test.is_duet:
+        return _decide(context, measured_test, record, error, reference=reference_record(record))
+    return _decide(context, measured_test, record, error)
 
 
 def summary_line(error: BaseException | None) -> str:
@@ -66,18 +66,18 @@ def summary_line(error: BaseException | None) -> str:
 
 
 def _gate_side(
-    context: Context, side: DuetSide, measurement: MeasuredTest, record: Record | None, error: BaseException | None
+    context: Context, side: DuetSide, measured_test: MeasuredTest, record: Record | None, error: BaseException | None
 ) -> GateDecision | None:
     """Gate one side of ``gpuperf duet``: base gives its record to head, and head compares the two."""
     if isinstance(error, KeyboardInterrupt | pytest.exit.Exception):
         return None  # the user, or the command, ends this process
-    result = side.exchange_records(measurement.test, record, summary_line(error))
+    result = side.exchange_records(measured_test.test, record, summary_line(error))
     if not side.is_head or (error is not None and record is None):
         return None
     if result.record is None or record is None:
-        return _not_compared(context, measurement.test, result)
+        return _not_compared(context, measured_test.test, result)
     record = joined(record, result.record)
-    return _decide(context, measurement, record, error, reference=result.record)
+    return _decide(context, measured_test, record, error, reference=result.record)
 
 
 def _not_compared(context: Context, test: str, result: SideResult) -> GateDecision:
@@ -92,7 +92,7 @@ def _not_compared(context: Context, test: str, result: SideResult) -> GateDecisi
 
 def _decide(
     context: Context,
-    measurement: MeasuredTest,
+    measured_test: MeasuredTest,
     record: Record,
     error: BaseException | None,
     *,
@@ -103,11 +103,11 @@ def _decide(
     Args:
         reference: Reference of a duet, as a record of its own.
     """
-    baseline = measurement.baseline
+    baseline = measured_test.baseline
     assert baseline is not None
     comparison = _NOT_COMPARED
     if record.status == "complete":
-        rule = measurement.rule(record)
+        rule = measured_test.rule(record)
         if reference is not None:
             comparison = compare_sides(record, reference, baseline, rule)
         else:
@@ -128,7 +128,7 @@ def _decide(
     elif record.status == "complete" and comparison.verdict in _ABSENT:
         failure = _absent(context, f"{record.test}: {headline(record, comparison)}")
     reason = summary_line(error) or ("" if comparison.verdict is Verdict.REGRESSED and not errors else failure)
-    curves = [sweep.curve for sweep in measurement.sweeps if sweep.runs]
+    curves = [sweep.curve for sweep in measured_test.sweeps if sweep.runs]
     entry = terminal_entry(record, curves, comparison, location)
     warnings = [f"  ! unreadable, left out of the baseline: {file_error}" for file_error in baseline.unreadable]
     return GateDecision(

@@ -1,4 +1,4 @@
-"""The ``gpuperf`` fixture: what one test measures."""
+"""The ``gpuperf`` fixture, with which a test measures targets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_gpuperf.targets import Scalable, Target, as_target
 if TYPE_CHECKING:
     from pytest_gpuperf.load.distributed import RemoteWorkers
 
-#: A search decides most loads with two or three windows, which together have to speak of the budget's quantile.
+#: A search decides most loads with two or three windows, which together must be long enough for the budget's quantile.
 _WINDOWS_PER_POINT = 2.5
 
 
@@ -31,9 +31,9 @@ class Gpuperf:
         enabled: False in a smoke run (pytest without ``--gpuperf``).
     """
 
-    def __init__(self, measuring: MeasuredTest) -> None:
-        self._measuring = measuring
-        self.enabled = measuring.enabled
+    def __init__(self, test: MeasuredTest) -> None:
+        self._test = test
+        self.enabled = test.enabled
 
     def sweep(
         self,
@@ -51,30 +51,31 @@ class Gpuperf:
         """Measure a target at every combination of load and batch size.
 
         Args:
-            target: what a target fixture made, or a callable that does one inference.
-            concurrency: requests kept in flight (closed loop); 1 when there is no rate either.
-            batch_size: inferences in each request.
-            rate: requests per second (open loop): they are sent by the clock, and latencies count from the instant at
-                which a request was due.
-            arrivals: how they are spread: ``poisson`` or ``constant``; or, instead of a rate, a schedule (``Poisson``,
-                ``Constant``, ``Ramp``, ``Intervals``) or several.
-            seed: of Poisson arrivals.
-            workers: processes that make the load, or ``RemoteWorkers`` on other machines.
-            name: tells the sweeps of one test apart; the target's name when None.
-            window_s: length of each window instead of the default.
+            target: Target from one of the fixtures, or a callable that does one inference.
+            concurrency: Number of requests kept in flight (closed loop); 1 if there is no rate either.
+            batch_size: Number of inferences in each request.
+            rate: Requests per second (open loop). They are sent by the clock, and a latency counts from the instant at
+                which the request was due.
+            arrivals: Distribution of the arrivals, ``poisson`` or ``constant``; or, instead of a rate, one schedule or
+                several (``Poisson``, ``Constant``, ``Ramp``, ``Intervals``).
+            seed: Seed of Poisson arrivals.
+            workers: Number of processes that make the load, or ``RemoteWorkers`` on other machines.
+            name: Name of the sweep, if a test has several; the target's name when None.
+            window_s: Length of each window in seconds.
 
         Returns:
             The throughput-latency curve over all runs. In a smoke run its ``measured`` is False.
 
         Raises:
-            OptionError: an argument can't be used.
-            TargetError, LoadError: the target doesn't start, dies, or doesn't answer.
-            UnreadableRecord: there is a baseline, and not one record of it can be read.
+            OptionError: An argument can't be used.
+            TargetError, LoadError: The target doesn't start, dies, or doesn't answer.
+            UnreadableRecord: There is a baseline, but none of its records can be read.
         """
-        thing = as_target(target)
+        measured_target = as_target(target)
         points, schedules = load_points(concurrency, batch_size, rate, arrivals, seed)
         plan = self._plan(window_s, workers)
-        return self._measuring.sweep(thing, points, schedules, plan, name=self._measuring.free(name or thing.name))
+        sweep_name = self._test.unused_name(name or measured_target.name)
+        return self._test.sweep(measured_target, points, schedules, plan, name=sweep_name)
 
     def scaling(
         self,
@@ -90,23 +91,23 @@ class Gpuperf:
         name: str | None = None,
         window_s: float | None = None,
     ) -> Scaling:
-        """Measure a fleet with more and more of its replicas: a sweep for each number, named ``NAME x4``.
+        """Measure a fleet with a growing number of replicas: one sweep for each number, named ``NAME x4``.
 
         Args:
-            target: what ``triton_fleet`` made.
-            replicas: how many at a time; 1 to all of them when None.
-            concurrency, batch_size, rate, arrivals, seed, workers, name, window_s: see ``sweep``.
+            target: Fleet from ``triton_fleet``.
+            replicas: Numbers of replicas; 1 to all of them when None.
+            concurrency, batch_size, rate, arrivals, seed, workers, name, window_s: See ``sweep``.
 
         Raises:
-            OptionError, TargetError, LoadError, UnreadableRecord: as for ``sweep``.
+            OptionError, TargetError, LoadError, UnreadableRecord: See ``sweep``.
         """
         if not callable(getattr(target, "at", None)):
-            raise OptionError(f"{target!r} has no replicas to scale: give what triton_fleet(...) made.")
+            raise OptionError(f"{target!r} has no replicas to scale: pass a fleet from triton_fleet(...).")
         counts = sorted(sizes("replicas", range(1, target.max_replicas + 1) if replicas is None else replicas))
-        parts = [(count, target.at(count)) for count in counts]  # a wrong number is found before anything is measured
-        whole = name or target.name
+        parts = [(count, target.at(count)) for count in counts]  # fails for a wrong number before anything is measured
+        fleet_name = name or target.name
         return Scaling(
-            whole,
+            fleet_name,
             tuple(
                 (
                     count,
@@ -118,7 +119,7 @@ class Gpuperf:
                         arrivals=arrivals,
                         seed=seed,
                         workers=workers,
-                        name=f"{whole} x{count}",
+                        name=f"{fleet_name} x{count}",
                         window_s=window_s,
                     ),
                 )
@@ -146,20 +147,20 @@ class Gpuperf:
     ) -> Capacity:
         """Find the highest load within a latency budget, and measure it.
 
-        Every load is judged by the interval of its latency over several windows, in one start of the target; the answer
-        is then measured over fresh starts like any other load point, beside the answer that the baseline has.
+        The search takes place in one start of the target, and decides about a load by the interval of its latency over
+        several windows. Its answer is then measured over fresh starts, together with the answer that the baseline has.
 
         Args:
-            p50_ms, p90_ms, p95_ms, p99_ms: the budget; all that are given have to hold.
-            open_loop: look for the highest rate of requests (``arrivals``, ``seed``) instead of a concurrency.
-            lowest, highest: where the answer may lie; by default up to concurrency 4096 or 100,000 requests/s.
+            p50_ms, p90_ms, p95_ms, p99_ms: Latency budget, in which all given limits must hold.
+            open_loop: Whether to search for a request rate (``arrivals``, ``seed``) instead of a concurrency.
+            lowest, highest: Range of the search; up to concurrency 4096 or 100,000 requests/s by default.
 
         Raises:
-            BudgetMissed: even the lowest load is over the budget (an ``AssertionError``, so the test fails).
-            OptionError, TargetError, LoadError, UnreadableRecord: as for ``sweep``.
+            BudgetMissed: The lowest load exceeds the budget already (an ``AssertionError``, so that the test fails).
+            OptionError, TargetError, LoadError, UnreadableRecord: See ``sweep``.
         """
-        __tracebackhide__ = True  # of a missed budget pytest shows the line of the test, and not ours
-        thing = as_target(target)
+        __tracebackhide__ = True  # pytest shows the line of the test that missed its budget
+        explored_target = as_target(target)
         budget, axis = explored(
             lambda: Budget.of_ms(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms),
             open_loop=open_loop,
@@ -169,19 +170,19 @@ class Gpuperf:
             arrivals=arrivals,
             seed=seed,
         )
-        plan, sweep_name = self._plan(window_s, workers), self._measuring.free(name or thing.name)
+        plan, sweep_name = self._plan(window_s, workers), self._test.unused_name(name or explored_target.name)
         if not self.enabled:
-            curve = self._measuring.sweep(thing, (axis.point(lowest),), {}, plan, name=sweep_name)
+            curve = self._test.sweep(explored_target, (axis.point(lowest),), {}, plan, name=sweep_name)
             return Capacity(curve.points[0], True, "nothing was measured")
         steps = search(SearchPlan(budget, axis.loads))
         needed = requests_needed(max(limit.quantile for limit in budget.limits))
-        result = self._measuring.explore(
-            thing, steps, axis, plan, name=sweep_name, min_requests=math.ceil(needed / _WINDOWS_PER_POINT)
+        result = self._test.explore(
+            explored_target, steps, axis, plan, name=sweep_name, min_requests=math.ceil(needed / _WINDOWS_PER_POINT)
         )
         if result.answer is None:
             raise BudgetMissed(f"{sweep_name} has no load with {budget.label}: {result.reason}")
         answer = axis.point(result.answer)
-        curve = self._measuring.found(thing, [answer], axis, plan, name=sweep_name, kept=[answer])
+        curve = self._test.sweep_explored(explored_target, [answer], axis, plan, name=sweep_name, kept_points=[answer])
         if curve.on_require is not None:
             curve.on_require(budget)
         return Capacity(curve.of(answer), result.confirmed, result.reason)
@@ -201,19 +202,19 @@ class Gpuperf:
         name: str | None = None,
         window_s: float | None = None,
     ) -> Curve:
-        """Sweep the loads that matter: doubling up to saturation, the rest of the points around the knee.
+        """Sweep the loads that matter: doubled up to saturation, with the other points around the knee.
 
-        The points are chosen in one start of the target, and measured over fresh starts. Where the baseline has this
-        sweep, its points are measured, so that the two can be compared, and the knee of today beside them.
+        The points are chosen in one start of the target, and measured over fresh starts. If the baseline has this
+        sweep, its points are measured, so that the two can be compared, and the new knee with them.
 
         Args:
-            points: how many.
-            open_loop, lowest, highest: see ``search``.
+            points: Number of load points.
+            open_loop, lowest, highest: See ``search``.
 
         Raises:
-            OptionError, TargetError, LoadError, UnreadableRecord: as for ``sweep``.
+            OptionError, TargetError, LoadError, UnreadableRecord: See ``sweep``.
         """
-        thing = as_target(target)
+        explored_target = as_target(target)
         adaptive_plan, axis = explored(
             lambda: AdaptivePlan(points=points),
             open_loop=open_loop,
@@ -223,15 +224,20 @@ class Gpuperf:
             arrivals=arrivals,
             seed=seed,
         )
-        plan, sweep_name = self._plan(window_s, workers), self._measuring.free(name or thing.name)
+        plan, sweep_name = self._plan(window_s, workers), self._test.unused_name(name or explored_target.name)
         if not self.enabled:
-            return self._measuring.sweep(thing, (axis.point(lowest),), {}, plan, name=sweep_name)
+            return self._test.sweep(explored_target, (axis.point(lowest),), {}, plan, name=sweep_name)
         steps = adaptive(replace(adaptive_plan, loads=axis.loads))
-        result = self._measuring.explore(thing, steps, axis, plan, name=sweep_name, min_requests=plan.min_requests)
-        before, chosen = self._measuring.baseline_points(sweep_name, axis), [axis.point(load) for load in result.loads]
-        found = [axis.point(result.knee)] if before and result.knee is not None else chosen
-        # The same points record after record, whatever becomes of the knee.
-        return self._measuring.found(thing, found, axis, plan, name=sweep_name, kept=before or chosen)
+        result = self._test.explore(explored_target, steps, axis, plan, name=sweep_name, min_requests=plan.min_requests)
+        baseline_points, chosen = (
+            self._test.baseline_points(sweep_name, axis),
+            [axis.point(load) for load in result.loads],
+        )
+        new_points = [axis.point(result.knee)] if baseline_points and result.knee is not None else chosen
+        # Records keep the same points, wherever the knee moves.
+        return self._test.sweep_explored(
+            explored_target, new_points, axis, plan, name=sweep_name, kept_points=baseline_points or chosen
+        )
 
     def measure(
         self,
@@ -246,7 +252,7 @@ class Gpuperf:
         name: str | None = None,
         window_s: float | None = None,
     ) -> CurvePoint:
-        """Measure a target at one load point; see ``sweep``."""
+        """Measure a target at a single load point; see ``sweep``."""
         curve = self.sweep(
             target,
             concurrency,
@@ -278,35 +284,34 @@ class Gpuperf:
     ) -> Duet:
         """Measure two targets against each other, and fail where the candidate is slower.
 
-        Both are alive at the same time and measured in short windows in alternation, so that the noise of the machine
-        falls on both alike; no stored baseline is needed. Where the device has no room for both, they are measured one
-        after the other, which the report says.
+        Both run at the same time and are measured in short windows in alternation, so that the noise of the machine
+        affects both equally; no stored baseline is needed. If the device has no memory for both, they run one after
+        the other, which the report says.
 
         Args:
-            candidate: what is gated.
-            reference: what it is compared with.
-            concurrency, batch_size, rate, arrivals, seed, workers: the load on each, see ``sweep``.
-            blocks: fresh starts of both sides; by default 5, and more up to ``--gpuperf-max-runs`` while the comparison
-                is undecided.
-            alternations: pairs of windows at each load point in each block.
-            window_s: length of each.
-            name: tells the duets of one test apart; the candidate's name when None.
+            candidate: Target that is gated.
+            reference: Target that the candidate is compared with.
+            concurrency, batch_size, rate, arrivals, seed, workers: Load on each target; see ``sweep``.
+            blocks: Number of fresh starts of both targets; 5 by default, and up to ``--gpuperf-max-runs`` while the
+                comparison is undecided.
+            alternations: Pairs of windows at each load point in each block.
+            window_s: Length of each window in seconds.
+            name: Name of the duet, if a test has several; the candidate's name when None.
 
         Raises:
-            OptionError: an argument can't be used, or this test has a sweep already.
-            TargetError, LoadError: a side doesn't start, dies, or doesn't answer; the message names it.
+            OptionError: An argument can't be used, or this test has a sweep already.
+            TargetError, LoadError: A target doesn't start, dies, or doesn't answer; the message names it.
         """
-        thing, other = as_target(candidate), as_target(reference)
+        candidate_target, reference_target = as_target(candidate), as_target(reference)
         points, schedules = load_points(concurrency, batch_size, rate, arrivals, seed)
         (planned,) = sizes("blocks", [5 if blocks is None else blocks])
         (pairs,) = sizes("alternations", [alternations])
         if planned < 2:
             raise OptionError(f"blocks={blocks}: one block shows no spread; write 2 or more, for example 5.")
-        checked = self._plan(window_s, workers)
-        plan = replace(duet_plan(planned, pairs, window_s), workers=checked.workers)
-        sweep_name = self._measuring.free(name or thing.name)
-        sweep = self._measuring.play_duet(
-            thing, other, points, schedules, plan, name=sweep_name, sequential=blocks is None
+        plan = replace(duet_plan(planned, pairs, window_s), workers=self._plan(window_s, workers).workers)
+        sweep_name = self._test.unused_name(name or candidate_target.name)
+        sweep = self._test.duet(
+            candidate_target, reference_target, points, schedules, plan, name=sweep_name, sequential=blocks is None
         )
         if not sweep.runs:
             return Duet(smoke_curve(sweep_name, points), smoke_curve(sweep_name, points))
@@ -314,10 +319,10 @@ class Gpuperf:
 
     def _plan(self, window_s: float | None, workers: int | RemoteWorkers) -> MeasurePlan:
         if isinstance(workers, int) and (isinstance(workers, bool) or workers < 1):
-            raise OptionError(f"workers={workers!r}: the load needs one process or more.")
-        plan = replace(self._measuring.plan, workers=workers)
+            raise OptionError(f"workers={workers!r}: write 1 or more processes.")
+        plan = replace(self._test.plan, workers=workers)
         if window_s is None:
             return plan
         if not window_s > 0:
-            raise OptionError(f"window_s={window_s}: a window has a positive length in seconds, for example 1.0.")
+            raise OptionError(f"window_s={window_s}: write a positive number of seconds, for example 1.0.")
         return replace(plan, window_s=window_s, max_window_s=max(plan.max_window_s, window_s))

@@ -27,7 +27,7 @@ from pytest_gpuperf.session.reports import publish, reports_wanted
 from pytest_gpuperf.session.results import Results
 
 _HOOKS = pytest.StashKey["Hooks"]()
-_MEASUREMENT = pytest.StashKey[MeasuredTest]()
+_MEASURED_TEST = pytest.StashKey[MeasuredTest]()
 _DECISION = pytest.StashKey[GateDecision]()
 #: Name under which pytest-xdist's workers send the controller what they could not clean up.
 _PROBLEMS = "gpuperf_problems"
@@ -59,14 +59,14 @@ class Hooks:
 
         Raises:
             OptionError: The test's marker can't be used.
-            StoreError: The device's calibration can't be read, which must not show after the measurement.
+            StoreError: The device's calibration can't be read, which must not show after the measured_test.
         """
         if self.context.settings.measure:
             self.context.prior  # noqa: B018
-        item.stash[_MEASUREMENT] = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
+        item.stash[_MEASURED_TEST] = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
         if _DECISION in item.stash:
             del item.stash[_DECISION]  # of an earlier try
-        return Gpuperf(item.stash[_MEASUREMENT])
+        return Gpuperf(item.stash[_MEASURED_TEST])
 
     # Start and collection
 
@@ -105,8 +105,8 @@ class Hooks:
             pytest.fail(decision.failure, pytrace=False)
 
     def _gate(self, item: pytest.Item, error: BaseException | None) -> GateDecision | None:
-        measurement = item.stash.get(_MEASUREMENT, None)
-        decision = gate(self.context, measurement, error) if measurement is not None else None
+        measured_test = item.stash.get(_MEASURED_TEST, None)
+        decision = gate(self.context, measured_test, error) if measured_test is not None else None
         if decision is not None:
             item.stash[_DECISION] = decision
             item.user_properties.extend(decision.properties)
@@ -128,8 +128,10 @@ class Hooks:
             return decided(self.context, item, decision)
         if report.failed and call.excinfo is not None:
             return failed_early(self.context, item, call.excinfo.value)
-        measurement = item.stash.get(_MEASUREMENT, None)
-        return PhaseResult(smoked_points=measurement.smoked if measurement is not None and call.when == "call" else 0)
+        measured_test = item.stash.get(_MEASURED_TEST, None)
+        return PhaseResult(
+            smoked_points=measured_test.smoked_points if measured_test is not None and call.when == "call" else 0
+        )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_to_serializable(self, report: object) -> Generator[None, Any, Any]:

@@ -1,4 +1,4 @@
-"""What one test measures: its sweeps and duets while they grow, on a device that is nobody else's."""
+"""A test and its measurement: the sweeps and duets it asks for, on devices that no other process uses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, smoke_curve
 from pytest_gpuperf.publish.comparison import compare_record
 from pytest_gpuperf.session.context import Context
-from pytest_gpuperf.session.explored_points import inherited, on_axis, schedules
+from pytest_gpuperf.session.duet_side import DuetSide
+from pytest_gpuperf.session.explored_points import kept_points_of, on_axis, schedules
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
 from pytest_gpuperf.store import Baseline, duet_history, select_baseline
@@ -40,35 +41,30 @@ Result = TypeVar("Result")
 
 
 class MeasuredTest:
-    """Measures for one test, and remembers what it measured for the gate.
+    """Measures for one test, and keeps what it measured for the gate.
 
     Attributes:
         enabled: False in a smoke run (pytest without ``--gpuperf``).
-        sweeps: what was measured so far.
-        baseline: what it will be compared with (of a duet: what shows how blocks differ); None before the first sweep.
-        smoked: load points that were only tried.
+        sweeps: Sweeps measured so far.
+        baseline: Records that the test is compared with (of a duet: earlier duets); None before the first sweep.
+        smoked_points: Number of load points that a smoke run tried.
     """
 
     def __init__(self, context: Context, test: str, marker: Marker, gated_tests: int = 1) -> None:
-        self._context, self.test, self.marker, self._gated_tests = context, test, marker, gated_tests
+        self._context, self.test, self._marker, self._gated_tests = context, test, marker, gated_tests
         self.enabled = context.settings.measure
         self.sweeps: list[Sweep] = []
         self.baseline: Baseline | None = None
-        self.smoked = 0
+        self.smoked_points = 0
 
     @property
     def plan(self) -> MeasurePlan:
-        """How this test is measured, unless a sweep says otherwise."""
-        return MeasurePlan(runs=self.marker.runs or self._context.settings.runs)
+        """The plan of a sweep that states nothing else."""
+        return MeasurePlan(runs=self._marker.runs or self._context.settings.runs)
 
     @property
-    def key(self) -> PlainMapping:
-        """What must match for a stored record to be comparable with this one."""
-        return self._context.key(self.test, self.marker.version)
-
-    @property
-    def duet(self) -> bool:
-        """Its sweeps have a reference of their own, so it needs no stored baseline."""
+    def is_duet(self) -> bool:
+        """Whether the sweeps have references of their own, and need no stored baseline."""
         return any(sweep.duet for sweep in self.sweeps)
 
     @property
@@ -76,61 +72,52 @@ class MeasuredTest:
         """Whether anything was measured."""
         return any(sweep.runs for sweep in self.sweeps)
 
-    @property
-    def look_share(self) -> float:
-        """The part of alpha that a comparison of all sweeps may spend.
-
-        Each sweep stopped at a look of its own. With the smallest of their shares for all, no row is tested with more
-        than its own look may spend.
-        """
-        return min((sweep.look_share for sweep in self.sweeps), default=1.0)
-
-    def free(self, name: str) -> str:
-        """The name, if no other sweep of this test has it.
+    def unused_name(self, name: str) -> str:
+        """Return the name, if no other sweep of this test has it.
 
         Raises:
-            OptionError: one has.
+            OptionError: Another sweep has this name.
         """
         if any(sweep.name == name for sweep in self.sweeps):
             raise OptionError(f"This test has a sweep named {name!r} already; give each its own name=.")
         return name
 
+    # Measuring
+
     def sweep(
         self,
-        thing: Target,
+        target: Target,
         points: Sequence[LoadPoint],
         arrivals: Mapping[LoadPoint, Arrivals],
         plan: MeasurePlan,
         *,
         name: str,
         axis: Axis | None = None,
-        kept: Sequence[LoadPoint] = (),
+        kept_points: Sequence[LoadPoint] = (),
     ) -> Curve:
-        """Measure these points, or in a smoke run only try them.
+        """Measure a target at load points, or in a smoke run only try them.
 
         Args:
-            axis: of points that were found and not given: what another side finds is measured here as well.
-            kept: of those the ones that the next record measures as well.
+            arrivals: Schedules of the points in open loop.
+            axis: Axis on which the points were explored; None for points that the test states.
+            kept_points: Explored points that the next record measures as well.
         """
         if not self.enabled:
-            smoke_sweep(thing, points, plan)
-            self.smoked += len(points)
+            smoke_sweep(target, points, plan)
+            self.smoked_points += len(points)
             return smoke_curve(name, points)
-        self._place(thing)
+        self._place(target)
         if self._context.duet_side is not None:
-            return self._in_lockstep(thing, points, arrivals, plan, name=name, axis=axis)
+            return self._sweep_as_side(self._context.duet_side, target, points, arrivals, plan, name=name, axis=axis)
         anchor = None
         if self._context.settings.anchor:
             plan = anchored_plan(plan)
-            devices, server = self._context.devices, self._context.settings.triton
-            thing_beside = anchor_target(devices.of(self.test)[0].kind, server, devices.in_process(self.test))
-            anchor = partial(StartedAnchor, thing_beside, plan)
-        sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s, kept=tuple(kept)))
-
-        with self._device() as monitor:
-            for part in self._parts(sweep, plan, sequential=self.marker.runs is None):
+            anchor = partial(StartedAnchor, self._anchor_target(), plan)
+        sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s, kept=tuple(kept_points)))
+        with self._monitored_devices() as monitor:
+            for part in self._plans_between_looks(sweep, plan, sequential=self._marker.runs is None):
                 measure_sweep(
-                    thing,
+                    target,
                     points,
                     part,
                     name=name,
@@ -144,7 +131,22 @@ class MeasuredTest:
                 )
         return sweep.curve
 
-    def play_duet(
+    def sweep_explored(
+        self,
+        target: Target,
+        points: Sequence[LoadPoint],
+        axis: Axis,
+        plan: MeasurePlan,
+        *,
+        name: str,
+        kept_points: Sequence[LoadPoint],
+    ) -> Curve:
+        """Measure explored points over fresh starts, together with those that the baseline keeps."""
+        points = sorted({*points, *self.baseline_points(name, axis)}, key=lambda point: (point.concurrency, point.rate))
+        arrivals = schedules(points, axis)
+        return self.sweep(target, points, arrivals, plan, name=name, axis=axis, kept_points=kept_points)
+
+    def duet(
         self,
         candidate: Target,
         reference: Target,
@@ -155,29 +157,29 @@ class MeasuredTest:
         name: str,
         sequential: bool,
     ) -> Sweep:
-        """Measure two targets against each other, or in a smoke run only try them.
+        """Measure two targets in alternation, or in a smoke run only try them.
 
         Args:
-            sequential: an undecided duet may have more blocks than planned.
+            sequential: Whether an undecided duet may have more blocks than planned.
         """
         sweep = Sweep(name, tuple(points), plan.runs, plan.window_s, duet=True)
         if self._context.duet_side is not None:
-            pytest.skip("it compares its own two sides, which gpuperf duet can't: run it with pytest --gpuperf")
+            pytest.skip("gpuperf duet can't measure a test that calls gpuperf.duet(); run it with pytest --gpuperf")
         if not self.enabled:
             smoke_duet(candidate, reference, points, plan)
-            self.smoked += 2 * len(points)
+            self.smoked_points += 2 * len(points)
             return sweep
         self._place(candidate, reference)
         self._begin(sweep)
-        with self._device() as monitor:
-            for part in self._parts(sweep, plan, sequential=sequential):
+        with self._monitored_devices() as monitor:
+            for part in self._plans_between_looks(sweep, plan, sequential=sequential):
                 measure_duet(
                     candidate,
                     reference,
                     points,
                     part,
                     name=name,
-                    on_run=sweep.keep,
+                    on_run=sweep.add_run,
                     on_under_test=sweep.describe,
                     on_progress=self._context.console.progress,
                     watch_cpu=self._watch_cpu,
@@ -187,14 +189,14 @@ class MeasuredTest:
         return sweep
 
     def explore(
-        self, thing: Target, steps: Steps[Result], axis: Axis, plan: MeasurePlan, *, name: str, min_requests: int
+        self, target: Target, steps: Steps[Result], axis: Axis, plan: MeasurePlan, *, name: str, min_requests: int
     ) -> Result:
-        """Measure what an algorithm asks for, in one start."""
-        self._place(thing)
-        self._find_baseline(duet=self._context.duet_side is not None)
-        with self._device() as monitor:
+        """Measure the loads that an algorithm asks for, in one start of the target; return the algorithm's result."""
+        self._place(target)
+        self._read_baseline(duet=self._context.duet_side is not None)
+        with self._monitored_devices() as monitor:
             return explore(
-                thing,
+                target,
                 steps,
                 axis,
                 plan,
@@ -205,39 +207,23 @@ class MeasuredTest:
                 monitor=monitor,
             )
 
-    def found(
-        self,
-        thing: Target,
-        found: Sequence[LoadPoint],
-        axis: Axis,
-        plan: MeasurePlan,
-        *,
-        name: str,
-        kept: Sequence[LoadPoint],
-    ) -> Curve:
-        """Measure what was found over fresh starts, beside the points that the baseline has.
-
-        Args:
-            kept: what the next record measures as well.
-        """
-        points = sorted({*found, *self.baseline_points(name, axis)}, key=lambda point: (point.concurrency, point.rate))
-        return self.sweep(thing, points, schedules(points, axis), plan, name=name, axis=axis, kept=kept)
-
     def baseline_points(self, name: str, axis: Axis) -> tuple[LoadPoint, ...]:
-        """See ``inherited``; none in a duet with another process: that one is compared with, and no record."""
+        """Return the points that the baseline keeps of a sweep; none in ``gpuperf duet``, which reads no baseline."""
         if self.baseline is None or self._context.duet_side is not None:
             return ()
-        return inherited(self.baseline, name, axis)
+        return kept_points_of(self.baseline, name, axis)
+
+    # Record and rule
 
     def record(self) -> Record:
-        """What was measured so far."""
+        """Return what was measured so far, as a record."""
         complete = all(sweep.complete for sweep in self.sweeps)
         return Record(
             id=uuid.uuid4().hex[:12],
             invocation=self._context.invocation,
             test=self.test,
             created_utc=utc_now(),
-            key=self.key,
+            key=self._key,
             status="complete" if complete else "incomplete",
             gate="open",
             runs=tuple(run for sweep in self.sweeps for run in sweep.runs),
@@ -256,16 +242,6 @@ class MeasuredTest:
             kept_points={sweep.name: sweep.kept for sweep in self.sweeps if sweep.kept},
         )
 
-    def _rule_settings(self) -> PlainMapping:
-        settings, marker = self._context.settings, self.marker
-        return rule_settings(
-            alpha=settings.alpha,
-            tests=self._gated_tests,
-            min_effect=settings.min_effect if marker.min_effect is None else marker.min_effect,
-            metrics=GATED if marker.metrics is None else marker.metrics,
-            look_share=self.look_share,
-        )
-
     def rule(self, record: Record) -> Rule:
         """Return the rule that decides about a record of this test.
 
@@ -274,54 +250,70 @@ class MeasuredTest:
         """
         return rule_of(record.settings, self._context.prior)
 
-    def _place(self, *targets: Target) -> None:
-        """The devices of this test are those that its targets say they compute on."""
-        device_ids = [
-            device_id for target in targets if isinstance(target, OnDevices) for device_id in target.device_ids
-        ]
-        if device_ids:
-            self._context.devices.place(self.test, device_ids, begun=self.baseline is not None)
+    def _rule_settings(self) -> PlainMapping:
+        settings, marker = self._context.settings, self._marker
+        return rule_settings(
+            alpha=settings.alpha,
+            tests=self._gated_tests,
+            min_effect=settings.min_effect if marker.min_effect is None else marker.min_effect,
+            metrics=GATED if marker.metrics is None else marker.metrics,
+            # Each sweep stopped at a look of its own. With the smallest of their shares, no row is tested with more
+            # than its own look may spend.
+            look_share=min((sweep.look_share for sweep in self.sweeps), default=1.0),
+        )
+
+    @property
+    def _key(self) -> PlainMapping:
+        return self._context.key(self.test, self._marker.version)
+
+    def _read_baseline(self, *, duet: bool) -> None:
+        """Read the baseline before anything is measured: a damaged one should not cost minutes."""
+        if self.baseline is None:
+            store, spec = self._context.store, self._context.settings.baseline
+            self.baseline = duet_history(store, self._key) if duet else select_baseline(store, self._key, spec)
+
+    # Looks
 
     def _begin(self, sweep: Sweep) -> Sweep:
-        if any(other.duet != sweep.duet for other in self.sweeps):
+        if any(earlier.duet != sweep.duet for earlier in self.sweeps):
             raise OptionError(
                 "A sweep is compared with stored records and a duet with its own reference, so one test can't have "
                 "both.\nGive the duet a test of its own."
             )
-        self._find_baseline(duet=sweep.duet)
+        self._read_baseline(duet=sweep.duet)
         self.sweeps.append(sweep)
         return sweep
 
-    def _parts(self, sweep: Sweep, plan: MeasurePlan, *, sequential: bool) -> Iterator[MeasurePlan]:
-        """The runs up to the first look, and as long as rows are undecided those up to the next one.
+    def _plans_between_looks(self, sweep: Sweep, plan: MeasurePlan, *, sequential: bool) -> Iterator[MeasurePlan]:
+        """Yield the plan of the runs up to the first look, then up to each further one while rows are undecided.
 
         Args:
-            sequential: nobody has asked for a fixed number of runs.
+            sequential: Whether the number of runs may grow up to ``--gpuperf-max-runs``.
         """
         first = plan.runs
-        most = max(self._context.settings.max_runs, first) if sequential else first
-        done: int | None = 0
-        while done is not None:
-            begun, sweep.look = done, 0 if not done else sweep.look + 1
-            upto = looks(most, first)[sweep.look]
-            sweep.planned, sweep.look_share = upto, alpha_share(sweep.look, most, first)
-            yield replace(plan, begun=begun, runs=upto)
-            done = upto if self._next_look(sweep, most, first) is not None else None
+        max_runs = max(self._context.settings.max_runs, first) if sequential else first
+        begun = 0
+        for index, planned in enumerate(looks(max_runs, first)):
+            sweep.planned, sweep.look_share = planned, alpha_share(index, max_runs, first)
+            yield replace(plan, begun=begun, runs=planned)
+            if planned == max_runs or not self._is_undecided(sweep, max_runs, first):
+                return
+            begun = planned
 
-    def _next_look(self, sweep: Sweep, most: int, first: int) -> int | None:
-        """At how many runs to look again; None where nothing can be decided by more, or all is."""
+    def _is_undecided(self, sweep: Sweep, max_runs: int, first: int) -> bool:
+        """Return whether further runs could decide rows of a sweep; other sweeps of the test have their own looks."""
         assert self.baseline is not None
-        if sweep.planned >= most:
-            return None
         record = self.record()
         comparison = compare_record(record, self.baseline, replace(self.rule(record), look_share=sweep.look_share))
-        # The other sweeps had their own looks.
-        own = replace(comparison, rows=tuple(row for row in comparison.rows if row.sweep == sweep.name))
-        return next_look(sweep.planned, most, own, first)
+        comparison = replace(comparison, rows=tuple(row for row in comparison.rows if row.sweep == sweep.name))
+        return next_look(sweep.planned, max_runs, comparison, first) is not None
 
-    def _in_lockstep(
+    # gpuperf duet
+
+    def _sweep_as_side(
         self,
-        thing: Target,
+        side: DuetSide,
+        target: Target,
         points: Sequence[LoadPoint],
         arrivals: Mapping[LoadPoint, Arrivals],
         plan: MeasurePlan,
@@ -329,24 +321,21 @@ class MeasuredTest:
         name: str,
         axis: Axis | None,
     ) -> Curve:
-        """One side of a duet whose other side is another process."""
-        lockstep = self._context.duet_side
-        assert lockstep is not None
-        self._find_baseline(duet=True)
-        plan = replace(lockstep.plan(plan.window_s), workers=plan.workers)
-        every = lockstep.points(self.test, name, points)
-        if every is None:
+        """Measure a sweep whose reference is measured by another process, in alternation with it."""
+        self._read_baseline(duet=True)
+        plan = replace(side.plan(plan.window_s), workers=plan.workers)
+        common_points = side.points(self.test, name, points)
+        if common_points is None:
             return smoke_curve(name, points)
         if axis is not None:
-            # Where the sides look along different axes, what this one can't make is the other's alone.
-            points = on_axis(axis, every)
+            # The sides may have explored different axes; a point that is not on this axis is the other side's alone.
+            points = on_axis(axis, common_points)
             arrivals = schedules(points, axis)
         sweep = Sweep(name, tuple(points), plan.runs, plan.window_s)
-
         meter = ProgressMeter.of_plan(name, plan, len(points), self._context.console.progress)
         steps = measure_side(
-            thing,
-            every,
+            target,
+            common_points,
             plan,
             Conditions(name, meter, self._watch_cpu, self._context.monitor(self.test)),
             on_run=sweep.runs.append,
@@ -356,46 +345,55 @@ class MeasuredTest:
         )
         self.sweeps.append(sweep)
         try:
-            with self._locks():
-                together = lockstep.drive(steps)
+            with self._locked_devices():
+                measured_by_both = side.drive(steps)
         finally:
             self._context.console.clear()
-        if not together:
-            # Alone it says nothing.
-            self.sweeps.remove(sweep)
+        if not measured_by_both:
+            self.sweeps.remove(sweep)  # one side alone compares nothing
             return smoke_curve(name, points)
         return sweep.curve
 
-    def _find_baseline(self, *, duet: bool) -> None:
-        # Before measuring: a damaged baseline should not cost minutes to find.
-        if self.baseline is None:
-            store, choice = self._context.store, self._context.settings.baseline
-            self.baseline = duet_history(store, self.key) if duet else select_baseline(store, self.key, choice)
-
-    @property
-    def _watch_cpu(self) -> bool:
-        return self._devices[0].kind == "cpu"
+    # Devices
 
     @property
     def _devices(self) -> tuple[Device, ...]:
         return self._context.devices.of(self.test)
 
+    @property
+    def _watch_cpu(self) -> bool:
+        return self._devices[0].kind == "cpu"
+
+    def _anchor_target(self) -> Target:
+        devices = self._context.devices
+        return anchor_target(self._devices[0].kind, self._context.settings.triton, devices.in_process(self.test))
+
+    def _place(self, *targets: Target) -> None:
+        """Measure this test on the devices that its targets state."""
+        device_ids = [
+            device_id for target in targets if isinstance(target, OnDevices) for device_id in target.device_ids
+        ]
+        if device_ids:
+            self._context.devices.place(self.test, device_ids, begun=self.baseline is not None)
+
     @contextmanager
-    def _device(self) -> Iterator[Monitor]:
-        """What watches the devices, which are nobody else's meanwhile."""
+    def _monitored_devices(self) -> Iterator[Monitor]:
+        """Lock the devices and return their monitor; the progress bar goes away at the end."""
         with ExitStack() as stack:
             stack.callback(self._context.console.clear)
-            stack.enter_context(self._locks())
+            stack.enter_context(self._locked_devices())
             yield self._context.monitor(self.test)
 
     @contextmanager
-    def _locks(self) -> Iterator[None]:
-        """Nobody else has the devices. Of a duet with another process, head takes what the command doesn't have."""
-        lockstep, own = self._context.duet_side, {device.lock for device in self._devices}
-        if lockstep is not None:
-            own = own - {self._context.devices.first.lock} if lockstep.is_head else set()
+    def _locked_devices(self) -> Iterator[None]:
+        """Keep other processes off the devices.
+
+        ``gpuperf duet`` holds the lock of the device under test; head locks what a test adds, base nothing.
+        """
+        side, locks = self._context.duet_side, {device.lock for device in self._devices}
+        if side is not None:
+            locks = locks - {self._context.devices.first.lock} if side.is_head else set()
         with ExitStack() as stack:
-            # In one order for all, so that no two wait for each other.
-            for lock in sorted(own):
+            for lock in sorted(locks):  # in one order for all processes, so that no two wait for each other
                 stack.enter_context(DeviceLock(lock, waiting=self._context.console.waiting))
             yield

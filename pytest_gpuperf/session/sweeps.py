@@ -1,4 +1,4 @@
-"""The sweeps of one test while they grow."""
+"""The sweeps of a test while they are measured."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pytest_gpuperf.model import Budget, Curve, LoadPoint, PlainMapping, Run, cu
 
 @dataclass
 class Sweep:
-    """One sweep of a test while it grows.
+    """A sweep of a test while it is measured.
 
     Attributes:
-        planned: complete runs that it should have in the end.
-        window_s: how long its windows should be.
-        look: the how-manieth look at its runs has been the last, from 0.
-        look_share: the part of the test's alpha that this look may spend.
-        reference: of a duet: the runs of the other side.
+        planned: Number of complete runs that the sweep has in the end.
+        window_s: Planned length of its windows.
+        look_share: Share of the test's alpha that the current interim look may spend.
+        duet: Whether it has a reference.
+        reference: Runs of a duet's reference.
         budgets: Latency budgets that the test required of the curve, or searched for.
-        kept: of points that were looked for, those that the next record measures as well.
+        kept: Explored points that the next record measures as well.
     """
 
     name: str
@@ -30,7 +30,6 @@ class Sweep:
     window_s: float
     runs: list[Run] = field(default_factory=list)
     under_test: PlainMapping = field(default_factory=dict)
-    look: int = 0
     look_share: float = 1.0
     duet: bool = False
     reference: list[Run] = field(default_factory=list)
@@ -40,26 +39,26 @@ class Sweep:
 
     @property
     def complete(self) -> bool:
-        """All runs were measured to their end."""
+        """Whether all planned runs were measured to their end."""
         sides = [self.runs, self.reference] if self.duet else [self.runs]
         return all(sum(run.complete for run in side) == self.planned for side in sides)
 
     @property
     def curve(self) -> Curve:
-        """The curve as far as it was measured; budgets required of it are noted here."""
+        """The curve measured so far, which adds the budgets that are required of it to ``budgets``."""
         return replace(curve_of(self.name, self.points, self.runs), on_require=self.budgets.append)
 
     @property
     def reference_curve(self) -> Curve:
-        """Of a duet: the other side's."""
+        """The curve of a duet's reference."""
         return curve_of(self.name, self.points, self.reference)
 
-    def keep(self, side: str, run: Run) -> None:
-        """A run of a duet is over."""
+    def add_run(self, side: str, run: Run) -> None:
+        """Add a finished run of one side of a duet."""
         (self.runs if side == CANDIDATE else self.reference).append(run)
 
     def describe(self, side: str, facts: PlainMapping) -> None:
-        """What is under test on one side of a duet."""
+        """Keep what is under test on one side of a duet."""
         if side == CANDIDATE:
             self.under_test = facts
         else:
@@ -67,7 +66,7 @@ class Sweep:
 
 
 def settings_of(sweeps: Sequence[Sweep], plan: MeasurePlan) -> PlainMapping:
-    """How a test was measured; of several sweeps, the most runs and visits."""
+    """Return how a test was measured: the largest number of runs and visits, and the longest window, of its sweeps."""
     windows = [window for sweep in sweeps for run in sweep.runs for window in run.windows]
     return {
         "runs": max((sweep.planned for sweep in sweeps), default=plan.runs),

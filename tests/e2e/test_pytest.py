@@ -148,7 +148,7 @@ def test_control_c_keeps_what_was_measured(start: Start, pytester: pytest.Pytest
     started.send(signal.SIGINT)
     assert started.wait() == pytest.ExitCode.INTERRUPTED
     assert survivors(started.children) == []
-    assert "measurement cut short after 1 run; stored, but never part of a baseline" in started.output
+    assert "measurement cut short after 1 run; stored, but never used as a baseline" in started.output
     listing = pytester.run(*GPUPERF, "baseline", "list")
     listing.stdout.fnmatch_lines(["*cut short*test_slow*"])
     after = pytester.runpytest_subprocess(

@@ -60,5 +60,9 @@ def test_what_cannot_be_scaled(pytester: pytest.Pytester) -> None:
     )
     result = pytester.runpytest_subprocess("-p", "no:benchmark")
     result.assert_outcomes(failed=3)
-    for message in ("has no replicas to scale: give what triton_fleet", "replicas=[[]0[]]", "this fleet has 2 server"):
+    for message in (
+        "has no replicas to scale: pass a fleet from triton_fleet",
+        "replicas=[[]0[]]",
+        "this fleet has 2 server",
+    ):
         result.stdout.fnmatch_lines_random([f"*{message}*"])
