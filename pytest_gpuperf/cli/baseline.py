@@ -35,7 +35,7 @@ def register(commands: Any) -> None:
     baseline = commands.add_parser(
         "baseline",
         help="list, accept, pin, delete and copy stored records",
-        description="Work with the stored records, which new records are compared with.",
+        description="List, accept, pin, delete and copy stored records.",
     )
     actions = baseline.add_subparsers(title="actions", required=True, metavar="ACTION")
 

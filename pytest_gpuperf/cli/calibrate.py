@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.option_types import two_or_more
+from pytest_gpuperf.cli.option_types import at_least_two
 from pytest_gpuperf.cli.stored_records import add_store, store_url
 from pytest_gpuperf.errors import GpuperfError
 
@@ -33,17 +33,18 @@ def register(commands: Any) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "calibrate",
-        usage="gpuperf calibrate SUITE... [--records N] [--store URL] [--prior-only] [-- PYTEST ARGUMENTS]\n"
+        usage="gpuperf calibrate SUITE... [--records N] [--store URL] [--prior-only]\n"
+        "                         [-- PYTEST ARGUMENTS]\n"
         "       gpuperf calibrate --from-store [--store URL] [--prior-only]",
         help="measure false alarms and detectable effects on this machine (A/A)",
-        description="Runs a suite several times with nothing changed (A/A). Prints how often the gate raises a false "
-        "alarm and which effects it can detect, and stores how much records differ, which later gates use as their "
+        description="Run a suite several times with nothing changed (A/A). Print how often the gate raises a false "
+        "alarm and which effects it can detect, and store how much records differ, which later gates use as their "
         "prior. The records themselves are not stored.",
         epilog="Arguments after -- go to pytest, for example: gpuperf calibrate tests/perf -- -k resnet",
     )
     parser.add_argument("arguments", nargs="*", metavar="SUITE", help="files, directories or tests, as for pytest")
     parser.add_argument(
-        "--records", type=two_or_more, metavar="N", help="records of each test to measure, 2 or more (default: 5)"
+        "--records", type=at_least_two, metavar="N", help="records of each test to measure, 2 or more (default: 5)"
     )
     parser.add_argument(
         "--from-store",

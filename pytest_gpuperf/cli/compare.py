@@ -33,7 +33,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "compare",
         help="compare the newest record of each test with its baseline",
-        description="Compares the newest record of each test with its baseline: all tests of the last "
+        description="Compare the newest record of each test with its baseline: all tests of the last "
         "pytest --gpuperf, sweep or import. Exit status 1: a test regressed, or its newest record can't be read.",
     )
     parser.add_argument("record", nargs="?", help="id of another record, or its beginning")

@@ -38,7 +38,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "cost",
         help="$ per million inferences, and the cheapest fleet for a load within a latency budget",
-        description="Prints what inferences cost at each measured load point. With --qps: how many instances of which "
+        description="Print what inferences cost at each measured load point. With --qps: how many instances of which "
         "GPU serve that load within the latency budget, and what they cost a month. Every answer is a measured load "
         "point; nothing is interpolated or extrapolated. Exit status 1: nothing serves the load.",
     )

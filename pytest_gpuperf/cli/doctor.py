@@ -42,7 +42,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="check whether this machine is fit to measure, and say how to make it so",
-        description="Checks the device, the operating system, the noise, the server and the libraries. "
+        description="Check the device, the operating system, the noise, the server and the libraries. "
         "Exit status: 0 fit, 1 not fit (with --strict also if a check is doubtful).",
     )
     parser.add_argument("--device", default="auto", metavar="DEVICE", help="as --gpuperf-device (default: auto)")

@@ -28,7 +28,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "history",
         help="plot a metric over all records, and mark changes of its level",
-        description="Plots a metric over all stored records of each test and key, and marks where its level changed. "
+        description="Plot a metric over all stored records of each test and key, and mark where its level changed. "
         "This shows slow creep, which a rolling baseline follows.",
     )
     add_filters(parser)

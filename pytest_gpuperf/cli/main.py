@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     triton = commands.add_parser(
-        "triton", help="install the bundled tritonserver", description="Manages the bundled tritonserver."
+        "triton",
+        help="install the bundled tritonserver",
+        description="Install the bundled tritonserver, or print where it is.",
     )
     actions = triton.add_subparsers(title="actions", required=True, metavar="ACTION")
     install = actions.add_parser("install", help="unpack it into the cache directory, unless it is there already")

@@ -15,7 +15,7 @@ def whole_number(text: str, least: int = 1) -> int:
     return int(text)
 
 
-def two_or_more(text: str) -> int:
+def at_least_two(text: str) -> int:
     """Read a whole number of 2 or more."""
     return whole_number(text, 2)
 

@@ -28,7 +28,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
         help="report stored records as tables, Markdown, HTML, JSON or CSV",
-        description="Reports every test of the newest invocation in a store, with its baseline. With several records "
+        description="Report every test of the newest invocation in a store, with its baseline. With several records "
         "or stores, for example of several GPU models, each has a section of the report.",
     )
     parser.add_argument(

@@ -28,7 +28,7 @@ class SideCheckout:
         tree: The side's checkout, which may be ``home``.
         label: Name of the commit for people.
         python: Interpreter of the side.
-        has_own_python: Whether the user chose the interpreter.
+        custom_python: Whether the user chose the interpreter.
     """
 
     name: str
@@ -36,7 +36,7 @@ class SideCheckout:
     tree: Path
     label: str
     python: str
-    has_own_python: bool
+    custom_python: bool
 
     @property
     def directory(self) -> Path:
@@ -55,7 +55,7 @@ class SideCheckout:
         counterparts of such paths.
         """
         variables = {**worktrees.environment(), "PYTHONUNBUFFERED": "1"}
-        if self.has_own_python or self.tree == self.home:
+        if self.custom_python or self.tree == self.home:
             return variables
         script = "import json, sys; print(json.dumps(sys.path))"
         entries = [Path(entry).resolve() for entry in json.loads(self.output(variables, "-c", script)) if entry]

@@ -20,7 +20,7 @@ from pytest_gpuperf.report.figures import plural
 
 if TYPE_CHECKING:
     from pytest_gpuperf.cli.duet.checkout import SideCheckout
-    from pytest_gpuperf.cli.duet.conductor import DuetConductor, DuetPlan, DuetSide
+    from pytest_gpuperf.cli.duet.conductor import DuetConductor, DuetPlan, SideProcess
 
 HEAD, BASE = "head", "base"
 #: Time for a pytest to stop its servers after it was asked to end.
@@ -37,7 +37,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "duet",
         help="compare two commits: run the tests of both, alternating window by window",
-        description="Measures the tests of two commits against each other in alternating windows, and fails if head is "
+        description="Measure the tests of two commits against each other in alternating windows, and fail if head is "
         "slower than base. Needs no stored baseline.",
         epilog="Arguments after -- go to pytest on both sides, for example: "
         "gpuperf duet --base main -- tests/perf -k resnet",
@@ -146,7 +146,7 @@ def _run(options: argparse.Namespace, head: SideCheckout, base: SideCheckout, sc
         return _drive(sides[0], sides[1], listener, plan, notes)
 
 
-def _drive(head: DuetSide, base: DuetSide, listener: socket.socket, plan: DuetPlan, notes: list[str]) -> int:
+def _drive(head: SideProcess, base: SideProcess, listener: socket.socket, plan: DuetPlan, notes: list[str]) -> int:
     """Let both sides run; return the command's exit status."""
     from pytest_gpuperf.cli.duet.conductor import DuetConductor, SideEnded, statuses
 
@@ -166,7 +166,7 @@ def _drive(head: DuetSide, base: DuetSide, listener: socket.socket, plan: DuetPl
 
 
 def _exit_status(
-    conductor: DuetConductor, head: DuetSide, base: DuetSide, status: dict[str, int], notes: list[str]
+    conductor: DuetConductor, head: SideProcess, base: SideProcess, status: dict[str, int], notes: list[str]
 ) -> int:
     """Print the outcome; return the command's exit status."""
     for note in dict.fromkeys([*notes, *conductor.notes]):
@@ -186,9 +186,11 @@ def _exit_status(
     return _PASSED
 
 
-def _start(checkout: SideCheckout, arguments: Sequence[str], path: Path, scratch: Path, stack: ExitStack) -> DuetSide:
+def _start(
+    checkout: SideCheckout, arguments: Sequence[str], path: Path, scratch: Path, stack: ExitStack
+) -> SideProcess:
     """Start a side's pytest, which is stopped with the stack."""
-    from pytest_gpuperf.cli.duet.conductor import DuetSide
+    from pytest_gpuperf.cli.duet.conductor import SideProcess
     from pytest_gpuperf.measure.channel import PROTOCOL, VARIABLE
     from pytest_gpuperf.targets.process import SupervisedProcess
 
@@ -210,13 +212,13 @@ def _start(checkout: SideCheckout, arguments: Sequence[str], path: Path, scratch
         directory=checkout.directory,
     )
     stack.callback(process.stop)
-    return DuetSide(checkout.name, process, checkout.tree, checkout.home)
+    return SideProcess(checkout.name, process, checkout.tree, checkout.home)
 
 
 class _OutputFollower:
     """Prints the output of a side's pytest as it appears."""
 
-    def __init__(self, side: DuetSide) -> None:
+    def __init__(self, side: SideProcess) -> None:
         self._side, self._printed = side, 0
 
     def print_new(self) -> None:

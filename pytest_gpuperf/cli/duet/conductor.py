@@ -38,7 +38,7 @@ class SideEnded(GpuperfError):
 
 
 @dataclass
-class DuetSide:
+class SideProcess:
     """One pytest process.
 
     Attributes:
@@ -116,7 +116,7 @@ class DuetConductor:
     """
 
     def __init__(
-        self, head: DuetSide, base: DuetSide, listener: socket.socket, plan: DuetPlan, say: Callable[[str], None]
+        self, head: SideProcess, base: SideProcess, listener: socket.socket, plan: DuetPlan, say: Callable[[str], None]
     ) -> None:
         self._sides = {HEAD: head, BASE: base}
         self._listener, self._plan, self._say = listener, plan, say
@@ -204,7 +204,7 @@ class DuetConductor:
         side.since = time.monotonic()
         channel.send(asdict(Welcome(plan.blocks, plan.alternations, plan.window_s, str(side.home), str(side.tree))))
 
-    def _receive(self, side: DuetSide) -> None:
+    def _receive(self, side: SideProcess) -> None:
         assert side.channel is not None
         try:
             message = side.channel.receive()
@@ -233,7 +233,7 @@ class DuetConductor:
             case _:
                 side.request = message
 
-    def _check(self, side: DuetSide) -> None:
+    def _check(self, side: SideProcess) -> None:
         """Check that a side is alive and makes progress.
 
         Raises:
@@ -252,19 +252,19 @@ class DuetConductor:
                 f"(--deadline allows more).{self._log(side)}",
             )
 
-    def _where(self, side: DuetSide) -> str:
+    def _where(self, side: SideProcess) -> str:
         if side.tests is None:
             return "before it had collected its tests"
         return f"in {self.common[side.index]}" if 0 <= side.index < len(self.common) else "between its tests"
 
     @staticmethod
-    def _log(side: DuetSide) -> str:
+    def _log(side: SideProcess) -> str:
         tail = side.process.log_tail(lines=_SHOWN_LINES)
         return f"\nIts output ends with:\n{tail}" if tail else ""
 
     # Answering
 
-    def _next(self) -> tuple[DuetSide, DuetSide]:
+    def _next(self) -> tuple[SideProcess, SideProcess]:
         """Return the side to answer, and its peer."""
         head, base = self._sides[HEAD], self._sides[BASE]
         first, second = (head, base) if head.position <= base.position else (base, head)
@@ -276,10 +276,10 @@ class DuetConductor:
                 first, second = base, head
         return first, second
 
-    def _answer(self, side: DuetSide, peer: DuetSide) -> None:
+    def _answer(self, side: SideProcess, peer: SideProcess) -> None:
         assert side.request is not None
         message = side.request
-        handler: Callable[[DuetSide, DuetSide, Message], Message] = getattr(self, f"_on_{side.request_kind}")
+        handler: Callable[[SideProcess, SideProcess, Message], Message] = getattr(self, f"_on_{side.request_kind}")
         answer = handler(side, peer, message)
         side.request, side.since = None, time.monotonic()
         if side.channel is not None:  # if it is None, the process has ended, and _check reports it
@@ -288,7 +288,7 @@ class DuetConductor:
             except Hangup:
                 side.channel = None
 
-    def _on_collected(self, _side: DuetSide, peer: DuetSide, _message: Message) -> Message:
+    def _on_collected(self, _side: SideProcess, peer: SideProcess, _message: Message) -> Message:
         head, base = self._sides[HEAD], self._sides[BASE]
         if peer.request_kind == "collected":  # the first of the two to be answered
             ours, theirs = head.tests or [], base.tests or []
@@ -302,10 +302,10 @@ class DuetConductor:
             self._say(f"{count} tests measure on both sides" if count != 1 else "1 test measures on both sides")
         return {"tests": self.common}
 
-    def _on_test(self, _side: DuetSide, peer: DuetSide, _message: Message) -> Message:
+    def _on_test(self, _side: SideProcess, peer: SideProcess, _message: Message) -> Message:
         return {"stop": f"{peer.name} has ended" if peer.ended else ""}
 
-    def _on_sweep(self, side: DuetSide, peer: DuetSide, message: Message) -> Message:
+    def _on_sweep(self, side: SideProcess, peer: SideProcess, message: Message) -> Message:
         foreign = [str(module) for module in message["foreign"]]
         if foreign:
             raise SideEnded(side.name, _foreign_modules(side, foreign))
@@ -318,7 +318,7 @@ class DuetConductor:
                 return {"points": None}
         return self._pairs[number]
 
-    def _pair(self, side: DuetSide, theirs: Message, ours: Message) -> Message:
+    def _pair(self, side: SideProcess, theirs: Message, ours: Message) -> Message:
         head, base = (ours, theirs) if side.name == HEAD else (theirs, ours)
         if head["name"] != base["name"]:
             test = self.common[side.index]
@@ -329,10 +329,10 @@ class DuetConductor:
         points = [*head["points"], *(point for point in base["points"] if point not in head["points"])]
         return {"points": points}
 
-    def _note_alone(self, side: DuetSide, name: str, why: str) -> None:
+    def _note_alone(self, side: SideProcess, name: str, why: str) -> None:
         self.notes.append(f"not compared: {name!r} of {self.common[side.index]} at {side.name}: {why}")
 
-    def _on_step(self, side: DuetSide, peer: DuetSide, _message: Message) -> Message:
+    def _on_step(self, side: SideProcess, peer: SideProcess, _message: Message) -> Message:
         number = (side.index, side.sweeps)
         turns = self._turn_taker(side)
         alternating = peer.request_kind == "step" and (peer.index, peer.sweeps) == number
@@ -343,10 +343,10 @@ class DuetConductor:
         steps = (mine, theirs) if side.name == HEAD else (theirs, mine)
         return asdict(turns.turn(0 if side.name == HEAD else 1, steps))
 
-    def _turn_taker(self, side: DuetSide) -> Turns:
+    def _turn_taker(self, side: SideProcess) -> Turns:
         return self._turns.setdefault((side.index, side.sweeps), Turns())
 
-    def _on_over(self, side: DuetSide, peer: DuetSide, message: Message) -> Message:
+    def _on_over(self, side: SideProcess, peer: SideProcess, message: Message) -> Message:
         test = str(message["test"])
         self._measured.setdefault(f"{side.name} {test}", message)
         if side.name == BASE:
@@ -360,7 +360,7 @@ class DuetConductor:
         return {"record": base["record"]}
 
     @staticmethod
-    def _reason(base: DuetSide, test: str, failed: str) -> str:
+    def _reason(base: SideProcess, test: str, failed: str) -> str:
         outcome, text = base.results.get(test, ("", ""))
         if failed:
             return f"base fails: {failed}"
@@ -369,7 +369,7 @@ class DuetConductor:
         return "base has ended" if base.ended else "there is nothing that both sides measured"
 
 
-def _foreign_modules(side: DuetSide, modules: Sequence[str]) -> str:
+def _foreign_modules(side: SideProcess, modules: Sequence[str]) -> str:
     listed = "\n".join(f"  {module}" for module in modules[:6])
     return (
         f"{side.name} does not run its own code: it imported from {side.home}, not from its worktree:\n{listed}\n"
@@ -378,7 +378,7 @@ def _foreign_modules(side: DuetSide, modules: Sequence[str]) -> str:
     )
 
 
-def statuses(sides: Sequence[DuetSide], deadline_s: float, tick: Callable[[], None]) -> dict[str, int]:
+def statuses(sides: Sequence[SideProcess], deadline_s: float, tick: Callable[[], None]) -> dict[str, int]:
     """Wait until both pytests have ended; return their exit statuses.
 
     Raises:

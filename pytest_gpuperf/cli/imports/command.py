@@ -16,7 +16,7 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "import",
         help="store perf_analyzer's profile exports, or pytest-benchmark's files, as records",
-        description="Stores the files of another load tool as records. Files of perf_analyzer --profile-export-file "
+        description="Store the files of another load tool as records. Files of perf_analyzer --profile-export-file "
         "become one record, with a run for each file: measure each after a fresh start of the server, because files "
         "of one start don't show how starts differ. Files of pytest --benchmark-json become a record for each "
         "benchmark, with a run for each file.",

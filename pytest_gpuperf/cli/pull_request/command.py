@@ -23,7 +23,7 @@ def register(commands: Any) -> None:
     comment = commands.add_parser(
         "comment",
         help="post a report as a comment on a GitHub pull request",
-        description="Posts a Markdown report as a comment on a pull request, or updates the earlier comment. The token "
+        description="Post a Markdown report as a comment on a pull request, or update the earlier comment. The token "
         "is read from GITHUB_TOKEN or GH_TOKEN.",
     )
     comment.add_argument("--file", required=True, metavar="PATH", help="report in Markdown")

@@ -32,9 +32,9 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "sweep",
         help="measure a served model, with perf_client's options, output and CSV",
-        description="Measures throughput and latency of a served model over concurrencies or request\n"
-        "rates. Takes perf_client's command line. With --store, compares the sweep with\n"
-        "earlier sweeps and stores it.",
+        description="Measure throughput and latency of a served model over concurrencies or request\n"
+        "rates. Takes perf_client's command line. With --store, compare the sweep with\n"
+        "earlier sweeps and store it.",
     )
     add_arguments(parser)
     parser.set_defaults(run=run)

@@ -43,8 +43,8 @@ class SweepRecord:
         if not target.gpu:
             if not target.device:
                 _require_local(settings.urls)
-            found = find_device(target.device or "auto")
-            device, self._environment = found.key, {**found.environment, **self._environment}
+            local = find_device(target.device or "auto")
+            device, self._environment = local.key, {**local.environment, **self._environment}
         self._commit = target.commit
         if not self._commit:
             checkout = read_checkout(Path.cwd())
