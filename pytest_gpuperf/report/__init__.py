@@ -1,1 +1,4 @@
-"""What people read. Pure: everything here turns records into text."""
+"""Reports, as pure functions from records to text.
+
+``terminal``, ``markdown`` and ``page`` are for people, ``exchange`` is for other programs. They share the modules here.
+"""

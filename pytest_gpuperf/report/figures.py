@@ -5,13 +5,18 @@ from __future__ import annotations
 from pytest_gpuperf.model import Row
 from pytest_gpuperf.report import escape
 
-_BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_TIME_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
+_BYTE_UNITS = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
+_UNITS = {
+    "energy": ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ")),
+    "memory": _BYTE_UNITS,
+    "host_memory": _BYTE_UNITS,
+}
 
 
 def duration(ns: float) -> str:
     """Format a time with its unit and three or four digits."""
-    scale, unit = time_unit(ns)
-    return f"{_digits(ns / scale)} {unit}"
+    return figure("latency", ns)
 
 
 def rate(per_s: float) -> str:
@@ -23,11 +28,6 @@ def _digits(value: float) -> str:
     if value >= 999.5:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 99.95 else f"{value:.2f}"
-
-
-def time_unit(ns: float) -> tuple[float, str]:
-    """Return the largest unit that a time fills: its length in ns, and its name."""
-    return next(((scale, unit) for scale, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "us")) if ns >= scale), (1.0, "ns"))
 
 
 def three_digits(value: float) -> str:
@@ -66,12 +66,16 @@ def figure(metric: str, number: float) -> str:
     """Format the value of a metric (ns, inferences per second, joules or bytes) with its unit."""
     if metric == "throughput":
         return f"{rate(number)} inf/s"
-    if metric == "energy":
-        return f"{_digits(number)} J" if number >= 1 else f"{_digits(number * 1e3)} mJ"
-    if metric in ("memory", "host_memory"):
-        scale, unit = next(((scale, unit) for scale, unit in _BYTES if number >= scale), (1, "B"))
-        return f"{_digits(number / scale)} {unit}"
-    return duration(number)
+    scale, unit = metric_unit(metric, number)
+    return f"{_digits(number / scale)} {unit}"
+
+
+def metric_unit(metric: str, highest: float) -> tuple[float, str]:
+    """Return the unit for values of a metric up to the highest one: its length and its name."""
+    if metric == "throughput":
+        return 1.0, "inf/s"
+    units = _UNITS.get(metric, _TIME_UNITS)
+    return next((unit for unit in units if highest >= unit[0]), units[-1])
 
 
 def fact(value: object, most: int = 60) -> str:

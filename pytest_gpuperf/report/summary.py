@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Record, Row, Verdict, worst
 from pytest_gpuperf.report.comparison_table import row_table, short_load, short_metric, worst_first
-from pytest_gpuperf.report.figures import fact, plural, rate, short_interval, three_digits, time_unit
+from pytest_gpuperf.report.figures import fact, metric_unit, plural, rate, short_interval, three_digits
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
@@ -43,7 +43,7 @@ class RecordLocation:
 def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
     """Return load points with latencies, throughput and, if there are rows, the change that decides the verdict."""
     batches = any(point.batch_size != 1 for point in curve)
-    scale, unit = time_unit(max((point.p50_ns for point in curve), default=1e6))
+    scale, unit = metric_unit("latency", max((point.p50_ns for point in curve), default=1e6))
     table = []
     for point in curve:
         point_rows = [row for row in rows if row.sweep == curve.name and row.point == point.load]

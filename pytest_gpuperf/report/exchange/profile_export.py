@@ -17,7 +17,7 @@ from typing import Protocol, TextIO
 _PIECE = 10_000
 
 
-class RequestTimes(Protocol):
+class RecordedRequests(Protocol):
     """Times of requests in ns on a monotonic clock."""
 
     @property
@@ -40,7 +40,7 @@ class RecordedWindow(Protocol):
     @property
     def stop_ns(self) -> int: ...
     @property
-    def lanes(self) -> Sequence[RequestTimes]: ...
+    def lanes(self) -> Sequence[RecordedRequests]: ...
 
 
 def requests_of(window: RecordedWindow, epoch_ns: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The HTML page: self-contained, offline, for people who look at curves."""
+"""The HTML page of a report: self-contained and offline, with charts."""
 
 from pytest_gpuperf.report.page.pages import history_page, page
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Verdict
-from pytest_gpuperf.report.figures import change, figure, plural, time_unit
+from pytest_gpuperf.report.figures import change, figure, metric_unit, plural
 from pytest_gpuperf.report.history import History
 from pytest_gpuperf.report.page.chart import Chart, ChartAxis, ReferenceLine, Series, View
 from pytest_gpuperf.report.page.latency_charts import sweep_figures
@@ -16,7 +16,6 @@ _MIN_SPAN = 0.04
 #: Largest number of load points of a sweep with a history.
 _MAX_POINTS = 6
 _CHANGED = (Verdict.REGRESSED, Verdict.IMPROVED)
-_BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _STATES = {
     "": ("records", "base"),
     "failed": ("failed the gate", "bad"),
@@ -131,7 +130,7 @@ def _view(
     note: str = "",
 ) -> View:
     known = [value for value in values if value is not None]
-    scale, unit = _unit(metric, max(known))
+    scale, unit = metric_unit(metric, max(known))
     high, low = max(known) / scale, min(known) / scale
     room = max(high - low, _MIN_SPAN * high) * 0.6
     middle = (high + low) / 2
@@ -180,17 +179,6 @@ def _scaled(value: float | None, scale: float) -> float | None:
 def _days(days: Sequence[str]) -> tuple[tuple[float, str], ...]:
     """Return a tick at the first record of each day."""
     return tuple((float(index), day) for index, day in enumerate(days) if index == 0 or day != days[index - 1])
-
-
-def _unit(metric: str, highest: float) -> tuple[float, str]:
-    """Return length and name of the unit for the values of a metric."""
-    if metric == "throughput":
-        return 1.0, "inf/s"
-    if metric == "energy":
-        return (1.0, "J") if highest >= 1 else (1e-3, "mJ")
-    if metric in ("memory", "host_memory"):
-        return next(((float(scale), unit) for scale, unit in _BYTES if highest >= scale), (1.0, "B"))
-    return time_unit(highest)
 
 
 def shift_rows(history: History) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pytest_gpuperf.model import Histogram, LoadPoint, PointFigures, Run, figures_by_point
 from pytest_gpuperf.model.histogram import GAMMA
-from pytest_gpuperf.report.figures import time_unit
+from pytest_gpuperf.report.figures import metric_unit
 from pytest_gpuperf.report.latency_parts import latency_parts
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View
 from pytest_gpuperf.report.page.sweep_charts import SweepView
@@ -81,7 +81,7 @@ def _distribution(sweep: SweepView, point: LoadPoint, sides: Mapping[str, Histog
     low_ns = min(histogram.quantile_ns(_RANGE[0]) for histogram in sides.values())
     high_ns = max(histogram.quantile_ns(_RANGE[1]) for histogram in sides.values())
     high_ns = max(high_ns, low_ns * GAMMA**4)
-    scale, unit = time_unit(high_ns)
+    scale, unit = metric_unit("latency", high_ns)
     # On a linear axis, a long tail would leave a bin or two to all other requests.
     log = high_ns > _LONG_TAIL * low_ns
 
@@ -114,7 +114,7 @@ def _distribution(sweep: SweepView, point: LoadPoint, sides: Mapping[str, Histog
 
 
 def _beyond(histogram: Histogram, high_ns: float) -> str:
-    """How much there is, and what the plot doesn't show of it."""
+    """Return the number of requests, and the share that the chart does not show."""
     counts = zip(histogram.buckets, histogram.counts, strict=True)
     slower = 100 * sum(count for bucket, count in counts if GAMMA**bucket > high_ns) / histogram.total
     beyond = f"; {slower:.2g}% were slower than the chart shows" if slower > 0 else ""
@@ -184,7 +184,7 @@ def _stacked(
     }
     both = any(means is not None for means in columns[BASE])
     known = [means for side in (HEAD, BASE) for means in columns[side] if means is not None]
-    scale, unit = time_unit(max(sum(means.values()) for means in known))
+    scale, unit = metric_unit("latency", max(sum(means.values()) for means in known))
     parts = sorted(dict.fromkeys(part for means in known for part in means), key=lambda part: part == _ELSEWHERE)
     colors = {_ELSEWHERE: "network"} if parts_of is _mean_steps else {name: name for name in PARTS}
     series = []

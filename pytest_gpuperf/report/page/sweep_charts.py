@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pytest_gpuperf.model import BudgetMissed, Curve, CurvePoint, LoadPoint, PointCost, ReportedTest, Row, Verdict
-from pytest_gpuperf.report.figures import interval, rate, time_unit
+from pytest_gpuperf.report.figures import interval, metric_unit, rate
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View, positions
 
 QUANTILES = ("p90", "p50", "p95", "p99")
@@ -17,8 +17,6 @@ _MEMORY = (
     ("host_memory_bytes", "host memory of the target"),
 )
 _ENERGY = (("gpu_energy_j", "GPU"), ("cpu_energy_j", "CPU"))
-_ENERGY_UNITS = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"))
-_BYTE_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 PointValue = Callable[[CurvePoint], float | None]
 
@@ -213,7 +211,7 @@ def _latencies(sweep: SweepView) -> list[tuple[str, float, str]]:
     for name in QUANTILES:
         highest = max((getattr(point, f"{name}_ns") for point in sweep.curve), default=0.0)
         if highest > 0:
-            quantiles.append((name, *time_unit(highest)))
+            quantiles.append((name, *metric_unit("latency", highest)))
     return quantiles
 
 
@@ -242,7 +240,7 @@ def energy(sweep: SweepView) -> Chart | None:
         values = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
         if not values:
             continue
-        scale, unit = next((unit for unit in _ENERGY_UNITS if max(values) >= unit[0]), _ENERGY_UNITS[-1])
+        scale, unit = metric_unit("energy", max(values))
         series = tuple(sweep.lines(f"{name} energy", None, _scaled(field, scale)))
         note = f"Measured by {', '.join(methods)}." if methods else ""
         views.append(View(name, sweep.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note))
@@ -256,7 +254,7 @@ def memory(sweep: SweepView) -> Chart | None:
         values = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
         if not values:
             continue
-        scale, unit = next((unit for unit in _BYTE_UNITS if max(values) >= unit[0]), (1, "B"))
+        scale, unit = metric_unit("memory", max(values))
         series = tuple(sweep.lines(name, None, _scaled(field, scale)))
         views.append(View(name, sweep.axis[0], ChartAxis(f"{name} ({unit})", unit), series))
     return _chart(sweep, "memory", "Peak memory", views, ("memory", "host_memory"), choice_label="memory")
@@ -275,7 +273,7 @@ def cost(sweep: SweepView) -> Chart | None:
     costs = [cost for cost in sweep.reported.costs if cost.sweep == sweep.curve.name and cost.point in sweep.index]
     if not costs:
         return None
-    scale, unit = time_unit(max(cost.p90_ns for cost in costs))
+    scale, unit = metric_unit("latency", max(cost.p90_ns for cost in costs))
     series = []
     for index, instance in enumerate(dict.fromkeys(cost.instance for cost in costs)):
         members = sorted(
