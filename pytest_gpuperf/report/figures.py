@@ -88,6 +88,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def minute(utc: str) -> str:
+    """Format a moment in ISO 8601 up to the minute, as ``2026-01-01 00:05``."""
+    return utc[:16].replace("T", " ")
+
+
 def minutes_seconds(duration_s: float) -> str:
     """Format seconds as ``2:05``."""
     total = max(round(duration_s), 0)

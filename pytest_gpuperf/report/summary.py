@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Record, Row, Verdict, worst
 from pytest_gpuperf.report.comparison_table import row_table, short_load, short_metric, worst_first
-from pytest_gpuperf.report.figures import fact, metric_unit, plural, rate, short_interval, three_digits
+from pytest_gpuperf.report.figures import fact, metric_unit, minute, plural, rate, short_interval, three_digits
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
@@ -144,7 +144,7 @@ def failure_message(
         return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {location.path}"])
     newest = baseline[0]
     commit = f", commit {newest.commit[:8]}" if newest.commit else ""
-    lines.append(f"newest baseline record: {newest.id} of {newest.created_utc[:16].replace('T', ' ')} UTC{commit}")
+    lines.append(f"newest baseline record: {newest.id} of {minute(newest.created_utc)} UTC{commit}")
     lines += _change_lines(comparison.changes)
     lines.append(f"this record: {location.path}")
     if regressed:

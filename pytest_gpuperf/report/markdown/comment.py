@@ -15,7 +15,7 @@ from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label, row_table, tally, worst_first
 from pytest_gpuperf.report.conditions import baseline_text, environment_text
-from pytest_gpuperf.report.figures import fact, interval, plural, row_value
+from pytest_gpuperf.report.figures import fact, interval, minute, plural, row_value
 from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.markdown.size_limit import TextPart, fit
 from pytest_gpuperf.report.notes import (
@@ -87,7 +87,7 @@ def group_by_device(reported: Sequence[ReportedTest]) -> dict[str, list[Reported
         name = device
         if devices[device] > 1:
             first = group[0].record
-            name = f"{device}, {first.commit[:8] or first.created_utc[:16].replace('T', ' ')}"
+            name = f"{device}, {first.commit[:8] or minute(first.created_utc)}"
         named.setdefault(name, []).extend(group)
     return dict(sorted(named.items(), key=lambda item: min(map(_severity, item[1]))))
 

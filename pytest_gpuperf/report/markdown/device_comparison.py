@@ -9,7 +9,7 @@ from pytest_gpuperf.model import DeviceComparison, DevicePoint, DeviceResult, Ra
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.comparison_table import WHOLE_SWEEP
 from pytest_gpuperf.report.cost import price_line, usd
-from pytest_gpuperf.report.figures import duration, figure, plural, rate
+from pytest_gpuperf.report.figures import duration, figure, minute, plural, rate
 from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS, marker_line
 from pytest_gpuperf.report.markdown.size_limit import TextPart, fit
 from pytest_gpuperf.report.table import Table
@@ -74,7 +74,7 @@ def device_notes(comparison: DeviceComparison) -> list[str]:
     lines = [f"x is the ratio to {first.device} with its 95% interval; nothing is gated"]
     for side in comparison.sides:
         commit = f", commit {side.commit[:8]}" if side.commit else ""
-        lines.append(f"{side.device}: record {side.record} of {side.created_utc[:16].replace('T', ' ')} UTC{commit}")
+        lines.append(f"{side.device}: record {side.record} of {minute(side.created_utc)} UTC{commit}")
     for side in comparison.sides:
         lines += side.notes
         lines += side.missing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Verdict
-from pytest_gpuperf.report.figures import change, figure, metric_unit, plural
+from pytest_gpuperf.report.figures import change, figure, metric_unit, minute, plural
 from pytest_gpuperf.report.history import History
 from pytest_gpuperf.report.page.chart import Chart, ChartAxis, ReferenceLine, Series, View
 from pytest_gpuperf.report.page.latency_charts import sweep_figures
@@ -115,7 +115,7 @@ def history_chart(history: History) -> Chart:
 
 
 def _label(utc: str, record: str, commit: str) -> str:
-    return f"{utc[:16].replace('T', ' ')} {f'commit {commit[:8]}, ' if commit else ''}record {record}"
+    return f"{minute(utc)} {f'commit {commit[:8]}, ' if commit else ''}record {record}"
 
 
 def _view(
@@ -189,7 +189,7 @@ def shift_rows(history: History) -> list[tuple[str, ...]]:
         rows.append(
             (
                 str(number),
-                point.utc[:16].replace("T", " "),
+                minute(point.utc),
                 point.commit[:8],
                 point.record,
                 change(shift.after / shift.before),

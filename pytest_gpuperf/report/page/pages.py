@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from pytest_gpuperf.model import ReportedTest, Verdict
-from pytest_gpuperf.report.figures import plural
+from pytest_gpuperf.report.figures import minute, plural
 from pytest_gpuperf.report.history import History
 from pytest_gpuperf.report.page.chart import Chart
 from pytest_gpuperf.report.page.document import document
@@ -89,7 +89,7 @@ def _context(page_entries: Sequence[PageEntry], generated_utc: str) -> Markup:
         f"driver {', '.join(drivers)}" if drivers else "",
         f"commit {', '.join(commits)}" if 0 < len(commits) < 4 else "",
         plural(len(page_entries), "test"),
-        f"{generated_utc[:16].replace('T', ' ')} UTC",
+        f"{minute(generated_utc)} UTC",
     ]
     return element("p", " · ".join(filter(None, parts)), class_="faint")
 

@@ -8,7 +8,7 @@ from pytest_gpuperf.model import CurvePoint, ReportedTest, Row, Verdict
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import point_label
-from pytest_gpuperf.report.figures import change, duration, fact, figure, interval, plural, rate, row_value
+from pytest_gpuperf.report.figures import change, duration, fact, figure, interval, minute, plural, rate, row_value
 from pytest_gpuperf.report.notes import (
     client_notes,
     comparison_notes,
@@ -90,20 +90,16 @@ def section(
 def _facts(entry: PageEntry) -> Markup:
     record, baseline = entry.reported.record, entry.reported.baseline
     compared = entry.reported.comparison.baseline
-    facts = [("device", entry.device), ("measured", _moment(record.created_utc))]
+    facts = [("device", entry.device), ("measured", f"{minute(record.created_utc)} UTC")]
     facts += [("commit", record.commit[:12])] if record.commit else []
     if baseline:
         newest = baseline[0]
         commit = f", commit {newest.commit[:8]}" if newest.commit else ""
         facts.append(
-            ("baseline", f"{plural(len(compared), 'record')}, newest of {_moment(newest.created_utc)}{commit}")
+            ("baseline", f"{plural(len(compared), 'record')}, newest of {minute(newest.created_utc)} UTC{commit}")
         )
     facts += [("record", record.id)]
     return element("dl", *(element("div", element("dt", name), element("dd", text)) for name, text in facts))
-
-
-def _moment(utc: str) -> str:
-    return f"{utc[:16].replace('T', ' ')} UTC"
 
 
 def _suspects(test: ReportedTest) -> Markup | None:
