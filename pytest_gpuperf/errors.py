@@ -1,17 +1,15 @@
-"""Every error that a user of pytest-gpuperf can meet.
-
-The tree::
+"""All errors that pytest-gpuperf raises on purpose::
 
     GpuperfError
-    ├── OptionError        an option, ini key, marker or argument that can't be used as written
-    ├── MissingExtra       an optional library is not installed; names the ``pip install`` line
-    ├── TargetError        the thing under test can't be described, started or asked
-    │   └── TargetDied     it was running and is gone; carries the end of its log
+    ├── OptionError        an option, ini key, marker or argument is invalid
+    ├── MissingExtra       an optional library is not installed; the message names the ``pip install`` line
+    ├── TargetError        the target can't be described, started or used
+    │   └── TargetDied     the started target is gone; the message ends with an excerpt of its log
     ├── LoadError          the load could not be applied, or too many requests failed
-    ├── DeviceError        the GPU can't be used as asked
-    │   └── NvmlError      NVML answered with an error; ``kind`` says which
+    ├── DeviceError        the device under test can't be used as requested
+    │   └── NvmlError      NVML returned an error; ``kind`` classifies it
     └── StoreError         a record can't be written or read
-        └── UnreadableRecord   one stored file is damaged, tampered with or too new
+        └── UnreadableRecord   a stored file is damaged, altered, or written by a newer version
 
 A message says what happened, where, and what to do. Errors of third-party libraries are
 translated where the library is imported, with ``raise ... from``.
@@ -25,21 +23,21 @@ class GpuperfError(Exception):
 
 
 class OptionError(GpuperfError):
-    """An option, ini key, marker or argument can't be used as written."""
+    """An option, ini key, marker or argument is invalid."""
 
 
 class MissingExtra(GpuperfError):
     """An optional library is not installed.
 
     Args:
-        library: the module that could not be imported.
-        extra: the extra of this package that brings it.
-        purpose: what it was needed for, as the end of "is needed to ...".
+        library: Module that could not be imported.
+        extra: Extra of this package that installs it.
+        purpose: What the library is needed for, completing "is needed to ...".
     """
 
     def __init__(self, library: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{library} is needed to {purpose}, and is not installed.\n"
+            f"{library} is needed to {purpose}, but is not installed.\n"
             f"Install it with: pip install 'pytest-gpuperf[{extra}]'"
         )
         self.library = library
@@ -47,16 +45,16 @@ class MissingExtra(GpuperfError):
         self._arguments = (library, extra, purpose)
 
     def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:
-        # It may cross a process boundary.
+        # The error may be pickled across a process boundary.
         return type(self), self._arguments
 
 
 class TargetError(GpuperfError):
-    """The thing under test can't be described, started or asked."""
+    """The target can't be described, started or used."""
 
 
 class TargetDied(TargetError):
-    """The thing under test was running and is gone."""
+    """The started target is gone."""
 
 
 class LoadError(GpuperfError):
@@ -64,17 +62,17 @@ class LoadError(GpuperfError):
 
 
 class DeviceError(GpuperfError):
-    """The device under test can't be used as asked."""
+    """The device under test can't be used as requested."""
 
 
 class NvmlError(DeviceError):
-    """NVML answered with an error.
+    """NVML returned an error.
 
     Args:
-        kind: ``absent`` (no driver library, or no driver behind it), ``driver`` (it was unloaded, replaced or is not
-            initialised), ``lost`` (the GPU fell off the bus or has to be reset), ``no_permission``, ``not_supported``,
-            ``not_found`` or ``other``.
-        message: what was asked, and NVML's words.
+        kind: ``absent`` (no driver library, or no driver loaded), ``driver`` (the driver was unloaded, replaced or is
+            not initialised), ``lost`` (the GPU fell off the bus or needs a reset), ``no_permission``,
+            ``not_supported``, ``not_found`` or ``other``.
+        message: The failed call, and NVML's text.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -90,12 +88,12 @@ class StoreError(GpuperfError):
 
 
 class UnreadableRecord(StoreError):
-    """One stored file is damaged, tampered with, or written by a newer version.
+    """A stored file is damaged, altered, or written by a newer version.
 
     Args:
-        where: the file's URL.
-        why: what is wrong with it.
-        remedy: what to do about it.
+        where: URL of the file.
+        why: What is wrong with the file.
+        remedy: What to do about it.
     """
 
     def __init__(self, where: str, why: str, remedy: str) -> None:

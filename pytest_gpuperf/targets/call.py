@@ -1,4 +1,4 @@
-"""A plain callable as a target: PyTorch, CuPy, JAX, or any function."""
+"""A callable as a target: PyTorch, CuPy, JAX, or any function."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ class CallTarget:
     """A callable that does one inference.
 
     Attributes:
-        call: called for every request; with ``batch_size=`` if it has a parameter of that name.
-        synchronize: called after it and timed with it, for work that is only queued when ``call`` returns
-            (``torch.cuda.synchronize``).
+        call: Callable that serves one request; receives ``batch_size=`` if it has a parameter of that name.
+        synchronize: Callable that runs after ``call`` and is timed with it, for work that is only queued when ``call``
+            returns (``torch.cuda.synchronize``).
+        label: Name of the target; the callable's name when empty.
 
     Raises:
-        OptionError: one of them is an ``async def`` or generator function, whose calls only begin the work.
+        OptionError: ``call`` or ``synchronize`` is an ``async def`` or generator function, whose calls do no work.
     """
 
     call: Callable[..., object]
@@ -32,9 +33,9 @@ class CallTarget:
     label: str = field(default="")
 
     def __post_init__(self) -> None:
-        for one in (self.call, self.synchronize):
-            if one is not None and (kind := _unstarted_result(one)) is not None:
-                name = getattr(one, "__name__", repr(one))
+        for function in (self.call, self.synchronize):
+            if function is not None and (kind := _unstarted_result(function)) is not None:
+                name = getattr(function, "__name__", repr(function))
                 raise OptionError(f"{name} can't be measured: it returns {UNSTARTED_RESULTS[kind]}.")
 
     @property
@@ -63,7 +64,7 @@ class _StartedCall:
         elif batch_size != 1:
             raise OptionError(
                 f"{self._target.name} is swept with batch_size={batch_size}, but has no parameter named batch_size.\n"
-                "Give it one, or leave batch_size out of the sweep."
+                "Add the parameter, or leave batch_size out of the sweep."
             )
         if synchronize is None:
             return CallWorkload(call, batch_size)
@@ -82,10 +83,10 @@ class _StartedCall:
         return None
 
     def check(self) -> None:
-        """A function can't die apart from this process."""
+        """A function lives as long as this process."""
 
     def stop(self) -> None:
-        """Nothing was started."""
+        """There is nothing to stop."""
 
 
 def _takes_batch_size(call: Callable[..., object]) -> bool:
@@ -96,7 +97,7 @@ def _takes_batch_size(call: Callable[..., object]) -> bool:
 
 
 def _unstarted_result(call: Callable[..., object]) -> type | None:
-    """Which of ``UNSTARTED_RESULTS`` the callable is declared to return."""
+    """Return the key of ``UNSTARTED_RESULTS`` that the callable is declared to return; None if it does its work."""
     while isinstance(call, functools.partial):
         call = call.func
     for function in (call, type(call).__call__):
@@ -110,16 +111,16 @@ def _unstarted_result(call: Callable[..., object]) -> type | None:
 
 
 def as_target(subject: Target | Callable[..., object]) -> Target:
-    """The target itself, or a callable made into one.
+    """Return a target as it is, and a callable as a ``CallTarget``.
 
     Raises:
-        OptionError: it is neither, or its calls only begin the work.
+        OptionError: ``subject`` is neither, or its calls do no work.
     """
     if hasattr(subject, "start") and hasattr(subject, "name"):
         return subject
     if callable(subject):
         return CallTarget(subject)
     raise OptionError(
-        f"{subject!r} can't be measured: give a target (triton_endpoint(...), kserve_endpoint(...), "
+        f"{subject!r} can't be measured. Pass a target (triton_endpoint(...), kserve_endpoint(...), "
         "tensorrt_engine(...), onnxruntime_engine(...)) or a callable."
     )

@@ -1,4 +1,4 @@
-"""Starting a server under the supervisor."""
+"""A server process under the supervisor."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
-#: How long the supervisor may take beyond the server's own grace before it is killed as well: alone, and with a
-#: command afterwards, which it gives 10 s.
-_MARGIN_S, _MARGIN_AFTERWARDS_S = 5.0, 15.0
+#: How long the supervisor may take beyond the server's grace before it is killed too: without a cleanup command, and
+#: with one, to which it gives 10 s.
+_MARGIN_S, _CLEANUP_MARGIN_S = 5.0, 15.0
 
 
 class SupervisedProcess:
     """A command that never outlives this process; see ``supervisor``.
 
     Args:
-        command: program and arguments.
-        log: a file for its standard output and error.
-        grace_s: time between SIGINT and SIGKILL.
-        shm_prefix: shared memory that is removed after it.
-        scratch: a directory that is removed if this process dies before it can do so.
-        directory: where it runs; here when None.
-        cpus: the cores that it may run on; all that this process may when None.
-        afterwards: a command that is run when the first one has ended, whatever ended it.
+        command: Program and arguments.
+        log: File for its standard output and error.
+        grace_s: Seconds between SIGINT and SIGKILL.
+        shm_prefix: Name prefix of shared memory that is removed after the command has ended.
+        scratch: Directory that is removed if this process dies before it can do so.
+        directory: Working directory; this process's when None.
+        cpus: Cores that the command may use; those of this process when None.
+        cleanup: Command that runs after the first one has ended, for whatever reason.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class SupervisedProcess:
         scratch: Path | None = None,
         directory: Path | None = None,
         cpus: Sequence[int] | None = None,
-        afterwards: Sequence[str] = (),
+        cleanup: Sequence[str] = (),
     ) -> None:
         self._log = log
-        self._limit_s = grace_s + (_MARGIN_AFTERWARDS_S if afterwards else _MARGIN_S)
-        own = [
+        self._limit_s = grace_s + (_CLEANUP_MARGIN_S if cleanup else _MARGIN_S)
+        supervisor = [
             sys.executable,
             "-I",
             "-S",
@@ -54,11 +54,11 @@ class SupervisedProcess:
             shm_prefix,
             str(scratch or ""),
             ",".join(map(str, cpus or ())),
-            json.dumps(list(afterwards)),
+            json.dumps(list(cleanup)),
         ]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [*own, "--", *command],
+                [*supervisor, "--", *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -69,25 +69,24 @@ class SupervisedProcess:
 
     @property
     def pid(self) -> int:
-        """Of the supervisor, from which the command descends."""
+        """PID of the supervisor, from which the command descends."""
         return self._process.pid
 
     @property
     def exit_status(self) -> int | None:
-        """None while it runs."""
+        """The command's exit status; None while it runs."""
         return self._process.poll()
 
-    def log_tail(self, wanted: Callable[[str], bool] = lambda _line: True, lines: int = 15) -> str:
-        """The last lines of its output, or of those among them that are wanted, indented."""
-        chosen = [line for line in self.log_text().splitlines() if wanted(line)]
-        return "\n".join(f"  {line}" for line in chosen[-lines:])
+    def log_tail(self, lines: int = 15) -> str:
+        """Return the last lines of the command's output, indented."""
+        return "\n".join(f"  {line}" for line in self.log_text().splitlines()[-lines:])
 
     def log_text(self) -> str:
-        """All of its output."""
+        """Return the command's output."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def stop(self) -> None:
-        """End it and wait until it is gone. May be called twice."""
+        """End the command and wait until it is gone. May be called twice."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:

@@ -1,15 +1,15 @@
-"""Runs one command and makes sure that nothing of it outlives whoever asked for it.
+"""Run one command and make sure that none of its processes outlives the process that requested it.
 
 A script for ``python -I -S``, standard library only::
 
-    supervisor.py PARENT_PID GRACE_S SHM_PREFIX SCRATCH CPUS AFTERWARDS -- COMMAND...
+    supervisor.py PARENT_PID GRACE_S SHM_PREFIX SCRATCH CPUS CLEANUP -- COMMAND...
 
-It ends the command (SIGINT, after GRACE_S SIGKILL, to its whole process group) when its standard input is closed, when
-its parent is gone however that died, or on SIGTERM. It then removes shared memory whose name begins with SHM_PREFIX,
-and, if the parent is gone, the directory SCRATCH. Its exit status is the command's.
+The supervisor ends the command (SIGINT, then SIGKILL to its process group after GRACE_S seconds) when its standard
+input is closed, when its parent has died in any way, or on SIGTERM. It then removes shared memory whose name begins
+with SHM_PREFIX and, if the parent is dead, the directory SCRATCH. Its exit status is the command's.
 
-CPUS, as ``0,2``, are the cores that it and the command may run on; all when empty. AFTERWARDS is a command as a JSON
-array; it is run when the first one has ended, whatever ended that, and may do nothing (``[]``).
+CPUS, such as ``0,2``, are the cores that the supervisor and the command may use; all when empty. CLEANUP is a command
+as a JSON array, ``[]`` for none; it runs after the first command has ended, for whatever reason.
 
 A process in between, rather than PR_SET_PDEATHSIG from pytest itself: that signal follows the *thread* that forked,
 needs ``preexec_fn``, which is unsafe in a process with threads, and would not reach the grandchildren.
@@ -31,20 +31,20 @@ from pathlib import Path
 
 _POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
-#: A container is removed in well under a second, unless its daemon is in trouble; nobody should wait for that.
-_AFTERWARDS_S = 10.0
+#: A container is removed in well under a second, unless its daemon hangs.
+_CLEANUP_S = 10.0
 
 
 def main(arguments: list[str]) -> int:
     parent, grace_s, shm_prefix, scratch = int(arguments[0]), float(arguments[1]), arguments[2], arguments[3]
-    cpus, afterwards, command = arguments[4], json.loads(arguments[5]), arguments[7:]
-    told_to_stop = False
+    cpus, cleanup, command = arguments[4], json.loads(arguments[5]), arguments[7:]
+    stop_requested = False
     if cpus:
-        os.sched_setaffinity(0, [int(cpu) for cpu in cpus.split(",")])  # what is started here inherits it
+        os.sched_setaffinity(0, [int(cpu) for cpu in cpus.split(",")])  # inherited by the command
 
     def stop(_number: int, _frame: object) -> None:
-        nonlocal told_to_stop
-        told_to_stop = True
+        nonlocal stop_requested
+        stop_requested = True
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -52,19 +52,19 @@ def main(arguments: list[str]) -> int:
     supervisor = os.getpid()
 
     def die_with_supervisor() -> None:
-        # Safe here: this process has one thread. It covers the supervisor's own violent end.
+        # Safe here, since this process has one thread. Covers the case that the supervisor is killed.
         libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != supervisor:
             os._exit(1)
 
-    # Its own session, so that the whole group can be signalled without touching anybody else's.
+    # A new session, so that the command's process group can be signalled without reaching other processes.
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=die_with_supervisor,  # noqa: PLW1509
     )
-    while child.poll() is None and not told_to_stop and os.getppid() == parent:
+    while child.poll() is None and not stop_requested and os.getppid() == parent:
         ready, _, _ = select.select([0], [], [], _POLL_S)
         if ready and not os.read(0, 1):
             break
@@ -74,13 +74,11 @@ def main(arguments: list[str]) -> int:
         while child.poll() is None and time.monotonic() < deadline:
             time.sleep(_POLL_S / 5)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)  # whatever of the group is left, the command itself included
+        os.killpg(child.pid, signal.SIGKILL)  # the processes of the group that are left, the command included
     status = child.wait()
-    if afterwards:
+    if cleanup:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
-                afterwards, stdin=subprocess.DEVNULL, capture_output=True, timeout=_AFTERWARDS_S, check=False
-            )
+            subprocess.run(cleanup, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CLEANUP_S, check=False)
     if shm_prefix:
         for region in Path("/dev/shm").glob(f"{shm_prefix}*"):
             region.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The seam of the targets layer."""
+"""The protocols of the targets layer: what a target must offer, and what it may offer in addition."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class StartedTarget(Protocol):
     """A started target.
 
     Attributes:
-        local: all its work is done by this process and those that descend from it.
-        processes: the roots of its process trees on this machine (this process, where it runs inside); empty for a
-            remote one.
-        metrics_url: of its Prometheus metrics; None where it has none.
+        local: True if this process and its descendants do all of the target's work.
+        processes: PIDs of the roots of its process trees on this machine (this process for an in-process target);
+            empty for a remote target.
+        metrics_url: URL of its Prometheus metrics; None if it has none.
     """
 
     local: bool
@@ -27,31 +27,31 @@ class StartedTarget(Protocol):
     def metrics_url(self) -> str | None: ...
 
     def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
-        """What one request of that batch size is.
+        """Return the requests of a batch size.
 
         Args:
-            in_flight: the most requests that will be unanswered at any one time.
+            in_flight: Largest number of requests that will be unanswered at any time.
 
         Raises:
-            OptionError: the target can't take that batch size.
-            TargetError: what the requests need can't be had.
+            OptionError: The target does not support the batch size.
+            TargetError: A resource that the requests need is not available.
         """
 
     def under_test(self) -> PlainMapping:
-        """Digests, versions and configuration of what is measured; recorded, never part of the key."""
+        """Return digests, versions and configuration of what is measured; stored, never part of the comparison key."""
 
     def server_times(self) -> ServerTimes | None:
-        """The server's own cumulative times; None where it has none."""
+        """Return the server's own cumulative times; None if it reports none."""
 
     def check(self) -> None:
-        """Return if it is alive.
+        """Return if the target is alive.
 
         Raises:
-            TargetDied: it isn't; with the end of its log.
+            TargetDied: It is not; the message ends with an excerpt of its log.
         """
 
     def stop(self) -> None:
-        """End it and wait until nothing of it is left. May be called twice."""
+        """Stop the target and wait until its processes and resources are gone. May be called twice."""
 
 
 class Target(Protocol):
@@ -59,28 +59,28 @@ class Target(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it; the default name of its sweeps."""
+        """The name for people; the default name of its sweeps."""
 
     def start(self) -> StartedTarget:
-        """Start it and wait until it answers.
+        """Start the target and wait until it answers.
 
         Raises:
-            TargetError: it does not come up; says why.
+            TargetError: It does not start; the message gives the reason.
         """
 
 
 @runtime_checkable
 class Replicated(Protocol):
-    """What a started target of several servers has besides.
+    """What a started target of several servers offers in addition.
 
-    Its ``server_times`` look at every server, and raise ``TargetDied`` where one that is gone ends the measurement.
+    Its ``server_times`` contacts every server and raises ``TargetDied`` if a lost server ends the measurement.
     """
 
     def current(self, workload: Workload) -> Workload:
-        """The workload without the servers that are gone."""
+        """Return the workload without the servers that were lost."""
 
     def requests_by_server(self) -> Mapping[str, int]:
-        """Requests that each server has answered, as of the last ``server_times``; also of those that are gone."""
+        """Return the requests that each server, lost ones included, had answered at the last ``server_times``."""
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what disturbs every window from now on; empty while all servers are alive."""
@@ -88,18 +88,18 @@ class Replicated(Protocol):
 
 @runtime_checkable
 class OnDevices(Protocol):
-    """What a target, or a started one, has besides that says itself on which GPUs it computes."""
+    """What a target, started or not, offers in addition if it chooses its GPUs itself."""
 
     @property
     def device_ids(self) -> tuple[str, ...]:
-        """Those GPUs and MIG slices, as CUDA_VISIBLE_DEVICES names them; empty where it says nothing."""
+        """GPUs and MIG slices as CUDA_VISIBLE_DEVICES names them; empty if the target does not choose."""
 
 
 class Scalable(Protocol):
-    """A target of which there can be more or less.
+    """A target whose number of replicas can be chosen.
 
     Attributes:
-        max_replicas: the highest number of replicas.
+        max_replicas: Largest number of replicas.
     """
 
     @property
@@ -109,8 +109,8 @@ class Scalable(Protocol):
     def max_replicas(self) -> int: ...
 
     def at(self, replicas: int) -> Target:
-        """So many replicas of it.
+        """Return a target of that many replicas.
 
         Raises:
-            OptionError: there can't be so many.
+            OptionError: ``replicas`` is not between 1 and ``max_replicas``.
         """

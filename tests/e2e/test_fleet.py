@@ -148,7 +148,7 @@ def test_a_running_balancer_is_used(members: list[Member], tiny: Path) -> None:
             assert (theirs.local, theirs.processes) == (False, ())
             theirs.check()
             ours.stop_frontend()
-            with pytest.raises(TargetDied, match="takes no more requests"):
+            with pytest.raises(TargetDied, match="no longer accepts requests"):
                 theirs.check()
         finally:
             theirs.stop()

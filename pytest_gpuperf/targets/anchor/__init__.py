@@ -1,7 +1,7 @@
-"""The anchor: a small workload that never changes, measured beside a target to tell how fast the machine is just now.
+"""The anchor: a small fixed workload that is measured beside a target to show how fast the machine currently is.
 
-Its model is a chain of 64 dense layers of width 192. The file carries the beginning of its SHA-256 in its name: two
-sessions with the same digest were anchored to the same work.
+Its model is a chain of 64 dense layers of width 192. The file name contains the first digits of the file's SHA-256:
+records with the same digest were anchored to the same work.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pathlib import Path
 from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.targets.target import Target
 
-#: Of the SHA-256 of the model's file.
+#: First digits of the SHA-256 of the model's file.
 DIGEST = "f11ead494901"
-#: Rows in each request: with 16 a request takes a few milliseconds of one core, ten times what the server adds.
+#: Rows in each request: with 16, a request takes a few milliseconds on one core, ten times the server's overhead.
 BATCH_SIZE = 16
 
 
 def model_path() -> Path:
-    """The model's file.
+    """Return the path of the model's file.
 
     Raises:
-        TargetError: it isn't what its name says.
+        TargetError: The file is missing, or does not match the digest in its name.
     """
     path = Path(__file__).with_name(f"anchor-{DIGEST}.onnx")
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest()[: len(DIGEST)] != DIGEST:
@@ -31,15 +31,15 @@ def model_path() -> Path:
 
 
 def anchor_target(kind: str, server: str | None = None, visible: str = "") -> Target:
-    """The anchor of a kind of device: on the CPU a server as ``triton_endpoint`` starts it, on a GPU an engine.
+    """Return the anchor for a kind of device: a tritonserver on the CPU, a TensorRT engine on a GPU.
 
     Args:
         kind: ``cpu`` or ``gpu``.
-        server: which tritonserver; the first there is when None.
-        visible: which GPU, by its UUID; the first that this process sees when empty.
+        server: Which tritonserver to run (see ``TritonEndpoint``); the first available when None.
+        visible: UUID of the GPU; the first that this process sees when empty.
 
     Raises:
-        TargetError: the model's file isn't what its name says.
+        TargetError: The model's file is missing or damaged.
     """
     if kind == "gpu":
         from pytest_gpuperf.targets.tensorrt import TensorRTEngine

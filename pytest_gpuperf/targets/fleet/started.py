@@ -15,7 +15,7 @@ from pytest_gpuperf.model import GRPC, HTTP, Address, Finding, Plain, PlainMappi
 from pytest_gpuperf.model.finding import SERVERS, SERVERS_GONE
 from pytest_gpuperf.targets.fleet.envoy import Envoy
 from pytest_gpuperf.targets.kserve import RequestSettings, Servers, StartedEndpoint
-from pytest_gpuperf.targets.kserve.client_http import leave_thread
+from pytest_gpuperf.targets.kserve.client_http import close_thread_hub
 from pytest_gpuperf.targets.kserve.servers import parse_url
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import StartedTriton
@@ -84,7 +84,7 @@ class Member:
     def finish_thread(self) -> None:
         """The thread has nothing more to do."""
         self.ended = True
-        self.submit(leave_thread)
+        self.submit(close_thread_hub)
         self._thread.shutdown(wait=True)
 
 

@@ -1,4 +1,4 @@
-"""A model behind the KServe v2 protocol, over HTTP or gRPC. The only package that imports ``tritonclient``."""
+"""Models behind the KServe v2 protocol, over HTTP or gRPC. The only package that imports ``tritonclient``."""
 
 from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.endpoint import KServeEndpoint, StartedEndpoint

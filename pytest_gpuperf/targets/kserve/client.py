@@ -1,4 +1,4 @@
-"""Control calls to one server: readiness, metadata, statistics, shared memory. One form for each protocol."""
+"""Control calls to one server: readiness, metadata, statistics, shared memory. One subclass for each protocol."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.model import ServerTimes
 
-#: Within which a control call is answered.
+#: Seconds within which a control call must be answered.
 CONTROL_S = 10.0
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
 class KServeClient(ABC):
-    """Control calls to one server. Every failure is a ``TargetError`` that names the server.
+    """Control calls to one server; every failure is a ``TargetError`` that names the server.
 
     Attributes:
         address: ``host:port``.
@@ -26,68 +26,72 @@ class KServeClient(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """May be called twice."""
+        """Close the connections. May be called twice."""
 
     @abstractmethod
     def ready(self) -> bool:
-        """Whether the server says that it and all its models are ready; False when it can't be reached."""
+        """Return whether the server reports itself and all its models ready; False if it can't be reached."""
 
     @abstractmethod
     def _call(self, method: str, *arguments: object) -> Any:
-        """Call a method of tritonclient and give its answer as the JSON document that it is over HTTP.
+        """Call a method of tritonclient and return its answer as a JSON document in HTTP's form.
 
         Raises:
-            TargetError: the server refuses.
-            TargetDied: it doesn't answer.
+            TargetError: The server refuses.
+            TargetDied: The server does not answer.
         """
 
     def extensions(self) -> frozenset[str]:
         return frozenset(self._ask("get_server_metadata").get("extensions", ()))
 
-    def server(self) -> str:
-        """Name and version."""
+    def server_version(self) -> str:
+        """Return the server's name and version."""
         metadata = self._ask("get_server_metadata")
         return f"{metadata.get('name', '?')} {metadata.get('version', '?')}"
 
     def model(self, model: str, version: str = "") -> dict[str, Any]:
         metadata = self._ask("get_model_metadata", model, version)
         if not all(isinstance(metadata.get(part), list) for part in ("inputs", "outputs")):
-            raise TargetError(f"What answers at {self.address} is no KServe v2 server.")
+            raise TargetError(f"{self.address} is not a KServe v2 server.")
         return metadata
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
         return self._ask("get_model_config", model, version)
 
     def server_times(self, model: str, version: str = "") -> ServerTimes:
-        """Cumulative times, over the model's versions if none is given (statistics extension)."""
+        """Return cumulative times, summed over the model's versions if none is given (statistics extension)."""
         return _times(self._ask("get_inference_statistics", model, version).get("model_stats", ()))
 
     def all_server_times(self) -> dict[str, ServerTimes]:
-        """Cumulative times of every model of the server, read at one instant."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        """Return the cumulative times of every model of the server, read at one instant."""
+        by_model: dict[str, list[dict[str, Any]]] = {}
         for entry in self._ask("get_inference_statistics").get("model_stats", ()):
-            found.setdefault(str(entry.get("name", "")), []).append(entry)
-        return {name: _times(entries) for name, entries in found.items()}
+            by_model.setdefault(str(entry.get("name", "")), []).append(entry)
+        return {name: _times(entries) for name, entries in by_model.items()}
 
     def share_system_memory(self, name: str, key: str, size: int) -> None:
         self._call("register_system_shared_memory", name, key, size)
 
     def share_cuda_memory(self, name: str, handle: bytes, device: int, size: int) -> None:
-        """Args:
-        handle: CUDA's inter-process handle, in base64.
+        """Register GPU memory with the server.
+
+        Args:
+            handle: CUDA's inter-process handle, in base64.
         """
         self._call("register_cuda_shared_memory", name, handle, device, size)
 
     def release_memory(self, kind: str, name: str) -> None:
-        """Args:
-        kind: ``system`` or ``cuda``.
+        """Unregister a region.
+
+        Args:
+            kind: ``system`` or ``cuda``.
         """
         self._call(f"unregister_{kind}_shared_memory", name)
 
     def _ask(self, method: str, *arguments: str) -> dict[str, Any]:
         answer = self._call(method, *arguments)
         if not isinstance(answer, dict):
-            raise TargetError(f"What answers at {self.address} is no KServe v2 server.")
+            raise TargetError(f"{self.address} is not a KServe v2 server.")
         return answer
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
 from pytest_gpuperf.model import Address, Tls
 from pytest_gpuperf.targets.kserve.client import CONTROL_S, KServeClient
 
-#: The states in which a call ends when nobody answers it.
+#: States of a call that was not answered.
 _NO_ANSWER = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED")
 _NAME_OVERRIDE = "grpc.ssl_target_name_override"
 
 
 class GrpcClient(KServeClient):
-    """Speaks through ``tritonclient.grpc``."""
+    """A client that uses ``tritonclient.grpc``."""
 
     def __init__(self, address: Address, headers: Sequence[tuple[str, str]] = (), tls: Tls | None = None) -> None:
         super().__init__(address.label)
@@ -28,13 +29,13 @@ class GrpcClient(KServeClient):
             raise MissingExtra("tritonclient[grpc]", "grpc", "ask a server over gRPC") from error
 
         self._headers = dict(headers)
-        # Channels to one address share their connection, and its back-off, with any other channel of this process,
-        # unless told not to. A probe must see for itself whether the server still takes connections.
+        # By default all channels of this process to one address share a connection and its back-off. A probe must
+        # find out by itself whether the server still accepts connections.
         arguments: list[tuple[str, object]] = [("grpc.use_local_subchannel_pool", 1)]
         credentials = None
         if tls is not None:
-            credentials, more = _encryption(address, tls)
-            arguments += more
+            credentials, tls_arguments = _encryption(address, tls)
+            arguments += tls_arguments
         self._client = InferenceServerClient(self.address, creds=credentials, channel_args=arguments)
 
     def close(self) -> None:
@@ -43,14 +44,14 @@ class GrpcClient(KServeClient):
     def ready(self) -> bool:
         try:
             return bool(self._client.is_server_ready(headers=self._headers, client_timeout=CONTROL_S))
-        except Exception:  # noqa: BLE001 - whatever it is, it is not ready
+        except Exception:  # noqa: BLE001 - after any error the server is not ready
             return False
 
     def model(self, model: str, version: str = "") -> dict[str, Any]:
-        # The JSON form of a message leaves empty lists out.
+        # The JSON form of a message omits empty lists.
         metadata = {"inputs": [], "outputs": [], **self._ask("get_model_metadata", model, version)}
         if "name" not in metadata:
-            raise TargetError(f"What answers at {self.address} is no KServe v2 server.")
+            raise TargetError(f"{self.address} is not a KServe v2 server.")
         return metadata
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
@@ -67,47 +68,52 @@ class GrpcClient(KServeClient):
             if error.status() in _NO_ANSWER:
                 raise TargetDied(f"The server at {self.address} does not answer ({error}).") from error
             raise TargetError(f"The server at {self.address} refused {method}{arguments}: {error}") from error
-        except Exception as error:  # of a channel that was closed, or metadata that gRPC can't take
-            raise TargetError(f"The server at {self.address} can't be asked {method}{arguments}: {error}") from error
+        except Exception as error:  # from a closed channel, or metadata that gRPC does not accept
+            raise TargetError(f"{method}{arguments} can't be sent to {self.address}: {error}") from error
 
 
 def _encryption(address: Address, tls: Tls) -> tuple[Any, list[tuple[str, object]]]:
-    """Channel credentials and arguments."""
+    """Return channel credentials and arguments."""
     import grpc
 
     arguments: list[tuple[str, object]] = []
     try:
         roots = Path(tls.ca_file).read_bytes() if tls.ca_file else None
         if not (tls.verify and tls.verify_host):
-            shown, name = _shown(address, tls)
-            roots = roots if tls.verify else shown
+            certificate_in_use, name = _server_certificate(address, tls)
+            roots = roots if tls.verify else certificate_in_use
             arguments = [(_NAME_OVERRIDE, name)] if name else []
         certificate = Path(tls.cert_file).read_bytes() if tls.cert_file else None
         key = Path(tls.key_file or tls.cert_file).read_bytes() if tls.cert_file else None
     except OSError as error:
-        raise TargetError(f"TLS with {address.label} can't be prepared: {error}.\n{tls}") from error
+        raise TargetError(f"TLS with {address.label} can't be set up: {error}.\n{tls}") from error
     return grpc.ssl_channel_credentials(roots, key, certificate), arguments
 
 
-def _shown(address: Address, tls: Tls) -> tuple[bytes, str]:
-    """The certificate that the server shows, and the name in it.
+def _server_certificate(address: Address, tls: Tls) -> tuple[bytes, str]:
+    """Return the certificate that the server presents, and the name in it.
 
-    gRPC can't leave out the verification. Trusting just this certificate, under the name that it bears, is the same.
+    gRPC can't skip verification. Trusting only this certificate, under its own name, is equivalent.
     """
-    with socket.create_connection((address.host, address.port), CONTROL_S) as plain:
-        blind = ssl.create_default_context()
-        blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
-        if tls.cert_file:
-            blind.load_cert_chain(tls.cert_file, tls.key_file or None)
-        with blind.wrap_socket(plain, server_hostname=address.host) as encrypted:
-            shown = ssl.DER_cert_to_PEM_cert(encrypted.getpeercert(binary_form=True) or b"")
-    # Only a context that trusts a certificate says what is in it.
-    with socket.create_connection((address.host, address.port), CONTROL_S) as plain:
-        seeing = ssl.create_default_context(cadata=shown)
-        seeing.check_hostname = False
-        seeing.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        if tls.cert_file:
-            seeing.load_cert_chain(tls.cert_file, tls.key_file or None)
-        with seeing.wrap_socket(plain, server_hostname=address.host) as encrypted:
-            names = [str(name[1]) for name in (encrypted.getpeercert() or {}).get("subjectAltName", ())]
-    return shown.encode(), names[0].replace("*.", "any.") if names else ""
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
+    with _connected(unverified, address, tls) as encrypted:
+        certificate = ssl.DER_cert_to_PEM_cert(encrypted.getpeercert(binary_form=True) or b"")
+    # Python returns a certificate's content only if the context trusts it.
+    trusting = ssl.create_default_context(cadata=certificate)
+    trusting.check_hostname = False
+    trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    with _connected(trusting, address, tls) as encrypted:
+        names = [str(name[1]) for name in (encrypted.getpeercert() or {}).get("subjectAltName", ())]
+    return certificate.encode(), names[0].replace("*.", "any.") if names else ""
+
+
+@contextlib.contextmanager
+def _connected(context: ssl.SSLContext, address: Address, tls: Tls) -> Iterator[ssl.SSLSocket]:
+    if tls.cert_file:
+        context.load_cert_chain(tls.cert_file, tls.key_file or None)
+    with (
+        socket.create_connection((address.host, address.port), CONTROL_S) as plain,
+        context.wrap_socket(plain, server_hostname=address.host) as encrypted,
+    ):
+        yield encrypted

@@ -12,7 +12,7 @@ from pytest_gpuperf.targets.kserve.client import CONTROL_S, KServeClient
 
 
 class HttpClient(KServeClient):
-    """Speaks through ``tritonclient.http``."""
+    """A client that uses ``tritonclient.http``."""
 
     def __init__(self, address: Address, headers: Sequence[tuple[str, str]] = (), tls: Tls | None = None) -> None:
         super().__init__(address.label)
@@ -35,7 +35,7 @@ class HttpClient(KServeClient):
     def ready(self) -> bool:
         try:
             return bool(self._client.is_server_ready(headers=self._headers))
-        except Exception:  # noqa: BLE001 - gevent, ssl, socket, tritonclient: whatever it is, it is not ready
+        except Exception:  # noqa: BLE001 - after any error of gevent, ssl, socket or tritonclient it is not ready
             return False
 
     def _call(self, method: str, *arguments: object) -> Any:
@@ -45,34 +45,34 @@ class HttpClient(KServeClient):
             return getattr(self._client, method)(*arguments, headers=self._headers)
         except InferenceServerException as error:
             raise TargetError(f"The server at {self.address} refused {method}{arguments}: {error}") from error
-        except Exception as error:  # geventhttpclient and gevent raise their own, and plain OSErrors
+        except Exception as error:  # geventhttpclient and gevent raise OSErrors and exceptions without a common base
             raise TargetDied(f"The server at {self.address} does not answer ({error}).") from error
 
 
-def leave_thread() -> None:
-    """Close the files that gevent has open for this thread, in which no client is used any more."""
+def close_thread_hub() -> None:
+    """Close gevent's files of the calling thread; no client may be used in it any more."""
     import gevent
 
     gevent.get_hub().destroy(destroy_loop=True)
 
 
 def _encryption(tls: Tls) -> dict[str, Any]:
-    """What ``tritonclient`` is to be given.
+    """Return tritonclient's arguments for TLS.
 
-    Its context is made here, since the library sets only part of what ``Tls`` says, and looks up the authorities anew.
+    The context is created here, since the library supports only some fields of ``Tls`` and reloads the authorities.
     """
     import gevent.ssl
 
     def context(**_ignored: object) -> Any:
-        made = gevent.ssl.create_default_context(cafile=tls.ca_file or None)
+        created = gevent.ssl.create_default_context(cafile=tls.ca_file or None)
         if tls.cert_file:
-            made.load_cert_chain(tls.cert_file, tls.key_file or None)
-        if not (tls.verify and tls.verify_host):
-            made.check_hostname = False
+            created.load_cert_chain(tls.cert_file, tls.key_file or None)
+        if insecure:
+            created.check_hostname = False
         if not tls.verify:
-            made.verify_mode = ssl.CERT_NONE
-        return made
+            created.verify_mode = ssl.CERT_NONE
+        return created
 
-    context()  # so that an unreadable file is found here, where it can be named
-    lax = not (tls.verify and tls.verify_host)
-    return {"ssl": True, "ssl_context_factory": context, "insecure": lax}
+    insecure = not (tls.verify and tls.verify_host)
+    context()  # raises for an unreadable file here, where the caller can name it
+    return {"ssl": True, "ssl_context_factory": context, "insecure": insecure}

@@ -1,4 +1,4 @@
-"""A model on KServe v2 servers that are already there."""
+"""A model on running KServe v2 servers."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ from pytest_gpuperf.targets.payload import to_bytes
 
 @dataclass(frozen=True)
 class KServeEndpoint(RequestSettings):
-    """A model on a server that is already there, or on several; none is started or stopped.
+    """A model on one or several running servers; they are neither started nor stopped.
 
     Attributes:
-        url: ``host:port``, ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``; or several of one kind.
-        version: of the model; the server chooses when empty.
-        headers: sent with every request, control calls included.
-        bearer_token: for an ``authorization`` header.
-        tls: how the servers are trusted; by the system's authorities when None and the URL is encrypted.
-        balance: of several servers: ``round-robin`` or ``least-outstanding``.
-        weights: of several servers: each one's share; all the same when None.
-        metrics_url: of the server's Prometheus metrics, where its GPU is read from; when None, a single Triton is asked
-            at its default port, 8002.
+        url: ``host:port``, ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``; or several of these, all
+            of one protocol.
+        version: Version of the model; chosen by the server when empty.
+        headers: Headers of every request and control call.
+        bearer_token: Token of an ``authorization`` header.
+        tls: Encryption settings; when None, an encrypted URL uses the system's certificate authorities.
+        balance: Distribution over several servers: ``round-robin`` or ``least-outstanding``.
+        weights: Relative load of each server; equal when None.
+        metrics_url: URL of the server's Prometheus metrics, the source of its GPU's readings; when None, a single
+            Triton is tried at its default port, 8002.
     """
 
     url: str | Sequence[str]
@@ -68,8 +69,10 @@ class KServeEndpoint(RequestSettings):
 
     @property
     def servers(self) -> Servers:
-        """Raises:
-        OptionError: the URLs or what is said about them can't be used.
+        """The servers at ``url``.
+
+        Raises:
+            OptionError: The URLs or their settings are invalid.
         """
         return Servers.from_urls(
             [self.url] if isinstance(self.url, str) else list(self.url),
@@ -86,19 +89,19 @@ class KServeEndpoint(RequestSettings):
         try:
             started = StartedEndpoint(servers, self.model, self, version=self.version)
         except TargetDied as error:
-            raise TargetError(f"{error}\nStart it, or correct the address given to kserve_endpoint.") from error
+            raise TargetError(f"{error}\nStart the server, or correct the URL given to kserve_endpoint.") from error
         started.metrics_url = self.metrics_url or started.default_metrics_url()
         return started
 
 
 class StartedEndpoint:
-    """A model behind KServe v2, ready to be asked. Also serves targets that started the server themselves.
+    """A model behind KServe v2, ready for requests. Also used by targets that start the server themselves.
 
     Args:
-        memory_prefix: of the names of shared memory; one of its own when empty.
+        memory_prefix: Prefix of the names of shared memory; a random one when empty.
 
     Attributes:
-        metrics_url: see ``StartedTarget``.
+        metrics_url: See ``StartedTarget``.
     """
 
     local = False
@@ -130,51 +133,52 @@ class StartedEndpoint:
         return self._servers.protocol
 
     def _common_model(self) -> ServedModel:
-        """What all servers say about the model."""
-        asks_config = "model_configuration" in self._extensions
+        """Return the model after checking that all servers describe it alike."""
+        has_config = "model_configuration" in self._extensions
         models = [
             ServedModel(
                 client.model(self._name, self._version),
-                client.config(self._name, self._version) if asks_config else None,
+                client.config(self._name, self._version) if has_config else None,
             )
             for client in self._clients
         ]
-        for client, other in zip(self._clients, models, strict=True):
+        for client, model in zip(self._clients, models, strict=True):
             for part in ("inputs", "outputs", "max_batch_size", "decoupled"):
-                mine, theirs = getattr(models[0], part), getattr(other, part)
-                if mine != theirs:
+                first, differing = getattr(models[0], part), getattr(model, part)
+                if first != differing:
                     raise TargetError(
                         f"{self._name!r} at {client.address} differs from the one at {self._clients[0].address} in its "
-                        f"{part}: {theirs} and {mine}.\nServers that share one load must serve the same model."
+                        f"{part}: {differing} and {first}.\nServers that share one load must serve the same model."
                     )
         return models[0]
 
     def _check_settings(self) -> None:
         if self._model.decoupled and self._protocol != GRPC_STREAM:
             raise OptionError(
-                f"{self._name!r} is decoupled: a request may have any number of answers, which only a gRPC stream "
-                "carries. Write protocol='grpc', streaming=True, and give the server's gRPC port."
+                f"{self._name!r} is decoupled: a request may have any number of answers, which needs a gRPC stream. "
+                "Set protocol='grpc' and streaming=True, and use the server's gRPC port."
             )
         memory = self._settings.shared_memory
         if memory != NO_MEMORY and f"{memory}_shared_memory" not in self._extensions:
             raise OptionError(
-                f"The server at {self._clients[0].address} has no {memory} shared memory; use shared_memory='none'."
+                f"The server at {self._clients[0].address} does not support {memory} shared memory; use "
+                "shared_memory='none'."
             )
         if callable(self._settings.expected):
             try:
                 pickle.dumps(self._settings.expected)
             except (pickle.PicklingError, AttributeError, TypeError) as error:
                 raise OptionError(
-                    f"expected={self._settings.expected!r} can't be sent to the processes that make the load "
-                    f"({error}): define it with def, at the top level of a module."
+                    f"expected={self._settings.expected!r} can't be sent to the load generator's processes ({error}): "
+                    "define it with def, at the top level of a module."
                 ) from error
 
     def workload(self, batch_size: int, in_flight: int = 1) -> WireWorkload:
-        """One request after the other, as many rotations of them as need memory of their own.
+        """Return the requests of a batch size; with shared memory, one rotation for each request in flight.
 
         Raises:
-            OptionError: the model can't take that batch size, or the input data doesn't fit it.
-            TargetError: there is not so much shared memory, or the server doesn't take it.
+            OptionError: The model does not support the batch size, or the input data does not match the model.
+            TargetError: Shared memory can't be allocated, or the server refuses it.
         """
         key = (batch_size, in_flight if self._settings.shared_memory != NO_MEMORY else 1)
         if key not in self._workloads:
@@ -200,7 +204,7 @@ class StartedEndpoint:
         else:
             rotations = self._shared(payloads, self._output_sizes(batch_size), in_flight)
         path = {
-            HTTP: http_codec.path_of(self._name, self._version),
+            HTTP: http_codec.infer_path(self._name, self._version),
             GRPC_STREAM: grpc_codec.STREAM_PATH,
         }.get(self._protocol, grpc_codec.UNARY_PATH)
         return WireWorkload(
@@ -222,40 +226,40 @@ class StartedEndpoint:
     def _shared(
         self, payloads: Sequence[Payload], sizes: Mapping[str, int], in_flight: int
     ) -> list[tuple[Request, ...]]:
-        """All inputs in one region, and the outputs of each request in flight in a slot of another."""
-        pieces = bytearray()
-        found: list[list[tuple[InputTensor, int, int]]] = []
+        """Put all inputs into one region, and the outputs of each request in flight into a slot of another."""
+        data = bytearray()
+        offsets: list[list[tuple[InputTensor, int, int]]] = []
         for payload in payloads:
-            found.append([])
+            offsets.append([])
             for tensor in self._tensors(payload):
-                data = to_bytes(tensor.datatype, tensor.values)
-                found[-1].append((tensor, len(pieces), len(data)))
-                pieces += data.ljust(aligned(len(data)), b"\0")
-        inputs = self._memory.region(len(pieces))
-        inputs.write(bytes(pieces))
+                values = to_bytes(tensor.datatype, tensor.values)
+                offsets[-1].append((tensor, len(data), len(values)))
+                data += values.ljust(aligned(len(values)), b"\0")
+        inputs = self._memory.region(len(data))
+        inputs.write(bytes(data))
         tensors = [
-            [replace(tensor, memory_range=MemoryRange(inputs.name, offset, size)) for tensor, offset, size in one]
-            for one in found
+            [replace(tensor, memory_range=MemoryRange(inputs.name, offset, size)) for tensor, offset, size in request]
+            for request in offsets
         ]
         slot_size = sum(map(aligned, sizes.values()))
         outputs = self._memory.region(slot_size * in_flight)
         rotations = []
         for number in range(in_flight):
-            offset, asked = number * slot_size, dict[str, MemoryRange]()
+            offset, ranges = number * slot_size, dict[str, MemoryRange]()
             for output, size in sizes.items():
-                asked[output] = MemoryRange(outputs.name, offset, size)
+                ranges[output] = MemoryRange(outputs.name, offset, size)
                 offset += aligned(size)
-            slot = OutputSlot(outputs.reader(), asked)
+            slot = OutputSlot(outputs.reader(), ranges)
             rotations.append(
                 tuple(
-                    self._request(payload, shared, asked, slot)
+                    self._request(payload, shared, ranges, slot)
                     for payload, shared in zip(payloads, tensors, strict=True)
                 )
             )
         return rotations
 
     def _output_sizes(self, batch_size: int) -> dict[str, int]:
-        """Bytes of each output of one request."""
+        """Return the bytes of each output of one request."""
         sizes = {}
         for spec in self._model.outputs:
             shape = spec.item_shape(batched=self._model.batched)
@@ -266,8 +270,8 @@ class StartedEndpoint:
                 sizes[spec.name] = self._settings.output_shared_memory_size
             else:
                 raise OptionError(
-                    f"How many bytes the output {spec.name!r} ({spec.datatype}, {list(shape)}) takes isn't known; say "
-                    "so with output_shared_memory_size=."
+                    f"The size of output {spec.name!r} ({spec.datatype}, {list(shape)}) is unknown: set "
+                    "output_shared_memory_size= in bytes."
                 )
         return sizes
 
@@ -293,7 +297,7 @@ class StartedEndpoint:
         return grpc_codec.encode(message, check)
 
     def under_test(self) -> PlainMapping:
-        versions = dict.fromkeys(client.server() for client in self._clients)
+        versions = dict.fromkeys(client.server_version() for client in self._clients)
         facts: dict[str, Plain] = {"server": ", ".join(versions), "model": self._name}
         metadata = self._model.metadata
         facts["platform"] = str(metadata.get("platform", "")) or None
@@ -310,10 +314,10 @@ class StartedEndpoint:
     def server_times(self) -> ServerTimes | None:
         if "statistics" not in self._extensions:
             return None
-        first, *others = map(self._times_of, self._clients)
-        for one in others:
-            first += one
-        return first
+        total, *remaining = map(self._times_of, self._clients)
+        for times in remaining:
+            total += times
+        return total
 
     def _times_of(self, client: KServeClient) -> ServerTimes:
         if not self._stage.stages:
@@ -321,28 +325,28 @@ class StartedEndpoint:
         return ensemble_times(self._stage, client.all_server_times())
 
     def default_metrics_url(self) -> str | None:
-        """Of a single Triton, if it has them where Triton has them unless told otherwise."""
-        if len(self._clients) != 1 or not self._clients[0].server().startswith("triton "):
+        """URL of a single Triton's metrics at the default port; None if there is none."""
+        if len(self._clients) != 1 or not self._clients[0].server_version().startswith("triton "):
             return None
         return find_metrics_url(self._servers.addresses[0].host, self._name)
 
     @property
     def served_model(self) -> ServedModel:
-        """The model as the server describes it."""
+        """The model as described by the server."""
         return self._model
 
     @property
     def stage(self) -> Stage:
-        """The model and, of an ensemble, the models that it is made of."""
+        """The model and, for an ensemble, the models that it consists of."""
         return self._stage
 
     def check(self) -> None:
         for address in self._servers.addresses:
-            # A connection of its own: a server that is shutting down goes on serving those that it has.
+            # A new connection, since a server that shuts down still serves its open connections.
             probe = open_client(self._servers, address)
             try:
                 if not probe.ready():
-                    raise TargetDied(f"The server at {probe.address} takes no more requests; was it stopped?")
+                    raise TargetDied(f"The server at {probe.address} no longer accepts requests; was it stopped?")
             finally:
                 probe.close()
 

@@ -1,4 +1,4 @@
-"""The gRPC form of KServe v2: protobuf messages, with the tensors as raw bytes."""
+"""KServe v2 over gRPC: protobuf messages, with the tensors as raw bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FINAL = "triton_final_response"
 
 
 def messages() -> Any:
-    """The protocol's message classes.
+    """Import and return the module of the protocol's message classes.
 
     Raises:
         MissingExtra: gRPC is not installed.
@@ -26,12 +26,12 @@ def messages() -> Any:
     try:
         from tritonclient.grpc import service_pb2
     except ImportError as error:
-        raise MissingExtra("tritonclient[grpc]", "grpc", "speak KServe v2 over gRPC") from error
+        raise MissingExtra("tritonclient[grpc]", "grpc", "use KServe v2 over gRPC") from error
     return service_pb2
 
 
 def encode(message: InferMessage, check: AnswerCheck | None) -> Request:
-    """The request, as a serialised ``ModelInferRequest``."""
+    """Encode a request as a serialised ``ModelInferRequest``."""
     request = messages().ModelInferRequest(model_name=message.model, model_version=message.version)
     for key, value in message.parameters.items():
         request.parameters[key].bool_param = value
@@ -45,7 +45,7 @@ def encode(message: InferMessage, check: AnswerCheck | None) -> Request:
         part = request.outputs.add(name=name)
         if memory_range is not None:
             _share(part, memory_range)
-    # Deterministic: parameters are a map, whose order would else be of chance.
+    # Deterministic: the order of the parameters, a map, would otherwise vary.
     return Request(request.SerializeToString(deterministic=True), (), check)
 
 
@@ -57,22 +57,22 @@ def _share(part: Any, memory_range: MemoryRange) -> None:
 
 
 def decode(body: bytes, _headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array]:
-    """The outputs of a ``ModelInferResponse``.
+    """Return the outputs of a ``ModelInferResponse``.
 
     Args:
-        memory: of the request's outputs.
+        memory: Shared memory of the request's outputs.
 
     Raises:
-        ValueError: it is none.
+        ValueError: ``body`` is not such a message.
     """
     return _outputs(_parsed(messages().ModelInferResponse, body), memory)
 
 
 class StreamReader:
-    """Reads one message of a stream: whether it is the last of its request's, and what went wrong."""
+    """Callable that reads one message of a stream: whether it is the last of its request, and its error."""
 
     def __init__(self) -> None:
-        # Now, not with the first message: the import takes a while, in which no request would be sent.
+        # Import now: at the first message, the import would delay the next requests.
         self._kind = messages().ModelStreamInferResponse
 
     def __reduce__(self) -> tuple[type[StreamReader], tuple[()]]:
@@ -86,13 +86,13 @@ class StreamReader:
         if answer.error_message:
             return StreamAnswer(last=True, error=answer.error_message)
         response = answer.infer_response
-        # Only models that may answer several times say whether they are through.
+        # Only decoupled models set the parameter.
         last = _FINAL not in response.parameters or response.parameters[_FINAL].bool_param
         return StreamAnswer(last, not response.outputs)
 
 
 def decode_stream(body: bytes, _headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array] | None:
-    """The same of a ``ModelStreamInferResponse``; None for the empty one that ends a request's answers."""
+    """Return the outputs of a ``ModelStreamInferResponse``; None for the empty message that ends a request."""
     answer = _parsed(messages().ModelStreamInferResponse, body)
     if answer.error_message:
         raise ValueError(answer.error_message)
@@ -108,7 +108,7 @@ def _parsed(kind: Any, body: bytes) -> Any:
     try:
         return kind.FromString(body)
     except DecodeError as error:
-        raise ValueError(f"it is no {kind.DESCRIPTOR.name}: {error}") from error
+        raise ValueError(f"it is not a {kind.DESCRIPTOR.name}: {error}") from error
 
 
 def _outputs(response: Any, memory: OutputMemory | None) -> dict[str, Array]:
@@ -123,7 +123,7 @@ def _values(tensor: Any, raw: Iterator[bytes], memory: OutputMemory | None) -> A
             array[:] = list(typed)
             return array
         return np.array(typed, DTYPES.get(tensor.datatype))
-    # Triton leaves an empty element in the list for an output in shared memory.
+    # Triton's list has an empty element for an output in shared memory.
     data = next(raw, None)
     if not data and memory is not None and (shared := memory.output(tensor.name)) is not None:
         return read_shared_output(tensor.datatype, tensor.shape, shared)

@@ -1,4 +1,4 @@
-"""The HTTP form of KServe v2: JSON, and after it the tensors' bytes (binary tensor extension)."""
+"""KServe v2 over HTTP: JSON followed by the tensors' bytes (binary tensor extension)."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
 _LENGTH = "inference-header-content-length"
 
 
-def path_of(model: str, version: str) -> str:
-    """Of the request line."""
+def infer_path(model: str, version: str) -> str:
+    """Return the path of an inference request."""
     versions = f"/versions/{quote(version, safe='')}" if version else ""
     return f"/v2/models/{quote(model, safe='')}{versions}/infer"
 
 
 def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) -> Request:
-    """The request.
+    """Encode a request.
 
     Args:
-        binary: use the binary tensor extension; otherwise JSON numbers.
+        binary: Whether to use the binary tensor extension instead of JSON numbers.
 
     Raises:
-        OptionError: strings that aren't text can't be sent as JSON.
+        OptionError: A string is not UTF-8 and must be sent as JSON.
     """
     inputs, tail = [], []
     for tensor in message.inputs:
@@ -47,7 +47,7 @@ def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) ->
             "datatype": tensor.datatype,
         }
         if tensor.memory_range is not None:
-            part["parameters"] = _shared(tensor.memory_range)
+            part["parameters"] = _shared_memory(tensor.memory_range)
         elif binary:
             tail.append(to_bytes(tensor.datatype, tensor.values))
             part["parameters"] = {"binary_data_size": len(tail[-1])}
@@ -55,7 +55,7 @@ def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) ->
             part["data"] = _numbers(tensor)
         inputs.append(part)
     outputs = [
-        {"name": name, "parameters": {"binary_data": binary} if memory_range is None else _shared(memory_range)}
+        {"name": name, "parameters": {"binary_data": binary} if memory_range is None else _shared_memory(memory_range)}
         for name, memory_range in message.outputs.items()
     ]
     request: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
@@ -68,11 +68,14 @@ def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) ->
     return Request(b"".join([head, *tail]), tuple(headers), check)
 
 
-def _shared(memory_range: MemoryRange) -> dict[str, Any]:
-    found: dict[str, Any] = {"shared_memory_region": memory_range.region, "shared_memory_byte_size": memory_range.size}
+def _shared_memory(memory_range: MemoryRange) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        "shared_memory_region": memory_range.region,
+        "shared_memory_byte_size": memory_range.size,
+    }
     if memory_range.offset:
-        found["shared_memory_offset"] = memory_range.offset
-    return found
+        parameters["shared_memory_offset"] = memory_range.offset
+    return parameters
 
 
 def _numbers(tensor: InputTensor) -> list[Any]:
@@ -83,27 +86,27 @@ def _numbers(tensor: InputTensor) -> list[Any]:
         return [value.decode() for value in flat]
     except UnicodeDecodeError as error:
         raise OptionError(
-            f"{tensor.name!r} holds bytes that are no text, and the server takes strings as JSON only: {error}."
+            f"{tensor.name!r} holds bytes that are not UTF-8, and the server accepts strings only as JSON: {error}."
         ) from error
 
 
 def decode(body: bytes, headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array]:
-    """The outputs of an answer.
+    """Return the outputs of an answer.
 
     Args:
-        memory: of the request's outputs.
+        memory: Shared memory of the request's outputs.
 
     Raises:
-        ValueError: it is no KServe v2 answer.
+        ValueError: ``body`` is not a KServe v2 answer.
     """
-    body = _plain(body, headers.get("content-encoding", ""))
+    body = _decompressed(body, headers.get("content-encoding", ""))
     length = int(headers.get(_LENGTH, len(body)))
     document = json.loads(body[:length])
     outputs = document.get("outputs") if isinstance(document, dict) else None
     if outputs is None:
         raise ValueError("it has no outputs")
     tail = memoryview(body)[length:]
-    found = {}
+    arrays = {}
     for tensor in outputs:
         name, datatype, shape = tensor["name"], tensor["datatype"], [int(size) for size in tensor["shape"]]
         parameters = tensor.get("parameters", {})
@@ -114,8 +117,8 @@ def decode(body: bytes, headers: Mapping[str, str], memory: OutputMemory | None)
             flat = read_shared_output(datatype, shape, data)
         else:
             flat = _array(datatype, tensor["data"])
-        found[name] = flat.reshape(shape)
-    return found
+        arrays[name] = flat.reshape(shape)
+    return arrays
 
 
 def _array(datatype: str, data: Any) -> Array:
@@ -127,7 +130,7 @@ def _array(datatype: str, data: Any) -> Array:
     return np.asarray(data, DTYPES[datatype]).reshape(-1)
 
 
-def _plain(body: bytes, encoding: str) -> bytes:
+def _decompressed(body: bytes, encoding: str) -> bytes:
     match encoding.strip().lower():
         case "" | "identity":
             return body
@@ -135,14 +138,11 @@ def _plain(body: bytes, encoding: str) -> bytes:
             try:
                 return zlib.decompress(body, 32 + zlib.MAX_WBITS)  # 32: gzip's header or zlib's
             except zlib.error:
-                # Some servers take "deflate" at its word and leave zlib's header out.
-                return _inflated(body)
-        case other:
-            raise ValueError(f"it is encoded as {other}, which was not asked for")
-
-
-def _inflated(body: bytes) -> bytes:
-    try:
-        return zlib.decompress(body, -zlib.MAX_WBITS)
-    except zlib.error as error:
-        raise ValueError(f"it can't be decompressed: {error}") from error
+                pass
+            try:
+                # For "deflate", some servers send raw DEFLATE data without zlib's header.
+                return zlib.decompress(body, -zlib.MAX_WBITS)
+            except zlib.error as error:
+                raise ValueError(f"it can't be decompressed: {error}") from error
+        case unexpected:
+            raise ValueError(f"its encoding {unexpected} was not requested")

@@ -1,7 +1,7 @@
-"""Memory that a server on this host shares with us, so that tensors needn't travel.
+"""Memory shared with a server on this host, so that requests need not carry tensors.
 
 POSIX shared memory is used directly, not through ``multiprocessing``, whose tracker would remove a region as soon as
-one of the load generator's processes that reads it ends.
+a load generator process that reads it ends.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.message import MemoryRange
 
-#: Regions start and are cut at multiples of it: CUDA's own alignment, and more than a cache line.
+#: Alignment of regions and of tensors in them, in bytes: CUDA's alignment, and more than a cache line.
 ALIGNMENT = 256
 _SHM = Path("/dev/shm")
-#: For how long, and how often, a server is asked to forget a region that a request is said to use still.
-_LETTING_GO_S, _TRIES = 0.05, 40
+#: Delay between, and number of, attempts to unregister a region that the server reports as in use.
+_UNREGISTER_S, _UNREGISTER_TRIES = 0.05, 40
 
 
 def aligned(size: int) -> int:
-    """The next multiple of ``ALIGNMENT``; not 0, since a region can't be empty."""
+    """Return the size rounded up to a multiple of ``ALIGNMENT``; never 0, since a region can't be empty."""
     return max(ALIGNMENT, -(-size // ALIGNMENT) * ALIGNMENT)
 
 
 class Region(Protocol):
-    """Memory that this process owns.
+    """Shared memory that this process owns.
 
     Attributes:
         kind: ``system`` or ``cuda``.
@@ -44,24 +44,26 @@ class Region(Protocol):
     size: int
 
     def write(self, data: bytes) -> None:
-        """Fill it from its start."""
+        """Write data at the start of the region."""
 
     def register(self, client: KServeClient) -> None:
-        """Tell a server of it."""
+        """Register the region with a server."""
 
     def reader(self) -> RegionReader:
-        """What reads it in another process."""
+        """Return a picklable reader for another process."""
 
     def remove(self) -> None:
-        """Give it back. May be called twice."""
+        """Free the memory. May be called twice."""
 
 
 class RegionReader(Protocol):
-    """Reads a region, in whatever process it was sent to."""
+    """A reader of a region, for use in any process on this host."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """Raises:
-        ValueError: that is beyond its end, or it is gone.
+        """Return ``size`` bytes from ``offset``.
+
+        Raises:
+            ValueError: The range ends beyond the region, or the region is gone.
         """
 
 
@@ -75,10 +77,10 @@ class SystemRegion:
         path = _SHM / name
         try:
             file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-            # Also when this process ends without having stopped its targets.
+            # Runs also if this process ends without stopping its targets.
             self._remove = weakref.finalize(self, _unlink, path)
             try:
-                os.posix_fallocate(file, 0, size)  # now, rather than by SIGBUS at the first write
+                os.posix_fallocate(file, 0, size)  # fails here; without it the first write would raise SIGBUS
                 self._memory = mmap.mmap(file, size)
             finally:
                 os.close(file)
@@ -86,8 +88,8 @@ class SystemRegion:
             with contextlib.suppress(AttributeError):
                 self._remove()
             raise TargetError(
-                f"{size} bytes of shared memory can't be had in {_SHM}: {error.strerror}.\n"
-                "See how much there is with: df /dev/shm. In a container: docker run --shm-size=2g."
+                f"{size} bytes of shared memory can't be allocated in {_SHM}: {error.strerror}.\n"
+                "Check the free space with: df /dev/shm. In a container: docker run --shm-size=2g."
             ) from error
 
     def write(self, data: bytes) -> None:
@@ -108,7 +110,7 @@ def _unlink(path: Path) -> None:
 
 
 class SystemReader:
-    """Maps the region when it is first read."""
+    """A reader that maps the region at the first read."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -128,7 +130,7 @@ class SystemReader:
             except OSError as error:
                 raise ValueError(f"the shared memory {self._path} can't be read: {error.strerror}") from error
         if offset < 0 or offset + size > len(self._memory):
-            raise ValueError(f"{size} bytes at {offset} are beyond the shared memory")
+            raise ValueError(f"{size} bytes at {offset} end beyond the shared memory")
         return self._memory[offset : offset + size]
 
 
@@ -137,27 +139,27 @@ class OutputSlot:
     """The part of an output region that belongs to one request in flight.
 
     Attributes:
-        memory_ranges: of the outputs, by name.
+        memory_ranges: Memory of each output, by name.
     """
 
     reader: RegionReader
     memory_ranges: Mapping[str, MemoryRange]
 
     def output(self, name: str) -> bytes | None:
-        """The bytes in its place; None where it has none.
+        """Return the bytes of an output's memory; None if it has none.
 
         Raises:
-            ValueError: they can't be read.
+            ValueError: The memory can't be read.
         """
         memory_range = self.memory_ranges.get(name)
         return None if memory_range is None else self.reader.read(memory_range.offset, memory_range.size)
 
 
-def create(kind: str, name: str, size: int) -> Region:
-    """Memory of that kind.
+def create_region(kind: str, name: str, size: int) -> Region:
+    """Allocate ``size`` bytes of ``system`` or ``cuda`` memory.
 
     Raises:
-        TargetError: there is not so much of it, or no GPU.
+        TargetError: There is not enough memory, or no GPU.
     """
     if kind == SystemRegion.kind:
         return SystemRegion(name, size)
@@ -170,7 +172,7 @@ class SharedMemory:
     """All regions of one target, registered with all its servers.
 
     Args:
-        prefix: of their names.
+        prefix: Prefix of the regions' names.
     """
 
     def __init__(self, kind: str, prefix: str, clients: Sequence[KServeClient]) -> None:
@@ -179,27 +181,27 @@ class SharedMemory:
         self._registered: list[tuple[KServeClient, str]] = []
 
     def region(self, size: int) -> Region:
-        """A new one.
+        """Allocate a region and register it with every server.
 
         Raises:
-            TargetError: it can't be had, or a server doesn't take it.
+            TargetError: The region can't be allocated, or a server refuses it.
         """
-        region = create(self._kind, f"{self._prefix}{self._kind}-{len(self._regions)}", size)
+        region = create_region(self._kind, f"{self._prefix}{self._kind}-{len(self._regions)}", size)
         self._regions.append(region)
         for client in self._clients:
             try:
                 region.register(client)
             except TargetError as error:
                 raise TargetError(
-                    f"{error}\nShared memory works only with a server on this host that sees the same "
-                    f"{'/dev/shm (containers: --ipc=host) as the same user' if self._kind == 'system' else 'GPU'}; "
-                    "with others use shared_memory='none'."
+                    f"{error}\nShared memory needs a server on this host that sees the same "
+                    f"{'/dev/shm (containers: --ipc=host) as the same user' if self._kind == 'system' else 'GPU'}. "
+                    "Otherwise use shared_memory='none'."
                 ) from error
             self._registered.append((client, region.name))
         return region
 
     def release(self) -> None:
-        """Give back everything, whatever the servers say to it. May be called twice."""
+        """Unregister and free all regions; errors of the servers are ignored. May be called twice."""
         gone: set[str] = set()
         for client, name in self._registered:
             if client.address in gone:
@@ -214,16 +216,16 @@ class SharedMemory:
         self._regions = []
 
     def _unregister(self, client: KServeClient, name: str) -> None:
-        """Have a server forget a region; nothing happens where it has done so already."""
-        for _ in range(_TRIES):
+        """Unregister a region; does nothing if the server no longer knows it."""
+        for _ in range(_UNREGISTER_TRIES):
             try:
                 client.release_memory(self._kind, name)
             except TargetDied:
                 raise
             except TargetError as error:
-                # Triton lets go of a request's memory only a moment after it has sent the answer.
+                # Triton releases a request's memory only a moment after it has sent the answer.
                 if "in use" not in str(error):
                     return
-                time.sleep(_LETTING_GO_S)
+                time.sleep(_UNREGISTER_S)
             else:
                 return

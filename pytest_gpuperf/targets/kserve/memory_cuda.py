@@ -1,4 +1,4 @@
-"""GPU memory that a server on this host shares with us, through ``tritonclient`` and CUDA's Python bindings."""
+"""GPU memory shared with a server on this host, through ``tritonclient`` and CUDA's Python bindings."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class CudaRegion:
         self._library = _cuda_library()
         try:
             self._handle = self._library.create_shared_memory_region(name, size, self.device)
-        except Exception as error:  # the library's own, which hides the driver's behind it
+        except Exception as error:  # the library's exception, whose cause is the driver's
             raise TargetError(
-                f"{size} bytes of GPU memory can't be shared: {_cause(error)}.\nIs there a GPU with a driver here "
-                "(nvidia-smi)? Without one use shared_memory='system' or 'none'."
+                f"{size} bytes of GPU memory can't be shared: {_root_cause(error)}.\nCheck with nvidia-smi that this "
+                "machine has a GPU with a driver. Without one use shared_memory='system' or 'none'."
             ) from error
         self._remove = weakref.finalize(self, self._library.destroy_shared_memory_region, self._handle)
 
@@ -42,7 +42,7 @@ class CudaRegion:
 
     def remove(self) -> None:
         self._remove()
-        self._handle = None  # the library frees the memory when nobody refers to it any more
+        self._handle = None  # the library frees the memory when the last reference to it is gone
 
 
 def _cuda_library() -> Any:
@@ -56,16 +56,16 @@ def _cuda_library() -> Any:
     return cuda_shared_memory
 
 
-def _cause(error: BaseException) -> str:
-    """What the driver said."""
+def _root_cause(error: BaseException) -> str:
+    """Return the driver's message."""
     if error.__cause__ is not None:
-        return _cause(error.__cause__)
-    said = error.args[0] if error.args else error
-    return said.decode() if isinstance(said, bytes) else str(said)
+        return _root_cause(error.__cause__)
+    message = error.args[0] if error.args else error
+    return message.decode() if isinstance(message, bytes) else str(message)
 
 
 class CudaReader:
-    """Opens the region when it is first read. CUDA lets only processes other than the region's own do that."""
+    """A reader that opens the region at the first read. CUDA forbids it in the process that owns the region."""
 
     def __init__(self, handle: bytes, device: int, size: int) -> None:
         self._handle, self._device, self._size = handle, device, size
@@ -82,7 +82,7 @@ class CudaReader:
         from cuda.bindings import runtime
 
         if offset < 0 or offset + size > self._size:
-            raise ValueError(f"{size} bytes at {offset} are beyond the shared memory")
+            raise ValueError(f"{size} bytes at {offset} end beyond the shared memory")
         if self._base is None:
             self._base = self._open(runtime)
         host = ctypes.create_string_buffer(size)
@@ -99,7 +99,7 @@ class CudaReader:
 
 
 def _checked(result: tuple[Any, ...]) -> Any:
-    """The value behind a status of CUDA's runtime."""
+    """Return the value of a CUDA runtime call; raise ValueError if its status is an error."""
     if int(result[0]):
         raise ValueError(f"the GPU memory can't be read: {result[0]}")
     return result[1] if len(result) > 1 else None

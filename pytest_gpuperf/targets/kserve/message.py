@@ -1,4 +1,4 @@
-"""One inference request before a protocol has given it its form, and the outputs of an answer."""
+"""An inference request independent of the protocol, and outputs in shared memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STREAM_FINAL = "triton_enable_empty_final_response"
 
 @dataclass(frozen=True)
 class MemoryRange:
-    """Part of a shared memory region that is registered with the server under that name."""
+    """Bytes ``offset`` to ``offset + size`` of a shared memory region, by the name it is registered under."""
 
     region: str
     offset: int
@@ -23,7 +23,11 @@ class MemoryRange:
 
 @dataclass(frozen=True)
 class InputTensor:
-    """One input: its values, or where they are."""
+    """One input.
+
+    Attributes:
+        memory_range: Shared memory that holds the values; None if the request contains them.
+    """
 
     name: str
     datatype: str
@@ -36,8 +40,8 @@ class InferMessage:
     """One inference request.
 
     Attributes:
-        outputs: what is asked for, and where it shall be put; None: into the answer.
-        parameters: of the request as a whole.
+        outputs: Requested outputs, each with the shared memory to write it to; None to put it into the answer.
+        parameters: Parameters of the request (not of a tensor).
     """
 
     model: str
@@ -48,24 +52,24 @@ class InferMessage:
 
 
 class OutputMemory(Protocol):
-    """Where the outputs of one request are, if not in the answer. (Triton's answers don't say so.)"""
+    """Shared memory that holds outputs of one request. (Triton's answers do not name it.)"""
 
     def output(self, name: str) -> bytes | None:
-        """The bytes in its place; None where it has none.
+        """Return the bytes of an output's memory; None if the output is in the answer.
 
         Raises:
-            ValueError: they can't be read.
+            ValueError: The memory can't be read.
         """
 
 
 def read_shared_output(datatype: str, shape: Sequence[int], data: bytes) -> Array:
-    """The flat values at the start of an output's place.
+    """Return the flat array at the start of an output's memory.
 
     Raises:
-        ValueError: it is too small for them.
+        ValueError: The memory is smaller than the array.
     """
     count = math.prod(shape)
     size = TensorSpec("", datatype, ()).item_bytes * count if datatype in DTYPES else 0
     if size > len(data):
-        raise ValueError(f"{size} bytes of outputs can't be in {len(data)} bytes of shared memory")
+        raise ValueError(f"{size} bytes of outputs do not fit into {len(data)} bytes of shared memory")
     return from_bytes(datatype, data[:size] if size else data, count)

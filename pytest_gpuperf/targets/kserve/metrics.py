@@ -1,26 +1,25 @@
-"""Finding the Prometheus metrics of a server that is already there."""
+"""Discovery of the Prometheus metrics of a running server."""
 
 from __future__ import annotations
 
 import http.client
 from contextlib import closing
 
-#: Triton's own default.
+#: Triton's default.
 _PORT = 8002
-#: A firewall that swallows packets should not hold up every start.
+#: Short, since a firewall that drops packets would delay every start.
 _CONNECT_S = 1.0
-#: Whoever has accepted a connection may well be slow on a busy machine.
+#: Long, since a server on a busy machine may answer slowly.
 _ANSWER_S = 10.0
 
 
 def find_metrics_url(host: str, model: str) -> str | None:
-    """The URL of the metrics of the Triton on that host which serves the model; None where there are none.
+    """Return the URL of the metrics of the Triton that serves the model on that host; None if there is none.
 
-    Another server on the same host may have the port; it is only taken for ours if it speaks of our model.
+    Another server on the host may use the port, so the metrics must mention the model.
     """
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{_PORT}/metrics"
-    # Without proxies: what a proxy would answer is not the server's.
+    url = f"http://{f'[{host}]' if ':' in host else host}:{_PORT}/metrics"
+    # http.client ignores proxies, whose answer would not be the server's.
     with closing(http.client.HTTPConnection(host, _PORT, timeout=_CONNECT_S)) as connection:
         try:
             connection.connect()

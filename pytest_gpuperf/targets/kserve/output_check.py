@@ -1,4 +1,4 @@
-"""Holding answers against what they should be. Sent to the load generator's processes with the requests."""
+"""Comparison of answers with the expected outputs. Sent to the load generator's processes with the requests."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _DECODERS: dict[str, Decode] = {
     GRPC: grpc_codec.decode,
     GRPC_STREAM: grpc_codec.decode_stream,
 }
-#: Headers that say how a body is read: with others the same bytes may mean something else.
+#: Headers that define how a body is decoded: with other values the same bytes may mean something else.
 _DECODING_HEADERS = ("inference-header-content-length", "content-encoding")
-#: Right bodies that are remembered. More than one: a model that gathers requests into batches may compute the same
-#: request in a few ways.
+#: How many accepted bodies are remembered. More than one, since a model that batches requests may compute the same
+#: request in several ways.
 _REMEMBERED = 4
 _MAX_VALUE_CHARS = 60
 
 
 class OutputCheck:
-    """Whether an answer has the right outputs.
+    """Callable that compares an answer with the expected outputs and returns what is wrong; "" if nothing is.
 
     Args:
-        protocol: in which it comes.
-        expected: the outputs, with the batch; or what judges them.
-        tolerance: relative, of floating point outputs.
-        slot: where the server puts the outputs; None: into the answer.
+        protocol: Protocol of the answer.
+        expected: Outputs by name, including the batch dimension; or a function that judges them.
+        tolerance: Relative tolerance of floating point outputs.
+        slot: Shared memory into which the server writes the outputs; None if the answer contains them.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class OutputCheck:
 
     def _prepare(self) -> None:
         if self._state[0] != HTTP:
-            # Now, not when the first answer is there: it takes a while, in which no request would be sent.
+            # Import now: at the first answer, the import would delay the next requests.
             grpc_codec.messages()
         self._accepted: deque[tuple[bytes, ...]] = deque(maxlen=_REMEMBERED)
 
@@ -60,10 +60,10 @@ class OutputCheck:
     def __call__(self, body: bytes, headers: Mapping[str, str]) -> str:
         protocol, expected, tolerance, slot = self._state
         try:
-            # The same bytes in the same place were right before. Shared memory is part of the answer.
+            # The same bytes were accepted before. Shared memory is part of the answer.
             memory = [slot.output(name) or b"" for name in slot.memory_ranges] if slot is not None else []
-            seen = (body, *memory, *(headers.get(name, "").encode() for name in _DECODING_HEADERS))
-            if seen in self._accepted:
+            answer = (body, *memory, *(headers.get(name, "").encode() for name in _DECODING_HEADERS))
+            if answer in self._accepted:
                 return ""
             outputs = _DECODERS[protocol](body, headers, slot)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -74,7 +74,7 @@ class OutputCheck:
             _call_judge(expected, outputs) if callable(expected) else describe_difference(expected, outputs, tolerance)
         )
         if not wrong:
-            self._accepted.append(seen)
+            self._accepted.append(answer)
         return wrong
 
 
@@ -89,7 +89,7 @@ def _call_judge(judge: Judge, outputs: dict[str, Array]) -> str:
 
 
 def describe_difference(expected: Mapping[str, Array], outputs: Mapping[str, Array], tolerance: float) -> str:
-    """What is wrong with the outputs; empty when nothing is."""
+    """Return what is wrong with the outputs; empty if nothing is."""
     for name, wanted in expected.items():
         actual = outputs.get(name)
         if actual is None:
@@ -105,17 +105,17 @@ def describe_difference(expected: Mapping[str, Array], outputs: Mapping[str, Arr
 
 
 def worst_element(wanted: Array, actual: Array, tolerance: float) -> tuple[int, ...] | None:
-    """The element that is farthest off; None when none is.
+    """Return the index of the element that differs most; None if all are within the tolerance.
 
-    Floating point numbers may differ by ``tolerance`` of the right value, or of the output's root mean square where
-    that is larger: a logit near zero among logits near ten is not computed more exactly than they are.
+    Floating point numbers may differ by ``tolerance`` times the wanted value, or times the output's root mean square if
+    that is larger: a logit near zero among logits near ten is not computed more precisely than they are.
     """
     if wanted.dtype.kind != "f":
         wrong = actual != wanted
         if not np.any(wrong):
             return None
         if wanted.dtype.kind in "iu":
-            # As Python's integers, since differences of the widest types don't fit into them.
+            # Python integers, since differences of 64-bit values may overflow.
             distance = np.abs(actual.astype(object) - wanted.astype(object))
             return _index(int(np.argmax(distance.reshape(-1))), wanted)
         return _index(int(np.argmax(wrong.reshape(-1))), wanted)
@@ -125,7 +125,7 @@ def worst_element(wanted: Array, actual: Array, tolerance: float) -> tuple[int, 
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         excess = np.abs(got - exact) - tolerance * np.maximum(np.abs(exact), scale)
     same = (got == exact) | (np.isnan(got) & np.isnan(exact))
-    # An infinity or a NaN in the wrong place is as wrong as can be.
+    # A misplaced infinity or NaN counts as the largest difference.
     excess = np.where(same, -np.inf, np.where(np.isfinite(got) & np.isfinite(exact), excess, np.inf))
     if not excess.size or excess.max() <= 0:
         return None

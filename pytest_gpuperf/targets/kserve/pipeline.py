@@ -1,4 +1,4 @@
-"""What an ensemble is made of, and where its time goes."""
+"""The models of an ensemble, and the time spent in each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_gpuperf.targets.kserve.served_model import ServedModel
 
 @dataclass(frozen=True)
 class Stage:
-    """A model, with the stages it is made of where it is an ensemble.
+    """A model and, for an ensemble, the stages that it consists of.
 
     Attributes:
-        digest: of its configuration.
+        digest: Digest of the model's configuration.
     """
 
     name: str
@@ -24,37 +24,37 @@ class Stage:
     stages: tuple[Stage, ...] = ()
 
     def walk(self) -> Iterator[Stage]:
-        """It and all below it."""
+        """Yield this stage and all below it."""
         yield self
         for stage in self.stages:
             yield from stage.walk()
 
     @property
     def tree_digest(self) -> str:
-        """Of its configuration and of all below it."""
+        """Digest over the configurations of this stage and all below it."""
         if not self.stages:
             return self.digest
         return hashlib.sha256(" ".join(stage.digest for stage in self.walk()).encode()).hexdigest()[:32]
 
 
 def stage_tree(name: str, model: ServedModel, client: KServeClient) -> Stage:
-    """The tree of an ensemble; a stage alone for any other model.
+    """Return the tree of an ensemble; a single stage for any other model.
 
     Raises:
-        TargetError: the server doesn't tell of a model that it is made of.
+        TargetError: The server does not provide the configuration of a step.
     """
-    below = tuple(stage_tree(step, ServedModel({}, client.config(step)), client) for step in model.steps)
-    return Stage(name, model.digest or "", below)
+    stages = tuple(stage_tree(step, ServedModel({}, client.config(step)), client) for step in model.steps)
+    return Stage(name, model.digest or "", stages)
 
 
 def ensemble_times(stage: Stage, times: Mapping[str, ServerTimes]) -> ServerTimes:
-    """What an ensemble's requests took, step by step.
+    """Return the times of a stage's requests, with those of its steps.
 
-    Triton's own entry for an ensemble has the computation of all steps in it, but only the ensemble's own queue, which
-    is next to nothing: the queues of the steps are added here.
+    Triton's statistics of an ensemble include the computation of all steps, but only the ensemble's queue, which is
+    nearly empty; this function adds the queues of the steps.
     """
-    own = times.get(stage.name, ServerTimes(0, 0, 0, 0, 0, 0))
+    total = times.get(stage.name, ServerTimes(0, 0, 0, 0, 0, 0))
     if not stage.stages:
-        return own
-    below = {one.name: ensemble_times(one, times) for one in stage.stages}
-    return replace(own, queue_ns=own.queue_ns + sum(one.queue_ns for one in below.values()), stages=below)
+        return total
+    steps = {step.name: ensemble_times(step, times) for step in stage.stages}
+    return replace(total, queue_ns=total.queue_ns + sum(step.queue_ns for step in steps.values()), stages=steps)

@@ -1,4 +1,4 @@
-"""A model as its server describes it."""
+"""A model as described by its server."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pytest_gpuperf.targets.payload import TensorSpec
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What a server says about a model.
+    """A server's description of a model.
 
     Attributes:
-        metadata: inputs, outputs and versions, as the protocol has them.
-        config: None where the server doesn't tell.
+        metadata: Inputs, outputs and versions in the protocol's form.
+        config: Triton's model configuration; None if the server does not provide it.
     """
 
     metadata: dict[str, Any]
@@ -24,12 +24,12 @@ class ServedModel:
 
     @property
     def max_batch_size(self) -> int | None:
-        """None where the server doesn't say."""
+        """Largest batch size, 0 for none; None if the server does not provide it."""
         return None if self.config is None else int(self.config.get("max_batch_size", 0))
 
     @property
     def decoupled(self) -> bool:
-        """It may give any number of answers to a request."""
+        """True if the model may send any number of answers to a request."""
         return bool((self.config or {}).get("model_transaction_policy", {}).get("decoupled", False))
 
     @property
@@ -54,19 +54,20 @@ class ServedModel:
 
     @property
     def batched(self) -> bool:
-        """The first dimension is the batch; a guess where the server doesn't say."""
+        """True if the first dimension is the batch; inferred from the shapes if the server does not provide it."""
         if self.max_batch_size is not None:
             return self.max_batch_size > 0
         return all(spec.shape and spec.shape[0] == -1 for spec in self.inputs)
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """Of an ensemble: the models that it is made of, in order."""
+        """The models that an ensemble consists of, in order; empty for other models."""
         steps = (self.config or {}).get("ensemble_scheduling", {}).get("step", ())
         return tuple(dict.fromkeys(str(step["model_name"]) for step in steps))
 
     @property
     def digest(self) -> str | None:
+        """First half of the SHA-256 of the configuration; None without one."""
         if self.config is None:
             return None
         return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Where the servers are and how they are spoken to."""
+"""The servers of an endpoint: addresses, protocol, headers and encryption."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import GRPC, HTTP, LEAST_OUTSTANDING, ROUND_ROBIN, Address, Tls
 from pytest_gpuperf.targets.kserve.client import KServeClient
 
-#: What a URL's scheme says: protocol, and whether it is encrypted.
+#: Protocol and encryption, by the URL's scheme.
 _SCHEMES = {"http": (HTTP, False), "https": (HTTP, True), "grpc": (GRPC, False), "grpcs": (GRPC, True)}
 _PORTS = {(HTTP, False): 8000, (GRPC, False): 8001}
 _ENCRYPTED_PORT = 443
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: Headers that frame a message; they are written by whoever sends it.
+#: Headers that frame a message and are written by the sender.
 _FRAMING = ("host", "content-length", "transfer-encoding", "connection", "inference-header-content-length", "te")
 
 
 @dataclass(frozen=True)
 class ServerUrl:
-    """What one URL says.
+    """A parsed URL of a server.
 
     Attributes:
-        protocol: empty where it doesn't say.
+        protocol: ``http`` or ``grpc``; empty if the URL has no scheme.
     """
 
     host: str
@@ -36,12 +36,15 @@ class ServerUrl:
 
 
 def parse_url(url: str, protocol: str = "") -> ServerUrl:
-    """Read ``host:port``, ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``.
+    """Parse ``host:port``, ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``.
 
-    Without a port it is Triton's (8000, and 8001 for gRPC), or 443 where it is encrypted.
+    The default port is Triton's (8000, or 8001 for gRPC), or 443 if encrypted.
+
+    Args:
+        protocol: Protocol of a URL without a scheme; HTTP when empty.
 
     Raises:
-        OptionError: it is none of these.
+        OptionError: The URL has none of these forms.
     """
     try:
         parts = urlsplit(url if "://" in url else f"//{url}")
@@ -54,22 +57,21 @@ def parse_url(url: str, protocol: str = "") -> ServerUrl:
             host = None
     if not host or port == 0:
         raise OptionError(
-            f"{url!r} is not an endpoint that can be measured: write host:port or http://host:port "
-            "(or https://, grpc://, grpcs://)."
+            f"{url!r} is not the URL of a server: write host:port or http://host:port (or https://, grpc://, grpcs://)."
         )
-    spoken, encrypted = _SCHEMES.get(parts.scheme, ("", False))
-    return ServerUrl(
-        host, port or _PORTS.get((spoken or protocol or HTTP, encrypted), _ENCRYPTED_PORT), spoken, encrypted
-    )
+    scheme, encrypted = _SCHEMES.get(parts.scheme, ("", False))
+    default_port = _PORTS.get((scheme or protocol or HTTP, encrypted), _ENCRYPTED_PORT)
+    return ServerUrl(host, port or default_port, scheme, encrypted)
 
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers that one load is spread over; they serve the same model.
+    """Servers of the same model that share one load.
 
     Attributes:
         protocol: ``http`` or ``grpc``.
-        headers: sent with every request, control calls included.
+        headers: Headers of every request and control call.
+        balance: How the load generator chooses a server: ``ROUND_ROBIN`` or ``LEAST_OUTSTANDING``.
     """
 
     addresses: tuple[Address, ...]
@@ -90,26 +92,26 @@ class Servers:
         balance: str,
         weights: Sequence[float] | None,
     ) -> Servers:
-        """The servers at these URLs.
+        """Return the servers at these URLs.
 
         Raises:
-            OptionError: URLs, protocol, headers or weights can't be used as written.
+            OptionError: A URL, the protocol, a header or the weights are invalid.
         """
         if not urls:
-            raise OptionError("There is no URL: an endpoint needs at least one.")
+            raise OptionError("url= is empty: give at least one URL.")
         if protocol not in (None, HTTP, GRPC):
-            raise OptionError(f"protocol={protocol!r}: write 'http' or 'grpc'.")
+            raise OptionError(f"protocol={protocol!r} must be 'http' or 'grpc'.")
         parsed_urls = [parse_url(url, protocol or "") for url in urls]
         wanted = protocol or parsed_urls[0].protocol or HTTP
         for url, parsed in zip(urls, parsed_urls, strict=True):
             if parsed.protocol and parsed.protocol != wanted:
                 raise OptionError(
-                    f"{url!r} contradicts the protocol {wanted!r}; all servers are asked in one protocol."
+                    f"{url!r} contradicts the protocol {wanted!r}: all servers must use the same protocol."
                 )
             if parsed.encrypted != parsed_urls[0].encrypted:
-                raise OptionError(f"{url!r} and {urls[0]!r}: either all servers are encrypted or none.")
+                raise OptionError(f"{url!r} and {urls[0]!r}: either all servers or none must be encrypted.")
         if balance not in (ROUND_ROBIN, LEAST_OUTSTANDING):
-            raise OptionError(f"balance={balance!r}: write {ROUND_ROBIN!r} or {LEAST_OUTSTANDING!r}.")
+            raise OptionError(f"balance={balance!r} must be {ROUND_ROBIN!r} or {LEAST_OUTSTANDING!r}.")
         shares = _weights(weights, len(urls))
         addresses = tuple(
             Address(parsed.host, parsed.port, share) for parsed, share in zip(parsed_urls, shares, strict=True)
@@ -119,11 +121,11 @@ class Servers:
 
 
 def open_client(servers: Servers, address: Address | None = None) -> KServeClient:
-    """A client for one of the servers; the first when none is named.
+    """Open a client of one server, by default the first.
 
     Raises:
         MissingExtra: gRPC is not installed.
-        TargetError: a file for its encryption can't be used.
+        TargetError: A TLS file can't be used.
     """
     address = address or servers.addresses[0]
     if servers.protocol == GRPC:
@@ -139,24 +141,26 @@ def _weights(weights: Sequence[float] | None, count: int) -> Sequence[float]:
     if weights is None:
         return (1.0,) * count
     if len(weights) != count:
-        raise OptionError(f"weights={list(weights)} for {count} server(s): give one weight for each.")
+        raise OptionError(f"weights={list(weights)} for {count} server(s): give one weight for each server.")
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise OptionError(
-            f"weights={list(weights)}: a weight is a number above 0; leave out a server that gets nothing."
+            f"weights={list(weights)}: weights must be finite and above 0. To give a server no load, leave out its URL."
         )
     return [float(weight) for weight in weights]
 
 
 def _headers(headers: Mapping[str, str], bearer_token: str | None) -> tuple[tuple[str, str], ...]:
-    """With names in lower case, as HTTP/2 wants them."""
-    found = {name.lower(): str(value) for name, value in headers.items()}
+    """Return all headers with names in lower case, as HTTP/2 requires."""
+    lowered = {name.lower(): str(value) for name, value in headers.items()}
     if bearer_token is not None:
-        if "authorization" in found:
-            raise OptionError("Both bearer_token= and an authorization header are given; give one.")
-        found["authorization"] = f"Bearer {bearer_token}"
-    for name, value in found.items():
+        if "authorization" in lowered:
+            raise OptionError("bearer_token= and an authorization header exclude each other: leave one out.")
+        lowered["authorization"] = f"Bearer {bearer_token}"
+    for name, value in lowered.items():
         if not _TOKEN.fullmatch(name) or re.search(r"[\r\n\0]", value):
-            raise OptionError(f"{name!r} can't be a header: names are letters, digits and dashes, values one line.")
+            raise OptionError(
+                f"Invalid header {name!r}: a name consists of letters, digits and dashes, a value of one line."
+            )
         if name in _FRAMING or name.startswith("grpc-"):
-            raise OptionError(f"The header {name!r} is part of how a request is sent; leave it out.")
-    return tuple(found.items())
+            raise OptionError(f"The header {name!r} is set by the load generator; leave it out.")
+    return tuple(lowered.items())

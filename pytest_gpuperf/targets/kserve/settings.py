@@ -1,4 +1,4 @@
-"""How a model is asked, whichever server it is on."""
+"""Settings of requests to a model, on whichever server it runs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from pytest_gpuperf.targets.payload import Array
 
 NO_MEMORY, SYSTEM, CUDA = "none", "system", "cuda"
 
-#: Judges the outputs of one answer, by name: true or empty when they are right, else false or a sentence.
+#: Judges the outputs of one answer, by name: returns True or "" if they are correct, else False or the reason.
 Judge = Callable[[dict[str, Array]], bool | str]
 Expected = Mapping[str, Any] | Sequence[Mapping[str, Any]] | Judge
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestSettings(InputSettings):
-    """How a model is asked and what its answers are held against.
+    """Settings of requests, and the outputs to expect.
 
     Attributes:
-        protocol: ``http`` or ``grpc``; HTTP, or what the URL says, when None.
-        streaming: gRPC: one bidirectional stream per connection, on which a request may have any number of answers.
-        expected: the right outputs, by name and without the batch; one such mapping for all, or one for each item of
-            ``input_data`` (for each of ``payloads``); or a function of the outputs, defined at the top level of a
-            module, that returns whether they are right or what is wrong with them. It goes before ``validation_data``
-            of a JSON file. A wrong answer is an error of type ``wrong answer``.
-        tolerance: relative, of floating point outputs; everything else must be equal.
-        shared_memory: ``system`` or ``cuda``: tensors stay in memory shared with a server on this host.
-        output_shared_memory_size: bytes for each output whose size the model doesn't say.
+        protocol: ``http`` or ``grpc``; the URL's scheme, else HTTP, when None.
+        streaming: Whether to use one bidirectional gRPC stream per connection, on which a request may have any number
+            of answers.
+        expected: Correct outputs by name, without the batch: one mapping for all requests, or one for each item of
+            ``input_data`` (or each of ``payloads``); or a function of the outputs, defined at the top level of a
+            module, that returns whether they are correct or what is wrong. Overrides ``validation_data`` of a JSON
+            file. A wrong answer is an error of type ``wrong answer``.
+        tolerance: Relative tolerance of floating point outputs; other outputs must be equal.
+        shared_memory: ``system`` or ``cuda`` to keep tensors in memory shared with a server on this host; ``none`` to
+            send them.
+        output_shared_memory_size: Bytes for each output whose size the model does not define.
     """
 
     protocol: str | None = None
@@ -44,22 +46,22 @@ class RequestSettings(InputSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tolerance < 0:
-            raise OptionError(f"tolerance={self.tolerance}: a relative difference is 0 or more.")
+            raise OptionError(f"tolerance={self.tolerance} must be 0 or more.")
         if self.shared_memory not in (NO_MEMORY, SYSTEM, CUDA):
-            raise OptionError(f"shared_memory={self.shared_memory!r}: write 'none', 'system' or 'cuda'.")
+            raise OptionError(f"shared_memory={self.shared_memory!r} must be 'none', 'system' or 'cuda'.")
         if self.output_shared_memory_size is not None and self.output_shared_memory_size < 1:
-            raise OptionError(f"output_shared_memory_size={self.output_shared_memory_size}: give a number of bytes.")
+            raise OptionError(f"output_shared_memory_size={self.output_shared_memory_size} must be 1 byte or more.")
 
     def wire_protocol(self, protocol: str) -> str:
-        """How requests travel to servers that are spoken to in that protocol.
+        """Return the protocol of the requests to servers with that control protocol.
 
         Raises:
-            OptionError: that protocol has no streams.
+            OptionError: ``streaming`` is set and the protocol is not gRPC.
         """
         if not self.streaming:
             return protocol
         if protocol != GRPC:
-            raise OptionError("streaming=True needs gRPC: write protocol='grpc', and give the server's gRPC port.")
+            raise OptionError("streaming=True needs gRPC. Set protocol='grpc' and use the server's gRPC port.")
         return GRPC_STREAM
 
     def facts(self) -> dict[str, Plain]:

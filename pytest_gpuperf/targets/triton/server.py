@@ -128,7 +128,7 @@ class ServerProcess:
             shm_prefix=self.prefix,
             scratch=self._scratch,
             cpus=command.cpus,
-            afterwards=command.afterwards,
+            cleanup=command.cleanup,
         )
         return process
 

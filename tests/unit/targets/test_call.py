@@ -136,7 +136,7 @@ def test_anything_else_is_refused_with_what_to_write_instead() -> None:
         name: str = "no start method"
 
     for subject in (3, "model.onnx", None, Config()):
-        with pytest.raises(OptionError, match=r"give a target .* or a callable"):
+        with pytest.raises(OptionError, match=r"Pass a target .* or a callable"):
             as_target(subject)  # type: ignore[arg-type]
 
 

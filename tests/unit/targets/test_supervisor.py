@@ -52,7 +52,7 @@ def start() -> Iterator[Start]:
         scratch: Path | str = "",
         parent: int | None = None,
         cpus: str = "",
-        afterwards: Sequence[str] = (),
+        cleanup: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         own = [
             sys.executable,
@@ -64,7 +64,7 @@ def start() -> Iterator[Start]:
             shm,
             str(scratch),
             cpus,
-            json.dumps(list(afterwards)),
+            json.dumps(list(cleanup)),
         ]
         process = subprocess.Popen([*own, "--", *command], stdin=subprocess.PIPE, start_new_session=True)
         started.append(process)
@@ -210,14 +210,14 @@ class TestTraces:
         self, start: Start, tmp_path: Path, command: list[str]
     ) -> None:
         code = "import sys; open(sys.argv[1], 'a').write('done ')"
-        process = start(*command, afterwards=[*PYTHON, code, str(tmp_path / "done")])
+        process = start(*command, cleanup=[*PYTHON, code, str(tmp_path / "done")])
         close(process)
         process.wait(10)
         assert (tmp_path / "done").read_text() == "done "
 
-    @pytest.mark.parametrize("afterwards", ["false", "/no/such/program"])
-    def test_what_fails_afterwards_changes_nothing(self, start: Start, afterwards: str) -> None:
-        assert start(*PYTHON, "raise SystemExit(7)", afterwards=[afterwards]).wait(10) == 7
+    @pytest.mark.parametrize("cleanup", ["false", "/no/such/program"])
+    def test_what_fails_afterwards_changes_nothing(self, start: Start, cleanup: str) -> None:
+        assert start(*PYTHON, "raise SystemExit(7)", cleanup=[cleanup]).wait(10) == 7
 
     def test_scratch_stays_while_the_parent_lives(self, start: Start, scratch: Path) -> None:
         process = start("sleep", "60", scratch=scratch)
@@ -284,8 +284,6 @@ class TestSupervisedProcess:
         process = self.launch(tmp_path, *PYTHON, code)
         assert self.wait(process) == 1
         assert process.log_tail(lines=3) == "  48\n  49\n  no GPU"
-        assert process.log_tail(lambda line: line.endswith("9"), lines=2) == "  39\n  49"
-        assert process.log_tail(lambda line: "GPU 1" in line) == ""
         assert process.log_text().startswith("0\n1\n")
         process.stop()
         assert process.exit_status == 1

@@ -37,13 +37,13 @@ class Command:
 
     Attributes:
         cpus: the cores that the supervisor binds it to.
-        afterwards: a command that removes what the first one may leave.
+        cleanup: a command that removes what the first one may leave.
     """
 
     arguments: Sequence[str]
     env: Mapping[str, str]
     cpus: Sequence[int] | None = None
-    afterwards: Sequence[str] = ()
+    cleanup: Sequence[str] = ()
 
 
 class Launcher(Protocol):

@@ -65,7 +65,7 @@ def test_it_can_be_pickled() -> None:
     ("arguments", "message"),
     [
         ({"balancer": "nginx"}, "balancer='nginx': write 'round_robin', 'least_outstanding', 'envoy', or the URL"),
-        ({"balancer": "ftp://lb:1"}, "is not an endpoint that can be measured"),
+        ({"balancer": "ftp://lb:1"}, "is not the URL of a server"),
         ({"balancer": "grpc://lb:1", "protocol": "http"}, "contradicts the protocol"),
         ({"on_loss": "ignore"}, "on_loss='ignore': write 'fail' or 'continue'"),
         ({"replicas": 0}, "replicas=0 leaves nothing to be asked"),

@@ -43,7 +43,7 @@ class TestBothForms:
     def test_say_the_same(self, client: KServeClient) -> None:
         assert client.ready()
         assert client.extensions() == set(ALL)
-        assert client.server() == "fake 1.2"
+        assert client.server_version() == "fake 1.2"
         metadata = client.model("m")
         assert [tensor["name"] for tensor in metadata["inputs"] + metadata["outputs"]] == ["x", "y"]
         assert [int(size) for size in metadata["inputs"][0]["shape"]] == [-1, 4]

@@ -121,7 +121,7 @@ class TestWorkload:
             started.stop()
 
     def test_a_function_that_can_not_be_sent_is_refused(self, triton: tuple[Server, HttpTriton]) -> None:
-        with pytest.raises(OptionError, match=r"can't be sent to the processes .*define it with def"):
+        with pytest.raises(OptionError, match=r"can't be sent to the load generator's processes .*define it with def"):
             KServeEndpoint(url(triton[0]), "m", expected=lambda _: True).start()
 
 
@@ -157,7 +157,7 @@ class TestGrpc:
 
     @pytest.mark.parametrize("protocol", ["http", "grpc"])
     def test_a_decoupled_model_needs_a_stream(self, protocol: str) -> None:
-        message = r"'m' is decoupled.*protocol='grpc', streaming=True"
+        message = r"'m' is decoupled.*protocol='grpc' and streaming=True"
         if protocol == "grpc":
             with grpc_triton(*ALL, decoupled=True) as (port, _), pytest.raises(OptionError, match=message):
                 KServeEndpoint(f"grpc://{HOST}:{port}", "m").start()
@@ -213,14 +213,16 @@ class TestSharedMemory:
     def test_needs_the_servers_extension(self) -> None:
         with (
             Server(HttpTriton("model_configuration")) as server,
-            pytest.raises(OptionError, match=f"{url(server)} has no system shared memory; use shared_memory='none'"),
+            pytest.raises(
+                OptionError, match=f"{url(server)} does not support system shared memory; use shared_memory='none'"
+            ),
         ):
             KServeEndpoint(url(server), "m", shared_memory="system").start()
 
     def test_that_the_server_refuses_is_removed(self, triton: tuple[Server, HttpTriton]) -> None:
         before = set(Path("/dev/shm").glob("gpuperf-*-system-*"))
         started = KServeEndpoint(url(triton[0]), "m", shared_memory="system").start()
-        with pytest.raises(TargetError, match="Shared memory works only with a server on this host"):
+        with pytest.raises(TargetError, match="Shared memory needs a server on this host"):
             started.workload(1)
         started.stop()
         assert set(Path("/dev/shm").glob("gpuperf-*-system-*")) <= before
@@ -236,7 +238,7 @@ class TestSharedMemory:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"shared_memory": "gpu"}, "shared_memory='gpu': write 'none', 'system' or 'cuda'"),
+        ({"shared_memory": "gpu"}, "shared_memory='gpu' must be 'none', 'system' or 'cuda'"),
         ({"tolerance": -0.1}, "tolerance=-0.1"),
         ({"output_shared_memory_size": 0}, "output_shared_memory_size=0"),
         ({"payloads": 0}, "payloads=0"),
@@ -271,7 +273,7 @@ class TestServer:
         with Server(answers(b"")) as server:
             port = server.port
         with pytest.raises(
-            TargetError, match=rf"{HOST}:{port} does not answer(.|\n)*Start it, or correct the address"
+            TargetError, match=rf"{HOST}:{port} does not answer(.|\n)*Start the server, or correct the URL"
         ) as caught:
             KServeEndpoint(f"{HOST}:{port}", "m", protocol=protocol).start()
         assert not isinstance(caught.value, TargetDied), "it never lived"

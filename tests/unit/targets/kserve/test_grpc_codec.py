@@ -86,7 +86,7 @@ class TestDecode:
         assert found["c"].tolist() == [b"x"]
 
     def test_that_can_not_be_read(self) -> None:
-        with pytest.raises(ValueError, match="no ModelInferResponse"):
+        with pytest.raises(ValueError, match="not a ModelInferResponse"):
             grpc_codec.decode(b"\xff\xff", {}, None)
         response = answer()
         response.outputs.add(name="y", datatype="FP32", shape=[2, 6])
@@ -121,7 +121,7 @@ class TestStreams:
         assert self.read(None, "out of memory") == StreamAnswer(last=True, error="out of memory")
         found = self.reader(b"\xff\xff")
         assert found.last
-        assert "no ModelStreamInferResponse" in found.error
+        assert "not a ModelStreamInferResponse" in found.error
 
     def test_outputs(self) -> None:
         response = answer(triton_final_response=False)

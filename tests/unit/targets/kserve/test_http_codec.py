@@ -10,7 +10,7 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Request
-from pytest_gpuperf.targets.kserve.http_codec import decode, encode, path_of
+from pytest_gpuperf.targets.kserve.http_codec import decode, encode, infer_path
 from pytest_gpuperf.targets.kserve.message import InferMessage, InputTensor, MemoryRange
 from pytest_gpuperf.targets.payload import Array, TensorSpec, to_array
 
@@ -61,7 +61,7 @@ class TestEncode:
 
     def test_bytes_that_are_no_text_need_binary_tensors(self) -> None:
         values = to_array(TensorSpec("jpeg", "BYTES", ()), [b"\xff\xd8"])
-        with pytest.raises(OptionError, match="'jpeg' holds bytes that are no text"):
+        with pytest.raises(OptionError, match="'jpeg' holds bytes that are not UTF-8"):
             encode(message(InputTensor("jpeg", "BYTES", values)), None, binary=False)
 
     def test_shared_memory_is_named_and_not_sent(self) -> None:
@@ -96,7 +96,7 @@ class TestEncode:
         ],
     )
     def test_a_models_name_is_quoted(self, model: str, version: str, path: str) -> None:
-        assert path_of(model, version) == path
+        assert infer_path(model, version) == path
 
 
 def answer(*outputs: tuple[str, str, Array, bool]) -> tuple[bytes, dict[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.errors import TargetDied, TargetError
-from pytest_gpuperf.targets.kserve.memory import ALIGNMENT, SharedMemory, SystemRegion, aligned, create
+from pytest_gpuperf.targets.kserve.memory import ALIGNMENT, SharedMemory, SystemRegion, aligned, create_region
 from tests.unit.targets.kserve.recorder import Recorder
 
 
@@ -54,7 +54,9 @@ class TestSystemRegion:
         assert left(prefix) == []
 
     def test_more_than_there_is(self, prefix: str) -> None:
-        with pytest.raises(TargetError, match=rf"{1 << 50} bytes of shared memory can't be had.*(?s:.*)df /dev/shm"):
+        with pytest.raises(
+            TargetError, match=rf"{1 << 50} bytes of shared memory can't be allocated.*(?s:.*)df /dev/shm"
+        ):
             SystemRegion(prefix, 1 << 50)
         assert left(prefix) == []
 
@@ -96,7 +98,7 @@ class TestSharedMemory:
     def test_a_server_elsewhere_refuses_it(self, prefix: str) -> None:
         servers = [Recorder(), Recorder(refuses="register")]
         memory = SharedMemory("system", prefix, servers)
-        with pytest.raises(TargetError, match=r"refused\nShared memory works only with a server on this host"):
+        with pytest.raises(TargetError, match=r"refused\nShared memory needs a server on this host"):
             memory.region(100)
         memory.release()
         assert left(prefix) == []
@@ -120,7 +122,7 @@ class TestSharedMemory:
 @pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="there is a GPU here")  # noqa: PTH110
 def test_cuda_without_a_gpu_says_what_to_do(prefix: str) -> None:
     with pytest.raises(TargetError, match="use shared_memory='system' or 'none'"):
-        create("cuda", prefix, 100)
+        create_region("cuda", prefix, 100)
 
 
 class Clinging(Recorder):

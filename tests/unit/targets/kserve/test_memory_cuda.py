@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pytest_gpuperf.targets.kserve.memory import SharedMemory, create
+from pytest_gpuperf.targets.kserve.memory import SharedMemory, create_region
 from tests.unit.targets.kserve.recorder import Recorder
 
 
@@ -131,7 +131,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
 
 
 def test_what_is_written_is_read_by_its_handle(cuda: Runtime) -> None:
-    region = create("cuda", f"gpuperf-test-{uuid.uuid4().hex[:8]}", 512)
+    region = create_region("cuda", f"gpuperf-test-{uuid.uuid4().hex[:8]}", 512)
     region.write(b"hello, GPU")
     reader = pickle.loads(pickle.dumps(region.reader()))
     assert reader.read(7, 3) == b"GPU"
@@ -156,7 +156,7 @@ def test_is_registered_and_freed(cuda: Runtime) -> None:
 
 
 def test_memory_that_is_gone_can_not_be_read(cuda: Runtime) -> None:
-    region = create("cuda", "gpuperf-test", 512)
+    region = create_region("cuda", "gpuperf-test", 512)
     reader = pickle.loads(pickle.dumps(region.reader()))
     region.remove()
     assert cuda.allocated == {}
@@ -167,4 +167,4 @@ def test_memory_that_is_gone_can_not_be_read(cuda: Runtime) -> None:
 def test_more_than_there_is(cuda: Runtime) -> None:
     cuda.left = 100
     with pytest.raises(Exception, match="512 bytes of GPU memory can't be shared: out of memory"):
-        create("cuda", "gpuperf-test", 512)
+        create_region("cuda", "gpuperf-test", 512)

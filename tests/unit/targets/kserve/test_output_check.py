@@ -171,7 +171,7 @@ class TestSharedMemory:
 
     def test_more_than_fits(self, region: SystemRegion) -> None:
         found = self.check(region, RIGHT)
-        assert "36 bytes of outputs can't be in 16 bytes of shared memory" in found(self.body([3, 3]), {})
+        assert "36 bytes of outputs do not fit into 16 bytes of shared memory" in found(self.body([3, 3]), {})
 
     def test_memory_that_is_gone(self, region: SystemRegion) -> None:
         found = self.check(region, RIGHT)

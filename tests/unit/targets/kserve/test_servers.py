@@ -124,19 +124,23 @@ class TestServers:
     @pytest.mark.parametrize(
         ("urls", "settings", "message"),
         [
-            ([], {}, "There is no URL"),
-            (["h:1"], {"protocol": "tcp"}, "protocol='tcp': write 'http' or 'grpc'"),
+            ([], {}, "url= is empty"),
+            (["h:1"], {"protocol": "tcp"}, "protocol='tcp' must be 'http' or 'grpc'"),
             (["http://h:1"], {"protocol": "grpc"}, "'http://h:1' contradicts the protocol 'grpc'"),
             (["grpc://h:1", "http://h:2"], {}, "'http://h:2' contradicts the protocol 'grpc'"),
-            (["https://h:1", "h:2"], {}, "'h:2' and 'https://h:1': either all servers are encrypted or none"),
-            (["h:1"], {"balance": "random"}, "balance='random': write 'round-robin' or 'least-outstanding'"),
+            (["https://h:1", "h:2"], {}, "'h:2' and 'https://h:1': either all servers or none must be encrypted"),
+            (["h:1"], {"balance": "random"}, "balance='random' must be 'round-robin' or 'least-outstanding'"),
             (["h:1", "h:2"], {"weights": [1]}, r"weights=\[1\] for 2 server\(s\)"),
-            (["h:1", "h:2"], {"weights": [1, 0]}, "a weight is a number above 0"),
-            (["h:1"], {"weights": [float("nan")]}, "a weight is a number above 0"),
-            (["h:1"], {"headers": {"Authorization": "x"}, "bearer_token": "y"}, "Both bearer_token= and"),
-            (["h:1"], {"headers": {"bad name": "x"}}, "'bad name' can't be a header"),
-            (["h:1"], {"headers": {"x": "a\r\nb: c"}}, "'x' can't be a header"),
-            (["h:1"], {"headers": {"Content-Length": "3"}}, "'content-length' is part of how a request is sent"),
+            (["h:1", "h:2"], {"weights": [1, 0]}, "weights must be finite and above 0"),
+            (["h:1"], {"weights": [float("nan")]}, "weights must be finite and above 0"),
+            (
+                ["h:1"],
+                {"headers": {"Authorization": "x"}, "bearer_token": "y"},
+                "bearer_token= and an authorization header exclude",
+            ),
+            (["h:1"], {"headers": {"bad name": "x"}}, "Invalid header 'bad name'"),
+            (["h:1"], {"headers": {"x": "a\r\nb: c"}}, "Invalid header 'x'"),
+            (["h:1"], {"headers": {"Content-Length": "3"}}, "'content-length' is set by the load generator"),
         ],
     )
     def test_that_can_not_be_used_as_written(self, urls: list[str], settings: dict[str, Any], message: str) -> None:

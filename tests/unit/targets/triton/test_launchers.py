@@ -194,7 +194,7 @@ class TestDocker:
             ),
             *("i:1", "tritonserver", "--http-port=1"),
         ]
-        assert command.afterwards == ("docker", "rm", "--force", "gpuperf-1")
+        assert command.cleanup == ("docker", "rm", "--force", "gpuperf-1")
 
     @pytest.mark.parametrize(
         ("visible", "here", "gpus"),
