@@ -1,6 +1,6 @@
-"""What is sent: made-up numbers, or the user's own from a directory, a JSON file or Python.
+"""Input data: synthetic, or the user's from a directory, a JSON file or Python.
 
-Directories and JSON files are perf_analyzer's, as documented in
+Directories and JSON files have the form of perf_analyzer, documented in
 https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/perf_analyzer/docs/input_data.html.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import math
 import os
@@ -38,7 +39,7 @@ InputData = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Payload:
-    """The tensors of one request, and what should come back where that is known; the batch is their first dimension."""
+    """The inputs of one request and the expected outputs, if known; the first dimension is the batch."""
 
     inputs: dict[str, Array]
     expected: dict[str, Array] | None = None
@@ -46,16 +47,16 @@ class Payload:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings:
-    """What a target is sent.
+    """Settings of the data that a target receives.
 
     Attributes:
-        inputs: by name, without the batch: sent for every item, whatever ``input_data`` says about the others.
-        shapes: by input, without the batch: sizes for the dimensions that the model leaves free.
-        input_data: ``random``, ``zero``, a directory with one file per input, a JSON file as perf_analyzer takes it, or
-            mappings from input to array, one for every item of a batch. Several items are sent in turn.
-        payloads: how many different random requests are sent in turn.
-        seed: of the random numbers, so that every run sends the same bytes.
-        string_length: of random strings, in bytes.
+        inputs: Fixed values by input, without the batch; sent with every item and override ``input_data``.
+        shapes: Sizes by input, without the batch, for dimensions that the model leaves free.
+        input_data: ``random``, ``zero``, a directory with one file per input, a JSON file of perf_analyzer, or mappings
+            from input to array, one per item of a batch. Several items are sent in turn.
+        payloads: Number of different random requests that are sent in turn.
+        seed: Seed of the random numbers, so that every run sends the same bytes.
+        string_length: Length of random strings in bytes.
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -67,18 +68,18 @@ class InputSettings:
 
     def __post_init__(self) -> None:
         if not isinstance(self.input_data, str | os.PathLike):
-            # An iterator could be read only once, and every start reads it.
+            # Every start reads the data, an iterator could be read only once.
             object.__setattr__(self, "input_data", tuple(self.input_data))
         if self.payloads < 1:
-            raise OptionError(f"payloads={self.payloads}: at least one request must differ from none.")
+            raise OptionError(f"payloads={self.payloads} must be 1 or more.")
         if self.payloads > 1 and self.input_data != RANDOM:
-            raise OptionError(f"payloads={self.payloads} counts random requests; input_data= brings its own.")
+            raise OptionError(f"payloads={self.payloads} applies to random requests only; omit it with input_data=.")
         if self.string_length < 0:
-            raise OptionError(f"string_length={self.string_length}: a string has 0 bytes or more.")
+            raise OptionError(f"string_length={self.string_length} must be 0 or more.")
 
     @property
     def kind(self) -> str:
-        """``random``, ``zero``, ``directory``, ``json`` or ``python``."""
+        """The kind of ``input_data``: ``random``, ``zero``, ``directory``, ``json`` or ``python``."""
         source = self.input_data
         if isinstance(source, tuple):
             return "python"
@@ -87,7 +88,7 @@ class InputSettings:
         return "directory" if Path(str(source)).is_dir() else "json"
 
     def facts(self) -> dict[str, Plain]:
-        """For ``under_test``."""
+        """Return the entries for ``under_test``."""
         return {"input_data": self.kind, **({"payloads": self.payloads} if self.kind == RANDOM else {})}
 
 
@@ -100,52 +101,53 @@ def make_payloads(
     outputs: Sequence[TensorSpec] = (),
     expected: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[Payload, ...]:
-    """The requests that are sent in turn.
+    """Return the requests that are sent in turn.
 
-    Items of the user's own are put into batches as they come, from the start again when they run out; so there are
-    as many batches as it takes until every item has been at every place it can get to.
+    The user's items fill batches in order, starting again from the first; there are as many batches as it takes until
+    the sequence repeats.
 
     Args:
-        batched: the first dimension is the batch.
-        outputs: whose right values may come along with the inputs.
-        expected: their right values, without the batch: for all items, or for each item or random request.
+        specs: Inputs of the model.
+        batched: Whether the first dimension is the batch.
+        outputs: Outputs whose expected values may come with the inputs.
+        expected: Expected outputs, without the batch: one mapping for all items, or one per item or random request.
 
     Raises:
-        OptionError: the data doesn't fit the model, or the model takes no batches.
+        OptionError: The data does not match the model, or the model has no batch dimension.
     """
-    known = [spec.name for spec in specs]
+    names = [spec.name for spec in specs]
     for name in (*settings.shapes, *settings.inputs):
-        if name not in known:
-            raise OptionError(f"The model has no input {name!r}; its inputs are {', '.join(known)}.")
+        if name not in names:
+            raise OptionError(f"The model has no input {name!r}; its inputs are {', '.join(names)}.")
     if batch_size != 1 and not batched:
         raise OptionError(
-            f"The model's first dimension is fixed, so batch_size={batch_size} can't be sent; use batch_size=1."
+            f"batch_size={batch_size} can't be sent, since the model's first dimension is fixed; use batch_size=1."
         )
     reader = _ItemReader(settings, specs, outputs, batched)
     if settings.kind in (RANDOM, ZERO):
         if expected is not None and not isinstance(expected, Mapping) and settings.kind == RANDOM and batch_size > 1:
             raise OptionError(
-                "expected= has one entry for each random request, in which every item of the batch differs: give the "
-                "items as input_data=, or use batch_size=1."
+                "expected= has one entry per random request, but the items of a random batch differ: pass the items "
+                "as input_data=, or use batch_size=1."
             )
-        made = list(reader.synthetic_array(batch_size))
-        expected_outputs = reader.expected(expected, len(made))
+        payloads = list(reader.synthetic_payloads(batch_size))
+        expected_outputs = reader.expected(expected, len(payloads))
         batch = (batch_size,) if batched else ()
         return tuple(
-            Payload(one.inputs, _repeat_for_batch(known, batch))
-            for one, known in zip(made, expected_outputs, strict=True)
+            Payload(payload.inputs, _repeat_for_batch(outputs_of_item, batch))
+            for payload, outputs_of_item in zip(payloads, expected_outputs, strict=True)
         )
     items = list(reader.items())
     if not items:
         raise OptionError(f"input_data={str(settings.input_data)!r} is empty.")
     if expected is not None:
         expected_outputs = reader.expected(expected, len(items))
-        items = [Payload(item.inputs, known) for item, known in zip(items, expected_outputs, strict=True)]
+        items = [Payload(item.inputs, outputs) for item, outputs in zip(items, expected_outputs, strict=True)]
     return tuple(_batches(items, batch_size if batched else None))
 
 
 class _ItemReader:
-    """Turns the user's data into items: one inference each, without the batch."""
+    """Reader of input data as items: one inference each, without the batch."""
 
     def __init__(
         self, settings: InputSettings, specs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], batched: bool
@@ -159,16 +161,16 @@ class _ItemReader:
         }
         self._outputs = {spec.name: spec for spec in outputs}
 
-    def synthetic_array(self, batch_size: int) -> Iterator[Payload]:
+    def synthetic_payloads(self, batch_size: int) -> Iterator[Payload]:
         settings = self._settings
         generator = np.random.default_rng(settings.seed) if settings.kind == RANDOM else None
         batch = (batch_size,) if self._batched else ()
         for _ in range(settings.payloads):
             inputs = {}
             for spec in self._specs:
-                given = self._fixed.get(spec.name)
-                if given is not None:
-                    inputs[spec.name] = np.broadcast_to(given, (*batch, *given.shape)).copy()
+                fixed = self._fixed.get(spec.name)
+                if fixed is not None:
+                    inputs[spec.name] = _repeat(fixed, batch)
                     continue
                 shape = self._shape[spec.name]
                 if any(size < 0 for size in shape):
@@ -192,20 +194,20 @@ class _ItemReader:
             yield from self._from_json(path)
         else:
             raise OptionError(
-                f"input_data={str(source)!r} is neither 'random' nor 'zero' nor a directory or a JSON file that exists."
+                f"input_data={str(source)!r} must be 'random', 'zero', or an existing directory or JSON file."
             )
 
     def expected(
         self, expected: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None, count: int
     ) -> list[dict[str, Array] | None]:
-        """For each of so many items."""
+        """Return the expected outputs of each of ``count`` items."""
         if expected is None:
             return [None] * count
         if isinstance(expected, Mapping):
             return [self._expected_outputs(expected, self._array, "expected")] * count
         if len(expected) != count:
-            raise OptionError(f"expected= has {len(expected)} entries for {count} item(s) that are sent in turn.")
-        return [self._expected_outputs(one, self._array, f"expected[{number}]") for number, one in enumerate(expected)]
+            raise OptionError(f"expected= has {len(expected)} entries for {count} item(s): give one for each item.")
+        return [self._expected_outputs(item, self._array, f"expected[{index}]") for index, item in enumerate(expected)]
 
     def _inputs(self, values: Mapping[str, Any], read: Any, where: str) -> dict[str, Array]:
         for name in values:
@@ -216,7 +218,7 @@ class _ItemReader:
             if spec.name in self._fixed:
                 continue
             if spec.name in values:
-                with _ErrorPrefix(where):
+                with _errors_located(where):
                     inputs[spec.name] = read(spec, values[spec.name])
             elif not spec.optional:
                 raise OptionError(f"{where} has no value for the input {spec.name!r}.")
@@ -227,7 +229,7 @@ class _ItemReader:
         declared = self._shape.get(spec.name, spec.item_shape(batched=self._batched))
         if not shape_fits(array.shape, declared):
             raise OptionError(
-                f"{spec.name!r} has the shape {list(array.shape)}, and the model wants {list(declared)}"
+                f"{spec.name!r} has the shape {list(array.shape)}, but the model expects {list(declared)}"
                 f"{' (without the batch)' if self._batched else ''}."
             )
         return array
@@ -248,7 +250,7 @@ class _ItemReader:
         expected_outputs = {}
         for name, spec in self._outputs.items():
             if (path / name).is_file() and name not in files:
-                with _ErrorPrefix(str(path)):
+                with _errors_located(str(path)):
                     expected_outputs[name] = read(spec, path / name)
         return Payload(inputs, expected_outputs or None)
 
@@ -259,15 +261,18 @@ class _ItemReader:
             raise OptionError(f"{path} can't be read as JSON: {error}.") from error
         data = document.get("data") if isinstance(document, dict) else None
         if not isinstance(data, list):
-            raise OptionError(f'{path} has no list under "data"; perf_analyzer\'s input format has one.')
+            raise OptionError(f'{path} has no list under "data", which perf_analyzer\'s input format requires.')
         entries = list(_flatten_streams(data))
         checks = list(_flatten_streams(document.get("validation_data") or []))
         if checks and len(checks) != len(entries):
-            raise OptionError(f'{path}: {len(entries)} entries under "data", {len(checks)} under "validation_data".')
+            raise OptionError(
+                f'{path} has {len(entries)} entries under "data" and {len(checks)} under "validation_data", not as '
+                "many of each."
+            )
         for number, entry in enumerate(entries):
             where = f"{path}, entry {number} of data"
             if not isinstance(entry, dict):
-                raise OptionError(f"{where} is {type(entry).__name__}, not an object from input to values.")
+                raise OptionError(f"{where} is {type(entry).__name__}, not an object that maps inputs to values.")
             inputs = self._inputs(entry, self._from_json_tensor, where)
             where = f"{path}, entry {number} of validation_data"
             yield Payload(
@@ -282,7 +287,7 @@ class _ItemReader:
             if name not in self._outputs:
                 known = ", ".join(self._outputs)
                 raise OptionError(f"{where}: the model has no output {name!r}; its outputs are {known}.")
-            with _ErrorPrefix(where):
+            with _errors_located(where):
                 expected_outputs[name] = read(self._outputs[name], tensor)
         return expected_outputs
 
@@ -296,7 +301,7 @@ class _ItemReader:
             try:
                 flat = from_bytes(spec.datatype, base64.b64decode(tensor["b64"], validate=True))
             except (ValueError, TypeError, binascii.Error) as error:
-                raise OptionError(f"{spec.name!r} is not {spec.datatype} in base64: {error}.") from error
+                raise OptionError(f"{spec.name!r} is not base64-encoded {spec.datatype}: {error}.") from error
         elif isinstance(tensor, dict):
             raise OptionError(f'{spec.name!r} is an object with neither "content" nor "b64".')
         else:
@@ -304,22 +309,17 @@ class _ItemReader:
         return to_item(spec, flat, declared)
 
 
-class _ErrorPrefix:
-    """Puts where the data is in front of what is wrong with it."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, OptionError):
-            raise OptionError(f"{self._where}: {error}") from error
+@contextlib.contextmanager
+def _errors_located(where: str) -> Iterator[None]:
+    """Prefix OptionErrors with the location of the data."""
+    try:
+        yield
+    except OptionError as error:
+        raise OptionError(f"{where}: {error}") from error
 
 
 def _flatten_streams(entries: Iterable[Any]) -> Iterator[Any]:
-    """Entries of streams (lists of entries) one after the other."""
+    """Yield all entries, those of streams (lists of entries) one after the other."""
     for entry in entries:
         if isinstance(entry, list):
             yield from entry
@@ -333,17 +333,19 @@ def _batches(items: Sequence[Payload], batch_size: int | None) -> Iterator[Paylo
         return
     count = len(items)
     for number in range(count // math.gcd(count, batch_size)):
-        chosen = [(number * batch_size + place) % count for place in range(batch_size)]
+        chosen = [(number * batch_size + offset) % count for offset in range(batch_size)]
         inputs = _stack([items[index].inputs for index in chosen], chosen)
-        expected_outputs = [items[index].expected for index in chosen]
-        known = [one for one in expected_outputs if one is not None]
-        yield Payload(inputs, _stack(known, chosen) if len(known) == len(expected_outputs) else None)
+        expected = [outputs for index in chosen if (outputs := items[index].expected) is not None]
+        yield Payload(inputs, _stack(expected, chosen) if len(expected) == batch_size else None)
 
 
-def _repeat_for_batch(expected_outputs: dict[str, Array] | None, batch: tuple[int, ...]) -> dict[str, Array] | None:
-    if expected_outputs is None:
-        return None
-    return {name: np.broadcast_to(values, (*batch, *values.shape)).copy() for name, values in expected_outputs.items()}
+def _repeat(values: Array, batch: tuple[int, ...]) -> Array:
+    repeated: Array = np.broadcast_to(values, (*batch, *values.shape)).copy()
+    return repeated
+
+
+def _repeat_for_batch(outputs: dict[str, Array] | None, batch: tuple[int, ...]) -> dict[str, Array] | None:
+    return None if outputs is None else {name: _repeat(values, batch) for name, values in outputs.items()}
 
 
 def _stack(rows: Sequence[dict[str, Array]], numbers: Sequence[int]) -> dict[str, Array]:
@@ -352,7 +354,7 @@ def _stack(rows: Sequence[dict[str, Array]], numbers: Sequence[int]) -> dict[str
         for name in {*names, *row}:
             if name not in row or name not in names or row[name].shape != rows[0][name].shape:
                 raise OptionError(
-                    f"Items {numbers[0]} and {number} differ in the shape of {name!r}, so they can't share a request: "
-                    "use batch_size=1, or items of one shape."
+                    f"Items {numbers[0]} and {number} differ in the shape of {name!r}, so they can't share a batch: "
+                    "use batch_size=1, or items of the same shape."
                 )
     return {name: np.stack([row[name] for row in rows]) for name in names}

@@ -1,4 +1,4 @@
-"""ONNX Runtime in this process. The only module that imports ``onnxruntime``."""
+"""Models in ONNX Runtime in this process. The only module that imports ``onnxruntime``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Signature:
     """Inputs and outputs of an ONNX model.
 
     Attributes:
-        batched: the first dimension of all of them is free, so it is taken to be the batch.
+        batched: Whether the first dimension of all of them is free, and therefore taken as the batch.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -49,10 +49,10 @@ class Signature:
 
 
 def import_onnxruntime(purpose: str) -> Any:
-    """The ``onnxruntime`` module.
+    """Import and return the ``onnxruntime`` module.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: It is not installed.
     """
     try:
         import onnxruntime
@@ -62,11 +62,15 @@ def import_onnxruntime(purpose: str) -> Any:
 
 
 def open_session(path: Path, threads: int | None, providers: Sequence[str] | None) -> Any:
-    """An ``InferenceSession``.
+    """Open an ``InferenceSession``.
+
+    Args:
+        threads: Intra-op threads; ONNX Runtime's default when None.
+        providers: Execution providers; ``default_providers`` when None.
 
     Raises:
-        TargetError: the file can't be read as a model.
-        OptionError: an execution provider isn't there.
+        TargetError: The file can't be read as a model.
+        OptionError: An execution provider is not available.
         MissingExtra: ONNX Runtime is not installed.
     """
     runtime = import_onnxruntime(f"run {path.name}")
@@ -80,30 +84,31 @@ def open_session(path: Path, threads: int | None, providers: Sequence[str] | Non
     try:
         return runtime.InferenceSession(path, options, providers=list(providers or default_providers(runtime)))
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise TargetError(f"ONNX Runtime can't load {path}:\n{error}\nIs it a complete ONNX model?") from error
+        raise TargetError(
+            f"ONNX Runtime can't load {path}:\n{error}\nCheck that the file is a complete ONNX model."
+        ) from error
 
 
 def check_providers(runtime: Any, wanted: Sequence[str]) -> None:
-    """Refuse execution providers that this build lacks; ONNX Runtime would fall back to the CPU with a warning.
+    """Refuse execution providers that this build lacks; ONNX Runtime would only warn and use the CPU.
 
     Raises:
-        OptionError: names those that it has.
+        OptionError: A provider is not available; the message names the available ones.
     """
     available = runtime.get_available_providers()
     for name in wanted:
         if name not in available:
-            raise OptionError(f"ONNX Runtime has no {name} here; it has {', '.join(available)}.")
+            raise OptionError(f"This build of ONNX Runtime has no {name}; it has {', '.join(available)}.")
 
 
 def default_providers(runtime: Any) -> list[str]:
-    """CUDA where this build of ONNX Runtime has it, and the CPU."""
-    return [
-        name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in runtime.get_available_providers()
-    ]
+    """Return the CUDA provider, if this build of ONNX Runtime has it, and the CPU provider."""
+    available = runtime.get_available_providers()
+    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
 
 
 def signature_of(session: Any) -> Signature:
-    """What an ``InferenceSession`` takes and gives."""
+    """Return the inputs and outputs of an ``InferenceSession``."""
     inputs, outputs = (tuple(map(_spec, tensors)) for tensors in (session.get_inputs(), session.get_outputs()))
     return Signature(inputs, outputs, all(spec.shape and spec.shape[0] == -1 for spec in (*inputs, *outputs)))
 
@@ -114,10 +119,10 @@ def _spec(tensor: Any) -> TensorSpec:
 
 
 def digest_of(path: Path, external: Sequence[Path] | None = None) -> str:
-    """First half of the SHA-256 of a model and its external weights.
+    """Return the first half of the SHA-256 of a model and its external weights.
 
     Args:
-        external: the files of these; those with the usual names when None.
+        external: Files with the weights; those with the usual names when None.
     """
     digest = hashlib.sha256()
     if external is None:
@@ -132,11 +137,12 @@ def digest_of(path: Path, external: Sequence[Path] | None = None) -> str:
 
 @dataclass(frozen=True)
 class OnnxRuntimeEngine(InputSettings):
-    """An ONNX model in this process; a fresh start is a new ``InferenceSession``.
+    """An ONNX model in this process; every start opens a new ``InferenceSession``.
 
     Attributes:
+        onnx: Path of the model.
         threads: ONNX Runtime's intra-op threads; its default when None.
-        providers: execution providers; CUDA (where available) and CPU when None.
+        providers: Execution providers; CUDA (if available) and CPU when None.
     """
 
     onnx: str | os.PathLike[str]
@@ -157,10 +163,10 @@ class OnnxRuntimeEngine(InputSettings):
 
 
 def _decode_strings(values: Array) -> Array:
-    """Strings as text: of bytes, ONNX Runtime would take what ``repr`` makes of them.
+    """Decode strings: for bytes objects, ONNX Runtime would use their ``repr``.
 
     Raises:
-        OptionError: they are no text.
+        OptionError: A string is not UTF-8.
     """
     if values.dtype != np.object_:
         return values
@@ -168,7 +174,7 @@ def _decode_strings(values: Array) -> Array:
     try:
         text.reshape(-1)[:] = [value.decode() for value in values.reshape(-1).tolist()]
     except UnicodeDecodeError as error:
-        raise OptionError(f"ONNX Runtime takes strings that are text in UTF-8 only: {error}.") from error
+        raise OptionError(f"ONNX Runtime accepts only UTF-8 strings: {error}.") from error
     return text
 
 
@@ -190,9 +196,9 @@ class _StartedOnnxRuntime:
         payloads = make_payloads(
             self._engine, signature.inputs, batch_size=batch_size, batched=signature.batched, outputs=signature.outputs
         )
-        # Shared by all threads: taking the next of a cycle is one step of the interpreter.
+        # Shared by all threads, since next() of a cycle is atomic in CPython.
         feeds = itertools.cycle(
-            [{name: _decode_strings(values) for name, values in one.inputs.items()} for one in payloads]
+            [{name: _decode_strings(values) for name, values in payload.inputs.items()} for payload in payloads]
         )
 
         def infer() -> None:
@@ -216,7 +222,7 @@ class _StartedOnnxRuntime:
         return None
 
     def check(self) -> None:
-        """It lives and dies with this process."""
+        """The session lives as long as this process."""
 
     def stop(self) -> None:
         self._session = None

@@ -1,4 +1,4 @@
-"""Tensors: what a model declares, arrays that fit it, and their bytes on the wire."""
+"""Tensors: their declarations by a model, matching arrays, and their bytes on the wire."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pytest_gpuperf.errors import OptionError
 
 Array = npt.NDArray[np.generic]
 
-#: KServe's data types and the numpy types that hold them. NumPy has no BF16: single precision holds it, and only its
-#: bytes on the wire are two.
+#: NumPy type of each KServe data type. NumPy has no BF16, which is held in single precision; on the wire it has two
+#: bytes.
 DTYPES: dict[str, type[np.generic]] = {
     "BOOL": np.bool_,
     "UINT8": np.uint8,
@@ -40,9 +40,9 @@ class TensorSpec:
     """One input or output of a model.
 
     Attributes:
-        datatype: KServe's name (``FP32``).
-        shape: as the model declares it; -1 where a dimension is free. With ``batched`` the first one is the batch.
-        optional: a request may leave it out.
+        datatype: KServe's name of the type, such as ``FP32``.
+        shape: Declared shape, -1 for a free dimension; the first dimension of a batched model is the batch.
+        optional: Whether a request may omit the tensor.
     """
 
     name: str
@@ -52,49 +52,55 @@ class TensorSpec:
 
     @property
     def dtype(self) -> type[np.generic]:
-        """The numpy type that holds it.
+        """NumPy type of the elements.
 
         Raises:
-            OptionError: there is none.
+            OptionError: The type can't be sent.
         """
         try:
             return DTYPES[self.datatype]
         except KeyError:
             raise OptionError(
-                f"Tensor {self.name!r} has the type {self.datatype}, which can't be sent; "
-                f"the types that can are {', '.join(DTYPES)}."
+                f"Tensor {self.name!r} has the unsupported type {self.datatype}; "
+                f"supported types are {', '.join(DTYPES)}."
             ) from None
 
     @property
     def item_bytes(self) -> int:
-        """Bytes of one element on the wire; 0 for strings, whose lengths differ."""
+        """Bytes of an element on the wire; 0 for strings, whose lengths vary."""
         return 0 if self.datatype == "BYTES" else 2 if self.datatype == "BF16" else np.dtype(self.dtype).itemsize
 
     def item_shape(self, *, batched: bool) -> tuple[int, ...]:
-        """The declared shape without the batch."""
+        """Return the declared shape without the batch dimension."""
         return self.shape[1:] if batched else self.shape
 
 
 def resolve_item_shape(spec: TensorSpec, sizes: Sequence[int] | None, *, batched: bool) -> tuple[int, ...]:
-    """The shape of one item, with ``sizes`` for the free dimensions; -1 where these are not given.
+    """Return the shape of one item: ``sizes`` if given, else the declared shape (-1 for free dimensions).
 
     Raises:
-        OptionError: they contradict what the model declares.
+        OptionError: ``sizes`` contradict the declared shape.
     """
     declared = spec.item_shape(batched=batched)
     if sizes is None:
         return declared
     shape = tuple(int(size) for size in sizes)
-    if not shape_fits(shape, declared):
-        raise OptionError(
-            f"shapes={{{spec.name!r}: {list(shape)}}} contradicts the model, whose {spec.name!r} is {list(declared)}"
-            f"{' (without the batch)' if batched else ''}: only the dimensions that are -1 there can be chosen."
-        )
+    check_shape(spec, shape, batched=batched)
     return shape
 
 
+def check_shape(spec: TensorSpec, shape: Sequence[int], *, batched: bool) -> None:
+    """Raise OptionError if an item of ``shapes`` contradicts the declared shape."""
+    declared = spec.item_shape(batched=batched)
+    if not shape_fits(shape, declared):
+        raise OptionError(
+            f"shapes={{{spec.name!r}: {list(shape)}}} contradicts the model's shape {list(declared)}"
+            f"{' (without the batch)' if batched else ''}: only dimensions of -1 can be chosen."
+        )
+
+
 def shape_fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
-    """Whether an array of that shape can be an item of the declared one."""
+    """Return whether a shape matches a declared one, whose free dimensions are -1."""
     return len(shape) == len(declared) and all(
         size == wanted or (wanted < 0 and size >= 0) for size, wanted in zip(shape, declared, strict=True)
     )
@@ -103,12 +109,12 @@ def shape_fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
 def synthetic_array(
     spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator | None, length: int
 ) -> Array:
-    """An array out of nothing.
+    """Return an array of random values or zeros.
 
     Args:
-        generator: of random numbers (floats: standard normal; integers: 0 or 1, valid as token ids and masks; strings:
-            letters and digits). Without one: zeros, and strings that read ``0``.
-        length: of the random strings, in bytes.
+        generator: Source of random values: standard normal floats; integers 0 or 1, valid as token ids and masks;
+            strings of letters and digits. None for zeros and strings "0".
+        length: Length of random strings in bytes.
     """
     dtype = spec.dtype
     if spec.datatype == "BYTES":
@@ -129,21 +135,21 @@ def _strings(shape: tuple[int, ...], generator: np.random.Generator | None, leng
 
 
 def to_array(spec: TensorSpec, values: object) -> Array:
-    """An array of the tensor's type.
+    """Convert values to an array of the tensor's type.
 
     Raises:
-        OptionError: the values can't be converted to it.
+        OptionError: The values can't be converted, or not without changing integers or booleans.
     """
     if spec.datatype == "BYTES":
         array = np.asarray(values, dtype=np.object_)
         flat = [value.encode() if isinstance(value, str) else value for value in array.reshape(-1).tolist()]
         if not all(isinstance(value, bytes) for value in flat):
-            raise OptionError(f"Tensor {spec.name!r} holds strings; give it str or bytes.")
+            raise OptionError(f"Tensor {spec.name!r} holds strings: its values must be str or bytes.")
         array = np.empty(array.shape, dtype=np.object_)
         array.reshape(-1)[:] = flat
         return array
     try:
-        # Not np.ascontiguousarray, which makes a vector of a scalar.
+        # Not np.ascontiguousarray, which turns a scalar into a vector.
         source = np.asarray(values)
         array = np.require(source, spec.dtype, "C")
     except (TypeError, ValueError, OverflowError) as error:
@@ -154,35 +160,35 @@ def to_array(spec: TensorSpec, values: object) -> Array:
 
 
 def to_item(spec: TensorSpec, flat: Array, shape: tuple[int, ...]) -> Array:
-    """Flat values as an item; one free dimension is found from their number.
+    """Reshape flat values to an item; a single free dimension is derived from their number.
 
     Raises:
-        OptionError: their number doesn't fit.
+        OptionError: The number of values does not match the shape, or several dimensions are free.
     """
     free = sum(size < 0 for size in shape)
     known = math.prod(size for size in shape if size >= 0)
     if free > 1:
         raise free_dimensions_error(spec, shape)
     if (free and (not known or flat.size % known)) or (not free and flat.size != known):
-        raise OptionError(f"{spec.name!r} has {flat.size} values, which don't make the shape {list(shape)}.")
+        raise OptionError(f"{spec.name!r} has {flat.size} values, which do not match the shape {list(shape)}.")
     return flat.reshape(shape)
 
 
 def free_dimensions_error(spec: TensorSpec, shape: Sequence[int]) -> OptionError:
-    """What to say when nobody knows how large an input is."""
+    """Return the error for an input whose free dimensions have no sizes."""
     return OptionError(
-        f"Input {spec.name!r} has free dimensions {list(shape)}; say how large they are: "
+        f"Input {spec.name!r} has free dimensions {list(shape)}. Set their sizes, for example with "
         f"shapes={{{spec.name!r}: {[size if size > 0 else 128 for size in shape]}}}."
     )
 
 
 def to_bytes(datatype: str, values: Array) -> bytes:
-    """Row-major little-endian bytes; strings each with their length as four bytes in front."""
+    """Return row-major little-endian bytes; each string is preceded by its length in four bytes."""
     if datatype == "BYTES":
         return b"".join(struct.pack("<I", len(value)) + value for value in values.reshape(-1).tolist())
     if datatype == "BF16":
         bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-        # Round to nearest, ties to even; a NaN keeps its upper half, which has the quiet bit in it.
+        # Round to nearest, ties to even; a NaN keeps its upper half with the quiet bit set.
         rounded = bits + (((bits >> np.uint32(16)) & np.uint32(1)) + np.uint32(0x7FFF))
         upper = np.where(np.isnan(values.astype(np.float32)), bits | np.uint32(0x400000), rounded) >> np.uint32(16)
         return bytes(upper.astype("<u2").tobytes())
@@ -190,13 +196,13 @@ def to_bytes(datatype: str, values: Array) -> bytes:
 
 
 def from_bytes(datatype: str, data: bytes | memoryview, count: int = -1) -> Array:
-    """The flat array that such bytes are.
+    """Return the flat array of bytes made by ``to_bytes``.
 
     Args:
-        count: elements to read, where more bytes may follow (strings); all when -1.
+        count: Number of strings to read, since further bytes may follow; all when -1. Ignored for other types.
 
     Raises:
-        ValueError: the bytes end in mid element, or the type is unknown.
+        ValueError: The bytes end within an element, or the type is unknown.
     """
     if datatype == "BYTES":
         return _read_strings(data, count)
@@ -209,16 +215,16 @@ def from_bytes(datatype: str, data: bytes | memoryview, count: int = -1) -> Arra
 
 
 def _read_strings(data: bytes | memoryview, count: int) -> Array:
-    found: list[bytes] = []
+    strings: list[bytes] = []
     offset = 0
-    while offset < len(data) if count < 0 else len(found) < count:
+    while offset < len(data) if count < 0 else len(strings) < count:
         if offset + 4 > len(data):
             raise ValueError("a string's length is cut off")
         (length,) = struct.unpack_from("<I", data, offset)
         offset += 4 + length
         if offset > len(data):
             raise ValueError("a string is cut off")
-        found.append(bytes(data[offset - length : offset]))
-    array = np.empty(len(found), dtype=np.object_)
-    array[:] = found
+        strings.append(bytes(data[offset - length : offset]))
+    array = np.empty(len(strings), dtype=np.object_)
+    array[:] = strings
     return array

@@ -110,7 +110,7 @@ def test_the_second_start_builds_nothing(model: Path, monkeypatch: pytest.Monkey
 def test_a_batch_size_it_was_not_built_for(model: Path) -> None:
     started = TensorRTEngine(model, batch_sizes=(2,)).start()
     try:
-        with pytest.raises(OptionError, match="takes no x"):
+        with pytest.raises(OptionError, match="was not built for x"):
             started.workload(3)
     finally:
         started.stop()

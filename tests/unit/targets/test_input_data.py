@@ -77,7 +77,7 @@ class TestRandom:
             InputSettings(payloads=payloads)
 
     def test_only_random_requests_are_counted(self) -> None:
-        with pytest.raises(OptionError, match=r"payloads=3 counts random requests; input_data= brings its own"):
+        with pytest.raises(OptionError, match=r"payloads=3 applies to random requests only; omit it with input_data="):
             InputSettings(payloads=3, input_data=[{"x": 1}])
 
 
@@ -103,7 +103,7 @@ class TestShapes:
 def test_a_fixed_first_dimension_is_no_batch() -> None:
     fixed = TensorSpec("x", "FP32", (2, 3))
     assert only(make(fixed, batched=False)).inputs["x"].shape == (2, 3)
-    with pytest.raises(OptionError, match="first dimension is fixed, so batch_size=4 can't be sent"):
+    with pytest.raises(OptionError, match="batch_size=4 can't be sent, since the model's first dimension is fixed"):
         make(fixed, 4, batched=False)
 
 
@@ -131,7 +131,7 @@ class TestGivenInputs:
     @pytest.mark.parametrize("shape", [(3,), (4, 3), (1, 3, 4)])
     def test_of_another_shape(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(
-            OptionError, match=r"'image' has the shape .* the model wants \[3, 4\] \(without the batch\)"
+            OptionError, match=r"'image' has the shape .* the model expects \[3, 4\] \(without the batch\)"
         ):
             make(IMAGE, inputs={"image": np.zeros(shape)})
 
@@ -207,7 +207,7 @@ class TestExpected:
         expected = [{"score": [1, 1]}, {"score": [2, 2]}]
         right = [payload.expected for payload in make(SCORE, payloads=2, expected=expected)]
         assert [one["score"].tolist() for one in right if one is not None] == [[[1, 1]], [[2, 2]]]
-        with pytest.raises(OptionError, match=r"one entry for each random request.*use batch_size=1"):
+        with pytest.raises(OptionError, match=r"one entry per random request.*use batch_size=1"):
             make(SCORE, 2, payloads=2, expected=expected)
 
     @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ class TestExpected:
         [
             ([{"score": [1, 1]}], r"expected= has 1 entries for 2 item\(s\)"),
             ({"y": [1, 1]}, "expected: the model has no output 'y'; its outputs are score"),
-            ({"score": [1]}, r"expected: 'score' has the shape \[1\], and the model wants \[2\]"),
+            ({"score": [1]}, r"expected: 'score' has the shape \[1\], but the model expects \[2\]"),
             ([{"score": [1, 1]}, {"score": "x"}], r"expected\[1\]: The values of 'score' can't be converted"),
         ],
     )
@@ -257,9 +257,9 @@ class TestDirectory:
             make(IMAGE, input_data=tmp_path)
 
     def test_no_such_path(self, tmp_path: Path) -> None:
-        with pytest.raises(OptionError, match="neither 'random' nor 'zero' nor a directory or a JSON file"):
+        with pytest.raises(OptionError, match="must be 'random', 'zero', or an existing directory or JSON file"):
             make(IMAGE, input_data=tmp_path / "gone")
-        with pytest.raises(OptionError, match="'randm' is neither"):
+        with pytest.raises(OptionError, match="'randm' must be"):
             make(IMAGE, input_data="randm")
 
 
@@ -325,11 +325,11 @@ class TestJson:
             ([1], {}, "entry 0 of data is int, not an object"),
             ([{"ids": [1]}, {"id": [1]}], {}, "entry 1 of data: the model has no input 'id'"),
             ([{"ids": [0.5]}], {}, "entry 0 of data: The values of 'ids' can't be converted to INT32"),
-            ([{"ids": {"b64": "not base64!"}}], {}, "'ids' is not INT32 in base64"),
-            ([{"ids": {"b64": "AAA="}}], {}, "'ids' is not INT32 in base64"),
+            ([{"ids": {"b64": "not base64!"}}], {}, "'ids' is not base64-encoded INT32"),
+            ([{"ids": {"b64": "AAA="}}], {}, "'ids' is not base64-encoded INT32"),
             ([{"ids": {"values": [1]}}], {}, 'neither "content" nor "b64"'),
-            ([{"ids": {"content": [1, 2], "shape": [3]}}], {}, r"2 values, which don't make the shape \[3\]"),
-            ([{"ids": [1]}], {"validation_data": [{}, {}]}, '1 entries under "data", 2 under "validation_data"'),
+            ([{"ids": {"content": [1, 2], "shape": [3]}}], {}, r"2 values, which do not match the shape \[3\]"),
+            ([{"ids": [1]}], {"validation_data": [{}, {}]}, '1 entries under "data" and 2 under "validation_data"'),
             ([{"ids": [1]}], {"validation_data": [{"y": [1]}]}, "of validation_data: the model has no output 'y'"),
             ([{"ids": [1]}], {"validation_data": [3]}, "of validation_data is int, not a mapping"),
         ],

@@ -250,7 +250,7 @@ class TestRefusals:
             start(b"junk")
 
     def test_a_shape_outside_the_profiles(self, start: Callable[..., StartedEngine]) -> None:
-        with pytest.raises(OptionError, match=r"(?s)takes no x \[33, 8\].*profile 2: x \[1, 8\] to \[32, 8\]"):
+        with pytest.raises(OptionError, match=r"(?s)was not built for x \[33, 8\].*profile 2: x \[1, 8\] to \[32, 8\]"):
             start().workload(33)
 
     def test_items_of_different_shapes(self, start: Callable[..., StartedEngine]) -> None:
