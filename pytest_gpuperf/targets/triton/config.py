@@ -1,4 +1,4 @@
-"""The text of ``config.pbtxt``: protobuf's text format of Triton's ModelConfig."""
+"""The content of ``config.pbtxt``: Triton's ModelConfig in protobuf's text format."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_gpuperf.targets.triton.step import DynamicBatching
 
 
 def model_config(model: ResolvedModel) -> str:
-    """Of one model.
+    """Return the configuration of a model.
 
     Raises:
-        OptionError: a tensor's type can't be served.
+        OptionError: A tensor's type can't be served.
     """
     lines = [f"name: {quoted(model.name)}", f"backend: {quoted(model.backend)}"]
     if model.max_batch_size is not None:
@@ -34,22 +34,20 @@ def model_config(model: ResolvedModel) -> str:
 
 
 def ensemble_config(ensemble: Ensemble) -> str:
-    """Of an ensemble.
+    """Return the configuration of an ensemble.
 
     Raises:
-        OptionError: a tensor's type can't be served.
+        OptionError: A tensor's type can't be served.
     """
     batched = ensemble.max_batch_size > 0
     lines = [f"name: {quoted(ensemble.name)}", 'platform: "ensemble"', f"max_batch_size: {ensemble.max_batch_size}"]
     lines += _tensors("input", ensemble.inputs, batched=batched)
     lines += _tensors("output", ensemble.outputs, batched=batched)
     lines.append("ensemble_scheduling {")
-    for link in ensemble.steps:
-        lines.append(f"  step [{{ model_name: {quoted(link.model)} model_version: -1")
-        lines += [
-            f"    input_map {{ key: {quoted(own)} value: {quoted(there)} }}" for own, there in link.inputs.items()
-        ]
-        lines += [f"    output_map {{ key: {quoted(own)} value: {quoted(to)} }}" for own, to in link.outputs.items()]
+    for step in ensemble.steps:
+        lines.append(f"  step [{{ model_name: {quoted(step.model)} model_version: -1")
+        for kind, tensors in (("input_map", step.inputs), ("output_map", step.outputs)):
+            lines += [f"    {kind} {{ key: {quoted(key)} value: {quoted(value)} }}" for key, value in tensors.items()]
         lines.append("  }]")
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -66,12 +64,12 @@ def _parameters(model: ResolvedModel) -> Mapping[str, str]:
 
 
 def _batching(batching: DynamicBatching) -> str:
-    inside = ""
+    fields = ""
     if batching.preferred_batch_sizes:
-        inside += f"preferred_batch_size: [ {', '.join(map(str, batching.preferred_batch_sizes))} ] "
+        fields += f"preferred_batch_size: [ {', '.join(map(str, batching.preferred_batch_sizes))} ] "
     if batching.max_queue_delay_us:
-        inside += f"max_queue_delay_microseconds: {batching.max_queue_delay_us} "
-    return f"dynamic_batching {{ {inside}}}"
+        fields += f"max_queue_delay_microseconds: {batching.max_queue_delay_us} "
+    return f"dynamic_batching {{ {fields}}}"
 
 
 def _tensors(side: str, specs: Sequence[TensorSpec], *, batched: bool) -> list[str]:
@@ -80,15 +78,15 @@ def _tensors(side: str, specs: Sequence[TensorSpec], *, batched: bool) -> list[s
 
 def _tensor(side: str, spec: TensorSpec, *, batched: bool) -> str:
     if spec.datatype not in DTYPES:
-        raise OptionError(f"{side} {spec.name!r} has the type {spec.datatype}, which KServe v2 can't carry.")
+        raise OptionError(f"{side} {spec.name!r} has the type {spec.datatype}, which KServe v2 does not support.")
     dims = spec.shape[1:] if batched else spec.shape
     datatype = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
-    # A scalar for each item of the batch: Triton wants at least one dimension.
+    # For a scalar per item: Triton requires at least one dimension.
     reshape = " reshape { shape: [ ] }" if not dims else ""
     sizes = ", ".join(map(str, dims or (1,)))
     return f"{side} [{{ name: {quoted(spec.name)} data_type: {datatype} dims: [ {sizes} ]{reshape} }}]"
 
 
 def quoted(text: str) -> str:
-    """A string of protobuf's text format."""
+    """Return a string literal of protobuf's text format."""
     return json.dumps(text, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""A model behind a tritonserver of our own, started afresh for every run."""
+"""A model behind a tritonserver that is started for every run."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ Source = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class TritonEndpoint(RequestSettings, ModelSettings):
-    """The description of what Triton serves: a model, an ensemble of several, or a whole model repository.
+    """A model, an ensemble of several, or a model of a repository, served by Triton.
 
     Attributes:
-        source: an ONNX model, a TensorRT plan, or a Python file; or several, or ``Step``s, which are run one after the
-            other as an ensemble.
-        model: of a repository: which model is measured. Otherwise what it is called in the server; by default as its
-            file, and an ensemble as its last step with ``_pipeline`` behind it.
-        repository: a model repository that is served as it is, instead of a source.
-        server: which tritonserver: the path of one, ``docker``, ``docker:IMAGE`` or ``bundled``; the first there is
-            when None (see ``launchers``).
-        http_port, grpc_port: fixed ports; free ones when None.
-        start_timeout_s: how long the server may take to become ready.
-        visible: the server's CUDA_VISIBLE_DEVICES; this process's when None.
-        cpus: the cores it may run on; all that this process may when None.
+        source: An ONNX model, a TensorRT plan, or a Python file; or several of these, or ``Step``s, which run one after
+            the other as an ensemble.
+        model: With ``repository``, the model to measure. Otherwise the model's name in the server; by default the
+            file's name, and for an ensemble the name of its last step with ``_pipeline`` appended.
+        repository: Model repository that is served unchanged, instead of ``source``.
+        server: Which tritonserver to run: the path of one, ``docker``, ``docker:IMAGE`` or ``bundled``; the first
+            available when None (see ``launchers``).
+        http_port, grpc_port: Fixed ports; free ones when None.
+        start_timeout_s: Seconds within which the server must become ready.
+        visible: The server's CUDA_VISIBLE_DEVICES; this process's when None.
+        cpus: Cores that the server may use; those of this process when None.
     """
 
     source: Source | Step | Sequence[Source | Step] | None = None
@@ -55,26 +55,26 @@ class TritonEndpoint(RequestSettings, ModelSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.protocol not in (None, HTTP, GRPC):
-            raise OptionError(f"protocol={self.protocol!r}: write 'http' or 'grpc'.")
+            raise OptionError(f"protocol={self.protocol!r} must be 'http' or 'grpc'.")
         self.wire_protocol(self.protocol or HTTP)
         self.validate_model_settings()
         if (self.source is None) == (self.repository is None):
-            raise OptionError("Give triton_endpoint a model (or several, as an ensemble), or repository= and model=.")
+            raise OptionError(
+                "triton_endpoint needs either a model (or several, as an ensemble), or repository= and model=."
+            )
         if self.repository is not None and self.model is None:
-            raise OptionError(f"repository={str(self.repository)!r}: say with model= which of its models is measured.")
+            raise OptionError(f"repository={str(self.repository)!r} needs model=, the model to measure.")
         if self.source is None or not isinstance(self.source, str | os.PathLike):
             self._refuse_model_settings()
         else:
             model_kind(Path(self.source))
 
     def _refuse_model_settings(self) -> None:
-        """They belong to one model, and here are several."""
+        """Raise OptionError if a setting of a single model is given for several."""
         where = "the steps: Step(path, {}=...)" if self.source is not None else "the repository's config.pbtxt"
-        for one in fields(ModelSettings):
-            if getattr(self, one.name) != getattr(ModelSettings(), one.name):
-                raise OptionError(
-                    f"{one.name}= says nothing about several models; give it to {where.format(one.name)}."
-                )
+        for setting in fields(ModelSettings):
+            if getattr(self, setting.name) != getattr(ModelSettings(), setting.name):
+                raise OptionError(f"{setting.name}= applies to a single model; set it in {where.format(setting.name)}.")
 
     @property
     def name(self) -> str:
@@ -86,76 +86,75 @@ class TritonEndpoint(RequestSettings, ModelSettings):
 
     @property
     def device_ids(self) -> tuple[str, ...]:
-        """The GPUs and slices that the server is shown; empty where it sees what this process sees."""
+        """GPUs and MIG slices visible to the server; empty if they are those of this process."""
         return tuple(filter(None, map(str.strip, (self.visible or "").split(","))))
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """What the source is made of; nothing where a repository is given.
+        """The models of ``source``, in order; empty for a repository.
 
         Raises:
-            OptionError: a file can't be served.
+            OptionError: A file can't be served.
         """
         if self.source is None:
             return ()
         if isinstance(self.source, str | os.PathLike):
-            own = {one.name: getattr(self, one.name) for one in fields(ModelSettings)}
-            return (Step(self.source, name=self.name, **own),)
+            settings = {setting.name: getattr(self, setting.name) for setting in fields(ModelSettings)}
+            return (Step(self.source, name=self.name, **settings),)
         sources = [self.source] if isinstance(self.source, Step) else list(self.source)
         if not sources:
-            raise OptionError("An ensemble has one step or more; here are none.")
-        return tuple(one if isinstance(one, Step) else Step(one) for one in sources)
+            raise OptionError("An ensemble needs at least one step.")
+        return tuple(source if isinstance(source, Step) else Step(source) for source in sources)
 
     @cached_property
-    def _contents(self) -> dict[ServerCapabilities, ModelRepository]:
-        """What was found out for a server, so that the next start need not read the models again."""
+    def _repositories(self) -> dict[ServerCapabilities, ModelRepository]:
+        """Cache, so that the next start need not read the models again."""
         return {}
 
-    def contents(self, server: ServerCapabilities) -> ModelRepository:
-        """What that server is to serve.
+    def repository_for(self, server: ServerCapabilities) -> ModelRepository:
+        """Return the repository for a server.
 
         Raises:
-            OptionError, TargetError: it can't.
+            OptionError, TargetError: The server can't serve the models.
         """
-        if server not in self._contents:
+        if server not in self._repositories:
             if self.repository is not None:
-                self._contents[server] = UserRepository(Path(self.repository), self.name)
+                self._repositories[server] = UserRepository(Path(self.repository), self.name)
             else:
                 ensemble = None if isinstance(self.source, str | os.PathLike) else self.name
-                self._contents[server] = GeneratedRepository.plan(self.steps, server, ensemble)
-        return self._contents[server]
+                self._repositories[server] = GeneratedRepository.resolve(self.steps, server, ensemble)
+        return self._repositories[server]
 
     def start(self) -> StartedTriton:
         cores = count_usable_cores(self.cpus)
         launcher = choose_launcher(self.server)
-        facts = ServerCapabilities(launcher.label, launcher.backends(), gpu_visible(self.visible), cores)
-        contents = self.contents(facts)
-        contents.check(launcher)
-        return StartedTriton(self, launcher, contents)
+        server = ServerCapabilities(launcher.label, launcher.backends(), gpu_visible(self.visible), cores)
+        repository = self.repository_for(server)
+        repository.check(launcher)
+        return StartedTriton(self, launcher, repository)
 
 
 class StartedTriton:
     """A tritonserver that is ready.
 
     Attributes:
-        device_ids: see ``OnDevices``.
+        device_ids: See ``OnDevices``.
     """
 
     local = True
 
-    def __init__(self, endpoint: TritonEndpoint, launcher: Launcher, contents: ModelRepository) -> None:
-        self._launcher, self._contents, self.device_ids = launcher, contents, endpoint.device_ids
+    def __init__(self, endpoint: TritonEndpoint, launcher: Launcher, repository: ModelRepository) -> None:
+        self._launcher, self._repository, self.device_ids = launcher, repository, endpoint.device_ids
         scratch = Path(tempfile.mkdtemp(prefix="gpuperf-triton-"))
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, scratch, ignore_errors=True)
-            repository = contents.prepare(scratch)
             self._server = ServerProcess(
                 launcher,
-                repository,
+                repository.prepare(scratch),
                 scratch,
-                model=contents.load,
-                complete_configs=contents.complete_configs,
-                extra_directories=contents.extra_directories,
+                model=repository.load,
+                complete_configs=repository.complete_configs,
+                extra_directories=repository.extra_directories,
                 http_port=endpoint.http_port,
                 grpc_port=endpoint.grpc_port,
                 visible=endpoint.visible,
@@ -172,7 +171,7 @@ class StartedTriton:
                 )
             except TargetDied as error:
                 raise TargetDied(
-                    f"tritonserver became ready and then stopped answering ({error}).\n{self._server.log_excerpt()}"
+                    f"tritonserver became ready, then stopped answering ({error}).\n{self._server.log_excerpt()}"
                 ) from error
             undo.pop_all()
 
@@ -192,7 +191,7 @@ class StartedTriton:
 
     @property
     def memory_prefix(self) -> str:
-        """Shared memory of such a name is removed after the server, however that ended."""
+        """Name prefix of shared memory that is removed when the server has ended in any way."""
         return self._server.prefix
 
     @property
@@ -203,18 +202,18 @@ class StartedTriton:
         return self._client.workload(batch_size, in_flight)
 
     def under_test(self) -> PlainMapping:
-        served_model = self._client.served_model.config or {}
-        asked = dict(self._client.under_test())
-        if self._contents.generated:
-            # Its digest covers the paths of files, which a temporary directory changes every time.
-            asked.pop("config_digest", None)
+        config = self._client.served_model.config or {}
+        facts = dict(self._client.under_test())
+        if self._repository.generated:
+            # The digest covers the paths of files, which differ for every temporary directory.
+            facts.pop("config_digest", None)
         return {
-            **asked,
+            **facts,
             "launcher": self._launcher.label,
-            "max_batch_size": int(served_model.get("max_batch_size", 0)),
-            # As Triton has it: of a plan it decides by itself, where it is not told.
-            "dynamic_batching": "dynamic_batching" in served_model,
-            **self._contents.facts(self._client),
+            "max_batch_size": int(config.get("max_batch_size", 0)),
+            # From the served configuration, since Triton chooses for a plan without the setting.
+            "dynamic_batching": "dynamic_batching" in config,
+            **self._repository.facts(self._client),
         }
 
     def server_times(self) -> ServerTimes | None:
@@ -226,7 +225,7 @@ class StartedTriton:
             self._client.check()
         except TargetDied as error:
             raise TargetDied(
-                f"tritonserver was ended while it was measured: {error}\n{self._server.log_excerpt()}"
+                f"tritonserver stopped during the measurement: {error}\n{self._server.log_excerpt()}"
             ) from error
 
     def stop(self) -> None:

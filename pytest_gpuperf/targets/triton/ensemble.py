@@ -1,4 +1,4 @@
-"""How the steps of an ensemble are joined."""
+"""The connections between the steps of an ensemble."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from pytest_gpuperf.targets.triton.step import Step
 
 @dataclass(frozen=True)
 class EnsembleStep:
-    """One step: where its inputs come from and what its outputs are called."""
+    """A step of an ensemble.
+
+    Attributes:
+        inputs: Source of each input: an output as ``step.output``, or an input of the ensemble.
+        outputs: Name of each output in the ensemble.
+    """
 
     model: str
     inputs: Mapping[str, str]
@@ -22,10 +27,10 @@ class EnsembleStep:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A model that is made of others.
+    """A model that consists of others.
 
     Attributes:
-        inputs, outputs: with the batch dimension first, also where ``max_batch_size`` is 0.
+        inputs, outputs: Tensors of the ensemble, with the batch dimension first even if ``max_batch_size`` is 0.
     """
 
     name: str
@@ -36,15 +41,15 @@ class Ensemble:
 
 
 def join_steps(name: str, steps: Sequence[Step], models: Sequence[ResolvedModel]) -> Ensemble:
-    """Join the steps, in order; the outputs of the last are those of the whole.
+    """Connect the steps in order; the outputs of the last step are those of the ensemble.
 
-    An ensemble takes batches if all its steps do, as large as the smallest limit among them.
+    An ensemble accepts batches if all its steps do, up to the smallest limit among them.
 
     Raises:
-        OptionError: an input has no source, or one of another type; a name occurs twice.
+        OptionError: An input has no source, or one of a different type; or a name occurs twice.
     """
     _check_names(name, models)
-    made: dict[str, dict[str, TensorSpec]] = {}
+    outputs: dict[str, dict[str, TensorSpec]] = {}
     inputs: dict[str, TensorSpec] = {}
     sources: list[dict[str, str]] = []
     for step, model in zip(steps, models, strict=True):
@@ -52,22 +57,22 @@ def join_steps(name: str, steps: Sequence[Step], models: Sequence[ResolvedModel]
         _check_feed(step, model)
         sources.append({})
         for spec in model.signature.inputs:
-            source = step.feed.get(spec.name) or _default_source(spec, model, made)
-            there = _find_output(made, source)
-            if there is None and step.feed.get(spec.name) and "." in source and source.partition(".")[0] in made:
+            source = step.feed.get(spec.name) or _default_source(spec, model, outputs)
+            output = _find_output(outputs, source)
+            if output is None and step.feed.get(spec.name) and "." in source and source.partition(".")[0] in outputs:
                 step_name, _, wanted = source.partition(".")
                 raise OptionError(
-                    f"{model.name}: feed takes {spec.name!r} from {source!r}, and {step_name!r} has no output "
-                    f"{wanted!r}; it has {', '.join(made[step_name])}."
+                    f"{model.name}: feed connects {spec.name!r} to {source!r}, but {step_name!r} has no output "
+                    f"{wanted!r}; it has {', '.join(outputs[step_name])}."
                 )
-            before = there or inputs.setdefault(source, replace(spec, name=source))
-            if before.datatype != spec.datatype:
+            tensor = output or inputs.setdefault(source, replace(spec, name=source))
+            if tensor.datatype != spec.datatype:
                 raise OptionError(
-                    f"{model.name}: input {spec.name!r} is {spec.datatype}, and what it is given, {source!r}, is "
-                    f"{before.datatype}."
+                    f"{model.name}: input {spec.name!r} is {spec.datatype}, but its source {source!r} is "
+                    f"{tensor.datatype}."
                 )
             sources[-1][spec.name] = source
-        made[model.name] = {spec.name: spec for spec in model.signature.outputs}
+        outputs[model.name] = {spec.name: spec for spec in model.signature.outputs}
     batched = all(model.batched for model in models)
     last = models[-1]
     assert last.signature is not None
@@ -80,49 +85,49 @@ def join_steps(name: str, steps: Sequence[Step], models: Sequence[ResolvedModel]
             EnsembleStep(
                 model.name,
                 source,
-                {output: output if model is last else f"{model.name}.{output}" for output in made[model.name]},
+                {name: name if model is last else f"{model.name}.{name}" for name in outputs[model.name]},
             )
             for model, source in zip(models, sources, strict=True)
         ),
     )
 
 
-def _default_source(spec: TensorSpec, model: ResolvedModel, made: Mapping[str, Mapping[str, TensorSpec]]) -> str:
-    """Where an input comes from that nothing is said about."""
-    for name, outputs in reversed(list(made.items())):
-        if spec.name in outputs:
+def _default_source(spec: TensorSpec, model: ResolvedModel, outputs: Mapping[str, Mapping[str, TensorSpec]]) -> str:
+    """Return the source of an input that ``feed`` does not name; see ``Step``."""
+    for name, tensors in reversed(list(outputs.items())):
+        if spec.name in tensors:
             return f"{name}.{spec.name}"
     assert model.signature is not None
-    if made and len(model.signature.inputs) == 1:
-        name, outputs = list(made.items())[-1]
-        if len(outputs) == 1:
-            return f"{name}.{next(iter(outputs))}"
+    if outputs and len(model.signature.inputs) == 1:
+        name, tensors = list(outputs.items())[-1]
+        if len(tensors) == 1:
+            return f"{name}.{next(iter(tensors))}"
     return spec.name
 
 
-def _find_output(made: Mapping[str, Mapping[str, TensorSpec]], source: str) -> TensorSpec | None:
-    return next(
-        (spec for name, outputs in made.items() for output, spec in outputs.items() if source == f"{name}.{output}"),
-        None,
-    )
+def _find_output(outputs: Mapping[str, Mapping[str, TensorSpec]], source: str) -> TensorSpec | None:
+    named = {f"{step}.{name}": spec for step, tensors in outputs.items() for name, spec in tensors.items()}
+    return named.get(source)
 
 
 def _check_feed(step: Step, model: ResolvedModel) -> None:
     assert model.signature is not None
-    own = [spec.name for spec in model.signature.inputs]
+    inputs = [spec.name for spec in model.signature.inputs]
     for name in step.feed:
-        if name not in own:
-            raise OptionError(f"{model.name}: feed speaks of an input {name!r}; it has {', '.join(own)}.")
+        if name not in inputs:
+            raise OptionError(f"{model.name}: feed names the unknown input {name!r}; inputs are {', '.join(inputs)}.")
 
 
 def _check_names(name: str, models: Sequence[ResolvedModel]) -> None:
     names = [name, *(model.name for model in models)]
-    for one in names:
-        if names.count(one) > 1:
-            raise OptionError(f"Two models of the ensemble are called {one!r}: give one of the steps another name=.")
+    for model_name in names:
+        if names.count(model_name) > 1:
+            raise OptionError(
+                f"Two models of the ensemble are called {model_name!r}: give one of the steps another name=."
+            )
     for model in models:
         if model.signature is None:
             raise OptionError(
-                f"{model.source.name} is a step of an ensemble, which must know its tensors: declare them with "
+                f"{model.source.name} is a step of an ensemble, which needs its tensors: declare them with "
                 "Step(..., input_tensors=, output_tensors=)."
             )

@@ -1,7 +1,8 @@
-"""The three ports of a tritonserver."""
+"""The ports of a tritonserver."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Ports:
-    """Where a server listens on this machine."""
+    """The ports on which a server listens on this machine."""
 
     http: int
     grpc: int
@@ -21,19 +22,19 @@ class Ports:
 
     @classmethod
     def free(cls, http: int | None = None, grpc: int | None = None) -> Ports:
-        """Ports that nobody listens on now.
+        """Return ports that no process currently uses; ``http`` and ``grpc`` if given.
 
         Raises:
-            TargetError: a wanted one is taken.
+            TargetError: A given port is in use.
         """
         for wanted, protocol in ((http, HTTP), (grpc, GRPC)):
             if wanted is not None:
                 _check_free(wanted, protocol)
-        one, two, three = _free_ports(3)
-        return cls(http or one, grpc or two, three)
+        free_http, free_grpc, metrics = _free_ports(3)
+        return cls(http or free_http, grpc or free_grpc, metrics)
 
     def address(self, protocol: str) -> Address:
-        """Of its HTTP or gRPC service."""
+        """Return the address of the HTTP or gRPC service."""
         return Address(HOST, self.grpc if protocol == GRPC else self.http)
 
     @property
@@ -42,15 +43,12 @@ class Ports:
 
 
 def _free_ports(count: int) -> list[int]:
-    """All are held until all are known, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Return distinct ports: all sockets stay open until every port is known."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in sockets:
+            listener.bind((HOST, 0))
+        return [int(listener.getsockname()[1]) for listener in sockets]
 
 
 def _check_free(port: int, protocol: str) -> None:
@@ -60,6 +58,6 @@ def _check_free(port: int, protocol: str) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise TargetError(
-                f"Port {port} is taken ({error.strerror}), so tritonserver can't listen on it.\n"
-                f"See who has it with: ss -ltnp 'sport = :{port}'. Or leave {protocol}_port out to get a free one."
+                f"tritonserver can't listen on port {port}: {error.strerror}.\n"
+                f"Find its user with: ss -ltnp 'sport = :{port}'. Or leave {protocol}_port out to get a free port."
             ) from error

@@ -1,4 +1,4 @@
-"""What a server is given to serve: a repository that is written for it, or one that is there."""
+"""Model repositories of a server: generated for a start, or the user's."""
 
 from __future__ import annotations
 
@@ -31,39 +31,41 @@ _CONFIG = "config.pbtxt"
 
 
 class ModelRepository(Protocol):
-    """What a server serves."""
+    """A model repository of a server."""
 
     @property
     def generated(self) -> bool:
-        """Its configurations are written anew at every start."""
+        """True if every start writes the model configurations."""
 
     @property
     def load(self) -> str:
-        """The model to load, with those that it is made of; all of the repository when empty."""
+        """The model to load, with the models it consists of; all models of the repository when empty."""
 
     @property
     def complete_configs(self) -> bool:
-        """Every configuration says everything."""
+        """True if no configuration relies on Triton's auto-completion."""
 
     @property
     def extra_directories(self) -> Sequence[Path]:
-        """Directories outside the repository that the server must find."""
+        """Directories outside the repository that the server reads."""
 
     def check(self, launcher: Launcher) -> None:
-        """Raises:
-        TargetError: that server would crash on it.
+        """Check that the server can serve the models.
+
+        Raises:
+            TargetError: The server would crash.
         """
 
     def prepare(self, scratch: Path) -> Path:
-        """The repository, written into that directory where it must be written."""
+        """Return the path of the repository; a generated one is written into ``scratch``."""
 
     def facts(self, started: StartedEndpoint) -> dict[str, Plain]:
-        """For ``under_test``."""
+        """Return the entries for ``under_test``."""
 
 
 @dataclass(frozen=True)
 class GeneratedRepository:
-    """Models that are served from a repository of ours."""
+    """A repository that is written for every start."""
 
     models: tuple[ResolvedModel, ...]
     ensemble: Ensemble | None
@@ -71,14 +73,14 @@ class GeneratedRepository:
     generated, load = True, ""
 
     @classmethod
-    def plan(cls, steps: Sequence[Step], server: ServerCapabilities, ensemble: str | None) -> GeneratedRepository:
-        """Decide everything.
+    def resolve(cls, steps: Sequence[Step], server: ServerCapabilities, ensemble: str | None) -> GeneratedRepository:
+        """Resolve the models for a server.
 
         Args:
-            ensemble: the name of the ensemble that the steps make; None for a single model.
+            ensemble: Name of the ensemble that the steps form; None for a single model.
 
         Raises:
-            OptionError, TargetError, MissingExtra: the server can't serve that.
+            OptionError, TargetError, MissingExtra: The server can't serve the models.
         """
         models = tuple(resolve_model(step.model_name, step.path, step, server) for step in steps)
         return cls(models, join_steps(ensemble, steps, models) if ensemble is not None else None)
@@ -97,8 +99,8 @@ class GeneratedRepository:
         for model in self.models:
             if model.backend == PYTHON_BACKEND and any(spec.datatype == "BYTES" for spec in model.tensors):
                 raise TargetError(
-                    f"{model.source.name} has string tensors, on which the bundled Triton's Python backend crashes "
-                    f"under NumPy {np.__version__}.\nUse: pip install 'numpy<2'"
+                    f"{model.source.name} has string tensors, which crash the bundled Triton's Python backend with "
+                    f"NumPy {np.__version__}.\nRun: pip install 'numpy<2'"
                 )
 
     def prepare(self, scratch: Path) -> Path:
@@ -110,13 +112,13 @@ class GeneratedRepository:
     def _digests(self) -> dict[str, str]:
         return {model.name: digest_of(model.source) for model in self.models}
 
-    def facts(self, started: StartedEndpoint) -> dict[str, Plain]:  # noqa: ARG002 - all is known
+    def facts(self, started: StartedEndpoint) -> dict[str, Plain]:  # noqa: ARG002 - known without the server
         if self.ensemble is None:
             return self._facts(self.models[0])
         facts: dict[str, Plain] = {"model": self.ensemble.name}
         for model in self.models:
-            own = {"max_batch_size": model.max_batch_size, "dynamic_batching": model.dynamic_batching is not None}
-            facts |= {f"{model.name}: {name}": value for name, value in {**self._facts(model), **own}.items()}
+            batching = {"max_batch_size": model.max_batch_size, "dynamic_batching": model.dynamic_batching is not None}
+            facts |= {f"{model.name}: {name}": value for name, value in {**self._facts(model), **batching}.items()}
         return facts
 
     def _facts(self, model: ResolvedModel) -> dict[str, Plain]:
@@ -143,7 +145,7 @@ class GeneratedRepository:
 
 @dataclass(frozen=True)
 class UserRepository:
-    """A model of a repository of the user's, served as it is."""
+    """A model of the user's repository, which is served unchanged."""
 
     path: Path
     load: str
@@ -152,14 +154,14 @@ class UserRepository:
     extra_directories = ()
 
     def check(self, launcher: Launcher) -> None:
-        """What it has is the user's affair."""
+        """The user's models are not inspected."""
 
-    def prepare(self, scratch: Path) -> Path:  # noqa: ARG002 - it is there
+    def prepare(self, scratch: Path) -> Path:  # noqa: ARG002 - nothing is written
         folder = self.path / self.load
         if not folder.is_dir():
-            there = sorted(one.name for one in self.path.iterdir() if one.is_dir()) if self.path.is_dir() else []
-            has = f"it has {', '.join(there)}" if there else "that is no model repository"
-            raise TargetError(f"There is no model {self.load!r} in {self.path}: {has}.")
+            models = sorted(path.name for path in self.path.iterdir() if path.is_dir()) if self.path.is_dir() else []
+            reason = f"it has {', '.join(models)}" if models else "it is not a model repository"
+            raise TargetError(f"There is no model {self.load!r} in {self.path}: {reason}.")
         return self.path.resolve()
 
     def facts(self, started: StartedEndpoint) -> dict[str, Plain]:

@@ -1,4 +1,4 @@
-"""Writing a model repository."""
+"""Writer of model repositories."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pytest_gpuperf.targets.triton.ensemble import Ensemble
 from pytest_gpuperf.targets.triton.resolved_model import ONNXRUNTIME, PYTHON_BACKEND, TENSORRT, ResolvedModel
 
 _TEMPLATES = Path(__file__).with_name("python_backend")
-#: As the backends want their file to be called.
+#: Name of the model file, by backend.
 _FILES = {TENSORRT: "model.plan", ONNXRUNTIME: "model.onnx"}
-#: Beside the model of the Python backend, which imports it.
+#: Module that the models of the Python backend import.
 _SHARED = "gpuperf_requests.py"
-#: Where ONNX puts weights that are too large for the model's own file.
+#: Suffixes of files with the external weights of an ONNX model.
 _EXTERNAL = (".data", "_data")
 
 
 def write_repository(root: Path, models: Sequence[ResolvedModel], ensemble: Ensemble | None = None) -> None:
     """Write ``root/NAME/config.pbtxt`` and ``root/NAME/1/...`` of every model.
 
-    What the Python backend runs stays where it is. The other backends only look into the repository: their files are
-    hard links, or copies where the file systems differ.
+    Files that the Python backend runs stay where they are. Other backends read only the repository: their files are
+    hard links, or copies if the file systems differ.
 
     Raises:
-        OptionError: a tensor's type can't be served.
+        OptionError: A tensor's type can't be served.
     """
     for model in models:
         folder = root / model.name
@@ -43,7 +43,7 @@ def write_repository(root: Path, models: Sequence[ResolvedModel], ensemble: Ense
                 if part.is_file():
                     _link_or_copy(part, version / part.name)
     if ensemble is not None:
-        (root / ensemble.name / "1").mkdir(parents=True)  # Triton wants a version, with nothing in it
+        (root / ensemble.name / "1").mkdir(parents=True)  # Triton requires a version, which stays empty
         (root / ensemble.name / "config.pbtxt").write_text(ensemble_config(ensemble))
 
 

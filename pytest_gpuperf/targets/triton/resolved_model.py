@@ -1,4 +1,4 @@
-"""One model of a repository with everything decided: backend, tensors, batch size, devices."""
+"""A model of a repository with every setting resolved: backend, tensors, batch size, devices."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from pytest_gpuperf.targets.triton.step import (
 )
 
 TENSORRT, ONNXRUNTIME, PYTHON_BACKEND = "tensorrt", "onnxruntime", "python"
-#: What can run a file of a kind, the best first.
+#: Backends that can run a file of a kind, the preferred one first.
 _BACKENDS = {PLAN: (TENSORRT,), ONNX: (ONNXRUNTIME, PYTHON_BACKEND), PYTHON: (PYTHON_BACKEND,)}
 _DEFAULT_BATCH = 32
 
 
 @dataclass(frozen=True)
 class ServerCapabilities:
-    """What a plan needs to know of the server.
+    """Properties of a server that decide how it serves a model.
 
     Attributes:
-        label: what people call it.
-        backends: that it has.
-        gpu: it will see one.
-        cores: that it may use.
+        label: Name for people.
+        backends: Names of its backends.
+        gpu: Whether a GPU is visible to it.
+        cores: Number of cores that it may use.
     """
 
     label: str
@@ -52,14 +52,14 @@ class ServerCapabilities:
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """What is written into a repository.
+    """A model as it is written into a repository.
 
     Attributes:
-        signature: with the batch dimension first where ``batched``; None: Triton reads it from the plan.
-        max_batch_size: None: as above.
-        gpus: None: all that the server sees.
+        signature: Tensors, with the batch dimension first if ``batched``; None if Triton reads them from the plan.
+        max_batch_size: Largest batch size, 0 for none; None if Triton reads it from the plan.
+        gpus: Indices among the GPUs visible to the server; all of them when None.
         kind: ``KIND_GPU`` or ``KIND_CPU``.
-        function: of a Python file; empty where the file brings the whole model.
+        function: Function of a Python file; empty if the file defines a ``TritonPythonModel``.
     """
 
     name: str
@@ -85,22 +85,22 @@ class ResolvedModel:
 
 
 def resolve_model(name: str, source: Path, settings: ModelSettings, server: ServerCapabilities) -> ResolvedModel:
-    """Decide what the user left open.
+    """Choose every setting that the user left open.
 
     Raises:
-        OptionError: the settings contradict the file.
-        TargetError: the server can't run it, or the file can't be read.
+        OptionError: The settings contradict the file.
+        TargetError: The server can't run the model, or the file can't be read.
         MissingExtra: ONNX Runtime is needed to read an ONNX model.
     """
     kind = model_kind(source)
-    if not source.is_file() and kind != ONNX:  # ONNX Runtime says it better
+    if not source.is_file() and kind != ONNX:  # for ONNX, opening the file raises a better error
         raise TargetError(f"There is no model at {source}.")
     backend = choose_backend(source, settings.backend, server)
     signature = read_signature(source, settings)
-    whole = kind == PYTHON and defines_triton_model(source, settings.function)
+    is_triton_model = kind == PYTHON and defines_triton_model(source, settings.function)
     if kind == PYTHON and not (settings.input_tensors and settings.output_tensors):
         raise OptionError(
-            f"{source.name} doesn't say what it takes and gives: add input_tensors= and output_tensors=, for example "
+            f"The tensors of {source.name} are unknown: add input_tensors= and output_tensors=, for example "
             "{'image': 'UINT8[-1,-1,3]'}."
         )
     return ResolvedModel(
@@ -115,34 +115,35 @@ def resolve_model(name: str, source: Path, settings: ModelSettings, server: Serv
         kind=_device_kind(name, backend, settings, server),
         threads=settings.threads or max(1, server.cores // settings.instances),
         providers=execution_providers(settings) if kind == ONNX and backend == PYTHON_BACKEND else (),
-        function="" if whole or kind != PYTHON else settings.function,
+        function="" if is_triton_model or kind != PYTHON else settings.function,
     )
 
 
 def choose_backend(source: Path, wanted: str | None, server: ServerCapabilities) -> str:
-    """The backend that runs the file.
+    """Return the backend that runs the file.
 
     Raises:
-        OptionError: the wanted one can't.
-        TargetError: the server doesn't have it.
+        OptionError: The wanted backend can't run it.
+        TargetError: The server has no suitable backend.
     """
-    able = _BACKENDS[model_kind(source)]
-    if wanted is not None and wanted not in able:
-        more = " Build a plan of it with tensorrt_engine(...) first." if wanted == TENSORRT else ""
-        raise OptionError(f"backend={wanted!r} can't run {source.name}: use {' or '.join(map(repr, able))}.{more}")
-    for backend in (wanted,) if wanted is not None else able:
+    suitable = _BACKENDS[model_kind(source)]
+    if wanted is not None and wanted not in suitable:
+        hint = " Build a plan from it with tensorrt_engine(...) first." if wanted == TENSORRT else ""
+        raise OptionError(f"backend={wanted!r} can't run {source.name}: use {' or '.join(map(repr, suitable))}.{hint}")
+    accepted = suitable if wanted is None else (wanted,)
+    for backend in accepted:
         if backend in server.backends:
             return backend
     raise TargetError(
-        f"{source.name} needs Triton's backend {' or '.join(able if wanted is None else [wanted])}, and {server.label} "
-        f"has only {', '.join(sorted(server.backends)) or 'none'}.\n"
-        "Use a server that has it: --gpuperf-triton docker (NVIDIA's image, which has them all), or the path of its "
+        f"{source.name} needs Triton's backend {' or '.join(accepted)}, but {server.label} has only "
+        f"{', '.join(sorted(server.backends)) or 'none'}.\n"
+        "Use a server that has it: --gpuperf-triton docker (NVIDIA's image, which has all backends), or the path of a "
         "tritonserver."
     )
 
 
 def read_signature(source: Path, settings: ModelSettings) -> Signature | None:
-    """What the model takes and gives, with the batch first where it has one; None where only Triton can tell."""
+    """Return the model's tensors, with the batch dimension first if it has one; None if only Triton can read them."""
     kind = model_kind(source)
     if kind == ONNX:
         return signature_of(open_session(source, 1, ("CPUExecutionProvider",)))
@@ -160,63 +161,63 @@ def _add_batch_dimension(specs: Sequence[TensorSpec], batched: bool) -> tuple[Te
 
 
 def max_batch_size_of(source: Path, settings: ModelSettings, signature: Signature | None) -> int | None:
-    """``max_batch_size`` of ``config.pbtxt``; None where Triton reads it from the plan.
+    """Return ``max_batch_size`` of ``config.pbtxt``; None if Triton reads it from the plan.
 
     Raises:
-        OptionError: the model takes no batches.
+        OptionError: A limit is given, but the model has no batch dimension.
     """
     limit = settings.max_batch_size
     if signature is None:
         return limit or None
     if limit and not signature.batched:
         raise OptionError(
-            f"{source.name} has a fixed first dimension, so Triton can't batch it: leave max_batch_size out, or export "
-            "the model with a free first dimension."
+            f"Triton can't batch {source.name}, since its first dimension is fixed: leave max_batch_size out, or "
+            "export the model with a free first dimension."
         )
     return limit if limit is not None else _DEFAULT_BATCH if signature.batched else 0
 
 
 def execution_providers(settings: ModelSettings) -> tuple[str, ...]:
-    """ONNX Runtime's execution providers in the Python backend.
+    """Return ONNX Runtime's execution providers in the Python backend.
 
     Raises:
-        OptionError: one of them isn't there.
+        OptionError: A provider is not available.
     """
     runtime = import_onnxruntime("serve an ONNX model")
     check_providers(runtime, settings.providers or ())
     return tuple(settings.providers or default_providers(runtime))
 
 
-def _batching(asked: bool | DynamicBatching) -> DynamicBatching | None:
-    if isinstance(asked, DynamicBatching):
-        return asked
-    return DynamicBatching() if asked else None
+def _batching(setting: bool | DynamicBatching) -> DynamicBatching | None:
+    if isinstance(setting, DynamicBatching):
+        return setting
+    return DynamicBatching() if setting else None
 
 
 def _device_kind(name: str, backend: str, settings: ModelSettings, server: ServerCapabilities) -> str:
-    """Where Triton puts the instances. The Python backend's ONNX Runtime finds its GPU by its provider."""
-    wants = backend == TENSORRT or settings.gpus is not None
-    if wants and not server.gpu:
+    """Return Triton's kind of the instances. ONNX Runtime in the Python backend chooses its GPU by the provider."""
+    needs_gpu = backend == TENSORRT or settings.gpus is not None
+    if needs_gpu and not server.gpu:
         why = "a TensorRT plan" if backend == TENSORRT else f"gpus={list(settings.gpus or ())}"
         raise TargetError(
-            f"{name!r} needs a GPU ({why}), and the server will see none here.\n"
-            "Run it where nvidia-smi lists a GPU, and look at CUDA_VISIBLE_DEVICES and --gpuperf-device."
+            f"{name!r} needs a GPU ({why}), but none is visible to the server.\n"
+            "Run it where nvidia-smi lists a GPU, and check CUDA_VISIBLE_DEVICES and --gpuperf-device."
         )
-    return "KIND_GPU" if wants or (backend == ONNXRUNTIME and server.gpu) else "KIND_CPU"
+    return "KIND_GPU" if needs_gpu or (backend == ONNXRUNTIME and server.gpu) else "KIND_CPU"
 
 
 def count_usable_cores(cpus: Sequence[int] | None) -> int:
-    """How many cores a server may use.
+    """Return the number of cores that a server may use.
 
     Raises:
-        OptionError: this process may not use one of them.
+        OptionError: This process may not use one of the cores.
     """
     allowed = os.sched_getaffinity(0)
     if cpus is None:
         return len(allowed)
     if not cpus or not set(cpus) <= allowed:
         raise OptionError(
-            f"cpus={list(cpus)}: this process may use the cores {', '.join(map(str, sorted(allowed)))}; name "
-            "one or more of these."
+            f"cpus={list(cpus)} must name at least one of the cores that this process may use: "
+            f"{', '.join(map(str, sorted(allowed)))}."
         )
     return len(set(cpus))

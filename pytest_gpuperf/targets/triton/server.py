@@ -1,4 +1,4 @@
-"""A tritonserver as a process: started, watched, stopped."""
+"""The process of a tritonserver."""
 
 from __future__ import annotations
 
@@ -19,51 +19,53 @@ from pytest_gpuperf.targets.triton.log import log_excerpt, port_was_taken
 from pytest_gpuperf.targets.triton.ports import HOST, Ports
 
 _POLL_S = 0.02
-#: Time between the polite and the violent end of the server. It frees its shared memory in well under a second; more
-#: is only needed when a model hangs.
+#: Time between SIGINT and SIGKILL. The server frees its shared memory in well under a second; it takes longer only if
+#: a model hangs.
 _GRACE_S = 8.0
-#: Somebody else may take a free port between our looking and the server's binding; then others are tried.
+#: Another process may take a free port before the server binds it; then other ports are tried.
 _PORT_TRIES = 3
-#: How often the server reads its GPU. Its default, 2 s, is longer than most windows.
+#: Interval at which the server reads its GPU. The default, 2 s, is longer than most windows.
 _METRICS_INTERVAL_MS = 100
-#: What a process has that sees NVIDIA's driver, on Linux and in WSL.
+#: Files that exist where NVIDIA's driver is available, on Linux and in WSL.
 _DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 #: Values of CUDA_VISIBLE_DEVICES that hide every GPU.
 _HIDDEN = ("", "-1", "NoDevFiles")
 
 
 def gpu_visible(visible: str | None) -> bool:
-    """Whether a server will see a GPU.
+    """Return whether a GPU will be visible to a server.
 
     Args:
-        visible: its CUDA_VISIBLE_DEVICES; this process's when None.
+        visible: The server's CUDA_VISIBLE_DEVICES; this process's when None.
     """
-    shown = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
-    return shown not in _HIDDEN and any(driver.exists() for driver in _DRIVERS)
+    if visible is None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible not in _HIDDEN and any(driver.exists() for driver in _DRIVERS)
 
 
 class ServerProcess:
     """A tritonserver that is ready.
 
     Args:
-        launcher: how it is run.
-        repository: its model repository.
-        scratch: a directory for the server alone, in which the repository may be; removed when it ends, also when this
-            process is killed.
-        model: loaded, with those that it is made of; all of the repository when empty.
-        complete_configs: every model's configuration says everything, and Triton shall add nothing.
-        extra_directories: directories besides the repository that it must find where they are.
-        http_port, grpc_port: fixed ports; free ones when None.
-        visible: its CUDA_VISIBLE_DEVICES; this process's when None.
-        cpus: the cores it may run on; all of this process's when None.
-        start_timeout_s: how long it may take to become ready.
+        launcher: Launcher of the tritonserver to run.
+        repository: Model repository.
+        scratch: Directory for this server only, which may contain the repository; removed when the server ends, even
+            if this process is killed.
+        model: Model to load, with the models it consists of; all models of the repository when empty.
+        complete_configs: Whether to disable Triton's auto-completion of configurations.
+        extra_directories: Directories outside the repository that the server reads.
+        http_port, grpc_port: Fixed ports; free ones when None.
+        visible: The server's CUDA_VISIBLE_DEVICES; this process's when None.
+        cpus: Cores that the server may use; those of this process when None.
+        start_timeout_s: Seconds within which the server must become ready.
 
     Attributes:
-        ports: where it listens.
-        prefix: of the names of its shared memory, and of what is shared with it; removed however this ends.
+        ports: Ports on which it listens.
+        prefix: Name prefix of its shared memory, and of memory shared with it; removed when the server has ended in
+            any way.
 
     Raises:
-        TargetError: it doesn't come up; says why.
+        TargetError: The server does not start; the message gives the reason.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class ServerProcess:
         self._scratch = scratch
         self._process: SupervisedProcess | None = None
         self._roots: tuple[int, ...] = ()
-        self._reads, self._visible, self._cpus = (repository, *extra_directories), visible, cpus
+        self._directories, self._visible, self._cpus = (repository, *extra_directories), visible, cpus
         self._start_timeout_s = start_timeout_s
         tries = 1 if http_port is not None or grpc_port is not None else _PORT_TRIES
         with ExitStack() as undo:
@@ -97,7 +99,7 @@ class ServerProcess:
                     break
                 process.stop()
             else:
-                raise TargetError(f"tritonserver found one of its ports taken.\n{self.log_excerpt()}")
+                raise TargetError(f"tritonserver can't listen: a port is in use.\n{self.log_excerpt()}")
             undo.pop_all()
 
     def _start(self) -> SupervisedProcess:
@@ -117,7 +119,7 @@ class ServerProcess:
             *(["--disable-auto-complete-config"] if self._complete else []),
         ]
         self._launch = Launch(
-            self.prefix.rstrip("-"), arguments, self._scratch, self._reads, self._visible, gpu, self._cpus
+            self.prefix.rstrip("-"), arguments, self._scratch, self._directories, self._visible, gpu, self._cpus
         )
         command = self._launcher.command(self._launch)
         process = self._process = SupervisedProcess(
@@ -133,7 +135,7 @@ class ServerProcess:
         return process
 
     def _became_ready(self, process: SupervisedProcess) -> bool:
-        """Wait for it; False when its port was snatched and another try is worth it."""
+        """Wait until the server is ready; return False if one of its ports was taken, so that others can be tried."""
         client = open_client(self.servers(HTTP))
         try:
             begin = time.monotonic()
@@ -156,37 +158,37 @@ class ServerProcess:
         return True
 
     def servers(self, protocol: str) -> Servers:
-        """It, as those who send requests want it."""
+        """Return this server as the only one of a load."""
         return Servers((self.ports.address(protocol),), protocol)
 
     @property
     def processes(self) -> tuple[int, ...]:
-        """The roots of its process trees on this machine."""
+        """PIDs of the roots of its process trees on this machine."""
         if self._process is None or self._process.exit_status is not None:
             return ()
-        # Remembered, since a launcher may have to ask a daemon.
+        # Cached, since a launcher may have to ask a daemon.
         self._roots = self._roots or self._launcher.processes(self._launch, self._process.pid)
         return self._roots
 
     def log_excerpt(self) -> str:
-        """The part of the log that says why, and what to do where that is known."""
+        """Return the last errors in the log, and a remedy if the cause is known."""
         return log_excerpt(self._process.log_text() if self._process is not None else "")
 
     def check(self) -> None:
-        """Return if the process is there.
+        """Return if the process is alive.
 
         Raises:
-            TargetDied: it isn't; with the end of its log.
+            TargetDied: It is not; the message ends with an excerpt of its log.
         """
         status = None if self._process is None else self._process.exit_status
         if status is not None:
             signal = f", killed by signal {status - 128}" if status > 128 else ""
             raise TargetDied(
-                f"tritonserver ended while it was measured (exit status {status}{signal}).\n{self.log_excerpt()}"
+                f"tritonserver ended during the measurement (exit status {status}{signal}).\n{self.log_excerpt()}"
             )
 
     def stop(self) -> None:
-        """End it and wait until nothing of it is left. May be called twice."""
+        """Stop the server and wait until its processes and files are gone. May be called twice."""
         if self._process is not None:
             self._process.stop()
             self._process = None

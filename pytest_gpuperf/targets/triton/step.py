@@ -1,4 +1,4 @@
-"""One model of a repository, as a user describes it."""
+"""A model of a repository as described by the user."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pytest_gpuperf.targets.payload import DTYPES, TensorSpec
 ONNX, PLAN, PYTHON = "onnx", "plan", "python"
 _KINDS = {".onnx": ONNX, ".plan": PLAN, ".engine": PLAN, ".trt": PLAN, ".py": PYTHON}
 _TENSOR = re.compile(r"([A-Z0-9]+)\s*\[([-\d,\s]*)\]")
-#: What Triton's Python backend looks for in a model's file.
+#: Class that Triton's Python backend looks for in a model's file.
 TRITON_CLASS = "TritonPythonModel"
 
 
 @dataclass(frozen=True)
 class DynamicBatching:
-    """How Triton gathers requests into batches.
+    """Triton's dynamic batching of requests.
 
     Attributes:
-        preferred_batch_sizes: batches that are sent on as soon as they are complete; any when empty.
-        max_queue_delay_us: how long a request may wait for others.
+        preferred_batch_sizes: Sizes at which a batch is executed at once; any when empty.
+        max_queue_delay_us: Longest time in microseconds that a request waits for others.
     """
 
     preferred_batch_sizes: Sequence[int] = ()
@@ -33,28 +33,28 @@ class DynamicBatching:
 
     def __post_init__(self) -> None:
         if any(size < 1 for size in self.preferred_batch_sizes):
-            raise OptionError(f"preferred_batch_sizes={list(self.preferred_batch_sizes)}: a batch has 1 item or more.")
+            raise OptionError(f"preferred_batch_sizes={list(self.preferred_batch_sizes)} must be 1 or more each.")
         if self.max_queue_delay_us < 0:
-            raise OptionError(f"max_queue_delay_us={self.max_queue_delay_us}: a delay is 0 or more.")
+            raise OptionError(f"max_queue_delay_us={self.max_queue_delay_us} must be 0 or more.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """What a model's ``config.pbtxt`` says.
+    """The content of a model's ``config.pbtxt``.
 
     Attributes:
-        max_batch_size: 0 when the model takes no batches; by default 32 if its first dimension is free, else 0. Of a
-            plan: what its profile allows.
-        dynamic_batching: True, or how.
-        instances: copies of the model that work side by side; on every GPU as many.
-        gpus: on which GPUs, counted among those that the server sees; all of them when None.
-        backend: ``tensorrt``, ``onnxruntime`` or ``python``; what fits the file and the server when None.
-        threads: ONNX Runtime's threads in each instance; by default the cores are shared out among the instances.
-        providers: ONNX Runtime's execution providers in the Python backend; CUDA (where this build has it) and CPU
-            when None.
-        input_tensors, output_tensors: of a plan or a Python file: each tensor's type and shape without the batch, as
-            ``{"image": "FP32[3,224,224]"}``, with -1 for a free size. A single plan needs none: Triton reads them.
-        function: of a Python file: the function that takes the arrays by name and returns those of the outputs.
+        max_batch_size: Largest batch size, 0 for a model without batches. When None: 32 if the first dimension is
+            free, else 0; for a plan, the limit of its profile.
+        dynamic_batching: Whether Triton batches requests, or a ``DynamicBatching``.
+        instances: Number of copies of the model that run in parallel, on each GPU.
+        gpus: Indices of the GPUs to use, among those visible to the server; all of them when None.
+        backend: ``tensorrt``, ``onnxruntime`` or ``python``; the first suitable one of the server when None.
+        threads: ONNX Runtime's threads in each instance; the cores divided among the instances when None.
+        providers: ONNX Runtime's execution providers in the Python backend; CUDA (if available) and CPU when None.
+        input_tensors, output_tensors: Type and shape without the batch of each tensor of a plan or a Python file, such
+            as ``{"image": "FP32[3,224,224]"}``, with -1 for a free size. Not needed for a single plan, which Triton
+            reads.
+        function: Name of the function in a Python file; it receives the inputs by name and returns the outputs.
     """
 
     max_batch_size: int | None = None
@@ -69,20 +69,24 @@ class ModelSettings:
     function: str = "run"
 
     def validate_model_settings(self) -> None:
-        """Raises:
-        OptionError: they can't be used as written.
+        """Check the settings of the model.
+
+        Raises:
+            OptionError: A setting is invalid.
         """
         if self.instances < 1:
-            raise OptionError(f"instances={self.instances}: a model needs at least one.")
+            raise OptionError(f"instances={self.instances} must be 1 or more.")
         if self.max_batch_size is not None and self.max_batch_size < 0:
-            raise OptionError(f"max_batch_size={self.max_batch_size}: use 0 for a model that takes no batches.")
+            raise OptionError(
+                f"max_batch_size={self.max_batch_size} must be 0 or more (0 for a model without batches)."
+            )
         if self.gpus is not None and (not self.gpus or any(gpu < 0 for gpu in self.gpus)):
-            raise OptionError(f"gpus={list(self.gpus)}: name one GPU or more by number, or leave it out for all.")
+            raise OptionError(f"gpus={list(self.gpus)} must name at least one GPU by index; leave it out for all GPUs.")
         for name, text in (*self.input_tensors.items(), *self.output_tensors.items()):
             parse_tensor(name, text)
 
     def declared_tensors(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """The declared inputs and outputs."""
+        """Return the declared inputs and outputs."""
         return (
             tuple(parse_tensor(*item) for item in self.input_tensors.items()),
             tuple(parse_tensor(*item) for item in self.output_tensors.items()),
@@ -91,16 +95,16 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class Step(ModelSettings):
-    """One model of an ensemble.
+    """A model of an ensemble.
 
     Attributes:
-        source: an ONNX model, a TensorRT plan (``.plan``, ``.engine``), or a Python file with a function, or with a
-            class ``TritonPythonModel``.
-        name: in the server, its statistics and the breakdown; the file's when None.
-        feed: where inputs come from that don't find it by themselves: an output of an earlier step as ``step.output``,
-            or the name of an input of the ensemble. By itself an input takes the output of that name of the nearest
-            step before it; or the only output of the step before it if it is that step's only input; or it becomes an
-            input of the ensemble.
+        source: An ONNX model, a TensorRT plan (``.plan``, ``.engine``), or a Python file with a function or a class
+            ``TritonPythonModel``.
+        name: Name in the server, its statistics and the breakdown; the file's name when None.
+        feed: Sources of inputs: an output of an earlier step as ``step.output``, or the name of an input of the
+            ensemble. By default an input is connected to the output of the same name of the nearest earlier step; else,
+            a step's only input is connected to the only output of the previous step; else it becomes an input of the
+            ensemble.
     """
 
     source: str | os.PathLike[str]
@@ -118,35 +122,35 @@ class Step(ModelSettings):
 
     @property
     def model_name(self) -> str:
-        """As Triton knows it."""
+        """Name of the model in the server."""
         return self.name if self.name is not None else model_name_of(self.path)
 
 
 def model_name_of(path: Path) -> str:
-    """A file's name as the name of a model."""
+    """Return a file's name as a valid name of a model."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", path.stem)
 
 
 def model_kind(path: Path) -> str:
-    """``onnx``, ``plan`` or ``python``, by the file's ending.
+    """Return ``onnx``, ``plan`` or ``python``, by the file's suffix.
 
     Raises:
-        OptionError: it is none of these.
+        OptionError: The suffix is unknown.
     """
     kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         raise OptionError(
-            f"{path.name!r} is not a model that can be served: give a file that ends in {', '.join(_KINDS)}; "
-            "or a whole model repository with repository= and model=."
+            f"{path.name!r} can't be served: pass a file that ends in {', '.join(_KINDS)}, or a model repository with "
+            "repository= and model=."
         )
     return kind
 
 
 def parse_tensor(name: str, text: str) -> TensorSpec:
-    """``FP32[3,224,224]``.
+    """Parse a declaration such as ``FP32[3,224,224]``.
 
     Raises:
-        OptionError: it is written otherwise.
+        OptionError: The declaration has a different form.
     """
     match = _TENSOR.fullmatch(text.strip())
     sizes = [] if match is None or not match[2].strip() else match[2].split(",")
@@ -156,19 +160,19 @@ def parse_tensor(name: str, text: str) -> TensorSpec:
         match = None
     if match is None or match[1] not in DTYPES or any(size == 0 or size < -1 for size in shape):
         raise OptionError(
-            f"Tensor {name!r} is declared as {text!r}: write its type and shape without the batch, as "
+            f"Tensor {name!r} is declared as {text!r}, but must be a type and a shape without the batch, such as "
             f"'FP32[3,224,224]' or 'UINT8[-1,-1,3]'. Types are {', '.join(DTYPES)}."
         )
     return TensorSpec(name, match[1], shape)
 
 
 def defines_triton_model(path: Path, function: str) -> bool:
-    """Whether a Python file brings a whole ``TritonPythonModel``, or else the function.
+    """Return whether a Python file defines a ``TritonPythonModel`` rather than the function.
 
-    It is only read: it runs inside Triton.
+    The file is parsed, not imported: it runs inside Triton.
 
     Raises:
-        TargetError: it has neither, or is no Python.
+        TargetError: The file defines neither, or is not valid Python.
     """
     try:
         tree = ast.parse(path.read_text(), str(path))
@@ -181,7 +185,7 @@ def defines_triton_model(path: Path, function: str) -> bool:
     if function not in names:
         raise TargetError(
             f"{path} has neither a function {function!r} nor a class {TRITON_CLASS}.\n"
-            "Define `def run(**arrays)` at its top level, or name another function with function=."
+            "Define `def run(**arrays)` at its top level, or name a different function with function=."
         )
     return False
 

@@ -150,7 +150,7 @@ class TestRefused:
 
     def test_a_wheel_that_lost_its_end(self, wheel: Path) -> None:
         wheel.write_bytes(wheel.read_bytes()[:-1])
-        with pytest.raises(TargetError, match="is not the wheel that was tested"):
+        with pytest.raises(TargetError, match="is not the tested wheel"):
             bundle.install(wheel)
         assert bundle.installed() is None
 

@@ -1,4 +1,4 @@
-"""NVIDIA's image of tritonserver, or another one, in a container. The only module that knows the ``docker`` command."""
+"""A tritonserver in a container, by default of NVIDIA's image. The only module that uses the ``docker`` command."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.targets.triton.launchers.launcher import Command, Launch
 
-#: The release whose tritonserver is the bundled one's version, so that changing from one to the other changes least.
+#: The release with the bundled tritonserver's version, so that switching between the two changes least.
 IMAGE = "nvcr.io/nvidia/tritonserver:24.10-py3"
 _BACKENDS = "/opt/tritonserver/backends"
-#: Within which a daemon answers that is there. It is asked at the start of a session, so nobody should notice.
+#: Limit for an answer of the daemon; short, since it is asked at the start of pytest.
 _ANSWER_S = 5.0
-#: A container that only lists a directory; the daemon may be busy with other ones.
+#: Limit for a container that lists a directory; long, since the daemon may be busy with other containers.
 _LIST_S = 60.0
-#: The image has about 20 GB.
+#: Limit for the download of the image, about 20 GB.
 _PULL_S = 3600.0
 
 
 @dataclass(frozen=True)
 class DockerLauncher:
-    """Runs ``docker run``, which stays in the foreground and passes signals on.
+    """Launcher through ``docker run``, which stays in the foreground and forwards signals.
 
-    The container shares the host's network, since a bridge costs latency, and its shared memory. It runs as the user
-    of this process, so that what it shares can be removed by us.
+    The container shares the host's network, since a bridge adds latency, and its shared memory. It runs as the user of
+    this process, which can therefore remove that memory.
     """
 
     image: str = IMAGE
@@ -56,8 +56,7 @@ class DockerLauncher:
         pulled = _docker(["pull", "--quiet", self.image], _PULL_S)
         if pulled.returncode:
             raise TargetError(
-                f"docker can't get the image {self.image}: {_last_line(pulled.stderr)}\n"
-                f"Try it by hand: docker pull {self.image}"
+                f"docker can't pull the image {self.image}: {_last_line(pulled.stderr)}\nTry: docker pull {self.image}"
             )
 
     def command(self, launch: Launch) -> Command:
@@ -72,28 +71,28 @@ class DockerLauncher:
         arguments += [self.image, "tritonserver", *launch.arguments]
         return Command(arguments, dict(os.environ), None, ("docker", "rm", "--force", launch.name))
 
-    def processes(self, launch: Launch, supervisor: int) -> tuple[int, ...]:  # noqa: ARG002 - it only has the client
-        asked = _docker(["inspect", "--format", "{{.State.Pid}}", launch.name], _ANSWER_S)
-        pid = asked.stdout.strip()
-        return (int(pid),) if asked.returncode == 0 and pid.isdigit() and pid != "0" else ()
+    def processes(self, launch: Launch, supervisor: int) -> tuple[int, ...]:  # noqa: ARG002 - its descendant is only docker's client
+        answer = _docker(["inspect", "--format", "{{.State.Pid}}", launch.name], _ANSWER_S)
+        pid = answer.stdout.strip()
+        return (int(pid),) if answer.returncode == 0 and pid.isdigit() and pid != "0" else ()
 
 
 @cache
 def unavailable_reason() -> str:
-    """Why docker can't be used here; empty when it can. Asked once."""
+    """Return why docker can't be used here; empty if it can. Determined once."""
     if shutil.which("docker") is None:
         return "there is no docker command"
-    asked = _docker(["info", "--format", "{{.ServerVersion}}"], _ANSWER_S)
-    return "" if asked.returncode == 0 else _last_line(asked.stderr) or "docker info fails"
+    answer = _docker(["info", "--format", "{{.ServerVersion}}"], _ANSWER_S)
+    return "" if answer.returncode == 0 else _last_line(answer.stderr) or "docker info fails"
 
 
 def has_image(image: str) -> bool:
-    """Whether it is on this machine already."""
+    """Return whether an image is on this machine."""
     return _docker(["image", "inspect", "--format", "{{.Id}}", image], _ANSWER_S).returncode == 0
 
 
 def _docker(arguments: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run docker; a daemon that does not answer in time is a failure like any other."""
+    """Run docker; a timeout is returned as exit status 124."""
     try:
         return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
@@ -101,15 +100,16 @@ def _docker(arguments: Sequence[str], timeout_s: float) -> subprocess.CompletedP
 
 
 def _gpus(visible: str | None) -> str:
-    """What ``--gpus`` is to be given: docker parses it as CSV, so several devices are quoted within."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
-    return f'"device={chosen}"' if chosen else "all"
+    """Return the value of ``--gpus``, which docker parses as CSV: several devices need inner quotes."""
+    if visible is None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return f'"device={visible}"' if visible else "all"
 
 
 def _outermost_folders(folders: Sequence[Path]) -> list[Path]:
-    """Without those that lie inside another: one mount shows both."""
-    whole = sorted({folder.resolve() for folder in folders})
-    return [one for one in whole if not any(other in one.parents for other in whole)]
+    """Return the folders that lie in no other of them, whose mount would include them."""
+    resolved = sorted({folder.resolve() for folder in folders})
+    return [folder for folder in resolved if not set(folder.parents) & set(resolved)]
 
 
 def _last_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The seam between a server and the ways to run one."""
+"""The protocol of launchers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Launch:
     """One start of a tritonserver.
 
     Attributes:
-        name: unique on this machine.
-        arguments: of tritonserver, without the directory of its backends.
-        scratch: a directory of its own.
-        extra_directories: directories that the server must find where they are.
-        visible: its CUDA_VISIBLE_DEVICES; as in this process when None.
-        gpu: it will see one.
-        cpus: the cores that it may use; all of this process's when None.
+        name: Name that is unique on this machine.
+        arguments: Arguments of tritonserver, without the directory of its backends.
+        scratch: Directory for this server only.
+        extra_directories: Other directories that the server reads, under their paths on this machine.
+        visible: The server's CUDA_VISIBLE_DEVICES; this process's when None.
+        gpu: Whether a GPU will be visible to it.
+        cpus: Cores that it may use; those of this process when None.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Launch:
 
 @dataclass(frozen=True)
 class Command:
-    """What the supervisor runs.
+    """A command for the supervisor.
 
     Attributes:
-        cpus: the cores that the supervisor binds it to.
-        cleanup: a command that removes what the first one may leave.
+        cpus: Cores that the supervisor binds the command to.
+        cleanup: Second command, which removes anything the first may leave.
     """
 
     arguments: Sequence[str]
@@ -51,25 +51,25 @@ class Launcher(Protocol):
 
     @property
     def built_for_numpy1(self) -> bool:
-        """Its Python backend was built against NumPy 1, and its strings crash under NumPy 2."""
+        """True if its Python backend was built against NumPy 1, so that strings crash it under NumPy 2."""
 
     @property
     def label(self) -> str:
-        """What people call it; recorded with every session."""
+        """The name for people; stored with every record."""
 
     def backends(self) -> frozenset[str]:
-        """Those that it has.
+        """Return the names of the server's backends.
 
         Raises:
-            TargetError: it can't be asked.
+            TargetError: They can't be listed.
         """
 
     def command(self, launch: Launch) -> Command:
-        """How it is started.
+        """Return the command that starts the server.
 
         Raises:
-            TargetError: it can't be.
+            TargetError: The server can't be started.
         """
 
     def processes(self, launch: Launch, supervisor: int) -> tuple[int, ...]:
-        """The roots of a running server's process trees on this machine."""
+        """Return the PIDs of the roots of a running server's process trees on this machine."""

@@ -1,4 +1,4 @@
-"""A tritonserver of this machine: of a path, on PATH, or where NVIDIA's containers have it."""
+"""A tritonserver on this machine: at a given path, on PATH, or where NVIDIA's containers have it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PYTHON = "python"
 
 @dataclass(frozen=True)
 class LocalLauncher:
-    """Runs a binary, with the backends beside it.
+    """Launcher of a binary, with the backends beside it.
 
     Attributes:
-        binary: ``ROOT/bin/tritonserver``.
-        name: instead of the path.
+        binary: Path of the form ``ROOT/bin/tritonserver``.
+        name: Label for people; the path when empty.
     """
 
     binary: Path
@@ -36,7 +36,7 @@ class LocalLauncher:
 
     @property
     def _bundled(self) -> bundle.TritonServer | None:
-        """Where it has the bundled server's layout: stubs for several Pythons beside the Python backend."""
+        """The server, if it has the bundled one's layout: stubs for several Pythons beside the Python backend."""
         return bundle.TritonServer(self._root) if (self._root / "python_backend_stubs").is_dir() else None
 
     @property
@@ -47,17 +47,17 @@ class LocalLauncher:
         folder = self._root / "backends"
         if not folder.is_dir():
             raise TargetError(
-                f"{self.binary} has no backends beside it: there is no {folder}.\n"
-                "Name the tritonserver of a whole installation (ROOT/bin/tritonserver beside ROOT/backends)."
+                f"{self.binary} has no backends: {folder} does not exist.\n"
+                "Use the tritonserver of a complete installation (ROOT/bin/tritonserver beside ROOT/backends)."
             )
-        return frozenset(one.name for one in folder.iterdir() if any(one.glob("*.so")) or any(one.glob("model.py")))
+        return frozenset(path.name for path in folder.iterdir() if any(path.glob("*.so")) or any(path.glob("model.py")))
 
     def command(self, launch: Launch) -> Command:
         backends = self._root / "backends"
         env = {**os.environ}
         if launch.visible is not None:
             env["CUDA_VISIBLE_DEVICES"] = launch.visible
-            env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers then mean what they mean to nvidia-smi
+            env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # so that indices are those of nvidia-smi
         server = self._bundled
         if server is not None:
             backends = self._assemble_backends(server, launch.scratch / "backends")
@@ -68,9 +68,9 @@ class LocalLauncher:
         return Command(arguments, env, launch.cpus)
 
     def _assemble_backends(self, server: bundle.TritonServer, target: Path) -> Path:
-        """Triton wants the Python backend and the stub for this interpreter in one folder."""
+        """Link the backends into one folder: Triton expects the stub for this interpreter in the Python backend's."""
         if target.is_dir():
-            return target  # of an earlier try
+            return target  # from an earlier try
         target.mkdir()
         for backend in (self._root / "backends").iterdir():
             if backend.name != _PYTHON:
@@ -81,5 +81,5 @@ class LocalLauncher:
                 (target / _PYTHON / file.name).symlink_to(file)
         return target
 
-    def processes(self, launch: Launch, supervisor: int) -> tuple[int, ...]:  # noqa: ARG002 - all descends from it
+    def processes(self, launch: Launch, supervisor: int) -> tuple[int, ...]:  # noqa: ARG002 - the server descends from it
         return (supervisor,)

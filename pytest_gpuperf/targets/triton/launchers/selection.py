@@ -1,4 +1,4 @@
-"""Which tritonserver is run."""
+"""The choice of the tritonserver to run."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from pytest_gpuperf.targets.triton.launchers.docker import DockerLauncher
 from pytest_gpuperf.targets.triton.launchers.launcher import Launcher
 from pytest_gpuperf.targets.triton.launchers.local import LocalLauncher
 
-#: As ``--gpuperf-triton``, for everything that is not given to a test.
+#: Default of ``--gpuperf-triton`` and ``server=``.
 VARIABLE = "GPUPERF_TRITON"
 BUNDLED, DOCKER = "bundled", "docker"
-#: Where NVIDIA's containers have it.
+#: Path of tritonserver in NVIDIA's containers.
 NGC = Path("/opt/tritonserver/bin/tritonserver")
 
 
 def choose_launcher(wanted: str | os.PathLike[str] | None = None) -> Launcher:
-    """The server that was asked for, else the first there is: on PATH, NVIDIA's, docker's, the bundled one.
+    """Return the requested server, else the first available: on PATH, NVIDIA's path, docker, the bundled one.
 
-    Docker is only taken by itself if it has the image: nobody wants 20 GB downloaded who only ran pytest.
+    Docker is a default only if it has the image, since running pytest should not download 20 GB.
 
     Args:
-        wanted: a tritonserver, ``docker``, ``docker:IMAGE`` or ``bundled``; $GPUPERF_TRITON when None or empty.
+        wanted: Path of a tritonserver, ``docker``, ``docker:IMAGE`` or ``bundled``; $GPUPERF_TRITON when None or empty.
 
     Raises:
-        OptionError: it is none of these.
-        TargetError: it is not there, or none is.
+        OptionError: ``wanted`` is none of these.
+        TargetError: The requested server, or any server, is not available.
     """
-    asked = str(wanted or "") or os.environ.get(VARIABLE, "")
-    if asked:
-        return _requested_launcher(asked)
+    requested = str(wanted or "") or os.environ.get(VARIABLE, "")
+    if requested:
+        return _requested_launcher(requested)
     on_path = shutil.which("tritonserver")
     if on_path is not None:
         return LocalLauncher(Path(on_path))
@@ -45,23 +45,23 @@ def choose_launcher(wanted: str | os.PathLike[str] | None = None) -> Launcher:
     return _bundled()
 
 
-def _requested_launcher(asked: str) -> Launcher:
-    if asked == BUNDLED:
+def _requested_launcher(requested: str) -> Launcher:
+    if requested == BUNDLED:
         return _bundled()
-    if asked == DOCKER or asked.startswith(f"{DOCKER}:"):
-        why = docker.unavailable_reason()
-        if why:
+    if requested == DOCKER or requested.startswith(f"{DOCKER}:"):
+        reason = docker.unavailable_reason()
+        if reason:
             raise TargetError(
-                f"{asked!r} was asked for as the tritonserver, and docker does not answer here: {why}.\n"
-                "Start its daemon, or leave the server to be found (without --gpuperf-triton)."
+                f"{requested!r} was requested as the tritonserver, but docker is not available: {reason}.\n"
+                "Start docker's daemon, or omit --gpuperf-triton to use another tritonserver."
             )
-        return DockerLauncher(asked.partition(":")[2] or docker.IMAGE)
-    path = Path(asked).expanduser()
+        return DockerLauncher(requested.partition(":")[2] or docker.IMAGE)
+    path = Path(requested).expanduser()
     binary = path / "bin" / "tritonserver" if path.is_dir() else path
     if not (binary.is_file() and os.access(binary, os.X_OK)):
         raise OptionError(
-            f"{asked!r} is not a tritonserver that can be run: give the path of one, {DOCKER}, {DOCKER}:IMAGE or "
-            f"{BUNDLED} (--gpuperf-triton, server= or ${VARIABLE})."
+            f"{requested!r} is not an executable tritonserver. Set --gpuperf-triton, server= or ${VARIABLE} to the "
+            f"path of one, {DOCKER}, {DOCKER}:IMAGE or {BUNDLED}."
         )
     return LocalLauncher(binary.absolute())
 

@@ -1,4 +1,4 @@
-"""A user's function in Triton's Python backend: copied into model repositories, run by Triton, never imported here."""
+"""A user's function in Triton's Python backend. Copied into model repositories and run by Triton, never imported."""
 
 import importlib.util
 import sys
@@ -10,11 +10,11 @@ from gpuperf_requests import ArrayModel
 
 
 class TritonPythonModel(ArrayModel):
-    """Calls ``function(**inputs)``; it returns a mapping of outputs, or the array where there is only one."""
+    """Model that calls ``function(**inputs)``, which returns a dict of outputs, or the array of a single output."""
 
     def prepare(self, parameters: dict[str, str], gpu: int | None) -> None:
         path = Path(parameters["source"])
-        sys.path.insert(0, str(path.parent))  # for what lies beside it
+        sys.path.insert(0, str(path.parent))  # for modules beside the file
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -25,5 +25,5 @@ class TritonPythonModel(ArrayModel):
         if isinstance(answer, dict):
             return [answer[name] for name in outputs]
         if len(outputs) > 1:
-            raise TypeError(f"it returned one {type(answer).__name__}, not a dict of {', '.join(outputs)}")
+            raise TypeError(f"it returned {type(answer).__name__}, not a dict of {', '.join(outputs)}")
         return [answer]

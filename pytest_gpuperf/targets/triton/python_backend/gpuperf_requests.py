@@ -1,4 +1,4 @@
-"""Requests of Triton's Python backend as arrays: copied into model repositories, run by Triton, never imported here."""
+"""Requests of Triton's Python backend as arrays. Copied into model repositories and run by Triton, never imported."""
 
 import ctypes
 import json
@@ -11,30 +11,30 @@ import triton_python_backend_utils as pb_utils
 
 
 def _array(tensor: Any, string: bool) -> Any:
-    """The values of a tensor of Triton.
+    """Return the values of a Triton tensor.
 
-    By DLPack: the backend's stub was built against NumPy 1, whose layout of data types it reads. Under NumPy 2 its
-    ``as_numpy`` repeats the first value, and its ``Tensor`` carries no bytes at all, both without an error.
+    DLPack is used since the backend's stub was built against NumPy 1 and reads its layout of data types. Under NumPy 2
+    ``as_numpy`` repeats the first value, and ``Tensor`` contains no bytes, both without an error.
     """
     if not string:
         return np.from_dlpack(tensor)
-    # Of bytes, ONNX Runtime would take what repr makes of them.
+    # Decoded, since ONNX Runtime would use the repr of bytes objects.
     return np.vectorize(bytes.decode, otypes=[np.object_])(tensor.as_numpy())
 
 
 def _tensor(name: str, values: Any) -> Any:
-    """A tensor of Triton, for the same reason by DLPack."""
+    """Return a Triton tensor, made through DLPack for the same reason."""
     values = np.ascontiguousarray(values)
     if values.dtype == np.object_:
         return pb_utils.Tensor(name, values)
     capsule = values.__dlpack__()
-    # The stub marks a used capsule by a name of its own, over which NumPy's destructor prints a traceback each time.
+    # The stub renames a used capsule, for which NumPy's destructor would print a traceback each time.
     ctypes.pythonapi.PyCapsule_SetDestructor(ctypes.py_object(capsule), None)
     return pb_utils.Tensor.from_dlpack(name, capsule)
 
 
 class ArrayModel(ABC):
-    """Runs the requests that Triton gathered as one batch. A model says what it computes in ``compute``."""
+    """Base of models; runs the requests that Triton gathered as one batch through ``compute``."""
 
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
@@ -47,11 +47,11 @@ class ArrayModel(ABC):
 
     @abstractmethod
     def prepare(self, parameters: dict[str, str], gpu: int | None) -> None:
-        """Load what is needed; on that GPU, if Triton put the instance on one."""
+        """Load the model, on the GPU of that index if Triton placed the instance on one."""
 
     @abstractmethod
     def compute(self, feed: dict[str, Any], outputs: list[str]) -> Sequence[Any]:
-        """The outputs, in that order."""
+        """Return the outputs in the given order."""
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         try:
@@ -67,7 +67,7 @@ class ArrayModel(ABC):
             if self._batched and len(feeds) > 1 and len(shapes) == 1:
                 return self._run_batch(feeds)
             return [self._response(self.compute(feed, self._outputs)) for feed in feeds]
-        except Exception as error:  # whatever the model raises belongs into the responses, not into the server's end
+        except Exception as error:  # errors of the model become responses instead of ending the server
             return [pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))) for _ in requests]
 
     def _run_batch(self, feeds: list[dict[str, Any]]) -> list[Any]:

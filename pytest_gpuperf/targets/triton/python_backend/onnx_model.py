@@ -1,4 +1,4 @@
-"""An ONNX model inside Triton's Python backend: copied into model repositories, run by Triton, never imported here."""
+"""An ONNX model in Triton's Python backend. Copied into model repositories and run by Triton, never imported."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from gpuperf_requests import ArrayModel
 
 
 class TritonPythonModel(ArrayModel):
-    """One session of ONNX Runtime."""
+    """Model in an ``InferenceSession`` of ONNX Runtime."""
 
     def prepare(self, parameters: dict[str, str], gpu: int | None) -> None:
         options = onnxruntime.SessionOptions()

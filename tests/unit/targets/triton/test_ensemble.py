@@ -87,7 +87,7 @@ def test_one_step_without_batches_is_enough_for_none(step: Steps) -> None:
 @pytest.mark.parametrize(
     ("feed", "message"),
     [
-        ({"z": "a.u"}, "feed speaks of an input 'z'; it has x"),
+        ({"z": "a.u"}, "feed names the unknown input 'z'; inputs are x"),
         ({"x": "a.w"}, "'a' has no output 'w'; it has u"),
         ({"x": "a.n"}, "'a' has no output 'n'"),
     ],
@@ -100,7 +100,7 @@ def test_a_feed_that_leads_nowhere(step: Steps, feed: dict[str, str], message: s
 
 def test_types_have_to_fit(step: Steps) -> None:
     first = step("a", {"x": "FP32[1]"}, {"u": "FP16[1]"})
-    with pytest.raises(OptionError, match=r"b: input 'x' is FP32, and what it is given, 'a.u', is FP16"):
+    with pytest.raises(OptionError, match=r"b: input 'x' is FP32, but its source 'a.u' is FP16"):
         joined(first, step("b", {"x": "FP32[1]"}, {"y": "FP32[1]"}))
 
 

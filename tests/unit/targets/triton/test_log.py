@@ -37,22 +37,22 @@ AFTER = 'I1122 11:58:59.5 15938 server.cc:345] "Timeout 6"\nerror: creating serv
         (
             "Invalid argument: unable to find backend library for backend 'tensorrt', try specifying runtime on the "
             "model configuration.",
-            "lacks that backend",
+            "lacks this backend",
         ),
-        ("Invalid argument: unable to find 'libtriton_tensorrt_plan.so' for model 'm'", "lacks that backend"),
+        ("Invalid argument: unable to find 'libtriton_tensorrt_plan.so' for model 'm'", "lacks this backend"),
         (
             "Invalid argument: instance group m_0 of model m has kind KIND_GPU but no GPUs are available",
-            "wants a GPU that the server does not see",
+            "needs a GPU that is not visible to the server",
         ),
         (
             "Invalid argument: instance group m_1 of model m specifies invalid or unsupported gpu id 1. GPUs with at "
             "least the minimum required CUDA compute compatibility of 6.000000 are: 0",
-            "wants a GPU that the server does not see",
+            "needs a GPU that is not visible to the server",
         ),
         (
             "Internal: autofill failed for model 'm': configuration specified max-batch 64 but TensorRT engine only "
             "supports max-batch 32",
-            "max_batch_size is above what the plan's profile allows",
+            "max_batch_size is above the limit of the plan's profile",
         ),
         ("Internal: onnx runtime error 6: CUDA failure 2: out of memory", "memory is full"),
         ("Internal: ModuleNotFoundError: No module named 'onnxruntime'", "has no ONNX Runtime"),

@@ -53,7 +53,7 @@ class TestBackend:
     def test_a_server_without_it_says_what_it_has_and_what_to_do(self, plan: Path) -> None:
         with pytest.raises(
             TargetError,
-            match=r"resnet50.plan needs Triton's backend tensorrt, and the bundled one has only python(?s:.*)--gpu",
+            match=r"resnet50.plan needs Triton's backend tensorrt, but the bundled one has only python(?s:.*)--gpu",
         ):
             planned(plan, replace(BUNDLED, gpu=True))
 
@@ -66,11 +66,11 @@ class TestBackend:
             planned(plan, FULL, backend="python")
 
     def test_one_that_is_wanted_and_not_there(self, doubling: Make) -> None:
-        with pytest.raises(TargetError, match="backend onnxruntime, and the bundled one has only python"):
+        with pytest.raises(TargetError, match="backend onnxruntime, but the bundled one has only python"):
             planned(doubling(["N", 3]), backend="onnxruntime")
 
     def test_a_file_that_is_no_model(self) -> None:
-        with pytest.raises(OptionError, match=r"'m.pt' is not a model that can be served: give a file that ends in"):
+        with pytest.raises(OptionError, match=r"'m.pt' can't be served: pass a file that ends in"):
             model_kind(Path("m.pt"))
 
     def test_a_plan_that_is_not_there(self, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ class TestDevices:
         assert count_usable_cores(None) == len(allowed)
         assert count_usable_cores([allowed[0], allowed[0]]) == 1
         for wrong in ([], [allowed[-1] + 1], [-1]):
-            with pytest.raises(OptionError, match="this process may use the cores"):
+            with pytest.raises(OptionError, match="the cores that this process may use"):
                 count_usable_cores(wrong)
 
 
@@ -128,7 +128,9 @@ class TestBatches:
         assert not planned(free, max_batch_size=0).batched
 
     def test_a_fixed_model_can_not_be_batched(self, doubling: Make) -> None:
-        with pytest.raises(OptionError, match=r"double.onnx has a fixed first dimension.*leave max_batch_size out"):
+        with pytest.raises(
+            OptionError, match=r"batch double.onnx, since its first dimension is fixed: leave max_batch_size out"
+        ):
             planned(doubling([2, 3]), max_batch_size=8)
 
     def test_of_a_plan_are_triton_s_affair_unless_they_are_declared(self, plan: Path) -> None:
@@ -186,7 +188,7 @@ class TestPython:
             planned(self.file(tmp_path, text), **DECLARED)
 
     def test_without_a_declaration(self, tmp_path: Path) -> None:
-        with pytest.raises(OptionError, match=r"prepare.py doesn't say what it takes and gives"):
+        with pytest.raises(OptionError, match=r"The tensors of prepare.py are unknown: add input_tensors="):
             planned(self.file(tmp_path, "def run(x): pass"))
 
 
@@ -194,7 +196,7 @@ class TestPython:
     "text", ["FP32", "FP32[0]", "FP32[-2]", "FP32[a]", "FP128[1]", "fp32[1]", "FP32[1,]", "", "[1]"]
 )
 def test_a_tensor_that_is_declared_otherwise(text: str) -> None:
-    with pytest.raises(OptionError, match="write its type and shape without the batch"):
+    with pytest.raises(OptionError, match="must be a type and a shape without the batch"):
         parse_tensor("x", text)
 
 
@@ -211,16 +213,20 @@ class TestEndpoint:
             (["m.onnx"], {"gpus": []}, r"gpus=\[\]"),
             (["m.onnx"], {"gpus": [-1]}, r"gpus=\[-1\]"),
             (["m.onnx"], {"streaming": True}, "streaming=True needs gRPC"),
-            (["m.onnx"], {"protocol": "tcp"}, "write 'http' or 'grpc'"),
-            (["m.bin"], {}, "is not a model that can be served"),
-            ([], {}, "Give triton_endpoint a model"),
-            (["m.onnx"], {"repository": "r", "model": "m"}, "Give triton_endpoint a model"),
-            ([], {"repository": "r"}, "say with model= which"),
-            ([], {"repository": "r", "model": "m", "instances": 2}, "instances= says nothing.*config.pbtxt"),
+            (["m.onnx"], {"protocol": "tcp"}, "must be 'http' or 'grpc'"),
+            (["m.bin"], {}, "can't be served: pass a file"),
+            ([], {}, "triton_endpoint needs either a model"),
+            (["m.onnx"], {"repository": "r", "model": "m"}, "triton_endpoint needs either a model"),
+            ([], {"repository": "r"}, "needs model=, the model to measure"),
+            (
+                [],
+                {"repository": "r", "model": "m", "instances": 2},
+                "instances= applies to a single model.*config.pbtxt",
+            ),
             (
                 [["a.onnx", "b.onnx"]],
                 {"dynamic_batching": True},
-                r"give it to the steps: Step\(path, dynamic_batching=",
+                r"set it in the steps: Step\(path, dynamic_batching=",
             ),
         ],
     )
@@ -238,8 +244,8 @@ class TestEndpoint:
     def test_a_broken_model_is_found_before_a_server_is_started(self, tmp_path: Path) -> None:
         (tmp_path / "broken.onnx").write_bytes(b"not a model")
         with pytest.raises(TargetError, match=r"can't load .*broken.onnx"):
-            TritonEndpoint(tmp_path / "broken.onnx").contents(BUNDLED)
+            TritonEndpoint(tmp_path / "broken.onnx").repository_for(BUNDLED)
 
     def test_no_step_is_no_ensemble(self) -> None:
-        with pytest.raises(OptionError, match="one step or more"):
-            TritonEndpoint([]).contents(BUNDLED)
+        with pytest.raises(OptionError, match="at least one step"):
+            TritonEndpoint([]).repository_for(BUNDLED)

@@ -173,14 +173,14 @@ class TestRepository:
         path = repository(mine=("python", "KIND_CPU"))
         with pytest.raises(TargetError, match=r"There is no model 'yours' in .*models: it has mine\."):
             TritonEndpoint(repository=path, model="yours").start()
-        with pytest.raises(TargetError, match="that is no model repository"):
+        with pytest.raises(TargetError, match="it is not a model repository"):
             TritonEndpoint(repository=tmp_path / "none", model="m").start()
 
     @pytest.mark.parametrize(
         ("backend", "kind", "message"),
         [
-            ("tensorrt", "KIND_CPU", r"unable to find backend library(?s:.*)The server lacks that backend"),
-            ("python", "KIND_GPU", r"no GPUs are available(?s:.*)wants a GPU that the server does not see"),
+            ("tensorrt", "KIND_CPU", r"unable to find backend library(?s:.*)The server lacks this backend"),
+            ("python", "KIND_GPU", r"no GPUs are available(?s:.*)needs a GPU that is not visible to the server"),
         ],
     )
     def test_that_the_server_can_not_serve_says_why(
@@ -206,7 +206,9 @@ class TestProcess:
         assert server.processes == ()
 
     def test_a_core_that_is_not_ours(self, doubling: Make) -> None:
-        with pytest.raises(OptionError, match=r"cpus=\[100000\]: this process may use the cores"):
+        with pytest.raises(
+            OptionError, match=r"cpus=\[100000\] must name at least one of the cores that this process may use"
+        ):
             TritonEndpoint(doubling(["N", 3]), cpus=[100_000]).start()
 
 
