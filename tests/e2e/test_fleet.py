@@ -83,8 +83,8 @@ def family_of(processes: tuple[int, ...]) -> list[psutil.Process]:
     return [*roots, *(child for root in roots for child in root.children(recursive=True))]
 
 
-def gone(measured: Window) -> list[str]:
-    """What the window says of servers; on a busy machine it may have findings about the load generator as well."""
+def lost_servers(measured: Window) -> list[str]:
+    """Return the window's findings about lost servers, in words."""
     return [words([finding]) for finding in measured.findings if finding.kind == SERVERS_GONE]
 
 
@@ -123,7 +123,7 @@ def test_requests_are_spread_evenly(
     even = sum(served) / count
     assert all(abs(requests - even) <= max(0.02 * even, 1) for requests in served), served
     assert measured.errors == {}
-    assert gone(measured) == []
+    assert lost_servers(measured) == []
     assert facts["endpoints"] == count
     assert facts["balancer"] == balancer
     # The window has the counts of each endpoint, whichever balancer spreads the requests.
@@ -190,7 +190,7 @@ def test_remaining_servers_continue(tiny: Path, balancer: str, devices: list[str
         if devices[0] != "cpu":
             seen = [server.environ()["CUDA_VISIBLE_DEVICES"] for server in servers_of(fleet.processes)]
             assert seen == devices
-        assert gone(window(fleet)) == []
+        assert lost_servers(window(fleet)) == []
         first, second, _ = (servers_of((pid,))[0] for pid in fleet.processes[:3])
         killer = threading.Thread(target=kill_under_load, args=(first, fleet.servers[0].address))
         killer.start()
@@ -208,9 +208,9 @@ def test_remaining_servers_continue(tiny: Path, balancer: str, devices: list[str
         assert rest.server is not None
         assert rest.server.requests == sum(served)  # the earlier requests of the killed server are not subtracted
         second.kill()
-        assert gone(window(fleet)) == [f"2 of 3 servers are gone: {names[0]}, {names[1]}"]
+        assert lost_servers(window(fleet)) == [f"2 of 3 servers were lost: {names[0]}, {names[1]}"]
         servers_of(fleet.processes[:1])[0].kill()
-        with pytest.raises(TargetDied, match=r"No server is left. The last was server 3 of 3"):
+        with pytest.raises(TargetDied, match=r"All servers were lost. The last was server 3 of 3"):
             window(fleet)
     finally:
         fleet.stop()
@@ -253,8 +253,8 @@ def test_a_server_killed_in_mid_sweep(start: Start, pytester: pytest.Pytester, t
     victim = started_servers(started)[1]
     victim.kill()
     assert started.wait() == pytest.ExitCode.TESTS_FAILED
-    assert re.search(r"Server [12] of 2 \(cores? .*\) is gone: tritonserver (was )?ended", started.output)
-    assert "on_loss='continue' goes on with the others." in started.output
+    assert re.search(r"Server [12] of 2 \(cores? .*\) was lost: tritonserver (ended|stopped)", started.output)
+    assert "on_loss='continue' measures the remaining servers." in started.output
     assert "Traceback" not in started.output
     assert "measurement cut short" in started.output
     assert survivors(started.children) == []
@@ -284,6 +284,8 @@ def test_a_server_that_does_not_start(tiny: Path) -> None:
         port = taken.getsockname()[1]
         before = set(psutil.Process().children(recursive=True))
         fleet = TritonFleet.create(tiny, replicas=2, first_port=port - 10)
-        with pytest.raises(TargetError, match=rf"Server 2 of 2 \(cores? .*\) did not start: tritonserver can't listen on port {port}"):
+        with pytest.raises(
+            TargetError, match=rf"Server 2 of 2 \(cores? .*\) did not start: tritonserver can't listen on port {port}"
+        ):
             fleet.start()
     assert set(psutil.Process().children(recursive=True)) <= before

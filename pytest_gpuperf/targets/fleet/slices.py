@@ -1,4 +1,4 @@
-"""What each server of a fleet runs on."""
+"""The device or cores of each server of a fleet."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Protocol
 
 from pytest_gpuperf.errors import OptionError
 
-#: A UUID as NVML has it (also the older form of a slice's, ``MIG-GPU-.../1/0``), or an index.
+#: A UUID in NVML's form (including the older form of a slice's, ``MIG-GPU-.../1/0``), or an index.
 _VISIBLE = re.compile(r"(GPU|MIG)-[\w./-]+|\d+")
 _CPU = "cpu"
 
 
 class DetectedDevice(Protocol):
-    """A GPU, MIG slice or CPU as the device layer finds it.
+    """A GPU, MIG slice or CPU as described by the device layer.
 
     Attributes:
         kind: ``gpu`` or ``cpu``.
-        visible: what CUDA_VISIBLE_DEVICES calls it; of no interest of the CPU.
+        visible: Its name in CUDA_VISIBLE_DEVICES; ignored for the CPU.
     """
 
     @property
@@ -35,11 +35,11 @@ DeviceLike = DetectedDevice | str | int
 
 @dataclass(frozen=True)
 class Slice:
-    """What one server runs on.
+    """The device or cores of a server.
 
     Attributes:
-        visible: what CUDA_VISIBLE_DEVICES says; None on the CPU.
-        cpus: the cores that it is kept to; None for all.
+        visible: The server's CUDA_VISIBLE_DEVICES; None on the CPU.
+        cpus: Cores that the server is bound to; all when None.
     """
 
     visible: str | None = None
@@ -52,42 +52,42 @@ class Slice:
         cores = self.cpus or ()
         if len(cores) == 1:
             return f"core {cores[0]}"
-        row = len(cores) > 2 and list(cores) == list(range(cores[0], cores[-1] + 1))
-        return f"cores {cores[0]} to {cores[-1]}" if row else f"cores {', '.join(map(str, cores))}"
+        contiguous = len(cores) > 2 and list(cores) == list(range(cores[0], cores[-1] + 1))
+        return f"cores {cores[0]} to {cores[-1]}" if contiguous else f"cores {', '.join(map(str, cores))}"
 
 
 def slices_of(devices: Sequence[DeviceLike], replicas: int | None) -> tuple[Slice, ...]:
-    """A slice for each server: the devices one after the other, or the cores in equal shares.
+    """Return a slice for each server: the devices in order, or equal shares of the cores.
 
     Args:
-        devices: GPUs or MIG slices; the CPU, or nothing, for shares of the cores this process may use.
-        replicas: how many; one for each device, or each core, when None.
+        devices: GPUs or MIG slices; the CPU, or nothing, for shares of the cores that this process may use.
+        replicas: Number of servers; one for each device, or each core, when None.
 
     Raises:
-        OptionError: a device can't be used as written, or there are not so many.
+        OptionError: A device is invalid, or there are fewer devices than replicas.
     """
     if replicas is not None and (type(replicas) is not int or replicas < 1):
-        raise OptionError(f"replicas={replicas!r}: a fleet has one server or more.")
+        raise OptionError(f"replicas={replicas!r} must be 1 or more.")
     names = [_visible(device) for device in devices]
     gpus = [name for name in names if name is not None]
     if gpus and len(gpus) < len(names):
-        raise OptionError(f"devices={list(devices)} mixes GPUs with the CPU: a fleet is on one of them.")
+        raise OptionError(f"devices={list(devices)} mixes GPUs with the CPU; use either.")
     if not gpus:
         cores = sorted(os.sched_getaffinity(0))
         count = replicas or len(names) or len(cores)
         return tuple(Slice(cpus=share) for share in core_shares(cores, count))
     if replicas is not None and replicas > len(gpus):
         raise OptionError(
-            f"replicas={replicas} for {len(gpus)} device(s): every server has a device. Name more of them, as "
-            "devices=gpu(count=4) or devices=gpu(mig='1g.10gb', count=7); one that is named twice gets two servers."
+            f"replicas={replicas} for {len(gpus)} device(s): every server needs a device. Name more, such as "
+            "devices=gpu(count=4) or devices=gpu(mig='1g.10gb', count=7); a device named twice gets two servers."
         )
     return tuple(Slice(visible=name) for name in gpus[:replicas])
 
 
 def core_shares(cores: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:
-    """The cores in ``count`` disjoint shares of one size; what is left over stays free.
+    """Return the cores in ``count`` disjoint shares of equal size; the remaining cores stay unused.
 
-    With more servers than cores they take turns, one core each.
+    With more servers than cores, each server gets one core, and cores are shared.
     """
     size = len(cores) // count
     if not size:
@@ -96,7 +96,7 @@ def core_shares(cores: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]
 
 
 def _visible(device: DeviceLike) -> str | None:
-    """None for the CPU."""
+    """Return the device's name in CUDA_VISIBLE_DEVICES; None for the CPU."""
     kind = getattr(device, "kind", "")
     name = getattr(device, "visible", None) if kind else device
     if _CPU in (kind, name):
@@ -104,7 +104,7 @@ def _visible(device: DeviceLike) -> str | None:
     text = str(name) if isinstance(name, str) or type(name) is int else ""
     if not _VISIBLE.fullmatch(text):
         raise OptionError(
-            f"{device!r} is no device of a fleet: write an index, a GPU or MIG UUID (nvidia-smi -L shows them), 'cpu', "
-            "or what gpu(...) gives."
+            f"{device!r} is not a device: use an index, a GPU or MIG UUID (see nvidia-smi -L), 'cpu', or the result of "
+            "gpu(...)."
         )
     return text

@@ -1,4 +1,4 @@
-"""A fleet that is up: its servers, its balancer, and what happens when one of them dies."""
+"""A started fleet: its servers, its balancer, and the handling of lost servers."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Result = TypeVar("Result")
 
 
 class Member:
-    """One server of a fleet.
+    """A server of a fleet, with a thread for all its operations.
 
-    All that is done to it is done by a thread of its own, for two reasons: servers are started, asked and stopped side
-    by side; and ``tritonclient.http`` speaks through gevent, whose sockets belong to the thread that opened them.
+    The thread has two reasons: servers are started, asked and stopped concurrently; and ``tritonclient.http`` uses
+    gevent, whose sockets belong to the thread that opened them.
 
     Attributes:
-        endpoint: what it is.
-        device_label: the device or cores that it has.
-        label: names it and its place.
-        times: its own times when they were last read; None before, and where it has none.
-        ended: nothing can be done to it any more.
+        endpoint: Description of the server.
+        device_label: Name of its device or cores.
+        label: Name of the server and its device.
+        times: The server's times at the last ``read``; None before, or if it reports none.
+        ended: Whether the thread has finished.
     """
 
     def __init__(self, endpoint: TritonEndpoint, device_label: str, number: int, count: int) -> None:
@@ -56,22 +56,22 @@ class Member:
         return Address(url.host, url.port)
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
-        """Do this in its thread."""
+        """Run work in the server's thread."""
         return self._thread.submit(work)
 
     def start(self) -> None:
         self._server = self.endpoint.start()
 
     def read(self) -> None:
-        """Read its times.
+        """Read the server's times.
 
         Raises:
-            TargetDied: it is gone; with the end of its log.
+            TargetDied: The server is gone; the message ends with an excerpt of its log.
         """
         try:
             self.times = self.server.server_times()
         except TargetDied:
-            self.server.check()  # knows more of why
+            self.server.check()  # raises with the cause, if it knows it
             raise
 
     def check(self) -> None:
@@ -82,7 +82,7 @@ class Member:
             self._server.stop()
 
     def finish_thread(self) -> None:
-        """The thread has nothing more to do."""
+        """Close the thread's client files and end the thread."""
         self.ended = True
         self.submit(close_thread_hub)
         self._thread.shutdown(wait=True)
@@ -90,17 +90,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Frontend:
-    """What stands before the servers.
+    """The description of what the load generator sends requests to: the servers, an Envoy, or a running balancer.
 
     Attributes:
-        name: of the model in the servers.
-        settings: how it is asked.
-        servers: given the addresses of our servers or our Envoy, what the load generator speaks to.
-        envoy: start one.
-        external_balancer: a balancer that is there already.
-        continues_on_loss: the others are measured when a server dies.
-        facts: more of what is under test.
-        metrics_url: of servers that are there already.
+        name: Name of the model in the servers.
+        settings: Settings of requests.
+        servers: Function from the URLs of the fleet's servers or its Envoy to the servers of the load.
+        envoy: Whether to start an Envoy.
+        external_balancer: Whether requests go to a running balancer.
+        continues_on_loss: Whether the remaining servers are measured if a server dies.
+        facts: Additional entries of ``under_test``.
+        metrics_url: URL of the metrics of running servers.
     """
 
     name: str
@@ -114,31 +114,31 @@ class Frontend:
 
 
 def start_all(members: Sequence[Member]) -> None:
-    """Start servers side by side.
+    """Start servers concurrently.
 
     Raises:
-        TargetError: one doesn't start; names it. None is left running then.
+        TargetError: A server does not start; the message names it. The others are stopped.
     """
     with ExitStack() as undo:
         undo.callback(stop_all, members)
-        begun = [member.submit(member.start) for member in members]
-        wait(begun)
-        _raise_first_failure(members, begun)
+        starts = [member.submit(member.start) for member in members]
+        wait(starts)
+        _raise_first_failure(members, starts)
         undo.pop_all()
 
 
 def attach_frontend(members: Sequence[Member], frontend: Frontend) -> StartedFleet:
-    """Put in front of servers that are up what the load generator speaks to.
+    """Connect a frontend to started servers.
 
     Raises:
-        MissingExtra: there is no Envoy.
-        TargetError: the balancer doesn't start, or isn't there. The servers are left as they are.
+        MissingExtra: Envoy is not installed.
+        TargetError: The balancer does not start or answer. The servers keep running.
     """
     protocol = frontend.settings.protocol or HTTP
     addresses = _addresses(members)
     with ExitStack() as undo:
         envoy = None
-        urls = [one.label for one in addresses[protocol]]
+        urls = [address.label for address in addresses[protocol]]
         if frontend.envoy:
             envoy = Envoy(addresses)
             undo.callback(envoy.stop)
@@ -161,10 +161,10 @@ def _addresses(members: Iterable[Member]) -> dict[str, list[Address]]:
 
 
 class StartedFleet:
-    """Servers that are ready, and what is in front of them.
+    """Servers that are ready, and their frontend.
 
     Args:
-        endpoint: what the load generator speaks to.
+        endpoint: The endpoint that the load generator sends requests to.
     """
 
     def __init__(
@@ -173,28 +173,28 @@ class StartedFleet:
         self._members, self._alive = list(members), list(members)
         self._frontend, self._endpoint, self._envoy = frontend, endpoint, envoy
         self._labels = {member: member.address(endpoint.protocol).label for member in members}
-        #: Workloads without the servers that are gone; by identity, as the load generator knows them.
+        #: Workloads without the lost servers, by the identity of the original, which the load generator relies on.
         self._reduced: dict[int, tuple[Workload, WireWorkload]] = {}
         self.local = bool(members)
 
     @property
     def processes(self) -> tuple[int, ...]:
-        own = self._envoy.processes if self._envoy is not None else ()
-        return (*(pid for member in self._alive for pid in member.server.processes), *own)
+        envoy = self._envoy.processes if self._envoy is not None else ()
+        return (*(pid for member in self._alive for pid in member.server.processes), *envoy)
 
     @property
     def metrics_url(self) -> str | None:
-        """As it was given, of servers behind a balancer that is there already; ours are on this machine's devices."""
+        """URL given for servers behind a running balancer; None otherwise, since NVML reads this machine's devices."""
         return self._frontend.metrics_url
 
     @property
     def device_ids(self) -> tuple[str, ...]:
-        """The GPUs and slices of its servers, also of those that are gone: none else has them."""
+        """GPUs and MIG slices of all servers, including lost ones."""
         return tuple(device_id for member in self._members for device_id in member.endpoint.device_ids)
 
     @property
     def servers(self) -> tuple[StartedTriton, ...]:
-        """Those that are there."""
+        """The servers that are alive."""
         return tuple(member.server for member in self._alive)
 
     def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
@@ -204,14 +204,14 @@ class StartedFleet:
         gone = {self._labels[member] for member in self._members if member not in self._alive}
         if not gone or not isinstance(workload, WireWorkload):
             return workload
-        known = self._reduced.get(id(workload))
-        left = tuple(address for address in workload.addresses if address.label not in gone)
-        if known is None or known[0] is not workload or known[1].addresses != left:
-            known = self._reduced[id(workload)] = (workload, replace(workload, addresses=left))
-        return known[1]
+        reduced = self._reduced.get(id(workload))
+        remaining = tuple(address for address in workload.addresses if address.label not in gone)
+        if reduced is None or reduced[0] is not workload or reduced[1].addresses != remaining:
+            reduced = self._reduced[id(workload)] = (workload, replace(workload, addresses=remaining))
+        return reduced[1]
 
     def requests_by_server(self) -> Mapping[str, int]:
-        return {self._labels[one]: one.times.requests for one in self._members if one.times is not None}
+        return {self._labels[member]: member.times.requests for member in self._members if member.times is not None}
 
     def findings(self) -> tuple[Finding, ...]:
         gone = tuple(member.label for member in self._members if member not in self._alive)
@@ -224,7 +224,7 @@ class StartedFleet:
             facts |= first.submit(first.server.under_test).result()
             facts["endpoints"] = len(self._members)
             facts["slices"] = "; ".join(member.device_label for member in self._members)
-            # It covers the path of the model file, which changes with every start.
+            # The digest covers the path of the model file, which changes with every start.
             facts.pop("config_digest", None)
         if self._envoy is not None:
             facts["envoy"] = self._envoy.version
@@ -232,8 +232,8 @@ class StartedFleet:
 
     def server_times(self) -> ServerTimes | None:
         self._ask_alive(Member.read)
-        known = [member.times for member in self._members if member.times is not None]
-        return functools.reduce(operator.add, known) if known else None
+        times = [member.times for member in self._members if member.times is not None]
+        return functools.reduce(operator.add, times) if times else None
 
     def check(self) -> None:
         self._ask_alive(Member.check)
@@ -242,26 +242,26 @@ class StartedFleet:
         if self._frontend.external_balancer:
             self._endpoint.check()
 
-    def _ask_alive(self, at: Callable[[Member], None]) -> None:
-        """Ask all servers, and take those that are gone out of the fleet.
+    def _ask_alive(self, question: Callable[[Member], None]) -> None:
+        """Call a function for every server that is alive, and remove lost servers from the fleet.
 
         Raises:
-            TargetDied: one is gone and the others are not to go on without it, or all are.
+            TargetDied: A server was lost and ``on_loss`` is ``fail``, or all servers were lost.
         """
-        found = [(member, member.submit(functools.partial(at, member))) for member in self._alive]
-        gone = [(member, error) for member, future in found if isinstance(error := future.exception(), TargetDied)]
+        answers = [(member, member.submit(functools.partial(question, member))) for member in self._alive]
+        gone = [(member, error) for member, future in answers if isinstance(error := future.exception(), TargetDied)]
         if not gone:
-            for _, future in found:
+            for _, future in answers:
                 future.result()
             return
         member, error = gone[0]
         if not self._frontend.continues_on_loss:
-            advice = "\non_loss='continue' goes on with the others." if len(self._members) > 1 else ""
-            raise TargetDied(f"{_capitalized(member.label)} is gone: {error}{advice}") from error
+            hint = "\non_loss='continue' measures the remaining servers." if len(self._members) > 1 else ""
+            raise TargetDied(f"{_capitalized(member.label)} was lost: {error}{hint}") from error
         for member, _ in gone:
             self._alive.remove(member)
         if not self._alive:
-            raise TargetDied(f"No server is left. The last was {member.label}: {error}") from error
+            raise TargetDied(f"All servers were lost, {member.label} last: {error}") from error
         if self._envoy is not None:
             self._envoy.use(_addresses(self._alive))
 
@@ -271,7 +271,7 @@ class StartedFleet:
             stack.callback(self.stop_frontend)
 
     def stop_frontend(self) -> None:
-        """End what is in front of the servers. May be called twice."""
+        """Stop the Envoy and the endpoint, but not the servers. May be called twice."""
         with ExitStack() as stack:
             if self._envoy is not None:
                 stack.callback(self._envoy.stop)
@@ -279,26 +279,27 @@ class StartedFleet:
 
 
 def stop_all(members: Iterable[Member]) -> None:
-    """Stop servers side by side, also those that are still starting. May be called twice."""
+    """Stop servers concurrently, including those that are still starting. May be called twice."""
     members = [member for member in members if not member.ended]
-    begun = [member.submit(member.stop) for member in members]
-    wait(begun)
+    stops = [member.submit(member.stop) for member in members]
+    wait(stops)
     for member in members:
         member.finish_thread()
-    for future in begun:
+    for future in stops:
         future.result()
 
 
-def _raise_first_failure(members: Sequence[Member], begun: Sequence[Future[None]]) -> None:
-    """Raise what the first server that didn't start says."""
-    failed = [(member, error) for member, one in zip(members, begun, strict=True) if (error := one.exception())]
+def _raise_first_failure(members: Sequence[Member], starts: Sequence[Future[None]]) -> None:
+    """Raise the error of the first server that did not start."""
+    failed = [(member, error) for member, start in zip(members, starts, strict=True) if (error := start.exception())]
     if not failed:
         return
     member, error = failed[0]
     if not isinstance(error, TargetError):
-        raise error  # not of one server more than of another
-    others = f"\nThat of {len(failed) - 1} more did not either." if len(failed) > 1 else ""
-    raise TargetError(f"{_capitalized(member.label)} did not start: {error}{others}") from error
+        raise error  # an error of the settings, the same for every server
+    count = len(failed) - 1
+    remaining = f"\n{count} other server{'s' if count > 1 else ''} also failed to start." if count else ""
+    raise TargetError(f"{_capitalized(member.label)} did not start: {error}{remaining}") from error
 
 
 def _capitalized(text: str) -> str:

@@ -64,12 +64,12 @@ def test_it_can_be_pickled() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"balancer": "nginx"}, "balancer='nginx': write 'round_robin', 'least_outstanding', 'envoy', or the URL"),
+        ({"balancer": "nginx"}, "balancer='nginx' must be 'round_robin', 'least_outstanding', 'envoy', or the URL"),
         ({"balancer": "ftp://lb:1"}, "is not the URL of a server"),
         ({"balancer": "grpc://lb:1", "protocol": "http"}, "contradicts the protocol"),
-        ({"on_loss": "ignore"}, "on_loss='ignore': write 'fail' or 'continue'"),
-        ({"replicas": 0}, "replicas=0 leaves nothing to be asked"),
-        ({"http_port": 8000}, "write first_port=8000"),
+        ({"on_loss": "ignore"}, "on_loss='ignore' must be 'fail' or 'continue'"),
+        ({"replicas": 0}, "replicas=0 needs balancer="),
+        ({"http_port": 8000}, "use first_port=8000"),
         ({"balancer": "envoy", "shared_memory": "system"}, "use 'round_robin' or 'least_outstanding'"),
         ({"devices": ["0"], "replicas": 2}, r"replicas=2 for 1 device\(s\)"),
     ],
@@ -82,7 +82,7 @@ def test_mistakes(arguments: dict[str, Any], message: str) -> None:
 def test_none_of_ours() -> None:
     fleet = TritonFleet.create("flower", balancer="http://lb:50050", replicas=0, input_data="zero")
     assert (fleet.name, fleet.max_replicas, fleet.slices) == ("flower", 0, ())
-    with pytest.raises(OptionError, match="can't be started again"):
+    with pytest.raises(OptionError, match="can't start the servers of a KServeEndpoint"):
         TritonFleet(fleet.endpoint, balancer="http://lb:50050")
 
 
