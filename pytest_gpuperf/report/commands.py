@@ -17,8 +17,14 @@ def store_option(url: str) -> str:
 
 
 def reproduce(test: ReportedTest) -> str:
-    """Return the command that measures a test again with the same settings."""
+    """Return the command that measures a test again with the same settings.
+
+    For a record that pytest did not measure, return a shell comment that says how it was measured.
+    """
     record = test.record
+    method = record.key.get("method_version")
+    if isinstance(method, str):
+        return " ".join(f"# {record.test}: measured by {method.rpartition(' ')[0]}".split())
     arguments = ["pytest", "--gpuperf", record.test]
     for option, default in _SETTINGS:
         given = record.settings.get(option)

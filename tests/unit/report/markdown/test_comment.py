@@ -197,6 +197,13 @@ def test_the_commands_reproduce_and_accept() -> None:
     assert "secret" not in text
 
 
+def test_a_record_of_another_tool_has_no_pytest_command() -> None:
+    test = reported(6.0)
+    key = {**test.record.key, "method_version": "gpuperf sweep 1"}
+    test = replace(test, record=replace(test.record, test="resnet50\nrm -rf", key=key))
+    assert reproduce(test) == "# resnet50 rm -rf: measured by gpuperf sweep"
+
+
 def test_a_store_whose_name_a_shell_would_take_apart() -> None:
     test = reported(6.0, store_option=store_option("team's store"))
     assert shlex.split(accept(test))[:6] == ["gpuperf", "baseline", "accept", "0a1b2c3d4e5f", "--store", "team's store"]
