@@ -58,7 +58,7 @@ def test_the_list_may_be_shorter(store: Store, capsys: pytest.CaptureFixture[str
     assert lines(capsys) == [f"No records in {store.url}."]
 
 
-def test_a_record_with_what_was_said_about_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_acceptance_pin_and_figures(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     gpuperf(store, "baseline", "accept", "aaaa3", "--reason", "a larger model", "--author", "Ada")
     gpuperf(store, "baseline", "pin", "aaaa3", "--reason", "release 2", "--author", "Bob")
     capsys.readouterr()
@@ -123,7 +123,7 @@ def test_a_pinned_record_whose_file_is_gone_is_named_until_it_is_unpinned(
 
 
 @pytest.mark.parametrize("what", ["pin", "accept"])
-def test_a_reason_is_asked_for(store: Store, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_accept_and_pin_need_a_reason(store: Store, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         gpuperf(store, "baseline", what, "aaaa2")
     assert caught.value.code == 2
@@ -143,7 +143,7 @@ def test_pruning_says_what_it_would_do(store: Store, capsys: pytest.CaptureFixtu
     assert ids(store) == before
 
 
-def test_pruning_does_it_and_tells_later(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pruning_deletes_and_is_listed_later(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     gpuperf(store, "baseline", "pin", "aaaa0", "--reason", "release")
     gpuperf(store, "baseline", "accept", "aaaa3", "--reason", "meant")
     capsys.readouterr()
@@ -173,7 +173,7 @@ def test_pruning_one_test(store: Store) -> None:
     assert ids(store) == [*(f"aaaa{index}" for index in range(6)), "bbbb3"]
 
 
-def test_pruning_wants_to_know_what(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pruning_needs_a_rule(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "baseline", "prune", "--yes") == 1
     assert "--keep N" in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_there_and_back(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_push_and_pull(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*arguments: str) -> str:
         assert main(["baseline", *arguments]) == 0
         return capsys.readouterr().out.rstrip("\n")
@@ -40,7 +40,7 @@ def test_there_and_back(clone: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert said("pull", "--store", "other") == f"Pulled 0 records and 1 note from gpuperf-baselines into other{rest}"
 
 
-def test_what_is_damaged_is_named(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_records_are_named_by_a_push(clone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(str(clone / ".gpuperf-here"))
     measured(store, "aaaa0")
     Path(store.find("aaaa0").path).write_text("{")

@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-def test_five_records_of_their_own_and_a_prior(fake: Fake, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_five_invocations_make_a_prior(fake: Fake, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["calibrate", "tests/perf", "--store", store.url, "--", "-k", "resnet"]) == 0
     assert [arguments for arguments, _ in fake.calls] == [["tests/perf", "-k", "resnet"]] * 5
     assert len({url for _, url in fake.calls} | {store.url}) == 6
@@ -91,9 +91,7 @@ def test_only_the_prior(fake: Fake, store: Store, capsys: pytest.CaptureFixture[
     assert "p50: records differ by" in text
 
 
-def test_tests_that_fail_by_themselves_are_said_and_left_out(
-    fake: Fake, store: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failed_tests_are_reported_and_left_out(fake: Fake, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     fake.statuses = {2: 1}
     assert gpuperf(store, "calibrate", "suite") == 1
     text = capsys.readouterr().out

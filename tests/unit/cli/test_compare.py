@@ -54,7 +54,7 @@ def test_a_regression_exits_with_1(store: Store, capsys: pytest.CaptureFixture[s
     ]["changes"]
 
 
-def test_tables_for_people(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_verdict_and_counts(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     measured(store, "51042", 8.0, day=11, gate="failed")
     assert gpuperf(store, "compare") == 1
     text = capsys.readouterr().out
@@ -128,7 +128,7 @@ def test_against_what_was_pinned(store: Store, capsys: pytest.CaptureFixture[str
     assert "write both, rolling, pinned" in capsys.readouterr().err
 
 
-def test_slow_creep_is_seen_against_what_is_pinned(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slow_creep_is_detected_against_a_pinned_record(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """Two percent a record: the window follows, the pinned one does not."""
     gpuperf(store, "baseline", "pin", "aaaa9", "--reason", "release")
     for step in range(1, 31):
@@ -168,7 +168,7 @@ def test_which_metrics_gate(store: Store, capsys: pytest.CaptureFixture[str]) ->
     assert {row["metric"] for row in found["comparisons"][0]["rows"]} == {"p50", "throughput"}
 
 
-def test_a_record_is_judged_as_its_test_wants_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_is_judged_by_the_rule_of_its_test(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     own: PlainMapping = {"alpha": 0.01, "min_effect": 0.5, "metrics": "p50 p99"}
     store.write(record([[5.2, 9.4]] * 3, name="5e77", minute=20_000, settings=own))
     status, found = document(store, capsys)

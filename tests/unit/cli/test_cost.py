@@ -91,9 +91,7 @@ def test_nothing_serves_it(store: Store, capsys: pytest.CaptureFixture[str]) -> 
     assert "Tesla T4: nothing was measured at batch size 8, only at 1" in capsys.readouterr().out
 
 
-def test_prices_of_one_s_own_take_the_place_of_all(
-    store: Store, prices: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_price_table_replaces_the_packages_own(store: Store, prices: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = document(store, capsys, "--qps", "100", "--prices", prices)
     t4, a10g = (next(one for one in found["tests"] if one["device"] == name) for name in ("Tesla T4", "NVIDIA A10G"))
     assert t4["price"]["source"] == "our contract"
@@ -169,7 +167,7 @@ def test_the_curve(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted((float(one[2]) for one in fleets), reverse=True) == [float(one[2]) for one in fleets]
 
 
-def test_the_curve_shows_what_the_budget_is_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_curve_has_the_quantile_of_the_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Store(str(tmp_path / "store"))
     store.write(record([[4.0, 6.0, 10.0]] * 3, key=ON_T4, requests=2000))
     assert gpuperf(store, "cost", "--qps", "1000", "--p99", "500ms", "--curve") == 0
@@ -196,7 +194,7 @@ def test_the_curve_shows_what_the_budget_is_of(tmp_path: Path, capsys: pytest.Ca
         (1.2345e-7, "$0.000000123"),
     ],
 )
-def test_dollars_have_three_digits_that_count(amount: float, shown: str) -> None:
+def test_dollars_have_three_significant_digits(amount: float, shown: str) -> None:
     assert usd(amount) == shown
 
 

@@ -65,7 +65,7 @@ def test_markdown(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert "* `x is the ratio to Tesla T4" in text
 
 
-def test_one_device_is_not_two(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comparison_needs_two_devices(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     measured(store, "other", 4.0, key={**KEY, "test": "tests/test_other.py::test_other"})
     assert gpuperf(store, "compare", "--across", "gpu", "--test", "other") == 1
     error = capsys.readouterr().err

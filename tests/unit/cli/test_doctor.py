@@ -43,7 +43,7 @@ def states(text: str) -> dict[str, dict[str, str]]:
     return {check["name"]: check for check in json.loads(text)["checks"]}
 
 
-def test_every_section_is_told_within_80_columns(capsys: pytest.CaptureFixture[str], server: str) -> None:
+def test_every_section_fits_into_80_columns(capsys: pytest.CaptureFixture[str], server: str) -> None:
     _, text = run(capsys, "--triton", server)
     lines = text.splitlines()
     titles = [line for line in lines if line in ("device", "machine", "noise", "server", "libraries")]
@@ -52,7 +52,7 @@ def test_every_section_is_told_within_80_columns(capsys: pytest.CaptureFixture[s
     assert "fit to measure" in lines[-1]
 
 
-def test_for_programs(capsys: pytest.CaptureFixture[str], server: str) -> None:
+def test_json_output(capsys: pytest.CaptureFixture[str], server: str) -> None:
     _, text = run(capsys, "--json", "--triton", server)
     document = json.loads(text)
     assert document["gpuperf_doctor"] == 1
@@ -64,7 +64,9 @@ def test_for_programs(capsys: pytest.CaptureFixture[str], server: str) -> None:
     assert {check["state"] for check in document["checks"]} <= {"unfit", "doubtful", "good", "unknown"}
 
 
-def test_the_status_is_for_ci(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+def test_the_exit_status_follows_the_verdict(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
     status, _ = run(capsys, "--triton", server)
     assert status == 0
     noisy = Noise(windows=33, window_s=0.3, spread=0.3, stall_s=0.001, others_share=0.7)
@@ -74,7 +76,7 @@ def test_the_status_is_for_ci(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert text.splitlines()[-1].startswith("not fit to measure")
 
 
-def test_strict_takes_what_is_doubtful_for_unfit(
+def test_strict_fails_on_doubtful_checks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, server: str
 ) -> None:
     uneasy = Noise(windows=33, window_s=0.3, spread=0.05, stall_s=0.001, others_share=0.01)
@@ -83,14 +85,14 @@ def test_strict_takes_what_is_doubtful_for_unfit(
     assert run(capsys, "--triton", server, "--strict")[0] == 1
 
 
-def test_a_server_that_was_asked_for_and_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_named_server_that_is_missing_is_unfit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, text = run(capsys, "--json", "--triton", str(tmp_path / "nowhere"))
     assert status == 1
     assert states(text)["tritonserver"]["state"] == "unfit"
     assert "nowhere" in states(text)["tritonserver"]["observed"]
 
 
-def test_a_gpu_that_was_asked_for_and_is_not_there(capsys: pytest.CaptureFixture[str], server: str) -> None:
+def test_a_named_gpu_that_is_missing_is_unfit(capsys: pytest.CaptureFixture[str], server: str) -> None:
     if os.path.exists("/dev/nvidia0"):  # noqa: PTH110
         pytest.skip("this machine has a GPU")
     status = main(["doctor", "--device", "7", "--json", "--triton", server])
@@ -111,7 +113,7 @@ def test_a_library_that_is_missing_says_what_it_is_for(
 
 
 @pytest.mark.parametrize("seconds", ["0", "1e9", "nan"])
-def test_a_length_that_makes_no_sense(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_duration_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["doctor", "--seconds", seconds])
     assert "1 to 600" in capsys.readouterr().err

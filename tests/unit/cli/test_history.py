@@ -30,7 +30,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return store
 
 
-def test_the_step_is_marked(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_change_of_the_level_is_marked(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "history") == 0
     text = capsys.readouterr().out
     assert "tests/test_serving.py::test_resnet50\n  NVIDIA L4, key " in text
@@ -52,7 +52,7 @@ def test_other_metrics_and_points(store: Store, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.count(", 31 records") == 2
 
 
-def test_the_newest_alone(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_last_limits_the_plotted_records(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "history", "--last", "8") == 0
     text = capsys.readouterr().out
     assert "no change of level" in text
@@ -116,12 +116,12 @@ def test_records_with_other_points_are_left_out(store: Store, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("arguments", [["--test", "nothing"], ["--point", "nothing"], ["--sweep", "nothing"]])
-def test_where_there_is_nothing(store: Store, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_plot_is_an_error(store: Store, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(store, "history", *arguments) == 1
     assert "Nothing to plot in" in capsys.readouterr().err
 
 
-def test_a_metric_that_nobody_has(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_metric_without_values_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["history", "--metric", "p75"])
     assert "p50" in capsys.readouterr().err

@@ -112,7 +112,7 @@ def test_a_record_that_was_cut_short_is_shown(tmp_path: Path, capsys: pytest.Cap
     assert (one["status"], one["verdict"]) == ("incomplete", "no baseline")
 
 
-def test_it_is_judged_as_the_gate_judged_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_compares_as_the_gate_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A fiftieth of alpha, and of that a look's share: what the test had to spend."""
     store = Store(str(tmp_path / "store"))
     measured(store, "aaaa0")

@@ -38,13 +38,13 @@ def test_a_commit_is_checked_out_and_gone_afterwards(home: Path, tmp_path: Path)
     assert (home / "file").read_text() == "changed, not committed"
 
 
-def test_an_error_inside_takes_it_away_as_well(home: Path, tmp_path: Path) -> None:
+def test_a_worktree_is_removed_after_an_error(home: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), worktrees.worktree(home, "main", tmp_path / "tree"):
         raise KeyboardInterrupt
     assert git(home, "worktree", "list").count("\n") == 1
 
 
-def test_what_a_killed_run_left_is_forgotten(home: Path, tmp_path: Path) -> None:
+def test_worktrees_of_a_killed_duet_are_pruned(home: Path, tmp_path: Path) -> None:
     git(home, "worktree", "add", "--detach", "--quiet", str(tmp_path / "old"))
     for file in (tmp_path / "old").iterdir():
         file.unlink()
@@ -62,6 +62,6 @@ def test_the_top_of_a_checkout(home: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("ref", ["nowhere", "--help", "main:file", ""])
-def test_what_is_no_commit_is_refused(home: Path, ref: str) -> None:
+def test_an_unknown_ref_is_refused(home: Path, ref: str) -> None:
     with pytest.raises(OptionError, match="is not a commit, branch or tag"):
         worktrees.commit_of(home, ref)

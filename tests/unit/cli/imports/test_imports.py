@@ -82,7 +82,7 @@ def test_figures_follow_the_rule_for_edges(tmp_path: Path) -> None:
     assert 0.99 < two.window_s < 1.0  # what was in flight at its end is not in the file
 
 
-def test_the_slow_ones_at_the_end_do_not_make_it_faster(tmp_path: Path) -> None:
+def test_slow_requests_cut_off_at_the_end_do_not_bias_the_latency(tmp_path: Path) -> None:
     """One client: 1 ms and 400 ms in turns. Those that were cut off at the end are all slow."""
     requests, now = [], 0
     while now < 1.3 * S:

@@ -54,7 +54,9 @@ def bodies(server: State) -> list[str]:
 # In place
 
 
-def test_the_first_time_it_is_written_and_then_updated(server: State, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_report_creates_the_comment_and_later_ones_update_it(
+    server: State, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.add("a person speaks", {"login": "ada", "type": "User"})
     assert main(["comment", "--file", "comment.md"]) == 0
     assert capsys.readouterr().out.startswith("Commented on pull request 7: https://github.com/team/code/pull/7#")
@@ -93,7 +95,7 @@ def test_two_reports_have_comments_of_their_own(server: State, github: GitHub) -
     assert bodies(server) == ["<!-- gpuperf L4 -->\nx", "<!-- gpuperf A10 -->\nx"]
 
 
-def test_it_is_found_among_hundreds(server: State, github: GitHub) -> None:
+def test_the_comment_is_found_among_hundreds(server: State, github: GitHub) -> None:
     for index in range(250):
         server.add(f"comment {index}", BOT)
     server.add(REPORT, BOT)
@@ -103,7 +105,7 @@ def test_it_is_found_among_hundreds(server: State, github: GitHub) -> None:
 
 
 @pytest.mark.parametrize("login", [None, "robot-of-the-team"])
-def test_somebody_elses_comment_with_the_marker_is_left_alone(server: State, github: GitHub, login: str | None) -> None:
+def test_a_comment_of_another_user_with_the_marker_is_kept(server: State, github: GitHub, login: str | None) -> None:
     server.login = login
     server.add(f"{MARKER} fill this for me", {"login": "mallory", "type": "User"})
     for _ in range(2):
@@ -137,7 +139,7 @@ def test_a_comment_that_is_deleted_meanwhile_is_written_anew(server: State, gith
         (("GET", 429, {"X-RateLimit-Remaining": "4990", "X-RateLimit-Reset": str(int(time.time()) + 40)}), 1.0),
     ],
 )
-def test_what_passes_is_waited_for(
+def test_transient_failures_are_retried(
     server: State, github: GitHub, pauses: list[float], answer: tuple[str, int, dict[str, str]], least_s: float
 ) -> None:
     server.answers.append((*answer, '{"message": "busy"}'))
@@ -153,7 +155,7 @@ def test_an_answer_that_is_lost_makes_no_second_comment(server: State, github: G
     assert pauses == [1.0]
 
 
-def test_what_does_not_pass_is_not_waited_for(server: State, github: GitHub, pauses: list[float]) -> None:
+def test_permanent_failures_are_not_retried(server: State, github: GitHub, pauses: list[float]) -> None:
     server.answers += [("GET", 503, {}, "<html>")] * 9
     with pytest.raises(GpuperfError, match=r"GitHub answered 503 \(Service Unavailable\)"):
         github.put_comment(7, REPORT, MARKER)
@@ -192,7 +194,7 @@ def test_a_link_to_another_host_is_not_followed(server: State, github: GitHub) -
     assert github.put_comment(7, REPORT, MARKER).created
 
 
-def test_nobody_answers(pauses: list[float]) -> None:
+def test_an_unreachable_server_is_an_error(pauses: list[float]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -204,7 +206,7 @@ def test_nobody_answers(pauses: list[float]) -> None:
 # Which pull request
 
 
-def test_by_the_branch_of_a_fork(server: State, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pull_requests_are_chosen_by_the_branch_of_a_fork(server: State, capsys: pytest.CaptureFixture[str]) -> None:
     branch = "fix;$(touch x)&head=evil:main#é"
     for number, sha in ((7, SHA), (8, "f" * 40)):
         server.pulls.append({"number": number, "head": {"label": f"forker:{branch}", "sha": sha}})
@@ -232,7 +234,7 @@ def test_by_the_branch_of_a_fork(server: State, capsys: pytest.CaptureFixture[st
         (["--file", "/dev/zero"], "larger than 4 MB"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_asked(
+def test_wrong_options_are_reported_before_any_request(
     server: State, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["comment", "--file", "comment.md", *arguments]) == 1
@@ -251,12 +253,12 @@ def test_outside_of_a_job(
 
 
 @pytest.mark.parametrize("number", ["0", "x", "7;id", "\u0667", "-1"])
-def test_numbers_of_no_pull_request(number: str) -> None:
+def test_wrong_pull_request_numbers_are_refused(number: str) -> None:
     with pytest.raises(SystemExit):
         main(["comment", "--file", "comment.md", "--pr", number])
 
 
-def test_a_token_that_would_be_another_header() -> None:
+def test_a_token_with_a_line_break_is_refused() -> None:
     with pytest.raises(OptionError, match="no token"):
         GitHub("https://api.github.com", REPOSITORY, "a\r\nX: b")
 
@@ -271,7 +273,7 @@ def test_a_link_in_an_artifact_is_not_published(
     assert server.comments == []
 
 
-def test_a_forks_report_calls_nobody(server: State) -> None:
+def test_a_forks_report_mentions_nobody(server: State) -> None:
     Path("comment.md").write_text("<!-- gpuperf mine -->\n@everybody")
     assert main(["comment", "--untrusted", "--file", "comment.md"]) == 0
     (body,) = bodies(server)

@@ -170,7 +170,7 @@ def test_a_linear_sweep_ends_above_the_threshold(tmp_path: Path) -> None:
     assert sweep.report.status == 0
 
 
-def test_a_binary_search_says_what_it_found() -> None:
+def test_a_binary_search_prints_its_result() -> None:
     settings: dict[str, Any] = {"levels": SteppedRange(1, 64), "threshold_ms": 225.0, "binary_search": True}
     sweep = Sweep(lambda load, _: 10.0 * load, **settings).run()
     assert sweep.loads[:3] == [1, 64, 32]
@@ -335,12 +335,12 @@ def test_a_request_count_takes_the_place_of_windows() -> None:
     assert sweep.report.status == 0
 
 
-def test_passes_are_shown_when_asked_for() -> None:
+def test_windows_are_printed_with_v() -> None:
     assert "  Pass [3] throughput: 100 infer/sec. Avg latency: 10" in Sweep(lambda *_: 10.0, verbose=True).run().text
     assert "Pass" not in Sweep(lambda *_: 10.0).run().text
 
 
-def test_an_overloaded_level_is_warned_of() -> None:
+def test_an_overloaded_level_has_a_warning() -> None:
     """Half of the answers come after the window, which is as long as the queue behind the server."""
     settings: dict[str, Any] = {"mode": REQUEST_RATE, "levels": SteppedRange(100.0, 100.0)}
     assert "[WARNING] the rate was not sustained" in Sweep(lambda *_: 900.0, **settings).run().text
@@ -360,7 +360,7 @@ def test_windows_are_timed_as_the_command_says(settings: dict[str, Any], expecte
     assert {name: getattr(spec, name) for name in expected} == expected
 
 
-def test_settings_are_told_as_perf_client_tells_them() -> None:
+def test_settings_are_printed_as_by_perf_client() -> None:
     lines = settings_lines(SweepSettings("flower", levels=SteppedRange(1, 3), window_s=0.3, percentile=85.0))
     assert lines[:2] == ["*** Measurement Settings ***", "  Batch size: 1"]
     assert '  Using "time_windows" mode for stabilization' in lines
@@ -374,7 +374,7 @@ def test_settings_are_told_as_perf_client_tells_them() -> None:
 
 @pytest.mark.parametrize("flag", ["-f", "--profile-export-file"])
 @pytest.mark.parametrize("path", ["/no/such/directory/a.csv", "/"])
-def test_a_file_that_can_not_be_written_is_told_before_the_sweep(
+def test_an_unwritable_file_is_reported_before_the_sweep(
     flag: str, path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["sweep", "-m", "flower", flag, path]) == 2
@@ -396,12 +396,12 @@ def write(path: Path, document: object) -> str:
     return str(path)
 
 
-def test_one_source_of_data_is_taken_as_it_is() -> None:
+def test_a_single_data_source_is_passed_on() -> None:
     with input_data(["zero"]) as source:
         assert source == "zero"
 
 
-def test_several_files_go_one_after_the_other(tmp_path: Path) -> None:
+def test_several_data_files_are_joined_in_order(tmp_path: Path) -> None:
     one = write(tmp_path / "a.json", {"data": [{"x": [1]}], "validation_data": [{"y": [1]}]})
     two = write(tmp_path / "b.json", {"data": [[{"x": [2]}], [{"x": [3]}]], "validation_data": [[{"y": [2]}]] * 2})
     with input_data([one, two]) as source:
@@ -419,14 +419,14 @@ def test_several_files_go_one_after_the_other(tmp_path: Path) -> None:
         ([{"data": []}, {"data": [], "validation_data": []}], "either all files"),
     ],
 )
-def test_files_that_do_not_fit_together_are_named(tmp_path: Path, documents: Sequence[object], part: str) -> None:
+def test_data_files_that_can_not_be_joined_are_named(tmp_path: Path, documents: Sequence[object], part: str) -> None:
     paths = [write(tmp_path / f"{number}.json", document) for number, document in enumerate(documents)]
     with pytest.raises(OptionError, match=part) as error, input_data(paths):
         pass
     assert paths[1] in str(error.value)
 
 
-def test_a_directory_can_not_be_put_together_with_a_file(tmp_path: Path) -> None:
+def test_a_directory_can_not_be_joined_with_a_file(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="must be JSON files"), input_data([str(tmp_path), str(tmp_path)]):
         pass
 

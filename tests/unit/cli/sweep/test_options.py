@@ -71,7 +71,7 @@ def test_short_and_long_flags_mean_the_same() -> None:
     assert (short.window_s, short.tolerance, short.trials, short.threshold_ms) == (0.7, 0.2, 5, 30.0)
 
 
-def test_everything_else_finds_its_place() -> None:
+def test_all_other_flags_reach_the_settings() -> None:
     line = (
         "-x 2 -b 8 -v --request-rate-range 10 --request-distribution poisson --percentile 95 --seed 7 --workers 2 "
         "--measurement-mode count_windows --measurement-request-count 80 --warmup-request-count 9 --string-length 5 "
@@ -100,7 +100,7 @@ def test_input_data_may_be_given_several_times() -> None:
 
 
 @pytest.mark.parametrize("line", ["-a", "--async", "--sync", "--max-threads 8", "--service-kind triton", "-i HTTP"])
-def test_what_makes_no_difference_is_taken(line: str) -> None:
+def test_flags_without_effect_are_accepted(line: str) -> None:
     assert parse(*line.split()) == parse()
 
 
@@ -133,7 +133,7 @@ def test_what_makes_no_difference_is_taken(line: str) -> None:
         ("--ssl-https-ca-certificates-file /no/such/file", "no file /no/such/file"),
     ],
 )
-def test_what_can_not_be_used_is_answered_with_what_can(line: str, part: str) -> None:
+def test_wrong_values_say_what_to_write(line: str, part: str) -> None:
     with pytest.raises(OptionError, match=re.escape(part)):
         parse(*line.split())
 

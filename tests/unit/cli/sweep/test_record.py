@@ -62,7 +62,7 @@ def test_the_record_has_the_windows_that_make_up_the_levels(store: Store) -> Non
     assert "uncommitted_changes" not in record.environment
 
 
-def test_what_is_not_said_is_the_model_the_device_here_and_the_commit_checked_out(store: Store) -> None:
+def test_defaults_are_the_model_the_local_device_and_the_checked_out_commit(store: Store) -> None:
     device = find_device("cpu")
     sweep(store, target=RecordSettings(store.url, device="cpu"))
     (record,) = records(store)
@@ -107,9 +107,7 @@ def test_without_a_window_there_is_no_record(store: Store) -> None:
     assert records(store) == []
 
 
-def test_a_store_that_can_not_be_written_is_said_before_the_sweep(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unwritable_store_is_reported_before_the_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     url = str(tmp_path / "file" / "store")
     with pytest.raises(StoreError, match="can't be written"):
@@ -132,7 +130,7 @@ def test_a_store_that_can_not_be_written_is_said_before_the_sweep(
         ("--store s -u https://10.0.0.7:8000", "name it with --gpu 'NVIDIA L4', or write --device auto"),
     ],
 )
-def test_what_is_missing_is_said_before_the_sweep(
+def test_missing_record_options_are_reported_before_the_sweep(
     line: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

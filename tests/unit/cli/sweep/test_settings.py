@@ -56,7 +56,7 @@ def test_a_range_without_an_end_goes_on_until_a_level_is_over() -> None:
     assert visited(SteppedRange(10, 0, 10).linear(), lambda load: load <= 40)[0] == [10, 20, 30, 40, 50]
 
 
-def test_a_linear_sweep_goes_on_where_nothing_can_be_told() -> None:
+def test_a_linear_sweep_goes_on_after_an_unclear_level() -> None:
     assert visited(SteppedRange(1, 3).linear(), lambda _: None)[0] == [1, 2, 3]
 
 
@@ -66,13 +66,13 @@ def test_a_binary_search_visits_what_perf_client_visits() -> None:
     assert visited(SteppedRange(1, 17, 4).bisected(integers=True), lambda load: load < 2)[0] == [1, 17, 9, 5]
 
 
-def test_a_binary_search_ends_at_once_where_an_end_is_the_answer() -> None:
+def test_a_binary_search_ends_early_if_an_end_is_the_answer() -> None:
     search = SteppedRange(1, 64)
     assert visited(search.bisected(integers=True), always) == ([1, 64], 64)
     assert visited(search.bisected(integers=True), lambda _: False) == ([1], None)
 
 
-def test_what_can_not_be_told_counts_as_over_the_threshold() -> None:
+def test_an_unclear_level_counts_as_over_the_threshold() -> None:
     found = visited(SteppedRange(1, 9).bisected(integers=True), lambda load: True if load <= 4 else None)
     assert found[1] == 4
 
@@ -92,7 +92,7 @@ def test_a_binary_search_finds_the_limit_within_a_step(start: int, length: int, 
         assert answer <= limit <= answer + step
 
 
-def test_rates_are_halved_as_they_are() -> None:
+def test_rates_are_not_rounded_in_a_search() -> None:
     seen, answer = visited(SteppedRange(10, 15, 1).bisected(integers=False), lambda load: load <= 12.2)
     assert seen == [10, 15, 12.5, 11.25, 11.875]
     assert answer == 11.875
@@ -117,7 +117,7 @@ def sweep_settings(**fields: object) -> SweepSettings:
         ({"mode": REQUEST_RATE, "levels": SteppedRange(9.0, 2.0)}, "--request-rate-range ends at 2"),
     ],
 )
-def test_what_makes_no_sense_is_said_before_anything_is_measured(settings: dict[str, object], part: str) -> None:
+def test_contradicting_settings_are_refused(settings: dict[str, object], part: str) -> None:
     with pytest.raises(OptionError, match=part.replace("(", r"\(")):
         sweep_settings(**settings)
 
@@ -138,7 +138,7 @@ def test_windows_of_random_arrivals_are_not_copies_and_can_be_repeated() -> None
     assert second.rate == 100.0
 
 
-def test_even_arrivals_stay_what_they_are() -> None:
+def test_constant_arrivals_are_the_same_in_every_window() -> None:
     assert window_arrivals(Constant(50.0), 4, 5.0) == Constant(50.0)
 
 
