@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 @pytest.hookspec
 def pytest_gpuperf_environment(config: pytest.Config) -> PlainMapping | None:
-    """Facts to record with every record (a node name, an image tag); they appear under "what else changed"."""
+    """Return facts to add to every record (a node name, an image tag); reports show which of them changed."""

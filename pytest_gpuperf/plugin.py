@@ -1,7 +1,7 @@
-"""The pytest plugin: declares options, the marker and the fixtures, and registers the rest when it is needed.
+"""The pytest plugin: options, the marker and the fixtures; the hooks are registered when they are needed.
 
-This module is loaded in every pytest session of the environment, whether that session uses the plugin or not. It
-imports nothing but pytest, which is there already; everything heavy is imported inside the functions.
+Every pytest session of the environment loads this module, whether it uses the plugin or not. So it imports nothing but
+pytest, which is loaded already; everything heavy is imported inside the functions.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 _MARKER = (
     "gpuperf(min_effect=0.01, version=1, runs=3, metrics=['p50', 'p90']): how --gpuperf measures and gates this test; "
-    "raise version when the test measures something else than before, to begin a new baseline"
+    "raise version to begin a new baseline, when the test measures something else than before"
 )
 
-#: name, metavar, help. Each is an option --gpuperf-NAME and an ini key gpuperf_NAME.
+#: Name, metavar and help. Each is an option --gpuperf-NAME and an ini key gpuperf_NAME.
 OPTIONS = (
     ("store", "URL", "where records are kept: a directory or an fsspec URL (default: .gpuperf)"),
     (
@@ -36,13 +36,13 @@ OPTIONS = (
         "triton",
         "SERVER",
         "the tritonserver that triton_endpoint starts: a path, docker, docker:IMAGE or bundled (default: "
-        "$GPUPERF_TRITON, else the first there is: on PATH, NVIDIA's in /opt, docker's, the bundled one)",
+        "$GPUPERF_TRITON, else the first of: on PATH, NVIDIA's in /opt, docker's, the bundled one)",
     ),
     ("runs", "K", "fresh starts of each target (default: 3)"),
-    ("max_runs", "K", "fresh starts while a test is undecided, for example 8 (default: as --gpuperf-runs)"),
+    ("max_runs", "K", "fresh starts that an undecided test may take, for example 8 (default: --gpuperf-runs)"),
     ("alpha", "SHARE", "accepted chance of any false alarm in the whole invocation (default: 5%%)"),
     ("min_effect", "SHARE", "a regression up to this share is accepted (default: 1%%)"),
-    ("on_inconclusive", "warn|fail", "what a comparison that can't decide does (default: warn)"),
+    ("on_inconclusive", "warn|fail", "what an inconclusive comparison does (default: warn)"),
     (
         "baseline",
         "SPEC",
@@ -52,19 +52,23 @@ OPTIONS = (
     (
         "key",
         "+FIELD|-FIELD",
-        "add a field of the environment to what must match, as +driver, or take one out, as "
+        "add a field of the environment to the comparison key, as +driver, or remove a field, as "
         "--gpuperf-key=-power_limit_w; may be repeated",
     ),
-    ("prices", "FILE", "what machines cost, in TOML, for $ per million inferences (default: a table of list prices)"),
-    ("report", "PATH", "write a report at the end, as its ending says: .md, .html, .json or .csv; may be repeated"),
+    ("prices", "FILE", "prices of machines, in TOML, for $ per million inferences (default: a table of list prices)"),
+    (
+        "report",
+        "PATH",
+        "write a report at the end, in the format of its ending: .md, .html, .json or .csv; may be repeated",
+    ),
 )
 
-#: name, help. Each is a switch --gpuperf-NAME and an ini key gpuperf_NAME that is true or false.
+#: Name and help. Each is a switch --gpuperf-NAME and an ini key gpuperf_NAME that is true or false.
 SWITCHES = (
-    ("require_baseline", "a test with no baseline, or none that is comparable, fails"),
-    ("anchor", "measure a small reference workload beside every sweep, so that noise of the machine cancels"),
+    ("require_baseline", "fail a test that has no comparable baseline"),
+    ("anchor", "measure a small reference workload with every sweep, to cancel the noise of the machine"),
 )
-_CLOCKS = "lock the GPU's clocks while measuring, to MHZ or to what its power limit allows; needs root"
+_CLOCKS = "lock the GPU's clocks while measuring, to MHZ or to the highest that its power limit allows; needs root"
 _REPEATED = frozenset({"key", "report"})
 
 
@@ -117,7 +121,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def gpuperf(request: pytest.FixtureRequest) -> Gpuperf:
-    """Measures targets: ``gpuperf.sweep(target, concurrency=[1, 2, 4])``, ``gpuperf.measure(target)``."""
+    """Measure targets: ``gpuperf.sweep(target, concurrency=[1, 2, 4])``, ``gpuperf.measure(target)``."""
     from pytest_gpuperf.session.hooks import hooks_of
 
     return hooks_of(request.config).gpuperf(request.node)
@@ -125,9 +129,9 @@ def gpuperf(request: pytest.FixtureRequest) -> Gpuperf:
 
 @pytest.fixture(scope="session")
 def gpu(request: pytest.FixtureRequest) -> Gpu:
-    """The device under test; ``gpu.kind`` is ``gpu`` or ``cpu``, ``gpu.name`` what it is called.
+    """The device under test: ``gpu.kind`` is ``gpu`` or ``cpu``, ``gpu.name`` its model.
 
-    ``gpu(mig="1g.10gb")`` or ``gpu(count=2)`` are others, on which the test is then measured.
+    ``gpu(mig="1g.10gb")`` and ``gpu(count=2)`` return other devices, on which the test is then measured.
     """
     from pytest_gpuperf.session.hooks import hooks_of
 

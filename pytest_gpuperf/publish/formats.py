@@ -1,4 +1,4 @@
-"""Which formats a report has, and the file that one becomes."""
+"""The formats of a report, and how it is written to a file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ENDINGS = {".md": MARKDOWN, ".html": HTML, ".json": JSON, ".csv": CSV}
 
 
 def format_of(path: str) -> str:
-    """The format that a file's ending asks for.
+    """Return the format that a file's ending stands for.
 
     Raises:
-        ValueError: none does; says what to write.
+        ValueError: No format has this ending; the message says what to write.
     """
     name = _ENDINGS.get(Path(path).suffix.lower(), "")
     if not name:
@@ -32,14 +32,14 @@ def format_of(path: str) -> str:
 
 
 def render(name: str, reported: Sequence[ReportedTest], *, title: str, generated_utc: str, marker: str = "") -> str:
-    """A report's text.
+    """Return a report's text.
 
     Args:
-        title: put beside the verdict.
-        marker: of Markdown: tells several comments of one pull request apart.
+        title: Title next to the verdict.
+        marker: Name that distinguishes several comments of a pull request (Markdown).
 
     Raises:
-        MissingExtra: the format needs a library that isn't installed.
+        MissingExtra: The format needs a library that isn't installed.
     """
     if name == MARKDOWN:
         from pytest_gpuperf.report.markdown.comment import comment
@@ -67,10 +67,10 @@ def render(name: str, reported: Sequence[ReportedTest], *, title: str, generated
 
 
 def write(path: Path, text: str) -> None:
-    """Write a report: beside its place first, so that a reader never finds half of one.
+    """Write a report atomically, so that a reader never sees half of it.
 
     Raises:
-        OptionError: it can't be written.
+        OptionError: The file can't be written.
     """
     try:
         if path.exists() and not path.is_file():

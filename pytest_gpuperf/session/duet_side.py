@@ -1,6 +1,6 @@
-"""One side of ``gpuperf duet``: this pytest process takes every step only when it is told to.
+"""One side of ``gpuperf duet``: a pytest process that takes every step only when the command says so.
 
-``measure.channel`` describes what is said, ``cli.duet.conductor`` is the other end.
+``measure.channel`` describes the messages; ``cli.duet.conductor`` is their other end.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pytest_gpuperf.session.marker import is_gated
 
 @dataclass(frozen=True)
 class SideResult:
-    """What the other side has for a test.
+    """The other side's result of a test.
 
     Attributes:
-        record: what it measured; None when it can't be compared.
-        why: the reason then.
+        record: Record of its measurement; None if there is none to compare with.
+        reason: Reason why there is none.
     """
 
     record: Record | None
@@ -39,7 +39,7 @@ class SideResult:
 
 
 class DuetSide:
-    """This process's end.
+    """The connection of this process to the command.
 
     Attributes:
         side: ``head``, which is gated, or ``base``.
@@ -54,12 +54,12 @@ class DuetSide:
 
     @classmethod
     def join(cls, device: Callable[[], str]) -> DuetSide | None:
-        """Report to the command that started this process; None when none did.
+        """Connect to the command that started this process; return None if no command did.
 
         Args:
-            device: names the device under test.
+            device: Returns the name of the device under test.
         """
-        # Taken out, so that a pytest which a test starts does not report as well.
+        # Removed, so that a pytest started by a test does not connect as well.
         given = os.environ.pop(VARIABLE, "")
         if not given:
             return None
@@ -74,11 +74,11 @@ class DuetSide:
         return self.side == HEAD
 
     def plan(self, window_s: float) -> MeasurePlan:
-        """How a sweep is measured; windows that the test wants shorter are."""
+        """Return the plan of a sweep, whose windows are no longer than the test asks for."""
         return duet_plan(self._welcome.blocks, self._welcome.alternations, min(window_s, self._welcome.window_s))
 
     def home_store(self, url: str) -> str:
-        """The same place in the user's own checkout: what is written into a worktree is gone with it."""
+        """Return a store's place in the user's checkout: this side's worktree is deleted at the end."""
         tree, home = self._welcome.tree, self._welcome.home
         inside = "://" not in url and Path(url).resolve().is_relative_to(Path(tree).resolve())
         return str(Path(home, Path(url).resolve().relative_to(Path(tree).resolve()))) if inside else url
@@ -97,7 +97,7 @@ class DuetSide:
             item.session.shouldstop = reason
 
     def points(self, test: str, name: str, points: Sequence[LoadPoint]) -> list[LoadPoint] | None:
-        """The points of both sides, in one order; None when the other doesn't measure this sweep."""
+        """Return the points of both sides, in one order; None if the other side does not measure this sweep."""
         answer = self._ask(
             {
                 "what": "sweep",
@@ -107,8 +107,8 @@ class DuetSide:
                 "foreign": self._foreign(),
             }
         )
-        found = answer.get("points")
-        return None if found is None else [from_builtins(LoadPoint, point, "point") for point in found]
+        points_data = answer.get("points")
+        return None if points_data is None else [from_builtins(LoadPoint, data, "point") for data in points_data]
 
     def drive(self, steps: Measurement[object]) -> bool:
         """Take the steps of one side, each in its turn; False when the other side gave up."""
@@ -129,7 +129,7 @@ class DuetSide:
         return not abandoned
 
     def exchange_records(self, test: str, record: Record | None, failed: str) -> SideResult:
-        """Give what was measured, and get what the other side measured."""
+        """Send this side's record of a test, and return the other side's."""
         answer = self._ask(
             {
                 "what": "over",
@@ -138,8 +138,8 @@ class DuetSide:
                 "record": to_builtins(record) if record is not None else None,
             }
         )
-        found = answer.get("record")
-        return SideResult(from_builtins(Record, found) if found is not None else None, str(answer.get("why") or ""))
+        data = answer.get("record")
+        return SideResult(from_builtins(Record, data) if data is not None else None, str(answer.get("why") or ""))
 
     def tell_result(self, report: pytest.TestReport) -> None:
         """Tell the command about a test that failed or was skipped."""
@@ -154,7 +154,7 @@ class DuetSide:
         self._channel.close()
 
     def _foreign(self) -> list[str]:
-        """Modules that come from the user's own checkout, though this side is another."""
+        """Return the modules that this side, in a worktree, has imported from the user's checkout."""
         home, tree = Path(self._welcome.home).resolve(), Path(self._welcome.tree).resolve()
         if home == tree:
             return []
@@ -177,21 +177,21 @@ class DuetSide:
             self._channel.send(message)
             return self._channel.receive()
         except Hangup:
-            self._alone()
+            self._exit()
 
     def _tell(self, message: Message) -> None:
         try:
             self._channel.send(message)
         except Hangup:
-            self._alone()
+            self._exit()
 
     @staticmethod
-    def _alone() -> NoReturn:
-        pytest.exit("gpuperf duet is gone, so this side of it ends", returncode=pytest.ExitCode.INTERRUPTED)
+    def _exit() -> NoReturn:
+        pytest.exit("gpuperf duet has ended, so this pytest ends as well", returncode=pytest.ExitCode.INTERRUPTED)
 
 
 def _first_line(report: pytest.TestReport) -> str:
-    """Why a test failed or was skipped, in one line."""
+    """Return why a test failed or was skipped, in one line."""
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is not None:
         text = str(crash.message)

@@ -1,4 +1,4 @@
-"""The ``gpu`` fixture: the device under test, and further ones that a test asks for."""
+"""The ``gpu`` fixture: the device under test, and the devices that a test asks for instead."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pytest_gpuperf.errors import DeviceError, OptionError
 
 
 def worker_number(config: pytest.Config) -> int | None:
-    """Of this pytest-xdist worker, from 0; None without xdist."""
-    # Not from the environment, which a pytest that a test starts inherits.
+    """Return the number of this pytest-xdist worker, from 0; None without pytest-xdist."""
+    # Not from the environment, which a pytest started by a test inherits.
     name = str(getattr(config, "workerinput", {}).get("workerid", ""))
     return int(name[2:]) if name.startswith("gw") and name[2:].isdigit() else None
 
 
 @dataclass(frozen=True)
 class DeviceChooser:
-    """Among which devices a test chooses.
+    """Finds devices for a test, and has the test measured on them.
 
     Attributes:
-        find: all devices of this machine that we may use.
-        use: told on what the running test is measured.
-        number: of this worker, so that workers begin with different ones, as they do with the device under test; None
-            where that is no question of workers, and comes first.
+        find: Returns all devices that this process may use.
+        use: Called with the devices that the running test is measured on.
+        number: Number of this worker, so that workers begin with different devices; None to begin with the device under
+            test.
     """
 
     find: Callable[[], tuple[Device, ...]]
@@ -37,18 +37,18 @@ class DeviceChooser:
 
 @dataclass(frozen=True)
 class Gpu(Device):
-    """The device under test; called, it finds others instead, and the calling test is measured on those.
+    """The device under test. A call returns other devices, on which the calling test is then measured.
 
     Attributes:
-        choice: where the others come from.
+        chooser: Finds the other devices.
     """
 
-    choice: DeviceChooser = field(kw_only=True, repr=False, compare=False)
+    chooser: DeviceChooser = field(kw_only=True, repr=False, compare=False)
 
     @classmethod
-    def of(cls, device: Device, choice: DeviceChooser) -> Gpu:
-        """A device as the fixture gives it."""
-        return cls(**{one.name: getattr(device, one.name) for one in fields(Device)}, choice=choice)
+    def of(cls, device: Device, chooser: DeviceChooser) -> Gpu:
+        """Return a device as the fixture's value."""
+        return cls(**{field.name: getattr(device, field.name) for field in fields(Device)}, chooser=chooser)
 
     @overload
     def __call__(self, *, mig: str | None = None) -> Device: ...
@@ -57,14 +57,14 @@ class Gpu(Device):
     def __call__(self, *, mig: str | None = None, count: int) -> tuple[Device, ...]: ...
 
     def __call__(self, *, mig: str | None = None, count: int | None = None) -> Device | tuple[Device, ...]:
-        """A MIG slice of that profile, or several devices that are alike; skips the test where they are not there.
+        """Return a MIG slice, or several devices of one model; skip the test on a machine that lacks them.
 
         Args:
-            mig: a profile, as ``1g.10gb``; whole GPUs when None.
-            count: how many; then a tuple is returned.
+            mig: MIG profile, for example ``1g.10gb``; undivided GPUs when None.
+            count: Number of devices, which are returned as a tuple.
 
         Raises:
-            OptionError: an argument can't be used.
+            OptionError: An argument can't be used.
             DeviceError: NVML doesn't work.
         """
         if count is not None and (type(count) is not int or count < 1):
@@ -72,22 +72,23 @@ class Gpu(Device):
         wanted = count or 1
         suitable = self._suitable(mig)
         if len(suitable) < wanted:
-            what = f"MIG slice{'s' * (wanted != 1)} {mig}" if mig else f"GPU{'s' * (wanted != 1)} alike"
-            there = ", ".join(device.label for device in self.choice.find()) or "no GPU"
-            pytest.skip(f"it needs {wanted} {what}, and here is: {there}")
-        first = (self.choice.number or 0) * wanted % len(suitable)
+            plural = wanted != 1
+            what = f"MIG slice{'s' * plural} {mig}" if mig else f"GPU{'s of one model' * plural}"
+            present = ", ".join(device.label for device in self.chooser.find()) or "no GPU"
+            pytest.skip(f"needs {wanted} {what}; this machine has: {present}")
+        first = (self.chooser.number or 0) * wanted % len(suitable)
         chosen = tuple((suitable[first:] + suitable[:first])[:wanted])
-        self.choice.use(chosen)
+        self.chooser.use(chosen)
         return chosen if count is not None else chosen[0]
 
     def _suitable(self, mig: str | None) -> list[Device]:
-        """Devices that share a key with the first of them."""
+        """Return the devices of a MIG profile that share a key with the first of them."""
         try:
-            found = [device for device in self.choice.find() if device.mig_profile == mig]
+            devices = [device for device in self.chooser.find() if device.mig_profile == mig]
         except DeviceError:
             if self.kind == "cpu":
                 return []
             raise
-        if self.choice.number is None:
-            found.sort(key=lambda device: device.id != self.id)
-        return [device for device in found if device.key == found[0].key]
+        if self.chooser.number is None:
+            devices.sort(key=lambda device: device.id != self.id)
+        return [device for device in devices if device.key == devices[0].key]

@@ -1,4 +1,4 @@
-"""Fields that the user adds to the key, or takes out of it."""
+"""Fields that the user adds to the comparison key, or removes from it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import PlainMapping
 
-#: Without these a key would not say what was measured, and by which method.
+#: Fields that say what was measured, and by which method; they can't be removed.
 _FIXED = ("device", "test", "version", "method_version")
 _CHANGE = re.compile(r"[+-][A-Za-z_][\w.]*")
-#: What differs from one reading to the next would make a baseline that is never found again.
+#: Live readings, with which no two records would have the same key.
 _LIVE = re.compile(r"temperature|_c$|_mhz$|utili[sz]ation|_share$|free|co_tenants|pcie_generation")
 
 
 @dataclass(frozen=True)
 class KeyChange:
-    """One field more, or less.
+    """A field to add or remove.
 
     Attributes:
-        added: ``+FIELD``; else ``-FIELD``.
+        added: Whether it is added (``+FIELD``) or removed (``-FIELD``).
     """
 
     name: str
@@ -29,43 +29,47 @@ class KeyChange:
 
     @property
     def text(self) -> str:
-        """As it was written."""
+        """The change as the user writes it."""
         return ("+" if self.added else "-") + self.name
 
 
 def parse_key_changes(text: str) -> tuple[KeyChange, ...]:
-    """``+driver -power_limit_w``; ``ValueError`` says what to write."""
+    """Parse changes such as ``+driver -power_limit_w``.
+
+    Raises:
+        ValueError: A change is malformed; the message says what to write.
+    """
     words = text.replace(",", " ").split()
     for word in words:
         if not _CHANGE.fullmatch(word):
-            raise ValueError(f"{word!r} is no +FIELD or -FIELD; write for example +driver, or =-power_limit_w")
+            raise ValueError(f"{word!r}: expected +FIELD or -FIELD; write for example +driver, or =-power_limit_w")
     return tuple(KeyChange(word[1:], word[0] == "+") for word in words)
 
 
 def changed_key(key: PlainMapping, facts: PlainMapping, changes: Sequence[KeyChange]) -> PlainMapping:
-    """The key after the user's changes.
+    """Return the key with the user's changes.
 
     Args:
-        key: the usual one.
-        facts: of the environment; what may be added.
+        key: Key without changes.
+        facts: Facts of the environment, which can be added.
 
     Raises:
-        OptionError: a field is unknown, can't be taken out, or is a live reading.
+        OptionError: A field is unknown, can't be removed, or is a live reading.
     """
     fields = dict(key)
     for change in changes:
         known = facts if change.added else key
         name = _field(change.name, known)
         if name is None and change.added and _field(change.name, key) is not None:
-            continue  # it is part of the key anyway
+            continue  # part of the key already
         if name is None or name in _FIXED:
             raise OptionError(_refusal(change, key, facts))
         if not change.added:
             fields.pop(name, None)
         elif isinstance(facts[name], float) or _LIVE.search(name):
             raise OptionError(
-                f"--gpuperf-key {change.text}: {name} is read anew every time ({facts[name]} now), so a key with it "
-                "would never be found again. It is recorded, and shown beside every regression."
+                f"--gpuperf-key {change.text}: {name} is a live reading ({facts[name]} now), so that no two records "
+                "would have the same key. It is recorded, and shown with every regression."
             )
         else:
             fields[name] = facts[name]
@@ -73,17 +77,20 @@ def changed_key(key: PlainMapping, facts: PlainMapping, changes: Sequence[KeyCha
 
 
 def _field(name: str, known: PlainMapping) -> str | None:
-    """The field of that name, which may be written without its unit: ``power_limit`` for ``power_limit_w``."""
+    """Return the field of a name, which may lack its unit: ``power_limit`` for ``power_limit_w``."""
     if name in known:
         return name
-    with_unit = [one for one in known if one.rpartition("_")[0] == name]
+    with_unit = [field for field in known if field.rpartition("_")[0] == name]
     return with_unit[0] if len(with_unit) == 1 else None
 
 
 def _refusal(change: KeyChange, key: PlainMapping, facts: PlainMapping) -> str:
     if change.added:
-        may = ", ".join(sorted(name for name in facts if not isinstance(facts[name], float) and not _LIVE.search(name)))
-        return f"--gpuperf-key {change.text}: there is no field {change.name} to add; there are: {may or 'none'}."
-    may = ", ".join(sorted(name for name in key if name not in _FIXED))
-    why = "is what every key has" if change.name in _FIXED else "is no field of this key"
-    return f"--gpuperf-key={change.text}: {change.name} {why}; what can be taken out is: {may or 'nothing'}."
+        names = ", ".join(
+            sorted(name for name in facts if not isinstance(facts[name], float) and not _LIVE.search(name))
+        )
+        problem = f"there is no field {change.name}; fields that can be added: {names or 'none'}."
+        return f"--gpuperf-key {change.text}: {problem}"
+    names = ", ".join(sorted(name for name in key if name not in _FIXED))
+    reason = "is part of every key" if change.name in _FIXED else "is not a field of this key"
+    return f"--gpuperf-key={change.text}: {change.name} {reason}; fields that can be removed: {names or 'none'}."

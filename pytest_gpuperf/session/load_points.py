@@ -1,4 +1,4 @@
-"""What a test asks for, as load points: every combination of its loads and batch sizes."""
+"""Load points from a test's arguments: every combination of its loads and batch sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poiss
 
 Made = TypeVar("Made")
 
-#: One process of ours sends about half as many.
+#: A load process sends about half as many.
 _HIGHEST_RATE = 100_000.0
 _DISTRIBUTIONS: dict[str, Callable[[float, int], Arrivals]] = {
     "poisson": Poisson,
@@ -28,14 +28,14 @@ def load_points(
     arrivals: str | Arrivals | Sequence[Arrivals],
     seed: int,
 ) -> tuple[tuple[LoadPoint, ...], dict[LoadPoint, Arrivals]]:
-    """The load points, and the schedules of those in open loop.
+    """Return the load points, and the schedules of those in open loop.
 
     Args:
-        rate: requests per second; with it ``arrivals`` names how they are spread.
-        arrivals: ``poisson`` or ``constant``; or schedules of their own, without a rate.
+        rate: Requests per second, whose distribution ``arrivals`` names.
+        arrivals: ``poisson`` or ``constant``; or, without a rate, one schedule or several.
 
     Raises:
-        OptionError: says which argument can't be used, and what to write instead.
+        OptionError: An argument can't be used; the message says what to write instead.
     """
     batches = sizes("batch_size", batch_size)
     if isinstance(arrivals, str):
@@ -46,8 +46,8 @@ def load_points(
             raise OptionError(f"rate={rate!r}: arrivals={arrivals!r} has its own rate; give one of the two.")
     if schedules and concurrency is not None:
         raise OptionError(
-            f"concurrency={concurrency!r} is for a closed loop, and rate= or arrivals= for an open one; "
-            "give one of them, and use two sweeps for both."
+            f"concurrency={concurrency!r} is for a closed loop, rate= and arrivals= are for an open one; "
+            "write one of them, and two sweeps for both."
         )
     if not schedules:
         levels = sizes("concurrency", 1 if concurrency is None else concurrency)
@@ -64,36 +64,39 @@ def _rates(rate: float | Sequence[float], distribution: str, seed: int) -> tuple
             f"arrivals={distribution!r}: write 'poisson', 'constant', or a schedule such as Ramp(100, 1000, over_s=5)."
         )
     rates = (rate,) if isinstance(rate, int | float) else tuple(rate)
-    numbers = [one for one in rates if type(one) in (int, float) and 0 < one < math.inf]
+    numbers = [number for number in rates if type(number) in (int, float) and 0 < number < math.inf]
     if not numbers or len(numbers) < len(rates):
         raise OptionError(f"rate={rate!r}: write requests per second, or a list of them, for example [100, 200, 400].")
-    return tuple(_DISTRIBUTIONS[distribution](float(one), seed) for one in numbers)
+    return tuple(_DISTRIBUTIONS[distribution](float(number), seed) for number in numbers)
 
 
 def _schedules(arrivals: Arrivals | Sequence[Arrivals]) -> tuple[Arrivals, ...]:
     kinds = (Constant, Poisson, Ramp, Intervals)
     schedules = (arrivals,) if isinstance(arrivals, kinds) else tuple(arrivals)
-    if not schedules or not all(isinstance(one, kinds) for one in schedules):
+    if not schedules or not all(isinstance(schedule, kinds) for schedule in schedules):
         raise OptionError(
             f"arrivals={arrivals!r}: write 'poisson', 'constant', or a schedule such as Ramp(100, 1000, over_s=5)."
         )
     return schedules
 
 
-def sizes(what: str, given: int | Sequence[int]) -> tuple[int, ...]:
-    """Whole numbers of 1 or more, none twice.
+def sizes(argument: str, given: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the values of an argument that takes distinct whole numbers of 1 or more.
+
+    Args:
+        argument: Name of the argument.
 
     Raises:
-        OptionError: they are not.
+        OptionError: A value can't be used.
     """
-    found = (given,) if isinstance(given, int) else tuple(given)
-    if not found or any(type(size) is not int or size < 1 for size in found):
+    values = (given,) if isinstance(given, int) else tuple(given)
+    if not values or any(type(size) is not int or size < 1 for size in values):
         raise OptionError(
-            f"{what}={given!r}: write a whole number of 1 or more, or a list of them, for example [1, 2, 4]."
+            f"{argument}={given!r}: write a whole number of 1 or more, or a list of them, for example [1, 2, 4]."
         )
-    if len(set(found)) < len(found):
-        raise OptionError(f"{what}={given!r} names the same value twice.")
-    return found
+    if len(set(values)) < len(values):
+        raise OptionError(f"{argument}={given!r} names the same value twice.")
+    return values
 
 
 def explored(
@@ -106,14 +109,14 @@ def explored(
     arrivals: str,
     seed: int,
 ) -> tuple[Made, Axis]:
-    """What an exploration is to find, and where it looks.
+    """Return the goal of an exploration, and the axis on which it takes place.
 
     Args:
-        make: makes the first of the two.
-        highest: the usual one when None.
+        make: Makes the goal.
+        highest: Highest load; the default of the axis when None.
 
     Raises:
-        OptionError: an argument can't be used.
+        OptionError: An argument can't be used.
     """
     (batch,) = sizes("batch_size", [batch_size])
     if arrivals not in _DISTRIBUTIONS:

@@ -12,13 +12,13 @@ from pytest_gpuperf.errors import OptionError
 
 @dataclass(frozen=True)
 class Marker:
-    """What ``@pytest.mark.gpuperf(...)`` says; None where it says nothing.
+    """The arguments of ``@pytest.mark.gpuperf(...)``; None for an argument that is not given.
 
     Attributes:
-        min_effect: instead of ``--gpuperf-min-effect``.
-        version: part of the key; raising it begins a new baseline.
-        runs: instead of ``--gpuperf-runs``.
-        metrics: those that gate, instead of p50, p90, throughput and energy.
+        min_effect: Replaces ``--gpuperf-min-effect``.
+        version: Version of the test, a part of its comparison key: raising it begins a new baseline.
+        runs: Replaces ``--gpuperf-runs``.
+        metrics: Metrics that gate, instead of p50, p90, throughput and energy.
     """
 
     min_effect: float | None = None
@@ -33,10 +33,10 @@ def is_gated(item: pytest.Item) -> bool:
 
 
 def marker_of(item: pytest.Item) -> Marker:
-    """The item's markers, the closest one winning for each argument.
+    """Return the arguments of a test's markers; for each argument, the closest marker wins.
 
     Raises:
-        OptionError: an argument is unknown or can't be used.
+        OptionError: An argument is unknown or can't be used.
     """
     arguments: dict[str, object] = {}
     known = [field.name for field in fields(Marker)]
@@ -59,10 +59,10 @@ def marker_of(item: pytest.Item) -> Marker:
 
 
 def _metrics(given: object) -> frozenset[str] | None:
-    """Names of metrics, or one of them.
+    """Return the metrics that a marker names, in a collection or alone.
 
     Raises:
-        OptionError: there is no such metric, or none at all.
+        OptionError: A name is no metric, or there is no name.
     """
     if given is None:
         return None

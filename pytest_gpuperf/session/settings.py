@@ -1,4 +1,4 @@
-"""All options in one frozen record. Every mistake is a ``UsageError`` that says what to write instead."""
+"""All options in one frozen data class. Every mistake is a ``UsageError`` that says what to write instead."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DEFAULT_STORE = ".gpuperf"
 
 @dataclass(frozen=True)
 class ClockWish:
-    """Clocks are to be locked.
+    """The clocks that the user wants locked.
 
     Attributes:
-        mhz: None for what the power limit allows.
+        mhz: Frequency; None for the highest that the power limit allows.
     """
 
     mhz: int | None = None
@@ -36,23 +36,23 @@ class ClockWish:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked for.
+    """The user's options.
 
     Attributes:
-        measure: ``--gpuperf`` was given; otherwise a smoke run.
-        store: an absolute directory or a URL.
-        default_store: ``store`` is where the command line tool looks by itself.
-        alpha: chance of any false alarm in the whole invocation.
-        min_effect: a worsening up to this share is no regression.
-        max_runs: fresh starts that an undecided test may take; ``runs`` or more.
-        baseline: what to compare with.
-        key: fields added to the key, or taken out.
-        require_baseline: a test with nothing to compare with fails.
-        anchor: the anchor is measured beside every sweep.
-        prices: the newest of each instance.
-        lock_clocks: None to leave the GPU's clocks alone.
-        triton: which tritonserver is started; the first there is when None.
-        reports: files to write at the end, absolute.
+        measure: Whether ``--gpuperf`` was given; otherwise it is a smoke run.
+        store: Absolute directory or URL of the store.
+        default_store: Whether ``store`` is where the command line tool looks without ``--store``.
+        alpha: Chance of any false alarm in the invocation.
+        min_effect: Share up to which a worsening is accepted.
+        max_runs: Fresh starts that an undecided test may take; ``runs`` or more.
+        baseline: Records to compare with.
+        key: Fields added to the comparison key or removed from it.
+        require_baseline: Whether a test with nothing to compare with fails.
+        anchor: Whether the anchor is measured with every sweep.
+        prices: Newest price of each instance.
+        lock_clocks: Clocks to lock; None to leave the GPU's clocks alone.
+        triton: tritonserver to start; the first that is found when None.
+        reports: Absolute paths of the files to write at the end.
     """
 
     measure: bool
@@ -75,10 +75,10 @@ class Settings:
 
 
 def read_settings(config: pytest.Config) -> Settings:
-    """The settings from the command line, else the ini file, else the defaults.
+    """Return the settings from the command line, else the ini file, else the defaults.
 
     Raises:
-        pytest.UsageError: a value can't be used.
+        pytest.UsageError: A value can't be used.
     """
     store, from_ini = _text(config, "store", DEFAULT_STORE)
     runs = _parse(config, "runs", "3", parse_runs)
@@ -115,11 +115,11 @@ def _prices(config: pytest.Config) -> tuple[Price, ...]:
 
 
 def _reports(config: pytest.Config) -> tuple[str, ...]:
-    """Below the directory where pytest was started, or the root directory when they come from the ini file."""
+    """Return the reports' paths, relative to pytest's start directory, or to its root directory from the ini file."""
     given = config.getoption("gpuperf_report")
     ini = str(config.getini("gpuperf_report") or "").split()
     base = config.rootpath if given is None else config.invocation_params.dir
-    found = []
+    paths = []
     for text in ini if given is None else given:
         path = Path(base, Path(text).expanduser())
         where = f"gpuperf_report = {text} in {config.inipath}" if given is None else f"--gpuperf-report {text}"
@@ -127,30 +127,30 @@ def _reports(config: pytest.Config) -> tuple[str, ...]:
             format_of(text)
         except ValueError as error:
             raise pytest.UsageError(f"{where}: {error}") from error
-        # Better now than when everything is measured.
+        # Better now than after the measurement.
         if path.is_dir() or (path.parent.exists() and not path.parent.is_dir()):
-            raise pytest.UsageError(f"{where}: {path} is a directory, or lies in something that is none")
-        found.append(str(path))
-    return tuple(dict.fromkeys(found))
+            raise pytest.UsageError(f"{where}: {path} is a directory, or its parent is not one")
+        paths.append(str(path))
+    return tuple(dict.fromkeys(paths))
 
 
 def _max_runs(config: pytest.Config, runs: int) -> int:
-    """As many as ``runs`` unless asked for more.
+    """Return ``runs``, unless the user asks for more.
 
-    What keeps a test undecided is mostly how records differ, which more runs of the same record can't tell.
+    A test is undecided mostly because records differ, and more runs of the same record don't show how much.
     """
 
     def parse(text: str) -> int:
-        most = parse_runs(text)
-        if most < runs:
-            raise ValueError(f"write {runs} or more, since {runs} runs are measured in any case (--gpuperf-runs)")
-        return most
+        max_runs = parse_runs(text)
+        if max_runs < runs:
+            raise ValueError(f"write {runs} or more, since --gpuperf-runs is {runs}")
+        return max_runs
 
     return _parse(config, "max_runs", str(runs), parse)
 
 
 def parse_runs(text: str) -> int:
-    """A number of runs; ``ValueError`` says what is allowed."""
+    """Parse a number of runs; ``ValueError`` says what is allowed."""
     try:
         runs = int(text)
     except ValueError:
@@ -161,7 +161,7 @@ def parse_runs(text: str) -> int:
 
 
 def parse_share(text: str) -> float:
-    """``2%`` or ``0.02``."""
+    """Parse ``2%`` or ``0.02``."""
     share = _number(text)
     if not 0 <= share < 1:
         raise ValueError("write a share of 0 or more and below 1, for example 2% or 0.02")
@@ -169,7 +169,7 @@ def parse_share(text: str) -> float:
 
 
 def parse_alpha(text: str) -> float:
-    """A share that can be an error probability."""
+    """Parse a share that can be an error probability."""
     alpha = _number(text)
     if not 0 < alpha <= 0.5:
         raise ValueError("write the accepted chance of a false alarm, above 0 and up to 50%, for example 5% or 0.05")
@@ -177,7 +177,7 @@ def parse_alpha(text: str) -> float:
 
 
 def _number(text: str) -> float:
-    """A number or a percentage; NaN when it is neither."""
+    """Parse a number or a percentage; return NaN for anything else."""
     number = text.strip()
     try:
         return float(number[:-1]) / 100 if number.endswith("%") else float(number)
@@ -186,25 +186,25 @@ def _number(text: str) -> float:
 
 
 def parse_on_inconclusive(text: str) -> bool:
-    """Whether an inconclusive comparison fails the test."""
+    """Return whether an inconclusive comparison fails the test."""
     if text not in ("warn", "fail"):
         raise ValueError("write warn or fail")
     return text == "fail"
 
 
 def parse_clocks(text: str) -> ClockWish | None:
-    """A number of MHz, ``tdp``, or nothing."""
+    """Parse a number of MHz, ``tdp``, or nothing."""
     if text in ("", "tdp"):
         return ClockWish() if text else None
     if not text.isdecimal() or not 0 < int(text) < 10_000:
         raise ValueError(
-            "write MHz, for example --gpuperf-lock-clocks=1410, or nothing for what the power limit allows"
+            "write MHz, for example --gpuperf-lock-clocks=1410, or no value for what the power limit allows"
         )
     return ClockWish(int(text))
 
 
 def parse_flag(text: str) -> bool:
-    """``true`` or ``false``."""
+    """Parse ``true`` or ``false``."""
     if text.lower() not in ("true", "false"):
         raise ValueError("write true or false")
     return text.lower() == "true"
@@ -221,7 +221,7 @@ def _parse(config: pytest.Config, name: str, default: str, parse: Callable[[str]
 
 
 def _text(config: pytest.Config, name: str, default: str) -> tuple[str, bool]:
-    """The option's text, and whether it comes from the ini file. What can be given several times is one text."""
+    """Return an option's text (of all its values, if it was repeated), and whether it comes from the ini file."""
     given = config.getoption(f"gpuperf_{name}")
     if given is not None:
         return " ".join(given) if isinstance(given, list) else str(given), False

@@ -170,7 +170,7 @@ def test_a_test_asks_for_slices_and_for_several_gpus(run: Run, pytester: pytest.
     )
     result = run("-rs", COUNT=3, MIG_2="3:1g.10gb", POWER_0="constant:100", POWER_1="constant:200")
     result.assert_outcomes(passed=2, skipped=2, failed=1)
-    result.stdout.fnmatch_lines(["*needs 3 GPUs alike, and here is: GPU NVIDIA Mock 80GB, *MIG 1g.10gb*"])
+    result.stdout.fnmatch_lines(["*needs 3 GPUs of one model; this machine has: GPU NVIDIA Mock 80GB, *MIG 1g.10gb*"])
     assert "write how many devices" in result.stdout.str()
     keys = {record["test"].rpartition("::")[2]: record["key"] for record in stored(pytester)}
     assert (keys["test_slice"]["mig_profile"], keys["test_slice"]["device_count"]) == ("1g.10gb", 1)

@@ -25,7 +25,7 @@ def devices(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def test_a_test_is_measured_on_the_device_under_test_unless_it_asks_for_others(devices: Devices) -> None:
     devices.running = "test_b"
-    devices.gpu.choice.use(GPUS)
+    devices.gpu.chooser.use(GPUS)
     assert [device.kind for device in devices.of("test_a")] == ["cpu"]
     assert devices.of("test_b") == devices.current == GPUS
     assert (devices.in_process("test_a"), devices.in_process("test_b")) == ("", "GPU-0")
@@ -51,7 +51,7 @@ def test_auto_leaves_the_environment_as_it_is_on_a_cpu(
 
 def test_targets_may_compute_where_the_test_is_measured(devices: Devices) -> None:
     devices.running = "test_b"
-    devices.gpu.choice.use(GPUS)
+    devices.gpu.chooser.use(GPUS)
     devices.place("test_b", ["GPU-1"], begun=True)
     assert devices.of("test_b") == GPUS
 

@@ -49,15 +49,15 @@ def test_adding_what_is_there_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("+drivr", r"no field drivr to add; there are: cuda_driver, driver, host\."),
-        ("-mig", r"mig is no field of this key; what can be taken out is: power_limit_w\."),
-        ("-test", "test is what every key has"),
-        ("-device", "device is what every key has"),
-        ("-method_version", "method_version is what every key has"),
-        ("-version", "version is what every key has"),
-        ("+gpu_temperature", "is read anew every time"),
-        ("+share", "is read anew every time"),
-        ("+sm_mhz", "is read anew every time"),
+        ("+drivr", r"no field drivr; fields that can be added: cuda_driver, driver, host\."),
+        ("-mig", r"mig is not a field of this key; fields that can be removed: power_limit_w\."),
+        ("-test", "test is part of every key"),
+        ("-device", "device is part of every key"),
+        ("-method_version", "method_version is part of every key"),
+        ("-version", "version is part of every key"),
+        ("+gpu_temperature", "is a live reading"),
+        ("+share", "is a live reading"),
+        ("+sm_mhz", "is a live reading"),
     ],
 )
 def test_what_a_key_can_t_be(text: str, message: str) -> None:
