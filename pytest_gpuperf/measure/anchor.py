@@ -1,4 +1,4 @@
-"""Windows of the anchor between those of a target: how fast the machine was at that very moment."""
+"""Windows of the anchor between those of a target: they show how fast the machine was at that moment."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pytest_gpuperf.model import LoadPoint, Window
 from pytest_gpuperf.targets import Target
 from pytest_gpuperf.targets.anchor import BATCH_SIZE
 
-#: Of the anchor's windows, whatever window they belong to.
+#: The sweep name of all windows of the anchor.
 SWEEP = "anchor"
-#: The anchor is asked with the concurrency of the load point that it stands beside, up to this many (and open loop with
-#: so many): waiting for the server's one instance grows with what others take of the CPU, and should grow alike.
+#: The anchor has the concurrency of the load point beside it, up to this limit; in open loop it has this concurrency.
+#: Waiting for the server's single instance grows with what other processes take of the CPU, and should grow equally.
 MOST = 4
-#: Short: it is only the machine's speed that is asked, and noise that lasts less than this doesn't cancel anyway.
+#: Short: it only measures the machine's speed, and noise that lasts less than this doesn't cancel anyway.
 WINDOW_S = 0.3
 
 
 def anchored_plan(plan: MeasurePlan) -> MeasurePlan:
-    """The same measuring time in windows half as long: only noise that lasts longer than a pair of windows cancels."""
+    """Halve the windows and double the visits: only noise that lasts longer than a pair of windows cancels."""
     return replace(
         plan, visits=2 * plan.visits, window_s=plan.window_s / 2, min_requests=math.ceil(plan.min_requests / 2)
     )
 
 
 class StartedAnchor:
-    """The anchor, started for one run."""
+    """The anchor, started for a run."""
 
     def __init__(self, target: Target, plan: MeasurePlan) -> None:
         self._deadline_s = plan.deadline_s
@@ -47,7 +47,7 @@ class StartedAnchor:
 
     @property
     def processes(self) -> tuple[int, ...]:
-        """The roots of its process trees."""
+        """The root processes of the anchor."""
         return self._under_load.started.processes
 
     def beside(self, point: LoadPoint, take: Callable[[], Measured]) -> tuple[Measured, Window]:

@@ -1,7 +1,6 @@
-"""How an algorithm that chooses its next load asks for it: generators that yield ``Ask`` and are sent windows.
+"""How an algorithm that chooses its own loads asks for them: a generator that yields ``Ask`` and is sent windows.
 
-So the algorithms know neither clocks nor servers, and the one loop that measures (``drive`` shows it) knows nothing of
-them.
+The algorithms know neither clocks nor servers. ``drive`` shows the protocol; ``explore`` measures for them.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ask:
-    """The next thing to measure.
+    """The windows to measure next.
 
     Attributes:
-        load: a concurrency, or a rate in requests per second.
-        visits: how many windows.
+        load: A concurrency, or a rate in requests per second.
+        visits: The number of windows.
     """
 
     load: float
     visits: int
 
 
-#: Yields what is to be measured, is sent the windows, and returns its result.
+#: Yields what to measure next, is sent the windows, and returns its result.
 Steps = Generator[Ask, Sequence[Window], Result]
 
 
 def drive(steps: Steps[Result], measure: Callable[[Ask], Sequence[Window]]) -> Result:
-    """Measure whatever is asked for until there is a result."""
+    """Measure what an algorithm asks for, and return its result."""
     try:
         ask = next(steps)
         while True:

@@ -1,8 +1,8 @@
-"""Whether a load point keeps within a latency budget: a pure rule over its windows.
+"""The rule for a latency budget: is a load point within it? A pure function of the point's windows.
 
-A point is judged by the interval of its quantile, never by one value, and takes two windows at least. It is *within*
-when the whole interval is, *over* when none of it is, and else *undecided*: to be measured again. Failed requests and a
-rate that is not sustained put a point over the budget as well, by the same kind of rule.
+A point is judged by the interval of its quantile, never by a single value, and needs two windows or more. It is
+*within* the budget when all of the interval is, *over* when none of it is, and else *undecided*: to be measured again.
+Failed requests and a rate that is not sustained put a point over the budget, too, by the same kind of rule.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from pytest_gpuperf.model import Budget, LatencyLimit, Window, undisturbed_windo
 
 BudgetVerdict = Literal["within", "over", "undecided"]
 
-#: Windows below which nothing is decided: with one, a hiccup can't be told from the truth.
+#: Fewest windows that decide anything: a single window may be a hiccup.
 LEAST_WINDOWS = 2
-#: Share of an offered rate that has to be answered. Not 1: a window's edges cut through requests.
+#: Share of an offered rate that has to be answered; below 1, since a window's edges cut through requests.
 SUSTAINED = 0.95
 
 
 @dataclass(frozen=True)
 class JudgedLoad:
-    """What was found at one load.
+    """The verdict on a load.
 
     Attributes:
-        load: a concurrency, or a rate in requests per second.
-        limit: the limit that the latencies here belong to: the one that comes closest, or is exceeded the most.
-        low_ns, high_ns: interval of that quantile; 0 and infinity where it is open.
-        centre_ns: its estimate; NaN when no request succeeded.
+        load: A concurrency, or a rate in requests per second.
+        limit: The limit that the latencies below belong to: the tightest, or the one that is exceeded the most.
+        low_ns, high_ns: Interval of that quantile; 0 and infinity where it is open.
+        centre_ns: Estimate of that quantile; NaN when no request succeeded.
         verdict: ``within``, ``over`` or ``undecided``.
-        windows: how many it rests on.
-        why: what decided it, or keeps it open; for people.
-        overload: it is over, or open, for failed requests or a rate not sustained: more load can't help.
+        windows: Number of windows that the verdict rests on.
+        why: The reason of the verdict, for people.
+        overload: Whether failed requests or a rate that was not sustained decided it: more load can't help.
     """
 
     load: float
@@ -60,24 +60,24 @@ class JudgedLoad:
 
 
 def judge(load: float, windows: Sequence[Window], budget: Budget, spread: Spread = WINDOW_SPREAD) -> JudgedLoad:
-    """Judge one load point.
+    """Judge a load point.
 
     Args:
-        windows: all of one load point.
-        spread: of the log of a window's quantile, as other points show it.
+        windows: The windows of the load point.
+        spread: Spread of the log of a window's quantile, learned from other points.
     """
     calm = undisturbed_windows(windows)
     windows = calm if len(calm) >= LEAST_WINDOWS else windows
     latency = max((_latency(load, windows, limit, spread) for limit in budget.limits), key=_severity)
-    others = [finding for finding in (_failed(windows), _unsustained(windows)) if finding is not None]
-    verdict, why, overload = latency.verdict, latency.why, False
-    for other_verdict, other_why in others:
-        if other_verdict == "over" or verdict == "within":
-            verdict, why, overload = other_verdict, other_why, True
+    overloads = [overload for overload in (_failed(windows), _unsustained(windows)) if overload is not None]
+    verdict, why, overloaded = latency.verdict, latency.why, False
+    for overload_verdict, overload_why in overloads:
+        if overload_verdict == "over" or verdict == "within":
+            verdict, why, overloaded = overload_verdict, overload_why, True
             if verdict == "over":
                 break
     if len(windows) < LEAST_WINDOWS:
-        verdict, why = "undecided", f"{len(windows)} windows are too few to tell"
+        verdict, why = "undecided", f"{len(windows)} windows are too few to decide"
     return JudgedLoad(
         load,
         latency.limit,
@@ -87,7 +87,7 @@ def judge(load: float, windows: Sequence[Window], budget: Budget, spread: Spread
         verdict,
         len(windows),
         why,
-        overload,
+        overloaded,
     )
 
 
@@ -97,24 +97,24 @@ def _severity(judged: JudgedLoad) -> tuple[int, float]:
 
 
 def _latency(load: float, windows: Sequence[Window], limit: LatencyLimit, spread: Spread) -> JudgedLoad:
-    found = quantile_interval(windows, limit.quantile, spread)
+    interval = quantile_interval(windows, limit.quantile, spread)
     over = sum(log > math.log(limit.limit_ns) for log in quantile_logs(windows, limit.quantile))
-    # Beside the interval, most of the windows have to say so. Of two windows, the shrunk variance makes even a tenfold
+    # Most of the windows have to agree with the interval: with two windows, the shrunk variance makes even a tenfold
     # hiccup in one of them look significant.
     verdict: BudgetVerdict = "undecided"
-    if found.low > limit.limit_ns and 2 * over > len(windows):
+    if interval.low > limit.limit_ns and 2 * over > len(windows):
         verdict = "over"
-    elif found.high <= limit.limit_ns and 2 * over < len(windows):
+    elif interval.high <= limit.limit_ns and 2 * over < len(windows):
         verdict = "within"
     requests = sum(window.latency.total for window in windows)
-    if math.isnan(found.centre):
+    if math.isnan(interval.centre):
         why = "no request succeeded"
     else:
-        ends = f"{_ms(found.low)} to {_ms(found.high)} ms" if found.high < math.inf else f"over {_ms(found.low)} ms"
-        why = f"{limit.name} {ends}"
-        if found.high == math.inf and verdict != "over":
-            why += f" ({requests} requests are too few for more)"
-    return JudgedLoad(load, limit, found.low, found.high, found.centre, verdict, len(windows), why)
+        low, high = _ms(interval.low), _ms(interval.high)
+        why = f"{limit.name} {low} to {high} ms" if interval.high < math.inf else f"{limit.name} over {low} ms"
+        if interval.high == math.inf and verdict != "over":
+            why += f" ({requests} requests are too few for an upper end)"
+    return JudgedLoad(load, limit, interval.low, interval.high, interval.centre, verdict, len(windows), why)
 
 
 def _ms(latency_ns: float) -> str:
@@ -122,22 +122,24 @@ def _ms(latency_ns: float) -> str:
 
 
 def _failed(windows: Sequence[Window]) -> tuple[BudgetVerdict, str] | None:
-    """Failed requests above the error budget. Over for sure only when two windows show them: a connection that was
-    reset once must not end the search."""
+    """Judge failed requests by the error budget.
+
+    The point is over only when two windows have failures: a single connection reset must not end the search.
+    """
     errors = sum(window.error_count for window in windows)
     sent = errors + sum(window.requests for window in windows)
     if not errors or errors <= ERROR_BUDGET * sent:
         return None
-    # Clopper and Pearson's lower end.
+    # The lower end of Clopper and Pearson's interval.
     sure = float(special.betaincinv(errors, sent - errors + 1, (1 - CONFIDENCE) / 2)) > ERROR_BUDGET
-    showing = sum(window.error_count > 0 for window in windows)
-    return "over" if sure and showing >= LEAST_WINDOWS else "undecided", f"{errors} of {sent} requests failed"
+    affected = sum(window.error_count > 0 for window in windows)
+    return "over" if sure and affected >= LEAST_WINDOWS else "undecided", f"{errors} of {sent} requests failed"
 
 
 def _unsustained(windows: Sequence[Window]) -> tuple[BudgetVerdict, str] | None:
-    """Open loop: the server answers less than was offered, or the load generator offers less than it should.
+    """Judge whether an open-loop rate was offered and answered.
 
-    A window is held against what really fell due in it, if that is less than the rate: with random arrivals it varies.
+    A window is compared with the requests that were due in it, if those are fewer than the rate: random arrivals vary.
     """
     shares, offered, due = [], 0.0, 0.0
     for window in windows:
@@ -149,11 +151,14 @@ def _unsustained(windows: Sequence[Window]) -> tuple[BudgetVerdict, str] | None:
         due += nominal
         if expected := min(arrived, nominal) * window.point.batch_size:
             shares.append(window.throughput * window.window_s / expected)
-    # Two standard deviations of a Poisson process.
+    # By more than two standard deviations of a Poisson process.
     if offered < SUSTAINED * due - 2 * math.sqrt(due):
-        return "over", f"only {offered:.0f} of {due:.0f} requests fell due: the load generator could not offer the rate"
-    found = ratio_interval(shares)
-    if not found.centre < SUSTAINED:
+        return (
+            "over",
+            f"only {offered:.0f} of {due:.0f} requests were sent: the load generator could not offer the rate",
+        )
+    answered = ratio_interval(shares)
+    if not answered.centre < SUSTAINED:
         return None
-    sustained = f"only {found.centre:.0%} of the offered rate was answered"
-    return "over" if found.high < SUSTAINED else "undecided", sustained
+    why = f"only {answered.centre:.0%} of the offered rate was answered"
+    return "over" if answered.high < SUSTAINED else "undecided", why

@@ -1,9 +1,9 @@
-"""What the two pytest processes of ``gpuperf duet`` and the command between them say to each other.
+"""The protocol between ``gpuperf duet`` and the pytest processes of its two sides.
 
-Messages are JSON objects behind their length, over a unix socket that only its owner can reach. Nothing is pickled:
-the sides may run other versions of everything.
+Messages are JSON objects with their length in front, over a unix socket that only its owner can reach. Nothing is
+pickled: the sides may run different versions of everything.
 
-A side says, in this order (``what``), and waits for an answer to each but the last three:
+A side sends these messages (``what``) in this order, and waits for an answer to each but the last three:
 
 ====================  ==========================================================  ====================================
 ``hello``             protocol, side, device, gpuperf                             how to measure (``Welcome``)
@@ -11,7 +11,7 @@ A side says, in this order (``what``), and waits for an answer to each but the l
 ``test``              test: it is about to begin                                  stop: why not, or empty
 ``sweep``             test, name, points, foreign: modules from the checkout of   points of both sides in one order,
                       the user, which are not this side's                         or null: it is measured here only
-``step``              the next ``MeasureStep`` of the sweep                              its ``Turn``; abandon: why not
+``step``              the next ``MeasureStep`` of the sweep                       its ``Turn``; abandon: why not
 ``over``              test, failed: why, record                                  record of the other side, or null
                                                                                   and why
 ``swept``             complete: the sweep went to its end                         (none)
@@ -19,7 +19,7 @@ A side says, in this order (``what``), and waits for an answer to each but the l
 ``bye``               the tests are over                                          (none)
 ====================  ==========================================================  ====================================
 
-Only the side that was answered last does anything; the other one waits.
+Only the side that was answered last acts; the other side waits.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from dataclasses import dataclass
 from typing import Any
 
 PROTOCOL = 1
-#: ``SIDE:PATH`` of the socket; in the environment of the sides.
+#: The environment variable of the sides with the socket, as ``SIDE:PATH``.
 VARIABLE = "GPUPERF_DUET"
-#: The sides' names here; base is the reference.
+#: The names of the sides; base is the reference.
 HEAD, BASE = "head", "base"
 
 Message = dict[str, Any]
@@ -42,16 +42,16 @@ _LENGTH = struct.Struct("!Q")
 
 
 class Hangup(Exception):
-    """Nobody is at the other end."""
+    """The other end is gone."""
 
 
 @dataclass(frozen=True)
 class Welcome:
-    """How a side is to measure.
+    """How a side measures.
 
     Attributes:
-        home: the directory of the user's own checkout.
-        tree: that of this side's, which may be the same.
+        home: Directory of the user's checkout.
+        tree: Directory of this side's checkout, which may be the same.
     """
 
     blocks: int
@@ -62,17 +62,17 @@ class Welcome:
 
 
 class Channel:
-    """One end of the socket."""
+    """An end of the socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
 
     @classmethod
     def connect(cls, path: str) -> Channel:
-        """The end of a side.
+        """Return the end of a side.
 
         Raises:
-            Hangup: nobody listens there.
+            Hangup: Nothing listens at the path.
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -86,9 +86,10 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: Message) -> None:
-        """
+        """Send a message.
+
         Raises:
-            Hangup: the other end is gone.
+            Hangup: The other end is gone.
         """
         body = json.dumps(message, allow_nan=False).encode()
         try:
@@ -100,7 +101,7 @@ class Channel:
         """Wait for a message.
 
         Raises:
-            Hangup: the other end is gone, or doesn't speak our language.
+            Hangup: The other end is gone, or sends something else.
         """
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
         try:

@@ -1,9 +1,8 @@
 """Duets: two targets measured against each other in windows that alternate within fractions of a second.
 
-The noise of a shared machine is in time: it comes and goes within seconds, and what is measured minutes apart differs
-by it. A block is a fresh start of both sides; inside it both stay alive, and while one is measured the other idles. So
-the noise falls on both sides alike and cancels in their paired differences, and fresh starts replicate what a start
-decides.
+The noise of a shared machine comes and goes within seconds, so that measurements minutes apart differ by it. A block is
+a fresh start of both sides, which then stay alive: while one side is measured, the other idles. The noise falls on both
+sides equally and cancels in their paired differences, and the blocks replicate what a start decides.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from pytest_gpuperf.targets import Target
 
 
 def duet_plan(blocks: int = 5, alternations: int = 24, window_s: float = 0.3) -> MeasurePlan:
-    """How a duet is measured.
+    """Return the plan of a duet.
 
     Args:
-        blocks: fresh starts of both sides, the unit of replication. On a noisy machine five found 8% more work.
-        alternations: pairs of windows at each load point in each block. More buy little beside more blocks.
-        window_s: short, since only noise that lasts longer than a pair of windows cancels.
+        blocks: Fresh starts of both sides, the unit of replication. On a noisy machine five detected 8% more work.
+        alternations: Pairs of windows at each load point in each block. More gain little compared with more blocks.
+        window_s: Length of a window; short, since only noise that lasts longer than a pair of windows cancels.
     """
     return MeasurePlan(
         runs=blocks,
         visits=alternations,
         window_s=window_s,
-        # Ten are the fewest from which a window can tell its median.
+        # The fewest that give a window its median.
         min_requests=10,
         max_window_s=max(2.0, window_s),
         # The load generators stay open, so a window only waits for its queues to fill.
@@ -124,8 +123,8 @@ def measure_side(
         done = conditions.meter.window_done
         return planned_windows(points, plan, run, repeats=0, on_done=done, arrivals=arrivals, measured=measured)
 
-    own_points = [point for point in points if measured is None or point in measured]
-    return measure_runs(target, own_points, plan, policy, conditions, on_run=on_run, on_under_test=on_under_test)
+    side_points = [point for point in points if measured is None or point in measured]
+    return measure_runs(target, side_points, plan, policy, conditions, on_run=on_run, on_under_test=on_under_test)
 
 
 def name_side(error: GpuperfError, side: str) -> GpuperfError:

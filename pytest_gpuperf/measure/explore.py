@@ -1,7 +1,7 @@
-"""Letting an algorithm choose the loads: one start of the target, and whatever windows the algorithm asks for.
+"""Exploring: an algorithm chooses the loads, within one start of the target.
 
-What it finds is then measured like any other load point, over fresh starts: windows that were chosen by what they
-showed are no fair sample.
+The loads that it finds are then measured like any other load points, over fresh starts: windows that were chosen for
+what they showed are not a fair sample.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pytest_gpuperf.targets import Target
 
 Result = TypeVar("Result")
 
-#: Windows after which the bar is full; searches take 30 to 60.
+#: Windows after which the progress bar is full; searches take 30 to 60.
 _USUAL_WINDOWS = 60
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What loads mean.
+    """How the loads that an algorithm chooses become load points.
 
     Attributes:
-        loads: where they lie.
-        batch_size: of every request.
-        poisson: how requests of an open loop are spread; else evenly.
-        seed: of Poisson arrivals.
+        loads: The range of the loads.
+        batch_size: Batch size of every request.
+        poisson: Whether open-loop requests arrive at random; else evenly.
+        seed: Seed of the random arrivals.
     """
 
     loads: SearchRange
@@ -45,13 +45,13 @@ class Axis:
     seed: int = 0
 
     def arrivals(self, load: float) -> Arrivals | None:
-        """The schedule of a load; None in closed loop."""
+        """Return the schedule of a load; None in closed loop."""
         if not self.loads.open_loop:
             return None
         return Poisson(load, self.seed) if self.poisson else Constant(load)
 
     def point(self, load: float) -> LoadPoint:
-        """The load as a load point."""
+        """Return the load point of a load."""
         arrivals = self.arrivals(load)
         return (
             LoadPoint(int(load), self.batch_size)
@@ -76,10 +76,10 @@ def explore(
     watch_cpu: bool,
     monitor: Monitor | None = None,
 ) -> Result:
-    """Start the target once and measure what ``steps`` asks for.
+    """Start the target once, measure what ``steps`` asks for, and return its result.
 
     Args:
-        min_requests: The fewest requests of a window, so that it shows the quantile in question.
+        min_requests: Fewest requests of a window, so that it shows the quantile in question.
         on_progress, watch_cpu, monitor: See ``measure_sweep``.
 
     Raises:

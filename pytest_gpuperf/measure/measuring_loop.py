@@ -40,7 +40,7 @@ _OUT_OF_MEMORY = re.compile(
 
 @dataclass(frozen=True)
 class Conditions:
-    """What is the same for all windows of a sweep, or of one side of a duet.
+    """What all windows of a sweep, or of a side of a duet, have in common.
 
     Attributes:
         name: The name of the sweep.
@@ -155,7 +155,7 @@ class _RunInProgress:
             try:
                 self._conditions.meter.say(self._number, "starting")
                 monitor = self._conditions.monitor
-                if monitor is not None and self._conditions.idle_power and not turn.other_up:
+                if monitor is not None and self._conditions.idle_power and not turn.both_started:
                     monitor.idle()
                 self._under_load = under_load = started()
                 self._startup_s = under_load.startup_s
@@ -165,7 +165,7 @@ class _RunInProgress:
                 self._conditions.meter.say(self._number, "warming up")
                 self._warm, self._warmup_s = under_load.warm_up(points, plan)
             except Exception as error:
-                if not (turn.other_up and _is_out_of_memory(error)):
+                if not (turn.both_started and _is_out_of_memory(error)):
                     raise
                 self.close()
             else:
@@ -192,7 +192,7 @@ class _RunInProgress:
                     result: Result = end.value
                     return result
                 turn = yield MeasureStep(self._number, Phase.WINDOW, request.number, request.parity)
-                self._sequential = turn.apart
+                self._sequential = turn.sequential
                 conditions.meter.say(self._number, "measuring", request.point)
                 take = partial(under_load.measure, request, conditions.name, conditions.watch_cpu, conditions.monitor)
                 measured, near = anchor.beside(request.point, take) if anchor is not None else (take(), None)
@@ -230,12 +230,12 @@ def side_of_duet(window: Window, turn: Turn, started: StartedTarget) -> Window:
     That is the memory of a whole device, and of this process when both sides are in it.
     """
     memory = window.memory
-    if memory is None or turn.apart or not turn.other_up:
+    if memory is None or turn.sequential or not turn.both_started:
         return window
     in_this_process = turn.same_process and os.getpid() in started.processes
     return replace(window, memory=None if in_this_process else replace(memory, device_bytes=None))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory of the device or the machine has run out, which every library words in its own way."""
+    """Return whether memory of the device or the machine has run out; every library words it differently."""
     return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}") is not None

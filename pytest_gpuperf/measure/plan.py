@@ -1,4 +1,4 @@
-"""How a sweep is measured: every number with its reason."""
+"""The settings of a sweep, each with its reason."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ class MeasurePlan:
     """The settings of one sweep.
 
     Attributes:
-        runs: fresh starts of the target. Three is the least from which a spread can be told.
-        visits: windows at each load point in each run, spread over the run. The noise of a shared machine comes in
-            stretches of seconds: three short windows at different times see more of it than one long one.
-        window_s: long enough to hold many requests of most models, short enough to visit often.
-        min_requests: three visits of 17 make the 50 requests from which a p90 can be told.
-        max_window_s: a model so slow that even this gives too few requests is gated on p50 and throughput alone.
-        lead_in_s: load before each window, for queues to reach the new load point's level.
-        deadline_s: after this a request counts as failed.
-        seed: of the order of the load points.
-        workers: processes (here, or elsewhere) that make the load.
-        begun: runs that were measured before; ``runs`` counts them.
+        runs: Fresh starts of the target. Three is the fewest that show a spread.
+        visits: Windows at each load point in each run, spread over the run. The noise of a shared machine comes in
+            stretches of seconds: three short windows at different times catch more of it than a long window.
+        window_s: Length of a window: holds many requests of most models, and is short enough to visit often.
+        min_requests: Fewest requests of a window. Three visits of 17 make the 50 requests that a p90 needs.
+        max_window_s: Longest window. A model so slow that even this holds too few requests is gated on p50 and
+            throughput alone.
+        lead_in_s: Time under load before each window, for queues to reach the level of the new load point.
+        deadline_s: Time after which a request counts as failed.
+        seed: Seed of the order of the load points.
+        workers: Processes that make the load, on this machine or on others.
+        begun: Runs that were measured before; ``runs`` counts them, too.
     """
 
     runs: int = 3
@@ -44,10 +45,10 @@ class MeasurePlan:
     begun: int = 0
 
     def spec(self, point: LoadPoint, arrivals: Arrivals | None = None, number: int = 0) -> WindowSpec:
-        """How a window at a load point is timed: a ramp gets the window that it fills.
+        """Return how a window at a load point is timed. The window of a ramp is as long as the ramp.
 
         Args:
-            number: of the window among those of its point, from 0: each has random intervals of its own.
+            number: Zero-based index of the window among those of its point; it seeds the random intervals.
         """
         arrivals = None if arrivals is None else reseeded(arrivals, number)
         window_s = self.window_s
@@ -64,14 +65,14 @@ class MeasurePlan:
         )
 
     def repeats(self, points: Sequence[LoadPoint]) -> int:
-        """How many disturbed windows are measured once more: as many as a run has, so that it at most doubles."""
+        """Return how many disturbed windows are repeated: as many as a run has, so that its length at most doubles."""
         return self.visits * len(points)
 
     def order(self, points: Sequence[LoadPoint], run: int) -> Iterator[tuple[int, LoadPoint]]:
-        """Visits and points of one run: all points in random order, again and again.
+        """Yield the visits and load points of a run: all points in random order, ``visits`` times.
 
-        Each round is a permutation of its own, so that no point always follows the same neighbour and a drift of the
-        machine falls on all of them alike.
+        Each round has a new order, so that no point always follows the same neighbour, and a drift of the machine falls
+        on all of them equally.
         """
         generator = random.Random(self.seed * 1_000_003 + run)
         for visit in range(self.visits):

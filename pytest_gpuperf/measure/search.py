@@ -1,16 +1,16 @@
-"""The highest load that keeps within a latency budget, found with as few windows as the noise allows.
+"""The search for the highest load within a latency budget, with as few windows as the noise allows.
 
 Doubling, then bisection on the log scale, then confirmation: the answer and the next load above it are measured
-alternately, until both are decided afresh. Three things keep noise from sending the search to the wrong half:
+alternately, until fresh windows have decided both. Three rules keep noise from sending the search to the wrong half:
 
-* a load is judged by an interval (``budget.judge``) and measured again while it is undecided; what stays undecided
-  counts as over the budget, so the answer errs on the low side, by less than the windows' noise;
-* how far windows differ is learned from all loads together;
-* where the confirmation contradicts what was found before (a hiccup, a machine that has slowed down since, a latency
-  that falls again with larger batches), the newer windows win, and the search goes on from there.
+* A load is judged by an interval (``budget.judge``) and measured again while it is undecided. A load that stays
+  undecided counts as over the budget, so the answer errs on the low side, by less than the windows' noise.
+* The spread of windows is learned from all loads together.
+* Where the confirmation contradicts earlier windows (a hiccup, a machine that has slowed down since, a latency that
+  falls again with larger batches), the newer windows win, and the search goes on from there.
 
-Latency is taken to rise with the load, apart from bumps: in closed loop the search looks one doubling beyond the first
-load that is over the budget, since a server that waits for a batch to fill may be slower with few clients.
+The search assumes that latency rises with the load, apart from bumps: in closed loop it tries one doubling beyond the
+first load that is over the budget, since a server that waits for a batch to fill may be slower with few clients.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from pytest_gpuperf.model import Budget, Window
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What to look for, and how.
+    """The settings of a search.
 
     Attributes:
-        loads: where the answer may lie.
-        tolerance: the answer and the next higher load that was tried are at most this share apart (or are adjacent
+        loads: Range of the answer.
+        tolerance: Largest share between the answer and the next higher load that was tried (unless they are adjacent
             whole numbers).
-        most_windows: at a load that stays undecided while the search is still on its way.
-        final_windows: at the answer and its neighbour. With windows that differ by a tenth, 16 make an interval of 4%
-            to each side, which is just below ``tolerance``.
-        confirm_windows: fresh windows at the answer and its neighbour, alternately. Three decide a change of a tenth.
-        rounds: how often a contradicted answer may be sought again.
-        limit_windows: of the whole search.
+        most_windows: Most windows at a load that stays undecided, before the confirmation.
+        final_windows: Most windows at the answer and its neighbour. With windows that differ by a tenth, 16 make an
+            interval of 4% to each side, which is just below ``tolerance``.
+        confirm_windows: Fresh windows at the answer and its neighbour. Three decide a change of a tenth.
+        rounds: Attempts, of which each contradicted one is followed by the next.
+        limit_windows: Most windows of a search.
     """
 
     budget: Budget
@@ -51,21 +51,21 @@ class SearchPlan:
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
-            raise ValueError(f"a tolerance is a share between 0 and 1, not {self.tolerance}")
+            raise ValueError(f"tolerance must be between 0 and 1, got {self.tolerance}")
         if not LEAST_WINDOWS <= self.most_windows <= self.final_windows <= self.limit_windows:
-            raise ValueError(f"{LEAST_WINDOWS} <= most_windows <= final_windows <= limit_windows, not {self}")
+            raise ValueError(f"{LEAST_WINDOWS} <= most_windows <= final_windows <= limit_windows must hold: {self}")
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        answer: the highest load within the budget; None when even the lowest is not.
-        confirmed: fresh windows at the answer and its neighbour agreed with it at the end.
-        judged: every load that was measured, in increasing order.
-        windows: how many were measured in all.
-        reason: why the search ended where it did; a sentence for people.
+        answer: The highest load within the budget; None when even the lowest is not.
+        confirmed: Whether fresh windows at the answer and its neighbour agreed with it at the end.
+        judged: Every load that was measured, in increasing order.
+        windows: Number of windows measured.
+        reason: Why the search ended where it did, as a sentence.
     """
 
     answer: float | None
@@ -76,11 +76,12 @@ class SearchResult:
 
 
 def search(plan: SearchPlan) -> Steps[SearchResult]:
-    """Ask for windows until the answer is known; see ``ask.Steps`` for how to be asked.
+    """Ask for windows (see ``ask.Steps``) until the answer is known.
 
-    By simulation (tests/unit/measure/test_search.py), with windows that differ by a tenth: within 10% of the true
-    capacity in 95 of 100 searches or more, never further above it, for 35 to 60 windows on average. Bisection on single
-    values takes 10 to 12, and in closed loop is off by more than 10% in about one of five, half of those too high.
+    In simulations (tests/unit/measure/test_search.py) with windows that differ by a tenth, 95 of 100 searches or more
+    end within 10% of the true capacity, and none further above it, after 35 to 60 windows on average. Bisection on
+    single values takes 10 to 12 windows; in closed loop a fifth of its answers are off by more than 10%, half of those
+    too high.
     """
     return _Search(plan).run()
 
@@ -89,11 +90,11 @@ class _Search:
     def __init__(self, plan: SearchPlan) -> None:
         self._plan = plan
         self._windows: dict[float, list[Window]] = {}
-        #: The log of each window's quantile, for what they show of the noise; same keys and order.
+        #: The log of each window's quantile, which shows the noise; same keys and order.
         self._logs: dict[float, list[float]] = {}
-        #: Windows of a load before this one are out of date.
+        #: Index of the first window of a load that is still valid.
         self._since: dict[float, int] = {}
-        #: Valid until the next window.
+        #: Verdicts on the loads; valid until the next window.
         self._verdicts: dict[float, JudgedLoad] = {}
 
     def run(self) -> Steps[SearchResult]:
@@ -101,9 +102,9 @@ class _Search:
         confirmed = False
         for _ in range(self._plan.rounds):
             low, high = yield from self._bisect(low, high)
-            found = low, high
+            bisected = low, high
             low, high = yield from self._confirm(low, high)
-            confirmed = (low, high) == found and not self._spent
+            confirmed = (low, high) == bisected and not self._spent
             if confirmed or self._spent:
                 break
         return self._result(low, high, confirmed)
@@ -141,7 +142,7 @@ class _Search:
         return low, high
 
     def _confirm(self, low: float | None, high: float | None) -> Steps[tuple[float | None, float | None]]:
-        """The same pair again if fresh windows bear it out, else the pair to go on from."""
+        """Return the same pair if fresh windows confirm it, else the pair to go on from."""
         plan = self._plan
         pair = [load for load in (low, high) if load is not None]
         before = {load: len(self._windows.get(load, ())) for load in pair}
@@ -172,7 +173,7 @@ class _Search:
         return low, high
 
     def _settle(self, load: float, most: int) -> Steps[JudgedLoad]:
-        """Measure a load until it is decided, or has had its share of windows."""
+        """Measure a load until it is decided, at most ``most`` times."""
         while not self._spent:
             count = self._count(load)
             if count < LEAST_WINDOWS:
@@ -191,7 +192,7 @@ class _Search:
         self._logs.setdefault(load, []).extend(quantile_logs(windows, quantile))
 
     def _refresh(self, load: float, before: int) -> None:
-        """Forget what a load's windows said before the confirmation, if fresh ones alone say the opposite."""
+        """Drop a load's windows from before the confirmation if fresh windows alone have the opposite verdict."""
         fresh = judge(load, self._windows[load][before:], self._plan.budget, self._spread(load))
         if {fresh.verdict, self._judged(load).verdict} == {"within", "over"}:
             self._since[load] = before
@@ -209,8 +210,8 @@ class _Search:
         return len(self._current(load))
 
     def _spread(self, load: float) -> Spread:
-        """How far windows differ at the other loads."""
-        return pooled(logs for other, logs in self._logs.items() if other != load)
+        """Return how far windows differ at the other loads."""
+        return pooled(logs for measured_load, logs in self._logs.items() if measured_load != load)
 
     @property
     def _total(self) -> int:
@@ -228,7 +229,7 @@ class _Search:
         budget = self._plan.budget.label
         if low is None:
             first = self._judged(self._plan.loads.lowest)
-            text = f"the lowest load, {first.load:g}, is not within {budget}: {_said(first)}"
+            text = f"the lowest load, {first.load:g}, is not within {budget}: {_explained(first)}"
         elif high is None:
             text = f"the highest load allowed, {low:g}, keeps {budget}: raise it to find the limit"
         else:
@@ -241,5 +242,5 @@ class _Search:
         return text
 
 
-def _said(judged: JudgedLoad) -> str:
+def _explained(judged: JudgedLoad) -> str:
     return judged.why if judged.verdict == "over" else f"{judged.why}, undecided after {judged.windows} windows"

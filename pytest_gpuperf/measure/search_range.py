@@ -1,4 +1,4 @@
-"""Between which loads an algorithm may choose, and what lies between two of them."""
+"""The range of loads that an algorithm may choose from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 class SearchRange:
     """Concurrencies (closed loop, whole numbers) or request rates (open loop, real numbers).
 
-    Loads are ``float`` throughout; a concurrency is one without a fraction.
+    Loads are ``float`` throughout; a concurrency has no fraction.
 
     Attributes:
-        lowest, highest: both included.
+        lowest, highest: The ends of the range, both included.
     """
 
     lowest: float = 1
@@ -22,27 +22,27 @@ class SearchRange:
 
     def __post_init__(self) -> None:
         if not 0 < self.lowest <= self.highest < math.inf:
-            raise ValueError(f"loads go from a positive one to a higher one, not {self.lowest} to {self.highest}")
+            raise ValueError(f"a range of loads needs 0 < lowest <= highest, got {self.lowest} to {self.highest}")
         if not self.open_loop and not (float(self.lowest).is_integer() and float(self.highest).is_integer()):
-            raise ValueError(f"concurrencies are whole numbers, not {self.lowest} to {self.highest}")
+            raise ValueError(f"concurrencies are whole numbers, got {self.lowest} to {self.highest}")
 
     def doubled(self, load: float) -> float:
-        """Twice the load, or the highest."""
+        """Return twice the load, but at most the highest."""
         return float(min(2 * load, self.highest))
 
     def between(self, left: float, right: float, apart: float) -> float | None:
-        """A load in the middle, on the log scale; None when the two are no more than a share of ``apart`` apart.
+        """Return the load in the middle, on the log scale; None if the two differ by a share of ``apart`` or less.
 
-        It depends on nothing but the two: records that split the same gap measure the same load, and can be compared.
+        It depends on the two loads alone: records that split the same gap measure the same load, and can be compared.
         """
-        # A hair more, or rounding would ask for one step more.
+        # Slightly more than ``apart``, or rounding would add a step.
         if right / left <= (1 + apart) * (1 + 1e-9):
             return None
         middle = math.sqrt(left * right)
         if self.open_loop:
             return middle
-        whole = float(round(middle))
-        return whole if left < whole < right else None
+        concurrency = float(round(middle))
+        return concurrency if left < concurrency < right else None
 
 
 CONCURRENCIES = SearchRange()

@@ -1,8 +1,8 @@
-"""perf_client's stability rule: windows are repeated until the last few agree. Pure.
+"""perf_client's stability rule: windows are taken until the last few agree. Pure.
 
-Two things differ from perf_client. A level that does not become stable is kept, with its figures and marked, and the
-sweep goes on. And whether such a level keeps the latency threshold is told from the interval of all its windows, not
-taken as a failure: a noisy machine must not send a binary search to the wrong half.
+It differs from perf_client twice. A level that does not become stable is kept and marked, and the sweep goes on. And
+such a level is compared with the latency threshold by the interval of all its windows instead of counting as a failure:
+a noisy machine must not send a binary search to the wrong half.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pytest_gpuperf.model.level import INTERRUPTED, OVER, STABLE, UNSTABLE, Meas
 
 @dataclass(frozen=True)
 class StabilityRule:
-    """When a level is done, and what it then amounts to.
+    """When a level is done, and what its figures are.
 
     Attributes:
-        tolerance: largest of the recent windows over the smallest, minus one, for throughput and for latency.
-        recent: how many windows have to agree; they make up the level's figures.
-        most: windows after which a level is unstable.
-        percentile: of the latency that has to be stable and is held against the threshold, between 0 and 100; the mean
-            when None.
-        threshold_ns: latency above which a level is no longer of interest; 0 for none.
+        tolerance: Largest of the recent windows over the smallest, minus one, for throughput and for latency.
+        recent: Number of windows that have to agree; the level's figures are theirs.
+        most: Number of windows after which a level is unstable.
+        percentile: Percentile of the latency that has to be stable and is compared with the threshold, between 0 and
+            100; the mean when None.
+        threshold_ns: Latency above which a level is no longer of interest; 0 for none.
     """
 
     tolerance: float = 0.10
@@ -40,34 +40,34 @@ class StabilityRule:
         return "avg latency" if self.percentile is None else f"p{self.percentile:g} latency"
 
     def latency_ns(self, window: Window | PointFigures) -> float:
-        """The latency that is looked at; NaN for a window without a correct answer."""
+        """Return the latency that the rule is about; NaN for a window without a correct answer."""
         if not window.latency.counts:
             return math.nan
         return window.latency_mean_ns if self.percentile is None else window.latency.quantile_ns(self.percentile / 100)
 
     def spread(self, windows: Sequence[Window]) -> tuple[float, float]:
-        """How far the recent windows differ in throughput and in latency: largest over smallest, minus one."""
+        """Return how far the recent windows differ in throughput and in latency: largest over smallest, minus one."""
         last = windows[-self.recent :]
         return _spread([window.throughput for window in last]), _spread([self.latency_ns(window) for window in last])
 
     def is_stable(self, windows: Sequence[Window]) -> bool:
-        """Whether there are enough windows and the recent ones agree."""
+        """Return whether there are enough windows and the recent ones agree."""
         return len(windows) >= self.recent and max(self.spread(windows)) <= self.tolerance
 
     def is_over(self, windows: Sequence[Window]) -> bool:
-        """Whether there are enough windows and all recent ones are above the threshold."""
+        """Return whether there are enough windows and all recent ones are above the threshold."""
         last = [self.latency_ns(window) for window in windows[-self.recent :]]
         return bool(self.threshold_ns) and len(last) == self.recent and min(last) > self.threshold_ns
 
     def is_done(self, windows: Sequence[Window]) -> bool:
-        """Whether no further window is needed."""
+        """Return whether no further window is needed."""
         return self.is_stable(windows) or self.is_over(windows) or len(windows) >= self.most
 
     def level(self, windows: Sequence[Window], *, interrupted: bool = False) -> MeasuredLevel:
-        """What the windows of a level amount to; there is at least one.
+        """Return the level that one or more windows make.
 
         Args:
-            interrupted: the level was cut short before the rule was satisfied.
+            interrupted: Whether the level was cut short before the rule was satisfied.
         """
         figures = PointFigures(tuple(windows[-self.recent :]))
         if self.is_stable(windows):
@@ -83,7 +83,7 @@ class StabilityRule:
         return MeasuredLevel(figures, len(windows), UNSTABLE, within, self._complaint(windows))
 
     def keeps_threshold(self, windows: Sequence[Window]) -> bool | None:
-        """Whether windows that don't agree keep the threshold all the same; None when it lies inside their interval."""
+        """Return whether windows that don't agree keep the threshold; None when it lies inside their interval."""
         latencies = [self.latency_ns(window) for window in windows]
         answered = [window for window, latency in zip(windows, latencies, strict=True) if not math.isnan(latency)]
         if not self.threshold_ns:
@@ -91,17 +91,17 @@ class StabilityRule:
         if not answered:
             return None
         if self.percentile is None:
-            found = mean_interval([math.log(self.latency_ns(window)) for window in answered])
+            interval = mean_interval([math.log(self.latency_ns(window)) for window in answered])
         else:
-            found = quantile_interval(answered, self.percentile / 100)
-        if found.low > self.threshold_ns:
+            interval = quantile_interval(answered, self.percentile / 100)
+        if interval.low > self.threshold_ns:
             return False
-        return True if found.high <= self.threshold_ns else None
+        return True if interval.high <= self.threshold_ns else None
 
     def _complaint(self, windows: Sequence[Window]) -> str:
         last = windows[-self.recent :]
         if len(last) < self.recent:
-            return f"{_windows(len(last))} can't show whether it is stable; {self.recent} can"
+            return f"{_windows(len(last))} are too few to show stability; {self.recent} are needed"
         if any(not window.latency.counts for window in last):
             return f"the last {self.recent} of {_windows(len(windows))} do not all have an answer"
         throughput, latency = self.spread(windows)
@@ -113,7 +113,7 @@ class StabilityRule:
 
 def _spread(values: Sequence[float]) -> float:
     low = min(values)
-    # NaN compares as neither, wherever it stands.
+    # A comparison with NaN is always False.
     if not low > 0 or any(math.isnan(value) for value in values):
         return math.inf
     return max(values) / low - 1

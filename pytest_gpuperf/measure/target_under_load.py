@@ -142,7 +142,7 @@ class TargetUnderLoad:
                 point=point,
                 spec=spec,
                 visit=request.visit,
-                watched=watch_cpu and self.started.local,
+                watch_cpu=watch_cpu and self.started.local,
                 monitor=monitor,
                 earlier=request.earlier,
             )

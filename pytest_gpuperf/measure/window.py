@@ -1,4 +1,4 @@
-"""One window at one load point: its spec, its figures, the server's own times, the guard."""
+"""A window at a load point: its requests' figures, the server's times, and what disturbed it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pytest_gpuperf.model import (
 )
 from pytest_gpuperf.targets import OnDevices, Replicated, StartedTarget
 
-#: How long a target that gives no answers is watched for signs of dying, before it is called wrong.
+#: How long a target that gives no answers is watched for its end, before its answers are called wrong.
 _DYING_S = 2.0
 
 
@@ -38,24 +38,24 @@ def take_window(
     point: LoadPoint,
     spec: WindowSpec,
     visit: int = 0,
-    watched: bool = False,
+    watch_cpu: bool = False,
     monitor: Monitor | None = None,
     earlier: Sequence[Window] = (),
 ) -> tuple[Window, Recording]:
-    """Measure one window.
+    """Measure a window.
 
     Args:
-        name: of the sweep that it belongs to.
-        watched: see what others take of the CPU.
-        monitor: tells energy, memory and what the devices say; may lengthen the window.
-        earlier: windows of this run, to which the device's state is compared.
+        name: Name of the sweep.
+        watch_cpu: Whether to record what other processes take of the CPU.
+        monitor: Reads energy, memory and the state of the devices; may lengthen the window.
+        earlier: Windows of the same run, to which the state of the devices is compared.
 
     Returns:
-        The window, and the times of every request that it was made of.
+        The window, and the times of every request in it.
 
     Raises:
-        TargetDied: the target is gone.
-        LoadError: it gives no correct answers, or the load generator failed.
+        TargetDied: The target is gone.
+        LoadError: It gives no correct answers, or the load generator failed.
     """
     if monitor is not None:
         device_ids = started.device_ids if isinstance(started, OnDevices) else ()
@@ -66,67 +66,71 @@ def take_window(
     counts_before: Mapping[str, int] = {}
     if replicated is not None:
         workload, counts_before = replicated.current(workload), replicated.requests_by_server()
-    cpu_before = read_cpu() if watched else None
+    cpu_before = read_cpu() if watch_cpu else None
     with monitor.watching() if monitor is not None else nullcontext():
         recording = generator.window(workload, spec)
-    cpu_after = read_cpu() if watched else None
+    cpu_after = read_cpu() if watch_cpu else None
     if recording.lost or not recording.answered:
         give_up(recording, started, point)
     after = started.server_times()
     edges = recording.start_ns, recording.stop_ns
-    took = monitor.window(*edges) if monitor is not None else Resources()
-    own = [one for one in earlier if one.point == point and one.undisturbed]
-    times = figures(((one.due_ns, one.sent_ns, one.done_ns) for one in recording.lanes), *edges, point.batch_size)
+    resources = monitor.window(*edges) if monitor is not None else Resources()
+    undisturbed = [window for window in earlier if window.point == point and window.undisturbed]
+    answered = figures(
+        ((lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes), *edges, point.batch_size
+    )
     window_s = (recording.stop_ns - recording.start_ns) / 1e9
     errors = sum(recording.errors.values())
-    findings = device_findings(took.gpus, took.failures, own) + client_findings(
+    findings = device_findings(resources.gpus, resources.failures, undisturbed) + client_findings(
         window_s=window_s,
         client_cpu_s=recording.cpu_s,
         workers=recording.workers,
-        requests=times.requests,
+        requests=answered.requests,
         errors=errors,
         stall_s=recording.stall_s,
-        late=times.late,
-        due_rate=(times.requests + errors) * point.batch_size / window_s if spec.arrivals is not None else 0.0,
-        done_rate=times.throughput,
+        late=answered.late,
+        due_rate=(answered.requests + errors) * point.batch_size / window_s if spec.arrivals is not None else 0.0,
+        done_rate=answered.throughput,
         skew_s=recording.skew_s,
         inside=isinstance(workload, CallWorkload),
-        shares_cores=watched,
+        shares_cores=watch_cpu,
     )
     if replicated is not None:
         findings += replicated.findings()
-    firsts = [(one.due_ns, one.first_ns, one.first_ns) for one in recording.lanes if one.first_ns is not None]
+    firsts = [(lane.due_ns, lane.first_ns, lane.first_ns) for lane in recording.lanes if lane.first_ns is not None]
     window = Window(
         sweep=name,
         point=point,
         visit=visit,
         window_s=window_s,
-        requests=times.requests,
-        throughput=times.throughput,
-        latency_mean_ns=times.latency_mean_ns,
-        latency=times.latency,
+        requests=answered.requests,
+        throughput=answered.throughput,
+        latency_mean_ns=answered.latency_mean_ns,
+        latency=answered.latency,
         errors=recording.errors,
         client_cpu_s=recording.cpu_s,
         stall_s=recording.stall_s,
-        service=times.service if spec.arrivals is not None else None,
-        late=times.late,
-        lag_p99_ns=times.lag_p99_ns,
+        service=answered.service if spec.arrivals is not None else None,
+        late=answered.late,
+        lag_p99_ns=answered.lag_p99_ns,
         first=figures(firsts, *edges, 1).latency if firsts else None,
         answers=_answers(recording),
         endpoints=_endpoints(recording, workload)
-        or (_behind_balancer(counts_before, replicated.requests_by_server(), times) if replicated is not None else ()),
+        or (
+            _behind_balancer(counts_before, replicated.requests_by_server(), answered) if replicated is not None else ()
+        ),
         server=after - before if before is not None and after is not None else None,
         others_cpu_share=others_share(cpu_before, cpu_after),
-        energy=took.energy,
-        memory=took.memory,
-        gpus=took.gpus,
+        energy=resources.energy,
+        memory=resources.memory,
+        gpus=resources.gpus,
         findings=tuple(dict.fromkeys(findings)),
     )
     return window, recording
 
 
 def _fitted(spec: WindowSpec, monitor: Monitor) -> WindowSpec:
-    """Timed so that the energy counters can tell; a ramp has the length that it has."""
+    """Fit the window's length to the energy counters; the length of a ramp is given."""
     if spec.once or spec.start_ns or isinstance(spec.arrivals, Ramp):
         return spec
     window_s, lead_in_s = monitor.fit(spec.window_s, spec.lead_in_s, spec.max_window_s)
@@ -134,7 +138,7 @@ def _fitted(spec: WindowSpec, monitor: Monitor) -> WindowSpec:
 
 
 def _answers(recording: Recording) -> int:
-    """Of streams: answers to the window's requests."""
+    """Count the answers to the window's requests; 0 without streams."""
     return sum(
         count
         for lane in recording.lanes
@@ -157,27 +161,27 @@ def _endpoints(recording: Recording, workload: Workload) -> tuple[EndpointFigure
 
 
 def _behind_balancer(
-    before: Mapping[str, int], after: Mapping[str, int], whole: WindowFigures
+    before: Mapping[str, int], after: Mapping[str, int], window: WindowFigures
 ) -> tuple[EndpointFigures, ...]:
-    """How servers that only the balancer sees shared the window, by what they count themselves."""
+    """Return the shares of servers behind a balancer, by the requests that they count."""
     served = {server: after[server] - before.get(server, 0) for server in after}
     total = sum(served.values())
     if len(served) < 2 or not total:
         return ()
     return tuple(
-        EndpointFigures(server, count, 0, whole.throughput * count / total) for server, count in served.items()
+        EndpointFigures(server, count, 0, window.throughput * count / total) for server, count in served.items()
     )
 
 
 def give_up(recording: Recording, started: StartedTarget, point: LoadPoint) -> NoReturn:
-    """No correct answers: say whether the target is gone or wrong.
+    """Raise the error of a window without correct answers.
 
     Raises:
-        TargetDied: gone.
-        LoadError: wrong.
+        TargetDied: The target is gone.
+        LoadError: The target lives.
     """
     problem = recording.lost or recording.error_sample or "no request was answered"
-    # A server that was told to end closes its connections first and may take a while over the rest.
+    # A server that is shutting down closes its connections first and may take a while to end.
     end = time.monotonic() + _DYING_S
     while time.monotonic() < end:
         try:
@@ -186,4 +190,4 @@ def give_up(recording: Recording, started: StartedTarget, point: LoadPoint) -> N
             raise type(error)(f"At {point.label}: {error}") from error
         time.sleep(_DYING_S / 20)
     detail = f"\nFirst failure: {recording.error_sample}" if recording.error_sample and recording.lost else ""
-    raise LoadError(f"At {point.label} the target is there but gives no correct answers: {problem}.{detail}")
+    raise LoadError(f"At {point.label} the target is running but gives no correct answers: {problem}.{detail}")

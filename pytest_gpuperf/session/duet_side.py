@@ -120,7 +120,7 @@ class DuetSide:
                 if answer.get("abandon"):
                     abandoned = True
                     break
-                step = steps.send(Turn(bool(answer.get("apart")), bool(answer.get("other_up"))))
+                step = steps.send(Turn(bool(answer.get("sequential")), bool(answer.get("both_started"))))
         except StopIteration:
             complete = True
         finally:

@@ -124,7 +124,7 @@ def test_fewer_points_when_there_are_no_more_to_tell_apart() -> None:
 def test_windows_are_spent_where_growth_is_in_doubt() -> None:
     # From 8 to 16, throughput grows by just the share that counts.
     server = Server(lambda load: 5.0 if load <= 8 else 5.0 * load / 8 / 1.1, np.random.default_rng(1), noise=0.1)
-    result = result_of(server, AdaptivePlan(points=6, visits=3, more_visits=5))
+    result = result_of(server, AdaptivePlan(points=6, visits=3, extra_visits=5))
     windows = {point.load: point.windows for point in result.points}
     assert windows[8] == windows[16] == 8
     assert windows[1] == 3
@@ -137,7 +137,7 @@ def test_points_are_the_same_in_every_record() -> None:
     assert len(seen) <= 40
 
 
-@pytest.mark.parametrize("settings", [{"points": 3}, {"visits": 0}, {"loads": SearchRange(4, 4)}, {"more_visits": -1}])
+@pytest.mark.parametrize("settings", [{"points": 3}, {"visits": 0}, {"loads": SearchRange(4, 4)}, {"extra_visits": -1}])
 def test_nonsense_is_refused(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"adaptive sweep|visit"):
         AdaptivePlan(**settings)  # type: ignore[arg-type]

@@ -389,12 +389,12 @@ class TestMemory:
         ("turn", "processes", "one_process", "left"),
         [
             (Turn(), (), True, whole),
-            (Turn(apart=True), (os.getpid(),), True, whole),
+            (Turn(sequential=True), (os.getpid(),), True, whole),
             # The device has that of both sides.
-            (Turn(other_up=True), (1,), True, Memory(1, None, 3)),
-            (Turn(other_up=True), (os.getpid(),), False, Memory(1, None, 3)),
+            (Turn(both_started=True), (1,), True, Memory(1, None, 3)),
+            (Turn(both_started=True), (os.getpid(),), False, Memory(1, None, 3)),
             # And so has this process, where both are in it.
-            (Turn(other_up=True), (os.getpid(),), True, None),
+            (Turn(both_started=True), (os.getpid(),), True, None),
         ],
     )
     def test_what_both_sides_have_in_common_is_told_of_neither(

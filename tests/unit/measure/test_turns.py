@@ -44,7 +44,7 @@ def test_the_order_of_starting_alternates() -> None:
 def test_both_are_up_for_all_windows_of_a_block() -> None:
     steps = [step for run in range(3) for step in block(run, 3)]
     taken = played(steps, steps)
-    assert all(turn.other_up and not turn.apart for _, step, turn in taken if step.phase is Phase.WINDOW)
+    assert all(turn.both_started and not turn.sequential for _, step, turn in taken if step.phase is Phase.WINDOW)
     for run in range(3):
         phases = [step.phase for _, step, _ in taken if step.run == run]
         assert phases == sorted(phases)
@@ -62,12 +62,12 @@ def test_without_room_for_both_each_goes_alone_from_then_on() -> None:
     start, *rest = block(0, 2)
     second = [start, MeasureStep(0, Phase.AGAIN), *rest, *block(1, 2)]
     taken = played([*block(0, 2), *block(1, 2)], second)
-    sides = [(side, step.run) for side, step, turn in taken if turn.apart and step.phase is Phase.WINDOW]
+    sides = [(side, step.run) for side, step, turn in taken if turn.sequential and step.phase is Phase.WINDOW]
     # The one that didn't fit goes second in its block; then the order alternates as ever.
     assert sides == [(0, 0)] * 2 + [(1, 0)] * 2 + [(1, 1)] * 2 + [(0, 1)] * 2
     up: set[int] = set()
     for side, step, turn in taken:
-        if turn.apart:
+        if turn.sequential:
             assert not up - {side}, f"{up} while {side} takes {step}"
         up = up - {side} if step.phase in (Phase.STOP, Phase.AGAIN) else up | {side}
         if step.phase is Phase.START and side == 1 and step.run == 0:
