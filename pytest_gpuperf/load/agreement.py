@@ -1,8 +1,8 @@
-"""When a window starts and ends, agreed between the processes that make its load.
+"""The agreement of a window's worker processes on when the window starts and ends.
 
-All of them see the same few numbers in shared memory. The first one leads: it alone decides, by a rule that looks at
-what all have reported, and the others follow at the instants that it wrote down beforehand. A window of one process
-goes the same way.
+All processes see the same few numbers in shared memory. The first process leads: it alone decides, from what all
+processes have reported, and writes the instants down beforehand; the others keep to them. A single process follows the
+same rules.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from pytest_gpuperf.load.generator import WindowSpec
 
 _BEGIN, _START, _STOP, _CLOSED, _ABORTED, _SHARED = 0, 1, 2, 3, 4, 5
 _ARRIVED, _READY, _SENT, _FOLLOWED, _OWN = 0, 1, 2, 3, 4
-#: With several processes, an instant is written down so long before it comes that all have seen it by then.
+#: With several processes, how long before an instant it is written down, so that all have read it by then.
 _NOTICE_NS = 5_000_000
-#: The least by which a window is lengthened.
+#: The smallest step by which a window is lengthened.
 _STEP_NS = 50_000_000
 #: How long processes wait for each other before a window.
 _MEET_S = 10.0
 
 
 class Agreement:
-    """One process' view of the agreement.
+    """The agreement, as a process sees it.
 
     Attributes:
-        begin_ns, start_ns, stop_ns: the load's first instant and the window, 0 while not decided.
-        closed: ``stop_ns`` will not change any more.
-        aborted: one of the processes has given the window up.
+        begin_ns, start_ns, stop_ns: First instant of the load, and the ends of the window; 0 while not decided.
+        closed: Whether ``stop_ns`` is final.
+        aborted: Whether a process has given the window up.
     """
 
     def __init__(self, cells: memoryview, index: int = 0, count: int = 1) -> None:
@@ -37,7 +37,7 @@ class Agreement:
 
     @staticmethod
     def cells(count: int) -> int:
-        """How many numbers ``count`` processes need."""
+        """Return how many numbers ``count`` processes need."""
         return _SHARED + _OWN * count
 
     @property
@@ -65,11 +65,11 @@ class Agreement:
         return self._all(_FOLLOWED)
 
     def arrive(self) -> None:
-        """This process is about to begin."""
+        """Report that this process is about to begin."""
         self._cells[self._own + _ARRIVED] = 1
 
     def meet(self, spec: WindowSpec) -> tuple[int, str]:
-        """Wait for the other processes, so that all begin together; when that was, and what went wrong."""
+        """Wait until all processes begin together; return that instant, and what went wrong, if anything."""
         self.arrive()
         end_ns = time.monotonic_ns() + int(_MEET_S * 1e9)
         while not self.begin_ns:
@@ -83,15 +83,15 @@ class Agreement:
         return self.begin_ns, ""
 
     def ready(self) -> None:
-        """All connections of this process have been answered once."""
+        """Report that all connections of this process have been answered once."""
         self._cells[self._own + _READY] = 1
 
     def sent(self, count: int) -> None:
-        """So many requests of this process were sent in the window."""
+        """Report how many requests this process has sent in the window."""
         self._cells[self._own + _SENT] = count
 
     def followed(self) -> None:
-        """All of this process' requests that belong to the window are over."""
+        """Report that all requests of this process that belong to the window are over."""
         self._cells[self._own + _FOLLOWED] = 1
 
     def abort(self) -> None:
@@ -113,13 +113,13 @@ class Agreement:
             elif spec.once:
                 cells[_STOP] = cells[_START] = cells[_BEGIN]
             elif now >= cells[_BEGIN] + spec.lead_in_s * 1e9 and self._all(_READY):
-                # The length is fixed here, before the window: an edge that waited for an event would favour that event.
+                # The length is fixed before the window: an edge that waited for an event would favour that event.
                 cells[_STOP] = now + self._notice_ns + int(spec.window_s * 1e9)
                 cells[_START] = now + self._notice_ns
         elif not cells[_CLOSED] and now >= cells[_STOP]:
             sent = sum(cells[_SHARED + _OWN * index + _SENT] for index in range(self._count))
             if sent < spec.min_requests and cells[_STOP] - cells[_START] < spec.max_window_s * 1e9:
-                # Always into the future: what a late leader finds done by now was in part done after the old stop.
+                # Always into the future: a late leader also counts requests that were sent after the old stop.
                 step_ns = max(int(spec.window_s * 5e8), _STEP_NS)
                 cells[_STOP] += step_ns * (1 + (now + self._notice_ns - cells[_STOP]) // step_ns)
             else:

@@ -1,4 +1,4 @@
-"""Which of several addresses the next request goes to."""
+"""The choice of the address that the next request goes to."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Balance(Protocol):
     """Picks addresses by number."""
 
     def pick(self) -> int:
-        """The address of the next request."""
+        """Return the address of the next request."""
 
     def done(self, address: int) -> None:
-        """A request to that address is over."""
+        """Note that a request to the address is over."""
 
 
 class RoundRobin:
-    """In turn; with weights, the heavier ones more often, and evenly spread.
+    """Picks the addresses in turn; with weights, heavier addresses more often, and evenly spread.
 
-    Source: the smooth weighted round robin of nginx: every address gains its weight, the richest is picked and pays the
+    Source: the smooth weighted round robin of nginx. Every address gains its weight, the richest is picked and pays the
     sum of all weights.
     """
 
@@ -38,11 +38,11 @@ class RoundRobin:
         return richest
 
     def done(self, address: int) -> None:
-        """Its answers don't matter to it."""
+        """Do nothing: answers don't change the order."""
 
 
 class LeastOutstanding:
-    """Where the fewest requests are unanswered, relative to the weights; in turn where they are equal."""
+    """Picks the address with the fewest unanswered requests relative to its weight; of equal ones, in turn."""
 
     def __init__(self, weights: Sequence[float]) -> None:
         self._weights = list(weights)
@@ -62,7 +62,7 @@ class LeastOutstanding:
 
 
 def balance_of(workload: WireWorkload) -> Balance | None:
-    """The workload's balance; None for a single address."""
+    """Return the workload's balance; None for a single address."""
     if len(workload.addresses) == 1:
         return None
     weights = [address.weight for address in workload.addresses]

@@ -1,22 +1,22 @@
-"""Growing columns of 64-bit numbers in anonymous shared memory: times cross processes without being copied."""
+"""Growing columns of 64-bit numbers in anonymous shared memory, which pass times between processes without copying."""
 
 from __future__ import annotations
 
 import mmap
 import os
 
-#: Room for so many numbers is made before a window. Untouched pages cost nothing.
+#: Numbers that a column has room for at first. Untouched pages cost nothing.
 _ROWS = 1 << 16
-#: Fewer rows are read as a copy: a mapping holds an open file as long as it lives, and recordings may be many.
+#: Up to this many rows are copied: a mapping holds an open file as long as it lives, and there may be many recordings.
 _COPIED_ROWS = 1 << 19
 
 
 class Column:
-    """One column, written by one process and read by another, or by the same.
+    """A column that a process writes, and the same or another process reads.
 
     Attributes:
-        fd: the memory's descriptor, to be handed to the other process.
-        cells: what is writable now; a new view after every ``grow``.
+        fd: Descriptor of the memory, to be sent to the other process.
+        cells: The writable numbers; a new view after every ``grow``.
     """
 
     def __init__(self, fd: int | None = None, rows: int = _ROWS) -> None:
@@ -28,7 +28,7 @@ class Column:
         self.cells = memoryview(self._map).cast("q")
 
     def grow(self) -> memoryview:
-        """Twice the room; the new ``cells``."""
+        """Double the room and return the new ``cells``."""
         size = 2 * len(self._map)
         self.cells.release()
         os.ftruncate(self.fd, size)
@@ -37,7 +37,7 @@ class Column:
         return self.cells
 
     def read(self, rows: int) -> memoryview:
-        """The first rows, valid as long as the view lives, whatever becomes of this column."""
+        """Return the first rows; the view stays valid when the column is closed."""
         if rows <= _COPIED_ROWS:
             return memoryview(os.pread(self.fd, 8 * rows, 0)).cast("q")
         return memoryview(mmap.mmap(self.fd, 8 * rows, prot=mmap.PROT_READ)).cast("q")

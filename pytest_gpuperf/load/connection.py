@@ -1,4 +1,4 @@
-"""One connection: connecting, TLS, sending what doesn't fit at once. What the bytes mean is its protocol's matter."""
+"""A connection: connecting, TLS, sending what doesn't fit at once. Subclasses know the protocol."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WRONG_HOST = (62, 64)
 
 
 class BadResponse(ValueError):
-    """What came is not what the protocol allows."""
+    """The server sent bytes that the protocol does not allow."""
 
 
 class ConnectionOwner(Protocol):
@@ -35,7 +35,7 @@ class ConnectionOwner(Protocol):
 
     Attributes:
         hosts, addresses: Names and socket addresses of the workload's addresses, by number.
-        buffer: What was received last.
+        buffer: The bytes received last.
         known_blocks: Header blocks that have been decoded before (HTTP/2).
         hot: The right answer to a request only leads to the same request again, on the same connection; nothing else
             is counted or chosen. A connection may then call ``add_row`` and send, without ``completed``.
@@ -51,36 +51,36 @@ class ConnectionOwner(Protocol):
     add_row: Callable[[int, int], None]
 
     def completed(self, connection: Connection, done_ns: int) -> None:
-        """The answer is there, and right."""
+        """Note a right answer."""
 
     def failed(self, connection: Connection, kind: str, detail: str, *, keep: bool = False) -> None:
-        """The request failed. The connection is closed, unless ``keep`` says that it can take the next request."""
+        """Note a failed request, and close its connection unless ``keep`` says that it can take the next request."""
 
     def unreachable(self, connection: Connection, error: OSError) -> None:
-        """The connection could not be opened."""
+        """Note that the connection could not be opened."""
 
     def reached(self) -> None:
-        """The connection was opened."""
+        """Note that the connection was opened."""
 
     def register(self, connection: Connection, events: int) -> None:
         """Watch the connection's socket for these events of epoll."""
 
     def modify(self, connection: Connection, events: int) -> None:
-        """Watch it for other events."""
+        """Watch the socket for different events."""
 
     def unregister(self, connection: Connection) -> None:
-        """Watch it no longer."""
+        """Stop watching the socket."""
 
 
 class Connection(ABC):
     """A connection with at most one request in flight.
 
     Attributes:
-        address: number of the workload's address that it goes to.
-        due_ns, sent_ns: of the request in flight; ``sent_ns`` is 0 while it waits for the connection.
-        busy: a request is in flight.
-        slot: which rotation its request came from.
-        initial: it carries one of the window's first requests.
+        address: Number of the workload's address that it connects to.
+        due_ns, sent_ns: Times of the request in flight; ``sent_ns`` is 0 while it waits for the connection.
+        busy: Whether a request is in flight.
+        slot: The rotation that its request comes from.
+        initial: Whether its request is among the window's first.
     """
 
     __slots__ = (
@@ -112,18 +112,18 @@ class Connection(ABC):
         self.slot = 0
         self.busy = self.initial = self.opened = self.wants_out = False
         self._outbox: deque[memoryview] = deque()
-        #: What is done when there is something to read.
+        #: Called when there is something to read.
         self.readable: Any = self._progress
 
-    # What a protocol does.
+    # Implemented by each protocol.
 
     @staticmethod
     @abstractmethod
     def prepare(workload: WireWorkload, address: Address, request: Request) -> Any:
-        """A request, ready to be written.
+        """Return a request, ready to be written.
 
         Raises:
-            ValueError: a header can't be written.
+            ValueError: A header can't be written.
         """
 
     @abstractmethod
@@ -132,24 +132,25 @@ class Connection(ABC):
 
     @abstractmethod
     def take(self, size: int, done_ns: int) -> None:
-        """Use the first ``size`` bytes of the loop's buffer, taken from the socket at ``done_ns``."""
+        """Process the first ``size`` bytes of the loop's buffer, received at ``done_ns``."""
 
     @abstractmethod
     def take_known(self, size: int, done_ns: int) -> bool:
-        """The short cut for what happens a million times: if this is the whole of a right answer, known by its bytes.
+        """Process a complete right answer that is known by its bytes: the short cut for what happens a million times.
 
-        False, and nothing done, where it needs ``take``.
+        Returns:
+            False, without having done anything, if the bytes need ``take``.
         """
 
     @abstractmethod
     def greet(self) -> None:
-        """Say what the protocol wants said first on a fresh connection."""
+        """Send what the protocol requires first on a fresh connection."""
 
     @abstractmethod
     def forget(self) -> None:
-        """Drop what was received in part."""
+        """Drop a partly received answer."""
 
-    # What all have in common.
+    # Common to all protocols.
 
     def begin(self, request: Any, due_ns: int) -> None:
         """Send a request, over a fresh connection if need be. ``due_ns`` 0: it is due when it is sent."""
@@ -161,7 +162,7 @@ class Connection(ABC):
             self._connect()
 
     def on_event(self, event: int) -> None:
-        """Anything but "there is something to read"."""
+        """Handle any event but "there is something to read"."""
         if not self.opened:
             self._progress()
             return
@@ -191,7 +192,7 @@ class Connection(ABC):
         self.readable = self._progress
 
     def _progress(self) -> None:
-        """Something happened to a connection that isn't open yet."""
+        """Handle an event of a connection that isn't open yet."""
         status = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if status:
             self.loop.unreachable(self, OSError(status, os.strerror(status)))
@@ -237,7 +238,7 @@ class Connection(ABC):
             self.take(size, done_ns)
 
     def _receive_tls(self) -> None:
-        """One TLS record at a time; epoll knows nothing of those that OpenSSL has read already."""
+        """Receive record by record: epoll doesn't report records that OpenSSL has read already."""
         while True:
             try:
                 size = self._recv_into(self.loop.buffer)
@@ -262,10 +263,10 @@ class Connection(ABC):
         if self.busy:
             self.loop.failed(self, kind, detail)
         else:
-            self.disconnect()  # idle: the server may close those at any time
+            self.disconnect()  # idle: the server may close it at any time
 
     def write(self, data: bytes) -> bool:
-        """Send a small piece at once; what the kernel doesn't take waits. False when the connection broke."""
+        """Send a small piece; the part that the kernel doesn't take waits. Return False when the connection broke."""
         if self._outbox:
             self._outbox.append(memoryview(data))
             return True
@@ -282,7 +283,7 @@ class Connection(ABC):
         return True
 
     def queue(self, *pieces: memoryview) -> None:
-        """Send large pieces, without copying them, as fast as the kernel takes them."""
+        """Queue large pieces, which ``flush`` sends without copying them."""
         self._outbox.extend(pieces)
 
     def flush(self) -> None:
@@ -310,7 +311,7 @@ class Connection(ABC):
 
     @property
     def unsent(self) -> bool:
-        """Part of the request is still here."""
+        """Whether part of the request is still queued."""
         return bool(self._outbox)
 
     def _want_out(self, wanted: bool) -> None:
@@ -321,7 +322,7 @@ class Connection(ABC):
     def disconnect(self) -> None:
         if self.socket is not None:
             self.loop.unregister(self)
-            self.socket.close()  # epoll forgets a closed descriptor by itself
+            self.socket.close()  # epoll drops closed descriptors
         self.socket = None
         self.opened = self.wants_out = False
         self._outbox.clear()
@@ -330,7 +331,7 @@ class Connection(ABC):
 
 
 def kind_of(error: OSError) -> str:
-    """The type under which a failed request is counted."""
+    """Return the type under which a failed request is counted."""
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, ConnectionResetError | BrokenPipeError):
@@ -345,28 +346,32 @@ def kind_of(error: OSError) -> str:
 
 
 def tls_advice(error: OSError) -> str:
-    """What OpenSSL says, and what to do about the usual ones."""
+    """Return OpenSSL's message, with advice for the common errors."""
     text = str(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _WRONG_HOST:
-            return f"{text} (ask the server by a name that its certificate has, or turn verify_host off)"
-        return f"{text} (name the authority's certificate with ca_file, or turn verify off)"
+            return f"{text} (use a host name that the server's certificate contains, or turn verify_host off)"
+        return f"{text} (give the certificate authority with ca_file, or turn verify off)"
     if "CERTIFICATE_REQUIRED" in text or "HANDSHAKE_FAILURE" in text:
-        return f"{text} (the server may want a client's certificate: name it with cert_file and key_file)"
+        return f"{text} (the server may require a client certificate: give it with cert_file and key_file)"
     if isinstance(error, ssl.SSLEOFError) or "WRONG_VERSION_NUMBER" in text or "record layer" in text.lower():
         return f"{text} (does the server speak TLS on this port?)"
     return text
 
 
 def head_line(name: str, value: str) -> bytes:
-    """One header of HTTP/1.1; line breaks in it would forge others."""
+    """Return a header of HTTP/1.1.
+
+    Raises:
+        ValueError: It has a line break, which would forge further headers.
+    """
     if any(character in name + value for character in "\r\n\0") or not name:
         raise ValueError(f"the header {name!r}: {value!r} has a line break or no name")
     return f"{name}: {value}\r\n".encode("latin-1", "replace")
 
 
 def headers_of(request: Request, common: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """All headers of a request; its own win over those that all have, whatever the case of their names."""
+    """Return the headers of a request; its headers override the common ones, whatever the case of their names."""
     merged: dict[str, tuple[str, str]] = {}
     for name, value in (*common, *request.headers):
         merged[name.lower()] = (name, value)

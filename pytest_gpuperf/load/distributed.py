@@ -1,8 +1,8 @@
-"""The load of several machines, through any ``concurrent.futures.Executor`` that reaches them.
+"""Load from several machines, through any ``concurrent.futures.Executor`` that reaches them.
 
-Their workers can't talk to each other, so a window's start is agreed on by the clock on the wall, and each worker keeps
-to it on its own. What a request took is told by one clock alone; only how far the windows of the machines were apart
-depends on how well their clocks agree. That is compared at the beginning and reported as the skew.
+The workers can't communicate, so each starts its window at the same time of day. A request's latency is measured with
+a single clock; only the offset between the windows depends on how well the machines' clocks agree. They are compared at
+the beginning, and the difference is reported as the skew.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pytest_gpuperf.load.process import share_of
 from pytest_gpuperf.load.tally import Tally, recording_of, times_of
 from pytest_gpuperf.model import WireWorkload, Workload
 
-#: From the asking to the beginning of the load: time for the tasks to reach their workers.
+#: Time for the tasks to reach their workers before the load begins.
 _REACH_S = 1.0
-#: Beyond a window's own length, its tasks may take so long.
+#: How much longer than its window a task may take.
 _PATIENCE_S = 30.0
-#: Clock readings for each worker; the quickest is the best.
+#: Clock readings of each worker; the quickest is used.
 _READINGS = 4
 
 
@@ -36,8 +36,8 @@ class RemoteWorkers:
     """Workers on other machines.
 
     Attributes:
-        executor: runs tasks on them; for dask ``Client.get_executor(pure=False)``.
-        count: how many tasks it runs at the same time.
+        executor: Runs tasks on the workers; for dask, ``Client.get_executor(pure=False)``.
+        count: Number of tasks that it runs at the same time.
     """
 
     executor: Executor
@@ -45,12 +45,12 @@ class RemoteWorkers:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise OptionError(f"RemoteWorkers(count={self.count}): at least one worker has to make the load.")
+            raise OptionError(f"RemoteWorkers(count={self.count}): count must be 1 or more.")
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What one worker recorded: a tally, and its columns as bytes."""
+    """A worker's recording: its tally, and its columns as bytes."""
 
     worker: str
     tally: Tally
@@ -90,7 +90,7 @@ class RemoteLoad:
         return replace(recording_of(tallies, lanes), skew_s=self._skew_s)
 
     def close(self) -> None:
-        """The executor belongs to whoever made it."""
+        """Do nothing: the executor belongs to its creator."""
 
     def _result(self, task: Future[Any], patience_s: float) -> Any:
         try:
@@ -103,7 +103,7 @@ class RemoteLoad:
             raise LoadError(f"A remote worker failed: {type(error).__name__}: {error}") from error
 
     def _compare_clocks(self) -> float:
-        """How far the clocks of the workers may be apart, from the quickest readings of each."""
+        """Return how far the workers' clocks differ, by the quickest reading of each."""
         best: dict[str, tuple[float, float]] = {}
         for _ in range(_READINGS):
             asked_s = time.time()
@@ -111,14 +111,14 @@ class RemoteLoad:
             for task in tasks:
                 worker, begin_s, end_s = self._result(task, _PATIENCE_S)
                 back_s = time.time()
-                # It read its clock after we had asked, and before we had its answer.
+                # The worker read its clock between the request and the answer.
                 doubt_s = (back_s - asked_s - (end_s - begin_s)) / 2
                 offset_s = ((begin_s - asked_s) + (end_s - back_s)) / 2
                 if worker not in best or doubt_s < best[worker][1]:
                     best[worker] = (offset_s, doubt_s)
-        (fastest_s, its_doubt_s), (slowest_s, other_doubt_s) = max(best.values()), min(best.values())
-        # Each is known but for its doubt: less than both together can't be told from nothing.
-        return fastest_s - slowest_s if fastest_s - slowest_s > its_doubt_s + other_doubt_s else 0.0
+        (fastest_s, fastest_doubt_s), (slowest_s, slowest_doubt_s) = max(best.values()), min(best.values())
+        # A difference below the uncertainty of both readings may be none.
+        return fastest_s - slowest_s if fastest_s - slowest_s > fastest_doubt_s + slowest_doubt_s else 0.0
 
 
 def _name() -> str:
@@ -126,14 +126,14 @@ def _name() -> str:
 
 
 def _clock(_number: int) -> tuple[str, float, float]:
-    """Which worker this is, and its clock; it takes a moment, so that the next one goes to another worker."""
+    """Return the worker's name and its clock; takes a moment, so that the next task goes to another worker."""
     begin_s = time.time()
     time.sleep(0.02)
     return _name(), begin_s, time.time()
 
 
 def _part(workload: WireWorkload, spec: WindowSpec, start_wall_ns: int, worker: tuple[int, int]) -> _Part:
-    """One worker's part of a window; runs there."""
+    """Run a worker's part of a window; called on the worker."""
     start_ns = time.monotonic_ns() + start_wall_ns - time.time_ns()
     begin_s = (start_ns - time.monotonic_ns()) / 1e9 - spec.lead_in_s
     if begin_s < -spec.lead_in_s and not spec.once:
@@ -158,7 +158,7 @@ def _part(workload: WireWorkload, spec: WindowSpec, start_wall_ns: int, worker: 
 
 
 def _lane(part: _Part, shift_ns: int) -> Times:
-    """A worker's times on the clock of the first one, as if both windows had begun together."""
+    """Return a worker's times on the first worker's clock, as if both windows had begun together."""
 
     def view(name: str, *, moved: bool) -> memoryview | None:
         if name not in part.columns:

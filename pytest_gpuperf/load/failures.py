@@ -1,4 +1,4 @@
-"""The failed requests of one window."""
+"""The failed requests of a window."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ NOWHERE = -1
 
 
 class Failures:
-    """When each was due, of what type it is, and where it went.
+    """Failed requests: when each was due, its type, and its address.
 
     Attributes:
-        sample: the first one in full; empty while there is none.
+        sample: The first failure in full; empty while there is none.
     """
 
     def __init__(self) -> None:
@@ -21,12 +21,12 @@ class Failures:
         return len(self._all)
 
     def add(self, at_ns: int, kind: str, detail: str, address: int = NOWHERE) -> None:
-        """One more."""
+        """Add a failure."""
         self._all.append((at_ns, kind, address))
         self.sample = self.sample or f"{kind}: {detail}"
 
     def within(self, start_ns: int, stop_ns: int, addresses: int) -> tuple[dict[str, int], tuple[int, ...]]:
-        """Those of the window by type, and by address."""
+        """Return the window's failures by type, and by address."""
         kinds: dict[str, int] = {}
         by_address = [0] * addresses
         for at_ns, kind, address in self._all:

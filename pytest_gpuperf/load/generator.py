@@ -1,7 +1,7 @@
-"""The one seam of the load layer: what a load generator is asked for and what it gives back.
+"""The interface of the load layer: the load generator, what it is asked for, and what it returns.
 
-Protocols, arrival schedules, worker processes and other machines stand behind ``LoadGenerator``; the measuring layer
-sees none of them.
+Protocols, arrival schedules, worker processes and remote machines are behind ``LoadGenerator``; the measuring layer
+knows none of them.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from typing import Protocol
 
 from pytest_gpuperf.model import Arrivals, Workload
 
-#: Requests in flight up to which open loop goes by default: with more, it is the client's machine that gives in first.
+#: Most requests in flight in open loop, by default: with more, the client's machine is the first to give in.
 MAX_IN_FLIGHT = 4096
 
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """How one window is timed.
+    """How a window is timed.
 
     Attributes:
-        concurrency: requests kept in flight (closed loop); 0 in open loop.
-        window_s: its length, fixed before it starts. 0: no window at all, ``min_requests`` requests are sent and the
-            window spans them (the smoke run).
-        arrivals: when requests are due (open loop).
-        max_in_flight: open loop: a request due while so many are unanswered is sent as soon as one of them is.
-        lead_in_s: the load runs at least so long, and every connection has been answered at least once, before the
-            window starts, so that no window contains the change from one load point to the next.
-        min_requests: it is lengthened, in steps of half its length, until so many requests were sent in it.
-        max_window_s: but not beyond this.
-        deadline_s: a request unanswered for so long is a ``timeout`` error.
-        start_ns: the window starts at this instant of the monotonic clock, come what may, and isn't lengthened: for
-            workers that can't talk to each other. 0: as above.
+        concurrency: Requests kept in flight (closed loop); 0 in open loop.
+        window_s: Length of the window, fixed before it starts. If 0, ``min_requests`` requests are sent and the window
+            spans them (the smoke run).
+        arrivals: When requests are due (open loop).
+        max_in_flight: Most unanswered requests in open loop; further ones are sent as soon as an answer comes.
+        lead_in_s: Shortest time under load before the window starts. Every connection has also been answered once by
+            then, so that no window contains the change from one load point to the next.
+        min_requests: Fewest requests of the window, which is lengthened by half its length until they are sent.
+        max_window_s: Longest window, whatever ``min_requests`` says.
+        deadline_s: Time after which an unanswered request is a ``timeout`` error.
+        start_ns: Instant of the monotonic clock at which the window starts, without being lengthened: for workers that
+            can't communicate. If 0, the rules above apply.
     """
 
     concurrency: int
@@ -47,7 +47,7 @@ class WindowSpec:
 
     @property
     def once(self) -> bool:
-        """A smoke run; see ``window_s``."""
+        """Whether this is a smoke run; see ``window_s``."""
         return self.window_s == 0
 
 
@@ -56,12 +56,12 @@ class Times:
     """Times of requests on one monotonic clock, in order of completion; each a buffer of int64.
 
     Attributes:
-        due_ns: when each should have been sent: its scheduled instant in open loop; the same as ``sent_ns`` in closed
+        due_ns: When each should have been sent: the scheduled instant in open loop; the same as ``sent_ns`` in closed
             loop.
-        sent_ns, done_ns: when its first byte was given to the kernel, and its answer's last byte was taken from it.
-        address: which of the workload's addresses it went to.
-        first_ns: of streams: when the first answer came.
-        answers: of streams: how many answers came.
+        sent_ns, done_ns: When its first byte was given to the kernel, and its answer's last byte was taken from it.
+        address: The number of the workload's address that it went to.
+        first_ns: When the first answer of a stream came.
+        answers: Number of answers of a stream.
     """
 
     due_ns: memoryview
@@ -76,18 +76,18 @@ class Times:
 class Recording:
     """Every request from the first send on, and the window ``[start_ns, stop_ns)``, on one monotonic clock.
 
-    Which requests belong to the window is decided afterwards, from their times (``analysis.window``).
+    ``analysis.window`` decides afterwards which requests belong to the window, from their times.
 
     Attributes:
-        lanes: the correctly answered requests, by worker that sent them.
-        errors: failed requests of the window, by type.
-        error_sample: the first failure in full, for messages; empty when there was none.
-        address_errors: failed requests of the window, by address.
-        cpu_s: CPU time that the load generator took.
-        stall_s: time in the window during which the load generator was kept from its sockets (``loop.STALL_NS``).
-        workers: processes or threads that the load generator spread its work over.
-        lost: why the load had to be given up before the window's end; empty when it was not.
-        skew_s: how far the clocks of the workers' machines were apart, as far as that can be known; 0 on one machine.
+        lanes: The correctly answered requests, by the worker that sent them.
+        errors: Failed requests of the window, by type.
+        error_sample: The first failure in full, for messages; empty when there was none.
+        address_errors: Failed requests of the window, by address.
+        cpu_s: CPU time of the load generator.
+        stall_s: Time in the window during which the load generator was kept from its sockets (``loop.STALL_NS``).
+        workers: Processes or threads of the load generator.
+        lost: Why the load was given up before the window's end; empty when it was not.
+        skew_s: Detectable difference between the clocks of the workers' machines; 0 on a single machine.
     """
 
     start_ns: int
@@ -104,11 +104,11 @@ class Recording:
 
     @property
     def answered(self) -> int:
-        """Correctly answered requests, before, in and after the window."""
+        """Number of correctly answered requests, before, in and after the window."""
         return sum(len(lane.done_ns) for lane in self.lanes)
 
     def pairs(self) -> Iterator[tuple[memoryview, memoryview]]:
-        """Due and done times, by worker."""
+        """Yield the due and done times of each worker."""
         for lane in self.lanes:
             yield lane.due_ns, lane.done_ns
 
@@ -117,11 +117,11 @@ class LoadGenerator(Protocol):
     """Replays a workload. Connections, threads or processes live until ``close``."""
 
     def window(self, workload: Workload, spec: WindowSpec) -> Recording:
-        """Run one window and wait for the last of its requests.
+        """Run a window and wait for the last of its requests.
 
         Raises:
-            LoadError: the load generator itself failed.
+            LoadError: The load generator itself failed.
         """
 
     def close(self) -> None:
-        """End all that it started. May be called twice."""
+        """End all connections, threads and processes. May be called twice."""

@@ -1,8 +1,8 @@
 """KServe v2 over gRPC: hand-framed HTTP/2, one request in flight on each connection.
 
-The request is a HEADERS frame that never changes and DATA frames, of which only the stream's number does. We ask for a
-header table of size 0, so an answer's header blocks mean the same whatever came before: known good ones are told by
-their bytes, and ``hpack`` decodes only unfamiliar ones. Source: gRPC over HTTP/2 (grpc/grpc, PROTOCOL-HTTP2.md).
+The request is a HEADERS frame that never changes and DATA frames, of which only the stream's number does. The header
+table has size 0, so a header block means the same whatever came before: known good blocks are recognised by their
+bytes, and ``hpack`` decodes only new ones. Source: gRPC over HTTP/2 (grpc/grpc, PROTOCOL-HTTP2.md).
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _STATUS = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ]
-#: Header blocks that are known to be good, by their bytes; there are two or three in practice.
+#: Most header blocks that are remembered by their bytes; in practice there are two or three.
 _KNOWN_BLOCKS = 64
 _PREFIX_BYTES = 5
 #: One DATA frame and what is around it.
 _LONGEST_PATTERN = 2 * http2.DEFAULT_FRAME
-_TOO_EARLY = "the server answered before it had the whole request"
+_TOO_EARLY = "the server answered before it had received the request"
 
 
 class GrpcConnection(Http2Connection):
     """An HTTP/2 connection whose streams are gRPC calls.
 
     Attributes:
-        first_ns, answers: of a streaming request: when its first answer came, and how many came.
+        first_ns, answers: When the first answer of a streaming request came, and how many came.
     """
 
     __slots__ = ("_headers", "_message", "_piece", "_streaming", "answers", "first_ns")
@@ -70,7 +70,7 @@ class GrpcConnection(Http2Connection):
     def send_request(self) -> None:
         request = self.request
         if self._going or self._stream >= self.LAST_STREAM:
-            # The server said that it takes no more requests here.
+            # The server has announced that it takes no more requests on this connection.
             self.disconnect()
             self.asked_ns = now_ns()
             self._connect()
@@ -114,7 +114,7 @@ class GrpcConnection(Http2Connection):
         return True
 
     def _repeats(self, size: int) -> bool:
-        """Whether this is the answer that was right before, to the request in flight; its windows are then counted."""
+        """Return whether this repeats the last right answer to the request; its flow control is then counted."""
         pattern = self.request.pattern
         if pattern is None or size != pattern.size or not self.sent_ns or self._rest or self._headers or self._outbox:
             return False
@@ -133,16 +133,16 @@ class GrpcConnection(Http2Connection):
         return True
 
     def take(self, size: int, done_ns: int) -> None:
-        # Whether an answer may begin and end in what came now.
-        whole = size <= _LONGEST_PATTERN and not (self._rest or self._headers or self._message)
-        self._piece = size if whole else 0
+        # Whether these bytes may be a complete answer.
+        complete = size <= _LONGEST_PATTERN and not (self._rest or self._headers or self._message)
+        self._piece = size if complete else 0
         super().take(size, done_ns)
 
     def _take_data(self, content: memoryview, flags: int, done_ns: int) -> None:
-        """Of our stream."""
+        """Take data of the current stream."""
         if not self.busy:
             if self._streaming:
-                self.disconnect()  # an answer that nobody asked for: what comes next can't be told from it
+                self.disconnect()  # an unexpected answer: further answers can't be told from it
             return
         self._expect(done_ns)
         self._message += content
@@ -152,12 +152,12 @@ class GrpcConnection(Http2Connection):
             self._take_messages(done_ns)
 
     def _expect(self, done_ns: int) -> None:
-        """What came at ``done_ns`` may belong to the request in flight."""
+        """Check that bytes received at ``done_ns`` may belong to the request in flight."""
         if done_ns < self.sent_ns:
-            raise BadResponse("an answer that came before its request was sent")
+            raise BadResponse("the server answered before the request was sent")
 
     def _take_headers(self, block: bytes, flags: int, stream: int, done_ns: int) -> None:
-        """Of our stream: the answer's head, or the trailers that end it. Of others: what we gave up."""
+        """Take the answer's head, or the trailers that end it; blocks of other streams belong to abandoned requests."""
         known = self.loop.known_blocks
         headers = known.get(block)
         if headers is None:
@@ -182,7 +182,7 @@ class GrpcConnection(Http2Connection):
             self._end(headers, done_ns)
 
     def _end(self, trailers: Mapping[str, str], done_ns: int) -> None:
-        """The stream is over."""
+        """Handle the end of the stream."""
         self._streaming = False
         status = trailers.get("grpc-status")
         if status is None:
@@ -197,13 +197,13 @@ class GrpcConnection(Http2Connection):
         else:
             message = self._message
             if len(message) < _PREFIX_BYTES or len(message) != _PREFIX_BYTES + int.from_bytes(message[1:5], "big"):
-                raise BadResponse("the answer is not one message of the length that it says")
+                raise BadResponse("the answer is not a single message of its stated length")
             if self._piece and self.request.check is None:
                 self.request.pattern = pattern_of(bytes(memoryview(self.loop.buffer)[: self._piece]), self._stream)
             self._answer(bytes(message) if self.request.check is not None else b"", done_ns)
 
     def _answer(self, message: bytes, done_ns: int) -> None:
-        """A whole answer, right if its check says so."""
+        """Check a complete answer."""
         wrong = self._wrong(message)
         if wrong:
             self.loop.failed(self, "wrong answer", wrong, keep=not self._streaming)
@@ -216,7 +216,7 @@ class GrpcConnection(Http2Connection):
         return str(self.request.check(self._body(message), self._headers))
 
     def _body(self, message: bytes) -> bytes:
-        """What a message carries, unpacked."""
+        """Return the uncompressed content of a message."""
         if not message[0] & 1:
             return message[_PREFIX_BYTES:]
         encoding = self._headers.get("grpc-encoding", "identity")
@@ -228,7 +228,7 @@ class GrpcConnection(Http2Connection):
             raise BadResponse(f"the answer's {encoding} is damaged: {error}") from error
 
     def _take_messages(self, done_ns: int) -> None:
-        """The answers of a streaming request, of which the last one says so."""
+        """Take the answers of a streaming request up to the one that is marked as last."""
         buffer = self._message
         while len(buffer) >= _PREFIX_BYTES and self.busy:
             end = _PREFIX_BYTES + int.from_bytes(buffer[1:5], "big")
@@ -255,7 +255,7 @@ class GrpcConnection(Http2Connection):
                 self.loop.completed(self, done_ns)
 
     def _fail(self, kind: str, detail: str) -> None:
-        """The server refused the request; the connection is still good if all of it was sent."""
+        """Fail a request that the server refused; the connection stays open if all of it was sent."""
         self.loop.failed(self, kind, detail, keep=self._all_sent and not self._streaming)
 
     def _take_end(self, name: str) -> None:

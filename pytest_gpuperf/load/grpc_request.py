@@ -1,4 +1,4 @@
-"""Requests over gRPC as they are written, and the pattern of the answers to them."""
+"""Requests over gRPC in their written form, and the pattern of their answers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pytest_gpuperf.model import GRPC_STREAM, Address, Request, WireWorkload
 
 @dataclass(frozen=True)
 class Pattern:
-    """A whole unary answer as it came in one piece: head, one DATA frame, trailers, what follows them.
+    """A complete unary answer, received at once: head, a single DATA frame, trailers, and the frames after them.
 
-    Answers of the same length whose bytes are the same, but for the stream's number and the message itself, mean the
-    same: a server repeats them.
+    A server repeats its answers. An answer of the same length whose bytes differ only in the stream's number and in the
+    message means the same.
 
     Attributes:
-        size: length of all of it.
-        head: length, type and flags of the HEADERS frame.
-        middle: the header block, and the same of the DATA frame.
+        size: Length of the answer.
+        head: Length, type and flags of the HEADERS frame.
+        middle: The header block, and length, type and flags of the DATA frame.
         prefix: gRPC's five bytes before the message.
-        tail: where the trailers' frame begins.
-        trailers: length, type and flags of it.
-        rest: the trailers, and the frames after them.
-        credit: by how much those widen the connection's window.
-        data_bytes: by how much the answer narrows the peer's.
+        tail: Offset of the trailers' frame.
+        trailers: Length, type and flags of the trailers' frame.
+        rest: The trailers, and the frames after them.
+        credit: Bytes by which those frames widen the connection's window.
+        data_bytes: Bytes by which the answer narrows the peer's window.
     """
 
     size: int
@@ -42,8 +42,8 @@ class Pattern:
     data_bytes: int
 
 
-def pattern_of(answer: bytes, own: int) -> Pattern | None:
-    """The pattern of a right answer on stream ``own``; None where it isn't made up as ``Pattern`` says."""
+def pattern_of(answer: bytes, answer_stream: int) -> Pattern | None:
+    """Return the pattern of a right answer on that stream; None if its frames are not those of ``Pattern``."""
     at, kinds, marks, credit = 0, [], [], 0
     while len(answer) - at >= http2.FRAME_BYTES:
         word, flags, stream = http2.FRAME.unpack_from(answer, at)
@@ -53,9 +53,9 @@ def pattern_of(answer: bytes, own: int) -> Pattern | None:
             credit += int.from_bytes(answer[at + 9 : at + 13], "big")
         at += http2.FRAME_BYTES + (word >> 8)
     wanted = [
-        (http2.HEADERS, http2.END_HEADERS, own),
-        (http2.DATA, 0, own),
-        (http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, own),
+        (http2.HEADERS, http2.END_HEADERS, answer_stream),
+        (http2.DATA, 0, answer_stream),
+        (http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, answer_stream),
     ]
     after = kinds[3:]
     if (
@@ -80,27 +80,27 @@ def pattern_of(answer: bytes, own: int) -> Pattern | None:
 
 
 class GrpcRequest:
-    """A request as it is written.
+    """A request in its written form.
 
     Attributes:
         before, between, message: HEADERS frame without its stream; DATA frame header without its stream; its content.
-        small: it fits one frame of any server.
-        pattern: of the last right answer to it.
+        small: Whether it fits into a single frame of any server.
+        pattern: Pattern of the last right answer.
     """
 
     __slots__ = ("before", "between", "block", "check", "message", "pattern", "read_stream", "small", "streamed")
 
     def __init__(self, workload: WireWorkload, address: Address, request: Request) -> None:
-        hpack_decoder()  # now, and not when the first answer is there and no file can be opened any more
+        hpack_decoder()  # imported early: later, connections may use up all files that the process may open
         self.streamed = workload.protocol == GRPC_STREAM
         scheme = b"\x87" if workload.tls is not None else b"\x86"
         fixed = {"content-type": "application/grpc", "te": "trailers", "user-agent": "gpuperf"}
         # Names of HTTP/2 headers are lower case.
-        own = {name.lower(): value for name, value in headers_of(request, workload.headers).items()}
-        for name, value in own.items():
+        headers = {name.lower(): value for name, value in headers_of(request, workload.headers).items()}
+        for name, value in headers.items():
             if any(character in name + value for character in "\r\n\0") or not name:
                 raise ValueError(f"the header {name!r}: {value!r} has a line break or no name")
-        pairs = {":path": workload.path, ":authority": own.pop("host", address.label), **fixed, **own}
+        pairs = {":path": workload.path, ":authority": headers.pop("host", address.label), **fixed, **headers}
         block = b"\x83" + scheme + b"".join(http2.literal(*pair) for pair in pairs.items())
         if len(block) > http2.DEFAULT_FRAME:
             raise ValueError("the headers take more than 16 kB")
@@ -116,7 +116,7 @@ class GrpcRequest:
 
 
 def hpack_decoder() -> Any:
-    """A decoder that refers to no earlier block.
+    """Return a decoder for blocks that refer to no earlier block.
 
     Raises:
         MissingExtra: hpack is not installed.
@@ -131,10 +131,10 @@ def hpack_decoder() -> Any:
 
 
 def decode(block: bytes) -> dict[str, str]:
-    """A header block that refers to no earlier one.
+    """Decode a header block that refers to no earlier block.
 
     Raises:
-        ValueError: it isn't one.
+        ValueError: The block is malformed.
     """
     from hpack import HPACKError
 

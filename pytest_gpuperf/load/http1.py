@@ -16,22 +16,22 @@ from pytest_gpuperf.model import Address, AnswerCheck, Request, WireWorkload
 
 now_ns = time.monotonic_ns
 
-#: Bodies up to this are joined with their head: one buffer is one system call. Larger ones are never copied.
+#: Bodies up to this length are joined with their head, for a single system call. Larger bodies are never copied.
 _JOINED_BYTES = 1 << 14
-#: Headers that say how long the body is, which isn't for users to say.
+#: Headers with the length of the body, which users can't set.
 _OURS = ("content-length", "transfer-encoding")
 
 
 class HttpRequest:
-    """A request as it is written, and the head of the last good answer to it.
+    """A request in its written form, and the head of the last good answer to it.
 
     Attributes:
-        data: the whole request when it is small, else None; then ``parts`` has it.
-        head: first bytes of an answer that is ``length`` bytes long in all; empty while none is known.
-        whole: ``length``, where an answer of this length needs no further look; else -1.
+        data: The complete request when it is small; else None, and ``parts`` has it.
+        head: First bytes of an answer with ``length`` bytes in all; empty while none is known.
+        known_length: ``length`` where an answer of this length and head is right; else -1.
     """
 
-    __slots__ = ("check", "data", "head", "headers", "length", "parts", "whole")
+    __slots__ = ("check", "data", "head", "headers", "known_length", "length", "parts")
 
     def __init__(self, head: bytes, body: bytes, check: AnswerCheck | None) -> None:
         joined = len(body) <= _JOINED_BYTES
@@ -40,15 +40,15 @@ class HttpRequest:
         self.check = check
         self.head = b""
         self.length = 0
-        self.whole = -1
+        self.known_length = -1
         self.headers: Mapping[str, str] = {}
 
 
 def prepare(workload: WireWorkload, address: Address, request: Request) -> HttpRequest:
-    """The request's bytes.
+    """Return the request in its written form.
 
     Raises:
-        ValueError: a header can't be written.
+        ValueError: A header can't be written.
     """
     headers = {"Host": address.label}
     for name, value in headers_of(request, workload.headers).items():
@@ -74,11 +74,10 @@ class Http1Connection(Connection):
 
     def forget(self) -> None:
         self._received = 0
-        self._expected = 0  # length of the response that is being received; 0: not known
+        self._expected = 0  # length of the current response; 0 while not known
         self._reader: ResponseReader | None = None
         self._body: bytearray | None = None
-        # Of the response that is being received: the request's own may change meanwhile, by an answer to it on another
-        # connection.
+        # Of the current response: the request's may change meanwhile, by an answer to it on another connection.
         self._head_bytes = 0
         self._headers: Mapping[str, str] = {}
 
@@ -97,7 +96,13 @@ class Http1Connection(Connection):
 
     def take_known(self, size: int, done_ns: int) -> bool:
         loop, request = self.loop, self.request
-        if not loop.hot or size != request.whole or not self.sent_ns or self._expected or self._reader is not None:
+        if (
+            not loop.hot
+            or size != request.known_length
+            or not self.sent_ns
+            or self._expected
+            or self._reader is not None
+        ):
             return False
         if self._outbox or not loop.buffer.startswith(request.head):
             return False
@@ -108,7 +113,7 @@ class Http1Connection(Connection):
 
     def take(self, size: int, done_ns: int) -> None:
         if not self.sent_ns:
-            self.disconnect()  # idle, and out of step with the server
+            self.disconnect()  # an answer without a request
             return
         request, buffer = self.request, self.loop.buffer
         if self._expected:
@@ -130,9 +135,9 @@ class Http1Connection(Connection):
             self._complete(done_ns, body, self._headers)
 
     def _read(self, size: int, done_ns: int) -> None:
-        """A response that doesn't look like the last one."""
+        """Read a response that doesn't look like the last one."""
         request = self.request
-        reader = self._reader = self._reader or ResponseReader(whole=request.check is not None)
+        reader = self._reader = self._reader or ResponseReader(keep_body=request.check is not None)
         try:
             reader.feed(memoryview(self.loop.buffer)[:size])
         except ValueError as error:
@@ -148,12 +153,12 @@ class Http1Connection(Connection):
         head = reader.head()
         if head is not None:
             request.head, request.length, request.headers = head, len(head) + reader.body_bytes, reader.headers
-            request.whole = request.length if request.check is None and request.data is not None else -1
+            request.known_length = request.length if request.check is None and request.data is not None else -1
         self._complete(done_ns, bytes(reader.body), reader.headers, keep=reader.keeps_alive)
 
     def _complete(self, done_ns: int, body: bytes, headers: Mapping[str, str], *, keep: bool = True) -> None:
         if self.unsent:
-            self.loop.failed(self, "bad response", "the server answered before it had the whole request")
+            self.loop.failed(self, "bad response", "the server answered before it had received the request")
             return
         check = self.request.check
         wrong = check(body, headers) if check is not None else ""

@@ -1,4 +1,4 @@
-"""Frames of HTTP/2, as far as a gRPC client needs them. Source: RFC 9113; header blocks: RFC 7541."""
+"""The HTTP/2 frames that a gRPC client needs. Source: RFC 9113; header blocks: RFC 7541."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ HAS_PRIORITY = 0x20
 
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = range(1, 6)
 
-#: What both sides may assume before they have heard each other's settings.
+#: Values that hold until the peer's settings have come.
 DEFAULT_WINDOW, DEFAULT_FRAME = 65_535, 16_384
 MAX_WINDOW = 2**31 - 1
 
-#: Length and type in one number, flags, stream.
+#: Length and type in a single number, flags, stream.
 FRAME = struct.Struct(">IBI")
 FRAME_BYTES = FRAME.size
 
@@ -40,12 +40,12 @@ ERROR_NAMES = (
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One frame."""
+    """Return a frame."""
     return FRAME.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def settings(values: Iterable[tuple[int, int]]) -> bytes:
-    """A SETTINGS frame."""
+    """Return a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *value) for value in values))
 
 
@@ -54,13 +54,13 @@ def window_update(stream: int, size: int) -> bytes:
 
 
 def literal(name: str, value: str) -> bytes:
-    """One header, literal without indexing, so that a block means the same on every connection."""
+    """Return a header, literal without indexing, so that a block means the same on every connection."""
     encoded = [text.encode("latin-1", "replace") for text in (name, value)]
     return b"\0" + b"".join(_integer(len(text), 7) + text for text in encoded)
 
 
 def _integer(value: int, bits: int) -> bytes:
-    """RFC 7541, 5.1, with all bits before the prefix zero."""
+    """Return an integer as in RFC 7541, 5.1, with all bits before the prefix zero."""
     limit = (1 << bits) - 1
     if value < limit:
         return bytes([value])
@@ -74,15 +74,15 @@ def _integer(value: int, bits: int) -> bytes:
 
 
 def error_name(code: int) -> str:
-    """An error code's name in RFC 9113."""
+    """Return the name of an error code in RFC 9113."""
     return ERROR_NAMES[code] if code < len(ERROR_NAMES) else f"error {code}"
 
 
 def content(flags: int, payload: memoryview, *, priority: bool = False) -> memoryview:
-    """What a frame carries, without padding and priority.
+    """Return the content of a frame, without padding and priority.
 
     Raises:
-        ValueError: it is shorter than it says.
+        ValueError: The frame is shorter than it states.
     """
     start, end = 0, len(payload)
     if flags & PADDED:

@@ -1,6 +1,6 @@
-"""One HTTP/2 connection to a server, with one stream in use at a time: frames, windows, control frames.
+"""An HTTP/2 connection with a single stream in use at a time: frames, windows, control frames.
 
-What streams carry is left to the subclass. Source: RFC 9113.
+Subclasses know what the streams carry. Source: RFC 9113.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _PREFACE = (
 _LONGEST_BLOCK = 1 << 20
 #: A frame is handed to the kernel in one piece; servers grant up to 16 MB.
 _LARGEST_FRAME = 1 << 20
-_WRONG_PORT = "is it the gRPC port, and is TLS as it should be?"
+_WRONG_PORT = "is this the gRPC port, and are the TLS settings right?"
 
 
 class Http2Connection(Connection):
-    """Frames and flow control; the stream in use is the one that was opened last."""
+    """Frames and flow control. The current stream is the one that was opened last."""
 
-    #: The peer's sending window is widened again when so much of it is used up.
+    #: The peer's window is widened again when this much of it is used up.
     REPLENISH = 1 << 30
     #: Stream numbers end at 2**31.
     LAST_STREAM = 2**31 - 3
@@ -70,34 +70,34 @@ class Http2Connection(Connection):
         self._block: bytearray | None = None
         self._block_flags = self._block_stream = 0
 
-    # What streams carry.
+    # Implemented by subclasses.
 
     @abstractmethod
     def _take_data(self, content: memoryview, flags: int, done_ns: int) -> None:
-        """Of the stream in use."""
+        """Take data of the current stream."""
 
     @abstractmethod
     def _take_headers(self, block: bytes, flags: int, stream: int, done_ns: int) -> None:
-        """A whole header block, of any stream: the coder's state would need all of them."""
+        """Take a complete header block, of any stream: the coder's state may need all of them."""
 
     @abstractmethod
     def _take_end(self, name: str) -> None:
-        """The server has reset the stream in use, with the error of that name."""
+        """Handle the server's reset of the current stream, with the error of that name."""
 
     def greet(self) -> None:
         self.write(_PREFACE)
 
     def _broken(self, kind: str, detail: str) -> None:
         if self._last_words:
-            detail += f" (it had said {self._last_words})"
+            detail += f" (after {self._last_words})"
         elif not self._greeted:
-            detail += f" (it has said nothing in HTTP/2: {_WRONG_PORT})"
+            detail += f" (it has sent no HTTP/2: {_WRONG_PORT})"
         super()._broken(kind, detail)
 
     # Sending.
 
     def _open_stream(self) -> bytes:
-        """The number of a new stream, as frames have it."""
+        """Open a stream and return its number in the form of frames."""
         self._stream += 2
         self._stream_received = 0
         self._stream_window = self._initial_window
@@ -124,7 +124,7 @@ class Http2Connection(Connection):
 
     @property
     def _all_sent(self) -> bool:
-        """The kernel has all of the request."""
+        """Whether the kernel has all of the request."""
         return self._sent_all and not self.unsent
 
     # Receiving.
@@ -144,7 +144,7 @@ class Http2Connection(Connection):
                 if not self._greeted and (kind != http2.SETTINGS or flags & http2.ACK):
                     raise BadResponse(f"this is not an HTTP/2 server ({_WRONG_PORT})")
                 if length > http2.DEFAULT_FRAME:
-                    raise BadResponse(f"a frame of {length} bytes, where {http2.DEFAULT_FRAME} were agreed on")
+                    raise BadResponse(f"a frame of {length} bytes, above the agreed {http2.DEFAULT_FRAME}")
                 if end - at < http2.FRAME_BYTES + length:
                     break
                 at += http2.FRAME_BYTES
@@ -160,7 +160,7 @@ class Http2Connection(Connection):
 
     def _take_frame(self, kind: int, flags: int, stream: int, payload: memoryview, done_ns: int) -> None:
         if self._block is not None and kind != http2.CONTINUATION:
-            raise BadResponse("a header block that doesn't go on")
+            raise BadResponse("a header block that is not continued")
         if kind == http2.DATA:
             self._credit(len(payload), stream)
             if stream == self._stream:
@@ -173,10 +173,10 @@ class Http2Connection(Connection):
                 self._block, self._block_flags, self._block_stream = bytearray(part), flags, stream
         elif kind == http2.CONTINUATION:
             if self._block is None or stream != self._block_stream:
-                raise BadResponse("a header block that goes on without a beginning")
+                raise BadResponse("a continued header block without a beginning")
             self._block += payload
             if len(self._block) > _LONGEST_BLOCK:
-                raise BadResponse("a header block without end")
+                raise BadResponse("an endless header block")
             if flags & http2.END_HEADERS:
                 block, self._block = bytes(self._block), None
                 self._take_headers(block, self._block_flags, stream, done_ns)
@@ -245,11 +245,11 @@ class Http2Connection(Connection):
         elif stream == self._stream:
             self._stream_window += size
         if not size or max(self._connection_window, self._stream_window) > http2.MAX_WINDOW:
-            raise BadResponse("a window update by nothing, or beyond 2 GB")
+            raise BadResponse("a window update by 0, or beyond 2 GB")
         self._pump()
 
     def _take_promise(self, _flags: int, _stream: int, _payload: memoryview) -> None:
-        raise BadResponse("a pushed answer, which we had ruled out")
+        raise BadResponse("a pushed answer, though pushes are disabled")
 
 
 _CONTROL = {

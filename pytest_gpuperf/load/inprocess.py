@@ -1,7 +1,7 @@
-"""Load on a call in this process: from as many threads as the concurrency says, or at scheduled instants.
+"""Load on a call in this process: from ``concurrency`` threads, or at scheduled instants.
 
-Only calls that release the interpreter lock (inference engines do) run side by side; for others the concurrency
-measures the queue in front of the lock, as it would in production.
+Only calls that release the interpreter lock (inference engines do) run in parallel; for others the concurrency measures
+the queue in front of the lock, as it would in production.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pytest_gpuperf.model import UNSTARTED_RESULTS, Arrivals, CallWorkload, Work
 now_ns = time.monotonic_ns
 
 _POLL_S = 0.02
-#: Threads that wait for scheduled calls: as many may be running at once.
+#: Threads that wait for scheduled calls, and so the most calls that run at once.
 _OPEN_LANES = 64
 
 
 class _Schedule:
-    """The instants of an open loop, each given to one lane."""
+    """The instants of an open loop, each for a single lane."""
 
     def __init__(self, arrivals: Arrivals, begin_ns: int) -> None:
         self._instants, self._begin_ns = arrivals.instants(), begin_ns
@@ -34,10 +34,10 @@ class _Schedule:
 
 
 class _Lane(threading.Thread):
-    """One of the callers: calls, stamps two clocks, until told to stop.
+    """A caller: calls and notes two times, until it is stopped.
 
     Attributes:
-        due_now_ns: of the call that it makes or waits for (open loop).
+        due_now_ns: When the call that it makes or waits for is due (open loop).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class _Lane(threading.Thread):
 
     @property
     def settled(self) -> int:
-        """Calls that are over."""
+        """Number of calls that are over."""
         return len(self.done) + len(self.errors)
 
     def run(self) -> None:
@@ -75,7 +75,7 @@ class _Lane(threading.Thread):
                 time.sleep(_POLL_S)
 
     def _give_up(self) -> None:
-        """A scheduled call came too late to be made at all."""
+        """Note a scheduled call that is too late to be made."""
         why = f"not called within {self._deadline_s:g} s, since all callers were busy with earlier calls"
         self._fail(self.due_now_ns, "timeout", why)
 
@@ -84,11 +84,11 @@ class _Lane(threading.Thread):
         self.sample = self.sample or f"{kind}: {why}"
 
     def call(self, due_ns: int = 0) -> bool:
-        """One call; whether it came back without an exception, and with its work done."""
+        """Make a call; return whether it ended without an exception, and with its work done."""
         self.started += 1
         begin = now_ns()
         try:
-            # The result itself is freed before the clock is read: that is part of a call's cost.
+            # The result is freed before the clock is read: that is part of a call's cost.
             kind = type(self._call())
         except BaseException as error:  # noqa: BLE001 - the user's code (or pytest.fail in it): whatever it raises is a failed request, counted by its type
             self._fail(due_ns or begin, type(error).__name__, error)
@@ -134,10 +134,10 @@ class ThreadLoop:
         return _recording(lanes, start_ns, stop_ns, lost)
 
     def close(self) -> None:
-        """The threads of a window end with it."""
+        """Do nothing: the threads of a window end with it."""
 
     def _single(self, workload: CallWorkload, spec: WindowSpec) -> Recording:
-        """One call for each of the concurrent callers, and no more: the smoke run."""
+        """Make a single call for each concurrent caller: the smoke run."""
         lane = _Lane(workload, threading.Event(), threading.Event())
         begin_ns = now_ns()
 
@@ -187,7 +187,7 @@ class ThreadLoop:
             # In open loop a lane takes its calls in the schedule's order.
             return lane.settled > before if spec.arrivals is None else lane.due_now_ns >= stop_ns
 
-        # In open loop a call may have waited for as long before it was made.
+        # In open loop a call may have waited that long before it was made.
         limit_ns = now_ns() + int(spec.deadline_s * (1e9 if spec.arrivals is None else 2e9))
         while not all(followed(lane, before) for lane, before in zip(lanes, tail, strict=True)):
             if now_ns() > limit_ns:
@@ -217,7 +217,7 @@ def _recording(lanes: list[_Lane], start_ns: int, stop_ns: int, lost: str) -> Re
         lanes=(Times(due_ns, sent_ns, memoryview(done)),),
         errors=errors,
         error_sample=next((lane.sample for lane in lanes if lane.sample), ""),
-        # The callers *are* the work here: there is no client apart from it whose cost could be told.
+        # The callers do the measured work themselves: there is no separate client whose cost could be measured.
         cpu_s=0.0,
         workers=len(lanes),
         lost=lost,

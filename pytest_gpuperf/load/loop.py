@@ -1,4 +1,4 @@
-"""Windows over many connections: one epoll loop, two clock readings per request, whatever the protocol.
+"""Windows over many connections, in an epoll loop with two clock readings per request, whatever the protocol.
 
 Raw epoll rather than asyncio: measured against the same loop on uvloop it costs the same CPU per request or less
 (11 against 14 us at concurrency 1), needs no dependency, and the clock is read next to the system call instead of
@@ -32,14 +32,14 @@ now_ns = time.monotonic_ns
 
 _RECEIVE_BYTES = 1 << 20
 _POLL_S = 0.05
-#: After so long without any connection the window is given up: the server is gone, not busy.
+#: Time without any connection after which the window is given up: the server is gone, not busy.
 _GIVE_UP_S = 2.0
-#: A loop that handles one batch of events for longer than this keeps answers waiting. A batch of 16 takes 0.3 ms.
+#: A loop that handles a batch of events for longer than this keeps answers waiting. A batch of 16 takes 0.3 ms.
 STALL_NS = 1_000_000
-#: Before a request is due, the loop stays awake so long: a virtual machine is woken 50 us late. At 2,000 requests per
-#: second this takes a tenth of a core, which is in the cost that every window tells.
+#: How long the loop stays awake before a request is due: a virtual machine is woken 50 us late. At 2,000 requests per
+#: second this takes a tenth of a core, which every window reports as cost of the load generator.
 _AWAKE_NS = 50_000
-#: Connections that may be waiting for their first answer at once: less than a common listen backlog holds.
+#: Most connections that wait for their first answer at once: less than a common listen backlog holds.
 _OPENING = 512
 
 
@@ -47,23 +47,21 @@ class _Phase(Enum):
     LEAD_IN = 1  # the load runs, nothing counts yet
     INSIDE = 2  # between start and stop
     FOLLOW = 3  # the load goes on until every request of the window is done
-    DRAIN = 4  # nothing more is sent
+    DRAIN = 4  # no request is sent
 
 
 class Loop:
-    """Keeps connections to a workload's addresses and runs windows over them.
+    """Keeps connections to a workload's addresses and runs windows over them; the owner of its connections.
 
-    Everything that happens from the first send on is recorded; which requests belong to the window is decided from
-    the recorded times afterwards, so that no bookkeeping at the edges can get it wrong.
-
-    Attributes: see ``ConnectionOwner``.
+    It records every request from the first send on. Which requests belong to the window is decided afterwards from
+    their times, so that no bookkeeping at the edges can go wrong.
     """
 
     def __init__(self, workload: WireWorkload, parent: int | None = None) -> None:
-        """With ``parent``, a window is given up when this process is no longer that process's child.
+        """With ``parent``, a window is given up when this process is no longer a child of that process.
 
         Raises:
-            LoadError: an address has no meaning, or TLS can't be set up.
+            LoadError: An address can't be resolved, or TLS can't be set up.
         """
         self.hosts = [address.host for address in workload.addresses]
         self.addresses = [resolve(address.host, address.port) for address in workload.addresses]
@@ -83,7 +81,7 @@ class Loop:
         allow_open_files()
 
     def serves_also(self, workload: WireWorkload) -> bool:
-        """Whether another workload can use the same connections."""
+        """Return whether another workload can use the same connections."""
         return self._serves == service_of(workload)
 
     def close(self) -> None:
@@ -103,13 +101,13 @@ class Loop:
         agreement: Agreement | None = None,
         worker: tuple[int, int] = (0, 1),
     ) -> tuple[Tally, dict[str, Column]]:
-        """Run one window; see ``WindowSpec``.
+        """Run a window; see ``WindowSpec``.
 
         Args:
-            columns: where the times go; fresh ones when None.
-            agreement: the agreement with the other workers; alone when None.
-            worker: which of how many workers this is. ``spec.concurrency`` is this worker's own; of the arrivals it
-                takes its turn.
+            columns: Columns for the times; new ones when None.
+            agreement: The agreement with the other workers; None for a single worker.
+            worker: Number of this worker, and how many there are. ``spec.concurrency`` is this worker's alone; the
+                arrivals are dealt to the workers in turn.
         """
         self._rows = Rows(columns or {name: Column() for name in column_names(workload, spec)})
         self.add_row: Callable[[int, int], None] = self._rows.add
@@ -147,8 +145,8 @@ class Loop:
         self._prepared, self._only = known, known.only
 
     def _catch_up(self) -> None:
-        """What came while nobody looked: servers close idle connections, or say that they will."""
-        for _ in range(2):  # the end may come after some last words
+        """Handle events since the last window: servers close idle connections, or announce it."""
+        for _ in range(2):  # a connection may be closed after its last bytes
             for fd, event in self._epoll.poll(0, max(len(self._by_fd), 1)):
                 if (connection := self._by_fd.get(fd)) is not None:
                     connection.on_event(event)
@@ -168,7 +166,7 @@ class Loop:
             while self._next_due_ns <= now:
                 self._due.append(self._next_due_ns)
                 self._next_due_ns = self._begin_ns + next(instants)
-            # As many as were due and free to go when this began: one that fails at once doesn't hold up the others.
+            # Bounded, so that requests that fail at once don't hold up the answers to the others.
             for _ in range(min(len(self._due), self._limit - self._in_flight)):
                 self._send(self._due.popleft())
             left_s = (self._next_due_ns - now_ns() - _AWAKE_NS) / 1e9
@@ -179,7 +177,7 @@ class Loop:
                 return
 
     def _handle(self, events: list[tuple[int, int]]) -> bool:
-        """Take a batch of events; True when the window is over."""
+        """Handle a batch of events; return True when the window is over."""
         began = now_ns()
         by_fd = self._by_fd
         for fd, event in events:
@@ -196,21 +194,21 @@ class Loop:
         return now >= self._next_look_ns and self._look(now)
 
     def _look(self, now: int) -> bool:
-        """What isn't done for every event; True when the window is over."""
+        """Do what isn't done for every event; return True when the window is over."""
         if now >= self._next_check_ns:
             self._next_check_ns = now + int(_POLL_S * 1e9)
             self._check(now)
         if self._to_open:
             self._open()
         over = self._advance(now)
-        # Inside the window nothing changes before its end; outside, any event may be the one that was waited for.
+        # Inside the window nothing changes before its end; outside, any event may change the phase.
         inside = self._phase is _Phase.INSIDE
         self._next_look_ns = min(self._next_check_ns, max(self._agreement.stop_ns, now)) if inside else 0
         self.hot = inside and self._initial <= 0 and self._only is not None and self._rows.plain and not self._spec.once
         return over
 
     def _advance(self, now: int) -> bool:
-        """Move to the next phase if it is time; True when the window is over."""
+        """Move to the next phase if it is time; return True when the window is over."""
         agreement, phase = self._agreement, self._phase
         if self._lost:
             agreement.abort()
@@ -226,13 +224,14 @@ class Loop:
                 self._cpu_start_s = time.process_time()
         elif phase is _Phase.INSIDE:
             agreement.sent(self._rows.count + len(self._failures) - self._before)
-            # In open loop the clock may have passed the end before all that was due in the window has been sent.
+            # In open loop the window may end before all requests that were due in it have been sent.
             dealt = self._spec.arrivals is None or self._next_due_ns >= agreement.stop_ns
             if dealt and agreement.closed and now >= agreement.stop_ns:
                 self._start_ns, self._stop_ns = agreement.start_ns, agreement.stop_ns
                 self._followed = sum(
-                    1 for one in self._connections if one.busy and 0 < (one.due_ns or one.sent_ns) < self._stop_ns
-                ) + sum(1 for due_ns in self._due if due_ns < self._stop_ns)
+                    connection.busy and 0 < (connection.due_ns or connection.sent_ns) < self._stop_ns
+                    for connection in self._connections
+                ) + sum(due_ns < self._stop_ns for due_ns in self._due)
                 self._phase = _Phase.FOLLOW
         if self._phase is _Phase.FOLLOW and self._followed <= 0:
             agreement.followed()
@@ -247,7 +246,7 @@ class Loop:
         return self._phase is _Phase.DRAIN and not self._in_flight
 
     def _check(self, now: int) -> None:
-        """What needs no microseconds: deadlines, trying again, giving up."""
+        """Apply deadlines, send failed requests again, and give up: every ``_POLL_S``."""
         self._expire(now)
         if self._balance is not None:
             for address in self._failed_at:
@@ -259,7 +258,7 @@ class Loop:
         self._lost = self._lost or self._hopeless(now)
 
     def _expire(self, now: int) -> None:
-        """Requests and connections that have taken too long."""
+        """Fail requests and connections that take too long."""
         spec = self._spec
         deadline_ns = int(spec.deadline_s * 1e9)
         for connection in self._connections:
@@ -277,7 +276,7 @@ class Loop:
                 self._followed -= 1
 
     def _hopeless(self, now: int) -> str:
-        """Why the window is given up; empty while it isn't."""
+        """Return why the window is given up; empty while it isn't."""
         spec, where = self._spec, ", ".join(self._labels)
         if self._parent is not None and os.getppid() != self._parent:
             return "the process that asked for the window is gone"
@@ -292,7 +291,7 @@ class Loop:
     # Sending, and what connections report.
 
     def _open(self) -> None:
-        """Send the first requests, no more at once than a server's backlog takes."""
+        """Send the first requests, at most as many at once as a server's backlog takes."""
         while self._to_open and self._initial - self._to_open < _OPENING:
             self._to_open -= 1
             self._send(0, initial=True)
@@ -307,14 +306,13 @@ class Loop:
         else:
             connection = self._prepared.kind(self, address)
             self._connections.append(connection)
-        # In open loop the first request alone: of the others nobody knows when they come.
+        # In open loop only the first request: the others may come late.
         connection.initial = initial or (due_ns > 0 and not self._sends)
         self._in_flight += 1
         self._sends += 1
         connection.begin(self._only or self._rotation.next_request(connection), due_ns)
 
     def completed(self, connection: Connection, done_ns: int) -> None:
-        """The answer is there, and right."""
         self._rows.add_of(connection, done_ns)
         if self._balance is not None:
             self._balance.done(connection.address)
@@ -323,32 +321,29 @@ class Loop:
             self._send(0)
 
     def failed(self, connection: Connection, kind: str, detail: str, *, keep: bool = False) -> None:
-        """The request failed. Its connection is closed, unless ``keep`` says that it is still in step."""
         if not keep:
             connection.disconnect()
         if not connection.busy:
             return
         self._failures.add(connection.due_ns or connection.sent_ns or now_ns(), kind, detail, connection.address)
-        # Outstanding until the next check: an endpoint that fails at once would always have the fewest requests
-        # outstanding, and draw them all.
+        # Outstanding until the next check: an endpoint that fails at once would always have the fewest outstanding
+        # requests, and get all of them.
         self._failed_at.append(connection.address)
         self._settle(connection)
         if self._spec.arrivals is None:
-            # Not at once: a server that fails fast would be hammered, and its errors would drown the answers.
+            # Later: a server that fails fast would be flooded, and its errors would outnumber the answers.
             self._retries += 1
 
     def unreachable(self, connection: Connection, error: OSError) -> None:
-        """No connection came about."""
         if not self._unreachable_since_ns:
             self._unreachable_since_ns, self._unreachable_count = now_ns(), self._rows.count
         self.failed(connection, kind_of(error), str(error))
 
     def reached(self) -> None:
-        """A connection came about."""
         self._unreachable_since_ns = 0
 
     def _settle(self, connection: Connection) -> None:
-        """The request is over, one way or the other."""
+        """Note that a request is over, answered or failed."""
         if self._phase is _Phase.FOLLOW and 0 < (connection.due_ns or connection.sent_ns) < self._stop_ns:
             self._followed -= 1
         connection.busy = False

@@ -1,4 +1,4 @@
-"""Requests ready to be written, as each protocol's connections want them."""
+"""Requests ready to be written, in the form of each protocol's connections."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Prepared:
     """A workload's requests.
 
     Attributes:
-        kind: of connection that writes them.
-        rotations: by address, slot and turn.
+        kind: Class of the connections that write them.
+        rotations: The requests by address, slot and turn.
     """
 
     workload: WireWorkload
@@ -25,21 +25,21 @@ class Prepared:
 
     @property
     def only(self) -> Any:
-        """The common case, kept apart from the hot path's others: one request, sent to one address; else None."""
+        """The only request, if there is a single request to a single address (the common case); else None."""
         first = self.rotations[0]
         return first[0][0] if len(self.rotations) == len(first) == len(first[0]) == 1 else None
 
     @classmethod
     def of(cls, workload: WireWorkload) -> Prepared:
-        """Prepare them.
+        """Prepare the requests of a workload.
 
         Raises:
-            LoadError: one can't be written.
+            LoadError: A request can't be written.
         """
         kind = _connection_kind(workload.protocol)
         try:
             rotations = [
-                [[kind.prepare(workload, address, one) for one in rotation] for rotation in workload.rotations]
+                [[kind.prepare(workload, address, request) for request in rotation] for rotation in workload.rotations]
                 for address in workload.addresses
             ]
         except ValueError as error:
@@ -48,12 +48,12 @@ class Prepared:
 
 
 class Rotation:
-    """Chooses the requests of one worker in one window: the next of a connection's slot.
+    """Chooses the requests of a worker in a window: the next of a connection's slot.
 
-    Several workers share the slots out among them.
+    Several workers divide the slots among them.
 
     Attributes:
-        free_slots: Slots without a request in flight; None where there is one slot for all connections.
+        free_slots: Slots without a request in flight; None where all connections share a slot.
     """
 
     def __init__(self, rotations: list[list[list[Any]]], worker: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""The load generator in processes of its own, so that measuring doesn't compete for pytest's interpreter lock."""
+"""The load generator in separate processes, so that measuring doesn't compete for pytest's interpreter lock."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _STOP_S = 5.0
 
 
 class _Worker:
-    """One process and the pipe to it."""
+    """A process and the pipe to it."""
 
     def __init__(self) -> None:
         self.pipe: Connection[Any, Any]
         self.pipe, theirs = Pipe()
-        # A session of its own: Ctrl-C is for pytest, which then ends the worker in order.
+        # In a new process group: Ctrl-C is for pytest, which then ends the worker in order.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pytest_gpuperf.load.worker", str(theirs.fileno()), str(os.getpid())],
             pass_fds=[theirs.fileno()],
@@ -38,7 +38,7 @@ class _Worker:
             start_new_session=True,
         )
         theirs.close()
-        # A check may be a function of the user's, in a module that only this process knows the way to.
+        # A check may be a function of the user, in a module that only this process can find.
         self.pipe.send(("path", sys.path))
         self.known = 0
 
@@ -64,7 +64,7 @@ class WorkerProcesses:
     """A ``LoadGenerator`` for requests over sockets."""
 
     def __init__(self, workers: int = 1) -> None:
-        """With several ``workers`` they share the load, and begin and end each window together."""
+        """Several ``workers`` share the load, and begin and end each window together."""
         self._workers = [_Worker() for _ in range(workers)]
         self._workloads: list[WireWorkload] = []
         self._closed = False
@@ -73,17 +73,16 @@ class WorkerProcesses:
         assert isinstance(workload, WireWorkload)
         if self._closed:
             raise LoadError("This load generator was closed, or given up after an error; open a new one.")
-        # The smoke run sends a handful of requests; a worker without a request in flight has nothing to do.
+        # The smoke run sends few requests; a worker without a request in flight has nothing to do.
         count = len(self._workers) if spec.arrivals is not None else min(len(self._workers), spec.concurrency)
         workers = self._workers[: 1 if spec.once else count]
         number = self._number(workload)
         agreement = Column(rows=Agreement.cells(len(workers)))
         columns = [{name: Column() for name in column_names(workload, spec)} for _ in workers]
         with contextlib.ExitStack() as after, contextlib.ExitStack() as undo:
-            for column in (agreement, *(column for own in columns for column in own.values())):
+            for column in (agreement, *(column for by_name in columns for column in by_name.values())):
                 after.callback(column.close)
-            # After an error the others may be in the middle of the window: nothing that they say later belongs to the
-            # next one.
+            # After an error other workers may still be in this window: their later answers don't belong to the next.
             undo.callback(self.close)
             for index, worker in enumerate(workers):
                 with _blamed(worker):
@@ -93,12 +92,12 @@ class WorkerProcesses:
                         send_handle(worker.pipe, column.fd, worker.process.pid)
             answers = self._answers(workers)
             undo.pop_all()
-            lanes = tuple(times_of(own, tally.rows) for own, tally in zip(columns, answers, strict=True))
+            lanes = tuple(times_of(by_name, tally.rows) for by_name, tally in zip(columns, answers, strict=True))
         return recording_of(answers, lanes)
 
     @staticmethod
     def _answers(workers: list[_Worker]) -> list[Tally]:
-        """What all of them say, in their order."""
+        """Return the answers of all workers, in their order."""
         answers: dict[_Worker, Tally] = {}
         while len(answers) < len(workers):
             waiting: dict[Any, _Worker] = {worker.pipe: worker for worker in workers if worker not in answers}
@@ -119,7 +118,7 @@ class WorkerProcesses:
         return len(self._workloads) - 1
 
     def _teach(self, worker: _Worker) -> None:
-        """Large requests cross the pipe once."""
+        """Send new workloads: large requests cross the pipe once."""
         for number in range(worker.known, len(self._workloads)):
             worker.pipe.send(("workload", number, self._workloads[number]))
         worker.known = len(self._workloads)
@@ -131,10 +130,9 @@ class WorkerProcesses:
 
 
 def share_of(spec: WindowSpec, index: int, count: int) -> WindowSpec:
-    """What one of several workers does of a window."""
+    """Return the share of a window of one of several workers."""
     if spec.arrivals is None:
-        own = spec.concurrency // count + (index < spec.concurrency % count)
-        return replace(spec, concurrency=own)
+        return replace(spec, concurrency=spec.concurrency // count + (index < spec.concurrency % count))
     return replace(spec, max_in_flight=max(spec.max_in_flight // count, 1))
 
 

@@ -1,11 +1,11 @@
-"""Reading one HTTP response whatever its framing, through llhttp."""
+"""Reading an HTTP response of any framing, through llhttp."""
 
 from __future__ import annotations
 
 import re
 import zlib
 
-# Not where it is used: by then every file that the process may open can be a connection.
+# Imported early: later, connections may use up all files that the process may open.
 from httptools import HttpParserError, HttpResponseParser
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
@@ -15,19 +15,19 @@ _KEPT_TEXT = 4096
 
 
 class ResponseReader:
-    """Reads one response that doesn't look like the last one.
+    """Reads a response that doesn't look like the last one.
 
     Attributes:
-        raw: its first bytes.
-        body: all of it with ``whole``, else its beginning.
-        body_bytes: its length.
-        headers: lower case names.
-        done: it is complete.
+        raw: The first bytes of the response.
+        body: All of the body if ``keep_body``, else its beginning.
+        body_bytes: Length of the body.
+        headers: The headers, with names in lower case.
+        done: Whether the response is complete.
     """
 
-    def __init__(self, *, whole: bool = False) -> None:
+    def __init__(self, *, keep_body: bool = False) -> None:
         self._parser = HttpResponseParser(self)
-        self._whole = whole
+        self._keep_body = keep_body
         self.raw = bytearray()
         self.body = bytearray()
         self.body_bytes = 0
@@ -38,10 +38,10 @@ class ResponseReader:
         self.keeps_alive = False
 
     def feed(self, data: memoryview) -> None:
-        """Take more bytes of the response.
+        """Parse further bytes of the response.
 
         Raises:
-            ValueError: they are not HTTP, or go on after the response's end.
+            ValueError: They are not HTTP, or go on after the response's end.
         """
         if self.done:
             raise ValueError("bytes after the end of the response")
@@ -55,14 +55,14 @@ class ResponseReader:
             raise ValueError("the server sent a second answer to one request")
 
     def head(self) -> bytes | None:
-        """The head, if a response that begins with the same bytes must have the same length."""
+        """Return the head if a response that begins with the same bytes must have the same length."""
         head, end, _ = bytes(self.raw).partition(b"\r\n\r\n")
         framed = head + end
         safe = end and self.status == 200 and self.keeps_alive and _CONTENT_LENGTH.search(framed)
         return framed if safe and not _UNSAFE.search(framed) else None
 
     def text(self) -> str:
-        """The beginning of the body, for people."""
+        """Return the beginning of the body, for people."""
         body = bytes(self.body)
         if self.headers.get("content-encoding", "") in ("gzip", "deflate"):
             try:
@@ -80,7 +80,7 @@ class ResponseReader:
 
     def on_body(self, body: bytes) -> None:
         self.body_bytes += len(body)
-        if self._whole or len(self.body) < _KEPT_TEXT:
+        if self._keep_body or len(self.body) < _KEPT_TEXT:
             self.body += body
 
     def on_message_complete(self) -> None:

@@ -1,4 +1,4 @@
-"""The right answers of one window: a row of times each."""
+"""The right answers of a window: a row of times each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Rows:
     """Fills a window's columns.
 
     Attributes:
-        columns: where the times go.
-        count: rows that are filled.
-        plain: there is nothing to note but when a request was sent and done.
+        columns: The columns by name.
+        count: Number of filled rows.
+        plain: Whether only the times of sending and completion are noted.
     """
 
     def __init__(self, columns: dict[str, Column]) -> None:
@@ -23,7 +23,7 @@ class Rows:
         self._view()
 
     def _view(self) -> None:
-        """Look at the columns, which may have grown."""
+        """Take new views of the columns, which may have grown."""
         columns = self.columns
         self._sent, self._done = columns["sent"].cells, columns["done"].cells
         self._extra = [
@@ -32,7 +32,7 @@ class Rows:
         self._room = min(len(column.cells) for column in columns.values())
 
     def add(self, sent_ns: int, done_ns: int) -> None:
-        """Note a right answer of a window of ``plain`` rows."""
+        """Note a right answer, in a window of ``plain`` rows."""
         count = self.count
         self._sent[count], self._done[count] = sent_ns, done_ns
         self.count = count = count + 1

@@ -1,4 +1,4 @@
-"""What a workload is sent to: addresses resolved, TLS set up."""
+"""The server side of a workload: resolved addresses, TLS, and the limit of open files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CONNECT_NS = 2_000_000_000
 
 
 def service_of(workload: WireWorkload) -> tuple[object, ...]:
-    """What two workloads must share to use the same connections."""
+    """Return what two workloads must share to use the same connections."""
     return (tuple((address.host, address.port) for address in workload.addresses), workload.protocol, workload.tls)
 
 
 def tls_of(workload: WireWorkload) -> ssl.SSLContext | None:
-    """The TLS settings of a workload's connections; None where they are plain.
+    """Return the TLS settings of a workload's connections; None where they are plain.
 
     Raises:
-        LoadError: names the files that can't be used.
+        LoadError: A file can't be used; the message names it.
     """
     if workload.tls is None:
         return None
@@ -36,13 +36,13 @@ def tls_of(workload: WireWorkload) -> ssl.SSLContext | None:
 
 
 def _tls_context(tls: Tls, protocols: list[str]) -> ssl.SSLContext:
-    """The TLS settings of all connections.
+    """Return the TLS settings.
 
     Args:
-        protocols: for ALPN, as ``h2``.
+        protocols: Protocols for ALPN, for example ``h2``.
 
     Raises:
-        OSError: a file can't be read or isn't PEM.
+        OSError: A file can't be read or isn't PEM.
     """
     context = ssl.create_default_context(cafile=tls.ca_file or None)
     if not tls.verify:
@@ -58,17 +58,17 @@ def _tls_context(tls: Tls, protocols: list[str]) -> ssl.SSLContext:
 
 
 def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
-    """The address to connect to: of several, the first that takes connections (``localhost`` is often two)."""
+    """Return the address to connect to: of several, the first that accepts connections (``localhost`` is often two)."""
     try:
-        found = [(info[0], info[4]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        candidates = [(info[0], info[4]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
-        raise LoadError(f"There is no host {host!r}: {error}. Correct the endpoint's address.") from error
-    for family, target in found if len(found) > 1 else ():
+        raise LoadError(f"Host {host!r} can't be resolved: {error}. Correct the endpoint's address.") from error
+    for family, target in candidates if len(candidates) > 1 else ():
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.settimeout(CONNECT_NS / 1e9)
             probe.connect(target)
             return family, target
-    return found[0]
+    return candidates[0]
 
 
 def allow_open_files() -> None:

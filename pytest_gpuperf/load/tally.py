@@ -1,4 +1,4 @@
-"""What a window's workers write down, and one recording made of it."""
+"""The tallies of a window's workers, and the recording that they make together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
 from pytest_gpuperf.model import GRPC_STREAM, WireWorkload
 
-#: The columns, and the connection's attributes that fill all but the second.
+#: The columns, and the attributes of the connection that fill them; ``done`` has none.
 ATTRIBUTES = {
     "sent": "sent_ns",
     "done": "",
@@ -21,7 +21,7 @@ ATTRIBUTES = {
 
 @dataclass(frozen=True)
 class Tally:
-    """What one worker has to say about a window, beside the times that are in its columns."""
+    """A worker's figures of a window; the times are in its columns."""
 
     rows: int
     start_ns: int
@@ -35,7 +35,7 @@ class Tally:
 
 
 def column_names(workload: WireWorkload, spec: WindowSpec) -> list[str]:
-    """The columns that a window needs; the others would hold nothing new."""
+    """Return the columns that a window needs; further ones would repeat them."""
     wanted = {"sent", "done"}
     if spec.arrivals is not None:
         wanted.add("due")
@@ -47,7 +47,7 @@ def column_names(workload: WireWorkload, spec: WindowSpec) -> list[str]:
 
 
 def times_of(columns: dict[str, Column], rows: int) -> Times:
-    """The first rows of a window's columns."""
+    """Return the times in the first rows of a window's columns."""
     views = {name: column.read(rows) for name, column in columns.items()}
     views.setdefault("due", views["sent"])
     return Times(
@@ -56,7 +56,7 @@ def times_of(columns: dict[str, Column], rows: int) -> Times:
 
 
 def recording_of(tallies: list[Tally], lanes: tuple[Times, ...]) -> Recording:
-    """One recording from what the workers of a window say."""
+    """Return the recording of a window's workers."""
     errors: dict[str, int] = {}
     for tally in tallies:
         for kind, count in tally.errors.items():

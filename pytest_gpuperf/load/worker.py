@@ -1,4 +1,4 @@
-"""The load generator's own process: ``python -m pytest_gpuperf.load.worker FD PARENT_PID``.
+"""A worker process of the load generator: ``python -m pytest_gpuperf.load.worker FD PARENT_PID``.
 
 It imports neither numpy nor pytest, keeps the garbage collector off while a window runs, and ends when the process
 that started it closes the pipe or dies.

@@ -277,13 +277,13 @@ WRONG: dict[str, tuple[Callable[[int], bytes], str, str, bool]] = {
     "no continuation": (
         lambda n: head(n, HEAD[:5], 0) + frame(PING, 0, 0, bytes(8)),
         "bad response",
-        "doesn't go on",
+        "not continued",
         False,
     ),
     "endless continuation": (
         lambda n: head(n, HEAD, 0) + frame(CONTINUATION, 0, n, bytes(16_384)) * 70,
         "bad response",
-        "without end",
+        "endless",
         False,
     ),
     "an oversized frame": (lambda n: frame(DATA, 0, n, length=16_385), "bad response", "16385", False),
@@ -662,7 +662,7 @@ class TestWrongAnswers:
         with Server(behave) as server:
             recording = ask(workload(server), 3)
             assert recording.errors == {"bad response": 1}
-            assert "before its request was sent" in recording.error_sample
+            assert "before the request was sent" in recording.error_sample
         assert min(latencies(recording)) > 0
 
     def test_late_frames_of_a_failed_request_are_no_answer_to_the_next(self) -> None:
@@ -802,13 +802,13 @@ class TestOtherServers:
         with Server(raw=raw) as server:
             recording = ask(workload(server))
         assert recording.errors == {"bad response": 1}
-        assert "is it the gRPC port" in recording.error_sample
+        assert "is this the gRPC port" in recording.error_sample
 
     def test_one_that_closes_at_once_is_explained(self) -> None:
         with Server(raw=closes_at_once) as server:
             recording = ask(workload(server))
         assert set(recording.errors) <= {"connection closed", "connection reset"}
-        assert "is it the gRPC port" in recording.error_sample
+        assert "is this the gRPC port" in recording.error_sample
 
     def test_one_that_never_speaks_is_a_timeout(self) -> None:
         def raw(link: socket.socket) -> None:

@@ -118,7 +118,7 @@ def test_the_highest_load_ends_the_ladder_and_the_rest_is_spread() -> None:
 def test_fewer_points_when_there_are_no_more_to_tell_apart() -> None:
     result = result_of(quiet(saturating(5, 2)), AdaptivePlan(points=12, loads=SearchRange(1, 4)))
     assert result.loads == (1, 2, 3, 4)
-    assert "4 points are all" in result.reason
+    assert "only 4 distinct points" in result.reason
 
 
 def test_windows_are_spent_where_growth_is_in_doubt() -> None:
