@@ -1,12 +1,12 @@
-"""Our load generator beside perf_client and wrk: the same real server, the same minute, in turns.
+"""Compare the load generator with perf_client and wrk: on the same real server, in turns within the same minute.
 
 ::
 
-    python -m benchmarks.load_generator --perf-client path/to/perf_client      # docs/numbers.md says how to get it
+    python -m benchmarks.load_generator --perf-client path/to/perf_client      # see docs/numbers.md
     python -m benchmarks.load_generator --only http,grpc --turns 5
     python -m benchmarks.load_generator --only memory                          # ten million requests: some minutes
 
-Every figure is the median over the turns, every ratio the median of the ratios of the turns.
+Every figure is the median over the turns; every ratio is the median of the turns' ratios.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SECTIONS = ("http", "grpc", "image", "open", "stall", "deep", "memory")
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one client in one turn; the CPU time is the client's own, per request."""
+    """The figures of a client in a turn; the CPU time is the client's, per request."""
 
     p50_us: float
     throughput: float
@@ -51,10 +51,10 @@ class Figures:
 
 @dataclass(frozen=True)
 class Case:
-    """One row: what is asked, of whom, and how good it has to be.
+    """A row of the table: the load, the clients, and the limits of their ratios.
 
     Attributes:
-        wanted: ratios to be reached: of ``p50_us`` and ``cpu_us`` at most, of ``throughput`` at least.
+        wanted: Limits of the ratios: upper ones of ``p50_us`` and ``cpu_us``, lower ones of ``throughput``.
     """
 
     label: str
@@ -80,7 +80,7 @@ def window_of(recording: Recording):  # type: ignore[no-untyped-def]
 
 
 class PerfClient:
-    """perf_client, whose CPU time is divided by the requests that the server counted."""
+    """Run perf_client; its CPU time is divided by the requests that the server counted."""
 
     def __init__(self, binary: Path, address: str, model: str, protocol: str, counted: StartedEndpoint) -> None:
         self._command = [str(binary), "-m", model, "-u", address, "-i", protocol, "--input-data", "zero"]
@@ -107,7 +107,7 @@ class PerfClient:
 
 
 def wrk(server: IdentityServer, workload: WireWorkload, concurrency: int) -> Figures:
-    """The C client at its best: one thread, the same bytes."""
+    """Run wrk at its best: a single thread, the same bytes."""
     request = workload.rotations[0][0]
     with tempfile.TemporaryDirectory() as folder:
         body, script = Path(folder) / "body", Path(folder) / "post.lua"
@@ -211,7 +211,7 @@ def image(server: IdentityServer, binary: Path, turns: int) -> None:
         peer = PerfClient(binary, server.http, "image", "http", counted)
 
         def ours(memory: str) -> Figures:
-            # Anew each turn: perf_client unregisters everybody's regions.
+            # In each turn, since perf_client unregisters all regions.
             with endpoint(server.http, "image", "http", shared_memory=memory) as running:
                 return measured(running, 4)
 
@@ -233,7 +233,7 @@ def image(server: IdentityServer, binary: Path, turns: int) -> None:
         )
 
 
-# Without a Triton: what the schedule, the queue and the sockets do, against a server of our own.
+# Without a Triton: the schedule, the queue and the sockets, with a simple server.
 
 _SERVER = """
 import heapq, select, socket, sys, time
@@ -267,7 +267,7 @@ while True:
 
 @contextmanager
 def simple_server(delay_s: float) -> Iterator[tuple[WireWorkload, int]]:
-    """A workload for a server that answers after a fixed time, and its process."""
+    """Start a server that answers after a fixed time; yield a workload for it, and its process id."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory() as folder:
@@ -299,7 +299,7 @@ def schedule(server: IdentityServer, turns: int) -> None:
 
 
 def stall(turns: int) -> None:
-    """The server stops for 300 ms in 5 s at 500/s: what was due meanwhile waits for the rest of the stop."""
+    """Stop the server for 300 ms in 5 s at 500/s: requests that are due meanwhile wait for the rest of the stop."""
     print("\n| server stopped for 300 ms in 5 s at 500/s | p99 ms | arithmetic ms | ratio |\n|---|---:|---:|---:|")
     ratios = []
     for _ in range(turns):
@@ -345,7 +345,7 @@ def deep(turns: int) -> None:
 
 
 def memory(requests: int) -> None:
-    """Proportional set size of everything that is ours, at its highest."""
+    """Measure the highest proportional set size of all processes of the load generator."""
     peak = [0.0]
     over = threading.Event()
 
@@ -385,7 +385,7 @@ def _pss_mb(pid: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Our load generator beside perf_client and wrk.")
+    parser = argparse.ArgumentParser(description="Compare the load generator with perf_client and wrk.")
     parser.add_argument("--perf-client", type=Path, default=os.environ.get("PERF_CLIENT"))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--only", default=",".join(SECTIONS[:-1]), help=f"of {', '.join(SECTIONS)}")
@@ -394,7 +394,7 @@ def main() -> None:
     sections = options.only.split(",")
     if {"http", "grpc", "image", "open"} & set(sections):
         if options.perf_client is None and sections != ["open"]:
-            parser.error("--perf-client: where is the binary?")
+            parser.error("Give the path of the perf_client binary: --perf-client PATH")
         with identity_server() as server:
             for protocol in ("http", "grpc"):
                 if protocol in sections:

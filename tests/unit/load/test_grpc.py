@@ -265,13 +265,13 @@ WRONG: dict[str, tuple[Callable[[int], bytes], str, str, bool]] = {
     "continuation from nowhere": (
         lambda n: frame(CONTINUATION, END_HEADERS, n, HEAD),
         "bad response",
-        "goes on",
+        "continued",
         False,
     ),
     "continuation of another stream": (
         lambda n: head(n, HEAD[:5], 0) + frame(CONTINUATION, END_HEADERS, n + 2, HEAD[5:]),
         "bad response",
-        "goes on",
+        "continued",
         False,
     ),
     "no continuation": (
