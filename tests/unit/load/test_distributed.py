@@ -106,7 +106,7 @@ def test_a_worker_that_dies_is_an_error_with_its_name(workload: WireWorkload) ->
 
 
 def test_no_workers_are_refused() -> None:
-    with pytest.raises(OptionError, match="at least one"):
+    with pytest.raises(OptionError, match="count must be 1 or more"):
         RemoteWorkers(ProcessPoolExecutor(1), 0)
 
 

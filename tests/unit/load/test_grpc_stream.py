@@ -313,7 +313,7 @@ class TestErrors:
         with Server(behave, early=True, replenish=never) as server:
             recording = ask(workload(server, bytes(600_000)), 2)
         assert recording.errors == {"bad response": 2}
-        assert "before it had the whole request" in recording.error_sample
+        assert "before it had received the request" in recording.error_sample
 
 
 class TestUnaskedAnswers:
@@ -335,7 +335,7 @@ class TestUnaskedAnswers:
         with Server(first_then_good(first)) as server:
             recording = ask(workload(server), 3)
             assert recording.errors == {"bad response": 1}
-            assert "before its request was sent" in recording.error_sample
+            assert "before the request was sent" in recording.error_sample
             assert min(latencies(recording)) > 0
             # The first was right; the second, already on its way, was given up.
             assert len(latencies(recording)) == 2

@@ -237,7 +237,7 @@ def test_too_few_files_are_an_error_of_some_requests_and_not_of_the_others(concu
 class TestAddress:
     def test_a_host_that_does_not_exist_is_named(self) -> None:
         load = WireWorkload(HTTP, (Address("no.such.host.invalid", 80),), "/infer", ((Request(b""),),))
-        with pytest.raises(LoadError, match=r"no host 'no\.such\.host\.invalid'"):
+        with pytest.raises(LoadError, match=r"Host 'no\.such\.host\.invalid' can't be resolved"):
             Loop(load)
 
     @pytest.mark.parametrize("headers", [[("X-Bad", "a\r\nX-Forged: b")], [("", "x")], [("X\n", "y")]])

@@ -336,7 +336,7 @@ class TestMixups:
         assert sum(recording.errors.values()) == 1
         assert set(recording.errors) <= {"bad response", "connection closed", "connection reset"}
         if protocol == "grpc":
-            assert "is TLS as it should be?" in recording.error_sample
+            assert "are the TLS settings right?" in recording.error_sample
 
     def test_one_that_accepts_and_never_speaks(self, certificates: Certificates, protocol: str) -> None:
         def raw(link: socket.socket) -> None:
