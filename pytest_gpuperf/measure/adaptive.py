@@ -60,7 +60,7 @@ class AdaptivePlan:
 
     def __post_init__(self) -> None:
         if self.points < LEAST_POINTS:
-            raise ValueError(f"points must be {LEAST_POINTS} or more, got {self.points}")
+            raise ValueError(f"an adaptive sweep needs {LEAST_POINTS} points or more, got {self.points}")
         if self.loads.lowest == self.loads.highest:
             raise ValueError(
                 f"an adaptive sweep needs a range of loads; lowest and highest are both {self.loads.lowest:g}"
