@@ -27,7 +27,8 @@ from pytest_gpuperf.session.reports import publish, reports_wanted
 from pytest_gpuperf.session.results import Results
 
 _HOOKS = pytest.StashKey["Hooks"]()
-_MEASURED_TEST = pytest.StashKey[MeasuredTest]()
+#: The measurement of a test, kept with pytest's item.
+MEASURED_TEST = pytest.StashKey[MeasuredTest]()
 _DECISION = pytest.StashKey[GateDecision]()
 #: Name under which pytest-xdist's workers send the controller what they could not clean up.
 _PROBLEMS = "gpuperf_problems"
@@ -63,10 +64,10 @@ class Hooks:
         """
         if self.context.settings.measure:
             self.context.prior  # noqa: B018
-        item.stash[_MEASURED_TEST] = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
+        item.stash[MEASURED_TEST] = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
         if _DECISION in item.stash:
             del item.stash[_DECISION]  # of an earlier try
-        return Gpuperf(item.stash[_MEASURED_TEST])
+        return Gpuperf(item.stash[MEASURED_TEST])
 
     # Start and collection
 
@@ -105,7 +106,7 @@ class Hooks:
             pytest.fail(decision.failure, pytrace=False)
 
     def _gate(self, item: pytest.Item, error: BaseException | None) -> GateDecision | None:
-        measured_test = item.stash.get(_MEASURED_TEST, None)
+        measured_test = item.stash.get(MEASURED_TEST, None)
         decision = gate(self.context, measured_test, error) if measured_test is not None else None
         if decision is not None:
             item.stash[_DECISION] = decision
@@ -128,7 +129,7 @@ class Hooks:
             return decided(self.context, item, decision)
         if report.failed and call.excinfo is not None:
             return failed_early(self.context, item, call.excinfo.value)
-        measured_test = item.stash.get(_MEASURED_TEST, None)
+        measured_test = item.stash.get(MEASURED_TEST, None)
         return PhaseResult(
             smoked_points=measured_test.smoked_points if measured_test is not None and call.when == "call" else 0
         )

@@ -61,7 +61,7 @@ def test_a_switch_in_both_places(pytester: pytest.Pytester) -> None:
         (["--gpuperf-max-runs=1"], r"--gpuperf-max-runs 1: write a whole number of fresh starts, 2 or more"),
         (["--gpuperf-runs=5", "--gpuperf-max-runs=3"], r"--gpuperf-max-runs 3: write 5 or more"),
         (["--gpuperf-baseline=newest"], r"--gpuperf-baseline newest: write both, rolling, pinned"),
-        (["--gpuperf-key=driver"], r"--gpuperf-key driver: 'driver' is no \+FIELD or -FIELD"),
+        (["--gpuperf-key=driver"], r"--gpuperf-key driver: 'driver': expected \+FIELD or -FIELD"),
     ],
 )
 def test_mistakes_say_what_to_write(pytester: pytest.Pytester, arguments: list[str], message: str) -> None:
