@@ -74,7 +74,7 @@ def test_fewer_windows_than_three_are_never_stable() -> None:
     level = rule.level(windows(1.0, 1.0))
     assert rule.is_done(windows(1.0, 1.0))
     assert level.state == UNSTABLE
-    assert "3 can" in level.reason
+    assert "3 are needed" in level.reason
 
 
 def test_one_window_is_stable_where_only_one_is_wanted() -> None:
