@@ -15,8 +15,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_gpuperf.cli.sweep.flags import add_arguments
 from pytest_gpuperf.cli.sweep.levels import in_flight_of, measure_levels
-from pytest_gpuperf.cli.sweep.options import add_arguments, read
+from pytest_gpuperf.cli.sweep.options import read
 from pytest_gpuperf.cli.sweep.report import SweepReport
 from pytest_gpuperf.cli.sweep.settings import SweepSettings
 from pytest_gpuperf.errors import OptionError
@@ -41,7 +42,7 @@ def register(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; return its exit status (see ``sweep.options``)."""
+    """Run the command; return its exit status (see ``sweep.flags``)."""
     try:
         settings = read(options)
         record = _record(settings)

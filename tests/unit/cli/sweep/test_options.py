@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.cli.main import main
-from pytest_gpuperf.cli.sweep.options import REFUSED, add_arguments, read
+from pytest_gpuperf.cli.sweep.flags import REFUSED, add_arguments
+from pytest_gpuperf.cli.sweep.options import read
 from pytest_gpuperf.cli.sweep.settings import CONCURRENCY, INTERVALS, REQUEST_RATE, SteppedRange, SweepSettings
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Tls

@@ -1,0 +1,288 @@
+"""The command line of ``gpuperf sweep``: perf_client's, flag by flag.
+
+All flags of perf_client are known. A flag without a counterpart is an error that says what to use instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pytest_gpuperf import __version__
+
+_TENSORS = "tensors are sent in binary form if the server accepts it, else as JSON; leave it out."
+_SEQUENCES = "sequences of requests to stateful models can't be measured; leave it out for a stateless model."
+_METRICS = "the server's metrics are not collected; pytest --gpuperf records the GPU's energy and memory."
+_TRACE = "set up tracing with Triton's trace API or --trace-config before the sweep."
+_C_API = "the server is always reached over the network: write its address with -u."
+_PERIODIC = "use --request-rate-range or --request-intervals for a load that doesn't wait for answers."
+_SERVICE = "only KServe v2 servers (Triton and others) can be measured: write their address with -u."
+_MPI = "for several models at once, start several gpuperf sweep commands together."
+_SEARCH = "use --concurrency-range START:END with -l, and --binary-search for a search."
+
+#: Flags of perf_client without a counterpart: the number of their values, and what to use instead.
+REFUSED: dict[str, tuple[int, str]] = {
+    "-c": (1, _SEARCH),
+    "-d": (0, _SEARCH),
+    "--bls-composing-models": (1, "the composing models' statistics can't be separated; measure each model by itself."),
+    "--collect-metrics": (0, _METRICS),
+    "--enable-mpi": (0, _MPI),
+    "--endpoint": (1, _SERVICE),
+    "--log-frequency": (1, _TRACE),
+    "--metrics-interval": (1, _METRICS),
+    "--metrics-url": (1, _METRICS),
+    "--model-repository": (1, _C_API),
+    "--model-signature-name": (1, _SERVICE),
+    "--num-of-sequences": (1, _SEQUENCES),
+    "--periodic-concurrency-range": (1, _PERIODIC),
+    "--request-parameter": (1, "requests have no parameters; pass the values as inputs (--input-data)."),
+    "--request-period": (1, _PERIODIC),
+    "--schedule": (1, "write the microseconds between requests into a file for --request-intervals."),
+    "--sequence-id-range": (1, _SEQUENCES),
+    "--sequence-length": (1, _SEQUENCES),
+    "--sequence-length-variation": (1, _SEQUENCES),
+    "--serial-sequences": (0, _SEQUENCES),
+    "--record-concurrency": (1, "use --concurrency-range; dependent requests can't be measured."),
+    "--string-data": (1, 'write the string into a JSON file, {"data": [{"INPUT": ["..."]}]}, for --input-data.'),
+    "--trace-count": (1, _TRACE),
+    "--trace-file": (1, _TRACE),
+    "--trace-level": (1, _TRACE),
+    "--trace-rate": (1, _TRACE),
+    "--triton-server-directory": (1, _C_API),
+}
+
+#: Flags of perf_client of which only one value has a counterpart, and what to do about other values.
+_ONLY = {
+    "--service-kind": ("triton", _SERVICE),
+    "--grpc-compression-algorithm": ("none", "requests are not compressed; leave it out."),
+    "--input-tensor-format": ("binary", _TENSORS),
+    "--output-tensor-format": ("binary", _TENSORS),
+    "--ssl-https-client-certificate-type": ("PEM", "convert the file: openssl x509 -inform der -out FILE.pem."),
+    "--ssl-https-private-key-type": ("PEM", "convert the file: openssl pkey -inform der -out FILE.pem."),
+}
+
+_EPILOG = """\
+Exit status: 0 all levels are stable; 1 an error or failed requests; 2 a command
+line that can't be used; 3 a level is unstable (its results are kept); 130
+interrupted (the results so far are printed and written).
+"""
+
+
+class _Refused(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, _space: Any, _value: Any, flag: str | None = None) -> None:
+        assert flag is not None
+        parser.error(f"{flag} is perf_client's and not supported here: {REFUSED[flag][1]}")
+
+
+class _Only(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, _space: Any, value: Any, flag: str | None = None) -> None:
+        assert flag is not None
+        supported, advice = _ONLY[flag]
+        if str(value).lower() != supported.lower():
+            parser.error(f"{flag} {value} is perf_client's and not supported here: {advice}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add perf_client's flags, and those of this command only."""
+    parser.usage = (
+        "gpuperf sweep -m MODEL [-u HOST:PORT] [-i http|grpc]\n"
+        "                     [--concurrency-range START:END:STEP] ..."
+    )
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--version", action="version", version=f"gpuperf {__version__}")
+    add("-m", dest="model", required=True, metavar="MODEL", help="name of the model")
+    add(
+        "-x",
+        dest="model_version",
+        default="",
+        metavar="VERSION",
+        help="version of the model (default: the server's choice)",
+    )
+    add("-v", dest="verbose", action="count", default=0, help="print every window")
+    add("-b", dest="batch_size", type=int, default=1, metavar="N", help="batch size of each request (default: 1)")
+    _add_load(parser.add_argument_group("load"))
+    _add_measuring(parser.add_argument_group("measuring"))
+    _add_data(parser.add_argument_group("input data"))
+    _add_server(parser.add_argument_group("server"))
+    _add_reports(parser.add_argument_group("reports"))
+    _add_record(parser.add_argument_group("record", "Store the sweep, and compare it with earlier ones."))
+    for flag, (values, _) in REFUSED.items():
+        add(flag, action=_Refused, nargs="?" if values else 0, help=argparse.SUPPRESS)
+    for flag in _ONLY:
+        add(flag, action=_Only, help=argparse.SUPPRESS)
+
+
+def _add_load(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--concurrency-range",
+        metavar="S:E:STEP",
+        help="START:END:STEP of the requests kept in flight; an END of 0 needs -l (default: 1)",
+    )
+    add(
+        "--request-rate-range",
+        metavar="S:E:STEP",
+        help="START:END:STEP of the requests per second, sent without waiting for answers",
+    )
+    add(
+        "--request-distribution",
+        default="constant",
+        choices=("constant", "poisson"),
+        help="intervals of the request rate",
+    )
+    add(
+        "--request-intervals",
+        type=Path,
+        metavar="FILE",
+        help="file of the microseconds between requests, one number per line",
+    )
+    add("-l", "--latency-threshold", type=float, default=0.0, metavar="MS", help="latency above which the sweep ends")
+    add("--binary-search", action="store_true", help="search for the highest load of the range that keeps -l")
+    add("-t", dest="old_concurrency", metavar="N", help=argparse.SUPPRESS)
+    add("-a", "--async", "--sync", dest="_no_difference", action="store_true", help="ignored")
+    add("--max-threads", dest="_no_threads", metavar="N", help="ignored: the load needs no threads; see --workers")
+    add("--workers", type=int, default=1, metavar="N", help="processes that generate the load (default: 1)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of random data and intervals (default: 0)")
+
+
+def _add_measuring(group: Any) -> None:
+    add = group.add_argument
+    add("-p", "--measurement-interval", type=int, default=5000, metavar="MS", help="length of a window (default: 5000)")
+    add(
+        "--measurement-mode",
+        default="time_windows",
+        choices=("time_windows", "count_windows"),
+        help="count_windows: windows of a second or more, until --measurement-request-count requests were sent",
+    )
+    add(
+        "--measurement-request-count",
+        type=int,
+        default=50,
+        metavar="N",
+        help="requests in a window of count_windows (default: 50)",
+    )
+    add(
+        "-s",
+        "--stability-percentage",
+        type=float,
+        default=10.0,
+        metavar="PERCENT",
+        help="largest difference in throughput and latency between the last 3 windows (default: 10)",
+    )
+    add(
+        "-r",
+        "--max-trials",
+        type=int,
+        default=10,
+        metavar="N",
+        help="windows after which a level counts as unstable (default: 10)",
+    )
+    add(
+        "--percentile",
+        type=float,
+        default=-1,
+        metavar="P",
+        help="percentile of the latency that must be stable (default: the mean)",
+    )
+    add("--request-count", type=int, default=0, metavar="N", help="send N requests instead of windows")
+    add(
+        "--warmup-request-count",
+        type=int,
+        default=0,
+        metavar="N",
+        help="requests to send before each level, not counted",
+    )
+    add("--deadline", type=float, default=60.0, metavar="S", help="longest time to wait for an answer (default: 60)")
+
+
+def _add_data(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--input-data",
+        "--data-directory",
+        action="append",
+        metavar="zero|random|PATH",
+        help="random or zero values, a directory, or a JSON file in perf_analyzer's format, which may be repeated "
+        "(default: random)",
+    )
+    add("-z", dest="zero", action="store_true", help=argparse.SUPPRESS)
+    add("--shape", action="append", default=[], metavar="NAME:D,D", help="sizes of the variable dimensions of an input")
+    add("--string-length", type=int, default=128, metavar="N", help="length of random strings (default: 128)")
+    add("--shared-memory", default="none", choices=("none", "system", "cuda"), help="how inputs and outputs travel")
+    add(
+        "--output-shared-memory-size",
+        type=int,
+        default=102_400,
+        metavar="BYTES",
+        help="space for an output of variable size",
+    )
+
+
+def _add_server(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "-u",
+        dest="url",
+        metavar="HOST:PORT",
+        help="address of the server, or several with commas (default: localhost:8000; gRPC: localhost:8001)",
+    )
+    add("-i", dest="protocol", type=str.lower, default="http", choices=("http", "grpc"), help="(default: http)")
+    add("--streaming", action="store_true", help="gRPC: use a stream for each connection")
+    add(
+        "-H",
+        dest="headers",
+        action="append",
+        default=[],
+        metavar="NAME:VALUE",
+        help="header of all requests; may be repeated",
+    )
+    add(
+        "--ssl-grpc-use-ssl",
+        nargs="?",
+        const="true",
+        default="false",
+        metavar="BOOL",
+        help="gRPC: encrypt the connection",
+    )
+    for flag, text in (
+        ("--ssl-grpc-root-certifications-file", "certificates that may sign the server's"),
+        ("--ssl-grpc-private-key-file", "key of the client"),
+        ("--ssl-grpc-certificate-chain-file", "certificate of the client"),
+        ("--ssl-https-ca-certificates-file", "certificates that may sign the server's (-u https://...)"),
+        ("--ssl-https-client-certificate-file", "certificate of the client"),
+        ("--ssl-https-private-key-file", "key of the client"),
+    ):
+        add(flag, default="", metavar="FILE", help=text)
+    add("--ssl-https-verify-peer", type=int, choices=(0, 1), default=1, help="0: accept every certificate")
+    add(
+        "--ssl-https-verify-host",
+        type=int,
+        choices=(0, 1, 2),
+        default=2,
+        help="0: accept the certificate of another host",
+    )
+
+
+def _add_reports(group: Any) -> None:
+    add = group.add_argument
+    add("-f", dest="csv", type=Path, metavar="FILE", help="write a CSV with perf_client's columns")
+    add("--verbose-csv", action="store_true", help="add columns to the CSV, such as the stability of each level")
+    add("--profile-export-file", type=Path, metavar="FILE", help="write a JSON file with the times of all requests")
+
+
+def _add_record(group: Any) -> None:
+    add = group.add_argument
+    add("--store", default="", metavar="URL", help="store the sweep in this directory or fsspec URL")
+    add("--test", default="", metavar="NAME", help="test that the record belongs to (default: name of the model)")
+    add("--commit", default="", metavar="SHA", help="commit under test (default: the checked-out one)")
+    device = group.add_mutually_exclusive_group().add_argument
+    device(
+        "--device",
+        default="",
+        metavar="DEVICE",
+        help="device that the server uses: auto, cpu, an index or a UUID (default: auto, if the server is local)",
+    )
+    device("--gpu", default="", metavar="NAME", help="GPU of a remote server, for example 'NVIDIA L4'")
