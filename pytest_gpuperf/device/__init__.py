@@ -1,4 +1,4 @@
-"""The hardware under test: what it is called, what of it belongs into a key, who may use it now, what it takes."""
+"""The hardware under test: its description and key, its locks and clocks, and readings of it during a window."""
 
 from pytest_gpuperf.device.clocks import FreeClocks, LockedClocks
 from pytest_gpuperf.device.contention import CpuReading, others_share, read_cpu

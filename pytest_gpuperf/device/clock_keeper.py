@@ -1,15 +1,16 @@
-"""Locks a GPU's clocks for as long as its parent lives, and always gives them back.
+"""Locks a GPU's clocks while its parent process lives, and always resets them.
 
 A script for ``python -I -S``, standard library and pynvml only::
 
     clock_keeper.py PARENT_PID UUID MHZ SHARED_DESCRIPTOR GATE_DESCRIPTOR PYNVML_DIRECTORY
 
-It locks the clocks, writes ``locked`` (or ``failed KIND MESSAGE``) to its standard output, and resets them when its
-standard input is closed, when its parent is gone however that died, or on SIGTERM, SIGINT or SIGHUP. Several keepers of
-one GPU share the file behind SHARED_DESCRIPTOR, which comes locked; the last one to end resets. Whoever joins or leaves
-them has the file behind GATE_DESCRIPTOR locked meanwhile. A reset that fails is another ``failed``, and status 1.
+It locks the clocks, writes ``locked`` (or ``failed KIND MESSAGE``) to its standard output, and resets the clocks when
+its standard input is closed, when its parent has died in any way, or on SIGTERM, SIGINT or SIGHUP. Several keepers of
+one GPU share a lock on the file behind SHARED_DESCRIPTOR; the last keeper to end resets the clocks. The file behind
+GATE_DESCRIPTOR is locked while a keeper joins or leaves. If the reset fails, it writes another ``failed`` and ends with
+status 1.
 
-A process of its own, since no handler of the parent runs when that is killed.
+This is a separate process, since no handler of the parent runs when the parent is killed.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ def main(arguments: list[str]) -> int:
     sys.path.insert(0, arguments[5])
     import pynvml
 
-    told_to_stop = False
+    stopping = False
 
     def stop(_number: int, _frame: object) -> None:
-        nonlocal told_to_stop
-        told_to_stop = True
+        nonlocal stopping
+        stopping = True
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
             return 1
         try:
             _say("locked")
-            while not told_to_stop and os.getppid() == parent:
+            while not stopping and os.getppid() == parent:
                 ready, _, _ = select.select([0], [], [], _POLL_S)
                 if ready and not os.read(0, 1):
                     break
@@ -67,7 +68,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _say(text: str) -> None:
-    # The parent may be gone already; what matters here is to go on to the reset.
+    # The parent may have died; the reset matters more.
     try:
         print(text, flush=True)  # noqa: T201
     except OSError:
@@ -75,7 +76,7 @@ def _say(text: str) -> None:
 
 
 def _is_last(shared: Any) -> bool:
-    """Nobody else keeps this GPU. Of two that end at once one at least sees that: a refused lock is a lost one."""
+    """Return whether no other keeper shares this GPU. Of two that end at once, one is last: a refused lock is lost."""
     try:
         fcntl.flock(shared, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Locked GPU clocks: run-to-run spread falls, and so the smallest regression that can be seen."""
+"""Locked GPU clocks, which reduce the spread between runs and so the smallest detectable regression."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ from pytest_gpuperf.device.lock import DeviceLock, open_shared, try_lock
 from pytest_gpuperf.errors import DeviceError, NvmlError
 
 _KEEPER = Path(__file__).with_name("clock_keeper.py")
-#: It resets within a poll; a driver that has to be woken takes seconds.
+#: The keeper resets within a poll; a driver that must be loaded takes seconds.
 _RESET_S = 5.0
-#: A record that was killed has given its clocks back after this, unless the driver has to be woken.
+#: A killed invocation has reset its clocks after this time, unless the driver must be loaded.
 _PATIENCE_S = 1.0
 _POLL_S = 0.1
 
 
 def policy(mhz: int | None) -> str:
-    """The key's ``clock_policy``: of clocks locked to so many MHz; to what the power limit allows when None."""
+    """Return the key's ``clock_policy`` for locked clocks; None stands for the highest clock within the power limit."""
     return f"locked {mhz} MHz" if mhz else "locked tdp"
 
 
 class LockedClocks:
-    """The clocks of a GPU, locked until this is closed or this process is gone, however that ends.
+    """Locks the clocks of a GPU until this object is closed or this process has ended in any way.
 
     Args:
-        device: a GPU, or a slice: then its whole GPU.
-        mhz: None for the highest clock that the GPU can hold within its power limit.
+        device: A GPU, or a slice, which stands for its whole GPU.
+        mhz: Clock in MHz; None for the highest clock within the power limit.
 
     Raises:
-        DeviceError: they can't be locked, or others measure with other clocks; says why, and what to do.
+        DeviceError: The clocks can't be locked, or another process measures with other clocks.
     """
 
     def __init__(self, device: Device, mhz: int | None) -> None:
         if device.kind != "gpu":
-            raise DeviceError("--gpuperf-lock-clocks: there is no GPU under test. Leave it out, or choose a GPU.")
+            raise DeviceError(
+                "--gpuperf-lock-clocks: there is no GPU under test. Leave the option out, or choose a GPU."
+            )
         pynvml = find_spec("pynvml")
         assert pynvml is not None
         assert pynvml.origin is not None
         uuid = device.parent or device.id
-        with _agreed(device, policy(mhz)) as shared, open_shared(_gate(device).path) as gate:
+        with _join_policy(device, policy(mhz)) as shared, open_shared(_gate(device).path) as gate:
             descriptors = (shared.fileno(), gate.fileno())
             arguments = [os.getpid(), uuid, mhz or 0, *descriptors, Path(pynvml.origin).parent]
             self._process = subprocess.Popen(
@@ -56,23 +58,23 @@ class LockedClocks:
                 stdout=subprocess.PIPE,
                 pass_fds=descriptors,
                 text=True,
-                start_new_session=True,  # the terminal's Ctrl-C is not for it
+                start_new_session=True,  # so that Ctrl-C in the terminal does not end it
             )
         self._label, self._locked = device.label, False
         with ExitStack() as undo:
             undo.callback(self.close)
             assert self._process.stdout is not None
-            said = self._process.stdout.readline().strip()
-            if said != "locked":
-                raise _failure(device, said)
+            reply = self._process.stdout.readline().strip()
+            if reply != "locked":
+                raise _failure(device, reply)
             self._locked = True
             undo.pop_all()
 
     def close(self) -> None:
-        """Give the clocks back, and wait until that is done. May be called twice.
+        """Reset the clocks, and wait for it. May be called twice.
 
         Raises:
-            DeviceError: they could not be given back.
+            DeviceError: The clocks could not be reset.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
@@ -80,52 +82,52 @@ class LockedClocks:
         if stdout.closed:
             return
         stdin.close()
-        # A process that was forked meanwhile may hold the other end of its input open: then it is told by a signal.
-        for tell in (self._process.terminate, self._process.kill):
+        # A process forked in the meantime may hold the other end of its input open; a signal ends the keeper then.
+        for send_signal in (self._process.terminate, self._process.kill):
             try:
                 self._process.wait(_RESET_S)
             except subprocess.TimeoutExpired:
-                tell()
+                send_signal()
         status = self._process.wait()
         with stdout:
-            _, why = _words(stdout.read().strip() if status else "")
+            _, why = _parse_failure(stdout.read().strip() if status else "")
         if status < 0 or (status and self._locked):
             raise DeviceError(
-                f"The clocks of {self._label} may still be locked: {why or 'what keeps them died'}.\n"
-                "Give them back with: nvidia-smi --reset-gpu-clocks"
+                f"The clocks of {self._label} may still be locked: {why or 'the process that locked them died'}.\n"
+                "Reset them with: nvidia-smi --reset-gpu-clocks"
             )
 
 
 class FreeClocks:
-    """The clocks of a GPU as they are: no other record locks them until this is closed or this process is gone.
+    """Keeps other processes from locking the clocks of a GPU until this object is closed or this process has ended.
 
     Args:
-        device: a GPU, or a slice: then its whole GPU.
+        device: A GPU, or a slice, which stands for its whole GPU.
 
     Raises:
-        DeviceError: another record has locked them.
+        DeviceError: Another process has locked the clocks.
     """
 
     def __init__(self, device: Device) -> None:
-        self._shared = _agreed(device, str(device.key["clock_policy"]))
+        self._shared = _join_policy(device, str(device.key["clock_policy"]))
 
     def close(self) -> None:
-        """Others may lock them. May be called twice."""
+        """Allow others to lock the clocks. May be called twice."""
         self._shared.close()
 
 
 def _gate(device: Device) -> DeviceLock:
-    """Held by whoever joins or leaves those that share the GPU's clocks, since flock(2) is not changed in one step."""
+    """Return the lock held while a process joins or leaves, since flock(2) does not change its mode atomically."""
     return DeviceLock(f"clocks-{device.parent or device.id}")
 
 
-def _agreed(device: Device, wanted: str) -> IO[str]:
-    """A file that says which clock policy all have that measure on a GPU, each in its turn; closing it leaves them.
+def _join_policy(device: Device, policy: str) -> IO[str]:
+    """Open the file with the clock policy of all processes that measure on a GPU; closing it leaves them.
 
-    Each holds it locked to be shared. It says who began as well.
+    Each process holds a shared lock on the file. The file also names the process that wrote it.
 
     Raises:
-        DeviceError: others measure there with another policy.
+        DeviceError: Another process measures there with another policy.
     """
     gate, end_s = _gate(device), time.monotonic() + _PATIENCE_S
     with ExitStack() as undo:
@@ -134,36 +136,36 @@ def _agreed(device: Device, wanted: str) -> IO[str]:
             with gate:
                 if try_lock(shared, fcntl.LOCK_EX):
                     os.ftruncate(shared.fileno(), 0)
-                    os.pwrite(shared.fileno(), f"{wanted}, process {os.getpid()}".encode(), 0)
-                found, _, first = os.pread(shared.fileno(), 1000, 0).decode(errors="replace").partition(", ")
-                if found == wanted:
+                    os.pwrite(shared.fileno(), f"{policy}, process {os.getpid()}".encode(), 0)
+                current, _, owner = os.pread(shared.fileno(), 1000, 0).decode(errors="replace").partition(", ")
+                if current == policy:
                     fcntl.flock(shared, fcntl.LOCK_SH)
                     undo.pop_all()
                     return shared
             if time.monotonic() > end_s:
                 raise DeviceError(
-                    f"The clock policy of {device.label} is to be {wanted!r}, and {first}, or one that came after it, "
-                    f"measures there with {found!r}.\n"
-                    "Wait until that has ended, or give both the same --gpuperf-lock-clocks."
+                    f"{device.label} can't be measured with the clock policy {policy!r}: {owner}, or a process that "
+                    f"joined it, measures there with {current!r}.\n"
+                    "Wait until it has ended, or use the same --gpuperf-lock-clocks for both."
                 )
             time.sleep(_POLL_S)
 
 
-def _failure(device: Device, said: str) -> DeviceError:
-    kind, words = _words(said)
+def _failure(device: Device, reply: str) -> DeviceError:
+    kind, message = _parse_failure(reply)
     if kind == "no_permission":
         return NvmlError(
             kind,
-            f"--gpuperf-lock-clocks: the clocks of {device.label} can't be locked: {words}.\n"
-            "That takes root (or CAP_SYS_ADMIN in a container): run pytest with it, or leave the option out.",
+            f"--gpuperf-lock-clocks: the clocks of {device.label} can't be locked: {message}.\n"
+            "It requires root (or CAP_SYS_ADMIN in a container). Run pytest as root, or leave the option out.",
         )
     return DeviceError(
-        f"--gpuperf-lock-clocks: the clocks of {device.label} can't be locked: {words or 'no reason was given'}.\n"
-        "Locked clocks take a Volta or newer; leave the option out."
+        f"--gpuperf-lock-clocks: the clocks of {device.label} can't be locked: {message or 'no reason was given'}.\n"
+        "Locked clocks require Volta or later. Leave the option out."
     )
 
 
-def _words(said: str) -> tuple[str, str]:
-    """Kind and message of a keeper's ``failed KIND MESSAGE``."""
-    _, kind, words = (*said.split(" ", 2), "", "")[:3]
-    return kind, words
+def _parse_failure(reply: str) -> tuple[str, str]:
+    """Return kind and message of a keeper's ``failed KIND MESSAGE``."""
+    _, kind, message = (*reply.split(" ", 2), "", "")[:3]
+    return kind, message

@@ -1,7 +1,7 @@
-"""How much of the CPU others took: processes that are not ours, and neighbours of the virtual machine.
+"""CPU time of other processes, and of neighbours of the virtual machine.
 
-Where the CPU is the device under test this is its co-tenant reading: the one thing that explains most of what a shared
-machine does to a latency, and that no statistic of the latencies themselves can tell from a regression.
+If the CPU is the device under test, this is its co-tenant reading. It explains most of the effect of a shared machine
+on latencies, and no statistic of the latencies themselves can distinguish that effect from a regression.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ class CpuReading:
     """Cumulative CPU times.
 
     Attributes:
-        at_s: on the monotonic clock.
-        busy_s: of the cores this process may use, by anybody, including what the hypervisor gave to others (steal).
-            Interrupts are left out: those of the measured traffic itself can't be told from others'.
-        own_s: of this process and all that descends from it.
-        cores: how many cores that are.
+        at_s: Time on the monotonic clock.
+        busy_s: Busy time of the cores that this process may use, including time that the hypervisor gave to others
+            (steal). Interrupts are excluded, since those of the measured traffic can't be separated.
+        family_s: CPU time of this process and its descendants.
+        cores: Number of these cores.
     """
 
     at_s: float
     busy_s: float
-    own_s: float
+    family_s: float
     cores: int
 
 
 def read_cpu(proc: Path = Path("/proc")) -> CpuReading | None:
-    """Read the cumulative times; None where the kernel doesn't show them."""
+    """Read the cumulative times; None if the kernel does not report them."""
     allowed = os.sched_getaffinity(0)
     busy = 0.0
     try:
@@ -46,18 +46,18 @@ def read_cpu(proc: Path = Path("/proc")) -> CpuReading | None:
                 busy += (user + nice + system + steal) * _TICK_S
     except (OSError, ValueError):
         return None
-    return CpuReading(time.monotonic(), busy, _own_s(proc), len(allowed))
+    return CpuReading(time.monotonic(), busy, _family_s(proc), len(allowed))
 
 
-def _own_s(proc: Path) -> float:
-    """CPU time of this process's whole tree, with that of children which have ended and were waited for."""
-    found = stats(proc)
-    return sum(sum(map(int, found[pid][11:15])) for pid in family([os.getpid()], found)) * _TICK_S
+def _family_s(proc: Path) -> float:
+    """Return the CPU time of this process and its descendants, including children that have ended."""
+    table = stats(proc)
+    return sum(sum(map(int, table[pid][11:15])) for pid in family([os.getpid()], table)) * _TICK_S
 
 
 def others_share(before: CpuReading | None, after: CpuReading | None) -> float | None:
-    """The share of all cores that others took between two readings, 0 to 1; None where it can't be told."""
+    """Return the share of all cores that others used between two readings, 0 to 1; None if it is unknown."""
     if before is None or after is None or after.at_s <= before.at_s:
         return None
-    others_s = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
+    others_s = (after.busy_s - before.busy_s) - (after.family_s - before.family_s)
     return min(max(others_s / ((after.at_s - before.at_s) * after.cores), 0.0), 1.0)

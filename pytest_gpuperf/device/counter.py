@@ -1,7 +1,7 @@
-"""Counters and gauges of energy: following them in time, and what they say of an interval. No clocks, no threads.
+"""Energy counters and power readings: how they move, and the energy of an interval. No clocks, no threads.
 
 An energy counter moves in ticks (10 to 100 ms on GPUs, 2 s at Triton's metrics). A window's energy is read between two
-of its ticks: both instants are known to within the readings around them, so what is left out is not a share of a tick
+of its ticks: both instants are known to within the readings around them, so the uncertainty is not a share of a tick
 but a fraction of a millisecond. The two ticks are the last ones before each edge, so that they are equally far from
 their edges when the window is a whole number of ticks.
 """
@@ -14,26 +14,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-#: How often a counter is read while its next tick is waited for. A tick's instant is then known to half of it.
+#: Time between readings of a counter while its next tick is awaited; a tick's instant is known to half of it.
 CATCH_NS = 1_000_000
-#: Ticks that follow each other faster are not all waited for: each costs a few readings.
+#: Faster ticks are not all awaited, since each costs a few readings.
 GRID_NS = 100_000_000
-#: A tick is waited for this many readings early at most, however often it came before it was.
+#: Most readings before an expected tick, however often ticks came early.
 _MARGIN = 6
-#: Part of the time between two ticks by which a window may be shorter than wanted.
+#: Share of the time between two ticks by which a window may be shorter than requested.
 _NEARLY = 0.05
-#: Share of a window's energy that its edges may leave open.
+#: Share of a window's energy that may be uncertain because of its edges.
 EDGE_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A counter moved.
+    """A movement of a counter.
 
     Attributes:
-        at_ns: the middle between the readings before and after.
-        slack_ns: half of the time between them.
-        energy_j: what it shows from then on.
+        at_ns: Middle between the readings before and after.
+        slack_ns: Half of the time between these readings.
+        energy_j: Value of the counter after the movement.
     """
 
     at_ns: int
@@ -43,10 +43,10 @@ class Tick:
 
 @dataclass(frozen=True)
 class Span:
-    """Energy of an interval that is as close to the asked one as ticks allow.
+    """Energy of an interval that is as close to the requested one as ticks allow.
 
     Attributes:
-        error_j: bound of what its edges leave open.
+        error_j: Bound of the error at its edges.
     """
 
     start_ns: int
@@ -60,10 +60,10 @@ class Span:
 
 
 def between(ticks: Sequence[Tick], start_ns: int, stop_ns: int) -> Span | None:
-    """The energy between the last ticks before both edges; None where they span less than half of the interval.
+    """Return the energy between the last ticks before both edges; None if they span less than half of the interval.
 
     Args:
-        ticks: in order. Where none comes before the start, the first one after it is taken.
+        ticks: Ticks in order. Without one before the start, the first tick after it counts.
     """
     before = [index for index, tick in enumerate(ticks) if tick.at_ns <= start_ns]
     begin = before[-1] if before else 0
@@ -78,7 +78,7 @@ def between(ticks: Sequence[Tick], start_ns: int, stop_ns: int) -> Span | None:
     energy_j = last.energy_j - first.energy_j
     powers = [(b.energy_j - a.energy_j) / ((b.at_ns - a.at_ns) / 1e9) for a, b in pairwise(inside)]
     edges_s = (first.slack_ns + last.slack_ns) / 1e9
-    # Where the interval and the window do not coincide, power may have been as far off as it ever was.
+    # Where the interval and the window differ, the power may have differed by as much as it ever did.
     apart_s = (abs(start_ns - first.at_ns) + abs(stop_ns - last.at_ns)) / 1e9
     error_j = energy_j / seconds * edges_s + (max(powers) - min(powers)) / 2 * apart_s
     return Span(first.at_ns, last.at_ns, energy_j, error_j)
@@ -89,8 +89,8 @@ class Rhythm:
     """How a counter moves.
 
     Attributes:
-        tick_ns: 0 for one that moves all the time.
-        slack_ns: to which its ticks' instants can be told.
+        tick_ns: Time between ticks; 0 for a counter that moves continuously.
+        slack_ns: Uncertainty of a tick's instant.
     """
 
     tick_ns: int
@@ -98,29 +98,31 @@ class Rhythm:
 
     @property
     def grid_ns(self) -> int:
-        """Ticks are waited for so far apart: a whole number of them."""
+        """Time between two ticks that are awaited: a whole number of ticks."""
         if not self.tick_ns:
             return GRID_NS
         return self.tick_ns * max(1, round(GRID_NS / self.tick_ns))
 
     def window_s(self, wanted_s: float, most_s: float) -> float:
-        """The shortest window from about ``wanted_s`` on that leaves ``EDGE_SHARE`` open at most and is a whole number
-        of ticks; never above ``most_s``, unless that is what was wanted."""
+        """Return the shortest window from about ``wanted_s`` on that is whole ticks long and keeps ``EDGE_SHARE``.
+
+        It is never above ``most_s``, unless ``wanted_s`` is.
+        """
         grid_s = self.grid_ns / 1e9
-        # Rhythms of equal counters differ by what measuring them is worth; their windows should not, by a whole grid.
+        # Measured rhythms of equal counters differ slightly; their windows should not differ by a whole grid.
         least_s = max(wanted_s - _NEARLY * grid_s, 2 * self.slack_ns / 1e9 / EDGE_SHARE)
-        whole_s = grid_s * max(1, math.ceil(least_s / grid_s))
-        if whole_s <= most_s:
-            return whole_s
+        rounded_s = grid_s * max(1, math.ceil(least_s / grid_s))
+        if rounded_s <= most_s:
+            return rounded_s
         return max(wanted_s, int(most_s / grid_s) * grid_s)
 
 
 def rhythm_of(ticks: Sequence[Tick]) -> Rhythm | None:
-    """From ticks that were all waited for; None of fewer than three."""
+    """Return the rhythm of ticks that were all awaited; None for fewer than three."""
     if len(ticks) < 3:
         return None
     usual = statistics.median(b.at_ns - a.at_ns for a, b in pairwise(ticks))
-    # The whole stretch tells more exactly than a single gap; ticks that were missed are counted.
+    # All gaps together are more exact than one; missed ticks are counted.
     count = sum(max(1, round((b.at_ns - a.at_ns) / usual)) for a, b in pairwise(ticks))
     tick_ns = (ticks[-1].at_ns - ticks[0].at_ns) // count
     return Rhythm(tick_ns, int(statistics.median(tick.slack_ns for tick in ticks)))
@@ -130,14 +132,14 @@ class Follower:
     """Reads a counter when its next tick is due.
 
     Args:
-        read: the counter in joules.
-        catch_ns: time between readings while a tick is waited for.
+        read: Reads the counter in joules.
+        catch_ns: Time between readings while a tick is awaited.
 
     Attributes:
-        ticks: those that were seen since ``forget``.
-        due_ns: when it wants to be read next.
-        rhythm: None until it is known.
-        reset_ns: when it was seen to have gone back.
+        ticks: Ticks since ``forget``.
+        due_ns: Time of the next reading.
+        rhythm: Rhythm of the counter; None until it is known.
+        reset_ns: Times at which the counter had gone back.
     """
 
     def __init__(self, read: Callable[[], float], catch_ns: int = CATCH_NS, rhythm: Rhythm | None = None) -> None:
@@ -150,15 +152,15 @@ class Follower:
         self._margin_ns = catch_ns
 
     def forget(self) -> None:
-        """Begin anew, at once."""
+        """Forget all ticks; the next reading is due at once."""
         self.ticks, self.reset_ns, self._last, self.due_ns = [], [], None, 0
         self._highest_j = -math.inf
 
     def poll(self, clock_ns: Callable[[], int]) -> None:
-        """Read it once and decide when to do so again.
+        """Read the counter once and set the time of the next reading.
 
         Raises:
-            NvmlError: as ``read`` does.
+            NvmlError: ``read`` raised it.
         """
         begin_ns = clock_ns()
         energy_j = self._read()
@@ -179,7 +181,7 @@ class Follower:
             return
         gap_ns = end_ns - last[0]
         if self.rhythm is not None and gap_ns > max(self.rhythm.tick_ns // 2, 4 * self._catch_ns):
-            # It came before it was waited for, so its instant is unknown. Be earlier at the next one.
+            # The tick came before it was awaited, so its instant is unknown. Begin earlier at the next one.
             self._margin_ns = min(self._margin_ns + self._catch_ns, _MARGIN * self._catch_ns)
             if self.ticks:
                 self._last = None
@@ -190,22 +192,19 @@ class Follower:
             self._margin_ns = max(self._margin_ns - self._catch_ns // 8, self._catch_ns)
             self.due_ns = self._next_ns(self.ticks[-1].at_ns, end_ns + self._margin_ns, self.rhythm.grid_ns)
             if self.rhythm.grid_ns > self.rhythm.tick_ns:
-                self._last = None  # ticks pass unseen until then
+                self._last = None  # ticks until then are not seen
 
     def _next_ns(self, tick_ns: int, now_ns: int, step_ns: int) -> int:
-        """When to wait for the first tick after now, counted on from one whose instant is known."""
+        """Return when to await the first tick after now, counted from a tick whose instant is known."""
         return tick_ns + (max(now_ns - tick_ns, 0) // step_ns + 1) * step_ns - self._margin_ns
 
 
 def integrated(samples: Sequence[tuple[int, float]], start_ns: int, stop_ns: int, tick_ns: int = 0) -> Span | None:
-    """The integral of power readings over an interval that they enclose, by the trapezoidal rule.
+    """Integrate power readings over an interval by the trapezoidal rule; None if they cover less than half of it.
 
     Args:
-        samples: time and watts, in order.
-        tick_ns: how often the sensor moves: readings in between repeat the last one, and are left out.
-
-    Returns:
-        None where the readings do not reach over at least half of the interval.
+        samples: Time and watts, in order.
+        tick_ns: Time between movements of the sensor. Readings in between repeat the last one and are ignored.
     """
     points: list[tuple[int, float]] = []
     for at_ns, watts in samples:

@@ -1,4 +1,4 @@
-"""Finding the devices that can be tested."""
+"""The devices that can be tested, and how to find them."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pytest_gpuperf.device.nvml import Handle, Nvml, each
+from pytest_gpuperf.device.nvml import Handle, Nvml, usable_handles
 from pytest_gpuperf.device.processes import describe
 from pytest_gpuperf.device.rapl import Rapl
 from pytest_gpuperf.errors import DeviceError, NvmlError
 from pytest_gpuperf.model import Plain, PlainMapping
 from pytest_gpuperf.model.resources import NVML_COUNTER, NVML_POWER, RAPL
 
-#: What CUDA itself looks at.
+#: Variable in which CUDA reads the visible devices.
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU, a MIG slice of one, or the CPU where there is none.
+    """A GPU, a MIG slice, or the CPU.
 
     Attributes:
         kind: ``gpu`` or ``cpu``.
-        name: the GPU's product name, or the CPU's model.
-        id: names this very piece of hardware on this host: the UUID of a GPU or slice.
-        key: what of it two comparable records share.
-        environment: what else is worth knowing when numbers differ.
-        note: why it was chosen, when that may surprise.
-        index: NVML's number of the GPU; None for the CPU.
-        mig_profile: of a slice, as ``1g.10gb``.
-        parent: UUID of the slice's GPU; empty for what is no slice.
-        memory_bytes: of the GPU or slice.
-        energy_method: how its energy can be measured here, as ``nvml-counter`` or ``nvml-counter+rapl``; empty where
-            it can't.
+        name: Product name of the GPU, or model of the CPU.
+        id: Identifier of this piece of hardware on this host: the UUID of a GPU or slice, or ``cpu``.
+        key: The device's part of the comparison key.
+        environment: Other facts that help to explain a difference.
+        note: Why the device was chosen, if that may be a surprise.
+        index: NVML's index of the GPU; None for the CPU.
+        mig_profile: MIG profile of a slice, for example ``1g.10gb``.
+        parent: UUID of the GPU that a slice belongs to; empty for other devices.
+        memory_bytes: Memory of the GPU or slice.
+        energy_method: How the energy is measured, for example ``nvml-counter`` or ``nvml-counter+rapl``; empty if it
+            can't be measured.
     """
 
     kind: str
@@ -52,47 +52,47 @@ class Device:
 
     @property
     def label(self) -> str:
-        """How people read it."""
+        """Name for people."""
         if self.kind == "gpu":
             return f"GPU {self.name}" + (f" MIG {self.mig_profile}" if self.mig_profile else "")
         return f"CPU {self.name}, {self.key['cores']} cores (no GPU)"
 
     @property
     def visible(self) -> str:
-        """The value of CUDA_VISIBLE_DEVICES that shows it alone; empty for the CPU, as that hides all GPUs."""
+        """Value of CUDA_VISIBLE_DEVICES that shows only this device; empty for the CPU, which hides all GPUs."""
         return self.id if self.kind == "gpu" else ""
 
     @property
     def lock(self) -> str:
-        """What ``DeviceLock`` takes."""
+        """Identifier for ``DeviceLock``."""
         return f"{self.id} in {self.parent}" if self.parent else self.id
 
 
 def find_device(wanted: str = "auto", number: int = 0) -> Device:
-    """The device under test.
+    """Return the device under test.
 
     Args:
-        wanted: ``auto`` (the first GPU or slice that CUDA shows, else the CPU), ``cpu``, an NVML index, or the UUID of
-            a GPU or MIG slice.
-        number: with ``auto`` and several that are alike: which of them, counted modulo how many there are.
+        wanted: ``auto`` (the first GPU or slice that is visible to CUDA, or else the CPU), ``cpu``, an NVML index, or
+            the UUID of a GPU or MIG slice.
+        number: Which of several equal devices ``auto`` chooses, modulo their number.
 
     Raises:
-        DeviceError: the wanted GPU isn't there, or NVML is there and doesn't work.
+        DeviceError: The wanted GPU does not exist, or NVML is installed and fails.
     """
     if wanted == "cpu":
         return cpu()
     try:
         with _nvml() as nvml:
             if wanted == "auto":
-                handles = _shown(nvml, os.environ.get(VISIBLE))
+                handles = _visible_handles(nvml, os.environ.get(VISIBLE))
                 if not handles:
                     return cpu(note=_why_none(nvml))
                 devices = [_describe(nvml, handle) for handle in handles]
-                alike = [device for device in devices if device.key == devices[0].key]
-                passed = (str(error) for index, error in nvml.unopened.items() if index < handles[0].index)
-                return replace(alike[number % len(alike)], note=next(passed, ""))
-            return _describe(nvml, _named(nvml, wanted))
-    except _Missing as missing:
+                equal = [device for device in devices if device.key == devices[0].key]
+                skipped = (str(error) for index, error in nvml.unopened.items() if index < handles[0].index)
+                return replace(equal[number % len(equal)], note=next(skipped, ""))
+            return _describe(nvml, _named_handle(nvml, wanted))
+    except _MissingDevice as missing:
         raise _no_such(wanted, str(missing)) from missing
     except NvmlError as error:
         if error.kind != "absent":
@@ -103,19 +103,17 @@ def find_device(wanted: str = "auto", number: int = 0) -> Device:
 
 
 def find_devices(visible: str | None = None) -> tuple[Device, ...]:
-    """All that can be computed on: GPUs, by index, with the slices in place of those that are divided by MIG.
-
-    Empty where there is no GPU.
+    """Return all GPUs by index, with the slices in place of GPUs that are divided by MIG; empty without a GPU.
 
     Args:
-        visible: leaves those that this value of CUDA_VISIBLE_DEVICES would; all when None.
+        visible: Value of CUDA_VISIBLE_DEVICES that limits the devices; all when None.
 
     Raises:
-        DeviceError: NVML is there and doesn't work.
+        DeviceError: NVML is installed and fails.
     """
     try:
         with _nvml() as nvml:
-            return tuple(_describe(nvml, handle) for handle in _shown(nvml, visible))
+            return tuple(_describe(nvml, handle) for handle in _visible_handles(nvml, visible))
     except NvmlError as error:
         if error.kind == "absent":
             return ()
@@ -123,35 +121,36 @@ def find_devices(visible: str | None = None) -> tuple[Device, ...]:
 
 
 def find_places(places: Sequence[str]) -> tuple[Device, ...]:
-    """What parts of CUDA_VISIBLE_DEVICES mean, each device once.
+    """Return the devices that items of CUDA_VISIBLE_DEVICES mean, each once.
 
     Args:
-        places: indices as NVML counts, or UUIDs of GPUs and MIG slices, which may be cut short.
+        places: NVML indices, or UUIDs of GPUs and MIG slices, which may be abbreviated.
 
     Raises:
-        DeviceError: there is no such device, or NVML doesn't work.
+        DeviceError: A device does not exist, or NVML fails.
     """
     try:
         with _nvml() as nvml:
-            return tuple({one.uuid: _describe(nvml, one) for one in (_named(nvml, name) for name in places)}.values())
-    except _Missing as missing:
+            handles = [_named_handle(nvml, name) for name in places]
+            return tuple({handle.uuid: _describe(nvml, handle) for handle in handles}.values())
+    except _MissingDevice as missing:
         reason = str(missing)
     except NvmlError as error:
         if error.kind != "absent":
             raise
         reason = str(error)
-    raise DeviceError(f"A target is to compute on {', '.join(places)}: {reason}.\nnvidia-smi -L lists what is there.")
+    raise DeviceError(f"A target can't compute on {', '.join(places)}: {reason}.\nnvidia-smi -L lists the devices.")
 
 
 def joint_key(devices: Sequence[Device], clock_policy: str = "") -> PlainMapping:
-    """What records on several devices at once share; of one device, its own key.
+    """Return the devices' part of the comparison key.
 
     Args:
-        clock_policy: of clocks that were locked for the record.
+        clock_policy: Policy of clocks that were locked for the measurement.
     """
     key = {**devices[0].key}
     if len(devices) > 1:
-        key |= {"device": " + ".join(dict.fromkeys(one.name for one in devices)), "device_count": len(devices)}
+        key |= {"device": " + ".join(dict.fromkeys(device.name for device in devices)), "device_count": len(devices)}
     return {**key, "clock_policy": clock_policy} if clock_policy and devices[0].kind == "gpu" else key
 
 
@@ -162,60 +161,61 @@ def _nvml() -> Nvml:
         if error.kind == "absent" and "ibrary" in str(error):
             raise NvmlError("absent", "no NVIDIA driver library (libnvidia-ml.so.1) on this machine") from error
         if error.kind in ("absent", "no_permission"):
-            raise NvmlError("absent", f"NVML is installed but has no GPU to show: {error.__cause__}") from error
+            raise NvmlError("absent", f"NVML is installed but reports no GPU: {error.__cause__}") from error
         raise NvmlError(
             error.kind,
-            f"NVML is installed but can't be used: {error.__cause__}.\n"
-            "Repair the driver (nvidia-smi should work), or measure on the CPU with --gpuperf-device cpu.",
+            f"NVML is installed but fails: {error.__cause__}.\n"
+            "Repair the driver until nvidia-smi works, or measure on the CPU with --gpuperf-device cpu.",
         ) from error
 
 
-def _shown(nvml: Nvml, told: str | None) -> list[Handle]:
-    """Those that a value of CUDA_VISIBLE_DEVICES leaves, in its order; numbers are taken as NVML's.
+def _visible_handles(nvml: Nvml, visible: str | None) -> list[Handle]:
+    """Return the devices that a value of CUDA_VISIBLE_DEVICES makes visible, in its order, with NVML's indices.
 
     Raises:
-        NvmlError: the first of them is a GPU that could not be opened.
+        NvmlError: The first of them is a GPU that could not be opened.
     """
-    handles = each(nvml)
-    if told is None:
+    handles = usable_handles(nvml)
+    if visible is None:
         return handles
-    found: list[Handle] = []
-    for one in filter(None, map(str.strip, told.split(","))):
-        own = [handle for handle in handles if handle.is_called(one)]
-        if not own:
-            if not found and (error := nvml.why_unopened(one)):
+    selected: list[Handle] = []
+    for name in filter(None, map(str.strip, visible.split(","))):
+        matching = [handle for handle in handles if handle.is_called(name)]
+        if not matching:
+            if not selected and (error := nvml.why_unopened(name)):
                 raise error
-            break  # as CUDA does: what comes after an invalid one is hidden
-        found += [handle for handle in own if handle not in found]
-    return found
+            break  # as in CUDA, items after an invalid one are hidden
+        selected += [handle for handle in matching if handle not in selected]
+    return selected
 
 
-class _Missing(Exception):
-    """There is no such device; says why."""
+class _MissingDevice(Exception):
+    """The device does not exist; the message says why."""
 
 
-def _named(nvml: Nvml, wanted: str) -> Handle:
+def _named_handle(nvml: Nvml, wanted: str) -> Handle:
     gpus = nvml.gpus()
     if wanted.isdigit():
         handle = next((gpu for gpu in gpus if gpu.index == int(wanted)), None)
         if handle is None:
             if error := nvml.why_unopened(wanted):
-                raise _Missing(str(error))
+                raise _MissingDevice(str(error))
             count = len(gpus) + len(nvml.unopened)
-            raise _Missing(f"NVML sees {count} GPU{'' if count == 1 else 's'}, so there is no index {wanted}")
+            raise _MissingDevice(f"NVML sees {count} GPU{'' if count == 1 else 's'}, so there is no index {wanted}")
     else:
-        every = [one for gpu in gpus for one in (gpu, *gpu.slices())]
-        own = [one for one in every if one.uuid == wanted] or [one for one in every if one.is_called(wanted)]
-        if len(own) != 1:
-            what = "slice" if wanted.startswith("MIG") else "GPU"
-            what = f"several {what}s" if own else f"no {what}"
-            seen = ", ".join(one.uuid for one in every) or "none"
-            seen += "".join(f"; {error}" for error in nvml.unopened.values())
-            raise _Missing(f"NVML sees {what} with UUID {wanted} (it sees: {seen})")
-        (handle,) = own
+        handles = [handle for gpu in gpus for handle in (gpu, *gpu.slices())]
+        matching = [handle for handle in handles if handle.uuid == wanted]
+        matching = matching or [handle for handle in handles if handle.is_called(wanted)]
+        if len(matching) != 1:
+            kind = "slice" if wanted.startswith("MIG") else "GPU"
+            quantity = f"several {kind}s" if matching else f"no {kind}"
+            known = ", ".join(handle.uuid for handle in handles) or "none"
+            known += "".join(f"; {error}" for error in nvml.unopened.values())
+            raise _MissingDevice(f"NVML sees {quantity} with UUID {wanted} (it sees: {known})")
+        (handle,) = matching
     if handle.slot is None and handle.mig_enabled:
-        slices = ", ".join(f"{one.uuid} ({one.profile})" for one in handle.slices())
-        raise _Missing(
+        slices = ", ".join(f"{part.uuid} ({part.profile})" for part in handle.slices())
+        raise _MissingDevice(
             f"GPU {handle.index} is divided by MIG, and CUDA computes on its slices only: {slices or 'none yet'}"
         )
     return handle
@@ -224,14 +224,14 @@ def _named(nvml: Nvml, wanted: str) -> Handle:
 def _no_such(wanted: str, reason: str) -> DeviceError:
     return DeviceError(
         f"--gpuperf-device {wanted}: {reason}.\n"
-        f"Measure on the CPU with --gpuperf-device cpu, or on what is there with auto."
+        f"Measure on the CPU with --gpuperf-device cpu, or let auto choose a device."
     )
 
 
 def _why_none(nvml: Nvml) -> str:
     gpus = nvml.gpus()
     if gpus and all(gpu.mig_enabled and not gpu.slices() for gpu in gpus):
-        return "MIG is on, and there is no slice yet (nvidia-smi mig -cgi makes some)"
+        return "MIG is on, but no slice exists yet (nvidia-smi mig -cgi creates slices)"
     if gpus:
         return f"{VISIBLE}={os.environ.get(VISIBLE)} hides all GPUs"
     return "NVML sees 0 GPUs"
@@ -267,7 +267,7 @@ def _device(nvml: Nvml, handle: Handle) -> Device:
         "gpu_max_sm_clock_mhz": board.max_sm_clock_mhz,
         "gpu_sm_clock_mhz": board.sm_clock_mhz,
         "gpu_temperature_c": board.temperature_c,
-        "gpu_co_tenants": describe([one.pid for one in handle.processes or ()]),
+        "gpu_co_tenants": describe([process.pid for process in handle.processes or ()]),
         **_host(),
     }
     return Device(
@@ -285,26 +285,26 @@ def _device(nvml: Nvml, handle: Handle) -> Device:
 
 
 def _energy_method(handle: Handle | None) -> str:
-    """What there is now, by one reading of each."""
-    own = []
-    # A slice's share of its board's energy can't be told.
+    """Return the methods that work now, by one reading of each."""
+    methods = []
+    # The share of a slice in its board's energy is unknown.
     if handle is not None and handle.slot is None:
         if handle.energy_j is not None:
-            own.append(NVML_COUNTER)
+            methods.append(NVML_COUNTER)
         elif handle.power_w is not None:
-            own.append(NVML_POWER)
+            methods.append(NVML_POWER)
     if Rapl.find() is not None:
-        own.append(RAPL)
-    return "+".join(own)
+        methods.append(RAPL)
+    return "+".join(methods)
 
 
 def _with_method(key: dict[str, Plain], method: str) -> PlainMapping:
-    """Without one the field is left out, so that machines which show no energy keep the keys they have."""
+    """Add the energy method to a key. Without a method the key has no such field."""
     return {**key, "energy_method": method} if method else key
 
 
 def cpu(note: str = "") -> Device:
-    """The CPU as the device under test."""
+    """Return the CPU as the device under test."""
     name = _cpu_model()
     cores = len(os.sched_getaffinity(0))
     method = _energy_method(None)
@@ -319,7 +319,7 @@ def _cpu_model() -> str:
             if field_name.strip() in ("model name", "Model", "Hardware") and value.strip():
                 return " ".join(value.split())
     except OSError:
-        pass  # not every kernel shows it; the architecture is still the truth
+        pass  # some kernels do not report the model; the architecture remains
     return platform.processor() or platform.machine()
 
 

@@ -1,4 +1,4 @@
-"""Whether a machine is fit to measure: pure judgements on what was read of it."""
+"""Whether a machine is fit to measure, judged from readings."""
 
 from __future__ import annotations
 
@@ -8,31 +8,30 @@ from dataclasses import dataclass
 from pytest_gpuperf.device.host import Host
 from pytest_gpuperf.device.noise import Noise
 
-#: In this order: what makes a measurement worthless, what makes it worse, what is as it should be, and what can't be
-#: told here.
+#: States of a check: a measurement would be worthless, would be less exact, is fine, or can't be judged.
 UNFIT, DOUBTFUL, GOOD, UNKNOWN = "unfit", "doubtful", "good", "unknown"
 
-#: A spread between windows of fixed work from which a gate with a 5% effect in mind is blind, and one that costs power.
-#: Idle machines show a few tenths of a percent.
+#: Spread between windows of fixed work from which a gate can't detect 5%, and from which it loses power. Idle machines
+#: show a few tenths of a percent.
 NOISE_UNFIT, NOISE_DOUBTFUL = 0.10, 0.02
-#: Others' share of the CPU, likewise; an idle Linux machine shows 1 to 3%.
+#: Share of the CPU that others use, with the same meaning; an idle Linux machine shows 1 to 3%.
 OTHERS_UNFIT, OTHERS_DOUBTFUL = 0.50, 0.10
-#: A thread that is kept from its core for longer than this shows as a latency.
+#: A thread that waits longer than this for its core shows as a latency.
 STALL_DOUBTFUL_S = 0.05
-#: Connections beside those of the libraries; a sweep goes up to a concurrency of thousands.
+#: A sweep may need thousands of connections, besides the files of the libraries.
 FEW_FILES = 4096
-#: With less, a model that grows pushes the machine into its swap.
+#: With less available memory, a growing model makes the machine swap.
 LOW_MEMORY = 0.10
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One check of a machine or device.
 
     Attributes:
         state: ``unfit``, ``doubtful``, ``good`` or ``unknown``.
-        observed: what was read or measured.
-        remedy: the command, or the advice, that makes it better; empty where nothing has to be done.
+        observed: What was read or measured.
+        remedy: Command or advice that improves it; empty if nothing needs to be done.
     """
 
     name: str
@@ -42,14 +41,14 @@ class Check:
 
 
 def host_checks(host: Host) -> list[Check]:
-    """What the operating system tells."""
+    """Judge the readings of the operating system."""
     checks = [_governor(host.governors), _turbo(host.turbo), _swap(host), _memory(host), _quota(host), _files(host)]
     return [*checks, _clock(host.clock_source)]
 
 
 def noise_checks(noise: Noise) -> list[Check]:
-    """What a few seconds of fixed work show."""
-    remedy = "end other work, or cancel it: gpuperf duet, or pytest --gpuperf --gpuperf-anchor"
+    """Judge a noise measurement."""
+    remedy = "end other work, or cancel its effect with gpuperf duet or pytest --gpuperf --gpuperf-anchor"
     spread = _graded(noise.spread, NOISE_DOUBTFUL, NOISE_UNFIT)
     checks = [
         Check(
@@ -60,11 +59,11 @@ def noise_checks(noise: Noise) -> list[Check]:
         )
     ]
     if noise.others_share is None:
-        checks.append(Check("co-tenants of the CPU", UNKNOWN, "the kernel doesn't show CPU times"))
+        checks.append(Check("co-tenants of the CPU", UNKNOWN, "the kernel does not report CPU times"))
     else:
         state = _graded(noise.others_share, OTHERS_DOUBTFUL, OTHERS_UNFIT)
-        found = f"others took {noise.others_share:.0%} of the CPU"
-        checks.append(Check("co-tenants of the CPU", state, found, "" if state == GOOD else f"{remedy} (see: top)"))
+        observed = f"other processes used {noise.others_share:.0%} of the CPU"
+        checks.append(Check("co-tenants of the CPU", state, observed, "" if state == GOOD else f"{remedy} (see: top)"))
     stalled = noise.stall_s > STALL_DOUBTFUL_S
     checks.append(
         Check(
@@ -78,7 +77,7 @@ def noise_checks(noise: Noise) -> list[Check]:
 
 
 def verdict(checks: Sequence[Check]) -> str:
-    """The worst of them; what can't be told does not count."""
+    """Return the worst state; unknown ones do not count."""
     states = [check.state for check in checks]
     return next((state for state in (UNFIT, DOUBTFUL) if state in states), GOOD)
 
@@ -89,72 +88,74 @@ def _graded(value: float, doubtful: float, unfit: float) -> str:
 
 def _governor(governors: Mapping[str, int]) -> Check:
     if not governors:
-        return Check("CPU governor", UNKNOWN, "not shown here (a virtual machine, most often)")
-    found = ", ".join(f"{name} on {count} core{'' if count == 1 else 's'}" for name, count in sorted(governors.items()))
+        return Check("CPU governor", UNKNOWN, "not reported, as in most virtual machines")
+    observed = ", ".join(
+        f"{name} on {count} core{'' if count == 1 else 's'}" for name, count in sorted(governors.items())
+    )
     if set(governors) == {"performance"}:
-        return Check("CPU governor", GOOD, found)
-    return Check("CPU governor", DOUBTFUL, found, "sudo cpupower frequency-set -g performance")
+        return Check("CPU governor", GOOD, observed)
+    return Check("CPU governor", DOUBTFUL, observed, "sudo cpupower frequency-set -g performance")
 
 
 def _turbo(turbo: bool | None) -> Check:
     if turbo is None:
-        return Check("CPU turbo", UNKNOWN, "not shown here")
+        return Check("CPU turbo", UNKNOWN, "not reported")
     if not turbo:
         return Check("CPU turbo", GOOD, "off")
-    # Its clock depends on how many cores are busy and how warm they are, but people serve with it.
+    # The clock depends on load and heat, but people serve with it.
     return Check("CPU turbo", GOOD, "on: clocks depend on load and heat")
 
 
 def _swap(host: Host) -> Check:
     if host.swapped_bytes_per_s is None:
-        return Check("swap", UNKNOWN, "the kernel doesn't show it")
+        return Check("swap", UNKNOWN, "not reported by the kernel")
     if host.swapped_bytes_per_s > 0:
         return Check(
             "swap",
             UNFIT,
-            f"{host.swapped_bytes_per_s / 1e6:.1f} MB/s go to or from it just now",
-            "end what takes the memory, then: sudo swapoff -a && sudo swapon -a",
+            f"{host.swapped_bytes_per_s / 1e6:.1f} MB/s of swap traffic",
+            "end the processes that use the memory, then: sudo swapoff -a && sudo swapon -a",
         )
     if host.swap_used_bytes:
         return Check(
             "swap",
             DOUBTFUL,
-            f"{host.swap_used_bytes / 1e6:.0f} MB lie in it",
+            f"{host.swap_used_bytes / 1e6:.0f} MB in use",
             "sudo swapoff -a && sudo swapon -a",
         )
-    return Check("swap", GOOD, "nothing lies in it")
+    return Check("swap", GOOD, "not in use")
 
 
 def _memory(host: Host) -> Check:
     if not host.memory_bytes:
-        return Check("memory", UNKNOWN, "the kernel doesn't show it")
-    found = f"{host.available_bytes / 1e9:.1f} of {host.memory_bytes / 1e9:.1f} GB available"
+        return Check("memory", UNKNOWN, "not reported by the kernel")
+    observed = f"{host.available_bytes / 1e9:.1f} of {host.memory_bytes / 1e9:.1f} GB available"
     if host.available_bytes < LOW_MEMORY * host.memory_bytes:
-        return Check("memory", DOUBTFUL, found, "end what takes it (see: ps aux --sort=-rss | head)")
-    return Check("memory", GOOD, found)
+        return Check("memory", DOUBTFUL, observed, "end the processes that use it (see: ps aux --sort=-rss | head)")
+    return Check("memory", GOOD, observed)
 
 
 def _quota(host: Host) -> Check:
     if host.quota_cores is None:
         return Check("CPU quota", GOOD, "none")
-    found = f"{host.quota_cores:g} of {host.cores} cores"
+    observed = f"{host.quota_cores:g} of {host.cores} cores"
     if host.quota_cores < host.cores:
         remedy = "give the container whole cores: docker run --cpuset-cpus, or in Kubernetes the static CPU manager"
-        return Check("CPU quota", DOUBTFUL, f"{found}; beyond it all threads stand still until the next period", remedy)
-    return Check("CPU quota", GOOD, found)
+        return Check("CPU quota", DOUBTFUL, f"{observed}; beyond it all threads wait for the next period", remedy)
+    return Check("CPU quota", GOOD, observed)
 
 
 def _files(host: Host) -> Check:
-    found = f"{host.open_files} may be open"
+    observed = f"{host.open_files} may be open at once"
     if host.open_files < FEW_FILES:
-        return Check("files", DOUBTFUL, f"{found}, so a concurrency beyond that fails", "ulimit -n 65536")
-    return Check("files", GOOD, found)
+        return Check("files", DOUBTFUL, f"{observed}, so a higher concurrency fails", "ulimit -n 65536")
+    return Check("files", GOOD, observed)
 
 
 def _clock(source: str) -> Check:
     if not source:
-        return Check("clock", UNKNOWN, "not shown here")
+        return Check("clock", UNKNOWN, "not reported")
     if source in ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "xen"):
         return Check("clock", GOOD, source)
-    remedy = "reading it takes microseconds; boot with clocksource=tsc, where the CPU's counter is stable"
+    remedy = "reading it takes microseconds; boot with clocksource=tsc if the CPU's counter is stable"
     return Check("clock", DOUBTFUL, source, remedy)

@@ -1,4 +1,4 @@
-"""What the operating system tells of a machine that is to measure."""
+"""Readings of the operating system for ``gpuperf doctor``."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-#: Long enough for a machine that swaps to be seen at it.
+#: Long enough to notice that a machine is swapping.
 _SWAP_WATCH_S = 0.5
 
 
 @dataclass(frozen=True)
 class Host:
-    """Readings of one moment; empty or None where the kernel doesn't show them.
+    """Readings of one moment; empty or None if the kernel does not report them.
 
     Attributes:
-        governors: cores by their frequency governor.
-        turbo: clocks above the nominal one are allowed.
-        swapped_bytes_per_s: to and from the swap.
-        quota_cores: of this control group, in cores; None without a quota.
-        open_files: how many this process may have.
-        clock_source: of the kernel.
+        governors: Number of cores, by frequency governor.
+        turbo: Whether clocks above the nominal one are allowed.
+        swapped_bytes_per_s: Traffic to and from the swap.
+        quota_cores: CPU quota of this control group, in cores; None without a quota.
+        open_files: Number of files that this process may open.
+        clock_source: Clock source of the kernel.
     """
 
     cores: int
@@ -41,10 +41,10 @@ class Host:
 
 
 def read_host(root: Path = Path("/")) -> Host:
-    """Read them; takes half a second.
+    """Read the host; takes half a second.
 
     Args:
-        root: of the file system that has ``proc`` and ``sys``.
+        root: Root of the file system with ``proc`` and ``sys``.
     """
     memory = _memory(root / "proc/meminfo")
     system = root / "sys/devices/system"
@@ -65,7 +65,7 @@ def read_host(root: Path = Path("/")) -> Host:
 
 
 def _text(path: Path) -> str:
-    """Empty where there is no such file, or it can't be read: the kernel doesn't show it here."""
+    """Return the text of a file; empty if it can't be read, since the kernel does not report it."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -73,18 +73,18 @@ def _text(path: Path) -> str:
 
 
 def _memory(path: Path) -> dict[str, int]:
-    """Bytes by name; the file has kB."""
-    found = {}
+    """Return bytes by name; the file has kB."""
+    sizes = {}
     for line in _text(path).splitlines():
         name, _, value = line.partition(":")
         words = value.split()
         if words and words[0].isdigit():
-            found[name] = int(words[0]) * 1024
-    return found
+            sizes[name] = int(words[0]) * 1024
+    return sizes
 
 
 def _turbo(cpu: Path) -> bool | None:
-    # Intel's driver says no_turbo, the others boost.
+    # Intel's driver has no_turbo, the others have boost.
     if off := _text(cpu / "intel_pstate/no_turbo"):
         return off == "0"
     on = _text(cpu / "cpufreq/boost")
@@ -102,12 +102,12 @@ def _swapped_bytes_per_s(path: Path) -> float | None:
 
 def _swapped_pages(path: Path) -> int | None:
     counts = [line.split() for line in _text(path).splitlines()]
-    found = [int(words[1]) for words in counts if len(words) == 2 and words[0] in ("pswpin", "pswpout")]
-    return sum(found) if found else None
+    pages = [int(words[1]) for words in counts if len(words) == 2 and words[0] in ("pswpin", "pswpout")]
+    return sum(pages) if pages else None
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Of control groups version 2 or 1, as a container sees its own at the root."""
+    """Return the quota of control groups version 2 or 1; a container sees its quota at the root."""
     second = _text(cgroup / "cpu.max").split()
     first = [_text(cgroup / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
     quota, period = second if len(second) == 2 else first

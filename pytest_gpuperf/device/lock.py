@@ -1,4 +1,4 @@
-"""One measurement at a time on one device, across processes (pytest-xdist workers, two terminals, two CI jobs)."""
+"""Locks that allow one measurement at a time on a device, across pytest-xdist workers, terminals and CI jobs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class DeviceLock:
     """An advisory lock (flock(2)) on a file named after the device; the kernel frees it when its holder dies.
 
     Args:
-        device_id: the device's id. ``SLICE in GPU``: a part of another device, which others may use parts of
-            meanwhile, and nobody as a whole.
-        waiting: called once, with the holder's description, when somebody else has the device.
-        directory: where lock files live; the system's temporary directory, so that all checkouts share it.
+        device_id: Id of the device. ``SLICE in GPU`` is a part of another device; others may lock other parts of it,
+            but not all of it.
+        waiting: Called once with the holder's description when another process holds the lock.
+        directory: Directory of the lock files; by default the system's temporary directory, which all checkouts share.
     """
 
     def __init__(
         self, device_id: str, waiting: Callable[[str], None] = lambda _: None, directory: Path | None = None
     ) -> None:
-        part, _, whole = device_id.partition(" in ")
-        place = directory or Path(tempfile.gettempdir())
-        self.path, *shared = (place / f"gpuperf-{_name(one)}.lock" for one in (part, whole) if one)
+        part, _, parent = device_id.partition(" in ")
+        folder = directory or Path(tempfile.gettempdir())
+        self.path, *shared = (folder / f"gpuperf-{_name(device)}.lock" for device in (part, parent) if device)
         self._shared = shared
         self._waiting = waiting
         self._held: list[IO[str]] = []
@@ -41,8 +41,8 @@ class DeviceLock:
     def __enter__(self) -> DeviceLock:
         with ExitStack() as undo:
             for path in self._shared:
-                self._held.append(undo.enter_context(self._take(path, fcntl.LOCK_SH)))
-            file = undo.enter_context(self._take(self.path, fcntl.LOCK_EX))
+                self._held.append(undo.enter_context(self._acquire(path, fcntl.LOCK_SH)))
+            file = undo.enter_context(self._acquire(self.path, fcntl.LOCK_EX))
             file.seek(0)
             file.truncate()
             file.write(f"process {os.getpid()}")
@@ -51,17 +51,17 @@ class DeviceLock:
             undo.pop_all()
         return self
 
-    def _take(self, path: Path, how: int) -> IO[str]:
-        """The locked file."""
+    def _acquire(self, path: Path, mode: int) -> IO[str]:
+        """Open and lock a file, waiting for it."""
         file = open_shared(path)
-        told = False
+        notified = False
         with ExitStack() as undo:
             undo.callback(file.close)
-            while not try_lock(file, how):
-                if not told:
+            while not try_lock(file, mode):
+                if not notified:
                     file.seek(0)
                     self._waiting(file.read().strip() or "another process")
-                    told = True
+                    notified = True
                 time.sleep(_POLL_S)
             undo.pop_all()
         return file
@@ -74,14 +74,14 @@ class DeviceLock:
 
 
 def open_shared(path: Path) -> IO[str]:
-    """A lock file, which all users of the machine share.
+    """Open a lock file, which all users of the machine share.
 
     Raises:
-        DeviceError: somebody has put something else in its place.
+        DeviceError: The path is not a regular file that can be opened.
     """
     while True:
         try:
-            # Without O_CREAT: in a sticky directory the kernel refuses that on others' files (fs.protected_regular).
+            # Without O_CREAT, which the kernel refuses for others' files in a sticky directory (fs.protected_regular).
             return os.fdopen(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW), "r+")
         except FileNotFoundError:
             pass
@@ -93,7 +93,7 @@ def open_shared(path: Path) -> IO[str]:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
             continue
-        os.fchmod(descriptor, 0o666)  # whatever the umask of the one who came first
+        os.fchmod(descriptor, 0o666)  # whatever the umask of this process
         return os.fdopen(descriptor, "r+")
 
 
@@ -101,10 +101,10 @@ def _name(device: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", device)
 
 
-def try_lock(file: IO[str], how: int) -> bool:
-    """Take flock(2), or change how it is held, without waiting. When refused, a lock that was held is lost."""
+def try_lock(file: IO[str], mode: int) -> bool:
+    """Acquire a flock(2), or change its mode, without waiting. If that fails, a lock held before is lost."""
     try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Meters: each tells the energy of one thing over an interval, by one method."""
+"""Energy meters: each measures the energy of one device over an interval, by one method."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from pytest_gpuperf.device.triton_metrics import TritonMetrics
 from pytest_gpuperf.errors import NvmlError
 from pytest_gpuperf.model.resources import NVML_COUNTER, NVML_POWER, RAPL, TRITON_COUNTER
 
-#: Power readings where there is no counter: sensors move every 10 to 100 ms, and reading more often says no more.
+#: Time between power readings: sensors move every 10 to 100 ms, so more readings would add nothing.
 _GAUGE_NS = 25_000_000
 #: RAPL moves about every millisecond.
 _RAPL_SLACK_NS = 1_000_000
-#: Asking a server for its metrics is a request like others; more often would be part of its load.
+#: Time between requests for a server's metrics, which are part of its load.
 _METRICS_NS = 50_000_000
-#: Until it has been seen.
+#: Assumed until ticks were observed.
 _TRITON_RHYTHM = Rhythm(2_000_000_000, _METRICS_NS // 2)
-#: The slowest counter that is waited for at start-up moves every 0.2 s.
+#: The slowest counter that is awaited at start-up moves every 0.2 s.
 _CALIBRATION_S = 1.0
 _CALIBRATION_TICKS = 6
 
 
 class EnergyMeter(Protocol):
-    """One method of telling energy.
+    """Measures the energy of a device.
 
     Attributes:
         source: ``gpu`` or ``cpu``.
-        method: see ``Energy``.
-        uuid: of the GPU; empty for a CPU and for all GPUs of a server.
-        due_ns: when it wants to be read next.
-        rhythm: how windows have to be timed for it.
-        idle_w: power before anything was asked of the device; None while it wasn't measured.
+        method: Method as in ``Energy``.
+        uuid: UUID of the GPU; empty for a CPU and for all GPUs of a server.
+        due_ns: Time of the next reading.
+        rhythm: How windows must be timed.
+        idle_w: Power before the run; None until it is measured.
     """
 
     source: str
@@ -52,21 +52,21 @@ class EnergyMeter(Protocol):
     def rhythm(self) -> Rhythm: ...
 
     def begin(self) -> None:
-        """Forget what was read before."""
+        """Forget all readings."""
 
     def poll(self) -> None:
-        """Read it; may raise ``NvmlError`` or ``MetricsError``."""
+        """Read the meter; may raise ``NvmlError`` or ``MetricsError``."""
 
     def span(self, start_ns: int, stop_ns: int) -> Span | None:
-        """The energy of an interval; None where it can't be told."""
+        """Return the energy of an interval; None if it is unknown."""
 
     def was_reset(self, start_ns: int, stop_ns: int) -> bool:
-        """The counter went back in the interval."""
+        """Return whether the counter went back during the interval."""
 
 
 @dataclass
 class CounterMeter:
-    """By a counter."""
+    """Reads an energy counter."""
 
     source: str
     method: str
@@ -97,14 +97,14 @@ class CounterMeter:
         return None if self.was_reset(start_ns, stop_ns) else between(self.follower.ticks, start_ns, stop_ns)
 
     def was_reset(self, start_ns: int, stop_ns: int) -> bool:
-        # A reset is seen at the first reading after it, and the interval begins up to a tick before the window.
+        # The first reading after a reset shows it, and the interval begins up to a tick before the window.
         around_ns = max(self.rhythm.grid_ns, 1)
         return any(start_ns - around_ns <= at <= stop_ns + around_ns for at in self.follower.reset_ns)
 
 
 @dataclass
 class GaugeMeter:
-    """By readings of the power."""
+    """Integrates readings of the power."""
 
     uuid: str
     read: Callable[[], float]
@@ -117,7 +117,7 @@ class GaugeMeter:
 
     @property
     def rhythm(self) -> Rhythm:
-        # Between two readings nothing is known: half of that is left open at each edge.
+        # Power between two readings is unknown; half of that time is uncertain at each edge.
         return Rhythm(0, max(self.tick_ns, _GAUGE_NS) // 2)
 
     def begin(self) -> None:
@@ -138,45 +138,45 @@ class GaugeMeter:
 
 
 def gpu_meter(handle: Handle) -> EnergyMeter | None:
-    """The best meter of a GPU; None where it tells neither energy nor power.
+    """Return the best meter for a GPU; None if it reports neither energy nor power.
 
     Takes until the counter has moved a few times.
 
     Raises:
-        NvmlError: the GPU can't be read.
+        NvmlError: The GPU can't be read.
     """
     if handle.slot is not None:
-        return None  # a slice's share of its board's energy can't be told
+        return None  # the share of a slice in its board's energy is unknown
     if handle.energy_j is not None:
-        follower = Follower(lambda: _told(handle.energy_j, "energy"))
+        follower = Follower(lambda: _required(handle.energy_j, "energy"))
         rhythm = _calibrated(follower)
         if rhythm is None:
             return None
         follower.rhythm = rhythm
         return CounterMeter("gpu", NVML_COUNTER, handle.uuid, follower, rhythm)
     if handle.power_w is not None:
-        return GaugeMeter(handle.uuid, lambda: _told(handle.power_w, "power"), _power_tick_ns(handle))
+        return GaugeMeter(handle.uuid, lambda: _required(handle.power_w, "power"), _power_tick_ns(handle))
     return None
 
 
-def _told(value: float | None, what: str) -> float:
+def _required(value: float | None, what: str) -> float:
     if value is None:
-        raise NvmlError("not_supported", f"NVML has stopped telling the GPU's {what}")
+        raise NvmlError("not_supported", f"The device no longer reports its {what}")
     return value
 
 
 def _calibrated(follower: Follower) -> Rhythm | None:
-    """How the counter moves; None when it doesn't."""
+    """Return the rhythm of the counter; None if it does not move."""
     end = time.monotonic() + _CALIBRATION_S
     while len(follower.ticks) < _CALIBRATION_TICKS and time.monotonic() < end:
         follower.poll(time.monotonic_ns)
         time.sleep(CATCH_NS / 2e9)
-    # The first tick's instant is as good as the others', but what lies before it is not a whole tick.
+    # The instant of the first tick is as exact as the others; only the time before it is not a whole tick.
     return rhythm_of(follower.ticks)
 
 
 def _power_tick_ns(handle: Handle) -> int:
-    """The shortest time between two changes of the power reading; 0 where it does not change."""
+    """Return the shortest time between two changes of the power reading; 0 if it does not change."""
     changes: list[int] = []
     last = handle.power_w
     end = time.monotonic() + _CALIBRATION_S / 2
@@ -190,19 +190,19 @@ def _power_tick_ns(handle: Handle) -> int:
 
 
 def cpu_meter() -> EnergyMeter | None:
-    """RAPL; None where it can't be read."""
+    """Return the RAPL meter; None if RAPL can't be read."""
     rapl = Rapl.find()
     if rapl is None:
         return None
     rhythm = Rhythm(0, _RAPL_SLACK_NS)
 
     def read() -> float:
-        return _told(rapl.energy_j(), "CPU's energy")
+        return _required(rapl.energy_j(), "energy")
 
     return CounterMeter("cpu", RAPL, "", Follower(read, rhythm=rhythm), rhythm)
 
 
 def triton_meter(metrics: TritonMetrics) -> EnergyMeter:
-    """All GPUs of a server. Its ticks are too slow to be waited for at start-up; they are followed all the time."""
+    """Return a meter for all GPUs of a server. Its ticks are too slow for start-up, so it is followed all the time."""
     follower = Follower(metrics.energy_j, _METRICS_NS)
     return CounterMeter("gpu", TRITON_COUNTER, "", follower, _TRITON_RHYTHM, keeps=True)

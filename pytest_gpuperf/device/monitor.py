@@ -1,4 +1,4 @@
-"""Watches devices and processes from a thread, and says of any finished window what it took."""
+"""Reads devices and processes from a thread, and summarises them for each window."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pytest_gpuperf.device.nvml import Handle, Nvml
 from pytest_gpuperf.device.processes import descendants, resident_bytes
 from pytest_gpuperf.device.readings import (
     GpuReading,
-    Listed,
+    ProcessList,
     attempt,
-    figures,
     memory_of,
     read_gpu,
     read_remote,
+    summarize,
     within,
 )
 from pytest_gpuperf.device.triton_metrics import MetricsError, NoEnergyError, TritonMetrics
@@ -27,30 +27,30 @@ from pytest_gpuperf.errors import NvmlError
 from pytest_gpuperf.model import Energy, Finding, Resources
 from pytest_gpuperf.model.finding import COUNTER_RESET, ENERGY_UNKNOWN, METRICS_UNREADABLE, NO_READINGS, NVML
 
-#: Readings of clocks, temperature and memory: often enough for several in a short window, at well under 1% of a core.
+#: Time between readings of clocks, temperature and memory: several per short window, at well under 1% of a core.
 INTERVAL_S = 0.1
-#: Listing processes is the dearest reading, and co-tenants stay for longer.
+#: Readings per list of processes, which is the most expensive reading; co-tenants stay longer.
 _LIST_EVERY = 5
-#: A reading that failed is tried again after this.
+#: Time until a failed reading is tried again.
 _RETRY_NS = 1_000_000_000
-#: What comes closer to a tick than this waits until the tick is there.
+#: Readings closer to an expected tick than this wait until it has come.
 _QUIET_NS = 5_000_000
-#: Idle power is read over so long, or a few ticks.
+#: Duration of an idle power measurement, or a few ticks if that is longer.
 _IDLE_S = 0.25
-#: Slower counters are followed all the time: a window's lead-in can't wait for them.
+#: Slower counters are followed all the time, since the lead-in of a window can't wait for them.
 _PATIENCE_NS = 500_000_000
 
 
 class Monitor:
-    """Meters, readings and the thread that takes them.
+    """Reads devices from a thread.
 
     Args:
-        devices: under test; the CPU has its energy and its processes' memory alone.
-        interval_s: between readings.
-        family: a process whose descendants are no co-tenants; this one when None.
+        devices: Devices under test; for the CPU only its energy and the memory of processes are read.
+        interval_s: Time between readings.
+        family: Process whose descendants are no co-tenants; this process when None.
 
     Raises:
-        DeviceError: a GPU is not there any more, or NVML doesn't work.
+        DeviceError: A GPU no longer exists, or NVML fails.
     """
 
     def __init__(self, devices: Sequence[Device], interval_s: float = INTERVAL_S, family: int | None = None) -> None:
@@ -77,12 +77,12 @@ class Monitor:
                 self._meters += _complete([gpu_meter(handle) for handle in self._handles])
             self._meters += filter(None, [cpu_meter()])
             undo.pop_all()
-        self._own_meters, self._own_handles = list(self._meters), list(self._handles)
+        self._local_meters, self._local_handles = list(self._meters), list(self._handles)
         self._thread = threading.Thread(target=self._follow, name="gpuperf-monitor", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """May be called twice."""
+        """Stop the thread. May be called twice."""
         self._closing = True
         self._news.set()
         self._wake.set()
@@ -96,47 +96,47 @@ class Monitor:
 
     @property
     def energy_method(self) -> str:
-        """As ``nvml-counter+rapl``; empty where no energy can be had."""
+        """Methods of the meters, for example ``nvml-counter+rapl``; empty if no energy can be measured."""
         return "+".join(dict.fromkeys(meter.method for meter in self._meters))
 
     def attach(
         self, processes: Sequence[int], metrics_url: str | None, *, local: bool, places: Sequence[str] = ()
     ) -> None:
-        """What is measured next.
+        """Set the target that is measured next.
 
         Args:
-            processes: roots of the target's process trees.
-            metrics_url: of a Triton server.
-            local: it computes on this machine; the devices here say nothing of one that doesn't.
-            places: those of the devices that it computes on, as CUDA_VISIBLE_DEVICES names them; all when empty. What
-                the others take is none of its business.
+            processes: Roots of the target's process trees.
+            metrics_url: Metrics of a Triton server.
+            local: Whether the target computes on this machine. If not, the devices here are not read.
+            places: The devices on which the target computes, as in CUDA_VISIBLE_DEVICES; all when empty. Other devices
+                are not read.
         """
         with self._lock:
             self._roots, self._local = tuple(processes), local
             self._known.update(processes)
-            wanted = None if local else metrics_url
+            url = None if local else metrics_url
             followed = self._metrics is not None and self._meters is self._remote_meters
-            if not followed or self._metrics is None or self._metrics.url != wanted:
+            if not followed or self._metrics is None or self._metrics.url != url:
                 if self._metrics is not None:
                     self._metrics.close()
-                self._metrics = TritonMetrics(wanted) if wanted is not None else None
+                self._metrics = TritonMetrics(url) if url is not None else None
                 self._remote_meters = [triton_meter(self._metrics)] if self._metrics is not None else []
-            handles = self._own_handles
-            self._handles = [one for one in handles if not places or any(map(one.is_called, places))]
-            uuids = {one.uuid for one in self._handles}
-            own = [one for one in self._own_meters if not one.uuid or one.uuid in uuids]
-            self._meters = own if local else self._remote_meters
+            handles = self._local_handles
+            self._handles = [handle for handle in handles if not places or any(map(handle.is_called, places))]
+            uuids = {handle.uuid for handle in self._handles}
+            meters = [meter for meter in self._local_meters if not meter.uuid or meter.uuid in uuids]
+            self._meters = meters if local else self._remote_meters
 
     def beside(self, processes: Sequence[int]) -> None:
-        """Roots of process trees that are ours and not the target's: no co-tenants, and no part of its memory."""
+        """Add roots of process trees that are neither the target nor co-tenants."""
         with self._lock:
             self._known.update(processes)
 
     def fit(self, window_s: float, lead_in_s: float, most_s: float) -> tuple[float, float]:
-        """Length and lead-in of a window that suits the energy counters.
+        """Return length and lead-in of a window that suits the energy counters.
 
         Args:
-            most_s: windows are not lengthened beyond.
+            most_s: Maximum length.
         """
         for meter in self._meters:
             window_s = meter.rhythm.window_s(window_s, most_s)
@@ -145,11 +145,11 @@ class Monitor:
         return window_s, lead_in_s
 
     def idle(self) -> None:
-        """Measure the power of devices that nothing is asked of; takes a moment where there are meters."""
-        if not self._own_meters:
+        """Measure the power of the idle devices; takes a moment if there are meters."""
+        if not self._local_meters:
             return
         with self._lock:
-            self._meters, self._handles = self._own_meters, self._own_handles
+            self._meters, self._handles = self._local_meters, self._local_handles
         length_ns = int(max(_IDLE_S, *(3.5 * meter.rhythm.grid_ns / 1e9 for meter in self._meters)) * 1e9)
         with self.watching():
             time.sleep(length_ns / 1e9)
@@ -160,7 +160,7 @@ class Monitor:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take readings; what was read before is forgotten."""
+        """Take readings; earlier readings are forgotten."""
         with self._lock:
             self._forget()
             for meter in self._meters:
@@ -177,7 +177,7 @@ class Monitor:
                 self._wake.clear()
 
     def window(self, start_ns: int, stop_ns: int) -> Resources:
-        """What a window took, on ``time.monotonic_ns``; it has to lie in the latest ``watching``."""
+        """Summarise the readings of a window, in ``time.monotonic_ns``, that lies within the last ``watching``."""
         with self._lock:
             if self._local:
                 self._read(last=True)
@@ -200,13 +200,13 @@ class Monitor:
                     failures.append(Finding(ENERGY_UNKNOWN, names=(meter.method,)))
             readings = within(self._readings, start_ns, stop_ns)
             for handle in self._handles if self._local else ():
-                if all(one.uuid != handle.uuid for one in readings):
+                if all(reading.uuid != handle.uuid for reading in readings):
                     failures.append(Finding(NO_READINGS, names=(str(handle.index),)))
             powers = {uuid: span.power_w for uuid, span in spans.items()}
             return Resources(
                 energy=_by_source(energies, [meter.source for meter in self._meters]),
                 memory=memory_of(self._readings, self._listed, self._host_bytes, self._tree),
-                gpus=figures(readings, powers, self._listed, self._ours),
+                gpus=summarize(readings, powers, self._listed, self._ours),
                 failures=tuple(dict.fromkeys(failures)),
             )
 
@@ -216,7 +216,7 @@ class Monitor:
 
     def _forget(self) -> None:
         self._readings: list[GpuReading] = []
-        self._listed: list[Listed] = []
+        self._listed: list[ProcessList] = []
         self._host_bytes: list[int] = []
         self._failures: list[Finding] = []
         self._tree: frozenset[int] = frozenset()
@@ -235,18 +235,18 @@ class Monitor:
             with self._lock:
                 due_ns = self._step()
             self.cpu_s = time.thread_time() - begin_s
-            # Until something is due, or what is to be watched has changed.
+            # Until a reading is due, or the target has changed.
             if self._news.wait(max((due_ns - time.monotonic_ns()) / 1e9, 0.0)):
                 self._news.clear()
 
     def _step(self) -> int:
-        """Read what is due; when the next reading is."""
+        """Take the readings that are due, and return the time of the next."""
         now_ns = time.monotonic_ns()
         due = [self._poll(meter, now_ns) for meter in self._meters]
         now_ns = time.monotonic_ns()
         soonest = min(due, default=self._next_ns)
         quiet = soonest - now_ns > _QUIET_NS or now_ns - self._next_ns > self._interval_ns // 2 or not due
-        # A little early where the thread is awake for a tick anyway: waking up is the dearest part.
+        # A little early if the thread is awake for a tick anyway, since waking up costs the most.
         if now_ns >= self._next_ns - self._interval_ns // 4 and quiet:
             self._read()
             self._next_ns = now_ns + self._interval_ns
@@ -273,7 +273,7 @@ class Monitor:
         self._retry_ns[source] = time.monotonic_ns() + _RETRY_NS
 
     def _read(self, *, last: bool = False) -> None:
-        """Clocks, temperature, memory; processes now and then."""
+        """Read clocks, temperature and memory, and sometimes the processes."""
         now_ns = time.monotonic_ns()
         if not self._local:
             self._read_remote(now_ns)
@@ -299,21 +299,21 @@ class Monitor:
     def _list(self, handle: Handle, failed: list[NvmlError]) -> None:
         processes = attempt(lambda: handle.processes, failed)
         if processes is not None:
-            self._listed.append(Listed(handle.uuid, processes))
-            self._know(one.pid for one in processes)
+            self._listed.append(ProcessList(handle.uuid, processes))
+            self._know(process.pid for process in processes)
 
     def _know(self, pids: Iterable[int]) -> None:
-        """Processes that we have not seen may have been started by ours meanwhile."""
-        strange = set(pids) - self._ours - self._strangers
-        if strange:
+        """Look for the parents of unknown processes, which known ones may have started."""
+        unknown = set(pids) - self._ours - self._strangers
+        if unknown:
             self._learn_processes()
-            self._strangers |= strange - self._ours
+            self._strangers |= unknown - self._ours
 
     def _learn_processes(self) -> None:
         tree = descendants(self._roots)
-        # The target may be in this process, from which others of ours descend as well.
+        # The target may be in this process, from which other processes of the measurement descend as well.
         self._tree = tree - descendants(self._known & tree - set(self._roots))
-        # Those that have ended may still be listed.
+        # Processes that have ended may still be listed.
         self._ours |= descendants([self._family, *self._known])
 
     def _read_remote(self, now_ns: int) -> None:
@@ -330,28 +330,30 @@ def _nvml_failure(error: NvmlError) -> Finding:
 
 
 def _complete(meters: Sequence[EnergyMeter | None]) -> list[EnergyMeter]:
-    """The meters, if every GPU has one and all are of one method: of a part, no energy of all can be told."""
-    own = [meter for meter in meters if meter is not None]
-    return own if len(own) == len(meters) and len({meter.method for meter in own}) == 1 else []
+    """Return the meters if every GPU has one and all use one method; otherwise the total energy is unknown."""
+    known = [meter for meter in meters if meter is not None]
+    return known if len(known) == len(meters) and len({meter.method for meter in known}) == 1 else []
 
 
-def _by_source(energies: Sequence[Energy], wanted: Sequence[str]) -> tuple[Energy, ...]:
-    """The GPUs' together; none of them where one is missing.
+def _by_source(energies: Sequence[Energy], sources: Sequence[str]) -> tuple[Energy, ...]:
+    """Add up the energy of the GPUs; none if that of a GPU is missing.
 
     Args:
-        wanted: the source of every meter.
+        sources: Source of every meter.
     """
-    found: dict[tuple[str, str], list[Energy]] = {}
-    for one in energies:
-        found.setdefault((one.source, one.method), []).append(one)
+    gathered: dict[tuple[str, str], list[Energy]] = {}
+    for energy in energies:
+        gathered.setdefault((energy.source, energy.method), []).append(energy)
     return tuple(
         Energy(
             source,
             method,
-            sum(one.energy_j for one in own),
-            sum(one.error_j for one in own),
-            sum(one.idle_w or 0.0 for one in own) if all(one.idle_w is not None for one in own) else None,
+            sum(energy.energy_j for energy in members),
+            sum(energy.error_j for energy in members),
+            sum(energy.idle_w or 0.0 for energy in members)
+            if all(energy.idle_w is not None for energy in members)
+            else None,
         )
-        for (source, method), own in found.items()
-        if len(own) == wanted.count(source)
+        for (source, method), members in gathered.items()
+        if len(members) == sources.count(source)
     )

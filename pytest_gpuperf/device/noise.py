@@ -1,4 +1,4 @@
-"""The noise floor of a machine: by how much windows of fixed work differ while nothing changes."""
+"""The noise floor of a machine: the spread between windows of fixed work."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pytest_gpuperf.device.contention import others_share, read_cpu
 
 #: As long as the windows of a duet.
 WINDOW_S = 0.3
-#: A piece of work takes about so long: short beside a window, long beside reading the clock.
+#: Approximate length of a piece of work: short compared with a window, long compared with reading the clock.
 _PIECE_S = 0.0005
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What the work showed.
+    """Result of a noise measurement.
 
     Attributes:
-        spread: standard deviation between windows of the time that a piece of work took, relative to its mean.
-        stall_s: longest time that a piece took beyond the typical one.
-        others_share: of the CPU, 0 to 1; None where the kernel doesn't show it.
+        spread: Standard deviation between windows of the duration of a piece of work, relative to its mean.
+        stall_s: Longest delay of a piece beyond the typical duration.
+        others_share: Share of the CPU that others used, 0 to 1; None if the kernel does not report it.
     """
 
     windows: int
@@ -35,7 +35,7 @@ def measure_noise(seconds: float = 10.0, window_s: float = WINDOW_S) -> Noise:
     """Keep one core busy with equal pieces of work and time each.
 
     Args:
-        seconds: in all, at least two windows.
+        seconds: Total duration; at least two windows are measured.
     """
     count = max(round(seconds / window_s), 2)
     loops = _calibrated()
@@ -71,7 +71,7 @@ def _work(loops: int) -> int:
 
 
 def _calibrated() -> int:
-    """Loops that take about a piece's time, at the fastest seen."""
+    """Return the number of loops for a piece, at the fastest observed speed."""
     loops = 1000
     best = min(_timed(loops) for _ in range(20))
     return max(int(loops * _PIECE_S / best), 1)

@@ -1,8 +1,8 @@
-"""The one place that talks to NVML, through ``pynvml`` (the module of ``nvidia-ml-py``).
+"""The only module that calls NVML, through ``pynvml`` (the module of ``nvidia-ml-py``).
 
-Every error of NVML becomes an ``NvmlError`` here. NVML being absent is a fact about the machine; NVML being there and
-failing is an error, never taken for absence. A reading that this GPU or driver doesn't have, or doesn't show to this
-user, is None.
+Every error of NVML becomes an ``NvmlError`` here. Absence of NVML is a property of the machine; a failure of an
+installed NVML is an error and never taken for absence. A reading is None if this GPU or driver lacks it, or if this
+user may not see it.
 
 Source: the NVML API reference and ``nvml.h``.
 """
@@ -28,7 +28,7 @@ _KINDS = {
     "not_found": ("NOT_FOUND",),
 }
 _NOT_SHOWN = frozenset({"no_permission", "not_supported"})
-#: Why clocks are lower than they could be, by bit. Idle, and clocks that somebody has set, are no throttling.
+#: Reasons for lowered clocks, by bit. Idle clocks and clocks set by a user are not throttling.
 _REASONS = {
     0x4: "sw_power_cap",
     0x8: "hw_slowdown",
@@ -37,14 +37,14 @@ _REASONS = {
     0x40: "hw_thermal",
     0x80: "power_brake",
 }
-#: What is wrong with one GPU alone, when it can't be opened.
+#: Kinds of errors that concern one GPU only when it can't be opened.
 _UNOPENED = frozenset({"no_permission", "lost"})
 _MIG_NAME = re.compile(r" MIG (\S+)$")
 
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process on the GPU; None where NVML doesn't tell its memory."""
+    """A process on the GPU; its memory is None if NVML does not report it."""
 
     pid: int
     memory_bytes: int | None
@@ -54,10 +54,10 @@ class Nvml:
     """NVML, initialised until it is closed; a context manager.
 
     Attributes:
-        unopened: why those that ``gpus`` left out could not be opened, by index.
+        unopened: Errors of the GPUs that ``gpus`` could not open, by index.
 
     Raises:
-        NvmlError: of kind ``absent`` where there is no driver.
+        NvmlError: NVML fails; of kind ``absent`` without a driver.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Nvml:
         self._open = True
 
     def close(self) -> None:
-        """May be called twice."""
+        """Shut NVML down. May be called twice."""
         if self._open:
             self._open = False
             self._try(self._pynvml.nvmlShutdown)
@@ -83,10 +83,10 @@ class Nvml:
         self.close()
 
     def call(self, what: str, function: Callable[..., Value], *arguments: object) -> Value:
-        """A call of pynvml, its errors translated.
+        """Call a function of pynvml and translate its errors.
 
         Raises:
-            NvmlError: says that NVML can't do ``what``.
+            NvmlError: The message says that NVML can't ``what``.
         """
         try:
             return function(*arguments)
@@ -100,7 +100,7 @@ class Nvml:
         return "other"
 
     def optional(self, what: str, function: Callable[..., Value], *arguments: object) -> Value | None:
-        """The same for a reading that not every GPU has, and not every user may see: then None."""
+        """Call a function for a reading; return None if the GPU lacks it or this user may not see it."""
         try:
             return self.call(what, function, *arguments)
         except NvmlError as error:
@@ -112,50 +112,50 @@ class Nvml:
         try:
             function()
         except self._pynvml.NVMLError:
-            return  # at the end there is nothing left to be done about it
+            return  # nothing is left to do at the end
 
     @property
     def driver(self) -> str:
-        return str(self.call("tell the driver's version", self._pynvml.nvmlSystemGetDriverVersion))
+        return str(self.call("read the driver's version", self._pynvml.nvmlSystemGetDriverVersion))
 
     @property
     def cuda(self) -> str | None:
-        """The newest CUDA that the driver can run."""
-        found = self.optional("tell the driver's CUDA version", self._pynvml.nvmlSystemGetCudaDriverVersion_v2)
-        return None if found is None else f"{found // 1000}.{found % 1000 // 10}"
+        """Newest CUDA version that the driver supports."""
+        value = self.optional("read the driver's CUDA version", self._pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        return None if value is None else f"{value // 1000}.{value % 1000 // 10}"
 
     def gpus(self) -> list[Handle]:
-        """All GPUs, by index, but for those that are lost or that this user may not open."""
-        found, self.unopened = [], {}
+        """Return all GPUs by index, without those that are lost or that this user may not open."""
+        opened, self.unopened = [], {}
         for index in range(self.call("count GPUs", self._pynvml.nvmlDeviceGetCount)):
             try:
-                found.append(self.gpu(index))
+                opened.append(self.gpu(index))
             except NvmlError as error:
                 if error.kind not in _UNOPENED:
                     raise
                 self.unopened[index] = error
-        return found
+        return opened
 
     def gpu(self, index: int) -> Handle:
-        """A GPU, which must be there."""
+        """Return the GPU with an index, which must exist."""
         raw: Any = self.call(f"open GPU {index}", self._pynvml.nvmlDeviceGetHandleByIndex, index)
         return Handle(self, raw, index)
 
     def find(self, uuid: str) -> Handle:
-        """The GPU or MIG slice of that UUID.
+        """Return the GPU or MIG slice with a UUID.
 
         Raises:
-            NvmlError: of kind ``not_found`` where there is none; why one that may be it could not be opened.
+            NvmlError: There is none (kind ``not_found``), or a GPU that may be it could not be opened.
         """
         for gpu in self.gpus():
             slices = gpu.slices() if uuid.startswith("MIG-") else []
-            for one in [gpu, *slices]:
-                if one.uuid == uuid:
-                    return one
+            for handle in [gpu, *slices]:
+                if handle.uuid == uuid:
+                    return handle
         raise self.why_unopened(uuid) or NvmlError("not_found", f"NVML shows no {uuid}")
 
     def why_unopened(self, name: str) -> NvmlError | None:
-        """Why ``gpus`` does not show the GPU of that index; of a UUID, why it may not show it, or its GPU."""
+        """Return the error of the GPU with an index; for a UUID, of a GPU that may be or contain it."""
         if name.isdigit():
             return self.unopened.get(int(name))
         return next(iter(self.unopened.values()), None) if name.startswith(("GPU-", "MIG-")) else None
@@ -165,10 +165,11 @@ class Handle:
     """One GPU, or one MIG slice of it.
 
     Attributes:
-        index: of the GPU.
-        board: the whole GPU, which alone has clocks, power and a temperature; itself, unless it is a slice.
-        slot: of a slice; None for a whole GPU.
-        uuid: as CUDA_VISIBLE_DEVICES takes it.
+        index: Index of the GPU.
+        board: The whole GPU, which has the clocks, the power and the temperature; the handle itself unless it is a
+            slice.
+        slot: Index of a slice; None for a whole GPU.
+        uuid: UUID as in CUDA_VISIBLE_DEVICES.
     """
 
     def __init__(self, nvml: Nvml, raw: Any, index: int, board: Handle | None = None, slot: int | None = None) -> None:
@@ -176,29 +177,29 @@ class Handle:
         self.board: Handle = board or self
         pynvml: Any = nvml._pynvml
         self._pynvml = pynvml
-        self.uuid = str(nvml.call(f"tell the UUID of GPU {index}", pynvml.nvmlDeviceGetUUID, raw))
-        self._name = str(nvml.call(f"tell the name of GPU {index}", pynvml.nvmlDeviceGetName, raw))
+        self.uuid = str(nvml.call(f"read the UUID of GPU {index}", pynvml.nvmlDeviceGetUUID, raw))
+        self._name = str(nvml.call(f"read the name of GPU {index}", pynvml.nvmlDeviceGetName, raw))
 
     def is_called(self, name: str) -> bool:
-        """Whether a part of CUDA_VISIBLE_DEVICES means it: an index, or the beginning of a UUID."""
+        """Return whether an item of CUDA_VISIBLE_DEVICES, an index or the beginning of a UUID, means this device."""
         return self.index == int(name) if name.isdigit() else self.uuid.startswith(name)
 
     @property
     def name(self) -> str:
-        """The product name, of a slice its GPU's."""
+        """Product name; for a slice, of its GPU."""
         return str(self.board._name)
 
     @property
     def mig_enabled(self) -> bool:
-        """The GPU is to be used in slices only."""
-        mode = self._read("tell whether MIG is on", self._pynvml.nvmlDeviceGetMigMode)
+        """Whether the GPU can be used in slices only."""
+        mode = self._read("read the MIG mode", self._pynvml.nvmlDeviceGetMigMode)
         return mode is not None and mode[0] == 1
 
     def slices(self) -> list[Handle]:
-        """Its MIG slices. Their indices have gaps."""
+        """Return the MIG slices. Their indices have gaps."""
         if not self.mig_enabled:
             return []
-        pynvml, found = self._pynvml, []
+        pynvml, slices = self._pynvml, []
         most = self._read("count slices", pynvml.nvmlDeviceGetMaxMigDeviceCount) or 0
         for slot in range(most):
             try:
@@ -207,118 +208,118 @@ class Handle:
                 if error.kind != "not_found":
                     raise
                 continue
-            found.append(Handle(self._nvml, raw, self.index, self, slot))
-        return found
+            slices.append(Handle(self._nvml, raw, self.index, self, slot))
+        return slices
 
     @property
     def profile(self) -> str | None:
-        """Of a slice, as ``1g.10gb``; None for a whole GPU."""
+        """MIG profile, for example ``1g.10gb``; None for a whole GPU."""
         if self.slot is None:
             return None
-        told = _MIG_NAME.search(self._name)
-        if told:
-            return told[1]
+        match = _MIG_NAME.search(self._name)
+        if match:
+            return match[1]
         # Older drivers name the slice like its GPU.
         parts = self._call("describe the slice", self._pynvml.nvmlDeviceGetAttributes)
-        own, whole = int(parts.computeInstanceSliceCount), int(parts.gpuInstanceSliceCount)
-        compute = f"{own}c." if own != whole else ""
-        return f"{compute}{whole}g.{round(parts.memorySizeMB / 1024)}gb"
+        compute_slices, gpu_slices = int(parts.computeInstanceSliceCount), int(parts.gpuInstanceSliceCount)
+        compute = f"{compute_slices}c." if compute_slices != gpu_slices else ""
+        return f"{compute}{gpu_slices}g.{round(parts.memorySizeMB / 1024)}gb"
 
-    # What changes from one reading to the next.
+    # Readings.
 
     @property
     def energy_j(self) -> float | None:
-        """Since the driver was loaded (mJ in NVML); of whole GPUs, Volta and later."""
-        found = self._read("tell its energy", self._pynvml.nvmlDeviceGetTotalEnergyConsumption)
-        return None if found is None else found / 1e3
+        """Energy since the driver was loaded; for whole GPUs from Volta on."""
+        value = self._read("read the energy", self._pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        return None if value is None else value / 1e3
 
     @property
     def power_w(self) -> float | None:
-        """Now (field 186); else NVML's own average, over 1 s on Ampere and later."""
+        """Power now (field 186), or NVML's average over 1 s on Ampere and later."""
         pynvml = self._pynvml
         field = getattr(pynvml, "NVML_FI_DEV_POWER_INSTANT", 186)
-        found = self._read("tell its power", pynvml.nvmlDeviceGetFieldValues, [field])
-        if found is not None and found[0].nvmlReturn == pynvml.NVML_SUCCESS:
-            return int(found[0].value.uiVal) / 1e3
-        usage = self._read("tell its power", pynvml.nvmlDeviceGetPowerUsage)
+        value = self._read("read the power", pynvml.nvmlDeviceGetFieldValues, [field])
+        if value is not None and value[0].nvmlReturn == pynvml.NVML_SUCCESS:
+            return int(value[0].value.uiVal) / 1e3
+        usage = self._read("read the power", pynvml.nvmlDeviceGetPowerUsage)
         return None if usage is None else usage / 1e3
 
     @property
     def power_limit_w(self) -> int | None:
-        limit = self._read("tell its power limit", self._pynvml.nvmlDeviceGetPowerManagementLimit, board=True)
+        limit = self._read("read the power limit", self._pynvml.nvmlDeviceGetPowerManagementLimit, board=True)
         return None if limit is None else limit // 1000
 
     @property
     def sm_clock_mhz(self) -> float | None:
-        return self._number("tell its clocks", self._pynvml.nvmlDeviceGetClockInfo, self._pynvml.NVML_CLOCK_SM)
+        return self._number("read the clocks", self._pynvml.nvmlDeviceGetClockInfo, self._pynvml.NVML_CLOCK_SM)
 
     @property
     def memory_clock_mhz(self) -> float | None:
-        return self._number("tell its clocks", self._pynvml.nvmlDeviceGetClockInfo, self._pynvml.NVML_CLOCK_MEM)
+        return self._number("read the clocks", self._pynvml.nvmlDeviceGetClockInfo, self._pynvml.NVML_CLOCK_MEM)
 
     @property
     def max_sm_clock_mhz(self) -> int | None:
-        return self._number("tell its clocks", self._pynvml.nvmlDeviceGetMaxClockInfo, self._pynvml.NVML_CLOCK_SM)
+        return self._number("read the clocks", self._pynvml.nvmlDeviceGetMaxClockInfo, self._pynvml.NVML_CLOCK_SM)
 
     @property
     def temperature_c(self) -> float | None:
         names = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
-        found = self._read_any("tell its temperature", names, self._pynvml.NVML_TEMPERATURE_GPU)
-        return None if found is None else float(found)
+        value = self._read_any("read the temperature", names, self._pynvml.NVML_TEMPERATURE_GPU)
+        return None if value is None else float(value)
 
     @property
     def throttle_reasons(self) -> tuple[str, ...] | None:
-        """Why its clocks are lower than they could be."""
+        """Reasons for lowered clocks."""
         names = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
-        bits = self._read_any("tell its throttle reasons", names)
+        bits = self._read_any("read the throttle reasons", names)
         return None if bits is None else tuple(name for bit, name in _REASONS.items() if bits & bit)
 
     @property
     def utilization(self) -> float | None:
-        """Share of the time in which a kernel ran, 0 to 1; None with MIG."""
-        found = self._read("tell its utilisation", self._pynvml.nvmlDeviceGetUtilizationRates)
-        return None if found is None else found.gpu / 100
+        """Share of the time during which a kernel ran, 0 to 1; None with MIG."""
+        value = self._read("read the utilisation", self._pynvml.nvmlDeviceGetUtilizationRates)
+        return None if value is None else value.gpu / 100
 
     @property
     def used_bytes(self) -> int | None:
-        """Memory in use on it, or on the slice alone."""
-        found = self._read("tell its memory", self._pynvml.nvmlDeviceGetMemoryInfo)
-        return None if found is None else int(found.used)
+        """Memory in use on the GPU or slice."""
+        value = self._read("read the memory", self._pynvml.nvmlDeviceGetMemoryInfo)
+        return None if value is None else int(value.used)
 
     @property
     def memory_bytes(self) -> int | None:
-        """All its memory."""
-        found = self._read("tell its memory", self._pynvml.nvmlDeviceGetMemoryInfo)
-        return None if found is None else int(found.total)
+        """Memory of the GPU or slice."""
+        value = self._read("read the memory", self._pynvml.nvmlDeviceGetMemoryInfo)
+        return None if value is None else int(value.total)
 
     @property
     def processes(self) -> tuple[GpuProcess, ...] | None:
-        """Those that compute on it, or on the slice alone."""
-        # Not the name without a version, which answers an old driver with an error that is no NVMLError.
+        """Processes that compute on the GPU or slice."""
+        # With an old driver, the name without a version raises an error that is not an NVMLError.
         names = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
-        found = self._read_any("list its processes", names)
-        if found is None:
+        processes = self._read_any("list the processes", names)
+        if processes is None:
             return None
-        return tuple(GpuProcess(int(one.pid), one.usedGpuMemory) for one in found)
+        return tuple(GpuProcess(int(process.pid), process.usedGpuMemory) for process in processes)
 
-    # How it is set up.
+    # Configuration.
 
     @property
     def setup(self) -> dict[str, bool | int | None]:
-        """ECC, persistence, PCIe link; None where it has none."""
+        """ECC, persistence mode and PCIe link; None if the GPU lacks it."""
         pynvml = self._pynvml
-        ecc = self._read("tell its ECC mode", pynvml.nvmlDeviceGetEccMode, board=True)
-        persistence = self._read("tell its persistence mode", pynvml.nvmlDeviceGetPersistenceMode, board=True)
+        ecc = self._read("read the ECC mode", pynvml.nvmlDeviceGetEccMode, board=True)
+        persistence = self._read("read the persistence mode", pynvml.nvmlDeviceGetPersistenceMode, board=True)
         return {
             "ecc": None if ecc is None else bool(ecc[0]),
             "persistence": None if persistence is None else bool(persistence),
-            "pcie_generation": self._read("tell its link", pynvml.nvmlDeviceGetCurrPcieLinkGeneration, board=True),
-            "pcie_width": self._read("tell its link", pynvml.nvmlDeviceGetCurrPcieLinkWidth, board=True),
+            "pcie_generation": self._read("read the link", pynvml.nvmlDeviceGetCurrPcieLinkGeneration, board=True),
+            "pcie_width": self._read("read the link", pynvml.nvmlDeviceGetCurrPcieLinkWidth, board=True),
         }
 
     def _number(self, what: str, function: Callable[..., Any], *arguments: object) -> int | None:
-        found = self._read(what, function, *arguments)
-        return None if found is None else int(found)
+        value = self._read(what, function, *arguments)
+        return None if value is None else int(value)
 
     def _call(self, what: str, function: Callable[..., Value], *arguments: object) -> Value:
         return self._nvml.call(f"{what} (GPU {self.index})", function, self._raw, *arguments)
@@ -328,22 +329,22 @@ class Handle:
         return self._nvml.optional(f"{what} (GPU {self.index})", function, raw, *arguments)
 
     def _read_any(self, what: str, names: Sequence[str], *arguments: object) -> Any:
-        """By the first of pynvml's functions, the newest first, that the bindings, the driver and the GPU have."""
+        """Read with the first of several functions, newest first, that the bindings, driver and GPU support."""
         for name in names:
             function = getattr(self._pynvml, name, None)
-            found = None if function is None else self._read(what, function, *arguments)
-            if found is not None:
-                return found
+            value = None if function is None else self._read(what, function, *arguments)
+            if value is not None:
+                return value
         return None
 
 
-def each(nvml: Nvml) -> list[Handle]:
-    """What can be computed on: GPUs without MIG, and the slices of those with it.
+def usable_handles(nvml: Nvml) -> list[Handle]:
+    """Return the devices that can compute: GPUs without MIG, and the slices of GPUs with MIG.
 
     Raises:
-        NvmlError: there is nothing, and a GPU could not be opened.
+        NvmlError: There is no device, and a GPU could not be opened.
     """
-    found = [one for gpu in nvml.gpus() for one in (gpu.slices() if gpu.mig_enabled else [gpu])]
-    if not found and nvml.unopened:
+    handles = [handle for gpu in nvml.gpus() for handle in (gpu.slices() if gpu.mig_enabled else [gpu])]
+    if not handles and nvml.unopened:
         raise next(iter(nvml.unopened.values()))
-    return found
+    return handles

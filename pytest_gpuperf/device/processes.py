@@ -1,4 +1,4 @@
-"""Process trees, what memory they have, and which processes on a GPU are ours."""
+"""Process trees, their memory, and which processes on a GPU belong to the measurement."""
 
 from __future__ import annotations
 
@@ -9,68 +9,68 @@ from pathlib import Path
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Seven numbers of up to 20 digits.
 _STATM_BYTES = 256
-#: Inode of the machine's own PID namespace (PROC_PID_INIT_INO of the kernel).
+#: Inode of the machine's first PID namespace (PROC_PID_INIT_INO of the kernel).
 _FIRST_NAMESPACE = "pid:[4026531836]"
 
 
 def stats(proc: Path = Path("/proc")) -> dict[int, list[str]]:
-    """The fields of every process's ``stat`` behind its command, by process number: state, parent, ..."""
-    found = {}
+    """Return the fields of every process's ``stat`` after its command, by process number: state, parent, ..."""
+    table = {}
     for folder in proc.iterdir():
         if folder.name.isdigit():
             try:
                 # The second field is the command in parentheses and may hold anything, even a part of a character.
                 fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
             except OSError:
-                continue  # ended while we looked
+                continue  # the process has ended
             if len(fields) > 1 and fields[1].isdigit():
-                found[int(folder.name)] = fields
-    return found
+                table[int(folder.name)] = fields
+    return table
 
 
 def family(roots: Iterable[int], table: Mapping[int, Sequence[str]]) -> frozenset[int]:
-    """The processes and all that descend from them, as far as they are alive.
+    """Return the live processes among ``roots`` and their descendants.
 
     Args:
-        table: as ``stats`` gives it.
+        table: Processes as returned by ``stats``.
     """
     children: dict[int, list[int]] = {}
     for pid, fields in table.items():
         children.setdefault(int(fields[1]), []).append(pid)
-    found: set[int] = set()
-    todo = list(roots)
-    while todo:
-        pid = todo.pop()
-        if pid in table and pid not in found:
-            found.add(pid)
-            todo += children.get(pid, ())
-    return frozenset(found)
+    members: set[int] = set()
+    pending = list(roots)
+    while pending:
+        pid = pending.pop()
+        if pid in table and pid not in members:
+            members.add(pid)
+            pending += children.get(pid, ())
+    return frozenset(members)
 
 
 def descendants(roots: Iterable[int], proc: Path = Path("/proc")) -> frozenset[int]:
-    """The processes and all that descend from them, as far as they are alive."""
+    """Return the live processes among ``roots`` and their descendants."""
     return family(roots, stats(proc))
 
 
 def resident_bytes(pids: Collection[int], proc: Path = Path("/proc")) -> int | None:
-    """Resident memory of the processes; what several of them share counts for each. None when none is alive."""
+    """Return the resident memory of processes, counting shared memory for each; None if no process is alive."""
     total, seen = 0, False
     for pid in pids:
         try:
-            # Ten times a second: without pathlib and buffers it takes a quarter of the time.
+            # This runs ten times a second; without pathlib and buffers it takes a quarter of the time.
             descriptor = os.open(f"{proc}/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 total += int(os.read(descriptor, _STATM_BYTES).split()[1]) * _PAGE
             finally:
                 os.close(descriptor)
         except (OSError, IndexError, ValueError):
-            continue  # ended
+            continue  # the process has ended
         seen = True
     return total if seen else None
 
 
 def describe(pids: Iterable[int], proc: Path = Path("/proc")) -> str:
-    """``1234 python, 1240 tritonserver``."""
+    """Describe processes, for example ``1234 python, 1240 tritonserver``."""
     return ", ".join(f"{pid} {command}".strip() for pid in sorted(pids) for command in [_command(pid, proc)])
 
 
@@ -82,9 +82,9 @@ def _command(pid: int, proc: Path) -> str:
 
 
 def numbers_are_ours(listed: Collection[int], ours: Collection[int], proc: Path = Path("/proc")) -> bool:
-    """Whether process numbers that the driver lists are those of this PID namespace.
+    """Return whether process numbers that the driver lists belong to this PID namespace.
 
-    In a container they may be the machine's. There they are believed only where one that should be listed is.
+    In a container they may be the machine's. There they count only if one of ``ours`` is among them.
     """
     try:
         first = str((proc / "self" / "ns" / "pid").readlink()) == _FIRST_NAMESPACE

@@ -1,6 +1,6 @@
-"""Energy of the CPU's packages, as the kernel's powercap interface tells it (RAPL).
+"""Energy of the CPU's packages, as reported by the kernel's powercap interface (RAPL).
 
-Readable by root alone since CVE-2020-8694, unless the administrator says otherwise; absent in most virtual machines.
+Only root may read it since CVE-2020-8694, unless the administrator allows it; most virtual machines lack it.
 
 Source: Documentation/power/powercap/powercap.rst of Linux.
 """
@@ -13,20 +13,20 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Rapl:
-    """The sum over all packages, in joules since the first reading; wraps are taken out.
+    """The sum over all packages, in joules since the first reading, corrected for wraps of the counters.
 
-    Reads have to be closer together than a package takes for one wrap: about a minute at the least.
+    Readings must be closer together than a counter takes to wrap: about a minute or more.
     """
 
     def __init__(self, packages: tuple[Path, ...]) -> None:
         self._packages = packages
-        self._ranges_uj = [int((one / "max_energy_range_uj").read_text()) for one in packages]
-        self._last_uj = [self._read(one) for one in packages]
+        self._ranges_uj = [int((package / "max_energy_range_uj").read_text()) for package in packages]
+        self._last_uj = [self._read(package) for package in packages]
         self._total_uj = 0
 
     @classmethod
     def find(cls, root: Path = POWERCAP) -> Rapl | None:
-        """The packages of this machine; None where they are absent or can't be read, all of them."""
+        """Return the packages of this machine; None if they are absent or one can't be read."""
         # Zones intel-rapl:0, intel-rapl:1, ... also on AMD; their parts (cores, memory) have a second number.
         zones = sorted(root.glob("intel-rapl:*")) if root.is_dir() else []
         try:
@@ -40,9 +40,9 @@ class Rapl:
             return None
 
     def energy_j(self) -> float | None:
-        """Since the first reading; None when a package can't be read any more."""
+        """Return the energy since the first reading; None if a package can no longer be read."""
         try:
-            now_uj = [self._read(one) for one in self._packages]
+            now_uj = [self._read(package) for package in self._packages]
         except (OSError, ValueError):
             return None
         for now, last, full in zip(now_uj, self._last_uj, self._ranges_uj, strict=True):

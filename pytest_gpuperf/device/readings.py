@@ -1,4 +1,4 @@
-"""Single readings of GPUs, and what those of one window amount to."""
+"""Single readings of GPUs, and their summary over a window."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pytest_gpuperf.model import GpuReadings, Memory
 
 Value = TypeVar("Value")
 
-#: A reading that is no older tells the state in which a short window began.
+#: Most age of a reading that counts for a short window without a reading of its own.
 _FRESH_NS = 500_000_000
 
 
 @dataclass(frozen=True)
 class GpuReading:
-    """One GPU at one instant; None for what it does not tell."""
+    """One GPU at one instant; None for missing readings."""
 
     at_ns: int
     uuid: str
@@ -35,7 +35,7 @@ class GpuReading:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ProcessList:
     """The processes on a GPU at one instant."""
 
     uuid: str
@@ -43,10 +43,10 @@ class Listed:
 
 
 def attempt(read: Callable[[], Value], failed: list[NvmlError]) -> Value | None:
-    """A reading; where it alone fails, None, and the error is appended to ``failed``.
+    """Return a reading; if this reading alone fails, append the error to ``failed`` and return None.
 
     Raises:
-        NvmlError: the whole GPU or its driver fails.
+        NvmlError: The GPU or its driver fails.
     """
     try:
         return read()
@@ -61,25 +61,25 @@ def read_gpu(handle: Handle, at_ns: int, failed: list[NvmlError]) -> GpuReading:
     """Read a GPU; clocks and temperature of a slice are its board's.
 
     Args:
-        failed: gets the errors of what can't be read, which is None.
+        failed: Receives the errors of readings that fail; these are None.
 
     Raises:
-        NvmlError: nothing of it can be read.
+        NvmlError: No reading succeeds.
     """
-    board, own = handle.board, list[NvmlError]()
+    board, errors = handle.board, list[NvmlError]()
     reading = GpuReading(
         at_ns,
         handle.uuid,
-        sm_clock_mhz=attempt(lambda: board.sm_clock_mhz, own),
-        memory_clock_mhz=attempt(lambda: board.memory_clock_mhz, own),
-        temperature_c=attempt(lambda: board.temperature_c, own),
-        utilization=attempt(lambda: handle.utilization, own),
-        throttled=attempt(lambda: board.throttle_reasons, own),
-        used_bytes=attempt(lambda: handle.used_bytes, own),
+        sm_clock_mhz=attempt(lambda: board.sm_clock_mhz, errors),
+        memory_clock_mhz=attempt(lambda: board.memory_clock_mhz, errors),
+        temperature_c=attempt(lambda: board.temperature_c, errors),
+        utilization=attempt(lambda: handle.utilization, errors),
+        throttled=attempt(lambda: board.throttle_reasons, errors),
+        used_bytes=attempt(lambda: handle.used_bytes, errors),
     )
-    if own and reading == GpuReading(at_ns, handle.uuid):
-        raise own[0]
-    failed += own
+    if errors and reading == GpuReading(at_ns, handle.uuid):
+        raise errors[0]
+    failed += errors
     return reading
 
 
@@ -87,7 +87,7 @@ def read_remote(metrics: TritonMetrics, at_ns: int) -> list[GpuReading]:
     """Read all GPUs of a server.
 
     Raises:
-        MetricsError: it does not answer.
+        MetricsError: The server does not answer.
     """
     return [
         GpuReading(at_ns, gpu.uuid, utilization=gpu.utilization, power_w=gpu.power_w, used_bytes=gpu.used_bytes)
@@ -96,51 +96,51 @@ def read_remote(metrics: TritonMetrics, at_ns: int) -> list[GpuReading]:
 
 
 def within(readings: Sequence[GpuReading], start_ns: int, stop_ns: int) -> list[GpuReading]:
-    """The readings of a window; of a GPU that has none in it, since the window is short, the last one around it."""
-    found = []
-    for uuid in dict.fromkeys(one.uuid for one in readings):
-        own = [one for one in readings if one.uuid == uuid and one.at_ns >= start_ns - _FRESH_NS]
-        found += [one for one in own if start_ns <= one.at_ns <= stop_ns] or own[-1:]
-    return found
+    """Return the readings of a window. A GPU without one, since the window is short, has its last reading around it."""
+    selected = []
+    for uuid in dict.fromkeys(reading.uuid for reading in readings):
+        fresh = [reading for reading in readings if reading.uuid == uuid and reading.at_ns >= start_ns - _FRESH_NS]
+        selected += [reading for reading in fresh if start_ns <= reading.at_ns <= stop_ns] or fresh[-1:]
+    return selected
 
 
-def figures(
-    readings: Sequence[GpuReading], powers: Mapping[str, float], listed: Sequence[Listed], ours: Collection[int]
+def summarize(
+    readings: Sequence[GpuReading], powers: Mapping[str, float], listed: Sequence[ProcessList], ours: Collection[int]
 ) -> tuple[GpuReadings, ...]:
-    """What the readings of a window say of each GPU.
+    """Summarise the readings of a window for each GPU.
 
     Args:
-        powers: mean power by UUID, where energy was measured.
-        ours: processes that descend from us or from the target.
+        powers: Mean power by UUID, if energy was measured.
+        ours: Processes that are no co-tenants.
     """
     gathered: dict[str, list[GpuReading]] = {}
     for reading in readings:
         gathered.setdefault(reading.uuid, []).append(reading)
-    found = []
-    for uuid, own in gathered.items():
-        clocks = [one.sm_clock_mhz for one in own if one.sm_clock_mhz is not None]
-        temperatures = [one.temperature_c for one in own if one.temperature_c is not None]
-        found.append(
+    summaries = []
+    for uuid, of_gpu in gathered.items():
+        clocks = [reading.sm_clock_mhz for reading in of_gpu if reading.sm_clock_mhz is not None]
+        temperatures = [reading.temperature_c for reading in of_gpu if reading.temperature_c is not None]
+        summaries.append(
             GpuReadings(
                 uuid,
-                samples=len(own),
-                power_w=powers.get(uuid, _mean([one.power_w for one in own])),
+                samples=len(of_gpu),
+                power_w=powers.get(uuid, _mean([reading.power_w for reading in of_gpu])),
                 sm_clock_mhz=_mean(clocks),
                 sm_clock_min_mhz=min(clocks, default=None),
                 sm_clock_max_mhz=max(clocks, default=None),
-                memory_clock_mhz=_mean([one.memory_clock_mhz for one in own]),
+                memory_clock_mhz=_mean([reading.memory_clock_mhz for reading in of_gpu]),
                 temperature_begin_c=temperatures[0] if temperatures else None,
                 temperature_end_c=temperatures[-1] if temperatures else None,
-                utilization=_mean([one.utilization for one in own]),
-                throttled=tuple(dict.fromkeys(reason for one in own for reason in one.throttled or ())),
-                co_tenants=_co_tenants([one for one in listed if one.uuid == uuid], ours),
+                utilization=_mean([reading.utilization for reading in of_gpu]),
+                throttled=tuple(dict.fromkeys(reason for reading in of_gpu for reason in reading.throttled or ())),
+                co_tenants=_co_tenants([processes for processes in listed if processes.uuid == uuid], ours),
             )
         )
-    return tuple(found)
+    return tuple(summaries)
 
 
-def _co_tenants(listed: Sequence[Listed], ours: Collection[int]) -> tuple[str, ...]:
-    pids = {process.pid for one in listed for process in one.processes}
+def _co_tenants(listed: Sequence[ProcessList], ours: Collection[int]) -> tuple[str, ...]:
+    pids = {process.pid for gpu in listed for process in gpu.processes}
     others = pids - set(ours)
     if not others or not numbers_are_ours(pids, ours):
         return ()
@@ -149,15 +149,15 @@ def _co_tenants(listed: Sequence[Listed], ours: Collection[int]) -> tuple[str, .
 
 def memory_of(
     readings: Sequence[GpuReading],
-    listed: Sequence[Listed],
+    listed: Sequence[ProcessList],
     host_bytes: Sequence[int],
     target: Collection[int],
 ) -> Memory | None:
-    """Peaks over a window; None where nothing could be read.
+    """Return the memory peaks of a window; None if nothing could be read.
 
     Args:
-        host_bytes: resident memory of the target's processes, by reading.
-        target: its processes.
+        host_bytes: Resident memory of the target's processes, by reading.
+        target: The target's processes.
     """
     by_instant: dict[int, int] = {}
     for reading in readings:
@@ -165,19 +165,19 @@ def memory_of(
             by_instant[reading.at_ns] = by_instant.get(reading.at_ns, 0) + reading.used_bytes
     device = max(by_instant.values(), default=None)
     host = max(host_bytes, default=None)
-    own = _own_bytes(listed, target)
-    return None if device is None and host is None and own is None else Memory(own, device, host)
+    of_target = _target_bytes(listed, target)
+    return None if device is None and host is None and of_target is None else Memory(of_target, device, host)
 
 
-def _own_bytes(listed: Sequence[Listed], target: Collection[int]) -> int | None:
-    """Device memory of the target, at its peak on each GPU; None where one of its processes does not tell."""
+def _target_bytes(listed: Sequence[ProcessList], target: Collection[int]) -> int | None:
+    """Return the device memory of the target at its peak on each GPU; None if it is unknown for a process."""
     peaks: dict[str, int] = {}
-    for one in listed:
-        own = [process.memory_bytes for process in one.processes if process.pid in target]
-        if any(memory is None for memory in own):
+    for gpu in listed:
+        sizes = [process.memory_bytes for process in gpu.processes if process.pid in target]
+        if any(size is None for size in sizes):
             return None
-        if own:
-            peaks[one.uuid] = max(peaks.get(one.uuid, 0), sum(memory or 0 for memory in own))
+        if sizes:
+            peaks[gpu.uuid] = max(peaks.get(gpu.uuid, 0), sum(size or 0 for size in sizes))
     return sum(peaks.values()) if peaks else None
 
 

@@ -1,4 +1,4 @@
-"""What a Triton server tells of its GPUs in its Prometheus metrics: the only view of a remote machine's.
+"""GPU readings in the Prometheus metrics of a Triton server: the only ones available for a remote machine.
 
 Source: docs/user_guide/metrics.md of Triton. The server refreshes them every ``--metrics-interval-ms``, by default 2 s.
 """
@@ -19,12 +19,12 @@ class MetricsError(Exception):
 
 
 class NoEnergyError(MetricsError):
-    """They can, and have no energy of all GPUs: there are none, or they don't tell it. Nothing has failed."""
+    """The metrics can be read but lack the energy of some or all GPUs. Nothing has failed."""
 
 
 @dataclass(frozen=True)
 class RemoteGpu:
-    """One GPU of the server; None for what it does not tell."""
+    """One GPU of the server; None for missing readings."""
 
     uuid: str
     energy_j: float | None
@@ -37,7 +37,7 @@ class TritonMetrics:
     """The metrics of one server.
 
     Args:
-        url: as ``http://host:8002/metrics``.
+        url: URL of the metrics, for example ``http://host:8002/metrics``.
     """
 
     def __init__(self, url: str) -> None:
@@ -48,10 +48,10 @@ class TritonMetrics:
         self.url = url
 
     def gpus(self) -> tuple[RemoteGpu, ...]:
-        """All GPUs that the server shows, now.
+        """Read all GPUs of the server.
 
         Raises:
-            MetricsError: it does not answer.
+            MetricsError: The server does not answer.
         """
         try:
             self._connection.request("GET", self._path)
@@ -65,38 +65,38 @@ class TritonMetrics:
         return parse(text)
 
     def energy_j(self) -> float:
-        """Of all its GPUs together.
+        """Read the energy of all GPUs together.
 
         Raises:
-            MetricsError: it does not answer.
-            NoEnergyError: it does not tell.
+            MetricsError: The server does not answer.
+            NoEnergyError: The energy of a GPU is missing.
         """
-        told = [gpu.energy_j for gpu in self.gpus()]
-        known = [energy_j for energy_j in told if energy_j is not None]
-        if not known or len(known) < len(told):
+        energies = [gpu.energy_j for gpu in self.gpus()]
+        known = [energy_j for energy_j in energies if energy_j is not None]
+        if not known or len(known) < len(energies):
             raise NoEnergyError(f"the metrics at {self.url} have no nv_energy_consumption")
         return sum(known)
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the connection. May be called twice."""
         self._connection.close()
 
 
 def parse(text: str) -> tuple[RemoteGpu, ...]:
-    """The GPUs in Prometheus' text format."""
-    found: dict[str, dict[str, float]] = {}
+    """Parse the GPUs in Prometheus' text format."""
+    gpus: dict[str, dict[str, float]] = {}
     for name, uuid, number in _LINE.findall(text):
         try:
-            found.setdefault(uuid, {})[name] = float(number)
+            gpus.setdefault(uuid, {})[name] = float(number)
         except ValueError:
-            continue  # not a number of ours
+            continue  # not a number
     return tuple(
         RemoteGpu(
             uuid,
-            energy_j=own.get("nv_energy_consumption"),
-            power_w=own.get("nv_gpu_power_usage"),
-            utilization=own.get("nv_gpu_utilization"),
-            used_bytes=int(own["nv_gpu_memory_used_bytes"]) if "nv_gpu_memory_used_bytes" in own else None,
+            energy_j=numbers.get("nv_energy_consumption"),
+            power_w=numbers.get("nv_gpu_power_usage"),
+            utilization=numbers.get("nv_gpu_utilization"),
+            used_bytes=int(numbers["nv_gpu_memory_used_bytes"]) if "nv_gpu_memory_used_bytes" in numbers else None,
         )
-        for uuid, own in found.items()
+        for uuid, numbers in gpus.items()
     )

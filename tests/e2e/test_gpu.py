@@ -97,7 +97,7 @@ def test_disturbed_windows_are_repeated_and_marked_if_all_are_disturbed(run: Run
 def test_a_failed_reading_is_reported_and_leaves_the_guard_on(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     result = run(REASONS=0x40, ERROR_nvmlDeviceGetUtilizationRates=999)
-    result.stdout.fnmatch_lines(["*NVML can't tell its utilisation (GPU 0): Unknown Error*"])
+    result.stdout.fnmatch_lines(["*NVML can't read the utilisation (GPU 0): Unknown Error*"])
     (record,) = stored(pytester)
     assert all(guards_of(window) == {"throttled"} for window in windows_of(record))
 

@@ -121,7 +121,7 @@ def test_while_one_measures_others_may_not_want_other_clocks(
         assert agreed(one)
         with start(mock_nvml, tmp_path, "", "0", second) as refused:
             _, error = refused.communicate(timeout=30)
-        assert error.startswith("DeviceError: The clock policy of GPU NVIDIA Mock 80GB")
+        assert error.startswith("DeviceError: GPU NVIDIA Mock 80GB can't be measured with the clock policy")
         assert f"is to be {policies[1]!r}, and process {one.pid}" in error
         assert f"measures there with {policies[0]!r}" in error
         with start(mock_nvml, tmp_path, ENDINGS["closed"], "0", first) as alike:

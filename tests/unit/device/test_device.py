@@ -81,7 +81,7 @@ class TestOthers:
         }
         reading = read_cpu(make_proc(tmp_path / "proc", [[0] * 8], tree))
         assert reading is not None
-        assert reading.own_s == pytest.approx(63 * self.tick_s)
+        assert reading.family_s == pytest.approx(63 * self.tick_s)
 
     @pytest.mark.parametrize("content", [None, "", "cpu0 garbage 1 2 3 4 5 6 7\n", "\x00\xff"])
     def test_a_kernel_that_shows_nothing_is_no_error(self, tmp_path: Path, content: str | None) -> None:
@@ -91,12 +91,12 @@ class TestOthers:
         assert reading is None or reading.busy_s == 0
 
     @pytest.mark.parametrize(
-        ("busy_s", "own_s", "share"),
+        ("busy_s", "family_s", "share"),
         [(0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (2.0, 1.0, 0.5), (2.0, 0.0, 1.0), (1.0, 1.5, 0.0), (9.0, 0.0, 1.0)],
     )
-    def test_the_share_is_of_all_cores(self, busy_s: float, own_s: float, share: float) -> None:
-        before = CpuReading(at_s=10.0, busy_s=100.0, own_s=50.0, cores=2)
-        after = CpuReading(at_s=11.0, busy_s=100.0 + busy_s, own_s=50.0 + own_s, cores=2)
+    def test_the_share_is_of_all_cores(self, busy_s: float, family_s: float, share: float) -> None:
+        before = CpuReading(at_s=10.0, busy_s=100.0, family_s=50.0, cores=2)
+        after = CpuReading(at_s=11.0, busy_s=100.0 + busy_s, family_s=50.0 + family_s, cores=2)
         assert others_share(before, after) == pytest.approx(share)
 
     def test_no_reading_or_no_time_between_them_tells_nothing(self) -> None:
@@ -116,7 +116,7 @@ class TestOthers:
         subprocess.run([sys.executable, "-c", burn], check=True)
         end = read_cpu()
         assert end is not None
-        assert end.own_s - begin.own_s >= 0.35
+        assert end.family_s - begin.family_s >= 0.35
         share = others_share(begin, end)
         assert share is not None
         assert 0 <= share <= 1

@@ -184,7 +184,7 @@ class TestMig:
     def test_mig_without_slices_says_so(self, library: Path) -> None:
         device = find(library, MIG="none")
         assert device["kind"] == "cpu"
-        assert "no slice yet" in device["note"]
+        assert "no slice exists yet" in device["note"]
 
     def test_an_unknown_slice_lists_those_that_are_there(self, library: Path) -> None:
         message = find(library, "MIG-none", MIG=self.SLICES)["message"]

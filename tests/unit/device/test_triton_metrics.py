@@ -107,7 +107,7 @@ def test_the_energy_of_a_remote_server_is_its_counter_s(server: Server) -> None:
 def test_the_energy_is_that_of_the_server_that_is_measured(server: Server) -> None:
     """One after the other, or in turn in a duet, and on a machine that has no meters of its own."""
     monitor = Monitor([])
-    monitor._own_meters = []
+    monitor._local_meters = []
     monitor.attach([], "http://127.0.0.1:1/metrics", local=False)
     monitor.attach([], f"http://127.0.0.1:{server.server_port}/metrics", local=False)
     with monitor.watching():
