@@ -122,7 +122,7 @@ def test_while_one_measures_others_may_not_want_other_clocks(
         with start(mock_nvml, tmp_path, "", "0", second) as refused:
             _, error = refused.communicate(timeout=30)
         assert error.startswith("DeviceError: GPU NVIDIA Mock 80GB can't be measured with the clock policy")
-        assert f"is to be {policies[1]!r}, and process {one.pid}" in error
+        assert f"with the clock policy {policies[1]!r}: process {one.pid}" in error
         assert f"measures there with {policies[0]!r}" in error
         with start(mock_nvml, tmp_path, ENDINGS["closed"], "0", first) as alike:
             assert agreed(alike)
