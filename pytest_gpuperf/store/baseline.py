@@ -85,7 +85,7 @@ class Baseline:
     pinned: tuple[Record, ...] = ()
 
 
-class RecordReader:
+class BaselineReader:
     """Reads records, and keeps the errors of those that can't be read."""
 
     def __init__(self, store: Store) -> None:
@@ -125,7 +125,7 @@ def select_baseline(
         UnreadableRecord: The key has records that could be the baseline, but none that can be read.
         StoreError: The store can't be listed, or the record that was asked for does not exist.
     """
-    spec, folder, reader = spec or BaselineSpec(), store.folder(key), RecordReader(store)
+    spec, folder, reader = spec or BaselineSpec(), store.folder(key), BaselineReader(store)
     records: list[Record] = []
     pinned: list[Record] = []
     if spec.kind in (RECORD, COMMIT):
@@ -153,7 +153,7 @@ def duet_history(store: Store, key: PlainMapping, *, before: RecordFile | None =
     Raises:
         StoreError: The store can't be listed.
     """
-    reader, records = RecordReader(store), []
+    reader, records = BaselineReader(store), []
     for file in _older(store.newest(store.folder(key)), before):
         if file.duet and (record := reader(file)) is not None and record.status == "complete":
             records.append(record)
@@ -162,7 +162,7 @@ def duet_history(store: Store, key: PlainMapping, *, before: RecordFile | None =
     return Baseline(tuple(records), tuple(reader.unreadable))
 
 
-def _rolling(store: Store, folder: str, reader: RecordReader, before: RecordFile | None) -> list[Record]:
+def _rolling(store: Store, folder: str, reader: BaselineReader, before: RecordFile | None) -> list[Record]:
     records: list[Record] = []
     for file in _older(store.newest(folder), before):
         if not file.may_be_baseline:
@@ -176,7 +176,7 @@ def _rolling(store: Store, folder: str, reader: RecordReader, before: RecordFile
 
 
 def _specified(
-    store: Store, folder: str, spec: BaselineSpec, reader: RecordReader, before: RecordFile | None
+    store: Store, folder: str, spec: BaselineSpec, reader: BaselineReader, before: RecordFile | None
 ) -> list[Record]:
     """Return the record with an id, or the newest records of a commit."""
     selected = filter(spec.selects, _older(store.newest(folder), before))
