@@ -32,7 +32,7 @@ def records(pytester: pytest.Pytester) -> list[Path]:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--gpuperf-key=+drivr", "*--gpuperf-key +drivr: there is no field drivr to add; there are:*"),
+        ("--gpuperf-key=+drivr", "*--gpuperf-key +drivr: there is no field drivr; fields that can be added:*"),
         ("--gpuperf-key=-test", "*--gpuperf-key=-test: test is part of every key*"),
         ("--gpuperf-max-runs=1", "*--gpuperf-max-runs 1: write a whole number of fresh starts*"),
         ("--gpuperf-baseline=newest", "*--gpuperf-baseline newest: write both, rolling, pinned*"),
