@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.analysis.compare import Rule, compare_duet_values, compare_values
 from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, RECORD_PRIOR, Prior, Priors
-from pytest_gpuperf.analysis.values import METRICS, UNITS, RecordValues, in_own_unit, values_from_numbers
+from pytest_gpuperf.analysis.values import METRICS, UNITS, RecordValues, values_from_numbers, without_unit
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Plain
 
@@ -126,7 +126,7 @@ def record_from_values(
     if not isinstance(name, str) or not name:
         raise OptionError(f"test={test!r}: name what was measured, for example 'resnet50'.")
     runs = _runs(values)
-    figures = {in_own_unit(metric)[0]: metric for run in runs for figures in run.values() for metric in figures}
+    figures = {without_unit(metric)[0]: metric for run in runs for figures in run.values() for metric in figures}
     content = hashlib.sha256(repr([test, runs]).encode()).hexdigest()[:12]
     return ValueRecord(test, _key(key), values_from_numbers(content, runs), figures)
 
@@ -239,14 +239,14 @@ def _points(run: Any, path: str) -> dict[str, dict[str, float]]:
 def _names_by_metric(figures: Mapping[str, float]) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for name in figures:
-        names.setdefault(in_own_unit(name)[0], []).append(name)
+        names.setdefault(without_unit(name)[0], []).append(name)
     return names
 
 
 def _figure(metric: Any, figure: Any, path: str) -> float:
     inside = f"{path}[{metric!r}]"
     name = metric if isinstance(metric, str) else ""
-    stem, known = name.rpartition("_")[0], in_own_unit(name)[0]
+    stem, known = name.rpartition("_")[0], without_unit(name)[0]
     if stem in METRICS and known != stem:
         units = [f"{stem}_{unit}" for unit in UNITS.get(METRICS[stem], ())]
         raise OptionError(f"{inside}: write {' or '.join(units) or f'{stem}, in {METRICS[stem]}'}.")

@@ -1,9 +1,9 @@
-"""One record against others, or the two sides of a duet: rows with verdicts.
+"""Comparison of a record with its baseline, or of the two sides of a duet: rows with verdicts.
 
-``evidence`` holds the arithmetic and its sources, ``multiplicity`` how alpha is split. Here both are applied to what a
-record's series say, and each of them gets one verdict: regressed (worse by more than the minimum effect), improved
-(better by more), unchanged (shown to lie inside the equivalence bounds), else inconclusive. "Unchanged" is a claim as
-well, and is made only where two one-sided tests put the change inside the bounds.
+``evidence`` has the arithmetic and its sources, ``multiplicity`` the split of alpha. Here both are applied to a
+record's series, and each series gets a verdict: regressed (worse by more than the minimum effect), improved (better by
+more), unchanged (shown to lie inside the equivalence bounds), or else inconclusive. "Unchanged" is a claim, too: it is
+made only where two one-sided tests put the change inside the bounds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ from pytest_gpuperf.analysis.panel import Panel, panel
 from pytest_gpuperf.analysis.priors import Assumed, Prior, Priors, with_history
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, energy_methods, point_name, sign, values_of, without
+from pytest_gpuperf.analysis.values import (
+    RecordValues,
+    SeriesKey,
+    SeriesPoint,
+    energy_methods,
+    point_name,
+    sign,
+    values_of,
+    without_metric,
+)
 from pytest_gpuperf.model import Comparison, Plain, Record, Row, Verdict, worst
 
 __all__ = [
@@ -37,12 +46,12 @@ __all__ = [
     "compare_values",
 ]
 
-#: Chance of finding the "smallest detectable effect".
+#: Probability of detecting the "smallest detectable effect".
 POWER = 0.8
-#: How far ahead an inconclusive row is asked for the number of records that would decide it.
+#: Most further records to consider when estimating how many would decide an inconclusive row.
 FURTHER_RECORDS = 20
 
-#: Beyond this log a ratio says no more, and would leave the range of floats.
+#: Largest log of a ratio that is shown: beyond it, a ratio would leave the range of floats.
 _WIDEST = 50.0
 
 Differing = Mapping[str, tuple[Plain, Plain]]
@@ -56,20 +65,20 @@ def compare(
     pinned: Sequence[Record] = (),
     differing: Differing | None = None,
 ) -> Comparison:
-    """Decide about every gated metric and point that the new record shares with earlier ones of its key.
+    """Compare a record with its baseline, for each gated metric and load point that they share.
 
     Args:
-        candidate: the new record.
-        baseline: accepted records of the same key, newest first.
-        rule: alpha, minimum effect and prior.
-        pinned: records that stay a baseline of their own; gated too, with half of alpha.
-        differing: where there is no baseline though the test has other records: what differs in the key.
+        candidate: The new record.
+        baseline: Accepted records of the same key, newest first.
+        rule: Alpha, minimum effect and prior.
+        pinned: Pinned records: a second baseline, gated with half of alpha.
+        differing: Differences of the key, if the test has records but none of this key.
     """
     method = energy_methods(candidate)
     before = {id(record): values_of(record, rule.metrics) for record in (*baseline, *pinned)}
     for record in (*baseline, *pinned):
         if energy_methods(record) != method:
-            before[id(record)] = without(before[id(record)], "energy")
+            before[id(record)] = without_metric(before[id(record)], "energy")
     comparison = compare_values(
         values_of(candidate, rule.metrics),
         [before[id(record)] for record in baseline],
@@ -89,23 +98,23 @@ def compare_values(
     *,
     pinned: Sequence[RecordValues] = (),
 ) -> Comparison:
-    """``compare`` on plain values."""
-    compared, together, anchored = choose_anchored(candidate, [*baseline, *pinned], rule.metrics)
-    newest, kept = together[: len(baseline)], together[len(baseline) :]
-    sides = [(name, side) for name, side in (("baseline", newest), ("pinned", kept)) if side]
+    """Compare values, as ``compare`` does records."""
+    compared, references, anchored = choose_anchored(candidate, [*baseline, *pinned], rule.metrics)
+    rolling, fixed = references[: len(baseline)], references[len(baseline) :]
+    sides = [(name, side) for name, side in (("baseline", rolling), ("pinned", fixed)) if side]
     rows = [
-        row for name, side in sides for row in _against(side, compared, newest, rule, name=name, share=1 / len(sides))
+        row for name, side in sides for row in _against(side, compared, rolling, rule, name=name, share=1 / len(sides))
     ]
     if anchored:
         rows = as_measured(rows, candidate, anchored)
     records = (*baseline, *pinned)
-    here, there = candidate.points, {name for record in records for name in record.points}
+    points, baseline_points = candidate.points, {point for record in records for point in record.points}
     return Comparison(
         verdict=worst([row.verdict for row in rows]),
         rows=tuple(rows),
         baseline=tuple(dict.fromkeys(record.id for record in records)),
-        new_points=tuple(sorted(here - there)) if records else (),
-        missing_points=tuple(sorted(there - here)),
+        new_points=_names(points - baseline_points) if records else (),
+        missing_points=_names(baseline_points - points),
         left_out=_left_out((candidate, *records), candidate, rule),
         alpha=rule.alpha,
         min_effect=rule.min_effect,
@@ -114,12 +123,12 @@ def compare_values(
 
 
 def compare_duet(record: Record, history: Sequence[Record], rule: Rule) -> Comparison:
-    """Decide about the two sides of a duet.
+    """Compare the two sides of a duet.
 
     Args:
-        record: with its ``reference``.
-        history: earlier duets of the same key: their blocks show how blocks differ. Those whose sides were
-            measured one after the other count only if those of ``record`` were, too, and vice versa.
+        record: The duet's record, with its ``reference``.
+        history: Earlier duets of the same key, whose blocks show how blocks differ. Duets whose sides were measured one
+            after the other are used only for such a duet, and vice versa.
     """
     candidate, reference = block_values(record, rule.metrics)
     # Blocks of sides that were measured one after the other have a spread of their own.
@@ -134,30 +143,34 @@ def compare_duet_values(
     *,
     history: Sequence[tuple[RecordValues, RecordValues]] = (),
 ) -> Comparison:
-    """``compare_duet`` on plain values: run ``i`` of both sides is block ``i``."""
+    """Compare values, as ``compare_duet`` does records: run ``i`` of both sides is block ``i``."""
     ours, theirs = common(candidate, reference)
     rows: list[Row] = []
     keys = [key for key in ours.values if key[2] in rule.metrics]
     if keys:
         pairs = [common(*pair) for pair in history]
-        whole = panel(keys, [ours, theirs, *(side for pair in pairs for side in pair)])
-        differences = whole.stacked(slice(0, None, 2)) - whole.stacked(slice(1, None, 2))
-        prior = _assumed(rule.block_prior, whole.keys)
+        series = panel(keys, [ours, theirs, *(side for pair in pairs for side in pair)])
+        differences = series.stacked(slice(0, None, 2)) - series.stacked(slice(1, None, 2))
+        prior = _assumed(rule.block_prior, series.keys)
         if pairs:
             prior = with_history(prior, differences[:, 1:])
-        evidence = duet_evidence(differences[:, 0], whole.averaging_matrix, prior)
-        rows = _rows(whole, evidence, prior, rule, against="reference")
-    here, there = candidate.points, reference.points
+        evidence = duet_evidence(differences[:, 0], series.averaging_matrix, prior)
+        rows = _rows(series, evidence, prior, rule, against="reference")
+    points, reference_points = candidate.points, reference.points
     return Comparison(
         verdict=worst([row.verdict for row in rows]),
         rows=tuple(rows),
-        new_points=tuple(sorted(here - there)),
-        missing_points=tuple(sorted(there - here)),
+        new_points=_names(points - reference_points),
+        missing_points=_names(reference_points - points),
         left_out=_left_out((candidate, reference), candidate, rule),
         mode="duet",
         alpha=rule.alpha,
         min_effect=rule.min_effect,
     )
+
+
+def _names(points: Iterable[tuple[str, SeriesPoint | None]]) -> tuple[str, ...]:
+    return tuple(sorted(point_name(*point) for point in points))
 
 
 def _against(
@@ -169,40 +182,43 @@ def _against(
     name: str,
     share: float,
 ) -> list[Row]:
-    """The rows against one baseline.
+    """Return the rows against one baseline.
 
-    How records differ is read from the history even where they are compared with a pinned one, which is often alone;
-    only series that the history doesn't know are judged by the pinned records themselves.
+    The spread between records is read from the history, also for the comparison with pinned records, of which there is
+    often only one; series that the history lacks are judged by the pinned records themselves.
     """
     known = {key for record in reference for key in record.values}
     keys = [key for key in candidate.values if key[2] in rule.metrics and key in known]
     if not keys:
         return []
-    shown = [] if reference is history else [*history, *_unknown_to(history, reference)]
+    spread_records = [] if reference is history else [*history, *_unknown_to(history, reference)]
     split = 1 + len(reference)
-    whole = panel(keys, [candidate, *reference, *shown])
-    whole = whole.only(whole.measured(0) & whole.measured(slice(1, split)))
-    prior = _assumed(rule.prior, whole.keys)
-    there = whole.stacked(slice(1, split))
+    series = panel(keys, [candidate, *reference, *spread_records])
+    series = series.only(series.measured(0) & series.measured(slice(1, split)))
+    prior = _assumed(rule.prior, series.keys)
+    references = series.stacked(slice(1, split))
     evidence = stored_evidence(
         StoredArrays(
-            candidate=whole.sides[0],
-            history=whole.stacked(slice(split, None)) if shown else there,
-            reference=there if shown else None,
-            candidate_disturbance=whole.disturbances[0],
-            reference_disturbance=whole.disturbed(slice(1, split)),
-            averaging_matrix=whole.averaging_matrix,
+            candidate=series.sides[0],
+            history=series.stacked(slice(split, None)) if spread_records else references,
+            reference=references if spread_records else None,
+            candidate_disturbance=series.disturbances[0],
+            reference_disturbance=series.disturbed(slice(1, split)),
+            averaging_matrix=series.averaging_matrix,
         ),
         prior,
     )
-    return _rows(whole, evidence, prior, rule, against=name, share=share)
+    return _rows(series, evidence, prior, rule, against=name, share=share)
 
 
 def _unknown_to(history: Sequence[RecordValues], reference: Sequence[RecordValues]) -> list[RecordValues]:
-    """The reference's records with what the history doesn't know."""
-    lately = {key for record in history for key in record.values}
-    rest = [RecordValues(one.id, {k: v for k, v in one.values.items() if k not in lately}) for one in reference]
-    return [one for one in rest if one.values]
+    """Return the reference's records, reduced to the series that the history lacks."""
+    known = {key for record in history for key in record.values}
+    reduced = [
+        RecordValues(record.id, {key: values for key, values in record.values.items() if key not in known})
+        for record in reference
+    ]
+    return [record for record in reduced if record.values]
 
 
 def _assumed(prior: Prior | Priors, keys: Sequence[SeriesKey]) -> Assumed:
@@ -210,25 +226,25 @@ def _assumed(prior: Prior | Priors, keys: Sequence[SeriesKey]) -> Assumed:
 
 
 def _left_out(sides: Iterable[RecordValues], candidate: RecordValues, rule: Rule) -> tuple[str, ...]:
-    """What the candidate has, or should have had, that can't be compared."""
-    lost = {key for side in sides for key in side.left_out if key[2] in rule.metrics}
-    ours = {*candidate.values, *candidate.left_out}
-    return tuple(sorted(f"{point_name(sweep, point)}, {metric}" for sweep, point, metric in lost & ours))
+    """Return the names of the candidate's series that some side can't support."""
+    unsupported = {key for side in sides for key in side.left_out if key[2] in rule.metrics}
+    measured = {*candidate.values, *candidate.left_out}
+    return tuple(sorted(f"{point_name(sweep, point)}, {metric}" for sweep, point, metric in unsupported & measured))
 
 
 def _rows(
-    whole: Panel, evidence: Evidence, prior: Assumed, rule: Rule, *, against: str, share: float = 1.0
+    series: Panel, evidence: Evidence, prior: Assumed, rule: Rule, *, against: str, share: float = 1.0
 ) -> list[Row]:
-    decision = decide(evidence, whole.sweeps, rule, share)
-    half = np.minimum(quantile(0.025, evidence.freedom) * evidence.error, _WIDEST)
-    found = quantile(decision.level, evidence.freedom) + quantile(1 - POWER, evidence.freedom)
-    reach = np.minimum(rule.margin + found * evidence.error, _WIDEST)
-    further = _further(evidence, prior, rule, decision.level)
-    level = locate(whole.sides[0]).centre
+    decision = decide(evidence, series.sweeps, rule, share)
+    half_width = np.minimum(quantile(0.025, evidence.freedom) * evidence.error, _WIDEST)
+    errors = quantile(decision.level, evidence.freedom) + quantile(1 - POWER, evidence.freedom)
+    detectable = np.minimum(rule.margin + errors * evidence.error, _WIDEST)
+    further = _further_replicates(evidence, prior, rule, decision.level)
+    level = locate(series.sides[0]).centre
     rows = []
-    for index, (sweep, point, metric) in enumerate(whole.keys):
+    for index, (sweep, point, metric) in enumerate(series.keys):
         way, difference = sign(metric), float(evidence.difference[index])
-        ends = [math.exp(way * (difference + end * half[index])) for end in (-way, way)]
+        ends = [math.exp(way * (difference + end * half_width[index])) for end in (-way, way)]
         verdict = _verdict(*(bool(claim[index]) for claim in (decision.worse, decision.better, decision.same)))
         rows.append(
             Row(
@@ -242,7 +258,7 @@ def _rows(
                 high=ends[1],
                 p_value=float(decision.p_worse[index]),
                 verdict=verdict,
-                min_detectable=math.expm1(reach[index]),
+                min_detectable=math.expm1(detectable[index]),
                 records_to_decide=further[index] if verdict is Verdict.INCONCLUSIVE else 0,
                 against=against,
             )
@@ -258,18 +274,18 @@ def _verdict(worse: bool, better: bool, same: bool) -> Verdict:
     return Verdict.UNCHANGED if same else Verdict.INCONCLUSIVE
 
 
-def _further(evidence: Evidence, prior: Assumed, rule: Rule, level: FloatArray) -> list[int | None]:
-    """Further replicates until a change of the seen size is significant, or shown to be small.
+def _further_replicates(evidence: Evidence, prior: Assumed, rule: Rule, level: FloatArray) -> list[int | None]:
+    """Return the further replicates until a change of the measured size is significant, or shown to be small.
 
-    Both sides are taken to become as calm as the history and the runs so far allow.
+    Both sides are assumed to become as steady as the history and the runs so far allow.
     """
     bound, size = rule.bound, np.abs(evidence.difference)
     needed: list[int | None] = [None] * len(size)
     for further in range(FURTHER_RECORDS, 0, -1):
-        seen = evidence.replicates - 1 + further
-        weight = prior.weight if evidence.paired else np.maximum(prior.weight - prior.assumed * seen, 0.0)
-        freedom = weight + seen
-        shrunk = (weight * prior.variance + seen * evidence.further_variance) / freedom
+        degrees = evidence.replicates - 1 + further
+        weight = prior.weight if evidence.paired else np.maximum(prior.weight - prior.assumed * degrees, 0.0)
+        freedom = weight + degrees
+        shrunk = (weight * prior.variance + degrees * evidence.further_variance) / freedom
         error = np.sqrt(np.maximum(shrunk, 1e-12) * ((not evidence.paired) + 1 / (evidence.replicates + further)))
         enough = ((size - rule.margin) / error >= quantile(level, freedom)) | (
             (bound - size) / error >= quantile(rule.alpha, freedom)

@@ -1,4 +1,4 @@
-"""What is taken to be known of a spread before the data show it."""
+"""Priors: the spread that is assumed before the data show it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 
-#: Beyond these degrees of freedom the spread of earlier duets says no more about this one: machines and days differ.
+#: Most degrees of freedom that earlier measurements count for: machines and days differ.
 HISTORY_WEIGHT = 10.0
 
 
@@ -18,11 +18,11 @@ class Prior:
     """An assumed or measured spread.
 
     Attributes:
-        record_sd: standard deviation of the log of a record's value, s0 (of a duet: of a block's difference).
-        weight: how many records (blocks) this is worth, d0.
-        measured: by A/A records of this key. A measured prior stays; an assumed one steps back by one for each degree
-            of freedom of the history: on a machine five times as quiet as it says, it would otherwise go on
-            dominating the sum of squares for hundreds of records.
+        record_sd: Standard deviation s0 of the log of a record's value (in a duet, of a block's difference).
+        weight: Number d0 of records (blocks) that the prior is worth.
+        measured: Whether A/A records of the key measured it. A measured prior keeps its weight; an assumed one loses
+            one for each degree of freedom of the history. On a machine five times as steady as assumed, it would
+            otherwise dominate the sum of squares for hundreds of records.
     """
 
     record_sd: float
@@ -30,17 +30,17 @@ class Prior:
     measured: bool = False
 
     def of(self, sweep: str, point: str, metric: str) -> Prior:  # noqa: ARG002
-        """The prior of a series: this one, whatever the series."""
+        """Return the prior of a series: this one for each series."""
         return self
 
 
 @dataclass(frozen=True)
 class Priors:
-    """A prior for each series that was calibrated, and one for the others.
+    """A prior for each series that was calibrated, and a default for the others.
 
     Attributes:
-        known: by sweep, name of the load point (empty: the whole sweep) and metric.
-        metrics: by metric, for the series that are not known.
+        known: Priors by sweep, name of the load point (empty for the mean over the sweep) and metric.
+        metrics: Priors by metric, for other series.
     """
 
     default: Prior
@@ -48,27 +48,27 @@ class Priors:
     metrics: Mapping[str, Prior] = field(default_factory=dict)
 
     def of(self, sweep: str, point: str, metric: str) -> Prior:
-        """The prior of a series."""
+        """Return the prior of a series."""
         return self.known.get((sweep, point, metric), self.metrics.get(metric, self.default))
 
 
-#: Of the records of unknown hardware. Undisturbed records of the example on a CPU were seen to differ by 1 to 2%; 5%
-#: leaves room for machines that are less calm, and one baseline record still shows a 50% regression.
+#: Prior of the records of unknown hardware. Undisturbed records of the example suite on a CPU differed by 1 to 2%; 5%
+#: leaves room for less steady machines, and still a single baseline record shows a 50% regression.
 RECORD_PRIOR = Prior(record_sd=0.05, weight=8)
-#: Of records on the kinds of hardware that are known. The GPU's is an assumption until somebody calibrates.
+#: Priors of records, by ``Record.device_kind``. The GPU's is an assumption until a machine is calibrated.
 PRIORS = {"gpu": Prior(record_sd=0.02, weight=8), "cpu": RECORD_PRIOR, "unknown": RECORD_PRIOR}
-#: Of the blocks of a duet: with 0.3 s windows on a noisy shared machine their differences spread by 1.4 to 1.9%. With
-#: this weight, 2.5% keeps the level up to a spread of 4%, also with a minimum effect of 0 (docs/deciding.md).
+#: Prior of the blocks of a duet: with 0.3 s windows on a noisy shared machine, their differences spread by 1.4 to 1.9%.
+#: With this weight, 2.5% keeps the level up to a spread of 4%, also with a minimum effect of 0 (docs/deciding.md).
 BLOCK_PRIOR = Prior(record_sd=0.025, weight=6)
 
 
 def calibrated(default: Prior, record_sd: Mapping[str, float], freedom: Mapping[str, float]) -> Prior | Priors:
-    """The priors of a device on which A/A records were measured.
+    """Return the priors of a device on which A/A records were measured.
 
     Args:
-        default: of the metrics that were not measured there.
-        record_sd, freedom: by metric, and with how many degrees of freedom it is known. Of these ``HISTORY_WEIGHT``
-            count at most: tests and days differ.
+        default: Prior of the metrics that were not measured there.
+        record_sd, freedom: Standard deviation by metric, and its degrees of freedom, of which at most
+            ``HISTORY_WEIGHT`` count.
     """
     measured = {
         metric: Prior(sd, min(freedom[metric], HISTORY_WEIGHT), measured=True)
@@ -80,12 +80,12 @@ def calibrated(default: Prior, record_sd: Mapping[str, float], freedom: Mapping[
 
 @dataclass(frozen=True)
 class Assumed:
-    """Priors as arrays, one element for each series.
+    """Priors as arrays, with one element per series.
 
     Attributes:
-        variance: s0 squared.
-        weight: d0.
-        assumed: the part of it that is not measured, 0 to 1: it steps back for the history's degrees of freedom.
+        variance: Square of s0.
+        weight: Weight d0.
+        assumed: Part of the weight that is not measured, 0 to 1; it yields to the history's degrees of freedom.
     """
 
     variance: FloatArray

@@ -1,4 +1,4 @@
-"""Location and spread of a handful of values of which one may be wild."""
+"""Location and spread of a few values, one of which may be an outlier."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-#: One of five is left out at each end (Yuen's choice of a fifth): from five runs on, a single wild one moves nothing.
+#: One of five values is left out at each end (Yuen's choice of a fifth): from five runs on, one outlier moves nothing.
 ONE_OF = 5
-#: Of normal values, 5 to 20 of them (simulated, within 1.5%): by how much Yuen's variance exceeds a value's, for each
-#: share left out at one end; and how many values the centre is worth less, for each one left out at one end.
+#: For 5 to 20 normal values (simulated, within 1.5%): by how much Yuen's variance exceeds a value's, per share left out
+#: at one end; and how many values fewer the centre is worth, per value left out at one end.
 _SWELL = 0.75
 _COST = 0.6
 
 
 @dataclass(frozen=True)
 class LocationEstimate:
-    """What rows of values say, all arrays of the same shape.
+    """Estimates from rows of values, all arrays of the same shape.
 
     Attributes:
-        centre: trimmed mean; NaN where there is no value.
-        variance: of one value; 0 where it can't be told.
-        freedom: degrees of freedom of the variance.
-        count: the centre's own variance is a ``count``-th of that: the number of values, a little less where some are
-            left out.
+        centre: Trimmed mean; NaN where there is no value.
+        variance: Variance of a single value; 0 where it is unknown.
+        freedom: Degrees of freedom of the variance.
+        count: Number of values that the centre is worth: its variance is ``variance / count``. Slightly less than the
+            number of values if some are left out.
     """
 
     centre: FloatArray
@@ -37,12 +37,12 @@ class LocationEstimate:
 
 
 def locate(values: FloatArray) -> LocationEstimate:
-    """Trimmed means and winsorised variances along the last axis, which may be padded with NaN.
+    """Return trimmed means and winsorised variances along the last axis, which may be padded with NaN.
 
     Tukey and McLaughlin (1963); Yuen, "The two-sample trimmed t for unequal population variances" (1974). Nothing is
-    left out of fewer than ``ONE_OF`` values: these are the plain mean and variance. From there on, Yuen's variance of
-    the centre is split into what a value varies by and how many values the centre is worth, with the factors of normal
-    values (``_SWELL``, ``_COST``): so it can be set beside the variance of fewer values.
+    left out of fewer than ``ONE_OF`` values, which have the plain mean and variance. From there on, Yuen's variance of
+    the centre is split into the variance of a value and the number of values that the centre is worth, with the factors
+    of normal values (``_SWELL``, ``_COST``), so that it is comparable with the variance of fewer values.
     """
     here = np.isfinite(values)
     count = here.sum(axis=-1)
@@ -72,10 +72,10 @@ def locate(values: FloatArray) -> LocationEstimate:
 
 
 def location(values: Sequence[float]) -> float:
-    """The middle of some values: the median of the means of all pairs, each value with itself among them.
+    """Return the location of some values: the median of the means of all pairs, including each value with itself.
 
-    Hodges and Lehmann (1963): of normal values it spreads 2% more than the mean, and up to 29% of wild ones can't move
-    it far. Of one or two values it is their mean.
+    Hodges and Lehmann (1963): for normal values it spreads 2% more than the mean, and up to 29% of outliers can't move
+    it far. For one or two values it is their mean.
     """
     first, second = np.triu_indices(len(values))
     array = np.asarray(values)

@@ -1,4 +1,4 @@
-"""How to decide: everything of a comparison that is chosen and not measured."""
+"""Rule: everything about a comparison that is chosen instead of measured."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, RECORD_PRIOR, Prior, Pri
 from pytest_gpuperf.analysis.values import GATED, METRICS
 from pytest_gpuperf.model import PlainMapping
 
-#: Up to which share a change is "unchanged", where nobody says otherwise.
+#: Largest change, as a share, that counts as unchanged by default.
 EQUIVALENCE = 0.05
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How to decide.
+    """The rule of a comparison.
 
     Attributes:
-        prior: of the spread between records (stored mode).
-        alpha: the chance of any false alarm in the whole invocation.
-        tests: how many gated tests share it.
-        min_effect: a worsening up to this share is not worth an alarm.
-        equivalence: changes within this share are "unchanged"; None for 5%, or ``min_effect`` where that is more, since
-            between the two a change would be neither regressed nor unchanged, however long one measures.
-        metrics: which metrics gate; others are not compared.
-        look_share: the part of the test's alpha that this look may spend (``sequential.alpha_share``).
-        block_prior: of the spread between the blocks of a duet.
+        prior: Prior of the spread between records (stored baseline).
+        alpha: Probability of any false alarm in the entire invocation.
+        tests: Number of gated tests that share alpha.
+        min_effect: Largest worsening, as a share, that is not worth an alarm.
+        equivalence: Largest change, as a share, that counts as unchanged. None for 5%, or ``min_effect`` if that is
+            more: a change between the two would be neither regressed nor unchanged, however long the measurement.
+        metrics: Metrics that gate; others are not compared.
+        look_share: Part of the test's alpha that this interim look may spend (``sequential.alpha_share``).
+        block_prior: Prior of the spread between the blocks of a duet.
     """
 
     prior: Prior | Priors = RECORD_PRIOR
@@ -40,7 +40,7 @@ class Rule:
 
     @property
     def test_alpha(self) -> float:
-        """What one test may spend at this look."""
+        """Alpha that one test may spend at this interim look."""
         return self.alpha / max(self.tests, 1) * self.look_share
 
     @property

@@ -1,7 +1,7 @@
-"""What is compared: one number for each run, load point and metric of a record.
+"""Values: what the gate compares, one number for each run, load point and metric of a record.
 
-Everything that decides works on these values, so a record of ours and plain numbers from another load tool (or one
-side of a duet) are judged by the same rule. A value is the log of its statistic, turned so that larger is worse.
+All decisions work on these values, so that our records, plain numbers of another load tool, and the sides of a duet are
+judged by the same rule. A value is the log of its statistic, with the sign that makes larger worse.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pytest_gpuperf.analysis.quantiles import quantile_logs
 from pytest_gpuperf.model import LoadPoint, NamedPoint, PointFigures, Record, Run, Window, windows_by_point
 
-#: What can be compared, and the unit of its plain number.
+#: Metrics that can be compared, and the unit of their numbers.
 METRICS = {
     "p50": "ns",
     "p90": "ns",
@@ -25,36 +25,39 @@ METRICS = {
     "memory": "bytes",
     "host_memory": "bytes",
 }
-#: What a plain number of another unit is multiplied by, by the metric's own unit. A rate has none.
+#: Factors that convert numbers of other units, by the metric's unit. Rates have none.
 UNITS: Mapping[str, Mapping[str, float]] = {
     "ns": {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9},
     "j": {"j": 1.0, "mj": 1e-3},
     "bytes": {"bytes": 1.0},
 }
-#: What gates unless the test says otherwise. p95 and p99 take windows longer than most, and memory rarely creeps.
+#: Metrics that gate by default. p95 and p99 need longer windows than most tests have, and memory rarely creeps.
 GATED = frozenset({"p50", "p90", "throughput", "energy"})
-#: Part of a disturbance that is left in what is relative to the anchor: records in which others took 36 to 79% of the
-#: CPU differed by 28 to 48% by themselves, and by 12 to 17% relative to it (docs/numbers.md).
+#: Part of a disturbance that remains in values relative to the anchor: records in which other processes took 36 to 79%
+#: of the CPU differed by 28 to 48%, and by 12 to 17% relative to the anchor (docs/numbers.md).
 _UNCANCELLED = 0.45
-#: What a faster machine makes better by as much: these can be anchored.
-_FOLLOWS = frozenset({"p50", "p90", "p95", "p99", "throughput"})
+#: Metrics that a faster machine improves in proportion: these can be anchored.
+_ANCHORABLE = frozenset({"p50", "p90", "p95", "p99", "throughput"})
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
-#: Most that others on the CPU can add to the standard deviation of a value's log. On traces of a machine that compiled
-#: and tested beside the measurement, p90 moved by up to 0.6 and throughput by 0.3; see benchmarks/gate_on_traces.py.
+#: Most that other processes on the CPU can add to the standard deviation of a value's log. On traces of a machine that
+#: compiled and tested during the measurement, p90 moved by up to 0.6 and throughput by 0.3; see
+#: benchmarks/gate_on_traces.py.
 DISTURBANCE_LIMIT = 0.2
 
 SeriesPoint = LoadPoint | NamedPoint
-#: Sweep, load point (None: the whole sweep), metric.
+#: Sweep, load point (None for the mean over the sweep), metric.
 SeriesKey = tuple[str, SeriesPoint | None, str]
+#: Values of each run, with the share of the CPU that other processes used.
+Series = dict[SeriesKey, list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
 class Values:
-    """One metric of one point in one record.
+    """One metric of one load point in one record.
 
     Attributes:
-        runs: a value for each run.
-        disturbance: standard deviation to be added for what others took of the CPU.
+        runs: Value of each run.
+        disturbance: Standard deviation to add for the CPU that other processes used.
     """
 
     runs: tuple[float, ...]
@@ -66,9 +69,9 @@ class RecordValues:
     """All values of one record.
 
     Attributes:
-        values: only what every run has as a finite number.
-        left_out: what some run measured, and not every one could tell: too few requests for a quantile, NaN, 0.
-        anchored: of those ``values`` that have an anchor: relative to it.
+        values: Series for which every run has a finite number.
+        left_out: Series that some run measured and some run lacks: too few requests for a quantile, NaN, 0.
+        anchored: Values relative to the anchor, of those ``values`` that have an anchor.
     """
 
     id: str
@@ -77,74 +80,76 @@ class RecordValues:
     anchored: Mapping[SeriesKey, Values] = field(default_factory=dict)
 
     @property
-    def points(self) -> set[str]:
-        """Names of the load points, with their sweeps."""
-        return {point_name(sweep, point) for sweep, point, _ in {*self.values, *self.left_out}}
+    def points(self) -> set[tuple[str, SeriesPoint | None]]:
+        """Sweeps and load points."""
+        return {(sweep, point) for sweep, point, _ in {*self.values, *self.left_out}}
 
 
 def sign(metric: str) -> int:
-    """-1 where more is better, else 1."""
+    """Return -1 for a metric of which more is better, else 1."""
     return -1 if metric == "throughput" else 1
 
 
 def point_name(sweep: str, point: SeriesPoint | None) -> str:
-    """``sweep: point``."""
+    """Return the text ``sweep: point``, for people."""
     label = point.label if point else "whole sweep"
     return f"{sweep}: {label}" if sweep else label
 
 
 def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
-    """The values of every metric that each of the record's complete runs can support."""
+    """Return the values of each metric that all complete runs of a record support."""
     complete = [run for run in record.runs if run.complete]
-    places = [(run, point, windows) for run in complete for point, windows in windows_by_point([run]).items()]
-    gathered: dict[SeriesKey, list[tuple[float, float]]] = {}
-    ratios: dict[SeriesKey, list[tuple[float, float]]] = {}
-    for (run, point, windows), logs in zip(places, window_logs([one for *_, one in places], metrics), strict=True):
+    groups = [(run, point, windows) for run in complete for point, windows in windows_by_point([run]).items()]
+    series: Series = {}
+    for (run, point, windows), logs in zip(groups, window_logs([each for *_, each in groups], metrics), strict=True):
         share = PointFigures(tuple(windows)).others_cpu_share
         for metric, value in logs.items():
-            gathered.setdefault((run.sweep, point, metric), []).append((value, share))
-    anchored = [place for place in places if place[0].anchors]
-    follows = _FOLLOWS.intersection(metrics)
-    anchors = window_logs([_beside(run, windows) for run, _, windows in anchored], follows)
-    own = window_logs([windows for *_, windows in anchored], follows)
-    for (run, point, windows), logs, near in zip(anchored, own, anchors, strict=True):
+            series.setdefault((run.sweep, point, metric), []).append((value, share))
+    anchored_groups = [group for group in groups if group[0].anchors]
+    anchorable = _ANCHORABLE.intersection(metrics)
+    target_logs = window_logs([windows for *_, windows in anchored_groups], anchorable)
+    anchor_logs = window_logs([_anchor_windows(run, windows) for run, _, windows in anchored_groups], anchorable)
+    ratios: Series = {}
+    for (run, point, windows), logs, anchor in zip(anchored_groups, target_logs, anchor_logs, strict=True):
         share = PointFigures(tuple(windows)).others_cpu_share
         for metric, value in logs.items():
-            ratios.setdefault((run.sweep, point, metric), []).append((value - near[metric], share))
-    runs = runs_by_sweep(run.sweep for run in complete)
-    return replace(whole(record.id, gathered, runs), anchored=whole(record.id, ratios, runs, _UNCANCELLED).values)
+            ratios.setdefault((run.sweep, point, metric), []).append((value - anchor[metric], share))
+    runs = Counter(run.sweep for run in complete)
+    return replace(
+        record_values(record.id, series, runs), anchored=record_values(record.id, ratios, runs, _UNCANCELLED).values
+    )
 
 
-def _beside(run: Run, windows: Sequence[Window]) -> list[Window]:
-    """The anchor's windows next to these of the run."""
-    near = dict(zip(map(id, run.windows), run.anchors, strict=True))
-    return [near[id(window)] for window in windows]
+def _anchor_windows(run: Run, windows: Sequence[Window]) -> list[Window]:
+    """Return the anchor's windows next to some windows of a run."""
+    anchors = dict(zip(map(id, run.windows), run.anchors, strict=True))
+    return [anchors[id(window)] for window in windows]
 
 
 def values_from_numbers(
     name: str, runs: Sequence[Mapping[str, Mapping[str, float]]], *, sweep: str = ""
 ) -> RecordValues:
-    """The values of plain numbers.
+    """Return the values of plain numbers.
 
     Args:
-        name: of the record.
-        runs: for each run, by point and metric, the statistic itself; a metric may carry a unit, as ``p50_ms``.
-        sweep: what the points belong to.
+        name: Name of the record.
+        runs: Statistics of each run, by load point and metric; a metric may carry a unit, for example ``p50_ms``.
+        sweep: Sweep of the load points.
     """
-    gathered: dict[SeriesKey, list[tuple[float, float]]] = {}
+    series: Series = {}
     for run in runs:
         for label, figures in run.items():
             for metric, figure in figures.items():
-                known, factor = in_own_unit(metric)
-                value = sign(known) * _log(figure * factor)
-                gathered.setdefault((sweep, NamedPoint(label), known), []).append((value, 0.0))
-    return whole(name, gathered, {sweep: len(runs)})
+                name_of_metric, factor = without_unit(metric)
+                value = sign(name_of_metric) * _log(figure * factor)
+                series.setdefault((sweep, NamedPoint(label), name_of_metric), []).append((value, 0.0))
+    return record_values(name, series, {sweep: len(runs)})
 
 
-def in_own_unit(metric: str) -> tuple[str, float]:
-    """``p50`` and 1e6 of ``p50_ms``: a known metric without its unit, and what its numbers are to be multiplied by.
+def without_unit(metric: str) -> tuple[str, float]:
+    """Return the name of a metric without its unit, and the factor of that unit: ``p50`` and 1e6 for ``p50_ms``.
 
-    Anything else as it is, so that another unit is another metric.
+    The name of an unknown metric or unit is returned as it is, so that another unit is another metric.
     """
     stem, _, unit = metric.rpartition("_")
     factors = UNITS.get(METRICS.get(stem, ""), {})
@@ -196,51 +201,42 @@ _FIGURES: Mapping[str, Callable[[PointFigures], float | None]] = {
 
 
 def energy_methods(record: Record) -> frozenset[str]:
-    """How a record's energy was measured."""
-    return frozenset(one.method for run in record.runs for window in run.windows for one in window.energy)
+    """Return how a record's energy was measured."""
+    return frozenset(energy.method for run in record.runs for window in run.windows for energy in window.energy)
 
 
-def without(values: RecordValues, metric: str) -> RecordValues:
-    """The same without one metric."""
+def without_metric(values: RecordValues, metric: str) -> RecordValues:
+    """Return a record's values without a metric."""
     kept = {key: value for key, value in values.values.items() if key[2] != metric}
     return RecordValues(values.id, kept, frozenset(key for key in values.left_out if key[2] != metric))
 
 
 def _log(figure: float) -> float:
-    """NaN, which never gates, of what has no logarithm."""
+    """Return the logarithm; NaN, which never gates, where there is none."""
     return math.log(figure) if 0 < figure < math.inf else math.nan
 
 
-def runs_by_sweep(sweeps: Iterable[str]) -> Mapping[str, int]:
-    """How many complete runs each sweep has, from the sweep of each run."""
-    return Counter(sweeps)
-
-
-def whole(
-    name: str,
-    gathered: Mapping[SeriesKey, list[tuple[float, float]]],
-    runs: Mapping[str, int],
-    uncancelled: float = 1.0,
-) -> RecordValues:
-    """Keep what every run of its sweep has.
+def record_values(name: str, series: Series, runs: Mapping[str, int], uncancelled: float = 1.0) -> RecordValues:
+    """Return the values of a record: the series that every run of their sweep has.
 
     Args:
-        uncancelled: the part of a disturbance that is left in the values.
+        runs: Number of complete runs of each sweep.
+        uncancelled: Part of a disturbance that remains in the values.
     """
     values, left_out = {}, set()
-    for key, found in gathered.items():
-        if len(found) == runs[key[0]] and all(math.isfinite(value) for value, _ in found):
-            share = sum(share for _, share in found) / len(found)
-            values[key] = Values(tuple(value for value, _ in found), uncancelled * _disturbance(share))
+    for key, members in series.items():
+        if len(members) == runs[key[0]] and all(math.isfinite(value) for value, _ in members):
+            share = sum(share for _, share in members) / len(members)
+            values[key] = Values(tuple(value for value, _ in members), uncancelled * _disturbance(share))
         else:
             left_out.add(key)
     return RecordValues(name, values, frozenset(left_out))
 
 
 def _disturbance(others_cpu_share: float) -> float:
-    """How far others on the CPU may have moved a value, as a standard deviation of its log.
+    """Return how far other processes may have moved a value, as a standard deviation of its log.
 
-    Work that shares the cores in proportion takes ``1 / (1 - share)`` times as long. Bounded, since from some load on
-    the share says no more about one target, and a threefold slowdown is still found on a machine that is never quiet.
+    Work that shares the cores in proportion takes ``1 / (1 - share)`` times as long. The result is bounded: beyond some
+    load the share says little about a single target, and a threefold slowdown must be detectable on a busy machine.
     """
     return min(-math.log1p(-min(others_cpu_share, 0.99)), DISTURBANCE_LIMIT)

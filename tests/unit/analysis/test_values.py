@@ -10,10 +10,10 @@ from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.values import (
     DISTURBANCE_LIMIT,
     GATED,
-    in_own_unit,
     point_name,
     values_from_numbers,
     values_of,
+    without_unit,
 )
 from pytest_gpuperf.model import Energy, LoadPoint, Memory, NamedPoint, Record, Verdict, figures_by_point
 from tests.unit.factories import SINGLE, equal_runs, record
@@ -40,7 +40,7 @@ def test_what_is_no_positive_number_is_left_out_and_named(figure: float) -> None
 def test_what_one_run_lacks_is_left_out() -> None:
     found = values_from_numbers("s", [{"a": {"p50": 1.0}, "b": {"p50": 1.0}}, {"a": {"p50": 1.0}}])
     assert found.left_out == {("", NamedPoint("b"), "p50")}
-    assert found.points == {"a", "b"}
+    assert found.points == {("", NamedPoint("a")), ("", NamedPoint("b"))}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_one_run_lacks_is_left_out() -> None:
     ],
 )
 def test_metrics_may_carry_a_unit(given: str, known: tuple[str, float]) -> None:
-    assert in_own_unit(given) == known
+    assert without_unit(given) == known
 
 
 def test_units_that_differ_are_converted() -> None:
