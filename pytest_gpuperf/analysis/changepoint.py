@@ -1,4 +1,4 @@
-"""Where the level of a series changed: E-divisive with medians for the levels.
+"""Change points: where the level of a series changed, by E-divisive with medians for the levels.
 
 Source: Matteson and James, "A nonparametric approach for multiple change point analysis of multivariate data", Journal
 of the American Statistical Association 109 (2014). Two parts of a series are as far apart as their energy distance,
@@ -15,8 +15,8 @@ has these and the power.
 As in the tools that watch performance with it, a split divides its whole segment (the second part always ends with the
 segment), which costs O(n^2) instead of O(n^3) and finds a passing change as its two ends.
 
-There is a well-kept library, ruptures: PELT and others with a penalty to be chosen, and no test of the changes found. A
-penalty that keeps false marks rare has to know the noise; permutations do not. So this is our own, in numpy alone.
+The library ruptures has PELT and others, with a penalty to choose and no test of the changes. A penalty that keeps
+false marks rare requires knowledge of the noise; permutations do not. Hence this implementation, in numpy alone.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-#: Chance of a first mark in a series without any change. A page has many series, so it is smaller than the gate's.
+#: Probability of a mark in a series without any change. A page has many series, so it is smaller than the gate's alpha.
 ALPHA = 0.01
-#: So that the smallest p value is a quarter of ``ALPHA``.
+#: Number of permutations: with it, the smallest p-value is a quarter of ``ALPHA``.
 PERMUTATIONS = 399
-#: Values in the smallest segment: with three a single outlier is not a level of its own.
+#: Values in the smallest segment: with three, a single outlier is not a level.
 MIN_SIZE = 3
-#: Values that are looked at, the newest: 300 take half a second for each change, and time grows with their square.
+#: Most values, the newest, that are analysed: 300 take half a second per change, and time grows with their square.
 MOST_VALUES = 300
 
 
@@ -47,9 +47,9 @@ class ChangePoint:
     """One change of the level.
 
     Attributes:
-        index: of the first value at the new level.
-        before, after: medians of the segments on both sides.
-        p_value: how often permutations found as good a split.
+        index: Index of the first value at the new level.
+        before, after: Medians of the segments on both sides.
+        p_value: Share of the permutations that had as good a split.
     """
 
     index: int
@@ -72,24 +72,24 @@ def change_points(
     min_size: int = MIN_SIZE,
     seed: int = 0,
 ) -> list[ChangePoint]:
-    """The changes of a series' level, in its order.
+    """Return the changes of a series' level, in its order.
 
     Args:
-        values: in the order of time; for ratios give logs. Of more than ``MOST_VALUES`` the newest are looked at.
-        alpha: chance of marking a series that has no change.
-        permutations: how many; the smallest p value is one over this plus one.
-        min_size: values in the smallest segment.
-        seed: of the permutations: the same series has always the same marks.
+        values: Values in order of time; logs, for ratios. Only the newest ``MOST_VALUES`` are analysed.
+        alpha: Probability of marking a series without a change.
+        permutations: Number of permutations; the smallest p-value is ``1 / (permutations + 1)``.
+        min_size: Values in the smallest segment.
+        seed: Seed of the permutations, so that a series always has the same marks.
 
     Raises:
-        ValueError: a value is not finite.
+        ValueError: A value is not finite.
     """
     if not all(map(math.isfinite, values)):
         raise ValueError("change points need finite values")
     skipped = max(len(values) - MOST_VALUES, 0)
     series = np.asarray(values[skipped:], dtype=np.float64)
     null = _Permutations(permutations, alpha, min_size, np.random.default_rng(seed))
-    edges, found = [0, len(series)], dict[int, float]()
+    edges, p_values = [0, len(series)], dict[int, float]()
     splits = {(0, len(series)): _best_split(series, min_size)}
     while True:
         segments = list(pairwise(edges))
@@ -103,14 +103,14 @@ def change_points(
         p_value = null.p_value([series[slice(*segment)] for segment in segments], best.statistic)
         if p_value > alpha:
             break
-        found[start + best.index] = p_value
+        p_values[start + best.index] = p_value
         edges = sorted({*edges, start + best.index})
     return [
         ChangePoint(
             index=skipped + middle,
             before=statistics.median(series[start:middle].tolist()),
             after=statistics.median(series[middle:stop].tolist()),
-            p_value=found[middle],
+            p_value=p_values[middle],
         )
         for start, middle, stop in zip(edges, edges[1:], edges[2:], strict=False)
     ]
@@ -118,7 +118,7 @@ def change_points(
 
 @dataclass(frozen=True)
 class _Permutations:
-    """What splits look like where there is no change."""
+    """The distribution of the best split of series without a change."""
 
     count: int
     alpha: float
@@ -126,19 +126,19 @@ class _Permutations:
     generator: np.random.Generator
 
     def p_value(self, segments: Sequence[Floats], statistic: float) -> float:
-        """Of the best split of all segments, by shuffling inside each; it stops as soon as it is above alpha."""
+        """Return the p-value of the best split of all segments, shuffling inside each; stop once it exceeds alpha."""
         enough = math.floor(self.alpha * (self.count + 1))
         reached = 0
         for _ in range(self.count):
             shuffled = (self.generator.permutation(segment) for segment in segments)
-            reached += max(_best_split(one, self.min_size).statistic for one in shuffled) >= statistic
+            reached += max(_best_split(segment, self.min_size).statistic for segment in shuffled) >= statistic
             if reached >= enough:
                 break
         return (reached + 1) / (self.count + 1)
 
 
 def _best_split(segment: Floats, min_size: int) -> _Split:
-    """Where the two parts are farthest apart; index 0 where the segment is too short to be split."""
+    """Return the split whose parts are farthest apart; index 0 if the segment is too short."""
     size = len(segment)
     if size < 2 * max(min_size, 2):
         return _Split(-math.inf, 0)

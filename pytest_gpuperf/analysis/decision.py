@@ -1,4 +1,4 @@
-"""From evidence to what is claimed: worse, better, the same, for any number of series and of simulated records."""
+"""Decisions: from evidence to claims (worse, better, the same), for any number of series and of simulated records."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pytest_gpuperf.analysis.rule import Rule
 
 @dataclass(frozen=True)
 class Decision:
-    """What may be said of each series, all arrays of shape (..., series).
+    """Claims about each series, all arrays of shape (..., series).
 
     Attributes:
-        p_worse: one-sided p-value of "worse by more than the minimum effect", before the correction for multiplicity.
-        worse, better: shown, at the family's level.
-        same: shown to lie inside the equivalence bounds.
-        level: shape (series,): what a single series would have to reach by itself.
+        p_worse: One-sided p-value of "worse by more than the minimum effect", before the correction for multiplicity.
+        worse, better: Whether the claim holds at the family's level.
+        same: Whether the change is shown to lie inside the equivalence bounds.
+        level: Level that a single series must reach without support of the others, shape (series,).
     """
 
     p_worse: FloatArray
@@ -34,8 +34,8 @@ def decide(evidence: Evidence, sweeps: int, rule: Rule, share: float = 1.0) -> D
     """Decide about the series of one test against one baseline.
 
     Args:
-        sweeps: how many of the series are sweep-wide means; they come first.
-        share: this baseline's part of what the test may spend.
+        sweeps: Number of series that are sweep-wide means; they come first.
+        share: Part of the test's alpha for this baseline.
     """
     split = families(sweeps, evidence.difference.shape[-1] - sweeps, rule.test_alpha * share)
     p_worse = evidence.p_worse(rule.margin)

@@ -56,12 +56,12 @@ class Evidence:
     """Estimates, all arrays of shape (..., series).
 
     Attributes:
-        difference: log ratio, positive is worse.
-        error: its standard error.
-        freedom: degrees of freedom of ``error``.
-        replicates: records in the baseline, or blocks.
-        further_variance: what a further replicate may be expected to show.
-        paired: a replicate is a difference already; else the candidate is one replicate against all others.
+        difference: Log ratio; positive is worse.
+        error: Standard error of ``difference``.
+        freedom: Degrees of freedom of ``error``.
+        replicates: Number of records in the baseline, or of blocks.
+        further_variance: Variance that a further replicate is expected to show.
+        paired: Whether a replicate is a difference already; else the candidate is one replicate against all others.
     """
 
     difference: FloatArray
@@ -72,21 +72,21 @@ class Evidence:
     paired: bool = False
 
     def p_worse(self, margin: float) -> FloatArray:
-        """One-sided, of "worse by more than the margin"."""
+        """Return the one-sided p-value of "worse by more than the margin"."""
         return tail((self.difference - margin) / self.error, self.freedom)
 
     def p_better(self, margin: float) -> FloatArray:
-        """One-sided, of "better by more than the margin"."""
+        """Return the one-sided p-value of "better by more than the margin"."""
         return tail((-self.difference - margin) / self.error, self.freedom)
 
     def p_different(self, bound: float) -> FloatArray:
-        """Of two one-sided tests (Schuirmann 1987): small where the change is shown to lie inside the bound."""
+        """Return the p-value of two one-sided tests (Schuirmann 1987): small if the change lies inside the bound."""
         return tail((bound - np.abs(self.difference)) / self.error, self.freedom)
 
 
 @dataclass(frozen=True)
 class StoredArrays:
-    """Both sides of a stored-mode comparison.
+    """Both sides of a comparison with a stored baseline.
 
     Attributes:
         candidate: (..., series, runs), padded with NaN.
@@ -106,7 +106,7 @@ class StoredArrays:
 
 
 def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
-    """A record against records; NaN where a series has nothing to be compared with."""
+    """Return the evidence of a record against records; NaN for a series without a counterpart."""
     candidate, history = locate(arrays.candidate), locate(arrays.history)
     reference = history if arrays.reference is None else locate(arrays.reference)
     run_variance, own, usual = _run_variances(candidate, history, arrays.averaging_matrix)
@@ -149,7 +149,7 @@ def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
 
 
 def duet_evidence(differences: FloatArray, averaging_matrix: FloatArray, prior: Assumed) -> Evidence:
-    """Blocks of differences, shape (..., series, blocks), padded with NaN."""
+    """Return the evidence of a duet, from differences of shape (..., series, blocks), padded with NaN."""
     blocks = locate(differences)
     shown = np.maximum(blocks.variance, average(blocks.variance, averaging_matrix))
     # As between records: what is only assumed is raised to what the blocks show.
@@ -167,7 +167,7 @@ def duet_evidence(differences: FloatArray, averaging_matrix: FloatArray, prior: 
 
 
 def averaging(groups: list[object]) -> FloatArray:
-    """The matrix that replaces each series' number by the mean over its group."""
+    """Return the matrix that replaces each series' number by the mean over its group."""
     names = list(dict.fromkeys(groups))
     member = np.array([[group == name for name in names] for group in groups], dtype=float)
     return np.asarray(member @ (member / member.sum(axis=0)).T)
@@ -179,13 +179,13 @@ def average(numbers: FloatArray, averaging_matrix: FloatArray) -> FloatArray:
 
 
 def tail(statistic: FloatArray, freedom: FloatArray) -> FloatArray:
-    """P(Student's t > statistic); 1 where there is no number: what can't be told never gates."""
+    """Return P(Student's t > statistic); 1 where there is no number, which then never gates."""
     p_value = special.stdtr(freedom, -np.asarray(statistic))
     return np.asarray(np.where(np.isfinite(p_value), p_value, 1.0))
 
 
 def quantile(level: float | FloatArray, freedom: FloatArray) -> FloatArray:
-    """The point that Student's t exceeds with probability ``level``."""
+    """Return the point that Student's t exceeds with probability ``level``."""
     return np.asarray(-special.stdtrit(freedom, level))
 
 

@@ -1,13 +1,13 @@
-"""What the windows of one load point, taken together, say of a latency quantile or a throughput: an interval.
+"""Intervals: where a latency quantile or a throughput of one load point lies, from its windows.
 
-Every window gives one value, the log of its statistic: requests inside a window move together, windows do so much less.
-The interval is Student's t over those values, with three amendments for the few and noisy windows there are:
+Each window gives one value, the log of its statistic: requests inside a window move together, windows much less so. The
+interval is Student's t over those values, with three amendments for few and noisy windows:
 
 * the mean is trimmed by a fifth at each end and the variance winsorised (Tukey and McLaughlin 1963; Yuen, "The
   two-sample trimmed t for unequal population variances", 1974), so that from five windows on a single hiccup, however
   long, moves nothing;
-* the variance is shrunk to what is known of other points (Smyth 2004, as in ``compare``): two windows that happen to
-  agree are no proof of a quiet machine;
+* the variance is shrunk to that of other points (Smyth 2004, as in ``compare``): two windows that happen to agree are
+  no proof of a steady machine;
 * it is never narrower than the order statistics of the requests allow: with too few requests for a quantile, one end
   is open, however well the windows agree.
 """
@@ -22,13 +22,13 @@ from scipy import special
 
 from pytest_gpuperf.model import Histogram, Window, merged
 
-#: Of two-sided intervals: one end is wrong in at most one of twenty.
+#: Confidence of two-sided intervals: each end is wrong in at most one case of twenty.
 CONFIDENCE = 0.90
 #: Share of the values left out at each end: Yuen's choice. Nothing is left out of fewer than five.
 TRIM = 0.2
-#: A point whose windows differ by more says something about itself (it is overloaded), and not about the machine.
+#: Largest variance that says something about the machine: windows that differ more show an overloaded target.
 _LOUD_VARIANCE = 0.3**2
-#: Beyond this weight, a point's own few windows would no longer be heard against all the other points'.
+#: Most weight of the other points: beyond it, a point's few windows would no longer count against theirs.
 _MOST_WEIGHT = 8.0
 
 
@@ -37,8 +37,8 @@ class Interval:
     """Where a positive quantity lies.
 
     Attributes:
-        low, high: its ends; 0 and infinity where they are open.
-        centre: the estimate; NaN where there is none.
+        low, high: Ends; 0 and infinity where the interval is open.
+        centre: Estimate; NaN where there is none.
     """
 
     low: float
@@ -48,28 +48,28 @@ class Interval:
 
 @dataclass(frozen=True)
 class Spread:
-    """What is known, before a point is measured, of how its windows will differ.
+    """How much the windows of a load point differ, as known before they are measured.
 
     Attributes:
-        variance: of the log of a window's statistic.
-        weight: how many degrees of freedom that knowledge is worth.
+        variance: Variance of the log of a window's statistic.
+        weight: Degrees of freedom of that knowledge.
     """
 
     variance: float
     weight: float
 
 
-#: While nothing is known: windows of 0.7 s on a machine in ordinary use differ by about a tenth.
+#: Spread that is assumed at first: windows of 0.7 s on a machine in ordinary use differ by about a tenth.
 WINDOW_SPREAD = Spread(0.10**2, 4.0)
 
 UNKNOWN = Interval(0.0, math.nan, math.inf)
 
 
 def mean_interval(logs: Sequence[float], spread: Spread = WINDOW_SPREAD, confidence: float = CONFIDENCE) -> Interval:
-    """The interval of the typical value, from the logs of one value or more.
+    """Return the interval of the typical value, from the logs of one value or more.
 
     Raises:
-        ValueError: there is no value.
+        ValueError: There is no value.
     """
     centre, variance, freedom = _trimmed(logs)
     weight = spread.weight + freedom
@@ -81,37 +81,37 @@ def mean_interval(logs: Sequence[float], spread: Spread = WINDOW_SPREAD, confide
 def quantile_interval(
     windows: Sequence[Window], q: float, spread: Spread = WINDOW_SPREAD, confidence: float = CONFIDENCE
 ) -> Interval:
-    """The interval of a latency quantile, in ns, from the windows of one load point.
+    """Return the interval of a latency quantile, in ns, from the windows of one load point.
 
     Args:
-        windows: any number; those without a correct request are left out.
-        q: between 0 and 1, both excluded.
-        spread: what other points show of how windows differ.
+        windows: Any number of windows; those without a correct request are left out.
+        q: Between 0 and 1, both excluded.
+        spread: Spread of windows that other load points show.
     """
     histograms = list(_groups([window.latency for window in windows], q))
     if not histograms:
         return UNKNOWN
-    among = mean_interval([math.log(one.quantile_ns(q)) for one in histograms], spread, confidence)
-    # Where the quantile of as many requests may lie, as a quantile in turn; read from every window, so that a window
-    # that is slow as a whole isn't mistaken for a long tail.
-    total = sum(one.total for one in histograms)
+    among = mean_interval([math.log(histogram.quantile_ns(q)) for histogram in histograms], spread, confidence)
+    # The ends of the quantile of so many requests are quantiles, too. They are read from each window, so that a slow
+    # window isn't mistaken for a long tail.
+    total = sum(histogram.total for histogram in histograms)
     tail = (1 - confidence) / 2
     below = math.floor(special.bdtrik(tail, total, q)) / total
     above = (math.ceil(special.bdtrik(1 - tail, total, q)) + 1) / total
-    low = _typical([one.quantile_ns(below) for one in histograms]) if below > 0 else 0.0
-    high = _typical([one.quantile_ns(above) for one in histograms]) if above <= 1 else math.inf
+    low = _typical([histogram.quantile_ns(below) for histogram in histograms]) if below > 0 else 0.0
+    high = _typical([histogram.quantile_ns(above) for histogram in histograms]) if above <= 1 else math.inf
     return Interval(min(low, among.low), among.centre, max(high, among.high))
 
 
 def ratio_interval(ratios: Sequence[float], spread: Spread = WINDOW_SPREAD, confidence: float = CONFIDENCE) -> Interval:
-    """The interval of something that each window gives one figure of, 0 or more, as a throughput."""
+    """Return the interval of a quantity of which each window gives one value, 0 or more, such as a throughput."""
     if not ratios:
         return UNKNOWN
     return mean_interval([math.log(max(ratio, 1e-9)) for ratio in ratios], spread, confidence)
 
 
 def requests_needed(q: float, confidence: float = CONFIDENCE) -> int:
-    """Requests at a load point below which its ``q`` quantile has no upper end, whatever they show.
+    """Return the fewest requests with which the interval of a ``q`` quantile has an upper end.
 
     All of ``n`` requests lie below the true quantile with probability ``q**n``.
     """
@@ -119,15 +119,15 @@ def requests_needed(q: float, confidence: float = CONFIDENCE) -> int:
 
 
 def quantile_logs(windows: Iterable[Window], q: float) -> list[float]:
-    """The log of every window's quantile in ns; windows without a correct request are left out."""
+    """Return the log of each window's quantile in ns; windows without a correct request are left out."""
     return [math.log(window.latency.quantile_ns(q)) for window in windows if window.latency.counts]
 
 
 def pooled(points: Iterable[Sequence[float]], prior: Spread = WINDOW_SPREAD) -> Spread:
-    """What the values of several points (logs, by window) show of the spread.
+    """Return the spread that the values of several load points (logs, by window) show.
 
-    The prior steps back by one degree of freedom for each that was observed: on a machine five times as quiet as it
-    says, it would otherwise go on dominating the sum of squares for hundreds of windows.
+    The prior loses one degree of freedom for each that is observed: on a machine five times as steady as assumed, it
+    would otherwise dominate the sum of squares for hundreds of windows.
     """
     weight, total = 0.0, 0.0
     for logs in points:
@@ -140,7 +140,7 @@ def pooled(points: Iterable[Sequence[float]], prior: Spread = WINDOW_SPREAD) -> 
 
 
 def _trimmed(logs: Sequence[float]) -> tuple[float, float, int]:
-    """Trimmed mean, variance of one value such that the mean's is an n-th of it, and degrees of freedom."""
+    """Return the trimmed mean, n times its variance, and the degrees of freedom."""
     values = sorted(logs)
     count = len(values)
     if not count:
@@ -161,17 +161,18 @@ def _typical(values: Sequence[float]) -> float:
 
 
 def _groups(histograms: Sequence[Histogram], q: float) -> Iterator[Histogram]:
-    """Windows in a row taken together until they support the quantile: that of a few requests is biased."""
-    filled = [one for one in histograms if one.counts]
-    ready: list[Histogram] = []
-    gathered: list[Histogram] = []
-    for one in filled:
-        gathered.append(one)
-        whole = merged(gathered) if len(gathered) > 1 else one
-        if whole.supports(q):
-            ready.append(whole)
-            gathered = []
-    if gathered:
-        # What is left over joins the last whole group.
-        ready[-1:] = [merged([*ready[-1:], *gathered])]
-    return iter(ready)
+    """Merge consecutive windows until they support the quantile: that of a few requests is biased."""
+    groups: list[Histogram] = []
+    pending: list[Histogram] = []
+    for histogram in histograms:
+        if not histogram.counts:
+            continue
+        pending.append(histogram)
+        group = merged(pending) if len(pending) > 1 else histogram
+        if group.supports(q):
+            groups.append(group)
+            pending = []
+    if pending:
+        # The remainder joins the last complete group.
+        groups[-1:] = [merged([*groups[-1:], *pending])]
+    return iter(groups)

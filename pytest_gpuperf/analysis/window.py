@@ -1,14 +1,14 @@
-"""From the times of single requests to what one window says.
+"""Window figures: from the times of single requests to the figures of one window.
 
 The rule for requests at an edge, for a window ``[start, stop)`` under a load that goes on before and after it:
 
 * **Latency**: a request belongs to the window in which it was *due* (sent, in closed loop), and is followed to its end,
   however long that takes. The number of requests sent up to a fixed time is a stopping time of the sequence of
   latencies, so by Wald's identity their mean is unbiased, whatever the load was before. Counting by the end, as
-  perf_client does, is so only in a steady state, and what is sent *and* done inside favours the fast requests: the slow
-  one still running is left out.
+  perf_client does, is so only in a steady state, and counting what is sent *and* done inside favours fast requests: the
+  slow one still running is left out.
 * **Response and service time**: in open loop the latency runs from the scheduled instant, so that a queue before the
-  server, or a client that sends late, is seen (no coordinated omission); the time from the send is told beside it.
+  server, or a client that sends late, shows (no coordinated omission); the time from the send is a figure of its own.
 * **Throughput**: a request counts by the share of its life, from due to done, that lies inside the window. In a
   steady state (which the lead-in is for) every request adds up to exactly one over all windows, so the rate is unbiased
   too, and a window of a few slow requests does not jump by one whole request at each edge.
@@ -31,7 +31,7 @@ from pytest_gpuperf.model.histogram import GAMMA
 Times = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int64]
 
-#: A request sent later than this after it was due is a late one, as for perf_client.
+#: Delay from which a request counts as sent late, as in perf_client.
 LATE_NS = 1_000_000
 _SLICE = 1 << 18
 #: Buckets up to 2**63 ns.
@@ -40,14 +40,14 @@ _BUCKETS = 8_760
 
 @dataclass(frozen=True)
 class WindowFigures:
-    """What the correct requests of one window amount to.
+    """Figures of the correct requests of one window.
 
     Attributes:
-        throughput: inferences per second.
-        latency: from due to done.
-        service: from sent to done.
-        late: how many were sent more than ``LATE_NS`` after they were due.
-        lag_p99_ns: 99th percentile of how late they were sent.
+        throughput: Inferences per second.
+        latency: Times from due to done.
+        service: Times from sent to done.
+        late: Requests sent more than ``LATE_NS`` after they were due.
+        lag_p99_ns: 99th percentile of the delay between due and sent.
     """
 
     requests: int
@@ -60,7 +60,7 @@ class WindowFigures:
 
 
 class _Sum:
-    """Figures that grow slice by slice."""
+    """Sums over requests, added slice by slice."""
 
     def __init__(self, start_ns: int, stop_ns: int) -> None:
         self._start_ns, self._stop_ns = start_ns, stop_ns
@@ -72,16 +72,16 @@ class _Sum:
         latency_ns = np.maximum(done_ns - due_ns, 1)
         inside_ns = np.minimum(done_ns, self._stop_ns) - np.maximum(due_ns, self._start_ns)
         self._shares += float((np.clip(inside_ns, 0, None) / latency_ns).sum())
-        own = (due_ns >= self._start_ns) & (due_ns < self._stop_ns)
-        latency_ns = latency_ns[own]
+        due_inside = (due_ns >= self._start_ns) & (due_ns < self._stop_ns)
+        latency_ns = latency_ns[due_inside]
         self._requests += int(latency_ns.size)
         self._latency_ns += float(latency_ns.sum())
         self._latency += _counts(latency_ns)
         if sent_ns is not None:
-            lag_ns = (sent_ns - due_ns)[own]
+            lag_ns = (sent_ns - due_ns)[due_inside]
             self._late += int((lag_ns > LATE_NS).sum())
             self._lag += _counts(lag_ns)
-            self._service += _counts((done_ns - sent_ns)[own])
+            self._service += _counts((done_ns - sent_ns)[due_inside])
 
     def figures(self, batch_size: int) -> WindowFigures:
         latency, lag = _histogram(self._latency), _histogram(self._lag)
@@ -97,20 +97,20 @@ class _Sum:
 
 
 def figures(lanes: Iterable[tuple[Any, Any, Any]], start_ns: int, stop_ns: int, batch_size: int) -> WindowFigures:
-    """Apply the edge rule of this module.
+    """Return the figures of a window, by the edge rule of this module.
 
     Args:
-        lanes: due, sent and done times of every correct request whose life overlaps the window, each a buffer or an
-            array of int64, shape (n,). Where due and sent are the same object (closed loop), nothing can be late, and
+        lanes: Due, sent and done times of every correct request whose life overlaps the window, each a buffer or an
+            array of int64, shape (n,). If due and sent are the same object (closed loop), nothing can be late, and
             ``service`` stays empty.
-        start_ns, stop_ns: the window, on the same monotonic clock.
-        batch_size: inferences per request.
+        start_ns, stop_ns: Beginning and end of the window, on the same monotonic clock.
+        batch_size: Inferences per request.
     """
-    whole = _Sum(start_ns, stop_ns)
+    sums = _Sum(start_ns, stop_ns)
     for lane in lanes:
         for due_ns, sent_ns, done_ns in _slices(*lane):
-            whole.add(due_ns, None if lane[0] is lane[1] else sent_ns, done_ns)
-    return whole.figures(batch_size)
+            sums.add(due_ns, None if lane[0] is lane[1] else sent_ns, done_ns)
+    return sums.figures(batch_size)
 
 
 def endpoint_figures(
@@ -120,12 +120,13 @@ def endpoint_figures(
     edges_ns: tuple[int, int],
     batch_size: int,
 ) -> tuple[EndpointFigures, ...]:
-    """The figures of each of several endpoints.
+    """Return the figures of each of several endpoints.
 
     Args:
-        edges_ns: start and stop of the window.
-        lanes: due and done times and the endpoint's number of every request.
-        errors: failed requests of each endpoint.
+        lanes: Due times, done times and the endpoint's number of each request.
+        labels: Address of each endpoint.
+        errors: Failed requests of each endpoint.
+        edges_ns: Beginning and end of the window.
     """
     sums = [_Sum(*edges_ns) for _ in labels]
     for lane in lanes:
@@ -140,7 +141,7 @@ def endpoint_figures(
 
 
 def histogram_of(latency_ns: Times) -> Histogram:
-    """The histogram of an array of latencies in ns."""
+    """Return the histogram of an array of latencies in ns."""
     return _histogram(_counts(latency_ns))
 
 
