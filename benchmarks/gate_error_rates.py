@@ -1,7 +1,7 @@
 """False alarms and power of the gate in simulation: every number of docs/deciding.md::
 
-    python benchmarks/gate_error_rates.py            # minutes
-    python benchmarks/gate_error_rates.py --quick    # under a minute, wider intervals
+    python -m benchmarks.gate_error_rates            # minutes
+    python -m benchmarks.gate_error_rates --quick    # under a minute, wider intervals
 
 The simulated logs of runs go through the very functions that decide about records (``analysis.evidence`` and
 ``analysis.decision`` work on arrays), with 20 points x 4 metrics. A run's effect is log-normal, heavy-tailed (Student's
@@ -16,240 +16,31 @@ import argparse
 import itertools
 import math
 import timeit
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
-from pytest_gpuperf.analysis.anchored import ENOUGH, STEADIER
+from benchmarks.simulated_gate import (
+    POINTS,
+    SHAPES,
+    SHARING,
+    Alarms,
+    Anchors,
+    Duet,
+    FloatArray,
+    Rate,
+    World,
+    duet,
+    rate,
+    stored,
+)
 from pytest_gpuperf.analysis.compare import compare, compare_values
-from pytest_gpuperf.analysis.decision import decide
-from pytest_gpuperf.analysis.evidence import StoredArrays, averaging, duet_evidence, stored_evidence
-from pytest_gpuperf.analysis.panel import with_means
-from pytest_gpuperf.analysis.priors import Assumed, Prior, with_history
+from pytest_gpuperf.analysis.priors import Prior
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.sequential import alpha_share, looks
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window
-
-POINTS, METRICS = 20, 4
-SERIES = POINTS * METRICS
-#: Series of each metric's points.
-GROUPS = [list(range(metric * POINTS, (metric + 1) * POINTS)) for metric in range(METRICS)]
-ALIKE = averaging([*(f"sweep {metric}" for metric in range(METRICS)), *np.repeat(np.arange(METRICS), POINTS).tolist()])
-SHAPES = ("log-normal", "heavy-tailed", "bimodal")
-SHARING = ("independent", "mixed", "shared")
-CHUNK = 200
-
-FloatArray = npt.NDArray[np.float64]
-Alarms = Callable[[np.random.Generator, int], npt.NDArray[np.bool_]]
-
-
-@dataclass(frozen=True)
-class World:
-    """How runs and records differ.
-
-    Attributes:
-        run_sd: standard deviation of the log between runs (in a duet: between the differences of blocks).
-        record_sd: likewise between records.
-    """
-
-    shape: str = "log-normal"
-    sharing: str = "shared"
-    run_sd: float = 0.01
-    record_sd: float = 0.01
-
-    def runs(self, rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-        """Effects of runs, for (repetitions, series, ...)."""
-        return self.run_sd * self._spread(shape, lambda size: effects(rng, self.shape, size))
-
-    def records(self, rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-        """Effects of records, for (repetitions, series, ...)."""
-        return self.record_sd * self._spread(shape, rng.standard_normal)
-
-    def _spread(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], FloatArray]) -> FloatArray:
-        one = (shape[0], 1, *shape[2:])
-        if self.sharing == "independent":
-            return draw(shape)
-        if self.sharing == "shared":
-            return np.broadcast_to(draw(one), shape)
-        return math.sqrt(0.5) * (draw(shape) + draw(one))
-
-
-def effects(rng: np.random.Generator, shape: str, size: tuple[int, ...]) -> FloatArray:
-    """Random effects of standard deviation 1."""
-    if shape == "heavy-tailed":
-        return rng.standard_t(3, size) / math.sqrt(3)
-    if shape == "bimodal":
-        return 2 * (rng.random(size) < 0.3) + 0.4 * rng.standard_normal(size)
-    return rng.standard_normal(size)
-
-
-def assumed(prior: Prior) -> Assumed:
-    return Assumed.of([prior] * (SERIES + METRICS))
-
-
-def stored(world: World, records: int, rule: Rule, *, max_runs: int = 3, effect: float = 0.0) -> Alarms:
-    """Whether the gate finds a regression, of a record against some records of 3 runs."""
-    prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
-
-    def alarms(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
-        history = world.records(rng, (repetitions, SERIES, records))[..., None] + world.runs(
-            rng, (repetitions, SERIES, records, 3)
-        )
-        candidate = world.records(rng, (repetitions, SERIES))[..., None] + world.runs(
-            rng, (repetitions, SERIES, max_runs)
-        )
-        history = with_means(history, GROUPS, axis=1)
-        candidate = with_means(candidate + math.log1p(effect), GROUPS, axis=1)
-        found = np.zeros(repetitions, dtype=bool)
-        for index, look in enumerate(looks(max_runs)):
-            arrays = StoredArrays(candidate[..., :look], history, ALIKE)
-            spent = replace(rule, look_share=alpha_share(index, max_runs))
-            found |= decide(stored_evidence(arrays, prior), METRICS, spent).worse.any(axis=-1)
-        return found
-
-    return alarms
-
-
-@dataclass(frozen=True)
-class Anchors:
-    """Records whose windows stand beside those of an anchor.
-
-    Attributes:
-        machine_sd: of what moves target and anchor alike from record to record.
-        anchor_sd: of what moves the anchor alone.
-    """
-
-    machine_sd: float
-    anchor_sd: float
-
-    @property
-    def label(self) -> str:
-        return f"machine sd {self.machine_sd:.0%}, anchor sd {self.anchor_sd:.1%}"
-
-    def alarms(self, world: World, records: int, rule: Rule, effect: float = 0.0) -> Alarms:
-        """Whether the gate finds a regression, where it takes for each metric what spreads less."""
-        prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
-
-        def found(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
-            size = (repetitions, SERIES, records + 1)
-            own = world.records(rng, size)[..., None] + world.runs(rng, (*size, 3))
-            own[:, :, 0] += math.log1p(effect)
-            one = (repetitions, 1, records + 1, 1)
-            plain = own + self.machine_sd * rng.standard_normal(one)
-            ratios = own - self.anchor_sd * rng.standard_normal(one)
-            # As ``analysis.anchored`` does: from the baseline, for each metric.
-            spreads = [
-                side[:, :, 1:].mean(axis=-1).var(axis=-1, ddof=1).reshape(repetitions, METRICS, POINTS).mean(axis=-1)
-                for side in (plain, ratios)
-            ]
-            chosen = (records >= ENOUGH) & (spreads[1] * STEADIER < spreads[0])
-            values = np.where(np.repeat(chosen, POINTS, axis=1)[..., None, None], ratios, plain)
-            values = with_means(values, GROUPS, axis=1)
-            arrays = StoredArrays(values[:, :, 0], values[:, :, 1:], ALIKE)
-            return np.asarray(decide(stored_evidence(arrays, prior), METRICS, rule).worse.any(axis=-1))
-
-        return found
-
-
-@dataclass(frozen=True)
-class Duet:
-    """A duet of some blocks.
-
-    Attributes:
-        earlier: blocks in each of the earlier duets of the key.
-        drift: of the log over the whole job.
-        apart: the sides don't fit into memory together, so whole starts alternate A B, B A; else short windows do.
-        slow: how many of the points have the effect.
-    """
-
-    world: World
-    blocks: int = 5
-    earlier: tuple[int, ...] = ()
-    effect: float = 0.0
-    slow: int = POINTS
-    drift: float = 0.0
-    apart: bool = False
-    windows: int = 24
-
-
-def duet(setting: Duet, rule: Rule, *, sequential: bool = True) -> Alarms:
-    """Whether the gate finds a regression."""
-    world = setting.world
-    shift = np.zeros(SERIES)
-    for group in GROUPS:
-        shift[group[: setting.slow]] = math.log1p(setting.effect)
-
-    def differences(rng: np.random.Generator, repetitions: int, blocks: int) -> FloatArray:
-        size = (repetitions, SERIES, blocks)
-        return (world.runs(rng, size) - world.runs(rng, size)) / math.sqrt(2)
-
-    def alarms(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
-        own = differences(rng, repetitions, setting.blocks) + shift[:, None] + drifts(rng, setting, repetitions)
-        own = with_means(own, GROUPS, axis=1)
-        prior = assumed(rule.block_prior if isinstance(rule.block_prior, Prior) else rule.block_prior.default)
-        if setting.earlier:
-            size = max(setting.earlier)
-            past = np.full((repetitions, SERIES, len(setting.earlier), size), np.nan)
-            for index, blocks in enumerate(setting.earlier):
-                past[:, :, index, :blocks] = differences(rng, repetitions, blocks)
-            prior = with_history(prior, with_means(past, GROUPS, axis=1))
-        found = np.zeros(repetitions, dtype=bool)
-        planned = looks(setting.blocks) if sequential else (setting.blocks,)
-        for index, look in enumerate(planned):
-            spent = alpha_share(index, setting.blocks) if sequential else 1.0
-            evidence = duet_evidence(own[..., :look], ALIKE, prior)
-            found |= decide(evidence, METRICS, replace(rule, look_share=spent)).worse.any(axis=-1)
-        return found
-
-    return alarms
-
-
-def drifts(rng: np.random.Generator, setting: Duet, repetitions: int) -> FloatArray:
-    """What a machine that becomes slower all the time adds to the differences, shape (repetitions, series, blocks)."""
-    blocks, windows = setting.blocks, setting.windows
-    if setting.apart:
-        # A start of one side, then of the other: half a block apart, in turns.
-        order = np.where(np.arange(blocks) % 2, 1.0, -1.0)
-        return np.broadcast_to(-order * setting.drift / (2 * blocks), (repetitions, SERIES, blocks))
-    # Pairs A B, B A, ... of neighbouring windows; one more pair one way round where their number is odd.
-    each = setting.drift / (blocks * POINTS * windows * 2)
-    left_over = each * (windows % 2) / windows
-    return left_over * rng.choice([-1.0, 1.0], (repetitions, SERIES, blocks))
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How often something happened, with exact bounds (Clopper and Pearson 1934)."""
-
-    hits: int
-    tries: int
-
-    @property
-    def share(self) -> float:
-        return self.hits / self.tries
-
-    @property
-    def upper(self) -> float:
-        """95% upper bound, one-sided."""
-        return float(stats.beta.ppf(0.95, self.hits + 1, self.tries - self.hits)) if self.hits < self.tries else 1.0
-
-    @property
-    def lower(self) -> float:
-        """Likewise the lower bound."""
-        return float(stats.beta.ppf(0.05, self.hits, self.tries - self.hits + 1)) if self.hits else 0.0
-
-
-def rate(alarms: Alarms, repetitions: int, seed: int) -> Rate:
-    """Repeat in chunks that fit into the cache."""
-    rng = np.random.default_rng(seed)
-    hits = 0
-    for start in range(0, repetitions, CHUNK):
-        hits += int(alarms(rng, min(CHUNK, repetitions - start)).sum())
-    return Rate(hits, repetitions)
 
 
 def worlds() -> Iterator[World]:
