@@ -1,4 +1,4 @@
-"""TensorRT in this process: building engines from ONNX models, keeping their plans, running them."""
+"""TensorRT in this process: building engines from ONNX models, caching their plans, running them."""
 
 from pytest_gpuperf.targets.tensorrt.engine import TensorRTEngine
 

@@ -1,4 +1,4 @@
-"""From an ONNX model to a plan, through TensorRT's builder."""
+"""Building a plan from an ONNX model with TensorRT's builder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_gpuperf.targets.tensorrt.library import Library
 from pytest_gpuperf.targets.tensorrt.precision import Recipe
 from pytest_gpuperf.targets.tensorrt.profiles import BatchSize, Profile, make_profiles
 
-#: TensorRT's types and KServe's; the others (FP8, INT4, FP4) can't be sent.
+#: KServe's type for each of TensorRT's; other types (FP8, INT4, FP4) can't be sent.
 DATATYPES = {
     "FLOAT": "FP32",
     "HALF": "FP16",
@@ -32,7 +32,7 @@ class Plan:
     """A serialized engine.
 
     Attributes:
-        batched: the first dimension of all inputs and outputs is the batch.
+        batched: Whether the first dimension of all inputs and outputs is the batch.
     """
 
     data: bytes = field(repr=False)
@@ -41,10 +41,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What the builder gave.
+    """The builder's result.
 
     Attributes:
-        timing_cache: what it measured of kernels, for later builds; empty where none is kept.
+        timing_cache: Kernel timings for later builds; empty without a timing cache.
     """
 
     plan: Plan
@@ -66,15 +66,15 @@ def build(
     """Build a plan.
 
     Args:
-        path: of the model, where its external weights are looked for.
-        workspace_bytes: the most scratch memory a layer may take; all of the device's when None.
-        timing_cache: of earlier builds, may be empty; None to keep none.
-        compute_capability: of the GPU to build for, as ``8.9``. Only TensorRT for RTX is told, and needs no GPU for it;
-            TensorRT builds for the GPU at hand.
+        path: Path of the model, beside which its external weights are located.
+        workspace_bytes: Limit of a layer's scratch memory in bytes; the device's memory when None.
+        timing_cache: Kernel timings of earlier builds, may be empty; None to use none.
+        compute_capability: Compute capability to build for, such as ``8.9``; only for TensorRT for RTX, which needs no
+            GPU for a build. TensorRT builds for the current GPU.
 
     Raises:
-        TargetError: with the parser's or the builder's reasons.
-        OptionError: the profiles don't fit the model.
+        TargetError: The model can't be parsed or built; the message contains TensorRT's reasons.
+        OptionError: The profiles do not match the model.
     """
     trt, log = library.trt, library.log
     log.clear()
@@ -84,7 +84,7 @@ def build(
     if not parser.parse(model, str(path)):
         raise TargetError(f"TensorRT {library.version} can't parse {path}:\n{_parser_errors(parser)}")
     if not network.num_outputs:
-        raise TargetError(f"{path} has no outputs, so there is nothing to build. Is it a complete ONNX model?")
+        raise TargetError(f"{path} has no outputs. Check that it is a complete ONNX model.")
     config = builder.create_builder_config()
     for name in recipe.flags:
         config.set_flag(getattr(trt.BuilderFlag, name))
@@ -98,10 +98,10 @@ def build(
     profiles = make_profiles(inputs, batched=batched, batch_sizes=batch_sizes, shapes=shapes or {})
     for number, ranges in enumerate(profiles):
         _add_profile(library, builder, config, number, ranges)
-    # TensorRT for RTX times nothing while it builds.
+    # TensorRT for RTX does not time kernels during a build.
     caching = timing_cache is not None and not library.rtx
     if caching:
-        # A cache of another version or GPU is refused, and the build goes on with an empty one.
+        # TensorRT refuses a cache of another version or GPU; then the build uses an empty one.
         cache = config.create_timing_cache(timing_cache)
         if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
             cache = config.create_timing_cache(b"")
@@ -123,7 +123,7 @@ def _network_flags(library: Library, recipe: Recipe) -> int:
 
 
 def _set_compute_capability(trt: Any, config: Any, compute_capability: str) -> None:
-    """TensorRT for RTX: build for one kind of GPU instead of for all."""
+    """Make TensorRT for RTX build for one compute capability instead of all."""
     name = f"SM{compute_capability.replace('.', '')}" if compute_capability else "CURRENT"
     kind = getattr(trt.ComputeCapability, name, None)
     if kind is None:
@@ -145,14 +145,14 @@ def _parser_errors(parser: Any) -> str:
 
 
 def _inputs(network: Any) -> tuple[tuple[TensorSpec, ...], bool]:
-    """The network's inputs, and whether their first dimension is the batch."""
+    """Return the network's inputs, and whether the first dimension of all tensors is the batch."""
     specs = []
     for number in range(network.num_inputs):
         tensor = network.get_input(number)
         if tensor.is_shape_tensor:
             raise OptionError(
-                f"Input {tensor.name!r} is a shape: its values decide the sizes of other tensors, which profiles "
-                "of sizes can't say. Make it a constant of the model."
+                f"Input {tensor.name!r} is a shape tensor, whose values determine the sizes of other tensors; this is "
+                "not supported. Make it a constant of the model."
             )
         specs.append(spec_of(tensor.name, tensor.dtype, tensor.shape))
     outputs = [tuple(network.get_output(number).shape) for number in range(network.num_outputs)]
@@ -161,20 +161,20 @@ def _inputs(network: Any) -> tuple[tuple[TensorSpec, ...], bool]:
 
 
 def spec_of(name: str, dtype: Any, shape: Any) -> TensorSpec:
-    """A tensor of TensorRT's.
+    """Return the spec of a TensorRT tensor.
 
     Raises:
-        OptionError: its type can't be sent.
+        OptionError: The tensor's type can't be sent.
     """
     if dtype.name not in DATATYPES:
-        raise OptionError(f"Tensor {name!r} has TensorRT's type {dtype.name}, which can't be sent.")
+        raise OptionError(f"Tensor {name!r} has TensorRT's type {dtype.name}, which is not supported.")
     return TensorSpec(name, DATATYPES[dtype.name], tuple(int(size) for size in shape))
 
 
 def _add_profile(library: Library, builder: Any, config: Any, number: int, ranges: Profile) -> None:
     profile = builder.create_optimization_profile()
-    for name, one in ranges.items():
-        profile.set_shape(name, min=one.lowest, opt=one.tuned, max=one.highest)
+    for name, shapes in ranges.items():
+        profile.set_shape(name, min=shapes.lowest, opt=shapes.tuned, max=shapes.highest)
     if config.add_optimization_profile(profile) < 0:
-        sizes = ", ".join(f"{name} {one}" for name, one in ranges.items())
+        sizes = ", ".join(f"{name} {shapes}" for name, shapes in ranges.items())
         raise TargetError(f"TensorRT refuses profile {number} ({sizes}):\n{library.log.reason()}")

@@ -1,4 +1,4 @@
-"""The GPU under TensorRT, through CUDA's driver. The only module here that imports ``cuda.core``."""
+"""The GPU of an engine, through CUDA's driver. The only module of the package that imports ``cuda.core``."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from typing import Any
 
 from pytest_gpuperf.errors import MissingExtra, TargetError
 
-#: What to do when memory is short.
+#: Remedy for a lack of GPU memory.
 MEMORY_REMEDY = (
-    "Use fewer streams=, smaller batch sizes or a smaller workspace_bytes=, and see what else runs on the GPU "
+    "Use fewer streams=, smaller batch sizes or a smaller workspace_bytes=, and check what else runs on the GPU "
     "(nvidia-smi)."
 )
 
-#: What CUDA says then, and what cuda.core 1.0 makes of it.
+#: Parts of the messages of CUDA, and of cuda.core 1.0, about a lack of memory.
 _MEMORY_SIGNS = ("OUT_OF_MEMORY", "Failed to allocate")
 
-
-#: Which GPU is current in a thread that runs engines, as CUDA numbers it: those on several GPUs may share one.
+#: CUDA's number of the current GPU in each thread that runs engines; engines on several GPUs may share a thread.
 _CURRENT = threading.local()
 
 
 class CudaDevice:
-    """A GPU that this process sees.
+    """A GPU visible to this process.
 
     Attributes:
-        name: the product's; of a MIG slice with its profile.
-        compute_capability: as ``9.0``.
-        multiprocessors: of the GPU or slice.
+        name: Product name; for a MIG slice, with its profile.
+        compute_capability: Compute capability, such as ``9.0``.
+        multiprocessors: Number of multiprocessors of the GPU or slice.
     """
 
     def __init__(self, core: Any, device: Any) -> None:
@@ -42,46 +41,46 @@ class CudaDevice:
             self.compute_capability = f"{capability.major}.{capability.minor}"
             self.multiprocessors = int(self._device.properties.multiprocessor_count)
             self._pinned = core.LegacyPinnedMemoryResource()
-            # A pool of our own: the device's keeps what is freed, which TensorRT and the next target then lack.
+            # A separate pool, since the device's pool keeps freed memory, which TensorRT and the next target may need.
             pooled = self._device.properties.memory_pools_supported
             self._pool = core.DeviceMemoryResource(self._device, core.DeviceMemoryResourceOptions()) if pooled else None
 
     def make_current(self) -> None:
-        """Make it current in this thread, in which other code may have made another one so."""
+        """Make the GPU current in this thread, whatever other code has set."""
         self._device.set_current()
         _CURRENT.number = self._device.device_id
 
     def ensure_current(self) -> None:
-        """The same in a thread of ours, which every one that uses it has to do first; costs nothing when it is."""
+        """Make the GPU current in a thread that only runs engines; free if it already is."""
         if getattr(_CURRENT, "number", None) != self._device.device_id:
             self.make_current()
 
     def close(self) -> None:
-        """Give back the memory of buffers that are closed. May be called twice."""
+        """Free the pool of closed buffers. May be called twice."""
         if self._pool is not None:
             self._pool.close()
 
     def stream(self) -> Any:
-        """A ``Stream`` of its own."""
-        with _gpu_errors("make a stream"):
+        """Create a ``Stream``."""
+        with _gpu_errors("create a stream"):
             return self._device.create_stream()
 
     def event(self) -> Any:
-        """An ``Event`` that takes the time."""
-        with _gpu_errors("make an event"):
+        """Create an ``Event`` with timing."""
+        with _gpu_errors("create an event"):
             return self._device.create_event(options=self._core.EventOptions(timing_enabled=True))
 
     def device_buffer(self, size: int, stream: Any, purpose: str) -> Any:
-        """Memory of the GPU.
+        """Allocate ``size`` bytes of GPU memory.
 
         Args:
-            purpose: as the end of "for ..." in the message when there isn't enough.
+            purpose: Use of the memory, completing "for ..." in an error message.
         """
         with _gpu_errors(f"allocate {size} bytes of GPU memory for {purpose}"):
             return (self._pool or self._device).allocate(max(size, 1), stream=stream)
 
     def pinned_buffer(self, size: int, data: bytes | None = None) -> Any:
-        """Memory of the host that the GPU reads and writes directly, with data in it."""
+        """Allocate ``size`` bytes of host memory that the GPU accesses directly, and copy ``data`` into it."""
         with _gpu_errors(f"allocate {size} bytes of pinned host memory"):
             buffer = self._pinned.allocate(max(size, 1))
         if data is not None:
@@ -89,10 +88,10 @@ class CudaDevice:
         return buffer
 
     def capture(self, stream: Any, work: Any) -> Any:
-        """A graph of what ``work(stream handle)`` queues.
+        """Capture the work that ``work(stream handle)`` queues as a graph.
 
         Raises:
-            TargetError: it can't be captured.
+            TargetError: The work can't be captured.
         """
         with _gpu_errors("capture a CUDA graph of this engine (some engines can't be captured: cuda_graph=False)"):
             recorder = stream.create_graph_builder()
@@ -104,20 +103,20 @@ class CudaDevice:
                     recorder.end_building()
                 return recorder.complete()
             finally:
-                recorder.close()  # now: it must not outlive the stream
+                recorder.close()  # it must not outlive the stream
 
 
 def read_pinned(buffer: Any, size: int) -> bytes:
-    """What is in pinned memory."""
+    """Return the content of pinned memory."""
     return ctypes.string_at(int(buffer.handle), size)
 
 
 def drain(stream: Any) -> bool:
-    """Wait until nothing that was queued on it is under way, so that its buffers may be freed.
+    """Wait until the stream's queued work has ended, so that its buffers can be freed.
 
     Returns:
-        Whether all of it went well. What didn't was told to the caller whose request it was, or comes from a GPU that
-        answers every later call with the same error.
+        Whether the work succeeded. A failure was already raised for its request, or comes from a GPU that returns the
+        same error for every later call.
     """
     try:
         stream.sync()
@@ -127,11 +126,11 @@ def drain(stream: Any) -> bool:
 
 
 def gpu_failure(error: Exception, doing: str) -> TargetError:
-    """What to say when the driver refuses something."""
-    said = str(error)
-    if any(sign in said for sign in _MEMORY_SIGNS):
+    """Return the TargetError for an error of the driver."""
+    message = str(error)
+    if any(sign in message for sign in _MEMORY_SIGNS):
         return TargetError(f"The GPU is out of memory: can't {doing}.\n{MEMORY_REMEDY}")
-    return TargetError(f"The GPU can't {doing}: {said}")
+    return TargetError(f"The GPU can't {doing}: {message}")
 
 
 @contextlib.contextmanager
@@ -145,18 +144,18 @@ def _gpu_errors(doing: str) -> Iterator[None]:
 
 
 def open_gpu(purpose: str, extra: str, visible: str = "") -> CudaDevice:
-    """A GPU.
+    """Open a GPU.
 
-    Asked for before TensorRT's runtime, which is not safe to use without a driver.
+    Call this before using TensorRT's runtime, which is not safe without a driver.
 
     Args:
-        purpose: as the end of "is needed to ...".
-        extra: of this package, which brings CUDA's Python bindings.
-        visible: its UUID, or how it begins; the first that this process sees (``CUDA_VISIBLE_DEVICES``) when empty.
+        purpose: What the GPU is needed for, completing "is needed to ...".
+        extra: Extra of this package that installs CUDA's Python bindings.
+        visible: UUID of the GPU or its beginning; the first visible GPU (``CUDA_VISIBLE_DEVICES``) when empty.
 
     Raises:
         MissingExtra: CUDA's Python bindings are not installed.
-        TargetError: there is no driver, or no such GPU.
+        TargetError: There is no driver, or no such GPU.
     """
     try:
         from cuda import core
@@ -170,18 +169,19 @@ def open_gpu(purpose: str, extra: str, visible: str = "") -> CudaDevice:
     except TargetError as error:
         cause = str(error.__cause__)
         raise TargetError(
-            f"No GPU can be used here to {purpose}: {cause}\nIs there one with a driver (nvidia-smi), and does "
-            "CUDA_VISIBLE_DEVICES name it? In a container: docker run --gpus all."
+            f"No GPU can be used here to {purpose}: {cause}\nCheck that nvidia-smi lists a GPU and that "
+            "CUDA_VISIBLE_DEVICES does not hide it. In a container: docker run --gpus all."
         ) from error
     raise TargetError(
-        f"This process needs {visible} to {purpose}, and CUDA doesn't show it.\nCUDA shows what CUDA_VISIBLE_DEVICES "
-        f"names when it is first used, and one MIG slice at most: run pytest with --gpuperf-device={visible}."
+        f"{visible} is needed to {purpose}, but is not visible to this process.\nCUDA reads CUDA_VISIBLE_DEVICES only "
+        f"once and shows one MIG slice at most: run pytest with --gpuperf-device={visible}."
     )
 
 
 def _find_device(core: Any, visible: str) -> Any:
-    """That device; None where this process doesn't see it."""
+    """Return the device; None if it is not visible to this process."""
     if not visible:
         return core.Device(0)
     wanted = visible.partition("-")[2].lower()
-    return next((one for one in core.Device.get_all_devices() if wanted and one.uuid.lower().startswith(wanted)), None)
+    devices = core.Device.get_all_devices()
+    return next((device for device in devices if wanted and device.uuid.lower().startswith(wanted)), None)

@@ -37,30 +37,29 @@ from pytest_gpuperf.targets.tensorrt.profiles import (
     size_range,
 )
 
-#: What a file that is a plan already is called.
+#: Suffixes of plans.
 _PLAN_SUFFIXES = (".plan", ".engine", ".trt")
 
 
 @dataclass(frozen=True)
 class TensorRTEngine(InputSettings):
-    """An ONNX model as a TensorRT engine; a fresh start deserialises its plan again.
+    """An ONNX model as a TensorRT engine; every start deserialises its plan.
 
-    The plan is built when there is none for this model, these settings, this GPU model and this TensorRT, and kept.
+    The plan is built once for each combination of model, settings, GPU model and TensorRT version, and cached.
 
     Attributes:
-        onnx: the model; or a plan (``.plan``, ``.engine``), for which nothing is built.
-        precision: ``fp32``, ``tf32``, ``fp16``, ``bf16``; ``int8`` and ``fp8`` of models with Q/DQ nodes.
-        batch_sizes: one optimisation profile each: a batch size, or a (smallest, tuned for, largest).
-        shapes: by input, without the batch: a shape, or a (smallest, tuned for, largest) of such, for the dimensions
-            that the model leaves free. Inputs are made up in the shape that is tuned for.
-        workspace_bytes: the most scratch memory that a layer may take; TensorRT's default when None.
-        timing_cache: a file for what the builder measures of kernels; False for none, True for one of our own.
-        streams: execution contexts, each with a stream: so many requests run at once, and the others wait.
-        cuda_graph: launch the engine as one captured graph.
-        library: ``tensorrt`` or ``tensorrt-rtx``; the first of them that is installed when None.
-        visible: the GPU that it runs on, by its UUID as CUDA_VISIBLE_DEVICES takes it; the first that this process sees
-            when empty.
-        label: the target's name, where the model's and the precision don't do.
+        onnx: The model; or a plan (``.plan``, ``.engine``), which is used as it is.
+        precision: ``fp32``, ``tf32``, ``fp16``, ``bf16``; or ``int8`` or ``fp8`` for models with Q/DQ nodes.
+        batch_sizes: Optimisation profiles: each entry is a batch size, or (smallest, tuned for, largest).
+        shapes: Sizes of free dimensions by input, without the batch: a shape, or (smallest, tuned for, largest).
+            Synthetic inputs have the tuned-for shape.
+        workspace_bytes: Limit of a layer's scratch memory in bytes; TensorRT's default when None.
+        timing_cache: File for the builder's kernel timings; True for one in the cache directory, False for none.
+        streams: Number of execution contexts, each with a stream: the number of requests that run concurrently.
+        cuda_graph: Whether to launch the engine as a captured graph.
+        library: ``tensorrt`` or ``tensorrt-rtx``; the first installed one when None.
+        visible: UUID of the GPU as in CUDA_VISIBLE_DEVICES; the first visible GPU when empty.
+        label: Name of the target; made of the model's name and the precision when empty.
     """
 
     onnx: str | os.PathLike[str]
@@ -80,21 +79,19 @@ class TensorRTEngine(InputSettings):
         super().__post_init__()
         recipe_for(self.precision, always_typed=False)
         if not self.batch_sizes:
-            raise OptionError("batch_sizes is empty: name at least one batch size to build for.")
+            raise OptionError("batch_sizes is empty: name at least one batch size.")
         for batch in self.batch_sizes:
             batch_range(batch)
         for name, sizes in self.shapes.items():
             size_range(name, sizes)
         if self.streams < 1:
-            raise OptionError(f"streams={self.streams}: at least one is needed to run anything.")
+            raise OptionError(f"streams={self.streams} must be 1 or more.")
         if self.workspace_bytes is not None and self.workspace_bytes < 1:
-            raise OptionError(
-                f"workspace_bytes={self.workspace_bytes}: give a number of bytes, or None for the default."
-            )
+            raise OptionError(f"workspace_bytes={self.workspace_bytes} must be 1 or more, or None for the default.")
         if self.prebuilt and (self.precision, tuple(self.batch_sizes), self.workspace_bytes) != (FP32, (1,), None):
             raise OptionError(
-                f"{self.path.name} is a plan, which is built already: leave precision, batch_sizes and "
-                "workspace_bytes out."
+                f"{self.path.name} is a plan, which is already built: leave out precision, batch_sizes and "
+                "workspace_bytes."
             )
 
     @property
@@ -103,7 +100,7 @@ class TensorRTEngine(InputSettings):
 
     @property
     def prebuilt(self) -> bool:
-        """The file is a plan."""
+        """True if the file is a plan."""
         return self.path.suffix in _PLAN_SUFFIXES
 
     @property
@@ -131,7 +128,7 @@ class TensorRTEngine(InputSettings):
 
 
 def plan_key(target: TensorRTEngine, library: Library, gpu: CudaDevice, digest: str) -> dict[str, Any]:
-    """Everything that a plan depends on."""
+    """Return the properties that identify a plan in the cache."""
     steps = recipe_for(target.precision, always_typed=library.always_typed)
     return {
         "model": digest,
@@ -143,8 +140,8 @@ def plan_key(target: TensorRTEngine, library: Library, gpu: CudaDevice, digest: 
         "strongly_typed": steps.strongly_typed,
         "batch_sizes": [list(batch_range(batch)) for batch in target.batch_sizes],
         "shapes": {
-            name: [list(one.lowest), list(one.tuned), list(one.highest)]
-            for name, one in ((name, size_range(name, sizes)) for name, sizes in sorted(target.shapes.items()))
+            name: [list(shape) for shape in (sizes.lowest, sizes.tuned, sizes.highest)]
+            for name, sizes in ((name, size_range(name, sizes)) for name, sizes in sorted(target.shapes.items()))
         },
         "workspace_bytes": target.workspace_bytes,
         "gpu": gpu.name,
@@ -156,16 +153,16 @@ def plan_key(target: TensorRTEngine, library: Library, gpu: CudaDevice, digest: 
 def find_or_build(
     target: TensorRTEngine, file: OnnxFile, library: Library, gpu: CudaDevice, store: PlanStore | None = None
 ) -> Plan:
-    """The plan that is kept for this GPU, or a new one.
+    """Return the cached plan for this GPU, or build one and cache it.
 
     Raises:
-        TargetError: it can't be built.
-        OptionError: precision or profiles don't fit the model.
+        TargetError: The plan can't be built.
+        OptionError: The precision or the profiles do not match the model.
     """
     store = store or PlanStore.default()
     key = plan_key(target, library, gpu, file.digest)
-    if found := store.find(key):
-        return found
+    if plan := store.find(key):
+        return plan
     file.check(target.precision, always_typed=library.always_typed)
     steps = recipe_for(target.precision, always_typed=library.always_typed)
     timing = _timing_cache(target, store, f"{library.name} {library.version} {gpu.name}")
@@ -193,10 +190,10 @@ def _timing_cache(target: TensorRTEngine, store: PlanStore, name: str) -> Path |
 
 
 class StartedEngine:
-    """A deserialised engine, and what its requests need for each batch size.
+    """A deserialised engine, with a pool of slots for each batch size.
 
     Attributes:
-        device_ids: see ``OnDevices``.
+        device_ids: See ``OnDevices``.
     """
 
     local = True
@@ -219,7 +216,7 @@ class StartedEngine:
                 f"The plan of {target.path.name} can't be used on this {gpu.name} (compute capability "
                 f"{gpu.compute_capability}) with {library.name} {library.version}",
                 library.log.reason(),
-                "A plan runs on the GPU model and the version it was built for; from an .onnx file it is built anew.",
+                "A plan runs only on the GPU model and version it was built for; from an .onnx file it is rebuilt.",
             )
         self._input_specs, self._output_specs = self._read_tensors()
         self._batched = self._first_is_batch() if target.prebuilt else plan.batched
@@ -231,14 +228,14 @@ class StartedEngine:
 
     def _read_tensors(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         trt, engine = self._library.trt, self._engine
-        found: dict[bool, list[TensorSpec]] = {True: [], False: []}
+        specs: dict[bool, list[TensorSpec]] = {True: [], False: []}
         for number in range(engine.num_io_tensors):
             name = engine.get_tensor_name(number)
             if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
-                raise OptionError(f"Tensor {name!r} lies on the host (it is a shape), which can't be measured.")
+                raise OptionError(f"Tensor {name!r} is a shape in host memory, which is not supported.")
             spec = spec_of(name, engine.get_tensor_dtype(name), engine.get_tensor_shape(name))
-            found[engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT].append(spec)
-        return tuple(found[True]), tuple(found[False])
+            specs[engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT].append(spec)
+        return tuple(specs[True]), tuple(specs[False])
 
     def _first_is_batch(self) -> bool:
         return all(spec.shape and spec.shape[0] == -1 for spec in (*self._input_specs, *self._output_specs))
@@ -252,8 +249,8 @@ class StartedEngine:
     def _shape_range(self, spec: TensorSpec, number: int) -> ShapeRange:
         if -1 not in spec.shape:
             return ShapeRange(spec.shape, spec.shape, spec.shape)
-        found = self._engine.get_tensor_profile_shape(spec.name, number)
-        return ShapeRange(*(tuple(int(size) for size in shape) for shape in found))
+        shapes = self._engine.get_tensor_profile_shape(spec.name, number)
+        return ShapeRange(*(tuple(int(size) for size in shape) for shape in shapes))
 
     def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - the streams are the target's
         if batch_size not in self._pools:
@@ -288,7 +285,7 @@ class StartedEngine:
         return SlotPool(gpu, slots, requests, self._request_times)
 
     def _inputs(self) -> InputSettings:
-        """The settings of the inputs, with the tuned-for one of each range of sizes."""
+        """Return the input settings with the tuned-for shape of each range."""
         target = self._target
         return InputSettings(
             inputs=target.inputs,
@@ -301,7 +298,7 @@ class StartedEngine:
 
     def under_test(self) -> PlainMapping:
         target, library = self._target, self._library
-        profiles = (", ".join(f"{name} {one}" for name, one in profile.items()) for profile in self._profiles)
+        profiles = (", ".join(f"{name} {shapes}" for name, shapes in profile.items()) for profile in self._profiles)
         facts: dict[str, Plain] = {
             "model": target.path.name,
             "model_digest": self._digest,
@@ -317,7 +314,7 @@ class StartedEngine:
         return facts
 
     def server_times(self) -> ServerTimes:
-        """Waiting for a free stream, and the GPU's own times to the device, on it and back."""
+        """Return the times of waiting for a stream, copying to the GPU, executing, and copying back."""
         return self._request_times.total
 
     def check(self) -> None:

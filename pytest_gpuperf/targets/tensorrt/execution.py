@@ -1,4 +1,4 @@
-"""Running an engine: buffers, streams, events and graphs made beforehand, and callers that take turns on them."""
+"""Execution of an engine: prepared buffers, streams, events and graphs, and the queue of callers for them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from pytest_gpuperf.targets.payload import Array, TensorSpec, to_bytes
 from pytest_gpuperf.targets.tensorrt.cuda_device import MEMORY_REMEDY, CudaDevice, drain, gpu_failure, read_pinned
 from pytest_gpuperf.targets.tensorrt.library import Library
 
-#: How long ``close`` waits for a call that is still running.
+#: How long ``SlotPool.close`` waits for a running call.
 _CLOSE_S, _POLL_S = 10.0, 0.005
 
 
 def load_failure(what: str, reason: str, remedy: str = "") -> TargetError:
-    """What to say when TensorRT gives nothing back.
+    """Return the TargetError for a call of TensorRT that returned None.
 
     Args:
-        reason: from its log.
-        remedy: where it isn't memory that is short.
+        reason: Excerpt of TensorRT's log.
+        remedy: Remedy, unless the GPU is out of memory.
     """
-    short = "out of memory" in reason.lower() or "outofmemory" in reason.lower()
-    return TargetError(f"{what}:\n{reason}\n{MEMORY_REMEDY if short else remedy}".rstrip())
+    out_of_memory = "out of memory" in reason.lower() or "outofmemory" in reason.lower()
+    return TargetError(f"{what}:\n{reason}\n{MEMORY_REMEDY if out_of_memory else remedy}".rstrip())
 
 
 class RequestTimes:
-    """Times of all requests so far, as a server would count them."""
+    """Cumulative times of all requests, in the form of a server's statistics."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,10 +52,10 @@ class RequestTimes:
 
 @dataclass(frozen=True)
 class StagedRequest:
-    """One request's inputs in pinned memory, which all streams read.
+    """The inputs of a request in pinned memory, which all streams read.
 
     Attributes:
-        buffers: input, its pinned buffer.
+        buffers: Pinned buffer of each input.
     """
 
     buffers: Mapping[str, Any]
@@ -69,11 +69,11 @@ class StagedRequest:
 def stage_requests(
     gpu: CudaDevice, specs: Sequence[TensorSpec], payloads: Sequence[Mapping[str, Array]]
 ) -> tuple[StagedRequest, ...]:
-    """Put requests into pinned memory.
+    """Copy requests into pinned memory.
 
     Raises:
-        OptionError: they differ in shape.
-        TargetError: there isn't enough memory.
+        OptionError: The requests differ in shape.
+        TargetError: There is not enough memory.
     """
     requests: list[StagedRequest] = []
     for arrays in payloads:
@@ -81,23 +81,23 @@ def stage_requests(
         shapes = {spec.name: tuple(arrays[spec.name].shape) for spec in specs}
         if requests and shapes != requests[0].shapes:
             raise OptionError(
-                f"The items of input_data= differ in shape ({requests[0].shapes} and {shapes}), and an engine "
-                "is bound to one shape before it is timed: measure each shape in a sweep of its own."
+                f"The items of input_data= differ in shape ({requests[0].shapes} and {shapes}), but an engine is timed "
+                "with a single shape: measure each shape in a separate sweep."
             )
         requests.append(StagedRequest({name: gpu.pinned_buffer(len(one), one) for name, one in data.items()}, shapes))
     return tuple(requests)
 
 
 class ExecutionSlot:
-    """One execution context with its stream and buffers: one request at a time.
+    """An execution context with its stream and buffers; runs one request at a time.
 
     Args:
-        profile: number of the optimisation profile.
-        request: one of those that it will run; they have the same shapes.
-        graph: launch a captured graph instead of queueing every kernel.
+        profile: Index of the optimisation profile.
+        request: One of the requests that it will run, which all have the same shapes.
+        graph: Whether to launch a captured graph instead of queueing every kernel.
 
     Raises:
-        TargetError: there isn't enough memory, or the engine refuses the shapes.
+        TargetError: There is not enough memory, or the engine refuses the shapes.
     """
 
     def __init__(
@@ -121,14 +121,14 @@ class ExecutionSlot:
             self._stream = self._track(gpu.stream())
             self._context = context = engine.create_execution_context()
             if context is None:
-                raise load_failure("The engine can't be given an execution context", library.log.reason())
+                raise load_failure("TensorRT can't create an execution context", library.log.reason())
             if not context.set_optimization_profile_async(profile, int(self._stream.handle)):
                 raise self._refusal(f"profile {profile}")
             for name, shape in request.shapes.items():
                 if not context.set_input_shape(name, shape):
                     raise self._refusal(f"the shape {list(shape)} of {name!r}")
             if missing := context.infer_shapes():
-                raise TargetError(f"The engine needs more to know its sizes: {', '.join(missing)}.")
+                raise TargetError(f"The engine can't derive the sizes of its outputs without {', '.join(missing)}.")
             self._inputs = {
                 name: self._bound(name, buffer.size, f"the input {name!r}") for name, buffer in request.buffers.items()
             }
@@ -140,7 +140,7 @@ class ExecutionSlot:
             self._begin, self._loaded, self._computed, self._end = (self._track(gpu.event()) for _ in range(4))
             self._handle = int(self._stream.handle)
             if graph:
-                # The first execution sets up what must not be captured.
+                # The first execution does initialisation that must not be captured.
                 self.run(request)
                 self._graph = self._track(gpu.capture(self._stream, self._execute))
             cleaning.pop_all()
@@ -160,7 +160,7 @@ class ExecutionSlot:
         shape = tuple(int(size) for size in context.get_tensor_shape(spec.name))
         if all(size >= 0 for size in shape):
             return math.prod(shape) * spec.item_bytes
-        # Only the values decide how much of it is used.
+        # The size depends on the values, so allocate the maximum.
         return int(context.get_max_output_size(spec.name))
 
     def _refusal(self, what: str) -> TargetError:
@@ -171,13 +171,13 @@ class ExecutionSlot:
             raise TargetError(f"The engine failed:\n{self._library.log.reason()}")
 
     def run(self, request: StagedRequest) -> tuple[int, int, int]:
-        """Serve one request, and wait until its answer is in pinned memory.
+        """Serve one request, and wait until its outputs are in pinned memory.
 
         Returns:
-            Nanoseconds to the device, on it, and back.
+            Nanoseconds of the copy to the device, the execution, and the copy back.
 
         Raises:
-            TargetError: the engine or the GPU fails.
+            TargetError: The engine or the GPU fails.
         """
         stream = self._stream
         try:
@@ -206,11 +206,11 @@ class ExecutionSlot:
             raise gpu_failure(error, "run the engine") from error
 
     def answer(self) -> dict[str, bytes]:
-        """The bytes of the last request's outputs."""
+        """Return the bytes of the last request's outputs."""
         return {name: read_pinned(host, size) for name, _, host, size in self._outputs}
 
     def close(self) -> None:
-        # A request that failed half-way has left copies under way. Then the context: it knows the buffers' addresses.
+        # A failed request may have copies in flight. The context holds the buffers' addresses, so it goes before them.
         if self._stream is not None:
             drain(self._stream)
         self._stream = self._context = None
@@ -218,13 +218,13 @@ class ExecutionSlot:
 
 
 class SlotPool:
-    """Slots that callers share, one caller each at a time; who finds none free waits in line, as in a server's queue.
+    """Slots shared by callers, who wait in order for a free slot, as in a server's queue.
 
     Args:
-        requests: served in turn.
+        requests: Requests that are served in turn.
 
     Attributes:
-        problem: why the last call failed; empty where it didn't.
+        problem: Reason why the last call failed; empty if it succeeded.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class SlotPool:
         request_times: RequestTimes,
     ) -> None:
         self._gpu, self._request_times, self._slots, self._requests = gpu, request_times, tuple(slots), tuple(requests)
-        # Shared by all threads: taking the next of a cycle is one step of the interpreter.
+        # Shared by all threads, since next() of a cycle is atomic in CPython.
         self._turns: Iterator[StagedRequest] = itertools.cycle(self._requests)
         self._lock = threading.Lock()
         self._free = deque(slots)
@@ -247,8 +247,8 @@ class SlotPool:
         """Serve one request.
 
         Raises:
-            TargetDied: the target was stopped.
-            TargetError: the engine or the GPU fails.
+            TargetDied: The target was stopped.
+            TargetError: The engine or the GPU fails.
         """
         if self._closed:
             raise TargetDied("The engine was stopped.")
@@ -275,7 +275,7 @@ class SlotPool:
         return mine.get()
 
     def _release(self, slot: ExecutionSlot) -> None:
-        """To who has waited longest: from a common queue, the caller that gives would be the first to take again."""
+        """Pass the slot to the longest-waiting caller; from a shared queue the releasing caller would retake it."""
         with self._lock:
             if self._waiting:
                 self._waiting.popleft().put(slot)
@@ -283,7 +283,7 @@ class SlotPool:
                 self._free.append(slot)
 
     def close(self) -> None:
-        """Free everything. Where a call hangs, nothing: to free what the GPU still uses would be worse."""
+        """Free all slots and requests; nothing if a call hangs, since the GPU may still use the memory."""
         if self._closed:
             return
         self._closed = True

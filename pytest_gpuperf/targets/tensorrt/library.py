@@ -1,4 +1,4 @@
-"""The Python bindings of TensorRT, whichever are installed. The only module that imports them."""
+"""The installed Python bindings of TensorRT. The only module that imports them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
 
 TENSORRT, RTX = "tensorrt", "tensorrt-rtx"
-#: Names that people use, and the modules behind them, in the order in which they are tried.
+#: Module of each library, in the order in which they are tried.
 MODULES = {TENSORRT: "tensorrt", RTX: "tensorrt_rtx"}
 _OLDEST = 10
-#: From here on TensorRT takes a model's types as they are, and has no flags for precisions.
+#: First version that uses a model's types unchanged, and has no flags for precisions.
 _TYPED = 11
 _KEPT, _SHOWN = 400, 12
-#: Characters of a message: some carry the whole state of a compiler.
+#: Longest message in characters; some contain the complete state of a compiler.
 _WIDTH = 600
 
 
 class TensorRTLog:
-    """What TensorRT said lately; its builder and its runtime give reasons nowhere else."""
+    """TensorRT's latest messages, the only place where its builder and runtime report reasons."""
 
     def __init__(self) -> None:
         self._lines: deque[tuple[str, str]] = deque(maxlen=_KEPT)
@@ -34,11 +34,11 @@ class TensorRTLog:
         self._lines.clear()
 
     def reason(self) -> str:
-        """The errors, else the warnings, each once and indented; a sentence where it said nothing."""
+        """Return the distinct errors, else the warnings, indented; or a sentence if there are none."""
         for wanted in (("ERROR", "INTERNAL_ERROR"), ("WARNING",)):
-            found = list(dict.fromkeys(message for severity, message in tuple(self._lines) if severity in wanted))
-            if found:
-                return "\n".join(f"  {_short(line)}" for line in found[-_SHOWN:])
+            lines = list(dict.fromkeys(message for severity, message in tuple(self._lines) if severity in wanted))
+            if lines:
+                return "\n".join(f"  {_short(line)}" for line in lines[-_SHOWN:])
         return "  (TensorRT gave no reason)"
 
 
@@ -52,7 +52,7 @@ class Library:
 
     Attributes:
         name: ``tensorrt`` or ``tensorrt-rtx``.
-        logger: the ``ILogger`` that writes into ``log``.
+        logger: ``ILogger`` that writes into ``log``.
     """
 
     trt: Any = field(repr=False)
@@ -67,21 +67,21 @@ class Library:
 
     @property
     def always_typed(self) -> bool:
-        """It takes the model's types as they are, and has no flags for precisions."""
+        """True if it uses a model's types unchanged, and has no flags for precisions."""
         return self.rtx or _major(self.version) >= _TYPED
 
 
 def open_library(wanted: str | None, purpose: str) -> Library:
-    """TensorRT.
+    """Import TensorRT.
 
     Args:
-        wanted: ``tensorrt`` or ``tensorrt-rtx``; the first of them that is installed when None.
-        purpose: as the end of "is needed to ...".
+        wanted: ``tensorrt`` or ``tensorrt-rtx``; the first installed one when None.
+        purpose: What it is needed for, completing "is needed to ...".
 
     Raises:
-        MissingExtra: it isn't installed.
-        OptionError: there is no such library.
-        TargetError: it is installed and can't be used.
+        MissingExtra: It is not installed.
+        OptionError: There is no such library.
+        TargetError: It is installed, but can't be used.
     """
     if wanted is not None and wanted not in MODULES:
         raise OptionError(f"library={wanted!r}: the libraries are {' and '.join(MODULES)}.")
@@ -90,17 +90,17 @@ def open_library(wanted: str | None, purpose: str) -> Library:
             return _open(name)
         except ModuleNotFoundError as error:
             if error.name != MODULES[name]:
-                raise TargetError(f"{name} is installed but lacks {error.name}; install it again.") from error
+                raise TargetError(f"{name} is installed, but lacks {error.name}; install it again.") from error
         except (ImportError, OSError) as error:
             raise TargetError(
-                f"{name} is installed but can't be loaded: {error}\nAre its libraries complete, and where the loader "
-                "finds them (LD_LIBRARY_PATH)?"
+                f"{name} is installed, but can't be loaded: {error}\nCheck that its libraries are complete and that "
+                "the loader finds them (LD_LIBRARY_PATH)."
             ) from error
     missing = wanted or TENSORRT
     raise MissingExtra(MODULES[missing], missing, purpose)
 
 
-@functools.cache  # TensorRT keeps the first logger that it is given, for everything in the process
+@functools.cache  # TensorRT uses its first logger for the lifetime of the process
 def _open(name: str) -> Library:
     trt = importlib.import_module(MODULES[name])
     version = str(trt.__version__)

@@ -1,4 +1,4 @@
-"""ONNX files: what must be known of one to build and cache its engine. The only module here that imports ``onnx``."""
+"""ONNX files: inspection and conversion before an engine is built. The only module that imports ``onnx``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_gpuperf.targets.onnxruntime import digest_of
 from pytest_gpuperf.targets.payload import from_bytes, to_bytes
 from pytest_gpuperf.targets.tensorrt.precision import BF16, FP8, FP16, FP32, INT8, TF32
 
-#: FP16's largest number. The converter's own default of 10,000 would change more weights than need be.
+#: FP16's largest number. The converter's default of 10,000 would change more weights than necessary.
 _MAX_FP16 = 65504.0
 
 
@@ -24,7 +24,7 @@ class OnnxFile:
     """A model on disk.
 
     Attributes:
-        extra: of this package, which brings what is missing.
+        extra: Extra of this package that installs the needed libraries.
     """
 
     path: Path
@@ -39,17 +39,19 @@ class OnnxFile:
         try:
             model = onnx.load(str(self.path), load_external_data=False)
         except Exception as error:  # protobuf's own, which differ between its versions
-            raise TargetError(f"{self.path} can't be read as an ONNX model: {error}\nIs it complete?") from error
+            raise TargetError(
+                f"{self.path} can't be read as an ONNX model: {error}\nCheck that the file is complete."
+            ) from error
         if not model.graph.output:
-            raise TargetError(f"{self.path} has no outputs, so it is no complete ONNX model.")
+            raise TargetError(f"{self.path} has no outputs. Check that it is a complete ONNX model.")
         return model
 
     @property
     def external(self) -> tuple[Path, ...]:
-        """Files with its weights.
+        """Files with the model's external weights.
 
         Raises:
-            TargetError: one isn't there.
+            TargetError: A file is missing.
         """
         names = {
             entry.value
@@ -61,42 +63,42 @@ class OnnxFile:
         for file in files:
             if not file.is_file():
                 raise TargetError(
-                    f"{self.path.name} has weights in {file}, which isn't there; put it beside the model."
+                    f"{self.path.name} has weights in {file}, which does not exist; put it beside the model."
                 )
         return files
 
     @cached_property
     def digest(self) -> str:
-        """Of the model and all its weights, in the form of ``onnxruntime.digest_of``."""
+        """Digest of the model and all its weights, see ``onnxruntime.digest_of``."""
         return digest_of(self.path, self.external)
 
     def check(self, precision: str, *, always_typed: bool) -> None:
         """Refuse a precision that the model can't be built in.
 
         Raises:
-            OptionError: says which it can.
+            OptionError: The model can't be built in the precision; the message names the alternatives.
         """
         if precision in (INT8, FP8):
-            found = self._quantized_types()
-            if precision not in found:
-                has = f"it has those of {' and '.join(sorted(found))}" if found else "it has none"
+            types = self._quantized_types()
+            if precision not in types:
+                nodes = f"only those of {' and '.join(sorted(types))}" if types else "none"
                 raise OptionError(
-                    f"precision={precision!r} needs a model with QuantizeLinear and DequantizeLinear nodes of that "
-                    f"type; of {self.path.name}: {has}.\nQuantize it first (NVIDIA Model Optimizer, ONNX Runtime's "
+                    f"precision={precision!r} needs QuantizeLinear and DequantizeLinear nodes of that type; "
+                    f"{self.path.name} has {nodes}.\nQuantize the model first (NVIDIA Model Optimizer, ONNX Runtime's "
                     "quantize_static)."
                 )
-        elif precision in (FP32, TF32) and always_typed and (held := self._half_precision()):
+        elif precision in (FP32, TF32) and always_typed and (half := self._half_precision()):
             raise OptionError(
-                f"precision={precision!r}: {self.path.name} has {held.upper()} weights, and this TensorRT takes a "
-                f"model's types as they are; say precision={held!r}, or export it in FP32."
+                f"precision={precision!r}: {self.path.name} has {half.upper()} weights, and this TensorRT uses a "
+                f"model's types unchanged. Set precision={half!r}, or export the model in FP32."
             )
 
     def converted(self, precision: str) -> bytes:
-        """The model in FP16 or BF16, inputs and outputs as they were; unchanged where it is already.
+        """Return the model with FP16 or BF16 weights and unchanged inputs and outputs; as it is if it has such weights.
 
         Raises:
-            TargetError: it can't be converted.
-            MissingExtra: the converter is not installed.
+            TargetError: The model can't be converted.
+            MissingExtra: The converter is not installed.
         """
         if self._half_precision():
             return self.path.read_bytes()
@@ -105,7 +107,7 @@ class OnnxFile:
             from onnxconverter_common import float16
         except ImportError as error:
             raise MissingExtra("onnxconverter-common", self.extra, f"convert a model to {precision}") from error
-        # With its external weights, which are in it from here on.
+        # From here on the model includes its external weights.
         original = onnx.load(str(self.path), load_external_data=True)
         casts = _name_nodes(original.graph, onnx.TensorProto.FLOAT)
         try:
@@ -120,8 +122,8 @@ class OnnxFile:
             return bytes(model.SerializeToString())
         except Exception as error:  # the converter has no errors of its own
             raise TargetError(
-                f"{self.path} can't be converted to {precision}: {error}\nExport it in {precision} instead: such a "
-                "model is built as it is."
+                f"{self.path} can't be converted to {precision}: {error}\nExport it in {precision}, which needs no "
+                "conversion."
             ) from error
 
     def _onnx(self, purpose: str) -> Any:
@@ -132,7 +134,7 @@ class OnnxFile:
         return onnx
 
     def _half_precision(self) -> str:
-        """``fp16`` or ``bf16`` where weights are; empty where none is."""
+        """Return ``fp16`` or ``bf16`` if there are such weights; else an empty string."""
         types = self._onnx("read models").TensorProto
         kinds = {tensor.data_type for tensor in _tensors(self._model.graph)}
         return FP16 if types.FLOAT16 in kinds else BF16 if types.BFLOAT16 in kinds else ""
@@ -141,24 +143,22 @@ class OnnxFile:
         types = self._onnx("read models").TensorProto
         names = {types.INT8: INT8, types.FLOAT8E4M3FN: FP8}
         constants = {tensor.name: tensor.data_type for tensor in _tensors(self._model.graph)}
-        found = set()
+        quantized = set()
         for node in _nodes(self._model.graph):
             if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-                found |= {names[constants[name]] for name in node.input if constants.get(name) in names}
-                found |= {names[one.i] for one in node.attribute if one.name == "output_dtype" and one.i in names}
-        return found
+                quantized |= {names[constants[name]] for name in node.input if constants.get(name) in names}
+                dtypes = [attribute.i for attribute in node.attribute if attribute.name == "output_dtype"]
+                quantized |= {names[dtype] for dtype in dtypes if dtype in names}
+        return quantized
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
+    for inner in _graphs(graph):
+        yield from inner.node
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """Weights and constants; a Constant's tensor gets the name of its output."""
+    """Yield weights and constants; a Constant's tensor gets the name of its output."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -171,17 +171,17 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _name_nodes(graph: Any, single: int) -> set[str]:
-    """Give every node a name, by which the converter tells them apart, and return those that cast to FP32."""
-    found = set()
+    """Name every node, since the converter identifies nodes by name, and return the names of casts to FP32."""
+    casts = set()
     for number, node in enumerate(_nodes(graph)):
         node.name = node.name or f"gpuperf_{number}"
-        if node.op_type == "Cast" and any(one.name == "to" and one.i == single for one in node.attribute):
-            found.add(node.name)
-    return found
+        if node.op_type == "Cast" and any(item.name == "to" and item.i == single for item in node.attribute):
+            casts.add(node.name)
+    return casts
 
 
 def _convert_leftovers(onnx: Any, graph: Any, casts: set[str]) -> None:
-    """What the converter leaves in FP32: the model's own casts, constants without a type, outputs used inside."""
+    """Convert what the converter leaves in FP32: the model's casts, constants without a type, reused outputs."""
     half = onnx.TensorProto.FLOAT16
     ends = {output.name for output in graph.output}
     inside = {
@@ -199,7 +199,7 @@ def _convert_leftovers(onnx: Any, graph: Any, casts: set[str]) -> None:
 
 
 def _to_bfloat16(onnx: Any, graph: Any, originals: dict[str, Any]) -> None:
-    """FP16 becomes BF16, with the weights rounded from what they were in FP32."""
+    """Convert FP16 to BF16, with the weights rounded from their FP32 values."""
     half, brain = onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
     for tensor in _tensors(graph):
         if tensor.data_type != half:
@@ -209,8 +209,8 @@ def _to_bfloat16(onnx: Any, graph: Any, originals: dict[str, Any]) -> None:
         tensor.data_type = brain
         tensor.raw_data = to_bytes("BF16", values)
         assert len(tensor.raw_data) == 2 * values.size == 2 * from_bytes("BF16", tensor.raw_data).size
-    for one in _graphs(graph):
-        for value in (*one.value_info, *one.input, *one.output):
+    for inner in _graphs(graph):
+        for value in (*inner.value_info, *inner.input, *inner.output):
             if value.type.tensor_type.elem_type == half:
                 value.type.tensor_type.elem_type = brain
     for node in _nodes(graph):

@@ -1,4 +1,4 @@
-"""Plans on disk, by everything that they depend on."""
+"""The cache of plans on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.targets.tensorrt.builder import Plan
 from pytest_gpuperf.targets.triton.bundle import CACHE_VARIABLE, cache_directory
 
-#: Of the folders' form; folders of another one are not found.
+#: Version of the folders' layout; folders of another version are ignored.
 _FORM = 1
 _PLAN, _ABOUT = "model.plan", "about.json"
 
@@ -26,7 +26,7 @@ _PLAN, _ABOUT = "model.plan", "about.json"
 class PlanStore:
     """A directory with a folder for each plan, and the builder's timing caches.
 
-    A folder appears whole, by a rename; what is in it is checked when it is read, and built again where it is damaged.
+    A folder appears complete, by a rename. Plans are checked when they are read, and rebuilt if they are damaged.
     """
 
     root: Path
@@ -36,21 +36,21 @@ class PlanStore:
         return cls(cache_directory() / "tensorrt")
 
     def find(self, key: Mapping[str, Any]) -> Plan | None:
-        """The plan; None where there is none, or it is damaged."""
+        """Return the plan; None if it is missing or damaged."""
         folder = self._folder(key)
         try:
             about = json.loads((folder / _ABOUT).read_text())
             data = (folder / _PLAN).read_bytes()
-            whole = about["sha256"] == hashlib.sha256(data).hexdigest() and about["key"] == dict(key)
-            return Plan(data, bool(about["batched"])) if whole else None
+            intact = about["sha256"] == hashlib.sha256(data).hexdigest() and about["key"] == dict(key)
+            return Plan(data, bool(about["batched"])) if intact else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def add(self, key: Mapping[str, Any], plan: Plan) -> None:
-        """Keep a plan.
+        """Store a plan.
 
         Raises:
-            TargetError: the directory can't be written.
+            TargetError: The directory can't be written.
         """
         folder = self._folder(key)
         about = {"sha256": hashlib.sha256(plan.data).hexdigest(), "batched": plan.batched, "key": dict(key)}
@@ -61,15 +61,15 @@ class PlanStore:
                 made.mkdir()
                 (made / _PLAN).write_bytes(plan.data)
                 (made / _ABOUT).write_text(json.dumps(about, indent=1))
-                if folder.exists():  # it was damaged, or it would have been found
+                if folder.exists():  # an existing folder is damaged
                     shutil.rmtree(folder, ignore_errors=True)
-                with contextlib.suppress(FileExistsError):  # somebody else has built the same meanwhile
+                with contextlib.suppress(FileExistsError):  # another process has stored the same plan
                     _rename(made, folder)
         except OSError as error:
             raise self._unwritable(error) from error
 
     def timing_cache(self, name: str) -> Path:
-        """Where the timing cache of one version of TensorRT on one GPU model is kept."""
+        """Return the path of the timing cache for a version of TensorRT and a GPU model."""
         return self.root / f"timing-{hashlib.sha256(name.encode()).hexdigest()[:16]}.cache"
 
     def _folder(self, key: Mapping[str, Any]) -> Path:
@@ -78,7 +78,7 @@ class PlanStore:
 
     def _unwritable(self, error: OSError) -> TargetError:
         return TargetError(
-            f"The plan can't be kept in {self.root}: {error}.\nSet {CACHE_VARIABLE} to another directory."
+            f"The plan can't be stored in {self.root}: {error}.\nSet {CACHE_VARIABLE} to another directory."
         )
 
 
@@ -92,17 +92,17 @@ def _rename(made: Path, folder: Path) -> None:
 
 
 def read_timing_cache(path: Path) -> bytes:
-    """What earlier builds have measured; empty where there is nothing."""
+    """Return the kernel timings of earlier builds; empty if there are none."""
     with contextlib.suppress(OSError):
         return path.read_bytes()
     return b""
 
 
 def write_timing_cache(path: Path, data: bytes) -> None:
-    """Replace it at once, so that nobody reads half of it.
+    """Replace a timing cache atomically.
 
     Raises:
-        TargetError: it can't be written.
+        TargetError: The file can't be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,5 +110,5 @@ def write_timing_cache(path: Path, data: bytes) -> None:
             beside.write_bytes(data)
     except OSError as error:
         raise TargetError(
-            f"The timing cache {path} can't be written: {error}. Name another place: timing_cache=."
+            f"The timing cache {path} can't be written: {error}. Set timing_cache= to another file."
         ) from error

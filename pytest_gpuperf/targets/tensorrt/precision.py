@@ -1,4 +1,4 @@
-"""Precisions, and how each version of TensorRT is brought to them."""
+"""Precisions, and the builder settings that produce them in each version of TensorRT."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pytest_gpuperf.errors import OptionError
 
 FP32, TF32, FP16, BF16, INT8, FP8 = "fp32", "tf32", "fp16", "bf16", "int8", "fp8"
 PRECISIONS = (FP32, TF32, FP16, BF16, INT8, FP8)
-#: Those that need a model with QuantizeLinear and DequantizeLinear nodes: calibration is the training side's work.
+#: Precisions that need a model with QuantizeLinear and DequantizeLinear nodes.
 QUANTIZED = (INT8, FP8)
-#: Those that have flags of their own as long as a network's types need not be the model's.
+#: Builder flag of each precision that has one, in versions that don't always use the model's types.
 _FLAGGED = {FP16: "FP16", BF16: "BF16"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an engine of some precision is built.
+    """Builder settings for a precision.
 
     Attributes:
-        flags, cleared: builder flags to set and to clear, by name.
-        strongly_typed: the types are those of the model, and the builder chooses none itself.
-        convert: the ONNX model is converted to this precision first; empty where it isn't.
+        flags, cleared: Names of builder flags to set and to clear.
+        strongly_typed: Whether the builder uses the model's types and chooses none itself.
+        convert: Precision that the ONNX model is converted to first; empty for no conversion.
     """
 
     flags: tuple[str, ...] = ()
@@ -31,15 +31,15 @@ class Recipe:
 
 
 def recipe_for(precision: str, *, always_typed: bool) -> Recipe:
-    """How to come to a precision.
+    """Return the builder settings for a precision.
 
-    TF32 is TensorRT's own default, so fp32 has to switch it off; elsewhere it stays for the layers left in FP32.
+    TF32 is TensorRT's default, so fp32 clears its flag; other precisions keep it for layers that remain in FP32.
 
     Args:
-        always_typed: this TensorRT knows no flags for precisions (TensorRT 11, TensorRT for RTX).
+        always_typed: Whether this TensorRT has no flags for precisions (TensorRT 11, TensorRT for RTX).
 
     Raises:
-        OptionError: there is no such precision.
+        OptionError: There is no such precision.
     """
     if precision not in PRECISIONS:
         raise OptionError(f"precision={precision!r}: the precisions are {', '.join(PRECISIONS)}.")

@@ -44,7 +44,7 @@ _NAMES = """
 arrays buffer built cleaning compute_capability contextlib data deque device dict error facts field file found
 functools gpu hashlib host importlib item itertools key library lines log math message mine name number one os path
 payload payloads plan pool problem profile profiles queue ranges reason recipe request request_times requests resource
-self shapes size_range slot slots spec specs steps store stream super target threading time timing version what
+self shapes size_range sizes slot slots spec specs steps store stream super target threading time timing version what
 """
 _ATTRIBUTES = """
 _begin _closing _computed _digest _end _free _gpu _graph _input_specs _inputs _library _lines _loaded _lock

@@ -29,8 +29,8 @@ def test_crosses_processes() -> None:
     [
         ({"precision": "fp4"}, "the precisions are"),
         ({"batch_sizes": ()}, "batch_sizes is empty"),
-        ({"batch_sizes": (0,)}, "neither a batch size"),
-        ({"shapes": {"x": "abc"}}, "neither a shape"),
+        ({"batch_sizes": (0,)}, "must be a batch size"),
+        ({"shapes": {"x": "abc"}}, "must be a shape"),
         ({"streams": 0}, "streams=0"),
         ({"workspace_bytes": 0}, "workspace_bytes=0"),
         ({"payloads": 0}, "payloads=0"),
@@ -44,7 +44,7 @@ def test_mistakes_are_found_at_once(settings: dict[str, Any], message: str) -> N
 @pytest.mark.parametrize("settings", [{"precision": "fp16"}, {"batch_sizes": (1, 2)}, {"workspace_bytes": 1 << 20}])
 def test_a_plan_is_built_already(settings: dict[str, Any]) -> None:
     assert TensorRTEngine("m.plan").prebuilt
-    with pytest.raises(OptionError, match=r"m.plan is a plan, which is built already"):
+    with pytest.raises(OptionError, match=r"m.plan is a plan, which is already built"):
         TensorRTEngine("m.plan", **settings)
 
 

@@ -69,7 +69,7 @@ def test_two_builders_of_the_same_plan(store: PlanStore, monkeypatch: pytest.Mon
 
 def test_a_directory_that_can_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(TargetError, match=r"(?s)can't be kept in .*Set GPUPERF_CACHE"):
+    with pytest.raises(TargetError, match=r"(?s)can't be stored in .*Set GPUPERF_CACHE"):
         PlanStore(tmp_path / "file" / "plans").add(KEY, PLAN)
     with pytest.raises(TargetError, match="timing_cache="):
         write_timing_cache(tmp_path / "file" / "timing.cache", b"x")
