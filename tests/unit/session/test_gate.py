@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_gpuperf.cli.judging import rule_for
 from pytest_gpuperf.errors import UnreadableRecord
 from pytest_gpuperf.model import Record, Verdict
 from pytest_gpuperf.session.context import Context
@@ -71,9 +72,12 @@ def test_what_it_has_read_of_the_baseline_it_hands_to_the_reports(pytester: pyte
 def test_the_record_states_the_rule_that_decided(pytester: pytest.Pytester) -> None:
     context = context_of(pytester, "--gpuperf-alpha=2%")
     test = MeasuredTest(context, TEST, Marker(min_effect=0.03, metrics=frozenset({"p99"})), gated_tests=7)
-    rule = test.rule(test.record())
+    record = test.record()
+    rule = test.rule(record)
     assert (rule.alpha, rule.tests, rule.min_effect, rule.metrics) == (0.02, 7, 0.03, frozenset({"p99"}))
     assert rule.prior == context.prior
+    # gpuperf compare and gpuperf report decide by the same rule later.
+    assert rule_for(record, store=context.store) == rule
 
 
 def test_a_test_that_failed_otherwise_never_becomes_a_baseline(pytester: pytest.Pytester) -> None:
