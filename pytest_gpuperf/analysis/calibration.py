@@ -1,8 +1,8 @@
-"""What A/A records show: how runs and records differ, what a gate would find among them, and how often it is wrong.
+"""Calibration from A/A records: how runs and records differ, and how often the gate raises false alarms among them.
 
-Records of which nothing was changed differ by chance alone. Each of them is judged with all others as its baseline: a
-regression found there is a false alarm. Their spread is what later gates take for known (``priors``), and decides which
-effects are large enough to be found.
+Records between which nothing changed differ by chance alone. Each is judged with all others as its baseline, so that
+every regression is a false alarm. Their spread is the prior of later gates (``priors``), and decides which effects are
+detectable.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, values_of
 from pytest_gpuperf.model import Record, Verdict
 
-#: Runs in a record and records in the baseline for which the smallest detectable effect is told.
+#: Runs in a record, and records in the baseline, for which the smallest detectable effect is reported.
 RUNS = (3, 5, 8)
 RECORDS = (1, 5, 20)
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """So many of so many.
+    """A count out of a total, with its exact 95% interval (Clopper and Pearson 1934).
 
     Attributes:
-        low, high: exact 95% interval (Clopper and Pearson 1934).
+        of: Total.
     """
 
     count: int
@@ -53,14 +53,13 @@ class Proportion:
 
 @dataclass(frozen=True)
 class SeriesSpread:
-    """How one metric of one load point differs by chance.
+    """How one metric at one load point differs by chance.
 
     Attributes:
-        point: None: the mean over the points of the sweep.
-        run_sd: between the fresh starts of a record, of the log; NaN with a single one.
-        record_sd: between records, beyond what their runs explain.
-        detectable: the smallest worsening that is found with 80% probability, as a share, by records in the baseline
-            and runs.
+        point: Load point; None for the mean over the sweep.
+        run_sd: Standard deviation of the log between the runs of a record; NaN with a single run.
+        record_sd: Standard deviation of the log between records, beyond what their runs explain.
+        detectable: Smallest worsening detected with 80% probability, as a share, by records in the baseline and runs.
     """
 
     sweep: str
@@ -73,10 +72,10 @@ class SeriesSpread:
 
 @dataclass(frozen=True)
 class TestSpread:
-    """One test.
+    """The spreads of one test.
 
     Attributes:
-        false_alarms: of its records, each against all others.
+        false_alarms: False alarms among its records, each judged against all others.
     """
 
     __test__ = False
@@ -88,7 +87,7 @@ class TestSpread:
 
 @dataclass(frozen=True)
 class PooledSpread:
-    """The standard deviation of a record's value over all tests, by metric, and its degrees of freedom."""
+    """Standard deviation of a record's value over all tests, by metric, and its degrees of freedom."""
 
     record_sd: Mapping[str, float]
     freedom: Mapping[str, float]
@@ -96,10 +95,10 @@ class PooledSpread:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """All tests of a device.
+    """The calibration of a device from all of its tests.
 
     Attributes:
-        false_alarms: of whole invocations, with an alarm in any test.
+        false_alarms: Invocations with a false alarm in any test.
     """
 
     tests: tuple[TestSpread, ...]
@@ -112,10 +111,10 @@ class _Variances:
     """Variances of the log, arrays of shape (series,).
 
     Attributes:
-        run: between runs; 0 where nothing shows it.
-        between: of a record's value, its runs included.
-        component: of it, what the runs don't explain.
-        freedom: of ``between``.
+        run: Variance between runs; 0 where it is unknown.
+        between: Variance of a record's value, including its runs.
+        component: Part of ``between`` that the runs don't explain.
+        freedom: Degrees of freedom of ``between``.
     """
 
     run: FloatArray
@@ -128,23 +127,24 @@ def calibrate(tests: Sequence[Sequence[Record]], rules: Sequence[Rule]) -> Calib
     """Calibrate from A/A records of one device.
 
     Args:
-        tests: the records of each test, two or more, all of one key; one record may share its invocation with those
-            of other tests.
-        rules: of each test, with the prior that is assumed.
+        tests: Records of each test, two or more of one key; records of different tests may share an invocation.
+        rules: Rule of each test, with the assumed prior.
     """
-    values = [[values_of(one, rule.metrics) for one in records] for records, rule in zip(tests, rules, strict=True)]
+    values = [
+        [values_of(record, rule.metrics) for record in records] for records, rule in zip(tests, rules, strict=True)
+    ]
     pooled = pool(values, rules)
     alarmed: dict[str, bool] = {}
     judged = []
     for records, rule in zip(tests, rules, strict=True):
-        found = {}
+        regressed = {}
         for record in records:
-            # What it is judged by must not know it.
+            # The prior that judges a record must not contain it.
             prior = _without(record.invocation, tests, values, rules, rule)
             others = [other for other in records if other is not record]
-            found[record.id] = compare(record, others, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
-            alarmed[record.invocation] = alarmed.get(record.invocation, False) or found[record.id]
-        judged.append(Proportion(sum(found.values()), len(found)))
+            regressed[record.id] = compare(record, others, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
+            alarmed[record.invocation] = alarmed.get(record.invocation, False) or regressed[record.id]
+        judged.append(Proportion(sum(regressed.values()), len(regressed)))
     rows = [_series(side, replace(rule, prior=_prior(rule, pooled))) for side, rule in zip(values, rules, strict=True)]
     return CalibrationResult(
         tests=tuple(
@@ -156,20 +156,20 @@ def calibrate(tests: Sequence[Sequence[Record]], rules: Sequence[Rule]) -> Calib
 
 
 def pool(tests: Iterable[Sequence[RecordValues]], rules: Sequence[Rule]) -> PooledSpread:
-    """The spread of records by metric.
+    """Return the spread of records by metric.
 
-    A record moves all points of a test at once, so that the degrees of freedom are those of its records, and not as
-    many times that as there are points.
+    A record moves all load points of a test together, so the degrees of freedom are those of the records, not
+    multiplied by the number of points.
     """
     squares: dict[str, float] = {}
     freedom: dict[str, float] = {}
     for records, rule in zip(tests, rules, strict=True):
-        whole = _panel(records, rule)
-        if whole is None:
+        series = _panel(records, rule)
+        if series is None:
             continue
-        variances = _variances(whole)
-        for metric in {metric for *_, metric in whole.keys}:
-            rows = [row for row, key in enumerate(whole.keys) if key[2] == metric and row >= whole.sweeps]
+        variances = _variances(series)
+        for metric in {metric for *_, metric in series.keys}:
+            rows = [row for row, key in enumerate(series.keys) if key[2] == metric and row >= series.sweeps]
             squares[metric] = squares.get(metric, 0.0) + variances.freedom * float(variances.between[rows].mean())
             freedom[metric] = freedom.get(metric, 0.0) + variances.freedom
     return PooledSpread(
@@ -184,7 +184,7 @@ def _without(
     rules: Sequence[Rule],
     rule: Rule,
 ) -> Prior | Priors:
-    """The prior of a rule as it would be without one invocation."""
+    """Return the prior of a rule without the records of an invocation."""
     rest = [
         [value for value, record in zip(side, records, strict=True) if record.invocation != invocation]
         for side, records in zip(values, tests, strict=True)
@@ -198,7 +198,7 @@ def _prior(rule: Rule, pooled: PooledSpread) -> Prior | Priors:
 
 
 def _panel(records: Sequence[RecordValues], rule: Rule) -> Panel | None:
-    """What all records have, in the order of the first one; None where there is nothing to learn."""
+    """Return the series that all records have, in the order of the first; None if nothing can be learned."""
     if len(records) < 2:
         return None
     first, *others = records
@@ -206,8 +206,8 @@ def _panel(records: Sequence[RecordValues], rule: Rule) -> Panel | None:
     return panel(keys, records) if keys else None
 
 
-def _variances(whole: Panel) -> _Variances:
-    runs = locate(whole.stacked(slice(None)))
+def _variances(series: Panel) -> _Variances:
+    runs = locate(series.stacked(slice(None)))
     freedom = runs.freedom.sum(axis=-1)
     run = (runs.freedom * runs.variance).sum(axis=-1) / np.maximum(freedom, 1)
     between = runs.centre.var(axis=-1, ddof=1)
@@ -216,12 +216,12 @@ def _variances(whole: Panel) -> _Variances:
 
 
 def _series(records: Sequence[RecordValues], rule: Rule) -> tuple[SeriesSpread, ...]:
-    whole = _panel(records, rule)
-    if whole is None:
+    series = _panel(records, rule)
+    if series is None:
         return ()
-    variances = _variances(whole)
-    sizes = {(m, k): _detectable(whole, variances, rule, m, k) for m in RECORDS for k in RUNS}
-    alone = all(side.shape[1] < 2 for side in whole.sides)
+    variances = _variances(series)
+    sizes = {(m, k): _detectable(series, variances, rule, m, k) for m in RECORDS for k in RUNS}
+    alone = all(side.shape[1] < 2 for side in series.sides)
     return tuple(
         SeriesSpread(
             sweep=sweep,
@@ -229,40 +229,40 @@ def _series(records: Sequence[RecordValues], rule: Rule) -> tuple[SeriesSpread, 
             metric=metric,
             run_sd=math.nan if alone else math.sqrt(variances.run[row]),
             record_sd=math.sqrt(variances.component[row]),
-            detectable={which: float(found[row]) for which, found in sizes.items()},
+            detectable={size: float(effects[row]) for size, effects in sizes.items()},
         )
-        for row, (sweep, point, metric) in enumerate(whole.keys)
+        for row, (sweep, point, metric) in enumerate(series.keys)
     )
 
 
-def _detectable(whole: Panel, variances: _Variances, rule: Rule, records: int, runs: int) -> FloatArray:
-    """The smallest worsening found with 80% probability, shape (series,).
+def _detectable(series: Panel, variances: _Variances, rule: Rule, records: int, runs: int) -> FloatArray:
+    """Return the smallest worsening detected with 80% probability, shape (series,).
 
-    The gate's own estimates, of records and runs that spread exactly as those that were measured do.
+    These are the gate's estimates for records and runs that spread exactly as the measured ones.
     """
     starts = _scores(runs)
-    shown = locate(starts)
-    starts = starts / math.sqrt(float(shown.variance))
+    estimate = locate(starts)
+    starts = starts / math.sqrt(float(estimate.variance))
     levels = _scores(records)
     levels = levels / levels.std(ddof=1) if records > 1 else levels
     candidate = np.sqrt(variances.run)[:, None] * starts
-    spread = np.sqrt(variances.component + variances.run / float(shown.count))
+    spread = np.sqrt(variances.component + variances.run / float(estimate.count))
     prior = Assumed.of(
-        [rule.prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in whole.keys]
+        [rule.prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in series.keys]
     )
     evidence = stored_evidence(
         StoredArrays(
             candidate=candidate,
             history=spread[:, None, None] * levels[:, None] + candidate[:, None, :],
-            averaging_matrix=whole.averaging_matrix,
+            averaging_matrix=series.averaging_matrix,
         ),
         prior,
     )
-    level = decide(evidence, whole.sweeps, rule).level
-    found = quantile(level, evidence.freedom) + quantile(1 - POWER, evidence.freedom)
-    return np.asarray(np.expm1(np.minimum(rule.margin + found * evidence.error, 50.0)))
+    level = decide(evidence, series.sweeps, rule).level
+    errors = quantile(level, evidence.freedom) + quantile(1 - POWER, evidence.freedom)
+    return np.asarray(np.expm1(np.minimum(rule.margin + errors * evidence.error, 50.0)))
 
 
 def _scores(count: int) -> FloatArray:
-    """Values spaced as a normal sample's are, on average."""
+    """Return values spaced like those of a normal sample, on average."""
     return np.asarray(special.ndtri((np.arange(count) + 0.5) / count))
