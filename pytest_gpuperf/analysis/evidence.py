@@ -197,7 +197,8 @@ def _run_variances(
     freedom = history.freedom.sum(axis=-1)
     usual = squares / np.maximum(freedom, 1)
     pooled = (squares + candidate.freedom * candidate.variance) / np.maximum(freedom + candidate.freedom, 1)
-    raised = [np.maximum(one, average(one, averaging_matrix)) for one in (pooled, candidate.variance, usual)]
+    variances = (pooled, candidate.variance, usual)
+    raised = [np.maximum(variance, average(variance, averaging_matrix)) for variance in variances]
     return raised[0], raised[1], raised[2]
 
 

@@ -102,21 +102,21 @@ class Assumed:
 
 
 def with_history(prior: Assumed, history: FloatArray) -> Assumed:
-    """The prior of a duet's blocks, once earlier duets of the same key are known.
+    """Return the prior of a duet's blocks, updated by earlier duets of the same key.
 
-    PooledSpread over history and never over the points of one job: those share its starts, and would be counted as many
-    times as there are points.
+    It is pooled over the history and never over the points of one duet: those share its starts, and would be counted as
+    many times as there are points.
 
     Args:
-        history: block differences, shape (..., series, records, blocks), padded with NaN.
+        history: Differences of blocks, shape (..., series, records, blocks), padded with NaN.
     """
-    seen = locate(history)
-    freedom = seen.freedom.sum(axis=-1)
-    squares = (seen.freedom * seen.variance).sum(axis=-1)
+    estimate = locate(history)
+    freedom = estimate.freedom.sum(axis=-1)
+    squares = (estimate.freedom * estimate.variance).sum(axis=-1)
     weight = np.maximum(prior.weight - prior.assumed * freedom, 0.0)
-    whole = weight + freedom
-    variance = (weight * prior.variance + squares) / np.maximum(whole, 1e-9)
-    known = np.minimum(whole, np.maximum(HISTORY_WEIGHT, prior.weight))
+    total = weight + freedom
+    variance = (weight * prior.variance + squares) / np.maximum(total, 1e-9)
+    known = np.minimum(total, np.maximum(HISTORY_WEIGHT, prior.weight))
     return Assumed(
-        np.where(whole > 0, variance, prior.variance), known, prior.assumed * weight / np.maximum(whole, 1e-9)
+        np.where(total > 0, variance, prior.variance), known, prior.assumed * weight / np.maximum(total, 1e-9)
     )
