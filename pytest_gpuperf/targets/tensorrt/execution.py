@@ -84,7 +84,9 @@ def stage_requests(
                 f"The items of input_data= differ in shape ({requests[0].shapes} and {shapes}), but an engine is timed "
                 "with a single shape: measure each shape in a separate sweep."
             )
-        requests.append(StagedRequest({name: gpu.pinned_buffer(len(one), one) for name, one in data.items()}, shapes))
+        requests.append(
+            StagedRequest({name: gpu.pinned_buffer(len(values), values) for name, values in data.items()}, shapes)
+        )
     return tuple(requests)
 
 
