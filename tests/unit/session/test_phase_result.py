@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import marshal
 import math
+import os
 
 import pytest
 from hypothesis import given
@@ -53,6 +55,18 @@ def test_the_controller_gets_what_the_worker_attached(candidate: Record, compari
     entry = TerminalEntry("test_it", "unchanged", "unchanged: 3 runs", ["full"], ["brief"], ["note"])
     result = PhaseResult(entry, outcome, 2)
     assert sent(result) == result
+
+
+def test_a_fork_attaches_what_can_be_marshalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-forked runs each test in a fork and marshals the attributes of its reports."""
+    result = PhaseResult(outcome=TestOutcome(record(), Comparison(Verdict.NO_BASELINE)), smoked_points=1)
+    report = report_of_a_call()
+    reader = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: reader + 1)
+    attach(report, result)
+    sent_back = report_of_a_call()
+    sent_back.gpuperf = marshal.loads(marshal.dumps(report.gpuperf))  # type: ignore[attr-defined]
+    assert attached(sent_back) == result
 
 
 def test_a_report_without_a_result_stays_as_it_is() -> None:
