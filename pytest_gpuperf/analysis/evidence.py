@@ -109,7 +109,7 @@ def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
     """Return the evidence of a record against records; NaN for a series without a counterpart."""
     candidate, history = locate(arrays.candidate), locate(arrays.history)
     reference = history if arrays.reference is None else locate(arrays.reference)
-    run_variance, own, usual = _run_variances(candidate, history, arrays.averaging_matrix)
+    run_variance, candidate_variance, usual = _run_variances(candidate, history, arrays.averaging_matrix)
     present = history.count > 0
     records = present.sum(axis=-1)
     degrees = np.maximum(records - 1, 0)
@@ -125,8 +125,8 @@ def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
     candidate_variance = np.maximum.reduce(
         [
             shrunk + run_variance * (1 / runs - per_run),
-            np.maximum(np.maximum(run_variance, own) / runs, RESOLUTION**2),
-            own - USUAL_EXCESS * usual,
+            np.maximum(np.maximum(run_variance, candidate_variance) / runs, RESOLUTION**2),
+            candidate_variance - USUAL_EXCESS * usual,
         ]
     )
     there = reference.count > 0

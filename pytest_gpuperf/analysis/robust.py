@@ -11,7 +11,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 #: One of five values is left out at each end (Yuen's choice of a fifth): from five runs on, one outlier moves nothing.
-ONE_OF = 5
+TRIM_DIVISOR = 5
 #: For 5 to 20 normal values (simulated, within 1.5%): by how much Yuen's variance exceeds a value's, per share left out
 #: at one end; and how many values fewer the centre is worth, per value left out at one end.
 _SWELL = 0.75
@@ -40,14 +40,14 @@ def locate(values: FloatArray) -> LocationEstimate:
     """Return trimmed means and winsorised variances along the last axis, which may be padded with NaN.
 
     Tukey and McLaughlin (1963); Yuen, "The two-sample trimmed t for unequal population variances" (1974). Nothing is
-    left out of fewer than ``ONE_OF`` values, which have the plain mean and variance. From there on, Yuen's variance of
+    left out of fewer than ``TRIM_DIVISOR`` values: plain mean and variance. From there on, Yuen's variance of
     the centre is split into the variance of a value and the number of values that the centre is worth, with the factors
     of normal values (``_SWELL``, ``_COST``), so that it is comparable with the variance of fewer values.
     """
     here = np.isfinite(values)
     count = here.sum(axis=-1)
     size = values.shape[-1]
-    if size < ONE_OF:
+    if size < TRIM_DIVISOR:
         cut = np.zeros_like(count)
         filled = np.where(here, values, 0.0)
         with np.errstate(invalid="ignore"):
@@ -55,7 +55,7 @@ def locate(values: FloatArray) -> LocationEstimate:
         squares = (np.where(here, values - centre[..., None], 0.0) ** 2).sum(axis=-1)
     else:
         ordered = np.sort(np.where(here, values, np.nan), axis=-1)
-        cut = count // ONE_OF
+        cut = count // TRIM_DIVISOR
         place = np.arange(size)
         kept = (place >= cut[..., None]) & (place < (count - cut)[..., None])
         centre = np.where(kept, ordered, 0.0).sum(axis=-1) / np.where(count, count - 2 * cut, np.nan)

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from pytest_gpuperf.cli import baseline_branch
-from pytest_gpuperf.cli.option_types import whole_number
+from pytest_gpuperf.cli.option_types import integer
 from pytest_gpuperf.cli.stored_records import (
     RecordReader,
     StoredRecord,
@@ -49,7 +49,7 @@ def register(commands: Any) -> None:
 
     listing = add("list", _list, "list records, newest first")
     add_filters(listing)
-    listing.add_argument("--last", type=whole_number, metavar="N", help="only the newest N records of each key")
+    listing.add_argument("--last", type=integer, metavar="N", help="only the newest N records of each key")
     _add_record(add("show", _show, "show a record: its figures, key, environment and notes"))
     for name, run, text in (
         ("accept", _accept, "begin the baseline of a test anew with a record, even if it failed"),
@@ -65,7 +65,7 @@ def register(commands: Any) -> None:
     unpin.add_argument("--author", default="", metavar="NAME", help="who decided it (default: you)")
     prune = add("prune", _prune, "delete old records; without --yes, only list them")
     add_filters(prune)
-    prune.add_argument("--keep", type=whole_number, metavar="N", help="keep the newest N records of each key")
+    prune.add_argument("--keep", type=integer, metavar="N", help="keep the newest N records of each key")
     prune.add_argument("--older-than", type=_age, metavar="AGE", help="delete records older than 90d, 12w, 6m or 1y")
     prune.add_argument("--reason", default="", help="why; stored with your name")
     prune.add_argument("--yes", action="store_true", help="delete the records")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.option_types import number_or_nan, share_or_nan, whole_number
+from pytest_gpuperf.cli.option_types import integer, number_or_nan, share_or_nan
 from pytest_gpuperf.cli.prices import add_prices, chosen_prices
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, minute_text, store_url
 from pytest_gpuperf.errors import GpuperfError
@@ -45,7 +45,7 @@ def register(commands: Any) -> None:
     load = parser.add_mutually_exclusive_group()
     load.add_argument("--qps", type=_positive, metavar="N", help="requests per second, each of --batch-size inferences")
     load.add_argument("--ips", type=_positive, metavar="N", help="inferences per second, in requests of any batch size")
-    parser.add_argument("--batch-size", type=whole_number, metavar="B", help="inferences in each request (default: 1)")
+    parser.add_argument("--batch-size", type=integer, metavar="B", help="inferences in each request (default: 1)")
     for name in _QUANTILES:
         parser.add_argument(f"--{name}", type=_latency, metavar="TIME", help=f"highest allowed {name}, as 200ms")
     parser.add_argument(
@@ -65,7 +65,7 @@ def register(commands: Any) -> None:
     add_filters(parser)
     parser.add_argument("--sweep", default="", metavar="TEXT", help="only sweeps whose name contains TEXT")
     parser.add_argument(
-        "--records", type=whole_number, default=1, metavar="N", help="use the newest N records of each key (default: 1)"
+        "--records", type=integer, default=1, metavar="N", help="use the newest N records of each key (default: 1)"
     )
     add_prices(parser)
     parser.add_argument("--list-prices", action="store_true", help="print the price table, with all dates, and exit")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.option_types import whole_number
+from pytest_gpuperf.cli.option_types import integer
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, store_url
 from pytest_gpuperf.errors import GpuperfError
 
@@ -44,7 +44,7 @@ def register(commands: Any) -> None:
         metavar="TEXT",
         help="one plot for each load point whose name contains TEXT, for example 'concurrency 4'",
     )
-    parser.add_argument("--last", type=whole_number, metavar="N", help="only the newest N records of each key")
+    parser.add_argument("--last", type=integer, metavar="N", help="only the newest N records of each key")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with every load point instead")
     add_store(parser)
     parser.set_defaults(run=run)

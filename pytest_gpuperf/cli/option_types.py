@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 
 
-def whole_number(text: str, least: int = 1) -> int:
+def integer(text: str, least: int = 1) -> int:
     """Read a whole number of ``least`` or more."""
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < least:
         raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of {least} or more")
@@ -17,7 +17,7 @@ def whole_number(text: str, least: int = 1) -> int:
 
 def at_least_two(text: str) -> int:
     """Read a whole number of 2 or more."""
-    return whole_number(text, 2)
+    return integer(text, 2)
 
 
 def number_between(low: float, high: float, example: str) -> Callable[[str], float]:

@@ -12,7 +12,7 @@ import time
 from pytest_gpuperf.load.generator import WindowSpec
 
 _BEGIN, _START, _STOP, _CLOSED, _ABORTED, _SHARED = 0, 1, 2, 3, 4, 5
-_ARRIVED, _READY, _SENT, _FOLLOWED, _OWN = 0, 1, 2, 3, 4
+_ARRIVED, _READY, _SENT, _FOLLOWED, _PER_WORKER = 0, 1, 2, 3, 4
 #: With several processes, how long before an instant it is written down, so that all have read it by then.
 _NOTICE_NS = 5_000_000
 #: The smallest step by which a window is lengthened.
@@ -32,13 +32,13 @@ class Agreement:
 
     def __init__(self, cells: memoryview, index: int = 0, count: int = 1) -> None:
         self._cells, self._index, self._count = cells, index, count
-        self._own = _SHARED + _OWN * index
+        self._base = _SHARED + _PER_WORKER * index
         self._notice_ns = _NOTICE_NS if count > 1 else 0
 
     @staticmethod
     def cells(count: int) -> int:
         """Return how many numbers ``count`` processes need."""
-        return _SHARED + _OWN * count
+        return _SHARED + _PER_WORKER * count
 
     @property
     def begin_ns(self) -> int:
@@ -66,7 +66,7 @@ class Agreement:
 
     def arrive(self) -> None:
         """Report that this process is about to begin."""
-        self._cells[self._own + _ARRIVED] = 1
+        self._cells[self._base + _ARRIVED] = 1
 
     def meet(self, spec: WindowSpec) -> tuple[int, str]:
         """Wait until all processes begin together; return that instant, and what went wrong, if anything."""
@@ -84,15 +84,15 @@ class Agreement:
 
     def ready(self) -> None:
         """Report that all connections of this process have been answered once."""
-        self._cells[self._own + _READY] = 1
+        self._cells[self._base + _READY] = 1
 
     def sent(self, count: int) -> None:
         """Report how many requests this process has sent in the window."""
-        self._cells[self._own + _SENT] = count
+        self._cells[self._base + _SENT] = count
 
     def followed(self) -> None:
         """Report that all requests of this process that belong to the window are over."""
-        self._cells[self._own + _FOLLOWED] = 1
+        self._cells[self._base + _FOLLOWED] = 1
 
     def abort(self) -> None:
         self._cells[_ABORTED] = 1
@@ -117,7 +117,7 @@ class Agreement:
                 cells[_STOP] = now + self._notice_ns + int(spec.window_s * 1e9)
                 cells[_START] = now + self._notice_ns
         elif not cells[_CLOSED] and now >= cells[_STOP]:
-            sent = sum(cells[_SHARED + _OWN * index + _SENT] for index in range(self._count))
+            sent = sum(cells[_SHARED + _PER_WORKER * index + _SENT] for index in range(self._count))
             if sent < spec.min_requests and cells[_STOP] - cells[_START] < spec.max_window_s * 1e9:
                 # Always into the future: a late leader also counts requests that were sent after the old stop.
                 step_ns = max(int(spec.window_s * 5e8), _STEP_NS)
@@ -126,4 +126,4 @@ class Agreement:
                 cells[_CLOSED] = 1
 
     def _all(self, flag: int) -> bool:
-        return all(self._cells[_SHARED + _OWN * index + flag] for index in range(self._count))
+        return all(self._cells[_SHARED + _PER_WORKER * index + flag] for index in range(self._count))

@@ -9,13 +9,13 @@ from pytest_gpuperf.model import CurvePoint, LoadPoint, Row, Verdict
 from pytest_gpuperf.report.figures import change, interval, plural, row_value, short_interval
 from pytest_gpuperf.report.table import Table
 
-WHOLE_SWEEP = "whole sweep"
+ENTIRE_SWEEP = "whole sweep"
 _ORDER = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
 
 def point_label(row: Row) -> str:
     """Return the label of a row's load point."""
-    return row.point.label if row.point else WHOLE_SWEEP
+    return row.point.label if row.point else ENTIRE_SWEEP
 
 
 def short_point_label(row: Row) -> str:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_gpuperf.cli.option_types import number_or_nan, whole_number
+from pytest_gpuperf.cli.option_types import integer, number_or_nan
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.report.figures import plural
 
@@ -60,11 +60,11 @@ def register(commands: Any) -> None:
         help="file or directory to copy from head to base, for tests that base doesn't have; may be repeated",
     )
     parser.add_argument(
-        "--blocks", type=whole_number, default=5, metavar="N", help="fresh starts of both sides (default: 5)"
+        "--blocks", type=integer, default=5, metavar="N", help="fresh starts of both sides (default: 5)"
     )
     parser.add_argument(
         "--alternations",
-        type=whole_number,
+        type=integer,
         default=24,
         metavar="N",
         help="pairs of windows at each load point in each block (default: 24)",

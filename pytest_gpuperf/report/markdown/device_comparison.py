@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pytest_gpuperf.model import DeviceComparison, DevicePoint, DeviceResult, Ratio
 from pytest_gpuperf.report import escape
-from pytest_gpuperf.report.comparison_table import WHOLE_SWEEP
+from pytest_gpuperf.report.comparison_table import ENTIRE_SWEEP
 from pytest_gpuperf.report.cost import price_line, usd
 from pytest_gpuperf.report.figures import duration, figure, minute, plural, rate
 from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS, marker_line
@@ -40,11 +40,11 @@ def _load_points(sides: Sequence[DeviceResult]) -> list[tuple[str, str]]:
     """Return sweeps with their load points, the figures of the whole sweep last."""
     pairs = dict.fromkeys((point.sweep, _label(point)) for side in sides for point in side.points)
     sweeps = list(dict.fromkeys(sweep for sweep, _ in pairs))
-    return sorted(pairs, key=lambda pair: (sweeps.index(pair[0]), pair[1] == WHOLE_SWEEP))
+    return sorted(pairs, key=lambda pair: (sweeps.index(pair[0]), pair[1] == ENTIRE_SWEEP))
 
 
 def _label(point: DevicePoint) -> str:
-    return point.point.label if point.point else WHOLE_SWEEP
+    return point.point.label if point.point else ENTIRE_SWEEP
 
 
 def _cells(title: str, side: DeviceResult, point: DevicePoint, dollars: bool, joules: bool) -> tuple[str, ...]:
