@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "pytest_gpuperf").rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
+#: Parts of identifiers that name nothing.
+VAGUE = frozenset({"one", "found", "own", "told", "thing", "whole"})
 #: Class names that say nothing about their instances.
 RIDDLES = re.compile(r"_?(Up|How|Shown|Carried|Taken|Placed|Choice|Moved|Lapsed|Other|Located|Swept|Powered|Judged)")
 #: Triton looks for a class of this name in every Python model.
@@ -26,6 +30,15 @@ def classes() -> Iterator[tuple[Path, ast.ClassDef]]:
                 yield path, node
 
 
+def identifiers(path: Path) -> Iterator[tuple[int, str]]:
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        if token.type == tokenize.NAME:
+            yield token.start[0], token.string
+    for node in ast.walk(TREES[path]):  # names inside f-strings, which tokenize reads as strings before Python 3.12
+        if isinstance(node, ast.Name):
+            yield node.lineno, node.id
+
+
 def test_a_class_name_is_defined_once() -> None:
     count = Counter(node.name for _, node in classes())
     assert sorted(name for name, times in count.items() if times > 1 and name not in DICTATED) == []
@@ -33,6 +46,16 @@ def test_a_class_name_is_defined_once() -> None:
 
 def test_class_names_are_nouns_that_say_something() -> None:
     assert sorted(f"{path.name}: {node.name}" for path, node in classes() if RIDDLES.fullmatch(node.name)) == []
+
+
+def test_identifiers_have_no_vague_parts() -> None:
+    vague = {
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in MODULES
+        for line, name in identifiers(path)
+        if VAGUE & set(name.strip("_").lower().split("_"))
+    }
+    assert sorted(vague) == []
 
 
 @pytest.mark.parametrize("suffix", [".py", ".css"])
