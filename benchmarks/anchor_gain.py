@@ -24,7 +24,7 @@ from pytest_gpuperf.device import DeviceLock, find_device
 from pytest_gpuperf.measure import MeasurePlan, measure_sweep
 from pytest_gpuperf.measure.anchor import StartedAnchor, anchored_plan
 from pytest_gpuperf.model import LoadPoint, Record, Run
-from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.store.provenance import utc_now
 from pytest_gpuperf.targets.anchor import anchor_target
 
 POINTS = (LoadPoint(1, BATCH), LoadPoint(4, BATCH))

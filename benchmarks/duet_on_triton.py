@@ -29,7 +29,7 @@ from pytest_gpuperf.analysis.compare import Rule, compare_duet
 from pytest_gpuperf.device import DeviceLock, find_device
 from pytest_gpuperf.measure import duet_plan, measure_duet
 from pytest_gpuperf.model import Comparison, LoadPoint, Record, Run, Verdict
-from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.store.provenance import utc_now
 
 WIDTH, BATCH = 384, 16
 #: Enough layers to dominate the time of a request; otherwise 8% more layers are not 8% more time.

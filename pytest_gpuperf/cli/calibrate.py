@@ -171,7 +171,7 @@ def _calibrate(store: Store, device: str, tests: Sequence[Sequence[Record]], opt
     from pytest_gpuperf.analysis.calibration import calibrate
     from pytest_gpuperf.cli.judging import rule_for
     from pytest_gpuperf.store import Calibration, write_calibration
-    from pytest_gpuperf.store.store import user
+    from pytest_gpuperf.store.provenance import user
 
     result = calibrate(tests, [rule_for(records[0], tests=len(tests)) for records in tests])
     if not options.prior_only:

@@ -59,7 +59,7 @@ def register(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     from pytest_gpuperf.publish.formats import WITH_CHARTS, format_of, render
-    from pytest_gpuperf.store.store import utc_now
+    from pytest_gpuperf.store.provenance import utc_now
 
     name = options.format
     if name is None and options.output:

@@ -33,7 +33,7 @@ from pytest_gpuperf.session.explored_points import kept_points_of, on_axis, sche
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
 from pytest_gpuperf.store import Baseline, duet_history, select_baseline
-from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.store.provenance import utc_now
 from pytest_gpuperf.targets import OnDevices, Target
 from pytest_gpuperf.targets.anchor import anchor_target
 

@@ -18,7 +18,7 @@ from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.gate import GateDecision, summary_line
 from pytest_gpuperf.session.marker import is_gated
 from pytest_gpuperf.session.reports import has_charts, reports_wanted
-from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.store.provenance import utc_now
 
 #: Attribute of pytest's report, and name in the report's serialised form.
 _NAME = "gpuperf"

@@ -15,7 +15,7 @@ from pytest_gpuperf.publish.reported import reported_of
 from pytest_gpuperf.report.annotations import MAX_SUMMARY_BYTES, error_lines
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.settings import Settings
-from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.store.provenance import utc_now
 
 _STEP_SUMMARY, _ACTIONS, _WORKSPACE = "GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS", "GITHUB_WORKSPACE"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
 from pytest_gpuperf.store.git import Git, GitFailed, checkout_of, separate_repository
-from pytest_gpuperf.store.store import user
+from pytest_gpuperf.store.provenance import user
 
 #: Marks a branch as a store, so that records are never mixed with code.
 MARKER = ".gpuperf-store"

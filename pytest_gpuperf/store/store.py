@@ -6,8 +6,6 @@ a git branch merges, and a bucket needs no lock.
 
 from __future__ import annotations
 
-import getpass
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +17,7 @@ from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.files import Files
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, RecordFile
 from pytest_gpuperf.store.notes import Acceptance, NoteT, Pin, Pruning, note_content, parse_note
+from pytest_gpuperf.store.provenance import user, utc_now
 from pytest_gpuperf.store.record_file import REMEDY, parse_record, record_content
 
 #: Pinned records of one key that every gate reads besides the rolling window. A store that others were imported into
@@ -274,22 +273,6 @@ class Store:
                 "with pytest --gpuperf and choose that record."
             )
         return record
-
-
-def user() -> str:
-    """Return who runs this process: on CI whoever started the job, otherwise the user."""
-    for variable in ("GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
-        if os.environ.get(variable):
-            return os.environ[variable]
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # the user of a container may have no name
-        return f"uid {os.getuid()}"
-
-
-def utc_now() -> str:
-    """Return the time in the format of records."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def new_note_name() -> str:

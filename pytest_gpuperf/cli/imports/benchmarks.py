@@ -16,7 +16,7 @@ from pytest_gpuperf.cli.stored_records import UNKNOWN, kind_of_device
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window, bucket_of
 from pytest_gpuperf.report.exchange.benchmark_import import Benchmark, BenchmarkFile, read_benchmarks
-from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.store.provenance import utc_now
 
 #: Name of the sweep of imported benchmarks.
 SWEEP = "pytest-benchmark"

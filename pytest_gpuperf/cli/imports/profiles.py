@@ -36,7 +36,7 @@ def record_of(
     """
     from pytest_gpuperf.model import Record, Run
     from pytest_gpuperf.report.exchange.profile_import import read_profile
-    from pytest_gpuperf.store.store import utc_now
+    from pytest_gpuperf.store.provenance import utc_now
 
     if not test.strip():
         raise OptionError("--test: name what was measured, for example --test resnet50.")

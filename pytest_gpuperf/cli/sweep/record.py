@@ -16,7 +16,7 @@ from pytest_gpuperf.device import find_device
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import METHOD_VERSION, PlainMapping, Record, Run, Window
 from pytest_gpuperf.store import Store, read_checkout, select_baseline
-from pytest_gpuperf.store.store import utc_now
+from pytest_gpuperf.store.provenance import utc_now
 
 #: Windows of perf_client's kind, one after the other until they agree, are not measured as those of a pytest test are,
 #: so their records are never compared with each other.

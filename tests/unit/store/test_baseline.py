@@ -17,9 +17,9 @@ class CountingStore(Store):
 
     reads = 0
 
-    def read(self, entry: RecordFile) -> Record:
+    def read(self, file: RecordFile) -> Record:
         self.reads += 1
-        return super().read(entry)
+        return super().read(file)
 
 
 @pytest.fixture
@@ -328,8 +328,8 @@ def test_duets_are_no_baseline_and_records_no_duets(store: CountingStore) -> Non
 
 def test_damaged_files_are_not_read_without_end(store: CountingStore) -> None:
     write(store, *(f"s{index:03}" for index in range(MOST_OPENED + 20)))
-    for entry in list(store.newest(store.folder(KEY))):
-        Path(entry.path).write_text("{")
+    for file in list(store.newest(store.folder(KEY))):
+        Path(file.path).write_text("{")
     with pytest.raises(UnreadableRecord):
         select_baseline(store, KEY)
     assert store.reads == MOST_OPENED

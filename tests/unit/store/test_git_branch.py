@@ -59,7 +59,7 @@ class Runner:
         return pull(self.store, self.place, **options)
 
     def ids(self) -> list[str]:
-        return sorted(entry.id for folder in self.store.folders() for entry in self.store.newest(folder))
+        return sorted(file.id for folder in self.store.folders() for file in self.store.newest(folder))
 
 
 @pytest.fixture
@@ -427,8 +427,8 @@ def test_what_people_said_meanwhile_outlives_a_pruning(runner: Callable[..., Run
     assert other.ids() == ["s1", "s2"]
     assert one.pull().records == 1
     assert one.ids() == ["s1", "s2"]
-    entry = one.store.find("s1")
-    assert (entry.pinned, entry.accepted) == (said == "pin", said == "accept")
+    file = one.store.find("s1")
+    assert (file.pinned, file.accepted) == (said == "pin", said == "accept")
 
 
 # Damage
@@ -486,9 +486,9 @@ def test_damaged_files_are_named_and_left_out(runner: Callable[..., Runner], ori
 def test_damaged_files_are_not_pushed(runner: Callable[..., Runner], origin: Path) -> None:
     one = runner("one")
     one.measure("s1", "s2")
-    entry = one.store.find("s1")
-    Path(entry.path).write_text("{")
-    Path(entry.path + ACCEPTED).write_text("{")
+    file = one.store.find("s1")
+    Path(file.path).write_text("{")
+    Path(file.path + ACCEPTED).write_text("{")
     folder = Path(one.store.folder(KEY)) / "pins"
     folder.mkdir()
     (folder / "x\nD code.json").write_text("{}")

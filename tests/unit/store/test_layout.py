@@ -13,9 +13,9 @@ FILE = "20260101T000000000Z-12345678-0a1b2c3d4e5f.json"
 
 def test_a_name_tells_time_commit_and_record() -> None:
     assert layout.file_name(record()) == FILE
-    entry = parse_path(f"store/{FILE}")
-    assert (entry.id, entry.commit, entry.day, entry.name) == ("0a1b2c3d4e5f", "12345678", "2026-01-01", FILE)
-    assert (entry.may_be_baseline, entry.rejected, entry.duet) == (True, False, False)
+    file = parse_path(f"store/{FILE}")
+    assert (file.id, file.commit, file.day, file.name) == ("0a1b2c3d4e5f", "12345678", "2026-01-01", FILE)
+    assert (file.may_be_baseline, file.rejected, file.duet) == (True, False, False)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_a_name_tells_time_commit_and_record() -> None:
 def test_a_name_tells_what_may_be_a_baseline(gate: str, duet: bool, ending: str) -> None:
     name = layout.file_name(replace(record(gate=gate), reference=(run(),) if duet else ()))
     assert name.endswith(ending)
-    entry = parse_path(name)
-    assert (entry.id, entry.rejected, entry.duet) == ("0a1b2c3d4e5f", gate == "failed", duet)
-    assert entry.may_be_baseline is (ending == "5f.json")
+    file = parse_path(name)
+    assert (file.id, file.rejected, file.duet) == ("0a1b2c3d4e5f", gate == "failed", duet)
+    assert file.may_be_baseline is (ending == "5f.json")
 
 
 def test_acceptance_overrules_a_rejection_but_makes_no_baseline_of_a_duet() -> None:

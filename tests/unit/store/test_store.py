@@ -26,7 +26,8 @@ from pytest_gpuperf.model import SCHEMA, LoadPoint, Record
 from pytest_gpuperf.model.codec import to_builtins
 from pytest_gpuperf.store import RecordFile, Store, import_records
 from pytest_gpuperf.store.key import canonical
-from pytest_gpuperf.store.store import MOST_PINNED, user
+from pytest_gpuperf.store.provenance import user
+from pytest_gpuperf.store.store import MOST_PINNED
 from tests.unit.factories import KEY, equal_runs, record, records, run, utc, window
 
 SMALL = replace(
@@ -49,7 +50,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def stored_file(store: Store, one: Record) -> RecordFile:
-    (found,) = (entry for entry in list(store.newest(store.folder(one.key))) if entry.id == one.id)
+    (found,) = (file for file in list(store.newest(store.folder(one.key))) if file.id == one.id)
     return found
 
 
@@ -84,9 +85,9 @@ def test_what_is_written_is_read(url: str) -> None:
     written = record(equal_runs(load_points=2), environment={"driver": "570.1", "mig": None})
     path = Store(url).write(written)
     reader = Store(url)
-    (entry,) = list(reader.newest(reader.folder(KEY)))
-    assert (entry.path, entry.id, entry.accepted) == (path, written.id, False)
-    assert reader.read(entry) == written
+    (file,) = list(reader.newest(reader.folder(KEY)))
+    assert (file.path, file.id, file.accepted) == (path, written.id, False)
+    assert reader.read(file) == written
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -132,7 +133,7 @@ def test_names_sort_by_time(times: list[datetime]) -> None:
         created = (at.replace(tzinfo=timezone.utc) + timedelta(milliseconds=index)).isoformat(timespec="milliseconds")
         store.write(replace(record(name=f"s{index}", commit=uuid.uuid4().hex), created_utc=created))
     newest_first = sorted(range(len(times)), key=lambda index: times[index], reverse=True)
-    assert [entry.id for entry in list(store.newest(store.folder(KEY)))] == [f"s{index}" for index in newest_first]
+    assert [file.id for file in list(store.newest(store.folder(KEY)))] == [f"s{index}" for index in newest_first]
 
 
 def test_a_record_without_a_commit_can_be_stored(store: Store) -> None:
@@ -190,7 +191,7 @@ def test_a_failed_write_leaves_nothing(store: Store) -> None:
 def test_a_reader_does_not_see_a_file_that_is_being_written(store: Store) -> None:
     path = Path(store.write(record()))
     (path.parent / f".{path.name}.0a1b2c3d").write_bytes(path.read_bytes()[:100])
-    assert [entry.path for entry in list(store.newest(store.folder(KEY)))] == [str(path)]
+    assert [file.path for file in list(store.newest(store.folder(KEY)))] == [str(path)]
 
 
 @contextmanager
@@ -237,9 +238,9 @@ def test_what_is_no_number_is_not_written(store: Store, number: float) -> None:
 def test_a_truncated_file_is_unreadable_wherever_it_was_cut(store: Store) -> None:
     whole = Path(store.write(SMALL)).read_bytes()
     for length in range(len(whole)):
-        entry = put(store, whole[:length])
+        file = put(store, whole[:length])
         with pytest.raises(UnreadableRecord):
-            store.read(entry)
+            store.read(file)
 
 
 def test_an_edited_digit_is_noticed_wherever_it_is(store: Store) -> None:
@@ -247,25 +248,25 @@ def test_an_edited_digit_is_noticed_wherever_it_is(store: Store) -> None:
     digits = [index for index, character in enumerate(whole) if character.isdigit()]
     assert len(digits) > 100
     for index in digits:
-        entry = put(store, whole[:index] + str((int(whole[index]) + 1) % 10) + whole[index + 1 :])
+        file = put(store, whole[:index] + str((int(whole[index]) + 1) % 10) + whole[index + 1 :])
         with pytest.raises(UnreadableRecord):
-            store.read(entry)
+            store.read(file)
 
 
 def test_the_message_names_the_file_the_damage_and_the_remedy(store: Store) -> None:
-    entry = put(store, Path(store.write(SMALL)).read_text().replace("570.1", "580.1"))
+    file = put(store, Path(store.write(SMALL)).read_text().replace("570.1", "580.1"))
     with pytest.raises(UnreadableRecord) as caught:
-        store.read(entry)
+        store.read(file)
     message = str(caught.value)
-    assert Path(entry.path).name in message
+    assert Path(file.path).name in message
     assert "checksum" in message
     assert "Restore the file, or delete it" in message
 
 
 def test_a_newer_schema_asks_for_an_upgrade(store: Store) -> None:
-    entry = put(store, json.dumps({"gpuperf": SCHEMA + 1, "sha256": "", "record": {}}))
+    file = put(store, json.dumps({"gpuperf": SCHEMA + 1, "sha256": "", "record": {}}))
     with pytest.raises(UnreadableRecord) as caught:
-        store.read(entry)
+        store.read(file)
     assert f"schema {SCHEMA + 1}" in str(caught.value)
     assert "pip install --upgrade pytest-gpuperf" in str(caught.value)
 
@@ -308,9 +309,9 @@ def test_half_a_character_is_unreadable(store: Store) -> None:
 
 
 def test_a_missing_field_is_named_though_the_checksum_fits(store: Store) -> None:
-    entry = put(store, sealed(lambda body: body["runs"][0].pop("startup_s")))
+    file = put(store, sealed(lambda body: body["runs"][0].pop("startup_s")))
     with pytest.raises(UnreadableRecord, match=r"record\.runs\[0\]\.startup_s is missing"):
-        store.read(entry)
+        store.read(file)
 
 
 def test_fields_that_came_later_are_ignored(store: Store) -> None:
@@ -318,10 +319,10 @@ def test_fields_that_came_later_are_ignored(store: Store) -> None:
 
 
 def test_a_file_that_went_away_is_unreadable(store: Store) -> None:
-    entry = put(store, "{}")
-    Path(entry.path).unlink()
+    file = put(store, "{}")
+    Path(file.path).unlink()
     with pytest.raises(UnreadableRecord, match="can't be read"):
-        store.read(entry)
+        store.read(file)
 
 
 # Where a store can be
@@ -387,7 +388,7 @@ def test_an_accepted_record_is_marked(url: str) -> None:
     for index in range(3):
         store.write(record(name=f"s{index}", minute=index))
     store.accept(store.find("s1"), "meant")
-    assert [(entry.id, entry.accepted) for entry in list(store.newest(store.folder(KEY)))] == [
+    assert [(file.id, file.accepted) for file in list(store.newest(store.folder(KEY)))] == [
         ("s2", False),
         ("s1", True),
         ("s0", False),
@@ -425,7 +426,7 @@ def test_records_of_a_day_lie_together(store: Store) -> None:
             store.write(record(name=f"s{day}{index}", minute=1440 * day + index))
     names = {path.name for path in Path(store.folder(KEY)).iterdir()}
     assert names == {"2026-01-01", "2026-01-02", "2026-01-03"}
-    assert [entry.id for entry in store.newest(store.folder(KEY))] == ["s21", "s20", "s11", "s10", "s01", "s00"]
+    assert [file.id for file in store.newest(store.folder(KEY))] == ["s21", "s20", "s11", "s10", "s01", "s00"]
 
 
 class ListingStore(Store):
@@ -466,9 +467,9 @@ def test_pinning_adds_a_small_file_and_touches_no_other(store: Store) -> None:
     (added,) = after.keys() - before.keys()
     assert len(after[added][0]) < 500
     assert (pin.record, pin.author, pin.reason, pin.pinned) == (one.id, "Ada", "release 1.0", True)
-    entry = stored_file(store, one)
-    assert entry.pinned
-    assert store.pin_of(entry) == pin
+    file = stored_file(store, one)
+    assert file.pinned
+    assert store.pin_of(file) == pin
 
 
 def test_pins_come_and_go(url: str) -> None:
@@ -477,18 +478,18 @@ def test_pins_come_and_go(url: str) -> None:
         store.write(record(name=f"s{index}", minute=1440 * index))
     store.pin(store.find("s0"), "first")
     store.pin(store.find("s2"), "second")
-    assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s2", "s0"]
-    assert [(entry.id, entry.pinned) for entry in store.newest(store.folder(KEY))] == [
+    assert [file.id for file in store.pinned(store.folder(KEY))] == ["s2", "s0"]
+    assert [(file.id, file.pinned) for file in store.newest(store.folder(KEY))] == [
         ("s2", True),
         ("s1", False),
         ("s0", True),
     ]
     store.unpin("s0", "too old")
-    assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s2"]
+    assert [file.id for file in store.pinned(store.folder(KEY))] == ["s2"]
     with pytest.raises(StoreError, match="isn't pinned"):
         store.unpin("s0")
     store.pin(store.find("s0"), "again")
-    assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s0", "s2"]
+    assert [file.id for file in store.pinned(store.folder(KEY))] == ["s0", "s2"]
 
 
 def test_not_too_many_are_pinned(store: Store) -> None:
@@ -510,15 +511,15 @@ def test_stores_brought_together_may_have_more_pins_than_gates_read(store: Store
         one.write(record(name=f"s{index}", minute=index))
         one.pin(one.find(f"s{index}"), "release")
     import_records(store, other.url)
-    assert all(entry.pinned for entry in store.newest(store.folder(KEY)))
-    read = [entry.id for entry in store.pinned(store.folder(KEY))]
+    assert all(file.pinned for file in store.newest(store.folder(KEY)))
+    read = [file.id for file in store.pinned(store.folder(KEY))]
     assert read == ["s8", "s7", "s6", "s5", "s4"]
     store.write(record(name="more", minute=99))
     with pytest.raises(StoreError, match="9 records of this key are pinned already, and every gate reads 5"):
         store.pin(store.find("more"), "one too many")
     store.unpin("s0")
     assert not store.find("s0").pinned
-    assert [entry.id for entry in store.pinned(store.folder(KEY))] == read
+    assert [file.id for file in store.pinned(store.folder(KEY))] == read
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), Path.unlink], ids=["damaged", "gone"])
@@ -531,7 +532,7 @@ def test_a_record_that_can_t_be_read_is_unpinned(store: Store, damage: Callable[
         store.unpin("s")
     pin = store.unpin("s0", "its disk broke", "Ada")
     assert (pin.record, pin.pinned, pin.author, pin.reason) == ("s0", False, "Ada", "its disk broke")
-    assert [entry.id for entry in store.pinned(store.folder(KEY))] == ["s1"]
+    assert [file.id for file in store.pinned(store.folder(KEY))] == ["s1"]
 
 
 @pytest.mark.parametrize("what", ["pin", "accept"])
@@ -565,7 +566,7 @@ def test_deleting_leaves_a_note_and_no_empty_folders(store: Store) -> None:
     store.accept(store.find("s1"), "meant")
     folder = store.folder(KEY)
     store.delete(folder, [store.find("s0"), store.find("s1")], "too old", "Ada")
-    assert [entry.id for entry in store.newest(folder)] == ["s2"]
+    assert [file.id for file in store.newest(folder)] == ["s2"]
     assert sorted(path.name for path in Path(folder).iterdir()) == ["2026-01-03", "pruned"]
     (pruning,) = store.prunings(folder)
     assert (pruning.records, pruning.author, pruning.reason) == (("s0", "s1"), "Ada", "too old")
