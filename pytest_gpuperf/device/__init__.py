@@ -2,7 +2,7 @@
 
 from pytest_gpuperf.device.clocks import FreeClocks, LockedClocks
 from pytest_gpuperf.device.contention import CpuReading, others_share, read_cpu
-from pytest_gpuperf.device.device import Device, find_device, find_devices, find_places, joint_key
+from pytest_gpuperf.device.device import Device, find_device, find_devices, find_named_devices, joint_key
 from pytest_gpuperf.device.lock import DeviceLock
 from pytest_gpuperf.device.monitor import Monitor
 
@@ -15,7 +15,7 @@ __all__ = [
     "Monitor",
     "find_device",
     "find_devices",
-    "find_places",
+    "find_named_devices",
     "joint_key",
     "others_share",
     "read_cpu",

@@ -120,18 +120,18 @@ def find_devices(visible: str | None = None) -> tuple[Device, ...]:
         raise
 
 
-def find_places(places: Sequence[str]) -> tuple[Device, ...]:
+def find_named_devices(device_ids: Sequence[str]) -> tuple[Device, ...]:
     """Return the devices that items of CUDA_VISIBLE_DEVICES mean, each once.
 
     Args:
-        places: NVML indices, or UUIDs of GPUs and MIG slices, which may be abbreviated.
+        device_ids: NVML indices, or UUIDs of GPUs and MIG slices, which may be abbreviated.
 
     Raises:
         DeviceError: A device does not exist, or NVML fails.
     """
     try:
         with _nvml() as nvml:
-            handles = [_named_handle(nvml, name) for name in places]
+            handles = [_named_handle(nvml, name) for name in device_ids]
             return tuple({handle.uuid: _describe(nvml, handle) for handle in handles}.values())
     except _MissingDevice as missing:
         reason = str(missing)
@@ -139,7 +139,7 @@ def find_places(places: Sequence[str]) -> tuple[Device, ...]:
         if error.kind != "absent":
             raise
         reason = str(error)
-    raise DeviceError(f"A target can't compute on {', '.join(places)}: {reason}.\nnvidia-smi -L lists the devices.")
+    raise DeviceError(f"A target can't compute on {', '.join(device_ids)}: {reason}.\nnvidia-smi -L lists the devices.")
 
 
 def joint_key(devices: Sequence[Device], clock_policy: str = "") -> PlainMapping:

@@ -100,7 +100,7 @@ class Monitor:
         return "+".join(dict.fromkeys(meter.method for meter in self._meters))
 
     def attach(
-        self, processes: Sequence[int], metrics_url: str | None, *, local: bool, places: Sequence[str] = ()
+        self, processes: Sequence[int], metrics_url: str | None, *, local: bool, device_ids: Sequence[str] = ()
     ) -> None:
         """Set the target that is measured next.
 
@@ -108,8 +108,7 @@ class Monitor:
             processes: Roots of the target's process trees.
             metrics_url: Metrics of a Triton server.
             local: Whether the target computes on this machine. If not, the devices here are not read.
-            places: The devices on which the target computes, as in CUDA_VISIBLE_DEVICES; all when empty. Other devices
-                are not read.
+            device_ids: The only devices to read, as in CUDA_VISIBLE_DEVICES; all when empty.
         """
         with self._lock:
             self._roots, self._local = tuple(processes), local
@@ -122,7 +121,7 @@ class Monitor:
                 self._metrics = TritonMetrics(url) if url is not None else None
                 self._remote_meters = [triton_meter(self._metrics)] if self._metrics is not None else []
             handles = self._local_handles
-            self._handles = [handle for handle in handles if not places or any(map(handle.is_called, places))]
+            self._handles = [handle for handle in handles if not device_ids or any(map(handle.is_called, device_ids))]
             uuids = {handle.uuid for handle in self._handles}
             meters = [meter for meter in self._local_meters if not meter.uuid or meter.uuid in uuids]
             self._meters = meters if local else self._remote_meters

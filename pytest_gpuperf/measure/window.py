@@ -59,7 +59,7 @@ def take_window(
     """
     if monitor is not None:
         device_ids = started.device_ids if isinstance(started, OnDevices) else ()
-        monitor.attach(started.processes, started.metrics_url, local=started.local, places=device_ids)
+        monitor.attach(started.processes, started.metrics_url, local=started.local, device_ids=device_ids)
         spec = _fitted(spec, monitor)
     replicated = started if isinstance(started, Replicated) else None
     before = started.server_times()

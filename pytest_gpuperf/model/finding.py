@@ -18,7 +18,7 @@ LATE = "late"
 RATE = "rate"
 #: Requests failed.
 ERRORS = "errors"
-#: Servers of a fleet are gone.
+#: Servers of a fleet were lost.
 SERVERS = "servers"
 #: Reasons for lowered clocks were active.
 THROTTLED = "throttled"
@@ -50,8 +50,8 @@ LATE_SENDS = "late_sends"
 RATE_NOT_SUSTAINED = "rate_not_sustained"
 #: Failed requests, and all requests.
 REQUESTS_FAILED = "requests_failed"
-#: Servers that are gone, and all servers; ``names`` are those that are gone.
-SERVERS_GONE = "servers_gone"
+#: Lost servers, and all servers; ``names`` are the lost ones.
+SERVERS_LOST = "servers_lost"
 #: ``names`` are the active reasons, for example ``hw_thermal``.
 THROTTLING = "throttling"
 #: Highest and lowest SM clock during the window, in MHz.

@@ -129,9 +129,9 @@ def _failed(findings: Sequence[Finding]) -> str:
 
 
 def _servers(findings: Sequence[Finding]) -> str:
-    gone = _values(findings)
-    verb = "is" if gone == "1" else "are"
-    return f"{gone} of {_references(findings)} servers {verb} gone ({_listed(_names(findings))})"
+    lost = _values(findings)
+    verb = "was" if lost == "1" else "were"
+    return f"{lost} of {_references(findings)} servers {verb} lost ({_listed(_names(findings))})"
 
 
 def _throttling(findings: Sequence[Finding]) -> str:
@@ -154,7 +154,7 @@ _WORDS: dict[str, Callable[[Sequence[Finding]], str]] = {
         f"the rate was not sustained: {_values(f, '.4g')}/s answered of {_references(f, '.4g')}/s"
     ),
     kinds.REQUESTS_FAILED: _failed,
-    kinds.SERVERS_GONE: _servers,
+    kinds.SERVERS_LOST: _servers,
     kinds.THROTTLING: _throttling,
     kinds.CLOCK_MOVED: _clock_range,
     kinds.CLOCK_CHANGED: lambda f: f"the GPU ran at {_values(f)} MHz, after {_references(f)} MHz in earlier windows",

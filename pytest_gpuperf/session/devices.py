@@ -13,7 +13,7 @@ from pytest_gpuperf.device import (
     Monitor,
     find_device,
     find_devices,
-    find_places,
+    find_named_devices,
     joint_key,
 )
 from pytest_gpuperf.device.clocks import policy
@@ -88,11 +88,11 @@ class Devices:
         wish = self._settings.lock_clocks
         return joint_key(self.of(test), policy(wish.mhz) if wish is not None else "")
 
-    def place(self, test: str, places: Sequence[str], *, begun: bool) -> None:
+    def choose(self, test: str, device_ids: Sequence[str], *, begun: bool) -> None:
         """Measure a test on the devices that its targets compute on.
 
         Args:
-            places: Devices as CUDA_VISIBLE_DEVICES names them.
+            device_ids: Devices as CUDA_VISIBLE_DEVICES names them.
             begun: Whether the test has measured before, so that its devices are part of a key already.
 
         Raises:
@@ -100,13 +100,13 @@ class Devices:
             OptionError: The test began on other devices.
         """
         chosen = {device.id for device in self.of(test)}
-        devices = find_places(places) if not chosen.issuperset(places) else ()
+        devices = find_named_devices(device_ids) if not chosen.issuperset(device_ids) else ()
         if chosen.issuperset(device.id for device in devices):
             return
         if begun:
             raise OptionError(
                 f"This test began on {', '.join(sorted(chosen))}, and a further target computes on "
-                f"{', '.join(places)}.\n"
+                f"{', '.join(device_ids)}.\n"
                 "Give each target a test of its own, or ask for all devices before the first measurement: gpu(count=2)."
             )
         self._chosen[test] = devices

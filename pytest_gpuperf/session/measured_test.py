@@ -106,7 +106,7 @@ class MeasuredTest:
             smoke_sweep(target, points, plan)
             self.smoked_points += len(points)
             return smoke_curve(name, points)
-        self._place(target)
+        self._choose_devices(target)
         if self._context.duet_side is not None:
             return self._sweep_as_side(self._context.duet_side, target, points, arrivals, plan, name=name, axis=axis)
         anchor = None
@@ -169,7 +169,7 @@ class MeasuredTest:
             smoke_duet(candidate, reference, points, plan)
             self.smoked_points += 2 * len(points)
             return sweep
-        self._place(candidate, reference)
+        self._choose_devices(candidate, reference)
         self._begin(sweep)
         with self._monitored_devices() as monitor:
             for part in self._plans_between_looks(sweep, plan, sequential=sequential):
@@ -192,7 +192,7 @@ class MeasuredTest:
         self, target: Target, steps: Steps[Result], axis: Axis, plan: MeasurePlan, *, name: str, min_requests: int
     ) -> Result:
         """Measure the loads that an algorithm asks for, in one start of the target; return the algorithm's result."""
-        self._place(target)
+        self._choose_devices(target)
         self._read_baseline(duet=self._context.duet_side is not None)
         with self._monitored_devices() as monitor:
             return explore(
@@ -368,13 +368,13 @@ class MeasuredTest:
         devices = self._context.devices
         return anchor_target(self._devices[0].kind, self._context.settings.triton, devices.in_process(self.test))
 
-    def _place(self, *targets: Target) -> None:
+    def _choose_devices(self, *targets: Target) -> None:
         """Measure this test on the devices that its targets state."""
         device_ids = [
             device_id for target in targets if isinstance(target, OnDevices) for device_id in target.device_ids
         ]
         if device_ids:
-            self._context.devices.place(self.test, device_ids, begun=self.baseline is not None)
+            self._context.devices.choose(self.test, device_ids, begun=self.baseline is not None)
 
     @contextmanager
     def _monitored_devices(self) -> Iterator[Monitor]:

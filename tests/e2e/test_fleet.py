@@ -23,7 +23,7 @@ from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
 from pytest_gpuperf.load import WindowSpec, open_generator
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import GRPC, HTTP, LoadPoint, Window
-from pytest_gpuperf.model.finding import SERVERS_GONE
+from pytest_gpuperf.model.finding import SERVERS_LOST
 from pytest_gpuperf.report.findings import words
 from pytest_gpuperf.targets.fleet import TritonFleet
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
@@ -85,7 +85,7 @@ def family_of(processes: tuple[int, ...]) -> list[psutil.Process]:
 
 def lost_servers(measured: Window) -> list[str]:
     """Return the window's findings about lost servers, in words."""
-    return [words([finding]) for finding in measured.findings if finding.kind == SERVERS_GONE]
+    return [words([finding]) for finding in measured.findings if finding.kind == SERVERS_LOST]
 
 
 def kill_under_load(victim: psutil.Process, address: str) -> None:
@@ -197,18 +197,18 @@ def test_remaining_servers_continue(tiny: Path, balancer: str, devices: list[str
         hurt = window(fleet, window_s=0.8)
         killer.join()
         assert sum(hurt.errors.values()) > 0  # the requests that this server had are lost, and counted as failed
-        assert lost_servers(hurt) == [f"1 of 3 servers is gone ({names[0]})"]
+        assert lost_servers(hurt) == [f"1 of 3 servers was lost ({names[0]})"]
         before = dict(fleet.requests_by_server())
         rest = window(fleet)
         assert rest.errors == {}
-        assert lost_servers(rest) == [f"1 of 3 servers is gone ({names[0]})"]
+        assert lost_servers(rest) == [f"1 of 3 servers was lost ({names[0]})"]
         served = [count - before[server] for server, count in fleet.requests_by_server().items()]
         assert served[0] == 0
         assert served[1] == pytest.approx(served[2], rel=0.02, abs=2)
         assert rest.server is not None
         assert rest.server.requests == sum(served)  # the earlier requests of the killed server are not subtracted
         second.kill()
-        assert lost_servers(window(fleet)) == [f"2 of 3 servers are gone ({names[0]}, {names[1]})"]
+        assert lost_servers(window(fleet)) == [f"2 of 3 servers were lost ({names[0]}, {names[1]})"]
         servers_of(fleet.processes[:1])[0].kill()
         with pytest.raises(TargetDied, match=r"All servers were lost, server 3 of 3"):
             window(fleet)

@@ -203,8 +203,8 @@ PLACED = """
             started.device_ids = self.device_ids
             return started
 
-    def placed(*places):
-        return CallOnDevices(lambda: time.sleep(0.002), label="sleep", device_ids=places)
+    def call_on(*device_ids):
+        return CallOnDevices(lambda: time.sleep(0.002), label="sleep", device_ids=device_ids)
 """
 
 
@@ -215,26 +215,26 @@ def test_a_test_is_measured_where_its_targets_compute(run: Run, pytester: pytest
         + """
     @pytest.fixture(scope="module")
     def fleet(gpu):
-        return placed(*(device.visible for device in gpu(count=2)))
+        return call_on(*(device.visible for device in gpu(count=2)))
 
     @pytest.mark.parametrize("n", [1, 2])
     def test_both(gpuperf, fleet, n):
         gpuperf.sweep(fleet, window_s=0.1)
 
     def test_named(gpuperf):
-        gpuperf.sweep(placed("MIG-00000002-0003"), window_s=0.1)
+        gpuperf.sweep(call_on("MIG-00000002-0003"), window_s=0.1)
 
     def test_one_of_two(gpuperf, gpu):
         first, second = gpu(count=2)
-        gpuperf.sweep(placed(second.visible), name="second", window_s=0.1)
-        gpuperf.sweep(placed(first.visible), name="first", window_s=0.1)
+        gpuperf.sweep(call_on(second.visible), name="second", window_s=0.1)
+        gpuperf.sweep(call_on(first.visible), name="first", window_s=0.1)
 
     def test_later_elsewhere(gpuperf):
-        gpuperf.sweep(placed("0"), name="first", window_s=0.1)
-        gpuperf.sweep(placed("1"), name="second", window_s=0.1)
+        gpuperf.sweep(call_on("0"), name="first", window_s=0.1)
+        gpuperf.sweep(call_on("1"), name="second", window_s=0.1)
 
     def test_nowhere(gpuperf):
-        gpuperf.sweep(placed("7"))
+        gpuperf.sweep(call_on("7"))
 
     def test_endpoints_are_put_there(gpu, triton_endpoint, triton_fleet):
         assert triton_endpoint("m.onnx").visible == gpu.visible

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.model import GRPC, HTTP, Address, Finding, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
-from pytest_gpuperf.model.finding import SERVERS, SERVERS_GONE
+from pytest_gpuperf.model.finding import SERVERS, SERVERS_LOST
 from pytest_gpuperf.targets.fleet.envoy import Envoy
 from pytest_gpuperf.targets.kserve import RequestSettings, Servers, StartedEndpoint
 from pytest_gpuperf.targets.kserve.client_http import close_thread_hub
@@ -215,7 +215,7 @@ class StartedFleet:
 
     def findings(self) -> tuple[Finding, ...]:
         gone = tuple(member.label for member in self._members if member not in self._alive)
-        return (Finding(SERVERS_GONE, SERVERS, len(gone), len(self._members), names=gone),) if gone else ()
+        return (Finding(SERVERS_LOST, SERVERS, len(gone), len(self._members), names=gone),) if gone else ()
 
     def under_test(self) -> PlainMapping:
         facts: dict[str, Plain] = dict(self._endpoint.under_test())

@@ -71,11 +71,11 @@ def watch(
     one: Monitor,
     window_s: float,
     lead_in_s: float = 0.15,
-    places: Sequence[str] = (),
+    device_ids: Sequence[str] = (),
     processes: Sequence[int] | None = None,
 ) -> tuple[Resources, Span | None]:
     """A window as ``take_window`` takes it, and the aligned interval that its energy was read over."""
-    one.attach([os.getpid()] if processes is None else processes, None, local=True, places=places)
+    one.attach([os.getpid()] if processes is None else processes, None, local=True, device_ids=device_ids)
     with one.watching():
         time.sleep(lead_in_s)
         start_ns = time.monotonic_ns()
@@ -173,14 +173,14 @@ class TestPlaces:
         one = monitor(COUNT=2, TICK_S=0.02, REASONS_0=0x40, **settings)
         one.idle()
         watts, bytes_, throttled = {}, {}, {}
-        for places in ((), ("0",), ("GPU-00000001",), ("0", "1"), ("MIG-elsewhere",)):
+        for device_ids in ((), ("0",), ("GPU-00000001",), ("0", "1"), ("MIG-elsewhere",)):
             for _ in range(4):  # a busy machine may keep the follower of the counters from a window's edge
-                took, _ = watch(one, 0.3, places=places)
-                if took.energy or places == ("MIG-elsewhere",):
+                took, _ = watch(one, 0.3, device_ids=device_ids)
+                if took.energy or device_ids == ("MIG-elsewhere",):
                     break
-            watts[places] = sum(energy.energy_j for energy in took.energy if energy.source == "gpu") / 0.3
-            bytes_[places] = took.memory.device_bytes if took.memory is not None else None
-            throttled[places] = [gpu.throttled for gpu in took.gpus if gpu.throttled]
+            watts[device_ids] = sum(energy.energy_j for energy in took.energy if energy.source == "gpu") / 0.3
+            bytes_[device_ids] = took.memory.device_bytes if took.memory is not None else None
+            throttled[device_ids] = [gpu.throttled for gpu in took.gpus if gpu.throttled]
         assert watts == pytest.approx(
             {(): 300, ("0",): 100, ("GPU-00000001",): 200, ("0", "1"): 300, ("MIG-elsewhere",): 0}, rel=0.05
         )
@@ -190,7 +190,7 @@ class TestPlaces:
     def test_idle_power_is_that_of_the_devices_in_use(self, monitor: Open) -> None:
         one = monitor(COUNT=2, TICK_S=0.02, POWER_0="constant:100", POWER_1="constant:200")
         one.idle()
-        took, _ = watch(one, 0.2, places=("1",))
+        took, _ = watch(one, 0.2, device_ids=("1",))
         assert took.energy[0].idle_w == pytest.approx(200, rel=0.02)
 
 

@@ -52,15 +52,15 @@ def test_auto_leaves_the_environment_as_it_is_on_a_cpu(
 def test_targets_may_compute_where_the_test_is_measured(devices: Devices) -> None:
     devices.running = "test_b"
     devices.gpu.chooser.use(GPUS)
-    devices.place("test_b", ["GPU-1"], begun=True)
+    devices.choose("test_b", ["GPU-1"], begun=True)
     assert devices.of("test_b") == GPUS
 
 
 def test_a_test_that_has_begun_does_not_move(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_gpuperf.session.devices.find_places", lambda _: GPUS)
+    monkeypatch.setattr("pytest_gpuperf.session.devices.find_named_devices", lambda _: GPUS)
     with pytest.raises(OptionError, match=r"further target computes on GPU-0.*\nGive each target a test of its own"):
-        devices.place("test_a", ["GPU-0"], begun=True)
-    devices.place("test_a", ["GPU-0"], begun=False)
+        devices.choose("test_a", ["GPU-0"], begun=True)
+    devices.choose("test_a", ["GPU-0"], begun=False)
     assert devices.of("test_a") == GPUS
 
 
