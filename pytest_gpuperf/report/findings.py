@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from pytest_gpuperf.model import MARKS, Finding, Record, Window
 from pytest_gpuperf.model import finding as kinds
@@ -21,59 +21,28 @@ _REASONS = {
 _SHOWN_NAMES = 3
 
 
-@dataclass(frozen=True)
-class FindingGroup:
-    """Findings of one kind.
+def finding_notes(records: Sequence[Record], *, by_load_point: bool = False) -> list[str]:
+    """Word what disturbed the windows of records or could not be read, a line for each kind of finding.
 
-    Attributes:
-        windows: Number of windows with such a finding.
-        measured: Number of all windows.
-        points: Labels of the load points of those windows.
-        everywhere: Whether these are all load points.
+    Args:
+        by_load_point: Whether to count the affected windows of every load point; else at most three are named.
     """
-
-    findings: tuple[Finding, ...]
-    windows: int
-    measured: int
-    points: tuple[str, ...]
-    everywhere: bool
-
-    @property
-    def text(self) -> str:
-        """A line, for example ``disturbed: thermal throttling (hw_thermal) in 6 of 138 windows``."""
-        guard = self.findings[0].guard
-        disturbed = "disturbed: " if guard and guard not in MARKS else ""
-        count = f"{self.windows} of {plural(self.measured, 'window')}"
-        return f"{disturbed}{words(self.findings)} in {count}{_places(self.points, everywhere=self.everywhere)}"
-
-
-def finding_groups(records: Iterable[Record]) -> list[FindingGroup]:
-    """Group the findings of records by kind, guard and detail."""
     windows = [window for record in records for run in record.runs for window in run.windows]
-    gathered: dict[tuple[str, str, str], list[tuple[Window, list[Finding]]]] = {}
+    affected: dict[tuple[str, str, str], list[Window]] = {}
     for window in windows:
-        by_group: dict[tuple[str, str, str], list[Finding]] = {}
-        for finding in window.findings:
-            by_group.setdefault((finding.kind, finding.guard, finding.detail), []).append(finding)
-        for group, findings in by_group.items():
-            gathered.setdefault(group, []).append((window, findings))
-    labels = {window.point.label for window in windows}
-    groups = []
-    for disturbed in gathered.values():
-        points = tuple(dict.fromkeys(window.point.label for window, _ in disturbed))
-        members = tuple(finding for _, several in disturbed for finding in several)
-        groups.append(FindingGroup(members, len(disturbed), len(windows), points, len(points) == len(labels)))
-    return groups
-
-
-def finding_notes(records: Sequence[Record]) -> list[str]:
-    """Word what disturbed the windows of records or could not be read, a line each."""
-    notes = [group.text for group in finding_groups(records)]
-    windows = [window for record in records for run in record.runs for window in run.windows]
-    shares = [100 * (window.others_cpu_share or 0.0) for window in windows if window.cpu_contended]
-    if shares:
-        count = f"{len(shares)} of {plural(len(windows), 'window')}"
-        notes.append(f"disturbed: other processes used {_span(shares, unit='%')} of the CPU in {count}")
+        for group in dict.fromkeys(map(_group, window.findings)):
+            affected.setdefault(group, []).append(window)
+    notes = []
+    for group, members in affected.items():
+        findings = [finding for window in members for finding in window.findings if _group(finding) == group]
+        guard = findings[0].guard
+        disturbed = "disturbed: " if guard and guard not in MARKS else ""
+        notes.append(f"{disturbed}{words(findings)} {_extent(members, windows, by_load_point=by_load_point)}")
+    contended = [window for window in windows if window.cpu_contended]
+    if contended:
+        share = _span((100 * (window.others_cpu_share or 0.0) for window in contended), unit="%")
+        extent = _extent(contended, windows, by_load_point=by_load_point)
+        notes.append(f"disturbed: other processes used {share} of the CPU {extent}")
     if any(record.sequential for record in records):
         notes.append(
             "the sides of the duet did not fit into memory together and were measured one after the other, so less of "
@@ -82,16 +51,31 @@ def finding_notes(records: Sequence[Record]) -> list[str]:
     return notes
 
 
+def _group(finding: Finding) -> tuple[str, str, str]:
+    return finding.kind, finding.guard, finding.detail
+
+
+def _extent(affected: Sequence[Window], windows: Sequence[Window], *, by_load_point: bool) -> str:
+    """Word how many of the windows are affected, and at which load points."""
+    several = len({window.sweep for window in windows}) > 1
+    points, affected_points = (
+        Counter(f"{window.point.label} of {window.sweep}" if several else window.point.label for window in selected)
+        for selected in (windows, affected)
+    )
+    count = f"in {len(affected)} of {plural(len(windows), 'window')}"
+    if by_load_point and len(points) > 1:
+        return f"{count}: " + ", ".join(f"{point} ({n} of {points[point]})" for point, n in affected_points.items())
+    if len(affected_points) == len(points) > 1:
+        return count
+    if len(affected_points) > _SHOWN_NAMES:
+        return f"{count} (at {len(affected_points)} load points)"
+    return f"{count} (at {', '.join(affected_points)})"
+
+
 def words(findings: Sequence[Finding]) -> str:
     """Word findings of one kind."""
     wording = _WORDS.get(findings[0].kind)
     return wording(findings) if wording else findings[0].detail or findings[0].kind.replace("_", " ")
-
-
-def _places(points: Sequence[str], *, everywhere: bool) -> str:
-    if len(points) > _SHOWN_NAMES:
-        return "" if everywhere else f" (at {len(points)} load points)"
-    return "" if everywhere and len(points) > 1 else f" (at {', '.join(points)})"
 
 
 def _span(numbers: Iterable[float], spec: str = ".0f", unit: str = "") -> str:

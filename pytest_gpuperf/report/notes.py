@@ -146,11 +146,11 @@ def endpoint_table(curve: Curve) -> Table | None:
 # Notes on a record and on its comparison.
 
 
-def interference_notes(record: Record) -> list[str]:
-    """Return what disturbed the windows of a record."""
+def interference_notes(record: Record, *, by_load_point: bool = True) -> list[str]:
+    """Return what disturbed the windows of a record, with all affected load points or a few of them."""
     cold = [run for run in record.runs if not run.warmed_up]
     notes = [f"run {run.index + 1} did not reach a steady state during warm-up" for run in cold]
-    return notes + finding_notes([record])
+    return notes + finding_notes([record], by_load_point=by_load_point)
 
 
 def key_difference_note(comparison: Comparison) -> str:

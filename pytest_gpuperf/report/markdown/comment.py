@@ -22,6 +22,7 @@ from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
     endpoint_table,
+    interference_notes,
     key_differences,
     left_out_notes,
     reliability_notes,
@@ -376,7 +377,7 @@ def _test_details(test: ReportedTest, *, with_rows: bool) -> str:
         )
         duet = comparison.mode == "duet"
         lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
-    lines += _bullets([*comparison_notes(comparison), *left_out_notes(comparison)])
+    lines += _bullets([*interference_notes(record), *comparison_notes(comparison), *left_out_notes(comparison)])
     lines += ["", f"{baseline_text(test)}", "", "</details>"]
     return "\n".join(lines)
 

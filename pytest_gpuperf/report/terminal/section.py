@@ -85,7 +85,8 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
 
 
 def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> list[str]:
-    lines = warnings([*(note for curve in curves for note in reliability_notes(curve)), *interference_notes(record)])
+    reliability = [note for curve in curves for note in reliability_notes(curve)]
+    lines = warnings([*reliability, *interference_notes(record, by_load_point=False)])
     hidden = len(lines) - _MAX_FINDINGS
     if hidden > 0:
         lines = [*lines[:_MAX_FINDINGS], f"  ! and {plural(hidden, 'more finding')}"]

@@ -97,6 +97,28 @@ def test_a_note_counts_the_windows_and_says_where() -> None:
     ]
 
 
+def test_full_listings_count_the_windows_of_every_load_point() -> None:
+    calm = window()
+    many = [window(LoadPoint(number), findings=(HOT, HOT)) for number in (2, 3, 4, 5, 5)]
+    (note,) = finding_notes([replace(record(), runs=(run(calm, *many, window(LoadPoint(5))),))], by_load_point=True)
+    assert note == (
+        "disturbed: thermal throttling (hw_thermal) in 5 of 7 windows: concurrency 2 (1 of 1), concurrency 3 (1 of 1), "
+        "concurrency 4 (1 of 1), concurrency 5 (2 of 3)"
+    )
+    crowded = [replace(window(LoadPoint(number)), others_cpu_share=0.2) for number in (1, 2)]
+    (note,) = finding_notes([replace(record(), runs=(run(calm, *crowded),))], by_load_point=True)
+    assert note.endswith("20% of the CPU in 2 of 3 windows: concurrency 1 (1 of 2), concurrency 2 (1 of 1)")
+
+
+def test_load_points_of_several_sweeps_name_their_sweep() -> None:
+    sweeps = [window(sweep=name, findings=(HOT,)) for name in ("decode", "prefill")]
+    assert notes(sweeps[0], replace(sweeps[1], findings=())) == [
+        "disturbed: thermal throttling (hw_thermal) in 1 of 2 windows (at concurrency 1 of decode)"
+    ]
+    (note,) = finding_notes([replace(record(), runs=(run(*sweeps),))], by_load_point=True)
+    assert note.endswith("in 2 of 2 windows: concurrency 1 of decode (1 of 1), concurrency 1 of prefill (1 of 1)")
+
+
 def test_what_the_target_did_is_no_disturbance() -> None:
     failed = window(findings=(Finding(REQUESTS_FAILED, ERRORS, 2, 60),))
     assert notes(failed) == ["2 of 60 requests failed in 1 of 1 window (at concurrency 1)"]
@@ -104,6 +126,8 @@ def test_what_the_target_did_is_no_disturbance() -> None:
 
 def test_other_processes_on_the_cpu_and_sequential_sides_have_a_note() -> None:
     crowded = [replace(window(), others_cpu_share=share) for share in (0.01, 0.2, 0.3)]
-    assert notes(*crowded) == ["disturbed: other processes used 20 to 30% of the CPU in 2 of 3 windows"]
+    assert notes(*crowded) == [
+        "disturbed: other processes used 20 to 30% of the CPU in 2 of 3 windows (at concurrency 1)"
+    ]
     (note,) = finding_notes([replace(record(), runs=(replace(run(window()), sequential=True),))])
     assert "measured one after the other" in note
