@@ -35,7 +35,7 @@ def measured(model: Path) -> Record:
     """Measure a record."""
     runs: list[Run] = []
     plan = anchored_plan(MeasurePlan())
-    with DeviceLock(find_device("cpu").id):
+    with DeviceLock(find_device("cpu").lock_id):
         measure_sweep(
             TritonEndpoint(model, max_batch_size=BATCH, threads=1),
             POINTS,

@@ -56,7 +56,7 @@ def duet(candidate: Path, reference: Path, options: argparse.Namespace) -> Recor
     """Measure a duet and return its record."""
     sides: dict[str, list[Run]] = {"candidate": [], "reference": []}
     new, old = (TritonEndpoint(path, max_batch_size=BATCH, threads=1) for path in (candidate, reference))
-    with DeviceLock(find_device("cpu").id):
+    with DeviceLock(find_device("cpu").lock_id):
         measure_duet(
             new,
             old,

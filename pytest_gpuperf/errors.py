@@ -69,8 +69,8 @@ class NvmlError(DeviceError):
     """NVML returned an error.
 
     Args:
-        kind: ``absent`` (no driver library, or no driver loaded), ``driver`` (the driver was unloaded, replaced or is
-            not initialised), ``lost`` (the GPU fell off the bus or needs a reset), ``no_permission``,
+        kind: ``no_library`` (no driver library), ``absent`` (no driver loaded), ``driver`` (the driver was unloaded,
+            replaced or is not initialised), ``lost`` (the GPU fell off the bus or needs a reset), ``no_permission``,
             ``not_supported``, ``not_found`` or ``other``.
         message: The failed call, and NVML's text.
     """

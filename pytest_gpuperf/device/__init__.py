@@ -3,7 +3,7 @@
 from pytest_gpuperf.device.clocks import FreeClocks, LockedClocks
 from pytest_gpuperf.device.contention import CpuReading, others_share, read_cpu
 from pytest_gpuperf.device.device import Device, find_device, find_devices, find_named_devices, joint_key
-from pytest_gpuperf.device.lock import DeviceLock
+from pytest_gpuperf.device.lock import DeviceLock, LockId
 from pytest_gpuperf.device.monitor import Monitor
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Device",
     "DeviceLock",
     "FreeClocks",
+    "LockId",
     "LockedClocks",
     "Monitor",
     "find_device",

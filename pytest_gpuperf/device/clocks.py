@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from pytest_gpuperf.device.device import Device
-from pytest_gpuperf.device.lock import DeviceLock, open_shared, try_lock
+from pytest_gpuperf.device.lock import DeviceLock, LockId, open_shared, try_lock
 from pytest_gpuperf.errors import DeviceError, NvmlError
 
 _KEEPER = Path(__file__).with_name("clock_keeper.py")
@@ -118,7 +119,7 @@ class FreeClocks:
 
 def _gate(device: Device) -> DeviceLock:
     """Return the lock held while a process joins or leaves, since flock(2) does not change its mode atomically."""
-    return DeviceLock(f"clocks-{device.parent or device.id}")
+    return DeviceLock(LockId(f"clocks-{device.parent or device.id}"))
 
 
 def _join_policy(device: Device, policy: str) -> IO[str]:
@@ -136,19 +137,28 @@ def _join_policy(device: Device, policy: str) -> IO[str]:
             with gate:
                 if try_lock(shared, fcntl.LOCK_EX):
                     os.ftruncate(shared.fileno(), 0)
-                    os.pwrite(shared.fileno(), f"{policy}, process {os.getpid()}".encode(), 0)
-                current, _, owner = os.pread(shared.fileno(), 1000, 0).decode(errors="replace").partition(", ")
+                    os.pwrite(shared.fileno(), json.dumps({"policy": policy, "pid": os.getpid()}).encode(), 0)
+                current, pid = _read_policy(shared)
                 if current == policy:
                     fcntl.flock(shared, fcntl.LOCK_SH)
                     undo.pop_all()
                     return shared
             if time.monotonic() > end_s:
                 raise DeviceError(
-                    f"{device.label} can't be measured with the clock policy {policy!r}: {owner}, or a process that "
+                    f"{device.label} can't be measured with the clock policy {policy!r}: process {pid}, or one that "
                     f"joined it, measures there with {current!r}.\n"
                     "Wait until it has ended, or use the same --gpuperf-lock-clocks for both."
                 )
             time.sleep(_POLL_S)
+
+
+def _read_policy(shared: IO[str]) -> tuple[str, int]:
+    """Return a file's clock policy and the process that wrote it; an empty policy if the file is damaged."""
+    try:
+        data = json.loads(os.pread(shared.fileno(), 1000, 0))
+        return str(data["policy"]), int(data["pid"])
+    except (ValueError, KeyError, TypeError):
+        return "", 0
 
 
 def _failure(device: Device, reply: str) -> DeviceError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pytest_gpuperf.device.lock import LockId
 from pytest_gpuperf.device.nvml import Handle, Nvml, usable_handles
 from pytest_gpuperf.device.processes import describe
 from pytest_gpuperf.device.rapl import Rapl
@@ -63,9 +64,9 @@ class Device:
         return self.id if self.kind == "gpu" else ""
 
     @property
-    def lock(self) -> str:
-        """Identifier for ``DeviceLock``."""
-        return f"{self.id} in {self.parent}" if self.parent else self.id
+    def lock_id(self) -> LockId:
+        """What a process locks to measure on the device."""
+        return LockId(self.id, self.parent)
 
 
 def find_device(wanted: str = "auto", number: int = 0) -> Device:
@@ -158,7 +159,7 @@ def _nvml() -> Nvml:
     try:
         return Nvml()
     except NvmlError as error:
-        if error.kind == "absent" and "ibrary" in str(error):
+        if error.kind == "no_library":
             raise NvmlError("absent", "no NVIDIA driver library (libnvidia-ml.so.1) on this machine") from error
         if error.kind in ("absent", "no_permission"):
             raise NvmlError("absent", f"NVML is installed but reports no GPU: {error.__cause__}") from error

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -18,23 +19,34 @@ from pytest_gpuperf.errors import DeviceError
 _POLL_S = 0.1
 
 
+@dataclass(frozen=True, order=True)
+class LockId:
+    """What a process locks.
+
+    Attributes:
+        device: Id of the device.
+        parent: Id of the device that it is a slice of; empty for other devices. While a slice is locked, others may
+            lock other slices of the parent, but not the parent.
+    """
+
+    device: str
+    parent: str = ""
+
+
 class DeviceLock:
     """An advisory lock (flock(2)) on a file named after the device; the kernel frees it when its holder dies.
 
     Args:
-        device_id: Id of the device. ``SLICE in GPU`` is a part of another device; others may lock other parts of it,
-            but not all of it.
         waiting: Called once with the holder's description when another process holds the lock.
         directory: Directory of the lock files; by default the system's temporary directory, which all checkouts share.
     """
 
     def __init__(
-        self, device_id: str, waiting: Callable[[str], None] = lambda _: None, directory: Path | None = None
+        self, lock_id: LockId, waiting: Callable[[str], None] = lambda _: None, directory: Path | None = None
     ) -> None:
-        part, _, parent = device_id.partition(" in ")
         folder = directory or Path(tempfile.gettempdir())
-        self.path, *shared = (folder / f"gpuperf-{_name(device)}.lock" for device in (part, parent) if device)
-        self._shared = shared
+        devices = filter(None, (lock_id.device, lock_id.parent))
+        self.path, *self._shared = (folder / f"gpuperf-{_name(device)}.lock" for device in devices)
         self._waiting = waiting
         self._held: list[IO[str]] = []
 

@@ -20,7 +20,8 @@ from pytest_gpuperf.errors import NvmlError
 Value = TypeVar("Value")
 
 _KINDS = {
-    "absent": ("LIBRARY_NOT_FOUND", "DRIVER_NOT_LOADED"),
+    "no_library": ("LIBRARY_NOT_FOUND",),
+    "absent": ("DRIVER_NOT_LOADED",),
     "driver": ("UNINITIALIZED", "LIB_RM_VERSION_MISMATCH"),
     "lost": ("GPU_IS_LOST", "RESET_REQUIRED"),
     "no_permission": ("NO_PERMISSION",),
@@ -57,7 +58,7 @@ class Nvml:
         unopened: Errors of the GPUs that ``gpus`` could not open, by index.
 
     Raises:
-        NvmlError: NVML fails; of kind ``absent`` without a driver.
+        NvmlError: NVML fails; of kind ``no_library`` or ``absent`` without a driver.
     """
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ pickled: the sides may run different versions of everything.
 A side sends these messages (``what``) in this order, and waits for an answer to each but the last three:
 
 ====================  ==========================================================  ====================================
-``hello``             protocol, side, device, gpuperf                             how to measure (``Welcome``)
+``hello``             protocol, side, gpuperf, lock: ``LockId`` of the device      how to measure (``Welcome``)
 ``collected``         tests that measure, in order                                tests: what both sides run, in order
 ``test``              test: it is about to begin                                  stop: why not, or empty
 ``sweep``             test, name, points, foreign: modules from the checkout of   points of both sides in one order,

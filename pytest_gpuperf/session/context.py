@@ -169,7 +169,7 @@ def _user_environment(config: pytest.Config) -> PlainMapping:
 
 def _in_duet(config: pytest.Config, context: Context) -> Context:
     """Join ``gpuperf duet``, if it started this process."""
-    side = DuetSide.join(lambda: context.devices.first.lock)
+    side = DuetSide.join(lambda: context.devices.first.lock_id)
     if side is None:
         return context
     if getattr(config.option, "dist", "no") != "no":

@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 
 from pytest_gpuperf import __version__
+from pytest_gpuperf.device import LockId
 from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.measure.channel import HEAD, PROTOCOL, VARIABLE, Channel, Hangup, Message, Welcome
 from pytest_gpuperf.measure.measuring_loop import Measurement
@@ -45,19 +46,19 @@ class DuetSide:
         side: ``head``, which is gated, or ``base``.
     """
 
-    def __init__(self, side: str, channel: Channel, device: str) -> None:
+    def __init__(self, side: str, channel: Channel, lock_id: LockId) -> None:
         self.side, self._channel = side, channel
         answer = self._ask(
-            {"what": "hello", "protocol": PROTOCOL, "side": side, "device": device, "gpuperf": __version__}
+            {"what": "hello", "protocol": PROTOCOL, "side": side, "gpuperf": __version__, "lock": asdict(lock_id)}
         )
         self._welcome = Welcome(**{field.name: answer[field.name] for field in fields(Welcome)})
 
     @classmethod
-    def join(cls, device: Callable[[], str]) -> DuetSide | None:
+    def join(cls, lock_id: Callable[[], LockId]) -> DuetSide | None:
         """Connect to the command that started this process; return None if no command did.
 
         Args:
-            device: Returns the name of the device under test.
+            lock_id: Returns what locks the device under test.
         """
         # Removed, so that a pytest started by a test does not connect as well.
         given = os.environ.pop(VARIABLE, "")
@@ -65,7 +66,7 @@ class DuetSide:
             return None
         side, _, path = given.partition(":")
         try:
-            return cls(side, Channel.connect(path), device())
+            return cls(side, Channel.connect(path), lock_id())
         except Hangup as error:
             raise pytest.UsageError(f"gpuperf duet can't be reached: {error}") from error
 

@@ -390,10 +390,10 @@ class MeasuredTest:
 
         ``gpuperf duet`` holds the lock of the device under test; head locks what a test adds, base nothing.
         """
-        side, locks = self._context.duet_side, {device.lock for device in self._devices}
+        side, lock_ids = self._context.duet_side, {device.lock_id for device in self._devices}
         if side is not None:
-            locks = locks - {self._context.devices.first.lock} if side.is_head else set()
+            lock_ids = lock_ids - {self._context.devices.first.lock_id} if side.is_head else set()
         with ExitStack() as stack:
-            for lock in sorted(locks):  # in one order for all processes, so that no two wait for each other
-                stack.enter_context(DeviceLock(lock, waiting=self._context.console.waiting))
+            for lock_id in sorted(lock_ids):  # in one order for all processes, so that no two wait for each other
+                stack.enter_context(DeviceLock(lock_id, waiting=self._context.console.waiting))
             yield

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from pytest_gpuperf.device import DeviceLock
+from pytest_gpuperf.device import DeviceLock, LockId
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.measure.channel import BASE, HEAD, PROTOCOL, Channel, Hangup, Message, Welcome
 from pytest_gpuperf.measure.turns import MeasureStep, Phase, Turns
@@ -122,7 +122,7 @@ class DuetConductor:
         self._listener, self._plan, self._say = listener, plan, say
         self._unknown: list[Channel] = []
         self._locks = ExitStack()
-        self._device = ""
+        self._lock_id: LockId | None = None
         self._turns: dict[tuple[int, int], Turns] = {}
         self._pairs: dict[tuple[int, int], Message] = {}
         self._measured: dict[str, Message] = {}
@@ -187,16 +187,16 @@ class DuetConductor:
                 f"{side.name} has pytest-gpuperf {hello.get('gpuperf')}, which doesn't work with this version of "
                 "gpuperf duet.\nInstall the same version on both sides.",
             )
-        device = str(hello["device"])
-        if not self._device:
-            self._device = device
+        lock_id = LockId(**hello["lock"])
+        if self._lock_id is None:
+            self._lock_id = lock_id
             self._locks.enter_context(
-                DeviceLock(device, lambda holder: self._say(f"waiting for the device: {holder} is measuring on it"))
+                DeviceLock(lock_id, lambda holder: self._say(f"waiting for the device: {holder} is measuring on it"))
             )
-        elif device != self._device:
+        elif lock_id != self._lock_id:
             raise SideEnded(
                 side.name,
-                f"{side.name} is on another device, {device} instead of {self._device}.\n"
+                f"{side.name} is on another device, {lock_id.device} instead of {self._lock_id.device}.\n"
                 "Name one for both: -- --gpuperf-device DEVICE",
             )
         plan = self._plan

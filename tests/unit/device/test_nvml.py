@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_gpuperf.device import LockId
 from tests.nvml import MockNvml
 
 _FIND = """
@@ -192,11 +193,11 @@ class TestMig:
         assert uuid(0) in message
 
     def test_all_that_can_be_computed_on(self, library: Path) -> None:
-        code = "from pytest_gpuperf.device import find_devices; print([(d.id, d.lock) for d in find_devices()])"
+        code = "from pytest_gpuperf.device import find_devices; print([(d.id, d.lock_id) for d in find_devices()])"
         env = {**os.environ, **MockNvml(library).environment(COUNT=2, MIG_0=self.SLICES)}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-        slices = [(self.slice_uuid(slot), f"{self.slice_uuid(slot)} in {uuid(0)}") for slot in (2, 5)]
-        assert done.stdout.strip() == str([*slices, (uuid(1), uuid(1))])
+        slices = [(self.slice_uuid(slot), LockId(self.slice_uuid(slot), uuid(0))) for slot in (2, 5)]
+        assert done.stdout.strip() == str([*slices, (uuid(1), LockId(uuid(1)))])
 
 
 class TestVisible:
