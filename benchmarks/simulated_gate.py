@@ -12,9 +12,9 @@ from scipy import stats
 
 from pytest_gpuperf.analysis.anchored import ENOUGH, STEADIER
 from pytest_gpuperf.analysis.decision import decide
-from pytest_gpuperf.analysis.evidence import StoredArrays, averaging, duet_evidence, stored_evidence
+from pytest_gpuperf.analysis.evidence import StoredArrays, averaging_matrix, duet_evidence, stored_evidence
 from pytest_gpuperf.analysis.panel import with_means
-from pytest_gpuperf.analysis.priors import Assumed, Prior, with_history
+from pytest_gpuperf.analysis.priors import Prior, SeriesPriors, with_history
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.sequential import alpha_share, looks
 
@@ -22,7 +22,7 @@ POINTS, METRICS = 20, 4
 SERIES = POINTS * METRICS
 #: Series of each metric's points.
 GROUPS = [list(range(metric * POINTS, (metric + 1) * POINTS)) for metric in range(METRICS)]
-AVERAGING = averaging(
+AVERAGING = averaging_matrix(
     [*(f"sweep {metric}" for metric in range(METRICS)), *np.repeat(np.arange(METRICS), POINTS).tolist()]
 )
 SHAPES = ("log-normal", "heavy-tailed", "bimodal")
@@ -73,8 +73,8 @@ def effects(rng: np.random.Generator, shape: str, size: tuple[int, ...]) -> Floa
     return rng.standard_normal(size)
 
 
-def assumed(prior: Prior) -> Assumed:
-    return Assumed.of([prior] * (SERIES + METRICS))
+def assumed(prior: Prior) -> SeriesPriors:
+    return SeriesPriors.of([prior] * (SERIES + METRICS))
 
 
 def stored(world: World, records: int, rule: Rule, *, max_runs: int = 3, effect: float = 0.0) -> Alarms:

@@ -49,10 +49,11 @@ def choose_anchored(
         if anchored * STEADIER < plain:
             chosen[sweep, metric] = AnchoredMetric(sweep, metric, math.sqrt(plain), math.sqrt(anchored))
     replaced = {key for group in chosen for key in groups[group]}
-    return _with(candidate, replaced), [_with(record, replaced) for record in baseline], tuple(chosen.values())
+    records = [_replace_values(record, replaced) for record in baseline]
+    return _replace_values(candidate, replaced), records, tuple(chosen.values())
 
 
-def as_measured(rows: Sequence[Row], candidate: RecordValues, chosen: Sequence[AnchoredMetric]) -> list[Row]:
+def in_candidate_units(rows: Sequence[Row], candidate: RecordValues, chosen: Sequence[AnchoredMetric]) -> list[Row]:
     """Return rows about ratios in the candidate's units: its values, and the baseline's on the candidate's machine."""
     shifts: dict[SeriesKey, float] = {}
     for metric in chosen:
@@ -76,6 +77,6 @@ def _centre(values: Values) -> float:
     return sum(values.runs) / len(values.runs)
 
 
-def _with(record: RecordValues, keys: set[SeriesKey]) -> RecordValues:
+def _replace_values(record: RecordValues, keys: set[SeriesKey]) -> RecordValues:
     anchored: Mapping[SeriesKey, Values] = {key: record.anchored[key] for key in keys if key in record.anchored}
     return replace(record, values={**record.values, **anchored})

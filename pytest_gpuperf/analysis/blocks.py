@@ -43,7 +43,7 @@ def block_values(record: Record, metrics: Iterable[str] = GATED) -> tuple[Record
     return record_values(record.id, candidate_series, runs), record_values(record.id, reference_series, runs)
 
 
-def common(candidate: RecordValues, reference: RecordValues) -> tuple[RecordValues, RecordValues]:
+def shared_series(candidate: RecordValues, reference: RecordValues) -> tuple[RecordValues, RecordValues]:
     """Return both sides with the series that they share, cut to the blocks that both have."""
 
     def cut(values: Values, key: SeriesKey) -> Values:

@@ -16,9 +16,9 @@ from scipy import special
 
 from pytest_gpuperf.analysis.compare import POWER, compare
 from pytest_gpuperf.analysis.decision import decide
-from pytest_gpuperf.analysis.evidence import StoredArrays, quantile, stored_evidence
+from pytest_gpuperf.analysis.evidence import StoredArrays, stored_evidence, t_quantile
 from pytest_gpuperf.analysis.panel import Panel, panel
-from pytest_gpuperf.analysis.priors import Assumed, Prior, Priors, calibrated
+from pytest_gpuperf.analysis.priors import Prior, Priors, SeriesPriors, calibrated_priors
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, values_of
@@ -140,9 +140,9 @@ def calibrate(tests: Sequence[Sequence[Record]], rules: Sequence[Rule]) -> Calib
         regressed = {}
         for record in records:
             # The prior that judges a record must not contain it.
-            prior = _without(record.invocation, tests, values, rules, rule)
-            others = [other for other in records if other is not record]
-            regressed[record.id] = compare(record, others, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
+            prior = _prior_without(record.invocation, tests, values, rules, rule)
+            baseline = [earlier for earlier in records if earlier is not record]
+            regressed[record.id] = compare(record, baseline, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
             alarmed[record.invocation] = alarmed.get(record.invocation, False) or regressed[record.id]
         judged.append(Proportion(sum(regressed.values()), len(regressed)))
     rows = [_series(side, replace(rule, prior=_prior(rule, pooled))) for side, rule in zip(values, rules, strict=True)]
@@ -177,7 +177,7 @@ def pool(tests: Iterable[Sequence[RecordValues]], rules: Sequence[Rule]) -> Pool
     )
 
 
-def _without(
+def _prior_without(
     invocation: str,
     tests: Sequence[Sequence[Record]],
     values: Sequence[Sequence[RecordValues]],
@@ -194,20 +194,20 @@ def _without(
 
 def _prior(rule: Rule, pooled: PooledSpread) -> Prior | Priors:
     assumed = rule.prior.default if isinstance(rule.prior, Priors) else rule.prior
-    return calibrated(assumed, pooled.record_sd, pooled.freedom)
+    return calibrated_priors(assumed, pooled.record_sd, pooled.freedom)
 
 
 def _panel(records: Sequence[RecordValues], rule: Rule) -> Panel | None:
     """Return the series that all records have, in the order of the first; None if nothing can be learned."""
     if len(records) < 2:
         return None
-    first, *others = records
-    keys = [key for key in first.values if key[2] in rule.metrics and all(key in other.values for other in others)]
+    first, *rest = records
+    keys = [key for key in first.values if key[2] in rule.metrics and all(key in record.values for record in rest)]
     return panel(keys, records) if keys else None
 
 
 def _variances(series: Panel) -> _Variances:
-    runs = locate(series.stacked(slice(None)))
+    runs = locate(series.stack(slice(None)))
     freedom = runs.freedom.sum(axis=-1)
     run = (runs.freedom * runs.variance).sum(axis=-1) / np.maximum(freedom, 1)
     between = runs.centre.var(axis=-1, ddof=1)
@@ -247,7 +247,7 @@ def _detectable(series: Panel, variances: _Variances, rule: Rule, records: int, 
     levels = levels / levels.std(ddof=1) if records > 1 else levels
     candidate = np.sqrt(variances.run)[:, None] * starts
     spread = np.sqrt(variances.component + variances.run / float(estimate.count))
-    prior = Assumed.of(
+    prior = SeriesPriors.of(
         [rule.prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in series.keys]
     )
     evidence = stored_evidence(
@@ -259,7 +259,7 @@ def _detectable(series: Panel, variances: _Variances, rule: Rule, records: int, 
         prior,
     )
     level = decide(evidence, series.sweeps, rule).level
-    errors = quantile(level, evidence.freedom) + quantile(1 - POWER, evidence.freedom)
+    errors = t_quantile(level, evidence.freedom) + t_quantile(1 - POWER, evidence.freedom)
     return np.asarray(np.expm1(np.minimum(rule.margin + errors * evidence.error, 50.0)))
 
 

@@ -30,7 +30,7 @@ def changes(before: Record, after: Record) -> tuple[Change, ...]:
         Change(where, name, old.get(name), new.get(name))
         for where, old, new in sections
         for name in sorted({*old, *new})
-        if not _same(name, old.get(name), new.get(name))
+        if not _is_same(name, old.get(name), new.get(name))
     )
 
 
@@ -38,7 +38,7 @@ def _measured_by(record: Record) -> dict[str, Plain]:
     return {name: value for name, value in record.settings.items() if name not in _JUDGED_BY}
 
 
-def _same(name: str, before: Plain, after: Plain) -> bool:
+def _is_same(name: str, before: Plain, after: Plain) -> bool:
     """Whether two facts are equal, or readings that differ no more than they always do."""
     if isinstance(before, int | float) and isinstance(after, int | float) and name.endswith(("_c", "_clock_mhz")):
         return abs(after - before) <= (_TEMPERATURE_C if name.endswith("_c") else _CLOCK_SHARE * abs(before))

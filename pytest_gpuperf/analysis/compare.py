@@ -14,13 +14,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_gpuperf.analysis.anchored import as_measured, choose_anchored
-from pytest_gpuperf.analysis.blocks import block_values, common
+from pytest_gpuperf.analysis.anchored import choose_anchored, in_candidate_units
+from pytest_gpuperf.analysis.blocks import block_values, shared_series
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.decision import decide
-from pytest_gpuperf.analysis.evidence import Evidence, StoredArrays, duet_evidence, quantile, stored_evidence
+from pytest_gpuperf.analysis.evidence import Evidence, StoredArrays, duet_evidence, stored_evidence, t_quantile
 from pytest_gpuperf.analysis.panel import Panel, panel
-from pytest_gpuperf.analysis.priors import Assumed, Prior, Priors, with_history
+from pytest_gpuperf.analysis.priors import Prior, Priors, SeriesPriors, with_history
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import (
@@ -102,11 +102,11 @@ def compare_values(
     compared, references, anchored = choose_anchored(candidate, [*baseline, *pinned], rule.metrics)
     rolling, fixed = references[: len(baseline)], references[len(baseline) :]
     sides = [(name, side) for name, side in (("baseline", rolling), ("pinned", fixed)) if side]
-    rows = [
-        row for name, side in sides for row in _against(side, compared, rolling, rule, name=name, share=1 / len(sides))
-    ]
+    rows: list[Row] = []
+    for name, side in sides:
+        rows += _baseline_rows(side, compared, rolling, rule, name=name, share=1 / len(sides))
     if anchored:
-        rows = as_measured(rows, candidate, anchored)
+        rows = in_candidate_units(rows, candidate, anchored)
     records = (*baseline, *pinned)
     points, baseline_points = candidate.points, {point for record in records for point in record.points}
     return Comparison(
@@ -144,14 +144,14 @@ def compare_duet_values(
     history: Sequence[tuple[RecordValues, RecordValues]] = (),
 ) -> Comparison:
     """Compare values, as ``compare_duet`` does records: run ``i`` of both sides is block ``i``."""
-    ours, theirs = common(candidate, reference)
+    ours, theirs = shared_series(candidate, reference)
     rows: list[Row] = []
     keys = [key for key in ours.values if key[2] in rule.metrics]
     if keys:
-        pairs = [common(*pair) for pair in history]
+        pairs = [shared_series(*pair) for pair in history]
         series = panel(keys, [ours, theirs, *(side for pair in pairs for side in pair)])
-        differences = series.stacked(slice(0, None, 2)) - series.stacked(slice(1, None, 2))
-        prior = _assumed(rule.block_prior, series.keys)
+        differences = series.stack(slice(0, None, 2)) - series.stack(slice(1, None, 2))
+        prior = _series_priors(rule.block_prior, series.keys)
         if pairs:
             prior = with_history(prior, differences[:, 1:])
         evidence = duet_evidence(differences[:, 0], series.averaging_matrix, prior)
@@ -173,7 +173,7 @@ def _names(points: Iterable[tuple[str, SeriesPoint | None]]) -> tuple[str, ...]:
     return tuple(sorted(point_name(*point) for point in points))
 
 
-def _against(
+def _baseline_rows(
     reference: Sequence[RecordValues],
     candidate: RecordValues,
     history: Sequence[RecordValues],
@@ -191,19 +191,19 @@ def _against(
     keys = [key for key in candidate.values if key[2] in rule.metrics and key in known]
     if not keys:
         return []
-    spread_records = [] if reference is history else [*history, *_unknown_to(history, reference)]
+    spread_records = [] if reference is history else [*history, *_records_of_new_series(history, reference)]
     split = 1 + len(reference)
     series = panel(keys, [candidate, *reference, *spread_records])
-    series = series.only(series.measured(0) & series.measured(slice(1, split)))
-    prior = _assumed(rule.prior, series.keys)
-    references = series.stacked(slice(1, split))
+    series = series.select(series.is_measured(0) & series.is_measured(slice(1, split)))
+    prior = _series_priors(rule.prior, series.keys)
+    references = series.stack(slice(1, split))
     evidence = stored_evidence(
         StoredArrays(
             candidate=series.sides[0],
-            history=series.stacked(slice(split, None)) if spread_records else references,
+            history=series.stack(slice(split, None)) if spread_records else references,
             reference=references if spread_records else None,
             candidate_disturbance=series.disturbances[0],
-            reference_disturbance=series.disturbed(slice(1, split)),
+            reference_disturbance=series.stack_disturbances(slice(1, split)),
             averaging_matrix=series.averaging_matrix,
         ),
         prior,
@@ -211,7 +211,7 @@ def _against(
     return _rows(series, evidence, prior, rule, against=name, share=share)
 
 
-def _unknown_to(history: Sequence[RecordValues], reference: Sequence[RecordValues]) -> list[RecordValues]:
+def _records_of_new_series(history: Sequence[RecordValues], reference: Sequence[RecordValues]) -> list[RecordValues]:
     """Return the reference's records, reduced to the series that the history lacks."""
     known = {key for record in history for key in record.values}
     reduced = [
@@ -221,8 +221,8 @@ def _unknown_to(history: Sequence[RecordValues], reference: Sequence[RecordValue
     return [record for record in reduced if record.values]
 
 
-def _assumed(prior: Prior | Priors, keys: Sequence[SeriesKey]) -> Assumed:
-    return Assumed.of([prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in keys])
+def _series_priors(prior: Prior | Priors, keys: Sequence[SeriesKey]) -> SeriesPriors:
+    return SeriesPriors.of([prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in keys])
 
 
 def _left_out(sides: Iterable[RecordValues], candidate: RecordValues, rule: Rule) -> tuple[str, ...]:
@@ -233,11 +233,11 @@ def _left_out(sides: Iterable[RecordValues], candidate: RecordValues, rule: Rule
 
 
 def _rows(
-    series: Panel, evidence: Evidence, prior: Assumed, rule: Rule, *, against: str, share: float = 1.0
+    series: Panel, evidence: Evidence, prior: SeriesPriors, rule: Rule, *, against: str, share: float = 1.0
 ) -> list[Row]:
     decision = decide(evidence, series.sweeps, rule, share)
-    half_width = np.minimum(quantile(0.025, evidence.freedom) * evidence.error, _WIDEST)
-    errors = quantile(decision.level, evidence.freedom) + quantile(1 - POWER, evidence.freedom)
+    half_width = np.minimum(t_quantile(0.025, evidence.freedom) * evidence.error, _WIDEST)
+    errors = t_quantile(decision.level, evidence.freedom) + t_quantile(1 - POWER, evidence.freedom)
     detectable = np.minimum(rule.margin + errors * evidence.error, _WIDEST)
     further = _further_replicates(evidence, prior, rule, decision.level)
     level = locate(series.sides[0]).centre
@@ -274,7 +274,7 @@ def _verdict(worse: bool, better: bool, same: bool) -> Verdict:
     return Verdict.UNCHANGED if same else Verdict.INCONCLUSIVE
 
 
-def _further_replicates(evidence: Evidence, prior: Assumed, rule: Rule, level: FloatArray) -> list[int | None]:
+def _further_replicates(evidence: Evidence, prior: SeriesPriors, rule: Rule, level: FloatArray) -> list[int | None]:
     """Return the further replicates until a change of the measured size is significant, or shown to be small.
 
     Both sides are assumed to become as steady as the history and the runs so far allow.
@@ -287,8 +287,8 @@ def _further_replicates(evidence: Evidence, prior: Assumed, rule: Rule, level: F
         freedom = weight + degrees
         shrunk = (weight * prior.variance + degrees * evidence.further_variance) / freedom
         error = np.sqrt(np.maximum(shrunk, 1e-12) * ((not evidence.paired) + 1 / (evidence.replicates + further)))
-        enough = ((size - rule.margin) / error >= quantile(level, freedom)) | (
-            (bound - size) / error >= quantile(rule.alpha, freedom)
+        enough = ((size - rule.margin) / error >= t_quantile(level, freedom)) | (
+            (bound - size) / error >= t_quantile(rule.alpha, freedom)
         )
         needed = [further if now else later for now, later in zip(enough.tolist(), needed, strict=True)]
     return needed

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from pytest_gpuperf.analysis.operating import OperatingPoints
 from pytest_gpuperf.analysis.prices import cheapest, copies_per_instance, device_of, usd_per_million
@@ -101,7 +100,7 @@ def fleet(points: Sequence[OperatingPoint], price: Price, copies: int, demand: D
     Returns:
         The fleet; None if no point keeps the budget.
     """
-    fleets = [_fleet(point, price, copies, demand) for point in eligible(points, demand)]
+    fleets = [_fleet(point, price, copies, demand) for point in eligible_points(points, demand)]
     first = next(iter(demand.budget_ns), "p90")
     return min(fleets, key=lambda fleet: (fleet.instances, _latency(fleet, first), -fleet.headroom), default=None)
 
@@ -112,8 +111,8 @@ def price_curve(points: Sequence[OperatingPoint], price: Price, copies: int, dem
     Each is faster, in the budget's first quantile (p90 without a budget), than all cheaper ones.
     """
     first = next(iter(demand.budget_ns), "p90")
-    free = replace(demand, budget_ns={})
-    fleets = [_fleet(point, price, copies, free) for point in eligible(points, free) if first in point.latency_ns]
+    known = [point for point in _matching_points(points, demand) if first in point.latency_ns]
+    fleets = [_fleet(point, price, copies, demand) for point in known]
     curve: list[Fleet] = []
     for candidate in sorted(fleets, key=lambda fleet: (fleet.instances, _latency(fleet, first))):
         if not curve or _latency(candidate, first) < _latency(curve[-1], first):
@@ -121,16 +120,16 @@ def price_curve(points: Sequence[OperatingPoint], price: Price, copies: int, dem
     return tuple(curve)
 
 
-def eligible(points: Iterable[OperatingPoint], demand: Demand) -> list[OperatingPoint]:
+def eligible_points(points: Iterable[OperatingPoint], demand: Demand) -> list[OperatingPoint]:
     """Return the points that serve the demand's requests within its budget."""
     return [
         point
-        for point in _carrying(points, demand)
+        for point in _matching_points(points, demand)
         if all(point.latency_ns.get(name, math.inf) <= limit_ns for name, limit_ns in demand.budget_ns.items())
     ]
 
 
-def _carrying(points: Iterable[OperatingPoint], demand: Demand) -> list[OperatingPoint]:
+def _matching_points(points: Iterable[OperatingPoint], demand: Demand) -> list[OperatingPoint]:
     """Return the points of the demand's batch size and kind of load."""
     sized = [point for point in points if demand.batch_size in (None, point.point.batch_size)]
     open_loop = [point for point in sized if point.point.rate]
@@ -165,10 +164,10 @@ def _refusal(points: Sequence[OperatingPoint], demand: Demand) -> str:
     """Return why no point serves the demand; empty if one does."""
     if not points:
         return "no load point can be relied on"
-    carrying = _carrying(points, demand)
+    carrying = _matching_points(points, demand)
     if not carrying:
-        return _not_measured(points, demand)
-    if eligible(points, demand):
+        return _missing_load(points, demand)
+    if eligible_points(points, demand):
         return ""
     supported = [point for point in carrying if all(name in point.latency_ns for name in demand.budget_ns)]
     if not supported:
@@ -178,7 +177,7 @@ def _refusal(points: Sequence[OperatingPoint], demand: Demand) -> str:
     return f"no load point keeps the budget; the closest is {closest.point.label} with {latencies}"
 
 
-def _not_measured(points: Sequence[OperatingPoint], demand: Demand) -> str:
+def _missing_load(points: Sequence[OperatingPoint], demand: Demand) -> str:
     sizes = sorted({point.point.batch_size for point in points})
     if demand.batch_size not in (None, *sizes):
         return f"nothing was measured at batch size {demand.batch_size}, only at {', '.join(map(str, sizes))}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_gpuperf.analysis.evidence import Evidence
-from pytest_gpuperf.analysis.multiplicity import BoolArray, families, rejected
+from pytest_gpuperf.analysis.multiplicity import BoolArray, families, reject
 from pytest_gpuperf.analysis.robust import FloatArray
 from pytest_gpuperf.analysis.rule import Rule
 
@@ -41,8 +41,8 @@ def decide(evidence: Evidence, sweeps: int, rule: Rule, share: float = 1.0) -> D
     p_worse = evidence.p_worse(rule.margin)
     return Decision(
         p_worse=p_worse,
-        worse=rejected(p_worse, split),
-        better=rejected(evidence.p_better(rule.margin), split),
+        worse=reject(p_worse, split),
+        better=reject(evidence.p_better(rule.margin), split),
         same=evidence.p_different(rule.bound) <= rule.alpha,
         level=np.concatenate([np.full(family.size, family.level) for family in split]),
     )

@@ -128,18 +128,18 @@ def _result(
         price=priced[0] if priced else None,
         points=tuple(points),
         missing=(
-            *_only(first.device, first_points, curve_points),
-            *_only(device.device, curve_points, first_points),
+            *_exclusive_points(first.device, first_points, curve_points),
+            *_exclusive_points(device.device, curve_points, first_points),
         ),
         changes=() if is_first else _changes(first.record, record),
         notes=notes,
     )
 
 
-def _only(
-    device: str, points: Iterable[tuple[str, LoadPoint]], other_points: Container[tuple[str, LoadPoint]]
+def _exclusive_points(
+    device: str, points: Iterable[tuple[str, LoadPoint]], excluded: Container[tuple[str, LoadPoint]]
 ) -> list[str]:
-    names = ", ".join(point_name(*point) for point in points if point not in other_points)
+    names = ", ".join(point_name(*point) for point in points if point not in excluded)
     return [f"only on {device}: {names}"] if names else []
 
 

@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pytest_gpuperf.analysis.priors import Assumed
+from pytest_gpuperf.analysis.priors import SeriesPriors
 from pytest_gpuperf.analysis.robust import FloatArray, LocationEstimate, locate
 
 BoolArray = npt.NDArray[np.bool_]
@@ -73,15 +73,15 @@ class Evidence:
 
     def p_worse(self, margin: float) -> FloatArray:
         """Return the one-sided p-value of "worse by more than the margin"."""
-        return tail((self.difference - margin) / self.error, self.freedom)
+        return t_tail((self.difference - margin) / self.error, self.freedom)
 
     def p_better(self, margin: float) -> FloatArray:
         """Return the one-sided p-value of "better by more than the margin"."""
-        return tail((-self.difference - margin) / self.error, self.freedom)
+        return t_tail((-self.difference - margin) / self.error, self.freedom)
 
     def p_different(self, bound: float) -> FloatArray:
         """Return the p-value of two one-sided tests (Schuirmann 1987): small if the change lies inside the bound."""
-        return tail((bound - np.abs(self.difference)) / self.error, self.freedom)
+        return t_tail((bound - np.abs(self.difference)) / self.error, self.freedom)
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ class StoredArrays:
     """Both sides of a comparison with a stored baseline.
 
     Attributes:
-        candidate: (..., series, runs), padded with NaN.
-        history: (..., series, records, runs), padded with NaN: what shows how records differ.
-        reference: as ``history``: what the candidate is compared with, where it isn't the history.
-        candidate_disturbance, reference_disturbance: standard deviations for what others took of the CPU, shapes
+        candidate: Shape (..., series, runs), padded with NaN.
+        history: Records that show how records differ, shape (..., series, records, runs), padded with NaN.
+        reference: Records that the candidate is compared with, where they aren't the history.
+        candidate_disturbance, reference_disturbance: Standard deviations for what others took of the CPU, shapes
             (..., series) and (..., series, records).
-        averaging_matrix: Shape (series, series): averages over a sweep's points, metric by metric (``averaging``).
+        averaging_matrix: Shape (series, series): averages over a sweep's points, metric by metric.
     """
 
     candidate: FloatArray
@@ -105,11 +105,11 @@ class StoredArrays:
     reference_disturbance: FloatArray | None = None
 
 
-def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
+def stored_evidence(arrays: StoredArrays, prior: SeriesPriors) -> Evidence:
     """Return the evidence of a record against records; NaN for a series without a counterpart."""
     candidate, history = locate(arrays.candidate), locate(arrays.history)
     reference = history if arrays.reference is None else locate(arrays.reference)
-    run_variance, candidate_variance, usual = _run_variances(candidate, history, arrays.averaging_matrix)
+    run_variance, candidate_run, history_run = _run_variances(candidate, history, arrays.averaging_matrix)
     present = history.count > 0
     records = present.sum(axis=-1)
     degrees = np.maximum(records - 1, 0)
@@ -125,66 +125,67 @@ def stored_evidence(arrays: StoredArrays, prior: Assumed) -> Evidence:
     candidate_variance = np.maximum.reduce(
         [
             shrunk + run_variance * (1 / runs - per_run),
-            np.maximum(np.maximum(run_variance, candidate_variance) / runs, RESOLUTION**2),
-            candidate_variance - USUAL_EXCESS * usual,
+            np.maximum(np.maximum(run_variance, candidate_run) / runs, RESOLUTION**2),
+            candidate_run - USUAL_EXCESS * history_run,
         ]
     )
-    there = reference.count > 0
-    references = there.sum(axis=-1)
-    baseline = np.where(there, reference.centre, 0.0).sum(axis=-1) / np.where(references, references, np.nan)
+    reference_present = reference.count > 0
+    references = reference_present.sum(axis=-1)
+    total = np.where(reference_present, reference.centre, 0.0).sum(axis=-1)
+    baseline = total / np.where(references, references, np.nan)
     estimated = candidate_variance + shrunk / np.maximum(references, 1)
     from_history = shrunk * (1 + 1 / np.maximum(references, 1))
     # Satterthwaite's approximation (1946): what is taken off for the candidate's further runs makes the rest less
     # certain (but where much is taken off, the runs' own spread is a floor under it), and an assumed variance has no
     # uncertainty to add.
-    kept = np.clip((estimated / from_history) ** 2, 0.5, 1.0)
-    disturbed = _disturbed(arrays, there, references)
+    kept_share = np.clip((estimated / from_history) ** 2, 0.5, 1.0)
+    disturbed = _disturbed(arrays, reference_present, references)
     return Evidence(
         difference=candidate.centre - baseline,
         error=np.sqrt(estimated + disturbed),
-        freedom=freedom * kept * ((estimated + disturbed) / estimated) ** 2,
+        freedom=freedom * kept_share * ((estimated + disturbed) / estimated) ** 2,
         replicates=records.astype(float),
         further_variance=np.maximum(between, run_variance * per_run),
     )
 
 
-def duet_evidence(differences: FloatArray, averaging_matrix: FloatArray, prior: Assumed) -> Evidence:
+def duet_evidence(differences: FloatArray, averaging_matrix: FloatArray, prior: SeriesPriors) -> Evidence:
     """Return the evidence of a duet, from differences of shape (..., series, blocks), padded with NaN."""
     blocks = locate(differences)
-    shown = np.maximum(blocks.variance, average(blocks.variance, averaging_matrix))
+    observed = np.maximum(blocks.variance, group_means(blocks.variance, averaging_matrix))
     # As between records: what is only assumed is raised to what the blocks show.
-    assumed = prior.variance + prior.assumed * np.maximum(shown - prior.variance, 0.0)
+    assumed = prior.variance + prior.assumed * np.maximum(observed - prior.variance, 0.0)
     freedom = np.maximum(prior.weight + blocks.freedom, 1e-9)
-    variance = np.maximum((prior.weight * assumed + blocks.freedom * shown) / freedom, RESOLUTION**2)
+    variance = np.maximum((prior.weight * assumed + blocks.freedom * observed) / freedom, RESOLUTION**2)
     return Evidence(
         difference=blocks.centre,
         error=np.sqrt(variance / np.maximum(blocks.count, 1)),
         freedom=freedom,
         replicates=blocks.count,
-        further_variance=shown,
+        further_variance=observed,
         paired=True,
     )
 
 
-def averaging(groups: list[object]) -> FloatArray:
+def averaging_matrix(groups: list[object]) -> FloatArray:
     """Return the matrix that replaces each series' number by the mean over its group."""
     names = list(dict.fromkeys(groups))
     member = np.array([[group == name for name in names] for group in groups], dtype=float)
     return np.asarray(member @ (member / member.sum(axis=0)).T)
 
 
-def average(numbers: FloatArray, averaging_matrix: FloatArray) -> FloatArray:
-    """Apply ``averaging``."""
+def group_means(numbers: FloatArray, averaging_matrix: FloatArray) -> FloatArray:
+    """Apply ``averaging_matrix``."""
     return np.asarray(numbers @ averaging_matrix.T)
 
 
-def tail(statistic: FloatArray, freedom: FloatArray) -> FloatArray:
+def t_tail(statistic: FloatArray, freedom: FloatArray) -> FloatArray:
     """Return P(Student's t > statistic); 1 where there is no number, which then never gates."""
     p_value = special.stdtr(freedom, -np.asarray(statistic))
     return np.asarray(np.where(np.isfinite(p_value), p_value, 1.0))
 
 
-def quantile(level: float | FloatArray, freedom: FloatArray) -> FloatArray:
+def t_quantile(level: float | FloatArray, freedom: FloatArray) -> FloatArray:
     """Return the point that Student's t exceeds with probability ``level``."""
     return np.asarray(-special.stdtrit(freedom, level))
 
@@ -192,13 +193,13 @@ def quantile(level: float | FloatArray, freedom: FloatArray) -> FloatArray:
 def _run_variances(
     candidate: LocationEstimate, history: LocationEstimate, averaging_matrix: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Between the fresh starts inside one record: pooled over both sides, of the candidate, and of the history."""
+    """Return the variances between fresh starts in a record: pooled over both sides, candidate, history."""
     squares = (history.freedom * history.variance).sum(axis=-1)
     freedom = history.freedom.sum(axis=-1)
-    usual = squares / np.maximum(freedom, 1)
+    history_run = squares / np.maximum(freedom, 1)
     pooled = (squares + candidate.freedom * candidate.variance) / np.maximum(freedom + candidate.freedom, 1)
-    variances = (pooled, candidate.variance, usual)
-    raised = [np.maximum(variance, average(variance, averaging_matrix)) for variance in variances]
+    variances = (pooled, candidate.variance, history_run)
+    raised = [np.maximum(variance, group_means(variance, averaging_matrix)) for variance in variances]
     return raised[0], raised[1], raised[2]
 
 
@@ -208,8 +209,8 @@ def _variance_between(centres: FloatArray, present: BoolArray, records: IntArray
     return np.asarray(np.where(records > 1, squares / np.maximum(records - 1, 1), 0.0))
 
 
-def _disturbed(arrays: StoredArrays, there: BoolArray, references: IntArray) -> FloatArray | float:
+def _disturbed(arrays: StoredArrays, reference_present: BoolArray, references: IntArray) -> FloatArray | float:
     if arrays.candidate_disturbance is None or arrays.reference_disturbance is None:
         return 0.0
-    theirs = (np.where(there, arrays.reference_disturbance, 0.0) ** 2).sum(axis=-1)
-    return np.asarray(arrays.candidate_disturbance**2 + theirs / np.maximum(references, 1) ** 2)
+    reference = (np.where(reference_present, arrays.reference_disturbance, 0.0) ** 2).sum(axis=-1)
+    return np.asarray(arrays.candidate_disturbance**2 + reference / np.maximum(references, 1) ** 2)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from pytest_gpuperf.model import Histogram, Window, merged
+from pytest_gpuperf.model import Histogram, Window, merge_histograms
 
 #: Confidence of two-sided intervals: each end is wrong in at most one case of twenty.
 CONFIDENCE = 0.90
@@ -123,7 +123,7 @@ def quantile_logs(windows: Iterable[Window], q: float) -> list[float]:
     return [math.log(window.latency.quantile_ns(q)) for window in windows if window.latency.counts]
 
 
-def pooled(points: Iterable[Sequence[float]], prior: Spread = WINDOW_SPREAD) -> Spread:
+def pooled_spread(points: Iterable[Sequence[float]], prior: Spread = WINDOW_SPREAD) -> Spread:
     """Return the spread that the values of several load points (logs, by window) show.
 
     The prior loses one degree of freedom for each that is observed: on a machine five times as steady as assumed, it
@@ -168,11 +168,11 @@ def _groups(histograms: Sequence[Histogram], q: float) -> Iterator[Histogram]:
         if not histogram.counts:
             continue
         pending.append(histogram)
-        group = merged(pending) if len(pending) > 1 else histogram
+        group = merge_histograms(pending) if len(pending) > 1 else histogram
         if group.supports(q):
             groups.append(group)
             pending = []
     if pending:
         # The remainder joins the last complete group.
-        groups[-1:] = [merged([*groups[-1:], *pending])]
+        groups[-1:] = [merge_histograms([*groups[-1:], *pending])]
     return iter(groups)

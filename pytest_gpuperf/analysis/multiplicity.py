@@ -28,9 +28,9 @@ class Family:
     """Series that share a level.
 
     Attributes:
-        members: their slice of the last axis.
-        alpha: the family's level.
-        positive: their p-values don't depend on each other negatively.
+        members: Their slice of the last axis.
+        alpha: The family's level.
+        positive: Whether their p-values don't depend on each other negatively.
     """
 
     members: slice
@@ -43,16 +43,16 @@ class Family:
 
     @property
     def level(self) -> float:
-        """What a single member gets that finds no support in the others."""
+        """Level of a single member that finds no support in the others."""
         return self.alpha / max(self.size, 1)
 
 
 def families(sweeps: int, points: int, alpha: float) -> list[Family]:
-    """The families of one test against one baseline.
+    """Return the families of one test against one baseline.
 
     Args:
-        sweeps: how many sweep-wide means there are; they come first.
-        points: how many series of single points. With a single load point there is no mean: it is the whole sweep, and
+        sweeps: Number of sweep-wide means; they come first.
+        points: Number of series of single points. With a single load point there is no mean: it is the whole sweep, and
             gets all of alpha.
     """
     if not sweeps:
@@ -60,8 +60,8 @@ def families(sweeps: int, points: int, alpha: float) -> list[Family]:
     return [Family(slice(0, sweeps), alpha / 2, positive=True), Family(slice(sweeps, sweeps + points), alpha / 2)]
 
 
-def rejected(p_values: FloatArray, split: list[Family]) -> BoolArray:
-    """Which hypotheses are rejected, family by family; shape (..., series) as given."""
+def reject(p_values: FloatArray, split: list[Family]) -> BoolArray:
+    """Return which hypotheses are rejected, family by family, in the shape of the p-values."""
     result = np.zeros(p_values.shape, dtype=bool)
     for family in split:
         step = hochberg if family.positive else holm
@@ -70,13 +70,13 @@ def rejected(p_values: FloatArray, split: list[Family]) -> BoolArray:
 
 
 def holm(p_values: FloatArray, alpha: float) -> BoolArray:
-    """Holm's step-down procedure along the last axis."""
+    """Apply Holm's step-down procedure along the last axis."""
     order, small = _steps(p_values, alpha)
     return _unordered(np.logical_and.accumulate(small, axis=-1), order)
 
 
 def hochberg(p_values: FloatArray, alpha: float) -> BoolArray:
-    """Hochberg's step-up procedure along the last axis."""
+    """Apply Hochberg's step-up procedure along the last axis."""
     order, small = _steps(p_values, alpha)
     return _unordered(np.logical_or.accumulate(small[..., ::-1], axis=-1)[..., ::-1], order)
 

@@ -16,7 +16,7 @@ from pytest_gpuperf.model import (
     PointFigures,
     Record,
     figures_by_point,
-    merged,
+    merge_histograms,
 )
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -51,15 +51,15 @@ def operating_points(records: Sequence[Record]) -> OperatingPoints:
             runs_by_point.setdefault((run.sweep, point), []).append(figures)
     points, left_out = [], []
     for (sweep, point), runs in runs_by_point.items():
-        reason = _doubt(point, runs)
+        reason = _exclusion_reason(point, runs)
         if reason:
             left_out.append(f"{sweep}: {point.label}: {reason}")
         else:
-            points.append(_operating(sweep, point, runs))
+            points.append(_operating_point(sweep, point, runs))
     return OperatingPoints(records[0].test, records[0].key, tuple(points), tuple(left_out))
 
 
-def _doubt(point: LoadPoint, runs: Sequence[PointFigures]) -> str:
+def _exclusion_reason(point: LoadPoint, runs: Sequence[PointFigures]) -> str:
     """Return why a load point can't be relied on; empty if it can."""
     requests, errors = sum(run.requests for run in runs), sum(run.error_count for run in runs)
     if not requests or min(run.throughput for run in runs) <= 0:
@@ -74,7 +74,7 @@ def _doubt(point: LoadPoint, runs: Sequence[PointFigures]) -> str:
     return ""
 
 
-def _operating(sweep: str, point: LoadPoint, runs: Sequence[PointFigures]) -> OperatingPoint:
+def _operating_point(sweep: str, point: LoadPoint, runs: Sequence[PointFigures]) -> OperatingPoint:
     rates = [run.throughput for run in runs]
     latencies = [run.latency for run in runs]
     ranges = {name: range_ns for name, q in QUANTILES.items() if (range_ns := _range_ns(latencies, q))}
@@ -95,6 +95,6 @@ def _range_ns(latencies: Sequence[Histogram], q: float) -> tuple[float, float] |
     """Return the quantile in the fastest and in the slowest run; of all runs merged, if no run has enough requests."""
     supporting = [latency for latency in latencies if latency.supports(q)]
     if not supporting:
-        supporting = [latency for latency in (merged(latencies),) if latency.supports(q)]
+        supporting = [latency for latency in (merge_histograms(latencies),) if latency.supports(q)]
     values = [latency.quantile_ns(q) for latency in supporting]
     return (min(values), max(values)) if values else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_gpuperf.analysis.evidence import BoolArray, averaging
+from pytest_gpuperf.analysis.evidence import BoolArray, averaging_matrix
 from pytest_gpuperf.analysis.robust import FloatArray
 from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, Values
 
@@ -33,9 +33,9 @@ class Panel:
     @property
     def averaging_matrix(self) -> FloatArray:
         """Matrix that averages over the points of a sweep's metric; a sweep-wide mean stands for itself."""
-        return averaging([(point is None, sweep, metric) for sweep, point, metric in self.keys])
+        return averaging_matrix([(point is None, sweep, metric) for sweep, point, metric in self.keys])
 
-    def stacked(self, which: slice) -> FloatArray:
+    def stack(self, which: slice) -> FloatArray:
         """Return the values of some records, shape (series, records, runs), padded with NaN."""
         sides = self.sides[which]
         size = max(side.shape[1] for side in sides)
@@ -44,16 +44,16 @@ class Panel:
             stacked[:, index, : side.shape[1]] = side
         return stacked
 
-    def disturbed(self, which: slice) -> FloatArray:
+    def stack_disturbances(self, which: slice) -> FloatArray:
         """Return the disturbances of some records, shape (series, records)."""
         return np.stack(self.disturbances[which], axis=1)
 
-    def measured(self, which: int | slice) -> BoolArray:
+    def is_measured(self, which: int | slice) -> BoolArray:
         """Return which series at least one of some records has."""
         sides = [self.sides[which]] if isinstance(which, int) else self.sides[which]
         return np.asarray(np.logical_or.reduce([np.isfinite(side).any(axis=-1) for side in sides]))
 
-    def only(self, rows: BoolArray) -> Panel:
+    def select(self, rows: BoolArray) -> Panel:
         """Return the panel of some of the series."""
         if rows.all():
             return self

@@ -62,7 +62,7 @@ PRIORS = {"gpu": Prior(record_sd=0.02, weight=8), "cpu": RECORD_PRIOR, "unknown"
 BLOCK_PRIOR = Prior(record_sd=0.025, weight=6)
 
 
-def calibrated(default: Prior, record_sd: Mapping[str, float], freedom: Mapping[str, float]) -> Prior | Priors:
+def calibrated_priors(default: Prior, record_sd: Mapping[str, float], freedom: Mapping[str, float]) -> Prior | Priors:
     """Return the priors of a device on which A/A records were measured.
 
     Args:
@@ -79,7 +79,7 @@ def calibrated(default: Prior, record_sd: Mapping[str, float], freedom: Mapping[
 
 
 @dataclass(frozen=True)
-class Assumed:
+class SeriesPriors:
     """Priors as arrays, with one element per series.
 
     Attributes:
@@ -93,7 +93,7 @@ class Assumed:
     assumed: FloatArray
 
     @classmethod
-    def of(cls, priors: Sequence[Prior]) -> Assumed:
+    def of(cls, priors: Sequence[Prior]) -> SeriesPriors:
         return cls(
             np.array([prior.record_sd**2 for prior in priors]),
             np.array([prior.weight for prior in priors], dtype=float),
@@ -101,7 +101,7 @@ class Assumed:
         )
 
 
-def with_history(prior: Assumed, history: FloatArray) -> Assumed:
+def with_history(prior: SeriesPriors, history: FloatArray) -> SeriesPriors:
     """Return the prior of a duet's blocks, updated by earlier duets of the same key.
 
     It is pooled over the history and never over the points of one duet: those share its starts, and would be counted as
@@ -117,6 +117,6 @@ def with_history(prior: Assumed, history: FloatArray) -> Assumed:
     total = weight + freedom
     variance = (weight * prior.variance + squares) / np.maximum(total, 1e-9)
     known = np.minimum(total, np.maximum(HISTORY_WEIGHT, prior.weight))
-    return Assumed(
+    return SeriesPriors(
         np.where(total > 0, variance, prior.variance), known, prior.assumed * weight / np.maximum(total, 1e-9)
     )

@@ -18,7 +18,7 @@ _CELLS = 1 << 19
 def quantile_logs(groups: Sequence[Sequence[Histogram]], quantiles: Sequence[float]) -> FloatArray:
     """Return the logs of the quantiles, in ns, of each group of histograms.
 
-    Equal to the log of ``merged(group).quantile_ns(q)``; NaN if there are too few requests (``Histogram.supports``).
+    Equal to the log of ``Histogram.quantile_ns`` of the merged group; NaN without enough requests.
 
     Returns:
         An array of shape (groups, quantiles).
@@ -33,11 +33,11 @@ def quantile_logs(groups: Sequence[Sequence[Histogram]], quantiles: Sequence[flo
     step = max(_CELLS // width, 1)
     for start in range(0, len(groups), step):
         part = slice(start, start + step)
-        result[part] = _part(groups[part], lengths[part], low, width, np.asarray(quantiles))
+        result[part] = _part_logs(groups[part], lengths[part], low, width, np.asarray(quantiles))
     return result
 
 
-def _part(
+def _part_logs(
     groups: Sequence[Sequence[Histogram]], lengths: Sequence[int], low: int, width: int, quantiles: FloatArray
 ) -> FloatArray:
     size = sum(lengths)

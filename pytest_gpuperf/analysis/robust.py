@@ -44,24 +44,24 @@ def locate(values: FloatArray) -> LocationEstimate:
     the centre is split into the variance of a value and the number of values that the centre is worth, with the factors
     of normal values (``_SWELL``, ``_COST``), so that it is comparable with the variance of fewer values.
     """
-    here = np.isfinite(values)
-    count = here.sum(axis=-1)
+    finite = np.isfinite(values)
+    count = finite.sum(axis=-1)
     size = values.shape[-1]
     if size < TRIM_DIVISOR:
         cut = np.zeros_like(count)
-        filled = np.where(here, values, 0.0)
+        filled = np.where(finite, values, 0.0)
         with np.errstate(invalid="ignore"):
             centre = filled.sum(axis=-1) / np.where(count, count, np.nan)
-        squares = (np.where(here, values - centre[..., None], 0.0) ** 2).sum(axis=-1)
+        squares = (np.where(finite, values - centre[..., None], 0.0) ** 2).sum(axis=-1)
     else:
-        ordered = np.sort(np.where(here, values, np.nan), axis=-1)
+        ordered = np.sort(np.where(finite, values, np.nan), axis=-1)
         cut = count // TRIM_DIVISOR
-        place = np.arange(size)
-        kept = (place >= cut[..., None]) & (place < (count - cut)[..., None])
+        rank = np.arange(size)
+        kept = (rank >= cut[..., None]) & (rank < (count - cut)[..., None])
         centre = np.where(kept, ordered, 0.0).sum(axis=-1) / np.where(count, count - 2 * cut, np.nan)
         low = np.take_along_axis(ordered, cut[..., None], axis=-1)
         high = np.take_along_axis(ordered, np.maximum(count - cut - 1, 0)[..., None], axis=-1)
-        present = place < count[..., None]
+        present = rank < count[..., None]
         winsorised = np.where(present, np.clip(ordered, low, high), 0.0)
         middle = winsorised.sum(axis=-1) / np.where(count, count, np.nan)
         squares = (np.where(present, winsorised - middle[..., None], 0.0) ** 2).sum(axis=-1)

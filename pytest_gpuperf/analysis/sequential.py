@@ -47,7 +47,7 @@ def alpha_share(look_index: int, max_runs: int, first: int = LOOKS[0]) -> float:
     if not 0 <= look_index < len(planned):
         raise ValueError(f"there are {len(planned)} looks at up to {max_runs} runs; none has index {look_index}")
     earlier = planned[look_index - 1] if look_index else 0
-    return _spent(planned[look_index] / max_runs) - _spent(earlier / max_runs)
+    return _alpha_spent(planned[look_index] / max_runs) - _alpha_spent(earlier / max_runs)
 
 
 def next_look(runs_done: int, max_runs: int, comparison: Comparison, first: int = LOOKS[0]) -> int | None:
@@ -60,5 +60,5 @@ def next_look(runs_done: int, max_runs: int, comparison: Comparison, first: int 
     return next((look for look in looks(max_runs, first) if look > runs_done), None)
 
 
-def _spent(share: float) -> float:
+def _alpha_spent(share: float) -> float:
     return share**2

@@ -21,7 +21,7 @@ from pytest_gpuperf.analysis.interval import (
     UNKNOWN,
     Interval,
     Spread,
-    pooled,
+    pooled_spread,
     quantile_interval,
     ratio_interval,
 )
@@ -225,7 +225,7 @@ class _Adaptive:
             for measured_load, windows in self._windows.items()
             if measured_load != load
         ]
-        return pooled(logs)
+        return pooled_spread(logs)
 
 
 def _reach(interval: Interval) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_gpuperf.load import WindowSpec
-from pytest_gpuperf.model import Arrivals, LoadPoint, Ramp, reseeded
+from pytest_gpuperf.model import Arrivals, LoadPoint, Ramp, reseed
 
 if TYPE_CHECKING:
     from pytest_gpuperf.load.distributed import RemoteWorkers
@@ -50,7 +50,7 @@ class MeasurePlan:
         Args:
             number: Zero-based index of the window among those of its point; it seeds the random intervals.
         """
-        arrivals = None if arrivals is None else reseeded(arrivals, number)
+        arrivals = None if arrivals is None else reseed(arrivals, number)
         window_s = self.window_s
         if isinstance(arrivals, Ramp):
             arrivals, window_s = replace(arrivals, hold_s=self.lead_in_s), arrivals.over_s

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_gpuperf.analysis.interval import Spread, pooled, quantile_logs
+from pytest_gpuperf.analysis.interval import Spread, pooled_spread, quantile_logs
 from pytest_gpuperf.measure.ask import Ask, Steps
 from pytest_gpuperf.measure.budget import LEAST_WINDOWS, JudgedLoad, judge
 from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
@@ -211,7 +211,7 @@ class _Search:
 
     def _spread(self, load: float) -> Spread:
         """Return how far windows differ at the other loads."""
-        return pooled(logs for measured_load, logs in self._logs.items() if measured_load != load)
+        return pooled_spread(logs for measured_load, logs in self._logs.items() if measured_load != load)
 
     @property
     def _total(self) -> int:

@@ -1,13 +1,13 @@
 """The frozen data model that every layer shares. Builtins only: importing it costs nothing."""
 
-from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseeded
+from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseed
 from pytest_gpuperf.model.budget import Budget, LatencyLimit
 from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, OperatingPoint, Price
 from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, smoke_curve
 from pytest_gpuperf.model.device_comparison import DeviceComparison, DevicePoint, DeviceResult, Ratio
 from pytest_gpuperf.model.figures import PointFigures, figures_by_point, undisturbed_windows, windows_by_point
 from pytest_gpuperf.model.finding import MARKS, Finding
-from pytest_gpuperf.model.histogram import Histogram, bucket_of, merged
+from pytest_gpuperf.model.histogram import Histogram, bucket_of, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.record import METHOD_VERSION, SCHEMA, Plain, PlainMapping, Record
 from pytest_gpuperf.model.reported import PointCost, ReportedTest
@@ -103,8 +103,8 @@ __all__ = [
     "curve_of",
     "curves_of",
     "figures_by_point",
-    "merged",
-    "reseeded",
+    "merge_histograms",
+    "reseed",
     "smoke_curve",
     "undisturbed_windows",
     "windows_by_point",

@@ -180,7 +180,7 @@ class Intervals:
 Arrivals = Constant | Poisson | Ramp | Intervals
 
 
-def reseeded(arrivals: Arrivals, number: int) -> Arrivals:
+def reseed(arrivals: Arrivals, number: int) -> Arrivals:
     """Return the same process with other random intervals, if it has random intervals.
 
     Windows that replay the same stretch of a Poisson process would all have that stretch's rate.

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from pytest_gpuperf.model.histogram import Histogram, merged
+from pytest_gpuperf.model.histogram import Histogram, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.resources import Memory, peak_memory
 from pytest_gpuperf.model.run import Run
@@ -80,7 +80,7 @@ class PointFigures:
     @cached_property
     def latency(self) -> Histogram:
         """Latencies of all requests."""
-        return merged(window.latency for window in self.windows)
+        return merge_histograms(window.latency for window in self.windows)
 
     @cached_property
     def service(self) -> Histogram | None:
@@ -234,4 +234,4 @@ def _inferences(windows: Iterable[Window]) -> float:
 
 def _merged(histograms: Iterable[Histogram | None]) -> Histogram | None:
     known = [histogram for histogram in histograms if histogram is not None]
-    return merged(known) if known else None
+    return merge_histograms(known) if known else None

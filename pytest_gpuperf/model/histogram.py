@@ -78,7 +78,7 @@ class Histogram:
         raise AssertionError("unreachable: the rank is at most the total")
 
 
-def merged(histograms: Iterable[Histogram]) -> Histogram:
+def merge_histograms(histograms: Iterable[Histogram]) -> Histogram:
     """Return the histogram of all latencies of several histograms."""
     counts: dict[int, int] = {}
     for histogram in histograms:

@@ -30,21 +30,21 @@ class ServerTimes:
         """Time between the arrival of a request at the server and its answer, summed over the requests."""
         return self.queue_ns + self.compute_input_ns + self.compute_infer_ns + self.compute_output_ns
 
-    def __add__(self, other: ServerTimes) -> ServerTimes:
-        return self._combine(other, operator.add)
+    def __add__(self, later: ServerTimes) -> ServerTimes:
+        return self._combine(later, operator.add)
 
     def __sub__(self, earlier: ServerTimes) -> ServerTimes:
         return self._combine(earlier, operator.sub)
 
-    def _combine(self, other: ServerTimes, combine: Callable[[int, int], int]) -> ServerTimes:
+    def _combine(self, times: ServerTimes, combine: Callable[[int, int], int]) -> ServerTimes:
         zero = ServerTimes(0, 0, 0, 0, 0, 0)
-        models = dict.fromkeys([*self.stages, *other.stages])
+        models = dict.fromkeys([*self.stages, *times.stages])
         return ServerTimes(
-            combine(self.requests, other.requests),
-            combine(self.executions, other.executions),
-            combine(self.queue_ns, other.queue_ns),
-            combine(self.compute_input_ns, other.compute_input_ns),
-            combine(self.compute_infer_ns, other.compute_infer_ns),
-            combine(self.compute_output_ns, other.compute_output_ns),
-            {model: self.stages.get(model, zero)._combine(other.stages.get(model, zero), combine) for model in models},
+            combine(self.requests, times.requests),
+            combine(self.executions, times.executions),
+            combine(self.queue_ns, times.queue_ns),
+            combine(self.compute_input_ns, times.compute_input_ns),
+            combine(self.compute_infer_ns, times.compute_infer_ns),
+            combine(self.compute_output_ns, times.compute_output_ns),
+            {model: self.stages.get(model, zero)._combine(times.stages.get(model, zero), combine) for model in models},
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_gpuperf.analysis.compare import compare, compare_duet
-from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated
+from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated_priors
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import Comparison, Record
 from pytest_gpuperf.store import Baseline, Store, newest_calibration
@@ -22,7 +22,7 @@ def prior_of(store: Store | None, device: str, kind: str) -> Prior | Priors:
     """
     assumed = PRIORS[kind]
     calibration = newest_calibration(store, device) if store is not None and kind != "unknown" else None
-    return calibrated(assumed, calibration.record_sd, calibration.freedom) if calibration else assumed
+    return calibrated_priors(assumed, calibration.record_sd, calibration.freedom) if calibration else assumed
 
 
 def compare_record(record: Record, baseline: Baseline, rule: Rule) -> Comparison:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, ReportedTest, merged, windows_by_point
+from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, ReportedTest, merge_histograms, windows_by_point
 from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.report.exchange.report_json import without_infinities
 from pytest_gpuperf.report.latency_parts import deviation_of, mean_of
@@ -84,7 +84,7 @@ def _benchmark(test: ReportedTest, sweep: str, point: CurvePoint) -> dict[str, A
 
 def _latency(test: ReportedTest, sweep: str, load: LoadPoint) -> Histogram:
     windows = windows_by_point(run for run in test.record.runs if run.sweep == sweep)
-    return merged(window.latency for window in windows[load])
+    return merge_histograms(window.latency for window in windows[load])
 
 
 def _stats(latency: Histogram) -> dict[str, Any]:

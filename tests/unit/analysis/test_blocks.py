@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.blocks import block_values, common
+from pytest_gpuperf.analysis.blocks import block_values, shared_series
 from pytest_gpuperf.analysis.values import values_from_numbers
 from pytest_gpuperf.model import Record, Run, Window
 from tests.unit.factories import SINGLE, record, run, window
@@ -82,7 +82,7 @@ def test_disturbed_pairs_are_left_out_where_there_are_others() -> None:
 def test_sides_share_their_series_and_blocks() -> None:
     ours = values_from_numbers("a", [{"x": {"p50": 1.0}, "y": {"p50": 1.0}}] * 3)
     theirs = values_from_numbers("b", [{"x": {"p50": 1.0}}] * 2)
-    one, other = common(ours, theirs)
+    one, other = shared_series(ours, theirs)
     assert list(one.values) == list(other.values)
     assert [len(values.runs) for side in (one, other) for values in side.values.values()] == [2, 2]
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from pytest_gpuperf.analysis.calibration import CalibrationResult, Proportion, SeriesSpread, calibrate
 from pytest_gpuperf.analysis.compare import Rule, compare
-from pytest_gpuperf.analysis.priors import HISTORY_WEIGHT, RECORD_PRIOR, Prior, Priors, calibrated
+from pytest_gpuperf.analysis.priors import HISTORY_WEIGHT, RECORD_PRIOR, Prior, Priors, calibrated_priors
 from pytest_gpuperf.model import Record, Verdict
 from tests.unit.factories import KEY, SINGLE, record
 
@@ -79,7 +79,7 @@ def test_the_smallest_effect_is_found_four_times_of_five() -> None:
     """By the gate itself, of records with the spread that was measured."""
     found = calibrate([aa(6, 60, record_sd=0.01, run_sd=0.01)], [RULE])
     effect = only(found).detectable[5, 3]
-    rule = replace(RULE, prior=calibrated(RECORD_PRIOR, found.pooled.record_sd, found.pooled.freedom))
+    rule = replace(RULE, prior=calibrated_priors(RECORD_PRIOR, found.pooled.record_sd, found.pooled.freedom))
     hits = 0
     for seed in range(200):
         *before, now = aa(1000 + seed, 6, record_sd=0.01, run_sd=0.01)
@@ -114,8 +114,8 @@ def test_one_run_a_record_shows_no_spread_of_runs() -> None:
 
 
 def test_a_measured_prior_is_of_its_metrics_only_and_never_weighs_more_than_the_limit() -> None:
-    found = calibrated(RECORD_PRIOR, {"p50": 0.01, "energy": 0.02}, {"p50": 200, "energy": 0})
+    found = calibrated_priors(RECORD_PRIOR, {"p50": 0.01, "energy": 0.02}, {"p50": 200, "energy": 0})
     assert isinstance(found, Priors)
     assert found.of("serving", "concurrency 1", "p50") == Prior(0.01, HISTORY_WEIGHT, measured=True)
     assert found.of("serving", "", "energy") == found.of("serving", "", "p90") == RECORD_PRIOR
-    assert calibrated(RECORD_PRIOR, {}, {}) == RECORD_PRIOR
+    assert calibrated_priors(RECORD_PRIOR, {}, {}) == RECORD_PRIOR

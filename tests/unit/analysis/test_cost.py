@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.cost import eligible, fleet, offers, point_costs, price_curve
+from pytest_gpuperf.analysis.cost import eligible_points, fleet, offers, point_costs, price_curve
 from pytest_gpuperf.analysis.operating import OperatingPoints, operating_points
 from pytest_gpuperf.model import Demand, LoadPoint, OperatingPoint, Price, curves_of
 from tests.unit.factories import KEY, curve, curve_point, equal_runs, record
@@ -73,17 +73,17 @@ def test_every_quantile_of_the_budget_holds() -> None:
 
 def test_open_loop_points_answer_before_closed_ones() -> None:
     opened = point(30.0, 12.0, LoadPoint(0, 1, 30.0, "poisson"))
-    assert eligible([SLOW, opened], Demand(1.0)) == [opened]
-    assert eligible([SLOW, opened], Demand(1.0, loop="closed")) == [SLOW]
-    assert eligible([SLOW, FAST], Demand(1.0)) == [SLOW, FAST]
-    assert eligible([SLOW], Demand(1.0, loop="open")) == []
+    assert eligible_points([SLOW, opened], Demand(1.0)) == [opened]
+    assert eligible_points([SLOW, opened], Demand(1.0, loop="closed")) == [SLOW]
+    assert eligible_points([SLOW, FAST], Demand(1.0)) == [SLOW, FAST]
+    assert eligible_points([SLOW], Demand(1.0, loop="open")) == []
 
 
 def test_requests_of_one_batch_size_or_of_any() -> None:
     eight = point(400.0, 30.0, LoadPoint(4, 8))
-    assert eligible([SLOW, eight], Demand(100.0)) == [SLOW]
-    assert eligible([SLOW, eight], Demand(100.0, 8)) == [eight]
-    assert eligible([SLOW, eight], Demand(100.0, None)) == [SLOW, eight]
+    assert eligible_points([SLOW, eight], Demand(100.0)) == [SLOW]
+    assert eligible_points([SLOW, eight], Demand(100.0, 8)) == [eight]
+    assert eligible_points([SLOW, eight], Demand(100.0, None)) == [SLOW, eight]
 
 
 @pytest.mark.parametrize(

@@ -12,23 +12,23 @@ from pytest_gpuperf.analysis.decision import decide
 from pytest_gpuperf.analysis.evidence import (
     RESOLUTION,
     StoredArrays,
-    averaging,
+    averaging_matrix,
     duet_evidence,
-    quantile,
     stored_evidence,
-    tail,
+    t_quantile,
+    t_tail,
 )
-from pytest_gpuperf.analysis.priors import Assumed, Prior
+from pytest_gpuperf.analysis.priors import Prior, SeriesPriors
 from pytest_gpuperf.analysis.robust import FloatArray
 from pytest_gpuperf.analysis.rule import Rule
 
 ASSUMED = Prior(record_sd=0.02, weight=8)
-ALONE = averaging(["one"])
+ALONE = averaging_matrix(["one"])
 
 
 def stored(candidate: FloatArray, history: FloatArray, prior: Prior = ASSUMED) -> tuple[float, float, float]:
     """Difference, standard error and degrees of freedom of a single series."""
-    found = stored_evidence(StoredArrays(candidate[None], history[None], ALONE), Assumed.of([prior]))
+    found = stored_evidence(StoredArrays(candidate[None], history[None], ALONE), SeriesPriors.of([prior]))
     return float(found.difference[0]), float(found.error[0]), float(found.freedom[0])
 
 
@@ -90,7 +90,7 @@ def test_values_that_agree_to_the_last_digit_are_not_known_better_than_they_are_
 
 def test_blocks_are_a_moderated_one_sample_t() -> None:
     blocks = np.array([0.03, 0.05, 0.07])
-    found = duet_evidence(blocks[None], ALONE, Assumed.of([Prior(0.01, 10, measured=True)]))
+    found = duet_evidence(blocks[None], ALONE, SeriesPriors.of([Prior(0.01, 10, measured=True)]))
     assert found.difference[0] == pytest.approx(0.05)
     assert found.error[0] ** 2 == pytest.approx((10 * 0.01**2 + 2 * 0.02**2) / 12 / 3)
     assert found.freedom[0] == 12
@@ -99,15 +99,15 @@ def test_blocks_are_a_moderated_one_sample_t() -> None:
 
 def test_an_assumed_prior_is_raised_to_what_the_blocks_show() -> None:
     blocks = np.array([-0.1, 0.0, 0.1])
-    found = duet_evidence(blocks[None], ALONE, Assumed.of([ASSUMED]))
+    found = duet_evidence(blocks[None], ALONE, SeriesPriors.of([ASSUMED]))
     assert found.error[0] == pytest.approx(0.1 / math.sqrt(3))
 
 
 def test_points_of_one_job_lend_each_other_noise_and_no_degrees_of_freedom() -> None:
-    prior = Assumed.of([Prior(0.01, 10, measured=True)] * 2)
+    prior = SeriesPriors.of([Prior(0.01, 10, measured=True)] * 2)
     pair = np.array([[0.0, 0.0, 0.0], [-0.06, 0.0, 0.06]])
-    apart = duet_evidence(pair, averaging(["a", "b"]), prior)
-    alike = duet_evidence(pair, averaging(["a", "a"]), prior)
+    apart = duet_evidence(pair, averaging_matrix(["a", "b"]), prior)
+    alike = duet_evidence(pair, averaging_matrix(["a", "a"]), prior)
     assert alike.error[0] > apart.error[0]
     assert alike.error[1] == pytest.approx(apart.error[1])
     assert alike.freedom.tolist() == apart.freedom.tolist() == [12, 12]
@@ -118,7 +118,7 @@ def test_points_of_one_job_lend_each_other_noise_and_no_degrees_of_freedom() -> 
 
 @given(st.floats(-5, 5) | st.sampled_from([math.nan, math.inf, -math.inf]), st.floats(1, 50))
 def test_what_is_no_number_has_no_small_p_value(statistic: float, freedom: float) -> None:
-    p_value = float(tail(np.array(statistic), np.array(freedom)))
+    p_value = float(t_tail(np.array(statistic), np.array(freedom)))
     assert 0 <= p_value <= 1
     if math.isnan(statistic):
         assert p_value == 1
@@ -126,7 +126,7 @@ def test_what_is_no_number_has_no_small_p_value(statistic: float, freedom: float
 
 @given(st.floats(1e-6, 0.5), st.floats(1, 100))
 def test_quantile_and_tail_are_inverse(level: float, freedom: float) -> None:
-    assert float(tail(quantile(level, np.array(freedom)), np.array(freedom))) == pytest.approx(level, rel=1e-6)
+    assert float(t_tail(t_quantile(level, np.array(freedom)), np.array(freedom))) == pytest.approx(level, rel=1e-6)
 
 
 @settings(deadline=None, max_examples=50)
@@ -138,7 +138,8 @@ def test_series_without_numbers_never_decide(data: st.DataObject) -> None:
     candidate, history = rng.normal(1.0, 0.001, (4, 3)), rng.normal(0, 0.001, (4, 2, 3))
     candidate[np.array(holes[:12]).reshape(4, 3)] = np.nan
     history[np.array(holes[12:]).reshape(4, 2, 3)] = np.nan
-    evidence = stored_evidence(StoredArrays(candidate, history, averaging([1, 2, 3, 4])), Assumed.of([ASSUMED] * 4))
+    arrays = StoredArrays(candidate, history, averaging_matrix([1, 2, 3, 4]))
+    evidence = stored_evidence(arrays, SeriesPriors.of([ASSUMED] * 4))
     found = decide(evidence, 0, Rule())
     there = np.isfinite(candidate).any(axis=-1) & np.isfinite(history).any(axis=(-1, -2))
     assert found.worse.tolist() == there.tolist()
@@ -151,7 +152,7 @@ def test_series_without_numbers_never_decide(data: st.DataObject) -> None:
 def test_better_and_worse_are_mirror_images(seed: int, records: int, runs: int, effect: float) -> None:
     rng = np.random.default_rng(seed)
     candidate, history = rng.normal(effect, 0.02, (6, runs)), rng.normal(0, 0.02, (6, records, 3))
-    alike, prior = averaging([1, 2, 3, 3, 3, 3]), Assumed.of([ASSUMED] * 6)
+    alike, prior = averaging_matrix([1, 2, 3, 3, 3, 3]), SeriesPriors.of([ASSUMED] * 6)
     there, back = (
         decide(stored_evidence(StoredArrays(way * candidate, way * history, alike), prior), 2, Rule())
         for way in (1, -1)
@@ -167,7 +168,7 @@ def test_better_and_worse_are_mirror_images(seed: int, records: int, runs: int, 
 @given(st.integers(0, 10_000), st.floats(0.002, 0.05), st.floats(0.0, 0.03), st.booleans())
 def test_more_runs_never_widen_an_interval_on_average(seed: int, run_sd: float, record_sd: float, duet: bool) -> None:
     rng = np.random.default_rng(seed)
-    size, prior, alike = 400, Assumed.of([ASSUMED] * 400), np.eye(400)
+    size, prior, alike = 400, SeriesPriors.of([ASSUMED] * 400), np.eye(400)
     runs = rng.normal(0, run_sd, (size, 8))
     history = rng.normal(0, record_sd, (size, 10, 1)) + rng.normal(0, run_sd, (size, 10, 3))
     widths = []
@@ -177,7 +178,7 @@ def test_more_runs_never_widen_an_interval_on_average(seed: int, run_sd: float, 
             if duet
             else stored_evidence(StoredArrays(runs[:, :count], history, alike), prior)
         )
-        widths.append(float((quantile(0.025, evidence.freedom) * evidence.error).mean()))
+        widths.append(float((t_quantile(0.025, evidence.freedom) * evidence.error).mean()))
     three, four, five, eight = widths
     # 400 series tell their mean width to about half a percent.
     assert three >= 0.995 * five >= 0.99 * eight
@@ -191,7 +192,7 @@ def test_many_comparisons_at_once_are_those_one_by_one(seed: int) -> None:
     """What the simulation in ``benchmarks/gate_error_rates.py`` rests on."""
     rng = np.random.default_rng(seed)
     candidate, history = rng.normal(0.03, 0.01, (5, 6, 5)), rng.normal(0, 0.01, (5, 6, 4, 3))
-    alike, prior = averaging([1, 2, 3, 3, 4, 4]), Assumed.of([ASSUMED] * 6)
+    alike, prior = averaging_matrix([1, 2, 3, 3, 4, 4]), SeriesPriors.of([ASSUMED] * 6)
     whole = decide(stored_evidence(StoredArrays(candidate, history, alike), prior), 2, Rule())
     for index in range(5):
         one = decide(stored_evidence(StoredArrays(candidate[index], history[index], alike), prior), 2, Rule())

@@ -11,7 +11,7 @@ from pytest_gpuperf.analysis.interval import (
     Interval,
     Spread,
     mean_interval,
-    pooled,
+    pooled_spread,
     quantile_interval,
     ratio_interval,
     requests_needed,
@@ -68,16 +68,16 @@ def test_no_values_are_refused() -> None:
 
 def test_a_spread_learns_from_other_points() -> None:
     rng = np.random.default_rng(0)
-    learned = pooled(rng.normal(point, 0.03, 4).tolist() for point in range(12))
+    learned = pooled_spread(rng.normal(point, 0.03, 4).tolist() for point in range(12))
     assert math.sqrt(learned.variance) == pytest.approx(0.03, rel=0.3)
     assert learned.weight == 8
-    assert pooled([]) == WINDOW_SPREAD
-    assert pooled([[1.0]]) == WINDOW_SPREAD
+    assert pooled_spread([]) == WINDOW_SPREAD
+    assert pooled_spread([[1.0]]) == WINDOW_SPREAD
 
 
 def test_an_overloaded_point_does_not_speak_for_the_others() -> None:
     calm = [[0.0, 0.05, -0.05]] * 6
-    assert pooled([*calm, [0.0, 4.0]]).variance < 0.3**2 / 4
+    assert pooled_spread([*calm, [0.0, 4.0]]).variance < 0.3**2 / 4
 
 
 @pytest.mark.parametrize("q", [0.5, 0.9, 0.95, 0.99])

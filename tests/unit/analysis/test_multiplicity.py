@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.multiplicity import families, hochberg, holm, rejected
+from pytest_gpuperf.analysis.multiplicity import families, hochberg, holm, reject
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -55,5 +55,5 @@ def test_the_families_keep_the_level(shared: bool) -> None:
     """Of uniform p-values, all independent or all the same."""
     rng = np.random.default_rng(3)
     p_values = rng.random((20_000, 1 if shared else 24)) * np.ones((20_000, 24))
-    hits = rejected(p_values, families(4, 20, 0.05)).any(axis=1).mean()
+    hits = reject(p_values, families(4, 20, 0.05)).any(axis=1).mean()
     assert hits <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 20_000)

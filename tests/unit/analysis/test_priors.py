@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_gpuperf.analysis.priors import HISTORY_WEIGHT, Assumed, Prior, Priors, with_history
+from pytest_gpuperf.analysis.priors import HISTORY_WEIGHT, Prior, Priors, SeriesPriors, with_history
 
 ASSUMED = Prior(record_sd=0.02, weight=8)
 
@@ -23,20 +23,20 @@ def blocks(spread: float, records: int, size: int = 3) -> np.ndarray:
 
 
 def test_history_steps_in_for_the_assumption_degree_by_degree() -> None:
-    few = with_history(Assumed.of([ASSUMED]), blocks(0.01, records=2))
+    few = with_history(SeriesPriors.of([ASSUMED]), blocks(0.01, records=2))
     # Two records of three blocks: 4 degrees of freedom, of 8.
     assert few.variance[0] == pytest.approx((4 * 0.02**2 + 4 * 0.01**2) / 8)
     assert (few.weight[0], few.assumed[0]) == (8, 0.5)
-    many = with_history(Assumed.of([ASSUMED]), blocks(0.01, records=20))
+    many = with_history(SeriesPriors.of([ASSUMED]), blocks(0.01, records=20))
     assert many.variance[0] == pytest.approx(0.01**2)
     assert (many.weight[0], many.assumed[0]) == (HISTORY_WEIGHT, 0.0)
 
 
 def test_a_measured_prior_stays() -> None:
-    found = with_history(Assumed.of([Prior(0.02, 8, measured=True)]), blocks(0.01, records=4))
+    found = with_history(SeriesPriors.of([Prior(0.02, 8, measured=True)]), blocks(0.01, records=4))
     assert found.variance[0] == pytest.approx((8 * 0.02**2 + 8 * 0.01**2) / 16)
 
 
 def test_an_empty_history_changes_nothing() -> None:
-    found = with_history(Assumed.of([ASSUMED]), np.full((1, 2, 3), np.nan))
+    found = with_history(SeriesPriors.of([ASSUMED]), np.full((1, 2, 3), np.nan))
     assert (found.variance[0], found.weight[0], found.assumed[0]) == (pytest.approx(0.02**2), 8, 1.0)

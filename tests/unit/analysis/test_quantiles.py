@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_gpuperf.analysis import quantiles
 from pytest_gpuperf.analysis.quantiles import quantile_logs
-from pytest_gpuperf.model import Histogram, merged
+from pytest_gpuperf.model import Histogram, merge_histograms
 
 HISTOGRAMS = st.dictionaries(st.integers(0, 4000), st.integers(1, 60), max_size=8).map(
     lambda found: Histogram(tuple(sorted(found)), tuple(found[key] for key in sorted(found)))
@@ -24,7 +24,7 @@ def test_they_are_those_of_the_merged_histograms(groups: list[list[Histogram]], 
         patch.setattr(quantiles, "_CELLS", cells)
         table = quantile_logs(groups, ASKED)
     for group, row in zip(groups, table.tolist(), strict=True):
-        whole = merged(group)
+        whole = merge_histograms(group)
         for asked, found in zip(ASKED, row, strict=True):
             if whole.supports(asked):
                 assert found == pytest.approx(math.log(max(whole.quantile_ns(asked), 1e-300)), abs=1e-9)

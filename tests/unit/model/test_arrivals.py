@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_gpuperf.model import Arrivals, Constant, Intervals, Poisson, Ramp
-from pytest_gpuperf.model.arrivals import reseeded
+from pytest_gpuperf.model.arrivals import reseed
 
 S = 1_000_000_000
 EVERY_KIND: list[Arrivals] = [
@@ -174,17 +174,17 @@ class TestIntervals:
 class TestReseeded:
     def test_random_intervals_are_others_of_the_same_kind(self) -> None:
         for arrivals in (Poisson(300.0, seed=7), Ramp(100.0, 400.0, 2.0, poisson=True)):
-            schedules = {tuple(first(reseeded(arrivals, number), 20)) for number in range(50)}
+            schedules = {tuple(first(reseed(arrivals, number), 20)) for number in range(50)}
             assert len(schedules) == 50
-            assert reseeded(arrivals, 3) == reseeded(arrivals, 3)
+            assert reseed(arrivals, 3) == reseed(arrivals, 3)
 
     def test_windows_of_different_seeds_do_not_share_schedules(self) -> None:
-        own = {reseeded(Poisson(300.0, seed=seed), number) for seed in range(5) for number in range(50)}
+        own = {reseed(Poisson(300.0, seed=seed), number) for seed in range(5) for number in range(50)}
         assert len(own) == 250
 
     def test_what_has_none_stays(self) -> None:
         for arrivals in (Constant(3.0), Intervals((5, 7))):
-            assert reseeded(arrivals, 4) is arrivals
+            assert reseed(arrivals, 4) is arrivals
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, math.nan])

@@ -17,7 +17,7 @@ from pytest_gpuperf.model import (
     Window,
     curve_of,
     figures_by_point,
-    merged,
+    merge_histograms,
 )
 from tests.unit.factories import histogram, run, server_times, window
 
@@ -33,7 +33,7 @@ def test_throughput_is_weighted_by_time_and_latency_by_requests() -> None:
     assert both.throughput == pytest.approx(200.0)
     assert both.latency_mean_ns == pytest.approx((3 * long.latency_mean_ns + short.latency_mean_ns) / 4)
     assert (both.window_s, both.requests, both.error_count) == (4.0, 400, 1)
-    assert both.latency == merged([long.latency, short.latency])
+    assert both.latency == merge_histograms([long.latency, short.latency])
     assert both.latency.quantile_ns(0.5) < 1.5e6
 
 
@@ -106,7 +106,7 @@ class TestEndpoints:
         (point,) = curve_of("serving", [LoadPoint()], [run(*self.WINDOWS)])
         level = StabilityRule(recent=2).level(self.WINDOWS)
         assert point.endpoints == level.figures.endpoints
-        assert point.endpoints[0].p90_ns == merged([self.FAST, self.SLOW]).quantile_ns(0.9)
+        assert point.endpoints[0].p90_ns == merge_histograms([self.FAST, self.SLOW]).quantile_ns(0.9)
         assert point.endpoints[0].p90_ns == pytest.approx(1e6, rel=0.006)
 
     def test_windows_that_tell_no_endpoints_apart_are_left_out(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.model import Histogram, merged
+from pytest_gpuperf.model import Histogram, merge_histograms
 from pytest_gpuperf.model.histogram import GAMMA
 from tests.unit.factories import histogram, histograms
 
@@ -38,13 +38,13 @@ def test_quantiles_increase(sample: list[float], p: float, q: float) -> None:
 @given(st.lists(st.lists(LATENCIES, max_size=50), max_size=4))
 def test_merging_is_the_histogram_of_the_union(samples: list[list[float]]) -> None:
     union = [latency for sample in samples for latency in sample]
-    assert merged(map(histogram, samples)) == histogram(union)
+    assert merge_histograms(map(histogram, samples)) == histogram(union)
 
 
 @given(histograms(), histograms())
 def test_merging_keeps_the_total_and_has_no_order(one: Histogram, other: Histogram) -> None:
-    assert merged([one, other]) == merged([other, one])
-    assert merged([one, other]).total == one.total + other.total
+    assert merge_histograms([one, other]) == merge_histograms([other, one])
+    assert merge_histograms([one, other]).total == one.total + other.total
 
 
 def test_median_of_a_symmetric_sample_has_no_bias_to_either_end() -> None:
