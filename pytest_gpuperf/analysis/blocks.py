@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from pytest_gpuperf.analysis.robust import location
-from pytest_gpuperf.analysis.values import GATED, RecordValues, Series, SeriesKey, Values, record_values, window_logs
-from pytest_gpuperf.model import LoadPoint, Record, Run, Window
+from pytest_gpuperf.analysis.values import RecordValues, Series, SeriesKey, Values, record_values, window_logs
+from pytest_gpuperf.model import GATED, LoadPoint, Record, Run, Window
 
 #: Sweep and load point, with the pairs of windows of one block.
 _PointPairs = tuple[str, LoadPoint, list[tuple[Window, Window]]]

@@ -10,8 +10,6 @@ from pytest_gpuperf.model import Change, Plain, Record
 #: clocks of an idle one.
 _TEMPERATURE_C = 10
 _CLOCK_SHARE = 0.05
-#: Settings that judge a record: unlike those that measure it, they can't have made it slower.
-_JUDGED_BY = frozenset({"alpha", "tests", "look_share", "min_effect", "metrics"})
 
 
 def changes(before: Record, after: Record) -> tuple[Change, ...]:
@@ -23,7 +21,7 @@ def changes(before: Record, after: Record) -> tuple[Change, ...]:
     ]
     sections += [
         ("environment", before.environment, after.environment),
-        ("settings", _measured_by(before), _measured_by(after)),
+        ("settings", before.settings, after.settings),
         ("source", {"commit": before.commit}, {"commit": after.commit}),
     ]
     return tuple(
@@ -32,10 +30,6 @@ def changes(before: Record, after: Record) -> tuple[Change, ...]:
         for name in sorted({*old, *new})
         if not _is_same(name, old.get(name), new.get(name))
     )
-
-
-def _measured_by(record: Record) -> dict[str, Plain]:
-    return {name: value for name, value in record.settings.items() if name not in _JUDGED_BY}
 
 
 def _is_same(name: str, before: Plain, after: Plain) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.analysis.quantiles import quantile_logs
-from pytest_gpuperf.model import LoadPoint, NamedPoint, PointFigures, Record, Run, Window, windows_by_point
+from pytest_gpuperf.model import GATED, LoadPoint, NamedPoint, PointFigures, Record, Run, Window, windows_by_point
 
 #: Metrics that can be compared, and the unit of their numbers.
 METRICS = {
@@ -31,8 +31,6 @@ UNITS: Mapping[str, Mapping[str, float]] = {
     "j": {"j": 1.0, "mj": 1e-3},
     "bytes": {"bytes": 1.0},
 }
-#: Metrics that gate by default. p95 and p99 need longer windows than most tests have, and memory rarely creeps.
-GATED = frozenset({"p50", "p90", "throughput", "energy"})
 #: Part of a disturbance that remains in values relative to the anchor: records in which other processes took 36 to 79%
 #: of the CPU differed by 28 to 48%, and by 12 to 17% relative to the anchor (docs/numbers.md).
 _UNCANCELLED = 0.45

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_gpuperf.analysis.rule import Rule, rule_of
-from pytest_gpuperf.model import Comparison, Record, Verdict
+from pytest_gpuperf.model import Comparison, Record, RuleSettings, Verdict
 from pytest_gpuperf.publish.comparison import compare_record, prior_of
 from pytest_gpuperf.store import Baseline, BaselineSpec, RecordFile, Store, duet_history, select_baseline
 
@@ -43,9 +43,8 @@ def rule_for(
     Raises:
         StoreError: The calibration can't be read.
     """
-    rule = rule_of(
-        {"tests": tests, **record.settings}, prior_of(store, str(record.key.get("device", "")), record.device_kind)
-    )
+    prior = prior_of(store, str(record.key.get("device", "")), record.device_kind)
+    rule = rule_of(record.rule or RuleSettings(tests=tests), prior)
     given: dict[str, Any] = {
         "equivalence": equivalence,
         "alpha": alpha,

@@ -9,7 +9,7 @@ from pytest_gpuperf.model.figures import PointFigures, figures_by_point, undistu
 from pytest_gpuperf.model.finding import MARKS, Finding
 from pytest_gpuperf.model.histogram import Histogram, bucket_of, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint
-from pytest_gpuperf.model.record import METHOD_VERSION, SCHEMA, Plain, PlainMapping, Record
+from pytest_gpuperf.model.record import GATED, METHOD_VERSION, SCHEMA, Plain, PlainMapping, Record, RuleSettings
 from pytest_gpuperf.model.reported import PointCost, ReportedTest
 from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory, Resources
 from pytest_gpuperf.model.run import Run
@@ -35,6 +35,7 @@ from pytest_gpuperf.model.workload import (
 )
 
 __all__ = [
+    "GATED",
     "GRPC",
     "GRPC_STREAM",
     "HOURS_PER_MONTH",
@@ -90,6 +91,7 @@ __all__ = [
     "RequiredReplicas",
     "Resources",
     "Row",
+    "RuleSettings",
     "Run",
     "Scaling",
     "ServerTimes",

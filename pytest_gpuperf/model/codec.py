@@ -28,6 +28,8 @@ def to_builtins(value: Any) -> Any:
         return {key: to_builtins(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [to_builtins(item) for item in value]
+    if isinstance(value, frozenset):
+        return sorted(value)
     return value
 
 
@@ -69,8 +71,8 @@ def _read(kind: Any, data: Any, path: str) -> Any:
 
 
 def _read_container(origin: Any, arguments: tuple[Any, ...], data: Any, path: str) -> Any:
-    if origin is tuple:
-        return _read_tuple(arguments[0], _expect(data, list, path), path)
+    if origin in (tuple, frozenset):
+        return origin(_read_tuple(arguments[0], _expect(data, list, path), path))
     assert issubclass(origin, Mapping)
     items = _expect(data, dict, path)
     return {key: _read(arguments[1], item, f"{path}.{key}") for key, item in items.items()}

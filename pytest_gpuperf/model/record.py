@@ -25,6 +25,32 @@ METHOD_VERSION = 1
 Plain = str | int | float | bool | None
 PlainMapping = Mapping[str, Plain]
 
+#: Metrics that gate by default. p95 and p99 need longer windows than most tests have, and memory rarely creeps.
+GATED = frozenset({"p50", "p90", "throughput", "energy"})
+
+
+@dataclass(frozen=True)
+class RuleSettings:
+    """The settings that judge a record: unlike those that measure it, they can't have made it slower.
+
+    Attributes:
+        alpha: Probability of any false alarm in the entire invocation.
+        tests: Number of gated tests that share alpha.
+        min_effect: Largest worsening, as a share, that is not worth an alarm.
+        metrics: Metrics that gate; others are not compared.
+        look_share: Part of the test's alpha that this interim look may spend (``sequential.alpha_share``).
+    """
+
+    alpha: float = 0.05
+    tests: int = 1
+    min_effect: float = 0.01
+    metrics: frozenset[str] = GATED
+    look_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.tests < 1 or not (0 <= self.alpha <= 1 and 0 <= self.look_share <= 1 and self.min_effect >= 0):
+            raise ValueError(f"a rule needs shares between 0 and 1, and one test or more: {self}")
+
 
 @dataclass(frozen=True)
 class Record:
@@ -40,6 +66,7 @@ class Record:
         under_test: What was measured, by sweep: digests, versions, configuration. Never part of the key.
         environment: Anything else that helps to explain a difference.
         settings: How it was measured.
+        rule: How it was judged; None for an imported record.
         reference: Runs of a duet's reference. Runs of equal sweep and index were measured in alternation, and their
             windows pair by point and visit.
         reference_under_test: What was measured on the reference's side, by sweep.
@@ -61,6 +88,7 @@ class Record:
     under_test: Mapping[str, PlainMapping] = field(default_factory=dict)
     environment: PlainMapping = field(default_factory=dict)
     settings: PlainMapping = field(default_factory=dict)
+    rule: RuleSettings | None = None
     reference: tuple[Run, ...] = ()
     reference_under_test: Mapping[str, PlainMapping] = field(default_factory=dict)
     device_kind: str = "gpu"

@@ -26,8 +26,9 @@ def reproduce(test: ReportedTest) -> str:
     if isinstance(method, str):
         return " ".join(f"# {record.test}: measured by {method.rpartition(' ')[0]}".split())
     arguments = ["pytest", "--gpuperf", record.test]
+    settings = {**record.settings, **(vars(record.rule) if record.rule else {})}
     for option, default in _SETTINGS:
-        given = record.settings.get(option)
+        given = settings.get(option)
         if isinstance(given, int | float) and given != default:
             arguments.append(f"--gpuperf-{option.replace('_', '-')}={given:g}")
     if test.store_option:

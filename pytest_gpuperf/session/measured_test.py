@@ -12,9 +12,8 @@ from typing import TypeVar
 
 import pytest
 
-from pytest_gpuperf.analysis.rule import Rule, rule_of, rule_settings
+from pytest_gpuperf.analysis.rule import Rule, rule_of
 from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
-from pytest_gpuperf.analysis.values import GATED
 from pytest_gpuperf.device import Device, DeviceLock, Monitor
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
@@ -25,7 +24,7 @@ from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.measuring_loop import Conditions
 from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.turns import CANDIDATE
-from pytest_gpuperf.model import Arrivals, Curve, LoadPoint, PlainMapping, Record, smoke_curve
+from pytest_gpuperf.model import GATED, Arrivals, Curve, LoadPoint, PlainMapping, Record, RuleSettings, smoke_curve
 from pytest_gpuperf.publish.comparison import compare_record
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_side import DuetSide
@@ -230,11 +229,8 @@ class MeasuredTest:
             commit=self._context.checkout.commit,
             under_test={sweep.name: sweep.under_test for sweep in self.sweeps},
             environment={"uncommitted_changes": self._context.checkout.dirty, **self._context.environment(self.test)},
-            settings={
-                **settings_of(self.sweeps, self.plan),
-                **self._rule_settings(),
-                "gpuperf": version("pytest-gpuperf"),
-            },
+            settings={**settings_of(self.sweeps, self.plan), "gpuperf": version("pytest-gpuperf")},
+            rule=self._rule_settings(),
             reference=tuple(run for sweep in self.sweeps for run in sweep.reference),
             reference_under_test={sweep.name: sweep.reference_under_test for sweep in self.sweeps if sweep.duet},
             device_kind=self._devices[0].kind,
@@ -248,11 +244,11 @@ class MeasuredTest:
         Raises:
             StoreError: The device's calibration can't be read.
         """
-        return rule_of(record.settings, self._context.prior)
+        return rule_of(record.rule or RuleSettings(), self._context.prior)
 
-    def _rule_settings(self) -> PlainMapping:
+    def _rule_settings(self) -> RuleSettings:
         settings, marker = self._context.settings, self._marker
-        return rule_settings(
+        return RuleSettings(
             alpha=settings.alpha,
             tests=self._gated_tests,
             min_effect=settings.min_effect if marker.min_effect is None else marker.min_effect,

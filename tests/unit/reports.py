@@ -13,6 +13,7 @@ from pytest_gpuperf.model import (
     PlainMapping,
     Record,
     ReportedTest,
+    RuleSettings,
     Verdict,
     curves_of,
 )
@@ -77,7 +78,8 @@ def reported(
         head,
         status=status,
         under_test=under_test or {},
-        settings={"runs": runs, "alpha": 0.05, "min_effect": 0.01},
+        settings={"runs": runs},
+        rule=RuleSettings(alpha=0.05, min_effect=0.01),
         runs=tuple(
             replace(run, windows=tuple(replace(window, findings=findings, gpus=gpus) for window in run.windows))
             for run in head.runs
@@ -90,7 +92,7 @@ def reported(
             measured(before_ms, f"ba5e{index:08x}", 1440 - index, "feedfacecafe", there) for index in range(baseline)
         )
     comparison = (
-        compare(head, earlier, Rule(Prior(0.02, 8))) if status == "complete" else Comparison(Verdict.NO_BASELINE)
+        compare(head, earlier, Rule(prior=Prior(0.02, 8))) if status == "complete" else Comparison(Verdict.NO_BASELINE)
     )
     return ReportedTest(
         record=head,

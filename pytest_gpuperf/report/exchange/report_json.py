@@ -53,6 +53,7 @@ def _test(test: ReportedTest) -> dict[str, Any]:
         "environment": record.environment,
         "under_test": record.under_test_by_side,
         "settings": record.settings,
+        "rule": to_builtins(record.rule),
         **comparison_document(test.comparison),
         "baseline_commit": test.baseline[0].commit if test.baseline else "",
         "baseline_utc": test.baseline[0].created_utc if test.baseline else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_gpuperf.model import CurvePoint, ReportedTest, Row, Verdict
 from pytest_gpuperf.report import escape
@@ -261,8 +261,10 @@ def _quantile(point: CurvePoint, name: str) -> str:
 def _records(test: ReportedTest) -> Markup | None:
     """Return the model, key, environment and settings of a record."""
     record = test.record
-    sources = [*record.under_test_by_side.items()]
+    sources: list[tuple[str, Mapping[str, object]]] = [*record.under_test_by_side.items()]
     sources += [("key", record.key), ("environment", record.environment), ("settings", record.settings)]
+    if record.rule is not None:
+        sources.append(("rule", {**vars(record.rule), "metrics": ", ".join(sorted(record.rule.metrics))}))
     rows = [(where, name, fact(text, 1000)) for where, facts in sources for name, text in facts.items()]
     rows += [("stored as", "", escape.without_credentials(test.path))] if test.path else []
     return element(

@@ -15,7 +15,7 @@ from pytest_gpuperf.model import Record, Verdict
 from tests.unit.factories import KEY, SINGLE, record
 
 #: Throughputs are exact; latencies are read from buckets.
-RULE = Rule(RECORD_PRIOR, metrics=frozenset({"throughput"}))
+RULE = Rule(prior=RECORD_PRIOR, metrics=frozenset({"throughput"}))
 
 
 def aa(

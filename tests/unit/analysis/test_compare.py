@@ -20,6 +20,7 @@ from pytest_gpuperf.model import (
     NamedPoint,
     Record,
     Row,
+    RuleSettings,
     Verdict,
     Window,
     worst,
@@ -27,7 +28,7 @@ from pytest_gpuperf.model import (
 from pytest_gpuperf.model.histogram import GAMMA
 from tests.unit.factories import SINGLE, equal_runs, record, row, run, window
 
-RULE = Rule(Prior(record_sd=0.03, weight=8))
+RULE = Rule(prior=Prior(record_sd=0.03, weight=8))
 #: Bucket widths in a slowdown by half.
 HALF = round(math.log(1.5) / math.log(GAMMA))
 
@@ -95,7 +96,7 @@ def test_three_times_slower_regresses_on_a_noisy_machine_too(seed: int) -> None:
 @pytest.mark.parametrize("record_sd", [0.02, 0.05])
 def test_half_slower_with_quiet_runs_regresses_against_a_single_record(record_sd: float) -> None:
     before = record([[1.0, 2.0], [1.01, 1.99], [0.99, 2.0]])
-    comparison = compare(slower(before, HALF), [before], Rule(Prior(record_sd, 8), tests=4))
+    comparison = compare(slower(before, HALF), [before], Rule(prior=Prior(record_sd, 8), tests=4))
     assert comparison.verdict is Verdict.REGRESSED
     assert all(row.verdict is Verdict.REGRESSED for row in comparison.rows)
     assert find(comparison, "p90").worsening == pytest.approx(0.5, abs=0.01)
@@ -105,7 +106,7 @@ def test_half_slower_with_quiet_runs_regresses_against_a_single_record(record_sd
 @given(levels(2), st.floats(0.001, 0.5), st.integers(1, 10), st.integers(1, 50))
 def test_half_slower_is_never_unchanged(p50_ms: list[list[float]], record_sd: float, records: int, tests: int) -> None:
     before = record(p50_ms)
-    comparison = compare(slower(before, HALF), [before] * records, Rule(Prior(record_sd, 8), tests=tests))
+    comparison = compare(slower(before, HALF), [before] * records, Rule(prior=Prior(record_sd, 8), tests=tests))
     assert {row.verdict for row in comparison.rows} <= {Verdict.REGRESSED, Verdict.INCONCLUSIVE}
 
 
@@ -168,14 +169,14 @@ def test_a_change_below_the_minimum_effect_is_no_regression() -> None:
     before = record(equal_runs())
     sure = Prior(record_sd=0.001, weight=8)
     after = slower(before, 4)  # 2%
-    assert compare(after, [before], Rule(sure, min_effect=0.01)).verdict is Verdict.REGRESSED
-    assert compare(after, [before], Rule(sure, min_effect=0.03)).verdict is Verdict.UNCHANGED
+    assert compare(after, [before], Rule(prior=sure, min_effect=0.01)).verdict is Verdict.REGRESSED
+    assert compare(after, [before], Rule(prior=sure, min_effect=0.03)).verdict is Verdict.UNCHANGED
 
 
 @pytest.mark.parametrize("steps", [20, -20])  # 10%
 def test_a_change_beyond_equivalence_is_not_unchanged_though_it_is_no_regression(steps: int) -> None:
     before = record(equal_runs())
-    rule = Rule(Prior(record_sd=0.001, weight=8), min_effect=0.2, equivalence=0.05)
+    rule = Rule(prior=Prior(record_sd=0.001, weight=8), min_effect=0.2, equivalence=0.05)
     assert {row.verdict for row in compare(slower(before, steps), [before], rule).rows} == {Verdict.INCONCLUSIVE}
 
 
@@ -183,7 +184,7 @@ def test_a_change_beyond_equivalence_is_not_unchanged_though_it_is_no_regression
 @pytest.mark.parametrize("records", [1, 20])
 def test_what_a_large_minimum_effect_accepts_is_unchanged(steps: int, records: int) -> None:
     before = record(equal_runs())
-    rule = Rule(Prior(record_sd=0.001, weight=8), min_effect=0.1)
+    rule = Rule(prior=Prior(record_sd=0.001, weight=8), min_effect=0.1)
     assert compare(slower(before, steps), [before] * records, rule).verdict is Verdict.UNCHANGED
 
 
@@ -269,9 +270,9 @@ def test_every_row_is_made_of_numbers(data: st.DataObject) -> None:
         return record(p50_ms, throughput=[[0.0] * points] * runs if silent else None, requests=requests)
 
     rule = Rule(
-        Prior(data.draw(st.floats(0.001, 1.0)), data.draw(st.floats(4, 20))),
+        prior=Prior(data.draw(st.floats(0.001, 1.0)), data.draw(st.floats(4, 20))),
         alpha=data.draw(st.floats(0.001, 0.2)),
-        tests=data.draw(st.integers(0, 200)),
+        tests=data.draw(st.integers(1, 200)),
         min_effect=data.draw(st.floats(0, 0.5)),
     )
     comparison = compare(any_record(), [any_record() for _ in range(data.draw(st.integers(1, 4)))], rule)
@@ -309,7 +310,7 @@ def test_noise_in_the_runs_widens_the_interval(one: int, other: int, in_baseline
 )
 def test_a_prior_does_not_argue_away_noisy_runs(records: int, weight: float, least_sd: float) -> None:
     noisy = record([[math.exp(-0.1)], [1.0], [math.exp(0.1)]])
-    seen = find(compare(noisy, [noisy] * records, Rule(Prior(0.001, weight))), "throughput")
+    seen = find(compare(noisy, [noisy] * records, Rule(prior=Prior(0.001, weight))), "throughput")
     half = float(stats.t.isf(0.025, weight + records - 1)) * least_sd * math.sqrt(1 + 1 / records)
     assert math.log(seen.high / seen.ratio) >= half * (1 - 1e-9)
 
@@ -340,14 +341,18 @@ def test_sharing_alpha_never_adds_a_rejection(
     here: list[list[float]], there: list[list[float]], one: int, other: int
 ) -> None:
     few, many = sorted((one, other))
-    alone, shared = (compare(record(here), [record(there)], Rule(Prior(0.01, 8), tests=tests)) for tests in (few, many))
+    alone, shared = (
+        compare(record(here), [record(there)], Rule(prior=Prior(0.01, 8), tests=tests)) for tests in (few, many)
+    )
     for verdict in (Verdict.REGRESSED, Verdict.IMPROVED):
         assert named(shared.of(verdict)) <= named(alone.of(verdict))
 
 
 def test_sharing_alpha_with_many_tests_asks_for_a_larger_change() -> None:
     before = record(equal_runs())
-    seen = [compare(before, [before], Rule(RULE.prior, tests=tests)).rows[0].min_detectable for tests in (1, 10, 100)]
+    seen = [
+        compare(before, [before], Rule(prior=RULE.prior, tests=tests)).rows[0].min_detectable for tests in (1, 10, 100)
+    ]
     assert seen == sorted(set(seen))
 
 
@@ -384,7 +389,7 @@ def test_the_sweep_has_a_row_of_its_own_where_it_has_several_points() -> None:
 def alarms(record_sd: float, prior_sd: float, *, factor: float = 1.0) -> int:
     """How many of 300 comparisons with a single baseline record end in ``regressed``."""
     rng = np.random.default_rng(20260101)
-    rule = Rule(Prior(prior_sd, 8), alpha=0.05, min_effect=0.0)
+    rule = Rule(prior=Prior(prior_sd, 8), alpha=0.05, min_effect=0.0)
     found = 0
     for _ in range(300):
         before = drawn(rng, record_sd=record_sd, run_sd=0.01)
@@ -474,17 +479,23 @@ def test_the_first_verdict_in_the_order_is_the_worst() -> None:
 
 
 def test_what_else_changed_is_named_with_its_place() -> None:
-    before = record(
-        commit="aaaa",
-        under_test={"serving": {"digest": "old", "instances": 1}, "gone": {"digest": "x"}},
-        environment={"driver": "570", "host": "a"},
-        settings={"window_s": 0.5, "alpha": 0.05},
+    before = replace(
+        record(
+            commit="aaaa",
+            under_test={"serving": {"digest": "old", "instances": 1}, "gone": {"digest": "x"}},
+            environment={"driver": "570", "host": "a"},
+            settings={"window_s": 0.5},
+        ),
+        rule=RuleSettings(alpha=0.05),
     )
-    after = record(
-        commit="bbbb",
-        under_test={"serving": {"digest": "new", "instances": 1}, "added": {"digest": "y"}},
-        environment={"driver": "570", "host": "b", "mig": None},
-        settings={"window_s": 0.7, "alpha": 0.01},
+    after = replace(
+        record(
+            commit="bbbb",
+            under_test={"serving": {"digest": "new", "instances": 1}, "added": {"digest": "y"}},
+            environment={"driver": "570", "host": "b", "mig": None},
+            settings={"window_s": 0.7},
+        ),
+        rule=RuleSettings(alpha=0.01),
     )
     assert set(changes(before, after)) == {
         Change("serving", "digest", "old", "new"),

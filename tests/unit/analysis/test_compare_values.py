@@ -18,7 +18,7 @@ from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
 from pytest_gpuperf.model import Comparison, NamedPoint, Record, Verdict
 from tests.unit.factories import equal_runs, record
 
-QUIET = Rule(Prior(record_sd=0.01, weight=8))
+QUIET = Rule(prior=Prior(record_sd=0.01, weight=8))
 
 
 def numbers(runs: Sequence[Sequence[float]], name: str = "s", metric: str = "p50") -> RecordValues:
@@ -222,7 +222,7 @@ def test_a_new_point_does_not_cost_the_sweep_its_history() -> None:
 
 def test_each_series_has_its_own_prior() -> None:
     priors = Priors(Prior(0.2, 8), {("", "p1", "p50"): Prior(0.005, 20, measured=True)})
-    found = compare_values(numbers([[1.1, 1.1]] * 3), [numbers([[1.0, 1.0]] * 3)], Rule(priors))
+    found = compare_values(numbers([[1.1, 1.1]] * 3), [numbers([[1.0, 1.0]] * 3)], Rule(prior=priors))
     assert {row.point for row in found.of(Verdict.REGRESSED)} == {NamedPoint("p1")}
 
 

@@ -9,13 +9,12 @@ from pytest_gpuperf.analysis.compare import Rule, compare
 from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.values import (
     DISTURBANCE_LIMIT,
-    GATED,
     point_name,
     values_from_numbers,
     values_of,
     without_unit,
 )
-from pytest_gpuperf.model import Energy, LoadPoint, Memory, NamedPoint, Record, Verdict, figures_by_point
+from pytest_gpuperf.model import GATED, Energy, LoadPoint, Memory, NamedPoint, Record, Verdict, figures_by_point
 from tests.unit.factories import SINGLE, equal_runs, record
 
 C4 = NamedPoint("concurrency 4")

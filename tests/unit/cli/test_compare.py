@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.cli.main import main
-from pytest_gpuperf.model import PlainMapping
+from pytest_gpuperf.model import RuleSettings
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf, measured
 from tests.unit.factories import KEY, record
@@ -169,8 +169,8 @@ def test_which_metrics_gate(store: Store, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_record_is_judged_by_the_rule_of_its_test(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    own: PlainMapping = {"alpha": 0.01, "min_effect": 0.5, "metrics": "p50 p99"}
-    store.write(record([[5.2, 9.4]] * 3, name="5e77", minute=20_000, settings=own))
+    rule = RuleSettings(alpha=0.01, min_effect=0.5, metrics=frozenset({"p50", "p99"}))
+    store.write(replace(record([[5.2, 9.4]] * 3, name="5e77", minute=20_000), rule=rule))
     status, found = document(store, capsys)
     (one,) = found["comparisons"]
     assert (status, one["alpha"], one["min_effect"]) == (0, 0.01, 0.5)

@@ -21,6 +21,7 @@ from pytest_gpuperf.model import (
     NamedPoint,
     Record,
     Row,
+    RuleSettings,
     Run,
     ServerTimes,
     Verdict,
@@ -74,6 +75,7 @@ def full_record() -> Record:
         under_test={"serving": {"digest": "abc", "instances": 2, "dynamic_batching": True, "delay_s": 0.5}},
         environment={"driver": "570.1", "mig": None},
         settings={"runs": 1},
+        rule=RuleSettings(0.01, 2, 0.02, frozenset({"p90", "p50"}), 0.5),
         reference_under_test={"serving": {"digest": "def"}},
         device_kind="cpu",
         budgets=(Budget.of_ms(p90_ms=50),),
@@ -128,7 +130,7 @@ WINDOW_OPTIONAL = (
 )
 POINTS = (("runs", 0, "windows", 0, "point"), ("kept_points", "serving", 0))
 RECORD_OPTIONAL = (
-    *("commit", "under_test", "environment", "settings", "reference", "reference_under_test"),
+    *("commit", "under_test", "environment", "settings", "rule", "reference", "reference_under_test"),
     *("device_kind", "budgets", "kept_points"),
 )
 GPU_OPTIONAL = (
@@ -137,6 +139,7 @@ GPU_OPTIONAL = (
 )
 OPTIONAL = {
     *((name,) for name in RECORD_OPTIONAL),
+    *(("rule", name) for name in ("alpha", "tests", "min_effect", "metrics", "look_share")),
     *(("runs", 0, name) for name in ("complete", "anchors", "sequential")),
     *(("runs", 0, "windows", 0, name) for name in WINDOW_OPTIONAL),
     *(("runs", 0, "windows", 0, "endpoints", 0, "latency", *name) for name in ((), ("buckets",), ("counts",))),

@@ -232,7 +232,7 @@ def failed(option: str = "", **here: object) -> str:
         environment={"driver": "580"},
         gate="failed",
     )
-    comparison = replace(compare(after, [before], Rule(Prior(0.02, 8))), **here)  # type: ignore[arg-type]
+    comparison = replace(compare(after, [before], Rule(prior=Prior(0.02, 8))), **here)  # type: ignore[arg-type]
     return failure_message(after, comparison, replace(PLACE, option=option), [before])
 
 

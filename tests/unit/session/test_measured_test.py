@@ -8,7 +8,7 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, duet_plan
-from pytest_gpuperf.model import LoadPoint
+from pytest_gpuperf.model import LoadPoint, RuleSettings
 from pytest_gpuperf.session.context import read_context
 from pytest_gpuperf.session.gate import gate
 from pytest_gpuperf.session.marker import Marker
@@ -34,7 +34,8 @@ def test_a_sweep_becomes_a_record_with_its_rule_and_its_device(pytester: pytest.
     record = test.record()
     assert curve.measured
     assert (record.test, record.status, record.gate) == (TEST, "complete", "open")
-    assert (record.settings["runs"], record.settings["min_effect"], record.device_kind) == (2, 0.05, "cpu")
+    assert (record.settings["runs"], record.device_kind) == (2, "cpu")
+    assert record.rule == RuleSettings(min_effect=0.05)
     assert [run.index for run in record.runs] == [0, 1]
     assert "uncommitted_changes" in record.environment
 
