@@ -35,7 +35,7 @@ def test_a_sweep_becomes_a_record_with_its_rule_and_its_device(pytester: pytest.
     assert curve.measured
     assert (record.test, record.status, record.gate) == (TEST, "complete", "open")
     assert (record.settings["runs"], record.device_kind) == (2, "cpu")
-    assert record.rule == RuleSettings(min_effect=0.05)
+    assert record.rule == RuleSettings(min_effect=0.05, look_share=(2 / 3) ** 2)
     assert [run.index for run in record.runs] == [0, 1]
     assert "uncommitted_changes" in record.environment
 
