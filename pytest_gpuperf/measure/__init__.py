@@ -5,7 +5,6 @@ from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.progress import Progress
 from pytest_gpuperf.measure.smoke import smoke_duet, smoke_sweep
 from pytest_gpuperf.measure.sweep import measure_sweep
-from pytest_gpuperf.measure.window import take_window
 
 __all__ = [
     "MeasurePlan",
@@ -15,5 +14,4 @@ __all__ = [
     "measure_sweep",
     "smoke_duet",
     "smoke_sweep",
-    "take_window",
 ]

@@ -17,14 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.analysis.guard import ERROR_BUDGET
-from pytest_gpuperf.analysis.interval import (
-    UNKNOWN,
-    Interval,
-    Spread,
-    pooled_spread,
-    quantile_interval,
-    ratio_interval,
-)
+from pytest_gpuperf.analysis.interval import UNKNOWN, Interval, Spread, pooled_spread, quantile_interval, ratio_interval
 from pytest_gpuperf.measure.ask import Ask, Steps
 from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
 from pytest_gpuperf.model import Window, undisturbed_windows
@@ -85,7 +78,6 @@ class MeasuredLoad:
     latency_ns: Interval
     power: float
     broken: bool
-    windows: int
 
 
 @dataclass(frozen=True)
@@ -215,7 +207,6 @@ class _Adaptive:
             latency_ns=quantile_interval(good, self._plan.quantile, spread),
             power=throughput.centre / (mean_ns / 1e9) if good else 0.0,
             broken=not good or errors > ERROR_BUDGET * (requests + errors),
-            windows=len(windows),
         )
 
     def _spread(self, load: float) -> Spread:

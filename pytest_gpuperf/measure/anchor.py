@@ -38,10 +38,9 @@ class StartedAnchor:
         self._deadline_s = plan.deadline_s
         self._first = False
         most = LoadPoint(MOST, BATCH_SIZE)
-        self._under_load = TargetUnderLoad.start(target, shared_by_batch_size([most]))
+        self._under_load = TargetUnderLoad.start(target, shared_by_batch_size([most]), [most])
         with ExitStack() as undo:
             undo.callback(self._under_load.close)
-            self._under_load.open([most])
             self._under_load.warm_up([most], plan)
             undo.pop_all()
 
@@ -57,12 +56,9 @@ class StartedAnchor:
         It has the load point and visit of the target's window.
         """
         self._first = not self._first
-        if self._first:
-            near = self._window(point)
-            measured = take()
-        else:
-            measured = take()
-            near = self._window(point)
+        before = self._window(point) if self._first else None
+        measured = take()
+        near = before or self._window(point)
         return measured, replace(near, point=measured[0].point, visit=measured[0].visit)
 
     def _window(self, point: LoadPoint) -> Window:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from scipy import special
@@ -68,27 +68,14 @@ def judge(load: float, windows: Sequence[Window], budget: Budget, spread: Spread
     """
     calm = undisturbed_windows(windows)
     windows = calm if len(calm) >= LEAST_WINDOWS else windows
-    latency = max((_latency(load, windows, limit, spread) for limit in budget.limits), key=_severity)
-    overloads = [overload for overload in (_failed(windows), _unsustained(windows)) if overload is not None]
-    verdict, why, overloaded = latency.verdict, latency.why, False
-    for overload_verdict, overload_why in overloads:
-        if overload_verdict == "over" or verdict == "within":
-            verdict, why, overloaded = overload_verdict, overload_why, True
-            if verdict == "over":
-                break
+    judged = max((_latency(load, windows, limit, spread) for limit in budget.limits), key=_severity)
+    for overload in (_failed(windows), _unsustained(windows)):
+        decided = judged.overload and judged.verdict == "over"
+        if overload is not None and not decided and (overload[0] == "over" or judged.verdict == "within"):
+            judged = replace(judged, verdict=overload[0], why=overload[1], overload=True)
     if len(windows) < LEAST_WINDOWS:
-        verdict, why = "undecided", f"{len(windows)} windows are too few to decide"
-    return JudgedLoad(
-        load,
-        latency.limit,
-        latency.low_ns,
-        latency.high_ns,
-        latency.centre_ns,
-        verdict,
-        len(windows),
-        why,
-        overloaded,
-    )
+        judged = replace(judged, verdict="undecided", why=f"{len(windows)} windows are too few to decide")
+    return judged
 
 
 def _severity(judged: JudgedLoad) -> tuple[int, float]:
@@ -153,10 +140,8 @@ def _unsustained(windows: Sequence[Window]) -> tuple[BudgetVerdict, str] | None:
             shares.append(window.throughput * window.window_s / expected)
     # By more than two standard deviations of a Poisson process.
     if offered < SUSTAINED * due - 2 * math.sqrt(due):
-        return (
-            "over",
-            f"only {offered:.0f} of {due:.0f} requests were sent: the load generator could not offer the rate",
-        )
+        why = f"only {offered:.0f} of {due:.0f} requests were sent: the load generator could not offer the rate"
+        return "over", why
     answered = ratio_interval(shares)
     if not answered.centre < SUSTAINED:
         return None

@@ -7,18 +7,18 @@ sides equally and cancels in their paired differences, and the blocks replicate 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
-from pytest_gpuperf.measure.measuring_loop import Conditions, Measurement, measure_runs
+from pytest_gpuperf.measure.measuring_loop import Conditions
 from pytest_gpuperf.measure.plan import MeasurePlan
-from pytest_gpuperf.measure.policy import Policy, planned_windows
 from pytest_gpuperf.measure.progress import Progress, ProgressMeter
+from pytest_gpuperf.measure.sweep import measure_points
 from pytest_gpuperf.measure.turns import SIDES, MeasureStep, Turns
-from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
+from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run
 from pytest_gpuperf.targets import Target
 
 
@@ -70,7 +70,7 @@ def measure_duet(
         sides = [
             stack.enter_context(
                 closing(
-                    measure_side(
+                    measure_points(
                         target,
                         points,
                         plan,
@@ -93,38 +93,6 @@ def measure_duet(
                 steps[chosen] = None
             except GpuperfError as error:
                 raise name_side(error, SIDES[chosen]) from error
-
-
-def measure_side(
-    target: Target,
-    points: Sequence[LoadPoint],
-    plan: MeasurePlan,
-    conditions: Conditions,
-    *,
-    on_run: Callable[[Run], None],
-    on_under_test: Callable[[PlainMapping], None],
-    arrivals: Mapping[LoadPoint, Arrivals] | None = None,
-    measured: Collection[LoadPoint] | None = None,
-) -> Measurement[object]:
-    """Measure one side of a duet, whose other side is measured here or by another process.
-
-    Windows are not repeated: there are many, and each has its partner.
-
-    Args:
-        points: The load points of both sides, in the same order for both.
-        on_run, on_under_test: See ``measure_runs``.
-        measured: The points that this side is measured at; all by default.
-
-    Raises:
-        TargetError, LoadError, OptionError: The side can't go on. Closing it stops the target and keeps the run.
-    """
-
-    def policy(run: int) -> Policy[list[Window]]:
-        done = conditions.meter.window_done
-        return planned_windows(points, plan, run, repeats=0, on_done=done, arrivals=arrivals, measured=measured)
-
-    side_points = [point for point in points if measured is None or point in measured]
-    return measure_runs(target, side_points, plan, policy, conditions, on_run=on_run, on_under_test=on_under_test)
 
 
 def name_side(error: GpuperfError, side: str) -> GpuperfError:

@@ -86,7 +86,7 @@ def measure_runs(
         policy_of: Makes the policy of a run.
         on_run: Called with every run as soon as it is over. A run that an error or an interrupt cuts short is passed on
             first, marked as not complete.
-        on_under_test: Called once, with what is under test.
+        on_under_test: Called in the first run, with what is under test.
         in_flight: The requests in flight of each load point; see ``shared_by_batch_size``.
         anchor: Starts the anchor, of which a window is taken next to each of the target's.
 
@@ -94,24 +94,11 @@ def measure_runs(
         TargetError, LoadError, OptionError: The measurement can't go on. Closing it stops the target, too.
     """
     results: list[Result] = []
-    in_flight = in_flight or shared_by_batch_size(points)
-
-    def started() -> TargetUnderLoad:
-        nonlocal on_under_test
-        under_load = TargetUnderLoad.start(target, in_flight, plan.workers)
-        with ExitStack() as undo:
-            undo.callback(under_load.close)
-            if on_under_test is not None:
-                on_under_test(under_load.started.under_test())
-                on_under_test = None
-            under_load.open(points)
-            undo.pop_all()
-        return under_load
-
+    start = partial(TargetUnderLoad.start, target, in_flight or shared_by_batch_size(points), points, plan.workers)
     for number in range(plan.begun, plan.runs):
         run = _RunInProgress(number, conditions)
         try:
-            yield from run.start(started, points, plan)
+            yield from run.start(start, points, plan, on_under_test if number == plan.begun else None)
             run.start_anchor(anchor)
             results.append((yield from run.measure(policy_of(number))))
             # The target lives until the other side has been measured: an idle neighbour is a condition of both sides.
@@ -147,7 +134,11 @@ class _RunInProgress:
         self._anchor_windows: list[Window] = []
 
     def start(
-        self, started: Callable[[], TargetUnderLoad], points: Sequence[LoadPoint], plan: MeasurePlan
+        self,
+        start: Callable[[], TargetUnderLoad],
+        points: Sequence[LoadPoint],
+        plan: MeasurePlan,
+        on_under_test: Callable[[PlainMapping], None] | None,
     ) -> Measurement[None]:
         """Start the target and warm it up; where both sides of a duet don't fit, once more when the other is gone."""
         turn = yield MeasureStep(self._number, Phase.START, parity=self._number)
@@ -157,8 +148,10 @@ class _RunInProgress:
                 monitor = self._conditions.monitor
                 if monitor is not None and self._conditions.idle_power and not turn.both_started:
                     monitor.idle()
-                self._under_load = under_load = started()
+                self._under_load = under_load = start()
                 self._startup_s = under_load.startup_s
+                if on_under_test is not None:
+                    on_under_test(under_load.started.under_test())
                 if monitor is not None:
                     monitor.beside(under_load.started.processes)
                 turn = yield MeasureStep(self._number, Phase.WARM_UP, parity=self._number)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.model import LoadPoint
+
+Stage = Literal["starting", "warming up", "measuring", "run done"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,6 @@ class Progress:
     """How far a sweep is.
 
     Attributes:
-        stage: ``starting``, ``warming up``, ``measuring`` or ``run done``.
         share: The share of the sweep's windows that are done, 0 to 1.
         left_s: The estimated time left; None where there is no estimate.
     """
@@ -23,7 +25,7 @@ class Progress:
     sweep: str
     run: int
     runs: int
-    stage: str
+    stage: Stage
     share: float
     left_s: float | None = None
     point: LoadPoint | None = None
@@ -55,7 +57,7 @@ class ProgressMeter:
         windows = (plan.runs - plan.begun) * plan.visits * points * sides
         return cls(name, plan.runs, windows, on_progress, sides=sides)
 
-    def say(self, run: int, stage: str, point: LoadPoint | None = None) -> None:
+    def say(self, run: int, stage: Stage, point: LoadPoint | None = None) -> None:
         """Report that a stage begins."""
         share, left_s = self._done / self._total if self._total else 1.0, None
         if not self._exact:

@@ -46,5 +46,3 @@ class SearchRange:
 
 
 CONCURRENCIES = SearchRange()
-#: From a request a second to more than one client machine can send.
-RATES = SearchRange(1.0, 1e6, open_loop=True)

@@ -11,7 +11,6 @@ from pytest_gpuperf.measure.duet import name_side
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.target_under_load import TargetUnderLoad, shared_by_batch_size
 from pytest_gpuperf.measure.turns import SIDES
-from pytest_gpuperf.measure.window import give_up
 from pytest_gpuperf.model import LoadPoint
 from pytest_gpuperf.targets import Target
 
@@ -22,14 +21,11 @@ def smoke_sweep(target: Target, points: Sequence[LoadPoint], plan: MeasurePlan) 
     Raises:
         TargetError, LoadError, OptionError: It doesn't start, or doesn't answer.
     """
-    with closing(TargetUnderLoad.start(target, shared_by_batch_size(points))) as under_load:
-        under_load.open(points)
+    with closing(TargetUnderLoad.start(target, shared_by_batch_size(points), points)) as under_load:
         for point in points:
             count = point.concurrency or 1
             spec = WindowSpec(count, 0.0, lead_in_s=0.0, min_requests=count, deadline_s=plan.deadline_s)
-            recording = under_load.send(point, spec)
-            if recording.lost or not recording.answered or recording.error_sample:
-                give_up(recording, under_load.started, point)
+            under_load.apply(point, spec, errors=False)
 
 
 def smoke_duet(candidate: Target, reference: Target, points: Sequence[LoadPoint], plan: MeasurePlan) -> None:

@@ -1,12 +1,12 @@
-"""Sweeps: runs over load points that are given."""
+"""Sweeps, and the sides of duets: runs over load points that are given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.measure.anchor import StartedAnchor
-from pytest_gpuperf.measure.measuring_loop import Conditions, alone, measure_runs
+from pytest_gpuperf.measure.measuring_loop import Conditions, Measurement, alone, measure_runs
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.policy import Policy, planned_windows
 from pytest_gpuperf.measure.progress import Progress, ProgressMeter
@@ -39,15 +39,50 @@ def measure_sweep(
     Raises:
         TargetError, LoadError, OptionError: The sweep can't go on.
     """
-    meter = ProgressMeter.of_plan(name, plan, len(points), on_progress)
+    alone(
+        measure_points(
+            target,
+            points,
+            plan,
+            Conditions(name, ProgressMeter.of_plan(name, plan, len(points), on_progress), watch_cpu, monitor),
+            on_run=on_run,
+            on_under_test=on_under_test,
+            arrivals=arrivals,
+            repeats=plan.repeats(points),
+            anchor=anchor,
+        )
+    )
+
+
+def measure_points(
+    target: Target,
+    points: Sequence[LoadPoint],
+    plan: MeasurePlan,
+    conditions: Conditions,
+    *,
+    on_run: Callable[[Run], None],
+    on_under_test: Callable[[PlainMapping], None],
+    arrivals: Mapping[LoadPoint, Arrivals] | None = None,
+    measured: Collection[LoadPoint] | None = None,
+    repeats: int = 0,
+    anchor: Callable[[], StartedAnchor] | None = None,
+) -> Measurement[object]:
+    """Measure a sweep, or a side of a duet whose other side is measured here or by another process.
+
+    Args:
+        points: The load points; of a duet those of both sides, in the same order for both.
+        measured: The points that this side of a duet is measured at; all by default.
+        repeats: How many disturbed windows of a run are repeated; none of a duet, where each has its partner.
+
+    Raises:
+        TargetError, LoadError, OptionError: The measurement can't go on. Closing it stops the target and keeps the run.
+    """
 
     def policy(run: int) -> Policy[list[Window]]:
-        repeats = plan.repeats(points)
-        return planned_windows(points, plan, run, repeats=repeats, on_done=meter.window_done, arrivals=arrivals)
+        done = conditions.meter.window_done
+        return planned_windows(points, plan, run, repeats=repeats, on_done=done, arrivals=arrivals, measured=measured)
 
-    conditions = Conditions(name, meter, watch_cpu, monitor)
-    alone(
-        measure_runs(
-            target, points, plan, policy, conditions, on_run=on_run, on_under_test=on_under_test, anchor=anchor
-        )
+    points_here = [point for point in points if measured is None or point in measured]
+    return measure_runs(
+        target, points_here, plan, policy, conditions, on_run=on_run, on_under_test=on_under_test, anchor=anchor
     )

@@ -40,27 +40,36 @@ class TargetUnderLoad:
         self,
         started: StartedTarget,
         in_flight: InFlight,
+        points: Sequence[LoadPoint],
         *,
         startup_s: float = 0.0,
         workers: int | RemoteWorkers = 1,
         generator: LoadGenerator | None = None,
     ) -> None:
-        """``generator`` is opened for the first workload when None."""
+        """``generator`` is opened for the first workload when None; see ``start`` for the others."""
         self.started, self.startup_s = started, startup_s
-        self._in_flight, self._workers, self._generator = in_flight, workers, generator
+        self._in_flight, self._workers = in_flight, workers
         # Points that have the same requests in flight share a workload, and its memory.
         self._workload = cache(started.workload)
+        workloads = [self.workload(point) for point in points]
+        self._generator = generator or open_generator(workloads[0], workers)
 
     @classmethod
-    def start(cls, target: Target, in_flight: InFlight, workers: int | RemoteWorkers = 1) -> TargetUnderLoad:
-        """Start a target.
+    def start(
+        cls, target: Target, in_flight: InFlight, points: Sequence[LoadPoint], workers: int | RemoteWorkers = 1
+    ) -> TargetUnderLoad:
+        """Start a target, prepare the workloads of these load points, and open the load generator.
 
         Raises:
-            TargetError: It doesn't start.
+            TargetError, OptionError, LoadError: It doesn't start, or can't take one of the points.
         """
         begin = time.monotonic()
         started = target.start()
-        return cls(started, in_flight, startup_s=time.monotonic() - begin, workers=workers)
+        try:
+            return cls(started, in_flight, points, startup_s=time.monotonic() - begin, workers=workers)
+        except BaseException:
+            started.stop()
+            raise
 
     def workload(self, point: LoadPoint) -> Workload:
         """Return the workload of a load point.
@@ -70,33 +79,17 @@ class TargetUnderLoad:
         """
         return self._workload(point.batch_size, self._in_flight(point))
 
-    def open(self, points: Sequence[LoadPoint]) -> None:
-        """Prepare the workloads of these load points, and open the load generator.
+    def apply(self, point: LoadPoint, spec: WindowSpec, *, errors: bool = True) -> Recording:
+        """Apply a load, without measuring the target.
+
+        Args:
+            errors: Whether some of the requests may fail.
 
         Raises:
-            OptionError, TargetError, LoadError: One of them can't be had.
+            TargetDied, LoadError: The target gives no correct answers, or the load generator failed.
         """
-        workloads = [self.workload(point) for point in points]
-        if self._generator is None:
-            self._generator = open_generator(workloads[0], self._workers)
-
-    def send(self, point: LoadPoint, spec: WindowSpec) -> Recording:
-        """Apply a load and record its requests.
-
-        Raises:
-            LoadError: The load generator failed.
-        """
-        assert self._generator is not None
-        return self._generator.window(self.workload(point), spec)
-
-    def answer(self, point: LoadPoint, spec: WindowSpec) -> Recording:
-        """Apply a load to which the target must answer; see ``send``.
-
-        Raises:
-            TargetDied, LoadError: It gives no correct answers.
-        """
-        recording = self.send(point, spec)
-        if recording.lost or not recording.answered:
+        recording = self._generator.window(self.workload(point), spec)
+        if recording.lost or not recording.answered or (recording.error_sample and not errors):
             give_up(recording, self.started, point)
         return recording
 
@@ -121,7 +114,7 @@ class TargetUnderLoad:
             medians: list[float] = []
             start = time.monotonic()
             while not rule.is_steady(medians) and time.monotonic() - start < rule.limit_s:
-                medians.append(_median_ns(self.answer(heaviest, spec)))
+                medians.append(_median_ns(self.apply(heaviest, spec)))
             warm = warm and rule.is_steady(medians)
         return warm, time.monotonic() - begin
 
@@ -129,37 +122,27 @@ class TargetUnderLoad:
         self, request: WindowRequest, name: str, watch_cpu: bool = False, monitor: Monitor | None = None
     ) -> Measured:
         """Take a window; see ``take_window``."""
-        workload, point, spec = self.workload(request.point), request.point, request.spec
-        assert self._generator is not None
+        workload, point = self.workload(request.point), request.point
         if request.warm_up is not None:
             self._generator.window(workload, request.warm_up)
         try:
+            watch_cpu = watch_cpu and self.started.local
             return take_window(
-                self._generator,
-                self.started,
-                workload,
-                name=name,
-                point=point,
-                spec=spec,
-                visit=request.visit,
-                watch_cpu=watch_cpu and self.started.local,
-                monitor=monitor,
-                earlier=request.earlier,
+                self._generator, self.started, workload, request, name=name, watch_cpu=watch_cpu, monitor=monitor
             )
         except LoadError as error:
             if not request.may_fail:
                 raise
             self._generator.close()
             self._generator = open_generator(workload, self._workers)
-            time.sleep(spec.lead_in_s)
-            errors = {str(error).splitlines()[0]: 1}
-            return Window(name, point, request.visit, spec.window_s, 0, 0.0, 0.0, Histogram(), errors=errors), None
+            time.sleep(request.spec.lead_in_s)
+            errors, window_s = {str(error).splitlines()[0]: 1}, request.spec.window_s
+            return Window(name, point, request.visit, window_s, 0, 0.0, 0.0, Histogram(), errors=errors), None
 
     def close(self) -> None:
         """Close the load generator and stop the target."""
         try:
-            if self._generator is not None:
-                self._generator.close()
+            self._generator.close()
         finally:
             self.started.stop()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import NoReturn
@@ -13,6 +13,7 @@ from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, figu
 from pytest_gpuperf.device import Monitor, others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
+from pytest_gpuperf.measure.policy import WindowRequest
 from pytest_gpuperf.model import (
     CallWorkload,
     EndpointFigures,
@@ -33,14 +34,11 @@ def take_window(
     generator: LoadGenerator,
     started: StartedTarget,
     workload: Workload,
+    request: WindowRequest,
     *,
     name: str,
-    point: LoadPoint,
-    spec: WindowSpec,
-    visit: int = 0,
     watch_cpu: bool = False,
     monitor: Monitor | None = None,
-    earlier: Sequence[Window] = (),
 ) -> tuple[Window, Recording]:
     """Measure a window.
 
@@ -48,7 +46,6 @@ def take_window(
         name: Name of the sweep.
         watch_cpu: Whether to record what other processes take of the CPU.
         monitor: Reads energy, memory and the state of the devices; may lengthen the window.
-        earlier: Windows of the same run, to which the state of the devices is compared.
 
     Returns:
         The window, and the times of every request in it.
@@ -57,6 +54,7 @@ def take_window(
         TargetDied: The target is gone.
         LoadError: It gives no correct answers, or the load generator failed.
     """
+    point, spec = request.point, request.spec
     if monitor is not None:
         device_ids = started.device_ids if isinstance(started, OnDevices) else ()
         monitor.attach(started.processes, started.metrics_url, local=started.local, device_ids=device_ids)
@@ -75,7 +73,7 @@ def take_window(
     after = started.server_times()
     edges = recording.start_ns, recording.stop_ns
     resources = monitor.window(*edges) if monitor is not None else Resources()
-    undisturbed = [window for window in earlier if window.point == point and window.undisturbed]
+    undisturbed = [window for window in request.earlier if window.point == point and window.undisturbed]
     answered = figures(
         ((lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes), *edges, point.batch_size
     )
@@ -101,7 +99,7 @@ def take_window(
     window = Window(
         sweep=name,
         point=point,
-        visit=visit,
+        visit=request.visit,
         window_s=window_s,
         requests=answered.requests,
         throughput=answered.throughput,

@@ -19,10 +19,10 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
 from pytest_gpuperf.measure.anchor import StartedAnchor, anchored_plan
 from pytest_gpuperf.measure.ask import Steps
-from pytest_gpuperf.measure.duet import measure_side
 from pytest_gpuperf.measure.explore import Axis, explore
 from pytest_gpuperf.measure.measuring_loop import Conditions
 from pytest_gpuperf.measure.progress import ProgressMeter
+from pytest_gpuperf.measure.sweep import measure_points
 from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import GATED, Arrivals, Curve, LoadPoint, PlainMapping, Record, RuleSettings, smoke_curve
 from pytest_gpuperf.publish.comparison import compare_record
@@ -329,7 +329,7 @@ class MeasuredTest:
             arrivals = schedules(points, axis)
         sweep = Sweep(name, tuple(points), plan.runs, plan.window_s)
         meter = ProgressMeter.of_plan(name, plan, len(points), self._context.console.progress)
-        steps = measure_side(
+        steps = measure_points(
             target,
             common_points,
             plan,

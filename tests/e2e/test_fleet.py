@@ -21,6 +21,7 @@ from onnx import TensorProto, helper
 
 from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
 from pytest_gpuperf.load import WindowSpec, open_generator
+from pytest_gpuperf.measure.policy import WindowRequest
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import GRPC, HTTP, LoadPoint, Window
 from pytest_gpuperf.model.finding import SERVERS_LOST
@@ -69,7 +70,7 @@ def window(fleet: StartedFleet, concurrency: int = 8, window_s: float = 0.4) -> 
     workload = fleet.workload(1, concurrency)
     with closing(open_generator(workload)) as generator:
         spec = WindowSpec(concurrency, window_s, lead_in_s=0.05, min_requests=200)
-        return take_window(generator, fleet, workload, name="fleet", point=LoadPoint(concurrency), spec=spec)[0]
+        return take_window(generator, fleet, workload, WindowRequest(LoadPoint(concurrency), spec), name="fleet")[0]
 
 
 def servers_of(processes: tuple[int, ...]) -> list[psutil.Process]:

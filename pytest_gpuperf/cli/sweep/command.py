@@ -100,11 +100,11 @@ def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | N
             shared_memory=settings.shared_memory,
             output_shared_memory_size=settings.output_bytes * settings.batch_size,
         )
-        under_load = TargetUnderLoad.start(endpoint, in_flight_of(settings), settings.workers)
+        first = settings.point(settings.levels.start)
+        under_load = TargetUnderLoad.start(endpoint, in_flight_of(settings), [first], settings.workers)
         stack.enter_context(closing(under_load))
         if record is not None:
             record.under_test = under_load.started.under_test()
-        under_load.open([settings.point(settings.levels.start)])
         measure_levels(settings, under_load, report)
 
 

@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from pytest_gpuperf.measure.ask import Ask
+from pytest_gpuperf.measure.ask import Ask, Result, Steps
 from pytest_gpuperf.model import Histogram, LoadPoint, Poisson, Window, bucket_of
 from pytest_gpuperf.model.histogram import GAMMA
 
@@ -107,6 +107,17 @@ class Server:
             latencies(median_ns, min(requests, 400)),
             errors={"reset": errors} if errors else {},
         )
+
+
+def drive(steps: Steps[Result], measure: Callable[[Ask], Sequence[Window]]) -> Result:
+    """Measure what an algorithm asks for, and return its result."""
+    try:
+        ask = next(steps)
+        while True:
+            ask = steps.send(measure(ask))
+    except StopIteration as end:
+        result: Result = end.value
+        return result
 
 
 def saturating(service_ms: float, clients: float, sharpness: float = 4.0) -> Callable[[float], float]:

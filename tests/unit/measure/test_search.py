@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_gpuperf.measure.ask import Ask, drive
+from pytest_gpuperf.measure.ask import Ask
 from pytest_gpuperf.measure.search import SearchPlan, SearchResult, search
 from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
 from pytest_gpuperf.model import Budget
-from tests.unit.measure.servers import P90_SHAPE, Server, highest, queueing, saturating, staircase
+from tests.unit.measure.servers import P90_SHAPE, Server, drive, highest, queueing, saturating, staircase
 
 SERVICE_MS = 5.0
 

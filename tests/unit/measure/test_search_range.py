@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pytest_gpuperf.measure.search_range import CONCURRENCIES, RATES, SearchRange
+from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0, 10), (-1, 10), (10, 5), (1, math.inf), (math.nan, 5), (1.5, 8)])
@@ -26,5 +26,6 @@ def test_between_concurrencies(left: float, right: float, middle: float | None) 
 
 
 def test_between_rates() -> None:
-    assert RATES.between(100, 400, 0.05) == pytest.approx(200)
-    assert RATES.between(100, 105, 0.05) is None
+    rates = SearchRange(1, 1e6, open_loop=True)
+    assert rates.between(100, 400, 0.05) == pytest.approx(200)
+    assert rates.between(100, 105, 0.05) is None

@@ -91,7 +91,7 @@ def _load(spec: WindowSpec) -> float:
 
 
 def under_load(settings: SweepSettings, served: Served, generator: Scripted) -> TargetUnderLoad:
-    return TargetUnderLoad(served, in_flight_of(settings), generator=generator)
+    return TargetUnderLoad(served, in_flight_of(settings), [], generator=generator)
 
 
 class Sweep:

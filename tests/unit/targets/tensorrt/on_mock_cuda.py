@@ -21,6 +21,7 @@ from cuda import core
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
 from pytest_gpuperf.load.generator import WindowSpec
 from pytest_gpuperf.load.inprocess import ThreadLoop
+from pytest_gpuperf.measure.policy import WindowRequest
 from pytest_gpuperf.measure.window import take_window
 from pytest_gpuperf.model import LoadPoint
 from pytest_gpuperf.targets.tensorrt import TensorRTEngine, engine, library
@@ -182,7 +183,7 @@ class TestTimes:
         generator = ThreadLoop()
         point = LoadPoint(concurrency=4, batch_size=4)
         spec = WindowSpec(concurrency=4, window_s=0.4, lead_in_s=0.05, min_requests=10, max_window_s=5, deadline_s=10)
-        window, _ = take_window(generator, started, started.workload(4, 4), name="test", point=point, spec=spec)
+        window, _ = take_window(generator, started, started.workload(4, 4), WindowRequest(point, spec), name="test")
         assert window.errors == {}
         assert window.server is not None
         served = window.server
