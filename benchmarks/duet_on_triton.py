@@ -25,7 +25,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pytest_gpuperf import TritonEndpoint
 from pytest_gpuperf.analysis.blocks import block_values
-from pytest_gpuperf.analysis.compare import Rule, compare_duet
+from pytest_gpuperf.analysis.compare import compare_duet
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.device import DeviceLock, find_device
 from pytest_gpuperf.measure import duet_plan, measure_duet
 from pytest_gpuperf.model import Comparison, LoadPoint, Record, Run, Verdict

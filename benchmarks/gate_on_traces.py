@@ -17,8 +17,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pytest_gpuperf.analysis.compare import Rule, compare
+from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.priors import PRIORS
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import Histogram, Record, Verdict
 from pytest_gpuperf.model.histogram import GAMMA
 from pytest_gpuperf.store import Store

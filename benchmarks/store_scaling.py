@@ -18,7 +18,8 @@ from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
 
-from pytest_gpuperf.analysis.compare import Rule, compare
+from pytest_gpuperf.analysis.compare import compare
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import Histogram, LoadPoint, PlainMapping, Record, Run, Window
 from pytest_gpuperf.store import Store, select_baseline
 

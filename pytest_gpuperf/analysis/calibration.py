@@ -18,7 +18,7 @@ from pytest_gpuperf.analysis.compare import POWER, compare
 from pytest_gpuperf.analysis.decision import decide
 from pytest_gpuperf.analysis.evidence import StoredArrays, stored_evidence, t_quantile
 from pytest_gpuperf.analysis.panel import Panel, panel
-from pytest_gpuperf.analysis.priors import Prior, Priors, SeriesPriors, calibrated_priors
+from pytest_gpuperf.analysis.priors import Prior, Priors, calibrated_priors, series_priors
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, values_of
@@ -31,11 +31,7 @@ RECORDS = (1, 5, 20)
 
 @dataclass(frozen=True)
 class Proportion:
-    """A count out of a total, with its exact 95% interval (Clopper and Pearson 1934).
-
-    Attributes:
-        of: Total.
-    """
+    """A count out of a total (``of``), with its exact 95% interval (Clopper and Pearson 1934)."""
 
     count: int
     of: int
@@ -140,7 +136,11 @@ def calibrate(tests: Sequence[Sequence[Record]], rules: Sequence[Rule]) -> Calib
         regressed = {}
         for record in records:
             # The prior that judges a record must not contain it.
-            prior = _prior_without(record.invocation, tests, values, rules, rule)
+            rest = [
+                [value for value, owner in zip(side, owners, strict=True) if owner.invocation != record.invocation]
+                for side, owners in zip(values, tests, strict=True)
+            ]
+            prior = _prior(rule, pool(rest, rules))
             baseline = [earlier for earlier in records if earlier is not record]
             regressed[record.id] = compare(record, baseline, replace(rule, prior=prior)).verdict is Verdict.REGRESSED
             alarmed[record.invocation] = alarmed.get(record.invocation, False) or regressed[record.id]
@@ -175,21 +175,6 @@ def pool(tests: Iterable[Sequence[RecordValues]], rules: Sequence[Rule]) -> Pool
     return PooledSpread(
         {metric: math.sqrt(total / freedom[metric]) for metric, total in sorted(squares.items())}, freedom
     )
-
-
-def _prior_without(
-    invocation: str,
-    tests: Sequence[Sequence[Record]],
-    values: Sequence[Sequence[RecordValues]],
-    rules: Sequence[Rule],
-    rule: Rule,
-) -> Prior | Priors:
-    """Return the prior of a rule without the records of an invocation."""
-    rest = [
-        [value for value, record in zip(side, records, strict=True) if record.invocation != invocation]
-        for side, records in zip(values, tests, strict=True)
-    ]
-    return _prior(rule, pool(rest, rules))
 
 
 def _prior(rule: Rule, pooled: PooledSpread) -> Prior | Priors:
@@ -247,16 +232,13 @@ def _detectable(series: Panel, variances: _Variances, rule: Rule, records: int, 
     levels = levels / levels.std(ddof=1) if records > 1 else levels
     candidate = np.sqrt(variances.run)[:, None] * starts
     spread = np.sqrt(variances.component + variances.run / float(estimate.count))
-    prior = SeriesPriors.of(
-        [rule.prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in series.keys]
-    )
     evidence = stored_evidence(
         StoredArrays(
             candidate=candidate,
             history=spread[:, None, None] * levels[:, None] + candidate[:, None, :],
             averaging_matrix=series.averaging_matrix,
         ),
-        prior,
+        series_priors(rule.prior, series.keys),
     )
     level = decide(evidence, series.sweeps, rule).level
     errors = t_quantile(level, evidence.freedom) + t_quantile(1 - POWER, evidence.freedom)

@@ -20,12 +20,11 @@ from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.decision import decide
 from pytest_gpuperf.analysis.evidence import Evidence, StoredArrays, duet_evidence, stored_evidence, t_quantile
 from pytest_gpuperf.analysis.panel import Panel, panel
-from pytest_gpuperf.analysis.priors import Prior, Priors, SeriesPriors, with_history
+from pytest_gpuperf.analysis.priors import SeriesPriors, series_priors, with_history
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import (
     RecordValues,
-    SeriesKey,
     SeriesPoint,
     energy_methods,
     point_name,
@@ -34,17 +33,6 @@ from pytest_gpuperf.analysis.values import (
     without_metric,
 )
 from pytest_gpuperf.model import Comparison, Plain, Record, Row, Verdict, worst
-
-__all__ = [
-    "Prior",
-    "Priors",
-    "Rule",
-    "changes",
-    "compare",
-    "compare_duet",
-    "compare_duet_values",
-    "compare_values",
-]
 
 #: Probability of detecting the "smallest detectable effect".
 POWER = 0.8
@@ -75,19 +63,16 @@ def compare(
         differing: Differences of the key, if the test has records but none of this key.
     """
     method = energy_methods(candidate)
-    before = {id(record): values_of(record, rule.metrics) for record in (*baseline, *pinned)}
-    for record in (*baseline, *pinned):
-        if energy_methods(record) != method:
-            before[id(record)] = without_metric(before[id(record)], "energy")
-    comparison = compare_values(
-        values_of(candidate, rule.metrics),
-        [before[id(record)] for record in baseline],
-        rule,
-        pinned=[before[id(record)] for record in pinned],
-    )
-    if comparison.verdict is Verdict.NO_BASELINE and not before and differing is not None:
-        return replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=differing)
+
+    def comparable_values(record: Record) -> RecordValues:
+        values = values_of(record, rule.metrics)
+        return values if energy_methods(record) == method else without_metric(values, "energy")
+
+    rolling, fixed = ([comparable_values(record) for record in records] for records in (baseline, pinned))
+    comparison = compare_values(comparable_values(candidate), rolling, rule, pinned=fixed)
     newest = next(iter((*baseline, *pinned)), None)
+    if newest is None and differing is not None:
+        return replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=differing)
     return replace(comparison, changes=changes(newest, candidate) if newest else ())
 
 
@@ -151,7 +136,7 @@ def compare_duet_values(
         pairs = [shared_series(*pair) for pair in history]
         series = panel(keys, [ours, theirs, *(side for pair in pairs for side in pair)])
         differences = series.stack(slice(0, None, 2)) - series.stack(slice(1, None, 2))
-        prior = _series_priors(rule.block_prior, series.keys)
+        prior = series_priors(rule.block_prior, series.keys)
         if pairs:
             prior = with_history(prior, differences[:, 1:])
         evidence = duet_evidence(differences[:, 0], series.averaging_matrix, prior)
@@ -195,7 +180,7 @@ def _baseline_rows(
     split = 1 + len(reference)
     series = panel(keys, [candidate, *reference, *spread_records])
     series = series.select(series.is_measured(0) & series.is_measured(slice(1, split)))
-    prior = _series_priors(rule.prior, series.keys)
+    prior = series_priors(rule.prior, series.keys)
     references = series.stack(slice(1, split))
     evidence = stored_evidence(
         StoredArrays(
@@ -221,10 +206,6 @@ def _records_of_new_series(history: Sequence[RecordValues], reference: Sequence[
     return [record for record in reduced if record.values]
 
 
-def _series_priors(prior: Prior | Priors, keys: Sequence[SeriesKey]) -> SeriesPriors:
-    return SeriesPriors.of([prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in keys])
-
-
 def _left_out(sides: Iterable[RecordValues], candidate: RecordValues, rule: Rule) -> tuple[str, ...]:
     """Return the names of the candidate's series that some side can't support."""
     unsupported = {key for side in sides for key in side.left_out if key[2] in rule.metrics}
@@ -241,11 +222,16 @@ def _rows(
     detectable = np.minimum(rule.margin + errors * evidence.error, _WIDEST)
     further = _further_replicates(evidence, prior, rule, decision.level)
     level = locate(series.sides[0]).centre
+    claims = (
+        (Verdict.REGRESSED, decision.worse),
+        (Verdict.IMPROVED, decision.better),
+        (Verdict.UNCHANGED, decision.same),
+    )
     rows = []
     for index, (sweep, point, metric) in enumerate(series.keys):
         way, difference = sign(metric), float(evidence.difference[index])
         ends = [math.exp(way * (difference + end * half_width[index])) for end in (-way, way)]
-        verdict = _verdict(*(bool(claim[index]) for claim in (decision.worse, decision.better, decision.same)))
+        verdict = next((verdict for verdict, claim in claims if claim[index]), Verdict.INCONCLUSIVE)
         rows.append(
             Row(
                 sweep=sweep,
@@ -264,14 +250,6 @@ def _rows(
             )
         )
     return rows
-
-
-def _verdict(worse: bool, better: bool, same: bool) -> Verdict:
-    if worse:
-        return Verdict.REGRESSED
-    if better:
-        return Verdict.IMPROVED
-    return Verdict.UNCHANGED if same else Verdict.INCONCLUSIVE
 
 
 def _further_replicates(evidence: Evidence, prior: SeriesPriors, rule: Rule, level: FloatArray) -> list[int | None]:

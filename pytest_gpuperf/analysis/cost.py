@@ -12,7 +12,7 @@ Assumed, since one machine can't show it: a balancer spreads the load evenly, an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from pytest_gpuperf.analysis.operating import OperatingPoints
 from pytest_gpuperf.analysis.prices import cheapest, copies_per_instance, device_of, usd_per_million
@@ -172,7 +172,8 @@ def _refusal(points: Sequence[OperatingPoint], demand: Demand) -> str:
     supported = [point for point in carrying if all(name in point.latency_ns for name in demand.budget_ns)]
     if not supported:
         return f"too few requests at every load point for {' and '.join(demand.budget_ns)}"
-    closest = min(supported, key=lambda point: _excess(point, demand.budget_ns))
+    limits = demand.budget_ns.items()
+    closest = min(supported, key=lambda point: max(point.latency_ns[name] / limit_ns for name, limit_ns in limits))
     latencies = ", ".join(f"{name} {closest.latency_ns[name] / 1e6:.4g} ms" for name in demand.budget_ns)
     return f"no load point keeps the budget; the closest is {closest.point.label} with {latencies}"
 
@@ -182,7 +183,3 @@ def _missing_load(points: Sequence[OperatingPoint], demand: Demand) -> str:
     if demand.batch_size not in (None, *sizes):
         return f"nothing was measured at batch size {demand.batch_size}, only at {', '.join(map(str, sizes))}"
     return f"nothing was measured in {demand.loop} loop"
-
-
-def _excess(point: OperatingPoint, budget_ns: Mapping[str, float]) -> float:
-    return max(point.latency_ns[name] / limit_ns for name, limit_ns in budget_ns.items())

@@ -6,32 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pytest_gpuperf.model import Finding, GpuReadings, Run, Window
-from pytest_gpuperf.model.finding import (
-    CLIENT,
-    CLIENT_BUSY,
-    CLIENT_STALLED,
-    CLOCK_CHANGED,
-    CLOCK_MOVED,
-    CLOCK_SKEW,
-    CLOCKS,
-    CO_TENANT,
-    CO_TENANTS,
-    COUNTER_RESET,
-    DEVICE,
-    ERRORS,
-    LATE,
-    LATE_SENDS,
-    NO_READINGS,
-    NVML,
-    RATE,
-    RATE_NOT_SUSTAINED,
-    REQUESTS_FAILED,
-    THROTTLED,
-    THROTTLING,
-    WARMING,
-    WARMING_UP,
-)
+from pytest_gpuperf.model import Finding, GpuReadings, PointFigures, Run, Window, finding
 
 #: A load generator this busy measures itself: above it, the time a response waits for the client is no longer small.
 CLIENT_BUSY_SHARE = 0.9
@@ -55,7 +30,9 @@ CLOCK_SHARE = 0.05
 #: Within one window. The sensor reports whole degrees, so one of them may be rounding.
 CLIMB_C = 2.0
 #: Failed readings that put latencies in doubt as well, and not just the energy or one figure.
-_BROKEN = frozenset({COUNTER_RESET, NO_READINGS, f"{NVML}lost", f"{NVML}driver", f"{NVML}absent"})
+_BROKEN = frozenset(
+    [finding.COUNTER_RESET, finding.NO_READINGS, *(finding.NVML + state for state in ("lost", "driver", "absent"))]
+)
 
 
 def client_findings(
@@ -85,21 +62,21 @@ def client_findings(
     findings = []
     busy, stalled = (seconds / (window_s * workers) for seconds in (client_cpu_s, stall_s))
     if busy > CLIENT_BUSY_SHARE:
-        findings.append(Finding(CLIENT_BUSY, CLIENT, busy))
+        findings.append(Finding(finding.CLIENT_BUSY, finding.CLIENT, busy))
     if stalled > STALLED_SHARE:
-        findings.append(Finding(CLIENT_STALLED, CLIENT, stalled))
+        findings.append(Finding(finding.CLIENT_STALLED, finding.CLIENT, stalled))
     # At the edges chance alone moves as many requests in or out as are in flight, give or take their root.
     chance = 2 / math.sqrt(max(requests + errors, 1))
     sustained = done_rate >= (SUSTAINED - chance) * due_rate
     if late > LATE_SHARE * requests:
-        guard = RATE if inside or not sustained else CLIENT if shares_cores else LATE
-        findings.append(Finding(LATE_SENDS, guard, late / requests))
+        guard = finding.RATE if inside or not sustained else finding.CLIENT if shares_cores else finding.LATE
+        findings.append(Finding(finding.LATE_SENDS, guard, late / requests))
     if not sustained:
-        findings.append(Finding(RATE_NOT_SUSTAINED, RATE, done_rate, due_rate))
+        findings.append(Finding(finding.RATE_NOT_SUSTAINED, finding.RATE, done_rate, due_rate))
     if skew_s > SKEW_S:
-        findings.append(Finding(CLOCK_SKEW, CLIENT, skew_s))
+        findings.append(Finding(finding.CLOCK_SKEW, finding.CLIENT, skew_s))
     if errors:
-        findings.append(Finding(REQUESTS_FAILED, ERRORS, errors, requests + errors))
+        findings.append(Finding(finding.REQUESTS_FAILED, finding.ERRORS, errors, requests + errors))
     return tuple(findings)
 
 
@@ -112,7 +89,7 @@ def device_findings(
         failures: Readings that failed; those that put latencies in doubt raise a guard.
         earlier: Undisturbed windows of the same load point in the same run. Other load points may have other clocks.
     """
-    findings = [replace(failure, guard=DEVICE) if failure.kind in _BROKEN else failure for failure in failures]
+    findings = [replace(failure, guard=finding.DEVICE) if failure.kind in _BROKEN else failure for failure in failures]
     for gpu in gpus:
         before = [reading.sm_clock_mhz for window in earlier for reading in window.gpus if reading.uuid == gpu.uuid]
         findings += _gpu_findings(gpu, [mhz for mhz in before if mhz])
@@ -122,20 +99,20 @@ def device_findings(
 def _gpu_findings(gpu: GpuReadings, before_mhz: Sequence[float]) -> list[Finding]:
     findings = []
     if gpu.throttled:
-        findings.append(Finding(THROTTLING, THROTTLED, names=gpu.throttled))
+        findings.append(Finding(finding.THROTTLING, finding.THROTTLED, names=gpu.throttled))
     clock, lowest, highest = gpu.sm_clock_mhz, gpu.sm_clock_min_mhz, gpu.sm_clock_max_mhz
     if clock and lowest is not None and highest is not None:
         if highest - lowest > CLOCK_SHARE * clock:
-            findings.append(Finding(CLOCK_MOVED, CLOCKS, highest, lowest))
+            findings.append(Finding(finding.CLOCK_MOVED, finding.CLOCKS, highest, lowest))
         elif before_mhz:
             usual = sorted(before_mhz)[len(before_mhz) // 2]
             if abs(clock - usual) > CLOCK_SHARE * usual:
-                findings.append(Finding(CLOCK_CHANGED, CLOCKS, clock, usual))
+                findings.append(Finding(finding.CLOCK_CHANGED, finding.CLOCKS, clock, usual))
     if gpu.co_tenants:
-        findings.append(Finding(CO_TENANTS, CO_TENANT, names=gpu.co_tenants))
+        findings.append(Finding(finding.CO_TENANTS, finding.CO_TENANT, names=gpu.co_tenants))
     begin, end = gpu.temperature_begin_c, gpu.temperature_end_c
     if begin is not None and end is not None and end - begin >= CLIMB_C:
-        findings.append(Finding(WARMING_UP, WARMING, end, begin))
+        findings.append(Finding(finding.WARMING_UP, finding.WARMING, end, begin))
     return findings
 
 
@@ -156,17 +133,15 @@ def worth_repeating(window: Window, earlier: Sequence[Window]) -> bool:
 
 def error_report(runs: Sequence[Run]) -> str | None:
     """Describe the load points whose failed requests exceed the budget; None when all are within it."""
-    totals: dict[str, tuple[int, dict[str, int]]] = {}
-    for run in runs:
-        for window in run.windows:
-            requests, errors = totals.setdefault(f"{window.sweep}, {window.point.label}", (0, {}))
-            for kind, count in window.errors.items():
-                errors[kind] = errors.get(kind, 0) + count
-            totals[f"{window.sweep}, {window.point.label}"] = (requests + window.requests, errors)
+    windows_by_label: dict[str, list[Window]] = {}
+    for window in (window for run in runs for window in run.windows):
+        windows_by_label.setdefault(f"{window.sweep}, {window.point.label}", []).append(window)
     lines = []
-    for label, (requests, errors) in totals.items():
-        failed = sum(errors.values())
-        if failed > ERROR_BUDGET * (requests + failed):
-            kinds = ", ".join(f"{kind} x {count}" for kind, count in sorted(errors.items(), key=lambda item: -item[1]))
-            lines.append(f"  {label}: {failed} of {requests + failed} requests failed ({kinds})")
+    for label, windows in windows_by_label.items():
+        figures = PointFigures(tuple(windows))
+        failed, total = figures.error_count, figures.requests + figures.error_count
+        if failed > ERROR_BUDGET * total:
+            errors = sorted(figures.errors.items(), key=lambda item: -item[1])
+            kinds = ", ".join(f"{kind} x {count}" for kind, count in errors)
+            lines.append(f"  {label}: {failed} of {total} requests failed ({kinds})")
     return "\n".join(lines) or None

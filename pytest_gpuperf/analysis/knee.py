@@ -9,20 +9,11 @@ one doesn't, and it is the rule by which an adaptive sweep places its points.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from pytest_gpuperf.model import CurvePoint, OperatingPoint
 
-class ThroughputLatency(Protocol):
-    """A throughput and its mean latency: a point of a curve, an operating point."""
-
-    @property
-    def throughput(self) -> float: ...
-
-    @property
-    def mean_ns(self) -> float: ...
-
-
-Point = TypeVar("Point", bound=ThroughputLatency)
+Point = TypeVar("Point", CurvePoint, OperatingPoint)
 
 
 def power(throughput: float, mean_ns: float) -> float:

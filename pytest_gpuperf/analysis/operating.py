@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.analysis.guard import ERROR_BUDGET, SUSTAINED
 from pytest_gpuperf.model import (
+    QUANTILES,
     Histogram,
     LoadPoint,
     OperatingPoint,
@@ -18,8 +19,6 @@ from pytest_gpuperf.model import (
     figures_by_point,
     merge_histograms,
 )
-
-QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(frozen=True)

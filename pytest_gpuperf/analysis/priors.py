@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pytest_gpuperf.analysis.robust import FloatArray, locate
+from pytest_gpuperf.analysis.values import SeriesKey
 
 #: Most degrees of freedom that earlier measurements count for: machines and days differ.
 HISTORY_WEIGHT = 10.0
@@ -99,6 +100,11 @@ class SeriesPriors:
             np.array([prior.weight for prior in priors], dtype=float),
             np.array([not prior.measured for prior in priors], dtype=float),
         )
+
+
+def series_priors(prior: Prior | Priors, keys: Sequence[SeriesKey]) -> SeriesPriors:
+    """Return the prior of each series."""
+    return SeriesPriors.of([prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in keys])
 
 
 def with_history(prior: SeriesPriors, history: FloatArray) -> SeriesPriors:

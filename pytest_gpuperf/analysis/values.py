@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.analysis.quantiles import quantile_logs
-from pytest_gpuperf.model import GATED, LoadPoint, NamedPoint, PointFigures, Record, Run, Window, windows_by_point
+from pytest_gpuperf.model import (
+    GATED,
+    QUANTILES,
+    LoadPoint,
+    NamedPoint,
+    PointFigures,
+    Record,
+    Run,
+    Window,
+    windows_by_point,
+)
 
 #: Metrics that can be compared, and the unit of their numbers.
 METRICS = {
@@ -36,7 +46,6 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 _UNCANCELLED = 0.45
 #: Metrics that a faster machine improves in proportion: these can be anchored.
 _ANCHORABLE = frozenset({"p50", "p90", "p95", "p99", "throughput"})
-_QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 #: Most that other processes on the CPU can add to the standard deviation of a value's log. On traces of a machine that
 #: compiled and tested during the measurement, p90 moved by up to 0.6 and throughput by 0.3; see
 #: benchmarks/gate_on_traces.py.
@@ -98,24 +107,25 @@ def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
     """Return the values of each metric that all complete runs of a record support."""
     complete = [run for run in record.runs if run.complete]
     groups = [(run, point, windows) for run in complete for point, windows in windows_by_point([run]).items()]
-    series: Series = {}
-    for (run, point, windows), logs in zip(groups, window_logs([each for *_, each in groups], metrics), strict=True):
-        share = PointFigures(tuple(windows)).others_cpu_share
-        for metric, value in logs.items():
-            series.setdefault((run.sweep, point, metric), []).append((value, share))
+    series = _series(groups, window_logs([windows for *_, windows in groups], metrics))
     anchored_groups = [group for group in groups if group[0].anchors]
     anchorable = _ANCHORABLE.intersection(metrics)
     target_logs = window_logs([windows for *_, windows in anchored_groups], anchorable)
     anchor_logs = window_logs([_anchor_windows(run, windows) for run, _, windows in anchored_groups], anchorable)
-    ratios: Series = {}
-    for (run, point, windows), logs, anchor in zip(anchored_groups, target_logs, anchor_logs, strict=True):
+    pairs = zip(target_logs, anchor_logs, strict=True)
+    ratios = [{metric: value - anchor[metric] for metric, value in target.items()} for target, anchor in pairs]
+    runs = Counter(run.sweep for run in complete)
+    anchored = record_values(record.id, _series(anchored_groups, ratios), runs, _UNCANCELLED)
+    return replace(record_values(record.id, series, runs), anchored=anchored.values)
+
+
+def _series(groups: Iterable[tuple[Run, LoadPoint, list[Window]]], group_logs: Iterable[Mapping[str, float]]) -> Series:
+    series: Series = {}
+    for (run, point, windows), logs in zip(groups, group_logs, strict=True):
         share = PointFigures(tuple(windows)).others_cpu_share
         for metric, value in logs.items():
-            ratios.setdefault((run.sweep, point, metric), []).append((value - anchor[metric], share))
-    runs = Counter(run.sweep for run in complete)
-    return replace(
-        record_values(record.id, series, runs), anchored=record_values(record.id, ratios, runs, _UNCANCELLED).values
-    )
+            series.setdefault((run.sweep, point, metric), []).append((value, share))
+    return series
 
 
 def _anchor_windows(run: Run, windows: Sequence[Window]) -> list[Window]:
@@ -160,7 +170,7 @@ def window_logs(groups: Sequence[Sequence[Window]], metrics: Iterable[str]) -> l
     A value is NaN if too few requests support it; a metric that this machine can't measure is absent.
     """
     wanted = frozenset(metrics)
-    quantiles = {metric: quantile for metric, quantile in _QUANTILES.items() if metric in wanted}
+    quantiles = {metric: quantile for metric, quantile in QUANTILES.items() if metric in wanted}
     table = quantile_logs([[window.latency for window in group] for group in groups], list(quantiles.values()))
     values = [dict(zip(quantiles, row, strict=True)) for row in table.tolist()]
     for logs, group in zip(values, groups, strict=True):

@@ -140,11 +140,6 @@ def endpoint_figures(
     )
 
 
-def histogram_of(latency_ns: Times) -> Histogram:
-    """Return the histogram of an array of latencies in ns."""
-    return _histogram(_counts(latency_ns))
-
-
 def _slices(*columns: Any) -> Iterator[tuple[Times, ...]]:
     arrays = [np.asarray(column, dtype=np.int64) for column in columns]
     for start in range(0, len(arrays[0]), _SLICE):

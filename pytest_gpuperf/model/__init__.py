@@ -1,4 +1,7 @@
-"""The frozen data model that every layer shares. Builtins only: importing it costs nothing."""
+"""The frozen data model that every layer shares. Builtins only: importing it costs nothing.
+
+Every name imported here is re-exported, as pyproject.toml tells mypy and ruff.
+"""
 
 from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseed
 from pytest_gpuperf.model.budget import Budget, LatencyLimit
@@ -7,7 +10,7 @@ from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint
 from pytest_gpuperf.model.device_comparison import DeviceComparison, DevicePoint, DeviceResult, Ratio
 from pytest_gpuperf.model.figures import PointFigures, figures_by_point, undisturbed_windows, windows_by_point
 from pytest_gpuperf.model.finding import MARKS, Finding
-from pytest_gpuperf.model.histogram import Histogram, bucket_of, merge_histograms
+from pytest_gpuperf.model.histogram import QUANTILES, Histogram, bucket_of, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.record import GATED, METHOD_VERSION, SCHEMA, Plain, PlainMapping, Record, RuleSettings
 from pytest_gpuperf.model.reported import PointCost, ReportedTest
@@ -33,82 +36,3 @@ from pytest_gpuperf.model.workload import (
     WireWorkload,
     Workload,
 )
-
-__all__ = [
-    "GATED",
-    "GRPC",
-    "GRPC_STREAM",
-    "HOURS_PER_MONTH",
-    "HTTP",
-    "LEAST_OUTSTANDING",
-    "MARKS",
-    "METHOD_VERSION",
-    "ROUND_ROBIN",
-    "SCHEMA",
-    "UNSTARTED_RESULTS",
-    "Address",
-    "AnchoredMetric",
-    "AnswerCheck",
-    "Arrivals",
-    "Budget",
-    "BudgetMissed",
-    "CallWorkload",
-    "Capacity",
-    "Change",
-    "Comparison",
-    "Constant",
-    "Curve",
-    "CurvePoint",
-    "Demand",
-    "DeviceComparison",
-    "DevicePoint",
-    "DeviceResult",
-    "Duet",
-    "EndpointFigures",
-    "Energy",
-    "Finding",
-    "Fleet",
-    "GpuReadings",
-    "Histogram",
-    "Intervals",
-    "LatencyLimit",
-    "LoadPoint",
-    "Memory",
-    "NamedPoint",
-    "Offer",
-    "OperatingPoint",
-    "Plain",
-    "PlainMapping",
-    "PointCost",
-    "PointFigures",
-    "Poisson",
-    "Price",
-    "Ramp",
-    "Ratio",
-    "Record",
-    "ReportedTest",
-    "Request",
-    "RequiredReplicas",
-    "Resources",
-    "Row",
-    "RuleSettings",
-    "Run",
-    "Scaling",
-    "ServerTimes",
-    "StreamAnswer",
-    "Tls",
-    "Verdict",
-    "Window",
-    "WireWorkload",
-    "Workload",
-    "bucket_of",
-    "curve_of",
-    "curves_of",
-    "figures_by_point",
-    "merge_histograms",
-    "reseed",
-    "smoke_curve",
-    "undisturbed_windows",
-    "windows_by_point",
-    "worst",
-]

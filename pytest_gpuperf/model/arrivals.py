@@ -1,7 +1,7 @@
 """Arrival processes: when requests are due in open loop.
 
-An open loop sends by the clock, not by the answers, as independent users do. Each process yields due times without end,
-in ns after the beginning of the load; equal descriptions yield equal times.
+An open loop sends by the clock, not by the answers, as independent users do. ``instants`` yields due times in ns after
+the beginning of the load, increasing and without end; equal descriptions yield equal times.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ class Constant:
         return "constant"
 
     def instants(self) -> Iterator[int]:
-        """Due times in ns, increasing, without end."""
         # Each from its number, so that no rounding adds up over a long window.
         return (int(number * 1e9 / self.rate) for number in itertools.count())
 
@@ -44,7 +43,6 @@ class Poisson:
 
     Attributes:
         rate: Mean requests per second.
-        seed: Seed of the intervals.
     """
 
     rate: float
@@ -58,7 +56,6 @@ class Poisson:
         return f"poisson seed {self.seed}" if self.seed else "poisson"
 
     def instants(self) -> Iterator[int]:
-        """Due times in ns, increasing, without end."""
         draw, at_s = random.Random(self.seed).expovariate, 0.0
         while True:
             at_s += draw(self.rate)
@@ -74,7 +71,6 @@ class Ramp:
         over_s: Duration of the change.
         hold_s: Time for which ``start_rate`` is held before the change.
         poisson: Whether intervals are exponentially distributed instead of even.
-        seed: Seed of the intervals.
     """
 
     start_rate: float
@@ -103,7 +99,6 @@ class Ramp:
         return f"ramp {self.start_rate:g} to {self.end_rate:g}/s over {self.over_s:g} s{held}{kind}"
 
     def instants(self) -> Iterator[int]:
-        """Due times in ns, increasing, without end."""
         # The n-th request is due when the integral of the rate reaches n (or a unit Poisson process' n-th point).
         draw, mass = random.Random(self.seed).expovariate, 0.0
         held = self.start_rate * self.hold_s
@@ -170,7 +165,6 @@ class Intervals:
         return f"intervals {self.source or 'given'} {digest}"
 
     def instants(self) -> Iterator[int]:
-        """Due times in ns, increasing, without end."""
         at_ns = 0
         for interval_ns in itertools.cycle(self.intervals_ns):
             yield at_ns

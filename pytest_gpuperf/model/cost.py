@@ -47,9 +47,7 @@ class OperatingPoint:
 
     Attributes:
         throughput: Inferences per second: of the slowest run in closed loop, the sustained rate in open loop.
-        mean_ns: Mean latency.
         latency_ns: Latency of the slowest run by quantile, for example ``p90``; only quantiles with enough requests.
-        runs: Number of runs.
         throughput_range: Throughput of the slowest and of the fastest run.
         latency_range_ns: Latency of the fastest and of the slowest run, by quantile.
     """
@@ -95,8 +93,6 @@ class Fleet:
 
     Attributes:
         at: Operating point that no copy exceeds, so that its latency holds.
-        copies: Copies of the target.
-        instances: Instances that hold the copies.
         headroom: Share by which the load may grow before a copy exceeds ``at``.
         usd_per_million: Dollars per million inferences of the demand; idle capacity is paid for, too.
     """
@@ -115,7 +111,6 @@ class Offer:
     """How one instance type serves a demand; also for a device without a price.
 
     Attributes:
-        device: Name of the device that was measured.
         fleet: Cheapest fleet; None if there is none, for the reason in ``refusal``.
         curve: Fleets from the cheapest to the fastest, each faster than those before it, whatever the budget.
     """

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model.budget import Budget
 from pytest_gpuperf.model.figures import PointFigures, figures_by_point
-from pytest_gpuperf.model.histogram import Histogram
+from pytest_gpuperf.model.histogram import QUANTILES, quantile_or_zero_ns
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.resources import Memory
 from pytest_gpuperf.model.run import Run
 from pytest_gpuperf.model.server_times import ServerTimes
 from pytest_gpuperf.model.window import EndpointFigures
-
-_QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 class BudgetMissed(AssertionError):
@@ -41,9 +41,7 @@ class CurvePoint:
         stall_share: Share of the time during which the load generator could not serve its sockets.
         first_p50_ns, first_p90_ns: Time to the first answer (streams).
         answers: Answers to the requests (streams).
-        endpoints: Figures of each endpoint, where there are several.
         gpu_energy_j, cpu_energy_j: Joules per inference; None where they could not be measured.
-        energy_method: How energy was measured.
         target_memory_bytes, device_memory_bytes, host_memory_bytes: Peaks (``Memory``); None as above.
         guards: Guards of the windows that count. A disturbance is among them only if all windows of the load point were
             disturbed in some run.
@@ -51,14 +49,14 @@ class CurvePoint:
 
     concurrency: int
     batch_size: int
-    requests: int
-    errors: int
-    throughput: float
-    mean_ns: float
-    p50_ns: float
-    p90_ns: float
-    p95_ns: float
-    p99_ns: float
+    requests: int = 0
+    errors: int = 0
+    throughput: float = 0.0
+    mean_ns: float = 0.0
+    p50_ns: float = 0.0
+    p90_ns: float = 0.0
+    p95_ns: float = 0.0
+    p99_ns: float = 0.0
     supported: frozenset[str] = frozenset()
     server: ServerTimes | None = None
     rate: float = 0.0
@@ -83,7 +81,6 @@ class CurvePoint:
 
     @property
     def load(self) -> LoadPoint:
-        """The load point."""
         return LoadPoint(self.concurrency, self.batch_size, self.rate, self.arrivals)
 
     @property
@@ -192,12 +189,7 @@ class Curve:
             OptionError: No limit is given, or one is not positive.
         """
         __tracebackhide__ = True
-        try:
-            budget = Budget.of_ms(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
-        except ValueError as error:
-            raise OptionError(f"require(): {error}.") from None
-        if self.on_require is not None:
-            self.on_require(budget)
+        require_budget([self], p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
         return self.best(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
 
 
@@ -244,6 +236,21 @@ class Duet:
         return self.candidate.measured
 
 
+def require_budget(curves: Iterable[Curve], **limits_ms: float | None) -> None:
+    """Tell curves that a test requires a budget of them.
+
+    Raises:
+        OptionError: No limit is given, or one is not positive.
+    """
+    try:
+        budget = Budget.of_ms(**limits_ms)
+    except ValueError as error:
+        raise OptionError(f"require(): {error}.") from None
+    for curve in curves:
+        if curve.on_require is not None:
+            curve.on_require(budget)
+
+
 def _figures(point: CurvePoint, names: Iterable[str]) -> str:
     return ", ".join(f"{name} {getattr(point, f'{name}_ms'):.3g} ms" for name in names)
 
@@ -254,9 +261,9 @@ def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Cur
     Its figures come from the windows that the gate compares (``windows_by_point``), its errors from all windows.
     """
     figures = figures_by_point(runs)
-    errors: dict[LoadPoint, int] = {}
+    errors: Counter[LoadPoint] = Counter()
     for window in (window for run in runs for window in run.windows):
-        errors[window.point] = errors.get(window.point, 0) + window.error_count
+        errors[window.point] += window.error_count
     return Curve(name, tuple(_point(figures[point], errors[point]) for point in points if point in figures))
 
 
@@ -275,27 +282,10 @@ def _points(runs: Sequence[Run]) -> list[LoadPoint]:
 
 def smoke_curve(name: str, points: Sequence[LoadPoint]) -> Curve:
     """Return the curve of a smoke run; see ``Curve.measured``."""
-    return Curve(
-        name,
-        tuple(
-            CurvePoint(
-                p.concurrency,
-                p.batch_size,
-                0,
-                0,
-                float("inf"),
-                0.0,
-                0.0,
-                0.0,
-                0.0,
-                0.0,
-                rate=p.rate,
-                arrivals=p.arrivals,
-            )
-            for p in points
-        ),
-        measured=False,
+    smoked = (
+        CurvePoint(p.concurrency, p.batch_size, throughput=math.inf, rate=p.rate, arrivals=p.arrivals) for p in points
     )
+    return Curve(name, tuple(smoked), measured=False)
 
 
 def _point(figures: PointFigures, errors: int) -> CurvePoint:
@@ -309,20 +299,20 @@ def _point(figures: PointFigures, errors: int) -> CurvePoint:
         errors=errors,
         throughput=figures.throughput,
         mean_ns=figures.latency_mean_ns,
-        p50_ns=_quantile_ns(latency, 0.50),
-        p90_ns=_quantile_ns(latency, 0.90),
-        p95_ns=_quantile_ns(latency, 0.95),
-        p99_ns=_quantile_ns(latency, 0.99),
-        supported=frozenset(name for name, q in _QUANTILES.items() if latency.supports(q)),
+        p50_ns=quantile_or_zero_ns(latency, 0.50),
+        p90_ns=quantile_or_zero_ns(latency, 0.90),
+        p95_ns=quantile_or_zero_ns(latency, 0.95),
+        p99_ns=quantile_or_zero_ns(latency, 0.99),
+        supported=frozenset(name for name, q in QUANTILES.items() if latency.supports(q)),
         server=figures.server,
-        service_p50_ns=_quantile_ns(figures.service, 0.5),
-        service_p90_ns=_quantile_ns(figures.service, 0.9),
+        service_p50_ns=quantile_or_zero_ns(figures.service, 0.5),
+        service_p90_ns=quantile_or_zero_ns(figures.service, 0.9),
         late_share=figures.late_share,
         lag_p99_ns=figures.lag_p99_ns,
         client_cpu_per_request_s=figures.client_cpu_per_request_s,
         stall_share=figures.stall_share,
-        first_p50_ns=_quantile_ns(figures.first, 0.5),
-        first_p90_ns=_quantile_ns(figures.first, 0.9),
+        first_p50_ns=quantile_or_zero_ns(figures.first, 0.5),
+        first_p90_ns=quantile_or_zero_ns(figures.first, 0.9),
         answers=figures.answers,
         endpoints=figures.endpoints,
         gpu_energy_j=figures.energy_j("gpu"),
@@ -333,7 +323,3 @@ def _point(figures: PointFigures, errors: int) -> CurvePoint:
         host_memory_bytes=memory.host_bytes,
         guards=figures.guards,
     )
-
-
-def _quantile_ns(latency: Histogram | None, q: float) -> float:
-    return latency.quantile_ns(q) if latency is not None and latency.total else 0.0

@@ -51,12 +51,10 @@ class DeviceResult:
 
     Attributes:
         device: Name of the device, with the MIG profile.
-        record: Id of the record.
         price: Cheapest price of an instance with the device; None without one.
         points: Load points shared with the first device; for the first, those shared with any device.
         missing: Load points that only this or only the first device has, for example ``only on NVIDIA L4: ...``.
         changes: Other differences from the first device's record.
-        notes: Remarks about the figures.
     """
 
     device: str

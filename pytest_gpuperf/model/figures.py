@@ -31,7 +31,7 @@ from pytest_gpuperf.model.window import EndpointFigures, Window
 
 @dataclass(frozen=True)
 class PointFigures:
-    """The figures of one load point.
+    """The figures of one load point. Properties without a docstring are sums, and mean what ``Window`` says.
 
     Attributes:
         windows: One window or more, all of one load point.
@@ -45,12 +45,10 @@ class PointFigures:
 
     @property
     def window_s(self) -> float:
-        """Length of all windows together."""
         return sum(window.window_s for window in self.windows)
 
     @property
     def requests(self) -> int:
-        """Requests that were answered correctly."""
         return sum(window.requests for window in self.windows)
 
     @property
@@ -64,7 +62,6 @@ class PointFigures:
 
     @property
     def error_count(self) -> int:
-        """Failed requests of all types."""
         return sum(window.error_count for window in self.windows)
 
     @property
@@ -94,17 +91,15 @@ class PointFigures:
 
     @property
     def answers(self) -> int:
-        """Answers to the requests (streams)."""
         return sum(window.answers for window in self.windows)
 
     @property
     def late(self) -> int:
-        """Requests sent more than 1 ms after they were due (open loop)."""
         return sum(window.late for window in self.windows)
 
     @property
     def late_share(self) -> float:
-        """Share of the requests that were sent late."""
+        """Share of the requests that were sent more than 1 ms after they were due (open loop)."""
         return self.late / self.requests if self.requests else 0.0
 
     @property
@@ -119,17 +114,15 @@ class PointFigures:
 
     @property
     def client_cpu_s(self) -> float:
-        """CPU time of the load generator."""
         return sum(window.client_cpu_s for window in self.windows)
 
     @property
     def stall_s(self) -> float:
-        """Time during which the load generator could not serve its sockets."""
         return sum(window.stall_s for window in self.windows)
 
     @property
     def stall_share(self) -> float:
-        """The same as a share of the time."""
+        """Share of the time during which the load generator could not serve its sockets."""
         return self.stall_s / self.window_s
 
     @property
@@ -142,12 +135,11 @@ class PointFigures:
     def server(self) -> ServerTimes | None:
         """The server's own times; None unless every window with a request has them."""
         times = [window.server for window in self.windows if window.server is not None or window.requests]
-        known = [each for each in times if each is not None]
-        return functools.reduce(operator.add, known) if known and len(known) == len(times) else None
+        return functools.reduce(operator.add, times) if times and None not in times else None
 
     @property
     def endpoints(self) -> tuple[EndpointFigures, ...]:
-        """PointFigures of each endpoint over the windows that tell endpoints apart."""
+        """Figures of each endpoint, over the windows that distinguish endpoints."""
         windows = [window for window in self.windows if window.endpoints]
         window_s = sum(window.window_s for window in windows)
         parts: dict[str, list[tuple[EndpointFigures, float]]] = {}

@@ -17,6 +17,9 @@ GAMMA = 1.005
 #: is about 1/sqrt(5) of the tail's scale; with one or two, a single hiccup *is* the quantile.
 BEYOND_QUANTILE = 5
 
+#: Quantiles of latencies that are reported and compared, by name.
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+
 _LOG_GAMMA = math.log(GAMMA)
 
 
@@ -76,6 +79,11 @@ class Histogram:
                 return math.exp((bucket + (rank - below) / count) * _LOG_GAMMA)
             below += count
         raise AssertionError("unreachable: the rank is at most the total")
+
+
+def quantile_or_zero_ns(histogram: Histogram | None, q: float) -> float:
+    """Return a quantile in ns; 0 without latencies."""
+    return histogram.quantile_ns(q) if histogram is not None and histogram.total else 0.0
 
 
 def merge_histograms(histograms: Iterable[Histogram]) -> Histogram:

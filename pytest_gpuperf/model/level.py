@@ -16,7 +16,7 @@ class MeasuredLevel:
     """The result at one concurrency or request rate.
 
     Attributes:
-        figures: PointFigures of the windows that count.
+        figures: Figures of the windows that count.
         window_count: Number of windows that were measured.
         state: ``stable``; ``unstable`` if the windows did not come to agree; ``over`` if all of them were above the
             latency threshold, so that waiting for them to agree was pointless; ``interrupted`` if the level was cut

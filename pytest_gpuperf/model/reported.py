@@ -15,9 +15,7 @@ class PointCost:
     """The cost of inferences at one load point, on an instance that does nothing else.
 
     Attributes:
-        instance: Name of the instance, for example ``g5.xlarge``.
         usd_per_hour: Price of the measured part of the instance: of one GPU where it has several.
-        usd_per_million: Dollars per million inferences.
         price_date, price_source: Day of the price, and where it was read.
     """
 
@@ -38,14 +36,12 @@ class ReportedTest:
     """One test of a report.
 
     Attributes:
-        record: The candidate.
         curves: Curves of the candidate's sweeps.
         base_curves: Curves of the newest baseline record, or of a duet's reference, to draw next to them; empty without
             one.
         baseline: Records of the baseline, newest first.
         history: Records of the key for the chart over time, oldest first; the last is the candidate.
         costs: Costs of each load point; empty for a device without a price.
-        path: Path of the stored record.
         store_option: Option that leads the ``gpuperf`` command to the store, `` --store URL``; empty for the default
             store.
         error: First line of the error that failed the test, if the gate didn't.

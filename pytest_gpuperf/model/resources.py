@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from pytest_gpuperf.model.finding import Finding
 
@@ -55,7 +55,6 @@ class GpuReadings:
 
     Attributes:
         uuid: UUID of the GPU or MIG slice.
-        samples: Number of readings.
         throttled: Reasons for lowered clocks that were active at any reading, for example ``hw_thermal``.
         co_tenants: Processes on the GPU that are neither the target's nor ours, for example ``1234 python``.
     """
@@ -90,15 +89,6 @@ class Resources:
 
 def peak_memory(windows: Iterable[Memory | None]) -> Memory | None:
     """Return the highest of several peaks; None if none was read."""
-    known = [memory for memory in windows if memory is not None]
-
-    def peak(values: Iterable[int | None]) -> int | None:
-        return max((value for value in values if value is not None), default=None)
-
-    if not known:
-        return None
-    return Memory(
-        peak(memory.target_bytes for memory in known),
-        peak(memory.device_bytes for memory in known),
-        peak(memory.host_bytes for memory in known),
-    )
+    known = [astuple(memory) for memory in windows if memory is not None]
+    peaks = (max((peak for peak in column if peak is not None), default=None) for column in zip(*known, strict=True))
+    return Memory(*peaks) if known else None

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model.budget import Budget
-from pytest_gpuperf.model.curve import BudgetMissed, Curve, CurvePoint
+from pytest_gpuperf.model.curve import BudgetMissed, Curve, CurvePoint, require_budget
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,8 @@ class Scaling:
         """
         if throughput is None and concurrency is None and rate is None:
             raise OptionError("needed(): give a demand: throughput= (inferences per second), concurrency= or rate=.")
-        budget = {"p50": p50_ms, "p90": p90_ms, "p95": p95_ms, "p99": p99_ms}
-        quantiles = {name for name, limit in budget.items() if limit is not None}
+        limits_ms = {"p50_ms": p50_ms, "p90_ms": p90_ms, "p95_ms": p95_ms, "p99_ms": p99_ms}
+        quantiles = {name.removesuffix("_ms") for name, limit in limits_ms.items() if limit is not None}
         reasons = []
         for count, curve in self.curves:
             loaded = [
@@ -113,9 +112,7 @@ class Scaling:
                 reasons.append(f"{curve.name}: too few requests for its {', '.join(sorted(quantiles))}")
                 continue
             try:
-                best = replace(curve, points=tuple(supported)).best(
-                    p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms
-                )
+                best = replace(curve, points=tuple(supported)).best(**limits_ms)
             except BudgetMissed as missed:
                 reasons.append(str(missed))
                 continue
@@ -145,13 +142,8 @@ class Scaling:
             BudgetMissed, OptionError: As for ``needed``; also if no limit is given, or one is not positive.
         """
         __tracebackhide__ = True
-        try:
-            budget = Budget.of_ms(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
-        except ValueError as error:
-            raise OptionError(f"require(): {error}.") from None
-        for _, curve in self.curves:
-            if curve.on_require is not None:
-                curve.on_require(budget)
+        curves = [curve for _, curve in self.curves]
+        require_budget(curves, p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
         return self.needed(
             throughput=throughput,
             concurrency=concurrency,

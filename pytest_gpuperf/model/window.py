@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pytest_gpuperf.model.finding import MARKS, Finding
-from pytest_gpuperf.model.histogram import Histogram
+from pytest_gpuperf.model.histogram import Histogram, quantile_or_zero_ns
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory
 from pytest_gpuperf.model.server_times import ServerTimes
@@ -39,15 +39,12 @@ class EndpointFigures:
     @property
     def p50_ns(self) -> float:
         """Median latency; 0 where it is unknown."""
-        return self._quantile_ns(0.5)
+        return quantile_or_zero_ns(self.latency, 0.5)
 
     @property
     def p90_ns(self) -> float:
         """90th percentile of the latency; 0 where it is unknown."""
-        return self._quantile_ns(0.9)
-
-    def _quantile_ns(self, q: float) -> float:
-        return self.latency.quantile_ns(q) if self.latency is not None and self.latency.total else 0.0
+        return quantile_or_zero_ns(self.latency, 0.9)
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,7 @@ class Window:
     life that lies inside the window (``analysis.window`` gives the reasons).
 
     Attributes:
-        sweep: Name of the sweep.
         visit: Zero-based index of the visit to this load point in its run.
-        window_s: Length of the window.
         requests: Requests due in the window and answered correctly.
         errors: Failed requests, by type.
         throughput: Inferences per second.

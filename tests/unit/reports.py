@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pytest_gpuperf.analysis.compare import Prior, Rule, compare
+from pytest_gpuperf.analysis.compare import compare
+from pytest_gpuperf.analysis.priors import Prior
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import (
     Comparison,
     Finding,

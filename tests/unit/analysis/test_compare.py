@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_gpuperf.analysis.compare import Prior, Rule, changes, compare
+from pytest_gpuperf.analysis.changes import changes
+from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.multiplicity import holm
+from pytest_gpuperf.analysis.priors import Prior
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import (
     Change,
     Comparison,

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.compare import Rule, compare
+from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.priors import PRIORS
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import (
     DISTURBANCE_LIMIT,
     point_name,

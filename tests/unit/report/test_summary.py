@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.compare import Prior, Rule, compare
+from pytest_gpuperf.analysis.compare import compare
+from pytest_gpuperf.analysis.priors import Prior
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import (
     Change,
     Comparison,
