@@ -172,7 +172,7 @@ def _history(
         device=str(newest.record.key.get("device", "?")),
         key=newest.digest,
         sweep=sweep,
-        point=label,
+        point_label=label,
         metric=metric,
         points=points,
         shifts=tuple(

@@ -64,7 +64,7 @@ class History:
 
     Attributes:
         key: Digest of the key.
-        point: Label of the load point, or of all load points together.
+        point_label: Label of the load point, or of all load points together.
         points: Values, oldest first.
         shifts: Changes of level, oldest first.
         left_out: Number of records that did not measure this.
@@ -74,7 +74,7 @@ class History:
     device: str
     key: str
     sweep: str
-    point: str
+    point_label: str
     metric: str
     points: tuple[HistoryPoint, ...]
     shifts: tuple[Shift, ...] = ()
@@ -83,7 +83,7 @@ class History:
     @property
     def title(self) -> str:
         """Metric, sweep and load point."""
-        return f"{self.metric} of {self.sweep}, {self.point}"
+        return f"{self.metric} of {self.sweep}, {self.point_label}"
 
     def levels(self) -> list[tuple[int, int, float]]:
         """Return the stretches of constant level: start index, stop index and level."""
