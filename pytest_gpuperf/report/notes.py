@@ -42,8 +42,10 @@ def _server_notes(curve: Curve) -> list[str]:
         return []
     server = point.server
     parts = _server_parts(server, server.requests)
-    parts["outside"] = max(point.mean_ns - server.total_ns / server.requests, 0.0)
-    notes = [f"server time at {short_load(point, batch=False)}: {_listed(parts)}"]
+    queue_ns = parts.pop("queue")
+    outside_ns = max(point.mean_ns - server.total_ns / server.requests, 0.0)
+    split = {"queue": queue_ns, "compute": sum(parts.values()), "outside": outside_ns}
+    notes = [f"server time at {short_load(point, batch=False)}: {_listed(split)}", f"  compute: {_listed(parts)}"]
     return notes + _stage_notes(server, server.requests, "  ")
 
 

@@ -20,7 +20,7 @@ from pytest_gpuperf.report.table import Table
 
 _MAX_CHANGES = 6
 _MAX_ROWS = 12
-_NOTHING_IN_COMMON = "NOT COMPARED: candidate and reference measured nothing in common"
+NOTHING_IN_COMMON = "candidate and reference measured nothing in common"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ def headline(record: Record, comparison: Comparison) -> str:
     nothing = comparison.verdict in (Verdict.NOT_COMPARABLE, Verdict.NO_BASELINE)
     if duet:
         different = comparison.verdict is Verdict.NOT_COMPARABLE
-        why = "NOT COMPARABLE: candidate and reference have different keys" if different else _NOTHING_IN_COMMON
+        keys = "NOT COMPARABLE: candidate and reference have different keys"
+        why = keys if different else f"NOT COMPARED: {NOTHING_IN_COMMON}"
         return why if nothing else f"{comparison.verdict}: candidate against reference in {count}"
     if nothing:
         new_key = comparison.verdict is Verdict.NOT_COMPARABLE or comparison.differing is not None

@@ -14,7 +14,7 @@ from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label
 from pytest_gpuperf.report.figures import interval
-from pytest_gpuperf.report.summary import RecordLocation, failure_message, headline
+from pytest_gpuperf.report.summary import NOTHING_IN_COMMON, RecordLocation, failure_message, headline
 from pytest_gpuperf.report.terminal.section import TerminalEntry, terminal_entry
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_comparison import compare_sides, joined, reference_record
@@ -82,7 +82,7 @@ def _gate_side(
 
 def _not_compared(context: Context, test: str, result: SideResult) -> GateDecision:
     """Return the decision about one side alone: its windows are too short for a record of its own."""
-    reason = result.reason or "there is nothing that both sides measured"
+    reason = result.reason or NOTHING_IN_COMMON
     return GateDecision(
         failure=_absent(context, f"{test} was not compared: {reason}"),
         entry=TerminalEntry(test, str(Verdict.NOT_COMPARABLE), f"NOT COMPARED: {reason}"),

@@ -92,7 +92,9 @@ def test_measured_with_the_servers_own_times(
     write_suite()
     result = run("-v")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*server time at 4: queue *, input *, infer *, output *, outside *"])
+    result.stdout.fnmatch_lines(
+        ["*server time at 4: queue *, compute *, outside *", "    compute: input *, infer *, output *"]
+    )
     (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
     record = json.loads(stored.read_text())["record"]
     assert len(record["runs"]) == 2

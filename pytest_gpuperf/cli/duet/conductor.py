@@ -361,12 +361,13 @@ class DuetConductor:
 
     @staticmethod
     def _reason(base: SideProcess, test: str, failed: str) -> str:
+        """Return why base has no record of a test; empty if the sides measured nothing in common."""
         outcome, text = base.results.get(test, ("", ""))
         if failed:
             return f"base fails: {failed}"
         if outcome:
             return f"base {outcome}: {text}"
-        return "base has ended" if base.ended else "there is nothing that both sides measured"
+        return "base has ended" if base.ended else ""
 
 
 def _foreign_modules(side: SideProcess, modules: Sequence[str]) -> str:

@@ -180,7 +180,8 @@ def table(entries: Sequence[PageEntry]) -> Markup:
             element("th", before.capitalize(), scope="col", class_="number"),
             element("th", now.capitalize(), scope="col", class_="number"),
         ]
-    rows = [_row(entry, reach, compared, several) for entry in entries]
+    columns = (before, now) if compared else None
+    rows = [_row(entry, reach, columns, several) for entry in entries]
     return element(
         "table",
         element("caption", "Tests, the worst first", class_="hidden"),
@@ -195,25 +196,26 @@ def _column_names(entries: Sequence[PageEntry]) -> tuple[str, str]:
     return sides.pop() if len(sides) == 1 else ("before", "now")
 
 
-def _row(entry: PageEntry, reach: float, compared: bool, several: bool) -> Markup:
+def _row(entry: PageEntry, reach: float, columns: tuple[str, str] | None, several: bool) -> Markup:
+    """Return the row of a test; columns are the names of the two sides, None if nothing was compared."""
     name = [element("a", breakable(entry.test), href=f"#t{entry.number}")]
     if several:
         name.append(element("div", entry.device, class_="faint small"))
     if entry.reported.error:
         name.append(element("div", f"failed: {entry.reported.error}", class_="bad small"))
-    if not compared:
+    if columns is None:
         name.append(element("div", _why_not_compared(entry), class_="faint small"))
     cells = [element("td", chip(entry.verdict), class_="verdict"), element("th", *name, scope="row", class_="named")]
     row = entry.row
-    if compared and row is not None:
+    if columns and row is not None:
         cells += [
             element("td", _interval_drawing(row, reach), class_="plotted"),
             element("td", interval(row), class_=f"changed {css_class(row.verdict)}"),
             element("td", _where(entry, row), class_="where"),
-            element("td", row_value(row, row.baseline), class_="number before"),
-            element("td", row_value(row, row.candidate), class_="number now"),
+            element("td", row_value(row, row.baseline), class_="number before", data_column=columns[0]),
+            element("td", row_value(row, row.candidate), class_="number", data_column=columns[1]),
         ]
-    elif compared:
+    elif columns:
         cells += [element("td", _why_not_compared(entry), colspan=5, class_="faint")]
     return element("tr", *cells, data_test=entry.number, data_name=_search_text(entry), data_verdict=str(entry.verdict))
 

@@ -159,7 +159,9 @@ def test_the_mark_of_too_few_requests_is_explained_where_it_occurs() -> None:
 def test_server_times_are_shown_at_the_highest_load() -> None:
     swept = curve(curve_point(8, server=server_times()), curve_point(1))
     text = lines_of(record(), compared(), swept)
-    assert "server time at 8: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us, outside 280.0 us" in text
+    assert "\n  server time at 8: queue 100.0 us, compute 670.0 us, outside 280.0 us\n" in text
+    assert "\n    compute: input 50.00 us, infer 600.0 us, output 20.00 us\n" in text
+    assert all(len(line) <= 80 for line in text.splitlines() if "stored as" not in line)
 
 
 def test_an_ensemble_is_broken_down_by_step() -> None:
@@ -167,7 +169,7 @@ def test_an_ensemble_is_broken_down_by_step() -> None:
     whole = replace(server_times(60), queue_ns=0, stages={"resize": resize, "resnet": server_times(180)})
     lines = lines_of(record(), compared(), curve(curve_point(4, server=whole))).splitlines()
     first = next(index for index, line in enumerate(lines) if "server time at 4:" in line)
-    assert lines[first + 1 : first + 4] == [
+    assert lines[first + 2 : first + 5] == [
         "    resize 25%: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us",
         "      decode 100%: queue 100.0 us, input 50.00 us, infer 600.0 us, output 20.00 us",
         "    resnet 75%: queue 300.0 us, input 150.0 us, infer 1.80 ms, output 60.00 us",
