@@ -156,10 +156,10 @@ def _cells(judged: JudgedRecord, all_rows: bool) -> Table:
 
 
 def _notes(judged: JudgedRecord) -> list[str]:
-    from pytest_gpuperf.report.notes import comparison_notes, left_out_notes
+    from pytest_gpuperf.report.notes import comparison_notes
 
     comparison = judged.comparison
-    lines = [note.strip() for note in (*comparison_notes(comparison), *left_out_notes(comparison))]
+    lines = [note.strip() for note in comparison_notes(comparison)]
     lines += [
         f"changed: {change.where}: {change.name} {change.before} -> {change.after}" for change in comparison.changes
     ]

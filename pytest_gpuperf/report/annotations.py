@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_gpuperf.model import ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import point_label, worst_first
-from pytest_gpuperf.report.figures import interval, plural, row_value
+from pytest_gpuperf.report.figures import figure, interval, plural
 
 #: Number of errors that GitHub shows for one step.
 MAX_ANNOTATIONS = 10
@@ -48,7 +48,7 @@ def _message(test: ReportedTest) -> str:
     if not rows:
         return test.error or "regressed"
     row = rows[0]
-    values = f"{row_value(row, row.baseline)} to {row_value(row, row.candidate)}"
+    values = f"{figure(row.metric, row.baseline)} to {figure(row.metric, row.candidate)}"
     text = f"{row.metric} {interval(row)} at {point_label(row)}: {values}"
     return f"{text} ({plural(len(rows), 'row')} regressed)"
 

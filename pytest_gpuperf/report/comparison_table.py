@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from pytest_gpuperf.model import CurvePoint, LoadPoint, Row, Verdict
-from pytest_gpuperf.report.figures import change, interval, plural, row_value, short_interval
+from pytest_gpuperf.model import CurvePoint, LoadPoint, ReportedTest, Row, Verdict, worst
+from pytest_gpuperf.report.figures import change, figure, interval, plural, short_interval
 from pytest_gpuperf.report.table import Table
 
 ENTIRE_SWEEP = "whole sweep"
-_ORDER = {verdict: rank for rank, verdict in enumerate(Verdict)}
+_ORDER: dict[str, int] = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
 
 def point_label(row: Row) -> str:
@@ -40,8 +40,9 @@ def short_metric(metric: str) -> str:
     return "inf/s" if metric == "throughput" else metric
 
 
-def _named(row: Row) -> str:
-    return f"{row.sweep}: {point_label(row)}"
+def side_names(*, duet: bool) -> tuple[str, str]:
+    """Return the names of the two sides of a comparison."""
+    return ("reference", "candidate") if duet else ("baseline", "now")
 
 
 #: Columns by name: title and cell.
@@ -49,38 +50,52 @@ _COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "verdict": ("verdict", lambda row: str(row.verdict)),
     "point": ("load point", point_label),
     "short point": ("load", short_point_label),
-    "sweep and point": ("load point", _named),
+    "sweep and point": ("load point", lambda row: f"{row.sweep}: {point_label(row)}"),
     "metric": ("metric", lambda row: row.metric),
     "short metric": ("metric", lambda row: short_metric(row.metric)),
-    "before": (">baseline", lambda row: row_value(row, row.baseline)),
-    "now": (">now", lambda row: row_value(row, row.candidate)),
+    "before": (">before", lambda row: figure(row.metric, row.baseline)),
+    "now": (">now", lambda row: figure(row.metric, row.candidate)),
     "change": ("change [95%]", interval),
     "short change": ("change [95%]", short_interval),
     "p": (">p", lambda row: f"{row.p_value:.1g}"),
+    "exact p": (">p", lambda row: f"{row.p_value:.2g}"),
     "detectable": (">detectable", lambda row: change(1 + row.min_detectable)),
     "against": ("against", lambda row: row.against),
 }
 _TALLIED = {str(Verdict.NO_BASELINE): "with no baseline"}
-_DUET_TITLES = {"before": ">reference", "now": ">candidate"}
 
 
 def row_table(rows: Iterable[Row], columns: Sequence[str], *, duet: bool = False) -> Table:
     """Return rows as a table.
 
     Args:
-        columns: Names of columns: ``verdict``, ``point``, ``short point``, ``sweep and point``, ``metric``,
-            ``short metric``, ``before``, ``now``, ``change``, ``short change``, ``p``, ``detectable``, ``against``.
+        columns: Names of columns, as in ``_COLUMNS``.
         duet: Whether the rows compare with a reference instead of a baseline.
     """
     chosen = [_COLUMNS[name] for name in columns]
-    replaced = _DUET_TITLES if duet else {}
-    titles = tuple(replaced.get(name, title) for name, (title, _) in zip(columns, chosen, strict=True))
+    before, now = side_names(duet=duet)
+    sides = {">before": f">{before}", ">now": f">{now}"}
+    titles = tuple(sides.get(title, title) for title, _ in chosen)
     return Table(titles, tuple(tuple(cell(row) for _, cell in chosen) for row in rows))
 
 
 def worst_first(rows: Iterable[Row]) -> list[Row]:
     """Sort rows by verdict, the worst first, then by worsening, the largest first."""
     return sorted(rows, key=lambda row: (_ORDER[row.verdict], -row.worsening))
+
+
+def deciding_row(rows: Sequence[Row]) -> Row | None:
+    """Return the row of the worst verdict with the largest change, for the worse if the verdict is about that."""
+    verdict = worst([row.verdict for row in rows]) if rows else None
+    members = [row for row in rows if row.verdict is verdict]
+    signed = verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE)
+    return max(members, key=lambda row: row.worsening if signed else abs(row.worsening), default=None)
+
+
+def severity(test: ReportedTest) -> tuple[bool, bool, int]:
+    """Return a sort key: regressed first, then failed, then the other verdicts."""
+    verdict = test.comparison.verdict
+    return verdict is not Verdict.REGRESSED, not test.error, _ORDER[verdict]
 
 
 def changed_or_undecided(rows: Iterable[Row]) -> list[Row]:
@@ -91,9 +106,8 @@ def changed_or_undecided(rows: Iterable[Row]) -> list[Row]:
 def tally(verdicts: Iterable[str], noun: str = "") -> str:
     """Count verdicts, the worst first, as ``2 tests: 1 regressed, 1 unchanged``."""
     counts = Counter(map(str, verdicts))
-    order = [*map(str, Verdict)]
     if noun and list(counts) == [Verdict.NO_BASELINE]:
         return f"{plural(counts.total(), f'new {noun}')}, nothing to compare with yet"
-    names = sorted(counts, key=lambda name: order.index(name) if name in order else len(order))
+    names = sorted(counts, key=lambda name: _ORDER.get(name, len(_ORDER)))
     listed = ", ".join(f"{counts[name]} {_TALLIED.get(name, name)}" for name in names)
     return f"{plural(counts.total(), noun)}: {listed}" if noun else listed

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from pytest_gpuperf.model import Plain, Record, ReportedTest
 from pytest_gpuperf.report import escape
-from pytest_gpuperf.report.figures import plural
+from pytest_gpuperf.report.figures import listed, plural
 
 #: Fields of the key and the environment that readers look for first, with their wording.
 _KEY_FACTS = {
@@ -79,10 +79,8 @@ def _fact(wording: str, values: Sequence[Plain]) -> str:
 
 
 def _values(values: Iterable[str], *, always_code: bool = False) -> str:
-    different = list(dict.fromkeys(values))
     write = escape.code if always_code else escape.text
-    text = ", ".join(write(escape.shorten(value)) for value in different[:_MAX_VALUES])
-    return text + (f" and {len(different) - _MAX_VALUES} more" if len(different) > _MAX_VALUES else "")
+    return listed([write(escape.shorten(value)) for value in dict.fromkeys(values)], _MAX_VALUES)
 
 
 def _clocks(records: Sequence[Record]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_gpuperf.model import Row
+from collections.abc import Sequence
+
+from pytest_gpuperf.model import CurvePoint, Row
 from pytest_gpuperf.report import escape
 
 _TIME_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
@@ -39,6 +41,11 @@ def three_digits(value: float) -> str:
     return f"{value:.2f}" if value >= 0.9995 else f"{value:.3f}"
 
 
+def marked(point: CurvePoint, quantile: str, text: str) -> str:
+    """Mark the text of a quantile that has too few requests."""
+    return text if quantile in point.supported else f"~{text}"
+
+
 def change(ratio: float) -> str:
     """Format a ratio as a signed percentage, or as ``x12`` from 1000% on."""
     percent = 100 * (ratio - 1)
@@ -55,11 +62,6 @@ def interval(row: Row) -> str:
 def short_interval(row: Row) -> str:
     """Format the change of a row for narrow columns, as ``+5% [+3, +7]``."""
     return interval(row).replace("%,", ",").replace("%]", "]")
-
-
-def row_value(row: Row, number: float) -> str:
-    """Format a number in the unit of the row's metric."""
-    return figure(row.metric, number)
 
 
 def figure(metric: str, number: float) -> str:
@@ -86,6 +88,18 @@ def fact(value: object, most: int = 60) -> str:
 def plural(count: int, noun: str) -> str:
     """Format a count with its noun, as ``1 record`` or ``2 records``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Join names with commas, as ``a, b and 3 more``."""
+    hidden = len(names) - most
+    return ", ".join(names[:most]) + (f" and {hidden} more" if hidden > 0 else "")
+
+
+def cut(lines: Sequence[str], most: int, bullet: str = "") -> list[str]:
+    """Return the first lines, and how many more there are."""
+    hidden = len(lines) - most
+    return [*lines[:most], f"{bullet}and {hidden} more"] if hidden > 0 else list(lines)
 
 
 def minute(utc: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pytest_gpuperf.model import MARKS, Finding, Record, Window
 from pytest_gpuperf.model import finding as kinds
-from pytest_gpuperf.report.figures import plural
+from pytest_gpuperf.report.figures import listed, plural
 
 #: NVML's reasons for lowered clocks, as people call them.
 _REASONS = {
@@ -97,13 +97,12 @@ def _references(findings: Sequence[Finding], spec: str = ".0f") -> str:
     return _span((finding.reference for finding in findings), spec)
 
 
-def _names(findings: Sequence[Finding]) -> list[str]:
+def _distinct_names(findings: Sequence[Finding]) -> list[str]:
     return list(dict.fromkeys(name for finding in findings for name in finding.names))
 
 
-def _listed(names: Sequence[str]) -> str:
-    hidden = len(names) - _SHOWN_NAMES
-    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {hidden} more" if hidden > 0 else "")
+def _names(findings: Sequence[Finding]) -> str:
+    return listed(_distinct_names(findings), _SHOWN_NAMES)
 
 
 def _failed(findings: Sequence[Finding]) -> str:
@@ -115,11 +114,11 @@ def _failed(findings: Sequence[Finding]) -> str:
 def _servers(findings: Sequence[Finding]) -> str:
     lost = _values(findings)
     verb = "was" if lost == "1" else "were"
-    return f"{lost} of {_references(findings)} servers {verb} lost ({_listed(_names(findings))})"
+    return f"{lost} of {_references(findings)} servers {verb} lost ({_names(findings)})"
 
 
 def _throttling(findings: Sequence[Finding]) -> str:
-    reasons = _names(findings)
+    reasons = _distinct_names(findings)
     causes = dict.fromkeys(_REASONS.get(reason, "throttling") for reason in reasons)
     return f"{', '.join(causes)} ({', '.join(reasons)})"
 
@@ -142,11 +141,11 @@ _WORDS: dict[str, Callable[[Sequence[Finding]], str]] = {
     kinds.THROTTLING: _throttling,
     kinds.CLOCK_MOVED: _clock_range,
     kinds.CLOCK_CHANGED: lambda f: f"the GPU ran at {_values(f)} MHz, after {_references(f)} MHz in earlier windows",
-    kinds.CO_TENANTS: lambda f: f"other processes computed on the GPU ({_listed(_names(f))})",
+    kinds.CO_TENANTS: lambda f: f"other processes computed on the GPU ({_names(f)})",
     kinds.WARMING_UP: lambda f: f"the GPU was still warming up, from {_references(f)} to {_values(f)} C",
     kinds.COUNTER_RESET: lambda _: "the energy counter was reset: the driver was reloaded",
-    kinds.ENERGY_UNKNOWN: lambda f: f"too few readings of {_listed(_names(f))} for the energy",
-    kinds.NO_READINGS: lambda f: f"GPU {_listed(_names(f))} gave no readings",
+    kinds.ENERGY_UNKNOWN: lambda f: f"too few readings of {_names(f)} for the energy",
+    kinds.NO_READINGS: lambda f: f"GPU {_names(f)} gave no readings",
     kinds.WINDOWS_UNKNOWN: lambda _: (
         "the file has no window_boundaries, so everything from the first request to the last answer is one window"
     ),

@@ -23,7 +23,6 @@ class HistoryPoint:
 
     Attributes:
         value: Value in ns, inferences per second, joules or bytes.
-        record: Identifier of the record.
         state: ``accepted``, ``pinned``, ``failed`` (never part of a baseline), or empty.
     """
 
@@ -57,6 +56,10 @@ class Shift:
     after: float
     p_value: float
 
+    @property
+    def change(self) -> str:
+        return change(self.after / self.before)
+
 
 @dataclass(frozen=True)
 class History:
@@ -88,10 +91,9 @@ class History:
     def levels(self) -> list[tuple[int, int, float]]:
         """Return the stretches of constant level: start index, stop index and level."""
         edges = [0, *(shift.index for shift in self.shifts), len(self.points)]
-        values = [point.value if point.searched else None for point in self.points]
         levels = []
         for start, stop in pairwise(edges):
-            known = [value for value in values[start:stop] if value is not None]
+            known = [point.value for point in self.points[start:stop] if point.searched]
             if known:
                 levels.append((start, stop, statistics.median(known)))
         return levels
@@ -123,17 +125,15 @@ def plot(history: History, width: int = WIDTH, height: int = HEIGHT) -> list[str
     for state, symbol in SYMBOLS.items():
         for column, value in _by_column(points, state, column_of):
             cells[row_of(value)][column] = symbol
-    labelled = {0, height // 2, height - 1}
-    lines = [
-        f"{labels[row] if row in labelled else '':>{gutter}} |{''.join(line)}".rstrip()
-        for row, line in enumerate(cells)
-    ]
-    lines.append(f"{'':>{gutter}} +{_axis_line(history, columns, column_of)}")
+    labelled = {row: labels[row] for row in (0, height // 2, height - 1)}
+    lines = [f"{labelled.get(row, ''):>{gutter}} |{''.join(line)}".rstrip() for row, line in enumerate(cells)]
+    axis = ["-"] * columns
+    for number, shift in enumerate(history.shifts, start=1):
+        axis[column_of(shift.index)] = str(number % 10)
     first, last = points[0].day, points[-1].day
-    gap = max(columns - len(first) - len(last), 1)
-    lines.append(
-        f"{'':>{gutter}}  {first}{' ' * gap}{last if last != first or columns > len(first) * 2 else ''}".rstrip()
-    )
+    gap = " " * max(columns - len(first) - len(last), 1)
+    days = f"{first}{gap}{last}" if last != first or columns > len(first) * 2 else first
+    lines += [f"{'':>{gutter}} +{''.join(axis)}", f"{'':>{gutter}}  {days}"]
     return [*lines, *_legend(history), *_shift_lines(history)]
 
 
@@ -144,14 +144,6 @@ def _by_column(points: Sequence[HistoryPoint], state: str, column_of: Callable[[
         if point.state == state:
             columns.setdefault(column_of(index), []).append(point.value)
     return [(column, statistics.median(values)) for column, values in columns.items()]
-
-
-def _axis_line(history: History, columns: int, column_of: Callable[[int], int]) -> str:
-    """Return the axis with a digit below every change."""
-    cells = ["-"] * columns
-    for number, shift in enumerate(history.shifts, start=1):
-        cells[column_of(shift.index)] = str(number % 10)
-    return "".join(cells)
 
 
 def _legend(history: History) -> list[str]:
@@ -172,7 +164,7 @@ def _shift_lines(history: History) -> list[str]:
         point = history.points[shift.index]
         which = f"commit {point.commit[:8]}" if point.commit else f"record {point.record}"
         lines.append(
-            f"  {number}: {point.day} {which}: {change(shift.after / shift.before)} "
+            f"  {number}: {point.day} {which}: {shift.change} "
             f"({figure(history.metric, shift.before)} -> {figure(history.metric, shift.after)})"
         )
     levels = history.levels()

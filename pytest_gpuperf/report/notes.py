@@ -5,9 +5,9 @@ A note that begins with two blanks belongs to the note before it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_gpuperf.model import MARKS, Comparison, Curve, Record, Row, ServerTimes, Verdict
+from pytest_gpuperf.model import MARKS, Comparison, Curve, CurvePoint, Record, Row, ServerTimes, Verdict
 from pytest_gpuperf.report.comparison_table import short_load
 from pytest_gpuperf.report.figures import change, duration, figure, plural, rate
 from pytest_gpuperf.report.findings import finding_notes
@@ -28,6 +28,11 @@ def reliability_notes(curve: Curve) -> list[str]:
         for label, guards in disturbances.items()
         if guards
     ]
+
+
+def few_requests_notes(points: Iterable[CurvePoint]) -> list[str]:
+    """Explain the mark of a quantile with too few requests, if some point has one."""
+    return ["~ too few requests for this percentile"] if any(len(point.supported) < 4 for point in points) else []
 
 
 def curve_notes(curve: Curve) -> list[str]:
@@ -155,49 +160,41 @@ def interference_notes(record: Record, *, by_load_point: bool = True) -> list[st
     return notes + finding_notes([record], by_load_point=by_load_point)
 
 
-def key_difference_note(comparison: Comparison) -> str:
-    """Return which key fields made the records incomparable; empty if nothing did."""
-    if not comparison.differing:
-        return ""
-    which = "the reference" if comparison.mode == "duet" else "the newest record of this test"
-    return f"{which} has a different key: {key_differences(comparison)}"
-
-
 def key_differences(comparison: Comparison) -> str:
     """Return the fields of the key that differ, as ``device is NVIDIA A10, not NVIDIA L4``."""
     differing = comparison.differing or {}
     return "; ".join(f"{name} is {there}, not {here}" for name, (there, here) in differing.items())
 
 
-def anchored_note(comparison: Comparison) -> str:
-    """Return which metrics were compared relative to the anchor; empty if none was."""
+def comparison_notes(comparison: Comparison, *, brief: bool = False) -> list[str]:
+    """Return what the rows of a comparison do not show.
+
+    Args:
+        brief: Whether to leave out the figures that were measured but not compared.
+    """
+    duet = comparison.mode == "duet"
+    notes = []
+    if comparison.differing:
+        which = "the reference" if duet else "the newest record of this test"
+        notes.append(f"{which} has a different key: {key_differences(comparison)}")
+    notes += _anchored_notes(comparison)
+    if undecided := comparison.of(Verdict.INCONCLUSIVE):
+        notes += _inconclusive_notes(undecided, "block" if duet else "record")
+    there = "reference" if duet else "baseline"
+    notes += [f"measured now but not in the {there}: {label}" for label in comparison.new_points]
+    notes += [f"in the {there} but not measured now: {label}" for label in comparison.missing_points]
+    left_out = () if brief else comparison.left_out
+    return notes + [f"not compared (too few requests, or no value): {label}" for label in left_out]
+
+
+def _anchored_notes(comparison: Comparison) -> list[str]:
     several = len({anchored.sweep for anchored in comparison.anchored}) > 1
     metrics = ", ".join(
         f"{f'{anchored.sweep}: ' if several else ''}{anchored.metric} "
         f"(spread {100 * anchored.anchored_sd:.2g}% instead of {100 * anchored.plain_sd:.2g}%)"
         for anchored in comparison.anchored
     )
-    return f"compared relative to the anchor, which varies less between records: {metrics}" if metrics else ""
-
-
-def unmatched_point_notes(comparison: Comparison) -> list[str]:
-    """Name the load points that only one side has."""
-    there = "reference" if comparison.mode == "duet" else "baseline"
-    notes = [f"measured now but not in the {there}: {label}" for label in comparison.new_points]
-    return notes + [f"in the {there} but not measured now: {label}" for label in comparison.missing_points]
-
-
-def comparison_notes(comparison: Comparison) -> list[str]:
-    """Return what the rows of a comparison do not show."""
-    notes = [note for note in (key_difference_note(comparison), anchored_note(comparison)) if note]
-    if undecided := comparison.of(Verdict.INCONCLUSIVE):
-        notes += _inconclusive_notes(undecided, "block" if comparison.mode == "duet" else "record")
-    return notes + unmatched_point_notes(comparison)
-
-
-def left_out_notes(comparison: Comparison) -> list[str]:
-    """Name the gated figures that were measured but not compared."""
-    return [f"not compared (too few requests, or no value): {label}" for label in comparison.left_out]
+    return [f"compared relative to the anchor, which varies less between records: {metrics}"] if metrics else []
 
 
 def _inconclusive_notes(rows: Sequence[Row], unit: str) -> list[str]:

@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import Change, Comparison, Curve, CurvePoint, Record, Row, Verdict, worst
-from pytest_gpuperf.report.comparison_table import row_table, short_load, short_metric, worst_first
-from pytest_gpuperf.report.figures import fact, metric_unit, minute, plural, rate, short_interval, three_digits
+from pytest_gpuperf.model import Change, Comparison, Curve, Record, Row, Verdict
+from pytest_gpuperf.report.comparison_table import deciding_row, row_table, short_load, short_metric, worst_first
+from pytest_gpuperf.report.figures import (
+    cut,
+    fact,
+    marked,
+    metric_unit,
+    minute,
+    plural,
+    rate,
+    short_interval,
+    three_digits,
+)
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
     endpoint_table,
+    few_requests_notes,
     interference_notes,
-    left_out_notes,
     reliability_notes,
 )
 from pytest_gpuperf.report.table import Table
 
+_QUANTILES = ("p50", "p90", "p99")
 _MAX_CHANGES = 6
 _MAX_ROWS = 12
 NOTHING_IN_COMMON = "candidate and reference measured nothing in common"
@@ -47,7 +58,8 @@ def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
     table = []
     for point in curve:
         point_rows = [row for row in rows if row.sweep == curve.name and row.point == point.load]
-        cells = (short_load(point, batch=batches), *_figures(point, scale))
+        figures = (marked(point, name, three_digits(getattr(point, f"{name}_ns") / scale)) for name in _QUANTILES)
+        cells = (short_load(point, batch=batches), *figures, rate(point.throughput))
         table.append(cells + (_verdict_cells(point_rows) if rows else ()))
     sweep_rows = [row for row in rows if row.sweep == curve.name and row.point is None]
     if sweep_rows:
@@ -58,21 +70,9 @@ def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
     return Table(titles + (("change [95%]", "verdict") if rows else ()), tuple(table))
 
 
-def _figures(point: CurvePoint, scale: float) -> tuple[str, ...]:
-    def quantile(name: str) -> str:
-        text = three_digits(getattr(point, f"{name}_ns") / scale)
-        return text if name in point.supported else f"~{text}"
-
-    return quantile("p50"), quantile("p90"), quantile("p99"), rate(point.throughput)
-
-
 def _verdict_cells(rows: Sequence[Row]) -> tuple[str, str]:
-    """Return change and verdict of the deciding row: the largest change among those of the worst verdict."""
-    if not rows:
-        return "", str(Verdict.NO_BASELINE)
-    verdict = worst([row.verdict for row in rows])
-    row = max((row for row in rows if row.verdict is verdict), key=lambda row: abs(row.worsening))
-    return f"{short_metric(row.metric)} {short_interval(row)}", str(verdict)
+    row = deciding_row(rows)
+    return (f"{short_metric(row.metric)} {short_interval(row)}", str(row.verdict)) if row else ("", Verdict.NO_BASELINE)
 
 
 def record_lines(
@@ -88,10 +88,9 @@ def record_lines(
         lines += indented(curve_notes(curve))
         table = endpoint_table(curve)
         lines += table.as_text("  ") if table else []
-    if any(len(point.supported) < 4 for curve in curves for point in curve):
-        lines.append("  ~ too few requests for this percentile")
+    lines += indented(few_requests_notes(point for curve in curves for point in curve))
     lines += warnings(interference_notes(record))
-    lines += indented([*comparison_notes(comparison), *left_out_notes(comparison)])
+    lines += indented(comparison_notes(comparison))
     lines.append(location.line)
     return lines
 
@@ -159,11 +158,7 @@ def failure_message(
 def _change_lines(changes: Sequence[Change], what: str = "changed") -> list[str]:
     if not changes:
         return [f"what else {what}: nothing that is recorded"]
-    lines = [f"what else {what}:"]
-    lines += [
-        f"  {change.where}: {change.name} {fact(change.before, 32)} -> {fact(change.after, 32)}"
-        for change in changes[:_MAX_CHANGES]
+    lines = [
+        f"  {change.where}: {change.name} {fact(change.before, 32)} -> {fact(change.after, 32)}" for change in changes
     ]
-    if len(changes) > _MAX_CHANGES:
-        lines.append(f"  and {len(changes) - _MAX_CHANGES} more")
-    return lines
+    return [f"what else {what}:", *cut(lines, _MAX_CHANGES, "  ")]

@@ -13,18 +13,25 @@ from collections.abc import Sequence
 from pytest_gpuperf.model import Comparison, Record, ReportedTest, Row, Verdict, worst
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
-from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label, row_table, tally, worst_first
+from pytest_gpuperf.report.comparison_table import (
+    changed_or_undecided,
+    point_label,
+    row_table,
+    severity,
+    tally,
+    worst_first,
+)
 from pytest_gpuperf.report.conditions import baseline_text, environment_text
-from pytest_gpuperf.report.figures import fact, interval, minute, plural, row_value
+from pytest_gpuperf.report.figures import cut, fact, figure, interval, listed, minute, plural
 from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.markdown.size_limit import TextPart, fit
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
     endpoint_table,
+    few_requests_notes,
     interference_notes,
     key_differences,
-    left_out_notes,
     reliability_notes,
 )
 from pytest_gpuperf.report.summary import curve_table, headline
@@ -90,13 +97,7 @@ def group_by_device(reported: Sequence[ReportedTest]) -> dict[str, list[Reported
             first = group[0].record
             name = f"{device}, {first.commit[:8] or minute(first.created_utc)}"
         named.setdefault(name, []).extend(group)
-    return dict(sorted(named.items(), key=lambda item: min(map(_severity, item[1]))))
-
-
-def _severity(test: ReportedTest) -> tuple[bool, bool, int]:
-    """Return a sort key: regressed first, then failed, then the other verdicts."""
-    verdict = test.comparison.verdict
-    return verdict is not Verdict.REGRESSED, not test.error, list(Verdict).index(verdict)
+    return dict(sorted(named.items(), key=lambda item: min(map(severity, item[1]))))
 
 
 def _device(record: Record) -> str:
@@ -174,7 +175,7 @@ def _worst_sentence(group: Sequence[ReportedTest]) -> str:
     test, row = worst_row
     name = escape.code(escape.shorten(test.record.test, 160))
     there = "reference" if test.comparison.mode == "duet" else row.against
-    figures = f"from {row_value(row, row.baseline)} ({there}) to {row_value(row, row.candidate)}"
+    figures = f"from {figure(row.metric, row.baseline)} ({there}) to {figure(row.metric, row.candidate)}"
     where = (
         f"over the whole sweep {escape.code(row.sweep)}" if row.point is None else f"at {escape.text(point_label(row))}"
     )
@@ -235,14 +236,16 @@ def _suspects(group: Sequence[ReportedTest]) -> str:
         for change in test.comparison.changes
     )
     lines = []
-    for name, *values in list(changes)[:_MAX_CHANGES]:
+    for name, *values in changes:
         before, after = (escape.code(text) or "empty" for text in values)
-        lines.append(f"- {escape.code(escape.shorten(name))}: {before} to {after}")
-    if len(changes) > _MAX_CHANGES:
-        lines.append(f"- and {len(changes) - _MAX_CHANGES} more")
-    if not lines:
-        return "What else changed since the baseline: nothing that is recorded."
-    return "\n".join(["What else changed since the baseline:", "", *lines])
+        lines.append(f"{escape.code(escape.shorten(name))}: {before} to {after}")
+    title = "What else changed since the baseline:"
+    return _list(title, lines, _MAX_CHANGES) or f"{title} nothing that is recorded."
+
+
+def _list(title: str, lines: Sequence[str], most: int) -> str:
+    """Return a list below its title; empty without lines."""
+    return "\n".join([title, "", *(f"- {line}" for line in cut(lines, most))]) if lines else ""
 
 
 def _not_compared(group: Sequence[ReportedTest]) -> str:
@@ -251,8 +254,7 @@ def _not_compared(group: Sequence[ReportedTest]) -> str:
     for test in group:
         if test.comparison.verdict in _NOT_COMPARED or test.record.status != "complete":
             reasons.setdefault(_reason_not_compared(test.record, test.comparison), []).append(test.record.test)
-    lines = [f"- {why}: {_names(tests)}" for why, tests in reasons.items()]
-    return "\n".join(["Not compared:", "", *lines]) if lines else ""
+    return _list("Not compared:", [f"{why}: {_names(tests)}" for why, tests in reasons.items()], len(reasons))
 
 
 def _reason_not_compared(record: Record, comparison: Comparison) -> str:
@@ -266,8 +268,7 @@ def _reason_not_compared(record: Record, comparison: Comparison) -> str:
 
 
 def _names(tests: Sequence[str]) -> str:
-    text = ", ".join(escape.code(escape.shorten(test)) for test in tests[:_MAX_NAMES])
-    return text + (f" and {len(tests) - _MAX_NAMES} more" if len(tests) > _MAX_NAMES else "")
+    return listed([escape.code(escape.shorten(test)) for test in tests], _MAX_NAMES)
 
 
 def _unmatched_points(group: Sequence[ReportedTest]) -> str:
@@ -279,30 +280,22 @@ def _unmatched_points(group: Sequence[ReportedTest]) -> str:
             ("not in the baseline", test.comparison.new_points),
         )
         texts = [f"{what}: {_names(points)}" for what, points in sides if points]
-        lines += [f"- {escape.code(escape.shorten(test.record.test))}: {'; '.join(texts)}"] if texts else []
-    if not lines:
-        return ""
-    rest = [f"- and {len(lines) - _MAX_NAMES} more"] if len(lines) > _MAX_NAMES else []
-    return "\n".join(["Load points that only one side measured:", "", *lines[:_MAX_NAMES], *rest])
+        lines += [f"{escape.code(escape.shorten(test.record.test))}: {'; '.join(texts)}"] if texts else []
+    return _list("Load points that only one side measured:", lines, _MAX_NAMES)
 
 
 def _failures(group: Sequence[ReportedTest]) -> str:
-    failed = [test for test in group if test.error]
     lines = [
-        f"- {escape.code(escape.shorten(test.record.test))}: {escape.code(escape.shorten(test.error, 200))}"
-        for test in failed[:_MAX_NAMES]
+        f"{escape.code(escape.shorten(test.record.test))}: {escape.code(escape.shorten(test.error, 200))}"
+        for test in group
+        if test.error
     ]
-    if len(failed) > _MAX_NAMES:
-        lines.append(f"- and {len(failed) - _MAX_NAMES} more")
-    return "\n".join(["Failed for another reason:", "", *lines]) if lines else ""
+    return _list("Failed for another reason:", lines, _MAX_NAMES)
 
 
 def _findings(group: Sequence[ReportedTest]) -> str:
-    notes = finding_notes([test.record for test in group])
-    lines = [f"- {escape.text(escape.shorten(note, 200))}" for note in notes[:_MAX_FINDINGS]]
-    if len(notes) > _MAX_FINDINGS:
-        lines.append(f"- and {len(notes) - _MAX_FINDINGS} more")
-    return "\n".join(["Disturbed measurements:", "", *lines]) if lines else ""
+    lines = [escape.text(escape.shorten(note, 200)) for note in finding_notes([test.record for test in group])]
+    return _list("Disturbed measurements:", lines, _MAX_FINDINGS)
 
 
 # Folded details.
@@ -311,7 +304,7 @@ def _findings(group: Sequence[ReportedTest]) -> str:
 def _command_variants(group: Sequence[ReportedTest]) -> list[str]:
     """Return variants of the commands that reproduce and accept all tests that are not unchanged, the longest first."""
     chosen = [test for test in group if test.error or test.comparison.verdict is not Verdict.UNCHANGED] or list(group)
-    ranked = sorted(chosen, key=_severity)
+    ranked = sorted(chosen, key=severity)
     return [*(_command_lines(ranked, size) for size in (_MAX_COMMANDS, 3)), ""]
 
 
@@ -337,7 +330,7 @@ def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
 
 def _all_details(group: Sequence[ReportedTest]) -> list[TextPart]:
     """Return the figures of all tests, the worst first."""
-    ranked = sorted(group, key=_severity)
+    ranked = sorted(group, key=severity)
     begin = "\n".join(["<details>", f"<summary>All figures of {plural(len(group), 'test')}</summary>"])
     inner = [
         TextPart((_test_details(test, with_rows=True), _test_details(test, with_rows=False), ""), _SWEEP, "sweep")
@@ -359,8 +352,7 @@ def _test_details(test: ReportedTest, *, with_rows: bool) -> str:
         if len(test.curves) > 1:
             lines += ["", f"**{escape.code(escape.shorten(curve.name))}**"]
         lines += ["", *curve_table(curve, comparison.rows).as_markdown()]
-        if any(len(point.supported) < 4 for point in curve):
-            lines += ["", "~ too few requests for this percentile"]
+        lines += [line for note in few_requests_notes(curve) for line in ("", note)]
         if table := endpoint_table(curve):
             lines += ["", *table.as_markdown()]
         lines += _bullets([*reliability_notes(curve), *curve_notes(curve)])
@@ -377,7 +369,7 @@ def _test_details(test: ReportedTest, *, with_rows: bool) -> str:
         )
         duet = comparison.mode == "duet"
         lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
-    lines += _bullets([*interference_notes(record), *comparison_notes(comparison), *left_out_notes(comparison)])
+    lines += _bullets([*interference_notes(record), *comparison_notes(comparison)])
     lines += ["", f"{baseline_text(test)}", "", "</details>"]
     return "\n".join(lines)
 

@@ -22,9 +22,7 @@ class ChartAxis:
 
     Attributes:
         label: Quantity with its unit, as ``p90 latency (ms)``.
-        unit: Unit behind a number, as ``ms``.
         ticks: Positions with their texts; chosen by the chart if empty.
-        from_zero: Whether the axis begins at zero.
         span: Lowest and highest position; taken from the series if None.
         log: Whether positions are logarithms of base 2.
     """
@@ -71,7 +69,7 @@ class ReferenceLine:
 
     Attributes:
         kind: ``budget``, ``shift``, or a side.
-        y, x: Position; exactly one of them is set.
+        y, x: Exactly one of them is set.
         short: Text for vertical lines, which have little room; empty for no text.
     """
 
@@ -109,7 +107,6 @@ class Chart:
     Attributes:
         labels: Labels of the points, as ``concurrency 4``.
         short: Short labels that are drawn beside the points; empty for none.
-        sides: Names of the two sides.
         remarks: Additional tooltip lines by label, as its verdict.
         chosen: Index of the view that is shown first.
         choice_label: Name of the choice between the views.
@@ -128,17 +125,15 @@ class Chart:
     def as_json(self, pool: SharedData) -> dict[str, Any]:
         """Return the chart for the scripts, with repeated data in the pool."""
         return _without_empty(
-            {
-                "kind": self.kind,
-                "title": self.title,
-                "labels": pool.put(self.labels),
-                "short": pool.put(self.short) if self.short else None,
-                "sides": pool.put(self.sides),
-                "remarks": self.remarks,
-                "chosen": self.chosen,
-                "choiceLabel": self.choice_label if len(self.views) > 1 else None,
-                "views": [_view(view, pool) for view in self.views],
-            }
+            kind=self.kind,
+            title=self.title,
+            labels=pool.put(self.labels),
+            short=pool.put(self.short) if self.short else None,
+            sides=pool.put(self.sides),
+            remarks=self.remarks,
+            chosen=self.chosen,
+            choiceLabel=self.choice_label if len(self.views) > 1 else None,
+            views=[_view(view, pool) for view in self.views],
         )
 
 
@@ -160,75 +155,65 @@ class SharedData:
 
 def _view(view: View, pool: SharedData) -> dict[str, Any]:
     return _without_empty(
-        {
-            "name": view.name,
-            "x": pool.put(_axis(view.x)),
-            "y": pool.put(_axis(view.y)),
-            "series": [_series(series, pool) for series in view.series],
-            "rules": [_rule(rule, pool) for rule in view.rules],
-            "marked": view.marked,
-            "note": view.note,
-            "showX": view.show_x,
-        }
+        name=view.name,
+        x=pool.put(_axis(view.x)),
+        y=pool.put(_axis(view.y)),
+        series=[_series(series, pool) for series in view.series],
+        rules=[_rule(rule, pool) for rule in view.rules],
+        marked=view.marked,
+        note=view.note,
+        showX=view.show_x,
     )
 
 
 def _rule(rule: ReferenceLine, pool: SharedData) -> dict[str, Any]:
-    style = {"text": rule.text, "kind": rule.kind, "short": rule.short}
-    at = {axis: compact(value, 6) for axis, value in (("x", rule.x), ("y", rule.y)) if value is not None}
-    return {"s": pool.put(_without_empty(style)), **at}
+    style = pool.put(_without_empty(text=rule.text, kind=rule.kind, short=rule.short))
+    return _without_empty(s=style, x=_number(rule.x, 6), y=_number(rule.y, 6))
 
 
 def _axis(axis: ChartAxis) -> dict[str, Any]:
     return _without_empty(
-        {
-            "label": axis.label,
-            "unit": axis.unit,
-            "ticks": [(compact(position, 6), text) for position, text in axis.ticks],
-            "zero": axis.from_zero,
-            "log": axis.log or None,
-            "span": [compact(end, 6) for end in axis.span] if axis.span else None,
-        }
+        label=axis.label,
+        unit=axis.unit,
+        ticks=[(_number(position, 6), text) for position, text in axis.ticks],
+        zero=axis.from_zero,
+        log=axis.log or None,
+        span=_numbers(axis.span or (), 6),
     )
 
 
 def _series(series: Series, pool: SharedData) -> dict[str, Any]:
-    style = {
-        "name": series.name,
-        "side": series.side,
-        "color": series.color,
-        "draw": series.draw,
-        "legend": series.legend,
-        "step": series.step or None,
-        "labels": () if series.labels == tuple(range(len(series.x))) else series.labels,
-    }
+    style = _without_empty(
+        name=series.name,
+        side=series.side,
+        color=series.color,
+        draw=series.draw,
+        legend=series.legend,
+        step=series.step or None,
+        labels=() if series.labels == tuple(range(len(series.x))) else series.labels,
+    )
+    steps = [None if value is None else round(value / series.step) for value in series.y] if series.step else None
     return _without_empty(
-        {
-            "s": pool.put(_without_empty(style)),
-            "x": pool.put(_numbers(series.x, 6)),  # a history may have thousands of records
-            "y": pool.put(_steps(series) if series.step else _numbers(series.y)),
-            "imprecise": pool.put(series.imprecise) if series.imprecise else None,
-        }
+        s=pool.put(style),
+        x=pool.put(_numbers(series.x, 6)),  # a history may have thousands of records
+        y=pool.put(steps or _numbers(series.y)),
+        imprecise=pool.put(series.imprecise) if series.imprecise else None,
     )
 
 
-def _steps(series: Series) -> list[int | None]:
-    return [None if value is None else round(value / series.step) for value in series.y]
-
-
 def _numbers(values: Iterable[float | None], digits: int = 4) -> list[float | None]:
-    return [None if value is None else compact(value, digits) for value in values]
+    return [_number(value, digits) for value in values]
 
 
-def compact(value: float, digits: int = 4) -> float | None:
+def _number(value: float | None, digits: int) -> float | None:
     """Round to significant digits, more than a chart shows; None for infinity and NaN, which JSON lacks."""
-    if not math.isfinite(value):
+    if value is None or not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}")
     return int(short) if short == int(short) else short
 
 
-def _without_empty(data: dict[str, Any]) -> dict[str, Any]:
+def _without_empty(**data: Any) -> dict[str, Any]:
     return {key: value for key, value in data.items() if value not in (None, "", (), [], {})}
 
 

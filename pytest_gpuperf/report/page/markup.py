@@ -7,7 +7,7 @@ Names of tests, branches and devices are untrusted. Only ``Markup`` goes into a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -50,6 +50,19 @@ def joined(children: Iterable[str | None]) -> Markup:
             for child in children
             if child is not None
         )
+    )
+
+
+def text_table(titles: Sequence[str], rows: Iterable[Sequence[str]], class_: str = "") -> Markup:
+    """Return a table; all columns from the first title on that begins with ``>`` are right-aligned."""
+    texts = next((index for index, title in enumerate(titles) if title.startswith(">")), len(titles))
+    head = [element("th", title.lstrip(">"), scope="col") for title in titles]
+    body = [element("tr", *(element("td", cell) for cell in row)) for row in rows]
+    return element(
+        "table",
+        element("thead", element("tr", *head)),
+        element("tbody", *body),
+        class_=f"{class_} texts{texts}".strip(),
     )
 
 

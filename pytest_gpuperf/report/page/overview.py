@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.model import ReportedTest, Row, Verdict
-from pytest_gpuperf.report.comparison_table import point_label
-from pytest_gpuperf.report.figures import interval, plural, row_value
+from pytest_gpuperf.report.comparison_table import deciding_row, point_label, severity, side_names
+from pytest_gpuperf.report.figures import figure, interval, plural
 from pytest_gpuperf.report.page.markup import Markup, element, joined
-from pytest_gpuperf.report.page.sweep_charts import sides_of
 
-_ORDER = list(Verdict)
 #: Signs beside the colours, for readers who cannot tell colours apart, and for print.
 SIGNS = {
     Verdict.REGRESSED: "▲",
@@ -58,27 +56,9 @@ class PageEntry:
 
 def entries(reported: Sequence[ReportedTest]) -> list[PageEntry]:
     """Return the tests, the worst first."""
-
-    def rank(pair: tuple[ReportedTest, Row | None]) -> tuple[bool, bool, int, float, str]:
-        test, row = pair
-        verdict = test.comparison.verdict
-        worsening = row.worsening if row is not None else 0.0
-        regressed = verdict is Verdict.REGRESSED
-        return not regressed, not test.error, _ORDER.index(verdict), -worsening, test.record.test
-
-    ranked = sorted(((test, deciding_row(test.comparison.rows)) for test in reported), key=rank)
-    return [PageEntry(number, test, row) for number, (test, row) in enumerate(ranked)]
-
-
-def deciding_row(rows: Sequence[Row]) -> Row | None:
-    """Return the row of the worst verdict with the largest change, for the worse if the verdict is about that."""
-    if not rows:
-        return None
-    verdict = min((row.verdict for row in rows), key=_ORDER.index)
-    members = [row for row in rows if row.verdict is verdict]
-    if verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE):
-        return max(members, key=lambda row: row.worsening)
-    return max(members, key=lambda row: abs(row.worsening))
+    pairs = [(test, deciding_row(test.comparison.rows)) for test in reported]
+    pairs.sort(key=lambda pair: (*severity(pair[0]), -pair[1].worsening if pair[1] else 0.0, pair[0].record.test))
+    return [PageEntry(number, test, row) for number, (test, row) in enumerate(pairs)]
 
 
 def headline(entries: Sequence[PageEntry]) -> str:
@@ -144,7 +124,7 @@ def filters(entries: Sequence[PageEntry]) -> Markup:
             data_verdict=str(verdict),
             aria_pressed="false",
         )
-        for verdict in _ORDER
+        for verdict in Verdict
         if counts[verdict]
     ]
     search = element(
@@ -192,7 +172,7 @@ def table(entries: Sequence[PageEntry]) -> Markup:
 
 
 def _column_names(entries: Sequence[PageEntry]) -> tuple[str, str]:
-    sides = {sides_of(entry.reported) for entry in entries if entry.row is not None}
+    sides = {side_names(duet=entry.reported.comparison.mode == "duet") for entry in entries if entry.row is not None}
     return sides.pop() if len(sides) == 1 else ("before", "now")
 
 
@@ -212,8 +192,8 @@ def _row(entry: PageEntry, reach: float, columns: tuple[str, str] | None, severa
             element("td", _interval_drawing(row, reach), class_="plotted"),
             element("td", interval(row), class_=f"changed {css_class(row.verdict)}"),
             element("td", _where(entry, row), class_="where"),
-            element("td", row_value(row, row.baseline), class_="number before", data_column=columns[0]),
-            element("td", row_value(row, row.candidate), class_="number", data_column=columns[1]),
+            element("td", figure(row.metric, row.baseline), class_="number before", data_column=columns[0]),
+            element("td", figure(row.metric, row.candidate), class_="number", data_column=columns[1]),
         ]
     elif columns:
         cells += [element("td", _why_not_compared(entry), colspan=5, class_="faint")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from operator import attrgetter
 
 from pytest_gpuperf.model import ReportedTest, Verdict
 from pytest_gpuperf.report.figures import minute, plural
@@ -12,10 +13,10 @@ from pytest_gpuperf.report.page.chart import Chart
 from pytest_gpuperf.report.page.document import document
 from pytest_gpuperf.report.page.history_charts import history_chart, records_chart, shift_rows
 from pytest_gpuperf.report.page.latency_charts import request_charts
-from pytest_gpuperf.report.page.markup import Markup, element
+from pytest_gpuperf.report.page.markup import Markup, element, text_table
 from pytest_gpuperf.report.page.overview import PageEntry, entries, filters, headline, table, worst_line
 from pytest_gpuperf.report.page.section import PageCharts, section
-from pytest_gpuperf.report.page.sweep_charts import SweepView, curve_charts, resource_charts
+from pytest_gpuperf.report.page.sweep_charts import SweepView, cost, energy, latency, memory, throughput
 
 #: Values in all history charts together, which would otherwise dominate a page of many tests.
 _MAX_HISTORY_VALUES = 100_000
@@ -34,58 +35,50 @@ def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", ge
     charts = PageCharts()
     points = sum(len(curve) for test in reported for curve in test.curves)
     limit = max(min(_MAX_HISTORY_VALUES // (2 * max(points, 1)), _MAX_HISTORY_RECORDS), 5)
-    sections = [
-        section(
-            entry,
-            _charts(entry, limit),
-            charts,
-            open_=entry.number < _UNFOLDED and (_opens(entry) or len(page_entries) == 1),
-        )
-        for entry in page_entries
-    ]
+    several = len(page_entries) > 1
+    sections = []
+    for entry in page_entries:
+        sweeps = [SweepView(entry.reported, curve) for curve in entry.reported.curves]
+        attention = entry.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE) or entry.reported.error or not several
+        open_ = entry.number < _UNFOLDED and bool(attention)
+        sections.append(section(entry, [(sweep, charts_of(sweep, limit)) for sweep in sweeps], charts, open_=open_))
     head = (
         element("p", title, class_="title"),
         element("h1", headline(page_entries)),
         worst_line(page_entries),
         _context(page_entries, generated_utc),
     )
+    tools = (
+        element("button", "Open all", type="button", id="open-all", class_="quiet"),
+        element("button", "Close all", type="button", id="close-all", class_="quiet"),
+    )
     body = (
-        filters(page_entries) if len(page_entries) > 1 else None,
+        filters(page_entries) if several else None,
         table(page_entries) if page_entries else None,
-        element(
-            "div",
-            element("button", "Open all", type="button", id="open-all", class_="quiet"),
-            element("button", "Close all", type="button", id="close-all", class_="quiet"),
-            class_="tools",
-        )
-        if len(page_entries) > 1
-        else None,
+        element("div", *tools, class_="tools") if several else None,
         *sections,
     )
     return document(f"{headline(page_entries)} · {title}", head, body, charts.all)
 
 
-def _opens(entry: PageEntry) -> bool:
-    return entry.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE) or bool(entry.reported.error)
+def charts_of(sweep: SweepView, limit: int) -> list[Chart]:
+    """Return the charts of a sweep, in the order in which a regression is investigated.
 
-
-def _charts(entry: PageEntry, limit: int) -> list[tuple[SweepView, list[Chart]]]:
-    """Return the charts of each sweep, in the order in which a regression is investigated."""
-    charts_by_sweep = []
-    for curve in entry.reported.curves:
-        sweep = SweepView(entry.reported, curve)
-        made = [*curve_charts(sweep), *request_charts(sweep), records_chart(sweep, limit), *resource_charts(sweep)]
-        charts_by_sweep.append((sweep, [chart for chart in made if chart is not None]))
-    return charts_by_sweep
+    Args:
+        limit: Largest number of records in a chart over time.
+    """
+    charts = [throughput(sweep), latency(sweep), *request_charts(sweep), records_chart(sweep, limit)]
+    charts += [cost(sweep), energy(sweep), memory(sweep)]
+    return [chart for chart in charts if chart is not None]
 
 
 def _context(page_entries: Sequence[PageEntry], generated_utc: str) -> Markup:
     """Return devices, drivers, commits and time of the report."""
-    devices = sorted({entry.device for entry in page_entries})
-    commits = sorted({entry.reported.record.commit[:12] for entry in page_entries if entry.reported.record.commit})
-    drivers = sorted({str(entry.reported.record.environment.get("driver") or "") for entry in page_entries} - {""})
+    records = [entry.reported.record for entry in page_entries]
+    commits = sorted({record.commit[:12] for record in records if record.commit})
+    drivers = sorted({str(record.environment.get("driver") or "") for record in records} - {""})
     parts = [
-        ", ".join(devices),
+        ", ".join(sorted({entry.device for entry in page_entries})),
         f"driver {', '.join(drivers)}" if drivers else "",
         f"commit {', '.join(commits)}" if 0 < len(commits) < 4 else "",
         plural(len(page_entries), "test"),
@@ -102,19 +95,10 @@ def history_page(histories: Sequence[History], title: str = "Performance history
     """
     charts = PageCharts()
     parts: list[str] = []
-    for (test, device, key), group in groupby(
-        histories, key=lambda history: (history.test, history.device, history.key)
-    ):
-        elements = [_history(history, charts) for history in group]
-        parts.append(
-            element(
-                "section",
-                element("h2", test),
-                element("p", f"{device}, key {key}", class_="faint"),
-                element("div", *elements, class_="charts"),
-                class_="test past",
-            )
-        )
+    for (test, device, key), group in groupby(histories, key=attrgetter("test", "device", "key")):
+        plots = element("div", *(_history(history, charts) for history in group), class_="charts")
+        about = element("p", f"{device}, key {key}", class_="faint")
+        parts.append(element("section", element("h2", test), about, plots, class_="test past"))
     changes = sum(len(history.shifts) for history in histories)
     head = (
         element("p", title, class_="title"),
@@ -124,15 +108,6 @@ def history_page(histories: Sequence[History], title: str = "Performance history
 
 
 def _history(history: History, charts: PageCharts) -> Markup:
-    rows = [element("tr", *(element("td", cell) for cell in row)) for row in shift_rows(history)]
-    titles = ("", "UTC", "commit", "record", "change", "level", "")
-    table = element(
-        "table",
-        element("thead", element("tr", *(element("th", name, scope="col") for name in titles))),
-        element("tbody", *rows),
-    )
-    return element(
-        "div",
-        charts.add(history_chart(history)),
-        element("div", table, class_="wide") if rows else None,
-    )
+    rows = shift_rows(history)
+    shifts = text_table(("", "UTC", "commit", "record", "change", "level", ""), rows)
+    return element("div", charts.add(history_chart(history)), element("div", shifts, class_="wide") if rows else None)

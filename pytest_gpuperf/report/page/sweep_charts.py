@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pytest_gpuperf.model import BudgetMissed, Curve, CurvePoint, LoadPoint, PointCost, ReportedTest, Row, Verdict
+from pytest_gpuperf.report.comparison_table import side_names
 from pytest_gpuperf.report.figures import interval, metric_unit, rate
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View, positions
 
+CHANGED = (Verdict.REGRESSED, Verdict.IMPROVED)
 QUANTILES = ("p90", "p50", "p95", "p99")
 _MEMORY = (
     ("target_memory_bytes", "device memory of the target"),
@@ -35,8 +37,7 @@ class SweepView:
 
     @cached_property
     def sides(self) -> tuple[str, str]:
-        """Names of the two sides."""
-        return sides_of(self.reported)
+        return side_names(duet=self.reported.comparison.mode == "duet")
 
     @cached_property
     def points(self) -> tuple[LoadPoint, ...]:
@@ -46,7 +47,6 @@ class SweepView:
 
     @cached_property
     def index(self) -> dict[LoadPoint, int]:
-        """Index of each load point."""
         return {point: index for index, point in enumerate(self.points)}
 
     @cached_property
@@ -78,6 +78,10 @@ class SweepView:
     def short(self) -> tuple[str, ...]:
         return tuple(f"{self.position(point):g}" for point in self.points)
 
+    def rows(self, point: LoadPoint) -> list[Row]:
+        """Return the rows of a load point."""
+        return self._rows.get(point, [])
+
     @cached_property
     def _rows(self) -> dict[object, list[Row]]:
         rows: dict[object, list[Row]] = {}
@@ -86,35 +90,20 @@ class SweepView:
                 rows.setdefault(row.point, []).append(row)
         return rows
 
-    def rows(self, point: LoadPoint) -> list[Row]:
-        """Return the rows of a load point."""
-        return self._rows.get(point, [])
-
-    def remarks(self, *metrics: str) -> dict[int, str]:
+    def remarks(self, metrics: Sequence[str]) -> dict[int, str]:
         """Return the verdicts of metrics at each point that has one other than unchanged."""
-        return {
-            index: text
-            for index, point in enumerate(self.points)
-            if (
-                text := "; ".join(
-                    _remark(row)
-                    for row in self.rows(point)
-                    if row.metric in metrics and row.verdict is not Verdict.UNCHANGED
-                )
-            )
-        }
+        remarks: dict[int, list[str]] = {}
+        for index, point in enumerate(self.points):
+            for row in self.rows(point):
+                if row.metric in metrics and row.verdict is not Verdict.UNCHANGED:
+                    remarks.setdefault(index, []).append(f"{row.metric} {interval(row)} {row.verdict}")
+        return {index: "; ".join(texts) for index, texts in remarks.items()}
 
     def suspect(self) -> LoadPoint | None:
         """Return the load point to look at first: the worst, else the one of the highest throughput."""
-        decided = [
-            row
-            for point in self.points
-            for row in self.rows(point)
-            if row.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)
-        ]
-        if decided:
-            worst = max(decided, key=lambda row: (row.verdict is Verdict.REGRESSED, abs(row.worsening)))
-            return next(point for point in self.points if point == worst.point)
+        changed = [(point, row) for point in self.points for row in self.rows(point) if row.verdict in CHANGED]
+        if changed:
+            return max(changed, key=lambda pair: (pair[1].verdict is Verdict.REGRESSED, abs(pair[1].worsening)))[0]
         best = max(self.curve, key=lambda point: point.throughput, default=None)
         return best.load if best else None
 
@@ -148,25 +137,6 @@ class SweepView:
                 )
 
 
-def sides_of(reported: ReportedTest) -> tuple[str, str]:
-    """Return the names of baseline and candidate."""
-    return ("reference", "candidate") if reported.comparison.mode == "duet" else ("baseline", "now")
-
-
-def _remark(row: Row) -> str:
-    return f"{row.metric} {interval(row)} {row.verdict}"
-
-
-def curve_charts(sweep: SweepView) -> list[Chart | None]:
-    """Return the charts of throughput and latency."""
-    return [throughput(sweep), latency(sweep)]
-
-
-def resource_charts(sweep: SweepView) -> list[Chart | None]:
-    """Return the charts of cost, energy and memory; None for a chart without data."""
-    return [cost(sweep), energy(sweep), memory(sweep)]
-
-
 def throughput(sweep: SweepView) -> Chart | None:
     """Chart throughput against latency, with a point for each load point."""
     views = []
@@ -185,7 +155,7 @@ def latency(sweep: SweepView) -> Chart | None:
         series = tuple(sweep.lines(name, None, _latency(name, scale), name))
         budgets = sorted({limit.limit_ms for limit in sweep.reported.record.limits if limit.name == name})
         rules = tuple(ReferenceLine(f"budget {limit:g} ms", "budget", y=limit * 1e6 / scale) for limit in budgets)
-        best = [(limit, _within(sweep.curve, name, limit)) for limit in budgets]
+        best = [(limit, _best_within(sweep.curve, name, limit)) for limit in budgets]
         views.append(
             View(
                 name,
@@ -207,19 +177,15 @@ def _latencies(sweep: SweepView) -> list[tuple[str, float, str]]:
     """Return quantiles with the length and name of the unit that all their points share."""
     if not sweep.curve.measured:
         return []
-    quantiles = []
-    for name in QUANTILES:
-        highest = max((getattr(point, f"{name}_ns") for point in sweep.curve), default=0.0)
-        if highest > 0:
-            quantiles.append((name, *metric_unit("latency", highest)))
-    return quantiles
+    highest = {name: max((getattr(point, f"{name}_ns") for point in sweep.curve), default=0.0) for name in QUANTILES}
+    return [(name, *metric_unit("latency", slowest)) for name, slowest in highest.items() if slowest > 0]
 
 
 def _latency(name: str, scale: float) -> PointValue:
     return lambda point: getattr(point, f"{name}_ns") / scale if point.requests else None
 
 
-def _within(curve: Curve, name: str, limit_ms: float) -> CurvePoint | None:
+def _best_within(curve: Curve, name: str, limit_ms: float) -> CurvePoint | None:
     try:
         return curve.best(**{f"{name}_ms": limit_ms})
     except BudgetMissed:
@@ -234,16 +200,14 @@ def _budget_note(name: str, limit_ms: float, point: CurvePoint | None) -> str:
 
 def energy(sweep: SweepView) -> Chart | None:
     """Chart energy per inference."""
-    views = []
     methods = sorted({point.energy_method for point in sweep.curve if point.energy_method})
+    note = f"Measured by {', '.join(methods)}." if methods else ""
+    views = []
     for field, name in _ENERGY:
-        values = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
-        if not values:
-            continue
-        scale, unit = metric_unit("energy", max(values))
-        series = tuple(sweep.lines(f"{name} energy", None, _scaled(field, scale)))
-        note = f"Measured by {', '.join(methods)}." if methods else ""
-        views.append(View(name, sweep.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note))
+        if scaled := _scaled(sweep, field, "energy"):
+            value, unit = scaled
+            series = tuple(sweep.lines(f"{name} energy", None, value))
+            views.append(View(name, sweep.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note))
     return _chart(sweep, "energy", "Energy per inference", views, ("energy",), choice_label="device")
 
 
@@ -251,21 +215,20 @@ def memory(sweep: SweepView) -> Chart | None:
     """Chart peak memory."""
     views = []
     for field, name in _MEMORY:
-        values = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
-        if not values:
-            continue
-        scale, unit = metric_unit("memory", max(values))
-        series = tuple(sweep.lines(name, None, _scaled(field, scale)))
-        views.append(View(name, sweep.axis[0], ChartAxis(f"{name} ({unit})", unit), series))
+        if scaled := _scaled(sweep, field, "memory"):
+            value, unit = scaled
+            series = tuple(sweep.lines(name, None, value))
+            views.append(View(name, sweep.axis[0], ChartAxis(f"{name} ({unit})", unit), series))
     return _chart(sweep, "memory", "Peak memory", views, ("memory", "host_memory"), choice_label="memory")
 
 
-def _scaled(field: str, scale: float) -> PointValue:
-    def pick(point: CurvePoint) -> float | None:
-        value = getattr(point, field)
-        return None if value is None else value / scale
-
-    return pick
+def _scaled(sweep: SweepView, field: str, metric: str) -> tuple[PointValue, str] | None:
+    """Return a field in the unit of the largest value, and the unit; None if no point has it."""
+    values = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
+    if not values:
+        return None
+    scale, unit = metric_unit(metric, max(values))
+    return lambda point: None if getattr(point, field) is None else getattr(point, field) / scale, unit
 
 
 def cost(sweep: SweepView) -> Chart | None:
@@ -276,9 +239,8 @@ def cost(sweep: SweepView) -> Chart | None:
     scale, unit = metric_unit("latency", max(cost.p90_ns for cost in costs))
     series = []
     for index, instance in enumerate(dict.fromkeys(cost.instance for cost in costs)):
-        members = sorted(
-            (cost for cost in costs if cost.instance == instance), key=lambda cost: sweep.index[cost.point]
-        )
+        members = [cost for cost in costs if cost.instance == instance]
+        members.sort(key=lambda cost: sweep.index[cost.point])
         series.append(_cost_line(sweep, instance, members, scale, f"g{index % 6}"))
     view = View(
         "cost",
@@ -331,7 +293,7 @@ def _chart(
         labels=tuple(point.label for point in sweep.points),
         short=short,
         sides=sweep.sides,
-        remarks=sweep.remarks(*metrics),
+        remarks=sweep.remarks(metrics),
         chosen=chosen if chosen < len(full) else 0,
         choice_label=choice_label,
     )

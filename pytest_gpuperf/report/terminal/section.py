@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pytest_gpuperf.model import Comparison, Curve, Record, ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally
-from pytest_gpuperf.report.figures import minute, plural
+from pytest_gpuperf.report.figures import cut, minute, plural
 from pytest_gpuperf.report.notes import comparison_notes, interference_notes, reliability_notes
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, headline, indented, record_lines, warnings
 
@@ -77,7 +77,7 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
             lines += row_table(sweep_rows[:_MAX_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
         if len(sweep_rows) > _MAX_ROWS:
             lines.append(f"  and {len(sweep_rows) - _MAX_ROWS} more rows, none worse")
-    lines += indented(comparison_notes(comparison))
+    lines += indented(comparison_notes(comparison, brief=True))
     if comparison.left_out:
         count = plural(len(comparison.left_out), "gated figure")
         lines.append(f"  {count} not compared: too few requests, or no value (see -v)")
@@ -91,7 +91,9 @@ def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> l
     if hidden > 0:
         lines = [*lines[:_MAX_FINDINGS], f"  ! and {plural(hidden, 'more finding')}"]
     # An unchanged test shows no brief lines, but a missing load point must be noticed.
-    return lines + (indented(comparison_notes(comparison)) if comparison.verdict is Verdict.UNCHANGED else [])
+    return lines + (
+        indented(comparison_notes(comparison, brief=True)) if comparison.verdict is Verdict.UNCHANGED else []
+    )
 
 
 def section(entries: Sequence[TerminalEntry], verbosity: int) -> list[tuple[str, str]]:
@@ -128,9 +130,7 @@ def _grouped_by_headline(uncompared: Sequence[TerminalEntry]) -> list[tuple[str,
     lines = []
     for text, tests in tests_by_headline.items():
         lines.append((f"{text} ({plural(len(tests), 'test')})", "yellow"))
-        lines += [(f"  {test}", "") for test in tests[:_MAX_NAMES]]
-        if len(tests) > _MAX_NAMES:
-            lines.append((f"  and {len(tests) - _MAX_NAMES} more", ""))
+        lines += [(f"  {line}", "") for line in cut(tests, _MAX_NAMES)]
     return lines
 
 

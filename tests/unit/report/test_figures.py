@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.report.figures import change, duration, interval, minutes_seconds, plural, rate, row_value
+from pytest_gpuperf.report.figures import change, duration, figure, interval, minutes_seconds, plural, rate
 from tests.unit.factories import row
 
 UNITS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
@@ -56,8 +56,8 @@ def test_an_interval_stands_behind_its_change() -> None:
 
 
 def test_a_value_has_the_unit_of_its_metric() -> None:
-    assert row_value(row(metric="p90"), 2.5e6) == "2.50 ms"
-    assert row_value(row(metric="throughput"), 2500.0) == "2500 inf/s"
+    assert figure("p90", 2.5e6) == "2.50 ms"
+    assert figure("throughput", 2500.0) == "2500 inf/s"
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs")])

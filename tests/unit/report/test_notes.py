@@ -11,7 +11,7 @@ from pytest_gpuperf.model import Comparison, CurvePoint, EndpointFigures, Report
 from pytest_gpuperf.model.verdict import AnchoredMetric
 from pytest_gpuperf.report.exchange.report_json import json_text
 from pytest_gpuperf.report.markdown.comment import comment
-from pytest_gpuperf.report.notes import comparison_notes, left_out_notes
+from pytest_gpuperf.report.notes import comparison_notes
 from pytest_gpuperf.report.page import page
 from pytest_gpuperf.report.terminal.section import full_lines
 from tests.unit.factories import server_times
@@ -104,4 +104,3 @@ def test_the_document_has_what_was_anchored() -> None:
 def test_a_duet_with_different_keys_names_the_fields() -> None:
     duet = Comparison(Verdict.NOT_COMPARABLE, mode="duet", differing={"power_limit_w": (60, 72)})
     assert comparison_notes(duet) == ["the reference has a different key: power_limit_w is 60, not 72"]
-    assert left_out_notes(duet) == []

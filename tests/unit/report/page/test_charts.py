@@ -6,17 +6,16 @@ import pytest
 
 from pytest_gpuperf.model import Budget, LoadPoint, ReportedTest, Verdict, Window
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, SharedData, positions
-from pytest_gpuperf.report.page.history_charts import records_chart
-from pytest_gpuperf.report.page.latency_charts import PARTS, request_charts, shares
-from pytest_gpuperf.report.page.sweep_charts import SweepView, curve_charts, resource_charts
+from pytest_gpuperf.report.page.latency_charts import PARTS, shares
+from pytest_gpuperf.report.page.pages import charts_of
+from pytest_gpuperf.report.page.sweep_charts import SweepView
 from tests.unit.factories import histogram
 from tests.unit.report.page.reports import LEVELS, reported
 
 
 def figures(test: ReportedTest) -> dict[str, Chart]:
     sweep = SweepView(test, test.curves[0])
-    made = [*curve_charts(sweep), *request_charts(sweep), records_chart(sweep, 50), *resource_charts(sweep)]
-    return {figure.kind: figure for figure in made if figure is not None}
+    return {figure.kind: figure for figure in charts_of(sweep, 50)}
 
 
 ALL = figures(reported())

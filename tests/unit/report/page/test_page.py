@@ -11,8 +11,9 @@ from random import Random
 import pytest
 
 from pytest_gpuperf.model import Change, LoadPoint, Verdict
+from pytest_gpuperf.report.comparison_table import deciding_row
 from pytest_gpuperf.report.page import history_page, page
-from pytest_gpuperf.report.page.overview import deciding_row, entries, headline
+from pytest_gpuperf.report.page.overview import entries, headline
 from tests.unit import factories
 from tests.unit.report.histories import STEP, history
 from tests.unit.report.page.reports import HOSTILE, WHEN, reported
