@@ -69,13 +69,14 @@ class Device:
         return LockId(self.id, self.parent)
 
 
-def find_device(wanted: str = "auto", number: int = 0) -> Device:
+def find_device(wanted: str = "auto", number: int = 0, option: str = "--gpuperf-device") -> Device:
     """Return the device under test.
 
     Args:
         wanted: ``auto`` (the first GPU or slice that is visible to CUDA, or else the CPU), ``cpu``, an NVML index, or
             the UUID of a GPU or MIG slice.
         number: Which of several equal devices ``auto`` chooses, modulo their number.
+        option: Option that names the device, for messages.
 
     Raises:
         DeviceError: The wanted GPU does not exist, or NVML is installed and fails.
@@ -83,7 +84,7 @@ def find_device(wanted: str = "auto", number: int = 0) -> Device:
     if wanted == "cpu":
         return cpu()
     try:
-        with _nvml() as nvml:
+        with _nvml(option) as nvml:
             if wanted == "auto":
                 handles = _visible_handles(nvml, os.environ.get(VISIBLE))
                 if not handles:
@@ -94,13 +95,13 @@ def find_device(wanted: str = "auto", number: int = 0) -> Device:
                 return replace(equal[number % len(equal)], note=next(skipped, ""))
             return _describe(nvml, _named_handle(nvml, wanted))
     except _MissingDevice as missing:
-        raise _no_such(wanted, str(missing)) from missing
+        raise _no_such(wanted, str(missing), option) from missing
     except NvmlError as error:
         if error.kind != "absent":
             raise
         if wanted == "auto":
             return cpu(note=str(error))
-        raise _no_such(wanted, str(error)) from error
+        raise _no_such(wanted, str(error), option) from error
 
 
 def find_devices(visible: str | None = None) -> tuple[Device, ...]:
@@ -155,7 +156,7 @@ def joint_key(devices: Sequence[Device], clock_policy: str = "") -> PlainMapping
     return {**key, "clock_policy": clock_policy} if clock_policy and devices[0].kind == "gpu" else key
 
 
-def _nvml() -> Nvml:
+def _nvml(option: str = "--gpuperf-device") -> Nvml:
     try:
         return Nvml()
     except NvmlError as error:
@@ -166,7 +167,7 @@ def _nvml() -> Nvml:
         raise NvmlError(
             error.kind,
             f"NVML is installed but fails: {error.__cause__}.\n"
-            "Repair the driver until nvidia-smi works, or measure on the CPU with --gpuperf-device cpu.",
+            f"Repair the driver until nvidia-smi works, or measure on the CPU with {option} cpu.",
         ) from error
 
 
@@ -222,10 +223,9 @@ def _named_handle(nvml: Nvml, wanted: str) -> Handle:
     return handle
 
 
-def _no_such(wanted: str, reason: str) -> DeviceError:
+def _no_such(wanted: str, reason: str, option: str) -> DeviceError:
     return DeviceError(
-        f"--gpuperf-device {wanted}: {reason}.\n"
-        f"Measure on the CPU with --gpuperf-device cpu, or let auto choose a device."
+        f"{option} {wanted}: {reason}.\nMeasure on the CPU with {option} cpu, or let auto choose a device."
     )
 
 

@@ -23,11 +23,11 @@ _REMEDIES = {
 }
 
 
-def device_checks(wanted: str = "auto") -> list[Check]:
-    """Check the device that would be measured."""
+def device_checks(wanted: str = "auto", option: str = "--gpuperf-device") -> list[Check]:
+    """Check the device that would be measured; see ``find_device`` for the arguments."""
     checks: list[Check] = []
     try:
-        device = find_device(wanted)
+        device = find_device(wanted, option=option)
         checks.append(Check("device", GOOD, device.label + (f"; {device.note}" if device.note else "")))
         if device.kind == "gpu":
             with Nvml() as nvml:
