@@ -4,70 +4,63 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-from pytest_gpuperf.cli import baseline_branch
-from pytest_gpuperf.cli.option_types import integer
-from pytest_gpuperf.cli.stored_records import (
-    RecordReader,
-    StoredRecord,
-    add_filters,
-    add_store,
-    mapping_text,
-    minute_text,
-    state_of,
-    store_url,
-)
+from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store, integer, open_store
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.report.figures import plural
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.store import Store
+from pytest_gpuperf.model import curve_of
+from pytest_gpuperf.report.commands import store_option
+from pytest_gpuperf.report.figures import minute, plural
+from pytest_gpuperf.report.summary import curve_table
+from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.store import (
+    DEFAULT_BRANCH,
+    Synced,
+    export_records,
+    import_records,
+    key_digest,
+    prunable,
+    pull,
+    push,
+)
 
 _AGE = re.compile(r"(\d+)\s*(d|w|m|y)?")
 _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365, None: 1}
 
 
-def register(commands: Any) -> None:
-    """Add the subcommand with its actions."""
-    baseline = commands.add_parser(
-        "baseline",
-        help="list, accept, pin, delete and copy stored records",
-        description="List, accept, pin, delete and copy stored records.",
-    )
-    actions = baseline.add_subparsers(title="actions", required=True, metavar="ACTION")
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's actions."""
+    parser.description = "List, accept, pin, delete and copy stored records."
+    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        action: argparse.ArgumentParser = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}."
-        )
+        action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         add_store(action)
         action.set_defaults(run=run)
         return action
 
     listing = add("list", _list, "list records, newest first")
     add_filters(listing)
-    listing.add_argument("--last", type=integer, metavar="N", help="only the newest N records of each key")
-    _add_record(add("show", _show, "show a record: its figures, key, environment and notes"))
-    for name, run, text in (
-        ("accept", _accept, "begin the baseline of a test anew with a record, even if it failed"),
-        ("pin", _pin, "compare every later record with this one too, however old it gets"),
-    ):
-        action = add(name, run, text)
-        _add_record(action)
-        action.add_argument("--reason", required=True, help="why; stored with your name")
-        action.add_argument("--author", default="", metavar="NAME", help="who decided it (default: you)")
+    add_newest(listing)
+    show = add("show", _show, "show a record: its figures, key, environment and notes")
+    accept = add("accept", _accept, "begin the baseline of a test anew with a record, even if it failed")
+    pin = add("pin", _pin, "compare every later record with this one too, however old it gets")
     unpin = add("unpin", _unpin, "let a pinned record age like the others")
-    _add_record(unpin)
-    unpin.add_argument("--reason", default="", help="why; stored with your name")
-    unpin.add_argument("--author", default="", metavar="NAME", help="who decided it (default: you)")
     prune = add("prune", _prune, "delete old records; without --yes, only list them")
+    for action in (show, accept, pin, unpin):
+        action.add_argument("record", help="id of the record, or its beginning")
+    for action in (accept, pin, unpin, prune):
+        required = action in (accept, pin)
+        action.add_argument("--reason", required=required, default="", help="why; stored with your name")
+    for action in (accept, pin, unpin):
+        action.add_argument("--author", default="", metavar="NAME", help="who decided it (default: you)")
     add_filters(prune)
-    prune.add_argument("--keep", type=integer, metavar="N", help="keep the newest N records of each key")
+    prune.add_argument("--keep", type=integer(), metavar="N", help="keep the newest N records of each key")
     prune.add_argument("--older-than", type=_age, metavar="AGE", help="delete records older than 90d, 12w, 6m or 1y")
-    prune.add_argument("--reason", default="", help="why; stored with your name")
     prune.add_argument("--yes", action="store_true", help="delete the records")
     export = add("export", _export, "copy records into a tar file, a directory or a bucket")
     export.add_argument("destination", help="file that ends in .tar, .tar.gz or .tgz; directory; or fsspec URL")
@@ -75,11 +68,12 @@ def register(commands: Any) -> None:
     importing = add("import", _import, "copy exported records, or another store, into the store; may be repeated")
     importing.add_argument("source", help="tar file, directory or fsspec URL")
     importing.add_argument("--if-any", action="store_true", help="succeed if the source is empty or doesn't exist yet")
-    baseline_branch.register(add)
-
-
-def _add_record(action: argparse.ArgumentParser) -> None:
-    action.add_argument("record", help="id of the record, or its beginning")
+    to_branch = add("push", _push, "add the store's records to a branch of a git remote")
+    from_branch = add("pull", _pull, "copy the records on a branch of a git remote into the store")
+    for action in (to_branch, from_branch):
+        branch, remote = f"(default: {DEFAULT_BRANCH})", "name or URL of the remote (default: origin)"
+        action.add_argument("--branch", default=DEFAULT_BRANCH, metavar="NAME", help=branch)
+        action.add_argument("--remote", default="origin", metavar="NAME", help=remote)
 
 
 def _age(text: str) -> date:
@@ -94,16 +88,8 @@ def _age(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r}: nothing is that old") from None
 
 
-def _store(options: argparse.Namespace) -> Store:
-    from pytest_gpuperf.store import Store
-
-    return Store(store_url(options))
-
-
 def _list(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.report.table import Table
-
-    reader = RecordReader(_store(options), options.test, options.key)
+    reader = RecordReader(open_store(options), options.test, options.key)
     records = reader.all(options.last)
     titles = ("record", "UTC", "commit", "gate", "key", "device", "test")
     if records:
@@ -115,18 +101,20 @@ def _list(options: argparse.Namespace) -> int:
             reason = f": {pruning.reason}" if pruning.reason else ""
             print(
                 f"{folder.rpartition('/')[2]}: {plural(len(pruning.records), 'record')} deleted on "
-                f"{minute_text(pruning.at_utc)} by {pruning.author}{reason}"
+                f"{minute(pruning.at_utc)} by {pruning.author}{reason}"
             )
     return reader.print_unreadable()
 
 
 def _row(stored: StoredRecord) -> tuple[str, ...]:
-    record = stored.record
+    record, file = stored.record, stored.file
+    gate = "cut short" if record.status != "complete" else record.gate
+    marks = [word for word, applies in (("duet", file.duet), ("pinned", file.pinned)) if applies]
     return (
         record.id,
-        minute_text(record.created_utc),
+        minute(record.created_utc),
         record.commit[:8],
-        state_of(stored),
+        ", ".join(["accepted" if file.accepted else gate, *marks]),
         stored.digest,
         str(record.key.get("device", "?")),
         record.test,
@@ -134,23 +122,19 @@ def _row(stored: StoredRecord) -> tuple[str, ...]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.model import curve_of
-    from pytest_gpuperf.report.summary import curve_table
-    from pytest_gpuperf.store import key_digest
-
-    store = _store(options)
+    store = open_store(options)
     file = store.find(options.record)
     record = store.read(file)
     print(f"{record.test}\n  record {record.id} of {record.created_utc}, {record.status}, gate {record.gate}")
     print(f"  {store.describe(file.path)}")
     if acceptance := store.acceptance(file):
-        print(f"  accepted by {acceptance.author} on {minute_text(acceptance.accepted_utc)}: {acceptance.reason}")
+        print(f"  accepted by {acceptance.author} on {minute(acceptance.accepted_utc)}: {acceptance.reason}")
     if pin := store.pin_of(file):
-        print(f"  pinned by {pin.author} on {minute_text(pin.at_utc)}: {pin.reason}")
+        print(f"  pinned by {pin.author} on {minute(pin.at_utc)}: {pin.reason}")
     mappings = {f"key {key_digest(record.key)}": record.key, "environment": record.environment}
     mappings |= record.under_test_by_side
     for title, mapping in mappings.items():
-        print(f"  {title}: {mapping_text(mapping)}")
+        print(f"  {title}: {', '.join(f'{name}={value}' for name, value in mapping.items())}")
     sides = (("", record.runs), (" (reference)", record.reference))
     for name in dict.fromkeys(run.sweep for run in record.runs):
         for side, side_runs in sides:
@@ -164,7 +148,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _accept(options: argparse.Namespace) -> int:
-    store = _store(options)
+    store = open_store(options)
     file = store.find(options.record)
     acceptance = store.accept(file, options.reason, options.author)
     print(f"{acceptance.record} is the new baseline of its test, accepted by {acceptance.author}: {acceptance.reason}")
@@ -172,39 +156,31 @@ def _accept(options: argparse.Namespace) -> int:
         if pinned.name != file.name:
             print(
                 f"{pinned.id} stays pinned, so later records are compared with it too. If its level no longer holds: "
-                f"gpuperf baseline unpin {pinned.id}{_store_option(options)}"
+                f"gpuperf baseline unpin {pinned.id}{store_option(options.store)}"
             )
     return 0
 
 
-def _store_option(options: argparse.Namespace) -> str:
-    from pytest_gpuperf.report.commands import store_option
-
-    return store_option(options.store) if options.store else ""
-
-
 def _pin(options: argparse.Namespace) -> int:
-    store = _store(options)
+    store = open_store(options)
     pin = store.pin(store.find(options.record), options.reason, options.author)
     print(f"{pin.record} is pinned by {pin.author}: {pin.reason}")
     return 0
 
 
 def _unpin(options: argparse.Namespace) -> int:
-    store = _store(options)
+    store = open_store(options)
     pin = store.unpin(options.record, options.reason, options.author)
     print(f"{pin.record} is no longer pinned")
     return 0
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.store import prunable
-
     if options.keep is None and options.older_than is None:
         raise OptionError(
             "Say which records to delete: all but the newest of each key (--keep N), --older-than 90d, or both."
         )
-    reader = RecordReader(_store(options), options.test, options.key)
+    reader = RecordReader(open_store(options), options.test, options.key)
     store, rule = reader.store, _rule(options)
     total = keys = 0
     for folder in reader.folders():
@@ -236,9 +212,7 @@ def _rule(options: argparse.Namespace) -> str:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.store import export_records
-
-    reader = RecordReader(_store(options), options.test, options.key)
+    reader = RecordReader(open_store(options), options.test, options.key)
     result = export_records(
         reader.store, [(stored.folder, stored.file) for stored in reader.all()], options.destination
     )
@@ -249,11 +223,48 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.store import Store, import_records
-
-    store = Store(store_url(options, create=True))
+    store = open_store(options, create=True)
     result = import_records(store, options.source, may_be_empty=options.if_any)
     known = f"; {result.known} were already there" if result.known else ""
     notes = f" and {plural(result.notes, 'note')} (acceptances, pins, calibrations)" if result.notes else ""
     print(f"Imported {plural(result.records, 'record')}{notes} into {store.url}{known}.")
     return 0
+
+
+def _push(options: argparse.Namespace) -> int:
+    store = open_store(options)
+    result = push(store, Path.cwd(), options.branch, options.remote)
+    created = ", a new branch" if result.branch_missing else ""
+    attempts = f" in {result.attempts} attempts, because others pushed too" if result.attempts > 1 else ""
+    if result.attempts:
+        print(f"Pushed {_written(result)} to {options.branch}{created}{attempts}{_unchanged(result)}.")
+    else:
+        print(f"{options.branch} already has all records of {store.url}.")
+    return _print_unreadable(result)
+
+
+def _pull(options: argparse.Namespace) -> int:
+    store = open_store(options, create=True)
+    result = pull(store, Path.cwd(), options.branch, options.remote)
+    if result.branch_missing:
+        print(f"Nothing to pull: there is no branch {options.branch} yet. `gpuperf baseline push` creates it.")
+        return 0
+    print(f"Pulled {_written(result)} from {options.branch} into {store.url}{_unchanged(result)}.")
+    return _print_unreadable(result)
+
+
+def _written(result: Synced) -> str:
+    notes = f" and {plural(result.notes, 'note')}" if result.notes else ""
+    return f"{plural(result.records, 'record')}{notes}"
+
+
+def _unchanged(result: Synced) -> str:
+    known = f"; {result.known} were already there" if result.known else ""
+    deleted = f"; deleted {plural(result.deleted, 'record')}, pruned on the other side" if result.deleted else ""
+    return known + deleted
+
+
+def _print_unreadable(result: Synced) -> int:
+    for error in result.unreadable:
+        print(f"gpuperf: left out: {error}", file=sys.stderr)
+    return 1 if result.unreadable else 0

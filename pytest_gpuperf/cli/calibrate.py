@@ -11,16 +11,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.option_types import at_least_two
-from pytest_gpuperf.cli.stored_records import add_store, store_url
+from pytest_gpuperf.analysis.calibration import RECORDS, RUNS, CalibrationResult, Proportion, calibrate
+from pytest_gpuperf.analysis.values import point_name
+from pytest_gpuperf.cli.judging import rule_for
+from pytest_gpuperf.cli.shared_options import add_store, integer, open_store
+from pytest_gpuperf.cli.stored_records import RecordReader
 from pytest_gpuperf.errors import GpuperfError
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.analysis.calibration import CalibrationResult, Proportion
-    from pytest_gpuperf.model import Record
-    from pytest_gpuperf.store import Store
+from pytest_gpuperf.model import Record
+from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.store import BaselineSpec, Calibration, Store, key_digest, select_baseline, write_calibration
+from pytest_gpuperf.store.provenance import user
+from pytest_gpuperf.targets.process import SupervisedProcess
 
 #: Time for pytest to stop its servers after it was asked to end.
 _GRACE_S = 25.0
@@ -29,29 +31,26 @@ _PASSED, _FAILED = 0, 1
 _CHECK_SUITE = "Does the suite have tests with the gpuperf fixture, and do they pass?"
 
 
-def register(commands: Any) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "calibrate",
-        usage="gpuperf calibrate SUITE... [--records N] [--store URL] [--prior-only]\n"
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.usage = (
+        "gpuperf calibrate SUITE... [--records N] [--store URL] [--prior-only]\n"
         "                         [-- PYTEST ARGUMENTS]\n"
-        "       gpuperf calibrate --from-store [--store URL] [--prior-only]",
-        help="measure false alarms and detectable effects on this machine (A/A)",
-        description="Run a suite several times with nothing changed (A/A). Print how often the gate raises a false "
-        "alarm and which effects it can detect, and store how much records differ, which later gates use as their "
-        "prior. The records themselves are not stored.",
-        epilog="Arguments after -- go to pytest, for example: gpuperf calibrate tests/perf -- -k resnet",
+        "       gpuperf calibrate --from-store [--store URL] [--prior-only]"
     )
-    parser.add_argument("arguments", nargs="*", metavar="SUITE", help="files, directories or tests, as for pytest")
-    parser.add_argument(
-        "--records", type=at_least_two, metavar="N", help="records of each test to measure, 2 or more (default: 5)"
+    parser.description = (
+        "Run a suite several times with nothing changed (A/A). Print how often the gate raises a false alarm and which "
+        "effects it can detect, and store how much records differ, which later gates use as their prior. The records "
+        "themselves are not stored."
     )
-    parser.add_argument(
-        "--from-store",
-        action="store_true",
-        help="measure nothing: use the baseline records of the store, which may span many days",
-    )
-    parser.add_argument("--prior-only", action="store_true", help="print only the stored prior, without tables")
+    parser.epilog = "Arguments after -- go to pytest, for example: gpuperf calibrate tests/perf -- -k resnet"
+    add = parser.add_argument
+    add("arguments", nargs="*", metavar="SUITE", help="files, directories or tests, as for pytest")
+    text = "records of each test to measure, 2 or more (default: 5)"
+    add("--records", type=integer(2), metavar="N", help=text)
+    text = "measure nothing: use the baseline records of the store, which may span many days"
+    add("--from-store", action="store_true", help=text)
+    add("--prior-only", action="store_true", help="print only the stored prior, without tables")
     add_store(parser)
     parser.set_defaults(run=run, usage=parser.error)
 
@@ -70,13 +69,11 @@ class _CalibrationRecords:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    from pytest_gpuperf.store import Store
-
     if options.from_store and (options.arguments or options.records):
         options.usage("--from-store measures nothing, so it takes neither a suite nor --records")
     if not options.from_store and not options.arguments:
         options.usage("name the suite to measure, for example: gpuperf calibrate tests/perf")
-    store = Store(store_url(options) if options.from_store else store_url(options, create=True))
+    store = open_store(options, create=not options.from_store)
     result = _from_store(store) if options.from_store else _from_suite(options.arguments, options.records or 5)
     by_device: dict[str, list[list[Record]]] = {}
     for records in result.records.values():
@@ -97,9 +94,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _from_store(store: Store) -> _CalibrationRecords:
     """Return the baselines of all keys."""
-    from pytest_gpuperf.cli.stored_records import RecordReader
-    from pytest_gpuperf.store import BaselineSpec, select_baseline
-
     result, reader = _CalibrationRecords(), RecordReader(store)
     for folder in reader.folders():
         for newest in reader.in_folder(folder, 1):
@@ -113,9 +107,6 @@ def _from_store(store: Store) -> _CalibrationRecords:
 
 def _from_suite(arguments: Sequence[str], count: int) -> _CalibrationRecords:
     """Run the suite ``count`` times, each time with an empty store, so that no record is compared with another."""
-    from pytest_gpuperf.cli.stored_records import RecordReader
-    from pytest_gpuperf.store import Store, key_digest
-
     result = _CalibrationRecords()
     with tempfile.TemporaryDirectory(prefix="gpuperf-calibrate-") as scratch:
         for index in range(count):
@@ -147,8 +138,6 @@ def measure(arguments: Sequence[str], store: str, log: Path) -> int:
         store: URL of the store for its records.
         log: File for its output.
     """
-    from pytest_gpuperf.targets.process import SupervisedProcess
-
     options = ["--gpuperf", "--gpuperf-store", store]
     for setting in ("gpuperf_require_baseline=false", "gpuperf_baseline=both"):  # the store has no baseline
         options += ["-o", setting]
@@ -168,11 +157,6 @@ def measure(arguments: Sequence[str], store: str, log: Path) -> int:
 
 def _calibrate(store: Store, device: str, tests: Sequence[Sequence[Record]], options: argparse.Namespace) -> None:
     """Print how much the records of a device differ, and store its prior."""
-    from pytest_gpuperf.analysis.calibration import calibrate
-    from pytest_gpuperf.cli.judging import rule_for
-    from pytest_gpuperf.store import Calibration, write_calibration
-    from pytest_gpuperf.store.provenance import user
-
     result = calibrate(tests, [rule_for(records[0], tests=len(tests)) for records in tests])
     if not options.prior_only:
         print("\n".join(_tables(result)))
@@ -199,10 +183,6 @@ def _calibrate(store: Store, device: str, tests: Sequence[Sequence[Record]], opt
 
 
 def _tables(result: CalibrationResult) -> list[str]:
-    from pytest_gpuperf.analysis.calibration import RECORDS, RUNS
-    from pytest_gpuperf.analysis.values import point_name
-    from pytest_gpuperf.report.table import Table
-
     columns = [(m, k) for m in RECORDS for k in RUNS]
     titles = ("load point", "metric", ">run sd", ">record sd", *(f">m={m} k={k}" for m, k in columns))
     lines = [

@@ -7,17 +7,39 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytest_gpuperf.cli.option_types import integer, number_or_nan, share_or_nan
-from pytest_gpuperf.cli.prices import add_prices, chosen_prices
-from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, minute_text, store_url
+from pytest_gpuperf.analysis.cost import offers, point_costs
+from pytest_gpuperf.analysis.knee import knee
+from pytest_gpuperf.analysis.operating import OperatingPoints, operating_points
+from pytest_gpuperf.analysis.prices import cheapest, device_of
+from pytest_gpuperf.cli.shared_options import (
+    add_filters,
+    add_format,
+    add_prices,
+    add_store,
+    add_sweep,
+    chosen_prices,
+    integer,
+    number,
+    open_store,
+)
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, origin_of
 from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.model import Demand, LoadPoint, Offer, PointCost, Price, curves_of
+from pytest_gpuperf.model.codec import to_builtins
 from pytest_gpuperf.report import escape
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.analysis.operating import OperatingPoints
-    from pytest_gpuperf.model import Demand, LoadPoint, Offer, PointCost, Price
+from pytest_gpuperf.report.cost import (
+    cost_table,
+    curve_table,
+    demand_line,
+    offer_table,
+    price_line,
+    price_table,
+    spread_line,
+)
+from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.store.prices import read_prices
 
 _QUANTILES = ("p50", "p90", "p95", "p99")
 _UNITS = {"us": 1e3, "ms": 1e6, "s": 1e9}
@@ -31,45 +53,36 @@ _ASSUMED = (
     "parts (CPU, network) are no worse than where it was measured"
 )
 _ANY_BATCH = "these latencies do not include the time to collect requests into batches"
+_positive = number(lambda amount: 0 < amount <= 1e12, "a number above 0, for example 100")
+_headroom = number(lambda share: 0 <= share <= 100, "a share of 0 or more, for example 30% or 0.3", percent=True)
 
 
-def register(commands: Any) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "cost",
-        help="$ per million inferences, and the cheapest fleet for a load within a latency budget",
-        description="Print what inferences cost at each measured load point. With --qps: how many instances of which "
-        "GPU serve that load within the latency budget, and what they cost a month. Every answer is a measured load "
-        "point; nothing is interpolated or extrapolated. Exit status 1: nothing serves the load.",
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = (
+        "Print what inferences cost at each measured load point. With --qps: how many instances of which GPU serve "
+        "that load within the latency budget, and what they cost a month. Every answer is a measured load point; "
+        "nothing is interpolated or extrapolated. Exit status 1: nothing serves the load."
     )
-    load = parser.add_mutually_exclusive_group()
-    load.add_argument("--qps", type=_positive, metavar="N", help="requests per second, each of --batch-size inferences")
-    load.add_argument("--ips", type=_positive, metavar="N", help="inferences per second, in requests of any batch size")
-    parser.add_argument("--batch-size", type=integer, metavar="B", help="inferences in each request (default: 1)")
+    add = parser.add_argument
+    load = parser.add_mutually_exclusive_group().add_argument
+    load("--qps", type=_positive, metavar="N", help="requests per second, each of --batch-size inferences")
+    load("--ips", type=_positive, metavar="N", help="inferences per second, in requests of any batch size")
+    add("--batch-size", type=integer(), metavar="B", help="inferences in each request (default: 1)")
     for name in _QUANTILES:
-        parser.add_argument(f"--{name}", type=_latency, metavar="TIME", help=f"highest allowed {name}, as 200ms")
-    parser.add_argument(
-        "--headroom",
-        type=_headroom,
-        default=0.0,
-        metavar="SHARE",
-        help="share by which the load may still grow, as 30%% (default: 0)",
-    )
-    parser.add_argument(
-        "--loop",
-        choices=("auto", "open", "closed"),
-        default="auto",
-        help="kind of load points to use (default: auto, which prefers open loop)",
-    )
-    parser.add_argument("--curve", action="store_true", help="also print price against latency for the load")
+        add(f"--{name}", type=_latency, metavar="TIME", help=f"highest allowed {name}, as 200ms")
+    text = "share by which the load may still grow, as 30%% (default: 0)"
+    add("--headroom", type=_headroom, default=0.0, metavar="SHARE", help=text)
+    text = "kind of load points to use (default: auto, which prefers open loop)"
+    add("--loop", choices=("auto", "open", "closed"), default="auto", help=text)
+    add("--curve", action="store_true", help="also print price against latency for the load")
     add_filters(parser)
-    parser.add_argument("--sweep", default="", metavar="TEXT", help="only sweeps whose name contains TEXT")
-    parser.add_argument(
-        "--records", type=integer, default=1, metavar="N", help="use the newest N records of each key (default: 1)"
-    )
+    add_sweep(parser)
+    text = "use the newest N records of each key (default: 1)"
+    add("--records", type=integer(), default=1, metavar="N", help=text)
     add_prices(parser)
-    parser.add_argument("--list-prices", action="store_true", help="print the price table, with all dates, and exit")
-    parser.add_argument("--format", choices=("table", "markdown", "json"), default="table", help="(default: table)")
+    add("--list-prices", action="store_true", help="print the price table, with all dates, and exit")
+    add_format(parser)
     add_store(parser)
     parser.set_defaults(run=run)
 
@@ -93,24 +106,19 @@ class _DeviceCost:
 
     @property
     def device(self) -> str:
-        from pytest_gpuperf.analysis.prices import device_of
-
         return device_of(self.measured.key)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status, which is 1 if nothing serves the load."""
-    from pytest_gpuperf.store import Store
-
     if options.list_prices:
         return _list_prices(options)
     demand = _demand(options)
     prices = chosen_prices(options)
-    reader = RecordReader(Store(store_url(options)), options.test, options.key)
+    reader = RecordReader(open_store(options), options.test, options.key)
     costs = [_cost(records, prices, demand, options) for records in reader.complete_by_key(options.records)]
     if not costs:
-        reader.print_unreadable()
-        raise GpuperfError(
+        reader.fail(
             f"There is no complete record in {reader.store.url} for these options.\n"
             "See what is stored with: gpuperf baseline list"
         )
@@ -123,9 +131,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list_prices(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.report.cost import price_table
-    from pytest_gpuperf.store.prices import read_prices
-
     table = price_table(read_prices(options.prices))
     if options.format == "json":
         titles = ("instance", "gpu", "count", "usd_per_hour", "date", "source")
@@ -141,8 +146,6 @@ def _demand(options: argparse.Namespace) -> Demand | None:
     Raises:
         GpuperfError: The options contradict each other.
     """
-    from pytest_gpuperf.model import Demand
-
     budget = {name: limit for name in _QUANTILES if (limit := getattr(options, name)) is not None}
     if options.qps is None and options.ips is None:
         if budget or options.headroom or options.curve:
@@ -163,12 +166,6 @@ def _demand(options: argparse.Namespace) -> Demand | None:
 def _cost(
     records: Sequence[StoredRecord], prices: Sequence[Price], demand: Demand | None, options: argparse.Namespace
 ) -> _DeviceCost:
-    from pytest_gpuperf.analysis.cost import offers, point_costs
-    from pytest_gpuperf.analysis.knee import knee
-    from pytest_gpuperf.analysis.operating import operating_points
-    from pytest_gpuperf.analysis.prices import cheapest
-    from pytest_gpuperf.model import curves_of
-
     measured = operating_points([stored.record for stored in records])
     measured = replace(measured, points=tuple(point for point in measured.points if options.sweep in point.sweep))
     runs = [run for stored in records for run in stored.record.runs if run.complete]
@@ -215,9 +212,7 @@ def _by_test(costs: Sequence[_DeviceCost]) -> list[tuple[str, list[_DeviceCost]]
     return list(groups.items())
 
 
-def _tables(group: Sequence[_DeviceCost], demand: Demand | None, curve: bool) -> list[tuple[str, Any]]:
-    from pytest_gpuperf.report.cost import cost_table, curve_table, demand_line, offer_table
-
+def _tables(group: Sequence[_DeviceCost], demand: Demand | None, curve: bool) -> list[tuple[str, Table]]:
     tables = []
     if demand is None:
         for cost in group:
@@ -238,8 +233,6 @@ def _tables(group: Sequence[_DeviceCost], demand: Demand | None, curve: bool) ->
 
 def _notes(group: Sequence[_DeviceCost], demand: Demand | None) -> list[str]:
     """What the figures are based on."""
-    from pytest_gpuperf.report.cost import demand_line, price_line, spread_line
-
     fleets = [offer.fleet for cost in group for offer in cost.offers if offer.fleet]
     lines = []
     if demand and not fleets:
@@ -248,7 +241,9 @@ def _notes(group: Sequence[_DeviceCost], demand: Demand | None) -> list[str]:
         lines += dict.fromkeys(f"{cost.device}: {offer.refusal}" for offer in cost.offers if offer.refusal)
         if not demand and cost.price is None:
             lines.append(f"{cost.device}: no price; add a row to your own table and name it with --prices")
-        lines += [f"{cost.device}: record {line}" for line in map(_record_line, cost.records)]
+        for record in (stored.record for stored in cost.records):
+            gate = "" if record.gate == "passed" else f", gate {record.gate}"
+            lines.append(f"{cost.device}: record {origin_of(record)}{gate}")
     names = list(demand.budget_ns) if demand else []
     lines += dict.fromkeys(
         f"{offer.device}: {spread_line(offer.fleet.at, names or ['p90'])}"
@@ -266,23 +261,12 @@ def _notes(group: Sequence[_DeviceCost], demand: Demand | None) -> list[str]:
     return lines
 
 
-def _record_line(stored: StoredRecord) -> str:
-    record = stored.record
-    commit = f", commit {record.commit[:8]}" if record.commit else ""
-    gate = "" if record.gate == "passed" else f", gate {record.gate}"
-    return f"{record.id} of {minute_text(record.created_utc)} UTC{commit}{gate}"
-
-
 def _json(costs: Sequence[_DeviceCost], demand: Demand | None, _curve: bool) -> list[str]:
-    from pytest_gpuperf.model.codec import to_builtins
-
     document = {"demand": to_builtins(demand), "tests": [_document(cost) for cost in costs], "hours_per_month": 730}
     return [json.dumps(document, indent=2, allow_nan=False)]
 
 
 def _document(cost: _DeviceCost) -> dict[str, Any]:
-    from pytest_gpuperf.model.codec import to_builtins
-
     return {
         "test": cost.measured.test,
         "device": cost.device,
@@ -299,23 +283,6 @@ def _document(cost: _DeviceCost) -> dict[str, Any]:
         "left_out": list(cost.measured.left_out),
         "offers": to_builtins(cost.offers),
     }
-
-
-# Options
-
-
-def _positive(text: str) -> float:
-    number = number_or_nan(text)
-    if not 0 < number <= 1e12:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number above 0, for example 100")
-    return number
-
-
-def _headroom(text: str) -> float:
-    share = share_or_nan(text)
-    if not 0 <= share <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a share of 0 or more, for example 30% or 0.3")
-    return share
 
 
 def _latency(text: str) -> float:

@@ -5,30 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from pytest_gpuperf.cli.prices import chosen_prices
-from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, store_url
+from pytest_gpuperf.analysis import device_comparison
+from pytest_gpuperf.analysis.device_comparison import DeviceRecord, work_of
+from pytest_gpuperf.analysis.prices import cheapest, device_of
+from pytest_gpuperf.cli.shared_options import chosen_prices, open_store
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
 from pytest_gpuperf.errors import GpuperfError
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.analysis.device_comparison import DeviceRecord
-    from pytest_gpuperf.model import DeviceComparison, Price
+from pytest_gpuperf.model import DeviceComparison, Price
+from pytest_gpuperf.model.codec import to_builtins
+from pytest_gpuperf.report.markdown.device_comparison import device_comparison_markdown, device_notes, device_table
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    from pytest_gpuperf.model.codec import to_builtins
-    from pytest_gpuperf.store import Store
-
-    prices = chosen_prices(options)
-    reader = RecordReader(Store(store_url(options)), options.test, options.key)
-    comparisons = compare_devices(reader, prices, options.base)
+    reader = RecordReader(open_store(options), options.test, options.key)
+    comparisons = compare_devices(reader, chosen_prices(options), options.base)
     status = reader.print_unreadable()
     if options.format == "json":
         print(json.dumps({"across": "gpu", "tests": to_builtins(comparisons)}, indent=2, allow_nan=False))
     else:
-        print("\n".join(markdown(comparisons) if options.format == "markdown" else text(comparisons)))
+        lines = {"markdown": _markdown, "table": text_lines}[options.format]
+        print("\n".join(lines(comparisons)))
     return status
 
 
@@ -42,9 +40,6 @@ def compare_devices(reader: RecordReader, prices: Sequence[Price], base: str = "
     Raises:
         GpuperfError: No test was measured on two devices, or there is no such device.
     """
-    from pytest_gpuperf.analysis.device_comparison import DeviceRecord, compare_devices, work_of
-    from pytest_gpuperf.analysis.prices import device_of
-
     by_work: dict[tuple[str, ...], dict[str, StoredRecord]] = {}
     for newest, *_ in reader.complete_by_key(1):
         by_device = by_work.setdefault(work_of(newest.record.key), {})
@@ -55,24 +50,18 @@ def compare_devices(reader: RecordReader, prices: Sequence[Price], base: str = "
     comparable = {work: by_device for work, by_device in by_work.items() if len(by_device) > 1}
     if not comparable:
         devices = sorted({device for by_device in by_work.values() for device in by_device})
-        reader.print_unreadable()
-        raise GpuperfError(
+        reader.fail(
             f"No test in {reader.store.url} was measured on two devices or more "
             f"(these options choose records on: {', '.join(devices) or 'no device'}).\n"
             "Measure on another GPU model into the same store, or bring records together with: "
             "gpuperf baseline export, import"
         )
-    return [
-        compare_devices(
-            _base_first([DeviceRecord.of(stored.record) for stored in by_device.values()], prices, base), prices
-        )
-        for _, by_device in sorted(comparable.items())
-    ]
+    records = [[DeviceRecord.of(stored.record) for stored in comparable[work].values()] for work in sorted(comparable)]
+    return [device_comparison.compare_devices(_base_first(devices, prices, base), prices) for devices in records]
 
 
 def _base_first(records: Sequence[DeviceRecord], prices: Sequence[Price], base: str) -> list[DeviceRecord]:
     """Return the base device's record, then the others by price and name."""
-    from pytest_gpuperf.analysis.prices import cheapest
 
     def usd_per_hour(record: DeviceRecord) -> float:
         priced = cheapest(prices, record.record.key)
@@ -89,10 +78,8 @@ def _base_first(records: Sequence[DeviceRecord], prices: Sequence[Price], base: 
     return [matching[0], *(record for record in ordered if record is not matching[0])]
 
 
-def text(comparisons: Sequence[DeviceComparison]) -> list[str]:
+def text_lines(comparisons: Sequence[DeviceComparison]) -> list[str]:
     """Return the comparisons as lines for a terminal."""
-    from pytest_gpuperf.report.markdown.device_comparison import device_notes, device_table
-
     lines: list[str] = []
     for comparison in comparisons:
         lines += [*([""] if lines else []), comparison.test, *device_table(comparison).as_text("  ")]
@@ -100,8 +87,5 @@ def text(comparisons: Sequence[DeviceComparison]) -> list[str]:
     return lines
 
 
-def markdown(comparisons: Sequence[DeviceComparison]) -> list[str]:
-    """Return the comparisons as lines of Markdown."""
-    from pytest_gpuperf.report.markdown.device_comparison import device_comparison_markdown
-
+def _markdown(comparisons: Sequence[DeviceComparison]) -> list[str]:
     return [line for comparison in comparisons for line in (*device_comparison_markdown(comparison), "")][:-1]

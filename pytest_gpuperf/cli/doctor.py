@@ -11,10 +11,14 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
+from pytest_gpuperf.cli.shared_options import number
+from pytest_gpuperf.device import noise
 from pytest_gpuperf.device.fitness import DOUBTFUL, GOOD, UNFIT, UNKNOWN, Check, host_checks, noise_checks, verdict
+from pytest_gpuperf.device.gpu_fitness import device_checks
+from pytest_gpuperf.device.host import read_host
 from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.targets.triton.launchers import choose_launcher
 
 #: Distributions, and what each is for if it is missing; a distribution without a purpose is required.
 _LIBRARIES = {
@@ -35,42 +39,29 @@ _CONCLUSIONS = {
     DOUBTFUL: "fit to measure, but noisier than necessary",
     UNFIT: "not fit to measure: a gate on this machine would miss regressions or raise false alarms",
 }
+_seconds = number(lambda seconds: 1 <= seconds <= 600, "1 to 600 seconds")
 
 
-def register(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "doctor",
-        help="check whether this machine is fit to measure, and say how to make it so",
-        description="Check the device, the operating system, the noise, the server and the libraries. "
-        "Exit status: 0 fit, 1 not fit (with --strict also if a check is doubtful).",
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = (
+        "Check the device, the operating system, the noise, the server and the libraries. Exit status: 0 fit, 1 not "
+        "fit (with --strict also if a check is doubtful)."
     )
-    parser.add_argument("--device", default="auto", metavar="DEVICE", help="as --gpuperf-device (default: auto)")
-    parser.add_argument("--triton", metavar="SERVER", help="as --gpuperf-triton")
-    parser.add_argument(
-        "--seconds", type=_seconds, default=10.0, metavar="S", help="time to measure the noise (default: 10)"
-    )
-    parser.add_argument("--strict", action="store_true", help="exit with status 1 also if a check is doubtful")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add = parser.add_argument
+    add("--device", default="auto", metavar="DEVICE", help="as --gpuperf-device (default: auto)")
+    add("--triton", metavar="SERVER", help="as --gpuperf-triton")
+    add("--seconds", type=_seconds, default=10.0, metavar="S", help="time to measure the noise (default: 10)")
+    add("--strict", action="store_true", help="exit with status 1 also if a check is doubtful")
+    add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 1 <= seconds <= 600:
-        raise argparse.ArgumentTypeError("write 1 to 600 seconds")
-    return seconds
-
-
 def _run(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.device.gpu_fitness import device_checks
-    from pytest_gpuperf.device.host import read_host
-    from pytest_gpuperf.device.noise import measure_noise
-
     sections: list[tuple[str, Callable[[], list[Check]]]] = [
-        ("device", lambda: device_checks(options.device)),
+        ("device", lambda: device_checks(options.device, "--device")),
         ("machine", lambda: host_checks(read_host())),
-        ("noise", lambda: noise_checks(measure_noise(options.seconds))),
+        ("noise", lambda: noise_checks(noise.measure_noise(options.seconds))),
         ("server", lambda: [_server(options.triton)]),
         ("libraries", _libraries),
     ]
@@ -119,8 +110,6 @@ def _section(title: str, checks: Sequence[Check]) -> list[str]:
 
 def _server(wanted: str | None) -> Check:
     """Check for a tritonserver. Callables and engines can be measured without one, so a missing server is doubtful."""
-    from pytest_gpuperf.targets.triton.launchers import choose_launcher
-
     try:
         launcher = choose_launcher(wanted)
         backends = ", ".join(sorted(launcher.backends()))

@@ -7,15 +7,17 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pytest_gpuperf.cli.option_types import integer
-from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_filters, add_store, store_url
-from pytest_gpuperf.errors import GpuperfError
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.model import LoadPoint
-    from pytest_gpuperf.report.history import History
+from pytest_gpuperf.analysis.changepoint import change_points
+from pytest_gpuperf.analysis.values import sign, values_of
+from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store, add_sweep, open_store
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
+from pytest_gpuperf.model import LoadPoint
+from pytest_gpuperf.publish.formats import write
+from pytest_gpuperf.report.figures import plural
+from pytest_gpuperf.report.history import History, HistoryPoint, Shift, plot
+from pytest_gpuperf.report.page import history_page
 
 _METRICS = ("p50", "p90", "p95", "p99", "throughput", "energy", "memory", "host_memory")
 _TERMINAL_METRICS = ("p50",)
@@ -23,53 +25,41 @@ _PAGE_METRICS = ("p50", "p90", "throughput")
 _ALL_POINTS = "all load points"
 
 
-def register(commands: Any) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "history",
-        help="plot a metric over all records, and mark changes of its level",
-        description="Plot a metric over all stored records of each test and key, and mark where its level changed. "
-        "This shows slow creep, which a rolling baseline follows.",
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = (
+        "Plot a metric over all stored records of each test and key, and mark where its level changed. This shows slow "
+        "creep, which a rolling baseline follows."
     )
+    add = parser.add_argument
     add_filters(parser)
-    parser.add_argument(
-        "--metric",
-        action="append",
-        choices=_METRICS,
-        help="may be repeated (default: p50; with --html p50, p90 and throughput)",
-    )
-    parser.add_argument("--sweep", default="", metavar="TEXT", help="only sweeps whose name contains TEXT")
-    parser.add_argument(
-        "--point",
-        metavar="TEXT",
-        help="one plot for each load point whose name contains TEXT, for example 'concurrency 4'",
-    )
-    parser.add_argument("--last", type=integer, metavar="N", help="only the newest N records of each key")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with every load point instead")
+    text = "may be repeated (default: p50; with --html p50, p90 and throughput)"
+    add("--metric", action="append", choices=_METRICS, help=text)
+    add_sweep(parser)
+    text = "one plot for each load point whose name contains TEXT, for example 'concurrency 4'"
+    add("--point", metavar="TEXT", help=text)
+    add_newest(parser)
+    add("--html", type=Path, metavar="FILE", help="write a page with every load point instead")
     add_store(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    from pytest_gpuperf.report.figures import plural
-    from pytest_gpuperf.report.history import plot
-    from pytest_gpuperf.report.page import history_page
-    from pytest_gpuperf.store import Store
-
-    reader = RecordReader(Store(store_url(options)), options.test, options.key)
+    reader = RecordReader(open_store(options), options.test, options.key)
     histories: list[History] = []
     for folder in reader.folders():
-        records = [stored for stored in reader.in_folder(folder, options.last) if _has_level(stored)]
-        histories += _histories(records[::-1], options)
+        records = reader.in_folder(folder, options.last)
+        # Only complete records that are not a duet's show the key's level.
+        level = [stored for stored in records if stored.record.status == "complete" and not stored.file.duet]
+        histories += _histories(level[::-1], options)
     if not histories:
-        reader.print_unreadable()
-        raise GpuperfError(
+        reader.fail(
             f"Nothing to plot in {reader.store.url} with these options.\nSee what is stored with: gpuperf baseline list"
         )
     histories.sort(key=lambda history: (history.test, history.key))
     if options.html is not None:
-        _write(options.html, history_page(histories))
+        write(options.html, history_page(histories))
         print(f"{options.html}: {plural(len(histories), 'plot')}")
         return reader.print_unreadable()
     previous = ""
@@ -83,28 +73,12 @@ def run(options: argparse.Namespace) -> int:
     return reader.print_unreadable()
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise GpuperfError(f"--html {path} can't be written: {error}") from error
-
-
-def _has_level(stored: StoredRecord) -> bool:
-    """Return whether a record shows the key's level: a complete one that is not a duet's."""
-    return stored.record.status == "complete" and not stored.file.duet
-
-
 def _histories(records: Sequence[StoredRecord], options: argparse.Namespace) -> list[History]:
     """Return the chosen histories of one key.
 
     Args:
         records: Records of the key, oldest first.
     """
-    from pytest_gpuperf.analysis.values import values_of
-    from pytest_gpuperf.model import LoadPoint
-
     metrics = tuple(options.metric or (_TERMINAL_METRICS if options.html is None else _PAGE_METRICS))
     if not records:
         return []
@@ -146,26 +120,21 @@ def _geometric_mean(logs: dict[Any, float], places: Sequence[tuple[str, LoadPoin
 def _history(
     records: Sequence[StoredRecord], series: Sequence[float | None], names: tuple[str, str, str]
 ) -> History | None:
-    from pytest_gpuperf.analysis.changepoint import change_points
-    from pytest_gpuperf.analysis.values import sign
-    from pytest_gpuperf.report.history import History, HistoryPoint, Shift
-
     sweep, label, metric = names
     direction = sign(metric)
     measured = [(stored, log) for stored, log in zip(records, series, strict=True) if log is not None]
     if not measured:
         return None
+
+    def value(log: float) -> float:
+        return math.exp(direction * log)
+
     points = tuple(
-        HistoryPoint(
-            stored.record.created_utc,
-            math.exp(direction * log),
-            stored.record.id,
-            stored.record.commit,
-            _state(stored),
-        )
+        HistoryPoint(stored.record.created_utc, value(log), stored.record.id, stored.record.commit, _state(stored))
         for stored, log in measured
     )
     counted = [index for index, point in enumerate(points) if point.searched]
+    changes = change_points([measured[index][1] for index in counted])
     newest = measured[-1][0]
     return History(
         test=newest.record.test,
@@ -176,13 +145,8 @@ def _history(
         metric=metric,
         points=points,
         shifts=tuple(
-            Shift(
-                counted[change.index],
-                math.exp(direction * change.before),
-                math.exp(direction * change.after),
-                change.p_value,
-            )
-            for change in change_points([measured[index][1] for index in counted])
+            Shift(counted[change.index], value(change.before), value(change.after), change.p_value)
+            for change in changes
         ),
         left_out=len(records) - len(measured),
     )

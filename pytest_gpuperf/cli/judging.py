@@ -23,35 +23,20 @@ class JudgedRecord:
     baseline: Baseline
 
 
-def rule_for(
-    record: Record,
-    *,
-    tests: int = 1,
-    equivalence: float | None = None,
-    alpha: float | None = None,
-    min_effect: float | None = None,
-    metrics: frozenset[str] | None = None,
-    store: Store | None = None,
-) -> Rule:
+def rule_for(record: Record, *, tests: int = 1, store: Store | None = None, **chosen: Any) -> Rule:
     """Return the rule that a record states, with what the command line says instead.
 
     Args:
         tests: Number of gated tests, for a record that doesn't state it.
-        equivalence, alpha, min_effect, metrics: Values that replace the record's; see ``Rule``.
         store: Store that may have a calibration of the device; the prior is an assumption when None.
+        chosen: Fields of ``Rule`` that replace the record's, unless they are None.
 
     Raises:
         StoreError: The calibration can't be read.
     """
     prior = prior_of(store, str(record.key.get("device", "")), record.device_kind)
     rule = rule_of(record.rule or RuleSettings(tests=tests), prior)
-    given: dict[str, Any] = {
-        "equivalence": equivalence,
-        "alpha": alpha,
-        "min_effect": min_effect,
-        "metrics": metrics,
-    }
-    return replace(rule, **{name: value for name, value in given.items() if value is not None})
+    return replace(rule, **{name: value for name, value in chosen.items() if value is not None})
 
 
 def judge(

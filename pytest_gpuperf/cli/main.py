@@ -7,26 +7,29 @@ exits with 1 after a regression, and ``sweep`` with 3 if a level is unstable.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli import (
-    baseline,
-    calibrate,
-    compare,
-    cost,
-    doctor,
-    history,
-    report,
-)
-from pytest_gpuperf.cli.duet import command as duet
-from pytest_gpuperf.cli.imports import command as imports
-from pytest_gpuperf.cli.pull_request import command as comment
-from pytest_gpuperf.cli.sweep import command as sweep
 from pytest_gpuperf.errors import GpuperfError
+
+#: Commands as ``gpuperf --help`` lists them: module with ``register``, and help.
+_COMMANDS = {
+    "triton": ("triton", "install the bundled tritonserver"),
+    "sweep": ("sweep.command", "measure a served model, with perf_client's options, output and CSV"),
+    "duet": ("duet.command", "compare two commits: run the tests of both, alternating window by window"),
+    "baseline": ("baseline", "list, accept, pin, delete and copy stored records"),
+    "compare": ("compare", "compare the newest record of each test with its baseline"),
+    "history": ("history", "plot a metric over all records, and mark changes of its level"),
+    "report": ("report", "report stored records as tables, Markdown, HTML, JSON or CSV"),
+    "import": ("imports.command", "store perf_analyzer's profile exports, or pytest-benchmark's files, as records"),
+    "calibrate": ("calibrate", "measure false alarms and detectable effects on this machine (A/A)"),
+    "comment": ("pull_request.command", "post a report as a comment on a GitHub pull request"),
+    "cost": ("cost", "$ per million inferences, and the cheapest fleet for a load within a latency budget"),
+    "doctor": ("doctor", "check whether this machine is fit to measure, and say how to make it so"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +55,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """
     arguments = list(arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = _parser()
+    parser = _parser(arguments)
     options = parser.parse_args(arguments[:end])
     for_pytest = arguments[end + 1 :]
     if for_pytest:
@@ -62,63 +65,19 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpuperf", description="Tools for GPU inference performance tests with pytest --gpuperf."
     )
     parser.add_argument("--version", action="version", version=f"gpuperf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    triton = commands.add_parser(
-        "triton",
-        help="install the bundled tritonserver",
-        description="Install the bundled tritonserver, or print where it is.",
-    )
-    actions = triton.add_subparsers(title="actions", required=True, metavar="ACTION")
-    install = actions.add_parser("install", help="unpack it into the cache directory, unless it is there already")
-    install.add_argument(
-        "--path",
-        type=Path,
-        metavar="WHEEL",
-        help="nvidia-pytriton wheel, or directory that contains it (default: download it)",
-    )
-    install.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="where to install it (default: $GPUPERF_CACHE, else ~/.cache/gpuperf)",
-    )
-    install.set_defaults(run=_triton_install)
-    path = actions.add_parser("path", help="print where it is installed")
-    path.set_defaults(run=_triton_path)
-
-    sweep.register(commands)
-    duet.register(commands)
-    baseline.register(commands)
-    compare.register(commands)
-    history.register(commands)
-    report.register(commands)
-    imports.register(commands)
-    calibrate.register(commands)
-    comment.register(commands)
-    cost.register(commands)
-    doctor.register(commands)
+    # Only the chosen command is imported: some need numpy and scipy, which take half a second.
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for name, (module, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name == chosen:
+            importlib.import_module(f"pytest_gpuperf.cli.{module}").register(command)
     return parser
-
-
-def _triton_install(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.targets.triton import bundle
-
-    server, fresh = bundle.install(options.path, options.cache)
-    print(f"tritonserver {bundle.SERVER_VERSION} {'installed' if fresh else 'is already installed'}: {server.root}")
-    return 0
-
-
-def _triton_path(_: argparse.Namespace) -> int:
-    from pytest_gpuperf.targets.triton import bundle
-
-    print(bundle.require().root)
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import uuid
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
+from pytest_gpuperf.analysis.guard import error_report
+from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
 from pytest_gpuperf.errors import OptionError
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.model import Record
-    from pytest_gpuperf.store import Store
-
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+from pytest_gpuperf.model import Comparison, PlainMapping, Record, Run, Verdict
+from pytest_gpuperf.report.findings import finding_notes
+from pytest_gpuperf.report.summary import headline
+from pytest_gpuperf.store import Store
+from pytest_gpuperf.store.provenance import utc_now
 
 
 def commit_hash(text: str) -> str:
@@ -22,11 +25,33 @@ def commit_hash(text: str) -> str:
         OptionError: The text is not a hash.
     """
     commit = text.lower()
-    if commit and not _COMMIT.fullmatch(commit):
+    if commit and not re.fullmatch(r"[0-9a-f]{7,64}", commit):
         raise OptionError(
             f"--commit {text}: write seven or more digits of the commit's hash (git rev-parse HEAD prints it)."
         )
     return commit
+
+
+def new_key(device: PlainMapping, test: str, method: str) -> PlainMapping:
+    """Return the key of a record that no pytest test measured."""
+    return {**device, "test": test, "version": 1, "method_version": method}
+
+
+def new_record(key: PlainMapping, runs: Sequence[Run], **fields: Any) -> Record:
+    """Return a record of this moment, which is not judged yet.
+
+    Args:
+        fields: Further fields of ``Record``, and values that replace the usual ones.
+    """
+    usual: dict[str, Any] = {
+        "id": uuid.uuid4().hex[:12],
+        "invocation": uuid.uuid4().hex,
+        "test": key["test"],
+        "created_utc": utc_now(),
+        "status": "complete",
+        "gate": "open",
+    }
+    return Record(**{**usual, "key": key, "runs": tuple(runs), **fields})
 
 
 def judge_and_store(store: Store, record: Record, tests: int = 1) -> None:
@@ -38,12 +63,6 @@ def judge_and_store(store: Store, record: Record, tests: int = 1) -> None:
     Raises:
         StoreError, UnreadableRecord: The baseline can't be read, or the record can't be written.
     """
-    from pytest_gpuperf.analysis.guard import error_report
-    from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
-    from pytest_gpuperf.model import Comparison, Verdict
-    from pytest_gpuperf.report.findings import finding_notes
-    from pytest_gpuperf.report.summary import headline
-
     errors = error_report(record.runs)
     comparison = Comparison(Verdict.NO_BASELINE)
     if record.status == "complete":

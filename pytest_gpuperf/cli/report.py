@@ -8,49 +8,44 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.cli.prices import add_prices, chosen_prices
-from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, add_store, newest_invocation, store_url
+from pytest_gpuperf.cli.device_comparison import compare_devices, text_lines
+from pytest_gpuperf.cli.judging import judge, rule_for
+from pytest_gpuperf.cli.shared_options import add_prices, add_store, chosen_prices, open_store
+from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, newest_invocation
 from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.model import Price, Record, ReportedTest
+from pytest_gpuperf.model import Comparison, Price, Record, ReportedTest, Verdict
+from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE, WITH_CHARTS, format_of, render, write
+from pytest_gpuperf.publish.outcome import TestOutcome
+from pytest_gpuperf.publish.reported import reported_of
+from pytest_gpuperf.report.commands import store_option
+from pytest_gpuperf.report.markdown.device_comparison import device_comparison_comment
+from pytest_gpuperf.store import Store
+from pytest_gpuperf.store.provenance import utc_now
 
 #: The store knows that a test failed, but not why.
 _UNKNOWN_FAILURE = "for another reason than its figures; see pytest's output"
 _ID = re.compile(r"[0-9a-f]{4,32}")
 
 
-def register(commands: Any) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "report",
-        help="report stored records as tables, Markdown, HTML, JSON or CSV",
-        description="Report every test of the newest invocation in a store, with its baseline. With several records "
-        "or stores, for example of several GPU models, each has a section of the report.",
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = (
+        "Report every test of the newest invocation in a store, with its baseline. With several records or stores, for "
+        "example of several GPU models, each has a section of the report."
     )
-    parser.add_argument(
-        "sources",
-        nargs="*",
-        metavar="RECORD_OR_STORE",
-        help="id of a record or an invocation, or its beginning; or another store (default: the newest invocation in "
-        "--store)",
-    )
-    parser.add_argument("--format", choices=FORMATS, help=f"(default: by the ending of --output, else {TABLE})")
-    parser.add_argument("--output", metavar="FILE", help="write the report to FILE instead of printing it")
-    parser.add_argument("--title", default="", metavar="TEXT", help="text beside the verdict")
-    parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains TEXT")
-    parser.add_argument("--invocation", action="store_true", help="report all tests of a record's invocation")
-    parser.add_argument(
-        "--marker", default="", metavar="NAME", help="Markdown: name that tells a pull request's comments apart"
-    )
-    parser.add_argument(
-        "--by",
-        choices=("gpu",),
-        help="report every test on all GPU models of the store side by side, as tables or Markdown",
-    )
+    add = parser.add_argument
+    text = "id of a record or an invocation, or its beginning; or another store (default: the newest invocation in "
+    add("sources", nargs="*", metavar="RECORD_OR_STORE", help=f"{text}--store)")
+    add("--format", choices=FORMATS, help=f"(default: by the ending of --output, else {TABLE})")
+    add("--output", metavar="FILE", help="write the report to FILE instead of printing it")
+    add("--title", default="", metavar="TEXT", help="text beside the verdict")
+    add("--test", default="", metavar="TEXT", help="only tests whose id contains TEXT")
+    add("--invocation", action="store_true", help="report all tests of a record's invocation")
+    text = "Markdown: name that tells a pull request's comments apart"
+    add("--marker", default="", metavar="NAME", help=text)
+    text = "report every test on all GPU models of the store side by side, as tables or Markdown"
+    add("--by", choices=("gpu",), help=text)
     add_prices(parser)
     add_store(parser)
     parser.set_defaults(run=run)
@@ -58,9 +53,6 @@ def register(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    from pytest_gpuperf.publish.formats import WITH_CHARTS, format_of, render
-    from pytest_gpuperf.store.provenance import utc_now
-
     name = options.format
     if name is None and options.output:
         try:
@@ -78,13 +70,10 @@ def run(options: argparse.Namespace) -> int:
         raise GpuperfError(f"No record has a test whose id contains {options.test!r}.\nSee: gpuperf baseline list")
     text = render(name, tests, title=options.title, generated_utc=utc_now(), marker=options.marker)
     _write(text, options.output)
-    readers = {id(selection.reader): selection.reader for selection in selections}
-    return max([reader.print_unreadable() for reader in readers.values()])
+    return max([selection.reader.print_unreadable() for selection in selections])
 
 
 def _write(text: str, output: str | None) -> None:
-    from pytest_gpuperf.publish.formats import write
-
     if output:
         write(Path(output), text)
         print(output, file=sys.stderr)
@@ -93,10 +82,6 @@ def _write(text: str, output: str | None) -> None:
 
 
 def _report_by_gpu(options: argparse.Namespace, name: str) -> int:
-    from pytest_gpuperf.cli.device_comparison import compare_devices, text
-    from pytest_gpuperf.report.markdown.device_comparison import device_comparison_comment
-    from pytest_gpuperf.store import Store
-
     if name not in (TABLE, MARKDOWN):
         raise GpuperfError(f"--by gpu writes tables and Markdown, not {name}; for JSON: gpuperf compare --across gpu")
     if len(options.sources) > 1:
@@ -105,12 +90,12 @@ def _report_by_gpu(options: argparse.Namespace, name: str) -> int:
         )
     if options.sources and not _is_store(options.sources[0]):
         raise GpuperfError(f"--by gpu takes a store: {options.sources[0]} is not a store.")
-    reader = RecordReader(Store(options.sources[0] if options.sources else store_url(options)), options.test)
+    reader = RecordReader(Store(options.sources[0]) if options.sources else open_store(options), options.test)
     comparisons = compare_devices(reader, chosen_prices(options))
     if name == MARKDOWN:
         report = device_comparison_comment(comparisons, title=options.title, marker=options.marker)
     else:
-        report = "\n".join(text(comparisons)) + "\n"
+        report = "\n".join(text_lines(comparisons)) + "\n"
     _write(report, options.output)
     return reader.print_unreadable()
 
@@ -138,33 +123,24 @@ def _selections(options: argparse.Namespace) -> Iterable[_Selection]:
     Raises:
         GpuperfError: There is no such record or store, or the store is empty.
     """
-    from pytest_gpuperf.report.commands import store_option
-    from pytest_gpuperf.store import Store
-
-    option = store_option(options.store) if options.store else ""
+    option = store_option(options.store)
     if not options.sources:
-        yield _newest(store_url(options), option, options.test)
-        return
-    store: Store | None = None
+        yield _newest(open_store(options), option, options.test)
     for source in options.sources:
         if _is_store(source):
-            yield _newest(source, store_option(source), options.test)
+            yield _newest(Store(source), store_option(source), options.test)
         elif _ID.fullmatch(source):
-            store = store or Store(store_url(options))
-            reader = RecordReader(store)
+            reader = RecordReader(open_store(options))
             yield _Selection(reader, _by_id(reader, source, all_tests=options.invocation), option)
         else:
             raise GpuperfError(f"{source} is neither a record's id nor a store.\nSee: gpuperf baseline list")
 
 
-def _newest(url: str, option: str, test: str) -> _Selection:
-    from pytest_gpuperf.store import Store
-
-    reader = RecordReader(Store(url))
+def _newest(store: Store, option: str, test: str) -> _Selection:
+    reader = RecordReader(store)
     records = newest_invocation(reader, test)
     if not records:
-        reader.print_unreadable()
-        raise GpuperfError(f"No record to report in {url}.\nMeasure with: pytest --gpuperf")
+        reader.fail(f"No record to report in {store.url}.\nMeasure with: pytest --gpuperf")
     return _Selection(reader, records, option)
 
 
@@ -190,11 +166,6 @@ def _by_id(reader: RecordReader, prefix: str, *, all_tests: bool) -> list[Stored
 
 def _reported(selection: _Selection, test: str, prices: Sequence[Price], *, charts: bool) -> Iterable[ReportedTest]:
     """Yield the tests whose id contains ``test``, compared with their baselines as the gate does."""
-    from pytest_gpuperf.cli.judging import judge, rule_for
-    from pytest_gpuperf.model import Comparison, Verdict
-    from pytest_gpuperf.publish.outcome import TestOutcome
-    from pytest_gpuperf.publish.reported import reported_of
-
     reader, store = selection.reader, selection.reader.store
     for stored in sorted(selection.records, key=lambda stored: stored.record.test):
         record = stored.record

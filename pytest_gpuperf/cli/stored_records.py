@@ -1,70 +1,18 @@
-"""What the commands on stored records share: choosing the store, and reading records from it."""
+"""Records that commands read from a store."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 from pytest_gpuperf.errors import GpuperfError, UnreadableRecord
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.model import Record
-    from pytest_gpuperf.store import RecordFile, Store
-
-DEFAULT_STORE = ".gpuperf"
-#: Device of imported records whose files don't name one.
-UNKNOWN = "unknown"
-
-
-def kind_of_device(name: str) -> str:
-    """Return the kind of an imported record's device (``Record.device_kind``), from the name that it was given."""
-    if name == UNKNOWN:
-        return "unknown"
-    return "cpu" if name.startswith("CPU ") else "gpu"
-
-
-def add_store(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names the store."""
-    parser.add_argument(
-        "--store",
-        metavar="URL",
-        help="directory or fsspec URL (default: .gpuperf in this directory or one above)",
-    )
-
-
-def add_filters(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose records by test and key."""
-    parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains TEXT")
-    parser.add_argument("--key", default="", metavar="DIGEST", help="only keys whose digest begins with DIGEST")
-
-
-def store_url(options: argparse.Namespace, *, create: bool = False) -> str:
-    """Return the store named by ``--store``, else the one in the working directory or above it.
-
-    Args:
-        create: Return the default store where there is none yet.
-
-    Raises:
-        GpuperfError: There is no store.
-    """
-    if options.store:
-        return str(options.store)
-    here = Path.cwd()
-    for directory in (here, *here.parents):
-        if (directory / DEFAULT_STORE).is_dir():
-            return str(directory / DEFAULT_STORE)
-    if create:
-        return DEFAULT_STORE
-    raise GpuperfError(
-        f"There is no {DEFAULT_STORE} in {here} or above it.\n"
-        "Run `pytest --gpuperf` first, or name the store with --store."
-    )
+from pytest_gpuperf.model import Record
+from pytest_gpuperf.report.figures import minute
+from pytest_gpuperf.store import RecordFile, Store
 
 
 @dataclass(frozen=True)
@@ -114,13 +62,13 @@ class RecordReader:
     def _read(self, folder: str, files: Iterable[RecordFile]) -> Iterator[StoredRecord]:
         for file in files:
             try:
-                record = self.store.read(file)
+                stored = StoredRecord(folder, file, self.store.read(file))
             except UnreadableRecord as error:
                 self.unreadable.append(error)
                 continue
-            if self._test not in record.test:
+            if self._test not in stored.record.test:
                 break  # all records of a key belong to one test
-            yield StoredRecord(folder, file, record)
+            yield stored
 
     def all(self, newest: int | None = None) -> list[StoredRecord]:
         """Return the records of all keys, newest first; of each key only the first ``newest``."""
@@ -134,27 +82,31 @@ class RecordReader:
             prefix: Beginning of the invocation's id.
             member: A record of it. Only files of the same commit, from the same day or one beside it, are read then.
         """
-        records = []
-        for folder in self.folders():
-            for file in self.store.newest(folder):
-                if member is not None and (
-                    file.commit != member.file.commit or not _is_near(file.day, member.file.day)
-                ):
-                    continue
-                try:
-                    record = self.store.read(file)
-                except UnreadableRecord as error:
-                    self.unreadable.append(error)
-                    continue
-                if record.invocation.startswith(prefix):
-                    records.append(StoredRecord(folder, file, record))
-        return records
+
+        def may_belong(file: RecordFile) -> bool:
+            return member is None or (file.commit == member.file.commit and _is_near(file.day, member.file.day))
+
+        return [
+            stored
+            for folder in self.folders()
+            for stored in self._read(folder, filter(may_belong, self.store.newest(folder)))
+            if stored.record.invocation.startswith(prefix)
+        ]
 
     def print_unreadable(self) -> int:
         """Print the files that can't be read; return the exit status: 1 if there are any, else 0."""
         for error in self.unreadable:
             print(f"gpuperf: unreadable: {error}", file=sys.stderr)
         return 1 if self.unreadable else 0
+
+    def fail(self, message: str) -> NoReturn:
+        """Print the files that can't be read, then raise an error that nothing can be done with the others.
+
+        Raises:
+            GpuperfError: Always.
+        """
+        self.print_unreadable()
+        raise GpuperfError(message)
 
 
 def newest_invocation(reader: RecordReader, test: str = "") -> list[StoredRecord]:
@@ -172,23 +124,11 @@ def newest_invocation(reader: RecordReader, test: str = "") -> list[StoredRecord
     return list({stored.record.test: stored for stored in newest if stored.record.invocation == invocation}.values())
 
 
+def origin_of(record: Record) -> str:
+    """Return a record's id, time and commit as people read them."""
+    commit = f", commit {record.commit[:8]}" if record.commit else ""
+    return f"{record.id} of {minute(record.created_utc)} UTC{commit}"
+
+
 def _is_near(day: str, reference: str) -> bool:
     return abs(date.fromisoformat(day) - date.fromisoformat(reference)) <= timedelta(days=1)
-
-
-def state_of(stored: StoredRecord) -> str:
-    """Return whether a record passed, and what else matters for the baseline, in a few words."""
-    record, file = stored.record, stored.file
-    gate = "cut short" if record.status != "complete" else record.gate
-    marks = [word for word, applies in (("duet", file.duet), ("pinned", file.pinned)) if applies]
-    return ", ".join(["accepted" if file.accepted else gate, *marks])
-
-
-def minute_text(utc: str) -> str:
-    """Return a stored time as tables print it, to the minute."""
-    return utc[:16].replace("T", " ")
-
-
-def mapping_text(mapping: Mapping[str, object]) -> str:
-    """Return a mapping as one line."""
-    return ", ".join(f"{name}={value}" for name, value in mapping.items())

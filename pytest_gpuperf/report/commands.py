@@ -11,9 +11,9 @@ from pytest_gpuperf.report import escape
 _SETTINGS = (("runs", 3), ("alpha", 0.05), ("min_effect", 0.01))
 
 
-def store_option(url: str) -> str:
-    """Return the option that selects a store, as `` --store URL``."""
-    return f" --store {shlex.quote(url)}"
+def store_option(url: str | None) -> str:
+    """Return the option that selects a store, as `` --store URL``; empty for the default store."""
+    return f" --store {shlex.quote(url)}" if url else ""
 
 
 def reproduce(test: ReportedTest) -> str:

@@ -12,17 +12,17 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
-from pytest_gpuperf.cli.option_types import integer, number_or_nan
+from pytest_gpuperf.cli.duet import worktrees
+from pytest_gpuperf.cli.duet.checkout import SideCheckout, overlay, pytest_arguments
+from pytest_gpuperf.cli.duet.conductor import DuetConductor, DuetPlan, SideEnded, SideProcess, statuses
+from pytest_gpuperf.cli.shared_options import integer, number
 from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.measure.channel import BASE, HEAD, PROTOCOL, VARIABLE
 from pytest_gpuperf.report.figures import plural
+from pytest_gpuperf.targets.process import SupervisedProcess
 
-if TYPE_CHECKING:
-    from pytest_gpuperf.cli.duet.checkout import SideCheckout
-    from pytest_gpuperf.cli.duet.conductor import DuetConductor, DuetPlan, SideProcess
-
-HEAD, BASE = "head", "base"
 #: Time for a pytest to stop its servers after it was asked to end.
 _GRACE_S = 25.0
 #: Longest path of a unix socket, with a margin.
@@ -30,69 +30,38 @@ _SOCKET_PATH = 100
 _PASSED, _FAILED, _STOPPED = 0, 1, 130
 #: Exit statuses of a pytest that ran its tests.
 _RAN = (0, 1)
+_seconds = number(lambda seconds: 0 < seconds < math.inf, "a number of seconds above 0")
 
 
-def register(commands: Any) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "duet",
-        help="compare two commits: run the tests of both, alternating window by window",
-        description="Measure the tests of two commits against each other in alternating windows, and fail if head is "
-        "slower than base. Needs no stored baseline.",
-        epilog="Arguments after -- go to pytest on both sides, for example: "
-        "gpuperf duet --base main -- tests/perf -k resnet",
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = (
+        "Measure the tests of two commits against each other in alternating windows, and fail if head is slower than "
+        "base. Needs no stored baseline."
     )
-    parser.add_argument("--base", required=True, metavar="REF", help="commit to compare with")
-    parser.add_argument(
-        "--head", metavar="REF", help="commit to judge (default: the working tree with its uncommitted changes)"
+    parser.epilog = (
+        "Arguments after -- go to pytest on both sides, for example: gpuperf duet --base main -- tests/perf -k resnet"
     )
+    add = parser.add_argument
+    add("--base", required=True, metavar="REF", help="commit to compare with")
+    add("--head", metavar="REF", help="commit to judge (default: the working tree with its uncommitted changes)")
     for side in (BASE, HEAD):
-        parser.add_argument(
-            f"--python-{side}",
-            metavar="EXE",
-            help=f"interpreter of an environment for {side}, with pytest-gpuperf (default: this interpreter)",
-        )
-    parser.add_argument(
-        "--overlay",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="file or directory to copy from head to base, for tests that base doesn't have; may be repeated",
-    )
-    parser.add_argument(
-        "--blocks", type=integer, default=5, metavar="N", help="fresh starts of both sides (default: 5)"
-    )
-    parser.add_argument(
-        "--alternations",
-        type=integer,
-        default=24,
-        metavar="N",
-        help="pairs of windows at each load point in each block (default: 24)",
-    )
-    parser.add_argument("--window-s", type=_seconds, default=0.3, metavar="S", help="length of a window (default: 0.3)")
-    parser.add_argument(
-        "--deadline",
-        type=_seconds,
-        default=900.0,
-        metavar="S",
-        help="longest time for one step of a side, such as starting a server (default: 900)",
-    )
-    parser.add_argument("arguments", nargs="*", metavar="-- PYTEST ARGUMENTS", help="arguments for both pytests")
+        text = f"interpreter of an environment for {side}, with pytest-gpuperf (default: this interpreter)"
+        add(f"--python-{side}", metavar="EXE", help=text)
+    text = "file or directory to copy from head to base, for tests that base doesn't have; may be repeated"
+    add("--overlay", action="append", default=[], metavar="PATH", help=text)
+    add("--blocks", type=integer(), default=5, metavar="N", help="fresh starts of both sides (default: 5)")
+    text = "pairs of windows at each load point in each block (default: 24)"
+    add("--alternations", type=integer(), default=24, metavar="N", help=text)
+    add("--window-s", type=_seconds, default=0.3, metavar="S", help="length of a window (default: 0.3)")
+    text = "longest time for one step of a side, such as starting a server (default: 900)"
+    add("--deadline", type=_seconds, default=900.0, metavar="S", help=text)
+    add("arguments", nargs="*", metavar="-- PYTEST ARGUMENTS", help="arguments for both pytests")
     parser.set_defaults(run=run)
-
-
-def _seconds(text: str) -> float:
-    number = number_or_nan(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number of seconds above 0")
-    return number
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    from pytest_gpuperf.cli.duet import worktrees
-    from pytest_gpuperf.cli.duet.checkout import SideCheckout
-
     home = worktrees.toplevel(Path.cwd())
     commits = {BASE: worktrees.commit_of(home, options.base)}
     if options.head is not None:
@@ -122,9 +91,6 @@ def _terminated(_number: int, _frame: object) -> NoReturn:
 
 
 def _run(options: argparse.Namespace, head: SideCheckout, base: SideCheckout, scratch: Path) -> int:
-    from pytest_gpuperf.cli.duet.checkout import overlay, pytest_arguments
-    from pytest_gpuperf.cli.duet.conductor import DuetPlan
-
     _say(f"head is {head.label}, base is {base.label}")
     for path in options.overlay:
         overlay(Path(path), head, base)
@@ -148,8 +114,6 @@ def _run(options: argparse.Namespace, head: SideCheckout, base: SideCheckout, sc
 
 def _drive(head: SideProcess, base: SideProcess, listener: socket.socket, plan: DuetPlan, notes: list[str]) -> int:
     """Let both sides run; return the command's exit status."""
-    from pytest_gpuperf.cli.duet.conductor import DuetConductor, SideEnded, statuses
-
     conductor = DuetConductor(head, base, listener, plan, _say)
     output = _OutputFollower(head)
     try:
@@ -190,10 +154,6 @@ def _start(
     checkout: SideCheckout, arguments: Sequence[str], path: Path, scratch: Path, stack: ExitStack
 ) -> SideProcess:
     """Start a side's pytest, which is stopped with the stack."""
-    from pytest_gpuperf.cli.duet.conductor import SideProcess
-    from pytest_gpuperf.measure.channel import PROTOCOL, VARIABLE
-    from pytest_gpuperf.targets.process import SupervisedProcess
-
     environment = checkout.environment()
     script = "from pytest_gpuperf.measure.channel import PROTOCOL; print(PROTOCOL)"
     protocol = checkout.output(environment, "-c", script).strip()

@@ -11,17 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_gpuperf import __version__
-from pytest_gpuperf.cli.stored_records import UNKNOWN, kind_of_device
+from pytest_gpuperf.cli.imports.imported_record import UNKNOWN, imported_record, imported_run
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window, bucket_of
+from pytest_gpuperf.model import Histogram, LoadPoint, Record, Window, bucket_of
 from pytest_gpuperf.report.exchange.benchmark_import import Benchmark, BenchmarkFile, read_benchmarks
-from pytest_gpuperf.store.provenance import utc_now
 
-#: Name of the sweep of imported benchmarks.
-SWEEP = "pytest-benchmark"
-#: Rounds are not requests, so an imported record must never be compared with a measured one.
-_METHOD_VERSION = "pytest-benchmark 1"
+#: Name of the tool, and of the sweep of imported benchmarks.
+TOOL = "pytest-benchmark"
 
 
 def records_of(files: Sequence[Path], test: str = "", *, gpu: str = "", commit: str = "") -> list[Record]:
@@ -51,28 +47,23 @@ def records_of(files: Sequence[Path], test: str = "", *, gpu: str = "", commit: 
 def _record(name: str, files: Sequence[BenchmarkFile], invocation: str, device: str, commit: str) -> Record:
     matching = [(file, benchmark) for file in files for benchmark in file.benchmarks if benchmark.name == name]
     first = matching[0][0]
-    return Record(
-        id=uuid.uuid4().hex[:12],
+    return imported_record(
+        TOOL,
+        name,
+        device,
+        [imported_run(TOOL, index, [_window(benchmark)]) for index, (_, benchmark) in enumerate(matching)],
         invocation=invocation,
-        test=name,
-        created_utc=utc_now(),
-        key={"device": device, "test": name, "version": 1, "method_version": _METHOD_VERSION},
-        status="complete",
-        gate="open",
-        runs=tuple(_run(benchmark, index) for index, (_, benchmark) in enumerate(matching)),
         commit=commit or first.commit,
         environment={fact: value for fact, value in first.machine.items() if fact not in ("device", "test")},
-        settings={"imported_by": f"pytest-gpuperf {__version__}", "files": len(matching)},
-        device_kind=kind_of_device(device),
     )
 
 
-def _run(benchmark: Benchmark, index: int) -> Run:
+def _window(benchmark: Benchmark) -> Window:
     rounds_s = benchmark.rounds_s
     total_s = sum(rounds_s)
     counts = sorted(Counter(bucket_of(round_s * 1e9) for round_s in rounds_s).items())
-    window = Window(
-        sweep=SWEEP,
+    return Window(
+        sweep=TOOL,
         point=LoadPoint(),
         visit=0,
         window_s=total_s,
@@ -81,4 +72,3 @@ def _run(benchmark: Benchmark, index: int) -> Run:
         latency_mean_ns=total_s / len(rounds_s) * 1e9,
         latency=Histogram(tuple(bucket for bucket, _ in counts), tuple(count for _, count in counts)),
     )
-    return Run(SWEEP, index, startup_s=0.0, warmup_s=0.0, warmed_up=True, windows=(window,))

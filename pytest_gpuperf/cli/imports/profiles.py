@@ -3,62 +3,37 @@
 from __future__ import annotations
 
 import math
-import re
-import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pytest_gpuperf import __version__
-from pytest_gpuperf.cli.stored_records import kind_of_device
+import numpy as np
+
+from pytest_gpuperf.analysis.window import figures
+from pytest_gpuperf.cli.imports.imported_record import UNKNOWN, imported_record, imported_run
 from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import Finding, LoadPoint, Record, Window
+from pytest_gpuperf.model.finding import WINDOWS_UNKNOWN
+from pytest_gpuperf.report.exchange.profile_import import ProfileLevel, read_profile
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_gpuperf.model import Finding, LoadPoint, Record, Run, Window
-    from pytest_gpuperf.report.exchange.profile_import import ProfileLevel
-
-#: Name of the sweep of imported load points.
-SWEEP = "perf_analyzer"
-#: perf_analyzer has other windows, so an imported record must never be compared with a measured one.
-_METHOD_VERSION = "perf_analyzer 1"
-_ARRIVALS = "perf_analyzer"
-_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+#: Name of the tool, of the sweep of imported load points, and of their arrivals.
+TOOL = "perf_analyzer"
 
 
-def record_of(
-    files: Sequence[Path], test: str, *, gpu: str = "unknown", batch_size: int = 1, commit: str = ""
-) -> Record:
+def record_of(files: Sequence[Path], test: str, *, gpu: str = UNKNOWN, batch_size: int = 1, commit: str = "") -> Record:
     """Return the record of several profile exports, each of which is a run.
 
     Raises:
         OptionError: A file can't be read or has another format, or an argument can't be used.
     """
-    from pytest_gpuperf.model import Record, Run
-    from pytest_gpuperf.report.exchange.profile_import import read_profile
-    from pytest_gpuperf.store.provenance import utc_now
-
     if not test.strip():
         raise OptionError("--test: name what was measured, for example --test resnet50.")
     if batch_size < 1:
         raise OptionError(f"--batch-size {batch_size}: write a whole number of 1 or more.")
-    runs: list[Run] = []
+    runs = []
     for index, path in enumerate(files):
-        windows = tuple(window for level in read_profile(path) for window in windows_of(level, batch_size))
-        runs.append(Run(SWEEP, index, startup_s=0.0, warmup_s=0.0, warmed_up=True, windows=windows))
-    return Record(
-        id=uuid.uuid4().hex[:12],
-        invocation=uuid.uuid4().hex,
-        test=test,
-        created_utc=utc_now(),
-        key={"device": gpu, "test": test, "version": 1, "method_version": _METHOD_VERSION},
-        status="complete",
-        gate="open",
-        runs=tuple(runs),
-        commit=commit,
-        settings={"imported_by": f"pytest-gpuperf {__version__}", "files": len(files)},
-        device_kind=kind_of_device(gpu),
-    )
+        windows = [window for level in read_profile(path) for window in windows_of(level, batch_size)]
+        runs.append(imported_run(TOOL, index, windows))
+    return imported_record(TOOL, test, gpu, runs, commit=commit)
 
 
 def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:
@@ -69,12 +44,6 @@ def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:
     * Throughput counts each request by the share of its duration inside the window. If the file lacks the requests
       from before the window, throughput counts the requests due in it instead: also unbiased, but in whole requests.
     """
-    import numpy as np
-
-    from pytest_gpuperf.model.finding import WINDOWS_UNKNOWN, Finding
-
-    if batch_size < 1:
-        raise OptionError(f"batch_size={batch_size}: a request carries one inference or more.")
     due, done = (np.asarray(times, dtype=np.int64) for times in (level.due_ns, level.done_ns))
     edges, findings = level.windows_ns, []
     if not edges:
@@ -94,11 +63,6 @@ def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:
 def _window(
     level: ProfileLevel, edges: tuple[int, int], batch_size: int, visit: int, findings: tuple[Finding, ...]
 ) -> Window:
-    import numpy as np
-
-    from pytest_gpuperf.analysis.window import figures
-    from pytest_gpuperf.model import Window
-
     start, stop = edges
     times = figures([(level.due_ns, level.sent_ns, level.done_ns)], start, stop, batch_size)
     due, done = (np.asarray(column, dtype=np.int64) for column in (level.due_ns, level.done_ns))
@@ -111,7 +75,7 @@ def _window(
     firsts = figures([(level.due_ns, level.first_ns, level.first_ns)], start, stop, 1).latency if streams else None
     inside = (due >= start) & (due < stop)
     return Window(
-        sweep=SWEEP,
+        sweep=TOOL,
         point=_point(level, batch_size),
         visit=visit,
         window_s=window_s,
@@ -130,8 +94,6 @@ def _window(
 
 
 def _point(level: ProfileLevel, batch_size: int) -> LoadPoint:
-    from pytest_gpuperf.model import LoadPoint
-
     if level.mode == "concurrency":
         return LoadPoint(math.floor(level.value), batch_size)
-    return LoadPoint(0, batch_size, level.value, _ARRIVALS)
+    return LoadPoint(0, batch_size, level.value, TOOL)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from typing import TYPE_CHECKING, Any
 
+from pytest_gpuperf.cli.pull_request.github import GitHub
 from pytest_gpuperf.errors import GpuperfError, OptionError
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.cli.pull_request.github import GitHub
+from pytest_gpuperf.report.markdown.posted_comment import comment_body
 
 _PULL = re.compile(r"refs/pull/(\d+)/(?:merge|head)")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -18,36 +16,26 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LARGEST_BYTES = 4 << 20
 
 
-def register(commands: Any) -> None:
-    """Add the subcommand."""
-    comment = commands.add_parser(
-        "comment",
-        help="post a report as a comment on a GitHub pull request",
-        description="Post a Markdown report as a comment on a pull request, or update the earlier comment. The token "
-        "is read from GITHUB_TOKEN or GH_TOKEN.",
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = (
+        "Post a Markdown report as a comment on a pull request, or update the earlier comment. The token is read from "
+        "GITHUB_TOKEN or GH_TOKEN."
     )
-    comment.add_argument("--file", required=True, metavar="PATH", help="report in Markdown")
-    comment.add_argument("--repo", default="", metavar="OWNER/NAME", help="(default: $GITHUB_REPOSITORY)")
-    which = comment.add_mutually_exclusive_group()
-    which.add_argument(
-        "--pr", type=_number, metavar="N", help="pull request (default: that of the job, by $GITHUB_REF)"
-    )
-    which.add_argument(
-        "--head", default="", metavar="OWNER:BRANCH", help="all open pull requests of this branch; needs --commit"
-    )
-    comment.add_argument("--commit", default="", metavar="SHA", help="with --head: only if the branch is at SHA")
-    comment.add_argument(
-        "--untrusted",
-        action="store_true",
-        help="the report is from a fork: disable its mentions, links and images",
-    )
-    comment.add_argument(
-        "--marker", default="", metavar="NAME", help="name that tells several comments on one pull request apart"
-    )
-    comment.add_argument(
-        "--api", default="", metavar="URL", help="(default: $GITHUB_API_URL, else https://api.github.com)"
-    )
-    comment.set_defaults(run=_comment)
+    add = parser.add_argument
+    add("--file", required=True, metavar="PATH", help="report in Markdown")
+    add("--repo", default="", metavar="OWNER/NAME", help="(default: $GITHUB_REPOSITORY)")
+    which = parser.add_mutually_exclusive_group().add_argument
+    which("--pr", type=_number, metavar="N", help="pull request (default: that of the job, by $GITHUB_REF)")
+    text = "all open pull requests of this branch; needs --commit"
+    which("--head", default="", metavar="OWNER:BRANCH", help=text)
+    add("--commit", default="", metavar="SHA", help="with --head: only if the branch is at SHA")
+    text = "the report is from a fork: disable its mentions, links and images"
+    add("--untrusted", action="store_true", help=text)
+    text = "name that tells several comments on one pull request apart"
+    add("--marker", default="", metavar="NAME", help=text)
+    add("--api", default="", metavar="URL", help="(default: $GITHUB_API_URL, else https://api.github.com)")
+    parser.set_defaults(run=_comment)
 
 
 def _number(text: str) -> int:
@@ -57,9 +45,6 @@ def _number(text: str) -> int:
 
 
 def _comment(options: argparse.Namespace) -> int:
-    from pytest_gpuperf.cli.pull_request.github import GitHub
-    from pytest_gpuperf.report.markdown.posted_comment import comment_body
-
     text = _read(options.file, follow_links=not options.untrusted)
     body, marker = comment_body(text, trusted=not options.untrusted, name=options.marker)
     variables = os.environ

@@ -13,30 +13,23 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_gpuperf.cli.sweep.flags import add_arguments
 from pytest_gpuperf.cli.sweep.levels import in_flight_of, measure_levels
 from pytest_gpuperf.cli.sweep.options import read
+from pytest_gpuperf.cli.sweep.record import SweepRecord
 from pytest_gpuperf.cli.sweep.report import SweepReport
 from pytest_gpuperf.cli.sweep.settings import SweepSettings
 from pytest_gpuperf.errors import OptionError
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.cli.sweep.record import SweepRecord
+from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
+from pytest_gpuperf.targets.kserve import KServeEndpoint
 
 MISUSED, STOPPED = 2, 130
 
 
-def register(commands: Any) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "sweep",
-        help="measure a served model, with perf_client's options, output and CSV",
-        description="Measure throughput and latency of a served model over concurrencies or request\n"
-        "rates. Takes perf_client's command line. With --store, compare the sweep with\n"
-        "earlier sweeps and store it.",
-    )
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     add_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -45,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status (see ``sweep.flags``)."""
     try:
         settings = read(options)
-        record = _record(settings)
+        record = None if settings.record is None else SweepRecord(settings, settings.record)
         report = SweepReport(settings, record=record)
     except OptionError as error:
         print(f"gpuperf sweep: {error}", file=sys.stderr)
@@ -69,21 +62,12 @@ def run(options: argparse.Namespace) -> int:
     return report.status
 
 
-def _record(settings: SweepSettings) -> SweepRecord | None:
-    from pytest_gpuperf.cli.sweep.record import SweepRecord
-
-    return None if settings.record is None else SweepRecord(settings, settings.record)
-
-
 def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | None) -> None:
     """Measure level after level.
 
     Raises:
         OptionError, TargetError, LoadError: The sweep can't go on. The finished levels have been reported.
     """
-    from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
-    from pytest_gpuperf.targets.kserve import KServeEndpoint
-
     with contextlib.ExitStack() as stack:
         endpoint = KServeEndpoint(
             settings.urls[0] if len(settings.urls) == 1 else settings.urls,

@@ -6,6 +6,7 @@ All flags of perf_client are known. A flag without a counterpart is an error tha
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,20 +90,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "gpuperf sweep -m MODEL [-u HOST:PORT] [-i http|grpc]\n"
         "                     [--concurrency-range START:END:STEP] ..."
     )
+    parser.description = (
+        "Measure throughput and latency of a served model over concurrencies or request\n"
+        "rates. Takes perf_client's command line. With --store, compare the sweep with\n"
+        "earlier sweeps and store it."
+    )
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add = parser.add_argument
-    add("--version", action="version", version=f"gpuperf {__version__}")
-    add("-m", dest="model", required=True, metavar="MODEL", help="name of the model")
-    add(
-        "-x",
-        dest="model_version",
-        default="",
-        metavar="VERSION",
-        help="version of the model (default: the server's choice)",
-    )
-    add("-v", dest="verbose", action="count", default=0, help="print every window")
-    add("-b", dest="batch_size", type=int, default=1, metavar="N", help="batch size of each request (default: 1)")
+    parser.add_argument("--version", action="version", version=f"gpuperf {__version__}")
+    parser.add_argument("-m", dest="model", required=True, metavar="MODEL", help="name of the model")
+    text = "version of the model (default: the server's choice)"
+    parser.add_argument("-x", dest="model_version", default="", metavar="VERSION", help=text)
+    parser.add_argument("-v", dest="verbose", action="count", default=0, help="print every window")
+    _add_number(parser, "-b", "N", 1, "batch size of each request (default: 1)", dest="batch_size")
     _add_load(parser.add_argument_group("load"))
     _add_measuring(parser.add_argument_group("measuring"))
     _add_data(parser.add_argument_group("input data"))
@@ -110,143 +110,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_reports(parser.add_argument_group("reports"))
     _add_record(parser.add_argument_group("record", "Store the sweep, and compare it with earlier ones."))
     for flag, (values, _) in REFUSED.items():
-        add(flag, action=_Refused, nargs="?" if values else 0, help=argparse.SUPPRESS)
+        parser.add_argument(flag, action=_Refused, nargs="?" if values else 0, help=argparse.SUPPRESS)
     for flag in _ONLY:
-        add(flag, action=_Only, help=argparse.SUPPRESS)
+        parser.add_argument(flag, action=_Only, help=argparse.SUPPRESS)
+
+
+def _add_number(group: Any, flags: str, metavar: str, default: float, text: str, **options: Any) -> None:
+    """Add a flag whose values have the type of its default."""
+    group.add_argument(*flags.split(), type=type(default), default=default, metavar=metavar, help=text, **options)
+
+
+def _add_choice(group: Any, flag: str, choices: Sequence[str], text: str, **options: Any) -> None:
+    """Add a flag with some values, of which the first is the default."""
+    group.add_argument(flag, choices=choices, default=choices[0], help=text, **options)
 
 
 def _add_load(group: Any) -> None:
     add = group.add_argument
-    add(
-        "--concurrency-range",
-        metavar="S:E:STEP",
-        help="START:END:STEP of the requests kept in flight; an END of 0 needs -l (default: 1)",
-    )
-    add(
-        "--request-rate-range",
-        metavar="S:E:STEP",
-        help="START:END:STEP of the requests per second, sent without waiting for answers",
-    )
-    add(
-        "--request-distribution",
-        default="constant",
-        choices=("constant", "poisson"),
-        help="intervals of the request rate",
-    )
-    add(
-        "--request-intervals",
-        type=Path,
-        metavar="FILE",
-        help="file of the microseconds between requests, one number per line",
-    )
-    add("-l", "--latency-threshold", type=float, default=0.0, metavar="MS", help="latency above which the sweep ends")
+    text = "START:END:STEP of the requests kept in flight; an END of 0 needs -l (default: 1)"
+    add("--concurrency-range", metavar="S:E:STEP", help=text)
+    text = "START:END:STEP of the requests per second, sent without waiting for answers"
+    add("--request-rate-range", metavar="S:E:STEP", help=text)
+    _add_choice(group, "--request-distribution", ("constant", "poisson"), "intervals of the request rate")
+    text = "file of the microseconds between requests, one number per line"
+    add("--request-intervals", type=Path, metavar="FILE", help=text)
+    _add_number(group, "-l --latency-threshold", "MS", 0.0, "latency above which the sweep ends")
     add("--binary-search", action="store_true", help="search for the highest load of the range that keeps -l")
     add("-t", dest="old_concurrency", metavar="N", help=argparse.SUPPRESS)
     add("-a", "--async", "--sync", dest="_no_difference", action="store_true", help="ignored")
     add("--max-threads", dest="_no_threads", metavar="N", help="ignored: the load needs no threads; see --workers")
-    add("--workers", type=int, default=1, metavar="N", help="processes that generate the load (default: 1)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of random data and intervals (default: 0)")
+    _add_number(group, "--workers", "N", 1, "processes that generate the load (default: 1)")
+    _add_number(group, "--seed", "N", 0, "seed of random data and intervals (default: 0)")
 
 
 def _add_measuring(group: Any) -> None:
-    add = group.add_argument
-    add("-p", "--measurement-interval", type=int, default=5000, metavar="MS", help="length of a window (default: 5000)")
-    add(
-        "--measurement-mode",
-        default="time_windows",
-        choices=("time_windows", "count_windows"),
-        help="count_windows: windows of a second or more, until --measurement-request-count requests were sent",
-    )
-    add(
-        "--measurement-request-count",
-        type=int,
-        default=50,
-        metavar="N",
-        help="requests in a window of count_windows (default: 50)",
-    )
-    add(
-        "-s",
-        "--stability-percentage",
-        type=float,
-        default=10.0,
-        metavar="PERCENT",
-        help="largest difference in throughput and latency between the last 3 windows (default: 10)",
-    )
-    add(
-        "-r",
-        "--max-trials",
-        type=int,
-        default=10,
-        metavar="N",
-        help="windows after which a level counts as unstable (default: 10)",
-    )
-    add(
-        "--percentile",
-        type=float,
-        default=-1,
-        metavar="P",
-        help="percentile of the latency that must be stable (default: the mean)",
-    )
-    add("--request-count", type=int, default=0, metavar="N", help="send N requests instead of windows")
-    add(
-        "--warmup-request-count",
-        type=int,
-        default=0,
-        metavar="N",
-        help="requests to send before each level, not counted",
-    )
-    add("--deadline", type=float, default=60.0, metavar="S", help="longest time to wait for an answer (default: 60)")
+    _add_number(group, "-p --measurement-interval", "MS", 5000, "length of a window (default: 5000)")
+    text = "count_windows: windows of a second or more, until --measurement-request-count requests were sent"
+    _add_choice(group, "--measurement-mode", ("time_windows", "count_windows"), text)
+    text = "requests in a window of count_windows (default: 50)"
+    _add_number(group, "--measurement-request-count", "N", 50, text)
+    text = "largest difference in throughput and latency between the last 3 windows (default: 10)"
+    _add_number(group, "-s --stability-percentage", "PERCENT", 10.0, text)
+    _add_number(group, "-r --max-trials", "N", 10, "windows after which a level counts as unstable (default: 10)")
+    _add_number(group, "--percentile", "P", -1.0, "percentile of the latency that must be stable (default: the mean)")
+    _add_number(group, "--request-count", "N", 0, "send N requests instead of windows")
+    _add_number(group, "--warmup-request-count", "N", 0, "requests to send before each level, not counted")
+    _add_number(group, "--deadline", "S", 60.0, "longest time to wait for an answer (default: 60)")
 
 
 def _add_data(group: Any) -> None:
     add = group.add_argument
-    add(
-        "--input-data",
-        "--data-directory",
-        action="append",
-        metavar="zero|random|PATH",
-        help="random or zero values, a directory, or a JSON file in perf_analyzer's format, which may be repeated "
-        "(default: random)",
+    text = (
+        "random or zero values, a directory, or a JSON file in perf_analyzer's format, which may be repeated (default: "
+        "random)"
     )
+    add("--input-data", "--data-directory", action="append", metavar="zero|random|PATH", help=text)
     add("-z", dest="zero", action="store_true", help=argparse.SUPPRESS)
     add("--shape", action="append", default=[], metavar="NAME:D,D", help="sizes of the variable dimensions of an input")
-    add("--string-length", type=int, default=128, metavar="N", help="length of random strings (default: 128)")
-    add("--shared-memory", default="none", choices=("none", "system", "cuda"), help="how inputs and outputs travel")
-    add(
-        "--output-shared-memory-size",
-        type=int,
-        default=102_400,
-        metavar="BYTES",
-        help="space for an output of variable size",
-    )
+    _add_number(group, "--string-length", "N", 128, "length of random strings (default: 128)")
+    _add_choice(group, "--shared-memory", ("none", "system", "cuda"), "how inputs and outputs travel")
+    _add_number(group, "--output-shared-memory-size", "BYTES", 102_400, "space for an output of variable size")
 
 
 def _add_server(group: Any) -> None:
     add = group.add_argument
-    add(
-        "-u",
-        dest="url",
-        metavar="HOST:PORT",
-        help="address of the server, or several with commas (default: localhost:8000; gRPC: localhost:8001)",
-    )
-    add("-i", dest="protocol", type=str.lower, default="http", choices=("http", "grpc"), help="(default: http)")
+    text = "address of the server, or several with commas (default: localhost:8000; gRPC: localhost:8001)"
+    add("-u", dest="url", metavar="HOST:PORT", help=text)
+    _add_choice(group, "-i", ("http", "grpc"), "(default: http)", dest="protocol", type=str.lower)
     add("--streaming", action="store_true", help="gRPC: use a stream for each connection")
-    add(
-        "-H",
-        dest="headers",
-        action="append",
-        default=[],
-        metavar="NAME:VALUE",
-        help="header of all requests; may be repeated",
-    )
-    add(
-        "--ssl-grpc-use-ssl",
-        nargs="?",
-        const="true",
-        default="false",
-        metavar="BOOL",
-        help="gRPC: encrypt the connection",
-    )
+    text = "header of all requests; may be repeated"
+    add("-H", dest="headers", action="append", default=[], metavar="NAME:VALUE", help=text)
+    text = "gRPC: encrypt the connection"
+    add("--ssl-grpc-use-ssl", nargs="?", const="true", default="false", metavar="BOOL", help=text)
     for flag, text in (
         ("--ssl-grpc-root-certifications-file", "certificates that may sign the server's"),
         ("--ssl-grpc-private-key-file", "key of the client"),
@@ -257,13 +192,8 @@ def _add_server(group: Any) -> None:
     ):
         add(flag, default="", metavar="FILE", help=text)
     add("--ssl-https-verify-peer", type=int, choices=(0, 1), default=1, help="0: accept every certificate")
-    add(
-        "--ssl-https-verify-host",
-        type=int,
-        choices=(0, 1, 2),
-        default=2,
-        help="0: accept the certificate of another host",
-    )
+    text = "0: accept the certificate of another host"
+    add("--ssl-https-verify-host", type=int, choices=(0, 1, 2), default=2, help=text)
 
 
 def _add_reports(group: Any) -> None:
@@ -279,10 +209,6 @@ def _add_record(group: Any) -> None:
     add("--test", default="", metavar="NAME", help="test that the record belongs to (default: name of the model)")
     add("--commit", default="", metavar="SHA", help="commit under test (default: the checked-out one)")
     device = group.add_mutually_exclusive_group().add_argument
-    device(
-        "--device",
-        default="",
-        metavar="DEVICE",
-        help="device that the server uses: auto, cpu, an index or a UUID (default: auto, if the server is local)",
-    )
+    text = "device that the server uses: auto, cpu, an index or a UUID (default: auto, if the server is local)"
+    device("--device", default="", metavar="DEVICE", help=text)
     device("--gpu", default="", metavar="NAME", help="GPU of a remote server, for example 'NVIDIA L4'")

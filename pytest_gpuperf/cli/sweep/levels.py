@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from pytest_gpuperf.analysis.guard import client_findings
 from pytest_gpuperf.cli.sweep.report import SweepReport
 from pytest_gpuperf.cli.sweep.settings import SweepSettings, window_arrivals
+from pytest_gpuperf.load import Recording, WindowSpec
+from pytest_gpuperf.measure.measuring_loop import Conditions, measure_windows
+from pytest_gpuperf.measure.policy import Policy, WindowRequest
+from pytest_gpuperf.measure.progress import ProgressMeter
+from pytest_gpuperf.measure.stability import StabilityRule
+from pytest_gpuperf.measure.target_under_load import OPEN_IN_FLIGHT, InFlight, TargetUnderLoad
+from pytest_gpuperf.model import Finding, LoadPoint, PointFigures, Window
 from pytest_gpuperf.model.level import MeasuredLevel
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.load import Recording, WindowSpec
-    from pytest_gpuperf.measure.policy import Policy
-    from pytest_gpuperf.measure.stability import StabilityRule
-    from pytest_gpuperf.measure.target_under_load import InFlight, TargetUnderLoad
-    from pytest_gpuperf.model import Finding, LoadPoint, PointFigures, Window
 
 #: Longest extension of a window that still lacks requests, in multiples of its length.
 _MAX_EXTENSION = 20
@@ -23,9 +23,6 @@ _MAX_EXTENSION = 20
 
 def measure_levels(settings: SweepSettings, under_load: TargetUnderLoad, report: SweepReport) -> None:
     """Measure level after level, as the settings say and their latencies allow."""
-    from pytest_gpuperf.measure.measuring_loop import Conditions, measure_windows
-    from pytest_gpuperf.measure.progress import ProgressMeter
-
     silent = ProgressMeter(settings.model, runs=1, windows=0, on_progress=lambda _: None)
     measure_windows(under_load, level_windows(settings, report), Conditions(settings.model, silent))
 
@@ -69,8 +66,6 @@ class _Level:
         return level
 
     def _until_done(self, load: float) -> Policy[None]:
-        from pytest_gpuperf.measure.policy import WindowRequest
-
         settings, spec = self._settings, spec_of(self._settings, load)
         arrivals = spec.arrivals
         warm_up = fixed_requests(spec, settings.warmup_count) if settings.warmup_count else None
@@ -89,8 +84,6 @@ class _Level:
 
     def _findings(self, figures: PointFigures) -> tuple[Finding, ...]:
         """Return what disturbed the level, judged over all its windows together."""
-        from pytest_gpuperf.analysis.guard import client_findings
-
         errors = figures.error_count
         sent = (figures.requests + errors) * figures.point.batch_size
         return client_findings(
@@ -108,8 +101,6 @@ class _Level:
 
 def rule_of(settings: SweepSettings) -> StabilityRule:
     """Return the rule that ends a level."""
-    from pytest_gpuperf.measure.stability import StabilityRule
-
     threshold_ns = settings.threshold_ms * 1e6
     if settings.request_count:
         return StabilityRule(recent=1, most=1, percentile=settings.percentile, threshold_ns=threshold_ns)
@@ -120,8 +111,6 @@ def rule_of(settings: SweepSettings) -> StabilityRule:
 
 def spec_of(settings: SweepSettings, load: float) -> WindowSpec:
     """Return the timing of a level's windows."""
-    from pytest_gpuperf.load import WindowSpec
-
     arrivals = settings.arrivals(load)
     spec = WindowSpec(
         concurrency=int(load) if arrivals is None else 0,
@@ -145,7 +134,6 @@ def fixed_requests(spec: WindowSpec, requests: int) -> WindowSpec:
 
 def in_flight_of(settings: SweepSettings) -> InFlight:
     """Return how many requests a level has in flight: as many as the highest one, where that is known."""
-    from pytest_gpuperf.measure.target_under_load import OPEN_IN_FLIGHT
 
     def in_flight(point: LoadPoint) -> int:
         return settings.most_in_flight or (OPEN_IN_FLIGHT if settings.open_loop else point.concurrency)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import platform
 import socket
 import urllib.parse
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
 from pytest_gpuperf import __version__
-from pytest_gpuperf.cli.new_record import judge_and_store
+from pytest_gpuperf.cli.new_record import judge_and_store, new_key, new_record
 from pytest_gpuperf.cli.sweep.settings import RecordSettings, SweepSettings
 from pytest_gpuperf.device import find_device
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import METHOD_VERSION, PlainMapping, Record, Run, Window
+from pytest_gpuperf.model import METHOD_VERSION, PlainMapping, Run, Window
 from pytest_gpuperf.store import Store, read_checkout, select_baseline
-from pytest_gpuperf.store.provenance import utc_now
 
 #: Windows of perf_client's kind, one after the other until they agree, are not measured as those of a pytest test are,
 #: so their records are never compared with each other.
@@ -43,14 +41,14 @@ class SweepRecord:
         if not target.gpu:
             if not target.device:
                 _require_local(settings.urls)
-            local = find_device(target.device or "auto")
+            local = find_device(target.device or "auto", option="--device")
             device, self._environment = local.key, {**local.environment, **self._environment}
         self._commit = target.commit
         if not self._commit:
             checkout = read_checkout(Path.cwd())
             self._commit = checkout.commit
             self._environment = {**self._environment, "uncommitted_changes": checkout.dirty}
-        self._key = {**device, "test": self._test, "version": 1, "method_version": SWEEP_METHOD}
+        self._key = new_key(device, self._test, SWEEP_METHOD)
         self._store = Store(target.store)
         self._store.check_writable()
         select_baseline(self._store, self._key)
@@ -84,15 +82,10 @@ class SweepRecord:
         name = self._settings.model
         windows = tuple(replace(window, sweep=name) for window in self._windows)
         run = Run(name, 0, startup_s=0.0, warmup_s=0.0, warmed_up=True, windows=windows, complete=complete)
-        record = Record(
-            id=uuid.uuid4().hex[:12],
-            invocation=uuid.uuid4().hex,
-            test=self._test,
-            created_utc=utc_now(),
-            key=self._key,
+        record = new_record(
+            self._key,
+            [run],
             status="complete" if complete else "incomplete",
-            gate="open",
-            runs=(run,),
             commit=self._commit,
             under_test={name: self.under_test},
             environment=self._environment,

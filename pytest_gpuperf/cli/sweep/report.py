@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pytest_gpuperf.analysis.guard import ERROR_BUDGET
 from pytest_gpuperf.atomic_write import atomic_write
+from pytest_gpuperf.cli.sweep.record import SweepRecord
 from pytest_gpuperf.cli.sweep.settings import INTERVALS, SweepSettings
 from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import Window
 from pytest_gpuperf.model.level import INTERRUPTED, UNSTABLE, MeasuredLevel
 from pytest_gpuperf.report.exchange.perf_client import (
     Layout,
@@ -23,10 +25,6 @@ from pytest_gpuperf.report.exchange.perf_client import (
     title,
 )
 from pytest_gpuperf.report.exchange.profile_export import ProfileExport, RecordedWindow
-
-if TYPE_CHECKING:
-    from pytest_gpuperf.cli.sweep.record import SweepRecord
-    from pytest_gpuperf.model import Window
 
 DONE, FAILED, UNSTABLE_LEVELS = 0, 1, 3
 _DEVICES = Path("/dev")
@@ -146,8 +144,6 @@ class SweepReport:
 
 
 def _failing(level: MeasuredLevel) -> bool:
-    from pytest_gpuperf.analysis.guard import ERROR_BUDGET
-
     errors = level.figures.error_count
     return errors > ERROR_BUDGET * (level.figures.requests + errors)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.cli import stored_records
+from pytest_gpuperf.cli import shared_options
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import measured
@@ -15,7 +15,7 @@ from tests.unit.store.remotes import clone_of, origin_in
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = clone_of(origin_in(tmp_path), tmp_path / "clone")
     monkeypatch.chdir(place)
-    monkeypatch.setattr(stored_records, "DEFAULT_STORE", ".gpuperf-here")  # wherever these tests run
+    monkeypatch.setattr(shared_options, "DEFAULT_STORE", ".gpuperf-here")  # wherever these tests run
     return place
 
 

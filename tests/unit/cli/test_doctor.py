@@ -99,7 +99,8 @@ def test_a_named_gpu_that_is_missing_is_unfit(capsys: pytest.CaptureFixture[str]
     found = states(capsys.readouterr().out)
     assert status == 1
     assert found["device"]["state"] == "unfit"
-    assert "--gpuperf-device cpu" in found["device"]["remedy"]
+    assert found["device"]["observed"].startswith("--device 7: ")
+    assert "with --device cpu" in found["device"]["remedy"]
 
 
 def test_a_library_that_is_missing_says_what_it_is_for(

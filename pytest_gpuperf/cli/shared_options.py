@@ -1,0 +1,127 @@
+"""Options that several commands have, and types of options. Each type says in its error what to write."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+from pytest_gpuperf.analysis.prices import newest_prices
+from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.model import Price
+from pytest_gpuperf.store import Store
+from pytest_gpuperf.store.prices import read_prices
+
+DEFAULT_STORE = ".gpuperf"
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the store."""
+    text = "directory or fsspec URL (default: .gpuperf in this directory or one above)"
+    parser.add_argument("--store", metavar="URL", help=text)
+
+
+def open_store(options: argparse.Namespace, *, create: bool = False) -> Store:
+    """Return the store named by ``--store``, else the one in the working directory or above it.
+
+    Args:
+        create: Whether to return the default store where there is none yet.
+
+    Raises:
+        GpuperfError: There is no store.
+    """
+    if options.store:
+        return Store(str(options.store))
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        if (directory / DEFAULT_STORE).is_dir():
+            return Store(str(directory / DEFAULT_STORE))
+    if create:
+        return Store(DEFAULT_STORE)
+    raise GpuperfError(
+        f"There is no {DEFAULT_STORE} in {here} or above it.\n"
+        "Run `pytest --gpuperf` first, or name the store with --store."
+    )
+
+
+def add_filters(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose records by test and key."""
+    parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains TEXT")
+    parser.add_argument("--key", default="", metavar="DIGEST", help="only keys whose digest begins with DIGEST")
+
+
+def add_newest(parser: argparse.ArgumentParser) -> None:
+    """Add the option that limits the records of each key."""
+    parser.add_argument("--last", type=integer(), metavar="N", help="only the newest N records of each key")
+
+
+def add_sweep(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses sweeps."""
+    parser.add_argument("--sweep", default="", metavar="TEXT", help="only sweeps whose name contains TEXT")
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses how figures are printed."""
+    parser.add_argument("--format", choices=("table", "markdown", "json"), default="table", help="(default: table)")
+
+
+def add_prices(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose prices."""
+    table = "price table in TOML (default: the package's own table)"
+    parser.add_argument("--prices", default="", metavar="FILE", help=table)
+    parser.add_argument("--as-of", type=_day, metavar="DATE", help="prices of a day, as 2026-01-31 (default: newest)")
+
+
+def chosen_prices(options: argparse.Namespace) -> tuple[Price, ...]:
+    """Return the price of each instance, on the chosen day.
+
+    Raises:
+        OptionError: The price table can't be used.
+    """
+    return newest_prices(read_prices(options.prices), options.as_of)
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a day, for example 2026-01-31") from None
+
+
+def integer(least: int = 1) -> Callable[[str], int]:
+    """Return a type for whole numbers of ``least`` or more."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}: write a whole number of {least} or more")
+        return int(text)
+
+    return read
+
+
+def number(valid: Callable[[float], bool], expected: str, *, percent: bool = False) -> Callable[[str], float]:
+    """Return a type for numbers.
+
+    Args:
+        valid: Whether a number can be used.
+        expected: What the error says to write.
+        percent: Whether ``2%`` is another way to write 0.02.
+    """
+
+    def read(text: str) -> float:
+        divisor = 100 if percent and text.endswith("%") else 1
+        try:
+            value = float(text.removesuffix("%") if percent else text) / divisor
+        except ValueError:
+            value = math.nan
+        if not valid(value):
+            raise argparse.ArgumentTypeError(f"{text!r}: write {expected}")
+        return value
+
+    return read
+
+
+share = number(lambda share: 0 <= share < 1, "a share of 0 or more and below 1, for example 2% or 0.02", percent=True)
