@@ -3,20 +3,22 @@
 Messages are JSON objects with their length in front, over a unix socket that only its owner can reach. Nothing is
 pickled: the sides may run different versions of everything.
 
-A side sends these messages (``what``) in this order, and waits for an answer to each but the last three:
+A side sends messages of these kinds, and waits for an answer to each but the last three:
 
 ====================  ==========================================================  ====================================
-``hello``             protocol, side, gpuperf, lock: ``LockId`` of the device      how to measure (``Welcome``)
-``collected``         tests that measure, in order                                tests: what both sides run, in order
-``test``              test: it is about to begin                                  stop: why not, or empty
-``sweep``             test, name, points, foreign: modules from the checkout of   points of both sides in one order,
-                      the user, which are not this side's                         or null: it is measured here only
-``step``              the next ``MeasureStep`` of the sweep                       its ``Turn``; abandon: why not
-``over``              test, failed: why, record                                  record of the other side, or null
-                                                                                  and why
-``swept``             complete: the sweep went to its end                         (none)
-``result``            test, outcome, text                                         (none)
-``bye``               the tests are over                                          (none)
+kind                  fields                                                      answer
+====================  ==========================================================  ====================================
+``hello``             protocol, side, gpuperf (version), lock (a ``LockId``)      how to measure (``Welcome``)
+``collected``         tests that measure, in order                                tests that both sides run, in order
+``begin_test``        test                                                        stop_reason; empty to begin
+``begin_sweep``       test, name, points, checkout_modules (imported from the     points of both sides in one order;
+                      user's checkout instead of this side's)                     null if only this side measures it
+``next_step``         fields of ``MeasureStep``                                   fields of ``Turn``, or abandon_reason
+``end_test``          test, error, record                                         record of the other side, or null and
+                                                                                  the reason
+``sweep_ended``       complete (every step was taken)                             (none)
+``not_passed``        test, outcome (failed or skipped), reason                   (none)
+``bye``               (none: all tests are over)                                  (none)
 ====================  ==========================================================  ====================================
 
 Only the side that was answered last acts; the other side waits.

@@ -49,7 +49,7 @@ class DuetSide:
     def __init__(self, side: str, channel: Channel, lock_id: LockId) -> None:
         self.side, self._channel = side, channel
         answer = self._ask(
-            {"what": "hello", "protocol": PROTOCOL, "side": side, "gpuperf": __version__, "lock": asdict(lock_id)}
+            {"kind": "hello", "protocol": PROTOCOL, "side": side, "gpuperf": __version__, "lock": asdict(lock_id)}
         )
         self._welcome = Welcome(**{field.name: answer[field.name] for field in fields(Welcome)})
 
@@ -87,25 +87,25 @@ class DuetSide:
     def keep_common_tests(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Deselect the tests that only one side runs, and put the others into the order of both."""
         gated = {item.nodeid: item for item in items if is_gated(item)}
-        answer = self._ask({"what": "collected", "tests": list(gated)})
+        answer = self._ask({"kind": "collected", "tests": list(gated)})
         chosen = [gated[test] for test in map(str, answer["tests"]) if test in gated]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen
 
     def wait_for_turn(self, item: pytest.Item) -> None:
         """Wait until a test may begin, or stop pytest if the command says so."""
-        if reason := str(self._ask({"what": "test", "test": item.nodeid}).get("stop") or ""):
+        if reason := str(self._ask({"kind": "begin_test", "test": item.nodeid}).get("stop_reason") or ""):
             item.session.shouldstop = reason
 
     def points(self, test: str, name: str, points: Sequence[LoadPoint]) -> list[LoadPoint] | None:
         """Return the points of both sides, in one order; None if the other side does not measure this sweep."""
         answer = self._ask(
             {
-                "what": "sweep",
+                "kind": "begin_sweep",
                 "test": test,
                 "name": name,
                 "points": [to_builtins(point) for point in points],
-                "foreign": self._foreign(),
+                "checkout_modules": self._checkout_modules(),
             }
         )
         points_data = answer.get("points")
@@ -117,8 +117,8 @@ class DuetSide:
         try:
             step = next(steps)
             while True:
-                answer = self._ask({"what": "step", **asdict(step)})
-                if answer.get("abandon"):
+                answer = self._ask({"kind": "next_step", **asdict(step)})
+                if answer.get("abandon_reason"):
                     abandoned = True
                     break
                 step = steps.send(Turn(bool(answer.get("sequential")), bool(answer.get("both_started"))))
@@ -126,42 +126,42 @@ class DuetSide:
             complete = True
         finally:
             steps.close()
-            self._tell({"what": "swept", "complete": complete})
+            self._tell({"kind": "sweep_ended", "complete": complete})
         return not abandoned
 
-    def exchange_records(self, test: str, record: Record | None, failed: str) -> SideResult:
+    def exchange_records(self, test: str, record: Record | None, error: str) -> SideResult:
         """Send this side's record of a test, and return the other side's."""
         answer = self._ask(
             {
-                "what": "over",
+                "kind": "end_test",
                 "test": test,
-                "failed": failed,
+                "error": error,
                 "record": to_builtins(record) if record is not None else None,
             }
         )
         data = answer.get("record")
-        return SideResult(from_builtins(Record, data) if data is not None else None, str(answer.get("why") or ""))
+        return SideResult(from_builtins(Record, data) if data is not None else None, str(answer.get("reason") or ""))
 
     def tell_result(self, report: pytest.TestReport) -> None:
         """Tell the command about a test that failed or was skipped."""
         if report.failed or report.skipped:
             reason = _first_line(report)
-            self._tell({"what": "result", "test": report.nodeid, "outcome": report.outcome, "text": reason})
+            self._tell({"kind": "not_passed", "test": report.nodeid, "outcome": report.outcome, "reason": reason})
 
     def leave(self) -> None:
         """Tell the command that all tests are over. May be called twice."""
         with contextlib.suppress(Hangup):
-            self._channel.send({"what": "bye"})
+            self._channel.send({"kind": "bye"})
         self._channel.close()
 
-    def _foreign(self) -> list[str]:
+    def _checkout_modules(self) -> list[str]:
         """Return the modules that this side, in a worktree, has imported from the user's checkout."""
         home, tree = Path(self._welcome.home).resolve(), Path(self._welcome.tree).resolve()
         if home == tree:
             return []
         installed = [Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
 
-        def is_foreign(path: Path) -> bool:
+        def is_of_checkout(path: Path) -> bool:
             if not path.is_relative_to(home) or path.is_relative_to(tree):
                 return False
             # An environment may well lie in the checkout.
@@ -171,7 +171,7 @@ class DuetSide:
 
         files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
         paths = {name: Path(file).resolve() for name, file in files.items() if isinstance(file, str)}
-        return sorted(f"{name} ({path})" for name, path in paths.items() if is_foreign(path))
+        return sorted(f"{name} ({path})" for name, path in paths.items() if is_of_checkout(path))
 
     def _ask(self, message: Message) -> Message:
         try:

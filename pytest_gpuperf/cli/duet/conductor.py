@@ -72,18 +72,19 @@ class SideProcess:
 
     @property
     def request_kind(self) -> str:
-        return str(self.request["what"]) if self.request is not None else ""
+        return str(self.request["kind"]) if self.request is not None else ""
 
     @property
     def position(self) -> tuple[float, ...]:
         """How far the side is."""
+        kind = self.request_kind
         if self.ended:
             return (math.inf,)
-        if self.request_kind == "collected":
+        if kind == "collected":
             return (-1,)
-        stage = {"test": (0, 0), "sweep": (1, 0), "step": (1, 1), "over": (2, 0)}[self.request_kind]
-        sweep = self.sweeps if self.request_kind in ("sweep", "step") else 0
-        return (self.index, stage[0], sweep, stage[1])
+        if kind in ("begin_sweep", "next_step"):
+            return (self.index, 1, self.sweeps, kind == "next_step")
+        return (self.index, 0 if kind == "begin_test" else 2)
 
     @property
     def step(self) -> MeasureStep:
@@ -214,20 +215,20 @@ class DuetConductor:
             side.channel = None
             return
         side.since = time.monotonic()
-        match message["what"]:
-            case "swept":
+        match message["kind"]:
+            case "sweep_ended":
                 side.finished_sweeps[side.index, side.sweeps] = bool(message["complete"])
-            case "result":
-                side.results[str(message["test"])] = (str(message["outcome"]), str(message["text"]))
+            case "not_passed":
+                side.results[str(message["test"])] = (str(message["outcome"]), str(message["reason"]))
             case "bye":
                 side.ended = True
             case "collected":
                 side.tests = [str(test) for test in message["tests"]]
                 side.request = message
-            case "test":
+            case "begin_test":
                 side.index, side.sweeps = self.common.index(str(message["test"])), 0
                 side.request = message
-            case "sweep":
+            case "begin_sweep":
                 side.sweeps += 1
                 side.request = message
             case _:
@@ -269,10 +270,10 @@ class DuetConductor:
         head, base = self._sides[HEAD], self._sides[BASE]
         first, second = (head, base) if head.position <= base.position else (base, head)
         if head.position == base.position:
-            if head.request_kind == "step":
+            if head.request_kind == "next_step":
                 steps = (head.step, base.step)
                 first, second = ((head, base), (base, head))[self._turn_taker(head).choose(steps)]
-            elif head.request_kind == "test" and head.index % 2:
+            elif head.request_kind == "begin_test" and head.index % 2:
                 first, second = base, head
         return first, second
 
@@ -302,13 +303,13 @@ class DuetConductor:
             self._say(f"{count} tests measure on both sides" if count != 1 else "1 test measures on both sides")
         return {"tests": self.common}
 
-    def _on_test(self, _side: SideProcess, peer: SideProcess, _message: Message) -> Message:
-        return {"stop": f"{peer.name} has ended" if peer.ended else ""}
+    def _on_begin_test(self, _side: SideProcess, peer: SideProcess, _message: Message) -> Message:
+        return {"stop_reason": f"{peer.name} has ended" if peer.ended else ""}
 
-    def _on_sweep(self, side: SideProcess, peer: SideProcess, message: Message) -> Message:
-        foreign = [str(module) for module in message["foreign"]]
-        if foreign:
-            raise SideEnded(side.name, _foreign_modules(side, foreign))
+    def _on_begin_sweep(self, side: SideProcess, peer: SideProcess, message: Message) -> Message:
+        modules = [str(module) for module in message["checkout_modules"]]
+        if modules:
+            raise SideEnded(side.name, _imports_from_checkout(side, modules))
         number = (side.index, side.sweeps)
         if number not in self._pairs:
             if side.position == peer.position and peer.request is not None:
@@ -329,16 +330,16 @@ class DuetConductor:
         points = [*head["points"], *(point for point in base["points"] if point not in head["points"])]
         return {"points": points}
 
-    def _note_alone(self, side: SideProcess, name: str, why: str) -> None:
-        self.notes.append(f"not compared: {name!r} of {self.common[side.index]} at {side.name}: {why}")
+    def _note_alone(self, side: SideProcess, name: str, reason: str) -> None:
+        self.notes.append(f"not compared: {name!r} of {self.common[side.index]} at {side.name}: {reason}")
 
-    def _on_step(self, side: SideProcess, peer: SideProcess, _message: Message) -> Message:
+    def _on_next_step(self, side: SideProcess, peer: SideProcess, _message: Message) -> Message:
         number = (side.index, side.sweeps)
         turns = self._turn_taker(side)
-        alternating = peer.request_kind == "step" and (peer.index, peer.sweeps) == number
+        alternating = peer.request_kind == "next_step" and (peer.index, peer.sweeps) == number
         if not alternating and not peer.finished_sweeps.get(number):
             self.notes.append(f"not compared: {self.common[side.index]}: {peer.name} could not go on")
-            return {"abandon": f"{peer.name} could not go on"}
+            return {"abandon_reason": f"{peer.name} could not go on"}
         mine, theirs = side.step, peer.step if alternating else None
         steps = (mine, theirs) if side.name == HEAD else (theirs, mine)
         return asdict(turns.turn(0 if side.name == HEAD else 1, steps))
@@ -346,31 +347,31 @@ class DuetConductor:
     def _turn_taker(self, side: SideProcess) -> Turns:
         return self._turns.setdefault((side.index, side.sweeps), Turns())
 
-    def _on_over(self, side: SideProcess, peer: SideProcess, message: Message) -> Message:
+    def _on_end_test(self, side: SideProcess, peer: SideProcess, message: Message) -> Message:
         test = str(message["test"])
         self._measured.setdefault(f"{side.name} {test}", message)
         if side.name == BASE:
             return {}
-        if peer.request_kind == "over" and peer.request is not None and peer.request["test"] == test:
+        if peer.request_kind == "end_test" and peer.request is not None and peer.request["test"] == test:
             self._measured.setdefault(f"{BASE} {test}", peer.request)
         base: Message = self._measured.get(f"{BASE} {test}", {})
         if message["record"] is None or base.get("record") is None:
-            return {"record": None, "why": self._reason(peer, test, str(base.get("failed") or ""))}
+            return {"record": None, "reason": self._reason(peer, test, str(base.get("error") or ""))}
         self.compared.append(test)
         return {"record": base["record"]}
 
     @staticmethod
-    def _reason(base: SideProcess, test: str, failed: str) -> str:
+    def _reason(base: SideProcess, test: str, error: str) -> str:
         """Return why base has no record of a test; empty if the sides measured nothing in common."""
-        outcome, text = base.results.get(test, ("", ""))
-        if failed:
-            return f"base fails: {failed}"
+        outcome, reason = base.results.get(test, ("", ""))
+        if error:
+            return f"base fails: {error}"
         if outcome:
-            return f"base {outcome}: {text}"
+            return f"base {outcome}: {reason}"
         return "base has ended" if base.ended else ""
 
 
-def _foreign_modules(side: SideProcess, modules: Sequence[str]) -> str:
+def _imports_from_checkout(side: SideProcess, modules: Sequence[str]) -> str:
     listed = "\n".join(f"  {module}" for module in modules[:6])
     return (
         f"{side.name} does not run its own code: it imported from {side.home}, not from its worktree:\n{listed}\n"

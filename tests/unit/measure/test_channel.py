@@ -24,8 +24,8 @@ def pair() -> Iterator[Pair]:
 def test_messages_arrive_whole_and_in_order(pair: Pair) -> None:
     here, there = pair[0], Channel(pair[1])
     messages: list[dict[str, Any]] = [
-        {"what": "step", "run": 1},
-        {"what": "over", "record": {"text": "ä" * 20_000}},
+        {"kind": "next_step", "run": 1},
+        {"kind": "end_test", "record": {"text": "ä" * 20_000}},
         {},
     ]
     for message in messages:
@@ -50,7 +50,7 @@ def test_sending_to_nobody_is_a_hangup(pair: Pair) -> None:
     here, other = pair
     other.close()
     with pytest.raises(Hangup):
-        here.send({"what": "bye"})
+        here.send({"kind": "bye"})
 
 
 def test_nobody_listening_is_a_hangup(tmp_path: Path) -> None:
