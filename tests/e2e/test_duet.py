@@ -88,7 +88,7 @@ class TestInATest:
         [
             ("gpuperf.duet(print, print, blocks=1)", "one block shows no spread"),
             ("gpuperf.duet(print, print, alternations=0)", "alternations=[0]: write a whole number"),
-            ("gpuperf.duet(print, print, window_s=0)", "positive length"),
+            ("gpuperf.duet(print, print, window_s=0)", "positive number of seconds"),
             ("gpuperf.sweep(lambda: None, window_s=0.1); gpuperf.duet(print, print, name='b')", "a test of its own"),
         ],
     )

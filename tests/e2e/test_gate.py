@@ -190,7 +190,7 @@ def test_a_wrong_device_says_what_is_there(pytester: pytest.Pytester) -> None:
         ("gpuperf.sweep(print, concurrency=[1, 1])", "names the same value twice"),
         ("gpuperf.sweep(print, batch_size=8)", "has no parameter named batch_size"),
         ("gpuperf.sweep(42)", "42 can't be measured"),
-        ("gpuperf.sweep(print, window_s=0)", "positive length"),
+        ("gpuperf.sweep(print, window_s=0)", "positive number of seconds"),
     ],
 )
 def test_a_wrong_argument_says_what_to_write(run: Run, pytester: pytest.Pytester, call: str, hint: str) -> None:
