@@ -1,4 +1,4 @@
-"""What can be measured: one module or package for each kind of target, all behind the protocols in ``target``."""
+"""Targets, which describe what is measured: a module or package for each kind, behind the protocols in ``target``."""
 
 from pytest_gpuperf.targets.call import CallTarget, as_target
 from pytest_gpuperf.targets.target import OnDevices, Replicated, Scalable, StartedTarget, Target

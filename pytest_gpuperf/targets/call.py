@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import UNSTARTED_RESULTS, CallWorkload, PlainMapping, ServerTimes
-from pytest_gpuperf.targets.target import Target
+from pytest_gpuperf.model import UNSTARTED_RESULTS, CallWorkload, PlainMapping
+from pytest_gpuperf.targets.target import StartedInProcess, Target
 
 
 @dataclass(frozen=True)
 class CallTarget:
-    """A callable that does one inference.
+    """A callable that does an inference.
 
     Attributes:
-        call: Callable that serves one request; receives ``batch_size=`` if it has a parameter of that name.
+        call: Callable that serves a request; receives ``batch_size=`` if it has a parameter of that name.
         synchronize: Callable that runs after ``call`` and is timed with it, for work that is only queued when ``call``
             returns (``torch.cuda.synchronize``).
         label: Name of the target; the callable's name when empty.
@@ -46,16 +45,9 @@ class CallTarget:
         return _StartedCall(self)
 
 
-class _StartedCall:
-    local = True
-    metrics_url = None
-
+class _StartedCall(StartedInProcess):
     def __init__(self, target: CallTarget) -> None:
         self._target = target
-
-    @property
-    def processes(self) -> tuple[int, ...]:
-        return (os.getpid(),)
 
     def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - calls need no memory
         call, synchronize = self._target.call, self._target.synchronize
@@ -78,15 +70,6 @@ class _StartedCall:
 
     def under_test(self) -> PlainMapping:
         return {"callable": f"{getattr(self._target.call, '__module__', '?')}.{self._target.name}"}
-
-    def server_times(self) -> ServerTimes | None:
-        return None
-
-    def check(self) -> None:
-        """A function lives as long as this process."""
-
-    def stop(self) -> None:
-        """There is nothing to stop."""
 
 
 def _takes_batch_size(call: Callable[..., object]) -> bool:
@@ -111,11 +94,7 @@ def _unstarted_result(call: Callable[..., object]) -> type | None:
 
 
 def as_target(subject: Target | Callable[..., object]) -> Target:
-    """Return a target as it is, and a callable as a ``CallTarget``.
-
-    Raises:
-        OptionError: ``subject`` is neither, or its calls do no work.
-    """
+    """Return a target as it is, and a callable as a ``CallTarget``."""
     if hasattr(subject, "start") and hasattr(subject, "name"):
         return subject
     if callable(subject):

@@ -39,7 +39,7 @@ InputData = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Payload:
-    """The inputs of one request and the expected outputs, if known; the first dimension is the batch."""
+    """The inputs of a request and the expected outputs, if known; the first dimension is the batch."""
 
     inputs: dict[str, Array]
     expected: dict[str, Array] | None = None
@@ -52,8 +52,8 @@ class InputSettings:
     Attributes:
         inputs: Fixed values by input, without the batch; sent with every item and override ``input_data``.
         shapes: Sizes by input, without the batch, for dimensions that the model leaves free.
-        input_data: ``random``, ``zero``, a directory with one file per input, a JSON file of perf_analyzer, or mappings
-            from input to array, one per item of a batch. Several items are sent in turn.
+        input_data: ``random``, ``zero``, a directory with a file per input, a JSON file of perf_analyzer, or mappings
+            from input to array, each an item of a batch. Several items are sent in turn.
         payloads: Number of different random requests that are sent in turn.
         seed: Seed of the random numbers, so that every run sends the same bytes.
         string_length: Length of random strings in bytes.
@@ -110,10 +110,8 @@ def make_payloads(
         specs: Inputs of the model.
         batched: Whether the first dimension is the batch.
         outputs: Outputs whose expected values may come with the inputs.
-        expected: Expected outputs, without the batch: one mapping for all items, or one per item or random request.
-
-    Raises:
-        OptionError: The data does not match the model, or the model has no batch dimension.
+        expected: Expected outputs, without the batch: a mapping for all items, or a list with a mapping
+            for each item or random request.
     """
     names = [spec.name for spec in specs]
     for name in (*settings.shapes, *settings.inputs):
@@ -127,7 +125,7 @@ def make_payloads(
     if settings.kind in (RANDOM, ZERO):
         if expected is not None and not isinstance(expected, Mapping) and settings.kind == RANDOM and batch_size > 1:
             raise OptionError(
-                "expected= has one entry per random request, but the items of a random batch differ: pass the items "
+                "expected= has an entry per random request, but the items of a random batch differ: pass the items "
                 "as input_data=, or use batch_size=1."
             )
         payloads = list(reader.synthetic_payloads(batch_size))
@@ -147,7 +145,7 @@ def make_payloads(
 
 
 class _ItemReader:
-    """Reader of input data as items: one inference each, without the batch."""
+    """Reader of input data as items, the data of single inferences without the batch."""
 
     def __init__(
         self, settings: InputSettings, specs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], batched: bool
@@ -206,7 +204,7 @@ class _ItemReader:
         if isinstance(expected, Mapping):
             return [self._expected_outputs(expected, self._array, "expected")] * count
         if len(expected) != count:
-            raise OptionError(f"expected= has {len(expected)} entries for {count} item(s): give one for each item.")
+            raise OptionError(f"expected= has {len(expected)} entries for {count} item(s): give an entry for each.")
         return [self._expected_outputs(item, self._array, f"expected[{index}]") for index, item in enumerate(expected)]
 
     def _inputs(self, values: Mapping[str, Any], read: Any, where: str) -> dict[str, Array]:
@@ -262,8 +260,7 @@ class _ItemReader:
         data = document.get("data") if isinstance(document, dict) else None
         if not isinstance(data, list):
             raise OptionError(f'{path} has no list under "data", which perf_analyzer\'s input format requires.')
-        entries = list(_flatten_streams(data))
-        checks = list(_flatten_streams(document.get("validation_data") or []))
+        entries, checks = _flatten_streams(data), _flatten_streams(document.get("validation_data") or [])
         if checks and len(checks) != len(entries):
             raise OptionError(
                 f'{path} has {len(entries)} entries under "data" and {len(checks)} under "validation_data", not as '
@@ -318,13 +315,9 @@ def _errors_located(where: str) -> Iterator[None]:
         raise OptionError(f"{where}: {error}") from error
 
 
-def _flatten_streams(entries: Iterable[Any]) -> Iterator[Any]:
-    """Yield all entries, those of streams (lists of entries) one after the other."""
-    for entry in entries:
-        if isinstance(entry, list):
-            yield from entry
-        else:
-            yield entry
+def _flatten_streams(entries: Iterable[Any]) -> list[Any]:
+    """Return all entries, those of streams (lists of entries) after each other."""
+    return [entry for part in entries for entry in (part if isinstance(part, list) else [part])]
 
 
 def _batches(items: Sequence[Payload], batch_size: int | None) -> Iterator[Payload]:

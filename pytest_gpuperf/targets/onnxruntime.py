@@ -13,20 +13,13 @@ from typing import Any
 import numpy as np
 
 from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
-from pytest_gpuperf.model import CallWorkload, Plain, PlainMapping, ServerTimes
+from pytest_gpuperf.model import CallWorkload, PlainMapping
 from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
-from pytest_gpuperf.targets.payload import Array, TensorSpec
+from pytest_gpuperf.targets.payload import DTYPES, Array, TensorSpec, first_is_batch
+from pytest_gpuperf.targets.target import StartedInProcess
 
-_DATATYPES = {
-    "tensor(bool)": "BOOL",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
+#: KServe's type for each of ONNX Runtime's, which calls most of them by the same name in lower case.
+_DATATYPES = {f"tensor({name.lower()})": name for name in DTYPES} | {
     "tensor(float16)": "FP16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
@@ -49,11 +42,7 @@ class Signature:
 
 
 def import_onnxruntime(purpose: str) -> Any:
-    """Import and return the ``onnxruntime`` module.
-
-    Raises:
-        MissingExtra: It is not installed.
-    """
+    """Import and return the ``onnxruntime`` module."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -66,7 +55,7 @@ def open_session(path: Path, threads: int | None, providers: Sequence[str] | Non
 
     Args:
         threads: Intra-op threads; ONNX Runtime's default when None.
-        providers: Execution providers; ``default_providers`` when None.
+        providers: Execution providers; those of ``choose_providers`` when None.
 
     Raises:
         TargetError: The file can't be read as a model.
@@ -76,41 +65,36 @@ def open_session(path: Path, threads: int | None, providers: Sequence[str] | Non
     runtime = import_onnxruntime(f"run {path.name}")
     if not path.is_file():
         raise TargetError(f"There is no ONNX model at {path}.")
-    check_providers(runtime, providers or ())
+    providers = choose_providers(runtime, providers)
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        return runtime.InferenceSession(path, options, providers=list(providers or default_providers(runtime)))
+        return runtime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise TargetError(
             f"ONNX Runtime can't load {path}:\n{error}\nCheck that the file is a complete ONNX model."
         ) from error
 
 
-def check_providers(runtime: Any, wanted: Sequence[str]) -> None:
-    """Refuse execution providers that this build lacks; ONNX Runtime would only warn and use the CPU.
+def choose_providers(runtime: Any, wanted: Sequence[str] | None) -> list[str]:
+    """Return the wanted execution providers; by default CUDA, if this build of ONNX Runtime has it, and the CPU.
 
-    Raises:
-        OptionError: A provider is not available; the message names the available ones.
+    A wanted provider that the build lacks is refused, since ONNX Runtime would only warn and use the CPU.
     """
     available = runtime.get_available_providers()
-    for name in wanted:
+    for name in wanted or ():
         if name not in available:
             raise OptionError(f"This build of ONNX Runtime has no {name}; it has {', '.join(available)}.")
-
-
-def default_providers(runtime: Any) -> list[str]:
-    """Return the CUDA provider, if this build of ONNX Runtime has it, and the CPU provider."""
-    available = runtime.get_available_providers()
-    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+    defaults = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+    return list(wanted or defaults)
 
 
 def signature_of(session: Any) -> Signature:
     """Return the inputs and outputs of an ``InferenceSession``."""
     inputs, outputs = (tuple(map(_spec, tensors)) for tensors in (session.get_inputs(), session.get_outputs()))
-    return Signature(inputs, outputs, all(spec.shape and spec.shape[0] == -1 for spec in (*inputs, *outputs)))
+    return Signature(inputs, outputs, first_is_batch((*inputs, *outputs)))
 
 
 def _spec(tensor: Any) -> TensorSpec:
@@ -163,11 +147,7 @@ class OnnxRuntimeEngine(InputSettings):
 
 
 def _decode_strings(values: Array) -> Array:
-    """Decode strings: for bytes objects, ONNX Runtime would use their ``repr``.
-
-    Raises:
-        OptionError: A string is not UTF-8.
-    """
+    """Decode strings: for bytes objects, ONNX Runtime would use their ``repr``."""
     if values.dtype != np.object_:
         return values
     text = np.empty(values.shape, dtype=np.object_)
@@ -178,18 +158,11 @@ def _decode_strings(values: Array) -> Array:
     return text
 
 
-class _StartedOnnxRuntime:
-    local = True
-    metrics_url = None
-
+class _StartedOnnxRuntime(StartedInProcess):
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine = engine
         self._session = open_session(engine.path, engine.threads, engine.providers)
         self._signature = signature_of(self._session)
-
-    @property
-    def processes(self) -> tuple[int, ...]:
-        return (os.getpid(),)
 
     def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - calls need no memory
         session, signature = self._session, self._signature
@@ -207,22 +180,14 @@ class _StartedOnnxRuntime:
         return CallWorkload(infer, batch_size)
 
     def under_test(self) -> PlainMapping:
-        providers: list[str] = self._session.get_providers()
-        facts: dict[str, Plain] = {
+        return {
             "model": self._engine.path.name,
             "model_digest": digest_of(self._engine.path),
             "onnxruntime": import_onnxruntime("run a model").__version__,
-            "providers": ", ".join(providers),
+            "providers": ", ".join(self._session.get_providers()),
             "threads": self._engine.threads,
             **self._engine.facts(),
         }
-        return facts
-
-    def server_times(self) -> ServerTimes | None:
-        return None
-
-    def check(self) -> None:
-        """The session lives as long as this process."""
 
     def stop(self) -> None:
         self._session = None

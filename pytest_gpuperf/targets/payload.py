@@ -37,7 +37,7 @@ _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output of a model.
+    """An input or output of a model.
 
     Attributes:
         datatype: KServe's name of the type, such as ``FP32``.
@@ -52,11 +52,7 @@ class TensorSpec:
 
     @property
     def dtype(self) -> type[np.generic]:
-        """NumPy type of the elements.
-
-        Raises:
-            OptionError: The type can't be sent.
-        """
+        """NumPy type of the elements."""
         try:
             return DTYPES[self.datatype]
         except KeyError:
@@ -75,32 +71,27 @@ class TensorSpec:
         return self.shape[1:] if batched else self.shape
 
 
-def resolve_item_shape(spec: TensorSpec, sizes: Sequence[int] | None, *, batched: bool) -> tuple[int, ...]:
-    """Return the shape of one item: ``sizes`` if given, else the declared shape (-1 for free dimensions).
+def first_is_batch(specs: Sequence[TensorSpec]) -> bool:
+    """Return whether the first dimension of all tensors is free, and therefore taken as the batch."""
+    return all(spec.shape and spec.shape[0] == -1 for spec in specs)
 
-    Raises:
-        OptionError: ``sizes`` contradict the declared shape.
-    """
+
+def resolve_item_shape(spec: TensorSpec, sizes: Sequence[int] | None, *, batched: bool) -> tuple[int, ...]:
+    """Return the shape of an item: ``sizes`` if given, else the declared shape (-1 for free dimensions)."""
     declared = spec.item_shape(batched=batched)
     if sizes is None:
         return declared
     shape = tuple(int(size) for size in sizes)
-    check_shape(spec, shape, batched=batched)
-    return shape
-
-
-def check_shape(spec: TensorSpec, shape: Sequence[int], *, batched: bool) -> None:
-    """Raise OptionError if an item of ``shapes`` contradicts the declared shape."""
-    declared = spec.item_shape(batched=batched)
     if not shape_fits(shape, declared):
         raise OptionError(
             f"shapes={{{spec.name!r}: {list(shape)}}} contradicts the model's shape {list(declared)}"
             f"{' (without the batch)' if batched else ''}: only dimensions of -1 can be chosen."
         )
+    return shape
 
 
 def shape_fits(shape: Sequence[int], declared: Sequence[int]) -> bool:
-    """Return whether a shape matches a declared one, whose free dimensions are -1."""
+    """Return whether a shape matches a declared shape, whose free dimensions are -1."""
     return len(shape) == len(declared) and all(
         size == wanted or (wanted < 0 and size >= 0) for size, wanted in zip(shape, declared, strict=True)
     )
@@ -135,11 +126,7 @@ def _strings(shape: tuple[int, ...], generator: np.random.Generator | None, leng
 
 
 def to_array(spec: TensorSpec, values: object) -> Array:
-    """Convert values to an array of the tensor's type.
-
-    Raises:
-        OptionError: The values can't be converted, or not without changing integers or booleans.
-    """
+    """Convert values to an array of the tensor's type."""
     if spec.datatype == "BYTES":
         array = np.asarray(values, dtype=np.object_)
         flat = [value.encode() if isinstance(value, str) else value for value in array.reshape(-1).tolist()]
@@ -160,11 +147,7 @@ def to_array(spec: TensorSpec, values: object) -> Array:
 
 
 def to_item(spec: TensorSpec, flat: Array, shape: tuple[int, ...]) -> Array:
-    """Reshape flat values to an item; a single free dimension is derived from their number.
-
-    Raises:
-        OptionError: The number of values does not match the shape, or several dimensions are free.
-    """
+    """Reshape flat values to an item; a single free dimension is derived from their number."""
     free = sum(size < 0 for size in shape)
     known = math.prod(size for size in shape if size >= 0)
     if free > 1:
@@ -200,9 +183,6 @@ def from_bytes(datatype: str, data: bytes | memoryview, count: int = -1) -> Arra
 
     Args:
         count: Number of strings to read, since further bytes may follow; all when -1. Ignored for other types.
-
-    Raises:
-        ValueError: The bytes end within an element, or the type is unknown.
     """
     if datatype == "BYTES":
         return _read_strings(data, count)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 #: How long the supervisor may take beyond the server's grace before it is killed too: without a cleanup command, and
-#: with one, to which it gives 10 s.
+#: with such a command, to which it gives 10 s.
 _MARGIN_S, _CLEANUP_MARGIN_S = 5.0, 15.0
 
 
@@ -19,14 +19,9 @@ class SupervisedProcess:
     """A command that never outlives this process; see ``supervisor``.
 
     Args:
-        command: Program and arguments.
-        log: File for its standard output and error.
-        grace_s: Seconds between SIGINT and SIGKILL.
-        shm_prefix: Name prefix of shared memory that is removed after the command has ended.
-        scratch: Directory that is removed if this process dies before it can do so.
+        log: File for the command's standard output and error.
+        grace_s, shm_prefix, scratch, cpus, cleanup: Arguments of the supervisor.
         directory: Working directory; this process's when None.
-        cpus: Cores that the command may use; those of this process when None.
-        cleanup: Command that runs after the first one has ended, for whatever reason.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Run one command and make sure that none of its processes outlives the process that requested it.
+"""Run a command and make sure that none of its processes outlives the process that requested it.
 
 A script for ``python -I -S``, standard library only::
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     supervisor = os.getpid()
 
     def die_with_supervisor() -> None:
-        # Safe here, since this process has one thread. Covers the case that the supervisor is killed.
+        # Safe here, since this process has a single thread. Covers the case that the supervisor is killed.
         libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != supervisor:
             os._exit(1)

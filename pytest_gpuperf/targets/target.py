@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
@@ -52,6 +53,26 @@ class StartedTarget(Protocol):
 
     def stop(self) -> None:
         """Stop the target and wait until its processes and resources are gone. May be called twice."""
+
+
+class StartedInProcess:
+    """Base of started targets that compute in this process and need no cleanup."""
+
+    local = True
+    metrics_url = None
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        return (os.getpid(),)
+
+    def server_times(self) -> ServerTimes | None:
+        return None
+
+    def check(self) -> None:
+        """The target lives as long as this process."""
+
+    def stop(self) -> None:
+        """There is nothing to stop."""
 
 
 class Target(Protocol):

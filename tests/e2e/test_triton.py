@@ -252,7 +252,7 @@ def test_a_missing_server(run: Run, write_suite: Callable[..., None], tmp_path: 
     write_suite()
     result = run(GPUPERF_CACHE=str(tmp_path))
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*Install the bundled one with: gpuperf triton install*"])
+    result.stdout.fnmatch_lines(["*Install the bundled tritonserver with: gpuperf triton install*"])
 
 
 def test_a_running_endpoint(run: Run, pytester: pytest.Pytester, server: StartedTriton) -> None:

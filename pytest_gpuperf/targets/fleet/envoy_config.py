@@ -1,7 +1,7 @@
 """Envoy's configuration: two listeners, HTTP and gRPC, each in front of a cluster with the round-robin policy.
 
 Source: Envoy's API v3, in the JSON form of its messages. The configuration is that of NVIDIA's MIG article (round
-robin, one route for everything, HTTP/2 to the servers' gRPC ports), with additions for measuring:
+robin, a single route, HTTP/2 to the servers' gRPC ports), with additions for measuring:
 
 * Servers are read from files (EDS), so that a server can be removed while requests are in flight.
 * No health checks, no ejection of outliers and no retries, which would hide a failing server.
@@ -26,11 +26,7 @@ _UNLIMITED = 1 << 30
 
 
 def bootstrap(servers: Path) -> dict[str, Any]:
-    """Return the bootstrap configuration.
-
-    Args:
-        servers: Directory with a file for each protocol, see ``assignment``.
-    """
+    """Return the bootstrap configuration; ``servers`` is the directory of the files with the ``assignment``s."""
     return {
         "node": {"id": "gpuperf", "cluster": "gpuperf"},
         "admin": {"address": _free_port()},

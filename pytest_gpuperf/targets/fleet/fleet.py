@@ -12,12 +12,19 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import HTTP, LEAST_OUTSTANDING, ROUND_ROBIN
 from pytest_gpuperf.targets.fleet.envoy import find_envoy
 from pytest_gpuperf.targets.fleet.slices import DeviceLike, Slice, slices_of
-from pytest_gpuperf.targets.fleet.started import Frontend, Member, StartedFleet, attach_frontend, start_all, stop_all
+from pytest_gpuperf.targets.fleet.started import (
+    ENVOY,
+    Frontend,
+    Member,
+    StartedFleet,
+    attach_frontend,
+    start_all,
+    stop_all,
+)
 from pytest_gpuperf.targets.kserve import KServeEndpoint, Servers
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY
 from pytest_gpuperf.targets.triton import TritonEndpoint
 
-ENVOY = "envoy"
 FAIL, CONTINUE = "fail", "continue"
 #: Distance of the HTTP ports of two servers: 8000 and 8001, 8010 and 8011, ...
 PORT_STEP = 10
@@ -25,12 +32,12 @@ PORT_STEP = 10
 
 @dataclass(frozen=True)
 class TritonFleet:
-    """Several servers of one model that share one load.
+    """Several servers of a model that share a load.
 
     Attributes:
         endpoint: Description of each server; with ``replicas=0``, the settings of requests to the existing servers.
-        devices: GPUs or MIG slices, one for each server; when empty or the CPU, servers get shares of the cores.
-        replicas: Number of servers; one for each device, or for each core, when None. 0 to start no server and use the
+        devices: GPUs or MIG slices in the order of the servers; when empty or the CPU, servers get shares of the cores.
+        replicas: Number of servers; the number of devices, or of cores, when None. 0 to start no server and use the
             balancer at a URL.
         balancer: ``round_robin`` or ``least_outstanding`` in the load generator, ``envoy``, or the URL of a running
             balancer.
@@ -84,11 +91,8 @@ class TritonFleet:
         """Create a fleet from the arguments of the fixture ``triton_fleet``.
 
         Args:
-            source: A ``TritonEndpoint``, or the source of one; with ``replicas=0``, the model's name in the servers.
+            source: A ``TritonEndpoint`` or its source; with ``replicas=0``, the model's name in the servers.
             settings: Settings of ``TritonEndpoint``; with ``replicas=0``, of ``KServeEndpoint``.
-
-        Raises:
-            OptionError: An argument is invalid.
         """
         endpoint: TritonEndpoint | KServeEndpoint
         if isinstance(source, TritonEndpoint):
@@ -97,14 +101,9 @@ class TritonFleet:
             endpoint = KServeEndpoint(balancer, str(source), **settings)
         else:
             endpoint = TritonEndpoint(source, **settings)
-        several = devices if isinstance(devices, Sequence) and not isinstance(devices, str) else (devices,)
+        several = tuple(devices) if isinstance(devices, Sequence) and not isinstance(devices, str) else (devices,)
         return cls(
-            endpoint,
-            devices=tuple(several),
-            replicas=replicas,
-            balancer=balancer,
-            on_loss=on_loss,
-            first_port=first_port,
+            endpoint, devices=several, replicas=replicas, balancer=balancer, on_loss=on_loss, first_port=first_port
         )
 
     @property
@@ -113,11 +112,7 @@ class TritonFleet:
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """The device or cores of each server.
-
-        Raises:
-            OptionError: A device is invalid, or there are fewer devices than replicas.
-        """
+        """The device or cores of each server."""
         return () if self.replicas == 0 else slices_of(self.devices, self.replicas)
 
     @property
@@ -143,35 +138,21 @@ class TritonFleet:
     @property
     def frontend(self) -> Frontend:
         """The description of what the load generator sends requests to."""
-        return Frontend(
-            self.name,
-            self.endpoint,
-            self.load_servers,
-            envoy=self.balancer == ENVOY,
-            external_balancer=self.url is not None,
-            continues_on_loss=self.on_loss == CONTINUE,
-            facts={"balancer": self.balancer},
-            metrics_url=self.endpoint.metrics_url if isinstance(self.endpoint, KServeEndpoint) else None,
-        )
+        return Frontend(self.endpoint, self.load_servers, self.balancer, self.url is not None, self.on_loss == CONTINUE)
 
     def load_servers(self, urls: Sequence[str]) -> Servers:
         """Return the servers that the load generator sends requests to.
 
         Args:
             urls: URLs of the fleet's servers or its Envoy; ignored for a running balancer.
-
-        Raises:
-            OptionError: The balancer's URL is invalid.
         """
+        if isinstance(self.endpoint, KServeEndpoint):
+            return replace(self.endpoint, url=self.balancer).servers
         protocol = self.endpoint.protocol
+        if self.url is not None:
+            return Servers.from_urls([self.url], protocol=protocol, balance=ROUND_ROBIN)
         return Servers.from_urls(
-            [self.url] if self.url is not None else list(urls) or ["127.0.0.1:1"],
-            protocol=protocol if self.url is not None else protocol or HTTP,
-            headers={},
-            bearer_token=None,
-            tls=None,
-            balance=self.balance or ROUND_ROBIN,
-            weights=None,
+            list(urls) or ["127.0.0.1:1"], protocol=protocol or HTTP, balance=self.balance or ROUND_ROBIN
         )
 
     @cached_property
@@ -195,11 +176,7 @@ class TritonFleet:
         ]
 
     def at(self, replicas: int) -> FleetSubset:
-        """Return the first ``replicas`` servers, each on its slice of the full fleet.
-
-        Raises:
-            OptionError: The fleet has fewer servers.
-        """
+        """Return the first ``replicas`` servers, each on its slice of the full fleet."""
         if type(replicas) is not int or not 1 <= replicas <= self.max_replicas:
             raise OptionError(
                 f"replicas={replicas!r}: this fleet has {self.max_replicas} server(s). Create it with "

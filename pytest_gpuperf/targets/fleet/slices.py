@@ -16,18 +16,15 @@ _CPU = "cpu"
 
 
 class DetectedDevice(Protocol):
-    """A GPU, MIG slice or CPU as described by the device layer.
-
-    Attributes:
-        kind: ``gpu`` or ``cpu``.
-        visible: Its name in CUDA_VISIBLE_DEVICES; ignored for the CPU.
-    """
+    """A GPU, MIG slice or CPU as described by the device layer."""
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """``gpu`` or ``cpu``."""
 
     @property
-    def visible(self) -> str | None: ...
+    def visible(self) -> str | None:
+        """Name in CUDA_VISIBLE_DEVICES; ignored for the CPU."""
 
 
 DeviceLike = DetectedDevice | str | int
@@ -61,10 +58,7 @@ def slices_of(devices: Sequence[DeviceLike], replicas: int | None) -> tuple[Slic
 
     Args:
         devices: GPUs or MIG slices; the CPU, or nothing, for shares of the cores that this process may use.
-        replicas: Number of servers; one for each device, or each core, when None.
-
-    Raises:
-        OptionError: A device is invalid, or there are fewer devices than replicas.
+        replicas: Number of servers; the number of devices, or of cores, when None.
     """
     if replicas is not None and (type(replicas) is not int or replicas < 1):
         raise OptionError(f"replicas={replicas!r} must be 1 or more.")
@@ -87,7 +81,7 @@ def slices_of(devices: Sequence[DeviceLike], replicas: int | None) -> tuple[Slic
 def core_shares(cores: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:
     """Return the cores in ``count`` disjoint shares of equal size; the remaining cores stay unused.
 
-    With more servers than cores, each server gets one core, and cores are shared.
+    With more servers than cores, each server gets a single core, and cores are shared.
     """
     size = len(cores) // count
     if not size:

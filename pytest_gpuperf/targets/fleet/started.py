@@ -7,19 +7,19 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.model import GRPC, HTTP, Address, Finding, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
 from pytest_gpuperf.model.finding import SERVERS, SERVERS_LOST
 from pytest_gpuperf.targets.fleet.envoy import Envoy
-from pytest_gpuperf.targets.kserve import RequestSettings, Servers, StartedEndpoint
+from pytest_gpuperf.targets.kserve import KServeEndpoint, Servers, StartedEndpoint
 from pytest_gpuperf.targets.kserve.client_http import close_thread_hub
-from pytest_gpuperf.targets.kserve.servers import parse_url
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 
+ENVOY = "envoy"
 Result = TypeVar("Result")
 
 
@@ -29,16 +29,15 @@ class Member:
     The thread has two reasons: servers are started, asked and stopped concurrently; and ``tritonclient.http`` uses
     gevent, whose sockets belong to the thread that opened them.
 
+    Args:
+        number: Number of the server, from 1.
+
     Attributes:
-        endpoint: Description of the server.
-        device_label: Name of its device or cores.
-        label: Name of the server and its device.
         times: The server's times at the last ``read``; None before, or if it reports none.
         ended: Whether the thread has finished.
     """
 
     def __init__(self, endpoint: TritonEndpoint, device_label: str, number: int, count: int) -> None:
-        """Server ``number`` of ``count``, from 1."""
         self.endpoint, self.device_label = endpoint, device_label
         self.label = f"server {number} of {count} ({device_label})"
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gpuperf-fleet")
@@ -52,11 +51,9 @@ class Member:
         return self._server
 
     def address(self, protocol: str) -> Address:
-        url = parse_url(self.server.grpc_address if protocol == GRPC else self.server.address)
-        return Address(url.host, url.port)
+        return self.server.ports.address(protocol)
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
-        """Run work in the server's thread."""
         return self._thread.submit(work)
 
     def start(self) -> None:
@@ -93,32 +90,26 @@ class Frontend:
     """The description of what the load generator sends requests to: the servers, an Envoy, or a running balancer.
 
     Attributes:
-        name: Name of the model in the servers.
-        settings: Settings of requests.
+        endpoint: Name of the model, and settings of requests.
         servers: Function from the URLs of the fleet's servers or its Envoy to the servers of the load.
-        envoy: Whether to start an Envoy.
         external_balancer: Whether requests go to a running balancer.
         continues_on_loss: Whether the remaining servers are measured if a server dies.
-        facts: Additional entries of ``under_test``.
-        metrics_url: URL of the metrics of running servers.
     """
 
-    name: str
-    settings: RequestSettings
+    endpoint: TritonEndpoint | KServeEndpoint
     servers: Callable[[Sequence[str]], Servers]
-    envoy: bool = False
-    external_balancer: bool = False
-    continues_on_loss: bool = False
-    facts: PlainMapping = field(default_factory=dict)
-    metrics_url: str | None = None
+    balancer: str
+    external_balancer: bool
+    continues_on_loss: bool
+
+    @property
+    def metrics_url(self) -> str | None:
+        """URL given for servers behind a running balancer; None otherwise, since NVML reads this machine's devices."""
+        return self.endpoint.metrics_url if isinstance(self.endpoint, KServeEndpoint) else None
 
 
 def start_all(members: Sequence[Member]) -> None:
-    """Start servers concurrently.
-
-    Raises:
-        TargetError: A server does not start; the message names it. The others are stopped.
-    """
+    """Start servers concurrently."""
     with ExitStack() as undo:
         undo.callback(stop_all, members)
         starts = [member.submit(member.start) for member in members]
@@ -134,18 +125,24 @@ def attach_frontend(members: Sequence[Member], frontend: Frontend) -> StartedFle
         MissingExtra: Envoy is not installed.
         TargetError: The balancer does not start or answer. The servers keep running.
     """
-    protocol = frontend.settings.protocol or HTTP
-    addresses = _addresses(members)
+    settings, addresses = frontend.endpoint, _addresses(members)
+    protocol = settings.protocol or HTTP
     with ExitStack() as undo:
         envoy = None
         urls = [address.label for address in addresses[protocol]]
-        if frontend.envoy:
+        if frontend.balancer == ENVOY:
             envoy = Envoy(addresses)
             undo.callback(envoy.stop)
             urls = [envoy.address(protocol).label]
         prefix = members[0].server.memory_prefix if members else ""
         try:
-            endpoint = StartedEndpoint(frontend.servers(urls), frontend.name, frontend.settings, memory_prefix=prefix)
+            endpoint = StartedEndpoint(
+                frontend.servers(urls),
+                settings.name,
+                settings,
+                version=settings.version if isinstance(settings, KServeEndpoint) else "",
+                memory_prefix=prefix,
+            )
         except TargetDied as error:
             if not frontend.external_balancer:
                 raise
@@ -161,18 +158,14 @@ def _addresses(members: Iterable[Member]) -> dict[str, list[Address]]:
 
 
 class StartedFleet:
-    """Servers that are ready, and their frontend.
-
-    Args:
-        endpoint: The endpoint that the load generator sends requests to.
-    """
+    """Servers that are ready, and their frontend."""
 
     def __init__(
         self, members: Sequence[Member], frontend: Frontend, endpoint: StartedEndpoint, envoy: Envoy | None
     ) -> None:
         self._members, self._alive = list(members), list(members)
         self._frontend, self._endpoint, self._envoy = frontend, endpoint, envoy
-        self._labels = {member: member.address(endpoint.protocol).label for member in members}
+        self._labels = {member: member.address(endpoint.servers.protocol).label for member in members}
         #: Workloads without the lost servers, by the identity of the original, which the load generator relies on.
         self._reduced: dict[int, tuple[Workload, WireWorkload]] = {}
         self.local = bool(members)
@@ -184,7 +177,6 @@ class StartedFleet:
 
     @property
     def metrics_url(self) -> str | None:
-        """URL given for servers behind a running balancer; None otherwise, since NVML reads this machine's devices."""
         return self._frontend.metrics_url
 
     @property
@@ -218,7 +210,7 @@ class StartedFleet:
         return (Finding(SERVERS_LOST, SERVERS, len(gone), len(self._members), names=gone),) if gone else ()
 
     def under_test(self) -> PlainMapping:
-        facts: dict[str, Plain] = dict(self._endpoint.under_test())
+        facts: dict[str, Plain] = {**self._endpoint.under_test(), "balancer": self._frontend.balancer}
         if self._members:
             first = self._members[0]
             facts |= first.submit(first.server.under_test).result()
@@ -228,7 +220,7 @@ class StartedFleet:
             facts.pop("config_digest", None)
         if self._envoy is not None:
             facts["envoy"] = self._envoy.version
-        return {**facts, **self._frontend.facts}
+        return facts
 
     def server_times(self) -> ServerTimes | None:
         self._ask_alive(Member.read)
@@ -243,11 +235,7 @@ class StartedFleet:
             self._endpoint.check()
 
     def _ask_alive(self, question: Callable[[Member], None]) -> None:
-        """Call a function for every server that is alive, and remove lost servers from the fleet.
-
-        Raises:
-            TargetDied: A server was lost and ``on_loss`` is ``fail``, or all servers were lost.
-        """
+        """Call a function for every server that is alive, and remove lost servers from the fleet."""
         answers = [(member, member.submit(functools.partial(question, member))) for member in self._alive]
         gone = [(member, error) for member, future in answers if isinstance(error := future.exception(), TargetDied)]
         if not gone:

@@ -1,4 +1,4 @@
-"""Control calls to one server: readiness, metadata, statistics, shared memory. One subclass for each protocol."""
+"""Control calls to a server: readiness, metadata, statistics, shared memory. Each protocol has a subclass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
 class KServeClient(ABC):
-    """Control calls to one server; every failure is a ``TargetError`` that names the server.
+    """Control calls to a server; every failure is a ``TargetError`` that names the server.
 
     Attributes:
         address: ``host:port``.
@@ -63,7 +63,7 @@ class KServeClient(ABC):
         return _times(self._ask("get_inference_statistics", model, version).get("model_stats", ()))
 
     def all_server_times(self) -> dict[str, ServerTimes]:
-        """Return the cumulative times of every model of the server, read at one instant."""
+        """Return the cumulative times of every model of the server, read at the same time."""
         by_model: dict[str, list[dict[str, Any]]] = {}
         for entry in self._ask("get_inference_statistics").get("model_stats", ()):
             by_model.setdefault(str(entry.get("name", "")), []).append(entry)
@@ -73,19 +73,11 @@ class KServeClient(ABC):
         self._call("register_system_shared_memory", name, key, size)
 
     def share_cuda_memory(self, name: str, handle: bytes, device: int, size: int) -> None:
-        """Register GPU memory with the server.
-
-        Args:
-            handle: CUDA's inter-process handle, in base64.
-        """
+        """Register GPU memory with the server by CUDA's inter-process handle, in base64."""
         self._call("register_cuda_shared_memory", name, handle, device, size)
 
     def release_memory(self, kind: str, name: str) -> None:
-        """Unregister a region.
-
-        Args:
-            kind: ``system`` or ``cuda``.
-        """
+        """Unregister a region of ``system`` or ``cuda`` memory."""
         self._call(f"unregister_{kind}_shared_memory", name)
 
     def _ask(self, method: str, *arguments: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class GrpcClient(KServeClient):
             raise MissingExtra("tritonclient[grpc]", "grpc", "ask a server over gRPC") from error
 
         self._headers = dict(headers)
-        # By default all channels of this process to one address share a connection and its back-off. A probe must
+        # By default all channels of this process to an address share a connection and its back-off. A probe must
         # find out by itself whether the server still accepts connections.
         arguments: list[tuple[str, object]] = [("grpc.use_local_subchannel_pool", 1)]
         credentials = None

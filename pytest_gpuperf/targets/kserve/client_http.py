@@ -19,12 +19,10 @@ class HttpClient(KServeClient):
         from tritonclient.http import InferenceServerClient
 
         self._headers = dict(headers)
-        options: dict[str, Any] = {}
-        if tls is not None:
-            try:
-                options = _encryption(tls)
-            except (OSError, ssl.SSLError) as error:
-                raise TargetError(f"The TLS files for {self.address} can't be used: {error}.\n{tls}") from error
+        try:
+            options = _encryption(tls) if tls is not None else {}
+        except (OSError, ssl.SSLError) as error:
+            raise TargetError(f"The TLS files for {self.address} can't be used: {error}.\n{tls}") from error
         self._client = InferenceServerClient(
             self.address, connection_timeout=CONTROL_S, network_timeout=CONTROL_S, **options
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import pickle
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
@@ -24,11 +26,11 @@ from pytest_gpuperf.model import (
 from pytest_gpuperf.targets.input_data import Payload, make_payloads
 from pytest_gpuperf.targets.kserve import grpc_codec, http_codec
 from pytest_gpuperf.targets.kserve.client import KServeClient
-from pytest_gpuperf.targets.kserve.memory import OutputSlot, SharedMemory, aligned
-from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, MemoryRange
+from pytest_gpuperf.targets.kserve.memory import SharedMemory, aligned
+from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, MemoryRange, OutputSlot
 from pytest_gpuperf.targets.kserve.metrics import find_metrics_url
 from pytest_gpuperf.targets.kserve.output_check import OutputCheck
-from pytest_gpuperf.targets.kserve.pipeline import Stage, ensemble_times, stage_tree
+from pytest_gpuperf.targets.kserve.pipeline import ensemble_times, stage_tree
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
 from pytest_gpuperf.targets.kserve.servers import Servers, open_client
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
@@ -37,11 +39,11 @@ from pytest_gpuperf.targets.payload import to_bytes
 
 @dataclass(frozen=True)
 class KServeEndpoint(RequestSettings):
-    """A model on one or several running servers; they are neither started nor stopped.
+    """A model on a running server or several, which are neither started nor stopped.
 
     Attributes:
         url: ``host:port``, ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``; or several of these, all
-            of one protocol.
+            of the same protocol.
         version: Version of the model; chosen by the server when empty.
         headers: Headers of every request and control call.
         bearer_token: Token of an ``authorization`` header.
@@ -69,11 +71,7 @@ class KServeEndpoint(RequestSettings):
 
     @property
     def servers(self) -> Servers:
-        """The servers at ``url``.
-
-        Raises:
-            OptionError: The URLs or their settings are invalid.
-        """
+        """The servers at ``url``."""
         return Servers.from_urls(
             [self.url] if isinstance(self.url, str) else list(self.url),
             protocol=self.protocol,
@@ -98,10 +96,12 @@ class StartedEndpoint:
     """A model behind KServe v2, ready for requests. Also used by targets that start the server themselves.
 
     Args:
-        memory_prefix: Prefix of the names of shared memory; a random one when empty.
+        memory_prefix: Prefix of the names of shared memory; random when empty.
 
     Attributes:
-        metrics_url: See ``StartedTarget``.
+        servers: The servers that share the load.
+        served_model: The model as described by the server.
+        stage: The model and, for an ensemble, the models that it consists of.
     """
 
     local = False
@@ -111,7 +111,7 @@ class StartedEndpoint:
     def __init__(
         self, servers: Servers, model: str, settings: RequestSettings, *, version: str = "", memory_prefix: str = ""
     ) -> None:
-        self._servers, self._name, self._version, self._settings = servers, model, version, settings
+        self.servers, self._name, self._version, self._settings = servers, model, version, settings
         self._protocol = settings.wire_protocol(servers.protocol)
         self._workloads: dict[tuple[int, int], WireWorkload] = {}
         self._clients: list[KServeClient] = []
@@ -122,18 +122,13 @@ class StartedEndpoint:
             for address in servers.addresses:
                 self._clients.append(open_client(servers, address))
             self._extensions = frozenset.intersection(*(client.extensions() for client in self._clients))
-            self._model = self._common_model()
-            self._stage = stage_tree(self._name, self._model, self._clients[0])
+            self.served_model = self._common_model()
+            self.stage = stage_tree(self._name, self.served_model, self._clients[0])
             self._check_settings()
             undo.pop_all()
 
-    @property
-    def protocol(self) -> str:
-        """``http`` or ``grpc``."""
-        return self._servers.protocol
-
     def _common_model(self) -> ServedModel:
-        """Return the model after checking that all servers describe it alike."""
+        """Return the model after checking that all servers describe it identically."""
         has_config = "model_configuration" in self._extensions
         models = [
             ServedModel(
@@ -147,13 +142,13 @@ class StartedEndpoint:
                 first, differing = getattr(models[0], part), getattr(model, part)
                 if first != differing:
                     raise TargetError(
-                        f"{self._name!r} at {client.address} differs from the one at {self._clients[0].address} in its "
-                        f"{part}: {differing} and {first}.\nServers that share one load must serve the same model."
+                        f"{self._name!r} differs between {client.address} and {self._clients[0].address} in its "
+                        f"{part}: {differing} and {first}.\nServers that share a load must serve the same model."
                     )
         return models[0]
 
     def _check_settings(self) -> None:
-        if self._model.decoupled and self._protocol != GRPC_STREAM:
+        if self.served_model.decoupled and self._protocol != GRPC_STREAM:
             raise OptionError(
                 f"{self._name!r} is decoupled: a request may have any number of answers, which needs a gRPC stream. "
                 "Set protocol='grpc' and streaming=True, and use the server's gRPC port."
@@ -174,7 +169,7 @@ class StartedEndpoint:
                 ) from error
 
     def workload(self, batch_size: int, in_flight: int = 1) -> WireWorkload:
-        """Return the requests of a batch size; with shared memory, one rotation for each request in flight.
+        """Return the requests of a batch size; with shared memory, a rotation for each request in flight.
 
         Raises:
             OptionError: The model does not support the batch size, or the input data does not match the model.
@@ -186,7 +181,7 @@ class StartedEndpoint:
         return self._workloads[key]
 
     def _build_workload(self, batch_size: int, in_flight: int) -> WireWorkload:
-        model, settings = self._model, self._settings
+        model, settings = self.served_model, self._settings
         limit = model.max_batch_size
         if limit and batch_size > limit:
             raise OptionError(f"batch_size={batch_size} is above the model's max_batch_size={limit}.")
@@ -203,30 +198,27 @@ class StartedEndpoint:
             rotations = [tuple(self._request(payload, self._tensors(payload), plain, None) for payload in payloads)]
         else:
             rotations = self._shared(payloads, self._output_sizes(batch_size), in_flight)
-        path = {
-            HTTP: http_codec.infer_path(self._name, self._version),
-            GRPC_STREAM: grpc_codec.STREAM_PATH,
-        }.get(self._protocol, grpc_codec.UNARY_PATH)
+        http_path = http_codec.infer_path(self._name, self._version)
         return WireWorkload(
             self._protocol,
-            self._servers.addresses,
-            path,
+            self.servers.addresses,
+            http_path if self._protocol == HTTP else grpc_codec.PATHS[self._protocol],
             tuple(rotations),
-            self._servers.headers,
-            self._servers.tls,
+            self.servers.headers,
+            self.servers.tls,
             grpc_codec.StreamReader() if self._protocol == GRPC_STREAM else None,
-            self._servers.balance,
+            self.servers.balance,
             batch_size,
         )
 
     def _tensors(self, payload: Payload) -> list[InputTensor]:
-        types = {spec.name: spec.datatype for spec in self._model.inputs}
+        types = {spec.name: spec.datatype for spec in self.served_model.inputs}
         return [InputTensor(name, types[name], values) for name, values in payload.inputs.items()]
 
     def _shared(
         self, payloads: Sequence[Payload], sizes: Mapping[str, int], in_flight: int
     ) -> list[tuple[Request, ...]]:
-        """Put all inputs into one region, and the outputs of each request in flight into a slot of another."""
+        """Put all inputs into a region, and the outputs of each request in flight into a slot of a second region."""
         data = bytearray()
         offsets: list[list[tuple[InputTensor, int, int]]] = []
         for payload in payloads:
@@ -259,12 +251,11 @@ class StartedEndpoint:
         return rotations
 
     def _output_sizes(self, batch_size: int) -> dict[str, int]:
-        """Return the bytes of each output of one request."""
+        """Return the bytes of each output of a request."""
         sizes = {}
-        for spec in self._model.outputs:
-            shape = spec.item_shape(batched=self._model.batched)
-            known = spec.item_bytes > 0 and all(size >= 0 for size in shape)
-            if known:
+        for spec in self.served_model.outputs:
+            shape = spec.item_shape(batched=self.served_model.batched)
+            if spec.item_bytes > 0 and all(size >= 0 for size in shape):
                 sizes[spec.name] = math.prod(shape) * spec.item_bytes * batch_size
             elif self._settings.output_shared_memory_size is not None:
                 sizes[spec.name] = self._settings.output_shared_memory_size
@@ -285,70 +276,53 @@ class StartedEndpoint:
         settings = self._settings
         expected = settings.expected if callable(settings.expected) else payload.expected
         check = None if expected is None else OutputCheck(self._protocol, expected, settings.tolerance, slot)
-        message = InferMessage(
-            self._name,
-            self._version,
-            tuple(tensors),
-            outputs,
-            {STREAM_FINAL: True} if self._protocol == GRPC_STREAM else {},
-        )
+        parameters = {STREAM_FINAL: True} if self._protocol == GRPC_STREAM else {}
+        message = InferMessage(self._name, self._version, tuple(tensors), outputs, parameters)
         if self._protocol == HTTP:
             return http_codec.encode(message, check, binary="binary_tensor_data" in self._extensions)
         return grpc_codec.encode(message, check)
 
     def under_test(self) -> PlainMapping:
-        versions = dict.fromkeys(client.server_version() for client in self._clients)
-        facts: dict[str, Plain] = {"server": ", ".join(versions), "model": self._name}
-        metadata = self._model.metadata
-        facts["platform"] = str(metadata.get("platform", "")) or None
-        facts["versions"] = self._version or ", ".join(metadata.get("versions", ())) or None
-        if self._stage.digest:
-            facts["config_digest"] = self._stage.tree_digest
-        if self._stage.stages:
-            facts["stages"] = ", ".join(stage.name for stage in self._stage.stages)
-        facts["protocol"] = self._protocol
-        facts["encrypted"] = self._servers.tls is not None
-        facts["endpoints"] = len(self._clients)
-        return {**facts, **self._settings.facts()}
+        metadata = self.served_model.metadata
+        facts: dict[str, Plain] = {
+            "server": ", ".join(dict.fromkeys(client.server_version() for client in self._clients)),
+            "model": self._name,
+            "platform": str(metadata.get("platform", "")) or None,
+            "versions": self._version or ", ".join(metadata.get("versions", ())) or None,
+        }
+        if self.stage.digest:
+            facts["config_digest"] = self.stage.tree_digest
+        if self.stage.stages:
+            facts["stages"] = ", ".join(stage.name for stage in self.stage.stages)
+        return {
+            **facts,
+            "protocol": self._protocol,
+            "encrypted": self.servers.tls is not None,
+            "endpoints": len(self._clients),
+            **self._settings.facts(),
+        }
 
     def server_times(self) -> ServerTimes | None:
         if "statistics" not in self._extensions:
             return None
-        total, *remaining = map(self._times_of, self._clients)
-        for times in remaining:
-            total += times
-        return total
-
-    def _times_of(self, client: KServeClient) -> ServerTimes:
-        if not self._stage.stages:
-            return client.server_times(self._name, self._version)
-        return ensemble_times(self._stage, client.all_server_times())
+        if self.stage.stages:
+            times = [ensemble_times(self.stage, client.all_server_times()) for client in self._clients]
+        else:
+            times = [client.server_times(self._name, self._version) for client in self._clients]
+        return functools.reduce(operator.add, times)
 
     def default_metrics_url(self) -> str | None:
         """URL of a single Triton's metrics at the default port; None if there is none."""
         if len(self._clients) != 1 or not self._clients[0].server_version().startswith("triton "):
             return None
-        return find_metrics_url(self._servers.addresses[0].host, self._name)
-
-    @property
-    def served_model(self) -> ServedModel:
-        """The model as described by the server."""
-        return self._model
-
-    @property
-    def stage(self) -> Stage:
-        """The model and, for an ensemble, the models that it consists of."""
-        return self._stage
+        return find_metrics_url(self.servers.addresses[0].host, self._name)
 
     def check(self) -> None:
-        for address in self._servers.addresses:
+        for address in self.servers.addresses:
             # A new connection, since a server that shuts down still serves its open connections.
-            probe = open_client(self._servers, address)
-            try:
+            with closing(open_client(self.servers, address)) as probe:
                 if not probe.ready():
                     raise TargetDied(f"The server at {probe.address} no longer accepts requests; was it stopped?")
-            finally:
-                probe.close()
 
     def stop(self) -> None:
         self._memory.release()

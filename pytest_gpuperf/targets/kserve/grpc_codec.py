@@ -8,21 +8,20 @@ from typing import Any
 import numpy as np
 
 from pytest_gpuperf.errors import MissingExtra
-from pytest_gpuperf.model import AnswerCheck, Request, StreamAnswer
-from pytest_gpuperf.targets.kserve.message import InferMessage, MemoryRange, OutputMemory, read_shared_output
+from pytest_gpuperf.model import GRPC, GRPC_STREAM, AnswerCheck, Request, StreamAnswer
+from pytest_gpuperf.targets.kserve.message import InferMessage, MemoryRange, OutputSlot, read_shared_output
 from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
 
-UNARY_PATH = "/inference.GRPCInferenceService/ModelInfer"
-STREAM_PATH = "/inference.GRPCInferenceService/ModelStreamInfer"
+#: Path of the method that serves requests, by protocol.
+PATHS = {
+    GRPC: "/inference.GRPCInferenceService/ModelInfer",
+    GRPC_STREAM: "/inference.GRPCInferenceService/ModelStreamInfer",
+}
 _FINAL = "triton_final_response"
 
 
 def messages() -> Any:
-    """Import and return the module of the protocol's message classes.
-
-    Raises:
-        MissingExtra: gRPC is not installed.
-    """
+    """Import and return the module of the protocol's message classes."""
     try:
         from tritonclient.grpc import service_pb2
     except ImportError as error:
@@ -56,20 +55,13 @@ def _share(part: Any, memory_range: MemoryRange) -> None:
         part.parameters["shared_memory_offset"].int64_param = memory_range.offset
 
 
-def decode(body: bytes, _headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array]:
-    """Return the outputs of a ``ModelInferResponse``.
-
-    Args:
-        memory: Shared memory of the request's outputs.
-
-    Raises:
-        ValueError: ``body`` is not such a message.
-    """
+def decode(body: bytes, _headers: Mapping[str, str], memory: OutputSlot | None) -> dict[str, Array]:
+    """Return the outputs of a ``ModelInferResponse``, some of which may be in shared memory."""
     return _outputs(_parsed(messages().ModelInferResponse, body), memory)
 
 
 class StreamReader:
-    """Callable that reads one message of a stream: whether it is the last of its request, and its error."""
+    """Callable that reads a message of a stream: whether it is the last of its request, and its error."""
 
     def __init__(self) -> None:
         # Import now: at the first message, the import would delay the next requests.
@@ -91,7 +83,7 @@ class StreamReader:
         return StreamAnswer(last, not response.outputs)
 
 
-def decode_stream(body: bytes, _headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array] | None:
+def decode_stream(body: bytes, _headers: Mapping[str, str], memory: OutputSlot | None) -> dict[str, Array] | None:
     """Return the outputs of a ``ModelStreamInferResponse``; None for the empty message that ends a request."""
     answer = _parsed(messages().ModelStreamInferResponse, body)
     if answer.error_message:
@@ -111,12 +103,12 @@ def _parsed(kind: Any, body: bytes) -> Any:
         raise ValueError(f"it is not a {kind.DESCRIPTOR.name}: {error}") from error
 
 
-def _outputs(response: Any, memory: OutputMemory | None) -> dict[str, Array]:
+def _outputs(response: Any, memory: OutputSlot | None) -> dict[str, Array]:
     raw = iter(response.raw_output_contents)
     return {tensor.name: _values(tensor, raw, memory).reshape(tuple(tensor.shape)) for tensor in response.outputs}
 
 
-def _values(tensor: Any, raw: Iterator[bytes], memory: OutputMemory | None) -> Array:
+def _values(tensor: Any, raw: Iterator[bytes], memory: OutputSlot | None) -> Array:
     for _, typed in tensor.contents.ListFields():
         if tensor.datatype == "BYTES":
             array = np.empty(len(typed), dtype=np.object_)

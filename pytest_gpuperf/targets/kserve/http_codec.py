@@ -16,7 +16,7 @@ from pytest_gpuperf.targets.kserve.message import (
     InferMessage,
     InputTensor,
     MemoryRange,
-    OutputMemory,
+    OutputSlot,
     read_shared_output,
 )
 from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
@@ -31,14 +31,7 @@ def infer_path(model: str, version: str) -> str:
 
 
 def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) -> Request:
-    """Encode a request.
-
-    Args:
-        binary: Whether to use the binary tensor extension instead of JSON numbers.
-
-    Raises:
-        OptionError: A string is not UTF-8 and must be sent as JSON.
-    """
+    """Encode a request with the binary tensor extension, or with JSON numbers."""
     inputs, tail = [], []
     for tensor in message.inputs:
         part: dict[str, Any] = {
@@ -90,15 +83,8 @@ def _numbers(tensor: InputTensor) -> list[Any]:
         ) from error
 
 
-def decode(body: bytes, headers: Mapping[str, str], memory: OutputMemory | None) -> dict[str, Array]:
-    """Return the outputs of an answer.
-
-    Args:
-        memory: Shared memory of the request's outputs.
-
-    Raises:
-        ValueError: ``body`` is not a KServe v2 answer.
-    """
+def decode(body: bytes, headers: Mapping[str, str], memory: OutputSlot | None) -> dict[str, Array]:
+    """Return the outputs of an answer, some of which may be in shared memory."""
     body = _decompressed(body, headers.get("content-encoding", ""))
     length = int(headers.get(_LENGTH, len(body)))
     document = json.loads(body[:length])

@@ -11,14 +11,13 @@ import mmap
 import os
 import time
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.targets.kserve.client import KServeClient
-from pytest_gpuperf.targets.kserve.message import MemoryRange
+from pytest_gpuperf.targets.kserve.message import RegionReader
 
 #: Alignment of regions and of tensors in them, in bytes: CUDA's alignment, and more than a cache line.
 ALIGNMENT = 256
@@ -54,17 +53,6 @@ class Region(Protocol):
 
     def remove(self) -> None:
         """Free the memory. May be called twice."""
-
-
-class RegionReader(Protocol):
-    """A reader of a region, for use in any process on this host."""
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``offset``.
-
-        Raises:
-            ValueError: The range ends beyond the region, or the region is gone.
-        """
 
 
 class SystemRegion:
@@ -116,11 +104,8 @@ class SystemReader:
         self._path = path
         self._memory: mmap.mmap | None = None
 
-    def __getstate__(self) -> str:
-        return self._path
-
-    def __setstate__(self, path: str) -> None:
-        self._path, self._memory = path, None
+    def __reduce__(self) -> tuple[type[SystemReader], tuple[str]]:
+        return SystemReader, (self._path,)
 
     def read(self, offset: int, size: int) -> bytes:
         if self._memory is None:
@@ -134,33 +119,8 @@ class SystemReader:
         return self._memory[offset : offset + size]
 
 
-@dataclass(frozen=True)
-class OutputSlot:
-    """The part of an output region that belongs to one request in flight.
-
-    Attributes:
-        memory_ranges: Memory of each output, by name.
-    """
-
-    reader: RegionReader
-    memory_ranges: Mapping[str, MemoryRange]
-
-    def output(self, name: str) -> bytes | None:
-        """Return the bytes of an output's memory; None if it has none.
-
-        Raises:
-            ValueError: The memory can't be read.
-        """
-        memory_range = self.memory_ranges.get(name)
-        return None if memory_range is None else self.reader.read(memory_range.offset, memory_range.size)
-
-
 def create_region(kind: str, name: str, size: int) -> Region:
-    """Allocate ``size`` bytes of ``system`` or ``cuda`` memory.
-
-    Raises:
-        TargetError: There is not enough memory, or no GPU.
-    """
+    """Allocate ``size`` bytes of ``system`` or ``cuda`` memory."""
     if kind == SystemRegion.kind:
         return SystemRegion(name, size)
     from pytest_gpuperf.targets.kserve.memory_cuda import CudaRegion
@@ -169,11 +129,7 @@ def create_region(kind: str, name: str, size: int) -> Region:
 
 
 class SharedMemory:
-    """All regions of one target, registered with all its servers.
-
-    Args:
-        prefix: Prefix of the regions' names.
-    """
+    """All regions of a target, registered with all its servers; their names begin with ``prefix``."""
 
     def __init__(self, kind: str, prefix: str, clients: Sequence[KServeClient]) -> None:
         self._kind, self._prefix, self._clients = kind, prefix, clients
@@ -181,11 +137,7 @@ class SharedMemory:
         self._registered: list[tuple[KServeClient, str]] = []
 
     def region(self, size: int) -> Region:
-        """Allocate a region and register it with every server.
-
-        Raises:
-            TargetError: The region can't be allocated, or a server refuses it.
-        """
+        """Allocate a region and register it with every server."""
         region = create_region(self._kind, f"{self._prefix}{self._kind}-{len(self._regions)}", size)
         self._regions.append(region)
         for client in self._clients:
@@ -193,7 +145,7 @@ class SharedMemory:
                 region.register(client)
             except TargetError as error:
                 raise TargetError(
-                    f"{error}\nShared memory needs a server on this host that sees the same "
+                    f"{error}\nShared memory needs a server on this host that uses the same "
                     f"{'/dev/shm (containers: --ipc=host) as the same user' if self._kind == 'system' else 'GPU'}. "
                     "Otherwise use shared_memory='none'."
                 ) from error

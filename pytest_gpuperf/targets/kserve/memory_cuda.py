@@ -27,7 +27,7 @@ class CudaRegion:
         except Exception as error:  # the library's exception, whose cause is the driver's
             raise TargetError(
                 f"{size} bytes of GPU memory can't be shared: {_root_cause(error)}.\nCheck with nvidia-smi that this "
-                "machine has a GPU with a driver. Without one use shared_memory='system' or 'none'."
+                "machine has a GPU with a driver. Without a GPU use shared_memory='system' or 'none'."
             ) from error
         self._remove = weakref.finalize(self, self._library.destroy_shared_memory_region, self._handle)
 
@@ -71,12 +71,8 @@ class CudaReader:
         self._handle, self._device, self._size = handle, device, size
         self._base: int | None = None
 
-    def __getstate__(self) -> tuple[bytes, int, int]:
-        return self._handle, self._device, self._size
-
-    def __setstate__(self, state: tuple[bytes, int, int]) -> None:
-        self._handle, self._device, self._size = state
-        self._base = None
+    def __reduce__(self) -> tuple[type[CudaReader], tuple[bytes, int, int]]:
+        return CudaReader, (self._handle, self._device, self._size)
 
     def read(self, offset: int, size: int) -> bytes:
         from cuda.bindings import runtime

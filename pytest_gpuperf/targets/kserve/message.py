@@ -23,7 +23,7 @@ class MemoryRange:
 
 @dataclass(frozen=True)
 class InputTensor:
-    """One input.
+    """An input.
 
     Attributes:
         memory_range: Shared memory that holds the values; None if the request contains them.
@@ -37,7 +37,7 @@ class InputTensor:
 
 @dataclass(frozen=True)
 class InferMessage:
-    """One inference request.
+    """An inference request.
 
     Attributes:
         outputs: Requested outputs, each with the shared memory to write it to; None to put it into the answer.
@@ -51,23 +51,36 @@ class InferMessage:
     parameters: dict[str, bool] = field(default_factory=dict)
 
 
-class OutputMemory(Protocol):
-    """Shared memory that holds outputs of one request. (Triton's answers do not name it.)"""
+class RegionReader(Protocol):
+    """A reader of a region, for use in any process on this host."""
 
-    def output(self, name: str) -> bytes | None:
-        """Return the bytes of an output's memory; None if the output is in the answer.
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset``.
 
         Raises:
-            ValueError: The memory can't be read.
+            ValueError: The range ends beyond the region, or the region is gone.
         """
 
 
-def read_shared_output(datatype: str, shape: Sequence[int], data: bytes) -> Array:
-    """Return the flat array at the start of an output's memory.
+@dataclass(frozen=True)
+class OutputSlot:
+    """The part of an output region that belongs to a request in flight. (Triton's answers do not name it.)
 
-    Raises:
-        ValueError: The memory is smaller than the array.
+    Attributes:
+        memory_ranges: Memory of each output, by name.
     """
+
+    reader: RegionReader
+    memory_ranges: Mapping[str, MemoryRange]
+
+    def output(self, name: str) -> bytes | None:
+        """Return the bytes of an output's memory; None if the output is in the answer."""
+        memory_range = self.memory_ranges.get(name)
+        return None if memory_range is None else self.reader.read(memory_range.offset, memory_range.size)
+
+
+def read_shared_output(datatype: str, shape: Sequence[int], data: bytes) -> Array:
+    """Return the flat array at the start of an output's memory."""
     count = math.prod(shape)
     size = TensorSpec("", datatype, ()).item_bytes * count if datatype in DTYPES else 0
     if size > len(data):

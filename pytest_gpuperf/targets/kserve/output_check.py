@@ -10,7 +10,7 @@ import numpy as np
 
 from pytest_gpuperf.model import GRPC, GRPC_STREAM, HTTP
 from pytest_gpuperf.targets.kserve import grpc_codec, http_codec
-from pytest_gpuperf.targets.kserve.memory import OutputSlot
+from pytest_gpuperf.targets.kserve.message import OutputSlot
 from pytest_gpuperf.targets.kserve.settings import Judge
 from pytest_gpuperf.targets.payload import Array
 
@@ -41,24 +41,17 @@ class OutputCheck:
     def __init__(
         self, protocol: str, expected: Mapping[str, Array] | Judge, tolerance: float, slot: OutputSlot | None = None
     ) -> None:
-        self._state = (protocol, expected, tolerance, slot)
-        self._prepare()
-
-    def _prepare(self) -> None:
-        if self._state[0] != HTTP:
+        self._arguments = (protocol, expected, tolerance, slot)
+        if protocol != HTTP:
             # Import now: at the first answer, the import would delay the next requests.
             grpc_codec.messages()
         self._accepted: deque[tuple[bytes, ...]] = deque(maxlen=_REMEMBERED)
 
-    def __getstate__(self) -> tuple[Any, ...]:
-        return self._state
-
-    def __setstate__(self, state: tuple[str, Mapping[str, Array] | Judge, float, OutputSlot | None]) -> None:
-        self._state = state
-        self._prepare()
+    def __reduce__(self) -> tuple[type[OutputCheck], tuple[Any, ...]]:
+        return OutputCheck, self._arguments
 
     def __call__(self, body: bytes, headers: Mapping[str, str]) -> str:
-        protocol, expected, tolerance, slot = self._state
+        protocol, expected, tolerance, slot = self._arguments
         try:
             # The same bytes were accepted before. Shared memory is part of the answer.
             memory = [slot.output(name) or b"" for name in slot.memory_ranges] if slot is not None else []
@@ -67,7 +60,7 @@ class OutputCheck:
                 return ""
             outputs = _DECODERS[protocol](body, headers, slot)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            return f"it can't be read: {error!r}" if not isinstance(error, ValueError) else f"it can't be read: {error}"
+            return f"it can't be read: {error if isinstance(error, ValueError) else repr(error)}"
         if outputs is None:
             return ""
         wrong = (
@@ -81,11 +74,11 @@ class OutputCheck:
 def _call_judge(judge: Judge, outputs: dict[str, Array]) -> str:
     try:
         verdict = judge(outputs)
-    except Exception as error:  # noqa: BLE001 - the user's function; one that fails did not accept the answer
+    except Exception as error:  # noqa: BLE001 - a function of the user that fails did not accept the answer
         return f"expected= failed on it: {error!r}"
     if isinstance(verdict, str):
         return verdict
-    return "" if verdict else "expected= found it wrong"
+    return "" if verdict else "expected= rejected it"
 
 
 def describe_difference(expected: Mapping[str, Array], outputs: Mapping[str, Array], tolerance: float) -> str:

@@ -13,11 +13,7 @@ from pytest_gpuperf.targets.kserve.served_model import ServedModel
 
 @dataclass(frozen=True)
 class Stage:
-    """A model and, for an ensemble, the stages that it consists of.
-
-    Attributes:
-        digest: Digest of the model's configuration.
-    """
+    """A model with the digest of its configuration and, for an ensemble, the stages that it consists of."""
 
     name: str
     digest: str
@@ -38,11 +34,7 @@ class Stage:
 
 
 def stage_tree(name: str, model: ServedModel, client: KServeClient) -> Stage:
-    """Return the tree of an ensemble; a single stage for any other model.
-
-    Raises:
-        TargetError: The server does not provide the configuration of a step.
-    """
+    """Return the tree of an ensemble; a single stage for any other model."""
     stages = tuple(stage_tree(step, ServedModel({}, client.config(step)), client) for step in model.steps)
     return Stage(name, model.digest or "", stages)
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_gpuperf.targets.payload import TensorSpec
+from pytest_gpuperf.targets.payload import TensorSpec, first_is_batch
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,7 @@ class ServedModel:
 
     def _specs(self, kind: str, optional: set[str]) -> tuple[TensorSpec, ...]:
         return tuple(
-            TensorSpec(
-                tensor["name"],
-                tensor["datatype"],
-                tuple(int(size) for size in tensor["shape"]),
-                tensor["name"] in optional,
-            )
+            TensorSpec(tensor["name"], tensor["datatype"], tuple(map(int, tensor["shape"])), tensor["name"] in optional)
             for tensor in self.metadata[kind]
         )
 
@@ -57,7 +52,7 @@ class ServedModel:
         """True if the first dimension is the batch; inferred from the shapes if the server does not provide it."""
         if self.max_batch_size is not None:
             return self.max_batch_size > 0
-        return all(spec.shape and spec.shape[0] == -1 for spec in self.inputs)
+        return first_is_batch(self.inputs)
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -67,7 +62,7 @@ class ServedModel:
 
     @property
     def digest(self) -> str | None:
-        """First half of the SHA-256 of the configuration; None without one."""
+        """First half of the SHA-256 of the configuration; None without a configuration."""
         if self.config is None:
             return None
         return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()[:32]

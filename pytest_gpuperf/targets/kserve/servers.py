@@ -42,9 +42,6 @@ def parse_url(url: str, protocol: str = "") -> ServerUrl:
 
     Args:
         protocol: Protocol of a URL without a scheme; HTTP when empty.
-
-    Raises:
-        OptionError: The URL has none of these forms.
     """
     try:
         parts = urlsplit(url if "://" in url else f"//{url}")
@@ -66,7 +63,7 @@ def parse_url(url: str, protocol: str = "") -> ServerUrl:
 
 @dataclass(frozen=True)
 class Servers:
-    """Servers of the same model that share one load.
+    """Servers of the same model that share a load.
 
     Attributes:
         protocol: ``http`` or ``grpc``.
@@ -86,19 +83,15 @@ class Servers:
         urls: Sequence[str],
         *,
         protocol: str | None,
-        headers: Mapping[str, str],
-        bearer_token: str | None,
-        tls: Tls | None,
         balance: str,
-        weights: Sequence[float] | None,
+        headers: Mapping[str, str] | None = None,
+        bearer_token: str | None = None,
+        tls: Tls | None = None,
+        weights: Sequence[float] | None = None,
     ) -> Servers:
-        """Return the servers at these URLs.
-
-        Raises:
-            OptionError: A URL, the protocol, a header or the weights are invalid.
-        """
+        """Return the servers at these URLs."""
         if not urls:
-            raise OptionError("url= is empty: give at least one URL.")
+            raise OptionError("url= is empty: give the URL of a server.")
         if protocol not in (None, HTTP, GRPC):
             raise OptionError(f"protocol={protocol!r} must be 'http' or 'grpc'.")
         parsed_urls = [parse_url(url, protocol or "") for url in urls]
@@ -117,11 +110,11 @@ class Servers:
             Address(parsed.host, parsed.port, share) for parsed, share in zip(parsed_urls, shares, strict=True)
         )
         secure = tls or (Tls() if parsed_urls[0].encrypted else None)
-        return cls(addresses, wanted, _headers(headers, bearer_token), secure, balance)
+        return cls(addresses, wanted, _headers(headers or {}, bearer_token), secure, balance)
 
 
 def open_client(servers: Servers, address: Address | None = None) -> KServeClient:
-    """Open a client of one server, by default the first.
+    """Open a client of a server, by default the first.
 
     Raises:
         MissingExtra: gRPC is not installed.
@@ -141,7 +134,7 @@ def _weights(weights: Sequence[float] | None, count: int) -> Sequence[float]:
     if weights is None:
         return (1.0,) * count
     if len(weights) != count:
-        raise OptionError(f"weights={list(weights)} for {count} server(s): give one weight for each server.")
+        raise OptionError(f"weights={list(weights)} for {count} server(s): give a weight for each server.")
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise OptionError(
             f"weights={list(weights)}: weights must be finite and above 0. To give a server no load, leave out its URL."
@@ -154,12 +147,12 @@ def _headers(headers: Mapping[str, str], bearer_token: str | None) -> tuple[tupl
     lowered = {name.lower(): str(value) for name, value in headers.items()}
     if bearer_token is not None:
         if "authorization" in lowered:
-            raise OptionError("bearer_token= and an authorization header exclude each other: leave one out.")
+            raise OptionError("bearer_token= and an authorization header exclude each other: leave out either.")
         lowered["authorization"] = f"Bearer {bearer_token}"
     for name, value in lowered.items():
         if not _TOKEN.fullmatch(name) or re.search(r"[\r\n\0]", value):
             raise OptionError(
-                f"Invalid header {name!r}: a name consists of letters, digits and dashes, a value of one line."
+                f"Invalid header {name!r}: a name consists of letters, digits and dashes, a value of a single line."
             )
         if name in _FRAMING or name.startswith("grpc-"):
             raise OptionError(f"The header {name!r} is set by the load generator; leave it out.")

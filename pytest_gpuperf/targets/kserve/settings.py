@@ -13,7 +13,7 @@ from pytest_gpuperf.targets.payload import Array
 
 NO_MEMORY, SYSTEM, CUDA = "none", "system", "cuda"
 
-#: Judges the outputs of one answer, by name: returns True or "" if they are correct, else False or the reason.
+#: Judges the outputs of an answer, by name: returns True or "" if they are correct, else False or the reason.
 Judge = Callable[[dict[str, Array]], bool | str]
 Expected = Mapping[str, Any] | Sequence[Mapping[str, Any]] | Judge
 
@@ -24,11 +24,11 @@ class RequestSettings(InputSettings):
 
     Attributes:
         protocol: ``http`` or ``grpc``; the URL's scheme, else HTTP, when None.
-        streaming: Whether to use one bidirectional gRPC stream per connection, on which a request may have any number
+        streaming: Whether to use a bidirectional gRPC stream per connection, on which a request may have any number
             of answers.
-        expected: Correct outputs by name, without the batch: one mapping for all requests, or one for each item of
-            ``input_data`` (or each of ``payloads``); or a function of the outputs, defined at the top level of a
-            module, that returns whether they are correct or what is wrong. Overrides ``validation_data`` of a JSON
+        expected: Correct outputs by name, without the batch: a mapping for all requests, or a list with a mapping for
+            each item of ``input_data`` (or of ``payloads``); or a function of the outputs, defined at the top level of
+            a module, that returns whether they are correct or what is wrong. Overrides ``validation_data`` of a JSON
             file. A wrong answer is an error of type ``wrong answer``.
         tolerance: Relative tolerance of floating point outputs; other outputs must be equal.
         shared_memory: ``system`` or ``cuda`` to keep tensors in memory shared with a server on this host; ``none`` to
@@ -53,11 +53,7 @@ class RequestSettings(InputSettings):
             raise OptionError(f"output_shared_memory_size={self.output_shared_memory_size} must be 1 byte or more.")
 
     def wire_protocol(self, protocol: str) -> str:
-        """Return the protocol of the requests to servers with that control protocol.
-
-        Raises:
-            OptionError: ``streaming`` is set and the protocol is not gRPC.
-        """
+        """Return the protocol of the requests to servers with that control protocol."""
         if not self.streaming:
             return protocol
         if protocol != GRPC:

@@ -14,15 +14,8 @@ from pytest_gpuperf.targets.tensorrt.precision import Recipe
 from pytest_gpuperf.targets.tensorrt.profiles import BatchSize, Profile, make_profiles
 
 #: KServe's type for each of TensorRT's; other types (FP8, INT4, FP4) can't be sent.
-DATATYPES = {
-    "FLOAT": "FP32",
-    "HALF": "FP16",
-    "BF16": "BF16",
-    "INT8": "INT8",
-    "UINT8": "UINT8",
-    "INT32": "INT32",
-    "INT64": "INT64",
-    "BOOL": "BOOL",
+DATATYPES = {"FLOAT": "FP32", "HALF": "FP16"} | {
+    name: name for name in ("BF16", "INT8", "UINT8", "INT32", "INT64", "BOOL")
 }
 _ERRORS_SHOWN = 5
 
@@ -71,10 +64,6 @@ def build(
         timing_cache: Kernel timings of earlier builds, may be empty; None to use none.
         compute_capability: Compute capability to build for, such as ``8.9``; only for TensorRT for RTX, which needs no
             GPU for a build. TensorRT builds for the current GPU.
-
-    Raises:
-        TargetError: The model can't be parsed or built; the message contains TensorRT's reasons.
-        OptionError: The profiles do not match the model.
     """
     trt, log = library.trt, library.log
     log.clear()
@@ -101,7 +90,7 @@ def build(
     # TensorRT for RTX does not time kernels during a build.
     caching = timing_cache is not None and not library.rtx
     if caching:
-        # TensorRT refuses a cache of another version or GPU; then the build uses an empty one.
+        # TensorRT refuses a cache of another version or GPU; then the build uses an empty cache.
         cache = config.create_timing_cache(timing_cache)
         if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
             cache = config.create_timing_cache(b"")
@@ -123,7 +112,7 @@ def _network_flags(library: Library, recipe: Recipe) -> int:
 
 
 def _set_compute_capability(trt: Any, config: Any, compute_capability: str) -> None:
-    """Make TensorRT for RTX build for one compute capability instead of all."""
+    """Make TensorRT for RTX build for a single compute capability instead of all."""
     name = f"SM{compute_capability.replace('.', '')}" if compute_capability else "CURRENT"
     kind = getattr(trt.ComputeCapability, name, None)
     if kind is None:
@@ -161,11 +150,7 @@ def _inputs(network: Any) -> tuple[tuple[TensorSpec, ...], bool]:
 
 
 def spec_of(name: str, dtype: Any, shape: Any) -> TensorSpec:
-    """Return the spec of a TensorRT tensor.
-
-    Raises:
-        OptionError: The tensor's type can't be sent.
-    """
+    """Return the spec of a TensorRT tensor."""
     if dtype.name not in DATATYPES:
         raise OptionError(f"Tensor {name!r} has TensorRT's type {dtype.name}, which is not supported.")
     return TensorSpec(name, DATATYPES[dtype.name], tuple(int(size) for size in shape))

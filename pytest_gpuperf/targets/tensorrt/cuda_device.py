@@ -29,7 +29,6 @@ class CudaDevice:
     Attributes:
         name: Product name; for a MIG slice, with its profile.
         compute_capability: Compute capability, such as ``9.0``.
-        multiprocessors: Number of multiprocessors of the GPU or slice.
     """
 
     def __init__(self, core: Any, device: Any) -> None:
@@ -71,11 +70,7 @@ class CudaDevice:
             return self._device.create_event(options=self._core.EventOptions(timing_enabled=True))
 
     def device_buffer(self, size: int, stream: Any, purpose: str) -> Any:
-        """Allocate ``size`` bytes of GPU memory.
-
-        Args:
-            purpose: Use of the memory, completing "for ..." in an error message.
-        """
+        """Allocate ``size`` bytes of GPU memory; an error message names the purpose."""
         with _gpu_errors(f"allocate {size} bytes of GPU memory for {purpose}"):
             return (self._pool or self._device).allocate(max(size, 1), stream=stream)
 
@@ -88,11 +83,7 @@ class CudaDevice:
         return buffer
 
     def capture(self, stream: Any, work: Any) -> Any:
-        """Capture the work that ``work(stream handle)`` queues as a graph.
-
-        Raises:
-            TargetError: The work can't be captured.
-        """
+        """Capture the work that ``work(stream handle)`` queues as a graph."""
         with _gpu_errors("capture a CUDA graph of this engine (some engines can't be captured: cuda_graph=False)"):
             recorder = stream.create_graph_builder()
             try:
@@ -111,18 +102,11 @@ def read_pinned(buffer: Any, size: int) -> bytes:
     return ctypes.string_at(int(buffer.handle), size)
 
 
-def drain(stream: Any) -> bool:
-    """Wait until the stream's queued work has ended, so that its buffers can be freed.
-
-    Returns:
-        Whether the work succeeded. A failure was already raised for its request, or comes from a GPU that returns the
-        same error for every later call.
-    """
-    try:
+def drain(stream: Any) -> None:
+    """Wait until the stream's queued work has ended, so that its buffers can be freed."""
+    # A failure was already raised for its request, or comes from a GPU that returns the same error for every call.
+    with contextlib.suppress(Exception):  # CUDAError has no public name
         stream.sync()
-    except Exception:  # noqa: BLE001 - CUDAError has no public name
-        return False
-    return True
 
 
 def gpu_failure(error: Exception, doing: str) -> TargetError:
@@ -152,10 +136,6 @@ def open_gpu(purpose: str, extra: str, visible: str = "") -> CudaDevice:
         purpose: What the GPU is needed for, completing "is needed to ...".
         extra: Extra of this package that installs CUDA's Python bindings.
         visible: UUID of the GPU or its beginning; the first visible GPU (``CUDA_VISIBLE_DEVICES``) when empty.
-
-    Raises:
-        MissingExtra: CUDA's Python bindings are not installed.
-        TargetError: There is no driver, or no such GPU.
     """
     try:
         from cuda import core
@@ -174,7 +154,7 @@ def open_gpu(purpose: str, extra: str, visible: str = "") -> CudaDevice:
         ) from error
     raise TargetError(
         f"{visible} is needed to {purpose}, but is not visible to this process.\nCUDA reads CUDA_VISIBLE_DEVICES only "
-        f"once and shows one MIG slice at most: run pytest with --gpuperf-device={visible}."
+        f"once and shows a single MIG slice at most: run pytest with --gpuperf-device={visible}."
     )
 
 

@@ -6,15 +6,16 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
-from pytest_gpuperf.model import CallWorkload, Plain, PlainMapping, ServerTimes
+from pytest_gpuperf.model import CallWorkload, PlainMapping, ServerTimes
 from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
 from pytest_gpuperf.targets.onnxruntime import digest_of
-from pytest_gpuperf.targets.payload import TensorSpec
+from pytest_gpuperf.targets.payload import TensorSpec, first_is_batch
+from pytest_gpuperf.targets.target import StartedInProcess
 from pytest_gpuperf.targets.tensorrt.builder import Plan, build, spec_of
 from pytest_gpuperf.targets.tensorrt.cuda_device import CudaDevice, open_gpu
 from pytest_gpuperf.targets.tensorrt.execution import (
@@ -54,10 +55,10 @@ class TensorRTEngine(InputSettings):
         shapes: Sizes of free dimensions by input, without the batch: a shape, or (smallest, tuned for, largest).
             Synthetic inputs have the tuned-for shape.
         workspace_bytes: Limit of a layer's scratch memory in bytes; TensorRT's default when None.
-        timing_cache: File for the builder's kernel timings; True for one in the cache directory, False for none.
+        timing_cache: File for the builder's kernel timings; True for a file in the cache directory, False for none.
         streams: Number of execution contexts, each with a stream: the number of requests that run concurrently.
         cuda_graph: Whether to launch the engine as a captured graph.
-        library: ``tensorrt`` or ``tensorrt-rtx``; the first installed one when None.
+        library: ``tensorrt`` or ``tensorrt-rtx``; the first that is installed when None.
         visible: UUID of the GPU as in CUDA_VISIBLE_DEVICES; the first visible GPU when empty.
         label: Name of the target; made of the model's name and the precision when empty.
     """
@@ -79,7 +80,7 @@ class TensorRTEngine(InputSettings):
         super().__post_init__()
         recipe_for(self.precision, always_typed=False)
         if not self.batch_sizes:
-            raise OptionError("batch_sizes is empty: name at least one batch size.")
+            raise OptionError("batch_sizes is empty: name a batch size.")
         for batch in self.batch_sizes:
             batch_range(batch)
         for name, sizes in self.shapes.items():
@@ -153,7 +154,7 @@ def plan_key(target: TensorRTEngine, library: Library, gpu: CudaDevice, digest: 
 def find_or_build(
     target: TensorRTEngine, file: OnnxFile, library: Library, gpu: CudaDevice, store: PlanStore | None = None
 ) -> Plan:
-    """Return the cached plan for this GPU, or build one and cache it.
+    """Return the cached plan for this GPU, or build it and cache it.
 
     Raises:
         TargetError: The plan can't be built.
@@ -189,15 +190,8 @@ def _timing_cache(target: TensorRTEngine, store: PlanStore, name: str) -> Path |
     return Path(target.timing_cache)
 
 
-class StartedEngine:
-    """A deserialised engine, with a pool of slots for each batch size.
-
-    Attributes:
-        device_ids: See ``OnDevices``.
-    """
-
-    local = True
-    metrics_url = None
+class StartedEngine(StartedInProcess):
+    """A deserialised engine, with a pool of slots for each batch size."""
 
     def __init__(self, target: TensorRTEngine, library: Library, gpu: CudaDevice, plan: Plan, digest: str) -> None:
         self._target, self._library, self._gpu = target, library, gpu
@@ -208,9 +202,8 @@ class StartedEngine:
         self._pools: dict[int, SlotPool] = {}
         library.log.clear()
         gpu.make_current()
-        runtime = library.trt.Runtime(library.logger)
-        self._runtime = runtime
-        self._engine: Any = runtime.deserialize_cuda_engine(plan.data)
+        self._runtime: Any = library.trt.Runtime(library.logger)
+        self._engine: Any = self._runtime.deserialize_cuda_engine(plan.data)
         if self._engine is None:
             raise load_failure(
                 f"The plan of {target.path.name} can't be used on this {gpu.name} (compute capability "
@@ -219,12 +212,9 @@ class StartedEngine:
                 "A plan runs only on the GPU model and version it was built for; from an .onnx file it is rebuilt.",
             )
         self._input_specs, self._output_specs = self._read_tensors()
-        self._batched = self._first_is_batch() if target.prebuilt else plan.batched
+        specs = (*self._input_specs, *self._output_specs)
+        self._batched = first_is_batch(specs) if target.prebuilt else plan.batched
         self._profiles = self._read_profiles()
-
-    @property
-    def processes(self) -> tuple[int, ...]:
-        return (os.getpid(),)
 
     def _read_tensors(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
         trt, engine = self._library.trt, self._engine
@@ -236,9 +226,6 @@ class StartedEngine:
             spec = spec_of(name, engine.get_tensor_dtype(name), engine.get_tensor_shape(name))
             specs[engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT].append(spec)
         return tuple(specs[True]), tuple(specs[False])
-
-    def _first_is_batch(self) -> bool:
-        return all(spec.shape and spec.shape[0] == -1 for spec in (*self._input_specs, *self._output_specs))
 
     def _read_profiles(self) -> tuple[Profile, ...]:
         return tuple(
@@ -259,8 +246,9 @@ class StartedEngine:
 
     def _pool(self, batch_size: int) -> SlotPool:
         target, gpu = self._target, self._gpu
+        tuned = {name: size_range(name, sizes).tuned for name, sizes in target.shapes.items()}
         payloads = make_payloads(
-            self._inputs(), self._input_specs, batch_size=batch_size, batched=self._batched, outputs=()
+            replace(target, shapes=tuned), self._input_specs, batch_size=batch_size, batched=self._batched
         )
         gpu.make_current()
         requests = stage_requests(gpu, self._input_specs, [payload.inputs for payload in payloads])
@@ -284,22 +272,10 @@ class StartedEngine:
             cleaning.pop_all()
         return SlotPool(gpu, slots, requests, self._request_times)
 
-    def _inputs(self) -> InputSettings:
-        """Return the input settings with the tuned-for shape of each range."""
-        target = self._target
-        return InputSettings(
-            inputs=target.inputs,
-            shapes={name: size_range(name, sizes).tuned for name, sizes in target.shapes.items()},
-            input_data=target.input_data,
-            payloads=target.payloads,
-            seed=target.seed,
-            string_length=target.string_length,
-        )
-
     def under_test(self) -> PlainMapping:
         target, library = self._target, self._library
         profiles = (", ".join(f"{name} {shapes}" for name, shapes in profile.items()) for profile in self._profiles)
-        facts: dict[str, Plain] = {
+        return {
             "model": target.path.name,
             "model_digest": self._digest,
             "plan_digest": self._plan_digest,
@@ -311,7 +287,6 @@ class StartedEngine:
             "cuda_graph": target.cuda_graph,
             **target.facts(),
         }
-        return facts
 
     def server_times(self) -> ServerTimes:
         """Return the times of waiting for a stream, copying to the GPU, executing, and copying back."""

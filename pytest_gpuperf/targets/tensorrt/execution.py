@@ -39,24 +39,16 @@ class RequestTimes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._total = ServerTimes(0, 0, 0, 0, 0, 0)
+        self.total = ServerTimes(0, 0, 0, 0, 0, 0)
 
     def add(self, queue_ns: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         with self._lock:
-            self._total += ServerTimes(1, 1, queue_ns, input_ns, infer_ns, output_ns)
-
-    @property
-    def total(self) -> ServerTimes:
-        return self._total
+            self.total += ServerTimes(1, 1, queue_ns, input_ns, infer_ns, output_ns)
 
 
 @dataclass(frozen=True)
 class StagedRequest:
-    """The inputs of a request in pinned memory, which all streams read.
-
-    Attributes:
-        buffers: Pinned buffer of each input.
-    """
+    """The inputs of a request in pinned memory, which all streams read."""
 
     buffers: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
@@ -69,12 +61,7 @@ class StagedRequest:
 def stage_requests(
     gpu: CudaDevice, specs: Sequence[TensorSpec], payloads: Sequence[Mapping[str, Array]]
 ) -> tuple[StagedRequest, ...]:
-    """Copy requests into pinned memory.
-
-    Raises:
-        OptionError: The requests differ in shape.
-        TargetError: There is not enough memory.
-    """
+    """Copy requests into pinned memory."""
     requests: list[StagedRequest] = []
     for arrays in payloads:
         data = {spec.name: to_bytes(spec.datatype, arrays[spec.name]) for spec in specs}
@@ -91,11 +78,11 @@ def stage_requests(
 
 
 class ExecutionSlot:
-    """An execution context with its stream and buffers; runs one request at a time.
+    """An execution context with its stream and buffers; runs a single request at a time.
 
     Args:
         profile: Index of the optimisation profile.
-        request: One of the requests that it will run, which all have the same shapes.
+        request: Any of the requests that it will run, which all have the same shapes.
         graph: Whether to launch a captured graph instead of queueing every kernel.
 
     Raises:
@@ -173,13 +160,10 @@ class ExecutionSlot:
             raise TargetError(f"The engine failed:\n{self._library.log.reason()}")
 
     def run(self, request: StagedRequest) -> tuple[int, int, int]:
-        """Serve one request, and wait until its outputs are in pinned memory.
+        """Serve a request, and wait until its outputs are in pinned memory.
 
         Returns:
             Nanoseconds of the copy to the device, the execution, and the copy back.
-
-        Raises:
-            TargetError: The engine or the GPU fails.
         """
         stream = self._stream
         try:
@@ -222,9 +206,6 @@ class ExecutionSlot:
 class SlotPool:
     """Slots shared by callers, who wait in order for a free slot, as in a server's queue.
 
-    Args:
-        requests: Requests that are served in turn.
-
     Attributes:
         problem: Reason why the last call failed; empty if it succeeded.
     """
@@ -246,7 +227,7 @@ class SlotPool:
         self.problem = ""
 
     def call(self) -> None:
-        """Serve one request.
+        """Serve a request.
 
         Raises:
             TargetDied: The target was stopped.

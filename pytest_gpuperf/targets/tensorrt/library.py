@@ -75,13 +75,8 @@ def open_library(wanted: str | None, purpose: str) -> Library:
     """Import TensorRT.
 
     Args:
-        wanted: ``tensorrt`` or ``tensorrt-rtx``; the first installed one when None.
+        wanted: ``tensorrt`` or ``tensorrt-rtx``; the first that is installed when None.
         purpose: What it is needed for, completing "is needed to ...".
-
-    Raises:
-        MissingExtra: It is not installed.
-        OptionError: There is no such library.
-        TargetError: It is installed, but can't be used.
     """
     if wanted is not None and wanted not in MODULES:
         raise OptionError(f"library={wanted!r}: the libraries are {' and '.join(MODULES)}.")

@@ -38,7 +38,7 @@ class OnnxFile:
         onnx = self._onnx("read models")
         try:
             model = onnx.load(str(self.path), load_external_data=False)
-        except Exception as error:  # protobuf's own, which differ between its versions
+        except Exception as error:  # protobuf's errors, which differ between its versions
             raise TargetError(
                 f"{self.path} can't be read as an ONNX model: {error}\nCheck that the file is complete."
             ) from error
@@ -48,11 +48,7 @@ class OnnxFile:
 
     @property
     def external(self) -> tuple[Path, ...]:
-        """Files with the model's external weights.
-
-        Raises:
-            TargetError: A file is missing.
-        """
+        """Files with the model's external weights."""
         names = {
             entry.value
             for tensor in _tensors(self._model.graph)
@@ -73,11 +69,7 @@ class OnnxFile:
         return digest_of(self.path, self.external)
 
     def check(self, precision: str, *, always_typed: bool) -> None:
-        """Refuse a precision that the model can't be built in.
-
-        Raises:
-            OptionError: The model can't be built in the precision; the message names the alternatives.
-        """
+        """Refuse a precision that the model can't be built in."""
         if precision in (INT8, FP8):
             types = self._quantized_types()
             if precision not in types:
@@ -94,12 +86,7 @@ class OnnxFile:
             )
 
     def converted(self, precision: str) -> bytes:
-        """Return the model with FP16 or BF16 weights and unchanged inputs and outputs; as it is if it has such weights.
-
-        Raises:
-            TargetError: The model can't be converted.
-            MissingExtra: The converter is not installed.
-        """
+        """Return the model with FP16 or BF16 weights and unchanged inputs and outputs."""
         if self._half_precision():
             return self.path.read_bytes()
         onnx = self._onnx("convert models")
@@ -112,7 +99,7 @@ class OnnxFile:
         casts = _name_nodes(original.graph, onnx.TensorProto.FLOAT)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # one for every weight that FP16 can't hold exactly
+                warnings.simplefilter("ignore")  # a warning for every weight that FP16 can't hold exactly
                 model = float16.convert_float_to_float16(
                     copy.deepcopy(original), keep_io_types=True, max_finite_val=_MAX_FP16, check_fp16_ready=False
                 )
@@ -120,7 +107,7 @@ class OnnxFile:
             if precision == BF16:
                 _to_bfloat16(onnx, model.graph, {tensor.name: tensor for tensor in _tensors(original.graph)})
             return bytes(model.SerializeToString())
-        except Exception as error:  # the converter has no errors of its own
+        except Exception as error:  # the converter has no error classes
             raise TargetError(
                 f"{self.path} can't be converted to {precision}: {error}\nExport it in {precision}, which needs no "
                 "conversion."

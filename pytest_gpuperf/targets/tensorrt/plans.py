@@ -47,11 +47,7 @@ class PlanStore:
             return None
 
     def add(self, key: Mapping[str, Any], plan: Plan) -> None:
-        """Store a plan.
-
-        Raises:
-            TargetError: The directory can't be written.
-        """
+        """Store a plan."""
         folder = self._folder(key)
         about = {"sha256": hashlib.sha256(plan.data).hexdigest(), "batched": plan.batched, "key": dict(key)}
         try:
@@ -63,10 +59,15 @@ class PlanStore:
                 (made / _ABOUT).write_text(json.dumps(about, indent=1))
                 if folder.exists():  # an existing folder is damaged
                     shutil.rmtree(folder, ignore_errors=True)
-                with contextlib.suppress(FileExistsError):  # another process has stored the same plan
-                    _rename(made, folder)
+                try:
+                    made.rename(folder)
+                except OSError:
+                    if not folder.exists():  # otherwise another process has stored the same plan
+                        raise
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise TargetError(
+                f"The plan can't be stored in {self.root}: {error}.\nSet {CACHE_VARIABLE} to another directory."
+            ) from error
 
     def timing_cache(self, name: str) -> Path:
         """Return the path of the timing cache for a version of TensorRT and a GPU model."""
@@ -75,20 +76,6 @@ class PlanStore:
     def _folder(self, key: Mapping[str, Any]) -> Path:
         text = json.dumps({"form": _FORM, **key}, sort_keys=True)
         return self.root / hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def _unwritable(self, error: OSError) -> TargetError:
-        return TargetError(
-            f"The plan can't be stored in {self.root}: {error}.\nSet {CACHE_VARIABLE} to another directory."
-        )
-
-
-def _rename(made: Path, folder: Path) -> None:
-    try:
-        made.rename(folder)
-    except OSError as error:
-        if folder.exists():
-            raise FileExistsError(str(folder)) from error
-        raise
 
 
 def read_timing_cache(path: Path) -> bytes:
@@ -99,11 +86,7 @@ def read_timing_cache(path: Path) -> bytes:
 
 
 def write_timing_cache(path: Path, data: bytes) -> None:
-    """Replace a timing cache atomically.
-
-    Raises:
-        TargetError: The file can't be written.
-    """
+    """Replace a timing cache atomically."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as beside:

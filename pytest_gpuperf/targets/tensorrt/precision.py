@@ -10,8 +10,8 @@ FP32, TF32, FP16, BF16, INT8, FP8 = "fp32", "tf32", "fp16", "bf16", "int8", "fp8
 PRECISIONS = (FP32, TF32, FP16, BF16, INT8, FP8)
 #: Precisions that need a model with QuantizeLinear and DequantizeLinear nodes.
 QUANTIZED = (INT8, FP8)
-#: Builder flag of each precision that has one, in versions that don't always use the model's types.
-_FLAGGED = {FP16: "FP16", BF16: "BF16"}
+#: Precisions with a builder flag of that name, in versions that don't always use the model's types.
+_FLAGGED = (FP16, BF16)
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,6 @@ def recipe_for(precision: str, *, always_typed: bool) -> Recipe:
 
     Args:
         always_typed: Whether this TensorRT has no flags for precisions (TensorRT 11, TensorRT for RTX).
-
-    Raises:
-        OptionError: There is no such precision.
     """
     if precision not in PRECISIONS:
         raise OptionError(f"precision={precision!r}: the precisions are {', '.join(PRECISIONS)}.")
@@ -48,5 +45,5 @@ def recipe_for(precision: str, *, always_typed: bool) -> Recipe:
     if precision in _FLAGGED:
         if always_typed:
             return Recipe(flags=("TF32",), strongly_typed=True, convert=precision)
-        return Recipe(flags=("TF32", _FLAGGED[precision]))
+        return Recipe(flags=("TF32", precision.upper()))
     return Recipe(flags=("TF32",), strongly_typed=always_typed or precision in QUANTIZED)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.targets.payload import TensorSpec, check_shape
+from pytest_gpuperf.targets.payload import TensorSpec, resolve_item_shape
 
 Shape = tuple[int, ...]
-#: A batch size, or the smallest, the one to tune for, and the largest.
+#: A batch size, or (smallest, tuned for, largest).
 BatchSize = int | Sequence[int]
 
 
@@ -30,7 +30,7 @@ class ShapeRange:
 
     @property
     def exact(self) -> bool:
-        """True if the range contains only one shape."""
+        """True if the range contains only a single shape."""
         return self.lowest == self.highest
 
     def __str__(self) -> str:
@@ -41,11 +41,7 @@ Profile = Mapping[str, ShapeRange]
 
 
 def batch_range(batch: BatchSize) -> tuple[int, int, int]:
-    """Return the smallest, tuned-for and largest batch size of an entry of ``batch_sizes``.
-
-    Raises:
-        OptionError: The entry is neither a number nor three ascending numbers.
-    """
+    """Return the smallest, tuned-for and largest batch size of an entry of ``batch_sizes``."""
     sizes = (batch,) * 3 if isinstance(batch, int) else tuple(batch)
     if len(sizes) != 3 or not all(isinstance(size, int) for size in sizes) or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
         raise OptionError(
@@ -56,11 +52,7 @@ def batch_range(batch: BatchSize) -> tuple[int, int, int]:
 
 
 def size_range(name: str, sizes: Sequence[Any]) -> ShapeRange:
-    """Return the range of an entry of ``shapes``: one shape, or the smallest, tuned-for and largest, without the batch.
-
-    Raises:
-        OptionError: The entry is neither.
-    """
+    """Return the range, without the batch, of an entry of ``shapes``."""
     triple = [sizes] * 3 if all(isinstance(size, int) for size in sizes) else list(sizes)
     try:
         low, tuned, high = (tuple(int(size) for size in shape) for shape in triple)
@@ -84,13 +76,10 @@ def make_profiles(
     batch_sizes: Sequence[BatchSize],
     shapes: Mapping[str, Sequence[Any]],
 ) -> tuple[Profile, ...]:
-    """Return the profiles of an engine: one for each entry of ``batch_sizes``; none if no dimension is free.
+    """Return the profiles of an engine, in the order of ``batch_sizes``; none if no dimension is free.
 
     Args:
         batched: Whether the first dimension of all inputs is the batch.
-
-    Raises:
-        OptionError: Sizes are missing, or contradict the model.
     """
     names = [spec.name for spec in inputs]
     for name in shapes:
@@ -127,16 +116,12 @@ def _item_range(spec: TensorSpec, sizes: Sequence[Any] | None, batched: bool) ->
         return ShapeRange(declared, declared, declared)
     sizes_range = size_range(spec.name, sizes)
     for shape in (sizes_range.lowest, sizes_range.tuned, sizes_range.highest):
-        check_shape(spec, shape, batched=batched)
+        resolve_item_shape(spec, shape, batched=batched)  # raises if it contradicts the model
     return sizes_range
 
 
 def choose_profile(profiles: Sequence[Profile], shapes: Mapping[str, Shape]) -> int:
-    """Return the index of the profile for a request: one for exactly its shapes, else the first that contains them.
-
-    Raises:
-        OptionError: No profile contains the shapes.
-    """
+    """Return the index of the profile for a request: built for exactly its shapes, else the first to contain them."""
     matching = [
         number
         for number, profile in enumerate(profiles)

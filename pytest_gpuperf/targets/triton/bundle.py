@@ -1,4 +1,4 @@
-"""The bundled tritonserver: the one in the ``nvidia-pytriton`` wheel, unpacked into a cache directory.
+"""The bundled tritonserver, which comes from the ``nvidia-pytriton`` wheel and is unpacked into a cache directory.
 
 Only the wheel's files are used. The package is never installed, since it requires numpy<2.
 """
@@ -54,11 +54,7 @@ class TritonServer:
         return self.root / "libs"
 
     def python_stub(self) -> Path:
-        """Return the Python backend's stub for the running interpreter.
-
-        Raises:
-            TargetError: There is none for this Python version.
-        """
+        """Return the Python backend's stub for the running interpreter."""
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         stub = self.root / "python_backend_stubs" / version / "triton_python_backend_stub"
         if not stub.is_file():
@@ -68,7 +64,7 @@ class TritonServer:
 
 
 def cache_directory() -> Path:
-    """Return the directory of installed servers: $GPUPERF_CACHE, else one in the user's cache directory."""
+    """Return the directory of installed servers: $GPUPERF_CACHE, else in the user's cache directory."""
     if given := os.environ.get(CACHE_VARIABLE):
         return Path(given).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
@@ -84,15 +80,11 @@ def installed(cache: Path | None = None) -> TritonServer | None:
 
 
 def require() -> TritonServer:
-    """Return the installed server.
-
-    Raises:
-        TargetError: There is none; the message names the command that installs it.
-    """
+    """Return the installed server, or raise TargetError with the command that installs it."""
     server = installed()
     if server is None:
         raise TargetError(
-            f"No tritonserver in {_root(None)}.\nInstall the bundled one with: {INSTALL_COMMAND}\n"
+            f"No tritonserver in {_root(None)}.\nInstall the bundled tritonserver with: {INSTALL_COMMAND}\n"
             f"(without access to a package index: {INSTALL_COMMAND} --path WHEEL)"
         )
     return server
@@ -107,9 +99,6 @@ def install(source: Path | None = None, cache: Path | None = None) -> tuple[Trit
 
     Returns:
         The server, and whether this call installed it.
-
-    Raises:
-        TargetError: This machine can't run the server, or the wheel is not available or not the tested one.
     """
     _check_machine()
     server = installed(cache)
@@ -235,11 +224,7 @@ def _unpack(wheel: Path, root: Path) -> None:
 
 
 def python_library_directory() -> Path:
-    """Return the directory of the running interpreter's shared library, which the Python backend loads.
-
-    Raises:
-        TargetError: This interpreter has none.
-    """
+    """Return the directory of the running interpreter's shared library, which the Python backend loads."""
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
     directories = [sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix) / "lib"]
     multiarch = sysconfig.get_config_var("MULTIARCH")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.targets.payload import DTYPES, TensorSpec
@@ -13,11 +13,7 @@ from pytest_gpuperf.targets.triton.step import DynamicBatching
 
 
 def model_config(model: ResolvedModel) -> str:
-    """Return the configuration of a model.
-
-    Raises:
-        OptionError: A tensor's type can't be served.
-    """
+    """Return the configuration of a model."""
     lines = [f"name: {quoted(model.name)}", f"backend: {quoted(model.backend)}"]
     if model.max_batch_size is not None:
         lines.append(f"max_batch_size: {model.max_batch_size}")
@@ -34,11 +30,7 @@ def model_config(model: ResolvedModel) -> str:
 
 
 def ensemble_config(ensemble: Ensemble) -> str:
-    """Return the configuration of an ensemble.
-
-    Raises:
-        OptionError: A tensor's type can't be served.
-    """
+    """Return the configuration of an ensemble."""
     batched = ensemble.max_batch_size > 0
     lines = [f"name: {quoted(ensemble.name)}", 'platform: "ensemble"', f"max_batch_size: {ensemble.max_batch_size}"]
     lines += _tensors("input", ensemble.inputs, batched=batched)
@@ -72,19 +64,16 @@ def _batching(batching: DynamicBatching) -> str:
     return f"dynamic_batching {{ {fields}}}"
 
 
-def _tensors(side: str, specs: Sequence[TensorSpec], *, batched: bool) -> list[str]:
-    return [_tensor(side, spec, batched=batched) for spec in specs]
-
-
-def _tensor(side: str, spec: TensorSpec, *, batched: bool) -> str:
-    if spec.datatype not in DTYPES:
-        raise OptionError(f"{side} {spec.name!r} has the type {spec.datatype}, which KServe v2 does not support.")
-    dims = spec.shape[1:] if batched else spec.shape
-    datatype = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
-    # For a scalar per item: Triton requires at least one dimension.
-    reshape = " reshape { shape: [ ] }" if not dims else ""
-    sizes = ", ".join(map(str, dims or (1,)))
-    return f"{side} [{{ name: {quoted(spec.name)} data_type: {datatype} dims: [ {sizes} ]{reshape} }}]"
+def _tensors(side: str, specs: Sequence[TensorSpec], *, batched: bool) -> Iterator[str]:
+    for spec in specs:
+        if spec.datatype not in DTYPES:
+            raise OptionError(f"{side} {spec.name!r} has the type {spec.datatype}, which KServe v2 does not support.")
+        dims = spec.item_shape(batched=batched)
+        datatype = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
+        # For a scalar per item: Triton requires a dimension.
+        reshape = " reshape { shape: [ ] }" if not dims else ""
+        sizes = ", ".join(map(str, dims or (1,)))
+        yield f"{side} [{{ name: {quoted(spec.name)} data_type: {datatype} dims: [ {sizes} ]{reshape} }}]"
 
 
 def quoted(text: str) -> str:

@@ -28,12 +28,12 @@ class TritonEndpoint(RequestSettings, ModelSettings):
     """A model, an ensemble of several, or a model of a repository, served by Triton.
 
     Attributes:
-        source: An ONNX model, a TensorRT plan, or a Python file; or several of these, or ``Step``s, which run one after
-            the other as an ensemble.
+        source: An ONNX model, a TensorRT plan, or a Python file; or several of these, or ``Step``s, which run in order
+            as an ensemble.
         model: With ``repository``, the model to measure. Otherwise the model's name in the server; by default the
             file's name, and for an ensemble the name of its last step with ``_pipeline`` appended.
         repository: Model repository that is served unchanged, instead of ``source``.
-        server: Which tritonserver to run: the path of one, ``docker``, ``docker:IMAGE`` or ``bundled``; the first
+        server: Which tritonserver to run: a path, ``docker``, ``docker:IMAGE`` or ``bundled``; the first
             available when None (see ``launchers``).
         http_port, grpc_port: Fixed ports; free ones when None.
         start_timeout_s: Seconds within which the server must become ready.
@@ -91,11 +91,7 @@ class TritonEndpoint(RequestSettings, ModelSettings):
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The models of ``source``, in order; empty for a repository.
-
-        Raises:
-            OptionError: A file can't be served.
-        """
+        """The models of ``source``, in order; empty for a repository."""
         if self.source is None:
             return ()
         if isinstance(self.source, str | os.PathLike):
@@ -103,7 +99,7 @@ class TritonEndpoint(RequestSettings, ModelSettings):
             return (Step(self.source, name=self.name, **settings),)
         sources = [self.source] if isinstance(self.source, Step) else list(self.source)
         if not sources:
-            raise OptionError("An ensemble needs at least one step.")
+            raise OptionError("source= is empty: an ensemble needs steps.")
         return tuple(source if isinstance(source, Step) else Step(source) for source in sources)
 
     @cached_property
@@ -112,11 +108,7 @@ class TritonEndpoint(RequestSettings, ModelSettings):
         return {}
 
     def repository_for(self, server: ServerCapabilities) -> ModelRepository:
-        """Return the repository for a server.
-
-        Raises:
-            OptionError, TargetError: The server can't serve the models.
-        """
+        """Return the repository for a server."""
         if server not in self._repositories:
             if self.repository is not None:
                 self._repositories[server] = UserRepository(Path(self.repository), self.name)
@@ -135,11 +127,7 @@ class TritonEndpoint(RequestSettings, ModelSettings):
 
 
 class StartedTriton:
-    """A tritonserver that is ready.
-
-    Attributes:
-        device_ids: See ``OnDevices``.
-    """
+    """A tritonserver that is ready."""
 
     local = True
 
@@ -162,13 +150,10 @@ class StartedTriton:
                 start_timeout_s=endpoint.start_timeout_s,
             )
             undo.callback(self._server.stop)
+            self.ports = self._server.ports
             try:
-                self._client = StartedEndpoint(
-                    self._server.servers(endpoint.protocol or HTTP),
-                    endpoint.name,
-                    endpoint,
-                    memory_prefix=self._server.prefix,
-                )
+                servers = self._server.servers(endpoint.protocol or HTTP)
+                self._client = StartedEndpoint(servers, endpoint.name, endpoint, memory_prefix=self._server.prefix)
             except TargetDied as error:
                 raise TargetDied(
                     f"tritonserver became ready, then stopped answering ({error}).\n{self._server.log_excerpt()}"
@@ -178,16 +163,16 @@ class StartedTriton:
     @property
     def address(self) -> str:
         """``host:port`` of its HTTP service."""
-        return self._server.ports.address(HTTP).label
+        return self.ports.address(HTTP).label
 
     @property
     def grpc_address(self) -> str:
         """``host:port`` of its gRPC service."""
-        return self._server.ports.address(GRPC).label
+        return self.ports.address(GRPC).label
 
     @property
     def metrics_url(self) -> str | None:
-        return self._server.ports.metrics_url
+        return self.ports.metrics_url
 
     @property
     def memory_prefix(self) -> str:

@@ -44,12 +44,10 @@ def join_steps(name: str, steps: Sequence[Step], models: Sequence[ResolvedModel]
     """Connect the steps in order; the outputs of the last step are those of the ensemble.
 
     An ensemble accepts batches if all its steps do, up to the smallest limit among them.
-
-    Raises:
-        OptionError: An input has no source, or one of a different type; or a name occurs twice.
     """
     _check_names(name, models)
     outputs: dict[str, dict[str, TensorSpec]] = {}
+    by_source: dict[str, TensorSpec] = {}
     inputs: dict[str, TensorSpec] = {}
     sources: list[dict[str, str]] = []
     for step, model in zip(steps, models, strict=True):
@@ -58,7 +56,7 @@ def join_steps(name: str, steps: Sequence[Step], models: Sequence[ResolvedModel]
         sources.append({})
         for spec in model.signature.inputs:
             source = step.feed.get(spec.name) or _default_source(spec, model, outputs)
-            output = _find_output(outputs, source)
+            output = by_source.get(source)
             if output is None and step.feed.get(spec.name) and "." in source and source.partition(".")[0] in outputs:
                 step_name, _, wanted = source.partition(".")
                 raise OptionError(
@@ -73,6 +71,7 @@ def join_steps(name: str, steps: Sequence[Step], models: Sequence[ResolvedModel]
                 )
             sources[-1][spec.name] = source
         outputs[model.name] = {spec.name: spec for spec in model.signature.outputs}
+        by_source |= {f"{model.name}.{name}": spec for name, spec in outputs[model.name].items()}
     batched = all(model.batched for model in models)
     last = models[-1]
     assert last.signature is not None
@@ -105,11 +104,6 @@ def _default_source(spec: TensorSpec, model: ResolvedModel, outputs: Mapping[str
     return spec.name
 
 
-def _find_output(outputs: Mapping[str, Mapping[str, TensorSpec]], source: str) -> TensorSpec | None:
-    named = {f"{step}.{name}": spec for step, tensors in outputs.items() for name, spec in tensors.items()}
-    return named.get(source)
-
-
 def _check_feed(step: Step, model: ResolvedModel) -> None:
     assert model.signature is not None
     inputs = [spec.name for spec in model.signature.inputs]
@@ -122,9 +116,7 @@ def _check_names(name: str, models: Sequence[ResolvedModel]) -> None:
     names = [name, *(model.name for model in models)]
     for model_name in names:
         if names.count(model_name) > 1:
-            raise OptionError(
-                f"Two models of the ensemble are called {model_name!r}: give one of the steps another name=."
-            )
+            raise OptionError(f"Two models of the ensemble are called {model_name!r}: rename a step with name=.")
     for model in models:
         if model.signature is None:
             raise OptionError(

@@ -23,7 +23,7 @@ _REMEDIES = (
     (
         r"generated on an incompatible device|expecting compute \S+ got compute|"
         r"different (platform|GPU|models of devices)",
-        "The plan was built for another GPU. Rebuild it on this one.",
+        "The plan was built for another GPU. Rebuild it on this GPU.",
     ),
     (
         r"unable to find backend library|unable to find 'libtriton_",
@@ -58,7 +58,7 @@ _REMEDIES = (
 
 
 def port_was_taken(text: str) -> bool:
-    """Return whether the server ended because another process uses one of its ports."""
+    """Return whether the server ended because another process uses a port of it."""
     return _PORT_TAKEN.search(text) is not None
 
 

@@ -22,15 +22,11 @@ class Ports:
 
     @classmethod
     def free(cls, http: int | None = None, grpc: int | None = None) -> Ports:
-        """Return ports that no process currently uses; ``http`` and ``grpc`` if given.
-
-        Raises:
-            TargetError: A given port is in use.
-        """
+        """Return ports that no process currently uses; ``http`` and ``grpc`` if given."""
         for wanted, protocol in ((http, HTTP), (grpc, GRPC)):
             if wanted is not None:
                 _check_free(wanted, protocol)
-        free_http, free_grpc, metrics = _free_ports(3)
+        free_http, free_grpc, metrics = _free_ports()
         return cls(http or free_http, grpc or free_grpc, metrics)
 
     def address(self, protocol: str) -> Address:
@@ -42,10 +38,10 @@ class Ports:
         return f"http://{HOST}:{self.metrics}/metrics"
 
 
-def _free_ports(count: int) -> list[int]:
-    """Return distinct ports: all sockets stay open until every port is known."""
+def _free_ports() -> list[int]:
+    """Return three distinct ports: all sockets stay open until every port is known."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
         for listener in sockets:
             listener.bind((HOST, 0))
         return [int(listener.getsockname()[1]) for listener in sockets]

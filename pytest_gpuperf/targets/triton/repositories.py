@@ -31,23 +31,26 @@ _CONFIG = "config.pbtxt"
 
 
 class ModelRepository(Protocol):
-    """A model repository of a server."""
+    """A model repository of a server.
+
+    Attributes:
+        generated: Whether every start writes the model configurations.
+        load: The model to load, with the models it consists of; all models of the repository when empty.
+        complete_configs: Whether no configuration relies on Triton's auto-completion.
+        extra_directories: Directories outside the repository that the server reads.
+    """
 
     @property
-    def generated(self) -> bool:
-        """True if every start writes the model configurations."""
+    def generated(self) -> bool: ...
 
     @property
-    def load(self) -> str:
-        """The model to load, with the models it consists of; all models of the repository when empty."""
+    def load(self) -> str: ...
 
     @property
-    def complete_configs(self) -> bool:
-        """True if no configuration relies on Triton's auto-completion."""
+    def complete_configs(self) -> bool: ...
 
     @property
-    def extra_directories(self) -> Sequence[Path]:
-        """Directories outside the repository that the server reads."""
+    def extra_directories(self) -> Sequence[Path]: ...
 
     def check(self, launcher: Launcher) -> None:
         """Check that the server can serve the models.
@@ -57,7 +60,7 @@ class ModelRepository(Protocol):
         """
 
     def prepare(self, scratch: Path) -> Path:
-        """Return the path of the repository; a generated one is written into ``scratch``."""
+        """Return the path of the repository, which is written into ``scratch`` if it is generated."""
 
     def facts(self, started: StartedEndpoint) -> dict[str, Plain]:
         """Return the entries for ``under_test``."""
@@ -74,14 +77,7 @@ class GeneratedRepository:
 
     @classmethod
     def resolve(cls, steps: Sequence[Step], server: ServerCapabilities, ensemble: str | None) -> GeneratedRepository:
-        """Resolve the models for a server.
-
-        Args:
-            ensemble: Name of the ensemble that the steps form; None for a single model.
-
-        Raises:
-            OptionError, TargetError, MissingExtra: The server can't serve the models.
-        """
+        """Resolve the models for a server; the steps form an ensemble of that name, unless it is None."""
         models = tuple(resolve_model(step.model_name, step.path, step, server) for step in steps)
         return cls(models, join_steps(ensemble, steps, models) if ensemble is not None else None)
 

@@ -25,9 +25,6 @@ def write_repository(root: Path, models: Sequence[ResolvedModel], ensemble: Ense
 
     Files that the Python backend runs stay where they are. Other backends read only the repository: their files are
     hard links, or copies if the file systems differ.
-
-    Raises:
-        OptionError: A tensor's type can't be served.
     """
     for model in models:
         folder = root / model.name

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.targets.onnxruntime import (
     Signature,
-    check_providers,
-    default_providers,
+    choose_providers,
     import_onnxruntime,
     open_session,
     signature_of,
@@ -25,10 +24,11 @@ from pytest_gpuperf.targets.triton.step import (
     ModelSettings,
     defines_triton_model,
     model_kind,
+    parse_tensor,
 )
 
 TENSORRT, ONNXRUNTIME, PYTHON_BACKEND = "tensorrt", "onnxruntime", "python"
-#: Backends that can run a file of a kind, the preferred one first.
+#: Backends that can run a file of a kind, the preferred backend first.
 _BACKENDS = {PLAN: (TENSORRT,), ONNX: (ONNXRUNTIME, PYTHON_BACKEND), PYTHON: (PYTHON_BACKEND,)}
 _DEFAULT_BATCH = 32
 
@@ -85,13 +85,7 @@ class ResolvedModel:
 
 
 def resolve_model(name: str, source: Path, settings: ModelSettings, server: ServerCapabilities) -> ResolvedModel:
-    """Choose every setting that the user left open.
-
-    Raises:
-        OptionError: The settings contradict the file.
-        TargetError: The server can't run the model, or the file can't be read.
-        MissingExtra: ONNX Runtime is needed to read an ONNX model.
-    """
+    """Choose every setting that the user left open."""
     kind = model_kind(source)
     if not source.is_file() and kind != ONNX:  # for ONNX, opening the file raises a better error
         raise TargetError(f"There is no model at {source}.")
@@ -103,29 +97,28 @@ def resolve_model(name: str, source: Path, settings: ModelSettings, server: Serv
             f"The tensors of {source.name} are unknown: add input_tensors= and output_tensors=, for example "
             "{'image': 'UINT8[-1,-1,3]'}."
         )
+    providers: Sequence[str] = ()
+    if kind == ONNX and backend == PYTHON_BACKEND:
+        providers = choose_providers(import_onnxruntime("serve an ONNX model"), settings.providers)
+    batching = settings.dynamic_batching
     return ResolvedModel(
         name=name,
         source=source,
         backend=backend,
         signature=signature,
         max_batch_size=max_batch_size_of(source, settings, signature),
-        dynamic_batching=_batching(settings.dynamic_batching),
+        dynamic_batching=batching if isinstance(batching, DynamicBatching) else DynamicBatching() if batching else None,
         instances=settings.instances,
         gpus=tuple(settings.gpus) if settings.gpus is not None else None,
         kind=_device_kind(name, backend, settings, server),
         threads=settings.threads or max(1, server.cores // settings.instances),
-        providers=execution_providers(settings) if kind == ONNX and backend == PYTHON_BACKEND else (),
+        providers=tuple(providers),
         function="" if is_triton_model or kind != PYTHON else settings.function,
     )
 
 
 def choose_backend(source: Path, wanted: str | None, server: ServerCapabilities) -> str:
-    """Return the backend that runs the file.
-
-    Raises:
-        OptionError: The wanted backend can't run it.
-        TargetError: The server has no suitable backend.
-    """
+    """Return the backend that runs the file."""
     suitable = _BACKENDS[model_kind(source)]
     if wanted is not None and wanted not in suitable:
         hint = " Build a plan from it with tensorrt_engine(...) first." if wanted == TENSORRT else ""
@@ -143,29 +136,22 @@ def choose_backend(source: Path, wanted: str | None, server: ServerCapabilities)
 
 
 def read_signature(source: Path, settings: ModelSettings) -> Signature | None:
-    """Return the model's tensors, with the batch dimension first if it has one; None if only Triton can read them."""
+    """Return the model's tensors, with the batch dimension, if any, first; None if only Triton can read them."""
     kind = model_kind(source)
     if kind == ONNX:
         return signature_of(open_session(source, 1, ("CPUExecutionProvider",)))
-    inputs, outputs = settings.declared_tensors()
+    batched = settings.max_batch_size != 0
+    inputs, outputs = (
+        tuple(parse_tensor(name, text, batched=batched) for name, text in tensors.items())
+        for tensors in (settings.input_tensors, settings.output_tensors)
+    )
     if bool(inputs) != bool(outputs):
         raise OptionError(f"{source.name}: declare both input_tensors= and output_tensors=, or neither.")
-    if not inputs:
-        return None
-    batched = settings.max_batch_size != 0
-    return Signature(_add_batch_dimension(inputs, batched), _add_batch_dimension(outputs, batched), batched)
-
-
-def _add_batch_dimension(specs: Sequence[TensorSpec], batched: bool) -> tuple[TensorSpec, ...]:
-    return tuple(replace(spec, shape=(-1, *spec.shape)) if batched else spec for spec in specs)
+    return Signature(inputs, outputs, batched) if inputs else None
 
 
 def max_batch_size_of(source: Path, settings: ModelSettings, signature: Signature | None) -> int | None:
-    """Return ``max_batch_size`` of ``config.pbtxt``; None if Triton reads it from the plan.
-
-    Raises:
-        OptionError: A limit is given, but the model has no batch dimension.
-    """
+    """Return ``max_batch_size`` of ``config.pbtxt``; None if Triton reads it from the plan."""
     limit = settings.max_batch_size
     if signature is None:
         return limit or None
@@ -175,23 +161,6 @@ def max_batch_size_of(source: Path, settings: ModelSettings, signature: Signatur
             "export the model with a free first dimension."
         )
     return limit if limit is not None else _DEFAULT_BATCH if signature.batched else 0
-
-
-def execution_providers(settings: ModelSettings) -> tuple[str, ...]:
-    """Return ONNX Runtime's execution providers in the Python backend.
-
-    Raises:
-        OptionError: A provider is not available.
-    """
-    runtime = import_onnxruntime("serve an ONNX model")
-    check_providers(runtime, settings.providers or ())
-    return tuple(settings.providers or default_providers(runtime))
-
-
-def _batching(setting: bool | DynamicBatching) -> DynamicBatching | None:
-    if isinstance(setting, DynamicBatching):
-        return setting
-    return DynamicBatching() if setting else None
 
 
 def _device_kind(name: str, backend: str, settings: ModelSettings, server: ServerCapabilities) -> str:
@@ -207,17 +176,12 @@ def _device_kind(name: str, backend: str, settings: ModelSettings, server: Serve
 
 
 def count_usable_cores(cpus: Sequence[int] | None) -> int:
-    """Return the number of cores that a server may use.
-
-    Raises:
-        OptionError: This process may not use one of the cores.
-    """
+    """Return the number of cores that a server may use."""
     allowed = os.sched_getaffinity(0)
     if cpus is None:
         return len(allowed)
     if not cpus or not set(cpus) <= allowed:
         raise OptionError(
-            f"cpus={list(cpus)} must name at least one of the cores that this process may use: "
-            f"{', '.join(map(str, sorted(allowed)))}."
+            f"cpus={list(cpus)} must name cores that this process may use: {', '.join(map(str, sorted(allowed)))}."
         )
     return len(set(cpus))

@@ -33,11 +33,7 @@ _HIDDEN = ("", "-1", "NoDevFiles")
 
 
 def gpu_visible(visible: str | None) -> bool:
-    """Return whether a GPU will be visible to a server.
-
-    Args:
-        visible: The server's CUDA_VISIBLE_DEVICES; this process's when None.
-    """
+    """Return whether a GPU will be visible to a server; for ``visible``, see ``TritonEndpoint``."""
     if visible is None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible not in _HIDDEN and any(driver.exists() for driver in _DRIVERS)
@@ -47,20 +43,14 @@ class ServerProcess:
     """A tritonserver that is ready.
 
     Args:
-        launcher: Launcher of the tritonserver to run.
-        repository: Model repository.
         scratch: Directory for this server only, which may contain the repository; removed when the server ends, even
             if this process is killed.
         model: Model to load, with the models it consists of; all models of the repository when empty.
         complete_configs: Whether to disable Triton's auto-completion of configurations.
         extra_directories: Directories outside the repository that the server reads.
-        http_port, grpc_port: Fixed ports; free ones when None.
-        visible: The server's CUDA_VISIBLE_DEVICES; this process's when None.
-        cpus: Cores that the server may use; those of this process when None.
-        start_timeout_s: Seconds within which the server must become ready.
+        http_port, grpc_port, visible, cpus, start_timeout_s: See ``TritonEndpoint``.
 
     Attributes:
-        ports: Ports on which it listens.
         prefix: Name prefix of its shared memory, and of memory shared with it; removed when the server has ended in
             any way.
 
@@ -135,7 +125,7 @@ class ServerProcess:
         return process
 
     def _became_ready(self, process: SupervisedProcess) -> bool:
-        """Wait until the server is ready; return False if one of its ports was taken, so that others can be tried."""
+        """Wait until the server is ready; return False if a port was taken, so that other ports can be tried."""
         client = open_client(self.servers(HTTP))
         try:
             begin = time.monotonic()
@@ -158,7 +148,7 @@ class ServerProcess:
         return True
 
     def servers(self, protocol: str) -> Servers:
-        """Return this server as the only one of a load."""
+        """Return this server as the only server of a load."""
         return Servers((self.ports.address(protocol),), protocol)
 
     @property
@@ -175,11 +165,7 @@ class ServerProcess:
         return log_excerpt(self._process.log_text() if self._process is not None else "")
 
     def check(self) -> None:
-        """Return if the process is alive.
-
-        Raises:
-            TargetDied: It is not; the message ends with an excerpt of its log.
-        """
+        """Return if the process is alive."""
         status = None if self._process is None else self._process.exit_status
         if status is not None:
             signal = f", killed by signal {status - 128}" if status > 128 else ""

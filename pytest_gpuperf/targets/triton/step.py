@@ -48,7 +48,7 @@ class ModelSettings:
         dynamic_batching: Whether Triton batches requests, or a ``DynamicBatching``.
         instances: Number of copies of the model that run in parallel, on each GPU.
         gpus: Indices of the GPUs to use, among those visible to the server; all of them when None.
-        backend: ``tensorrt``, ``onnxruntime`` or ``python``; the first suitable one of the server when None.
+        backend: ``tensorrt``, ``onnxruntime`` or ``python``; the server's first suitable backend when None.
         threads: ONNX Runtime's threads in each instance; the cores divided among the instances when None.
         providers: ONNX Runtime's execution providers in the Python backend; CUDA (if available) and CPU when None.
         input_tensors, output_tensors: Type and shape without the batch of each tensor of a plan or a Python file, such
@@ -69,11 +69,7 @@ class ModelSettings:
     function: str = "run"
 
     def validate_model_settings(self) -> None:
-        """Check the settings of the model.
-
-        Raises:
-            OptionError: A setting is invalid.
-        """
+        """Check the settings of the model."""
         if self.instances < 1:
             raise OptionError(f"instances={self.instances} must be 1 or more.")
         if self.max_batch_size is not None and self.max_batch_size < 0:
@@ -81,16 +77,9 @@ class ModelSettings:
                 f"max_batch_size={self.max_batch_size} must be 0 or more (0 for a model without batches)."
             )
         if self.gpus is not None and (not self.gpus or any(gpu < 0 for gpu in self.gpus)):
-            raise OptionError(f"gpus={list(self.gpus)} must name at least one GPU by index; leave it out for all GPUs.")
+            raise OptionError(f"gpus={list(self.gpus)} must name GPUs by index; leave it out for all GPUs.")
         for name, text in (*self.input_tensors.items(), *self.output_tensors.items()):
             parse_tensor(name, text)
-
-    def declared_tensors(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-        """Return the declared inputs and outputs."""
-        return (
-            tuple(parse_tensor(*item) for item in self.input_tensors.items()),
-            tuple(parse_tensor(*item) for item in self.output_tensors.items()),
-        )
 
 
 @dataclass(frozen=True)
@@ -132,11 +121,7 @@ def model_name_of(path: Path) -> str:
 
 
 def model_kind(path: Path) -> str:
-    """Return ``onnx``, ``plan`` or ``python``, by the file's suffix.
-
-    Raises:
-        OptionError: The suffix is unknown.
-    """
+    """Return ``onnx``, ``plan`` or ``python``, by the file's suffix."""
     kind = _KINDS.get(path.suffix.lower())
     if kind is None:
         raise OptionError(
@@ -146,12 +131,8 @@ def model_kind(path: Path) -> str:
     return kind
 
 
-def parse_tensor(name: str, text: str) -> TensorSpec:
-    """Parse a declaration such as ``FP32[3,224,224]``.
-
-    Raises:
-        OptionError: The declaration has a different form.
-    """
+def parse_tensor(name: str, text: str, *, batched: bool = False) -> TensorSpec:
+    """Parse a declaration such as ``FP32[3,224,224]``; if ``batched``, the shape begins with the batch dimension."""
     match = _TENSOR.fullmatch(text.strip())
     sizes = [] if match is None or not match[2].strip() else match[2].split(",")
     try:
@@ -163,23 +144,21 @@ def parse_tensor(name: str, text: str) -> TensorSpec:
             f"Tensor {name!r} is declared as {text!r}, but must be a type and a shape without the batch, such as "
             f"'FP32[3,224,224]' or 'UINT8[-1,-1,3]'. Types are {', '.join(DTYPES)}."
         )
-    return TensorSpec(name, match[1], shape)
+    return TensorSpec(name, match[1], (-1, *shape) if batched else shape)
 
 
 def defines_triton_model(path: Path, function: str) -> bool:
     """Return whether a Python file defines a ``TritonPythonModel`` rather than the function.
 
     The file is parsed, not imported: it runs inside Triton.
-
-    Raises:
-        TargetError: The file defines neither, or is not valid Python.
     """
     try:
         tree = ast.parse(path.read_text(), str(path))
     except (OSError, SyntaxError, ValueError) as error:
         raise TargetError(f"{path} can't be read as Python: {error}.") from error
     names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    names |= {target.id for node in tree.body if isinstance(node, ast.Assign) for target in _assigned_names(node)}
+    assignments = [node for node in tree.body if isinstance(node, ast.Assign)]
+    names |= {target.id for node in assignments for target in node.targets if isinstance(target, ast.Name)}
     if TRITON_CLASS in names:
         return True
     if function not in names:
@@ -188,7 +167,3 @@ def defines_triton_model(path: Path, function: str) -> bool:
             "Define `def run(**arrays)` at its top level, or name a different function with function=."
         )
     return False
-
-
-def _assigned_names(node: ast.Assign) -> list[ast.Name]:
-    return [target for target in node.targets if isinstance(target, ast.Name)]

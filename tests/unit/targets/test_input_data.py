@@ -207,7 +207,7 @@ class TestExpected:
         expected = [{"score": [1, 1]}, {"score": [2, 2]}]
         right = [payload.expected for payload in make(SCORE, payloads=2, expected=expected)]
         assert [one["score"].tolist() for one in right if one is not None] == [[[1, 1]], [[2, 2]]]
-        with pytest.raises(OptionError, match=r"one entry per random request.*use batch_size=1"):
+        with pytest.raises(OptionError, match=r"an entry per random request.*use batch_size=1"):
             make(SCORE, 2, payloads=2, expected=expected)
 
     @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
 from pytest_gpuperf.targets.onnxruntime import (
     OnnxRuntimeEngine,
     Signature,
-    default_providers,
+    choose_providers,
     digest_of,
     import_onnxruntime,
     open_session,
@@ -254,8 +254,10 @@ def test_cuda_comes_first_where_the_build_has_it() -> None:
         def get_available_providers(self) -> list[str]:
             return self._names
 
-    assert default_providers(Build("AzureExecutionProvider", "CPUExecutionProvider")) == ["CPUExecutionProvider"]
-    assert default_providers(Build("CPUExecutionProvider", "TensorrtExecutionProvider", "CUDAExecutionProvider")) == [
+    assert choose_providers(Build("AzureExecutionProvider", "CPUExecutionProvider"), None) == ["CPUExecutionProvider"]
+    assert choose_providers(
+        Build("CPUExecutionProvider", "TensorrtExecutionProvider", "CUDAExecutionProvider"), None
+    ) == [
         "CUDAExecutionProvider",
         "CPUExecutionProvider",
     ]

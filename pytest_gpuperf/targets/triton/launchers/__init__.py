@@ -1,4 +1,4 @@
-"""Launchers: the ways to run a tritonserver, behind one protocol."""
+"""Launchers: the ways to run a tritonserver, behind a protocol."""
 
 from pytest_gpuperf.targets.triton.launchers.docker import DockerLauncher
 from pytest_gpuperf.targets.triton.launchers.launcher import Command, Launch, Launcher

@@ -10,16 +10,14 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Launch:
-    """One start of a tritonserver.
+    """A start of a tritonserver.
 
     Attributes:
         name: Name that is unique on this machine.
         arguments: Arguments of tritonserver, without the directory of its backends.
-        scratch: Directory for this server only.
-        extra_directories: Other directories that the server reads, under their paths on this machine.
-        visible: The server's CUDA_VISIBLE_DEVICES; this process's when None.
-        gpu: Whether a GPU will be visible to it.
-        cpus: Cores that it may use; those of this process when None.
+        scratch, extra_directories: Directories that the server reads, under their paths on this machine.
+        visible, cpus: See ``TritonEndpoint``.
+        gpu: Whether a GPU will be visible to the server.
     """
 
     name: str

@@ -36,7 +36,7 @@ class LocalLauncher:
 
     @property
     def _bundled(self) -> bundle.TritonServer | None:
-        """The server, if it has the bundled one's layout: stubs for several Pythons beside the Python backend."""
+        """The server, if it is laid out like the bundled server: stubs for several Pythons."""
         return bundle.TritonServer(self._root) if (self._root / "python_backend_stubs").is_dir() else None
 
     @property
@@ -68,7 +68,7 @@ class LocalLauncher:
         return Command(arguments, env, launch.cpus)
 
     def _assemble_backends(self, server: bundle.TritonServer, target: Path) -> Path:
-        """Link the backends into one folder: Triton expects the stub for this interpreter in the Python backend's."""
+        """Link the backends into a folder: Triton expects the stub for this interpreter in the Python backend's."""
         if target.is_dir():
             return target  # from an earlier try
         target.mkdir()

@@ -21,7 +21,7 @@ NGC = Path("/opt/tritonserver/bin/tritonserver")
 
 
 def choose_launcher(wanted: str | os.PathLike[str] | None = None) -> Launcher:
-    """Return the requested server, else the first available: on PATH, NVIDIA's path, docker, the bundled one.
+    """Return the requested server, else the first available: on PATH, NVIDIA's path, docker, the bundled server.
 
     Docker is a default only if it has the image, since running pytest should not download 20 GB.
 
@@ -61,7 +61,7 @@ def _requested_launcher(requested: str) -> Launcher:
     if not (binary.is_file() and os.access(binary, os.X_OK)):
         raise OptionError(
             f"{requested!r} is not an executable tritonserver. Set --gpuperf-triton, server= or ${VARIABLE} to the "
-            f"path of one, {DOCKER}, {DOCKER}:IMAGE or {BUNDLED}."
+            f"path of a tritonserver, {DOCKER}, {DOCKER}:IMAGE or {BUNDLED}."
         )
     return LocalLauncher(binary.absolute())
 

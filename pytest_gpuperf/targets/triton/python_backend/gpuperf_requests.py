@@ -34,7 +34,7 @@ def _tensor(name: str, values: Any) -> Any:
 
 
 class ArrayModel(ABC):
-    """Base of models; runs the requests that Triton gathered as one batch through ``compute``."""
+    """Base of models; runs the requests that Triton gathered as a batch through ``compute``."""
 
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
@@ -47,7 +47,7 @@ class ArrayModel(ABC):
 
     @abstractmethod
     def prepare(self, parameters: dict[str, str], gpu: int | None) -> None:
-        """Load the model, on the GPU of that index if Triton placed the instance on one."""
+        """Load the model, on the GPU of that index if Triton placed the instance on a GPU."""
 
     @abstractmethod
     def compute(self, feed: dict[str, Any], outputs: list[str]) -> Sequence[Any]:

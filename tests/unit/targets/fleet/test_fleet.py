@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import LEAST_OUTSTANDING, ROUND_ROBIN
+from pytest_gpuperf.model import LEAST_OUTSTANDING, ROUND_ROBIN, Tls
 from pytest_gpuperf.targets.fleet import TritonFleet
 from pytest_gpuperf.targets.triton import TritonEndpoint
 
@@ -53,6 +53,15 @@ def test_balancers(balancer: str, balance: str | None, url: str | None) -> None:
     servers = fleet.load_servers(["127.0.0.1:1", "127.0.0.1:2"])
     assert [one.label for one in servers.addresses] == (["lb:50050"] if url else ["127.0.0.1:1", "127.0.0.1:2"])
     assert servers.balance == (balance or ROUND_ROBIN)
+
+
+def test_requests_to_a_running_balancer_have_the_settings_of_the_endpoint() -> None:
+    settings = {"headers": {"X-Team": "vision"}, "bearer_token": "secret", "tls": Tls(verify=False)}
+    fleet = TritonFleet.create("flower", replicas=0, balancer="https://lb:50050", **settings)
+    servers = fleet.load_servers(())
+    assert [(address.host, address.port) for address in servers.addresses] == [("lb", 50050)]
+    assert dict(servers.headers) == {"x-team": "vision", "authorization": "Bearer secret"}
+    assert servers.tls == Tls(verify=False)
 
 
 def test_it_can_be_pickled() -> None:

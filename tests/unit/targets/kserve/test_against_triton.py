@@ -251,7 +251,7 @@ def test_a_decoupled_models_answers_are_counted() -> None:
         workload = started.workload(1)
         assert isinstance(workload, WireWorkload)
         said = [ask(workload, request) for request in workload.rotations[0]]
-        wrong = "expected= found it wrong"
+        wrong = "expected= rejected it"
         assert said == [[""] * 3, [""], [], ["", "", "", wrong, wrong]]
 
 

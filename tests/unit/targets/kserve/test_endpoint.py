@@ -197,7 +197,7 @@ class TestSeveralServers:
     )
     def test_that_differ_are_named(self, triton: tuple[Server, HttpTriton], other: HttpTriton, part: str) -> None:
         with Server(other) as second:
-            message = f"'m' at {url(second)} differs from the one at {url(triton[0])} in its {part}"
+            message = f"'m' differs between {url(second)} and {url(triton[0])} in its {part}"
             with pytest.raises(TargetError, match=message):
                 KServeEndpoint([url(triton[0]), url(second)], "m").start()
 

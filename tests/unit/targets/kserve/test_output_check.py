@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.targets.kserve.memory import OutputSlot, SystemRegion
-from pytest_gpuperf.targets.kserve.message import MemoryRange
+from pytest_gpuperf.targets.kserve.memory import SystemRegion
+from pytest_gpuperf.targets.kserve.message import MemoryRange, OutputSlot
 from pytest_gpuperf.targets.kserve.output_check import OutputCheck, describe_difference
 from pytest_gpuperf.targets.payload import Array, TensorSpec, to_array
 
@@ -135,7 +135,7 @@ class TestAnswers:
 
     def test_a_function_judges(self) -> None:
         assert check(judge)(answer([[1, 2], [3, 4]]), {}) == ""
-        assert check(judge)(answer([[1, 2], [3, 5]]), {}) == "expected= found it wrong"
+        assert check(judge)(answer([[1, 2], [3, 5]]), {}) == "expected= rejected it"
         assert check(explain)(answer([[1]]), {}) == "1 elements"
         assert check(broken)(answer([[1]]), {}) == "expected= failed on it: KeyError('z')"
 

@@ -48,7 +48,7 @@ self shapes size_range sizes slot slots spec specs steps store stream super targ
 """
 _ATTRIBUTES = """
 _begin _closing _computed _digest _end _free _gpu _graph _input_specs _inputs _library _lines _loaded _lock
-_output_specs _outputs _pools _profiles _request_times _requests _slots _stream _target _total _waiting always_typed
+_output_specs _outputs _pools _profiles _request_times _requests _slots _stream _target _waiting always_typed
 batch_sizes buffers cleared convert data digest flags inputs label library log name onnx path plan prebuilt problem
 root rtx shape shapes stem streams suffix timing_cache version workspace_bytes
 """

@@ -114,7 +114,7 @@ class TestDevices:
         assert count_usable_cores(None) == len(allowed)
         assert count_usable_cores([allowed[0], allowed[0]]) == 1
         for wrong in ([], [allowed[-1] + 1], [-1]):
-            with pytest.raises(OptionError, match="the cores that this process may use"):
+            with pytest.raises(OptionError, match="must name cores that this process may use"):
                 count_usable_cores(wrong)
 
 
@@ -247,5 +247,5 @@ class TestEndpoint:
             TritonEndpoint(tmp_path / "broken.onnx").repository_for(BUNDLED)
 
     def test_no_step_is_no_ensemble(self) -> None:
-        with pytest.raises(OptionError, match="at least one step"):
+        with pytest.raises(OptionError, match="source= is empty: an ensemble needs steps"):
             TritonEndpoint([]).repository_for(BUNDLED)
