@@ -56,7 +56,7 @@ def test_balancers(balancer: str, balance: str | None, url: str | None) -> None:
 
 
 def test_requests_to_a_running_balancer_have_the_settings_of_the_endpoint() -> None:
-    settings = {"headers": {"X-Team": "vision"}, "bearer_token": "secret", "tls": Tls(verify=False)}
+    settings: Any = {"headers": {"X-Team": "vision"}, "bearer_token": "secret", "tls": Tls(verify=False)}
     fleet = TritonFleet.create("flower", replicas=0, balancer="https://lb:50050", **settings)
     servers = fleet.load_servers(())
     assert [(address.host, address.port) for address in servers.addresses] == [("lb", 50050)]
