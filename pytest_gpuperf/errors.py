@@ -4,7 +4,7 @@
     ├── OptionError        an option, ini key, marker or argument is invalid
     ├── MissingExtra       an optional library is not installed; the message names the ``pip install`` line
     ├── TargetError        the target can't be described, started or used
-    │   └── TargetDied     the started target is gone; the message ends with an excerpt of its log
+    │   └── TargetDied     the started target has ended or does not answer; the message ends with an excerpt of its log
     ├── LoadError          the load could not be applied, or too many requests failed
     ├── DeviceError        the device under test can't be used as requested
     │   └── NvmlError      NVML returned an error; ``kind`` classifies it
@@ -54,7 +54,7 @@ class TargetError(GpuperfError):
 
 
 class TargetDied(TargetError):
-    """The started target is gone."""
+    """The started target has ended or does not answer."""
 
 
 class LoadError(GpuperfError):

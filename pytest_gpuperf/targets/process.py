@@ -81,7 +81,7 @@ class SupervisedProcess:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def stop(self) -> None:
-        """End the command and wait until it is gone. May be called twice."""
+        """End the command and wait until it has ended. May be called twice."""
         if self._process.stdin is not None and not self._process.stdin.closed:
             self._process.stdin.close()
         try:

@@ -94,7 +94,7 @@ class Envoy:
         """Replace the servers, and return when Envoy uses the new ones.
 
         Raises:
-            TargetDied: Envoy is gone.
+            TargetDied: Envoy has ended or does not answer.
             TargetError: Envoy does not apply the change in time.
         """
         self._write(servers)
@@ -118,7 +118,7 @@ class Envoy:
         self._ask("/server_info")
 
     def stop(self) -> None:
-        """Stop Envoy and wait until it is gone. May be called twice."""
+        """Stop Envoy and wait until it has ended. May be called twice."""
         if self._process is not None:
             self._process.stop()
             self._process = None

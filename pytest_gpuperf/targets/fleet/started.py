@@ -63,7 +63,7 @@ class Member:
         """Read the server's times.
 
         Raises:
-            TargetDied: The server is gone; the message ends with an excerpt of its log.
+            TargetDied: The server was lost; the message ends with an excerpt of its log.
         """
         try:
             self.times = self.server.server_times()
@@ -193,11 +193,11 @@ class StartedFleet:
         return self._endpoint.workload(batch_size, in_flight)
 
     def current(self, workload: Workload) -> Workload:
-        gone = {self._labels[member] for member in self._members if member not in self._alive}
-        if not gone or not isinstance(workload, WireWorkload):
+        lost = {self._labels[member] for member in self._members if member not in self._alive}
+        if not lost or not isinstance(workload, WireWorkload):
             return workload
         reduced = self._reduced.get(id(workload))
-        remaining = tuple(address for address in workload.addresses if address.label not in gone)
+        remaining = tuple(address for address in workload.addresses if address.label not in lost)
         if reduced is None or reduced[0] is not workload or reduced[1].addresses != remaining:
             reduced = self._reduced[id(workload)] = (workload, replace(workload, addresses=remaining))
         return reduced[1]
@@ -206,8 +206,8 @@ class StartedFleet:
         return {self._labels[member]: member.times.requests for member in self._members if member.times is not None}
 
     def findings(self) -> tuple[Finding, ...]:
-        gone = tuple(member.label for member in self._members if member not in self._alive)
-        return (Finding(SERVERS_LOST, SERVERS, len(gone), len(self._members), names=gone),) if gone else ()
+        lost = tuple(member.label for member in self._members if member not in self._alive)
+        return (Finding(SERVERS_LOST, SERVERS, len(lost), len(self._members), names=lost),) if lost else ()
 
     def under_test(self) -> PlainMapping:
         facts: dict[str, Plain] = {**self._endpoint.under_test(), "balancer": self._frontend.balancer}
@@ -237,16 +237,16 @@ class StartedFleet:
     def _ask_alive(self, question: Callable[[Member], None]) -> None:
         """Call a function for every server that is alive, and remove lost servers from the fleet."""
         answers = [(member, member.submit(functools.partial(question, member))) for member in self._alive]
-        gone = [(member, error) for member, future in answers if isinstance(error := future.exception(), TargetDied)]
-        if not gone:
+        lost = [(member, error) for member, future in answers if isinstance(error := future.exception(), TargetDied)]
+        if not lost:
             for _, future in answers:
                 future.result()
             return
-        member, error = gone[0]
+        member, error = lost[0]
         if not self._frontend.continues_on_loss:
             hint = "\non_loss='continue' measures the remaining servers." if len(self._members) > 1 else ""
             raise TargetDied(f"{_capitalized(member.label)} was lost: {error}{hint}") from error
-        for member, _ in gone:
+        for member, _ in lost:
             self._alive.remove(member)
         if not self._alive:
             raise TargetDied(f"All servers were lost, {member.label} last: {error}") from error

@@ -154,14 +154,14 @@ class SharedMemory:
 
     def release(self) -> None:
         """Unregister and free all regions; errors of the servers are ignored. May be called twice."""
-        gone: set[str] = set()
+        dead: set[str] = set()
         for client, name in self._registered:
-            if client.address in gone:
+            if client.address in dead:
                 continue
             try:
                 self._unregister(client, name)
             except TargetDied:
-                gone.add(client.address)
+                dead.add(client.address)
         self._registered = []
         for region in self._regions:
             region.remove()

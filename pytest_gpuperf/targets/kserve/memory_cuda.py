@@ -42,7 +42,7 @@ class CudaRegion:
 
     def remove(self) -> None:
         self._remove()
-        self._handle = None  # the library frees the memory when the last reference to it is gone
+        self._handle = None  # the library frees the memory with the last reference to it
 
 
 def _cuda_library() -> Any:

@@ -58,7 +58,7 @@ class RegionReader(Protocol):
         """Return ``size`` bytes from ``offset``.
 
         Raises:
-            ValueError: The range ends beyond the region, or the region is gone.
+            ValueError: The range ends beyond the region, or the region was removed.
         """
 
 

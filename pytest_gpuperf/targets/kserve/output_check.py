@@ -75,7 +75,7 @@ def _call_judge(judge: Judge, outputs: dict[str, Array]) -> str:
     try:
         verdict = judge(outputs)
     except Exception as error:  # noqa: BLE001 - a function of the user that fails did not accept the answer
-        return f"expected= failed on it: {error!r}"
+        return f"expected= raised {error!r}"
     if isinstance(verdict, str):
         return verdict
     return "" if verdict else "expected= rejected it"

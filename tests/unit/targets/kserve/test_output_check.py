@@ -137,7 +137,7 @@ class TestAnswers:
         assert check(judge)(answer([[1, 2], [3, 4]]), {}) == ""
         assert check(judge)(answer([[1, 2], [3, 5]]), {}) == "expected= rejected it"
         assert check(explain)(answer([[1]]), {}) == "1 elements"
-        assert check(broken)(answer([[1]]), {}) == "expected= failed on it: KeyError('z')"
+        assert check(broken)(answer([[1]]), {}) == "expected= raised KeyError('z')"
 
 
 class TestSharedMemory:
