@@ -57,11 +57,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 @dataclass
 class _CalibrationRecords:
-    """Records of each key, newest first.
-
-    Attributes:
-        failed: Whether a test failed or a record could not be read.
-    """
+    """Records of each key, newest first, and whether a test failed or a record could not be read."""
 
     records: dict[str, list[Record]] = field(default_factory=dict)
     failed: bool = False
@@ -87,9 +83,6 @@ def run(options: argparse.Namespace) -> int:
     for device, tests in by_device.items():
         _calibrate(store, device, tests, options)
     return _FAILED if result.failed else _PASSED
-
-
-# Where the records come from
 
 
 def _from_store(store: Store) -> _CalibrationRecords:
@@ -132,12 +125,7 @@ def _from_suite(arguments: Sequence[str], count: int) -> _CalibrationRecords:
 
 
 def measure(arguments: Sequence[str], store: str, log: Path) -> int:
-    """Run ``pytest --gpuperf`` once; return its exit status.
-
-    Args:
-        store: URL of the store for its records.
-        log: File for its output.
-    """
+    """Run ``pytest --gpuperf`` with a new store, its output in a log; return its exit status."""
     options = ["--gpuperf", "--gpuperf-store", store]
     for setting in ("gpuperf_require_baseline=false", "gpuperf_baseline=both"):  # the store has no baseline
         options += ["-o", setting]
@@ -150,9 +138,6 @@ def measure(arguments: Sequence[str], store: str, log: Path) -> int:
         return process.exit_status
     finally:
         process.stop()
-
-
-# What they show
 
 
 def _calibrate(store: Store, device: str, tests: Sequence[Sequence[Record]], options: argparse.Namespace) -> None:
@@ -205,11 +190,8 @@ def _tables(result: CalibrationResult) -> list[str]:
 
 
 def _rate(rate: Proportion, noun: str) -> str:
-    share = rate.count / rate.of
-    return (
-        f"false alarms in {rate.count} of {rate.of} {noun}s, {share:.1%} "
-        f"[95% interval {rate.low:.1%} to {rate.high:.1%}]"
-    )
+    share = f"{rate.count / rate.of:.1%} [95% interval {rate.low:.1%} to {rate.high:.1%}]"
+    return f"false alarms in {rate.count} of {rate.of} {noun}s, {share}"
 
 
 def _percent(sd: float) -> str:

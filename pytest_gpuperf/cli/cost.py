@@ -92,7 +92,6 @@ class _DeviceCost:
     """The cost of one test on one device.
 
     Attributes:
-        records: Records that the figures come from.
         price: Price of the load points; None if the device has no price.
         knees: Sweep and load point of each sweep's knee.
     """
@@ -141,11 +140,7 @@ def _list_prices(options: argparse.Namespace) -> int:
 
 
 def _demand(options: argparse.Namespace) -> Demand | None:
-    """Return the load to serve; None if there is none.
-
-    Raises:
-        GpuperfError: The options contradict each other.
-    """
+    """Return the load to serve; None if the options name none."""
     budget = {name: limit for name in _QUANTILES if (limit := getattr(options, name)) is not None}
     if options.qps is None and options.ips is None:
         if budget or options.headroom or options.curve:

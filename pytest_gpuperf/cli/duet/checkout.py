@@ -27,7 +27,6 @@ class SideCheckout:
         home: The user's own checkout.
         tree: The side's checkout, which may be ``home``.
         label: Name of the commit for people.
-        python: Interpreter of the side.
         custom_python: Whether the user chose the interpreter.
     """
 

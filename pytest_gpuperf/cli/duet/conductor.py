@@ -26,11 +26,7 @@ _SHOWN_LINES = 25
 
 
 class SideEnded(GpuperfError):
-    """A side died, hangs, or can't be measured, so both are ended.
-
-    Attributes:
-        side: Name of that side.
-    """
+    """A side died, hangs, or can't be measured, so both are ended."""
 
     def __init__(self, side: str, message: str) -> None:
         super().__init__(message)
@@ -95,11 +91,7 @@ class SideProcess:
 
 @dataclass(frozen=True)
 class DuetPlan:
-    """How the sides measure.
-
-    Attributes:
-        deadline_s: Longest time that a side may run without a message.
-    """
+    """How the sides measure, and the longest time that one may run without a message."""
 
     blocks: int
     alternations: int
@@ -132,10 +124,7 @@ class DuetConductor:
         self.notes: list[str] = []
 
     def run(self, tick: Callable[[], None]) -> None:
-        """Answer both sides until they have run their tests.
-
-        Args:
-            tick: Function to call several times a second.
+        """Answer both sides until they have run their tests, and call ``tick`` several times a second.
 
         Raises:
             SideEnded: A side died, hangs, or can't be measured.
@@ -235,11 +224,7 @@ class DuetConductor:
                 side.request = message
 
     def _check(self, side: SideProcess) -> None:
-        """Check that a side is alive and makes progress.
-
-        Raises:
-            SideEnded: It doesn't.
-        """
+        """Raise ``SideEnded`` unless the side is alive and makes progress."""
         if side.ended:
             return
         status = side.process.exit_status
@@ -294,11 +279,8 @@ class DuetConductor:
         if peer.request_kind == "collected":  # the first of the two to be answered
             ours, theirs = head.tests or [], base.tests or []
             self.common = [test for test in ours if test in theirs]
-            for name, only in (
-                (HEAD, [t for t in ours if t not in theirs]),
-                (BASE, [t for t in theirs if t not in ours]),
-            ):
-                self.notes += [f"only at {name}, so not compared: {test}" for test in only]
+            self.notes += [f"only at {HEAD}, so not compared: {test}" for test in ours if test not in theirs]
+            self.notes += [f"only at {BASE}, so not compared: {test}" for test in theirs if test not in ours]
             count = len(self.common)
             self._say(f"{count} tests measure on both sides" if count != 1 else "1 test measures on both sides")
         return {"tests": self.common}

@@ -32,11 +32,7 @@ _MOST_PAGES = 100
 
 
 class _RequestRefused(GpuperfError):
-    """GitHub refused a request.
-
-    Attributes:
-        status: HTTP status.
-    """
+    """GitHub refused a request, with this HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -64,12 +60,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class Comment:
-    """A posted comment.
-
-    Attributes:
-        url: Address of its web page.
-        created: Whether it is new; else an earlier comment was updated.
-    """
+    """A posted comment, which is new or an earlier one that was updated."""
 
     url: str
     created: bool
@@ -81,7 +72,6 @@ class GitHub:
     Args:
         api: Base URL, for example ``https://api.github.com``.
         repository: Name, as ``owner/name``.
-        pause: Function that waits for a number of seconds.
 
     Raises:
         OptionError: An argument can't be used.

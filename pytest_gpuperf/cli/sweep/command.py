@@ -40,11 +40,7 @@ def run(options: argparse.Namespace) -> int:
         settings = read(options)
         record = None if settings.record is None else SweepRecord(settings, settings.record)
         report = SweepReport(settings, record=record)
-    except OptionError as error:
-        print(f"gpuperf sweep: {error}", file=sys.stderr)
-        return MISUSED
-    complete = False
-    try:
+        complete = False
         try:
             report.begin()
             _sweep(settings, report, record)

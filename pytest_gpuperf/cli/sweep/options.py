@@ -18,6 +18,21 @@ from pytest_gpuperf.cli.sweep.settings import (
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Intervals, Tls
 
+#: Least values of options.
+_LEAST = {
+    "batch_size": 1,
+    "measurement_interval": 1,
+    "measurement_request_count": 1,
+    "max_trials": 1,
+    "workers": 1,
+    "output_shared_memory_size": 1,
+    "stability_percentage": 0,
+    "latency_threshold": 0,
+    "request_count": 0,
+    "warmup_request_count": 0,
+    "string_length": 0,
+}
+
 
 def read(options: argparse.Namespace) -> SweepSettings:
     """Return the settings of a parsed command line.
@@ -26,18 +41,10 @@ def read(options: argparse.Namespace) -> SweepSettings:
         OptionError: It can't be used.
     """
     mode, levels, intervals = _load(options)
-    _at_least(
-        options,
-        1,
-        "batch_size",
-        "measurement_interval",
-        "measurement_request_count",
-        "max_trials",
-        "workers",
-        "output_shared_memory_size",
-    )
-    _at_least(options, 0, "stability_percentage", "latency_threshold", "request_count", "warmup_request_count")
-    _at_least(options, 0, "string_length")
+    for name, least in _LEAST.items():
+        if not getattr(options, name) >= least:
+            flag = "-b" if name == "batch_size" else f"--{name.replace('_', '-')}"
+            raise OptionError(f"{flag} {getattr(options, name):g}: write {least} or more.")
     if not options.deadline > 0:
         raise OptionError(f"--deadline {options.deadline:g}: write a number of seconds above 0.")
     if options.percentile != -1 and not 0 < options.percentile < 100:
@@ -89,14 +96,6 @@ def _record(options: argparse.Namespace) -> RecordSettings | None:
             raise OptionError(f"--{given[0]} describes a stored record: name the store, for example --store .gpuperf.")
         return None
     return RecordSettings(options.store, options.test.strip(), commit_hash(options.commit), options.device, options.gpu)
-
-
-def _at_least(options: argparse.Namespace, least: float, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if not value >= least:
-            flag = "-b" if name == "batch_size" else f"--{name.replace('_', '-')}"
-            raise OptionError(f"{flag} {value:g}: write {least:g} or more.")
 
 
 def _load(options: argparse.Namespace) -> tuple[str, SteppedRange, Intervals | None]:
@@ -153,10 +152,10 @@ def _header(text: str) -> tuple[str, str]:
 
 def _tls(options: argparse.Namespace) -> Tls | None:
     """Return the TLS settings; None for an unencrypted connection, or for the default settings."""
-    grpc = [options.ssl_grpc_root_certifications_file, options.ssl_grpc_certificate_chain_file]
-    grpc.append(options.ssl_grpc_private_key_file)
-    https = [options.ssl_https_ca_certificates_file, options.ssl_https_client_certificate_file]
-    https.append(options.ssl_https_private_key_file)
+    grpc_names = ("root_certifications", "certificate_chain", "private_key")
+    grpc = [getattr(options, f"ssl_grpc_{name}_file") for name in grpc_names]
+    https_names = ("ca_certificates", "client_certificate", "private_key")
+    https = [getattr(options, f"ssl_https_{name}_file") for name in https_names]
     for path in filter(None, (*grpc, *https)):
         if not Path(path).is_file():
             raise OptionError(f"An --ssl option names {path}: there is no file {path}.")

@@ -110,11 +110,7 @@ def _settings(settings: SweepSettings) -> PlainMapping:
 
 
 def _require_local(urls: tuple[str, ...]) -> None:
-    """Check that the device under test can be read here.
-
-    Raises:
-        OptionError: A server is on another machine.
-    """
+    """Raise ``OptionError`` if a server is on another machine, whose device can't be read here."""
     for url in urls:
         host = urllib.parse.urlsplit(url if "://" in url else f"//{url}").hostname or ""
         if not (host.startswith("127.") or host in ("localhost", "::1", socket.gethostname().lower())):

@@ -182,11 +182,7 @@ def settings_lines(settings: SweepSettings) -> list[str]:
 
 
 def _writable_path(path: Path | None) -> Path | None:
-    """Return the file to write: the target of a link, so that the link itself is kept.
-
-    Raises:
-        OptionError: It can't be written.
-    """
+    """Return the file to write, which must be writable: the target of a link, so that the link itself is kept."""
     if path is None or _DEVICES in path.absolute().parents:
         return path
     target = path.resolve()
