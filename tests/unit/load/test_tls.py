@@ -70,14 +70,16 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     for name in ("ca", "other"):
-        openssl(folder, "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+        usage = ("-addext", "keyUsage=critical,keyCertSign")  # Python 3.13 demands it of an authority
+        files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
+        openssl(folder, "req", "-x509", *key, *usage, *files, "-subj", f"/CN={name}")
     hosts = {
         "server": "IP:127.0.0.1,DNS:localhost",
         "stranger": "DNS:elsewhere.example,IP:192.0.2.1",
         "client": "DNS:c",
     }
     for name, names in hosts.items():
-        (folder / f"{name}.ext").write_text(f"subjectAltName={names}\n")
+        (folder / f"{name}.ext").write_text(f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\n")
         openssl(folder, "req", "-new", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         sign = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", f"{name}.ext")
         openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *sign)

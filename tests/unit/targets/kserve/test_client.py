@@ -120,10 +120,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
     new = ("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test")
-    openssl(*new, *("-x509", "-keyout", "ca.key", "-out", "ca.pem"), *("-addext", "basicConstraints=critical,CA:TRUE"))
+    # Python 3.13 demands the key's usage, and the issuer's key in what is signed with it.
+    authority = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")
+    openssl(*new, "-x509", "-keyout", "ca.key", "-out", "ca.pem", *authority)
     for name in ("server", "client"):
         openssl(*new, *("-keyout", f"{name}.key", "-out", f"{name}.csr"))
-        (folder / "names").write_text("subjectAltName=DNS:triton.test")
+        (folder / "names").write_text("subjectAltName=DNS:triton.test\nauthorityKeyIdentifier=keyid\n")
         openssl(
             *f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out {name}.pem".split(),
             *("-extfile", "names"),
