@@ -9,14 +9,15 @@ import argparse
 
 import numpy as np
 
-from pytest_gpuperf.analysis.changepoint import Floats, change_points
+from pytest_gpuperf.analysis.changepoint import change_points
+from pytest_gpuperf.analysis.robust import FloatArray
 
 KINDS = ("normal", "heavy tails (t3)", "two modes", "correlated (0.3)")
 #: Number of records, size of the step in standard deviations, number of records before the step.
 STEPS = ((20, 2.0, 10), (30, 3.0, 25), (30, 3.0, 27), (30, 2.0, 20), (60, 1.5, 40), (60, 1.0, 30))
 
 
-def noise(kind: str, size: int, generator: np.random.Generator) -> Floats:
+def noise(kind: str, size: int, generator: np.random.Generator) -> FloatArray:
     """Return a series without a change."""
     values = generator.standard_normal(size)
     if kind == "heavy tails (t3)":

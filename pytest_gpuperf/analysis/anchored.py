@@ -9,7 +9,7 @@ has no say in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -78,5 +78,4 @@ def _centre(values: Values) -> float:
 
 
 def _replace_values(record: RecordValues, keys: set[SeriesKey]) -> RecordValues:
-    anchored: Mapping[SeriesKey, Values] = {key: record.anchored[key] for key in keys if key in record.anchored}
-    return replace(record, values={**record.values, **anchored})
+    return replace(record, values={**record.values, **{k: v for k, v in record.anchored.items() if k in keys}})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -68,11 +69,7 @@ class SeriesSpread:
 
 @dataclass(frozen=True)
 class TestSpread:
-    """The spreads of one test.
-
-    Attributes:
-        false_alarms: False alarms among its records, each judged against all others.
-    """
+    """The spreads of one test, and the false alarms among its records, each judged against all others."""
 
     __test__ = False
 
@@ -91,26 +88,16 @@ class PooledSpread:
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """The calibration of a device from all of its tests.
-
-    Attributes:
-        false_alarms: Invocations with a false alarm in any test.
-    """
+    """The calibration of a device from all of its tests; ``false_alarms`` counts invocations with any."""
 
     tests: tuple[TestSpread, ...]
     pooled: PooledSpread
     false_alarms: Proportion
 
 
-@dataclass(frozen=True)
-class _Variances:
-    """Variances of the log, arrays of shape (series,).
-
-    Attributes:
-        run: Variance between runs; 0 where it is unknown.
-        between: Variance of a record's value, including its runs.
-        component: Part of ``between`` that the runs don't explain.
-        freedom: Degrees of freedom of ``between``.
+class _Variances(NamedTuple):
+    """Variances of the log, arrays of shape (series,): between runs (0 where unknown), of a record's value including
+    its runs, and the part of it that the runs don't explain; and the degrees of freedom of a record's value.
     """
 
     run: FloatArray

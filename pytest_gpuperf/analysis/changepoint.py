@@ -12,11 +12,9 @@ two modes of a server's start do no harm; but values are taken to be exchangeabl
 values), and 6 to 10% where each record resembles the one before (lag-one correlation 0.3); benchmarks/change_points.py
 has these and the power.
 
-As in the tools that watch performance with it, a split divides its whole segment (the second part always ends with the
-segment), which costs O(n^2) instead of O(n^3) and finds a passing change as its two ends.
-
-The library ruptures has PELT and others, with a penalty to choose and no test of the changes. A penalty that keeps
-false marks rare requires knowledge of the noise; permutations do not. Hence this implementation, in numpy alone.
+A split divides its entire segment (the second part always ends with the segment), which costs O(n^2) instead of O(n^3)
+and detects a passing change as its two ends. The library ruptures has PELT and others, but no test of the changes: its
+penalty must be chosen, which requires knowledge of the noise. Permutations do not.
 """
 
 from __future__ import annotations
@@ -26,11 +24,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from pytest_gpuperf.analysis.robust import FloatArray
 
 #: Probability of a mark in a series without any change. A page has many series, so it is smaller than the gate's alpha.
 ALPHA = 0.01
@@ -47,7 +45,7 @@ class ChangePoint:
     """One change of the level.
 
     Attributes:
-        index: Index of the first value at the new level.
+        index: First value at the new level.
         before, after: Medians of the segments on both sides.
         p_value: Share of the permutations that had as good a split.
     """
@@ -58,10 +56,9 @@ class ChangePoint:
     p_value: float
 
 
-@dataclass(frozen=True)
-class _Split:
+class _Split(NamedTuple):
     statistic: float
-    index: int
+    position: int
 
 
 def change_points(
@@ -79,7 +76,6 @@ def change_points(
         alpha: Probability of marking a series without a change.
         permutations: Number of permutations; the smallest p-value is ``1 / (permutations + 1)``.
         min_size: Values in the smallest segment.
-        seed: Seed of the permutations, so that a series always has the same marks.
 
     Raises:
         ValueError: A value is not finite.
@@ -88,7 +84,7 @@ def change_points(
         raise ValueError("change points need finite values")
     skipped = max(len(values) - MOST_VALUES, 0)
     series = np.asarray(values[skipped:], dtype=np.float64)
-    null = _Permutations(permutations, alpha, min_size, np.random.default_rng(seed))
+    generator = np.random.default_rng(seed)
     edges, p_values = [0, len(series)], dict[int, float]()
     splits = {(0, len(series)): _best_split(series, min_size)}
     while True:
@@ -98,13 +94,20 @@ def change_points(
                 splits[start, stop] = _best_split(series[start:stop], min_size)
         start, stop = max(segments, key=lambda segment: splits[segment].statistic)
         best = splits[start, stop]
-        if best.index == 0:
+        if best.position == 0:
             break
-        p_value = null.p_value([series[slice(*segment)] for segment in segments], best.statistic)
+        # Shuffled inside each segment, until it is clear that the p-value exceeds alpha.
+        reached, enough = 0, math.floor(alpha * (permutations + 1))
+        for _ in range(permutations):
+            shuffled = (generator.permutation(series[slice(*segment)]) for segment in segments)
+            reached += max(_best_split(segment, min_size).statistic for segment in shuffled) >= best.statistic
+            if reached >= enough:
+                break
+        p_value = (reached + 1) / (permutations + 1)
         if p_value > alpha:
             break
-        p_values[start + best.index] = p_value
-        edges = sorted({*edges, start + best.index})
+        p_values[start + best.position] = p_value
+        edges = sorted({*edges, start + best.position})
     return [
         ChangePoint(
             index=skipped + middle,
@@ -116,29 +119,8 @@ def change_points(
     ]
 
 
-@dataclass(frozen=True)
-class _Permutations:
-    """The distribution of the best split of series without a change."""
-
-    count: int
-    alpha: float
-    min_size: int
-    generator: np.random.Generator
-
-    def p_value(self, segments: Sequence[Floats], statistic: float) -> float:
-        """Return the p-value of the best split of all segments, shuffling inside each; stop once it exceeds alpha."""
-        enough = math.floor(self.alpha * (self.count + 1))
-        reached = 0
-        for _ in range(self.count):
-            shuffled = (self.generator.permutation(segment) for segment in segments)
-            reached += max(_best_split(segment, self.min_size).statistic for segment in shuffled) >= statistic
-            if reached >= enough:
-                break
-        return (reached + 1) / (self.count + 1)
-
-
-def _best_split(segment: Floats, min_size: int) -> _Split:
-    """Return the split whose parts are farthest apart; index 0 if the segment is too short."""
+def _best_split(segment: FloatArray, min_size: int) -> _Split:
+    """Return the split whose parts are farthest apart; position 0 if the segment is too short."""
     size = len(segment)
     if size < 2 * max(min_size, 2):
         return _Split(-math.inf, 0)

@@ -42,8 +42,6 @@ FURTHER_RECORDS = 20
 #: Largest log of a ratio that is shown: beyond it, a ratio would leave the range of floats.
 _WIDEST = 50.0
 
-Differing = Mapping[str, tuple[Plain, Plain]]
-
 
 def compare(
     candidate: Record,
@@ -51,14 +49,12 @@ def compare(
     rule: Rule,
     *,
     pinned: Sequence[Record] = (),
-    differing: Differing | None = None,
+    differing: Mapping[str, tuple[Plain, Plain]] | None = None,
 ) -> Comparison:
     """Compare a record with its baseline, for each gated metric and load point that they share.
 
     Args:
-        candidate: The new record.
         baseline: Accepted records of the same key, newest first.
-        rule: Alpha, minimum effect and prior.
         pinned: Pinned records: a second baseline, gated with half of alpha.
         differing: Differences of the key, if the test has records but none of this key.
     """
@@ -111,7 +107,6 @@ def compare_duet(record: Record, history: Sequence[Record], rule: Rule) -> Compa
     """Compare the two sides of a duet.
 
     Args:
-        record: The duet's record, with its ``reference``.
         history: Earlier duets of the same key, whose blocks show how blocks differ. Duets whose sides were measured one
             after the other are used only for such a duet, and vice versa.
     """

@@ -34,20 +34,15 @@ _ROUNDING = 1 - 1e-9
 
 
 def point_costs(curves: Iterable[Curve], key: PlainMapping, prices: Iterable[Price]) -> tuple[PointCost, ...]:
-    """Return the cost of inferences at each point of a test's curves, on the cheapest instance with its device.
+    """Return the cost of inferences at each point of a record's curves, on the cheapest instance with its device.
 
-    Args:
-        key: Key of the record.
-        prices: Newest price of each instance (``newest_prices``).
-
-    Returns:
-        Costs; empty if the device has no price, or nothing was measured.
+    Empty if the device has no price, or nothing was measured. ``prices`` are those of ``newest_prices``.
     """
-    price = cheapest(prices, key)
-    if price is None:
+    priced = cheapest(prices, key)
+    if priced is None:
         return ()
     return tuple(
-        _point_cost(curve.name, point, *price)
+        _point_cost(curve.name, point, *priced)
         for curve in curves
         if curve.measured
         for point in curve.points
@@ -94,11 +89,7 @@ def offers(measured: OperatingPoints, prices: Sequence[Price], demand: Demand) -
 def fleet(points: Sequence[OperatingPoint], price: Price, copies: int, demand: Demand) -> Fleet | None:
     """Return the cheapest fleet that serves a demand within its budget; among equals, that of the lowest latency.
 
-    Args:
-        copies: Copies of the target that fit on one instance.
-
-    Returns:
-        The fleet; None if no point keeps the budget.
+    None if no point keeps the budget. ``copies`` of the target fit on one instance.
     """
     fleets = [_fleet(point, price, copies, demand) for point in eligible_points(points, demand)]
     first = next(iter(demand.budget_ns), "p90")
@@ -166,7 +157,10 @@ def _refusal(points: Sequence[OperatingPoint], demand: Demand) -> str:
         return "no load point can be relied on"
     carrying = _matching_points(points, demand)
     if not carrying:
-        return _missing_load(points, demand)
+        sizes = sorted({point.point.batch_size for point in points})
+        if demand.batch_size not in (None, *sizes):
+            return f"nothing was measured at batch size {demand.batch_size}, only at {', '.join(map(str, sizes))}"
+        return f"nothing was measured in {demand.loop} loop"
     if eligible_points(points, demand):
         return ""
     supported = [point for point in carrying if all(name in point.latency_ns for name in demand.budget_ns)]
@@ -176,10 +170,3 @@ def _refusal(points: Sequence[OperatingPoint], demand: Demand) -> str:
     closest = min(supported, key=lambda point: max(point.latency_ns[name] / limit_ns for name, limit_ns in limits))
     latencies = ", ".join(f"{name} {closest.latency_ns[name] / 1e6:.4g} ms" for name in demand.budget_ns)
     return f"no load point keeps the budget; the closest is {closest.point.label} with {latencies}"
-
-
-def _missing_load(points: Sequence[OperatingPoint], demand: Demand) -> str:
-    sizes = sorted({point.point.batch_size for point in points})
-    if demand.batch_size not in (None, *sizes):
-        return f"nothing was measured at batch size {demand.batch_size}, only at {', '.join(map(str, sizes))}"
-    return f"nothing was measured in {demand.loop} loop"

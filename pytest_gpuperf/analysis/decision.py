@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pytest_gpuperf.analysis.evidence import Evidence
-from pytest_gpuperf.analysis.multiplicity import BoolArray, families, reject
-from pytest_gpuperf.analysis.robust import FloatArray
+from pytest_gpuperf.analysis.multiplicity import families, reject
+from pytest_gpuperf.analysis.robust import BoolArray, FloatArray
 from pytest_gpuperf.analysis.rule import Rule
 
 
@@ -33,9 +33,7 @@ class Decision:
 def decide(evidence: Evidence, sweeps: int, rule: Rule, share: float = 1.0) -> Decision:
     """Decide about the series of one test against one baseline.
 
-    Args:
-        sweeps: Number of series that are sweep-wide means; they come first.
-        share: Part of the test's alpha for this baseline.
+    The first ``sweeps`` series are sweep-wide means. ``share`` is the part of the test's alpha for this baseline.
     """
     split = families(sweeps, evidence.difference.shape[-1] - sweeps, rule.test_alpha * share)
     p_worse = evidence.p_worse(rule.margin)

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.compare import compare_values
@@ -31,6 +32,7 @@ from pytest_gpuperf.model import (
     Ratio,
     Record,
     Row,
+    Run,
     curves_of,
 )
 
@@ -48,28 +50,23 @@ _ENERGY_SOURCES: Mapping[str, Callable[[CurvePoint], float | None]] = {
 
 @dataclass(frozen=True)
 class DeviceRecord:
-    """The record of one device, with its curves.
-
-    Attributes:
-        curves: Curves over all complete runs.
-        run_curves: Curves of each complete run.
-    """
+    """The record of one device, with the curves of its complete runs."""
 
     record: Record
-    curves: tuple[Curve, ...]
-    run_curves: tuple[tuple[Curve, ...], ...]
 
-    @classmethod
-    def of(cls, record: Record) -> DeviceRecord:
-        """Return a record with the curves of its complete runs."""
-        runs = [run for run in record.runs if run.complete]
-        return cls(record, curves_of(runs), tuple(curves_of([run]) for run in runs))
+    @property
+    def runs(self) -> list[Run]:
+        return [run for run in self.record.runs if run.complete]
 
     @property
     def device(self) -> str:
         return device_of(self.record.key)
 
-    @property
+    @cached_property
+    def curves(self) -> tuple[Curve, ...]:
+        return curves_of(self.runs)
+
+    @cached_property
     def points(self) -> dict[tuple[str, LoadPoint], CurvePoint]:
         return {(curve.name, point.load): point for curve in self.curves for point in curve.points}
 
@@ -183,32 +180,30 @@ def _ratios(
 
 
 def _ratios_of(row: Row, price_ratio: float | None) -> dict[str, Ratio]:
-    ratio = Ratio(row.ratio, row.low, row.high)
     if row.metric == "energy":
         return {"inferences_per_j": Ratio(1 / row.ratio, 1 / row.high, 1 / row.low)}
-    ratios = {row.metric: ratio}
+    ratios = {row.metric: Ratio(row.ratio, row.low, row.high)}
     if row.metric == "throughput" and price_ratio is not None:
         ratios["inferences_per_usd"] = Ratio(row.ratio / price_ratio, row.low / price_ratio, row.high / price_ratio)
     return ratios
 
 
 def _price_ratio(device: DeviceRecord, first: DeviceRecord, prices: Sequence[Price]) -> float | None:
-    price, first_price = (cheapest(prices, each.record.key) for each in (device, first))
-    if price is None or first_price is None:
-        return None
-    return (price[0].usd_per_hour / price[1]) / (first_price[0].usd_per_hour / first_price[1])
+    """Return the ratio of the prices of one copy; None if a device has no price."""
+    priced = [cheapest(prices, each.record.key) for each in (device, first)]
+    copy_usd = [price.usd_per_hour / copies for price, copies in filter(None, priced)]
+    return copy_usd[0] / copy_usd[1] if len(copy_usd) == 2 else None
 
 
 def _values(device: DeviceRecord, sources: Sequence[str]) -> RecordValues:
     """Return the values that the gate compares, and the energy of the sources that were measured on every device."""
     values = values_of(device.record, _METRICS)
     energy: dict[SeriesKey, list[float]] = {}
-    for curve in (curve for curves in device.run_curves for curve in curves):
-        for point in curve.points:
-            joules = energy_j(point, sources)
-            if joules is not None:
-                energy.setdefault((curve.name, point.load, "energy"), []).append(math.log(joules))
-    runs = Counter(curve.name for curves in device.run_curves for curve in curves)
+    for run in device.runs:
+        for point in (point for curve in curves_of([run]) for point in curve.points):
+            if (joules := energy_j(point, sources)) is not None:
+                energy.setdefault((run.sweep, point.load, "energy"), []).append(math.log(joules))
+    runs = Counter(run.sweep for run in device.runs)
     complete = {key: Values(tuple(logs)) for key, logs in energy.items() if len(logs) == runs[key[0]]}
     return replace(values, values={**values.values, **complete})
 
@@ -241,7 +236,7 @@ def _energy_sources(records: Sequence[DeviceRecord]) -> tuple[tuple[str, ...], t
 
 
 def _methods(device: DeviceRecord, source: str) -> set[str]:
-    windows = (window for run in device.record.runs if run.complete for window in run.windows)
+    windows = (window for run in device.runs for window in run.windows)
     return {energy.method for window in windows for energy in window.energy if energy.source == source.lower()}
 
 

@@ -34,14 +34,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
 from pytest_gpuperf.analysis.priors import SeriesPriors
-from pytest_gpuperf.analysis.robust import FloatArray, LocationEstimate, locate
-
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
+from pytest_gpuperf.analysis.robust import BoolArray, FloatArray, IntArray, LocationEstimate, locate
 
 #: A candidate's runs may differ so many times as much (in variance) as the baseline's before its record as a whole is
 #: taken to be noisier too: with three runs that all points share, chance alone exceeds it in one record of 20.

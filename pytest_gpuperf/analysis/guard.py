@@ -125,8 +125,7 @@ def worth_repeating(window: Window, earlier: Sequence[Window]) -> bool:
     """
     if window.undisturbed:
         return False
-    last = list(earlier)[-2:]
-    disturbances = set(window.disturbances)
+    last, disturbances = earlier[-2:], set(window.disturbances)
     lasting = disturbances and len(last) == 2 and all(disturbances.issubset(before.disturbances) for before in last)
     return not lasting
 

@@ -34,12 +34,7 @@ _MOST_WEIGHT = 8.0
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a positive quantity lies.
-
-    Attributes:
-        low, high: Ends; 0 and infinity where the interval is open.
-        centre: Estimate; NaN where there is none.
-    """
+    """Where a positive quantity lies: 0 and infinity are open ends, and NaN is no estimate."""
 
     low: float
     centre: float
@@ -50,9 +45,7 @@ class Interval:
 class Spread:
     """How much the windows of a load point differ, as known before they are measured.
 
-    Attributes:
-        variance: Variance of the log of a window's statistic.
-        weight: Degrees of freedom of that knowledge.
+    ``variance`` is that of the log of a window's statistic, ``weight`` its degrees of freedom.
     """
 
     variance: float

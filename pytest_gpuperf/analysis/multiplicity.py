@@ -18,9 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pytest_gpuperf.analysis.robust import FloatArray
-
-BoolArray = npt.NDArray[np.bool_]
+from pytest_gpuperf.analysis.robust import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)

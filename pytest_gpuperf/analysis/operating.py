@@ -23,12 +23,7 @@ from pytest_gpuperf.model import (
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """The operating points of one test on one device.
-
-    Attributes:
-        points: Operating points, in the order of their sweeps.
-        left_out: Load points that can't be relied on, each with the reason.
-    """
+    """The operating points of one test on one device; ``left_out`` are those that can't be relied on, and why."""
 
     test: str
     key: PlainMapping
@@ -92,8 +87,7 @@ def _operating_point(sweep: str, point: LoadPoint, runs: Sequence[PointFigures])
 
 def _range_ns(latencies: Sequence[Histogram], q: float) -> tuple[float, float] | None:
     """Return the quantile in the fastest and in the slowest run; of all runs merged, if no run has enough requests."""
-    supporting = [latency for latency in latencies if latency.supports(q)]
-    if not supporting:
-        supporting = [latency for latency in (merge_histograms(latencies),) if latency.supports(q)]
-    values = [latency.quantile_ns(q) for latency in supporting]
-    return (min(values), max(values)) if values else None
+    for histograms in (latencies, [merge_histograms(latencies)]):
+        if values := [histogram.quantile_ns(q) for histogram in histograms if histogram.supports(q)]:
+            return min(values), max(values)
+    return None

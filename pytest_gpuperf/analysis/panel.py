@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_gpuperf.analysis.evidence import BoolArray, averaging_matrix
-from pytest_gpuperf.analysis.robust import FloatArray
+from pytest_gpuperf.analysis.evidence import averaging_matrix
+from pytest_gpuperf.analysis.robust import BoolArray, FloatArray
 from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, Values
 
 _NONE = Values(())
@@ -19,10 +19,9 @@ class Panel:
     """Values of several records, by series in a fixed order: the sweep-wide means come first.
 
     Attributes:
-        keys: Key of each series.
         sweeps: Number of sweep-wide means.
         sides: Values of each record, shape (series, runs), padded with NaN.
-        disturbances: Disturbance of each record, shape (series,).
+        disturbances: As ``sides``, shape (series,).
     """
 
     keys: tuple[SeriesKey, ...]
@@ -100,12 +99,7 @@ def _common_points(rows: Sequence[int], sides: Sequence[FloatArray]) -> list[int
 
 
 def with_means(numbers: FloatArray, groups: Sequence[Sequence[int]], axis: int = 0) -> FloatArray:
-    """Return numbers with the mean of each group of series before them; NaN where a series of the group is missing.
-
-    Args:
-        numbers: Numbers of the series, along ``axis``.
-        groups: Indices of the series of each group.
-    """
+    """Return numbers along ``axis`` with the mean of each group before them; NaN where a member is missing."""
     if not groups:
         return numbers
     means = [numbers.take(list(rows), axis=axis).mean(axis=axis, keepdims=True) for rows in groups]

@@ -18,11 +18,7 @@ def usd_per_million(usd_per_hour: float, throughput: float) -> float:
 
 
 def newest_prices(prices: Iterable[Price], at: str | None = None) -> tuple[Price, ...]:
-    """Return the newest price of each instance.
-
-    Args:
-        at: Day such as ``2026-01-31``; later prices are ignored.
-    """
+    """Return the newest price of each instance up to a day such as ``2026-01-31``, or of all days."""
     newest: dict[tuple[str, str], Price] = {}
     for price in sorted(prices, key=lambda price: price.date):
         if at is None or price.date <= at:

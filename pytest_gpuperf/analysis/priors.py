@@ -84,8 +84,7 @@ class SeriesPriors:
     """Priors as arrays, with one element per series.
 
     Attributes:
-        variance: Square of s0.
-        weight: Weight d0.
+        variance, weight: Square of s0, and d0.
         assumed: Part of the weight that is not measured, 0 to 1; it yields to the history's degrees of freedom.
     """
 

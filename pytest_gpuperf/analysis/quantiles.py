@@ -19,9 +19,7 @@ def quantile_logs(groups: Sequence[Sequence[Histogram]], quantiles: Sequence[flo
     """Return the logs of the quantiles, in ns, of each group of histograms.
 
     Equal to the log of ``Histogram.quantile_ns`` of the merged group; NaN without enough requests.
-
-    Returns:
-        An array of shape (groups, quantiles).
+    The array has the shape (groups, quantiles).
     """
     result = np.full((len(groups), len(quantiles)), np.nan)
     lengths = [sum(len(histogram.buckets) for histogram in group) for group in groups]

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 
 #: One of five values is left out at each end (Yuen's choice of a fifth): from five runs on, one outlier moves nothing.
 TRIM_DIVISOR = 5

@@ -33,12 +33,7 @@ def looks(max_runs: int, first: int = LOOKS[0]) -> tuple[int, ...]:
 
 
 def alpha_share(look_index: int, max_runs: int, first: int = LOOKS[0]) -> float:
-    """Return the part of alpha that a look may spend.
-
-    Args:
-        look_index: Zero-based index of the look.
-        max_runs: Most runs that there can be.
-        first: Number of runs at the first look.
+    """Return the part of alpha that a look, given by its zero-based index, may spend.
 
     Raises:
         ValueError: There is no such look.
@@ -47,7 +42,7 @@ def alpha_share(look_index: int, max_runs: int, first: int = LOOKS[0]) -> float:
     if not 0 <= look_index < len(planned):
         raise ValueError(f"there are {len(planned)} looks at up to {max_runs} runs; none has index {look_index}")
     earlier = planned[look_index - 1] if look_index else 0
-    return _alpha_spent(planned[look_index] / max_runs) - _alpha_spent(earlier / max_runs)
+    return (planned[look_index] / max_runs) ** 2 - (earlier / max_runs) ** 2
 
 
 def next_look(runs_done: int, max_runs: int, comparison: Comparison, first: int = LOOKS[0]) -> int | None:
@@ -58,7 +53,3 @@ def next_look(runs_done: int, max_runs: int, comparison: Comparison, first: int 
     if comparison.verdict is Verdict.REGRESSED or not comparison.of(Verdict.INCONCLUSIVE):
         return None
     return next((look for look in looks(max_runs, first) if look > runs_done), None)
-
-
-def _alpha_spent(share: float) -> float:
-    return share**2

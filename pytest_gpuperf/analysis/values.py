@@ -60,11 +60,9 @@ Series = dict[SeriesKey, list[tuple[float, float]]]
 
 @dataclass(frozen=True)
 class Values:
-    """One metric of one load point in one record.
+    """One metric of one load point in one record, by run.
 
-    Attributes:
-        runs: Value of each run.
-        disturbance: Standard deviation to add for the CPU that other processes used.
+    ``disturbance`` is the standard deviation to add for the CPU that other processes used.
     """
 
     runs: tuple[float, ...]
@@ -142,7 +140,6 @@ def values_from_numbers(
     Args:
         name: Name of the record.
         runs: Statistics of each run, by load point and metric; a metric may carry a unit, for example ``p50_ms``.
-        sweep: Sweep of the load points.
     """
     series: Series = {}
     for run in runs:
@@ -196,15 +193,11 @@ def _memory_bytes(figures: PointFigures) -> float | None:
     return memory.device_bytes if memory.target_bytes is None else memory.target_bytes
 
 
-def _host_bytes(figures: PointFigures) -> float | None:
-    return figures.memory.host_bytes if figures.memory is not None else None
-
-
 _FIGURES: Mapping[str, Callable[[PointFigures], float | None]] = {
     "throughput": lambda figures: figures.throughput,
     "energy": _energy_j,
     "memory": _memory_bytes,
-    "host_memory": _host_bytes,
+    "host_memory": lambda figures: figures.memory.host_bytes if figures.memory else None,
 }
 
 

@@ -23,13 +23,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from pytest_gpuperf.analysis.robust import IntArray
 from pytest_gpuperf.model import EndpointFigures, Histogram
 from pytest_gpuperf.model.histogram import GAMMA
 
-Times = npt.NDArray[np.int64]
-Counts = npt.NDArray[np.int64]
+Times = IntArray
 
 #: Delay from which a request counts as sent late, as in perf_client.
 LATE_NS = 1_000_000
@@ -43,7 +42,6 @@ class WindowFigures:
     """Figures of the correct requests of one window.
 
     Attributes:
-        throughput: Inferences per second.
         latency: Times from due to done.
         service: Times from sent to done.
         late: Requests sent more than ``LATE_NS`` after they were due.
@@ -104,7 +102,6 @@ def figures(lanes: Iterable[tuple[Any, Any, Any]], start_ns: int, stop_ns: int, 
             array of int64, shape (n,). If due and sent are the same object (closed loop), nothing can be late, and
             ``service`` stays empty.
         start_ns, stop_ns: Beginning and end of the window, on the same monotonic clock.
-        batch_size: Inferences per request.
     """
     sums = _Sum(start_ns, stop_ns)
     for lane in lanes:
@@ -124,8 +121,6 @@ def endpoint_figures(
 
     Args:
         lanes: Due times, done times and the endpoint's number of each request.
-        labels: Address of each endpoint.
-        errors: Failed requests of each endpoint.
         edges_ns: Beginning and end of the window.
     """
     sums = [_Sum(*edges_ns) for _ in labels]
@@ -146,11 +141,11 @@ def _slices(*columns: Any) -> Iterator[tuple[Times, ...]]:
         yield tuple(array[start : start + _SLICE] for array in arrays)
 
 
-def _counts(latency_ns: Times) -> Counts:
+def _counts(latency_ns: Times) -> IntArray:
     numbers = np.floor(np.log(np.maximum(latency_ns, 1)) / np.log(GAMMA)).astype(np.int64)
     return np.bincount(numbers, minlength=_BUCKETS)
 
 
-def _histogram(counts: Counts) -> Histogram:
+def _histogram(counts: IntArray) -> Histogram:
     buckets = np.flatnonzero(counts)
     return Histogram(tuple(buckets.tolist()), tuple(counts[buckets].tolist()))

@@ -56,7 +56,7 @@ def compare_devices(reader: RecordReader, prices: Sequence[Price], base: str = "
             "Measure on another GPU model into the same store, or bring records together with: "
             "gpuperf baseline export, import"
         )
-    records = [[DeviceRecord.of(stored.record) for stored in comparable[work].values()] for work in sorted(comparable)]
+    records = [[DeviceRecord(stored.record) for stored in comparable[work].values()] for work in sorted(comparable)]
     return [device_comparison.compare_devices(_base_first(devices, prices, base), prices) for devices in records]
 
 

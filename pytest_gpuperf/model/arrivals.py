@@ -17,11 +17,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Constant:
-    """Evenly spaced requests.
-
-    Attributes:
-        rate: Requests per second.
-    """
+    """Evenly spaced requests, ``rate`` per second."""
 
     rate: float
 
@@ -39,11 +35,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Poisson:
-    """Independent requests: exponentially distributed intervals.
-
-    Attributes:
-        rate: Mean requests per second.
-    """
+    """Independent requests, ``rate`` per second on average: exponentially distributed intervals."""
 
     rate: float
     seed: int = 0

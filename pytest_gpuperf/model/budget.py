@@ -8,11 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LatencyLimit:
-    """An upper limit of one latency quantile.
-
-    Attributes:
-        quantile: Between 0 and 1, both excluded.
-    """
+    """An upper limit of one latency quantile, which is between 0 and 1, both excluded."""
 
     quantile: float
     limit_ns: float

@@ -170,7 +170,10 @@ class Curve:
         ]
         if not within:
             required = ", ".join(f"{name} <= {limit:g} ms" for name, limit in limits.items())
-            measured = "; ".join(f"{point.load.label}: {_figures(point, limits)}" for point in self.points)
+            measured = "; ".join(
+                f"{point.load.label}: " + ", ".join(f"{name} {getattr(point, f'{name}_ms'):.3g} ms" for name in limits)
+                for point in self.points
+            )
             raise BudgetMissed(f"{self.name} has no load point with {required}: {measured}")
         return max(within, key=lambda point: point.throughput)
 
@@ -249,10 +252,6 @@ def require_budget(curves: Iterable[Curve], **limits_ms: float | None) -> None:
     for curve in curves:
         if curve.on_require is not None:
             curve.on_require(budget)
-
-
-def _figures(point: CurvePoint, names: Iterable[str]) -> str:
-    return ", ".join(f"{name} {getattr(point, f'{name}_ms'):.3g} ms" for name in names)
 
 
 def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Curve:

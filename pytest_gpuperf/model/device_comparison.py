@@ -12,11 +12,7 @@ from pytest_gpuperf.model.verdict import Change
 
 @dataclass(frozen=True)
 class Ratio:
-    """A device's figure, divided by that of the first device.
-
-    Attributes:
-        low, high: Ends of the 95% interval; None if there are too few runs for an interval.
-    """
+    """A device's figure, divided by that of the first device; ``low`` and ``high`` end its 95% interval, if known."""
 
     value: float
     low: float | None = None

@@ -31,10 +31,9 @@ from pytest_gpuperf.model.window import EndpointFigures, Window
 
 @dataclass(frozen=True)
 class PointFigures:
-    """The figures of one load point. Properties without a docstring are sums, and mean what ``Window`` says.
+    """The figures of one load point, from one window or more.
 
-    Attributes:
-        windows: One window or more, all of one load point.
+    Properties without a docstring are sums, and mean what ``Window`` says.
     """
 
     windows: tuple[Window, ...]
@@ -176,8 +175,7 @@ class PointFigures:
     def energy_j(self, source: str) -> float | None:
         """Return the joules per inference of one kind of device, over the windows that measured them.
 
-        Returns:
-            None if no window did, or if windows used different methods: those disagree by tens of percent.
+        None if no window did, or if windows used different methods: those disagree by tens of percent.
         """
         measured = [(window, energy) for window in self.windows for energy in window.energy if energy.source == source]
         inferences = _inferences(window for window, _ in measured)

@@ -60,9 +60,6 @@ class Histogram:
     def quantile_ns(self, q: float) -> float:
         """Return the ``q`` quantile in ns, interpolated inside its bucket.
 
-        Args:
-            q: Between 0 and 1.
-
         Raises:
             ValueError: The histogram is empty, or ``q`` is outside [0, 1].
         """

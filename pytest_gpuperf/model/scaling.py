@@ -11,11 +11,7 @@ from pytest_gpuperf.model.curve import BudgetMissed, Curve, CurvePoint, require_
 
 @dataclass(frozen=True)
 class RequiredReplicas:
-    """The fewest replicas that satisfy a demand.
-
-    Attributes:
-        point: Load point at which they were measured to satisfy it.
-    """
+    """The fewest replicas that satisfy a demand, and the load point at which they were measured to satisfy it."""
 
     replicas: int
     point: CurvePoint
@@ -23,11 +19,7 @@ class RequiredReplicas:
 
 @dataclass(frozen=True)
 class Scaling:
-    """The same loads on increasing numbers of replicas.
-
-    Attributes:
-        curves: Number of replicas and their curve, the fewest first.
-    """
+    """The same loads on increasing numbers of replicas: each number with its curve, the fewest first."""
 
     name: str
     curves: tuple[tuple[int, Curve], ...]
@@ -87,7 +79,6 @@ class Scaling:
         Args:
             throughput: Inferences per second to reach, at any load.
             concurrency, rate: Load to serve; one of the sweep's.
-            p50_ms, p90_ms, p95_ms, p99_ms: Limits of the budget.
 
         Raises:
             BudgetMissed: No measured number of replicas suffices (an ``AssertionError``, so that the test fails).

@@ -86,11 +86,7 @@ class Change:
 
 @dataclass(frozen=True)
 class AnchoredMetric:
-    """A metric of a sweep that is judged relative to the anchor.
-
-    Attributes:
-        plain_sd, anchored_sd: Standard deviations of the log between the baseline's records.
-    """
+    """A metric judged relative to the anchor; the standard deviations are those of its log between the records."""
 
     sweep: str
     metric: str
@@ -104,7 +100,7 @@ class Comparison:
 
     Attributes:
         rows: Rows of sweeps (``point`` is None) and of load points.
-        baseline: Ids of the baseline's records, newest first.
+        baseline: Ids of records, newest first.
         changes: Other differences from the newest of them.
         differing: Fields of the key that differ from the newest record of the test, as name to (there, here); None
             unless the test has records, but none of the same key.

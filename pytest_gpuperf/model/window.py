@@ -60,8 +60,7 @@ class Window:
         requests: Requests due in the window and answered correctly.
         errors: Failed requests, by type.
         throughput: Inferences per second.
-        latency_mean_ns: Mean latency of ``requests``.
-        latency: Latency histogram of ``requests``.
+        latency_mean_ns, latency: Mean latency of ``requests``, and its histogram.
         client_cpu_s: CPU time of the load generator during the window.
         stall_s: Time during which the load generator could not serve its sockets.
         service: Histogram of the times from sent to done (open loop), which excludes the wait before sending.
@@ -76,7 +75,6 @@ class Window:
         findings: What disturbed the window or could not be read.
         energy: Energy of each kind of device; empty where none could be measured.
         memory: Memory peaks; None where none could be read.
-        gpus: Readings of the GPUs under test.
     """
 
     sweep: str

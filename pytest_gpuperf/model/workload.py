@@ -36,11 +36,7 @@ HTTP, GRPC, GRPC_STREAM = "http", "grpc", "grpc-stream"
 
 @dataclass(frozen=True)
 class Address:
-    """One of the servers that a workload is sent to.
-
-    Attributes:
-        weight: Relative share of the requests.
-    """
+    """One of the servers that a workload is sent to; ``weight`` is its relative share of the requests."""
 
     host: str
     port: int

@@ -18,7 +18,7 @@ LEVELS = [(1.00, 2.00), (1.01, 2.02), (0.99, 1.98)]
 
 def device(key: PlainMapping, factor: float = 1.0, **changes: object) -> DeviceRecord:
     runs = [[factor * level for level in run] for run in LEVELS]
-    return DeviceRecord.of(replace(record(runs, key=key, requests=200), **changes))  # type: ignore[arg-type]
+    return DeviceRecord(replace(record(runs, key=key, requests=200), **changes))  # type: ignore[arg-type]
 
 
 def with_energy(
@@ -36,7 +36,7 @@ def with_energy(
         replace(run, windows=tuple(told(window, factor) for window in run.windows))
         for run, factor in zip(one.record.runs, (1.0, 1.02, 0.98), strict=True)
     )
-    return DeviceRecord.of(replace(one.record, runs=runs))
+    return DeviceRecord(replace(one.record, runs=runs))
 
 
 def at(compared: DeviceComparison, side: int, point: LoadPoint | None = None) -> DevicePoint:
@@ -111,7 +111,7 @@ def test_energy_of_two_methods_is_not_compared() -> None:
 
 
 def test_load_points_of_one_device_alone_are_named() -> None:
-    only = DeviceRecord.of(record([[1.0], [1.0], [1.0]], at=[LoadPoint(16)], key=ON_A10G))
+    only = DeviceRecord(record([[1.0], [1.0], [1.0]], at=[LoadPoint(16)], key=ON_A10G))
     compared = compare_devices([device(ON_T4), only], [])
     assert [side.points for side in compared.sides] == [(), ()]
     assert compared.sides[1].missing == (
