@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,14 @@ def parameters_at(path: Path, text: str) -> list[str]:
     place = {"line": before.count("\n"), "character": len(before.rpartition("\n")[2])}
     document = {"uri": path.as_uri(), "languageId": "python", "version": 1, "text": source}
     support = {"signatureHelp": {"signatureInformation": {"parameterInformation": {"labelOffsetSupport": False}}}}
+    # The server takes its packages from the first Python of the path, which needs not be the one that runs the tests.
+    path_variable = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     with subprocess.Popen(
-        _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        _COMMAND,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PATH": path_variable},
     ) as process:
         server = _Server(process)
         folder = path.parent.as_uri()
