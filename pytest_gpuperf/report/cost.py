@@ -21,21 +21,12 @@ def cost_table(costs: Sequence[PointCost], knees: Sequence[tuple[str, LoadPoint]
     Args:
         knees: Sweep and load point of each knee, which the table marks.
     """
-    titles = ("load point", ">inf/s", ">p50", ">p90", ">$/million", "")
-    return Table(
-        titles,
-        tuple(
-            (
-                f"{cost.sweep}: {cost.point.label}",
-                rate(cost.throughput),
-                duration(cost.p50_ns),
-                duration(cost.p90_ns),
-                usd(cost.usd_per_million),
-                "knee" if (cost.sweep, cost.point) in knees else "",
-            )
-            for cost in costs
-        ),
-    )
+    rows = []
+    for cost in costs:
+        mark = "knee" if (cost.sweep, cost.point) in knees else ""
+        figures = (rate(cost.throughput), duration(cost.p50_ns), duration(cost.p90_ns), usd(cost.usd_per_million))
+        rows.append((f"{cost.sweep}: {cost.point.label}", *figures, mark))
+    return Table(("load point", ">inf/s", ">p50", ">p90", ">$/million", ""), tuple(rows))
 
 
 def demand_line(demand: Demand) -> str:
@@ -52,43 +43,38 @@ def demand_line(demand: Demand) -> str:
 def offer_table(offers: Sequence[Offer], demand: Demand) -> Table:
     """Return the fleets that serve a demand, the cheapest first."""
     names = list(demand.budget_ns) or ["p90"]
-    quantiles = [f">{name}" for name in names]
-    titles = ("fleet", "GPU", "load per instance", *quantiles, ">headroom", ">$/month", ">$/million")
     fleets = [(offer, offer.fleet) for offer in offers if offer.fleet is not None]
     fleets.sort(key=lambda pair: (pair[1].usd_per_month, pair[1].instances, pair[1].price.instance))
-    return Table(titles, tuple(_fleet_cells(offer.device, fleet, names) for offer, fleet in fleets))
+    rows = [
+        (
+            *_fleet_cells(offer.device, fleet, names),
+            f"{fleet.headroom:+.0%}",
+            usd(fleet.usd_per_month),
+            usd(fleet.usd_per_million),
+        )
+        for offer, fleet in fleets
+    ]
+    return Table((*_fleet_titles(names), ">headroom", ">$/month", ">$/million"), tuple(rows))
+
+
+def _fleet_titles(names: Sequence[str]) -> tuple[str, ...]:
+    return ("fleet", "GPU", "load per instance", *(f">{name}" for name in names))
 
 
 def _fleet_cells(device: str, fleet: Fleet, names: Sequence[str]) -> tuple[str, ...]:
-    return (
-        f"{fleet.instances} x {fleet.price.instance}",
-        device,
-        f"{fleet.at.sweep}: {fleet.at.point.label}",
-        *(_latency(fleet.at, name) for name in names),
-        f"{fleet.headroom:+.0%}",
-        usd(fleet.usd_per_month),
-        usd(fleet.usd_per_million),
-    )
+    where = f"{fleet.at.sweep}: {fleet.at.point.label}"
+    return (f"{fleet.instances} x {fleet.price.instance}", device, where, *(_latency(fleet.at, name) for name in names))
 
 
 def curve_table(offers: Sequence[Offer], demand: Demand) -> Table:
     """Return the price-latency curve of every instance type, from its cheapest fleet to its fastest."""
     names = sorted({"p50", "p90", *demand.budget_ns})
-    titles = ("fleet", "GPU", "load per instance", *(f">{name}" for name in names), ">$/month")
-    return Table(
-        titles,
-        tuple(
-            (
-                f"{fleet.instances} x {fleet.price.instance}",
-                offer.device,
-                f"{fleet.at.sweep}: {fleet.at.point.label}",
-                *(_latency(fleet.at, name) for name in names),
-                usd(fleet.usd_per_month),
-            )
-            for offer in offers
-            for fleet in offer.curve
-        ),
-    )
+    rows = [
+        (*_fleet_cells(offer.device, fleet, names), usd(fleet.usd_per_month))
+        for offer in offers
+        for fleet in offer.curve
+    ]
+    return Table((*_fleet_titles(names), ">$/month"), tuple(rows))
 
 
 def price_line(price: Price) -> str:
@@ -100,21 +86,13 @@ def price_line(price: Price) -> str:
 
 def price_table(prices: Sequence[Price]) -> Table:
     """Return the rows of a price table."""
-    titles = ("instance", "GPU", ">count", ">$/hour", "date", "source")
-    return Table(
-        titles,
-        tuple(
-            (
-                price.instance,
-                " ".join(filter(None, (price.gpu, price.mig_profile, f"{price.cores} cores" if price.cores else ""))),
-                str(price.count),
-                f"{price.usd_per_hour:g}",
-                price.date,
-                price.source,
-            )
-            for price in prices
-        ),
-    )
+    rows = []
+    for price in prices:
+        cores = f"{price.cores} cores" if price.cores else ""
+        device = " ".join(filter(None, (price.gpu, price.mig_profile, cores)))
+        hourly = f"{price.usd_per_hour:g}"
+        rows.append((price.instance, device, str(price.count), hourly, price.date, price.source))
+    return Table(("instance", "GPU", ">count", ">$/hour", "date", "source"), tuple(rows))
 
 
 def spread_line(at: OperatingPoint, names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from pytest_gpuperf.model.histogram import GAMMA
 
 @dataclass(frozen=True)
 class LatencyParts:
-    """The parts of the mean latency in ns; None if the server does not report them.
+    """The parts of the mean latency in ns; those of the server are 0 if it does not report them.
 
     Attributes:
         send_ns: Time from the scheduled instant to the send; 0 in closed loop.
@@ -20,14 +20,14 @@ class LatencyParts:
 
     send_ns: float
     network_ns: float
-    queue_ns: float | None = None
-    input_ns: float | None = None
-    infer_ns: float | None = None
-    output_ns: float | None = None
+    queue_ns: float = 0.0
+    input_ns: float = 0.0
+    infer_ns: float = 0.0
+    output_ns: float = 0.0
 
     @property
     def server_ns(self) -> float:
-        return sum(part or 0.0 for part in (self.queue_ns, self.input_ns, self.infer_ns, self.output_ns))
+        return self.queue_ns + self.input_ns + self.infer_ns + self.output_ns
 
 
 def latency_parts(figures: PointFigures) -> LatencyParts:
@@ -38,10 +38,8 @@ def latency_parts(figures: PointFigures) -> LatencyParts:
     if server is None:
         return LatencyParts(send_ns, max(mean_ns - send_ns, 0.0))
     count = max(server.requests, 1)
-    times = [
-        total / count
-        for total in (server.queue_ns, server.compute_input_ns, server.compute_infer_ns, server.compute_output_ns)
-    ]
+    totals = (server.queue_ns, server.compute_input_ns, server.compute_infer_ns, server.compute_output_ns)
+    times = [total / count for total in totals]
     # The server uses another clock and counts other requests, so the difference can be below zero.
     return LatencyParts(send_ns, max(mean_ns - send_ns - sum(times), 0.0), *times)
 

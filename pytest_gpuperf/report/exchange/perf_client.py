@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pytest_gpuperf.model import Histogram, LoadPoint, PointFigures, Window
 from pytest_gpuperf.model.level import MeasuredLevel
@@ -18,6 +19,7 @@ from pytest_gpuperf.report.findings import words
 from pytest_gpuperf.report.latency_parts import deviation_of, latency_parts, mean_of
 
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+Cell = Callable[[MeasuredLevel], str]
 
 
 @dataclass(frozen=True)
@@ -116,13 +118,10 @@ def _client(figures: PointFigures, layout: Layout) -> list[str]:
 def _server(figures: PointFigures) -> list[str]:
     server, where = figures.server, latency_parts(figures)
     assert server is not None
-    named = (
-        ("queue", where.queue_ns),
-        ("compute input", where.input_ns),
-        ("compute infer", where.infer_ns),
-        ("compute output", where.output_ns),
+    parts = ("queue", where.queue_ns), ("input", where.input_ns), ("infer", where.infer_ns), ("output", where.output_ns)
+    breakdown = " + ".join(
+        f"{'' if name == 'queue' else 'compute '}{name} {_us(time_ns)} usec" for name, time_ns in parts
     )
-    breakdown = " + ".join(f"{name} {_us(time_ns or 0.0)} usec" for name, time_ns in named)
     return [
         f"Inference count: {server.requests * figures.point.batch_size}",
         f"Execution count: {server.executions}",
@@ -137,9 +136,8 @@ def closing_lines(levels: Sequence[MeasuredLevel], layout: Layout) -> list[str]:
     lines = [f"Inferences/Second vs. Client {name} Batch Latency"]
     for level in levels:
         figures = level.figures
-        if not figures.latency.total:
-            latency = "no request answered"
-        else:
+        latency = "no request answered"
+        if figures.latency.total:
             percentile = layout.percentile
             latency_ns = figures.latency_mean_ns if percentile is None else _quantile(figures, percentile)
             latency = f"latency {_us(latency_ns)} usec"
@@ -171,61 +169,61 @@ def csv_rows(levels: Sequence[MeasuredLevel], layout: Layout) -> list[list[str]]
     Args:
         levels: At least one level; all in closed loop, or all in open loop.
     """
+    columns = _columns(levels, layout)
     kept = [level for level in levels if level.within is not False]
-    served = all(level.figures.server is not None for level in levels)
-    multiple_answers = any(_multiple_answers(level.figures) for level in levels)
-    titles = _titles(layout, closed=levels[0].point.concurrency > 0, served=served, multiple_answers=multiple_answers)
     ordered = sorted(kept, key=lambda level: level.figures.throughput)
-    return [titles, *(_cells(level, layout, served=served, multiple_answers=multiple_answers) for level in ordered)]
+    return [list(columns), *([cell(level) for cell in columns.values()] for level in ordered)]
 
 
-def _titles(layout: Layout, *, closed: bool, served: bool, multiple_answers: bool) -> list[str]:
-    titles = ["Concurrency" if closed else "Request Rate", "Inferences/Second"]
-    if multiple_answers:
-        titles.append("Response Throughput")
-    titles.append("Client Send")
-    if served:
-        titles += ["Network+Server Send/Recv", "Server Queue"]
-        titles += ["Server Compute Input", "Server Compute Infer", "Server Compute Output"]
-    titles += ["Client Recv", *(f"p{p:g} latency" for p in layout.percentiles)]
-    if layout.verbose:
-        if layout.percentile is None:
-            titles.append("Avg latency")
-        titles += ["request/response", "response wait"]
-        titles += ["Stability", "Windows", "Failed requests", "Late sends", "Send lag p99"]
-        titles += ["Service p50", "Service p99", "Client CPU per request", "Client stalled"]
-    return titles
-
-
-def _cells(level: MeasuredLevel, layout: Layout, *, served: bool, multiple_answers: bool) -> list[str]:
-    figures, where = level.figures, latency_parts(level.figures)
-    point = level.point
-    cells = [str(point.concurrency) if point.concurrency else _number(point.rate), _number(figures.throughput)]
-    if multiple_answers:
-        cells.append(_number(figures.answers / figures.window_s))
-    cells.append(_us(where.send_ns))
-    if served:
-        times = (where.network_ns, where.queue_ns, where.input_ns, where.infer_ns, where.output_ns)
-        cells += [_us(time_ns or 0.0) for time_ns in times]
+def _columns(levels: Sequence[MeasuredLevel], layout: Layout) -> dict[str, Cell]:
+    columns: dict[str, Cell] = {}
+    if levels[0].point.concurrency:
+        columns["Concurrency"] = lambda level: str(level.point.concurrency)
+    else:
+        columns["Request Rate"] = lambda level: _number(level.point.rate)
+    columns["Inferences/Second"] = lambda level: _number(level.figures.throughput)
+    if any(_multiple_answers(level.figures) for level in levels):
+        columns["Response Throughput"] = lambda level: _number(level.figures.answers / level.figures.window_s)
+    columns["Client Send"] = _part("send_ns")
+    if all(level.figures.server is not None for level in levels):
+        columns["Network+Server Send/Recv"] = _part("network_ns")
+        columns["Server Queue"] = _part("queue_ns")
+        columns |= {f"Server Compute {part.capitalize()}": _part(f"{part}_ns") for part in ("input", "infer", "output")}
     # Not measured apart from the network.
-    cells.append("0")
-    # Without answers the cell is empty: a latency of 0 would look like the best.
-    cells += [_us(_quantile(figures, p)) if figures.latency.total else "" for p in layout.percentiles]
-    if layout.verbose:
-        if layout.percentile is None:
-            cells.append(_us(figures.latency_mean_ns) if figures.latency.total else "")
-        cells += [_us(where.send_ns), _us(figures.latency_mean_ns - where.send_ns)]
-        cells += [
-            level.state,
-            str(level.window_count),
-            str(figures.error_count),
-            str(figures.late),
-            _us(figures.lag_p99_ns),
-        ]
-        service = figures.service if figures.service is not None and figures.service.total else None
-        cells += ["" if service is None else _us(service.quantile_ns(q)) for q in (0.5, 0.99)]
-        cells += [f"{figures.client_cpu_per_request_s * 1e6:.1f}", _us(figures.stall_s * 1e9)]
-    return cells
+    columns["Client Recv"] = lambda _: "0"
+    columns |= {f"p{p:g} latency": _answered(partial(_quantile, percentile=p)) for p in layout.percentiles}
+    return columns | (_verbose_columns(layout) if layout.verbose else {})
+
+
+def _verbose_columns(layout: Layout) -> dict[str, Cell]:
+    mean: dict[str, Cell] = {"Avg latency": _answered(lambda figures: figures.latency_mean_ns)}
+    return {
+        **(mean if layout.percentile is None else {}),
+        "request/response": _part("send_ns"),
+        "response wait": lambda level: _us(level.figures.latency_mean_ns - latency_parts(level.figures).send_ns),
+        "Stability": lambda level: level.state,
+        "Windows": lambda level: str(level.window_count),
+        "Failed requests": lambda level: str(level.figures.error_count),
+        "Late sends": lambda level: str(level.figures.late),
+        "Send lag p99": lambda level: _us(level.figures.lag_p99_ns),
+        "Service p50": lambda level: _service(level.figures.service, 0.5),
+        "Service p99": lambda level: _service(level.figures.service, 0.99),
+        "Client CPU per request": lambda level: f"{level.figures.client_cpu_per_request_s * 1e6:.1f}",
+        "Client stalled": lambda level: _us(level.figures.stall_s * 1e9),
+    }
+
+
+def _part(name: str) -> Cell:
+    return lambda level: _us(getattr(latency_parts(level.figures), name))
+
+
+def _answered(time_ns: Callable[[PointFigures], float]) -> Cell:
+    """Return a cell that is empty without answers: a latency of 0 would look like the best."""
+    return lambda level: _us(time_ns(level.figures)) if level.figures.latency.total else ""
+
+
+def _service(histogram: Histogram | None, q: float) -> str:
+    return _us(histogram.quantile_ns(q)) if histogram is not None and histogram.total else ""
 
 
 def _multiple_answers(figures: PointFigures) -> bool:

@@ -225,10 +225,10 @@ def _mean_parts(figures: PointFigures) -> dict[str, float] | None:
     # CPU time of the load generator is a part of the time between it and the server.
     client_ns = min(figures.client_cpu_per_request_s * 1e9, where.network_ns)
     return {
-        "compute": where.infer_ns or 0.0,
-        "input": where.input_ns or 0.0,
-        "output": where.output_ns or 0.0,
-        "queue": where.queue_ns or 0.0,
+        "compute": where.infer_ns,
+        "input": where.input_ns,
+        "output": where.output_ns,
+        "queue": where.queue_ns,
         "network": where.network_ns - client_ns,
         "client": where.send_ns + client_ns,
     }

@@ -2,7 +2,7 @@
 gpuperf.Chart = (() => {
   "use strict";
 
-  const { make, color, swatch, labelOf, allRows, stepRows, stepLabel, valuesTable, fullTable, spokenText } = gpuperf;
+  const { make, color, swatch, labelOf, allRows, stepRows, stepLabel, valuesTable, fullTable, spokenText, spans, spaced } = gpuperf;
   const HEIGHT = 246;
 
   class Chart {
@@ -381,39 +381,6 @@ gpuperf.Chart = (() => {
   function over(u) {
     const box = u.over;
     return { left: box.offsetLeft, top: box.offsetTop + 18, width: box.offsetWidth, height: box.offsetHeight };
-  }
-
-  function spans(view) {
-    let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (const series of view.series) {
-      const ends = series.draw === "steps" ? [series.x[0], series.x[0] + series.x[1] * series.y.length] : series.x;
-      for (const at of ends) [left, right] = [Math.min(left, at), Math.max(right, at)];
-      series.y.forEach((value, i) => {
-        if (value === null) return;
-        const end = value + (series.lower?.[i] ?? 0);
-        [bottom, top] = [Math.min(bottom, end), Math.max(top, end)];
-      });
-    }
-    for (const rule of view.rules) if (rule.y !== undefined) [bottom, top] = [Math.min(bottom, rule.y), Math.max(top, rule.y * 1.04)];
-    const beyond = view.x.zero ? 0.08 * right || 1 : 0;
-    const across = view.x.span ?? [view.x.zero ? 0 : left, right + beyond];
-    const up = view.y.span ?? [view.y.zero ? 0 : bottom, top * 1.08 || 1];
-    return [across, up[0] === up[1] ? [up[0] - 1, up[1] + 1] : up];
-  }
-
-  // Ticks whose labels don't run into each other.
-  function spaced(ticks, span, width) {
-    const kept = [];
-    let free = -Infinity;
-    for (const tick of ticks) {
-      const at = ((tick[0] - span[0]) / (span[1] - span[0])) * width;
-      const half = 3.6 * tick[1].length + 5;
-      if (at - half >= free) {
-        kept.push(tick);
-        free = at + half;
-      }
-    }
-    return kept;
   }
 
   return Chart;
