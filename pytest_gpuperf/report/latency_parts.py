@@ -46,15 +46,17 @@ def latency_parts(figures: PointFigures) -> LatencyParts:
 
 def mean_of(histogram: Histogram) -> float:
     """Return the mean of a histogram, within its precision."""
-    return _sum(histogram, 1) / histogram.total
+    return math.fsum(count * middle for middle, count in middles_ns(histogram)) / histogram.total
 
 
 def deviation_of(histogram: Histogram) -> float:
     """Return the standard deviation of a histogram."""
     mean = mean_of(histogram)
-    return math.sqrt(max(_sum(histogram, 2) / histogram.total - mean * mean, 0.0))
+    squares = math.fsum(count * middle * middle for middle, count in middles_ns(histogram))
+    return math.sqrt(max(squares / histogram.total - mean * mean, 0.0))
 
 
-def _sum(histogram: Histogram, power: int) -> float:
+def middles_ns(histogram: Histogram) -> list[tuple[float, int]]:
+    """Return the middle of each bucket with its count."""
     pairs = zip(histogram.buckets, histogram.counts, strict=True)
-    return math.fsum(count * math.pow(GAMMA, (bucket + 0.5) * power) for bucket, count in pairs)
+    return [(math.pow(GAMMA, bucket + 0.5), count) for bucket, count in pairs]

@@ -7,14 +7,12 @@ format lacks, such as throughput, are in ``extra_info``.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_gpuperf.model import CurvePoint, Histogram, LoadPoint, ReportedTest, merge_histograms, windows_by_point
-from pytest_gpuperf.model.histogram import GAMMA
+from pytest_gpuperf.model import CurvePoint, Histogram, ReportedTest, merge_histograms, windows_by_point
 from pytest_gpuperf.report.exchange.report_json import without_infinities
-from pytest_gpuperf.report.latency_parts import deviation_of, mean_of
+from pytest_gpuperf.report.latency_parts import deviation_of, mean_of, middles_ns
 
 #: Version of pytest-benchmark that defines this format.
 _FORMAT = "5.1.0"
@@ -33,7 +31,13 @@ def benchmark_text(reported: Sequence[ReportedTest], *, generated_utc: str) -> s
             "project": "",
             "branch": "",
         },
-        "benchmarks": [_benchmark(test, name, point) for test in reported for name, point in _points(test)],
+        "benchmarks": [
+            _benchmark(test, curve.name, point)
+            for test in reported
+            for curve in test.curves
+            for point in curve
+            if point.requests
+        ],
         "datetime": generated_utc,
         "version": _FORMAT,
     }
@@ -52,14 +56,10 @@ def _machine(test: ReportedTest) -> dict[str, Any]:
     }
 
 
-def _points(test: ReportedTest) -> list[tuple[str, CurvePoint]]:
-    return [(curve.name, point) for curve in test.curves for point in curve if point.requests]
-
-
 def _benchmark(test: ReportedTest, sweep: str, point: CurvePoint) -> dict[str, Any]:
     record = test.record
     label = f"{sweep}: {point.load.label}"
-    latency = _latency(test, sweep, point.load)
+    windows = windows_by_point(run for run in record.runs if run.sweep == sweep)[point.load]
     return {
         "group": None,
         "name": f"{record.test.rpartition('::')[2]}[{label}]",
@@ -78,13 +78,8 @@ def _benchmark(test: ReportedTest, sweep: str, point: CurvePoint) -> dict[str, A
             "target_memory_bytes": point.target_memory_bytes,
         },
         "options": {},
-        "stats": _stats(latency),
+        "stats": _stats(merge_histograms(window.latency for window in windows)),
     }
-
-
-def _latency(test: ReportedTest, sweep: str, load: LoadPoint) -> Histogram:
-    windows = windows_by_point(run for run in test.record.runs if run.sweep == sweep)
-    return merge_histograms(window.latency for window in windows[load])
 
 
 def _stats(latency: Histogram) -> dict[str, Any]:
@@ -116,9 +111,4 @@ def _stats(latency: Histogram) -> dict[str, Any]:
 
 
 def _outside(latency: Histogram, low_s: float, high_s: float) -> int:
-    pairs = zip(latency.buckets, latency.counts, strict=True)
-    return sum(count for bucket, count in pairs if not low_s <= _middle_s(bucket) <= high_s)
-
-
-def _middle_s(bucket: int) -> float:
-    return math.pow(GAMMA, bucket + 0.5) / 1e9
+    return sum(count for middle_ns, count in middles_ns(latency) if not low_s <= middle_ns / 1e9 <= high_s)

@@ -19,6 +19,7 @@ from pytest_gpuperf.report.findings import words
 from pytest_gpuperf.report.latency_parts import deviation_of, latency_parts, mean_of
 
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0)
+_COMPUTE = ("input", "infer", "output")
 Cell = Callable[[MeasuredLevel], str]
 
 
@@ -118,10 +119,8 @@ def _client(figures: PointFigures, layout: Layout) -> list[str]:
 def _server(figures: PointFigures) -> list[str]:
     server, where = figures.server, latency_parts(figures)
     assert server is not None
-    parts = ("queue", where.queue_ns), ("input", where.input_ns), ("infer", where.infer_ns), ("output", where.output_ns)
-    breakdown = " + ".join(
-        f"{'' if name == 'queue' else 'compute '}{name} {_us(time_ns)} usec" for name, time_ns in parts
-    )
+    compute = [f"compute {part} {_us(getattr(where, f'{part}_ns'))} usec" for part in _COMPUTE]
+    breakdown = " + ".join([f"queue {_us(where.queue_ns)} usec", *compute])
     return [
         f"Inference count: {server.requests * figures.point.batch_size}",
         f"Execution count: {server.executions}",
@@ -188,7 +187,7 @@ def _columns(levels: Sequence[MeasuredLevel], layout: Layout) -> dict[str, Cell]
     if all(level.figures.server is not None for level in levels):
         columns["Network+Server Send/Recv"] = _part("network_ns")
         columns["Server Queue"] = _part("queue_ns")
-        columns |= {f"Server Compute {part.capitalize()}": _part(f"{part}_ns") for part in ("input", "infer", "output")}
+        columns |= {f"Server Compute {part.capitalize()}": _part(f"{part}_ns") for part in _COMPUTE}
     # Not measured apart from the network.
     columns["Client Recv"] = lambda _: "0"
     columns |= {f"p{p:g} latency": _answered(partial(_quantile, percentile=p)) for p in layout.percentiles}

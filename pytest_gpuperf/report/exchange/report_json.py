@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from pytest_gpuperf.model import Comparison, Curve, CurvePoint, EndpointFigures, LoadPoint, ReportedTest, Row, worst
+from pytest_gpuperf.model import Comparison, Curve, CurvePoint, ReportedTest, Row, worst
 from pytest_gpuperf.model.codec import to_builtins
 from pytest_gpuperf.report.findings import words
 
 VERSION = 1
+_ENDPOINT = ("address", "requests", "errors", "throughput", "p50_ns", "p90_ns")
 _NUMBERS = ("candidate", "baseline", "ratio", "low", "high", "p_value", "min_detectable")
 
 
@@ -59,7 +60,7 @@ def _test(test: ReportedTest) -> dict[str, Any]:
         "baseline_utc": test.baseline[0].created_utc if test.baseline else "",
         "curves": [_curve(curve) for curve in test.curves],
         "baseline_curves": [_curve(curve) for curve in test.base_curves],
-        "costs": [_cost(to_builtins(cost)) for cost in test.costs],
+        "costs": [{**to_builtins(cost), "point": cost.point.label} for cost in test.costs],
         "budgets": [{"metric": limit.name, "limit_ms": limit.limit_ms} for limit in record.limits],
         "findings": [
             {
@@ -113,17 +114,8 @@ def _curve(curve: Curve) -> dict[str, Any]:
 
 def _point(point: CurvePoint) -> dict[str, Any]:
     known = {field.name: to_builtins(getattr(point, field.name)) for field in fields(point)}
-    endpoints = [_endpoint(endpoint) for endpoint in point.endpoints]
+    endpoints = [{name: getattr(endpoint, name) for name in _ENDPOINT} for endpoint in point.endpoints]
     return {"point": point.load.label, **known, "supported": sorted(point.supported), "endpoints": endpoints}
-
-
-def _endpoint(endpoint: EndpointFigures) -> dict[str, Any]:
-    names = ("address", "requests", "errors", "throughput", "p50_ns", "p90_ns")
-    return {name: getattr(endpoint, name) for name in names}
-
-
-def _cost(cost: dict[str, Any]) -> dict[str, Any]:
-    return {**cost, "point": LoadPoint(**cost["point"]).label}
 
 
 def without_infinities(value: Any) -> Any:

@@ -24,24 +24,11 @@ def document(title: str, head: Sequence[str | None], body: Sequence[str | None],
         head: Elements at the top, beside the theme button.
         charts: Charts that elements in ``body`` refer to by number.
     """
-    styles = [_asset("uPlot.min.css"), _asset("page.css")]
-    scripts = [
-        _asset("theme.js"),
-        _asset("uPlot.iife.min.js"),
-        _asset("chart_data.js"),
-        _asset("chart.js"),
-        _asset("page.js"),
-    ]
+    styles = [_asset(name) for name in ("uPlot.min.css", "page.css")]
+    scripts = [_asset(f"{name}.js") for name in ("theme", "uPlot.iife.min", "chart_data", "chart", "page")]
     # Even if a name were injected as an element, the browser would run only these scripts.
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            "script-src " + " ".join(map(_source, scripts)),
-            "style-src " + " ".join(map(_source, styles)),
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
+    sources = f"script-src {' '.join(map(_source, scripts))}; style-src {' '.join(map(_source, styles))}"
+    policy = f"default-src 'none'; {sources}; base-uri 'none'; form-action 'none'"
     pool = SharedData()
     packed = [chart.as_json(pool) for chart in charts]
     theme = element("button", "Theme: system", type="button", id="theme", class_="quiet", aria_live="polite")

@@ -33,11 +33,8 @@ def request_charts(sweep: SweepView) -> list[Chart | None]:
     """Return both charts; None for a chart without data."""
     record = sweep.reported.record
     head = sweep_figures(record.runs, sweep.curve.name)
-    base: ByPoint = {}
-    if sweep.reported.comparison.mode == "duet":
-        base = sweep_figures(record.reference, sweep.curve.name)
-    elif sweep.reported.baseline:
-        base = sweep_figures(sweep.reported.baseline[0].runs, sweep.curve.name)
+    duet, baseline = sweep.reported.comparison.mode == "duet", sweep.reported.baseline
+    base = sweep_figures(record.reference if duet else baseline[0].runs if baseline else (), sweep.curve.name)
     return [distribution(sweep, head, base), breakdown(sweep, head, base)]
 
 
@@ -49,7 +46,6 @@ def sweep_figures(runs: Sequence[Run], sweep: str) -> dict[LoadPoint, PointFigur
 def distribution(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
     """Chart the distribution of latencies at each load point, both sides overlaid."""
     views: list[View] = []
-    labels: list[str] = []
     suspect = sweep.suspect()
     chosen = 0
     for point in sweep.points:
@@ -63,18 +59,11 @@ def distribution(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None
         if point == suspect:
             chosen = len(views)
         views.append(_distribution(sweep, point, sides))
-        labels.append(point.label)
     if not views:
         return None
-    return Chart(
-        "distribution",
-        "Latency distribution",
-        tuple(views),
-        labels=tuple(labels),
-        sides=sweep.sides,
-        chosen=chosen,
-        choice_label="load point",
-    )
+    labels, choice = tuple(view.name for view in views), "load point"
+    title = "Latency distribution"
+    return Chart("distribution", title, tuple(views), labels, sides=sweep.sides, chosen=chosen, choice_label=choice)
 
 
 def _distribution(sweep: SweepView, point: LoadPoint, sides: Mapping[str, Histogram]) -> View:
@@ -98,11 +87,8 @@ def _distribution(sweep: SweepView, point: LoadPoint, sides: Mapping[str, Histog
         for quantile, q in (("p50", 0.5), ("p90", 0.9)):
             at = position(histogram.quantile_ns(q))
             rules.append(ReferenceLine(f"{quantile} {name}", side, x=at, short=quantile if side == HEAD else ""))
-    ticks = (
-        tuple((math.log2(number), f"{number:g}") for number in _round_numbers(low_ns / scale, high_ns / scale))
-        if log
-        else ()
-    )
+    numbers = _round_numbers(low_ns / scale, high_ns / scale) if log else []
+    ticks = tuple((math.log2(number), f"{number:g}") for number in numbers)
     return View(
         point.label,
         ChartAxis(f"latency ({unit})", unit, ticks, from_zero=False, log=log),
@@ -114,7 +100,6 @@ def _distribution(sweep: SweepView, point: LoadPoint, sides: Mapping[str, Histog
 
 
 def _beyond(histogram: Histogram, high_ns: float) -> str:
-    """Return the number of requests, and the share that the chart does not show."""
     counts = zip(histogram.buckets, histogram.counts, strict=True)
     slower = 100 * sum(count for bucket, count in counts if GAMMA**bucket > high_ns) / histogram.total
     beyond = f"; {slower:.2g}% were slower than the chart shows" if slower > 0 else ""
@@ -157,14 +142,9 @@ def breakdown(sweep: SweepView, head: ByPoint, base: ByPoint) -> Chart | None:
     if server_parts is None:
         return None
     steps = _stacked(sweep, head, base, _mean_steps, "ensemble step")
-    return Chart(
-        "breakdown",
-        "Where the time goes",
-        (server_parts, steps) if steps else (server_parts,),
-        labels=tuple(point.label for point in sweep.points),
-        sides=sweep.sides,
-        choice_label="split by",
-    )
+    views = (server_parts, steps) if steps else (server_parts,)
+    labels = tuple(point.label for point in sweep.points)
+    return Chart("breakdown", "Where the time goes", views, labels, sides=sweep.sides, choice_label="split by")
 
 
 def _stacked(
@@ -192,29 +172,19 @@ def _stacked(
         shift = (-0.2 if side == BASE else 0.2) if both else 0.0
         for number, part in enumerate(parts):
             kept = [(index, means[part] / scale) for index, means in enumerate(column) if means and part in means]
-            if not kept:
-                continue
-            series.append(
-                Series(
-                    part,
-                    side,
-                    color=colors.get(part, f"g{number % 6}"),
-                    x=tuple(index + shift for index, _ in kept),
-                    y=tuple(value for _, value in kept),
-                    draw="bars",
-                    legend=part if side == HEAD else "",
-                    labels=tuple(sweep.index[shown[index]] for index, _ in kept),
-                )
-            )
-    ticks = tuple((float(index), _tick(sweep, point)) for index, point in enumerate(shown))
-    x = ChartAxis(sweep.axis[0].label, ticks=ticks, from_zero=False, span=(-0.6, len(shown) - 0.4))
+            if kept:
+                color, legend = colors.get(part, f"g{number % 6}"), part if side == HEAD else ""
+                x, y = tuple(index + shift for index, _ in kept), tuple(value for _, value in kept)
+                labels = tuple(sweep.index[shown[index]] for index, _ in kept)
+                series.append(Series(part, side, color, x, y, "bars", legend, labels))
+    several = len(sweep.groups()) > 1
+    ticks = tuple(
+        (float(index), f"{sweep.position(point):g}{f'x{point.batch_size}' if several else ''}")
+        for index, point in enumerate(shown)
+    )
+    x_axis = ChartAxis(sweep.axis[0].label, ticks=ticks, from_zero=False, span=(-0.6, len(shown) - 0.4))
     note = f"The paler bars on the left are the {sweep.sides[0]}." if both else ""
-    return View(name, x, ChartAxis(f"mean latency ({unit})", unit), tuple(series), note=note)
-
-
-def _tick(sweep: SweepView, point: LoadPoint) -> str:
-    text = f"{sweep.position(point):g}"
-    return f"{text}x{point.batch_size}" if len(sweep.groups()) > 1 else text
+    return View(name, x_axis, ChartAxis(f"mean latency ({unit})", unit), tuple(series), note=note)
 
 
 def _mean_parts(figures: PointFigures) -> dict[str, float] | None:
