@@ -81,7 +81,11 @@ def row_table(rows: Iterable[Row], columns: Sequence[str], *, duet: bool = False
 
 def worst_first(rows: Iterable[Row]) -> list[Row]:
     """Sort rows by verdict, the worst first, then by worsening, the largest first."""
-    return sorted(rows, key=lambda row: (_ORDER[row.verdict], -row.worsening))
+    return sorted(rows, key=row_rank)
+
+
+def row_rank(row: Row) -> tuple[int, float]:
+    return _ORDER[row.verdict], -row.worsening
 
 
 def deciding_row(rows: Sequence[Row]) -> Row | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from pytest_gpuperf.model import Plain, Record, ReportedTest
+from pytest_gpuperf.model import Plain, Record, ReportedTest, Window
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.figures import listed, plural
 
@@ -35,7 +35,8 @@ def environment_text(group: Sequence[ReportedTest]) -> str:
     parts = [f"**Measured on** {_values(str(record.key.get('device') or 'an unknown device') for record in records)}"]
     parts += [_fact(wording, [record.key.get(name) for record in records]) for name, wording in _KEY_FACTS.items()]
     parts += [_fact(wording, [record.environment.get(name) for record in records]) for name, wording in _FACTS.items()]
-    parts += [_clocks(records), _throttling(records)]
+    windows = [window for record in records for run in record.runs for window in run.windows]
+    parts += [_clocks(windows), _throttling(windows)]
     candidate = f"**Candidate:** {_commit(records)}, {_moment(max(record.created_utc for record in records))}"
     if any(record.environment.get("uncommitted_changes") for record in records):
         candidate += ", with uncommitted changes"
@@ -83,8 +84,8 @@ def _values(values: Iterable[str], *, always_code: bool = False) -> str:
     return listed([write(escape.shorten(value)) for value in dict.fromkeys(values)], _MAX_VALUES)
 
 
-def _clocks(records: Sequence[Record]) -> str:
-    gpus = [gpu for record in records for run in record.runs for window in run.windows for gpu in window.gpus]
+def _clocks(windows: Sequence[Window]) -> str:
+    gpus = [gpu for window in windows for gpu in window.gpus]
     low = [gpu.sm_clock_min_mhz for gpu in gpus if gpu.sm_clock_min_mhz is not None]
     high = [gpu.sm_clock_max_mhz for gpu in gpus if gpu.sm_clock_max_mhz is not None]
     if not low or not high:
@@ -93,8 +94,7 @@ def _clocks(records: Sequence[Record]) -> str:
     return f"SM clock {lowest} MHz" if lowest == highest else f"SM clock {lowest} to {highest} MHz"
 
 
-def _throttling(records: Sequence[Record]) -> str:
-    windows = [window for record in records for run in record.runs for window in run.windows]
+def _throttling(windows: Sequence[Window]) -> str:
     if not any(window.gpus for window in windows):
         return ""
     throttled = [window for window in windows if any(gpu.throttled for gpu in window.gpus)]

@@ -13,6 +13,11 @@ from pytest_gpuperf.report.figures import change, duration, figure, plural, rate
 from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.table import Table
 
+_PEAKS = (
+    ("target on the device", "target_memory_bytes"),
+    ("whole device", "device_memory_bytes"),
+    ("host", "host_memory_bytes"),
+)
 #: Smallest share of stalled time that is worth a note.
 _MIN_STALL = 0.01
 
@@ -55,7 +60,6 @@ def _server_notes(curve: Curve) -> list[str]:
 
 
 def _server_parts(server: ServerTimes, requests: int) -> dict[str, float]:
-    """Return the mean time of each part in ns."""
     return {
         "queue": server.queue_ns / requests,
         "input": server.compute_input_ns / requests,
@@ -103,24 +107,17 @@ def client_notes(curve: Curve) -> list[str]:
 
 
 def _resource_notes(curve: Curve) -> list[str]:
-    """Return peak memory, and energy at the point where an inference takes the least."""
     notes = []
     metered = [point for point in curve if point.gpu_energy_j is not None or point.cpu_energy_j is not None]
     if metered:
         best = min(metered, key=lambda point: (point.gpu_energy_j or 0.0) + (point.cpu_energy_j or 0.0))
-        parts = [
-            f"{name} {figure('energy', energy_j)}"
-            for name, energy_j in (("GPU", best.gpu_energy_j), ("CPU", best.cpu_energy_j))
-            if energy_j is not None
-        ]
+        joules = {"GPU": best.gpu_energy_j, "CPU": best.cpu_energy_j}
+        parts = [f"{name} {figure('energy', value)}" for name, value in joules.items() if value is not None]
         notes.append(f"energy per inference: {', '.join(parts)} at {best.load.label} ({best.energy_method})")
-    peaks = {
-        "target on the device": [point.target_memory_bytes for point in curve],
-        "whole device": [point.device_memory_bytes for point in curve],
-        "host": [point.host_memory_bytes for point in curve],
-    }
-    known = {name: [peak for peak in values if peak is not None] for name, values in peaks.items()}
-    texts = [f"{name} {figure('memory', max(values))}" for name, values in known.items() if values]
+    texts = []
+    for name, field in _PEAKS:
+        peaks = [peak for point in curve if (peak := getattr(point, field)) is not None]
+        texts += [f"{name} {figure('memory', max(peaks))}"] if peaks else []
     if texts:
         notes.append(f"peak memory: {', '.join(texts)}")
     return notes
@@ -134,20 +131,12 @@ def endpoint_table(curve: Curve) -> Table | None:
     point = max(curve, key=lambda point: point.throughput, default=None)
     if point is None or not point.endpoints:
         return None
-    return Table(
-        (f"endpoint at {point.load.label}", ">requests", ">errors", ">p50", ">p90", ">inf/s"),
-        tuple(
-            (
-                endpoint.address,
-                str(endpoint.requests),
-                str(endpoint.errors) if endpoint.latency is not None else "-",
-                duration(endpoint.p50_ns) if endpoint.p50_ns else "-",
-                duration(endpoint.p90_ns) if endpoint.p90_ns else "-",
-                rate(endpoint.throughput),
-            )
-            for endpoint in point.endpoints
-        ),
-    )
+    rows = []
+    for endpoint in point.endpoints:
+        errors = str(endpoint.errors) if endpoint.latency is not None else "-"
+        quantiles = (duration(ns) if ns else "-" for ns in (endpoint.p50_ns, endpoint.p90_ns))
+        rows.append((endpoint.address, str(endpoint.requests), errors, *quantiles, rate(endpoint.throughput)))
+    return Table((f"endpoint at {point.load.label}", ">requests", ">errors", ">p50", ">p90", ">inf/s"), tuple(rows))
 
 
 # Notes on a record and on its comparison.

@@ -16,6 +16,7 @@ from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import (
     changed_or_undecided,
     point_label,
+    row_rank,
     row_table,
     severity,
     tally,
@@ -49,14 +50,10 @@ _MAX_FINDINGS = 8
 _MAX_CHANGES = 8
 _MAX_COMMANDS = 10
 _FAILED_SIGN = "❌"
-_SIGNS = {
-    Verdict.REGRESSED: _FAILED_SIGN,
-    Verdict.IMPROVED: "✅",
-    Verdict.UNCHANGED: "✅",
-}
 _UNDECIDED_SIGN = "⚠️"
+_SIGNS = {Verdict.REGRESSED: _FAILED_SIGN, Verdict.IMPROVED: "✅", Verdict.UNCHANGED: "✅"}
 _NOT_COMPARED = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
-_HEAD, _TABLE, _EXPLANATION, _COMMANDS, _SWEEP, _ROWS = range(6)
+_HEAD, _TABLE, _EXPLANATION, _COMMANDS, _SWEEP = range(5)
 
 
 def marker_line(name: str = "") -> str:
@@ -88,20 +85,15 @@ def group_by_device(reported: Sequence[ReportedTest]) -> dict[str, list[Reported
     """Group tests by device, the worst verdict first; invocations on the same device are told apart by commit."""
     groups: dict[tuple[str, str], list[ReportedTest]] = {}
     for test in reported:
-        groups.setdefault((_device(test.record), test.record.invocation), []).append(test)
+        device = str(test.record.key.get("device") or "unknown device")
+        groups.setdefault((device, test.record.invocation), []).append(test)
     devices = Counter(device for device, _ in groups)
     named: dict[str, list[ReportedTest]] = {}
     for (device, _), group in groups.items():
-        name = device
-        if devices[device] > 1:
-            first = group[0].record
-            name = f"{device}, {first.commit[:8] or minute(first.created_utc)}"
+        first = group[0].record
+        name = f"{device}, {first.commit[:8] or minute(first.created_utc)}" if devices[device] > 1 else device
         named.setdefault(name, []).extend(group)
     return dict(sorted(named.items(), key=lambda item: min(map(severity, item[1]))))
-
-
-def _device(record: Record) -> str:
-    return str(record.key.get("device") or "unknown device")
 
 
 def _title(reported: Sequence[ReportedTest], title: str) -> str:
@@ -135,50 +127,51 @@ def _count_of(count: int, reported: Sequence[ReportedTest]) -> str:
 
 
 def _overview(groups: dict[str, list[ReportedTest]]) -> TextPart:
-    cells = tuple((name, tally(map(_outcome, group)), *_worst_cells(group)) for name, group in groups.items())
-    table = Table(("device", "tests", "worst load point", "change [95%]"), cells)
+    cells = []
+    for name, group in groups.items():
+        where, changed = "", ""
+        if worst_row := _worst_row(group):
+            test, row = worst_row
+            where, changed = f"{escape.shorten(test.record.test, 60)}, {point_label(row)}, {row.metric}", interval(row)
+        cells.append((name, tally(map(_outcome, group)), where, changed))
+    table = Table(("device", "tests", "worst load point", "change [95%]"), tuple(cells))
     return TextPart(("\n".join(table.as_markdown()), ""), _TABLE, "overview")
-
-
-def _worst_cells(group: Sequence[ReportedTest]) -> tuple[str, str]:
-    worst_row = _worst_row(group)
-    if worst_row is None:
-        return "", ""
-    test, row = worst_row
-    return f"{escape.shorten(test.record.test, 60)}, {point_label(row)}, {row.metric}", interval(row)
 
 
 def _worst_row(group: Sequence[ReportedTest]) -> tuple[ReportedTest, Row] | None:
     """Return the worst row that is not unchanged, with its test."""
-    rows = [(test, row) for test in group for row in test.comparison.rows if row.verdict is not Verdict.UNCHANGED]
-    ranked = worst_first(row for _, row in rows)
-    return next(((test, row) for test, row in rows if row is ranked[0]), None) if ranked else None
+    pairs = [(test, row) for test in group for row in test.comparison.rows if row.verdict is not Verdict.UNCHANGED]
+    return min(pairs, key=lambda pair: row_rank(pair[1]), default=None)
 
 
 def _section(name: str, group: Sequence[ReportedTest]) -> list[TextPart]:
     """Return the parts of a device; its name is empty if it is the only one."""
-    head = [f"### {escape.text(name)}"] if name else []
-    head += [_worst_sentence(group)] if _worst_row(group) else []
-    head += [_counts(group)]
-    parts = [TextPart(("\n\n".join(head), head[0] if name else ""), _HEAD, "section")]
-    parts.append(_changes_table(group))
-    parts += [TextPart((text, ""), _EXPLANATION, "explanation") for text in _explanations(group)]
-    parts.append(TextPart((environment_text(group), ""), _HEAD, "environment"))
-    parts.append(TextPart(tuple(_command_variants(group)), _COMMANDS, "list of commands"))
-    parts += _all_details(group)
-    return parts
-
-
-def _worst_sentence(group: Sequence[ReportedTest]) -> str:
+    title = f"### {escape.text(name)}" if name else ""
     worst_row = _worst_row(group)
-    assert worst_row is not None
-    test, row = worst_row
+    sentence = _worst_sentence(*worst_row) if worst_row else ""
+    head = "\n\n".join(filter(None, (title, sentence, _counts(group))))
+    explanations = (
+        _suspects(group),
+        _not_compared(group),
+        _unmatched_points(group),
+        _failures(group),
+        _findings(group),
+    )
+    return [
+        TextPart((head, title), _HEAD, "section"),
+        _changes_table(group),
+        *(TextPart((text, ""), _EXPLANATION, "explanation") for text in explanations if text),
+        TextPart((environment_text(group), ""), _HEAD, "environment"),
+        TextPart(tuple(_command_variants(group)), _COMMANDS, "list of commands"),
+        *_all_details(group),
+    ]
+
+
+def _worst_sentence(test: ReportedTest, row: Row) -> str:
     name = escape.code(escape.shorten(test.record.test, 160))
     there = "reference" if test.comparison.mode == "duet" else row.against
     figures = f"from {figure(row.metric, row.baseline)} ({there}) to {figure(row.metric, row.candidate)}"
-    where = (
-        f"over the whole sweep {escape.code(row.sweep)}" if row.point is None else f"at {escape.text(point_label(row))}"
-    )
+    where = f"at {escape.text(point_label(row))}" if row.point else f"over the whole sweep {escape.code(row.sweep)}"
     return f"{str(row.verdict).capitalize()}: **{row.metric} {interval(row)}** {where} of {name}, {figures}."
 
 
@@ -192,36 +185,32 @@ def _changes_table(group: Sequence[ReportedTest]) -> TextPart:
     """Return the table of changed or undecided rows: the worst of every test, so that no test hides another."""
     limit = _MAX_ROWS if len(group) == 1 else _MAX_ROWS_OF_A_TEST
     rows_by_test = [(test, changed_or_undecided(test.comparison.rows)) for test in group]
-    owner = {id(row): test for test, rows in rows_by_test for row in rows[:limit]}
-    rows = worst_first(row for _, rows in rows_by_test for row in rows[:limit])
-    if not rows:
+    pairs = [(test, row) for test, rows in rows_by_test for row in rows[:limit]]
+    if not pairs:
         return TextPart(("",), _TABLE)
+    pairs.sort(key=lambda pair: row_rank(pair[1]))
     total = sum(len(rows) for _, rows in rows_by_test)
-    sizes = sorted({min(size, len(rows)) for size in (_MAX_ROWS, 10, 5)}, reverse=True)
-    return TextPart((*(_row_lines(rows[:size], total, owner, len(group)) for size in sizes), ""), _TABLE, "table")
+    sizes = sorted({min(size, len(pairs)) for size in (_MAX_ROWS, 10, 5)}, reverse=True)
+    variants = [_row_lines(pairs[:size], total, named=len(group) > 1) for size in sizes]
+    return TextPart((*variants, ""), _TABLE, "table")
 
 
-def _row_lines(shown: Sequence[Row], total: int, owner: dict[int, ReportedTest], tests: int) -> str:
-    several = any(len(owner[id(row)].curves) > 1 for row in shown)
-    duet = all(owner[id(row)].comparison.mode == "duet" for row in shown)
+def _row_lines(pairs: Sequence[tuple[ReportedTest, Row]], total: int, *, named: bool) -> str:
+    several = any(len(test.curves) > 1 for test, _ in pairs)
+    duet = all(test.comparison.mode == "duet" for test, _ in pairs)
     columns = ("sweep and point" if several else "point", "metric", "before", "now", "change", "verdict")
-    table = row_table(shown, columns, duet=duet)
-    if tests > 1:
-        names = [escape.shorten(owner[id(row)].record.test) for row in shown]
+    table = row_table((row for _, row in pairs), columns, duet=duet)
+    if named:
+        names = [escape.shorten(test.record.test) for test, _ in pairs]
         rows = tuple((name, *cells) for name, cells in zip(names, table.rows, strict=True))
         table = Table(("test", *table.titles), rows)
     lines = table.as_markdown()
-    if total > len(shown):
-        lines += ["", f"and {plural(total - len(shown), 'more row')}, listed below"]
+    if total > len(pairs):
+        lines += ["", f"and {plural(total - len(pairs), 'more row')}, listed below"]
     return "\n".join(lines)
 
 
 # Explanations.
-
-
-def _explanations(group: Sequence[ReportedTest]) -> list[str]:
-    builders = (_suspects, _not_compared, _unmatched_points, _failures, _findings)
-    return [text for build in builders if (text := build(group))]
 
 
 def _suspects(group: Sequence[ReportedTest]) -> str:
@@ -330,11 +319,10 @@ def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
 
 def _all_details(group: Sequence[ReportedTest]) -> list[TextPart]:
     """Return the figures of all tests, the worst first."""
-    ranked = sorted(group, key=severity)
-    begin = "\n".join(["<details>", f"<summary>All figures of {plural(len(group), 'test')}</summary>"])
+    begin = f"<details>\n<summary>All figures of {plural(len(group), 'test')}</summary>"
     inner = [
         TextPart((_test_details(test, with_rows=True), _test_details(test, with_rows=False), ""), _SWEEP, "sweep")
-        for test in ranked
+        for test in sorted(group, key=severity)
     ]
     return [TextPart((begin,), _HEAD), *inner, TextPart(("</details>",), _HEAD)]
 
@@ -357,16 +345,8 @@ def _test_details(test: ReportedTest, *, with_rows: bool) -> str:
             lines += ["", *table.as_markdown()]
         lines += _bullets([*reliability_notes(curve), *curve_notes(curve)])
     if with_rows and comparison.rows:
-        columns = (
-            "sweep and point" if len(test.curves) > 1 else "point",
-            "metric",
-            "before",
-            "now",
-            "change",
-            "p",
-            "detectable",
-            "verdict",
-        )
+        point = "sweep and point" if len(test.curves) > 1 else "point"
+        columns = (point, "metric", "before", "now", "change", "p", "detectable", "verdict")
         duet = comparison.mode == "duet"
         lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
     lines += _bullets([*interference_notes(record), *comparison_notes(comparison)])

@@ -86,25 +86,26 @@ def headline(entries: Sequence[PageEntry]) -> str:
 
 def worst_line(entries: Sequence[PageEntry]) -> Markup | None:
     """Return the worst load point with its interval."""
-    regressed = [entry for entry in entries if entry.verdict is Verdict.REGRESSED and entry.row is not None]
+    regressed = [(entry.row, entry) for entry in entries if entry.verdict is Verdict.REGRESSED and entry.row]
     if not regressed:
         return None
-    entry = max(regressed, key=lambda entry: entry.row.worsening if entry.row else 0.0)
-    assert entry.row is not None
-    return element(
-        "p",
-        "Worst: ",
-        element("strong", f"{entry.row.metric} {interval(entry.row)}", class_="bad"),
-        f" {'over the whole sweep' if entry.row.point is None else f'at {point_label(entry.row)}'} of ",
-        element("a", breakable(entry.test), href=f"#t{entry.number}"),
-        class_="worst",
-    )
+    row, entry = max(regressed, key=lambda pair: pair[0].worsening)
+    where = f" at {point_label(row)} of " if row.point else " over the whole sweep of "
+    changed = element("strong", f"{row.metric} {interval(row)}", class_="bad")
+    return element("p", "Worst: ", changed, where, _link(entry), class_="worst")
+
+
+def _link(entry: PageEntry) -> Markup:
+    return element("a", breakable(entry.test), href=f"#t{entry.number}")
 
 
 def chip(verdict: Verdict) -> Markup:
     """Return a verdict with its sign."""
-    sign = element("span", SIGNS[verdict], class_="sign", aria_hidden="true")
-    return element("span", sign, str(verdict), class_=f"chip {css_class(verdict)}")
+    return element("span", _sign(verdict), str(verdict), class_=f"chip {css_class(verdict)}")
+
+
+def _sign(verdict: Verdict) -> Markup:
+    return element("span", SIGNS[verdict], class_="sign", aria_hidden="true")
 
 
 def css_class(verdict: Verdict) -> str:
@@ -117,7 +118,7 @@ def filters(entries: Sequence[PageEntry]) -> Markup:
     buttons = [
         element(
             "button",
-            element("span", SIGNS[verdict], class_="sign", aria_hidden="true"),
+            _sign(verdict),
             f"{counts[verdict]} {verdict}",
             type="button",
             class_=f"filter {css_class(verdict)}",
@@ -127,16 +128,11 @@ def filters(entries: Sequence[PageEntry]) -> Markup:
         for verdict in Verdict
         if counts[verdict]
     ]
-    search = element(
-        "input", type="search", id="search", placeholder="Filter by name", aria_label="Filter tests by name"
-    )
-    return element(
-        "div",
-        element("div", *buttons, class_="buttons", role="group", aria_label="Filter by verdict"),
-        search,
-        element("p", "", id="shown", role="status", class_="faint"),
-        class_="filters",
-    )
+    label = "Filter tests by name"
+    search = element("input", type="search", id="search", placeholder="Filter by name", aria_label=label)
+    verdicts = element("div", *buttons, class_="buttons", role="group", aria_label="Filter by verdict")
+    shown = element("p", "", id="shown", role="status", class_="faint")
+    return element("div", verdicts, search, shown, class_="filters")
 
 
 def table(entries: Sequence[PageEntry]) -> Markup:
@@ -144,15 +140,12 @@ def table(entries: Sequence[PageEntry]) -> Markup:
     reach = _scale_end(entries)
     compared = any(entry.row is not None for entry in entries)
     several = len({entry.device for entry in entries}) > 1
-    before, now = _column_names(entries)
+    sides = {side_names(duet=entry.reported.comparison.mode == "duet") for entry in entries if entry.row is not None}
+    before, now = sides.pop() if len(sides) == 1 else ("before", "now")
     heads = [element("th", "Verdict", scope="col"), element("th", "Test", scope="col")]
     if compared:
-        scale = element(
-            "div",
-            element("span", f"{math.exp(reach):.2g}x better"),
-            element("span", f"{math.exp(reach):.2g}x worse"),
-            class_="scale",
-        )
+        ends = (element("span", f"{math.exp(reach):.2g}x {word}") for word in ("better", "worse"))
+        scale = element("div", *ends, class_="scale")
         heads += [
             element("th", scale, scope="col", class_="plotted", aria_label="Change, drawn"),
             element("th", "Change [95%]", scope="col"),
@@ -162,23 +155,14 @@ def table(entries: Sequence[PageEntry]) -> Markup:
         ]
     columns = (before, now) if compared else None
     rows = [_row(entry, reach, columns, several) for entry in entries]
-    return element(
-        "table",
-        element("caption", "Tests, the worst first", class_="hidden"),
-        element("thead", element("tr", *heads)),
-        element("tbody", *rows),
-        class_="overview",
-    )
-
-
-def _column_names(entries: Sequence[PageEntry]) -> tuple[str, str]:
-    sides = {side_names(duet=entry.reported.comparison.mode == "duet") for entry in entries if entry.row is not None}
-    return sides.pop() if len(sides) == 1 else ("before", "now")
+    caption = element("caption", "Tests, the worst first", class_="hidden")
+    head = element("thead", element("tr", *heads))
+    return element("table", caption, head, element("tbody", *rows), class_="overview")
 
 
 def _row(entry: PageEntry, reach: float, columns: tuple[str, str] | None, several: bool) -> Markup:
     """Return the row of a test; columns are the names of the two sides, None if nothing was compared."""
-    name = [element("a", breakable(entry.test), href=f"#t{entry.number}")]
+    name = [_link(entry)]
     if several:
         name.append(element("div", entry.device, class_="faint small"))
     if entry.reported.error:
@@ -197,11 +181,8 @@ def _row(entry: PageEntry, reach: float, columns: tuple[str, str] | None, severa
         ]
     elif columns:
         cells += [element("td", _why_not_compared(entry), colspan=5, class_="faint")]
-    return element("tr", *cells, data_test=entry.number, data_name=_search_text(entry), data_verdict=str(entry.verdict))
-
-
-def _search_text(entry: PageEntry) -> str:
-    return f"{entry.test} {entry.device}".lower()
+    searched = f"{entry.test} {entry.device}".lower()
+    return element("tr", *cells, data_test=entry.number, data_name=searched, data_verdict=str(entry.verdict))
 
 
 def _where(entry: PageEntry, row: Row) -> str:
@@ -227,15 +208,12 @@ def breakable(test: str) -> Markup:
 def _log_interval(row: Row) -> tuple[float, float, float]:
     """Return low end, value and high end as logs; larger is worse."""
     logs = [math.log(max(ratio, 1e-9)) for ratio in (row.low, row.ratio, row.high)]
-    low, middle, high = (-logs[2], -logs[1], -logs[0]) if row.metric == "throughput" else logs
-    return low, middle, high
+    return (-logs[2], -logs[1], -logs[0]) if row.metric == "throughput" else (logs[0], logs[1], logs[2])
 
 
 def _scale_end(entries: Sequence[PageEntry]) -> float:
     """Return the end of the scale to either side, as a log."""
-    ends = [
-        abs(end) for entry in entries if entry.row is not None for end in _log_interval(entry.row) if math.isfinite(end)
-    ]
+    ends = [abs(end) for entry in entries if entry.row for end in _log_interval(entry.row) if math.isfinite(end)]
     return min(max([_MIN_SCALE, *ends]), _MAX_SCALE) * 1.04
 
 

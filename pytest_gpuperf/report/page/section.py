@@ -44,14 +44,9 @@ class PageCharts:
     def add(self, chart: Chart) -> Markup:
         """Add a chart and return the element in which the scripts draw it."""
         self.all.append(chart)
-        number = len(self.all) - 1
-        return element(
-            "figure",
-            element("figcaption", element("h4", chart.title)),
-            element("p", chart.views[chart.chosen].note, class_="note"),
-            class_="chart",
-            data_chart=number,
-        )
+        caption = element("figcaption", element("h4", chart.title))
+        note = element("p", chart.views[chart.chosen].note, class_="note")
+        return element("figure", caption, note, class_="chart", data_chart=len(self.all) - 1)
 
 
 def section(
@@ -80,18 +75,11 @@ def section(
         parts.append(_sweep_notes(sweep))
         parts.append(_numbers(sweep))
     parts.append(_records(test))
-    summary = element(
-        "summary", element("h2", chip(entry.verdict), element("span", breakable(entry.test), class_="name"))
-    )
-    return element(
-        "details",
-        summary,
-        element("div", *parts, class_="body"),
-        id=f"t{entry.number}",
-        class_=f"test {css_class(entry.verdict)}",
-        open=open_,
-        data_test=entry.number,
-    )
+    name = element("span", breakable(entry.test), class_="name")
+    summary = element("summary", element("h2", chip(entry.verdict), name))
+    body = element("div", *parts, class_="body")
+    identity, class_ = f"t{entry.number}", f"test {css_class(entry.verdict)}"
+    return element("details", summary, body, id=identity, class_=class_, open=open_, data_test=entry.number)
 
 
 def _facts(entry: PageEntry) -> Markup:
@@ -102,9 +90,8 @@ def _facts(entry: PageEntry) -> Markup:
     if baseline:
         newest = baseline[0]
         commit = f", commit {newest.commit[:8]}" if newest.commit else ""
-        facts.append(
-            ("baseline", f"{plural(len(compared), 'record')}, newest of {minute(newest.created_utc)} UTC{commit}")
-        )
+        newest_text = f"newest of {minute(newest.created_utc)} UTC{commit}"
+        facts.append(("baseline", f"{plural(len(compared), 'record')}, {newest_text}"))
     facts += [("record", record.id)]
     return element("dl", *(element("div", element("dt", name), element("dd", text)) for name, text in facts))
 
@@ -157,7 +144,6 @@ def _sentences(warnings: Sequence[str], notes: Sequence[str]) -> Markup | None:
 
 
 def _sweep_notes(sweep: SweepView) -> Markup | None:
-    """Return what the charts of a sweep do not show."""
     table = endpoint_table(sweep.curve)
     shown = element("div", text_table(table.titles, table.rows), class_="wide") if table else None
     notes = _sentences(reliability_notes(sweep.curve), client_notes(sweep.curve))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from operator import attrgetter
 
 from pytest_gpuperf.model import BudgetMissed, Curve, CurvePoint, LoadPoint, PointCost, ReportedTest, Row, Verdict
 from pytest_gpuperf.report.comparison_table import side_names
@@ -18,7 +19,7 @@ _MEMORY = (
     ("device_memory_bytes", "device memory in use"),
     ("host_memory_bytes", "host memory of the target"),
 )
-_ENERGY = (("gpu_energy_j", "GPU"), ("cpu_energy_j", "CPU"))
+_ENERGY = (("gpu_energy_j", "GPU energy"), ("cpu_energy_j", "CPU energy"))
 
 PointValue = Callable[[CurvePoint], float | None]
 
@@ -156,17 +157,10 @@ def latency(sweep: SweepView) -> Chart | None:
         budgets = sorted({limit.limit_ms for limit in sweep.reported.record.limits if limit.name == name})
         rules = tuple(ReferenceLine(f"budget {limit:g} ms", "budget", y=limit * 1e6 / scale) for limit in budgets)
         best = [(limit, _best_within(sweep.curve, name, limit)) for limit in budgets]
-        views.append(
-            View(
-                name,
-                sweep.axis[0],
-                ChartAxis(f"{name} latency ({unit})", unit),
-                series,
-                rules,
-                marked=tuple(sweep.index[point.load] for _, point in best if point),
-                note=" ".join(_budget_note(name, limit, point) for limit, point in best),
-            )
-        )
+        marked = tuple(sweep.index[point.load] for _, point in best if point)
+        note = " ".join(_budget_note(name, limit, point) for limit, point in best)
+        axis = ChartAxis(f"{name} latency ({unit})", unit)
+        views.append(View(name, sweep.axis[0], axis, series, rules, marked, note))
     # A quantile with a budget is what the author of the test looks at first.
     chosen = next((index for index, view in enumerate(views) if view.rules), 0)
     title = f"Latency against {sweep.axis[0].label}"
@@ -202,33 +196,37 @@ def energy(sweep: SweepView) -> Chart | None:
     """Chart energy per inference."""
     methods = sorted({point.energy_method for point in sweep.curve if point.energy_method})
     note = f"Measured by {', '.join(methods)}." if methods else ""
-    views = []
-    for field, name in _ENERGY:
-        if scaled := _scaled(sweep, field, "energy"):
-            value, unit = scaled
-            series = tuple(sweep.lines(f"{name} energy", None, value))
-            views.append(View(name, sweep.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note))
+    views = [
+        View(name.removesuffix(" energy"), sweep.axis[0], ChartAxis(f"{unit} per inference", unit), series, note=note)
+        for name, unit, series in _resources(sweep, _ENERGY, "energy")
+    ]
     return _chart(sweep, "energy", "Energy per inference", views, ("energy",), choice_label="device")
 
 
 def memory(sweep: SweepView) -> Chart | None:
     """Chart peak memory."""
-    views = []
-    for field, name in _MEMORY:
-        if scaled := _scaled(sweep, field, "memory"):
-            value, unit = scaled
-            series = tuple(sweep.lines(name, None, value))
-            views.append(View(name, sweep.axis[0], ChartAxis(f"{name} ({unit})", unit), series))
+    views = [
+        View(name, sweep.axis[0], ChartAxis(f"{name} ({unit})", unit), series)
+        for name, unit, series in _resources(sweep, _MEMORY, "memory")
+    ]
     return _chart(sweep, "memory", "Peak memory", views, ("memory", "host_memory"), choice_label="memory")
 
 
-def _scaled(sweep: SweepView, field: str, metric: str) -> tuple[PointValue, str] | None:
-    """Return a field in the unit of the largest value, and the unit; None if no point has it."""
-    values = [value for point in sweep.curve if (value := getattr(point, field)) is not None]
-    if not values:
-        return None
-    scale, unit = metric_unit(metric, max(values))
-    return lambda point: None if getattr(point, field) is None else getattr(point, field) / scale, unit
+def _resources(
+    sweep: SweepView, fields: Sequence[tuple[str, str]], metric: str
+) -> Iterator[tuple[str, str, tuple[Series, ...]]]:
+    """Yield the name, the unit and the lines of each field that some point has."""
+    for field, name in fields:
+        pick = attrgetter(field)
+        values = [value for point in sweep.curve if (value := pick(point)) is not None]
+        if values:
+            scale, unit = metric_unit(metric, max(values))
+            yield name, unit, tuple(sweep.lines(name, None, partial(_scaled, pick=pick, scale=scale)))
+
+
+def _scaled(point: CurvePoint, *, pick: PointValue, scale: float) -> float | None:
+    value = pick(point)
+    return None if value is None else value / scale
 
 
 def cost(sweep: SweepView) -> Chart | None:
@@ -242,14 +240,9 @@ def cost(sweep: SweepView) -> Chart | None:
         members = [cost for cost in costs if cost.instance == instance]
         members.sort(key=lambda cost: sweep.index[cost.point])
         series.append(_cost_line(sweep, instance, members, scale, f"g{index % 6}"))
-    view = View(
-        "cost",
-        ChartAxis(f"p90 latency ({unit})", unit),
-        ChartAxis("$ per million inferences", "$"),
-        tuple(series),
-        note="; ".join(dict.fromkeys(map(_price, costs))) + ".",
-        show_x="p90",
-    )
+    x, y = ChartAxis(f"p90 latency ({unit})", unit), ChartAxis("$ per million inferences", "$")
+    note = "; ".join(dict.fromkeys(map(_price, costs))) + "."
+    view = View("cost", x, y, tuple(series), note=note, show_x="p90")
     return _chart(sweep, "cost", "Cost against latency", [view], (), short=sweep.short())
 
 
@@ -286,14 +279,6 @@ def _chart(
     full = [view for view in views if view.series]
     if not full:
         return None
-    return Chart(
-        kind=kind,
-        title=title,
-        views=tuple(full),
-        labels=tuple(point.label for point in sweep.points),
-        short=short,
-        sides=sweep.sides,
-        remarks=sweep.remarks(metrics),
-        chosen=chosen if chosen < len(full) else 0,
-        choice_label=choice_label,
-    )
+    labels = tuple(point.label for point in sweep.points)
+    chosen = chosen if chosen < len(full) else 0
+    return Chart(kind, title, tuple(full), labels, short, sweep.sides, sweep.remarks(metrics), chosen, choice_label)
