@@ -1,13 +1,13 @@
 """False alarms and power of the gate in simulation: every number of docs/deciding.md::
 
     python -m benchmarks.gate_error_rates            # minutes
-    python -m benchmarks.gate_error_rates --quick    # under a minute, wider intervals
+    python -m benchmarks.gate_error_rates --quick    # a minute or two, wider intervals
 
 The simulated logs of runs go through the very functions that decide about records (``analysis.evidence`` and
 ``analysis.decision`` work on arrays), with 20 points x 4 metrics. A run's effect is log-normal, heavy-tailed (Student's
 t with 3 degrees of freedom) or bimodal (three starts of ten are slow, two standard deviations apart), all scaled to the
-same standard deviation. In "independent" every point and metric has effects of its own, in "shared" all have the same
-ones, as when a start or a day moves everything; "mixed" is half of each. Of many scenarios the worst is printed.
+same standard deviation. In "independent" each point and metric has separate effects, in "shared" all have the same
+effects, as when a start or a day moves everything; "mixed" is half of each. Of many scenarios the worst is printed.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window
 
 
 def worlds() -> Iterator[World]:
-    """The corners and the middle of run sd 0.5 to 3%, record sd 0 to 2%."""
+    """Yield the corners and the middle of run sd 0.5 to 3%, record sd 0 to 2%."""
     spreads = [(0.005, 0.0), (0.005, 0.02), (0.01, 0.01), (0.03, 0.0), (0.03, 0.02)]
     for shape, sharing, (run_sd, record_sd) in itertools.product(SHAPES, SHARING, spreads):
         yield World(shape, sharing, run_sd, record_sd)
 
 
 def block_worlds() -> Iterator[World]:
-    """Differences of blocks whose sides spread by 0.5 to 3%, after all cancellation or none (times the root of 2)."""
+    """Yield differences of blocks whose sides spread by 0.5 to 3%: all cancels, or nothing (times the root of 2)."""
     for shape, sharing, run_sd in itertools.product(SHAPES, SHARING, (0.005, 0.015, 0.03, 0.0424)):
         yield World(shape, sharing, run_sd, 0.0)
 
 
-def others(rng: np.random.Generator, repetitions: int, world: World) -> dict[str, tuple[float, float]]:
-    """How often other rules alarm on the same worlds with nothing changed: at one point, and at any of 20.
+def rival_rates(rng: np.random.Generator, repetitions: int, world: World) -> dict[str, tuple[float, float]]:
+    """Return how often other rules alarm on the same worlds with nothing changed: at one point, and at any of 20.
 
     Each side is one record of 3 runs of 200 requests, whose latencies spread by 10% within a run.
     """
@@ -71,35 +71,36 @@ def others(rng: np.random.Generator, repetitions: int, world: World) -> dict[str
         after, before = (side.reshape(POINTS, -1) for side in sides)
         shift = after.mean(axis=1) / before.mean(axis=1) - 1
         # As criterion does: one process a side, its bootstrap of the mean, and a noise threshold of 1%.
-        one, other = (side[:, 0, :] for side in sides)
+        candidate, reference = (side[:, 0, :] for side in sides)
         picks = rng.integers(0, requests, (2, resamples, requests))
-        ratio = one[:, picks[0]].mean(axis=2) / other[:, picks[1]].mean(axis=2) - 1
-        found = {
+        ratio = candidate[:, picks[0]].mean(axis=2) / reference[:, picks[1]].mean(axis=2) - 1
+        regressed = {
             "mean > +5%": shift > 0.05,
             "Mann-Whitney over requests, p < 0.05": stats.mannwhitneyu(
                 after, before, axis=1, alternative="greater"
             ).pvalue
             < 0.05,
-            "criterion-like bootstrap": (np.quantile(ratio, 0.025, axis=1) > 0) & (one.mean(1) / other.mean(1) > 1.01),
+            "criterion-like bootstrap": (np.quantile(ratio, 0.025, axis=1) > 0)
+            & (candidate.mean(1) / reference.mean(1) > 1.01),
         }
-        for name, hits in found.items():
+        for name, hits in regressed.items():
             alarms.setdefault(name, []).append(hits)
     return {name: (float(np.mean(hits)), float(np.any(hits, axis=1).mean())) for name, hits in alarms.items()}
 
 
-def ours_at_one_record(world: World, repetitions: int) -> Rate:
-    """The gate where the others stand: one record against one, at any of 20 points x 4 metrics."""
+def gate_rate_at_a_single_record(world: World, repetitions: int) -> Rate:
+    """Return the gate's rate in the same situation: one record against one, at any of 20 points x 4 metrics."""
     return rate(stored(world, 1, Rule()), repetitions, 5)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A number of the table.
+    """A row of the table.
 
     Attributes:
-        cases: name and what decides, of each scenario.
-        power: the least of them counts, else the largest.
-        bound: at least (power), or at most.
+        cases: Name and alarms of each scenario.
+        bound: Smallest power that is acceptable, or largest rate of false alarms.
+        power: Whether the row is about power, of which the smallest counts, or about false alarms.
     """
 
     what: str
@@ -108,27 +109,30 @@ class Line:
     power: bool = False
 
     def measured(self, repetitions: int) -> tuple[str, Rate]:
-        found = [(name, rate(alarms, repetitions, 1 + index)) for index, (name, alarms) in enumerate(self.cases)]
-        order = sorted(found, key=lambda one: one[1].share)
+        rates = [(name, rate(alarms, repetitions, 1 + index)) for index, (name, alarms) in enumerate(self.cases)]
+        order = sorted(rates, key=lambda case: case[1].share)
         return order[0] if self.power else order[-1]
 
-    def settled(self, repetitions: int) -> tuple[str, Rate]:
-        """The worst scenario measured again by itself: the worst of many estimates is too bad an estimate."""
+    def worst_rate(self, repetitions: int) -> tuple[str, Rate]:
+        """Measure the worst scenario again, alone: the worst of many estimates is biased."""
         name, _ = self.measured(repetitions)
         alarms = dict(self.cases)[name]
         return name, rate(alarms, 10 * repetitions, 10_000)
 
-    def met(self, found: Rate, quick: bool) -> bool:
-        """An alarm rate's upper bound may lie 1.5% above what is asked. Few repetitions can only contradict."""
+    def is_met(self, measured: Rate, quick: bool) -> bool:
+        """Whether the bound holds; in a quick run, whether the few repetitions do not contradict it.
+
+        The upper bound of an alarm rate may lie 1.5% above what is required.
+        """
         if quick:
-            return found.upper >= self.bound if self.power else found.lower <= self.bound
-        return (
-            found.share >= self.bound if self.power else found.share <= self.bound and found.upper <= self.bound + 0.015
-        )
+            return measured.upper >= self.bound if self.power else measured.lower <= self.bound
+        if self.power:
+            return measured.share >= self.bound
+        return measured.share <= self.bound and measured.upper <= self.bound + 0.015
 
 
 def lines() -> Iterator[Line]:
-    """The rows of the table in docs/deciding.md."""
+    """Yield the rows of the table in docs/deciding.md."""
     for min_effect in (0.01, 0.0):
         for records in (1, 3, 10, 20):
             for max_runs in (3, 8):
@@ -163,9 +167,9 @@ def lines() -> Iterator[Line]:
             yield Line(
                 f"A/A, anchored, {records} records, min_effect {min_effect:g}",
                 [
-                    (f"{label(w)}, {one.label}", one.alarms(w, records, Rule(min_effect=min_effect)))
+                    (f"{label(w)}, {anchors.label}", anchors.alarms(w, records, Rule(min_effect=min_effect)))
                     for w in worlds()
-                    for one in (Anchors(0.01, 0.01), Anchors(0.03, 0.02), Anchors(0.08, 0.01))
+                    for anchors in (Anchors(0.01, 0.01), Anchors(0.03, 0.02), Anchors(0.08, 0.01))
                     if w.sharing != "mixed"
                 ],
                 0.05,
@@ -188,9 +192,9 @@ def power_lines() -> Iterator[Line]:
     for min_effect, bound in ((0.01, 0.7), (0.0, 0.9)):
         cases = [(s, stored(World(sharing=s), 20, Rule(min_effect=min_effect), effect=0.05)) for s in SHARING]
         yield Line(f"stored, 20 records, +5% everywhere, min_effect {min_effect:g}", cases, bound, power=True)
-    for one, told in ((Anchors(0.05, 0.005), "anchored"), (Anchors(0.05, math.inf), "not anchored")):
-        cases = [(s, one.alarms(World(sharing=s), 20, Rule(), 0.1)) for s in SHARING]
-        yield Line(f"stored, 20 records, +10% everywhere, machine sd 5%, {told}", cases, 0.0, power=True)
+    for anchors, judged in ((Anchors(0.05, 0.005), "anchored"), (Anchors(0.05, math.inf), "not anchored")):
+        cases = [(s, anchors.alarms(World(sharing=s), 20, Rule(), 0.1)) for s in SHARING]
+        yield Line(f"stored, 20 records, +10% everywhere, machine sd 5%, {judged}", cases, 0.0, power=True)
     cases = [(s, stored(World(sharing=s), 10, Rule(), effect=0.1)) for s in SHARING]
     yield Line("stored, 10 records, +10% everywhere", cases, 0.99, power=True)
     cases = [(label(w), stored(w, 1, Rule(), effect=0.5)) for w in worlds()]
@@ -203,7 +207,7 @@ def label(world: World) -> str:
 
 
 def seconds_of_a_comparison() -> tuple[float, float]:
-    """20 points x 4 metrics against 20 records of 3 runs, from plain values and from records; the best of 20 each."""
+    """Time 20 points x 4 metrics against 20 records of 3 runs, from plain values and from records; the best of 20."""
     rng = np.random.default_rng(1)
     metrics = ("p50", "p90", "p95", "throughput")
     rule = Rule(metrics=frozenset(metrics))
@@ -238,7 +242,7 @@ def seconds_of_a_comparison() -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="False alarms and power of the gate in simulation.")
-    parser.add_argument("--quick", action="store_true", help="under a minute, with wider intervals")
+    parser.add_argument("--quick", action="store_true", help="a minute or two, with wider intervals")
     parser.add_argument(
         "--repetitions", type=int, default=1000, help="of each scenario; the worst is repeated 10 times"
     )
@@ -247,12 +251,12 @@ def main() -> None:
     missed = 0
     print("20 points x 4 metrics, alpha 5%; 95% upper bounds in brackets\n")
     for line in lines():
-        name, found = line.settled(repetitions)
-        met = line.met(found, options.quick)
+        name, measured = line.worst_rate(repetitions)
+        met = line.is_met(measured, options.quick)
         missed += not met
         wanted = f"{'>=' if line.power else '<='} {line.bound:.0%}"
-        bound = f"(at least {found.lower:.1%})" if line.power else f"(at most {found.upper:.1%})"
-        shown = f"{found.share:6.1%} {bound:18} {wanted:7} {'' if met else 'MISSED '}"
+        bound = f"(at least {measured.lower:.1%})" if line.power else f"(at most {measured.upper:.1%})"
+        shown = f"{measured.share:6.1%} {bound:18} {wanted:7} {'' if met else 'MISSED '}"
         print(f"{line.what:86} {shown}{name}", flush=True)
     print("\nother rules with nothing changed, one record of 3 runs a side: at one point, at any of 20")
     rng = np.random.default_rng(1)
@@ -262,9 +266,10 @@ def main() -> None:
         World("bimodal", "independent", 0.03, 0.0),
     ):
         print(f"  {label(world)}")
-        for name, (single, family) in others(rng, max(repetitions // 10, 10), world).items():
+        for name, (single, family) in rival_rates(rng, max(repetitions // 10, 10), world).items():
             print(f"    {name:40} {single:6.1%} {family:6.1%}")
-        print(f"    {'this gate, 20 points x 4 metrics':40}        {ours_at_one_record(world, repetitions).share:6.1%}")
+        share = gate_rate_at_a_single_record(world, repetitions).share
+        print(f"    {'this gate, 20 points x 4 metrics':40}        {share:6.1%}")
     from_values, from_records = seconds_of_a_comparison()
     print("\na comparison of 20 points x 4 metrics against 20 records of 3 runs:")
     print(f"  {1e3 * from_values:.1f} ms from plain values, {1e3 * from_records:.1f} ms from records in memory")

@@ -38,8 +38,8 @@ class World:
     """How runs and records differ.
 
     Attributes:
-        run_sd: standard deviation of the log between runs (in a duet: between the differences of blocks).
-        record_sd: likewise between records.
+        run_sd: Standard deviation of the log between runs (in a duet: between the differences of blocks).
+        record_sd: Likewise between records.
     """
 
     shape: str = "log-normal"
@@ -48,24 +48,24 @@ class World:
     record_sd: float = 0.01
 
     def runs(self, rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-        """Effects of runs, for (repetitions, series, ...)."""
+        """Draw effects of runs, for (repetitions, series, ...)."""
         return self.run_sd * self._spread(shape, lambda size: effects(rng, self.shape, size))
 
     def records(self, rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-        """Effects of records, for (repetitions, series, ...)."""
+        """Draw effects of records, for (repetitions, series, ...)."""
         return self.record_sd * self._spread(shape, rng.standard_normal)
 
     def _spread(self, shape: tuple[int, ...], draw: Callable[[tuple[int, ...]], FloatArray]) -> FloatArray:
-        one = (shape[0], 1, *shape[2:])
+        common = (shape[0], 1, *shape[2:])
         if self.sharing == "independent":
             return draw(shape)
         if self.sharing == "shared":
-            return np.broadcast_to(draw(one), shape)
-        return math.sqrt(0.5) * (draw(shape) + draw(one))
+            return np.broadcast_to(draw(common), shape)
+        return math.sqrt(0.5) * (draw(shape) + draw(common))
 
 
 def effects(rng: np.random.Generator, shape: str, size: tuple[int, ...]) -> FloatArray:
-    """Random effects of standard deviation 1."""
+    """Draw random effects of standard deviation 1."""
     if shape == "heavy-tailed":
         return rng.standard_t(3, size) / math.sqrt(3)
     if shape == "bimodal":
@@ -78,7 +78,7 @@ def assumed(prior: Prior) -> SeriesPriors:
 
 
 def stored(world: World, records: int, rule: Rule, *, max_runs: int = 3, effect: float = 0.0) -> Alarms:
-    """Whether the gate finds a regression, of a record against some records of 3 runs."""
+    """Return the alarms of a record against some records of 3 runs."""
     prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
 
     def alarms(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
@@ -90,12 +90,12 @@ def stored(world: World, records: int, rule: Rule, *, max_runs: int = 3, effect:
         )
         history = with_means(history, GROUPS, axis=1)
         candidate = with_means(candidate + math.log1p(effect), GROUPS, axis=1)
-        found = np.zeros(repetitions, dtype=bool)
+        regressed = np.zeros(repetitions, dtype=bool)
         for index, look in enumerate(looks(max_runs)):
             arrays = StoredArrays(candidate[..., :look], history, AVERAGING)
             spent = replace(rule, look_share=alpha_share(index, max_runs))
-            found |= decide(stored_evidence(arrays, prior), METRICS, spent).worse.any(axis=-1)
-        return found
+            regressed |= decide(stored_evidence(arrays, prior), METRICS, spent).worse.any(axis=-1)
+        return regressed
 
     return alarms
 
@@ -105,8 +105,8 @@ class Anchors:
     """Records whose windows stand beside those of an anchor.
 
     Attributes:
-        machine_sd: of what moves target and anchor alike from record to record.
-        anchor_sd: of what moves the anchor alone.
+        machine_sd: Standard deviation between records of what moves target and anchor together.
+        anchor_sd: Standard deviation of what moves only the anchor.
     """
 
     machine_sd: float
@@ -117,16 +117,16 @@ class Anchors:
         return f"machine sd {self.machine_sd:.0%}, anchor sd {self.anchor_sd:.1%}"
 
     def alarms(self, world: World, records: int, rule: Rule, effect: float = 0.0) -> Alarms:
-        """Whether the gate finds a regression, where it takes for each metric what spreads less."""
+        """Return the alarms of a gate that judges, for each metric, the values that spread less."""
         prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
 
-        def found(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
+        def alarms(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
             size = (repetitions, SERIES, records + 1)
-            own = world.records(rng, size)[..., None] + world.runs(rng, (*size, 3))
-            own[:, :, 0] += math.log1p(effect)
-            one = (repetitions, 1, records + 1, 1)
-            plain = own + self.machine_sd * rng.standard_normal(one)
-            ratios = own - self.anchor_sd * rng.standard_normal(one)
+            target = world.records(rng, size)[..., None] + world.runs(rng, (*size, 3))
+            target[:, :, 0] += math.log1p(effect)
+            common = (repetitions, 1, records + 1, 1)
+            plain = target + self.machine_sd * rng.standard_normal(common)
+            ratios = target - self.anchor_sd * rng.standard_normal(common)
             # As ``analysis.anchored`` does: from the baseline, for each metric.
             spreads = [
                 side[:, :, 1:].mean(axis=-1).var(axis=-1, ddof=1).reshape(repetitions, METRICS, POINTS).mean(axis=-1)
@@ -138,7 +138,7 @@ class Anchors:
             arrays = StoredArrays(values[:, :, 0], values[:, :, 1:], AVERAGING)
             return np.asarray(decide(stored_evidence(arrays, prior), METRICS, rule).worse.any(axis=-1))
 
-        return found
+        return alarms
 
 
 @dataclass(frozen=True)
@@ -146,10 +146,11 @@ class Duet:
     """A duet of some blocks.
 
     Attributes:
-        earlier: blocks in each of the earlier duets of the key.
-        drift: of the log over the whole job.
-        apart: the sides don't fit into memory together, so whole starts alternate A B, B A; else short windows do.
-        slow: how many of the points have the effect.
+        earlier: Blocks in each of the earlier duets of the key.
+        slow: Number of points that have the effect.
+        drift: Drift of the log over the entire job.
+        apart: Whether the sides don't fit into memory together, so that entire starts alternate A B, B A instead of
+            short windows.
     """
 
     world: World
@@ -163,7 +164,7 @@ class Duet:
 
 
 def duet(setting: Duet, rule: Rule, *, sequential: bool = True) -> Alarms:
-    """Whether the gate finds a regression."""
+    """Return the alarms of a duet."""
     world = setting.world
     shift = np.zeros(SERIES)
     for group in GROUPS:
@@ -174,8 +175,8 @@ def duet(setting: Duet, rule: Rule, *, sequential: bool = True) -> Alarms:
         return (world.runs(rng, size) - world.runs(rng, size)) / math.sqrt(2)
 
     def alarms(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
-        own = differences(rng, repetitions, setting.blocks) + shift[:, None] + drifts(rng, setting, repetitions)
-        own = with_means(own, GROUPS, axis=1)
+        measured = differences(rng, repetitions, setting.blocks) + shift[:, None] + drifts(rng, setting, repetitions)
+        measured = with_means(measured, GROUPS, axis=1)
         prior = assumed(rule.block_prior if isinstance(rule.block_prior, Prior) else rule.block_prior.default)
         if setting.earlier:
             size = max(setting.earlier)
@@ -183,25 +184,25 @@ def duet(setting: Duet, rule: Rule, *, sequential: bool = True) -> Alarms:
             for index, blocks in enumerate(setting.earlier):
                 past[:, :, index, :blocks] = differences(rng, repetitions, blocks)
             prior = with_history(prior, with_means(past, GROUPS, axis=1))
-        found = np.zeros(repetitions, dtype=bool)
+        regressed = np.zeros(repetitions, dtype=bool)
         planned = looks(setting.blocks) if sequential else (setting.blocks,)
         for index, look in enumerate(planned):
             spent = alpha_share(index, setting.blocks) if sequential else 1.0
-            evidence = duet_evidence(own[..., :look], AVERAGING, prior)
-            found |= decide(evidence, METRICS, replace(rule, look_share=spent)).worse.any(axis=-1)
-        return found
+            evidence = duet_evidence(measured[..., :look], AVERAGING, prior)
+            regressed |= decide(evidence, METRICS, replace(rule, look_share=spent)).worse.any(axis=-1)
+        return regressed
 
     return alarms
 
 
 def drifts(rng: np.random.Generator, setting: Duet, repetitions: int) -> FloatArray:
-    """What a machine that becomes slower all the time adds to the differences, shape (repetitions, series, blocks)."""
+    """Return what a steadily slowing machine adds to the differences, shape (repetitions, series, blocks)."""
     blocks, windows = setting.blocks, setting.windows
     if setting.apart:
         # A start of one side, then of the other: half a block apart, in turns.
         order = np.where(np.arange(blocks) % 2, 1.0, -1.0)
         return np.broadcast_to(-order * setting.drift / (2 * blocks), (repetitions, SERIES, blocks))
-    # Pairs A B, B A, ... of neighbouring windows; one more pair one way round where their number is odd.
+    # Pairs A B, B A, ... of neighbouring windows; one pair more in one order where their number is odd.
     each = setting.drift / (blocks * POINTS * windows * 2)
     left_over = each * (windows % 2) / windows
     return left_over * rng.choice([-1.0, 1.0], (repetitions, SERIES, blocks))
@@ -209,7 +210,7 @@ def drifts(rng: np.random.Generator, setting: Duet, repetitions: int) -> FloatAr
 
 @dataclass(frozen=True)
 class Rate:
-    """How often something happened, with exact bounds (Clopper and Pearson 1934)."""
+    """The share of tries with an alarm, with exact bounds (Clopper and Pearson 1934)."""
 
     hits: int
     tries: int
@@ -225,12 +226,12 @@ class Rate:
 
     @property
     def lower(self) -> float:
-        """Likewise the lower bound."""
+        """95% lower bound, one-sided."""
         return float(stats.beta.ppf(0.05, self.hits, self.tries - self.hits + 1)) if self.hits else 0.0
 
 
 def rate(alarms: Alarms, repetitions: int, seed: int) -> Rate:
-    """Repeat in chunks that fit into the cache."""
+    """Return the rate of alarms, simulated in chunks that fit into the cache."""
     rng = np.random.default_rng(seed)
     hits = 0
     for start in range(0, repetitions, CHUNK):
