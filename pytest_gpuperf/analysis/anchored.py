@@ -21,7 +21,7 @@ from pytest_gpuperf.model import AnchoredMetric, Row
 ENOUGH = 8
 #: Ratio of variances from which the anchored values are used. Choosing the smaller of two spreads that are equal in
 #: truth makes a spread look smaller than it is; with a factor of 2 from 8 records or more the gate keeps its level
-#: (benchmarks/gate_error_rates.py).
+#: (``python -m benchmarks.gate_error_rates``).
 STEADIER = 2.0
 
 
