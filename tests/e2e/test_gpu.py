@@ -249,7 +249,7 @@ def test_a_test_is_measured_where_its_targets_compute(run: Run, pytester: pytest
     result.assert_outcomes(passed=5, failed=2)
     text = result.stdout.str()
     assert "This test began on GPU-00000000-" in text
-    assert "A target is to compute on 7: NVML sees 3 GPUs, so there is no index 7" in text
+    assert "A target can't compute on 7: NVML sees 3 GPUs, so there is no index 7" in text
     records = {record["test"].rpartition("::")[2]: record for record in stored(pytester)}
     for name in ("test_both[1]", "test_both[2]"):
         assert records[name]["key"]["device_count"] == 2
