@@ -6,19 +6,17 @@ from pytest_gpuperf.store.checkout import Checkout, read_checkout
 from pytest_gpuperf.store.git_branch import DEFAULT_BRANCH, Synced, pull, push
 from pytest_gpuperf.store.key import key_digest, slug
 from pytest_gpuperf.store.layout import RecordFile
-from pytest_gpuperf.store.notes import Acceptance, Pin, Pruning
+from pytest_gpuperf.store.notes import Pruning
 from pytest_gpuperf.store.prune import prunable
 from pytest_gpuperf.store.store import Store
 from pytest_gpuperf.store.transfer import TransferResult, export_records, import_records
 
 __all__ = [
     "DEFAULT_BRANCH",
-    "Acceptance",
     "Baseline",
     "BaselineSpec",
     "Calibration",
     "Checkout",
-    "Pin",
     "Pruning",
     "RecordFile",
     "Store",

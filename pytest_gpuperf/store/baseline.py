@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
@@ -81,7 +81,7 @@ class Baseline:
 
     records: tuple[Record, ...] = ()
     unreadable: tuple[UnreadableRecord, ...] = ()
-    differing: dict[str, tuple[Plain, Plain]] | None = field(default=None)
+    differing: dict[str, tuple[Plain, Plain]] | None = None
     pinned: tuple[Record, ...] = ()
 
 
@@ -92,6 +92,17 @@ class BaselineReader:
         self._store = store
         self.opened = 0
         self.unreadable: list[UnreadableRecord] = []
+
+    def window(self, files: Iterator[RecordFile], usable: Callable[[RecordFile, Record], bool]) -> list[Record]:
+        """Return the usable records of the rolling window, whose oldest may be one that was accepted by hand."""
+        records: list[Record] = []
+        for file in files:
+            record = self(file)
+            if record is not None and usable(file, record):
+                records.append(record)
+            if file.accepted or len(records) == WINDOW or self.opened == MOST_OPENED:
+                break
+        return records
 
     def __call__(self, file: RecordFile) -> Record | None:
         self.opened += 1
@@ -131,7 +142,8 @@ def select_baseline(
     if spec.kind in (RECORD, COMMIT):
         records = _specified(store, folder, spec, reader, before)
     if spec.kind in (BOTH, ROLLING):
-        records = _rolling(store, folder, reader, before)
+        candidates = (file for file in _older(store.newest(folder), before) if file.may_be_baseline)
+        records = reader.window(candidates, lambda file, record: file.accepted or record.may_be_baseline)
     if spec.kind in (BOTH, PINNED):
         files = (file for file in store.pinned(folder) if before is None or file.name != before.name)
         pinned = [record for record in map(reader, files) if record is not None]
@@ -153,26 +165,10 @@ def duet_history(store: Store, key: PlainMapping, *, before: RecordFile | None =
     Raises:
         StoreError: The store can't be listed.
     """
-    reader, records = BaselineReader(store), []
-    for file in _older(store.newest(store.folder(key)), before):
-        if file.duet and (record := reader(file)) is not None and record.status == "complete":
-            records.append(record)
-        if len(records) == WINDOW or reader.opened == MOST_OPENED:
-            break
+    reader = BaselineReader(store)
+    duets = (file for file in _older(store.newest(store.folder(key)), before) if file.duet)
+    records = reader.window(duets, lambda _, record: record.status == "complete")
     return Baseline(tuple(records), tuple(reader.unreadable))
-
-
-def _rolling(store: Store, folder: str, reader: BaselineReader, before: RecordFile | None) -> list[Record]:
-    records: list[Record] = []
-    for file in _older(store.newest(folder), before):
-        if not file.may_be_baseline:
-            continue
-        record = reader(file)
-        if record is not None and (file.accepted or record.may_be_baseline):
-            records.append(record)
-        if file.accepted or len(records) == WINDOW or reader.opened == MOST_OPENED:
-            break
-    return records
 
 
 def _specified(
@@ -207,7 +203,7 @@ def _nearest(store: Store, key: PlainMapping, spec: BaselineSpec) -> dict[str, t
 
     For a spec of a record or a commit only such records count: other records don't explain why those are missing.
     """
-    for folders in (store.folders(key), store.other_devices(key)):
+    for folders in (store.folders(key), store.folders_elsewhere(key)):
         selected = (filter(spec.selects, store.newest(folder)) for folder in folders)
         heads = [file for files in selected for file in islice(files, 1)]
         heads.sort(key=lambda file: file.name, reverse=True)

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
 from pytest_gpuperf.store.git import Git, GitFailed, checkout_of, separate_repository
+from pytest_gpuperf.store.layout import LARGEST_BYTES
 from pytest_gpuperf.store.provenance import user
 
 #: Marks a branch as a store, so that records are never mixed with code.
 MARKER = ".gpuperf-store"
 _MARKER_TEXT = b"Records of pytest-gpuperf. Written by `gpuperf baseline push`, read by `gpuperf baseline pull`.\n"
-#: A record of a hundred load points and eight runs is below 10 MB; a much larger file is not a record.
-_LARGEST_BYTES = 256 << 20
 #: Files read from git at once, so that a large store is not in memory twice.
 _AT_ONCE = 200
 #: Paths of the files that a store writes. Git allows others, which would act as commands in the input of fast-import.
@@ -81,7 +80,7 @@ class Branch:
                 continue  # for example a README
             elif kind != "blob" or mode == "120000" or not PATH.fullmatch(path):
                 self.foreign.append(UnreadableRecord(self.describe(path), FOREIGN, _REMEDY))
-            elif int(size) > _LARGEST_BYTES:
+            elif int(size) > LARGEST_BYTES:
                 why = f"has {size} bytes, more than any record"
                 self.foreign.append(UnreadableRecord(self.describe(path), why, _REMEDY))
             else:
@@ -156,13 +155,12 @@ class Branch:
 
     def _committer(self) -> str:
         """Return the user that git is configured with; without one, as on most runners, who started the job."""
-        identity = []
-        for setting in ("user.name", "user.email"):
-            try:
-                identity.append(self._home("config", setting).strip())
-            except GitFailed:
-                identity.append("")
-        name, email = identity if all(identity) else (user(), "gpuperf@localhost")
+        try:
+            name, email = (self._home("config", setting).strip() for setting in ("user.name", "user.email"))
+        except GitFailed:
+            name = email = ""
+        if not (name and email):
+            name, email = user(), "gpuperf@localhost"
         return f"{_plain(name)} <{_plain(email)}>"
 
 
@@ -176,16 +174,7 @@ def _data(content: bytes) -> bytes:
 
 @contextmanager
 def open_branch(directory: Path, name: str, remote: str) -> Iterator[Branch]:
-    """Fetch a branch of a remote.
-
-    Args:
-        directory: A directory inside the checkout that has the remote.
-        remote: Name of the remote, or a URL.
-
-    Raises:
-        StoreError: The remote can't be reached, or the branch is not a store.
-        OptionError: The name of the branch or remote is invalid.
-    """
+    """Fetch a branch of a remote, with the arguments and errors of ``git_branch.pull``."""
     checkout = checkout_of(directory)
     home = Git(checkout)
     try:

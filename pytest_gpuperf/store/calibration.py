@@ -7,16 +7,14 @@ calibration for a record. Nothing is rewritten; the newest calibration holds.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_gpuperf.errors import UnreadableRecord
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.notes import note_content, parse_note
-from pytest_gpuperf.store.store import Store, new_note_name
+from pytest_gpuperf.store.store import Store
 
-#: Endings of the file and of its folder.
-ENDING, FOLDER_ENDING = ".prior", ".priors"
 _REMEDY = "Restore it, or delete it to use the calibration before it, or none."
 
 
@@ -52,9 +50,9 @@ def write_calibration(store: Store, calibration: Calibration) -> str:
     Raises:
         StoreError: The calibration can't be written.
     """
-    name = new_note_name().removesuffix(".json") + ENDING
-    path = f"{store.files.root}/{priors_folder(calibration.device)}/{name}"
-    store.files.put(path, note_content("calibration", calibration))
+    folder = f"{store.files.root}/{layout.calibrations_folder(calibration.device)}"
+    path = f"{folder}/{layout.new_note_stem()}{layout.CALIBRATION}"
+    store.files.put(path, note_content(calibration))
     return path
 
 
@@ -65,34 +63,12 @@ def newest_calibration(store: Store, device: str) -> Calibration | None:
         StoreError: The store can't be listed.
         UnreadableRecord: The newest calibration is damaged, or has a newer schema.
     """
-    folder = f"{store.files.root}/{priors_folder(device)}"
-    for name in filter(is_prior, sorted(store.files.names(folder), reverse=True)):
+    folder = f"{store.files.root}/{layout.calibrations_folder(device)}"
+    for name in filter(layout.is_calibration, sorted(store.files.names(folder), reverse=True)):
         calibration = _read(store, f"{folder}/{name}")
         if calibration.device == device:  # devices with similar names share a folder
             return calibration
     return None
-
-
-def prior_paths(store: Store) -> Iterator[str]:
-    """Yield the calibrations of all devices, as paths below the store's root.
-
-    Raises:
-        StoreError: The store can't be listed.
-    """
-    files, root = store.files, store.files.root
-    for folder in files.names(root):
-        if folder.endswith(FOLDER_ENDING) and not folder.startswith("."):
-            yield from (f"{folder}/{name}" for name in files.names(f"{root}/{folder}") if is_prior(name))
-
-
-def is_prior(path: str) -> bool:
-    """Return whether a file is a calibration, not an incomplete file."""
-    return path.endswith(ENDING) and not path.rpartition("/")[2].startswith(".")
-
-
-def priors_folder(device: str) -> str:
-    """Return the folder for a device's calibrations, below the store's root."""
-    return layout.device_folder({"device": device}) + FOLDER_ENDING
 
 
 def _read(store: Store, path: str) -> Calibration:
@@ -101,4 +77,4 @@ def _read(store: Store, path: str) -> Calibration:
         content = store.files.read(path)
     except OSError as error:
         raise UnreadableRecord(where, f"can't be read: {error}", _REMEDY) from error
-    return parse_note(content, Calibration, "calibration", where, _REMEDY)
+    return parse_note(content, Calibration, where, _REMEDY)

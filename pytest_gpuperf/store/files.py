@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from posixpath import basename, dirname
 from typing import Any
 
 from pytest_gpuperf.atomic_write import atomic_write
@@ -14,13 +15,12 @@ from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError
 
 _ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --store)."
 #: Protocols whose library is an extra of this package: the module, and the extra.
-_EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gs"), "gcs": ("gcsfs", "gs")}
+_EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gs")}
+_ALIASES = {"s3a": "s3", "gcs": "gs"}
 #: Errors of a bucket's library that are not OSErrors: no credentials, no connection, refused by the service.
 _FOREIGN = {
     "s3": (("botocore.exceptions", "BotoCoreError"),),
-    "s3a": (("botocore.exceptions", "BotoCoreError"),),
     "gs": (("google.auth.exceptions", "GoogleAuthError"), ("gcsfs.retry", "HttpError"), ("aiohttp", "ClientError")),
-    "gcs": (("google.auth.exceptions", "GoogleAuthError"), ("gcsfs.retry", "HttpError"), ("aiohttp", "ClientError")),
 }
 
 
@@ -40,6 +40,7 @@ class Files:
 
         self.url = url
         protocol = url.partition("://")[0] if "://" in url else "file"
+        protocol = _ALIASES.get(protocol, protocol)
         try:
             # A process that has listed a folder before must see the files that another runner adds.
             uncached = {"use_listings_cache": False} if protocol in _FOREIGN else {}
@@ -78,7 +79,7 @@ class Files:
                     return [item.name for item in listed]
             with self._translated():
                 paths = self._fs.ls(folder, detail=False)
-            return [str(path).rstrip("/").rpartition("/")[2] for path in paths]
+            return [basename(str(path).rstrip("/")) for path in paths]
         except (FileNotFoundError, NotADirectoryError) as error:
             if _bucket_is_missing(error):
                 raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
@@ -101,7 +102,7 @@ class Files:
         Raises:
             StoreError: The file can't be written.
         """
-        parent = path.rpartition("/")[0]
+        parent = dirname(path)
         try:
             if not self._bucket:
                 self._fs.makedirs(parent, exist_ok=True)

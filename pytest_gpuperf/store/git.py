@@ -61,12 +61,7 @@ class Git:
         self._environment = {**inherited, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **(variables or {})}
 
     def __call__(self, *arguments: str, content: bytes | None = None) -> str:
-        """Run a command and return its output.
-
-        Raises:
-            GitFailed: The command failed.
-            StoreError: Git can't be run.
-        """
+        """Run a command and return its output as text; raises what ``raw`` raises."""
         return self.raw(*arguments, content=content).decode(errors="replace")
 
     def raw(self, *arguments: str, content: bytes | None = None) -> bytes:

@@ -11,18 +11,19 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import basename, dirname
 
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.branch import FOREIGN, PATH, Branch, open_branch
-from pytest_gpuperf.store.calibration import prior_paths
-from pytest_gpuperf.store.layout import ACCEPTED, PRUNED
+from pytest_gpuperf.store.layout import ACCEPTED, PRUNED, is_record
 from pytest_gpuperf.store.notes import Pruning, parse_note
 from pytest_gpuperf.store.soundness import check
 from pytest_gpuperf.store.store import Store
-from pytest_gpuperf.store.union import Union, is_record, superseded, unite
+from pytest_gpuperf.store.union import Union, superseded, unite
 
 DEFAULT_BRANCH = "gpuperf-baselines"
 #: For each refused push another runner's push succeeded, so this many runners may push at once.
@@ -67,13 +68,7 @@ def push(
     """Copy the files that a branch lacks from a store onto the branch; create the branch if it does not exist.
 
     Args:
-        directory: A directory inside the checkout that has the remote.
-        remote: Name of the remote, or a URL.
-        pause: Waits for a number of seconds.
-
-    Raises:
-        StoreError: The remote can't be reached or refuses, or the branch is not a store.
-        OptionError: The name of the branch or remote is invalid.
+        pause: Waits for a number of seconds. The other arguments and the errors are those of ``pull``.
     """
     with open_branch(directory, branch, remote) as there:
         here = _Local(store, there)
@@ -84,12 +79,9 @@ def push(
             if not sound and not union.pruned_there and there.tip:
                 return Synced(known=union.known, attempts=attempt - 1, unreadable=tuple(unreadable))
             branch_missing = there.tip is None
-            records = sum(map(is_record, sound))
-            deleted = sum(map(is_record, union.pruned_there))
-            if there.push(
-                sound, union.pruned_there, f"Records: {records}, notes: {len(sound) - records}, pruned: {deleted}"
-            ):
-                notes = len(sound) - records
+            records, deleted = sum(map(is_record, sound)), sum(map(is_record, union.pruned_there))
+            notes = len(sound) - records
+            if there.push(sound, union.pruned_there, f"Records: {records}, notes: {notes}, pruned: {deleted}"):
                 return Synced(branch_missing, records, notes, union.known, deleted, attempt, tuple(unreadable))
             # Runners whose pushes were refused try again at different times.
             pause(random.uniform(0, min(_LONGEST_PAUSE_S, 0.1 * 2**attempt)))
@@ -132,15 +124,13 @@ def _union(here: _Local, there: Branch) -> Union:
     sides = (here, there)
     contents: dict[str, bytes] = {}
     paths = here.files.keys() | there.files.keys()
-    pruning_paths = [path for path in paths if path.split("/")[-2] == PRUNED]
+    pruning_paths = [path for path in paths if basename(dirname(path)) == PRUNED]
     for side in sides:
         contents |= side.read(path for path in pruning_paths if path in side.files and path not in contents)
-    prunings = {}
+    prunings: dict[str, Pruning] = {}
     for path, content in contents.items():
-        try:
-            prunings[path] = parse_note(content, Pruning, "pruning", path, "")
-        except UnreadableRecord:
-            continue  # it deletes nothing; the copy reports it
+        with suppress(UnreadableRecord):  # it deletes nothing; the copy reports it
+            prunings[path] = parse_note(content, Pruning, path, "")
     pruned = {record for pruning in prunings.values() for record in pruning.records}
     accepted = [
         path
@@ -193,16 +183,12 @@ class _Local:
     def __init__(self, store: Store, branch: Branch) -> None:
         self._store, self._root = store, store.files.root
         self.files: dict[str, str] = {}
-        for path in (*prior_paths(store), *store.paths()):
+        for path in store.paths():
             for content in self.read([path]).values():
                 self.files[path] = branch.blob(content)
 
     def read(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """Return the contents of files; a file that was deleted in the meantime is left out.
-
-        Raises:
-            StoreError: A file can't be read.
-        """
+        """Return the contents of files; a file that was deleted in the meantime is left out."""
         contents = {}
         for path in paths:
             try:
@@ -220,7 +206,7 @@ class _Local:
         parents = set()
         for path in paths:
             self._store.files.delete(f"{self._root}/{path}")
-            parents.add(path.rpartition("/")[0])
+            parents.add(dirname(path))
         for parent in parents:
             self._store.files.remove_if_empty(f"{self._root}/{parent}")
 

@@ -20,14 +20,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+import uuid
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from posixpath import basename, dirname
 
 from pytest_gpuperf.model import PlainMapping, Record
 from pytest_gpuperf.store.key import key_digest, slug
 
 ACCEPTED = ".accepted.json"
 PINS, PRUNED = "pins", "pruned"
+#: Endings of a calibration and of its folder.
+CALIBRATION, CALIBRATIONS = ".prior", ".priors"
+#: A record of a hundred load points and eight runs is below 10 MB; a much larger file is not a record.
+LARGEST_BYTES = 256 << 20
 _REJECTED, _DUET = ".rejected", ".duet"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _KEY = re.compile(r"[0-9a-f]{12}")
@@ -60,7 +66,7 @@ class RecordFile:
     @property
     def name(self) -> str:
         """Name of the file; names sort by time."""
-        return self.path.rpartition("/")[2]
+        return basename(self.path)
 
     @property
     def commit(self) -> str:
@@ -81,7 +87,7 @@ class RecordFile:
 
 def parse_path(path: str, *, accepted: bool = False, pinned: bool = False) -> RecordFile:
     """Describe a record file by its name."""
-    stem = path.rpartition("/")[2].removesuffix(".json")
+    stem = basename(path).removesuffix(".json")
     rejected, stem = stem.endswith(_REJECTED), stem.removesuffix(_REJECTED)
     duet, stem = stem.endswith(_DUET), stem.removesuffix(_DUET)
     return RecordFile(path, stem.rpartition("-")[2], accepted, rejected, pinned, duet)
@@ -111,14 +117,24 @@ def is_key(name: str) -> bool:
     return _KEY.fullmatch(name) is not None
 
 
-def is_record(name: str) -> bool:
-    """Return whether a file in a day's folder is a record, not an acceptance or an incomplete file."""
-    return is_json(name) and not name.endswith(ACCEPTED)
+def is_record(path: str) -> bool:
+    """Return whether a file is a record, not a note or an incomplete file."""
+    return is_json(path) and not path.endswith(ACCEPTED) and basename(dirname(path)) not in (PINS, PRUNED)
 
 
 def is_json(path: str) -> bool:
     """Return whether a file is a record or a note, not an incomplete file."""
-    return path.endswith(".json") and not path.rpartition("/")[2].startswith(".")
+    return path.endswith(".json") and not basename(path).startswith(".")
+
+
+def is_calibration(path: str) -> bool:
+    """Return whether a file is a calibration, not an incomplete file."""
+    return path.endswith(CALIBRATION) and not basename(path).startswith(".")
+
+
+def calibrations_folder(device: str) -> str:
+    """Return the folder for a device's calibrations, below the store's root."""
+    return device_folder({"device": device}) + CALIBRATIONS
 
 
 def device_folder(key: PlainMapping) -> str:
@@ -142,14 +158,14 @@ def record_path(key: PlainMapping, name: str) -> str:
     return f"{key_folder(key)}/{day_of(name)}/{name}"
 
 
-def note_name(at_utc: str, nonce: str) -> str:
-    """Return a unique name for a note; names sort by time."""
-    return f"{_utc(at_utc):%Y%m%dT%H%M%S%f}Z-{nonce}.json"
+def new_note_stem() -> str:
+    """Return a unique beginning of the name of a note written now; names sort by time."""
+    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}Z-{uuid.uuid4().hex[:6]}"
 
 
-def pin_name(record_file: str, note: str, *, pinned: bool) -> str:
+def pin_name(record_file: str, stem: str, *, pinned: bool) -> str:
     """Return the name of the note that pins or unpins a record."""
-    return f"{note.removesuffix('.json')}-{'pin' if pinned else 'unpin'}-{record_file}"
+    return f"{stem}-{'pin' if pinned else 'unpin'}-{record_file}"
 
 
 def pinned_files(pin_names: list[str]) -> list[str]:

@@ -1,13 +1,13 @@
 """Notes: the small files beside records, which say what people decided about them.
 
-A note is ``{"gpuperf": SCHEMA, LABEL: {...}}``, where the label names its kind.
+A note is ``{"gpuperf": SCHEMA, LABEL: {...}}``; the label is the name of its class in lower case.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pytest_gpuperf.errors import UnreadableRecord
 from pytest_gpuperf.model import SCHEMA
@@ -49,13 +49,12 @@ class Pruning:
     at_utc: str
 
 
-def note_content(label: str, note: object) -> bytes:
+def note_content(note: object) -> bytes:
     """Serialise a note."""
-    data: dict[str, Any] = {"gpuperf": SCHEMA, label: to_builtins(note)}
-    return canonical(data).encode()
+    return canonical({"gpuperf": SCHEMA, _label(type(note)): to_builtins(note)}).encode()
 
 
-def parse_note(content: bytes, kind: type[NoteT], label: str, where: str, remedy: str) -> NoteT:
+def parse_note(content: bytes, kind: type[NoteT], where: str, remedy: str) -> NoteT:
     """Read a note.
 
     Args:
@@ -65,6 +64,7 @@ def parse_note(content: bytes, kind: type[NoteT], label: str, where: str, remedy
     Raises:
         UnreadableRecord: The content is damaged, or has a newer schema.
     """
+    label = _label(kind)
     try:
         data = json.loads(content)
         if data["gpuperf"] > SCHEMA:
@@ -72,3 +72,7 @@ def parse_note(content: bytes, kind: type[NoteT], label: str, where: str, remedy
         return from_builtins(kind, data[label], label)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnreadableRecord(where, f"is not a valid {label}: {error}", remedy) from error
+
+
+def _label(kind: type) -> str:
+    return kind.__name__.lower()

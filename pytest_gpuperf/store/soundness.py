@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from posixpath import basename, dirname
+
 from pytest_gpuperf.errors import UnreadableRecord
 from pytest_gpuperf.model import Record
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.calibration import ENDING, Calibration
+from pytest_gpuperf.store.calibration import Calibration
 from pytest_gpuperf.store.key import key_digest
-from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
+from pytest_gpuperf.store.layout import ACCEPTED, CALIBRATION, PINS, PRUNED
 from pytest_gpuperf.store.notes import Acceptance, Pin, Pruning, parse_note
 from pytest_gpuperf.store.record_file import parse_record
 
@@ -29,7 +31,7 @@ def check_record(content: bytes, path: str, where: str, remedy: str) -> Record:
         UnreadableRecord: The record is damaged or edited, has a newer schema, or lies under another key or name.
     """
     record = parse_record(content, where)
-    digest, name = digest_of(path), path.rpartition("/")[2]
+    digest, name = digest_of(path), basename(path)
     if key_digest(record.key) != digest:
         raise UnreadableRecord(where, f"is in the folder of another key, {digest}", remedy)
     expected = layout.file_name(record)
@@ -44,14 +46,10 @@ def check(content: bytes, path: str, where: str, remedy: str) -> None:
     Raises:
         UnreadableRecord: The content does not match the path.
     """
-    name, folder = path.rpartition("/")[2], path.split("/")[-2:-1]
-    if name.endswith(ENDING):
-        parse_note(content, Calibration, "calibration", where, remedy)
-    elif name.endswith(ACCEPTED):
-        parse_note(content, Acceptance, "acceptance", where, remedy)
-    elif folder == [PINS]:
-        parse_note(content, Pin, "pin", where, remedy)
-    elif folder == [PRUNED]:
-        parse_note(content, Pruning, "pruning", where, remedy)
-    else:
+    kind: type[object] | None = {PINS: Pin, PRUNED: Pruning}.get(basename(dirname(path)))
+    if path.endswith((CALIBRATION, ACCEPTED)):
+        kind = Calibration if path.endswith(CALIBRATION) else Acceptance
+    if kind is None:
         check_record(content, path, where, remedy)
+    else:
+        parse_note(content, kind, where, remedy)

@@ -6,10 +6,9 @@ a git branch merges, and a bucket needs no lock.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
+from posixpath import dirname
 
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.model import PlainMapping, Record
@@ -98,7 +97,7 @@ class Store:
                 digests = sorted(filter(layout.is_key, self.files.names(f"{root}/{device}/{test}")))
                 yield from (f"{root}/{device}/{test}/{digest}" for digest in digests)
 
-    def other_devices(self, key: PlainMapping) -> Iterator[str]:
+    def folders_elsewhere(self, key: PlainMapping) -> Iterator[str]:
         """Yield the folders of the keys with the test of ``key`` and another device."""
         root, test = self.files.root, layout.test_folder(key)
         for device in sorted(self.files.names(root)):
@@ -106,8 +105,17 @@ class Store:
                 folder = f"{root}/{device}/{test}"
                 yield from (f"{folder}/{digest}" for digest in self.files.names(folder) if layout.is_key(digest))
 
+    def calibrations(self) -> Iterator[str]:
+        """Yield the calibrations of all devices, as paths below the store's root."""
+        root = self.files.root
+        for folder in self.files.names(root):
+            if folder.endswith(layout.CALIBRATIONS) and not folder.startswith("."):
+                names = self.files.names(f"{root}/{folder}")
+                yield from (f"{folder}/{name}" for name in names if layout.is_calibration(name))
+
     def paths(self) -> Iterator[str]:
-        """Yield the records of all keys and the notes about them, as paths below the store's root."""
+        """Yield all calibrations, records and notes, as paths below the store's root."""
+        yield from self.calibrations()
         for folder in self.folders():
             for subfolder in self.files.names(folder):
                 if layout.is_day(subfolder) or subfolder in (PINS, PRUNED):
@@ -148,7 +156,7 @@ class Store:
 
     def acceptance(self, file: RecordFile) -> Acceptance | None:
         """Return who accepted a record; None if nobody did, or if the note can't be read."""
-        return self._note(file.path + ACCEPTED, "acceptance", Acceptance) if file.accepted else None
+        return self._note(file.path + ACCEPTED, Acceptance) if file.accepted else None
 
     def pin_of(self, file: RecordFile) -> Pin | None:
         """Return who pinned a record; None if it is not pinned, or if the note can't be read."""
@@ -156,18 +164,18 @@ class Store:
             return None
         folder = f"{self.folder(self.read(file).key)}/{PINS}"
         names = [name for name in self.files.names(folder) if name.endswith(f"-pin-{file.name}")]
-        return self._note(f"{folder}/{max(names)}", "pin", Pin) if names else None
+        return self._note(f"{folder}/{max(names)}", Pin) if names else None
 
     def prunings(self, folder: str) -> list[Pruning]:
         """Return the prunings of a key, oldest first."""
         names = sorted(self.files.names(f"{folder}/{PRUNED}"))
-        notes = (self._note(f"{folder}/{PRUNED}/{name}", "pruning", Pruning) for name in names)
+        notes = (self._note(f"{folder}/{PRUNED}/{name}", Pruning) for name in names)
         return [pruning for pruning in notes if pruning is not None]
 
-    def _note(self, path: str, label: str, kind: type[NoteT]) -> NoteT | None:
+    def _note(self, path: str, kind: type[NoteT]) -> NoteT | None:
         """Read a note; None if that fails, since a note only explains."""
         try:
-            return parse_note(self.files.read(path), kind, label, path, "")
+            return parse_note(self.files.read(path), kind, path, "")
         except (OSError, UnreadableRecord):
             return None
 
@@ -190,7 +198,7 @@ class Store:
                 f"{before.reason}\nThe baseline begins with it, so there is nothing to do."
             )
         acceptance = Acceptance(record.id, author or user(), reason, utc_now())
-        self.files.put(file.path + ACCEPTED, note_content("acceptance", acceptance))
+        self.files.put(file.path + ACCEPTED, note_content(acceptance))
         return acceptance
 
     def pin(self, file: RecordFile, reason: str, author: str = "") -> Pin:
@@ -244,8 +252,8 @@ class Store:
         finally:
             pruning = Pruning(tuple(deleted), author or user(), reason, utc_now())
             if deleted:
-                self.files.put(f"{folder}/{PRUNED}/{new_note_name()}", note_content("pruning", pruning))
-        for parent in {file.path.rpartition("/")[0] for file in files}:
+                self.files.put(f"{folder}/{PRUNED}/{layout.new_note_stem()}.json", note_content(pruning))
+        for parent in {dirname(file.path) for file in files}:
             self.files.remove_if_empty(parent)
         return pruning
 
@@ -253,8 +261,8 @@ class Store:
         return layout.pinned_files(self.files.names(f"{folder}/{PINS}"))
 
     def _put_pin(self, folder: str, record_file: str, pin: Pin) -> Pin:
-        name = layout.pin_name(record_file, new_note_name(), pinned=pin.pinned)
-        self.files.put(f"{folder}/{PINS}/{name}", note_content("pin", pin))
+        name = layout.pin_name(record_file, layout.new_note_stem(), pinned=pin.pinned)
+        self.files.put(f"{folder}/{PINS}/{name}", note_content(pin))
         return pin
 
     def _usable(self, file: RecordFile) -> Record:
@@ -273,8 +281,3 @@ class Store:
                 "with pytest --gpuperf and choose that record."
             )
         return record
-
-
-def new_note_name() -> str:
-    """Return a unique name for a note written now."""
-    return layout.note_name(datetime.now(timezone.utc).isoformat(timespec="microseconds"), uuid.uuid4().hex[:6])

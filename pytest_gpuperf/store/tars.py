@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: A record of a hundred load points and eight runs is below 10 MB; a much larger file is not a record.
-_LARGEST_BYTES = 256 << 20
+from pytest_gpuperf.store.layout import LARGEST_BYTES
+
 #: Errors of reading a damaged tar; of a compressed one also while its contents are read.
 DAMAGED = (OSError, EOFError, tarfile.TarError, zlib.error)
 
@@ -77,7 +77,7 @@ class TarSource:
             ValueError: The file is larger than any record.
         """
         member = self._members[path]
-        if member.size > _LARGEST_BYTES:
+        if member.size > LARGEST_BYTES:
             raise ValueError(f"it has {member.size} bytes, more than any record")
         file = self._tar.extractfile(member)
         assert file is not None

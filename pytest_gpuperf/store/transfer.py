@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from posixpath import basename, dirname
 
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.calibration import FOLDER_ENDING, Calibration, is_prior, prior_paths, priors_folder
-from pytest_gpuperf.store.layout import ACCEPTED, PINS, RecordFile
+from pytest_gpuperf.store.calibration import Calibration
+from pytest_gpuperf.store.layout import ACCEPTED, CALIBRATIONS, PINS, RecordFile, is_calibration, is_record
 from pytest_gpuperf.store.notes import Acceptance, Pin, parse_note
 from pytest_gpuperf.store.soundness import check_record, digest_of
 from pytest_gpuperf.store.store import Store
@@ -74,8 +74,8 @@ def export_records(store: Store, chosen: Iterable[tuple[str, RecordFile]], desti
             notes += sum(sink.put(note_path, note) for note_path, note in notes_of_record)
             devices.add(path.partition("/")[0])
         source = _StoreSource(store)
-        for path in prior_paths(store):
-            if path.partition("/")[0].removesuffix(FOLDER_ENDING) in devices:
+        for path in store.calibrations():
+            if path.partition("/")[0].removesuffix(CALIBRATIONS) in devices:
                 try:
                     _calibration(source, path, "Restore the file, or delete it.")
                 except UnreadableRecord as error:
@@ -95,13 +95,8 @@ def _notes(store: Store, folder: str, file: RecordFile, path: str) -> list[tuple
     return [(target, store.files.read(source)) for target, source in sources.items()]
 
 
-class _Sink(Protocol):
-    def put(self, path: str, content: bytes) -> bool:
-        """Write a file unless it exists; return whether it was written."""
-
-
 @contextmanager
-def _sink(destination: str) -> Iterator[_Sink]:
+def _sink(destination: str) -> Iterator[TarSink | _StoreSink]:
     if not is_tar(destination):
         yield _StoreSink(Store(destination))
         return
@@ -125,9 +120,10 @@ class _StoreSink:
         self._names: dict[str, set[str]] = {}
 
     def put(self, path: str, content: bytes) -> bool:
+        """Write a file unless it exists; return whether it was written."""
         if problem := self.conflict(path, content):
             raise StoreError(f"{path}\n  {problem}")
-        names, name = self._beside(path), path.rpartition("/")[2]
+        names, name = self._beside(path), basename(path)
         if name in names:
             return False
         self._store.files.put(f"{self._store.files.root}/{path}", content)
@@ -140,7 +136,7 @@ class _StoreSink:
         An existing acceptance is no conflict and stays: two people may have accepted the same record.
         """
         stored = f"{self._store.files.root}/{path}"
-        if path.rpartition("/")[2] not in self._beside(path) or path.endswith(ACCEPTED):
+        if basename(path) not in self._beside(path) or path.endswith(ACCEPTED):
             return ""
         if self._store.files.read(stored) == content:
             return ""
@@ -149,7 +145,7 @@ class _StoreSink:
 
     def _beside(self, path: str) -> set[str]:
         """Return the names of the files in a path's folder; each folder is listed once."""
-        parent = path.rpartition("/")[0]
+        parent = dirname(path)
         if parent not in self._names:
             self._names[parent] = set(self._store.files.names(f"{self._store.files.root}/{parent}"))
         return self._names[parent]
@@ -190,7 +186,7 @@ def import_records(store: Store, source: str, *, may_be_empty: bool = False) -> 
     with _source(source) as files:
         plan, problems = ImportPlan(), []
         paths = sorted(files.paths())
-        for add, belongs in ((_add_record, _is_record), (_add_note, _is_note), (_add_calibration, is_prior)):
+        for add, belongs in ((_add_record, is_record), (_add_note, _is_note), (_add_calibration, is_calibration)):
             for path in filter(belongs, paths):
                 try:
                     add(files, path, plan)
@@ -209,62 +205,40 @@ def import_records(store: Store, source: str, *, may_be_empty: bool = False) -> 
     return TransferResult(written, len(plan.records) - written, notes)
 
 
-def _is_record(path: str) -> bool:
-    return layout.is_json(path) and not _is_note(path) and path.split("/")[-2:-1] != [layout.PRUNED]
-
-
 def _is_note(path: str) -> bool:
-    return layout.is_json(path) and (path.endswith(ACCEPTED) or path.split("/")[-2:-1] == [PINS])
+    return layout.is_json(path) and (path.endswith(ACCEPTED) or basename(dirname(path)) == PINS)
 
 
 def _add_record(files: _Source, path: str, plan: ImportPlan) -> None:
-    """Plan to import a record.
-
-    Raises:
-        UnreadableRecord: The record is unsound.
-    """
-    name = path.rpartition("/")[2]
-    digest = _digest(files, path)
+    digest, name = _digest(files, path), basename(path)
     record = check_record(_content(files, path), path, files.describe(path), _REMEDY)
     plan.records[layout.record_path(record.key, name)] = path
     plan.folders[digest, name] = layout.key_folder(record.key)
 
 
 def _add_note(files: _Source, path: str, plan: ImportPlan) -> None:
-    """Plan to import an acceptance or a pin, unless its record is missing.
-
-    Raises:
-        UnreadableRecord: The note is unsound.
-    """
-    name = path.rpartition("/")[2]
-    digest = _digest(files, path)
+    """Plan to import an acceptance or a pin, unless its record is missing."""
+    digest, name = _digest(files, path), basename(path)
     content = _content(files, path)
     accepted = name.endswith(ACCEPTED)
     record_file = name.removesuffix(ACCEPTED) if accepted else layout.record_of_pin(name)
     folder = plan.folders.get((digest, record_file))
     if folder is None:
         return
-    if accepted:
-        parse_note(content, Acceptance, "acceptance", files.describe(path), _REMEDY)
-    else:
-        parse_note(content, Pin, "pin", files.describe(path), _REMEDY)
+    kind: type[object] = Acceptance if accepted else Pin
+    parse_note(content, kind, files.describe(path), _REMEDY)
     subfolder = layout.day_of(name) if accepted else PINS
     plan.notes[f"{folder}/{subfolder}/{name}"] = path
 
 
 def _add_calibration(files: _Source, path: str, plan: ImportPlan) -> None:
-    """Plan to import a calibration.
-
-    Raises:
-        UnreadableRecord: The calibration is unsound.
-    """
     calibration = _calibration(files, path, _REMEDY)
-    plan.notes[f"{priors_folder(calibration.device)}/{path.rpartition('/')[2]}"] = path
+    plan.notes[f"{layout.calibrations_folder(calibration.device)}/{basename(path)}"] = path
 
 
 def _calibration(files: _Source, path: str, remedy: str) -> Calibration:
     content = _content(files, path, remedy)
-    return parse_note(content, Calibration, "calibration", files.describe(path), remedy)
+    return parse_note(content, Calibration, files.describe(path), remedy)
 
 
 def _content(files: _Source, path: str, remedy: str = _REMEDY) -> bytes:
@@ -279,12 +253,6 @@ def _digest(files: _Source, path: str) -> str:
     if digest is None:
         raise UnreadableRecord(files.describe(path), "is not in the folder of a key, as records are", _REMEDY)
     return digest
-
-
-class _Source(Protocol):
-    def paths(self) -> Iterable[str]: ...
-    def read(self, path: str) -> bytes: ...
-    def describe(self, path: str) -> str: ...
 
 
 @contextmanager
@@ -304,11 +272,13 @@ class _StoreSource:
         self._store = store
 
     def paths(self) -> Iterable[str]:
-        yield from self._store.paths()
-        yield from prior_paths(self._store)
+        return self._store.paths()
 
     def read(self, path: str) -> bytes:
         return self._store.files.read(f"{self._store.files.root}/{path}")
 
     def describe(self, path: str) -> str:
         return self._store.describe(f"{self._store.files.root}/{path}")
+
+
+_Source = TarSource | _StoreSource

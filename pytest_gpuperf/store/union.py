@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from posixpath import basename, dirname
 
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
+from pytest_gpuperf.store.layout import ACCEPTED, PINS, is_record
 from pytest_gpuperf.store.notes import Pruning
 from pytest_gpuperf.store.soundness import digest_of
 
@@ -76,21 +77,16 @@ def superseded(paths: Iterable[str], prunings: Mapping[str, Pruning], accepted_u
             pruned_utc[identity] = max(pruned_utc.get(identity, ""), pruning.at_utc)
     pins: dict[str | None, list[str]] = defaultdict(list)
     for path in paths:
-        if path.split("/")[-2] == PINS:
-            pins[digest_of(path)].append(path.rpartition("/")[2])
+        if basename(dirname(path)) == PINS:
+            pins[digest_of(path)].append(basename(path))
     pinned = {(digest, name) for digest, names in pins.items() for name in layout.pinned_files(names)}
     deleted = set()
     for path in filter(is_record, paths):
-        digest, name = digest_of(path), path.rpartition("/")[2]
+        digest, name = digest_of(path), basename(path)
         at_utc = pruned_utc.get((digest, layout.parse_path(path).id))
         if at_utc and (digest, name) not in pinned and accepted_utc.get(path, "") <= at_utc:
             deleted |= {path, path + ACCEPTED}
     return deleted & set(paths)
-
-
-def is_record(path: str) -> bool:
-    """Return whether a file of a store is a record."""
-    return path.split("/")[-2] not in (PINS, PRUNED) and layout.is_record(path.rpartition("/")[2])
 
 
 def _ordered(paths: Iterable[str]) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def test_a_calibration_is_never_taken_for_a_record(store: Store, tmp_path: Path)
     write_calibration(store, ONE)
     (folder,) = store.folders()
     assert list(store.folders(KEY)) == [folder]
-    assert list(store.other_devices(KEY)) == []
+    assert list(store.folders_elsewhere(KEY)) == []
     assert import_records(Store(str(tmp_path / "other")), store.url).records == 1
 
 

@@ -81,7 +81,7 @@ def test_the_last_word_on_a_pin_counts() -> None:
     other = FILE.replace("0a1b", "ffff")
     said = [(FILE, True), (other, True), (FILE, False), (other, False), (other, True)]
     names = [
-        pin_name(name, layout.note_name(f"2026-01-01T00:00:{second:02}.000001+00:00", "0a0a0a"), pinned=pinned)
+        pin_name(name, f"20260101T0000{second:02}000001Z-0a0a0a", pinned=pinned)
         for second, (name, pinned) in enumerate(said)
     ]
     assert pinned_files(names) == [other]
