@@ -52,9 +52,9 @@ class Listening:
         """Stop listening and drop every connection, at once."""
         with self.lock:
             sockets = [self._listener, *self.open]
-        for one in sockets:
+        for connected in sockets:
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                connected.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:

@@ -166,9 +166,9 @@ class TestStop:
 def test_a_window_is_followed_until_the_last_has_followed(processes: Processes) -> None:
     processes.start()
     for view in processes.views:
-        assert not any(one.all_followed for one in processes.views)
+        assert not any(view.all_followed for view in processes.views)
         view.followed()
-    assert all(one.all_followed for one in processes.views)
+    assert all(view.all_followed for view in processes.views)
 
 
 def test_who_gives_up_gives_up_for_all(processes: Processes) -> None:

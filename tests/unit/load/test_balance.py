@@ -157,19 +157,19 @@ class TestOverSockets:
             fleet.servers.append(fleet.enter_context(Server(fails_sometimes)))
             load = workload(*fleet.servers, batch_size=8)
             recording = measure(fleet.servers[0], WindowSpec(4, 0.5), load)
-        one, other = found = endpoints(load, recording)
+        healthy, failing = by_address = endpoints(load, recording)
         whole = figures(
             ((lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes),
             recording.start_ns,
             recording.stop_ns,
             8,
         )
-        assert one.requests + other.requests == whole.requests == len(inside(recording))
-        assert one.throughput + other.throughput == pytest.approx(whole.throughput)
-        assert (one.errors, other.errors) == (0, recording.errors["HTTP 503"])
-        assert other.errors > 0
-        assert [each.address for each in found] == [f"{HOST}:{server.port}" for server in fleet.servers]
-        assert other.p50_ns >= 4 * MS * 0.995
+        assert healthy.requests + failing.requests == whole.requests == len(inside(recording))
+        assert healthy.throughput + failing.throughput == pytest.approx(whole.throughput)
+        assert (healthy.errors, failing.errors) == (0, recording.errors["HTTP 503"])
+        assert failing.errors > 0
+        assert [endpoint.address for endpoint in by_address] == [f"{HOST}:{server.port}" for server in fleet.servers]
+        assert failing.p50_ns >= 4 * MS * 0.995
 
     def test_a_dead_endpoint_is_counted_and_does_not_end_the_window(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop_module, "_GIVE_UP_S", 0.3)

@@ -1076,7 +1076,7 @@ class TestPattern:
                 right[at] ^= value
             call.peer.link.sendall(right)
 
-        found = []
+        outcomes = []
         for without in (False, True):
             if without:
                 monkeypatch.setattr(grpc_module, "pattern_of", lambda *_: None)
@@ -1084,9 +1084,9 @@ class TestPattern:
                 spec = WindowSpec(16, 0.0, min_requests=2 * len(damage), deadline_s=20)
                 recording = drive(workload(server), spec)
                 server.breaches.clear()
-            found.append((len(latencies(recording)), recording.errors))
-        assert found[0] == found[1]
-        assert sum(found[0][1].values()) > 60
+            outcomes.append((len(latencies(recording)), recording.errors))
+        assert outcomes[0] == outcomes[1]
+        assert sum(outcomes[0][1].values()) > 60
 
     def test_errors_of_the_same_length_are_seen_under_load(self) -> None:
         def behave(call: Call) -> None:
@@ -1178,10 +1178,10 @@ class TestDecode:
             encoder.header_table_size = 0
             for _ in range(2):
                 written = encoder.encode([*HEAD_PAIRS, ("grpc-status", "0"), ("x", "~é")], huffman=huffman)
-                found = decode(written)
-                assert found[":status"] == "200"
-                assert found["grpc-status"] == "0"
-                assert found["x"].encode("latin-1").decode() == "~é"
+                headers = decode(written)
+                assert headers[":status"] == "200"
+                assert headers["grpc-status"] == "0"
+                assert headers["x"].encode("latin-1").decode() == "~é"
 
     def test_refers_to_no_earlier_block(self) -> None:
         encoder = Encoder()  # with a table

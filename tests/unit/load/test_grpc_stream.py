@@ -81,7 +81,7 @@ def says(*messages: bytes, pause_s: float = 0.0) -> Behaviour:
     """Every request gets these answers, in packets of their own."""
 
     def behave(call: Call) -> None:
-        pieces = [data_frames(call.stream, one) for one in messages]
+        pieces = [data_frames(call.stream, message) for message in messages]
         pieces[0] = begin(call) + pieces[0]
         call.answer(*pieces, pause_s=pause_s)
 

@@ -66,8 +66,8 @@ class TestLiteral:
     @pytest.mark.parametrize("size", [0, 1, 126, 127, 128, 254, 255, 256, 16_382, 16_511, 40_000])
     def test_another_decoder_reads_every_length(self, size: int) -> None:
         name, value = "x" * max(size, 1), "v" * size
-        found = Decoder(max_header_list_size=1 << 20).decode(http2.literal(name, value))
-        assert [(str(key), str(content)) for key, content in found] == [(name, value)]
+        decoded = Decoder(max_header_list_size=1 << 20).decode(http2.literal(name, value))
+        assert [(str(key), str(content)) for key, content in decoded] == [(name, value)]
 
     def test_leaves_nothing_in_the_decoders_table(self) -> None:
         decoder = Decoder()

@@ -259,7 +259,7 @@ class TestOpenLoop:
     @pytest.mark.parametrize(
         "arrivals",
         [Constant(100.0), Poisson(100.0, seed=3), Ramp(50.0, 200.0, 0.3), Intervals((0, 15 * MS, 5 * MS))],
-        ids=lambda one: str(one.label),
+        ids=lambda value: str(value.label),
     )
     def test_calls_when_they_are_due_and_leaves_none_out(self, arrivals: Arrivals) -> None:
         call = Call(0.003)

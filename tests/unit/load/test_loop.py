@@ -113,10 +113,10 @@ class TestRotation:
         requests = [Request(b"a", (("X-Length", "1"),)), Request(b"bb", (("x-common", "own"),))]
         with Server(answers(OK)) as server:
             measure(server, WindowSpec(1, 0.05), workload(server, rotations=[requests], headers=[("X-Common", "all")]))
-            one, other = sorted(server.seen, key=lambda request: request[-1:])
-        assert b"\r\nX-Common: all\r\nX-Length: 1\r\n" in one
-        assert b"\r\nx-common: own\r\n" in other
-        assert b": all" not in other
+            first, second = sorted(server.seen, key=lambda request: request[-1:])
+        assert b"\r\nX-Common: all\r\nX-Length: 1\r\n" in first
+        assert b"\r\nx-common: own\r\n" in second
+        assert b": all" not in second
 
 
 class TestSlots:

@@ -26,12 +26,12 @@ def spec(arrivals: Arrivals, window_s: float, **others: float) -> WindowSpec:
 
 def scheduled(arrivals: Arrivals, recording: Recording, begin_ns: int) -> list[int]:
     """What was due in the window, if the load began then."""
-    found: list[int] = []
+    instants: list[int] = []
     for instant in arrivals.instants():
         if begin_ns + instant >= recording.stop_ns:
-            return found
+            return instants
         if begin_ns + instant >= recording.start_ns:
-            found.append(begin_ns + instant)
+            instants.append(begin_ns + instant)
     raise AssertionError("a schedule has no end")
 
 

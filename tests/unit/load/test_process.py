@@ -83,8 +83,8 @@ class TestWindow:
                 assert not recording.errors
 
     def test_servers_may_alternate(self) -> None:
-        with Server(answers(OK)) as one, Server(answers(OK)) as other, closing(WorkerProcesses()) as worker:
-            for server in (one, other, one):
+        with Server(answers(OK)) as first, Server(answers(OK)) as second, closing(WorkerProcesses()) as worker:
+            for server in (first, second, first):
                 before = server.requests
                 recording = worker.window(workload(server), WindowSpec(2, 0.05))
                 assert recording.answered == server.requests - before > 0
@@ -173,7 +173,7 @@ class TestSeveral:
         assert length_ns >= 4 * 40 * MS
         assert (length_ns - 100 * MS) % (50 * MS) == 0
 
-    @pytest.mark.parametrize("arrivals", [Constant(150.0), Poisson(150.0, seed=4)], ids=lambda one: str(one.label))
+    @pytest.mark.parametrize("arrivals", [Constant(150.0), Poisson(150.0, seed=4)], ids=lambda value: str(value.label))
     def test_share_one_schedule_out(self, arrivals: Arrivals) -> None:
         with Server(answers(OK, after_s=0.004)) as server, closing(WorkerProcesses(3)) as generator:
             recording = generator.window(workload(server), WindowSpec(0, 0.3, arrivals=arrivals))

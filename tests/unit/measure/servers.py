@@ -35,8 +35,8 @@ def latencies(median_ns: float, requests: int) -> Histogram:
     if not requests:
         return Histogram()
     shift = round((math.log(median_ns) - 20.0) / math.log(GAMMA))
-    found = _buckets(requests)
-    return Histogram(tuple(bucket + shift for bucket, _ in found), tuple(count for _, count in found))
+    buckets = _buckets(requests)
+    return Histogram(tuple(bucket + shift for bucket, _ in buckets), tuple(count for _, count in buckets))
 
 
 class Server:

@@ -59,18 +59,18 @@ def test_more_windows_decide() -> None:
 
 
 def test_the_interval_and_its_reason_are_told() -> None:
-    found = judged([1.0, 1.1, 1.0])
-    assert found.low_ns < found.centre_ns < found.high_ns < 2e6
-    assert found.limit.label == "p90 <= 2 ms"
-    assert found.why.startswith("p90 ")
-    assert not found.overload
+    judgment = judged([1.0, 1.1, 1.0])
+    assert judgment.low_ns < judgment.centre_ns < judgment.high_ns < 2e6
+    assert judgment.limit.label == "p90 <= 2 ms"
+    assert judgment.why.startswith("p90 ")
+    assert not judgment.overload
 
 
 def test_every_limit_has_to_hold() -> None:
     both = Budget.of_ms(p50_ms=3, p90_ms=2)
     assert judged([1.0] * 3, both).verdict == "within"
-    found = judged([2.0] * 3, both)
-    assert (found.verdict, found.limit) == ("over", LatencyLimit(0.9, 2e6))
+    judgment = judged([2.0] * 3, both)
+    assert (judgment.verdict, judgment.limit) == ("over", LatencyLimit(0.9, 2e6))
     assert both.label == "p50 <= 3 ms, p90 <= 2 ms"
     assert judged([2.5] * 3, Budget.of_ms(p50_ms=2, p90_ms=50)).limit.name == "p50"
 
@@ -78,9 +78,9 @@ def test_every_limit_has_to_hold() -> None:
 def test_too_few_requests_for_the_quantile_are_no_proof() -> None:
     few = [window(SINGLE, requests=17)] * 3
     assert judge(1, few, Budget.of_ms(p90_ms=2)).verdict == "within"
-    found = judge(1, few, Budget.of_ms(p99_ms=2))
-    assert found.verdict == "undecided"
-    assert "51 requests are too few" in found.why
+    judgment = judge(1, few, Budget.of_ms(p99_ms=2))
+    assert judgment.verdict == "undecided"
+    assert "51 requests are too few" in judgment.why
     assert judge(1, few, Budget.of_ms(p99_ms=0.5)).verdict == "over"
 
 
@@ -90,14 +90,14 @@ def test_disturbed_windows_are_left_out() -> None:
 
 
 def test_errors_above_the_budget_are_over_it() -> None:
-    found = judge(1, [window(SINGLE, errors={"reset": 10})] * 2, BUDGET)
-    assert (found.verdict, found.overload, found.why) == ("over", True, "20 of 140 requests failed")
+    judgment = judge(1, [window(SINGLE, errors={"reset": 10})] * 2, BUDGET)
+    assert (judgment.verdict, judgment.overload, judgment.why) == ("over", True, "20 of 140 requests failed")
 
 
 def test_only_errors_are_over_it() -> None:
-    found = judge(1, [window(SINGLE, requests=0, errors={"reset": 60})] * 2, BUDGET)
-    assert (found.verdict, found.overload) == ("over", True)
-    assert math.isnan(found.centre_ns)
+    judgment = judge(1, [window(SINGLE, requests=0, errors={"reset": 60})] * 2, BUDGET)
+    assert (judgment.verdict, judgment.overload) == ("over", True)
+    assert math.isnan(judgment.centre_ns)
 
 
 def test_a_single_reset_connection_is_measured_again_and_then_forgiven() -> None:
@@ -131,8 +131,8 @@ def test_a_late_latency_stays_over_whatever_the_errors_say() -> None:
     ],
 )
 def test_a_rate_has_to_be_sustained(throughput: float, due: int, verdict: str, overload: bool) -> None:
-    found = judge(100, offered(throughput, due), BUDGET)
-    assert (found.verdict, found.overload) == (verdict, overload)
+    judgment = judge(100, offered(throughput, due), BUDGET)
+    assert (judgment.verdict, judgment.overload) == (verdict, overload)
 
 
 def test_a_client_that_offers_too_little_is_named() -> None:

@@ -15,10 +15,10 @@ Pair = tuple[Channel, socket.socket]
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    one, other = socket.socketpair()
-    yield Channel(one), other
-    one.close()
-    other.close()
+    ours, theirs = socket.socketpair()
+    yield Channel(ours), theirs
+    ours.close()
+    theirs.close()
 
 
 def test_messages_arrive_whole_and_in_order(pair: Pair) -> None:
@@ -39,16 +39,16 @@ def test_messages_arrive_whole_and_in_order(pair: Pair) -> None:
     ids=["nothing", "half a length", "half a message", "no JSON", "no object"],
 )
 def test_what_is_no_message_is_a_hangup(pair: Pair, sent: bytes) -> None:
-    here, other = pair
-    other.sendall(sent)
-    other.close()
+    here, theirs = pair
+    theirs.sendall(sent)
+    theirs.close()
     with pytest.raises(Hangup):
         here.receive()
 
 
 def test_sending_to_nobody_is_a_hangup(pair: Pair) -> None:
-    here, other = pair
-    other.close()
+    here, theirs = pair
+    theirs.close()
     with pytest.raises(Hangup):
         here.send({"kind": "bye"})
 

@@ -144,7 +144,7 @@ class Duet:
     def __init__(self) -> None:
         self.runs: dict[str, list[Run]] = {"candidate": [], "reference": []}
         self.described: list[tuple[str, PlainMapping]] = []
-        self.told: list[Progress] = []
+        self.reports: list[Progress] = []
 
     def measure(
         self,
@@ -162,7 +162,7 @@ class Duet:
             name="duet",
             on_run=lambda side, run: self.runs[side].append(run),
             on_under_test=lambda side, facts: self.described.append((side, facts)),
-            on_progress=self.told.append,
+            on_progress=self.reports.append,
             watch_cpu=False,
             arrivals=arrivals,
         )
@@ -226,10 +226,10 @@ class TestBlocks:
 
     def test_progress_goes_from_nothing_to_all(self, duet: Duet) -> None:
         duet.measure(*sides(Machine()))
-        shares = [told.share for told in duet.told]
+        shares = [progress.share for progress in duet.reports]
         assert shares == sorted(shares)
         assert (shares[0], shares[-1]) == (0, 1)
-        assert [told.run for told in duet.told if told.stage == "run done"] == [0, 1]
+        assert [progress.run for progress in duet.reports if progress.stage == "run done"] == [0, 1]
 
     def test_open_loop_sends_the_same_schedule_to_both(self, duet: Duet) -> None:
         schedule = Constant(200.0)
@@ -239,8 +239,8 @@ class TestBlocks:
             assert all(window.service is not None for window in duet.windows(side))
 
     def test_over_sockets_each_side_keeps_its_own_generator(self, duet: Duet) -> None:
-        with Server(answers(response(), after_s=0.002)) as one, Server(answers(response(), after_s=0.004)) as other:
-            duet.measure(Fake("new", Machine(), server=other), Fake("old", Machine(), server=one))
+        with Server(answers(response(), after_s=0.002)) as fast, Server(answers(response(), after_s=0.004)) as slow:
+            duet.measure(Fake("new", Machine(), server=slow), Fake("old", Machine(), server=fast))
         assert all(window.latency.quantile_ns(0.5) > 3.9e6 for window in duet.windows("candidate"))
         assert all(window.latency.quantile_ns(0.5) < 3.9e6 for window in duet.windows("reference"))
 
@@ -273,8 +273,8 @@ class TestDrift:
 
     def measured(self, duet: Duet, slower: float) -> list[float]:
         weather = Weather()
-        one = Fake("new", Machine(), lambda: weather.call_s(0.002 * slower))
-        duet.measure(one, Fake("old", Machine(), lambda: weather.call_s(0.002)), plan=self.PLAN)
+        candidate = Fake("new", Machine(), lambda: weather.call_s(0.002 * slower))
+        duet.measure(candidate, Fake("old", Machine(), lambda: weather.call_s(0.002)), plan=self.PLAN)
         return duet.block_values(lambda window: window.latency.quantile_ns(0.5))
 
     def test_against_itself_blocks_agree_far_better_than_windows(self, duet: Duet) -> None:
@@ -294,8 +294,8 @@ class TestNoRoom:
     @pytest.mark.parametrize("grows", [False, True])
     def test_each_is_measured_alone_and_every_run_says_so(self, duet: Duet, grows: bool) -> None:
         machine = Machine(room=1)
-        one, other = Fake("new", machine, grows=grows), Fake("old", machine, grows=grows)
-        duet.measure(one, other, plan=replace(QUICK, runs=3))
+        candidate, reference = Fake("new", machine, grows=grows), Fake("old", machine, grows=grows)
+        duet.measure(candidate, reference, plan=replace(QUICK, runs=3))
         for side in duet.runs:
             assert [run.index for run in duet.runs[side]] == [0, 1, 2]
             assert all(run.complete and len(run.windows) == QUICK.visits for run in duet.runs[side])
@@ -327,7 +327,7 @@ class TestWrong:
         old = Fake("old", machine)
 
         def die(_: int) -> None:
-            if sum(told.stage == "measuring" for told in duet.told) > 20:
+            if sum(progress.stage == "measuring" for progress in duet.reports) > 20:
                 old.alive = False
                 raise ConnectionError("reset")
 

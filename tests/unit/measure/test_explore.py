@@ -44,10 +44,10 @@ def test_disturbed_windows_come_again_and_are_left_out_where_there_are_enough_ot
     monkeypatch.setattr(under_load_module, "take_window", take)
     monkeypatch.setattr(TargetUnderLoad, "warm_up", lambda *_: (True, 0.0))
     plan, axis = MeasurePlan(), Axis(SearchRange(1, 8))
-    found = explore(
+    explored = explore(
         FakeTarget(), steps(), axis, plan, name="sweep", min_requests=1, on_progress=lambda _: None, watch_cpu=False
     )
-    assert [one.guards for one in found] == given
+    assert [measured.guards for measured in explored] == given
     assert list(coming) == []
 
 
@@ -62,12 +62,12 @@ def test_disturbed_windows_come_again_and_are_left_out_where_there_are_enough_ot
 def test_a_target_is_told_what_each_load_has_in_flight(
     monkeypatch: pytest.MonkeyPatch, loads: SearchRange, asked: list[float], expected: list[int]
 ) -> None:
-    target, told = FakeTarget(), list[int]()
+    target, seen_in_flight = FakeTarget(), list[int]()
 
     def steps() -> Generator[Ask, Sequence[Window], None]:
         for load in asked:
             yield Ask(load, 1)
-            told.append(target.in_flight[1])
+            seen_in_flight.append(target.in_flight[1])
 
     monkeypatch.setattr(under_load_module, "take_window", lambda *_, **__: (window(), None))
     monkeypatch.setattr(TargetUnderLoad, "warm_up", lambda *_: (True, 0.0))
@@ -81,4 +81,4 @@ def test_a_target_is_told_what_each_load_has_in_flight(
         on_progress=lambda _: None,
         watch_cpu=False,
     )
-    assert told == expected
+    assert seen_in_flight == expected

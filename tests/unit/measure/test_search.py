@@ -126,12 +126,12 @@ def outcome(
 
 @pytest.mark.parametrize(("make", "economy"), [(closed, 65), (opened, 45), (batched, 45)])
 def test_finds_the_capacity_through_noise(make: Callable[[np.random.Generator], Case], economy: int) -> None:
-    found = outcome(make)
-    assert found.close >= 0.95
-    assert found.too_high <= 0.01
-    assert np.mean(found.windows) <= economy
-    assert np.quantile(found.windows, 0.95) <= 1.7 * economy
-    assert found.confirmed >= 190
+    result = outcome(make)
+    assert result.close >= 0.95
+    assert result.too_high <= 0.01
+    assert np.mean(result.windows) <= economy
+    assert np.quantile(result.windows, 0.95) <= 1.7 * economy
+    assert result.confirmed >= 190
 
 
 @pytest.mark.parametrize("make", [closed, batched])
@@ -150,17 +150,17 @@ def test_a_quiet_machine_takes_fewer_windows() -> None:
 
 
 def test_hiccups_do_not_send_it_to_the_wrong_half() -> None:
-    found, naive = outcome(opened, hiccups=0.05, tries=100), outcome(opened, hiccups=0.05, naive=True)
-    assert min(found.shares) > 0.7
-    assert found.close >= 0.95
+    result, naive = outcome(opened, hiccups=0.05, tries=100), outcome(opened, hiccups=0.05, naive=True)
+    assert min(result.shares) > 0.7
+    assert result.close >= 0.95
     # One of twenty single values ends the search at an arbitrary load.
     assert np.quantile(naive.shares, 0.1) < 0.8
 
 
 def test_it_answers_for_the_machine_as_it_is_at_the_end() -> None:
-    found, naive = outcome(closed, drift=0.2, tries=60), outcome(closed, drift=0.2, naive=True)
-    assert found.close >= 0.95
-    assert found.close > naive.close
+    result, naive = outcome(closed, drift=0.2, tries=60), outcome(closed, drift=0.2, naive=True)
+    assert result.close >= 0.95
+    assert result.close > naive.close
 
 
 def result_of(server: Server, plan: SearchPlan) -> SearchResult:

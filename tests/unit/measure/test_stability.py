@@ -21,9 +21,9 @@ def windows(*p50_ms: float, throughputs: Sequence[float] | None = None) -> list[
     return [window(p50_ms=level, throughput=rate) for level, rate in zip(p50_ms, rates, strict=True)]
 
 
-def taken(rule: StabilityRule, found: list[Window]) -> int:
+def taken(rule: StabilityRule, measured: list[Window]) -> int:
     """How many of the windows the rule asks for."""
-    return next(count for count in range(1, len(found) + 1) if rule.is_done(found[:count]))
+    return next(count for count in range(1, len(measured) + 1) if rule.is_done(measured[:count]))
 
 
 def test_three_windows_that_agree_are_enough() -> None:
@@ -49,8 +49,8 @@ def test_both_throughput_and_latency_have_to_agree(levels: Sequence[float], thro
 
 def test_a_percentile_takes_the_place_of_the_mean() -> None:
     rule = StabilityRule(percentile=99)
-    one = windows(1.0)[0]
-    assert rule.latency_ns(one) == one.latency.quantile_ns(0.99)
+    single = windows(1.0)[0]
+    assert rule.latency_ns(single) == single.latency.quantile_ns(0.99)
     assert rule.latency_name == "p99 latency"
 
 
@@ -63,10 +63,10 @@ def test_it_ends_after_the_most_windows() -> None:
 
 
 def test_the_last_three_windows_are_the_level() -> None:
-    found = windows(9.0, 2.0, 1.0, 1.0, 1.0)
-    level = StabilityRule().level(found)
+    measured = windows(9.0, 2.0, 1.0, 1.0, 1.0)
+    level = StabilityRule().level(measured)
     assert (level.state, level.window_count, level.figures.requests) == (STABLE, 5, 180)
-    assert level.figures.latency_mean_ns == pytest.approx(found[-1].latency_mean_ns)
+    assert level.figures.latency_mean_ns == pytest.approx(measured[-1].latency_mean_ns)
 
 
 def test_fewer_windows_than_three_are_never_stable() -> None:
@@ -94,16 +94,16 @@ def test_windows_without_an_answer_are_never_stable() -> None:
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_one_window_without_an_answer_spoils_the_three_wherever_it_is(place: int) -> None:
-    found = windows(1.0, 1.0, 1.0)
-    found[place] = window(requests=0, throughput=1000.0)
-    assert not StabilityRule().is_stable(found)
+    measured = windows(1.0, 1.0, 1.0)
+    measured[place] = window(requests=0, throughput=1000.0)
+    assert not StabilityRule().is_stable(measured)
 
 
 def test_windows_all_over_the_threshold_end_the_level_though_they_differ() -> None:
     rule = StabilityRule(threshold_ns=2 * MS)
-    found = windows(3.0, 6.0, 3.0, 6.0)
-    assert taken(rule, found) == 3
-    assert (rule.level(found[:3]).state, rule.level(found[:3]).within) == (OVER, False)
+    measured = windows(3.0, 6.0, 3.0, 6.0)
+    assert taken(rule, measured) == 3
+    assert (rule.level(measured[:3]).state, rule.level(measured[:3]).within) == (OVER, False)
 
 
 @pytest.mark.parametrize(("p50_ms", "within"), [(1.0, True), (3.0, False)])
@@ -141,7 +141,7 @@ def test_a_level_that_was_stable_before_it_was_cut_short_is_stable() -> None:
 @given(ANY_LEVELS, st.floats(0, 2))
 def test_a_level_is_stable_exactly_if_its_last_windows_agree(levels: list[float], tolerance: float) -> None:
     rule = StabilityRule(tolerance=tolerance, most=len(levels))
-    found = windows(*levels)
-    agree = len(found) >= 3 and max(rule.spread(found)) <= tolerance
-    assert (rule.level(found).state == STABLE) is agree
-    assert rule.is_done(found)
+    measured = windows(*levels)
+    agree = len(measured) >= 3 and max(rule.spread(measured)) <= tolerance
+    assert (rule.level(measured).state == STABLE) is agree
+    assert rule.is_done(measured)

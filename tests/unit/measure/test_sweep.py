@@ -48,7 +48,7 @@ class Sweep:
     def __init__(self) -> None:
         self.runs: list[Run] = []
         self.described: list[PlainMapping] = []
-        self.told: list[Progress] = []
+        self.reports: list[Progress] = []
 
     def measure(
         self,
@@ -66,7 +66,7 @@ class Sweep:
             name="sweep",
             on_run=self.runs.append,
             on_under_test=self.described.append,
-            on_progress=self.told.append,
+            on_progress=self.reports.append,
             watch_cpu=watch_cpu,
             arrivals=arrivals,
         )
@@ -135,13 +135,13 @@ class TestRuns:
     def test_progress_goes_from_nothing_to_all(self, sweep: Sweep) -> None:
         plan = replace(QUICK, runs=2)
         sweep.measure(FakeTarget(), [LoadPoint(1), LoadPoint(2)], plan)
-        shares = [progress.share for progress in sweep.told]
+        shares = [progress.share for progress in sweep.reports]
         assert shares == sorted(shares)
         assert (shares[0], shares[-1]) == (0, 1)
-        assert sweep.told[0].left_s is None
-        assert sweep.told[-1].left_s == 0
-        assert all(progress.left_s is not None and progress.left_s >= 0 for progress in sweep.told if progress.share)
-        assert {progress.stage for progress in sweep.told} == {"starting", "warming up", "measuring", "run done"}
+        assert sweep.reports[0].left_s is None
+        assert sweep.reports[-1].left_s == 0
+        assert all(progress.left_s is not None and progress.left_s >= 0 for progress in sweep.reports if progress.share)
+        assert {progress.stage for progress in sweep.reports} == {"starting", "warming up", "measuring", "run done"}
 
     def test_works_over_http_in_the_same_way(self, sweep: Sweep) -> None:
         with Server(answers(response(), after_s=CALL_S)) as server:
@@ -260,7 +260,7 @@ class TestOthers:
         for window in run.windows:
             assert window.others_cpu_share is not None
             assert 0 <= window.others_cpu_share <= 1
-        assert sweep.told[-1].share == 1
+        assert sweep.reports[-1].share == 1
 
     @pytest.mark.parametrize(("watch_cpu", "local"), [(False, True), (True, False)])
     def test_but_not_on_a_gpu_nor_for_a_server_elsewhere(self, sweep: Sweep, watch_cpu: bool, local: bool) -> None:
