@@ -111,6 +111,7 @@ class Connection(ABC):
         self.due_ns = self.sent_ns = self.asked_ns = 0
         self.slot = 0
         self.busy = self.initial = self.opened = self.wants_out = False
+        #: The part of the request that the kernel has not taken yet.
         self._outbox: deque[memoryview] = deque()
         #: Called when there is something to read.
         self.readable: Any = self._progress
@@ -282,12 +283,8 @@ class Connection(ABC):
             self._want_out(True)
         return True
 
-    def queue(self, *pieces: memoryview) -> None:
-        """Queue large pieces, which ``flush`` sends without copying them."""
-        self._outbox.extend(pieces)
-
     def flush(self) -> None:
-        """Write as much of the queue as the kernel takes now."""
+        """Write as much of ``_outbox`` as the kernel takes now, without copying it."""
         outbox = self._outbox
         try:
             while outbox:
@@ -308,11 +305,6 @@ class Connection(ABC):
             self._broken(kind_of(error), str(error))
             return
         self._want_out(False)
-
-    @property
-    def unsent(self) -> bool:
-        """Whether part of the request is still queued."""
-        return bool(self._outbox)
 
     def _want_out(self, wanted: bool) -> None:
         if wanted is not self.wants_out:
@@ -359,20 +351,15 @@ def tls_advice(error: OSError) -> str:
     return text
 
 
-def head_line(name: str, value: str) -> bytes:
-    """Return a header of HTTP/1.1.
+def headers_of(request: Request, common: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the headers of a request; its headers override the common ones, whatever the case of their names.
 
     Raises:
-        ValueError: It has a line break, which would forge further headers.
+        ValueError: A header has no name, or a line break, which would forge further headers.
     """
-    if any(character in name + value for character in "\r\n\0") or not name:
-        raise ValueError(f"the header {name!r}: {value!r} has a line break or no name")
-    return f"{name}: {value}\r\n".encode("latin-1", "replace")
-
-
-def headers_of(request: Request, common: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return the headers of a request; its headers override the common ones, whatever the case of their names."""
     merged: dict[str, tuple[str, str]] = {}
     for name, value in (*common, *request.headers):
+        if any(character in name + value for character in "\r\n\0") or not name:
+            raise ValueError(f"the header {name!r}: {value!r} has a line break or no name")
         merged[name.lower()] = (name, value)
     return dict(merged.values())

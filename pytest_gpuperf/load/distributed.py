@@ -52,10 +52,8 @@ class RemoteWorkers:
 class _Part:
     """A worker's recording: its tally, and its columns as bytes."""
 
-    worker: str
     tally: Tally
     columns: dict[str, bytes]
-    late_s: float = 0.0
 
 
 class RemoteLoad:
@@ -78,15 +76,13 @@ class RemoteLoad:
         ]
         patience_s = _REACH_S + spec.lead_in_s + spec.window_s + spec.deadline_s + _PATIENCE_S
         parts = [self._result(task, patience_s) for task in tasks]
-        late = [part for part in parts if part.late_s]
-        if late:
+        if late_s := [part for part in parts if isinstance(part, float)]:
             raise LoadError(
-                f"{len(late)} of {count} remote workers began {max(part.late_s for part in late):.1f} s after the "
-                f"window's start: are there {count} free workers? Lower the count of RemoteWorkers, or add workers."
+                f"{len(late_s)} of {count} remote workers began {max(late_s):.1f} s after the window's start: are "
+                f"there {count} free workers? Lower the count of RemoteWorkers, or add workers."
             )
-        origin_ns = parts[0].tally.start_ns
-        lanes = tuple(_lane(part, origin_ns - part.tally.start_ns) for part in parts)
-        tallies = [_shifted(part.tally, origin_ns - part.tally.start_ns) for part in parts]
+        moved = [_moved(part, parts[0].tally.start_ns - part.tally.start_ns) for part in parts]
+        tallies, lanes = zip(*moved, strict=True)
         return replace(recording_of(tallies, lanes), skew_s=self._skew_s)
 
     def close(self) -> None:
@@ -121,57 +117,39 @@ class RemoteLoad:
         return fastest_s - slowest_s if fastest_s - slowest_s > fastest_doubt_s + slowest_doubt_s else 0.0
 
 
-def _name() -> str:
-    return f"{platform.node()}:{os.getpid()}"
-
-
 def _clock(_number: int) -> tuple[str, float, float]:
     """Return the worker's name and its clock; takes a moment, so that the next task goes to another worker."""
     begin_s = time.time()
     time.sleep(0.02)
-    return _name(), begin_s, time.time()
+    return f"{platform.node()}:{os.getpid()}", begin_s, time.time()
 
 
-def _part(workload: WireWorkload, spec: WindowSpec, start_wall_ns: int, worker: tuple[int, int]) -> _Part:
-    """Run a worker's part of a window; called on the worker."""
+def _part(workload: WireWorkload, spec: WindowSpec, start_wall_ns: int, worker: tuple[int, int]) -> _Part | float:
+    """Run a worker's part of a window, or return by how many seconds it is too late; called on the worker."""
     start_ns = time.monotonic_ns() + start_wall_ns - time.time_ns()
-    begin_s = (start_ns - time.monotonic_ns()) / 1e9 - spec.lead_in_s
-    if begin_s < -spec.lead_in_s and not spec.once:
-        empty = Tally(0, 0, 0, {}, "", (0,) * len(workload.addresses), 0.0, 0.0, "")
-        return _Part(_name(), empty, {}, -begin_s - spec.lead_in_s)
-    time.sleep(max(begin_s, 0))
+    left_s = (start_ns - time.monotonic_ns()) / 1e9
+    if left_s < 0 and not spec.once:
+        return -left_s
+    time.sleep(max(left_s - spec.lead_in_s, 0))
     loop = Loop(workload)
     try:
         spec = spec if spec.once else replace(spec, start_ns=start_ns)
         tally, columns = loop.window(workload, spec, worker=worker)
-        lane = times_of(columns, tally.rows)
-        names = {"due": lane.due_ns, "sent": lane.sent_ns, "done": lane.done_ns, "address": lane.address}
-        names |= {"first": lane.first_ns, "answers": lane.answers}
-        kept = {name: bytes(view) for name, view in names.items() if view is not None}
-        if lane.due_ns is lane.sent_ns:
-            del kept["due"]
+        contents = {name: bytes(column.read(tally.rows)) for name, column in columns.items()}
         for column in columns.values():
             column.close()
     finally:
         loop.close()
-    return _Part(_name(), tally, kept)
+    return _Part(tally, contents)
 
 
-def _lane(part: _Part, shift_ns: int) -> Times:
-    """Return a worker's times on the first worker's clock, as if both windows had begun together."""
-
-    def view(name: str, *, moved: bool) -> memoryview | None:
-        if name not in part.columns:
-            return None
-        numbers = array("q", part.columns[name])
-        return memoryview(array("q", (number + shift_ns for number in numbers)) if moved and shift_ns else numbers)
-
-    sent, done = view("sent", moved=True), view("done", moved=True)
-    assert sent is not None
-    assert done is not None
-    due = view("due", moved=True) or sent
-    return Times(due, sent, done, view("address", moved=False), view("first", moved=True), view("answers", moved=False))
-
-
-def _shifted(tally: Tally, shift_ns: int) -> Tally:
-    return replace(tally, start_ns=tally.start_ns + shift_ns, stop_ns=tally.stop_ns + shift_ns)
+def _moved(part: _Part, shift_ns: int) -> tuple[Tally, Times]:
+    """Return a worker's tally and times on the first worker's clock, as if both windows had begun together."""
+    views = {}
+    for name, content in part.columns.items():
+        numbers = array("q", content)
+        if shift_ns and name not in ("address", "answers"):
+            numbers = array("q", (number + shift_ns for number in numbers))
+        views[name] = memoryview(numbers)
+    tally = part.tally
+    return replace(tally, start_ns=tally.start_ns + shift_ns, stop_ns=tally.stop_ns + shift_ns), times_of(views)

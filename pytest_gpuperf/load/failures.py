@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 #: The address of a request that was never sent.
 NOWHERE = -1
 
@@ -21,17 +23,16 @@ class Failures:
         return len(self._all)
 
     def add(self, at_ns: int, kind: str, detail: str, address: int = NOWHERE) -> None:
-        """Add a failure."""
         self._all.append((at_ns, kind, address))
         self.sample = self.sample or f"{kind}: {detail}"
 
-    def within(self, start_ns: int, stop_ns: int, addresses: int) -> tuple[dict[str, int], tuple[int, ...]]:
+    def within(self, start_ns: int, stop_ns: int, addresses: int = 0) -> tuple[dict[str, int], tuple[int, ...]]:
         """Return the window's failures by type, and by address."""
-        kinds: dict[str, int] = {}
+        kinds = Counter[str]()
         by_address = [0] * addresses
         for at_ns, kind, address in self._all:
             if start_ns <= at_ns < stop_ns:
-                kinds[kind] = kinds.get(kind, 0) + 1
+                kinds[kind] += 1
                 if address != NOWHERE:
                     by_address[address] += 1
-        return kinds, tuple(by_address)
+        return dict(kinds), tuple(by_address)

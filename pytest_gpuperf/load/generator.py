@@ -6,7 +6,6 @@ knows none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -106,11 +105,6 @@ class Recording:
     def answered(self) -> int:
         """Number of correctly answered requests, before, in and after the window."""
         return sum(len(lane.done_ns) for lane in self.lanes)
-
-    def pairs(self) -> Iterator[tuple[memoryview, memoryview]]:
-        """Yield the due and done times of each worker."""
-        for lane in self.lanes:
-            yield lane.due_ns, lane.done_ns
 
 
 class LoadGenerator(Protocol):

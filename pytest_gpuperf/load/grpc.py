@@ -139,7 +139,6 @@ class GrpcConnection(Http2Connection):
         super().take(size, done_ns)
 
     def _take_data(self, content: memoryview, flags: int, done_ns: int) -> None:
-        """Take data of the current stream."""
         if not self.busy:
             if self._streaming:
                 self.disconnect()  # an unexpected answer: further answers can't be told from it
@@ -200,25 +199,20 @@ class GrpcConnection(Http2Connection):
                 raise BadResponse("the answer is not a single message of its stated length")
             if self._piece and self.request.check is None:
                 self.request.pattern = pattern_of(bytes(memoryview(self.loop.buffer)[: self._piece]), self._stream)
-            self._answer(bytes(message) if self.request.check is not None else b"", done_ns)
+            if wrong := self._wrong(message):
+                self.loop.failed(self, "wrong answer", wrong, keep=True)
+            else:
+                self.loop.completed(self, done_ns)
 
-    def _answer(self, message: bytes, done_ns: int) -> None:
-        """Check a complete answer."""
-        wrong = self._wrong(message)
-        if wrong:
-            self.loop.failed(self, "wrong answer", wrong, keep=not self._streaming)
-        else:
-            self.loop.completed(self, done_ns)
-
-    def _wrong(self, message: bytes) -> str:
+    def _wrong(self, message: bytes | bytearray) -> str:
         if self.request.check is None:
             return ""
         return str(self.request.check(self._body(message), self._headers))
 
-    def _body(self, message: bytes) -> bytes:
+    def _body(self, message: bytes | bytearray) -> bytes:
         """Return the uncompressed content of a message."""
         if not message[0] & 1:
-            return message[_PREFIX_BYTES:]
+            return bytes(message[_PREFIX_BYTES:])
         encoding = self._headers.get("grpc-encoding", "identity")
         if encoding not in ("gzip", "deflate"):
             raise BadResponse(f"the answer is compressed with {encoding}, which can't be read")

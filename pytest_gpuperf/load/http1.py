@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from pytest_gpuperf.load.connection import Connection, ConnectionOwner, head_line, headers_of
+from pytest_gpuperf.load.connection import Connection, ConnectionOwner, headers_of
 from pytest_gpuperf.load.response import ResponseReader
 from pytest_gpuperf.model import Address, AnswerCheck, Request, WireWorkload
 
@@ -57,8 +57,9 @@ def prepare(workload: WireWorkload, address: Address, request: Request) -> HttpR
     headers["Content-Length"] = str(len(request.body))
     if any(character in workload.path for character in " \r\n"):
         raise ValueError(f"the path {workload.path!r} has a blank or a line break")
-    lines = [f"POST {workload.path} HTTP/1.1\r\n".encode(), *(head_line(*item) for item in headers.items()), b"\r\n"]
-    return HttpRequest(b"".join(lines), request.body, request.check)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1", "replace")
+    head = f"POST {workload.path} HTTP/1.1\r\n".encode() + lines + b"\r\n"
+    return HttpRequest(head, request.body, request.check)
 
 
 class Http1Connection(Connection):
@@ -91,20 +92,14 @@ class Http1Connection(Connection):
         if request.data is not None:
             self.write(request.data)
         else:
-            self.queue(*request.parts)
+            self._outbox.extend(request.parts)
             self.flush()
 
     def take_known(self, size: int, done_ns: int) -> bool:
         loop, request = self.loop, self.request
-        if (
-            not loop.hot
-            or size != request.known_length
-            or not self.sent_ns
-            or self._expected
-            or self._reader is not None
-        ):
+        if not loop.hot or size != request.known_length or not self.sent_ns or self._expected:
             return False
-        if self._outbox or not loop.buffer.startswith(request.head):
+        if self._reader is not None or self._outbox or not loop.buffer.startswith(request.head):
             return False
         loop.add_row(self.sent_ns, done_ns)
         self.sent_ns = now_ns()
@@ -147,7 +142,7 @@ class Http1Connection(Connection):
             return
         self._reader = None
         if reader.status != 200:
-            keep = reader.keeps_alive and not self.unsent
+            keep = reader.keeps_alive and not self._outbox
             self.loop.failed(self, f"HTTP {reader.status}", reader.text(), keep=keep)
             return
         head = reader.head()
@@ -157,7 +152,7 @@ class Http1Connection(Connection):
         self._complete(done_ns, bytes(reader.body), reader.headers, keep=reader.keeps_alive)
 
     def _complete(self, done_ns: int, body: bytes, headers: Mapping[str, str], *, keep: bool = True) -> None:
-        if self.unsent:
+        if self._outbox:
             self.loop.failed(self, "bad response", "the server answered before it had received the request")
             return
         check = self.request.check

@@ -21,7 +21,7 @@ MAX_WINDOW = 2**31 - 1
 FRAME = struct.Struct(">IBI")
 FRAME_BYTES = FRAME.size
 
-ERROR_NAMES = (
+_ERROR_NAMES = [
     "NO_ERROR",
     "PROTOCOL_ERROR",
     "INTERNAL_ERROR",
@@ -36,7 +36,7 @@ ERROR_NAMES = (
     "ENHANCE_YOUR_CALM",
     "INADEQUATE_SECURITY",
     "HTTP_1_1_REQUIRED",
-)
+]
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -56,16 +56,15 @@ def window_update(stream: int, size: int) -> bytes:
 def literal(name: str, value: str) -> bytes:
     """Return a header, literal without indexing, so that a block means the same on every connection."""
     encoded = [text.encode("latin-1", "replace") for text in (name, value)]
-    return b"\0" + b"".join(_integer(len(text), 7) + text for text in encoded)
+    return b"\0" + b"".join(_length(len(text)) + text for text in encoded)
 
 
-def _integer(value: int, bits: int) -> bytes:
-    """Return an integer as in RFC 7541, 5.1, with all bits before the prefix zero."""
-    limit = (1 << bits) - 1
-    if value < limit:
+def _length(value: int) -> bytes:
+    """Return the length of a string without Huffman coding: an integer with a prefix of 7 bits (RFC 7541, 5.1)."""
+    if value < 0x7F:
         return bytes([value])
-    out = bytearray([limit])
-    value -= limit
+    out = bytearray([0x7F])
+    value -= 0x7F
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
         value >>= 7
@@ -75,7 +74,7 @@ def _integer(value: int, bits: int) -> bytes:
 
 def error_name(code: int) -> str:
     """Return the name of an error code in RFC 9113."""
-    return ERROR_NAMES[code] if code < len(ERROR_NAMES) else f"error {code}"
+    return _ERROR_NAMES[code] if code < len(_ERROR_NAMES) else f"error {code}"
 
 
 def content(flags: int, payload: memoryview, *, priority: bool = False) -> memoryview:

@@ -116,7 +116,8 @@ class Http2Connection(Connection):
             self._connection_window -= size
             self._stream_window -= size
             flags = self._last_flags if size == len(left) else 0
-            self.queue(memoryview(http2.FRAME.pack(size << 8 | http2.DATA, flags, self._stream)), left[:size])
+            head = http2.FRAME.pack(size << 8 | http2.DATA, flags, self._stream)
+            self._outbox.extend((memoryview(head), left[:size]))
             left = left[size:]
         self._left = left or None
         self._sent_all = not left
@@ -125,7 +126,7 @@ class Http2Connection(Connection):
     @property
     def _all_sent(self) -> bool:
         """Whether the kernel has all of the request."""
-        return self._sent_all and not self.unsent
+        return self._sent_all and not self._outbox
 
     # Receiving.
 

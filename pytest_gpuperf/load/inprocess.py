@@ -10,7 +10,9 @@ import gc
 import threading
 import time
 from array import array
+from collections import Counter
 
+from pytest_gpuperf.load.failures import Failures
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
 from pytest_gpuperf.model import UNSTARTED_RESULTS, Arrivals, CallWorkload, Workload
 
@@ -49,15 +51,14 @@ class _Lane(threading.Thread):
         self.due = array("q")
         self.sent = array("q")
         self.done = array("q")
-        self.errors: list[tuple[int, str]] = []
-        self.sample = ""
+        self.failures = Failures()
         self.started = 0
         self.due_now_ns = 0
 
     @property
     def settled(self) -> int:
         """Number of calls that are over."""
-        return len(self.done) + len(self.errors)
+        return len(self.done) + len(self.failures)
 
     def run(self) -> None:
         self._go.wait()
@@ -68,20 +69,12 @@ class _Lane(threading.Thread):
                 if self._stop_event.wait(max(self.due_now_ns - now_ns(), 0) / 1e9):
                     return
                 if now_ns() - self.due_now_ns > self._deadline_s * 1e9:
-                    self._give_up()
+                    why = f"not called within {self._deadline_s:g} s, since all callers were busy with earlier calls"
+                    self.failures.add(self.due_now_ns, "timeout", why)
                     continue
             if not self.call(self.due_now_ns) and schedule is None:
                 # As for a server that fails fast: errors must not drown the answers.
                 time.sleep(_POLL_S)
-
-    def _give_up(self) -> None:
-        """Note a scheduled call that is too late to be made."""
-        why = f"not called within {self._deadline_s:g} s, since all callers were busy with earlier calls"
-        self._fail(self.due_now_ns, "timeout", why)
-
-    def _fail(self, at_ns: int, kind: str, why: object) -> None:
-        self.errors.append((at_ns, kind))
-        self.sample = self.sample or f"{kind}: {why}"
 
     def call(self, due_ns: int = 0) -> bool:
         """Make a call; return whether it ended without an exception, and with its work done."""
@@ -91,11 +84,11 @@ class _Lane(threading.Thread):
             # The result is freed before the clock is read: that is part of a call's cost.
             kind = type(self._call())
         except BaseException as error:  # noqa: BLE001 - the user's code (or pytest.fail in it): whatever it raises is a failed request, counted by its type
-            self._fail(due_ns or begin, type(error).__name__, error)
+            self.failures.add(due_ns or begin, type(error).__name__, str(error))
             return False
         done = now_ns()
         if kind in UNSTARTED_RESULTS:
-            self._fail(due_ns or begin, "not begun", f"the call returns {UNSTARTED_RESULTS[kind]}")
+            self.failures.add(due_ns or begin, "not begun", f"the call returns {UNSTARTED_RESULTS[kind]}")
             return False
         self.done.append(done)
         self.sent.append(begin)
@@ -198,15 +191,13 @@ class ThreadLoop:
 
 def _recording(lanes: list[_Lane], start_ns: int, stop_ns: int, lost: str) -> Recording:
     due, sent, done = array("q"), array("q"), array("q")
-    errors: dict[str, int] = {}
+    errors = Counter[str]()
     for lane in lanes:
         count = min(len(lane.due), len(lane.done))
         due.extend(lane.due[:count])
         sent.extend(lane.sent[:count])
         done.extend(lane.done[:count])
-        for at_ns, kind in lane.errors:
-            if start_ns <= at_ns < stop_ns:
-                errors[kind] = errors.get(kind, 0) + 1
+        errors.update(lane.failures.within(start_ns, stop_ns)[0])
     # In closed loop a call is due when it is made: the same numbers, and the same object says so.
     due_ns, sent_ns = memoryview(due), memoryview(sent)
     if all(lane.schedule is None for lane in lanes):
@@ -215,8 +206,8 @@ def _recording(lanes: list[_Lane], start_ns: int, stop_ns: int, lost: str) -> Re
         start_ns=start_ns,
         stop_ns=stop_ns,
         lanes=(Times(due_ns, sent_ns, memoryview(done)),),
-        errors=errors,
-        error_sample=next((lane.sample for lane in lanes if lane.sample), ""),
+        errors=dict(errors),
+        error_sample=next((lane.failures.sample for lane in lanes if lane.failures.sample), ""),
         # The callers do the measured work themselves: there is no separate client whose cost could be measured.
         cpu_s=0.0,
         workers=len(lanes),

@@ -92,7 +92,10 @@ class WorkerProcesses:
                         send_handle(worker.pipe, column.fd, worker.process.pid)
             answers = self._answers(workers)
             undo.pop_all()
-            lanes = tuple(times_of(by_name, tally.rows) for by_name, tally in zip(columns, answers, strict=True))
+            lanes = tuple(
+                times_of({name: column.read(tally.rows) for name, column in by_name.items()})
+                for by_name, tally in zip(columns, answers, strict=True)
+            )
         return recording_of(answers, lanes)
 
     @staticmethod

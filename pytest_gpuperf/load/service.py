@@ -29,21 +29,14 @@ def tls_of(workload: WireWorkload) -> ssl.SSLContext | None:
     if workload.tls is None:
         return None
     try:
-        return _tls_context(workload.tls, ["http/1.1" if workload.protocol == HTTP else "h2"])
+        return _tls_context(workload.tls, "http/1.1" if workload.protocol == HTTP else "h2")
     except OSError as error:
         files = ", ".join(filter(None, (workload.tls.ca_file, workload.tls.cert_file, workload.tls.key_file)))
         raise LoadError(f"TLS can't be set up with {files or 'the defaults'}: {error}") from error
 
 
-def _tls_context(tls: Tls, protocols: list[str]) -> ssl.SSLContext:
-    """Return the TLS settings.
-
-    Args:
-        protocols: Protocols for ALPN, for example ``h2``.
-
-    Raises:
-        OSError: A file can't be read or isn't PEM.
-    """
+def _tls_context(tls: Tls, protocol: str) -> ssl.SSLContext:
+    """Return the TLS settings, with a protocol for ALPN. Raises OSError if a file can't be read or isn't PEM."""
     context = ssl.create_default_context(cafile=tls.ca_file or None)
     if not tls.verify:
         context.check_hostname = False
@@ -53,7 +46,7 @@ def _tls_context(tls: Tls, protocols: list[str]) -> ssl.SSLContext:
     if tls.cert_file:
         # A key that needs a password is an error: OpenSSL would ask for it at the terminal.
         context.load_cert_chain(tls.cert_file, tls.key_file or None, password="")
-    context.set_alpn_protocols(protocols)
+    context.set_alpn_protocols([protocol])
     return context
 
 

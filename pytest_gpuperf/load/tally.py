@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
 from pytest_gpuperf.model import GRPC_STREAM, WireWorkload
 
@@ -46,26 +47,22 @@ def column_names(workload: WireWorkload, spec: WindowSpec) -> list[str]:
     return [name for name in ATTRIBUTES if name in wanted]
 
 
-def times_of(columns: dict[str, Column], rows: int) -> Times:
-    """Return the times in the first rows of a window's columns."""
-    views = {name: column.read(rows) for name, column in columns.items()}
-    views.setdefault("due", views["sent"])
-    return Times(
-        views["due"], views["sent"], views["done"], views.get("address"), views.get("first"), views.get("answers")
-    )
+def times_of(columns: Mapping[str, memoryview]) -> Times:
+    """Return the times in a window's columns."""
+    sent, streams = columns["sent"], (columns.get(name) for name in ("address", "first", "answers"))
+    return Times(columns.get("due", sent), sent, columns["done"], *streams)
 
 
-def recording_of(tallies: list[Tally], lanes: tuple[Times, ...]) -> Recording:
+def recording_of(tallies: Sequence[Tally], lanes: tuple[Times, ...]) -> Recording:
     """Return the recording of a window's workers."""
-    errors: dict[str, int] = {}
+    errors = Counter[str]()
     for tally in tallies:
-        for kind, count in tally.errors.items():
-            errors[kind] = errors.get(kind, 0) + count
+        errors.update(tally.errors)
     return Recording(
         start_ns=max(tally.start_ns for tally in tallies),
         stop_ns=min(tally.stop_ns for tally in tallies),
         lanes=lanes,
-        errors=errors,
+        errors=dict(errors),
         error_sample=next((tally.error_sample for tally in tallies if tally.error_sample), ""),
         cpu_s=sum(tally.cpu_s for tally in tallies),
         address_errors=tuple(map(sum, zip(*(tally.address_errors for tally in tallies), strict=True))),

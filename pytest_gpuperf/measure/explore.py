@@ -53,11 +53,9 @@ class Axis:
     def point(self, load: float) -> LoadPoint:
         """Return the load point of a load."""
         arrivals = self.arrivals(load)
-        return (
-            LoadPoint(int(load), self.batch_size)
-            if arrivals is None
-            else LoadPoint.open_loop(arrivals, self.batch_size)
-        )
+        if arrivals is not None:
+            return LoadPoint.open_loop(arrivals, self.batch_size)
+        return LoadPoint(int(load), self.batch_size)
 
     def in_flight(self, point: LoadPoint) -> int:
         """Return the most requests in flight: a power of two, so that close loads share their memory."""

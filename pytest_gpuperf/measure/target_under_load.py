@@ -156,4 +156,4 @@ def shared_by_batch_size(points: Sequence[LoadPoint]) -> InFlight:
 
 
 def _median_ns(recording: Recording) -> float:
-    return float(np.median(np.concatenate([np.subtract(done, due) for due, done in recording.pairs()])))
+    return float(np.median(np.concatenate([np.subtract(lane.done_ns, lane.due_ns) for lane in recording.lanes])))

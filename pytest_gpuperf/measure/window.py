@@ -77,7 +77,7 @@ def take_window(
     answered = figures(
         ((lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes), *edges, point.batch_size
     )
-    window_s = (recording.stop_ns - recording.start_ns) / 1e9
+    window_s = (edges[1] - edges[0]) / 1e9
     errors = sum(recording.errors.values())
     findings = device_findings(resources.gpus, resources.failures, undisturbed) + client_findings(
         window_s=window_s,
@@ -93,8 +93,10 @@ def take_window(
         inside=isinstance(workload, CallWorkload),
         shares_cores=watch_cpu,
     )
+    endpoints = _endpoints(recording, workload)
     if replicated is not None:
         findings += replicated.findings()
+        endpoints = endpoints or _behind_balancer(counts_before, replicated.requests_by_server(), answered)
     firsts = [(lane.due_ns, lane.first_ns, lane.first_ns) for lane in recording.lanes if lane.first_ns is not None]
     window = Window(
         sweep=name,
@@ -113,10 +115,7 @@ def take_window(
         lag_p99_ns=answered.lag_p99_ns,
         first=figures(firsts, *edges, 1).latency if firsts else None,
         answers=_answers(recording),
-        endpoints=_endpoints(recording, workload)
-        or (
-            _behind_balancer(counts_before, replicated.requests_by_server(), answered) if replicated is not None else ()
-        ),
+        endpoints=endpoints,
         server=after - before if before is not None and after is not None else None,
         others_cpu_share=others_share(cpu_before, cpu_after),
         energy=resources.energy,
@@ -172,12 +171,7 @@ def _behind_balancer(
 
 
 def give_up(recording: Recording, started: StartedTarget, point: LoadPoint) -> NoReturn:
-    """Raise the error of a window without correct answers.
-
-    Raises:
-        TargetDied: The target is gone.
-        LoadError: The target lives.
-    """
+    """Raise the error of a window without correct answers: TargetDied if the target is gone, else LoadError."""
     problem = recording.lost or recording.error_sample or "no request was answered"
     # A server that is shutting down closes its connections first and may take a while to end.
     end = time.monotonic() + _DYING_S

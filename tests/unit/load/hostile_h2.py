@@ -22,9 +22,9 @@ from pytest_gpuperf.load import agreement as agreement_module
 from pytest_gpuperf.load import loop as loop_module
 from pytest_gpuperf.load.generator import Recording, WindowSpec
 from pytest_gpuperf.load.loop import Loop
-from pytest_gpuperf.load.tally import recording_of, times_of
 from pytest_gpuperf.model import GRPC, Address, Request, WireWorkload
 from tests.unit.load.listening import HOST, Listening
+from tests.unit.load.wire import recorded
 
 PATH = "/inference.GRPCInferenceService/ModelInfer"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -462,16 +462,16 @@ class Driver:
         thread.start()
         thread.join(_HANGS_S)
         assert not thread.is_alive(), "the window never ends"
-        found = self._found.pop()
-        if isinstance(found, BaseException):
-            raise found
-        assert isinstance(found, Recording)
-        return found
+        outcome = self._found.pop()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        assert isinstance(outcome, Recording)
+        return outcome
 
     def _run(self, spec: WindowSpec) -> None:
         try:
             tally, columns = self.loop.window(self.load, spec)
-            self._found.append(recording_of([tally], (times_of(columns, tally.rows),)))
+            self._found.append(recorded(tally, columns))
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._found.append(error)
 

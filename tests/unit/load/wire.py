@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.loop import Loop
-from pytest_gpuperf.load.tally import column_names, recording_of, times_of
+from pytest_gpuperf.load.tally import Tally, column_names, recording_of, times_of
 from pytest_gpuperf.model import HTTP, ROUND_ROBIN, Address, Request, WireWorkload
 from tests.unit.load.listening import HOST
 
@@ -61,6 +61,11 @@ def request_bytes(server: Listening, body: bytes = BODY) -> bytes:
     return head.encode() + body
 
 
+def recorded(tally: Tally, columns: Mapping[str, Column]) -> Recording:
+    """The recording of a single loop."""
+    return recording_of([tally], (times_of({name: column.read(tally.rows) for name, column in columns.items()}),))
+
+
 class Replay:
     """A loop in this process, which reads its own columns."""
 
@@ -74,7 +79,7 @@ class Replay:
         columns = {name: Column(rows=rows) for name in column_names(load, spec)}
         try:
             tally, _ = self.loop.window(load, spec, columns)
-            return recording_of([tally], (times_of(columns, tally.rows),))
+            return recorded(tally, columns)
         finally:
             for column in columns.values():
                 column.close()
@@ -97,8 +102,8 @@ def column(recording: Recording, name: str) -> list[int]:
 
 def lives(recording: Recording) -> Iterator[tuple[int, int]]:
     """Due and done times of all answered requests."""
-    for due_ns, done_ns in recording.pairs():
-        yield from zip(due_ns, done_ns, strict=True)
+    for lane in recording.lanes:
+        yield from zip(lane.due_ns, lane.done_ns, strict=True)
 
 
 def latencies(recording: Recording) -> list[int]:
