@@ -126,7 +126,7 @@ class Monitor:
             meters = [meter for meter in self._local_meters if not meter.uuid or meter.uuid in uuids]
             self._meters = meters if local else self._remote_meters
 
-    def beside(self, processes: Sequence[int]) -> None:
+    def add_known_processes(self, processes: Sequence[int]) -> None:
         """Add roots of process trees that are neither the target nor co-tenants."""
         with self._lock:
             self._known.update(processes)

@@ -19,7 +19,7 @@ from pytest_gpuperf.targets.anchor import BATCH_SIZE
 SWEEP = "anchor"
 #: The anchor has the concurrency of the load point beside it, up to this limit; in open loop it has this concurrency.
 #: Waiting for the server's single instance grows with what other processes take of the CPU, and should grow equally.
-MOST = 4
+MAX_CONCURRENCY = 4
 #: Short: it only measures the machine's speed, and noise that lasts less than this doesn't cancel anyway.
 WINDOW_S = 0.3
 
@@ -37,11 +37,11 @@ class StartedAnchor:
     def __init__(self, target: Target, plan: MeasurePlan) -> None:
         self._deadline_s = plan.deadline_s
         self._first = False
-        most = LoadPoint(MOST, BATCH_SIZE)
-        self._under_load = TargetUnderLoad.start(target, shared_by_batch_size([most]), [most])
+        point = LoadPoint(MAX_CONCURRENCY, BATCH_SIZE)
+        self._under_load = TargetUnderLoad.start(target, shared_by_batch_size([point]), [point])
         with ExitStack() as undo:
             undo.callback(self._under_load.close)
-            self._under_load.warm_up([most], plan)
+            self._under_load.warm_up([point], plan)
             undo.pop_all()
 
     @property
@@ -49,7 +49,7 @@ class StartedAnchor:
         """The root processes of the anchor."""
         return self._under_load.started.processes
 
-    def beside(self, point: LoadPoint, take: Callable[[], Measured]) -> tuple[Measured, Window]:
+    def measure_pair(self, point: LoadPoint, take: Callable[[], Measured]) -> tuple[Measured, Window]:
         """Take a window of the target, and one of the anchor next to it.
 
         The anchor's comes before and after the target's by turns, so that a drift of the machine falls on both alike.
@@ -58,11 +58,11 @@ class StartedAnchor:
         self._first = not self._first
         before = self._window(point) if self._first else None
         measured = take()
-        near = before or self._window(point)
-        return measured, replace(near, point=measured[0].point, visit=measured[0].visit)
+        anchor_window = before or self._window(point)
+        return measured, replace(anchor_window, point=measured[0].point, visit=measured[0].visit)
 
     def _window(self, point: LoadPoint) -> Window:
-        concurrency = min(point.concurrency or MOST, MOST)
+        concurrency = min(point.concurrency or MAX_CONCURRENCY, MAX_CONCURRENCY)
         spec = WindowSpec(
             concurrency, WINDOW_S, lead_in_s=0.05, min_requests=10, max_window_s=2.0, deadline_s=self._deadline_s
         )

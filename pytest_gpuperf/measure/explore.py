@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.measure.ask import Steps
-from pytest_gpuperf.measure.measuring_loop import Conditions, alone, measure_runs
+from pytest_gpuperf.measure.measuring_loop import Conditions, measure_runs, run_to_end
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.policy import Policy, WindowRequest, with_repeats
 from pytest_gpuperf.measure.progress import Progress, ProgressMeter
@@ -85,7 +85,7 @@ def explore(
             there is no shared memory for a load.
     """
     meter = ProgressMeter(name, 1, _USUAL_WINDOWS, on_progress, exact=False)
-    (result,) = alone(
+    (result,) = run_to_end(
         measure_runs(
             target,
             [axis.point(axis.loads.lowest)],

@@ -1,10 +1,10 @@
 """The measuring loop: start a target, warm it up, take the windows that a policy asks for, stop it; and again.
 
-Sweeps, both sides of a duet and searches are measured by ``measure_runs``, and ``gpuperf sweep``, which never starts a
-target anew, by the part of it that takes windows. What differs is the policy; see ``policy``.
+``measure_runs`` measures sweeps, both sides of duets, and searches. ``gpuperf sweep`` starts its target only once, and
+uses ``measure_windows``. They differ in nothing but the policy; see ``policy``.
 
-Both are generators that yield each step before they take it and wait for their turn, since the other side of a duet may
-come first. Everything else is measured ``alone``.
+A measurement is a generator: it yields each step before it takes it and waits for its turn, since the other side of a
+duet may come first. ``run_to_end`` takes the steps of a measurement that has no other side.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Conditions:
     idle_power: bool = True
 
 
-def alone(measurement: Measurement[Result]) -> Result:
+def run_to_end(measurement: Measurement[Result]) -> Result:
     """Take all steps of a measurement that has no other side."""
     try:
         next(measurement)
@@ -119,7 +119,7 @@ def measure_windows(under_load: TargetUnderLoad, policy: Policy[Result], conditi
     Raises:
         TargetError, LoadError: The measurement can't go on. The policy is closed before.
     """
-    return alone(_RunInProgress(0, conditions, under_load).measure(policy))
+    return run_to_end(_RunInProgress(0, conditions, under_load).measure(policy))
 
 
 class _RunInProgress:
@@ -153,7 +153,7 @@ class _RunInProgress:
                 if on_under_test is not None:
                     on_under_test(under_load.started.under_test())
                 if monitor is not None:
-                    monitor.beside(under_load.started.processes)
+                    monitor.add_known_processes(under_load.started.processes)
                 turn = yield MeasureStep(self._number, Phase.WARM_UP, parity=self._number)
                 self._conditions.meter.say(self._number, "warming up")
                 self._warm, self._warmup_s = under_load.warm_up(points, plan)
@@ -169,7 +169,7 @@ class _RunInProgress:
         if anchor is not None:
             self._anchor = anchor()
             if self._conditions.monitor is not None:
-                self._conditions.monitor.beside(self._anchor.processes)
+                self._conditions.monitor.add_known_processes(self._anchor.processes)
 
     def measure(self, policy: Policy[Result]) -> Measurement[Result]:
         """Take the windows that the policy asks for, and return its result."""
@@ -188,11 +188,13 @@ class _RunInProgress:
                 self._sequential = turn.sequential
                 conditions.meter.say(self._number, "measuring", request.point)
                 take = partial(under_load.measure, request, conditions.name, conditions.watch_cpu, conditions.monitor)
-                measured, near = anchor.beside(request.point, take) if anchor is not None else (take(), None)
-                window = side_of_duet(measured[0], turn, under_load.started)
-                measured = window, measured[1]
-                self.windows.append(window)
-                self._anchor_windows += [near] if near is not None else []
+                if anchor is None:
+                    window, recording = take()
+                else:
+                    (window, recording), anchor_window = anchor.measure_pair(request.point, take)
+                    self._anchor_windows.append(anchor_window)
+                measured = without_common_memory(window, turn, under_load.started), recording
+                self.windows.append(measured[0])
 
     def record(self) -> Run:
         """Return the run, as far as it was measured."""
@@ -217,7 +219,7 @@ class _RunInProgress:
         self._under_load = None
 
 
-def side_of_duet(window: Window, turn: Turn, started: StartedTarget) -> Window:
+def without_common_memory(window: Window, turn: Turn, started: StartedTarget) -> Window:
     """Drop the memory that both sides of a duet share in a window: compared, the sides would look the same.
 
     That is the memory of a whole device, and of this process when both sides are in it.

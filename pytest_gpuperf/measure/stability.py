@@ -23,7 +23,7 @@ class StabilityRule:
     Attributes:
         tolerance: Largest of the recent windows over the smallest, minus one, for throughput and for latency.
         recent: Number of windows that have to agree; the level's figures are theirs.
-        most: Number of windows after which a level is unstable.
+        max_windows: Number of windows after which a level is unstable.
         percentile: Percentile of the latency that has to be stable and is compared with the threshold, between 0 and
             100; the mean when None.
         threshold_ns: Latency above which a level is no longer of interest; 0 for none.
@@ -31,7 +31,7 @@ class StabilityRule:
 
     tolerance: float = 0.10
     recent: int = 3
-    most: int = 10
+    max_windows: int = 10
     percentile: float | None = None
     threshold_ns: float = 0.0
 
@@ -61,7 +61,7 @@ class StabilityRule:
 
     def is_done(self, windows: Sequence[Window]) -> bool:
         """Return whether no further window is needed."""
-        return self.is_stable(windows) or self.is_over(windows) or len(windows) >= self.most
+        return self.is_stable(windows) or self.is_over(windows) or len(windows) >= self.max_windows
 
     def level(self, windows: Sequence[Window], *, interrupted: bool = False) -> MeasuredLevel:
         """Return the level that one or more windows make.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.measure.anchor import StartedAnchor
-from pytest_gpuperf.measure.measuring_loop import Conditions, Measurement, alone, measure_runs
+from pytest_gpuperf.measure.measuring_loop import Conditions, Measurement, measure_runs, run_to_end
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.policy import Policy, planned_windows
 from pytest_gpuperf.measure.progress import Progress, ProgressMeter
@@ -39,7 +39,7 @@ def measure_sweep(
     Raises:
         TargetError, LoadError, OptionError: The sweep can't go on.
     """
-    alone(
+    run_to_end(
         measure_points(
             target,
             points,

@@ -103,9 +103,9 @@ def rule_of(settings: SweepSettings) -> StabilityRule:
     """Return the rule that ends a level."""
     threshold_ns = settings.threshold_ms * 1e6
     if settings.request_count:
-        return StabilityRule(recent=1, most=1, percentile=settings.percentile, threshold_ns=threshold_ns)
+        return StabilityRule(recent=1, max_windows=1, percentile=settings.percentile, threshold_ns=threshold_ns)
     return StabilityRule(
-        settings.tolerance, most=settings.trials, percentile=settings.percentile, threshold_ns=threshold_ns
+        settings.tolerance, max_windows=settings.trials, percentile=settings.percentile, threshold_ns=threshold_ns
     )
 
 

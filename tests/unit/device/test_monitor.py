@@ -204,7 +204,7 @@ class TestBeside:
             child.stdout.readline()
             one = monitor(TICK_S=0.02, PROCESSES=f"self:{1 << 20},{child.pid}:{1 << 30}")
             whole, _ = watch(one, 0.2)
-            one.beside([child.pid])
+            one.add_known_processes([child.pid])
             own, _ = watch(one, 0.2)
             # As the target it has its memory again.
             server, _ = watch(one, 0.2, processes=[child.pid])
@@ -221,7 +221,7 @@ class TestBeside:
     def test_what_a_daemon_started_for_us_is_no_co_tenant_either(self, monitor: Open) -> None:
         one = monitor(TICK_S=0.02, PROCESSES="self:1,1:1")
         assert watch(one, 0.2)[0].gpus[0].co_tenants
-        one.beside([1])
+        one.add_known_processes([1])
         assert not watch(one, 0.2)[0].gpus[0].co_tenants
 
 

@@ -16,7 +16,7 @@ from pytest_gpuperf.measure import MeasurePlan, Progress, measure_duet, smoke_du
 from pytest_gpuperf.measure import target_under_load as under_load_module
 from pytest_gpuperf.measure import window as window_module
 from pytest_gpuperf.measure.duet import duet_plan
-from pytest_gpuperf.measure.measuring_loop import side_of_duet
+from pytest_gpuperf.measure.measuring_loop import without_common_memory
 from pytest_gpuperf.measure.steady import SteadyRule
 from pytest_gpuperf.measure.turns import Turn
 from pytest_gpuperf.model import (
@@ -403,4 +403,4 @@ class TestMemory:
         started = FakeStarted(Fake("side", Machine()))
         started.processes = processes
         measured = replace(window(), memory=self.whole)
-        assert side_of_duet(measured, replace(turn, same_process=one_process), started).memory == left
+        assert without_common_memory(measured, replace(turn, same_process=one_process), started).memory == left

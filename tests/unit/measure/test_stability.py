@@ -56,8 +56,8 @@ def test_a_percentile_takes_the_place_of_the_mean() -> None:
 
 def test_it_ends_after_the_most_windows() -> None:
     restless = windows(*[1.0, 2.0] * 6)
-    assert taken(StabilityRule(most=10), restless) == 10
-    level = StabilityRule(most=10).level(restless[:10])
+    assert taken(StabilityRule(max_windows=10), restless) == 10
+    level = StabilityRule(max_windows=10).level(restless[:10])
     assert (level.state, level.window_count) == (UNSTABLE, 10)
     assert "100% in throughput and 100% in avg latency; 10% is allowed" in level.reason
 
@@ -70,7 +70,7 @@ def test_the_last_three_windows_are_the_level() -> None:
 
 
 def test_fewer_windows_than_three_are_never_stable() -> None:
-    rule = StabilityRule(most=2)
+    rule = StabilityRule(max_windows=2)
     level = rule.level(windows(1.0, 1.0))
     assert rule.is_done(windows(1.0, 1.0))
     assert level.state == UNSTABLE
@@ -78,13 +78,13 @@ def test_fewer_windows_than_three_are_never_stable() -> None:
 
 
 def test_one_window_is_stable_where_only_one_is_wanted() -> None:
-    rule = StabilityRule(recent=1, most=1)
+    rule = StabilityRule(recent=1, max_windows=1)
     assert rule.is_done(windows(1.0))
     assert rule.level(windows(1.0)).state == STABLE
 
 
 def test_windows_without_an_answer_are_never_stable() -> None:
-    rule = StabilityRule(most=3, threshold_ns=MS)
+    rule = StabilityRule(max_windows=3, threshold_ns=MS)
     silent = [window(requests=0, throughput=0.0)] * 3
     level = rule.level(silent)
     assert math.isnan(rule.latency_ns(silent[0]))
@@ -140,7 +140,7 @@ def test_a_level_that_was_stable_before_it_was_cut_short_is_stable() -> None:
 
 @given(ANY_LEVELS, st.floats(0, 2))
 def test_a_level_is_stable_exactly_if_its_last_windows_agree(levels: list[float], tolerance: float) -> None:
-    rule = StabilityRule(tolerance=tolerance, most=len(levels))
+    rule = StabilityRule(tolerance=tolerance, max_windows=len(levels))
     measured = windows(*levels)
     agree = len(measured) >= 3 and max(rule.spread(measured)) <= tolerance
     assert (rule.level(measured).state == STABLE) is agree
