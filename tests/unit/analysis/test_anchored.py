@@ -61,19 +61,19 @@ def records(
 MOVING = [1.0, 1.15, 0.93, 1.08, 0.97, 1.2, 1.02, 0.9, 1.1, 1.0]
 
 
-def test_a_value_relative_to_the_anchor_does_not_know_the_machine() -> None:
+def test_anchored_values_do_not_depend_on_the_speed_of_the_machine() -> None:
     slow, fast = (values_of(one).anchored for one in records([1.3, 0.7], anchor_sd=0.0))
     for key in slow:
         assert slow[key].runs == pytest.approx(fast[key].runs, abs=0.012)
     assert {metric for *_, metric in slow} == {"p50", "p90", "throughput"}
 
 
-def test_a_machine_that_moves_hides_a_regression_that_the_anchor_shows() -> None:
+def test_a_regression_on_a_varying_machine_is_detected_with_an_anchor() -> None:
     history, (changed,) = records(MOVING), records([0.95], target=1.1, seed=2)
-    found = compare(changed, history, RULE)
-    assert found.verdict is Verdict.REGRESSED
-    assert {one.metric for one in found.anchored} == {"p50", "throughput"}
-    assert all(one.anchored_sd < one.plain_sd / 5 for one in found.anchored)
+    result = compare(changed, history, RULE)
+    assert result.verdict is Verdict.REGRESSED
+    assert {one.metric for one in result.anchored} == {"p50", "throughput"}
+    assert all(one.anchored_sd < one.plain_sd / 5 for one in result.anchored)
     alone = [replace(one, runs=tuple(replace(r, anchors=()) for r in one.runs)) for one in (changed, *history)]
     plain = compare(alone[0], alone[1:], RULE)
     assert plain.verdict is Verdict.INCONCLUSIVE
@@ -96,29 +96,29 @@ def test_rows_are_in_the_units_of_the_candidate() -> None:
 
 
 def test_a_slower_machine_alone_is_no_regression() -> None:
-    found = compare(records([1.5], seed=3)[0], records(MOVING), RULE)
-    assert found.verdict is Verdict.UNCHANGED
-    assert found.anchored
+    result = compare(records([1.5], seed=3)[0], records(MOVING), RULE)
+    assert result.verdict is Verdict.UNCHANGED
+    assert result.anchored
 
 
-def test_an_anchor_noisier_than_the_machine_is_left_aside() -> None:
-    found = compare(records([1.0], seed=3)[0], records([1.0] * 10, anchor_sd=0.1), RULE)
-    assert found.anchored == ()
-    assert found.verdict is Verdict.UNCHANGED
+def test_an_anchor_noisier_than_the_machine_is_not_used() -> None:
+    result = compare(records([1.0], seed=3)[0], records([1.0] * 10, anchor_sd=0.1), RULE)
+    assert result.anchored == ()
+    assert result.verdict is Verdict.UNCHANGED
 
 
-def test_few_records_do_not_choose() -> None:
+def test_a_baseline_of_few_records_is_judged_by_plain_values() -> None:
     assert compare(records([1.0])[0], records(MOVING)[: ENOUGH - 1], RULE).anchored == ()
     assert compare(records([1.0])[0], records(MOVING)[:ENOUGH], RULE).anchored
 
 
-def test_the_candidate_has_no_say_in_what_is_gated() -> None:
+def test_the_choice_of_anchored_values_ignores_the_candidate() -> None:
     history = records(MOVING)
     wild = records([1.0], anchor_sd=0.5)[0]
     assert compare(wild, history, RULE).anchored == compare(records([1.0])[0], history, RULE).anchored
 
 
-def test_one_record_without_an_anchor_and_all_are_plain() -> None:
+def test_a_record_without_an_anchor_makes_all_values_plain() -> None:
     history = records(MOVING)
     bare = replace(history[3], runs=tuple(replace(one, anchors=()) for one in history[3].runs))
     assert compare(records([1.0])[0], [*history[:3], bare, *history[4:]], RULE).anchored == ()
@@ -127,15 +127,15 @@ def test_one_record_without_an_anchor_and_all_are_plain() -> None:
     assert compare(without, history, RULE).anchored == ()
 
 
-def test_pinned_records_are_anchored_alike() -> None:
+def test_pinned_records_are_anchored_too() -> None:
     history, (changed,) = records(MOVING), records([0.95], target=1.1, seed=2)
-    found = compare(changed, history, RULE, pinned=records([1.2], seed=5))
-    pinned = [row for row in found.rows if row.against == "pinned" and row.point is None]
+    result = compare(changed, history, RULE, pinned=records([1.2], seed=5))
+    pinned = [row for row in result.rows if row.against == "pinned" and row.point is None]
     assert pinned
     assert all(row.verdict is Verdict.REGRESSED for row in pinned)
 
 
-def test_a_disturbance_is_left_in_part() -> None:
+def test_part_of_a_disturbance_remains_in_anchored_values() -> None:
     (struck,) = records([1.0], share=0.15)
     values = values_of(struck)
     for key, ratio in values.anchored.items():
@@ -143,7 +143,7 @@ def test_a_disturbance_is_left_in_part() -> None:
         assert ratio.disturbance > 0
 
 
-def test_the_anchor_next_to_each_window_counts_not_their_order() -> None:
+def test_windows_are_paired_with_their_anchor_in_any_order() -> None:
     """The windows that others disturbed are left out, and with them the anchor's."""
     calm, struck = window(p50_ms=1.0, visit=0), replace(window(p50_ms=3.0, visit=1), others_cpu_share=0.5)
     near: list[Window] = [replace(one, throughput=rate) for one, rate in ((struck, 200.0), (calm, 500.0))]
@@ -152,6 +152,6 @@ def test_the_anchor_next_to_each_window_counts_not_their_order() -> None:
     assert values.runs[0] == pytest.approx(-math.log(1000.0) + math.log(500.0))
 
 
-def test_a_run_has_as_many_anchors_as_windows_or_none() -> None:
+def test_a_run_has_an_anchor_window_for_each_window_or_none() -> None:
     with pytest.raises(ValueError, match="one anchor window per window: 2, not 1"):
         replace(run(window(visit=0), window(visit=1)), anchors=(window(),))

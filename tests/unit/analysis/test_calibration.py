@@ -24,7 +24,7 @@ def aa(
 ) -> list[Record]:
     """Records of a machine that is known, nothing changed; their points share its moods."""
     rng = np.random.default_rng(seed)
-    found = []
+    result = []
     for index in range(count):
         logs = (
             rng.normal(0, record_sd) + rng.normal(0, run_sd, (runs, points)) + np.log(1000 * np.arange(1, points + 1))
@@ -36,51 +36,51 @@ def aa(
             minute=index,
             key={**KEY, "test": test},
         )
-        found.append(replace(one, invocation=uuid.UUID(int=index).hex))
-    return found
+        result.append(replace(one, invocation=uuid.UUID(int=index).hex))
+    return result
 
 
-def only(found: CalibrationResult) -> SeriesSpread:
-    (one,) = found.tests[0].series
+def only(result: CalibrationResult) -> SeriesSpread:
+    (one,) = result.tests[0].series
     return one
 
 
-def test_the_spreads_are_recovered() -> None:
-    found = calibrate([aa(1, 40, record_sd=0.02, run_sd=0.01)], [RULE])
-    one = only(found)
+def test_calibration_recovers_simulated_spreads() -> None:
+    result = calibrate([aa(1, 40, record_sd=0.02, run_sd=0.01)], [RULE])
+    one = only(result)
     assert (one.sweep, one.point, one.metric) == ("serving", SINGLE, "throughput")
     assert one.run_sd == pytest.approx(0.01, rel=0.25)  # 80 degrees of freedom
     assert one.record_sd == pytest.approx(0.02, rel=0.35)  # 39
-    assert found.pooled.record_sd["throughput"] == pytest.approx(math.hypot(0.02, 0.01 / math.sqrt(3)), rel=0.35)
-    assert found.pooled.freedom == {"throughput": 39}
+    assert result.pooled.record_sd["throughput"] == pytest.approx(math.hypot(0.02, 0.01 / math.sqrt(3)), rel=0.35)
+    assert result.pooled.freedom == {"throughput": 39}
 
 
-def test_runs_alone_make_no_spread_between_records() -> None:
+def test_differences_between_runs_are_no_spread_between_records() -> None:
     one = only(calibrate([aa(2, 40, record_sd=0, run_sd=0.02)], [RULE]))
     assert one.record_sd < 0.008
     assert one.run_sd == pytest.approx(0.02, rel=0.25)
 
 
-def test_points_that_share_a_record_count_once_and_tests_add_up() -> None:
+def test_degrees_of_freedom_count_records_of_all_tests_and_not_points() -> None:
     tests = [aa(3, 5, record_sd=0.01, run_sd=0.005, points=8), aa(4, 7, record_sd=0.01, run_sd=0.005, test="b")]
-    found = calibrate(tests, [RULE, RULE])
-    assert found.pooled.freedom == {"throughput": 4 + 6}
-    assert [one.test for one in found.tests] == ["a", "b"]
-    assert [len(one.series) for one in found.tests] == [9, 1]  # with the sweep's mean
-    assert found.false_alarms.of == 7  # invocations
+    result = calibrate(tests, [RULE, RULE])
+    assert result.pooled.freedom == {"throughput": 4 + 6}
+    assert [one.test for one in result.tests] == ["a", "b"]
+    assert [len(one.series) for one in result.tests] == [9, 1]  # with the sweep's mean
+    assert result.false_alarms.of == 7  # invocations
 
 
-def test_more_records_and_more_runs_find_smaller_effects() -> None:
+def test_smaller_effects_are_detectable_with_more_records_and_runs() -> None:
     sizes = only(calibrate([aa(5, 12, record_sd=0.003, run_sd=0.02)], [RULE])).detectable
     assert sizes[1, 3] > sizes[5, 3] > sizes[20, 3] > RULE.min_effect
     assert sizes[5, 3] > sizes[5, 5] > sizes[5, 8]
 
 
-def test_the_smallest_effect_is_found_four_times_of_five() -> None:
+def test_the_smallest_detectable_effect_has_a_power_of_80_percent() -> None:
     """By the gate itself, of records with the spread that was measured."""
-    found = calibrate([aa(6, 60, record_sd=0.01, run_sd=0.01)], [RULE])
-    effect = only(found).detectable[5, 3]
-    rule = replace(RULE, prior=calibrated_priors(RECORD_PRIOR, found.pooled.record_sd, found.pooled.freedom))
+    result = calibrate([aa(6, 60, record_sd=0.01, run_sd=0.01)], [RULE])
+    effect = only(result).detectable[5, 3]
+    rule = replace(RULE, prior=calibrated_priors(RECORD_PRIOR, result.pooled.record_sd, result.pooled.freedom))
     hits = 0
     for seed in range(200):
         *before, now = aa(1000 + seed, 6, record_sd=0.01, run_sd=0.01)
@@ -92,7 +92,7 @@ def test_the_smallest_effect_is_found_four_times_of_five() -> None:
     assert 0.70 <= hits / 200 <= 0.92
 
 
-def test_a_record_that_is_off_is_a_false_alarm_and_named_in_the_rate() -> None:
+def test_a_slow_record_counts_as_a_false_alarm() -> None:
     *calm, odd = aa(7, 10, record_sd=0.002, run_sd=0.002)
     slow = tuple(
         replace(run, windows=tuple(replace(one, throughput=one.throughput / 1.5) for one in run.windows))
@@ -103,20 +103,20 @@ def test_a_record_that_is_off_is_a_false_alarm_and_named_in_the_rate() -> None:
 
 
 @pytest.mark.parametrize(("count", "of"), [(0, 5), (1, 20), (7, 20), (5, 5)])
-def test_the_interval_is_exact(count: int, of: int) -> None:
+def test_the_interval_of_a_proportion_is_exact(count: int, of: int) -> None:
     expected = stats.binomtest(count, of).proportion_ci(0.95, method="exact")
     assert (Proportion(count, of).low, Proportion(count, of).high) == pytest.approx((expected.low, expected.high))
 
 
-def test_one_run_a_record_shows_no_spread_of_runs() -> None:
+def test_single_runs_have_no_spread_between_runs() -> None:
     one = only(calibrate([aa(8, 6, record_sd=0.01, run_sd=0, runs=1)], [RULE]))
     assert math.isnan(one.run_sd)
     assert one.record_sd > 0
 
 
-def test_a_measured_prior_is_of_its_metrics_only_and_never_weighs_more_than_the_limit() -> None:
-    found = calibrated_priors(RECORD_PRIOR, {"p50": 0.01, "energy": 0.02}, {"p50": 200, "energy": 0})
-    assert isinstance(found, Priors)
-    assert found.of("serving", "concurrency 1", "p50") == Prior(0.01, HISTORY_WEIGHT, measured=True)
-    assert found.of("serving", "", "energy") == found.of("serving", "", "p90") == RECORD_PRIOR
+def test_a_measured_prior_covers_its_metrics_and_its_weight_is_limited() -> None:
+    result = calibrated_priors(RECORD_PRIOR, {"p50": 0.01, "energy": 0.02}, {"p50": 200, "energy": 0})
+    assert isinstance(result, Priors)
+    assert result.of("serving", "concurrency 1", "p50") == Prior(0.01, HISTORY_WEIGHT, measured=True)
+    assert result.of("serving", "", "energy") == result.of("serving", "", "p90") == RECORD_PRIOR
     assert calibrated_priors(RECORD_PRIOR, {}, {}) == RECORD_PRIOR

@@ -31,7 +31,7 @@ def indices(values: object) -> list[int]:
 # Published examples
 
 
-def test_the_nile() -> None:
+def test_the_change_of_the_nile_is_detected() -> None:
     (change,) = change_points(NILE)
     assert 1871 + change.index == 1899
     assert (change.before, change.after) == (1130, 842.5)
@@ -47,7 +47,7 @@ def test_a_benchmark_that_became_twice_as_fast() -> None:
 
 
 @pytest.mark.parametrize("at", [10, 25, 37])
-def test_a_step_is_found_where_it_is(at: int) -> None:
+def test_a_step_is_located(at: int) -> None:
     values = noise(40)
     values[at:] += 0.08
     (change,) = change_points(values.tolist())
@@ -55,12 +55,12 @@ def test_a_step_is_found_where_it_is(at: int) -> None:
     assert change.after - change.before == pytest.approx(0.08, abs=0.02)
 
 
-def test_several_steps() -> None:
+def test_several_steps_are_located() -> None:
     values = noise(90) + np.repeat([0.0, 0.1, 0.05], 30)
     assert indices(values) == pytest.approx([30, 60], abs=1)
 
 
-def test_a_passing_change_is_found_as_its_two_ends() -> None:
+def test_a_passing_change_is_marked_at_both_ends() -> None:
     values = noise(60)
     values[30:40] += 0.1
     assert indices(values) == [30, 40]
@@ -73,7 +73,7 @@ def test_slow_creep_becomes_a_staircase_upwards() -> None:
     assert changes[-1].after - changes[0].before == pytest.approx(0.08, abs=0.02)
 
 
-def test_one_outlier_is_no_level() -> None:
+def test_a_single_outlier_is_no_level() -> None:
     for at in (0, 20, 39):
         values = noise(40)
         values[at] += 1.0
@@ -99,7 +99,7 @@ def test_a_series_without_a_change_is_seldom_marked(kind: str) -> None:
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0, 1.0, 2.0, 9.0], [3.0] * 50, [0.1, 0.2] * 30])
-def test_where_there_is_nothing_to_find(values: list[float]) -> None:
+def test_short_and_constant_series_have_no_change(values: list[float]) -> None:
     assert change_points(values) == []
 
 
@@ -123,13 +123,13 @@ def test_levels_and_units_do_not_matter() -> None:
     assert indices(values) == indices(values * 1e6 - 5) == [20]
 
 
-def test_of_a_long_series_the_newest_are_looked_at() -> None:
+def test_only_the_newest_values_of_a_long_series_are_analysed() -> None:
     values = np.concatenate([noise(200) + 5, noise(MOST_VALUES // 2), noise(MOST_VALUES // 2, seed=1) + 0.1])
     (change,) = change_points(values.tolist())
     assert change.index == 200 + MOST_VALUES // 2
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
-def test_what_is_no_number_is_refused(number: float) -> None:
+def test_values_that_are_not_finite_are_refused(number: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         change_points([1.0, number])

@@ -55,8 +55,8 @@ def slower(before: Record, steps: int, *, keep_throughput: bool = False) -> Reco
 
 
 def find(comparison: Comparison, metric: str, point: LoadPoint | None = SINGLE) -> Row:
-    (found,) = (row for row in comparison.rows if (row.metric, row.point) == (metric, point))
-    return found
+    (result,) = (row for row in comparison.rows if (row.metric, row.point) == (metric, point))
+    return result
 
 
 def named(rows: Sequence[Row]) -> set[tuple[str, LoadPoint | NamedPoint | None]]:
@@ -80,7 +80,7 @@ def drawn(
 # Verdicts
 
 
-def test_no_baseline_is_a_verdict_of_its_own() -> None:
+def test_without_a_baseline_the_verdict_is_no_baseline() -> None:
     comparison = compare(record(), [], RULE)
     assert comparison.verdict is Verdict.NO_BASELINE
     assert comparison.rows == ()
@@ -136,7 +136,7 @@ def test_half_as_slow_is_improved() -> None:
     assert find(comparison, "throughput").ratio > 1 > find(comparison, "p50").ratio
 
 
-def test_one_bad_point_is_found_among_good_ones() -> None:
+def test_a_single_slow_point_is_detected() -> None:
     before = record(equal_runs(load_points=4))
     bad = record([[1.0, 2.0, 4.5, 4.0]] * 3)
     comparison = compare(bad, [before], RULE)
@@ -144,13 +144,13 @@ def test_one_bad_point_is_found_among_good_ones() -> None:
     assert {row.point for row in comparison.of(Verdict.REGRESSED)} == {LoadPoint(4)}
 
 
-def test_noise_alone_is_inconclusive_and_says_what_it_could_have_seen() -> None:
+def test_noise_alone_is_inconclusive_and_states_the_detectable_change() -> None:
     noisy = record([[1.0], [1.3], [0.8]])
     comparison = compare(noisy, [noisy], RULE)
     assert comparison.verdict is Verdict.INCONCLUSIVE
-    for found in comparison.rows:
-        assert found.min_detectable > 0.2
-        assert found.records_to_decide is None or found.records_to_decide >= 1
+    for result in comparison.rows:
+        assert result.min_detectable > 0.2
+        assert result.records_to_decide is None or result.records_to_decide >= 1
 
 
 @settings(max_examples=25, deadline=None)
@@ -177,7 +177,7 @@ def test_a_change_below_the_minimum_effect_is_no_regression() -> None:
 
 
 @pytest.mark.parametrize("steps", [20, -20])  # 10%
-def test_a_change_beyond_equivalence_is_not_unchanged_though_it_is_no_regression(steps: int) -> None:
+def test_a_change_beyond_equivalence_is_neither_unchanged_nor_a_regression(steps: int) -> None:
     before = record(equal_runs())
     rule = Rule(prior=Prior(record_sd=0.001, weight=8), min_effect=0.2, equivalence=0.05)
     assert {row.verdict for row in compare(slower(before, steps), [before], rule).rows} == {Verdict.INCONCLUSIVE}
@@ -185,7 +185,7 @@ def test_a_change_beyond_equivalence_is_not_unchanged_though_it_is_no_regression
 
 @pytest.mark.parametrize("steps", [14, -14])  # 7%
 @pytest.mark.parametrize("records", [1, 20])
-def test_what_a_large_minimum_effect_accepts_is_unchanged(steps: int, records: int) -> None:
+def test_a_change_below_a_large_minimum_effect_is_unchanged(steps: int, records: int) -> None:
     before = record(equal_runs())
     rule = Rule(prior=Prior(record_sd=0.001, weight=8), min_effect=0.1)
     assert compare(slower(before, steps), [before] * records, rule).verdict is Verdict.UNCHANGED
@@ -227,7 +227,7 @@ def test_the_unit_of_time_does_not_matter(here: list[list[float]], there: list[l
 
 @settings(max_examples=25, deadline=None)
 @given(levels(2), levels(2), st.floats(-3, 3).map(lambda exponent: 10**exponent))
-def test_between_buckets_the_unit_costs_at_most_the_precision(
+def test_a_change_of_unit_moves_figures_by_at_most_the_precision_of_a_bucket(
     here: list[list[float]], there: list[list[float]], unit: float
 ) -> None:
     plain = compare(record(here), [record(there)], RULE)
@@ -262,7 +262,7 @@ def test_the_order_of_runs_and_records_does_not_matter(
 
 @settings(max_examples=50, deadline=None)
 @given(st.data())
-def test_every_row_is_made_of_numbers(data: st.DataObject) -> None:
+def test_every_row_has_finite_numbers(data: st.DataObject) -> None:
     wild = st.floats(-3, 4).map(lambda exponent: 10**exponent)
     shape = st.tuples(st.integers(1, 3), st.integers(1, 3), st.sampled_from([0, 5, 20, 60]))
 
@@ -279,12 +279,12 @@ def test_every_row_is_made_of_numbers(data: st.DataObject) -> None:
         min_effect=data.draw(st.floats(0, 0.5)),
     )
     comparison = compare(any_record(), [any_record() for _ in range(data.draw(st.integers(1, 4)))], rule)
-    for found in comparison.rows:
-        figures = (found.candidate, found.baseline, found.ratio, found.low, found.high, found.min_detectable)
+    for result in comparison.rows:
+        figures = (result.candidate, result.baseline, result.ratio, result.low, result.high, result.min_detectable)
         assert all(map(math.isfinite, figures))
-        assert 0 < found.low <= found.ratio <= found.high
-        assert 0 <= found.p_value <= 1
-        assert found.min_detectable > 0
+        assert 0 < result.low <= result.ratio <= result.high
+        assert 0 <= result.p_value <= 1
+        assert result.min_detectable > 0
 
 
 @settings(max_examples=25, deadline=None)
@@ -311,7 +311,7 @@ def test_noise_in_the_runs_widens_the_interval(one: int, other: int, in_baseline
         (10, 2, 0.1 / math.sqrt(3)),
     ],
 )
-def test_a_prior_does_not_argue_away_noisy_runs(records: int, weight: float, least_sd: float) -> None:
+def test_a_small_prior_does_not_hide_noisy_runs(records: int, weight: float, least_sd: float) -> None:
     noisy = record([[math.exp(-0.1)], [1.0], [math.exp(0.1)]])
     seen = find(compare(noisy, [noisy] * records, Rule(prior=Prior(0.001, weight))), "throughput")
     half = float(stats.t.isf(0.025, weight + records - 1)) * least_sd * math.sqrt(1 + 1 / records)
@@ -351,7 +351,7 @@ def test_sharing_alpha_never_adds_a_rejection(
         assert named(shared.of(verdict)) <= named(alone.of(verdict))
 
 
-def test_sharing_alpha_with_many_tests_asks_for_a_larger_change() -> None:
+def test_with_many_tests_the_detectable_change_is_larger() -> None:
     before = record(equal_runs())
     seen = [
         compare(before, [before], Rule(prior=RULE.prior, tests=tests)).rows[0].min_detectable for tests in (1, 10, 100)
@@ -370,7 +370,7 @@ def test_sharing_alpha_with_many_tests_asks_for_a_larger_change() -> None:
         ((), 0.05, ()),
     ],
 )
-def test_holm(p_values: tuple[float, ...], alpha: float, rejected: tuple[bool, ...]) -> None:
+def test_holm_rejects_in_steps(p_values: tuple[float, ...], alpha: float, rejected: tuple[bool, ...]) -> None:
     assert holm(np.array(p_values), alpha).tolist() == list(rejected)
 
 
@@ -381,7 +381,7 @@ def test_holm_lies_between_bonferroni_and_no_correction(p_values: list[float]) -
         assert not rejected or p_value <= 0.05
 
 
-def test_the_sweep_has_a_row_of_its_own_where_it_has_several_points() -> None:
+def test_a_sweep_of_several_points_has_a_row_for_its_mean() -> None:
     before = record(equal_runs(load_points=3))
     after = record([[1.1, 2.0, 3.3]] * 3)
     comparison = compare(after, [before], RULE)
@@ -393,12 +393,12 @@ def alarms(record_sd: float, prior_sd: float, *, factor: float = 1.0) -> int:
     """How many of 300 comparisons with a single baseline record end in ``regressed``."""
     rng = np.random.default_rng(20260101)
     rule = Rule(prior=Prior(prior_sd, 8), alpha=0.05, min_effect=0.0)
-    found = 0
+    result = 0
     for _ in range(300):
         before = drawn(rng, record_sd=record_sd, run_sd=0.01)
         after = drawn(rng, record_sd=record_sd, run_sd=0.01, factor=factor)
-        found += compare(after, [before], rule).verdict is Verdict.REGRESSED
-    return found
+        result += compare(after, [before], rule).verdict is Verdict.REGRESSED
+    return result
 
 
 @pytest.mark.parametrize("prior_sd", [0.02, 0.05])
@@ -406,7 +406,7 @@ def test_false_alarms_keep_within_alpha(prior_sd: float) -> None:
     assert alarms(0.01, prior_sd) <= stats.binom.ppf(0.99, 300, 0.05)
 
 
-def test_false_alarms_would_show_if_the_spread_between_records_were_not_believed() -> None:
+def test_false_alarms_rise_without_the_spread_between_records() -> None:
     assert alarms(0.05, 0.005) > 2 * stats.binom.ppf(0.99, 300, 0.05)
 
 
@@ -427,13 +427,13 @@ def test_p90_is_not_gated_below_fifty_requests_a_run(short: str) -> None:
     assert {row.metric for row in compare(after, [before], RULE).rows} == {"p50", "throughput"}
 
 
-def test_windows_of_one_run_are_taken_together() -> None:
+def test_windows_of_a_run_are_merged() -> None:
     visits = [window(requests=17, visit=visit) for visit in range(3)]
     several = replace(record(equal_runs()), runs=tuple(run(*visits, index=index) for index in range(3)))
     assert "p90" in {row.metric for row in compare(several, [several], RULE).rows}
 
 
-def test_points_on_one_side_only_are_named_and_the_others_compared() -> None:
+def test_points_of_a_single_side_are_named_and_shared_points_compared() -> None:
     after = record(equal_runs(load_points=2), at=[LoadPoint(1), LoadPoint(2, 8)])
     before = record(equal_runs(load_points=2), at=[LoadPoint(1), LoadPoint(16)])
     comparison = compare(after, [before], RULE)
@@ -442,7 +442,7 @@ def test_points_on_one_side_only_are_named_and_the_others_compared() -> None:
     assert {row.point for row in comparison.rows} == {LoadPoint(1)}
 
 
-def test_nothing_in_common_is_no_baseline() -> None:
+def test_without_shared_points_the_verdict_is_no_baseline() -> None:
     comparison = compare(record(equal_runs(), at=[LoadPoint(4)]), [record(equal_runs(), at=[LoadPoint(8)])], RULE)
     assert comparison.verdict is Verdict.NO_BASELINE
     assert comparison.new_points == ("serving: concurrency 4",)
@@ -463,7 +463,7 @@ def test_sweeps_of_one_test_are_kept_apart() -> None:
     assert {row.sweep for row in comparison.rows} == {"fp16", "fp32"}
 
 
-def test_runs_that_were_cut_short_do_not_count() -> None:
+def test_incomplete_runs_are_left_out() -> None:
     before = record(equal_runs())
     cut = replace(slower(before, 400).runs[0], complete=False)
     comparison = compare(replace(before, runs=(*before.runs, cut)), [before], RULE)
@@ -481,7 +481,7 @@ def test_the_first_verdict_in_the_order_is_the_worst() -> None:
     assert worst([]) is Verdict.NO_BASELINE
 
 
-def test_what_else_changed_is_named_with_its_place() -> None:
+def test_changes_are_named_with_their_section() -> None:
     before = replace(
         record(
             commit="aaaa",

@@ -44,7 +44,7 @@ def verdicts(comparison: Comparison, against: str) -> set[Verdict]:
 
 
 @pytest.mark.parametrize("wild", [3.0, 0.2])
-def test_one_wild_run_of_five_does_not_decide(wild: float) -> None:
+def test_an_outlier_among_five_runs_does_not_decide(wild: float) -> None:
     rng = np.random.default_rng(1)
     before = history(rng)
     assert (
@@ -55,20 +55,20 @@ def test_one_wild_run_of_five_does_not_decide(wild: float) -> None:
 
 
 @pytest.mark.parametrize("wild", [3.0, 0.2])
-def test_one_wild_block_of_five_does_not_decide(wild: float) -> None:
+def test_an_outlier_among_five_blocks_does_not_decide(wild: float) -> None:
     reference = numbers([[1.0]] * 5)
     same, slow = ([[wild], *([level * one] for one in (1.0, 1.003, 0.997, 1.001))] for level in (1.0, 1.1))
     assert compare_duet_values(numbers(same), reference, Rule()).verdict is not Verdict.REGRESSED
     assert compare_duet_values(numbers(slow), reference, Rule()).verdict is Verdict.REGRESSED
 
 
-def test_one_wild_run_of_three_flags_nothing() -> None:
+def test_an_outlier_among_three_runs_is_no_regression() -> None:
     rng = np.random.default_rng(2)
-    found = compare_values(numbers([[1.5], [1.0], [1.0]]), history(rng), QUIET)
-    assert found.verdict is Verdict.INCONCLUSIVE
+    result = compare_values(numbers([[1.5], [1.0], [1.0]]), history(rng), QUIET)
+    assert result.verdict is Verdict.INCONCLUSIVE
 
 
-def test_starts_of_two_modes_widen_and_do_not_flag() -> None:
+def test_bimodal_starts_widen_the_interval_without_a_verdict() -> None:
     rng = np.random.default_rng(3)
     before = history(rng)
     one_mode = compare_values(numbers([[1.0], [1.001], [0.999], [1.0], [1.0]]), before, QUIET).rows[0]
@@ -80,15 +80,15 @@ def test_starts_of_two_modes_widen_and_do_not_flag() -> None:
 # The pinned baseline
 
 
-def test_slow_creep_is_found_by_the_pinned_baseline() -> None:
+def test_a_slow_drift_is_detected_by_the_pinned_baseline() -> None:
     rng = np.random.default_rng(4)
     creep = [replace(drawn(rng, factor=1.05 + 0.002 * age), id=f"h{age}") for age in range(10, 0, -1)]
     pinned = [replace(drawn(rng), id="pinned")]
-    found = compare_values(drawn(rng, factor=1.075), creep, QUIET, pinned=pinned)
-    assert Verdict.REGRESSED not in verdicts(found, "baseline")
-    assert verdicts(found, "pinned") == {Verdict.REGRESSED}
-    assert found.verdict is Verdict.REGRESSED
-    assert found.baseline[-1] == "pinned"
+    result = compare_values(drawn(rng, factor=1.075), creep, QUIET, pinned=pinned)
+    assert Verdict.REGRESSED not in verdicts(result, "baseline")
+    assert verdicts(result, "pinned") == {Verdict.REGRESSED}
+    assert result.verdict is Verdict.REGRESSED
+    assert result.baseline[-1] == "pinned"
 
 
 def test_a_pinned_record_takes_the_spread_from_the_history() -> None:
@@ -110,11 +110,11 @@ def test_both_baselines_share_alpha() -> None:
     )
 
 
-def test_a_point_that_only_the_pinned_record_knows_is_judged_by_it() -> None:
+def test_a_point_that_only_the_pinned_record_has_is_judged_by_it() -> None:
     before = [numbers([[1.0]] * 3)]
     pinned = [numbers([[1.0, 1.0]] * 3)]
-    found = compare_values(numbers([[1.0, 2.0]] * 3), before, QUIET, pinned=pinned)
-    regressed = {(row.against, row.point) for row in found.of(Verdict.REGRESSED)}
+    result = compare_values(numbers([[1.0, 2.0]] * 3), before, QUIET, pinned=pinned)
+    regressed = {(row.against, row.point) for row in result.of(Verdict.REGRESSED)}
     assert ("pinned", NamedPoint("p1")) in regressed
     assert not any(against == "baseline" for against, _ in regressed)
 
@@ -122,16 +122,16 @@ def test_a_point_that_only_the_pinned_record_knows_is_judged_by_it() -> None:
 # Duets
 
 
-def test_a_duet_finds_what_every_block_shows() -> None:
+def test_a_duet_detects_a_change_that_every_block_shows() -> None:
     rng = np.random.default_rng(7)
     noise = rng.normal(0, 0.15, (5, 4))
     reference = numbers(np.exp(noise).tolist())
     candidate = numbers((1.05 * np.exp(noise + rng.normal(0, 0.01, (5, 4)))).tolist())
-    found = compare_duet_values(candidate, reference, Rule())
-    assert found.verdict is Verdict.REGRESSED
-    assert found.mode == "duet"
-    assert {row.against for row in found.rows} == {"reference"}
-    whole = next(row for row in found.rows if row.point is None)
+    result = compare_duet_values(candidate, reference, Rule())
+    assert result.verdict is Verdict.REGRESSED
+    assert result.mode == "duet"
+    assert {row.against for row in result.rows} == {"reference"}
+    whole = next(row for row in result.rows if row.point is None)
     assert whole.ratio == pytest.approx(1.05, abs=0.015)
     assert whole.candidate / whole.baseline == pytest.approx(whole.ratio)
 
@@ -148,21 +148,21 @@ def test_a_quiet_history_sharpens_a_duet() -> None:
 def test_a_side_without_a_common_point_is_no_baseline() -> None:
     candidate = numbers([[1.0]] * 3)
     reference = values_from_numbers("r", [{"other": {"p50": 1.0}}] * 3)
-    found = compare_duet_values(candidate, reference, Rule())
-    assert found.verdict is Verdict.NO_BASELINE
-    assert (found.new_points, found.missing_points) == (("p0",), ("other",))
+    result = compare_duet_values(candidate, reference, Rule())
+    assert result.verdict is Verdict.NO_BASELINE
+    assert (result.new_points, result.missing_points) == (("p0",), ("other",))
 
 
 def test_records_with_a_reference_are_duets() -> None:
     one = record(equal_runs(1.1, runs=5, load_points=2))
     duet = replace(one, reference=record(equal_runs(1.0, runs=5, load_points=2)).runs)
-    found = compare_duet(duet, [duet], Rule())
-    assert found.verdict is Verdict.REGRESSED
-    assert all(row.worsening == pytest.approx(0.1, abs=0.01) for row in found.rows)
+    result = compare_duet(duet, [duet], Rule())
+    assert result.verdict is Verdict.REGRESSED
+    assert all(row.worsening == pytest.approx(0.1, abs=0.01) for row in result.rows)
 
 
 @pytest.mark.parametrize("sequential", [False, True])
-def test_duets_whose_sides_were_not_alive_together_say_nothing_of_those_that_were(sequential: bool) -> None:
+def test_sequential_duets_are_no_history_of_alternating_duets(sequential: bool) -> None:
     def measured(duet: Record, *, sequential: bool) -> Record:
         return replace(duet, runs=tuple(replace(run, sequential=sequential) for run in duet.runs))
 
@@ -193,14 +193,14 @@ def test_the_unit_does_not_matter_to_a_duet(seed: int, unit: float) -> None:
 # What is compared
 
 
-def test_figures_that_are_no_numbers_are_named_and_never_gate() -> None:
+def test_figures_that_are_not_finite_are_named_and_never_gate() -> None:
     good = [[1.0, 1.0]] * 3
     bad = [[1.0, 5.0], [1.0, math.nan], [1.0, 5.0]]
-    found = compare_values(numbers(bad), [numbers(good)], Rule())
-    assert {row.point for row in found.rows} == {NamedPoint("p0")}
-    assert found.left_out == ("p1, p50",)
-    assert found.verdict is not Verdict.REGRESSED
-    assert found.missing_points == ()
+    result = compare_values(numbers(bad), [numbers(good)], Rule())
+    assert {row.point for row in result.rows} == {NamedPoint("p0")}
+    assert result.left_out == ("p1, p50",)
+    assert result.verdict is not Verdict.REGRESSED
+    assert result.missing_points == ()
 
 
 def test_only_the_rules_metrics_gate() -> None:
@@ -213,20 +213,20 @@ def test_only_the_rules_metrics_gate() -> None:
 def test_a_new_point_does_not_cost_the_sweep_its_history() -> None:
     rng = np.random.default_rng(9)
     before = history(rng)
-    found = compare_values(drawn(rng, points=4), [drawn(rng, points=4), *before], QUIET)
-    whole = next(row for row in found.rows if row.point is None)
+    result = compare_values(drawn(rng, points=4), [drawn(rng, points=4), *before], QUIET)
+    whole = next(row for row in result.rows if row.point is None)
     alone = compare_values(drawn(rng), before, QUIET)
     assert whole.min_detectable < 1.3 * next(row for row in alone.rows if row.point is None).min_detectable
-    assert {row.point for row in found.rows} >= {NamedPoint("p3")}
+    assert {row.point for row in result.rows} >= {NamedPoint("p3")}
 
 
 def test_each_series_has_its_own_prior() -> None:
     priors = Priors(Prior(0.2, 8), {("", "p1", "p50"): Prior(0.005, 20, measured=True)})
-    found = compare_values(numbers([[1.1, 1.1]] * 3), [numbers([[1.0, 1.0]] * 3)], Rule(prior=priors))
-    assert {row.point for row in found.of(Verdict.REGRESSED)} == {NamedPoint("p1")}
+    result = compare_values(numbers([[1.1, 1.1]] * 3), [numbers([[1.0, 1.0]] * 3)], Rule(prior=priors))
+    assert {row.point for row in result.of(Verdict.REGRESSED)} == {NamedPoint("p1")}
 
 
-def test_what_is_spent_at_other_looks_is_missing_at_this_one() -> None:
+def test_alpha_spent_at_earlier_looks_is_not_available_again() -> None:
     rng = np.random.default_rng(10)
     before, candidate = history(rng), drawn(rng)
     whole, part = (compare_values(candidate, before, replace(QUIET, look_share=share)) for share in (1.0, 0.2))
@@ -235,6 +235,6 @@ def test_what_is_spent_at_other_looks_is_missing_at_this_one() -> None:
 
 def test_records_of_another_key_are_not_comparable() -> None:
     differing = {"device": ("NVIDIA L4", "NVIDIA A10")}
-    found = compare(record(equal_runs()), [], Rule(), differing=differing)
-    assert found.verdict is Verdict.NOT_COMPARABLE
-    assert found.differing == differing
+    result = compare(record(equal_runs()), [], Rule(), differing=differing)
+    assert result.verdict is Verdict.NOT_COMPARABLE
+    assert result.differing == differing

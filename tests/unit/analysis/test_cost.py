@@ -23,11 +23,11 @@ def point(throughput: float, p90_ms: float, load: LoadPoint | None = None) -> Op
 SLOW, FAST = point(50.0, 40.0, LoadPoint(8)), point(20.0, 10.0, LoadPoint(1))
 
 
-def found(*points: OperatingPoint) -> OperatingPoints:
+def measured_points(*points: OperatingPoint) -> OperatingPoints:
     return OperatingPoints(str(KEY["test"]), KEY, points)
 
 
-def test_as_many_instances_as_the_best_point_within_the_budget_needs() -> None:
+def test_a_fleet_has_the_instances_that_its_best_point_requires() -> None:
     serving = fleet([SLOW, FAST], L4, 1, Demand(100.0, budget_ns={"p90": 50e6}))
     assert serving is not None
     assert (serving.instances, serving.at, serving.headroom) == (2, SLOW, 0.0)
@@ -38,7 +38,7 @@ def test_as_many_instances_as_the_best_point_within_the_budget_needs() -> None:
     assert (tight.instances, tight.at) == (5, FAST)
 
 
-def test_headroom_is_what_the_load_may_grow_by() -> None:
+def test_headroom_is_the_possible_growth_of_the_load() -> None:
     serving = fleet([SLOW], L4, 1, Demand(100.0, headroom=0.3))
     assert serving is not None
     assert serving.instances == 3
@@ -51,7 +51,7 @@ def test_rounding_costs_no_instance() -> None:
     assert serving.instances == 10
 
 
-def test_of_as_many_instances_the_lower_latency() -> None:
+def test_among_equal_fleets_the_one_of_lowest_latency_is_chosen() -> None:
     serving = fleet([SLOW, FAST], L4, 1, Demand(15.0, budget_ns={"p90": 50e6}))
     assert serving is not None
     assert (serving.instances, serving.at) == (1, FAST)
@@ -71,7 +71,7 @@ def test_every_quantile_of_the_budget_holds() -> None:
     assert fleet([SLOW], L4, 1, Demand(10.0, budget_ns={"p99": 1e12})) is None
 
 
-def test_open_loop_points_answer_before_closed_ones() -> None:
+def test_open_loop_points_are_preferred() -> None:
     opened = point(30.0, 12.0, LoadPoint(0, 1, 30.0, "poisson"))
     assert eligible_points([SLOW, opened], Demand(1.0)) == [opened]
     assert eligible_points([SLOW, opened], Demand(1.0, loop="closed")) == [SLOW]
@@ -79,7 +79,7 @@ def test_open_loop_points_answer_before_closed_ones() -> None:
     assert eligible_points([SLOW], Demand(1.0, loop="open")) == []
 
 
-def test_requests_of_one_batch_size_or_of_any() -> None:
+def test_a_demand_has_a_batch_size_or_accepts_any() -> None:
     eight = point(400.0, 30.0, LoadPoint(4, 8))
     assert eligible_points([SLOW, eight], Demand(100.0)) == [SLOW]
     assert eligible_points([SLOW, eight], Demand(100.0, 8)) == [eight]
@@ -98,19 +98,19 @@ def test_requests_of_one_batch_size_or_of_any() -> None:
         ),
     ],
 )
-def test_what_can_t_be_served_says_why(demand: Demand, refusal: str) -> None:
-    (offer,) = offers(found(SLOW, FAST), [L4], demand)
+def test_an_unserved_demand_states_its_reason(demand: Demand, refusal: str) -> None:
+    (offer,) = offers(measured_points(SLOW, FAST), [L4], demand)
     assert (offer.fleet, offer.refusal) == (None, refusal)
 
 
-def test_nothing_to_count_on_and_nothing_priced() -> None:
-    (offer,) = offers(found(), [L4], Demand(1.0))
+def test_refusals_without_reliable_points_or_prices() -> None:
+    (offer,) = offers(measured_points(), [L4], Demand(1.0))
     assert offer.refusal == "no load point can be relied on"
-    (offer,) = offers(found(SLOW), [replace(L4, gpu="NVIDIA L40S")], Demand(1.0))
+    (offer,) = offers(measured_points(SLOW), [replace(L4, gpu="NVIDIA L40S")], Demand(1.0))
     assert (offer.price, offer.refusal) == (None, "no price of NVIDIA L4")
 
 
-def test_the_price_latency_curve_gets_faster_as_it_gets_dearer() -> None:
+def test_dearer_fleets_of_the_price_curve_are_faster() -> None:
     between = point(30.0, 45.0)
     curve = price_curve([SLOW, between, FAST], L4, 1, Demand(100.0, budget_ns={"p90": 1.0}))
     assert [(one.instances, one.at) for one in curve] == [(2, SLOW), (5, FAST)]
@@ -128,7 +128,7 @@ def monthly(points: list[OperatingPoint], qps: float, budget_ns: float, headroom
 
 
 @given(POINTS, st.tuples(LOADS, LOADS), st.tuples(BUDGETS, BUDGETS), st.tuples(ROOMS, ROOMS), st.integers(1, 8))
-def test_asking_for_more_never_costs_less(
+def test_a_larger_demand_never_costs_less(
     points: list[OperatingPoint],
     loads: tuple[float, float],
     budgets: tuple[float, float],
@@ -159,7 +159,7 @@ def test_a_fleet_stays_within_what_was_measured(
 
 
 @given(POINTS, LOADS, ROOMS)
-def test_the_curve_s_cheapest_is_the_cheapest_there_is(points: list[OperatingPoint], qps: float, room: float) -> None:
+def test_the_price_curve_begins_with_the_cheapest_fleet(points: list[OperatingPoint], qps: float, room: float) -> None:
     demand = Demand(qps, headroom=room)
     curve = price_curve(points, L4, 1, demand)
     serving = fleet(points, L4, 1, demand)
@@ -169,7 +169,7 @@ def test_the_curve_s_cheapest_is_the_cheapest_there_is(points: list[OperatingPoi
 
 
 @pytest.mark.parametrize("wrong", [{"inferences_per_s": 0.0}, {"headroom": -0.1}, {"loop": "half"}])
-def test_no_such_demand(wrong: dict[str, float]) -> None:
+def test_impossible_demands_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"a demand must be|loop must be"):
         Demand(**{"inferences_per_s": 1.0, **wrong})  # type: ignore[arg-type]
 

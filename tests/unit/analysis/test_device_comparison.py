@@ -40,11 +40,11 @@ def with_energy(
 
 
 def at(compared: DeviceComparison, side: int, point: LoadPoint | None = None) -> DevicePoint:
-    (found,) = [one for one in compared.sides[side].points if one.point == point]
-    return found
+    (result,) = [one for one in compared.sides[side].points if one.point == point]
+    return result
 
 
-def test_per_point_and_per_dollar() -> None:
+def test_ratios_are_given_per_point_and_per_dollar() -> None:
     compared = compare_devices([device(ON_T4), device(ON_A10G, 0.4)], [T4, A10G])
     first, other = at(compared, 0, LoadPoint(2)), at(compared, 1, LoadPoint(2))
     assert not first.ratios
@@ -63,7 +63,7 @@ def test_per_point_and_per_dollar() -> None:
     assert "inferences_per_j" not in other.ratios
 
 
-def test_without_a_price_there_is_no_dollar() -> None:
+def test_devices_without_a_price_have_no_ratio_per_dollar() -> None:
     compared = compare_devices([device(ON_T4), device(ON_A10G, 0.4)], [T4])
     assert at(compared, 0, LoadPoint(1)).usd_per_million is not None
     assert at(compared, 1, LoadPoint(1)).usd_per_million is None
@@ -71,7 +71,7 @@ def test_without_a_price_there_is_no_dollar() -> None:
     assert (compared.sides[0].price, compared.sides[1].price) == (T4, None)
 
 
-def test_per_joule() -> None:
+def test_ratios_are_given_per_joule() -> None:
     compared = compare_devices([with_energy(device(ON_T4), 0.6, 0.2), with_energy(device(ON_A10G), 0.3, 0.1)], [])
     ratio = at(compared, 1, LoadPoint(1)).ratios["inferences_per_j"]
     assert at(compared, 1, LoadPoint(1)).energy_j == pytest.approx(0.4, rel=0.001)
@@ -82,7 +82,7 @@ def test_per_joule() -> None:
     assert compared.sides[0].notes == ("energy is that of the GPU and the CPU",)
 
 
-def test_only_parts_that_every_device_tells_are_compared() -> None:
+def test_only_energy_sources_that_every_device_has_are_compared() -> None:
     compared = compare_devices([with_energy(device(ON_T4), 0.6, 0.2), with_energy(device(ON_A10G), 0.3, None)], [])
     assert at(compared, 0, LoadPoint(1)).energy_j == pytest.approx(0.6, rel=0.001)
     assert at(compared, 1, LoadPoint(1)).ratios["inferences_per_j"].value == pytest.approx(2.0)
@@ -120,7 +120,7 @@ def test_load_points_of_one_device_alone_are_named() -> None:
     )
 
 
-def test_what_else_differs_is_told() -> None:
+def test_further_differences_are_listed() -> None:
     there = device({**ON_T4, "power_limit_w": 70}, environment={"driver": "550"})
     here = device({**ON_A10G, "power_limit_w": 300}, environment={"driver": "560"})
     assert compare_devices([there, here], []).sides[1].changes == (
@@ -129,7 +129,7 @@ def test_what_else_differs_is_told() -> None:
     )
 
 
-def test_other_work_is_refused() -> None:
+def test_records_of_different_work_are_refused() -> None:
     with pytest.raises(ValueError, match="same work"):
         compare_devices([device(ON_T4), device({**ON_A10G, "version": 2})], [])
     with pytest.raises(ValueError, match="two records"):

@@ -28,14 +28,14 @@ ALONE = averaging_matrix(["one"])
 
 def stored(candidate: FloatArray, history: FloatArray, prior: Prior = ASSUMED) -> tuple[float, float, float]:
     """Difference, standard error and degrees of freedom of a single series."""
-    found = stored_evidence(StoredArrays(candidate[None], history[None], ALONE), SeriesPriors.of([prior]))
-    return float(found.difference[0]), float(found.error[0]), float(found.freedom[0])
+    result = stored_evidence(StoredArrays(candidate[None], history[None], ALONE), SeriesPriors.of([prior]))
+    return float(result.difference[0]), float(result.error[0]), float(result.freedom[0])
 
 
 # Stored mode, by hand
 
 
-def test_a_long_history_is_taken_at_its_word() -> None:
+def test_a_long_history_outweighs_an_assumed_prior() -> None:
     """Records of one run each: no more than Student's t of one value against ``m`` others, the prior gone."""
     rng = np.random.default_rng(1)
     history, candidate = rng.normal(0, 0.01, (20, 1)), np.array([0.03])
@@ -45,7 +45,7 @@ def test_a_long_history_is_taken_at_its_word() -> None:
     assert freedom == pytest.approx(19)
 
 
-def test_a_measured_prior_stays_beside_a_long_history() -> None:
+def test_a_measured_prior_keeps_its_weight_beside_a_long_history() -> None:
     history = np.random.default_rng(1).normal(0, 0.01, (20, 1))
     _, error, freedom = stored(np.array([0.0]), history, Prior(0.02, 8, measured=True))
     assert error**2 == pytest.approx((8 * 0.02**2 + 19 * history.var(ddof=1)) / 27 * (1 + 1 / 20))
@@ -58,20 +58,20 @@ def test_a_single_record_is_judged_by_the_prior() -> None:
     assert freedom == pytest.approx(8)
 
 
-def test_runs_that_differ_raise_the_assumption() -> None:
+def test_differing_runs_raise_an_assumed_prior() -> None:
     runs = np.array([-0.1, 0.0, 0.1])
     _, error, _ = stored(runs, runs[None])
     assert error == pytest.approx(0.1 * math.sqrt(2))
 
 
-def test_a_noisy_candidate_cant_borrow_the_calm_of_the_others() -> None:
+def test_a_noisy_candidate_does_not_profit_from_a_quiet_baseline() -> None:
     calm = np.random.default_rng(2).normal(0, 0.005, (20, 3))
     noisy = np.array([-0.2, 0.0, 0.2])
     assert stored(noisy, calm)[1] > 0.19
     assert stored(noisy / 40, calm)[1] < 0.01
 
 
-def test_more_runs_of_the_candidate_buy_precision_where_runs_differ_most() -> None:
+def test_further_runs_of_the_candidate_add_precision_if_runs_differ_most() -> None:
     rng = np.random.default_rng(3)
     errors = [
         np.mean([stored(rng.normal(0, 0.03, runs), rng.normal(0, 0.03, (20, 3)))[1] for _ in range(200)])
@@ -80,7 +80,7 @@ def test_more_runs_of_the_candidate_buy_precision_where_runs_differ_most() -> No
     assert errors[0] > 1.3 * errors[1] > 1.3 * errors[2]
 
 
-def test_values_that_agree_to_the_last_digit_are_not_known_better_than_they_are_read() -> None:
+def test_the_error_is_never_below_the_resolution_of_the_histogram() -> None:
     _, error, _ = stored(np.zeros(3), np.zeros((20, 3)))
     assert error == pytest.approx(RESOLUTION * math.sqrt(1 + 1 / 20))
 
@@ -90,20 +90,20 @@ def test_values_that_agree_to_the_last_digit_are_not_known_better_than_they_are_
 
 def test_blocks_are_a_moderated_one_sample_t() -> None:
     blocks = np.array([0.03, 0.05, 0.07])
-    found = duet_evidence(blocks[None], ALONE, SeriesPriors.of([Prior(0.01, 10, measured=True)]))
-    assert found.difference[0] == pytest.approx(0.05)
-    assert found.error[0] ** 2 == pytest.approx((10 * 0.01**2 + 2 * 0.02**2) / 12 / 3)
-    assert found.freedom[0] == 12
-    assert found.p_worse(0.01)[0] == pytest.approx(stats.t.sf(0.04 / found.error[0], 12))
+    result = duet_evidence(blocks[None], ALONE, SeriesPriors.of([Prior(0.01, 10, measured=True)]))
+    assert result.difference[0] == pytest.approx(0.05)
+    assert result.error[0] ** 2 == pytest.approx((10 * 0.01**2 + 2 * 0.02**2) / 12 / 3)
+    assert result.freedom[0] == 12
+    assert result.p_worse(0.01)[0] == pytest.approx(stats.t.sf(0.04 / result.error[0], 12))
 
 
 def test_an_assumed_prior_is_raised_to_what_the_blocks_show() -> None:
     blocks = np.array([-0.1, 0.0, 0.1])
-    found = duet_evidence(blocks[None], ALONE, SeriesPriors.of([ASSUMED]))
-    assert found.error[0] == pytest.approx(0.1 / math.sqrt(3))
+    result = duet_evidence(blocks[None], ALONE, SeriesPriors.of([ASSUMED]))
+    assert result.error[0] == pytest.approx(0.1 / math.sqrt(3))
 
 
-def test_points_of_one_job_lend_each_other_noise_and_no_degrees_of_freedom() -> None:
+def test_points_of_a_job_share_variance_and_no_degrees_of_freedom() -> None:
     prior = SeriesPriors.of([Prior(0.01, 10, measured=True)] * 2)
     pair = np.array([[0.0, 0.0, 0.0], [-0.06, 0.0, 0.06]])
     apart = duet_evidence(pair, averaging_matrix(["a", "b"]), prior)
@@ -117,7 +117,7 @@ def test_points_of_one_job_lend_each_other_noise_and_no_degrees_of_freedom() -> 
 
 
 @given(st.floats(-5, 5) | st.sampled_from([math.nan, math.inf, -math.inf]), st.floats(1, 50))
-def test_what_is_no_number_has_no_small_p_value(statistic: float, freedom: float) -> None:
+def test_without_a_number_the_p_value_is_1(statistic: float, freedom: float) -> None:
     p_value = float(t_tail(np.array(statistic), np.array(freedom)))
     assert 0 <= p_value <= 1
     if math.isnan(statistic):
@@ -140,11 +140,11 @@ def test_series_without_numbers_never_decide(data: st.DataObject) -> None:
     history[np.array(holes[12:]).reshape(4, 2, 3)] = np.nan
     arrays = StoredArrays(candidate, history, averaging_matrix([1, 2, 3, 4]))
     evidence = stored_evidence(arrays, SeriesPriors.of([ASSUMED] * 4))
-    found = decide(evidence, 0, Rule())
+    result = decide(evidence, 0, Rule())
     there = np.isfinite(candidate).any(axis=-1) & np.isfinite(history).any(axis=(-1, -2))
-    assert found.worse.tolist() == there.tolist()
-    assert not found.better.any()
-    assert not found.same.any()
+    assert result.worse.tolist() == there.tolist()
+    assert not result.better.any()
+    assert not result.same.any()
 
 
 @settings(deadline=None, max_examples=50)
@@ -188,7 +188,7 @@ def test_more_runs_never_widen_an_interval_on_average(seed: int, run_sd: float, 
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 1000))
-def test_many_comparisons_at_once_are_those_one_by_one(seed: int) -> None:
+def test_comparisons_in_an_array_equal_single_comparisons(seed: int) -> None:
     """What the simulation in ``benchmarks/gate_error_rates.py`` rests on."""
     rng = np.random.default_rng(seed)
     candidate, history = rng.normal(0.03, 0.01, (5, 6, 5)), rng.normal(0, 0.01, (5, 6, 4, 3))

@@ -35,7 +35,7 @@ from tests.unit.factories import guarded, run, window
 
 
 @pytest.mark.parametrize(("cpu_s", "workers", "busy"), [(0.89, 1, False), (0.95, 1, True), (0.95, 2, False)])
-def test_a_busy_load_generator_is_found(cpu_s: float, workers: int, busy: bool) -> None:
+def test_a_busy_load_generator_is_a_finding(cpu_s: float, workers: int, busy: bool) -> None:
     findings = client_findings(window_s=1.0, client_cpu_s=cpu_s, workers=workers, requests=100, errors=0)
     assert findings == (Finding(CLIENT_BUSY, CLIENT, 0.95),) * busy
 
@@ -162,10 +162,10 @@ class TestDevice:
             ({"temperature_begin_c": 50.0, "temperature_end_c": 52.0}, Finding(WARMING_UP, WARMING, 52.0, 50.0)),
         ],
     )
-    def test_each_disturbance_is_found(self, figures: dict[str, object], finding: Finding) -> None:
+    def test_each_disturbance_is_a_finding(self, figures: dict[str, object], finding: Finding) -> None:
         assert device_findings([gpu(**figures)]) == (finding,)
 
-    def test_nothing_is_found_in_a_quiet_window(self) -> None:
+    def test_a_quiet_window_has_no_finding(self) -> None:
         quiet = gpu(sm_clock_min_mhz=1950.0, temperature_begin_c=50.0, temperature_end_c=51.0)
         assert device_findings([quiet, GpuReadings("remote", 1)]) == ()
 
@@ -194,7 +194,7 @@ class TestDevice:
 class TestRepeating:
     throttled = guarded(window(), THROTTLED)
 
-    def test_a_disturbed_window_comes_again_and_an_undisturbed_one_does_not(self) -> None:
+    def test_only_disturbed_windows_are_repeated(self) -> None:
         assert worth_repeating(self.throttled, [])
         assert not worth_repeating(window(), [self.throttled])
 

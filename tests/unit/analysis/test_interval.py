@@ -33,17 +33,17 @@ def widths(interval: Interval) -> tuple[float, float]:
 
 @pytest.mark.parametrize("count", [2, 3, 6, 16])
 @pytest.mark.parametrize("noise", [0.05, 0.1])
-def test_mean_interval_misses_as_often_as_it_says(count: int, noise: float) -> None:
+def test_the_mean_interval_has_its_stated_coverage(count: int, noise: float) -> None:
     rng = np.random.default_rng(count)
-    found = [mean_interval(rng.normal(0, noise, count).tolist()) for _ in range(1000)]
-    misses = np.mean([not one.low <= 1 <= one.high for one in found])
+    result = [mean_interval(rng.normal(0, noise, count).tolist()) for _ in range(1000)]
+    misses = np.mean([not one.low <= 1 <= one.high for one in result])
     # A prior that is too wide for a quiet machine makes it more careful, never less.
     assert misses <= 0.125
     if noise == math.sqrt(WINDOW_SPREAD.variance):
         assert misses >= 0.04
 
 
-def test_more_values_make_it_narrower() -> None:
+def test_more_values_narrow_the_interval() -> None:
     lengths = [sum(widths(mean_interval([0.0, 0.1] * half))) for half in (1, 2, 4, 8)]
     assert lengths == sorted(lengths, reverse=True)
 
@@ -94,9 +94,9 @@ def test_agreeing_windows_are_no_narrower_than_their_requests_allow(q: float) ->
     exact = math.exp(0.3 * {0.5: 0.0, 0.9: 1.2816}[q]) * 1e6
     misses = 0
     for _ in range(300):
-        found = quantile_interval([of(*rng.lognormal(0, 0.3, 50)) for _ in range(2)], q, QUIET)
+        result = quantile_interval([of(*rng.lognormal(0, 0.3, 50)) for _ in range(2)], q, QUIET)
         # Half a bucket is the histogram's own precision.
-        misses += not found.low * 0.997 <= exact <= found.high * 1.003
+        misses += not result.low * 0.997 <= exact <= result.high * 1.003
     assert misses <= 0.15 * 300
 
 

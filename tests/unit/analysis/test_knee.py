@@ -17,20 +17,20 @@ def points(*loads: int) -> list[CurvePoint]:
     ]
 
 
-def test_where_waiting_begins() -> None:
-    found = knee(points(1, 2, 4, 8, 16, 32))
-    assert found is not None
-    assert found.concurrency == 8
+def test_the_knee_is_where_waiting_begins() -> None:
+    result = knee(points(1, 2, 4, 8, 16, 32))
+    assert result is not None
+    assert result.concurrency == 8
 
 
-def test_it_doesn_t_move_with_how_far_the_sweep_went() -> None:
+def test_the_knee_does_not_depend_on_the_end_of_the_sweep() -> None:
     for loads in ((1, 2, 4, 8, 16), (1, 2, 4, 8, 16, 512, 1024, 4096)):
-        found = knee(points(*loads))
-        assert found is not None
-        assert found.concurrency == 8
+        result = knee(points(*loads))
+        assert result is not None
+        assert result.concurrency == 8
 
 
-def test_none_without_an_answer() -> None:
+def test_without_answers_there_is_no_knee() -> None:
     assert knee([curve_point(throughput=0.0)]) is None
     assert knee([]) is None
     assert power(100.0, 0.0) == 0.0

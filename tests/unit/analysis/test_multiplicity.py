@@ -21,7 +21,7 @@ P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
         ((0.012, 0.9, 0.9, 0.9), (True, False, False, False)),
     ],
 )
-def test_hochberg(p_values: tuple[float, ...], expected: tuple[bool, ...]) -> None:
+def test_hochberg_rejects_in_steps(p_values: tuple[float, ...], expected: tuple[bool, ...]) -> None:
     assert hochberg(np.array(p_values), 0.05).tolist() == list(expected)
 
 
@@ -33,14 +33,14 @@ def test_hochberg_rejects_all_that_holm_does(p_values: list[float]) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_rows_of_an_array_are_decided_for_themselves(table: list[list[float]]) -> None:
+def test_rows_of_an_array_are_decided_separately(table: list[list[float]]) -> None:
     for step in (holm, hochberg):
         whole = step(np.array(table), 0.05)
         assert whole.tolist() == [step(np.array(row), 0.05).tolist() for row in table]
 
 
 @given(st.integers(0, 5), st.integers(1, 100), st.floats(1e-6, 0.2))
-def test_families_spend_what_they_are_given(sweeps: int, points: int, alpha: float) -> None:
+def test_families_spend_alpha_exactly(sweeps: int, points: int, alpha: float) -> None:
     split = families(sweeps, points, alpha)
     assert sum(family.alpha for family in split) == pytest.approx(alpha)
     assert sum(family.size for family in split) == sweeps + points

@@ -16,7 +16,7 @@ def test_brands_make_no_difference(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", ["NVIDIA T4G", "Tesla T40", "NVIDIA A10G", "CPU T4", "", "NVIDIA T4-2Q"])
-def test_other_products_are_others(device: str) -> None:
+def test_different_products_do_not_match(device: str) -> None:
     assert copies_per_instance(T4, {"device": device}) == 0
     assert copies_per_instance(replace(T4, gpu="NVIDIA A10"), {"device": "NVIDIA A10G"}) == 0
 

@@ -22,7 +22,7 @@ def blocks(spread: float, records: int, size: int = 3) -> np.ndarray:
     return np.tile(shape[:size], (1, records, 1))
 
 
-def test_history_steps_in_for_the_assumption_degree_by_degree() -> None:
+def test_history_replaces_an_assumed_prior_degree_by_degree() -> None:
     few = with_history(SeriesPriors.of([ASSUMED]), blocks(0.01, records=2))
     # Two records of three blocks: 4 degrees of freedom, of 8.
     assert few.variance[0] == pytest.approx((4 * 0.02**2 + 4 * 0.01**2) / 8)
@@ -33,10 +33,10 @@ def test_history_steps_in_for_the_assumption_degree_by_degree() -> None:
 
 
 def test_a_measured_prior_stays() -> None:
-    found = with_history(SeriesPriors.of([Prior(0.02, 8, measured=True)]), blocks(0.01, records=4))
-    assert found.variance[0] == pytest.approx((8 * 0.02**2 + 8 * 0.01**2) / 16)
+    result = with_history(SeriesPriors.of([Prior(0.02, 8, measured=True)]), blocks(0.01, records=4))
+    assert result.variance[0] == pytest.approx((8 * 0.02**2 + 8 * 0.01**2) / 16)
 
 
 def test_an_empty_history_changes_nothing() -> None:
-    found = with_history(SeriesPriors.of([ASSUMED]), np.full((1, 2, 3), np.nan))
-    assert (found.variance[0], found.weight[0], found.assumed[0]) == (pytest.approx(0.02**2), 8, 1.0)
+    result = with_history(SeriesPriors.of([ASSUMED]), np.full((1, 2, 3), np.nan))
+    assert (result.variance[0], result.weight[0], result.assumed[0]) == (pytest.approx(0.02**2), 8, 1.0)

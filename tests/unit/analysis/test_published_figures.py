@@ -57,7 +57,7 @@ TABLE = [
 SERIES = sorted({(row.model, row.precision) for row in TABLE})
 
 
-def test_prices_are_the_right_way_round() -> None:
+def test_published_prices_are_in_the_right_order() -> None:
     assert (G5, G4DN) == (1.624, 1.204)
 
 

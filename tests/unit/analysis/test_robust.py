@@ -12,23 +12,23 @@ NUMBERS = st.floats(-10, 10)
 
 @given(st.lists(NUMBERS, min_size=1, max_size=4))
 def test_up_to_four_values_are_the_plain_mean_and_variance(values: list[float]) -> None:
-    found = locate(np.array(values))
-    assert found.centre == pytest.approx(np.mean(values))
-    assert found.variance == pytest.approx(np.var(values, ddof=1) if len(values) > 1 else 0.0)
-    assert [float(found.freedom), float(found.count)] == [len(values) - 1, len(values)]
+    result = locate(np.array(values))
+    assert result.centre == pytest.approx(np.mean(values))
+    assert result.variance == pytest.approx(np.var(values, ddof=1) if len(values) > 1 else 0.0)
+    assert [float(result.freedom), float(result.count)] == [len(values) - 1, len(values)]
 
 
-def test_five_values_by_hand() -> None:
+def test_five_values_match_a_calculation_by_hand() -> None:
     # Trimmed to 1, 2, 3; winsorised to 1, 1, 2, 3, 3, whose squares about 2 are 4.
-    found = locate(np.array([3.0, 100.0, 1.0, 2.0, -50.0]))
-    assert found.centre == pytest.approx(2.0)
-    assert found.variance == pytest.approx(5 * 4 / (3 * 2) / 1.15)
-    assert [float(found.freedom), float(found.count)] == [2, pytest.approx(4.4)]
+    result = locate(np.array([3.0, 100.0, 1.0, 2.0, -50.0]))
+    assert result.centre == pytest.approx(2.0)
+    assert result.variance == pytest.approx(5 * 4 / (3 * 2) / 1.15)
+    assert [float(result.freedom), float(result.count)] == [2, pytest.approx(4.4)]
 
 
 @settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=5, max_size=12), st.floats(20, 1e6), st.booleans())
-def test_how_wild_one_of_five_is_makes_no_difference(values: list[float], wild: float, above: bool) -> None:
+def test_the_size_of_an_outlier_among_five_makes_no_difference(values: list[float], wild: float, above: bool) -> None:
     way = 1 if above else -1
     one, other = (locate(np.array([*values[1:], way * far])) for far in (20.0, wild))
     assert float(one.centre) == pytest.approx(float(other.centre))
@@ -43,23 +43,23 @@ def test_padding_and_order_change_nothing(rows: list[list[float]], random: np.ra
     for index, row in enumerate(rows):
         places = sorted(random.sample(range(size), len(row)))  # type: ignore[attr-defined]
         table[index, places] = row
-    found = locate(table)
+    result = locate(table)
     for index, row in enumerate(rows):
         alone = locate(np.array(row)) if row else None
-        assert found.count[index] == pytest.approx(len(row) - 0.6 * (len(row) // 5))
+        assert result.count[index] == pytest.approx(len(row) - 0.6 * (len(row) // 5))
         if alone is None:
-            assert np.isnan(found.centre[index])
-            assert found.variance[index] == 0
+            assert np.isnan(result.centre[index])
+            assert result.variance[index] == 0
         else:
-            assert found.centre[index] == pytest.approx(alone.centre)
-            assert found.variance[index] == pytest.approx(alone.variance)
+            assert result.centre[index] == pytest.approx(alone.centre)
+            assert result.variance[index] == pytest.approx(alone.variance)
 
 
 @pytest.mark.parametrize("count", [3, 5, 6, 8, 10, 14, 20])
-def test_of_normal_values_nothing_is_biased(count: int) -> None:
-    found = locate(np.random.default_rng(1).standard_normal((100_000, count)))
-    assert found.variance.mean() == pytest.approx(1.0, rel=0.03)
-    assert (found.variance / found.count).mean() == pytest.approx(found.centre.var(), rel=0.03)
+def test_estimates_of_normal_values_are_unbiased(count: int) -> None:
+    result = locate(np.random.default_rng(1).standard_normal((100_000, count)))
+    assert result.variance.mean() == pytest.approx(1.0, rel=0.03)
+    assert (result.variance / result.count).mean() == pytest.approx(result.centre.var(), rel=0.03)
 
 
 @given(st.lists(NUMBERS, min_size=1, max_size=2))

@@ -21,12 +21,12 @@ from tests.unit.factories import row
         (8, 1, (1, 3, 5, 8)),
     ],
 )
-def test_looks(max_runs: int, first: int, expected: tuple[int, ...]) -> None:
+def test_looks_are_planned_up_to_the_last_run(max_runs: int, first: int, expected: tuple[int, ...]) -> None:
     assert looks(max_runs, first) == expected
 
 
 @given(st.integers(1, 40), st.integers(1, 10))
-def test_the_looks_share_alpha_out_once(max_runs: int, first: int) -> None:
+def test_the_shares_of_the_looks_add_up_to_alpha(max_runs: int, first: int) -> None:
     shares = [alpha_share(index, max_runs, first) for index in range(len(looks(max_runs, first)))]
     assert sum(shares) == pytest.approx(1.0)
     assert min(shares) > 0
@@ -37,7 +37,7 @@ def test_a_single_look_spends_everything() -> None:
 
 
 @pytest.mark.parametrize("index", [-1, 3])
-def test_there_are_no_other_looks(index: int) -> None:
+def test_an_unplanned_look_is_refused(index: int) -> None:
     with pytest.raises(ValueError, match="3 looks at up to 8 runs"):
         alpha_share(index, LOOKS[-1])
 
@@ -52,7 +52,7 @@ def decided(*verdicts: Verdict) -> Comparison:
     return Comparison(worst, rows=tuple(row(verdict) for verdict in verdicts))
 
 
-def test_it_looks_on_while_a_row_is_open() -> None:
+def test_looks_continue_while_a_row_is_undecided() -> None:
     open_row = decided(Verdict.UNCHANGED, Verdict.INCONCLUSIVE)
     assert [next_look(done, 8, open_row) for done in (3, 5, 8)] == [5, 8, None]
     assert next_look(3, 4, open_row) == 4
@@ -67,5 +67,5 @@ def test_it_looks_on_while_a_row_is_open() -> None:
         Comparison(Verdict.NO_BASELINE),
     ],
 )
-def test_it_stops_where_more_runs_would_change_nothing(comparison: Comparison) -> None:
+def test_looks_end_when_further_runs_would_change_nothing(comparison: Comparison) -> None:
     assert next_look(3, 8, comparison) is None

@@ -22,25 +22,25 @@ C4 = NamedPoint("concurrency 4")
 
 
 def test_values_are_logs_turned_so_that_more_is_worse() -> None:
-    found = values_from_numbers("s", [{"concurrency 4": {"p50_ns": 2e6, "throughput": 500.0, "energy_j": 0.5}}] * 2)
-    assert found.values["", C4, "p50"].runs == pytest.approx((math.log(2e6),) * 2)
-    assert found.values["", C4, "throughput"].runs == pytest.approx((-math.log(500.0),) * 2)
-    assert found.values["", C4, "energy"].runs == pytest.approx((math.log(0.5),) * 2)
-    assert not found.left_out
+    result = values_from_numbers("s", [{"concurrency 4": {"p50_ns": 2e6, "throughput": 500.0, "energy_j": 0.5}}] * 2)
+    assert result.values["", C4, "p50"].runs == pytest.approx((math.log(2e6),) * 2)
+    assert result.values["", C4, "throughput"].runs == pytest.approx((-math.log(500.0),) * 2)
+    assert result.values["", C4, "energy"].runs == pytest.approx((math.log(0.5),) * 2)
+    assert not result.left_out
 
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf, -math.inf, 0.0, -1.0])
-def test_what_is_no_positive_number_is_left_out_and_named(figure: float) -> None:
+def test_figures_that_are_not_positive_are_left_out_and_named(figure: float) -> None:
     runs = [{"concurrency 4": {"p50_ns": 2e6, "p90_ns": 3e6}}, {"concurrency 4": {"p50_ns": figure, "p90_ns": 3e6}}]
-    found = values_from_numbers("s", runs)
-    assert set(found.values) == {("", C4, "p90")}
-    assert found.left_out == {("", C4, "p50")}
+    result = values_from_numbers("s", runs)
+    assert set(result.values) == {("", C4, "p90")}
+    assert result.left_out == {("", C4, "p50")}
 
 
-def test_what_one_run_lacks_is_left_out() -> None:
-    found = values_from_numbers("s", [{"a": {"p50": 1.0}, "b": {"p50": 1.0}}, {"a": {"p50": 1.0}}])
-    assert found.left_out == {("", NamedPoint("b"), "p50")}
-    assert found.points == {("", NamedPoint("a")), ("", NamedPoint("b"))}
+def test_a_series_that_a_run_lacks_is_left_out() -> None:
+    result = values_from_numbers("s", [{"a": {"p50": 1.0}, "b": {"p50": 1.0}}, {"a": {"p50": 1.0}}])
+    assert result.left_out == {("", NamedPoint("b"), "p50")}
+    assert result.points == {("", NamedPoint("a")), ("", NamedPoint("b"))}
 
 
 @pytest.mark.parametrize(
@@ -63,25 +63,25 @@ def test_metrics_may_carry_a_unit(given: str, known: tuple[str, float]) -> None:
 
 def test_units_that_differ_are_converted() -> None:
     given = ({"p50_ns": 2e6}, {"p50_us": 2e3}, {"p50_ms": 2.0}, {"p50_s": 0.002}, {"p50": 2e6})
-    found = values_from_numbers("s", [{"a": one} for one in given])
-    assert found.values["", NamedPoint("a"), "p50"].runs == pytest.approx([math.log(2e6)] * 5)
+    result = values_from_numbers("s", [{"a": one} for one in given])
+    assert result.values["", NamedPoint("a"), "p50"].runs == pytest.approx([math.log(2e6)] * 5)
 
 
-def test_places_have_names() -> None:
+def test_points_have_names() -> None:
     assert point_name("serving", LoadPoint(4, 8)) == "serving: concurrency 4, batch 8"
     assert point_name("", None) == "whole sweep"
 
 
-def test_a_record_gives_what_its_runs_gather() -> None:
+def test_values_of_a_record_match_the_figures_of_its_runs() -> None:
     one = record(equal_runs(1.5))
-    found = values_of(one, {"p50", "p90", "p99", "throughput"})
+    result = values_of(one, {"p50", "p90", "p99", "throughput"})
     figures = figures_by_point(one.runs[:1])[SINGLE]
-    assert found.values["serving", SINGLE, "p90"].runs[0] == pytest.approx(math.log(figures.latency.quantile_ns(0.9)))
-    assert found.values["serving", SINGLE, "throughput"].runs[0] == pytest.approx(-math.log(figures.throughput))
-    assert found.left_out == {("serving", SINGLE, "p99")}, "60 requests don't tell a p99"
+    assert result.values["serving", SINGLE, "p90"].runs[0] == pytest.approx(math.log(figures.latency.quantile_ns(0.9)))
+    assert result.values["serving", SINGLE, "throughput"].runs[0] == pytest.approx(-math.log(figures.throughput))
+    assert result.left_out == {("serving", SINGLE, "p99")}, "60 requests don't tell a p99"
 
 
-def test_only_what_is_asked_for_is_read() -> None:
+def test_only_requested_metrics_are_read() -> None:
     assert {metric for *_, metric in values_of(record(equal_runs()), {"p50"}).values} == {"p50"}
     assert {metric for *_, metric in values_of(record(equal_runs())).values} <= GATED
 
@@ -92,9 +92,9 @@ def disturbed(share: float) -> Record:
     return replace(one, runs=tuple(replace(run, windows=tuple(w)) for run, w in zip(one.runs, windows, strict=True)))
 
 
-def test_others_on_the_cpu_disturb_by_what_they_take() -> None:
-    found = [values_of(disturbed(share)).values["serving", SINGLE, "p50"].disturbance for share in (0.0, 0.1, 1.0)]
-    assert found == pytest.approx([0.0, -math.log(0.9), DISTURBANCE_LIMIT])
+def test_the_disturbance_grows_with_the_cpu_share_of_other_processes() -> None:
+    result = [values_of(disturbed(share)).values["serving", SINGLE, "p50"].disturbance for share in (0.0, 0.1, 1.0)]
+    assert result == pytest.approx([0.0, -math.log(0.9), DISTURBANCE_LIMIT])
 
 
 def powered(
@@ -128,17 +128,17 @@ class TestTaken:
         own = replace(one.runs[0], windows=tuple(replace(w, memory=Memory(10, 1000)) for w in one.runs[0].windows))
         assert self.of(replace(one, runs=(own,)), "memory") == pytest.approx(10)
 
-    def test_what_can_not_be_had_is_no_metric_rather_than_a_lost_one(self) -> None:
-        found = values_of(record(equal_runs()), {"energy", "memory", "host_memory"})
-        assert not found.values
-        assert not found.left_out
+    def test_a_metric_that_cannot_be_measured_is_absent_and_not_left_out(self) -> None:
+        result = values_of(record(equal_runs()), {"energy", "memory", "host_memory"})
+        assert not result.values
+        assert not result.left_out
 
     def test_windows_of_different_methods_are_not_added(self) -> None:
         one, other = powered(50.0).runs[0].windows[0], powered(50.0, method="nvml-power").runs[0].windows[0]
         mixed = replace(record(equal_runs()), runs=(replace(powered(1.0).runs[0], windows=(one, other)),))
-        found = values_of(mixed, {"energy"})
-        assert not found.values
-        assert found.left_out == {("serving", SINGLE, "energy")}
+        result = values_of(mixed, {"energy"})
+        assert not result.values
+        assert result.left_out == {("serving", SINGLE, "energy")}
 
     def test_records_of_different_methods_are_not_compared(self) -> None:
         rule = Rule(prior=PRIORS["gpu"], metrics=frozenset({"energy", "p50"}))
@@ -150,6 +150,6 @@ class TestTaken:
 
     def test_twice_the_energy_is_a_regression(self) -> None:
         rule = Rule(prior=PRIORS["gpu"], metrics=frozenset({"energy"}))
-        found = compare(powered(100.0), [powered(50.0)] * 3, rule)
-        assert found.verdict is Verdict.REGRESSED
-        assert found.rows[0].ratio == pytest.approx(2)
+        result = compare(powered(100.0), [powered(50.0)] * 3, rule)
+        assert result.verdict is Verdict.REGRESSED
+        assert result.rows[0].ratio == pytest.approx(2)

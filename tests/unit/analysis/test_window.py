@@ -37,7 +37,7 @@ def closed(sent: Times, done: Times, start_ns: int, stop_ns: int, batch_size: in
     return figures([(sent, sent, done)], start_ns, stop_ns, batch_size)
 
 
-def test_requests_inside_count_whole() -> None:
+def test_requests_inside_the_window_count_fully() -> None:
     sent, done = times((0, 10), (10, 20), (20, 30))
     seen = closed(sent, done, 0, 30, batch_size=1)
     assert (seen.requests, seen.latency_mean_ns) == (3, 10.0)
@@ -76,7 +76,7 @@ def test_requests_outside_count_nowhere() -> None:
     assert (seen.requests, seen.throughput) == (0, 0.0)
 
 
-def test_nothing_measured_is_zero() -> None:
+def test_a_window_without_requests_has_zero_figures() -> None:
     sent, done = times()
     seen = closed(sent, done, 0, 100, batch_size=8)
     assert (seen.requests, seen.throughput, seen.latency_mean_ns, seen.latency.total) == (0, 0.0, 0.0, 0)
@@ -153,7 +153,7 @@ class TestOpenLoop:
 
 
 class TestEndpoints:
-    def test_each_has_its_own_requests_and_errors(self) -> None:
+    def test_endpoints_have_separate_requests_and_errors(self) -> None:
         due, done = times((0, 10), (10, 40), (20, 30), (90, 190))
         one, other, idle = endpoint_figures(
             [(due, done, np.array([0, 1, 0, 1]))], ["a", "b", "c"], [0, 2, 5], (0, 100), 8
@@ -164,7 +164,7 @@ class TestEndpoints:
         assert (idle.requests, idle.errors, idle.throughput, idle.p50_ns, idle.p90_ns) == (0, 5, 0.0, 0.0, 0.0)
 
     @given(st.lists(st.tuples(st.integers(-500, 1500), st.integers(1, 900), st.integers(0, 2)), max_size=40))
-    def test_they_add_up_to_the_whole(self, rows: list[tuple[int, int, int]]) -> None:
+    def test_endpoints_add_up_to_the_window(self, rows: list[tuple[int, int, int]]) -> None:
         due = np.array([at for at, _, _ in rows], np.int64)
         done = due + np.array([life for _, life, _ in rows], np.int64)
         address = np.array([number for _, _, number in rows], np.int64)
@@ -178,7 +178,7 @@ class TestEndpoints:
     st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 20_000)), max_size=30),
     st.lists(st.integers(1, 29_999), max_size=8, unique=True),
 )
-def test_windows_side_by_side_share_every_request_out_once(lives: list[tuple[int, int]], cuts: list[int]) -> None:
+def test_adjacent_windows_count_every_request_once(lives: list[tuple[int, int]], cuts: list[int]) -> None:
     sent, done = times(*((start, start + life) for start, life in lives))
     edges = [0, *sorted(cuts), 30_000]
     seen = [closed(sent, done, left, right, 1) for left, right in pairwise(edges)]

@@ -30,17 +30,17 @@ def first(arrivals: Arrivals, count: int) -> list[int]:
 
 
 def until(arrivals: Arrivals, end_s: float) -> list[int]:
-    found: list[int] = []
+    result: list[int] = []
     for at_ns in arrivals.instants():
         if at_ns >= end_s * S:
-            return found
-        found.append(at_ns)
+            return result
+        result.append(at_ns)
     raise AssertionError("a schedule has no end")
 
 
 @pytest.mark.parametrize("arrivals", EVERY_KIND, ids=str)
 class TestEveryKind:
-    def test_is_the_same_each_time_and_in_every_process(self, arrivals: Arrivals) -> None:
+    def test_instants_are_the_same_in_every_process(self, arrivals: Arrivals) -> None:
         assert first(arrivals, 500) == first(arrivals, 500) == first(pickle.loads(pickle.dumps(arrivals)), 500)
 
     def test_never_goes_back_nor_begins_before_the_load(self, arrivals: Arrivals) -> None:
@@ -49,11 +49,11 @@ class TestEveryKind:
         assert instants[0] >= 0
         assert all(type(at_ns) is int for at_ns in instants)
 
-    def test_several_workers_that_take_turns_make_the_whole_of_it(self, arrivals: Arrivals) -> None:
+    def test_workers_that_take_turns_send_the_entire_schedule(self, arrivals: Arrivals) -> None:
         workers = [list(islice(arrivals.instants(), index, 300, 3)) for index in range(3)]
         assert sorted(at_ns for one in workers for at_ns in one) == first(arrivals, 300)
 
-    def test_has_a_label_of_its_own(self, arrivals: Arrivals) -> None:
+    def test_every_process_has_a_different_label(self, arrivals: Arrivals) -> None:
         assert [one.label for one in EVERY_KIND].count(arrivals.label) == 1
 
 
@@ -80,7 +80,7 @@ class TestPoisson:
             beyond = sum(interval > multiple / 200 for interval in intervals) / len(intervals)
             assert beyond == pytest.approx(math.exp(-multiple), abs=0.02)
 
-    def test_intervals_know_nothing_of_each_other(self) -> None:
+    def test_intervals_are_independent(self) -> None:
         intervals = [right - left for left, right in pairwise(first(Poisson(200.0), 20_001))]
         mean, spread = fmean(intervals), pstdev(intervals)
         together = fmean((one - mean) * (other - mean) for one, other in pairwise(intervals))
@@ -134,9 +134,9 @@ class TestRamp:
 class TestIntervals:
     @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=20).filter(any), st.integers(0, 100))
     def test_are_replayed_again_and_again(self, given_ns: list[int], number: int) -> None:
-        found = first(Intervals(tuple(given_ns)), number + 2)
-        assert found[0] == 0
-        assert found[number + 1] - found[number] == given_ns[number % len(given_ns)]
+        result = first(Intervals(tuple(given_ns)), number + 2)
+        assert result[0] == 0
+        assert result[number + 1] - result[number] == given_ns[number % len(given_ns)]
 
     def test_have_the_rate_of_their_mean(self) -> None:
         assert Intervals((1_000_000, 3_000_000)).rate == pytest.approx(500.0)
@@ -149,7 +149,7 @@ class TestIntervals:
         assert read.label.startswith("intervals production.txt ")
 
     @pytest.mark.parametrize("line", ["soon", "1,5", "inf", "nan", "0x10"])
-    def test_a_line_that_is_none_is_named(self, tmp_path: Path, line: str) -> None:
+    def test_a_line_without_an_interval_is_named(self, tmp_path: Path, line: str) -> None:
         path = tmp_path / "bad.txt"
         path.write_text(f"1000\n\n{line}\n")
         with pytest.raises(ValueError, match=rf"bad\.txt, line 3: '{line}' is not an interval in microseconds"):
@@ -172,7 +172,7 @@ class TestIntervals:
 
 
 class TestReseeded:
-    def test_random_intervals_are_others_of_the_same_kind(self) -> None:
+    def test_reseed_draws_other_intervals_of_the_same_kind(self) -> None:
         for arrivals in (Poisson(300.0, seed=7), Ramp(100.0, 400.0, 2.0, poisson=True)):
             schedules = {tuple(first(reseed(arrivals, number), 20)) for number in range(50)}
             assert len(schedules) == 50
@@ -182,13 +182,13 @@ class TestReseeded:
         own = {reseed(Poisson(300.0, seed=seed), number) for seed in range(5) for number in range(50)}
         assert len(own) == 250
 
-    def test_what_has_none_stays(self) -> None:
+    def test_processes_without_random_intervals_keep_theirs(self) -> None:
         for arrivals in (Constant(3.0), Intervals((5, 7))):
             assert reseed(arrivals, 4) is arrivals
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.inf, math.nan])
-def test_a_rate_that_is_none_is_refused_by_name(bad: float) -> None:
+def test_an_impossible_rate_is_refused_by_name(bad: float) -> None:
     with pytest.raises(ValueError, match="rate must be a positive number"):
         Constant(bad)
     with pytest.raises(ValueError, match="rate must be a positive number"):

@@ -254,7 +254,7 @@ def test_a_whole_number_beyond_every_float_is_named() -> None:
 
 
 @pytest.mark.parametrize("data", [None, [], "record", 1, True])
-def test_what_is_no_record_is_refused(data: Any) -> None:
+def test_data_of_another_kind_is_refused(data: Any) -> None:
     with pytest.raises(Mismatch, match="record should be dict"):
         from_builtins(Record, data)
 
@@ -264,7 +264,7 @@ def test_the_path_begins_where_the_reader_says() -> None:
         from_builtins(ServerTimes, {}, "server")
 
 
-def test_one_of_several_records_is_told_by_its_fields() -> None:
+def test_a_union_of_data_classes_is_resolved_by_fields() -> None:
     for point in (LoadPoint(4, 8), NamedPoint("concurrency 4"), None):
         one = row(Verdict.IMPROVED, point=LoadPoint())
         back = from_builtins(Row, to_builtins(replace(one, point=point)), "row")
@@ -272,7 +272,7 @@ def test_one_of_several_records_is_told_by_its_fields() -> None:
         assert back.verdict is Verdict.IMPROVED
 
 
-def test_a_record_that_is_none_of_several_is_named() -> None:
+def test_data_that_fits_no_class_of_a_union_is_named() -> None:
     data = {**to_builtins(row()), "point": {"colour": "red"}}
     with pytest.raises(Mismatch, match=r"row.point should be LoadPoint or NamedPoint, not dict"):
         from_builtins(Row, data, "row")

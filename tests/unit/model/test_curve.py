@@ -44,7 +44,7 @@ def test_a_point_takes_all_windows_of_all_runs() -> None:
     assert point.p50_ns < point.p90_ns < point.p95_ns < point.p99_ns
 
 
-def test_quantiles_with_too_few_requests_are_told_apart() -> None:
+def test_quantiles_with_too_few_requests_are_not_supported() -> None:
     (point,) = curve_of("serving", [LoadPoint()], [run(window(requests=60))])
     assert point.supported == {"p50", "p90"}
 
@@ -85,7 +85,7 @@ def test_a_missed_budget_fails_the_test_and_says_what_was_measured() -> None:
     assert "concurrency 4, batch 8: p90 12 ms" in message
 
 
-def test_a_required_budget_is_noted_before_it_is_checked_and_a_query_notes_nothing() -> None:
+def test_a_required_budget_is_reported_before_the_check_and_a_query_reports_nothing() -> None:
     noted: list[Budget] = []
     swept = replace(SWEPT, on_require=noted.append)
     assert swept.require(p50_ms=5, p99_ms=7) == swept.best(p50_ms=5, p99_ms=7) == SWEPT.require(p50_ms=5, p99_ms=7)
@@ -95,7 +95,7 @@ def test_a_required_budget_is_noted_before_it_is_checked_and_a_query_notes_nothi
 
 
 @pytest.mark.parametrize("limits", [{}, {"p90_ms": 0.0}, {"p90_ms": math.nan}])
-def test_what_is_no_budget_is_refused(limits: dict[str, float]) -> None:
+def test_impossible_budgets_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(OptionError, match=r"^require\(\): a l"):
         SWEPT.require(**limits)
 
@@ -135,7 +135,7 @@ class TestOpenLoop:
         smoked = smoke_curve("serving", self.RATES)
         assert [point.load for point in smoked] == list(self.RATES)
 
-    def test_service_times_and_lateness_are_told_beside_the_latency(self) -> None:
+    def test_service_times_and_lateness_stand_beside_the_latency(self) -> None:
         own = [
             replace(window(self.RATES[0], requests=60), service=histogram([2e5] * 60), late=3, lag_p99_ns=1.5e6),
             replace(window(self.RATES[0], requests=40), service=histogram([4e5] * 40), late=2, lag_p99_ns=9.5e6),
@@ -148,7 +148,7 @@ class TestOpenLoop:
 
 
 class TestClient:
-    def test_costs_are_by_request_and_stalls_by_time(self) -> None:
+    def test_client_cost_is_per_request_and_stalls_are_a_share_of_time(self) -> None:
         own = [
             replace(window(requests=30, window_s=1.0), client_cpu_s=0.03, stall_s=0.1),
             replace(window(requests=70, window_s=3.0), client_cpu_s=0.01, stall_s=0.1),
@@ -163,7 +163,7 @@ class TestClient:
         assert point.client_cpu_per_request_s == 0.0
 
 
-def test_streams_tell_the_first_answer_and_count_all() -> None:
+def test_streams_have_first_answer_times_and_a_count_of_answers() -> None:
     own = [replace(window(), first=histogram([1e5] * 60), answers=600), replace(window(), first=None, answers=0)]
     (point,) = curve_of("serving", [LoadPoint()], [run(*own)])
     assert point.first_p50_ns == pytest.approx(1e5, rel=0.006)
@@ -190,13 +190,13 @@ def test_energy_and_memory_of_a_point_are_those_of_its_windows() -> None:
     assert (point.target_memory_bytes, point.device_memory_bytes, point.host_memory_bytes) == (20, 100, 1000)
 
 
-def test_what_can_not_be_had_is_none_and_never_zero() -> None:
+def test_unmeasured_resources_are_none_and_never_zero() -> None:
     (point,) = curve_of("serving", [LoadPoint()], [run(window())])
     assert (point.gpu_energy_j, point.cpu_energy_j, point.energy_method) == (None, None, "")
     assert (point.target_memory_bytes, point.device_memory_bytes, point.host_memory_bytes) == (None, None, None)
 
 
-def test_guarded_windows_are_left_out_where_there_are_others_but_their_errors_are_not() -> None:
+def test_disturbed_windows_are_left_out_but_their_errors_count() -> None:
     calm, hot = window(), guarded(window(p50_ms=9.0, errors={"timeout": 2}), "throttled")
     (point,) = curve_of("serving", [LoadPoint()], [run(calm, hot)])
     assert (point.requests, point.errors, point.guards) == (60, 2, ())

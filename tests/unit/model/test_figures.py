@@ -59,7 +59,7 @@ def test_service_times_and_first_answers_of_all_windows_are_merged() -> None:
     assert (both.service.total, both.first.total, both.answers) == (120, 120, 180)
 
 
-def test_what_no_window_measured_stays_unknown() -> None:
+def test_unmeasured_figures_stay_unknown() -> None:
     both = figures(window(), window())
     assert (both.server, both.service, both.first, both.memory, both.energy_j("gpu")) == (None,) * 5
 
@@ -72,10 +72,10 @@ def test_without_a_request_there_is_no_mean() -> None:
 class TestServerTimes:
     """They are subtracted from the latency of all requests, so they have to be those of all requests."""
 
-    def test_one_window_without_them_makes_them_unknown(self) -> None:
+    def test_a_window_without_server_times_makes_them_unknown(self) -> None:
         assert figures(window(server=server_times(10)), window()).server is None
 
-    def test_a_window_without_a_request_needs_none(self) -> None:
+    def test_a_window_without_requests_needs_no_server_times(self) -> None:
         idle = window(requests=0, throughput=0.0)
         assert figures(window(server=server_times(10)), idle).server == server_times(10)
 
@@ -109,11 +109,11 @@ class TestEndpoints:
         assert point.endpoints[0].p90_ns == merge_histograms([self.FAST, self.SLOW]).quantile_ns(0.9)
         assert point.endpoints[0].p90_ns == pytest.approx(1e6, rel=0.006)
 
-    def test_windows_that_tell_no_endpoints_apart_are_left_out(self) -> None:
+    def test_windows_without_endpoints_are_left_out(self) -> None:
         a, _ = figures(*self.WINDOWS, window(window_s=9.0)).endpoints
         assert a.throughput == 175.0
 
-    def test_what_only_a_balancer_sees_stays_unknown(self) -> None:
+    def test_latencies_behind_a_balancer_stay_unknown(self) -> None:
         behind = replace(window(), endpoints=(EndpointFigures("a:1", 40, 0, 80.0),))
         (endpoint,) = figures(behind, behind).endpoints
         assert (endpoint.requests, endpoint.latency, endpoint.p90_ns) == (80, None, 0.0)
@@ -129,7 +129,7 @@ class TestResources:
         assert both.energy_j("cpu") == pytest.approx(0.01)
         assert (both.energy_sources, both.energy_methods) == (("gpu", "cpu"), ("nvml-counter", "rapl"))
 
-    def test_windows_that_did_not_measure_it_count_neither_way(self) -> None:
+    def test_windows_without_energy_do_not_change_it(self) -> None:
         assert figures(replace(window(), energy=(self.GPU,)), window()).energy_j("gpu") == pytest.approx(0.1)
 
     def test_different_methods_are_not_added(self) -> None:
@@ -141,7 +141,7 @@ class TestResources:
         both = figures(replace(window(), memory=Memory(1, 9)), replace(window(), memory=Memory(3, 4)), window())
         assert both.memory == Memory(3, 9)
 
-    def test_what_other_processes_took_is_weighted_by_time(self) -> None:
+    def test_the_cpu_share_of_other_processes_is_weighted_by_time(self) -> None:
         shares = [replace(window(window_s=s), others_cpu_share=share) for s, share in ((1.0, 0.4), (3.0, 0.2))]
         assert figures(*shares, window()).others_cpu_share == pytest.approx(0.25)
 

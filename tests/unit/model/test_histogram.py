@@ -79,7 +79,7 @@ def test_a_quantile_needs_latencies_beyond_it(requests: int, q: float, enough: b
         ((1,), (-3,), "positive"),
     ],
 )
-def test_what_no_histogram_can_be_is_refused(buckets: tuple[int, ...], counts: tuple[int, ...], problem: str) -> None:
+def test_impossible_histograms_are_refused(buckets: tuple[int, ...], counts: tuple[int, ...], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Histogram(buckets, counts)
 

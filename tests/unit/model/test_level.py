@@ -18,5 +18,5 @@ from tests.unit.factories import window
         (INTERRUPTED, True, "interrupted"),
     ],
 )
-def test_a_mark_says_what_the_figures_do_not(state: str, within: bool | None, mark: str) -> None:
+def test_a_mark_warns_of_unstable_or_slow_levels(state: str, within: bool | None, mark: str) -> None:
     assert MeasuredLevel(PointFigures((window(),)), 3, state, within).mark == mark

@@ -91,7 +91,7 @@ def test_only_complete_records_that_did_not_fail_enter_the_baseline(status: str,
     assert record(status=status, gate=gate).may_be_baseline is may
 
 
-def test_what_the_client_cost_is_told_by_request() -> None:
+def test_client_cpu_time_is_given_per_request() -> None:
     busy = replace(window(requests=50), client_cpu_s=0.01)
     assert busy.client_cpu_per_request_s == pytest.approx(0.0002)
     assert replace(busy, requests=0).client_cpu_per_request_s == 0.0
@@ -100,7 +100,7 @@ def test_what_the_client_cost_is_told_by_request() -> None:
 @pytest.mark.parametrize(
     ("share", "calm"), [(None, True), (0.0, True), (UNDISTURBED_CPU_SHARE, True), (UNDISTURBED_CPU_SHARE + 0.01, False)]
 )
-def test_a_window_is_calm_unless_others_took_much(share: float | None, calm: bool) -> None:
+def test_a_window_is_undisturbed_unless_other_processes_took_much_cpu(share: float | None, calm: bool) -> None:
     assert replace(window(), others_cpu_share=share).undisturbed is calm
 
 

@@ -29,7 +29,7 @@ SCALING = Scaling("flower", tuple((count, ideal(count)) for count in range(1, 8)
     ("throughput", "p90_ms", "replicas"),
     [(50, 50, 1), (100, 50, 1), (101, 50, 2), (200, 50, 2), (700, 50, 7), (400, 13, 4), (100, 12, 1)],
 )
-def test_for_a_throughput_within_a_budget(throughput: float, p90_ms: float, replicas: int) -> None:
+def test_replicas_for_a_throughput_within_a_budget(throughput: float, p90_ms: float, replicas: int) -> None:
     needed = SCALING.needed(throughput=throughput, p90_ms=p90_ms)
     assert needed.replicas == replicas
     assert needed.point.throughput >= throughput
@@ -37,21 +37,21 @@ def test_for_a_throughput_within_a_budget(throughput: float, p90_ms: float, repl
 
 
 @pytest.mark.parametrize(("concurrency", "replicas"), [(1, 1), (4, 1), (8, 2), (16, 4)])
-def test_for_a_concurrency_within_50_ms(concurrency: int, replicas: int) -> None:
+def test_replicas_for_a_concurrency_within_50_ms(concurrency: int, replicas: int) -> None:
     """The question of the article's last figure: at which concurrency one more slice is needed."""
     needed = SCALING.needed(concurrency=concurrency, p90_ms=50)
     assert needed.replicas == replicas
     assert needed.point.concurrency == concurrency
 
 
-def test_more_than_was_measured_is_not_guessed() -> None:
+def test_demands_beyond_the_measured_loads_are_not_extrapolated() -> None:
     with pytest.raises(BudgetMissed, match=r"none of 1, 2, 3, 4, 5, 6, 7 replicas serves 800/s(?s:.*)at most 700/s"):
         SCALING.needed(throughput=800, p90_ms=50)
     with pytest.raises(BudgetMissed, match=r"flower x1 has no load point with p90 <= 1 ms"):
         SCALING.needed(throughput=1, p90_ms=1)
 
 
-def test_a_point_that_cannot_tell_its_percentile_is_no_proof() -> None:
+def test_a_point_with_too_few_requests_is_no_proof() -> None:
     thin = Scaling("flower", ((1, curve(curve_point(supported=frozenset({"p50"})), name="flower x1")),))
     assert thin.needed(throughput=1, p50_ms=50).replicas == 1
     with pytest.raises(BudgetMissed, match="flower x1: too few requests for its p99"):
@@ -68,7 +68,7 @@ def test_a_required_budget_is_noted_for_every_curve() -> None:
         scaling.require(throughput=300)
 
 
-def test_questions_that_make_no_sense() -> None:
+def test_impossible_questions_are_refused() -> None:
     with pytest.raises(OptionError, match="give a demand"):
         SCALING.needed(p90_ms=50)
     with pytest.raises(OptionError, match="not measured at that load, only at concurrency 1, concurrency 2"):
@@ -77,14 +77,14 @@ def test_questions_that_make_no_sense() -> None:
         SCALING.at(9)
 
 
-def test_speedup() -> None:
+def test_speedup_is_relative_to_the_fewest_replicas() -> None:
     assert SCALING.speedup(1) == 1
     assert SCALING.speedup(7) == pytest.approx(7)
     assert SCALING.at(2).name == "flower x2"
     assert [count for count, _ in SCALING] == list(SCALING.replicas)
 
 
-def test_open_loop() -> None:
+def test_replicas_in_open_loop() -> None:
     curves = tuple(
         (count, smoke_curve(f"flower x{count}", [LoadPoint(0, 1, rate, "poisson") for rate in (100.0, 200.0)]))
         for count in (2, 4)
