@@ -111,7 +111,7 @@ def compare_duet(record: Record, history: Sequence[Record], rule: Rule) -> Compa
             after the other are used only for such a duet, and vice versa.
     """
     candidate, reference = block_values(record, rule.metrics)
-    # Blocks of sides that were measured one after the other have a spread of their own.
+    # Blocks of sides that were measured one after the other have another spread.
     earlier = [block_values(duet, rule.metrics) for duet in history if duet.sequential == record.sequential]
     return compare_duet_values(candidate, reference, rule, history=earlier)
 

@@ -15,7 +15,7 @@ and never taken to be below what the records' own runs show (``s_run^2 / k``). W
 are assumed to differ by at least as much as the fresh starts inside one of them: the prior's own ``s0`` is raised to
 ``s_run``. So on a quiet machine a 50% regression fails against a single record, and on a noisy one noise does not.
 
-Records are not all alike, though: a baseline measured on an idle machine says little about a record measured beside
+Records differ in noise, though: a baseline measured on an idle machine says little about a record measured beside
 a compiler. So the candidate has a variance of its own, ``v_c``: ``s^2``, adjusted for its number of runs, or what its
 own runs show where that is more; and both sides grow by what others took of the CPU (see ``values``).
 

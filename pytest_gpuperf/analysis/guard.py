@@ -16,7 +16,7 @@ ERROR_BUDGET = 0.01
 
 #: Share of late sends from which an open-loop window says more about the client than about arrivals.
 LATE_SHARE = 0.01
-#: Share of the window during which the load generator may be kept from its sockets, by its own work or by the machine.
+#: Share of the window during which the load generator may be kept from its sockets, by its work or by the machine.
 STALLED_SHARE = 0.05
 #: An open loop that is answered more slowly than it sends builds an endless queue: its latencies then depend on the
 #: length of the window.

@@ -1,6 +1,6 @@
 """One level for many questions: how alpha is split, and what is rejected at each share.
 
-An invocation's alpha goes in equal parts to its gated tests, so that each passes or fails on its own. A test's part is
+An invocation's alpha goes in equal parts to its gated tests, so that each passes or fails independently. A test's part is
 split again between the baselines it is compared with (rolling and pinned). Of what is left, half goes to the sweep-wide
 means of the metrics (which find what affects everything) and half to the single points (which find what affects one).
 
