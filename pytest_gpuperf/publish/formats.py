@@ -24,19 +24,14 @@ def format_of(path: str) -> str:
     """
     name = _ENDINGS.get(Path(path).suffix.lower(), "")
     if not name:
-        hint = (
-            " (--junitxml writes JUnit's XML, with our figures as properties)" if path.lower().endswith(".xml") else ""
-        )
+        junit = " (--junitxml writes JUnit's XML, with our figures as properties)"
+        hint = junit if path.lower().endswith(".xml") else ""
         raise ValueError(f"write a file that ends in {', '.join(_ENDINGS)}{hint}")
     return name
 
 
 def render(name: str, reported: Sequence[ReportedTest], *, title: str, generated_utc: str, marker: str = "") -> str:
     """Return a report's text.
-
-    Args:
-        title: Title next to the verdict.
-        marker: Name that distinguishes several comments of a pull request (Markdown).
 
     Raises:
         MissingExtra: The format needs a library that isn't installed.

@@ -22,7 +22,6 @@ def reported_of(
 
     Args:
         store: Store that charts over time read earlier records from; nothing else is read.
-        prices: Prices of machines, the newest of each.
         charts: Whether the report has charts, which show the whole baseline and the records before it.
 
     Raises:

@@ -32,13 +32,9 @@ def error_lines(reported: Sequence[ReportedTest], prefix: str = "") -> list[str]
 
 
 def _annotation(test: ReportedTest, prefix: str, message: str) -> str:
-    properties = {"title": f"gpuperf: {test.record.test} regressed"}
-    if test.file:
-        properties = {
-            "file": f"{prefix}/{test.file}" if prefix else test.file,
-            "line": str(max(test.line, 1)),
-            **properties,
-        }
+    path = f"{prefix}/{test.file}" if prefix else test.file
+    place = {"file": path, "line": str(max(test.line, 1))} if test.file else {}
+    properties = {**place, "title": f"gpuperf: {test.record.test} regressed"}
     encoded = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
     return f"::error {encoded}::{_data(message)}"
 

@@ -96,12 +96,10 @@ def record_lines(
 
 
 def indented(notes: Sequence[str]) -> list[str]:
-    """Return notes as lines below the headline of a test."""
     return [f"  {note}" for note in notes]
 
 
 def warnings(notes: Sequence[str]) -> list[str]:
-    """Return warnings as lines below the headline of a test."""
     return [f"  ! {note}" for note in notes]
 
 

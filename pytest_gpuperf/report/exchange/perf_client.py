@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -154,11 +154,12 @@ def csv_text(levels: Sequence[MeasuredLevel], layout: Layout) -> str:
     Columns are spelled as in perf_client, times are whole microseconds, and levels over the latency threshold are left
     out. The verbose CSV has additional columns at its end, the first of which marks unstable levels.
     """
-    if not levels:
-        return ""
+    return csv_of(csv_rows(levels, layout)) if levels else ""
+
+
+def csv_of(rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(csv_rows(levels, layout))
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 

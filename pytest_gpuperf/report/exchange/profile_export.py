@@ -111,6 +111,5 @@ class ProfileExport:
 
 
 def _pieces(items: Iterator[str]) -> Iterator[str]:
-    """Join items with commas, some thousand at a time."""
     while piece := list(islice(items, _PIECE)):
         yield ",".join(piece)

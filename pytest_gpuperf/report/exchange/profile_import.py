@@ -67,10 +67,8 @@ def read_profile(path: Path) -> list[ProfileLevel]:
     experiments = where.field(document, "experiments", list)
     levels = [_level(data, where.inside(f"experiments[{index}]")) for index, data in enumerate(experiments)]
     if not levels:
-        raise OptionError(
-            f"{path}: experiments is empty. Write the file with perf_analyzer --profile-export-file, or with "
-            "gpuperf sweep."
-        )
+        advice = "Write the file with perf_analyzer --profile-export-file, or with gpuperf sweep."
+        raise OptionError(f"{path}: experiments is empty. {advice}")
     loads = [(level.mode, level.value) for level in levels]
     repeated = next((load for load in loads if loads.count(load) > 1), None)
     if repeated is not None:
@@ -88,11 +86,7 @@ class _Field:
         return _Field(f"{self.path}: {name}" if ": " not in self.path else f"{self.path}.{name}")
 
     def field(self, data: Any, name: str, kind: type) -> Any:
-        """Return a field of an object.
-
-        Raises:
-            OptionError: The field is missing or has another type.
-        """
+        """Return a field of an object, after checking its type."""
         if not isinstance(data, dict):
             raise self.wrong(f"should be a JSON object, not {type(data).__name__} (is this file a profile export?)")
         if name not in data:
@@ -100,11 +94,7 @@ class _Field:
         return self.inside(name).checked(data[name], kind)
 
     def checked(self, value: Any, kind: type) -> Any:
-        """Return a value after checking its type; an int passes as a float.
-
-        Raises:
-            OptionError: The value has another type.
-        """
+        """Return a value after checking its type; an int passes as a float."""
         kinds = (int, float) if kind is float else (kind,)
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise self.wrong(f"should be {kind.__name__}, not {type(value).__name__}")
@@ -147,19 +137,10 @@ def _level(data: Any, where: _Field) -> ProfileLevel:
     edges = where.field(data, "window_boundaries", list) if "window_boundaries" in data else []
     for index, edge in enumerate(edges):
         where.inside(f"window_boundaries[{index}]").checked(edge, int)
-    due_ns = columns[0]
-    sent_ns = due_ns if columns[0] == columns[1] else columns[1]
-    return ProfileLevel(
-        mode=mode,
-        value=float(value),
-        windows_ns=_windows(edges, due_ns),
-        due_ns=due_ns,
-        sent_ns=sent_ns,
-        first_ns=columns[2],
-        done_ns=columns[3],
-        answers=columns[4],
-        failed_ns=array("q", sorted(failed)),
-    )
+    due_ns, sent_ns, *answer_columns = columns
+    sent_ns = due_ns if due_ns == sent_ns else sent_ns
+    windows_ns, failed_ns = _windows(edges, due_ns), array("q", sorted(failed))
+    return ProfileLevel(mode, float(value), windows_ns, due_ns, sent_ns, *answer_columns, failed_ns=failed_ns)
 
 
 def _windows(edges: list[int], due_ns: array[int]) -> tuple[tuple[int, int], ...]:

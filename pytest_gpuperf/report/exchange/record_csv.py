@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from pytest_gpuperf.model import ReportedTest, figures_by_point
 from pytest_gpuperf.model.level import STABLE, MeasuredLevel
-from pytest_gpuperf.report.exchange.perf_client import Layout, csv_rows
+from pytest_gpuperf.report.exchange.perf_client import Layout, csv_of, csv_rows
 
 #: Columns in front of those of perf_client, which tell several sweeps apart.
 _ADDED = ("Test", "Sweep", "Batch Size")
@@ -23,19 +21,16 @@ def records_csv(reported: Sequence[ReportedTest]) -> str:
     front, and cells of columns that a sweep lacks are empty.
     """
     tables = [(names, csv_rows(levels, Layout())) for names, levels in _tables(reported).items()]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if len(tables) == 1:
-        writer.writerows(tables[0][1])
-    elif tables:
-        titles = _all_titles([rows[0] for _, rows in tables])
-        writer.writerow([*_ADDED, *titles])
-        for (test, sweep, batch_size, _), (sweep_titles, *rows) in tables:
-            for row in rows:
-                cells = dict(zip(sweep_titles, row, strict=True))
-                front = (_without_formula(test), _without_formula(sweep), str(batch_size))
-                writer.writerow([*front, *(cells.get(title, "") for title in titles)])
-    return text.getvalue()
+    if len(tables) < 2:
+        return csv_of(row for _, rows in tables for row in rows)
+    titles = _all_titles([rows[0] for _, rows in tables])
+    lines = [[*_ADDED, *titles]]
+    for (test, sweep, batch_size, _), (sweep_titles, *rows) in tables:
+        for row in rows:
+            cells = dict(zip(sweep_titles, row, strict=True))
+            front = (_without_formula(test), _without_formula(sweep), str(batch_size))
+            lines.append([*front, *(cells.get(title, "") for title in titles)])
+    return csv_of(lines)
 
 
 def _tables(reported: Sequence[ReportedTest]) -> dict[tuple[str, str, int, bool], list[MeasuredLevel]]:

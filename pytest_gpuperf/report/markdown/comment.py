@@ -9,6 +9,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 from pytest_gpuperf.model import Comparison, Record, ReportedTest, Row, Verdict, worst
 from pytest_gpuperf.report import escape
@@ -25,7 +26,7 @@ from pytest_gpuperf.report.comparison_table import (
 from pytest_gpuperf.report.conditions import baseline_text, environment_text
 from pytest_gpuperf.report.figures import cut, fact, figure, interval, listed, minute, plural
 from pytest_gpuperf.report.findings import finding_notes
-from pytest_gpuperf.report.markdown.size_limit import TextPart, fit
+from pytest_gpuperf.report.markdown.size_limit import TextPart, cut_note, fit
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
@@ -63,13 +64,7 @@ def marker_line(name: str = "") -> str:
 
 
 def comment(reported: Sequence[ReportedTest], *, title: str = "", marker: str = "", limit: int = MAX_CHARACTERS) -> str:
-    """Return the comment.
-
-    Args:
-        title: Title beside the verdict.
-        marker: Name that distinguishes several comments on one pull request.
-        limit: Largest number of characters.
-    """
+    """Return the comment; a marker distinguishes several comments on one pull request."""
     groups = group_by_device(reported)
     parts = [TextPart(("\n\n".join([marker_line(marker), _title(reported, title)]),), _HEAD, "title")]
     if len(groups) > 1:
@@ -78,7 +73,7 @@ def comment(reported: Sequence[ReportedTest], *, title: str = "", marker: str = 
         parts += _section(name if len(groups) > 1 else "", group)
     if len(groups) > _MAX_DEVICES:
         parts.append(TextPart((f"{len(groups) - _MAX_DEVICES} more devices are listed only in the table above.",)))
-    return fit(parts, limit, _cut_note) + "\n"
+    return fit(parts, limit, partial(cut_note, "run `gpuperf report --format table` or open the HTML report")) + "\n"
 
 
 def group_by_device(reported: Sequence[ReportedTest]) -> dict[str, list[ReportedTest]]:
@@ -214,7 +209,6 @@ def _row_lines(pairs: Sequence[tuple[ReportedTest, Row]], total: int, *, named: 
 
 
 def _suspects(group: Sequence[ReportedTest]) -> str:
-    """Return what else changed where tests regressed: the first suspects."""
     regressed = [test for test in group if test.comparison.verdict is Verdict.REGRESSED]
     if not regressed:
         return ""
@@ -318,7 +312,6 @@ def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
 
 
 def _all_details(group: Sequence[ReportedTest]) -> list[TextPart]:
-    """Return the figures of all tests, the worst first."""
     begin = f"<details>\n<summary>All figures of {plural(len(group), 'test')}</summary>"
     inner = [
         TextPart((_test_details(test, with_rows=True), _test_details(test, with_rows=False), ""), _SWEEP, "sweep")
@@ -358,11 +351,3 @@ def _bullets(notes: Sequence[str]) -> list[str]:
     """Return notes as a list; notes that begin with blanks are indented below the note before them."""
     lines = [f"{' ' * (len(note) - len(note.lstrip()))}- {escape.text(note.lstrip())}" for note in notes]
     return ["", *lines] if lines else []
-
-
-def _cut_note(cut: Counter[str]) -> str:
-    parts = ", ".join(plural(count, what) for what, count in cut.items())
-    return (
-        f"> Shortened to fit GitHub's size limit for comments ({parts}). "
-        "For the full report, run `gpuperf report --format table` or open the HTML report."
-    )

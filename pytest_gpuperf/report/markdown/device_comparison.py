@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 from pytest_gpuperf.model import DeviceComparison, DevicePoint, DeviceResult, Ratio
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.comparison_table import ENTIRE_SWEEP
 from pytest_gpuperf.report.cost import price_line, usd
-from pytest_gpuperf.report.figures import duration, figure, minute, plural, rate
+from pytest_gpuperf.report.figures import duration, figure, minute, rate
 from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS, marker_line
-from pytest_gpuperf.report.markdown.size_limit import TextPart, fit
+from pytest_gpuperf.report.markdown.size_limit import TextPart, cut_note, fit
 from pytest_gpuperf.report.table import Table
 
 
@@ -99,11 +99,9 @@ def device_comparison_comment(comparisons: Sequence[DeviceComparison], *, title:
     """Return the comparisons of several tests as a comment within GitHub's size limit."""
     head = [marker_line(marker)] + ([f"## {escape.code(escape.shorten(title, 120))}"] if title else [])
     tests = [TextPart(("\n".join(device_comparison_markdown(test)), ""), 1, "test") for test in comparisons]
-    return fit([TextPart(("\n\n".join(head),)), *tests], MAX_CHARACTERS, _cut_note) + "\n"
-
-
-def _cut_note(cut: Counter[str]) -> str:
     return (
-        f"> Shortened to fit GitHub's size limit for comments ({plural(cut['test'], 'test')}). "
-        "For the full report, run `gpuperf report --by gpu`."
+        fit(
+            [TextPart(("\n\n".join(head),)), *tests], MAX_CHARACTERS, partial(cut_note, "run `gpuperf report --by gpu`")
+        )
+        + "\n"
     )

@@ -6,6 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pytest_gpuperf.report.figures import plural
+
+_JOINT = "\n\n"
+
 
 @dataclass(frozen=True)
 class TextPart:
@@ -27,26 +31,32 @@ def utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le", errors="surrogatepass")) // 2
 
 
-def fit(parts: Sequence[TextPart], limit: int, note: Callable[[Counter[str]], str], joint: str = "\n\n") -> str:
+def fit(parts: Sequence[TextPart], limit: int, note: Callable[[Counter[str]], str]) -> str:
     """Join parts, each in the longest variant that there is room for; of equal ranks, earlier parts win.
 
     Args:
         limit: Largest length of the result, as counted by ``utf16_length``.
         note: Returns what to say of shortened parts, counted by name. It is put behind the first part.
     """
-    full = joint.join(part.variants[0] for part in parts if part.variants[0])
+    full = _JOINT.join(part.variants[0] for part in parts if part.variants[0])
     if utf16_length(full) <= limit:
         return full
     every = Counter(part.name for part in parts)
-    room = limit - utf16_length(note(every)) - len(joint)
+    room = limit - utf16_length(note(every)) - len(_JOINT)
     chosen = [""] * len(parts)
     shortened: Counter[str] = Counter()
     for index in sorted(range(len(parts)), key=lambda index: parts[index].rank):
         part = parts[index]
-        fitting = (text for text in part.variants if utf16_length(text) + len(joint) <= room)
+        fitting = (text for text in part.variants if utf16_length(text) + len(_JOINT) <= room)
         chosen[index] = next(fitting, "")
-        room -= utf16_length(chosen[index]) + len(joint)
+        room -= utf16_length(chosen[index]) + len(_JOINT)
         if chosen[index] != part.variants[0]:
             shortened[part.name] += 1
     texts = [chosen[0], note(shortened), *chosen[1:]]
-    return joint.join(text for text in texts if text)
+    return _JOINT.join(text for text in texts if text)
+
+
+def cut_note(advice: str, shortened: Counter[str]) -> str:
+    """Return a note on shortened parts, with the advice how to get the full report."""
+    parts = ", ".join(plural(count, name) for name, count in shortened.items())
+    return f"> Shortened to fit GitHub's size limit for comments ({parts}). For the full report, {advice}."

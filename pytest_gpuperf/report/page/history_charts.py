@@ -25,11 +25,7 @@ _STATES = {
 
 
 def records_chart(sweep: SweepView, limit: int) -> Chart | None:
-    """Chart p90 and throughput of each load point over the records of the test's key.
-
-    Args:
-        limit: Largest number of records to show; the newest are shown.
-    """
+    """Chart p90 and throughput of each load point over the newest records of the test's key, up to a limit."""
     records = sweep.reported.history[-limit:]
     if len(records) < 2:
         return None
@@ -64,7 +60,6 @@ def _points(sweep: SweepView) -> list[LoadPoint]:
 
 
 def _figures(record: Record, sweep: str) -> dict[LoadPoint, tuple[float | None, float]]:
-    """Return p90 in ns and inferences per second of each load point."""
     by_load = sweep_figures(record.runs, sweep)
     return {point: (_p90(figures.latency), figures.throughput) for point, figures in by_load.items()}
 

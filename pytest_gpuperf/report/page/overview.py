@@ -212,7 +212,6 @@ def _log_interval(row: Row) -> tuple[float, float, float]:
 
 
 def _scale_end(entries: Sequence[PageEntry]) -> float:
-    """Return the end of the scale to either side, as a log."""
     ends = [abs(end) for entry in entries if entry.row for end in _log_interval(entry.row) if math.isfinite(end)]
     return min(max([_MIN_SCALE, *ends]), _MAX_SCALE) * 1.04
 

@@ -26,11 +26,7 @@ _UNFOLDED = 3
 
 
 def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", generated_utc: str) -> str:
-    """Return a self-contained page: the result of every test, and the charts of its sweeps.
-
-    Args:
-        generated_utc: Time of the report, in ISO 8601.
-    """
+    """Return a self-contained page: the result of every test, and the charts of its sweeps."""
     page_entries = entries(reported)
     charts = PageCharts()
     points = sum(len(curve) for test in reported for curve in test.curves)
@@ -62,18 +58,13 @@ def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", ge
 
 
 def charts_of(sweep: SweepView, limit: int) -> list[Chart]:
-    """Return the charts of a sweep, in the order in which a regression is investigated.
-
-    Args:
-        limit: Largest number of records in a chart over time.
-    """
+    """Return the charts of a sweep, in the order in which a regression is investigated."""
     charts = [throughput(sweep), latency(sweep), *request_charts(sweep), records_chart(sweep, limit)]
     charts += [cost(sweep), energy(sweep), memory(sweep)]
     return [chart for chart in charts if chart is not None]
 
 
 def _context(page_entries: Sequence[PageEntry], generated_utc: str) -> Markup:
-    """Return devices, drivers, commits and time of the report."""
     records = [entry.reported.record for entry in page_entries]
     commits = sorted({record.commit[:12] for record in records if record.commit})
     drivers = sorted({str(record.environment.get("driver") or "") for record in records} - {""})
@@ -88,11 +79,7 @@ def _context(page_entries: Sequence[PageEntry], generated_utc: str) -> Markup:
 
 
 def history_page(histories: Sequence[History], title: str = "Performance history") -> str:
-    """Return a self-contained page of histories.
-
-    Args:
-        histories: Histories, those of the same test and key in succession.
-    """
+    """Return a self-contained page of histories, those of the same test and key in succession."""
     charts = PageCharts()
     parts: list[str] = []
     for (test, device, key), group in groupby(histories, key=attrgetter("test", "device", "key")):

@@ -52,12 +52,7 @@ class PageCharts:
 def section(
     entry: PageEntry, charts: Sequence[tuple[SweepView, Sequence[Chart]]], page_charts: PageCharts, *, open_: bool
 ) -> Markup:
-    """Return the section of a test.
-
-    Args:
-        charts: Sweeps of the test with their charts.
-        page_charts: Charts of the page, to which those of the test are added.
-    """
+    """Return the section of a test, and add its charts to those of the page."""
     test = entry.reported
     parts: list[str | None] = [
         element("p", headline(test.record, test.comparison), class_="said"),
@@ -97,7 +92,6 @@ def _facts(entry: PageEntry) -> Markup:
 
 
 def _suspects(test: ReportedTest) -> Markup | None:
-    """Return what else changed: the first suspects of a regression."""
     changes = test.comparison.changes
     if not changes:
         return None

@@ -275,7 +275,6 @@ def _chart(
     chosen: int = 0,
     short: tuple[str, ...] = (),
 ) -> Chart | None:
-    """Return the chart if any of its views has data."""
     full = [view for view in views if view.series]
     if not full:
         return None

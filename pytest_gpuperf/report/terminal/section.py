@@ -123,7 +123,6 @@ def section(entries: Sequence[TerminalEntry], verbosity: int) -> list[tuple[str,
 
 
 def _grouped_by_headline(uncompared: Sequence[TerminalEntry]) -> list[tuple[str, str]]:
-    """List tests without a comparison below the headline that they share."""
     tests_by_headline: dict[str, list[str]] = {}
     for entry in uncompared:
         tests_by_headline.setdefault(entry.headline, []).append(entry.test)
