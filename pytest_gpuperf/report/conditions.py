@@ -71,7 +71,7 @@ def _baselines(group: Sequence[ReportedTest]) -> str:
 
 def _commit(records: Sequence[Record]) -> str:
     commits = list(dict.fromkeys(record.commit[:8] for record in records if record.commit))
-    return f"commit {_values(commits, always_code=True)}" if commits else "no commit"
+    return f"commit {listed(list(map(escape.code, commits)), _MAX_VALUES)}" if commits else "no commit"
 
 
 def _fact(wording: str, values: Sequence[Plain]) -> str:
@@ -79,9 +79,8 @@ def _fact(wording: str, values: Sequence[Plain]) -> str:
     return wording.format(_values(known)) if known else ""
 
 
-def _values(values: Iterable[str], *, always_code: bool = False) -> str:
-    write = escape.code if always_code else escape.text
-    return listed([write(escape.shorten(value)) for value in dict.fromkeys(values)], _MAX_VALUES)
+def _values(values: Iterable[str]) -> str:
+    return listed([escape.text(escape.shorten(value)) for value in dict.fromkeys(values)], _MAX_VALUES)
 
 
 def _clocks(windows: Sequence[Window]) -> str:

@@ -148,8 +148,8 @@ def _by_column(points: Sequence[HistoryPoint], state: str, column_of: Callable[[
 
 def _legend(history: History) -> list[str]:
     names = {"": "record", "failed": "failed the gate", "accepted": "accepted by hand", "pinned": "pinned"}
-    states = [state for state in SYMBOLS if any(point.state == state for point in history.points)]
-    text = ", ".join(f"{SYMBOLS[state]} {names[state]}" for state in states)
+    states = {point.state for point in history.points}
+    text = ", ".join(f"{symbol} {names[state]}" for state, symbol in SYMBOLS.items() if state in states)
     lines = [f"  {text}, {_LEVEL} level between changes"]
     if history.left_out:
         lines.append(f"  left out: {plural(history.left_out, 'record')} without these load points")

@@ -72,7 +72,9 @@ def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
 
 def _verdict_cells(rows: Sequence[Row]) -> tuple[str, str]:
     row = deciding_row(rows)
-    return (f"{short_metric(row.metric)} {short_interval(row)}", str(row.verdict)) if row else ("", Verdict.NO_BASELINE)
+    if row is None:
+        return "", str(Verdict.NO_BASELINE)
+    return f"{short_metric(row.metric)} {short_interval(row)}", str(row.verdict)
 
 
 def record_lines(

@@ -133,14 +133,13 @@ def _level(data: Any, where: _Field) -> ProfileLevel:
     if not rows:
         raise where.wrong("has no answered request")
     rows.sort()
-    columns = [array("q", column) for column in zip(*rows, strict=True)]
     edges = where.field(data, "window_boundaries", list) if "window_boundaries" in data else []
     for index, edge in enumerate(edges):
         where.inside(f"window_boundaries[{index}]").checked(edge, int)
-    due_ns, sent_ns, *answer_columns = columns
+    due_ns, sent_ns, first_ns, done_ns, counts = (array("q", column) for column in zip(*rows, strict=True))
     sent_ns = due_ns if due_ns == sent_ns else sent_ns
     windows_ns, failed_ns = _windows(edges, due_ns), array("q", sorted(failed))
-    return ProfileLevel(mode, float(value), windows_ns, due_ns, sent_ns, *answer_columns, failed_ns=failed_ns)
+    return ProfileLevel(mode, float(value), windows_ns, due_ns, sent_ns, first_ns, done_ns, counts, failed_ns)
 
 
 def _windows(edges: list[int], due_ns: array[int]) -> tuple[tuple[int, int], ...]:

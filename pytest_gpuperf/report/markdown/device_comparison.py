@@ -99,9 +99,5 @@ def device_comparison_comment(comparisons: Sequence[DeviceComparison], *, title:
     """Return the comparisons of several tests as a comment within GitHub's size limit."""
     head = [marker_line(marker)] + ([f"## {escape.code(escape.shorten(title, 120))}"] if title else [])
     tests = [TextPart(("\n".join(device_comparison_markdown(test)), ""), 1, "test") for test in comparisons]
-    return (
-        fit(
-            [TextPart(("\n\n".join(head),)), *tests], MAX_CHARACTERS, partial(cut_note, "run `gpuperf report --by gpu`")
-        )
-        + "\n"
-    )
+    note = partial(cut_note, "run `gpuperf report --by gpu`")
+    return fit([TextPart(("\n\n".join(head),)), *tests], MAX_CHARACTERS, note) + "\n"

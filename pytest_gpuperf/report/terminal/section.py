@@ -53,14 +53,10 @@ def terminal_entry(
     record: Record, curves: Sequence[Curve], comparison: Comparison, location: RecordLocation
 ) -> TerminalEntry:
     """Return the lines of a test."""
-    return TerminalEntry(
-        test=record.test,
-        verdict=str(comparison.verdict) if record.status == "complete" else "cut short",
-        headline=headline(record, comparison),
-        full=record_lines(record, curves, comparison, location),
-        brief=_brief(curves, comparison, location),
-        notes=_notes(record, curves, comparison),
-    )
+    verdict = str(comparison.verdict) if record.status == "complete" else "cut short"
+    full, brief = record_lines(record, curves, comparison, location), _brief(curves, comparison, location)
+    notes = _notes(record, curves, comparison)
+    return TerminalEntry(record.test, verdict, headline(record, comparison), full, brief, notes)
 
 
 def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLocation) -> list[str]:
@@ -143,12 +139,11 @@ def full_lines(reported: Sequence[ReportedTest]) -> list[str]:
     if not reported:
         return ["nothing measured"]
     lines: list[str] = []
-    entries = [
-        terminal_entry(test.record, test.curves, test.comparison, RecordLocation(test.path, test.store_option))
-        for test in reported
-    ]
-    for test, entry in zip(reported, entries, strict=True):
-        record = test.record
+    entries = []
+    for test in reported:
+        record, location = test.record, RecordLocation(test.path, test.store_option)
+        entry = terminal_entry(record, test.curves, test.comparison, location)
+        entries.append(entry)
         commit = f", commit {record.commit[:8]}" if record.commit else ""
         lines += [entry.test, f"  {entry.headline}", *entry.full]
         lines.append(f"  record {record.id} of {minute(record.created_utc)} UTC{commit}")
