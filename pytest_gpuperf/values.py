@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 #: A figure that is better when smaller: its name ends in a unit. ``_per_`` marks a rate, which is better when larger.
 _COST = re.compile(r"[a-z]\w*(?<!_per)_(ns|us|ms|j|bytes)")
-_MODES = ("stored", "duet")
 
 
 @dataclass(frozen=True)
@@ -231,17 +230,12 @@ def _points(run: Any, path: str) -> dict[str, dict[str, float]]:
         if not isinstance(figures, Mapping) or not figures:
             raise OptionError(f"{inside}={_brief(figures)}: write its metrics, for example {{'p50_ns': 1.9e6}}.")
         checked[point] = {metric: _figure(metric, figure, inside) for metric, figure in figures.items()}
-        for names in _names_by_metric(figures).values():
-            if len(names) > 1:
-                raise OptionError(f"{inside}: {' and '.join(names)} are the same metric: keep one of them.")
+        first_names: dict[str, str] = {}
+        for name in figures:
+            first = first_names.setdefault(without_unit(name)[0], name)
+            if first != name:
+                raise OptionError(f"{inside}: {first} and {name} are the same metric: keep one of them.")
     return checked
-
-
-def _names_by_metric(figures: Mapping[str, float]) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for name in figures:
-        names.setdefault(without_unit(name)[0], []).append(name)
-    return names
 
 
 def _figure(metric: Any, figure: Any, path: str) -> float:
@@ -275,7 +269,7 @@ def _key(key: Any) -> dict[str, Plain]:
 
 
 def _records(baseline: Any, mode: Any) -> list[ValueRecord]:
-    if mode not in _MODES:
+    if mode not in ("stored", "duet"):
         raise OptionError(f"mode={mode!r}: write 'stored' or 'duet'.")
     if isinstance(baseline, ValueRecord):
         return [baseline]
