@@ -26,6 +26,8 @@ def test_the_gate_uses_the_calibration(run: Run, pytester: pytest.Pytester) -> N
     prior.write_text("{")
     result = run()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*what gpuperf calibrate measured, can't be read*"])
+    result.stdout.fnmatch_lines(
+        [f"*{prior.name}*", "*is not a valid calibration: *", "*delete it to use the calibration before it*"]
+    )
     prior.unlink()
     run("-o", "gpuperf_require_baseline=false").assert_outcomes(passed=1)
