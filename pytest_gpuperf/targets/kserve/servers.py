@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
 from pytest_gpuperf.errors import OptionError
@@ -46,6 +47,8 @@ def parse_url(url: str, protocol: str = "") -> ServerUrl:
     try:
         parts = urlsplit(url if "://" in url else f"//{url}")
         host, port = parts.hostname, parts.port
+        if host and "[" in parts.netloc:
+            IPv6Address(host.partition("%")[0])  # urlsplit checks it from Python 3.11 on
     except ValueError:
         host = port = None
     else:
