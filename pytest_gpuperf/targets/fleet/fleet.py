@@ -44,6 +44,9 @@ class TritonFleet:
         on_loss: ``fail`` or ``continue`` with the remaining servers if a server dies during the measurement.
         first_port: HTTP port of the first server; gRPC uses the next port, and every further server ports higher by
             10. Free ports when None.
+
+    Raises:
+        OptionError: There are fewer devices or cores than replicas, or the balancer is unknown.
     """
 
     endpoint: TritonEndpoint | KServeEndpoint

@@ -52,6 +52,9 @@ class KServeEndpoint(RequestSettings):
         weights: Relative load of each server; equal when None.
         metrics_url: URL of the server's Prometheus metrics, the source of its GPU's readings; when None, a single
             Triton is tried at its default port, 8002.
+
+    Raises:
+        OptionError: A URL or a setting of the requests is invalid.
     """
 
     url: str | Sequence[str]

@@ -61,6 +61,9 @@ class TensorRTEngine(InputSettings):
         library: ``tensorrt`` or ``tensorrt-rtx``; the first that is installed when None.
         visible: UUID of the GPU as in CUDA_VISIBLE_DEVICES; the first visible GPU when empty.
         label: Name of the target; made of the model's name and the precision when empty.
+
+    Raises:
+        OptionError: A precision, batch size or shape is invalid.
     """
 
     onnx: str | os.PathLike[str]

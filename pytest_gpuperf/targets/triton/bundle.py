@@ -99,6 +99,9 @@ def install(source: Path | None = None, cache: Path | None = None) -> tuple[Trit
 
     Returns:
         The server, and whether this call installed it.
+
+    Raises:
+        TargetError: The wheel can't be found, fails verification, or does not fit this machine.
     """
     _check_machine()
     server = installed(cache)

@@ -39,6 +39,9 @@ class TritonEndpoint(RequestSettings, ModelSettings):
         start_timeout_s: Seconds within which the server must become ready.
         visible: The server's CUDA_VISIBLE_DEVICES; this process's when None.
         cpus: Cores that the server may use; those of this process when None.
+
+    Raises:
+        OptionError: A setting does not fit the others or the source.
     """
 
     source: Source | Step | Sequence[Source | Step] | None = None
