@@ -1,7 +1,7 @@
 """One level for many questions: how alpha is split, and what is rejected at each share.
 
-An invocation's alpha goes in equal parts to its gated tests, so that each passes or fails independently. A test's part is
-split again between the baselines it is compared with (rolling and pinned). Of what is left, half goes to the sweep-wide
+An invocation's alpha goes in equal parts to its gated tests, so that each passes or fails independently. A test's part
+is split again between the baselines it is compared with (rolling and pinned). Of the rest, half goes to the sweep-wide
 means of the metrics (which find what affects everything) and half to the single points (which find what affects one).
 
 * Among points, Holm's step-down (1979), which holds however the points depend on each other.
