@@ -49,31 +49,18 @@ def host_checks(host: Host) -> list[Check]:
 def noise_checks(noise: Noise) -> list[Check]:
     """Judge a noise measurement."""
     remedy = "end other work, or cancel its effect with gpuperf duet or pytest --gpuperf --gpuperf-anchor"
-    spread = _graded(noise.spread, NOISE_DOUBTFUL, NOISE_UNFIT)
-    checks = [
-        Check(
-            "noise floor",
-            spread,
-            f"{noise.windows} windows of fixed work of {noise.window_s:.1f} s spread by {noise.spread:.1%} (sd)",
-            "" if spread == GOOD else remedy,
-        )
-    ]
-    if noise.others_share is None:
-        checks.append(Check("co-tenants of the CPU", UNKNOWN, "the kernel does not report CPU times"))
-    else:
+    spread = f"{noise.windows} windows of fixed work of {noise.window_s:.1f} s spread by {noise.spread:.1%} (sd)"
+    tenants = Check("co-tenants of the CPU", UNKNOWN, "the kernel does not report CPU times")
+    if noise.others_share is not None:
+        used = f"other processes used {noise.others_share:.0%} of the CPU"
         state = _graded(noise.others_share, OTHERS_DOUBTFUL, OTHERS_UNFIT)
-        observed = f"other processes used {noise.others_share:.0%} of the CPU"
-        checks.append(Check("co-tenants of the CPU", state, observed, "" if state == GOOD else f"{remedy} (see: top)"))
-    stalled = noise.stall_s > STALL_DOUBTFUL_S
-    checks.append(
-        Check(
-            "stalls",
-            DOUBTFUL if stalled else GOOD,
-            f"longest {1e3 * noise.stall_s:.1f} ms",
-            remedy if stalled else "",
-        )
-    )
-    return checks
+        tenants = _judged(tenants.name, state, used, f"{remedy} (see: top)")
+    stalls = DOUBTFUL if noise.stall_s > STALL_DOUBTFUL_S else GOOD
+    return [
+        _judged("noise floor", _graded(noise.spread, NOISE_DOUBTFUL, NOISE_UNFIT), spread, remedy),
+        tenants,
+        _judged("stalls", stalls, f"longest {1e3 * noise.stall_s:.1f} ms", remedy),
+    ]
 
 
 def verdict(checks: Sequence[Check]) -> str:
@@ -86,43 +73,36 @@ def _graded(value: float, doubtful: float, unfit: float) -> str:
     return UNFIT if value >= unfit else DOUBTFUL if value >= doubtful else GOOD
 
 
+def _judged(name: str, state: str, observed: str, remedy: str) -> Check:
+    return Check(name, state, observed, "" if state == GOOD else remedy)
+
+
 def _governor(governors: Mapping[str, int]) -> Check:
     if not governors:
         return Check("CPU governor", UNKNOWN, "not reported, as in most virtual machines")
     observed = ", ".join(
         f"{name} on {count} core{'' if count == 1 else 's'}" for name, count in sorted(governors.items())
     )
-    if set(governors) == {"performance"}:
-        return Check("CPU governor", GOOD, observed)
-    return Check("CPU governor", DOUBTFUL, observed, "sudo cpupower frequency-set -g performance")
+    state = GOOD if set(governors) == {"performance"} else DOUBTFUL
+    return _judged("CPU governor", state, observed, "sudo cpupower frequency-set -g performance")
 
 
 def _turbo(turbo: bool | None) -> Check:
     if turbo is None:
         return Check("CPU turbo", UNKNOWN, "not reported")
-    if not turbo:
-        return Check("CPU turbo", GOOD, "off")
     # The clock depends on load and heat, but people serve with it.
-    return Check("CPU turbo", GOOD, "on: clocks depend on load and heat")
+    return Check("CPU turbo", GOOD, "on: clocks depend on load and heat" if turbo else "off")
 
 
 def _swap(host: Host) -> Check:
     if host.swapped_bytes_per_s is None:
         return Check("swap", UNKNOWN, "not reported by the kernel")
+    remedy = "sudo swapoff -a && sudo swapon -a"
     if host.swapped_bytes_per_s > 0:
-        return Check(
-            "swap",
-            UNFIT,
-            f"{host.swapped_bytes_per_s / 1e6:.1f} MB/s of swap traffic",
-            "end the processes that use the memory, then: sudo swapoff -a && sudo swapon -a",
-        )
+        traffic = f"{host.swapped_bytes_per_s / 1e6:.1f} MB/s of swap traffic"
+        return Check("swap", UNFIT, traffic, f"end the processes that use the memory, then: {remedy}")
     if host.swap_used_bytes:
-        return Check(
-            "swap",
-            DOUBTFUL,
-            f"{host.swap_used_bytes / 1e6:.0f} MB in use",
-            "sudo swapoff -a && sudo swapon -a",
-        )
+        return Check("swap", DOUBTFUL, f"{host.swap_used_bytes / 1e6:.0f} MB in use", remedy)
     return Check("swap", GOOD, "not in use")
 
 
@@ -130,9 +110,8 @@ def _memory(host: Host) -> Check:
     if not host.memory_bytes:
         return Check("memory", UNKNOWN, "not reported by the kernel")
     observed = f"{host.available_bytes / 1e9:.1f} of {host.memory_bytes / 1e9:.1f} GB available"
-    if host.available_bytes < LOW_MEMORY * host.memory_bytes:
-        return Check("memory", DOUBTFUL, observed, "end the processes that use it (see: ps aux --sort=-rss | head)")
-    return Check("memory", GOOD, observed)
+    state = DOUBTFUL if host.available_bytes < LOW_MEMORY * host.memory_bytes else GOOD
+    return _judged("memory", state, observed, "end the processes that use it (see: ps aux --sort=-rss | head)")
 
 
 def _quota(host: Host) -> Check:
@@ -155,7 +134,6 @@ def _files(host: Host) -> Check:
 def _clock(source: str) -> Check:
     if not source:
         return Check("clock", UNKNOWN, "not reported")
-    if source in ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "xen"):
-        return Check("clock", GOOD, source)
+    fast = source in ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "xen")
     remedy = "reading it takes microseconds; boot with clocksource=tsc if the CPU's counter is stable"
-    return Check("clock", DOUBTFUL, source, remedy)
+    return _judged("clock", GOOD if fast else DOUBTFUL, source, remedy)

@@ -43,14 +43,12 @@ def device_checks(wanted: str = "auto", option: str = "--gpuperf-device") -> lis
 def _gpu_checks(handle: Handle, nvml: Nvml) -> Iterator[Check]:
     index, setup = handle.index, handle.setup
     yield Check("driver", GOOD, f"{nvml.driver}, CUDA up to {nvml.cuda or 'unknown'}")
-    yield _switch(
-        "persistence mode",
-        setup["persistence"],
-        good=True,
-        remedy=f"sudo nvidia-smi -i {index} -pm 1",
-        why="off: the driver unloads between runs, which resets clocks and the energy counter",
-    )
-    yield _switch("ECC", setup["ecc"], good=None)
+    persistence = _switch("persistence mode", setup["persistence"])
+    if setup["persistence"] is False:
+        why = "off: the driver unloads between runs, which resets clocks and the energy counter"
+        persistence = Check(persistence.name, DOUBTFUL, why, f"sudo nvidia-smi -i {index} -pm 1")
+    yield persistence
+    yield _switch("ECC", setup["ecc"])
     yield _link(setup["pcie_generation"], setup["pcie_width"])
     reasons = handle.throttle_reasons
     clock = f"{_number(handle.sm_clock_mhz)} of at most {_number(handle.max_sm_clock_mhz)} MHz"
@@ -69,12 +67,8 @@ def _gpu_checks(handle: Handle, nvml: Nvml) -> Iterator[Check]:
     yield _tenants(handle)
 
 
-def _switch(name: str, on: bool | int | None, *, good: bool | None, remedy: str = "", why: str = "off") -> Check:
-    if on is None:
-        return Check(name, UNKNOWN, "not reported by this GPU")
-    if good is None or bool(on) == good:
-        return Check(name, GOOD, "on" if on else "off")
-    return Check(name, DOUBTFUL, why, remedy)
+def _switch(name: str, on: bool | int | None) -> Check:
+    return Check(name, UNKNOWN, "not reported by this GPU") if on is None else Check(name, GOOD, "on" if on else "off")
 
 
 def _link(generation: bool | int | None, width: bool | int | None) -> Check:
@@ -106,9 +100,7 @@ def _energy(device: Device) -> Check:
         return Check("energy source", GOOD, device.energy_method)
     if device.kind == "gpu":
         return Check("energy source", UNKNOWN, "this GPU reports neither energy nor power")
-    remedy = (
-        "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj, if the machine has RAPL (few virtual machines do)"
-    )
+    remedy = "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj, if the machine has RAPL (few VMs do)"
     return Check("energy source", UNKNOWN, "no readable RAPL counter on this machine", remedy)
 
 

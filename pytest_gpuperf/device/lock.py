@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from pytest_gpuperf.errors import DeviceError
@@ -45,8 +44,8 @@ class DeviceLock:
         self, lock_id: LockId, waiting: Callable[[str], None] = lambda _: None, directory: Path | None = None
     ) -> None:
         folder = directory or Path(tempfile.gettempdir())
-        devices = filter(None, (lock_id.device, lock_id.parent))
-        self.path, *self._shared = (folder / f"gpuperf-{_name(device)}.lock" for device in devices)
+        names = (re.sub(r"[^A-Za-z0-9.-]+", "-", device) for device in (lock_id.device, lock_id.parent) if device)
+        self.path, *self._shared = (folder / f"gpuperf-{name}.lock" for name in names)
         self._waiting = waiting
         self._held: list[IO[str]] = []
 
@@ -78,9 +77,7 @@ class DeviceLock:
             undo.pop_all()
         return file
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         while self._held:
             self._held.pop().close()
 
@@ -107,10 +104,6 @@ def open_shared(path: Path) -> IO[str]:
             continue
         os.fchmod(descriptor, 0o666)  # whatever the umask of this process
         return os.fdopen(descriptor, "r+")
-
-
-def _name(device: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]+", "-", device)
 
 
 def try_lock(file: IO[str], mode: int) -> bool:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
 
 from pytest_gpuperf.device.counter import CATCH_NS, Follower, Rhythm, Span, between, integrated, rhythm_of
 from pytest_gpuperf.device.nvml import Handle
@@ -28,45 +27,18 @@ _CALIBRATION_S = 1.0
 _CALIBRATION_TICKS = 6
 
 
-class EnergyMeter(Protocol):
-    """Measures the energy of a device.
+@dataclass
+class CounterMeter:
+    """Measures energy by an energy counter.
 
     Attributes:
         source: ``gpu`` or ``cpu``.
         method: Method as in ``Energy``.
         uuid: UUID of the GPU; empty for a CPU and for all GPUs of a server.
-        due_ns: Time of the next reading.
-        rhythm: How windows must be timed.
+        usual: Rhythm until that of the counter is known.
+        keeps: Whether readings are kept when a window begins.
         idle_w: Power before the run; None until it is measured.
     """
-
-    source: str
-    method: str
-    uuid: str
-    idle_w: float | None
-
-    @property
-    def due_ns(self) -> int: ...
-
-    @property
-    def rhythm(self) -> Rhythm: ...
-
-    def begin(self) -> None:
-        """Forget all readings."""
-
-    def poll(self) -> None:
-        """Read the meter; may raise ``NvmlError`` or ``MetricsError``."""
-
-    def span(self, start_ns: int, stop_ns: int) -> Span | None:
-        """Return the energy of an interval; None if it is unknown."""
-
-    def was_reset(self, start_ns: int, stop_ns: int) -> bool:
-        """Return whether the counter went back during the interval."""
-
-
-@dataclass
-class CounterMeter:
-    """Reads an energy counter."""
 
     source: str
     method: str
@@ -78,25 +50,31 @@ class CounterMeter:
 
     @property
     def due_ns(self) -> int:
+        """Time of the next reading."""
         return self.follower.due_ns
 
     @property
     def rhythm(self) -> Rhythm:
+        """How windows must be timed."""
         return self.follower.rhythm or rhythm_of(self.follower.ticks) or self.usual
 
     def begin(self) -> None:
+        """Forget all readings."""
         if self.keeps:
             del self.follower.ticks[:-64]
         else:
             self.follower.forget()
 
     def poll(self) -> None:
+        """Read the meter; may raise ``NvmlError`` or ``MetricsError``."""
         self.follower.poll(time.monotonic_ns)
 
     def span(self, start_ns: int, stop_ns: int) -> Span | None:
+        """Return the energy of an interval; None if it is unknown."""
         return None if self.was_reset(start_ns, stop_ns) else between(self.follower.ticks, start_ns, stop_ns)
 
     def was_reset(self, start_ns: int, stop_ns: int) -> bool:
+        """Return whether the counter went back during the interval."""
         # The first reading after a reset shows it, and the interval begins up to a tick before the window.
         around_ns = max(self.rhythm.grid_ns, 1)
         return any(start_ns - around_ns <= at <= stop_ns + around_ns for at in self.follower.reset_ns)
@@ -104,7 +82,7 @@ class CounterMeter:
 
 @dataclass
 class GaugeMeter:
-    """Integrates readings of the power."""
+    """Measures energy by readings of the power; in all else like ``CounterMeter``."""
 
     uuid: str
     read: Callable[[], float]
@@ -135,6 +113,9 @@ class GaugeMeter:
 
     def was_reset(self, start_ns: int, stop_ns: int) -> bool:  # noqa: ARG002
         return False
+
+
+EnergyMeter = CounterMeter | GaugeMeter
 
 
 def gpu_meter(handle: Handle) -> EnergyMeter | None:

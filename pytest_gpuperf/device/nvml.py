@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, TypeVar
 
 from pytest_gpuperf.errors import NvmlError
@@ -73,14 +73,13 @@ class Nvml:
         """Shut NVML down. May be called twice."""
         if self._open:
             self._open = False
-            self._try(self._pynvml.nvmlShutdown)
+            with suppress(self._pynvml.NVMLError):
+                self._pynvml.nvmlShutdown()
 
     def __enter__(self) -> Nvml:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def call(self, what: str, function: Callable[..., Value], *arguments: object) -> Value:
@@ -108,12 +107,6 @@ class Nvml:
             if error.kind in _NOT_SHOWN:
                 return None
             raise
-
-    def _try(self, function: Callable[[], object]) -> None:
-        try:
-            function()
-        except self._pynvml.NVMLError:
-            return  # nothing is left to do at the end
 
     @property
     def driver(self) -> str:
