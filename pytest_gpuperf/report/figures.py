@@ -107,6 +107,11 @@ def minute(utc: str) -> str:
     return utc[:16].replace("T", " ")
 
 
+def dated(utc: str, commit: str) -> str:
+    """Format when and of which commit a record is, as ``2026-01-01 00:05 UTC, commit 0a1b2c3d``."""
+    return f"{minute(utc)} UTC{f', commit {commit[:8]}' if commit else ''}"
+
+
 def minutes_seconds(duration_s: float) -> str:
     """Format seconds as ``2:05``."""
     total = max(round(duration_s), 0)

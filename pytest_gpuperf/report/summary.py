@@ -9,10 +9,10 @@ from pytest_gpuperf.model import Change, Comparison, Curve, Record, Row, Verdict
 from pytest_gpuperf.report.comparison_table import deciding_row, row_table, short_load, short_metric, worst_first
 from pytest_gpuperf.report.figures import (
     cut,
+    dated,
     fact,
     marked,
     metric_unit,
-    minute,
     plural,
     rate,
     short_interval,
@@ -143,8 +143,7 @@ def failure_message(
     if duet:
         return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {location.path}"])
     newest = baseline[0]
-    commit = f", commit {newest.commit[:8]}" if newest.commit else ""
-    lines.append(f"newest baseline record: {newest.id} of {minute(newest.created_utc)} UTC{commit}")
+    lines.append(f"newest baseline record: {newest.id} of {dated(newest.created_utc, newest.commit)}")
     lines += _change_lines(comparison.changes)
     lines.append(f"this record: {location.path}")
     if regressed:

@@ -9,7 +9,7 @@ from pytest_gpuperf.model import DeviceComparison, DevicePoint, DeviceResult, Ra
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.comparison_table import ENTIRE_SWEEP
 from pytest_gpuperf.report.cost import price_line, usd
-from pytest_gpuperf.report.figures import duration, figure, minute, rate
+from pytest_gpuperf.report.figures import dated, duration, figure, rate
 from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS, marker_line
 from pytest_gpuperf.report.markdown.size_limit import TextPart, cut_note, fit
 from pytest_gpuperf.report.table import Table
@@ -73,8 +73,7 @@ def device_notes(comparison: DeviceComparison) -> list[str]:
     first = comparison.sides[0]
     lines = [f"x is the ratio to {first.device} with its 95% interval; nothing is gated"]
     for side in comparison.sides:
-        commit = f", commit {side.commit[:8]}" if side.commit else ""
-        lines.append(f"{side.device}: record {side.record} of {minute(side.created_utc)} UTC{commit}")
+        lines.append(f"{side.device}: record {side.record} of {dated(side.created_utc, side.commit)}")
     for side in comparison.sides:
         lines += side.notes
         lines += side.missing

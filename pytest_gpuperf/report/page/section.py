@@ -8,7 +8,7 @@ from pytest_gpuperf.model import ReportedTest, Row, Verdict
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, side_names, worst_first
-from pytest_gpuperf.report.figures import duration, fact, figure, marked, minute, plural, rate
+from pytest_gpuperf.report.figures import dated, duration, fact, figure, marked, minute, plural, rate
 from pytest_gpuperf.report.notes import (
     client_notes,
     comparison_notes,
@@ -83,10 +83,8 @@ def _facts(entry: PageEntry) -> Markup:
     facts = [("device", entry.device), ("measured", f"{minute(record.created_utc)} UTC")]
     facts += [("commit", record.commit[:12])] if record.commit else []
     if baseline:
-        newest = baseline[0]
-        commit = f", commit {newest.commit[:8]}" if newest.commit else ""
-        newest_text = f"newest of {minute(newest.created_utc)} UTC{commit}"
-        facts.append(("baseline", f"{plural(len(compared), 'record')}, {newest_text}"))
+        newest = dated(baseline[0].created_utc, baseline[0].commit)
+        facts.append(("baseline", f"{plural(len(compared), 'record')}, newest of {newest}"))
     facts += [("record", record.id)]
     return element("dl", *(element("div", element("dt", name), element("dd", text)) for name, text in facts))
 

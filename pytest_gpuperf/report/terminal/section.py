@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pytest_gpuperf.model import Comparison, Curve, Record, ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally
-from pytest_gpuperf.report.figures import cut, minute, plural
+from pytest_gpuperf.report.figures import cut, dated, plural
 from pytest_gpuperf.report.notes import comparison_notes, interference_notes, reliability_notes
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, headline, indented, record_lines, warnings
 
@@ -144,7 +144,6 @@ def full_lines(reported: Sequence[ReportedTest]) -> list[str]:
         record, location = test.record, RecordLocation(test.path, test.store_option)
         entry = terminal_entry(record, test.curves, test.comparison, location)
         entries.append(entry)
-        commit = f", commit {record.commit[:8]}" if record.commit else ""
         lines += [entry.test, f"  {entry.headline}", *entry.full]
-        lines.append(f"  record {record.id} of {minute(record.created_utc)} UTC{commit}")
+        lines.append(f"  record {record.id} of {dated(record.created_utc, record.commit)}")
     return [*lines, verdict_counts(entries)]
