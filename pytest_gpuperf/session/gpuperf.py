@@ -13,7 +13,7 @@ from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.measure.adaptive import AdaptivePlan, adaptive
 from pytest_gpuperf.measure.search import SearchPlan, search
 from pytest_gpuperf.model import Arrivals, Budget, BudgetMissed, Capacity, Curve, CurvePoint, Duet, Scaling, smoke_curve
-from pytest_gpuperf.session.load_points import explored, load_points, sizes
+from pytest_gpuperf.session.load_points import Loads, axis_of, load_points, option_errors, sizes
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.targets import Scalable, Target, as_target
 
@@ -64,18 +64,15 @@ class Gpuperf:
             window_s: Length of each window in seconds.
 
         Returns:
-            The throughput-latency curve over all runs. In a smoke run its ``measured`` is False.
+            The throughput-latency curve over all runs, whose ``measured`` is False in a smoke run.
 
         Raises:
             OptionError: An argument can't be used.
             TargetError, LoadError: The target doesn't start, dies, or doesn't answer.
             UnreadableRecord: There is a baseline, but none of its records can be read.
         """
-        measured_target = as_target(target)
-        points, schedules = load_points(concurrency, batch_size, rate, arrivals, seed)
-        plan = self._plan(window_s, workers)
-        sweep_name = self._test.unused_name(name or measured_target.name)
-        return self._test.sweep(measured_target, points, schedules, plan, name=sweep_name)
+        loads = load_points(concurrency, batch_size, rate, arrivals, seed)
+        return self._sweep(target, loads, self._plan(window_s, workers), name)
 
     def scaling(
         self,
@@ -96,36 +93,16 @@ class Gpuperf:
         Args:
             target: Fleet from ``triton_fleet``.
             replicas: Numbers of replicas; 1 to all of them when None.
-            concurrency, batch_size, rate, arrivals, seed, workers, name, window_s: See ``sweep``.
-
-        Raises:
-            OptionError, TargetError, LoadError, UnreadableRecord: See ``sweep``.
+            concurrency, batch_size, rate, arrivals, seed, workers, name, window_s: See ``sweep``, also for the errors.
         """
         if not callable(getattr(target, "at", None)):
             raise OptionError(f"{target!r} has no replicas to scale: pass a fleet from triton_fleet(...).")
         counts = sorted(sizes("replicas", range(1, target.max_replicas + 1) if replicas is None else replicas))
         parts = [(count, target.at(count)) for count in counts]  # fails for a wrong number before anything is measured
+        loads, plan = load_points(concurrency, batch_size, rate, arrivals, seed), self._plan(window_s, workers)
         fleet_name = name or target.name
-        return Scaling(
-            fleet_name,
-            tuple(
-                (
-                    count,
-                    self.sweep(
-                        part,
-                        concurrency,
-                        batch_size,
-                        rate=rate,
-                        arrivals=arrivals,
-                        seed=seed,
-                        workers=workers,
-                        name=f"{fleet_name} x{count}",
-                        window_s=window_s,
-                    ),
-                )
-                for count, part in parts
-            ),
-        )
+        curves = [(count, self._sweep(part, loads, plan, f"{fleet_name} x{count}")) for count, part in parts]
+        return Scaling(fleet_name, tuple(curves))
 
     def search(
         self,
@@ -157,19 +134,13 @@ class Gpuperf:
 
         Raises:
             BudgetMissed: The lowest load exceeds the budget already (an ``AssertionError``, so that the test fails).
-            OptionError, TargetError, LoadError, UnreadableRecord: See ``sweep``.
+            OptionError, TargetError, LoadError, UnreadableRecord: See ``sweep``, also for the remaining arguments.
         """
         __tracebackhide__ = True  # pytest shows the line of the test that missed its budget
         explored_target = as_target(target)
-        budget, axis = explored(
-            lambda: Budget.of_ms(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms),
-            open_loop=open_loop,
-            lowest=lowest,
-            highest=highest,
-            batch_size=batch_size,
-            arrivals=arrivals,
-            seed=seed,
-        )
+        with option_errors():
+            budget = Budget.of_ms(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
+        axis = axis_of(lowest, highest, batch_size, arrivals, seed, open_loop=open_loop)
         plan, sweep_name = self._plan(window_s, workers), self._test.unused_name(name or explored_target.name)
         if not self.enabled:
             curve = self._test.sweep(explored_target, (axis.point(lowest),), {}, plan, name=sweep_name)
@@ -209,30 +180,20 @@ class Gpuperf:
 
         Args:
             points: Number of load points.
-            open_loop, lowest, highest: See ``search``.
-
-        Raises:
-            OptionError, TargetError, LoadError, UnreadableRecord: See ``sweep``.
+            open_loop, lowest, highest: See ``search``; for the remaining arguments and the errors, see ``sweep``.
         """
         explored_target = as_target(target)
-        adaptive_plan, axis = explored(
-            lambda: AdaptivePlan(points=points),
-            open_loop=open_loop,
-            lowest=lowest,
-            highest=highest,
-            batch_size=batch_size,
-            arrivals=arrivals,
-            seed=seed,
-        )
+        axis = axis_of(lowest, highest, batch_size, arrivals, seed, open_loop=open_loop)
+        with option_errors():
+            adaptive_plan = AdaptivePlan(points=points, loads=axis.loads)
         plan, sweep_name = self._plan(window_s, workers), self._test.unused_name(name or explored_target.name)
         if not self.enabled:
             return self._test.sweep(explored_target, (axis.point(lowest),), {}, plan, name=sweep_name)
-        steps = adaptive(replace(adaptive_plan, loads=axis.loads))
-        result = self._test.explore(explored_target, steps, axis, plan, name=sweep_name, min_requests=plan.min_requests)
-        baseline_points, chosen = (
-            self._test.baseline_points(sweep_name, axis),
-            [axis.point(load) for load in result.loads],
+        result = self._test.explore(
+            explored_target, adaptive(adaptive_plan), axis, plan, name=sweep_name, min_requests=plan.min_requests
         )
+        chosen = [axis.point(load) for load in result.loads]
+        baseline_points = self._test.baseline_points(sweep_name, axis)
         new_points = [axis.point(result.knee)] if baseline_points and result.knee is not None else chosen
         # Records keep the same points, wherever the knee moves.
         return self._test.sweep_explored(
@@ -253,18 +214,8 @@ class Gpuperf:
         window_s: float | None = None,
     ) -> CurvePoint:
         """Measure a target at a single load point; see ``sweep``."""
-        curve = self.sweep(
-            target,
-            concurrency,
-            batch_size,
-            rate=rate,
-            arrivals=arrivals,
-            seed=seed,
-            workers=workers,
-            name=name,
-            window_s=window_s,
-        )
-        return curve.points[0]
+        loads = load_points(concurrency, batch_size, rate, arrivals, seed)
+        return self._sweep(target, loads, self._plan(window_s, workers), name).points[0]
 
     def duet(
         self,
@@ -316,6 +267,13 @@ class Gpuperf:
         if not sweep.runs:
             return Duet(smoke_curve(sweep_name, points), smoke_curve(sweep_name, points))
         return Duet(sweep.curve, sweep.reference_curve)
+
+    def _sweep(
+        self, target: Target | Callable[..., object], loads: Loads, plan: MeasurePlan, name: str | None
+    ) -> Curve:
+        measured_target = as_target(target)
+        sweep_name = self._test.unused_name(name or measured_target.name)
+        return self._test.sweep(measured_target, *loads, plan, name=sweep_name)
 
     def _plan(self, window_s: float | None, workers: int | RemoteWorkers) -> MeasurePlan:
         if isinstance(workers, int) and (isinstance(workers, bool) or workers < 1):

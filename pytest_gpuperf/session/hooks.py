@@ -20,8 +20,6 @@ from pytest_gpuperf.session.phase_result import (
     decided,
     failed_early,
     shorten_error,
-    take_text,
-    write_text,
 )
 from pytest_gpuperf.session.reports import publish, reports_wanted
 from pytest_gpuperf.session.results import Results
@@ -60,7 +58,7 @@ class Hooks:
 
         Raises:
             OptionError: The test's marker can't be used.
-            StoreError: The device's calibration can't be read, which must not show after the measured_test.
+            StoreError: The device's calibration can't be read, which must not show only after the measurement.
         """
         if self.context.settings.measure:
             self.context.prior  # noqa: B018
@@ -129,25 +127,8 @@ class Hooks:
             return decided(self.context, item, decision)
         if report.failed and call.excinfo is not None:
             return failed_early(self.context, item, call.excinfo.value)
-        measured_test = item.stash.get(MEASURED_TEST, None)
-        return PhaseResult(
-            smoked_points=measured_test.smoked_points if measured_test is not None and call.when == "call" else 0
-        )
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_report_to_serializable(self, report: object) -> Generator[None, Any, Any]:
-        data = yield
-        if data is not None:
-            write_text(report, data)
-        return data
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_report_from_serializable(self, data: dict[str, Any]) -> Generator[None, Any, Any]:
-        result = take_text(data)
-        report = yield
-        if isinstance(report, pytest.TestReport):
-            attach(report, result)
-        return report
+        measured_test = item.stash.get(MEASURED_TEST, None) if call.when == "call" else None
+        return PhaseResult(smoked_points=measured_test.smoked_points if measured_test is not None else 0)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.context.duet_side is not None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure.explore import Axis
 from pytest_gpuperf.measure.search_range import CONCURRENCIES, SearchRange
 from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp
 
-Made = TypeVar("Made")
+#: Load points, and the schedules of those in open loop.
+Loads = tuple[tuple[LoadPoint, ...], dict[LoadPoint, Arrivals]]
 
 #: A load process sends about half as many.
 _HIGHEST_RATE = 100_000.0
@@ -27,12 +28,8 @@ def load_points(
     rate: float | Sequence[float] | None,
     arrivals: str | Arrivals | Sequence[Arrivals],
     seed: int,
-) -> tuple[tuple[LoadPoint, ...], dict[LoadPoint, Arrivals]]:
-    """Return the load points, and the schedules of those in open loop.
-
-    Args:
-        rate: Requests per second, whose distribution ``arrivals`` names.
-        arrivals: ``poisson`` or ``constant``; or, without a rate, one schedule or several.
+) -> Loads:
+    """Return the load points that arguments of ``Gpuperf.sweep`` name.
 
     Raises:
         OptionError: An argument can't be used; the message says what to write instead.
@@ -60,9 +57,7 @@ def load_points(
 
 def _rates(rate: float | Sequence[float], distribution: str, seed: int) -> tuple[Arrivals, ...]:
     if distribution not in _DISTRIBUTIONS:
-        raise OptionError(
-            f"arrivals={distribution!r}: write 'poisson', 'constant', or a schedule such as Ramp(100, 1000, over_s=5)."
-        )
+        raise _unusable(distribution)
     rates = (rate,) if isinstance(rate, int | float) else tuple(rate)
     numbers = [number for number in rates if type(number) in (int, float) and 0 < number < math.inf]
     if not numbers or len(numbers) < len(rates):
@@ -74,17 +69,18 @@ def _schedules(arrivals: Arrivals | Sequence[Arrivals]) -> tuple[Arrivals, ...]:
     kinds = (Constant, Poisson, Ramp, Intervals)
     schedules = (arrivals,) if isinstance(arrivals, kinds) else tuple(arrivals)
     if not schedules or not all(isinstance(schedule, kinds) for schedule in schedules):
-        raise OptionError(
-            f"arrivals={arrivals!r}: write 'poisson', 'constant', or a schedule such as Ramp(100, 1000, over_s=5)."
-        )
+        raise _unusable(arrivals)
     return schedules
 
 
-def sizes(argument: str, given: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the values of an argument that takes distinct whole numbers of 1 or more.
+def _unusable(arrivals: object) -> OptionError:
+    return OptionError(
+        f"arrivals={arrivals!r}: write 'poisson', 'constant', or a schedule such as Ramp(100, 1000, over_s=5)."
+    )
 
-    Args:
-        argument: Name of the argument.
+
+def sizes(argument: str, given: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the values of a named argument that takes distinct whole numbers of 1 or more.
 
     Raises:
         OptionError: A value can't be used.
@@ -99,21 +95,10 @@ def sizes(argument: str, given: int | Sequence[int]) -> tuple[int, ...]:
     return values
 
 
-def explored(
-    make: Callable[[], Made],
-    *,
-    open_loop: bool,
-    lowest: float,
-    highest: float | None,
-    batch_size: int,
-    arrivals: str,
-    seed: int,
-) -> tuple[Made, Axis]:
-    """Return the goal of an exploration, and the axis on which it takes place.
-
-    Args:
-        make: Makes the goal.
-        highest: Highest load; the default of the axis when None.
+def axis_of(
+    lowest: float, highest: float | None, batch_size: int, arrivals: str, seed: int, *, open_loop: bool
+) -> Axis:
+    """Return the axis on which loads are explored; its default highest load when ``highest`` is None.
 
     Raises:
         OptionError: An argument can't be used.
@@ -121,8 +106,15 @@ def explored(
     (batch,) = sizes("batch_size", [batch_size])
     if arrivals not in _DISTRIBUTIONS:
         raise OptionError(f"arrivals={arrivals!r}: write 'poisson' or 'constant'.")
-    try:
+    with option_errors():
         loads = SearchRange(lowest, highest or (_HIGHEST_RATE if open_loop else CONCURRENCIES.highest), open_loop)
-        return make(), Axis(loads, batch, arrivals == "poisson", seed)
+        return Axis(loads, batch, arrivals == "poisson", seed)
+
+
+@contextmanager
+def option_errors() -> Iterator[None]:
+    """Raise the error of a wrong argument as an ``OptionError``."""
+    try:
+        yield
     except (ValueError, TypeError) as error:
         raise OptionError(f"{error}.") from None

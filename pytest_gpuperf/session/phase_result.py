@@ -1,11 +1,9 @@
-"""What the glue adds to pytest's report of one phase of a test: an object in memory, text between processes."""
+"""What the glue adds to pytest's report of one phase of a test."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 
@@ -20,10 +18,8 @@ from pytest_gpuperf.session.marker import is_gated
 from pytest_gpuperf.session.reports import has_charts, reports_wanted
 from pytest_gpuperf.store.provenance import utc_now
 
-#: Attribute of pytest's report, and name in the report's serialised form.
-_NAME = "gpuperf"
-#: Process that reads the reports, which is also the one that makes them unless a plugin runs each test in a fork.
-_READER_PID = os.getpid()
+#: Attribute of pytest's report that holds the result.
+_ATTRIBUTE = "gpuperf"
 
 
 @dataclass(frozen=True)
@@ -73,37 +69,16 @@ def failed_early(context: Context, item: pytest.Item, error: BaseException) -> P
 
 
 def attach(report: pytest.TestReport, result: PhaseResult) -> None:
-    """Attach a result to the report that pytest takes to the process with the terminal."""
+    """Attach a result to pytest's report, as text: pytest-xdist serialises reports, and pytest-forked marshals them."""
     if result != PhaseResult():
-        # pytest-forked marshals the attributes of a report, and calls no hook for it.
-        setattr(report, _NAME, result if os.getpid() == _READER_PID else _as_text(result))
+        setattr(report, _ATTRIBUTE, json.dumps(to_builtins(result)))
 
 
 def attached(report: object) -> PhaseResult:
     """Return the result that is attached to a report; an empty one if there is none."""
-    result = getattr(report, _NAME, None)
-    if isinstance(result, str):
-        return _of_text(result)
-    return result if isinstance(result, PhaseResult) else PhaseResult()
-
-
-def write_text(report: object, data: dict[str, Any]) -> None:
-    """Replace a report's result in the report's serialised form by text, which any process and format can carry."""
-    if (result := attached(report)) != PhaseResult():
-        data[_NAME] = _as_text(result)
-
-
-def take_text(data: dict[str, Any]) -> PhaseResult:
-    """Take a result out of a report's serialised form; an empty one if there is none."""
-    text = data.pop(_NAME, None)
-    return PhaseResult() if text is None else _of_text(text)
-
-
-def _as_text(result: PhaseResult) -> str:
-    return json.dumps(to_builtins(result))
-
-
-def _of_text(text: str) -> PhaseResult:
+    text = getattr(report, _ATTRIBUTE, None)
+    if text is None:
+        return PhaseResult()
     fields = json.loads(text)
     return PhaseResult(
         entry=TerminalEntry(**fields["entry"]) if fields["entry"] is not None else None,
