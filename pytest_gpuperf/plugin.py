@@ -119,6 +119,15 @@ def pytest_configure(config: pytest.Config) -> None:
         hooks_of(config)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show a smoke run whose tests ran in other processes, as with pytest-xdist: this process has no hooks."""
+    reports = [report for group in terminalreporter.stats.values() for report in group if hasattr(report, "gpuperf")]
+    if reports and not config.pluginmanager.has_plugin("gpuperf-hooks"):
+        from pytest_gpuperf.session.results import Results
+
+        Results.of(reports).write(terminalreporter, config.getoption("verbose"))
+
+
 @pytest.fixture
 def gpuperf(request: pytest.FixtureRequest) -> Gpuperf:
     """Measure targets: ``gpuperf.sweep(target, concurrency=[1, 2, 4])``, ``gpuperf.measure(target)``."""

@@ -31,9 +31,6 @@ class Context:
     """The invocation, as this process sees it.
 
     Attributes:
-        settings: Options that the user gave.
-        devices: Devices that tests are measured on.
-        console: Progress display.
         root_path: pytest's root directory.
         start_path: Directory in which pytest was started.
         invocation: Id of the invocation, which all of its pytest-xdist workers share.

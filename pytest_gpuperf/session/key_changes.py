@@ -66,7 +66,7 @@ def changed_key(key: PlainMapping, facts: PlainMapping, changes: Sequence[KeyCha
             raise OptionError(_refusal(change, key, facts))
         if not change.added:
             fields.pop(name, None)
-        elif isinstance(facts[name], float) or _LIVE.search(name):
+        elif _is_live(name, facts):
             raise OptionError(
                 f"--gpuperf-key {change.text}: {name} is a live reading ({facts[name]} now), so that no two records "
                 "would have the same key. It is recorded, and shown with every regression."
@@ -86,11 +86,18 @@ def _field(name: str, known: PlainMapping) -> str | None:
 
 def _refusal(change: KeyChange, key: PlainMapping, facts: PlainMapping) -> str:
     if change.added:
-        names = ", ".join(
-            sorted(name for name in facts if not isinstance(facts[name], float) and not _LIVE.search(name))
+        fields = [name for name in facts if not _is_live(name, facts)]
+        return (
+            f"--gpuperf-key {change.text}: there is no field {change.name}; "
+            f"fields that can be added: {', '.join(sorted(fields)) or 'none'}."
         )
-        problem = f"there is no field {change.name}; fields that can be added: {names or 'none'}."
-        return f"--gpuperf-key {change.text}: {problem}"
-    names = ", ".join(sorted(name for name in key if name not in _FIXED))
+    fields = [name for name in key if name not in _FIXED]
     reason = "is part of every key" if change.name in _FIXED else "is not a field of this key"
-    return f"--gpuperf-key={change.text}: {change.name} {reason}; fields that can be removed: {names or 'none'}."
+    return (
+        f"--gpuperf-key={change.text}: {change.name} {reason}; "
+        f"fields that can be removed: {', '.join(sorted(fields)) or 'none'}."
+    )
+
+
+def _is_live(name: str, facts: PlainMapping) -> bool:
+    return isinstance(facts[name], float) or _LIVE.search(name) is not None

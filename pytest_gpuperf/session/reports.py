@@ -17,8 +17,6 @@ from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.settings import Settings
 from pytest_gpuperf.store.provenance import utc_now
 
-_STEP_SUMMARY, _ACTIONS, _WORKSPACE = "GITHUB_STEP_SUMMARY", "GITHUB_ACTIONS", "GITHUB_WORKSPACE"
-
 
 @dataclass
 class Published:
@@ -46,7 +44,7 @@ def has_charts(settings: Settings) -> bool:
 
 
 def _on_github() -> bool:
-    return os.environ.get(_ACTIONS) == "true"
+    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def publish(context: Context, outcomes: Iterable[TestOutcome]) -> Published:
@@ -63,29 +61,25 @@ def publish(context: Context, outcomes: Iterable[TestOutcome]) -> Published:
     for path in settings.reports:
         try:
             write(Path(path), render(format_of(path), reported, title="", generated_utc=now))
-            published.written.append(f"report: {_relative(path, context.start_path)}")
+            is_below = Path(path).is_relative_to(context.start_path)
+            published.written.append(f"report: {Path(path).relative_to(context.start_path) if is_below else path}")
         except GpuperfError as error:
             published.problems.append(str(error))
     if _on_github():
-        published.commands = error_lines(reported, _prefix(context.root_path))
+        published.commands = error_lines(reported, _path_in_checkout(context.root_path))
         _step_summary(reported, now, published)
     return published
 
 
-def _relative(path: str, start_path: Path) -> str:
-    return str(Path(path).relative_to(start_path)) if Path(path).is_relative_to(start_path) else path
-
-
-def _prefix(rootpath: Path) -> str:
+def _path_in_checkout(root_path: Path) -> str:
     """Return pytest's root directory relative to the checkout, with which paths begin on GitHub."""
-    workspace = os.environ.get(_WORKSPACE)
-    if not workspace or not rootpath.is_relative_to(Path(workspace).resolve()):
-        return ""
-    return rootpath.relative_to(Path(workspace).resolve()).as_posix()
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    checkout = Path(workspace).resolve() if workspace else root_path
+    return root_path.relative_to(checkout).as_posix() if root_path.is_relative_to(checkout) else ""
 
 
 def _step_summary(reported: Sequence[ReportedTest], now: str, published: Published) -> None:
-    file_name = os.environ.get(_STEP_SUMMARY)
+    file_name = os.environ.get("GITHUB_STEP_SUMMARY")
     if not file_name or not reported:
         return
     path, text = Path(file_name), render(MARKDOWN, reported, title="", generated_utc=now)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.terminal.section import TerminalEntry, section
-from pytest_gpuperf.session.phase_result import PhaseResult
+from pytest_gpuperf.session.phase_result import PhaseResult, attached
 from pytest_gpuperf.session.reports import Published
 
 
 @dataclass
 class Results:
-    """What the tests of an invocation ended with, as far as this process knows.
+    """The results of an invocation: of all tests, but in a pytest-xdist worker of its own tests only.
 
     Attributes:
-        entries: Parts of the terminal section.
         outcomes: What reports show, by test.
         smoked_points: Number of load points that a smoke run tried.
         problems: What could not be cleaned up, here and in pytest-xdist workers.
-        published: Reports that were written.
     """
 
     entries: list[TerminalEntry] = field(default_factory=list)
@@ -29,6 +28,14 @@ class Results:
     smoked_points: int = 0
     problems: list[str] = field(default_factory=list)
     published: Published = field(default_factory=Published)
+
+    @classmethod
+    def of(cls, reports: Iterable[pytest.TestReport]) -> Results:
+        """Return the results that are attached to reports."""
+        results = cls()
+        for report in reports:
+            results.add(report.nodeid, report.when, attached(report))
+        return results
 
     def add(self, test: str, phase: str, result: PhaseResult) -> None:
         """Add the result of one phase of a test."""

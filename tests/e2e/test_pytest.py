@@ -38,6 +38,24 @@ def test_without_the_option_it_is_a_smoke_run(pytester: pytest.Pytester) -> None
     assert not (pytester.path / ".gpuperf").exists()
 
 
+def test_a_smoke_run_in_workers_of_xdist_is_shown_once(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        import pytest
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_smoke(gpuperf, number):
+            gpuperf.sweep(lambda: None, concurrency=[1, 2])
+
+        def test_without_gpuperf(): ...
+        """
+    )
+    result = pytester.runpytest_subprocess("-n", "2", "-p", "no:benchmark")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["smoke run: targets answered at 6 load points; nothing was measured or stored*"])
+    assert result.stdout.str().count("smoke run:") == 1
+
+
 def test_a_broken_target_fails_the_smoke_run(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite="def test_smoke(gpuperf):\n    gpuperf.sweep(lambda: 1 / 0, name='broken')\n")
     result = pytester.runpytest_subprocess("-p", "no:benchmark")
