@@ -75,7 +75,9 @@ def _path_in_checkout(root_path: Path) -> str:
     """Return pytest's root directory relative to the checkout, with which paths begin on GitHub."""
     workspace = os.environ.get("GITHUB_WORKSPACE")
     checkout = Path(workspace).resolve() if workspace else root_path
-    return root_path.relative_to(checkout).as_posix() if root_path.is_relative_to(checkout) else ""
+    if root_path == checkout or not root_path.is_relative_to(checkout):
+        return ""
+    return root_path.relative_to(checkout).as_posix()
 
 
 def _step_summary(reported: Sequence[ReportedTest], now: str, published: Published) -> None:
