@@ -48,7 +48,7 @@ def gate(context: Context, measured_test: MeasuredTest, error: BaseException | N
     """Compare and store what a test measured; None for a test that measured nothing.
 
     Args:
-        error: Exception that ended the test, whose record then never becomes part of a baseline by itself.
+        error: Exception that ended the test; its record joins a baseline only if the user accepts it.
     """
     record = measured_test.record() if measured_test.has_runs else None
     if context.duet_side is not None:
@@ -118,15 +118,8 @@ def _decide(
     kept_out = error is not None or bool(errors) or comparison.verdict is Verdict.REGRESSED
     record = replace(record, gate="failed" if kept_out else "open" if comparison.verdict in _ABSENT else "passed")
     location, failure = _store(context, record)
-    stops = [Verdict.REGRESSED, *([Verdict.INCONCLUSIVE] if context.settings.fail_on_inconclusive else [])]
-    if failure:
-        pass  # the record is not stored, which says more than any comparison
-    elif errors:
-        failure = f"{record.test}: too many requests failed\n{errors}\nthis record: {location.path}"
-    elif comparison.verdict in stops:
-        failure = failure_message(record, comparison, location, baseline_records)
-    elif record.status == "complete" and comparison.verdict in _ABSENT:
-        failure = _absent(context, f"{record.test}: {headline(record, comparison)}")
+    if not failure:
+        failure = _failure(context, record, comparison, location, baseline_records)
     reason = summary_line(error) or ("" if comparison.verdict is Verdict.REGRESSED and not errors else failure)
     curves = [sweep.curve for sweep in measured_test.sweeps if sweep.runs]
     entry = terminal_entry(record, curves, comparison, location)
@@ -139,6 +132,24 @@ def _decide(
             record, comparison, baseline_records, location.path, location.option, reason.partition("\n")[0]
         ),
     )
+
+
+def _failure(
+    context: Context,
+    record: Record,
+    comparison: Comparison,
+    location: RecordLocation,
+    baseline_records: tuple[Record, ...],
+) -> str:
+    """Return the message with which a test fails; empty if it passes."""
+    if errors := error_report((*record.runs, *record.reference)):
+        return f"{record.test}: too many requests failed\n{errors}\nthis record: {location.path}"
+    inconclusive_fails = context.settings.fail_on_inconclusive and comparison.verdict is Verdict.INCONCLUSIVE
+    if inconclusive_fails or comparison.verdict is Verdict.REGRESSED:
+        return failure_message(record, comparison, location, baseline_records)
+    if record.status == "complete" and comparison.verdict in _ABSENT:
+        return _absent(context, f"{record.test}: {headline(record, comparison)}")
+    return ""
 
 
 def _store(context: Context, record: Record) -> tuple[RecordLocation, str]:
