@@ -126,9 +126,6 @@ def _join_policy(device: Device, policy: str) -> IO[str]:
     """Open the file with the clock policy of all processes that measure on a GPU; closing it leaves them.
 
     Each process holds a shared lock on the file. The file also names the process that wrote it.
-
-    Raises:
-        DeviceError: Another process measures there with another policy.
     """
     gate, end_s = _gate(device), time.monotonic() + _PATIENCE_S
     with ExitStack() as undo:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_gpuperf.device.lock import LockId
-from pytest_gpuperf.device.nvml import Handle, Nvml, usable_handles
+from pytest_gpuperf.device.nvml import Handle, Nvml
 from pytest_gpuperf.device.processes import describe
 from pytest_gpuperf.device.rapl import Rapl
 from pytest_gpuperf.errors import DeviceError, NvmlError
@@ -177,7 +177,9 @@ def _visible_handles(nvml: Nvml, visible: str | None) -> list[Handle]:
     Raises:
         NvmlError: The first of them is a GPU that could not be opened.
     """
-    handles = usable_handles(nvml)
+    handles = [handle for gpu in nvml.gpus() for handle in (gpu.slices() if gpu.mig_enabled else [gpu])]
+    if not handles and nvml.unopened:
+        raise next(iter(nvml.unopened.values()))
     if visible is None:
         return handles
     selected: list[Handle] = []
@@ -246,9 +248,7 @@ def _describe(nvml: Nvml, handle: Handle) -> Device:
 
 
 def _device(nvml: Nvml, handle: Handle) -> Device:
-    board = handle.board
-    profile = handle.profile
-    method = _energy_method(handle)
+    board, profile, method, setup = handle.board, handle.profile, _energy_method(handle), handle.setup
     key: dict[str, Plain] = {
         "device": handle.name,
         "device_count": 1,
@@ -256,7 +256,6 @@ def _device(nvml: Nvml, handle: Handle) -> Device:
         "power_limit_w": handle.power_limit_w,
         "clock_policy": "default",
     }
-    setup = handle.setup
     environment: dict[str, Plain] = {
         "gpu_uuid": handle.uuid,
         "driver": nvml.driver,
@@ -306,10 +305,8 @@ def _with_method(key: dict[str, Plain], method: str) -> PlainMapping:
 
 def cpu(note: str = "") -> Device:
     """Return the CPU as the device under test."""
-    name = _cpu_model()
-    cores = len(os.sched_getaffinity(0))
-    method = _energy_method(None)
-    key = _with_method({"device": f"CPU {name}", "cores": cores}, method)
+    name, method = _cpu_model(), _energy_method(None)
+    key = _with_method({"device": f"CPU {name}", "cores": len(os.sched_getaffinity(0))}, method)
     return Device("cpu", name, "cpu", key, _host(), note, energy_method=method)
 
 

@@ -18,7 +18,6 @@ from pytest_gpuperf.device.readings import (
     attempt,
     memory_of,
     read_gpu,
-    read_remote,
     summarize,
     within,
 )
@@ -319,7 +318,11 @@ class Monitor:
         if self._metrics is None or now_ns < self._retry_ns.get(id(self._metrics), 0):
             return
         try:
-            self._readings += read_remote(self._metrics, now_ns)
+            for gpu in self._metrics.gpus():
+                remote = GpuReading(
+                    now_ns, gpu.uuid, utilization=gpu.utilization, power_w=gpu.power_w, used_bytes=gpu.used_bytes
+                )
+                self._readings.append(remote)
         except MetricsError as error:
             self._failed(id(self._metrics), Finding(METRICS_UNREADABLE, detail=str(error)))
 
@@ -349,10 +352,15 @@ def _by_source(energies: Sequence[Energy], sources: Sequence[str]) -> tuple[Ener
             method,
             sum(energy.energy_j for energy in members),
             sum(energy.error_j for energy in members),
-            sum(energy.idle_w or 0.0 for energy in members)
-            if all(energy.idle_w is not None for energy in members)
-            else None,
+            None
+            if any(energy.idle_w is None for energy in members)
+            else sum(energy.idle_w or 0.0 for energy in members),
         )
         for (source, method), members in gathered.items()
         if len(members) == sources.count(source)
     )
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None

@@ -330,15 +330,3 @@ class Handle:
             if value is not None:
                 return value
         return None
-
-
-def usable_handles(nvml: Nvml) -> list[Handle]:
-    """Return the devices that can compute: GPUs without MIG, and the slices of GPUs with MIG.
-
-    Raises:
-        NvmlError: There is no device, and a GPU could not be opened.
-    """
-    handles = [handle for gpu in nvml.gpus() for handle in (gpu.slices() if gpu.mig_enabled else [gpu])]
-    if not handles and nvml.unopened:
-        raise next(iter(nvml.unopened.values()))
-    return handles

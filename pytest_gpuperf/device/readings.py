@@ -9,13 +9,12 @@ from typing import TypeVar
 
 from pytest_gpuperf.device.nvml import GpuProcess, Handle
 from pytest_gpuperf.device.processes import describe, numbers_are_ours
-from pytest_gpuperf.device.triton_metrics import TritonMetrics
 from pytest_gpuperf.errors import NvmlError
 from pytest_gpuperf.model import GpuReadings, Memory
 
 Value = TypeVar("Value")
 
-#: Most age of a reading that counts for a short window without a reading of its own.
+#: Most age of a reading that counts for a window too short to have a reading.
 _FRESH_NS = 500_000_000
 
 
@@ -81,18 +80,6 @@ def read_gpu(handle: Handle, at_ns: int, failed: list[NvmlError]) -> GpuReading:
         raise errors[0]
     failed += errors
     return reading
-
-
-def read_remote(metrics: TritonMetrics, at_ns: int) -> list[GpuReading]:
-    """Read all GPUs of a server.
-
-    Raises:
-        MetricsError: The server does not answer.
-    """
-    return [
-        GpuReading(at_ns, gpu.uuid, utilization=gpu.utilization, power_w=gpu.power_w, used_bytes=gpu.used_bytes)
-        for gpu in metrics.gpus()
-    ]
 
 
 def within(readings: Sequence[GpuReading], start_ns: int, stop_ns: int) -> list[GpuReading]:

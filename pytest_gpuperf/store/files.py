@@ -144,7 +144,7 @@ class Files:
         """Translate the errors of a bucket's library.
 
         Raises:
-            OSError: The library raised one of its own errors.
+            OSError: The library raised one of its errors.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""A store on a branch of a git remote: the same files, in a history of their own.
+"""A store on a branch of a git remote: the same files, in a separate history.
 
 The branch shares no commit with the code. It is fetched and pushed through a separate bare repository, so that the
 user's working tree, index, branches and shallow boundary stay as they are. When another runner pushes first, git

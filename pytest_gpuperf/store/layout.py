@@ -3,7 +3,7 @@
 A record is ``STORE/<device>/<test>-<8 digits>/<key digest>/<day>/<utc>-<commit8>-<id>.json``: one file per test and
 invocation. Each day has a folder, since the gate wants the newest records of a key: it lists the days and opens the
 last few, so that years of history cost no more than a week. Each test has a folder, so that records under other keys of
-the same test are found without looking at every other test.
+the same test are listed without the other tests.
 
 The name of a record file contains what the search for a baseline needs:
 
@@ -53,7 +53,7 @@ class RecordFile:
         accepted: Whether somebody accepted the record by hand.
         rejected: Whether the record may join the baseline only if it is accepted by hand.
         pinned: Whether the record is compared with, however old it is.
-        duet: Whether the record has a reference of its own.
+        duet: Whether the record has a reference.
     """
 
     path: str
@@ -143,7 +143,7 @@ def device_folder(key: PlainMapping) -> str:
 
 
 def test_folder(key: PlainMapping) -> str:
-    """Return the folder of a key's test: its short name, and a digest of its whole id."""
+    """Return the folder of a key's test: its short name, and a digest of its full id."""
     test = str(key.get("test", ""))
     return f"{slug(test.rpartition('::')[2])}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
 

@@ -4,8 +4,8 @@ Files never change, so the union of both is right, except for deletions: a pruni
 that it deleted. A record that a pruning of either copy names is deleted from both, unless somebody pinned it, or
 accepted it after the pruning, without knowing of it: a decision about a record outlives a clean-up.
 
-Two people may accept the same record, each with a reason of their own. The record is accepted on both sides, so each
-side keeps its own acceptance.
+Two people may accept the same record, with different reasons. The record is accepted on both sides, so each side keeps
+its acceptance.
 """
 
 from __future__ import annotations
