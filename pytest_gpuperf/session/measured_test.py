@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -14,7 +13,6 @@ import pytest
 
 from pytest_gpuperf.analysis.rule import Rule, rule_of
 from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
-from pytest_gpuperf.device import Device, DeviceLock, Monitor
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
 from pytest_gpuperf.measure.anchor import StartedAnchor, anchored_plan
@@ -30,11 +28,11 @@ from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_side import DuetSide
 from pytest_gpuperf.session.explored_points import kept_points_of, on_axis, schedules
 from pytest_gpuperf.session.marker import Marker
+from pytest_gpuperf.session.measured_devices import MeasuredDevices
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
 from pytest_gpuperf.store import Baseline, duet_history, select_baseline
 from pytest_gpuperf.store.provenance import utc_now
-from pytest_gpuperf.targets import OnDevices, Target
-from pytest_gpuperf.targets.anchor import anchor_target
+from pytest_gpuperf.targets import Target
 
 Result = TypeVar("Result")
 
@@ -52,6 +50,7 @@ class MeasuredTest:
     def __init__(self, context: Context, test: str, marker: Marker, gated_tests: int = 1) -> None:
         self._context, self.test, self._marker, self._gated_tests = context, test, marker, gated_tests
         self.enabled = context.settings.measure
+        self._devices = MeasuredDevices(context, test)
         self.sweeps: list[Sweep] = []
         self.baseline: Baseline | None = None
         self.smoked_points = 0
@@ -105,15 +104,15 @@ class MeasuredTest:
             smoke_sweep(target, points, plan)
             self.smoked_points += len(points)
             return smoke_curve(name, points)
-        self._choose_devices(target)
+        self._devices.choose(target, begun=self.baseline is not None)
         if self._context.duet_side is not None:
             return self._sweep_as_side(self._context.duet_side, target, points, arrivals, plan, name=name, axis=axis)
         anchor = None
         if self._context.settings.anchor:
             plan = anchored_plan(plan)
-            anchor = partial(StartedAnchor, self._anchor_target(), plan)
+            anchor = partial(StartedAnchor, self._devices.anchor_target(), plan)
         sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s, kept=tuple(kept_points)))
-        with self._monitored_devices() as monitor:
+        with self._devices.monitored() as monitor:
             for part in self._plans_between_looks(sweep, plan, sequential=self._marker.runs is None):
                 measure_sweep(
                     target,
@@ -123,7 +122,7 @@ class MeasuredTest:
                     on_run=sweep.runs.append,
                     on_under_test=partial(sweep.describe, CANDIDATE),
                     on_progress=self._context.console.progress,
-                    watch_cpu=self._watch_cpu,
+                    watch_cpu=self._devices.watch_cpu,
                     arrivals=arrivals,
                     anchor=anchor,
                     monitor=monitor,
@@ -168,9 +167,9 @@ class MeasuredTest:
             smoke_duet(candidate, reference, points, plan)
             self.smoked_points += 2 * len(points)
             return sweep
-        self._choose_devices(candidate, reference)
+        self._devices.choose(candidate, reference, begun=self.baseline is not None)
         self._begin(sweep)
-        with self._monitored_devices() as monitor:
+        with self._devices.monitored() as monitor:
             for part in self._plans_between_looks(sweep, plan, sequential=sequential):
                 measure_duet(
                     candidate,
@@ -181,7 +180,7 @@ class MeasuredTest:
                     on_run=sweep.add_run,
                     on_under_test=sweep.describe,
                     on_progress=self._context.console.progress,
-                    watch_cpu=self._watch_cpu,
+                    watch_cpu=self._devices.watch_cpu,
                     arrivals=arrivals,
                     monitor=monitor,
                 )
@@ -191,9 +190,9 @@ class MeasuredTest:
         self, target: Target, steps: Steps[Result], axis: Axis, plan: MeasurePlan, *, name: str, min_requests: int
     ) -> Result:
         """Measure the loads that an algorithm asks for, in one start of the target; return the algorithm's result."""
-        self._choose_devices(target)
+        self._devices.choose(target, begun=self.baseline is not None)
         self._read_baseline(duet=self._context.duet_side is not None)
-        with self._monitored_devices() as monitor:
+        with self._devices.monitored() as monitor:
             return explore(
                 target,
                 steps,
@@ -202,7 +201,7 @@ class MeasuredTest:
                 name=f"{name}, exploring",
                 min_requests=min_requests,
                 on_progress=self._context.console.progress,
-                watch_cpu=self._watch_cpu,
+                watch_cpu=self._devices.watch_cpu,
                 monitor=monitor,
             )
 
@@ -233,7 +232,7 @@ class MeasuredTest:
             rule=self._rule_settings(),
             reference=tuple(run for sweep in self.sweeps for run in sweep.reference),
             reference_under_test={sweep.name: sweep.reference_under_test for sweep in self.sweeps if sweep.duet},
-            device_kind=self._devices[0].kind,
+            device_kind=self._devices.kind,
             budgets=tuple(dict.fromkeys(budget for sweep in self.sweeps for budget in sweep.budgets)),
             kept_points={sweep.name: sweep.kept for sweep in self.sweeps if sweep.kept},
         )
@@ -333,7 +332,7 @@ class MeasuredTest:
             target,
             common_points,
             plan,
-            Conditions(name, meter, self._watch_cpu, self._context.monitor(self.test)),
+            Conditions(name, meter, self._devices.watch_cpu, self._context.monitor(self.test)),
             on_run=sweep.runs.append,
             on_under_test=partial(sweep.describe, CANDIDATE),
             arrivals=arrivals,
@@ -341,7 +340,7 @@ class MeasuredTest:
         )
         self.sweeps.append(sweep)
         try:
-            with self._locked_devices():
+            with self._devices.locked():
                 measured_by_both = side.drive(steps)
         finally:
             self._context.console.clear()
@@ -349,47 +348,3 @@ class MeasuredTest:
             self.sweeps.remove(sweep)  # one side alone compares nothing
             return smoke_curve(name, points)
         return sweep.curve
-
-    # Devices
-
-    @property
-    def _devices(self) -> tuple[Device, ...]:
-        return self._context.devices.of(self.test)
-
-    @property
-    def _watch_cpu(self) -> bool:
-        return self._devices[0].kind == "cpu"
-
-    def _anchor_target(self) -> Target:
-        devices = self._context.devices
-        return anchor_target(self._devices[0].kind, self._context.settings.triton, devices.in_process(self.test))
-
-    def _choose_devices(self, *targets: Target) -> None:
-        """Measure this test on the devices that its targets state."""
-        device_ids = [
-            device_id for target in targets if isinstance(target, OnDevices) for device_id in target.device_ids
-        ]
-        if device_ids:
-            self._context.devices.choose(self.test, device_ids, begun=self.baseline is not None)
-
-    @contextmanager
-    def _monitored_devices(self) -> Iterator[Monitor]:
-        """Lock the devices and return their monitor; the progress bar goes away at the end."""
-        with ExitStack() as stack:
-            stack.callback(self._context.console.clear)
-            stack.enter_context(self._locked_devices())
-            yield self._context.monitor(self.test)
-
-    @contextmanager
-    def _locked_devices(self) -> Iterator[None]:
-        """Keep other processes off the devices.
-
-        ``gpuperf duet`` holds the lock of the device under test; head locks what a test adds, base nothing.
-        """
-        side, lock_ids = self._context.duet_side, {device.lock_id for device in self._devices}
-        if side is not None:
-            lock_ids = lock_ids - {self._context.devices.first.lock_id} if side.is_head else set()
-        with ExitStack() as stack:
-            for lock_id in sorted(lock_ids):  # in one order for all processes, so that no two wait for each other
-                stack.enter_context(DeviceLock(lock_id, waiting=self._context.console.waiting))
-            yield
