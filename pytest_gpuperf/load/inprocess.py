@@ -12,8 +12,8 @@ import time
 from array import array
 from collections import Counter
 
-from pytest_gpuperf.load.failures import Failures
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
+from pytest_gpuperf.load.tally import Failures
 from pytest_gpuperf.model import UNSTARTED_RESULTS, Arrivals, CallWorkload, Workload
 
 now_ns = time.monotonic_ns

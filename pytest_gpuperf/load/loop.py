@@ -18,14 +18,12 @@ from itertools import islice
 
 from pytest_gpuperf.load.agreement import Agreement
 from pytest_gpuperf.load.balance import balance_of
-from pytest_gpuperf.load.columns import Column
+from pytest_gpuperf.load.columns import Column, Rows
 from pytest_gpuperf.load.connection import Connection, kind_of
-from pytest_gpuperf.load.failures import Failures
 from pytest_gpuperf.load.generator import WindowSpec
 from pytest_gpuperf.load.prepared import Prepared, Rotation
-from pytest_gpuperf.load.rows import Rows
 from pytest_gpuperf.load.service import CONNECT_NS, allow_open_files, resolve, service_of, tls_of
-from pytest_gpuperf.load.tally import Tally, column_names
+from pytest_gpuperf.load.tally import Failures, Tally, column_names
 from pytest_gpuperf.model import WireWorkload
 
 now_ns = time.monotonic_ns
