@@ -15,7 +15,7 @@ from functools import cached_property
 
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.compare import compare_values
-from pytest_gpuperf.analysis.prices import cheapest, device_of, usd_per_million
+from pytest_gpuperf.analysis.cost.prices import cheapest, device_of, usd_per_million
 from pytest_gpuperf.analysis.priors import PRIORS
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, Values, point_name, values_of

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_gpuperf.analysis.cost import offers, point_costs
-from pytest_gpuperf.analysis.knee import knee
-from pytest_gpuperf.analysis.operating import OperatingPoints, operating_points
-from pytest_gpuperf.analysis.prices import cheapest, device_of
+from pytest_gpuperf.analysis.cost.fleets import offers, point_costs
+from pytest_gpuperf.analysis.cost.knee import knee
+from pytest_gpuperf.analysis.cost.operating_points import OperatingPoints, operating_points
+from pytest_gpuperf.analysis.cost.prices import cheapest, device_of
 from pytest_gpuperf.cli.shared_options import (
     add_filters,
     add_format,

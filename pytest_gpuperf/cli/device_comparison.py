@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 
 from pytest_gpuperf.analysis import device_comparison
+from pytest_gpuperf.analysis.cost.prices import cheapest, device_of
 from pytest_gpuperf.analysis.device_comparison import DeviceRecord, work_of
-from pytest_gpuperf.analysis.prices import cheapest, device_of
 from pytest_gpuperf.cli.shared_options import chosen_prices, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
 from pytest_gpuperf.errors import GpuperfError

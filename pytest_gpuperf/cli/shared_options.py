@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from pytest_gpuperf.analysis.prices import newest_prices
+from pytest_gpuperf.analysis.cost.prices import newest_prices
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import Price
 from pytest_gpuperf.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from pytest_gpuperf.analysis.cost import point_costs
+from pytest_gpuperf.analysis.cost.fleets import point_costs
 from pytest_gpuperf.errors import UnreadableRecord
 from pytest_gpuperf.model import Price, Record, ReportedTest, curves_of
 from pytest_gpuperf.publish.outcome import TestOutcome

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 
-from pytest_gpuperf.analysis.prices import newest_prices
+from pytest_gpuperf.analysis.cost.prices import newest_prices
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Price
 from pytest_gpuperf.publish.formats import format_of

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_gpuperf.analysis.cost.prices import device_of
 from pytest_gpuperf.analysis.device_comparison import DeviceRecord, compare_devices
-from pytest_gpuperf.analysis.prices import device_of
 from pytest_gpuperf.model import Change, DeviceComparison, DevicePoint, Energy, LoadPoint, PlainMapping, Price, Window
 from tests.unit.factories import KEY, record
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from pytest_gpuperf.analysis.cost import fleet, price_curve
-from pytest_gpuperf.analysis.knee import knee
-from pytest_gpuperf.analysis.prices import newest_prices, usd_per_million
+from pytest_gpuperf.analysis.cost.fleets import fleet, price_curve
+from pytest_gpuperf.analysis.cost.knee import knee
+from pytest_gpuperf.analysis.cost.prices import newest_prices, usd_per_million
 from pytest_gpuperf.model import CurvePoint, Demand, Fleet, LoadPoint, OperatingPoint, Price
 from pytest_gpuperf.store.prices import read_prices
 from tests.unit.factories import curve_point

@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from pytest_gpuperf.analysis.operating import OperatingPoints
-from pytest_gpuperf.analysis.prices import cheapest, copies_per_instance, device_of, usd_per_million
+from pytest_gpuperf.analysis.cost.operating_points import OperatingPoints
+from pytest_gpuperf.analysis.cost.prices import cheapest, copies_per_instance, device_of, usd_per_million
 from pytest_gpuperf.model import (
     HOURS_PER_MONTH,
     Curve,

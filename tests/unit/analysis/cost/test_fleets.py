@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.cost import eligible_points, fleet, offers, point_costs, price_curve
-from pytest_gpuperf.analysis.operating import OperatingPoints, operating_points
+from pytest_gpuperf.analysis.cost.fleets import eligible_points, fleet, offers, point_costs, price_curve
+from pytest_gpuperf.analysis.cost.operating_points import OperatingPoints, operating_points
 from pytest_gpuperf.model import Demand, LoadPoint, OperatingPoint, Price, curves_of
 from tests.unit.factories import KEY, curve, curve_point, equal_runs, record
 

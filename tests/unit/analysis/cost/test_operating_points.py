@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.operating import operating_points
+from pytest_gpuperf.analysis.cost.operating_points import operating_points
 from pytest_gpuperf.model import LoadPoint, Record, Run, Window
 from tests.unit.factories import SINGLE, TEST, record, run, window
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.prices import cheapest, copies_per_instance, newest_prices, usd_per_million
+from pytest_gpuperf.analysis.cost.prices import cheapest, copies_per_instance, newest_prices, usd_per_million
 from pytest_gpuperf.model import Plain, Price
 
 T4 = Price("g4dn.xlarge", "NVIDIA T4", 1, 0.526, "2026-01-01", "a list")

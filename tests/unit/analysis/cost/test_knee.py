@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pytest_gpuperf.analysis.knee import knee, power
+from pytest_gpuperf.analysis.cost.knee import knee, power
 from pytest_gpuperf.model import CurvePoint
 from tests.unit.factories import curve_point
 
