@@ -15,8 +15,7 @@ from pytest_gpuperf.session.marker import is_gated, marker_of
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.session.phase_result import (
     PhaseResult,
-    attach,
-    attached,
+    ResultHandover,
     decided,
     failed_early,
     shorten_error,
@@ -51,6 +50,7 @@ class Hooks:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.results = Results()
+        self._handover = ResultHandover(is_worker=context.is_worker)
         self._gated_tests = 1
 
     def gpuperf(self, item: pytest.Item) -> Gpuperf:
@@ -118,7 +118,7 @@ class Hooks:
         report = yield
         if call.excinfo is not None:
             shorten_error(report, item, call.excinfo)
-        attach(report, self._result(item, call, report))
+        self._handover.give(report, self._result(item, call, report))
         return report
 
     def _result(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> PhaseResult:
@@ -133,7 +133,7 @@ class Hooks:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.context.duet_side is not None:
             self.context.duet_side.tell_result(report)
-        self.results.add(report.nodeid, report.when, attached(report))
+        self.results.add(report.nodeid, report.when, self._handover.take(report))
 
     # End
 

@@ -1,8 +1,9 @@
-"""What the glue adds to pytest's report of one phase of a test."""
+"""What the glue adds to pytest's report of one phase of a test: in memory, or as text between processes."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 
 import pytest
@@ -68,14 +69,32 @@ def failed_early(context: Context, item: pytest.Item, error: BaseException) -> P
     return PhaseResult(outcome=_located(outcome, item))
 
 
-def attach(report: pytest.TestReport, result: PhaseResult) -> None:
-    """Attach a result to pytest's report, as text: pytest-xdist serialises reports, and pytest-forked marshals them."""
-    if result != PhaseResult():
-        setattr(report, _ATTRIBUTE, json.dumps(to_builtins(result)))
+class ResultHandover:
+    """Hands results from the making of pytest's reports to their logging.
+
+    Within a process they stay objects. Where another process logs the report, it carries them as text: pytest-xdist
+    serialises the attributes of a report, and pytest-forked marshals them.
+    """
+
+    def __init__(self, *, is_worker: bool) -> None:
+        self._logging_process = None if is_worker else os.getpid()
+        self._results: dict[tuple[str, str | None], PhaseResult] = {}
+
+    def give(self, report: pytest.TestReport, result: PhaseResult) -> None:
+        if result == PhaseResult():
+            return
+        if os.getpid() == self._logging_process:
+            self._results[report.nodeid, report.when] = result
+        else:
+            setattr(report, _ATTRIBUTE, json.dumps(to_builtins(result)))
+
+    def take(self, report: pytest.TestReport) -> PhaseResult:
+        """Return the result of a report, once; an empty one if there is none."""
+        return self._results.pop((report.nodeid, report.when), None) or attached(report)
 
 
 def attached(report: object) -> PhaseResult:
-    """Return the result that is attached to a report; an empty one if there is none."""
+    """Return the result that a report carries as text; an empty one if there is none."""
     text = getattr(report, _ATTRIBUTE, None)
     if text is None:
         return PhaseResult()

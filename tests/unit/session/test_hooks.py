@@ -4,7 +4,7 @@ import pytest
 
 from pytest_gpuperf.session.gate import gate
 from pytest_gpuperf.session.hooks import MEASURED_TEST, Hooks, hooks_of
-from pytest_gpuperf.session.phase_result import PhaseResult, attached
+from pytest_gpuperf.session.results import Results
 from tests.unit.session.contexts import context_of, measured
 
 SUITE = "def test_a(gpuperf): pass\ndef test_b(gpuperf): pass\ndef test_c(): pass"
@@ -56,6 +56,13 @@ def report_of(hooks: Hooks, item: pytest.Item, phase: str, error: Exception | No
     raise AssertionError("the hook yields twice")
 
 
+def results_of(hooks: Hooks, item: pytest.Item, error: Exception | None = None) -> Results:
+    """Return what the call of a test adds to the results."""
+    hooks.results = Results()
+    hooks.pytest_runtest_logreport(report_of(hooks, item, "call", error))
+    return hooks.results
+
+
 def test_a_gated_test_that_fails_early_is_in_the_reports(hooks: Hooks, pytester: pytest.Pytester) -> None:
     gated, _, other = pytester.getitems(SUITE)
     report = report_of(hooks, gated, "setup", RuntimeError("no such bucket"))
@@ -63,8 +70,8 @@ def test_a_gated_test_that_fails_early_is_in_the_reports(hooks: Hooks, pytester:
     (outcome,) = hooks.results.outcomes.values()
     assert (outcome.error, outcome.line) == ("RuntimeError: no such bucket", 1)
     assert outcome.record.runs == ()
-    assert attached(report_of(hooks, other, "call", ValueError("wrong"))) == PhaseResult()
-    assert attached(report_of(hooks, gated, "call")) == PhaseResult()
+    assert results_of(hooks, other, ValueError("wrong")) == Results()
+    assert results_of(hooks, gated) == Results()
 
 
 def test_a_further_try_of_a_test_forgets_what_the_gate_decided(hooks: Hooks, pytester: pytest.Pytester) -> None:
@@ -75,9 +82,9 @@ def test_a_further_try_of_a_test_forgets_what_the_gate_decided(hooks: Hooks, pyt
     next(wrapper)
     with pytest.raises(StopIteration):
         wrapper.send(None)
-    assert attached(report_of(hooks, item, "call")).entry is not None
+    assert results_of(hooks, item).entries
     hooks.gpuperf(item)
-    assert attached(report_of(hooks, item, "call")) == PhaseResult()
+    assert results_of(hooks, item) == Results()
 
 
 def test_a_regression_fails_the_test_and_an_interrupt_keeps_the_record(hooks: Hooks, pytester: pytest.Pytester) -> None:

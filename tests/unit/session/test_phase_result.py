@@ -12,7 +12,7 @@ from pytest_gpuperf.model import Change, Comparison, LoadPoint, NamedPoint, Reco
 from pytest_gpuperf.model.codec import Mismatch
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.terminal.section import TerminalEntry
-from pytest_gpuperf.session.phase_result import PhaseResult, attach, attached
+from pytest_gpuperf.session.phase_result import PhaseResult, ResultHandover, attached
 from tests.unit.factories import record, records, row
 
 COMPARISONS = st.builds(
@@ -38,7 +38,7 @@ COMPARISONS = st.builds(
 def sent(result: PhaseResult) -> PhaseResult:
     """The result as the controller gets it from a worker of pytest-xdist, through pytest's own serialisation."""
     report = report_of_a_call()
-    attach(report, result)
+    ResultHandover(is_worker=True).give(report, result)
     return attached(pytest.TestReport._from_json(json.loads(json.dumps(report._to_json()))))
 
 
@@ -54,27 +54,40 @@ def test_the_controller_gets_what_the_worker_attached(candidate: Record, compari
     assert sent(result) == result
 
 
-def test_a_fork_attaches_what_can_be_marshalled() -> None:
+def test_a_process_hands_over_the_object_itself() -> None:
+    result, report, handover = PhaseResult(smoked_points=1), report_of_a_call(), ResultHandover(is_worker=False)
+    before = dict(vars(report))
+    handover.give(report, result)
+    assert vars(report) == before
+    assert handover.take(report) is result
+    assert handover.take(report) == PhaseResult()
+
+
+def test_a_fork_attaches_what_can_be_marshalled(monkeypatch: pytest.MonkeyPatch) -> None:
     """pytest-forked runs each test in a fork and marshals the attributes of its reports."""
     result = PhaseResult(outcome=TestOutcome(record(), Comparison(Verdict.NO_BASELINE)), smoked_points=1)
-    report = report_of_a_call()
-    attach(report, result)
+    report, handover = report_of_a_call(), ResultHandover(is_worker=False)
+    with monkeypatch.context() as in_fork:
+        in_fork.setattr("os.getpid", lambda: -1)
+        handover.give(report, result)
     sent_back = report_of_a_call()
     sent_back.__dict__["gpuperf"] = marshal.loads(marshal.dumps(report.__dict__["gpuperf"]))
-    assert attached(sent_back) == result
+    assert handover.take(sent_back) == result
 
 
-def test_a_report_without_a_result_stays_as_it_is() -> None:
-    report = report_of_a_call()
+@pytest.mark.parametrize("is_worker", [False, True])
+def test_a_report_without_a_result_stays_as_it_is(is_worker: bool) -> None:
+    report, handover = report_of_a_call(), ResultHandover(is_worker=is_worker)
     before = dict(vars(report))
-    attach(report, PhaseResult())
+    handover.give(report, PhaseResult())
     assert vars(report) == before
-    assert attached(report) == PhaseResult()
+    assert handover.take(report) == PhaseResult()
 
 
 def test_a_verdict_that_this_version_does_not_know_is_named() -> None:
     report = report_of_a_call()
-    attach(report, PhaseResult(outcome=TestOutcome(record(), Comparison(Verdict.UNCHANGED))))
+    result = PhaseResult(outcome=TestOutcome(record(), Comparison(Verdict.UNCHANGED)))
+    ResultHandover(is_worker=True).give(report, result)
     report.__dict__["gpuperf"] = report.__dict__["gpuperf"].replace('"unchanged"', '"splendid"')
     with pytest.raises(Mismatch, match=r"outcome.comparison.verdict should be one of regressed, .*, not 'splendid'"):
         attached(report)
