@@ -26,7 +26,7 @@ from pytest_gpuperf.model import GATED, Arrivals, Curve, LoadPoint, PlainMapping
 from pytest_gpuperf.publish.comparison import compare_record
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_side import DuetSide
-from pytest_gpuperf.session.explored_points import kept_points_of, on_axis, schedules
+from pytest_gpuperf.session.load_points import kept_points_of, on_axis, schedules
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.measured_devices import MeasuredDevices
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
