@@ -58,11 +58,16 @@ def test_identifiers_have_no_vague_parts() -> None:
     assert sorted(vague) == []
 
 
-@pytest.mark.parametrize("suffix", [".py", ".css"])
+@pytest.mark.parametrize("suffix", [".py", ".js", ".css"])
 def test_no_file_is_longer_than_400_lines(suffix: str) -> None:
     files = [path for path in (ROOT / "pytest_gpuperf").rglob(f"*{suffix}") if ".min." not in path.name]
     lines = {path.name: path.read_text(encoding="utf-8").count("\n") for path in files}
     assert {name: count for name, count in lines.items() if count > 400} == {}
+
+
+def test_no_folder_has_more_than_20_modules() -> None:
+    count = Counter(path.parent.name for path in MODULES if path.name != "__init__.py")
+    assert {name: modules for name, modules in count.items() if modules > 20} == {}
 
 
 def test_the_glossary_names_code_that_exists() -> None:
