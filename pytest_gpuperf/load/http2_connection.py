@@ -37,11 +37,11 @@ class Http2Connection(Connection):
         "_block_stream",
         "_connection_window",
         "_frame_limit",
+        "_goaway_reason",
         "_going",
         "_greeted",
         "_initial_window",
         "_last_flags",
-        "_last_words",
         "_left",
         "_received",
         "_rest",
@@ -63,7 +63,7 @@ class Http2Connection(Connection):
         self._frame_limit = http2.DEFAULT_FRAME
         self._received = self._stream_received = 0
         self._greeted = self._going = False
-        self._last_words = ""
+        self._goaway_reason = ""
         self._last_flags = http2.END_STREAM
         self._left: memoryview | None = None
         self._sent_all = True
@@ -88,8 +88,8 @@ class Http2Connection(Connection):
         self.write(_PREFACE)
 
     def _broken(self, kind: str, detail: str) -> None:
-        if self._last_words:
-            detail += f" (after {self._last_words})"
+        if self._goaway_reason:
+            detail += f" (after {self._goaway_reason})"
         elif not self._greeted:
             detail += f" (it has sent no HTTP/2: {_WRONG_PORT})"
         super()._broken(kind, detail)
@@ -232,7 +232,7 @@ class Http2Connection(Connection):
         elif self._stream > last & http2.MAX_WINDOW:
             self.loop.failed(self, kind, reason or "the server takes no more requests")
         else:
-            self._last_words = f"{kind}: {reason}" if reason else kind
+            self._goaway_reason = f"{kind}: {reason}" if reason else kind
 
     def _take_reset(self, _flags: int, stream: int, payload: memoryview) -> None:
         if stream != self._stream:

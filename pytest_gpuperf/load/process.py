@@ -42,7 +42,7 @@ class _Worker:
         self.pipe.send(("path", sys.path))
         self.known = 0
 
-    def last_words(self) -> str:
+    def kill_and_report(self) -> str:
         self.process.kill()
         _, stderr = self.process.communicate()
         return f"Exit status {self.process.returncode}. {stderr.decode('utf-8', 'replace')[-2000:]}".rstrip()
@@ -144,4 +144,4 @@ def _blamed(worker: _Worker) -> Any:
     try:
         yield
     except (EOFError, OSError) as error:
-        raise LoadError(f"The load generator's process ended unexpectedly.\n{worker.last_words()}") from error
+        raise LoadError(f"The load generator's process ended unexpectedly.\n{worker.kill_and_report()}") from error

@@ -92,11 +92,11 @@ def with_repeats(requests: Iterable[WindowRequest], repeats: int, on_done: Calla
     while queue:
         request = queue.popleft()
         window, _ = yield replace(request, earlier=windows)
-        again = repeats > 0 and worth_repeating(
+        is_repeated = repeats > 0 and worth_repeating(
             window, [earlier for earlier in windows if earlier.point == window.point]
         )
         windows.append(window)
-        if again:
+        if is_repeated:
             repeats -= 1
             queue.append(request)
         else:

@@ -126,7 +126,7 @@ class DuetSide:
             complete = True
         finally:
             steps.close()
-            self._tell({"kind": "sweep_ended", "complete": complete})
+            self._send({"kind": "sweep_ended", "complete": complete})
         return not abandoned
 
     def exchange_records(self, test: str, record: Record | None, error: str) -> SideResult:
@@ -142,11 +142,11 @@ class DuetSide:
         data = answer.get("record")
         return SideResult(from_builtins(Record, data) if data is not None else None, str(answer.get("reason") or ""))
 
-    def tell_result(self, report: pytest.TestReport) -> None:
+    def send_result(self, report: pytest.TestReport) -> None:
         """Tell the command about a test that failed or was skipped."""
         if report.failed or report.skipped:
             reason = _first_line(report)
-            self._tell({"kind": "not_passed", "test": report.nodeid, "outcome": report.outcome, "reason": reason})
+            self._send({"kind": "not_passed", "test": report.nodeid, "outcome": report.outcome, "reason": reason})
 
     def leave(self) -> None:
         """Tell the command that all tests are over. May be called twice."""
@@ -180,7 +180,7 @@ class DuetSide:
         except Hangup:
             self._exit()
 
-    def _tell(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         try:
             self._channel.send(message)
         except Hangup:

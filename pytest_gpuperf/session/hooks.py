@@ -132,7 +132,7 @@ class Hooks:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.context.duet_side is not None:
-            self.context.duet_side.tell_result(report)
+            self.context.duet_side.send_result(report)
         self.results.add(report.nodeid, report.when, self._handover.take(report))
 
     # End

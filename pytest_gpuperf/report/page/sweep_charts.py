@@ -13,7 +13,7 @@ from pytest_gpuperf.report.figures import interval, metric_unit, rate
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View, positions
 
 CHANGED = (Verdict.REGRESSED, Verdict.IMPROVED)
-QUANTILES = ("p90", "p50", "p95", "p99")
+_QUANTILES = ("p90", "p50", "p95", "p99")
 _MEMORY = (
     ("target_memory_bytes", "device memory of the target"),
     ("device_memory_bytes", "device memory in use"),
@@ -164,14 +164,14 @@ def latency(sweep: SweepView) -> Chart | None:
     # A quantile with a budget is what the author of the test looks at first.
     chosen = next((index for index, view in enumerate(views) if view.rules), 0)
     title = f"Latency against {sweep.axis[0].label}"
-    return _chart(sweep, "latency", title, views, QUANTILES, choice_label="latency", chosen=chosen)
+    return _chart(sweep, "latency", title, views, _QUANTILES, choice_label="latency", chosen=chosen)
 
 
 def _latencies(sweep: SweepView) -> list[tuple[str, float, str]]:
     """Return quantiles with the length and name of the unit that all their points share."""
     if not sweep.curve.measured:
         return []
-    highest = {name: max((getattr(point, f"{name}_ns") for point in sweep.curve), default=0.0) for name in QUANTILES}
+    highest = {name: max((getattr(point, f"{name}_ns") for point in sweep.curve), default=0.0) for name in _QUANTILES}
     return [(name, *metric_unit("latency", slowest)) for name, slowest in highest.items() if slowest > 0]
 
 

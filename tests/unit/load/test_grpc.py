@@ -1025,7 +1025,7 @@ class TestGoaway:
         assert not recording.errors
         assert len(latencies(recording)) == 9
 
-    def test_last_words_are_passed_on(self) -> None:
+    def test_the_reason_of_goaway_is_passed_on(self) -> None:
         def behave(call: Call) -> None:
             call.send(goaway(call.stream, 11, b"too_many_pings"))
             call.hang_up()

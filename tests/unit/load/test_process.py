@@ -327,7 +327,7 @@ class TestLife:
             with pytest.raises(LoadError, match="ended unexpectedly"):
                 generator.window(workload(server), WindowSpec(1, 0.05))
 
-    def test_a_load_error_shows_the_workers_last_words(self) -> None:
+    def test_a_load_error_shows_the_stderr_of_the_worker(self) -> None:
         spec = WindowSpec(1, float("nan"))
         with (
             Server(answers(OK)) as server,
