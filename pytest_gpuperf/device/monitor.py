@@ -352,9 +352,7 @@ def _by_source(energies: Sequence[Energy], sources: Sequence[str]) -> tuple[Ener
             method,
             sum(energy.energy_j for energy in members),
             sum(energy.error_j for energy in members),
-            None
-            if any(energy.idle_w is None for energy in members)
-            else sum(energy.idle_w or 0.0 for energy in members),
+            _sum([energy.idle_w for energy in members]),
         )
         for (source, method), members in gathered.items()
         if len(members) == sources.count(source)
