@@ -1,4 +1,4 @@
-"""Quantiles of many histograms at once: a comparison reads thousands of windows within 50 ms."""
+"""Quantiles that the gate compares, of many load points at once: it reads thousands of windows within 50 ms."""
 
 from __future__ import annotations
 

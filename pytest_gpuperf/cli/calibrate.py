@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         if len(records) > 1:
             by_device.setdefault(str(records[0].key.get("device", "")), []).append(records)
         else:
-            _say(f"left out, only one record: {records[0].test}")
+            _say(f"left out (only one record): {records[0].test}")
     if not by_device:
         hint = "Measure some: gpuperf calibrate SUITE" if options.from_store else _CHECK_SUITE
         raise GpuperfError(f"There are no two records of the same test and key, so nothing can be calibrated.\n{hint}")

@@ -24,7 +24,7 @@ from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.provenance import utc_now
 
 #: The store knows that a test failed, but not why.
-_UNKNOWN_FAILURE = "for another reason than its figures; see pytest's output"
+_UNKNOWN_FAILURE = "for a reason other than its figures; see pytest's output"
 _ID = re.compile(r"[0-9a-f]{4,32}")
 
 
@@ -42,7 +42,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--title", default="", metavar="TEXT", help="text beside the verdict")
     add("--test", default="", metavar="TEXT", help="only tests whose id contains TEXT")
     add("--invocation", action="store_true", help="report all tests of a record's invocation")
-    text = "Markdown: name that tells a pull request's comments apart"
+    text = "Markdown: name that distinguishes a pull request's comments"
     add("--marker", default="", metavar="NAME", help=text)
     text = "report every test on all GPU models of the store side by side, as tables or Markdown"
     add("--by", choices=("gpu",), help=text)

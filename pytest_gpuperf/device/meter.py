@@ -55,7 +55,7 @@ class CounterMeter:
 
     @property
     def rhythm(self) -> Rhythm:
-        """How windows must be timed."""
+        """Rhythm of the ticks, to which windows are fitted."""
         return self.follower.rhythm or rhythm_of(self.follower.ticks) or self.usual
 
     def begin(self) -> None:

@@ -141,7 +141,7 @@ class GrpcConnection(Http2Connection):
     def _take_data(self, content: memoryview, flags: int, done_ns: int) -> None:
         if not self.busy:
             if self._streaming:
-                self.disconnect()  # an unexpected answer: further answers can't be told from it
+                self.disconnect()  # an unexpected answer: further answers can't be distinguished from it
             return
         self._expect(done_ns)
         self._message += content
@@ -244,7 +244,7 @@ class GrpcConnection(Http2Connection):
                 if not self._all_sent:
                     raise BadResponse(_TOO_EARLY)
                 if buffer:
-                    raise BadResponse("the server sent more than the last answer")
+                    raise BadResponse("the server sent data after the last answer")
                 self.first_ns = self.first_ns or done_ns
                 self.loop.completed(self, done_ns)
 

@@ -234,7 +234,7 @@ class _Search:
             text = f"the highest load allowed, {low:g}, keeps {budget}: raise it to find the limit"
         else:
             text = f"{low:g} keeps {budget} ({self._judged(low).why}); the next load tried, {high:g}, "
-            text += "does not" if self._judged(high).verdict == "over" else "is too close to the budget to tell"
+            text += "does not" if self._judged(high).verdict == "over" else "is too close to the budget to decide"
             text += f" ({self._judged(high).why})"
         if not confirmed:
             spent = f"after {self._total} windows" if self._spent else f"in {self._plan.rounds} attempts"

@@ -137,7 +137,7 @@ class Curve:
         raise KeyError(f"{self.name} was not swept at {missing}, batch size {batch_size or 'any'}")
 
     def of(self, load: LoadPoint) -> CurvePoint:
-        """Return the point of a load point.
+        """Return the measured point of this load point.
 
         Raises:
             KeyError: The sweep has no such point.
@@ -235,12 +235,12 @@ class Duet:
 
     @property
     def measured(self) -> bool:
-        """False in a smoke run."""
+        """Whether the points were measured; False in a smoke run."""
         return self.candidate.measured
 
 
 def require_budget(curves: Iterable[Curve], **limits_ms: float | None) -> None:
-    """Tell curves that a test requires a budget of them.
+    """Record on each curve that a test requires a budget of it.
 
     Raises:
         OptionError: No limit is given, or one is not positive.

@@ -1,4 +1,6 @@
-"""The one place where windows become figures: what the reports show and the gate compares of a load point.
+"""The rules by which windows become the figures of a load point, for the reports and the gate alike.
+
+The gate computes its quantiles for many load points at once in ``analysis.quantiles``, by the same rule.
 
 One rule for each kind of quantity:
 

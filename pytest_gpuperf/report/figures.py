@@ -108,7 +108,7 @@ def minute(utc: str) -> str:
 
 
 def dated(utc: str, commit: str) -> str:
-    """Format when and of which commit a record is, as ``2026-01-01 00:05 UTC, commit 0a1b2c3d``."""
+    """Format the date and commit of a record, as ``2026-01-01 00:05 UTC, commit 0a1b2c3d``."""
     return f"{minute(utc)} UTC{f', commit {commit[:8]}' if commit else ''}"
 
 

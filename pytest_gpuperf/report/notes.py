@@ -26,7 +26,7 @@ _MIN_STALL = 0.01
 
 
 def reliability_notes(curve: Curve) -> list[str]:
-    """Name the points of which some run has only disturbed windows."""
+    """Name the load points at which some run has only disturbed windows."""
     disturbances = {point.load.label: [guard for guard in point.guards if guard not in MARKS] for point in curve}
     return [
         f"{label} is less reliable: at least one run was disturbed throughout ({', '.join(guards)})"

@@ -1,1 +1,1 @@
-"""The pytest glue: options, fixtures, the gate, what pytest shows. Loaded only when a test uses it."""
+"""The parts of the pytest plugin: options, fixtures, the gate, what pytest shows. Loaded only when a test uses them."""

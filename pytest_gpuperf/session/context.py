@@ -1,4 +1,4 @@
-"""The context that all parts of the glue are given: what is fixed once the options of this process are read."""
+"""The settings, store, devices and comparison keys of a pytest process, fixed once its options are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The gate: after a test, compare its record with the baseline, store it, and decide whether the test fails."""
+"""The gate: after a test, compare its record with the baseline, store it, and decide whether the test fails.
+
+``hooks`` calls ``gate``, and fails the test with the message that it returns.
+"""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def changed_key(key: PlainMapping, facts: PlainMapping, changes: Sequence[KeyCha
 
 
 def _field(name: str, known: PlainMapping) -> str | None:
-    """Return the field of a name, which may lack its unit: ``power_limit`` for ``power_limit_w``."""
+    """Return the key field with this name, which may lack its unit: ``power_limit`` for ``power_limit_w``."""
     if name in known:
         return name
     with_unit = [field for field in known if field.rpartition("_")[0] == name]

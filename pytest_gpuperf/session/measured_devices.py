@@ -44,7 +44,7 @@ class MeasuredDevices:
 
     @contextmanager
     def monitored(self) -> Iterator[Monitor]:
-        """Lock the devices and return their monitor; the progress bar goes away at the end."""
+        """Lock the devices and return their monitor; the progress bar is cleared at the end."""
         with ExitStack() as stack:
             stack.callback(self._context.console.clear)
             stack.enter_context(self.locked())

@@ -1,4 +1,7 @@
-"""What the glue adds to pytest's report of one phase of a test: in memory, or as text between processes."""
+"""The plugin's part in pytest's report of one phase of a test.
+
+Workers of pytest-xdist hand their results to the controller in these reports, as text.
+"""
 
 from __future__ import annotations
 

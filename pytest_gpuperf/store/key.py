@@ -1,4 +1,4 @@
-"""Comparison keys as digests and folder names."""
+"""Digests, folder names and differences of comparison keys, which ``session.context`` builds."""
 
 from __future__ import annotations
 

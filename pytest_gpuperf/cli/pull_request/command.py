@@ -32,7 +32,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--commit", default="", metavar="SHA", help="with --head: only if the branch is at SHA")
     text = "the report is from a fork: disable its mentions, links and images"
     add("--untrusted", action="store_true", help=text)
-    text = "name that tells several comments on one pull request apart"
+    text = "name that distinguishes several comments on one pull request"
     add("--marker", default="", metavar="NAME", help=text)
     add("--api", default="", metavar="URL", help="(default: $GITHUB_API_URL, else https://api.github.com)")
     parser.set_defaults(run=_comment)

@@ -8,7 +8,7 @@ from pytest_gpuperf.model import ReportedTest, figures_by_point
 from pytest_gpuperf.model.level import STABLE, MeasuredLevel
 from pytest_gpuperf.report.exchange.perf_client import Layout, csv_of, csv_rows
 
-#: Columns in front of those of perf_client, which tell several sweeps apart.
+#: Columns in front of those of perf_client, which distinguish several sweeps.
 _ADDED = ("Test", "Sweep", "Batch Size")
 #: First characters that make a spreadsheet read a cell as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

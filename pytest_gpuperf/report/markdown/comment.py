@@ -77,7 +77,7 @@ def comment(reported: Sequence[ReportedTest], *, title: str = "", marker: str = 
 
 
 def group_by_device(reported: Sequence[ReportedTest]) -> dict[str, list[ReportedTest]]:
-    """Group tests by device, the worst verdict first; invocations on the same device are told apart by commit."""
+    """Group tests by device, the worst verdict first; invocations on the same device are distinguished by commit."""
     groups: dict[tuple[str, str], list[ReportedTest]] = {}
     for test in reported:
         device = str(test.record.key.get("device") or "unknown device")

@@ -1,4 +1,4 @@
-"""Text under a size limit: which parts are shortened first, and what the reader is told about it."""
+"""Text under a size limit: which parts are shortened first, and the note that says so."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fit(parts: Sequence[TextPart], limit: int, note: Callable[[Counter[str]], st
 
     Args:
         limit: Largest length of the result, as counted by ``utf16_length``.
-        note: Returns what to say of shortened parts, counted by name. It is put behind the first part.
+        note: Returns the note on shortened parts, from their counts by name. It follows the first part.
     """
     full = _JOINT.join(part.variants[0] for part in parts if part.variants[0])
     if utf16_length(full) <= limit:

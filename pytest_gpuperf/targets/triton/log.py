@@ -58,7 +58,7 @@ _REMEDIES = (
 
 
 def port_was_taken(text: str) -> bool:
-    """Return whether the server ended because another process uses a port of it."""
+    """Return whether the server ended because another process uses one of its ports."""
     return _PORT_TAKEN.search(text) is not None
 
 
