@@ -36,26 +36,25 @@ OPTIONS = (
         "triton",
         "SERVER",
         "the tritonserver that triton_endpoint starts: a path, docker, docker:IMAGE or bundled (default: "
-        "$GPUPERF_TRITON, else the first of: on PATH, NVIDIA's in /opt, docker's, the bundled one)",
+        "$GPUPERF_TRITON, else the first that is available: on PATH, in /opt/tritonserver, docker, bundled)",
     ),
-    ("runs", "K", "fresh starts of each target (default: 3)"),
-    ("max_runs", "K", "fresh starts that an undecided test may take, for example 8 (default: --gpuperf-runs)"),
-    ("alpha", "SHARE", "accepted chance of any false alarm in the whole invocation (default: 5%%)"),
-    ("min_effect", "SHARE", "a regression up to this share is accepted (default: 1%%)"),
-    ("on_inconclusive", "warn|fail", "what an inconclusive comparison does (default: warn)"),
+    ("runs", "K", "start and measure each target K times, 2 or more (default: 3)"),
+    ("max_runs", "K", "measure an undecided test up to K times, for example 8 (default: --gpuperf-runs)"),
+    ("alpha", "SHARE", "accepted probability of a false alarm, over all tests together (default: 5%%)"),
+    ("min_effect", "SHARE", "let a test pass if it regressed by no more than this share (default: 1%%)"),
+    ("on_inconclusive", "warn|fail", "let an inconclusive test pass with a warning, or fail (default: warn)"),
     (
         "baseline",
         "SPEC",
-        "compare with: both (the newest records and the pinned ones), rolling, pinned, a record's id, "
-        "or commit:SHA (default: both)",
+        "records to compare with: rolling (the newest), pinned, both, a record's id, or commit:SHA (default: both)",
     ),
     (
         "key",
         "+FIELD|-FIELD",
-        "add a field of the environment to the comparison key, as +driver, or remove a field, as "
-        "--gpuperf-key=-power_limit_w; may be repeated",
+        "change what must match for two records to be compared: add a field of the environment "
+        "(--gpuperf-key=+driver), or remove a field (--gpuperf-key=-power_limit_w); may be repeated",
     ),
-    ("prices", "FILE", "prices of machines, in TOML, for $ per million inferences (default: a table of list prices)"),
+    ("prices", "FILE", "TOML file of machine prices, for the cost in reports (default: a table of list prices)"),
     (
         "report",
         "PATH",
@@ -66,7 +65,7 @@ OPTIONS = (
 #: Name and help. Each is a switch --gpuperf-NAME and an ini key gpuperf_NAME that is true or false.
 SWITCHES = (
     ("require_baseline", "fail a test that has no comparable baseline"),
-    ("anchor", "measure a small reference workload with every sweep, to cancel the noise of the machine"),
+    ("anchor", "measure a small fixed workload beside every sweep, to cancel the noise of the machine"),
 )
 _CLOCKS = "lock the GPU's clocks while measuring, to MHZ or to the highest that its power limit allows; needs root"
 _REPEATED = frozenset({"key", "report"})

@@ -47,9 +47,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_filters(listing)
     add_newest(listing)
     show = add("show", _show, "show a record: its figures, key, environment and notes")
-    accept = add("accept", _accept, "begin the baseline of a test anew with a record, even if it failed")
-    pin = add("pin", _pin, "compare every later record with this one too, however old it gets")
-    unpin = add("unpin", _unpin, "let a pinned record age like the others")
+    accept = add("accept", _accept, "start a new baseline of a test with a record, even if the test failed")
+    pin = add("pin", _pin, "also compare all later records with this record, however old it gets")
+    unpin = add("unpin", _unpin, "stop comparing later records with a pinned record")
     prune = add("prune", _prune, "delete old records; without --yes, only list them")
     for action in (show, accept, pin, unpin):
         action.add_argument("record", help="id of the record, or its beginning")
@@ -71,8 +71,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     to_branch = add("push", _push, "add the store's records to a branch of a git remote")
     from_branch = add("pull", _pull, "copy the records on a branch of a git remote into the store")
     for action in (to_branch, from_branch):
-        branch, remote = f"(default: {DEFAULT_BRANCH})", "name or URL of the remote (default: origin)"
+        branch = f"branch of the records (default: {DEFAULT_BRANCH})"
         action.add_argument("--branch", default=DEFAULT_BRANCH, metavar="NAME", help=branch)
+        remote = "name or URL of the remote (default: origin)"
         action.add_argument("--remote", default="origin", metavar="NAME", help=remote)
 
 

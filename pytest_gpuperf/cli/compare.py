@@ -36,11 +36,11 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("record", nargs="?", help="id of another record, or its beginning")
     add_filters(parser)
     add_format(parser)
-    add("--baseline", metavar="SPEC", help="both, rolling, pinned, a record's id, or commit:SHA (default: both)")
+    add("--baseline", metavar="SPEC", help="as --gpuperf-baseline (default: both)")
     for name, kind in (("alpha", _alpha), ("min-effect", share)):
         text = f"as --gpuperf-{name} (default: as the record was judged)"
         add(f"--{name}", type=kind, metavar="SHARE", help=text)
-    text = "a change within it counts as unchanged (default: 5%%, or the minimum effect if that is larger)"
+    text = "a change up to this share counts as unchanged (default: 5%%, or the minimum effect if that is larger)"
     add("--equivalence", type=share, metavar="SHARE", help=text)
     add("--metrics", type=_metrics, metavar="NAMES", help="metrics that gate (default: as the record was judged)")
     add("--all", action="store_true", help="also show unchanged load points")

@@ -70,8 +70,8 @@ def register(parser: argparse.ArgumentParser) -> None:
     load("--ips", type=_positive, metavar="N", help="inferences per second, in requests of any batch size")
     add("--batch-size", type=integer(), metavar="B", help="inferences in each request (default: 1)")
     for name in _QUANTILES:
-        add(f"--{name}", type=_latency, metavar="TIME", help=f"highest allowed {name}, as 200ms")
-    text = "share by which the load may still grow, as 30%% (default: 0)"
+        add(f"--{name}", type=_latency, metavar="TIME", help=f"highest allowed {name}, for example 200ms")
+    text = "share by which the load may still grow, for example 30%% (default: 0)"
     add("--headroom", type=_headroom, default=0.0, metavar="SHARE", help=text)
     text = "kind of load points to use (default: auto, which prefers open loop)"
     add("--loop", choices=("auto", "open", "closed"), default="auto", help=text)

@@ -51,7 +51,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--device", default="auto", metavar="DEVICE", help="as --gpuperf-device (default: auto)")
     add("--triton", metavar="SERVER", help="as --gpuperf-triton")
-    add("--seconds", type=_seconds, default=10.0, metavar="S", help="time to measure the noise (default: 10)")
+    add("--seconds", type=_seconds, default=10.0, metavar="S", help="seconds of the noise measurement (default: 10)")
     add("--strict", action="store_true", help="exit with status 1 also if a check is doubtful")
     add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)

@@ -33,7 +33,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add_filters(parser)
-    text = "may be repeated (default: p50; with --html p50, p90 and throughput)"
+    text = "metric to plot; may be repeated (default: p50; with --html p50, p90 and throughput)"
     add("--metric", action="append", choices=_METRICS, help=text)
     add_sweep(parser)
     text = "one plot for each load point whose name contains TEXT, for example 'concurrency 4'"

@@ -27,7 +27,7 @@ _COMMANDS = {
     "import": ("imports.command", "store perf_analyzer's profile exports, or pytest-benchmark's files, as records"),
     "calibrate": ("calibrate", "measure false alarms and detectable effects on this machine (A/A)"),
     "comment": ("pull_request.command", "post a report as a comment on a GitHub pull request"),
-    "cost": ("cost", "$ per million inferences, and the cheapest fleet for a load within a latency budget"),
+    "cost": ("cost", "print $ per million inferences, and the cheapest fleet for a load and a latency budget"),
     "doctor": ("doctor", "check whether this machine is fit to measure, and say how to make it so"),
 }
 

@@ -37,12 +37,12 @@ def register(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     text = "id of a record or an invocation, or its beginning; or another store (default: the newest invocation in "
     add("sources", nargs="*", metavar="RECORD_OR_STORE", help=f"{text}--store)")
-    add("--format", choices=FORMATS, help=f"(default: by the ending of --output, else {TABLE})")
+    add("--format", choices=FORMATS, help=f"form of the report (default: by the ending of --output, else {TABLE})")
     add("--output", metavar="FILE", help="write the report to FILE instead of printing it")
     add("--title", default="", metavar="TEXT", help="text beside the verdict")
     add("--test", default="", metavar="TEXT", help="only tests whose id contains TEXT")
     add("--invocation", action="store_true", help="report all tests of a record's invocation")
-    text = "Markdown: name that distinguishes a pull request's comments"
+    text = "Markdown: name of this comment, if a pull request gets several"
     add("--marker", default="", metavar="NAME", help=text)
     text = "report every test on all GPU models of the store side by side, as tables or Markdown"
     add("--by", choices=("gpu",), help=text)

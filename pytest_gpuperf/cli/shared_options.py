@@ -50,7 +50,8 @@ def open_store(options: argparse.Namespace, *, create: bool = False) -> Store:
 def add_filters(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose records by test and key."""
     parser.add_argument("--test", default="", metavar="TEXT", help="only tests whose id contains TEXT")
-    parser.add_argument("--key", default="", metavar="DIGEST", help="only keys whose digest begins with DIGEST")
+    text = "only comparison keys whose digest begins with DIGEST (column key of gpuperf baseline list)"
+    parser.add_argument("--key", default="", metavar="DIGEST", help=text)
 
 
 def add_newest(parser: argparse.ArgumentParser) -> None:
@@ -70,9 +71,10 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 
 def add_prices(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose prices."""
-    table = "price table in TOML (default: the package's own table)"
+    table = "TOML file of machine prices (default: a table of list prices)"
     parser.add_argument("--prices", default="", metavar="FILE", help=table)
-    parser.add_argument("--as-of", type=_day, metavar="DATE", help="prices of a day, as 2026-01-31 (default: newest)")
+    text = "use the prices of a day, for example 2026-01-31 (default: the newest)"
+    parser.add_argument("--as-of", type=_day, metavar="DATE", help=text)
 
 
 def chosen_prices(options: argparse.Namespace) -> tuple[Price, ...]:

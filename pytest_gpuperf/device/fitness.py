@@ -49,7 +49,7 @@ def host_checks(host: Host) -> list[Check]:
 def noise_checks(noise: Noise) -> list[Check]:
     """Judge a noise measurement."""
     remedy = "end other work, or cancel its effect with gpuperf duet or pytest --gpuperf --gpuperf-anchor"
-    spread = f"{noise.windows} windows of fixed work of {noise.window_s:.1f} s spread by {noise.spread:.1%} (sd)"
+    spread = f"fixed work varied in time by {noise.spread:.1%} (sd of {noise.windows} windows of {noise.window_s:g} s)"
     tenants = Check("co-tenants of the CPU", UNKNOWN, "the kernel does not report CPU times")
     if noise.others_share is not None:
         used = f"other processes used {noise.others_share:.0%} of the CPU"
@@ -59,7 +59,7 @@ def noise_checks(noise: Noise) -> list[Check]:
     return [
         _judged("noise floor", _graded(noise.spread, NOISE_DOUBTFUL, NOISE_UNFIT), spread, remedy),
         tenants,
-        _judged("stalls", stalls, f"longest {1e3 * noise.stall_s:.1f} ms", remedy),
+        _judged("stalls", stalls, f"longest pause of a busy thread: {1e3 * noise.stall_s:.1f} ms", remedy),
     ]
 
 
@@ -125,7 +125,7 @@ def _quota(host: Host) -> Check:
 
 
 def _files(host: Host) -> Check:
-    observed = f"{host.open_files} may be open at once"
+    observed = f"a process may open {host.open_files}"
     if host.open_files < FEW_FILES:
         return Check("files", DOUBTFUL, f"{observed}, so a higher concurrency fails", "ulimit -n 65536")
     return Check("files", GOOD, observed)

@@ -173,7 +173,7 @@ def comparison_notes(comparison: Comparison, *, brief: bool = False) -> list[str
     notes += [f"measured now but not in the {there}: {label}" for label in comparison.new_points]
     notes += [f"in the {there} but not measured now: {label}" for label in comparison.missing_points]
     left_out = () if brief else comparison.left_out
-    return notes + [f"not compared (too few requests, or no value): {label}" for label in left_out]
+    return notes + [f"not compared (too few requests in a run, or no value): {label}" for label in left_out]
 
 
 def _anchored_notes(comparison: Comparison) -> list[str]:

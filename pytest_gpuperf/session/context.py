@@ -81,7 +81,8 @@ class Context:
         """Return what pytest prints above the tests."""
         device = self.devices.first
         note = f"; {device.note}" if device.note else ""
-        return [f"gpuperf: {device.label}{note}", f"gpuperf: store {self.store.describe(self.settings.store)}"]
+        store = self.store.describe(self.settings.store)
+        return [f"gpuperf: device under test: {device.label}{note}", f"gpuperf: records in {store}"]
 
     def endpoint_defaults(self) -> dict[str, str | None]:
         """Return the settings of a tritonserver that the running test starts, unless it states them."""

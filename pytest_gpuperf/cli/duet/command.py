@@ -53,8 +53,8 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--blocks", type=integer(), default=5, metavar="N", help="fresh starts of both sides (default: 5)")
     text = "pairs of windows at each load point in each block (default: 24)"
     add("--alternations", type=integer(), default=24, metavar="N", help=text)
-    add("--window-s", type=_seconds, default=0.3, metavar="S", help="length of a window (default: 0.3)")
-    text = "longest time for one step of a side, such as starting a server (default: 900)"
+    add("--window-s", type=_seconds, default=0.3, metavar="S", help="length of a window in seconds (default: 0.3)")
+    text = "longest time in seconds for a step of a side, such as starting a server (default: 900)"
     add("--deadline", type=_seconds, default=900.0, metavar="S", help=text)
     add("arguments", nargs="*", metavar="-- PYTEST ARGUMENTS", help="arguments for both pytests")
     parser.set_defaults(run=run)

@@ -24,7 +24,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--file", required=True, metavar="PATH", help="report in Markdown")
-    add("--repo", default="", metavar="OWNER/NAME", help="(default: $GITHUB_REPOSITORY)")
+    add("--repo", default="", metavar="OWNER/NAME", help="repository (default: $GITHUB_REPOSITORY)")
     which = parser.add_mutually_exclusive_group().add_argument
     which("--pr", type=_number, metavar="N", help="pull request (default: that of the job, by $GITHUB_REF)")
     text = "all open pull requests of this branch; needs --commit"
@@ -32,9 +32,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--commit", default="", metavar="SHA", help="with --head: only if the branch is at SHA")
     text = "the report is from a fork: disable its mentions, links and images"
     add("--untrusted", action="store_true", help=text)
-    text = "name that distinguishes several comments on one pull request"
+    text = "name of this comment, if the pull request gets several; as for gpuperf report"
     add("--marker", default="", metavar="NAME", help=text)
-    add("--api", default="", metavar="URL", help="(default: $GITHUB_API_URL, else https://api.github.com)")
+    add("--api", default="", metavar="URL", help="API's URL (default: $GITHUB_API_URL, else https://api.github.com)")
     parser.set_defaults(run=_comment)
 
 

@@ -131,7 +131,8 @@ def _add_load(group: Any) -> None:
     add("--concurrency-range", metavar="S:E:STEP", help=text)
     text = "START:END:STEP of the requests per second, sent without waiting for answers"
     add("--request-rate-range", metavar="S:E:STEP", help=text)
-    _add_choice(group, "--request-distribution", ("constant", "poisson"), "intervals of the request rate")
+    text = "distribution of the times between requests (default: constant)"
+    _add_choice(group, "--request-distribution", ("constant", "poisson"), text)
     text = "file of the microseconds between requests, one number per line"
     add("--request-intervals", type=Path, metavar="FILE", help=text)
     _add_number(group, "-l --latency-threshold", "MS", 0.0, "latency above which the sweep ends")
@@ -149,7 +150,7 @@ def _add_measuring(group: Any) -> None:
     _add_choice(group, "--measurement-mode", ("time_windows", "count_windows"), text)
     text = "requests in a window of count_windows (default: 50)"
     _add_number(group, "--measurement-request-count", "N", 50, text)
-    text = "largest difference in throughput and latency between the last 3 windows (default: 10)"
+    text = "difference in throughput and latency that the last 3 windows of a stable level may have (default: 10)"
     _add_number(group, "-s --stability-percentage", "PERCENT", 10.0, text)
     _add_number(group, "-r --max-trials", "N", 10, "windows after which a level counts as unstable (default: 10)")
     _add_number(group, "--percentile", "P", -1.0, "percentile of the latency that must be stable (default: the mean)")
@@ -168,7 +169,7 @@ def _add_data(group: Any) -> None:
     add("-z", dest="zero", action="store_true", help=argparse.SUPPRESS)
     add("--shape", action="append", default=[], metavar="NAME:D,D", help="sizes of the variable dimensions of an input")
     _add_number(group, "--string-length", "N", 128, "length of random strings (default: 128)")
-    _add_choice(group, "--shared-memory", ("none", "system", "cuda"), "how inputs and outputs travel")
+    _add_choice(group, "--shared-memory", ("none", "system", "cuda"), "shared memory of tensors (default: none)")
     _add_number(group, "--output-shared-memory-size", "BYTES", 102_400, "space for an output of variable size")
 
 
@@ -176,17 +177,17 @@ def _add_server(group: Any) -> None:
     add = group.add_argument
     text = "address of the server, or several with commas (default: localhost:8000; gRPC: localhost:8001)"
     add("-u", dest="url", metavar="HOST:PORT", help=text)
-    _add_choice(group, "-i", ("http", "grpc"), "(default: http)", dest="protocol", type=str.lower)
+    _add_choice(group, "-i", ("http", "grpc"), "protocol (default: http)", dest="protocol", type=str.lower)
     add("--streaming", action="store_true", help="gRPC: use a stream for each connection")
     text = "header of all requests; may be repeated"
     add("-H", dest="headers", action="append", default=[], metavar="NAME:VALUE", help=text)
     text = "gRPC: encrypt the connection"
     add("--ssl-grpc-use-ssl", nargs="?", const="true", default="false", metavar="BOOL", help=text)
     for flag, text in (
-        ("--ssl-grpc-root-certifications-file", "certificates that may sign the server's"),
+        ("--ssl-grpc-root-certifications-file", "root certificates to trust"),
         ("--ssl-grpc-private-key-file", "key of the client"),
         ("--ssl-grpc-certificate-chain-file", "certificate of the client"),
-        ("--ssl-https-ca-certificates-file", "certificates that may sign the server's (-u https://...)"),
+        ("--ssl-https-ca-certificates-file", "root certificates to trust, for -u https://..."),
         ("--ssl-https-client-certificate-file", "certificate of the client"),
         ("--ssl-https-private-key-file", "key of the client"),
     ):

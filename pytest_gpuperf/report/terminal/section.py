@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pytest_gpuperf.model import Comparison, Curve, Record, ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally
 from pytest_gpuperf.report.figures import cut, dated, plural
-from pytest_gpuperf.report.notes import comparison_notes, interference_notes, reliability_notes
+from pytest_gpuperf.report.notes import comparison_notes, few_requests_notes, interference_notes, reliability_notes
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, headline, indented, record_lines, warnings
 
 #: Up to this many tests, every test is shown; beyond it, only tests that need attention.
@@ -76,8 +76,10 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
     lines += indented(comparison_notes(comparison, brief=True))
     if comparison.left_out:
         count = plural(len(comparison.left_out), "gated figure")
-        lines.append(f"  {count} not compared: too few requests, or no value (see -v)")
-    return lines if comparison.rows else [*lines, location.line]
+        lines.append(f"  {count} not compared: too few requests in a run, or no value (-v: which)")
+    if comparison.rows:
+        return lines
+    return [*lines, *indented(few_requests_notes(point for curve in curves for point in curve)), location.line]
 
 
 def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> list[str]:

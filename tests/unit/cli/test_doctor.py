@@ -60,7 +60,7 @@ def test_json_output(capsys: pytest.CaptureFixture[str], server: str) -> None:
     found = states(text)
     assert "onnxruntime" in found["tritonserver"]["observed"]
     assert found["device"]["observed"].startswith("CPU ")
-    assert found["noise floor"]["observed"] == "33 windows of fixed work of 0.3 s spread by 0.4% (sd)"
+    assert found["noise floor"]["observed"] == "fixed work varied in time by 0.4% (sd of 33 windows of 0.3 s)"
     assert {check["state"] for check in document["checks"]} <= {"unfit", "doubtful", "good", "unknown"}
 
 

@@ -62,7 +62,7 @@ TEXTS = {
     [
         "concurrency 2 is less reliable: at least one run was disturbed throughout (throttled)",
         "compared relative to the anchor, which varies less between records: p90 (spread 1.2% instead of 5%)",
-        "not compared (too few requests, or no value): serving: concurrency 1, p99",
+        "not compared (too few requests in a run, or no value): serving: concurrency 1, p99",
         "measured now but not in the baseline: serving: concurrency 8",
         "in the baseline but not measured now: serving: concurrency 64",
         "10.0.0.1:8000",

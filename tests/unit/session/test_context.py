@@ -73,8 +73,8 @@ def test_the_prior_is_the_calibrated_one_where_there_is_one(pytester: pytest.Pyt
 
 def test_the_header_names_the_device_and_the_store(pytester: pytest.Pytester) -> None:
     device, store = context_of(pytester).header_lines()
-    assert device.startswith("gpuperf: CPU ")
-    assert store == "gpuperf: store .gpuperf"
+    assert device.startswith("gpuperf: device under test: CPU ")
+    assert store == "gpuperf: records in .gpuperf"
 
 
 def test_targets_get_the_device_and_the_server_of_the_running_test(pytester: pytest.Pytester) -> None:
