@@ -66,7 +66,7 @@ def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
         blank = ("",) * (len(table[0]) - 3)
         table.append(("all", *blank, *_verdict_cells(sweep_rows)))
     kind = "conc" if all(point.concurrency for point in curve) else "load"
-    titles = (f">{kind} x batch" if batches else f">{kind}", f">p50 {unit}", ">p90", ">p99", ">inf/s")
+    titles = (f">{kind} x b" if batches else f">{kind}", f">p50 {unit}", ">p90", ">p99", ">inf/s")
     return Table(titles + (("change [95%]", "verdict") if rows else ()), tuple(table))
 
 

@@ -51,7 +51,7 @@ def test_every_load_point_has_a_line_with_its_numbers() -> None:
 
 def test_the_batch_size_is_shown_where_there_is_one() -> None:
     table = curve_table(curve(curve_point(1), curve_point(1, 8)), ())
-    assert ">conc x batch" in table.titles
+    assert ">conc x b" in table.titles
     assert [line[0] for line in table.rows] == ["1 x 1", "1 x 8"]
 
 
