@@ -96,13 +96,13 @@ def test_a_test_that_failed_for_another_reason_says_so(tmp_path: Path, capsys: p
     store = Store(str(tmp_path / "store"))
     measured(store, "aaaa0", gate="failed")
     (one,) = document(store, capsys)["tests"]
-    assert "another reason" in one["error"]
+    assert "reason other than its figures" in one["error"]
     # An undecided record is never rejected for its figures.
     measured(store, "aaaa1", day=1)
     measured(store, "aaaa2", day=2, gate="failed")
     (one,) = document(store, capsys)["tests"]
     assert one["verdict"] == "inconclusive"
-    assert "another reason" in one["error"]
+    assert "reason other than its figures" in one["error"]
 
 
 def test_a_record_that_was_cut_short_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
