@@ -27,7 +27,7 @@ def looks(max_runs: int, first: int = LOOKS[0]) -> tuple[int, ...]:
         ValueError: There is no run.
     """
     if max_runs < 1 or first < 1:
-        raise ValueError(f"a gate needs one run or more, not {min(max_runs, first)}")
+        raise ValueError(f"a gate needs 1 run or more, not {min(max_runs, first)}")
     start = min(first, max_runs)
     return (start, *(look for look in LOOKS if start < look < max_runs), *([max_runs] if max_runs > start else []))
 

@@ -75,7 +75,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--headroom", type=_headroom, default=0.0, metavar="SHARE", help=text)
     text = "kind of load points to use (default: auto, which prefers open loop)"
     add("--loop", choices=("auto", "open", "closed"), default="auto", help=text)
-    add("--curve", action="store_true", help="also print price against latency for the load")
+    add("--curve", action="store_true", help="also print the price-latency curve at this load")
     add_filters(parser)
     add_sweep(parser)
     text = "use the newest N records of each key (default: 1)"

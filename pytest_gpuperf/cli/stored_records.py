@@ -80,7 +80,7 @@ class RecordReader:
 
         Args:
             prefix: Beginning of the invocation's id.
-            member: A record of it. Only files of the same commit, from the same day or one beside it, are read then.
+            member: A record of it. Only files of the same commit, from the same day or an adjacent one, are read then.
         """
 
         def may_belong(file: RecordFile) -> bool:

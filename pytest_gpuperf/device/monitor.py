@@ -301,7 +301,7 @@ class Monitor:
             self._know(process.pid for process in processes)
 
     def _know(self, pids: Iterable[int]) -> None:
-        """Look for the parents of unknown processes, which known ones may have started."""
+        """Learn the parents of unknown processes, which known processes may have started."""
         unknown = set(pids) - self._ours - self._strangers
         if unknown:
             self._learn_processes()

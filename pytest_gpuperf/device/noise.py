@@ -32,7 +32,7 @@ class Noise:
 
 
 def measure_noise(seconds: float = 10.0, window_s: float = WINDOW_S) -> Noise:
-    """Keep one core busy with equal pieces of work and time each.
+    """Keep one core busy with equal pieces of work, and time each piece.
 
     Args:
         seconds: Total duration; at least two windows are measured.

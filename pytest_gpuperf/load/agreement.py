@@ -75,7 +75,7 @@ class Agreement:
         while not self.begin_ns:
             self.lead(time.monotonic_ns(), spec)
             if self.aborted or time.monotonic_ns() > end_ns:
-                return time.monotonic_ns(), "not all workers came to the start of the window"
+                return time.monotonic_ns(), "not all worker processes were ready when the window started"
             if not self.begin_ns:
                 time.sleep(0.0005)
         while (left_ns := self.begin_ns - time.monotonic_ns()) > 0:

@@ -161,7 +161,7 @@ class Http2Connection(Connection):
 
     def _take_frame(self, kind: int, flags: int, stream: int, payload: memoryview, done_ns: int) -> None:
         if self._block is not None and kind != http2.CONTINUATION:
-            raise BadResponse("a header block that is not continued")
+            raise BadResponse("the server sent another frame inside a header block")
         if kind == http2.DATA:
             self._credit(len(payload), stream)
             if stream == self._stream:
@@ -246,7 +246,7 @@ class Http2Connection(Connection):
         elif stream == self._stream:
             self._stream_window += size
         if not size or max(self._connection_window, self._stream_window) > http2.MAX_WINDOW:
-            raise BadResponse("a window update by 0, or beyond 2 GB")
+            raise BadResponse("a window update of 0 bytes, or beyond 2 GB")
         self._pump()
 
     def _take_promise(self, _flags: int, _stream: int, _payload: memoryview) -> None:

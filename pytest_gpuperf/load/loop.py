@@ -56,7 +56,7 @@ class Loop:
     """
 
     def __init__(self, workload: WireWorkload, parent: int | None = None) -> None:
-        """With ``parent``, a window is given up when this process is no longer a child of that process.
+        """Give a window up, if ``parent`` is given, when this process is no longer a child of that process.
 
         Raises:
             LoadError: An address can't be resolved, or TLS can't be set up.

@@ -64,7 +64,7 @@ class WorkerProcesses:
     """A ``LoadGenerator`` for requests over sockets."""
 
     def __init__(self, workers: int = 1) -> None:
-        """Several ``workers`` share the load, and begin and end each window together."""
+        """Start ``workers`` processes, which share the load and begin and end each window together."""
         self._workers = [_Worker() for _ in range(workers)]
         self._workloads: list[WireWorkload] = []
         self._closed = False

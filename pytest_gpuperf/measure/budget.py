@@ -39,7 +39,7 @@ class JudgedLoad:
 
     Attributes:
         load: A concurrency, or a rate in requests per second.
-        limit: The limit that the latencies below belong to: the tightest, or the one that is exceeded the most.
+        limit: The limit that the latencies below belong to: the tightest, or the limit that is exceeded the most.
         low_ns, high_ns: Interval of that quantile; 0 and infinity where it is open.
         centre_ns: Estimate of that quantile; NaN when no request succeeded.
         verdict: ``within``, ``over`` or ``undecided``.

@@ -140,7 +140,7 @@ class _RunInProgress:
         plan: MeasurePlan,
         on_under_test: Callable[[PlainMapping], None] | None,
     ) -> Measurement[None]:
-        """Start the target and warm it up; where both sides of a duet don't fit, once more when the other is gone."""
+        """Start the target and warm it up; if both sides of a duet don't fit, try again after the other has stopped."""
         turn = yield MeasureStep(self._number, Phase.START, parity=self._number)
         while True:
             try:

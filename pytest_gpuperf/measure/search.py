@@ -36,7 +36,7 @@ class SearchPlan:
         final_windows: Most windows at the answer and its neighbour. With windows that differ by a tenth, 16 make an
             interval of 4% to each side, which is just below ``tolerance``.
         confirm_windows: Fresh windows at the answer and its neighbour. Three decide a change of a tenth.
-        rounds: Attempts, of which each contradicted one is followed by the next.
+        rounds: Most attempts; another begins when fresh windows contradict the answer.
         limit_windows: Most windows of a search.
     """
 
@@ -238,7 +238,7 @@ class _Search:
             text += f" ({self._judged(high).why})"
         if not confirmed:
             spent = f"after {self._total} windows" if self._spent else f"in {self._plan.rounds} attempts"
-            text += f"; not confirmed {spent}: the machine is too noisy, or changes"
+            text += f"; not confirmed {spent}: the machine is too noisy, or its speed changes"
         return text
 
 

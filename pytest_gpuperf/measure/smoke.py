@@ -32,7 +32,7 @@ def smoke_duet(candidate: Target, reference: Target, points: Sequence[LoadPoint]
     """Start each side once and have it answer at every load point.
 
     Raises:
-        TargetError, LoadError, OptionError: A side doesn't; the message names it.
+        TargetError, LoadError, OptionError: A side does not start or answer; the message names it.
     """
     for side, target in zip(SIDES, (candidate, reference), strict=True):
         try:

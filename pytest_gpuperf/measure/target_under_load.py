@@ -46,7 +46,7 @@ class TargetUnderLoad:
         workers: int | RemoteWorkers = 1,
         generator: LoadGenerator | None = None,
     ) -> None:
-        """``generator`` is opened for the first workload when None; see ``start`` for the others."""
+        """Prepare the workloads; open a load generator for the first of them, unless ``generator`` is one already."""
         self.started, self.startup_s = started, startup_s
         self._in_flight, self._workers = in_flight, workers
         # Points that have the same requests in flight share a workload, and its memory.
@@ -61,7 +61,7 @@ class TargetUnderLoad:
         """Start a target, prepare the workloads of these load points, and open the load generator.
 
         Raises:
-            TargetError, OptionError, LoadError: It doesn't start, or can't take one of the points.
+            TargetError, OptionError, LoadError: It doesn't start, or can't serve a load point.
         """
         begin = time.monotonic()
         started = target.start()

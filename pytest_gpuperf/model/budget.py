@@ -15,7 +15,7 @@ class LatencyLimit:
 
     def __post_init__(self) -> None:
         if not (0 < self.quantile < 1 and 0 < self.limit_ns < math.inf):
-            raise ValueError(f"a limit is a quantile between 0 and 1 and a positive number of ns: {self}")
+            raise ValueError(f"a limit needs a quantile between 0 and 1 and a positive number of ns: {self}")
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class Budget:
         """Return the budget of some limits in milliseconds.
 
         Raises:
-            ValueError: No limit is given, or one is not positive.
+            ValueError: No limit is given, or a limit is not positive.
         """
         given = ((0.5, p50_ms), (0.9, p90_ms), (0.95, p95_ms), (0.99, p99_ms))
         return cls(tuple(LatencyLimit(quantile, limit * 1e6) for quantile, limit in given if limit is not None))

@@ -189,7 +189,7 @@ class Curve:
 
         Raises:
             BudgetMissed: No point keeps within the budget (an ``AssertionError``, so that the test fails).
-            OptionError: No limit is given, or one is not positive.
+            OptionError: No limit is given, or a limit is not positive.
         """
         __tracebackhide__ = True
         require_budget([self], p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
@@ -243,7 +243,7 @@ def require_budget(curves: Iterable[Curve], **limits_ms: float | None) -> None:
     """Record on each curve that a test requires a budget of it.
 
     Raises:
-        OptionError: No limit is given, or one is not positive.
+        OptionError: No limit is given, or a limit is not positive.
     """
     try:
         budget = Budget.of_ms(**limits_ms)

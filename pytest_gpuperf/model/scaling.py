@@ -46,7 +46,9 @@ class Scaling:
         for count, curve in self.curves:
             if count == replicas:
                 return curve
-        raise KeyError(f"{self.name} was not measured with {replicas} replicas, but with {self.replicas}")
+        raise KeyError(
+            f"{self.name} was not measured with {replicas} replicas, only with " + ", ".join(map(str, self.replicas))
+        )
 
     def speedup(self, replicas: int) -> float:
         """Return the highest throughput of a number of replicas, relative to that of the fewest.
@@ -130,7 +132,7 @@ class Scaling:
         """Require a latency budget: as ``needed``, and let the report draw the budget.
 
         Raises:
-            BudgetMissed, OptionError: As for ``needed``; also if no limit is given, or one is not positive.
+            BudgetMissed, OptionError: As for ``needed``; also if no limit is given, or a limit is not positive.
         """
         __tracebackhide__ = True
         curves = [curve for _, curve in self.curves]

@@ -126,10 +126,10 @@ def select_baseline(
     The rolling window has the newest records that passed their gate or were accepted by hand. A record accepted by hand
     begins it anew: its acceptance says that the level before it no longer holds. Pinned records stay.
 
-    At most ``MOST_OPENED`` files are read, and those that are pinned.
+    At most ``MOST_OPENED`` files are read, besides the pinned ones.
 
     Args:
-        spec: What to compare with; ``BaselineSpec()``, which is both, when None.
+        spec: What to compare with; the rolling window and the pinned records when None.
         before: Only records older than this one count.
 
     Raises:
@@ -211,7 +211,7 @@ def _nearest(store: Store, key: PlainMapping, spec: BaselineSpec) -> dict[str, t
             try:
                 differing = difference(store.read(file).key, key)
             except UnreadableRecord:
-                continue  # it belongs to another key, whose own gate names it
+                continue  # it belongs to another key, and the gate of that key names it
             if differing:
                 return differing
     return None

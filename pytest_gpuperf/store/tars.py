@@ -34,7 +34,7 @@ class TarSink:
             yield cls(tar)
 
     def put(self, path: str, content: bytes) -> bool:
-        """Add a file and return True: a new tar has none."""
+        """Add a file. Always True: a new tar has no other file of this name."""
         info = tarfile.TarInfo(path)
         info.size = len(content)
         self._tar.addfile(info, io.BytesIO(content))

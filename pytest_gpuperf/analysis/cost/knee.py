@@ -2,8 +2,8 @@
 
 It is the point of the highest *power*, throughput divided by mean latency: Kleinrock, "Power and deterministic rules of
 thumb for probabilistic problems in computer communications" (ICC 1979). Rules that look at a curve's shape between its
-ends (Satopaa et al., "Finding a Kneedle in a haystack", 2011) move with how far beyond saturation the sweep went; this
-one doesn't, and it is the rule by which an adaptive sweep places its points.
+ends (Satopaa et al., "Finding a Kneedle in a haystack", 2011) move with how far beyond saturation the sweep went;
+this rule does not. An adaptive sweep places its points by it, too.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def newest_prices(prices: Iterable[Price], at: str | None = None) -> tuple[Price
 
 
 def copies_per_instance(price: Price, key: PlainMapping) -> int:
-    """Return how many copies of what a record measured fit on one instance; 0 if it has another device, or too few.
+    """Return how many copies of a record's target fit on one instance; 0 if it has another device, or too few.
 
     Names must be equal: an A10 is not an A10G.
     """

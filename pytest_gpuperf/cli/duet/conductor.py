@@ -1,4 +1,4 @@
-"""Gives two pytest processes their turns, so that exactly one of them does anything at any time.
+"""Gives two pytest processes their turns, so that only one of them works at any time.
 
 Both run the same tests in the same order. Each asks before its next action (``measure.channel``) and waits for the
 answer; the side that is behind is answered first. Inside a sweep that both measure, ``measure.turns`` decides.
@@ -91,7 +91,7 @@ class SideProcess:
 
 @dataclass(frozen=True)
 class DuetPlan:
-    """How the sides measure, and the longest time that one may run without a message."""
+    """How the sides measure, and the longest time that a side may run without a message."""
 
     blocks: int
     alternations: int
@@ -366,7 +366,7 @@ def statuses(sides: Sequence[SideProcess], deadline_s: float, tick: Callable[[],
     """Wait until both pytests have ended; return their exit statuses.
 
     Raises:
-        SideEnded: One doesn't end.
+        SideEnded: A side does not end in time.
     """
     end = time.monotonic() + deadline_s
     ended: dict[str, int] = {}

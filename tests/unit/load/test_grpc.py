@@ -282,7 +282,7 @@ WRONG: dict[str, tuple[Callable[[int], bytes], str, str, bool]] = {
     "no continuation": (
         lambda n: head(n, HEAD[:5], 0) + frame(PING, 0, 0, bytes(8)),
         "bad response",
-        "not continued",
+        "another frame inside a header block",
         False,
     ),
     "endless continuation": (
