@@ -50,7 +50,7 @@ class Proportion:
 
 @dataclass(frozen=True)
 class SeriesSpread:
-    """How one metric at one load point differs by chance.
+    """Chance differences of one metric at one load point.
 
     Attributes:
         point: Load point; None for the mean over the sweep.

@@ -1,4 +1,4 @@
-"""What disturbs a window: the load generator, the device, and who else uses it."""
+"""Disturbances of a window: by the load generator, the device, and others that use it."""
 
 from __future__ import annotations
 

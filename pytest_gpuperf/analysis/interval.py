@@ -34,7 +34,7 @@ _MOST_WEIGHT = 8.0
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a positive quantity lies: 0 and infinity are open ends, and NaN is no estimate."""
+    """Interval of a positive quantity. 0 and infinity are open ends; NaN means no estimate."""
 
     low: float
     centre: float
@@ -43,7 +43,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Spread:
-    """How much the windows of a load point differ, as known before they are measured.
+    """Assumed spread of the windows of a load point, before they are measured.
 
     ``variance`` is that of the log of a window's statistic, ``weight`` its degrees of freedom.
     """

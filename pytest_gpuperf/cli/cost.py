@@ -227,7 +227,7 @@ def _tables(group: Sequence[_DeviceCost], demand: Demand | None, curve: bool) ->
 
 
 def _notes(group: Sequence[_DeviceCost], demand: Demand | None) -> list[str]:
-    """What the figures are based on."""
+    """Basis of the figures."""
     fleets = [offer.fleet for cost in group for offer in cost.offers if offer.fleet]
     lines = []
     if demand and not fleets:

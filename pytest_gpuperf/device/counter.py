@@ -86,7 +86,7 @@ def between(ticks: Sequence[Tick], start_ns: int, stop_ns: int) -> Span | None:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How a counter moves.
+    """Rhythm of a counter's ticks.
 
     Attributes:
         tick_ns: Time between ticks; 0 for a counter that moves continuously.

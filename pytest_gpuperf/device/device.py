@@ -65,7 +65,7 @@ class Device:
 
     @property
     def lock_id(self) -> LockId:
-        """What a process locks to measure on the device."""
+        """Lock that a process takes to measure on the device."""
         return LockId(self.id, self.parent)
 
 

@@ -20,7 +20,7 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True, order=True)
 class LockId:
-    """What a process locks.
+    """Identity of a lock.
 
     Attributes:
         device: Id of the device.

@@ -31,7 +31,7 @@ class BadResponse(ValueError):
 
 
 class ConnectionOwner(Protocol):
-    """What a connection needs of the loop that it belongs to.
+    """The parts of a loop that its connections use.
 
     Attributes:
         hosts, addresses: Names and socket addresses of the workload's addresses, by number.

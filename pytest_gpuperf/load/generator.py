@@ -17,7 +17,7 @@ MAX_IN_FLIGHT = 4096
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """How a window is timed.
+    """Timing and load of a window.
 
     Attributes:
         concurrency: Requests kept in flight (closed loop); 0 in open loop.

@@ -1,4 +1,4 @@
-"""How an algorithm that chooses its own loads asks for them: a generator that yields ``Ask`` and is sent windows.
+"""Requests of algorithms that choose the loads: generators that yield ``Ask`` and are sent windows.
 
 The algorithms know neither clocks nor servers; ``explore`` measures for them.
 """

@@ -49,7 +49,7 @@ class Hangup(Exception):
 
 @dataclass(frozen=True)
 class Welcome:
-    """How a side measures.
+    """Measuring plan of a side.
 
     Attributes:
         home: Directory of the user's checkout.

@@ -30,7 +30,7 @@ _USUAL_WINDOWS = 60
 
 @dataclass(frozen=True)
 class Axis:
-    """How the loads that an algorithm chooses become load points.
+    """Mapping from the loads that an algorithm chooses to load points.
 
     Attributes:
         loads: The range of the loads.

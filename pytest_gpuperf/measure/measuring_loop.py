@@ -40,7 +40,7 @@ _OUT_OF_MEMORY = re.compile(
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all windows of a sweep, or of a side of a duet, have in common.
+    """Common settings of all windows of a sweep, or of a side of a duet.
 
     Attributes:
         name: The name of the sweep.

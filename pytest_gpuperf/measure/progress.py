@@ -1,4 +1,4 @@
-"""How far a measurement is, for people who wait."""
+"""Progress of a measurement, for people who wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Stage = Literal["starting", "warming up", "measuring", "run done"]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a sweep is.
+    """Progress of a sweep.
 
     Attributes:
         share: The share of the sweep's windows that are done, 0 to 1.

@@ -43,7 +43,7 @@ class Price:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one copy of the target serves at a load point, read conservatively: from its slowest run.
+    """Capacity of one copy of the target at a load point, read conservatively: from its slowest run.
 
     Attributes:
         throughput: Inferences per second: of the slowest run in closed loop, the sustained rate in open loop.
@@ -64,7 +64,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a fleet has to serve.
+    """Demand that a fleet has to serve.
 
     Attributes:
         inferences_per_s: Mean inferences per second.
@@ -108,7 +108,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Offer:
-    """How one instance type serves a demand; also for a device without a price.
+    """Answer of one instance type to a demand; also for a device without a price.
 
     Attributes:
         fleet: Cheapest fleet; None if there is none, for the reason in ``refusal``.

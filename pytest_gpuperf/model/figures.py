@@ -171,7 +171,7 @@ class PointFigures:
 
     @property
     def energy_methods(self) -> tuple[str, ...]:
-        """How energy was measured."""
+        """Methods by which energy was measured."""
         return tuple(dict.fromkeys(energy.method for window in self.windows for energy in window.energy))
 
     def energy_j(self, source: str) -> float | None:

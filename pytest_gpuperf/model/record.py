@@ -54,7 +54,7 @@ class RuleSettings:
 
 @dataclass(frozen=True)
 class Record:
-    """What one invocation measured of one test: its runs and how they came about; one file in the store.
+    """Measurement of one test in one invocation: its runs and how they came about; one file in the store.
 
     Attributes:
         id: Unique identifier; also the end of the file's name.

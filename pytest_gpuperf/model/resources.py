@@ -75,7 +75,7 @@ class GpuReadings:
 
 @dataclass(frozen=True)
 class Resources:
-    """What the monitor measured during one window; ``failures`` are readings that failed."""
+    """Measurements of the monitor during one window; ``failures`` are readings that failed."""
 
     energy: tuple[Energy, ...] = ()
     memory: Memory | None = None

@@ -1,4 +1,4 @@
-"""Where a server says that the time went."""
+"""Times that a server reports for queueing and computing."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ UNDISTURBED_CPU_SHARE = 0.10
 
 @dataclass(frozen=True)
 class EndpointFigures:
-    """What one of several endpoints served.
+    """Figures of one of several endpoints.
 
     Only the server knows which requests it answers when a balancer other than ours spreads them. Then ``requests`` is
     the server's own count over the window and the load around it, and ``throughput`` is the endpoint's share of the

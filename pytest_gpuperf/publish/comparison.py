@@ -1,4 +1,4 @@
-"""How a record is compared with its baseline: by the gate, and later by ``gpuperf compare`` and ``gpuperf report``."""
+"""Comparison of a record with its baseline, for the gate, ``gpuperf compare`` and ``gpuperf report``."""
 
 from __future__ import annotations
 

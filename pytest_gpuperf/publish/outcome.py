@@ -1,4 +1,4 @@
-"""What a test hands to the reports at the end of the invocation."""
+"""Outcomes of tests, for the reports at the end of the invocation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_gpuperf.model import Comparison, Record
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """What a test measured, and what was decided about it.
+    """Record of a test, and the decision about it.
 
     Attributes:
         baseline: Records that it was compared with and that were read for it; reports read none of them again.

@@ -1,4 +1,4 @@
-"""What reports are made of: a test's outcome with its curves and costs, and in charts the records before it."""
+"""Input of reports: a test's outcome with its curves and costs, and in charts the records before it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ NOTHING_IN_COMMON = "candidate and reference measured nothing in common"
 
 @dataclass(frozen=True)
 class RecordLocation:
-    """Where a record is stored.
+    """Place of a record in the store.
 
     Attributes:
         path: File or URL of the record; empty if it could not be stored.

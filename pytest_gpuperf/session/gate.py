@@ -32,7 +32,7 @@ _NOT_COMPARED = Comparison(Verdict.NO_BASELINE)
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What the gate decided about a test.
+    """Decision of the gate about a test.
 
     Attributes:
         failure: Message with which the test fails; empty if it passes.

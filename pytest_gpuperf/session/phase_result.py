@@ -28,7 +28,7 @@ _ATTRIBUTE = "gpuperf"
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """What one phase of a test (setup, call, teardown) adds to the results of the invocation.
+    """Part of the invocation's results that comes from one phase of a test: setup, call or teardown.
 
     Attributes:
         entry: The test's part of the terminal section.

@@ -20,7 +20,7 @@ from pytest_gpuperf.store.provenance import utc_now
 
 @dataclass
 class Published:
-    """What was written at the end of an invocation.
+    """Reports written at the end of an invocation.
 
     Attributes:
         written: Lines that name the reports.

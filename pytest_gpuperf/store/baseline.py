@@ -1,4 +1,4 @@
-"""Which stored records a new one is compared with."""
+"""Selection of the stored records that a new record is compared with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 @dataclass(frozen=True)
 class BaselineSpec:
-    """What a new record is compared with.
+    """Choice of the records that a new record is compared with.
 
     Attributes:
         kind: ``both`` (the rolling window and the pinned records), ``rolling``, ``pinned``, ``record`` or ``commit``.

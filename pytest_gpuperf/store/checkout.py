@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Checkout:
-    """What git says about a directory.
+    """Commit and state of a git checkout.
 
     Attributes:
         commit: Hash of the checked-out commit; empty where there is no repository, no commit yet, or no git.

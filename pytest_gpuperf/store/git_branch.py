@@ -36,7 +36,7 @@ _EDITED = "differs from the same file on the other side; records never change, s
 
 @dataclass(frozen=True)
 class Synced:
-    """What a push or a pull did.
+    """Result of a push or a pull.
 
     Attributes:
         branch_missing: Whether the branch did not exist (a push has created it).

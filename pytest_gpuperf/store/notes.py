@@ -20,7 +20,7 @@ NoteT = TypeVar("NoteT")
 
 @dataclass(frozen=True)
 class Acceptance:
-    """Who took a record into the baseline by hand, and why."""
+    """Acceptance of a record into the baseline by hand: by whom, and why."""
 
     record: str
     author: str
@@ -30,7 +30,7 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Pin:
-    """Who pinned or unpinned a record, and why."""
+    """Pinning or unpinning of a record: by whom, and why."""
 
     record: str
     pinned: bool
@@ -41,7 +41,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Pruning:
-    """Who deleted which records of a key, and by which rule."""
+    """Deletion of records of a key: by whom, and by which rule."""
 
     records: tuple[str, ...]
     author: str

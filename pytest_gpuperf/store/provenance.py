@@ -1,4 +1,4 @@
-"""Who wrote a stored file, and when."""
+"""Author and time of a stored file."""
 
 from __future__ import annotations
 

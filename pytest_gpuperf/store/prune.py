@@ -1,4 +1,4 @@
-"""Which records of a key may be deleted."""
+"""Selection of the records of a key that may be deleted."""
 
 from __future__ import annotations
 

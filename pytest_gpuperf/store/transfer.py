@@ -27,7 +27,7 @@ _REMEDY = "Export it again."
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What an export or an import did.
+    """Result of an export or an import.
 
     Attributes:
         records: Number of records written.
@@ -156,7 +156,7 @@ class _StoreSink:
 
 @dataclass
 class ImportPlan:
-    """What an import will write.
+    """Files that an import will write.
 
     Attributes:
         records: Source path of each record, by destination path.

@@ -1,4 +1,4 @@
-"""Which files two copies of a store give each other, decided from their names.
+"""Exchange of files between two copies of a store, decided from their names.
 
 Files never change, so the union of both is right, except for deletions: a pruning is a file, too, and names the records
 that it deleted. A record that a pruning of either copy names is deleted from both, unless somebody pinned it, or

@@ -92,7 +92,7 @@ class Target(Protocol):
 
 @runtime_checkable
 class Replicated(Protocol):
-    """What a started target of several servers offers in addition.
+    """Additional interface of a started target of several servers.
 
     Its ``server_times`` contacts every server and raises ``TargetDied`` if a lost server ends the measurement.
     """
@@ -109,7 +109,7 @@ class Replicated(Protocol):
 
 @runtime_checkable
 class OnDevices(Protocol):
-    """What a target, started or not, offers in addition if it chooses its GPUs itself."""
+    """Additional interface of a target, started or not, that chooses its GPUs itself."""
 
     @property
     def device_ids(self) -> tuple[str, ...]:

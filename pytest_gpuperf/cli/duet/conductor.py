@@ -72,7 +72,7 @@ class SideProcess:
 
     @property
     def position(self) -> tuple[float, ...]:
-        """How far the side is."""
+        """Progress of the side."""
         kind = self.request_kind
         if self.ended:
             return (math.inf,)
@@ -91,7 +91,7 @@ class SideProcess:
 
 @dataclass(frozen=True)
 class DuetPlan:
-    """How the sides measure, and the longest time that a side may run without a message."""
+    """Measuring plan of both sides, and the longest time that a side may run without a message."""
 
     blocks: int
     alternations: int

@@ -1,4 +1,4 @@
-"""What the records of imported files have in common."""
+"""Common parts of the records of imported files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``gpuperf sweep`` prints and writes after each level, so that neither an error nor Ctrl-C loses it."""
+"""Output of ``gpuperf sweep``, written after each level, so that neither an error nor Ctrl-C loses it."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class SteppedRange:
 
 @dataclass(frozen=True)
 class RecordSettings:
-    """Where ``gpuperf sweep`` stores its record, and what the record says of itself.
+    """Destination and description of the record that ``gpuperf sweep`` stores.
 
     Attributes:
         store: URL of the store.
