@@ -67,7 +67,7 @@ SWITCHES = (
     ("require_baseline", "fail a test that has no comparable baseline"),
     ("anchor", "measure a small fixed workload beside every sweep, to cancel the noise of the machine"),
 )
-_CLOCKS = "lock the GPU's clocks while measuring, to MHZ or to the highest that its power limit allows; needs root"
+_CLOCKS = "lock the GPU's clocks while measuring; without MHZ, to the highest within its power limit (needs root)"
 _REPEATED = frozenset({"key", "report"})
 
 
@@ -93,7 +93,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="MHZ",
         nargs="?",
         const="tdp",
-        help=f"{_CLOCKS} (write --gpuperf-lock-clocks=MHZ)",
+        help=f"{_CLOCKS}; write --gpuperf-lock-clocks=MHZ",
     )
     parser.addini("gpuperf_lock_clocks", _CLOCKS, default="")
     for name, text in SWITCHES:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store, integer, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import curve_of
+from pytest_gpuperf.model import Record, curve_of
 from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.figures import minute, plural
 from pytest_gpuperf.report.summary import curve_table
@@ -109,7 +109,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _row(stored: StoredRecord) -> tuple[str, ...]:
     record, file = stored.record, stored.file
-    gate = "cut short" if record.status != "complete" else record.gate
+    gate = "cut short" if record.status != "complete" else _gate(record)
     marks = [word for word, applies in (("duet", file.duet), ("pinned", file.pinned)) if applies]
     return (
         record.id,
@@ -122,11 +122,16 @@ def _row(stored: StoredRecord) -> tuple[str, ...]:
     )
 
 
+def _gate(record: Record) -> str:
+    """Return what the gate decided, in words."""
+    return "no baseline" if record.gate == "open" else record.gate
+
+
 def _show(options: argparse.Namespace) -> int:
     store = open_store(options)
     file = store.find(options.record)
     record = store.read(file)
-    print(f"{record.test}\n  record {record.id} of {record.created_utc}, {record.status}, gate {record.gate}")
+    print(f"{record.test}\n  record {record.id} of {record.created_utc}, {record.status}, gate: {_gate(record)}")
     print(f"  {store.describe(file.path)}")
     if acceptance := store.acceptance(file):
         print(f"  accepted by {acceptance.author} on {minute(acceptance.accepted_utc)}: {acceptance.reason}")

@@ -94,7 +94,7 @@ def _from_store(store: Store) -> _CalibrationRecords:
             if baseline:
                 result.records[folder] = list(baseline)
     result.failed = bool(reader.print_unreadable())
-    _say("records that failed their gate are not in a baseline, so there may have been more false alarms")
+    _say("a baseline has no records that failed, so the true rate of false alarms may be higher")
     return result
 
 
@@ -171,7 +171,8 @@ def _tables(result: CalibrationResult) -> list[str]:
     columns = [(m, k) for m in RECORDS for k in RUNS]
     titles = ("load point", "metric", ">run sd", ">record sd", *(f">m={m} k={k}" for m, k in columns))
     lines = [
-        "detectable effect (80% power) with m baseline records and k runs; record sd is what run sd does not explain"
+        "smallest regression that is detected with 80% power, with m baseline records and k runs (>x10: above +1000%)",
+        "run sd: spread between runs; record sd: spread between records that the spread of their runs does not explain",
     ]
     for test in result.tests:
         lines += ["", f"{test.test}: {_rate(test.false_alarms, 'record')}"]

@@ -235,9 +235,9 @@ def _notes(group: Sequence[_DeviceCost], demand: Demand | None) -> list[str]:
     for cost in group:
         lines += dict.fromkeys(f"{cost.device}: {offer.refusal}" for offer in cost.offers if offer.refusal)
         if not demand and cost.price is None:
-            lines.append(f"{cost.device}: no price; add a row to your own table and name it with --prices")
+            lines.append(f"{cost.device}: no price is known; write a price table, and name it with --prices")
         for record in (stored.record for stored in cost.records):
-            gate = "" if record.gate == "passed" else f", gate {record.gate}"
+            gate = ", failed its gate" if record.gate == "failed" else ""
             lines.append(f"{cost.device}: record {origin_of(record)}{gate}")
     names = list(demand.budget_ns) if demand else []
     lines += dict.fromkeys(

@@ -99,7 +99,7 @@ def test_a_price_table_replaces_the_packages_own(store: Store, prices: str, caps
     assert a10g["price"] is None
     assert a10g["offers"][0]["refusal"] == "no price of NVIDIA A10G"
     assert gpuperf(store, "cost", "--prices", prices) == 0
-    assert "NVIDIA A10G: no price; add a row to your own table" in capsys.readouterr().out
+    assert "NVIDIA A10G: no price is known; write a price table" in capsys.readouterr().out
 
 
 def test_prices_of_a_day(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
