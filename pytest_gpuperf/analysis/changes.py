@@ -33,7 +33,7 @@ def changes(before: Record, after: Record) -> tuple[Change, ...]:
 
 
 def _is_same(name: str, before: Plain, after: Plain) -> bool:
-    """Whether two facts are equal, or are readings that differ within their usual variation."""
+    """Return whether two facts are equal, or are readings that differ within their usual variation."""
     if isinstance(before, int | float) and isinstance(after, int | float) and name.endswith(("_c", "_clock_mhz")):
         return abs(after - before) <= (_TEMPERATURE_C if name.endswith("_c") else _CLOCK_SHARE * abs(before))
     return before == after

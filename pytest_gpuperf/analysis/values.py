@@ -179,14 +179,14 @@ def window_logs(groups: Sequence[Sequence[Window]], metrics: Iterable[str]) -> l
 
 
 def _energy_j(figures: PointFigures) -> float | None:
-    """Joules per inference of all devices; NaN if the windows measured one of them by different methods."""
+    """Return the joules per inference of all devices; NaN if the windows measured one of them by different methods."""
     parts = [figures.energy_j(source) for source in figures.energy_sources]
     known = [part for part in parts if part is not None]
     return (sum(known) if len(known) == len(parts) else math.nan) if parts else None
 
 
 def _memory_bytes(figures: PointFigures) -> float | None:
-    """Peak of the target's device memory; of the whole device's, where the target's is unknown."""
+    """Return the peak of the target's device memory; that of the whole device where the target's is unknown."""
     memory = figures.memory
     if memory is None:
         return None

@@ -227,7 +227,7 @@ def _tables(group: Sequence[_DeviceCost], demand: Demand | None, curve: bool) ->
 
 
 def _notes(group: Sequence[_DeviceCost], demand: Demand | None) -> list[str]:
-    """Basis of the figures."""
+    """Return notes on what the figures are based on."""
     fleets = [offer.fleet for cost in group for offer in cost.offers if offer.fleet]
     lines = []
     if demand and not fleets:

@@ -150,13 +150,13 @@ class Loop:
                     connection.on_event(event)
 
     def _run(self) -> None:
-        """Closed loop: every answer sends the next request."""
+        """Run a closed loop: every answer sends the next request."""
         poll = self._epoll.poll
         while not self._handle(poll(_POLL_S)):
             pass
 
     def _run_by_schedule(self, instants: Iterator[int]) -> None:
-        """Open loop: the clock sends the requests."""
+        """Run an open loop: the clock sends the requests."""
         poll, descriptor = self._epoll.poll, [self._epoll.fileno()]
         self._next_due_ns = self._begin_ns + next(instants)
         while True:

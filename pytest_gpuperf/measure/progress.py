@@ -44,7 +44,7 @@ class ProgressMeter:
         sides: int = 1,
         exact: bool = True,
     ) -> None:
-        """With ``exact`` False, ``windows`` is a guess: nothing is said of the time left, nor that all is done."""
+        """Count up to ``windows``; if that is a guess (``exact`` False), show neither the time left nor the end."""
         self._name, self._runs, self._total, self._on_progress = name, runs, windows, on_progress
         self._sides, self._exact = sides, exact
         self._done, self._runs_done, self._begin = 0, 0, time.monotonic()

@@ -54,7 +54,7 @@ class Histogram:
         return sum(self.counts)
 
     def supports(self, q: float) -> bool:
-        """Whether there are enough latencies for their ``q`` quantile."""
+        """Return whether there are enough latencies for their ``q`` quantile."""
         return self.total * (1 - q) >= BEYOND_QUANTILE - 1e-9
 
     def quantile_ns(self, q: float) -> float:

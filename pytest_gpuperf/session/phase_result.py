@@ -73,10 +73,10 @@ def failed_early(context: Context, item: pytest.Item, error: BaseException) -> P
 
 
 class ResultHandover:
-    """Hands results from the making of pytest's reports to their logging.
+    """Hands each result from the hook that makes a report to the hook that logs it.
 
-    Within a process they stay objects. Where another process logs the report, it carries them as text: pytest-xdist
-    serialises the attributes of a report, and pytest-forked marshals them.
+    Within a process results stay objects. If another process logs the report, the report carries its result as text:
+    pytest-xdist serialises the attributes of a report, and pytest-forked marshals them.
     """
 
     def __init__(self, *, is_worker: bool) -> None:

@@ -69,7 +69,7 @@ class StartedInProcess:
         return None
 
     def check(self) -> None:
-        """The target lives as long as this process."""
+        """Do nothing: the target lives as long as this process."""
 
     def stop(self) -> None:
         """There is nothing to stop."""

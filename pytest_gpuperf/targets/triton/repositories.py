@@ -150,7 +150,7 @@ class UserRepository:
     extra_directories = ()
 
     def check(self, launcher: Launcher) -> None:
-        """The user's models are not inspected."""
+        """Do nothing: the user's models are not inspected."""
 
     def prepare(self, scratch: Path) -> Path:  # noqa: ARG002 - nothing is written
         folder = self.path / self.load
