@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.identity_server import IdentityServer, identity_server
-from pytest_gpuperf.analysis.window import figures
+from pytest_gpuperf.analysis.window import window_figures
 from pytest_gpuperf.load import Recording, WindowSpec, open_generator
 from pytest_gpuperf.model import Address, Constant, Poisson, Request, WireWorkload
 from pytest_gpuperf.targets.kserve import KServeEndpoint, StartedEndpoint
@@ -76,7 +76,7 @@ def measured(running: StartedEndpoint, concurrency: int) -> Figures:
 
 def window_of(recording: Recording):  # type: ignore[no-untyped-def]
     lanes = [(lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes]
-    return figures(lanes, recording.start_ns, recording.stop_ns, 1)
+    return window_figures(lanes, recording.start_ns, recording.stop_ns, 1)
 
 
 class PerfClient:

@@ -94,7 +94,9 @@ class _Sum:
         )
 
 
-def figures(lanes: Iterable[tuple[Any, Any, Any]], start_ns: int, stop_ns: int, batch_size: int) -> WindowFigures:
+def window_figures(
+    lanes: Iterable[tuple[Any, Any, Any]], start_ns: int, stop_ns: int, batch_size: int
+) -> WindowFigures:
     """Return the figures of a window, by the edge rule of this module.
 
     Args:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from pytest_gpuperf.analysis.guard import client_findings, device_findings
-from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, figures
+from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, window_figures
 from pytest_gpuperf.device import Monitor, others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
@@ -74,7 +74,7 @@ def take_window(
     edges = recording.start_ns, recording.stop_ns
     resources = monitor.window(*edges) if monitor is not None else Resources()
     undisturbed = [window for window in request.earlier if window.point == point and window.undisturbed]
-    answered = figures(
+    answered = window_figures(
         ((lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes), *edges, point.batch_size
     )
     window_s = (edges[1] - edges[0]) / 1e9
@@ -113,7 +113,7 @@ def take_window(
         service=answered.service if spec.arrivals is not None else None,
         late=answered.late,
         lag_p99_ns=answered.lag_p99_ns,
-        first=figures(firsts, *edges, 1).latency if firsts else None,
+        first=window_figures(firsts, *edges, 1).latency if firsts else None,
         answers=_answers(recording),
         endpoints=endpoints,
         server=after - before if before is not None and after is not None else None,

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from pytest_gpuperf.analysis.window import figures
+from pytest_gpuperf.analysis.window import window_figures
 from pytest_gpuperf.load import Recording, WindowSpec, open_generator
 from pytest_gpuperf.model import Constant, Poisson, WireWorkload
 from pytest_gpuperf.targets.kserve import KServeEndpoint
@@ -138,5 +138,5 @@ def test_two_endpoints_get_their_shares(server: StartedTriton) -> None:
 def test_a_schedule_is_kept_over_grpc(server: StartedTriton) -> None:
     recording = measure(server, replace(RATE, arrivals=Constant(200.0)), protocol="grpc")
     (lane,) = recording.lanes
-    window = figures([(lane.due_ns, lane.sent_ns, lane.done_ns)], recording.start_ns, recording.stop_ns, 1)
+    window = window_figures([(lane.due_ns, lane.sent_ns, lane.done_ns)], recording.start_ns, recording.stop_ns, 1)
     assert window.requests == pytest.approx(100, abs=2)

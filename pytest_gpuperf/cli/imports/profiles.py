@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pytest_gpuperf.analysis.window import figures
+from pytest_gpuperf.analysis.window import window_figures
 from pytest_gpuperf.cli.imports.imported_record import UNKNOWN, imported_record, imported_run
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Finding, LoadPoint, Record, Window
@@ -64,7 +64,7 @@ def _window(
     level: ProfileLevel, edges: tuple[int, int], batch_size: int, visit: int, findings: tuple[Finding, ...]
 ) -> Window:
     start, stop = edges
-    times = figures([(level.due_ns, level.sent_ns, level.done_ns)], start, stop, batch_size)
+    times = window_figures([(level.due_ns, level.sent_ns, level.done_ns)], start, stop, batch_size)
     due, done = (np.asarray(column, dtype=np.int64) for column in (level.due_ns, level.done_ns))
     window_s = (stop - start) / 1e9
     throughput = times.throughput
@@ -72,7 +72,9 @@ def _window(
         throughput = times.requests * batch_size / window_s
     failed = sum(start <= at < stop for at in level.failed_ns)
     streams = level.streams
-    firsts = figures([(level.due_ns, level.first_ns, level.first_ns)], start, stop, 1).latency if streams else None
+    firsts = (
+        window_figures([(level.due_ns, level.first_ns, level.first_ns)], start, stop, 1).latency if streams else None
+    )
     inside = (due >= start) & (due < stop)
     return Window(
         sweep=TOOL,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_gpuperf.analysis import window as window_module
-from pytest_gpuperf.analysis.window import LATE_NS, WindowFigures, endpoint_figures, figures
+from pytest_gpuperf.analysis.window import LATE_NS, WindowFigures, endpoint_figures, window_figures
 from tests.unit.factories import histogram
 
 Times = npt.NDArray[np.int64]
@@ -34,7 +34,7 @@ def times(*pairs: tuple[int, int]) -> tuple[Times, Times]:
 
 def closed(sent: Times, done: Times, start_ns: int, stop_ns: int, batch_size: int) -> WindowFigures:
     """The figures of a closed loop, where a request is due when it is sent."""
-    return figures([(sent, sent, done)], start_ns, stop_ns, batch_size)
+    return window_figures([(sent, sent, done)], start_ns, stop_ns, batch_size)
 
 
 def test_requests_inside_the_window_count_fully() -> None:
@@ -98,31 +98,31 @@ class TestOpenLoop:
         return due, sent, done
 
     def test_latency_runs_from_due_and_service_from_sent(self) -> None:
-        seen = figures([self.lane((0, 5, 20), (10, 40, 50))], 0, 100, 1)
+        seen = window_figures([self.lane((0, 5, 20), (10, 40, 50))], 0, 100, 1)
         assert seen.latency == histogram([20, 40])
         assert seen.service == histogram([15, 10])
         assert seen.latency_mean_ns == 30.0
 
     def test_a_request_belongs_to_the_window_in_which_it_was_due(self) -> None:
         early, late = (-1, 10, 20), (99, 150, 160)
-        seen = figures([self.lane(early, late)], 0, 100, 1)
+        seen = window_figures([self.lane(early, late)], 0, 100, 1)
         assert (seen.requests, seen.latency_mean_ns) == (1, 61.0)
         assert seen.service == histogram([10])
 
     def test_the_wait_is_part_of_its_share(self) -> None:
-        seen = figures([self.lane((0, 150, 200))], 0, 100, 1)
+        seen = window_figures([self.lane((0, 150, 200))], 0, 100, 1)
         assert seen.throughput == pytest.approx(0.5 / 100e-9)
 
     def test_late_is_more_than_a_millisecond(self) -> None:
         rows = [(at, at + lag, at + 10**7) for at, lag in ((0, 0), (1, LATE_NS), (2, LATE_NS + 1), (3, 10**8))]
-        assert figures([self.lane(*rows)], 0, 10, 1).late == 2
+        assert window_figures([self.lane(*rows)], 0, 10, 1).late == 2
 
     def test_the_99th_of_a_hundred_lags(self) -> None:
         rows = [(at, at + 1000 * at, at + 10**9) for at in range(1, 1001)]
-        assert figures([self.lane(*rows)], 0, 2000, 1).lag_p99_ns == pytest.approx(990_000, rel=0.006)
+        assert window_figures([self.lane(*rows)], 0, 2000, 1).lag_p99_ns == pytest.approx(990_000, rel=0.006)
 
     def test_outside_the_window_nothing_is_late(self) -> None:
-        seen = figures([self.lane((-5, 10**7, 10**8), (200, 10**7, 10**8))], 0, 100, 1)
+        seen = window_figures([self.lane((-5, 10**7, 10**8), (200, 10**7, 10**8))], 0, 100, 1)
         assert (seen.late, seen.lag_p99_ns, seen.service.total) == (0, 0.0, 0)
 
     def test_closed_loop_has_no_service_time_of_its_own(self) -> None:
@@ -133,21 +133,23 @@ class TestOpenLoop:
     def test_the_lanes_of_several_workers_are_one_window(self) -> None:
         rows = [(at, at + at % 7, at + 20 + at % 50) for at in range(-50, 200)]
         lanes = [self.lane(*rows[index::3]) for index in range(3)]
-        apart, together = figures(lanes, 0, 100, 4), figures([self.lane(*rows)], 0, 100, 4)
+        apart, together = window_figures(lanes, 0, 100, 4), window_figures([self.lane(*rows)], 0, 100, 4)
         assert apart.throughput == pytest.approx(together.throughput)
         assert replace(apart, throughput=0.0) == replace(together, throughput=0.0)
 
     def test_plain_buffers_do_as_well(self) -> None:
         due, sent, done = (memoryview(array("q", column)) for column in ([0, 10], [5, 40], [20, 50]))
-        assert figures([(due, sent, done)], 0, 100, 1) == figures([self.lane((0, 5, 20), (10, 40, 50))], 0, 100, 1)
+        assert window_figures([(due, sent, done)], 0, 100, 1) == window_figures(
+            [self.lane((0, 5, 20), (10, 40, 50))], 0, 100, 1
+        )
         empty = memoryview(b"").cast("q")
-        assert figures([(empty, empty, empty)], 0, 100, 1).requests == 0
+        assert window_figures([(empty, empty, empty)], 0, 100, 1).requests == 0
 
     def test_slices_make_no_difference(self, monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [(at, at + at % 7, at + 20 + at % 50) for at in range(-50, 200)]
-        whole = figures([self.lane(*rows)], 0, 100, 4)
+        whole = window_figures([self.lane(*rows)], 0, 100, 4)
         monkeypatch.setattr(window_module, "_SLICE", 7)
-        sliced = figures([self.lane(*rows)], 0, 100, 4)
+        sliced = window_figures([self.lane(*rows)], 0, 100, 4)
         assert sliced.throughput == pytest.approx(whole.throughput)
         assert replace(sliced, throughput=0.0) == replace(whole, throughput=0.0)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.window import endpoint_figures, figures
+from pytest_gpuperf.analysis.window import endpoint_figures, window_figures
 from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.load import loop as loop_module
 from pytest_gpuperf.load.balance import LeastOutstanding, RoundRobin, balance_of
@@ -158,7 +158,7 @@ class TestOverSockets:
             load = workload(*fleet.servers, batch_size=8)
             recording = measure(fleet.servers[0], WindowSpec(4, 0.5), load)
         healthy, failing = by_address = endpoints(load, recording)
-        whole = figures(
+        whole = window_figures(
             ((lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes),
             recording.start_ns,
             recording.stop_ns,

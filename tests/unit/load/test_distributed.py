@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_gpuperf.analysis.window import figures
+from pytest_gpuperf.analysis.window import window_figures
 from pytest_gpuperf.errors import LoadError, OptionError
 from pytest_gpuperf.load import Recording, WindowSpec, open_generator
 from pytest_gpuperf.load.distributed import RemoteLoad, RemoteWorkers
@@ -39,7 +39,7 @@ def pool() -> Iterator[Executor]:
 
 def requests_of(recording: Recording) -> int:
     lanes = [(lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes]
-    return figures(lanes, recording.start_ns, recording.stop_ns, 1).requests
+    return window_figures(lanes, recording.start_ns, recording.stop_ns, 1).requests
 
 
 def test_two_workers_share_the_load_in_one_window(workload: WireWorkload, pool: Executor) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from pytest_gpuperf.analysis.window import WindowFigures, figures
+from pytest_gpuperf.analysis.window import WindowFigures, window_figures
 from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.load import loop as loop_module
 from pytest_gpuperf.model import Arrivals, Constant, Intervals, Poisson, Ramp, Request
@@ -47,7 +47,7 @@ def by_due(recording: Recording) -> list[tuple[int, int, int]]:
 
 def figures_of(recording: Recording) -> WindowFigures:
     lanes = ((lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes)
-    return figures(lanes, recording.start_ns, recording.stop_ns, 1)
+    return window_figures(lanes, recording.start_ns, recording.stop_ns, 1)
 
 
 def p99(values: list[int]) -> float:
