@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,13 @@ def test_of_many_tests_only_notable_ones_are_shown() -> None:
     assert matches("terminal_many.txt", text + "\n")
     assert "test_3" not in text
     assert "50 tests: 1 regressed, 1 with no baseline, 1 inconclusive, 47 unchanged" in text
+
+
+def test_the_documentation_shows_what_is_printed() -> None:
+    slow, base = reported(6.0, load_points=6), reported(4.0)
+    slow = replace(slow, record=replace(slow.record, test="tests/test_serving.py::test_resnet50"))
+    page = (Path(__file__).parents[4] / "docs" / "comment.md").read_text(encoding="utf-8")
+    assert "\n```\n" + "\n".join(lines([slow, *[base] * 49])) + "\n```\n" in page
 
 
 def test_many_tests_without_a_baseline_are_grouped() -> None:
