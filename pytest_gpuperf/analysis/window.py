@@ -1,6 +1,6 @@
 """Window figures: from the times of single requests to the figures of one window.
 
-The rule for requests at an edge, for a window ``[start, stop)`` under a load that goes on before and after it:
+The rule for requests at an edge, for a window ``[start, stop)`` under a load that is applied before and after it, too:
 
 * **Latency**: a request belongs to the window in which it was *due* (sent, in closed loop), and is followed to its end,
   however long that takes. The number of requests sent up to a fixed time is a stopping time of the sequence of

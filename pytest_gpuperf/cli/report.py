@@ -152,7 +152,7 @@ def _by_id(reader: RecordReader, prefix: str, *, all_tests: bool) -> list[Stored
     ]
     if len(files) > 1:
         raise GpuperfError(
-            f"{len(files)} records in {store.url} have an id that begins with {prefix}: write more of it."
+            f"{len(files)} records in {store.url} have an id that begins with {prefix}: write more digits."
         )
     if files:
         folder, file = files[0]

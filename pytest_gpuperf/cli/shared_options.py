@@ -28,7 +28,7 @@ def open_store(options: argparse.Namespace, *, create: bool = False) -> Store:
     """Return the store named by ``--store``, else the one in the working directory or above it.
 
     Args:
-        create: Whether to return the default store where there is none yet.
+        create: Whether to return the default store if no store exists yet.
 
     Raises:
         GpuperfError: There is no store.

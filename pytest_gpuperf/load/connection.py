@@ -137,7 +137,7 @@ class Connection(ABC):
 
     @abstractmethod
     def take_known(self, size: int, done_ns: int) -> bool:
-        """Process a complete right answer that is known by its bytes: the short cut for what happens a million times.
+        """Process a complete correct answer that is recognised by its bytes: the fast path of nearly all answers.
 
         Returns:
             False, without having done anything, if the bytes need ``take``.

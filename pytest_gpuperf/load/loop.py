@@ -44,7 +44,7 @@ _OPENING = 512
 class _Phase(Enum):
     LEAD_IN = 1  # the load runs, nothing counts yet
     INSIDE = 2  # between start and stop
-    FOLLOW = 3  # the load goes on until every request of the window is done
+    FOLLOW = 3  # the load continues until every request of the window is done
     DRAIN = 4  # no request is sent
 
 

@@ -35,7 +35,7 @@ class AdaptivePlan:
         loads: Range of the loads.
         visits: Windows at each point.
         extra_visits: Additional windows at the top of the ladder, to decide whether throughput still grows.
-        growth: Share by which throughput has to grow with twice the load for the ladder to go on. Far from
+        growth: Share by which throughput has to grow with twice the load for the ladder to continue. Far from
             the end it doubles; below a tenth, the load mostly adds waiting.
         explosion: Multiple of the lowest load's latency at which the ladder ends.
         quantile: Quantile of the latency.

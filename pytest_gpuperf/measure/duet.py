@@ -63,7 +63,7 @@ def measure_duet(
         on_progress, watch_cpu, arrivals, monitor: See ``measure_sweep``.
 
     Raises:
-        TargetError, LoadError, OptionError: The duet can't go on; the message names the side.
+        TargetError, LoadError, OptionError: The duet failed; the message names the side.
     """
     meter = ProgressMeter.of_plan(name, plan, len(points), on_progress, sides=2)
     with ExitStack() as stack:

@@ -91,7 +91,7 @@ def measure_runs(
         anchor: Starts the anchor, of which a window is taken next to each of the target's.
 
     Raises:
-        TargetError, LoadError, OptionError: The measurement can't go on. Closing it stops the target, too.
+        TargetError, LoadError, OptionError: The measurement failed. Closing it also stops the target.
     """
     results: list[Result] = []
     start = partial(TargetUnderLoad.start, target, in_flight or shared_by_batch_size(points), points, plan.workers)
@@ -117,7 +117,7 @@ def measure_windows(under_load: TargetUnderLoad, policy: Policy[Result], conditi
     """Take the windows that a policy asks for of a target that is started already, and return the policy's result.
 
     Raises:
-        TargetError, LoadError: The measurement can't go on. The policy is closed before.
+        TargetError, LoadError: The measurement failed; the policy is closed first.
     """
     return run_to_end(_RunInProgress(0, conditions, under_load).measure(policy))
 

@@ -7,7 +7,7 @@ alternately, until fresh windows have decided both. Three rules keep noise from 
   undecided counts as over the budget, so the answer errs on the low side, by less than the windows' noise.
 * The spread of windows is learned from all loads together.
 * Where the confirmation contradicts earlier windows (a hiccup, a machine that has slowed down since, a latency that
-  falls again with larger batches), the newer windows win, and the search goes on from there.
+  falls again with larger batches), the newer windows win, and the search continues from there.
 
 The search assumes that latency rises with the load, apart from bumps: in closed loop it tries one doubling beyond the
 first load that is over the budget, since a server that waits for a batch to fill may be slower with few clients.
@@ -142,7 +142,7 @@ class _Search:
         return low, high
 
     def _confirm(self, low: float | None, high: float | None) -> Steps[tuple[float | None, float | None]]:
-        """Return the same pair if fresh windows confirm it, else the pair to go on from."""
+        """Return the same pair if fresh windows confirm it, else the pair to continue from."""
         plan = self._plan
         pair = [load for load in (low, high) if load is not None]
         before = {load: len(self._windows.get(load, ())) for load in pair}

@@ -1,6 +1,6 @@
 """perf_client's stability rule: windows are taken until the last few agree. Pure.
 
-It differs from perf_client twice. A level that does not become stable is kept and marked, and the sweep goes on. And
+It differs from perf_client twice. A level that does not become stable is kept and marked, and the sweep continues. And
 such a level is compared with the latency threshold by the interval of all its windows instead of counting as a failure:
 a noisy machine must not send a binary search to the wrong half.
 """

@@ -37,7 +37,7 @@ def measure_sweep(
         arrivals: The schedules of open-loop points.
 
     Raises:
-        TargetError, LoadError, OptionError: The sweep can't go on.
+        TargetError, LoadError, OptionError: The sweep failed.
     """
     run_to_end(
         measure_points(
@@ -75,7 +75,7 @@ def measure_points(
         repeats: How many disturbed windows of a run are repeated; none of a duet, where each has its partner.
 
     Raises:
-        TargetError, LoadError, OptionError: The measurement can't go on. Closing it stops the target and keeps the run.
+        TargetError, LoadError, OptionError: The measurement failed. Closing it stops the target and keeps the run.
     """
 
     def policy(run: int) -> Policy[list[Window]]:

@@ -90,6 +90,6 @@ class Turns:
     def _position(self, step: MeasureStep) -> tuple[int, ...]:
         """Return where a step comes in the order of all steps."""
         if self._sequential:
-            # A side that is started goes on until it is done.
+            # A side that is started continues until it is done.
             return (0,) if step.phase in _STARTED else (1, step.run, step.phase)
         return step.run, step.phase, step.number

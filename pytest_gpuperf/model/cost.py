@@ -111,7 +111,7 @@ class Offer:
     """Answer of one instance type to a demand; also for a device without a price.
 
     Attributes:
-        fleet: Cheapest fleet; None if there is none, for the reason in ``refusal``.
+        fleet: Cheapest fleet; None if none serves the demand, for the reason in ``refusal``.
         curve: Fleets from the cheapest to the fastest, each faster than those before it, whatever the budget.
     """
 

@@ -31,8 +31,8 @@ class SideResult:
     """The other side's result of a test.
 
     Attributes:
-        record: Record of its measurement; None if there is none to compare with.
-        reason: Reason why there is none.
+        record: Record of its measurement; None without a record to compare with.
+        reason: Reason why ``record`` is None.
     """
 
     record: Record | None

@@ -15,7 +15,7 @@ from pytest_gpuperf.model import SCHEMA, Record
 from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
 from pytest_gpuperf.store.key import canonical
 
-REMEDY = "Restore the file, or delete it to go on without this record."
+REMEDY = "Restore the file, or delete it to continue without this record."
 
 
 def record_content(record: Record) -> bytes:

@@ -320,8 +320,8 @@ class DuetConductor:
         turns = self._turn_taker(side)
         alternating = peer.request_kind == "next_step" and (peer.index, peer.sweeps) == number
         if not alternating and not peer.finished_sweeps.get(number):
-            self.notes.append(f"not compared: {self.common[side.index]}: {peer.name} could not go on")
-            return {"abandon_reason": f"{peer.name} could not go on"}
+            self.notes.append(f"not compared: {self.common[side.index]}: {peer.name} could not continue")
+            return {"abandon_reason": f"{peer.name} could not continue"}
         mine, theirs = side.step, peer.step if alternating else None
         steps = (mine, theirs) if side.name == HEAD else (theirs, mine)
         return asdict(turns.turn(0 if side.name == HEAD else 1, steps))

@@ -21,7 +21,7 @@ def toplevel(directory: Path) -> Path:
     """Return the checkout that contains a directory.
 
     Raises:
-        GpuperfError: There is none.
+        GpuperfError: No checkout contains it.
     """
     try:
         return Path(_git(directory, "rev-parse", "--show-toplevel")).resolve()

@@ -35,7 +35,8 @@ def records_of(files: Sequence[Path], test: str = "", *, gpu: str = "", commit: 
     devices = {file.device for file in read}
     if len(devices) > 1 and not gpu:
         raise OptionError(
-            f"The files are of several devices: {', '.join(sorted(map(repr, devices)))}. Import each device by itself."
+            f"The files are of several devices: {', '.join(sorted(map(repr, devices)))}. "
+            "Import the files of each device separately."
         )
     names = dict.fromkeys(benchmark.name for file in read for benchmark in file.benchmarks if test in benchmark.name)
     if not names:

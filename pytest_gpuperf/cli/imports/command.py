@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     commit = commit_hash(options.commit)
     from_benchmark = [is_benchmark_file(path) for path in options.files]
     if any(from_benchmark) and not all(from_benchmark):
-        raise OptionError("Some of the files are pytest-benchmark's and some are not: import each kind by itself.")
+        raise OptionError("Some of the files are pytest-benchmark's and some are not: import each kind separately.")
     if all(from_benchmark):
         records = records_of(options.files, options.test or "", gpu=options.gpu or "", commit=commit)
     else:

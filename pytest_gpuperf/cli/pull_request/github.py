@@ -207,7 +207,7 @@ def _failure(error: urllib.error.HTTPError, request: str) -> _RequestRefused | _
     hints = {
         401: "The token is not valid, or has expired.",
         403: "The token lacks the permission: give the job `permissions: pull-requests: write`. A fork's pull request "
-        "can't have it; comment from a workflow_run (docs/ci.md).",
+        "never gets it; comment from a workflow_run (docs/ci.md).",
         404: "Check the repository, the number of the pull request, and the token's read access.",
     }
     if 300 <= error.code < 400:

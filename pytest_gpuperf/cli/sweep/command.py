@@ -62,7 +62,7 @@ def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | N
     """Measure level after level.
 
     Raises:
-        OptionError, TargetError, LoadError: The sweep can't go on. The finished levels have been reported.
+        OptionError, TargetError, LoadError: The sweep failed. The finished levels have been reported.
     """
     with contextlib.ExitStack() as stack:
         endpoint = KServeEndpoint(

@@ -26,7 +26,10 @@ _SEARCH = "use --concurrency-range START:END with -l, and --binary-search for a 
 REFUSED: dict[str, tuple[int, str]] = {
     "-c": (1, _SEARCH),
     "-d": (0, _SEARCH),
-    "--bls-composing-models": (1, "the composing models' statistics can't be separated; measure each model by itself."),
+    "--bls-composing-models": (
+        1,
+        "the statistics of composing models can't be separated; measure each model alone.",
+    ),
     "--collect-metrics": (0, _METRICS),
     "--enable-mpi": (0, _MPI),
     "--endpoint": (1, _SERVICE),

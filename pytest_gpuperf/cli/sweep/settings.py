@@ -25,7 +25,7 @@ class SteppedRange:
     """The loads of a sweep: concurrencies, or rates in requests per second.
 
     Attributes:
-        end: Last load; 0 for a sweep that goes on until the latency threshold is exceeded.
+        end: Last load; 0 for a sweep that continues until the latency threshold is exceeded.
     """
 
     start: float = 1
@@ -163,7 +163,7 @@ class SweepSettings:
             raise OptionError(f"{flag} ends at {levels.end:g}, below its start, {levels.start:g}.")
         if not levels.end and not self.threshold_ms:
             raise OptionError(
-                f"{flag} with the end 0 goes on until the latency threshold is exceeded: write a threshold with -l."
+                f"{flag} with the end 0 continues until the latency threshold is exceeded: write a threshold with -l."
             )
         if self.binary_search:
             if self.mode == INTERVALS:

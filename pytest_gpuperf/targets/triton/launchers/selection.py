@@ -29,7 +29,7 @@ def choose_launcher(wanted: str | os.PathLike[str] | None = None) -> Launcher:
         wanted: Path of a tritonserver, ``docker``, ``docker:IMAGE`` or ``bundled``; $GPUPERF_TRITON when None or empty.
 
     Raises:
-        OptionError: ``wanted`` is none of these.
+        OptionError: ``wanted`` is not one of these.
         TargetError: The requested server, or any server, is not available.
     """
     requested = str(wanted or "") or os.environ.get(VARIABLE, "")
