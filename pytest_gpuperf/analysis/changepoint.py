@@ -6,7 +6,7 @@ of the American Statistical Association 109 (2014). Two parts of a series are as
     E(X, Y) = 2 mean |x - y| - mean |x - x'| - mean |y - y'|,     Q = nm / (n + m) E
 
 A segment's best split is where Q is largest; the best one of all segments is kept if permutations inside the segments
-seldom (``ALPHA``) reach as much, and then the search continues. Nothing is assumed of the distribution, so outliers and
+rarely (``ALPHA``) reach as much, and then the search continues. Nothing is assumed of the distribution, so outliers and
 two modes of a server's start do no harm; but values are taken to be exchangeable while nothing changes. Measured at
 ``ALPHA`` = 1%: 0.4 to 1.3% of the series without a change get a mark (normal, heavy-tailed, two modes; 20 to 200
 values), and 6 to 10% where each record resembles the one before (lag-one correlation 0.3); benchmarks/change_points.py

@@ -96,7 +96,7 @@ def sign(metric: str) -> int:
 
 
 def point_name(sweep: str, point: SeriesPoint | None) -> str:
-    """Return the text ``sweep: point``, for people."""
+    """Return the readable text ``sweep: point``."""
     label = point.label if point else "whole sweep"
     return f"{sweep}: {label}" if sweep else label
 

@@ -53,7 +53,7 @@ class Device:
 
     @property
     def label(self) -> str:
-        """Name for people."""
+        """Display name."""
         if self.kind == "gpu":
             return f"GPU {self.name}" + (f" MIG {self.mig_profile}" if self.mig_profile else "")
         return f"CPU {self.name}, {self.key['cores']} cores (no GPU)"

@@ -62,7 +62,7 @@ class ResponseReader:
         return framed if safe and not _UNSAFE.search(framed) else None
 
     def text(self) -> str:
-        """Return the beginning of the body, for people."""
+        """Return the beginning of the body as readable text."""
         body = bytes(self.body)
         if self.headers.get("content-encoding", "") in ("gzip", "deflate"):
             try:

@@ -52,8 +52,8 @@ class StartedAnchor:
     def measure_pair(self, point: LoadPoint, take: Callable[[], Measured]) -> tuple[Measured, Window]:
         """Take a window of the target, and one of the anchor next to it.
 
-        The anchor's comes before and after the target's by turns, so that a drift of the machine affects both equally.
-        It has the load point and visit of the target's window.
+        The two alternate in which comes first, so that a drift of the machine affects both equally.
+        The anchor's has the load point and visit of the target's window.
         """
         self._first = not self._first
         before = self._window(point) if self._first else None

@@ -44,7 +44,7 @@ class JudgedLoad:
         centre_ns: Estimate of that quantile; NaN when no request succeeded.
         verdict: ``within``, ``over`` or ``undecided``.
         windows: Number of windows that the verdict rests on.
-        why: The reason of the verdict, for people.
+        why: Readable reason of the verdict.
         overload: Whether failed requests or a rate that was not sustained decided it: more load can't help.
     """
 

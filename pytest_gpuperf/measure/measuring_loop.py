@@ -44,7 +44,7 @@ class Conditions:
 
     Attributes:
         name: The name of the sweep.
-        watch_cpu: Whether the CPU is the device under test: windows then record what others take of it.
+        watch_cpu: Whether the CPU is the device under test: windows then record the share that other processes use.
         monitor: Reads energy, memory and the state of the devices in every window.
         idle_power: Whether it reads the power of the idle devices before each start.
     """

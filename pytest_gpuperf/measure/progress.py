@@ -1,4 +1,4 @@
-"""Progress of a measurement, for people who wait."""
+"""Progress of a measurement."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Whose turn it is in a duet: two sides take their steps one at a time, so that no two windows overlap.
 
 In one process or in two, a side announces its next step and waits for its turn. The side that is behind goes first.
-Where both are at the same step, they go first by turns (A B B A), so that a drift of the machine falls on both equally.
+At the same step they alternate in going first (A B B A), so that a drift of the machine affects both equally.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class Intervals:
 
     Attributes:
         intervals_ns: Time from each request to the next.
-        source: Origin of the intervals, for people.
+        source: Readable origin of the intervals.
     """
 
     intervals_ns: tuple[int, ...] = field(repr=False)

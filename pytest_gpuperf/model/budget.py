@@ -28,7 +28,7 @@ class LatencyLimit:
 
     @property
     def label(self) -> str:
-        """Text for people, for example ``p90 <= 50 ms``."""
+        """Readable text, for example ``p90 <= 50 ms``."""
         return f"{self.name} <= {self.limit_ms:g} ms"
 
 
@@ -61,5 +61,5 @@ class Budget:
 
     @property
     def label(self) -> str:
-        """Text for people, for example ``p50 <= 20 ms, p99 <= 50 ms``."""
+        """Readable text, for example ``p50 <= 20 ms, p99 <= 50 ms``."""
         return ", ".join(limit.label for limit in self.limits)

@@ -107,7 +107,7 @@ class Curve:
     Attributes:
         measured: False in a smoke run (pytest without ``--gpuperf``). Nothing is measured there: every latency reads 0
             and every throughput infinity, so that budgets pass and the code after them runs.
-        on_require: Called with each required budget, so that the record stores it; None if nobody listens.
+        on_require: Called with each required budget, so that the record stores it; None if nothing listens.
     """
 
     name: str
@@ -203,7 +203,7 @@ class Capacity:
     Attributes:
         point: Figures at this load, measured over fresh starts.
         confirmed: Whether further windows at this and at the next higher load confirmed the answer.
-        reason: Why the search ended here; for people.
+        reason: Readable reason why the search ended here.
     """
 
     point: CurvePoint

@@ -64,7 +64,7 @@ CO_TENANTS = "co_tenants"
 WARMING_UP = "warming_up"
 #: The energy counter went back: the driver was reloaded.
 COUNTER_RESET = "counter_reset"
-#: The energy counter moved too seldom; ``names`` is the method.
+#: The energy counter moved too rarely; ``names`` is the method.
 ENERGY_UNKNOWN = "energy_unknown"
 #: A GPU gave no readings; ``names`` is its index.
 NO_READINGS = "no_readings"

@@ -34,7 +34,7 @@ class LoadPoint:
 
     @property
     def label(self) -> str:
-        """Text for people, for example ``concurrency 4, batch 8`` or ``500/s poisson``."""
+        """Readable text, for example ``concurrency 4, batch 8`` or ``500/s poisson``."""
         batch = f", batch {self.batch_size}" if self.batch_size != 1 else ""
         load = f"concurrency {self.concurrency}" if self.concurrency else f"{self.rate:g}/s {self.arrivals}"
         return load + batch

@@ -120,6 +120,6 @@ class Record:
 
     @property
     def under_test_by_side(self) -> Mapping[str, PlainMapping]:
-        """What was measured on both sides, by title: the sweep's name, for people."""
+        """What was measured on both sides, by title, which contains the sweep's name."""
         reference = {f"{sweep} (reference)": facts for sweep, facts in self.reference_under_test.items()}
         return {**self.under_test, **reference}

@@ -124,7 +124,7 @@ def select_baseline(
     """Select the records of a key that a new one is compared with.
 
     The rolling window has the newest records that passed their gate or were accepted by hand. A record accepted by hand
-    begins it anew: its acceptance says that the level before it no longer holds. Pinned records stay.
+    begins it again: its acceptance says that the level before it no longer holds. Pinned records stay.
 
     At most ``MOST_OPENED`` files are read, besides the pinned ones.
 

@@ -50,7 +50,7 @@ class RecordFile:
     Attributes:
         path: Path inside the store's file system.
         id: Id of the record.
-        accepted: Whether somebody accepted the record by hand.
+        accepted: Whether the record was accepted by hand.
         rejected: Whether the record may join the baseline only if it is accepted by hand.
         pinned: Whether the record is compared with, however old it is.
         duet: Whether the record has a reference.

@@ -155,7 +155,7 @@ class Store:
         return parse_record(content, where)
 
     def acceptance(self, file: RecordFile) -> Acceptance | None:
-        """Return who accepted a record; None if nobody did, or if the note can't be read."""
+        """Return who accepted a record; None without an acceptance, or if the note can't be read."""
         return self._note(file.path + ACCEPTED, Acceptance) if file.accepted else None
 
     def pin_of(self, file: RecordFile) -> Pin | None:
@@ -182,7 +182,7 @@ class Store:
     # Writing notes, and deleting
 
     def accept(self, file: RecordFile, reason: str, author: str = "") -> Acceptance:
-        """Take a record into the baseline by hand. The baseline begins anew with it.
+        """Take a record into the baseline by hand. The baseline begins again with it.
 
         Args:
             author: Who accepts it; the user of this process when empty.

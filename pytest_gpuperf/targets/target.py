@@ -80,7 +80,7 @@ class Target(Protocol):
 
     @property
     def name(self) -> str:
-        """The name for people; the default name of its sweeps."""
+        """Display name; the default name of its sweeps."""
 
     def start(self) -> StartedTarget:
         """Start the target and wait until it answers.

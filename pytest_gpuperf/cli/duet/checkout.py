@@ -26,7 +26,7 @@ class SideCheckout:
     Attributes:
         home: The user's own checkout.
         tree: The side's checkout, which may be ``home``.
-        label: Name of the commit for people.
+        label: Display name of the commit.
         custom_python: Whether the user chose the interpreter.
     """
 

@@ -27,7 +27,7 @@ class LogSchedule:
         self._next_s = now_s + self._between_s if verbosity < 0 else now_s
 
     def due(self, now_s: float, *, run_done: bool) -> bool:
-        """Return whether to write a line now; if so, the time until the next line starts anew."""
+        """Return whether to write a line now; if so, restart the interval to the next line."""
         if now_s < self._next_s + (0.0 if run_done else _LONG_RUN_S):
             return False
         self._next_s = now_s + self._between_s

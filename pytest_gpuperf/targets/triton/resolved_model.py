@@ -38,7 +38,7 @@ class ServerCapabilities:
     """Properties of a server that decide how it serves a model.
 
     Attributes:
-        label: Name for people.
+        label: Display name.
         backends: Names of its backends.
         gpu: Whether a GPU is visible to it.
         cores: Number of cores that it may use.

@@ -53,7 +53,7 @@ class Launcher(Protocol):
 
     @property
     def label(self) -> str:
-        """The name for people; stored with every record."""
+        """Display name; stored with every record."""
 
     def backends(self) -> frozenset[str]:
         """Return the names of the server's backends.

@@ -20,7 +20,7 @@ class LocalLauncher:
 
     Attributes:
         binary: Path of the form ``ROOT/bin/tritonserver``.
-        name: Label for people; the path when empty.
+        name: Display name; the path when empty.
     """
 
     binary: Path
