@@ -141,7 +141,7 @@ def test_a_client_that_offers_too_little_is_named() -> None:
 
 @pytest.mark.parametrize("limit", [(0.0, 1.0), (1.0, 1.0), (0.9, 0.0), (0.9, -1.0), (0.9, math.nan)])
 def test_nonsense_is_refused(limit: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="a limit is"):
+    with pytest.raises(ValueError, match="a limit needs a quantile"):
         LatencyLimit(*limit)
 
 
