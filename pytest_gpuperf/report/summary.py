@@ -139,7 +139,7 @@ def failure_message(
     against = "its reference" if duet else plural(len(baseline), "baseline record")
     lines = [f"{record.test} {what} compared with {against}{option}", *table.as_text("  ")]
     if len(shown) > _MAX_ROWS:
-        lines.append(f"  and {len(shown) - _MAX_ROWS} more rows")
+        lines.append(f"  and {plural(len(shown) - _MAX_ROWS, 'more row')}")
     if duet:
         return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {location.path}"])
     newest = baseline[0]

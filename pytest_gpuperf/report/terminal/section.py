@@ -72,7 +72,7 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
         elif sweep_rows:
             lines += row_table(sweep_rows[:_MAX_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
         if len(sweep_rows) > _MAX_ROWS:
-            lines.append(f"  and {len(sweep_rows) - _MAX_ROWS} more rows, none worse")
+            lines.append(f"  and {plural(len(sweep_rows) - _MAX_ROWS, 'more row')}, none worse")
     lines += indented(comparison_notes(comparison, brief=True))
     if comparison.left_out:
         count = plural(len(comparison.left_out), "gated figure")
