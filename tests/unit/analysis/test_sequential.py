@@ -43,7 +43,7 @@ def test_an_unplanned_look_is_refused(index: int) -> None:
 
 
 def test_a_gate_needs_a_run() -> None:
-    with pytest.raises(ValueError, match="one run or more"):
+    with pytest.raises(ValueError, match="1 run or more"):
         looks(0)
 
 
