@@ -153,7 +153,7 @@ def read_context(config: pytest.Config) -> Context:
         context = replace(context, user_environment=_user_environment(config))
         # A wrong device, key or store ends pytest here, before any test.
         context.key("", 1)
-        context.store  # noqa: B018
+        Store(settings.store)
         context.devices.export()
     except GpuperfError as error:
         raise pytest.UsageError(str(error)) from error

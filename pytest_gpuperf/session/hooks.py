@@ -58,10 +58,8 @@ class Hooks:
 
         Raises:
             OptionError: The test's marker can't be used.
-            StoreError: The device's calibration can't be read, which must not show only after the measurement.
+            StoreError: The device's calibration can't be read.
         """
-        if self.context.settings.measure:
-            self.context.prior  # noqa: B018
         item.stash[MEASURED_TEST] = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
         if _DECISION in item.stash:
             del item.stash[_DECISION]  # of an earlier try
