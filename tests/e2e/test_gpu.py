@@ -116,7 +116,7 @@ def test_a_mig_slice_is_a_device(run: Run, pytester: pytest.Pytester) -> None:
     result = run("-v", f"--gpuperf-device={SLICE}", MIG="2:1g.10gb,5:2g.20gb", MEMORY_MB=700)
     result.assert_outcomes(passed=1)
     text = result.stdout.str()
-    assert "gpuperf: GPU NVIDIA Mock 80GB MIG 2g.20gb" in text
+    assert "gpuperf: device under test: GPU NVIDIA Mock 80GB MIG 2g.20gb" in text
     assert "energy per inference: GPU" not in text
     assert "whole device 700" in text
     (record,) = stored(pytester)
