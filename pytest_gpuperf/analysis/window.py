@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from pytest_gpuperf.analysis.robust import IntArray
-from pytest_gpuperf.model import EndpointFigures, Histogram
+from pytest_gpuperf.analysis.robust import FloatArray, IntArray
+from pytest_gpuperf.model import EndpointFigures, Histogram, LoadPoint, Window
 from pytest_gpuperf.model.histogram import GAMMA
 
 Times = IntArray
@@ -137,13 +137,37 @@ def endpoint_figures(
     )
 
 
+def rounds_window(sweep: str, rounds_s: Sequence[float], iterations: int = 1, visit: int = 0) -> Window:
+    """Return the rounds of a benchmark, which calls its subject again and again, as a window.
+
+    A round is a request: the quantiles are over rounds, and throughput counts calls. A round that took less than the
+    clock's resolution reads 0; it counts among the shortest.
+
+    Args:
+        rounds_s: Time of each round per call; one of them or more is above 0.
+        iterations: Calls in each round.
+    """
+    seconds = np.asarray(rounds_s, dtype=np.float64)
+    total_s = float(seconds.sum())
+    return Window(
+        sweep=sweep,
+        point=LoadPoint(),
+        visit=visit,
+        window_s=total_s * iterations,
+        requests=seconds.size,
+        throughput=seconds.size / total_s,
+        latency_mean_ns=total_s / seconds.size * 1e9,
+        latency=_histogram(_counts(seconds * 1e9)),
+    )
+
+
 def _slices(*columns: Any) -> Iterator[tuple[Times, ...]]:
     arrays = [np.asarray(column, dtype=np.int64) for column in columns]
     for start in range(0, len(arrays[0]), _SLICE):
         yield tuple(array[start : start + _SLICE] for array in arrays)
 
 
-def _counts(latency_ns: Times) -> IntArray:
+def _counts(latency_ns: Times | FloatArray) -> IntArray:
     numbers = np.floor(np.log(np.maximum(latency_ns, 1)) / np.log(GAMMA)).astype(np.int64)
     return np.bincount(numbers, minlength=_BUCKETS)
 

@@ -7,69 +7,89 @@ several runs, and only these show how starts differ.
 from __future__ import annotations
 
 import uuid
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pytest_gpuperf.analysis.window import rounds_window
 from pytest_gpuperf.cli.imports.imported_record import UNKNOWN, imported_record, imported_run
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import Histogram, LoadPoint, Record, Window, bucket_of
-from pytest_gpuperf.report.exchange.benchmark_import import Benchmark, BenchmarkFile, read_benchmarks
+from pytest_gpuperf.model import Record, Run
+from pytest_gpuperf.report.exchange.benchmark_import import BenchmarkFile, read_benchmarks
 
 #: Name of the tool, and of the sweep of imported benchmarks.
 TOOL = "pytest-benchmark"
 
 
-def records_of(files: Sequence[Path], test: str = "", *, gpu: str = "", commit: str = "") -> list[Record]:
+def records_of(
+    files: Sequence[Path],
+    test: str = "",
+    *,
+    gpu: str = "",
+    commit: str = "",
+    on_left_out: Callable[[str], None] = lambda _: None,
+) -> list[Record]:
     """Return a record for each benchmark, with a run for each file that contains it.
 
     Args:
         test: Text that the benchmark's name contains.
         gpu, commit: Device and commit, instead of those that the files state.
+        on_left_out: Called with a sentence about each benchmark whose rounds can't be used.
 
     Raises:
-        OptionError: A file can't be read or has another format, the files have different devices, or no benchmark
-            matches.
+        OptionError: A file can't be read or has another format, the files have different devices or commits, no
+            benchmark matches, or none of those that match can be used.
     """
-    read = [read_benchmarks(path) for path in files]
-    devices = {file.device for file in read}
-    if len(devices) > 1 and not gpu:
-        raise OptionError(
-            f"The files are of several devices: {', '.join(sorted(map(repr, devices)))}. "
-            "Import the files of each device separately."
-        )
-    names = dict.fromkeys(benchmark.name for file in read for benchmark in file.benchmarks if test in benchmark.name)
+    read = [read_benchmarks(path, test) for path in files]
+    if not gpu:
+        _require_equal("devices", read, [file.device for file in read], "--gpu")
+    if not commit:
+        _require_equal("commits", read, [file.commit for file in read], "--commit")
+    left_out = [sentence for file in read for sentence in file.left_out]
+    names = dict.fromkeys(benchmark.name for file in read for benchmark in file.benchmarks)
+    if left_out and not names:
+        raise OptionError("\n".join(left_out))
     if not names:
         raise OptionError(f"No benchmark in {', '.join(map(str, files))} has a name that contains {test!r}.")
+    for sentence in left_out:
+        on_left_out(sentence)
     invocation, device = uuid.uuid4().hex, gpu or read[0].device or UNKNOWN
     return [_record(name, read, invocation, device, commit) for name in names]
 
 
+def _require_equal(what: str, files: Sequence[BenchmarkFile], values: Sequence[str], option: str) -> None:
+    """Check that the files can be runs of one record.
+
+    Raises:
+        OptionError: Their devices or commits differ.
+    """
+    if len(set(values)) > 1:
+        listed = ", ".join(f"{file.path} {value!r}" for file, value in zip(files, values, strict=True))
+        raise OptionError(
+            f"The files are of several {what}: {listed}.\n"
+            f"Import the files of each separately, or state {option} if all of them are of the same."
+        )
+
+
 def _record(name: str, files: Sequence[BenchmarkFile], invocation: str, device: str, commit: str) -> Record:
-    matching = [(file, benchmark) for file in files for benchmark in file.benchmarks if benchmark.name == name]
-    first = matching[0][0]
+    runs: list[Run] = []
+    measuring = []
+    for file in files:
+        # A name that occurs twice, as after a rerun, was measured twice by the same process: two windows of one run.
+        same = [benchmark for benchmark in file.benchmarks if benchmark.name == name]
+        windows = [
+            rounds_window(TOOL, benchmark.rounds_s, benchmark.iterations, visit) for visit, benchmark in enumerate(same)
+        ]
+        if windows:
+            runs.append(imported_run(TOOL, len(runs), windows))
+            measuring.append(file)
+    first = measuring[0]
+    facts = {fact: value for fact, value in first.machine.items() if fact not in ("device", "test")}
     return imported_record(
         TOOL,
         name,
         device,
-        [imported_run(TOOL, index, [_window(benchmark)]) for index, (_, benchmark) in enumerate(matching)],
+        runs,
         invocation=invocation,
         commit=commit or first.commit,
-        environment={fact: value for fact, value in first.machine.items() if fact not in ("device", "test")},
-    )
-
-
-def _window(benchmark: Benchmark) -> Window:
-    rounds_s = benchmark.rounds_s
-    total_s = sum(rounds_s)
-    counts = sorted(Counter(bucket_of(round_s * 1e9) for round_s in rounds_s).items())
-    return Window(
-        sweep=TOOL,
-        point=LoadPoint(),
-        visit=0,
-        window_s=total_s,
-        requests=len(rounds_s),
-        throughput=len(rounds_s) / total_s,
-        latency_mean_ns=total_s / len(rounds_s) * 1e9,
-        latency=Histogram(tuple(bucket for bucket, _ in counts), tuple(count for _, count in counts)),
+        environment={"uncommitted_changes": any(file.dirty for file in measuring), **facts},
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_gpuperf.cli.imports.benchmarks import records_of
@@ -37,11 +40,18 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     commit = commit_hash(options.commit)
+    _require_different(options.files)
     from_benchmark = [is_benchmark_file(path) for path in options.files]
     if any(from_benchmark) and not all(from_benchmark):
         raise OptionError("Some of the files are pytest-benchmark's and some are not: import each kind separately.")
     if all(from_benchmark):
-        records = records_of(options.files, options.test or "", gpu=options.gpu or "", commit=commit)
+        records = records_of(
+            options.files,
+            options.test or "",
+            gpu=options.gpu or "",
+            commit=commit,
+            on_left_out=lambda sentence: print(f"gpuperf: left out: {sentence}", file=sys.stderr),
+        )
     else:
         gpu, size = options.gpu or UNKNOWN, options.batch_size
         records = [record_of(options.files, options.test or "", gpu=gpu, batch_size=size, commit=commit)]
@@ -49,3 +59,20 @@ def run(options: argparse.Namespace) -> int:
     for record in records:
         judge_and_store(store, record, len(records))
     return 0
+
+
+def _require_different(files: Sequence[Path]) -> None:
+    """Check that no file is named twice: it would look like two fresh starts without any difference.
+
+    Raises:
+        OptionError: Two files have the same content, or a file can't be read.
+    """
+    first_of: dict[str, Path] = {}
+    for path in files:
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise OptionError(f"{path} cannot be read: {error}") from error
+        first = first_of.setdefault(digest, path)
+        if first is not path:
+            raise OptionError(f"{first} and {path} have the same content: name each file once.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,11 @@ from typing import Any
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Plain
+
+#: No measured time is longer; a longer one is a mistake of whoever wrote the file.
+_LONGEST_S = 1e9
+_MACHINE = {"host": "node", "kernel": "release", "python": "python_version"}
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 @dataclass(frozen=True)
@@ -20,10 +25,12 @@ class Benchmark:
     Attributes:
         name: Node id of the test.
         rounds_s: Time of each round per iteration.
+        iterations: Calls in each round.
     """
 
     name: str
     rounds_s: tuple[float, ...]
+    iterations: int = 1
 
 
 @dataclass(frozen=True)
@@ -32,59 +39,106 @@ class BenchmarkFile:
 
     Attributes:
         device: Device in the ``gpuperf`` part of ``machine_info``; empty if there is none.
+        commit: Hash of the commit; empty if the file has none.
+        dirty: Whether there were uncommitted changes.
         machine: Other facts about the machine, for the environment.
+        benchmarks: The benchmarks that were asked for. A name may occur several times.
+        left_out: The benchmarks without usable rounds, each in a sentence.
     """
 
+    path: Path
     device: str
     commit: str
+    dirty: bool
     machine: Mapping[str, Plain]
     benchmarks: tuple[Benchmark, ...]
+    left_out: tuple[str, ...] = ()
+
+
+class _UnusableError(Exception):
+    """The rounds of a benchmark can't be used."""
 
 
 def is_benchmark_file(path: Path) -> bool:
-    """Return whether a file looks like one of pytest-benchmark."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
+    """Return whether a file is one of pytest-benchmark.
+
+    Raises:
+        OptionError: The file can't be read, or is not JSON.
+    """
+    document = _document(path)
     return isinstance(document, dict) and "benchmarks" in document and "machine_info" in document
 
 
-def read_benchmarks(path: Path) -> BenchmarkFile:
+def read_benchmarks(path: Path, test: str = "") -> BenchmarkFile:
     """Read the benchmarks of a file.
 
+    Args:
+        test: Text that the names of the benchmarks contain; others are not looked at.
+
     Raises:
-        OptionError: The file cannot be read, has another format, or lacks the rounds.
+        OptionError: The file can't be read or has another format.
     """
+    document = _document(path)
     try:
-        document = json.loads(path.read_bytes())
         machine, commit = document["machine_info"], document.get("commit_info") or {}
         gpuperf = machine.get("gpuperf") or {}
-        benchmarks = tuple(_benchmark(benchmark, path) for benchmark in document["benchmarks"])
+        entries = [entry for entry in document["benchmarks"] if test in str(entry["fullname"])]
         known = {name: machine.get(key) for name, key in _MACHINE.items()}
         facts = {str(name): value for name, value in {**known, **gpuperf}.items() if isinstance(value, Plain)}
-        return BenchmarkFile(str(gpuperf.get("device") or ""), str(commit.get("id") or ""), facts, benchmarks)
-    except OSError as error:
-        raise OptionError(f"{path} cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise OptionError(f"{path} is not complete JSON ({error}).") from error
+        commit_id = str(commit.get("id") or "").lower()
+        benchmarks, left_out = [], []
+        for entry in entries:
+            try:
+                benchmarks.append(_benchmark(entry))
+            except _UnusableError as error:
+                left_out.append(f"{path}: {entry['fullname']} {error}")
     except (KeyError, TypeError, AttributeError) as error:
         raise OptionError(
             f"{path} is not a pytest-benchmark file: {error!r}.\nWrite one with: pytest --benchmark-json {path.name}"
         ) from error
+    return BenchmarkFile(
+        path,
+        str(gpuperf.get("device") or ""),
+        commit_id if _COMMIT.fullmatch(commit_id) else "",  # "unversioned" and "unknown" are not commits
+        bool(commit.get("dirty")),
+        facts,
+        tuple(benchmarks),
+        tuple(left_out),
+    )
 
 
-_MACHINE = {"host": "node", "kernel": "release", "python": "python_version"}
+def _document(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise OptionError(f"{path} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"{path} is not complete JSON ({error}).") from error
 
 
-def _benchmark(benchmark: Mapping[str, Any], path: Path) -> Benchmark:
-    name, data = str(benchmark["fullname"]), benchmark["stats"].get("data")
+def _benchmark(entry: Mapping[str, Any]) -> Benchmark:
+    """Return a benchmark.
+
+    Raises:
+        _UnusableError: Its rounds can't be used; the message continues a sentence that begins with its name.
+    """
+    stats = entry["stats"]
+    data, iterations = stats.get("data"), stats.get("iterations", 1)
     if not data:
-        raise OptionError(
-            f"{path} has the statistics of {name}, but not its rounds, which percentiles need.\n"
-            "Write it with pytest --benchmark-json FILE, or with --benchmark-save-data."
+        raise _UnusableError(
+            "has statistics, but not its rounds, which percentiles need. "
+            "Write the file with pytest --benchmark-json FILE, or with --benchmark-save-data."
         )
-    rounds_s = tuple(map(float, data))
-    if not all(0 < round_s < math.inf for round_s in rounds_s):
-        raise OptionError(f"{path}: a round of {name} is not a positive number of seconds.")
-    return Benchmark(name, rounds_s)
+    for round_s in data:
+        is_number = isinstance(round_s, int | float) and not isinstance(round_s, bool)
+        if not is_number or not 0 <= round_s <= _LONGEST_S:
+            raise _UnusableError(f"has a round of {round_s!r}, which is not a time in seconds.")
+    short = sum(not round_s for round_s in data)
+    if short >= len(data) / 2:
+        raise _UnusableError(
+            f"took 0 s in {short} of its {len(data)} rounds: it is shorter than the clock's resolution. "
+            "Give it more iterations per round, with --benchmark-min-time."
+        )
+    if not isinstance(iterations, int) or isinstance(iterations, bool) or not 1 <= iterations < 1 << 53:
+        raise _UnusableError(f"has {iterations!r} iterations; expected 1 or more.")
+    return Benchmark(str(entry["fullname"]), tuple(map(float, data)), iterations)

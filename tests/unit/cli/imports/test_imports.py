@@ -207,6 +207,40 @@ def test_a_commit_is_a_hash(tmp_path: Path, commit: str, kind: str, capsys: pyte
     assert (entry.commit, store.read(entry).commit) == ("1a2b3c4d", "1a2b3c4d5e")
 
 
+def test_a_file_that_is_missing_or_cut_short_is_what_the_error_is_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(str(tmp_path / "store"))
+    cut = tmp_path / "cut.json"
+    cut.write_text('{"machine_info": {}, "benchmarks": [{"fullname": "t.py::t", "st')
+    for path, problem in ((tmp_path / "none.json", "cannot be read"), (cut, "is not complete JSON")):
+        assert gpuperf(store, "import", str(path)) == 1
+        assert f"gpuperf: {path} {problem}" in capsys.readouterr().err
+    assert not Path(store.url).exists()
+
+
+def test_a_file_that_is_named_twice_is_not_two_fresh_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, (first, second) = Store(str(tmp_path / "store")), files(tmp_path, count=2)
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(Path(first).read_bytes())
+    for again in (first, str(copy)):
+        assert gpuperf(store, "import", first, second, again, "--test", "resnet50") == 1
+        assert f"gpuperf: {first} and {again} have the same content" in capsys.readouterr().err
+
+
+def test_a_benchmark_without_usable_rounds_is_named_and_keeps_no_other_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, path = Store(str(tmp_path / "store")), tmp_path / "a.json"
+    entries = [{"fullname": name, "stats": {"data": data}} for name, data in (("good", [0.1] * 9), ("bad", [-1.0]))]
+    path.write_text(json.dumps({"machine_info": {}, "benchmarks": entries}))
+    assert gpuperf(store, "import", str(path)) == 0
+    output = capsys.readouterr()
+    assert f"left out: {path}: bad has a round of -1.0" in output.err
+    assert "good: NO BASELINE" in output.out
+    assert [store.read(entry).test for folder in store.folders() for entry in store.newest(folder)] == ["good"]
+
+
 def benchmarks(folder: Path) -> Path:
     """A file as pytest-benchmark writes it."""
     path = folder / "benchmarks.json"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +21,14 @@ from tests.unit.reports import reported
 ROUNDS_S = (0.001,) * 90 + (0.002,) * 10
 
 
-def theirs(path: Path, *names: str, device: str = "") -> Path:
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def theirs(path: Path, *names: str, device: str = "", commit: str = COMMIT, dirty: bool = False) -> Path:
+    """A file as pytest-benchmark writes it."""
     document = {
         "machine_info": {"node": "runner-1", **({"gpuperf": {"device": device, "driver": "570"}} if device else {})},
-        "commit_info": {"id": "abcdef"},
+        "commit_info": {"id": commit, "dirty": dirty},
         "benchmarks": [{"fullname": name, "stats": {"data": list(ROUNDS_S)}} for name in names],
     }
     path.write_text(json.dumps(document))
@@ -63,7 +70,7 @@ def test_each_file_is_a_run_of_each_benchmark(tmp_path: Path) -> None:
     assert first.invocation == second.invocation
     assert [run.index for run in first.runs] == [0, 1, 2]
     assert first.key == {"device": "NVIDIA L4", "test": "t.py::a", "version": 1, "method_version": "pytest-benchmark 1"}
-    assert (first.commit, first.environment["driver"], first.environment["host"]) == ("abcdef", "570", "runner-1")
+    assert (first.commit, first.environment["driver"], first.environment["host"]) == (COMMIT, "570", "runner-1")
     (window,) = first.runs[0].windows
     assert window.requests == 100
     assert window.throughput == pytest.approx(100 / 0.11)
@@ -71,11 +78,80 @@ def test_each_file_is_a_run_of_each_benchmark(tmp_path: Path) -> None:
     assert window.latency.quantile_ns(0.95) == pytest.approx(2e6, rel=0.005)
 
 
+def with_rounds(path: Path, **rounds_s: Any) -> Path:
+    """A file with these benchmarks."""
+    entries = [{"fullname": name, "stats": {"data": data, "iterations": 2}} for name, data in rounds_s.items()]
+    path.write_text(json.dumps({"machine_info": {}, "benchmarks": entries}))
+    return path
+
+
 def test_files_of_two_devices_are_not_mixed(tmp_path: Path) -> None:
     files = [theirs(tmp_path / f"{name}.json", "t", device=name) for name in ("L4", "T4")]
-    with pytest.raises(OptionError, match="several devices: 'L4', 'T4'"):
+    with pytest.raises(OptionError, match=r"several devices: .*L4\.json 'L4', .*T4\.json 'T4'(.|\n)*state --gpu"):
         records_of(files)
     assert records_of(files, gpu="L4")[0].key["device"] == "L4"
+
+
+def test_files_of_two_commits_are_not_mixed(tmp_path: Path) -> None:
+    files = [theirs(tmp_path / f"{digit}.json", "t", commit=digit * 40) for digit in "ab"]
+    with pytest.raises(OptionError, match=r"several commits(.|\n)*state --commit"):
+        records_of(files)
+    assert records_of(files, commit=COMMIT)[0].commit == COMMIT
+
+
+def test_uncommitted_changes_of_one_file_are_those_of_the_record(tmp_path: Path) -> None:
+    files = [theirs(tmp_path / f"{dirty}.json", "t", dirty=dirty) for dirty in (False, True)]
+    assert records_of(files)[0].environment["uncommitted_changes"] is True
+    assert records_of(files[:1])[0].environment["uncommitted_changes"] is False
+
+
+@pytest.mark.parametrize("commit", ["unversioned", "unknown", ""])
+def test_no_commit_is_not_a_commit(tmp_path: Path, commit: str) -> None:
+    assert records_of([theirs(tmp_path / "a.json", "t", commit=commit)])[0].commit == ""
+
+
+def test_a_name_that_a_file_has_twice_is_one_run_of_two_windows(tmp_path: Path) -> None:
+    """As after a rerun: the same process measured both, so they don't show how starts differ."""
+    (record,) = records_of([theirs(tmp_path / "a.json", "t", "t"), theirs(tmp_path / "b.json", "t", dirty=True)])
+    assert [[window.visit for window in run.windows] for run in record.runs] == [[0, 1], [0]]
+    assert [run.index for run in record.runs] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ([0.1, -0.1], "has a round of -0.1"),
+        ([0.1, math.nan], "has a round of nan"),
+        ([0.1, math.inf], "has a round of inf"),
+        ([0.1, 1e300], r"has a round of 1e\+300"),
+        ([0.1, None], "has a round of None"),
+        ([0.1, "0.1"], "has a round of '0.1'"),
+        ([0.0, 0.0, 0.1], "took 0 s in 2 of its 3 rounds"),
+        ([], "--benchmark-save-data"),
+        (None, "--benchmark-save-data"),
+    ],
+)
+def test_a_benchmark_with_unusable_rounds_is_left_out_alone(tmp_path: Path, data: Any, reason: str) -> None:
+    path = with_rounds(tmp_path / "a.json", bad=data, good=[0.001] * 60)
+    left_out: list[str] = []
+    assert [record.test for record in records_of([path], on_left_out=left_out.append)] == ["good"]
+    (sentence,) = left_out
+    assert re.search(rf"a\.json: bad .*{reason}" if "save" in reason else rf"a\.json: bad {reason}", sentence)
+    # One that was not asked for says nothing; alone, it is an error.
+    left_out.clear()
+    assert len(records_of([path], "good", on_left_out=left_out.append)) == 1
+    assert not left_out
+    with pytest.raises(OptionError, match=reason):
+        records_of([path], "bad")
+
+
+def test_a_round_below_the_resolution_of_the_clock_counts_among_the_shortest(tmp_path: Path) -> None:
+    (record,) = records_of([with_rounds(tmp_path / "a.json", t=[0.0] + [1e-3] * 99)])
+    (window,) = record.runs[0].windows
+    assert window.requests == 100
+    assert window.latency.quantile_ns(0.5) == pytest.approx(1e6, rel=0.005)
+    assert window.throughput == pytest.approx(100 / 0.099)
+    assert window.window_s == pytest.approx(2 * 0.099)  # two iterations
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -89,9 +165,10 @@ def test_a_missing_file(tmp_path: Path) -> None:
         ("{", "not complete JSON"),
         ("[]", "not a pytest-benchmark file"),
         ('{"machine_info": {}, "benchmarks": [{"fullname": "t"}]}', "not a pytest-benchmark file"),
-        ('{"machine_info": {}, "benchmarks": [{"fullname": "t", "stats": {"median": 1}}]}', "--benchmark-save-data"),
-        ('{"machine_info": {}, "benchmarks": [{"fullname": "t", "stats": {"data": [-1]}}]}', "not a positive number"),
-        ('{"machine_info": {}, "benchmarks": [{"fullname": "t", "stats": {"data": [NaN]}}]}', "not a positive number"),
+        (
+            '{"machine_info": {}, "benchmarks": [{"fullname": "t", "stats": {"data": 1}}]}',
+            "not a pytest-benchmark file",
+        ),
     ],
 )
 def test_a_file_that_can_t_be_used_says_why(tmp_path: Path, content: str, message: str) -> None:
@@ -105,4 +182,8 @@ def test_the_kind_of_a_file_is_recognised(tmp_path: Path) -> None:
     assert is_benchmark_file(theirs(tmp_path / "a.json", "t"))
     (tmp_path / "b.json").write_text('{"experiments": []}')
     assert not is_benchmark_file(tmp_path / "b.json")
-    assert not is_benchmark_file(tmp_path / "missing.json")
+    with pytest.raises(OptionError, match=r"missing\.json cannot be read"):
+        is_benchmark_file(tmp_path / "missing.json")
+    (tmp_path / "cut.json").write_text('{"machine_info": {}, "benchmarks": [{"fullname": "t", "st')
+    with pytest.raises(OptionError, match=r"cut\.json is not complete JSON"):
+        is_benchmark_file(tmp_path / "cut.json")
