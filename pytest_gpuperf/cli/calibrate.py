@@ -7,7 +7,6 @@ import math
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from pytest_gpuperf.analysis.values import point_name
 from pytest_gpuperf.cli.judging import rule_for
 from pytest_gpuperf.cli.shared_options import add_store, integer, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import Record
 from pytest_gpuperf.report.table import Table

@@ -7,12 +7,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.device.device import Device
 from pytest_gpuperf.device.lock import DeviceLock, LockId, open_shared, try_lock
 from pytest_gpuperf.errors import DeviceError, NvmlError

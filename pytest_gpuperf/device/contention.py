@@ -7,10 +7,10 @@ on latencies, and no statistic of the latencies themselves can distinguish that 
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.device.processes import family, stats
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from pytest_gpuperf.clock import time
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Long enough to notice that a machine is swapping.

@@ -6,13 +6,13 @@ import fcntl
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import DeviceError
 
 _POLL_S = 0.1

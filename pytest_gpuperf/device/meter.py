@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.device.counter import CATCH_NS, Follower, Rhythm, Span, between, integrated, rhythm_of
 from pytest_gpuperf.device.nvml import Handle
 from pytest_gpuperf.device.rapl import Rapl

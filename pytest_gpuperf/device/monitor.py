@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.device.device import Device
 from pytest_gpuperf.device.meter import EnergyMeter, cpu_meter, gpu_meter, triton_meter
 from pytest_gpuperf.device.nvml import Handle, Nvml

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-import time
 from dataclasses import dataclass
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.device.contention import others_share, read_cpu
 
 #: As long as the windows of a duet.

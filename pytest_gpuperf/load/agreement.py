@@ -7,8 +7,7 @@ same rules.
 
 from __future__ import annotations
 
-import time
-
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.load.generator import WindowSpec
 
 _BEGIN, _START, _STOP, _CLOSED, _ABORTED, _SHARED = 0, 1, 2, 3, 4, 5

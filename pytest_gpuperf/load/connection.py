@@ -7,11 +7,12 @@ import os
 import select
 import socket
 import ssl
-import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_gpuperf.clock import time
 
 if TYPE_CHECKING:
     from pytest_gpuperf.model import Address, Request, WireWorkload

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from array import array
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import LoadError, OptionError
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
 from pytest_gpuperf.load.loop import Loop

@@ -7,11 +7,11 @@ bytes, and ``hpack`` decodes only new ones. Source: gRPC over HTTP/2 (grpc/grpc,
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Mapping
 from urllib.parse import unquote
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.load import http2
 from pytest_gpuperf.load.connection import BadResponse
 from pytest_gpuperf.load.grpc_request import GrpcRequest, decode, pattern_of

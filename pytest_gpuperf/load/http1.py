@@ -7,9 +7,9 @@ goes through llhttp.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.load.connection import Connection, ConnectionOwner, headers_of
 from pytest_gpuperf.load.response import ResponseReader
 from pytest_gpuperf.model import Address, AnswerCheck, Request, WireWorkload

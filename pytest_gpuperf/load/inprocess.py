@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from array import array
 from collections import Counter
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
 from pytest_gpuperf.load.tally import Failures
 from pytest_gpuperf.model import UNSTARTED_RESULTS, Arrivals, CallWorkload, Workload

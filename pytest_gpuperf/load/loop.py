@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import select
-import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from itertools import islice
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.load.agreement import Agreement
 from pytest_gpuperf.load.balance import balance_of
 from pytest_gpuperf.load.columns import Column, Rows

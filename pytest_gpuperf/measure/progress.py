@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.model import LoadPoint
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_generator

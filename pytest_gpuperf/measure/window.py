@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import NoReturn
 
 from pytest_gpuperf.analysis.guard import client_findings, device_findings
 from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, window_figures
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.device import Monitor, others_share, read_cpu
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec

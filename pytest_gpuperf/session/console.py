@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
 import pytest
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.measure import Progress
 from pytest_gpuperf.report.terminal.progress import LogSchedule, bar_line, log_line
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
 from pytest_gpuperf.store.git import Git, GitFailed, checkout_of, separate_repository
 from pytest_gpuperf.store.layout import LARGEST_BYTES

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import basename, dirname
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.branch import FOREIGN, PATH, Branch, open_branch

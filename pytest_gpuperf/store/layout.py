@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from posixpath import basename, dirname
 
+from pytest_gpuperf.clock import wall_s
 from pytest_gpuperf.model import PlainMapping, Record
 from pytest_gpuperf.store.key import key_digest, slug
 
@@ -160,7 +161,7 @@ def record_path(key: PlainMapping, name: str) -> str:
 
 def new_note_stem() -> str:
     """Return a unique beginning of the name of a note written now; names sort by time."""
-    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}Z-{uuid.uuid4().hex[:6]}"
+    return f"{datetime.fromtimestamp(wall_s(), timezone.utc):%Y%m%dT%H%M%S%f}Z-{uuid.uuid4().hex[:6]}"
 
 
 def pin_name(record_file: str, stem: str, *, pinned: bool) -> str:

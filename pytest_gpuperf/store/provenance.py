@@ -6,6 +6,8 @@ import getpass
 import os
 from datetime import datetime, timezone
 
+from pytest_gpuperf.clock import wall_s
+
 
 def user() -> str:
     """Return who runs this process: on CI whoever started the job, otherwise the user."""
@@ -20,4 +22,4 @@ def user() -> str:
 
 def utc_now() -> str:
     """Return the time in the format of records."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(wall_s(), timezone.utc).isoformat(timespec="milliseconds")

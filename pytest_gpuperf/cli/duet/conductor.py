@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import selectors
 import socket
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.device import DeviceLock, LockId
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.measure.channel import BASE, HEAD, PROTOCOL, Channel, Hangup, Message, Welcome

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,6 +17,7 @@ from http.client import HTTPException
 from typing import Any, TypeVar
 
 from pytest_gpuperf import __version__
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import GpuperfError, OptionError
 
 Result = TypeVar("Result")

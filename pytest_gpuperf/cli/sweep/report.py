@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pytest_gpuperf.analysis.guard import ERROR_BUDGET
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.cli.sweep.record import SweepRecord
 from pytest_gpuperf.cli.sweep.settings import INTERVALS, SweepSettings
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Window
 from pytest_gpuperf.model.level import INTERRUPTED, UNSTABLE, MeasuredLevel

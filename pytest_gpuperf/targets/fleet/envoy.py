@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
 from pytest_gpuperf.model import Address
 from pytest_gpuperf.targets.fleet.envoy_config import HOST, PROTOCOLS, assignment, bootstrap

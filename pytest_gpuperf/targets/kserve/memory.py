@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import time
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.message import RegionReader

@@ -7,12 +7,12 @@ import itertools
 import math
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
 from pytest_gpuperf.model import ServerTimes
 from pytest_gpuperf.targets.payload import Array, TensorSpec, to_bytes

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.model import HTTP
 from pytest_gpuperf.targets.kserve import Servers, open_client
