@@ -17,9 +17,17 @@ translated where the library is imported, with ``raise ... from``.
 
 from __future__ import annotations
 
+from pytest_gpuperf.safe_text import safe
+
 
 class GpuperfError(Exception):
-    """The base of all errors raised on purpose by this package."""
+    """The base of all errors raised on purpose by this package.
+
+    A message may contain answers of a server, names and URLs, so it is made safe to show.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(safe(message))
 
 
 class OptionError(GpuperfError):

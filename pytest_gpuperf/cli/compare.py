@@ -19,6 +19,7 @@ from pytest_gpuperf.report.exchange.report_json import comparison_document, with
 from pytest_gpuperf.report.notes import comparison_notes
 from pytest_gpuperf.report.summary import headline
 from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.store import BaselineSpec
 
 REGRESSED = 1
@@ -132,7 +133,7 @@ def _table(records: Sequence[JudgedRecord], all_rows: bool) -> list[str]:
         table = _cells(judged, all_rows)
         lines += [judged.record.test, f"  {_heading(judged)}", *(table.as_text("  ") if table.rows else [])]
         lines += [f"  {line}" for line in (*_counts(judged), *_notes(judged))]
-    return lines
+    return list(map(printable, lines))
 
 
 def _markdown(records: Sequence[JudgedRecord], all_rows: bool) -> list[str]:

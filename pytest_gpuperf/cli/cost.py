@@ -39,6 +39,7 @@ from pytest_gpuperf.report.cost import (
     spread_line,
 )
 from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.store.prices import read_prices
 
 _QUANTILES = ("p50", "p90", "p95", "p99")
@@ -187,7 +188,7 @@ def _table(costs: Sequence[_DeviceCost], demand: Demand | None, curve: bool) -> 
         for title, table in _tables(group, demand, curve):
             lines += [f"  {title}", *table.as_text("    ")]
         lines += [f"  {note}" for note in _notes(group, demand)]
-    return lines
+    return list(map(printable, lines))
 
 
 def _markdown(costs: Sequence[_DeviceCost], demand: Demand | None, curve: bool) -> list[str]:

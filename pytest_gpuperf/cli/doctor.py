@@ -18,6 +18,7 @@ from pytest_gpuperf.device.fitness import DOUBTFUL, GOOD, UNFIT, UNKNOWN, Check,
 from pytest_gpuperf.device.gpu_fitness import device_checks
 from pytest_gpuperf.device.host import read_host
 from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.safe_text import unfiltered
 from pytest_gpuperf.targets.triton.launchers import choose_launcher
 
 #: Distributions, and what each is for if it is missing; a distribution without a purpose is required.
@@ -70,7 +71,12 @@ def _run(options: argparse.Namespace) -> int:
         print(f"gpuperf doctor on {platform.node()}, {platform.system()} {platform.release()}")
     for title, run_checks in sections:
         if title == "noise" and not options.json and sys.stderr.isatty():
-            print(f"\nmeasuring the noise for {options.seconds:g} s ...", end="\r", file=sys.stderr, flush=True)
+            print(
+                f"\nmeasuring the noise for {options.seconds:g} s ...",
+                end="\r",
+                file=unfiltered(sys.stderr),
+                flush=True,
+            )
         checks = run_checks()
         results.append((title, checks))
         if not options.json:

@@ -18,6 +18,7 @@ from pytest_gpuperf.publish.formats import write
 from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.report.history import History, HistoryPoint, Shift, plot
 from pytest_gpuperf.report.page import history_page
+from pytest_gpuperf.safe_text import lines_text, printable
 
 _METRICS = ("p50", "p90", "p95", "p99", "throughput", "energy", "memory", "host_memory")
 _TERMINAL_METRICS = ("p50",)
@@ -64,12 +65,12 @@ def run(options: argparse.Namespace) -> int:
         return reader.print_unreadable()
     previous = ""
     for history in histories:
-        heading = f"{history.test}\n  {history.device}, key {history.key}"
+        heading = lines_text((history.test, f"  {history.device}, key {history.key}"))
         if heading != previous:
             print(("\n" if previous else "") + heading)
             previous = heading
-        print(f"\n  {history.title}, {plural(len(history.points), 'record')}")
-        print("\n".join(plot(history)))
+        print(f"\n  {printable(history.title)}, {plural(len(history.points), 'record')}")
+        print(lines_text(plot(history)))
     return reader.print_unreadable()
 
 

@@ -11,9 +11,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from difflib import get_close_matches
+from typing import Any
 
 from pytest_gpuperf import __version__
 from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.safe_text import SafeStream
 
 #: Commands as ``gpuperf --help`` lists them: module with ``register``, and help.
 _COMMANDS = {
@@ -34,7 +38,11 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    options = _parsed(sys.argv[1:] if arguments is None else arguments)
+    with redirect_stdout(SafeStream(sys.stdout)), redirect_stderr(SafeStream(sys.stderr)):
+        return _run(_parsed(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         return int(options.run(options))
     except GpuperfError as error:
@@ -65,10 +73,27 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows the usage of the command that does not know an argument, and the option that may have been meant.
+
+    argparse hands unknown arguments up to the main parser, whose usage does not help.
+    """
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments; an unknown argument is an error."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            names = [name for name in self._option_string_actions if name.startswith("--")]
+            close = get_close_matches(unknown[0].partition("=")[0], names, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return parsed, unknown
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="gpuperf", description="Tools for GPU inference performance tests with pytest --gpuperf."
-    )
+    parser = _Parser(prog="gpuperf", description="Tools for GPU inference performance tests with pytest --gpuperf.")
     parser.add_argument("--version", action="version", version=f"gpuperf {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     # Only the chosen command is imported: some need numpy and scipy, which take half a second.

@@ -8,6 +8,7 @@ from pathlib import Path
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import ReportedTest
+from pytest_gpuperf.safe_text import lines_text, redacted
 
 MARKDOWN, HTML, JSON, CSV, TABLE, BENCHMARK = "markdown", "html", "json", "csv", "table", "benchmark"
 FORMATS = (TABLE, MARKDOWN, HTML, JSON, CSV, BENCHMARK)
@@ -31,11 +32,15 @@ def format_of(path: str) -> str:
 
 
 def render(name: str, reported: Sequence[ReportedTest], *, title: str, generated_utc: str, marker: str = "") -> str:
-    """Return a report's text.
+    """Return a report's text, without secrets.
 
     Raises:
         MissingExtra: The format needs a library that isn't installed.
     """
+    return redacted(_rendered(name, reported, title, generated_utc, marker))
+
+
+def _rendered(name: str, reported: Sequence[ReportedTest], title: str, generated_utc: str, marker: str) -> str:
     if name == MARKDOWN:
         from pytest_gpuperf.report.markdown.comment import comment
 
@@ -58,7 +63,7 @@ def render(name: str, reported: Sequence[ReportedTest], *, title: str, generated
         return page(reported, title=title or "GPU performance", generated_utc=generated_utc)
     from pytest_gpuperf.report.terminal.section import full_lines
 
-    return "\n".join(full_lines(reported)) + "\n"
+    return lines_text(full_lines(reported)) + "\n"
 
 
 def write(path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from pytest_gpuperf.model import ReportedTest
-from pytest_gpuperf.report import escape
+from pytest_gpuperf.safe_text import MASK, redacted
 
 #: Settings that change a measurement, with their defaults.
 _SETTINGS = (("runs", 3), ("alpha", 0.05), ("min_effect", 0.01))
@@ -45,6 +45,6 @@ def accept(test: ReportedTest) -> str:
 
 
 def _store_of(test: ReportedTest) -> str:
-    """Return the URL of the store without credentials, since reports are public."""
+    """Return the URL of the store without secrets, since reports are public."""
     (_, url) = shlex.split(test.store_option)
-    return escape.without_credentials(url)
+    return redacted(url).replace(f"{MASK}@", "")

@@ -48,7 +48,7 @@ def baseline_text(test: ReportedTest) -> str:
     """Return what a test was compared with, and where its record is stored."""
     stored = f"Record {escape.code(test.record.id)}" if test.record.id else "No record was stored"
     if test.path:
-        stored += f" in {escape.code(escape.shorten(escape.without_credentials(test.path), 200))}"
+        stored += f" in {escape.code(escape.shorten(test.path, 200))}"
     return f"{_baselines([test])}{'  ' if test.baseline else ''}\n{stored}.".strip()
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import html
 import re
-import unicodedata
+
+from pytest_gpuperf.safe_text import printable, redacted
 
 #: Characters without meaning to Markdown and GitHub, except in the forms that the look-ahead excludes.
 _HARMLESS = re.compile(
@@ -16,8 +17,6 @@ _HARMLESS = re.compile(
 )
 _SPECIAL = re.compile(r"[^A-Za-z0-9 ]")
 _BACKTICKS = re.compile(r"`+")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
-_INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 
 
 def text(raw: str) -> str:
@@ -27,7 +26,7 @@ def text(raw: str) -> str:
 
 def code(raw: str) -> str:
     """Return a code span. Safe inside a table cell."""
-    escaped = printable(raw)
+    escaped = printable(redacted(raw))
     if not escaped.strip():
         return ""
     # A backtick would end the span and a pipe the cell; a backslash before either has no agreed meaning.
@@ -36,7 +35,7 @@ def code(raw: str) -> str:
 
 def html_code(raw: str) -> str:
     """Return a code element for places where Markdown is not interpreted, as inside ``<summary>``."""
-    return f"<code>{html.escape(printable(raw))}</code>"
+    return f"<code>{html.escape(printable(redacted(raw)))}</code>"
 
 
 def _entity(match: re.Match[str]) -> str:
@@ -44,17 +43,9 @@ def _entity(match: re.Match[str]) -> str:
     return f"&#{ord(match[0])};" + ("<wbr>" if match[0] == "@" else "")
 
 
-def printable(raw: str) -> str:
-    """Replace invisible characters (line breaks, control characters, changes of writing direction) by escapes."""
-    return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in _INVISIBLE else character
-        for character in raw
-    )
-
-
 def code_block(lines: list[str], language: str = "sh") -> list[str]:
     """Return a fenced code block whose content cannot end it and contains no invisible characters."""
-    lines = [printable(line) for line in lines]
+    lines = [printable(redacted(line)) for line in lines]
     longest = max((len(ticks) for line in lines for ticks in _BACKTICKS.findall(line)), default=0)
     fence = "`" * max(3, longest + 1)
     return [f"{fence}{language}", *lines, fence]
@@ -66,8 +57,3 @@ def shorten(raw: str, most: int = 80) -> str:
         return raw
     head = (most - 1) // 2
     return f"{raw[:head]}…{raw[len(raw) - (most - 1 - head) :]}"
-
-
-def without_credentials(url: str) -> str:
-    """Remove the user and password from a URL."""
-    return _CREDENTIALS.sub("", url)

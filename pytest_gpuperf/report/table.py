@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.report import escape
+from pytest_gpuperf.safe_text import printable
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Table:
     def as_text(self, indent: str = "") -> list[str]:
         """Return lines of aligned text."""
         titles = [title.lstrip(">") for title in self.titles]
-        widths = [max(len(row[index]) for row in (titles, *self.rows)) for index in range(len(titles))]
-        return [indent + self._line(row, widths) for row in (titles, *self.rows)]
+        rows = [titles, *([printable(cell) for cell in row] for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return [indent + self._line(row, widths) for row in rows]
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         aligned = [

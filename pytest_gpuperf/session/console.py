@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import pytest
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.measure import Progress
 from pytest_gpuperf.report.terminal.progress import LogSchedule, bar_line, log_line
+from pytest_gpuperf.safe_text import printable, safe
 
 
 class Console:
@@ -17,7 +19,7 @@ class Console:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._verbosity: int = config.getoption("verbose")
+        self._verbosity: int = config.getoption("verbose", 0)
         self._drawn = False
 
     @cached_property
@@ -33,7 +35,7 @@ class Console:
         """Show how far a sweep is."""
         if self._reporter is None:
             return
-        if self._reporter.isatty:
+        if self._reporter.isatty and os.environ.get("TERM") != "dumb":
             point = progress.point if progress.stage == "measuring" else None
             where = progress.stage if point is None else point.label
             detail = f"run {progress.run + 1}/{progress.runs}, {where}"
@@ -62,7 +64,7 @@ class Console:
         if self._reporter is not None:
             with self._uncaptured():
                 self._reporter.ensure_newline()
-                self._reporter.write_line(text)
+                self._reporter.write_line(safe(text))
 
     def _draw(self, text: str) -> None:
         """Write on the line below pytest's own, and return to where pytest was writing."""
@@ -70,7 +72,7 @@ class Console:
         writer = self._reporter._tw
         column = writer.width_of_current_line + 1
         with self._uncaptured():
-            writer._file.write(f"\n\x1b[K{text}\x1b[A\x1b[{column}G")
+            writer._file.write(f"\n\x1b[K{printable(text)}\x1b[A\x1b[{column}G")
             writer._file.flush()
         self._drawn = True
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.errors import DeviceError
+from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.context import Context, read_context
 from pytest_gpuperf.session.gate import GateDecision, gate
 from pytest_gpuperf.session.gpuperf import Gpuperf
@@ -68,7 +69,7 @@ class Hooks:
     # Start and collection
 
     def pytest_report_header(self) -> list[str] | None:
-        return self.context.header_lines() if self.context.settings.measure else None
+        return list(map(safe, self.context.header_lines())) if self.context.settings.measure else None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -99,7 +100,7 @@ class Hooks:
             raise
         decision = self._gate(item, None)
         if decision is not None and decision.failure:
-            pytest.fail(decision.failure, pytrace=False)
+            pytest.fail(safe(decision.failure), pytrace=False)
 
     def _gate(self, item: pytest.Item, error: BaseException | None) -> GateDecision | None:
         measured_test = item.stash.get(MEASURED_TEST, None)

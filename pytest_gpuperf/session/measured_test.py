@@ -24,6 +24,7 @@ from pytest_gpuperf.measure.sweep import measure_points
 from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import GATED, Arrivals, Curve, LoadPoint, PlainMapping, Record, RuleSettings, smoke_curve
 from pytest_gpuperf.publish.comparison import compare_record
+from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_side import DuetSide
 from pytest_gpuperf.session.load_points import kept_points_of, on_axis, schedules
@@ -76,8 +77,10 @@ class MeasuredTest:
         """Return the name, if no other sweep of this test has it.
 
         Raises:
-            OptionError: Another sweep has this name.
+            OptionError: Another sweep has this name, or it can't be shown in one line.
         """
+        if printable(name) != name:
+            raise OptionError(f"name={name!r}: write a name without line breaks and control characters.")
         if any(sweep.name == name for sweep in self.sweeps):
             raise OptionError(f"This test has a sweep named {name!r} already; give each its own name=.")
         return name

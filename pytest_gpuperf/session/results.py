@@ -9,6 +9,7 @@ import pytest
 
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.terminal.section import TerminalEntry, section
+from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.phase_result import PhaseResult, attached
 from pytest_gpuperf.session.reports import Published
 
@@ -65,10 +66,10 @@ class Results:
         if verbosity >= 0:
             reporter.write_sep("=", "gpuperf")
         for line, markup in section(self.entries, verbosity):
-            reporter.write_line(line, **({markup: True} if markup else {}))
+            reporter.write_line(safe(line), **({markup: True} if markup else {}))
         for line in published.written if verbosity >= 0 else []:
-            reporter.write_line(line)
+            reporter.write_line(safe(line))
         for line in (*published.problems, *self.problems):
-            reporter.write_line(f"gpuperf: {line}", red=True)
+            reporter.write_line(f"gpuperf: {safe(line)}", red=True)
         for line in published.commands:
             reporter.write_line(line)

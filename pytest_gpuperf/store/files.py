@@ -12,6 +12,7 @@ from typing import Any
 
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError
+from pytest_gpuperf.safe_text import redacted
 
 _ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --store)."
 #: Protocols whose library is an extra of this package: the module, and the extra.
@@ -61,9 +62,9 @@ class Files:
         self._foreign = tuple(getattr(import_module(module), name) for module, name in _FOREIGN.get(protocol, ()))
 
     def describe(self, path: str) -> str:
-        """Return a path as people type it: relative to the working directory if it is below it."""
+        """Return a path as people type it: without secrets, and relative to the working directory if it is below it."""
         if not self._local:
-            return str(self._fs.unstrip_protocol(path))
+            return redacted(str(self._fs.unstrip_protocol(path)))
         relative = os.path.relpath(path)
         return path if relative.startswith("..") else relative
 

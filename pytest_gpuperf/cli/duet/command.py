@@ -21,6 +21,7 @@ from pytest_gpuperf.cli.shared_options import integer, number
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure.channel import BASE, HEAD, PROTOCOL, VARIABLE
 from pytest_gpuperf.report.figures import plural
+from pytest_gpuperf.safe_text import unfiltered
 from pytest_gpuperf.targets.process import SupervisedProcess
 
 #: Time for a pytest to stop its servers after it was asked to end.
@@ -184,8 +185,9 @@ class _OutputFollower:
     def print_new(self) -> None:
         text = self._side.process.log_text()
         if len(text) > self._printed:
-            sys.stdout.write(text[self._printed :])
-            sys.stdout.flush()
+            output = unfiltered(sys.stdout)  # pytest's colours stay
+            output.write(text[self._printed :])
+            output.flush()
             self._printed = len(text)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
+from pytest_gpuperf.safe_text import visible
+
 _VOID = frozenset({"meta", "input", "wbr"})
 #: HTML allows omitting their end tags, and a page has tens of thousands of them.
 _UNCLOSED = frozenset({"td", "th", "tr", "li"})
@@ -36,7 +38,7 @@ def element(name: str, *children: str | None, **attributes: str | float | bool |
         if value is None or value is False:
             continue
         attribute = key.rstrip("_").replace("_", "-")
-        written.append(f" {attribute}" if value is True else f' {attribute}="{escape(str(value))}"')
+        written.append(f" {attribute}" if value is True else f' {attribute}="{escape(visible(str(value)))}"')
     opening = f"<{name}{''.join(written)}>"
     verdict_counts = "" if name in _VOID or name in _UNCLOSED else f"</{name}>"
     return Markup(opening + joined(children) + verdict_counts)
@@ -46,7 +48,7 @@ def joined(children: Iterable[str | None]) -> Markup:
     """Join elements and texts."""
     return Markup(
         "".join(
-            child if isinstance(child, Markup) else escape(child, quote=False)
+            child if isinstance(child, Markup) else escape(visible(child), quote=False)
             for child in children
             if child is not None
         )
@@ -68,7 +70,7 @@ def text_table(titles: Sequence[str], rows: Iterable[Sequence[str]], class_: str
 
 def data_block(name: str, data: Any) -> Markup:
     """Return a block of JSON for the scripts; no text in it can end the block or begin another."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    for sign in "<>&\u2028\u2029":
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(f'<script type="application/json" id="{escape(name)}">{text}</script>')

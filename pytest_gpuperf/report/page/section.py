@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pytest_gpuperf.model import ReportedTest, Row, Verdict
-from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, side_names, worst_first
 from pytest_gpuperf.report.figures import dated, duration, fact, figure, marked, minute, plural, rate
@@ -182,6 +181,6 @@ def _records(test: ReportedTest) -> Markup | None:
     if record.rule is not None:
         sources.append(("rule", {**vars(record.rule), "metrics": ", ".join(sorted(record.rule.metrics))}))
     rows = [(where, name, fact(text, 1000)) for where, facts in sources for name, text in facts.items()]
-    rows += [("stored as", "", escape.without_credentials(test.path))] if test.path else []
+    rows += [("stored as", "", test.path)] if test.path else []
     table = element("div", text_table(("where", "what", "value"), rows), class_="wide")
     return _folded("Model, environment and settings", table)
