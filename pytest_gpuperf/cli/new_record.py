@@ -13,6 +13,7 @@ from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Comparison, PlainMapping, Record, Run, Verdict
 from pytest_gpuperf.report.findings import finding_notes
+from pytest_gpuperf.report.notes import key_differences
 from pytest_gpuperf.report.summary import headline
 from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.provenance import utc_now
@@ -71,6 +72,8 @@ def judge_and_store(store: Store, record: Record, tests: int = 1) -> None:
         record = replace(record, gate="failed" if failed else "open" if comparison.verdict in ABSENT else "passed")
     print(f"{record.test}: {headline(record, comparison)}")
     path = store.write(record)
+    if comparison.differing:
+        print(f"  the newest record of this test has a different key: {key_differences(comparison)}")
     if errors:
         print(f"  too many requests failed, so the record does not join the baseline:\n{errors}")
     for note in finding_notes([record]):

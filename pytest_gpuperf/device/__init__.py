@@ -3,6 +3,7 @@
 from pytest_gpuperf.device.clocks import FreeClocks, LockedClocks
 from pytest_gpuperf.device.contention import CpuReading, others_share, read_cpu
 from pytest_gpuperf.device.device import Device, find_device, find_devices, find_named_devices, joint_key
+from pytest_gpuperf.device.instrumentation import python_mode, tracers, without_instrumentation
 from pytest_gpuperf.device.lock import DeviceLock, LockId
 from pytest_gpuperf.device.monitor import Monitor
 
@@ -19,5 +20,8 @@ __all__ = [
     "find_named_devices",
     "joint_key",
     "others_share",
+    "python_mode",
     "read_cpu",
+    "tracers",
+    "without_instrumentation",
 ]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pytest_gpuperf.device.cpu_model import cpu_model
+from pytest_gpuperf.device.host import cpu_quota_cores
 from pytest_gpuperf.device.lock import LockId
 from pytest_gpuperf.device.nvml import Handle, Nvml
 from pytest_gpuperf.device.processes import describe
@@ -56,7 +58,8 @@ class Device:
         """Display name."""
         if self.kind == "gpu":
             return f"GPU {self.name}" + (f" MIG {self.mig_profile}" if self.mig_profile else "")
-        return f"CPU {self.name}, {self.key['cores']} cores (no GPU)"
+        quota = f"a quota of {self.key['quota_cores']:g} of its " if "quota_cores" in self.key else ""
+        return f"CPU {self.name}, {quota}{self.key['cores']} cores (no GPU)"
 
     @property
     def visible(self) -> str:
@@ -304,21 +307,15 @@ def _with_method(key: dict[str, Plain], method: str) -> PlainMapping:
 
 
 def cpu(note: str = "") -> Device:
-    """Return the CPU as the device under test."""
-    name, method = _cpu_model(), _energy_method(None)
-    key = _with_method({"device": f"CPU {name}", "cores": len(os.sched_getaffinity(0))}, method)
-    return Device("cpu", name, "cpu", key, _host(), note, energy_method=method)
+    """Return the CPU as the device under test.
 
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            field_name, _, value = line.partition(":")
-            if field_name.strip() in ("model name", "Model", "Hardware") and value.strip():
-                return " ".join(value.split())
-    except OSError:
-        pass  # some kernels do not report the model; the architecture remains
-    return platform.processor() or platform.machine()
+    A CPU quota is part of the key: what a container may use of its cores is not the machine without the quota.
+    """
+    name, method, cores, quota = cpu_model(), _energy_method(None), len(os.sched_getaffinity(0)), cpu_quota_cores()
+    key: dict[str, Plain] = {"device": f"CPU {name}", "cores": cores}
+    if quota is not None and quota < cores:
+        key["quota_cores"] = quota
+    return Device("cpu", name, "cpu", _with_method(key, method), _host(), note, energy_method=method)
 
 
 def _host() -> dict[str, Plain]:
@@ -327,4 +324,7 @@ def _host() -> dict[str, Plain]:
         "host": platform.node(),
         "kernel": platform.release(),
         "cpu_governor": governor.read_text().strip() if governor.exists() else None,
+        "cpu": cpu_model(),
+        "cpu_cores": len(os.sched_getaffinity(0)),
+        "cpu_quota_cores": cpu_quota_cores(),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class Host:
         governors: Number of cores, by frequency governor.
         turbo: Whether clocks above the nominal one are allowed.
         swapped_bytes_per_s: Traffic to and from the swap.
-        quota_cores: CPU quota of this control group, in cores; None without a quota.
+        quota_cores: Smallest CPU quota of the control groups, in cores; None without a quota.
         open_files: Number of files that this process may open.
         clock_source: Clock source of the kernel.
     """
@@ -59,7 +59,7 @@ def read_host(root: Path = Path("/")) -> Host:
         available_bytes=memory.get("MemAvailable", 0),
         swap_used_bytes=memory.get("SwapTotal", 0) - memory.get("SwapFree", 0),
         swapped_bytes_per_s=_swapped_bytes_per_s(root / "proc/vmstat"),
-        quota_cores=_quota(root / "sys/fs/cgroup"),
+        quota_cores=cpu_quota_cores(root),
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         clock_source=_text(system / "clocksource/clocksource0/current_clocksource"),
     )
@@ -107,10 +107,35 @@ def _swapped_pages(path: Path) -> int | None:
     return sum(pages) if pages else None
 
 
-def _quota(cgroup: Path) -> float | None:
-    """Return the quota of control groups version 2 or 1; a container sees its quota at the root."""
-    second = _text(cgroup / "cpu.max").split()
-    first = [_text(cgroup / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+def cpu_quota_cores(root: Path = Path("/")) -> float | None:
+    """Return the smallest CPU quota of this process's control groups, in cores; None without a quota.
+
+    A container sees its own group at the root of the hierarchy. Outside of one, a quota may be set for any parent.
+    """
+    quotas = [quota for folder in _cpu_groups(root) if (quota := _quota(folder)) is not None]
+    return round(min(quotas), 3) if quotas else None
+
+
+def _cpu_groups(root: Path) -> Iterator[Path]:
+    """Yield the directories of this process's control group and its parents, for versions 2 and 1."""
+    hierarchies = {"": ("cgroup", "cgroup/unified"), "cpu": ("cgroup/cpu", "cgroup/cpu,cpuacct", "cgroup/cpuacct,cpu")}
+    groups = {"": "/", "cpu": "/"}
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            groups["cpu" if controllers else ""] = group
+    for controller, group in groups.items():
+        for hierarchy in hierarchies[controller]:
+            top = root / "sys/fs" / hierarchy
+            # A group of the host, seen from a container, may not exist here, or begin with "/..".
+            folder = top / group.strip("/") if ".." not in group else top
+            yield from (top, *(parent for parent in (folder, *folder.parents) if top in parent.parents))
+
+
+def _quota(folder: Path) -> float | None:
+    """Return the quota of a control group of version 2 or 1, in cores."""
+    second = _text(folder / "cpu.max").split()
+    first = [_text(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
     quota, period = second if len(second) == 2 else first
     if not quota.isdigit() or not period.isdigit() or int(period) == 0:
         return None

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
 from typing import Any
 
+from pytest_gpuperf.device.instrumentation import without_instrumentation
 from pytest_gpuperf.errors import GpuperfError, LoadError
 from pytest_gpuperf.load.agreement import Agreement
 from pytest_gpuperf.load.columns import Column
@@ -35,6 +36,8 @@ class _Worker:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            # The load generator is no part of what is under test: neither coverage nor a debug mode may slow it down.
+            env=without_instrumentation(os.environ),
             start_new_session=True,
         )
         theirs.close()

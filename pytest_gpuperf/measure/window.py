@@ -10,13 +10,14 @@ from typing import NoReturn
 from pytest_gpuperf.analysis.guard import client_findings, device_findings
 from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, window_figures
 from pytest_gpuperf.clock import time
-from pytest_gpuperf.device import Monitor, others_share, read_cpu
+from pytest_gpuperf.device import Monitor, others_share, python_mode, read_cpu, tracers
 from pytest_gpuperf.errors import LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
 from pytest_gpuperf.measure.policy import WindowRequest
 from pytest_gpuperf.model import (
     CallWorkload,
     EndpointFigures,
+    Finding,
     LoadPoint,
     Ramp,
     Resources,
@@ -24,6 +25,7 @@ from pytest_gpuperf.model import (
     WireWorkload,
     Workload,
 )
+from pytest_gpuperf.model.finding import INSTRUMENTED, PYTHON_INSTRUMENTED
 from pytest_gpuperf.targets import OnDevices, Replicated, StartedTarget
 
 #: How long a target that gives no answers is watched for its end, before its answers are called wrong.
@@ -64,6 +66,7 @@ def take_window(
     counts_before: Mapping[str, int] = {}
     if replicated is not None:
         workload, counts_before = replicated.current(workload), replicated.requests_by_server()
+    instruments = tuple(filter(None, (*tracers(started.processes), python_mode())))
     cpu_before = read_cpu() if watch_cpu else None
     with monitor.watching() if monitor is not None else nullcontext():
         recording = generator.window(workload, spec)
@@ -93,6 +96,8 @@ def take_window(
         inside=isinstance(workload, CallWorkload),
         shares_cores=watch_cpu,
     )
+    if instruments:
+        findings += (Finding(PYTHON_INSTRUMENTED, INSTRUMENTED, names=instruments),)
     endpoints = _endpoints(recording, workload)
     if replicated is not None:
         findings += replicated.findings()

@@ -30,11 +30,13 @@ CO_TENANT = "co_tenant"
 WARMING = "warming"
 #: The GPU or its driver failed, or gave no readings.
 DEVICE = "device"
+#: Something traced or profiled the Python code under test. It is part of the comparison key, too.
+INSTRUMENTED = "instrumented"
 
 #: Guards that mark a window without making it a disturbed one: failures, lost servers and overload are the target's own
 #: doing, and the load generator is the busier the faster a target is. Leaving out such windows would select by the
-#: result.
-MARKS = frozenset({CLIENT, RATE, ERRORS, SERVERS})
+#: result. What instruments Python does so in all windows alike.
+MARKS = frozenset({CLIENT, RATE, ERRORS, SERVERS, INSTRUMENTED})
 
 # Kinds, with the meaning of ``value`` and ``reference``.
 
@@ -44,6 +46,8 @@ CLIENT_BUSY = "client_busy"
 CLIENT_STALLED = "client_stalled"
 #: Seconds between the clocks of the load generator's machines.
 CLOCK_SKEW = "clock_skew"
+#: ``names`` are the tracers, profilers and debug modes, for example ``coverage``.
+PYTHON_INSTRUMENTED = "python_instrumented"
 #: Share of the requests that were sent more than 1 ms late.
 LATE_SENDS = "late_sends"
 #: Inferences per second that were answered, and that were due.

@@ -133,6 +133,7 @@ _WORDS: dict[str, Callable[[Sequence[Finding]], str]] = {
     kinds.CLIENT_STALLED: lambda f: f"the load generator could not serve its sockets for {_percent(f)} of the time",
     kinds.CLOCK_SKEW: lambda f: f"the clocks of the load generator's machines differed by {_values(f, scale=1e3)} ms",
     kinds.LATE_SENDS: lambda f: f"{_percent(f, '.1f')} of the requests were sent more than 1 ms late",
+    kinds.PYTHON_INSTRUMENTED: lambda f: f"Python was measured under {_names(f)}, which changes its speed",
     kinds.RATE_NOT_SUSTAINED: lambda f: (
         f"the rate was not sustained: {_values(f, '.4g')}/s answered of {_references(f, '.4g')}/s"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.analysis.priors import Prior, Priors
-from pytest_gpuperf.device import Monitor
+from pytest_gpuperf.device import Monitor, python_mode
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import METHOD_VERSION, Plain, PlainMapping
 from pytest_gpuperf.publish.comparison import prior_of
@@ -93,11 +94,12 @@ class Context:
         """Return the settings of an engine that the running test makes, unless it states them."""
         return {"visible": self.devices.in_process(self.devices.running)}
 
-    def key(self, test: str, version: int) -> PlainMapping:
+    def key(self, test: str, version: int, traced_by: Sequence[str] = ()) -> PlainMapping:
         """Return what must match for two records of a test to be comparable.
 
         Args:
             version: Version that the test's marker states.
+            traced_by: Tracers and profilers that run while the test is measured.
 
         Raises:
             DeviceError: There is no such device.
@@ -111,6 +113,10 @@ class Context:
         }
         if self.settings.anchor:
             key["anchor"] = DIGEST
+        if mode := python_mode():
+            key["python_mode"] = mode
+        if traced_by:
+            key["traced_by"] = ", ".join(traced_by)
         return changed_key(key, self.environment(test), self.settings.key) if self.settings.key else key
 
     def environment(self, test: str) -> PlainMapping:

@@ -13,6 +13,7 @@ import pytest
 
 from pytest_gpuperf.analysis.rule import Rule, rule_of
 from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
+from pytest_gpuperf.device import tracers
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
 from pytest_gpuperf.measure.anchor import StartedAnchor, anchored_plan
@@ -57,6 +58,7 @@ class MeasuredTest:
         self.sweeps: list[Sweep] = []
         self.baseline: Baseline | None = None
         self.smoked_points = 0
+        self._traced_by: tuple[str, ...] = ()
 
     @property
     def plan(self) -> MeasurePlan:
@@ -261,11 +263,12 @@ class MeasuredTest:
 
     @property
     def _key(self) -> PlainMapping:
-        return self._context.key(self.test, self._marker.version)
+        return self._context.key(self.test, self._marker.version, self._traced_by)
 
     def _read_baseline(self, *, duet: bool) -> None:
         """Read the baseline before anything is measured: a damaged one should not cost minutes."""
         if self.baseline is None:
+            self._traced_by = tracers()
             store, spec = self._context.store, self._context.settings.baseline
             self.baseline = duet_history(store, self._key) if duet else select_baseline(store, self._key, spec)
 

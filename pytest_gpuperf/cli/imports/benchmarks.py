@@ -13,7 +13,7 @@ from pathlib import Path
 from pytest_gpuperf.analysis.window import rounds_window
 from pytest_gpuperf.cli.imports.imported_record import UNKNOWN, imported_record, imported_run
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import Record, Run
+from pytest_gpuperf.model import PlainMapping, Record, Run
 from pytest_gpuperf.report.exchange.benchmark_import import BenchmarkFile, read_benchmarks
 
 #: Name of the tool, and of the sweep of imported benchmarks.
@@ -41,7 +41,7 @@ def records_of(
     """
     read = [read_benchmarks(path, test) for path in files]
     if not gpu:
-        _require_equal("devices", read, [file.device for file in read], "--gpu")
+        _require_equal("devices", read, [_words(file.device) for file in read], "--gpu")
     if not commit:
         _require_equal("commits", read, [file.commit for file in read], "--commit")
     left_out = [sentence for file in read for sentence in file.left_out]
@@ -52,7 +52,7 @@ def records_of(
         raise OptionError(f"No benchmark in {', '.join(map(str, files))} has a name that contains {test!r}.")
     for sentence in left_out:
         on_left_out(sentence)
-    invocation, device = uuid.uuid4().hex, gpu or read[0].device or UNKNOWN
+    invocation, device = uuid.uuid4().hex, {"device": gpu} if gpu else read[0].device or {"device": UNKNOWN}
     return [_record(name, read, invocation, device, commit) for name in names]
 
 
@@ -70,7 +70,11 @@ def _require_equal(what: str, files: Sequence[BenchmarkFile], values: Sequence[s
         )
 
 
-def _record(name: str, files: Sequence[BenchmarkFile], invocation: str, device: str, commit: str) -> Record:
+def _words(device: PlainMapping) -> str:
+    return ", ".join(str(value) if name == "device" else f"{name} {value}" for name, value in device.items())
+
+
+def _record(name: str, files: Sequence[BenchmarkFile], invocation: str, device: PlainMapping, commit: str) -> Record:
     runs: list[Run] = []
     measuring = []
     for file in files:
@@ -83,7 +87,7 @@ def _record(name: str, files: Sequence[BenchmarkFile], invocation: str, device: 
             runs.append(imported_run(TOOL, len(runs), windows))
             measuring.append(file)
     first = measuring[0]
-    facts = {fact: value for fact, value in first.machine.items() if fact not in ("device", "test")}
+    facts = {fact: value for fact, value in first.machine.items() if fact not in (*device, "test")}
     return imported_record(
         TOOL,
         name,

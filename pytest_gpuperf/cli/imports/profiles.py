@@ -33,7 +33,7 @@ def record_of(files: Sequence[Path], test: str, *, gpu: str = UNKNOWN, batch_siz
     for index, path in enumerate(files):
         windows = [window for level in read_profile(path) for window in windows_of(level, batch_size)]
         runs.append(imported_run(TOOL, index, windows))
-    return imported_record(TOOL, test, gpu, runs, commit=commit)
+    return imported_record(TOOL, test, {"device": gpu}, runs, commit=commit)
 
 
 def windows_of(level: ProfileLevel, batch_size: int) -> list[Window]:

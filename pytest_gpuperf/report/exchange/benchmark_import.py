@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import Plain
+from pytest_gpuperf.model import Plain, PlainMapping
 
 #: No measured time is longer; a longer one is a mistake of whoever wrote the file.
 _LONGEST_S = 1e9
 _MACHINE = {"host": "node", "kernel": "release", "python": "python_version"}
+#: Fields of a device's key that ``pytest --gpuperf`` adds to ``machine_info``.
+_DEVICE = ("device", "device_count", "mig_profile", "power_limit_w", "clock_policy", "cores", "quota_cores")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
@@ -38,7 +40,7 @@ class BenchmarkFile:
     """The content of a file: what one process measured.
 
     Attributes:
-        device: Device in the ``gpuperf`` part of ``machine_info``; empty if there is none.
+        device: What the comparison key says of the device; empty if the file names neither a device nor a CPU.
         commit: Hash of the commit; empty if the file has none.
         dirty: Whether there were uncommitted changes.
         machine: Other facts about the machine, for the environment.
@@ -47,7 +49,7 @@ class BenchmarkFile:
     """
 
     path: Path
-    device: str
+    device: PlainMapping
     commit: str
     dirty: bool
     machine: Mapping[str, Plain]
@@ -98,13 +100,28 @@ def read_benchmarks(path: Path, test: str = "") -> BenchmarkFile:
         ) from error
     return BenchmarkFile(
         path,
-        str(gpuperf.get("device") or ""),
+        _device(machine, gpuperf),
         commit_id if _COMMIT.fullmatch(commit_id) else "",  # "unversioned" and "unknown" are not commits
         bool(commit.get("dirty")),
         facts,
         tuple(benchmarks),
         tuple(left_out),
     )
+
+
+def _device(machine: Mapping[str, Any], gpuperf: Mapping[str, Any]) -> PlainMapping:
+    """Return the device of a file: as our plugin describes it, or else the CPU as pytest-benchmark does."""
+    if gpuperf.get("device"):
+        return {name: gpuperf[name] for name in _DEVICE if name in gpuperf and isinstance(gpuperf[name], Plain)}
+    cpu = machine.get("cpu")
+    cpu = cpu if isinstance(cpu, dict) else {}
+    # Without py-cpuinfo, pytest-benchmark knows no more than the architecture.
+    names = (cpu.get("brand_raw"), cpu.get("brand"), machine.get("processor"), machine.get("machine"))
+    model = next((str(name) for name in names if name), "")
+    if not model:
+        return {}
+    cores = cpu.get("count")
+    return {"device": f"CPU {' '.join(model.split())}", **({"cores": cores} if isinstance(cores, int) else {})}
 
 
 def _document(path: Path) -> Any:

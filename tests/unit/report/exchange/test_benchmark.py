@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.cli.imports.benchmarks import records_of
+from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.report.exchange.benchmark_export import benchmark_text
 from pytest_gpuperf.report.exchange.benchmark_import import is_benchmark_file, read_benchmarks
@@ -187,3 +188,35 @@ def test_the_kind_of_a_file_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('{"machine_info": {}, "benchmarks": [{"fullname": "t", "st')
     with pytest.raises(OptionError, match=r"cut\.json is not complete JSON"):
         is_benchmark_file(tmp_path / "cut.json")
+
+
+def of_cpu(path: Path, cpu: dict[str, Any], **machine: str) -> Path:
+    entries = [{"fullname": "t", "stats": {"data": list(ROUNDS_S), "iterations": 1}}]
+    path.write_text(json.dumps({"machine_info": {"cpu": cpu, **machine}, "benchmarks": entries}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cpu", "machine", "device"),
+    [
+        ({"brand_raw": "AMD EPYC  9654", "count": 8}, {}, {"device": "CPU AMD EPYC 9654", "cores": 8}),
+        ({}, {"processor": "", "machine": "aarch64"}, {"device": "CPU aarch64"}),
+        ({}, {}, {"device": "unknown"}),
+    ],
+)
+def test_the_cpu_of_a_file_is_part_of_the_key(
+    tmp_path: Path, cpu: dict[str, Any], machine: dict[str, str], device: dict[str, Any]
+) -> None:
+    key = records_of([of_cpu(tmp_path / "a.json", cpu, **machine)])[0].key
+    assert {name: value for name, value in key.items() if name in ("device", "cores")} == device
+
+
+def test_files_of_two_cpus_are_neither_mixed_nor_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = (of_cpu(tmp_path / f"{n}.json", {"brand_raw": n, "count": 8}) for n in ("EPYC", "Xeon"))
+    with pytest.raises(OptionError, match=r"several devices: .*CPU EPYC, cores 8.*CPU Xeon, cores 8"):
+        records_of([old, new])
+    for file in (old, new):
+        assert main(["import", str(file), "--store", str(tmp_path / "store")]) == 0
+    said = capsys.readouterr().out
+    assert "device is CPU EPYC, not CPU Xeon" in said
+    assert "regressed" not in said
