@@ -183,5 +183,5 @@ def open_branch(directory: Path, name: str, remote: str) -> Iterator[Branch]:
         raise OptionError(f"--branch {name}: git does not allow this name. Choose another.") from error
     if not remote or remote.startswith("-"):
         raise OptionError(f"--remote {remote}: write the name of a remote, or a URL.")
-    with separate_repository(checkout, remote) as git:
-        yield Branch(git, remote, name, home)
+    with separate_repository(checkout, remote) as (git, reachable):
+        yield Branch(git, reachable, name, home)

@@ -8,9 +8,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from pytest_gpuperf.errors import StoreError
+from pytest_gpuperf.safe_text import MASK, redacted
 
 #: Variables that git sets for hooks; they would make it work on another repository than the directory's.
 MISLEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
@@ -18,7 +21,13 @@ MISLEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_C
 #: apply anyway.
 _ACCESS = re.compile(r"(http|https|credential|url|ssh)\..*|core\.(sshcommand|gitproxy|askpass)")
 _REMOTE_ACCESS = ("url", "pushurl", "proxy", "proxyauthmethod", "vcs", "uploadpack", "receivepack")
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+#: Scheme, user information and host of a URL.
+_LOGIN = re.compile(r"(https?://)([^/?#\s]*)@([^/?#\s]*)", re.IGNORECASE)
+#: A credential helper in the syntax of a shell, which git runs: the password stays out of every command line.
+_HELPER = (
+    """!f() { test "$1" = get && """
+    r"""printf 'username=%s\npassword=%s\n' "$GPUPERF_GIT_USER_N" "$GPUPERF_GIT_PASSWORD_N"; }; f"""
+)
 #: Longest duration of a command: enough for a store over a slow line.
 _TIMEOUT_S = 900.0
 
@@ -93,8 +102,8 @@ class Git:
     def without_secrets(self, text: str) -> str:
         """Return a text with its secrets replaced by asterisks."""
         for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return _USERINFO.sub("***@", text)
+            text = text.replace(secret, MASK)
+        return redacted(text)
 
 
 def checkout_of(directory: Path) -> Path:
@@ -112,30 +121,61 @@ def checkout_of(directory: Path) -> Path:
 
 
 @contextmanager
-def separate_repository(checkout: Path, remote: str) -> Iterator[Git]:
+def separate_repository(checkout: Path, remote: str) -> Iterator[tuple[Git, str]]:
     """Create an empty bare repository that reaches a remote as the checkout does, and delete it afterwards.
 
     Fetching into the user's repository would change its shallow boundary, its ``FETCH_HEAD`` and its objects. Settings
-    are passed as environment variables, so that no token is written to a file or a command line.
+    and passwords are passed as environment variables, so that they are neither written to a file nor to a command line.
 
     Args:
         remote: Name of the remote, or a URL.
+
+    Yields:
+        Git in the repository, and the remote to name to it.
 
     Raises:
         StoreError: Git can't be run.
     """
     home = Git(checkout)
-    settings = _settings(home, remote)
+    logins = _Logins()
+    settings = [(logins.removed_from(key), logins.removed_from(value)) for key, value in _settings(home, remote)]
+    remote = logins.removed_from(remote)
     secrets = {value.rpartition(" ")[2] for key, value in settings if key.lower().endswith(".extraheader")}
-    for url in (remote, *(value for _, value in settings), *(key for key, _ in settings)):
-        secrets |= {userinfo.rstrip("@") for userinfo in _USERINFO.findall(url)}
-    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+    secrets |= logins.secrets
+    settings += logins.settings
+    variables = {**logins.variables, "GIT_CONFIG_COUNT": str(len(settings))}
     for number, (key, value) in enumerate(settings):
         variables |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     with tempfile.TemporaryDirectory(prefix="gpuperf-git-", ignore_cleanup_errors=True) as directory:
         kind = home("rev-parse", "--show-object-format").strip()
         home("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", directory)
-        yield Git(checkout, {**variables, "GIT_DIR": directory}, secrets, kind)
+        yield Git(checkout, {**variables, "GIT_DIR": directory}, secrets, kind), remote
+
+
+@dataclass
+class _Logins:
+    """Users and passwords that were part of URLs, as credentials that git asks for.
+
+    Git passes a URL to its helpers on their command lines, which every user of the machine can read.
+    """
+
+    settings: list[tuple[str, str]] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    secrets: set[str] = field(default_factory=set)
+
+    def removed_from(self, text: str) -> str:
+        """Return a text whose URLs have no user and password any more."""
+        return _LOGIN.sub(self._remove, text)
+
+    def _remove(self, match: re.Match[str]) -> str:
+        scheme, userinfo, host = match.groups()
+        user, _, password = userinfo.partition(":")
+        number, key = str(len(self.settings)), f"credential.{scheme}{host}.helper"
+        self.settings += [(key, ""), (key, _HELPER.replace("_N", f"_{number}"))]  # the empty one removes the others
+        self.variables[f"GPUPERF_GIT_USER_{number}"] = unquote(user)
+        self.variables[f"GPUPERF_GIT_PASSWORD_{number}"] = unquote(password)
+        self.secrets |= {password, unquote(password)} if password else {user, unquote(user)}
+        return f"{scheme}{host}"
 
 
 def _settings(home: Git, remote: str) -> list[tuple[str, str]]:

@@ -346,7 +346,7 @@ class _Guarded(BaseHTTPRequestHandler):
         return
 
 
-@pytest.mark.parametrize("place", ["url", "header", "include", "rewritten", "variables"])
+@pytest.mark.parametrize("place", ["url", "option", "header", "include", "rewritten", "variables"])
 def test_tokens_are_used_and_never_shown(
     runner: Callable[..., Runner],
     tmp_path: Path,
@@ -360,9 +360,14 @@ def test_tokens_are_used_and_never_shown(
     host = f"127.0.0.1:{server.server_port}"
     basic = base64.b64encode(b"x-access-token:S3CR3T").decode()
     one = runner("one")
+    monkeypatch.setenv("GIT_TRACE", str(tmp_path / "trace"))
     url = f"http://{host}/team/code.git"
+    remote = "origin"
     if place == "url":
         url = f"http://x-access-token:S3CR3T@{host}/team/code.git"
+    elif place == "option":
+        remote = f"http://x-access-token:p@S3CR3T@{host}/team/code.git"  # git alone refuses the first @
+        basic = base64.b64encode(b"x-access-token:p@S3CR3T").decode()
     elif place == "header":  # as actions/checkout leaves it
         git(one.place, "config", f"http.http://{host}/.extraheader", f"AUTHORIZATION: basic {basic}")
     elif place == "include":  # as its later versions do
@@ -379,13 +384,14 @@ def test_tokens_are_used_and_never_shown(
     git(one.place, "remote", "set-url", "origin", url)
     try:
         with pytest.raises(StoreError) as caught:
-            one.pull()
+            one.pull(remote=remote)
     finally:
         server.shutdown()
         server.server_close()
     assert f"Basic {basic}".lower() in [header.lower() for header in told]
     captured = capfd.readouterr()
-    for text in (str(caught.value), captured.out, captured.err):
+    command_lines = (tmp_path / "trace").read_text()
+    for text in (str(caught.value), captured.out, captured.err, command_lines):
         assert "S3CR3T" not in text
         assert basic not in text
     assert host in str(caught.value)
