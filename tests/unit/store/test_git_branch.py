@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -234,7 +235,8 @@ def test_a_push_that_is_killed_changes_nothing(runner: Callable[..., Runner], or
         assert process.poll() is None
         time.sleep(0.01)
     for child in psutil.Process(process.pid).children(recursive=True):
-        child.kill()
+        with suppress(psutil.NoSuchProcess):  # git's helpers end by themselves when others are killed
+            child.kill()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     (origin / "hooks" / "pre-receive").unlink()
