@@ -171,7 +171,9 @@ def test_a_killed_envoy_is_reported(members: list[Member], tiny: Path) -> None:
     try:
         (envoy,) = psutil.Process(fleet.processes[-1]).children()
         envoy.kill()
-        with pytest.raises(TargetDied, match=r"At concurrency 8: Envoy (ended during the measurement|does not answer)"):
+        with pytest.raises(
+            TargetDied, match=r"At concurrency 8: Envoy (was killed by SIGKILL during the measurement|does not answer)"
+        ):
             window(fleet)
     finally:
         fleet.stop_frontend()

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
 from pytest_gpuperf.model import Address
 from pytest_gpuperf.targets.fleet.envoy_config import HOST, PROTOCOLS, assignment, bootstrap
 from pytest_gpuperf.targets.process import SupervisedProcess
+from pytest_gpuperf.targets.scratch import Scratch
 
 #: Envoy starts in a quarter of a second; a busy machine takes longer.
 _START_S = 20.0
@@ -54,14 +54,16 @@ class Envoy:
 
     def __init__(self, servers: Mapping[str, Sequence[Address]]) -> None:
         binary = find_envoy()
-        self._scratch = Path(tempfile.mkdtemp(prefix="gpuperf-envoy-"))
-        self._admin_file = self._scratch / "admin.txt"
+        self._scratch = Scratch("envoy")
+        assert self._scratch.path is not None
+        self._directory: Path = self._scratch.path
+        self._admin_file = self._directory / "admin.txt"
         self._process: SupervisedProcess | None = None
         with ExitStack() as undo:
             undo.callback(self.stop)
             self._write(servers)
-            config = self._scratch / "envoy.json"
-            config.write_text(json.dumps(bootstrap(self._scratch), indent=1))
+            config = self._directory / "envoy.json"
+            config.write_text(json.dumps(bootstrap(self._directory), indent=1))
             threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
             self._process = SupervisedProcess(
                 [
@@ -73,7 +75,7 @@ class Envoy:
                     "--disable-hot-restart",
                 ],
                 env=os.environ,
-                log=self._scratch / "envoy.log",
+                log=self._directory / "envoy.log",
                 grace_s=_GRACE_S,
                 scratch=self._scratch,
             )
@@ -113,8 +115,7 @@ class Envoy:
         """Return if Envoy is alive."""
         assert self._process is not None
         if self._process.exit_status is not None:
-            status = self._process.exit_status
-            raise TargetDied(f"Envoy ended during the measurement (exit status {status}).\n{self._log_excerpt()}")
+            raise TargetDied(f"Envoy {self._process.ending} during the measurement.\n{self._log_excerpt()}")
         self._ask("/server_info")
 
     def stop(self) -> None:
@@ -122,22 +123,21 @@ class Envoy:
         if self._process is not None:
             self._process.stop()
             self._process = None
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.remove()
 
     def _write(self, servers: Mapping[str, Sequence[Address]]) -> None:
         """Replace each file by a rename, which Envoy watches for, so that it never reads an incomplete file."""
         for protocol in PROTOCOLS:
-            new_file = self._scratch / f"{protocol}.new"
+            new_file = self._directory / f"{protocol}.new"
             new_file.write_text(json.dumps(assignment(protocol, servers[protocol])))
-            new_file.replace(self._scratch / f"{protocol}.json")
+            new_file.replace(self._directory / f"{protocol}.json")
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
         end = time.monotonic() + _START_S
         while not (self._admin_file.exists() and self._admin_file.read_text() and self._is_live()):
-            status = self._process.exit_status
-            if status is not None:
-                raise TargetError(f"Envoy ended with status {status} before it was ready.\n{self._log_excerpt()}")
+            if self._process.exit_status is not None:
+                raise TargetError(f"Envoy {self._process.ending} before it was ready.\n{self._log_excerpt()}")
             if time.monotonic() > end:
                 raise TargetError(f"Envoy was not ready after {_START_S:g} s.\n{self._log_excerpt()}")
             time.sleep(_POLL_S)

@@ -6,7 +6,6 @@ import functools
 import math
 import operator
 import pickle
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -35,6 +34,7 @@ from pytest_gpuperf.targets.kserve.served_model import ServedModel
 from pytest_gpuperf.targets.kserve.servers import Servers, open_client
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
 from pytest_gpuperf.targets.payload import to_bytes
+from pytest_gpuperf.targets.scratch import Scratch
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,9 @@ class StartedEndpoint:
         self._protocol = settings.wire_protocol(servers.protocol)
         self._workloads: dict[tuple[int, int], WireWorkload] = {}
         self._clients: list[KServeClient] = []
-        prefix = memory_prefix or f"gpuperf-{uuid.uuid4().hex[:12]}-"
+        shares_memory = settings.shared_memory != NO_MEMORY
+        self._scratch = Scratch() if shares_memory and not memory_prefix else None
+        prefix = self._scratch.prefix if self._scratch is not None else memory_prefix
         self._memory = SharedMemory(settings.shared_memory, prefix, self._clients)
         with ExitStack() as undo:
             undo.callback(self.stop)
@@ -333,3 +335,5 @@ class StartedEndpoint:
         for client in self._clients:
             client.close()
         self._clients.clear()
+        if self._scratch is not None:
+            self._scratch.remove()

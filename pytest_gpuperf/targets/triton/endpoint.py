@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, fields
@@ -14,6 +12,7 @@ from pathlib import Path
 from pytest_gpuperf.errors import OptionError, TargetDied
 from pytest_gpuperf.model import GRPC, HTTP, PlainMapping, ServerTimes, Workload
 from pytest_gpuperf.targets.kserve import RequestSettings, StartedEndpoint
+from pytest_gpuperf.targets.scratch import Scratch
 from pytest_gpuperf.targets.triton.launchers import Launcher, choose_launcher
 from pytest_gpuperf.targets.triton.repositories import GeneratedRepository, ModelRepository, UserRepository
 from pytest_gpuperf.targets.triton.resolved_model import ServerCapabilities, count_usable_cores
@@ -136,12 +135,13 @@ class StartedTriton:
 
     def __init__(self, endpoint: TritonEndpoint, launcher: Launcher, repository: ModelRepository) -> None:
         self._launcher, self._repository, self.device_ids = launcher, repository, endpoint.device_ids
-        scratch = Path(tempfile.mkdtemp(prefix="gpuperf-triton-"))
+        scratch = Scratch("triton")
+        assert scratch.path is not None
         with ExitStack() as undo:
-            undo.callback(shutil.rmtree, scratch, ignore_errors=True)
+            undo.callback(scratch.remove)
             self._server = ServerProcess(
                 launcher,
-                repository.prepare(scratch),
+                repository.prepare(scratch.path),
                 scratch,
                 model=repository.load,
                 complete_configs=repository.complete_configs,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +12,7 @@ from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.model import HTTP
 from pytest_gpuperf.targets.kserve import Servers, open_client
 from pytest_gpuperf.targets.process import SupervisedProcess
+from pytest_gpuperf.targets.scratch import Scratch
 from pytest_gpuperf.targets.triton.launchers import Launch, Launcher
 from pytest_gpuperf.targets.triton.log import log_excerpt, port_was_taken
 from pytest_gpuperf.targets.triton.ports import HOST, Ports
@@ -43,7 +42,7 @@ class ServerProcess:
     """A tritonserver that is ready.
 
     Args:
-        scratch: Directory for this server only, which may contain the repository; removed when the server ends, even
+        scratch: Files of this server only, which may contain the repository; removed when the server is stopped, even
             if this process is killed.
         model: Model to load, with the models it consists of; all models of the repository when empty.
         complete_configs: Whether to disable Triton's auto-completion of configurations.
@@ -62,7 +61,7 @@ class ServerProcess:
         self,
         launcher: Launcher,
         repository: Path,
-        scratch: Path,
+        scratch: Scratch,
         *,
         model: str = "",
         complete_configs: bool = False,
@@ -74,7 +73,8 @@ class ServerProcess:
         start_timeout_s: float = 120.0,
     ) -> None:
         self._launcher, self._repository, self._model, self._complete = launcher, repository, model, complete_configs
-        self._scratch = scratch
+        assert scratch.path is not None
+        self._scratch, self._directory, self.prefix = scratch, scratch.path, scratch.prefix
         self._process: SupervisedProcess | None = None
         self._roots: tuple[int, ...] = ()
         self._directories, self._visible, self._cpus = (repository, *extra_directories), visible, cpus
@@ -93,7 +93,6 @@ class ServerProcess:
             undo.pop_all()
 
     def _start(self) -> SupervisedProcess:
-        self.prefix = f"gpuperf-{uuid.uuid4().hex[:12]}-"
         gpu = gpu_visible(self._visible)
         arguments = [
             f"--model-repository={self._repository}",
@@ -109,15 +108,14 @@ class ServerProcess:
             *(["--disable-auto-complete-config"] if self._complete else []),
         ]
         self._launch = Launch(
-            self.prefix.rstrip("-"), arguments, self._scratch, self._directories, self._visible, gpu, self._cpus
+            self.prefix.rstrip("-"), arguments, self._directory, self._directories, self._visible, gpu, self._cpus
         )
         command = self._launcher.command(self._launch)
         process = self._process = SupervisedProcess(
             command.arguments,
             env=command.env,
-            log=self._scratch / "server.log",
+            log=self._directory / "server.log",
             grace_s=_GRACE_S,
-            shm_prefix=self.prefix,
             scratch=self._scratch,
             cpus=command.cpus,
             cleanup=command.cleanup,
@@ -130,17 +128,14 @@ class ServerProcess:
         try:
             begin = time.monotonic()
             while not client.ready():
-                status = process.exit_status
-                if status is not None:
+                if process.exit_status is not None:
                     if port_was_taken(process.log_text()):
                         return False
-                    raise TargetError(
-                        f"tritonserver ended with status {status} before it was ready.\n{self.log_excerpt()}"
-                    )
+                    raise TargetError(f"tritonserver {process.ending} before it was ready.\n{self.log_excerpt()}")
                 if time.monotonic() - begin > self._start_timeout_s:
                     raise TargetError(
                         f"tritonserver was not ready after {self._start_timeout_s:g} s "
-                        f"(start_timeout_s= allows more).\n{self.log_excerpt()}"
+                        f"(start_timeout_s= allows more).\n{_stopped(process)}{self.log_excerpt()}"
                     )
                 time.sleep(_POLL_S)
         finally:
@@ -165,17 +160,23 @@ class ServerProcess:
         return log_excerpt(self._process.log_text() if self._process is not None else "")
 
     def check(self) -> None:
-        """Return if the process is alive."""
-        status = None if self._process is None else self._process.exit_status
-        if status is not None:
-            signal = f", killed by signal {status - 128}" if status > 128 else ""
-            raise TargetDied(
-                f"tritonserver ended during the measurement (exit status {status}{signal}).\n{self.log_excerpt()}"
-            )
+        """Return if the server's processes are alive."""
+        if self._process is None:
+            return
+        if self._process.exit_status is not None:
+            raise TargetDied(f"tritonserver {self._process.ending} during the measurement.\n{self.log_excerpt()}")
+        if stopped := _stopped(self._process):
+            raise TargetDied(f"tritonserver stopped answering during the measurement.\n{stopped}{self.log_excerpt()}")
 
     def stop(self) -> None:
         """Stop the server and wait until its processes and files are gone. May be called twice."""
         if self._process is not None:
             self._process.stop()
             self._process = None
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.remove()
+
+
+def _stopped(process: SupervisedProcess) -> str:
+    """Return a line about the server's processes that are stopped; empty if there are none."""
+    pids = " ".join(map(str, process.stopped_processes()))
+    return f"Processes of it are stopped, as by SIGSTOP: {pids}. To continue them: kill -CONT {pids}\n" if pids else ""

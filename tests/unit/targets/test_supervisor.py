@@ -108,12 +108,14 @@ class TestEnd:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.3)
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_a_signal_ends_the_command(self, start: Start, tmp_path: Path, number: signal.Signals) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    def test_a_signal_ends_the_command_and_is_its_end(
+        self, start: Start, tmp_path: Path, number: signal.Signals
+    ) -> None:
         process = start(*PYTHON, SLEEP, str(tmp_path / "pid"))
         pid = pid_in(tmp_path / "pid")
         process.send_signal(number)
-        process.wait(5)
+        assert process.wait(5) == -number
         assert ended(pid)
 
     def test_the_command_may_end_in_its_own_way(self, start: Start, tmp_path: Path) -> None:
@@ -219,11 +221,34 @@ class TestTraces:
     def test_what_fails_afterwards_changes_nothing(self, start: Start, cleanup: str) -> None:
         assert start(*PYTHON, "raise SystemExit(7)", cleanup=[cleanup]).wait(10) == 7
 
-    def test_scratch_stays_while_the_parent_lives(self, start: Start, scratch: Path) -> None:
+    def test_scratch_goes_with_a_requested_end(self, start: Start, scratch: Path) -> None:
         process = start("sleep", "60", scratch=scratch)
         close(process)
         process.wait(5)
+        assert not scratch.exists()
+
+    @pytest.mark.parametrize("number", [None, signal.SIGTERM])
+    def test_scratch_with_the_log_stays_after_any_other_end(
+        self, start: Start, scratch: Path, tmp_path: Path, number: signal.Signals | None
+    ) -> None:
+        process = start(*PYTHON, SAY if number is None else SLEEP, str(tmp_path / "pid"), scratch=scratch)
+        pid_in(tmp_path / "pid")
+        if number is not None:
+            process.send_signal(number)
+        process.wait(5)
         assert (scratch / "server.log").exists()
+
+    def test_marked_processes_go_wherever_they_are(self, start: Start, tmp_path: Path) -> None:
+        prefix = f"gpuperf-test-{uuid.uuid4().hex}-"
+        code = "import subprocess, sys; subprocess.Popen(sys.argv[1:], start_new_session=True)"
+        child = [*PYTHON, SLEEP, str(tmp_path / "pid")]
+        env = {**os.environ, "GPUPERF_SERVER": prefix}
+        assert start("env", f"GPUPERF_SERVER={prefix}", *PYTHON, f"{code}.wait(0.5)", *child, shm=prefix).wait(10) != 0
+        assert ended(pid_in(tmp_path / "pid"))
+        bystander = subprocess.Popen([*PYTHON, "import time; time.sleep(60)"], env={**env, "GPUPERF_SERVER": "another"})
+        assert bystander.poll() is None
+        bystander.kill()
+        bystander.wait()
 
     @pytest.mark.parametrize("held", [True, False], ids=["input stays open", "input ends with the parent"])
     def test_a_killed_parent_takes_the_command_and_scratch_along(
