@@ -21,6 +21,7 @@ import numpy as np
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Plain
+from pytest_gpuperf.targets.model_file import check_model_file, is_lfs_pointer, lfs_error, looked_for
 from pytest_gpuperf.targets.payload import (
     Array,
     TensorSpec,
@@ -192,7 +193,8 @@ class _ItemReader:
             yield from self._from_json(path)
         else:
             raise OptionError(
-                f"input_data={str(source)!r} must be 'random', 'zero', or an existing directory or JSON file."
+                f"input_data={str(source)!r} must be 'random', 'zero', or an existing directory or JSON file"
+                f"{looked_for(path)}."
             )
 
     def expected(
@@ -234,6 +236,7 @@ class _ItemReader:
 
     def _from_directory(self, path: Path) -> Payload:
         def read(spec: TensorSpec, file: Path) -> Array:
+            check_model_file(file, "input data")
             try:
                 if spec.datatype == "BYTES":
                     values = to_array(spec, file.read_bytes().splitlines())
@@ -254,7 +257,10 @@ class _ItemReader:
 
     def _from_json(self, path: Path) -> Iterator[Payload]:
         try:
-            document = json.loads(path.read_bytes())
+            content = path.read_bytes()
+            if is_lfs_pointer(content):
+                raise lfs_error(path)
+            document = json.loads(content)
         except (OSError, ValueError) as error:
             raise OptionError(f"{path} can't be read as JSON: {error}.") from error
         data = document.get("data") if isinstance(document, dict) else None

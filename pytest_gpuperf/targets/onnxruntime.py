@@ -15,6 +15,7 @@ import numpy as np
 from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
 from pytest_gpuperf.model import CallWorkload, PlainMapping
 from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
+from pytest_gpuperf.targets.model_file import check_model_file
 from pytest_gpuperf.targets.payload import DTYPES, Array, TensorSpec, first_is_batch
 from pytest_gpuperf.targets.target import StartedInProcess
 
@@ -63,8 +64,9 @@ def open_session(path: Path, threads: int | None, providers: Sequence[str] | Non
         MissingExtra: ONNX Runtime is not installed.
     """
     runtime = import_onnxruntime(f"run {path.name}")
-    if not path.is_file():
-        raise TargetError(f"There is no ONNX model at {path}.")
+    check_model_file(path, "ONNX model")
+    for part in external_files(path):
+        check_model_file(part, "file of weights")
     providers = choose_providers(runtime, providers)
     options = runtime.SessionOptions()
     options.log_severity_level = 3
@@ -102,6 +104,11 @@ def _spec(tensor: Any) -> TensorSpec:
     return TensorSpec(tensor.name, _DATATYPES.get(tensor.type, tensor.type), shape)
 
 
+def external_files(path: Path) -> list[Path]:
+    """Return the files with the external weights of an ONNX model that have the usual names."""
+    return [file for suffix in (".data", "_data") if (file := path.with_name(path.name + suffix)).is_file()]
+
+
 def digest_of(path: Path, external: Sequence[Path] | None = None) -> str:
     """Return the first half of the SHA-256 of a model and its external weights.
 
@@ -110,7 +117,7 @@ def digest_of(path: Path, external: Sequence[Path] | None = None) -> str:
     """
     digest = hashlib.sha256()
     if external is None:
-        external = [path.with_name(path.name + suffix) for suffix in (".data", "_data")]
+        external = external_files(path)
     for part in (path, *external):
         if part.is_file():
             with part.open("rb") as file:

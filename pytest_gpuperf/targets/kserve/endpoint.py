@@ -33,6 +33,7 @@ from pytest_gpuperf.targets.kserve.pipeline import ensemble_times, stage_tree
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
 from pytest_gpuperf.targets.kserve.servers import Servers, open_client
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
+from pytest_gpuperf.targets.model_file import check_name
 from pytest_gpuperf.targets.payload import to_bytes
 from pytest_gpuperf.targets.scratch import Scratch
 
@@ -67,6 +68,10 @@ class KServeEndpoint(RequestSettings):
     balance: str = ROUND_ROBIN
     weights: Sequence[float] | None = None
     metrics_url: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_name(self.model, "model")
 
     @property
     def name(self) -> str:

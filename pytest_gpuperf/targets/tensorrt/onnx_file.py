@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
+from pytest_gpuperf.targets.model_file import check_model_file
 from pytest_gpuperf.targets.onnxruntime import digest_of
 from pytest_gpuperf.targets.payload import from_bytes, to_bytes
 from pytest_gpuperf.targets.tensorrt.precision import BF16, FP8, FP16, FP32, INT8, TF32
@@ -33,8 +34,7 @@ class OnnxFile:
     @cached_property
     def _model(self) -> Any:
         """The graph without its external weights."""
-        if not self.path.is_file():
-            raise TargetError(f"There is no ONNX model at {self.path}.")
+        check_model_file(self.path, "ONNX model")
         onnx = self._onnx("read models")
         try:
             model = onnx.load(str(self.path), load_external_data=False)
@@ -61,6 +61,7 @@ class OnnxFile:
                 raise TargetError(
                     f"{self.path.name} has weights in {file}, which does not exist; put it beside the model."
                 )
+            check_model_file(file, "file of weights")
         return files
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_gpuperf.errors import OptionError
@@ -10,6 +10,9 @@ from pytest_gpuperf.targets.payload import DTYPES, TensorSpec
 from pytest_gpuperf.targets.triton.ensemble import Ensemble
 from pytest_gpuperf.targets.triton.resolved_model import ONNXRUNTIME, PYTHON_BACKEND, ResolvedModel
 from pytest_gpuperf.targets.triton.step import DynamicBatching
+
+#: Characters that are written as octal escapes.
+_ESCAPED = re.compile(r'[\x00-\x1f\x7f"\\]')
 
 
 def model_config(model: ResolvedModel) -> str:
@@ -78,4 +81,5 @@ def _tensors(side: str, specs: Sequence[TensorSpec], *, batched: bool) -> Iterat
 
 def quoted(text: str) -> str:
     """Return a string literal of protobuf's text format."""
-    return json.dumps(text, ensure_ascii=False)
+    escaped = _ESCAPED.sub(lambda match: f"\\{ord(match[0]):03o}", text)
+    return f'"{escaped}"'

@@ -12,6 +12,7 @@ from pathlib import Path
 from pytest_gpuperf.errors import OptionError, TargetDied
 from pytest_gpuperf.model import GRPC, HTTP, PlainMapping, ServerTimes, Workload
 from pytest_gpuperf.targets.kserve import RequestSettings, StartedEndpoint
+from pytest_gpuperf.targets.model_file import check_folder_name, check_portable_name
 from pytest_gpuperf.targets.scratch import Scratch
 from pytest_gpuperf.targets.triton.launchers import Launcher, choose_launcher
 from pytest_gpuperf.targets.triton.repositories import GeneratedRepository, ModelRepository, UserRepository
@@ -66,6 +67,8 @@ class TritonEndpoint(RequestSettings, ModelSettings):
             )
         if self.repository is not None and self.model is None:
             raise OptionError(f"repository={str(self.repository)!r} needs model=, the model to measure.")
+        if self.model is not None:
+            (check_portable_name if self.repository is None else check_folder_name)(self.model, "model")
         if self.source is None or not isinstance(self.source, str | os.PathLike):
             self._refuse_model_settings()
         else:

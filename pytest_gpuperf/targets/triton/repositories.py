@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ import numpy as np
 from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.model import Plain
 from pytest_gpuperf.targets.kserve import StartedEndpoint
+from pytest_gpuperf.targets.model_file import PORTABLE_NAME, check_folder, looked_for
 from pytest_gpuperf.targets.onnxruntime import digest_of, import_onnxruntime
 from pytest_gpuperf.targets.triton.ensemble import Ensemble, join_steps
 from pytest_gpuperf.targets.triton.launchers import Launcher
@@ -152,13 +154,22 @@ class UserRepository:
     def check(self, launcher: Launcher) -> None:
         """Do nothing: the user's models are not inspected."""
 
-    def prepare(self, scratch: Path) -> Path:  # noqa: ARG002 - nothing is written
+    def prepare(self, scratch: Path) -> Path:
+        """Return a link to the repository: Triton's Python backend can't use a path with blanks."""
         folder = self.path / self.load
         if not folder.is_dir():
             models = sorted(path.name for path in self.path.iterdir() if path.is_dir()) if self.path.is_dir() else []
-            reason = f"it has {', '.join(models)}" if models else "it is not a model repository"
+            reason = f"it has {', '.join(models)}" if models else f"it is not a model repository{looked_for(self.path)}"
             raise TargetError(f"There is no model {self.load!r} in {self.path}: {reason}.")
-        return self.path.resolve()
+        check_folder(folder)
+        if not PORTABLE_NAME.fullmatch(self.load) and _is_python(folder):
+            raise TargetError(
+                f"The Python backend can't serve a model named {self.load!r}: rename its folder in {self.path} to "
+                "letters (A to Z), digits, and the characters _ . -"
+            )
+        link = scratch / "repository"
+        link.symlink_to(self.path.resolve())
+        return link
 
     def facts(self, started: StartedEndpoint) -> dict[str, Plain]:
         names = [stage.name for stage in started.stage.walk()]
@@ -168,3 +179,10 @@ class UserRepository:
                 if file.is_file() and "__pycache__" not in file.parts:
                     digest.update(f"{file.relative_to(self.path)} {digest_of(file)}\n".encode())
         return {"repository": self.path.name, "model_digest": digest.hexdigest()[:32]}
+
+
+def _is_python(folder: Path) -> bool:
+    try:
+        return re.search(r'backend\s*:\s*"python"', (folder / _CONFIG).read_text(errors="replace")) is not None
+    except OSError:
+        return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError, TargetError
+from pytest_gpuperf.targets.model_file import check_model_file
 from pytest_gpuperf.targets.onnxruntime import (
     Signature,
     choose_providers,
@@ -87,8 +88,8 @@ class ResolvedModel:
 def resolve_model(name: str, source: Path, settings: ModelSettings, server: ServerCapabilities) -> ResolvedModel:
     """Choose every setting that the user left open."""
     kind = model_kind(source)
-    if not source.is_file() and kind != ONNX:  # for ONNX, opening the file raises a better error
-        raise TargetError(f"There is no model at {source}.")
+    if kind != ONNX:  # opening the file checks it, too
+        check_model_file(source)
     backend = choose_backend(source, settings.backend, server)
     signature = read_signature(source, settings)
     is_triton_model = kind == PYTHON and defines_triton_model(source, settings.function)

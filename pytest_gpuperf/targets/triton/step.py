@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError, TargetError
+from pytest_gpuperf.targets.model_file import check_portable_name
 from pytest_gpuperf.targets.payload import DTYPES, TensorSpec
 
 ONNX, PLAN, PYTHON = "onnx", "plan", "python"
@@ -104,6 +105,7 @@ class Step(ModelSettings):
     def __post_init__(self) -> None:
         self.validate_model_settings()
         model_kind(self.path)
+        check_portable_name(self.model_name, "name")
 
     @property
     def path(self) -> Path:

@@ -109,19 +109,22 @@ class TestBadModels:
             open_session(path, None, None)
 
     def test_a_directory(self, tmp_path: Path) -> None:
-        with pytest.raises(TargetError, match="There is no ONNX model at"):
+        with pytest.raises(TargetError, match="is a directory; pass the file of the ONNX model"):
             open_session(tmp_path, None, None)
 
-    @pytest.mark.parametrize(
-        "content", [b"", b"not a model", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"]
-    )
-    def test_not_a_model(self, tmp_path: Path, content: bytes) -> None:
+    def test_not_a_model(self, tmp_path: Path) -> None:
         path = tmp_path / "broken.onnx"
-        path.write_bytes(content)
+        path.write_bytes(b"not a model")
         with pytest.raises(
             TargetError, match=r"(?s)can't load .*broken.onnx.*Check that the file is a complete ONNX model"
         ):
             open_session(path, None, None)
+
+    def test_weights_that_are_a_pointer_of_git_lfs(self, tmp_path: Path) -> None:
+        (tmp_path / "m.onnx").write_bytes(b"any")
+        (tmp_path / "m.onnx.data").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+        with pytest.raises(TargetError, match=r"m.onnx.data is not the file itself but a pointer of Git LFS"):
+            open_session(tmp_path / "m.onnx", None, None)
 
     def test_a_truncated_model(self, identity: Callable[..., Path]) -> None:
         path = identity(["batch", 3])

@@ -43,11 +43,18 @@ class TestBadFiles:
         with pytest.raises(TargetError, match="There is no ONNX model at"):
             OnnxFile(tmp_path / "none.onnx").digest  # noqa: B018
 
-    @pytest.mark.parametrize("content", [b"", b"not a model", b"version https://git-lfs.github.com/spec/v1\n"])
-    def test_not_a_model(self, tmp_path: Path, content: bytes) -> None:
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "is empty"),
+            (b"not a model", "complete"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"),
+        ],
+    )
+    def test_not_a_model(self, tmp_path: Path, content: bytes, message: str) -> None:
         path = tmp_path / "m.onnx"
         path.write_bytes(content)
-        with pytest.raises(TargetError, match="complete"):
+        with pytest.raises(TargetError, match=message):
             OnnxFile(path).digest  # noqa: B018
 
     def test_the_library_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ class TestBackend:
     @pytest.mark.parametrize("ending", ["plan", "engine", "PLAN"])
     def test_a_plan_takes_tensorrt(self, tmp_path: Path, ending: str) -> None:
         path = tmp_path / f"m.{ending}"
-        path.touch()
+        path.write_bytes(b"plan")
         assert planned(path, FULL).backend == "tensorrt"
 
     def test_a_server_without_it_says_what_it_has_and_what_to_do(self, plan: Path) -> None:
