@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pytest_gpuperf.model import GRPC, HTTP
+from pytest_gpuperf.targets.scratch import Scratch
 from pytest_gpuperf.targets.triton.launchers import choose_launcher
 from pytest_gpuperf.targets.triton.server import ServerProcess
 
@@ -62,8 +61,10 @@ class IdentityServer:
 @contextmanager
 def identity_server() -> Iterator[IdentityServer]:
     """Start the server, and stop it at the end."""
-    with tempfile.TemporaryDirectory(prefix="gpuperf-identity-") as folder:
-        root = Path(folder)
+    scratch = Scratch("triton")
+    root = scratch.path
+    assert root is not None
+    try:
         for name, size in SIZES.items():
             model = root / "repository" / name
             (model / "1").mkdir(parents=True)
@@ -75,11 +76,13 @@ def identity_server() -> Iterator[IdentityServer]:
                 f'output [{{ name: "OUTPUT0" data_type: TYPE_FP32 dims: [ {out} ] }}]\n'
                 "instance_group [{ count: 2 kind: KIND_CPU }]\n"
             )
-        process = ServerProcess(choose_launcher(), root / "repository", root)
+        process = ServerProcess(choose_launcher(), root / "repository", scratch)
         try:
             yield IdentityServer(process.ports.address(HTTP).label, process.ports.address(GRPC).label)
         finally:
             process.stop()
+    finally:
+        scratch.remove()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ class SupervisedProcess:
 
     Args:
         log: File for the command's standard output and error; those of this process when None.
-        scratch: Files of the command, which are removed when it is stopped.
+        scratch: Files of the command, which are removed when it is stopped; or a directory that is removed if this
+            process dies.
         grace_s, cpus, cleanup: Arguments of the supervisor.
         directory: Working directory; this process's when None.
     """
@@ -36,13 +37,14 @@ class SupervisedProcess:
         env: Mapping[str, str],
         log: Path | None,
         grace_s: float,
-        scratch: Scratch | None = None,
+        scratch: Scratch | Path | None = None,
         directory: Path | None = None,
         cpus: Sequence[int] | None = None,
         cleanup: Sequence[str] = (),
     ) -> None:
         self._log, self._cleanup = log, cleanup
-        self._prefix = scratch.prefix if scratch is not None else ""
+        files = scratch if isinstance(scratch, Scratch) else None
+        self._prefix = files.prefix if files is not None else ""
         self._limit_s = grace_s + _MARGIN_S + (CLEANUP_S if cleanup else 0.0)
         supervisor = [
             sys.executable,
@@ -52,12 +54,12 @@ class SupervisedProcess:
             str(os.getpid()),
             str(grace_s),
             self._prefix,
-            str(scratch.path or "") if scratch is not None else "",
+            str((files.path if files is not None else scratch) or ""),
             ",".join(map(str, cpus or ())),
             json.dumps(list(cleanup)),
         ]
-        if scratch is not None:
-            scratch.describe(cleanup)
+        if files is not None:
+            files.describe(cleanup)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600) if log is not None else None
         try:
             self._process = subprocess.Popen(
@@ -69,7 +71,7 @@ class SupervisedProcess:
                 cwd=directory,
                 start_new_session=True,
                 # The supervisor keeps the owner file locked until the server has ended.
-                pass_fds=[scratch.lock] if scratch is not None else (),
+                pass_fds=[files.lock] if files is not None else (),
             )
         finally:
             if output is not None:

@@ -52,7 +52,7 @@ class Scratch:
         folder = _directory() if kind else None
         with ExitStack() as undo:
             try:
-                self.prefix, self.lock = _own()
+                self.prefix, self.lock = _claim()
                 self.path = folder / f"gpuperf-{kind}-{self.prefix.split('-')[1]}" if folder is not None else None
                 # Runs also if this process ends without stopping the server, for example at the second Ctrl-C.
                 self._finalize = weakref.finalize(self, _remove, self.path, self.prefix, self.lock, os.getpid())
@@ -116,7 +116,7 @@ def _remove_leftover(prefix: str, content: bytes) -> None:
     _remove_files(Path(scratch) if scratch else None, prefix)
 
 
-def _own() -> tuple[str, int]:
+def _claim() -> tuple[str, int]:
     """Create and lock an owner file; return the prefix, and the file's descriptor."""
     while True:
         prefix = f"gpuperf-{uuid.uuid4().hex[:12]}-"

@@ -7,8 +7,8 @@ A script for ``python -I -S``, standard library only::
 The supervisor ends the command (SIGINT, then SIGKILL to its process group after GRACE_S seconds) when its standard
 input is closed, when its parent has died in any way, or on SIGTERM, SIGINT or SIGHUP. It then removes shared memory
 whose name begins with SHM_PREFIX, and kills the processes that have SHM_PREFIX as the variable GPUPERF_SERVER in their
-environment, which children of the command inherit. Unless the command ended by itself, or on a signal, while the parent
-lives, it also removes the directory SCRATCH. Its exit status is the command's; on a signal it ends by that signal.
+environment, which children of the command inherit. If the parent has died, or with SHM_PREFIX has requested the end, it
+also removes the directory SCRATCH. Its exit status is the command's; on a signal it ends by that signal.
 
 CPUS, such as ``0,2``, are the cores that the supervisor and the command may use; all when empty. CLEANUP is a command
 as a JSON array, ``[]`` for none; it runs after the first command has ended, for whatever reason.
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
         os.killpg(child.pid, signal.SIGKILL)  # the processes of the group that are left, the command included
     status = child.wait()
     remove_traces(shm_prefix, cleanup)
-    if scratch and (requested or os.getppid() != parent):
+    if scratch and ((requested and shm_prefix) or os.getppid() != parent):
         shutil.rmtree(scratch, ignore_errors=True)
         Path(SHARED_MEMORY, f"{shm_prefix}{OWNER}").unlink(missing_ok=True)
     if received:

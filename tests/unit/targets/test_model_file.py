@@ -93,14 +93,12 @@ HOSTILE = (
 class TestName:
     @pytest.mark.parametrize("name", HOSTILE)
     def test_hostile_names_are_refused_before_anything_is_written(self, name: str) -> None:
-        for make in (
-            lambda: TritonEndpoint("m.py", model=name, **TENSORS),  # type: ignore[arg-type]
-            lambda: TritonEndpoint([Step("m.py", name=name, **TENSORS)]),  # type: ignore[arg-type]
-        ):
-            with pytest.raises(OptionError, match=r"(model|name)=") as caught:
-                make()
-            assert len(str(caught.value)) < 300
-            assert str(caught.value).isascii() or name in str(caught.value)
+        with pytest.raises(OptionError, match="model=") as caught:
+            TritonEndpoint("m.py", model=name, **TENSORS)  # type: ignore[arg-type]
+        assert len(str(caught.value)) < 300
+        assert str(caught.value).isascii() or name in str(caught.value)
+        with pytest.raises(OptionError, match="name="):
+            TritonEndpoint([Step("m.py", name=name, **TENSORS)])  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("name", ["-x", ".hidden", "x" * 255, "CON", "resnet50_fp16-v1.2"])
     def test_names_that_triton_serves_are_accepted(self, name: str) -> None:

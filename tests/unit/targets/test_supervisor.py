@@ -221,11 +221,12 @@ class TestTraces:
     def test_what_fails_afterwards_changes_nothing(self, start: Start, cleanup: str) -> None:
         assert start(*PYTHON, "raise SystemExit(7)", cleanup=[cleanup]).wait(10) == 7
 
-    def test_scratch_goes_with_a_requested_end(self, start: Start, scratch: Path) -> None:
-        process = start("sleep", "60", scratch=scratch)
+    @pytest.mark.parametrize("shm", ["", f"gpuperf-test-{uuid.uuid4().hex}-"])
+    def test_scratch_of_a_server_goes_with_a_requested_end(self, start: Start, scratch: Path, shm: str) -> None:
+        process = start("sleep", "60", scratch=scratch, shm=shm)
         close(process)
         process.wait(5)
-        assert not scratch.exists()
+        assert scratch.exists() == (not shm)
 
     @pytest.mark.parametrize("number", [None, signal.SIGTERM])
     def test_scratch_with_the_log_stays_after_any_other_end(

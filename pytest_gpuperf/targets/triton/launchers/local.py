@@ -63,7 +63,6 @@ class LocalLauncher:
             backends = self._assemble_backends(server, launch.scratch / "backends")
             libraries = [str(bundle.python_library_directory()), str(server.libraries), env.get("LD_LIBRARY_PATH", "")]
             env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
-            env.setdefault("PYTHONUTF8", "1")  # the stub's Python takes paths for ASCII where no locale is set
             env["PATH"] = os.pathsep.join([str(Path(sys.executable).absolute().parent), env.get("PATH", "")])
         arguments = [str(self.binary), f"--backend-directory={backends}", *launch.arguments]
         return Command(arguments, env, launch.cpus)

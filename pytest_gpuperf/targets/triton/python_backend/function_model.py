@@ -1,6 +1,7 @@
 """A user's function in Triton's Python backend. Copied into model repositories and run by Triton, never imported."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ class TritonPythonModel(ArrayModel):
     """Model that calls ``function(**inputs)``, which returns a dict of outputs, or the array of a single output."""
 
     def prepare(self, parameters: dict[str, str], gpu: int | None) -> None:
-        path = Path(parameters["source"])
+        # Without a locale, this Python takes paths for ASCII and writes other bytes as surrogates.
+        path = Path(os.fsdecode(parameters["source"].encode()))
         sys.path.insert(0, str(path.parent))  # for modules beside the file
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
