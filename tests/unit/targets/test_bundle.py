@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
+import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -134,6 +136,58 @@ class TestInstall:
         assert server.root.is_relative_to(tmp_path / "other")
         assert bundle.installed() is None
         assert bundle.installed(tmp_path / "other") == server
+
+
+class TestRace:
+    CODE = (
+        "import pathlib, platform, sys\n"
+        "from pytest_gpuperf.targets.triton import bundle\n"
+        "bundle._DIGESTS[platform.machine()] = sys.argv[2]\n"
+        "print(bundle.install(pathlib.Path(sys.argv[1]))[1])\n"
+    )
+
+    def start(self, wheel: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", self.CODE, str(wheel), bundle._digest()]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def test_installs_at_the_same_time_are_one_and_a_complete_server_stays(
+        self, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        big = {**FILES, "pytriton/tritonserver/lib/big.so": os.urandom(30_000_000)}
+        digest = hashlib.sha256(make_wheel(wheel, big).read_bytes()).hexdigest()
+        monkeypatch.setitem(bundle._DIGESTS, platform.machine(), digest)
+        processes = [self.start(wheel) for _ in range(4)]
+        seen = lost = False
+        while any(process.poll() is None for process in processes):
+            here = bundle.installed() is not None
+            lost = lost or (seen and not here)
+            seen = seen or here
+        fresh = [process.communicate()[0].strip() for process in processes]
+        assert sorted(fresh) == ["False", "False", "False", "True"]
+        assert not lost
+        assert bundle.installed() is not None
+        assert len(leftovers(tmp_path / "cache")) == 1
+
+    def test_waits_for_another_and_says_for_whom(
+        self, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bundle, "_WAIT_S", 0.3)
+        (tmp_path / "cache").mkdir()
+        holder = os.open(tmp_path / "cache", os.O_RDONLY)
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with pytest.raises(TargetError, match=r"Another process has been installing into .*cache for(?s:.*)fuser"):
+            bundle.install(wheel)
+        os.close(holder)
+        assert bundle.install(wheel)[1]
+
+    def test_a_killed_install_leaves_nothing_after_the_next(self, wheel: Path, tmp_path: Path) -> None:
+        (tmp_path / "cache" / ".installing-killed" / "server").mkdir(parents=True)
+        bundle.install(wheel)
+        assert len(leftovers(tmp_path / "cache")) == 1
+
+    def test_a_cache_with_a_colon_is_refused(self, wheel: Path, tmp_path: Path) -> None:
+        with pytest.raises(TargetError, match="has a colon"):
+            bundle.install(wheel, tmp_path / "a:b")
 
 
 class TestRefused:
