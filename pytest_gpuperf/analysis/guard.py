@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pytest_gpuperf.model import Finding, GpuReadings, PointFigures, Run, Window, finding
+from pytest_gpuperf.model import TIMEOUT, Finding, GpuReadings, PointFigures, Run, Window, finding
 
 #: A load generator this busy measures itself: above it, the time a response waits for the client is no longer small.
 CLIENT_BUSY_SHARE = 0.9
@@ -130,6 +130,14 @@ def worth_repeating(window: Window, earlier: Sequence[Window]) -> bool:
     return not lasting
 
 
+def is_unanswered(window: Window) -> bool:
+    """Return whether so many requests of a window got no answer until their deadline that the test will fail.
+
+    Each further window would take as long as the deadline, so that a sweep of seconds takes an hour to fail.
+    """
+    return window.errors.get(TIMEOUT, 0) > ERROR_BUDGET * (window.requests + window.error_count)
+
+
 def error_report(runs: Sequence[Run]) -> str | None:
     """Describe the load points whose failed requests exceed the budget; None when all are within it."""
     windows_by_label: dict[str, list[Window]] = {}
@@ -140,7 +148,6 @@ def error_report(runs: Sequence[Run]) -> str | None:
         figures = PointFigures(tuple(windows))
         failed, total = figures.error_count, figures.requests + figures.error_count
         if failed > ERROR_BUDGET * total:
-            errors = sorted(figures.errors.items(), key=lambda item: -item[1])
-            kinds = ", ".join(f"{kind} x {count}" for kind, count in errors)
-            lines.append(f"  {label}: {failed} of {total} requests failed ({kinds})")
+            lines.append(f"  {label}: {failed} of {total} requests failed ({figures.error_kinds})")
+            lines += [f"    {sentence}" for sentence in figures.error_sentences]
     return "\n".join(lines) or None

@@ -8,7 +8,7 @@ same rules.
 from __future__ import annotations
 
 from pytest_gpuperf.clock import time
-from pytest_gpuperf.load.generator import WindowSpec
+from pytest_gpuperf.load.generator import MEET_S, WindowSpec
 
 _BEGIN, _START, _STOP, _CLOSED, _ABORTED, _SHARED = 0, 1, 2, 3, 4, 5
 _ARRIVED, _READY, _SENT, _FOLLOWED, _PER_WORKER = 0, 1, 2, 3, 4
@@ -16,8 +16,6 @@ _ARRIVED, _READY, _SENT, _FOLLOWED, _PER_WORKER = 0, 1, 2, 3, 4
 _NOTICE_NS = 5_000_000
 #: The smallest step by which a window is lengthened.
 _STEP_NS = 50_000_000
-#: How long processes wait for each other before a window.
-_MEET_S = 10.0
 
 
 class Agreement:
@@ -70,7 +68,7 @@ class Agreement:
     def meet(self, spec: WindowSpec) -> tuple[int, str]:
         """Wait until all processes begin together; return that instant, and what went wrong, if anything."""
         self.arrive()
-        end_ns = time.monotonic_ns() + int(_MEET_S * 1e9)
+        end_ns = time.monotonic_ns() + int(MEET_S * 1e9)
         while not self.begin_ns:
             self.lead(time.monotonic_ns(), spec)
             if self.aborted or time.monotonic_ns() > end_ns:

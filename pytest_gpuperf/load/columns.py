@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import operator
 import os
 
 from pytest_gpuperf.load.connection import Connection
@@ -84,6 +85,11 @@ class Rows:
             for column in self.columns.values():
                 column.grow()
             self._view()
+
+    def longest_ns(self) -> int:
+        """Return the longest time that an answer took; 0 without one."""
+        count = self.count
+        return max(map(operator.sub, self._done[:count], self._sent[:count]), default=0)
 
     def add_of(self, connection: Connection, done_ns: int) -> None:
         """Note the right answer that a connection has received."""

@@ -6,6 +6,7 @@ knows none of them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +14,10 @@ from pytest_gpuperf.model import Arrivals, Workload
 
 #: Most requests in flight in open loop, by default: with more, the client's machine is the first to give in.
 MAX_IN_FLIGHT = 4096
+#: How long worker processes wait for each other before a window.
+MEET_S = 10.0
+#: How long a connection may take to open; long enough for one lost SYN.
+CONNECT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,17 @@ class WindowSpec:
     max_window_s: float = 60.0
     deadline_s: float = 60.0
     start_ns: int = 0
+
+    @property
+    def longest_s(self) -> float:
+        """The longest time that a window can take, with its lead-in and the last of its requests.
+
+        Before it, each request may take the deadline. After it, a request that was due may wait for its turn as long,
+        and then for its answer; and so may those that were sent until then.
+        """
+        needed_s = self.deadline_s * math.ceil(self.min_requests / max(self.concurrency, 1))
+        window_s = max(self.window_s, min(self.max_window_s, needed_s)) + self.window_s
+        return MEET_S + self.lead_in_s + window_s + 4 * (self.deadline_s + CONNECT_S)
 
     @property
     def once(self) -> bool:
@@ -81,6 +97,7 @@ class Recording:
         lanes: The correctly answered requests, by the worker that sent them.
         errors: Failed requests of the window, by type.
         error_sample: The first failure in full, for messages; empty when there was none.
+        error_sentences: The most frequent sentences of the failures, by type, with their number.
         address_errors: Failed requests of the window, by address.
         cpu_s: CPU time of the load generator.
         stall_s: Time in the window during which the load generator was kept from its sockets (``loop.STALL_NS``).
@@ -95,6 +112,7 @@ class Recording:
     errors: dict[str, int]
     error_sample: str
     cpu_s: float
+    error_sentences: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
     address_errors: tuple[int, ...] = ()
     stall_s: float = 0.0
     workers: int = 1

@@ -7,11 +7,11 @@ bytes, and ``hpack`` decodes only new ones. Source: gRPC over HTTP/2 (grpc/grpc,
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from urllib.parse import unquote
 
 from pytest_gpuperf.clock import time
+from pytest_gpuperf.limits import ANSWER_BYTES, TooLargeError, uncompressed
 from pytest_gpuperf.load import http2
 from pytest_gpuperf.load.connection import BadResponse
 from pytest_gpuperf.load.grpc_request import GrpcRequest, decode, pattern_of
@@ -145,10 +145,20 @@ class GrpcConnection(Http2Connection):
             return
         self._expect(done_ns)
         self._message += content
+        if len(self._message) > _LONGEST_PATTERN:
+            self._check_length()
         if flags & http2.END_STREAM:
             raise BadResponse("the answer ended without a status")
         if self._streaming:
             self._take_messages(done_ns)
+
+    def _check_length(self) -> None:
+        """Check that a long message will end, and within the limit."""
+        length = int.from_bytes(self._message[1:_PREFIX_BYTES], "big")
+        if length > ANSWER_BYTES:
+            raise TooLargeError("the answer", ANSWER_BYTES)
+        if not self._streaming and len(self._message) > _PREFIX_BYTES + length:
+            raise BadResponse("the answer is longer than it states")
 
     def _expect(self, done_ns: int) -> None:
         """Check that bytes received at ``done_ns`` may belong to the request in flight."""
@@ -212,14 +222,11 @@ class GrpcConnection(Http2Connection):
     def _body(self, message: bytes | bytearray) -> bytes:
         """Return the uncompressed content of a message."""
         if not message[0] & 1:
-            return bytes(message[_PREFIX_BYTES:])
+            return bytes(memoryview(message)[_PREFIX_BYTES:])
         encoding = self._headers.get("grpc-encoding", "identity")
         if encoding not in ("gzip", "deflate"):
             raise BadResponse(f"the answer is compressed with {encoding}, which can't be read")
-        try:
-            return zlib.decompress(message[_PREFIX_BYTES:], wbits=47)
-        except zlib.error as error:
-            raise BadResponse(f"the answer's {encoding} is damaged: {error}") from error
+        return uncompressed(memoryview(message)[_PREFIX_BYTES:], f"the answer's {encoding}")
 
     def _take_messages(self, done_ns: int) -> None:
         """Take the answers of a streaming request up to the one that is marked as last."""

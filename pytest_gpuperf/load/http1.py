@@ -126,7 +126,7 @@ class Http1Connection(Connection):
             if self._received > self._expected:
                 self.loop.failed(self, "bad response", "the server sent more than its Content-Length")
                 return
-            body = bytes(self._body[self._head_bytes :]) if self._body is not None else b""
+            body = bytes(memoryview(self._body)[self._head_bytes :]) if self._body is not None else b""
             self._complete(done_ns, body, self._headers)
 
     def _read(self, size: int, done_ns: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from abc import abstractmethod
 
+from pytest_gpuperf.limits import HEADER_BLOCK_BYTES, UNSENT_FRAMES, TooLargeError
 from pytest_gpuperf.load import http2
 from pytest_gpuperf.load.connection import BadResponse, Connection, ConnectionOwner
 
@@ -17,7 +18,6 @@ _SETTINGS = http2.settings(
 _PREFACE = (
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _SETTINGS + http2.window_update(0, http2.MAX_WINDOW - http2.DEFAULT_WINDOW)
 )
-_LONGEST_BLOCK = 1 << 20
 #: A frame is handed to the kernel in one piece; servers grant up to 16 MB.
 _LARGEST_FRAME = 1 << 20
 _WRONG_PORT = "is this the gRPC port, and are the TLS settings right?"
@@ -50,6 +50,7 @@ class Http2Connection(Connection):
         "_stream_bytes",
         "_stream_received",
         "_stream_window",
+        "_unsent_frames",
     )
 
     def __init__(self, loop: ConnectionOwner, address: int) -> None:
@@ -61,7 +62,7 @@ class Http2Connection(Connection):
         self._stream, self._stream_bytes = -1, b""
         self._connection_window = self._initial_window = self._stream_window = http2.DEFAULT_WINDOW
         self._frame_limit = http2.DEFAULT_FRAME
-        self._received = self._stream_received = 0
+        self._received = self._stream_received = self._unsent_frames = 0
         self._greeted = self._going = False
         self._goaway_reason = ""
         self._last_flags = http2.END_STREAM
@@ -176,8 +177,8 @@ class Http2Connection(Connection):
             if self._block is None or stream != self._block_stream:
                 raise BadResponse("a continued header block without a beginning")
             self._block += payload
-            if len(self._block) > _LONGEST_BLOCK:
-                raise BadResponse("an endless header block")
+            if len(self._block) > HEADER_BLOCK_BYTES:
+                raise TooLargeError("the header block", HEADER_BLOCK_BYTES)
             if flags & http2.END_HEADERS:
                 block, self._block = bytes(self._block), None
                 self._take_headers(block, self._block_flags, stream, done_ns)
@@ -213,12 +214,19 @@ class Http2Connection(Connection):
                 self._initial_window = value
             elif name == http2.MAX_FRAME_SIZE:
                 self._frame_limit = min(max(value, http2.DEFAULT_FRAME), _LARGEST_FRAME)
-        if self.write(http2.frame(http2.SETTINGS, http2.ACK, 0)):
+        if self._acknowledge(http2.frame(http2.SETTINGS, http2.ACK, 0)):
             self._pump()
+
+    def _acknowledge(self, frame: bytes) -> bool:
+        """Send the answer to a control frame; see ``write``."""
+        self._unsent_frames = self._unsent_frames + 1 if self._outbox else 0
+        if self._unsent_frames > UNSENT_FRAMES:
+            raise BadResponse("the server sends control frames without reading the answers to them")
+        return self.write(frame)
 
     def _take_ping(self, flags: int, _stream: int, payload: memoryview) -> None:
         if not flags & http2.ACK:
-            self.write(http2.frame(http2.PING, http2.ACK, 0, bytes(payload)))
+            self._acknowledge(http2.frame(http2.PING, http2.ACK, 0, bytes(payload)))
 
     def _take_goaway(self, _flags: int, _stream: int, payload: memoryview) -> None:
         if len(payload) < 8:

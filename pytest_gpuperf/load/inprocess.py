@@ -13,7 +13,7 @@ from collections import Counter
 
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
-from pytest_gpuperf.load.tally import Failures
+from pytest_gpuperf.load.tally import Failures, most_frequent
 from pytest_gpuperf.model import UNSTARTED_RESULTS, Arrivals, CallWorkload, Workload
 
 now_ns = time.monotonic_ns
@@ -192,12 +192,16 @@ class ThreadLoop:
 def _recording(lanes: list[_Lane], start_ns: int, stop_ns: int, lost: str) -> Recording:
     due, sent, done = array("q"), array("q"), array("q")
     errors = Counter[str]()
+    sentences: dict[str, Counter[str]] = {}
     for lane in lanes:
         count = min(len(lane.due), len(lane.done))
         due.extend(lane.due[:count])
         sent.extend(lane.sent[:count])
         done.extend(lane.done[:count])
-        errors.update(lane.failures.within(start_ns, stop_ns)[0])
+        failures = lane.failures.within(start_ns, stop_ns)
+        errors.update(failures.errors)
+        for kind, counts in failures.sentences.items():
+            sentences.setdefault(kind, Counter()).update(counts)
     # In closed loop a call is due when it is made: the same numbers, and the same object says so.
     due_ns, sent_ns = memoryview(due), memoryview(sent)
     if all(lane.schedule is None for lane in lanes):
@@ -208,6 +212,7 @@ def _recording(lanes: list[_Lane], start_ns: int, stop_ns: int, lost: str) -> Re
         lanes=(Times(due_ns, sent_ns, memoryview(done)),),
         errors=dict(errors),
         error_sample=next((lane.failures.sample for lane in lanes if lane.failures.sample), ""),
+        error_sentences=most_frequent(sentences),
         # The callers do the measured work themselves: there is no separate client whose cost could be measured.
         cpu_s=0.0,
         workers=len(lanes),

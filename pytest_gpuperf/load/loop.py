@@ -32,6 +32,8 @@ _RECEIVE_BYTES = 1 << 20
 _POLL_S = 0.05
 #: Time without any connection after which the window is given up: the server is gone, not busy.
 _GIVE_UP_S = 2.0
+#: How long requests that belong to no window may take at its end, unless answers took half as long.
+_DRAIN_NS = 1_000_000_000
 #: A loop that handles a batch of events for longer than this keeps answers waiting. A batch of 16 takes 0.3 ms.
 STALL_NS = 1_000_000
 #: How long the loop stays awake before a request is due: a virtual machine is woken 50 us late. At 2,000 requests per
@@ -76,7 +78,6 @@ class Loop:
         self._next_check_ns = 0
         #: Header blocks that have been decoded before (HTTP/2).
         self.known_blocks: dict[bytes, Mapping[str, str]] = {}
-        allow_open_files()
 
     def serves_also(self, workload: WireWorkload) -> bool:
         """Return whether another workload can use the same connections."""
@@ -112,6 +113,7 @@ class Loop:
         self._agreement = agreement or Agreement(memoryview(array("q", bytes(8 * Agreement.cells(1)))))
         self._spec = spec
         self._prepare(workload)
+        allow_open_files(spec.concurrency - len(self._by_fd))
         self._rotation = Rotation(self._prepared.rotations, worker)
         self._balance = balance_of(workload)
         self._sends = self._in_flight = self._followed = self._retries = 0
@@ -236,7 +238,7 @@ class Loop:
             if agreement.all_followed:
                 share = (self._stop_ns - self._start_ns) / max(now - self._start_ns, 1)
                 self._cpu_s = (time.process_time() - self._cpu_start_s) * share
-                self._phase = _Phase.DRAIN
+                self._phase, self._drain_ns = _Phase.DRAIN, now
                 self._due.clear()
         if agreement.aborted:
             self._lost = "another worker gave up"
@@ -259,6 +261,9 @@ class Loop:
         """Fail requests and connections that take too long."""
         spec = self._spec
         deadline_ns = int(spec.deadline_s * 1e9)
+        drained_ns = now - self._drain_ns if self._phase is _Phase.DRAIN else 0
+        if drained_ns > _DRAIN_NS and drained_ns > 2 * self._rows.longest_ns():
+            self._abandon()  # they belong to no window: they kept the load up until the window's requests were over
         for connection in self._connections:
             if not connection.busy:
                 continue
@@ -354,6 +359,13 @@ class Loop:
             connection.initial = False
             self._initial -= 1
 
+    def _abandon(self) -> None:
+        """Drop all requests in flight, without counting them."""
+        for connection in self._connections:
+            if connection.busy:
+                connection.disconnect()
+                self._settle(connection)
+
     # The epoll set.
 
     def register(self, connection: Connection, events: int) -> None:
@@ -373,20 +385,15 @@ class Loop:
         if self._lost:
             self._start_ns = self._agreement.start_ns or self._begin_ns
             self._stop_ns = max(min(self._agreement.stop_ns or now, now), self._start_ns)
-            for connection in self._connections:
-                if connection.busy:
-                    connection.disconnect()
-                    self._settle(connection)
+            self._abandon()
         elif self._spec.once:
             self._stop_ns = now
-        errors, by_address = self._failures.within(self._start_ns, self._stop_ns, len(self.addresses))
         return Tally(
             rows=self._rows.count,
             start_ns=self._start_ns,
             stop_ns=self._stop_ns,
-            errors=errors,
+            failures=self._failures.within(self._start_ns, self._stop_ns, len(self.addresses)),
             error_sample=self._failures.sample,
-            address_errors=by_address,
             cpu_s=self._cpu_s,
             stall_s=self._stall_ns / 1e9,
             lost=self._lost,

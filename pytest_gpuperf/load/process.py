@@ -4,23 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import struct
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
 from typing import Any
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.device.instrumentation import without_instrumentation
 from pytest_gpuperf.errors import GpuperfError, LoadError
+from pytest_gpuperf.limits import OUTPUT_BYTES
 from pytest_gpuperf.load.agreement import Agreement
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.generator import Recording, WindowSpec
 from pytest_gpuperf.load.tally import Tally, column_names, recording_of, times_of
 from pytest_gpuperf.model import WireWorkload, Workload
 
+#: How long a worker may take to end once it is asked to, and to end once it is killed.
 _STOP_S = 5.0
+#: How long a message to a worker may take: it reads while it is idle, and imports the modules of the user's checks.
+_MESSAGE_S = 30
+#: How often a worker that is awaited is looked at, and how long it may be stopped (SIGSTOP, a debugger).
+_LOOK_S, _STOPPED_S = 0.5, 5.0
+#: What a worker may take beyond its window: to import a check, and to hand over its times.
+_MARGIN_S = 30.0
+
+
+class _Output(threading.Thread):
+    """Reads what a process writes, so that it never waits for a full pipe; keeps the end of it."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(daemon=True, name="gpuperf-worker-output")
+        self._fd = fd
+        self._kept = b""
+        self.start()
+
+    def run(self) -> None:
+        with open(self._fd, "rb", buffering=0) as stream:  # noqa: PTH123 - a descriptor, not a path
+            while part := stream.read(OUTPUT_BYTES):
+                self._kept = (self._kept + part)[-OUTPUT_BYTES:]
+
+    def tail(self) -> str:
+        """Return the end of the output of a process that has ended."""
+        self.join(1.0)  # a child of the process may hold the pipe open
+        return self._kept.decode("utf-8", "replace")[-2000:]
 
 
 class _Worker:
@@ -29,6 +62,7 @@ class _Worker:
     def __init__(self) -> None:
         self.pipe: Connection[Any, Any]
         self.pipe, theirs = Pipe()
+        _bound_messages(self.pipe)
         # In a new process group: Ctrl-C is for pytest, which then ends the worker in order.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pytest_gpuperf.load.worker", str(theirs.fileno()), str(os.getpid())],
@@ -41,26 +75,48 @@ class _Worker:
             start_new_session=True,
         )
         theirs.close()
+        assert self.process.stderr is not None
+        self._output = _Output(os.dup(self.process.stderr.fileno()))
+        self.process.stderr.close()
         # A check may be a function of the user, in a module that only this process can find.
         self.pipe.send(("path", sys.path))
         self.known = 0
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal or a debugger has stopped the process."""
+        try:
+            with open(f"/proc/{self.process.pid}/stat", "rb") as file:  # noqa: PTH123 - read twice a second
+                return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+        except OSError:
+            return False
+
     def kill_and_report(self) -> str:
-        self.process.kill()
-        _, stderr = self.process.communicate()
-        return f"Exit status {self.process.returncode}. {stderr.decode('utf-8', 'replace')[-2000:]}".rstrip()
+        self.end(kill=True)
+        return f"Exit status {self.process.returncode}. {self._output.tail()}".rstrip()
+
+    def end(self, *, kill: bool = False) -> None:
+        """End the process: in order, unless ``kill`` is set or it takes too long."""
+        if kill:
+            self.process.kill()
+        try:
+            self.process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_STOP_S)
 
     def close(self) -> None:
         self.pipe.close()
         if self.process.poll() is None:
             self.process.terminate()
-            try:
-                self.process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
+
+
+def _bound_messages(pipe: Connection[Any, Any]) -> None:
+    """Let a message to a process that doesn't read fail, with BlockingIOError."""
+    with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            end.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _MESSAGE_S, 0))
 
 
 class WorkerProcesses:
@@ -93,7 +149,7 @@ class WorkerProcesses:
                     worker.pipe.send(("window", number, share_of(spec, index, len(workers)), (index, len(workers))))
                     for column in (*columns[index].values(), agreement):
                         send_handle(worker.pipe, column.fd, worker.process.pid)
-            answers = self._answers(workers)
+            answers = self._answers(workers, spec.longest_s + _MARGIN_S)
             undo.pop_all()
             lanes = tuple(
                 times_of({name: column.read(tally.rows) for name, column in by_name.items()})
@@ -102,18 +158,34 @@ class WorkerProcesses:
         return recording_of(answers, lanes)
 
     @staticmethod
-    def _answers(workers: list[_Worker]) -> list[Tally]:
+    def _answers(workers: list[_Worker], longest_s: float) -> list[Tally]:
         """Return the answers of all workers, in their order."""
         answers: dict[_Worker, Tally] = {}
+        end_s = time.monotonic() + longest_s
+        running_s = dict.fromkeys(workers, time.monotonic())
         while len(answers) < len(workers):
             waiting: dict[Any, _Worker] = {worker.pipe: worker for worker in workers if worker not in answers}
-            for pipe in wait(list(waiting)):
-                worker = waiting[pipe]
+            for pipe in wait(list(waiting), _LOOK_S):
+                worker = waiting.pop(pipe)
                 with _blamed(worker):
                     answer: Any = worker.pipe.recv()
                 if isinstance(answer, GpuperfError):
                     raise answer
                 answers[worker] = answer
+            now_s = time.monotonic()
+            for worker in waiting.values():
+                running_s[worker] = running_s[worker] if worker.is_stopped else now_s
+                if now_s - running_s[worker] > _STOPPED_S:
+                    worker.end(kill=True)
+                    raise LoadError(
+                        f"The load generator's process {worker.process.pid} was stopped for {_STOPPED_S:g} s, by "
+                        "SIGSTOP or a debugger. It was ended; run the test again."
+                    )
+                if now_s > end_s:
+                    raise LoadError(
+                        f"The load generator's process {worker.process.pid} gave no result within {longest_s:.0f} s, "
+                        f"the most that its window can take. It was ended; its last output:\n{worker.kill_and_report()}"
+                    )
         return [answers[worker] for worker in workers]
 
     def _number(self, workload: WireWorkload) -> int:
@@ -133,6 +205,8 @@ class WorkerProcesses:
         self._closed = True
         for worker in self._workers:
             worker.close()
+        for worker in self._workers:
+            worker.end()
 
 
 def share_of(spec: WindowSpec, index: int, count: int) -> WindowSpec:
@@ -143,8 +217,13 @@ def share_of(spec: WindowSpec, index: int, count: int) -> WindowSpec:
 
 
 @contextlib.contextmanager
-def _blamed(worker: _Worker) -> Any:
+def _blamed(worker: _Worker) -> Iterator[None]:
     try:
         yield
+    except BlockingIOError as error:
+        raise LoadError(
+            f"The load generator's process {worker.process.pid} did not take a message within {_MESSAGE_S} s: was it "
+            f"stopped? It was ended; its last output:\n{worker.kill_and_report()}"
+        ) from error
     except (EOFError, OSError) as error:
         raise LoadError(f"The load generator's process ended unexpectedly.\n{worker.kill_and_report()}") from error

@@ -6,12 +6,16 @@ import re
 import zlib
 
 # Imported early: later, connections may use up all files that the process may open.
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from pytest_gpuperf.limits import ANSWER_BYTES, FRAMING_BYTES, HEAD_BYTES, TooLargeError
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
 _UNSAFE = re.compile(rb"\r\n(?:transfer-encoding:|connection:[ \t]*close)", re.IGNORECASE)
 _KEPT_HEAD = 1 << 16
 _KEPT_TEXT = 4096
+#: Type, flags and stream of the frame with which every HTTP/2 server begins.
+_HTTP2_SETTINGS = b"\x04\0\0\0\0\0"
 
 
 class ResponseReader:
@@ -33,7 +37,7 @@ class ResponseReader:
         self.body_bytes = 0
         self.headers: dict[str, str] = {}
         self.done = False
-        self._answers = 0
+        self._answers = self._read_bytes = 0
         self.status = 0
         self.keeps_alive = False
 
@@ -47,10 +51,19 @@ class ResponseReader:
             raise ValueError("bytes after the end of the response")
         if len(self.raw) < _KEPT_HEAD:
             self.raw += data
+        self._read_bytes += len(data)
         try:
             self._parser.feed_data(data)
+        except HttpParserUpgrade as error:
+            raise ValueError("the server switched to another protocol (101), which was not requested") from error
         except HttpParserError as error:
+            if self.raw[3:9] == _HTTP2_SETTINGS:
+                raise ValueError(f"{error}: the server speaks HTTP/2 (is that the gRPC port?)") from error
             raise ValueError(str(error)) from error
+        if self.body_bytes > ANSWER_BYTES:
+            raise TooLargeError("the answer", ANSWER_BYTES)
+        if self._read_bytes - self.body_bytes > HEAD_BYTES + FRAMING_BYTES * self.body_bytes:
+            raise TooLargeError("the answer's head or framing", HEAD_BYTES)
         if self._answers > 1:
             raise ValueError("the server sent a second answer to one request")
 

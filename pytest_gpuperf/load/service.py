@@ -6,13 +6,14 @@ import contextlib
 import resource
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf.errors import LoadError
+from pytest_gpuperf.load.generator import CONNECT_S
 from pytest_gpuperf.model import HTTP, Tls, WireWorkload
 
-#: Long enough for one lost SYN.
-CONNECT_NS = 2_000_000_000
+CONNECT_NS = int(CONNECT_S * 1e9)
 
 
 def service_of(workload: WireWorkload) -> tuple[object, ...]:
@@ -64,8 +65,18 @@ def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
     return candidates[0]
 
 
-def allow_open_files() -> None:
-    """Raise the limit of open files as far as the system permits: every request in flight has its own connection."""
+def allow_open_files(further: int) -> None:
+    """Raise the limit of open files as far as the system permits: every request in flight has its own connection.
+
+    Raises:
+        LoadError: The limit is too low for as many further connections.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    in_use = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    if hard != resource.RLIM_INFINITY and in_use + further > hard:
+        raise LoadError(
+            f"{further} connections can't be opened: the system allows this process {hard} open files, of which "
+            f"{in_use} are in use. Raise the limit (ulimit -n), lower the concurrency, or use more worker processes."
+        )

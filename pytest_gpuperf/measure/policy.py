@@ -17,10 +17,11 @@ from collections.abc import Callable, Collection, Generator, Iterable, Mapping, 
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from pytest_gpuperf.analysis.guard import worth_repeating
+from pytest_gpuperf.analysis.guard import is_unanswered, worth_repeating
+from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load import Recording, WindowSpec
 from pytest_gpuperf.measure.plan import MeasurePlan
-from pytest_gpuperf.model import Arrivals, LoadPoint, Window
+from pytest_gpuperf.model import TIMEOUT, Arrivals, LoadPoint, Window
 
 Result = TypeVar("Result")
 
@@ -81,17 +82,25 @@ def planned_windows(
 def with_repeats(requests: Iterable[WindowRequest], repeats: int, on_done: Callable[[], None]) -> Policy[list[Window]]:
     """Measure every requested window, and disturbed ones once more after the others; return all of them.
 
+    A window with too many requests that got no answer until their deadline ends the measurement: the test would fail,
+    and each further window would wait as long.
+
     This is where it is decided that a window is repeated. ``worth_repeating`` is the rule.
 
     Args:
         repeats: How many windows may be repeated.
         on_done: Called after every window that is not repeated.
+
+    Raises:
+        LoadError: Too many requests of a window got no answer.
     """
     queue = deque(requests)
     windows: list[Window] = []
     while queue:
         request = queue.popleft()
         window, _ = yield replace(request, earlier=windows)
+        if is_unanswered(window):
+            raise LoadError(_unanswered(window, request.spec.deadline_s))
         is_repeated = repeats > 0 and worth_repeating(
             window, [earlier for earlier in windows if earlier.point == window.point]
         )
@@ -102,3 +111,11 @@ def with_repeats(requests: Iterable[WindowRequest], repeats: int, on_done: Calla
         else:
             on_done()
     return windows
+
+
+def _unanswered(window: Window, deadline_s: float) -> str:
+    return (
+        f"At {window.point.label}, {window.errors[TIMEOUT]} of {window.requests + window.error_count} requests got no "
+        f"answer within {deadline_s:g} s. The test was ended, since each of its windows would wait as long.\n"
+        "Does the server drop requests, or is it overloaded? See its log, or lower the load."
+    )

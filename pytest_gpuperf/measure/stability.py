@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_gpuperf.analysis.guard import is_unanswered
 from pytest_gpuperf.analysis.interval import mean_interval, quantile_interval
 from pytest_gpuperf.model import PointFigures, Window
 from pytest_gpuperf.model.level import INTERRUPTED, OVER, STABLE, UNSTABLE, MeasuredLevel
@@ -61,7 +62,9 @@ class StabilityRule:
 
     def is_done(self, windows: Sequence[Window]) -> bool:
         """Return whether no further window is needed."""
-        return self.is_stable(windows) or self.is_over(windows) or len(windows) >= self.max_windows
+        if self.is_stable(windows) or self.is_over(windows) or len(windows) >= self.max_windows:
+            return True
+        return bool(windows) and is_unanswered(windows[-1])
 
     def level(self, windows: Sequence[Window], *, interrupted: bool = False) -> MeasuredLevel:
         """Return the level that one or more windows make.
@@ -100,6 +103,8 @@ class StabilityRule:
 
     def _complaint(self, windows: Sequence[Window]) -> str:
         last = windows[-self.recent :]
+        if is_unanswered(last[-1]):
+            return "too many requests got no answer until their deadline; further windows would wait as long"
         if len(last) < self.recent:
             return f"{_windows(len(last))} are too few to show stability; {self.recent} are needed"
         if any(not window.latency.counts for window in last):

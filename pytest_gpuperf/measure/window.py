@@ -113,6 +113,7 @@ def take_window(
         latency_mean_ns=answered.latency_mean_ns,
         latency=answered.latency,
         errors=recording.errors,
+        error_sentences=recording.error_sentences,
         client_cpu_s=recording.cpu_s,
         stall_s=recording.stall_s,
         service=answered.service if spec.arrivals is not None else None,

@@ -19,7 +19,7 @@ from pytest_gpuperf.model.run import Run
 from pytest_gpuperf.model.scaling import RequiredReplicas, Scaling
 from pytest_gpuperf.model.server_times import ServerTimes
 from pytest_gpuperf.model.verdict import AnchoredMetric, Change, Comparison, NamedPoint, Row, Verdict, worst
-from pytest_gpuperf.model.window import EndpointFigures, Window
+from pytest_gpuperf.model.window import TIMEOUT, EndpointFigures, Window
 from pytest_gpuperf.model.workload import (
     GRPC,
     GRPC_STREAM,

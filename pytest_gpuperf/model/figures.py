@@ -22,6 +22,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from pytest_gpuperf.model.histogram import Histogram, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint
@@ -29,6 +30,11 @@ from pytest_gpuperf.model.resources import Memory, peak_memory
 from pytest_gpuperf.model.run import Run
 from pytest_gpuperf.model.server_times import ServerTimes
 from pytest_gpuperf.model.window import EndpointFigures, Window
+
+CountedT = TypeVar("CountedT")
+
+#: Lines about what the server said of failed requests.
+_SENTENCES = 5
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,21 @@ class PointFigures:
             for kind, count in window.errors.items():
                 errors[kind] = errors.get(kind, 0) + count
         return errors
+
+    @property
+    def error_kinds(self) -> str:
+        """The types of failed requests with their numbers, in a line; the most frequent first."""
+        return ", ".join(f"{kind} x {count}" for kind, count in _by_count(self.errors))
+
+    @property
+    def error_sentences(self) -> list[str]:
+        """What the server said most often of failed requests, a line for each type and sentence."""
+        counts: dict[tuple[str, str], int] = {}
+        for window in self.windows:
+            for kind, sentences in window.error_sentences.items():
+                for sentence, count in sentences.items():
+                    counts[kind, sentence] = counts.get((kind, sentence), 0) + count
+        return [f"{kind} x {count}: {sentence}" for (kind, sentence), count in _by_count(counts)[:_SENTENCES]]
 
     @property
     def error_count(self) -> int:
@@ -227,3 +248,7 @@ def _inferences(windows: Iterable[Window]) -> float:
 def _merged(histograms: Iterable[Histogram | None]) -> Histogram | None:
     known = [histogram for histogram in histograms if histogram is not None]
     return merge_histograms(known) if known else None
+
+
+def _by_count(counts: Mapping[CountedT, int]) -> list[tuple[CountedT, int]]:
+    return sorted(counts.items(), key=lambda item: -item[1])

@@ -16,6 +16,10 @@ from pytest_gpuperf.model.server_times import ServerTimes
 UNDISTURBED_CPU_SHARE = 0.10
 
 
+#: Type of failed requests without an answer until their deadline.
+TIMEOUT = "timeout"
+
+
 @dataclass(frozen=True)
 class EndpointFigures:
     """Figures of one of several endpoints.
@@ -61,6 +65,7 @@ class Window:
         errors: Failed requests, by type.
         throughput: Inferences per second.
         latency_mean_ns, latency: Mean latency of ``requests``, and its histogram.
+        error_sentences: What the server said of them most often, by type, with the number of each sentence.
         client_cpu_s: CPU time of the load generator during the window.
         stall_s: Time during which the load generator could not serve its sockets.
         service: Histogram of the times from sent to done (open loop), which excludes the wait before sending.
@@ -86,6 +91,7 @@ class Window:
     latency_mean_ns: float
     latency: Histogram
     errors: Mapping[str, int] = field(default_factory=dict)
+    error_sentences: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     client_cpu_s: float = 0.0
     stall_s: float = 0.0
     service: Histogram | None = None

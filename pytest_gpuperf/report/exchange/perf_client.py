@@ -84,8 +84,8 @@ def level_lines(level: MeasuredLevel, layout: Layout) -> list[str]:
 def _client(figures: PointFigures, layout: Layout) -> list[str]:
     lines = [f"Request count: {figures.requests}"]
     if figures.error_count:
-        kinds = ", ".join(f"{kind} x {count}" for kind, count in figures.errors.items())
-        lines.append(f"Failed requests: {figures.error_count} ({kinds})")
+        lines.append(f"Failed requests: {figures.error_count} ({figures.error_kinds})")
+        lines += [f"  {sentence}" for sentence in figures.error_sentences]
     lines.append(f"Throughput: {_number(figures.throughput)} infer/sec")
     if _multiple_answers(figures):
         lines.append(f"Response Throughput: {_number(figures.answers / figures.window_s)} infer/sec")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.limits import JSON_BYTES, TooLargeError, uncompressed
 from pytest_gpuperf.model import AnswerCheck, Request
 from pytest_gpuperf.targets.kserve.message import (
     InferMessage,
@@ -87,6 +87,10 @@ def decode(body: bytes, headers: Mapping[str, str], memory: OutputSlot | None) -
     """Return the outputs of an answer, some of which may be in shared memory."""
     body = _decompressed(body, headers.get("content-encoding", ""))
     length = int(headers.get(_LENGTH, len(body)))
+    if not 0 <= length <= len(body):
+        raise ValueError(f"{_LENGTH} is {length}, but it has {len(body)} bytes")
+    if length > JSON_BYTES:
+        raise TooLargeError("its JSON", JSON_BYTES)
     document = json.loads(body[:length])
     outputs = document.get("outputs") if isinstance(document, dict) else None
     if outputs is None:
@@ -121,14 +125,6 @@ def _decompressed(body: bytes, encoding: str) -> bytes:
         case "" | "identity":
             return body
         case "gzip" | "deflate":
-            try:
-                return zlib.decompress(body, 32 + zlib.MAX_WBITS)  # 32: gzip's header or zlib's
-            except zlib.error:
-                pass
-            try:
-                # For "deflate", some servers send raw DEFLATE data without zlib's header.
-                return zlib.decompress(body, -zlib.MAX_WBITS)
-            except zlib.error as error:
-                raise ValueError(f"it can't be decompressed: {error}") from error
+            return uncompressed(body, f"its {encoding.strip()}")
         case unexpected:
             raise ValueError(f"its encoding {unexpected} was not requested")

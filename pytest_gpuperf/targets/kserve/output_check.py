@@ -26,6 +26,8 @@ _DECODING_HEADERS = ("inference-header-content-length", "content-encoding")
 #: request in several ways.
 _REMEMBERED = 4
 _MAX_VALUE_CHARS = 60
+#: What decoding raises for answers of another form than the protocol's: also nested or huge ones.
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 
 
 class OutputCheck:
@@ -59,7 +61,7 @@ class OutputCheck:
             if answer in self._accepted:
                 return ""
             outputs = _DECODERS[protocol](body, headers, slot)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except _UNREADABLE as error:
             return f"it can't be read: {error if isinstance(error, ValueError) else repr(error)}"
         if outputs is None:
             return ""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.guard import client_findings, device_findings, error_report, worth_repeating
+from pytest_gpuperf.analysis.guard import client_findings, device_findings, error_report, is_unanswered, worth_repeating
 from pytest_gpuperf.model import Finding, GpuReadings, LoadPoint
 from pytest_gpuperf.model.finding import (
     CLIENT,
@@ -127,6 +127,21 @@ def test_errors_beyond_the_budget_are_named_by_point_and_type() -> None:
     assert "HTTP 503 x 2" in report
     assert "timeout x 2" in report
     assert "concurrency 1" not in report
+
+
+def test_the_servers_sentences_stand_below_the_point_the_most_frequent_first() -> None:
+    counts = ({"out of memory": 1, "no": 4}, {"out of memory": 5})
+    failing = [replace(window(errors={"HTTP 500": 5}), error_sentences={"HTTP 500": count}) for count in counts]
+    report = error_report([run(*failing)])
+    assert report is not None
+    assert report.splitlines()[1:] == ["    HTTP 500 x 6: out of memory", "    HTTP 500 x 4: no"]
+
+
+def test_a_window_is_unanswered_when_timeouts_exceed_the_budget() -> None:
+    assert is_unanswered(window(requests=98, errors={"timeout": 2}))
+    assert not is_unanswered(window(requests=99, errors={"timeout": 1}))
+    assert not is_unanswered(window(requests=50, errors={"HTTP 500": 50}))
+    assert not is_unanswered(window(requests=0))
 
 
 def test_a_point_that_never_answers_is_beyond_the_budget() -> None:

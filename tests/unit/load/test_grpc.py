@@ -288,7 +288,7 @@ WRONG: dict[str, tuple[Callable[[int], bytes], str, str, bool]] = {
     "endless continuation": (
         lambda n: head(n, HEAD, 0) + frame(CONTINUATION, 0, n, bytes(16_384)) * 70,
         "bad response",
-        "endless",
+        "larger than 128 KiB",
         False,
     ),
     "an oversized frame": (lambda n: frame(DATA, 0, n, length=16_385), "bad response", "16385", False),

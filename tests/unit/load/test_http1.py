@@ -13,6 +13,7 @@ import pytest
 
 from pytest_gpuperf.load import WindowSpec
 from pytest_gpuperf.load import loop as loop_module
+from pytest_gpuperf.load import response as response_module
 from pytest_gpuperf.model import Request, WireWorkload
 from tests.unit.load.hostile import (
     Behaviour,
@@ -288,7 +289,92 @@ HOSTILE: dict[str, tuple[str, Behaviour]] = {
     "bad length": ("bad response", answers(b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n{}")),
     "more than its length": ("bad response", answers(OK + b"}")),
     "two answers": ("bad response", _two_answers),
+    "switches protocols": (
+        "bad response",
+        answers(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"),
+    ),
+    "101 without an upgrade": ("bad response", answers(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")),
+    "101, and frames after it": (
+        "bad response",
+        answers(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x02hi"),
+    ),
+    "endless announcements": ("bad response", endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 2000)),
+    "a head without end": ("bad response", endless(b"HTTP/1.1 200 OK\r\n", b"X-More: of the same\r\n" * 2000)),
+    "a header without end": ("bad response", endless(b"HTTP/1.1 200 OK\r\nX-More: ", bytes([120]) * (1 << 16))),
+    "a chunk extension without end": (
+        "bad response",
+        endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;", bytes([120]) * (1 << 16)),
+    ),
+    "trailers without end": (
+        "bad response",
+        endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-More: of the same\r\n" * 2000),
+    ),
+    "204": ("HTTP 204", answers(b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n")),
+    "204 with a body": ("bad response", answers(b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}")),
+    "205": ("HTTP 205", answers(b"HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n")),
+    "304 with a body": ("bad response", answers(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n{}")),
+    "HTTP/0.9": ("bad response", hang_up_after(b"<html>hello</html>")),
+    "HTTP/2": ("bad response", answers(b"\0\0\x12\4\0\0\0\0\0\0\3\0\0\0d\0\4\0\x10\0\0\0\6\0\0 \0")),
+    "a negative length": ("bad response", answers(b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}")),
+    "a length of 2**64": (
+        "bad response",
+        answers(b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n{}"),
+    ),
+    "a length and chunks": (
+        "bad response",
+        answers(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"),
+    ),
 }
+
+
+def test_the_grpc_port_is_guessed_when_http_2_answers() -> None:
+    with Server(HOSTILE["HTTP/2"][1]) as server:
+        assert "is that the gRPC port?" in measure(server, WindowSpec(1, 0.05)).error_sample
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_answer_above_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch, chunked: bool, kept: bool) -> None:
+    monkeypatch.setattr(response_module, "ANSWER_BYTES", 3 << 20)
+    piece = bytes(1 << 20)
+    start = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n"
+    if chunked:
+        start, piece = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"100000\r\n" + piece + b"\r\n"
+    with Server(endless(start, piece)) as server:
+        check = (lambda _body, _headers: "") if kept else None
+        recording = measure(server, WindowSpec(1, 0.05), workload(server, rotations=[[Request(b"", (), check)]]))
+    assert recording.errors.keys() == {"bad response"}
+    assert "the answer is larger than 3 MiB" in recording.error_sample
+
+
+def test_the_servers_sentences_about_failures_are_kept_with_their_number() -> None:
+    bad = answers(response(b'{"error": "negative numbers\\n are not taken"}', "400 Bad Request"))
+    long = answers(response(b"no " * 2000, "500 Internal Server Error"))
+    with Server(in_turn(answers(OK), bad, bad, long)) as server:
+        recording = measure(server, WindowSpec(2, 0.4, min_requests=40))
+    sentences = recording.error_sentences
+    assert sentences["HTTP 400"] == {"negative numbers are not taken": recording.errors["HTTP 400"]}
+    ((sentence, count),) = sentences["HTTP 500"].items()
+    assert count == recording.errors["HTTP 500"]
+    assert sentence.startswith("no no no ")
+    assert len(sentence) <= 300
+
+
+def test_requests_that_belong_to_no_window_are_not_waited_for() -> None:
+    """From the middle of the window on, nothing is answered: not what was sent again after the deadline, either."""
+    begin = time.monotonic()
+
+    def behave(exchange: Exchange) -> None:
+        if time.monotonic() - begin > 0.4:
+            silence(exchange)
+        time.sleep(0.002)
+        exchange.send(OK)
+
+    with Server(behave) as server:
+        recording = measure(server, WindowSpec(4, 0.6, deadline_s=2.5))
+        took_s = time.monotonic() - begin
+    assert recording.errors == {"timeout": 4}
+    assert took_s < 0.7 + 2.5 + 1.6
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -210,23 +211,41 @@ class TestCrowd:
 _FEW_FILES = """
 import json, resource, sys
 from pytest_gpuperf.load import WindowSpec
+from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load.loop import Loop
-from pytest_gpuperf.model import Address, Request, WireWorkload
+from pytest_gpuperf.model import Address, Constant, Request, WireWorkload
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
 load = WireWorkload("http", (Address("127.0.0.1", int(sys.argv[1])),), "/infer", ((Request(b""),),))
-tally, _ = Loop(load).window(load, WindowSpec(int(sys.argv[2]), 0.4))
-print(json.dumps([tally.rows, tally.errors, tally.error_sample, tally.lost]))
+count = int(sys.argv[2])
+spec = WindowSpec(count, 0.4) if count else WindowSpec(0, 0.4, Constant(5000.0), max_in_flight=80)
+try:
+    tally, _ = Loop(load).window(load, spec)
+    print(json.dumps([tally.rows, tally.failures.errors, tally.error_sample, tally.lost]))
+except LoadError as error:
+    print(json.dumps(str(error)))
 """
 
 
-@pytest.mark.parametrize("concurrency", [80, 600])
-def test_too_few_files_are_an_error_of_some_requests_and_not_of_the_others(concurrency: int) -> None:
+def _with_few_files(server: Server, concurrency: int) -> Any:
+    command = [sys.executable, "-c", _FEW_FILES, str(server.port), str(concurrency)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("concurrency", [58, 80, 600])
+def test_too_few_files_for_a_concurrency_are_an_error_before_any_request(concurrency: int) -> None:
+    with Server(answers(OK)) as server:
+        message = _with_few_files(server, concurrency)
+        assert message.startswith(f"{concurrency} connections can't be opened: the system allows this process 60 open")
+        assert "ulimit -n" in message
+        assert not server.connections
+
+
+def test_too_few_files_in_an_open_loop_are_an_error_of_some_requests_and_not_of_the_others() -> None:
     with Server(answers(OK, after_s=0.02)) as server:
-        command = [sys.executable, "-c", _FEW_FILES, str(server.port), str(concurrency)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        rows, errors, sample, lost = json.loads(done.stdout)
+        rows, errors, sample, lost = _with_few_files(server, 0)
         assert 30 < server.at_once < 60
     assert not lost
     assert errors.keys() == {"too many open files"}

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import takewhile
@@ -18,8 +20,10 @@ import pytest
 
 from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load import WindowSpec, open_generator
+from pytest_gpuperf.load import generator as generator_module
+from pytest_gpuperf.load import process as process_module
 from pytest_gpuperf.load.process import WorkerProcesses
-from pytest_gpuperf.model import Arrivals, Constant, Poisson
+from pytest_gpuperf.model import Arrivals, Constant, Poisson, Request
 from tests.processes import ended
 from tests.unit.load.hostile import Exchange, Server, answers, in_turn, response, silence
 from tests.unit.load.wire import MS, column, inside, latencies, outstanding, request_bytes, workload
@@ -258,6 +262,90 @@ class TestSeveral:
                 generator.window(workload(server), WindowSpec(2, 30.0))
             timer.join()
             assert not workers()
+
+
+def _noisy(_body: bytes, _headers: Mapping[str, str]) -> str:
+    """Say more than a pipe holds, as a check does that logs every answer."""
+    sys.stderr.write("all is well, and more of it " * 4000)
+    return ""
+
+
+def _endless(_body: bytes, _headers: Mapping[str, str]) -> str:
+    while True:
+        time.sleep(1)
+
+
+class _Unloadable:
+    """A check whose module can't be found in another process."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return importlib.import_module, ("no_such_module",)
+
+    def __call__(self, _body: bytes, _headers: Mapping[str, str]) -> str:
+        return ""
+
+
+class TestBounds:
+    def test_a_check_may_write_more_than_a_pipe_holds(self) -> None:
+        with Server(answers(OK, after_s=0.002)) as server, closing(WorkerProcesses()) as generator:
+            load = workload(server, rotations=[[Request(b"", (), _noisy)]])
+            recording = generator.window(load, WindowSpec(1, 0.3))
+        assert len(column(recording, "sent")) > 10
+        assert not recording.errors
+
+    def test_a_stopped_worker_is_a_load_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(process_module, "_STOPPED_S", 0.6)
+        with Server(answers(OK, after_s=0.002)) as server, closing(WorkerProcesses(2)) as generator:
+            generator.window(workload(server), WindowSpec(2, 0.05))
+            stopped = workers()[-1]
+            timer = threading.Timer(0.3, stopped.suspend)
+            timer.start()
+            begin = time.monotonic()
+            with pytest.raises(LoadError, match=rf"process {stopped.pid} was stopped for 0.6 s, by SIGSTOP"):
+                generator.window(workload(server), WindowSpec(2, 30.0))
+            assert time.monotonic() - begin < 5 + process_module._STOP_S
+        assert not workers()
+
+    def test_a_worker_that_was_continued_in_time_goes_on(self) -> None:
+        with Server(answers(OK, after_s=0.002)) as server, closing(WorkerProcesses()) as generator:
+            (worker,) = workers()
+            timers = [threading.Timer(after_s, act) for after_s, act in ((0.2, worker.suspend), (0.9, worker.resume))]
+            for timer in timers:
+                timer.start()
+            assert generator.window(workload(server), WindowSpec(1, 1.2)).answered
+
+    def test_a_worker_that_takes_no_message_is_a_load_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(process_module, "_MESSAGE_S", 1)
+        with Server(answers(OK)) as server, closing(WorkerProcesses()) as generator:
+            (worker,) = workers()
+            worker.suspend()
+            with pytest.raises(LoadError, match="did not take a message within 1 s"):
+                generator.window(workload(server, body=bytes(10_000_000)), WindowSpec(1, 0.05))
+        assert not workers()
+
+    def test_a_check_that_never_returns_is_a_load_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(process_module, "_MARGIN_S", 0.0)
+        monkeypatch.setattr(generator_module, "MEET_S", 0.0)
+        monkeypatch.setattr(generator_module, "CONNECT_S", 0.0)
+        with Server(answers(OK)) as server, closing(WorkerProcesses()) as generator:
+            load = workload(server, rotations=[[Request(b"", (), _endless)]])
+            spec = WindowSpec(1, 0.1, max_window_s=0.1, deadline_s=0.2)
+            with pytest.raises(LoadError, match="gave no result within 1 s, the most that its window can take"):
+                generator.window(load, spec)
+        assert not workers()
+
+    def test_a_check_that_cant_be_loaded_is_a_load_error(self) -> None:
+        with Server(answers(OK)) as server, closing(WorkerProcesses()) as generator:
+            load = workload(server, rotations=[[Request(b"", (), _Unloadable())]])
+            with pytest.raises(LoadError, match="ModuleNotFoundError: No module named 'no_such_module'"):
+                generator.window(load, WindowSpec(1, 0.05))
+        assert not workers()
+
+    def test_the_longest_time_of_a_window_covers_its_parts(self) -> None:
+        assert WindowSpec(8, 0.7, max_window_s=5.0).longest_s > 5.7 + 3 * 60
+        assert WindowSpec(8, 30.0, max_window_s=5.0, deadline_s=1.0).longest_s > 30
+        fixed = WindowSpec(2, 0.0, min_requests=100, max_window_s=math.inf, deadline_s=3.0)
+        assert 150 < fixed.longest_s < 200
 
 
 class TestLife:

@@ -126,7 +126,7 @@ PATHS = list(walk(FULL))
 HISTOGRAMS = ("latency", "service", "first")
 WINDOW_OPTIONAL = (
     *("errors", "client_cpu_s", "server", "others_cpu_share", "findings", "stall_s", "service", "late", "lag_p99_ns"),
-    *("first", "answers", "endpoints", "energy", "memory", "gpus"),
+    *("first", "answers", "endpoints", "energy", "memory", "gpus", "error_sentences"),
 )
 POINTS = (("runs", 0, "windows", 0, "point"), ("kept_points", "serving", 0))
 RECORD_OPTIONAL = (
