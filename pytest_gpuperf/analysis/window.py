@@ -30,6 +30,9 @@ from pytest_gpuperf.model.histogram import GAMMA
 
 Times = IntArray
 
+#: No measured round is longer; a longer one is a mistake of whoever wrote the number.
+_LONGEST_ROUND_S = 1e9
+
 #: Delay from which a request counts as sent late, as in perf_client.
 LATE_NS = 1_000_000
 _SLICE = 1 << 18
@@ -158,6 +161,25 @@ def rounds_window(sweep: str, rounds_s: Sequence[float], iterations: int = 1, vi
         throughput=seconds.size / total_s,
         latency_mean_ns=total_s / seconds.size * 1e9,
         latency=_histogram(_counts(seconds * 1e9)),
+    )
+
+
+def rounds_problem(rounds_s: Sequence[Any]) -> str:
+    """Return why rounds have no figures, as the end of a sentence that begins with the test; empty if they have some.
+
+    Args:
+        rounds_s: Time of each round per call, one or more, as the file or the user's clock has them.
+    """
+    for round_s in rounds_s:
+        is_number = isinstance(round_s, int | float) and not isinstance(round_s, bool)
+        if not is_number or not 0 <= round_s <= _LONGEST_ROUND_S:
+            return f"has a round of {round_s!r}, which is not a time in seconds."
+    short = sum(not round_s for round_s in rounds_s)
+    if short < len(rounds_s) / 2:
+        return ""
+    return (
+        f"took 0 s in {short} of its {len(rounds_s)} rounds: it is shorter than the clock's resolution. "
+        "Give it more iterations in each round, for example with --benchmark-min-time."
     )
 
 

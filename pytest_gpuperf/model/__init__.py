@@ -15,7 +15,7 @@ from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.record import GATED, METHOD_VERSION, SCHEMA, Plain, PlainMapping, Record, RuleSettings
 from pytest_gpuperf.model.reported import PointCost, ReportedTest
 from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory, Resources
-from pytest_gpuperf.model.run import Run
+from pytest_gpuperf.model.run import ROUNDS, Run
 from pytest_gpuperf.model.scaling import RequiredReplicas, Scaling
 from pytest_gpuperf.model.server_times import ServerTimes
 from pytest_gpuperf.model.verdict import AnchoredMetric, Change, Comparison, NamedPoint, Row, Verdict, worst

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from pytest_gpuperf.model.window import Window
 
+#: Name of the sweep that holds a benchmark's rounds; a comma and the name of their clock follow if it is not the usual
+#: one.
+ROUNDS = "pytest-benchmark"
+
 
 @dataclass(frozen=True)
 class Run:

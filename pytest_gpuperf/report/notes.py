@@ -5,9 +5,22 @@ A note that begins with two blanks belongs to the note before it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from pytest_gpuperf.model import MARKS, Comparison, Curve, CurvePoint, Record, Row, ServerTimes, Verdict
+from pytest_gpuperf.model import (
+    MARKS,
+    QUANTILES,
+    ROUNDS,
+    Comparison,
+    Curve,
+    CurvePoint,
+    Record,
+    Row,
+    ServerTimes,
+    Verdict,
+)
+from pytest_gpuperf.model.histogram import BEYOND_QUANTILE
 from pytest_gpuperf.report.comparison_table import short_load
 from pytest_gpuperf.report.figures import change, duration, figure, plural, rate
 from pytest_gpuperf.report.findings import finding_notes
@@ -40,9 +53,20 @@ def few_requests_notes(points: Iterable[CurvePoint]) -> list[str]:
     return ["~ too few requests for this percentile"] if any(len(point.supported) < 4 for point in points) else []
 
 
+def rounds_notes(curve: Curve) -> list[str]:
+    """Return how many rounds pytest-benchmark measured, and which gated quantiles need more."""
+    notes = []
+    for point in curve if curve.name.partition(",")[0] == ROUNDS else ():
+        needed = {name: math.ceil(BEYOND_QUANTILE / (1 - QUANTILES[name]) - 1e-9) for name in ("p50", "p90")}
+        lacking = [f"{name} ({rounds})" for name, rounds in needed.items() if name not in point.supported]
+        few = f", too few for {' and '.join(lacking)}" if lacking else ""
+        notes.append(f"{plural(point.requests, 'round')} measured by pytest-benchmark{few}")
+    return notes
+
+
 def curve_notes(curve: Curve) -> list[str]:
     """Return where the time went, what the load generator cost, energy and memory."""
-    return [*_server_notes(curve), *client_notes(curve), *_resource_notes(curve)]
+    return [*rounds_notes(curve), *_server_notes(curve), *client_notes(curve), *_resource_notes(curve)]
 
 
 def _server_notes(curve: Curve) -> list[str]:

@@ -23,7 +23,7 @@ from pytest_gpuperf.measure.measuring_loop import Measurement
 from pytest_gpuperf.measure.turns import Turn
 from pytest_gpuperf.model import LoadPoint, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
-from pytest_gpuperf.session.marker import is_gated
+from pytest_gpuperf.session.marker import uses_gpuperf
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class DuetSide:
 
     def keep_common_tests(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Deselect the tests that only one side runs, and put the others into the order of both."""
-        gated = {item.nodeid: item for item in items if is_gated(item)}
+        gated = {item.nodeid: item for item in items if uses_gpuperf(item)}
         answer = self._ask({"kind": "collected", "tests": list(gated)})
         chosen = [gated[test] for test in map(str, answer["tests"]) if test in gated]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])

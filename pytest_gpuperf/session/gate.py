@@ -57,10 +57,20 @@ def gate(context: Context, measured_test: MeasuredTest, error: BaseException | N
     if context.duet_side is not None:
         return _gate_side(context, context.duet_side, measured_test, record, error)
     if record is None:
-        return None
+        reason = measured_test.unmeasured_reason
+        return _unmeasured(context, measured_test.test, reason) if reason and error is None else None
     if measured_test.is_duet:
         return _decide(context, measured_test, record, error, reference=reference_record(record))
     return _decide(context, measured_test, record, error)
+
+
+def _unmeasured(context: Context, test: str, reason: str) -> GateDecision:
+    """Return the decision about a test that passed without measuring."""
+    return GateDecision(
+        failure=_absent(context, f"{test} was not measured: {reason}"),
+        entry=TerminalEntry(test, str(Verdict.NOT_COMPARABLE), f"NOT MEASURED: {reason}"),
+        properties=(("gpuperf_verdict", str(Verdict.NOT_COMPARABLE)),),
+    )
 
 
 def summary_line(error: BaseException | None) -> str:

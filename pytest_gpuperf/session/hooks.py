@@ -9,10 +9,11 @@ import pytest
 
 from pytest_gpuperf.errors import DeviceError
 from pytest_gpuperf.safe_text import safe
+from pytest_gpuperf.session.benchmark.fixture import WatchedBenchmark, is_benchmark_fixture
 from pytest_gpuperf.session.context import Context, read_context
 from pytest_gpuperf.session.gate import GateDecision, gate
 from pytest_gpuperf.session.gpuperf import Gpuperf
-from pytest_gpuperf.session.marker import is_gated, marker_of
+from pytest_gpuperf.session.marker import is_gated, is_gated_benchmark, marker_of, uses_gpuperf
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.session.phase_result import (
     PhaseResult,
@@ -27,6 +28,7 @@ from pytest_gpuperf.session.results import Results
 _HOOKS = pytest.StashKey["Hooks"]()
 #: The measurement of a test, kept with pytest's item.
 MEASURED_TEST = pytest.StashKey[MeasuredTest]()
+_BENCHMARK = pytest.StashKey[WatchedBenchmark]()
 _DECISION = pytest.StashKey[GateDecision]()
 #: Name under which pytest-xdist's workers send the controller what they could not clean up.
 _PROBLEMS = "gpuperf_problems"
@@ -90,10 +92,35 @@ class Hooks:
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, object, object]:
+        value = yield
+        gating = self.context.settings.measure and self.context.duet_side is None
+        if fixturedef.argname == "benchmark" and gating and is_benchmark_fixture(value):
+            self._watch_benchmark(request, value)
+        return value
+
+    def _watch_benchmark(self, request: pytest.FixtureRequest, fixture: object) -> None:
+        """Measure a test that uses pytest-benchmark's fixture, as if it used ours, too."""
+        item = request.node
+        if not is_gated_benchmark(item) or (_BENCHMARK in item.stash and item.stash[_BENCHMARK].fixture is fixture):
+            return
+        request.getfixturevalue("gpuperf")
+        measured_test = item.stash[MEASURED_TEST]
+        if not uses_gpuperf(item):
+            measured_test.expect_window()
+        benchmark = item.stash[_BENCHMARK] = WatchedBenchmark(measured_test, fixture)
+        request.addfinalizer(benchmark.close)
+        benchmark.begin()
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
         try:
             yield
+            self._end_benchmark(item, None)
         except BaseException as error:
+            self._end_benchmark(item, error)
             decision = self._gate(item, error)
             if decision is not None and isinstance(error, KeyboardInterrupt):  # pytest reports no interrupted test
                 self.results.add(item.nodeid, "call", decided(self.context, item, decision))
@@ -101,6 +128,11 @@ class Hooks:
         decision = self._gate(item, None)
         if decision is not None and decision.failure:
             pytest.fail(safe(decision.failure), pytrace=False)
+
+    @staticmethod
+    def _end_benchmark(item: pytest.Item, error: BaseException | None) -> None:
+        if _BENCHMARK in item.stash:
+            item.stash[_BENCHMARK].end(error)
 
     def _gate(self, item: pytest.Item, error: BaseException | None) -> GateDecision | None:
         measured_test = item.stash.get(MEASURED_TEST, None)

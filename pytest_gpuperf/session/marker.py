@@ -19,17 +19,32 @@ class Marker:
         version: Version of the test, a part of its comparison key: raising it begins a new baseline.
         runs: Replaces ``--gpuperf-runs``.
         metrics: Metrics that gate, instead of p50, p90, throughput and energy.
+        benchmark: Whether what the test measures with pytest-benchmark is recorded and gated.
     """
 
     min_effect: float | None = None
     version: int = 1
     runs: int | None = None
     metrics: frozenset[str] | None = None
+    benchmark: bool = True
+
+
+def uses_gpuperf(item: pytest.Item) -> bool:
+    """Return whether a test uses the ``gpuperf`` fixture."""
+    return "gpuperf" in getattr(item, "fixturenames", ())
 
 
 def is_gated(item: pytest.Item) -> bool:
-    """Return whether a test uses the ``gpuperf`` fixture."""
-    return "gpuperf" in getattr(item, "fixturenames", ())
+    """Return whether a test is measured: with the ``gpuperf`` fixture, or with pytest-benchmark's."""
+    return uses_gpuperf(item) or (is_gated_benchmark(item) and "benchmark" in getattr(item, "fixturenames", ()))
+
+
+def is_gated_benchmark(item: pytest.Item) -> bool:
+    """Return whether the rounds of pytest-benchmark's fixture are gated, if a test uses it."""
+    if not item.config.pluginmanager.has_plugin("pytest-benchmark") or not item.config.getoption("gpuperf"):
+        return False
+    stated = (mark.kwargs["benchmark"] for mark in item.iter_markers("gpuperf") if "benchmark" in mark.kwargs)
+    return next(stated, True) is not False
 
 
 def marker_of(item: pytest.Item) -> Marker:
@@ -54,8 +69,11 @@ def marker_of(item: pytest.Item) -> Marker:
         raise OptionError(f"@pytest.mark.gpuperf(version={version!r}): write a whole number, for example 2.")
     if runs is not None and (isinstance(runs, bool) or not isinstance(runs, int) or runs < 2):
         raise OptionError(f"@pytest.mark.gpuperf(runs={runs!r}): write a whole number of 2 or more, for example 5.")
+    benchmark = arguments.get("benchmark", True)
+    if not isinstance(benchmark, bool):
+        raise OptionError(f"@pytest.mark.gpuperf(benchmark={benchmark!r}): write True or False.")
     metrics = _metrics(arguments.get("metrics"))
-    return Marker(None if min_effect is None else float(min_effect), version, runs, metrics)
+    return Marker(None if min_effect is None else float(min_effect), version, runs, metrics, benchmark)
 
 
 def _metrics(given: object) -> frozenset[str] | None:

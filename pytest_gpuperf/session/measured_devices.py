@@ -15,6 +15,7 @@ class MeasuredDevices:
 
     def __init__(self, context: Context, test: str) -> None:
         self._context, self._test = context, test
+        self._is_locked = False
 
     @property
     def _devices(self) -> tuple[Device, ...]:
@@ -48,18 +49,27 @@ class MeasuredDevices:
         with ExitStack() as stack:
             stack.callback(self._context.console.clear)
             stack.enter_context(self.locked())
-            yield self._context.monitor(self._test)
+            yield self.monitor()
+
+    def monitor(self) -> Monitor:
+        """Return the devices' monitor; see ``Context.monitor``."""
+        return self._context.monitor(self._test)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes off the devices.
+        """Keep other processes off the devices; a sweep inside of a locked test needs no second lock.
 
         ``gpuperf duet`` holds the lock of the device under test; head locks what a test adds, base nothing.
         """
+        if self._is_locked:
+            yield
+            return
         side, lock_ids = self._context.duet_side, {device.lock_id for device in self._devices}
         if side is not None:
             lock_ids = lock_ids - {self._context.devices.first.lock_id} if side.is_head else set()
         with ExitStack() as stack:
             for lock_id in sorted(lock_ids):  # in one order for all processes, so that no two wait for each other
                 stack.enter_context(DeviceLock(lock_id, waiting=self._context.console.waiting))
+            self._is_locked = True
+            stack.callback(setattr, self, "_is_locked", False)
             yield

@@ -23,7 +23,18 @@ from pytest_gpuperf.measure.measuring_loop import Conditions
 from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.sweep import measure_points
 from pytest_gpuperf.measure.turns import CANDIDATE
-from pytest_gpuperf.model import GATED, Arrivals, Curve, LoadPoint, PlainMapping, Record, RuleSettings, smoke_curve
+from pytest_gpuperf.model import (
+    GATED,
+    Arrivals,
+    Curve,
+    LoadPoint,
+    PlainMapping,
+    Record,
+    RuleSettings,
+    Run,
+    Window,
+    smoke_curve,
+)
 from pytest_gpuperf.publish.comparison import compare_record
 from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.session.context import Context
@@ -47,6 +58,7 @@ class MeasuredTest:
         sweeps: Sweeps measured so far.
         baseline: Records that the test is compared with (of a duet: earlier duets); None before the first sweep.
         smoked_points: Number of load points that a smoke run tried.
+        unmeasured_reason: Reason why the test measures nothing; empty if it does.
     """
 
     def __init__(self, context: Context, test: str, marker: Marker, gated_tests: int = 1) -> None:
@@ -59,6 +71,12 @@ class MeasuredTest:
         self.baseline: Baseline | None = None
         self.smoked_points = 0
         self._traced_by: tuple[str, ...] = ()
+        self.unmeasured_reason = ""
+
+    @property
+    def devices(self) -> MeasuredDevices:
+        """The devices that the test is measured on."""
+        return self._devices
 
     @property
     def plan(self) -> MeasurePlan:
@@ -217,6 +235,18 @@ class MeasuredTest:
         if self.baseline is None or self._context.duet_side is not None:
             return ()
         return kept_points_of(self.baseline, name, axis)
+
+    # pytest-benchmark
+
+    def expect_window(self) -> None:
+        """Read the baseline of a window that ``add_window`` adds later."""
+        self._read_baseline(duet=False)
+
+    def add_window(self, window: Window, under_test: PlainMapping, *, complete: bool) -> None:
+        """Add a window that pytest-benchmark measured, as a sweep with a single run."""
+        name = self.unused_name(window.sweep)
+        sweep = self._begin(Sweep(name, (window.point,), 1, 0.0, under_test=under_test))
+        sweep.runs.append(Run(name, 0, 0.0, 0.0, True, (window,), complete))
 
     # Record and rule
 

@@ -16,7 +16,7 @@ class Sweep:
 
     Attributes:
         planned: Number of complete runs that the sweep has in the end.
-        window_s: Planned length of its windows.
+        window_s: Planned length of its windows; 0 without a plan.
         look_share: Share of the test's alpha that the current interim look may spend.
         duet: Whether it has a reference.
         reference: Runs of a duet's reference.

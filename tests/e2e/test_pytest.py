@@ -89,19 +89,6 @@ def test_calls_that_return_before_the_work_fail(pytester: pytest.Pytester, optio
     )
 
 
-def test_beside_pytest_benchmark(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        test_suite="""
-        def test_ours(gpuperf):
-            gpuperf.sweep(lambda: None, name="nothing", window_s=0.1)
-
-        def test_theirs(benchmark):
-            benchmark(lambda: None)
-        """
-    )
-    pytester.runpytest_subprocess("--gpuperf", "--gpuperf-device=cpu", "--gpuperf-runs=2").assert_outcomes(passed=2)
-
-
 def test_collect_only_measures_nothing(run: Run, pytester: pytest.Pytester) -> None:
     result = run("--collect-only", "-q")
     assert result.ret == 0

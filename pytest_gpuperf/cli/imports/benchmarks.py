@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from pytest_gpuperf.analysis.window import rounds_window
+from pytest_gpuperf.analysis.window import rounds_problem, rounds_window
 from pytest_gpuperf.cli.imports.imported_record import UNKNOWN, imported_record, imported_run
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import PlainMapping, Record, Run
-from pytest_gpuperf.report.exchange.benchmark_import import BenchmarkFile, read_benchmarks
-
-#: Name of the tool, and of the sweep of imported benchmarks.
-TOOL = "pytest-benchmark"
+from pytest_gpuperf.model import ROUNDS, PlainMapping, Record, Run
+from pytest_gpuperf.report.exchange.benchmark_import import Benchmark, BenchmarkFile, read_benchmarks
 
 
 def records_of(
@@ -44,12 +42,17 @@ def records_of(
         _require_equal("devices", read, [_words(file.device) for file in read], "--gpu")
     if not commit:
         _require_equal("commits", read, [file.commit for file in read], "--commit")
-    left_out = [sentence for file in read for sentence in file.left_out]
-    names = dict.fromkeys(benchmark.name for file in read for benchmark in file.benchmarks)
-    if left_out and not names:
-        raise OptionError("\n".join(left_out))
-    if not names:
+    if not any(file.benchmarks for file in read):
         raise OptionError(f"No benchmark in {', '.join(map(str, files))} has a name that contains {test!r}.")
+    left_out = []
+    for index, file in enumerate(read):
+        problems = [(benchmark, _problem(benchmark)) for benchmark in file.benchmarks]
+        left_out += [f"{file.path}: {benchmark.name} {problem}" for benchmark, problem in problems if problem]
+        usable = tuple(benchmark for benchmark, problem in problems if not problem)
+        read[index] = replace(file, benchmarks=usable)
+    names = dict.fromkeys(benchmark.name for file in read for benchmark in file.benchmarks)
+    if not names:
+        raise OptionError("\n".join(left_out))
     for sentence in left_out:
         on_left_out(sentence)
     invocation, device = uuid.uuid4().hex, {"device": gpu} if gpu else read[0].device or {"device": UNKNOWN}
@@ -74,6 +77,19 @@ def _words(device: PlainMapping) -> str:
     return ", ".join(str(value) if name == "device" else f"{name} {value}" for name, value in device.items())
 
 
+def _problem(benchmark: Benchmark) -> str:
+    """Return why a benchmark can't be used, as the end of a sentence that begins with its name; empty if it can be."""
+    iterations = benchmark.iterations
+    if not benchmark.rounds_s:
+        return (
+            "has statistics, but not its rounds, which percentiles need. "
+            "Write the file with pytest --benchmark-json FILE, or with --benchmark-save-data."
+        )
+    if not isinstance(iterations, int) or isinstance(iterations, bool) or not 1 <= iterations < 1 << 53:
+        return f"has {iterations!r} iterations in each round; expected 1 or more."
+    return rounds_problem(benchmark.rounds_s)
+
+
 def _record(name: str, files: Sequence[BenchmarkFile], invocation: str, device: PlainMapping, commit: str) -> Record:
     runs: list[Run] = []
     measuring = []
@@ -81,15 +97,16 @@ def _record(name: str, files: Sequence[BenchmarkFile], invocation: str, device: 
         # A name that occurs twice, as after a rerun, was measured twice by the same process: two windows of one run.
         same = [benchmark for benchmark in file.benchmarks if benchmark.name == name]
         windows = [
-            rounds_window(TOOL, benchmark.rounds_s, benchmark.iterations, visit) for visit, benchmark in enumerate(same)
+            rounds_window(ROUNDS, benchmark.rounds_s, benchmark.iterations, visit)
+            for visit, benchmark in enumerate(same)
         ]
         if windows:
-            runs.append(imported_run(TOOL, len(runs), windows))
+            runs.append(imported_run(ROUNDS, len(runs), windows))
             measuring.append(file)
     first = measuring[0]
     facts = {fact: value for fact, value in first.machine.items() if fact not in (*device, "test")}
     return imported_record(
-        TOOL,
+        ROUNDS,
         name,
         device,
         runs,

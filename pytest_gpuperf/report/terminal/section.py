@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pytest_gpuperf.model import Comparison, Curve, Record, ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally
 from pytest_gpuperf.report.figures import cut, dated, plural
-from pytest_gpuperf.report.notes import comparison_notes, few_requests_notes, interference_notes, reliability_notes
+from pytest_gpuperf.report.notes import (
+    comparison_notes,
+    few_requests_notes,
+    interference_notes,
+    reliability_notes,
+    rounds_notes,
+)
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, headline, indented, record_lines, warnings
 
 #: Up to this many tests, every test is shown; beyond it, only tests that need attention.
@@ -77,9 +83,10 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
     if comparison.left_out:
         count = plural(len(comparison.left_out), "gated figure")
         lines.append(f"  {count} not compared: too few requests in a run, or no value (-v: which)")
+    rounds = indented([note for curve in curves for note in rounds_notes(curve)])
     if comparison.rows:
-        return lines
-    return [*lines, *indented(few_requests_notes(point for curve in curves for point in curve)), location.line]
+        return [*lines, *rounds] if comparison.left_out else lines
+    return [*lines, *rounds, *indented(few_requests_notes(point for curve in curves for point in curve)), location.line]
 
 
 def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> list[str]:

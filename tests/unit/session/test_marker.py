@@ -35,3 +35,18 @@ def test_the_closest_marker_wins(pytester: pytest.Pytester) -> None:
 def test_what_is_no_metric(pytester: pytest.Pytester, written: str) -> None:
     with pytest.raises(OptionError, match="write one or more of p50, p90, p95, p99, throughput, energy, memory"):
         marker(pytester, f"metrics={written}")
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "gated"),
+    [("", "", True), ("", "benchmark=False", False), ("benchmark=True", "benchmark=False", True)],
+)
+def test_benchmarks_are_gated_unless_a_marker_says_otherwise(
+    pytester: pytest.Pytester, inner: str, outer: str, gated: bool
+) -> None:
+    assert marker(pytester, inner, outer).benchmark is gated
+
+
+def test_whether_benchmarks_are_gated_is_true_or_false(pytester: pytest.Pytester) -> None:
+    with pytest.raises(OptionError, match=r"benchmark='no'\): write True or False"):
+        marker(pytester, "benchmark='no'")

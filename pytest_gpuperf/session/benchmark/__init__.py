@@ -1,0 +1,1 @@
+"""pytest-benchmark's tests: their rounds become records, and are gated like every other test."""
