@@ -13,9 +13,10 @@ from typing import Any
 from pytest_gpuperf.analysis.guard import device_findings
 from pytest_gpuperf.analysis.window import rounds_problem, rounds_window
 from pytest_gpuperf.clock import time
-from pytest_gpuperf.device import Monitor, others_share, read_cpu
+from pytest_gpuperf.device import Monitor, others_share, python_mode, read_cpu, tracers
 from pytest_gpuperf.errors import LoadError
-from pytest_gpuperf.model import ROUNDS, PlainMapping, Resources
+from pytest_gpuperf.model import ROUNDS, Finding, PlainMapping, Resources
+from pytest_gpuperf.model.finding import INSTRUMENTED, PYTHON_INSTRUMENTED
 from pytest_gpuperf.session.measured_test import MeasuredTest
 
 _MODULE = "pytest_benchmark.fixture"
@@ -94,12 +95,14 @@ class WatchedBenchmark:
         window = rounds_window(
             ROUNDS if timer == _USUAL_TIMER else f"{ROUNDS}, {timer}", stats.stats.data, stats.iterations
         )
+        instruments = tuple(filter(None, (*tracers(), python_mode())))
+        findings = (Finding(PYTHON_INSTRUMENTED, INSTRUMENTED, names=instruments),) if instruments else ()
         window = replace(
             window,
             others_cpu_share=share,
             memory=resources.memory,
             gpus=resources.gpus,
-            findings=device_findings(resources.gpus, resources.failures),
+            findings=device_findings(resources.gpus, resources.failures) + findings,
         )
         cut_short = self.fixture.has_error or (error is not None and _passes_through(error.__traceback__, _MODULE))
         self._test.add_window(window, _under_test(stats), complete=not cut_short)
