@@ -58,6 +58,7 @@ class Owner:
         """Kill the owner, first its supervisor if wanted."""
         if supervisor:
             os.kill(self.supervisor, signal.SIGKILL)
+            assert ended(self.supervisor)
         self.process.kill()
         self.process.wait()
 
