@@ -6,6 +6,7 @@
     ├── TargetError        the target can't be described, started or used
     │   └── TargetDied     the started target has ended or does not answer; the message ends with an excerpt of its log
     ├── LoadError          the load could not be applied, or too many requests failed
+    │   └── CallFailed     a measured call raised an exception, which is the ``__cause__``
     ├── DeviceError        the device under test can't be used as requested
     │   └── NvmlError      NVML returned an error; ``kind`` classifies it
     └── StoreError         a record can't be written or read
@@ -67,6 +68,10 @@ class TargetDied(TargetError):
 
 class LoadError(GpuperfError):
     """The load could not be applied, or too many requests failed."""
+
+
+class CallFailed(LoadError):
+    """A measured call raised an exception, which is the ``__cause__``."""
 
 
 class DeviceError(GpuperfError):

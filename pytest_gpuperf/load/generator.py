@@ -98,6 +98,7 @@ class Recording:
         errors: Failed requests of the window, by type.
         error_sample: The first failure in full, for messages; empty when there was none.
         error_sentences: The most frequent sentences of the failures, by type, with their number.
+        call_error: The first exception of a measured call; None for requests to a server.
         address_errors: Failed requests of the window, by address.
         cpu_s: CPU time of the load generator.
         stall_s: Time in the window during which the load generator was kept from its sockets (``loop.STALL_NS``).
@@ -113,6 +114,7 @@ class Recording:
     error_sample: str
     cpu_s: float
     error_sentences: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
+    call_error: BaseException | None = field(default=None, repr=False, compare=False)
     address_errors: tuple[int, ...] = ()
     stall_s: float = 0.0
     workers: int = 1

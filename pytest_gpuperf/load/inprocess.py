@@ -40,6 +40,7 @@ class _Lane(threading.Thread):
 
     Attributes:
         due_now_ns: When the call that it makes or waits for is due (open loop).
+        call_error: The first exception that a call raised.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class _Lane(threading.Thread):
         self.failures = Failures()
         self.started = 0
         self.due_now_ns = 0
+        self.call_error: BaseException | None = None
 
     @property
     def settled(self) -> int:
@@ -84,7 +86,8 @@ class _Lane(threading.Thread):
             # The result is freed before the clock is read: that is part of a call's cost.
             kind = type(self._call())
         except BaseException as error:  # noqa: BLE001 - the user's code (or pytest.fail in it): whatever it raises is a failed request, counted by its type
-            self.failures.add(due_ns or begin, type(error).__name__, str(error))
+            self.call_error = self.call_error or error
+            self.failures.add(due_ns or begin, type(error).__name__, _text_of(error))
             return False
         done = now_ns()
         if kind in UNSTARTED_RESULTS:
@@ -189,6 +192,13 @@ class ThreadLoop:
         return start_ns, stop_ns, ""
 
 
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - the user's __str__
+        return "(its text can't be read)"
+
+
 def _recording(lanes: list[_Lane], start_ns: int, stop_ns: int, lost: str) -> Recording:
     due, sent, done = array("q"), array("q"), array("q")
     errors = Counter[str]()
@@ -213,6 +223,7 @@ def _recording(lanes: list[_Lane], start_ns: int, stop_ns: int, lost: str) -> Re
         errors=dict(errors),
         error_sample=next((lane.failures.sample for lane in lanes if lane.failures.sample), ""),
         error_sentences=most_frequent(sentences),
+        call_error=next((lane.call_error for lane in lanes if lane.call_error is not None), None),
         # The callers do the measured work themselves: there is no separate client whose cost could be measured.
         cpu_s=0.0,
         workers=len(lanes),

@@ -11,7 +11,7 @@ from pytest_gpuperf.analysis.guard import client_findings, device_findings
 from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, window_figures
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.device import Monitor, others_share, python_mode, read_cpu, tracers
-from pytest_gpuperf.errors import LoadError, TargetError
+from pytest_gpuperf.errors import CallFailed, LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
 from pytest_gpuperf.measure.policy import WindowRequest
 from pytest_gpuperf.model import (
@@ -188,4 +188,7 @@ def give_up(recording: Recording, started: StartedTarget, point: LoadPoint) -> N
             raise type(error)(f"At {point.label}: {error}") from error
         time.sleep(_DYING_S / 20)
     detail = f"\nFirst failure: {recording.error_sample}" if recording.error_sample and recording.lost else ""
-    raise LoadError(f"At {point.label} the target is running but gives no correct answers: {problem}.{detail}")
+    kind = LoadError if recording.call_error is None else CallFailed
+    raise kind(
+        f"At {point.label} the target is running but gives no correct answers: {problem}.{detail}"
+    ) from recording.call_error

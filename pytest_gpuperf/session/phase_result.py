@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.errors import CallFailed, GpuperfError
 from pytest_gpuperf.model import Comparison, Record, Verdict
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
 from pytest_gpuperf.publish.outcome import TestOutcome
@@ -24,6 +26,9 @@ from pytest_gpuperf.store.provenance import utc_now
 
 #: Attribute of pytest's report that holds the result.
 _ATTRIBUTE = "gpuperf"
+_PACKAGE = Path(__file__).parent.parent
+#: Number of -v from which pytest shows everything.
+_ALL_DETAILS = 2
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,30 @@ def shorten_error(report: pytest.TestReport, item: pytest.Item, excinfo: pytest.
     if not isinstance(excinfo.value, GpuperfError) or item.config.getoption("fulltrace"):
         return
     entries = [entry for entry in excinfo.traceback if entry.path == item.path]
-    location = f"\n\n{item.path}:{entries[-1].lineno + 1}: {str(entries[-1].statement).strip()}" if entries else ""
+    location = f"\n\n{_line_of(entries[-1])}" if entries else ""
     report.longrepr = f"{excinfo.value}{location}"
+    if isinstance(excinfo.value, CallFailed) and excinfo.value.__cause__ is not None:
+        report.longrepr += _error_of_the_call(excinfo.value.__cause__, item)
+
+
+def _error_of_the_call(error: BaseException, item: pytest.Item) -> str:
+    """Return where a measured call raised its exception, and its traceback if the options ask for tracebacks."""
+    call_error = pytest.ExceptionInfo.from_exception(error)
+    entries = call_error.traceback.filter(lambda entry: _PACKAGE not in Path(entry.path).parents)
+    if not entries:
+        return ""
+    where = f"\nraised at {_line_of(entries[-1])}"
+    style = item.config.getoption("tbstyle")
+    if style == "auto" and item.config.getoption("verbose") >= _ALL_DETAILS:
+        style = "long"
+    if style not in ("long", "short", "native"):
+        return where
+    traceback = call_error.getrepr(style=style, tbfilter=lambda info: entries if info is call_error else info.traceback)
+    return f"{where}\n\n{traceback}"
+
+
+def _line_of(entry: Any) -> str:
+    return f"{entry.path}:{entry.lineno + 1}: {str(entry.statement).strip()}"
 
 
 def _located(outcome: TestOutcome, item: pytest.Item) -> TestOutcome:

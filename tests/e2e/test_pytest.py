@@ -194,3 +194,24 @@ def test_an_unused_plugin_loads_nothing_heavy(pytester: pytest.Pytester) -> None
         """
     )
     pytester.runpytest_subprocess("-p", "no:benchmark", "-p", "no:hypothesispytest").assert_outcomes(passed=1)
+
+
+def test_an_error_of_a_callable_has_its_own_traceback_on_request(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_suite="""
+        def deep(x):
+            return x + ""
+
+        def test_fails(gpuperf):
+            def infer():
+                return deep(7)
+            gpuperf.sweep(infer)
+        """
+    )
+    plain = pytester.runpytest_subprocess("-p", "no:benchmark").stdout
+    plain.fnmatch_lines(["*gives no correct answers: TypeError: *", '*raised at *test_suite.py:2: return x + ""'])
+    plain.no_fnmatch_line("*return deep(7)*")
+    for option in ("-vv", "--tb=long", "--tb=short"):
+        shown = pytester.runpytest_subprocess("-p", "no:benchmark", option).stdout
+        shown.fnmatch_lines(["*return deep(7)*", "*return x + *", "E * TypeError: *"])
+        shown.no_fnmatch_line("*inprocess.py*")
