@@ -21,7 +21,7 @@ from pytest_gpuperf.safe_text import SafeStream
 
 #: Commands as ``gpuperf --help`` lists them: module with ``register``, and help.
 _COMMANDS = {
-    "triton": ("triton", "install the bundled tritonserver"),
+    "triton": ("triton", "install or run the bundled tritonserver"),
     "sweep": ("sweep.command", "measure a served model, with perf_client's options, output and CSV"),
     "duet": ("duet.command", "compare two commits: run the tests of both, alternating window by window"),
     "baseline": ("baseline", "list, accept, pin, delete and copy stored records"),
@@ -57,7 +57,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the arguments up to ``--``, and append the rest to ``options.arguments``, which go to pytest.
+    """Parse the arguments up to ``--``, and append the rest to ``options.arguments``, which go to pytest
+    or tritonserver.
 
     argparse alone would take options that follow ``--`` for its own.
     """

@@ -196,7 +196,7 @@ def test_an_unused_plugin_loads_nothing_heavy(pytester: pytest.Pytester) -> None
     pytester.runpytest_subprocess("-p", "no:benchmark", "-p", "no:hypothesispytest").assert_outcomes(passed=1)
 
 
-def test_an_error_of_a_callable_has_its_own_traceback_on_request(pytester: pytest.Pytester) -> None:
+def test_an_error_of_a_callable_has_a_traceback_on_request(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_suite="""
         def deep(x):

@@ -25,7 +25,7 @@ class Ports:
         """Return ports that no process currently uses; ``http`` and ``grpc`` if given."""
         for wanted, protocol in ((http, HTTP), (grpc, GRPC)):
             if wanted is not None:
-                _check_free(wanted, protocol)
+                check_free(HOST, wanted, f"leave {protocol}_port out to get a free port")
         free_http, free_grpc, metrics = _free_ports()
         return cls(http or free_http, grpc or free_grpc, metrics)
 
@@ -47,13 +47,21 @@ def _free_ports() -> list[int]:
         return [int(listener.getsockname()[1]) for listener in sockets]
 
 
-def _check_free(port: int, protocol: str) -> None:
+def check_free(host: str, port: int, remedy: str) -> None:
+    """Check that a server can listen on a port.
+
+    Args:
+        remedy: What to do otherwise, completing "Or ...".
+
+    Raises:
+        TargetError: It can't.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError as error:
             raise TargetError(
                 f"tritonserver can't listen on port {port}: {error.strerror}.\n"
-                f"Find its user with: ss -ltnp 'sport = :{port}'. Or leave {protocol}_port out to get a free port."
+                f"Find its user with: ss -ltnp 'sport = :{port}'. Or {remedy}."
             ) from error
