@@ -34,9 +34,7 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "my models"
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 0), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGKILL, -9)])
 def test_serves_until_a_signal_and_leaves_nothing(
     models: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
