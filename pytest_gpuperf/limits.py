@@ -12,7 +12,7 @@ from collections.abc import Callable
 _MIB = 1 << 20
 
 #: An answer to a request, also after decompression.
-ANSWER_BYTES = 512 * _MIB
+ANSWER_BYTES = 256 * _MIB
 #: Everything of an HTTP answer but its body: status line, headers, announcements, framing of chunks.
 HEAD_BYTES = _MIB
 #: The framing of a chunked body may take this many bytes for each byte of the body.

@@ -106,6 +106,11 @@ class Tally:
     stall_s: float
     lost: str
 
+    @property
+    def errors(self) -> dict[str, int]:
+        """Failed requests of the window, by type."""
+        return self.failures.errors
+
 
 def column_names(workload: WireWorkload, spec: WindowSpec) -> list[str]:
     """Return the columns that a window needs; further ones would repeat them."""
@@ -130,7 +135,7 @@ def recording_of(tallies: Sequence[Tally], lanes: tuple[Times, ...]) -> Recordin
     errors = Counter[str]()
     sentences: dict[str, Counter[str]] = {}
     for tally in tallies:
-        errors.update(tally.failures.errors)
+        errors.update(tally.errors)
         for kind, counts in tally.failures.sentences.items():
             sentences.setdefault(kind, Counter()).update(counts)
     return Recording(
