@@ -5,10 +5,15 @@ Source: docs/user_guide/metrics.md of Triton. The server refreshes them every ``
 
 from __future__ import annotations
 
-import http.client
+import math
 import re
+import ssl
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import urlsplit
+
+from pytest_gpuperf.bounded_http import NO_ANSWER, BoundedHttp
+from pytest_gpuperf.limits import METRICS_BYTES
 
 _LINE = re.compile(r'^(nv_\w+)\{[^}]*gpu_uuid="([^"]*)"[^}]*\}\s+(\S+)', re.MULTILINE)
 _TIMEOUT_S = 2.0
@@ -42,8 +47,9 @@ class TritonMetrics:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+        context = ssl.create_default_context() if parts.scheme == "https" else None
+        port = parts.port or (443 if context is not None else 80)
+        self._http = BoundedHttp(parts.hostname or "", port, timeout_s=_TIMEOUT_S, limit=METRICS_BYTES, context=context)
         self._path = parts.path if parts.path not in ("", "/") else "/metrics"
         self.url = url
 
@@ -54,15 +60,12 @@ class TritonMetrics:
             MetricsError: The server does not answer.
         """
         try:
-            self._connection.request("GET", self._path)
-            response = self._connection.getresponse()
-            text = response.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()  # the next reading opens another
+            status, body = self._http.ask("GET", self._path)
+        except NO_ANSWER as error:
             raise MetricsError(f"the metrics at {self.url} can't be read: {type(error).__name__}: {error}") from error
-        if response.status != http.HTTPStatus.OK:
-            raise MetricsError(f"the metrics at {self.url} can't be read: status {response.status}")
-        return parse(text)
+        if status != HTTPStatus.OK:
+            raise MetricsError(f"the metrics at {self.url} can't be read: status {status}")
+        return parse(body.decode(errors="replace"))
 
     def energy_j(self) -> float:
         """Read the energy of all GPUs together.
@@ -79,7 +82,7 @@ class TritonMetrics:
 
     def close(self) -> None:
         """Close the connection. May be called twice."""
-        self._connection.close()
+        self._http.close()
 
 
 def parse(text: str) -> tuple[RemoteGpu, ...]:
@@ -87,9 +90,11 @@ def parse(text: str) -> tuple[RemoteGpu, ...]:
     gpus: dict[str, dict[str, float]] = {}
     for name, uuid, number in _LINE.findall(text):
         try:
-            gpus.setdefault(uuid, {})[name] = float(number)
+            value = float(number)
         except ValueError:
             continue  # not a number
+        if math.isfinite(value):
+            gpus.setdefault(uuid, {})[name] = value
     return tuple(
         RemoteGpu(
             uuid,

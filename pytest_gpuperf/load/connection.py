@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_gpuperf.clock import time
+from pytest_gpuperf.tls import tls_advice
 
 if TYPE_CHECKING:
     from pytest_gpuperf.model import Address, Request, WireWorkload
@@ -23,8 +24,6 @@ _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 CLOSED = "the server closed the connection before it had answered"
 #: Buffers handed to one ``sendmsg``; Linux takes up to 1,024.
 _BUFFERS = 256
-#: X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-_WRONG_HOST = (62, 64)
 
 
 class BadResponse(ValueError):
@@ -336,20 +335,6 @@ def kind_of(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return "TLS error"
     return f"connection error ({error.strerror or error})"
-
-
-def tls_advice(error: OSError) -> str:
-    """Return OpenSSL's message, with advice for the common errors."""
-    text = str(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code in _WRONG_HOST:
-            return f"{text} (use a host name that the server's certificate contains, or turn verify_host off)"
-        return f"{text} (give the certificate authority with ca_file, or turn verify off)"
-    if "CERTIFICATE_REQUIRED" in text or "HANDSHAKE_FAILURE" in text:
-        return f"{text} (the server may require a client certificate: give it with cert_file and key_file)"
-    if isinstance(error, ssl.SSLEOFError) or "WRONG_VERSION_NUMBER" in text or "record layer" in text.lower():
-        return f"{text} (does the server speak TLS on this port?)"
-    return text
 
 
 def headers_of(request: Request, common: tuple[tuple[str, str], ...]) -> dict[str, str]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.load.generator import CONNECT_S
-from pytest_gpuperf.model import HTTP, Tls, WireWorkload
+from pytest_gpuperf.model import HTTP, WireWorkload
+from pytest_gpuperf.tls import tls_context
 
 CONNECT_NS = int(CONNECT_S * 1e9)
 
@@ -30,24 +31,11 @@ def tls_of(workload: WireWorkload) -> ssl.SSLContext | None:
     if workload.tls is None:
         return None
     try:
-        return _tls_context(workload.tls, "http/1.1" if workload.protocol == HTTP else "h2")
+        context = tls_context(workload.tls)
     except OSError as error:
         files = ", ".join(filter(None, (workload.tls.ca_file, workload.tls.cert_file, workload.tls.key_file)))
         raise LoadError(f"TLS can't be set up with {files or 'the defaults'}: {error}") from error
-
-
-def _tls_context(tls: Tls, protocol: str) -> ssl.SSLContext:
-    """Return the TLS settings, with a protocol for ALPN. Raises OSError if a file can't be read or isn't PEM."""
-    context = ssl.create_default_context(cafile=tls.ca_file or None)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif not tls.verify_host:
-        context.check_hostname = False
-    if tls.cert_file:
-        # A key that needs a password is an error: OpenSSL would ask for it at the terminal.
-        context.load_cert_chain(tls.cert_file, tls.key_file or None, password="")
-    context.set_alpn_protocols([protocol])
+    context.set_alpn_protocols(["http/1.1" if workload.protocol == HTTP else "h2"])
     return context
 
 

@@ -9,9 +9,10 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,6 @@ from pytest_gpuperf.load import WindowSpec
 from pytest_gpuperf.load.loop import Loop
 from pytest_gpuperf.model import GRPC, Address, Request, WireWorkload
 from pytest_gpuperf.targets.kserve import KServeEndpoint
-from pytest_gpuperf.targets.payload import Array
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 
@@ -125,7 +125,7 @@ def record_http(server: StartedTriton, request: Request) -> None:
     save("metrics", "cpu.txt", text.partition(b"\r\n\r\n")[2])
 
 
-def record_grpc(server: StartedTriton, items: list[dict[str, Array]]) -> None:
+def record_grpc(server: StartedTriton, items: Sequence[Mapping[str, Any]]) -> None:
     for target, streaming in (("grpc", False), ("grpc_stream", True)):
         endpoint = KServeEndpoint(
             server.grpc_address, "doubled", protocol=GRPC, streaming=streaming, input_data=items

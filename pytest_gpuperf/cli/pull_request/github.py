@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pytest_gpuperf import __version__
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import GpuperfError, OptionError
+from pytest_gpuperf.limits import CONTROL_BYTES, read_within
 
 Result = TypeVar("Result")
 
@@ -169,7 +170,7 @@ class GitHub:
         )
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
-                return answer.headers, json.loads(answer.read() or b"null")
+                return answer.headers, json.loads(read_within(answer.read, CONTROL_BYTES, "the answer") or b"null")
         except urllib.error.HTTPError as error:
             with error:
                 raise _failure(error, f"{method} {self._api}{path}") from error
@@ -197,7 +198,7 @@ def _is_by(comment: Mapping[str, Any], login: str | None) -> bool:
 
 def _failure(error: urllib.error.HTTPError, request: str) -> _RequestRefused | _TransientFailure:
     try:
-        reason = str(json.loads(error.read())["message"])[:500]
+        reason = str(json.loads(read_within(error.read, CONTROL_BYTES, "the answer"))["message"])[:500]
     except (ValueError, KeyError, TypeError, OSError):
         reason = str(error.reason)
     message = f"GitHub answered {error.code} ({reason}) to {request}."

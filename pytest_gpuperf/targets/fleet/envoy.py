@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from pytest_gpuperf.bounded_http import NO_ANSWER, BoundedHttp
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
+from pytest_gpuperf.limits import CONTROL_BYTES
 from pytest_gpuperf.model import Address
 from pytest_gpuperf.targets.fleet.envoy_config import HOST, PROTOCOLS, assignment, bootstrap
 from pytest_gpuperf.targets.process import SupervisedProcess
@@ -163,14 +164,11 @@ class Envoy:
     def _ask(self, path: str) -> Any:
         """Return the answer of the administration interface."""
         host, _, port = self._admin_file.read_text().strip().rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=_ADMIN_S)
-        try:
-            connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise TargetDied(f"Envoy does not answer ({error}).\n{self._log_excerpt()}") from error
-        finally:
-            connection.close()
+        with closing(BoundedHttp(host, int(port), timeout_s=_ADMIN_S, limit=CONTROL_BYTES)) as http:
+            try:
+                return json.loads(http.ask("GET", path)[1])
+            except NO_ANSWER as error:
+                raise TargetDied(f"Envoy does not answer ({error}).\n{self._log_excerpt()}") from error
 
     def _log_excerpt(self) -> str:
         tail = self._process.log_tail() if self._process is not None else ""

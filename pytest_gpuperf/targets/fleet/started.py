@@ -15,7 +15,6 @@ from pytest_gpuperf.model import GRPC, HTTP, Address, Finding, Plain, PlainMappi
 from pytest_gpuperf.model.finding import SERVERS, SERVERS_LOST
 from pytest_gpuperf.targets.fleet.envoy import Envoy
 from pytest_gpuperf.targets.kserve import KServeEndpoint, Servers, StartedEndpoint
-from pytest_gpuperf.targets.kserve.client_http import close_thread_hub
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import StartedTriton
 
@@ -26,8 +25,7 @@ Result = TypeVar("Result")
 class Member:
     """A server of a fleet, with a thread for all its operations.
 
-    The thread has two reasons: servers are started, asked and stopped concurrently; and ``tritonclient.http`` uses
-    gevent, whose sockets belong to the thread that opened them.
+    Servers are started, asked and stopped concurrently.
 
     Args:
         number: Number of the server, from 1.
@@ -79,9 +77,8 @@ class Member:
             self._server.stop()
 
     def finish_thread(self) -> None:
-        """Close the thread's client files and end the thread."""
+        """End the thread."""
         self.ended = True
-        self.submit(close_thread_hub)
         self._thread.shutdown(wait=True)
 
 

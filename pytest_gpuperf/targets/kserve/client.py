@@ -6,11 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
-from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.errors import TargetDied, TargetError
 from pytest_gpuperf.model import ServerTimes
 
 #: Seconds within which a control call must be answered.
 CONTROL_S = 10.0
+#: Names in the message about a model that a server does not have.
+_MODELS_NAMED = 20
+#: What reading a document of another form than the protocol's raises.
+_UNREADABLE_DOCUMENT = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 _PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
@@ -50,24 +54,62 @@ class KServeClient(ABC):
         return f"{metadata.get('name', '?')} {metadata.get('version', '?')}"
 
     def model(self, model: str, version: str = "") -> dict[str, Any]:
-        metadata = self._ask("get_model_metadata", model, version)
+        metadata = self._metadata(model, version)
         if not all(isinstance(metadata.get(part), list) for part in ("inputs", "outputs")):
             raise TargetError(f"{self.address} is not a KServe v2 server.")
         return metadata
+
+    def _metadata(self, model: str, version: str) -> dict[str, Any]:
+        try:
+            return self._ask("get_model_metadata", model, version)
+        except TargetDied:
+            raise
+        except TargetError as error:
+            raise TargetError(f"{error}{self._models_served()}") from error
+
+    def _models_served(self) -> str:
+        """Return a sentence with the models of the server; empty if it doesn't list them, or has this many."""
+        try:
+            index = self._call("get_model_repository_index")
+            entries = index.get("models", ()) if isinstance(index, dict) else index
+            names = sorted({str(entry["name"]) for entry in entries if entry.get("state", "READY") == "READY"})
+        except (TargetError, *_UNREADABLE_DOCUMENT):
+            return ""
+        further = f" and {len(names) - _MODELS_NAMED} more" if len(names) > _MODELS_NAMED else ""
+        return f"\nModels of this server: {', '.join(names[:_MODELS_NAMED]) or 'none'}{further}."
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
         return self._ask("get_model_config", model, version)
 
     def server_times(self, model: str, version: str = "") -> ServerTimes:
         """Return cumulative times, summed over the model's versions if none is given (statistics extension)."""
-        return _times(self._ask("get_inference_statistics", model, version).get("model_stats", ()))
+        return self._times(self._statistics(model, version))
 
     def all_server_times(self) -> dict[str, ServerTimes]:
         """Return the cumulative times of every model of the server, read at the same time."""
-        by_model: dict[str, list[dict[str, Any]]] = {}
-        for entry in self._ask("get_inference_statistics").get("model_stats", ()):
-            by_model.setdefault(str(entry.get("name", "")), []).append(entry)
-        return {name: _times(entries) for name, entries in by_model.items()}
+        by_model: dict[str, list[Any]] = {}
+        try:
+            for entry in self._statistics():
+                by_model.setdefault(str(entry.get("name", "")), []).append(entry)
+        except _UNREADABLE_DOCUMENT as error:
+            raise self._unreadable("statistics", error) from error
+        return {name: self._times(entries) for name, entries in by_model.items()}
+
+    def _statistics(self, *model: str) -> Iterable[Any]:
+        entries = self._ask("get_inference_statistics", *model).get("model_stats", ())
+        if not isinstance(entries, list | tuple):
+            raise self._unreadable("statistics", "model_stats is not a list")
+        return entries
+
+    def _times(self, entries: Iterable[Any]) -> ServerTimes:
+        try:
+            return times_of_statistics(entries)
+        except _UNREADABLE_DOCUMENT as error:
+            raise self._unreadable("statistics", error) from error
+
+    def _unreadable(self, what: str, why: object) -> TargetError:
+        reason = repr(why) if isinstance(why, Exception) else str(why)
+        return TargetError(f"The server at {self.address} sends {what} that can't be read: {reason}.")
 
     def share_system_memory(self, name: str, key: str, size: int) -> None:
         self._call("register_system_shared_memory", name, key, size)
@@ -87,7 +129,8 @@ class KServeClient(ABC):
         return answer
 
 
-def _times(entries: Iterable[dict[str, Any]]) -> ServerTimes:
+def times_of_statistics(entries: Iterable[Any]) -> ServerTimes:
+    """Return the sum of the times in entries of the statistics extension."""
     total = ServerTimes(0, 0, 0, 0, 0, 0)
     for entry in entries:
         times = entry.get("inference_stats", {})

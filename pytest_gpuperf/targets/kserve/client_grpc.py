@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
+from pytest_gpuperf.limits import CONTROL_BYTES
 from pytest_gpuperf.model import Address, Tls
 from pytest_gpuperf.targets.kserve.client import CONTROL_S, KServeClient
 
 #: States of a call that was not answered.
 _NO_ANSWER = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED")
+#: What gRPC's message means.
+_HINTS = {
+    "http1.x": " Is that the HTTP port? Use the gRPC port, or protocol='http'.",
+    "WRONG_VERSION_NUMBER": " Does the server speak TLS on this port?",
+    "Ssl handshake failed": " Are the TLS settings right?",
+    "Socket closed": " Is that the gRPC port, and are the TLS settings right?",
+}
 _NAME_OVERRIDE = "grpc.ssl_target_name_override"
 
 
@@ -31,7 +39,12 @@ class GrpcClient(KServeClient):
         self._headers = dict(headers)
         # By default all channels of this process to an address share a connection and its back-off. A probe must
         # find out by itself whether the server still accepts connections.
-        arguments: list[tuple[str, object]] = [("grpc.use_local_subchannel_pool", 1)]
+        arguments: list[tuple[str, object]] = [
+            ("grpc.use_local_subchannel_pool", 1),
+            # The load goes to the server itself, so the control calls must, too.
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.max_receive_message_length", CONTROL_BYTES),
+        ]
         credentials = None
         if tls is not None:
             credentials, tls_arguments = _encryption(address, tls)
@@ -49,7 +62,7 @@ class GrpcClient(KServeClient):
 
     def model(self, model: str, version: str = "") -> dict[str, Any]:
         # The JSON form of a message omits empty lists.
-        metadata = {"inputs": [], "outputs": [], **self._ask("get_model_metadata", model, version)}
+        metadata = {"inputs": [], "outputs": [], **self._metadata(model, version)}
         if "name" not in metadata:
             raise TargetError(f"{self.address} is not a KServe v2 server.")
         return metadata
@@ -65,8 +78,15 @@ class GrpcClient(KServeClient):
         try:
             return getattr(self._client, method)(*arguments, headers=self._headers, client_timeout=CONTROL_S, **form)
         except InferenceServerException as error:
+            text = str(error)
+            if "CERTIFICATE_VERIFY_FAILED" in text:
+                advice = "give the certificate authority with ca_file, or turn verify off"
+                raise TargetError(
+                    f"The certificate of the server at {self.address} was refused ({advice}): {text}"
+                ) from error
             if error.status() in _NO_ANSWER:
-                raise TargetDied(f"The server at {self.address} does not answer ({error}).") from error
+                hint = next((hint for sign, hint in _HINTS.items() if sign in text), "")
+                raise TargetDied(f"The server at {self.address} does not answer ({text}).{hint}") from error
             raise TargetError(f"The server at {self.address} refused {method}{arguments}: {error}") from error
         except Exception as error:  # from a closed channel, or metadata that gRPC does not accept
             raise TargetError(f"{method}{arguments} can't be sent to {self.address}: {error}") from error

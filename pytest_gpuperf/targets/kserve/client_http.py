@@ -2,75 +2,112 @@
 
 from __future__ import annotations
 
+import json
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
+from pytest_gpuperf.bounded_http import NO_ANSWER, BoundedHttp
 from pytest_gpuperf.errors import TargetDied, TargetError
+from pytest_gpuperf.limits import CONTROL_BYTES, TooLargeError
 from pytest_gpuperf.model import Address, Tls
 from pytest_gpuperf.targets.kserve.client import CONTROL_S, KServeClient
+from pytest_gpuperf.tls import tls_advice, tls_context
+
+#: How an HTTP/2 server begins, as ``http.client`` shows it.
+_HTTP2 = "\\x00\\x00"
+Call = tuple[str, str, "dict[str, object] | None"]
 
 
 class HttpClient(KServeClient):
-    """A client that uses ``tritonclient.http``."""
+    """A client that opens a connection for each call: a server may close an idle one at any time."""
 
     def __init__(self, address: Address, headers: Sequence[tuple[str, str]] = (), tls: Tls | None = None) -> None:
         super().__init__(address.label)
-        from tritonclient.http import InferenceServerClient
-
-        self._headers = dict(headers)
+        self._address, self._headers = address, dict(headers)
         try:
-            options = _encryption(tls) if tls is not None else {}
-        except (OSError, ssl.SSLError) as error:
+            self._context = tls_context(tls) if tls is not None else None
+        except OSError as error:
             raise TargetError(f"The TLS files for {self.address} can't be used: {error}.\n{tls}") from error
-        self._client = InferenceServerClient(
-            self.address, connection_timeout=CONTROL_S, network_timeout=CONTROL_S, **options
-        )
 
     def close(self) -> None:
-        self._client.close()
+        """Do nothing: no connection outlives its call."""
 
     def ready(self) -> bool:
         try:
-            return bool(self._client.is_server_ready(headers=self._headers))
-        except Exception:  # noqa: BLE001 - after any error of gevent, ssl, socket or tritonclient it is not ready
+            return self._ask_server("GET", "health/ready")[0] == HTTPStatus.OK
+        except NO_ANSWER:
             return False
 
     def _call(self, method: str, *arguments: object) -> Any:
-        from tritonclient.utils import InferenceServerException
-
+        verb, path, document = _CALLS[method](*arguments)
         try:
-            return getattr(self._client, method)(*arguments, headers=self._headers)
-        except InferenceServerException as error:
-            raise TargetError(f"The server at {self.address} refused {method}{arguments}: {error}") from error
-        except Exception as error:  # geventhttpclient and gevent raise OSErrors and exceptions without a common base
-            raise TargetDied(f"The server at {self.address} does not answer ({error}).") from error
+            status, body = self._ask_server(verb, path, document)
+            answer = json.loads(body) if body.strip() else {}
+        except ssl.SSLCertVerificationError as error:
+            raise TargetError(
+                f"The certificate of the server at {self.address} was refused: {tls_advice(error)}."
+            ) from error
+        except TooLargeError as error:
+            raise TargetError(f"The server at {self.address} answers {path} with too much: {error}.") from error
+        except NO_ANSWER as error:
+            raise TargetDied(f"The server at {self.address} does not answer ({_reason(error)}).") from error
+        except RecursionError as error:
+            raise TargetError(f"{self.address} is not a KServe v2 server: its answer is nested too deeply.") from error
+        if status != HTTPStatus.OK:
+            reason = answer.get("error") if isinstance(answer, dict) else None
+            raise TargetError(f"The server at {self.address} refused {method}{arguments}: {reason or f'HTTP {status}'}")
+        return answer
+
+    def _ask_server(self, verb: str, path: str, document: dict[str, object] | None = None) -> tuple[int, bytes]:
+        address = self._address
+        http = BoundedHttp(address.host, address.port, timeout_s=CONTROL_S, limit=CONTROL_BYTES, context=self._context)
+        body = json.dumps(document or {}).encode() if verb == "POST" else None
+        try:
+            return http.ask(verb, f"{getattr(address, 'prefix', '')}/v2{path and '/' + path}", body, self._headers)
+        finally:
+            http.close()
 
 
-def close_thread_hub() -> None:
-    """Close gevent's files of the calling thread; no client may be used in it any more."""
-    import gevent
+def _reason(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return "its answer is not JSON"
+    text = tls_advice(error) if isinstance(error, OSError) else repr(error)
+    if _HTTP2 in text:
+        return "it speaks HTTP/2: is that the gRPC port? Use the HTTP port, or protocol='grpc'"
+    return text
 
-    gevent.get_hub().destroy(destroy_loop=True)
+
+def _model(name: object, version: object = "") -> str:
+    versions = f"/versions/{quote(str(version), safe='')}" if version else ""
+    return f"models/{quote(str(name), safe='')}{versions}"
 
 
-def _encryption(tls: Tls) -> dict[str, Any]:
-    """Return tritonclient's arguments for TLS.
+def _memory(kind: str, name: object, action: str) -> str:
+    return f"{kind}sharedmemory/region/{quote(str(name), safe='')}/{action}"
 
-    The context is created here, since the library supports only some fields of ``Tls`` and reloads the authorities.
-    """
-    import gevent.ssl
 
-    def context(**_ignored: object) -> Any:
-        created = gevent.ssl.create_default_context(cafile=tls.ca_file or None)
-        if tls.cert_file:
-            created.load_cert_chain(tls.cert_file, tls.key_file or None)
-        if insecure:
-            created.check_hostname = False
-        if not tls.verify:
-            created.verify_mode = ssl.CERT_NONE
-        return created
+#: What each method of ``tritonclient`` sends.
+_CALLS: dict[str, Callable[..., Call]] = {
+    "get_server_metadata": lambda: ("GET", "", None),
+    "get_model_metadata": lambda *model: ("GET", _model(*model), None),
+    "get_model_config": lambda *model: ("GET", f"{_model(*model)}/config", None),
+    "get_inference_statistics": lambda *model: ("GET", f"{_model(*model) if model else 'models'}/stats", None),
+    "get_model_repository_index": lambda: ("POST", "repository/index", None),
+    "register_system_shared_memory": lambda name, key, size: (
+        *("POST", _memory("system", name, "register")),
+        {"key": key, "offset": 0, "byte_size": size},
+    ),
+    "register_cuda_shared_memory": lambda name, handle, device, size: (
+        *("POST", _memory("cuda", name, "register")),
+        {"raw_handle": {"b64": _text(handle)}, "device_id": device, "byte_size": size},
+    ),
+    "unregister_system_shared_memory": lambda name: ("POST", _memory("system", name, "unregister"), None),
+    "unregister_cuda_shared_memory": lambda name: ("POST", _memory("cuda", name, "unregister"), None),
+}
 
-    insecure = not (tls.verify and tls.verify_host)
-    context()  # raises for an unreadable file here, where the caller can name it
-    return {"ssl": True, "ssl_context_factory": context, "insecure": insecure}
+
+def _text(handle: bytes | str) -> str:
+    return handle.decode() if isinstance(handle, bytes) else handle

@@ -148,6 +148,7 @@ class StartedEndpoint:
             for client in self._clients
         ]
         for client, model in zip(self._clients, models, strict=True):
+            model.check(client.address)
             for part in ("inputs", "outputs", "max_batch_size", "decoupled"):
                 first, differing = getattr(models[0], part), getattr(model, part)
                 if first != differing:

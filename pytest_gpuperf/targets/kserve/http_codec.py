@@ -99,6 +99,8 @@ def decode(body: bytes, headers: Mapping[str, str], memory: OutputSlot | None) -
     arrays = {}
     for tensor in outputs:
         name, datatype, shape = tensor["name"], tensor["datatype"], [int(size) for size in tensor["shape"]]
+        if not isinstance(name, str):
+            raise ValueError(f"the name of an output is {name!r}")  # noqa: TRY004 - no caller's argument
         parameters = tensor.get("parameters", {})
         if "binary_data_size" in parameters:
             size = int(parameters["binary_data_size"])

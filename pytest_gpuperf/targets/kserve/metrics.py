@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 from contextlib import closing
+from http import HTTPStatus
+
+from pytest_gpuperf.bounded_http import NO_ANSWER, BoundedHttp
+from pytest_gpuperf.limits import METRICS_BYTES
 
 #: Triton's default.
 _PORT = 8002
@@ -19,14 +22,10 @@ def find_metrics_url(host: str, model: str) -> str | None:
     Another server on the host may use the port, so the metrics must mention the model.
     """
     url = f"http://{f'[{host}]' if ':' in host else host}:{_PORT}/metrics"
-    # http.client ignores proxies, whose answer would not be the server's.
-    with closing(http.client.HTTPConnection(host, _PORT, timeout=_CONNECT_S)) as connection:
+    http = BoundedHttp(host, _PORT, timeout_s=_ANSWER_S, connect_s=_CONNECT_S, limit=METRICS_BYTES)
+    with closing(http):
         try:
-            connection.connect()
-            connection.sock.settimeout(_ANSWER_S)
-            connection.request("GET", "/metrics")
-            answer = connection.getresponse()
-            text = answer.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException):
+            status, body = http.ask("GET", "/metrics")
+        except NO_ANSWER:
             return None
-    return url if answer.status == http.client.OK and f'model="{model}"' in text else None
+    return url if status == HTTPStatus.OK and f'model="{model}"'.encode() in body else None

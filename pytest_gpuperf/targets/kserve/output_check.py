@@ -114,10 +114,10 @@ def worst_element(wanted: Array, actual: Array, tolerance: float) -> tuple[int, 
             distance = np.abs(actual.astype(object) - wanted.astype(object))
             return _index(int(np.argmax(distance.reshape(-1))), wanted)
         return _index(int(np.argmax(wrong.reshape(-1))), wanted)
-    exact, got = wanted.astype(np.float64), actual.astype(np.float64)
-    finite = exact[np.isfinite(exact)]
-    scale = float(np.sqrt(np.mean(finite * finite))) if finite.size else 0.0
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        exact, got = wanted.astype(np.float64), actual.astype(np.float64)
+        finite = exact[np.isfinite(exact)]
+        scale = float(np.sqrt(np.mean(finite * finite))) if finite.size else 0.0
         excess = np.abs(got - exact) - tolerance * np.maximum(np.abs(exact), scale)
     same = (got == exact) | (np.isnan(got) & np.isnan(exact))
     # A misplaced infinity or NaN counts as the largest difference.

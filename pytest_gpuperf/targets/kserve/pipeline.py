@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.model import ServerTimes
 from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
@@ -33,9 +34,20 @@ class Stage:
         return hashlib.sha256(" ".join(stage.digest for stage in self.walk()).encode()).hexdigest()[:32]
 
 
-def stage_tree(name: str, model: ServedModel, client: KServeClient) -> Stage:
-    """Return the tree of an ensemble; a single stage for any other model."""
-    stages = tuple(stage_tree(step, ServedModel({}, client.config(step)), client) for step in model.steps)
+def stage_tree(name: str, model: ServedModel, client: KServeClient, above: tuple[str, ...] = ()) -> Stage:
+    """Return the tree of an ensemble; a single stage for any other model.
+
+    Args:
+        above: The ensembles that it is a step of.
+
+    Raises:
+        TargetError: An ensemble is a step of itself.
+    """
+    if name in above:
+        raise TargetError(f"The server at {client.address} says that the ensemble {name!r} is a step of itself.")
+    stages = tuple(
+        stage_tree(step, ServedModel({}, client.config(step)), client, (*above, name)) for step in model.steps
+    )
     return Stage(name, model.digest or "", stages)
 
 

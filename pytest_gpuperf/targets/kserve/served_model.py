@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.targets.payload import TensorSpec, first_is_batch
 
 
@@ -21,6 +22,17 @@ class ServedModel:
 
     metadata: dict[str, Any]
     config: dict[str, Any] | None
+
+    def check(self, address: str) -> None:
+        """Check that the description has the protocol's form.
+
+        Raises:
+            TargetError: It hasn't.
+        """
+        try:
+            _ = self.inputs, self.outputs, self.batched, self.decoupled, self.steps
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+            raise TargetError(f"The server at {address} describes the model in an unknown form: {error!r}.") from error
 
     @property
     def max_batch_size(self) -> int | None:

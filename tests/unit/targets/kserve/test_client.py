@@ -182,7 +182,7 @@ class TestEncrypted:
         client = open_client(Servers((address,), protocol, tls=tls))
         try:
             return client.extensions() == set(ALL)
-        except TargetDied:
+        except TargetError:
             return False
         finally:
             client.close()
