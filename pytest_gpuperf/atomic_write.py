@@ -2,24 +2,78 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+import socket
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f]{8}")
+#: No file takes so long to write; also where nobody knows whether the writer of another machine lives.
+_ABANDONED_S = 86_400.0
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, folder: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path for the new content of ``path``, and replace ``path`` with it unless an error was raised.
 
-    Readers see the old content until then; concurrent writers have temporary paths of their own.
+    Readers see the old content until then; concurrent writers have temporary paths of their own. The temporary files of
+    writers that were killed are deleted.
+
+    Args:
+        folder: Folder of the temporary file, on the same file system; that of ``path`` by default.
 
     Raises:
         OSError: ``path`` can't be replaced.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    folder = folder or path.parent
+    beginning = f".{path.name[:100]}."
+    _delete_abandoned(folder, "." if folder != path.parent else beginning)
+    temporary = folder / f"{beginning}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         yield temporary
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:  # another process has just deleted the folder, which was empty
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _delete_abandoned(folder: Path, beginning: str) -> None:
+    """Delete the temporary files whose writer has ended."""
+    with suppress(OSError), os.scandir(folder) as items:
+        for item in items:
+            match = _TEMPORARY.fullmatch(item.name) if item.name.startswith(beginning) else None
+            with suppress(OSError):
+                if match and _is_abandoned(item, match["machine"], int(match["pid"])):
+                    Path(item.path).unlink()
+
+
+def _is_abandoned(item: os.DirEntry[str], machine: str, pid: int) -> bool:
+    if machine != _machine():
+        return time.time() - item.stat(follow_symlinks=False).st_mtime > _ABANDONED_S
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it belongs to another user
+        return False
+    return False
+
+
+@cache
+def _machine() -> str:
+    """Return digits of the machine, or container, inside which process ids are unique."""
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        namespace = 0
+    return hashlib.sha256(f"{socket.gethostname()} {namespace}".encode()).hexdigest()[:8]

@@ -11,6 +11,7 @@
     │   └── NvmlError      NVML returned an error; ``kind`` classifies it
     └── StoreError         a record can't be written or read
         └── UnreadableRecord   a stored file is damaged, altered, or written by a newer version
+            └── FutureDate     a stored file is dated in the future
 
 A message says what happened, where, and what to do. Errors of third-party libraries are
 translated where the library is imported, with ``raise ... from``.
@@ -114,3 +115,28 @@ class UnreadableRecord(StoreError):
         self.where = where
         self.why = why
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[UnreadableRecord], tuple[str, ...]]:
+        # The message, which an exception is pickled with, is not what it is made of.
+        return type(self), (self.where, self.why, self.remedy)
+
+
+class FutureDate(UnreadableRecord):
+    """A stored file is dated in the future, so nobody knows where it belongs in the order.
+
+    Args:
+        where: URL of the file.
+        date: Its date.
+    """
+
+    def __init__(self, where: str, date: str) -> None:
+        super().__init__(
+            where,
+            f"is dated {date}, in the future: the clock of the machine that wrote it was ahead, or this machine's is "
+            "behind",
+            "Set the clock, and measure again, or accept the record here (gpuperf baseline accept), or delete it.",
+        )
+        self.date = date
+
+    def __reduce__(self) -> tuple[type[FutureDate], tuple[str, ...]]:
+        return type(self), (self.where, self.date)

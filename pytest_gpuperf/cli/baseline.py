@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store, integer, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
-from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.errors import OptionError, UnreadableRecord
 from pytest_gpuperf.model import Record, curve_of
 from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.figures import minute, plural
 from pytest_gpuperf.report.summary import curve_table
 from pytest_gpuperf.report.table import Table
 from pytest_gpuperf.store import (
+    ALL_NOTES,
     DEFAULT_BRANCH,
+    NOTE_KINDS,
     Synced,
     export_records,
     import_records,
@@ -67,6 +69,13 @@ def register(parser: argparse.ArgumentParser) -> None:
     add_filters(export)
     importing = add("import", _import, "copy exported records, or another store, into the store; may be repeated")
     importing.add_argument("source", help="tar file, directory or fsspec URL")
+    text = "only the record with this id, or whose id begins so; may be repeated"
+    importing.add_argument("--record", action="append", default=[], metavar="ID", help=text)
+    text = (
+        f"also copy notes of these kinds ({', '.join(NOTE_KINDS)}, or all, with commas between them); notes can accept "
+        "a regression (default: records alone)"
+    )
+    importing.add_argument("--notes", type=_note_kinds, default=frozenset(), metavar="KINDS", help=text)
     importing.add_argument("--if-any", action="store_true", help="succeed if the source is empty or doesn't exist yet")
     to_branch = add("push", _push, "add the store's records to a branch of a git remote")
     from_branch = add("pull", _pull, "copy the records on a branch of a git remote into the store")
@@ -110,7 +119,8 @@ def _list(options: argparse.Namespace) -> int:
 def _row(stored: StoredRecord) -> tuple[str, ...]:
     record, file = stored.record, stored.file
     gate = "cut short" if record.status != "complete" else _gate(record)
-    marks = [word for word, applies in (("duet", file.duet), ("pinned", file.pinned)) if applies]
+    applying = (("duet", file.duet), ("pinned", file.pinned), ("dated in the future", file.future))
+    marks = [word for word, applies in applying if applies]
     return (
         record.id,
         minute(record.created_utc),
@@ -230,11 +240,32 @@ def _export(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     store = open_store(options, create=True)
-    result = import_records(store, options.source, may_be_empty=options.if_any)
+    result = import_records(
+        store, options.source, records=options.record, notes=options.notes, may_be_empty=options.if_any
+    )
     known = f"; {result.known} were already there" if result.known else ""
-    notes = f" and {plural(result.notes, 'note')} (acceptances, pins, calibrations)" if result.notes else ""
+    notes = f" and {plural(len(result.notes), 'note')}" if result.notes else ""
     print(f"Imported {plural(result.records, 'record')}{notes} into {store.url}{known}.")
-    return 0
+    for note in result.notes:
+        print(f"  {note}")
+    if result.joining:
+        print(f"Of these, {plural(result.joining, 'record')} passed the gate elsewhere, and may join a baseline here.")
+    if result.notes_left:
+        print("Left out, because notes can accept a regression. If you trust their author, repeat with --notes KINDS:")
+        for note in result.notes_left:
+            print(f"  {note}")
+    return _print_left_out(result.left_out)
+
+
+def _note_kinds(text: str) -> frozenset[str]:
+    kinds = frozenset(kind.strip() for kind in text.split(","))
+    if kinds == {"all"}:
+        return ALL_NOTES
+    if unknown := sorted(kinds - ALL_NOTES):
+        raise argparse.ArgumentTypeError(
+            f"{unknown[0]!r}: write all, or one or more of {', '.join(NOTE_KINDS)}, with commas between them"
+        )
+    return kinds
 
 
 def _push(options: argparse.Namespace) -> int:
@@ -246,7 +277,7 @@ def _push(options: argparse.Namespace) -> int:
         print(f"Pushed {_written(result)} to {options.branch}{created}{attempts}{_unchanged(result)}.")
     else:
         print(f"{options.branch} already has all records of {store.url}.")
-    return _print_unreadable(result)
+    return _print_left_out(result.unreadable)
 
 
 def _pull(options: argparse.Namespace) -> int:
@@ -256,7 +287,7 @@ def _pull(options: argparse.Namespace) -> int:
         print(f"Nothing to pull: there is no branch {options.branch} yet. `gpuperf baseline push` creates it.")
         return 0
     print(f"Pulled {_written(result)} from {options.branch} into {store.url}{_unchanged(result)}.")
-    return _print_unreadable(result)
+    return _print_left_out(result.unreadable)
 
 
 def _written(result: Synced) -> str:
@@ -270,7 +301,7 @@ def _unchanged(result: Synced) -> str:
     return known + deleted
 
 
-def _print_unreadable(result: Synced) -> int:
-    for error in result.unreadable:
+def _print_left_out(errors: Sequence[UnreadableRecord]) -> int:
+    for error in errors:
         print(f"gpuperf: left out: {error}", file=sys.stderr)
-    return 1 if result.unreadable else 0
+    return 1 if errors else 0

@@ -64,6 +64,7 @@ def judge_and_store(store: Store, record: Record, tests: int = 1) -> None:
     Raises:
         StoreError, UnreadableRecord: The baseline can't be read, or the record can't be written.
     """
+    record = store.dated(record)
     errors = error_report(record.runs)
     comparison = Comparison(Verdict.NO_BASELINE)
     if record.status == "complete":

@@ -12,7 +12,16 @@ from pytest_gpuperf.model.figures import PointFigures, figures_by_point, undistu
 from pytest_gpuperf.model.finding import MARKS, Finding
 from pytest_gpuperf.model.histogram import QUANTILES, Histogram, bucket_of, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint
-from pytest_gpuperf.model.record import GATED, METHOD_VERSION, SCHEMA, Plain, PlainMapping, Record, RuleSettings
+from pytest_gpuperf.model.record import (
+    GATED,
+    METHOD_VERSION,
+    SCHEMA,
+    Plain,
+    PlainMapping,
+    Record,
+    RuleSettings,
+    check_utc,
+)
 from pytest_gpuperf.model.reported import PointCost, ReportedTest
 from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory, Resources
 from pytest_gpuperf.model.run import ROUNDS, Run

@@ -13,6 +13,9 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+#: Larger integers fit into no column of a table or array.
+_TOO_LARGE = 2**63
+
 DataClassT = TypeVar("DataClassT")
 
 
@@ -100,7 +103,7 @@ def _read_union(kinds: tuple[Any, ...], data: Any, path: str) -> Any:
     if len(members) == 1:
         return _read(members[0], data, path)
     if type(data) in members:
-        return data
+        return _expect(data, type(data), path)
     if isinstance(data, dict):
         for kind in filter(is_dataclass, members):
             if data.keys() <= {field.name for field in fields(kind)}:
@@ -130,4 +133,6 @@ def _expect(data: Any, kind: Any, path: str) -> Any:
     if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
         expected = "null" if kind is types.NoneType else kind.__name__
         raise Mismatch(f"{path} should be {expected}, not {type(data).__name__}")
+    if isinstance(data, int) and abs(data) >= _TOO_LARGE:
+        raise Mismatch(f"{path} is an integer of more than 64 bits")
     return data

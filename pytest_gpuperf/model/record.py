@@ -9,8 +9,10 @@ A reader refuses a newer schema and names it in the message.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pytest_gpuperf.model.budget import Budget, LatencyLimit
 from pytest_gpuperf.model.load_point import LoadPoint
@@ -22,11 +24,26 @@ SCHEMA = 1
 #: looks like a change of the target.
 METHOD_VERSION = 1
 
+#: The earliest and latest times are far from those that Python can't convert.
+_UTC = re.compile(r"(19[7-9]\d|[2-8]\d{3})-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}(\d{3})?)?\+00:00", re.ASCII)
+_ID = re.compile(r"\w{1,64}", re.ASCII)
+
 Plain = str | int | float | bool | None
 PlainMapping = Mapping[str, Plain]
 
 #: Metrics that gate by default. p95 and p99 need longer windows than most tests have, and memory rarely creeps.
 GATED = frozenset({"p50", "p90", "throughput", "energy"})
+
+
+def check_utc(text: str) -> None:
+    """Check a time in the format of records.
+
+    Raises:
+        ValueError: The text is not a time in UTC, for example ``2026-01-31T12:00:00.000+00:00``.
+    """
+    if not _UTC.fullmatch(text):
+        raise ValueError(f"expected a time such as 2026-01-31T12:00:00.000+00:00, not {text[:80]!r}")
+    datetime.fromisoformat(text)
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,9 @@ class Record:
     kept_points: Mapping[str, tuple[LoadPoint, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_utc(self.created_utc)
+        if not _ID.fullmatch(self.id):
+            raise ValueError(f"id must be 1 to 64 letters and digits, not {self.id[:80]!r}")
         if self.status not in ("complete", "incomplete"):
             raise ValueError(f"status must be complete or incomplete, not {self.status!r}")
         if self.gate not in ("passed", "failed", "open"):

@@ -126,6 +126,7 @@ def _decide(
         else:
             comparison = compare_record(record, baseline, rule)
     baseline_records = () if comparison.mode == "duet" else (*baseline.records, *baseline.pinned)
+    record = context.store.dated(record)
     errors = error_report((*record.runs, *record.reference))
     # An undecided record joins the baseline even where it fails its test: only further records can decide.
     kept_out = error is not None or bool(errors) or comparison.verdict is Verdict.REGRESSED

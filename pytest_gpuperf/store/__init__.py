@@ -9,19 +9,29 @@ from pytest_gpuperf.store.layout import RecordFile
 from pytest_gpuperf.store.notes import Pruning
 from pytest_gpuperf.store.prune import prunable
 from pytest_gpuperf.store.store import Store
-from pytest_gpuperf.store.transfer import TransferResult, export_records, import_records
+from pytest_gpuperf.store.transfer import (
+    ALL_NOTES,
+    NOTE_KINDS,
+    ExportResult,
+    ImportResult,
+    export_records,
+    import_records,
+)
 
 __all__ = [
+    "ALL_NOTES",
     "DEFAULT_BRANCH",
+    "NOTE_KINDS",
     "Baseline",
     "BaselineSpec",
     "Calibration",
     "Checkout",
+    "ExportResult",
+    "ImportResult",
     "Pruning",
     "RecordFile",
     "Store",
     "Synced",
-    "TransferResult",
     "duet_history",
     "export_records",
     "import_records",

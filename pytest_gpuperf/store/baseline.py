@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from pytest_gpuperf.errors import StoreError, UnreadableRecord
+from pytest_gpuperf.errors import FutureDate, StoreError, UnreadableRecord
 from pytest_gpuperf.model import Plain, PlainMapping, Record
 from pytest_gpuperf.store.key import difference
 from pytest_gpuperf.store.layout import RecordFile
@@ -112,6 +112,10 @@ class BaselineReader:
             self.unreadable.append(error)
             return None
 
+    def leave_out(self, files: Iterable[RecordFile]) -> None:
+        """Add an error for each record that is dated in the future."""
+        self.unreadable += [FutureDate(self._store.describe(file.path), file.day) for file in files]
+
     @property
     def damaged(self) -> list[UnreadableRecord]:
         """The unreadable files that exist. A pinned record whose file is missing can only be unpinned."""
@@ -142,7 +146,9 @@ def select_baseline(
     if spec.kind in (RECORD, COMMIT):
         records = _specified(store, folder, spec, reader, before)
     if spec.kind in (BOTH, ROLLING):
-        candidates = (file for file in _older(store.newest(folder), before) if file.may_be_baseline)
+        listing = store.listing(folder)
+        candidates = (file for file in _older(listing, before) if file.may_be_baseline)
+        reader.leave_out(file for file in listing.ahead if file.may_be_baseline and not _is_same(file, before))
         records = reader.window(candidates, lambda file, record: file.accepted or record.may_be_baseline)
     if spec.kind in (BOTH, PINNED):
         files = (file for file in store.pinned(folder) if before is None or file.name != before.name)
@@ -166,7 +172,9 @@ def duet_history(store: Store, key: PlainMapping, *, before: RecordFile | None =
         StoreError: The store can't be listed.
     """
     reader = BaselineReader(store)
-    duets = (file for file in _older(store.newest(store.folder(key)), before) if file.duet)
+    listing = store.listing(store.folder(key))
+    duets = (file for file in _older(listing, before) if file.duet)
+    reader.leave_out(file for file in listing.ahead if file.duet and not _is_same(file, before))
     records = reader.window(duets, lambda _, record: record.status == "complete")
     return Baseline(tuple(records), tuple(reader.unreadable))
 
@@ -186,8 +194,13 @@ def _specified(
     return complete
 
 
-def _older(files: Iterator[RecordFile], before: RecordFile | None) -> Iterator[RecordFile]:
-    return (file for file in files if before is None or file.name < before.name)
+def _older(files: Iterable[RecordFile], before: RecordFile | None) -> Iterator[RecordFile]:
+    return (file for file in files if before is None or file.order < before.order)
+
+
+def _is_same(file: RecordFile, before: RecordFile | None) -> bool:
+    """Return whether a file is the one that is compared."""
+    return before is not None and file.name == before.name
 
 
 def _missing(store: Store, key: PlainMapping, spec: BaselineSpec) -> str:

@@ -10,16 +10,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pytest_gpuperf.errors import UnreadableRecord
+from pytest_gpuperf.errors import FutureDate, UnreadableRecord
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.notes import note_content, parse_note
+from pytest_gpuperf.store.dates import is_future
+from pytest_gpuperf.store.notes import Note, check_texts, note_content, parse_note
 from pytest_gpuperf.store.store import Store
 
 _REMEDY = "Restore it, or delete it to use the calibration before it, or none."
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Note):
     """The spread between records of one device, as ``gpuperf calibrate`` measured it.
 
     Attributes:
@@ -39,6 +40,9 @@ class Calibration:
     author: str = ""
 
     def __post_init__(self) -> None:
+        check_texts(self.device, self.author, *self.tests)
+        if self.records < 0:
+            raise ValueError("the number of records must be 0 or more")
         for numbers in (self.record_sd, self.freedom):
             if not all(0 <= number < math.inf for number in numbers.values()):
                 raise ValueError("spreads and degrees of freedom must be finite and not negative")
@@ -51,7 +55,8 @@ def write_calibration(store: Store, calibration: Calibration) -> str:
         StoreError: The calibration can't be written.
     """
     folder = f"{store.files.root}/{layout.calibrations_folder(calibration.device)}"
-    path = f"{folder}/{layout.new_note_stem()}{layout.CALIBRATION}"
+    earlier = filter(layout.is_calibration, store.files.names(folder))
+    path = f"{folder}/{layout.new_note_stem(earlier)}{layout.CALIBRATION}"
     store.files.put(path, note_content(calibration))
     return path
 
@@ -61,12 +66,14 @@ def newest_calibration(store: Store, device: str) -> Calibration | None:
 
     Raises:
         StoreError: The store can't be listed.
-        UnreadableRecord: The newest calibration is damaged, or has a newer schema.
+        UnreadableRecord: The newest calibration is damaged, has a newer schema, or is dated in the future.
     """
     folder = f"{store.files.root}/{layout.calibrations_folder(device)}"
     for name in filter(layout.is_calibration, sorted(store.files.names(folder), reverse=True)):
         calibration = _read(store, f"{folder}/{name}")
         if calibration.device == device:  # devices with similar names share a folder
+            if is_future(name):
+                raise FutureDate(store.describe(f"{folder}/{name}"), layout.day_of(name))
             return calibration
     return None
 

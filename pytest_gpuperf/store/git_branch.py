@@ -7,7 +7,6 @@ refuses the push; then the other files are fetched, and ours are committed on to
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -17,12 +16,11 @@ from posixpath import basename, dirname
 
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
-from pytest_gpuperf.store import layout
 from pytest_gpuperf.store.branch import FOREIGN, PATH, Branch, open_branch
-from pytest_gpuperf.store.layout import ACCEPTED, PRUNED, is_record
+from pytest_gpuperf.store.layout import PRUNED, is_record
 from pytest_gpuperf.store.notes import Pruning, parse_note
-from pytest_gpuperf.store.soundness import check
 from pytest_gpuperf.store.store import Store
+from pytest_gpuperf.store.transfer.soundness import check
 from pytest_gpuperf.store.union import Union, superseded, unite
 
 DEFAULT_BRANCH = "gpuperf-baselines"
@@ -131,24 +129,7 @@ def _union(here: _Local, there: Branch) -> Union:
     for path, content in contents.items():
         with suppress(UnreadableRecord):  # it deletes nothing; the copy reports it
             prunings[path] = parse_note(content, Pruning, path, "")
-    pruned = {record for pruning in prunings.values() for record in pruning.records}
-    accepted = [
-        path
-        for path in paths
-        if path.endswith(ACCEPTED) and layout.parse_path(path.removesuffix(ACCEPTED)).id in pruned
-    ]
-    moments: dict[str, str] = {}
-    for side in sides:
-        for path, content in side.read(path for path in accepted if path in side.files).items():
-            moments[path.removesuffix(ACCEPTED)] = _accepted_utc(content)
-    return unite(here.files, there.files, superseded(paths, prunings, moments))
-
-
-def _accepted_utc(content: bytes) -> str:
-    try:
-        return str(json.loads(content)["acceptance"]["accepted_utc"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
+    return unite(here.files, there.files, superseded(paths, prunings))
 
 
 def _sound(side: _Local | Branch, paths: Iterable[str]) -> tuple[dict[str, bytes], list[UnreadableRecord]]:

@@ -12,8 +12,8 @@ The name of a record file contains what the search for a baseline needs:
 * ``....duet.json`` (or ``....duet.rejected.json``) is a duet, which is compared with its own reference only.
 
 Notes lie beside the records: ``<record file>.accepted.json`` for an acceptance, and in the folders ``pins/`` and
-``pruned/`` of a key a file for every pin, unpin and pruning. Calibrations lie in ``STORE/<device>.priors/``
-(``calibration``).
+``pruned/`` of a key a file for every pin, unpin and pruning. An unpin has the same time and digits as its pin.
+Calibrations lie in ``STORE/<device>.priors/`` (``calibration``).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta
 from posixpath import basename, dirname
 
-from pytest_gpuperf.clock import wall_s
 from pytest_gpuperf.model import PlainMapping, Record
+from pytest_gpuperf.store.dates import is_future, moment_after, stem, time_of
 from pytest_gpuperf.store.key import key_digest, slug
 
 ACCEPTED = ".accepted.json"
@@ -34,14 +35,14 @@ PINS, PRUNED = "pins", "pruned"
 #: Endings of a calibration and of its folder.
 CALIBRATION, CALIBRATIONS = ".prior", ".priors"
 #: A record of a hundred load points and eight runs is below 10 MB; a much larger file is not a record.
-LARGEST_BYTES = 256 << 20
+LARGEST_BYTES = 32 << 20
 _REJECTED, _DUET = ".rejected", ".duet"
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _KEY = re.compile(r"[0-9a-f]{12}")
 _RECORD = re.compile(r"\d{8}T\d{9}Z-(?P<commit>[^/]*)-(?P<id>[^-/]+?)(?:\.duet)?(?:\.rejected)?\.json")
 #: Characters that ``branch.PATH`` allows in no file name; the commit may be any text.
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9._+-]")
-_PIN = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]+-(?P<action>pin|unpin)-(?P<record>.+)")
+_PIN = re.compile(r"(?P<stem>\d{8}T\d{12}Z-[0-9a-f]+)-(?P<action>pin|unpin)-(?P<record>.+)")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class RecordFile:
         rejected: Whether the record may join the baseline only if it is accepted by hand.
         pinned: Whether the record is compared with, however old it is.
         duet: Whether the record has a reference.
+        place: Time that orders the record, where it is not the time in its name.
+        future: Whether the record is dated in the future, so that nobody knows when it was measured.
     """
 
     path: str
@@ -63,11 +66,18 @@ class RecordFile:
     rejected: bool = False
     pinned: bool = False
     duet: bool = False
+    place: str = ""
+    future: bool = False
 
     @property
     def name(self) -> str:
         """Name of the file; names sort by time."""
         return basename(self.path)
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """What orders the records of a key by time."""
+        return self.place or time_of(self.name), self.name
 
     @property
     def commit(self) -> str:
@@ -97,10 +107,9 @@ def parse_path(path: str, *, accepted: bool = False, pinned: bool = False) -> Re
 def file_name(record: Record) -> str:
     """Return the name of a record's file."""
     ending = (_DUET if record.reference else "") + ("" if record.may_be_baseline else _REJECTED)
-    created = _utc(record.created_utc)
-    milliseconds = created.microsecond // 1000
+    created = stem(datetime.fromisoformat(record.created_utc))
     commit = _FORBIDDEN.sub("", record.commit)[:8] or "nocommit"
-    return f"{created:%Y%m%dT%H%M%S}{milliseconds:03}Z-{commit}-{record.id}{ending}.json"
+    return f"{created}Z-{commit}-{record.id}{ending}.json"
 
 
 def day_of(name: str) -> str:
@@ -159,31 +168,51 @@ def record_path(key: PlainMapping, name: str) -> str:
     return f"{key_folder(key)}/{day_of(name)}/{name}"
 
 
-def new_note_stem() -> str:
-    """Return a unique beginning of the name of a note written now; names sort by time."""
-    return f"{datetime.fromtimestamp(wall_s(), timezone.utc):%Y%m%dT%H%M%S%f}Z-{uuid.uuid4().hex[:6]}"
+def new_note_stem(earlier: Iterable[str] = ()) -> str:
+    """Return a unique beginning of the name of a note written now.
+
+    Args:
+        earlier: Names of notes that sort before it, also if the clock of their machine was a little ahead.
+    """
+    latest = max((name for name in earlier if not is_future(name)), default="")
+    return f"{moment_after(latest, timedelta(milliseconds=1)):%Y%m%dT%H%M%S%f}Z-{uuid.uuid4().hex[:6]}"
 
 
 def pin_name(record_file: str, stem: str, *, pinned: bool) -> str:
-    """Return the name of the note that pins or unpins a record."""
+    """Return the name of the note that pins a record, or that revokes the pin with the same ``stem``.
+
+    An unpin names the pin that it revokes, so that the order of their clocks does not matter.
+    """
     return f"{stem}-{'pin' if pinned else 'unpin'}-{record_file}"
 
 
 def pinned_files(pin_names: list[str]) -> list[str]:
     """Return the names of the record files that are pinned, the last pinned first."""
-    pinned: dict[str, bool] = {}
-    for match in filter(None, map(_PIN.fullmatch, sorted(pin_names))):
-        pinned.pop(match["record"], None)
-        pinned[match["record"]] = match["action"] == "pin"
-    return [name for name in reversed(pinned) if pinned[name]]
+    return list(dict.fromkeys(name for _, name in sorted(pins_in_force(pin_names), reverse=True)))
+
+
+def pins_in_force(pin_names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the pins that no unpin revokes, each as the beginning of its name and its record file."""
+    pins: dict[str, set[tuple[str, str]]] = {"pin": set(), "unpin": set()}
+    for match in filter(None, map(_PIN.fullmatch, pin_names)):
+        pins[match["action"]].add((match["stem"], match["record"]))
+    return sorted(pins["pin"] - pins["unpin"])
+
+
+def may_differ(path: str) -> bool:
+    """Return whether two stores may have different files of this name: two people may make the same decision."""
+    name = basename(path)
+    match = _PIN.fullmatch(name)
+    return name.endswith(ACCEPTED) or (match is not None and match["action"] == "unpin")
+
+
+def is_pin(name: str) -> bool:
+    """Return whether a note pins its record."""
+    match = _PIN.fullmatch(name)
+    return match is not None and match["action"] == "pin"
 
 
 def record_of_pin(name: str) -> str:
     """Return the record file that a pin is about; empty when the name is not a pin's."""
     match = _PIN.fullmatch(name)
     return match["record"] if match else ""
-
-
-def _utc(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(timezone.utc) if moment.tzinfo else moment

@@ -1,35 +1,51 @@
 """Notes: the small files beside records, which say what people decided about them.
 
-A note is ``{"gpuperf": SCHEMA, LABEL: {...}}``; the label is the name of its class in lower case.
+A note is ``{"gpuperf": SCHEMA, "sha256": ..., LABEL: {...}}``; the label is the name of its class in lower case.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TypeVar
 
 from pytest_gpuperf.errors import UnreadableRecord
-from pytest_gpuperf.model import SCHEMA
-from pytest_gpuperf.model.codec import from_builtins, to_builtins
-from pytest_gpuperf.store.key import canonical
-from pytest_gpuperf.store.record_file import newer_schema
+from pytest_gpuperf.model import check_utc
+from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
+from pytest_gpuperf.store.sealed_file import sealed, unsealed
 
-NoteT = TypeVar("NoteT")
+#: A longer text is not a reason that somebody wrote.
+_LONGEST_TEXT = 2000
 
 
 @dataclass(frozen=True)
-class Acceptance:
-    """Acceptance of a record into the baseline by hand: by whom, and why."""
+class Note:
+    """What somebody decided, and when; the base of all notes."""
+
+
+NoteT = TypeVar("NoteT", bound=Note)
+
+
+@dataclass(frozen=True)
+class Acceptance(Note):
+    """Acceptance of a record into the baseline by hand: by whom, and why.
+
+    Attributes:
+        after: Name of the newest other record of the key at that moment; empty without one.
+    """
 
     record: str
     author: str
     reason: str
     accepted_utc: str
+    after: str = ""
+
+    def __post_init__(self) -> None:
+        check_texts(self.author, self.reason)
+        check_utc(self.accepted_utc)
 
 
 @dataclass(frozen=True)
-class Pin:
+class Pin(Note):
     """Pinning or unpinning of a record: by whom, and why."""
 
     record: str
@@ -38,20 +54,50 @@ class Pin:
     reason: str
     at_utc: str
 
+    def __post_init__(self) -> None:
+        check_texts(self.author, self.reason)
+        check_utc(self.at_utc)
+
 
 @dataclass(frozen=True)
-class Pruning:
-    """Deletion of records of a key: by whom, and by which rule."""
+class Pruning(Note):
+    """Deletion of records of a key: by whom, and by which rule.
+
+    Attributes:
+        accepted: Those of the records that were accepted, as far as the store knew.
+    """
 
     records: tuple[str, ...]
     author: str
     reason: str
     at_utc: str
+    accepted: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_texts(self.author, self.reason)
+        check_utc(self.at_utc)
 
 
-def note_content(note: object) -> bytes:
+def check_texts(*texts: str) -> None:
+    """Check what people wrote: stored text is printed.
+
+    Raises:
+        ValueError: A text is too long, or has control characters.
+    """
+    for text in texts:
+        if len(text) > _LONGEST_TEXT or not text.isprintable():
+            raise ValueError(f"a text has control characters, or more than {_LONGEST_TEXT} characters")
+
+
+def printable(text: str) -> str:
+    """Return a text as notes may hold it: in one line, without control characters, and not too long."""
+    words = "".join(letter if letter.isprintable() else " " for letter in text).split()
+    return " ".join(words)[:_LONGEST_TEXT]
+
+
+def note_content(note: Note) -> bytes:
     """Serialise a note."""
-    return canonical({"gpuperf": SCHEMA, _label(type(note)): to_builtins(note)}).encode()
+    return sealed(_label(type(note)), to_builtins(note))
 
 
 def parse_note(content: bytes, kind: type[NoteT], where: str, remedy: str) -> NoteT:
@@ -65,12 +111,10 @@ def parse_note(content: bytes, kind: type[NoteT], where: str, remedy: str) -> No
         UnreadableRecord: The content is damaged, or has a newer schema.
     """
     label = _label(kind)
+    body = unsealed(content, label, where, remedy)
     try:
-        data = json.loads(content)
-        if data["gpuperf"] > SCHEMA:
-            raise newer_schema(where, data["gpuperf"])
-        return from_builtins(kind, data[label], label)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return from_builtins(kind, body, label)
+    except Mismatch as error:
         raise UnreadableRecord(where, f"is not a valid {label}: {error}", remedy) from error
 
 

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from posixpath import dirname
 
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.model import PlainMapping, Record
 from pytest_gpuperf.store import layout
+from pytest_gpuperf.store.dates import moment_after
 from pytest_gpuperf.store.files import Files
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, RecordFile
-from pytest_gpuperf.store.notes import Acceptance, NoteT, Pin, Pruning, note_content, parse_note
+from pytest_gpuperf.store.listing import Listing
+from pytest_gpuperf.store.notes import Acceptance, NoteT, Pin, Pruning, note_content, parse_note, printable
 from pytest_gpuperf.store.provenance import user, utc_now
 from pytest_gpuperf.store.record_file import REMEDY, parse_record, record_content
+from pytest_gpuperf.store.rescue import save_elsewhere
 
 #: Pinned records of one key that every gate reads besides the rolling window. A store that others were imported into
 #: may have more pins: none is ever deleted, but gates read the last pinned.
@@ -55,11 +60,26 @@ class Store:
         """Store a record and return its path.
 
         Raises:
-            StoreError: The record can't be written.
+            StoreError: The record can't be written. The message names the copy that was saved elsewhere.
         """
-        path = self.path(record)
-        self.files.put(path, record_content(record))
+        path, content = self.path(record), record_content(record)
+        try:
+            self.files.put(path, content)
+        except StoreError as error:
+            relative = path.removeprefix(self.files.root + "/")
+            raise StoreError(f"{error}\n{save_elsewhere(relative, content, self.url)}") from error
         return path
+
+    def dated(self, record: Record) -> Record:
+        """Return a new record, dated after the newest of its key.
+
+        The clock of the machine that measured that one may be a little ahead.
+        """
+        newest = next(iter(self.listing(self.folder(record.key))), None)
+        if newest is None or newest.name < layout.file_name(record):
+            return record
+        moment = moment_after(newest.name, timedelta(milliseconds=1))
+        return replace(record, created_utc=moment.isoformat(timespec="milliseconds"))
 
     def check_writable(self) -> None:
         """Write an empty file and delete it again.
@@ -74,25 +94,29 @@ class Store:
 
     # Listing. Every method raises StoreError when the store can't be listed.
 
+    def listing(self, folder: str) -> Listing:
+        """Return the records in a key's folder, unread."""
+        return Listing(folder, self.files.names, self.acceptance)
+
     def newest(self, folder: str) -> Iterator[RecordFile]:
-        """Yield the records in a key's folder, newest first, unread. A day is listed when the iteration reaches it."""
-        names = self.files.names(folder)
-        pinned = set(self._pinned_names(folder)) if PINS in names else set()
-        for day in sorted(filter(layout.is_day, names), reverse=True):
-            listed = set(self.files.names(f"{folder}/{day}"))
-            for name in sorted(filter(layout.is_record, listed), reverse=True):
-                accepted = name + ACCEPTED in listed
-                yield layout.parse_path(f"{folder}/{day}/{name}", accepted=accepted, pinned=name in pinned)
+        """Yield the records in a key's folder, newest first; those without a place in the order come last."""
+        listing = self.listing(folder)
+        yield from listing
+        yield from listing.ahead
 
     def pinned(self, folder: str) -> list[RecordFile]:
         """Return the pinned records of a key that gates read, the last pinned first. Their files may be missing."""
         names = self._pinned_names(folder)[:MOST_PINNED]
         return [layout.parse_path(f"{folder}/{layout.day_of(name)}/{name}", pinned=True) for name in names]
 
+    def _devices(self) -> list[str]:
+        """Return the folders of devices and of their calibrations."""
+        return sorted(name for name in self.files.names(self.files.root) if not name.startswith("."))
+
     def folders(self, key: PlainMapping | None = None) -> Iterator[str]:
         """Yield the folders of all keys; with ``key``, of the keys with its test and its device."""
         root = self.files.root
-        for device in [layout.device_folder(key)] if key else sorted(self.files.names(root)):
+        for device in [layout.device_folder(key)] if key else self._devices():
             for test in [layout.test_folder(key)] if key else sorted(self.files.names(f"{root}/{device}")):
                 digests = sorted(filter(layout.is_key, self.files.names(f"{root}/{device}/{test}")))
                 yield from (f"{root}/{device}/{test}/{digest}" for digest in digests)
@@ -100,7 +124,7 @@ class Store:
     def folders_elsewhere(self, key: PlainMapping) -> Iterator[str]:
         """Yield the folders of the keys with the test of ``key`` and another device."""
         root, test = self.files.root, layout.test_folder(key)
-        for device in sorted(self.files.names(root)):
+        for device in self._devices():
             if device != layout.device_folder(key):
                 folder = f"{root}/{device}/{test}"
                 yield from (f"{folder}/{digest}" for digest in self.files.names(folder) if layout.is_key(digest))
@@ -108,8 +132,8 @@ class Store:
     def calibrations(self) -> Iterator[str]:
         """Yield the calibrations of all devices, as paths below the store's root."""
         root = self.files.root
-        for folder in self.files.names(root):
-            if folder.endswith(layout.CALIBRATIONS) and not folder.startswith("."):
+        for folder in self._devices():
+            if folder.endswith(layout.CALIBRATIONS):
                 names = self.files.names(f"{root}/{folder}")
                 yield from (f"{folder}/{name}" for name in names if layout.is_calibration(name))
 
@@ -163,8 +187,8 @@ class Store:
         if not file.pinned:
             return None
         folder = f"{self.folder(self.read(file).key)}/{PINS}"
-        names = [name for name in self.files.names(folder) if name.endswith(f"-pin-{file.name}")]
-        return self._note(f"{folder}/{max(names)}", Pin) if names else None
+        stems = [stem for stem, name in layout.pins_in_force(self.files.names(folder)) if name == file.name]
+        return self._note(f"{folder}/{layout.pin_name(file.name, stems[-1], pinned=True)}", Pin) if stems else None
 
     def prunings(self, folder: str) -> list[Pruning]:
         """Return the prunings of a key, oldest first."""
@@ -197,7 +221,9 @@ class Store:
                 f"Record {record.id} is accepted already, by {before.author} at {before.accepted_utc}: "
                 f"{before.reason}\nThe baseline begins with it, so there is nothing to do."
             )
-        acceptance = Acceptance(record.id, author or user(), reason, utc_now())
+        others = (name.name for name in self.newest(self.folder(record.key)) if name.name != file.name)
+        by, why = printable(author or user()), printable(reason)
+        acceptance = Acceptance(record.id, by, why, utc_now(), next(others, ""))
         self.files.put(file.path + ACCEPTED, note_content(acceptance))
         return acceptance
 
@@ -216,7 +242,10 @@ class Store:
                 f"{len(pinned)} records of this key are pinned already, and every gate reads {MOST_PINNED}. Unpin one "
                 f"first: gpuperf baseline unpin {layout.parse_path(pinned[-1]).id}"
             )
-        return self._put_pin(folder, file.name, Pin(record.id, True, author or user(), reason, utc_now()))
+        stem = layout.new_note_stem(self.files.names(f"{folder}/{PINS}"))
+        return self._put_pin(
+            folder, file.name, stem, Pin(record.id, True, printable(author or user()), printable(reason), utc_now())
+        )
 
     def unpin(self, record_id: str, reason: str = "", author: str = "") -> Pin:
         """Let a pinned record age like the others. Its file is not read: it may be damaged or missing.
@@ -233,8 +262,11 @@ class Store:
             count = f"{len(matching)} records {record_id}... are" if matching else f"Record {record_id} isn't"
             raise StoreError(f"{count} pinned in {self.url}.\nList pinned records with: gpuperf baseline list")
         folder, name = matching[0]
-        pin = Pin(layout.parse_path(name).id, False, author or user(), reason, utc_now())
-        return self._put_pin(folder, name, pin)
+        unpin = Pin(layout.parse_path(name).id, False, printable(author or user()), printable(reason), utc_now())
+        for stem, pinned_name in layout.pins_in_force(self.files.names(f"{folder}/{PINS}")):
+            if pinned_name == name:
+                self._put_pin(folder, name, stem, unpin)
+        return unpin
 
     def delete(self, folder: str, files: Sequence[RecordFile], reason: str, author: str = "") -> Pruning:
         """Delete records of one key, and write a note about them.
@@ -243,6 +275,7 @@ class Store:
             StoreError: A record can't be deleted; the note names those deleted before it.
         """
         deleted: list[str] = []
+        accepted = tuple(file.id for file in files if file.accepted)
         try:
             for file in files:
                 self.files.delete(file.path)
@@ -250,7 +283,8 @@ class Store:
                     self.files.delete(file.path + ACCEPTED)
                 deleted.append(file.id)
         finally:
-            pruning = Pruning(tuple(deleted), author or user(), reason, utc_now())
+            by, why = printable(author or user()), printable(reason)
+            pruning = Pruning(tuple(deleted), by, why, utc_now(), tuple(id for id in accepted if id in deleted))
             if deleted:
                 self.files.put(f"{folder}/{PRUNED}/{layout.new_note_stem()}.json", note_content(pruning))
         for parent in {dirname(file.path) for file in files}:
@@ -260,8 +294,8 @@ class Store:
     def _pinned_names(self, folder: str) -> list[str]:
         return layout.pinned_files(self.files.names(f"{folder}/{PINS}"))
 
-    def _put_pin(self, folder: str, record_file: str, pin: Pin) -> Pin:
-        name = layout.pin_name(record_file, layout.new_note_stem(), pinned=pin.pinned)
+    def _put_pin(self, folder: str, record_file: str, stem: str, pin: Pin) -> Pin:
+        name = layout.pin_name(record_file, stem, pinned=pin.pinned)
         self.files.put(f"{folder}/{PINS}/{name}", note_content(pin))
         return pin
 

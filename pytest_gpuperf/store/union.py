@@ -1,11 +1,10 @@
 """Exchange of files between two copies of a store, decided from their names.
 
 Files never change, so the union of both is right, except for deletions: a pruning is a file, too, and names the records
-that it deleted. A record that a pruning of either copy names is deleted from both, unless somebody pinned it, or
-accepted it after the pruning, without knowing of it: a decision about a record outlives a clean-up.
+that it deleted. A record that a pruning of either copy names is deleted from both, unless somebody pinned or accepted
+it without the pruning knowing: a decision about a record outlives a clean-up. No clock decides this.
 
-Two people may accept the same record, with different reasons. The record is accepted on both sides, so each side keeps
-its acceptance.
+Two people may accept or unpin the same record, with different reasons. Each side keeps its note.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from dataclasses import dataclass
 from posixpath import basename, dirname
 
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.layout import ACCEPTED, PINS, is_record
+from pytest_gpuperf.store.layout import ACCEPTED, PINS, is_record, may_differ
 from pytest_gpuperf.store.notes import Pruning
-from pytest_gpuperf.store.soundness import digest_of
+from pytest_gpuperf.store.transfer.soundness import digest_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Union:
         to_here: Files that exist only there.
         pruned_here: Pruned records that still exist here.
         pruned_there: Pruned records that still exist there.
-        differing: Files that exist on both sides with different contents. Only acceptances may.
+        differing: Files that exist on both sides with different contents, although they may not.
         known: Number of records on both sides.
     """
 
@@ -56,25 +55,21 @@ def unite(here: Mapping[str, str], there: Mapping[str, str], superseded: Iterabl
         to_here=_ordered(there.keys() - here.keys() - deleted),
         pruned_here=_ordered(deleted & here.keys()),
         pruned_there=_ordered(deleted & there.keys()),
-        differing=_ordered(path for path in both if here[path] != there[path] and not path.endswith(ACCEPTED)),
+        differing=_ordered(path for path in both if here[path] != there[path] and not may_differ(path)),
         known=sum(map(is_record, both)),
     )
 
 
-def superseded(paths: Iterable[str], prunings: Mapping[str, Pruning], accepted_utc: Mapping[str, str]) -> set[str]:
+def superseded(paths: Iterable[str], prunings: Mapping[str, Pruning]) -> set[str]:
     """Return the records that a pruning supersedes, and their acceptances.
 
     Args:
         paths: All files of both sides.
         prunings: Prunings, by the path of their file.
-        accepted_utc: Time of the acceptance, by the path of the record.
     """
-    paths = list(paths)
-    pruned_utc: dict[tuple[str | None, str], str] = {}
-    for path, pruning in prunings.items():
-        for record in pruning.records:
-            identity = digest_of(path), record
-            pruned_utc[identity] = max(pruned_utc.get(identity, ""), pruning.at_utc)
+    paths = set(paths)
+    pruned = {(digest_of(path), record) for path, pruning in prunings.items() for record in pruning.records}
+    knowingly = {(digest_of(path), record) for path, pruning in prunings.items() for record in pruning.accepted}
     pins: dict[str | None, list[str]] = defaultdict(list)
     for path in paths:
         if basename(dirname(path)) == PINS:
@@ -83,10 +78,11 @@ def superseded(paths: Iterable[str], prunings: Mapping[str, Pruning], accepted_u
     deleted = set()
     for path in filter(is_record, paths):
         digest, name = digest_of(path), basename(path)
-        at_utc = pruned_utc.get((digest, layout.parse_path(path).id))
-        if at_utc and (digest, name) not in pinned and accepted_utc.get(path, "") <= at_utc:
+        identity = digest, layout.parse_path(path).id
+        unknown_acceptance = path + ACCEPTED in paths and identity not in knowingly
+        if identity in pruned and not unknown_acceptance and (digest, name) not in pinned:
             deleted |= {path, path + ACCEPTED}
-    return deleted & set(paths)
+    return deleted & paths
 
 
 def _ordered(paths: Iterable[str]) -> tuple[str, ...]:

@@ -223,11 +223,18 @@ def row(
 # Strategies of hypothesis: any record that the model accepts.
 
 _NAMES = st.text(max_size=12)
-_COUNTS = st.integers(0, 2**62)
+_COUNTS = st.integers(0, 10**9)
 _SERVER = (_COUNTS,) * 6
-_NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+_NUMBERS = st.floats(-1e9, 1e9)
+_AMOUNTS = st.floats(0, 1e9)
 _PLAIN_MAPPINGS = st.dictionaries(
-    _NAMES, st.none() | st.booleans() | st.integers(-(2**62), 2**62) | _NUMBERS | _NAMES, max_size=4
+    _NAMES,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**62), 2**62)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _NAMES,
+    max_size=4,
 )
 
 
@@ -251,10 +258,10 @@ def _windows() -> st.SearchStrategy[Window]:
         sweep=_NAMES,
         point=load_points(),
         visit=_COUNTS,
-        window_s=_NUMBERS,
+        window_s=st.floats(1e-9, 1e9),
         requests=_COUNTS,
-        throughput=_NUMBERS,
-        latency_mean_ns=_NUMBERS,
+        throughput=_AMOUNTS,
+        latency_mean_ns=_AMOUNTS,
         latency=histograms(),
         errors=st.dictionaries(_NAMES, _COUNTS, max_size=3),
         client_cpu_s=_NUMBERS,
@@ -265,9 +272,9 @@ def _windows() -> st.SearchStrategy[Window]:
         first=st.none() | histograms(),
         answers=_COUNTS,
         endpoints=st.lists(
-            st.builds(EndpointFigures, _NAMES, _COUNTS, _COUNTS, _NUMBERS, st.none() | histograms()), max_size=2
+            st.builds(EndpointFigures, _NAMES, _COUNTS, _COUNTS, _AMOUNTS, st.none() | histograms()), max_size=2
         ).map(tuple),
-        others_cpu_share=st.none() | _NUMBERS,
+        others_cpu_share=st.none() | st.floats(0, 1),
         server=st.none()
         | st.builds(ServerTimes, *_SERVER, st.dictionaries(_NAMES, st.builds(ServerTimes, *_SERVER), max_size=2)),
         findings=st.lists(_findings(), max_size=2).map(tuple),
@@ -282,8 +289,7 @@ def _findings() -> st.SearchStrategy[Finding]:
 
 
 def _energies() -> st.SearchStrategy[Energy]:
-    positive = st.floats(0, allow_nan=False, allow_infinity=False)
-    return st.builds(Energy, _NAMES, _NAMES, positive, positive, st.none() | _NUMBERS)
+    return st.builds(Energy, _NAMES, _NAMES, _AMOUNTS, _AMOUNTS, st.none() | _NUMBERS)
 
 
 def _gpus() -> st.SearchStrategy[GpuReadings]:
@@ -307,7 +313,7 @@ def _runs() -> st.SearchStrategy[Run]:
 def records() -> st.SearchStrategy[Record]:
     return st.builds(
         Record,
-        id=_NAMES,
+        id=st.from_regex(r"[0-9a-f]{1,12}", fullmatch=True),
         invocation=_NAMES,
         test=_NAMES,
         created_utc=st.integers(0, 10**6).map(utc),

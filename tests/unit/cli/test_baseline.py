@@ -98,7 +98,7 @@ def test_what_is_pinned_in_two_stores_stays_in_one(tmp_path: Path, capsys: pytes
         if day < 6:
             assert gpuperf(store, "baseline", "pin", f"aaaa{day}", "--reason", "release") == 0
     one, other = stores
-    assert gpuperf(one, "baseline", "import", other.url) == 0
+    assert gpuperf(one, "baseline", "import", other.url, "--notes", "pins") == 0
     assert gpuperf(one, "baseline", "prune", "--keep", "1", "--yes") == 0
     assert ids(one) == [f"aaaa{day}" for day in (0, 1, 2, 3, 4, 5, 7)]
     assert gpuperf(one, "baseline", "unpin", "aaaa0") == 0
@@ -202,8 +202,12 @@ def test_export_and_import(store: Store, tmp_path: Path, name: str, capsys: pyte
     place, target = str(tmp_path / name), Store(str(tmp_path / "target"))
     assert gpuperf(store, "baseline", "export", place, "--test", "resnet") == 0
     assert lines(capsys) == [f"Exported 6 records to {place}."]
-    assert gpuperf(target, "baseline", "import", place) == 0
-    assert lines(capsys) == [f"Imported 6 records and 1 note (acceptances, pins, calibrations) into {target.url}."]
+    assert gpuperf(target, "baseline", "import", place, "--notes", "all") == 0
+    first, note, joining = lines(capsys)
+    assert first == f"Imported 6 records and 1 note into {target.url}."
+    assert note.startswith("  pin of aaaa0 by ")
+    assert note.endswith(": release")
+    assert joining.startswith("Of these, 5 records passed the gate elsewhere")
     assert gpuperf(target, "baseline", "import", place) == 0
     assert lines(capsys) == [f"Imported 0 records into {target.url}; 6 were already there."]
     assert ids(target) == [f"aaaa{index}" for index in range(6)]

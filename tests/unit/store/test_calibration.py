@@ -9,6 +9,7 @@ import pytest
 
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.store import Calibration, Store, import_records, newest_calibration, write_calibration
+from pytest_gpuperf.store.sealed_file import sealed
 from tests.unit.factories import KEY, record
 
 ONE = Calibration("NVIDIA L4", {"p50": 0.01}, {"p50": 4.0}, 5, ("tests/test_a.py::test_a",), "ada")
@@ -49,9 +50,10 @@ def test_a_calibration_is_never_taken_for_a_record(store: Store, tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"{", "is not a valid calibration"),
-        (b"[]", "is not a valid calibration"),
-        (b'{"gpuperf": 1, "calibration": {"device": 5}}', "is not a valid calibration"),
+        (b"{", "is not complete JSON"),
+        (b"[]", "is not a gpuperf calibration"),
+        (b'{"gpuperf": 1, "calibration": {"device": 5}}', "does not match its own checksum"),
+        (sealed("calibration", {"device": 5}), "is not a valid calibration"),
         (b'{"gpuperf": 999, "calibration": {}}', "Upgrade with"),
     ],
 )

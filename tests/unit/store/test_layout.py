@@ -40,10 +40,10 @@ def test_acceptance_overrules_a_rejection_but_makes_no_baseline_of_a_duet() -> N
     assert not parse_path(FILE.replace(".json", ".duet.json"), accepted=True).may_be_baseline
 
 
-def test_the_day_is_that_of_utc() -> None:
-    late = replace(record(), created_utc="2026-01-31T23:30:00.000-02:00")
-    assert layout.file_name(late).startswith("20260201T013000000Z-")
-    assert layout.day_of(layout.file_name(late)) == "2026-02-01"
+def test_a_name_begins_with_the_time() -> None:
+    late = replace(record(), created_utc="2026-01-31T23:30:00.250+00:00")
+    assert layout.file_name(late).startswith("20260131T233000250Z-")
+    assert layout.day_of(layout.file_name(late)) == "2026-01-31"
 
 
 @pytest.mark.parametrize(
@@ -77,16 +77,14 @@ def test_what_is_a_record(name: str, is_one: bool) -> None:
     assert layout.is_record(name) is is_one
 
 
-def test_the_last_word_on_a_pin_counts() -> None:
+def test_an_unpin_revokes_its_pin_whatever_the_clocks_say() -> None:
     other = FILE.replace("0a1b", "ffff")
-    said = [(FILE, True), (other, True), (FILE, False), (other, False), (other, True)]
-    names = [
-        pin_name(name, f"20260101T0000{second:02}000001Z-0a0a0a", pinned=pinned)
-        for second, (name, pinned) in enumerate(said)
-    ]
+    said = [(FILE, True, 0), (other, True, 1), (FILE, False, 0), (other, False, 1), (other, True, 2)]
+    names = [pin_name(name, f"20260101T0000{second:02}000001Z-0a0a0a", pinned=pinned) for name, pinned, second in said]
     assert pinned_files(names) == [other]
     assert pinned_files(names[:2]) == [other, FILE]
     assert pinned_files(list(reversed(names[:3]))) == [other]
+    assert pinned_files([names[0], pin_name(FILE, "29990101T000000000001Z-0a0a0a", pinned=False)]) == [FILE]
     assert pinned_files(["", "readme.md", FILE]) == []
     assert layout.record_of_pin(names[0]) == FILE
     assert layout.record_of_pin("readme.md") == ""

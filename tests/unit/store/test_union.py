@@ -20,8 +20,8 @@ def pin(name: str, number: int, what: str = "pin", key: str = KEY) -> str:
     return f"{key}/pins/20260102T00000000000{number}Z-abc-{what}-{name}"
 
 
-def pruning(*records: str, at_utc: str = "2026-01-05T00:00:00.000+00:00") -> Pruning:
-    return Pruning(records, "ada", "old", at_utc)
+def pruning(*records: str, accepted: tuple[str, ...] = ()) -> Pruning:
+    return Pruning(records, "ada", "old", "2026-01-05T00:00:00.000+00:00", accepted)
 
 
 PRUNED = f"{KEY}/pruned/20260105T000000000000Z-abc.json"
@@ -46,26 +46,31 @@ def test_of_acceptances_that_differ_each_side_keeps_its_own() -> None:
 
 def test_a_pruning_is_of_its_key() -> None:
     paths = [at(NAMES[0]), at(NAMES[0], OTHER), at(NAMES[1]), at(NAMES[0]) + ACCEPTED, PRUNED]
-    assert superseded(paths, {PRUNED: pruning("s0")}, {}) == {at(NAMES[0]), at(NAMES[0]) + ACCEPTED}
+    known = {PRUNED: pruning("s0", accepted=("s0",))}
+    assert superseded(paths, known) == {at(NAMES[0]), at(NAMES[0]) + ACCEPTED}
 
 
 def test_records_of_the_first_version_are_pruned_too() -> None:
     old = f"nvidia-l4/0123456789ab/{NAMES[0]}"
-    assert superseded([old, PRUNED], {PRUNED: pruning("s0")}, {}) == {old}
+    assert superseded([old, PRUNED], {PRUNED: pruning("s0")}) == {old}
 
 
 def test_what_is_pinned_stays_until_it_is_unpinned() -> None:
     paths = [at(NAMES[0]), pin(NAMES[0], 1), PRUNED]
-    assert superseded(paths, {PRUNED: pruning("s0")}, {}) == set()
-    assert superseded([*paths, pin(NAMES[0], 2, "unpin")], {PRUNED: pruning("s0")}, {}) == {at(NAMES[0])}
-    assert superseded([at(NAMES[0]), pin(NAMES[0], 1, key=OTHER)], {PRUNED: pruning("s0")}, {}) == {at(NAMES[0])}
+    assert superseded(paths, {PRUNED: pruning("s0")}) == set()
+    assert superseded([*paths, pin(NAMES[0], 1, "unpin")], {PRUNED: pruning("s0")}) == {at(NAMES[0])}
+    assert superseded([at(NAMES[0]), pin(NAMES[0], 1, key=OTHER)], {PRUNED: pruning("s0")}) == {at(NAMES[0])}
 
 
-def test_the_last_pruning_counts_against_an_acceptance() -> None:
+def test_an_acceptance_that_the_pruning_did_not_know_outlives_it() -> None:
     paths = [at(NAMES[0]), at(NAMES[0]) + ACCEPTED]
-    prunings = {PRUNED: pruning("s0"), PRUNED.replace("abc", "def"): pruning("s0", at_utc="2026-01-09")}
-    for accepted, gone in (("2026-01-04", True), ("2026-01-07", True), ("2026-01-10", False)):
-        assert bool(superseded(paths, prunings, {at(NAMES[0]): accepted})) == gone
+    assert superseded(paths, {PRUNED: pruning("s0")}) == set()
+    assert superseded(paths, {PRUNED: pruning("s0", accepted=("s0",))}) == set(paths)
+
+
+def test_of_unpins_that_differ_each_side_keeps_its_own() -> None:
+    path = pin(NAMES[0], 1, "unpin")
+    assert unite({path: "a"}, {path: "b"}, ()) == Union((), (), (), (), (), 0)
 
 
 SIDES = st.sets(st.sampled_from([*map(at, NAMES), *(pin(name, 1) for name in NAMES), at(NAMES[0]) + ACCEPTED]))
@@ -74,11 +79,11 @@ SIDES = st.sets(st.sampled_from([*map(at, NAMES), *(pin(name, 1) for name in NAM
 @given(SIDES, SIDES, st.sets(st.sampled_from(["s0", "s1", "s2"])))
 def test_after_an_exchange_both_sides_have_the_same(here: set[str], there: set[str], pruned: set[str]) -> None:
     prunings = {PRUNED: pruning(*pruned)}
-    union = unite(dict.fromkeys(here, "x"), dict.fromkeys(there, "x"), superseded(here | there, prunings, {}))
+    union = unite(dict.fromkeys(here, "x"), dict.fromkeys(there, "x"), superseded(here | there, prunings))
     left = (here | set(union.to_here)) - set(union.pruned_here)
     assert left == (there | set(union.to_there)) - set(union.pruned_there)
     assert left <= here | there
-    again = unite(dict.fromkeys(left, "x"), dict.fromkeys(left, "x"), superseded(left, prunings, {}))
+    again = unite(dict.fromkeys(left, "x"), dict.fromkeys(left, "x"), superseded(left, prunings))
     assert (again.to_here, again.to_there, again.pruned_here, again.pruned_there) == ((), (), (), ())
     for path in (here | there) - left:
         assert any(f"-{record}." in path for record in pruned)
