@@ -101,7 +101,7 @@ def _check_window(window: Window, path: str) -> None:
         _check(endpoint, _ENDPOINT, f"{path}.endpoints[{index}]")
         _check_histogram(endpoint.latency, f"{path}.endpoints[{index}].latency")
     if window.others_cpu_share is not None:
-        _between(window.others_cpu_share, -10.0, 10.0, f"{path}.others_cpu_share")
+        _between(window.others_cpu_share, -1.0, 2.0, f"{path}.others_cpu_share")
     if window.server is not None:
         _check_server(window.server, f"{path}.server")
     _check_resources(window.findings, window.energy, window.memory, window.gpus, path)
@@ -156,4 +156,4 @@ def _check(part: object, bounds: _Bounds, path: str) -> None:
 
 def _between(value: float, least: float, most: float, path: str) -> None:
     if not least <= value <= most:
-        raise ValueError(f"record.{path} is {value:.9g}, which can't have been measured")
+        raise ValueError(f"record.{path} is {str(value)[:30]}, which can't have been measured")

@@ -13,7 +13,7 @@ def prunable(
 ) -> list[RecordFile]:
     """Return the records that a pruning deletes: those that match it and that the gate does not need.
 
-    The gate needs pinned records, the newest record accepted by hand (the baseline begins with it), the newest that may
+    Records that are dated in the future are kept, since nobody knows their order. The gate needs pinned records, the newest record accepted by hand (the baseline begins with it), the newest that may
     be a baseline, the newest duet, and the newest of all.
 
     Args:
@@ -21,6 +21,7 @@ def prunable(
         keep: Number of the newest records to keep.
         older_than: Day from which on records are kept.
     """
+    files = [file for file in files if not file.future]
     newest = (
         [file for file in files if file.accepted][:1],
         [file for file in files if file.may_be_baseline][:1],

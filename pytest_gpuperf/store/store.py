@@ -99,10 +99,10 @@ class Store:
         return Listing(folder, self.files.names, self.acceptance)
 
     def newest(self, folder: str) -> Iterator[RecordFile]:
-        """Yield the records in a key's folder, newest first; those without a place in the order come last."""
+        """Yield the records in a key's folder, newest first; those that are dated in the future come first."""
         listing = self.listing(folder)
-        yield from listing
         yield from listing.ahead
+        yield from listing
 
     def pinned(self, folder: str) -> list[RecordFile]:
         """Return the pinned records of a key that gates read, the last pinned first. Their files may be missing."""

@@ -222,7 +222,7 @@ def positions(values: Sequence[float], label: str) -> tuple[ChartAxis, dict[floa
 
     The axis is logarithmic for loads that typically grow by a factor, and linear for others.
     """
-    distinct = sorted(set(values))
+    distinct = sorted(set(values)) or [0.0]  # a record that was cut short may have no point
     doubling = len(distinct) > 2 and distinct[0] > 0 and distinct[-1] / distinct[0] >= 8
     if doubling:
         factors = sorted(after / before for before, after in pairwise(distinct))
