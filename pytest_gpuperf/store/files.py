@@ -35,7 +35,7 @@ _WRAPPERS = dict.fromkeys(
 )
 _UNUSABLE = {**_READ_ONLY, **_ARCHIVES, **_NOT_ATOMIC, **_WRAPPERS}
 #: A URL whose second slash is missing would be a directory.
-_ONE_SLASH = re.compile(r"(s3a?|gc?s|abfs|az|sftp|memory|file):(?!//)")
+_MISSING_SLASH = re.compile(r"(s3a?|gc?s|abfs|az|sftp|memory|file):(?!//)")
 #: Longest time of an operation in a bucket, with all retries of its library.
 _TIMEOUT_S = 120.0
 #: Folder of the files that are being written, in the root of a store.
@@ -194,7 +194,7 @@ def _check_url(url: str, protocol: str) -> None:
     """
     if "\0" in url or not url:
         raise OptionError(f"The store {url!r} can't be used: it is not a path. {_ADVICE}")
-    if match := _ONE_SLASH.match(url):
+    if match := _MISSING_SLASH.match(url):
         raise OptionError(f"The store {url!r} can't be used: write {match[0]}//, or ./{url} for a directory.")
     if "::" in url and "://" in url:
         raise OptionError(f"The store {url!r} can't be used: it chains several file systems. {_ADVICE}")

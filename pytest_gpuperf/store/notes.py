@@ -11,7 +11,7 @@ from typing import TypeVar
 from pytest_gpuperf.errors import UnreadableRecord
 from pytest_gpuperf.model import check_utc
 from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
-from pytest_gpuperf.store.sealed_file import sealed, unsealed
+from pytest_gpuperf.store.record_format.sealed_file import sealed, unsealed
 
 #: A longer text is not a reason that somebody wrote.
 _LONGEST_TEXT = 2000

@@ -13,8 +13,9 @@ def prunable(
 ) -> list[RecordFile]:
     """Return the records that a pruning deletes: those that match it and that the gate does not need.
 
-    Records that are dated in the future are kept, since nobody knows their order. The gate needs pinned records, the newest record accepted by hand (the baseline begins with it), the newest that may
-    be a baseline, the newest duet, and the newest of all.
+    The gate needs pinned records, the newest record accepted by hand (the baseline begins with it), the newest that may
+    be a baseline, the newest duet, and the newest of all. Records that are dated in the future are kept, since nobody
+    knows their order.
 
     Args:
         files: The records of one key, newest first.

@@ -21,7 +21,7 @@ from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, RecordFile
 from pytest_gpuperf.store.listing import Listing
 from pytest_gpuperf.store.notes import Acceptance, NoteT, Pin, Pruning, note_content, parse_note, printable
 from pytest_gpuperf.store.provenance import user, utc_now
-from pytest_gpuperf.store.record_file import REMEDY, parse_record, record_content
+from pytest_gpuperf.store.record_format.record_file import REMEDY, parse_record, record_content
 from pytest_gpuperf.store.rescue import save_elsewhere
 
 #: Pinned records of one key that every gate reads besides the rolling window. A store that others were imported into

@@ -139,7 +139,7 @@ def test_main_records_and_pull_requests_are_gated(start: Start, server: State, o
     here = start({}, "workflow_dispatch")
     record = name.removesuffix(".rejected.json").rpartition("-")[2]
     status, _ = here._script(
-        f"gpuperf baseline import '{kept}/records.tar' --store .gpuperf && "
+        f"gpuperf baseline import '{kept}/records.tar' --record {record} --store .gpuperf && "
         f"gpuperf baseline accept {record} --reason 'a larger model' && gpuperf baseline push",
         {},
     )

@@ -12,7 +12,7 @@ from pytest_gpuperf.store.dates import is_future, stem_of, time_of
 from pytest_gpuperf.store.key import key_digest
 from pytest_gpuperf.store.layout import ACCEPTED, PINS
 from pytest_gpuperf.store.notes import Acceptance, Note, Pin, Pruning, parse_note
-from pytest_gpuperf.store.record_file import parse_record
+from pytest_gpuperf.store.record_format.record_file import parse_record
 
 
 def digest_of(path: str) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.store import Calibration, Store, import_records, newest_calibration, write_calibration
-from pytest_gpuperf.store.sealed_file import sealed
+from pytest_gpuperf.store.record_format.sealed_file import sealed
 from tests.unit.factories import KEY, record
 
 ONE = Calibration("NVIDIA L4", {"p50": 0.01}, {"p50": 4.0}, 5, ("tests/test_a.py::test_a",), "ada")

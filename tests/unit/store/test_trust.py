@@ -29,7 +29,7 @@ from pytest_gpuperf.store import (
 )
 from pytest_gpuperf.store.dates import TOLERANCE
 from pytest_gpuperf.store.notes import Acceptance, note_content
-from pytest_gpuperf.store.record_file import record_content
+from pytest_gpuperf.store.record_format.record_file import record_content
 from tests.unit.factories import KEY, equal_runs, record
 
 NOW = datetime.now(timezone.utc)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.model import Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
-from pytest_gpuperf.store.bounds import check_bounds
 from pytest_gpuperf.store.layout import LARGEST_BYTES
-from pytest_gpuperf.store.sealed_file import sealed, unsealed
+from pytest_gpuperf.store.record_format.bounds import check_bounds
+from pytest_gpuperf.store.record_format.sealed_file import sealed, unsealed
 
 REMEDY = "Restore the file, or delete it to continue without this record."
 _LABEL = "record"

@@ -1,10 +1,11 @@
-"""Bounds of the numbers in a record, so that absurd ones are found where it is read and not where they are used.
+"""Bounds of the values in a record, so that absurd ones are found where it is read and not where they are used.
 
 Constructors don't check them, since a measurement must not fail over a figure beside its latencies.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from pytest_gpuperf.model import (
@@ -18,8 +19,10 @@ from pytest_gpuperf.model import (
     Run,
     ServerTimes,
     Window,
+    check_utc,
 )
 
+_ID = re.compile(r"\w{1,64}", re.ASCII)
 #: More requests, nanoseconds or bytes than anybody measures; sums of many are far from what numpy's integers hold.
 _MOST = 10**15
 _MOST_NS = 10**18
@@ -65,11 +68,15 @@ _GPU = (
 
 
 def check_bounds(record: Record) -> None:
-    """Check the numbers of a record.
+    """Check the values of a record.
 
     Raises:
-        ValueError: A number can't have been measured; the message names it.
+        ValueError: The id or the time can't be part of a file's name, or a number can't have been measured; the message
+            names it.
     """
+    if not _ID.fullmatch(record.id):
+        raise ValueError(f"record.id should have 1 to 64 letters and digits, not {record.id[:80]!r}")
+    check_utc(record.created_utc)
     for side in ("runs", "reference"):
         for index, run in enumerate(getattr(record, side)):
             _check_run(run, f"{side}[{index}]")
