@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.nvml import MockNvml
+
 #: A suite that does not know this plugin. It sleeps, which repeats well on a busy machine.
 SUITE = """
     import os
@@ -83,6 +85,23 @@ def test_workers_of_xdist_say_that_nothing_was_measured(pytester: pytest.Pyteste
     result.assert_outcomes(passed=1, failed=3)
     result.stdout.fnmatch_lines(["*NOT MEASURED: pytest-benchmark disables itself under pytest-xdist; *without -n*"])
     assert not (pytester.path / ".gpuperf").exists()
+
+
+def test_beside_a_gpu_its_guard_watches_the_rounds(
+    pytester: pytest.Pytester, mock_nvml: MockNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in mock_nvml.environment(TICK_S=0.02, REASONS=0x40, PROCESSES=f"self:{128 << 20}").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    result = pytester.runpytest_subprocess("--gpuperf", "-k", "sleeps and 2")
+    result.assert_outcomes(passed=1, deselected=3)
+    result.stdout.fnmatch_lines(["*disturbed: thermal throttling (hw_thermal) in 1 of 1 window*"])
+    (file,) = (pytester.path / ".gpuperf").rglob("*Z-*.json")
+    record = json.loads(file.read_bytes())["record"]
+    (window,) = record["runs"][0]["windows"]
+    assert (record["device_kind"], record["key"]["device"]) == ("gpu", "NVIDIA Mock 80GB")
+    assert (window["requests"], window["memory"]["target_bytes"]) == (60, 128 << 20)
+    assert window["energy"] == []  # a counter can't tell the rounds from what lies between them
 
 
 def test_without_gpuperf_it_is_a_suite_like_any_other(pytester: pytest.Pytester) -> None:

@@ -94,5 +94,5 @@ def test_a_release_is_built_without_rights_and_published_without_a_stored_token(
 
 
 def test_workflows_that_people_copy_do_not_run_here() -> None:
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "release.yml"]
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "compat.yml", "release.yml"]
     assert sorted((GITHUB / "workflows").iterdir()) == WORKFLOWS
