@@ -140,14 +140,36 @@ def is_unanswered(window: Window) -> bool:
 
 def error_report(runs: Sequence[Run]) -> str | None:
     """Describe the load points whose failed requests exceed the budget; None when all are within it."""
-    windows_by_label: dict[str, list[Window]] = {}
-    for window in (window for run in runs for window in run.windows):
-        windows_by_label.setdefault(f"{window.sweep}, {window.point.label}", []).append(window)
     lines = []
-    for label, windows in windows_by_label.items():
-        figures = PointFigures(tuple(windows))
+    for label, figures in _figures_by_label(runs).items():
         failed, total = figures.error_count, figures.requests + figures.error_count
         if failed > ERROR_BUDGET * total:
             lines.append(f"  {label}: {failed} of {total} requests failed ({figures.error_kinds})")
             lines += [f"    {sentence}" for sentence in figures.error_sentences]
     return "\n".join(lines) or None
+
+
+def unanswered_report(runs: Sequence[Run]) -> str | None:
+    """Describe the load points without a single request, failed or not; None if there are none."""
+    lines = [
+        f"  {label}: no request in {len(figures.windows)} windows"
+        for label, figures in _figures_by_label(runs).items()
+        if not figures.requests + figures.error_count
+    ]
+    return "\n".join(lines) or None
+
+
+def unusable_report(runs: Sequence[Run]) -> str:
+    """Describe why the figures of runs are not to be used; empty if they are."""
+    if errors := error_report(runs):
+        return f"too many requests failed\n{errors}"
+    if unanswered := unanswered_report(runs):
+        return f"nothing was measured\n{unanswered}"
+    return ""
+
+
+def _figures_by_label(runs: Sequence[Run]) -> dict[str, PointFigures]:
+    windows_by_label: dict[str, list[Window]] = {}
+    for window in (window for run in runs for window in run.windows):
+        windows_by_label.setdefault(f"{window.sweep}, {window.point.label}", []).append(window)
+    return {label: PointFigures(tuple(windows)) for label, windows in windows_by_label.items()}

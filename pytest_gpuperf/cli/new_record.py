@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_gpuperf.analysis.guard import error_report
+from pytest_gpuperf.analysis.guard import unusable_report
 from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Comparison, PlainMapping, Record, Run, Verdict
@@ -65,18 +65,18 @@ def judge_and_store(store: Store, record: Record, tests: int = 1) -> None:
         StoreError, UnreadableRecord: The baseline can't be read, or the record can't be written.
     """
     record = store.dated(record)
-    errors = error_report(record.runs)
+    unusable = unusable_report(record.runs)
     comparison = Comparison(Verdict.NO_BASELINE)
     if record.status == "complete":
         comparison = judge(store, record, rule_for(record, tests=tests, store=store)).comparison
-        failed = comparison.verdict is Verdict.REGRESSED or errors is not None
+        failed = comparison.verdict is Verdict.REGRESSED or bool(unusable)
         record = replace(record, gate="failed" if failed else "open" if comparison.verdict in ABSENT else "passed")
     print(f"{record.test}: {headline(record, comparison)}")
     path = store.write(record)
     if comparison.differing:
         print(f"  the newest record of this test has a different key: {key_differences(comparison)}")
-    if errors:
-        print(f"  too many requests failed, so the record does not join the baseline:\n{errors}")
+    if unusable:
+        print(f"  the record does not join the baseline: {unusable}")
     for note in finding_notes([record]):
         print(f"  ! {note}")
     print(f"  record {record.id} stored as {store.describe(path)}")

@@ -130,6 +130,17 @@ class Record:
         return self.status == "complete" and self.gate != "failed"
 
     @property
+    def load_points(self) -> set[tuple[str, LoadPoint]]:
+        """The measured load points, each with the name of its sweep."""
+        return {(run.sweep, window.point) for run in self.runs for window in run.windows}
+
+    @property
+    def load_points_to_keep(self) -> list[tuple[str, LoadPoint]]:
+        """The load points that the next record is expected to measure, in the order of their labels."""
+        kept = [(sweep, point) for sweep, point in self.load_points if point in self.kept_points.get(sweep, (point,))]
+        return sorted(kept, key=lambda place: (place[0], place[1].concurrency, place[1].rate, place[1].batch_size))
+
+    @property
     def limits(self) -> tuple[LatencyLimit, ...]:
         """Limits of all budgets, each once."""
         return tuple(dict.fromkeys(limit for budget in self.budgets for limit in budget.limits))

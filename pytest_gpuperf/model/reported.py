@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pytest_gpuperf.model.curve import Curve
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.record import Record
-from pytest_gpuperf.model.verdict import Comparison
+from pytest_gpuperf.model.verdict import Comparison, Verdict
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class ReportedTest:
             store.
         error: First line of the error that failed the test, if the gate didn't.
         file, line: Location of the test: path from pytest's root directory, line from 1; empty and 0 if unknown.
+        expected_failure: Why the test was expected to fail, and did (pytest's xfail); empty otherwise.
     """
 
     record: Record
@@ -60,3 +61,9 @@ class ReportedTest:
     error: str = ""
     file: str = ""
     line: int = 0
+    expected_failure: str = ""
+
+    @property
+    def regressed(self) -> bool:
+        """Whether the test regressed, and was not expected to fail."""
+        return self.comparison.verdict is Verdict.REGRESSED and not self.expected_failure

@@ -14,7 +14,7 @@ class TestOutcome:
 
     Attributes:
         baseline: Records that it was compared with and that were read for it; reports read none of them again.
-        path, store_option, error, file, line: See ``ReportedTest``.
+        path, store_option, error, file, line, expected_failure: See ``ReportedTest``.
     """
 
     #: No test class, whatever its name.
@@ -28,6 +28,7 @@ class TestOutcome:
     error: str = ""
     file: str = ""
     line: int = 0
+    expected_failure: str = ""
 
     def shown_baseline(self, *, charts: bool) -> tuple[Record, ...]:
         """Return the records of the baseline that a report shows: all of them in charts, else the newest."""

@@ -45,6 +45,7 @@ def reported_of(
         error=outcome.error,
         file=outcome.file,
         line=outcome.line,
+        expected_failure=outcome.expected_failure,
     )
 
 

@@ -22,7 +22,7 @@ def error_lines(reported: Sequence[ReportedTest], prefix: str = "") -> list[str]
 
     Source: GitHub's documentation of workflow commands.
     """
-    regressed = [test for test in reported if test.comparison.verdict is Verdict.REGRESSED]
+    regressed = [test for test in reported if test.regressed]
     regressed.sort(key=lambda test: -max((row.worsening for row in test.comparison.of(Verdict.REGRESSED)), default=0.0))
     lines = [_annotation(test, prefix, _message(test)) for test in regressed[:MAX_ANNOTATIONS]]
     if len(regressed) > MAX_ANNOTATIONS:

@@ -98,8 +98,7 @@ def deciding_row(rows: Sequence[Row]) -> Row | None:
 
 def severity(test: ReportedTest) -> tuple[bool, bool, int]:
     """Return a sort key: regressed first, then failed, then the other verdicts."""
-    verdict = test.comparison.verdict
-    return verdict is not Verdict.REGRESSED, not test.error, _ORDER[verdict]
+    return not test.regressed, not test.error, _ORDER[test.comparison.verdict]
 
 
 def changed_or_undecided(rows: Iterable[Row]) -> list[Row]:

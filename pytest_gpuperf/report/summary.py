@@ -31,6 +31,9 @@ from pytest_gpuperf.report.table import Table
 _QUANTILES = ("p50", "p90", "p99")
 _MAX_CHANGES = 6
 _MAX_ROWS = 12
+#: In place of a verdict, for a test without figures.
+NOT_MEASURED = "not measured"
+REJECTED = "the test failed, so this record is not used as a baseline"
 NOTHING_IN_COMMON = "candidate and reference measured nothing in common"
 
 
@@ -93,8 +96,7 @@ def record_lines(
     lines += indented(few_requests_notes(point for curve in curves for point in curve))
     lines += warnings(interference_notes(record))
     lines += indented(comparison_notes(comparison))
-    lines.append(location.line)
-    return lines
+    return [*lines, *indented(rejection_notes(record, comparison)), location.line]
 
 
 def indented(notes: Sequence[str]) -> list[str]:
@@ -103,6 +105,12 @@ def indented(notes: Sequence[str]) -> list[str]:
 
 def warnings(notes: Sequence[str]) -> list[str]:
     return [f"  ! {note}" for note in notes]
+
+
+def rejection_notes(record: Record, comparison: Comparison) -> list[str]:
+    """Say that a record joins no baseline, unless its verdict says so."""
+    rejected = record.gate == "failed" and record.status == "complete"
+    return [REJECTED] if rejected and comparison.verdict is not Verdict.REGRESSED else []
 
 
 def headline(record: Record, comparison: Comparison) -> str:

@@ -1,15 +1,18 @@
-"""The gate: after a test, compare its record with the baseline, store it, and decide whether the test fails.
+"""The gate: after a test, compare its record with the baseline, decide whether the test fails, and store the record.
 
-``hooks`` calls ``gate``, and fails the test with the message that it returns.
+``hooks`` calls ``gate`` when the test's call ends, and fails the test with the message that it returns. It calls
+``conclude`` when pytest has reported all phases of the test, since a record of a failed test is no baseline.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
 
-from pytest_gpuperf.analysis.guard import error_report
+from pytest_gpuperf.analysis.guard import unusable_report
+from pytest_gpuperf.analysis.values import point_name
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Record, Verdict
 from pytest_gpuperf.publish.comparison import compare_record
@@ -17,7 +20,7 @@ from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label
 from pytest_gpuperf.report.figures import interval
-from pytest_gpuperf.report.summary import NOTHING_IN_COMMON, RecordLocation, failure_message, headline
+from pytest_gpuperf.report.summary import NOT_MEASURED, NOTHING_IN_COMMON, RecordLocation, failure_message, headline
 from pytest_gpuperf.report.terminal.section import TerminalEntry, terminal_entry
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_comparison import compare_sides, joined, reference_record
@@ -32,36 +35,86 @@ _NOT_COMPARED = Comparison(Verdict.NO_BASELINE)
 
 @dataclass(frozen=True)
 class GateDecision:
-    """Decision of the gate about a test.
+    """Decision of the gate about a test, before its record is stored.
 
     Attributes:
         failure: Message with which the test fails; empty if it passes.
-        entry: The test's part of the terminal section.
         properties: Names and values for JUnit and similar reports.
-        outcome: What the reports at the end show; None where nothing was compared.
+        record: What was measured; None if nothing was, or if it can't be compared.
+        baseline: Records that it was compared with.
+        reason: The failure in one line; empty for a regression, which the reports show themselves. Without a record:
+            why nothing was measured.
+        curves: Curves of the record.
+        notes: Lines that the terminal shows in any case.
+        entry: The test's part of the terminal section, where a record of one side can't be compared.
     """
 
     failure: str
+    properties: tuple[tuple[str, str], ...] = ()
+    record: Record | None = None
+    comparison: Comparison = _NOT_COMPARED
+    baseline: tuple[Record, ...] = ()
+    reason: str = ""
+    curves: tuple[Curve, ...] = ()
+    notes: tuple[str, ...] = ()
+    entry: TerminalEntry | None = None
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What becomes of a test once pytest has reported all of its phases.
+
+    Attributes:
+        entry: The test's part of the terminal section.
+        outcome: What the reports at the end show; None where nothing was compared.
+        problem: Why the record could not be stored; empty if it was.
+    """
+
     entry: TerminalEntry
-    properties: tuple[tuple[str, str], ...]
     outcome: TestOutcome | None = None
+    problem: str = ""
 
 
 def gate(context: Context, measured_test: MeasuredTest, error: BaseException | None) -> GateDecision | None:
-    """Compare and store what a test measured; None for a test that measured nothing.
+    """Compare what a test measured; None where there is nothing to decide.
 
     Args:
-        error: Exception that ended the test; its record joins a baseline only if the user accepts it.
+        error: Exception that ended the test's call.
     """
     record = measured_test.record() if measured_test.has_runs else None
     if context.duet_side is not None:
         return _gate_side(context, context.duet_side, measured_test, record, error)
     if record is None:
-        reason = measured_test.unmeasured_reason
-        return _unmeasured(context, measured_test.test, reason) if reason and error is None else None
+        return _nothing_measured(context, measured_test) if error is None and measured_test.enabled else None
     if measured_test.is_duet:
-        return _decide(context, measured_test, record, error, reference=reference_record(record))
-    return _decide(context, measured_test, record, error)
+        return _decide(context, measured_test, record, reference=reference_record(record))
+    return _decide(context, measured_test, record)
+
+
+def conclude(context: Context, decision: GateDecision, error: str, expected_failure: str = "") -> Conclusion:
+    """Store the record of a decision, and return what the terminal and the reports show.
+
+    Args:
+        error: Why pytest counts the test as failed, in one line; empty if it doesn't, or if the gate failed it.
+        expected_failure: Why the failure was expected (pytest's xfail); empty if it was not.
+    """
+    if decision.record is None:
+        assert decision.entry is not None
+        return Conclusion(decision.entry)
+    record = replace(decision.record, gate="failed") if error else decision.record
+    location, problem = _store(context, record)
+    entry = terminal_entry(record, decision.curves, decision.comparison, location)
+    notes = list(decision.notes)
+    outcome = TestOutcome(
+        record,
+        decision.comparison,
+        decision.baseline,
+        location.path,
+        location.option,
+        "" if expected_failure else error or problem.partition("\n")[0] or decision.reason,
+        expected_failure=expected_failure,
+    )
+    return Conclusion(replace(entry, full=[*entry.full, *notes], notes=[*entry.notes, *notes]), outcome, problem)
 
 
 def _unmeasured(context: Context, test: str, reason: str) -> GateDecision:
@@ -90,7 +143,7 @@ def _gate_side(
     if result.record is None or record is None:
         return _not_compared(context, measured_test.test, result)
     record = joined(record, result.record)
-    return _decide(context, measured_test, record, error, reference=result.record)
+    return _decide(context, measured_test, record, reference=result.record)
 
 
 def _not_compared(context: Context, test: str, result: SideResult) -> GateDecision:
@@ -98,20 +151,28 @@ def _not_compared(context: Context, test: str, result: SideResult) -> GateDecisi
     reason = result.reason or NOTHING_IN_COMMON
     return GateDecision(
         failure=_absent(context, f"{test} was not compared: {reason}"),
-        entry=TerminalEntry(test, str(Verdict.NOT_COMPARABLE), f"NOT COMPARED: {reason}"),
         properties=(("gpuperf_verdict", str(Verdict.NOT_COMPARABLE)),),
+        entry=TerminalEntry(test, str(Verdict.NOT_COMPARABLE), f"NOT COMPARED: {reason}"),
+    )
+
+
+def _nothing_measured(context: Context, measured_test: MeasuredTest) -> GateDecision:
+    """Return the decision about a test that took the fixture, did not fail, and measured nothing."""
+    why = measured_test.unmeasured_reason or "it uses a measuring fixture, and called none of its methods"
+    if measured_test.begun:
+        names = ", ".join(measured_test.begun)
+        why = f"the measurement of {names} ended before its first run, and the test ignored the error"
+    return GateDecision(
+        failure=_absent(context, f"{measured_test.test} measured nothing: {why}"),
+        properties=(("gpuperf_verdict", NOT_MEASURED),),
+        reason=why,
     )
 
 
 def _decide(
-    context: Context,
-    measured_test: MeasuredTest,
-    record: Record,
-    error: BaseException | None,
-    *,
-    reference: Record | None = None,
+    context: Context, measured_test: MeasuredTest, record: Record, *, reference: Record | None = None
 ) -> GateDecision:
-    """Compare a record, store it with what the gate decided, and say what follows.
+    """Compare a record, and say what follows.
 
     Args:
         reference: Reference of a duet, as a record of its own.
@@ -127,23 +188,26 @@ def _decide(
             comparison = compare_record(record, baseline, rule)
     baseline_records = () if comparison.mode == "duet" else (*baseline.records, *baseline.pinned)
     record = context.store.dated(record)
-    errors = error_report((*record.runs, *record.reference))
+    unusable = unusable_report((*record.runs, *record.reference))
+    regressed = comparison.verdict is Verdict.REGRESSED
     # An undecided record joins the baseline even where it fails its test: only further records can decide.
-    kept_out = error is not None or bool(errors) or comparison.verdict is Verdict.REGRESSED
-    record = replace(record, gate="failed" if kept_out else "open" if comparison.verdict in _ABSENT else "passed")
-    location, failure = _store(context, record)
-    if not failure:
-        failure = _failure(context, record, comparison, location, baseline_records)
-    reason = summary_line(error) or ("" if comparison.verdict is Verdict.REGRESSED and not errors else failure)
-    curves = [sweep.curve for sweep in measured_test.sweeps if sweep.runs]
-    entry = terminal_entry(record, curves, comparison, location)
-    warnings = [f"  ! unreadable, left out of the baseline: {file_error}" for file_error in baseline.unreadable]
+    rejected = bool(unusable) or regressed
+    record = replace(record, gate="failed" if rejected else "open" if comparison.verdict in _ABSENT else "passed")
+    location = _location(context, context.store.path(record))
+    failure = unusable and f"{record.test}: {unusable}\nthis record: {location.path}"
+    failure = failure or _failure(context, record, comparison, location, baseline_records)
+    curves = tuple(sweep.curve for sweep in measured_test.sweeps if sweep.runs)
     return GateDecision(
         failure=failure,
-        entry=replace(entry, full=[*entry.full, *warnings], notes=[*entry.notes, *warnings]),
         properties=tuple(_properties(record, comparison, curves)),
-        outcome=TestOutcome(
-            record, comparison, baseline_records, location.path, location.option, reason.partition("\n")[0]
+        record=record,
+        comparison=comparison,
+        baseline=baseline_records,
+        reason="" if regressed and not unusable else failure.partition("\n")[0],
+        curves=curves,
+        notes=(
+            *(f"  {note}" for note in measured_test.notes),
+            *(f"  ! unreadable, left out of the baseline: {file_error}" for file_error in baseline.unreadable),
         ),
     )
 
@@ -155,27 +219,45 @@ def _failure(
     location: RecordLocation,
     baseline_records: tuple[Record, ...],
 ) -> str:
-    """Return the message with which a test fails; empty if it passes."""
-    if errors := error_report((*record.runs, *record.reference)):
-        return f"{record.test}: too many requests failed\n{errors}\nthis record: {location.path}"
+    """Return the message with which a test fails whose figures can be used; empty if it passes."""
     inconclusive_fails = context.settings.fail_on_inconclusive and comparison.verdict is Verdict.INCONCLUSIVE
     if inconclusive_fails or comparison.verdict is Verdict.REGRESSED:
         return failure_message(record, comparison, location, baseline_records)
-    if record.status == "complete" and comparison.verdict in _ABSENT:
+    if record.status != "complete":
+        return _absent(context, f"{record.test}: the measurement was cut short, and the test ignored the error")
+    if comparison.verdict in _ABSENT:
         return _absent(context, f"{record.test}: {headline(record, comparison)}")
+    if dropped := dropped_points(record, baseline_records):
+        names = "\n".join(f"  {name}" for name in dropped)
+        return _absent(context, f"{record.test} no longer measures what its newest baseline record has:\n{names}")
     return ""
 
 
+def dropped_points(record: Record, baseline: Sequence[Record]) -> list[str]:
+    """Return the names of the load points that the newest baseline record keeps and this one lacks."""
+    if not baseline or record.reference:
+        return []
+    newest, measured = baseline[0], record.load_points
+    return [point_name(sweep, point) for sweep, point in newest.load_points_to_keep if (sweep, point) not in measured]
+
+
 def _store(context: Context, record: Record) -> tuple[RecordLocation, str]:
-    """Store a record; return where it is, and the failure if it can't be stored.
+    """Store a record; return where it is, and why it can't be stored.
 
     The figures are shown all the same: a full disk doesn't lose what was measured.
     """
-    option = "" if context.settings.default_store else store_option(context.settings.store)
     try:
-        return RecordLocation(context.store.describe(context.store.write(record)), option), ""
+        return _location(context, context.store.write(record)), ""
     except StoreError as error:
-        return RecordLocation("", option), str(error)
+        return RecordLocation("", _store_option(context)), str(error)
+
+
+def _location(context: Context, path: str) -> RecordLocation:
+    return RecordLocation(context.store.describe(path), _store_option(context))
+
+
+def _store_option(context: Context) -> str:
+    return "" if context.settings.default_store else store_option(context.settings.store)
 
 
 def _absent(context: Context, statement: str) -> str:
@@ -185,7 +267,7 @@ def _absent(context: Context, statement: str) -> str:
     return f"{statement}\nThis fails the test because of --gpuperf-require-baseline."
 
 
-def _properties(record: Record, comparison: Comparison, curves: list[Curve]) -> list[tuple[str, str]]:
+def _properties(record: Record, comparison: Comparison, curves: Sequence[Curve]) -> list[tuple[str, str]]:
     properties = [
         ("gpuperf_verdict", str(comparison.verdict)),
         ("gpuperf_record", record.id),

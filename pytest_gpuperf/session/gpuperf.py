@@ -141,7 +141,7 @@ class Gpuperf:
         with option_errors():
             budget = Budget.of_ms(p50_ms=p50_ms, p90_ms=p90_ms, p95_ms=p95_ms, p99_ms=p99_ms)
         axis = axis_of(lowest, highest, batch_size, arrivals, seed, open_loop=open_loop)
-        plan, sweep_name = self._plan(window_s, workers), self._test.unused_name(name or explored_target.name)
+        plan, sweep_name = self._plan(window_s, workers), self._test.begin(name or explored_target.name)
         if not self.enabled:
             curve = self._test.sweep(explored_target, (axis.point(lowest),), {}, plan, name=sweep_name)
             return Capacity(curve.points[0], True, "nothing was measured")
@@ -153,6 +153,10 @@ class Gpuperf:
         if result.answer is None:
             raise BudgetMissed(f"{sweep_name} has no load with {budget.label}: {result.reason}")
         answer = axis.point(result.answer)
+        certainty = "confirmed" if result.confirmed else "not confirmed"
+        self._test.notes.append(
+            f"{sweep_name}: highest load with {budget.label} is {answer.label} ({certainty}): {result.reason}"
+        )
         curve = self._test.sweep_explored(explored_target, [answer], axis, plan, name=sweep_name, kept_points=[answer])
         if curve.on_require is not None:
             curve.on_require(budget)
@@ -186,13 +190,16 @@ class Gpuperf:
         axis = axis_of(lowest, highest, batch_size, arrivals, seed, open_loop=open_loop)
         with option_errors():
             adaptive_plan = AdaptivePlan(points=points, loads=axis.loads)
-        plan, sweep_name = self._plan(window_s, workers), self._test.unused_name(name or explored_target.name)
+        plan, sweep_name = self._plan(window_s, workers), self._test.begin(name or explored_target.name)
         if not self.enabled:
             return self._test.sweep(explored_target, (axis.point(lowest),), {}, plan, name=sweep_name)
         result = self._test.explore(
             explored_target, adaptive(adaptive_plan), axis, plan, name=sweep_name, min_requests=plan.min_requests
         )
         chosen = [axis.point(load) for load in result.loads]
+        knee = "no knee" if result.knee is None else f"knee at {axis.point(result.knee).label}"
+        certainty = "saturated" if result.saturated else "not saturated"
+        self._test.notes.append(f"{sweep_name}: {knee} ({certainty}): {result.reason}")
         baseline_points = self._test.baseline_points(sweep_name, axis)
         new_points = [axis.point(result.knee)] if baseline_points and result.knee is not None else chosen
         # Records keep the same points, wherever the knee moves.
@@ -260,7 +267,7 @@ class Gpuperf:
         if planned < 2:
             raise OptionError(f"blocks={blocks}: one block shows no spread; write 2 or more, for example 5.")
         plan = replace(duet_plan(planned, pairs, window_s), workers=self._plan(window_s, workers).workers)
-        sweep_name = self._test.unused_name(name or candidate_target.name)
+        sweep_name = self._test.begin(name or candidate_target.name, duet=True)
         sweep = self._test.duet(
             candidate_target, reference_target, points, schedules, plan, name=sweep_name, sequential=blocks is None
         )
@@ -272,7 +279,7 @@ class Gpuperf:
         self, target: Target | Callable[..., object], loads: Loads, plan: MeasurePlan, name: str | None
     ) -> Curve:
         measured_target = as_target(target)
-        sweep_name = self._test.unused_name(name or measured_target.name)
+        sweep_name = self._test.begin(name or measured_target.name)
         return self._test.sweep(measured_target, *loads, plan, name=sweep_name)
 
     def _plan(self, window_s: float | None, workers: int | RemoteWorkers) -> MeasurePlan:

@@ -8,30 +8,33 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.errors import DeviceError
+from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.benchmark.fixture import WatchedBenchmark, is_benchmark_fixture
 from pytest_gpuperf.session.context import Context, read_context
-from pytest_gpuperf.session.gate import GateDecision, gate
+from pytest_gpuperf.session.gate import GateDecision, conclude, gate, summary_line
 from pytest_gpuperf.session.gpuperf import Gpuperf
 from pytest_gpuperf.session.marker import is_gated, is_gated_benchmark, marker_of, uses_gpuperf
 from pytest_gpuperf.session.measured_test import MeasuredTest
-from pytest_gpuperf.session.phase_result import (
-    PhaseResult,
-    ResultHandover,
-    decided,
-    failed_early,
-    shorten_error,
-)
-from pytest_gpuperf.session.reports import publish, reports_wanted
+from pytest_gpuperf.session.phase_result import PhaseResult, ResultHandover, concluded, location, shorten_error
+from pytest_gpuperf.session.reports import publish, publish_unfinished, reports_wanted
 from pytest_gpuperf.session.results import Results
+from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
+from pytest_gpuperf.session.unmeasured.tests import PYTEST, UnmeasuredTests, reason_of
 
 _HOOKS = pytest.StashKey["Hooks"]()
 #: The measurement of a test, kept with pytest's item.
 MEASURED_TEST = pytest.StashKey[MeasuredTest]()
 _BENCHMARK = pytest.StashKey[WatchedBenchmark]()
 _DECISION = pytest.StashKey[GateDecision]()
+#: Why pytest counts a test as failed, and why its failure was expected.
+_FAILURE = pytest.StashKey[str]()
+_EXPECTED_FAILURE = pytest.StashKey[str]()
+_GATE_FAILURE = pytest.StashKey[BaseException]()
+_STATE: tuple[pytest.StashKey[Any], ...] = (MEASURED_TEST, _DECISION, _FAILURE, _EXPECTED_FAILURE, _GATE_FAILURE)
 #: Name under which pytest-xdist's workers send the controller what they could not clean up.
 _PROBLEMS = "gpuperf_problems"
+_GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def hooks_of(config: pytest.Config) -> Hooks:
@@ -55,6 +58,7 @@ class Hooks:
         self.results = Results()
         self._handover = ResultHandover(is_worker=context.is_worker)
         self._gated_tests = 1
+        self.unmeasured = UnmeasuredTests(context)
 
     def gpuperf(self, item: pytest.Item) -> Gpuperf:
         """Return the value of the ``gpuperf`` fixture for a test.
@@ -64,11 +68,31 @@ class Hooks:
             StoreError: The device's calibration can't be read.
         """
         item.stash[MEASURED_TEST] = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
-        if _DECISION in item.stash:
-            del item.stash[_DECISION]  # of an earlier try
         return Gpuperf(item.stash[MEASURED_TEST])
 
+    @property
+    def _publishes(self) -> bool:
+        """Whether this process writes reports at the end."""
+        return self.context.reports_here and reports_wanted(self.context.settings)
+
+    def _unfinished(self, item: pytest.Item | None) -> TestOutcome:
+        """Return what the reports show until they are written at the end."""
+        if item is None:
+            reason = "pytest ended before the first test, and wrote no report"
+            result = unmeasured_result(self.context, PYTEST, reason)
+        else:
+            result = self._unmeasured_result(item, "pytest ended while this test ran, and wrote no report")
+        assert result.outcome is not None
+        return result.outcome
+
     # Start and collection
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        if self._publishes and not session.config.getoption("collectonly"):
+            problems = publish_unfinished(self.context, [], self._unfinished(None))
+            if problems:
+                raise pytest.UsageError("\n".join(problems))
 
     def pytest_report_header(self) -> list[str] | None:
         return list(map(safe, self.context.header_lines())) if self.context.settings.measure else None
@@ -78,9 +102,14 @@ class Hooks:
         if self.context.duet_side is not None:
             self.context.duet_side.keep_common_tests(config, items)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.unmeasured.collection_reported(report)
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._gated_tests = max(sum(map(is_gated, session.items)), 1)
+        if session.items:
+            self.unmeasured.collected(session.items)
 
     # One test
 
@@ -89,7 +118,14 @@ class Hooks:
         if self.context.duet_side is not None:
             self.context.duet_side.wait_for_turn(item)
         self.context.devices.running = item.nodeid
-        return (yield)
+        if self._publishes and is_gated(item):
+            publish_unfinished(self.context, self.results.outcomes, self._unfinished(item))
+        try:
+            return (yield)
+        except BaseException as error:  # pytest reports no phase in which it was interrupted
+            if _DECISION in item.stash:
+                self.results.tests["", item.nodeid] = self._concluded(item, summary_line(error))[0]
+            raise
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -121,13 +157,15 @@ class Hooks:
             self._end_benchmark(item, None)
         except BaseException as error:
             self._end_benchmark(item, error)
-            decision = self._gate(item, error)
-            if decision is not None and isinstance(error, KeyboardInterrupt):  # pytest reports no interrupted test
-                self.results.add(item.nodeid, "call", decided(self.context, item, decision))
+            self._gate(item, error)
             raise
         decision = self._gate(item, None)
         if decision is not None and decision.failure:
-            pytest.fail(safe(decision.failure), pytrace=False)
+            try:
+                pytest.fail(safe(decision.failure), pytrace=False)
+            except pytest.fail.Exception as failure:
+                item.stash[_GATE_FAILURE] = failure
+                raise
 
     @staticmethod
     def _end_benchmark(item: pytest.Item, error: BaseException | None) -> None:
@@ -142,29 +180,58 @@ class Hooks:
             item.user_properties.extend(decision.properties)
         return decision
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if call.excinfo is not None:
             shorten_error(report, item, call.excinfo)
-        self._handover.give(report, self._result(item, call, report))
+        self.unmeasured.announce(report)
+        self._note_failure(item, call, report)
+        if call.when == "teardown":
+            result, problem = self._concluded(item, item.stash.get(_FAILURE, ""))
+            if problem and not report.failed:
+                report.outcome, report.longrepr = "failed", safe(problem)
+            self._handover.give(report, result)
         return report
 
-    def _result(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> PhaseResult:
-        decision = item.stash.get(_DECISION, None)
-        if call.when == "call" and decision is not None:
-            return decided(self.context, item, decision)
-        if report.failed and call.excinfo is not None:
-            return failed_early(self.context, item, call.excinfo.value)
-        measured_test = item.stash.get(MEASURED_TEST, None) if call.when == "call" else None
-        return PhaseResult(smoked_points=measured_test.smoked_points if measured_test is not None else 0)
+    def _note_failure(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        """Keep why pytest counts a test as failed: the phases and subtests of a test have a report each."""
+        if report.skipped and hasattr(report, "wasxfail"):
+            item.stash[_EXPECTED_FAILURE] = report.wasxfail or "xfail"
+        if not report.failed or _FAILURE in item.stash:
+            return
+        error = call.excinfo.value if call.excinfo is not None else None
+        if error is None or error is not item.stash.get(_GATE_FAILURE, None):
+            item.stash[_FAILURE] = summary_line(error) or reason_of(report) or "failed"
+
+    def _concluded(self, item: pytest.Item, failure: str) -> tuple[PhaseResult, str]:
+        """Return the result of a test, and why its record could not be stored; forget the test, for another try."""
+        expected, decision = item.stash.get(_EXPECTED_FAILURE, ""), item.stash.get(_DECISION, None)
+        measured_test = item.stash.get(MEASURED_TEST, None)
+        for key in _STATE:
+            if key in item.stash:
+                del item.stash[key]
+        if decision is not None and decision.record is None and decision.entry is None:
+            return self._unmeasured_result(item, decision.reason, failed=bool(decision.failure)), ""
+        if decision is not None:
+            item.user_properties[:] = [pair for pair in item.user_properties if pair not in decision.properties]
+            conclusion = conclude(self.context, decision, failure, expected)
+            return concluded(self.context, item, conclusion), conclusion.problem
+        if failure and self.context.settings.measure and (measured_test is not None or is_gated(item)):
+            return self._unmeasured_result(item, failure), ""
+        return PhaseResult(smoked_points=measured_test.smoked_points if measured_test is not None else 0), ""
+
+    def _unmeasured_result(self, item: pytest.Item, reason: str, *, failed: bool = True) -> PhaseResult:
+        file, line = location(item)
+        return unmeasured_result(self.context, item.nodeid, reason, file=file, line=line, failed=failed)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.context.duet_side is not None:
             self.context.duet_side.send_result(report)
-        self.results.add(report.nodeid, report.when, self._handover.take(report))
+        self.unmeasured.reported(report)
+        self.results.add(report, self._handover.take(report))
 
     # End
 
@@ -172,20 +239,41 @@ class Hooks:
     def pytest_testnodedown(self, node: Any) -> None:
         self.results.problems += getattr(node, "workeroutput", {}).get(_PROBLEMS, [])
 
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.unmeasured.interrupted(excinfo.value)
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.unmeasured.interrupted(excinfo.value, internal=True)
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        context = self.context
+        context, results = self.context, self.results
         if context.duet_side is not None:
             context.duet_side.leave()
-        if context.reports_here and reports_wanted(context.settings) and not session.config.getoption("collectonly"):
-            self.results.published = publish(context, self.results.outcomes.values())
+        if context.settings.measure and context.reports_here and not session.config.getoption("collectonly"):
+            self._complete(session)
         try:
             context.devices.close()
         except DeviceError as error:
-            self.results.problems.append(str(error))
-        if self.results.problems:
+            results.problems.append(str(error))
+        if (results.problems or results.published.problems) and session.exitstatus in _GREEN:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if context.is_worker:
-            session.config.workeroutput[_PROBLEMS] = self.results.problems  # type: ignore[attr-defined]
+            session.config.workeroutput[_PROBLEMS] = results.problems  # type: ignore[attr-defined]
+
+    def _complete(self, session: pytest.Session) -> None:
+        """Add the tests that have no figures, and write the reports."""
+        results = self.results
+        any_failed = any(outcome.error for outcome in results.outcomes)
+        for result in self.unmeasured.results(session, any_failed=any_failed):
+            assert result.entry is not None
+            results.tests["", result.entry.test] = result
+        skipped = "" if results.any_measured else self.unmeasured.skipped_all()
+        if self.context.settings.require_baseline and skipped and session.exitstatus in _GREEN:
+            results.problems.append(
+                f"nothing was measured: {skipped}\nThis fails pytest because of --gpuperf-require-baseline."
+            )
+        if reports_wanted(self.context.settings):
+            results.published = publish(self.context, results.outcomes)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         self.results.write(terminalreporter, config.getoption("verbose"))

@@ -59,6 +59,8 @@ class MeasuredTest:
         baseline: Records that the test is compared with (of a duet: earlier duets); None before the first sweep.
         smoked_points: Number of load points that a smoke run tried.
         unmeasured_reason: Reason why the test measures nothing; empty if it does.
+        begun: Names of the sweeps and duets that the test has asked for, in order.
+        notes: What searches found, for the terminal.
     """
 
     def __init__(self, context: Context, test: str, marker: Marker, gated_tests: int = 1) -> None:
@@ -72,6 +74,9 @@ class MeasuredTest:
         self.smoked_points = 0
         self._traced_by: tuple[str, ...] = ()
         self.unmeasured_reason = ""
+        self.begun: list[str] = []
+        self.notes: list[str] = []
+        self._of_duets: bool | None = None
 
     @property
     def devices(self) -> MeasuredDevices:
@@ -93,16 +98,24 @@ class MeasuredTest:
         """Whether anything was measured."""
         return any(sweep.runs for sweep in self.sweeps)
 
-    def unused_name(self, name: str) -> str:
-        """Return the name, if no other sweep of this test has it.
+    def begin(self, name: str, *, duet: bool = False) -> str:
+        """Begin a sweep or a duet, also of a smoke run, before anything is measured for it; return its name.
 
         Raises:
-            OptionError: Another sweep has this name, or it can't be shown in one line.
+            OptionError: This test has a sweep of this name, or a sweep where this is a duet, or vice versa; or the name
+                can't be shown in one line.
         """
         if printable(name) != name:
             raise OptionError(f"name={name!r}: write a name without line breaks and control characters.")
-        if any(sweep.name == name for sweep in self.sweeps):
+        if name in self.begun:
             raise OptionError(f"This test has a sweep named {name!r} already; give each its own name=.")
+        if self._of_duets not in (None, duet):
+            raise OptionError(
+                "A sweep is compared with stored records and a duet with its own reference, so one test can't have "
+                "both.\nGive the duet a test of its own."
+            )
+        self._of_duets = duet
+        self.begun.append(name)
         return name
 
     # Measuring
@@ -244,7 +257,7 @@ class MeasuredTest:
 
     def add_window(self, window: Window, under_test: PlainMapping, *, complete: bool) -> None:
         """Add a window that pytest-benchmark measured, as a sweep with a single run."""
-        name = self.unused_name(window.sweep)
+        name = self.begin(window.sweep)
         sweep = self._begin(Sweep(name, (window.point,), 1, 0.0, under_test=under_test))
         sweep.runs.append(Run(name, 0, 0.0, 0.0, True, (window,), complete))
 
@@ -305,11 +318,6 @@ class MeasuredTest:
     # Looks
 
     def _begin(self, sweep: Sweep) -> Sweep:
-        if any(earlier.duet != sweep.duet for earlier in self.sweeps):
-            raise OptionError(
-                "A sweep is compared with stored records and a duet with its own reference, so one test can't have "
-                "both.\nGive the duet a test of its own."
-            )
         self._read_baseline(duet=sweep.duet)
         self.sweeps.append(sweep)
         return sweep

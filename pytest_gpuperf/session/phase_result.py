@@ -1,4 +1,4 @@
-"""The plugin's part in pytest's report of one phase of a test.
+"""The plugin's part in pytest's report of a test's last phase, the teardown.
 
 Workers of pytest-xdist hand their results to the controller in these reports, as text.
 """
@@ -14,15 +14,12 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.errors import CallFailed, GpuperfError
-from pytest_gpuperf.model import Comparison, Record, Verdict
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.terminal.section import TerminalEntry
 from pytest_gpuperf.session.context import Context
-from pytest_gpuperf.session.gate import GateDecision, summary_line
-from pytest_gpuperf.session.marker import is_gated
+from pytest_gpuperf.session.gate import Conclusion
 from pytest_gpuperf.session.reports import has_charts, reports_wanted
-from pytest_gpuperf.store.provenance import utc_now
 
 #: Attribute of pytest's report that holds the result.
 _ATTRIBUTE = "gpuperf"
@@ -33,7 +30,7 @@ _ALL_DETAILS = 2
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """Part of the invocation's results that comes from one phase of a test: setup, call or teardown.
+    """Part of the invocation's results that comes from one test.
 
     Attributes:
         entry: The test's part of the terminal section.
@@ -46,35 +43,20 @@ class PhaseResult:
     smoked_points: int = 0
 
 
-def decided(context: Context, item: pytest.Item, decision: GateDecision) -> PhaseResult:
+def concluded(context: Context, item: pytest.Item, conclusion: Conclusion) -> PhaseResult:
     """Return the result of a test that the gate decided about, with the baseline that the reports show."""
-    outcome = decision.outcome
+    outcome = conclusion.outcome
     if outcome is None or not reports_wanted(context.settings):
-        return PhaseResult(decision.entry)
+        return PhaseResult(conclusion.entry)
     baseline = outcome.shown_baseline(charts=has_charts(context.settings))
-    return PhaseResult(decision.entry, _located(replace(outcome, baseline=baseline), item))
+    file, line = location(item)
+    return PhaseResult(conclusion.entry, replace(outcome, baseline=baseline, file=file, line=line))
 
 
-def failed_early(context: Context, item: pytest.Item, error: BaseException) -> PhaseResult:
-    """Return the result of a gated test that failed outside the gate: a report without the test would look green."""
-    if not reports_wanted(context.settings) or not is_gated(item):
-        return PhaseResult()
-    device = context.devices.of(item.nodeid)[0]
-    record = Record(
-        id="",
-        invocation=context.invocation,
-        test=item.nodeid,
-        created_utc=utc_now(),
-        key={**device.key, "test": item.nodeid},
-        status="incomplete",
-        gate="failed",
-        runs=(),
-        commit=context.checkout.commit,
-        environment=device.environment,
-        device_kind=device.kind,
-    )
-    outcome = TestOutcome(record, Comparison(Verdict.NO_BASELINE), error=summary_line(error))
-    return PhaseResult(outcome=_located(outcome, item))
+def location(item: pytest.Item) -> tuple[str, int]:
+    """Return the file of a test, relative to pytest's root directory, and its line, from 1."""
+    file, line, _ = item.location
+    return file, (line or 0) + 1
 
 
 class ResultHandover:
@@ -119,8 +101,8 @@ def shorten_error(report: pytest.TestReport, item: pytest.Item, excinfo: pytest.
     if not isinstance(excinfo.value, GpuperfError) or item.config.getoption("fulltrace"):
         return
     entries = [entry for entry in excinfo.traceback if entry.path == item.path]
-    location = f"\n\n{_line_of(entries[-1])}" if entries else ""
-    report.longrepr = f"{excinfo.value}{location}"
+    where = f"\n\n{_line_of(entries[-1])}" if entries else ""
+    report.longrepr = f"{excinfo.value}{where}"
     if isinstance(excinfo.value, CallFailed) and excinfo.value.__cause__ is not None:
         report.longrepr += _error_of_the_call(excinfo.value.__cause__, item)
 
@@ -143,8 +125,3 @@ def _error_of_the_call(error: BaseException, item: pytest.Item) -> str:
 
 def _line_of(entry: Any) -> str:
     return f"{entry.path}:{entry.lineno + 1}: {str(entry.statement).strip()}"
-
-
-def _located(outcome: TestOutcome, item: pytest.Item) -> TestOutcome:
-    file, line, _ = item.location
-    return replace(outcome, file=file, line=(line or 0) + 1)

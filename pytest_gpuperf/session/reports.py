@@ -47,6 +47,20 @@ def _on_github() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
+def publish_unfinished(context: Context, outcomes: Iterable[TestOutcome], unfinished: TestOutcome) -> list[str]:
+    """Write reports that are left if pytest is killed; return which can't be written, and why.
+
+    Without them, the report of an earlier invocation would stay, and look like that of this one.
+
+    Args:
+        outcomes: Outcomes of the tests so far.
+        unfinished: What did not finish then.
+    """
+    files = [path for path in context.settings.reports if Path(path).is_file() or not Path(path).exists()]
+    reported = [reported_of(context.store, outcome) for outcome in (*outcomes, unfinished)]
+    return _write(context, files, reported, utc_now()).problems
+
+
 def publish(context: Context, outcomes: Iterable[TestOutcome]) -> Published:
     """Write the reports of all tests."""
     published = Published()
@@ -58,16 +72,22 @@ def publish(context: Context, outcomes: Iterable[TestOutcome]) -> Published:
         published.problems.append(f"no report was written: {error}")
         return published
     now = utc_now()
-    for path in settings.reports:
+    published = _write(context, settings.reports, reported, now)
+    if _on_github():
+        published.commands = error_lines(reported, _path_in_checkout(context.root_path))
+        _step_summary(reported, now, published)
+    return published
+
+
+def _write(context: Context, paths: Sequence[str], reported: Sequence[ReportedTest], now: str) -> Published:
+    published = Published()
+    for path in paths:
         try:
             write(Path(path), render(format_of(path), reported, title="", generated_utc=now))
             is_below = Path(path).is_relative_to(context.start_path)
             published.written.append(f"report: {Path(path).relative_to(context.start_path) if is_below else path}")
         except GpuperfError as error:
             published.problems.append(str(error))
-    if _on_github():
-        published.commands = error_lines(reported, _path_in_checkout(context.root_path))
-        _step_summary(reported, now, published)
     return published
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
 from pytest_gpuperf.publish.outcome import TestOutcome
+from pytest_gpuperf.report.summary import NOT_MEASURED
 from pytest_gpuperf.report.terminal.section import TerminalEntry, section
 from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.phase_result import PhaseResult, attached
@@ -19,14 +20,11 @@ class Results:
     """The results of an invocation: of all tests, but in a pytest-xdist worker of its own tests only.
 
     Attributes:
-        outcomes: What reports show, by test.
-        smoked_points: Number of load points that a smoke run tried.
-        problems: What could not be cleaned up, here and in pytest-xdist workers.
+        tests: Result of each test, by its pytest-xdist worker and its node id: a rerun replaces the earlier try.
+        problems: What fails the invocation besides its tests, here and in pytest-xdist workers.
     """
 
-    entries: list[TerminalEntry] = field(default_factory=list)
-    outcomes: dict[str, TestOutcome] = field(default_factory=dict)
-    smoked_points: int = 0
+    tests: dict[tuple[str, str], PhaseResult] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     published: Published = field(default_factory=Published)
 
@@ -35,22 +33,36 @@ class Results:
         """Return the results that are attached to reports."""
         results = cls()
         for report in reports:
-            results.add(report.nodeid, report.when, attached(report))
+            results.add(report, attached(report))
         return results
 
-    def add(self, test: str, phase: str, result: PhaseResult) -> None:
-        """Add the result of one phase of a test."""
-        if result.entry is not None:
-            self.entries.append(result.entry)
-        self.smoked_points += result.smoked_points
-        if phase == "setup":
-            self.outcomes.pop(test, None)  # of an earlier try
-        outcome, earlier = result.outcome, self.outcomes.get(test)
-        if outcome is None:
-            return
-        if phase == "teardown" and earlier is not None:
-            outcome = replace(earlier, error=earlier.error or outcome.error)
-        self.outcomes[test] = outcome
+    def add(self, report: pytest.TestReport, result: PhaseResult) -> None:
+        """Add the result that comes with pytest's report of one phase of a test."""
+        key = (worker_of(report), report.nodeid)
+        if report.when == "setup":
+            self.tests.pop(key, None)  # of an earlier try
+        if result != PhaseResult():
+            self.tests[key] = result
+
+    @property
+    def entries(self) -> list[TerminalEntry]:
+        """The tests' parts of the terminal section."""
+        return [result.entry for result in self.tests.values() if result.entry is not None]
+
+    @property
+    def outcomes(self) -> list[TestOutcome]:
+        """What reports show."""
+        return [result.outcome for result in self.tests.values() if result.outcome is not None]
+
+    @property
+    def smoked_points(self) -> int:
+        """Number of load points that a smoke run tried."""
+        return sum(result.smoked_points for result in self.tests.values())
+
+    @property
+    def any_measured(self) -> bool:
+        """Whether some test has figures."""
+        return any(entry.verdict != NOT_MEASURED for entry in self.entries)
 
     def write(self, reporter: pytest.TerminalReporter, verbosity: int) -> None:
         """Write the section of the terminal that shows the results."""
@@ -60,12 +72,12 @@ class Results:
                 f"smoke run: targets answered at {self.smoked_points} load point{'s' * (self.smoked_points != 1)}; "
                 "nothing was measured or stored (pytest --gpuperf does)"
             )
-        published = self.published
-        if not (self.entries or published.problems or published.commands or self.problems):
+        published, entries = self.published, self.entries
+        if not (entries or published.problems or published.commands or self.problems):
             return
         if verbosity >= 0:
             reporter.write_sep("=", "gpuperf")
-        for line, markup in section(self.entries, verbosity):
+        for line, markup in section(entries, verbosity):
             reporter.write_line(safe(line), **({markup: True} if markup else {}))
         for line in published.written if verbosity >= 0 else []:
             reporter.write_line(safe(line))
@@ -73,3 +85,8 @@ class Results:
             reporter.write_line(f"gpuperf: {safe(line)}", red=True)
         for line in published.commands:
             reporter.write_line(line)
+
+
+def worker_of(report: pytest.TestReport) -> str:
+    """Return the pytest-xdist worker that a report comes from; empty without workers."""
+    return str(getattr(report, "worker_id", ""))

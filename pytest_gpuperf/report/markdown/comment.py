@@ -36,7 +36,7 @@ from pytest_gpuperf.report.notes import (
     key_differences,
     reliability_notes,
 )
-from pytest_gpuperf.report.summary import curve_table, headline
+from pytest_gpuperf.report.summary import NOT_MEASURED, REJECTED, curve_table, headline, rejection_notes
 from pytest_gpuperf.report.table import Table
 
 _NOT_IN_MARKERS = re.compile(r"[^A-Za-z0-9._ -]|-(?=-)")
@@ -95,17 +95,20 @@ def _title(reported: Sequence[ReportedTest], title: str) -> str:
     label = f": {escape.code(escape.shorten(title, 120))}" if title else ""
     if not reported:
         return f"## gpuperf{label}\n\nNo test measured anything."
-    verdict = worst([test.comparison.verdict for test in reported])
-    failed = sum(bool(test.error) for test in reported if test.comparison.verdict is not Verdict.REGRESSED)
+    unexpected = [test for test in reported if not test.expected_failure]
+    verdict = worst([test.comparison.verdict for test in unexpected])
+    failed = sum(bool(test.error) for test in reported if not test.regressed)
     if failed and verdict is not Verdict.REGRESSED:
         return f"## {_FAILED_SIGN} gpuperf{label}: {_count_of(failed, reported)} failed, nothing regressed"
+    if not unexpected:
+        return f"## {_UNDECIDED_SIGN} gpuperf{label}: {plural(len(reported), 'test')} failed as expected (xfail)"
     sign = _SIGNS.get(verdict, _UNDECIDED_SIGN)
     text = f"## {sign} gpuperf{label}: {_worst_count(reported, verdict)}"
     return f"{text}, {failed} failed for another reason" if failed else text
 
 
 def _worst_count(reported: Sequence[ReportedTest], verdict: Verdict) -> str:
-    members = [test for test in reported if test.comparison.verdict is verdict]
+    members = [test for test in reported if test.comparison.verdict is verdict and not test.expected_failure]
     if verdict is not Verdict.NO_BASELINE:
         return f"{_count_of(len(members), reported)} {verdict}"
     if len(members) == len(reported):
@@ -114,6 +117,8 @@ def _worst_count(reported: Sequence[ReportedTest], verdict: Verdict) -> str:
 
 
 def _outcome(test: ReportedTest) -> str:
+    if not test.record.runs:
+        return NOT_MEASURED
     return str(test.comparison.verdict) if test.record.status == "complete" else "cut short"
 
 
@@ -150,6 +155,7 @@ def _section(name: str, group: Sequence[ReportedTest]) -> list[TextPart]:
         _not_compared(group),
         _unmatched_points(group),
         _failures(group),
+        _expected_failures(group),
         _findings(group),
     )
     return [
@@ -245,6 +251,8 @@ def _reason_not_compared(record: Record, comparison: Comparison) -> str:
         return "nothing was measured"
     if record.status != "complete":
         return "measurement cut short"
+    if rejection_notes(record, comparison):
+        return REJECTED
     if comparison.differing:
         return f"the newest record has a different key: {escape.code(escape.shorten(key_differences(comparison), 200))}"
     return "nothing measured in common" if comparison.mode == "duet" else "no baseline yet, this is the first record"
@@ -265,6 +273,15 @@ def _unmatched_points(group: Sequence[ReportedTest]) -> str:
         texts = [f"{what}: {_names(points)}" for what, points in sides if points]
         lines += [f"{escape.code(escape.shorten(test.record.test))}: {'; '.join(texts)}"] if texts else []
     return _list("Load points that only one side measured:", lines, _MAX_NAMES)
+
+
+def _expected_failures(group: Sequence[ReportedTest]) -> str:
+    lines = [
+        f"{escape.code(escape.shorten(test.record.test))}: {escape.code(escape.shorten(test.expected_failure, 200))}"
+        for test in group
+        if test.expected_failure
+    ]
+    return _list("Failed as expected (xfail):", lines, _MAX_NAMES)
 
 
 def _failures(group: Sequence[ReportedTest]) -> str:

@@ -12,6 +12,7 @@ from pytest_gpuperf.model import ReportedTest, Row, Verdict
 from pytest_gpuperf.report.comparison_table import deciding_row, point_label, severity, side_names
 from pytest_gpuperf.report.figures import figure, interval, plural
 from pytest_gpuperf.report.page.markup import Markup, element, joined
+from pytest_gpuperf.report.summary import rejection_notes
 
 #: Signs beside the colours, for readers who cannot tell colours apart, and for print.
 SIGNS = {
@@ -64,9 +65,9 @@ def entries(reported: Sequence[ReportedTest]) -> list[PageEntry]:
 def headline(entries: Sequence[PageEntry]) -> str:
     """Return what happened, in a sentence."""
     total = len(entries)
-    counts = Counter(entry.verdict for entry in entries)
+    counts = Counter(entry.verdict for entry in entries if not entry.reported.expected_failure)
     regressed, inconclusive = counts[Verdict.REGRESSED], counts[Verdict.INCONCLUSIVE]
-    failed = sum(bool(entry.reported.error) for entry in entries if entry.verdict is not Verdict.REGRESSED)
+    failed = sum(bool(entry.reported.error) for entry in entries if not entry.reported.regressed)
     if regressed:
         also = f", {failed} failed for another reason" if failed else ""
         return f"{regressed} of {plural(total, 'test')} regressed{also}"
@@ -79,6 +80,8 @@ def headline(entries: Sequence[PageEntry]) -> str:
     absent = f"; {nothing} of {plural(total, 'test')} not compared" if nothing else ""
     if inconclusive:
         return f"No regression found; {inconclusive} of {plural(total, 'test')} inconclusive{absent}"
+    expected = total - counts.total()
+    absent += f"; {plural(expected, 'test')} failed as expected (xfail)" if expected else ""
     improved = counts[Verdict.IMPROVED]
     better = f"; {improved} of {plural(total, 'test')} improved" if improved else ""
     return f"No regression{better}{absent}"
@@ -86,7 +89,7 @@ def headline(entries: Sequence[PageEntry]) -> str:
 
 def worst_line(entries: Sequence[PageEntry]) -> Markup | None:
     """Return the worst load point with its interval."""
-    regressed = [(entry.row, entry) for entry in entries if entry.verdict is Verdict.REGRESSED and entry.row]
+    regressed = [(entry.row, entry) for entry in entries if entry.reported.regressed and entry.row]
     if not regressed:
         return None
     row, entry = max(regressed, key=lambda pair: pair[0].worsening)
@@ -167,6 +170,8 @@ def _row(entry: PageEntry, reach: float, columns: tuple[str, str] | None, severa
         name.append(element("div", entry.device, class_="faint small"))
     if entry.reported.error:
         name.append(element("div", f"failed: {entry.reported.error}", class_="bad small"))
+    if entry.reported.expected_failure:
+        name.append(element("div", f"failed as expected: {entry.reported.expected_failure}", class_="faint small"))
     if columns is None:
         name.append(element("div", _why_not_compared(entry), class_="faint small"))
     cells = [element("td", chip(entry.verdict), class_="verdict"), element("th", *name, scope="row", class_="named")]
@@ -191,12 +196,15 @@ def _where(entry: PageEntry, row: Row) -> str:
 
 
 def _why_not_compared(entry: PageEntry) -> str:
+    if not entry.reported.curves:
+        return "nothing was measured"
     if entry.reported.record.status != "complete":
         return "measurement cut short"
     differing = entry.reported.comparison.differing
     if differing:
         return "existing records have a different key: " + ", ".join(differing)
-    return "first record of this test" if entry.reported.curves else "nothing was measured"
+    rejected = rejection_notes(entry.reported.record, entry.reported.comparison)
+    return rejected[0] if rejected else "first record of this test"
 
 
 def breakable(test: str) -> Markup:

@@ -15,7 +15,16 @@ from pytest_gpuperf.report.notes import (
     reliability_notes,
     rounds_notes,
 )
-from pytest_gpuperf.report.summary import RecordLocation, curve_table, headline, indented, record_lines, warnings
+from pytest_gpuperf.report.summary import (
+    NOT_MEASURED,
+    RecordLocation,
+    curve_table,
+    headline,
+    indented,
+    record_lines,
+    rejection_notes,
+    warnings,
+)
 
 #: Up to this many tests, every test is shown; beyond it, only tests that need attention.
 FEW = 3
@@ -25,7 +34,7 @@ _MAX_NAMES = 8
 _COLUMNS = ("short point", "short metric", "before", "now", "short change", "verdict")
 _COLOURS = {"regressed": "red", "improved": "green", "unchanged": "green"}
 _PASSED = (str(Verdict.UNCHANGED),)
-_UNCOMPARED = (str(Verdict.NO_BASELINE), str(Verdict.NOT_COMPARABLE))
+_UNCOMPARED = (str(Verdict.NO_BASELINE), str(Verdict.NOT_COMPARABLE), NOT_MEASURED)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,11 @@ def terminal_entry(
     return TerminalEntry(record.test, verdict, headline(record, comparison), full, brief, notes)
 
 
+def unmeasured_entry(test: str, reason: str) -> TerminalEntry:
+    """Return the lines of a test that measured nothing."""
+    return TerminalEntry(test, NOT_MEASURED, f"NOT MEASURED: {reason}")
+
+
 def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLocation) -> list[str]:
     """Return what changed or could not be decided; without a baseline, the figures themselves."""
     rows = changed_or_undecided(comparison.rows)
@@ -96,6 +110,7 @@ def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> l
     if hidden > 0:
         lines = [*lines[:_MAX_FINDINGS], f"  ! and {plural(hidden, 'more finding')}"]
     # An unchanged test shows no brief lines, but a missing load point must be noticed.
+    lines += indented(rejection_notes(record, comparison))
     return lines + (
         indented(comparison_notes(comparison, brief=True)) if comparison.verdict is Verdict.UNCHANGED else []
     )

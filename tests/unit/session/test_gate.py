@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from pytest_gpuperf.cli.judging import rule_for
 from pytest_gpuperf.errors import UnreadableRecord
-from pytest_gpuperf.model import Record, Verdict
-from pytest_gpuperf.session.context import Context
-from pytest_gpuperf.session.gate import GateDecision, gate
+from pytest_gpuperf.model import LoadPoint, Record, Verdict
+from pytest_gpuperf.publish.outcome import TestOutcome
+from pytest_gpuperf.report.terminal.section import TerminalEntry
+from pytest_gpuperf.session.context import Context, read_context
+from pytest_gpuperf.session.gate import GateDecision, conclude, gate, summary_line
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.store import Baseline
@@ -19,10 +21,23 @@ from tests.unit.session.contexts import TEST, context_of, measured
 SLOW = ((8.0,),) * 3
 
 
-def decide(test: MeasuredTest, context: Context, error: BaseException | None = None) -> GateDecision:
+@dataclass(frozen=True)
+class Ended:
+    """What became of a test."""
+
+    failure: str
+    properties: tuple[tuple[str, str], ...]
+    entry: TerminalEntry
+    outcome: TestOutcome | None
+    problem: str
+
+
+def decide(test: MeasuredTest, context: Context, error: BaseException | None = None, expected: str = "") -> Ended:
+    """Gate a test whose call ended with this error, and conclude."""
     decision = gate(context, test, error)
     assert decision is not None
-    return decision
+    conclusion = conclude(context, decision, "" if expected else summary_line(error), expected)
+    return Ended(decision.failure, decision.properties, conclusion.entry, conclusion.outcome, conclusion.problem)
 
 
 def stored(context: Context) -> Record:
@@ -30,9 +45,78 @@ def stored(context: Context) -> Record:
     return context.store.read(next(context.store.newest(context.store.folder(context.key(TEST, 1)))))
 
 
-def test_a_test_that_measured_nothing_is_not_gated(pytester: pytest.Pytester) -> None:
+def nothing(test: MeasuredTest, context: Context) -> GateDecision:
+    decision = gate(context, test, None)
+    assert decision is not None
+    assert decision.record is None
+    return decision
+
+
+def test_a_test_that_measured_nothing_says_so_and_fails_if_a_baseline_is_required(pytester: pytest.Pytester) -> None:
+    for option, failing in ((), False), (("--gpuperf-require-baseline",), True):
+        context = context_of(pytester, *option)
+        unused = nothing(MeasuredTest(context, TEST, Marker()), context)
+        assert unused.reason == "it uses a measuring fixture, and called none of its methods"
+        assert unused.failure.startswith(f"{TEST} measured nothing: it uses") is failing
+        died = MeasuredTest(context, TEST, Marker())
+        died.begin("serving")
+        assert "the measurement of serving ended before its first run" in nothing(died, context).reason
+        # The error itself fails such a test, and pytest.skip skips it.
+        assert gate(context, died, ValueError()) is None
+    smoke = MeasuredTest(read_context(pytester.parseconfig()), TEST, Marker())
+    assert gate(context, smoke, None) is None
+
+
+def test_a_measurement_cut_short_whose_error_the_test_ignores_fails_if_a_baseline_is_required(
+    pytester: pytest.Pytester,
+) -> None:
+    for option, failing in ((), False), (("--gpuperf-require-baseline",), True):
+        context = context_of(pytester, *option)
+        test = measured(context)
+        test.sweeps[0].runs[-1] = replace(test.sweeps[0].runs[-1], complete=False)
+        assert ("was cut short, and the test ignored the error" in decide(test, context).failure) is failing
+
+
+def test_a_load_point_without_requests_is_no_figure(pytester: pytest.Pytester) -> None:
     context = context_of(pytester)
-    assert gate(context, MeasuredTest(context, TEST, Marker()), None) is None
+    test = measured(context)
+    test.sweeps[0].runs[:] = [run(window(requests=0, throughput=0.0), index=index) for index in range(3)]
+    failure = decide(test, context).failure
+    assert failure.startswith(f"{TEST}: nothing was measured\n  serving, concurrency 1: no request in 3 windows")
+    assert stored(context).gate == "failed"
+
+
+@pytest.mark.parametrize(("p50_ms", "dropped"), [(((4.0,),) * 3, "concurrency 2"), (((4.0, 8.0, 16.0),) * 3, "")])
+def test_a_load_point_that_the_newest_baseline_record_has_is_missed(
+    pytester: pytest.Pytester, p50_ms: tuple[tuple[float, ...], ...], dropped: str
+) -> None:
+    context, strict = context_of(pytester), context_of(pytester, "--gpuperf-require-baseline")
+    decide(measured(context, ((4.0, 8.0),) * 3), context)
+    ended = decide(measured(strict, p50_ms), strict)
+    assert (f"no longer measures what its newest baseline record has:\n  serving: {dropped}" in ended.failure) == bool(
+        dropped
+    )
+    if dropped:
+        assert any("not measured now: serving: concurrency 2" in line for line in ended.entry.brief)
+        assert decide(measured(context, p50_ms), context).failure == ""
+        # The newest record decides: once the shorter sweep is the baseline, nothing is missed.
+        assert decide(measured(strict, p50_ms), strict).failure == ""
+
+
+def test_points_that_a_search_tried_only_once_are_not_missed(pytester: pytest.Pytester) -> None:
+    context = context_of(pytester, "--gpuperf-require-baseline")
+    searched = measured(context, ((4.0, 8.0),) * 3)
+    searched.sweeps[0].kept = (LoadPoint(1),)
+    decide(searched, context)
+    assert decide(measured(context), context).failure == ""
+
+
+def test_a_failure_that_was_expected_is_none_in_the_reports(pytester: pytest.Pytester) -> None:
+    context = context_of(pytester)
+    outcome = decide(measured(context), context, AssertionError("slow"), expected="known to be slow").outcome
+    assert outcome is not None
+    assert (outcome.error, outcome.expected_failure) == ("", "known to be slow")
+    assert stored(context).gate == "open"
 
 
 def test_a_first_record_is_stored_and_passes(pytester: pytest.Pytester) -> None:
@@ -87,6 +171,7 @@ def test_a_test_that_failed_otherwise_never_becomes_a_baseline(pytester: pytest.
     assert stored(context).gate == "failed"
     assert decision.outcome is not None
     assert decision.outcome.error == "ValueError: wrong answers"
+    assert any("this record is not used as a baseline" in line for line in decision.entry.notes)
 
 
 def test_without_a_baseline_it_fails_if_the_user_requires_one(pytester: pytest.Pytester) -> None:
@@ -122,7 +207,7 @@ def test_figures_are_shown_even_if_they_can_t_be_stored(pytester: pytest.Pyteste
     (pytester.path / "file").touch()
     context = context_of(pytester, f"--gpuperf-store={pytester.path / 'file' / 'store'}")
     decision = decide(measured(context, baseline=Baseline()), context)
-    assert "file" in decision.failure
+    assert "file" in decision.problem
     assert any("not stored" in line for line in decision.entry.full)
     assert decision.outcome is not None
     assert decision.outcome.path == ""

@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_gpuperf.session.gate import gate
 from pytest_gpuperf.session.hooks import MEASURED_TEST, Hooks, hooks_of
 from pytest_gpuperf.session.results import Results
-from tests.unit.session.contexts import context_of, measured
+from tests.unit.session.contexts import TEST, context_of, measured
 
 SUITE = "def test_a(gpuperf): pass\ndef test_b(gpuperf): pass\ndef test_c(): pass"
 
@@ -38,7 +37,12 @@ def test_alpha_is_shared_by_the_tests_that_use_the_fixture(hooks: Hooks, pyteste
     assert gated.rule(gated.record()).tests == 2
 
 
-def report_of(hooks: Hooks, item: pytest.Item, phase: str, error: Exception | None = None) -> pytest.TestReport:
+def reports_of(hooks: Hooks, item: pytest.Item, **errors: Exception) -> list[pytest.TestReport]:
+    """Return pytest's reports of a test as the hooks complete them, with the errors of phases."""
+    return [report_of(hooks, item, phase, errors.get(phase)) for phase in ("setup", "call", "teardown")]
+
+
+def report_of(hooks: Hooks, item: pytest.Item, phase: str, error: BaseException | None = None) -> pytest.TestReport:
     """Return pytest's report of a phase, as the hooks complete it."""
 
     def run() -> None:
@@ -56,46 +60,118 @@ def report_of(hooks: Hooks, item: pytest.Item, phase: str, error: Exception | No
     raise AssertionError("the hook yields twice")
 
 
-def results_of(hooks: Hooks, item: pytest.Item, error: Exception | None = None) -> Results:
-    """Return what the call of a test adds to the results."""
+def results_of(hooks: Hooks, item: pytest.Item, **errors: Exception) -> Results:
+    """Return what a test adds to the results."""
     hooks.results = Results()
-    hooks.pytest_runtest_logreport(report_of(hooks, item, "call", error))
+    for report in reports_of(hooks, item, **errors):
+        hooks.pytest_runtest_logreport(report)
     return hooks.results
 
 
-def test_a_gated_test_that_fails_early_is_in_the_reports(hooks: Hooks, pytester: pytest.Pytester) -> None:
+def measure(hooks: Hooks, item: pytest.Item, p50_ms: float = 4.0, error: BaseException | None = None) -> None:
+    """Call a test that measures, and ends with an error."""
+    hooks.gpuperf(item)
+    item.stash[MEASURED_TEST] = measured(hooks.context, ((p50_ms,),) * 3)
+    wrapper = hooks.pytest_runtest_call(item)
+    next(wrapper)
+    if error is not None:
+        wrapper.throw(error)
+    else:
+        with pytest.raises(StopIteration):
+            wrapper.send(None)
+
+
+def gates(hooks: Hooks) -> list[str]:
+    """Return what the records say of their gates, the newest first."""
+    store = hooks.context.store
+    return [store.read(file).gate for file in store.newest(store.folder(hooks.context.key(TEST, 1)))]
+
+
+@pytest.mark.parametrize("phase", ["setup", "call", "teardown"])
+def test_a_gated_test_that_fails_without_figures_is_in_the_reports(
+    hooks: Hooks, pytester: pytest.Pytester, phase: str
+) -> None:
     gated, _, other = pytester.getitems(SUITE)
-    report = report_of(hooks, gated, "setup", RuntimeError("no such bucket"))
-    hooks.pytest_runtest_logreport(report)
-    (outcome,) = hooks.results.outcomes.values()
+    results = results_of(hooks, gated, **{phase: RuntimeError("no such bucket")})
+    (outcome,), (entry,) = results.outcomes, results.entries
     assert (outcome.error, outcome.line) == ("RuntimeError: no such bucket", 1)
     assert outcome.record.runs == ()
-    assert results_of(hooks, other, ValueError("wrong")) == Results()
+    assert entry.headline == "NOT MEASURED: RuntimeError: no such bucket"
+    assert results_of(hooks, other, **{phase: ValueError("wrong")}) == Results()
     assert results_of(hooks, gated) == Results()
 
 
-def test_a_further_try_of_a_test_forgets_what_the_gate_decided(hooks: Hooks, pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("errors", "gate"),
+    [
+        ({}, "open"),
+        ({"call": AssertionError("slow")}, "failed"),  # of a unittest.TestCase, whose call raises nothing
+        ({"teardown": OSError("does not stop")}, "failed"),
+    ],
+)
+def test_a_record_is_rejected_if_pytest_counts_its_test_as_failed(
+    hooks: Hooks, pytester: pytest.Pytester, errors: dict[str, Exception], gate: str
+) -> None:
     item = pytester.getitems(SUITE)[0]
-    hooks.gpuperf(item)
-    item.stash[MEASURED_TEST] = measured(hooks.context)
-    wrapper = hooks.pytest_runtest_call(item)
-    next(wrapper)
-    with pytest.raises(StopIteration):
-        wrapper.send(None)
-    assert results_of(hooks, item).entries
-    hooks.gpuperf(item)
-    assert results_of(hooks, item) == Results()
+    measure(hooks, item)
+    (outcome,) = results_of(hooks, item, **errors).outcomes
+    assert outcome.error == "".join(f"{type(error).__name__}: {error}" for error in errors.values())
+    assert gates(hooks) == [gate]
+
+
+def test_a_failed_subtest_rejects_the_record(hooks: Hooks, pytester: pytest.Pytester) -> None:
+    """A subtest has a report of its own, of the same phase; the test itself may pass."""
+    item = pytester.getitems(SUITE)[0]
+    measure(hooks, item)
+    report_of(hooks, item, "call", AssertionError("in a subtest"))
+    (outcome,) = results_of(hooks, item).outcomes
+    assert outcome.error == "AssertionError: in a subtest"
+    assert gates(hooks) == ["failed"]
+
+
+def test_a_further_try_of_a_test_has_one_result_and_one_set_of_properties(
+    hooks: Hooks, pytester: pytest.Pytester
+) -> None:
+    item = pytester.getitems(SUITE)[0]
+    measure(hooks, item)
+    assert len(results_of(hooks, item, call=AssertionError()).entries) == 1
+    measure(hooks, item)
+    (report, *_) = reports = reports_of(hooks, item)
+    for report in reports:
+        hooks.pytest_runtest_logreport(report)
+    assert [outcome.error for outcome in hooks.results.outcomes] == [""]
+    assert [name for name, _ in report.user_properties].count("gpuperf_record") == 1
+    assert item.user_properties == []
+    assert gates(hooks) == ["open", "failed"]
+
+
+def test_a_record_that_can_t_be_stored_fails_the_test(hooks: Hooks, pytester: pytest.Pytester) -> None:
+    item = pytester.getitems(SUITE)[0]
+    measure(hooks, item)
+    (pytester.path / ".gpuperf").touch()
+    *_, teardown = reports_of(hooks, item)
+    assert teardown.failed
+    assert ".gpuperf" in str(teardown.longrepr)
 
 
 def test_a_regression_fails_the_test_and_an_interrupt_keeps_the_record(hooks: Hooks, pytester: pytest.Pytester) -> None:
     item = pytester.getitems(SUITE)[0]
-    gate(hooks.context, measured(hooks.context), None)
+    measure(hooks, item)
+    results_of(hooks, item)
     for error, expected in ((None, pytest.fail.Exception), (KeyboardInterrupt(), KeyboardInterrupt)):
-        hooks.gpuperf(item)
-        item.stash[MEASURED_TEST] = measured(hooks.context, ((8.0,),) * 3)
-        wrapper = hooks.pytest_runtest_call(item)
-        next(wrapper)
-        with pytest.raises(expected):
-            wrapper.send(None) if error is None else wrapper.throw(error)
-    assert [entry.verdict for entry in hooks.results.entries] == ["regressed"]
-    assert ("gpuperf_verdict", "regressed") in item.user_properties
+        hooks.results = Results()
+        protocol = hooks.pytest_runtest_protocol(item)
+        next(protocol)
+        with pytest.raises(expected) as failure:
+            measure(hooks, item, 8.0, error)
+        assert ("gpuperf_verdict", "regressed") in item.user_properties
+        if error is None:
+            hooks.pytest_runtest_logreport(report_of(hooks, item, "call", failure.value))
+            hooks.pytest_runtest_logreport(report_of(hooks, item, "teardown"))
+            with pytest.raises(StopIteration):
+                protocol.send(None)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                protocol.throw(failure.value)
+        assert [entry.verdict for entry in hooks.results.entries] == ["regressed"]
+    assert gates(hooks) == ["failed", "failed", "open"]

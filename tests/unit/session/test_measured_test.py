@@ -10,7 +10,7 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.model import LoadPoint, RuleSettings
 from pytest_gpuperf.session.context import read_context
-from pytest_gpuperf.session.gate import gate
+from pytest_gpuperf.session.gate import conclude, gate
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.targets import CallTarget
@@ -45,7 +45,9 @@ def test_an_undecided_sweep_gets_more_runs_up_to_the_users_limit(pytester: pytes
     test = MeasuredTest(first, TEST, Marker())
     test.sweep(SLEEP, POINTS, {}, QUICK, name="sleep")
     assert len(test.record().runs) == 2
-    gate(first, test, None)
+    decision = gate(first, test, None)
+    assert decision is not None
+    conclude(first, decision, "")
     # An effect of 0 can't be decided by three runs against a single record.
     more = context_of(pytester, "--gpuperf-runs=2", "--gpuperf-max-runs=3", "--gpuperf-min-effect=0")
     for marker, runs in ((Marker(), 3), (Marker(runs=2), 2)):
@@ -56,12 +58,13 @@ def test_an_undecided_sweep_gets_more_runs_up_to_the_users_limit(pytester: pytes
 
 def test_a_name_is_used_once_and_a_test_is_a_sweep_or_a_duet(pytester: pytest.Pytester) -> None:
     test = MeasuredTest(context_of(pytester), TEST, Marker())
-    test.sweep(SLEEP, POINTS, {}, QUICK, name="sleep")
-    assert test.unused_name("other") == "other"
+    assert test.begin("sleep") == "sleep"
+    test.begin("other")
     with pytest.raises(OptionError, match="has a sweep named 'sleep' already"):
-        test.unused_name("sleep")
+        test.begin("sleep")
     with pytest.raises(OptionError, match="Give the duet a test of its own"):
-        test.duet(SLEEP, SLEEP, POINTS, {}, duet_plan(2, 2, 0.03), name="duet", sequential=False)
+        test.begin("duet", duet=True)
+    assert test.begun == ["sleep", "other"]
 
 
 def test_a_smoke_run_tries_each_point_and_has_no_record(pytester: pytest.Pytester) -> None:

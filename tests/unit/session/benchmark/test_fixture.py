@@ -12,7 +12,7 @@ import pytest
 from pytest_gpuperf.analysis.window import rounds_window
 from pytest_gpuperf.model import ROUNDS, Record, Verdict
 from pytest_gpuperf.session.context import Context
-from pytest_gpuperf.session.gate import gate
+from pytest_gpuperf.session.gate import GateDecision, conclude, gate
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.store import Store
@@ -221,13 +221,17 @@ def test_a_benchmark_that_takes_half_as_long_again_fails_and_an_unchanged_one_pa
     pytester: pytest.Pytester,
 ) -> None:
     context = context_of(pytester)
+
+    def decided(factor: float, seed: int) -> GateDecision:
+        decision = gate(context, benchmarked(context, factor, seed), None)
+        assert decision is not None
+        conclude(context, decision, "")
+        return decision
+
     for seed in range(4):
-        gate(context, benchmarked(context, 1.0, seed), None)
-    unchanged, slower = (gate(context, benchmarked(context, factor, 9), None) for factor in (1.0, 1.5))
-    assert unchanged is not None
-    assert slower is not None
-    assert unchanged.outcome is not None
+        decided(1.0, seed)
+    unchanged, slower = decided(1.0, 9), decided(1.5, 9)
     assert not unchanged.failure
-    assert unchanged.outcome.comparison.verdict is not Verdict.REGRESSED
+    assert unchanged.comparison.verdict is not Verdict.REGRESSED
     assert "p50" in slower.failure
     assert "regressed compared with 5 baseline records" in slower.failure

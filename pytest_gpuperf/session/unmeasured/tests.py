@@ -1,0 +1,119 @@
+"""The gated tests of an invocation that have no figures, whatever kept pytest from reporting that itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pytest
+
+from pytest_gpuperf.session.context import Context
+from pytest_gpuperf.session.marker import is_gated
+from pytest_gpuperf.session.phase_result import PhaseResult, location
+from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
+
+PHASES = ("setup", "call", "teardown")
+#: Stands in the reports for pytest itself, where it ended before any test failed.
+PYTEST = "pytest"
+#: Attribute of the first report of each pytest-xdist worker, whose controller collects no tests.
+_ATTRIBUTE = "gpuperf_collected"
+_ABORTED = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR)
+
+
+class UnmeasuredTests:
+    """Follows which gated tests pytest collects and reports, to name those that it never reported."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._places: dict[str, tuple[str, int]] | None = None
+        self._announced = False
+        self._reported: set[str] = set()
+        self._skipped: dict[str, str] = {}
+        self._uncollected: dict[str, str] = {}
+        self._crashed: dict[str, str] = {}
+        self._interruption = ""
+
+    # What pytest says
+
+    def collected(self, items: Iterable[pytest.Item]) -> None:
+        """Note the gated tests."""
+        self._places = {item.nodeid: location(item) for item in items if is_gated(item)}
+
+    def collection_reported(self, report: pytest.CollectReport) -> None:
+        """Note a file that was not collected."""
+        if report.failed:
+            self._uncollected.setdefault(report.nodeid or PYTEST, reason_of(report))
+        elif report.skipped:
+            self._skipped.setdefault(report.nodeid, reason_of(report))
+
+    def announce(self, report: pytest.TestReport) -> None:
+        """Attach the gated tests to the first report of a pytest-xdist worker."""
+        if self._context.is_worker and not self._announced:
+            self._announced = True
+            setattr(report, _ATTRIBUTE, json.dumps(self._places or {}))
+
+    def reported(self, report: pytest.TestReport) -> None:
+        """Note the report of one phase of a test, or of its crash."""
+        text = getattr(report, _ATTRIBUTE, None)
+        if text is not None:
+            self._places = {**(self._places or {}), **{test: tuple(place) for test, place in json.loads(text).items()}}
+        self._reported.add(report.nodeid)
+        if report.failed and report.when not in PHASES:
+            self._crashed[report.nodeid] = reason_of(report)
+        elif report.skipped and not hasattr(report, "wasxfail"):
+            self._skipped[report.nodeid] = reason_of(report)
+
+    def interrupted(self, error: BaseException, *, internal: bool = False) -> None:
+        """Note why pytest ends early."""
+        name = f"{type(error).__name__}: " if internal else ""
+        self._interruption = f"{name}{error}".strip().partition("\n")[0] or type(error).__name__
+
+    # What follows
+
+    @property
+    def gated(self) -> dict[str, tuple[str, int]]:
+        """The gated tests, with their files and lines."""
+        return self._places or {}
+
+    def results(self, session: pytest.Session, *, any_failed: bool) -> list[PhaseResult]:
+        """Return the results of the tests that pytest itself reports nothing about, or only that they failed.
+
+        Args:
+            any_failed: Whether the reports show a failed test already.
+        """
+        reasons = {test: f"not collected: {why}" for test, why in self._uncollected.items()}
+        # A controller of pytest-xdist whose workers all crashed at their first test knows of no gated tests.
+        reasons |= {test: why for test, why in self._crashed.items() if self._places is None or test in self._places}
+        if session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            why = self._interruption or str(session.shouldfail or session.shouldstop or "") or "pytest ended before it"
+            reasons |= {test: f"not run: {why}" for test in self.gated if test not in self._reported}
+        if session.exitstatus in _ABORTED and not reasons and not any_failed:
+            reasons[PYTEST] = self._interruption or f"ended with exit status {int(session.exitstatus)}"
+        return [self._result(test, reason) for test, reason in reasons.items()]
+
+    def _result(self, test: str, reason: str) -> PhaseResult:
+        file, line = self.gated.get(test, ("", 0))
+        return unmeasured_result(self._context, test, reason, file=file, line=line)
+
+    def skipped_all(self) -> str:
+        """Return why nothing was measured although tests were to be, in one line; empty if none was skipped."""
+        skipped = {test: why for test, why in self._skipped.items() if "::" not in test or test in self.gated}
+        if not skipped:
+            return ""
+        first, why = next(iter(skipped.items()))
+        count = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
+        return f"{first}{count} was skipped: {why}"
+
+
+def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Return why a test failed or was skipped, or a file was not collected, in one line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        text = str(crash.message)
+    elif isinstance(report.longrepr, tuple):
+        text = str(report.longrepr[-1])
+    else:
+        text = str(report.longrepr or "")
+        errors = [line[1:] for line in text.splitlines() if line.startswith("E  ")]
+        text = errors[-1] if errors else text
+    return text.strip().partition("\n")[0]
