@@ -18,6 +18,15 @@ ERROR_BUDGET = 0.01
 LATE_SHARE = 0.01
 #: Share of the window during which the load generator may be kept from its sockets, by its work or by the machine.
 STALLED_SHARE = 0.05
+#: Share of the window during which the load generator may wait for a CPU, or not run at all; and which the hypervisor
+#: may give to others. Throughput of a closed loop drops by about as much (docs/measuring.md has the table).
+STARVED_SHARE = 0.05
+#: Shorter waits are one or two time slices of others: chance, which matters for short windows only.
+STARVED_S = 0.02
+#: Share of the time in which the target's threads could run that they may wait for a CPU.
+TARGET_WAITED_SHARE = 0.10
+#: Others use less of the CPU on an idle machine. Then whoever waits for a CPU waits for our own processes.
+IDLE_OTHERS_SHARE = 0.03
 #: An open loop that is answered more slowly than it sends builds an endless queue: its latencies then depend on the
 #: length of the window.
 SUSTAINED = 0.95
@@ -43,12 +52,16 @@ def client_findings(
     requests: int,
     errors: int,
     stall_s: float = 0.0,
+    wait_s: float = 0.0,
+    halted_s: float = 0.0,
+    stops: int = 0,
     late: int = 0,
     due_rate: float = 0.0,
     done_rate: float = 0.0,
     skew_s: float = 0.0,
     inside: bool = False,
     shares_cores: bool = False,
+    others_share: float | None = None,
 ) -> tuple[Finding, ...]:
     """Judge a window by the load generator's own figures.
 
@@ -58,6 +71,7 @@ def client_findings(
         done_rate: Inferences per second that were answered.
         inside: Whether callers in this process, which wait for the target, make the load.
         shares_cores: Whether the target computes on the load generator's cores.
+        others_share: Share of the CPU that others used; None if it is unknown.
     """
     findings = []
     busy, stalled = (seconds / (window_s * workers) for seconds in (client_cpu_s, stall_s))
@@ -65,6 +79,16 @@ def client_findings(
         findings.append(Finding(finding.CLIENT_BUSY, finding.CLIENT, busy))
     if stalled > STALLED_SHARE:
         findings.append(Finding(finding.CLIENT_STALLED, finding.CLIENT, stalled))
+    others_present = others_share is not None and others_share > IDLE_OTHERS_SHARE
+    waited, halted = (seconds / (window_s * workers) for seconds in (wait_s, halted_s))
+    # Callers in this process are the target's own threads: without others, they wait for each other.
+    if _is_starved(waited, window_s) and (others_present or not inside):
+        guard = finding.STARVED if others_present and not shares_cores else finding.CLIENT
+        findings.append(Finding(finding.CLIENT_WAITED, guard, waited))
+    if _is_starved(halted, window_s):
+        findings.append(Finding(finding.CLIENT_HALTED, finding.STARVED, halted))
+    if stops:
+        findings.append(Finding(finding.CLIENT_STOPPED, finding.STARVED, stops))
     # At the edges chance alone moves as many requests in or out as are in flight, give or take their root.
     chance = 2 / math.sqrt(max(requests + errors, 1))
     sustained = done_rate >= (SUSTAINED - chance) * due_rate
@@ -77,6 +101,36 @@ def client_findings(
         findings.append(Finding(finding.CLOCK_SKEW, finding.CLIENT, skew_s))
     if errors:
         findings.append(Finding(finding.REQUESTS_FAILED, finding.ERRORS, errors, requests + errors))
+    return tuple(findings)
+
+
+def _is_starved(share: float, window_s: float) -> bool:
+    return share > STARVED_SHARE and share * window_s > STARVED_S
+
+
+def cpu_findings(
+    *,
+    window_s: float,
+    steal_share: float | None,
+    others_share: float | None = None,
+    target_cpu_s: float = 0.0,
+    target_wait_s: float = 0.0,
+) -> tuple[Finding, ...]:
+    """Judge a window by what the CPU did.
+
+    Args:
+        steal_share: Share of the CPU that the hypervisor gave to others; None if it is unknown.
+        others_share: Share of the CPU that other processes used; None if it is unknown.
+        target_cpu_s, target_wait_s: How long all threads of the target ran, and were ready to run but waited for a CPU.
+    """
+    findings = []
+    if steal_share is not None and _is_starved(steal_share, window_s):
+        findings.append(Finding(finding.CPU_STOLEN, finding.STARVED, steal_share))
+    # Without others the target's threads wait for each other. Threads that do little may wait without any effect.
+    if (others_share or 0.0) > IDLE_OTHERS_SHARE and _is_starved(target_wait_s / window_s, window_s):
+        waited = target_wait_s / (target_cpu_s + target_wait_s)
+        if waited > TARGET_WAITED_SHARE:
+            findings.append(Finding(finding.TARGET_WAITED, finding.STARVED, waited))
     return tuple(findings)
 
 

@@ -7,6 +7,8 @@ same rules.
 
 from __future__ import annotations
 
+from enum import Enum
+
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.load.generator import MEET_S, WindowSpec
 
@@ -16,6 +18,15 @@ _ARRIVED, _READY, _SENT, _FOLLOWED, _PER_WORKER = 0, 1, 2, 3, 4
 _NOTICE_NS = 5_000_000
 #: The smallest step by which a window is lengthened.
 _STEP_NS = 50_000_000
+
+
+class WindowPhase(Enum):
+    """What a worker does in a window."""
+
+    LEAD_IN = 1  # the load runs, nothing counts yet
+    INSIDE = 2  # between start and stop
+    FOLLOW = 3  # the load continues until every request of the window is done
+    DRAIN = 4  # no request is sent
 
 
 class Agreement:

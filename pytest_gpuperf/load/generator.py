@@ -102,6 +102,10 @@ class Recording:
         address_errors: Failed requests of the window, by address.
         cpu_s: CPU time of the load generator.
         stall_s: Time in the window during which the load generator was kept from its sockets (``loop.STALL_NS``).
+        wait_s: Time in which its threads were ready to run, but waited for a CPU.
+        halted_s: Further time in which it did not run, though it was due: it was stopped or frozen, or its machine was
+            paused. Unknown, and 0, where threads of this process make the load.
+        stops: How often its processes were stopped and continued.
         workers: Processes or threads of the load generator.
         lost: Why the load was given up before the window's end; empty when it was not.
         skew_s: Detectable difference between the clocks of the workers' machines; 0 on a single machine.
@@ -117,6 +121,9 @@ class Recording:
     call_error: BaseException | None = field(default=None, repr=False, compare=False)
     address_errors: tuple[int, ...] = ()
     stall_s: float = 0.0
+    wait_s: float = 0.0
+    halted_s: float = 0.0
+    stops: int = 0
     workers: int = 1
     lost: str = ""
     skew_s: float = 0.0

@@ -10,15 +10,18 @@ import gc
 import threading
 from array import array
 from collections import Counter
+from dataclasses import replace
 
-from pytest_gpuperf.clock import time
+from pytest_gpuperf.clock import cpu_wait_s, time
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
-from pytest_gpuperf.load.tally import Failures, most_frequent
+from pytest_gpuperf.load.tally import Failures, Stops, most_frequent
 from pytest_gpuperf.model import UNSTARTED_RESULTS, Arrivals, CallWorkload, Workload
 
 now_ns = time.monotonic_ns
 
 _POLL_S = 0.02
+#: Interval at which stops of this process are noticed, if another thread than the main one got the signal.
+_STOPS_S = 0.05
 #: Threads that wait for scheduled calls, and so the most calls that run at once.
 _OPEN_LANES = 64
 
@@ -41,6 +44,7 @@ class _Lane(threading.Thread):
     Attributes:
         due_now_ns: When the call that it makes or waits for is due (open loop).
         call_error: The first exception that a call raised.
+        wait_s: Time in the window in which the thread was ready to run, but waited for a CPU.
     """
 
     def __init__(
@@ -56,6 +60,11 @@ class _Lane(threading.Thread):
         self.started = 0
         self.due_now_ns = 0
         self.call_error: BaseException | None = None
+        self.wait_s = 0.0
+
+    def waited_s(self) -> float:
+        """Return how long the thread has waited for a CPU since it began."""
+        return cpu_wait_s(f"self/task/{self.native_id}")
 
     @property
     def settled(self) -> int:
@@ -117,7 +126,8 @@ class ThreadLoop:
         gc.disable()
         try:
             go.set()
-            start_ns, stop_ns, lost = self._time(lanes, spec)
+            with Stops() as stops:
+                start_ns, stop_ns, lost = self._time(lanes, spec)
         finally:
             stop.set()
             if collecting:
@@ -127,7 +137,8 @@ class ThreadLoop:
             lane.join(max(end_s - time.monotonic(), 0))
             if lane.is_alive():
                 lost = f"a call did not return within {spec.deadline_s:g} s"
-        return _recording(lanes, start_ns, stop_ns, lost)
+        wait_s = sum(lane.wait_s for lane in lanes)
+        return replace(_recording(lanes, start_ns, stop_ns, lost), wait_s=wait_s, stops=stops.within(start_ns, stop_ns))
 
     def close(self) -> None:
         """Do nothing: the threads of a window end with it."""
@@ -166,16 +177,21 @@ class ThreadLoop:
                     f"{unanswered()} of {len(lanes)} calls did not return within {spec.deadline_s:g} s",
                 )
             time.sleep(_POLL_S)
+        for lane in lanes:
+            lane.wait_s = -lane.waited_s()
         start_ns = now_ns()
         stop_ns = start_ns + int(spec.window_s * 1e9)
         before = sum(lane.started for lane in lanes)
         while True:
-            time.sleep(max(stop_ns - now_ns(), 0) / 1e9)
+            while (left_ns := stop_ns - now_ns()) > 0:
+                time.sleep(min(left_ns / 1e9, _STOPS_S))
             if sum(lane.started for lane in lanes) - before >= spec.min_requests:
                 break
             if stop_ns - start_ns >= spec.max_window_s * 1e9:
                 break
             stop_ns += max(int(spec.window_s * 5e8), int(_POLL_S * 1e9))
+        for lane in lanes:
+            lane.wait_s += lane.waited_s()
         # Follow the requests of the window to their end under the same load.
         tail = [lane.settled for lane in lanes]
 

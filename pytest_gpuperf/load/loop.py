@@ -12,24 +12,25 @@ import select
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from enum import Enum
 from itertools import islice
 
 from pytest_gpuperf.clock import time
-from pytest_gpuperf.load.agreement import Agreement
+from pytest_gpuperf.load.agreement import Agreement, WindowPhase
 from pytest_gpuperf.load.balance import balance_of
 from pytest_gpuperf.load.columns import Column, Rows
 from pytest_gpuperf.load.connection import Connection, kind_of
 from pytest_gpuperf.load.generator import WindowSpec
 from pytest_gpuperf.load.prepared import Prepared, Rotation
 from pytest_gpuperf.load.service import CONNECT_NS, allow_open_files, resolve, service_of, tls_of
-from pytest_gpuperf.load.tally import Failures, Tally, column_names
+from pytest_gpuperf.load.tally import Failures, Occupation, Tally, column_names
 from pytest_gpuperf.model import WireWorkload
 
 now_ns = time.monotonic_ns
 
 _RECEIVE_BYTES = 1 << 20
 _POLL_S = 0.05
+#: Longest sleep of the loop; waking up later than this, and then 1 ms, shows that it was kept from running.
+_SLEEP_S, _OVERSLEPT_NS = 0.01, 11_000_000
 #: Time without any connection after which the window is given up: the server is gone, not busy.
 _GIVE_UP_S = 2.0
 #: How long requests that belong to no window may take at its end, unless answers took half as long.
@@ -41,13 +42,6 @@ STALL_NS = 1_000_000
 _AWAKE_NS = 50_000
 #: Most connections that wait for their first answer at once: less than a common listen backlog holds.
 _OPENING = 512
-
-
-class _Phase(Enum):
-    LEAD_IN = 1  # the load runs, nothing counts yet
-    INSIDE = 2  # between start and stop
-    FOLLOW = 3  # the load continues until every request of the window is done
-    DRAIN = 4  # no request is sent
 
 
 class Loop:
@@ -120,9 +114,9 @@ class Loop:
         self._failures, self._lost = Failures(), ""
         self._failed_at: list[int] = []
         self._due: deque[int] = deque()
-        self._unreachable_since_ns = self._unreachable_count = self._start_ns = self._stop_ns = self._stall_ns = 0
-        self._cpu_start_s, self._cpu_s = time.process_time(), 0.0
-        self._phase = _Phase.INSIDE if spec.once else _Phase.LEAD_IN
+        self._unreachable_since_ns = self._unreachable_count = self._start_ns = self._stop_ns = 0
+        self._occupation, self._awake_ns = Occupation(), now_ns() + _OVERSLEPT_NS
+        self._phase = WindowPhase.INSIDE if spec.once else WindowPhase.LEAD_IN
         self._ready = self.hot = False
         self._next_look_ns = self._before = 0
         self._limit = min(spec.max_in_flight, self._rotation.count) if workload.max_in_flight else spec.max_in_flight
@@ -154,7 +148,7 @@ class Loop:
     def _run(self) -> None:
         """Run a closed loop: every answer sends the next request."""
         poll = self._epoll.poll
-        while not self._handle(poll(_POLL_S)):
+        while not self._handle(poll(_SLEEP_S)):
             pass
 
     def _run_by_schedule(self, instants: Iterator[int]) -> None:
@@ -169,16 +163,19 @@ class Loop:
             # Bounded, so that requests that fail at once don't hold up the answers to the others.
             for _ in range(min(len(self._due), self._limit - self._in_flight)):
                 self._send(self._due.popleft())
-            left_s = (self._next_due_ns - now_ns() - _AWAKE_NS) / 1e9
+            now = now_ns()
+            left_s, self._awake_ns = (self._next_due_ns - now - _AWAKE_NS) / 1e9, now + _OVERSLEPT_NS
             if left_s > 0:
                 # Not epoll's own timeout, which is rounded up to milliseconds.
-                select.select(descriptor, (), (), min(left_s, _POLL_S))
+                select.select(descriptor, (), (), min(left_s, _SLEEP_S))
             if self._handle(poll(0)):
                 return
 
     def _handle(self, events: list[tuple[int, int]]) -> bool:
         """Handle a batch of events; return True when the window is over."""
         began = now_ns()
+        if began > self._awake_ns and self._phase is WindowPhase.INSIDE:
+            self._occupation.overslept_ns += began - self._awake_ns
         by_fd = self._by_fd
         for fd, event in events:
             connection = by_fd.get(fd)
@@ -189,8 +186,9 @@ class Loop:
             else:
                 connection.on_event(event)
         now = now_ns()
-        if now - began > STALL_NS and self._phase is _Phase.INSIDE:
-            self._stall_ns += now - began
+        if now - began > STALL_NS and self._phase is WindowPhase.INSIDE:
+            self._occupation.stall_ns += now - began
+        self._awake_ns = now + _OVERSLEPT_NS
         return now >= self._next_look_ns and self._look(now)
 
     def _look(self, now: int) -> bool:
@@ -202,7 +200,7 @@ class Loop:
             self._open()
         over = self._advance(now)
         # Inside the window nothing changes before its end; outside, any event may change the phase.
-        inside = self._phase is _Phase.INSIDE
+        inside = self._phase is WindowPhase.INSIDE
         self._next_look_ns = min(self._next_check_ns, max(self._agreement.stop_ns, now)) if inside else 0
         self.hot = inside and self._initial <= 0 and self._only is not None and self._rows.plain and not self._spec.once
         return over
@@ -214,15 +212,15 @@ class Loop:
             agreement.abort()
             return True
         agreement.lead(now, self._spec)
-        if phase is _Phase.LEAD_IN:
+        if phase is WindowPhase.LEAD_IN:
             if not self._ready and self._initial <= 0:
                 self._ready = True
                 agreement.ready()
             if 0 < agreement.start_ns <= now:
-                self._phase = _Phase.INSIDE
+                self._phase = WindowPhase.INSIDE
                 self._before = self._rows.count + len(self._failures)
-                self._cpu_start_s = time.process_time()
-        elif phase is _Phase.INSIDE:
+                self._occupation.begin()
+        elif phase is WindowPhase.INSIDE:
             agreement.sent(self._rows.count + len(self._failures) - self._before)
             # In open loop the window may end before all requests that were due in it have been sent.
             dealt = self._spec.arrivals is None or self._next_due_ns >= agreement.stop_ns
@@ -232,18 +230,18 @@ class Loop:
                     connection.busy and 0 < (connection.due_ns or connection.sent_ns) < self._stop_ns
                     for connection in self._connections
                 ) + sum(due_ns < self._stop_ns for due_ns in self._due)
-                self._phase = _Phase.FOLLOW
-        if self._phase is _Phase.FOLLOW and self._followed <= 0:
+                self._phase = WindowPhase.FOLLOW
+        if self._phase is WindowPhase.FOLLOW and self._followed <= 0:
             agreement.followed()
             if agreement.all_followed:
                 share = (self._stop_ns - self._start_ns) / max(now - self._start_ns, 1)
-                self._cpu_s = (time.process_time() - self._cpu_start_s) * share
-                self._phase, self._drain_ns = _Phase.DRAIN, now
+                self._occupation.end(share)
+                self._phase, self._drain_ns = WindowPhase.DRAIN, now
                 self._due.clear()
         if agreement.aborted:
             self._lost = "another worker gave up"
             return True
-        return self._phase is _Phase.DRAIN and not self._in_flight
+        return self._phase is WindowPhase.DRAIN and not self._in_flight
 
     def _check(self, now: int) -> None:
         """Apply deadlines, send failed requests again, and give up: every ``_POLL_S``."""
@@ -261,7 +259,7 @@ class Loop:
         """Fail requests and connections that take too long."""
         spec = self._spec
         deadline_ns = int(spec.deadline_s * 1e9)
-        drained_ns = now - self._drain_ns if self._phase is _Phase.DRAIN else 0
+        drained_ns = now - self._drain_ns if self._phase is WindowPhase.DRAIN else 0
         if drained_ns > _DRAIN_NS and drained_ns > 2 * self._rows.longest_ns():
             self._abandon()  # they belong to no window: they kept the load up until the window's requests were over
         for connection in self._connections:
@@ -275,7 +273,7 @@ class Loop:
             due_ns = self._due.popleft()
             detail = f"not sent within {spec.deadline_s:g} s, since {self._limit} others were unanswered"
             self._failures.add(due_ns, "timeout", detail)
-            if self._phase is _Phase.FOLLOW and due_ns < self._stop_ns:
+            if self._phase is WindowPhase.FOLLOW and due_ns < self._stop_ns:
                 self._followed -= 1
 
     def _hopeless(self, now: int) -> str:
@@ -287,7 +285,7 @@ class Loop:
             if self._rows.count == self._unreachable_count:
                 return f"no connection to {where} for {_GIVE_UP_S:g} s"
             self._unreachable_since_ns = 0  # others still answer
-        if self._phase is _Phase.LEAD_IN and now - self._begin_ns > (spec.deadline_s + spec.lead_in_s + 1) * 1e9:
+        if self._phase is WindowPhase.LEAD_IN and now - self._begin_ns > (spec.deadline_s + spec.lead_in_s + 1) * 1e9:
             return f"{self._initial} of {max(spec.concurrency, 1)} connections to {where} got no answer"
         return ""
 
@@ -300,7 +298,7 @@ class Loop:
             self._send(0, initial=True)
 
     def _send(self, due_ns: int, *, initial: bool = False) -> None:
-        if self._phase is _Phase.DRAIN or (self._spec.once and self._sends >= self._spec.min_requests):
+        if self._phase is WindowPhase.DRAIN or (self._spec.once and self._sends >= self._spec.min_requests):
             return
         address = self._balance.pick() if self._balance is not None else 0
         idle = self._idle[address]
@@ -347,7 +345,7 @@ class Loop:
 
     def _settle(self, connection: Connection) -> None:
         """Note that a request is over, answered or failed."""
-        if self._phase is _Phase.FOLLOW and 0 < (connection.due_ns or connection.sent_ns) < self._stop_ns:
+        if self._phase is WindowPhase.FOLLOW and 0 < (connection.due_ns or connection.sent_ns) < self._stop_ns:
             self._followed -= 1
         connection.busy = False
         connection.sent_ns = 0
@@ -394,7 +392,6 @@ class Loop:
             stop_ns=self._stop_ns,
             failures=self._failures.within(self._start_ns, self._stop_ns, len(self.addresses)),
             error_sample=self._failures.sample,
-            cpu_s=self._cpu_s,
-            stall_s=self._stall_ns / 1e9,
+            occupation=self._occupation,
             lost=self._lost,
         )

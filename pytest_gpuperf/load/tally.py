@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
+from pytest_gpuperf.clock import cpu_wait_s, time
 from pytest_gpuperf.limits import SENTENCE_CHARS, SENTENCES, SENTENCES_SHOWN
 from pytest_gpuperf.load.generator import Recording, Times, WindowSpec
 from pytest_gpuperf.model import GRPC_STREAM, WireWorkload
@@ -93,6 +97,62 @@ def most_frequent(sentences: Mapping[str, Counter[str]]) -> dict[str, dict[str, 
     return {kind: dict(items[:SENTENCES_SHOWN]) for kind, items in ordered.items()}
 
 
+class Occupation:
+    """What a worker was occupied with in a window, and what kept it from its sockets.
+
+    Attributes:
+        stall_ns: Time in batches of events that took longer than ``loop.STALL_NS``.
+        overslept_ns: Time by which it woke up later than it had asked for.
+        cpu_s: CPU time.
+        wait_s: Time in which it was ready to run, but waited for a CPU.
+    """
+
+    def __init__(self) -> None:
+        self.stall_ns = self.overslept_ns = 0
+        self.cpu_s = self.wait_s = 0.0
+        self.begin()
+
+    @property
+    def halted_s(self) -> float:
+        """Time in which it neither ran nor waited for a CPU, though it was due: who waits wakes up late, too."""
+        return max(self.overslept_ns / 1e9 - self.wait_s, 0.0)
+
+    def begin(self) -> None:
+        """Note the beginning of the window."""
+        self._begin_cpu_s, self._begin_wait_s = time.process_time(), cpu_wait_s()
+
+    def end(self, share: float) -> None:
+        """Note the end of the window, whose share of the time since its beginning is ``share``."""
+        self.cpu_s = (time.process_time() - self._begin_cpu_s) * share
+        self.wait_s = (cpu_wait_s() - self._begin_wait_s) * share
+
+
+class Stops:
+    """Notes when this process is continued after it was stopped (SIGSTOP, or Ctrl-Z and ``fg``)."""
+
+    def __init__(self) -> None:
+        self._at_ns: list[int] = []
+        self._before: Any = None
+
+    def __enter__(self) -> Stops:
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            self._before = signal.signal(signal.SIGCONT, self._continued)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGCONT, self._before)
+
+    def _continued(self, number: int, frame: FrameType | None) -> None:
+        self._at_ns.append(time.monotonic_ns())
+        if callable(self._before):
+            self._before(number, frame)
+
+    def within(self, start_ns: int, stop_ns: int) -> int:
+        """Return the number of stops that ended between two instants."""
+        return sum(start_ns <= at_ns < stop_ns for at_ns in self._at_ns)
+
+
 @dataclass(frozen=True)
 class Tally:
     """A worker's figures of a window; the times are in its columns."""
@@ -102,9 +162,9 @@ class Tally:
     stop_ns: int
     failures: WindowFailures
     error_sample: str
-    cpu_s: float
-    stall_s: float
+    occupation: Occupation
     lost: str
+    stops: int = 0
 
     @property
     def errors(self) -> dict[str, int]:
@@ -134,6 +194,7 @@ def recording_of(tallies: Sequence[Tally], lanes: tuple[Times, ...]) -> Recordin
     """Return the recording of a window's workers."""
     errors = Counter[str]()
     sentences: dict[str, Counter[str]] = {}
+    occupations = [tally.occupation for tally in tallies]
     for tally in tallies:
         errors.update(tally.errors)
         for kind, counts in tally.failures.sentences.items():
@@ -145,9 +206,12 @@ def recording_of(tallies: Sequence[Tally], lanes: tuple[Times, ...]) -> Recordin
         errors=dict(errors),
         error_sample=next((tally.error_sample for tally in tallies if tally.error_sample), ""),
         error_sentences=most_frequent(sentences),
-        cpu_s=sum(tally.cpu_s for tally in tallies),
+        cpu_s=sum(work.cpu_s for work in occupations),
         address_errors=tuple(map(sum, zip(*(tally.failures.by_address for tally in tallies), strict=True))),
-        stall_s=sum(tally.stall_s for tally in tallies),
+        stall_s=sum(work.stall_ns for work in occupations) / 1e9,
+        wait_s=sum(work.wait_s for work in occupations),
+        halted_s=sum(work.halted_s for work in occupations),
+        stops=sum(tally.stops for tally in tallies),
         workers=len(tallies),
         lost=next((tally.lost for tally in tallies if tally.lost), ""),
     )

@@ -10,6 +10,7 @@ import ctypes
 import gc
 import sys
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
@@ -20,7 +21,7 @@ from pytest_gpuperf.load.agreement import Agreement
 from pytest_gpuperf.load.columns import Column
 from pytest_gpuperf.load.generator import WindowSpec
 from pytest_gpuperf.load.loop import Loop
-from pytest_gpuperf.load.tally import Tally, column_names
+from pytest_gpuperf.load.tally import Stops, Tally, column_names
 from pytest_gpuperf.model import WireWorkload
 
 _PR_SET_TIMERSLACK = 29
@@ -50,7 +51,8 @@ class _Windows:
                 self.close()
                 self._loop = Loop(workload, self._parent)
             gc.disable()
-            tally, _ = self._loop.window(workload, spec, columns, Agreement(agreement.cells, *worker), worker)
+            with Stops() as stops:
+                tally, _ = self._loop.window(workload, spec, columns, Agreement(agreement.cells, *worker), worker)
         except GpuperfError as error:
             return error
         except Exception as error:  # noqa: BLE001 - whatever fails, the asking process is told
@@ -61,7 +63,7 @@ class _Windows:
             gc.enable()
             for column in (agreement, *columns.values()):
                 column.close()
-        return tally
+        return replace(tally, stops=stops.within(tally.start_ns, tally.stop_ns))
 
     def close(self) -> None:
         if self._loop is not None:

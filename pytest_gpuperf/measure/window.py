@@ -7,10 +7,19 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import NoReturn
 
-from pytest_gpuperf.analysis.guard import client_findings, device_findings
+from pytest_gpuperf.analysis.guard import client_findings, cpu_findings, device_findings
 from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, window_figures
 from pytest_gpuperf.clock import time
-from pytest_gpuperf.device import Monitor, others_share, python_mode, read_cpu, tracers
+from pytest_gpuperf.device import (
+    Monitor,
+    others_share,
+    python_mode,
+    read_cpu,
+    read_threads,
+    steal_share,
+    threads_between,
+    tracers,
+)
 from pytest_gpuperf.errors import CallFailed, LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
 from pytest_gpuperf.measure.policy import WindowRequest
@@ -46,7 +55,7 @@ def take_window(
 
     Args:
         name: Name of the sweep.
-        watch_cpu: Whether to record what other processes take of the CPU.
+        watch_cpu: Whether the CPU is the device under test: what other processes take of it is then recorded.
         monitor: Reads energy, memory and the state of the devices; may lengthen the window.
 
     Returns:
@@ -67,10 +76,12 @@ def take_window(
     if replicated is not None:
         workload, counts_before = replicated.current(workload), replicated.requests_by_server()
     instruments = tuple(filter(None, (*tracers(started.processes), python_mode())))
-    cpu_before = read_cpu() if watch_cpu else None
+    threads_before = {} if watch_cpu else read_threads(started.processes)
+    cpu_before = read_cpu()
     with monitor.watching() if monitor is not None else nullcontext():
         recording = generator.window(workload, spec)
-    cpu_after = read_cpu() if watch_cpu else None
+    cpu_after = read_cpu()
+    target_cpu_s, target_wait_s = threads_between(threads_before, {} if watch_cpu else read_threads(started.processes))
     if recording.lost or not recording.answered:
         give_up(recording, started, point)
     after = started.server_times()
@@ -80,7 +91,7 @@ def take_window(
     answered = window_figures(
         ((lane.due_ns, lane.sent_ns, lane.done_ns) for lane in recording.lanes), *edges, point.batch_size
     )
-    window_s = (edges[1] - edges[0]) / 1e9
+    window_s, others = (edges[1] - edges[0]) / 1e9, others_share(cpu_before, cpu_after)
     errors = sum(recording.errors.values())
     findings = device_findings(resources.gpus, resources.failures, undisturbed) + client_findings(
         window_s=window_s,
@@ -89,12 +100,23 @@ def take_window(
         requests=answered.requests,
         errors=errors,
         stall_s=recording.stall_s,
+        wait_s=recording.wait_s,
+        halted_s=recording.halted_s,
+        stops=recording.stops,
         late=answered.late,
         due_rate=(answered.requests + errors) * point.batch_size / window_s if spec.arrivals is not None else 0.0,
         done_rate=answered.throughput,
         skew_s=recording.skew_s,
         inside=isinstance(workload, CallWorkload),
         shares_cores=watch_cpu,
+        others_share=others,
+    )
+    findings += cpu_findings(
+        window_s=window_s,
+        steal_share=steal_share(cpu_before, cpu_after),
+        others_share=others,
+        target_cpu_s=target_cpu_s,
+        target_wait_s=target_wait_s,
     )
     if instruments:
         findings += (Finding(PYTHON_INSTRUMENTED, INSTRUMENTED, names=instruments),)
@@ -116,6 +138,9 @@ def take_window(
         error_sentences=recording.error_sentences,
         client_cpu_s=recording.cpu_s,
         stall_s=recording.stall_s,
+        client_wait_s=recording.wait_s,
+        client_halted_s=recording.halted_s,
+        client_stops=recording.stops,
         service=answered.service if spec.arrivals is not None else None,
         late=answered.late,
         lag_p99_ns=answered.lag_p99_ns,
@@ -123,7 +148,7 @@ def take_window(
         answers=_answers(recording),
         endpoints=endpoints,
         server=after - before if before is not None and after is not None else None,
-        others_cpu_share=others_share(cpu_before, cpu_after),
+        others_cpu_share=others if watch_cpu else None,
         energy=resources.energy,
         memory=resources.memory,
         gpus=resources.gpus,

@@ -143,6 +143,18 @@ class PointFigures:
         return sum(window.stall_s for window in self.windows)
 
     @property
+    def client_wait_s(self) -> float:
+        return sum(window.client_wait_s for window in self.windows)
+
+    @property
+    def client_halted_s(self) -> float:
+        return sum(window.client_halted_s for window in self.windows)
+
+    @property
+    def client_stops(self) -> int:
+        return sum(window.client_stops for window in self.windows)
+
+    @property
     def stall_share(self) -> float:
         """Share of the time during which the load generator could not serve its sockets."""
         return self.stall_s / self.window_s

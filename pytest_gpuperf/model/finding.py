@@ -16,6 +16,8 @@ CLIENT = "client"
 LATE = "late"
 #: Open loop: the target did not keep up.
 RATE = "rate"
+#: Others kept the load generator or the target from running: they took its CPU, stopped it, or paused the machine.
+STARVED = "starved"
 #: Requests failed.
 ERRORS = "errors"
 #: Servers of a fleet were lost.
@@ -44,6 +46,16 @@ MARKS = frozenset({CLIENT, RATE, ERRORS, SERVERS, INSTRUMENTED})
 CLIENT_BUSY = "client_busy"
 #: Share of the window in which the load generator could not serve its sockets.
 CLIENT_STALLED = "client_stalled"
+#: Share of the window in which the load generator was ready to run, but waited for a CPU.
+CLIENT_WAITED = "client_waited"
+#: Share of the window in which the load generator did not run, though it was due.
+CLIENT_HALTED = "client_halted"
+#: How often the processes that make the load were stopped.
+CLIENT_STOPPED = "client_stopped"
+#: Share of the time in which the target's threads were ready to run that they waited for a CPU.
+TARGET_WAITED = "target_waited"
+#: Share of the CPU that the hypervisor gave to other machines.
+CPU_STOLEN = "cpu_stolen"
 #: Seconds between the clocks of the load generator's machines.
 CLOCK_SKEW = "clock_skew"
 #: ``names`` are the tracers, profilers and debug modes, for example ``coverage``.

@@ -68,6 +68,9 @@ class Window:
         error_sentences: What the server said of them most often, by type, with the number of each sentence.
         client_cpu_s: CPU time of the load generator during the window.
         stall_s: Time during which the load generator could not serve its sockets.
+        client_wait_s: Time in which the load generator was ready to run, but waited for a CPU.
+        client_halted_s: Further time in which it did not run, though it was due.
+        client_stops: How often it was stopped and continued.
         service: Histogram of the times from sent to done (open loop), which excludes the wait before sending.
         late: Requests sent more than 1 ms after they were due (open loop).
         lag_p99_ns: 99th percentile of the delay between due and sent (open loop).
@@ -94,6 +97,9 @@ class Window:
     error_sentences: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     client_cpu_s: float = 0.0
     stall_s: float = 0.0
+    client_wait_s: float = 0.0
+    client_halted_s: float = 0.0
+    client_stops: int = 0
     service: Histogram | None = None
     late: int = 0
     lag_p99_ns: float = 0.0

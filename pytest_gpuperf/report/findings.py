@@ -131,6 +131,11 @@ def _clock_range(findings: Sequence[Finding]) -> str:
 _WORDS: dict[str, Callable[[Sequence[Finding]], str]] = {
     kinds.CLIENT_BUSY: lambda f: f"the load generator used {_percent(f)} of its cores",
     kinds.CLIENT_STALLED: lambda f: f"the load generator could not serve its sockets for {_percent(f)} of the time",
+    kinds.CLIENT_WAITED: lambda f: f"the load generator waited for a CPU for {_percent(f)} of the time",
+    kinds.CLIENT_HALTED: lambda f: f"the load generator was kept from running for {_percent(f)} of the time",
+    kinds.CLIENT_STOPPED: lambda f: f"the load generator was stopped (SIGSTOP) {_values(f)} times",
+    kinds.TARGET_WAITED: lambda f: f"the target waited for a CPU for {_percent(f)} of its CPU time",
+    kinds.CPU_STOLEN: lambda f: f"the hypervisor gave {_percent(f)} of the CPU to other machines",
     kinds.CLOCK_SKEW: lambda f: f"the clocks of the load generator's machines differed by {_values(f, scale=1e3)} ms",
     kinds.LATE_SENDS: lambda f: f"{_percent(f, '.1f')} of the requests were sent more than 1 ms late",
     kinds.PYTHON_INSTRUMENTED: lambda f: f"Python was measured under {_names(f)}, which changes its speed",

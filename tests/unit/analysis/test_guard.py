@@ -4,12 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.guard import client_findings, device_findings, error_report, is_unanswered, worth_repeating
+from pytest_gpuperf.analysis.guard import (
+    client_findings,
+    cpu_findings,
+    device_findings,
+    error_report,
+    is_unanswered,
+    worth_repeating,
+)
 from pytest_gpuperf.model import Finding, GpuReadings, LoadPoint
 from pytest_gpuperf.model.finding import (
     CLIENT,
     CLIENT_BUSY,
+    CLIENT_HALTED,
     CLIENT_STALLED,
+    CLIENT_STOPPED,
+    CLIENT_WAITED,
     CLOCK_CHANGED,
     CLOCK_MOVED,
     CLOCK_SKEW,
@@ -17,6 +27,7 @@ from pytest_gpuperf.model.finding import (
     CO_TENANT,
     CO_TENANTS,
     COUNTER_RESET,
+    CPU_STOLEN,
     DEVICE,
     ENERGY_UNKNOWN,
     ERRORS,
@@ -26,6 +37,8 @@ from pytest_gpuperf.model.finding import (
     RATE,
     RATE_NOT_SUSTAINED,
     REQUESTS_FAILED,
+    STARVED,
+    TARGET_WAITED,
     THROTTLED,
     THROTTLING,
     WARMING,
@@ -57,11 +70,18 @@ def of_client(**figures: float) -> tuple[Finding, ...]:
             Finding(RATE_NOT_SUSTAINED, RATE, 80.0, 100.0),
         ),
         ({"skew_s": 0.049}, {"skew_s": 0.12}, Finding(CLOCK_SKEW, CLIENT, 0.12)),
+        ({"wait_s": 0.049}, {"wait_s": 0.2}, Finding(CLIENT_WAITED, CLIENT, 0.2)),
+        ({"halted_s": 0.049}, {"halted_s": 0.2}, Finding(CLIENT_HALTED, STARVED, 0.2)),
+        ({"stops": 0}, {"stops": 3}, Finding(CLIENT_STOPPED, STARVED, 3)),
     ],
 )
 def test_each_figure_has_a_limit(fine: dict[str, float], bad: dict[str, float], finding: Finding) -> None:
     assert of_client(**fine) == ()
     assert of_client(**bad) == (finding,)
+
+
+def test_a_time_slice_of_others_in_a_short_window_is_chance() -> None:
+    assert of_client(window_s=0.1, client_cpu_s=0.0, wait_s=0.01, halted_s=0.01) == ()
 
 
 def test_closed_loop_has_no_rate_to_sustain() -> None:
@@ -77,6 +97,24 @@ def test_a_window_without_an_answer_is_described_and_divides_by_nothing() -> Non
 
 def test_every_finding_is_reported() -> None:
     assert len(of_client(client_cpu_s=0.99, stall_s=0.5, late=900, due_rate=10.0, skew_s=1.0, errors=1)) == 6
+
+
+@pytest.mark.parametrize(
+    ("readings", "findings"),
+    [
+        ({"steal_share": None}, []),
+        ({"steal_share": 0.04}, []),
+        ({"steal_share": 0.2}, [Finding(CPU_STOLEN, STARVED, 0.2)]),
+        ({"others_share": 0.5, "target_cpu_s": 0.6, "target_wait_s": 0.2}, [Finding(TARGET_WAITED, STARVED, 0.25)]),
+        ({"others_share": 0.5, "target_cpu_s": 4.0, "target_wait_s": 0.2}, []),  # little of what it ran
+        ({"others_share": 0.5, "target_cpu_s": 0.01, "target_wait_s": 0.02}, []),  # little of the window
+        ({"others_share": 0.02, "target_cpu_s": 0.6, "target_wait_s": 0.2}, []),  # its threads wait for each other
+        ({"others_share": None, "target_cpu_s": 0.6, "target_wait_s": 0.2}, []),
+    ],
+)
+def test_others_that_take_the_cpu_are_found(readings: dict[str, float], findings: list[Finding]) -> None:
+    usual = {"window_s": 1.0, "steal_share": 0.0}
+    assert list(cpu_findings(**{**usual, **readings})) == findings
 
 
 def test_every_failed_request_is_found() -> None:
@@ -95,16 +133,23 @@ def test_every_failed_request_is_found() -> None:
         ({"late": 100, "due_rate": 1000.0, "done_rate": 1000.0, "shares_cores": True}, [CLIENT]),
         ({"late": 100, "due_rate": 1000.0, "done_rate": 1000.0, "inside": True}, [RATE]),
         ({"late": 100, "due_rate": 1000.0, "done_rate": 500.0}, [RATE, RATE]),
+        # Without others, and where the target computes on the same cores, it waits for the target.
+        ({"wait_s": 0.2, "others_share": 0.5}, [STARVED]),
+        ({"wait_s": 0.2, "others_share": 0.5, "shares_cores": True}, [CLIENT]),
+        ({"wait_s": 0.2, "others_share": 0.02}, [CLIENT]),
+        ({"wait_s": 0.2, "others_share": 0.02, "inside": True}, []),
+        ({"wait_s": 0.2, "others_share": 0.5, "inside": True}, [STARVED]),
+        ({"halted_s": 0.2, "shares_cores": True}, [STARVED]),
     ],
 )
-def test_each_finding_has_its_guard_and_only_lateness_of_the_client_alone_leaves_a_window_out(
+def test_each_finding_has_its_guard_and_only_causes_outside_the_target_leave_a_window_out(
     figures: dict[str, float], guards: list[str]
 ) -> None:
     findings = of_client(**figures)
     assert [finding.guard for finding in findings] == guards
     marked = replace(window(), findings=findings)
     assert marked.guards == tuple(dict.fromkeys(guards))
-    assert marked.undisturbed is (guards != [LATE])
+    assert marked.undisturbed is {LATE, STARVED}.isdisjoint(guards)
 
 
 def test_a_good_window_has_no_findings() -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.device import CpuReading, find_device, others_share, read_cpu
+from pytest_gpuperf.device import (
+    CpuReading,
+    find_device,
+    others_share,
+    read_cpu,
+    read_threads,
+    steal_share,
+    threads_between,
+)
 
 
 class TestCpu:
@@ -69,6 +77,7 @@ class TestOthers:
         reading = read_cpu(make_proc(tmp_path / "proc", cores, {}))
         assert reading is not None
         assert reading.busy_s == pytest.approx((1 + 2 + 4 + 8 + 16 + 32) * self.tick_s)
+        assert reading.steal_s == pytest.approx((8 + 32) * self.tick_s)
         assert reading.cores == 2
 
     def test_own_is_this_process_and_all_that_descends_from_it(self, tmp_path: Path) -> None:
@@ -95,15 +104,18 @@ class TestOthers:
         [(0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (2.0, 1.0, 0.5), (2.0, 0.0, 1.0), (1.0, 1.5, 0.0), (9.0, 0.0, 1.0)],
     )
     def test_the_share_is_of_all_cores(self, busy_s: float, family_s: float, share: float) -> None:
-        before = CpuReading(at_s=10.0, busy_s=100.0, family_s=50.0, cores=2)
-        after = CpuReading(at_s=11.0, busy_s=100.0 + busy_s, family_s=50.0 + family_s, cores=2)
+        before = CpuReading(at_s=10.0, busy_s=100.0, steal_s=7.0, family_s=50.0, cores=2)
+        after = CpuReading(11.0, 100.0 + busy_s, 7.0 + busy_s / 4, 50.0 + family_s, 2)
         assert others_share(before, after) == pytest.approx(share)
+        assert steal_share(before, after) == pytest.approx(min(busy_s / 8, 1.0))
 
     def test_no_reading_or_no_time_between_them_tells_nothing(self) -> None:
-        reading = CpuReading(10.0, 1.0, 1.0, 2)
+        reading = CpuReading(10.0, 1.0, 0.0, 1.0, 2)
         assert others_share(None, reading) is None
         assert others_share(reading, None) is None
         assert others_share(reading, reading) is None
+        assert steal_share(None, reading) is None
+        assert steal_share(reading, reading) is None
 
     def test_our_own_work_is_not_others(self) -> None:
         begin = read_cpu()
@@ -120,3 +132,21 @@ class TestOthers:
         share = others_share(begin, end)
         assert share is not None
         assert 0 <= share <= 1
+
+
+class TestThreads:
+    def test_all_threads_of_the_trees_are_read(self, tmp_path: Path) -> None:
+        proc = make_proc(tmp_path / "proc", [[0] * 8], {7: (1, "server", [0] * 4), 8: (7, "stub", [0] * 4)})
+        for pid, thread in ((7, 7), (7, 70), (8, 8), (9, 9)):
+            task = proc / str(pid) / "task" / str(thread)
+            task.mkdir(parents=True)
+            (task / "schedstat").write_text(f"{thread}000000000 {pid}000000000 5\n")
+        assert read_threads([7], proc) == {7: (7.0, 7.0), 70: (70.0, 7.0), 8: (8.0, 8.0)}
+        assert read_threads([], proc) == {}
+        (proc / "8/task/8/schedstat").write_text("")
+        assert 8 not in read_threads([7], proc)
+
+    def test_threads_begin_and_end_between_two_readings(self) -> None:
+        before = {1: (1.0, 0.5), 2: (9.0, 9.0)}
+        assert threads_between(before, {1: (1.5, 0.75), 3: (0.25, 0.25)}) == (0.75, 0.5)
+        assert threads_between({}, {}) == (0, 0)

@@ -15,5 +15,5 @@ def unguarded_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
     A sweep would rightly repeat or mark such windows, and these tests count them.
     """
-    for limit in ("CLIENT_BUSY_SHARE", "STALLED_SHARE", "LATE_SHARE"):
+    for limit in ("CLIENT_BUSY_SHARE", "STALLED_SHARE", "STARVED_SHARE", "LATE_SHARE"):
         monkeypatch.setattr(guard, limit, math.inf)

@@ -47,6 +47,9 @@ def full_record() -> Record:
         errors={"timeout": 1},
         client_cpu_s=0.25,
         stall_s=0.01,
+        client_wait_s=0.02,
+        client_halted_s=0.03,
+        client_stops=4,
         service=Histogram((2700, 2790), (2, 1)),
         late=1,
         lag_p99_ns=1.2e6,
@@ -127,6 +130,7 @@ HISTOGRAMS = ("latency", "service", "first")
 WINDOW_OPTIONAL = (
     *("errors", "client_cpu_s", "server", "others_cpu_share", "findings", "stall_s", "service", "late", "lag_p99_ns"),
     *("first", "answers", "endpoints", "energy", "memory", "gpus", "error_sentences"),
+    *("client_wait_s", "client_halted_s", "client_stops"),
 )
 POINTS = (("runs", 0, "windows", 0, "point"), ("kept_points", "serving", 0))
 RECORD_OPTIONAL = (

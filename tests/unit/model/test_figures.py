@@ -39,11 +39,14 @@ def test_throughput_is_weighted_by_time_and_latency_by_requests() -> None:
 
 def test_costs_errors_and_server_times_add_up() -> None:
     one = replace(window(errors={"timeout": 2}, server=server_times(60)), client_cpu_s=0.1, stall_s=0.2, late=3)
+    one = replace(one, client_wait_s=0.1, client_halted_s=0.2, client_stops=2)
     other = replace(window(errors={"timeout": 1, "reset": 4}, server=server_times(40)), client_cpu_s=0.3, late=1)
+    other = replace(other, client_wait_s=0.25, client_stops=1)
     both = figures(one, other)
     assert both.errors == {"timeout": 3, "reset": 4}
     assert both.client_cpu_s == pytest.approx(0.4)
     assert (both.stall_s, both.late) == (0.2, 4)
+    assert (both.client_wait_s, both.client_halted_s, both.client_stops) == (0.35, 0.2, 3)
     assert both.server == server_times(100)
 
 
