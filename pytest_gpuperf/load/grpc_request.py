@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_gpuperf.errors import MissingExtra
+from pytest_gpuperf.extras import import_extra
 from pytest_gpuperf.load import http2
 from pytest_gpuperf.load.connection import BadResponse, headers_of
 from pytest_gpuperf.model import GRPC_STREAM, Address, Request, WireWorkload
@@ -113,11 +113,7 @@ def hpack_decoder() -> Any:
     Raises:
         MissingExtra: hpack is not installed.
     """
-    try:
-        from hpack import Decoder
-    except ImportError as error:
-        raise MissingExtra("hpack", "grpc", "measure over gRPC") from error
-    decoder = Decoder()
+    decoder = import_extra("hpack", "hpack", "grpc", "measure over gRPC").Decoder()
     decoder.header_table_size = decoder.max_allowed_table_size = 0
     return decoder
 

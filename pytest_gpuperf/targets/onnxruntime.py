@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
+from pytest_gpuperf.errors import OptionError, TargetError
+from pytest_gpuperf.extras import import_extra
 from pytest_gpuperf.model import CallWorkload, PlainMapping
 from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
 from pytest_gpuperf.targets.model_file import check_model_file
@@ -44,11 +45,7 @@ class Signature:
 
 def import_onnxruntime(purpose: str) -> Any:
     """Import and return the ``onnxruntime`` module."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtra("onnxruntime", "onnxruntime", purpose) from error
-    return onnxruntime
+    return import_extra("onnxruntime", "onnxruntime", "onnxruntime", purpose)
 
 
 def open_session(path: Path, threads: int | None, providers: Sequence[str] | None) -> Any:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -26,6 +27,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin none after so many minutes")
     parser.add_argument("--only", default="", metavar="TEXT", help="only faults whose line contains TEXT")
     options = parser.parse_args()
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # started by a shell in the background; pytest would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     counts = Counter[str]()
     end = time.monotonic() + options.minutes * 60
     with tempfile.TemporaryDirectory(prefix="gpuperf-faults-") as folder, ThreadPoolExecutor(options.jobs) as pool:
@@ -47,8 +52,8 @@ def main() -> int:
         for turn in range(options.rounds):
             faults = [fault for fault in table() if options.only in str(fault)]
             random.Random(turn).shuffle(faults)
-            for result in pool.map(run, faults):
-                if result is not None:
+            for future in as_completed([pool.submit(run, fault) for fault in faults]):
+                if (result := future.result()) is not None:
                     counts[_report(result)] += 1
             sys.stdout.write(f"after round {turn + 1}: {_summary(counts)}\n")
             sys.stdout.flush()

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
+from pytest_gpuperf.errors import TargetDied, TargetError
+from pytest_gpuperf.extras import import_extra
 from pytest_gpuperf.limits import CONTROL_BYTES
 from pytest_gpuperf.model import Address, Tls
 from pytest_gpuperf.targets.kserve.client import CONTROL_S, KServeClient
@@ -31,11 +32,7 @@ class GrpcClient(KServeClient):
 
     def __init__(self, address: Address, headers: Sequence[tuple[str, str]] = (), tls: Tls | None = None) -> None:
         super().__init__(address.label)
-        try:
-            from tritonclient.grpc import InferenceServerClient
-        except ImportError as error:
-            raise MissingExtra("tritonclient[grpc]", "grpc", "ask a server over gRPC") from error
-
+        library = import_extra("tritonclient.grpc", "tritonclient[grpc]", "grpc", "ask a server over gRPC")
         self._headers = dict(headers)
         # By default all channels of this process to an address share a connection and its back-off. A probe must
         # find out by itself whether the server still accepts connections.
@@ -49,7 +46,7 @@ class GrpcClient(KServeClient):
         if tls is not None:
             credentials, tls_arguments = _encryption(address, tls)
             arguments += tls_arguments
-        self._client = InferenceServerClient(self.address, creds=credentials, channel_args=arguments)
+        self._client = library.InferenceServerClient(self.address, creds=credentials, channel_args=arguments)
 
     def close(self) -> None:
         self._client.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_gpuperf.errors import MissingExtra
+from pytest_gpuperf.extras import import_extra
 from pytest_gpuperf.model import GRPC, GRPC_STREAM, AnswerCheck, Request, StreamAnswer
 from pytest_gpuperf.targets.kserve.message import InferMessage, MemoryRange, OutputSlot, read_shared_output
 from pytest_gpuperf.targets.payload import DTYPES, Array, from_bytes, to_bytes
@@ -22,11 +22,7 @@ _FINAL = "triton_final_response"
 
 def messages() -> Any:
     """Import and return the module of the protocol's message classes."""
-    try:
-        from tritonclient.grpc import service_pb2
-    except ImportError as error:
-        raise MissingExtra("tritonclient[grpc]", "grpc", "use KServe v2 over gRPC") from error
-    return service_pb2
+    return import_extra("tritonclient.grpc.service_pb2", "tritonclient[grpc]", "grpc", "use KServe v2 over gRPC")
 
 
 def encode(message: InferMessage, check: AnswerCheck | None) -> Request:

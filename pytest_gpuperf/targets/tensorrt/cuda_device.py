@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_gpuperf.errors import MissingExtra, TargetError
+from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.extras import import_extra
 
 #: Remedy for a lack of GPU memory.
 MEMORY_REMEDY = (
@@ -137,10 +138,7 @@ def open_gpu(purpose: str, extra: str, visible: str = "") -> CudaDevice:
         extra: Extra of this package that installs CUDA's Python bindings.
         visible: UUID of the GPU or its beginning; the first visible GPU (``CUDA_VISIBLE_DEVICES``) when empty.
     """
-    try:
-        from cuda import core
-    except ImportError as error:
-        raise MissingExtra("cuda-core", extra, purpose) from error
+    core = import_extra("cuda.core", "cuda-core", extra, purpose)
     try:
         with _gpu_errors("be found"):
             device = _find_device(core, visible)

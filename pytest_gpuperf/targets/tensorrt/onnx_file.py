@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pytest_gpuperf.errors import MissingExtra, OptionError, TargetError
+from pytest_gpuperf.errors import OptionError, TargetError
+from pytest_gpuperf.extras import import_extra
 from pytest_gpuperf.targets.model_file import check_model_file
 from pytest_gpuperf.targets.onnxruntime import digest_of
 from pytest_gpuperf.targets.payload import from_bytes, to_bytes
@@ -91,10 +92,9 @@ class OnnxFile:
         if self._half_precision():
             return self.path.read_bytes()
         onnx = self._onnx("convert models")
-        try:
-            from onnxconverter_common import float16
-        except ImportError as error:
-            raise MissingExtra("onnxconverter-common", self.extra, f"convert a model to {precision}") from error
+        float16 = import_extra(
+            "onnxconverter_common.float16", "onnxconverter-common", self.extra, f"convert a model to {precision}"
+        )
         # From here on the model includes its external weights.
         original = onnx.load(str(self.path), load_external_data=True)
         casts = _name_nodes(original.graph, onnx.TensorProto.FLOAT)
@@ -115,11 +115,7 @@ class OnnxFile:
             ) from error
 
     def _onnx(self, purpose: str) -> Any:
-        try:
-            import onnx
-        except ImportError as error:
-            raise MissingExtra("onnx", self.extra, purpose) from error
-        return onnx
+        return import_extra("onnx", "onnx", self.extra, purpose)
 
     def _half_precision(self) -> str:
         """Return ``fp16`` or ``bf16`` if there are such weights; else an empty string."""
