@@ -12,4 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.hookspec
 def pytest_gpuperf_environment(config: pytest.Config) -> PlainMapping | None:
-    """Return facts to add to every record (a node name, an image tag); reports show which of them changed."""
+    """Return facts to add to records (a node name, an image tag); reports show which of them changed.
+
+    A conftest file adds them to the records of the tests in its directory and below; of equal names, the closest wins.
+    """

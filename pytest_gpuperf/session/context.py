@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import platform
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+import pluggy
 import pytest
 
 from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.device import Monitor, python_mode
-from pytest_gpuperf.errors import GpuperfError
+from pytest_gpuperf.errors import GpuperfError, OptionError
 from pytest_gpuperf.model import METHOD_VERSION, Plain, PlainMapping
 from pytest_gpuperf.publish.comparison import prior_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.devices import Devices
 from pytest_gpuperf.session.duet_side import DuetSide
 from pytest_gpuperf.session.gpu import worker_number
-from pytest_gpuperf.session.key_changes import changed_key
+from pytest_gpuperf.session.key_changes import UnknownKeyField, changed_key
 from pytest_gpuperf.session.settings import Settings, read_settings
 from pytest_gpuperf.store import Checkout, Store, read_checkout
 from pytest_gpuperf.targets.anchor import DIGEST
@@ -36,7 +38,9 @@ class Context:
         start_path: Directory in which pytest was started.
         invocation: Id of the invocation, which all of its pytest-xdist workers share.
         is_worker: Whether this process is a pytest-xdist worker.
-        user_environment: Facts that conftest files and other plugins add to every record; empty in a smoke run.
+        user_environment: Facts that plugins and the conftest files of the start directory add to every record; empty in
+            a smoke run.
+        facts: The same for single tests, with the conftest files of their directories.
         duet_side: Side of ``gpuperf duet`` that this process is; None outside of it.
     """
 
@@ -48,6 +52,7 @@ class Context:
     invocation: str
     is_worker: bool = False
     user_environment: PlainMapping = field(default_factory=dict)
+    facts: dict[str, PlainMapping] = field(default_factory=dict)
     duet_side: DuetSide | None = None
 
     @cached_property
@@ -122,7 +127,22 @@ class Context:
     def environment(self, test: str) -> PlainMapping:
         """Return the facts that are recorded beside a test's figures."""
         device = self.devices.of(test)[0]
-        return {**device.environment, "python": platform.python_version(), **self.user_environment}
+        return {
+            **device.environment,
+            "python": platform.python_version(),
+            **self.facts.get(test, self.user_environment),
+        }
+
+    def ask_environment(self, test: str, item: pytest.Item) -> None:
+        """Ask the conftest files of a test for facts about its environment; those of one directory are asked once.
+
+        Raises:
+            OptionError: An answer can't be recorded.
+        """
+        directory = f"{item.path.parent}/"
+        if directory not in self.facts:
+            self.facts[directory] = _user_environment(item.ihook, item.config)
+        self.facts[test] = self.facts[directory]
 
     def monitor(self, test: str) -> Monitor:
         """Return the monitor of a test's devices.
@@ -156,9 +176,10 @@ def read_context(config: pytest.Config) -> Context:
     if not settings.measure:
         return context
     try:
-        context = replace(context, user_environment=_user_environment(config))
+        context = replace(context, user_environment=_user_environment(config.hook, config))
         # A wrong device, key or store ends pytest here, before any test.
-        context.key("", 1)
+        with suppress(UnknownKeyField):  # a conftest file beside the tests may add it
+            context.key("", 1)
         Store(settings.store)
         context.devices.export()
     except GpuperfError as error:
@@ -166,9 +187,19 @@ def read_context(config: pytest.Config) -> Context:
     return _in_duet(config, context)
 
 
-def _user_environment(config: pytest.Config) -> PlainMapping:
-    answers = config.hook.pytest_gpuperf_environment(config=config)
-    return {str(name): value for answer in answers for name, value in answer.items()}
+def _user_environment(hook: pluggy.HookRelay, config: pytest.Config) -> PlainMapping:
+    facts: dict[str, Plain] = {}
+    for answer in reversed(hook.pytest_gpuperf_environment(config=config)):  # the closest conftest file wins
+        if not isinstance(answer, Mapping):
+            raise OptionError(f"pytest_gpuperf_environment returned {answer!r}: return a dict of facts, or None.")
+        for name, fact in answer.items():
+            if not isinstance(fact, str | int | float | bool | None):
+                raise OptionError(
+                    f"pytest_gpuperf_environment returned {name!r}: {fact!r}: return a text or a number, such as "
+                    f"str({type(fact).__name__}(...))."
+                )
+            facts[str(name)] = fact
+    return facts
 
 
 def _in_duet(config: pytest.Config, context: Context) -> Context:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import pytest
 
-from pytest_gpuperf.errors import DeviceError
+from pytest_gpuperf.errors import DeviceError, GpuperfError
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.benchmark.fixture import WatchedBenchmark, is_benchmark_fixture
@@ -64,11 +64,15 @@ class Hooks:
         """Return the value of the ``gpuperf`` fixture for a test.
 
         Raises:
-            OptionError: The test's marker can't be used.
+            OptionError: The test's marker, or what its conftest files add to the environment, can't be used.
             StoreError: The device's calibration can't be read.
         """
-        item.stash[MEASURED_TEST] = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
-        return Gpuperf(item.stash[MEASURED_TEST])
+        measured_test = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
+        if self.context.settings.measure:
+            self.context.ask_environment(measured_test.test, item)
+            self.context.key(measured_test.test, 1)
+        item.stash[MEASURED_TEST] = measured_test
+        return Gpuperf(measured_test)
 
     @property
     def _publishes(self) -> bool:
@@ -110,6 +114,17 @@ class Hooks:
         self._gated_tests = max(sum(map(is_gated, session.items)), 1)
         if session.items:
             self.unmeasured.collected(session.items)
+        if self.context.settings.measure and not self.context.is_worker:
+            self._check_keys(filter(is_gated, session.items))
+
+    def _check_keys(self, items: Iterable[pytest.Item]) -> None:
+        """Refuse a key that a test can't have, before anything is measured."""
+        try:
+            for item in items:
+                self.context.ask_environment(item.nodeid, item)
+                self.context.key(item.nodeid, 1)
+        except GpuperfError as error:
+            raise pytest.UsageError(str(error)) from error
 
     # One test
 

@@ -46,6 +46,10 @@ def parse_key_changes(text: str) -> tuple[KeyChange, ...]:
     return tuple(KeyChange(word[1:], word[0] == "+") for word in words)
 
 
+class UnknownKeyField(OptionError):
+    """A field to add is not among the facts."""
+
+
 def changed_key(key: PlainMapping, facts: PlainMapping, changes: Sequence[KeyChange]) -> PlainMapping:
     """Return the key with the user's changes.
 
@@ -62,6 +66,8 @@ def changed_key(key: PlainMapping, facts: PlainMapping, changes: Sequence[KeyCha
         name = _field(change.name, known)
         if name is None and change.added and _field(change.name, key) is not None:
             continue  # part of the key already
+        if name is None and change.added:
+            raise UnknownKeyField(_refusal(change, key, facts))
         if name is None or name in _FIXED:
             raise OptionError(_refusal(change, key, facts))
         if not change.added:

@@ -32,7 +32,7 @@ def test_workers_of_xdist_share_the_invocation_and_leave_reports_to_the_controll
     ("option", "message"),
     [
         ("--gpuperf-device=GPU-none", "GPU-none"),
-        ("--gpuperf-key=+nothing", "there is no field nothing"),
+        ("--gpuperf-key=-nothing", "nothing is not a field of this key"),
         ("--gpuperf-store=nowhere://store", "nowhere"),
     ],
 )

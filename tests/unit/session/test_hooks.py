@@ -37,6 +37,47 @@ def test_alpha_is_shared_by_the_tests_that_use_the_fixture(hooks: Hooks, pyteste
     assert gated.rule(gated.record()).tests == 2
 
 
+def test_the_conftest_file_beside_a_test_adds_to_its_environment(pytester: pytest.Pytester) -> None:
+    hook = "def pytest_gpuperf_environment(config):\n    return {}\n"
+    pytester.makeconftest(hook.format("{'node': 'rack-7', 'image': 'base'}"))
+    for folder in ("a", "b"):
+        (pytester.path / folder).mkdir()
+        (pytester.path / folder / f"test_{folder}.py").write_text(SUITE)
+    (pytester.path / "b" / "conftest.py").write_text(hook.format("{'image': 'app:42'}"))
+    items, _ = pytester.inline_genitems()
+    in_a, in_b = items[0], items[-1]
+    hooks = Hooks(context_of(pytester, "--gpuperf-key=+image", "--gpuperf-key=+node"))
+    for item, image in ((in_a, "base"), (in_b, "app:42")):
+        hooks.gpuperf(item)
+        test = item.stash[MEASURED_TEST].test
+        assert hooks.context.environment(test)["image"] == image
+        assert hooks.context.key(test, 1)["node"] == "rack-7"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("{'path': Ellipsis}", r"returned 'path': Ellipsis: return a text or a number, such as str\(ellipsis"),
+        ("['node']", r"returned \['node'\]: return a dict of facts, or None"),
+    ],
+)
+def test_facts_that_can_t_be_recorded_end_pytest_before_anything_is_measured(
+    pytester: pytest.Pytester, answer: str, message: str
+) -> None:
+    context, item = context_of(pytester), pytester.getitems(SUITE)[0]
+    pytester.makeconftest(f"def pytest_gpuperf_environment(config):\n    return {answer}")
+    item.session.items = pytester.inline_genitems()[0]
+    with pytest.raises(pytest.UsageError, match=message):
+        Hooks(context).pytest_collection_finish(item.session)
+
+
+def test_a_field_of_the_key_that_no_conftest_file_adds_ends_pytest(pytester: pytest.Pytester) -> None:
+    item = pytester.getitems(SUITE)[0]
+    item.session.items = [item]
+    with pytest.raises(pytest.UsageError, match="there is no field nothing"):
+        Hooks(context_of(pytester, "--gpuperf-key=+nothing")).pytest_collection_finish(item.session)
+
+
 def reports_of(hooks: Hooks, item: pytest.Item, **errors: Exception) -> list[pytest.TestReport]:
     """Return pytest's reports of a test as the hooks complete them, with the errors of phases."""
     return [report_of(hooks, item, phase, errors.get(phase)) for phase in ("setup", "call", "teardown")]
