@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_gpuperf.session.gpuperf import Gpuperf
     from pytest_gpuperf.targets import CallTarget
     from pytest_gpuperf.targets.fleet import TritonFleet, TritonFleetFactory
-    from pytest_gpuperf.targets.kserve import KServeEndpoint
+    from pytest_gpuperf.targets.kserve import KServeEndpoint, Sequences
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.tensorrt import TensorRTEngine
     from pytest_gpuperf.targets.triton import DynamicBatching, Step, TritonEndpoint
@@ -44,6 +44,7 @@ _PUBLIC = {
     "Prior": "analysis.priors",
     "Ramp": "model",
     "RemoteWorkers": "load.distributed",
+    "Sequences": "targets.kserve",
     "Step": "targets.triton",
     "TensorRTEngine": "targets.tensorrt",
     "Tls": "model",
@@ -74,6 +75,7 @@ __all__ = [
     "Prior",
     "Ramp",
     "RemoteWorkers",
+    "Sequences",
     "Step",
     "TensorRTEngine",
     "Tls",

@@ -19,17 +19,45 @@ translated where the library is imported, with ``raise ... from``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from pytest_gpuperf.safe_text import safe
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a target that a message names: ``name=value``, or an option where a command made the target.
+
+    Attributes:
+        value: Value to write; None to name the argument alone.
+    """
+
+    name: str
+    value: object = None
+
+    def __str__(self) -> str:
+        return f"{self.name}=" if self.value is None else f"{self.name}={self.value!r}"
 
 
 class GpuperfError(Exception):
     """The base of all errors raised on purpose by this package.
 
     A message may contain answers of a server, names and URLs, so it is made safe to show.
+
+    Args:
+        parts: Parts of the message: text, and the arguments that it names.
     """
 
-    def __init__(self, message: str = "") -> None:
-        super().__init__(safe(message))
+    def __init__(self, *parts: str | Argument) -> None:
+        super().__init__(*(part if isinstance(part, Argument) else safe(part) for part in parts))
+
+    def __str__(self) -> str:
+        return self.spelled(str)
+
+    def spelled(self, spelling: Callable[[Argument], str]) -> str:
+        """Return the message with the arguments in another spelling."""
+        return "".join(safe(spelling(part)) if isinstance(part, Argument) else str(part) for part in self.args)
 
 
 class OptionError(GpuperfError):

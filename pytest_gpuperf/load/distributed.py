@@ -68,7 +68,7 @@ class RemoteLoad:
         if self._skew_s is None:
             self._skew_s = self._compare_clocks()
         count = self._workers.count if spec.arrivals is not None else min(self._workers.count, spec.concurrency)
-        count = 1 if spec.once else count
+        count = 1 if spec.once else min(count, workload.max_in_flight or count)
         start_wall_ns = time.time_ns() + int((_REACH_S + spec.lead_in_s) * 1e9)
         tasks = [
             self._workers.executor.submit(_part, workload, share_of(spec, index, count), start_wall_ns, (index, count))

@@ -55,10 +55,11 @@ def prepare(workload: WireWorkload, address: Address, request: Request) -> HttpR
         if name.lower() not in _OURS:
             headers["Host" if name.lower() == "host" else name] = value
     headers["Content-Length"] = str(len(request.body))
-    if any(character in workload.path for character in " \r\n"):
-        raise ValueError(f"the path {workload.path!r} has a blank or a line break")
+    path = address.prefix + workload.path
+    if any(character in path for character in " \r\n"):
+        raise ValueError(f"the path {path!r} has a blank or a line break")
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1", "replace")
-    head = f"POST {workload.path} HTTP/1.1\r\n".encode() + lines + b"\r\n"
+    head = f"POST {path} HTTP/1.1\r\n".encode() + lines + b"\r\n"
     return HttpRequest(head, request.body, request.check)
 
 

@@ -70,7 +70,6 @@ class Loop:
         self.buffer = bytearray(_RECEIVE_BYTES)
         self._known: dict[int, Prepared] = {}
         self._next_check_ns = 0
-        #: Header blocks that have been decoded before (HTTP/2).
         self.known_blocks: dict[bytes, Mapping[str, str]] = {}
 
     def serves_also(self, workload: WireWorkload) -> bool:
@@ -106,9 +105,12 @@ class Loop:
         self.add_row: Callable[[int, int], None] = self._rows.add
         self._agreement = agreement or Agreement(memoryview(array("q", bytes(8 * Agreement.cells(1)))))
         self._spec = spec
-        self._prepare(workload)
+        known = self._known.get(id(workload))
+        if known is None or known.workload is not workload:
+            known = self._known[id(workload)] = Prepared.of(workload)
+        self._prepared, self._only = known, known.only
         allow_open_files(spec.concurrency - len(self._by_fd))
-        self._rotation = Rotation(self._prepared.rotations, worker)
+        self._rotation = Rotation(self._prepared, worker, in_turn=spec.arrivals is not None)
         self._balance = balance_of(workload)
         self._sends = self._in_flight = self._followed = self._retries = 0
         self._failures, self._lost = Failures(), ""
@@ -118,7 +120,7 @@ class Loop:
         self._occupation, self._awake_ns = Occupation(), now_ns() + _OVERSLEPT_NS
         self._phase = WindowPhase.INSIDE if spec.once else WindowPhase.LEAD_IN
         self._ready = self.hot = False
-        self._next_look_ns = self._before = 0
+        self._next_look_ns = self._before = self._cut_ns = 0
         self._limit = min(spec.max_in_flight, self._rotation.count) if workload.max_in_flight else spec.max_in_flight
         self._next_due_ns = 0
         self._begin_ns, self._lost = self._agreement.meet(spec)
@@ -127,16 +129,11 @@ class Loop:
         self._catch_up()
         if spec.arrivals is None:
             self._open()
-            self._run()
+            while not self._handle(self._epoll.poll(_POLL_S)):
+                pass  # every answer sends the next request
         else:
             self._run_by_schedule(islice(spec.arrivals.instants(), worker[0], None, worker[1]))
         return self._tally(), self._rows.columns
-
-    def _prepare(self, workload: WireWorkload) -> None:
-        known = self._known.get(id(workload))
-        if known is None or known.workload is not workload:
-            known = self._known[id(workload)] = Prepared.of(workload)
-        self._prepared, self._only = known, known.only
 
     def _catch_up(self) -> None:
         """Handle events since the last window: servers close idle connections, or announce it."""
@@ -144,12 +141,6 @@ class Loop:
             for fd, event in self._epoll.poll(0, max(len(self._by_fd), 1)):
                 if (connection := self._by_fd.get(fd)) is not None:
                     connection.on_event(event)
-
-    def _run(self) -> None:
-        """Run a closed loop: every answer sends the next request."""
-        poll = self._epoll.poll
-        while not self._handle(poll(_SLEEP_S)):
-            pass
 
     def _run_by_schedule(self, instants: Iterator[int]) -> None:
         """Run an open loop: the clock sends the requests."""
@@ -241,7 +232,7 @@ class Loop:
         if agreement.aborted:
             self._lost = "another worker gave up"
             return True
-        return self._phase is WindowPhase.DRAIN and not self._in_flight
+        return self._phase is WindowPhase.DRAIN and not self._in_flight and not self._end_sequences()
 
     def _check(self, now: int) -> None:
         """Apply deadlines, send failed requests again, and give up: every ``_POLL_S``."""
@@ -297,8 +288,17 @@ class Loop:
             self._to_open -= 1
             self._send(0, initial=True)
 
-    def _send(self, due_ns: int, *, initial: bool = False) -> None:
-        if self._phase is WindowPhase.DRAIN or (self._spec.once and self._sends >= self._spec.min_requests):
+    def _end_sequences(self) -> int:
+        """Send the last request of each sequence that the window's end has cut, so that the server forgets them."""
+        if count := self._rotation.cut_sequences():
+            self._cut_ns = self._drain_ns = now_ns()
+        for _ in range(count):
+            self._send(0 if self._spec.arrivals is None else self._cut_ns, ends_sequence=True)
+        return count
+
+    def _send(self, due_ns: int, *, initial: bool = False, ends_sequence: bool = False) -> None:
+        over = self._phase is WindowPhase.DRAIN or (self._spec.once and self._sends >= self._spec.min_requests)
+        if over and not ends_sequence:
             return
         address = self._balance.pick() if self._balance is not None else 0
         idle = self._idle[address]
@@ -330,7 +330,7 @@ class Loop:
         # Outstanding until the next check: an endpoint that fails at once would always have the fewest outstanding
         # requests, and get all of them.
         self._failed_at.append(connection.address)
-        self._settle(connection)
+        self._settle(connection, failed=True)
         if self._spec.arrivals is None:
             # Later: a server that fails fast would be flooded, and its errors would outnumber the answers.
             self._retries += 1
@@ -343,7 +343,7 @@ class Loop:
     def reached(self) -> None:
         self._unreachable_since_ns = 0
 
-    def _settle(self, connection: Connection) -> None:
+    def _settle(self, connection: Connection, *, failed: bool = False) -> None:
         """Note that a request is over, answered or failed."""
         if self._phase is WindowPhase.FOLLOW and 0 < (connection.due_ns or connection.sent_ns) < self._stop_ns:
             self._followed -= 1
@@ -351,8 +351,7 @@ class Loop:
         connection.sent_ns = 0
         self._in_flight -= 1
         self._idle[connection.address].append(connection)
-        if self._rotation.free_slots is not None:
-            self._rotation.free_slots.append(connection.slot)
+        self._rotation.settle(connection.slot, failed=failed)
         if connection.initial:
             connection.initial = False
             self._initial -= 1
@@ -362,7 +361,7 @@ class Loop:
         for connection in self._connections:
             if connection.busy:
                 connection.disconnect()
-                self._settle(connection)
+                self._settle(connection, failed=True)
 
     # The epoll set.
 
@@ -385,7 +384,7 @@ class Loop:
             self._stop_ns = max(min(self._agreement.stop_ns or now, now), self._start_ns)
             self._abandon()
         elif self._spec.once:
-            self._stop_ns = now
+            self._stop_ns = self._cut_ns or now
         return Tally(
             rows=self._rows.count,
             start_ns=self._start_ns,

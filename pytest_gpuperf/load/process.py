@@ -134,6 +134,7 @@ class WorkerProcesses:
             raise LoadError("This load generator was closed, or given up after an error; open a new one.")
         # The smoke run sends few requests; a worker without a request in flight has nothing to do.
         count = len(self._workers) if spec.arrivals is not None else min(len(self._workers), spec.concurrency)
+        count = min(count, workload.max_in_flight or count)
         workers = self._workers[: 1 if spec.once else count]
         number = self._number(workload)
         agreement = Column(rows=Agreement.cells(len(workers)))

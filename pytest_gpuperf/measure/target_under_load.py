@@ -17,7 +17,7 @@ from pytest_gpuperf.measure.policy import Measured, WindowRequest
 from pytest_gpuperf.measure.steady import SteadyRule
 from pytest_gpuperf.measure.window import give_up, take_window
 from pytest_gpuperf.model import Histogram, LoadPoint, Window, Workload
-from pytest_gpuperf.targets import StartedTarget, Target
+from pytest_gpuperf.targets import Sequential, StartedTarget, Target
 
 if TYPE_CHECKING:
     from pytest_gpuperf.load.distributed import RemoteWorkers
@@ -77,7 +77,10 @@ class TargetUnderLoad:
         Raises:
             OptionError, TargetError: The target can't take that batch size, or has no memory for the requests.
         """
-        return self._workload(point.batch_size, self._in_flight(point))
+        sequences = self.started.sequences_at_once if isinstance(self.started, Sequential) else 0
+        # As many sequences as requests in flight: others would wait in the middle.
+        in_flight = point.concurrency or sequences if sequences else self._in_flight(point)
+        return self._workload(point.batch_size, in_flight)
 
     def apply(self, point: LoadPoint, spec: WindowSpec, *, errors: bool = True) -> Recording:
         """Apply a load, without measuring the target.

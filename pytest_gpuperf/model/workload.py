@@ -36,11 +36,17 @@ HTTP, GRPC, GRPC_STREAM = "http", "grpc", "grpc-stream"
 
 @dataclass(frozen=True)
 class Address:
-    """One of the servers that a workload is sent to; ``weight`` is its relative share of the requests."""
+    """One of the servers that a workload is sent to.
+
+    Attributes:
+        weight: Its relative share of the requests.
+        prefix: Path in front of the workload's path (HTTP), such as an ingress has; empty for none.
+    """
 
     host: str
     port: int
     weight: float = 1.0
+    prefix: str = ""
 
     @property
     def label(self) -> str:
@@ -74,11 +80,13 @@ class Request:
         body: HTTP body, or protobuf message without gRPC's five leading bytes.
         headers: Headers of this request alone, such as the length of its JSON part.
         check: Check of its answer; None to accept every answer with a good status.
+        ends_sequence: False for a request to a stateful model that others of the same sequence must follow.
     """
 
     body: bytes = field(repr=False)
     headers: tuple[tuple[str, str], ...] = ()
     check: AnswerCheck | None = field(default=None, repr=False)
+    ends_sequence: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,11 +97,13 @@ class WireWorkload:
         protocol: ``http``, ``grpc``, or ``grpc-stream`` (one stream per connection, any number of answers per request).
         path: Path of the HTTP request or of the gRPC method.
         rotations: Requests to send in turn. One rotation for all requests in flight; or, if each needs a rotation to
-            itself (output regions in shared memory), as many rotations as requests may be in flight.
+            itself (output regions in shared memory, sequences), as many rotations as requests may be in flight.
         headers: Headers of all requests (authorization, ...).
         read_stream: Function that reads one message of an answer (streams).
         balance: How requests are spread over several addresses.
         batch_size: Inferences in one request.
+        stateful: Whether each rotation is a sequence after the other: it begins at its first request, has one request
+            in flight, and is not left in the middle of a sequence.
     """
 
     protocol: str
@@ -105,11 +115,12 @@ class WireWorkload:
     read_stream: Callable[[bytes], StreamAnswer] | None = None
     balance: str = ROUND_ROBIN
     batch_size: int = 1
+    stateful: bool = False
 
     @property
     def max_in_flight(self) -> int | None:
         """Number of requests that may be in flight; None for any number."""
-        return len(self.rotations) if len(self.rotations) > 1 else None
+        return len(self.rotations) if len(self.rotations) > 1 or self.stateful else None
 
 
 #: Results that show that a call did not run yet, and what to measure instead.

@@ -6,27 +6,24 @@ https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/per
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.errors import Argument, OptionError
 from pytest_gpuperf.model import Plain
-from pytest_gpuperf.targets.model_file import check_model_file, is_lfs_pointer, lfs_error, looked_for
+from pytest_gpuperf.targets.input_file import read_base64, read_json, read_tensor_file, tensor_file
+from pytest_gpuperf.targets.model_file import check_model_file, looked_for
 from pytest_gpuperf.targets.payload import (
     Array,
     TensorSpec,
     free_dimensions_error,
-    from_bytes,
     resolve_item_shape,
     shape_fits,
     synthetic_array,
@@ -35,15 +32,23 @@ from pytest_gpuperf.targets.payload import (
 )
 
 RANDOM, ZERO = "random", "zero"
-InputData = str | os.PathLike[str] | Iterable[Mapping[str, Any]]
+Item = Mapping[str, Any]
+InputData = str | os.PathLike[str] | Iterable[Item | Sequence[Item]]
+#: Key of an item that names a model instead of an input: genai-perf writes it, and perf_analyzer takes it.
+_MODEL = "model"
 
 
 @dataclass(frozen=True)
 class Payload:
-    """The inputs of a request and the expected outputs, if known; the first dimension is the batch."""
+    """The inputs of a request and the expected outputs, if known; the first dimension is the batch.
+
+    Attributes:
+        stream: Number of the stream of data that it belongs to; the data of a sequence come from one stream.
+    """
 
     inputs: dict[str, Array]
     expected: dict[str, Array] | None = None
+    stream: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +59,12 @@ class InputSettings:
         inputs: Fixed values by input, without the batch; sent with every item and override ``input_data``.
         shapes: Sizes by input, without the batch, for dimensions that the model leaves free.
         input_data: ``random``, ``zero``, a directory with a file per input, a JSON file of perf_analyzer, or mappings
-            from input to array, each an item of a batch. Several items are sent in turn.
+            from input to array, each an item of a batch. Several items are sent in turn. A list of mappings is a
+            stream: the data of a sequence of requests to a stateful model.
         payloads: Number of different random requests that are sent in turn.
         seed: Seed of the random numbers, so that every run sends the same bytes.
         string_length: Length of random strings in bytes.
+        string_data: String to send in place of random ones.
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -66,17 +73,23 @@ class InputSettings:
     payloads: int = 1
     seed: int = 0
     string_length: int = 128
+    string_data: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.input_data, str | os.PathLike):
             # Every start reads the data, an iterator could be read only once.
             object.__setattr__(self, "input_data", tuple(self.input_data))
         if self.payloads < 1:
-            raise OptionError(f"payloads={self.payloads} must be 1 or more.")
+            raise OptionError(Argument("payloads", self.payloads), " must be 1 or more.")
         if self.payloads > 1 and self.input_data != RANDOM:
-            raise OptionError(f"payloads={self.payloads} applies to random requests only; omit it with input_data=.")
+            raise OptionError(
+                Argument("payloads", self.payloads),
+                " applies to random requests only; omit it with ",
+                Argument("input_data"),
+                ".",
+            )
         if self.string_length < 0:
-            raise OptionError(f"string_length={self.string_length} must be 0 or more.")
+            raise OptionError(Argument("string_length", self.string_length), " must be 0 or more.")
 
     @property
     def kind(self) -> str:
@@ -120,14 +133,21 @@ def make_payloads(
             raise OptionError(f"The model has no input {name!r}; its inputs are {', '.join(names)}.")
     if batch_size != 1 and not batched:
         raise OptionError(
-            f"batch_size={batch_size} can't be sent, since the model's first dimension is fixed; use batch_size=1."
+            Argument("batch_size", batch_size),
+            " can't be sent, since the model's first dimension is fixed; use ",
+            Argument("batch_size", 1),
+            ".",
         )
     reader = _ItemReader(settings, specs, outputs, batched)
     if settings.kind in (RANDOM, ZERO):
         if expected is not None and not isinstance(expected, Mapping) and settings.kind == RANDOM and batch_size > 1:
             raise OptionError(
-                "expected= has an entry per random request, but the items of a random batch differ: pass the items "
-                "as input_data=, or use batch_size=1."
+                Argument("expected"),
+                " has an entry per random request, but the items of a random batch differ: pass the items as ",
+                Argument("input_data"),
+                ", or use ",
+                Argument("batch_size", 1),
+                ".",
             )
         payloads = list(reader.synthetic_payloads(batch_size))
         expected_outputs = reader.expected(expected, len(payloads))
@@ -138,10 +158,10 @@ def make_payloads(
         )
     items = list(reader.items())
     if not items:
-        raise OptionError(f"input_data={str(settings.input_data)!r} is empty.")
+        raise OptionError(Argument("input_data", str(settings.input_data)), " is empty.")
     if expected is not None:
         expected_outputs = reader.expected(expected, len(items))
-        items = [Payload(item.inputs, outputs) for item, outputs in zip(items, expected_outputs, strict=True)]
+        items = [replace(item, expected=outputs) for item, outputs in zip(items, expected_outputs, strict=True)]
     return tuple(_batches(items, batch_size if batched else None))
 
 
@@ -174,17 +194,23 @@ class _ItemReader:
                 shape = self._shape[spec.name]
                 if any(size < 0 for size in shape):
                     raise free_dimensions_error(spec, shape)
+                if spec.datatype == "BYTES" and settings.string_data is not None:
+                    text = to_array(spec, settings.string_data)
+                    inputs[spec.name] = _repeat(text, (*batch, *shape))
+                    continue
                 inputs[spec.name] = synthetic_array(spec, (*batch, *shape), generator, settings.string_length)
             yield Payload(inputs)
 
     def items(self) -> Iterator[Payload]:
         source = self._settings.input_data
         if isinstance(source, tuple):
-            for number, values in enumerate(source):
+            for number, (stream, values) in enumerate(_by_stream(source)):
                 where = f"input_data[{number}]"
                 if not isinstance(values, Mapping):
-                    raise OptionError(f"{where} is {type(values).__name__}, not a mapping from input to array.")
-                yield Payload(self._inputs(values, self._array, where))
+                    raise OptionError(
+                        f"{where} is {type(values).__name__}, not a mapping from input to array, nor a list of these."
+                    )
+                yield Payload(self._inputs(values, self._array, where), stream=stream)
             return
         path = Path(str(source)).expanduser()
         if path.is_dir():
@@ -193,8 +219,8 @@ class _ItemReader:
             yield from self._from_json(path)
         else:
             raise OptionError(
-                f"input_data={str(source)!r} must be 'random', 'zero', or an existing directory or JSON file"
-                f"{looked_for(path)}."
+                Argument("input_data", str(source)),
+                f" must be 'random', 'zero', or an existing directory or JSON file{looked_for(path)}.",
             )
 
     def expected(
@@ -206,7 +232,9 @@ class _ItemReader:
         if isinstance(expected, Mapping):
             return [self._expected_outputs(expected, self._array, "expected")] * count
         if len(expected) != count:
-            raise OptionError(f"expected= has {len(expected)} entries for {count} item(s): give an entry for each.")
+            raise OptionError(
+                Argument("expected"), f" has {len(expected)} entries for {count} item(s): give an entry for each."
+            )
         return [self._expected_outputs(item, self._array, f"expected[{index}]") for index, item in enumerate(expected)]
 
     def _inputs(self, values: Mapping[str, Any], read: Any, where: str) -> dict[str, Array]:
@@ -237,50 +265,39 @@ class _ItemReader:
     def _from_directory(self, path: Path) -> Payload:
         def read(spec: TensorSpec, file: Path) -> Array:
             check_model_file(file, "input data")
-            try:
-                if spec.datatype == "BYTES":
-                    values = to_array(spec, file.read_bytes().splitlines())
-                else:
-                    values = from_bytes(spec.datatype, file.read_bytes())
-            except (OSError, ValueError) as error:
-                raise OptionError(f"{file} can't be read as {spec.datatype}: {error}.") from error
-            return to_item(spec, values, self._shape.get(spec.name, spec.item_shape(batched=self._batched)))
+            return self._fitted(spec, read_tensor_file(spec, file), self._declared(spec))
 
-        files = {name: path / name for name in self._shape if (path / name).is_file()}
+        files = {name: file for name in self._shape if (file := tensor_file(path, name)) is not None}
         inputs = self._inputs(files, read, str(path))
         expected_outputs = {}
         for name, spec in self._outputs.items():
-            if (path / name).is_file() and name not in files:
+            if name not in files and (file := tensor_file(path, name)) is not None:
                 with _errors_located(str(path)):
-                    expected_outputs[name] = read(spec, path / name)
+                    expected_outputs[name] = read(spec, file)
         return Payload(inputs, expected_outputs or None)
 
     def _from_json(self, path: Path) -> Iterator[Payload]:
-        try:
-            content = path.read_bytes()
-            if is_lfs_pointer(content):
-                raise lfs_error(path)
-            document = json.loads(content)
-        except (OSError, ValueError) as error:
-            raise OptionError(f"{path} can't be read as JSON: {error}.") from error
+        document = read_json(path)
         data = document.get("data") if isinstance(document, dict) else None
         if not isinstance(data, list):
             raise OptionError(f'{path} has no list under "data", which perf_analyzer\'s input format requires.')
-        entries, checks = _flatten_streams(data), _flatten_streams(document.get("validation_data") or [])
+        entries = list(_by_stream(data))
+        checks = [values for _, values in _by_stream(document.get("validation_data") or [])]
         if checks and len(checks) != len(entries):
             raise OptionError(
                 f'{path} has {len(entries)} entries under "data" and {len(checks)} under "validation_data", not as '
                 "many of each."
             )
-        for number, entry in enumerate(entries):
+        for number, (stream, entry) in enumerate(entries):
             where = f"{path}, entry {number} of data"
             if not isinstance(entry, dict):
                 raise OptionError(f"{where} is {type(entry).__name__}, not an object that maps inputs to values.")
-            inputs = self._inputs(entry, self._from_json_tensor, where)
+            names_model = _MODEL not in self._shape and isinstance(entry.get(_MODEL), str)
+            tensors = {name: tensor for name, tensor in entry.items() if not (names_model and name == _MODEL)}
+            inputs = self._inputs(tensors, self._from_json_tensor, where)
             where = f"{path}, entry {number} of validation_data"
-            yield Payload(
-                inputs, self._expected_outputs(checks[number], self._from_json_tensor, where) if checks else None
-            )
+            outputs = self._expected_outputs(checks[number], self._from_json_tensor, where) if checks else None
+            yield Payload(inputs, outputs, stream)
 
     def _expected_outputs(self, values: Any, read: Any, where: str) -> dict[str, Array]:
         if not isinstance(values, Mapping):
@@ -295,21 +312,28 @@ class _ItemReader:
         return expected_outputs
 
     def _from_json_tensor(self, spec: TensorSpec, tensor: Any) -> Array:
-        declared = self._shape.get(spec.name, spec.item_shape(batched=self._batched))
+        declared = self._declared(spec)
         if isinstance(tensor, dict) and "content" in tensor:
             if "shape" in tensor:
                 declared = resolve_item_shape(spec, tensor["shape"], batched=self._batched)
             tensor = tensor["content"]
         if isinstance(tensor, dict) and "b64" in tensor:
-            try:
-                flat = from_bytes(spec.datatype, base64.b64decode(tensor["b64"], validate=True))
-            except (ValueError, TypeError, binascii.Error) as error:
-                raise OptionError(f"{spec.name!r} is not base64-encoded {spec.datatype}: {error}.") from error
-        elif isinstance(tensor, dict):
+            return to_item(spec, read_base64(spec, tensor["b64"]), declared)
+        if isinstance(tensor, dict):
             raise OptionError(f'{spec.name!r} is an object with neither "content" nor "b64".')
-        else:
-            flat = to_array(spec, tensor).reshape(-1)
-        return to_item(spec, flat, declared)
+        return self._fitted(spec, to_array(spec, tensor), declared)
+
+    def _declared(self, spec: TensorSpec) -> tuple[int, ...]:
+        """Return the shape of an item, -1 for free dimensions."""
+        return self._shape.get(spec.name, spec.item_shape(batched=self._batched))
+
+    def _fitted(self, spec: TensorSpec, array: Array, declared: tuple[int, ...]) -> Array:
+        """Return an item of the declared shape: the array's shape if it fits, also behind a batch of one."""
+        if array.ndim > 1:
+            for shape in (array.shape, array.shape[1:] if self._batched and len(array) == 1 else ()):
+                if shape and shape_fits(shape, declared):
+                    return array.reshape(shape)
+        return to_item(spec, array.reshape(-1), declared)
 
 
 @contextlib.contextmanager
@@ -318,12 +342,16 @@ def _errors_located(where: str) -> Iterator[None]:
     try:
         yield
     except OptionError as error:
-        raise OptionError(f"{where}: {error}") from error
+        raise OptionError(f"{where}: ", *error.args) from error
 
 
-def _flatten_streams(entries: Iterable[Any]) -> list[Any]:
-    """Return all entries, those of streams (lists of entries) after each other."""
-    return [entry for part in entries for entry in (part if isinstance(part, list) else [part])]
+def _by_stream(entries: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Yield all entries with the number of their stream: a list of entries is one, entries without lists are one."""
+    entries = list(entries)
+    nested = any(isinstance(part, list | tuple) for part in entries)
+    for number, part in enumerate(entries):
+        for entry in part if isinstance(part, list | tuple) else [part]:
+            yield number if nested else 0, entry
 
 
 def _batches(items: Sequence[Payload], batch_size: int | None) -> Iterator[Payload]:
@@ -335,7 +363,8 @@ def _batches(items: Sequence[Payload], batch_size: int | None) -> Iterator[Paylo
         chosen = [(number * batch_size + offset) % count for offset in range(batch_size)]
         inputs = _stack([items[index].inputs for index in chosen], chosen)
         expected = [outputs for index in chosen if (outputs := items[index].expected) is not None]
-        yield Payload(inputs, _stack(expected, chosen) if len(expected) == batch_size else None)
+        outputs = _stack(expected, chosen) if len(expected) == batch_size else None
+        yield Payload(inputs, outputs, items[chosen[0]].stream)
 
 
 def _repeat(values: Array, batch: tuple[int, ...]) -> Array:
@@ -353,7 +382,9 @@ def _stack(rows: Sequence[dict[str, Array]], numbers: Sequence[int]) -> dict[str
         for name in {*names, *row}:
             if name not in row or name not in names or row[name].shape != rows[0][name].shape:
                 raise OptionError(
-                    f"Items {numbers[0]} and {number} differ in the shape of {name!r}, so they can't share a batch: "
-                    "use batch_size=1, or items of the same shape."
+                    f"Items {numbers[0]} and {number} differ in the shape of {name!r}, so they can't share a batch: ",
+                    "use ",
+                    Argument("batch_size", 1),
+                    ", or items of the same shape.",
                 )
     return {name: np.stack([row[name] for row in rows]) for name in names}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.errors import Argument, OptionError
 
 Array = npt.NDArray[np.generic]
 
@@ -84,8 +84,9 @@ def resolve_item_shape(spec: TensorSpec, sizes: Sequence[int] | None, *, batched
     shape = tuple(int(size) for size in sizes)
     if not shape_fits(shape, declared):
         raise OptionError(
-            f"shapes={{{spec.name!r}: {list(shape)}}} contradicts the model's shape {list(declared)}"
-            f"{' (without the batch)' if batched else ''}: only dimensions of -1 can be chosen."
+            Argument("shapes", {spec.name: list(shape)}),
+            f" contradicts the model's shape {list(declared)}"
+            f"{' (without the batch)' if batched else ''}: only dimensions of -1 can be chosen.",
         )
     return shape
 
@@ -160,8 +161,9 @@ def to_item(spec: TensorSpec, flat: Array, shape: tuple[int, ...]) -> Array:
 def free_dimensions_error(spec: TensorSpec, shape: Sequence[int]) -> OptionError:
     """Return the error for an input whose free dimensions have no sizes."""
     return OptionError(
-        f"Input {spec.name!r} has free dimensions {list(shape)}. Set their sizes, for example with "
-        f"shapes={{{spec.name!r}: {[size if size > 0 else 128 for size in shape]}}}."
+        f"Input {spec.name!r} has free dimensions {list(shape)}. Set their sizes, for example with ",
+        Argument("shapes", {spec.name: [size if size > 0 else 128 for size in shape]}),
+        ".",
     )
 
 

@@ -108,6 +108,15 @@ class Replicated(Protocol):
 
 
 @runtime_checkable
+class Sequential(Protocol):
+    """Additional interface of a started target that may be stateful: its requests form sequences."""
+
+    @property
+    def sequences_at_once(self) -> int:
+        """Sequences at the same time in open loop; 0 for a stateless model."""
+
+
+@runtime_checkable
 class OnDevices(Protocol):
     """Additional interface of a target, started or not, that chooses its GPUs itself."""
 

@@ -19,10 +19,12 @@ from pytest_gpuperf.cli.sweep.flags import add_arguments
 from pytest_gpuperf.cli.sweep.levels import in_flight_of, measure_levels
 from pytest_gpuperf.cli.sweep.options import read
 from pytest_gpuperf.cli.sweep.record import SweepRecord
-from pytest_gpuperf.cli.sweep.report import SweepReport
+from pytest_gpuperf.cli.sweep.report import FAILED, SweepReport
 from pytest_gpuperf.cli.sweep.settings import SweepSettings
-from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.cli.sweep.spelling import flag_of
+from pytest_gpuperf.errors import GpuperfError, OptionError
 from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
+from pytest_gpuperf.targets.input_file import read_json
 from pytest_gpuperf.targets.kserve import KServeEndpoint
 
 MISUSED, STOPPED = 2, 130
@@ -38,6 +40,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status (see ``sweep.flags``)."""
     try:
         settings = read(options)
+        for flag, reason in settings.ignored:
+            print(f"gpuperf sweep: {flag} has no effect: {reason}.", file=sys.stderr)
         record = None if settings.record is None else SweepRecord(settings, settings.record)
         report = SweepReport(settings, record=record)
         complete = False
@@ -49,9 +53,10 @@ def run(options: argparse.Namespace) -> int:
             report.close()
             if record is not None:
                 record.store(complete=complete)
-    except OptionError as error:
-        print(f"gpuperf sweep: {error}", file=sys.stderr)
-        return MISUSED
+    except GpuperfError as error:
+        misused = isinstance(error, OptionError)
+        print(f"gpuperf{' sweep' if misused else ''}: {error.spelled(flag_of)}", file=sys.stderr)
+        return MISUSED if misused else FAILED
     except KeyboardInterrupt:
         print("gpuperf sweep: interrupted; the results so far are above.", file=sys.stderr)
         return STOPPED
@@ -77,6 +82,9 @@ def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | N
             input_data=stack.enter_context(input_data(settings.input_data)),
             seed=settings.seed,
             string_length=settings.string_length,
+            string_data=settings.string_data,
+            parameters=settings.parameters,
+            sequences=settings.sequences,
             shared_memory=settings.shared_memory,
             output_shared_memory_size=settings.output_bytes * settings.batch_size,
         )
@@ -101,10 +109,12 @@ def input_data(sources: Sequence[str]) -> Iterator[str]:
     joined: dict[str, list[Any]] = {}
     for source in sources:
         try:
-            document = json.loads(Path(source).expanduser().read_bytes())
-            parts = {name: document[name] for name in ("data", "validation_data") if name in document}
-        except (OSError, ValueError, TypeError) as error:
-            raise OptionError(f"--input-data {source}: several sources must be JSON files ({error}).") from error
+            document = read_json(Path(source).expanduser())
+        except OptionError as error:
+            raise OptionError(f"--input-data {source}: several sources must be JSON files. {error}") from error
+        if not isinstance(document, dict):
+            document = {}
+        parts = {name: document[name] for name in ("data", "validation_data") if name in document}
         if "data" not in parts or not all(isinstance(part, list) for part in parts.values()):
             raise OptionError(f'--input-data {source}: the file has no list under "data".')
         if joined and parts.keys() != joined.keys():

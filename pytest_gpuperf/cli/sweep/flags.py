@@ -13,12 +13,11 @@ from typing import Any
 from pytest_gpuperf import __version__
 
 _TENSORS = "tensors are sent in binary form if the server accepts it, else as JSON; leave it out."
-_SEQUENCES = "sequences of requests to stateful models can't be measured; leave it out for a stateless model."
-_METRICS = "the server's metrics are not collected; pytest --gpuperf records the GPU's energy and memory."
 _TRACE = "set up tracing with Triton's trace API or --trace-config before the sweep."
 _C_API = "the server is always reached over the network: write its address with -u."
 _PERIODIC = "use --request-rate-range or --request-intervals for a load that doesn't wait for answers."
 _SERVICE = "only KServe v2 servers (Triton and others) can be measured: write their address with -u."
+_SCHEDULE = "write the microseconds between requests into a file for --request-intervals."
 _MPI = "for several models at once, start several gpuperf sweep commands together."
 _SEARCH = "use --concurrency-range START:END with -l, and --binary-search for a search."
 
@@ -30,25 +29,19 @@ REFUSED: dict[str, tuple[int, str]] = {
         1,
         "the statistics of composing models can't be separated; measure each model alone.",
     ),
-    "--collect-metrics": (0, _METRICS),
     "--enable-mpi": (0, _MPI),
     "--endpoint": (1, _SERVICE),
+    "--fixed-schedule": (0, _SCHEDULE),
+    "--grpc-method": (1, _SERVICE),
     "--log-frequency": (1, _TRACE),
-    "--metrics-interval": (1, _METRICS),
-    "--metrics-url": (1, _METRICS),
     "--model-repository": (1, _C_API),
     "--model-signature-name": (1, _SERVICE),
-    "--num-of-sequences": (1, _SEQUENCES),
     "--periodic-concurrency-range": (1, _PERIODIC),
-    "--request-parameter": (1, "requests have no parameters; pass the values as inputs (--input-data)."),
+    "--proto": (1, _SERVICE),
     "--request-period": (1, _PERIODIC),
-    "--schedule": (1, "write the microseconds between requests into a file for --request-intervals."),
-    "--sequence-id-range": (1, _SEQUENCES),
-    "--sequence-length": (1, _SEQUENCES),
-    "--sequence-length-variation": (1, _SEQUENCES),
-    "--serial-sequences": (0, _SEQUENCES),
+    "--schedule": (1, _SCHEDULE),
+    "--session-concurrency": (1, "conversations can't be measured; for stateful models see --sequence-length."),
     "--record-concurrency": (1, "use --concurrency-range; dependent requests can't be measured."),
-    "--string-data": (1, 'write the string into a JSON file, {"data": [{"INPUT": ["..."]}]}, for --input-data.'),
     "--trace-count": (1, _TRACE),
     "--trace-file": (1, _TRACE),
     "--trace-level": (1, _TRACE),
@@ -65,6 +58,10 @@ _ONLY = {
     "--ssl-https-client-certificate-type": ("PEM", "convert the file: openssl x509 -inform der -out FILE.pem."),
     "--ssl-https-private-key-type": ("PEM", "convert the file: openssl pkey -inform der -out FILE.pem."),
 }
+
+#: Flags of perf_client that ask for columns that the CSV does not have: the number of their values.
+IGNORED = {"--collect-metrics": 0, "--metrics-url": 1, "--metrics-interval": 1}
+_IGNORED = "the CSV has no columns of the server's metrics; pytest --gpuperf records the GPU's energy and memory"
 
 _EPILOG = """\
 Exit status: 0 all levels are stable; 1 an error or failed requests; 2 a command
@@ -85,6 +82,11 @@ class _Only(argparse.Action):
         supported, advice = _ONLY[flag]
         if str(value).lower() != supported.lower():
             parser.error(f"{flag} {value} is perf_client's and not supported here: {advice}")
+
+
+class _Ignored(argparse.Action):
+    def __call__(self, _parser: Any, space: argparse.Namespace, _value: Any, flag: str | None = None) -> None:
+        space.ignored = {**getattr(space, "ignored", {}), flag: _IGNORED}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,11 +111,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_load(parser.add_argument_group("load"))
     _add_measuring(parser.add_argument_group("measuring"))
     _add_data(parser.add_argument_group("input data"))
+    _add_sequences(parser.add_argument_group("sequences", "Requests to a stateful model (sequence_batching)."))
     _add_server(parser.add_argument_group("server"))
     _add_reports(parser.add_argument_group("reports"))
     _add_record(parser.add_argument_group("record", "Store the sweep, and compare it with earlier ones."))
     for flag, (values, _) in REFUSED.items():
         parser.add_argument(flag, action=_Refused, nargs="?" if values else 0, help=argparse.SUPPRESS)
+    for flag, values in IGNORED.items():
+        parser.add_argument(flag, action=_Ignored, nargs=None if values else 0, dest="_", help=argparse.SUPPRESS)
+    parser.set_defaults(ignored={})
     for flag in _ONLY:
         parser.add_argument(flag, action=_Only, help=argparse.SUPPRESS)
 
@@ -172,8 +178,24 @@ def _add_data(group: Any) -> None:
     add("-z", dest="zero", action="store_true", help=argparse.SUPPRESS)
     add("--shape", action="append", default=[], metavar="NAME:D,D", help="sizes of the variable dimensions of an input")
     _add_number(group, "--string-length", "N", 128, "length of random strings (default: 128)")
+    add("--string-data", metavar="TEXT", help="string to send in place of random ones")
+    text = "parameter of all requests; TYPE is bool, int or string; may be repeated"
+    add("--request-parameter", action="append", default=[], metavar="NAME:VALUE:TYPE", help=text)
     _add_choice(group, "--shared-memory", ("none", "system", "cuda"), "shared memory of tensors (default: none)")
     _add_number(group, "--output-shared-memory-size", "BYTES", 102_400, "space for an output of variable size")
+
+
+def _add_sequences(group: Any) -> None:
+    add = group.add_argument
+    text = "requests of a sequence (default: as many as its data have; 20 for random or zero data)"
+    add("--sequence-length", type=int, metavar="N", help=text)
+    text = "largest deviation of the lengths from --sequence-length (default: 20)"
+    _add_number(group, "--sequence-length-variation", "PERCENT", 20.0, text)
+    text = "correlation ids to use, END excluded (default: from 1)"
+    add("--sequence-id-range", default="1", metavar="START[:END]", help=text)
+    text = "sequences at the same time in open loop (default: 4); in closed loop, the concurrency"
+    _add_number(group, "--num-of-sequences", "N", 4, text)
+    add("--serial-sequences", dest="_no_difference", action="store_true", help=argparse.SUPPRESS)
 
 
 def _add_server(group: Any) -> None:

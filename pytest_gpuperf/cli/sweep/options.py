@@ -17,6 +17,7 @@ from pytest_gpuperf.cli.sweep.settings import (
 )
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Intervals, Tls
+from pytest_gpuperf.targets.kserve import Sequences
 
 #: Least values of options.
 _LEAST = {
@@ -31,6 +32,7 @@ _LEAST = {
     "request_count": 0,
     "warmup_request_count": 0,
     "string_length": 0,
+    "num_of_sequences": 1,
 }
 
 
@@ -76,6 +78,9 @@ def read(options: argparse.Namespace) -> SweepSettings:
         input_data=_input_data(options),
         shapes=tuple(_shape(text) for text in options.shape),
         string_length=options.string_length,
+        string_data=options.string_data,
+        parameters=dict(_parameter(text) for text in options.request_parameter),
+        sequences=_sequences(options),
         shared_memory=options.shared_memory,
         output_bytes=options.output_shared_memory_size,
         seed=options.seed,
@@ -86,6 +91,7 @@ def read(options: argparse.Namespace) -> SweepSettings:
         verbose_csv=options.verbose_csv,
         profile_export=options.profile_export_file,
         record=_record(options),
+        ignored=tuple(options.ignored.items()),
     )
 
 
@@ -199,3 +205,37 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not name or not shape or min(shape) < 1:
         raise OptionError(f"--shape {text} is not NAME:SIZE,SIZE,... with sizes from 1.")
     return name, shape
+
+
+def _parameter(text: str) -> tuple[str, str | int | bool]:
+    name, value, kind = (["", "", *text.rsplit(":", 2)])[-3:]
+    try:
+        values: dict[str, str | int | bool] = {"string": value}
+        if kind == "int":
+            values["int"] = int(value)
+        if kind == "bool" and value.lower() in ("true", "false"):
+            values["bool"] = value.lower() == "true"
+        if name:
+            return name, values[kind]
+    except (KeyError, ValueError):
+        pass
+    raise OptionError(f"--request-parameter {text} is not NAME:VALUE:TYPE, with the TYPE bool, int or string.")
+
+
+def _sequences(options: argparse.Namespace) -> Sequences:
+    first, _, end = options.sequence_id_range.partition(":")
+    try:
+        ids = int(first), int(end) if end else None
+    except ValueError:
+        raise OptionError(f"--sequence-id-range {options.sequence_id_range} is not START or START:END.") from None
+    if ids[0] < 1 or (ids[1] is not None and ids[1] <= ids[0]):
+        raise OptionError(
+            f"--sequence-id-range {options.sequence_id_range}: START must be 1 or more, and END above START."
+        )
+    if options.sequence_length is not None and options.sequence_length < 1:
+        raise OptionError(f"--sequence-length {options.sequence_length}: write 1 or more.")
+    if not 0 <= options.sequence_length_variation <= 100:
+        raise OptionError(f"--sequence-length-variation {options.sequence_length_variation:g}: write 0 to 100.")
+    return Sequences(
+        options.sequence_length, options.sequence_length_variation / 100, *ids, at_once=options.num_of_sequences
+    )

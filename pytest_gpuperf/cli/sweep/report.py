@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pytest_gpuperf.analysis.guard import ERROR_BUDGET
@@ -46,6 +47,8 @@ class SweepReport:
         self._layout = Layout(settings.percentile, settings.verbose_csv)
         self._levels: list[MeasuredLevel] = []
         self._export: ProfileExport | None = None
+        #: Files that could not be written the last time, with the reason.
+        self._unwritten: dict[Path, str] = {}
         self._csv = _writable_path(settings.csv)
         self._times = _writable_path(settings.profile_export)
         if self._times is not None and _is_special(self._times):
@@ -82,9 +85,10 @@ class SweepReport:
         self._levels.append(level)
         if self._record is not None:
             self._record.end_level(self._settings.counted_windows)
-        self._write_csv(last=False)
-        if self._times is not None:
-            self._write_export(self._times, load, recordings)
+        with self._writing(self._csv):
+            self._write_csv(last=False)
+        with self._writing(self._times):
+            self._write_export(load, recordings)
         for line in level_lines(level, self._layout):
             self._say(line)
         self._say("")
@@ -100,10 +104,12 @@ class SweepReport:
     def close(self) -> None:
         """Finish the files, and print the closing list and the warnings."""
         if self._export is not None:
-            self._export.close()
+            with self._writing(self._times):
+                self._export.close()
         if not self._levels:
             return
-        self._write_csv(last=True)
+        with self._writing(self._csv):
+            self._write_csv(last=True)
         for line in closing_lines(self._levels, self._layout):
             self._say(line)
         for level in self._levels:
@@ -119,9 +125,24 @@ class SweepReport:
     @property
     def status(self) -> int:
         """The exit status of a sweep that was not interrupted."""
-        if any(_failing(level) for level in self._levels):
+        if self._unwritten or any(_failing(level) for level in self._levels):
             return FAILED
         return UNSTABLE_LEVELS if any(level.state == UNSTABLE for level in self._levels) else DONE
+
+    @contextlib.contextmanager
+    def _writing(self, path: Path | None) -> Iterator[None]:
+        """Say that a file can't be written, and go on: the results are also printed, and the next level tries again."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            assert path is not None
+            if self._unwritten.get(path) != reason:
+                print(f"gpuperf sweep: {path} can't be written: {reason}.", file=sys.stderr, flush=True)
+            self._unwritten[path] = reason
+        else:
+            if path is not None:
+                self._unwritten.pop(path, None)
 
     def _write_csv(self, *, last: bool) -> None:
         path = self._csv
@@ -135,9 +156,11 @@ class SweepReport:
         with atomic_write(path) as beside:
             beside.write_text(text)
 
-    def _write_export(self, path: Path, load: float, recordings: Sequence[RecordedWindow]) -> None:
+    def _write_export(self, load: float, recordings: Sequence[RecordedWindow]) -> None:
+        if self._times is None:
+            return
         if self._export is None:
-            self._export = ProfileExport(path, time.time_ns() - time.monotonic_ns())
+            self._export = ProfileExport(self._times, time.time_ns() - time.monotonic_ns())
         settings = self._settings
         mode = "request_rate" if settings.open_loop else "concurrency"
         self._export.add(mode, float(load) if settings.open_loop else int(load), recordings)

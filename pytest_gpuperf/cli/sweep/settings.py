@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Tls
+from pytest_gpuperf.targets.kserve import Sequences
 
 CONCURRENCY, REQUEST_RATE, INTERVALS = "concurrency", "request_rate", "intervals"
 
@@ -106,6 +107,7 @@ class SweepSettings:
         input_data: ``random``, ``zero``, a directory or JSON files.
         deadline_s: Longest time to wait for an answer; a later answer is an error.
         record: Where the sweep is stored; None if it is not.
+        ignored: Flags that have no effect, with the reason.
     """
 
     model: str
@@ -132,6 +134,9 @@ class SweepSettings:
     input_data: tuple[str, ...] = ("random",)
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     string_length: int = 128
+    string_data: str | None = None
+    parameters: Mapping[str, str | int | bool] = field(default_factory=dict)
+    sequences: Sequences = field(default_factory=Sequences)
     shared_memory: str = "none"
     output_bytes: int = 102_400
     seed: int = 0
@@ -142,6 +147,7 @@ class SweepSettings:
     verbose_csv: bool = False
     profile_export: Path | None = None
     record: RecordSettings | None = None
+    ignored: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         self._check_levels()

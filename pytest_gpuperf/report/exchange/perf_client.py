@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pytest_gpuperf.model import Histogram, LoadPoint, PointFigures, Window
+from pytest_gpuperf.model import Histogram, LoadPoint, PointFigures, ServerTimes, Window
 from pytest_gpuperf.model.level import MeasuredLevel
 from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.report.findings import words
@@ -75,6 +75,7 @@ def level_lines(level: MeasuredLevel, layout: Layout) -> list[str]:
     lines = ["  Client: ", *(f"    {line}" for line in _client(figures, layout))]
     if figures.server is not None and figures.server.requests:
         lines += ["  Server: ", *(f"    {line}" for line in _server(figures))]
+        lines += _composing(figures.server, figures.point.batch_size)
     lines += [f"  [WARNING] {words([finding])}" for finding in level.findings]
     if level.mark:
         lines.append(f"  [WARNING] {level.mark}" + (f": {level.reason}" if level.reason else ""))
@@ -113,6 +114,25 @@ def _client(figures: PointFigures, layout: Layout) -> list[str]:
         + (f", p50 {_us(endpoint.p50_ns)} usec, p90 {_us(endpoint.p90_ns)} usec" if endpoint.p50_ns else "")
         for endpoint in figures.endpoints
     ]
+    return lines
+
+
+def _composing(server: ServerTimes, batch_size: int) -> list[str]:
+    """Return the lines of the models that an ensemble consists of."""
+    lines = ["", "  Composing models: "] if server.stages else []
+    for name, times in server.stages.items():
+        parts = (times.queue_ns, times.compute_input_ns, times.compute_infer_ns, times.compute_output_ns)
+        queue, given, infer, output = (_us(part / max(times.requests, 1)) for part in parts)
+        lines += [
+            f"  {name}",
+            f"      Inference count: {times.requests * batch_size}",
+            f"      Execution count: {times.executions}",
+            f"      Successful request count: {times.requests}",
+            f"      Avg request latency: {_us(times.total_ns / max(times.requests, 1))} usec (queue {queue} usec + "
+            f"compute input {given} usec + compute infer {infer} usec + compute output {output} usec)",
+            "",
+            *_composing(times, batch_size)[2:],
+        ]
     return lines
 
 
@@ -192,7 +212,7 @@ def _columns(levels: Sequence[MeasuredLevel], layout: Layout) -> dict[str, Cell]
     # Not measured apart from the network.
     columns["Client Recv"] = lambda _: "0"
     columns |= {f"p{p:g} latency": _answered(partial(_quantile, percentile=p)) for p in layout.percentiles}
-    return columns | (_verbose_columns(layout) if layout.verbose else {})
+    return columns | ({**_verbose_columns(layout), **_stage_columns(levels)} if layout.verbose else {})
 
 
 def _verbose_columns(layout: Layout) -> dict[str, Cell]:
@@ -211,6 +231,31 @@ def _verbose_columns(layout: Layout) -> dict[str, Cell]:
         "Client CPU per request": lambda level: f"{level.figures.client_cpu_per_request_s * 1e6:.1f}",
         "Client stalled": lambda level: _us(level.figures.stall_s * 1e9),
     }
+
+
+_STAGE_TIMES = {
+    "Queue": "queue_ns",
+    "Compute Input": "compute_input_ns",
+    "Compute Infer": "compute_infer_ns",
+    "Compute Output": "compute_output_ns",
+}
+
+
+def _stage_columns(levels: Sequence[MeasuredLevel]) -> dict[str, Cell]:
+    """Return the times of each model of an ensemble, per request of it."""
+    servers = [level.figures.server for level in levels]
+    names = dict.fromkeys(name for server in servers if server is not None for name in server.stages)
+    return {
+        f"{name} {title}": partial(_stage_time, name=name, part=part)
+        for name in names
+        for title, part in _STAGE_TIMES.items()
+    }
+
+
+def _stage_time(level: MeasuredLevel, name: str, part: str) -> str:
+    server = level.figures.server
+    times = None if server is None else server.stages.get(name)
+    return "" if times is None or not times.requests else _us(getattr(times, part) / times.requests)
 
 
 def _part(name: str) -> Cell:

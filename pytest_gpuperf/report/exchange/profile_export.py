@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Protocol
 
 #: Requests per write: many enough to be fast, few enough to need little memory.
 _PIECE = 10_000
@@ -75,39 +75,54 @@ class ProfileExport:
         """
         self._path, self._epoch_ns = path, epoch_ns
         self._part = path.with_name(path.name + ".part")
-        self._file: TextIO = self._part.open("w")
-        self._file.write('{"experiments":[')
-        self._first = True
+        # Unbuffered, so that nothing of a level that can't be written remains in a buffer.
+        self._file = self._part.open("wb", buffering=0)
+        self._levels = 0
 
     def add(self, mode: str, value: float, windows: Sequence[RecordedWindow]) -> None:
-        """Add a level.
+        """Add a level; one that can't be written is left out.
 
         Args:
             mode: ``concurrency`` or ``request_rate``.
             windows: Windows that the figures of the level come from.
+
+        Raises:
+            OSError: The level cannot be written.
         """
-        write = self._file.write
-        write("" if self._first else ",")
-        self._first = False
-        write(f'{{"experiment":{json.dumps({"mode": mode, "value": value}, separators=(",", ":"))},"requests":[')
-        separator = ""
-        for piece in _pieces(chain.from_iterable(requests_of(window, self._epoch_ns) for window in windows)):
-            write(separator + piece)
-            separator = ","
-        edges = [edge + self._epoch_ns for window in windows for edge in (window.start_ns, window.stop_ns)]
-        write(f'],"window_boundaries":{json.dumps(edges, separators=(",", ":"))}}}')
-        self._file.flush()
+        begin = self._file.tell()
+        try:
+            self._write("," if self._levels else '{"experiments":[')
+            experiment = json.dumps({"mode": mode, "value": value}, separators=(",", ":"))
+            self._write(f'{{"experiment":{experiment},"requests":[')
+            separator = ""
+            for piece in _pieces(chain.from_iterable(requests_of(window, self._epoch_ns) for window in windows)):
+                self._write(separator + piece)
+                separator = ","
+            edges = [edge + self._epoch_ns for window in windows for edge in (window.start_ns, window.stop_ns)]
+            self._write(f'],"window_boundaries":{json.dumps(edges, separators=(",", ":"))}}}')
+        except OSError:
+            self._file.truncate(begin)
+            self._file.seek(begin)
+            raise
+        self._levels += 1
 
     def close(self) -> None:
         """End the file and move it to its path. Calling it again has no effect.
 
         Raises:
-            OSError: The file cannot be written.
+            OSError: The file cannot be written; what there is of it keeps its temporary name.
         """
-        if not self._file.closed:
-            self._file.write('],"version":"","service_kind":"triton","endpoint":""}')
-            self._file.close()
-            self._part.replace(self._path)
+        if self._file.closed:
+            return
+        with self._file:
+            opening = "" if self._levels else '{"experiments":['
+            self._write(opening + '],"version":"","service_kind":"triton","endpoint":""}')
+        self._part.replace(self._path)
+
+    def _write(self, text: str) -> None:
+        left = memoryview(text.encode())
+        while left:
+            left = left[self._file.write(left) :]
 
 
 def _pieces(items: Iterator[str]) -> Iterator[str]:

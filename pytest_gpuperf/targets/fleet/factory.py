@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, overload
 from pytest_gpuperf.targets.fleet.fleet import TritonFleet
 from pytest_gpuperf.targets.fleet.slices import DeviceLike
 from pytest_gpuperf.targets.input_data import InputData
+from pytest_gpuperf.targets.kserve.sequences import Sequences
 from pytest_gpuperf.targets.kserve.settings import Expected
 from pytest_gpuperf.targets.triton import DynamicBatching, Step, TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import Source
@@ -27,12 +28,15 @@ class RequestOptions(TypedDict, total=False):
     payloads: int
     seed: int
     string_length: int
+    string_data: str | None
     protocol: str | None
     streaming: bool
     expected: Expected | None
     tolerance: float
     shared_memory: str
     output_shared_memory_size: int | None
+    parameters: Mapping[str, str | int | float | bool]
+    sequences: Sequences
 
 
 class EndpointOptions(RequestOptions, total=False):

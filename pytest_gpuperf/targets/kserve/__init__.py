@@ -2,6 +2,7 @@
 
 from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.endpoint import KServeEndpoint, StartedEndpoint
+from pytest_gpuperf.targets.kserve.sequences import Sequences
 from pytest_gpuperf.targets.kserve.servers import Servers, open_client, parse_url
 from pytest_gpuperf.targets.kserve.settings import RequestSettings
 
@@ -9,6 +10,7 @@ __all__ = [
     "KServeClient",
     "KServeEndpoint",
     "RequestSettings",
+    "Sequences",
     "Servers",
     "StartedEndpoint",
     "open_client",

@@ -34,6 +34,7 @@ class GrpcClient(KServeClient):
         super().__init__(address.label)
         library = import_extra("tritonclient.grpc", "tritonclient[grpc]", "grpc", "ask a server over gRPC")
         self._headers = dict(headers)
+        authority = self._headers.pop("host", "")
         # By default all channels of this process to an address share a connection and its back-off. A probe must
         # find out by itself whether the server still accepts connections.
         arguments: list[tuple[str, object]] = [
@@ -42,6 +43,8 @@ class GrpcClient(KServeClient):
             ("grpc.enable_http_proxy", 0),
             ("grpc.max_receive_message_length", CONTROL_BYTES),
         ]
+        if authority:
+            arguments.append(("grpc.default_authority", authority))
         credentials = None
         if tls is not None:
             credentials, tls_arguments = _encryption(address, tls)

@@ -66,7 +66,7 @@ class HttpClient(KServeClient):
         http = BoundedHttp(address.host, address.port, timeout_s=CONTROL_S, limit=CONTROL_BYTES, context=self._context)
         body = json.dumps(document or {}).encode() if verb == "POST" else None
         try:
-            return http.ask(verb, f"{getattr(address, 'prefix', '')}/v2{path and '/' + path}", body, self._headers)
+            return http.ask(verb, f"{address.prefix}/v2{path and '/' + path}", body, self._headers)
         finally:
             http.close()
 

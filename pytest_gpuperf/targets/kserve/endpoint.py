@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 
-from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
+from pytest_gpuperf.errors import Argument, OptionError, TargetDied, TargetError
 from pytest_gpuperf.model import (
+    GRPC,
     GRPC_STREAM,
     HTTP,
     ROUND_ROBIN,
@@ -22,7 +23,7 @@ from pytest_gpuperf.model import (
     Tls,
     WireWorkload,
 )
-from pytest_gpuperf.targets.input_data import Payload, make_payloads
+from pytest_gpuperf.targets.input_data import RANDOM, ZERO, Payload, make_payloads
 from pytest_gpuperf.targets.kserve import grpc_codec, http_codec
 from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.memory import SharedMemory, aligned
@@ -30,6 +31,7 @@ from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, In
 from pytest_gpuperf.targets.kserve.metrics import find_metrics_url
 from pytest_gpuperf.targets.kserve.output_check import OutputCheck
 from pytest_gpuperf.targets.kserve.pipeline import ensemble_times, stage_tree
+from pytest_gpuperf.targets.kserve.sequences import SequenceStep, plan_sequences
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
 from pytest_gpuperf.targets.kserve.servers import Servers, open_client
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
@@ -95,7 +97,7 @@ class KServeEndpoint(RequestSettings):
         try:
             started = StartedEndpoint(servers, self.model, self, version=self.version)
         except TargetDied as error:
-            raise TargetError(f"{error}\nStart the server, or correct the URL given to kserve_endpoint.") from error
+            raise TargetError(*error.args, "\nStart the server, or correct ", Argument("url"), ".") from error
         started.metrics_url = self.metrics_url or started.default_metrics_url()
         return started
 
@@ -134,6 +136,7 @@ class StartedEndpoint:
             self._extensions = frozenset.intersection(*(client.extensions() for client in self._clients))
             self.served_model = self._common_model()
             self.stage = stage_tree(self._name, self.served_model, self._clients[0])
+            self._correlation_type = self.stage.tree_correlation_type
             self._check_settings()
             undo.pop_all()
 
@@ -158,25 +161,42 @@ class StartedEndpoint:
                     )
         return models[0]
 
+    @property
+    def sequences_at_once(self) -> int:
+        """Sequences at the same time in open loop; 0 for a stateless model."""
+        return self._settings.sequences.at_once if self._correlation_type else 0
+
     def _check_settings(self) -> None:
+        if self._correlation_type and len(self._clients) > 1:
+            raise OptionError(
+                f"{self._name!r} is stateful: the requests of a sequence must reach the same server, so give a single ",
+                Argument("url"),
+                ".",
+            )
         if self.served_model.decoupled and self._protocol != GRPC_STREAM:
             raise OptionError(
                 f"{self._name!r} is decoupled: a request may have any number of answers, which needs a gRPC stream. "
-                "Set protocol='grpc' and streaming=True, and use the server's gRPC port."
+                "Set ",
+                Argument("protocol", GRPC),
+                " and ",
+                Argument("streaming", True),
+                ", and use the server's gRPC port.",
             )
         memory = self._settings.shared_memory
         if memory != NO_MEMORY and f"{memory}_shared_memory" not in self._extensions:
             raise OptionError(
-                f"The server at {self._clients[0].address} does not support {memory} shared memory; use "
-                "shared_memory='none'."
+                f"The server at {self._clients[0].address} does not support {memory} shared memory; use ",
+                Argument("shared_memory", NO_MEMORY),
+                ".",
             )
         if callable(self._settings.expected):
             try:
                 pickle.dumps(self._settings.expected)
             except (pickle.PicklingError, AttributeError, TypeError) as error:
                 raise OptionError(
-                    f"expected={self._settings.expected!r} can't be sent to the load generator's processes ({error}): "
-                    "define it with def, at the top level of a module."
+                    Argument("expected", self._settings.expected),
+                    f" can't be sent to the load generator's processes ({error}): define it with def, at the top "
+                    "level of a module.",
                 ) from error
 
     def workload(self, batch_size: int, in_flight: int = 1) -> WireWorkload:
@@ -186,16 +206,24 @@ class StartedEndpoint:
             OptionError: The model does not support the batch size, or the input data does not match the model.
             TargetError: Shared memory can't be allocated, or the server refuses it.
         """
-        key = (batch_size, in_flight if self._settings.shared_memory != NO_MEMORY else 1)
+        slots = in_flight if self._settings.shared_memory != NO_MEMORY or self._correlation_type else 1
+        key = (batch_size, slots)
         if key not in self._workloads:
             self._workloads[key] = self._build_workload(*key)
         return self._workloads[key]
 
-    def _build_workload(self, batch_size: int, in_flight: int) -> WireWorkload:
+    def _build_workload(self, batch_size: int, slots: int) -> WireWorkload:
         model, settings = self.served_model, self._settings
         limit = model.max_batch_size
         if limit and batch_size > limit:
-            raise OptionError(f"batch_size={batch_size} is above the model's max_batch_size={limit}.")
+            raise OptionError(Argument("batch_size", batch_size), f" is above the model's max_batch_size={limit}.")
+        if self._correlation_type and batch_size > 1:
+            raise OptionError(
+                Argument("batch_size", batch_size),
+                f" can't be sent, since {self._name!r} is stateful: Triton batches requests of several sequences; use ",
+                Argument("batch_size", 1),
+                " and more of them in flight.",
+            )
         payloads = make_payloads(
             settings,
             model.inputs,
@@ -205,10 +233,17 @@ class StartedEndpoint:
             expected=None if callable(settings.expected) else settings.expected,
         )
         if settings.shared_memory == NO_MEMORY:
-            plain: dict[str, MemoryRange | None] = {spec.name: None for spec in model.outputs}
-            rotations = [tuple(self._request(payload, self._tensors(payload), plain, None) for payload in payloads)]
+            tensors = [self._tensors(payload) for payload in payloads]
+            outputs: dict[str, MemoryRange | None] = {spec.name: None for spec in model.outputs}
+            memory: list[tuple[Mapping[str, MemoryRange | None], OutputSlot | None]] = [(outputs, None)] * slots
         else:
-            rotations = self._shared(payloads, self._output_sizes(batch_size), in_flight)
+            sizes = self._output_sizes(batch_size)
+            tensors = self._shared_inputs(payloads)
+            memory = [(slot.memory_ranges, slot) for slot in self._output_slots(sizes, slots)]
+        rotations = [
+            tuple(self._request(payloads[step.payload], tensors[step.payload], *place, step) for step in steps)
+            for steps, place in zip(self._steps(payloads, slots), memory, strict=True)
+        ]
         http_path = http_codec.infer_path(self._name, self._version)
         return WireWorkload(
             self._protocol,
@@ -220,16 +255,24 @@ class StartedEndpoint:
             grpc_codec.StreamReader() if self._protocol == GRPC_STREAM else None,
             self.servers.balance,
             batch_size,
+            bool(self._correlation_type),
         )
+
+    def _steps(self, payloads: Sequence[Payload], slots: int) -> Sequence[Sequence[SequenceStep]]:
+        """Return the requests of each slot: all payloads in turn, or sequences."""
+        if not self._correlation_type:
+            return [[SequenceStep(number, 0, True, True) for number in range(len(payloads))]] * slots
+        settings = self._settings
+        streams = [payload.stream for payload in payloads]
+        synthetic = settings.kind in (RANDOM, ZERO)
+        return plan_sequences(settings.sequences, streams, slots, synthetic=synthetic, seed=settings.seed)
 
     def _tensors(self, payload: Payload) -> list[InputTensor]:
         types = {spec.name: spec.datatype for spec in self.served_model.inputs}
         return [InputTensor(name, types[name], values) for name, values in payload.inputs.items()]
 
-    def _shared(
-        self, payloads: Sequence[Payload], sizes: Mapping[str, int], in_flight: int
-    ) -> list[tuple[Request, ...]]:
-        """Put all inputs into a region, and the outputs of each request in flight into a slot of a second region."""
+    def _shared_inputs(self, payloads: Sequence[Payload]) -> list[list[InputTensor]]:
+        """Put the inputs of all payloads into a region."""
         data = bytearray()
         offsets: list[list[tuple[InputTensor, int, int]]] = []
         for payload in payloads:
@@ -240,26 +283,27 @@ class StartedEndpoint:
                 data += values.ljust(aligned(len(values)), b"\0")
         inputs = self._memory.region(len(data))
         inputs.write(bytes(data))
-        tensors = [
-            [replace(tensor, memory_range=MemoryRange(inputs.name, offset, size)) for tensor, offset, size in request]
+        return [
+            # An empty tensor is sent: servers refuse a range of no bytes.
+            [
+                replace(tensor, memory_range=MemoryRange(inputs.name, offset, size) if size else None)
+                for tensor, offset, size in request
+            ]
             for request in offsets
         ]
+
+    def _output_slots(self, sizes: Mapping[str, int], slots: int) -> list[OutputSlot]:
+        """Return the memory of the outputs of each slot, all in a region."""
         slot_size = sum(map(aligned, sizes.values()))
-        outputs = self._memory.region(slot_size * in_flight)
-        rotations = []
-        for number in range(in_flight):
+        outputs = self._memory.region(slot_size * slots)
+        made = []
+        for number in range(slots):
             offset, ranges = number * slot_size, dict[str, MemoryRange]()
             for output, size in sizes.items():
                 ranges[output] = MemoryRange(outputs.name, offset, size)
                 offset += aligned(size)
-            slot = OutputSlot(outputs.reader(), ranges)
-            rotations.append(
-                tuple(
-                    self._request(payload, shared, ranges, slot)
-                    for payload, shared in zip(payloads, tensors, strict=True)
-                )
-            )
-        return rotations
+            made.append(OutputSlot(outputs.reader(), ranges))
+        return made
 
     def _output_sizes(self, batch_size: int) -> dict[str, int]:
         """Return the bytes of each output of a request."""
@@ -267,13 +311,14 @@ class StartedEndpoint:
         for spec in self.served_model.outputs:
             shape = spec.item_shape(batched=self.served_model.batched)
             if spec.item_bytes > 0 and all(size >= 0 for size in shape):
-                sizes[spec.name] = math.prod(shape) * spec.item_bytes * batch_size
+                sizes[spec.name] = math.prod(shape) * spec.item_bytes * batch_size or spec.item_bytes
             elif self._settings.output_shared_memory_size is not None:
                 sizes[spec.name] = self._settings.output_shared_memory_size
             else:
                 raise OptionError(
-                    f"The size of output {spec.name!r} ({spec.datatype}, {list(shape)}) is unknown: set "
-                    "output_shared_memory_size= in bytes."
+                    f"The size of output {spec.name!r} ({spec.datatype}, {list(shape)}) is unknown: set ",
+                    Argument("output_shared_memory_size"),
+                    " in bytes.",
                 )
         return sizes
 
@@ -283,12 +328,17 @@ class StartedEndpoint:
         tensors: Sequence[InputTensor],
         outputs: Mapping[str, MemoryRange | None],
         slot: OutputSlot | None,
+        step: SequenceStep,
     ) -> Request:
         settings = self._settings
         expected = settings.expected if callable(settings.expected) else payload.expected
         check = None if expected is None else OutputCheck(self._protocol, expected, settings.tolerance, slot)
-        parameters = {STREAM_FINAL: True} if self._protocol == GRPC_STREAM else {}
-        message = InferMessage(self._name, self._version, tuple(tensors), outputs, parameters)
+        parameters = {
+            **settings.parameters,
+            **({STREAM_FINAL: True} if self._protocol == GRPC_STREAM else {}),
+            **(step.parameters(self._correlation_type) if self._correlation_type else {}),
+        }
+        message = InferMessage(self._name, self._version, tuple(tensors), outputs, parameters, step.ends)
         if self._protocol == HTTP:
             return http_codec.encode(message, check, binary="binary_tensor_data" in self._extensions)
         return grpc_codec.encode(message, check)

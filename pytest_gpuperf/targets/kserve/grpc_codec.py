@@ -17,6 +17,8 @@ PATHS = {
     GRPC: "/inference.GRPCInferenceService/ModelInfer",
     GRPC_STREAM: "/inference.GRPCInferenceService/ModelStreamInfer",
 }
+#: Field of a parameter, by the type of its value.
+_PARAMETER_FIELDS = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 _FINAL = "triton_final_response"
 
 
@@ -29,7 +31,7 @@ def encode(message: InferMessage, check: AnswerCheck | None) -> Request:
     """Encode a request as a serialised ``ModelInferRequest``."""
     request = messages().ModelInferRequest(model_name=message.model, model_version=message.version)
     for key, value in message.parameters.items():
-        request.parameters[key].bool_param = value
+        setattr(request.parameters[key], _PARAMETER_FIELDS[type(value)], value)
     for tensor in message.inputs:
         part = request.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.values.shape)
         if tensor.memory_range is not None:
@@ -41,7 +43,7 @@ def encode(message: InferMessage, check: AnswerCheck | None) -> Request:
         if memory_range is not None:
             _share(part, memory_range)
     # Deterministic: the order of the parameters, a map, would otherwise vary.
-    return Request(request.SerializeToString(deterministic=True), (), check)
+    return Request(request.SerializeToString(deterministic=True), (), check, message.ends_sequence)
 
 
 def _share(part: Any, memory_range: MemoryRange) -> None:

@@ -51,14 +51,16 @@ def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) ->
         {"name": name, "parameters": {"binary_data": binary} if memory_range is None else _shared_memory(memory_range)}
         for name, memory_range in message.outputs.items()
     ]
-    request: dict[str, Any] = {"inputs": inputs, "outputs": outputs}
+    request: dict[str, Any] = {"inputs": inputs}
+    if outputs:
+        request["outputs"] = outputs
     if message.parameters:
-        request["parameters"] = message.parameters
+        request["parameters"] = dict(message.parameters)
     head = json.dumps(request, separators=(",", ":")).encode()
     headers = [("Content-Type", "application/octet-stream" if tail else "application/json")]
     if tail:
         headers.append(("Inference-Header-Content-Length", str(len(head))))
-    return Request(b"".join([head, *tail]), tuple(headers), check)
+    return Request(b"".join([head, *tail]), tuple(headers), check, message.ends_sequence)
 
 
 def _shared_memory(memory_range: MemoryRange) -> dict[str, Any]:

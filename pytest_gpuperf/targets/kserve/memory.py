@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_gpuperf.clock import time
-from pytest_gpuperf.errors import TargetDied, TargetError
+from pytest_gpuperf.errors import Argument, TargetDied, TargetError
 from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.message import RegionReader
 
@@ -145,9 +145,12 @@ class SharedMemory:
                 region.register(client)
             except TargetError as error:
                 raise TargetError(
-                    f"{error}\nShared memory needs a server on this host that uses the same "
+                    *error.args,
+                    f"\nShared memory needs a server on this host that uses the same "
                     f"{'/dev/shm (containers: --ipc=host) as the same user' if self._kind == 'system' else 'GPU'}. "
-                    "Otherwise use shared_memory='none'."
+                    "Otherwise use ",
+                    Argument("shared_memory", "none"),
+                    ".",
                 ) from error
             self._registered.append((client, region.name))
         return region

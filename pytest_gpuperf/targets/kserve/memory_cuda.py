@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.errors import Argument, TargetError
 from pytest_gpuperf.targets.kserve.client import KServeClient
+
+_WITHOUT_GPU = (Argument("shared_memory", "system"), " or 'none'.")
 
 
 class CudaRegion:
@@ -27,7 +29,8 @@ class CudaRegion:
         except Exception as error:  # the library's exception, whose cause is the driver's
             raise TargetError(
                 f"{size} bytes of GPU memory can't be shared: {_root_cause(error)}.\nCheck with nvidia-smi that this "
-                "machine has a GPU with a driver. Without a GPU use shared_memory='system' or 'none'."
+                "machine has a GPU with a driver. Without a GPU use ",
+                *_WITHOUT_GPU,
             ) from error
         self._remove = weakref.finalize(self, self._library.destroy_shared_memory_region, self._handle)
 
@@ -50,8 +53,9 @@ def _cuda_library() -> Any:
         from tritonclient.utils import cuda_shared_memory
     except (ImportError, RuntimeError, OSError) as error:
         raise TargetError(
-            f"shared_memory='cuda' needs CUDA's Python bindings: {error}\n"
-            "Install them with: pip install cuda-python. Without a GPU use shared_memory='system' or 'none'."
+            Argument("shared_memory", "cuda"),
+            f" needs CUDA's Python bindings: {error}\nInstall them with: pip install cuda-python. Without a GPU use ",
+            *_WITHOUT_GPU,
         ) from error
     return cuda_shared_memory
 

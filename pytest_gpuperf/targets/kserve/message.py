@@ -9,6 +9,8 @@ from typing import Protocol
 
 from pytest_gpuperf.targets.payload import DTYPES, Array, TensorSpec, from_bytes
 
+#: Value of a parameter of a request.
+Parameter = str | int | float | bool
 STREAM_FINAL = "triton_enable_empty_final_response"
 
 
@@ -42,13 +44,15 @@ class InferMessage:
     Attributes:
         outputs: Requested outputs, each with the shared memory to write it to; None to put it into the answer.
         parameters: Parameters of the request (not of a tensor).
+        ends_sequence: Whether no later request belongs to the same sequence.
     """
 
     model: str
     version: str
     inputs: tuple[InputTensor, ...]
     outputs: Mapping[str, MemoryRange | None]
-    parameters: dict[str, bool] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    ends_sequence: bool = True
 
 
 class RegionReader(Protocol):
@@ -82,7 +86,7 @@ class OutputSlot:
 def read_shared_output(datatype: str, shape: Sequence[int], data: bytes) -> Array:
     """Return the flat array at the start of an output's memory."""
     count = math.prod(shape)
-    size = TensorSpec("", datatype, ()).item_bytes * count if datatype in DTYPES else 0
-    if size > len(data):
-        raise ValueError(f"{size} bytes of outputs do not fit into {len(data)} bytes of shared memory")
-    return from_bytes(datatype, data[:size] if size else data, count)
+    item_bytes = TensorSpec("", datatype, ()).item_bytes if datatype in DTYPES else 0
+    if item_bytes * count > len(data):
+        raise ValueError(f"{item_bytes * count} bytes of outputs do not fit into {len(data)} bytes of shared memory")
+    return from_bytes(datatype, data[: item_bytes * count] if item_bytes else data, count)

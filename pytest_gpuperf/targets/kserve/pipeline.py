@@ -14,17 +14,27 @@ from pytest_gpuperf.targets.kserve.served_model import ServedModel
 
 @dataclass(frozen=True)
 class Stage:
-    """A model with the digest of its configuration and, for an ensemble, the stages that it consists of."""
+    """A model with the digest of its configuration and, for an ensemble, the stages that it consists of.
+
+    Attributes:
+        correlation_type: Triton's type of the correlation ids of a stateful model; empty for others.
+    """
 
     name: str
     digest: str
     stages: tuple[Stage, ...] = ()
+    correlation_type: str = ""
 
     def walk(self) -> Iterator[Stage]:
         """Yield this stage and all below it."""
         yield self
         for stage in self.stages:
             yield from stage.walk()
+
+    @property
+    def tree_correlation_type(self) -> str:
+        """Type of the correlation ids that this stage or one below it needs; empty if none is stateful."""
+        return next((stage.correlation_type for stage in self.walk() if stage.correlation_type), "")
 
     @property
     def tree_digest(self) -> str:
@@ -48,7 +58,7 @@ def stage_tree(name: str, model: ServedModel, client: KServeClient, above: tuple
     stages = tuple(
         stage_tree(step, ServedModel({}, client.config(step)), client, (*above, name)) for step in model.steps
     )
-    return Stage(name, model.digest or "", stages)
+    return Stage(name, model.digest or "", stages, model.correlation_type)
 
 
 def ensemble_times(stage: Stage, times: Mapping[str, ServerTimes]) -> ServerTimes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.targets.kserve.sequences import INTEGER_ID, STRING_ID
 from pytest_gpuperf.targets.payload import TensorSpec, first_is_batch
 
 
@@ -30,7 +31,7 @@ class ServedModel:
             TargetError: It hasn't.
         """
         try:
-            _ = self.inputs, self.outputs, self.batched, self.decoupled, self.steps
+            _ = self.inputs, self.outputs, self.batched, self.decoupled, self.steps, self.correlation_type
         except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
             raise TargetError(f"The server at {address} describes the model in an unknown form: {error!r}.") from error
 
@@ -43,6 +44,16 @@ class ServedModel:
     def decoupled(self) -> bool:
         """True if the model may send any number of answers to a request."""
         return bool((self.config or {}).get("model_transaction_policy", {}).get("decoupled", False))
+
+    @property
+    def correlation_type(self) -> str:
+        """Triton's type of the correlation ids that a stateful model needs; empty for others."""
+        batching = (self.config or {}).get("sequence_batching")
+        if batching is None:
+            return ""
+        controls = [control for tensor in batching.get("control_input", ()) for control in tensor.get("control", ())]
+        types = [control.get("data_type") for control in controls if control.get("kind") == "CONTROL_SEQUENCE_CORRID"]
+        return STRING_ID if STRING_ID in types else INTEGER_ID
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

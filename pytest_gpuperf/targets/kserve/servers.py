@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from urllib.parse import urlsplit
 
-from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.errors import Argument, OptionError
 from pytest_gpuperf.model import GRPC, HTTP, LEAST_OUTSTANDING, ROUND_ROBIN, Address, Tls
 from pytest_gpuperf.targets.kserve.client import KServeClient
 
@@ -17,9 +17,11 @@ from pytest_gpuperf.targets.kserve.client import KServeClient
 _SCHEMES = {"http": (HTTP, False), "https": (HTTP, True), "grpc": (GRPC, False), "grpcs": (GRPC, True)}
 _PORTS = {(HTTP, False): 8000, (GRPC, False): 8001}
 _ENCRYPTED_PORT = 443
+#: What requests append to a server's URL.
+_PROTOCOL_PATH = re.compile(r"/v2(/(models|health)\b.*)?$")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Headers that frame a message and are written by the sender.
-_FRAMING = ("host", "content-length", "transfer-encoding", "connection", "inference-header-content-length", "te")
+_FRAMING = ("content-length", "transfer-encoding", "connection", "inference-header-content-length", "te")
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,18 @@ class ServerUrl:
 
     Attributes:
         protocol: ``http`` or ``grpc``; empty if the URL has no scheme.
+        prefix: Path in front of the protocol's paths, without a slash at its end; empty for none.
     """
 
     host: str
     port: int
     protocol: str
     encrypted: bool
+    prefix: str = ""
 
 
 def parse_url(url: str, protocol: str = "") -> ServerUrl:
-    """Parse ``host:port``, ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``.
+    """Parse ``host:port``, ``http://``, ``https://``, ``grpc://`` or ``grpcs://host:port``; HTTP may have a path.
 
     The default port is Triton's (8000, or 8001 for gRPC), or 443 if encrypted.
 
@@ -52,7 +56,7 @@ def parse_url(url: str, protocol: str = "") -> ServerUrl:
     except ValueError:
         host = port = None
     else:
-        bare = not (parts.username or parts.query or parts.fragment) and parts.path in ("", "/")
+        bare = not (parts.username or parts.query or parts.fragment)
         if parts.scheme not in ("", *_SCHEMES) or not bare or re.search(r"\s", url) or parts.netloc.endswith(":"):
             host = None
     if not host or port == 0:
@@ -60,8 +64,16 @@ def parse_url(url: str, protocol: str = "") -> ServerUrl:
             f"{url!r} is not the URL of a server: write host:port or http://host:port (or https://, grpc://, grpcs://)."
         )
     scheme, encrypted = _SCHEMES.get(parts.scheme, ("", False))
+    prefix = parts.path.rstrip("/")
+    if _PROTOCOL_PATH.search(prefix):
+        raise OptionError(
+            f"{url!r} goes on into the protocol's own path: write host:port or http://host:port, with the path before "
+            "/v2 if there is one."
+        )
+    if prefix and (scheme or protocol or HTTP) == GRPC:
+        raise OptionError(f"{url!r} has a path, which gRPC does not send: write only the host and the port.")
     default_port = _PORTS.get((scheme or protocol or HTTP, encrypted), _ENCRYPTED_PORT)
-    return ServerUrl(host, port or default_port, scheme, encrypted)
+    return ServerUrl(host, port or default_port, scheme, encrypted, prefix)
 
 
 @dataclass(frozen=True)
@@ -94,9 +106,9 @@ class Servers:
     ) -> Servers:
         """Return the servers at these URLs."""
         if not urls:
-            raise OptionError("url= is empty: give the URL of a server.")
+            raise OptionError(Argument("url"), " is empty: give the URL of a server.")
         if protocol not in (None, HTTP, GRPC):
-            raise OptionError(f"protocol={protocol!r} must be 'http' or 'grpc'.")
+            raise OptionError(Argument("protocol", protocol), " must be 'http' or 'grpc'.")
         parsed_urls = [parse_url(url, protocol or "") for url in urls]
         wanted = protocol or parsed_urls[0].protocol or HTTP
         for url, parsed in zip(urls, parsed_urls, strict=True):
@@ -110,7 +122,8 @@ class Servers:
             raise OptionError(f"balance={balance!r} must be {ROUND_ROBIN!r} or {LEAST_OUTSTANDING!r}.")
         shares = _weights(weights, len(urls))
         addresses = tuple(
-            Address(parsed.host, parsed.port, share) for parsed, share in zip(parsed_urls, shares, strict=True)
+            Address(parsed.host, parsed.port, share, parsed.prefix)
+            for parsed, share in zip(parsed_urls, shares, strict=True)
         )
         secure = tls or (Tls() if parsed_urls[0].encrypted else None)
         return cls(addresses, wanted, _headers(headers or {}, bearer_token), secure, balance)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.errors import Argument, OptionError
 from pytest_gpuperf.model import GRPC, GRPC_STREAM, Plain
 from pytest_gpuperf.targets.input_data import InputSettings
+from pytest_gpuperf.targets.kserve.sequences import Sequences
 from pytest_gpuperf.targets.payload import Array
 
 NO_MEMORY, SYSTEM, CUDA = "none", "system", "cuda"
@@ -34,6 +35,8 @@ class RequestSettings(InputSettings):
         shared_memory: ``system`` or ``cuda`` to keep tensors in memory shared with a server on this host; ``none`` to
             send them.
         output_shared_memory_size: Bytes for each output whose size the model does not define.
+        parameters: Parameters of every request, such as ``{"max_tokens": 256}``.
+        sequences: Sequences of requests, for a stateful model; others ignore it.
     """
 
     protocol: str | None = None
@@ -42,22 +45,35 @@ class RequestSettings(InputSettings):
     tolerance: float = 1e-3
     shared_memory: str = NO_MEMORY
     output_shared_memory_size: int | None = None
+    parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    sequences: Sequences = field(default_factory=Sequences)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tolerance < 0:
-            raise OptionError(f"tolerance={self.tolerance} must be 0 or more.")
+            raise OptionError(Argument("tolerance", self.tolerance), " must be 0 or more.")
         if self.shared_memory not in (NO_MEMORY, SYSTEM, CUDA):
-            raise OptionError(f"shared_memory={self.shared_memory!r} must be 'none', 'system' or 'cuda'.")
+            raise OptionError(Argument("shared_memory", self.shared_memory), " must be 'none', 'system' or 'cuda'.")
         if self.output_shared_memory_size is not None and self.output_shared_memory_size < 1:
-            raise OptionError(f"output_shared_memory_size={self.output_shared_memory_size} must be 1 byte or more.")
+            size = Argument("output_shared_memory_size", self.output_shared_memory_size)
+            raise OptionError(size, " must be 1 byte or more.")
+        for name, value in self.parameters.items():
+            if type(value) not in (str, int, float, bool):
+                raise OptionError(
+                    Argument("parameters"), f" has {name!r}: {value!r}; values are strings, numbers or booleans."
+                )
 
     def wire_protocol(self, protocol: str) -> str:
         """Return the protocol of the requests to servers with that control protocol."""
         if not self.streaming:
             return protocol
         if protocol != GRPC:
-            raise OptionError("streaming=True needs gRPC. Set protocol='grpc' and use the server's gRPC port.")
+            raise OptionError(
+                Argument("streaming", True),
+                " needs gRPC. Set ",
+                Argument("protocol", GRPC),
+                " and use the server's gRPC port.",
+            )
         return GRPC_STREAM
 
     def facts(self) -> dict[str, Plain]:

@@ -189,6 +189,11 @@ class StartedTriton:
     def processes(self) -> tuple[int, ...]:
         return self._server.processes
 
+    @property
+    def sequences_at_once(self) -> int:
+        """Sequences at the same time in open loop; 0 for a stateless model."""
+        return self._client.sequences_at_once
+
     def workload(self, batch_size: int, in_flight: int = 1) -> Workload:
         return self._client.workload(batch_size, in_flight)
 

@@ -14,7 +14,8 @@ import pytest
 from pytest_gpuperf.load import WindowSpec
 from pytest_gpuperf.load import loop as loop_module
 from pytest_gpuperf.load import response as response_module
-from pytest_gpuperf.model import Request, WireWorkload
+from pytest_gpuperf.load.http1 import prepare
+from pytest_gpuperf.model import Address, Request, WireWorkload
 from tests.unit.load.hostile import (
     Behaviour,
     Exchange,
@@ -790,3 +791,14 @@ def test_a_length_of_the_users_own_is_not_sent() -> None:
     with Server(answers(OK)) as server:
         measure(server, WindowSpec(1, 0.05), workload(server, headers=[("content-length", "3")]))
         assert server.seen == {request_bytes(server)}
+
+
+def test_each_address_has_its_path_and_all_have_the_users_host() -> None:
+    addresses = (Address("a", 8000), Address("b", 8000, prefix="/triton"))
+    sent = WireWorkload("http", addresses, "/v2/models/m/infer", ((Request(b"{}"),),), (("host", "m.example.test"),))
+    for address in addresses:
+        data = prepare(sent, address, Request(b"{}")).data
+        assert data is not None
+        head = data.split(b"\r\n")
+        assert head[0] == f"POST {address.prefix}/v2/models/m/infer HTTP/1.1".encode()
+        assert [line for line in head if line.lower().startswith(b"host:")] == [b"Host: m.example.test"]

@@ -181,7 +181,7 @@ class TestItems:
             ([{"score": [1, 2]}, {}], r"input_data\[1\] has no value for the input 'score'"),
             ([{"scores": [1, 2]}], r"input_data\[0\]: the model has no input 'scores'; its inputs are score"),
             ([{"score": [1]}], r"input_data\[0\]: 'score' has the shape \[1\]"),
-            ([[1, 2]], r"input_data\[0\] is list, not a mapping"),
+            ([[1, 2]], r"input_data\[0\] is int, not a mapping from input to array, nor a list of these"),
         ],
     )
     def test_that_do_not_fit(self, items: list[Any], message: str) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.targets.triton import bundle
 from pytest_gpuperf.targets.triton.launchers.launcher import Command, Launch
 
 _PYTHON = "python"
+_UTILITIES = "triton_python_backend_utils.py"
+#: Makes the bundled Python backend, which was built against NumPy 1, right under NumPy 2.
+_CORRECTION = Path(__file__).parent.parent / "python_backend" / "gpuperf_numpy2.py"
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,12 @@ class LocalLauncher:
                 continue
             (target / _PYTHON).mkdir()
             for file in (*backend.iterdir(), server.python_stub()):
-                (target / _PYTHON / file.name).symlink_to(file)
+                if file.name == _UTILITIES and int(np.__version__.partition(".")[0]) > 1:
+                    shutil.copy(_CORRECTION, target / _PYTHON)
+                    text = f"{file.read_text()}\n\nimport {_CORRECTION.stem}  # noqa\n"
+                    (target / _PYTHON / file.name).write_text(text)
+                else:
+                    (target / _PYTHON / file.name).symlink_to(file)
         return target
 
     def processes(self, launch: Launch, supervisor: int) -> tuple[int, ...]:  # noqa: ARG002 - the server descends from it

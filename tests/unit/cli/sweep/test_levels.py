@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 from array import array
@@ -260,6 +261,34 @@ def test_the_table_is_written_after_every_level(tmp_path: Path) -> None:
 
     Sweep(script, levels=SteppedRange(1, 3), csv=path).run()
     assert lengths == [0, 2, 3]
+
+
+def test_a_full_disk_is_one_line_and_costs_no_results(
+    tmp_path: Path, file_size_limit: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files: dict[str, Any] = {"csv": tmp_path / "a.csv", "profile_export": tmp_path / "a.json"}
+    devices: list[dict[str, Any]] = [{}, {"csv": Path("/dev/full")}]
+    for device in devices:
+        sweep = Sweep(lambda *_: 10.0, levels=SteppedRange(1, 2), **{**files, **device})
+        file_size_limit(64)
+        sweep.run()
+        file_size_limit(resource.RLIM_INFINITY)
+        assert sweep.report.status == 1
+        assert [line for line in sweep.lines if line.startswith("Concurrency: ")]
+        errors = capsys.readouterr().err.splitlines()
+        assert sorted(line.split(" can't be written: ")[0] for line in errors) == sorted(
+            f"gpuperf sweep: {path}" for path in {**files, **device}.values()
+        )
+
+
+def test_a_disk_that_has_room_again_gets_all_levels(tmp_path: Path, file_size_limit: Callable[[int], None]) -> None:
+    def script(load: float, _: int) -> float:
+        file_size_limit(64 if load == 1 else resource.RLIM_INFINITY)
+        return 10.0
+
+    sweep = Sweep(script, levels=SteppedRange(1, 2), csv=tmp_path / "a.csv").run()
+    assert sweep.report.status == 0
+    assert [row["Concurrency"] for row in sweep.rows] == ["1", "2"]
 
 
 def test_a_pipe_gets_the_table_once(tmp_path: Path) -> None:

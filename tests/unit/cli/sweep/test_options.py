@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytest_gpuperf.cli.main import main
-from pytest_gpuperf.cli.sweep.flags import REFUSED, add_arguments
+from pytest_gpuperf.cli.sweep.flags import IGNORED, REFUSED, add_arguments
 from pytest_gpuperf.cli.sweep.options import read
 from pytest_gpuperf.cli.sweep.settings import CONCURRENCY, INTERVALS, REQUEST_RATE, SteppedRange, SweepSettings
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Tls
+from pytest_gpuperf.targets.kserve import Sequences
 
 
 def parse(*arguments: str) -> SweepSettings:
@@ -100,7 +102,28 @@ def test_input_data_may_be_given_several_times() -> None:
     assert parse("--data-directory", "here").input_data == ("here",)
 
 
-@pytest.mark.parametrize("line", ["-a", "--async", "--sync", "--max-threads 8", "--service-kind triton", "-i HTTP"])
+def test_flags_of_sequences_and_parameters() -> None:
+    assert parse().sequences == Sequences(None, 0.2, 1, None, 4)
+    line = "--sequence-length 8 --sequence-length-variation 50 --sequence-id-range 10:20 --num-of-sequences 6"
+    assert parse(*line.split()).sequences == Sequences(8, 0.5, 10, 20, 6)
+    assert parse("--sequence-id-range", "7").sequences == Sequences(first_id=7)
+    parameters = ("max_tokens:256:int", "echo:True:bool", "mode:a:b:string")
+    settings = parse(*(part for text in parameters for part in ("--request-parameter", text)))
+    assert settings.parameters == {"max_tokens": 256, "echo": True, "mode:a": "b"}
+    assert parse("--string-data", "hello").string_data == "hello"
+
+
+def test_flags_for_columns_that_there_are_not_are_remarked_upon() -> None:
+    line = "--collect-metrics --metrics-url http://localhost:8002/metrics --metrics-interval 1000.0"
+    settings = parse(*line.split())
+    assert [flag for flag, _ in settings.ignored] == list(IGNORED)
+    assert replace(settings, ignored=()) == parse()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["-a", "--async", "--sync", "--max-threads 8", "--service-kind triton", "-i HTTP", "--serial-sequences"],
+)
 def test_flags_without_effect_are_accepted(line: str) -> None:
     assert parse(*line.split()) == parse()
 
@@ -127,6 +150,15 @@ def test_flags_without_effect_are_accepted(line: str) -> None:
         ("--shape x", "NAME:SIZE"),
         ("--shape x:0", "sizes from 1"),
         ("-u a:1,,b:1", "empty address"),
+        ("--sequence-length 0", "--sequence-length 0"),
+        ("--sequence-length-variation 101", "0 to 100"),
+        ("--sequence-id-range 5:5", "END above START"),
+        ("--sequence-id-range 0", "START must be 1"),
+        ("--sequence-id-range 1:x", "START or START:END"),
+        ("--num-of-sequences 0", "--num-of-sequences 0"),
+        ("--request-parameter a:1", "NAME:VALUE:TYPE"),
+        ("--request-parameter a:x:int", "NAME:VALUE:TYPE"),
+        ("--request-parameter a:1:float", "NAME:VALUE:TYPE"),
         ("--ssl-grpc-use-ssl", "https://HOST:PORT"),
         ("--ssl-https-verify-peer 0", "https://HOST:PORT"),
         ("-i grpc --ssl-https-verify-host 0", "--ssl-grpc-use-ssl"),
@@ -194,7 +226,7 @@ def test_values_without_a_counterpart_are_refused(line: str, capsys: pytest.Capt
     assert line.replace("=", " ").split()[0] in capsys.readouterr().err
 
 
-#: perf_analyzer 2.50's options, as its --help lists them.
+#: perf_analyzer's options: those of 2.50, as its --help lists them, and in the last line those that came later.
 PERF_CLIENT = """
 -m -x --bls-composing-models --model-signature-name --service-kind --endpoint -v --async -a --sync
 --measurement-interval -p --concurrency-range --periodic-concurrency-range --request-period --request-rate-range
@@ -209,6 +241,7 @@ PERF_CLIENT = """
 --log-frequency --collect-metrics --metrics-url --metrics-interval --measurement-mode --measurement-request-count
 --request-parameter --triton-server-directory --model-repository --verbose-csv --version --warmup-request-count
 --enable-mpi --trace-file
+--fixed-schedule --grpc-method --proto --schedule --session-concurrency
 """
 
 

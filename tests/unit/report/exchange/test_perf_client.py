@@ -13,6 +13,7 @@ from pytest_gpuperf.model.level import STABLE, UNSTABLE, MeasuredLevel
 from pytest_gpuperf.report.exchange.perf_client import (
     Layout,
     closing_lines,
+    csv_rows,
     csv_text,
     level_lines,
     load_of,
@@ -254,3 +255,26 @@ def test_mean_and_deviation_of_a_histogram() -> None:
 def test_times_of_a_server_that_counted_nothing() -> None:
     idle = replace(closed(), server=ServerTimes(0, 0, 0, 0, 0, 0))
     assert latency_parts(PointFigures((idle,))).server_ns == 0.0
+
+
+def test_the_models_of_an_ensemble_are_told_apart() -> None:
+    steps = {
+        "resize": ServerTimes(100, 50, 1_000_000, 200_000, 3_000_000, 400_000),
+        "inner": ServerTimes(100, 100, 0, 0, 0, 0, {"net": ServerTimes(100, 25, 0, 0, 7_000_000, 0)}),
+    }
+    window = replace(closed(), server=ServerTimes(100, 100, 1_000_000, 200_000, 10_000_000, 400_000, steps))
+    level = MeasuredLevel(PointFigures((window,)), 1, "stable")
+    lines = level_lines(level, Layout())
+    assert lines[lines.index("  Composing models: ") :][1:6] == [
+        "  resize",
+        "      Inference count: 100",
+        "      Execution count: 50",
+        "      Successful request count: 100",
+        "      Avg request latency: 46 usec (queue 10 usec + compute input 2 usec + compute infer 30 usec + compute "
+        "output 4 usec)",
+    ]
+    assert "  net" in lines
+    titles, cells = csv_rows([level], Layout(verbose=True))
+    row = dict(zip(titles, cells, strict=True))
+    assert (row["resize Queue"], row["resize Compute Infer"]) == ("10", "30")
+    assert not any("resize" in title for title in csv_rows([level], Layout())[0])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,3 +105,15 @@ def test_the_file_appears_once_it_is_complete(tmp_path: Path) -> None:
 
 def test_a_file_without_a_level_is_valid(tmp_path: Path) -> None:
     assert written(tmp_path / "times.json")["experiments"] == []
+
+
+def test_a_level_that_can_not_be_written_is_left_out(tmp_path: Path, file_size_limit: Callable[[int], None]) -> None:
+    export = ProfileExport(tmp_path / "times.json", 0)
+    export.add("concurrency", 1, [closed_loop((1, 2))])
+    file_size_limit(2_000)
+    with pytest.raises(OSError, match="large"):
+        export.add("concurrency", 2, [closed_loop(*((number, number + 1) for number in range(900)))])
+    export.add("concurrency", 3, [closed_loop((1, 2))])
+    export.close()
+    experiments = json.loads((tmp_path / "times.json").read_text())["experiments"]
+    assert [experiment["experiment"]["value"] for experiment in experiments] == [1, 3]

@@ -103,6 +103,30 @@ def test_headers_go_with_every_call() -> None:
     assert [call["authorization"] for call in calls] == ["Bearer secret"] * 2
 
 
+def test_a_host_header_takes_the_place_of_the_address() -> None:
+    headers = (("host", "model.team.example.test"),)
+    with Server(HttpTriton(*ALL)) as server:
+        client = open_client(Servers((Address(HOST, server.port),), "http", headers))
+        client.extensions()
+        client.close()
+        heads = [request.lower().partition(b"\r\n\r\n")[0].split(b"\r\n") for request in server.seen]
+    for head in heads:
+        assert [line for line in head if line.startswith(b"host:")] == [b"host: model.team.example.test"]
+    with grpc_triton(*ALL) as (port, _):
+        client = open_client(Servers((Address(HOST, port),), "grpc", headers))
+        assert client.extensions() == set(ALL)
+        client.close()
+
+
+def test_the_path_of_an_ingress_precedes_every_call() -> None:
+    with Server(HttpTriton(*ALL)) as server:
+        client = open_client(Servers((Address(HOST, server.port, prefix="/a/b"),), "http"))
+        with pytest.raises(TargetError):
+            client.extensions()  # this server has nothing there
+        client.close()
+        assert all(request.split()[1].startswith(b"/a/b/v2") for request in server.seen)
+
+
 def test_without_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
     with pytest.raises(MissingExtra, match=r"pip install 'pytest-gpuperf\[grpc\]'"):

@@ -273,7 +273,7 @@ class TestServer:
         with Server(answers(b"")) as server:
             port = server.port
         with pytest.raises(
-            TargetError, match=rf"{HOST}:{port} does not answer(.|\n)*Start the server, or correct the URL"
+            TargetError, match=rf"{HOST}:{port} does not answer(.|\n)*Start the server, or correct url="
         ) as caught:
             KServeEndpoint(f"{HOST}:{port}", "m", protocol=protocol).start()
         assert not isinstance(caught.value, TargetDied), "it never lived"

@@ -75,6 +75,8 @@ def test_the_port_is_the_protocols_own() -> None:
         "http:/host:8000",
         "host:8000/v2/models/m",
         "http://host:8000/v2",
+        "http://host:8000/a/v2/",
+        "host:8000/a/v2/health/ready",
         "http://host:8000?model=m",
         "http://host:8000#m",
         "user:secret@host:8000",
@@ -86,6 +88,18 @@ def test_anything_else_is_refused_with_what_to_write(url: str) -> None:
     with pytest.raises(OptionError, match=r"write host:port or http://host:port") as caught:
         parse_url(url)
     assert repr(url) in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["host:8000/a/b", "https://host:8000/a/b/"])
+def test_an_ingress_has_the_server_below_a_path(url: str) -> None:
+    assert parse_url(url).prefix == "/a/b"
+    assert servers(url).addresses[0].prefix == "/a/b"
+
+
+@pytest.mark.parametrize(("url", "protocol"), [("grpc://host:8001/a", ""), ("host:8001/a", "grpc")])
+def test_grpc_has_no_paths(url: str, protocol: str) -> None:
+    with pytest.raises(OptionError, match="has a path, which gRPC does not send"):
+        parse_url(url, protocol)
 
 
 def servers(*urls: str, **settings: Any) -> Servers:
