@@ -13,7 +13,7 @@ from pytest_gpuperf.cli.imports.imported_record import UNKNOWN, imported_record,
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Finding, LoadPoint, Record, Window
 from pytest_gpuperf.model.finding import WINDOWS_UNKNOWN
-from pytest_gpuperf.report.exchange.profile_import import ProfileLevel, read_profile
+from pytest_gpuperf.report.exchange.profile_import import SCHEDULE, ProfileLevel, read_profile
 
 #: Name of the tool, of the sweep of imported load points, and of their arrivals.
 TOOL = "perf_analyzer"
@@ -98,4 +98,4 @@ def _window(
 def _point(level: ProfileLevel, batch_size: int) -> LoadPoint:
     if level.mode == "concurrency":
         return LoadPoint(math.floor(level.value), batch_size)
-    return LoadPoint(0, batch_size, level.value, TOOL)
+    return LoadPoint(0, batch_size, level.value, f"{TOOL} {SCHEDULE}" if level.mode == SCHEDULE else TOOL)

@@ -20,6 +20,10 @@ from pytest_gpuperf.errors import OptionError
 
 #: Load modes that can be imported. In the other modes of perf_analyzer, a level is not a single load point.
 MODES = ("concurrency", "request_rate")
+#: The mode of files with request intervals, a fixed schedule or conversations, for which perf_analyzer writes the rate 0.
+SCHEDULE = "schedule"
+#: No window of perf_analyzer is longer, by far.
+_LONGEST_WINDOW_NS = 86_400_000_000_000
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class ProfileLevel:
     """The measurement of one experiment in the file.
 
     Attributes:
-        mode: ``concurrency`` or ``request_rate``.
+        mode: ``concurrency``, ``request_rate`` or ``schedule``.
+        value: The load; the mean rate of a schedule.
         windows_ns: Start and stop of each window; empty if the file has no edges.
         due_ns, sent_ns, first_ns, done_ns: Times of the answered requests, sorted by the time they were due. In closed
             loop, ``due_ns`` and ``sent_ns`` are the same object.
@@ -98,6 +103,8 @@ class _Field:
         kinds = (int, float) if kind is float else (kind,)
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise self.wrong(f"should be {kind.__name__}, not {type(value).__name__}")
+        if kind is int and not 0 <= value < 1 << 63:
+            raise self.wrong(f"is {value}, which is not a time in ns")
         return value
 
     def wrong(self, what: str) -> OptionError:
@@ -110,7 +117,8 @@ def _level(data: Any, where: _Field) -> ProfileLevel:
     mode, value = inside.field(experiment, "mode", str), inside.field(experiment, "value", float)
     if mode not in MODES:
         raise inside.wrong(f"has the mode {mode!r}; only {' and '.join(MODES)} can be imported")
-    valid = 0 < value < math.inf and (mode == "request_rate" or value == int(value))
+    scheduled = mode == "request_rate" and value == 0
+    valid = scheduled or (0 < value < math.inf and (mode == "request_rate" or value == int(value)))
     if not valid:
         raise inside.wrong(f"has the value {value!r}, which is not a valid {mode.replace('_', ' ')}")
     requests = where.field(data, "requests", list)
@@ -139,6 +147,12 @@ def _level(data: Any, where: _Field) -> ProfileLevel:
     due_ns, sent_ns, first_ns, done_ns, counts = (array("q", column) for column in zip(*rows, strict=True))
     sent_ns = due_ns if due_ns == sent_ns else sent_ns
     windows_ns, failed_ns = _windows(edges, due_ns), array("q", sorted(failed))
+    for start, stop in windows_ns:
+        if stop - start > _LONGEST_WINDOW_NS:
+            raise where.inside("window_boundaries").wrong(f"has a window from {start} to {stop}, longer than a day")
+    if scheduled:
+        # Rounded, since each run sends a little earlier or later.
+        mode, value = SCHEDULE, float(f"{max(len(rows) - 1, 1) * 1e9 / max(due_ns[-1] - due_ns[0], 1):.3g}")
     return ProfileLevel(mode, float(value), windows_ns, due_ns, sent_ns, first_ns, done_ns, counts, failed_ns)
 
 
