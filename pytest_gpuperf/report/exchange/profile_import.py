@@ -20,7 +20,7 @@ from pytest_gpuperf.errors import OptionError
 
 #: Load modes that can be imported. In the other modes of perf_analyzer, a level is not a single load point.
 MODES = ("concurrency", "request_rate")
-#: The mode of files with request intervals, a fixed schedule or conversations, for which perf_analyzer writes the rate 0.
+#: Mode of files with request intervals, a fixed schedule or conversations, for which perf_analyzer writes the rate 0.
 SCHEDULE = "schedule"
 #: No window of perf_analyzer is longer, by far.
 _LONGEST_WINDOW_NS = 86_400_000_000_000
@@ -103,7 +103,7 @@ class _Field:
         kinds = (int, float) if kind is float else (kind,)
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise self.wrong(f"should be {kind.__name__}, not {type(value).__name__}")
-        if kind is int and not 0 <= value < 1 << 63:
+        if kind is int and isinstance(value, int) and not 0 <= value < 1 << 63:
             raise self.wrong(f"is {value}, which is not a time in ns")
         return value
 

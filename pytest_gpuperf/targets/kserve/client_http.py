@@ -76,7 +76,7 @@ def _reason(error: Exception) -> str:
         return "its answer is not JSON"
     text = tls_advice(error) if isinstance(error, OSError) else repr(error)
     if _HTTP2 in text:
-        return "it speaks HTTP/2: is that the gRPC port? Use the HTTP port, or protocol='grpc'"
+        return "it speaks HTTP/2: is that the gRPC port? Use the HTTP port, or choose gRPC as the protocol"
     return text
 
 

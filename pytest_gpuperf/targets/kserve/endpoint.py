@@ -35,7 +35,7 @@ from pytest_gpuperf.targets.kserve.sequences import SequenceStep, plan_sequences
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
 from pytest_gpuperf.targets.kserve.servers import Servers, open_client
 from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
-from pytest_gpuperf.targets.kserve.undescribed import inputs_from_data
+from pytest_gpuperf.targets.kserve.undescribed import with_inputs
 from pytest_gpuperf.targets.model_file import check_name
 from pytest_gpuperf.targets.payload import to_bytes
 from pytest_gpuperf.targets.scratch import Scratch
@@ -135,12 +135,7 @@ class StartedEndpoint:
             for address in servers.addresses:
                 self._clients.append(open_client(servers, address))
             self._extensions = frozenset.intersection(*(client.extensions() for client in self._clients))
-            self.served_model = self._common_model()
-            if not self.served_model.inputs:
-                inputs = inputs_from_data(settings, model, self._clients[0].address)
-                self.served_model = replace(
-                    self.served_model, metadata={**self.served_model.metadata, "inputs": inputs}
-                )
+            self.served_model = with_inputs(self._common_model(), settings, model, self._clients[0].address)
             self.stage = stage_tree(self._name, self.served_model, self._clients[0])
             self._correlation_type = self.stage.tree_correlation_type
             self._check_settings()

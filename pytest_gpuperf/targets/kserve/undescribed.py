@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,22 @@ import numpy as np
 from pytest_gpuperf.errors import Argument, OptionError
 from pytest_gpuperf.targets.input_data import InputSettings
 from pytest_gpuperf.targets.input_file import read_json
+from pytest_gpuperf.targets.kserve.served_model import ServedModel
 
 _EXAMPLE = '{"data": [{"NAME": {"content": [1, 2], "shape": [1, 2], "datatype": "FP32"}}]}'
 #: Data type of values of a NumPy kind, where the user names none.
 _DATATYPES = {"b": "BOOL", "i": "INT64", "u": "INT64", "f": "FP32", "U": "BYTES", "S": "BYTES"}
+
+
+def with_inputs(served: ServedModel, settings: InputSettings, model: str, server: str) -> ServedModel:
+    """Return the model with the inputs that the data tell, unless the server describes it.
+
+    Raises:
+        OptionError: The data don't tell the inputs.
+    """
+    if served.inputs:
+        return served
+    return replace(served, metadata={**served.metadata, "inputs": inputs_from_data(settings, model, server)})
 
 
 def inputs_from_data(settings: InputSettings, model: str, server: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pytest_gpuperf.cli.main import main
     [
         ("sweep -m flower --concurency-range 1:4", "gpuperf sweep ", "--concurrency-range"),
         ("compare --stor .gpuperf-x --tset x", "gpuperf compare ", "--test"),
-        ("baseline accept --reasn=ok", "gpuperf baseline accept ", "--reason"),
+        ("baseline accept 1a --reason ok --autor=me", "gpuperf baseline accept ", "--author"),
         ("sweep -m flower surplus", "gpuperf sweep ", ""),
     ],
 )

@@ -281,6 +281,7 @@ def test_a_full_disk_is_one_line_and_costs_no_results(
         )
 
 
+@pytest.mark.usefixtures("capsys")  # otherwise standard error is a file, too
 def test_a_disk_that_has_room_again_gets_all_levels(tmp_path: Path, file_size_limit: Callable[[int], None]) -> None:
     def script(load: float, _: int) -> float:
         file_size_limit(64 if load == 1 else resource.RLIM_INFINITY)
