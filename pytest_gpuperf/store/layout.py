@@ -132,6 +132,16 @@ def is_record(path: str) -> bool:
     return is_json(path) and not path.endswith(ACCEPTED) and basename(dirname(path)) not in (PINS, PRUNED)
 
 
+def by_name(name: str) -> tuple[bool, str]:
+    """Return what orders record files by time; files that have no record's name are the oldest."""
+    return _RECORD.fullmatch(name) is not None, name
+
+
+def is_ahead(name: str) -> bool:
+    """Return whether a record file is dated in the future."""
+    return _RECORD.fullmatch(name) is not None and is_future(name)
+
+
 def is_json(path: str) -> bool:
     """Return whether a file is a record or a note, not an incomplete file."""
     return path.endswith(".json") and not basename(path).startswith(".")

@@ -41,20 +41,21 @@ class Listing:
         days = sorted(filter(layout.is_day, listed), reverse=True)
         self._days = [day for day in days if day < today]
         begun = [file for day in days if day >= today for file in self._of_day(day)]
-        self._newest = [file for file in begun if not is_future(file.name)]
+        self._newest = [file for file in begun if not layout.is_ahead(file.name)]
         self.ahead: list[RecordFile] = []
         self._waiting: list[RecordFile] = []
         for file in begun:
-            if is_future(file.name):
+            if layout.is_ahead(file.name):
                 self._place(file)
 
     def _of_day(self, day: str) -> list[RecordFile]:
+        """Return the records of a day, newest first; files that have no record's name come last."""
         listed = set(self._names(f"{self._folder}/{day}"))
         return [
             layout.parse_path(
                 f"{self._folder}/{day}/{name}", accepted=name + ACCEPTED in listed, pinned=name in self._pinned
             )
-            for name in sorted(filter(layout.is_record, listed), reverse=True)
+            for name in sorted(filter(layout.is_record, listed), key=layout.by_name, reverse=True)
         ]
 
     def _place(self, file: RecordFile) -> None:
