@@ -20,6 +20,7 @@ from pytest_gpuperf.load.tally import sentence_of
 from pytest_gpuperf.model import GRPC, GRPC_STREAM, HTTP
 from pytest_gpuperf.targets.kserve import grpc_codec
 from pytest_gpuperf.targets.kserve.output_check import OutputCheck
+from tests.fuzz import store_targets
 from tests.fuzz.wire import COMPLETED, WAITING, Exchange, grpc_exchange, http_exchange
 
 CORPUS = Path(__file__).with_name("corpus")
@@ -33,12 +34,14 @@ class Target:
     Attributes:
         make: Returns a function that takes an input; it may keep state, for speed.
         words: Pieces of the format.
+        bounded: Inputs in a unit test.
     """
 
     name: str
     make: Callable[[], Run]
     corpus: Sequence[bytes]
     words: Sequence[bytes] = ()
+    bounded: int = 10_000
 
 
 def recorded(name: str) -> list[bytes]:
@@ -211,6 +214,12 @@ def targets() -> list[Target]:
         Target("grpc_message", lambda: _output_check(GRPC), recorded("grpc_message")),
         Target("grpc_stream_message", _stream_message, recorded("grpc_stream_message")),
         Target("metrics", lambda: _metrics, [*recorded("metrics"), _GPU_METRICS]),
+        Target(
+            "record_file", lambda: store_targets.record_file, store_targets.record_files(), store_targets.WORDS, 3000
+        ),
+        Target("record", lambda: store_targets.sealed_record, store_targets.record_bodies(), store_targets.WORDS, 3000),
+        Target("note", lambda: store_targets.sealed_note, store_targets.note_bodies(), store_targets.WORDS, 5000),
+        Target("tar", store_targets.tar_import, store_targets.tars(), bounded=300),
         Target("sentence", lambda: _sentence, [data.partition(b"\r\n\r\n")[2] for data in http]),
     ]
 

@@ -25,12 +25,13 @@ import pytest
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import GpuperfError, MissingExtra, OptionError, StoreError, UnreadableRecord
+from pytest_gpuperf.model import Finding
 from pytest_gpuperf.model.codec import to_builtins
 from pytest_gpuperf.store import Store, import_records, layout, rescue, select_baseline
 from pytest_gpuperf.store.layout import LARGEST_BYTES
 from pytest_gpuperf.store.record_format.record_file import parse_record, record_content
 from pytest_gpuperf.store.record_format.sealed_file import sealed
-from tests.unit.factories import KEY, Finding, equal_runs, record, server_times, window
+from tests.unit.factories import KEY, equal_runs, record, server_times, window
 
 GOOD = record(equal_runs(1.0), name="good")
 PATH = layout.record_path(GOOD.key, layout.file_name(GOOD))
@@ -149,7 +150,7 @@ def changed(body: dict[str, Any], path: tuple[Any, ...], value: Any) -> dict[str
     return result
 
 
-ABSURD = [
+ABSURD: list[Any] = [
     *(None, True, -1, 0, 10**18, 2**63, 10**40, 10**400, -(10**400)),
     *(1e308, -1e308, 5e-324, -0.0, [], {}, [[]], {"": None}),
     *("", "x" * 20_000, "\0", "\x1b[31m", "../../x", "é", "\u0661", "not a date", "0001-01-01T00:00:00+23:59"),

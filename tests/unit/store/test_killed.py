@@ -78,7 +78,8 @@ def take_over(place: Path) -> object:
 
 
 def check_writable(place: Path) -> object:
-    return store_in(place).check_writable()
+    store_in(place).check_writable()
+    return None
 
 
 def export(place: Path) -> object:
@@ -192,11 +193,11 @@ def _count_down(step: int, place: Path) -> None:
         if (((event in CHANGES or written) and inside) or event == "subprocess.Popen") and count():
             kill()
 
-    def synchronised(descriptor: int) -> None:
+    def synchronised(fd: Any) -> None:
         if count():
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            os.ftruncate(fd, os.fstat(fd).st_size // 2)
             kill()
-        fsync(descriptor)
+        fsync(fd)
         if count():
             kill()
 
