@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import pytest
 
 from pytest_gpuperf.errors import DeviceError, GpuperfError
 from pytest_gpuperf.publish.outcome import TestOutcome
+from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.benchmark.fixture import WatchedBenchmark, is_benchmark_fixture
 from pytest_gpuperf.session.context import Context, read_context
@@ -105,6 +106,10 @@ class Hooks:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if self.context.duet_side is not None:
             self.context.duet_side.keep_common_tests(config, items)
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        if items:
+            self.unmeasured.deselected()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self.unmeasured.collection_reported(report)
@@ -279,14 +284,25 @@ class Hooks:
         """Add the tests that have no figures, and write the reports."""
         results = self.results
         any_failed = any(outcome.error for outcome in results.outcomes)
-        for result in self.unmeasured.results(session, any_failed=any_failed):
+        unmeasured = self.unmeasured.results(session, any_failed=any_failed)
+        strict = self.context.settings.require_baseline and session.exitstatus in _GREEN
+        skipped = self.unmeasured.skipped() if strict and not results.any_measured else []
+        if skipped:
+            results.problems.append("nothing was measured, which fails pytest because of --gpuperf-require-baseline")
+        try:
+            dropped = self.unmeasured.dropped(session)
+        except GpuperfError as error:
+            dropped = []
+            results.problems.append(str(error))
+        if dropped and strict:
+            count = plural(len(dropped), "test")
+            results.problems.append(
+                f"{count} of the newest baseline not collected, which fails pytest because of "
+                "--gpuperf-require-baseline"
+            )
+        for result in (*unmeasured, *skipped, *dropped):
             assert result.entry is not None
             results.tests["", result.entry.test] = result
-        skipped = "" if results.any_measured else self.unmeasured.skipped_all()
-        if self.context.settings.require_baseline and skipped and session.exitstatus in _GREEN:
-            results.problems.append(
-                f"nothing was measured: {skipped}\nThis fails pytest because of --gpuperf-require-baseline."
-            )
         if reports_wanted(self.context.settings):
             results.published = publish(self.context, results.outcomes)
 

@@ -10,6 +10,7 @@ import pytest
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.marker import is_gated
 from pytest_gpuperf.session.phase_result import PhaseResult, location
+from pytest_gpuperf.session.unmeasured.dropped import collects_everything, dropped_tests
 from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
 
 PHASES = ("setup", "call", "teardown")
@@ -17,6 +18,7 @@ PHASES = ("setup", "call", "teardown")
 PYTEST = "pytest"
 #: Attribute of the first report of each pytest-xdist worker, whose controller collects no tests.
 _ATTRIBUTE = "gpuperf_collected"
+_DROPPED = "measured with the newest baseline, and not collected now: was it renamed or removed?"
 _ABORTED = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR)
 
 
@@ -27,6 +29,7 @@ class UnmeasuredTests:
         self._context = context
         self._places: dict[str, tuple[str, int]] | None = None
         self._announced = False
+        self._deselected = False
         self._reported: set[str] = set()
         self._skipped: dict[str, str] = {}
         self._uncollected: dict[str, str] = {}
@@ -39,6 +42,10 @@ class UnmeasuredTests:
         """Note the gated tests."""
         self._places = {item.nodeid: location(item) for item in items if is_gated(item)}
 
+    def deselected(self) -> None:
+        """Note that not all collected tests are to run."""
+        self._deselected = True
+
     def collection_reported(self, report: pytest.CollectReport) -> None:
         """Note a file that was not collected."""
         if report.failed:
@@ -50,13 +57,15 @@ class UnmeasuredTests:
         """Attach the gated tests to the first report of a pytest-xdist worker."""
         if self._context.is_worker and not self._announced:
             self._announced = True
-            setattr(report, _ATTRIBUTE, json.dumps(self._places or {}))
+            setattr(report, _ATTRIBUTE, json.dumps({"places": self._places or {}, "deselected": self._deselected}))
 
     def reported(self, report: pytest.TestReport) -> None:
         """Note the report of one phase of a test, or of its crash."""
         text = getattr(report, _ATTRIBUTE, None)
         if text is not None:
-            self._places = {**(self._places or {}), **{test: tuple(place) for test, place in json.loads(text).items()}}
+            collected = json.loads(text)
+            self._places = {**(self._places or {}), **{test: (*place,) for test, place in collected["places"].items()}}
+            self._deselected |= collected["deselected"]
         self._reported.add(report.nodeid)
         if report.failed and report.when not in PHASES:
             self._crashed[report.nodeid] = reason_of(report)
@@ -91,18 +100,30 @@ class UnmeasuredTests:
             reasons[PYTEST] = self._interruption or f"ended with exit status {int(session.exitstatus)}"
         return [self._result(test, reason) for test, reason in reasons.items()]
 
+    def dropped(self, session: pytest.Session) -> list[PhaseResult]:
+        """Return results for the tests that the newest baseline has and that a full collection lacks.
+
+        Raises:
+            StoreError: The store can't be listed.
+        """
+        partial = self._deselected or self._uncollected or session.exitstatus in _ABORTED
+        if partial or not self.gated or not collects_everything(session.config):
+            return []
+        failed = self._context.settings.require_baseline
+        tests = dropped_tests(self._context, self.gated, session.config.args)
+        return [unmeasured_result(self._context, test, _DROPPED, failed=failed) for test in tests]
+
     def _result(self, test: str, reason: str) -> PhaseResult:
         file, line = self.gated.get(test, ("", 0))
         return unmeasured_result(self._context, test, reason, file=file, line=line)
 
-    def skipped_all(self) -> str:
-        """Return why nothing was measured although tests were to be, in one line; empty if none was skipped."""
-        skipped = {test: why for test, why in self._skipped.items() if "::" not in test or test in self.gated}
-        if not skipped:
-            return ""
-        first, why = next(iter(skipped.items()))
-        count = f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""
-        return f"{first}{count} was skipped: {why}"
+    def skipped(self) -> list[PhaseResult]:
+        """Return results for the gated tests, and the files, that were skipped."""
+        return [
+            self._result(test, f"skipped: {why.removeprefix('Skipped: ')}")
+            for test, why in self._skipped.items()
+            if "::" not in test or test in self.gated
+        ]
 
 
 def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
