@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from pytest_gpuperf.targets.triton import TritonEndpoint
 
 _MARKER = (
-    "gpuperf(min_effect=0.01, version=1, runs=3, metrics=['p50', 'p90'], benchmark=True): how --gpuperf measures and "
-    "gates this test; raise version to begin a new baseline, when the test measures something else than before; "
-    "benchmark=False leaves what it measures with pytest-benchmark alone"
+    "gpuperf(min_effect=0.01, version=1, runs=3, metrics=['p50', 'p90'], name='resnet50', benchmark=True): how "
+    "--gpuperf measures and gates this test; raise version to begin a new baseline, when the test measures something "
+    "else than before; a name keeps the baseline when the test is renamed or moved; benchmark=False leaves what it "
+    "measures with pytest-benchmark alone"
 )
 
 #: Name, metavar and help. Each is an option --gpuperf-NAME and an ini key gpuperf_NAME.

@@ -13,7 +13,6 @@ from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
 from pytest_gpuperf.errors import OptionError, UnreadableRecord
 from pytest_gpuperf.model import Record, curve_of
-from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.figures import minute, plural
 from pytest_gpuperf.report.summary import curve_table
 from pytest_gpuperf.report.table import Table
@@ -105,7 +104,7 @@ def _list(options: argparse.Namespace) -> int:
     if records:
         print("\n".join(Table(titles, tuple(map(_row, records))).as_text()))
     elif not reader.unreadable:
-        print(f"No records in {reader.store.url}.")
+        print(f"No records in {reader.store.place}.")
     for folder in dict.fromkeys(stored.folder for stored in records):
         for pruning in reader.store.prunings(folder):
             reason = f": {pruning.reason}" if pruning.reason else ""
@@ -172,7 +171,7 @@ def _accept(options: argparse.Namespace) -> int:
         if pinned.name != file.name:
             print(
                 f"{pinned.id} stays pinned, so later records are compared with it too. If its level no longer holds: "
-                f"gpuperf baseline unpin {pinned.id}{store_option(options.store)}"
+                f"gpuperf baseline unpin {pinned.id}{store.option}"
             )
     return 0
 
@@ -213,7 +212,7 @@ def _prune(options: argparse.Namespace) -> int:
             store.delete(folder, old, options.reason or rule)
     count = f"{plural(total, 'record')} of {plural(keys, 'key')}"
     if not total:
-        print(f"Nothing to delete in {store.url} ({rule}).")
+        print(f"Nothing to delete in {store.place} ({rule}).")
     elif options.yes:
         print(f"Deleted {count}.")
     else:
@@ -245,7 +244,7 @@ def _import(options: argparse.Namespace) -> int:
     )
     known = f"; {result.known} were already there" if result.known else ""
     notes = f" and {plural(len(result.notes), 'note')}" if result.notes else ""
-    print(f"Imported {plural(result.records, 'record')}{notes} into {store.url}{known}.")
+    print(f"Imported {plural(result.records, 'record')}{notes} into {store.place}{known}.")
     for note in result.notes:
         print(f"  {note}")
     if result.joining:
@@ -276,7 +275,7 @@ def _push(options: argparse.Namespace) -> int:
     if result.attempts:
         print(f"Pushed {_written(result)} to {options.branch}{created}{attempts}{_unchanged(result)}.")
     else:
-        print(f"{options.branch} already has all records of {store.url}.")
+        print(f"{options.branch} already has all records of {store.place}.")
     return _print_left_out(result.unreadable)
 
 
@@ -286,7 +285,7 @@ def _pull(options: argparse.Namespace) -> int:
     if result.branch_missing:
         print(f"Nothing to pull: there is no branch {options.branch} yet. `gpuperf baseline push` creates it.")
         return 0
-    print(f"Pulled {_written(result)} from {options.branch} into {store.url}{_unchanged(result)}.")
+    print(f"Pulled {_written(result)} from {options.branch} into {store.place}{_unchanged(result)}.")
     return _print_left_out(result.unreadable)
 
 

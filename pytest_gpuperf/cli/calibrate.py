@@ -126,7 +126,7 @@ def _from_suite(arguments: Sequence[str], count: int) -> _CalibrationRecords:
 
 def measure(arguments: Sequence[str], store: str, log: Path) -> int:
     """Run ``pytest --gpuperf`` with a new store, its output in a log; return its exit status."""
-    options = ["--gpuperf", "--gpuperf-store", store]
+    options = ["--gpuperf", f"--gpuperf-store={store}"]
     for setting in ("gpuperf_require_baseline=false", "gpuperf_baseline=both"):  # the store has no baseline
         options += ["-o", setting]
     process = SupervisedProcess(

@@ -81,7 +81,9 @@ def _judge(options: argparse.Namespace, reader: RecordReader) -> list[JudgedReco
     wanted = [stored for stored in invocation if options.test in stored.record.test]
     if not wanted:
         what = f" of a test whose id contains {options.test!r}" if options.test else ""
-        reader.fail(f"No record{what} to compare in {reader.store.url}.\nSee: gpuperf baseline list")
+        reader.fail(
+            f"No record{what} to compare in {reader.store.url}.\nSee: gpuperf baseline list{reader.store.option}"
+        )
     for stored in wanted:
         if stored.record.status != "complete":
             raise GpuperfError(

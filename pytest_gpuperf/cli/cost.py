@@ -120,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
     if not costs:
         reader.fail(
             f"There is no complete record in {reader.store.url} for these options.\n"
-            "See what is stored with: gpuperf baseline list"
+            f"See what is stored with: gpuperf baseline list{reader.store.option}"
         )
     costs.sort(key=lambda cost: (cost.measured.test, str(cost.measured.key.get("device"))))
     lines = {"table": _table, "markdown": _markdown, "json": _json}[options.format]

@@ -56,7 +56,8 @@ def run(options: argparse.Namespace) -> int:
         histories += _histories(level[::-1], options)
     if not histories:
         reader.fail(
-            f"Nothing to plot in {reader.store.url} with these options.\nSee what is stored with: gpuperf baseline list"
+            f"Nothing to plot in {reader.store.url} with these options.\n"
+            f"See what is stored with: gpuperf baseline list{reader.store.option}"
         )
     histories.sort(key=lambda history: (history.test, history.key))
     if options.html is not None:

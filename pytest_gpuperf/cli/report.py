@@ -11,14 +11,13 @@ from pathlib import Path
 
 from pytest_gpuperf.cli.device_comparison import compare_devices, text_lines
 from pytest_gpuperf.cli.judging import judge, rule_for
-from pytest_gpuperf.cli.shared_options import add_prices, add_store, chosen_prices, open_store
+from pytest_gpuperf.cli.shared_options import add_prices, add_store, chosen_prices, existing_store, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, newest_invocation
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import Comparison, Price, Record, ReportedTest, Verdict
 from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE, WITH_CHARTS, format_of, render, write
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.publish.reported import reported_of
-from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.markdown.device_comparison import device_comparison_comment
 from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.provenance import utc_now
@@ -90,7 +89,7 @@ def _report_by_gpu(options: argparse.Namespace, name: str) -> int:
         )
     if options.sources and not _is_store(options.sources[0]):
         raise GpuperfError(f"--by gpu takes a store: {options.sources[0]} is not a store.")
-    reader = RecordReader(Store(options.sources[0]) if options.sources else open_store(options), options.test)
+    reader = RecordReader(existing_store(options.sources[0]) if options.sources else open_store(options), options.test)
     comparisons = compare_devices(reader, chosen_prices(options))
     if name == MARKDOWN:
         report = device_comparison_comment(comparisons, title=options.title, marker=options.marker)
@@ -109,12 +108,10 @@ class _Selection:
     """The records that one argument names.
 
     Attributes:
-        store_option: Option that has the reported commands use the same store; empty for the default store.
     """
 
     reader: RecordReader
     records: list[StoredRecord]
-    store_option: str
 
 
 def _selections(options: argparse.Namespace) -> Iterable[_Selection]:
@@ -123,25 +120,24 @@ def _selections(options: argparse.Namespace) -> Iterable[_Selection]:
     Raises:
         GpuperfError: There is no such record or store, or the store is empty.
     """
-    option = store_option(options.store)
     if not options.sources:
-        yield _newest(open_store(options), option, options.test)
+        yield _newest(open_store(options), options.test)
     for source in options.sources:
         if _is_store(source):
-            yield _newest(Store(source), store_option(source), options.test)
+            yield _newest(existing_store(source), options.test)
         elif _ID.fullmatch(source):
             reader = RecordReader(open_store(options))
-            yield _Selection(reader, _by_id(reader, source, all_tests=options.invocation), option)
+            yield _Selection(reader, _by_id(reader, source, all_tests=options.invocation))
         else:
             raise GpuperfError(f"{source} is neither a record's id nor a store.\nSee: gpuperf baseline list")
 
 
-def _newest(store: Store, option: str, test: str) -> _Selection:
+def _newest(store: Store, test: str) -> _Selection:
     reader = RecordReader(store)
     records = newest_invocation(reader, test)
     if not records:
         reader.fail(f"No record to report in {store.url}.\nMeasure with: pytest --gpuperf")
-    return _Selection(reader, records, option)
+    return _Selection(reader, records)
 
 
 def _by_id(reader: RecordReader, prefix: str, *, all_tests: bool) -> list[StoredRecord]:
@@ -160,7 +156,9 @@ def _by_id(reader: RecordReader, prefix: str, *, all_tests: bool) -> list[Stored
         return reader.invocation(stored.record.invocation, stored) if all_tests else [stored]
     records = reader.invocation(prefix)
     if not records:
-        raise GpuperfError(f"There is no record or invocation {prefix} in {store.url}.\nSee: gpuperf baseline list")
+        raise GpuperfError(
+            f"There is no record or invocation {prefix} in {store.url}.\nSee: gpuperf baseline list{store.option}"
+        )
     return records
 
 
@@ -185,7 +183,7 @@ def _reported(selection: _Selection, test: str, prices: Sequence[Price], *, char
             comparison,
             baseline,
             store.describe(stored.file.path),
-            selection.store_option,
+            store.option,
             _UNKNOWN_FAILURE if failed_otherwise else "",
         )
         yield reported_of(store, outcome, prices=prices, charts=charts)

@@ -5,46 +5,73 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import shlex
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 
 from pytest_gpuperf.analysis.cost.prices import newest_prices
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import Price
 from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.prices import read_prices
-
-DEFAULT_STORE = ".gpuperf"
+from pytest_gpuperf.store.project.location import (
+    DEFAULT_STORE,
+    chosen_store,
+    default_store,
+    expanded,
+    option_for,
+    start_directory,
+    stores_below,
+)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the store."""
-    text = "directory or fsspec URL (default: .gpuperf in this directory or one above)"
+    text = (
+        "directory or fsspec URL (default: gpuperf_store of pytest's configuration file, else .gpuperf in this "
+        "directory or one above)"
+    )
     parser.add_argument("--store", metavar="URL", help=text)
 
 
 def open_store(options: argparse.Namespace, *, create: bool = False) -> Store:
-    """Return the store named by ``--store``, else the one in the working directory or above it.
+    """Return the store named by ``--store``, else the one that a pytest started here would use.
 
     Args:
-        create: Whether to return the default store if no store exists yet.
+        create: Whether the store may be a new one.
 
     Raises:
-        GpuperfError: There is no store.
+        GpuperfError: There is no such store.
     """
+    start = start_directory()
     if options.store:
-        return Store(str(options.store))
-    here = Path.cwd()
-    for directory in (here, *here.parents):
-        if (directory / DEFAULT_STORE).is_dir():
-            return Store(str(directory / DEFAULT_STORE))
-    if create:
-        return Store(DEFAULT_STORE)
-    raise GpuperfError(
-        f"There is no {DEFAULT_STORE} in {here} or above it.\n"
-        "Run `pytest --gpuperf` first, or name the store with --store."
-    )
+        return existing_store(str(options.store), create=create)
+    url = chosen_store(start)
+    store = Store(url)
+    if create or store.exists():
+        return store
+    if url != str(default_store(start)):
+        raise GpuperfError(f"There is no store at {url}, which pytest's configuration file names.")
+    below = stores_below(start)
+    hint = f"There is one below: --store {shlex.quote(below[0])}" if below else "Run `pytest --gpuperf` first, or name"
+    hint += "" if below else " the store with --store."
+    raise GpuperfError(f"There is no {DEFAULT_STORE} in {start} or above it.\n{hint}")
+
+
+def existing_store(url: str, *, create: bool = False) -> Store:
+    """Return the store at a URL.
+
+    Args:
+        create: Whether the store may be a new one.
+
+    Raises:
+        GpuperfError: There is no such store.
+    """
+    url = expanded(url, start_directory())
+    store = Store(url, option_for(url, start_directory()))
+    if not create and not store.exists():
+        raise GpuperfError(f"There is no store at {url}. Name an existing directory or URL.")
+    return store
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:

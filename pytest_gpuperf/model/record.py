@@ -75,7 +75,7 @@ class Record:
     Attributes:
         id: Unique identifier; also the end of the file's name.
         invocation: Identifier shared by all tests of the invocation.
-        test: Node id of the test.
+        test: Id of the test: its path from the top of the checkout and its name, or the name that its marker states.
         key: Comparison key: what must match for two records to be compared.
         status: ``complete``, or ``incomplete`` if the measurement was cut short.
         gate: ``passed``, ``failed`` or ``open`` (no baseline, or nothing could be compared).
@@ -88,6 +88,7 @@ class Record:
         reference_under_test: What was measured on the reference's side, by sweep.
         device_kind: ``gpu``, ``cpu``, or ``unknown`` (imported from another tool).
         budgets: Latency budgets that the test required or searched for.
+        node_id: pytest's id of the test, from the top of the checkout; empty for a record that pytest did not measure.
         kept_points: Load points that the next record measures again, by sweep, where the test looked for its points.
             A sweep that is not listed keeps all of its points.
     """
@@ -109,6 +110,7 @@ class Record:
     reference_under_test: Mapping[str, PlainMapping] = field(default_factory=dict)
     device_kind: str = "gpu"
     budgets: tuple[Budget, ...] = ()
+    node_id: str = ""
     kept_points: Mapping[str, tuple[LoadPoint, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

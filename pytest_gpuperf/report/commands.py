@@ -11,11 +11,6 @@ from pytest_gpuperf.safe_text import MASK, redacted
 _SETTINGS = (("runs", 3), ("alpha", 0.05), ("min_effect", 0.01))
 
 
-def store_option(url: str | None) -> str:
-    """Return the option that selects a store, as `` --store URL``; empty for the default store."""
-    return f" --store {shlex.quote(url)}" if url else ""
-
-
 def reproduce(test: ReportedTest) -> str:
     """Return the command that measures a test again with the same settings.
 
@@ -25,7 +20,7 @@ def reproduce(test: ReportedTest) -> str:
     method = record.key.get("method_version")
     if isinstance(method, str):
         return " ".join(f"# {record.test}: measured by {method.rpartition(' ')[0]}".split())
-    arguments = ["pytest", "--gpuperf", record.test]
+    arguments = ["pytest", "--gpuperf", record.node_id or record.test]
     settings = {**record.settings, **(vars(record.rule) if record.rule else {})}
     for option, default in _SETTINGS:
         given = settings.get(option)

@@ -24,8 +24,11 @@ from pytest_gpuperf.session.devices import Devices
 from pytest_gpuperf.session.duet_side import DuetSide
 from pytest_gpuperf.session.gpu import worker_number
 from pytest_gpuperf.session.key_changes import UnknownKeyField, changed_key
+from pytest_gpuperf.session.root.rootdir import root_directory
+from pytest_gpuperf.session.root.test_id import IdScheme
 from pytest_gpuperf.session.settings import Settings, read_settings
 from pytest_gpuperf.store import Checkout, Store, read_checkout
+from pytest_gpuperf.store.project.location import option_for
 from pytest_gpuperf.targets.anchor import DIGEST
 
 
@@ -38,6 +41,8 @@ class Context:
         start_path: Directory in which pytest was started.
         invocation: Id of the invocation, which all of its pytest-xdist workers share.
         is_worker: Whether this process is a pytest-xdist worker.
+        ids: How tests are named in records.
+        root_warning: What pytest's root directory is not, because of an option's value; empty if all is well.
         user_environment: Facts that plugins and the conftest files of the start directory add to every record; empty in
             a smoke run.
         facts: The same for single tests, with the conftest files of their directories.
@@ -50,6 +55,8 @@ class Context:
     root_path: Path
     start_path: Path
     invocation: str
+    ids: IdScheme
+    root_warning: str = ""
     is_worker: bool = False
     user_environment: PlainMapping = field(default_factory=dict)
     facts: dict[str, PlainMapping] = field(default_factory=dict)
@@ -62,7 +69,7 @@ class Context:
         Raises:
             StoreError: There can be no store at this URL.
         """
-        return Store(self.settings.store)
+        return Store(self.settings.store, self.settings.store_option)
 
     @cached_property
     def prior(self) -> Prior | Priors:
@@ -83,12 +90,18 @@ class Context:
         """Whether this process writes the reports: not an xdist worker, nor the base of a duet."""
         return not self.is_worker and (self.duet_side is None or self.duet_side.is_head)
 
+    @property
+    def warnings(self) -> list[str]:
+        """What pytest or git did not do as expected, before anything was measured."""
+        return [line for line in (self.root_warning, self.checkout.problem) if line]
+
     def header_lines(self) -> list[str]:
         """Return what pytest prints above the tests."""
         device = self.devices.first
         note = f"; {device.note}" if device.note else ""
         store = self.store.describe(self.settings.store)
-        return [f"gpuperf: device under test: {device.label}{note}", f"gpuperf: records in {store}"]
+        lines = (f"device under test: {device.label}{note}", f"records in {store}", *self.warnings)
+        return [f"gpuperf: {line}" for line in lines]
 
     def endpoint_defaults(self) -> dict[str, str | None]:
         """Return the settings of a tritonserver that the running test starts, unless it states them."""
@@ -162,7 +175,8 @@ def read_context(config: pytest.Config) -> Context:
     Raises:
         pytest.UsageError: An option can't be used; nothing has been measured yet.
     """
-    settings = read_settings(config)
+    root = root_directory(config)
+    settings = read_settings(config, root.path)
     context = Context(
         settings=settings,
         devices=Devices(settings, worker_number(config)),
@@ -171,6 +185,8 @@ def read_context(config: pytest.Config) -> Context:
         start_path=config.invocation_params.dir,
         # xdist's controller gives all workers the same id.
         invocation=getattr(config, "workerinput", {}).get("testrunuid") or uuid.uuid4().hex,
+        ids=IdScheme.of(config.rootpath, root.path),
+        root_warning=root.warning,
         is_worker=hasattr(config, "workerinput"),
     )
     if not settings.measure:
@@ -180,11 +196,12 @@ def read_context(config: pytest.Config) -> Context:
         # A wrong device, key or store ends pytest here, before any test.
         with suppress(UnknownKeyField):  # a conftest file beside the tests may add it
             context.key("", 1)
-        Store(settings.store)
         context.devices.export()
+        context = _in_duet(config, context)
+        _ = context.store  # while the working directory is the user's: paths are described relative to it
     except GpuperfError as error:
         raise pytest.UsageError(str(error)) from error
-    return _in_duet(config, context)
+    return context
 
 
 def _user_environment(hook: pluggy.HookRelay, config: pytest.Config) -> PlainMapping:
@@ -209,8 +226,6 @@ def _in_duet(config: pytest.Config, context: Context) -> Context:
         return context
     if getattr(config.option, "dist", "no") != "no":
         raise pytest.UsageError("gpuperf duet measures one test after the other: leave pytest-xdist's -n out.")
-    return replace(
-        context,
-        settings=replace(context.settings, store=side.home_store(context.settings.store)),
-        duet_side=side,
-    )
+    store = side.home_store(context.settings.store)
+    option = option_for(store, Path(side.home_store(str(context.start_path))))
+    return replace(context, settings=replace(context.settings, store=store, store_option=option), duet_side=side)

@@ -24,6 +24,7 @@ from pytest_gpuperf.measure.turns import Turn
 from pytest_gpuperf.model import LoadPoint, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
 from pytest_gpuperf.session.marker import uses_gpuperf
+from pytest_gpuperf.session.root.test_id import IdScheme
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class DuetSide:
 
     def __init__(self, side: str, channel: Channel, lock_id: LockId) -> None:
         self.side, self._channel = side, channel
+        self._tests: dict[str, str] = {}
         answer = self._ask(
             {"kind": "hello", "protocol": PROTOCOL, "side": side, "gpuperf": __version__, "lock": asdict(lock_id)}
         )
@@ -84,9 +86,14 @@ class DuetSide:
         inside = "://" not in url and Path(url).resolve().is_relative_to(Path(tree).resolve())
         return str(Path(home, Path(url).resolve().relative_to(Path(tree).resolve()))) if inside else url
 
-    def keep_common_tests(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Deselect the tests that only one side runs, and put the others into the order of both."""
-        gated = {item.nodeid: item for item in items if uses_gpuperf(item)}
+    def keep_common_tests(self, config: pytest.Config, items: list[pytest.Item], ids: IdScheme) -> None:
+        """Deselect the tests that only one side runs, and put the others into the order of both.
+
+        Args:
+            ids: Names the tests. A test that was moved between the commits is common if its marker states its name.
+        """
+        gated = {ids.test_id(item): item for item in items if uses_gpuperf(item)}
+        self._tests = {item.nodeid: test for test, item in gated.items()}
         answer = self._ask({"kind": "collected", "tests": list(gated)})
         chosen = [gated[test] for test in map(str, answer["tests"]) if test in gated]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
@@ -94,7 +101,9 @@ class DuetSide:
 
     def wait_for_turn(self, item: pytest.Item) -> None:
         """Wait until a test may begin, or stop pytest if the command says so."""
-        if reason := str(self._ask({"kind": "begin_test", "test": item.nodeid}).get("stop_reason") or ""):
+        if reason := str(
+            self._ask({"kind": "begin_test", "test": self._test_id(item.nodeid)}).get("stop_reason") or ""
+        ):
             item.session.shouldstop = reason
 
     def points(self, test: str, name: str, points: Sequence[LoadPoint]) -> list[LoadPoint] | None:
@@ -146,13 +155,17 @@ class DuetSide:
         """Tell the command about a test that failed or was skipped."""
         if report.failed or report.skipped:
             reason = _first_line(report)
-            self._send({"kind": "not_passed", "test": report.nodeid, "outcome": report.outcome, "reason": reason})
+            test = self._test_id(report.nodeid)
+            self._send({"kind": "not_passed", "test": test, "outcome": report.outcome, "reason": reason})
 
     def leave(self) -> None:
         """Tell the command that all tests are over. May be called twice."""
         with contextlib.suppress(Hangup):
             self._channel.send({"kind": "bye"})
         self._channel.close()
+
+    def _test_id(self, node_id: str) -> str:
+        return self._tests.get(node_id, node_id)
 
     def _checkout_modules(self) -> list[str]:
         """Return the modules that this side, in a worktree, has imported from the user's checkout."""

@@ -17,7 +17,6 @@ from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Record, Verdict
 from pytest_gpuperf.publish.comparison import compare_record
 from pytest_gpuperf.publish.outcome import TestOutcome
-from pytest_gpuperf.report.commands import store_option
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label
 from pytest_gpuperf.report.figures import interval
 from pytest_gpuperf.report.summary import NOT_MEASURED, NOTHING_IN_COMMON, RecordLocation, failure_message, headline
@@ -249,15 +248,11 @@ def _store(context: Context, record: Record) -> tuple[RecordLocation, str]:
     try:
         return _location(context, context.store.write(record)), ""
     except StoreError as error:
-        return RecordLocation("", _store_option(context)), str(error)
+        return RecordLocation("", context.settings.store_option), str(error)
 
 
 def _location(context: Context, path: str) -> RecordLocation:
-    return RecordLocation(context.store.describe(path), _store_option(context))
-
-
-def _store_option(context: Context) -> str:
-    return "" if context.settings.default_store else store_option(context.settings.store)
+    return RecordLocation(context.store.describe(path), context.settings.store_option)
 
 
 def _absent(context: Context, statement: str) -> str:

@@ -20,6 +20,7 @@ from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.session.phase_result import PhaseResult, ResultHandover, concluded, location, shorten_error
 from pytest_gpuperf.session.reports import publish, publish_unfinished, reports_wanted
 from pytest_gpuperf.session.results import Results
+from pytest_gpuperf.session.root.test_id import StatedNames
 from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
 from pytest_gpuperf.session.unmeasured.tests import PYTEST, UnmeasuredTests, reason_of
 
@@ -60,18 +61,24 @@ class Hooks:
         self._handover = ResultHandover(is_worker=context.is_worker)
         self._gated_tests = 1
         self.unmeasured = UnmeasuredTests(context)
+        self._names = StatedNames(context.ids)
+        self._store_is_writable = False
 
     def gpuperf(self, item: pytest.Item) -> Gpuperf:
         """Return the value of the ``gpuperf`` fixture for a test.
 
         Raises:
-            OptionError: The test's marker, or what its conftest files add to the environment, can't be used.
-            StoreError: The device's calibration can't be read.
+            OptionError: The test's marker, or what its conftest files add to the environment, can't be used; or another
+                test has the name that the marker states.
+            StoreError: The device's calibration can't be read, or the store can't be written.
         """
-        measured_test = MeasuredTest(self.context, item.nodeid, marker_of(item), self._gated_tests)
+        self._check_store()
+        marker, test = marker_of(item), self._names.test_id(item)
+        node_id = self.context.ids.node_id(item)
+        measured_test = MeasuredTest(self.context, test, marker, self._gated_tests, node_id=node_id)
         if self.context.settings.measure:
-            self.context.ask_environment(measured_test.test, item)
-            self.context.key(measured_test.test, 1)
+            self.context.ask_environment(test, item)
+            self.context.key(test, 1)
         item.stash[MEASURED_TEST] = measured_test
         return Gpuperf(measured_test)
 
@@ -102,10 +109,13 @@ class Hooks:
     def pytest_report_header(self) -> list[str] | None:
         return list(map(safe, self.context.header_lines())) if self.context.settings.measure else None
 
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        self._names.add(item)
+
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if self.context.duet_side is not None:
-            self.context.duet_side.keep_common_tests(config, items)
+            self.context.duet_side.keep_common_tests(config, items, self.context.ids)
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         if items:
@@ -116,20 +126,38 @@ class Hooks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._gated_tests = max(sum(map(is_gated, session.items)), 1)
+        gated_tests = sum(map(is_gated, session.items))
+        self._gated_tests = max(gated_tests, 1)
         if session.items:
             self.unmeasured.collected(session.items)
         if self.context.settings.measure and not self.context.is_worker:
-            self._check_keys(filter(is_gated, session.items))
+            self._check_before_measuring(list(filter(is_gated, session.items)), session.config)
 
-    def _check_keys(self, items: Iterable[pytest.Item]) -> None:
-        """Refuse a key that a test can't have, before anything is measured."""
+    def _check_before_measuring(self, items: Sequence[pytest.Item], config: pytest.Config) -> None:
+        """Refuse a key that a test can't have, and a store that can't be written.
+
+        Raises:
+            pytest.UsageError: There is such a test, or the store is such.
+        """
         try:
             for item in items:
-                self.context.ask_environment(item.nodeid, item)
-                self.context.key(item.nodeid, 1)
+                test = self.context.ids.test_id(item)
+                self.context.ask_environment(test, item)
+                self.context.key(test, 1)
+            if items and not config.getoption("collectonly"):
+                self._check_store()
         except GpuperfError as error:
-            raise pytest.UsageError(str(error)) from error
+            raise pytest.UsageError(safe(str(error))) from error
+
+    def _check_store(self) -> None:
+        """Write into the store, once: what can't be stored should not be measured.
+
+        Raises:
+            StoreError: The store can't be written.
+        """
+        if self.context.settings.measure and not self._store_is_writable:
+            self.context.store.check_writable()
+            self._store_is_writable = True
 
     # One test
 
@@ -137,7 +165,7 @@ class Hooks:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         if self.context.duet_side is not None:
             self.context.duet_side.wait_for_turn(item)
-        self.context.devices.running = item.nodeid
+        self.context.devices.running = self.context.ids.test_id(item)
         if self._publishes and is_gated(item):
             publish_unfinished(self.context, self.results.outcomes, self._unfinished(item))
         try:
@@ -245,7 +273,8 @@ class Hooks:
 
     def _unmeasured_result(self, item: pytest.Item, reason: str, *, failed: bool = True) -> PhaseResult:
         file, line = location(item)
-        return unmeasured_result(self.context, item.nodeid, reason, file=file, line=line, failed=failed)
+        test = self.context.ids.test_id(item)
+        return unmeasured_result(self.context, test, reason, file=file, line=line, failed=failed)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.context.duet_side is not None:

@@ -9,6 +9,8 @@ import pytest
 from pytest_gpuperf.analysis.values import METRICS
 from pytest_gpuperf.errors import OptionError
 
+_LONGEST_NAME = 200
+
 
 @dataclass(frozen=True)
 class Marker:
@@ -20,6 +22,7 @@ class Marker:
         runs: Replaces ``--gpuperf-runs``.
         metrics: Metrics that gate, instead of p50, p90, throughput and energy.
         benchmark: Whether what the test measures with pytest-benchmark is recorded and gated.
+        name: Name of the test in records, which stays when the test is renamed or moved (``root.test_id`` reads it).
     """
 
     min_effect: float | None = None
@@ -27,6 +30,7 @@ class Marker:
     runs: int | None = None
     metrics: frozenset[str] | None = None
     benchmark: bool = True
+    name: str | None = None
 
 
 def uses_gpuperf(item: pytest.Item) -> bool:
@@ -72,8 +76,25 @@ def marker_of(item: pytest.Item) -> Marker:
     benchmark = arguments.get("benchmark", True)
     if not isinstance(benchmark, bool):
         raise OptionError(f"@pytest.mark.gpuperf(benchmark={benchmark!r}): write True or False.")
+    stated_name = _name(arguments.get("name"))
     metrics = _metrics(arguments.get("metrics"))
-    return Marker(None if min_effect is None else float(min_effect), version, runs, metrics, benchmark)
+    return Marker(None if min_effect is None else float(min_effect), version, runs, metrics, benchmark, stated_name)
+
+
+def _name(given: object) -> str | None:
+    """Return the name of the test that a marker states.
+
+    Raises:
+        OptionError: It is not a text in one line, or too long.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, str) or not given.strip() or not given.isprintable() or len(given) > _LONGEST_NAME:
+        raise OptionError(
+            f"@pytest.mark.gpuperf(name={given!r}): write a name in one line of at most {_LONGEST_NAME} letters, for "
+            "example 'resnet50 serving'."
+        )
+    return given.strip()
 
 
 def _metrics(given: object) -> frozenset[str] | None:

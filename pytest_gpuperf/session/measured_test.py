@@ -53,6 +53,10 @@ Result = TypeVar("Result")
 class MeasuredTest:
     """Measures for one test, and keeps what it measured for the gate.
 
+    Args:
+        test: Id of the test in records.
+        node_id: pytest's id of the test, from the top of the checkout; ``test`` when empty.
+
     Attributes:
         enabled: False in a smoke run (pytest without ``--gpuperf``).
         sweeps: Sweeps measured so far.
@@ -63,8 +67,9 @@ class MeasuredTest:
         notes: What searches found, for the terminal.
     """
 
-    def __init__(self, context: Context, test: str, marker: Marker, gated_tests: int = 1) -> None:
+    def __init__(self, context: Context, test: str, marker: Marker, gated_tests: int = 1, *, node_id: str = "") -> None:
         self._context, self.test, self._marker, self._gated_tests = context, test, marker, gated_tests
+        self._node_id = node_id or test
         self.enabled = context.settings.measure
         # Read before anything is measured: a damaged calibration must not cost the measurement.
         self._prior = context.prior if self.enabled else None
@@ -270,6 +275,7 @@ class MeasuredTest:
             id=uuid.uuid4().hex[:12],
             invocation=self._context.invocation,
             test=self.test,
+            node_id=self._node_id,
             created_utc=utc_now(),
             key=self._key,
             status="complete" if complete else "incomplete",

@@ -17,10 +17,10 @@ from pytest_gpuperf.publish.formats import format_of
 from pytest_gpuperf.session.key_changes import KeyChange, parse_key_changes
 from pytest_gpuperf.store import BaselineSpec
 from pytest_gpuperf.store.prices import read_prices
+from pytest_gpuperf.store.project.location import default_store, expanded, option_for
+from pytest_gpuperf.user_path import user_path
 
 Value = TypeVar("Value")
-
-DEFAULT_STORE = ".gpuperf"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Settings:
     Attributes:
         measure: Whether ``--gpuperf`` was given; otherwise it is a smoke run.
         store: Absolute directory or URL of the store.
-        default_store: Whether ``store`` is where the command line tool looks without ``--store``.
+        store_option: Option with which the ``gpuperf`` command uses the store; empty if it does without.
         alpha: Chance of any false alarm in the invocation.
         min_effect: Share up to which a worsening is accepted.
         max_runs: Fresh starts that an undecided test may take; ``runs`` or more.
@@ -57,7 +57,7 @@ class Settings:
 
     measure: bool
     store: str
-    default_store: bool
+    store_option: str
     device: str
     runs: int
     alpha: float
@@ -74,19 +74,21 @@ class Settings:
     reports: tuple[str, ...] = ()
 
 
-def read_settings(config: pytest.Config) -> Settings:
+def read_settings(config: pytest.Config, root_path: Path | None = None) -> Settings:
     """Return the settings from the command line, else the ini file, else the defaults.
+
+    Args:
+        root_path: pytest's root directory without the values of our options.
 
     Raises:
         pytest.UsageError: A value can't be used.
     """
-    store, from_ini = _text(config, "store", DEFAULT_STORE)
+    store, store_option = _store(config, root_path or config.rootpath)
     runs = _parse(config, "runs", "3", parse_runs)
-    base = config.rootpath if from_ini or store == DEFAULT_STORE else config.invocation_params.dir
     return Settings(
         measure=bool(config.getoption("gpuperf")),
-        store=store if "://" in store else str(Path(base, Path(store).expanduser())),
-        default_store=store == DEFAULT_STORE,
+        store=store,
+        store_option=store_option,
         device=_text(config, "device", "auto")[0],
         runs=runs,
         alpha=_parse(config, "alpha", "5%", parse_alpha),
@@ -104,11 +106,22 @@ def read_settings(config: pytest.Config) -> Settings:
     )
 
 
+def _store(config: pytest.Config, root_path: Path) -> tuple[str, str]:
+    """Return the URL or absolute directory of the store, and the commands' option for it."""
+    start, (text, from_ini) = config.invocation_params.dir, _text(config, "store", "")
+    try:
+        base = config.rootpath if from_ini else start
+        store = expanded(text, base.resolve()) if text else str(default_store(start, root_path))
+        return store, option_for(store, start)
+    except OptionError as error:
+        raise pytest.UsageError(f"--gpuperf-store {error}") from error
+
+
 def _prices(config: pytest.Config) -> tuple[Price, ...]:
     text, from_ini = _text(config, "prices", "")
     base = config.rootpath if from_ini else config.invocation_params.dir
     try:
-        return newest_prices(read_prices(Path(base, Path(text).expanduser()) if text else ""))
+        return newest_prices(read_prices(Path(base, user_path(text)) if text else ""))
     except OptionError as error:
         where = f"gpuperf_prices = {text} in {config.inipath}" if from_ini else f"--gpuperf-prices {text}"
         raise pytest.UsageError(f"{where}: {error}") from error
@@ -121,11 +134,11 @@ def _reports(config: pytest.Config) -> tuple[str, ...]:
     base = config.rootpath if given is None else config.invocation_params.dir
     paths = []
     for text in ini if given is None else given:
-        path = Path(base, Path(text).expanduser())
         where = f"gpuperf_report = {text} in {config.inipath}" if given is None else f"--gpuperf-report {text}"
         try:
             format_of(text)
-        except ValueError as error:
+            path = Path(base, user_path(text))
+        except (ValueError, OptionError) as error:
             raise pytest.UsageError(f"{where}: {error}") from error
         # Better now than after the measurement.
         if path.is_dir() or (path.parent.exists() and not path.parent.is_dir()):

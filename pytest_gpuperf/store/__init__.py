@@ -2,11 +2,11 @@
 
 from pytest_gpuperf.store.baseline import Baseline, BaselineSpec, duet_history, select_baseline
 from pytest_gpuperf.store.calibration import Calibration, newest_calibration, write_calibration
-from pytest_gpuperf.store.checkout import Checkout, read_checkout
 from pytest_gpuperf.store.git_branch import DEFAULT_BRANCH, Synced, pull, push
 from pytest_gpuperf.store.key import key_digest, slug
 from pytest_gpuperf.store.layout import RecordFile
 from pytest_gpuperf.store.notes import Pruning
+from pytest_gpuperf.store.project.checkout import Checkout, read_checkout
 from pytest_gpuperf.store.prune import prunable
 from pytest_gpuperf.store.store import Store
 from pytest_gpuperf.store.transfer import (

@@ -207,7 +207,7 @@ def _missing(store: Store, key: PlainMapping, spec: BaselineSpec) -> str:
     record = f"of commit {spec.value}" if spec.kind == COMMIT else spec.value
     return (
         f"There is no record {record} of {key.get('test')} on {key.get('device')} in {store.url}.\n"
-        "List them with: gpuperf baseline list"
+        f"List them with: gpuperf baseline list{store.option}"
     )
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from posixpath import basename, dirname
 from typing import Any
@@ -16,6 +16,8 @@ from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError
 from pytest_gpuperf.safe_text import printable, redacted
 from pytest_gpuperf.store.layout import LARGEST_BYTES
 
+#: Name of the default store, which is no part of the repository that it lies in.
+IGNORED = ".gpuperf"
 _ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --store)."
 #: Protocols whose library is an extra of this package: the module, and the extra.
 _EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gs")}
@@ -57,6 +59,9 @@ class Files:
         import fsspec
         import fsspec.asyn
 
+        self._start: Path | None = None
+        with suppress(OSError):  # the working directory was deleted
+            self._start = Path.cwd()
         self.url = url
         protocol = url.partition("://")[0].lower() if "://" in url else "file"
         protocol = _ALIASES.get(protocol, protocol)
@@ -84,11 +89,25 @@ class Files:
         self._limit = {"timeout": _TIMEOUT_S} if isinstance(fs, fsspec.asyn.AsyncFileSystem) else {}
 
     def describe(self, path: str) -> str:
-        """Return a path as people type it: without secrets, and relative to the working directory if it is below it."""
+        """Return a path as people type it: without secrets, and relative to where they started if it is below it."""
         if not self._local:
             return printable(redacted(str(self._fs.unstrip_protocol(path))))
-        relative = os.path.relpath(path)
-        return printable(path if relative.startswith("..") else relative)
+        is_below = self._start is not None and Path(path).is_relative_to(self._start)
+        return printable(str(Path(path).relative_to(str(self._start))) if is_below else path)
+
+    def exists(self) -> bool:
+        """Return whether the URL's directory exists; of a bucket, whether there is anything under the URL.
+
+        Raises:
+            StoreError: The URL can't be asked.
+        """
+        if self._local:
+            return Path(self.root).is_dir()
+        try:
+            with self._translated():
+                return bool(self._fs.exists(self.root))
+        except OSError as error:
+            raise StoreError(f"The store {redacted(self.url)} can't be listed: {error}\n{_ELSEWHERE}") from error
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder, in any order; none if the folder does not exist.
@@ -133,6 +152,8 @@ class Files:
         """
         parent = dirname(path)
         try:
+            if self._local:
+                self._begin()
             if not self._bucket:
                 with self._translated():
                     self._fs.makedirs(parent, exist_ok=True)
@@ -148,6 +169,14 @@ class Files:
                 os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(f"The store {self.url} can't be written: {_reason(error)}\n{_ELSEWHERE}") from error
+
+    def _begin(self) -> None:
+        """Keep a new store of the default name out of git, which would offer its files for every commit."""
+        root = Path(self.root)
+        root.mkdir(parents=True, exist_ok=True)
+        if root.name == IGNORED and not any(root.iterdir()):
+            with atomic_write(root / ".gitignore") as temporary:
+                temporary.write_text("# Created by pytest-gpuperf; `gpuperf baseline push` copies records.\n*\n")
 
     def delete(self, path: str) -> None:
         """Delete a file, if it exists.

@@ -15,8 +15,25 @@ from urllib.parse import unquote
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.safe_text import MASK, redacted
 
-#: Variables that git sets for hooks; they would make it work on another repository than the directory's.
-MISLEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
+#: Variables that git sets for hooks (``git rev-parse --local-env-vars``, without settings); they would make it work on
+#: another repository than the directory's.
+MISLEADING = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
 #: Settings of the user's repository that decide how to reach a remote, and as whom. Those of the user and the machine
 #: apply anyway.
 _ACCESS = re.compile(r"(http|https|credential|url|ssh)\..*|core\.(sshcommand|gitproxy|askpass)")
@@ -53,6 +70,7 @@ class Git:
         variables: Environment variables in addition to those of this process.
         secrets: Texts that no message may contain.
         object_format: Digest that identifies objects.
+        timeout_s: Longest duration of a command.
     """
 
     def __init__(
@@ -61,8 +79,10 @@ class Git:
         variables: Mapping[str, str] | None = None,
         secrets: Iterable[str] = (),
         object_format: str = "sha1",
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
         self.directory = directory
+        self._timeout_s = timeout_s
         self.object_format = object_format
         self._secrets = tuple(sorted(filter(None, secrets), key=len, reverse=True))
         inherited = {name: value for name, value in os.environ.items() if name not in MISLEADING}
@@ -88,12 +108,12 @@ class Git:
                 input=b"" if content is None else content,
                 capture_output=True,
                 check=False,
-                timeout=_TIMEOUT_S,
+                timeout=self._timeout_s,
             )
         except OSError as error:
             raise StoreError(f"git can't be run: {error}") from error
         except subprocess.TimeoutExpired as error:
-            raise StoreError(f"git {arguments[0]} did not end within {_TIMEOUT_S:.0f} s.") from error
+            raise StoreError(f"git {arguments[0]} did not end within {self._timeout_s:.0f} s.") from error
         if done.returncode:
             output = (done.stderr + done.stdout).decode(errors="replace")
             raise GitFailed(arguments[0], done.returncode, self.without_secrets(output))
@@ -113,7 +133,7 @@ def checkout_of(directory: Path) -> Path:
         StoreError: The directory is not inside a git repository.
     """
     try:
-        return Path(Git(directory)("rev-parse", "--show-toplevel").rstrip("\n"))
+        return Path(os.fsdecode(Git(directory).raw("rev-parse", "--show-toplevel").rstrip(b"\n")))
     except GitFailed as error:
         raise StoreError(
             f"{directory} is not inside a git repository, so there is no remote for the store.\n{error}"

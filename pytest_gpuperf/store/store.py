@@ -34,15 +34,21 @@ class Store:
 
     Args:
         url: A directory, or any URL that fsspec knows.
+        option: Option with which the ``gpuperf`` command uses this store, for messages: `` --store URL``.
 
     Raises:
         OptionError: fsspec knows no such URL.
         MissingExtra: The library for the URL's protocol is not installed.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, option: str = "") -> None:
+        self.url, self.option = url, option
         self.files = Files(url)
+
+    @property
+    def place(self) -> str:
+        """The URL as people type it: a directory relative to where they started, if it is below."""
+        return self.url if "://" in self.url else self.describe(self.files.root)
 
     def describe(self, path: str) -> str:
         """Return a path as people type it: relative to the working directory if it is below it."""
@@ -80,6 +86,14 @@ class Store:
             return record
         moment = moment_after(newest.name, timedelta(milliseconds=1))
         return replace(record, created_utc=moment.isoformat(timespec="milliseconds"))
+
+    def exists(self) -> bool:
+        """Return whether there is a store at the URL, or anything that may be one.
+
+        Raises:
+            StoreError: The URL can't be asked.
+        """
+        return self.files.exists()
 
     def check_writable(self) -> None:
         """Write an empty file and delete it again.
@@ -158,6 +172,7 @@ class Store:
             count = f"{len(matching)} records" if matching else "no record"
             raise StoreError(
                 f"There is {count} with the id {record_id} in {self.url}.\nList them with: gpuperf baseline list"
+                f"{self.option}"
             )
         return matching[0]
 
@@ -174,7 +189,7 @@ class Store:
             content = self.files.read(file.path)
         except OSError as error:
             missing_pin = file.pinned and isinstance(error, FileNotFoundError)
-            remedy = f"Restore the file, or unpin the record: gpuperf baseline unpin {file.id}"
+            remedy = f"Restore the file, or unpin the record: gpuperf baseline unpin {file.id}{self.option}"
             raise UnreadableRecord(where, f"can't be read: {error}", remedy if missing_pin else REMEDY) from error
         return parse_record(content, where)
 
@@ -240,7 +255,7 @@ class Store:
         if len(pinned) >= MOST_PINNED and file.name not in pinned:
             raise StoreError(
                 f"{len(pinned)} records of this key are pinned already, and every gate reads {MOST_PINNED}. Unpin one "
-                f"first: gpuperf baseline unpin {layout.parse_path(pinned[-1]).id}"
+                f"first: gpuperf baseline unpin {layout.parse_path(pinned[-1]).id}{self.option}"
             )
         stem = layout.new_note_stem(self.files.names(f"{folder}/{PINS}"))
         return self._put_pin(
@@ -260,7 +275,9 @@ class Store:
         matching = [place for place in pinned if layout.parse_path(place[1]).id.startswith(record_id)]
         if len(matching) != 1:
             count = f"{len(matching)} records {record_id}... are" if matching else f"Record {record_id} isn't"
-            raise StoreError(f"{count} pinned in {self.url}.\nList pinned records with: gpuperf baseline list")
+            raise StoreError(
+                f"{count} pinned in {self.url}.\nList pinned records with: gpuperf baseline list{self.option}"
+            )
         folder, name = matching[0]
         unpin = Pin(layout.parse_path(name).id, False, printable(author or user()), printable(reason), utc_now())
         for stem, pinned_name in layout.pins_in_force(self.files.names(f"{folder}/{PINS}")):

@@ -30,6 +30,7 @@ from pytest_gpuperf.targets.payload import (
     to_array,
     to_item,
 )
+from pytest_gpuperf.user_path import user_path
 
 RANDOM, ZERO = "random", "zero"
 Item = Mapping[str, Any]
@@ -212,7 +213,7 @@ class _ItemReader:
                     )
                 yield Payload(self._inputs(values, self._array, where), stream=stream)
             return
-        path = Path(str(source)).expanduser()
+        path = user_path(str(source))
         if path.is_dir():
             yield self._from_directory(path)
         elif path.is_file():

@@ -218,11 +218,9 @@ def test_a_wrong_marker_says_what_to_write(run: Run, pytester: pytest.Pytester) 
     result.stdout.fnmatch_lines(["*has no argument 'min_efect'; it has min_effect, version, runs*"])
 
 
-def test_an_unwritable_store_fails_the_test_and_shows_the_figures(run: Run, pytester: pytest.Pytester) -> None:
+def test_an_unwritable_store_ends_pytest_before_anything_is_measured(run: Run, pytester: pytest.Pytester) -> None:
     (pytester.path / "file").write_text("in the way")
     result = run("-k", "slow", "--gpuperf-store=file")
-    result.assert_outcomes(passed=1, errors=1)
-    text = result.stdout.str()
-    assert "can't be" in text
-    assert "--gpuperf-store" in text
-    assert "Traceback" not in text
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: The store *file can't be *", "*--gpuperf-store*"])
+    assert "Traceback" not in result.stderr.str()

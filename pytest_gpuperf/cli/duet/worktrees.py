@@ -24,7 +24,7 @@ def toplevel(directory: Path) -> Path:
         GpuperfError: No checkout contains it.
     """
     try:
-        return Path(_git(directory, "rev-parse", "--show-toplevel")).resolve()
+        return Path(os.fsdecode(Git(directory).raw("rev-parse", "--show-toplevel").rstrip(b"\n"))).resolve()
     except GpuperfError as error:
         raise GpuperfError(
             f"{directory} is not inside a git repository, so there are no two commits to compare.\n{error}"

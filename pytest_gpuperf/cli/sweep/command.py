@@ -26,6 +26,7 @@ from pytest_gpuperf.errors import GpuperfError, OptionError
 from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
 from pytest_gpuperf.targets.input_file import read_json
 from pytest_gpuperf.targets.kserve import KServeEndpoint
+from pytest_gpuperf.user_path import user_path
 
 MISUSED, STOPPED = 2, 130
 
@@ -109,7 +110,7 @@ def input_data(sources: Sequence[str]) -> Iterator[str]:
     joined: dict[str, list[Any]] = {}
     for source in sources:
         try:
-            document = read_json(Path(source).expanduser())
+            document = read_json(user_path(source))
         except OptionError as error:
             raise OptionError(f"--input-data {source}: several sources must be JSON files. {error}") from error
         if not isinstance(document, dict):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import OptionError, StoreError, UnreadableRecord
@@ -16,6 +15,7 @@ from pytest_gpuperf.store.notes import parse_note
 from pytest_gpuperf.store.store import Store
 from pytest_gpuperf.store.transfer.sides import StoreSink, StoreSource
 from pytest_gpuperf.store.transfer.tars import TarSink, is_tar
+from pytest_gpuperf.user_path import user_path
 
 _REMEDY = "Restore the file, or delete it."
 
@@ -95,7 +95,7 @@ def _sink(destination: str) -> Iterator[TarSink | StoreSink]:
         return
     if "://" in destination:
         raise OptionError(f"A tar is written to this machine, not to {destination}. Name a file, or another URL.")
-    path = Path(destination).expanduser()
+    path = user_path(destination)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with (

@@ -17,6 +17,7 @@ from typing import IO
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.store.layout import LARGEST_BYTES
+from pytest_gpuperf.user_path import user_path
 
 #: Errors of reading a damaged tar; of a compressed one also while its contents are read. tarfile raises ValueErrors and
 #: others for some headers.
@@ -87,7 +88,7 @@ class TarSource:
         """
         with ExitStack() as stack:
             try:
-                contents = stack.enter_context(_BoundedFile.open(Path(source).expanduser()))
+                contents = stack.enter_context(_BoundedFile.open(user_path(source)))
                 files = cls(source, stack.enter_context(tarfile.open(fileobj=contents, mode="r:")))
             except DAMAGED as error:
                 raise StoreError(f"{printable(source)} can't be read as a tar: {error}") from error

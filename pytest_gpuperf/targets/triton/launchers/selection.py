@@ -12,6 +12,7 @@ from pytest_gpuperf.targets.triton.launchers import docker
 from pytest_gpuperf.targets.triton.launchers.docker import DockerLauncher
 from pytest_gpuperf.targets.triton.launchers.launcher import Launcher
 from pytest_gpuperf.targets.triton.launchers.local import LocalLauncher
+from pytest_gpuperf.user_path import user_path
 
 #: Default of ``--gpuperf-triton`` and ``server=``.
 VARIABLE = "GPUPERF_TRITON"
@@ -56,7 +57,7 @@ def _requested_launcher(requested: str) -> Launcher:
                 "Start docker's daemon, or omit --gpuperf-triton to use another tritonserver."
             )
         return DockerLauncher(requested.partition(":")[2] or docker.IMAGE)
-    path = Path(requested).expanduser()
+    path = user_path(requested)
     binary = path / "bin" / "tritonserver" if path.is_dir() else path
     if not (binary.is_file() and os.access(binary, os.X_OK)):
         raise OptionError(

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pytest_gpuperf.cli import shared_options
 from pytest_gpuperf.cli.imports.profiles import record_of, windows_of
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import OptionError
@@ -253,6 +252,5 @@ def test_the_first_import_begins_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(shared_options, "DEFAULT_STORE", f".gpuperf-{tmp_path.name}")  # wherever these tests run
     assert main(["import", *files(tmp_path, count=1), "--test", "resnet50"]) == 0
-    assert f"stored as .gpuperf-{tmp_path.name}/unknown/resnet50-" in capsys.readouterr().out
+    assert "stored as .gpuperf/unknown/resnet50-" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_gpuperf.model import Comparison, Finding, GpuReadings, Verdict
 from pytest_gpuperf.model.finding import CO_TENANT, CO_TENANTS, ERRORS, REQUESTS_FAILED
-from pytest_gpuperf.report.commands import accept, reproduce, store_option
+from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.markdown.comment import MAX_CHARACTERS, comment, marker_line
 from tests.unit.report.markdown.github_page import rendered
 from tests.unit.reports import HOSTILE, TEST, reported
@@ -102,7 +102,7 @@ def test_names_are_text_and_nothing_of_them_executes(name: str) -> None:
         under_test={name: {name: name}},
         findings=(Finding(CO_TENANTS, CO_TENANT, names=(name,)), Finding("nvml_other", detail=name)),
         error=name,
-        store_option=store_option(name),
+        store_option=f" --store {shlex.quote(name)}",
     )
     test = replace(
         test,
@@ -186,7 +186,7 @@ def test_the_commands_fetch_the_measured_commit(tmp_path: Path) -> None:
 
 
 def test_the_commands_reproduce_and_accept() -> None:
-    test = reported(6.0, runs=5, store_option=store_option("s3://key:secret@bucket/perf"), spread=(0.99, 1.0, 1.01))
+    test = reported(6.0, runs=5, store_option=" --store s3://key:secret@bucket/perf", spread=(0.99, 1.0, 1.01))
     assert reproduce(test) == (
         "pytest --gpuperf 'tests/test_serving.py::test_resnet50[fp16]' --gpuperf-runs=5 "
         "--gpuperf-store=s3://bucket/perf"
@@ -205,7 +205,7 @@ def test_a_record_of_another_tool_has_no_pytest_command() -> None:
 
 
 def test_a_store_whose_name_a_shell_would_take_apart() -> None:
-    test = reported(6.0, store_option=store_option("team's store"))
+    test = reported(6.0, store_option=" --store 'team'\"'\"'s store'")
     assert shlex.split(accept(test))[:6] == ["gpuperf", "baseline", "accept", "0a1b2c3d4e5f", "--store", "team's store"]
     assert shlex.split(reproduce(test))[-1] == "--gpuperf-store=team's store"
 

@@ -1,0 +1,1 @@
+"""pytest's root directory, and the ids that tests have relative to the checkout around it."""

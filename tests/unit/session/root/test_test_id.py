@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.session.root.test_id import IdScheme, StatedNames
+
+SUITE = """
+    import pytest
+
+    @pytest.mark.xdist_group("gpu")
+    def test_plain(): pass
+
+    class TestClass:
+        @pytest.mark.parametrize("size", [1, "a::b"])
+        def test_sizes(self, size): pass
+
+    @pytest.mark.gpuperf(name="resnet")
+    def test_named(): pass
+
+    @pytest.mark.gpuperf(name="sizes")
+    @pytest.mark.parametrize("size", [1, 2])
+    def test_named_sizes(size): pass
+"""
+
+
+@pytest.fixture
+def items(pytester: pytest.Pytester) -> list[pytest.Item]:
+    pytester.makeini("[pytest]\nmarkers = xdist_group(name): group")
+    return pytester.getitems(SUITE)
+
+
+def scheme(root: Path) -> IdScheme:
+    return IdScheme.of(root, root)
+
+
+def test_ids_are_pytest_s_where_its_root_is_the_checkout_s(items: list[pytest.Item], pytester: pytest.Pytester) -> None:
+    ids = scheme(pytester.path)
+    assert [ids.node_id(item) for item in items] == [item.nodeid for item in items]
+    subprocess.run(["git", "init", "-q"], cwd=pytester.path, check=True)
+    assert [ids.node_id(item) for item in items] == [item.nodeid for item in items]
+
+
+def test_ids_begin_at_the_top_of_the_checkout(items: list[pytest.Item], pytester: pytest.Pytester) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=pytester.path.parent, check=True)
+    try:
+        ids = scheme(pytester.path)
+        assert [ids.node_id(item) for item in items] == [f"{pytester.path.name}/{item.nodeid}" for item in items]
+    finally:
+        (pytester.path.parent / ".git" / "HEAD").unlink()
+
+
+def test_the_group_of_xdist_is_no_part_of_an_id(
+    items: list[pytest.Item], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, item = scheme(pytester.path), items[0]
+    plain = ids.test_id(item)
+    # As pytest-xdist does with --dist loadgroup.
+    monkeypatch.setattr(type(item), "nodeid", property(lambda item: f"{item.parent.nodeid}::{item.name}@gpu"))
+    assert item.nodeid == f"{plain}@gpu"
+    assert ids.test_id(item) == plain
+
+
+def test_a_stated_name_is_the_id_with_the_parameters(items: list[pytest.Item], pytester: pytest.Pytester) -> None:
+    ids = scheme(pytester.path)
+    assert [ids.test_id(item) for item in items[3:]] == ["resnet", "sizes[1]", "sizes[2]"]
+    assert ids.node_id(items[3]).endswith("::test_named")
+
+
+def test_two_tests_of_one_name_are_refused(items: list[pytest.Item], pytester: pytest.Pytester) -> None:
+    names = StatedNames(scheme(pytester.path))
+    for item in items:
+        names.add(item)
+        names.add(item)
+    assert [names.test_id(item) for item in items[3:]] == ["resnet", "sizes[1]", "sizes[2]"]
+    items[0].add_marker(pytest.mark.gpuperf(name="resnet"))
+    names.add(items[0])
+    for item in (items[0], items[3]):
+        with pytest.raises(
+            OptionError, match=r"2 tests are named 'resnet' by their markers:\n.*test_named\n.*test_plain"
+        ):
+            names.test_id(item)
