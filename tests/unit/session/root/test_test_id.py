@@ -53,15 +53,20 @@ def test_ids_begin_at_the_top_of_the_checkout(items: list[pytest.Item], pytester
         (pytester.path.parent / ".git" / "HEAD").unlink()
 
 
-def test_the_group_of_xdist_is_no_part_of_an_id(
-    items: list[pytest.Item], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class GroupedFunction(pytest.Function):
+    """A test whose id has a group at its end, as pytest-xdist makes it with ``--dist loadgroup``."""
+
+    @property
+    def nodeid(self) -> str:
+        return f"{super().nodeid}@gpu"
+
+
+def test_the_group_of_xdist_is_no_part_of_an_id(items: list[pytest.Item], pytester: pytest.Pytester) -> None:
     ids, item = scheme(pytester.path), items[0]
-    plain = ids.test_id(item)
-    # As pytest-xdist does with --dist loadgroup.
-    monkeypatch.setattr(type(item), "nodeid", property(lambda item: f"{item.parent.nodeid}::{item.name}@gpu"))
-    assert item.nodeid == f"{plain}@gpu"
-    assert ids.test_id(item) == plain
+    assert isinstance(item, pytest.Function)
+    grouped: pytest.Item = GroupedFunction.from_parent(item.parent, name=item.name, callobj=item.obj)
+    assert grouped.nodeid == f"{item.nodeid}@gpu"
+    assert ids.test_id(grouped) == ids.test_id(item) == item.nodeid
 
 
 def test_a_stated_name_is_the_id_with_the_parameters(items: list[pytest.Item], pytester: pytest.Pytester) -> None:
