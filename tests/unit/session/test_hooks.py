@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from pytest_gpuperf.session.hooks import MEASURED_TEST, Hooks, hooks_of
@@ -189,6 +191,7 @@ def test_a_further_try_of_a_test_has_one_result_and_one_set_of_properties(
 def test_a_record_that_can_t_be_stored_fails_the_test(hooks: Hooks, pytester: pytest.Pytester) -> None:
     item = pytester.getitems(SUITE)[0]
     measure(hooks, item)
+    shutil.rmtree(pytester.path / ".gpuperf")
     (pytester.path / ".gpuperf").touch()
     *_, teardown = reports_of(hooks, item)
     assert teardown.failed
