@@ -22,6 +22,8 @@ from pathlib import Path
 
 PHASES = ("start", "warm-up", "window", "stop")
 SIGNALS = ("KILL", "TERM", "STOP", "INT")
+#: Ctrl-C, and again after a moment.
+TWICE = "INT twice"
 SERVER, STUB, WORKER, SUPERVISOR, PYTEST = "server", "stub", "worker", "supervisor", "pytest"
 #: pytest and the supervisor together: what they leave is removed by the next start.
 BOTH = "pytest and supervisor"
@@ -37,6 +39,8 @@ _ROLES = {
 LIMIT_S = 120.0
 #: How long processes may take to go after pytest has ended, and how long a stopped pytest is left alone.
 _GONE_S, _STOPPED_S = 25.0, 1.5
+#: Time between the first and the second Ctrl-C.
+_AGAIN_S = 0.15
 _TAG = "GPUPERF_FAULT"
 _SUITE = """
 import time
@@ -98,9 +102,9 @@ def table() -> list[Fault]:
     """Return every fault that there is."""
     processes = (SERVER, STUB, WORKER, SUPERVISOR, PYTEST)
     faults = [Fault(process, number, phase) for phase in PHASES for process in processes for number in SIGNALS]
-    return [fault for fault in faults if (fault.process, fault.phase) != (WORKER, "stop")] + [
-        Fault(BOTH, "KILL", phase) for phase in PHASES
-    ]
+    faults = [fault for fault in faults if (fault.process, fault.phase) != (WORKER, "stop")]
+    faults += [Fault(PYTEST, number, phase) for phase in PHASES for number in ("HUP", TWICE)]
+    return faults + [Fault(BOTH, "KILL", phase) for phase in PHASES]
 
 
 def inject(fault: Fault, directory: Path) -> Result:
@@ -156,9 +160,13 @@ def _problems(fault: Fault, status: int | None, started: _StartedSuite) -> Itera
 def _statuses(fault: Fault) -> tuple[int, ...]:
     """Return the exit statuses that a fault may lead to; 0 if it did no harm, as in a server that ends anyway."""
     if fault.process in (PYTEST, BOTH) and fault.signal != "STOP":
-        number = int(getattr(signal, f"SIG{fault.signal}"))
-        return (-number, 2) if fault.signal == "INT" else (-number,)
+        number = int(_number(fault))
+        return (-number, 2) if number == signal.SIGINT else (-number,)
     return (0, 1)
+
+
+def _number(fault: Fault) -> signal.Signals:
+    return signal.Signals[f"SIG{fault.signal.partition(' ')[0]}"]
 
 
 class _StartedSuite:
@@ -229,8 +237,11 @@ class _StartedSuite:
             for pid, role in self.roles().items():
                 if role == kind:
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, getattr(signal, f"SIG{fault.signal}"))
+                        os.kill(pid, _number(fault))
                         hit = True
+                        if fault.signal == TWICE:
+                            time.sleep(_AGAIN_S)
+                            os.kill(pid, _number(fault))
         return hit
 
     def roles(self) -> dict[int, str]:
