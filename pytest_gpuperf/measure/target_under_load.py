@@ -15,7 +15,7 @@ from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec, open_gener
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.policy import Measured, WindowRequest
 from pytest_gpuperf.measure.steady import SteadyRule
-from pytest_gpuperf.measure.window import give_up, take_window
+from pytest_gpuperf.measure.window import check_target, give_up, take_window
 from pytest_gpuperf.model import Histogram, LoadPoint, Window, Workload
 from pytest_gpuperf.targets import Sequential, StartedTarget, Target
 
@@ -94,6 +94,8 @@ class TargetUnderLoad:
         recording = self._generator.window(self.workload(point), spec)
         if recording.lost or not recording.answered or (recording.error_sample and not errors):
             give_up(recording, self.started, point)
+        if recording.error_sample.startswith("timeout:"):
+            check_target(self.started, point)  # before another window waits as long
         return recording
 
     def warm_up(self, points: Sequence[LoadPoint], plan: MeasurePlan) -> tuple[bool, float]:

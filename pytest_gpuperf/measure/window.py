@@ -201,16 +201,21 @@ def _behind_balancer(
     )
 
 
+def check_target(started: StartedTarget, point: LoadPoint) -> None:
+    """Return if the target is alive; else raise its error, with the load point."""
+    try:
+        started.check()
+    except TargetError as error:
+        raise type(error)(f"At {point.label}: {error}") from error
+
+
 def give_up(recording: Recording, started: StartedTarget, point: LoadPoint) -> NoReturn:
     """Raise the error of a window without correct answers: TargetDied if the target is gone, else LoadError."""
     problem = recording.lost or recording.error_sample or "no request was answered"
     # A server that is shutting down closes its connections first and may take a while to end.
     end = time.monotonic() + _DYING_S
     while time.monotonic() < end:
-        try:
-            started.check()
-        except TargetError as error:
-            raise type(error)(f"At {point.label}: {error}") from error
+        check_target(started, point)
         time.sleep(_DYING_S / 20)
     detail = f"\nFirst failure: {recording.error_sample}" if recording.error_sample and recording.lost else ""
     kind = LoadError if recording.call_error is None else CallFailed

@@ -2,12 +2,16 @@
 
 import ctypes
 import json
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+_HERE = Path(__file__).parent
 
 
 def _array(tensor: Any, string: bool) -> Any:
@@ -31,6 +35,12 @@ def _tensor(name: str, values: Any) -> Any:
     # The stub renames a used capsule, for which NumPy's destructor would print a traceback each time.
     ctypes.pythonapi.PyCapsule_SetDestructor(ctypes.py_object(capsule), None)
     return pb_utils.Tensor.from_dlpack(name, capsule)
+
+
+def _place(error: Exception) -> str:
+    """Return where the user's code raised the error; empty if it did not."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent != _HERE]
+    return f" ({frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
 
 
 class ArrayModel(ABC):
@@ -68,7 +78,8 @@ class ArrayModel(ABC):
                 return self._run_batch(feeds)
             return [self._response(self.compute(feed, self._outputs)) for feed in feeds]
         except Exception as error:  # errors of the model become responses instead of ending the server
-            return [pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))) for _ in requests]
+            text = f"{type(error).__name__}: {error}{_place(error)}"
+            return [pb_utils.InferenceResponse(error=pb_utils.TritonError(text)) for _ in requests]
 
     def _run_batch(self, feeds: list[dict[str, Any]]) -> list[Any]:
         edges = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])[:-1]

@@ -129,7 +129,7 @@ class TestEnsemble:
         tensors: dict[str, Any] = {"input_tensors": {"x": "FP32[1]"}, "output_tensors": {"y": "FP32[1]"}}
         with (
             started(TritonEndpoint(tmp_path / "bad.py", **tensors)) as server,
-            pytest.raises(Exception, match="too dark"),
+            pytest.raises(Exception, match=r"ValueError: too dark \(.*bad.py:2, in run\)"),
         ):
             ask(server, "bad", "x", np.ones((1, 1), np.float32))
 
