@@ -35,8 +35,8 @@ _ROLES = {
     "/tritonserver": SERVER,
     "-m pytest": PYTEST,
 }
-#: Longest time from a fault to the end of pytest: the deadline (60 s) of a request before the window and of one in it, the
-#: longest window (5 s), control calls (10 s each), and the stop of the server (13 s), on a busy machine.
+#: Longest time from a fault to the end of pytest: the deadline (60 s) of a request before the window and of one in it,
+#: the longest window (5 s), control calls (10 s each), and the stop of the server (13 s), on a busy machine.
 LIMIT_S = 200.0
 #: How long processes may take to go after pytest has ended, and how long a stopped pytest is left alone.
 _GONE_S, _STOPPED_S = 25.0, 1.5
