@@ -77,6 +77,48 @@ def test_requests_without_an_answer_failed(tmp_path: Path) -> None:
     assert (list(level.due_ns), list(level.failed_ns)) == ([1], [3, 7])
 
 
+def test_a_schedule_is_written_as_the_rate_zero(tmp_path: Path) -> None:
+    """So do request intervals, fixed schedules and conversations; the load point is their mean rate."""
+    requests = [
+        request(1_000_000_000 + number * 40_010_000, 2_000_000_000 + number * 50_000_000) for number in range(26)
+    ]
+    (level,) = levels(tmp_path, experiment(requests, [1_000_000_000, 2_100_000_000], "request_rate", 0.0))
+    assert (level.mode, level.value) == ("schedule", 25.0)
+    (alone,) = levels(tmp_path, experiment([request(5, 9)], None, "request_rate", 0.0))
+    assert alone.value > 0
+
+
+@pytest.mark.parametrize(
+    ("edges", "windows"),
+    [
+        ([50], ()),
+        ([50, 0], ((0, 50),)),
+        ([0, 0, 50, 50], ((0, 50),)),
+        ([500, 600], ()),
+        ([0, 10, 20, 500], ((0, 10), (10, 20))),
+        ([0, (1 << 63) - 1], "longer than a day"),
+        ([0, 1 << 63], "which is not a time in ns"),
+        ([-5, 50], "which is not a time in ns"),
+        ([0, 10.5], "should be int, not float"),
+        ([0, None], "should be int, not NoneType"),
+        ([0, True], "should be int, not bool"),
+    ],
+)
+def test_absurd_edges(tmp_path: Path, edges: list[Any], windows: str | tuple[tuple[int, int], ...]) -> None:
+    data = experiment([request(1, 7), request(12, 18)], edges)
+    if isinstance(windows, str):
+        with pytest.raises(OptionError, match=windows):
+            levels(tmp_path, data)
+    else:
+        assert levels(tmp_path, data)[0].windows_ns == windows
+
+
+def test_absurd_times_are_refused(tmp_path: Path) -> None:
+    for sent, answered in ((1 << 70, (1 << 70) + 1), (-3, 1), (1, 1 << 64)):
+        with pytest.raises(OptionError, match="which is not a time in ns"):
+            levels(tmp_path, experiment([request(sent, answered)], [0, 10]))
+
+
 def test_without_edges(tmp_path: Path) -> None:
     assert levels(tmp_path, experiment([request(1, 2)]))[0].windows_ns == ()
     assert levels(tmp_path, experiment([request(1, 2)], []))[0].windows_ns == ()
