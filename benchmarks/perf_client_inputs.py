@@ -111,15 +111,11 @@ def inputs() -> list[Input]:
         Input("`-H`", flags="-H X-Tenant:a"),
         Input("`-t 2`", flags="-t 2"),
         Input("`-c 2 -d -l 500`", flags="-c 2 -d -l 500"),
-    yield Input(
-        "`--collect-metrics`", flags="--collect-metrics --metrics-interval 1000 --verbose-csv -f {folder}/f.csv"
-    )
+        Input("`--collect-metrics`", flags="--collect-metrics --metrics-interval 1000 --verbose-csv -f {folder}/f.csv"),
         Input("stateful model", "counter"),
         Input("`--sequence-length 3`", "counter", "--sequence-length 3 --sequence-length-variation 0"),
         Input("`--sequence-id-range 5:9`", "counter", "--sequence-id-range 5:9"),
-    yield Input(
-        "`--sequence-id-range 5:6` at concurrency 2", "counter", "--sequence-id-range 5:6 --concurrency-range 2"
-    )
+        Input("`--sequence-id-range 5:6` at concurrency 2", "counter", "--sequence-id-range 5:6 --concurrency-range 2"),
         Input("`--num-of-sequences 2`", "counter", "--num-of-sequences 2 --request-rate-range 50"),
         Input("`--serial-sequences`", "counter", "--serial-sequences --request-rate-range 50"),
         Input("streams to a stateful model", "counter", document=data([{"IN": [1]}, {"IN": [2]}], [{"IN": [3]}])),
@@ -128,10 +124,10 @@ def inputs() -> list[Input]:
         Input("an unknown flag", flags="--concurency-range 2"),
     ]
     strings = [
-            Input("strings", "text", document=data({"IN": ["a tensor"]})),
-            Input("strings, random", "text", "--string-length 10"),
-            Input("`--string-data`", "text", "--string-data hello"),
-            Input("directory with a line of text", "text", files={"IN": b"a tensor\n"}),
+        Input("strings", "text", document=data({"IN": ["a tensor"]})),
+        Input("strings, random", "text", "--string-length 10"),
+        Input("`--string-data`", "text", "--string-data hello"),
+        Input("directory with a line of text", "text", files={"IN": b"a tensor\n"}),
     ]
     return rows + (strings if int(np.__version__.partition(".")[0]) < 2 else [])
 
