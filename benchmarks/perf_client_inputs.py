@@ -2,7 +2,7 @@
 
     python -m benchmarks.perf_client_inputs --perf-client path/to/perf_client      # see docs/sweep.md
 
-Both measure the same models of the bundled tritonserver with ten requests. The models are Python files, so string
+Both measure the same models of the bundled tritonserver, mostly with ten requests. The models are Python, so string
 inputs need numpy<2. A row in which perf_client takes what ``gpuperf sweep`` refuses must show what to write instead.
 """
 
@@ -201,20 +201,23 @@ def compare(row: Input, server: StartedTriton, perf_client: str, folder: Path) -
         text = row.document if isinstance(row.document, str) else json.dumps(row.document)
         (folder / "data.json").write_text(text)
         flags += ["--input-data", str(folder / "data.json")]
-    line = ["-m", row.model, "-u", server.address, "--request-count", "10", *flags]
+    # perf_client 2.50 takes a number of requests in closed loop only.
+    length = "-p 500 -s 999 -r 3" if "--request-rate-range" in flags else "--request-count 10"
+    line = ["-m", row.model, "-u", server.address, *length.split(), *flags]
     return run_perf_client(perf_client, line), run_gpuperf(line)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare what perf_client and gpuperf sweep take.")
     parser.add_argument("--perf-client", required=True, metavar="PATH")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only rows with this text in their first cell")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         write_repository(Path(scratch) / "models")
         server = TritonEndpoint(repository=Path(scratch) / "models", model="all").start()
         stack.callback(server.stop)
         print("| input | perf_client | gpuperf sweep |\n|---|---|---|")
-        for number, row in enumerate(inputs()):
+        for number, row in enumerate(row for row in inputs() if options.only in row.label):
             folder = Path(scratch) / str(number)
             folder.mkdir()
             cells = [
