@@ -54,7 +54,7 @@ DISTURBANCE_LIMIT = 0.2
 SeriesPoint = LoadPoint | NamedPoint
 #: Sweep, load point (None for the mean over the sweep), metric.
 SeriesKey = tuple[str, SeriesPoint | None, str]
-#: Values of each run, with the share of the CPU that other processes used.
+#: Values of each run, with the standard deviation to add for the CPU that others took.
 Series = dict[SeriesKey, list[tuple[float, float]]]
 
 
@@ -120,9 +120,9 @@ def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
 def _series(groups: Iterable[tuple[Run, LoadPoint, list[Window]]], group_logs: Iterable[Mapping[str, float]]) -> Series:
     series: Series = {}
     for (run, point, windows), logs in zip(groups, group_logs, strict=True):
-        share = PointFigures(tuple(windows)).others_cpu_share
+        disturbance = _disturbance(PointFigures(tuple(windows)))
         for metric, value in logs.items():
-            series.setdefault((run.sweep, point, metric), []).append((value, share))
+            series.setdefault((run.sweep, point, metric), []).append((value, disturbance))
     return series
 
 
@@ -227,17 +227,21 @@ def record_values(name: str, series: Series, runs: Mapping[str, int], uncancelle
     values, left_out = {}, set()
     for key, members in series.items():
         if len(members) == runs[key[0]] and all(math.isfinite(value) for value, _ in members):
-            share = sum(share for _, share in members) / len(members)
-            values[key] = Values(tuple(value for value, _ in members), uncancelled * _disturbance(share))
+            disturbance = sum(disturbance for _, disturbance in members) / len(members)
+            values[key] = Values(tuple(value for value, _ in members), uncancelled * disturbance)
         else:
             left_out.add(key)
     return RecordValues(name, values, frozenset(left_out))
 
 
-def _disturbance(others_cpu_share: float) -> float:
+def _disturbance(figures: PointFigures) -> float:
     """Return how far other processes may have moved a value, as a standard deviation of its log.
 
     Work that shares the cores in proportion takes ``1 / (1 - share)`` times as long. The result is bounded: beyond some
     load the share says little about a single target, and a threefold slowdown must be detectable on a busy machine.
+
+    Where a single thread calls and computes, its own wait for a CPU is known. That is not bounded: it says how much
+    longer this thread took, and a slower target does not wait more.
     """
-    return min(-math.log1p(-min(others_cpu_share, 0.99)), DISTURBANCE_LIMIT)
+    shared = min(-math.log1p(-min(figures.others_cpu_share, 0.99)), DISTURBANCE_LIMIT)
+    return max(shared, -math.log1p(-min(figures.caller_wait_share, 0.99)))

@@ -162,8 +162,12 @@ class PointFigures:
     @property
     def others_cpu_share(self) -> float:
         """Mean share of the CPU that other processes used, weighted by time; 0 where no window measured it."""
-        shares = [(w.others_cpu_share, w.window_s) for w in self.windows if w.others_cpu_share is not None]
-        return sum(share * window_s for share, window_s in shares) / sum(s for _, s in shares) if shares else 0.0
+        return _mean_share([(w.others_cpu_share, w.window_s) for w in self.windows])
+
+    @property
+    def caller_wait_share(self) -> float:
+        """Mean share of the time in which the calling thread waited for a CPU; 0 where no window measured it."""
+        return _mean_share([(w.caller_wait_share, w.window_s) for w in self.windows])
 
     @property
     def server(self) -> ServerTimes | None:
@@ -251,6 +255,12 @@ def windows_by_point(runs: Iterable[Run]) -> dict[LoadPoint, list[Window]]:
 def figures_by_point(runs: Iterable[Run]) -> dict[LoadPoint, PointFigures]:
     """Return the figures of each load point, from the windows that count (``windows_by_point``)."""
     return {point: PointFigures(tuple(windows)) for point, windows in windows_by_point(runs).items()}
+
+
+def _mean_share(shares: Sequence[tuple[float | None, float]]) -> float:
+    """Return the mean of shares that are known, weighted by time; 0 without one."""
+    known = [(share, window_s) for share, window_s in shares if share is not None]
+    return sum(share * window_s for share, window_s in known) / sum(s for _, s in known) if known else 0.0
 
 
 def _inferences(windows: Iterable[Window]) -> float:

@@ -80,6 +80,8 @@ class Window:
         server: The server's own times, where it reports them.
         others_cpu_share: Share of the cores, 0 to 1, that processes other than ours used; None unless the CPU is the
             device under test.
+        caller_wait_share: Share of the time, 0 to 1, in which the thread that makes all calls was ready to run, but
+            waited for a CPU; None unless a single thread makes and serves them.
         findings: What disturbed the window or could not be read.
         energy: Energy of each kind of device; empty where none could be measured.
         memory: Memory peaks; None where none could be read.
@@ -108,6 +110,7 @@ class Window:
     endpoints: tuple[EndpointFigures, ...] = ()
     server: ServerTimes | None = None
     others_cpu_share: float | None = None
+    caller_wait_share: float | None = None
     findings: tuple[Finding, ...] = ()
     energy: tuple[Energy, ...] = ()
     memory: Memory | None = None

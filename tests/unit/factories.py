@@ -278,6 +278,7 @@ def _windows() -> st.SearchStrategy[Window]:
             st.builds(EndpointFigures, _NAMES, _COUNTS, _COUNTS, _AMOUNTS, st.none() | histograms()), max_size=2
         ).map(tuple),
         others_cpu_share=st.none() | st.floats(0, 1),
+        caller_wait_share=st.none() | st.floats(0, 1),
         server=st.none()
         | st.builds(ServerTimes, *_SERVER, st.dictionaries(_NAMES, st.builds(ServerTimes, *_SERVER), max_size=2)),
         findings=st.lists(_findings(), max_size=2).map(tuple),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -59,7 +60,8 @@ class WatchedBenchmark:
             self._monitor = devices.monitor()
             self._monitor.attach((os.getpid(),), None, local=True)
             self._watch.enter_context(self._monitor.watching())
-        self._start_ns, self._cpu = time.monotonic_ns(), read_cpu() if devices.watch_cpu else None
+        self._cpu = read_cpu() if devices.watch_cpu else None
+        self._start_ns, self._waited_s = time.monotonic_ns(), _waited_s()
 
     def close(self) -> None:
         """Release the devices. May be called twice."""
@@ -81,6 +83,7 @@ class WatchedBenchmark:
             self._test.unmeasured_reason = _why_disabled()
             return
         stop_ns, watch_cpu = time.monotonic_ns(), self._test.devices.watch_cpu
+        waited_s, watched_s = _waited_s() - self._waited_s, (stop_ns - self._start_ns) / 1e9
         share = others_share(self._cpu, read_cpu()) if watch_cpu else None
         self.close()
         stats = self.fixture.stats
@@ -100,12 +103,21 @@ class WatchedBenchmark:
         window = replace(
             window,
             others_cpu_share=share,
+            caller_wait_share=min(max(waited_s / watched_s, 0.0), 1.0),
             memory=resources.memory,
             gpus=resources.gpus,
             findings=device_findings(resources.gpus, resources.failures) + findings,
         )
         cut_short = self.fixture.has_error or (error is not None and _passes_through(error.__traceback__, _MODULE))
         self._test.add_window(window, _under_test(stats), complete=not cut_short)
+
+
+def _waited_s() -> float:
+    """Return how long this thread has been ready to run, but waiting for a CPU; 0 if the kernel does not report it."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _timer(stats: Any) -> str:

@@ -107,6 +107,8 @@ def _check_window(window: Window, path: str) -> None:
     for index, endpoint in enumerate(window.endpoints):
         _check(endpoint, _ENDPOINT, f"{path}.endpoints[{index}]")
         _check_histogram(endpoint.latency, f"{path}.endpoints[{index}].latency")
+    if window.caller_wait_share is not None:
+        _between(window.caller_wait_share, 0.0, 1.0, f"{path}.caller_wait_share")
     if window.others_cpu_share is not None:
         _between(window.others_cpu_share, -1.0, 2.0, f"{path}.others_cpu_share")
     if window.server is not None:

@@ -86,15 +86,25 @@ def test_only_requested_metrics_are_read() -> None:
     assert {metric for *_, metric in values_of(record(equal_runs())).values} <= GATED
 
 
-def disturbed(share: float) -> Record:
+def disturbed(share: float, waited: float | None = None) -> Record:
     one = record(equal_runs())
-    windows = [[replace(window, others_cpu_share=share) for window in run.windows] for run in one.runs]
+    shares = {"others_cpu_share": share, "caller_wait_share": waited}
+    windows = [[replace(window, **shares) for window in run.windows] for run in one.runs]
     return replace(one, runs=tuple(replace(run, windows=tuple(w)) for run, w in zip(one.runs, windows, strict=True)))
 
 
 def test_the_disturbance_grows_with_the_cpu_share_of_other_processes() -> None:
     result = [values_of(disturbed(share)).values["serving", SINGLE, "p50"].disturbance for share in (0.0, 0.1, 1.0)]
     assert result == pytest.approx([0.0, -math.log(0.9), DISTURBANCE_LIMIT])
+
+
+def test_the_wait_of_a_thread_that_calls_alone_is_not_bounded() -> None:
+    """Beside much other work a benchmark takes several times as long, and that is no regression."""
+    result = [
+        values_of(disturbed(share, waited)).values["serving", SINGLE, "p50"].disturbance
+        for share, waited in ((0.1, 0.0), (0.9, 0.05), (0.9, 0.75), (0.9, 1.0))
+    ]
+    assert result == pytest.approx([-math.log(0.9), DISTURBANCE_LIMIT, math.log(4), math.log(100)])
 
 
 def powered(

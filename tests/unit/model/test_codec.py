@@ -128,7 +128,18 @@ def without(path: tuple[Step, ...]) -> Any:
 PATHS = list(walk(FULL))
 HISTOGRAMS = ("latency", "service", "first")
 WINDOW_OPTIONAL = (
-    *("errors", "client_cpu_s", "server", "others_cpu_share", "findings", "stall_s", "service", "late", "lag_p99_ns"),
+    *(
+        "errors",
+        "client_cpu_s",
+        "server",
+        "others_cpu_share",
+        "caller_wait_share",
+        "findings",
+        "stall_s",
+        "service",
+        "late",
+        "lag_p99_ns",
+    ),
     *("first", "answers", "endpoints", "energy", "memory", "gpus", "error_sentences"),
     *("client_wait_s", "client_halted_s", "client_stops"),
 )

@@ -108,6 +108,7 @@ def test_every_use_of_the_fixture_is_a_record(pytester: pytest.Pytester) -> None
     assert window.window_s == pytest.approx(3 * 60 * window.latency_mean_ns / 1e9)
     assert window.throughput == pytest.approx(1e9 / window.latency_mean_ns)
     assert window.others_cpu_share is not None
+    assert window.caller_wait_share is not None
     facts = stored["test_pedantic[60]"].under_test[ROUNDS]
     assert (facts["iterations"], facts["disable_gc"]) == (3, False)
     # Figures of another clock are not compared with those of the usual one.
