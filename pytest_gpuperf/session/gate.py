@@ -116,15 +116,6 @@ def conclude(context: Context, decision: GateDecision, error: str, expected_fail
     return Conclusion(replace(entry, full=[*entry.full, *notes], notes=[*entry.notes, *notes]), outcome, problem)
 
 
-def _unmeasured(context: Context, test: str, reason: str) -> GateDecision:
-    """Return the decision about a test that passed without measuring."""
-    return GateDecision(
-        failure=_absent(context, f"{test} was not measured: {reason}"),
-        entry=TerminalEntry(test, str(Verdict.NOT_COMPARABLE), f"NOT MEASURED: {reason}"),
-        properties=(("gpuperf_verdict", str(Verdict.NOT_COMPARABLE)),),
-    )
-
-
 def summary_line(error: BaseException | None) -> str:
     """Return an exception in one line; empty for None."""
     return f"{type(error).__name__}: {error}".partition("\n")[0] if error is not None else ""

@@ -33,7 +33,14 @@ _DECISION = pytest.StashKey[GateDecision]()
 _FAILURE = pytest.StashKey[str]()
 _EXPECTED_FAILURE = pytest.StashKey[str]()
 _GATE_FAILURE = pytest.StashKey[BaseException]()
-_STATE: tuple[pytest.StashKey[Any], ...] = (MEASURED_TEST, _DECISION, _FAILURE, _EXPECTED_FAILURE, _GATE_FAILURE)
+_STATE: tuple[pytest.StashKey[Any], ...] = (
+    MEASURED_TEST,
+    _BENCHMARK,
+    _DECISION,
+    _FAILURE,
+    _EXPECTED_FAILURE,
+    _GATE_FAILURE,
+)
 #: Name under which pytest-xdist's workers send the controller what they could not clean up.
 _PROBLEMS = "gpuperf_problems"
 _GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)

@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pytest_gpuperf.analysis.guard import device_findings
+from pytest_gpuperf.analysis.guard import cpu_findings, device_findings
 from pytest_gpuperf.analysis.window import rounds_problem, rounds_window
-from pytest_gpuperf.clock import time
-from pytest_gpuperf.device import Monitor, others_share, python_mode, read_cpu, tracers
+from pytest_gpuperf.clock import cpu_wait_s, time
+from pytest_gpuperf.device import Monitor, others_share, python_mode, read_cpu, steal_share, tracers
 from pytest_gpuperf.errors import LoadError
 from pytest_gpuperf.model import ROUNDS, Finding, PlainMapping, Resources
 from pytest_gpuperf.model.finding import INSTRUMENTED, PYTHON_INSTRUMENTED
@@ -60,8 +59,8 @@ class WatchedBenchmark:
             self._monitor = devices.monitor()
             self._monitor.attach((os.getpid(),), None, local=True)
             self._watch.enter_context(self._monitor.watching())
-        self._cpu = read_cpu() if devices.watch_cpu else None
-        self._start_ns, self._waited_s = time.monotonic_ns(), _waited_s()
+        self._cpu, self._ran_s, self._waited_s = read_cpu(), time.thread_time(), cpu_wait_s()
+        self._start_ns = time.monotonic_ns()
 
     def close(self) -> None:
         """Release the devices. May be called twice."""
@@ -82,9 +81,9 @@ class WatchedBenchmark:
         if self.fixture.disabled:
             self._test.unmeasured_reason = _why_disabled()
             return
-        stop_ns, watch_cpu = time.monotonic_ns(), self._test.devices.watch_cpu
-        waited_s, watched_s = _waited_s() - self._waited_s, (stop_ns - self._start_ns) / 1e9
-        share = others_share(self._cpu, read_cpu()) if watch_cpu else None
+        stop_ns = time.monotonic_ns()
+        ran_s, waited_s, cpu = time.thread_time() - self._ran_s, cpu_wait_s() - self._waited_s, read_cpu()
+        watched_s, others = (stop_ns - self._start_ns) / 1e9, others_share(self._cpu, cpu)
         self.close()
         stats = self.fixture.stats
         if stats is None or not stats.stats.data:
@@ -99,25 +98,24 @@ class WatchedBenchmark:
             ROUNDS if timer == _USUAL_TIMER else f"{ROUNDS}, {timer}", stats.stats.data, stats.iterations
         )
         instruments = tuple(filter(None, (*tracers(), python_mode())))
-        findings = (Finding(PYTHON_INSTRUMENTED, INSTRUMENTED, names=instruments),) if instruments else ()
+        findings = device_findings(resources.gpus, resources.failures) + cpu_findings(
+            window_s=watched_s,
+            steal_share=steal_share(self._cpu, cpu),
+            others_share=others,
+            target_cpu_s=ran_s,
+            target_wait_s=waited_s,
+        )
+        findings += (Finding(PYTHON_INSTRUMENTED, INSTRUMENTED, names=instruments),) if instruments else ()
         window = replace(
             window,
-            others_cpu_share=share,
+            others_cpu_share=others if self._test.devices.watch_cpu else None,
             caller_wait_share=min(max(waited_s / watched_s, 0.0), 1.0),
             memory=resources.memory,
             gpus=resources.gpus,
-            findings=device_findings(resources.gpus, resources.failures) + findings,
+            findings=findings,
         )
         cut_short = self.fixture.has_error or (error is not None and _passes_through(error.__traceback__, _MODULE))
         self._test.add_window(window, _under_test(stats), complete=not cut_short)
-
-
-def _waited_s() -> float:
-    """Return how long this thread has been ready to run, but waiting for a CPU; 0 if the kernel does not report it."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
 
 
 def _timer(stats: Any) -> str:

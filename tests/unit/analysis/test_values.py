@@ -88,8 +88,10 @@ def test_only_requested_metrics_are_read() -> None:
 
 def disturbed(share: float, waited: float | None = None) -> Record:
     one = record(equal_runs())
-    shares = {"others_cpu_share": share, "caller_wait_share": waited}
-    windows = [[replace(window, **shares) for window in run.windows] for run in one.runs]
+    windows = [
+        [replace(window, others_cpu_share=share, caller_wait_share=waited) for window in run.windows]
+        for run in one.runs
+    ]
     return replace(one, runs=tuple(replace(run, windows=tuple(w)) for run, w in zip(one.runs, windows, strict=True)))
 
 
