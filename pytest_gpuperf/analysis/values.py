@@ -120,9 +120,9 @@ def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
 def _series(groups: Iterable[tuple[Run, LoadPoint, list[Window]]], group_logs: Iterable[Mapping[str, float]]) -> Series:
     series: Series = {}
     for (run, point, windows), logs in zip(groups, group_logs, strict=True):
-        disturbance = _disturbance(PointFigures(tuple(windows)))
+        figures = PointFigures(tuple(windows))
         for metric, value in logs.items():
-            series.setdefault((run.sweep, point, metric), []).append((value, disturbance))
+            series.setdefault((run.sweep, point, metric), []).append((value, _disturbance(figures, metric)))
     return series
 
 
@@ -234,14 +234,17 @@ def record_values(name: str, series: Series, runs: Mapping[str, int], uncancelle
     return RecordValues(name, values, frozenset(left_out))
 
 
-def _disturbance(figures: PointFigures) -> float:
+def _disturbance(figures: PointFigures, metric: str) -> float:
     """Return how far other processes may have moved a value, as a standard deviation of its log.
 
     Work that shares the cores in proportion takes ``1 / (1 - share)`` times as long. The result is bounded: beyond some
     load the share says little about a single target, and a threefold slowdown must be detectable on a busy machine.
 
     Where a single thread calls and computes, its own wait for a CPU is known. That is not bounded: it says how much
-    longer this thread took, and a slower target does not wait more.
+    longer this thread took, and a slower target does not wait more. Throughput drops by the mean wait of a call; a
+    quantile rises by no more than the mean wait divided by the share of the calls beyond it (Markov's inequality), and
+    by that much where the wait meets those calls alone.
     """
     shared = min(-math.log1p(-min(figures.others_cpu_share, 0.99)), DISTURBANCE_LIMIT)
-    return max(shared, -math.log1p(-min(figures.caller_wait_share, 0.99)))
+    waited = min(figures.caller_wait_share, 0.99)
+    return max(shared, math.log1p(waited / (1 - waited) / (1 - QUANTILES.get(metric, 0.0))))

@@ -54,8 +54,8 @@ def test_a_slower_benchmark_fails_and_the_others_pass(
     unchanged = run(pytester)
     unchanged.assert_outcomes(passed=4)
     unchanged.stdout.fnmatch_lines(["*1 run compared with 3 baseline records"])
-    # On a quiet machine a factor of 1.5 is red as well; beside other work the gate is more careful.
-    monkeypatch.setenv("SLOWER", "3")
+    # On a quiet machine a factor of 1.5 is red as well (tests/unit/session/benchmark); this holds beside other work, too.
+    monkeypatch.setenv("SLOWER", "8")
     slower = run(
         pytester, "--gpuperf-report=r.md", "--gpuperf-report=r.html", "--benchmark-autosave", "--junitxml=r.xml"
     )
@@ -63,7 +63,7 @@ def test_a_slower_benchmark_fails_and_the_others_pass(
     slower.stdout.fnmatch_lines(
         [
             "test_suite.py::test_sleeps?1? regressed compared with 4 baseline records",
-            "  concurrency 1 * ms * 6.* ms * +*%*",
+            "  concurrency 1 * ms * 1?.* ms * +*",
             "  gpuperf baseline accept * --reason *",
             "*benchmark 'sleep': 2 tests*",  # its own table, with its groups
         ]
