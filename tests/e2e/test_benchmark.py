@@ -54,7 +54,7 @@ def test_a_slower_benchmark_fails_and_the_others_pass(
     unchanged = run(pytester)
     unchanged.assert_outcomes(passed=4)
     unchanged.stdout.fnmatch_lines(["*1 run compared with 3 baseline records"])
-    # On a quiet machine a factor of 1.5 is red as well (tests/unit/session/benchmark); this holds beside other work, too.
+    # On a quiet machine a factor of 1.5 is red as well; this one is so beside other work, too.
     monkeypatch.setenv("SLOWER", "8")
     slower = run(
         pytester, "--gpuperf-report=r.md", "--gpuperf-report=r.html", "--benchmark-autosave", "--junitxml=r.xml"
