@@ -27,6 +27,10 @@ JSON_BYTES = 32 * _MIB
 CONTROL_BYTES = 16 * _MIB
 #: The Prometheus metrics of a server.
 METRICS_BYTES = 16 * _MIB
+#: A message between ``gpuperf duet`` and one of its sides; the largest hold a record.
+MESSAGE_BYTES = 256 * _MIB
+#: The end of a server's log that is read for messages.
+LOG_BYTES = 4 * _MIB
 #: A sentence of a server about a failed request, as it is kept for messages.
 SENTENCE_CHARS = 300
 #: Different sentences about failed requests that are counted in a window.

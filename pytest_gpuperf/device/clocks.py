@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -20,6 +22,8 @@ from pytest_gpuperf.errors import DeviceError, NvmlError
 _KEEPER = Path(__file__).with_name("clock_keeper.py")
 #: The keeper resets within a poll; a driver that must be loaded takes seconds.
 _RESET_S = 5.0
+#: How long locking may take: it loads the driver, too.
+_LOCK_S = 30.0
 #: A killed invocation has reset its clocks after this time, unless the driver must be loaded.
 _PATIENCE_S = 1.0
 _POLL_S = 0.1
@@ -65,6 +69,10 @@ class LockedClocks:
         with ExitStack() as undo:
             undo.callback(self.close)
             assert self._process.stdout is not None
+            if not select.select([self._process.stdout], (), (), _LOCK_S)[0]:
+                raise DeviceError(
+                    f"The clocks of {device.label} were not locked within {_LOCK_S:g} s: does the driver hang?"
+                )
             reply = self._process.stdout.readline().strip()
             if reply != "locked":
                 raise _failure(device, reply)
@@ -89,7 +97,10 @@ class LockedClocks:
                 self._process.wait(_RESET_S)
             except subprocess.TimeoutExpired:
                 send_signal()
-        status = self._process.wait()
+        try:
+            status = self._process.wait(_RESET_S)
+        except subprocess.TimeoutExpired:
+            status = -signal.SIGKILL  # it hangs in the driver
         with stdout:
             _, why = _parse_failure(stdout.read().strip() if status else "")
         if status < 0 or (status and self._locked):

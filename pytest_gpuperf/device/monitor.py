@@ -32,6 +32,8 @@ INTERVAL_S = 0.1
 _LIST_EVERY = 5
 #: Time until a failed reading is tried again.
 _RETRY_NS = 1_000_000_000
+#: How long a reading may take when the monitor is closed.
+_STOP_S = 10.0
 #: Readings closer to an expected tick than this wait until it has come.
 _QUIET_NS = 5_000_000
 #: Duration of an idle power measurement, or a few ticks if that is longer.
@@ -87,7 +89,10 @@ class Monitor:
         self._wake.set()
         thread = getattr(self, "_thread", None)
         if thread is not None:
-            thread.join()
+            # NVML may never return from a driver that hangs; the thread then ends with the process.
+            thread.join(_STOP_S)
+            if thread.is_alive():
+                return
         if self._metrics is not None:
             self._metrics.close()
         if self._nvml is not None:

@@ -32,6 +32,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_gpuperf.limits import MESSAGE_BYTES
+
 PROTOCOL = 1
 #: The environment variable of the sides with the socket, as ``SIDE:PATH``.
 VARIABLE = "GPUPERF_DUET"
@@ -64,9 +66,15 @@ class Welcome:
 
 
 class Channel:
-    """An end of the socket."""
+    """An end of the socket.
 
-    def __init__(self, connection: socket.socket) -> None:
+    Args:
+        patience_s: Longest pause inside a message; None for any. A side waits for its turn as long as it takes, and
+            ``gpuperf duet`` ends a side that makes no progress.
+    """
+
+    def __init__(self, connection: socket.socket, patience_s: float | None = None) -> None:
+        connection.settimeout(patience_s)
         self._socket = connection
 
     @classmethod
@@ -106,9 +114,11 @@ class Channel:
             Hangup: The other end is gone, or sends something else.
         """
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+        if length > MESSAGE_BYTES:
+            raise Hangup(f"a message of {length} bytes, more than {MESSAGE_BYTES}")
         try:
             message = json.loads(self._exactly(length))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Hangup(f"not a message: {error}") from error
         if not isinstance(message, dict):
             raise Hangup(f"not a message: {message!r}")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pytest_gpuperf.limits import LOG_BYTES
 from pytest_gpuperf.targets.scratch import Scratch
 from pytest_gpuperf.targets.supervisor import CLEANUP_S, MARK, marked_processes, remove_traces
 
@@ -103,9 +104,14 @@ class SupervisedProcess:
         """Return the last lines of the command's output, indented."""
         return "\n".join(f"  {line}" for line in self.log_text().splitlines()[-lines:])
 
-    def log_text(self) -> str:
-        """Return the command's output."""
-        return self._log.read_text(errors="replace") if self._log is not None and self._log.exists() else ""
+    def log_text(self, last_bytes: int | None = LOG_BYTES) -> str:
+        """Return the end of the command's output; all of it for None."""
+        if self._log is None or not self._log.exists():
+            return ""
+        with self._log.open("rb") as file:
+            if last_bytes is not None:
+                file.seek(max(file.seek(0, os.SEEK_END) - last_bytes, 0))
+            return file.read().decode(errors="replace")
 
     def stop(self) -> None:
         """End the command and wait until it has ended. May be called twice."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import random
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
 
 #: Numbers at the edges of fields, in the forms in which formats write them.
 _EDGES = [
@@ -33,6 +37,11 @@ _EDGES = [
     *(b"\r\n", b"\n", b":", b",", b'"', b"\\u0000", b"\xff\xfe", b" ", b"\0"),
 ]
 _MOST_BYTES = 6000
+#: Values of another type, or at the edge of theirs, for any place of a JSON document.
+_VALUES: list[Any] = [
+    *(None, True, 0, -1, 10**30, 0.5, 1e308, float("inf"), float("nan")),
+    *("", "x", "1", "\x00", "m", "x" * 300, [], {}, [[]], [None], [{}], {"": []}, [1, [2]]),
+]
 
 
 class Mutator:
@@ -47,6 +56,32 @@ class Mutator:
         self._random = random.Random(seed)
 
     def inputs(self) -> Iterator[bytes]:
+        """Yield mutations of bytes and, where the corpus is JSON, of its documents in turn with them."""
+        documents = [data for data in self._corpus if _is_json(data)]
+        if not documents:
+            return self._bytes()
+        return chain.from_iterable(zip(self._bytes(), self._documents(documents), strict=True))
+
+    def _documents(self, corpus: Sequence[bytes]) -> Iterator[bytes]:
+        choose, chance = self._random.choice, self._random.random
+        while True:
+            document = json.loads(choose(corpus))
+            for _ in range(1 + int(chance() ** 2 * 4)):
+                places = [(holder, key) for holder in _holders(document) for key in _keys(holder)]
+                if not places:
+                    break
+                holder, key = choose(places)
+                action = int(chance() * 4)
+                if action == 0:
+                    del holder[key]
+                elif action == 1:
+                    second, place = choose(places)
+                    holder[key] = copy.deepcopy(second[place])
+                else:
+                    holder[key] = copy.deepcopy(choose(_VALUES))
+            yield json.dumps(document).encode()
+
+    def _bytes(self) -> Iterator[bytes]:
         choose, number = self._random.choice, self._random.random
         corpus, pieces = self._corpus, self._pieces
         while True:
@@ -76,3 +111,24 @@ class Mutator:
                     begin = int(number() * (len(second) + 1))
                     data[at:] = second[begin:]
             yield bytes(data[:_MOST_BYTES])
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        return isinstance(json.loads(data), dict)
+    except ValueError:
+        return False
+
+
+def _keys(holder: Any) -> list[Any]:
+    return list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+
+
+def _holders(document: Any) -> Iterator[Any]:
+    """Yield all objects and lists of a document."""
+    stack = [document]
+    while stack:
+        holder = stack.pop()
+        if isinstance(holder, dict | list):
+            yield holder
+            stack += holder.values() if isinstance(holder, dict) else holder

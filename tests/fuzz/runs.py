@@ -18,6 +18,8 @@ from tests.fuzz.targets import Target, targets
 
 #: Inputs of a target before the next one's turn.
 _BATCH = 20_000
+#: A slow target's turn is over after this time.
+_BATCH_S = 2.0
 _PRINT_S = 60.0
 #: An input that takes longer is a failure: time that grows with the square of the length, or worse.
 SLOWEST_S = 2.0
@@ -52,9 +54,9 @@ class Fuzzer:
         self._run = target.make()
         self._inputs = itertools.chain(target.corpus, Mutator(target.corpus, target.words, seed).inputs())
 
-    def batch(self, size: int) -> Counts:
-        """Run further inputs."""
-        counts, run, clock = Counts(inputs=size), self._run, time.perf_counter
+    def batch(self, size: int, limit_s: float = float("inf")) -> Counts:
+        """Run further inputs, but no longer than that."""
+        counts, run, clock = Counts(), self._run, time.perf_counter
         begin = last = clock()
         for data in itertools.islice(self._inputs, size):
             try:
@@ -64,9 +66,12 @@ class Fuzzer:
                 place = f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
                 counts.crashes.setdefault(place[:300], data)
             now = clock()
+            counts.inputs += 1
             if now - last > counts.slowest_s:
                 counts.slowest_s, counts.slowest = now - last, data
             last = now
+            if now - begin > limit_s:
+                break
         counts.seconds = last - begin
         return counts
 
@@ -105,7 +110,7 @@ def _batch(work: tuple[str, int, int]) -> tuple[str, Counts, float]:
     if name not in _fuzzers:
         (target,) = (target for target in targets() if target.name == name)
         _fuzzers[name] = Fuzzer(target, seed)
-    counts = _fuzzers[name].batch(size)
+    counts = _fuzzers[name].batch(size, _BATCH_S)
     return name, counts, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

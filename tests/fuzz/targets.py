@@ -9,17 +9,22 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pytest_gpuperf.device import triton_metrics
+from pytest_gpuperf.errors import TargetError
 from pytest_gpuperf.limits import SENTENCE_CHARS, uncompressed
 from pytest_gpuperf.load import http2
 from pytest_gpuperf.load.grpc_request import decode
 from pytest_gpuperf.load.tally import sentence_of
 from pytest_gpuperf.model import GRPC, GRPC_STREAM, HTTP
-from pytest_gpuperf.targets.kserve import grpc_codec
+from pytest_gpuperf.targets.kserve import KServeClient, grpc_codec
+from pytest_gpuperf.targets.kserve.client_http import read_document
 from pytest_gpuperf.targets.kserve.output_check import OutputCheck
+from pytest_gpuperf.targets.kserve.pipeline import stage_tree
+from pytest_gpuperf.targets.kserve.served_model import ServedModel
 from tests.fuzz import store_targets
 from tests.fuzz.wire import COMPLETED, WAITING, Exchange, grpc_exchange, http_exchange
 
@@ -134,6 +139,13 @@ _JSON_WORDS = (
 )
 
 
+_CONTROL_WORDS = (
+    *(b'"inputs":[{"name":"x","datatype":"FP32","shape":[-1]}]', b'"outputs":[]', b'"model_stats":[{}]', b'"name":"m"'),
+    *(b'"ensemble_scheduling":{"step":[{"model_name":"m"}]}', b'"max_batch_size":', b'"extensions":[{}]', b"1e999"),
+    *(b'"inference_stats":{"success":{"count":3}}', b'"model_transaction_policy":{"decoupled":true}', b'"versions":{}'),
+)
+
+
 def _hpack(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         decode(data)
@@ -182,6 +194,46 @@ def _sentence(data: bytes) -> None:
     assert sentence.isprintable()
 
 
+class _ToldClient(KServeClient):
+    """A client whose server answers everything with the same bytes."""
+
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1:8000")
+        self.answer = b""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def ready(self) -> bool:
+        return True
+
+    def _call(self, method: str, *_arguments: object) -> Any:
+        return read_document(self.answer, method)
+
+
+def _control() -> Run:
+    client = _ToldClient()
+
+    def described() -> None:
+        model = ServedModel(client.model("m"), client.config("m"))
+        model.check(client.address)
+        stage_tree("m", model, client)
+        assert model.digest
+
+    calls: list[Callable[[], object]] = [
+        *(client.extensions, client.server_version, described, client.all_server_times),
+        lambda: client.server_times("m"),
+    ]
+
+    def run(data: bytes) -> None:
+        client.answer = data
+        for call in calls:
+            with contextlib.suppress(TargetError):
+                call()
+
+    return run
+
+
 def _gzip_corpus() -> list[bytes]:
     bodies = [data.partition(b"\n")[2] for data in recorded("v2_json")]
     return [*bodies, gzip.compress(bytes(1 << 16)), zlib.compress(b"{}" * 999)[2:-4]]
@@ -213,6 +265,7 @@ def targets() -> list[Target]:
         Target("v2_json", lambda: _output_check(HTTP), recorded("v2_json"), _JSON_WORDS),
         Target("grpc_message", lambda: _output_check(GRPC), recorded("grpc_message")),
         Target("grpc_stream_message", _stream_message, recorded("grpc_stream_message")),
+        Target("control", _control, recorded("control"), _CONTROL_WORDS),
         Target("metrics", lambda: _metrics, [*recorded("metrics"), _GPU_METRICS]),
         Target(
             "record_file", lambda: store_targets.record_file, store_targets.record_files(), store_targets.WORDS, 3000

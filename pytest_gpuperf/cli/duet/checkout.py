@@ -18,6 +18,9 @@ from pytest_gpuperf.measure.channel import BASE
 #: Reports that both sides would write to the same place; only head writes them.
 _REPORTS = ("--junitxml", "--junit-xml", "--report-log", "--html", "--resultlog")
 
+#: How long an interpreter may take to import this package and say what it has.
+_PYTHON_S = 60.0
+
 
 @dataclass(frozen=True)
 class SideCheckout:
@@ -80,8 +83,18 @@ class SideCheckout:
         """
         try:
             done = subprocess.run(
-                [self.python, *arguments], cwd=self.home, env=environment, capture_output=True, text=True, check=False
+                [self.python, *arguments],
+                cwd=self.home,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_PYTHON_S,
             )
+        except subprocess.TimeoutExpired as error:
+            raise OptionError(
+                f"The interpreter of {self.name}, {self.python}, gave no answer within {_PYTHON_S:g} s."
+            ) from error
         except OSError as error:
             raise OptionError(f"The interpreter of {self.name}, {self.python}, can't be run: {error}") from error
         if done.returncode:

@@ -183,7 +183,7 @@ class _OutputFollower:
         self._side, self._printed = side, 0
 
     def print_new(self) -> None:
-        text = self._side.process.log_text()
+        text = self._side.process.log_text(last_bytes=None)
         if len(text) > self._printed:
             output = unfiltered(sys.stdout)  # pytest's colours stay
             output.write(text[self._printed :])

@@ -22,6 +22,8 @@ from pytest_gpuperf.measure.turns import MeasureStep, Phase, Turns
 from pytest_gpuperf.targets.process import SupervisedProcess
 
 _POLL_S = 0.1
+#: Longest pause inside a message of a side.
+_MESSAGE_S = 30.0
 _SHOWN_LINES = 25
 
 
@@ -155,7 +157,7 @@ class DuetConductor:
             ready = selector.select(_POLL_S)
         for key, _ in ready:
             if key.data is None:
-                self._unknown.append(Channel(self._listener.accept()[0]))
+                self._unknown.append(Channel(self._listener.accept()[0], _MESSAGE_S))
             elif key.data in self._unknown:
                 self._greet(key.data)
             else:

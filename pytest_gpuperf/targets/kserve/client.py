@@ -46,7 +46,10 @@ class KServeClient(ABC):
         """
 
     def extensions(self) -> frozenset[str]:
-        return frozenset(self._ask("get_server_metadata").get("extensions", ()))
+        names = self._ask("get_server_metadata").get("extensions", ())
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise self._unreadable("metadata", "extensions is not a list of names")
+        return frozenset(names)
 
     def server_version(self) -> str:
         """Return the server's name and version."""

@@ -45,7 +45,7 @@ class HttpClient(KServeClient):
         verb, path, document = _CALLS[method](*arguments)
         try:
             status, body = self._ask_server(verb, path, document)
-            answer = json.loads(body) if body.strip() else {}
+            answer = read_document(body, self.address)
         except ssl.SSLCertVerificationError as error:
             raise TargetError(
                 f"The certificate of the server at {self.address} was refused: {tls_advice(error)}."
@@ -54,8 +54,6 @@ class HttpClient(KServeClient):
             raise TargetError(f"The server at {self.address} answers {path} with too much: {error}.") from error
         except NO_ANSWER as error:
             raise TargetDied(f"The server at {self.address} does not answer ({_reason(error)}).") from error
-        except RecursionError as error:
-            raise TargetError(f"{self.address} is not a KServe v2 server: its answer is nested too deeply.") from error
         if status != HTTPStatus.OK:
             reason = answer.get("error") if isinstance(answer, dict) else None
             raise TargetError(f"The server at {self.address} refused {method}{arguments}: {reason or f'HTTP {status}'}")
@@ -71,9 +69,22 @@ class HttpClient(KServeClient):
             http.close()
 
 
+def read_document(body: bytes, address: str) -> Any:
+    """Return the JSON document of an answer; an empty one is an object without fields.
+
+    Raises:
+        TargetDied: It is not JSON.
+        TargetError: It is nested too deeply.
+    """
+    try:
+        return json.loads(body) if body.strip() else {}
+    except ValueError as error:
+        raise TargetDied(f"The server at {address} does not answer (its answer is not JSON).") from error
+    except RecursionError as error:
+        raise TargetError(f"{address} is not a KServe v2 server: its answer is nested too deeply.") from error
+
+
 def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return "its answer is not JSON"
     text = tls_advice(error) if isinstance(error, OSError) else repr(error)
     if _HTTP2 in text:
         return "it speaks HTTP/2: is that the gRPC port? Use the HTTP port, or choose gRPC as the protocol"

@@ -62,3 +62,18 @@ def test_numbers_that_json_lacks_are_refused(pair: Pair) -> None:
     here, _ = pair
     with pytest.raises(ValueError, match="not JSON compliant"):
         here.send({"p50": float("nan")})
+
+
+def test_a_message_above_the_limit_ends_the_connection(pair: Pair) -> None:
+    channel, other_end = pair
+    other_end.sendall(struct.pack("!Q", 1 << 40))
+    with pytest.raises(Hangup, match="a message of 1099511627776 bytes"):
+        channel.receive()
+
+
+def test_a_message_that_is_not_sent_to_its_end_ends_the_connection() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(struct.pack("!Q", 100) + b"{")
+        with pytest.raises(Hangup, match="timed out"):
+            Channel(ours, patience_s=0.1).receive()

@@ -145,3 +145,11 @@ def test_a_level_is_stable_exactly_if_its_last_windows_agree(levels: list[float]
     agree = len(measured) >= 3 and max(rule.spread(measured)) <= tolerance
     assert (rule.level(measured).state == STABLE) is agree
     assert rule.is_done(measured)
+
+
+def test_a_window_without_answers_until_the_deadline_is_the_last() -> None:
+    silent = window(requests=90, errors={"timeout": 10})
+    assert taken(StabilityRule(), [*windows(1.0), silent, *windows(1.0, 1.0)]) == 2
+    level = StabilityRule().level([silent])
+    assert level.state == UNSTABLE
+    assert "got no answer until their deadline" in level.reason

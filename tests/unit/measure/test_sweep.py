@@ -26,7 +26,7 @@ from pytest_gpuperf.model import (
     ServerTimes,
 )
 from pytest_gpuperf.model.finding import ERRORS, RATE_NOT_SUSTAINED, REQUESTS_FAILED
-from tests.unit.load.hostile import Server, answers, response
+from tests.unit.load.hostile import Exchange, Server, answers, response, silence
 from tests.unit.load.wire import workload
 from tests.unit.measure.fake_target import CALL_S, FakeStarted, FakeTarget
 
@@ -532,3 +532,22 @@ class TestSmoke:
         with pytest.raises(KeyboardInterrupt):
             smoke_sweep(target, POINTS, QUICK)
         assert target.log == ["start", "stop"]
+
+
+def test_a_sweep_whose_requests_get_no_answer_ends_after_the_first_window() -> None:
+    """One request in 40 is never answered: each of the 18 windows would wait for the deadline."""
+
+    def behave(exchange: Exchange) -> None:
+        if exchange.number % 40 == 39:
+            silence(exchange)
+        time.sleep(0.002)
+        exchange.send(response())
+
+    plan = replace(QUICK, visits=6, runs=3, window_s=0.3, deadline_s=1.0)
+    with Server(behave) as server:
+        begin = time.monotonic()
+        with pytest.raises(
+            LoadError, match=r"(?s)At concurrency 4, \d+ of \d+ requests got no answer within 1 s\..*See its"
+        ):
+            Sweep().measure(FakeTarget(server=server), [LoadPoint(4)], plan)
+        assert time.monotonic() - begin < 12

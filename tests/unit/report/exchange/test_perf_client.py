@@ -176,11 +176,12 @@ def test_a_level_shows_its_warnings() -> None:
     bad = replace(
         closed(),
         errors={"timeout": 3, "status 503": 1},
+        error_sentences={"status 503": {"the queue is full": 1}},
         findings=findings,
         stall_s=0.02,
     )
     text = "\n".join(level_lines(level(bad, UNSTABLE, why="the windows differ"), Layout()))
-    assert "Failed requests: 4 (timeout x 3, status 503 x 1)" in text
+    assert "Failed requests: 4 (timeout x 3, status 503 x 1)\n      status 503 x 1: the queue is full" in text
     assert "stalled for 20.0 msec" in text
     assert "  [WARNING] the GPU clock moved between 1700 and 1980 MHz" in text
     assert "  [WARNING] unstable: the windows differ" in text

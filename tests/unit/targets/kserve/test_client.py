@@ -18,7 +18,7 @@ import pytest
 from pytest_gpuperf.errors import MissingExtra, TargetDied, TargetError
 from pytest_gpuperf.model import Address, ServerTimes, Tls
 from pytest_gpuperf.targets.kserve import KServeClient, Servers, open_client
-from tests.unit.load.hostile import Server, answers, response
+from tests.unit.load.hostile import Server, answers, hang_up_after, response
 from tests.unit.load.listening import HOST
 from tests.unit.targets.kserve.fake_servers import ALL, HttpTriton, documents, grpc_triton
 
@@ -232,3 +232,32 @@ class TestEncrypted:
         protocol, address = encrypted
         with pytest.raises(TargetError, match=rf"(?s){address.label}.*No such file.*gone\.pem"):
             open_client(Servers((address,), protocol, tls=Tls(ca_file=str(certificates / "gone.pem"))))
+
+    def test_a_certificate_of_an_unknown_authority_is_refused_and_says_what_to_pass(
+        self, encrypted: tuple[str, Address], certificates: Path
+    ) -> None:
+        protocol, address = encrypted
+        tls = replace(self.known(certificates), ca_file="")
+        client = open_client(Servers((address,), protocol, tls=tls))
+        with pytest.raises(
+            TargetError, match=r"certificate of the server at .* was refused.*ca_file, or turn verify off"
+        ):
+            client.extensions()
+        client.close()
+
+
+def test_the_http_port_asked_over_grpc() -> None:
+    with Server(hang_up_after(response(b"{}", "400 Bad Request"))) as server:
+        client = open_client(Servers((Address(HOST, server.port),), "grpc"))
+        with pytest.raises(TargetDied, match=r"Is that the (HTTP|gRPC) port"):
+            client.extensions()
+        client.close()
+
+
+def test_grpc_uses_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "grpc_proxy", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with grpc_triton(*ALL) as (port, _):
+        client = open_client(Servers((Address(HOST, port),), "grpc"))
+        assert client.extensions() == set(ALL)
+        client.close()
