@@ -257,3 +257,8 @@ def test_the_model_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
         main(["sweep"])
     assert status.value.code == 2
     assert "-m" in capsys.readouterr().err
+
+
+def test_the_page_names_every_flag_without_a_full_counterpart() -> None:
+    page = (Path(__file__).parents[4] / "docs/sweep.md").read_text()
+    assert not [flag for flag in (*REFUSED, *IGNORED) if f"`{flag}`" not in page]
