@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from tests.nvml import MockNvml, build
@@ -15,6 +16,10 @@ from tests.nvml import MockNvml, build
 # A shell that starts pytest in the background makes it ignore Ctrl-C, and all its children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says more about what else the machine does.
+hypothesis.settings.register_profile("any speed", deadline=None)
+hypothesis.settings.load_profile("any speed")
 
 
 @pytest.fixture(scope="session")
