@@ -197,6 +197,12 @@ def test_the_commands_reproduce_and_accept() -> None:
     assert "secret" not in text
 
 
+def test_the_command_for_a_benchmark_has_no_option_that_pytest_refuses() -> None:
+    test = reported(4.0)
+    measured = replace(test.record, settings={**test.record.settings, "runs": 1})
+    assert "--gpuperf-runs" not in reproduce(replace(test, record=measured))
+
+
 def test_a_record_of_another_tool_has_no_pytest_command() -> None:
     test = reported(6.0)
     key = {**test.record.key, "method_version": "gpuperf sweep 1"}
