@@ -79,9 +79,13 @@ class Store:
     def dated(self, record: Record) -> Record:
         """Return a new record, dated after the newest of its key.
 
-        The clock of the machine that measured that one may be a little ahead.
+        The clock of the machine that measured that one may be a little ahead. A store that can't be listed changes
+        nothing: the record was measured, and ``write`` saves it elsewhere if it must.
         """
-        newest = next(iter(self.listing(self.folder(record.key))), None)
+        try:
+            newest = next(iter(self.listing(self.folder(record.key))), None)
+        except StoreError:
+            return record
         if newest is None or newest.name < layout.file_name(record):
             return record
         moment = moment_after(newest.name, timedelta(milliseconds=1))

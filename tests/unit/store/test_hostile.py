@@ -364,6 +364,16 @@ def test_a_record_that_can_t_be_written_is_saved_elsewhere(
     assert sorted(file.id for file in store.newest(store.folder(KEY))) == ["s0", "s1"]
 
 
+def test_a_store_that_can_t_be_listed_after_the_measurement_keeps_no_record_from_being_saved(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: str) -> list[str]:
+        raise StoreError("The bucket went away.")
+
+    monkeypatch.setattr(store.files, "names", gone)
+    assert store.dated(GOOD) == GOOD
+
+
 def test_a_full_disk_everywhere_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rescue, "_write", lambda *_: False)
     monkeypatch.setattr(rescue, "_folders", [])
