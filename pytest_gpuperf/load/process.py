@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -27,6 +28,8 @@ from pytest_gpuperf.load.tally import Tally, column_names, recording_of, times_o
 from pytest_gpuperf.model import WireWorkload, Workload
 
 #: How long a worker may take to end once it is asked to, and to end once it is killed.
+#: Time for a process that has closed its pipe to end.
+_ENDING_S = 0.5
 _STOP_S = 5.0
 #: How long a message to a worker may take: it reads while it is idle, and imports the modules of the user's checks.
 _MESSAGE_S = 30
@@ -92,7 +95,15 @@ class _Worker:
             return False
 
     def kill_and_report(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_ENDING_S)
+        status = self.process.returncode
         self.end(kill=True)
+        if status is not None and status < 0:
+            hint = ", by another process or for lack of memory" if status == -signal.SIGKILL else ""
+            ending = f"It was ended by {signal.Signals(-status).name}{hint}."
+            # Python's traceback of an interrupt would only say where it was just then.
+            return ending if status == -signal.SIGINT else f"{ending} {self._output.tail()}".rstrip()
         return f"Exit status {self.process.returncode}. {self._output.tail()}".rstrip()
 
     def end(self, *, kill: bool = False) -> None:
