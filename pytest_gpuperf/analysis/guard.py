@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pytest_gpuperf.model import TIMEOUT, Finding, GpuReadings, PointFigures, Run, Window, finding
+from pytest_gpuperf.model import TIMEOUT, Finding, GpuReadings, PointFigures, Run, ServerTimes, Window, finding
+from pytest_gpuperf.model.figures import CACHED_SHARE
 
 #: A load generator this busy measures itself: above it, the time a response waits for the client is no longer small.
 CLIENT_BUSY_SHARE = 0.9
@@ -102,6 +103,13 @@ def client_findings(
     if errors:
         findings.append(Finding(finding.REQUESTS_FAILED, finding.ERRORS, errors, requests + errors))
     return tuple(findings)
+
+
+def cache_findings(server: ServerTimes | None) -> tuple[Finding, ...]:
+    """Judge a window by the answers that came from the server's response cache; of an ensemble, or of its steps."""
+    if server is None or server.all_cache_hits <= CACHED_SHARE * server.requests:
+        return ()
+    return (Finding(finding.CACHE_HITS, finding.CACHED, min(server.all_cache_hits / max(server.requests, 1), 1.0)),)
 
 
 def _is_starved(share: float, window_s: float) -> bool:

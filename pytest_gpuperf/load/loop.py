@@ -30,7 +30,7 @@ now_ns = time.monotonic_ns
 _RECEIVE_BYTES = 1 << 20
 _POLL_S = 0.05
 #: Longest sleep of the loop; waking up later than this, and then 1 ms, shows that it was kept from running.
-_SLEEP_S, _OVERSLEPT_NS = 0.01, 11_000_000
+_SLEEP_S, _OVERSLEPT_NS = 0.02, 21_000_000
 #: Time without any connection after which the window is given up: the server is gone, not busy.
 _GIVE_UP_S = 2.0
 #: How long requests that belong to no window may take at its end, unless answers took half as long.

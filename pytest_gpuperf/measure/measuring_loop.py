@@ -24,7 +24,7 @@ from pytest_gpuperf.measure.policy import Measured, Policy
 from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.target_under_load import InFlight, TargetUnderLoad, shared_by_batch_size
 from pytest_gpuperf.measure.turns import MeasureStep, Phase, Turn
-from pytest_gpuperf.model import LoadPoint, PlainMapping, Run, Window
+from pytest_gpuperf.model import LoadPoint, PlainMapping, Run, Window, with_cached_points
 from pytest_gpuperf.targets import StartedTarget, Target
 
 Result = TypeVar("Result")
@@ -204,7 +204,7 @@ class _RunInProgress:
             self._startup_s,
             self._warmup_s,
             self._warm,
-            tuple(self.windows),
+            with_cached_points(self.windows),
             self._complete,
             tuple(self._anchor_windows),
             self._sequential,

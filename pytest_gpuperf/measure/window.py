@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import NoReturn
 
-from pytest_gpuperf.analysis.guard import client_findings, cpu_findings, device_findings
+from pytest_gpuperf.analysis.guard import cache_findings, client_findings, cpu_findings, device_findings
 from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, window_figures
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.device import (
@@ -118,6 +118,8 @@ def take_window(
         target_cpu_s=target_cpu_s,
         target_wait_s=target_wait_s,
     )
+    server = after - before if before is not None and after is not None else None
+    findings += cache_findings(server)
     if instruments:
         findings += (Finding(PYTHON_INSTRUMENTED, INSTRUMENTED, names=instruments),)
     endpoints = _endpoints(recording, workload)
@@ -147,7 +149,7 @@ def take_window(
         first=window_figures(firsts, *edges, 1).latency if firsts else None,
         answers=_answers(recording),
         endpoints=endpoints,
-        server=after - before if before is not None and after is not None else None,
+        server=server,
         others_cpu_share=others if watch_cpu else None,
         energy=resources.energy,
         memory=resources.memory,

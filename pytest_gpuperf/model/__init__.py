@@ -8,7 +8,13 @@ from pytest_gpuperf.model.budget import Budget, LatencyLimit
 from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, OperatingPoint, Price
 from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, smoke_curve
 from pytest_gpuperf.model.device_comparison import DeviceComparison, DevicePoint, DeviceResult, Ratio
-from pytest_gpuperf.model.figures import PointFigures, figures_by_point, undisturbed_windows, windows_by_point
+from pytest_gpuperf.model.figures import (
+    PointFigures,
+    figures_by_point,
+    undisturbed_windows,
+    windows_by_point,
+    with_cached_points,
+)
 from pytest_gpuperf.model.finding import MARKS, Finding
 from pytest_gpuperf.model.histogram import QUANTILES, Histogram, bucket_of, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model.budget import Budget
@@ -45,6 +45,7 @@ class CurvePoint:
         target_memory_bytes, device_memory_bytes, host_memory_bytes: Peaks (``Memory``); None as above.
         guards: Guards of the windows that count. A disturbance is among them only if all windows of the load point were
             disturbed in some run.
+        cached: Whether answers came from the server's response cache.
     """
 
     concurrency: int
@@ -78,10 +79,11 @@ class CurvePoint:
     device_memory_bytes: int | None = None
     host_memory_bytes: int | None = None
     guards: tuple[str, ...] = ()
+    cached: bool = False
 
     @property
     def load(self) -> LoadPoint:
-        return LoadPoint(self.concurrency, self.batch_size, self.rate, self.arrivals)
+        return LoadPoint(self.concurrency, self.batch_size, self.rate, self.arrivals, self.cached)
 
     @property
     def p50_ms(self) -> float:
@@ -143,7 +145,7 @@ class Curve:
             KeyError: The sweep has no such point.
         """
         for point in self.points:
-            if point.load == load:
+            if load in (point.load, replace(point.load, cached=False)):
                 return point
         raise KeyError(f"{self.name} was not swept at {load.label}")
 
@@ -263,7 +265,8 @@ def curve_of(name: str, points: Sequence[LoadPoint], runs: Sequence[Run]) -> Cur
     errors: Counter[LoadPoint] = Counter()
     for window in (window for run in runs for window in run.windows):
         errors[window.point] += window.error_count
-    return Curve(name, tuple(_point(figures[point], errors[point]) for point in points if point in figures))
+    wanted = dict.fromkeys(variant for point in points for variant in (point, replace(point, cached=True)))
+    return Curve(name, tuple(_point(figures[point], errors[point]) for point in wanted if point in figures))
 
 
 def curves_of(runs: Iterable[Run]) -> tuple[Curve, ...]:
@@ -321,4 +324,5 @@ def _point(figures: PointFigures, errors: int) -> CurvePoint:
         device_memory_bytes=memory.device_bytes,
         host_memory_bytes=memory.host_bytes,
         guards=figures.guards,
+        cached=point.cached,
     )

@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -35,6 +35,10 @@ CountedT = TypeVar("CountedT")
 
 #: Lines about what the server said of failed requests.
 _SENTENCES = 5
+
+
+#: Share of answers from the response cache from which a load point measures the cache.
+CACHED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,12 @@ class PointFigures:
         return functools.reduce(operator.add, times) if times and None not in times else None
 
     @property
+    def cached(self) -> bool:
+        """Whether a noticeable share of the requests was answered from the server's response cache."""
+        times = [window.server for window in self.windows if window.server is not None]
+        return sum(server.all_cache_hits for server in times) > CACHED_SHARE * sum(server.requests for server in times)
+
+    @property
     def endpoints(self) -> tuple[EndpointFigures, ...]:
         """Figures of each endpoint, over the windows that distinguish endpoints."""
         windows = [window for window in self.windows if window.endpoints]
@@ -261,6 +271,18 @@ def _mean_share(shares: Sequence[tuple[float | None, float]]) -> float:
     """Return the mean of shares that are known, weighted by time; 0 without one."""
     known = [(share, window_s) for share, window_s in shares if share is not None]
     return sum(share * window_s for share, window_s in known) / sum(s for _, s in known) if known else 0.0
+
+
+def with_cached_points(windows: Sequence[Window]) -> tuple[Window, ...]:
+    """Return the windows of a run, with the points marked whose answers came from the server's response cache."""
+    by_point: dict[LoadPoint, list[Window]] = {}
+    for window in windows:
+        by_point.setdefault(window.point, []).append(window)
+    cached = {point for point, members in by_point.items() if PointFigures(tuple(members)).cached}
+    return tuple(
+        replace(window, point=replace(window.point, cached=True)) if window.point in cached else window
+        for window in windows
+    )
 
 
 def _inferences(windows: Iterable[Window]) -> float:

@@ -34,11 +34,13 @@ WARMING = "warming"
 DEVICE = "device"
 #: Something traced or profiled the Python code under test. It is part of the comparison key, too.
 INSTRUMENTED = "instrumented"
+#: Answers came from the server's response cache.
+CACHED = "cached"
 
 #: Guards that mark a window without making it a disturbed one: failures, lost servers and overload are the target's own
 #: doing, and the load generator is the busier the faster a target is. Leaving out such windows would select by the
 #: result. What instruments Python does so in all windows alike.
-MARKS = frozenset({CLIENT, RATE, ERRORS, SERVERS, INSTRUMENTED})
+MARKS = frozenset({CLIENT, RATE, ERRORS, SERVERS, INSTRUMENTED, CACHED})
 
 # Kinds, with the meaning of ``value`` and ``reference``.
 
@@ -64,6 +66,8 @@ PYTHON_INSTRUMENTED = "python_instrumented"
 LATE_SENDS = "late_sends"
 #: Inferences per second that were answered, and that were due.
 RATE_NOT_SUSTAINED = "rate_not_sustained"
+#: Share of the requests that were answered from the server's response cache.
+CACHE_HITS = "cache_hits"
 #: Failed requests, and all requests.
 REQUESTS_FAILED = "requests_failed"
 #: Lost servers, and all servers; ``names`` are the lost ones.

@@ -14,6 +14,8 @@ class ServerTimes:
     Source: the cumulative fields of Triton's statistics extension.
 
     Attributes:
+        cache_hits: Requests that were answered from the response cache; nothing was computed for them.
+        cache_hit_ns: Time of these answers.
         stages: The times of each step of an ensemble, by model; the fields above are then the sums over all steps.
     """
 
@@ -24,11 +26,25 @@ class ServerTimes:
     compute_infer_ns: int
     compute_output_ns: int
     stages: Mapping[str, ServerTimes] = field(default_factory=dict)
+    cache_hits: int = 0
+    cache_hit_ns: int = 0
+
+    @property
+    def computed(self) -> int:
+        """Requests for which something was computed: the times above are theirs."""
+        return max(self.requests - self.cache_hits, 0)
+
+    @property
+    def all_cache_hits(self) -> int:
+        """Answers from the response cache, those of an ensemble's steps included."""
+        return self.cache_hits + sum(stage.all_cache_hits for stage in self.stages.values())
 
     @property
     def total_ns(self) -> int:
         """Time between the arrival of a request at the server and its answer, summed over the requests."""
-        return self.queue_ns + self.compute_input_ns + self.compute_infer_ns + self.compute_output_ns
+        return (
+            self.queue_ns + self.compute_input_ns + self.compute_infer_ns + self.compute_output_ns + self.cache_hit_ns
+        )
 
     def __add__(self, later: ServerTimes) -> ServerTimes:
         return self._combine(later, operator.add)
@@ -47,4 +63,6 @@ class ServerTimes:
             combine(self.compute_infer_ns, times.compute_infer_ns),
             combine(self.compute_output_ns, times.compute_output_ns),
             {model: self.stages.get(model, zero)._combine(times.stages.get(model, zero), combine) for model in models},
+            combine(self.cache_hits, times.cache_hits),
+            combine(self.cache_hit_ns, times.cache_hit_ns),
         )

@@ -143,6 +143,10 @@ _WORDS: dict[str, Callable[[Sequence[Finding]], str]] = {
         f"the rate was not sustained: {_values(f, '.4g')}/s answered of {_references(f, '.4g')}/s"
     ),
     kinds.REQUESTS_FAILED: _failed,
+    kinds.CACHE_HITS: lambda f: (
+        f"the server's response cache answered {_percent(f)} of the requests, so the cache was measured instead of the "
+        "model; turn response_cache off, or send different inputs"
+    ),
     kinds.SERVERS_LOST: _servers,
     kinds.THROTTLING: _throttling,
     kinds.CLOCK_MOVED: _clock_range,

@@ -75,7 +75,7 @@ def _server_notes(curve: Curve) -> list[str]:
     if point is None or point.server is None or not point.server.requests:
         return []
     server = point.server
-    parts = _server_parts(server, server.requests)
+    parts = _server_parts(server, max(server.computed, 1))
     queue_ns = parts.pop("queue")
     outside_ns = max(point.mean_ns - server.total_ns / server.requests, 0.0)
     split = {"queue": queue_ns, "compute": sum(parts.values()), "outside": outside_ns}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure.explore import Axis
@@ -143,7 +144,9 @@ def kept_points_of(baseline: Baseline, sweep: str, axis: Axis) -> tuple[LoadPoin
 
 def _kept_points(record: Record, sweep: str) -> list[LoadPoint]:
     """Return the points of a sweep that a record keeps for the next one: all, if it doesn't state them."""
-    points = dict.fromkeys(window.point for run in record.runs if run.sweep == sweep for window in run.windows)
+    points = dict.fromkeys(
+        replace(window.point, cached=False) for run in record.runs if run.sweep == sweep for window in run.windows
+    )
     kept = record.kept_points.get(sweep)
     return [point for point in points if kept is None or point in kept]
 

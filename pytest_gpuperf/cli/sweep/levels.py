@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
-from pytest_gpuperf.analysis.guard import client_findings
+from pytest_gpuperf.analysis.guard import cache_findings, client_findings
 from pytest_gpuperf.cli.sweep.report import SweepReport
 from pytest_gpuperf.cli.sweep.settings import SweepSettings, window_arrivals
 from pytest_gpuperf.load import Recording, WindowSpec
@@ -86,7 +86,7 @@ class _Level:
         """Return what disturbed the level, judged over all its windows together."""
         errors = figures.error_count
         sent = (figures.requests + errors) * figures.point.batch_size
-        return client_findings(
+        return cache_findings(figures.server) + client_findings(
             window_s=figures.window_s,
             client_cpu_s=figures.client_cpu_s,
             workers=self._workers,

@@ -142,9 +142,10 @@ def _server(figures: PointFigures) -> list[str]:
     compute = [f"compute {part} {_us(getattr(where, f'{part}_ns'))} usec" for part in _COMPUTE]
     breakdown = " + ".join([f"queue {_us(where.queue_ns)} usec", *compute])
     return [
-        f"Inference count: {server.requests * figures.point.batch_size}",
+        f"Inference count: {server.computed * figures.point.batch_size}",
         f"Execution count: {server.executions}",
         f"Successful request count: {server.requests}",
+        *([f"Cache hit count: {server.cache_hits}"] if server.cache_hits else []),
         f"Avg request latency: {_us(where.server_ns)} usec ({breakdown})",
     ]
 

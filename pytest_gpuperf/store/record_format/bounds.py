@@ -42,6 +42,9 @@ _WINDOW: _Bounds = {
     "latency_mean_ns": (0.0, 1e22),
     "client_cpu_s": (-_LONGEST_S, _LONGEST_S),
     "stall_s": (-_LONGEST_S, _LONGEST_S),
+    "client_wait_s": (-_LONGEST_S, _LONGEST_S),
+    "client_halted_s": (-_LONGEST_S, _LONGEST_S),
+    "client_stops": _COUNT,
     "late": _COUNT,
     "lag_p99_ns": _ANY,
     "answers": _COUNT,
@@ -50,6 +53,8 @@ _ENDPOINT: _Bounds = {"requests": _COUNT, "errors": _COUNT, "throughput": (0.0, 
 _SERVER: _Bounds = {
     **dict.fromkeys(("requests", "executions"), _COUNT),
     **dict.fromkeys(("queue_ns", "compute_input_ns", "compute_infer_ns", "compute_output_ns"), (0, _MOST_NS)),
+    "cache_hits": _COUNT,
+    "cache_hit_ns": (0, _MOST_NS),
 }
 _RUN: _Bounds = {"index": (0, 10**9), "startup_s": (-_LONGEST_S, _LONGEST_S), "warmup_s": (-_LONGEST_S, _LONGEST_S)}
 _FINDING: _Bounds = {"value": _ANY, "reference": _ANY}

@@ -139,5 +139,15 @@ def times_of_statistics(entries: Iterable[Any]) -> ServerTimes:
         times = entry.get("inference_stats", {})
         requests = int(times.get("success", {}).get("count", 0))
         queue, given, infer, output = (int(times.get(part, {}).get("ns", 0)) for part in _PARTS)
-        total += ServerTimes(requests, int(entry.get("execution_count", 0)), queue, given, infer, output)
+        hits = times.get("cache_hit", {})
+        total += ServerTimes(
+            requests,
+            int(entry.get("execution_count", 0)),
+            queue,
+            given,
+            infer,
+            output,
+            cache_hits=int(hits.get("count", 0)),
+            cache_hit_ns=int(hits.get("ns", 0)),
+        )
     return total
