@@ -1,9 +1,9 @@
 """Measure again and again in one process, and show that nothing grows: ``python -m benchmarks.soak --minutes 60``.
 
-Each round starts a callable, an HTTP endpoint and, every few rounds, a real tritonserver, measures a small sweep of
-each, stops them, and stores and compares the record. Sampled after each round: resident memory, descriptors, threads,
-child processes, segments of shared memory and temporary files. The first tenth is warm-up. The script prints the slope
-of each, and exits with 1 if one is not flat.
+Each round measures a small sweep of a callable, of a running tritonserver over HTTP and, every few rounds, of a
+tritonserver that is started for it, with shared memory; and compares and stores the records. Sampled after each round:
+resident memory, descriptors, threads, child processes, segments of shared memory and temporary files. The first tenth
+is warm-up. The script prints the growth of each over the rest, and exits with 1 if one is not flat.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import argparse
 import gc
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx import TensorProto, helper, save
+
+from benchmarks.identity_server import identity_server
 from pytest_gpuperf import KServeEndpoint, TritonEndpoint
 from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.rule import Rule
@@ -43,6 +46,7 @@ TOLERATED = {
 #: Rounds between two starts of the tritonserver, which takes seconds.
 _TRITON_EVERY = 4
 _PAUSE_S = 0.5
+_OLD_S = 60.0
 _PLAN = MeasurePlan(runs=1, visits=2, window_s=0.2, lead_in_s=0.05)
 _POINTS = [LoadPoint(1), LoadPoint(4)]
 
@@ -55,14 +59,22 @@ class Sample:
     figures: dict[str, float]
 
 
-def double(inputs: dict[str, object]) -> dict[str, object]:
-    """Serve as the model of the tritonserver."""
-    return inputs
-
-
 def callable_work() -> int:
     """Compute for about a tenth of a millisecond."""
     return sum(range(2000))
+
+
+def _save_model(path: Path) -> None:
+    """Write an ONNX model that adds its input to itself."""
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 16]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "doubled", tensors[:1], tensors[1:])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def _old_segments(since_s: float) -> int:
+    """Count the segments of shared memory since an instant that are a minute old: other tests make short-lived ones."""
+    made_s = [path.stat().st_mtime for path in Path("/dev/shm").glob("gpuperf*") if path.exists()]
+    return sum(since_s < at_s < time.time() - _OLD_S for at_s in made_s)
 
 
 def sample(began_s: float, temporary: Path) -> Sample:
@@ -71,11 +83,10 @@ def sample(began_s: float, temporary: Path) -> Sample:
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     figures = {
         "resident memory, MB": int(statm[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20,
-        "descriptors": len(os.listdir("/proc/self/fd")),
+        "descriptors": sum(1 for _ in Path("/proc/self/fd").iterdir()),
         "threads": threading.active_count(),
         "children": len(children),
-        # Only ours: other programs of the machine share it, too.
-        "shared memory": sum(name.startswith("gpuperf") for name in os.listdir("/dev/shm")),
+        "shared memory": _old_segments(time.time() - (time.monotonic() - began_s)),
         "temporary files": sum(1 for _ in temporary.rglob("*")),
     }
     return Sample(time.monotonic() - began_s, figures)
@@ -83,7 +94,17 @@ def sample(began_s: float, temporary: Path) -> Sample:
 
 def measured(target: Target, monitor: Monitor) -> Run:
     runs: list[Run] = []
-    measure_sweep(target, _POINTS, _PLAN, name="soak", on_run=runs.append, watch_cpu=True, monitor=monitor)
+    measure_sweep(
+        target,
+        _POINTS,
+        _PLAN,
+        name="soak",
+        on_run=runs.append,
+        on_under_test=lambda _: None,
+        on_progress=lambda _: None,
+        watch_cpu=True,
+        monitor=monitor,
+    )
     return runs[0]
 
 
@@ -129,23 +150,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def soak(minutes: float, folder: Path, temporary: Path, *, triton: bool) -> int:
     """Run rounds for some minutes; return the exit status."""
-    command = [sys.executable, "-m", "benchmarks.identity_server", "0"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    port = int(server.stdout.readline())
+    model = folder / "doubled.onnx"
+    _save_model(model)
     device, store = find_device("cpu"), Store(str(folder / "store"))
     monitor = Monitor([device])
     key = new_key(device.key, "soak", "soak 1")
     began_s, samples, baseline = time.monotonic(), list[Sample](), list[Record]()
-    try:
+    with ExitStack() as stack:
+        stack.callback(monitor.close)
+        targets: list[Target] = [as_target(callable_work)]
+        if triton:
+            targets.append(KServeEndpoint(stack.enter_context(identity_server()).http, "identity"))
         while (passed_s := time.monotonic() - began_s) < 60 * minutes or len(samples) < 3:
-            targets: list[Target] = [
-                as_target(callable_work),
-                KServeEndpoint(f"127.0.0.1:{port}", "identity"),
-            ]
-            if triton and len(samples) % _TRITON_EVERY == 0:
-                targets.append(TritonEndpoint(double, inputs={"x": ("FP32", [4])}, outputs={"x": ("FP32", [4])}))
-            for target in targets:
+            fresh = [TritonEndpoint(model, threads=1, shared_memory="system")]
+            for target in targets + fresh * (triton and len(samples) % _TRITON_EVERY == 0):
                 record = new_record(key, [measured(target, monitor)])
                 compare(record, baseline, Rule())
                 store.write(record)
@@ -154,10 +172,6 @@ def soak(minutes: float, folder: Path, temporary: Path, *, triton: bool) -> int:
             if len(samples) % 20 == 1:
                 print(f"{passed_s / 60:6.1f} min  {samples[-1].figures}", flush=True)
             time.sleep(_PAUSE_S)
-    finally:
-        monitor.close()
-        server.kill()
-        server.wait()
     return 0 if report(samples) else 1
 
 
