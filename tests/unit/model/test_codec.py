@@ -159,12 +159,12 @@ OPTIONAL = {
     *(("runs", 0, "windows", 0, name) for name in WINDOW_OPTIONAL),
     *(("runs", 0, "windows", 0, "endpoints", 0, "latency", *name) for name in ((), ("buckets",), ("counts",))),
     *(("runs", 0, "windows", 0, "findings", 0, name) for name in ("guard", "value", "reference", "names", "detail")),
-    ("runs", 0, "windows", 0, "server", "stages"),
+    *(("runs", 0, "windows", 0, "server", name) for name in ("stages", "cache_hits", "cache_hit_ns")),
     ("runs", 0, "windows", 0, "server", "stages", "resize", "stages"),
     *(("runs", 0, "windows", 0, "energy", 0, name) for name in ("error_j", "idle_w")),
     *(("runs", 0, "windows", 0, "memory", name) for name in ("target_bytes", "device_bytes", "host_bytes")),
     *(("runs", 0, "windows", 0, "gpus", 0, name) for name in GPU_OPTIONAL),
-    *((*point, name) for point in POINTS for name in ("concurrency", "batch_size", "rate", "arrivals")),
+    *((*point, name) for point in POINTS for name in ("concurrency", "batch_size", "rate", "arrivals", "cached")),
     *(("runs", 0, "windows", 0, kind, name) for kind in HISTOGRAMS for name in ("buckets", "counts")),
 }
 MAPPINGS = (*FREE, "errors", "stages", "kept_points")
