@@ -24,6 +24,7 @@ from pytest_gpuperf.store import (
     export_records,
     import_records,
     key_digest,
+    move,
     prunable,
     pull,
     push,
@@ -35,7 +36,7 @@ _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365, None: 1}
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's actions."""
-    parser.description = "List, accept, pin, delete and copy stored records."
+    parser.description = "List, accept, pin, move, delete and copy stored records."
     actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
 
     def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -52,13 +53,21 @@ def register(parser: argparse.ArgumentParser) -> None:
     pin = add("pin", _pin, "also compare all later records with this record, however old it gets")
     unpin = add("unpin", _unpin, "stop comparing later records with a pinned record")
     prune = add("prune", _prune, "delete old records; without --yes, only list them")
-    for action in (show, accept, pin, unpin):
+    moving = add("move", _move, "give the records of a renamed or moved test, file or folder to its new id")
+    moving.add_argument("old", metavar="OLD", help="id of the test, of all its parameters, or of its file or folder")
+    moving.add_argument(
+        "new", metavar="NEW", help="the same in the code as it is now, or the name in the test's marker"
+    )
+    for action in (show, pin, unpin):
         action.add_argument("record", help="id of the record, or its beginning")
-    for action in (accept, pin, unpin, prune):
+    text = "ids of the records, or their beginnings"
+    accept.add_argument("records", nargs="+", metavar="record", help=text)
+    for action in (accept, pin, unpin, prune, moving):
         required = action in (accept, pin)
         action.add_argument("--reason", required=required, default="", help="why; stored with your name")
-    for action in (accept, pin, unpin):
-        action.add_argument("--author", default="", metavar="NAME", help="who decided it (default: you)")
+    for action in (accept, pin, unpin, moving):
+        text = "who decided it (default: you, as git or the CI system knows you)"
+        action.add_argument("--author", default="", metavar="NAME", help=text)
     add_filters(prune)
     prune.add_argument("--keep", type=integer(), metavar="N", help="keep the newest N records of each key")
     prune.add_argument("--older-than", type=_age, metavar="AGE", help="delete records older than 90d, 12w, 6m or 1y")
@@ -142,6 +151,8 @@ def _show(options: argparse.Namespace) -> int:
     record = store.read(file)
     print(f"{record.test}\n  record {record.id} of {record.created_utc}, {record.status}, gate: {_gate(record)}")
     print(f"  {store.describe(file.path)}")
+    if record.moved_from:
+        print(f"  measured as {record.moved_from}, before the test was moved")
     if acceptance := store.acceptance(file):
         print(f"  accepted by {acceptance.author} on {minute(acceptance.accepted_utc)}: {acceptance.reason}")
     if pin := store.pin_of(file):
@@ -164,16 +175,32 @@ def _show(options: argparse.Namespace) -> int:
 
 def _accept(options: argparse.Namespace) -> int:
     store = open_store(options)
-    file = store.find(options.record)
-    acceptance = store.accept(file, options.reason, options.author)
-    print(f"{acceptance.record} is the new baseline of its test, accepted by {acceptance.author}: {acceptance.reason}")
-    for pinned in store.pinned(store.folder(store.read(file).key)):
-        if pinned.name != file.name:
-            print(
-                f"{pinned.id} stays pinned, so later records are compared with it too. If its level no longer holds: "
-                f"gpuperf baseline unpin {pinned.id}{store.option}"
-            )
+    files = list({file.path: file for file in map(store.find, options.records)}.values())
+    for file in files:  # all or none of them
+        store.check_acceptable(file)
+    for file in files:
+        acceptance = store.accept(file, options.reason, options.author)
+        print(
+            f"{acceptance.record} is the new baseline of its test, accepted by {acceptance.author}: {acceptance.reason}"
+        )
+        for pinned in store.pinned(store.folder(store.read(file).key)):
+            if pinned.name != file.name:
+                print(
+                    f"{pinned.id} stays pinned, so later records are compared with it too. If its level no longer "
+                    f"holds: gpuperf baseline unpin {pinned.id}{store.option}"
+                )
     return 0
+
+
+def _move(options: argparse.Namespace) -> int:
+    store = open_store(options)
+    result = move(store, options.old, options.new, options.reason, options.author)
+    for old, new in result.tests.items():
+        print(f"{old} is now {new}")
+    print(f"Moved {plural(result.records, 'record')} of {plural(len(result.tests), 'test')}.")
+    for error in result.unreadable:
+        print(f"gpuperf: not moved: {error}", file=sys.stderr)
+    return 1 if result.unreadable else 0
 
 
 def _pin(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,15 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     reader = RecordReader(open_store(options), options.test, options.key)
     histories: list[History] = []
+    moved: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for folder in reader.folders():
         records = reader.in_folder(folder, options.last)
         # Only complete records that are not a duet's show the key's level.
         level = [stored for stored in records if stored.record.status == "complete" and not stored.file.duet]
         histories += _histories(level[::-1], options)
+        for stored in level:
+            if stored.record.moved_from:
+                moved[stored.record.test, stored.digest][stored.record.moved_from] += 1
     if not histories:
         reader.fail(
             f"Nothing to plot in {reader.store.url} with these options.\n"
@@ -70,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
         if heading != previous:
             print(("\n" if previous else "") + heading)
             previous = heading
+            for origin, count in moved[history.test, history.key].items():
+                print(printable(f"  {plural(count, 'record')} measured as {origin}, before the test was moved"))
         print(f"\n  {printable(history.title)}, {plural(len(history.points), 'record')}")
         print(lines_text(plot(history)))
     return reader.print_unreadable()

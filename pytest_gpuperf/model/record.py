@@ -89,6 +89,7 @@ class Record:
         device_kind: ``gpu``, ``cpu``, or ``unknown`` (imported from another tool).
         budgets: Latency budgets that the test required or searched for.
         node_id: pytest's id of the test, from the top of the checkout; empty for a record that pytest did not measure.
+        moved_from: Id that the test had when it was measured; empty if ``gpuperf baseline move`` has not changed it.
         kept_points: Load points that the next record measures again, by sweep, where the test looked for its points.
             A sweep that is not listed keeps all of its points.
     """
@@ -111,6 +112,7 @@ class Record:
     device_kind: str = "gpu"
     budgets: tuple[Budget, ...] = ()
     node_id: str = ""
+    moved_from: str = ""
     kept_points: Mapping[str, tuple[LoadPoint, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from pytest_gpuperf.store.calibration import Calibration, newest_calibration, wr
 from pytest_gpuperf.store.git_branch import DEFAULT_BRANCH, Synced, pull, push
 from pytest_gpuperf.store.key import key_digest, slug
 from pytest_gpuperf.store.layout import RecordFile
+from pytest_gpuperf.store.moving import move
 from pytest_gpuperf.store.notes import Pruning
 from pytest_gpuperf.store.project.checkout import Checkout, read_checkout
 from pytest_gpuperf.store.prune import prunable
@@ -36,6 +37,7 @@ __all__ = [
     "export_records",
     "import_records",
     "key_digest",
+    "move",
     "newest_calibration",
     "prunable",
     "pull",

@@ -234,17 +234,22 @@ class Store:
             UnreadableRecord: The record can't be read.
             StoreError: The record was cut short, is a duet, or is accepted already; or the store can't be written.
         """
+        record = self.check_acceptable(file)
+        others = (name.name for name in self.newest(self.folder(record.key)) if name.name != file.name)
+        by, why = printable(author or user()), printable(reason)
+        acceptance = Acceptance(record.id, by, why, utc_now(), next(others, ""))
+        self.files.put(file.path + ACCEPTED, note_content(acceptance))
+        return acceptance
+
+    def check_acceptable(self, file: RecordFile) -> Record:
+        """Read a record that may be accepted; raises what ``accept`` raises."""
         record = self._usable(file)
         if before := self.acceptance(file):
             raise StoreError(
                 f"Record {record.id} is accepted already, by {before.author} at {before.accepted_utc}: "
                 f"{before.reason}\nThe baseline begins with it, so there is nothing to do."
             )
-        others = (name.name for name in self.newest(self.folder(record.key)) if name.name != file.name)
-        by, why = printable(author or user()), printable(reason)
-        acceptance = Acceptance(record.id, by, why, utc_now(), next(others, ""))
-        self.files.put(file.path + ACCEPTED, note_content(acceptance))
-        return acceptance
+        return record
 
     def pin(self, file: RecordFile, reason: str, author: str = "") -> Pin:
         """Compare every later record with this one as well, however old it gets, until it is unpinned.
@@ -266,16 +271,18 @@ class Store:
             folder, file.name, stem, Pin(record.id, True, printable(author or user()), printable(reason), utc_now())
         )
 
-    def unpin(self, record_id: str, reason: str = "", author: str = "") -> Pin:
+    def unpin(self, record_id: str, reason: str = "", author: str = "", *, folder: str = "") -> Pin:
         """Let a pinned record age like the others. Its file is not read: it may be damaged or missing.
 
         Args:
             record_id: Id of the record, or the beginning of it.
+            folder: Folder of the record's key; any when empty.
 
         Raises:
             StoreError: No record with that id is pinned, or more than one; or the store can't be written.
         """
-        pinned = [(folder, name) for folder in self.folders() for name in self._pinned_names(folder)]
+        folders = [folder] if folder else self.folders()
+        pinned = [(folder, name) for folder in folders for name in self._pinned_names(folder)]
         matching = [place for place in pinned if layout.parse_path(place[1]).id.startswith(record_id)]
         if len(matching) != 1:
             count = f"{len(matching)} records {record_id}... are" if matching else f"Record {record_id} isn't"

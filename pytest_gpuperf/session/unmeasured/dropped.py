@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from posixpath import dirname
 
@@ -26,15 +26,18 @@ def collects_everything(config: pytest.Config) -> bool:
     return not any("::" in argument for argument in config.args) and not any(map(options.get, _SELECTING))
 
 
-def dropped_tests(context: Context, collected: Collection[str], args: Collection[str]) -> list[str]:
+def dropped_tests(context: Context, collected: Mapping[str, str], args: Collection[str]) -> list[str]:
     """Return the tests that were measured together with the baseline of a collected test, and were not collected.
 
     Only tests of the collected tests' files count, and of their directories where pytest was asked for directories.
 
+    Args:
+        collected: pytest's id of each test, from the top of the checkout, by its id in records.
+
     Raises:
         StoreError: The store can't be listed.
     """
-    files = {_file(test) for test in collected}
+    files = {_file(node_id) for node_id in collected.values()}
     folders = set() if any(argument.endswith(".py") for argument in args) else {dirname(file) for file in files}
     store, key = context.store, context.key("", 1)
     current = {test_folder({**key, "test": test}) for test in collected}
@@ -43,7 +46,8 @@ def dropped_tests(context: Context, collected: Collection[str], args: Collection
     absent = []
     for folder in islice(others, _MOST_READ):
         record = _newest(context, store, f"{device}/{folder}")
-        if record is not None and (_file(record.test) in files or dirname(_file(record.test)) in folders):
+        file = _file(record.node_id or record.test) if record is not None else ""
+        if record is not None and (file in files or dirname(file) in folders):
             absent.append(record)
     if not absent:
         return []

@@ -28,6 +28,7 @@ class UnmeasuredTests:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._places: dict[str, tuple[str, int]] | None = None
+        self._ids: dict[str, str] = {}
         self._announced = False
         self._deselected = False
         self._reported: set[str] = set()
@@ -40,7 +41,10 @@ class UnmeasuredTests:
 
     def collected(self, items: Iterable[pytest.Item]) -> None:
         """Note the gated tests."""
-        self._places = {item.nodeid: location(item) for item in items if is_gated(item)}
+        gated = [item for item in items if is_gated(item)]
+        self._places = {item.nodeid: location(item) for item in gated}
+        ids = self._context.ids
+        self._ids = {ids.test_id(item): ids.node_id(item) for item in gated}
 
     def deselected(self) -> None:
         """Note that not all collected tests are to run."""
@@ -57,7 +61,11 @@ class UnmeasuredTests:
         """Attach the gated tests to the first report of a pytest-xdist worker."""
         if self._context.is_worker and not self._announced:
             self._announced = True
-            setattr(report, _ATTRIBUTE, json.dumps({"places": self._places or {}, "deselected": self._deselected}))
+            setattr(
+                report,
+                _ATTRIBUTE,
+                json.dumps({"places": self._places or {}, "ids": self._ids, "deselected": self._deselected}),
+            )
 
     def reported(self, report: pytest.TestReport) -> None:
         """Note the report of one phase of a test, or of its crash."""
@@ -65,6 +73,7 @@ class UnmeasuredTests:
         if text is not None:
             collected = json.loads(text)
             self._places = {**(self._places or {}), **{test: (*place,) for test, place in collected["places"].items()}}
+            self._ids |= collected["ids"]
             self._deselected |= collected["deselected"]
         self._reported.add(report.nodeid)
         if report.failed and report.when not in PHASES:
@@ -110,7 +119,7 @@ class UnmeasuredTests:
         if partial or not self.gated or not collects_everything(session.config):
             return []
         failed = self._context.settings.require_baseline
-        tests = dropped_tests(self._context, self.gated, session.config.args)
+        tests = dropped_tests(self._context, self._ids, session.config.args)
         return [unmeasured_result(self._context, test, _DROPPED, failed=failed) for test in tests]
 
     def _result(self, test: str, reason: str) -> PhaseResult:
