@@ -283,7 +283,10 @@ class _ItemReader:
         if not isinstance(data, list):
             raise OptionError(f'{path} has no list under "data", which perf_analyzer\'s input format requires.')
         entries = list(_by_stream(data))
-        checks = [values for _, values in _by_stream(document.get("validation_data") or [])]
+        validation = document.get("validation_data") or []
+        if not isinstance(validation, list):
+            raise OptionError(f'{path}: "validation_data" is {type(validation).__name__}, not a list.')
+        checks = [values for _, values in _by_stream(validation)]
         if checks and len(checks) != len(entries):
             raise OptionError(
                 f'{path} has {len(entries)} entries under "data" and {len(checks)} under "validation_data", not as '

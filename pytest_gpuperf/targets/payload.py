@@ -81,7 +81,10 @@ def resolve_item_shape(spec: TensorSpec, sizes: Sequence[int] | None, *, batched
     declared = spec.item_shape(batched=batched)
     if sizes is None:
         return declared
-    shape = tuple(int(size) for size in sizes)
+    try:
+        shape = tuple(int(size) for size in sizes)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise OptionError(f"{spec.name!r} has the shape {sizes!r}, which is not a list of whole numbers.") from error
     if not shape_fits(shape, declared):
         raise OptionError(
             Argument("shapes", {spec.name: list(shape)}),

@@ -8,7 +8,6 @@ due is a window; between the windows of ``ProfileExport`` no request was due.
 from __future__ import annotations
 
 import json
-import math
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from pytest_gpuperf.errors import OptionError
 MODES = ("concurrency", "request_rate")
 #: Mode of files with request intervals, a fixed schedule or conversations, for which perf_analyzer writes the rate 0.
 SCHEDULE = "schedule"
+#: No load of perf_analyzer is higher, by far.
+_LARGEST_LOAD = 1e12
 #: No window of perf_analyzer is longer, by far.
 _LONGEST_WINDOW_NS = 86_400_000_000_000
 
@@ -118,9 +119,9 @@ def _level(data: Any, where: _Field) -> ProfileLevel:
     if mode not in MODES:
         raise inside.wrong(f"has the mode {mode!r}; only {' and '.join(MODES)} can be imported")
     scheduled = mode == "request_rate" and value == 0
-    valid = scheduled or (0 < value < math.inf and (mode == "request_rate" or value == int(value)))
+    valid = scheduled or (0 < value <= _LARGEST_LOAD and (mode == "request_rate" or value == int(value)))
     if not valid:
-        raise inside.wrong(f"has the value {value!r}, which is not a valid {mode.replace('_', ' ')}")
+        raise inside.wrong(f"has the value {str(value)[:30]}, which is not a valid {mode.replace('_', ' ')}")
     requests = where.field(data, "requests", list)
     rows: list[tuple[int, int, int, int, int]] = []
     failed: list[int] = []

@@ -332,6 +332,10 @@ class TestJson:
             ([{"ids": [1]}], {"validation_data": [{}, {}]}, '1 entries under "data" and 2 under "validation_data"'),
             ([{"ids": [1]}], {"validation_data": [{"y": [1]}]}, "of validation_data: the model has no output 'y'"),
             ([{"ids": [1]}], {"validation_data": [3]}, "of validation_data is int, not a mapping"),
+            ([{"ids": [1]}], {"validation_data": 5}, '"validation_data" is int, not a list'),
+            ([{"ids": {"content": [1], "shape": 5}}], {}, "has the shape 5, which is not a list of whole numbers"),
+            ([{"ids": {"content": [1], "shape": ["x"]}}], {}, "which is not a list of whole numbers"),
+            ([{"ids": {"content": [1], "shape": [None]}}], {}, "which is not a list of whole numbers"),
         ],
     )
     def test_that_does_not_fit(self, tmp_path: Path, data: Any, more: dict[str, Any], message: str) -> None:

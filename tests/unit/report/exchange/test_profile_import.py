@@ -154,6 +154,7 @@ GOOD = request(1, 2)
     [
         (experiment([GOOD], mode="periodic_concurrency_range"), "has the mode 'periodic_concurrency_range'"),
         (experiment([GOOD], value=0), r"experiment has the value 0, which is not a valid concurrency"),
+        (experiment([GOOD], value=10**400), r"experiment has the value 1000.*, which is not a valid concurrency"),
         (experiment([GOOD], value=1.5), r"experiment has the value 1.5, which is not a valid concurrency"),
         (experiment([GOOD], mode="request_rate", value=-1), "which is not a valid request rate"),
         (experiment([GOOD], value="4"), r"experiment\.value should be float, not str"),  # type: ignore[arg-type]
