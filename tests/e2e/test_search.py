@@ -31,8 +31,11 @@ def measured(pytester: pytest.Pytester) -> set[str]:
 def test_a_search_measures_the_previous_answer_and_no_earlier_answer(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     for highest, points in ((2, {"2"}), (3, {"2", "3"}), (4, {"3", "4"})):
-        run(ASKED=json.dumps({"lowest": 2, "highest": highest})).assert_outcomes(passed=1)
+        result = run(ASKED=json.dumps({"lowest": 2, "highest": highest}))
+        result.assert_outcomes(passed=1)
         assert measured(pytester) == points
+        answer = f"  capacity: highest load with p50 <= 5000 ms is concurrency {highest} (*confirmed): *"
+        result.stdout.fnmatch_lines([answer])
 
 
 def test_pinned_points_are_always_measured(run: Run, pytester: pytest.Pytester) -> None:
@@ -58,7 +61,9 @@ def test_an_adaptive_sweep_keeps_its_points_and_adds_the_knee_of_today(run: Run,
         """
     )
     # Throughput of sleeps grows with every client, so the knee is at the end, or near it on a busy machine.
-    run(HIGHEST="4").assert_outcomes(passed=1)
+    result = run(HIGHEST="4")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["  curve: knee at concurrency * (*saturated): throughput *"])
     first = measured(pytester)
     assert first == {"1", "2", "3", "4"}
     for highest in (5, 6):

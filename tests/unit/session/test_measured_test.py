@@ -11,6 +11,7 @@ from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.model import LoadPoint, RuleSettings
 from pytest_gpuperf.session.context import read_context
 from pytest_gpuperf.session.gate import conclude, gate
+from pytest_gpuperf.session.gpuperf import Gpuperf
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.targets import CallTarget
@@ -65,6 +66,15 @@ def test_a_name_is_used_once_and_a_test_is_a_sweep_or_a_duet(pytester: pytest.Py
     with pytest.raises(OptionError, match="Give the duet a test of its own"):
         test.begin("duet", duet=True)
     assert test.begun == ["sleep", "other"]
+
+
+def test_a_smoke_run_refuses_what_a_measurement_would_refuse(pytester: pytest.Pytester) -> None:
+    gpuperf = Gpuperf(MeasuredTest(read_context(pytester.parseconfig()), TEST, Marker()))
+    gpuperf.sweep(lambda: None, name="sleep")
+    with pytest.raises(OptionError, match="has a sweep named 'sleep' already"):
+        gpuperf.measure(lambda: None, name="sleep")
+    with pytest.raises(OptionError, match="Give the duet a test of its own"):
+        gpuperf.duet(lambda: None, lambda: None, name="duet")
 
 
 def test_a_smoke_run_tries_each_point_and_has_no_record(pytester: pytest.Pytester) -> None:
