@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any
 
@@ -110,7 +113,7 @@ def test_no_workers_are_refused() -> None:
         RemoteWorkers(ProcessPoolExecutor(1), 0)
 
 
-def test_dask_workers_make_the_load(workload: WireWorkload) -> None:
+def test_dask_workers_make_the_load_and_their_loss_is_an_error_soon(workload: WireWorkload) -> None:
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
@@ -118,6 +121,14 @@ def test_dask_workers_make_the_load(workload: WireWorkload) -> None:
     ):
         generator = open_generator(workload, RemoteWorkers(client.get_executor(pure=False), 2))
         recording = generator.window(workload, SPEC)
+        pids = list(client.run(os.getpid).values())
+        killer = threading.Timer(1.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids])
+        killer.start()
+        began_s = time.monotonic()
+        with pytest.raises(LoadError, match="remote worker"):
+            generator.window(workload, replace(SPEC, window_s=3.0))
+        assert time.monotonic() - began_s < 60
+        killer.join()
         generator.close()
     assert recording.workers == 2
     assert not recording.errors
