@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -164,7 +165,10 @@ class ServerProcess:
         if self._process is None:
             return
         if self._process.exit_status is not None:
-            raise TargetDied(f"tritonserver {self._process.ending} during the measurement.\n{self.log_excerpt()}")
+            killed = self._process.exit_status == 128 + signal.SIGKILL
+            cause = "The kernel does so for lack of memory (see dmesg), if no other process did.\n" if killed else ""
+            ending = f"tritonserver {self._process.ending} during the measurement.\n{cause}"
+            raise TargetDied(ending + self.log_excerpt())
         if stopped := _stopped(self._process):
             raise TargetDied(f"tritonserver stopped answering during the measurement.\n{stopped}{self.log_excerpt()}")
 

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -113,6 +113,11 @@ def test_no_workers_are_refused() -> None:
         RemoteWorkers(ProcessPoolExecutor(1), 0)
 
 
+def kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
 def test_dask_workers_make_the_load_and_their_loss_is_an_error_soon(workload: WireWorkload) -> None:
     distributed = pytest.importorskip("distributed")
     with (
@@ -122,7 +127,7 @@ def test_dask_workers_make_the_load_and_their_loss_is_an_error_soon(workload: Wi
         generator = open_generator(workload, RemoteWorkers(client.get_executor(pure=False), 2))
         recording = generator.window(workload, SPEC)
         pids = list(client.run(os.getpid).values())
-        killer = threading.Timer(1.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids])
+        killer = threading.Timer(1.5, kill, [pids])
         killer.start()
         began_s = time.monotonic()
         with pytest.raises(LoadError, match="remote worker"):
