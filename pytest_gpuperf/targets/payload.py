@@ -142,8 +142,9 @@ def to_array(spec: TensorSpec, values: object) -> Array:
     try:
         # Not np.ascontiguousarray, which turns a scalar into a vector.
         source = np.asarray(values)
-        array = np.require(source, spec.dtype, "C")
-    except (TypeError, ValueError, OverflowError) as error:
+        with np.errstate(over="raise", invalid="ignore"):
+            array = np.require(source, spec.dtype, "C")
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise OptionError(f"The values of {spec.name!r} can't be converted to {spec.datatype}: {error}.") from error
     if array.dtype.kind != "f" and not np.array_equal(array, source):
         raise OptionError(f"The values of {spec.name!r} can't be converted to {spec.datatype} without changing them.")

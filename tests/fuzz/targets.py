@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import os
 import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from pytest_gpuperf.cli.imports.profiles import record_of
 from pytest_gpuperf.device import triton_metrics
-from pytest_gpuperf.errors import TargetError
+from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.limits import SENTENCE_CHARS, uncompressed
 from pytest_gpuperf.load import http2
 from pytest_gpuperf.load.grpc_request import decode
 from pytest_gpuperf.load.tally import sentence_of
 from pytest_gpuperf.model import GRPC, GRPC_STREAM, HTTP
+from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
 from pytest_gpuperf.targets.kserve import KServeClient, grpc_codec
 from pytest_gpuperf.targets.kserve.client_http import read_document
 from pytest_gpuperf.targets.kserve.output_check import OutputCheck
 from pytest_gpuperf.targets.kserve.pipeline import stage_tree
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
+from pytest_gpuperf.targets.payload import TensorSpec
 from tests.fuzz import store_targets
 from tests.fuzz.wire import COMPLETED, WAITING, Exchange, grpc_exchange, http_exchange
 
@@ -234,6 +238,40 @@ def _control() -> Run:
     return run
 
 
+def _written(read: Callable[[Path], object]) -> Run:
+    """Return a run that reads each input from a file in memory."""
+    descriptor = os.memfd_create("gpuperf-fuzz")
+    path = Path(f"/proc/self/fd/{descriptor}")
+
+    def run(data: bytes) -> None:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, data, 0)
+        with contextlib.suppress(OptionError):
+            read(path)
+
+    return run
+
+
+def _profile(path: Path) -> None:
+    record_of([path], "test")
+
+
+def _input_data(path: Path) -> None:
+    specs = [TensorSpec("x", "FP32", (-1, 2)), TensorSpec("s", "BYTES", (-1, 1))]
+    make_payloads(InputSettings(input_data=str(path)), specs, batch_size=2, batched=True)
+
+
+_INPUT_DATA = [
+    b'{"data": [{"x": [1, 2], "s": ["a"]}, {"x": {"content": [3, 4.5], "shape": [2]}, "s": {"b64": "YQ=="}}]}',
+    b'{"data": [[{"x": [[1, 2]], "s": ["a"]}]], "validation_data": [{"y": [1]}]}',
+]
+_PROFILE = (
+    b'{"experiments": [{"experiment": {"mode": "concurrency", "value": 2}, "requests": [{"timestamp": 1000, '
+    b'"response_timestamps": [2000, 3000]}, {"timestamp": 1500, "response_timestamps": [2500]}, {"timestamp": 1700, '
+    b'"response_timestamps": []}], "window_boundaries": [1000, 2000, 4000]}]}'
+)
+
+
 def _gzip_corpus() -> list[bytes]:
     bodies = [data.partition(b"\n")[2] for data in recorded("v2_json")]
     return [*bodies, gzip.compress(bytes(1 << 16)), zlib.compress(b"{}" * 999)[2:-4]]
@@ -266,6 +304,8 @@ def targets() -> list[Target]:
         Target("grpc_message", lambda: _output_check(GRPC), recorded("grpc_message")),
         Target("grpc_stream_message", _stream_message, recorded("grpc_stream_message")),
         Target("control", _control, recorded("control"), _CONTROL_WORDS),
+        Target("profile", lambda: _written(_profile), [_PROFILE], _JSON_WORDS, 1000),
+        Target("input_data", lambda: _written(_input_data), _INPUT_DATA, _JSON_WORDS, 1000),
         Target("metrics", lambda: _metrics, [*recorded("metrics"), _GPU_METRICS]),
         Target(
             "record_file", lambda: store_targets.record_file, store_targets.record_files(), store_targets.WORDS, 3000

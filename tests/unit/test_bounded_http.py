@@ -146,6 +146,11 @@ class TestControlCalls:
         message = asked(no, lambda client: client.model("nosuch"))  # type: ignore[attr-defined]
         assert message.endswith("refused get_model_metadata('nosuch', ''): no")
 
+    def test_a_refusal_by_a_proxy_before_the_server(self) -> None:
+        page = answers(response(b"<html>Forbidden</html>", "403 Forbidden"))
+        message = asked(page, lambda client: client.extensions())  # type: ignore[attr-defined]
+        assert message.endswith("refused get_server_metadata(): HTTP 403")
+
     def test_no_server(self) -> None:
         client = open_client(Servers((Address(HOST, 1),)))
         with pytest.raises(TargetDied, match="Connection refused"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 from collections.abc import Callable, Sequence
@@ -45,7 +46,6 @@ class HttpClient(KServeClient):
         verb, path, document = _CALLS[method](*arguments)
         try:
             status, body = self._ask_server(verb, path, document)
-            answer = read_document(body, self.address)
         except ssl.SSLCertVerificationError as error:
             raise TargetError(
                 f"The certificate of the server at {self.address} was refused: {tls_advice(error)}."
@@ -55,9 +55,9 @@ class HttpClient(KServeClient):
         except NO_ANSWER as error:
             raise TargetDied(f"The server at {self.address} does not answer ({_reason(error)}).") from error
         if status != HTTPStatus.OK:
-            reason = answer.get("error") if isinstance(answer, dict) else None
-            raise TargetError(f"The server at {self.address} refused {method}{arguments}: {reason or f'HTTP {status}'}")
-        return answer
+            reason = _refusal(body) or f"HTTP {status}"
+            raise TargetError(f"The server at {self.address} refused {method}{arguments}: {reason}")
+        return read_document(body, self.address)
 
     def _ask_server(self, verb: str, path: str, document: dict[str, object] | None = None) -> tuple[int, bytes]:
         address = self._address
@@ -82,6 +82,15 @@ def read_document(body: bytes, address: str) -> Any:
         raise TargetDied(f"The server at {address} does not answer (its answer is not JSON).") from error
     except RecursionError as error:
         raise TargetError(f"{address} is not a KServe v2 server: its answer is nested too deeply.") from error
+
+
+def _refusal(body: bytes) -> str:
+    """Return what the server says of a refused call; empty if it is not KServe's form, as from a proxy before it."""
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(body)
+        if isinstance(document, dict) and document.get("error"):
+            return str(document["error"])
+    return ""
 
 
 def _reason(error: Exception) -> str:
