@@ -97,7 +97,9 @@ def _move_key(
         if file.accepted:
             store.files.put(path + ACCEPTED, _content(store, file.path + ACCEPTED))
     names = {file.name for file, _ in records}
-    pins = [name for name in store.files.names(f"{folder}/{PINS}") if layout.record_of_pin(name) in names]
+    # A pin that an interrupted move has revoked here is in force there already.
+    in_force = [pin for pin in layout.pins_in_force(store.files.names(f"{folder}/{PINS}")) if pin[1] in names]
+    pins = [layout.pin_name(name, stem, pinned=True) for stem, name in in_force]
     for name in pins:
         store.files.put(f"{target}/{PINS}/{name}", _content(store, f"{folder}/{PINS}/{name}"))
     reason, author = why

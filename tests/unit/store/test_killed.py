@@ -32,8 +32,9 @@ from pytest_gpuperf.store import (
     write_calibration,
 )
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED
+from pytest_gpuperf.store.moving import move
 from pytest_gpuperf.store.transfer.soundness import check
-from tests.unit.factories import KEY, record
+from tests.unit.factories import KEY, TEST, record
 from tests.unit.store.remotes import clone_of, git, origin_in
 
 #: Events of Python before it changes the file system or starts a program.
@@ -75,6 +76,10 @@ def prune(place: Path) -> object:
 
 def take_over(place: Path) -> object:
     return import_records(store_in(place), str(place / "source.tar"), notes=ALL_NOTES)
+
+
+def move_test(place: Path) -> object:
+    return move(store_in(place), TEST, "tests/test_new.py::test_new")
 
 
 def check_writable(place: Path) -> object:
@@ -147,7 +152,7 @@ def visible(place: Path) -> dict[str, bytes]:
 def state(place: Path) -> dict[str, Any]:
     """What a store says: two writes of the same note have different names and times."""
     store = store_in(place)
-    files = list(store.newest(store.folder(KEY)))
+    files = [file for folder in store.folders() for file in store.newest(folder)]
     return {
         "records": [(file.id, file.accepted, file.pinned) for file in files],
         "contents": [store.read(file) for file in files],
@@ -232,6 +237,7 @@ WRITES: dict[Write, int] = {
     calibrate: 5,
     prune: 5,
     take_over: 15,
+    move_test: 30,
     check_writable: 5,
     export: 2,
     push_to_branch: 5,
@@ -272,4 +278,4 @@ def test_a_killed_write_leaves_the_store_as_it_was_or_as_it_will_be(
     assert kills >= WRITES[write]
     record_property("kills", kills)
     assert states[0] != states[1] or write in (check_writable, prune)
-    assert all(path.endswith(ACCEPTED) or PRUNED not in path or write is prune for path in changed)
+    assert all(path.endswith(ACCEPTED) or PRUNED not in path or write in (prune, move_test) for path in changed)
