@@ -2,7 +2,7 @@
 
 Fill a store by repeating one suite with nothing changed, then replay the gate over it::
 
-    for i in $(seq 20); do pytest -q --gpuperf --gpuperf-store traces example_suite; done
+    for i in $(seq 20); do pytest -q --gpuperf --gpuperf-store=traces example_suite; done
     python benchmarks/gate_on_traces.py traces
 
 Every invocation is compared with one and with several others as its baseline, then again with its latencies

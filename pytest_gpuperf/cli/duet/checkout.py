@@ -109,6 +109,8 @@ class SideCheckout:
 def overlay(path: Path, head: SideCheckout, base: SideCheckout) -> None:
     """Copy a file or directory from head's checkout into base's.
 
+    What head's commit lacks, because git ignores it, is copied from the user's checkout into both.
+
     Raises:
         OptionError: Head has no such file, or the path is outside of the checkout.
     """
@@ -116,8 +118,14 @@ def overlay(path: Path, head: SideCheckout, base: SideCheckout) -> None:
     if not absolute.resolve().is_relative_to(head.home):
         raise OptionError(f"--overlay {path}: it is not inside {head.home}.")
     source, goal = head.at(absolute), base.at(absolute)
+    if not source.exists() and absolute.exists() and head.tree != head.home:
+        _copy(absolute, source)
     if not source.exists():
         raise OptionError(f"--overlay {path}: head has no such file or directory.")
+    _copy(source, goal)
+
+
+def _copy(source: Path, goal: Path) -> None:
     goal.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
         shutil.copytree(source, goal, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))

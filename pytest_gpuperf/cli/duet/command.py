@@ -17,6 +17,7 @@ from typing import NoReturn
 from pytest_gpuperf.cli.duet import worktrees
 from pytest_gpuperf.cli.duet.checkout import SideCheckout, overlay, pytest_arguments
 from pytest_gpuperf.cli.duet.conductor import DuetConductor, DuetPlan, SideEnded, SideProcess, statuses
+from pytest_gpuperf.cli.duet.ignored import ignored_models
 from pytest_gpuperf.cli.shared_options import integer, number
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure.channel import BASE, HEAD, PROTOCOL, VARIABLE
@@ -99,6 +100,14 @@ def _run(options: argparse.Namespace, head: SideCheckout, base: SideCheckout, sc
     for checkout in (head, base):
         if (checkout.tree / ".gitmodules").exists() and checkout.tree != checkout.home:
             notes.append(f"submodules are not checked out in the worktree of {checkout.name}")
+    for checkout in (head, base):
+        if checkout.tree != checkout.home and not options.overlay:
+            notes += [
+                f"{line}, so {checkout.name} does not have it. Copy it into both with: --overlay PATH"
+                for line in ignored_models(checkout.home)
+            ]
+    for note in notes:
+        _say(note)
     plan = DuetPlan(options.blocks, options.alternations, options.window_s, options.deadline)
     with ExitStack() as stack:
         directory = scratch
