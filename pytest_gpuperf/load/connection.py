@@ -213,7 +213,7 @@ class Connection(ABC):
                 self._want_out(True)
                 return
             except OSError as error:
-                self.loop.failed(self, "TLS error", tls_advice(error))
+                self.loop.failed(self, "TLS error", "".join(map(str, tls_advice(error))))
                 return
         self.opened = True
         self._want_out(False)
@@ -248,7 +248,7 @@ class Connection(ABC):
             except ssl.SSLEOFError:
                 size = 0
             except OSError as error:
-                self._broken(kind_of(error), tls_advice(error))
+                self._broken(kind_of(error), "".join(map(str, tls_advice(error))))
                 return
             done_ns = now_ns()
             if not size:

@@ -9,7 +9,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from pytest_gpuperf.errors import LoadError
+from pytest_gpuperf.errors import LoadError, OptionError
 from pytest_gpuperf.load.generator import CONNECT_S
 from pytest_gpuperf.model import HTTP, WireWorkload
 from pytest_gpuperf.tls import tls_context
@@ -32,9 +32,8 @@ def tls_of(workload: WireWorkload) -> ssl.SSLContext | None:
         return None
     try:
         context = tls_context(workload.tls)
-    except OSError as error:
-        files = ", ".join(filter(None, (workload.tls.ca_file, workload.tls.cert_file, workload.tls.key_file)))
-        raise LoadError(f"TLS can't be set up with {files or 'the defaults'}: {error}") from error
+    except OptionError as error:
+        raise LoadError(*error.args) from error
     context.set_alpn_protocols(["http/1.1" if workload.protocol == HTTP else "h2"])
     return context
 

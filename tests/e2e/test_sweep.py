@@ -105,6 +105,9 @@ def test_data_from_several_files(server: StartedTriton, tmp_path: Path) -> None:
         (("-x", "7"), 1, "version 7"),
         (("--shape", "nonsense:3"), 2, "nonsense"),
         (("-s", "0", "-r", "3", "-p", "100"), 3, "concurrency 1 is unstable"),
+        # model_analyzer reads these words.
+        (("-s", "0", "-r", "3", "-p", "100"), 3, "Failed to obtain stable measurement"),
+        (("--trace-level", "TIMESTAMPS"), 1, "trace file"),
     ],
 )
 def test_errors_name_the_cause(server: StartedTriton, arguments: tuple[str, ...], status: int, part: str) -> None:

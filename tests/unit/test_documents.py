@@ -30,3 +30,11 @@ def test_every_package_has_a_place_in_the_drawing() -> None:
     text = (ROOT / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert {package for package in packages if f"{package}/" not in text} == set()
+
+
+def test_the_totals_of_perf_clients_table_are_those_of_its_rows() -> None:
+    text = " ".join((ROOT / "docs/sweep.md").read_text().split())
+    rows = re.findall(r"\| (taken|refused) \| (taken|refused) \|", text)
+    both, none, ours = (rows.count(row) for row in (("taken",) * 2, ("refused",) * 2, ("refused", "taken")))
+    assert f"Of {len(rows)} rows both take {both}, both refuse {none}, and only this command takes {ours};" in text
+    assert both + none + ours == len(rows), "what perf_client takes is taken"

@@ -10,8 +10,9 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from pytest_gpuperf.cli.sweep.record import SweepRecord
 from pytest_gpuperf.cli.sweep.report import FAILED, SweepReport
 from pytest_gpuperf.cli.sweep.settings import SweepSettings
 from pytest_gpuperf.cli.sweep.spelling import flag_of
-from pytest_gpuperf.errors import GpuperfError, OptionError
+from pytest_gpuperf.errors import GpuperfError, OptionError, TargetError
 from pytest_gpuperf.measure.target_under_load import TargetUnderLoad
 from pytest_gpuperf.targets.input_file import read_json
 from pytest_gpuperf.targets.kserve import KServeEndpoint
+from pytest_gpuperf.targets.kserve.endpoint import StartedEndpoint
 from pytest_gpuperf.user_path import user_path
 
 MISUSED, STOPPED = 2, 130
@@ -55,8 +57,8 @@ def run(options: argparse.Namespace) -> int:
             if record is not None:
                 record.store(complete=complete)
     except GpuperfError as error:
-        misused = isinstance(error, OptionError)
-        print(f"gpuperf{' sweep' if misused else ''}: {error.spelled(flag_of)}", file=sys.stderr)
+        misused, spelling = isinstance(error, OptionError), partial(flag_of, protocol=options.protocol)
+        print(f"gpuperf{' sweep' if misused else ''}: {error.spelled(spelling)}", file=sys.stderr)
         return MISUSED if misused else FAILED
     except KeyboardInterrupt:
         print("gpuperf sweep: interrupted; the results so far are above.", file=sys.stderr)
@@ -86,6 +88,9 @@ def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | N
             string_data=settings.string_data,
             parameters=settings.parameters,
             sequences=settings.sequences,
+            input_tensor_format=settings.input_tensor_format,
+            output_tensor_format=settings.output_tensor_format,
+            composing_models=settings.composing_models,
             shared_memory=settings.shared_memory,
             output_shared_memory_size=settings.output_bytes * settings.batch_size,
         )
@@ -94,7 +99,30 @@ def _sweep(settings: SweepSettings, report: SweepReport, record: SweepRecord | N
         stack.enter_context(closing(under_load))
         if record is not None:
             record.under_test = under_load.started.under_test()
+        if settings.trace:
+            assert isinstance(under_load.started, StartedEndpoint)
+            stack.enter_context(tracing(under_load.started, settings.trace))
         measure_levels(settings, under_load, report)
+
+
+@contextlib.contextmanager
+def tracing(started: StartedEndpoint, settings: Mapping[str, str | Sequence[str]]) -> Iterator[None]:
+    """Let the servers trace the model; at the end, return to their own settings, which also completes the trace files.
+
+    Raises:
+        TargetError: A server can't trace, or refuses a value.
+    """
+    try:
+        try:
+            started.trace(settings)
+        except TargetError as error:
+            raise TargetError(
+                f"{error}\n--trace-level needs a server that --trace-config gave a trace file."
+            ) from error
+        yield
+    finally:
+        with contextlib.suppress(TargetError):
+            started.trace(dict.fromkeys(settings))
 
 
 @contextlib.contextmanager

@@ -12,28 +12,19 @@ from typing import Any
 
 from pytest_gpuperf import __version__
 
-_TENSORS = "tensors are sent in binary form if the server accepts it, else as JSON; leave it out."
-_TRACE = "set up tracing with Triton's trace API or --trace-config before the sweep."
+_TRACE_FILE = "the server sets it: start it with --trace-config triton,file=FILE."
 _C_API = "the server is always reached over the network: write its address with -u."
 _PERIODIC = "use --request-rate-range or --request-intervals for a load that doesn't wait for answers."
 _SERVICE = "only KServe v2 servers (Triton and others) can be measured: write their address with -u."
 _SCHEDULE = "write the microseconds between requests into a file for --request-intervals."
 _MPI = "for several models at once, start several gpuperf sweep commands together."
-_SEARCH = "use --concurrency-range START:END with -l, and --binary-search for a search."
 
 #: Flags of perf_client without a counterpart: the number of their values, and what to use instead.
 REFUSED: dict[str, tuple[int, str]] = {
-    "-c": (1, _SEARCH),
-    "-d": (0, _SEARCH),
-    "--bls-composing-models": (
-        1,
-        "the statistics of composing models can't be separated; measure each model alone.",
-    ),
     "--enable-mpi": (0, _MPI),
     "--endpoint": (1, _SERVICE),
     "--fixed-schedule": (0, _SCHEDULE),
     "--grpc-method": (1, _SERVICE),
-    "--log-frequency": (1, _TRACE),
     "--model-repository": (1, _C_API),
     "--model-signature-name": (1, _SERVICE),
     "--periodic-concurrency-range": (1, _PERIODIC),
@@ -42,10 +33,7 @@ REFUSED: dict[str, tuple[int, str]] = {
     "--schedule": (1, _SCHEDULE),
     "--session-concurrency": (1, "conversations can't be measured; for stateful models see --sequence-length."),
     "--record-concurrency": (1, "use --concurrency-range; dependent requests can't be measured."),
-    "--trace-count": (1, _TRACE),
-    "--trace-file": (1, _TRACE),
-    "--trace-level": (1, _TRACE),
-    "--trace-rate": (1, _TRACE),
+    "--trace-file": (1, _TRACE_FILE),
     "--triton-server-directory": (1, _C_API),
 }
 
@@ -53,8 +41,6 @@ REFUSED: dict[str, tuple[int, str]] = {
 _ONLY = {
     "--service-kind": ("triton", _SERVICE),
     "--grpc-compression-algorithm": ("none", "requests are not compressed; leave it out."),
-    "--input-tensor-format": ("binary", _TENSORS),
-    "--output-tensor-format": ("binary", _TENSORS),
     "--ssl-https-client-certificate-type": ("PEM", "convert the file: openssl x509 -inform der -out FILE.pem."),
     "--ssl-https-private-key-type": ("PEM", "convert the file: openssl pkey -inform der -out FILE.pem."),
 }
@@ -147,6 +133,9 @@ def _add_load(group: Any) -> None:
     _add_number(group, "-l --latency-threshold", "MS", 0.0, "latency above which the sweep ends")
     add("--binary-search", action="store_true", help="search for the highest load of the range that keeps -l")
     add("-t", dest="old_concurrency", metavar="N", help=argparse.SUPPRESS)
+    # perf_client ignores -c without -d.
+    add("-c", dest="old_limit", metavar="N", help=argparse.SUPPRESS)
+    add("-d", dest="old_search", action="store_true", help=argparse.SUPPRESS)
     add("-a", "--async", "--sync", dest="_no_difference", action="store_true", help="ignored")
     add("--max-threads", dest="_no_threads", metavar="N", help="ignored: the load needs no threads; see --workers")
     _add_number(group, "--workers", "N", 1, "processes that generate the load (default: 1)")
@@ -181,6 +170,10 @@ def _add_data(group: Any) -> None:
     add("--string-data", metavar="TEXT", help="string to send in place of random ones")
     text = "parameter of all requests; TYPE is bool, int or string; may be repeated"
     add("--request-parameter", action="append", default=[], metavar="NAME:VALUE:TYPE", help=text)
+    text = "HTTP: form of the tensors that are sent (default: binary)"
+    _add_choice(group, "--input-tensor-format", ("binary", "json"), text)
+    text = "HTTP: form of the tensors that are answered (default: binary)"
+    _add_choice(group, "--output-tensor-format", ("binary", "json"), text)
     _add_choice(group, "--shared-memory", ("none", "system", "cuda"), "shared memory of tensors (default: none)")
     _add_number(group, "--output-shared-memory-size", "BYTES", 102_400, "space for an output of variable size")
 
@@ -204,6 +197,13 @@ def _add_server(group: Any) -> None:
     add("-u", dest="url", metavar="HOST:PORT", help=text)
     _add_choice(group, "-i", ("http", "grpc"), "protocol (default: http)", dest="protocol", type=str.lower)
     add("--streaming", action="store_true", help="gRPC: use a stream for each connection")
+    text = "models that a Python model calls by itself (BLS), with commas: their times are printed, too"
+    add("--bls-composing-models", default="", metavar="MODELS", help=text)
+    text = "OFF, TIMESTAMPS or TENSORS: let the server trace the model's requests; may be repeated"
+    add("--trace-level", action="append", metavar="LEVEL", help=text)
+    add("--trace-rate", metavar="N", help="trace one request of N")
+    add("--trace-count", metavar="N", help="number of requests to trace; -1 for all")
+    add("--log-frequency", metavar="N", help="traces in a trace file; 0 for all in one")
     text = "header of all requests; may be repeated"
     add("-H", dest="headers", action="append", default=[], metavar="NAME:VALUE", help=text)
     text = "gRPC: encrypt the connection"

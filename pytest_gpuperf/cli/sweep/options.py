@@ -34,6 +34,8 @@ _LEAST = {
     "string_length": 0,
     "num_of_sequences": 1,
 }
+#: Triton's trace settings.
+_TRACE = ("trace_level", "trace_rate", "trace_count", "log_frequency")
 
 
 def read(options: argparse.Namespace) -> SweepSettings:
@@ -81,6 +83,11 @@ def read(options: argparse.Namespace) -> SweepSettings:
         string_data=options.string_data,
         parameters=dict(_parameter(text) for text in options.request_parameter),
         sequences=_sequences(options),
+        input_tensor_format=options.input_tensor_format,
+        output_tensor_format=options.output_tensor_format,
+        # The statistics of all versions of a model are added up.
+        composing_models=tuple(name.split(":")[0].strip() for name in options.bls_composing_models.split(",") if name),
+        trace={name: value for name in _TRACE if (value := getattr(options, name)) is not None},
         shared_memory=options.shared_memory,
         output_bytes=options.output_shared_memory_size,
         seed=options.seed,
@@ -108,7 +115,7 @@ def _load(options: argparse.Namespace) -> tuple[str, SteppedRange, Intervals | N
     """Return the kind of load, its levels, and the recorded intervals."""
     given = {
         "--concurrency-range": options.concurrency_range,
-        "-t": options.old_concurrency,
+        "-d" if options.old_search else "-t": _old_range(options),
         "--request-rate-range": options.request_rate_range,
         "--request-intervals": options.request_intervals,
     }
@@ -125,6 +132,12 @@ def _load(options: argparse.Namespace) -> tuple[str, SteppedRange, Intervals | N
         return REQUEST_RATE, _range("--request-rate-range", options.request_rate_range, integers=False), None
     flag = flags[0] if flags else "--concurrency-range"
     return CONCURRENCY, _range(flag, given[flag] or "1", integers=True), None
+
+
+def _old_range(options: argparse.Namespace) -> str | None:
+    """Return the range of perf_client's old flags: -t its start, and with -d, -c its end."""
+    start: str | None = options.old_concurrency
+    return f"{start or 1}:{options.old_limit or 0}" if options.old_search else start
 
 
 def _range(flag: str, text: str, *, integers: bool) -> SteppedRange:

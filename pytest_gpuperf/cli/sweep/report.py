@@ -121,6 +121,9 @@ class SweepReport:
                 total = figures.requests + figures.error_count
                 text = f"{figures.error_count} of {total} requests failed"
                 print(f"gpuperf sweep: at {level.point.label}, {text}.", file=sys.stderr)
+        if self.status == UNSTABLE_LEVELS:
+            # perf_client's words, for which model_analyzer looks before it tries longer windows.
+            print("Failed to obtain stable measurement.", file=sys.stderr)
 
     @property
     def status(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,6 +105,7 @@ class SweepSettings:
         percentile: Percentile of the latency that must be stable; None for the mean.
         threshold_ms: Latency that ends the sweep, or that the binary search looks for; 0 for none.
         input_data: ``random``, ``zero``, a directory or JSON files.
+        trace: Triton's trace settings of the model during the sweep.
         deadline_s: Longest time to wait for an answer; a later answer is an error.
         record: Where the sweep is stored; None if it is not.
         ignored: Flags that have no effect, with the reason.
@@ -137,6 +138,10 @@ class SweepSettings:
     string_data: str | None = None
     parameters: Mapping[str, str | int | bool] = field(default_factory=dict)
     sequences: Sequences = field(default_factory=Sequences)
+    input_tensor_format: str = "binary"
+    output_tensor_format: str = "binary"
+    composing_models: tuple[str, ...] = ()
+    trace: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     shared_memory: str = "none"
     output_bytes: int = 102_400
     seed: int = 0

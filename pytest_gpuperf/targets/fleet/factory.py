@@ -36,6 +36,9 @@ class RequestOptions(TypedDict, total=False):
     shared_memory: str
     output_shared_memory_size: int | None
     parameters: Mapping[str, str | int | float | bool]
+    input_tensor_format: str
+    output_tensor_format: str
+    composing_models: Sequence[str]
     sequences: Sequences
 
 

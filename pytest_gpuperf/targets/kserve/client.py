@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_gpuperf.errors import TargetDied, TargetError
@@ -124,6 +124,10 @@ class KServeClient(ABC):
     def release_memory(self, kind: str, name: str) -> None:
         """Unregister a region of ``system`` or ``cuda`` memory."""
         self._call(f"unregister_{kind}_shared_memory", name)
+
+    def trace(self, model: str, settings: Mapping[str, str | Sequence[str] | None]) -> None:
+        """Change a model's trace settings; None for the server's own value (trace extension)."""
+        self._call("update_trace_settings", model, dict(settings))
 
     def _ask(self, method: str, *arguments: str) -> dict[str, Any]:
         answer = self._call(method, *arguments)

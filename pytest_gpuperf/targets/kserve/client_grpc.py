@@ -9,20 +9,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_gpuperf.errors import TargetDied, TargetError
+from pytest_gpuperf.errors import Argument, TargetDied, TargetError
 from pytest_gpuperf.extras import import_extra
 from pytest_gpuperf.limits import CONTROL_BYTES
-from pytest_gpuperf.model import Address, Tls
+from pytest_gpuperf.model import HTTP, Address, Tls
 from pytest_gpuperf.targets.kserve.client import CONTROL_S, KServeClient
+from pytest_gpuperf.tls import tls_context
 
 #: States of a call that was not answered.
 _NO_ANSWER = ("StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED")
 #: What gRPC's message means.
-_HINTS = {
-    "http1.x": " Is that the HTTP port? Use the gRPC port, or protocol='http'.",
-    "WRONG_VERSION_NUMBER": " Does the server speak TLS on this port?",
-    "Ssl handshake failed": " Are the TLS settings right?",
-    "Socket closed": " Is that the gRPC port, and are the TLS settings right?",
+_HINTS: dict[str, tuple[str | Argument, ...]] = {
+    "http1.x": (" Is that the HTTP port? Use the gRPC port, or ", Argument("protocol", HTTP), "."),
+    "WRONG_VERSION_NUMBER": (" Does the server speak TLS on this port?",),
+    "Ssl handshake failed": (" Are the TLS settings right?",),
+    "Socket closed": (" Is that the gRPC port, and are the TLS settings right?",),
 }
 _NAME_OVERRIDE = "grpc.ssl_target_name_override"
 
@@ -80,13 +81,14 @@ class GrpcClient(KServeClient):
         except InferenceServerException as error:
             text = str(error)
             if "CERTIFICATE_VERIFY_FAILED" in text:
-                advice = "give the certificate authority with ca_file, or turn verify off"
                 raise TargetError(
-                    f"The certificate of the server at {self.address} was refused ({advice}): {text}"
+                    f"The certificate of the server at {self.address} was refused (give its authority with ",
+                    Argument("ca_file"),
+                    f"): {text}",
                 ) from error
             if error.status() in _NO_ANSWER:
-                hint = next((hint for sign, hint in _HINTS.items() if sign in text), "")
-                raise TargetDied(f"The server at {self.address} does not answer ({text}).{hint}") from error
+                hint = next((hint for sign, hint in _HINTS.items() if sign in text), ())
+                raise TargetDied(f"The server at {self.address} does not answer ({text}).", *hint) from error
             raise TargetError(f"The server at {self.address} refused {method}{arguments}: {error}") from error
         except Exception as error:  # from a closed channel, or metadata that gRPC does not accept
             raise TargetError(f"{method}{arguments} can't be sent to {self.address}: {error}") from error
@@ -96,6 +98,7 @@ def _encryption(address: Address, tls: Tls) -> tuple[Any, list[tuple[str, object
     """Return channel credentials and arguments."""
     import grpc
 
+    tls_context(tls)  # checks the files: gRPC's own errors don't name them
     arguments: list[tuple[str, object]] = []
     try:
         roots = Path(tls.ca_file).read_bytes() if tls.ca_file else None
@@ -106,7 +109,7 @@ def _encryption(address: Address, tls: Tls) -> tuple[Any, list[tuple[str, object
         certificate = Path(tls.cert_file).read_bytes() if tls.cert_file else None
         key = Path(tls.key_file or tls.cert_file).read_bytes() if tls.cert_file else None
     except OSError as error:
-        raise TargetError(f"TLS with {address.label} can't be set up: {error}.\n{tls}") from error
+        raise TargetError(f"TLS with {address.label} can't be set up: {error}.") from error
     return grpc.ssl_channel_credentials(roots, key, certificate), arguments
 
 

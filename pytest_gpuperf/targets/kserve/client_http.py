@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 from pytest_gpuperf.bounded_http import NO_ANSWER, BoundedHttp
-from pytest_gpuperf.errors import TargetDied, TargetError
+from pytest_gpuperf.errors import Argument, TargetDied, TargetError
 from pytest_gpuperf.limits import CONTROL_BYTES, TooLargeError
-from pytest_gpuperf.model import Address, Tls
+from pytest_gpuperf.model import GRPC, Address, Tls
 from pytest_gpuperf.targets.kserve.client import CONTROL_S, KServeClient
 from pytest_gpuperf.tls import tls_advice, tls_context
 
@@ -28,10 +28,7 @@ class HttpClient(KServeClient):
     def __init__(self, address: Address, headers: Sequence[tuple[str, str]] = (), tls: Tls | None = None) -> None:
         super().__init__(address.label)
         self._address, self._headers = address, dict(headers)
-        try:
-            self._context = tls_context(tls) if tls is not None else None
-        except OSError as error:
-            raise TargetError(f"The TLS files for {self.address} can't be used: {error}.\n{tls}") from error
+        self._context = tls_context(tls) if tls is not None else None
 
     def close(self) -> None:
         """Do nothing: no connection outlives its call."""
@@ -48,12 +45,12 @@ class HttpClient(KServeClient):
             status, body = self._ask_server(verb, path, document)
         except ssl.SSLCertVerificationError as error:
             raise TargetError(
-                f"The certificate of the server at {self.address} was refused: {tls_advice(error)}."
+                f"The certificate of the server at {self.address} was refused: ", *tls_advice(error), "."
             ) from error
         except TooLargeError as error:
             raise TargetError(f"The server at {self.address} answers {path} with too much: {error}.") from error
         except NO_ANSWER as error:
-            raise TargetDied(f"The server at {self.address} does not answer ({_reason(error)}).") from error
+            raise TargetDied(f"The server at {self.address} does not answer (", *_reason(error), ").") from error
         if status != HTTPStatus.OK:
             reason = _refusal(body) or f"HTTP {status}"
             raise TargetError(f"The server at {self.address} refused {method}{arguments}: {reason}")
@@ -93,11 +90,10 @@ def _refusal(body: bytes) -> str:
     return ""
 
 
-def _reason(error: Exception) -> str:
-    text = tls_advice(error) if isinstance(error, OSError) else repr(error)
-    if _HTTP2 in text:
-        return "it speaks HTTP/2: is that the gRPC port? Use the HTTP port, or choose gRPC as the protocol"
-    return text
+def _reason(error: Exception) -> tuple[str | Argument, ...]:
+    if _HTTP2 in repr(error):
+        return "it speaks HTTP/2: is that the gRPC port? Use the HTTP port, or ", Argument("protocol", GRPC)
+    return tls_advice(error) if isinstance(error, OSError) else (repr(error),)
 
 
 def _model(name: object, version: object = "") -> str:
@@ -116,6 +112,7 @@ _CALLS: dict[str, Callable[..., Call]] = {
     "get_model_config": lambda *model: ("GET", f"{_model(*model)}/config", None),
     "get_inference_statistics": lambda *model: ("GET", f"{_model(*model) if model else 'models'}/stats", None),
     "get_model_repository_index": lambda: ("POST", "repository/index", None),
+    "update_trace_settings": lambda model, settings: ("POST", f"{_model(model)}/trace/setting", settings),
     "register_system_shared_memory": lambda name, key, size: (
         *("POST", _memory("system", name, "register")),
         {"key": key, "offset": 0, "byte_size": size},

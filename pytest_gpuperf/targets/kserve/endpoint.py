@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import operator
 import pickle
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from pytest_gpuperf.model import (
 from pytest_gpuperf.targets.input_data import RANDOM, ZERO, Payload, make_payloads
 from pytest_gpuperf.targets.kserve import grpc_codec, http_codec
 from pytest_gpuperf.targets.kserve.client import KServeClient
-from pytest_gpuperf.targets.kserve.memory import SharedMemory, aligned
+from pytest_gpuperf.targets.kserve.memory import SharedMemory, aligned, output_sizes
 from pytest_gpuperf.targets.kserve.message import STREAM_FINAL, InferMessage, InputTensor, MemoryRange, OutputSlot
 from pytest_gpuperf.targets.kserve.metrics import find_metrics_url
 from pytest_gpuperf.targets.kserve.output_check import OutputCheck
@@ -34,7 +33,7 @@ from pytest_gpuperf.targets.kserve.pipeline import ensemble_times, stage_tree
 from pytest_gpuperf.targets.kserve.sequences import SequenceStep, plan_sequences
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
 from pytest_gpuperf.targets.kserve.servers import Servers, open_client
-from pytest_gpuperf.targets.kserve.settings import NO_MEMORY, RequestSettings
+from pytest_gpuperf.targets.kserve.settings import BINARY, NO_MEMORY, RequestSettings
 from pytest_gpuperf.targets.kserve.undescribed import with_inputs
 from pytest_gpuperf.targets.model_file import check_name
 from pytest_gpuperf.targets.payload import to_bytes
@@ -136,7 +135,9 @@ class StartedEndpoint:
                 self._clients.append(open_client(servers, address))
             self._extensions = frozenset.intersection(*(client.extensions() for client in self._clients))
             self.served_model = with_inputs(self._common_model(), settings, model, self._clients[0].address)
-            self.stage = stage_tree(self._name, self.served_model, self._clients[0])
+            self.stage = stage_tree(
+                self._name, self.served_model, self._clients[0], composing=settings.composing_models
+            )
             self._correlation_type = self.stage.tree_correlation_type
             self._check_settings()
             undo.pop_all()
@@ -238,7 +239,7 @@ class StartedEndpoint:
             outputs: dict[str, MemoryRange | None] = {spec.name: None for spec in model.outputs}
             memory: list[tuple[Mapping[str, MemoryRange | None], OutputSlot | None]] = [(outputs, None)] * slots
         else:
-            sizes = self._output_sizes(batch_size)
+            sizes = output_sizes(model, settings.output_shared_memory_size, batch_size)
             tensors = self._shared_inputs(payloads)
             memory = [(slot.memory_ranges, slot) for slot in self._output_slots(sizes, slots)]
         rotations = [
@@ -306,23 +307,6 @@ class StartedEndpoint:
             made.append(OutputSlot(outputs.reader(), ranges))
         return made
 
-    def _output_sizes(self, batch_size: int) -> dict[str, int]:
-        """Return the bytes of each output of a request."""
-        sizes = {}
-        for spec in self.served_model.outputs:
-            shape = spec.item_shape(batched=self.served_model.batched)
-            if spec.item_bytes > 0 and all(size >= 0 for size in shape):
-                sizes[spec.name] = math.prod(shape) * spec.item_bytes * batch_size or spec.item_bytes
-            elif self._settings.output_shared_memory_size is not None:
-                sizes[spec.name] = self._settings.output_shared_memory_size
-            else:
-                raise OptionError(
-                    f"The size of output {spec.name!r} ({spec.datatype}, {list(shape)}) is unknown: set ",
-                    Argument("output_shared_memory_size"),
-                    " in bytes.",
-                )
-        return sizes
-
     def _request(
         self,
         payload: Payload,
@@ -341,7 +325,13 @@ class StartedEndpoint:
         }
         message = InferMessage(self._name, self._version, tuple(tensors), outputs, parameters, step.ends)
         if self._protocol == HTTP:
-            return http_codec.encode(message, check, binary="binary_tensor_data" in self._extensions)
+            extension = "binary_tensor_data" in self._extensions
+            return http_codec.encode(
+                message,
+                check,
+                binary=extension and settings.input_tensor_format == BINARY,
+                binary_outputs=extension and settings.output_tensor_format == BINARY,
+            )
         return grpc_codec.encode(message, check)
 
     def under_test(self) -> PlainMapping:
@@ -378,6 +368,11 @@ class StartedEndpoint:
         if len(self._clients) != 1 or not self._clients[0].server_version().startswith("triton "):
             return None
         return find_metrics_url(self.servers.addresses[0].host, self._name)
+
+    def trace(self, settings: Mapping[str, str | Sequence[str] | None]) -> None:
+        """Change Triton's trace settings of the model; None for the server's own value (trace extension)."""
+        for client in self._clients:
+            client.trace(self._name, settings)
 
     def check(self) -> None:
         for address in self.servers.addresses:

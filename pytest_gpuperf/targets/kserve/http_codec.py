@@ -30,8 +30,8 @@ def infer_path(model: str, version: str) -> str:
     return f"/v2/models/{quote(model, safe='')}{versions}/infer"
 
 
-def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) -> Request:
-    """Encode a request with the binary tensor extension, or with JSON numbers."""
+def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool, binary_outputs: bool) -> Request:
+    """Encode a request with the binary tensor extension, or with JSON numbers; ask for its outputs likewise."""
     inputs, tail = [], []
     for tensor in message.inputs:
         part: dict[str, Any] = {
@@ -47,8 +47,9 @@ def encode(message: InferMessage, check: AnswerCheck | None, *, binary: bool) ->
         else:
             part["data"] = _numbers(tensor)
         inputs.append(part)
+    answer = {"binary_data": binary_outputs}
     outputs = [
-        {"name": name, "parameters": {"binary_data": binary} if memory_range is None else _shared_memory(memory_range)}
+        {"name": name, "parameters": answer if memory_range is None else _shared_memory(memory_range)}
         for name, memory_range in message.outputs.items()
     ]
     request: dict[str, Any] = {"inputs": inputs}
@@ -81,7 +82,7 @@ def _numbers(tensor: InputTensor) -> list[Any]:
         return [value.decode() for value in flat]
     except UnicodeDecodeError as error:
         raise OptionError(
-            f"{tensor.name!r} holds bytes that are not UTF-8, and the server accepts strings only as JSON: {error}."
+            f"{tensor.name!r} holds bytes that are not UTF-8, and its strings are sent as JSON: {error}."
         ) from error
 
 

@@ -7,6 +7,7 @@ a load generator process that reads it ends.
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import weakref
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Protocol
 
 from pytest_gpuperf.clock import time
-from pytest_gpuperf.errors import Argument, TargetDied, TargetError
+from pytest_gpuperf.errors import Argument, OptionError, TargetDied, TargetError
 from pytest_gpuperf.targets.kserve.client import KServeClient
 from pytest_gpuperf.targets.kserve.message import RegionReader
+from pytest_gpuperf.targets.kserve.served_model import ServedModel
 
 #: Alignment of regions and of tensors in them, in bytes: CUDA's alignment, and more than a cache line.
 ALIGNMENT = 256
@@ -184,3 +186,28 @@ class SharedMemory:
                 time.sleep(_UNREGISTER_S)
             else:
                 return
+
+
+def output_sizes(model: ServedModel, unknown_size: int | None, batch_size: int) -> dict[str, int]:
+    """Return the bytes of each output of a request.
+
+    Args:
+        unknown_size: Bytes of an output whose size the model does not define.
+
+    Raises:
+        OptionError: It is needed and None.
+    """
+    sizes = {}
+    for spec in model.outputs:
+        shape = spec.item_shape(batched=model.batched)
+        if spec.item_bytes > 0 and all(size >= 0 for size in shape):
+            sizes[spec.name] = math.prod(shape) * spec.item_bytes * batch_size or spec.item_bytes
+        elif unknown_size is not None:
+            sizes[spec.name] = unknown_size
+        else:
+            raise OptionError(
+                f"The size of output {spec.name!r} ({spec.datatype}, {list(shape)}) is unknown: set ",
+                Argument("output_shared_memory_size"),
+                " in bytes.",
+            )
+    return sizes

@@ -13,6 +13,7 @@ from pytest_gpuperf.targets.kserve.sequences import Sequences
 from pytest_gpuperf.targets.payload import Array
 
 NO_MEMORY, SYSTEM, CUDA = "none", "system", "cuda"
+BINARY, JSON = "binary", "json"
 
 #: Judges the outputs of an answer, by name: returns True or "" if they are correct, else False or the reason.
 Judge = Callable[[dict[str, Array]], bool | str]
@@ -36,6 +37,10 @@ class RequestSettings(InputSettings):
             send them.
         output_shared_memory_size: Bytes for each output whose size the model does not define.
         parameters: Parameters of every request, such as ``{"max_tokens": 256}``.
+        input_tensor_format, output_tensor_format: How tensors are sent and answered over HTTP: ``json``, or ``binary``
+            where the server supports it.
+        composing_models: Models that a Python model calls by itself (BLS): their times stand beside its own. Those of
+            an ensemble are known without it.
         sequences: Sequences of requests, for a stateful model; others ignore it.
     """
 
@@ -46,6 +51,9 @@ class RequestSettings(InputSettings):
     shared_memory: str = NO_MEMORY
     output_shared_memory_size: int | None = None
     parameters: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    input_tensor_format: str = BINARY
+    output_tensor_format: str = BINARY
+    composing_models: Sequence[str] = ()
     sequences: Sequences = field(default_factory=Sequences)
 
     def __post_init__(self) -> None:
@@ -57,6 +65,11 @@ class RequestSettings(InputSettings):
         if self.output_shared_memory_size is not None and self.output_shared_memory_size < 1:
             size = Argument("output_shared_memory_size", self.output_shared_memory_size)
             raise OptionError(size, " must be 1 byte or more.")
+        for name in ("input_tensor_format", "output_tensor_format"):
+            if (wanted := getattr(self, name)) not in (BINARY, JSON):
+                raise OptionError(Argument(name, wanted), " must be 'binary' or 'json'.")
+        if isinstance(self.composing_models, str):
+            raise OptionError(Argument("composing_models", self.composing_models), " must be a list of names.")
         for name, value in self.parameters.items():
             if type(value) not in (str, int, float, bool):
                 raise OptionError(

@@ -49,6 +49,11 @@ def test_a_usual_command_line() -> None:
         ("--concurrency-range=2:16:2", SteppedRange(2, 16, 2), CONCURRENCY),
         ("--concurrency-range 1:0:4 -l 20", SteppedRange(1, 0, 4), CONCURRENCY),
         ("-t 3", SteppedRange(3, 3, 1), CONCURRENCY),
+        # The old flags: -c counts with -d only.
+        ("-t 2 -c 8 -d -l 500", SteppedRange(2, 8, 1), CONCURRENCY),
+        ("-c 4 -d", SteppedRange(1, 4, 1), CONCURRENCY),
+        ("-d -l 500", SteppedRange(1, 0, 1), CONCURRENCY),
+        ("-c 4", SteppedRange(1, 1, 1), CONCURRENCY),
         ("--request-rate-range 0.5:2.5:0.5", SteppedRange(0.5, 2.5, 0.5), REQUEST_RATE),
     ],
 )
@@ -213,8 +218,6 @@ def test_flags_without_a_counterpart_say_what_to_use(flag: str, capsys: pytest.C
     [
         "--service-kind openai",
         "--grpc-compression-algorithm gzip",
-        "--input-tensor-format json",
-        "--output-tensor-format=json",
         "--ssl-https-private-key-type DER",
         "--ssl-https-client-certificate-type DER",
     ],

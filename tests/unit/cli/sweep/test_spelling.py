@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import pickle
 import re
+import ssl
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from pytest_gpuperf.cli.sweep.flags import add_arguments
 from pytest_gpuperf.cli.sweep.spelling import flag_of
 from pytest_gpuperf.errors import Argument, OptionError, TargetError
 from pytest_gpuperf.targets.kserve import KServeEndpoint
-from tests.unit.load.hostile import Server
+from pytest_gpuperf.tls import tls_advice
+from tests.unit.load.hostile import Exchange, Server, response
 from tests.unit.targets.kserve.fake_servers import HttpTriton
 
 PACKAGE = Path(pytest_gpuperf.__file__).parent
@@ -59,6 +62,81 @@ def test_a_message_has_two_spellings() -> None:
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert flag_of(Argument("shared_memory", "none")) == "--shared-memory none"
     assert str(TargetError("plain")) == "plain"
+
+
+@pytest.mark.parametrize(
+    ("line", "flags"),
+    [
+        ("-u https://h --ssl-https-ca-certificates-file {file}", ["--ssl-https-ca-certificates-file {file}"]),
+        (
+            "-u https://h --ssl-https-client-certificate-file {file} --ssl-https-private-key-file {file}",
+            ["--ssl-https-client-certificate-file {file}", "--ssl-https-private-key-file {file}"],
+        ),
+        (
+            "-i grpc --ssl-grpc-use-ssl --ssl-grpc-root-certifications-file {file}",
+            ["--ssl-grpc-root-certifications-file {file}"],
+        ),
+    ],
+)
+def test_a_tls_file_that_is_none_is_named_by_its_flag(
+    line: str, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "empty.pem"
+    file.touch()
+    assert main(["sweep", "-m", "m", *line.format(file=file).split()]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"gpuperf sweep: {' with '.join(flags).format(file=file)} can't be used: ")
+    assert "Tls(" not in message
+
+
+def test_a_refused_certificate_is_advised_in_flags() -> None:
+    untrusted = ssl.SSLCertVerificationError("refused")
+    untrusted.verify_code = 18
+    error = TargetError(*tls_advice(untrusted))
+    advice = "give the certificate authority with --ssl-https-ca-certificates-file, or --ssl-https-verify-peer 0"
+    assert advice in error.spelled(flag_of)
+    assert "with ca_file=, or verify=False" in str(error)
+
+
+class TracedTriton(HttpTriton):
+    """Takes trace settings, or refuses them."""
+
+    def __init__(self, status: str = "200 OK") -> None:
+        super().__init__("model_configuration", "trace")
+        self.status, self.settings = status, list[object]()
+
+    def __call__(self, exchange: Exchange) -> None:
+        if b"/trace/setting" not in exchange.request:
+            return super().__call__(exchange)
+        self.settings.append(json.loads(exchange.body))
+        return exchange.send(response(b'{"error": "no file"}', self.status, "Content-Type: application/json"))
+
+
+def test_a_model_is_traced_during_the_sweep_only() -> None:
+    server = TracedTriton()
+    line = ["--request-count", "1", "--trace-level", "TIMESTAMPS", "--trace-level", "TENSORS", "--trace-rate", "1"]
+    with Server(server) as served:
+        main(["sweep", "-m", "m", "-u", f"127.0.0.1:{served.port}", "--shape", "x:4", *line])
+    assert server.settings == [
+        {"trace_level": ["TIMESTAMPS", "TENSORS"], "trace_rate": "1"},
+        {"trace_level": None, "trace_rate": None},
+    ]
+
+
+def test_a_server_that_can_not_trace_ends_the_sweep_before_it_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    with Server(TracedTriton("400 Bad Request")) as served:
+        line = ["sweep", "-m", "m", "-u", f"127.0.0.1:{served.port}", "--shape", "x:4", "--trace-rate", "1"]
+        assert main(line) == 1
+    written = capsys.readouterr()
+    assert "no file\n--trace-level needs a server that --trace-config gave a trace file." in written.err
+    assert "Request concurrency" not in written.out
+
+
+def test_a_composing_model_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with Server(HttpTriton("model_configuration", shape=(-1, 4))) as server:
+        line = ["sweep", "-m", "m", "-u", f"127.0.0.1:{server.port}", "--bls-composing-models", "m:1,gone"]
+        assert main(line) == 2
+    assert "gpuperf sweep: --bls-composing-models gone: " in capsys.readouterr().err
 
 
 def test_the_command_speaks_of_its_flags(capsys: pytest.CaptureFixture[str]) -> None:

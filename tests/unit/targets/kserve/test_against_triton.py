@@ -86,10 +86,11 @@ def ask(workload: WireWorkload, request: Request) -> list[str]:
         raise AssertionError("the stream ended before its last answer")
 
 
-PROTOCOLS = [{}, {"protocol": "grpc"}, {"protocol": "grpc", "streaming": True}]
+JSON = {"input_tensor_format": "json", "output_tensor_format": "json"}
+PROTOCOLS = [{}, JSON, {"protocol": "grpc"}, {"protocol": "grpc", "streaming": True}]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS, ids=["http", "grpc", "stream"])
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=["http", "json", "grpc", "stream"])
 @pytest.mark.parametrize("memory", ["none", "system"])
 class TestAnswers:
     def test_are_found_right(self, server: StartedTriton, protocol: dict[str, Any], memory: str) -> None:

@@ -238,6 +238,8 @@ class TestSharedMemory:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"input_tensor_format": "xml"}, "input_tensor_format='xml' must be 'binary' or 'json'"),
+        ({"composing_models": "a"}, "composing_models='a' must be a list of names"),
         ({"shared_memory": "gpu"}, "shared_memory='gpu' must be 'none', 'system' or 'cuda'"),
         ({"tolerance": -0.1}, "tolerance=-0.1"),
         ({"output_shared_memory_size": 0}, "output_shared_memory_size=0"),

@@ -33,7 +33,7 @@ def parts(request: Request) -> tuple[dict[str, Any], bytes]:
 
 class TestEncode:
     def test_binary_tensors_follow_the_json(self) -> None:
-        request = encode(message(), None, binary=True)
+        request = encode(message(), None, binary=True, binary_outputs=True)
         assert dict(request.headers)["Content-Type"] == "application/octet-stream"
         head, tail = parts(request)
         assert [
@@ -44,16 +44,24 @@ class TestEncode:
         assert tail == IMAGE.tobytes() + MASK.tobytes()
 
     def test_json_numbers_for_servers_without_binary_tensors(self) -> None:
-        request = encode(message(), None, binary=False)
+        request = encode(message(), None, binary=False, binary_outputs=False)
         assert dict(request.headers) == {"Content-Type": "application/json"}
         image, mask = json.loads(request.body)["inputs"]
         assert image["data"] == list(range(12))
         assert mask["data"] == [1, 0]
         assert "parameters" not in image
 
+    def test_inputs_and_outputs_choose_their_form_each(self) -> None:
+        head, tail = parts(encode(message(), None, binary=False, binary_outputs=True))
+        assert (tail, head["outputs"][0]["parameters"]) == (b"", {"binary_data": True})
+        head, tail = parts(encode(message(), None, binary=True, binary_outputs=False))
+        assert (len(tail), head["outputs"][0]["parameters"]) == (64, {"binary_data": False})
+
     @pytest.mark.parametrize("binary", [True, False])
     def test_strings(self, binary: bool) -> None:
-        head, tail = parts(encode(message(InputTensor("text", "BYTES", TEXT)), None, binary=binary))
+        head, tail = parts(
+            encode(message(InputTensor("text", "BYTES", TEXT)), None, binary=binary, binary_outputs=binary)
+        )
         if binary:
             assert tail == b"\7\0\0\0gpuperf\1\0\0\0x"
         else:
@@ -62,7 +70,7 @@ class TestEncode:
     def test_bytes_that_are_no_text_need_binary_tensors(self) -> None:
         values = to_array(TensorSpec("jpeg", "BYTES", ()), [b"\xff\xd8"])
         with pytest.raises(OptionError, match="'jpeg' holds bytes that are not UTF-8"):
-            encode(message(InputTensor("jpeg", "BYTES", values)), None, binary=False)
+            encode(message(InputTensor("jpeg", "BYTES", values)), None, binary=False, binary_outputs=False)
 
     def test_shared_memory_is_named_and_not_sent(self) -> None:
         request = encode(
@@ -73,6 +81,7 @@ class TestEncode:
             ),
             None,
             binary=True,
+            binary_outputs=True,
         )
         document = json.loads(request.body)
         assert [tensor["parameters"] for tensor in document["inputs"]] == [

@@ -24,6 +24,15 @@ def test_the_queues_of_all_steps_are_the_ensembles() -> None:
     assert list(times.stages["inner"].stages) == ["a", "b"]
 
 
+def test_the_times_of_a_model_that_calls_others_include_theirs() -> None:
+    stage = Stage("bls", "0", (Stage("net", "1", correlation_type="TYPE_UINT64"),), calls_stages=True)
+    times = ensemble_times(stage, {**TIMES, "bls": TIMES["all"]})
+    assert times.queue_ns == TIMES["all"].queue_ns, "its computation is the time of its calls, queues and all"
+    assert times.stages == {"net": TIMES["net"]}
+    assert not stage.tree_correlation_type, "the model makes the sequences of its calls itself"
+    assert stage.tree_digest != Stage("bls", "0").tree_digest
+
+
 def test_a_step_that_never_ran_has_times_of_zero() -> None:
     times = ensemble_times(TREE, {"all": TIMES["all"]})
     assert times.stages["net"] == ServerTimes(0, 0, 0, 0, 0, 0)
