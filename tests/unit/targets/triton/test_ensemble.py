@@ -112,6 +112,6 @@ def test_names_must_differ(step: Steps) -> None:
 
 
 def test_a_plan_must_declare_its_tensors(step: Steps, tmp_path: Path) -> None:
-    (tmp_path / "net.plan").touch()
+    (tmp_path / "net.plan").write_bytes(b"plan")  # an empty file is refused earlier
     with pytest.raises(OptionError, match=r"net.plan is a step of an ensemble.*input_tensors="):
         joined(step("a", {"x": "FP32[1]"}, {"u": "FP32[1]"}), Step(tmp_path / "net.plan"))
