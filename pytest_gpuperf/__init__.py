@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pytest_gpuperf.errors import GpuperfError
     from pytest_gpuperf.load.distributed import RemoteWorkers
     from pytest_gpuperf.model import Constant, Curve, CurvePoint, Intervals, Poisson, Ramp, Tls
+    from pytest_gpuperf.session.fixtures.gpuperf import Gpuperf
     from pytest_gpuperf.session.gpu import Gpu
-    from pytest_gpuperf.session.gpuperf import Gpuperf
     from pytest_gpuperf.targets import CallTarget
     from pytest_gpuperf.targets.fleet import TritonFleet, TritonFleetFactory
     from pytest_gpuperf.targets.kserve import KServeEndpoint, Sequences
@@ -35,7 +35,7 @@ _PUBLIC = {
     "Device": "device",
     "DynamicBatching": "targets.triton",
     "Gpu": "session.gpu",
-    "Gpuperf": "session.gpuperf",
+    "Gpuperf": "session.fixtures.gpuperf",
     "GpuperfError": "errors",
     "Intervals": "model",
     "KServeEndpoint": "targets.kserve",

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_gpuperf.session.fixtures.gpuperf import Gpuperf
     from pytest_gpuperf.session.gpu import Gpu
-    from pytest_gpuperf.session.gpuperf import Gpuperf
     from pytest_gpuperf.targets.fleet import TritonFleet, TritonFleetFactory
     from pytest_gpuperf.targets.kserve import KServeEndpoint
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine

@@ -23,9 +23,9 @@ from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.devices import Devices
 from pytest_gpuperf.session.duet_side import DuetSide
 from pytest_gpuperf.session.gpu import worker_number
+from pytest_gpuperf.session.ids.rootdir import root_directory
+from pytest_gpuperf.session.ids.test_id import IdScheme
 from pytest_gpuperf.session.key_changes import UnknownKeyField, changed_key
-from pytest_gpuperf.session.root.rootdir import root_directory
-from pytest_gpuperf.session.root.test_id import IdScheme
 from pytest_gpuperf.session.settings import Settings, read_settings
 from pytest_gpuperf.store import Checkout, Store, read_checkout
 from pytest_gpuperf.store.project.location import option_for

@@ -23,8 +23,8 @@ from pytest_gpuperf.measure.measuring_loop import Measurement
 from pytest_gpuperf.measure.turns import Turn
 from pytest_gpuperf.model import LoadPoint, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
+from pytest_gpuperf.session.ids.test_id import IdScheme
 from pytest_gpuperf.session.marker import uses_gpuperf
-from pytest_gpuperf.session.root.test_id import IdScheme
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ from pytest_gpuperf.errors import DeviceError, GpuperfError
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.safe_text import safe
-from pytest_gpuperf.session.benchmark.fixture import WatchedBenchmark, is_benchmark_fixture
 from pytest_gpuperf.session.context import Context, read_context
+from pytest_gpuperf.session.fixtures.benchmark import WatchedBenchmark, is_benchmark_fixture
+from pytest_gpuperf.session.fixtures.gpuperf import Gpuperf
 from pytest_gpuperf.session.gate import GateDecision, conclude, gate, summary_line
-from pytest_gpuperf.session.gpuperf import Gpuperf
+from pytest_gpuperf.session.ids.test_id import StatedNames
 from pytest_gpuperf.session.marker import is_gated, is_gated_benchmark, marker_of, uses_gpuperf
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.session.phase_result import PhaseResult, ResultHandover, concluded, location, shorten_error
 from pytest_gpuperf.session.reports import publish, publish_unfinished, reports_wanted
 from pytest_gpuperf.session.results import Results
-from pytest_gpuperf.session.root.test_id import StatedNames
 from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
 from pytest_gpuperf.session.unmeasured.tests import PYTEST, UnmeasuredTests, reason_of
 

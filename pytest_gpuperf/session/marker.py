@@ -22,7 +22,7 @@ class Marker:
         runs: Replaces ``--gpuperf-runs``.
         metrics: Metrics that gate, instead of p50, p90, throughput and energy.
         benchmark: Whether what the test measures with pytest-benchmark is recorded and gated.
-        name: Name of the test in records, which stays when the test is renamed or moved (``root.test_id`` reads it).
+        name: Name of the test in records, which stays when the test is renamed or moved (``ids.test_id`` reads it).
     """
 
     min_effect: float | None = None

@@ -10,8 +10,8 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.model import LoadPoint, RuleSettings
 from pytest_gpuperf.session.context import read_context
+from pytest_gpuperf.session.fixtures.gpuperf import Gpuperf
 from pytest_gpuperf.session.gate import conclude, gate
-from pytest_gpuperf.session.gpuperf import Gpuperf
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.targets import CallTarget

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.session.root.test_id import IdScheme, StatedNames
+from pytest_gpuperf.session.ids.test_id import IdScheme, StatedNames
 
 SUITE = """
     import pytest

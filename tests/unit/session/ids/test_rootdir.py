@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_gpuperf.session.root.rootdir import root_directory
+from pytest_gpuperf.session.ids.rootdir import root_directory
 
 
 @pytest.fixture

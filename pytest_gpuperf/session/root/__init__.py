@@ -1,1 +1,0 @@
-"""pytest's root directory, and the ids that tests have relative to the checkout around it."""
