@@ -145,12 +145,12 @@ class UnreadableRecord(StoreError):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple[type[UnreadableRecord], tuple[str, ...]]:
-        # The message, which an exception is pickled with, is not what it is made of.
+        # Exceptions are pickled with their message, which is not the argument of this constructor.
         return type(self), (self.where, self.why, self.remedy)
 
 
 class FutureDate(UnreadableRecord):
-    """A stored file is dated in the future, so nobody knows where it belongs in the order.
+    """A stored file is dated in the future, so its place in the order of records is unknown.
 
     Args:
         where: URL of the file.

@@ -1,7 +1,7 @@
-"""The largest inputs from outside that are read, in one place, and how to read within them.
+"""Size limits of inputs from outside, and functions that read within a limit.
 
-How long a wait may take stands where it is waited: it follows from the window and its deadline
-(``load.generator.WindowSpec.longest_s``), or from the constant that ends in ``_S`` beside it.
+Limits of time are defined where the wait is: they follow from the window and its deadline
+(``load.generator.WindowSpec.longest_s``), or are constants of that module whose names end in ``_S``.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class TooLargeError(ValueError):
 
 
 def read_within(read: Callable[[int], bytes], limit: int, what: str) -> bytes:
-    """Read a whole input.
+    """Read an input to its end.
 
     Args:
         read: Reads up to a number of bytes; returns none at the end.
 
     Raises:
-        TooLargeError: It is larger than ``limit``.
+        TooLargeError: The input is larger than ``limit``.
     """
     content = bytearray()
     while part := read(min(limit + 1 - len(content), _MIB)):

@@ -25,7 +25,7 @@ _PARAMETER = re.compile(rf"([?&;](?:{_SECRET_NAME}|sig|auth|key|AWSAccessKeyId)=
 _HEADER = re.compile(
     r"((?:proxy-)?authorization['\"]?\s*[:=]\s*['\"]?(?:(?:basic|bearer|token|digest)\s+)?)[^\s'\",\\]+", re.IGNORECASE
 )
-# Not every name that ends in "token": figures have such names, too.
+# Not every name that ends in "token": some figures count tokens.
 _ARGUMENT = re.compile(
     r"""(\b(?:\w*(?:password|passwd|passphrase|secret|secret_key|secret_access_key|api_key)"""
     r"""|(?:access|auth|private)_token)(?:['"]\s*[:=]|\s*=)\s*)"""
@@ -33,7 +33,7 @@ _ARGUMENT = re.compile(
     re.IGNORECASE,
 )
 
-#: Categories of characters that are not seen: control and format characters, surrogates, private use, line separators.
+#: Unicode categories of invisible characters: control and format characters, surrogates, private use, line separators.
 _INVISIBLE = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 # Commands of Azure Pipelines, TeamCity and older GitHub runners are read anywhere in a line, those of GitHub Actions at
 # its beginning.

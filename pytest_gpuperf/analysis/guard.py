@@ -26,7 +26,8 @@ STARVED_SHARE = 0.05
 STARVED_S = 0.02
 #: Share of the time in which the target's threads could run that they may wait for a CPU.
 TARGET_WAITED_SHARE = 0.10
-#: Others use less of the CPU on an idle machine. Then whoever waits for a CPU waits for our own processes.
+#: Other processes use less of the CPU on an idle machine. Below it, a thread that waits for a CPU waits for this
+#: invocation's processes.
 IDLE_OTHERS_SHARE = 0.03
 #: An open loop that is answered more slowly than it sends builds an endless queue: its latencies then depend on the
 #: length of the window.
@@ -110,6 +111,11 @@ def cache_findings(server: ServerTimes | None) -> tuple[Finding, ...]:
     if server is None or server.all_cache_hits <= CACHED_SHARE * server.requests:
         return ()
     return (Finding(finding.CACHE_HITS, finding.CACHED, min(server.all_cache_hits / max(server.requests, 1), 1.0)),)
+
+
+def instrument_findings(names: tuple[str, ...]) -> tuple[Finding, ...]:
+    """Judge a window by what slowed Python down: tracers, profilers and debug modes."""
+    return (Finding(finding.PYTHON_INSTRUMENTED, finding.INSTRUMENTED, names=names),) if names else ()
 
 
 def _is_starved(share: float, window_s: float) -> bool:

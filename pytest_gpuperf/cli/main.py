@@ -75,9 +75,9 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Shows the usage of the command that does not know an argument, and the option that may have been meant.
+    """Reports an unknown argument with the usage of its own command, and with the option that was probably meant.
 
-    argparse hands unknown arguments up to the main parser, whose usage does not help.
+    argparse would report it with the usage of the main parser.
     """
 
     def parse_known_args(  # type: ignore[override]

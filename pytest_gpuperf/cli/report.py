@@ -105,10 +105,7 @@ def _is_store(source: str) -> bool:
 
 @dataclass(frozen=True)
 class _Selection:
-    """The records that one argument names.
-
-    Attributes:
-    """
+    """The records that one argument names."""
 
     reader: RecordReader
     records: list[StoredRecord]

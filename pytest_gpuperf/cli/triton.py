@@ -153,7 +153,7 @@ def _reachable(host: str) -> str:
 def _note(received: list[int]) -> Callable[[int, FrameType | None], None]:
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
-        if len(received) > 1:  # impatient: the supervisor ends the server alone
+        if len(received) > 1:  # a second signal: end at once, the supervisor ends the server
             os._exit(128 + number)
 
     return note

@@ -1,4 +1,4 @@
-"""What slows Python down during a measurement, but not in production: tracers, profilers, debug modes.
+"""Tracers, profilers and debug modes, which slow Python down during a measurement, but not in production.
 
 A tracer multiplies the time of Python code (coverage's by 2 to 30). No statistic can tell that from a regression, so
 each of them is named in the record, and is part of its comparison key.
@@ -82,6 +82,11 @@ def tracers(processes: Sequence[int] = (), environ: Mapping[str, str] = os.envir
     names += [f"a debugger ({command})" for command in _debuggers([os.getpid(), *pids])]
     # sys.monitoring's name of a tool may have a suffix: "coverage.py".
     return tuple(sorted({name.removesuffix(".py") for name in names}))
+
+
+def instruments(processes: Sequence[int] = ()) -> tuple[str, ...]:
+    """Return everything that slows Python down during a measurement: the tracers, and the mode of this process."""
+    return tuple(filter(None, (*tracers(processes), python_mode())))
 
 
 def without_instrumentation(environ: Mapping[str, str]) -> dict[str, str]:

@@ -51,10 +51,10 @@ class WindowSpec:
 
     @property
     def longest_s(self) -> float:
-        """The longest time that a window can take, with its lead-in and the last of its requests.
+        """The longest time that a window can take, from its lead-in to the answer of its last request.
 
-        Before it, each request may take the deadline. After it, a request that was due may wait for its turn as long,
-        and then for its answer; and so may those that were sent until then.
+        The requests of the lead-in may take up to the deadline. After the window, a request that was due in it may wait
+        up to the deadline until it is sent, and again for its answer; so may the requests that were sent meanwhile.
         """
         needed_s = self.deadline_s * math.ceil(self.min_requests / max(self.concurrency, 1))
         window_s = max(self.window_s, min(self.max_window_s, needed_s)) + self.window_s

@@ -29,7 +29,7 @@ now_ns = time.monotonic_ns
 
 _RECEIVE_BYTES = 1 << 20
 _POLL_S = 0.05
-#: Longest sleep of the loop; waking up later than this, and then 1 ms, shows that it was kept from running.
+#: Longest sleep of the loop. If it wakes up more than 1 ms after that, something kept it from running.
 _SLEEP_S, _OVERSLEPT_NS = 0.02, 21_000_000
 #: Time without any connection after which the window is given up: the server is gone, not busy.
 _GIVE_UP_S = 2.0
@@ -252,7 +252,7 @@ class Loop:
         deadline_ns = int(spec.deadline_s * 1e9)
         drained_ns = now - self._drain_ns if self._phase is WindowPhase.DRAIN else 0
         if drained_ns > _DRAIN_NS and drained_ns > 2 * self._rows.longest_ns():
-            self._abandon()  # they belong to no window: they kept the load up until the window's requests were over
+            self._abandon()  # sent after the window, only to keep up the load until its requests were answered
         for connection in self._connections:
             if not connection.busy:
                 continue
@@ -289,7 +289,7 @@ class Loop:
             self._send(0, initial=True)
 
     def _end_sequences(self) -> int:
-        """Send the last request of each sequence that the window's end has cut, so that the server forgets them."""
+        """Send the last request of each unfinished sequence, so that the server frees its state; return the number."""
         if count := self._rotation.cut_sequences():
             self._cut_ns = self._drain_ns = now_ns()
         for _ in range(count):

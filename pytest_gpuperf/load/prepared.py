@@ -85,7 +85,7 @@ class Rotation:
         return rotation[turn % len(rotation)]
 
     def settle(self, slot: int, *, failed: bool) -> None:
-        """Free a slot; after a failure, go on with its next sequence, since the server may have lost the state."""
+        """Free a slot. After a failure, skip to its next sequence, since the server may have lost the state."""
         if failed:
             while self._is_open(slot):
                 self._turns[slot] += 1
@@ -93,9 +93,9 @@ class Rotation:
             self.free_slots.append(slot)
 
     def cut_sequences(self) -> int:
-        """Go on, in all slots that are in the middle of a sequence, with its last request; return their number.
+        """Skip to the last request of each unfinished sequence; return the number of these sequences.
 
-        All slots must be free. The next requests are these.
+        All slots must be free. The next requests taken are these last ones.
         """
         if self.free_slots is None:
             return 0

@@ -98,7 +98,7 @@ def most_frequent(sentences: Mapping[str, Counter[str]]) -> dict[str, dict[str, 
 
 
 class Occupation:
-    """What a worker was occupied with in a window, and what kept it from its sockets.
+    """Time that a worker spent in a window on CPU work, and time in which it could not serve its sockets.
 
     Attributes:
         stall_ns: Time in batches of events that took longer than ``loop.STALL_NS``.
@@ -114,7 +114,7 @@ class Occupation:
 
     @property
     def halted_s(self) -> float:
-        """Time in which it neither ran nor waited for a CPU, though it was due: who waits wakes up late, too."""
+        """Time in which it was due to run, but neither ran nor waited for a CPU (waiting delays it, too)."""
         return max(self.overslept_ns / 1e9 - self.wait_s, 0.0)
 
     def begin(self) -> None:

@@ -7,18 +7,23 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import NoReturn
 
-from pytest_gpuperf.analysis.guard import cache_findings, client_findings, cpu_findings, device_findings
+from pytest_gpuperf.analysis.guard import (
+    cache_findings,
+    client_findings,
+    cpu_findings,
+    device_findings,
+    instrument_findings,
+)
 from pytest_gpuperf.analysis.window import WindowFigures, endpoint_figures, window_figures
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.device import (
     Monitor,
+    instruments,
     others_share,
-    python_mode,
     read_cpu,
     read_threads,
     steal_share,
     threads_between,
-    tracers,
 )
 from pytest_gpuperf.errors import CallFailed, LoadError, TargetError
 from pytest_gpuperf.load import LoadGenerator, Recording, WindowSpec
@@ -26,7 +31,6 @@ from pytest_gpuperf.measure.policy import WindowRequest
 from pytest_gpuperf.model import (
     CallWorkload,
     EndpointFigures,
-    Finding,
     LoadPoint,
     Ramp,
     Resources,
@@ -34,7 +38,6 @@ from pytest_gpuperf.model import (
     WireWorkload,
     Workload,
 )
-from pytest_gpuperf.model.finding import INSTRUMENTED, PYTHON_INSTRUMENTED
 from pytest_gpuperf.targets import OnDevices, Replicated, StartedTarget
 
 #: How long a target that gives no answers is watched for its end, before its answers are called wrong.
@@ -75,7 +78,7 @@ def take_window(
     counts_before: Mapping[str, int] = {}
     if replicated is not None:
         workload, counts_before = replicated.current(workload), replicated.requests_by_server()
-    instruments = tuple(filter(None, (*tracers(started.processes), python_mode())))
+    instrument_names = instruments(started.processes)
     threads_before = {} if watch_cpu else read_threads(started.processes)
     cpu_before = read_cpu()
     with monitor.watching() if monitor is not None else nullcontext():
@@ -119,9 +122,7 @@ def take_window(
         target_wait_s=target_wait_s,
     )
     server = after - before if before is not None and after is not None else None
-    findings += cache_findings(server)
-    if instruments:
-        findings += (Finding(PYTHON_INSTRUMENTED, INSTRUMENTED, names=instruments),)
+    findings += cache_findings(server) + instrument_findings(instrument_names)
     endpoints = _endpoints(recording, workload)
     if replicated is not None:
         findings += replicated.findings()

@@ -254,10 +254,7 @@ def windows_by_point(runs: Iterable[Run]) -> dict[LoadPoint, list[Window]]:
     """
     windows: dict[LoadPoint, list[Window]] = {}
     for run in runs:
-        visits: dict[LoadPoint, list[Window]] = {}
-        for window in run.windows:
-            visits.setdefault(window.point, []).append(window)
-        for point, visited in visits.items():
+        for point, visited in _grouped(run.windows).items():
             windows.setdefault(point, []).extend(undisturbed_windows(visited))
     return windows
 
@@ -265,6 +262,14 @@ def windows_by_point(runs: Iterable[Run]) -> dict[LoadPoint, list[Window]]:
 def figures_by_point(runs: Iterable[Run]) -> dict[LoadPoint, PointFigures]:
     """Return the figures of each load point, from the windows that count (``windows_by_point``)."""
     return {point: PointFigures(tuple(windows)) for point, windows in windows_by_point(runs).items()}
+
+
+def _grouped(windows: Iterable[Window]) -> dict[LoadPoint, list[Window]]:
+    """Group windows by load point, in order of first appearance."""
+    groups: dict[LoadPoint, list[Window]] = {}
+    for window in windows:
+        groups.setdefault(window.point, []).append(window)
+    return groups
 
 
 def _mean_share(shares: Sequence[tuple[float | None, float]]) -> float:
@@ -275,10 +280,7 @@ def _mean_share(shares: Sequence[tuple[float | None, float]]) -> float:
 
 def with_cached_points(windows: Sequence[Window]) -> tuple[Window, ...]:
     """Return the windows of a run, with the points marked whose answers came from the server's response cache."""
-    by_point: dict[LoadPoint, list[Window]] = {}
-    for window in windows:
-        by_point.setdefault(window.point, []).append(window)
-    cached = {point for point, members in by_point.items() if PointFigures(tuple(members)).cached}
+    cached = {point for point, members in _grouped(windows).items() if PointFigures(tuple(members)).cached}
     return tuple(
         replace(window, point=replace(window.point, cached=True)) if window.point in cached else window
         for window in windows

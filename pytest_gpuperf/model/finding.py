@@ -16,7 +16,8 @@ CLIENT = "client"
 LATE = "late"
 #: Open loop: the target did not keep up.
 RATE = "rate"
-#: Others kept the load generator or the target from running: they took its CPU, stopped it, or paused the machine.
+#: Other processes or machines kept the load generator or the target from running: its CPU was taken, it was stopped,
+#: or its machine was paused.
 STARVED = "starved"
 #: Requests failed.
 ERRORS = "errors"

@@ -69,7 +69,7 @@ class Window:
         client_cpu_s: CPU time of the load generator during the window.
         stall_s: Time during which the load generator could not serve its sockets.
         client_wait_s: Time in which the load generator was ready to run, but waited for a CPU.
-        client_halted_s: Further time in which it did not run, though it was due.
+        client_halted_s: Additional time in which it was due to run, but did not.
         client_stops: How often it was stopped and continued.
         service: Histogram of the times from sent to done (open loop), which excludes the wait before sending.
         late: Requests sent more than 1 ms after they were due (open loop).

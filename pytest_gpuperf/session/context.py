@@ -42,10 +42,10 @@ class Context:
         invocation: Id of the invocation, which all of its pytest-xdist workers share.
         is_worker: Whether this process is a pytest-xdist worker.
         ids: How tests are named in records.
-        root_warning: What pytest's root directory is not, because of an option's value; empty if all is well.
+        root_warning: Warning that an option's value has changed pytest's root directory; empty if none has.
         user_environment: Facts that plugins and the conftest files of the start directory add to every record; empty in
             a smoke run.
-        facts: The same for single tests, with the conftest files of their directories.
+        facts: The same by test, with the conftest files of its directory.
         duet_side: Side of ``gpuperf duet`` that this process is; None outside of it.
     """
 
@@ -60,6 +60,7 @@ class Context:
     is_worker: bool = False
     user_environment: PlainMapping = field(default_factory=dict)
     facts: dict[str, PlainMapping] = field(default_factory=dict)
+    _facts_by_directory: dict[Path, PlainMapping] = field(default_factory=dict, init=False)
     duet_side: DuetSide | None = None
 
     @cached_property
@@ -92,7 +93,7 @@ class Context:
 
     @property
     def warnings(self) -> list[str]:
-        """What pytest or git did not do as expected, before anything was measured."""
+        """Warnings about pytest's root directory and the git checkout, for pytest's header."""
         return [line for line in (self.root_warning, self.checkout.problem) if line]
 
     def header_lines(self) -> list[str]:
@@ -152,10 +153,10 @@ class Context:
         Raises:
             OptionError: An answer can't be recorded.
         """
-        directory = f"{item.path.parent}/"
-        if directory not in self.facts:
-            self.facts[directory] = _user_environment(item.ihook, item.config)
-        self.facts[test] = self.facts[directory]
+        directory = item.path.parent
+        if directory not in self._facts_by_directory:
+            self._facts_by_directory[directory] = _user_environment(item.ihook, item.config)
+        self.facts[test] = self._facts_by_directory[directory]
 
     def monitor(self, test: str) -> Monitor:
         """Return the monitor of a test's devices.

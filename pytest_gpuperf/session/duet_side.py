@@ -23,6 +23,7 @@ from pytest_gpuperf.measure.measuring_loop import Measurement
 from pytest_gpuperf.measure.turns import Turn
 from pytest_gpuperf.model import LoadPoint, Record
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
+from pytest_gpuperf.session.failure_reason import reason_of
 from pytest_gpuperf.session.ids.test_id import IdScheme
 from pytest_gpuperf.session.marker import uses_gpuperf
 
@@ -154,7 +155,7 @@ class DuetSide:
     def send_result(self, report: pytest.TestReport) -> None:
         """Tell the command about a test that failed or was skipped."""
         if report.failed or report.skipped:
-            reason = _first_line(report)
+            reason = reason_of(report)
             test = self._test_id(report.nodeid)
             self._send({"kind": "not_passed", "test": test, "outcome": report.outcome, "reason": reason})
 
@@ -202,15 +203,3 @@ class DuetSide:
     @staticmethod
     def _exit() -> NoReturn:
         pytest.exit("gpuperf duet has ended, so this pytest ends as well", returncode=pytest.ExitCode.INTERRUPTED)
-
-
-def _first_line(report: pytest.TestReport) -> str:
-    """Return why a test failed or was skipped, in one line."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None:
-        text = str(crash.message)
-    elif isinstance(report.longrepr, tuple):
-        text = str(report.longrepr[-1])
-    else:
-        text = str(report.longrepr or "")
-    return text.strip().partition("\n")[0]

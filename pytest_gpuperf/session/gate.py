@@ -44,7 +44,7 @@ class GateDecision:
         reason: The failure in one line; empty for a regression, which the reports show themselves. Without a record:
             why nothing was measured.
         curves: Curves of the record.
-        notes: Lines that the terminal shows in any case.
+        notes: Lines that the terminal shows whatever the verdict is.
         entry: The test's part of the terminal section, where a record of one side can't be compared.
     """
 
@@ -61,7 +61,7 @@ class GateDecision:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What becomes of a test once pytest has reported all of its phases.
+    """Result of a test after pytest has reported all of its phases.
 
     Attributes:
         entry: The test's part of the terminal section.
@@ -147,7 +147,7 @@ def _not_compared(context: Context, test: str, result: SideResult) -> GateDecisi
 
 
 def _nothing_measured(context: Context, measured_test: MeasuredTest) -> GateDecision:
-    """Return the decision about a test that took the fixture, did not fail, and measured nothing."""
+    """Return the decision about a test that used the fixture, did not fail, and measured nothing."""
     why = measured_test.unmeasured_reason or "it uses a measuring fixture, and called none of its methods"
     if measured_test.begun:
         names = ", ".join(measured_test.begun)

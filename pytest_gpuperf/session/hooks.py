@@ -12,6 +12,7 @@ from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.context import Context, read_context
+from pytest_gpuperf.session.failure_reason import reason_of
 from pytest_gpuperf.session.fixtures.benchmark import WatchedBenchmark, is_benchmark_fixture
 from pytest_gpuperf.session.fixtures.gpuperf import Gpuperf
 from pytest_gpuperf.session.gate import GateDecision, conclude, gate, summary_line
@@ -22,7 +23,7 @@ from pytest_gpuperf.session.phase_result import PhaseResult, ResultHandover, con
 from pytest_gpuperf.session.reports import publish, publish_unfinished, reports_wanted
 from pytest_gpuperf.session.results import Results
 from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
-from pytest_gpuperf.session.unmeasured.tests import PYTEST, UnmeasuredTests, reason_of
+from pytest_gpuperf.session.unmeasured.tests import PYTEST, UnmeasuredTests
 
 _HOOKS = pytest.StashKey["Hooks"]()
 #: The measurement of a test, kept with pytest's item.
@@ -33,7 +34,8 @@ _DECISION = pytest.StashKey[GateDecision]()
 _FAILURE = pytest.StashKey[str]()
 _EXPECTED_FAILURE = pytest.StashKey[str]()
 _GATE_FAILURE = pytest.StashKey[BaseException]()
-_STATE: tuple[pytest.StashKey[Any], ...] = (
+#: What is kept with pytest's item for one try of a test.
+_TRY_STATE: tuple[pytest.StashKey[Any], ...] = (
     MEASURED_TEST,
     _BENCHMARK,
     _DECISION,
@@ -43,6 +45,7 @@ _STATE: tuple[pytest.StashKey[Any], ...] = (
 )
 #: Name under which pytest-xdist's workers send the controller what they could not clean up.
 _PROBLEMS = "gpuperf_problems"
+#: Exit statuses of pytest that CI takes for a success.
 _GREEN = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
@@ -141,10 +144,10 @@ class Hooks:
             self._check_before_measuring(list(filter(is_gated, session.items)), session.config)
 
     def _check_before_measuring(self, items: Sequence[pytest.Item], config: pytest.Config) -> None:
-        """Refuse a key that a test can't have, and a store that can't be written.
+        """Check the comparison key of each test and the store, before anything is measured.
 
         Raises:
-            pytest.UsageError: There is such a test, or the store is such.
+            pytest.UsageError: A key can't be made, or the store can't be written.
         """
         try:
             for item in items:
@@ -157,7 +160,7 @@ class Hooks:
             raise pytest.UsageError(safe(str(error))) from error
 
     def _check_store(self) -> None:
-        """Write into the store, once: what can't be stored should not be measured.
+        """Check once that the store can be written: without it, the measurement would be lost.
 
         Raises:
             StoreError: The store can't be written.
@@ -193,7 +196,7 @@ class Hooks:
         return value
 
     def _watch_benchmark(self, request: pytest.FixtureRequest, fixture: object) -> None:
-        """Measure a test that uses pytest-benchmark's fixture, as if it used ours, too."""
+        """Record a test that uses pytest-benchmark's fixture, as if it used ``gpuperf`` as well."""
         item = request.node
         if not is_gated_benchmark(item) or (_BENCHMARK in item.stash and item.stash[_BENCHMARK].fixture is fixture):
             return
@@ -252,7 +255,7 @@ class Hooks:
         return report
 
     def _note_failure(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-        """Keep why pytest counts a test as failed: the phases and subtests of a test have a report each."""
+        """Keep the first reason why pytest counts a test as failed: each phase and subtest has its own report."""
         if report.skipped and hasattr(report, "wasxfail"):
             item.stash[_EXPECTED_FAILURE] = report.wasxfail or "xfail"
         if not report.failed or _FAILURE in item.stash:
@@ -262,10 +265,10 @@ class Hooks:
             item.stash[_FAILURE] = summary_line(error) or reason_of(report) or "failed"
 
     def _concluded(self, item: pytest.Item, failure: str) -> tuple[PhaseResult, str]:
-        """Return the result of a test, and why its record could not be stored; forget the test, for another try."""
+        """Return the result of a test, and why its record could not be stored. Clear its state for a rerun."""
         expected, decision = item.stash.get(_EXPECTED_FAILURE, ""), item.stash.get(_DECISION, None)
         measured_test = item.stash.get(MEASURED_TEST, None)
-        for key in _STATE:
+        for key in _TRY_STATE:
             if key in item.stash:
                 del item.stash[key]
         if decision is not None and decision.record is None and decision.entry is None:

@@ -64,7 +64,7 @@ class MeasuredTest:
         smoked_points: Number of load points that a smoke run tried.
         unmeasured_reason: Reason why the test measures nothing; empty if it does.
         begun: Names of the sweeps and duets that the test has asked for, in order.
-        notes: What searches found, for the terminal.
+        notes: Results of searches and adaptive sweeps, as lines for the terminal.
     """
 
     def __init__(self, context: Context, test: str, marker: Marker, gated_tests: int = 1, *, node_id: str = "") -> None:
@@ -85,7 +85,7 @@ class MeasuredTest:
 
     @property
     def devices(self) -> MeasuredDevices:
-        """The devices that the test is measured on."""
+        """Devices on which the test is measured."""
         return self._devices
 
     @property

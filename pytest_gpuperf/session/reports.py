@@ -48,13 +48,13 @@ def _on_github() -> bool:
 
 
 def publish_unfinished(context: Context, outcomes: Iterable[TestOutcome], unfinished: TestOutcome) -> list[str]:
-    """Write reports that are left if pytest is killed; return which can't be written, and why.
+    """Write the reports as they should be if pytest is killed now; return an error for each that can't be written.
 
     Without them, the report of an earlier invocation would stay, and look like that of this one.
 
     Args:
         outcomes: Outcomes of the tests so far.
-        unfinished: What did not finish then.
+        unfinished: Outcome of the test that would not have finished.
     """
     files = [path for path in context.settings.reports if Path(path).is_file() or not Path(path).exists()]
     reported = [reported_of(context.store, outcome) for outcome in (*outcomes, unfinished)]

@@ -57,7 +57,7 @@ class RecordFile:
         pinned: Whether the record is compared with, however old it is.
         duet: Whether the record has a reference.
         place: Time that orders the record, where it is not the time in its name.
-        future: Whether the record is dated in the future, so that nobody knows when it was measured.
+        future: Whether the record is dated in the future, so that its time of measurement is unknown.
     """
 
     path: str

@@ -89,8 +89,8 @@ def check_texts(*texts: str) -> None:
             raise ValueError(f"a text has control characters, or more than {_LONGEST_TEXT} characters")
 
 
-def printable(text: str) -> str:
-    """Return a text as notes may hold it: in one line, without control characters, and not too long."""
+def note_text(text: str) -> str:
+    """Return a text as notes may hold it: a single line without control characters, of limited length."""
     words = "".join(letter if letter.isprintable() else " " for letter in text).split()
     return " ".join(words)[:_LONGEST_TEXT]
 

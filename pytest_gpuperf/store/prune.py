@@ -14,8 +14,8 @@ def prunable(
     """Return the records that a pruning deletes: those that match it and that the gate does not need.
 
     The gate needs pinned records, the newest record accepted by hand (the baseline begins with it), the newest that may
-    be a baseline, the newest duet, and the newest of all. Records that are dated in the future are kept, since nobody
-    knows their order.
+    be a baseline, the newest duet, and the newest of all. Records that are dated in the future are kept, since their
+    order is unknown.
 
     Args:
         files: The records of one key, newest first.

@@ -1,4 +1,4 @@
-"""A second place for records that can't be written into their store: what was measured is not lost."""
+"""Copies of records that can't be written into their store, so that no measurement is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-#: Where the copies of this process are, once one was saved.
+#: Directories in which this process has saved copies.
 _folders: list[Path] = []
 _PLACES: tuple[Callable[[], str], ...] = (tempfile.gettempdir, lambda: str(Path.cwd()), lambda: str(Path.home()))
 

@@ -19,7 +19,7 @@ from pytest_gpuperf.store.dates import moment_after
 from pytest_gpuperf.store.files import Files
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, RecordFile
 from pytest_gpuperf.store.listing import Listing
-from pytest_gpuperf.store.notes import Acceptance, NoteT, Pin, Pruning, note_content, parse_note, printable
+from pytest_gpuperf.store.notes import Acceptance, NoteT, Pin, Pruning, note_content, note_text, parse_note
 from pytest_gpuperf.store.provenance import user, utc_now
 from pytest_gpuperf.store.record_format.record_file import REMEDY, parse_record, record_content
 from pytest_gpuperf.store.rescue import save_elsewhere
@@ -236,7 +236,7 @@ class Store:
         """
         record = self.check_acceptable(file)
         others = (name.name for name in self.newest(self.folder(record.key)) if name.name != file.name)
-        by, why = printable(author or user()), printable(reason)
+        by, why = note_text(author or user()), note_text(reason)
         acceptance = Acceptance(record.id, by, why, utc_now(), next(others, ""))
         self.files.put(file.path + ACCEPTED, note_content(acceptance))
         return acceptance
@@ -268,7 +268,7 @@ class Store:
             )
         stem = layout.new_note_stem(self.files.names(f"{folder}/{PINS}"))
         return self._put_pin(
-            folder, file.name, stem, Pin(record.id, True, printable(author or user()), printable(reason), utc_now())
+            folder, file.name, stem, Pin(record.id, True, note_text(author or user()), note_text(reason), utc_now())
         )
 
     def unpin(self, record_id: str, reason: str = "", author: str = "", *, folder: str = "") -> Pin:
@@ -290,7 +290,7 @@ class Store:
                 f"{count} pinned in {self.url}.\nList pinned records with: gpuperf baseline list{self.option}"
             )
         folder, name = matching[0]
-        unpin = Pin(layout.parse_path(name).id, False, printable(author or user()), printable(reason), utc_now())
+        unpin = Pin(layout.parse_path(name).id, False, note_text(author or user()), note_text(reason), utc_now())
         for stem, pinned_name in layout.pins_in_force(self.files.names(f"{folder}/{PINS}")):
             if pinned_name == name:
                 self._put_pin(folder, name, stem, unpin)
@@ -311,7 +311,7 @@ class Store:
                     self.files.delete(file.path + ACCEPTED)
                 deleted.append(file.id)
         finally:
-            by, why = printable(author or user()), printable(reason)
+            by, why = note_text(author or user()), note_text(reason)
             pruning = Pruning(tuple(deleted), by, why, utc_now(), tuple(id for id in accepted if id in deleted))
             if deleted:
                 self.files.put(f"{folder}/{PRUNED}/{layout.new_note_stem()}.json", note_content(pruning))

@@ -2,7 +2,7 @@
 
 Files never change, so the union of both is right, except for deletions: a pruning is a file, too, and names the records
 that it deleted. A record that a pruning of either copy names is deleted from both, unless somebody pinned or accepted
-it without the pruning knowing: a decision about a record outlives a clean-up. No clock decides this.
+it before the pruning could know: a decision about a record outlives a clean-up. No clock decides this.
 
 Two people may accept or unpin the same record, with different reasons. Each side keeps its note.
 """
@@ -29,7 +29,7 @@ class Union:
         to_here: Files that exist only there.
         pruned_here: Pruned records that still exist here.
         pruned_there: Pruned records that still exist there.
-        differing: Files that exist on both sides with different contents, although they may not.
+        differing: Files that exist on both sides with different contents, which is an error.
         known: Number of records on both sides.
     """
 

@@ -17,7 +17,7 @@ _NAME_BYTES = 255
 
 
 def check_model_file(path: Path, kind: str = "model") -> None:
-    """Check that a file of a model is there, and is the file itself.
+    """Check that a file of a model exists, has content, and is not a pointer of Git LFS.
 
     Args:
         kind: What it is, completing "There is no ...".
@@ -93,7 +93,7 @@ def check_folder_name(name: str, setting: str) -> None:
     """Check the name of a model in a repository, where it is a folder.
 
     Raises:
-        OptionError: It is no name of a folder.
+        OptionError: The name can't be that of a folder.
     """
     check_name(name, setting)
     if "/" in name or name in (".", "..") or len(name.encode()) > _NAME_BYTES:

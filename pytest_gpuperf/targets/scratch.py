@@ -2,8 +2,8 @@
 
 A token names all that belongs to a server: its scratch directory, its shared memory, and an owner file beside that
 memory, which is locked while the owner or the server's supervisor lives. The kernel frees a lock with its last holder,
-so an owner file that can be locked belongs to a server that nobody will stop any more. The next start removes what it
-names, of whichever process.
+so an owner file that can be locked belongs to a server whose owner and supervisor are dead. The next start of a server,
+in any process, removes what the file names.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Scratch:
             undo.pop_all()
 
     def describe(self, cleanup: Sequence[str]) -> None:
-        """Write into the owner file what has to be removed if nobody lives who would: ``cleanup`` is a command."""
+        """Write into the owner file what a later ``sweep`` has to remove, and which cleanup command it has to run."""
         content = json.dumps({"scratch": str(self.path or ""), "cleanup": list(cleanup)}).encode()
         os.pwrite(self.lock, content, 0)
         os.ftruncate(self.lock, len(content))

@@ -134,7 +134,7 @@ class SweepReport:
 
     @contextlib.contextmanager
     def _writing(self, path: Path | None) -> Iterator[None]:
-        """Say that a file can't be written, and go on: the results are also printed, and the next level tries again."""
+        """Report a file that can't be written, and continue: results are also printed, and the next level tries again."""
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Arguments of a target in the command line's words."""
+"""Flags of ``gpuperf sweep`` for the arguments of a target, which error messages name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pytest_gpuperf.errors import Argument
 from pytest_gpuperf.model import GRPC, HTTP
 
-#: Flags that are not called after their argument.
+#: Flags whose name differs from that of the argument.
 _FLAGS = {
     "batch_size": "-b",
     "composing_models": "--bls-composing-models",

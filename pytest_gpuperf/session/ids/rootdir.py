@@ -22,8 +22,8 @@ class RootDirectory:
     """pytest's root directory.
 
     Attributes:
-        path: The directory, as it is without the values of our options.
-        warning: What pytest took for a path of tests; empty if it took nothing.
+        path: The directory that pytest would use without the values of our options.
+        warning: Which value pytest took for a path of tests, and what to write instead; empty if it took none.
     """
 
     path: Path

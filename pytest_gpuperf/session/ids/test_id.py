@@ -84,6 +84,11 @@ def stated_name(item: pytest.Item) -> str:
     return name.strip() if isinstance(name, str) else ""
 
 
+def file_of(test: str) -> str:
+    """Return the path of a test's file, from the id of the test."""
+    return test.partition("::")[0]
+
+
 def _plain_id(item: pytest.Item) -> str:
     """Return pytest's id of a test, without the group that pytest-xdist appends for ``--dist loadgroup``."""
     plain = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid

@@ -1,4 +1,4 @@
-"""Tests that the newest baseline has and that pytest did not collect: a gate that is gone looks green."""
+"""Tests that the newest baseline has and that pytest did not collect. A gate that was removed would look green."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from pytest_gpuperf.errors import UnreadableRecord
 from pytest_gpuperf.model import Record
 from pytest_gpuperf.session.context import Context
+from pytest_gpuperf.session.ids.test_id import file_of
 from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.layout import device_folder, test_folder
 
@@ -37,7 +38,7 @@ def dropped_tests(context: Context, collected: Mapping[str, str], args: Collecti
     Raises:
         StoreError: The store can't be listed.
     """
-    files = {_file(node_id) for node_id in collected.values()}
+    files = {file_of(node_id) for node_id in collected.values()}
     folders = set() if any(argument.endswith(".py") for argument in args) else {dirname(file) for file in files}
     store, key = context.store, context.key("", 1)
     current = {test_folder({**key, "test": test}) for test in collected}
@@ -46,7 +47,7 @@ def dropped_tests(context: Context, collected: Mapping[str, str], args: Collecti
     absent = []
     for folder in islice(others, _MOST_READ):
         record = _newest(context, store, f"{device}/{folder}")
-        file = _file(record.node_id or record.test) if record is not None else ""
+        file = file_of(record.node_id or record.test) if record is not None else ""
         if record is not None and (file in files or dirname(file) in folders):
             absent.append(record)
     if not absent:
@@ -75,7 +76,3 @@ def _baselines(context: Context, store: Store, folder: str) -> Iterator[Record]:
             continue  # the gate of its test names it
         if record.invocation != context.invocation:
             yield record
-
-
-def _file(test: str) -> str:
-    return test.partition("::")[0]

@@ -6,6 +6,7 @@ from pytest_gpuperf.model import Comparison, Record, Verdict
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.terminal.section import unmeasured_entry
 from pytest_gpuperf.session.context import Context
+from pytest_gpuperf.session.ids.test_id import file_of
 from pytest_gpuperf.session.phase_result import PhaseResult
 from pytest_gpuperf.store.provenance import utc_now
 
@@ -35,10 +36,6 @@ def unmeasured_result(
         device_kind=device.kind,
     )
     outcome = TestOutcome(
-        record, Comparison(Verdict.NO_BASELINE), error=reason if failed else "", file=file or _file(test), line=line
+        record, Comparison(Verdict.NO_BASELINE), error=reason if failed else "", file=file or file_of(test), line=line
     )
     return PhaseResult(unmeasured_entry(test, reason), outcome)
-
-
-def _file(test: str) -> str:
-    return test.partition("::")[0]

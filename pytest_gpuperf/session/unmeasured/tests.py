@@ -1,4 +1,4 @@
-"""The gated tests of an invocation that have no figures, whatever kept pytest from reporting that itself."""
+"""The gated tests of an invocation that have no figures: not collected, crashed, skipped or not run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterable
 import pytest
 
 from pytest_gpuperf.session.context import Context
+from pytest_gpuperf.session.failure_reason import reason_of
 from pytest_gpuperf.session.marker import is_gated
 from pytest_gpuperf.session.phase_result import PhaseResult, location
 from pytest_gpuperf.session.unmeasured.dropped import collects_everything, dropped_tests
 from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
 
 PHASES = ("setup", "call", "teardown")
-#: Stands in the reports for pytest itself, where it ended before any test failed.
+#: In place of a test in the reports, where pytest ended before any test failed.
 PYTEST = "pytest"
 #: Attribute of the first report of each pytest-xdist worker, whose controller collects no tests.
 _ATTRIBUTE = "gpuperf_collected"
@@ -23,7 +24,7 @@ _ABORTED = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.
 
 
 class UnmeasuredTests:
-    """Follows which gated tests pytest collects and reports, to name those that it never reported."""
+    """Records which gated tests pytest collects and reports, and names those that it did not report."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,7 +38,7 @@ class UnmeasuredTests:
         self._crashed: dict[str, str] = {}
         self._interruption = ""
 
-    # What pytest says
+    # Events of pytest
 
     def collected(self, items: Iterable[pytest.Item]) -> None:
         """Note the gated tests."""
@@ -86,7 +87,7 @@ class UnmeasuredTests:
         name = f"{type(error).__name__}: " if internal else ""
         self._interruption = f"{name}{error}".strip().partition("\n")[0] or type(error).__name__
 
-    # What follows
+    # Results
 
     @property
     def gated(self) -> dict[str, tuple[str, int]]:
@@ -94,7 +95,7 @@ class UnmeasuredTests:
         return self._places or {}
 
     def results(self, session: pytest.Session, *, any_failed: bool) -> list[PhaseResult]:
-        """Return the results of the tests that pytest itself reports nothing about, or only that they failed.
+        """Return the results of the tests that crashed, were not collected, or did not run.
 
         Args:
             any_failed: Whether the reports show a failed test already.
@@ -133,17 +134,3 @@ class UnmeasuredTests:
             for test, why in self._skipped.items()
             if "::" not in test or test in self.gated
         ]
-
-
-def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """Return why a test failed or was skipped, or a file was not collected, in one line."""
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is not None:
-        text = str(crash.message)
-    elif isinstance(report.longrepr, tuple):
-        text = str(report.longrepr[-1])
-    else:
-        text = str(report.longrepr or "")
-        errors = [line[1:] for line in text.splitlines() if line.startswith("E  ")]
-        text = errors[-1] if errors else text
-    return text.strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""pytest's configuration files, read without pytest: the commands look for the store where pytest does."""
+"""pytest's configuration files, read without pytest, so that the commands find the store that pytest uses."""
 
 from __future__ import annotations
 

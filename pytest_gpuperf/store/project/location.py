@@ -1,8 +1,8 @@
 """Where the store is: one rule for pytest and for all commands.
 
 The store is what an option names, else ``gpuperf_store`` of pytest's configuration file, else the nearest ``.gpuperf``
-in the directory where the user stands or above it. If there is none yet, it belongs to the top of the git checkout;
-outside of git, to the directory of pytest's configuration file.
+in the working directory or above it. A new one is created at the top of the git checkout; outside of git, in the
+directory of pytest's configuration file.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def expanded(text: str, base: Path) -> str:
 
 
 def default_store(start: Path, root: Path | None = None) -> Path:
-    """Return the directory of the store that nobody named, whether or not it exists.
+    """Return the directory of the store where no option and no configuration names one. It may not exist yet.
 
     Args:
-        start: Directory where the user stands.
+        start: Working directory of the user.
         root: pytest's root directory; for commands None, which means that of a pytest started there.
     """
     start = start.resolve()

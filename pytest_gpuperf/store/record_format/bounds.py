@@ -1,6 +1,6 @@
-"""Bounds of the values in a record, so that absurd ones are found where it is read and not where they are used.
+"""Bounds of the values in a record: an absurd value is an error where the record is read, not where it is used.
 
-Constructors don't check them, since a measurement must not fail over a figure beside its latencies.
+Constructors don't check them: a measurement must not fail because of a figure other than its latencies.
 """
 
 from __future__ import annotations

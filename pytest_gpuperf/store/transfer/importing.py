@@ -211,7 +211,7 @@ def _add_note(files: Source, path: str, kinds: Collection[str], sink: StoreSink,
     except UnreadableRecord:
         if kinds:
             raise
-        return  # nobody asked for it
+        return  # it would be left out anyway
     if isinstance(note, Calibration):
         destination = f"{layout.calibrations_folder(note.device)}/{name}"
     else:
@@ -230,7 +230,7 @@ def _words(note: Note) -> str:
         return f"acceptance of {note.record} by {note.author} at {note.accepted_utc}: {note.reason}"
     if isinstance(note, Calibration):
         spreads = ", ".join(f"{metric} {100 * sd:.2f}%" for metric, sd in note.record_sd.items())
-        return f"calibration of {note.device} by {note.author or 'nobody named'}: {spreads}"
+        return f"calibration of {note.device} by {note.author or 'an unknown author'}: {spreads}"
     if isinstance(note, Pin):
         return f"{'pin' if note.pinned else 'unpin'} of {note.record} by {note.author} at {note.at_utc}: {note.reason}"
     assert isinstance(note, Pruning)

@@ -24,7 +24,7 @@ from pytest_gpuperf.user_path import user_path
 DAMAGED = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, ArithmeticError, LookupError, struct.error)
 #: Members of a tar: the records of a hundred tests that run three times a day for nearly two years.
 _MOST_MEMBERS = 200_000
-#: gzip makes records ten times smaller; archives that are made to do harm become a thousand times smaller.
+#: gzip makes records ten times smaller; a compression bomb is a thousand times smaller than its contents.
 _MOST_EXPANSION = 200
 #: A small archive may have a large share of zeros.
 _SMALL_BYTES = 1 << 20
@@ -57,7 +57,7 @@ class TarSink:
 
 
 class TarSource:
-    """Reads the files of a tar, which may be made to do harm: links, absurd sizes, small archives of large files."""
+    """Reads the files of a tar, and refuses links, absurd sizes and compression bombs."""
 
     def __init__(self, source: str, tar: tarfile.TarFile) -> None:
         self._source, self._tar = source, tar

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from pytest_gpuperf.errors import Argument, OptionError
 from pytest_gpuperf.targets.input_data import InputSettings
 from pytest_gpuperf.targets.input_file import read_json
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
+from pytest_gpuperf.user_path import user_path
 
 _EXAMPLE = '{"data": [{"NAME": {"content": [1, 2], "shape": [1, 2], "datatype": "FP32"}}]}'
 #: Data type of values of a NumPy kind, where the user names none.
@@ -20,10 +20,10 @@ _DATATYPES = {"b": "BOOL", "i": "INT64", "u": "INT64", "f": "FP32", "U": "BYTES"
 
 
 def with_inputs(served: ServedModel, settings: InputSettings, model: str, server: str) -> ServedModel:
-    """Return the model with the inputs that the data tell, unless the server describes it.
+    """Return the model with inputs taken from the user's data, unless the server describes them.
 
     Raises:
-        OptionError: The data don't tell the inputs.
+        OptionError: The data don't define the inputs.
     """
     if served.inputs:
         return served
@@ -34,7 +34,7 @@ def inputs_from_data(settings: InputSettings, model: str, server: str) -> list[d
     """Return the inputs in the form of the protocol's metadata, with all dimensions; -1 where the data differ in size.
 
     Raises:
-        OptionError: The data don't tell the inputs.
+        OptionError: The data don't define the inputs.
     """
     inputs: dict[str, dict[str, Any]] = {}
     for item in _items(settings):
@@ -53,9 +53,9 @@ def inputs_from_data(settings: InputSettings, model: str, server: str) -> list[d
         inputs.setdefault(name, {"name": name, "datatype": "FP32", "shape": [int(size) for size in sizes]})
     if not inputs:
         raise OptionError(
-            f"{server} does not describe the inputs of {model!r}. Pass data that do, as ",
+            f"{server} does not describe the inputs of {model!r}. Describe them in a JSON file ({_EXAMPLE}): ",
             Argument("input_data"),
-            f" with a JSON file ({_EXAMPLE}); or, for random numbers of the type FP32, all sizes: ",
+            "; or give the sizes of all dimensions, to send random numbers of the type FP32: ",
             Argument("shapes", {"NAME": [1, 2]}),
             ".",
         )
@@ -67,7 +67,7 @@ def _items(settings: InputSettings) -> Iterator[Mapping[str, Any]]:
     source = settings.input_data
     data: Any = source if isinstance(source, tuple) else ()
     if settings.kind == "json":
-        document = read_json(Path(str(source)).expanduser())
+        document = read_json(user_path(str(source)))
         data = document.get("data") if isinstance(document, dict) else ()
     for part in data if isinstance(data, list | tuple) else ():
         for item in part if isinstance(part, list | tuple) else (part,):
