@@ -134,7 +134,7 @@ class SweepReport:
 
     @contextlib.contextmanager
     def _writing(self, path: Path | None) -> Iterator[None]:
-        """Report a file that can't be written, and continue: results are also printed, and the next level tries again."""
+        """Report a file that can't be written, and continue: results are printed anyway, and the next level retries."""
         try:
             yield
         except OSError as error:
