@@ -6,15 +6,16 @@ import hashlib
 import os
 import re
 import socket
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from pytest_gpuperf.clock import wall_s
+
 _TEMPORARY = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-[0-9a-f]{8}")
-#: No file takes so long to write; also where nobody knows whether the writer of another machine lives.
+#: Age from which a temporary file of another machine is abandoned; no file takes so long to write.
 _ABANDONED_S = 86_400.0
 
 
@@ -59,7 +60,7 @@ def _delete_abandoned(folder: Path, beginning: str) -> None:
 
 def _is_abandoned(item: os.DirEntry[str], machine: str, pid: int) -> bool:
     if machine != _machine():
-        return time.time() - item.stat(follow_symlinks=False).st_mtime > _ABANDONED_S
+        return wall_s() - item.stat(follow_symlinks=False).st_mtime > _ABANDONED_S
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
 """HTTP/1.1 for control calls and metrics: an answer is bounded in time and in size, and no proxy is used.
 
-The load generator connects to the servers themselves, so whatever asks about them must do so, too. ``http.client``
-limits the length of the headers; its timeout is one of each read, which a server that drips never exceeds.
+The load generator connects to the servers directly, so control calls must do so, too. ``http.client`` limits the length
+of the headers, but its timeout applies to each read: a server that sends a byte at a time would never exceed it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.limits import read_within
 
-#: What ``BoundedHttp.ask`` raises where no answer comes; TooLargeError is a ValueError.
+#: Errors that ``BoundedHttp.ask`` raises without an answer; TooLargeError is a ValueError.
 NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
 
 

@@ -83,7 +83,7 @@ class SafeStream:
     Characters that the stream's encoding lacks are written as escapes.
 
     Args:
-        stream: The other stream, on which everything but writing works as before.
+        stream: The stream to write to; all methods except ``write`` are its own.
     """
 
     def __init__(self, stream: TextIO) -> None:

@@ -30,7 +30,7 @@ from pytest_gpuperf.model.histogram import GAMMA
 
 Times = IntArray
 
-#: No measured round is longer; a longer one is a mistake of whoever wrote the number.
+#: A longer round is a mistake in the file or in the user's timer.
 _LONGEST_ROUND_S = 1e9
 
 #: Delay from which a request counts as sent late, as in perf_client.

@@ -116,6 +116,6 @@ def with_repeats(requests: Iterable[WindowRequest], repeats: int, on_done: Calla
 def _unanswered(window: Window, deadline_s: float) -> str:
     return (
         f"At {window.point.label}, {window.errors[TIMEOUT]} of {window.requests + window.error_count} requests got no "
-        f"answer within {deadline_s:g} s. The test was ended, since each of its windows would wait as long.\n"
+        f"answer within {deadline_s:g} s. The measurement was ended, since each further window would wait as long.\n"
         "Does the server drop requests, or is it overloaded? See its log, or lower the load."
     )

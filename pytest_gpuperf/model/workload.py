@@ -102,8 +102,8 @@ class WireWorkload:
         read_stream: Function that reads one message of an answer (streams).
         balance: How requests are spread over several addresses.
         batch_size: Inferences in one request.
-        stateful: Whether each rotation is a sequence after the other: it begins at its first request, has one request
-            in flight, and is not left in the middle of a sequence.
+        stateful: Whether each rotation consists of sequences: it begins with its first request, has one request in
+            flight, and never stops in the middle of a sequence.
     """
 
     protocol: str

@@ -1,7 +1,7 @@
 """Times in the names of files.
 
 The clocks of machines differ, so no order depends on one clock alone. Times later than this machine's clock allows are
-recognised here, and whoever writes a file dates it after those that it follows.
+recognised here, and a new file gets a time after that of the files that it follows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def stem(moment: datetime) -> str:
 
 
 def stem_of(utc: str) -> str:
-    """Return the stem of a time in the format of records; empty if the text is none."""
+    """Return the stem of a time in the format of records; empty if the text is not such a time."""
     try:
         return stem(datetime.fromisoformat(utc).astimezone(timezone.utc))
     except (ValueError, OverflowError):

@@ -13,13 +13,13 @@ from pytest_gpuperf.model import check_utc
 from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
 from pytest_gpuperf.store.record_format.sealed_file import sealed, unsealed
 
-#: A longer text is not a reason that somebody wrote.
+#: Longest author or reason in a note.
 _LONGEST_TEXT = 2000
 
 
 @dataclass(frozen=True)
 class Note:
-    """What somebody decided, and when; the base of all notes."""
+    """Decision about records, with its time; the base of all notes."""
 
 
 NoteT = TypeVar("NoteT", bound=Note)

@@ -13,7 +13,7 @@ from pytest_gpuperf.store.git import Git
 
 
 def user() -> str:
-    """Return who runs this process: on CI whoever started the job, otherwise the user, as git knows them."""
+    """Return who runs this process: on CI the user who started the job, otherwise git's user or the login name."""
     for variable in ("GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
         if os.environ.get(variable):
             return os.environ[variable]

@@ -79,8 +79,8 @@ class Store:
     def dated(self, record: Record) -> Record:
         """Return a new record, dated after the newest of its key.
 
-        The clock of the machine that measured that one may be a little ahead. A store that can't be listed changes
-        nothing: the record was measured, and ``write`` saves it elsewhere if it must.
+        The newest record may come from a machine whose clock is a little ahead. If the store can't be listed, the new
+        record keeps its date: it is measured already, and ``write`` saves it elsewhere if necessary.
         """
         try:
             newest = next(iter(self.listing(self.folder(record.key))), None)

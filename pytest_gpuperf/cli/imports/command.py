@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _require_different(files: Sequence[Path]) -> None:
-    """Check that no file is named twice: it would look like two fresh starts without any difference.
+    """Check that no file is named twice: the copies would count as two fresh starts with equal figures.
 
     Raises:
         OptionError: Two files have the same content, or a file can't be read.

@@ -23,7 +23,7 @@ from pytest_gpuperf.model import (
 )
 
 _ID = re.compile(r"\w{1,64}", re.ASCII)
-#: More requests, nanoseconds or bytes than anybody measures; sums of many are far from what numpy's integers hold.
+#: More requests or bytes than a measurement has; sums of many still fit into numpy's integers.
 _MOST = 10**15
 _MOST_NS = 10**18
 #: The bucket of 10**22 ns.
