@@ -71,7 +71,7 @@ def test_a_slower_benchmark_fails_and_the_others_pass(
     assert "2 regressed" in (pytester.path / "r.md").read_text()
     assert "test_sleeps[1]" in (pytester.path / "r.html").read_text()
     assert "gpuperf pytest-benchmark concurrency=1 batch=1 p50_ns" in (pytester.path / "r.xml").read_text()
-    # Its own files are written and compared as ever, also those of tests that the gate failed.
+    # pytest-benchmark's files are written and compared as before, also for tests that the gate failed.
     saved = sorted((pytester.path / ".benchmarks").rglob("*.json"))
     names = [{entry["name"] for entry in json.loads(path.read_bytes())["benchmarks"]} for path in saved]
     assert names == [{"test_sleeps[1]", "test_sleeps[2]", "test_same"}] * 4

@@ -1,4 +1,4 @@
-"""Failures that pytest has no report of, or none of the call: each is red in the reports, and no baseline."""
+"""Failures that pytest reports outside of the call phase, or not at all: reports are red, no record is a baseline."""
 
 from __future__ import annotations
 

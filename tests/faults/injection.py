@@ -83,7 +83,7 @@ class Fault:
 
 @dataclass
 class Result:
-    """What a fault led to.
+    """Result of a fault.
 
     Attributes:
         hit: Whether the process was there to be signalled.

@@ -29,7 +29,7 @@ _KEPT = 5
 
 @dataclass
 class Counts:
-    """What the inputs of a target came to."""
+    """Result of fuzzing a target."""
 
     inputs: int = 0
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""Connections of the load generator without sockets: bytes go in, and what became of the request comes out."""
+"""Connections of the load generator without sockets: bytes go in, the result of the request comes out."""
 
 from __future__ import annotations
 

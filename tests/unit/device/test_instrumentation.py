@@ -1,4 +1,4 @@
-"""What traces or profiles Python is named, whatever started it."""
+"""Tracers and profilers of Python are named, whatever started them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A load generator that is kept from running says so: it would otherwise measure itself."""
+"""A load generator that is kept from running is a finding: otherwise it would measure itself."""
 
 from __future__ import annotations
 

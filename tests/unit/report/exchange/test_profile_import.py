@@ -78,7 +78,7 @@ def test_requests_without_an_answer_failed(tmp_path: Path) -> None:
 
 
 def test_a_schedule_is_written_as_the_rate_zero(tmp_path: Path) -> None:
-    """So do request intervals, fixed schedules and conversations; the load point is their mean rate."""
+    """Request intervals, fixed schedules and conversations are imported, with their mean rate as the load point."""
     requests = [
         request(1_000_000_000 + number * 40_010_000, 2_000_000_000 + number * 50_000_000) for number in range(26)
     ]
