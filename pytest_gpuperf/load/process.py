@@ -99,12 +99,15 @@ class _Worker:
             self.process.wait(_ENDING_S)
         status = self.process.returncode
         self.end(kill=True)
+        output = self._output.tail()
+        if output.rstrip().endswith("KeyboardInterrupt"):  # Python that starts ends so, with status 1
+            status = -signal.SIGINT
         if status is not None and status < 0:
             hint = ", by another process or for lack of memory" if status == -signal.SIGKILL else ""
             ending = f"It was ended by {signal.Signals(-status).name}{hint}."
             # Python's traceback of an interrupt would only say where it was just then.
-            return ending if status == -signal.SIGINT else f"{ending} {self._output.tail()}".rstrip()
-        return f"Exit status {self.process.returncode}. {self._output.tail()}".rstrip()
+            return ending if status == -signal.SIGINT else f"{ending} {output}".rstrip()
+        return f"Exit status {status}. {output}".rstrip()
 
     def end(self, *, kill: bool = False) -> None:
         """End the process: in order, unless ``kill`` is set or it takes too long."""
