@@ -46,7 +46,7 @@ class KServeClient(ABC):
         """
 
     def extensions(self) -> frozenset[str]:
-        names = self._ask("get_server_metadata").get("extensions", ())
+        names = self._ask("get_server_metadata").get("extensions") or ()
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             raise self._unreadable("metadata", "extensions is not a list of names")
         return frozenset(names)
@@ -58,6 +58,9 @@ class KServeClient(ABC):
 
     def model(self, model: str, version: str = "") -> dict[str, Any]:
         metadata = self._metadata(model, version)
+        # A server may leave out or empty what it does not describe.
+        if "name" in metadata:
+            metadata = {**metadata, **{part: metadata.get(part) or [] for part in ("inputs", "outputs")}}
         if not all(isinstance(metadata.get(part), list) for part in ("inputs", "outputs")):
             raise TargetError(f"{self.address} is not a KServe v2 server.")
         return metadata

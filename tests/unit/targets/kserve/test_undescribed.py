@@ -11,8 +11,11 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
+from pytest_gpuperf.targets.kserve import KServeEndpoint
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
 from pytest_gpuperf.targets.kserve.undescribed import with_inputs
+from tests.unit.load.hostile import Server
+from tests.unit.targets.kserve.fake_servers import HttpTriton
 
 BARE: dict[str, Any] = {"name": "iris", "versions": [], "platform": "", "inputs": [], "outputs": []}
 
@@ -80,3 +83,15 @@ def test_random_data_without_sizes_are_refused_with_what_to_write() -> None:
 def test_a_description_is_kept() -> None:
     model = ServedModel({**BARE, "inputs": [{"name": "x", "datatype": "FP32", "shape": [2]}]}, None)
     assert with_inputs(model, InputSettings(), "m", "host") is model
+
+
+@pytest.mark.parametrize("absent", [{}, {"inputs": None, "outputs": None}])
+def test_a_server_may_leave_out_what_it_does_not_describe(absent: dict[str, Any]) -> None:
+    said = HttpTriton()
+    said.documents["server"]["extensions"] = None
+    said.documents["model"] = {"name": "m", **absent}
+    with Server(said) as server:
+        started = KServeEndpoint(f"127.0.0.1:{server.port}", "m", shapes={"x": [1, 4]}).start()
+        assert [spec.name for spec in started.served_model.inputs] == ["x"]
+        assert started.server_times() is None
+        started.stop()
