@@ -17,6 +17,8 @@ from pytest_gpuperf.model import GRPC, Address, Tls
 from pytest_gpuperf.targets.kserve.client import CONTROL_S, KServeClient
 from pytest_gpuperf.tls import tls_advice, tls_context
 
+#: Status of a path that a server does not have.
+_ABSENT = 404
 #: How an HTTP/2 server begins, as ``http.client`` shows it.
 _HTTP2 = "\\x00\\x00"
 Call = tuple[str, str, "dict[str, object] | None"]
@@ -51,6 +53,8 @@ class HttpClient(KServeClient):
             raise TargetError(f"The server at {self.address} answers {path} with too much: {error}.") from error
         except NO_ANSWER as error:
             raise TargetDied(f"The server at {self.address} does not answer (", *_reason(error), ").") from error
+        if status == _ABSENT and method == "get_server_metadata":
+            return {}  # some servers describe their models, but not themselves; others fail at the model
         if status != HTTPStatus.OK:
             reason = _refusal(body) or f"HTTP {status}"
             raise TargetError(f"The server at {self.address} refused {method}{arguments}: {reason}")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
 from pytest_gpuperf.targets.kserve import KServeEndpoint
 from pytest_gpuperf.targets.kserve.served_model import ServedModel
 from pytest_gpuperf.targets.kserve.undescribed import with_inputs
-from tests.unit.load.hostile import Server
-from tests.unit.targets.kserve.fake_servers import HttpTriton
+from tests.unit.load.hostile import Exchange, Server, response
+from tests.unit.targets.kserve.fake_servers import ALL, HttpTriton
 
 BARE: dict[str, Any] = {"name": "iris", "versions": [], "platform": "", "inputs": [], "outputs": []}
 
@@ -83,6 +83,24 @@ def test_random_data_without_sizes_are_refused_with_what_to_write() -> None:
 def test_a_description_is_kept() -> None:
     model = ServedModel({**BARE, "inputs": [{"name": "x", "datatype": "FP32", "shape": [2]}]}, None)
     assert with_inputs(model, InputSettings(), "m", "host") is model
+
+
+def test_a_server_may_not_describe_itself() -> None:
+    said = HttpTriton(*ALL)
+
+    def without(exchange: Exchange) -> None:
+        if exchange.request.split()[1].rstrip(b"/") == b"/v2":
+            exchange.send(response(b"not found", "404 Not Found"))
+        else:
+            said(exchange)
+
+    with Server(without) as server:
+        started = KServeEndpoint(f"127.0.0.1:{server.port}", "m").start()
+        workload = started.workload(1)
+        assert dict(workload.rotations[0][0].headers) == {"Content-Type": "application/json"}, "no extension is assumed"
+        started.stop()
+        with pytest.raises(TargetError, match="no such thing"):
+            KServeEndpoint(f"127.0.0.1:{server.port}", "gone").start()
 
 
 @pytest.mark.parametrize("absent", [{}, {"inputs": None, "outputs": None}])
