@@ -122,7 +122,7 @@ def test_the_path_of_an_ingress_precedes_every_call() -> None:
     with Server(HttpTriton(*ALL)) as server:
         client = open_client(Servers((Address(HOST, server.port, prefix="/a/b"),), "http"))
         with pytest.raises(TargetError):
-            client.extensions()  # this server has nothing there
+            client.model("m")  # this server has nothing there
         client.close()
         assert all(request.split()[1].startswith(b"/a/b/v2") for request in server.seen)
 
