@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,22 +38,60 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    _open_closed_streams()
     with redirect_stdout(SafeStream(sys.stdout)), redirect_stderr(SafeStream(sys.stderr)):
-        return _run(_parsed(sys.argv[1:] if arguments is None else arguments))
+        try:
+            status = _run(sys.argv[1:] if arguments is None else arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader of the output has closed it (`gpuperf baseline list | head`).
+            _discard(sys.stdout)
+            return 0
+        except OSError as error:
+            return _failed(str(error))
+    return status
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(arguments: Sequence[str]) -> int:
     try:
+        options = _parsed(arguments)
         return int(options.run(options))
     except GpuperfError as error:
-        print(f"gpuperf: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error))
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of the output has closed it (`gpuperf baseline list | head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except MemoryError:
+        return _failed("The memory of this process is used up. Raise its limit (ulimit -v).")
+    except ImportError as error:  # also where a library's file can't be mapped into memory
+        return _failed(f"A library can't be loaded: {error}")
+
+
+def _failed(message: str) -> int:
+    """Print why the command failed; return its exit status."""
+    try:
+        print(f"gpuperf: {message}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    except OSError:  # nobody reads it, or there is no space for it
+        _discard(sys.stdout, sys.stderr)
+    return 1
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that the caller has closed (``>&-``): files would get their numbers, and output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _discard(*streams: Any) -> None:
+    """Let streams write nowhere, so that the interpreter does not fail at its end."""
+    with suppress(OSError, ValueError):
+        for stream in streams:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -10,10 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from posixpath import basename, dirname
 from typing import Any
+from urllib.parse import unquote
 
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.errors import MissingExtra, OptionError, StoreError
-from pytest_gpuperf.safe_text import printable, redacted
+from pytest_gpuperf.safe_text import MASK, printable, redacted
 from pytest_gpuperf.store.layout import LARGEST_BYTES
 
 #: Name of the default store, which is no part of the repository that it lies in.
@@ -23,6 +25,7 @@ _ELSEWHERE = "Choose another with --gpuperf-store (on the gpuperf command: --sto
 _EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gs")}
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
 _BUCKETS = ("s3", "gs")
+_CREDENTIALS = {"s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "gs": "GOOGLE_APPLICATION_CREDENTIALS"}
 _ADVICE = "Write a directory, s3://BUCKET/PATH, gs://BUCKET/PATH, or another fsspec URL whose files can be written."
 #: Protocols of fsspec that are no stores, and why.
 _READ_ONLY = dict.fromkeys(("http", "https", "data", "git", "github", "gist", "reference"), "can't be written")
@@ -59,6 +62,8 @@ class Files:
         import fsspec
         import fsspec.asyn
 
+        for library in ("fsspec", "s3fs", "gcsfs"):  # what they log is in the error; unasked, Python would print it
+            logging.getLogger(library).addHandler(logging.NullHandler())
         self._start: Path | None = None
         with suppress(OSError):  # the working directory was deleted
             self._start = Path.cwd()
@@ -77,10 +82,10 @@ class Files:
         except ValueError as error:
             raise OptionError(f"The store {url!r} can't be used: {error}. {_ADVICE}") from error
         except Exception as error:  # some libraries connect here, and have errors of their own
-            raise StoreError(f"The store {url} can't be reached: {_reason(error)}\n{_ELSEWHERE}") from error
+            raise StoreError(f"The store {url} can't be reached: {_reason(error, url)}\n{_ELSEWHERE}") from error
         self._fs: Any = fs
-        self.root = str(root).rstrip("/")
         self._local = protocol in ("file", "local")
+        self.root = str(root).rstrip("/") or ("/" if self._local else "")
         # A bucket has no folders to create; s3fs would create the bucket instead, also for a mistyped name.
         self._bucket = protocol in _BUCKETS
         if not self.root and not self._local and protocol != "memory":
@@ -101,13 +106,20 @@ class Files:
         Raises:
             StoreError: The URL can't be asked.
         """
-        if self._local:
-            return Path(self.root).is_dir()
         try:
+            if self._local:
+                return stat.S_ISDIR(Path(self.root).stat().st_mode)
             with self._translated():
-                return bool(self._fs.exists(self.root))
+                if self._bucket:
+                    return bool(self._fs.exists(self.root))
+                self._fs.info(self.root)  # exists() takes every error for "no"
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         except OSError as error:
-            raise StoreError(f"The store {redacted(self.url)} can't be listed: {error}\n{_ELSEWHERE}") from error
+            raise StoreError(
+                f"The store {self.url} can't be listed: {_reason(error, self.url)}\n{_ELSEWHERE}"
+            ) from error
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder, in any order; none if the folder does not exist.
@@ -127,7 +139,9 @@ class Files:
                 raise StoreError(f"The store {self.url} can't be listed: {error}\n{_ELSEWHERE}") from error
             return []
         except OSError as error:
-            raise StoreError(f"The store {self.url} can't be listed: {_reason(error)}\n{_ELSEWHERE}") from error
+            raise StoreError(
+                f"The store {self.url} can't be listed: {_reason(error, self.url)}\n{_ELSEWHERE}"
+            ) from error
 
     def read(self, path: str) -> bytes:
         """Return the content of a file.
@@ -168,7 +182,9 @@ class Files:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StoreError(f"The store {self.url} can't be written: {_reason(error)}\n{_ELSEWHERE}") from error
+            raise StoreError(
+                f"The store {self.url} can't be written: {_reason(error, self.url)}\n{_ELSEWHERE}"
+            ) from error
 
     def _begin(self) -> None:
         """Keep a new store of the default name out of git, which would offer its files for every commit."""
@@ -190,7 +206,7 @@ class Files:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise StoreError(f"{self.describe(path)} can't be deleted: {_reason(error)}") from error
+            raise StoreError(f"{self.describe(path)} can't be deleted: {_reason(error, self.url)}") from error
 
     def remove_if_empty(self, folder: str) -> None:
         """Delete an empty folder. Buckets have no folders."""
@@ -199,6 +215,9 @@ class Files:
                 Path(folder).rmdir()
             except OSError:
                 return
+
+    def _unusable(self, verb: str, error: BaseException) -> StoreError:
+        return StoreError(f"The store {self.url} can't be {verb}: {_reason(error, self.url)}\n{_ELSEWHERE}")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -212,7 +231,7 @@ class Files:
         except OSError:
             raise
         except Exception as error:
-            raise OSError(_reason(error)) from error
+            raise OSError(_reason(error, self.url)) from error
 
 
 def _check_url(url: str, protocol: str) -> None:
@@ -227,6 +246,11 @@ def _check_url(url: str, protocol: str) -> None:
         raise OptionError(f"The store {url!r} can't be used: write {match[0]}//, or ./{url} for a directory.")
     if "::" in url and "://" in url:
         raise OptionError(f"The store {url!r} can't be used: it chains several file systems. {_ADVICE}")
+    if protocol in _BUCKETS and "@" in url.partition("://")[2].partition("/")[0]:
+        raise OptionError(
+            f"The store {url!r} can't be used: a bucket's URL has no user and password. Set the credentials where "
+            f"the library of {protocol}:// looks for them, such as the environment ({_CREDENTIALS[protocol]})."
+        )
     if protocol in _UNUSABLE:
         raise OptionError(f"The store {url!r} can't be used: {protocol}:// {_UNUSABLE[protocol]}. {_ADVICE}")
 
@@ -240,8 +264,16 @@ def _read_regular(path: str) -> bytes:
         return file.read(LARGEST_BYTES + 1)
 
 
-def _reason(error: BaseException) -> str:
-    """Return the message of an error; an error without one is named by its class."""
+def _reason(error: BaseException, url: str = "") -> str:
+    """Return the message of an error without the password of a URL; an error without one is named by its class."""
+    text = _message(error)
+    userinfo = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    for secret in {userinfo.partition(":")[2], unquote(userinfo.partition(":")[2])} - {""}:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def _message(error: BaseException) -> str:
     if isinstance(error, TimeoutError) or type(error).__name__ == "FSTimeoutError":
         return f"no answer in time{f': {error}' if str(error) else ''}"
     return str(error) or type(error).__name__

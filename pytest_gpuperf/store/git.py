@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
 
-from pytest_gpuperf.errors import StoreError
+from pytest_gpuperf.errors import OptionError, StoreError
 from pytest_gpuperf.safe_text import MASK, redacted
 
 #: Variables that git sets for hooks (``git rev-parse --local-env-vars``, without settings); they would make it work on
@@ -160,6 +160,7 @@ def separate_repository(checkout: Path, remote: str) -> Iterator[tuple[Git, str]
     logins = _Logins()
     settings = [(logins.removed_from(key), logins.removed_from(value)) for key, value in _settings(home, remote)]
     remote = logins.removed_from(remote)
+    _check_no_secret_in_query(remote, settings)
     secrets = {value.rpartition(" ")[2] for key, value in settings if key.lower().endswith(".extraheader")}
     secrets |= logins.secrets
     settings += logins.settings
@@ -170,6 +171,23 @@ def separate_repository(checkout: Path, remote: str) -> Iterator[tuple[Git, str]
         kind = home("rev-parse", "--show-object-format").strip()
         home("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", directory)
         yield Git(checkout, {**variables, "GIT_DIR": directory}, secrets, kind), remote
+
+
+def _check_no_secret_in_query(remote: str, settings: Iterable[tuple[str, str]]) -> None:
+    """Check that a remote can be named to git, which passes its URL to its helpers on their command lines.
+
+    Raises:
+        OptionError: Its URL has a token behind the question mark, which no server takes from git.
+    """
+    urls = [remote, *(value for key, value in settings if key.lower().endswith((".url", ".pushurl")))]
+    urls += [key for key, _ in settings if key.lower().startswith("url.")]
+    for url in urls:
+        if "?" in url and redacted(url) != url:
+            raise OptionError(
+                f"The remote {url} can't be used: git would show its URL, with the secret behind the question mark, to "
+                "every user of this machine. Write https://USER:TOKEN@HOST/PATH, which is passed to git as a "
+                "credential, or set up a credential helper."
+            )
 
 
 @dataclass

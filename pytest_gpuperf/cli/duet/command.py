@@ -23,6 +23,7 @@ from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure.channel import BASE, HEAD, PROTOCOL, VARIABLE
 from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.safe_text import unfiltered
+from pytest_gpuperf.store.project.location import start_directory
 from pytest_gpuperf.targets.process import SupervisedProcess
 
 #: Time for a pytest to stop its servers after it was asked to end.
@@ -64,7 +65,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
-    home = worktrees.toplevel(Path.cwd())
+    home = worktrees.toplevel(start_directory())
     commits = {BASE: worktrees.commit_of(home, options.base)}
     if options.head is not None:
         commits[HEAD] = worktrees.commit_of(home, options.head)

@@ -30,7 +30,7 @@ def checkout_top(directory: Path) -> Path | None:
     real = directory.resolve()
     for folder in (real, *real.parents):
         entry = folder / ".git"
-        if entry.is_file() or (entry / "HEAD").exists():
+        if os.path.isfile(entry) or os.path.exists(entry / "HEAD"):  # noqa: PTH110, PTH113 - no error if unreadable
             return folder
     return None
 
@@ -75,7 +75,7 @@ def default_store(start: Path, root: Path | None = None) -> Path:
     else:
         begin = start if start.is_relative_to(project) or project.is_relative_to(start) else project
         searched = list(_trusted_above(begin))
-    nearest = next((folder for folder in searched if (folder / DEFAULT_STORE).is_dir()), top or project)
+    nearest = next((folder for folder in searched if _is_folder(folder / DEFAULT_STORE)), top or project)
     return nearest / DEFAULT_STORE
 
 
@@ -107,6 +107,11 @@ def stores_below(start: Path) -> list[str]:
     """Return the stores in the subdirectories of a directory, at most two levels deep."""
     stores = sorted(path for depth in ("*/", "*/*/") for path in start.glob(depth + DEFAULT_STORE) if path.is_dir())
     return [str(path.relative_to(start)) for path in stores]
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; no error where it can't be looked at."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _trusted_above(directory: Path) -> Iterator[Path]:

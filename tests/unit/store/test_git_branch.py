@@ -516,3 +516,15 @@ def test_an_edited_file_is_never_put_over_the_other(runner: Callable[..., Runner
         assert [problem.where for problem in done.unreadable] == [one.store.describe(str(path))]
     assert path.read_text().endswith(" ")
     assert git(origin, "rev-parse", BRANCH) == before
+
+
+@pytest.mark.parametrize("place", ["option", "url"])
+def test_a_token_in_a_query_is_refused(runner: Callable[..., Runner], place: str) -> None:
+    """Git hands the URL to its helpers on their command lines, and no server takes such a token from git."""
+    one = runner("one")
+    url = "http://127.0.0.1:1/team/code.git?private_token=S3CR3T"
+    if place == "url":
+        git(one.place, "remote", "set-url", "origin", url)
+    with pytest.raises(OptionError, match="Write https://USER:TOKEN@HOST/PATH") as caught:
+        one.pull(remote=url if place == "option" else "origin")
+    assert "S3CR3T" not in str(caught.value)

@@ -7,6 +7,7 @@ import errno
 import gzip
 import io
 import json
+import logging
 import os
 import shutil
 import tarfile
@@ -77,6 +78,47 @@ def test_a_url_that_is_no_store_says_what_to_write(url: str, said: str) -> None:
     assert said.strip() in str(caught.value)
     assert "Write a directory" in str(caught.value) or "for a directory" in str(caught.value)
     assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", ["s3", "gs"])
+def test_a_password_in_a_bucket_s_url_is_refused_without_printing_it(protocol: str) -> None:
+    with pytest.raises(OptionError, match="bucket's URL has no user and password") as caught:
+        Store(f"{protocol}://key:hunter2@bucket/x")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_server_that_is_not_reached_is_not_an_absent_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``exists`` of most file systems is false after any error; and their errors may name the password."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("login as ci with hunter2! refused")
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", refuse)
+    with pytest.raises(StoreError, match=r"can't be listed: login as ci with \*\*\* refused") as caught:
+        Store("memory://ci:hunter2%21@host/x").exists()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_folder_that_can_t_be_looked_at_is_not_an_absent_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    store = Store("/denied/x")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", deny)
+        with pytest.raises(StoreError, match=r"can't be listed: .*Permission denied"):
+            store.exists()
+
+
+def test_the_root_directory_is_not_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Store("/").files.root == "/"
+
+
+def test_libraries_of_stores_do_not_log_to_the_terminal() -> None:
+    Store("memory://x")
+    for library in ("fsspec", "s3fs", "gcsfs"):
+        assert logging.getLogger(library).handlers
 
 
 def test_a_tar_elsewhere_is_not_read(store: Store) -> None:
