@@ -185,8 +185,8 @@ def _check_no_secret_in_query(remote: str, settings: Iterable[tuple[str, str]]) 
         if "?" in url and redacted(url) != url:
             raise OptionError(
                 f"The remote {url} can't be used: git would show its URL, with the secret behind the question mark, to "
-                "every user of this machine. Write https://USER:TOKEN@HOST/PATH, which is passed to git as a "
-                "credential, or set up a credential helper."
+                "every user of this machine. Write the token as the password of the URL, before an @ and the host, "
+                "which is passed to git as a credential, or set up a credential helper."
             )
 
 

@@ -525,6 +525,6 @@ def test_a_token_in_a_query_is_refused(runner: Callable[..., Runner], place: str
     url = "http://127.0.0.1:1/team/code.git?private_token=S3CR3T"
     if place == "url":
         git(one.place, "remote", "set-url", "origin", url)
-    with pytest.raises(OptionError, match="Write https://USER:TOKEN@HOST/PATH") as caught:
+    with pytest.raises(OptionError, match="Write the token as the password of the URL") as caught:
         one.pull(remote=url if place == "option" else "origin")
     assert "S3CR3T" not in str(caught.value)
