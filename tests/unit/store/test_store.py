@@ -590,7 +590,10 @@ def test_what_can_t_be_deleted_is_told_and_the_note_tells_the_rest(
     assert [one.records for one in store.prunings(store.folder(KEY))] == [("s0",)]
 
 
-def test_who_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):  # git knows no author
+        monkeypatch.setenv(name, os.devnull)
     monkeypatch.delenv("GITHUB_ACTOR", raising=False)
     monkeypatch.delenv("GITLAB_USER_LOGIN", raising=False)
     assert user()
