@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
+from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store, integer, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
 from pytest_gpuperf.errors import OptionError, UnreadableRecord
 from pytest_gpuperf.model import Record, curve_of
-from pytest_gpuperf.report.figures import minute, plural
+from pytest_gpuperf.report.figures import fact, minute, plural
 from pytest_gpuperf.report.summary import curve_table
 from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.report.wrapping import wrapped
 from pytest_gpuperf.store import (
     ALL_NOTES,
     DEFAULT_BRANCH,
@@ -31,6 +33,8 @@ from pytest_gpuperf.store import (
 )
 
 _AGE = re.compile(r"(\d+)\s*(d|w|m|y)?")
+#: Longest fact that `gpuperf baseline show` prints in full.
+_MAX_FACT = 200
 _DAYS = {"d": 1, "w": 7, "m": 30, "y": 365, None: 1}
 
 
@@ -111,7 +115,7 @@ def _list(options: argparse.Namespace) -> int:
     records = reader.all(options.last)
     titles = ("record", "UTC", "commit", "gate", "key", "device", "test")
     if records:
-        print("\n".join(Table(titles, tuple(map(_row, records))).as_text()))
+        print("\n".join(Table(titles, tuple(map(_row, records))).as_text(width=screen_width())))
     elif not reader.unreadable:
         print(f"No records in {reader.store.place}.")
     for folder in dict.fromkeys(stored.folder for stored in records):
@@ -160,7 +164,8 @@ def _show(options: argparse.Namespace) -> int:
     mappings = {f"key {key_digest(record.key)}": record.key, "environment": record.environment}
     mappings |= record.under_test_by_side
     for title, mapping in mappings.items():
-        print(f"  {title}: {', '.join(f'{name}={value}' for name, value in mapping.items())}")
+        facts = ", ".join(f"{name}={fact(value, _MAX_FACT)}" for name, value in mapping.items())
+        print("\n".join(wrapped([f"  {title}: {facts}"], screen_width())))
     sides = (("", record.runs), (" (reference)", record.reference))
     for name in dict.fromkeys(run.sweep for run in record.runs):
         for side, side_runs in sides:

@@ -14,6 +14,7 @@ from pathlib import Path
 from pytest_gpuperf.analysis.calibration import RECORDS, RUNS, CalibrationResult, Proportion, calibrate
 from pytest_gpuperf.analysis.values import point_name
 from pytest_gpuperf.cli.judging import rule_for
+from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import add_store, integer, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader
 from pytest_gpuperf.clock import time
@@ -186,7 +187,7 @@ def _tables(result: CalibrationResult) -> list[str]:
             )
             for series in test.series
         )
-        lines += Table(titles, rows).as_text("  ")
+        lines += Table(titles, rows).as_text("  ", screen_width())
     return [*lines, "", f"all tests: {_rate(result.false_alarms, 'invocation')}"]
 
 

@@ -9,21 +9,25 @@ from collections.abc import Sequence
 from pytest_gpuperf.analysis.values import METRICS
 from pytest_gpuperf.cli import device_comparison
 from pytest_gpuperf.cli.judging import ABSENT, JudgedRecord, judge, rule_for
+from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import add_filters, add_format, add_prices, add_store, number, open_store, share
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, newest_invocation, origin_of
 from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.model import Verdict, worst
+from pytest_gpuperf.model import Row, Verdict, worst
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally, worst_first
 from pytest_gpuperf.report.exchange.report_json import comparison_document, without_infinities
 from pytest_gpuperf.report.notes import comparison_notes
 from pytest_gpuperf.report.summary import headline
 from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.report.wrapping import wrapped
 from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.store import BaselineSpec
 
 REGRESSED = 1
 _COLUMNS = ("verdict", "sweep and point", "metric", "before", "now", "change", "p", "detectable", "against")
+#: On a screen that is too narrow for all columns: those that pytest prints, below the name of each sweep.
+_NARROW_COLUMNS = ("short point", "short metric", "before", "now", "short change", "verdict")
 _alpha = number(lambda alpha: 0 < alpha <= 0.5, "a share above 0 and up to 50%, for example 5% or 0.05", percent=True)
 
 
@@ -108,11 +112,32 @@ def _heading(judged: JudgedRecord) -> str:
     return f"record {origin_of(judged.record)}: {headline(judged.record, judged.comparison)}"
 
 
-def _cells(judged: JudgedRecord, all_rows: bool) -> Table:
+def _shown_rows(judged: JudgedRecord, all_rows: bool) -> list[Row]:
     """Return the rows to show, changed and undecided ones first."""
     rows = judged.comparison.rows
-    shown = worst_first(rows) if all_rows else changed_or_undecided(rows)
-    return row_table(shown, _COLUMNS, duet=judged.comparison.mode == "duet")
+    return worst_first(rows) if all_rows else changed_or_undecided(rows)
+
+
+def _cells(judged: JudgedRecord, all_rows: bool) -> Table:
+    return row_table(_shown_rows(judged, all_rows), _COLUMNS, duet=judged.comparison.mode == "duet")
+
+
+def _table_lines(judged: JudgedRecord, all_rows: bool, width: int) -> list[str]:
+    """Return the rows with all columns or, on a screen that is too narrow for them, with the most important ones."""
+    table = _cells(judged, all_rows)
+    if not table.rows:
+        return []
+    lines = table.as_text("  ")
+    if not width or max(map(len, lines)) <= width:
+        return lines
+    rows = _shown_rows(judged, all_rows)
+    columns = _NARROW_COLUMNS + (("against",) if len({row.against for row in rows}) > 1 else ())
+    lines = []
+    for sweep in dict.fromkeys(row.sweep for row in rows):
+        chosen = [row for row in rows if row.sweep == sweep]
+        lines.append(f"  {sweep}")
+        lines += row_table(chosen, columns, duet=judged.comparison.mode == "duet").as_text("  ", width)
+    return [*lines, "  (p, detectable: with a wider terminal, or --format markdown)"]
 
 
 def _counts(judged: JudgedRecord) -> list[str]:
@@ -130,11 +155,12 @@ def _notes(judged: JudgedRecord) -> list[str]:
 
 
 def _table(records: Sequence[JudgedRecord], all_rows: bool) -> list[str]:
+    width = screen_width()
     lines = []
     for judged in records:
-        table = _cells(judged, all_rows)
-        lines += [judged.record.test, f"  {_heading(judged)}", *(table.as_text("  ") if table.rows else [])]
-        lines += [f"  {line}" for line in (*_counts(judged), *_notes(judged))]
+        lines += wrapped([judged.record.test, f"  {_heading(judged)}"], width)
+        lines += _table_lines(judged, all_rows, width)
+        lines += wrapped([f"  {line}" for line in (*_counts(judged), *_notes(judged))], width)
     return list(map(printable, lines))
 
 

@@ -13,6 +13,7 @@ from pytest_gpuperf.analysis.cost.fleets import offers, point_costs
 from pytest_gpuperf.analysis.cost.knee import knee
 from pytest_gpuperf.analysis.cost.operating_points import OperatingPoints, operating_points
 from pytest_gpuperf.analysis.cost.prices import cheapest, device_of
+from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import (
     add_filters,
     add_format,
@@ -39,6 +40,7 @@ from pytest_gpuperf.report.cost import (
     spread_line,
 )
 from pytest_gpuperf.report.table import Table
+from pytest_gpuperf.report.wrapping import wrapped
 from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.store.prices import read_prices
 
@@ -136,7 +138,9 @@ def _list_prices(options: argparse.Namespace) -> int:
         titles = ("instance", "gpu", "count", "usd_per_hour", "date", "source")
         print(json.dumps([dict(zip(titles, row, strict=True)) for row in table.rows], indent=2))
     else:
-        print("\n".join(table.as_markdown() if options.format == "markdown" else table.as_text()))
+        width = screen_width()
+        text = table.as_markdown() if options.format == "markdown" else wrapped(table.as_text(width=width), width)
+        print("\n".join(text))
     return 0
 
 
@@ -182,12 +186,13 @@ def _cost(
 
 
 def _table(costs: Sequence[_DeviceCost], demand: Demand | None, curve: bool) -> list[str]:
+    width = screen_width()
     lines: list[str] = []
     for test, group in _by_test(costs):
         lines += ["", test] if lines else [test]
         for title, table in _tables(group, demand, curve):
-            lines += [f"  {title}", *table.as_text("    ")]
-        lines += [f"  {note}" for note in _notes(group, demand)]
+            lines += [f"  {title}", *table.as_text("    ", width)]
+        lines += wrapped([f"  {note}" for note in _notes(group, demand)], width)
     return list(map(printable, lines))
 
 

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pytest_gpuperf.analysis import device_comparison
 from pytest_gpuperf.analysis.cost.prices import cheapest, device_of
 from pytest_gpuperf.analysis.device_comparison import DeviceRecord, work_of
+from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import chosen_prices, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import DeviceComparison, Price
 from pytest_gpuperf.model.codec import to_builtins
 from pytest_gpuperf.report.markdown.device_comparison import device_comparison_markdown, device_notes, device_table
+from pytest_gpuperf.report.wrapping import wrapped
 
 
 def run(options: argparse.Namespace) -> int:
@@ -80,10 +82,11 @@ def _base_first(records: Sequence[DeviceRecord], prices: Sequence[Price], base: 
 
 def text_lines(comparisons: Sequence[DeviceComparison]) -> list[str]:
     """Return the comparisons as lines for a terminal."""
+    width = screen_width()
     lines: list[str] = []
     for comparison in comparisons:
-        lines += [*([""] if lines else []), comparison.test, *device_table(comparison).as_text("  ")]
-        lines += [f"  {note}" for note in device_notes(comparison)]
+        lines += [*([""] if lines else []), comparison.test, *device_table(comparison).as_text("  ", width)]
+        lines += wrapped([f"  {note}" for note in device_notes(comparison)], width)
     return lines
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytest_gpuperf.cli.device_comparison import compare_devices, text_lines
 from pytest_gpuperf.cli.judging import judge, rule_for
+from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import add_prices, add_store, chosen_prices, existing_store, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, newest_invocation
 from pytest_gpuperf.errors import GpuperfError
@@ -19,6 +20,7 @@ from pytest_gpuperf.publish.formats import FORMATS, MARKDOWN, TABLE, WITH_CHARTS
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.publish.reported import reported_of
 from pytest_gpuperf.report.markdown.device_comparison import device_comparison_comment
+from pytest_gpuperf.report.wrapping import wrapped
 from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.provenance import utc_now
 
@@ -68,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
     if not tests:
         raise GpuperfError(f"No record has a test whose id contains {options.test!r}.\nSee: gpuperf baseline list")
     text = render(name, tests, title=options.title, generated_utc=utc_now(), marker=options.marker)
+    if name == TABLE and not options.output:
+        text = "\n".join([*wrapped(text.splitlines(), screen_width()), ""])
     _write(text, options.output)
     return max([selection.reader.print_unreadable() for selection in selections])
 

@@ -144,7 +144,7 @@ def failure_message(
     option = "" if regressed else " (--gpuperf-on-inconclusive fail)"
     duet = comparison.mode == "duet"
     table = row_table(shown[:_MAX_ROWS], ("point", "metric", "before", "now", "change", "p"), duet=duet)
-    against = "its reference" if duet else plural(len(baseline), "baseline record")
+    against = "its reference" if duet else plural(len({each.id for each in baseline}), "baseline record")
     lines = [f"{record.test} {what} compared with {against}{option}", *table.as_text("  ")]
     if len(shown) > _MAX_ROWS:
         lines.append(f"  and {plural(len(shown) - _MAX_ROWS, 'more row')}")

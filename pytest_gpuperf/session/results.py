@@ -10,6 +10,7 @@ import pytest
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.summary import NOT_MEASURED
 from pytest_gpuperf.report.terminal.section import TerminalEntry, section
+from pytest_gpuperf.report.wrapping import wrapped
 from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.phase_result import PhaseResult, attached
 from pytest_gpuperf.session.reports import Published
@@ -77,8 +78,11 @@ class Results:
             return
         if verbosity >= 0:
             reporter.write_sep("=", "gpuperf")
+        # A log keeps each sentence on a line of its own, since other programs search it.
+        width = reporter._tw.fullwidth if reporter.isatty else 0
         for line, markup in section(entries, verbosity):
-            reporter.write_line(safe(line), **({markup: True} if markup else {}))
+            for part in wrapped([safe(line)], width):
+                reporter.write_line(part, **({markup: True} if markup else {}))
         for line in published.written if verbosity >= 0 else []:
             reporter.write_line(safe(line))
         for line in (*published.problems, *self.problems):

@@ -54,3 +54,27 @@ def test_columns_are_aligned_as_their_titles_say() -> None:
 def test_a_pipe_does_not_end_a_markdown_cell() -> None:
     table = Table(("test",), (("a|b",), ("a\\|b`c`",)))
     assert from_markdown(table) == [["test"], ["a|b"], ["a\\|b`c`"]]
+
+
+@given(tables(), st.integers(1, 60))
+def test_a_narrow_screen_gets_every_cell_on_lines_that_fit(table: Table, width: int) -> None:
+    lines = table.as_text(width=width)
+    rows = len(table.rows) + 1
+    per_row = len(lines) // rows
+    assert len(lines) == per_row * rows
+    for index, cells in enumerate([[title.lstrip(">") for title in table.titles], *table.rows]):
+        text = " ".join(lines[index * per_row : (index + 1) * per_row])
+        assert "".join(text.split()) == "".join("".join(cells).split())
+    columns = zip(*([title.lstrip(">") for title in table.titles], *table.rows), strict=True)
+    widest = max(len(cell) for column in columns for cell in column)
+    assert max(map(len, lines)) <= max(width, widest + 4)
+
+
+def test_columns_that_do_not_fit_stand_below_their_row() -> None:
+    table = Table(("record", ">p90", "test"), (("aaaa", "4.00 ms", "tests/test_serving.py::test_a"),))
+    assert table.as_text(width=36) == [
+        "record      p90",
+        "    test",
+        "aaaa    4.00 ms",
+        "    tests/test_serving.py::test_a",
+    ]
