@@ -67,3 +67,16 @@ def test_reports_and_problems_stand_below_the_tests(pytester: pytest.Pytester) -
     quiet = written(results, pytester, "-q")
     assert "report: r.md" not in quiet
     assert "::error title=slow::" in quiet
+
+
+def test_a_terminal_gets_lines_of_its_width_and_a_log_whole_sentences(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentence = f"  ! the load generator waited for a CPU for 6 to 13% of the time in {'12 of 36 windows, ' * 4}and more"
+    results = Results({("", "test_it"): PhaseResult(TerminalEntry("test_it", "regressed", "slower", brief=[sentence]))})
+    monkeypatch.setenv("COLUMNS", "60")
+    assert sentence in written(results, pytester).splitlines()
+    monkeypatch.setattr(TerminalReporter, "isatty", True)
+    text = written(results, pytester)
+    assert max(map(len, text.splitlines())) <= 60
+    assert " ".join(sentence.split()) in " ".join(text.split())
