@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from io import StringIO
 
 import pytest
@@ -37,8 +38,13 @@ def test_each_worker_of_xdist_runs_its_tests() -> None:
     assert results.smoked_points == 2
 
 
-def written(results: Results, pytester: pytest.Pytester, *arguments: str) -> str:
-    config, file = pytester.parseconfig(*arguments), StringIO()
+class _Screen(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def written(results: Results, pytester: pytest.Pytester, *arguments: str, screen: bool = False) -> str:
+    config, file = pytester.parseconfig(*arguments), _Screen() if screen else StringIO()
     results.write(TerminalReporter(config, file), config.getoption("verbose"))
     return file.getvalue()
 
@@ -69,14 +75,13 @@ def test_reports_and_problems_stand_below_the_tests(pytester: pytest.Pytester) -
     assert "::error title=slow::" in quiet
 
 
-def test_a_terminal_gets_lines_of_its_width_and_a_log_whole_sentences(
+def test_a_terminal_gets_lines_of_its_width_and_a_log_unbroken_sentences(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sentence = f"  ! the load generator waited for a CPU for 6 to 13% of the time in {'12 of 36 windows, ' * 4}and more"
     results = Results({("", "test_it"): PhaseResult(TerminalEntry("test_it", "regressed", "slower", brief=[sentence]))})
     monkeypatch.setenv("COLUMNS", "60")
     assert sentence in written(results, pytester).splitlines()
-    monkeypatch.setattr(TerminalReporter, "isatty", True)
-    text = written(results, pytester)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", written(results, pytester, screen=True))
     assert max(map(len, text.splitlines())) <= 60
     assert " ".join(sentence.split()) in " ".join(text.split())
