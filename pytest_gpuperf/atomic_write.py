@@ -35,7 +35,7 @@ def atomic_write(path: Path, folder: Path | None = None) -> Iterator[Path]:
     folder = folder or path.parent
     beginning = f".{path.name[:100]}."
     _delete_abandoned(folder, "." if folder != path.parent else beginning)
-    temporary = folder / f"{beginning}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = folder / f"{beginning}{writer()}-{uuid.uuid4().hex[:8]}"
     try:
         yield temporary
         try:
@@ -59,15 +59,28 @@ def _delete_abandoned(folder: Path, beginning: str) -> None:
 
 
 def _is_abandoned(item: os.DirEntry[str], machine: str, pid: int) -> bool:
-    if machine != _machine():
-        return wall_s() - item.stat(follow_symlinks=False).st_mtime > _ABANDONED_S
+    ended = has_ended(f"{machine}-{pid}")
+    return wall_s() - item.stat(follow_symlinks=False).st_mtime > _ABANDONED_S if ended is None else ended
+
+
+def writer() -> str:
+    """Return digits of this process, which are unique among all machines."""
+    return f"{_machine()}-{os.getpid()}"
+
+
+def has_ended(writer: str) -> bool | None:
+    """Return whether the process that ``writer`` describes has ended; None if it is of another machine."""
+    machine, _, pid = writer.partition("-")
+    if machine != _machine() or not pid.isdecimal():
+        return None
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        os.kill(int(pid), 0)
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (ProcessLookupError, FileNotFoundError, OverflowError):
         return True
     except OSError:  # it belongs to another user
         return False
-    return False
+    return stat.rpartition(")")[2].split()[:1] == ["Z"]  # its parent has not yet asked for its exit status
 
 
 @cache

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import pytest
@@ -25,6 +26,7 @@ from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_comparison import compare_sides, joined, reference_record
 from pytest_gpuperf.session.duet_side import DuetSide, SideResult
 from pytest_gpuperf.session.measured_test import MeasuredTest
+from pytest_gpuperf.store.unfinished import drop_copy, keep_copy
 
 #: Resources that a load point uses, each where it can be measured.
 _RESOURCES = ("gpu_energy_j", "cpu_energy_j", "target_memory_bytes", "device_memory_bytes", "host_memory_bytes")
@@ -46,6 +48,7 @@ class GateDecision:
         curves: Curves of the record.
         notes: Lines that the terminal shows whatever the verdict is.
         entry: The test's part of the terminal section, where a record of one side can't be compared.
+        copy: Path of a copy of the record in the store, until the record is stored; empty without a copy.
     """
 
     failure: str
@@ -57,6 +60,7 @@ class GateDecision:
     curves: tuple[Curve, ...] = ()
     notes: tuple[str, ...] = ()
     entry: TerminalEntry | None = None
+    copy: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def conclude(context: Context, decision: GateDecision, error: str, expected_fail
         assert decision.entry is not None
         return Conclusion(decision.entry)
     record = replace(decision.record, gate="failed") if error else decision.record
-    location, problem = _store(context, record)
+    location, problem = _store(context, record, decision.copy)
     entry = terminal_entry(record, decision.curves, decision.comparison, location)
     notes = list(decision.notes)
     outcome = TestOutcome(
@@ -199,6 +203,7 @@ def _decide(
             *(f"  {note}" for note in measured_test.notes),
             *(f"  ! unreadable, left out of the baseline: {file_error}" for file_error in baseline.unreadable),
         ),
+        copy=keep_copy(context.store, record),
     )
 
 
@@ -231,15 +236,19 @@ def dropped_points(record: Record, baseline: Sequence[Record]) -> list[str]:
     return [point_name(sweep, point) for sweep, point in newest.load_points_to_keep if (sweep, point) not in measured]
 
 
-def _store(context: Context, record: Record) -> tuple[RecordLocation, str]:
-    """Store a record; return where it is, and why it can't be stored.
+def _store(context: Context, record: Record, copy: str) -> tuple[RecordLocation, str]:
+    """Store a record, and delete its copy; return where the record is, and why it can't be stored.
 
     The figures are shown all the same: a full disk doesn't lose what was measured.
     """
     try:
-        return _location(context, context.store.write(record)), ""
+        location, problem = _location(context, context.store.write(record)), ""
     except StoreError as error:
-        return RecordLocation("", context.settings.store_option), str(error)
+        location, problem = RecordLocation("", context.settings.store_option), str(error)
+    if copy:
+        with suppress(StoreError):  # the next invocation deletes it
+            drop_copy(context.store, copy)
+    return location, problem
 
 
 def _location(context: Context, path: str) -> RecordLocation:

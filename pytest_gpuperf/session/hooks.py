@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_gpuperf.errors import DeviceError, GpuperfError
+from pytest_gpuperf.errors import DeviceError, GpuperfError, StoreError
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.safe_text import safe
@@ -20,10 +20,11 @@ from pytest_gpuperf.session.ids.test_id import StatedNames
 from pytest_gpuperf.session.marker import is_gated, is_gated_benchmark, marker_of, uses_gpuperf
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.session.phase_result import PhaseResult, ResultHandover, concluded, location, shorten_error
-from pytest_gpuperf.session.reports import publish, publish_unfinished, reports_wanted
+from pytest_gpuperf.session.reports import InterimReports, publish, reports_wanted
 from pytest_gpuperf.session.results import Results
 from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
 from pytest_gpuperf.session.unmeasured.tests import PYTEST, UnmeasuredTests
+from pytest_gpuperf.store.unfinished import store_unfinished
 
 _HOOKS = pytest.StashKey["Hooks"]()
 #: The measurement of a test, kept with pytest's item.
@@ -73,6 +74,7 @@ class Hooks:
         self.unmeasured = UnmeasuredTests(context)
         self._names = StatedNames(context.ids)
         self._store_is_writable = False
+        self._interim = InterimReports(context)
 
     def gpuperf(self, item: pytest.Item) -> Gpuperf:
         """Return the value of the ``gpuperf`` fixture for a test.
@@ -103,7 +105,9 @@ class Hooks:
             reason = "pytest ended before the first test, and wrote no report"
             result = unmeasured_result(self.context, PYTEST, reason)
         else:
-            result = self._unmeasured_result(item, "pytest ended while this test ran, and wrote no report")
+            result = self._unmeasured_result(
+                item, "pytest ended while this test or a later one ran, and wrote no report"
+            )
         assert result.outcome is not None
         return result.outcome
 
@@ -112,7 +116,7 @@ class Hooks:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         if self._publishes and not session.config.getoption("collectonly"):
-            problems = publish_unfinished(self.context, [], self._unfinished(None))
+            problems = self._interim.write([], self._unfinished(None))
             if problems:
                 raise pytest.UsageError("\n".join(problems))
 
@@ -176,8 +180,8 @@ class Hooks:
         if self.context.duet_side is not None:
             self.context.duet_side.wait_for_turn(item)
         self.context.devices.running = self.context.ids.test_id(item)
-        if self._publishes and is_gated(item):
-            publish_unfinished(self.context, self.results.outcomes, self._unfinished(item))
+        if self._publishes and is_gated(item) and self._interim.is_due:
+            self._interim.write(self.results.outcomes, self._unfinished(item))
         try:
             return (yield)
         except BaseException as error:  # pytest reports no phase in which it was interrupted
@@ -322,6 +326,7 @@ class Hooks:
     def _complete(self, session: pytest.Session) -> None:
         """Add the tests that have no figures, and write the reports."""
         results = self.results
+        self._store_unfinished()
         any_failed = any(outcome.error for outcome in results.outcomes)
         unmeasured = self.unmeasured.results(session, any_failed=any_failed)
         strict = self.context.settings.require_baseline and session.exitstatus in _GREEN
@@ -344,6 +349,21 @@ class Hooks:
             results.tests["", result.entry.test] = result
         if reports_wanted(self.context.settings):
             results.published = publish(self.context, results.outcomes)
+
+    def _store_unfinished(self) -> None:
+        """Store what processes measured that ended in the teardown of a test."""
+        store, results = self.context.store, self.results
+        try:
+            records, problems = store_unfinished(store)
+        except StoreError as error:
+            results.problems.append(str(error))
+            return
+        results.problems += problems
+        results.notes += [
+            f"pytest was killed while {record.test} was torn down. Its record is stored, and no baseline unless you "
+            f"accept it: {store.describe(store.path(record))}"
+            for record in records
+        ]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         self.results.write(terminalreporter, config.getoption("verbose"))

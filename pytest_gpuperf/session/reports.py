@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import ReportedTest
 from pytest_gpuperf.publish.formats import MARKDOWN, WITH_CHARTS, format_of, render, write
@@ -16,6 +17,9 @@ from pytest_gpuperf.report.annotations import MAX_SUMMARY_BYTES, error_lines
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.settings import Settings
 from pytest_gpuperf.store.provenance import utc_now
+
+#: Largest share of the invocation's time for interim reports.
+_LARGEST_SHARE = 0.02
 
 
 @dataclass
@@ -47,18 +51,36 @@ def _on_github() -> bool:
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
-def publish_unfinished(context: Context, outcomes: Iterable[TestOutcome], unfinished: TestOutcome) -> list[str]:
-    """Write the reports as they should be if pytest is killed now; return an error for each that can't be written.
+class InterimReports:
+    """Reports that are left if pytest is killed.
 
     Without them, the report of an earlier invocation would stay, and look like that of this one.
-
-    Args:
-        outcomes: Outcomes of the tests so far.
-        unfinished: Outcome of the test that would not have finished.
     """
-    files = [path for path in context.settings.reports if Path(path).is_file() or not Path(path).exists()]
-    reported = [reported_of(context.store, outcome) for outcome in (*outcomes, unfinished)]
-    return _write(context, files, reported, utc_now()).problems
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._due_s = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the reports may be written again: that takes a small share of the time, however many tests failed."""
+        return time.monotonic() >= self._due_s
+
+    def write(self, outcomes: Sequence[TestOutcome], unfinished: TestOutcome) -> list[str]:
+        """Write the reports; return which can't be written, and why.
+
+        Args:
+            outcomes: Outcomes of the tests so far.
+            unfinished: What did not finish.
+        """
+        begun_s = time.monotonic()
+        files = [path for path in self._context.settings.reports if Path(path).is_file() or not Path(path).exists()]
+        reported = [reported_of(self._context.store, outcome) for outcome in (*outcomes, unfinished)]
+        problems = _write(self._context, files, reported, utc_now()).problems
+        if outcomes:  # the first test of an invocation is always named
+            ended_s = time.monotonic()
+            self._due_s = ended_s + (ended_s - begun_s) / _LARGEST_SHARE
+        return problems
 
 
 def publish(context: Context, outcomes: Iterable[TestOutcome]) -> Published:

@@ -23,10 +23,12 @@ class Results:
     Attributes:
         tests: Result of each test, by its pytest-xdist worker and its node id: a rerun replaces the earlier try.
         problems: What fails the invocation besides its tests, here and in pytest-xdist workers.
+        notes: Lines about the store.
     """
 
     tests: dict[tuple[str, str], PhaseResult] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     published: Published = field(default_factory=Published)
 
     @classmethod
@@ -74,7 +76,7 @@ class Results:
                 "nothing was measured or stored (pytest --gpuperf does)"
             )
         published, entries = self.published, self.entries
-        if not (entries or published.problems or published.commands or self.problems):
+        if not (entries or published.problems or published.commands or self.problems or self.notes):
             return
         if verbosity >= 0:
             reporter.write_sep("=", "gpuperf")
@@ -85,6 +87,8 @@ class Results:
                 reporter.write_line(part, **({markup: True} if markup else {}))
         for line in published.written if verbosity >= 0 else []:
             reporter.write_line(safe(line))
+        for line in self.notes:
+            reporter.write_line(f"gpuperf: {safe(line)}")
         for line in (*published.problems, *self.problems):
             reporter.write_line(f"gpuperf: {safe(line)}", red=True)
         for line in published.commands:

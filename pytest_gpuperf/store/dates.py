@@ -49,6 +49,11 @@ def is_future(name: str) -> bool:
     return time_of(name) > latest()
 
 
+def is_older(name: str, hours: float) -> bool:
+    """Return whether a file was dated more than so many hours ago, by its name."""
+    return time_of(name) < stem(now() - timedelta(hours=hours))
+
+
 def moment_after(name: str, step: timedelta) -> datetime:
     """Return this moment, or one ``step`` after a file's time if that is later. A file of the future doesn't count."""
     moment = now()

@@ -7,7 +7,6 @@ a git branch merges, and a bucket needs no lock.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from posixpath import dirname
@@ -36,6 +35,9 @@ class Store:
         url: A directory, or any URL that fsspec knows.
         option: Option with which the ``gpuperf`` command uses this store, for messages: `` --store URL``.
 
+    Attributes:
+        can_delete: Whether files can be deleted, as far as is known.
+
     Raises:
         OptionError: fsspec knows no such URL.
         MissingExtra: The library for the URL's protocol is not installed.
@@ -44,6 +46,7 @@ class Store:
     def __init__(self, url: str, option: str = "") -> None:
         self.url, self.option = url, option
         self.files = Files(url)
+        self.can_delete = True
 
     @property
     def place(self) -> str:
@@ -100,15 +103,17 @@ class Store:
         return self.files.exists()
 
     def check_writable(self) -> None:
-        """Write an empty file and delete it again.
+        """Write an empty file and delete it again; ``can_delete`` then says whether that was possible.
 
         Raises:
             StoreError: The store can't be written.
         """
         path = f"{self.files.root}/.write-check"
         self.files.put(path, b"")
-        with suppress(StoreError):  # a bucket may accept files but not delete them
+        try:
             self.files.delete(path)
+        except StoreError:  # a bucket may accept files but not delete them
+            self.can_delete = False
 
     # Listing. Every method raises StoreError when the store can't be listed.
 

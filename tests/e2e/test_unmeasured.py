@@ -102,11 +102,49 @@ def test_a_killed_pytest_leaves_a_red_report(run: Run, pytester: pytest.Pytester
     pytester.makepyfile(test_suite="import os\ndef test_stuck(gpuperf):\n    os._exit(1)\n")
     (pytester.path / "r.json").write_text('{"tests": []}')
     assert run("--gpuperf-report=r.json", "-p", "no:faulthandler").ret == 1
-    error = "pytest ended while this test ran, and wrote no report"
+    error = "pytest ended while this test or a later one ran, and wrote no report"
     assert reported(pytester.path / "r.json") == {"test_suite.py::test_stuck": error}
     (pytester.path / "file").touch()
     refused = run("--gpuperf-report=file/r.json")
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def stored(path: Path) -> list[str]:
+    return sorted(file.parts[-5] for file in (path / ".gpuperf").glob("*/*/*/*/*Z-*.json"))
+
+
+def test_a_kill_in_a_teardown_loses_no_record_and_makes_no_baseline(run: Run, pytester: pytest.Pytester) -> None:
+    suite = f"""
+        import os, time, pytest
+        from pathlib import Path
+
+        @pytest.fixture
+        def server():
+            yield
+            if os.environ.get("KILL"):
+                os.kill(os.getpid(), 9)
+
+        def test_fine(gpuperf, server):
+            {MEASURE}
+
+        def test_other(gpuperf):
+            {MEASURE}
+    """
+    pytester.makepyfile(test_suite=suite)
+    killed = run("-p", "no:faulthandler", KILL="1")
+    assert killed.ret == -9
+    assert len(stored(pytester.path)) == 0
+    later = run("-k", "test_other")
+    assert later.ret == 0
+    later.stdout.fnmatch_lines(["*killed while test_suite.py::test_fine was torn down. Its record is stored, and*"])
+    assert gates(pytester.path) == {"test_fine": "failed", "test_other": "open"}
+    assert len(stored(pytester.path)) == 2
+    assert not (pytester.path / ".gpuperf" / ".unfinished").exists()
+    crashed = run("-n", "1", "-k", "test_fine", KILL="1")
+    assert crashed.ret == 1
+    crashed.stdout.fnmatch_lines(["*killed while test_suite.py::test_fine was torn down.*"])
+    assert len(stored(pytester.path)) == 3
+    assert "no baseline" in run("-k", "test_fine").stdout.str()
 
 
 def test_skipped_and_dropped_tests_fail_if_a_baseline_is_required(run: Run, pytester: pytest.Pytester) -> None:
