@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_gpuperf.atomic_write import writer
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Record
 from pytest_gpuperf.store import Store, select_baseline, unfinished
@@ -55,7 +56,7 @@ def test_a_process_that_is_killed_after_storing_its_record_leaves_only_that(stor
 
 def test_copies_of_tests_that_still_run_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     path = keep_copy(store, GOOD)
-    elsewhere = Path(path).with_name(Path(path).name.replace(unfinished.writer(), "00000000-1"))
+    elsewhere = Path(path).with_name(Path(path).name.replace(writer(), "00000000-1"))
     parent = Path(path).with_name(Path(path).name.replace(f"-{os.getpid()}.", f"-{os.getppid()}."))
     for copy in (elsewhere, parent):
         copy.write_bytes(Path(path).read_bytes())
