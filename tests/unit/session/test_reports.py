@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.model import Comparison, Verdict
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.annotations import MAX_SUMMARY_BYTES
+from pytest_gpuperf.session import reports
 from pytest_gpuperf.session.context import Context
-from pytest_gpuperf.session.reports import has_charts, publish, reports_wanted
+from pytest_gpuperf.session.reports import InterimReports, has_charts, publish, reports_wanted
 from pytest_gpuperf.session.settings import read_settings
 from tests.unit.factories import record, row
 from tests.unit.session.contexts import context_of
@@ -92,3 +94,28 @@ def test_a_summary_that_github_would_not_show_is_not_written(pytester: pytest.Py
     on_github.mkdir()
     (problem,) = summary_problems(context_of(pytester))
     assert str(on_github) in problem
+
+
+def test_interim_reports_take_a_small_share_of_the_time_and_always_name_the_first_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+
+    def slow_render(*_: object, **__: object) -> str:
+        now_s[0] += 1.0
+        return "red"
+
+    monkeypatch.setattr(reports, "render", slow_render)
+    interim = InterimReports(context_of(pytester, "--gpuperf-report=r.md"))
+    assert interim.write([], OUTCOME) == []
+    assert interim.is_due
+    begun_s, written = now_s[0], 0
+    for _ in range(1000):
+        now_s[0] += 0.5
+        if interim.is_due:
+            interim.write([OUTCOME], OUTCOME)
+            written += 1
+    assert written >= 5
+    assert written <= 0.03 * (now_s[0] - begun_s)
+    assert (pytester.path / "r.md").read_text() == "red"
