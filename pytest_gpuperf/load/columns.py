@@ -86,6 +86,14 @@ class Rows:
                 column.grow()
             self._view()
 
+    def discard(self) -> list[tuple[int, int]]:
+        """Remove all rows; return when each request was due, or else sent, and the number of its address."""
+        columns, count = self.columns, self.count
+        due = columns.get("due", columns["sent"]).cells[:count].tolist()
+        addresses = columns["address"].cells[:count].tolist() if "address" in columns else [0] * count
+        self.count = 0
+        return list(zip(due, addresses, strict=True))
+
     def longest_ns(self) -> int:
         """Return the longest time that an answer took; 0 without one."""
         count = self.count

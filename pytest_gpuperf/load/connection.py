@@ -22,12 +22,20 @@ now_ns = time.monotonic_ns
 
 _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 CLOSED = "the server closed the connection before it had answered"
+#: The type under which answers are counted that come when no request waits for them.
+UNTIMELY = "untimely answer"
+UNASKED = "the server sent an answer that no request asked for; latencies of this window can't be believed"
+TOO_EARLY = "the server answered before it had received the request"
 #: Buffers handed to one ``sendmsg``; Linux takes up to 1,024.
 _BUFFERS = 256
 
 
 class BadResponse(ValueError):
     """The server sent bytes that the protocol does not allow."""
+
+
+class UntimelyAnswer(BadResponse):
+    """An answer came that no request asked for: earlier ones may have been taken for those to later requests."""
 
 
 class ConnectionOwner(Protocol):
@@ -55,6 +63,9 @@ class ConnectionOwner(Protocol):
 
     def failed(self, connection: Connection, kind: str, detail: str, *, keep: bool = False) -> None:
         """Note a failed request, and close its connection unless ``keep`` says that it can take the next request."""
+
+    def untimely(self, connection: Connection, detail: str) -> None:
+        """Note an answer that no request waits for, and close its connection: no answer of the window is right then."""
 
     def unreachable(self, connection: Connection, error: OSError) -> None:
         """Note that the connection could not be opened."""

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.limits import ANSWER_BYTES, TooLargeError, uncompressed
 from pytest_gpuperf.load import http2
-from pytest_gpuperf.load.connection import BadResponse
+from pytest_gpuperf.load.connection import TOO_EARLY, UNASKED, BadResponse, UntimelyAnswer
 from pytest_gpuperf.load.grpc_request import GrpcRequest, decode, pattern_of
 from pytest_gpuperf.load.http2_connection import Http2Connection
 
@@ -44,7 +44,6 @@ _KNOWN_BLOCKS = 64
 _PREFIX_BYTES = 5
 #: One DATA frame and what is around it.
 _LONGEST_PATTERN = 2 * http2.DEFAULT_FRAME
-_TOO_EARLY = "the server answered before it had received the request"
 
 
 class GrpcConnection(Http2Connection):
@@ -141,7 +140,7 @@ class GrpcConnection(Http2Connection):
     def _take_data(self, content: memoryview, flags: int, done_ns: int) -> None:
         if not self.busy:
             if self._streaming:
-                self.disconnect()  # an unexpected answer: further answers can't be distinguished from it
+                raise UntimelyAnswer(UNASKED)  # further answers can't be distinguished from it
             return
         self._expect(done_ns)
         self._message += content
@@ -163,7 +162,9 @@ class GrpcConnection(Http2Connection):
     def _expect(self, done_ns: int) -> None:
         """Check that bytes received at ``done_ns`` may belong to the request in flight."""
         if done_ns < self.sent_ns:
-            raise BadResponse("the server answered before the request was sent")
+            # Only a stream of its own says which request an answer belongs to.
+            kind = UntimelyAnswer if self._streaming else BadResponse
+            raise kind("the server answered before the request was sent")
 
     def _take_headers(self, block: bytes, flags: int, stream: int, done_ns: int) -> None:
         """Take the answer's head, or the trailers that end it; blocks of other streams belong to abandoned requests."""
@@ -202,7 +203,7 @@ class GrpcConnection(Http2Connection):
         elif self.request.streamed:
             self._fail("stream ended", "the server ended the stream before it had answered")
         elif not self._all_sent:
-            raise BadResponse(_TOO_EARLY)
+            raise BadResponse(TOO_EARLY)
         else:
             message = self._message
             if len(message) < _PREFIX_BYTES or len(message) != _PREFIX_BYTES + int.from_bytes(message[1:5], "big"):
@@ -249,9 +250,9 @@ class GrpcConnection(Http2Connection):
                     return
             if answer.last:
                 if not self._all_sent:
-                    raise BadResponse(_TOO_EARLY)
+                    raise UntimelyAnswer(TOO_EARLY)
                 if buffer:
-                    raise BadResponse("the server sent data after the last answer")
+                    raise UntimelyAnswer(UNASKED)
                 self.first_ns = self.first_ns or done_ns
                 self.loop.completed(self, done_ns)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_gpuperf.clock import time
-from pytest_gpuperf.load.connection import Connection, ConnectionOwner, headers_of
+from pytest_gpuperf.load.connection import TOO_EARLY, UNASKED, Connection, ConnectionOwner, UntimelyAnswer, headers_of
 from pytest_gpuperf.load.response import ResponseReader
 from pytest_gpuperf.model import Address, AnswerCheck, Request, WireWorkload
 
@@ -20,6 +20,10 @@ now_ns = time.monotonic_ns
 _JOINED_BYTES = 1 << 14
 #: Headers with the length of the body, which users can't set.
 _OURS = ("content-length", "transfer-encoding")
+#: How a response begins.
+_VERSION = b"HTTP/1."
+#: With this status, servers take leave of idle connections.
+_REQUEST_TIMEOUT = b" 408"
 
 
 class HttpRequest:
@@ -108,10 +112,13 @@ class Http1Connection(Connection):
         return True
 
     def take(self, size: int, done_ns: int) -> None:
-        if not self.sent_ns:
-            self.disconnect()  # an answer without a request
-            return
         request, buffer = self.request, self.loop.buffer
+        if not self.sent_ns:
+            if buffer[len(_VERSION) + 1 : size].startswith(_REQUEST_TIMEOUT):
+                self.disconnect()
+            else:
+                self.loop.untimely(self, UNASKED)
+            return
         if self._expected:
             self._received += size
         elif self._reader is None and size >= len(request.head) > 0 and buffer.startswith(request.head):
@@ -124,11 +131,18 @@ class Http1Connection(Connection):
         if self._body is not None:
             self._body += memoryview(buffer)[:size]
         if self._received >= self._expected:
-            if self._received > self._expected:
-                self.loop.failed(self, "bad response", "the server sent more than its Content-Length")
+            if surplus := self._received - self._expected:
+                self._take_surplus(bytes(memoryview(buffer)[max(size - surplus, 0) : size]))
                 return
             body = bytes(memoryview(self._body)[self._head_bytes :]) if self._body is not None else b""
             self._complete(done_ns, body, self._headers)
+
+    def _take_surplus(self, surplus: bytes) -> None:
+        """Handle bytes after the end of the answer."""
+        if surplus.startswith(_VERSION[: len(surplus)]):
+            self.loop.untimely(self, UNASKED)
+        else:
+            self.loop.failed(self, "bad response", "the server sent more than its Content-Length")
 
     def _read(self, size: int, done_ns: int) -> None:
         """Read a response that doesn't look like the last one."""
@@ -136,6 +150,9 @@ class Http1Connection(Connection):
         reader = self._reader = self._reader or ResponseReader(keep_body=request.check is not None)
         try:
             reader.feed(memoryview(self.loop.buffer)[:size])
+        except UntimelyAnswer as error:
+            self.loop.untimely(self, str(error))
+            return
         except ValueError as error:
             self.loop.failed(self, "bad response", str(error))
             return
@@ -154,7 +171,7 @@ class Http1Connection(Connection):
 
     def _complete(self, done_ns: int, body: bytes, headers: Mapping[str, str], *, keep: bool = True) -> None:
         if self._outbox:
-            self.loop.failed(self, "bad response", "the server answered before it had received the request")
+            self.loop.untimely(self, TOO_EARLY)
             return
         check = self.request.check
         wrong = check(body, headers) if check is not None else ""

@@ -10,7 +10,7 @@ from abc import abstractmethod
 
 from pytest_gpuperf.limits import HEADER_BLOCK_BYTES, UNSENT_FRAMES, TooLargeError
 from pytest_gpuperf.load import http2
-from pytest_gpuperf.load.connection import BadResponse, Connection, ConnectionOwner
+from pytest_gpuperf.load.connection import BadResponse, Connection, ConnectionOwner, UntimelyAnswer
 
 _SETTINGS = http2.settings(
     [(http2.HEADER_TABLE_SIZE, 0), (http2.ENABLE_PUSH, 0), (http2.INITIAL_WINDOW_SIZE, http2.MAX_WINDOW)]
@@ -154,6 +154,9 @@ class Http2Connection(Connection):
                 if self.socket is not source:
                     return
                 at += length
+        except UntimelyAnswer as error:
+            self.loop.untimely(self, str(error))
+            return
         except ValueError as error:
             self.loop.failed(self, "bad response", str(error))
             return

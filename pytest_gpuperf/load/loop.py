@@ -18,10 +18,10 @@ from pytest_gpuperf.clock import time
 from pytest_gpuperf.load.agreement import Agreement, WindowPhase
 from pytest_gpuperf.load.balance import balance_of
 from pytest_gpuperf.load.columns import Column, Rows
-from pytest_gpuperf.load.connection import Connection, kind_of
+from pytest_gpuperf.load.connection import UNTIMELY, Connection, kind_of
 from pytest_gpuperf.load.generator import WindowSpec
 from pytest_gpuperf.load.prepared import Prepared, Rotation
-from pytest_gpuperf.load.service import CONNECT_NS, allow_open_files, resolve, service_of, tls_of
+from pytest_gpuperf.load.service import CONNECT_NS, Watched, allow_open_files, resolve, service_of, tls_of
 from pytest_gpuperf.load.tally import Failures, Occupation, Tally, column_names
 from pytest_gpuperf.model import WireWorkload
 
@@ -29,12 +29,14 @@ now_ns = time.monotonic_ns
 
 _RECEIVE_BYTES = 1 << 20
 _POLL_S = 0.05
-#: Longest sleep of the loop. If it wakes up more than 1 ms after that, something kept it from running.
+#: Longest sleep in closed loop. If it wakes up more than 1 ms after that, something kept it from running.
 _SLEEP_S, _OVERSLEPT_NS = 0.02, 21_000_000
 #: Time without any connection after which the window is given up: the server is gone, not busy.
 _GIVE_UP_S = 2.0
 #: How long requests that belong to no window may take at its end, unless answers took half as long.
 _DRAIN_NS = 1_000_000_000
+#: Longest wait, at a window's end, for answers that no request asked for; else one and a half of the longest latency.
+_UNASKED_NS = 250_000_000
 #: A loop that handles a batch of events for longer than this keeps answers waiting. A batch of 16 takes 0.3 ms.
 STALL_NS = 1_000_000
 #: How long the loop stays awake before a request is due: a virtual machine is woken 50 us late. At 2,000 requests per
@@ -44,7 +46,7 @@ _AWAKE_NS = 50_000
 _OPENING = 512
 
 
-class Loop:
+class Loop(Watched):
     """Keeps connections to a workload's addresses and runs windows over them; the owner of its connections.
 
     It records every request from the first send on. Which requests belong to the window is decided afterwards from
@@ -57,14 +59,13 @@ class Loop:
         Raises:
             LoadError: An address can't be resolved, or TLS can't be set up.
         """
+        super().__init__()
         self.hosts = [address.host for address in workload.addresses]
         self.addresses = [resolve(address.host, address.port) for address in workload.addresses]
         self.tls_context = tls_of(workload)
         self._serves = service_of(workload)
         self._labels = [address.label for address in workload.addresses]
         self._parent = parent
-        self._epoll = select.epoll()
-        self._by_fd: dict[int, Connection] = {}
         self._connections: list[Connection] = []
         self._idle: list[list[Connection]] = [[] for _ in self.addresses]
         self.buffer = bytearray(_RECEIVE_BYTES)
@@ -113,7 +114,7 @@ class Loop:
         self._rotation = Rotation(self._prepared, worker, in_turn=spec.arrivals is not None)
         self._balance = balance_of(workload)
         self._sends = self._in_flight = self._followed = self._retries = 0
-        self._failures, self._lost = Failures(), ""
+        self._failures, self._lost, self._untimely = Failures(), "", ""
         self._failed_at: list[int] = []
         self._due: deque[int] = deque()
         self._unreachable_since_ns = self._unreachable_count = self._start_ns = self._stop_ns = 0
@@ -126,21 +127,24 @@ class Loop:
         self._begin_ns, self._lost = self._agreement.meet(spec)
         # The window's first requests: it doesn't start before each of them is over.
         self._initial, self._to_open = max(spec.concurrency, 1), spec.concurrency
-        self._catch_up()
+        for _ in range(2):  # a connection may be closed after its last bytes
+            self.catch_up()
         if spec.arrivals is None:
+            poll = self._epoll.poll
             self._open()
-            while not self._handle(self._epoll.poll(_POLL_S)):
+            while not self._handle(poll(_SLEEP_S)):
                 pass  # every answer sends the next request
         else:
             self._run_by_schedule(islice(spec.arrivals.instants(), worker[0], None, worker[1]))
+        if not self._lost and not spec.once:
+            self._await_unasked()
         return self._tally(), self._rows.columns
 
-    def _catch_up(self) -> None:
-        """Handle events since the last window: servers close idle connections, or announce it."""
-        for _ in range(2):  # a connection may be closed after its last bytes
-            for fd, event in self._epoll.poll(0, max(len(self._by_fd), 1)):
-                if (connection := self._by_fd.get(fd)) is not None:
-                    connection.on_event(event)
+    def _await_unasked(self) -> None:
+        """Wait for answers that no request asked for: an answer too many makes each the answer to an older request."""
+        end_ns = now_ns() + min(self._rows.longest_ns() * 3 // 2, _UNASKED_NS)
+        while self._by_fd and not self._untimely and (left_ns := end_ns - now_ns()) > 0:
+            self.catch_up(left_ns / 1e9)
 
     def _run_by_schedule(self, instants: Iterator[int]) -> None:
         """Run an open loop: the clock sends the requests."""
@@ -155,10 +159,11 @@ class Loop:
             for _ in range(min(len(self._due), self._limit - self._in_flight)):
                 self._send(self._due.popleft())
             now = now_ns()
-            left_s, self._awake_ns = (self._next_due_ns - now - _AWAKE_NS) / 1e9, now + _OVERSLEPT_NS
-            if left_s > 0:
+            sleep_s = min((self._next_due_ns - now - _AWAKE_NS) / 1e9, _POLL_S)
+            self._awake_ns = now + _OVERSLEPT_NS + max(int((sleep_s - _SLEEP_S) * 1e9), 0)
+            if sleep_s > 0:
                 # Not epoll's own timeout, which is rounded up to milliseconds.
-                select.select(descriptor, (), (), min(left_s, _SLEEP_S))
+                select.select(descriptor, (), (), sleep_s)
             if self._handle(poll(0)):
                 return
 
@@ -335,6 +340,10 @@ class Loop:
             # Later: a server that fails fast would be flooded, and its errors would outnumber the answers.
             self._retries += 1
 
+    def untimely(self, connection: Connection, detail: str) -> None:
+        self._untimely = self._untimely or detail
+        self.failed(connection, UNTIMELY, detail)
+
     def unreachable(self, connection: Connection, error: OSError) -> None:
         if not self._unreachable_since_ns:
             self._unreachable_since_ns, self._unreachable_count = now_ns(), self._rows.count
@@ -363,18 +372,6 @@ class Loop:
                 connection.disconnect()
                 self._settle(connection, failed=True)
 
-    # The epoll set.
-
-    def register(self, connection: Connection, events: int) -> None:
-        self._by_fd[connection.fd] = connection
-        self._epoll.register(connection.fd, events)
-
-    def modify(self, connection: Connection, events: int) -> None:
-        self._epoll.modify(connection.fd, events)
-
-    def unregister(self, connection: Connection) -> None:
-        self._by_fd.pop(connection.fd, None)
-
     # The end.
 
     def _tally(self) -> Tally:
@@ -385,6 +382,8 @@ class Loop:
             self._abandon()
         elif self._spec.once:
             self._stop_ns = self._cut_ns or now
+        for due_ns, address in self._rows.discard() if self._untimely else ():
+            self._failures.add(due_ns, UNTIMELY, self._untimely, address)
         return Tally(
             rows=self._rows.count,
             start_ns=self._start_ns,

@@ -9,6 +9,7 @@ import zlib
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from pytest_gpuperf.limits import ANSWER_BYTES, FRAMING_BYTES, HEAD_BYTES, TooLargeError
+from pytest_gpuperf.load.connection import UNASKED, UntimelyAnswer
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n", re.IGNORECASE)
 _UNSAFE = re.compile(rb"\r\n(?:transfer-encoding:|connection:[ \t]*close)", re.IGNORECASE)
@@ -46,6 +47,7 @@ class ResponseReader:
 
         Raises:
             ValueError: They are not HTTP, or go on after the response's end.
+            UntimelyAnswer: They contain another response.
         """
         if self.done:
             raise ValueError("bytes after the end of the response")
@@ -65,7 +67,7 @@ class ResponseReader:
         if self._read_bytes - self.body_bytes > HEAD_BYTES + FRAMING_BYTES * self.body_bytes:
             raise TooLargeError("the answer's head or framing", HEAD_BYTES)
         if self._answers > 1:
-            raise ValueError("the server sent a second answer to one request")
+            raise UntimelyAnswer(UNASKED)
 
     def head(self) -> bytes | None:
         """Return the head if a response that begins with the same bytes must have the same length."""

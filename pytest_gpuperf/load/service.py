@@ -1,20 +1,46 @@
-"""The server side of a workload: resolved addresses, TLS, and the limit of open files."""
+"""The server side of a workload: resolved addresses, TLS, watched sockets, and the limit of open files."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
+import select
 import socket
 import ssl
 from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf.errors import LoadError, OptionError
+from pytest_gpuperf.load.connection import Connection
 from pytest_gpuperf.load.generator import CONNECT_S
 from pytest_gpuperf.model import HTTP, WireWorkload
 from pytest_gpuperf.tls import tls_context
 
 CONNECT_NS = int(CONNECT_S * 1e9)
+
+
+class Watched:
+    """Connections whose sockets an epoll set watches."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._by_fd: dict[int, Connection] = {}
+
+    def register(self, connection: Connection, events: int) -> None:
+        self._by_fd[connection.fd] = connection
+        self._epoll.register(connection.fd, events)
+
+    def modify(self, connection: Connection, events: int) -> None:
+        self._epoll.modify(connection.fd, events)
+
+    def unregister(self, connection: Connection) -> None:
+        self._by_fd.pop(connection.fd, None)
+
+    def catch_up(self, timeout_s: float = 0.0) -> None:
+        """Handle events of idle connections: servers close them, or announce it, or answer what nobody asked."""
+        for fd, event in self._epoll.poll(timeout_s, max(len(self._by_fd), 1)):
+            if (connection := self._by_fd.get(fd)) is not None:
+                connection.on_event(event)
 
 
 def service_of(workload: WireWorkload) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ SCHEMA = 1
 
 #: Version of how latency and throughput are measured. It is part of every key, so that a change of the method never
 #: looks like a change of the target.
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 
 #: The earliest and latest times are far from those that Python can't convert.
 _UTC = re.compile(r"(19[7-9]\d|[2-8]\d{3})-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}(\d{3})?)?\+00:00", re.ASCII)

@@ -31,7 +31,7 @@ class ServerTimes:
 
     @property
     def computed(self) -> int:
-        """Requests for which something was computed: the times above are theirs."""
+        """Requests for which something was computed: the compute times are theirs, the queue time is that of all."""
         return max(self.requests - self.cache_hits, 0)
 
     @property

@@ -37,10 +37,10 @@ def latency_parts(figures: PointFigures) -> LatencyParts:
     server = figures.server
     if server is None:
         return LatencyParts(send_ns, max(mean_ns - send_ns, 0.0))
-    # What came from the response cache was not computed: the parts are those of the computed requests.
-    count, requests = max(server.computed, 1), max(server.requests, 1)
-    totals = (server.queue_ns, server.compute_input_ns, server.compute_infer_ns, server.compute_output_ns)
-    times = [total / count for total in totals]
+    # All requests queue, but what comes from the response cache is not computed.
+    computed, requests = max(server.computed, 1), max(server.requests, 1)
+    totals = (server.compute_input_ns, server.compute_infer_ns, server.compute_output_ns)
+    times = [server.queue_ns / requests, *(total / computed for total in totals)]
     # The server uses another clock and counts other requests, so the difference can be below zero.
     return LatencyParts(send_ns, max(mean_ns - send_ns - server.total_ns / requests, 0.0), *times)
 

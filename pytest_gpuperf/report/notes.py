@@ -75,7 +75,7 @@ def _server_notes(curve: Curve) -> list[str]:
     if point is None or point.server is None or not point.server.requests:
         return []
     server = point.server
-    parts = _server_parts(server, max(server.computed, 1))
+    parts = _server_parts(server, server.requests, max(server.computed, 1))
     queue_ns = parts.pop("queue")
     outside_ns = max(point.mean_ns - server.total_ns / server.requests, 0.0)
     split = {"queue": queue_ns, "compute": sum(parts.values()), "outside": outside_ns}
@@ -83,12 +83,13 @@ def _server_notes(curve: Curve) -> list[str]:
     return notes + _stage_notes(server, server.requests, "  ")
 
 
-def _server_parts(server: ServerTimes, requests: int) -> dict[str, float]:
+def _server_parts(server: ServerTimes, requests: int, computed: int) -> dict[str, float]:
+    """Return mean times: all requests queue, but those that the response cache answers are not computed."""
     return {
         "queue": server.queue_ns / requests,
-        "input": server.compute_input_ns / requests,
-        "infer": server.compute_infer_ns / requests,
-        "output": server.compute_output_ns / requests,
+        "input": server.compute_input_ns / computed,
+        "infer": server.compute_infer_ns / computed,
+        "output": server.compute_output_ns / computed,
     }
 
 
@@ -101,7 +102,9 @@ def _stage_notes(server: ServerTimes, requests: int, indent: str) -> list[str]:
     total_ns = max(sum(stage.total_ns for stage in server.stages.values()), 1)
     notes = []
     for name, stage in server.stages.items():
-        notes.append(f"{indent}{name} {stage.total_ns / total_ns:.0%}: {_listed(_server_parts(stage, requests))}")
+        notes.append(
+            f"{indent}{name} {stage.total_ns / total_ns:.0%}: {_listed(_server_parts(stage, requests, requests))}"
+        )
         notes += _stage_notes(stage, requests, indent + "  ")
     return notes
 

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pytest_gpuperf.load.connection import Connection
+from pytest_gpuperf.load.connection import UNTIMELY, Connection
 from pytest_gpuperf.load.grpc import GrpcConnection
 from pytest_gpuperf.load.grpc_request import GrpcRequest
 from pytest_gpuperf.load.http1 import Http1Connection, HttpRequest
@@ -20,7 +20,10 @@ _ROOM = 1 << 16
 WAITING, COMPLETED, CLOSED = "waiting", "completed", "closed"
 
 #: Types of failures that bytes from a server can cause; others are the connection's own.
-KINDS = ("bad response", "HTTP ", "gRPC ", "wrong answer", "stream error", "stream ended", "RST_STREAM ", "GOAWAY ")
+KINDS = (
+    *("bad response", "HTTP ", "gRPC ", "wrong answer", "stream error", "stream ended", "RST_STREAM ", "GOAWAY "),
+    UNTIMELY,
+)
 
 
 class Wire:
@@ -72,6 +75,9 @@ class Owner:
             self._settle(kind)
             self.details = detail
             connection.busy, connection.sent_ns = False, 0
+
+    def untimely(self, connection: Connection, detail: str) -> None:
+        self.failed(connection, UNTIMELY, detail)
 
     def unreachable(self, connection: Connection, error: OSError) -> None:
         raise AssertionError(f"a connection was opened: {connection} {error}")

@@ -121,11 +121,12 @@ def _composing(server: ServerTimes, batch_size: int) -> list[str]:
     """Return the lines of the models that an ensemble consists of."""
     lines = ["", "  Composing models: "] if server.stages else []
     for name, times in server.stages.items():
-        parts = (times.queue_ns, times.compute_input_ns, times.compute_infer_ns, times.compute_output_ns)
-        queue, given, infer, output = (_us(part / max(times.requests, 1)) for part in parts)
+        parts = (times.compute_input_ns, times.compute_infer_ns, times.compute_output_ns)
+        queue = _us(times.queue_ns / max(times.requests, 1))
+        given, infer, output = (_us(part / max(times.computed, 1)) for part in parts)
         lines += [
             f"  {name}",
-            f"      Inference count: {times.requests * batch_size}",
+            f"      Inference count: {times.computed * batch_size}",
             f"      Execution count: {times.executions}",
             f"      Successful request count: {times.requests}",
             f"      Avg request latency: {_us(times.total_ns / max(times.requests, 1))} usec (queue {queue} usec + "

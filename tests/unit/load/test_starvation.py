@@ -63,6 +63,13 @@ def test_a_worker_that_is_stopped_shows_for_how_long(spec: WindowSpec) -> None:
     assert share(calm, calm.halted_s) < share(nagged, nagged.halted_s + nagged.wait_s) / 2
 
 
+def test_a_slow_target_is_no_stop() -> None:
+    """The loop has nothing to do for longer than it sleeps."""
+    with Server(answers(response(), after_s=0.15)) as server, closing(WorkerProcesses()) as generator:
+        recording = generator.window(workload(server), WindowSpec(1, 0.6))
+    assert share(recording, recording.halted_s) < 0.2
+
+
 def test_short_stops_are_counted() -> None:
     """Stops of 4 ms are shorter than the loop's own sleep."""
     with Server(answers(response(), after_s=0.004)) as server, closing(WorkerProcesses()) as generator:

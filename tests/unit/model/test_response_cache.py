@@ -22,6 +22,7 @@ from pytest_gpuperf.model import (
 from pytest_gpuperf.model.finding import CACHE_HITS, CACHED
 from pytest_gpuperf.report.findings import words
 from pytest_gpuperf.report.latency_parts import latency_parts
+from pytest_gpuperf.report.notes import curve_notes
 from pytest_gpuperf.targets.kserve.client import times_of_statistics
 from tests.unit.factories import record, run, window
 
@@ -57,9 +58,14 @@ def test_a_server_without_a_cache_has_none() -> None:
     assert times_of_statistics([statistics]).cache_hits == 0
 
 
-def test_averages_are_those_of_the_computed_requests() -> None:
-    cached = replace(window(requests=100), server=served(99))
-    assert latency_parts(PointFigures((cached,))).infer_ns == pytest.approx(1e6)
+def test_averages_of_queueing_are_those_of_all_requests_and_of_computing_those_of_the_computed_ones() -> None:
+    """Triton counts the queue time of every request: ``queue`` above has the count of ``success``."""
+    cached = replace(window(POINT, requests=15), server=times_of_statistics([STATISTICS]))
+    parts = latency_parts(PointFigures((cached,)))
+    assert (parts.queue_ns, parts.infer_ns) == (pytest.approx(10_000), pytest.approx(200_000_000))
+    note = curve_notes(curve_of("serving", [POINT], [run(cached)]))[0]
+    assert "queue 10.00 us" in note
+    assert "compute 200.1 ms" in note
 
 
 @pytest.mark.parametrize(
