@@ -59,7 +59,8 @@ def test_a_worker_that_is_stopped_shows_for_how_long(spec: WindowSpec) -> None:
     assert calm.stops == 0
     assert nagged.stops >= 3
     # The machine of a test may be busy: then it waits for a CPU for a part of the time as well.
-    assert share(nagged, nagged.halted_s + nagged.wait_s) > 0.2
+    # Of 40 ms the loop sees what is beyond its own sleep of 20 ms.
+    assert share(nagged, nagged.halted_s + nagged.wait_s) > 0.1
     assert share(calm, calm.halted_s) < share(nagged, nagged.halted_s + nagged.wait_s) / 2
 
 
