@@ -221,7 +221,7 @@ class TestTraces:
     def test_what_fails_afterwards_changes_nothing(self, start: Start, cleanup: str) -> None:
         assert start(*PYTHON, "raise SystemExit(7)", cleanup=[cleanup]).wait(10) == 7
 
-    @pytest.mark.parametrize("shm", ["", f"gpuperf-test-{uuid.uuid4().hex}-"])
+    @pytest.mark.parametrize("shm", ["", f"gpuperf-test-{uuid.uuid4().hex}-"], ids=["no shared memory", "a prefix"])
     def test_scratch_of_a_server_goes_with_a_requested_end(self, start: Start, scratch: Path, shm: str) -> None:
         process = start("sleep", "60", scratch=scratch, shm=shm)
         close(process)
