@@ -17,6 +17,9 @@ from tests.nvml import MockNvml, build
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# pytest-xdist's workers have a width, which commands would take for that of a terminal.
+os.environ.pop("COLUMNS", None)
+
 # How long an example takes says more about what else the machine does.
 hypothesis.settings.register_profile("any speed", deadline=None)
 hypothesis.settings.load_profile("any speed")

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 
 from pytest_gpuperf.device import Monitor
-from pytest_gpuperf.errors import GpuperfError, LoadError, OptionError, TargetDied, TargetError
+from pytest_gpuperf.errors import CallFailed, GpuperfError, LoadError, OptionError, TargetDied, TargetError
 from pytest_gpuperf.measure.measuring_loop import Conditions
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.progress import Progress, ProgressMeter
@@ -92,11 +92,11 @@ def measure_duet(
             except StopIteration:
                 steps[chosen] = None
             except GpuperfError as error:
-                raise name_side(error, SIDES[chosen]) from error
+                raise name_side(error, SIDES[chosen]) from (error.__cause__ or error)
 
 
 def name_side(error: GpuperfError, side: str) -> GpuperfError:
     """Return the same error, with a message that names the side of the duet."""
-    if type(error) in (TargetError, TargetDied, LoadError, OptionError):
-        return type(error)(f"The {side} side of the duet: {error}")
-    return error
+    if type(error) not in (TargetError, TargetDied, LoadError, CallFailed, OptionError):
+        return error
+    return type(error)(f"The {side} side of the duet: {error}")

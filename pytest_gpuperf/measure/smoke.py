@@ -38,4 +38,4 @@ def smoke_duet(candidate: Target, reference: Target, points: Sequence[LoadPoint]
         try:
             smoke_sweep(target, points, plan)
         except GpuperfError as error:
-            raise name_side(error, side) from error
+            raise name_side(error, side) from (error.__cause__ or error)

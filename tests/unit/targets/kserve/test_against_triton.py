@@ -148,7 +148,7 @@ class TestSharedMemory:
     def test_a_place_too_small_is_the_servers_error(
         self, server: StartedTriton, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(StartedEndpoint, "_output_sizes", lambda *_: {"y": 8})
+        monkeypatch.setattr("pytest_gpuperf.targets.kserve.endpoint.output_sizes", lambda *_: {"y": 8})
         with endpoint(server, expected={"y": np.zeros(5)}, shared_memory="system") as started:
             workload = started.workload(1)
             with pytest.raises(AssertionError, match="shared memory"):

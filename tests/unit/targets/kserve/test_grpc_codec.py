@@ -52,7 +52,8 @@ class TestEncode:
         assert sent(message).parameters[STREAM_FINAL].bool_param
 
     def test_without_grpc(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "tritonclient.grpc", None)
+        for module in ("tritonclient.grpc", "tritonclient.grpc.service_pb2"):
+            monkeypatch.setitem(__import__("sys").modules, module, None)
         with pytest.raises(MissingExtra, match=r"pip install 'pytest-gpuperf\[grpc\]'"):
             grpc_codec.messages()
 

@@ -107,6 +107,8 @@ def test_every_library_is_imported_in_one_module() -> None:
         for node in ast.walk(ast.parse(source.read_text())):
             names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "import_extra":
+                names.append(ast.literal_eval(node.args[0]))
             for name in names:
                 places.setdefault(name.split(".")[0], set()).add(source.name)
     assert places["cuda"] == {"cuda_device.py"}

@@ -59,7 +59,7 @@ class TestBadFiles:
 
     def test_the_library_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = linear(tmp_path / "m.onnx")
-        monkeypatch.setitem(sys.modules, "onnxconverter_common", None)
+        monkeypatch.setitem(sys.modules, "onnxconverter_common.float16", None)
         with pytest.raises(MissingExtra, match=r"pip install 'pytest-gpuperf\[tensorrt-rtx\]'"):
             OnnxFile(path, "tensorrt-rtx").converted("fp16")
         monkeypatch.setitem(sys.modules, "onnx", None)
