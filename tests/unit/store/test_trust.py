@@ -188,7 +188,7 @@ def test_an_accepted_record_of_the_future_does_not_hide_later_ones(store: Store)
         moment = NOW + timedelta(minutes=minutes)
         store.write(at(moment, f"later{minutes}", 3.0))
     assert baseline(store) == ["later40", "later20", "ahead"]
-    assert [file.id for file in store.newest(store.folder(KEY))][:4] == ["later2", "later1", "ahead", "good5"]
+    assert [file.id for file in store.newest(store.folder(KEY))][:4] == ["later40", "later20", "ahead", "good5"]
 
 
 def test_the_order_stays_when_that_future_has_come(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
