@@ -101,7 +101,7 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         # Read here: llhttp forgets both once the message is over.
         self.status, self.keeps_alive = int(self._parser.get_status_code()), bool(self._parser.should_keep_alive())
-        if 100 <= self.status < 200:
+        if 100 <= self.status < 200 and not self.done:
             # An announcement ("100 Continue"); the answer follows.
             self._answers -= 1
             self.headers.clear()

@@ -68,6 +68,18 @@ def test_an_answer_and_the_beginning_of_another(length: int) -> None:
     assert recording.errors.keys() == UNTIMELY
 
 
+@pytest.mark.parametrize("number", [0, 3])
+def test_an_answer_and_an_announcement_of_another(number: int) -> None:
+    """The first answer of a connection is parsed, later ones are recognised: both ways must agree."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send(OK + b"HTTP/1.1 100 Continue\r\n\r\n" if exchange.number == number else OK)
+
+    with Server(behave) as server:
+        recording = measure(server, WindowSpec(1, 0.1, min_requests=6))
+    assert recording.errors.keys() == UNTIMELY
+
+
 def test_an_answer_before_the_first_request() -> None:
     with Greeting(answers(OK, after_s=0.01)) as server:
         recording = measure(server, WindowSpec(2, 0.2))
