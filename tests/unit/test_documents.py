@@ -38,3 +38,15 @@ def test_the_totals_of_perf_clients_table_are_those_of_its_rows() -> None:
     both, none, ours = (rows.count(row) for row in (("taken",) * 2, ("refused",) * 2, ("refused", "taken")))
     assert f"Of {len(rows)} rows both take {both}, both refuse {none}, and only this command takes {ours};" in text
     assert both + none + ours == len(rows), "what perf_client takes is taken"
+
+
+def test_the_reliability_page_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests/e2e/)?(?:\w+/)*test_\w+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 40
+    missing = []
+    for file, test in named:
+        path = ROOT / file if file.startswith("tests/") else ROOT / "tests" / "unit" / file
+        if not path.is_file() or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
+            missing.append(f"{file}::{test}")
+    assert missing == []
