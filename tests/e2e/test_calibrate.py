@@ -27,7 +27,7 @@ def test_the_gate_uses_the_calibration(run: Run, pytester: pytest.Pytester) -> N
     result = run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
-        [f"*{prior.name}*", "*is not a valid calibration: *", "*delete it to use the calibration before it*"]
+        [f"*{prior.name}*", "*is not complete JSON*", "*delete it to use the calibration before it*"]
     )
     prior.unlink()
     run("-o", "gpuperf_require_baseline=false").assert_outcomes(passed=1)

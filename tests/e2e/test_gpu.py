@@ -73,7 +73,8 @@ def test_energy_and_memory_are_shown_stored_and_gated(run: Run, pytester: pytest
         assert energy["energy_j"] / window["window_s"] == pytest.approx(300, rel=0.03)
         assert energy["idle_w"] == pytest.approx(300, rel=0.03)
         assert window["gpus"][0]["sm_clock_mhz"] == 1980
-        assert not window["findings"]
+        # A busy machine keeps the callers waiting.
+        assert not [finding for finding in window["findings"] if finding["guard"] != "starved"]
     again = run(POWER="constant:1200", PROCESSES=f"self:{128 << 20}")
     again.assert_outcomes(failed=1)
     assert re.search(r"concurrency 2 +energy +\S+ mJ +\S+ J +\+\d+%", again.stdout.str())

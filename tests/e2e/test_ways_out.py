@@ -22,9 +22,11 @@ SUITE = f"""
     def test_name(gpuperf):
         gpuperf.sweep(lambda: None, name=HOSTILE)
 
+    SECRET = {SECRET[:4]!r} + {SECRET[4:]!r}  # a failure shows the line that raised, as it is written
+
     def test_failing(gpuperf):
         def answer():
-            raise TargetError(HOSTILE + "no answer from http://ci:{SECRET}@host/v2?private_token={SECRET}")
+            raise TargetError(f"{{HOSTILE}}no answer from http://ci:{{SECRET}}@host/v2?private_token={{SECRET}}")
         gpuperf.sweep(answer, name="failing", window_s=0.1)
 """
 
