@@ -274,8 +274,6 @@ def test_pytest_benchmark_s_results_know_the_device(pytester: pytest.Pytester, m
     machine = json.loads((pytester.path / "0.json").read_text())["machine_info"]
     assert machine["gpuperf"]["device"].startswith("CPU ")
     imported = pytester.run(*GPUPERF, "import", "0.json", "1.json")
-    imported.stdout.fnmatch_lines(
-        ["test_suite.py::test_theirs: NO BASELINE with this key: 2 runs, *"]
-    )
+    imported.stdout.fnmatch_lines(["test_suite.py::test_theirs: NO BASELINE with this key: 2 runs, *"])
     shown = pytester.run(*GPUPERF, "report")
     shown.stdout.fnmatch_lines(["test_suite.py::test_theirs", "*p50 ms*"])
