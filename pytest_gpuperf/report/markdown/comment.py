@@ -276,21 +276,20 @@ def _unmatched_points(group: Sequence[ReportedTest]) -> str:
 
 
 def _expected_failures(group: Sequence[ReportedTest]) -> str:
-    lines = [
-        f"{escape.code(escape.shorten(test.record.test))}: {escape.code(escape.shorten(test.expected_failure, 200))}"
-        for test in group
-        if test.expected_failure
-    ]
-    return _list("Failed as expected (xfail):", lines, _MAX_NAMES)
+    return _reasons("Failed as expected (xfail):", [(test, test.expected_failure) for test in group])
 
 
 def _failures(group: Sequence[ReportedTest]) -> str:
+    return _reasons("Failed for another reason:", [(test, test.error) for test in group])
+
+
+def _reasons(title: str, reasons: Sequence[tuple[ReportedTest, str]]) -> str:
     lines = [
-        f"{escape.code(escape.shorten(test.record.test))}: {escape.code(escape.shorten(test.error, 200))}"
-        for test in group
-        if test.error
+        f"{escape.code(escape.shorten(test.record.test))}: {escape.code(escape.shorten(reason, 200))}"
+        for test, reason in reasons
+        if reason
     ]
-    return _list("Failed for another reason:", lines, _MAX_NAMES)
+    return _list(title, lines, _MAX_NAMES)
 
 
 def _findings(group: Sequence[ReportedTest]) -> str:
