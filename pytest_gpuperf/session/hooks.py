@@ -89,8 +89,7 @@ class Hooks:
         node_id = self.context.ids.node_id(item)
         measured_test = MeasuredTest(self.context, test, marker, self._gated_tests, node_id=node_id)
         if self.context.settings.measure:
-            self.context.ask_environment(test, item)
-            self.context.key(test, 1)
+            self._check_key(test, item)
         item.stash[MEASURED_TEST] = measured_test
         return Gpuperf(measured_test)
 
@@ -155,13 +154,20 @@ class Hooks:
         """
         try:
             for item in items:
-                test = self.context.ids.test_id(item)
-                self.context.ask_environment(test, item)
-                self.context.key(test, 1)
+                self._check_key(self.context.ids.test_id(item), item)
             if items and not config.getoption("collectonly"):
                 self._check_store()
         except GpuperfError as error:
             raise pytest.UsageError(safe(str(error))) from error
+
+    def _check_key(self, test: str, item: pytest.Item) -> None:
+        """Ask for the facts about a test's environment, and check that its comparison key can be made.
+
+        Raises:
+            OptionError, DeviceError: It can't.
+        """
+        self.context.ask_environment(test, item)
+        self.context.key(test, 1)
 
     def _check_store(self) -> None:
         """Check once that the store can be written: without it, the measurement would be lost.
