@@ -77,12 +77,16 @@ class RecordValues:
         values: Series for which every run has a finite number.
         left_out: Series that some run measured and some run lacks: too few requests for a quantile, NaN, 0.
         anchored: Values relative to the anchor, of those ``values`` that have an anchor.
+        device: Identity of the very device, not its model; empty if unknown.
+        invocation: Identity of the invocation, which all its tests share; empty if unknown.
     """
 
     id: str
     values: Mapping[SeriesKey, Values]
     left_out: frozenset[SeriesKey] = field(default_factory=frozenset)
     anchored: Mapping[SeriesKey, Values] = field(default_factory=dict)
+    device: str = ""
+    invocation: str = ""
 
     @property
     def points(self) -> set[tuple[str, SeriesPoint | None]]:
@@ -114,7 +118,12 @@ def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
     ratios = [{metric: value - anchor[metric] for metric, value in target.items()} for target, anchor in pairs]
     runs = Counter(run.sweep for run in complete)
     anchored = record_values(record.id, _series(anchored_groups, ratios), runs, _UNCANCELLED)
-    return replace(record_values(record.id, series, runs), anchored=anchored.values)
+    return replace(
+        record_values(record.id, series, runs),
+        anchored=anchored.values,
+        device=record.device_id,
+        invocation=record.invocation,
+    )
 
 
 def _series(groups: Iterable[tuple[Run, LoadPoint, list[Window]]], group_logs: Iterable[Mapping[str, float]]) -> Series:
@@ -209,7 +218,7 @@ def energy_methods(record: Record) -> frozenset[str]:
 def without_metric(values: RecordValues, metric: str) -> RecordValues:
     """Return a record's values without a metric."""
     kept = {key: value for key, value in values.values.items() if key[2] != metric}
-    return RecordValues(values.id, kept, frozenset(key for key in values.left_out if key[2] != metric))
+    return replace(values, values=kept, left_out=frozenset(key for key in values.left_out if key[2] != metric))
 
 
 def _log(figure: float) -> float:

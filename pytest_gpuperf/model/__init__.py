@@ -18,8 +18,10 @@ from pytest_gpuperf.model.figures import (
 from pytest_gpuperf.model.finding import MARKS, Finding
 from pytest_gpuperf.model.histogram import QUANTILES, Histogram, bucket_of, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint
+from pytest_gpuperf.model.pooled import PooledRecord, PooledSeries, PooledTest
 from pytest_gpuperf.model.record import (
     GATED,
+    GATES,
     METHOD_VERSION,
     SCHEMA,
     Plain,
@@ -33,7 +35,17 @@ from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory, Resource
 from pytest_gpuperf.model.run import ROUNDS, Run
 from pytest_gpuperf.model.scaling import RequiredReplicas, Scaling
 from pytest_gpuperf.model.server_times import ServerTimes
-from pytest_gpuperf.model.verdict import AnchoredMetric, Change, Comparison, NamedPoint, Row, Verdict, worst
+from pytest_gpuperf.model.verdict import (
+    AnchoredMetric,
+    Change,
+    CommonMode,
+    Comparison,
+    DeviceSpread,
+    NamedPoint,
+    Row,
+    Verdict,
+    worst,
+)
 from pytest_gpuperf.model.window import TIMEOUT, EndpointFigures, Window
 from pytest_gpuperf.model.workload import (
     GRPC,

@@ -24,6 +24,9 @@ SCHEMA = 1
 #: looks like a change of the target.
 METHOD_VERSION = 2
 
+#: What the gate may say of a record.
+GATES = ("passed", "failed", "open", "suspect", "inherited")
+
 #: The earliest and latest times are far from those that Python can't convert.
 _UTC = re.compile(r"(19[7-9]\d|[2-8]\d{3})-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}(\d{3})?)?\+00:00", re.ASCII)
 
@@ -78,7 +81,9 @@ class Record:
         test: Id of the test: its path from the top of the checkout and its name, or the name that its marker states.
         key: Comparison key: what must match for two records to be compared.
         status: ``complete``, or ``incomplete`` if the measurement was cut short.
-        gate: ``passed``, ``failed`` or ``open`` (no baseline, or nothing could be compared).
+        gate: ``passed``, ``failed``, ``open`` (no baseline, or nothing could be compared), ``suspect`` (waits to be
+            accepted, or for a later record that is unchanged) or ``inherited`` (regressed, but the merge base is, too).
+        verdict: Verdict of the comparison; empty where nothing was compared.
         under_test: What was measured, by sweep: digests, versions, configuration. Never part of the key.
         environment: Anything else that helps to explain a difference.
         settings: How it was measured.
@@ -114,12 +119,13 @@ class Record:
     node_id: str = ""
     moved_from: str = ""
     kept_points: Mapping[str, tuple[LoadPoint, ...]] = field(default_factory=dict)
+    verdict: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in ("complete", "incomplete"):
             raise ValueError(f"status must be complete or incomplete, not {self.status!r}")
-        if self.gate not in ("passed", "failed", "open"):
-            raise ValueError(f"gate must be passed, failed or open, not {self.gate!r}")
+        if self.gate not in GATES:
+            raise ValueError(f"gate must be one of {', '.join(GATES)}, not {self.gate!r}")
         if self.device_kind not in ("gpu", "cpu", "unknown"):
             raise ValueError(f"device_kind must be gpu, cpu or unknown, not {self.device_kind!r}")
 
@@ -131,7 +137,12 @@ class Record:
     @property
     def may_be_baseline(self) -> bool:
         """Whether the record enters the baseline without being accepted by hand."""
-        return self.status == "complete" and self.gate != "failed"
+        return self.status == "complete" and self.gate in ("passed", "open")
+
+    @property
+    def device_id(self) -> str:
+        """The very device that was measured: the GPU's UUID, or the host where there is no GPU; empty if unknown."""
+        return str(self.environment.get("gpu_uuid") or self.environment.get("host") or "")
 
     @property
     def load_points(self) -> set[tuple[str, LoadPoint]]:

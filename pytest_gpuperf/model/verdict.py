@@ -11,9 +11,13 @@ from pytest_gpuperf.model.record import Plain
 
 
 class Verdict(str, Enum):
-    """The six answers, worst first."""
+    """The seven answers, worst first.
+
+    ``INHERITED`` is worse than the baseline, but not than the record of the merge base: this change did not cause it.
+    """
 
     REGRESSED = "regressed"
+    INHERITED = "inherited"
     NOT_COMPARABLE = "not comparable"
     NO_BASELINE = "no baseline"
     INCONCLUSIVE = "inconclusive"
@@ -46,7 +50,7 @@ class Row:
         metric: ``p50``, ``p90``, ``p95``, ``p99``, ``throughput``, ``energy`` or ``memory``.
         candidate, baseline: Typical values of both sides: ns, inferences per second, joules or bytes.
         ratio: ``candidate / baseline``; above 1 is worse for latencies and better for throughput.
-        low, high: Ends of the two-sided 95% interval of ``ratio``.
+        low, high: Ends of the two-sided interval of ``ratio``, whose confidence is ``confidence``.
         p_value: One-sided p-value of "worse by more than the minimum effect", before the correction for multiplicity.
         min_detectable: Smallest worsening (0.25 is 25%) that this comparison detects with 80% probability.
         records_to_decide: Further records in the baseline (blocks, in a duet) that would decide an inconclusive row, if
@@ -67,6 +71,7 @@ class Row:
     min_detectable: float
     records_to_decide: int | None = 0
     against: str = "baseline"
+    confidence: float = 0.95
 
     @property
     def worsening(self) -> float:
@@ -95,6 +100,47 @@ class AnchoredMetric:
 
 
 @dataclass(frozen=True)
+class CommonMode:
+    """What all tests of an invocation changed by together, in one metric: the machine, the driver, the clocks.
+
+    Attributes:
+        ratio: Now / expected from earlier invocations; above 1 is worse for latencies and better for throughput.
+        low, high: Ends of the two-sided interval of ``ratio``, whose confidence is ``confidence``.
+        p_value: One-sided p-value of "worse by more than the minimum effect".
+        verdict: ``regressed``, ``improved``, ``unchanged`` or ``inconclusive``.
+        tests: Number of tests it is estimated from.
+        invocations: Number of earlier invocations it is compared with.
+    """
+
+    metric: str
+    ratio: float
+    low: float
+    high: float
+    p_value: float
+    verdict: Verdict
+    tests: int
+    invocations: int
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class DeviceSpread:
+    """How the device of a record relates to those of its baseline.
+
+    Attributes:
+        known: Records of the baseline that were measured on the same device.
+        others: Other devices that the baseline has records of.
+        sd: Standard deviation of the log between devices of this model.
+        measured: Whether ``sd`` was estimated from the store; otherwise it is assumed.
+    """
+
+    known: int
+    others: int
+    sd: float
+    measured: bool
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The comparison of one record with its baseline.
 
@@ -110,6 +156,13 @@ class Comparison:
             figure that is not a number.
         mode: ``stored`` or ``duet``.
         anchored: Metrics that were judged relative to the anchor.
+        common: What all tests of the invocation changed by together, by metric. The rows' baseline contains it.
+        devices: How the candidate's device relates to the baseline's; None if the baseline has records of this device
+            alone, or if a device is unknown.
+        suspect: Whether the best estimate is a regression that the invocation's number of tests leaves undecided. Such
+            a record waits until it is accepted, or until a later record is unchanged.
+        inherited_from: Ids of the records of the merge base, for an inherited verdict.
+        inherited_since: Commit of the first record that had the inherited regression; empty if unknown.
     """
 
     verdict: Verdict
@@ -124,6 +177,11 @@ class Comparison:
     alpha: float = 0.05
     min_effect: float = 0.01
     anchored: tuple[AnchoredMetric, ...] = ()
+    common: tuple[CommonMode, ...] = ()
+    devices: DeviceSpread | None = None
+    suspect: bool = False
+    inherited_from: tuple[str, ...] = ()
+    inherited_since: str = ""
 
     def of(self, verdict: Verdict) -> tuple[Row, ...]:
         """Return the rows of a verdict."""

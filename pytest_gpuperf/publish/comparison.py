@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from pytest_gpuperf.analysis.compare import compare, compare_duet
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated_priors
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.model import Comparison, Record
+from pytest_gpuperf.model import CommonMode, Comparison, PooledTest, Record
 from pytest_gpuperf.store import Baseline, Store, newest_calibration
 
 
@@ -30,3 +33,34 @@ def compare_record(record: Record, baseline: Baseline, rule: Rule) -> Comparison
     if record.reference:
         return compare_duet(record, baseline.records, rule)
     return compare(record, baseline.records, rule, pinned=baseline.pinned, differing=baseline.differing)
+
+
+@dataclass(frozen=True)
+class JudgedRecord:
+    """A record, with all that decides about it."""
+
+    record: Record
+    baseline: Baseline
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class InvocationComparison:
+    """The comparison of all records of an invocation.
+
+    Attributes:
+        comparisons: Comparison of each record, in the order given.
+        common: What all tests changed by together, by metric; it is gated once, here.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    common: tuple[CommonMode, ...] = ()
+
+
+def compare_invocation(records: Sequence[JudgedRecord], pool: Mapping[str, PooledTest]) -> InvocationComparison:  # noqa: ARG001
+    """Compare all records of an invocation, each with its baseline and with what the other tests show.
+
+    Args:
+        pool: What the store shows of tests of the same device model, by test; tests that are judged here may be in it.
+    """
+    return InvocationComparison(tuple(compare_record(each.record, each.baseline, each.rule) for each in records))

@@ -323,7 +323,7 @@ def records() -> st.SearchStrategy[Record]:
         created_utc=st.integers(0, 10**6).map(utc),
         key=_PLAIN_MAPPINGS,
         status=st.sampled_from(["complete", "incomplete"]),
-        gate=st.sampled_from(["passed", "failed", "open"]),
+        gate=st.sampled_from(["passed", "failed", "open", "suspect", "inherited"]),
         runs=st.lists(_runs(), max_size=2).map(tuple),
         commit=_NAMES,
         under_test=st.dictionaries(_NAMES, _PLAIN_MAPPINGS, max_size=2),
