@@ -5,9 +5,21 @@ Every name imported here is re-exported, as pyproject.toml tells mypy and ruff.
 
 from pytest_gpuperf.model.arrivals import Arrivals, Constant, Intervals, Poisson, Ramp, reseed
 from pytest_gpuperf.model.budget import Budget, LatencyLimit
+from pytest_gpuperf.model.comparison.device_comparison import DeviceComparison, DevicePoint, DeviceResult, Ratio
+from pytest_gpuperf.model.comparison.pooled import PooledRecord, PooledSeries, PooledTest
+from pytest_gpuperf.model.comparison.verdict import (
+    AnchoredMetric,
+    Change,
+    CommonMode,
+    Comparison,
+    DeviceSpread,
+    NamedPoint,
+    Row,
+    Verdict,
+    worst,
+)
 from pytest_gpuperf.model.cost import HOURS_PER_MONTH, Demand, Fleet, Offer, OperatingPoint, Price
 from pytest_gpuperf.model.curve import BudgetMissed, Capacity, Curve, CurvePoint, Duet, curve_of, curves_of, smoke_curve
-from pytest_gpuperf.model.device_comparison import DeviceComparison, DevicePoint, DeviceResult, Ratio
 from pytest_gpuperf.model.figures import (
     PointFigures,
     figures_by_point,
@@ -18,7 +30,6 @@ from pytest_gpuperf.model.figures import (
 from pytest_gpuperf.model.finding import MARKS, Finding
 from pytest_gpuperf.model.histogram import QUANTILES, Histogram, bucket_of, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint
-from pytest_gpuperf.model.pooled import PooledRecord, PooledSeries, PooledTest
 from pytest_gpuperf.model.record import (
     GATED,
     GATES,
@@ -35,17 +46,6 @@ from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory, Resource
 from pytest_gpuperf.model.run import ROUNDS, Run
 from pytest_gpuperf.model.scaling import RequiredReplicas, Scaling
 from pytest_gpuperf.model.server_times import ServerTimes
-from pytest_gpuperf.model.verdict import (
-    AnchoredMetric,
-    Change,
-    CommonMode,
-    Comparison,
-    DeviceSpread,
-    NamedPoint,
-    Row,
-    Verdict,
-    worst,
-)
 from pytest_gpuperf.model.window import TIMEOUT, EndpointFigures, Window
 from pytest_gpuperf.model.workload import (
     GRPC,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_gpuperf.model.comparison.verdict import Comparison, Verdict
 from pytest_gpuperf.model.curve import Curve
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.record import Record
-from pytest_gpuperf.model.verdict import Comparison, Verdict
 
 
 @dataclass(frozen=True)

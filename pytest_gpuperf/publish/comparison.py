@@ -36,7 +36,7 @@ def compare_record(record: Record, baseline: Baseline, rule: Rule) -> Comparison
 
 
 @dataclass(frozen=True)
-class JudgedRecord:
+class RecordToJudge:
     """A record, with all that decides about it."""
 
     record: Record
@@ -57,7 +57,7 @@ class InvocationComparison:
     common: tuple[CommonMode, ...] = ()
 
 
-def compare_invocation(records: Sequence[JudgedRecord], pool: Mapping[str, PooledTest]) -> InvocationComparison:  # noqa: ARG001
+def compare_invocation(records: Sequence[RecordToJudge], pool: Mapping[str, PooledTest]) -> InvocationComparison:  # noqa: ARG001
     """Compare all records of an invocation, each with its baseline and with what the other tests show.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.model import Comparison, CurvePoint, EndpointFigures, ReportedTest, ServerTimes, Verdict
-from pytest_gpuperf.model.verdict import AnchoredMetric
+from pytest_gpuperf.model.comparison.verdict import AnchoredMetric
 from pytest_gpuperf.report.exchange.report_json import json_text
 from pytest_gpuperf.report.markdown.comment import comment
 from pytest_gpuperf.report.notes import comparison_notes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pytest_gpuperf.model.comparison.verdict import Change
 from pytest_gpuperf.model.cost import Price
 from pytest_gpuperf.model.load_point import LoadPoint
-from pytest_gpuperf.model.verdict import Change
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What comparisons say: verdicts, devices side by side, and what tests show each other."""
