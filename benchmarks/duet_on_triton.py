@@ -24,8 +24,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pytest_gpuperf import TritonEndpoint
-from pytest_gpuperf.analysis.blocks import block_values
-from pytest_gpuperf.analysis.compare import compare_duet
+from pytest_gpuperf.analysis.duet.blocks import block_values
+from pytest_gpuperf.analysis.duet.compare import compare_duet
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.device import DeviceLock, find_device
 from pytest_gpuperf.measure import duet_plan, measure_duet

@@ -22,7 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_gpuperf.analysis.compare import compare_duet_values, compare_values
+from pytest_gpuperf.analysis.compare import compare_values
+from pytest_gpuperf.analysis.duet.compare import compare_duet_values
 from pytest_gpuperf.analysis.priors import BLOCK_PRIOR, RECORD_PRIOR, Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import METRICS, UNITS, RecordValues, values_from_numbers, without_unit

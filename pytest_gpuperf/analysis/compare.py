@@ -1,4 +1,4 @@
-"""Comparison of a record with its baseline, or of the two sides of a duet: rows with verdicts.
+"""Comparison of a record with its baseline: rows with verdicts. ``duet.compare`` compares the sides of a duet.
 
 ``evidence`` has the arithmetic and its sources, ``multiplicity`` the split of alpha. Here both are applied to a
 record's series, and each series gets a verdict: regressed (worse by more than the minimum effect), improved (better by
@@ -15,12 +15,11 @@ from dataclasses import replace
 import numpy as np
 
 from pytest_gpuperf.analysis.anchored import choose_anchored, in_candidate_units
-from pytest_gpuperf.analysis.blocks import block_values, shared_series
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.decision import decide
-from pytest_gpuperf.analysis.evidence import Evidence, StoredArrays, duet_evidence, stored_evidence, t_quantile
+from pytest_gpuperf.analysis.evidence import Evidence, StoredArrays, stored_evidence, t_quantile
 from pytest_gpuperf.analysis.panel import Panel, panel
-from pytest_gpuperf.analysis.priors import SeriesPriors, series_priors, with_history
+from pytest_gpuperf.analysis.priors import SeriesPriors, series_priors
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import (
@@ -94,62 +93,17 @@ def compare_values(
         verdict=worst([row.verdict for row in rows]),
         rows=tuple(rows),
         baseline=tuple(dict.fromkeys(record.id for record in records)),
-        new_points=_names(points - baseline_points) if records else (),
-        missing_points=_names(baseline_points - points),
-        left_out=_left_out((candidate, *records), candidate, rule),
+        new_points=point_names(points - baseline_points) if records else (),
+        missing_points=point_names(baseline_points - points),
+        left_out=left_out_names((candidate, *records), candidate, rule),
         alpha=rule.alpha,
         min_effect=rule.min_effect,
         anchored=anchored,
     )
 
 
-def compare_duet(record: Record, history: Sequence[Record], rule: Rule) -> Comparison:
-    """Compare the two sides of a duet.
-
-    Args:
-        history: Earlier duets of the same key, whose blocks show how blocks differ. Duets whose sides were measured one
-            after the other are used only for such a duet, and vice versa.
-    """
-    candidate, reference = block_values(record, rule.metrics)
-    # Blocks of sides that were measured one after the other have another spread.
-    earlier = [block_values(duet, rule.metrics) for duet in history if duet.sequential == record.sequential]
-    return compare_duet_values(candidate, reference, rule, history=earlier)
-
-
-def compare_duet_values(
-    candidate: RecordValues,
-    reference: RecordValues,
-    rule: Rule,
-    *,
-    history: Sequence[tuple[RecordValues, RecordValues]] = (),
-) -> Comparison:
-    """Compare values, as ``compare_duet`` does records: run ``i`` of both sides is block ``i``."""
-    ours, theirs = shared_series(candidate, reference)
-    rows: list[Row] = []
-    keys = [key for key in ours.values if key[2] in rule.metrics]
-    if keys:
-        pairs = [shared_series(*pair) for pair in history]
-        series = panel(keys, [ours, theirs, *(side for pair in pairs for side in pair)])
-        differences = series.stack(slice(0, None, 2)) - series.stack(slice(1, None, 2))
-        prior = series_priors(rule.block_prior, series.keys)
-        if pairs:
-            prior = with_history(prior, differences[:, 1:])
-        evidence = duet_evidence(differences[:, 0], series.averaging_matrix, prior)
-        rows = _rows(series, evidence, prior, rule, against="reference")
-    points, reference_points = candidate.points, reference.points
-    return Comparison(
-        verdict=worst([row.verdict for row in rows]),
-        rows=tuple(rows),
-        new_points=_names(points - reference_points),
-        missing_points=_names(reference_points - points),
-        left_out=_left_out((candidate, reference), candidate, rule),
-        mode="duet",
-        alpha=rule.alpha,
-        min_effect=rule.min_effect,
-    )
-
-
-def _names(points: Iterable[tuple[str, SeriesPoint | None]]) -> tuple[str, ...]:
+def point_names(points: Iterable[tuple[str, SeriesPoint | None]]) -> tuple[str, ...]:
+    """Return the names of load points, in order."""
     return tuple(sorted(point_name(*point) for point in points))
 
 
@@ -188,7 +142,7 @@ def _baseline_rows(
         ),
         prior,
     )
-    return _rows(series, evidence, prior, rule, against=name, share=share)
+    return rows_of(series, evidence, prior, rule, against=name, share=share)
 
 
 def _records_of_new_series(history: Sequence[RecordValues], reference: Sequence[RecordValues]) -> list[RecordValues]:
@@ -201,14 +155,14 @@ def _records_of_new_series(history: Sequence[RecordValues], reference: Sequence[
     return [record for record in reduced if record.values]
 
 
-def _left_out(sides: Iterable[RecordValues], candidate: RecordValues, rule: Rule) -> tuple[str, ...]:
+def left_out_names(sides: Iterable[RecordValues], candidate: RecordValues, rule: Rule) -> tuple[str, ...]:
     """Return the names of the candidate's series that some side can't support."""
     unsupported = {key for side in sides for key in side.left_out if key[2] in rule.metrics}
     measured = {*candidate.values, *candidate.left_out}
     return tuple(sorted(f"{point_name(sweep, point)}, {metric}" for sweep, point, metric in unsupported & measured))
 
 
-def _rows(
+def rows_of(
     series: Panel, evidence: Evidence, prior: SeriesPriors, rule: Rule, *, against: str, share: float = 1.0
 ) -> list[Row]:
     decision = decide(evidence, series.sweeps, rule, share)

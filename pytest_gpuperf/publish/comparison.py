@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.analysis.compare import compare, compare_duet
+from pytest_gpuperf.analysis.compare import compare
+from pytest_gpuperf.analysis.duet.compare import compare_duet
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated_priors
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import CommonMode, Comparison, PooledTest, Record

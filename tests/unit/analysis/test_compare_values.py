@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_gpuperf.analysis.compare import compare, compare_duet, compare_duet_values, compare_values
+from pytest_gpuperf.analysis.compare import compare, compare_values
+from pytest_gpuperf.analysis.duet.compare import compare_duet, compare_duet_values
 from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers

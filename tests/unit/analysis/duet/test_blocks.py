@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_gpuperf.analysis.blocks import block_values, shared_series
+from pytest_gpuperf.analysis.duet.blocks import block_values, shared_series
 from pytest_gpuperf.analysis.values import values_from_numbers
 from pytest_gpuperf.model import Record, Run, Window
 from tests.unit.factories import SINGLE, record, run, window

@@ -1,0 +1,1 @@
+"""The decision about a duet: blocks become differences, and differences become rows with verdicts."""
