@@ -25,11 +25,10 @@ from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import (
     RecordValues,
     SeriesPoint,
+    comparable_values,
     energy_methods,
     point_name,
     sign,
-    values_of,
-    without_metric,
 )
 from pytest_gpuperf.model import Comparison, Plain, Record, Row, Verdict, worst
 
@@ -58,13 +57,11 @@ def compare(
         differing: Differences of the key, if the test has records but none of this key.
     """
     method = energy_methods(candidate)
-
-    def comparable_values(record: Record) -> RecordValues:
-        values = values_of(record, rule.metrics)
-        return values if energy_methods(record) == method else without_metric(values, "energy")
-
-    rolling, fixed = ([comparable_values(record) for record in records] for records in (baseline, pinned))
-    comparison = compare_values(comparable_values(candidate), rolling, rule, pinned=fixed)
+    values, *references = (
+        comparable_values(record, method, rule.metrics) for record in (candidate, *baseline, *pinned)
+    )
+    rolling, fixed = references[: len(baseline)], references[len(baseline) :]
+    comparison = compare_values(values, rolling, rule, pinned=fixed)
     newest = next(iter((*baseline, *pinned)), None)
     if newest is None and differing is not None:
         return replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=differing)

@@ -215,6 +215,16 @@ def energy_methods(record: Record) -> frozenset[str]:
     return frozenset(energy.method for run in record.runs for window in run.windows for energy in window.energy)
 
 
+def comparable_values(record: Record, method: frozenset[str], metrics: Iterable[str]) -> RecordValues:
+    """Return the values of a record that can be compared with those of a candidate.
+
+    Args:
+        method: How the candidate's energy was measured: energy that was measured otherwise is left out.
+    """
+    values = values_of(record, metrics)
+    return values if energy_methods(record) == method else without_metric(values, "energy")
+
+
 def without_metric(values: RecordValues, metric: str) -> RecordValues:
     """Return a record's values without a metric."""
     kept = {key: value for key, value in values.values.items() if key[2] != metric}

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 from pytest_gpuperf.analysis.values import METRICS
 from pytest_gpuperf.cli import device_comparison
-from pytest_gpuperf.cli.judging import ABSENT, JudgedRecord, judge, rule_for
+from pytest_gpuperf.cli.judging import JudgedRecord, judge, rule_for
 from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import add_filters, add_format, add_prices, add_store, number, open_store, share
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, newest_invocation, origin_of
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import Row, Verdict, worst
+from pytest_gpuperf.publish.comparison import UNCOMPARED
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally, worst_first
 from pytest_gpuperf.report.exchange.report_json import comparison_document, without_infinities
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     records = _judge(options, reader)
     lines = {"table": _table, "markdown": _markdown, "json": _json}[options.format]
     print("\n".join(lines(records, options.all)))
-    failing = [Verdict.REGRESSED, *(ABSENT if options.require_baseline else ())]
+    failing = [Verdict.REGRESSED, *(UNCOMPARED if options.require_baseline else ())]
     result = REGRESSED if any(judged.comparison.verdict in failing for judged in records) else 0
     return max(result, reader.print_unreadable())
 

@@ -6,12 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_gpuperf.analysis.rule import Rule, rule_of
-from pytest_gpuperf.model import Comparison, Record, RuleSettings, Verdict
+from pytest_gpuperf.model import Comparison, Record, RuleSettings
 from pytest_gpuperf.publish.comparison import compare_record, prior_of
 from pytest_gpuperf.store import Baseline, BaselineSpec, RecordFile, Store, duet_history, select_baseline
-
-#: Verdicts of records that were compared with nothing.
-ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 
 
 @dataclass(frozen=True)

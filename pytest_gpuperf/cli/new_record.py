@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from pytest_gpuperf.analysis.guard import unusable_report
-from pytest_gpuperf.cli.judging import ABSENT, judge, rule_for
+from pytest_gpuperf.cli.judging import judge, rule_for
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.model import Comparison, PlainMapping, Record, Run, Verdict
+from pytest_gpuperf.publish.comparison import with_verdict
 from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.notes import key_differences
 from pytest_gpuperf.report.summary import headline
@@ -69,8 +69,7 @@ def judge_and_store(store: Store, record: Record, tests: int = 1) -> None:
     comparison = Comparison(Verdict.NO_BASELINE)
     if record.status == "complete":
         comparison = judge(store, record, rule_for(record, tests=tests, store=store)).comparison
-        failed = comparison.verdict is Verdict.REGRESSED or bool(unusable)
-        record = replace(record, gate="failed" if failed else "open" if comparison.verdict in ABSENT else "passed")
+        record = with_verdict(record, comparison, usable=not unusable)
     print(f"{record.test}: {headline(record, comparison)}")
     path = store.write(record)
     if comparison.differing:

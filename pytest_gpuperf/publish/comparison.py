@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pytest_gpuperf.analysis.compare import compare
+from pytest_gpuperf.analysis.changes import changes
+from pytest_gpuperf.analysis.compare import compare_values
 from pytest_gpuperf.analysis.duet.compare import compare_duet
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated_priors
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.model import CommonMode, Comparison, PooledTest, Record
+from pytest_gpuperf.analysis.values import RecordValues, comparable_values, energy_methods
+from pytest_gpuperf.model import Change, CommonMode, Comparison, Plain, PooledTest, Record, Verdict
 from pytest_gpuperf.store import Baseline, Store, newest_calibration
+
+#: Verdicts of records that were compared with nothing.
+UNCOMPARED = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 
 
 def prior_of(store: Store | None, device: str, kind: str) -> Prior | Priors:
@@ -33,16 +38,56 @@ def compare_record(record: Record, baseline: Baseline, rule: Rule) -> Comparison
     """Compare a record with its baseline; a duet's with its own reference, for which the baseline shows the spread."""
     if record.reference:
         return compare_duet(record, baseline.records, rule)
-    return compare(record, baseline.records, rule, pinned=baseline.pinned, differing=baseline.differing)
+    return compare_alone(to_judge(record, baseline, rule))
 
 
 @dataclass(frozen=True)
 class RecordToJudge:
-    """A record, with all that decides about it."""
+    """A record, reduced to all that decides about it: of many tests, this fits into memory and into reports.
 
-    record: Record
-    baseline: Baseline
+    Attributes:
+        test: Id of the test.
+        candidate: Values of the record.
+        baseline: Values of the rolling baseline, newest first.
+        pinned: Values of the pinned records, the last pinned first.
+        changes: Other differences from the newest baseline record.
+        differing: Differences of the key, if the test has records but none of this key.
+    """
+
+    test: str
+    candidate: RecordValues
+    baseline: tuple[RecordValues, ...]
     rule: Rule
+    pinned: tuple[RecordValues, ...] = ()
+    changes: tuple[Change, ...] = ()
+    differing: Mapping[str, tuple[Plain, Plain]] | None = None
+
+
+def to_judge(record: Record, baseline: Baseline, rule: Rule) -> RecordToJudge:
+    """Return what decides about a record that is compared with stored ones."""
+    method = energy_methods(record)
+
+    def values(each: Record) -> RecordValues:
+        return comparable_values(each, method, rule.metrics)
+
+    newest = next(iter((*baseline.records, *baseline.pinned)), None)
+    return RecordToJudge(
+        test=record.test,
+        candidate=values(record),
+        baseline=tuple(map(values, baseline.records)),
+        rule=rule,
+        pinned=tuple(map(values, baseline.pinned)),
+        changes=changes(newest, record) if newest is not None else (),
+        differing=baseline.differing,
+    )
+
+
+def compare_alone(each: RecordToJudge) -> Comparison:
+    """Compare a record with its baseline, without what other tests show."""
+    comparison = compare_values(each.candidate, each.baseline, each.rule, pinned=each.pinned)
+    if not each.baseline and not each.pinned and each.differing is not None:
+        return replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=each.differing)
+    return replace(comparison, changes=each.changes)
 
 
 @dataclass(frozen=True)
@@ -64,4 +109,22 @@ def compare_invocation(records: Sequence[RecordToJudge], pool: Mapping[str, Pool
     Args:
         pool: What the store shows of tests of the same device model, by test; tests that are judged here may be in it.
     """
-    return InvocationComparison(tuple(compare_record(each.record, each.baseline, each.rule) for each in records))
+    return InvocationComparison(tuple(map(compare_alone, records)))
+
+
+def with_verdict(record: Record, comparison: Comparison, *, usable: bool = True) -> Record:
+    """Return a record with the verdict of its comparison, and with what the gate says of it.
+
+    Args:
+        usable: Whether the record's figures can be used.
+    """
+    compared = comparison.verdict not in UNCOMPARED
+    if not usable or comparison.verdict is Verdict.REGRESSED:
+        gate = "failed"
+    elif comparison.verdict is Verdict.INHERITED:
+        gate = "inherited"
+    elif comparison.suspect:
+        gate = "suspect"
+    else:
+        gate = "passed" if compared else "open"
+    return replace(record, gate=gate, verdict=str(comparison.verdict) if compared else "")

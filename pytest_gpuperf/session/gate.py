@@ -16,7 +16,7 @@ from pytest_gpuperf.analysis.guard import unusable_report
 from pytest_gpuperf.analysis.values import point_name
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Record, Verdict
-from pytest_gpuperf.publish.comparison import compare_record
+from pytest_gpuperf.publish.comparison import UNCOMPARED, compare_record, with_verdict
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label
 from pytest_gpuperf.report.figures import interval
@@ -30,7 +30,6 @@ from pytest_gpuperf.store.unfinished import drop_copy, keep_copy
 
 #: Resources that a load point uses, each where it can be measured.
 _RESOURCES = ("gpu_energy_j", "cpu_energy_j", "target_memory_bytes", "device_memory_bytes", "host_memory_bytes")
-_ABSENT = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
 _NOT_COMPARED = Comparison(Verdict.NO_BASELINE)
 
 
@@ -185,8 +184,7 @@ def _decide(
     unusable = unusable_report((*record.runs, *record.reference))
     regressed = comparison.verdict is Verdict.REGRESSED
     # An undecided record joins the baseline even where it fails its test: only further records can decide.
-    rejected = bool(unusable) or regressed
-    record = replace(record, gate="failed" if rejected else "open" if comparison.verdict in _ABSENT else "passed")
+    record = with_verdict(record, comparison, usable=not unusable)
     location = _location(context, context.store.path(record))
     failure = unusable and f"{record.test}: {unusable}\nthis record: {location.path}"
     failure = failure or _failure(context, record, comparison, location, baseline_records)
@@ -220,7 +218,7 @@ def _failure(
         return failure_message(record, comparison, location, baseline_records)
     if record.status != "complete":
         return _absent(context, f"{record.test}: the measurement was cut short, and the test ignored the error")
-    if comparison.verdict in _ABSENT:
+    if comparison.verdict in UNCOMPARED:
         return _absent(context, f"{record.test}: {headline(record, comparison)}")
     if dropped := dropped_points(record, baseline_records):
         names = "\n".join(f"  {name}" for name in dropped)
