@@ -1,7 +1,8 @@
 """False alarms and power of the gate in simulation: every number of docs/deciding.md::
 
-    python -m benchmarks.gate_error_rates            # minutes
-    python -m benchmarks.gate_error_rates --quick    # a minute or two, wider intervals
+    python -m benchmarks.gate_error_rates            # an hour
+    python -m benchmarks.gate_error_rates --quick    # minutes, wider intervals
+    python -m benchmarks.gate_error_rates --only fleet --rows 'suite of 50'
 
 The simulated logs of runs go through the very functions that decide about records (``analysis.evidence`` and
 ``analysis.decision`` work on arrays), with 20 points x 4 metrics. A run's effect is log-normal, heavy-tailed (Student's
@@ -16,20 +17,20 @@ import argparse
 import itertools
 import math
 import timeit
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import stats
 
+from benchmarks.fleet_lines import fleet_lines
 from benchmarks.simulated_gate import (
     POINTS,
     SHAPES,
     SHARING,
-    Alarms,
     Anchors,
     Duet,
     FloatArray,
+    Line,
     Rate,
     World,
     duet,
@@ -93,46 +94,8 @@ def gate_rate_at_a_single_record(world: World, repetitions: int) -> Rate:
     return rate(stored(world, 1, Rule()), repetitions, 5)
 
 
-@dataclass(frozen=True)
-class Line:
-    """A row of the table.
-
-    Attributes:
-        cases: Name and alarms of each scenario.
-        bound: Smallest power that is acceptable, or largest rate of false alarms.
-        power: Whether the row is about power, of which the smallest counts, or about false alarms.
-    """
-
-    what: str
-    cases: Sequence[tuple[str, Alarms]]
-    bound: float
-    power: bool = False
-
-    def measured(self, repetitions: int) -> tuple[str, Rate]:
-        rates = [(name, rate(alarms, repetitions, 1 + index)) for index, (name, alarms) in enumerate(self.cases)]
-        order = sorted(rates, key=lambda case: case[1].share)
-        return order[0] if self.power else order[-1]
-
-    def worst_rate(self, repetitions: int) -> tuple[str, Rate]:
-        """Measure the worst scenario again, alone: the worst of many estimates is biased."""
-        name, _ = self.measured(repetitions)
-        alarms = dict(self.cases)[name]
-        return name, rate(alarms, 10 * repetitions, 10_000)
-
-    def is_met(self, measured: Rate, quick: bool) -> bool:
-        """Whether the bound holds; in a quick run, whether the few repetitions do not contradict it.
-
-        The upper bound of an alarm rate may lie 1.5% above what is required.
-        """
-        if quick:
-            return measured.upper >= self.bound if self.power else measured.lower <= self.bound
-        if self.power:
-            return measured.share >= self.bound
-        return measured.share <= self.bound and measured.upper <= self.bound + 0.015
-
-
-def lines() -> Iterator[Line]:
-    """Yield the rows of the table in docs/deciding.md."""
+def single_lines() -> Iterator[Line]:
+    """Yield the rows of a single test against stored records."""
     for min_effect in (0.01, 0.0):
         for records in (1, 3, 10, 20):
             for max_runs in (3, 8):
@@ -146,6 +109,18 @@ def lines() -> Iterator[Line]:
                     ],
                     0.05,
                 )
+    for min_effect, bound in ((0.01, 0.7), (0.0, 0.9)):
+        cases = [(s, stored(World(sharing=s), 20, Rule(min_effect=min_effect), effect=0.05)) for s in SHARING]
+        yield Line(f"stored, 20 records, +5% everywhere, min_effect {min_effect:g}", cases, bound, power=True)
+    cases = [(s, stored(World(sharing=s), 10, Rule(), effect=0.1)) for s in SHARING]
+    yield Line("stored, 10 records, +10% everywhere", cases, 0.99, power=True)
+    cases = [(label(w), stored(w, 1, Rule(), effect=0.5)) for w in worlds()]
+    yield Line("stored, 1 record, +50%", cases, 0.99, power=True)
+
+
+def duet_lines() -> Iterator[Line]:
+    """Yield the rows of duets."""
+    for min_effect in (0.01, 0.0):
         rule = Rule(min_effect=min_effect)
         for blocks in (3, 5, 8):
             for earlier in ((), (5, 5)):
@@ -162,6 +137,21 @@ def lines() -> Iterator[Line]:
             [(label(w), duet(Duet(w, 5, drift=0.03, windows=windows, apart=apart), Rule())) for w in block_worlds()],
             0.06,
         )
+    for sequential in (False, True):
+        looked = ", looks at 3 and 5" if sequential else ""
+        cases = [(s, duet(Duet(World(sharing=s), 5, effect=0.05), Rule(), sequential=sequential)) for s in SHARING]
+        yield Line(f"duet, +5% everywhere, 5 blocks, sd 1%{looked}", cases, 0.95, power=True)
+    for sequential in (False, True):
+        looked = ", looks at 3, 5 and 8" if sequential else ""
+        cases = [
+            (s, duet(Duet(World(sharing=s, run_sd=0.015), 8, (5,) * 5, 0.05, slow=1), Rule(), sequential=sequential))
+            for s in SHARING
+        ]
+        yield Line(f"duet, +5% on 1 point of 20, 8 blocks, sd 1.5%, history of 10 df{looked}", cases, 0.9, power=True)
+
+
+def anchor_lines() -> Iterator[Line]:
+    """Yield the rows of records with an anchor."""
     for min_effect in (0.01, 0.0):
         for records in (8, 20):
             yield Line(
@@ -174,31 +164,12 @@ def lines() -> Iterator[Line]:
                 ],
                 0.05,
             )
-    yield from power_lines()
-
-
-def power_lines() -> Iterator[Line]:
-    for sequential in (False, True):
-        looked = ", looks at 3 and 5" if sequential else ""
-        cases = [(s, duet(Duet(World(sharing=s), 5, effect=0.05), Rule(), sequential=sequential)) for s in SHARING]
-        yield Line(f"duet, +5% everywhere, 5 blocks, sd 1%{looked}", cases, 0.95, power=True)
-    for sequential in (False, True):
-        looked = ", looks at 3, 5 and 8" if sequential else ""
-        cases = [
-            (s, duet(Duet(World(sharing=s, run_sd=0.015), 8, (5,) * 5, 0.05, slow=1), Rule(), sequential=sequential))
-            for s in SHARING
-        ]
-        yield Line(f"duet, +5% on 1 point of 20, 8 blocks, sd 1.5%, history of 10 df{looked}", cases, 0.9, power=True)
-    for min_effect, bound in ((0.01, 0.7), (0.0, 0.9)):
-        cases = [(s, stored(World(sharing=s), 20, Rule(min_effect=min_effect), effect=0.05)) for s in SHARING]
-        yield Line(f"stored, 20 records, +5% everywhere, min_effect {min_effect:g}", cases, bound, power=True)
     for anchors, judged in ((Anchors(0.05, 0.005), "anchored"), (Anchors(0.05, math.inf), "not anchored")):
         cases = [(s, anchors.alarms(World(sharing=s), 20, Rule(), 0.1)) for s in SHARING]
         yield Line(f"stored, 20 records, +10% everywhere, machine sd 5%, {judged}", cases, 0.0, power=True)
-    cases = [(s, stored(World(sharing=s), 10, Rule(), effect=0.1)) for s in SHARING]
-    yield Line("stored, 10 records, +10% everywhere", cases, 0.99, power=True)
-    cases = [(label(w), stored(w, 1, Rule(), effect=0.5)) for w in worlds()]
-    yield Line("stored, 1 record, +50%", cases, 0.99, power=True)
+
+
+PARTS = {"single": single_lines, "duet": duet_lines, "anchor": anchor_lines, "fleet": fleet_lines}
 
 
 def label(world: World) -> str:
@@ -240,24 +211,7 @@ def seconds_of_a_comparison() -> tuple[float, float]:
     return from_values, from_records
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="False alarms and power of the gate in simulation.")
-    parser.add_argument("--quick", action="store_true", help="a minute or two, with wider intervals")
-    parser.add_argument(
-        "--repetitions", type=int, default=1000, help="of each scenario; the worst is repeated 10 times"
-    )
-    options = parser.parse_args()
-    repetitions = 80 if options.quick else options.repetitions
-    missed = 0
-    print("20 points x 4 metrics, alpha 5%; 95% upper bounds in brackets\n")
-    for line in lines():
-        name, measured = line.worst_rate(repetitions)
-        met = line.is_met(measured, options.quick)
-        missed += not met
-        wanted = f"{'>=' if line.power else '<='} {line.bound:.0%}"
-        bound = f"(at least {measured.lower:.1%})" if line.power else f"(at most {measured.upper:.1%})"
-        shown = f"{measured.share:6.1%} {bound:18} {wanted:7} {'' if met else 'MISSED '}"
-        print(f"{line.what:86} {shown}{name}", flush=True)
+def print_rival_rates(repetitions: int) -> None:
     print("\nother rules with nothing changed, one record of 3 runs a side: at one point, at any of 20")
     rng = np.random.default_rng(1)
     for world in (
@@ -270,9 +224,31 @@ def main() -> None:
             print(f"    {name:40} {single:6.1%} {family:6.1%}")
         share = gate_rate_at_a_single_record(world, repetitions).share
         print(f"    {'this gate, 20 points x 4 metrics':40}        {share:6.1%}")
-    from_values, from_records = seconds_of_a_comparison()
-    print("\na comparison of 20 points x 4 metrics against 20 records of 3 runs:")
-    print(f"  {1e3 * from_values:.1f} ms from plain values, {1e3 * from_records:.1f} ms from records in memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="False alarms and power of the gate in simulation.")
+    parser.add_argument("--quick", action="store_true", help="a minute or two for each part, with wider intervals")
+    parser.add_argument("--only", choices=PARTS, help="measure only this part of the table")
+    parser.add_argument("--rows", default="", metavar="TEXT", help="measure only the rows that contain this text")
+    parser.add_argument(
+        "--repetitions", type=int, default=1000, help="of each scenario; the worst is repeated 10 times"
+    )
+    options = parser.parse_args()
+    repetitions = 80 if options.quick else options.repetitions
+    missed = 0
+    print("20 points x 4 metrics (fleets: 10 x 3), alpha 5%; 95% bounds in brackets\n")
+    for line in itertools.chain.from_iterable(part() for name, part in PARTS.items() if options.only in (None, name)):
+        if options.rows not in line.what:
+            continue
+        name, measured = line.worst_rate(repetitions)
+        missed += not line.is_met(measured, options.quick)
+        print(f"{line.text(measured, options.quick)}{name}", flush=True)
+    if not options.only and not options.rows:
+        print_rival_rates(repetitions)
+        from_values, from_records = seconds_of_a_comparison()
+        print("\na comparison of 20 points x 4 metrics against 20 records of 3 runs:")
+        print(f"  {1e3 * from_values:.1f} ms from plain values, {1e3 * from_records:.1f} ms from records in memory")
     print(f"{missed} rows missed" if missed else "every row met")
     raise SystemExit(bool(missed))
 
