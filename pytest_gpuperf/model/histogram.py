@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import ge
 
 GAMMA = 1.005
 
@@ -43,9 +44,10 @@ class Histogram:
     def __post_init__(self) -> None:
         if len(self.buckets) != len(self.counts):
             raise ValueError("a histogram needs one count for each bucket")
-        if any(left >= right for left, right in zip(self.buckets, self.buckets[1:], strict=False)):
+        # The gate reads thousands of histograms: no loop in Python.
+        if any(map(ge, self.buckets, self.buckets[1:])):
             raise ValueError("histogram buckets must increase")
-        if any(count <= 0 for count in self.counts):
+        if self.counts and min(self.counts) <= 0:
             raise ValueError("histogram counts must be positive")
 
     @property

@@ -55,6 +55,8 @@ def unsealed(content: bytes, label: str, where: str, remedy: str) -> Any:
         raise UnreadableRecord(where, why, "Upgrade with: pip install --upgrade pytest-gpuperf")
     if label not in data:
         raise UnreadableRecord(where, f"is not a valid {label}: it has none", remedy)
+    if _is_as_sealed(content, schema, data.get("sha256"), label):
+        return data[label]
     try:
         digest = _digest(schema, data[label])
     except (ValueError, RecursionError) as error:
@@ -66,6 +68,18 @@ def unsealed(content: bytes, label: str, where: str, remedy: str) -> Any:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number that a file of a store may hold")
+
+
+def _is_as_sealed(content: bytes, schema: int, digest: object, label: str) -> bool:
+    """Return whether a file is byte for byte as ``sealed`` wrote it, which spares serialising it again."""
+    begin, end = f'{{"gpuperf":{schema},"{label}":'.encode(), f',"sha256":"{digest}"}}'.encode()
+    if not (content.startswith(begin) and content.endswith(end)):
+        return False
+    body = memoryview(content)[len(begin) : len(content) - len(end)]
+    hasher = hashlib.sha256(f"[{schema},".encode())
+    hasher.update(body)
+    hasher.update(b"]")
+    return hasher.hexdigest() == digest
 
 
 def _digest(schema: int, body: Any) -> str:
