@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from pytest_gpuperf.analysis.anchored import ENOUGH, STEADIER
-from pytest_gpuperf.analysis.decision import decide
+from pytest_gpuperf.analysis.decision import Spending, decide
 from pytest_gpuperf.analysis.evidence import StoredArrays, averaging_matrix, duet_evidence, stored_evidence
 from pytest_gpuperf.analysis.panel import with_means
 from pytest_gpuperf.analysis.priors import Prior, SeriesPriors, with_history
@@ -93,8 +93,8 @@ def stored(world: World, records: int, rule: Rule, *, max_runs: int = 3, effect:
         regressed = np.zeros(repetitions, dtype=bool)
         for index, look in enumerate(looks(max_runs)):
             arrays = StoredArrays(candidate[..., :look], history, AVERAGING)
-            spent = replace(rule, look_share=alpha_share(index, max_runs))
-            regressed |= decide(stored_evidence(arrays, prior), METRICS, spent).worse.any(axis=-1)
+            spending = Spending(alpha_share(index, max_runs))
+            regressed |= decide(stored_evidence(arrays, prior), METRICS, rule, spending=spending).worse.any(axis=-1)
         return regressed
 
     return alarms
@@ -187,9 +187,9 @@ def duet(setting: Duet, rule: Rule, *, sequential: bool = True) -> Alarms:
         regressed = np.zeros(repetitions, dtype=bool)
         planned = looks(setting.blocks) if sequential else (setting.blocks,)
         for index, look in enumerate(planned):
-            spent = alpha_share(index, setting.blocks) if sequential else 1.0
+            spending = Spending(alpha_share(index, setting.blocks)) if sequential else Spending()
             evidence = duet_evidence(measured[..., :look], AVERAGING, prior)
-            regressed |= decide(evidence, METRICS, replace(rule, look_share=spent)).worse.any(axis=-1)
+            regressed |= decide(evidence, METRICS, rule, spending=spending).worse.any(axis=-1)
         return regressed
 
     return alarms

@@ -16,7 +16,7 @@ import numpy as np
 
 from pytest_gpuperf.analysis.anchored import choose_anchored, in_candidate_units
 from pytest_gpuperf.analysis.changes import changes
-from pytest_gpuperf.analysis.decision import decide
+from pytest_gpuperf.analysis.decision import Spending, decide
 from pytest_gpuperf.analysis.evidence import Evidence, StoredArrays, stored_evidence, t_quantile
 from pytest_gpuperf.analysis.panel import Panel, panel
 from pytest_gpuperf.analysis.priors import SeriesPriors, series_priors
@@ -162,7 +162,7 @@ def left_out_names(sides: Iterable[RecordValues], candidate: RecordValues, rule:
 def rows_of(
     series: Panel, evidence: Evidence, prior: SeriesPriors, rule: Rule, *, against: str, share: float = 1.0
 ) -> list[Row]:
-    decision = decide(evidence, series.sweeps, rule, share)
+    decision = decide(evidence, series.sweeps, rule, share, Spending.of(rule.looks, series.keys))
     half_width = np.minimum(t_quantile(0.025, evidence.freedom) * evidence.error, _WIDEST)
     errors = t_quantile(decision.level, evidence.freedom) + t_quantile(1 - POWER, evidence.freedom)
     detectable = np.minimum(rule.margin + errors * evidence.error, _WIDEST)

@@ -29,8 +29,8 @@ class Rule(RuleSettings):
 
     @property
     def test_alpha(self) -> float:
-        """Alpha that one test may spend at this interim look."""
-        return self.alpha / self.tests * self.look_share
+        """Alpha that one test may spend."""
+        return self.alpha / self.tests
 
     @property
     def margin(self) -> float:

@@ -35,6 +35,7 @@ from pytest_gpuperf.model.record import (
     GATES,
     METHOD_VERSION,
     SCHEMA,
+    LookShares,
     Plain,
     PlainMapping,
     Record,

@@ -49,6 +49,23 @@ def check_utc(text: str) -> None:
 
 
 @dataclass(frozen=True)
+class LookShares:
+    """What an interim look may spend, as shares of the levels of a comparison without interim looks.
+
+    Attributes:
+        changed: Share of the level of "regressed" and "improved".
+        unchanged: Share of the level of "unchanged".
+    """
+
+    changed: float = 1.0
+    unchanged: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.changed <= 1 and 0 <= self.unchanged <= 1):
+            raise ValueError(f"a look spends shares between 0 and 1: {self}")
+
+
+@dataclass(frozen=True)
 class RuleSettings:
     """The settings that judge a record: unlike those that measure it, they can't have made it slower.
 
@@ -57,17 +74,17 @@ class RuleSettings:
         tests: Number of gated tests that share alpha.
         min_effect: Largest worsening, as a share, that is not worth an alarm.
         metrics: Metrics that gate; others are not compared.
-        look_share: Part of the test's alpha that this interim look may spend (``sequential.alpha_share``).
+        looks: What the interim look at which a sweep ended may spend, by sweep; everything, for other sweeps.
     """
 
     alpha: float = 0.05
     tests: int = 1
     min_effect: float = 0.01
     metrics: frozenset[str] = GATED
-    look_share: float = 1.0
+    looks: Mapping[str, LookShares] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.tests < 1 or not (0 <= self.alpha <= 1 and 0 <= self.look_share <= 1 and self.min_effect >= 0):
+        if self.tests < 1 or not (0 <= self.alpha <= 1 and self.min_effect >= 0):
             raise ValueError(f"a rule needs shares between 0 and 1, and one test or more: {self}")
 
 

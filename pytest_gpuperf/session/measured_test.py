@@ -28,6 +28,7 @@ from pytest_gpuperf.model import (
     Arrivals,
     Curve,
     LoadPoint,
+    LookShares,
     PlainMapping,
     Record,
     RuleSettings,
@@ -305,9 +306,7 @@ class MeasuredTest:
             tests=self._gated_tests,
             min_effect=settings.min_effect if marker.min_effect is None else marker.min_effect,
             metrics=GATED if marker.metrics is None else marker.metrics,
-            # Each sweep stopped at a look of its own. With the smallest of their shares, no row is tested with more
-            # than its own look may spend.
-            look_share=min((sweep.look_share for sweep in self.sweeps), default=1.0),
+            looks={sweep.name: sweep.look for sweep in self.sweeps if sweep.look != LookShares()},
         )
 
     @property
@@ -338,7 +337,7 @@ class MeasuredTest:
         max_runs = max(self._context.settings.max_runs, first) if sequential else first
         begun = 0
         for index, planned in enumerate(looks(max_runs, first)):
-            sweep.planned, sweep.look_share = planned, alpha_share(index, max_runs, first)
+            sweep.planned, sweep.look = planned, LookShares(alpha_share(index, max_runs, first))
             yield replace(plan, begun=begun, runs=planned)
             if planned == max_runs or not self._is_undecided(sweep, max_runs, first):
                 return
@@ -348,7 +347,7 @@ class MeasuredTest:
         """Return whether further runs could decide rows of a sweep; other sweeps of the test have their own looks."""
         assert self.baseline is not None
         record = self.record()
-        comparison = compare_record(record, self.baseline, replace(self.rule(record), look_share=sweep.look_share))
+        comparison = compare_record(record, self.baseline, self.rule(record))
         comparison = replace(comparison, rows=tuple(row for row in comparison.rows if row.sweep == sweep.name))
         return next_look(sweep.planned, max_runs, comparison, first) is not None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pytest_gpuperf.measure import MeasurePlan
 from pytest_gpuperf.measure.turns import CANDIDATE
-from pytest_gpuperf.model import Budget, Curve, LoadPoint, PlainMapping, Run, curve_of
+from pytest_gpuperf.model import Budget, Curve, LoadPoint, LookShares, PlainMapping, Run, curve_of
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Sweep:
     Attributes:
         planned: Number of complete runs that the sweep has in the end.
         window_s: Planned length of its windows; 0 without a plan.
-        look_share: Share of the test's alpha that the current interim look may spend.
+        look: What the current interim look may spend.
         duet: Whether it has a reference.
         reference: Runs of a duet's reference.
         budgets: Latency budgets that the test required of the curve, or searched for.
@@ -30,7 +30,7 @@ class Sweep:
     window_s: float
     runs: list[Run] = field(default_factory=list)
     under_test: PlainMapping = field(default_factory=dict)
-    look_share: float = 1.0
+    look: LookShares = field(default_factory=LookShares)
     duet: bool = False
     reference: list[Run] = field(default_factory=list)
     reference_under_test: PlainMapping = field(default_factory=dict)

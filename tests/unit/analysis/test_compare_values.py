@@ -16,7 +16,7 @@ from pytest_gpuperf.analysis.duet.compare import compare_duet, compare_duet_valu
 from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
-from pytest_gpuperf.model import Comparison, NamedPoint, Record, Verdict
+from pytest_gpuperf.model import Comparison, LookShares, NamedPoint, Record, Verdict
 from tests.unit.factories import equal_runs, record
 
 QUIET = Rule(prior=Prior(record_sd=0.01, weight=8))
@@ -230,7 +230,8 @@ def test_each_series_has_its_own_prior() -> None:
 def test_alpha_spent_at_earlier_looks_is_not_available_again() -> None:
     rng = np.random.default_rng(10)
     before, candidate = history(rng), drawn(rng)
-    whole, part = (compare_values(candidate, before, replace(QUIET, look_share=share)) for share in (1.0, 0.2))
+    rules = [replace(QUIET, looks={"": LookShares(share)}) for share in (1.0, 0.2)]
+    whole, part = (compare_values(candidate, before, rule) for rule in rules)
     assert all(one.min_detectable < other.min_detectable for one, other in zip(whole.rows, part.rows, strict=True))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.cli.main import main
-from pytest_gpuperf.model import PlainMapping, RuleSettings
+from pytest_gpuperf.model import LookShares, PlainMapping, RuleSettings
 from pytest_gpuperf.store import Store
 from tests.unit.cli.stores import gpuperf, measured
 from tests.unit.factories import KEY, record
@@ -116,13 +116,14 @@ def test_a_report_compares_as_the_gate_does(tmp_path: Path, capsys: pytest.Captu
     """A fiftieth of alpha, and of that a look's share: what the test had to spend."""
     store = Store(str(tmp_path / "store"))
     measured(store, "aaaa0")
-    stated = RuleSettings(alpha=0.05, tests=50, look_share=0.25, min_effect=0.02)
+    stated = RuleSettings(alpha=0.05, tests=50, looks={"serving": LookShares(0.25)}, min_effect=0.02)
     newest = replace(record([[4.0, 7.2]] * 3, name="5e77", minute=20_000), rule=stated, invocation="ab" * 16)
     store.write(newest)
     from pytest_gpuperf.cli.judging import rule_for
 
     rule = rule_for(newest)
-    assert rule.test_alpha == pytest.approx(0.05 / 50 * 0.25)
+    assert rule.test_alpha == pytest.approx(0.05 / 50)
+    assert rule.looks == stated.looks
     (one,) = document(store, capsys)["tests"]
     assert (one["alpha"], one["min_effect"]) == (0.05, 0.02)
 

@@ -17,6 +17,7 @@ from pytest_gpuperf.model import (
     GpuReadings,
     Histogram,
     LoadPoint,
+    LookShares,
     Memory,
     NamedPoint,
     Record,
@@ -78,7 +79,7 @@ def full_record() -> Record:
         under_test={"serving": {"digest": "abc", "instances": 2, "dynamic_batching": True, "delay_s": 0.5}},
         environment={"driver": "570.1", "mig": None},
         settings={"runs": 1},
-        rule=RuleSettings(0.01, 2, 0.02, frozenset({"p90", "p50"}), 0.5),
+        rule=RuleSettings(0.01, 2, 0.02, frozenset({"p90", "p50"}), {"serving": LookShares(0.5, 0.25)}),
         reference_under_test={"serving": {"digest": "def"}},
         device_kind="cpu",
         budgets=(Budget.of_ms(p90_ms=50),),
@@ -154,7 +155,8 @@ GPU_OPTIONAL = (
 )
 OPTIONAL = {
     *((name,) for name in RECORD_OPTIONAL),
-    *(("rule", name) for name in ("alpha", "tests", "min_effect", "metrics", "look_share")),
+    *(("rule", name) for name in ("alpha", "tests", "min_effect", "metrics", "looks")),
+    *(("rule", "looks", "serving", *name) for name in ((), ("changed",), ("unchanged",))),
     *(("runs", 0, name) for name in ("complete", "anchors", "sequential")),
     *(("runs", 0, "windows", 0, name) for name in WINDOW_OPTIONAL),
     *(("runs", 0, "windows", 0, "endpoints", 0, "latency", *name) for name in ((), ("buckets",), ("counts",))),

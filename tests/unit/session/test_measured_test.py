@@ -8,7 +8,7 @@ import pytest
 
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, duet_plan
-from pytest_gpuperf.model import LoadPoint, RuleSettings
+from pytest_gpuperf.model import LoadPoint, LookShares, RuleSettings
 from pytest_gpuperf.session.context import read_context
 from pytest_gpuperf.session.fixtures.gpuperf import Gpuperf
 from pytest_gpuperf.session.gate import conclude, gate
@@ -36,7 +36,7 @@ def test_a_sweep_becomes_a_record_with_its_rule_and_its_device(pytester: pytest.
     assert curve.measured
     assert (record.test, record.status, record.gate) == (TEST, "complete", "open")
     assert (record.settings["runs"], record.device_kind) == (2, "cpu")
-    assert record.rule == RuleSettings(min_effect=0.05, look_share=(2 / 3) ** 2)
+    assert record.rule == RuleSettings(min_effect=0.05, looks={"sleep": LookShares((2 / 3) ** 2)})
     assert [run.index for run in record.runs] == [0, 1]
     assert "uncommitted_changes" in record.environment
 
