@@ -9,7 +9,8 @@ A side sends messages of these kinds, and waits for an answer to each but the la
 kind                  fields                                                      answer
 ====================  ==========================================================  ====================================
 ``hello``             protocol, side, gpuperf (version), lock (a ``LockId``)      how to measure (``Welcome``)
-``collected``         tests that measure, in order                                tests that both sides run, in order
+``collected``         tests that measure, in order                                tests that both sides run, in order;
+                                                                                  notes for the reports
 ``begin_test``        test                                                        stop_reason; empty to begin
 ``begin_sweep``       test, name, points, checkout_modules (imported from the     points of both sides in one order;
                       user's checkout instead of this side's)                     null if only this side measures it
@@ -34,7 +35,7 @@ from typing import Any
 
 from pytest_gpuperf.limits import MESSAGE_BYTES
 
-PROTOCOL = 1
+PROTOCOL = 2
 #: The environment variable of the sides with the socket, as ``SIDE:PATH``.
 VARIABLE = "GPUPERF_DUET"
 #: The names of the sides; base is the reference.
@@ -56,6 +57,7 @@ class Welcome:
     Attributes:
         home: Directory of the user's checkout.
         tree: Directory of this side's checkout, which may be the same.
+        title: Names of both sides, for the reports.
     """
 
     blocks: int
@@ -63,6 +65,7 @@ class Welcome:
     window_s: float
     home: str
     tree: str
+    title: str = ""
 
 
 class Channel:

@@ -31,24 +31,46 @@ def format_of(path: str) -> str:
     return name
 
 
-def render(name: str, reported: Sequence[ReportedTest], *, title: str, generated_utc: str, marker: str = "") -> str:
+def render(
+    name: str,
+    reported: Sequence[ReportedTest],
+    *,
+    title: str,
+    generated_utc: str,
+    marker: str = "",
+    notes: Sequence[str] = (),
+    error: str = "",
+) -> str:
     """Return a report's text, without secrets.
+
+    Args:
+        notes: What was not compared, in formats for people and JSON.
+        error: Why no test was compared, in the same formats.
 
     Raises:
         MissingExtra: The format needs a library that isn't installed.
     """
-    return redacted(_rendered(name, reported, title, generated_utc, marker))
+    return redacted(_rendered(name, reported, title, generated_utc, marker, notes=notes, error=error))
 
 
-def _rendered(name: str, reported: Sequence[ReportedTest], title: str, generated_utc: str, marker: str) -> str:
+def _rendered(
+    name: str,
+    reported: Sequence[ReportedTest],
+    title: str,
+    generated_utc: str,
+    marker: str,
+    *,
+    notes: Sequence[str],
+    error: str,
+) -> str:
     if name == MARKDOWN:
         from pytest_gpuperf.report.markdown.comment import comment
 
-        return comment(reported, title=title, marker=marker)
+        return comment(reported, title=title, marker=marker, notes=notes, error=error)
     if name == JSON:
         from pytest_gpuperf.report.exchange.report_json import json_text
 
-        return json_text(reported, title=title, generated_utc=generated_utc)
+        return json_text(reported, title=title, generated_utc=generated_utc, notes=notes, error=error)
     if name == CSV:
         from pytest_gpuperf.report.exchange.record_csv import records_csv
 
@@ -60,7 +82,8 @@ def _rendered(name: str, reported: Sequence[ReportedTest], title: str, generated
     if name == HTML:
         from pytest_gpuperf.report.page import page
 
-        return page(reported, title=title or "GPU performance", generated_utc=generated_utc)
+        title = title or "GPU performance"
+        return page(reported, title=title, generated_utc=generated_utc, notes=notes, error=error)
     from pytest_gpuperf.report.terminal.section import full_lines
 
     return lines_text(full_lines(reported)) + "\n"

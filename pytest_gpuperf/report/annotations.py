@@ -31,6 +31,11 @@ def error_lines(reported: Sequence[ReportedTest], prefix: str = "") -> list[str]
     return lines
 
 
+def error_line(title: str, message: str) -> str:
+    """Return an error annotation without a place."""
+    return f"::error title={_property(title)}::{_data(message)}"
+
+
 def _annotation(test: ReportedTest, prefix: str, message: str) -> str:
     path = f"{prefix}/{test.file}" if prefix else test.file
     place = {"file": path, "line": str(max(test.line, 1))} if test.file else {}

@@ -55,7 +55,10 @@ def baseline_text(test: ReportedTest) -> str:
 def _baselines(group: Sequence[ReportedTest]) -> str:
     duets = [test for test in group if test.comparison.mode == "duet"]
     if duets and len(duets) == len(group):
-        return "**Reference:** measured in alternation with the candidate"
+        sides = [facts for test in duets for facts in test.record.reference_under_test.values()]
+        commits = list(dict.fromkeys(str(facts["commit"])[:8] for facts in sides if facts.get("commit")))
+        commit = f"commit {listed(list(map(escape.code, commits)), _MAX_VALUES)}, " if commits else ""
+        return f"**Reference:** {commit}measured in alternation with the candidate"
     compared = [test for test in group if test.baseline]
     if not compared:
         return ""

@@ -46,11 +46,13 @@ class DuetSide:
 
     Attributes:
         side: ``head``, which is gated, or ``base``.
+        notes: What was not compared, for the reports.
     """
 
     def __init__(self, side: str, channel: Channel, lock_id: LockId) -> None:
         self.side, self._channel = side, channel
         self._tests: dict[str, str] = {}
+        self.notes: list[str] = []
         answer = self._ask(
             {"kind": "hello", "protocol": PROTOCOL, "side": side, "gpuperf": __version__, "lock": asdict(lock_id)}
         )
@@ -77,6 +79,11 @@ class DuetSide:
     def is_head(self) -> bool:
         return self.side == HEAD
 
+    @property
+    def title(self) -> str:
+        """The names of both sides."""
+        return self._welcome.title
+
     def plan(self, window_s: float) -> MeasurePlan:
         """Return the plan of a sweep, whose windows are no longer than the test asks for."""
         return duet_plan(self._welcome.blocks, self._welcome.alternations, min(window_s, self._welcome.window_s))
@@ -96,6 +103,7 @@ class DuetSide:
         gated = {ids.test_id(item): item for item in items if uses_gpuperf(item)}
         self._tests = {item.nodeid: test for test, item in gated.items()}
         answer = self._ask({"kind": "collected", "tests": list(gated)})
+        self.notes += map(str, answer["notes"])
         chosen = [gated[test] for test in map(str, answer["tests"]) if test in gated]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
         items[:] = chosen

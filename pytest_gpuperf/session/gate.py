@@ -134,14 +134,15 @@ def _gate_side(
     if not side.is_head or (error is not None and record is None):
         return None
     if result.record is None or record is None:
-        return _not_compared(context, measured_test.test, result)
+        return _not_compared(context, side, measured_test.test, result)
     record = joined(record, result.record)
     return _decide(context, measured_test, record, reference=result.record)
 
 
-def _not_compared(context: Context, test: str, result: SideResult) -> GateDecision:
+def _not_compared(context: Context, side: DuetSide, test: str, result: SideResult) -> GateDecision:
     """Return the decision about one side alone: its windows are too short for a record of its own."""
     reason = result.reason or NOTHING_IN_COMMON
+    side.notes.append(f"not compared: {test}: {reason}")
     return GateDecision(
         failure=_absent(context, f"{test} was not compared: {reason}"),
         properties=(("gpuperf_verdict", str(Verdict.NOT_COMPARABLE)),),

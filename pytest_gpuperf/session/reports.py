@@ -11,9 +11,10 @@ from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import ReportedTest
 from pytest_gpuperf.publish.formats import MARKDOWN, WITH_CHARTS, format_of, render, write
+from pytest_gpuperf.publish.github import add_step_summary, on_github
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.publish.reported import reported_of
-from pytest_gpuperf.report.annotations import MAX_SUMMARY_BYTES, error_lines
+from pytest_gpuperf.report.annotations import error_lines
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.settings import Settings
 from pytest_gpuperf.store.provenance import utc_now
@@ -39,16 +40,12 @@ class Published:
 
 def reports_wanted(settings: Settings) -> bool:
     """Return whether anything reads the outcomes of tests at the end."""
-    return settings.measure and bool(settings.reports or _on_github())
+    return settings.measure and bool(settings.reports or on_github())
 
 
 def has_charts(settings: Settings) -> bool:
     """Return whether a report has charts, which show more of the baseline than its newest record."""
     return any(format_of(path) in WITH_CHARTS for path in settings.reports)
-
-
-def _on_github() -> bool:
-    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 class InterimReports:
@@ -95,9 +92,11 @@ def publish(context: Context, outcomes: Iterable[TestOutcome]) -> Published:
         return published
     now = utc_now()
     published = _write(context, settings.reports, reported, now)
-    if _on_github():
+    if on_github():
         published.commands = error_lines(reported, _path_in_checkout(context.root_path))
-        _step_summary(reported, now, published)
+        if reported:
+            problem = add_step_summary(_text(context, MARKDOWN, reported, now))
+            published.problems += [problem] if problem else []
     return published
 
 
@@ -105,12 +104,18 @@ def _write(context: Context, paths: Sequence[str], reported: Sequence[ReportedTe
     published = Published()
     for path in paths:
         try:
-            write(Path(path), render(format_of(path), reported, title="", generated_utc=now))
+            write(Path(path), _text(context, format_of(path), reported, now))
             is_below = Path(path).is_relative_to(context.start_path)
             published.written.append(f"report: {Path(path).relative_to(context.start_path) if is_below else path}")
         except GpuperfError as error:
             published.problems.append(str(error))
     return published
+
+
+def _text(context: Context, name: str, reported: Sequence[ReportedTest], now: str) -> str:
+    side = context.duet_side
+    title, notes = (side.title, side.notes) if side is not None else ("", [])
+    return render(name, reported, title=title, generated_utc=now, notes=notes)
 
 
 def _path_in_checkout(root_path: Path) -> str:
@@ -120,19 +125,3 @@ def _path_in_checkout(root_path: Path) -> str:
     if root_path == checkout or not root_path.is_relative_to(checkout):
         return ""
     return root_path.relative_to(checkout).as_posix()
-
-
-def _step_summary(reported: Sequence[ReportedTest], now: str, published: Published) -> None:
-    file_name = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not file_name or not reported:
-        return
-    path, text = Path(file_name), render(MARKDOWN, reported, title="", generated_utc=now)
-    try:
-        size = path.stat().st_size if path.exists() else 0
-        if size + len(text.encode()) > MAX_SUMMARY_BYTES:
-            published.problems.append("no step summary: it would exceed the 1 MiB that GitHub shows of a step")
-            return
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        published.problems.append(f"the step summary {path} can't be written: {error}")

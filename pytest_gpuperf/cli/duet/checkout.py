@@ -7,19 +7,22 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_gpuperf.cli.duet import worktrees
-from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.measure.channel import BASE
+from pytest_gpuperf.errors import GpuperfError, OptionError
 
-#: Reports that both sides would write to the same place; only head writes them.
-_REPORTS = ("--junitxml", "--junit-xml", "--report-log", "--html", "--resultlog")
+#: Reports that both sides would write to the same place; only head writes them, into the user's checkout.
+_REPORTS = ("--gpuperf-report", "--junitxml", "--junit-xml", "--report-log", "--html", "--resultlog")
 
 #: How long an interpreter may take to import this package and say what it has.
 _PYTHON_S = 60.0
+
+
+class NothingInCommon(GpuperfError):
+    """Base has none of the tests."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class SideCheckout:
         home: The user's own checkout.
         tree: The side's checkout, which may be ``home``.
         label: Display name of the commit.
-        custom_python: Whether the user chose the interpreter.
+        custom_python: Whether the interpreter is another than this command's.
+        variables: Environment variables of the interpreter's environment; None for those of this process.
     """
 
     name: str
@@ -39,6 +43,7 @@ class SideCheckout:
     label: str
     python: str
     custom_python: bool
+    variables: Mapping[str, str] | None = None
 
     @property
     def directory(self) -> Path:
@@ -56,6 +61,8 @@ class SideCheckout:
         in editable mode is imported through a path in the user's checkout, so ``PYTHONPATH`` begins with the
         counterparts of such paths.
         """
+        if self.variables is not None:
+            return dict(self.variables)
         variables = {**worktrees.environment(), "PYTHONUNBUFFERED": "1"}
         if self.custom_python or self.tree == self.home:
             return variables
@@ -98,10 +105,12 @@ class SideCheckout:
         except OSError as error:
             raise OptionError(f"The interpreter of {self.name}, {self.python}, can't be run: {error}") from error
         if done.returncode:
+            hint = f"Install this version there, or choose another interpreter with --python-{self.name}."
+            if self.variables is not None:
+                hint = "Let the command of --install install pytest-gpuperf, too, with what it needs."
             raise OptionError(
                 f"The interpreter of {self.name}, {self.python}, has no pytest-gpuperf with gpuperf duet:\n"
-                f"  {(done.stderr.strip().splitlines() or ['no output'])[-1]}\n"
-                f"Install this version there, or choose another interpreter with --python-{self.name}."
+                f"  {(done.stderr.strip().splitlines() or ['no output'])[-1]}\n{hint}"
             )
         return done.stdout
 
@@ -139,13 +148,15 @@ def pytest_arguments(
     """Return the arguments of each side's pytest, and notes on files that only one side has.
 
     Raises:
-        OptionError: A side has none of the files.
+        NothingInCommon: Base has none of the files.
+        OptionError: Head has none of the files.
     """
     by_side: dict[str, list[str]] = {}
     notes = []
     for side, peer in ((head, base), (base, head)):
         kept, missing, paths = [], [], 0
-        for argument in arguments:
+        others, reports = _without_reports(arguments)
+        for argument in others:
             file = argument.partition("::")[0]
             in_peer = not argument.startswith("-") and (peer.directory / file).exists()
             in_side = not argument.startswith("-") and (side.directory / file).exists()
@@ -155,12 +166,23 @@ def pytest_arguments(
             else:
                 kept.append(argument.replace(str(side.home), str(side.tree)))
         if missing and not paths:
-            raise OptionError(
-                f"{side.name} has none of {', '.join(missing)}, so there is nothing to compare."
-                + (f"\nTo have {side.name} take them from head: --overlay {missing[0]}" if side.name == BASE else "")
-            )
+            absent = f"{side.name} has none of {', '.join(missing)}, so there is nothing to compare"
+            if side is base:
+                raise NothingInCommon(f"{absent}.\nTo have {side.name} take them from head: --overlay {missing[0]}")
+            raise OptionError(f"{absent}.")
         notes += [f"only at {peer.name}, so not compared: {argument}" for argument in missing]
-        by_side[side.name] = kept
-    reports = tuple(f"{name}=" for name in _REPORTS)
-    by_side[BASE] = [argument for argument in by_side[BASE] if not argument.startswith(reports)]
+        by_side[side.name] = kept + (reports if side is head else [])
     return by_side, notes
+
+
+def _without_reports(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return pytest's arguments without those that name reports, and these with full paths."""
+    others, reports = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, path = argument.partition("=")
+        if name in _REPORTS:
+            reports.append(f"{name}={Path.cwd() / (path if equals else next(rest, ''))}")
+        else:
+            others.append(argument)
+    return others, reports

@@ -93,12 +93,20 @@ class SideProcess:
 
 @dataclass(frozen=True)
 class DuetPlan:
-    """Measuring plan of both sides, and the longest time that a side may run without a message."""
+    """Measuring plan of both sides.
+
+    Attributes:
+        deadline_s: Longest time that a side may run without a message.
+        title: Names of both sides, for the reports.
+        notes: What is not compared, as far as it is known before.
+    """
 
     blocks: int
     alternations: int
     window_s: float
     deadline_s: float
+    title: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class DuetConductor:
@@ -106,6 +114,7 @@ class DuetConductor:
 
     Attributes:
         common: Tests that both sides run.
+        only_new: Whether base runs none of head's tests, and could collect its tests.
         compared: Tests that head compared with base.
         notes: Notes to print at the end.
     """
@@ -122,8 +131,9 @@ class DuetConductor:
         self._pairs: dict[tuple[int, int], Message] = {}
         self._measured: dict[str, Message] = {}
         self.common: list[str] = []
+        self.only_new = False
         self.compared: list[str] = []
-        self.notes: list[str] = []
+        self.notes = list(plan.notes)
 
     def run(self, tick: Callable[[], None]) -> None:
         """Answer both sides until they have run their tests, and call ``tick`` several times a second.
@@ -194,7 +204,8 @@ class DuetConductor:
         plan = self._plan
         side.channel = channel
         side.since = time.monotonic()
-        channel.send(asdict(Welcome(plan.blocks, plan.alternations, plan.window_s, str(side.home), str(side.tree))))
+        facts = (plan.blocks, plan.alternations, plan.window_s, str(side.home), str(side.tree), plan.title)
+        channel.send(asdict(Welcome(*facts)))
 
     def _receive(self, side: SideProcess) -> None:
         assert side.channel is not None
@@ -281,11 +292,12 @@ class DuetConductor:
         if peer.request_kind == "collected":  # the first of the two to be answered
             ours, theirs = head.tests or [], base.tests or []
             self.common = [test for test in ours if test in theirs]
+            self.only_new = bool(ours) and not self.common
             self.notes += [f"only at {HEAD}, so not compared: {test}" for test in ours if test not in theirs]
             self.notes += [f"only at {BASE}, so not compared: {test}" for test in theirs if test not in ours]
             count = len(self.common)
             self._say(f"{count} tests measure on both sides" if count != 1 else "1 test measures on both sides")
-        return {"tests": self.common}
+        return {"tests": self.common, "notes": list(self.notes)}
 
     def _on_begin_test(self, _side: SideProcess, peer: SideProcess, _message: Message) -> Message:
         return {"stop_reason": f"{peer.name} has ended" if peer.ended else ""}

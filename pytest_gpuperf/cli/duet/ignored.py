@@ -16,13 +16,16 @@ _NO_MODELS = frozenset({"site-packages", "node_modules", "__pycache__", ".gpuper
 _MOST_FILES = 2000
 
 
-def ignored_models(home: Path) -> list[str]:
-    """Return a line for each file or folder of a checkout that git ignores and that is or contains a model."""
+def ignored_models(home: Path, tree: Path) -> list[str]:
+    """Return a line for each file or folder of a checkout that git ignores, that is or contains a model, and that a
+    worktree lacks.
+    """
     git = Git(home)
     try:
         listed = git.raw("ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z")
         paths = [os.fsdecode(path).rstrip("/") for path in filter(None, listed.split(b"\0"))]
-        models = [path for path in paths if any(map(_is_model, islice(_files(home / path), _MOST_FILES)))]
+        absent = [path for path in paths if not (tree / path).exists()]
+        models = [path for path in absent if any(map(_is_model, islice(_files(home / path), _MOST_FILES)))]
         return [f"git ignores {path} ({_rule(git, path)})" for path in models]
     except GpuperfError:
         return []  # it only explains

@@ -54,6 +54,7 @@ def worktree(home: Path, commit: str, path: Path) -> Iterator[Path]:
         GpuperfError: git fails.
     """
     # After a duet that was killed, git still lists worktrees whose directories are gone.
+    shutil.rmtree(path, ignore_errors=True)
     _git(home, "worktree", "prune")
     try:
         # Without hooks: a post-checkout hook may install, build or ask.

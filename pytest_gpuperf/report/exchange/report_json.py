@@ -21,7 +21,14 @@ _ENDPOINT = ("address", "requests", "errors", "throughput", "p50_ns", "p90_ns")
 _NUMBERS = ("candidate", "baseline", "ratio", "low", "high", "p_value", "min_detectable")
 
 
-def json_text(reported: Sequence[ReportedTest], *, title: str = "", generated_utc: str = "") -> str:
+def json_text(
+    reported: Sequence[ReportedTest],
+    *,
+    title: str = "",
+    generated_utc: str = "",
+    notes: Sequence[str] = (),
+    error: str = "",
+) -> str:
     """Return the document; infinite numbers and NaN are null."""
     document = {
         "gpuperf_report": VERSION,
@@ -30,6 +37,8 @@ def json_text(reported: Sequence[ReportedTest], *, title: str = "", generated_ut
         "verdict": str(worst([test.comparison.verdict for test in reported if not test.expected_failure])),
         "counts": Counter(str(test.comparison.verdict) for test in reported),
         "failed": sum(bool(test.error) for test in reported),
+        "error": error,
+        "notes": list(notes),
         "tests": [_test(test) for test in reported],
     }
     return json.dumps(without_infinities(document), indent=2, allow_nan=False) + "\n"

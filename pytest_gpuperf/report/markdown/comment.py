@@ -63,10 +63,27 @@ def marker_line(name: str = "") -> str:
     return f"<!-- pytest-gpuperf report{' ' + suffix if suffix else ''} -->"
 
 
-def comment(reported: Sequence[ReportedTest], *, title: str = "", marker: str = "", limit: int = MAX_CHARACTERS) -> str:
-    """Return the comment; a marker distinguishes several comments on one pull request."""
+def comment(
+    reported: Sequence[ReportedTest],
+    *,
+    title: str = "",
+    marker: str = "",
+    notes: Sequence[str] = (),
+    error: str = "",
+    limit: int = MAX_CHARACTERS,
+) -> str:
+    """Return the comment.
+
+    Args:
+        marker: Distinguishes several comments on one pull request.
+        notes: What was not compared.
+        error: Why no test was compared.
+    """
     groups = group_by_device(reported)
-    parts = [TextPart(("\n\n".join([marker_line(marker), _title(reported, title)]),), _HEAD, "title")]
+    parts = [TextPart(("\n\n".join([marker_line(marker), _title(reported, title, error)]),), _HEAD, "title")]
+    parts.append(
+        TextPart((_list("Not compared:", [escape.text(note) for note in notes], _MAX_NAMES), ""), _EXPLANATION)
+    )
     if len(groups) > 1:
         parts.append(_overview(groups))
     for name, group in list(groups.items())[:_MAX_DEVICES]:
@@ -91,8 +108,11 @@ def group_by_device(reported: Sequence[ReportedTest]) -> dict[str, list[Reported
     return dict(sorted(named.items(), key=lambda item: min(map(severity, item[1]))))
 
 
-def _title(reported: Sequence[ReportedTest], title: str) -> str:
+def _title(reported: Sequence[ReportedTest], title: str, error: str) -> str:
     label = f": {escape.code(escape.shorten(title, 120))}" if title else ""
+    if error:
+        lines = escape.code_block(error.splitlines(), "text")
+        return "\n".join([f"## {_FAILED_SIGN} gpuperf{label}: no comparison", "", *lines])
     if not reported:
         return f"## gpuperf{label}\n\nNo test measured anything."
     unexpected = [test for test in reported if not test.expected_failure]
@@ -228,7 +248,8 @@ def _suspects(group: Sequence[ReportedTest]) -> str:
     for name, *values in changes:
         before, after = (escape.code(text) or "empty" for text in values)
         lines.append(f"{escape.code(escape.shorten(name))}: {before} to {after}")
-    title = "What else changed since the baseline:"
+    duet = all(test.comparison.mode == "duet" for test in regressed)
+    title = "What else differs from the reference:" if duet else "What else changed since the baseline:"
     return _list(title, lines, _MAX_CHANGES) or f"{title} nothing that is recorded."
 
 

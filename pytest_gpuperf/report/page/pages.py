@@ -25,7 +25,14 @@ _MAX_HISTORY_RECORDS = 200
 _UNFOLDED = 3
 
 
-def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", generated_utc: str) -> str:
+def page(
+    reported: Sequence[ReportedTest],
+    *,
+    title: str = "GPU performance",
+    generated_utc: str,
+    notes: Sequence[str] = (),
+    error: str = "",
+) -> str:
     """Return a self-contained page: the result of every test, and the charts of its sweeps."""
     page_entries = entries(reported)
     charts = PageCharts()
@@ -40,8 +47,10 @@ def page(reported: Sequence[ReportedTest], *, title: str = "GPU performance", ge
         sections.append(section(entry, [(sweep, charts_of(sweep, limit)) for sweep in sweeps], charts, open_=open_))
     head = (
         element("p", title, class_="title"),
-        element("h1", headline(page_entries)),
+        element("h1", "No comparison" if error else headline(page_entries)),
+        element("pre", error) if error else None,
         worst_line(page_entries),
+        *(element("p", note) for note in notes),
         _context(page_entries, generated_utc),
     )
     tools = (

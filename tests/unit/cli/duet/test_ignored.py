@@ -20,11 +20,14 @@ def test_models_that_git_ignores_are_named_with_the_rule(tmp_path: Path) -> None
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    assert ignored_models(tmp_path) == [
+    tree = tmp_path / "venv"  # as if it were a worktree
+    assert ignored_models(tmp_path, tree) == [
         "git ignores engine.plan (.gitignore, line 4)",
         "git ignores models (.gitignore, line 2)",
     ]
-    assert ignored_models(tmp_path / "nowhere") == []
+    (tree / "models").mkdir()  # copied by --overlay, or by the command of --install
+    assert ignored_models(tmp_path, tree) == ["git ignores engine.plan (.gitignore, line 4)"]
+    assert ignored_models(tmp_path / "nowhere", tree) == []
 
 
 def test_what_head_s_commit_lacks_is_copied_from_the_user_s_checkout(tmp_path: Path) -> None:
