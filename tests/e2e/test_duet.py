@@ -244,8 +244,8 @@ def test_a_new_file_is_reported_and_can_be_an_overlay(repository: Repository) ->
     assert done.returncode == 0, done.stdout
     assert "only at head, so not compared: test_new.py" in done.stdout
     alone = repository.duet("--", "test_new.py")
-    assert alone.returncode == 1
-    assert "base has none of test_new.py" in alone.stdout
+    assert alone.returncode == 0
+    assert "NOTHING WAS COMPARED: base has none of test_new.py" in alone.stdout
     assert "--overlay test_new.py" in alone.stdout
     over = repository.duet("--overlay", "test_new.py", "--", "test_new.py")
     assert over.returncode == 0, over.stdout
@@ -366,7 +366,7 @@ def test_a_side_that_imports_the_wrong_checkout_is_an_error(repository: Reposito
     repository.write(conftest=f"import sys\nsys.path.insert(0, {str(repository.path)!r})\nimport model\n")
     repository.commit("hard-wired")
     done = repository.duet()
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "base does not run its own code" in done.stdout
     assert "--python-base" in done.stdout
 
@@ -379,7 +379,7 @@ def test_a_side_that_is_killed_ends_both(repository: Repository, side: str) -> N
     children = psutil.Process(process.pid).children(recursive=True)
     (victim,) = [child for child in children if _is_pytest_of(child, side)]
     victim.kill()
-    assert process.wait(90) == 1
+    assert process.wait(90) == 3
     peer = {"head": "base", "base": "head"}[side]
     assert f"{side}: pytest was killed by signal 9 in test_suite.py::test_model" in repository.output
     assert f"{peer} was ended as well" in repository.output
@@ -409,7 +409,7 @@ def test_a_side_that_hangs_ends_both(repository: Repository) -> None:
     repository.write(model=MODEL.format(delay_s=0.004) + "\nimport signal\n" + "time.sleep(1000)\n")
     started = time.monotonic()
     done = repository.duet("--deadline", "15")
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "head made no progress for 15 s" in done.stdout
     assert "--deadline allows more" in done.stdout
     assert time.monotonic() - started < 60
@@ -418,24 +418,26 @@ def test_a_side_that_hangs_ends_both(repository: Repository) -> None:
 def test_a_collection_error_of_a_side_is_shown(repository: Repository) -> None:
     repository.write(test_suite="import nowhere\n")
     done = repository.duet()
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "No module named 'nowhere'" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("options", "hint"),
+    ("options", "status", "hint"),
     [
-        (["--base", "nowhere"], "'nowhere' is not a commit"),
-        (["--python-base", "/nowhere/python"], "/nowhere/python, can't be run"),
-        (["--python-base", "/bin/false"], "has no pytest-gpuperf"),
-        (["--overlay", "nowhere.py"], "head has no such file"),
-        (["--", "-n", "2"], "leave pytest-xdist's -n out"),
-        (["--", "--gpuperf-alpha=7"], "for example 5%"),
+        (["--base", "nowhere"], 1, "'nowhere' is not a commit"),
+        (["--python-base", "/nowhere/python"], 1, "/nowhere/python, can't be run"),
+        (["--python-base", "/bin/false"], 1, "has no pytest-gpuperf"),
+        (["--overlay", "nowhere.py"], 1, "head has no such file"),
+        (["--environments", "kept"], 1, "add --install COMMAND"),
+        (["--report", "report.xml"], 2, "write a file that ends in .md"),
+        (["--", "-n", "2"], 3, "leave pytest-xdist's -n out"),
+        (["--", "--gpuperf-alpha=7"], 3, "for example 5%"),
     ],
 )
-def test_a_wrong_option_says_what_to_write(repository: Repository, options: list[str], hint: str) -> None:
+def test_a_wrong_option_says_what_to_write(repository: Repository, options: list[str], status: int, hint: str) -> None:
     done = repository.duet(*options)
-    assert done.returncode == 1
+    assert done.returncode == status
     assert hint in done.stdout
     assert "Traceback" not in done.stdout
 
