@@ -90,6 +90,16 @@ def compare_alone(each: RecordToJudge) -> Comparison:
     return replace(comparison, changes=each.changes)
 
 
+def compare_next(each: RecordToJudge, earlier: Sequence[RecordToJudge], pool: Mapping[str, PooledTest]) -> Comparison:  # noqa: ARG001
+    """Compare a record at the end of its test, when the later tests of its invocation are not known yet.
+
+    Args:
+        earlier: Records of the invocation that this process has judged before.
+        pool: See ``compare_invocation``.
+    """
+    return compare_alone(each)
+
+
 @dataclass(frozen=True)
 class InvocationComparison:
     """The comparison of all records of an invocation.

@@ -15,10 +15,11 @@ import pluggy
 import pytest
 
 from pytest_gpuperf.analysis.priors import Prior, Priors
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.device import Monitor, python_mode
 from pytest_gpuperf.errors import GpuperfError, OptionError
-from pytest_gpuperf.model import METHOD_VERSION, Plain, PlainMapping
-from pytest_gpuperf.publish.comparison import prior_of
+from pytest_gpuperf.model import METHOD_VERSION, Comparison, Plain, PlainMapping, PooledTest, Record
+from pytest_gpuperf.publish.comparison import RecordToJudge, compare_next, compare_record, prior_of, to_judge
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.devices import Devices
 from pytest_gpuperf.session.duet_side import DuetSide
@@ -27,7 +28,7 @@ from pytest_gpuperf.session.ids.rootdir import root_directory
 from pytest_gpuperf.session.ids.test_id import IdScheme
 from pytest_gpuperf.session.key_changes import UnknownKeyField, changed_key
 from pytest_gpuperf.session.settings import Settings, read_settings
-from pytest_gpuperf.store import Checkout, Store, read_checkout
+from pytest_gpuperf.store import Baseline, Checkout, Store, read_checkout
 from pytest_gpuperf.store.project.location import option_for
 from pytest_gpuperf.targets.anchor import DIGEST
 
@@ -46,6 +47,7 @@ class Context:
         user_environment: Facts that plugins and the conftest files of the start directory add to every record; empty in
             a smoke run.
         facts: The same by test, with the conftest files of its directory.
+        judged: What this process has judged of the invocation, by test.
         duet_side: Side of ``gpuperf duet`` that this process is; None outside of it.
     """
 
@@ -62,6 +64,7 @@ class Context:
     facts: dict[str, PlainMapping] = field(default_factory=dict)
     _facts_by_directory: dict[Path, PlainMapping] = field(default_factory=dict, init=False)
     duet_side: DuetSide | None = None
+    judged: dict[str, RecordToJudge] = field(default_factory=dict, init=False)
 
     @cached_property
     def store(self) -> Store:
@@ -80,6 +83,22 @@ class Context:
             StoreError: The device's calibration can't be read.
         """
         return prior_of(self.store, str(self.devices.first.key["device"]), self.devices.first.kind)
+
+    @cached_property
+    def pool(self) -> Mapping[str, PooledTest]:
+        """What the store shows of tests on the same device model."""
+        return {}
+
+    def compare(self, record: Record, baseline: Baseline, rule: Rule) -> Comparison:
+        """Compare a record as it is so far with its baseline, or a duet with its reference."""
+        if record.reference:
+            return compare_record(record, baseline, rule)
+        return self.judge(to_judge(record, baseline, rule))
+
+    def judge(self, judging: RecordToJudge) -> Comparison:
+        """Compare a record with its baseline, when later tests of the invocation are not known yet."""
+        earlier = [judged for test, judged in self.judged.items() if test != judging.test]
+        return compare_next(judging, earlier, self.pool)
 
     @cached_property
     def checkout(self) -> Checkout:

@@ -16,7 +16,7 @@ from pytest_gpuperf.analysis.guard import unusable_report
 from pytest_gpuperf.analysis.values import point_name
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Record, Verdict
-from pytest_gpuperf.publish.comparison import UNCOMPARED, compare_record, with_verdict
+from pytest_gpuperf.publish.comparison import UNCOMPARED, RecordToJudge, to_judge, with_verdict
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label
 from pytest_gpuperf.report.figures import interval
@@ -26,6 +26,7 @@ from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_comparison import compare_sides, joined, reference_record
 from pytest_gpuperf.session.duet_side import DuetSide, SideResult
 from pytest_gpuperf.session.measured_test import MeasuredTest
+from pytest_gpuperf.session.refinement.judged_test import JudgedTest, without_runs
 from pytest_gpuperf.store.unfinished import drop_copy, keep_copy
 
 #: Resources that a load point uses, each where it can be measured.
@@ -48,6 +49,7 @@ class GateDecision:
         notes: Lines that the terminal shows whatever the verdict is.
         entry: The test's part of the terminal section, where a record of one side can't be compared.
         copy: Path of a copy of the record in the store, until the record is stored; empty without a copy.
+        to_judge: What judges the record again at the end of the invocation; None for a duet, or a record cut short.
     """
 
     failure: str
@@ -60,6 +62,7 @@ class GateDecision:
     notes: tuple[str, ...] = ()
     entry: TerminalEntry | None = None
     copy: str = ""
+    to_judge: RecordToJudge | None = None
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,13 @@ class Conclusion:
         entry: The test's part of the terminal section.
         outcome: What the reports at the end show; None where nothing was compared.
         problem: Why the record could not be stored; empty if it was.
+        judged: What judges the test again at the end of the invocation.
     """
 
     entry: TerminalEntry
     outcome: TestOutcome | None = None
     problem: str = ""
+    judged: JudgedTest | None = None
 
 
 def gate(context: Context, measured_test: MeasuredTest, error: BaseException | None) -> GateDecision | None:
@@ -105,8 +110,7 @@ def conclude(context: Context, decision: GateDecision, error: str, expected_fail
         return Conclusion(decision.entry)
     record = replace(decision.record, gate="failed") if error else decision.record
     location, problem = _store(context, record, decision.copy)
-    entry = terminal_entry(record, decision.curves, decision.comparison, location)
-    notes = list(decision.notes)
+    entry = entry_of(record, decision.curves, decision.comparison, location, decision.notes)
     outcome = TestOutcome(
         record,
         decision.comparison,
@@ -116,7 +120,22 @@ def conclude(context: Context, decision: GateDecision, error: str, expected_fail
         "" if expected_failure else error or problem.partition("\n")[0] or decision.reason,
         expected_failure=expected_failure,
     )
-    return Conclusion(replace(entry, full=[*entry.full, *notes], notes=[*entry.notes, *notes]), outcome, problem)
+    judged = None
+    if decision.to_judge is not None:
+        judged = JudgedTest(decision.to_judge, without_runs(decision.baseline), decision.notes)
+    return Conclusion(entry, outcome, problem, judged)
+
+
+def entry_of(
+    record: Record, curves: Sequence[Curve], comparison: Comparison, location: RecordLocation, notes: Sequence[str]
+) -> TerminalEntry:
+    """Return a test's part of the terminal section.
+
+    Args:
+        notes: Lines that are shown whatever the verdict is.
+    """
+    entry = terminal_entry(record, curves, comparison, location)
+    return replace(entry, full=[*entry.full, *notes], notes=[*entry.notes, *notes])
 
 
 def summary_line(error: BaseException | None) -> str:
@@ -173,13 +192,15 @@ def _decide(
     """
     baseline = measured_test.baseline
     assert baseline is not None
-    comparison = _NOT_COMPARED
+    comparison, judging = _NOT_COMPARED, None
     if record.status == "complete":
         rule = measured_test.rule(record)
         if reference is not None:
             comparison = compare_sides(record, reference, baseline, rule)
         else:
-            comparison = compare_record(record, baseline, rule)
+            judging = to_judge(record, baseline, rule)
+            comparison = context.judge(judging)
+            context.judged[record.test] = judging
     baseline_records = () if comparison.mode == "duet" else (*baseline.records, *baseline.pinned)
     record = context.store.dated(record)
     unusable = unusable_report((*record.runs, *record.reference))
@@ -188,7 +209,7 @@ def _decide(
     record = with_verdict(record, comparison, usable=not unusable)
     location = _location(context, context.store.path(record))
     failure = unusable and f"{record.test}: {unusable}\nthis record: {location.path}"
-    failure = failure or _failure(context, record, comparison, location, baseline_records)
+    failure = failure or failure_of(context, record, comparison, location, baseline_records)
     curves = tuple(sweep.curve for sweep in measured_test.sweeps if sweep.runs)
     return GateDecision(
         failure=failure,
@@ -203,10 +224,11 @@ def _decide(
             *(f"  ! unreadable, left out of the baseline: {file_error}" for file_error in baseline.unreadable),
         ),
         copy=keep_copy(context.store, record),
+        to_judge=judging,
     )
 
 
-def _failure(
+def failure_of(
     context: Context,
     record: Record,
     comparison: Comparison,

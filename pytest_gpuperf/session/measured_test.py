@@ -36,7 +36,6 @@ from pytest_gpuperf.model import (
     Window,
     smoke_curve,
 )
-from pytest_gpuperf.publish.comparison import compare_record
 from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_side import DuetSide
@@ -347,7 +346,7 @@ class MeasuredTest:
         """Return whether further runs could decide rows of a sweep; other sweeps of the test have their own looks."""
         assert self.baseline is not None
         record = self.record()
-        comparison = compare_record(record, self.baseline, self.rule(record))
+        comparison = self._context.compare(record, self.baseline, self.rule(record))
         comparison = replace(comparison, rows=tuple(row for row in comparison.rows if row.sweep == sweep.name))
         return next_look(sweep.planned, max_runs, comparison, first) is not None
 

@@ -19,6 +19,7 @@ from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.terminal.section import TerminalEntry
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.gate import Conclusion
+from pytest_gpuperf.session.refinement.judged_test import JudgedTest
 from pytest_gpuperf.session.reports import has_charts, reports_wanted
 
 #: Attribute of pytest's report that holds the result.
@@ -34,23 +35,27 @@ class PhaseResult:
 
     Attributes:
         entry: The test's part of the terminal section.
-        outcome: What reports show of the test; None where no report is wanted.
+        outcome: What reports show of the test; None where nothing was compared.
         smoked_points: Number of load points that were only tried.
+        judged: What judges the test again at the end of the invocation; None for a test that is not judged again.
     """
 
     entry: TerminalEntry | None = None
     outcome: TestOutcome | None = None
     smoked_points: int = 0
+    judged: JudgedTest | None = None
 
 
 def concluded(context: Context, item: pytest.Item, conclusion: Conclusion) -> PhaseResult:
     """Return the result of a test that the gate decided about, with the baseline that the reports show."""
     outcome = conclusion.outcome
-    if outcome is None or not reports_wanted(context.settings):
+    if outcome is None:
         return PhaseResult(conclusion.entry)
-    baseline = outcome.shown_baseline(charts=has_charts(context.settings))
+    wanted = reports_wanted(context.settings)
+    baseline = outcome.shown_baseline(charts=has_charts(context.settings)) if wanted else ()
     file, line = location(item)
-    return PhaseResult(conclusion.entry, replace(outcome, baseline=baseline, file=file, line=line))
+    outcome = replace(outcome, baseline=baseline, file=file, line=line)
+    return PhaseResult(conclusion.entry, outcome, judged=conclusion.judged)
 
 
 def location(item: pytest.Item) -> tuple[str, int]:
@@ -76,11 +81,16 @@ class ResultHandover:
         if os.getpid() == self._logging_process:
             self._results[report.nodeid, report.when] = result
         else:
-            setattr(report, _ATTRIBUTE, json.dumps(to_builtins(result)))
+            setattr(report, _ATTRIBUTE, _as_text(result))
 
     def take(self, report: pytest.TestReport) -> PhaseResult:
         """Return the result of a report, once; an empty one if there is none."""
         return self._results.pop((report.nodeid, report.when), None) or attached(report)
+
+
+def _as_text(result: PhaseResult) -> str:
+    fields = to_builtins(replace(result, judged=None))
+    return json.dumps({**fields, "judged": result.judged.encoded() if result.judged is not None else None})
 
 
 def attached(report: object) -> PhaseResult:
@@ -93,6 +103,7 @@ def attached(report: object) -> PhaseResult:
         entry=TerminalEntry(**fields["entry"]) if fields["entry"] is not None else None,
         outcome=from_builtins(TestOutcome, fields["outcome"], "outcome") if fields["outcome"] is not None else None,
         smoked_points=fields["smoked_points"],
+        judged=JudgedTest.decoded(fields["judged"]) if fields["judged"] is not None else None,
     )
 
 

@@ -1,0 +1,1 @@
+"""Verdicts at the end of the invocation, when all of its tests are known."""
