@@ -54,7 +54,7 @@ def _history(store: Store, record: Record, baseline: Sequence[Record]) -> tuple[
     in_memory = {known.id: known for known in baseline}
     files = (file for file in store.newest(store.folder(record.key)) if not file.duet)
     name = store.path(record).rpartition("/")[2]
-    earlier_files = islice((file for file in files if file.name < name), MOST_HISTORY - 1)
+    earlier_files = islice((file for file in files if file.name < name and file.id != record.id), MOST_HISTORY - 1)
     earlier = [in_memory.get(file.id) or _readable(store, file) for file in earlier_files]
     return (*reversed([known for known in earlier if known is not None and known.status == "complete"]), record)
 

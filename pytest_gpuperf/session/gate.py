@@ -17,6 +17,7 @@ from pytest_gpuperf.analysis.values import point_name
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import Comparison, Curve, Record, Verdict
 from pytest_gpuperf.publish.comparison import UNCOMPARED, RecordToJudge, to_judge, with_verdict
+from pytest_gpuperf.publish.judged_test import JudgedTest, without_runs
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label
 from pytest_gpuperf.report.figures import interval
@@ -26,7 +27,6 @@ from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.duet_comparison import compare_sides, joined, reference_record
 from pytest_gpuperf.session.duet_side import DuetSide, SideResult
 from pytest_gpuperf.session.measured_test import MeasuredTest
-from pytest_gpuperf.session.refinement.judged_test import JudgedTest, without_runs
 from pytest_gpuperf.store.unfinished import drop_copy, keep_copy
 
 #: Resources that a load point uses, each where it can be measured.

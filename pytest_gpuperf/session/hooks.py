@@ -20,6 +20,7 @@ from pytest_gpuperf.session.ids.test_id import StatedNames
 from pytest_gpuperf.session.marker import is_gated, is_gated_benchmark, marker_of, uses_gpuperf
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.session.phase_result import PhaseResult, ResultHandover, concluded, location, shorten_error
+from pytest_gpuperf.session.refinement.invocation_end import judged_again
 from pytest_gpuperf.session.reports import InterimReports, publish, reports_wanted
 from pytest_gpuperf.session.results import Results
 from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
@@ -303,6 +304,11 @@ class Hooks:
         self.results.add(report, self._handover.take(report))
 
     # End
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        with judged_again(self.context, self.results, session.config.hook):
+            return (yield)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -15,11 +15,11 @@ import pytest
 
 from pytest_gpuperf.errors import CallFailed, GpuperfError
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
+from pytest_gpuperf.publish.judged_test import JudgedTest
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.terminal.section import TerminalEntry
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.gate import Conclusion
-from pytest_gpuperf.session.refinement.judged_test import JudgedTest
 from pytest_gpuperf.session.reports import has_charts, reports_wanted
 
 #: Attribute of pytest's report that holds the result.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from pytest_gpuperf.model import CommonMode
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.summary import NOT_MEASURED
 from pytest_gpuperf.report.terminal.section import TerminalEntry, section
@@ -24,12 +25,16 @@ class Results:
         tests: Result of each test, by its pytest-xdist worker and its node id: a rerun replaces the earlier try.
         problems: What fails the invocation besides its tests, here and in pytest-xdist workers.
         notes: Lines about the store.
+        common: What all tests changed by together, by metric.
+        reports: pytest's report of the last phase of each test that is judged again.
     """
 
     tests: dict[tuple[str, str], PhaseResult] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     published: Published = field(default_factory=Published)
+    common: tuple[CommonMode, ...] = ()
+    reports: dict[tuple[str, str], pytest.TestReport] = field(default_factory=dict)
 
     @classmethod
     def of(cls, reports: Iterable[pytest.TestReport]) -> Results:
@@ -46,6 +51,8 @@ class Results:
             self.tests.pop(key, None)  # of an earlier try
         if result != PhaseResult():
             self.tests[key] = result
+        if result.judged is not None:
+            self.reports[key] = report
 
     @property
     def entries(self) -> list[TerminalEntry]:

@@ -10,7 +10,7 @@ from itertools import islice
 from pytest_gpuperf.errors import FutureDate, StoreError, UnreadableRecord
 from pytest_gpuperf.model import Plain, PlainMapping, Record
 from pytest_gpuperf.store.key import difference
-from pytest_gpuperf.store.layout import RecordFile
+from pytest_gpuperf.store.layout import RecordFile, cleared
 from pytest_gpuperf.store.store import Store
 
 #: Records in the rolling window: enough for their own spread to outweigh the prior, few enough to follow the machine.
@@ -127,7 +127,8 @@ def select_baseline(
 ) -> Baseline:
     """Select the records of a key that a new one is compared with.
 
-    The rolling window has the newest records that passed their gate or were accepted by hand. A record accepted by hand
+    The rolling window has the newest records that passed their gate or were accepted by hand; a suspect record joins
+    once a later one is unchanged or improved. A record accepted by hand
     begins it again: its acceptance says that the level before it no longer holds. Pinned records stay.
 
     At most ``MOST_OPENED`` files are read, besides the pinned ones.
@@ -147,9 +148,9 @@ def select_baseline(
         records = _specified(store, folder, spec, reader, before)
     if spec.kind in (BOTH, ROLLING):
         listing = store.listing(folder)
-        candidates = (file for file in _older(listing, before) if file.may_be_baseline)
+        candidates = (file for file in cleared(_older(listing, before)) if file.may_be_baseline)
         reader.leave_out(file for file in listing.ahead if file.may_be_baseline and not _is_same(file, before))
-        records = reader.window(candidates, lambda file, record: file.accepted or record.may_be_baseline)
+        records = reader.window(candidates, _joins)
     if spec.kind in (BOTH, PINNED):
         files = (file for file in store.pinned(folder) if before is None or file.name != before.name)
         pinned = [record for record in map(reader, files) if record is not None]
@@ -196,6 +197,12 @@ def _specified(
 
 def _older(files: Iterable[RecordFile], before: RecordFile | None) -> Iterator[RecordFile]:
     return (file for file in files if before is None or file.order < before.order)
+
+
+def _joins(file: RecordFile, record: Record) -> bool:
+    """Return whether a record may join the baseline, by its content and not only by its name."""
+    cleared_suspect = file.cleared and record.status == "complete" and record.gate == "suspect"
+    return file.accepted or record.may_be_baseline or cleared_suspect
 
 
 def _is_same(file: RecordFile, before: RecordFile | None) -> bool:

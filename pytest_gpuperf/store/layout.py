@@ -8,11 +8,16 @@ the same test are listed without the other tests.
 The name of a record file contains what the search for a baseline needs:
 
 * ``....json`` may join the baseline;
-* ``....rejected.json`` may not unless it is accepted by hand: its gate failed, or it was cut short;
+* ``....unchanged.json`` and ``....improved.json`` may, too, and show that suspect records before them were noise;
+* ``....suspect.json`` waits: it joins once a later record is unchanged or improved, or if it is accepted by hand;
+* ``....rejected.json`` may not join unless it is accepted by hand: its gate failed, it inherited a regression, or it
+  was cut short;
 * ``....duet.json`` (or ``....duet.rejected.json``) is a duet, which is compared with its own reference only.
 
-Notes lie beside the records: ``<record file>.accepted.json`` for an acceptance, and in the folders ``pins/`` and
-``pruned/`` of a key a file for every pin, unpin and pruning. An unpin has the same time and digits as its pin.
+Notes lie beside the records: ``<record file>.accepted.json`` for an acceptance, ``<record file>.judged.json`` (with the
+same endings as above) if the end of the invocation decided otherwise than the end of the test, and in the folders
+``pins/`` and ``pruned/`` of a key a file for every pin, unpin and pruning. An unpin has the same time and digits as its
+pin.
 Calibrations lie in ``STORE/<device>.priors/`` (``calibration``).
 """
 
@@ -21,8 +26,8 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from posixpath import basename, dirname
 
@@ -36,10 +41,15 @@ PINS, PRUNED = "pins", "pruned"
 CALIBRATION, CALIBRATIONS = ".prior", ".priors"
 #: A record of a hundred load points and eight runs is below 10 MB; a much larger file is not a record.
 LARGEST_BYTES = 32 << 20
-_REJECTED, _DUET = ".rejected", ".duet"
+_DUET = ".duet"
+#: What the name of a record says of its gate, if anything.
+_REJECTED, _SUSPECT, _SETTLING = "rejected", "suspect", ("unchanged", "improved")
+_STATES = (_REJECTED, _SUSPECT, *_SETTLING)
+_ANY_STATE = "|".join(_STATES)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _KEY = re.compile(r"[0-9a-f]{12}")
-_RECORD = re.compile(r"\d{8}T\d{9}Z-(?P<commit>[^/]*)-(?P<id>[^-/]+?)(?:\.duet)?(?:\.rejected)?\.json")
+_RECORD = re.compile(rf"\d{{8}}T\d{{9}}Z-(?P<commit>[^/]*)-(?P<id>[^-/]+?)(?:\.duet)?(?:\.(?:{_ANY_STATE}))?\.json")
+_JUDGEMENT = re.compile(rf"(?P<record>[^/]+\.json)\.judged(?:\.(?P<state>{_ANY_STATE}))?\.json")
 #: Characters that ``branch.PATH`` allows in no file name; the commit may be any text.
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9._+-]")
 _PIN = re.compile(r"(?P<stem>\d{8}T\d{12}Z-[0-9a-f]+)-(?P<action>pin|unpin)-(?P<record>.+)")
@@ -54,6 +64,10 @@ class RecordFile:
         id: Id of the record.
         accepted: Whether the record was accepted by hand.
         rejected: Whether the record may join the baseline only if it is accepted by hand.
+        suspect: Whether the record waits until it is accepted, or until a later record is unchanged or improved.
+        cleared: Whether a later record is unchanged or improved, so that a suspect record may join the baseline.
+        settles: Whether the record is unchanged or improved, and clears the suspect records before it.
+        judgement: Path of the note about the record from the end of its invocation; empty without a note.
         pinned: Whether the record is compared with, however old it is.
         duet: Whether the record has a reference.
         place: Time that orders the record, where it is not the time in its name.
@@ -68,6 +82,10 @@ class RecordFile:
     duet: bool = False
     place: str = ""
     future: bool = False
+    suspect: bool = False
+    cleared: bool = False
+    settles: bool = False
+    judgement: str = ""
 
     @property
     def name(self) -> str:
@@ -91,25 +109,82 @@ class RecordFile:
         return day_of(self.name)
 
     @property
+    def waits(self) -> bool:
+        """Whether the record is suspect, and nothing has decided about it yet."""
+        return self.suspect and not (self.cleared or self.accepted)
+
+    @property
+    def joins(self) -> bool:
+        """Whether the name allows the record among those that later ones are compared with."""
+        return self.accepted or not (self.rejected or self.waits)
+
+    @property
     def may_be_baseline(self) -> bool:
         """Whether the name allows the record in a baseline."""
-        return (self.accepted or not self.rejected) and not self.duet
+        return self.joins and not self.duet
 
 
-def parse_path(path: str, *, accepted: bool = False, pinned: bool = False) -> RecordFile:
-    """Describe a record file by its name."""
+def parse_path(path: str, *, accepted: bool = False, pinned: bool = False, judgement: str = "") -> RecordFile:
+    """Describe a record file by its name, and by that of the note about it."""
     stem = basename(path).removesuffix(".json")
-    rejected, stem = stem.endswith(_REJECTED), stem.removesuffix(_REJECTED)
+    ending = stem.rpartition(".")[2]
+    state = ending if ending in _STATES else ""
+    stem = stem.removesuffix(f".{state}") if state else stem
     duet, stem = stem.endswith(_DUET), stem.removesuffix(_DUET)
-    return RecordFile(path, stem.rpartition("-")[2], accepted, rejected, pinned, duet)
+    if match := _JUDGEMENT.fullmatch(basename(judgement)):
+        state = match["state"] or ""
+    return RecordFile(
+        path,
+        stem.rpartition("-")[2],
+        accepted,
+        state == _REJECTED,
+        pinned,
+        duet,
+        suspect=state == _SUSPECT,
+        settles=state in _SETTLING and not duet,
+        judgement=judgement,
+    )
+
+
+def cleared(files: Iterable[RecordFile]) -> Iterator[RecordFile]:
+    """Yield the records of a key, newest first, with those suspect ones cleared that a later record clears."""
+    settled = False
+    for file in files:
+        yield replace(file, cleared=True) if settled and file.suspect else file
+        settled = settled or file.settles
 
 
 def file_name(record: Record) -> str:
     """Return the name of a record's file."""
-    ending = (_DUET if record.reference else "") + ("" if record.may_be_baseline else _REJECTED)
     created = stem(datetime.fromisoformat(record.created_utc))
     commit = _FORBIDDEN.sub("", record.commit)[:8] or "nocommit"
+    ending = _ending(record.gate, record.verdict) if record.status == "complete" else f".{_REJECTED}"
+    if record.reference:
+        ending = _DUET + ("" if record.may_be_baseline else f".{_REJECTED}")
     return f"{created}Z-{commit}-{record.id}{ending}.json"
+
+
+def judgement_name(record_file: str, gate: str, verdict: str) -> str:
+    """Return the name of the note that says how a complete record is judged now.
+
+    Args:
+        record_file: Name of the record's file, which says how it was judged before.
+        gate, verdict: See ``Record``.
+    """
+    return f"{record_file}.judged{_ending(gate, verdict)}.json"
+
+
+def _ending(gate: str, verdict: str) -> str:
+    """Return what the name of a complete record says of its gate."""
+    if gate in ("passed", "open"):
+        return f".{verdict}" if verdict in _SETTLING else ""
+    return f".{_SUSPECT if gate == 'suspect' else _REJECTED}"
+
+
+def record_of_judgement(name: str) -> str:
+    """Return the record file that a judgement is about; empty if the name is not a judgement's."""
+    match = _JUDGEMENT.fullmatch(name)
+    return match["record"] if match else ""
 
 
 def day_of(name: str) -> str:
@@ -129,7 +204,8 @@ def is_key(name: str) -> bool:
 
 def is_record(path: str) -> bool:
     """Return whether a file is a record, not a note or an incomplete file."""
-    return is_json(path) and not path.endswith(ACCEPTED) and basename(dirname(path)) not in (PINS, PRUNED)
+    name, folder = basename(path), basename(dirname(path))
+    return is_json(path) and not (name.endswith(ACCEPTED) or record_of_judgement(name) or folder in (PINS, PRUNED))
 
 
 def by_name(name: str) -> tuple[bool, str]:

@@ -50,10 +50,15 @@ class Listing:
 
     def _of_day(self, day: str) -> list[RecordFile]:
         """Return the records of a day, newest first; files that have no record's name come last."""
-        listed = set(self._names(f"{self._folder}/{day}"))
+        folder = f"{self._folder}/{day}"
+        listed = set(self._names(folder))
+        judgements = {layout.record_of_judgement(name): f"{folder}/{name}" for name in listed}
         return [
             layout.parse_path(
-                f"{self._folder}/{day}/{name}", accepted=name + ACCEPTED in listed, pinned=name in self._pinned
+                f"{folder}/{name}",
+                accepted=name + ACCEPTED in listed,
+                pinned=name in self._pinned,
+                judgement=judgements.get(name, ""),
             )
             for name in sorted(filter(layout.is_record, listed), key=layout.by_name, reverse=True)
         ]

@@ -1,6 +1,6 @@
 """Moves of baselines: the records of a test that was renamed or moved get the key of its new id.
 
-Nothing is rewritten. Each record is stored again under the new key, with its acceptance and its pins, and the old files
+Nothing is rewritten. Each record is stored again under the new key, with the notes about it, and the old files
 are pruned, with a note that says where they went. So a move reaches git branches and other stores as records and
 prunings do, and one that was interrupted can be repeated.
 """
@@ -62,7 +62,7 @@ def move(store: Store, old: str, new: str, reason: str = "", author: str = "") -
         unreadable: list[UnreadableRecord] = []
         for file in store.newest(folder):
             try:
-                record = store.read(file)
+                record = store.read_as_written(file)
             except UnreadableRecord as error:
                 unreadable.append(error)
                 continue
@@ -96,6 +96,9 @@ def _move_key(
         path = store.write(copy)
         if file.accepted:
             store.files.put(path + ACCEPTED, _content(store, file.path + ACCEPTED))
+        if file.judgement:
+            note = path + file.judgement.removeprefix(file.path)
+            store.files.put(note, _content(store, file.judgement))
     names = {file.name for file, _ in records}
     # A pin that an interrupted move has revoked here is in force there already.
     in_force = [pin for pin in layout.pins_in_force(store.files.names(f"{folder}/{PINS}")) if pin[1] in names]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pytest_gpuperf.errors import UnreadableRecord
-from pytest_gpuperf.model import check_utc
+from pytest_gpuperf.model import GATES, check_utc
 from pytest_gpuperf.model.codec import Mismatch, from_builtins, to_builtins
 from pytest_gpuperf.store.record_format.sealed_file import sealed, unsealed
 
@@ -75,6 +75,26 @@ class Pruning(Note):
 
     def __post_init__(self) -> None:
         check_texts(self.author, self.reason)
+        check_utc(self.at_utc)
+
+
+@dataclass(frozen=True)
+class Judgement(Note):
+    """How a record is judged at the end of its invocation, where that differs from the end of its test.
+
+    Attributes:
+        gate, verdict: See ``Record``.
+    """
+
+    record: str
+    gate: str
+    verdict: str
+    at_utc: str
+
+    def __post_init__(self) -> None:
+        check_texts(self.verdict)
+        if self.gate not in GATES:
+            raise ValueError(f"gate must be one of {', '.join(GATES)}, not {self.gate!r}")
         check_utc(self.at_utc)
 
 

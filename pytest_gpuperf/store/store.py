@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from posixpath import dirname
+from posixpath import basename, dirname
 
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.model import PlainMapping, Record
@@ -18,7 +18,7 @@ from pytest_gpuperf.store.dates import moment_after
 from pytest_gpuperf.store.files import Files
 from pytest_gpuperf.store.layout import ACCEPTED, PINS, PRUNED, RecordFile
 from pytest_gpuperf.store.listing import Listing
-from pytest_gpuperf.store.notes import Acceptance, NoteT, Pin, Pruning, note_content, note_text, parse_note
+from pytest_gpuperf.store.notes import Acceptance, Judgement, NoteT, Pin, Pruning, note_content, note_text, parse_note
 from pytest_gpuperf.store.provenance import user, utc_now
 from pytest_gpuperf.store.record_format.record_file import REMEDY, parse_record, record_content
 from pytest_gpuperf.store.rescue import save_elsewhere
@@ -125,7 +125,7 @@ class Store:
         """Yield the records in a key's folder, newest first; those that are dated in the future come first."""
         listing = self.listing(folder)
         yield from listing.ahead
-        yield from listing
+        yield from layout.cleared(listing)
 
     def pinned(self, folder: str) -> list[RecordFile]:
         """Return the pinned records of a key that gates read, the last pinned first. Their files may be missing."""
@@ -188,7 +188,24 @@ class Store:
     # Reading
 
     def read(self, file: RecordFile) -> Record:
-        """Read and check a record.
+        """Read and check a record, as it was judged at the end of its invocation.
+
+        Raises:
+            UnreadableRecord: The file, or the note about it, is missing, damaged or edited, or has a newer schema.
+        """
+        record = self.read_as_written(file)
+        if not file.judgement:
+            return record
+        where = self.describe(file.judgement)
+        try:
+            content = self.files.read(file.judgement)
+        except OSError as error:
+            raise UnreadableRecord(where, f"can't be read: {error}", REMEDY) from error
+        judgement = parse_note(content, Judgement, where, REMEDY)
+        return replace(record, gate=judgement.gate, verdict=judgement.verdict)
+
+    def read_as_written(self, file: RecordFile) -> Record:
+        """Read and check a record, as it was judged at the end of its test.
 
         Raises:
             UnreadableRecord: The file is missing, damaged or edited, or has a newer schema.
@@ -228,6 +245,21 @@ class Store:
             return None
 
     # Writing notes, and deleting
+
+    def judge(self, record: Record, gate: str, verdict: str) -> None:
+        """Write how a stored record is judged at the end of its invocation, if that differs.
+
+        Args:
+            record: The record as it was stored.
+            gate, verdict: See ``Record``.
+
+        Raises:
+            StoreError: The store can't be written.
+        """
+        if (gate, verdict) != (record.gate, record.verdict):
+            path, note = self.path(record), Judgement(record.id, gate, verdict, utc_now())
+            name = layout.judgement_name(basename(path), gate, verdict)
+            self.files.put(f"{dirname(path)}/{name}", note_content(note))
 
     def accept(self, file: RecordFile, reason: str, author: str = "") -> Acceptance:
         """Take a record into the baseline by hand. The baseline begins again with it.
@@ -314,6 +346,8 @@ class Store:
                 self.files.delete(file.path)
                 if file.accepted:
                     self.files.delete(file.path + ACCEPTED)
+                if file.judgement:
+                    self.files.delete(file.judgement)
                 deleted.append(file.id)
         finally:
             by, why = note_text(author or user()), note_text(reason)

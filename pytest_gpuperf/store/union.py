@@ -61,7 +61,7 @@ def unite(here: Mapping[str, str], there: Mapping[str, str], superseded: Iterabl
 
 
 def superseded(paths: Iterable[str], prunings: Mapping[str, Pruning]) -> set[str]:
-    """Return the records that a pruning supersedes, and their acceptances.
+    """Return the records that a pruning supersedes, and the notes about them.
 
     Args:
         paths: All files of both sides.
@@ -75,13 +75,17 @@ def superseded(paths: Iterable[str], prunings: Mapping[str, Pruning]) -> set[str
         if basename(dirname(path)) == PINS:
             pins[digest_of(path)].append(basename(path))
     pinned = {(digest, name) for digest, names in pins.items() for name in layout.pinned_files(names)}
+    judgements = {}
+    for path in paths:
+        if record_file := layout.record_of_judgement(basename(path)):
+            judgements[f"{dirname(path)}/{record_file}"] = path
     deleted = set()
     for path in filter(is_record, paths):
         digest, name = digest_of(path), basename(path)
         identity = digest, layout.parse_path(path).id
         unknown_acceptance = path + ACCEPTED in paths and identity not in knowingly
         if identity in pruned and not unknown_acceptance and (digest, name) not in pinned:
-            deleted |= {path, path + ACCEPTED}
+            deleted |= {path, path + ACCEPTED, judgements.get(path, path)}
     return deleted & paths
 
 

@@ -68,7 +68,7 @@ def _newest(context: Context, store: Store, folder: str) -> Record | None:
 
 def _baselines(context: Context, store: Store, folder: str) -> Iterator[Record]:
     for file in store.newest(folder):
-        if file.rejected and not file.accepted:
+        if not file.joins:
             continue
         try:
             record = store.read(file)

@@ -81,6 +81,8 @@ def export_records(store: Store, chosen: Iterable[tuple[str, RecordFile]], desti
 def _notes(store: Store, folder: str, file: RecordFile, path: str) -> list[tuple[str, bytes]]:
     """Read the notes about a record; each with its path in the destination."""
     sources = {path + ACCEPTED: file.path + ACCEPTED} if file.accepted else {}
+    if file.judgement:
+        sources[path + file.judgement.removeprefix(file.path)] = file.judgement
     key_folder = "/".join(path.split("/")[:3])
     for name in sorted(store.files.names(f"{folder}/{PINS}")):
         if layout.record_of_pin(name) == file.name:

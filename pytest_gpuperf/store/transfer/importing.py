@@ -66,6 +66,7 @@ class ImportPlan:
         notes: Notes, by destination path.
         words: Each note in words, by destination path.
         left: Notes that are not asked for, in words, by destination path.
+        judgements: Notes from the end of the invocation, by destination path of their record; each with its own path.
         folders: Key folder of each record file, by key digest and name.
         damaged: Errors that prevent the import.
         future: Errors of the files that are dated in the future.
@@ -75,6 +76,7 @@ class ImportPlan:
     notes: dict[str, CheckedFile] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
+    judgements: dict[str, tuple[str, CheckedFile]] = field(default_factory=dict)
     folders: dict[tuple[str | None, str], str] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
     future: list[UnreadableRecord] = field(default_factory=list)
@@ -113,17 +115,26 @@ def import_records(
             raise StoreError(f"Nothing was imported from {source}: it has damaged or conflicting files.\n{listed}")
         if not plan.records and not plan.future and not may_be_empty:
             raise StoreError(f"There is no record in {source}. Name a tar or a folder from `gpuperf baseline export`.")
+        # A judgement is a part of its record, and comes before it. Records that are here already keep theirs.
+        for record_path, (path, origin) in plan.judgements.items():
+            if not sink.has(record_path):
+                _copy(files, origin, sink, path)
         written = [path for path, origin in plan.records.items() if _copy(files, origin, sink, path)]
         left = tuple(words for path, words in plan.left.items() if not sink.has(path))
         noted = [path for path, origin in plan.notes.items() if _copy(files, origin, sink, path)]
     return ImportResult(
         len(written),
         len(plan.records) - len(written),
-        sum(layout.parse_path(path).may_be_baseline for path in written),
+        sum(_file(plan, path).may_be_baseline for path in written),
         tuple(plan.words[path] for path in noted),
         left,
         tuple(plan.future),
     )
+
+
+def _file(plan: ImportPlan, path: str) -> layout.RecordFile:
+    judgement = plan.judgements[path][0] if path in plan.judgements else ""
+    return layout.parse_path(path, judgement=judgement)
 
 
 def _copy(files: Source, origin: CheckedFile, sink: StoreSink, path: str) -> bool:
@@ -175,7 +186,12 @@ def _chosen(paths: Iterable[str], records: Sequence[str], plan: ImportPlan) -> I
 
 def _is_note(path: str) -> bool:
     return is_calibration(path) or (
-        layout.is_json(path) and (path.endswith(ACCEPTED) or basename(dirname(path)) == PINS)
+        layout.is_json(path)
+        and (
+            path.endswith(ACCEPTED)
+            or bool(layout.record_of_judgement(basename(path)))
+            or basename(dirname(path)) == PINS
+        )
     )
 
 
@@ -201,7 +217,9 @@ def _checked(path: str, content: bytes, where: str, sink: StoreSink, destination
 def _add_note(files: Source, path: str, kinds: Collection[str], sink: StoreSink, plan: ImportPlan) -> None:
     """Plan to import a note if it is asked for, unless it is about a record that is not imported."""
     name = basename(path)
-    record_file = name.removesuffix(ACCEPTED) if name.endswith(ACCEPTED) else layout.record_of_pin(name)
+    judged_file = layout.record_of_judgement(name)
+    accepted_file = name.removesuffix(ACCEPTED) if name.endswith(ACCEPTED) else ""
+    record_file = judged_file or accepted_file or layout.record_of_pin(name)
     folder = plan.folders.get((digest_of(path), record_file))
     if folder is None and not is_calibration(path):
         return
@@ -209,9 +227,14 @@ def _add_note(files: Source, path: str, kinds: Collection[str], sink: StoreSink,
         content = files.content(path, _REMEDY)
         note = check_note(content, path, files.describe(path), _REMEDY)
     except UnreadableRecord:
-        if kinds:
+        if kinds or judged_file:
             raise
         return  # it would be left out anyway
+    if judged_file:
+        day_folder = f"{folder}/{layout.day_of(name)}"
+        checked = _checked(path, content, files.describe(path), sink, f"{day_folder}/{name}")
+        plan.judgements[f"{day_folder}/{judged_file}"] = f"{day_folder}/{name}", checked
+        return
     if isinstance(note, Calibration):
         destination = f"{layout.calibrations_folder(note.device)}/{name}"
     else:

@@ -11,7 +11,7 @@ from pytest_gpuperf.store.calibration import Calibration
 from pytest_gpuperf.store.dates import is_future, stem_of, time_of
 from pytest_gpuperf.store.key import key_digest
 from pytest_gpuperf.store.layout import ACCEPTED, PINS
-from pytest_gpuperf.store.notes import Acceptance, Note, Pin, Pruning, parse_note
+from pytest_gpuperf.store.notes import Acceptance, Judgement, Note, Pin, Pruning, parse_note
 from pytest_gpuperf.store.record_format.record_file import parse_record
 
 
@@ -59,6 +59,11 @@ def check_note(content: bytes, path: str, where: str, remedy: str) -> Note:
         acceptance = parse_note(content, Acceptance, where, remedy)
         matches = acceptance.record == layout.parse_path(name.removesuffix(ACCEPTED)).id
         return _dated(acceptance, stem_of(acceptance.accepted_utc), where, matches, remedy)
+    if record_file := layout.record_of_judgement(name):
+        judgement = parse_note(content, Judgement, where, remedy)
+        expected = layout.judgement_name(record_file, judgement.gate, judgement.verdict)
+        matches = (judgement.record, name) == (layout.parse_path(record_file).id, expected)
+        return _dated(judgement, stem_of(judgement.at_utc), where, matches, remedy)
     if folder == PINS:
         pin = parse_note(content, Pin, where, remedy)
         matches = (pin.record, pin.pinned) == (layout.parse_path(layout.record_of_pin(name)).id, layout.is_pin(name))
