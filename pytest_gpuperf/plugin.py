@@ -51,6 +51,12 @@ OPTIONS = (
         "records to compare with: rolling (the newest), pinned, both, a record's id, or commit:SHA (default: both)",
     ),
     (
+        "merge_base",
+        "REF|auto|none",
+        "branch that the measured commit will be merged into: a regression that it already had where the two parted is "
+        "inherited, and passes (default: auto, which is CI's base branch, else the remote's default branch)",
+    ),
+    (
         "key",
         "+FIELD|-FIELD",
         "change what must match for two records to be compared: add a field of the environment "

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf.analysis.rule import Rule, rule_of
 from pytest_gpuperf.model import Comparison, Record, RuleSettings
 from pytest_gpuperf.publish.comparison import compare_record, prior_of
-from pytest_gpuperf.store import Baseline, BaselineSpec, RecordFile, Store, duet_history, select_baseline
+from pytest_gpuperf.store import (
+    Baseline,
+    BaselineSpec,
+    MergeBase,
+    RecordFile,
+    Store,
+    commits_before,
+    duet_history,
+    merge_base_records,
+    select_baseline,
+)
+from pytest_gpuperf.store.baseline import COMMIT, RECORD
 
 
 @dataclass(frozen=True)
@@ -52,4 +64,8 @@ def judge(
         baseline = duet_history(store, record.key, before=before)
     else:
         baseline = select_baseline(store, record.key, spec, before=before)
+        if record.merge_base and (spec is None or spec.kind not in (RECORD, COMMIT)):
+            merge_base = MergeBase(commits_before(Path.cwd(), record.merge_base))
+            records = merge_base_records(store, record.key, merge_base, before=before)
+            baseline = replace(baseline, merge_base=records)
     return JudgedRecord(record, compare_record(record, baseline, rule), baseline)

@@ -110,6 +110,8 @@ class Record:
         reference_under_test: What was measured on the reference's side, by sweep.
         device_kind: ``gpu``, ``cpu``, or ``unknown`` (imported from another tool).
         budgets: Latency budgets that the test required or searched for.
+        merge_base: Commit of the main branch that the measured change is based on; empty on the main branch, or if
+            unknown.
         node_id: pytest's id of the test, from the top of the checkout; empty for a record that pytest did not measure.
         moved_from: Id that the test had when it was measured; empty if ``gpuperf baseline move`` has not changed it.
         kept_points: Load points that the next record measures again, by sweep, where the test looked for its points.
@@ -137,6 +139,7 @@ class Record:
     moved_from: str = ""
     kept_points: Mapping[str, tuple[LoadPoint, ...]] = field(default_factory=dict)
     verdict: str = ""
+    merge_base: str = ""
 
     def __post_init__(self) -> None:
         if self.status not in ("complete", "incomplete"):

@@ -12,6 +12,7 @@ from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated_pri
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, comparable_values, energy_methods
 from pytest_gpuperf.model import Change, CommonMode, Comparison, Plain, PooledTest, Record, Verdict
+from pytest_gpuperf.publish.inherited import MergeBaseValues, with_inherited
 from pytest_gpuperf.store import Baseline, Store, newest_calibration
 
 #: Verdicts of records that were compared with nothing.
@@ -52,6 +53,7 @@ class RecordToJudge:
         pinned: Values of the pinned records, the last pinned first.
         changes: Other differences from the newest baseline record.
         differing: Differences of the key, if the test has records but none of this key.
+        merge_base: Values of the merge base, for inherited regressions; None on the main branch.
     """
 
     test: str
@@ -61,6 +63,7 @@ class RecordToJudge:
     pinned: tuple[RecordValues, ...] = ()
     changes: tuple[Change, ...] = ()
     differing: Mapping[str, tuple[Plain, Plain]] | None = None
+    merge_base: MergeBaseValues | None = None
 
 
 def to_judge(record: Record, baseline: Baseline, rule: Rule) -> RecordToJudge:
@@ -70,6 +73,7 @@ def to_judge(record: Record, baseline: Baseline, rule: Rule) -> RecordToJudge:
     def values(each: Record) -> RecordValues:
         return comparable_values(each, method, rule.metrics)
 
+    merge_base = baseline.merge_base
     newest = next(iter((*baseline.records, *baseline.pinned)), None)
     return RecordToJudge(
         test=record.test,
@@ -79,6 +83,9 @@ def to_judge(record: Record, baseline: Baseline, rule: Rule) -> RecordToJudge:
         pinned=tuple(map(values, baseline.pinned)),
         changes=changes(newest, record) if newest is not None else (),
         differing=baseline.differing,
+        merge_base=MergeBaseValues(tuple(map(values, merge_base.records)), merge_base.since, merge_base.problem)
+        if merge_base is not None
+        else None,
     )
 
 
@@ -87,7 +94,12 @@ def compare_alone(each: RecordToJudge) -> Comparison:
     comparison = compare_values(each.candidate, each.baseline, each.rule, pinned=each.pinned)
     if not each.baseline and not each.pinned and each.differing is not None:
         return replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=each.differing)
-    return replace(comparison, changes=each.changes)
+    return inherited(each, replace(comparison, changes=each.changes))
+
+
+def inherited(each: RecordToJudge, comparison: Comparison) -> Comparison:
+    """Return the comparison of a record in which the regressions of the merge base are inherited, not regressed."""
+    return with_inherited(comparison, each.merge_base, each.candidate, each.baseline, each.rule, pinned=each.pinned)
 
 
 def compare_next(each: RecordToJudge, earlier: Sequence[RecordToJudge], pool: Mapping[str, PooledTest]) -> Comparison:  # noqa: ARG001

@@ -28,8 +28,20 @@ from pytest_gpuperf.session.ids.rootdir import root_directory
 from pytest_gpuperf.session.ids.test_id import IdScheme
 from pytest_gpuperf.session.key_changes import UnknownKeyField, changed_key
 from pytest_gpuperf.session.settings import Settings, read_settings
-from pytest_gpuperf.store import Baseline, Checkout, Store, read_checkout
+from pytest_gpuperf.store import (
+    Baseline,
+    Checkout,
+    MergeBase,
+    Store,
+    duet_history,
+    merge_base_records,
+    read_checkout,
+    read_merge_base,
+    select_baseline,
+)
+from pytest_gpuperf.store.baseline import COMMIT, RECORD
 from pytest_gpuperf.store.project.location import option_for
+from pytest_gpuperf.store.project.merge_base import AUTO
 from pytest_gpuperf.targets.anchor import DIGEST
 
 
@@ -105,6 +117,16 @@ class Context:
         """The checked-out commit of the root directory."""
         return read_checkout(self.root_path)
 
+    @cached_property
+    def merge_base(self) -> MergeBase:
+        """The commit of the main branch that the measured change is based on, and those before it.
+
+        Raises:
+            OptionError: Git does not know the branch that the user named.
+        """
+        settings = self.settings
+        return read_merge_base(self.root_path, settings.merge_base, option=settings.merge_base_option)
+
     @property
     def reports_here(self) -> bool:
         """Whether this process writes the reports: not an xdist worker, nor the base of a duet."""
@@ -156,6 +178,19 @@ class Context:
         if traced_by:
             key["traced_by"] = ", ".join(traced_by)
         return changed_key(key, self.environment(test), self.settings.key) if self.settings.key else key
+
+    def baseline(self, key: PlainMapping, *, duet: bool) -> Baseline:
+        """Return the records that a new record of a key is compared with; for a duet, its earlier duets.
+
+        Raises:
+            StoreError, UnreadableRecord: The store can't be listed, or the baseline can't be read.
+        """
+        if duet:
+            return duet_history(self.store, key)
+        baseline = select_baseline(self.store, key, self.settings.baseline)
+        if self.settings.baseline.kind in (RECORD, COMMIT):
+            return baseline  # the user says what to compare with
+        return replace(baseline, merge_base=merge_base_records(self.store, key, self.merge_base))
 
     def environment(self, test: str) -> PlainMapping:
         """Return the facts that are recorded beside a test's figures."""
@@ -218,6 +253,8 @@ def read_context(config: pytest.Config) -> Context:
             context.key("", 1)
         context.devices.export()
         context = _in_duet(config, context)
+        if settings.merge_base != AUTO:
+            _ = context.merge_base  # a branch that git does not know
         _ = context.store  # while the working directory is the user's: paths are described relative to it
     except GpuperfError as error:
         raise pytest.UsageError(str(error)) from error

@@ -43,7 +43,7 @@ from pytest_gpuperf.session.load_points import kept_points_of, on_axis, schedule
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.measured_devices import MeasuredDevices
 from pytest_gpuperf.session.sweeps import Sweep, settings_of
-from pytest_gpuperf.store import Baseline, duet_history, select_baseline
+from pytest_gpuperf.store import Baseline
 from pytest_gpuperf.store.provenance import utc_now
 from pytest_gpuperf.targets import Target
 
@@ -282,6 +282,7 @@ class MeasuredTest:
             gate="open",
             runs=tuple(run for sweep in self.sweeps for run in sweep.runs),
             commit=self._context.checkout.commit,
+            merge_base=self._context.merge_base.commit,
             under_test={sweep.name: sweep.under_test for sweep in self.sweeps},
             environment={"uncommitted_changes": self._context.checkout.dirty, **self._context.environment(self.test)},
             settings={**settings_of(self.sweeps, self.plan), "gpuperf": version("pytest-gpuperf")},
@@ -316,8 +317,7 @@ class MeasuredTest:
         """Read the baseline before anything is measured: a damaged one should not cost minutes."""
         if self.baseline is None:
             self._traced_by = tracers()
-            store, spec = self._context.store, self._context.settings.baseline
-            self.baseline = duet_history(store, self._key) if duet else select_baseline(store, self._key, spec)
+            self.baseline = self._context.baseline(self._key, duet=duet)
 
     # Looks
 

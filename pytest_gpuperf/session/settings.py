@@ -18,6 +18,7 @@ from pytest_gpuperf.session.key_changes import KeyChange, parse_key_changes
 from pytest_gpuperf.store import BaselineSpec
 from pytest_gpuperf.store.prices import read_prices
 from pytest_gpuperf.store.project.location import default_store, expanded, option_for
+from pytest_gpuperf.store.project.merge_base import AUTO
 from pytest_gpuperf.user_path import user_path
 
 Value = TypeVar("Value")
@@ -46,6 +47,8 @@ class Settings:
         min_effect: Share up to which a worsening is accepted.
         max_runs: Fresh starts that an undecided test may take; ``runs`` or more.
         baseline: Records to compare with.
+        merge_base: Branch, tag or commit that the change will be merged into; ``auto`` or ``none``.
+        merge_base_option: The option that names it, for messages.
         key: Fields added to the comparison key or removed from it.
         require_baseline: Whether a test with nothing to compare with fails.
         anchor: Whether the anchor is measured with every sweep.
@@ -72,6 +75,8 @@ class Settings:
     lock_clocks: ClockWish | None = None
     triton: str | None = None
     reports: tuple[str, ...] = ()
+    merge_base: str = AUTO
+    merge_base_option: str = ""
 
 
 def read_settings(config: pytest.Config, root_path: Path | None = None) -> Settings:
@@ -85,6 +90,7 @@ def read_settings(config: pytest.Config, root_path: Path | None = None) -> Setti
     """
     store, store_option = _store(config, root_path or config.rootpath)
     runs = _parse(config, "runs", "3", parse_runs)
+    merge_base, from_ini = _text(config, "merge_base", AUTO)
     return Settings(
         measure=bool(config.getoption("gpuperf")),
         store=store,
@@ -103,6 +109,10 @@ def read_settings(config: pytest.Config, root_path: Path | None = None) -> Setti
         lock_clocks=_parse(config, "lock_clocks", "", parse_clocks),
         triton=_text(config, "triton", "")[0] or None,
         reports=_reports(config),
+        merge_base=merge_base,
+        merge_base_option=f"gpuperf_merge_base = {merge_base} in {config.inipath}"
+        if from_ini
+        else f"--gpuperf-merge-base {merge_base}",
     )
 
 

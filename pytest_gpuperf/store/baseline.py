@@ -9,6 +9,7 @@ from itertools import islice
 
 from pytest_gpuperf.errors import FutureDate, StoreError, UnreadableRecord
 from pytest_gpuperf.model import Plain, PlainMapping, Record
+from pytest_gpuperf.store.ancestors import MergeBaseRecords
 from pytest_gpuperf.store.key import difference
 from pytest_gpuperf.store.layout import RecordFile, cleared
 from pytest_gpuperf.store.store import Store
@@ -77,12 +78,14 @@ class Baseline:
             without a record of this key. For a spec of a record or a commit, only such records count.
         pinned: Pinned records, which are compared with as well, so that slow creep is not absorbed; the last pinned
             first.
+        merge_base: Records of the main branch that the change is based on; None on the main branch.
     """
 
     records: tuple[Record, ...] = ()
     unreadable: tuple[UnreadableRecord, ...] = ()
     differing: dict[str, tuple[Plain, Plain]] | None = None
     pinned: tuple[Record, ...] = ()
+    merge_base: MergeBaseRecords | None = None
 
 
 class BaselineReader:

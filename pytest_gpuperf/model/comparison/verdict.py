@@ -55,7 +55,8 @@ class Row:
         min_detectable: Smallest worsening (0.25 is 25%) that this comparison detects with 80% probability.
         records_to_decide: Further records in the baseline (blocks, in a duet) that would decide an inconclusive row, if
             the change is as large as measured; 0 for a decided row, None if no number would.
-        against: ``baseline`` (the rolling baseline), ``pinned``, or ``reference`` (of a duet).
+        against: ``baseline`` (the rolling baseline), ``pinned``, ``reference`` (of a duet), or ``merge base``, where
+            the main branch and the change have both regressed and the row is about the change's part.
     """
 
     sweep: str
@@ -161,8 +162,9 @@ class Comparison:
             alone, or if a device is unknown.
         suspect: Whether the best estimate is a regression that the invocation's number of tests leaves undecided. Such
             a record waits until it is accepted, or until a later record is unchanged.
-        inherited_from: Ids of the records of the merge base, for an inherited verdict.
+        inherited_from: Ids of the records of the merge base, newest first, if they have a part in a regression.
         inherited_since: Commit of the first record that had the inherited regression; empty if unknown.
+        merge_base_problem: Why a regression could not be compared with the merge base, and what to do; empty otherwise.
     """
 
     verdict: Verdict
@@ -182,6 +184,7 @@ class Comparison:
     suspect: bool = False
     inherited_from: tuple[str, ...] = ()
     inherited_since: str = ""
+    merge_base_problem: str = ""
 
     def of(self, verdict: Verdict) -> tuple[Row, ...]:
         """Return the rows of a verdict."""

@@ -147,7 +147,7 @@ WINDOW_OPTIONAL = (
 POINTS = (("runs", 0, "windows", 0, "point"), ("kept_points", "serving", 0))
 RECORD_OPTIONAL = (
     *("commit", "under_test", "environment", "settings", "rule", "reference", "reference_under_test"),
-    *("device_kind", "budgets", "kept_points", "node_id", "moved_from", "verdict"),
+    *("device_kind", "budgets", "kept_points", "node_id", "moved_from", "verdict", "merge_base"),
 )
 GPU_OPTIONAL = (
     *("power_w", "sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "memory_clock_mhz", "utilization"),
