@@ -82,7 +82,7 @@ class Job:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         self.log.append(done.stdout)
         pairs = (line.partition("=") for line in output.read_text().splitlines())

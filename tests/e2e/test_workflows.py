@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import pytest
 
 from pytest_gpuperf.store import Store
 from tests.e2e.actions_runner import Job
+from tests.e2e.test_duet_install import PACKAGES, write_wheel
 from tests.unit.cli.pull_request.github_server import REPOSITORY, TOKEN, State, github_server
 from tests.unit.factories import record
 from tests.unit.store.remotes import clone_of, git, origin_in
 
 GITHUB = Path(__file__).parents[2] / ".github"
 SHA = "1234567890" * 4
+AUTHOR = ("-c", "user.name=Ada", "-c", "user.email=a@b")
 
 SUITE = """
 import os
@@ -27,6 +30,15 @@ import time
 
 def test_sleep(gpuperf):
     gpuperf.sweep(lambda: time.sleep(0.004 * float(os.environ.get("SLOWER", "1"))), name="sleep", window_s=0.1)
+"""
+
+
+DEPENDENT_SUITE = """
+import dependency
+
+def test_sleep(gpuperf):
+    print("measured with dependency", dependency.VERSION)
+    gpuperf.sweep(dependency.infer, name="sleep")
 """
 
 
@@ -76,11 +88,11 @@ Start = Callable[..., Job]
 def start(origin: Path, tmp_path: Path, programs: Path, server: State) -> Start:
     """A fresh machine for a job: a shallow checkout, an empty temporary directory."""
 
-    def begin(event: dict[str, Any], name: str = "pull_request", **variables: str) -> Job:
+    def begin(event: dict[str, Any], name: str = "pull_request", branch: str = "main", **variables: str) -> Job:
         number = len(list(tmp_path.iterdir()))
         temporary = tmp_path / f"temp{number}"
         temporary.mkdir()
-        checkout = clone_of(origin, tmp_path / f"checkout{number}", "--depth=1")
+        checkout = clone_of(origin, tmp_path / f"checkout{number}", "--depth=1", f"--branch={branch}")
         (tmp_path / "artifacts").mkdir(exist_ok=True)
         return Job(
             github={"event_name": name, "event": event, "repository": REPOSITORY, "token": TOKEN},
@@ -102,8 +114,9 @@ def start(origin: Path, tmp_path: Path, programs: Path, server: State) -> Start:
     return begin
 
 
-def pull_request(repository: str) -> dict[str, Any]:
-    return {"pull_request": {"number": 7, "head": {"repo": {"full_name": repository}}}}
+def pull_request(repository: str, head: str = "fix", base: str = "") -> dict[str, Any]:
+    sides = {"head": {"repo": {"full_name": repository}, "ref": head}, "base": {"ref": "main", "sha": base}}
+    return {"pull_request": {"number": 7, **sides}}
 
 
 def workflow(job: Job, name: str) -> Path:
@@ -173,19 +186,85 @@ def test_a_bucket_instead_of_a_branch(start: Start, origin: Path, tmp_path: Path
     assert git(origin, "branch", "--format=%(refname:short)") == "main"
 
 
+def push(work: Path, branch: str, version: str) -> str:
+    """Push a new commit of main on a branch, whose requirement has a version; return its hash."""
+    git(work, "checkout", "--quiet", "-B", branch, "main")
+    (work / "requirements.txt").write_text(f"--no-index\n--find-links wheels\ndependency=={version}\n")
+    git(work, "add", "-A")
+    git(work, *AUTHOR, "commit", "--quiet", "--allow-empty", "-m", branch)
+    git(work, "push", "--quiet", "origin", branch)
+    return git(work, "rev-parse", "HEAD")
+
+
+def test_pull_requests_are_measured_in_a_duet_with_their_base(
+    start: Start, server: State, origin: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "team"
+    for version, delay_s in (("1.0", 0.004), ("2.0", 0.0048)):
+        write_wheel(work / "wheels", version, delay_s)
+    test = work / "tests" / "performance" / "test_sleep.py"
+    test.write_text(DEPENDENT_SUITE)
+    base = push(work, "main", "1.0")
+    push(work, "fix", "2.0")
+    # GitHub's merge commit, and a base in the event that is older than it.
+    git(work, "checkout", "--quiet", "-B", "merge", "main")
+    git(work, *AUTHOR, "merge", "--quiet", "--no-ff", "-m", "merge", "fix")
+    git(work, "push", "--quiet", "origin", "merge")
+
+    def measured(job: Job, version: str) -> int:
+        # The job's pip is a program that prints its arguments: install what the pull request requires.
+        with zipfile.ZipFile(work / "wheels" / f"dependency-{version}-py3-none-any.whl") as wheel:
+            wheel.extractall(job.checkout / ".installed")
+        job.variables = {**job.variables, "PYTHONPATH": f"{job.checkout}/.installed:{PACKAGES}"}
+        path = workflow(job, "gpuperf-duet")
+        options = "mode: duet\n          duet-options: --blocks 3 --alternations 6 --window-s 0.1\n"
+        path.write_text(path.read_text().replace("mode: duet\n", options))
+        return job.run(path, "gpu")
+
+    slower = start(pull_request(REPOSITORY, base=git(work, "rev-parse", "main~1")), branch="merge")
+    assert measured(slower, "2.0") == 1, slower.log
+    assert any("installing base in a new environment: pip install -r requirements.txt" in text for text in slower.log), slower.log
+    assert any("Commented on pull request 7" in text for text in slower.log)
+    (body,) = (comment["body"] for comment in server.comments)
+    assert body.startswith("<!-- pytest-gpuperf report duet -->")
+    assert f"gpuperf: `fix against main ({base[:8]})`: 1 test regressed" in body
+    assert f"**Reference:** commit `{base[:8]}`" in body
+    kept = {path.name for path in (tmp_path / "artifacts" / "gpuperf").iterdir()}
+    assert kept == {"comment.md", "report.html", "junit.xml", "records.tar"}
+    assert git(origin, "branch", "--format=%(refname:short)").split() == ["fix", "main", "merge"]
+
+    # Nothing has changed, in a fork: it may not comment, but another workflow does.
+    push(work, "docs", "1.0")
+    fork = start(pull_request("mallory/code", base=base), branch="docs")
+    assert measured(fork, "1.0") == 0, fork.log
+    assert any("1 test compared, no regression" in text for text in fork.log)
+    event = fork_run("docs", name="gpuperf duet")
+    server.pulls.append({"number": 7, "head": {"label": "mallory:docs", "sha": SHA}})
+    comment = start(event, "workflow_run")
+    assert comment.run(workflow(comment, "gpuperf-comment"), "comment") == 0, comment.log
+    (body,) = (comment["body"] for comment in server.comments)
+    assert "1 test regressed" not in body
+    assert not any(TOKEN in text for job in (slower, fork) for text in job.log)
+
+
+def fork_run(branch: str, name: str = "gpuperf") -> dict[str, Any]:
+    return {
+        "workflow_run": {
+            "id": 4711,
+            "name": name,
+            "event": "pull_request",
+            "head_repository": {"full_name": "mallory/code", "owner": {"login": "mallory"}},
+            "head_branch": branch,
+            "head_sha": SHA,
+        }
+    }
+
+
 def test_pull_requests_of_forks_are_commented_on_afterwards(start: Start, server: State, tmp_path: Path) -> None:
     fork = start(pull_request("mallory/code"))
     assert fork.run(workflow(fork, "gpuperf"), "gpu") == 0, fork.log
     assert server.asked == []
-    event = {
-        "workflow_run": {
-            "id": 4711,
-            "event": "pull_request",
-            "head_repository": {"full_name": "mallory/code", "owner": {"login": "mallory"}},
-            "head_branch": "fix;$(touch${IFS}pwned)`id`",
-            "head_sha": SHA,
-        }
-    }
+    event = fork_run("fix;$(touch${IFS}pwned)`id`")
     server.pulls.append({"number": 7, "head": {"label": "mallory:fix;$(touch${IFS}pwned)`id`", "sha": SHA}})
     report = tmp_path / "artifacts" / "gpuperf" / "comment.md"
     report.write_text("<!-- gpuperf -->\n## improved\n@maintainer [accept](https://evil.example)\n")

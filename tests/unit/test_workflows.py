@@ -65,13 +65,14 @@ def test_copied_workflows_have_the_least_permissions(path: Path) -> None:
     assert {name for name, access in job["permissions"].items() if access == "write"} == {
         "gpuperf": {"pull-requests"},
         "gpuperf-comment": {"pull-requests"},
+        "gpuperf-duet": {"pull-requests"},
         "gpuperf-main": {"contents"},
         "gpuperf-smoke": set(),
     }[path.stem]
     if "workflow_run" in events:  # nothing of the fork runs on a machine whose token may write
         used = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
         assert used == ["actions/setup-python", "actions/download-artifact"]
-        assert list(events["workflow_run"]["workflows"]) == ["gpuperf"]
+        assert list(events["workflow_run"]["workflows"]) == ["gpuperf", "gpuperf duet"]
 
 
 @every_file
