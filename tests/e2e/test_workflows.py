@@ -223,7 +223,7 @@ def test_pull_requests_are_measured_in_a_duet_with_their_base(
 
     slower = start(pull_request(REPOSITORY, base=git(work, "rev-parse", "main~1")), branch="merge")
     assert measured(slower, "2.0") == 1, slower.log
-    assert any("installing base in a new environment: pip install -r requirements.txt" in text for text in slower.log), slower.log
+    assert any("installing base in a new environment: pip install -r requirements.txt" in text for text in slower.log)
     assert any("Commented on pull request 7" in text for text in slower.log)
     (body,) = (comment["body"] for comment in server.comments)
     assert body.startswith("<!-- pytest-gpuperf report duet -->")
