@@ -18,7 +18,7 @@ from pytest_gpuperf.publish.comparison import UNCOMPARED
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally, worst_first
 from pytest_gpuperf.report.exchange.report_json import comparison_document, without_infinities
-from pytest_gpuperf.report.notes import comparison_notes
+from pytest_gpuperf.report.notes import comparison_notes, interval_notes
 from pytest_gpuperf.report.summary import headline
 from pytest_gpuperf.report.table import Table
 from pytest_gpuperf.report.wrapping import wrapped
@@ -148,7 +148,7 @@ def _counts(judged: JudgedRecord) -> list[str]:
 
 def _notes(judged: JudgedRecord) -> list[str]:
     comparison = judged.comparison
-    lines = [note.strip() for note in comparison_notes(comparison)]
+    lines = [note.strip() for note in comparison_notes(comparison, judged.record)]
     lines += [
         f"changed: {change.where}: {change.name} {change.before} -> {change.after}" for change in comparison.changes
     ]
@@ -162,7 +162,12 @@ def _table(records: Sequence[JudgedRecord], all_rows: bool) -> list[str]:
         lines += wrapped([judged.record.test, f"  {_heading(judged)}"], width)
         lines += _table_lines(judged, all_rows, width)
         lines += wrapped([f"  {line}" for line in (*_counts(judged), *_notes(judged))], width)
+    lines += wrapped(_footnotes(records), width)
     return list(map(printable, lines))
+
+
+def _footnotes(records: Sequence[JudgedRecord]) -> list[str]:
+    return list(dict.fromkeys(note for judged in records for note in interval_notes(judged.comparison)))
 
 
 def _markdown(records: Sequence[JudgedRecord], all_rows: bool) -> list[str]:
@@ -177,7 +182,7 @@ def _markdown(records: Sequence[JudgedRecord], all_rows: bool) -> list[str]:
             [f"* {escape.text(note)}" for note in _notes(judged)],
         ]
         lines += [line for block in blocks if block for line in (*block, "")]
-    return lines[:-1]
+    return [*lines, *map(escape.text, _footnotes(records))] if _footnotes(records) else lines[:-1]
 
 
 def _json(records: Sequence[JudgedRecord], _all_rows: bool) -> list[str]:

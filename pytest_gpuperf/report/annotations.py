@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_gpuperf.model import ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import point_label, worst_first
-from pytest_gpuperf.report.figures import figure, interval, plural
+from pytest_gpuperf.report.figures import figure, interval_with_level, plural
 
 #: Number of errors that GitHub shows for one step.
 MAX_ANNOTATIONS = 10
@@ -50,7 +50,8 @@ def _message(test: ReportedTest) -> str:
         return test.error or "regressed"
     row = rows[0]
     values = f"{figure(row.metric, row.baseline)} to {figure(row.metric, row.candidate)}"
-    text = f"{row.metric} {interval(row)} at {point_label(row)}: {values}"
+    place = f"at {point_label(row)}" if row.point else "over the whole sweep"
+    text = f"{row.metric} {interval_with_level(row)} {place}: {values}"
     return f"{text} ({plural(len(rows), 'row')} regressed)"
 
 

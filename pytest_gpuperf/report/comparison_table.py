@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from pytest_gpuperf.model import CurvePoint, LoadPoint, ReportedTest, Row, Verdict, worst
-from pytest_gpuperf.report.figures import change, figure, interval, plural, short_interval
+from pytest_gpuperf.report.figures import change, confidences, figure, interval, plural, short_interval
 from pytest_gpuperf.report.table import Table
 
 ENTIRE_SWEEP = "whole sweep"
@@ -55,13 +55,15 @@ _COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "short metric": ("metric", lambda row: short_metric(row.metric)),
     "before": (">before", lambda row: figure(row.metric, row.baseline)),
     "now": (">now", lambda row: figure(row.metric, row.candidate)),
-    "change": ("change [95%]", interval),
-    "short change": ("change [95%]", short_interval),
+    "change": ("change", interval),
+    "short change": ("change", short_interval),
     "p": (">p", lambda row: f"{row.p_value:.1g}"),
     "exact p": (">p", lambda row: f"{row.p_value:.2g}"),
     "detectable": (">detectable", lambda row: change(1 + row.min_detectable)),
     "against": ("against", lambda row: row.against),
 }
+#: Verdicts of rows that are worse than the baseline.
+_WORSE = (Verdict.REGRESSED, Verdict.INHERITED)
 _TALLIED = {str(Verdict.NO_BASELINE): "with no baseline"}
 
 
@@ -72,11 +74,17 @@ def row_table(rows: Iterable[Row], columns: Sequence[str], *, duet: bool = False
         columns: Names of columns, as in ``_COLUMNS``.
         duet: Whether the rows compare with a reference instead of a baseline.
     """
+    rows = list(rows)
     chosen = [_COLUMNS[name] for name in columns]
     before, now = side_names(duet=duet)
-    sides = {">before": f">{before}", ">now": f">{now}"}
-    titles = tuple(sides.get(title, title) for title, _ in chosen)
+    names = {">before": f">{before}", ">now": f">{now}", "change": change_title(rows)}
+    titles = tuple(names.get(title, title) for title, _ in chosen)
     return Table(titles, tuple(tuple(cell(row) for _, cell in chosen) for row in rows))
+
+
+def change_title(rows: Iterable[Row]) -> str:
+    """Return the title of a column of changes, which names the confidence of their intervals."""
+    return f"change [{confidences(rows)}]"
 
 
 def worst_first(rows: Iterable[Row]) -> list[Row]:
@@ -102,8 +110,21 @@ def severity(test: ReportedTest) -> tuple[bool, bool, int]:
 
 
 def changed_or_undecided(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows that are not unchanged, the worst first."""
-    return worst_first(row for row in rows if row.verdict is not Verdict.UNCHANGED)
+    """Return the rows that decide a verdict other than unchanged, the worst first.
+
+    Where some rows show a regression, those that are inconclusive by themselves decide nothing.
+    """
+    rows = list(rows)
+    hidden = {Verdict.UNCHANGED, *(row.verdict for row in undecided_beside_regressions(rows))}
+    return worst_first(row for row in rows if row.verdict not in hidden)
+
+
+def undecided_beside_regressions(rows: Iterable[Row]) -> list[Row]:
+    """Return the inconclusive rows of a test of which other rows regressed, the largest worsening first."""
+    rows = list(rows)
+    if not any(row.verdict in _WORSE for row in rows):
+        return []
+    return worst_first(row for row in rows if row.verdict is Verdict.INCONCLUSIVE)
 
 
 def tally(verdicts: Iterable[str], noun: str = "") -> str:

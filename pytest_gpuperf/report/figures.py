@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 from pytest_gpuperf.model import CurvePoint, Row
 from pytest_gpuperf.report import escape
@@ -14,6 +15,11 @@ _UNITS = {
     "memory": _BYTE_UNITS,
     "host_memory": _BYTE_UNITS,
 }
+
+#: Ratio from which a change is written as a factor.
+_LARGE_RATIO = 11.0
+#: Ratio whose exact value means nothing to anybody.
+_ENDLESS_RATIO = 1000.0
 
 
 def duration(ns: float) -> str:
@@ -49,19 +55,49 @@ def marked(point: CurvePoint, quantile: str, text: str) -> str:
 def change(ratio: float) -> str:
     """Format a ratio as a signed percentage, or as ``x12`` from 1000% on."""
     percent = 100 * (ratio - 1)
-    if percent >= 1000:
-        return f"x{ratio:.0f}"
+    if ratio >= _LARGE_RATIO:
+        return _factor(ratio)
     return f"{percent:+.0f}%" if abs(percent) >= 9.95 else f"{percent:+.1f}%"
 
 
+def _factor(ratio: float) -> str:
+    """Format a ratio as ``x12`` or ``x0.85``."""
+    if ratio >= _ENDLESS_RATIO:
+        return f"x{_ENDLESS_RATIO:.0f}+"
+    return f"x{ratio:.0f}" if ratio >= 9.95 else f"x{ratio:.2g}"
+
+
 def interval(row: Row) -> str:
-    """Format the change of a row with its 95% interval, as ``+5% [+3%, +7%]``."""
-    return f"{change(row.ratio)} [{change(row.low)}, {change(row.high)}]"
+    """Format the change of a row with its interval, as ``+5% [+3%, +7%]``; all three as factors where one is large."""
+    ratios = (row.ratio, row.low, row.high)
+    text = _factor if max(ratios) >= _LARGE_RATIO else change
+    middle, low, high = map(text, ratios)
+    return f"{middle} [{low}, {high}]"
 
 
 def short_interval(row: Row) -> str:
     """Format the change of a row for narrow columns, as ``+5% [+3, +7]``."""
     return interval(row).replace("%,", ",").replace("%]", "]")
+
+
+def interval_with_level(row: Row) -> str:
+    """Format the change of a row where no column title names the level, as ``+5% (99.8% interval +3% to +7%)``."""
+    middle, ends = interval(row).rstrip("]").split(" [")
+    return f"{middle} ({confidence(row.confidence)} interval {ends.replace(', ', ' to ')})"
+
+
+def confidence(level: float) -> str:
+    """Format a confidence with the digits that distinguish it from 100%: ``95%``, ``98.7%``, ``99.97%``."""
+    beside = 100 * (1 - level)
+    digits = max(1, math.ceil(-math.log10(beside) - 1e-9)) if beside > 0 else 1
+    return f"{100 - round(beside, digits):.{digits}f}".rstrip("0").rstrip(".") + "%"
+
+
+def confidences(rows: Iterable[Row]) -> str:
+    """Format the confidence of the intervals of rows, as ``99.8%`` or ``99.4 to 99.97%``; 95% without rows."""
+    levels = {row.confidence for row in rows} or {0.95}
+    lowest, highest = confidence(min(levels)), confidence(max(levels))
+    return lowest if lowest == highest else f"{lowest.removesuffix('%')} to {highest}"
 
 
 def figure(metric: str, number: float) -> str:

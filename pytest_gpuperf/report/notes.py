@@ -21,8 +21,8 @@ from pytest_gpuperf.model import (
     Verdict,
 )
 from pytest_gpuperf.model.histogram import BEYOND_QUANTILE
-from pytest_gpuperf.report.comparison_table import short_load
-from pytest_gpuperf.report.figures import change, duration, figure, plural, rate
+from pytest_gpuperf.report.comparison_table import point_label, short_load, undecided_beside_regressions
+from pytest_gpuperf.report.figures import change, confidences, duration, figure, plural, rate, short_interval
 from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.table import Table
 
@@ -33,6 +33,8 @@ _PEAKS = (
 )
 #: Smallest share of stalled time that is worth a note.
 _MIN_STALL = 0.01
+#: Smallest change of all tests together that is worth a note.
+_MIN_COMMON = 0.0005
 
 
 # Notes on a sweep.
@@ -182,10 +184,19 @@ def key_differences(comparison: Comparison) -> str:
     return "; ".join(f"{name} is {there}, not {here}" for name, (there, here) in differing.items())
 
 
-def comparison_notes(comparison: Comparison, *, brief: bool = False) -> list[str]:
+def interval_notes(comparison: Comparison) -> list[str]:
+    """Explain why intervals are wider than the usual 95% intervals; empty if none is."""
+    if confidences(comparison.rows) == confidences(()):
+        return []
+    alpha = f"{100 * comparison.alpha:.3g}%"
+    return [f"intervals [ ] are wide enough to keep the risk of any false alarm at {alpha}"]
+
+
+def comparison_notes(comparison: Comparison, record: Record, *, brief: bool = False) -> list[str]:
     """Return what the rows of a comparison do not show.
 
     Args:
+        record: The record that was compared.
         brief: Whether to leave out the figures that were measured but not compared.
     """
     duet = comparison.mode == "duet"
@@ -193,9 +204,13 @@ def comparison_notes(comparison: Comparison, *, brief: bool = False) -> list[str
     if comparison.differing:
         which = "the reference" if duet else "the newest record of this test"
         notes.append(f"{which} has a different key: {key_differences(comparison)}")
+    notes += _device_notes(comparison, record)
+    notes += _common_notes(comparison)
     notes += _anchored_notes(comparison)
-    if undecided := comparison.of(Verdict.INCONCLUSIVE):
-        notes += _inconclusive_notes(undecided, "block" if duet else "record")
+    if beside := undecided_beside_regressions(comparison.rows):
+        notes += _undecided_beside_notes(beside)
+    elif undecided := comparison.of(Verdict.INCONCLUSIVE):
+        notes += _inconclusive_notes(undecided, comparison, record)
     there = "reference" if duet else "baseline"
     notes += [f"measured now but not in the {there}: {label}" for label in comparison.new_points]
     notes += [f"in the {there} but not measured now: {label}" for label in comparison.missing_points]
@@ -213,13 +228,60 @@ def _anchored_notes(comparison: Comparison) -> list[str]:
     return [f"compared relative to the anchor, which varies less between records: {metrics}"] if metrics else []
 
 
-def _inconclusive_notes(rows: Sequence[Row], unit: str) -> list[str]:
+def _device_notes(comparison: Comparison, record: Record) -> list[str]:
+    """Say how much of the baseline was measured on this device, where GPUs of one model count as one kind."""
+    devices = comparison.devices
+    if devices is None:
+        return []
+    kind = "GPU" if record.device_kind == "gpu" else "machine"
+    if devices.known:
+        here = (
+            f"{plural(devices.known, 'record')} of the baseline {'is' if devices.known == 1 else 'are'} of this {kind}"
+        )
+    else:
+        here = f"first record on this {kind}"
+    count = devices.others + bool(devices.known)
+    source = f"estimated from {f'{count} {kind}s' if count > 1 else 'the store'}" if devices.measured else "assumed"
+    return [f"{here}; other {kind}s of this model differ by {100 * devices.sd:.2g}% ({source})"]
+
+
+def _common_notes(comparison: Comparison) -> list[str]:
+    """Say by how much all tests changed together, since the rows show what a test changed by beyond that."""
+    shown = [common for common in comparison.common if abs(common.ratio - 1) >= _MIN_COMMON]
+    if not shown:
+        return []
+    changes = ", ".join(f"{common.metric} {change(common.ratio)}" for common in shown)
+    tests = plural(max(common.tests for common in shown), "test")
+    return [f"relative to what all {tests} of this invocation changed by together: {changes}"]
+
+
+def _undecided_beside_notes(rows: Sequence[Row]) -> list[str]:
+    largest = rows[0]
+    what = "1 comparison is" if len(rows) == 1 else f"{len(rows)} comparisons are"
+    place = f"at {point_label(largest)}" if largest.point else "over the whole sweep"
+    text = f"{largest.metric} {short_interval(largest)} {place}"
+    where = text if len(rows) == 1 else f"the largest: {text}"
+    return [f"{what} inconclusive when taken alone ({where}); the others show the regression"]
+
+
+def _inconclusive_notes(rows: Sequence[Row], comparison: Comparison, record: Record) -> list[str]:
     least = change(1 + min(row.min_detectable for row in rows)).removeprefix("+")
     detectable = f"inconclusive: could have detected a regression of {least} or more"
     needed = [row.records_to_decide for row in rows if row.records_to_decide is not None]
-    if len(needed) < len(rows):
-        advice = f"more {unit}s will not settle every comparison; reduce this machine's noise"
+    count = max(needed, default=0) if len(needed) == len(rows) else None
+    duet = comparison.mode == "duet"
+    if not count:
+        unit, remedy = ("block", "") if duet else ("record", "gpuperf duet or ")
+        advice = f"more {unit}s alone will not decide; {remedy}a quieter machine could"
+    elif duet:
+        advice = f"about {plural(count, 'more block')} would decide"
+    elif not joins_baseline(record, comparison) or all(row.against == "pinned" for row in rows):
+        return [detectable]  # further records would not join the baseline, or would not change a pinned one
     else:
-        advice = f"about {plural(max(needed), f'more {unit}')} would settle it"
-        advice += ": run it again" if unit == "record" else ""
+        advice = f"about {plural(count, 'more baseline record')} would decide, such as main's next"
     return [detectable, f"  {advice}"]
+
+
+def joins_baseline(record: Record, comparison: Comparison) -> bool:
+    """Return whether a record enters the baseline without being accepted by hand."""
+    return record.may_be_baseline and not comparison.suspect and comparison.verdict is not Verdict.INHERITED

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.model import Change, Comparison, Curve, Record, Row, Verdict
-from pytest_gpuperf.report.comparison_table import deciding_row, row_table, short_load, short_metric, worst_first
+from pytest_gpuperf.report.comparison_table import (
+    change_title,
+    deciding_row,
+    row_table,
+    short_load,
+    short_metric,
+    worst_first,
+)
 from pytest_gpuperf.report.figures import (
     cut,
     dated,
@@ -24,6 +31,8 @@ from pytest_gpuperf.report.notes import (
     endpoint_table,
     few_requests_notes,
     interference_notes,
+    interval_notes,
+    joins_baseline,
     reliability_notes,
 )
 from pytest_gpuperf.report.table import Table
@@ -70,7 +79,7 @@ def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
         table.append(("all", *blank, *_verdict_cells(sweep_rows)))
     kind = "conc" if all(point.concurrency for point in curve) else "load"
     titles = (f">{kind} x b" if batches else f">{kind}", f">p50 {unit}", ">p90", ">p99", ">inf/s")
-    return Table(titles + (("change [95%]", "verdict") if rows else ()), tuple(table))
+    return Table(titles + ((change_title(rows), "verdict") if rows else ()), tuple(table))
 
 
 def _verdict_cells(rows: Sequence[Row]) -> tuple[str, str]:
@@ -95,7 +104,7 @@ def record_lines(
         lines += table.as_text("  ") if table else []
     lines += indented(few_requests_notes(point for curve in curves for point in curve))
     lines += warnings(interference_notes(record))
-    lines += indented(comparison_notes(comparison))
+    lines += indented(comparison_notes(comparison, record))
     return [*lines, *indented(rejection_notes(record, comparison)), location.line]
 
 
@@ -148,6 +157,7 @@ def failure_message(
     lines = [f"{record.test} {what} compared with {against}{option}", *table.as_text("  ")]
     if len(shown) > _MAX_ROWS:
         lines.append(f"  and {plural(len(shown) - _MAX_ROWS, 'more row')}")
+    lines += interval_notes(comparison) + comparison_notes(comparison, record, brief=True)
     if duet:
         return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {location.path}"])
     newest = baseline[0]
@@ -157,8 +167,10 @@ def failure_message(
     if regressed:
         lines.append("if this change is intended, accept it as the new baseline:")
         lines.append(f'  gpuperf baseline accept {record.id}{location.option} --reason "..."')
-    else:
+    elif joins_baseline(record, comparison):
         lines.append("this record joins the baseline; run the test again, since more records detect smaller changes")
+    else:
+        lines.append("this record does not join the baseline unless it is accepted")
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from pytest_gpuperf.publish.comparison import UNCOMPARED, RecordToJudge, to_judg
 from pytest_gpuperf.publish.judged_test import JudgedTest, without_runs
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, point_label
-from pytest_gpuperf.report.figures import interval
+from pytest_gpuperf.report.figures import interval_with_level
 from pytest_gpuperf.report.summary import NOT_MEASURED, NOTHING_IN_COMMON, RecordLocation, failure_message, headline
 from pytest_gpuperf.report.terminal.section import TerminalEntry, terminal_entry
 from pytest_gpuperf.session.context import Context
@@ -293,7 +293,7 @@ def _properties(record: Record, comparison: Comparison, curves: Sequence[Curve])
     if changed:
         worst_row = changed[0]
         where = f"{worst_row.sweep}: {point_label(worst_row)}, {worst_row.metric}"
-        properties.append(("gpuperf_worst", f"{where}, {interval(worst_row)}, {worst_row.verdict}"))
+        properties.append(("gpuperf_worst", f"{where}, {interval_with_level(worst_row)}, {worst_row.verdict}"))
     for curve in curves:
         for point in curve:
             load = f"concurrency={point.concurrency}" if point.concurrency else f"rate={point.rate:g}"

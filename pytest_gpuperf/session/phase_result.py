@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pytest_gpuperf.errors import CallFailed, GpuperfError
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
 from pytest_gpuperf.publish.judged_test import JudgedTest
 from pytest_gpuperf.publish.outcome import TestOutcome
+from pytest_gpuperf.report.noise import NoiseSigns
 from pytest_gpuperf.report.terminal.section import TerminalEntry
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.gate import Conclusion
@@ -100,11 +102,16 @@ def attached(report: object) -> PhaseResult:
         return PhaseResult()
     fields = json.loads(text)
     return PhaseResult(
-        entry=TerminalEntry(**fields["entry"]) if fields["entry"] is not None else None,
+        entry=_entry(fields["entry"]) if fields["entry"] is not None else None,
         outcome=from_builtins(TestOutcome, fields["outcome"], "outcome") if fields["outcome"] is not None else None,
         smoked_points=fields["smoked_points"],
         judged=JudgedTest.decoded(fields["judged"]) if fields["judged"] is not None else None,
     )
+
+
+def _entry(fields: Mapping[str, Any]) -> TerminalEntry:
+    noise = fields["noise"]
+    return TerminalEntry(**{**fields, "noise": from_builtins(NoiseSigns, noise, "noise") if noise else None})
 
 
 def shorten_error(report: pytest.TestReport, item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException]) -> None:

@@ -18,7 +18,7 @@ from pytest_gpuperf.report.findings import words
 
 VERSION = 1
 _ENDPOINT = ("address", "requests", "errors", "throughput", "p50_ns", "p90_ns")
-_NUMBERS = ("candidate", "baseline", "ratio", "low", "high", "p_value", "min_detectable")
+_NUMBERS = ("candidate", "baseline", "ratio", "low", "high", "confidence", "p_value", "min_detectable")
 
 
 def json_text(
@@ -101,6 +101,9 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "missing_points": list(comparison.missing_points),
         "left_out": list(comparison.left_out),
         "anchored": to_builtins(comparison.anchored),
+        "common": to_builtins(comparison.common),
+        "devices": to_builtins(comparison.devices) if comparison.devices else None,
+        "suspect": comparison.suspect,
         "changes": to_builtins(comparison.changes),
         "rows": [_row(row) for row in comparison.rows],
     }

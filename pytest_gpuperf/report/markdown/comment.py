@@ -15,6 +15,7 @@ from pytest_gpuperf.model import Comparison, Record, ReportedTest, Row, Verdict,
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
 from pytest_gpuperf.report.comparison_table import (
+    change_title,
     changed_or_undecided,
     point_label,
     row_rank,
@@ -24,15 +25,18 @@ from pytest_gpuperf.report.comparison_table import (
     worst_first,
 )
 from pytest_gpuperf.report.conditions import baseline_text, environment_text
-from pytest_gpuperf.report.figures import cut, fact, figure, interval, listed, minute, plural
+from pytest_gpuperf.report.figures import cut, fact, figure, interval, interval_with_level, listed, minute, plural
 from pytest_gpuperf.report.findings import finding_notes
+from pytest_gpuperf.report.markdown.noise_text import noise_text
 from pytest_gpuperf.report.markdown.size_limit import TextPart, cut_note, fit
+from pytest_gpuperf.report.noise import diagnose_tests, is_summarized
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
     endpoint_table,
     few_requests_notes,
     interference_notes,
+    interval_notes,
     key_differences,
     reliability_notes,
 )
@@ -147,14 +151,15 @@ def _count_of(count: int, reported: Sequence[ReportedTest]) -> str:
 
 
 def _overview(groups: dict[str, list[ReportedTest]]) -> TextPart:
-    cells = []
+    cells, worst_rows = [], []
     for name, group in groups.items():
         where, changed = "", ""
         if worst_row := _worst_row(group):
             test, row = worst_row
+            worst_rows.append(row)
             where, changed = f"{escape.shorten(test.record.test, 60)}, {point_label(row)}, {row.metric}", interval(row)
         cells.append((name, tally(map(_outcome, group)), where, changed))
-    table = Table(("device", "tests", "worst load point", "change [95%]"), tuple(cells))
+    table = Table(("device", "tests", "worst load point", change_title(worst_rows)), tuple(cells))
     return TextPart(("\n".join(table.as_markdown()), ""), _TABLE, "overview")
 
 
@@ -167,20 +172,24 @@ def _worst_row(group: Sequence[ReportedTest]) -> tuple[ReportedTest, Row] | None
 def _section(name: str, group: Sequence[ReportedTest]) -> list[TextPart]:
     """Return the parts of a device; its name is empty if it is the only one."""
     title = f"### {escape.text(name)}" if name else ""
-    worst_row = _worst_row(group)
+    diagnosis = diagnose_tests(group)
+    summarized = [test for test in group if diagnosis and is_summarized(test)]
+    shown = [test for test in group if test not in summarized]
+    worst_row = _worst_row(shown)
     sentence = _worst_sentence(*worst_row) if worst_row else ""
-    head = "\n\n".join(filter(None, (title, sentence, _counts(group))))
+    noise = noise_text(diagnosis, summarized) if diagnosis else ""
+    head = "\n\n".join(filter(None, (title, sentence, noise, _counts(group))))
     explanations = (
         _suspects(group),
         _not_compared(group),
         _unmatched_points(group),
         _failures(group),
         _expected_failures(group),
-        _findings(group),
+        _findings(shown if diagnosis else group),
     )
     return [
         TextPart((head, title), _HEAD, "section"),
-        _changes_table(group),
+        _changes_table(shown, named=len(group) > 1),
         *(TextPart((text, ""), _EXPLANATION, "explanation") for text in explanations if text),
         TextPart((environment_text(group), ""), _HEAD, "environment"),
         TextPart(tuple(_command_variants(group)), _COMMANDS, "list of commands"),
@@ -193,7 +202,7 @@ def _worst_sentence(test: ReportedTest, row: Row) -> str:
     there = "reference" if test.comparison.mode == "duet" else row.against
     figures = f"from {figure(row.metric, row.baseline)} ({there}) to {figure(row.metric, row.candidate)}"
     where = f"at {escape.text(point_label(row))}" if row.point else f"over the whole sweep {escape.code(row.sweep)}"
-    return f"{str(row.verdict).capitalize()}: **{row.metric} {interval(row)}** {where} of {name}, {figures}."
+    return f"{str(row.verdict).capitalize()}: **{row.metric} {interval_with_level(row)}** {where} of {name}, {figures}."
 
 
 def _counts(group: Sequence[ReportedTest]) -> str:
@@ -202,9 +211,13 @@ def _counts(group: Sequence[ReportedTest]) -> str:
     return f"{text}. {tally(rows, 'comparison')}." if rows else f"{text}."
 
 
-def _changes_table(group: Sequence[ReportedTest]) -> TextPart:
-    """Return the table of changed or undecided rows: the worst of every test, so that no test hides another."""
-    limit = _MAX_ROWS if len(group) == 1 else _MAX_ROWS_OF_A_TEST
+def _changes_table(group: Sequence[ReportedTest], *, named: bool) -> TextPart:
+    """Return the table of changed or undecided rows: the worst of every test, so that no test hides another.
+
+    Args:
+        named: Whether to name the test of each row.
+    """
+    limit = _MAX_ROWS if not named else _MAX_ROWS_OF_A_TEST
     rows_by_test = [(test, changed_or_undecided(test.comparison.rows)) for test in group]
     pairs = [(test, row) for test, rows in rows_by_test for row in rows[:limit]]
     if not pairs:
@@ -212,7 +225,7 @@ def _changes_table(group: Sequence[ReportedTest]) -> TextPart:
     pairs.sort(key=lambda pair: row_rank(pair[1]))
     total = sum(len(rows) for _, rows in rows_by_test)
     sizes = sorted({min(size, len(pairs)) for size in (_MAX_ROWS, 10, 5)}, reverse=True)
-    variants = [_row_lines(pairs[:size], total, named=len(group) > 1) for size in sizes]
+    variants = [_row_lines(pairs[:size], total, named=named) for size in sizes]
     return TextPart((*variants, ""), _TABLE, "table")
 
 
@@ -226,6 +239,8 @@ def _row_lines(pairs: Sequence[tuple[ReportedTest, Row]], total: int, *, named: 
         rows = tuple((name, *cells) for name, cells in zip(names, table.rows, strict=True))
         table = Table(("test", *table.titles), rows)
     lines = table.as_markdown()
+    for note in dict.fromkeys(note for test, _ in pairs for note in interval_notes(test.comparison)):
+        lines += ["", escape.text(note)]
     if total > len(pairs):
         lines += ["", f"and {plural(total - len(pairs), 'more row')}, listed below"]
     return "\n".join(lines)
@@ -379,7 +394,7 @@ def _test_details(test: ReportedTest, *, with_rows: bool) -> str:
         columns = (point, "metric", "before", "now", "change", "p", "detectable", "verdict")
         duet = comparison.mode == "duet"
         lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
-    lines += _bullets([*interference_notes(record), *comparison_notes(comparison)])
+    lines += _bullets([*interference_notes(record), *comparison_notes(comparison, record)])
     lines += ["", f"{baseline_text(test)}", "", "</details>"]
     return "\n".join(lines)
 

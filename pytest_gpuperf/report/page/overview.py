@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.model import ReportedTest, Row, Verdict
-from pytest_gpuperf.report.comparison_table import deciding_row, point_label, severity, side_names
-from pytest_gpuperf.report.figures import figure, interval, plural
+from pytest_gpuperf.report.comparison_table import change_title, deciding_row, point_label, severity, side_names
+from pytest_gpuperf.report.figures import figure, interval, interval_with_level, plural
 from pytest_gpuperf.report.page.markup import Markup, element, joined
 from pytest_gpuperf.report.summary import rejection_notes
 
@@ -94,7 +94,7 @@ def worst_line(entries: Sequence[PageEntry]) -> Markup | None:
         return None
     row, entry = max(regressed, key=lambda pair: pair[0].worsening)
     where = f" at {point_label(row)} of " if row.point else " over the whole sweep of "
-    changed = element("strong", f"{row.metric} {interval(row)}", class_="bad")
+    changed = element("strong", f"{row.metric} {interval_with_level(row)}", class_="bad")
     return element("p", "Worst: ", changed, where, _link(entry), class_="worst")
 
 
@@ -141,7 +141,8 @@ def filters(entries: Sequence[PageEntry]) -> Markup:
 def table(entries: Sequence[PageEntry]) -> Markup:
     """Return a row for each test, with the deciding change drawn as a dot within its interval."""
     reach = _scale_end(entries)
-    compared = any(entry.row is not None for entry in entries)
+    deciding = [entry.row for entry in entries if entry.row is not None]
+    compared = bool(deciding)
     several = len({entry.device for entry in entries}) > 1
     sides = {side_names(duet=entry.reported.comparison.mode == "duet") for entry in entries if entry.row is not None}
     before, now = sides.pop() if len(sides) == 1 else ("before", "now")
@@ -151,7 +152,7 @@ def table(entries: Sequence[PageEntry]) -> Markup:
         scale = element("div", *ends, class_="scale")
         heads += [
             element("th", scale, scope="col", class_="plotted", aria_label="Change, drawn"),
-            element("th", "Change [95%]", scope="col"),
+            element("th", change_title(deciding).capitalize(), scope="col"),
             element("th", "Decided by", scope="col"),
             element("th", before.capitalize(), scope="col", class_="number"),
             element("th", now.capitalize(), scope="col", class_="number"),
@@ -240,7 +241,7 @@ def _interval_drawing(row: Row, reach: float) -> Markup:
         class_=f"forest {css_class(row.verdict)}",
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
-        aria_label=f"{row.metric} {interval(row)}",
+        aria_label=f"{row.metric} {interval_with_level(row)}",
     )
 
 

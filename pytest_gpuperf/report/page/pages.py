@@ -9,12 +9,13 @@ from operator import attrgetter
 from pytest_gpuperf.model import ReportedTest, Verdict
 from pytest_gpuperf.report.figures import minute, plural
 from pytest_gpuperf.report.history import History
+from pytest_gpuperf.report.noise import diagnose_tests
 from pytest_gpuperf.report.page.chart import Chart
 from pytest_gpuperf.report.page.document import document
 from pytest_gpuperf.report.page.history_charts import history_chart, records_chart, shift_rows
 from pytest_gpuperf.report.page.latency_charts import request_charts
-from pytest_gpuperf.report.page.markup import Markup, element, text_table
-from pytest_gpuperf.report.page.overview import PageEntry, entries, filters, headline, table, worst_line
+from pytest_gpuperf.report.page.markup import Markup, element, joined, text_table
+from pytest_gpuperf.report.page.overview import PageEntry, entries, filters, headline, lines, table, worst_line
 from pytest_gpuperf.report.page.section import PageCharts, section
 from pytest_gpuperf.report.page.sweep_charts import SweepView, cost, energy, latency, memory, throughput
 
@@ -51,6 +52,7 @@ def page(
         element("pre", error) if error else None,
         worst_line(page_entries),
         *(element("p", note) for note in notes),
+        _noise(page_entries),
         _context(page_entries, generated_utc),
     )
     tools = (
@@ -71,6 +73,15 @@ def charts_of(sweep: SweepView, limit: int) -> list[Chart]:
     charts = [throughput(sweep), latency(sweep), *request_charts(sweep), records_chart(sweep, limit)]
     charts += [cost(sweep), energy(sweep), memory(sweep)]
     return [chart for chart in charts if chart is not None]
+
+
+def _noise(page_entries: Sequence[PageEntry]) -> Markup | None:
+    """Say why most tests are undecided, where they are."""
+    diagnosis = diagnose_tests([entry.reported for entry in page_entries])
+    if diagnosis is None:
+        return None
+    title = element("p", element("strong", diagnosis.title.capitalize()))
+    return joined(filter(None, (title, lines(diagnosis.sentences, "findings"))))
 
 
 def _context(page_entries: Sequence[PageEntry], generated_utc: str) -> Markup:

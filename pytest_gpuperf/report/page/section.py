@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from pytest_gpuperf.model import ReportedTest, Row, Verdict
 from pytest_gpuperf.report.commands import accept, reproduce
-from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, side_names, worst_first
+from pytest_gpuperf.report.comparison_table import (
+    changed_or_undecided,
+    row_table,
+    side_names,
+    undecided_beside_regressions,
+    worst_first,
+)
 from pytest_gpuperf.report.figures import dated, duration, fact, figure, marked, minute, plural, rate
 from pytest_gpuperf.report.notes import (
     client_notes,
@@ -14,6 +20,7 @@ from pytest_gpuperf.report.notes import (
     endpoint_table,
     few_requests_notes,
     interference_notes,
+    interval_notes,
     reliability_notes,
 )
 from pytest_gpuperf.report.page.chart import Chart
@@ -59,7 +66,7 @@ def section(
         _facts(entry),
         _suspects(test),
         _rows(test),
-        _sentences(interference_notes(test.record), comparison_notes(test.comparison)),
+        _sentences(interference_notes(test.record), comparison_notes(test.comparison, test.record)),
         _commands(test),
     ]
     for sweep, members in charts:
@@ -103,13 +110,16 @@ def _rows(test: ReportedTest) -> Markup | None:
     rows = worst_first(test.comparison.rows)
     if not rows:
         return None
-    changed = changed_or_undecided(rows)
-    hidden, unchanged = changed[_MAX_ROWS:], rows[len(changed) :]
-    parts: list[str] = []
+    changed, beside = changed_or_undecided(rows), undecided_beside_regressions(rows)
+    hidden, unchanged = changed[_MAX_ROWS:], [row for row in rows if row.verdict is Verdict.UNCHANGED]
+    parts: list[str | None] = []
     if changed:
-        parts += [element("h3", "Changed or undecided"), _verdicts(test, changed[:_MAX_ROWS])]
+        notes = interval_notes(test.comparison)
+        parts += [element("h3", "Changed or undecided"), _verdicts(test, changed[:_MAX_ROWS]), lines(notes, "faint")]
     if hidden:
         parts.append(_folded(f"{len(hidden)} more", _verdicts(test, hidden)))
+    if beside:
+        parts.append(_folded(f"{len(beside)} inconclusive when taken alone", _verdicts(test, beside)))
     if unchanged:
         parts.append(_folded(plural(len(unchanged), "unchanged comparison"), _verdicts(test, unchanged)))
     return element("section", *parts)

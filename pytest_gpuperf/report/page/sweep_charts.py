@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from pytest_gpuperf.model import BudgetMissed, Curve, CurvePoint, LoadPoint, PointCost, ReportedTest, Row, Verdict
 from pytest_gpuperf.report.comparison_table import side_names
-from pytest_gpuperf.report.figures import interval, metric_unit, rate
+from pytest_gpuperf.report.figures import interval_with_level, metric_unit, rate
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View, positions
 
 CHANGED = (Verdict.REGRESSED, Verdict.IMPROVED)
@@ -97,7 +97,7 @@ class SweepView:
         for index, point in enumerate(self.points):
             for row in self.rows(point):
                 if row.metric in metrics and row.verdict is not Verdict.UNCHANGED:
-                    remarks.setdefault(index, []).append(f"{row.metric} {interval(row)} {row.verdict}")
+                    remarks.setdefault(index, []).append(f"{row.metric} {interval_with_level(row)} {row.verdict}")
         return {index: "; ".join(texts) for index, texts in remarks.items()}
 
     def suspect(self) -> LoadPoint | None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pytest_gpuperf.model import Comparison, Curve, Record, ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally
 from pytest_gpuperf.report.figures import cut, dated, plural
+from pytest_gpuperf.report.noise import NoiseDiagnosis, NoiseSigns, diagnose, noise_signs, undecided_lines
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     few_requests_notes,
     interference_notes,
+    interval_notes,
     reliability_notes,
     rounds_notes,
 )
@@ -44,7 +46,10 @@ class TerminalEntry:
     Attributes:
         full: All lines, for ``-v``.
         brief: Lines on what changed or could not be decided.
+        findings: Lines on what disturbed the measurement.
         notes: Lines that are shown in any case.
+        footnotes: Lines below all tests, each once.
+        noise: What the test shows of the noise of its invocation; None where nothing was compared.
     """
 
     test: str
@@ -52,11 +57,19 @@ class TerminalEntry:
     headline: str
     full: list[str] = field(default_factory=list)
     brief: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    footnotes: list[str] = field(default_factory=list)
+    noise: NoiseSigns | None = None
 
     @property
     def colour(self) -> str:
         return _COLOURS.get(self.verdict, "yellow")
+
+    @property
+    def summary(self) -> str:
+        """The largest change, if that is all to show of an undecided test where most tests are undecided."""
+        return self.noise.summary if self.noise and not self.notes else ""
 
     @property
     def uncompared(self) -> bool:
@@ -69,9 +82,17 @@ def terminal_entry(
 ) -> TerminalEntry:
     """Return the lines of a test."""
     verdict = str(comparison.verdict) if record.status == "complete" else "cut short"
-    full, brief = record_lines(record, curves, comparison, location), _brief(curves, comparison, location)
-    notes = _notes(record, curves, comparison)
-    return TerminalEntry(record.test, verdict, headline(record, comparison), full, brief, notes)
+    return TerminalEntry(
+        record.test,
+        verdict,
+        headline(record, comparison),
+        full=record_lines(record, curves, comparison, location),
+        brief=_brief(record, curves, comparison, location),
+        findings=_findings(record, curves),
+        notes=_notes(record, comparison),
+        footnotes=interval_notes(comparison),
+        noise=noise_signs(record, comparison),
+    )
 
 
 def unmeasured_entry(test: str, reason: str) -> TerminalEntry:
@@ -79,7 +100,7 @@ def unmeasured_entry(test: str, reason: str) -> TerminalEntry:
     return TerminalEntry(test, NOT_MEASURED, f"NOT MEASURED: {reason}")
 
 
-def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLocation) -> list[str]:
+def _brief(record: Record, curves: Sequence[Curve], comparison: Comparison, location: RecordLocation) -> list[str]:
     """Return what changed or could not be decided; without a baseline, the figures themselves."""
     rows = changed_or_undecided(comparison.rows)
     lines: list[str] = []
@@ -93,7 +114,7 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
             lines += row_table(sweep_rows[:_MAX_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
         if len(sweep_rows) > _MAX_ROWS:
             lines.append(f"  and {plural(len(sweep_rows) - _MAX_ROWS, 'more row')}, none worse")
-    lines += indented(comparison_notes(comparison, brief=True))
+    lines += indented(comparison_notes(comparison, record, brief=True))
     if comparison.left_out:
         count = plural(len(comparison.left_out), "gated figure")
         lines.append(f"  {count} not compared: too few requests in a run, or no value (-v: which)")
@@ -103,17 +124,20 @@ def _brief(curves: Sequence[Curve], comparison: Comparison, location: RecordLoca
     return [*lines, *rounds, *indented(few_requests_notes(point for curve in curves for point in curve)), location.line]
 
 
-def _notes(record: Record, curves: Sequence[Curve], comparison: Comparison) -> list[str]:
+def _findings(record: Record, curves: Sequence[Curve]) -> list[str]:
     reliability = [note for curve in curves for note in reliability_notes(curve)]
     lines = warnings([*reliability, *interference_notes(record, by_load_point=False)])
     hidden = len(lines) - _MAX_FINDINGS
     if hidden > 0:
         lines = [*lines[:_MAX_FINDINGS], f"  ! and {plural(hidden, 'more finding')}"]
-    # An unchanged test shows no brief lines, but a missing load point must be noticed.
-    lines += indented(rejection_notes(record, comparison))
-    return lines + (
-        indented(comparison_notes(comparison, brief=True)) if comparison.verdict is Verdict.UNCHANGED else []
-    )
+    return lines
+
+
+def _notes(record: Record, comparison: Comparison) -> list[str]:
+    lines = indented(rejection_notes(record, comparison))
+    if comparison.verdict is Verdict.UNCHANGED:  # shows no brief lines, but a missing load point must be noticed
+        lines += indented(comparison_notes(comparison, record, brief=True))
+    return lines
 
 
 def section(entries: Sequence[TerminalEntry], verbosity: int) -> list[tuple[str, str]]:
@@ -124,22 +148,32 @@ def section(entries: Sequence[TerminalEntry], verbosity: int) -> list[tuple[str,
     """
     if verbosity < 0:
         return [(verdict_counts(entries), "")] if entries else []
-    lines: list[tuple[str, str]] = []
     few, full = len(entries) <= FEW, verbosity > 0
-    for entry in entries:
+    diagnosis = diagnose([entry.noise for entry in entries])
+    summarized = [entry for entry in entries if diagnosis and entry.summary]
+    lines = _diagnosis_lines(diagnosis, [] if full else summarized) if diagnosis else []
+    shown = entries if full else [entry for entry in entries if entry not in summarized]
+    for entry in shown:
         passed = entry.verdict in _PASSED
-        if not (full or few) and (entry.uncompared or passed) and not entry.notes:
+        notes = entry.notes if diagnosis and passed else [*entry.findings, *entry.notes]
+        if not (full or few) and (entry.uncompared or passed) and not notes:
             continue
         # In a new store many tests lack a baseline; their figures would fill the screen.
         brief = [] if passed or (entry.uncompared and not few) else entry.brief
         lines += [(entry.test, "bold"), (f"  {entry.headline}", entry.colour)]
-        lines += [(line, "") for line in (entry.full if full else [*brief, *entry.notes])]
+        lines += [(line, "") for line in (entry.full if full else [*brief, *notes])]
     if not (full or few):
-        lines += _grouped_by_headline([entry for entry in entries if entry.uncompared and not entry.notes])
+        lines += _grouped_by_headline([e for e in entries if e.uncompared and not (e.findings or e.notes)])
+    lines += [(line, "") for line in dict.fromkeys(line for entry in shown for line in entry.footnotes)]
     lines.append((verdict_counts(entries), "bold"))
     if not full:
         lines.append(("for all figures: gpuperf report, or pytest -v", ""))
     return lines
+
+
+def _diagnosis_lines(diagnosis: NoiseDiagnosis, entries: Sequence[TerminalEntry]) -> list[tuple[str, str]]:
+    texts = [*diagnosis.sentences, *undecided_lines({entry.test: entry.summary for entry in entries})]
+    return [(diagnosis.title, "yellow"), *((f"  {text}", "") for text in texts)]
 
 
 def _grouped_by_headline(uncompared: Sequence[TerminalEntry]) -> list[tuple[str, str]]:

@@ -9,7 +9,9 @@ from tests.unit.reports import reported
 def test_an_error_stands_at_its_test() -> None:
     (line,) = error_lines([reported(6.0), reported()], "backend")
     assert line.startswith("::error file=backend/tests/test_serving.py,line=12,title=gpuperf%3A ")
-    assert "::p90 +51%25 [+44%25, +58%25] at concurrency 1: 4.53 ms to 6.82 ms (9 rows regressed)" in line
+    assert (
+        "::p90 +51%25 (95%25 interval +44%25 to +58%25) at concurrency 1: 4.53 ms to 6.82 ms (9 rows regressed)" in line
+    )
 
 
 @pytest.mark.parametrize("name", ["a::b,c=d%0A", "two\nlines\r::error::forged"])

@@ -1,10 +1,27 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pytest_gpuperf.report.figures import change, duration, figure, interval, minutes_seconds, plural, rate
+from pytest_gpuperf.model import Comparison, Verdict
+from pytest_gpuperf.report.comparison_table import row_table
+from pytest_gpuperf.report.figures import (
+    change,
+    confidence,
+    confidences,
+    duration,
+    figure,
+    interval,
+    interval_with_level,
+    minutes_seconds,
+    plural,
+    rate,
+    short_interval,
+)
+from pytest_gpuperf.report.notes import interval_notes
 from tests.unit.factories import row
 
 UNITS = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
@@ -53,6 +70,30 @@ def test_changes_carry_their_sign(ratio: float, text: str) -> None:
 
 def test_an_interval_stands_behind_its_change() -> None:
     assert interval(row(ratio=1.5, low=1.4, high=1.62)) == "+50% [+40%, +62%]"
+
+
+def test_an_interval_has_one_notation_throughout() -> None:
+    assert interval(row(ratio=6.09, low=1.67, high=22.0)) == "x6.1 [x1.7, x22]"
+    assert short_interval(row(ratio=6.09, low=0.0421, high=1e21)) == "x6.1 [x0.042, x1000+]"
+
+
+@pytest.mark.parametrize(
+    ("level", "text"),
+    [(0.95, "95%"), (0.975, "97.5%"), (0.998, "99.8%"), (0.9997, "99.97%"), (0.5, "50%"), (1, "100%")],
+)
+def test_a_confidence_differs_visibly_from_certainty(level: float, text: str) -> None:
+    assert confidence(level) == text
+
+
+def test_the_level_of_an_interval_is_named() -> None:
+    sweep, point = (replace(row(ratio=1.5, low=1.4, high=1.62), confidence=level) for level in (0.994, 0.9997))
+    assert interval_with_level(point) == "+50% (99.97% interval +40% to +62%)"
+    assert confidences([sweep]) == "99.4%"
+    assert confidences([sweep, point]) == "99.4 to 99.97%"
+    assert row_table([sweep, point], ("metric", "change")).titles == ("metric", "change [99.4 to 99.97%]")
+    note = ["intervals [ ] are wide enough to keep the risk of any false alarm at 5%"]
+    assert interval_notes(Comparison(Verdict.REGRESSED, rows=(sweep, point))) == note
+    assert interval_notes(Comparison(Verdict.REGRESSED, rows=(row(),))) == []
 
 
 def test_a_value_has_the_unit_of_its_metric() -> None:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from pytest_gpuperf.model import Comparison, CurvePoint, EndpointFigures, ReportedTest, ServerTimes, Verdict
-from pytest_gpuperf.model.comparison.verdict import AnchoredMetric
+from pytest_gpuperf.model.comparison.verdict import AnchoredMetric, CommonMode, DeviceSpread
 from pytest_gpuperf.report.exchange.report_json import json_text
 from pytest_gpuperf.report.markdown.comment import comment
 from pytest_gpuperf.report.notes import comparison_notes
 from pytest_gpuperf.report.page import page
 from pytest_gpuperf.report.terminal.section import full_lines
-from tests.unit.factories import server_times
+from tests.unit.factories import record, server_times
 from tests.unit.report.markdown.github_page import rendered
 from tests.unit.reports import reported
 
@@ -44,6 +44,11 @@ def everything() -> ReportedTest:
         left_out=("serving: concurrency 1, p99",),
         new_points=("serving: concurrency 8",),
         missing_points=("serving: concurrency 64",),
+        devices=DeviceSpread(0, 4, 0.029, measured=True),
+        common=tuple(
+            CommonMode(metric, ratio, 0.97, 1.03, 0.2, Verdict.INCONCLUSIVE, tests=50, invocations=12)
+            for metric, ratio in (("p50", 1.012), ("throughput", 0.98))
+        ),
     )
     return replace(test, curves=curves, comparison=comparison)
 
@@ -61,6 +66,8 @@ TEXTS = {
     "told",
     [
         "concurrency 2 is less reliable: at least one run was disturbed throughout (throttled)",
+        "first record on this GPU; other GPUs of this model differ by 2.9% (estimated from 4 GPUs)",
+        "relative to what all 50 tests of this invocation changed by together: p50 +1.2%, throughput -2.0%",
         "compared relative to the anchor, which varies less between records: p90 (spread 1.2% instead of 5%)",
         "not compared (too few requests in a run, or no value): serving: concurrency 1, p99",
         "measured now but not in the baseline: serving: concurrency 8",
@@ -101,6 +108,30 @@ def test_the_document_has_what_was_anchored() -> None:
     assert test["anchored"] == [{"sweep": "serving", "metric": "p90", "plain_sd": 0.05, "anchored_sd": 0.012}]
 
 
+def test_the_document_has_devices_and_the_common_change() -> None:
+    (test,) = json.loads(json_text([ONE]))["tests"]
+    assert test["devices"] == {"known": 0, "others": 4, "sd": 0.029, "measured": True}
+    assert [common["metric"] for common in test["common"]] == ["p50", "throughput"]
+    assert {row["confidence"] for row in test["rows"]} == {0.95}
+
+
+@pytest.mark.parametrize(
+    ("devices", "note"),
+    [
+        (
+            DeviceSpread(0, 0, 0.02, measured=False),
+            "first record on this GPU; other GPUs of this model differ by 2% (assumed)",
+        ),
+        (
+            DeviceSpread(3, 2, 0.03, measured=True),
+            "3 records of the baseline are of this GPU; other GPUs of this model differ by 3% (estimated from 3 GPUs)",
+        ),
+    ],
+)
+def test_the_device_is_placed_among_those_of_its_model(devices: DeviceSpread, note: str) -> None:
+    assert comparison_notes(Comparison(Verdict.UNCHANGED, devices=devices), record()) == [note]
+
+
 def test_a_duet_with_different_keys_names_the_fields() -> None:
     duet = Comparison(Verdict.NOT_COMPARABLE, mode="duet", differing={"power_limit_w": (60, 72)})
-    assert comparison_notes(duet) == ["the reference has a different key: power_limit_w is 60, not 72"]
+    assert comparison_notes(duet, record()) == ["the reference has a different key: power_limit_w is 60, not 72"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from pytest_gpuperf.model import (
     curve_of,
 )
 from pytest_gpuperf.model.finding import ERRORS, REQUESTS_FAILED
+from pytest_gpuperf.report.comparison_table import changed_or_undecided
 from pytest_gpuperf.report.summary import RecordLocation, curve_table, failure_message, headline, record_lines
 from tests.unit.factories import QUANTILES, TEST, curve, curve_point, equal_runs, record, row, run, server_times, window
 
@@ -193,7 +195,7 @@ def test_an_inconclusive_comparison_names_the_detectable_change_and_the_records_
     )
     text = lines_of(record(), compared(*rows))
     assert "could have detected a regression of 12% or more" in text
-    assert "4 more records would settle it" in text
+    assert "about 4 more baseline records would decide, such as main's next" in text
 
 
 def test_no_number_of_records_is_promised_if_none_would_settle_it() -> None:
@@ -201,7 +203,40 @@ def test_no_number_of_records_is_promised_if_none_would_settle_it() -> None:
         row(Verdict.INCONCLUSIVE, records_to_decide=2),
         row(Verdict.INCONCLUSIVE, records_to_decide=None),
     )
-    assert "would settle it" not in lines_of(record(), compared(*rows))
+    assert "would decide" not in lines_of(record(), compared(*rows))
+
+
+@pytest.mark.parametrize(
+    ("gate", "change"),
+    [
+        ("failed", {}),
+        ("inherited", {}),
+        ("suspect", {}),
+        ("passed", {"suspect": True}),
+        ("passed", {"rows": (replace(row(Verdict.INCONCLUSIVE, records_to_decide=2), against="pinned"),)}),
+    ],
+)
+def test_records_are_advised_only_where_they_would_join_the_baseline(gate: str, change: dict[str, Any]) -> None:
+    comparison = compared(row(Verdict.INCONCLUSIVE, records_to_decide=2), verdict=Verdict.INCONCLUSIVE)
+    assert "2 more baseline records would decide" in lines_of(replace(record(), gate="passed"), comparison)
+    text = lines_of(replace(record(), gate=gate), replace(comparison, **change))
+    assert "could have detected a regression" in text
+    assert "would decide" not in text
+
+
+def test_rows_that_decide_nothing_beside_a_regression_are_one_note() -> None:
+    rows = (
+        row(Verdict.REGRESSED, point=None, metric="p90", ratio=1.5),
+        row(Verdict.INCONCLUSIVE, ratio=6.09, low=0.93, high=22.4),
+        row(Verdict.INCONCLUSIVE, ratio=1.2),
+    )
+    comparison = compared(*rows, verdict=Verdict.REGRESSED)
+    note = "2 comparisons are inconclusive when taken alone (the largest: p50 x6.1 [x0.93, x22] at concurrency 1)"
+    text = lines_of(record(), comparison)
+    assert note in text
+    assert "could have detected" not in text
+    assert changed_or_undecided(rows) == [rows[0]]
+    assert changed_or_undecided(rows[1:]) == [rows[1], rows[2]]
 
 
 def test_differing_keys_and_points_are_named() -> None:
@@ -220,7 +255,7 @@ def test_differing_keys_and_points_are_named() -> None:
 # The message of a failed gate
 
 
-def failed(option: str = "", **here: object) -> str:
+def failed(option: str = "", gate: str = "failed", **here: object) -> str:
     before = record(
         equal_runs(load_points=2),
         name="ba5e11ba5e11",
@@ -234,7 +269,7 @@ def failed(option: str = "", **here: object) -> str:
         name="0a1b2c3d4e5f",
         under_test={"serving": {"engine": "10.2"}},
         environment={"driver": "580"},
-        gate="failed",
+        gate=gate,
     )
     comparison = replace(compare(after, [before], Rule(prior=Prior(0.02, 8))), **here)  # type: ignore[arg-type]
     return failure_message(after, comparison, replace(PLACE, option=option), [before])
@@ -293,13 +328,16 @@ def test_more_regressions_than_can_be_read_are_counted() -> None:
 
 
 def test_an_inconclusive_failure_says_so() -> None:
-    text = failed(rows=(row(Verdict.INCONCLUSIVE, ratio=1.1),))
+    text = failed(gate="passed", rows=(row(Verdict.INCONCLUSIVE, ratio=1.1),))
     assert "is inconclusive" in text.splitlines()[0]
     assert "--gpuperf-on-inconclusive" in text.splitlines()[0]
     assert "+10%" in text
     # There is no change that could be meant: what helps is another record.
     assert "baseline accept" not in text
     assert "run the test again" in text.splitlines()[-1]
+    rejected = failed(rows=(row(Verdict.INCONCLUSIVE, ratio=1.1),))
+    assert "does not join the baseline" in rejected
+    assert "run the test again" not in rejected
 
 
 def test_table_and_curve_have_the_same_numbers() -> None:

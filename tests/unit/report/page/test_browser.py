@@ -141,7 +141,7 @@ def test_hovering_gives_the_numbers(show: Show) -> None:
     assert "concurrency 8" in text
     numbers = [float(number) for number in re.findall(r"([\d.]+) ms", text)]
     assert numbers == pytest.approx([base.p90_ms, point.p90_ms], rel=0.006)
-    assert "p90 +24% [+20%, +28%] regressed" in text
+    assert "p90 +24% (95% interval +20% to +28%) regressed" in text
     move(chrome, 5, 5)
     until(chrome, "!arguments[0].querySelector('.tip')", node)
 

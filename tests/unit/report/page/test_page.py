@@ -153,7 +153,9 @@ def test_why_and_what_to_do() -> None:
     change = Change("serving", "triton", "2.50.0", "2.51.0")
     test = replace(reported(changes=(change,)), store_option=" --store s3://bucket/a")
     text = Page(page([test], generated_utc=WHEN)).text
-    assert "Worst: p90 +35% [+30%, +40%] at concurrency 32 of tests/test_serving.py::test_resnet50" in text
+    assert (
+        "Worst: p90 +35% (95% interval +30% to +40%) at concurrency 32 of tests/test_serving.py::test_resnet50" in text
+    )
     assert "What else changed" in text
     assert "2.50.0" in text
     assert f'gpuperf baseline accept {test.record.id} --store s3://bucket/a --reason "..."' in text
