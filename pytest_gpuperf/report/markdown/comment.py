@@ -22,25 +22,19 @@ from pytest_gpuperf.report.comparison_table import (
     row_table,
     severity,
     tally,
-    worst_first,
 )
-from pytest_gpuperf.report.conditions import baseline_text, environment_text
+from pytest_gpuperf.report.conditions import environment_text
 from pytest_gpuperf.report.figures import cut, fact, figure, interval, interval_with_level, listed, minute, plural
 from pytest_gpuperf.report.findings import finding_notes
+from pytest_gpuperf.report.markdown.details import details_of
 from pytest_gpuperf.report.markdown.noise_text import noise_text
 from pytest_gpuperf.report.markdown.size_limit import TextPart, cut_note, fit
 from pytest_gpuperf.report.noise import diagnose_tests, is_summarized
 from pytest_gpuperf.report.notes import (
-    comparison_notes,
-    curve_notes,
-    endpoint_table,
-    few_requests_notes,
-    interference_notes,
     interval_notes,
     key_differences,
-    reliability_notes,
 )
-from pytest_gpuperf.report.summary import NOT_MEASURED, REJECTED, curve_table, headline, rejection_notes
+from pytest_gpuperf.report.summary import NOT_MEASURED, REJECTED, rejection_notes
 from pytest_gpuperf.report.table import Table
 
 _NOT_IN_MARKERS = re.compile(r"[^A-Za-z0-9._ -]|-(?=-)")
@@ -366,40 +360,7 @@ def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
 def _all_details(group: Sequence[ReportedTest]) -> list[TextPart]:
     begin = f"<details>\n<summary>All figures of {plural(len(group), 'test')}</summary>"
     inner = [
-        TextPart((_test_details(test, with_rows=True), _test_details(test, with_rows=False), ""), _SWEEP, "sweep")
+        TextPart((details_of(test, with_rows=True), details_of(test, with_rows=False), ""), _SWEEP, "sweep")
         for test in sorted(group, key=severity)
     ]
     return [TextPart((begin,), _HEAD), *inner, TextPart(("</details>",), _HEAD)]
-
-
-def _test_details(test: ReportedTest, *, with_rows: bool) -> str:
-    record, comparison = test.record, test.comparison
-    name = escape.html_code(escape.shorten(record.test, 160))
-    lines = [
-        "<details>",
-        f"<summary>{name}: {'failed, ' if test.error else ''}{comparison.verdict}</summary>",
-        "",
-        escape.text(headline(record, comparison)),
-    ]
-    for curve in test.curves:
-        if len(test.curves) > 1:
-            lines += ["", f"**{escape.code(escape.shorten(curve.name))}**"]
-        lines += ["", *curve_table(curve, comparison.rows).as_markdown()]
-        lines += [line for note in few_requests_notes(curve) for line in ("", note)]
-        if table := endpoint_table(curve):
-            lines += ["", *table.as_markdown()]
-        lines += _bullets([*reliability_notes(curve), *curve_notes(curve)])
-    if with_rows and comparison.rows:
-        point = "sweep and point" if len(test.curves) > 1 else "point"
-        columns = (point, "metric", "before", "now", "change", "p", "detectable", "verdict")
-        duet = comparison.mode == "duet"
-        lines += ["", *row_table(worst_first(comparison.rows), columns, duet=duet).as_markdown()]
-    lines += _bullets([*interference_notes(record), *comparison_notes(comparison, record)])
-    lines += ["", f"{baseline_text(test)}", "", "</details>"]
-    return "\n".join(lines)
-
-
-def _bullets(notes: Sequence[str]) -> list[str]:
-    """Return notes as a list; notes that begin with blanks are indented below the note before them."""
-    lines = [f"{' ' * (len(note) - len(note.lstrip()))}- {escape.text(note.lstrip())}" for note in notes]
-    return ["", *lines] if lines else []
