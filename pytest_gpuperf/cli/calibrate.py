@@ -21,7 +21,16 @@ from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import Record
 from pytest_gpuperf.report.table import Table
-from pytest_gpuperf.store import BaselineSpec, Calibration, Store, key_digest, select_baseline, write_calibration
+from pytest_gpuperf.store import (
+    BaselineSpec,
+    Calibration,
+    Store,
+    is_better_founded,
+    key_digest,
+    newest_calibration,
+    select_baseline,
+    write_calibration,
+)
 from pytest_gpuperf.store.provenance import user
 from pytest_gpuperf.targets.process import SupervisedProcess
 
@@ -37,7 +46,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "gpuperf calibrate SUITE... [--records N] [--store URL] [--prior-only]\n"
         "                         [-- PYTEST ARGUMENTS]\n"
-        "       gpuperf calibrate --from-store [--store URL] [--prior-only]"
+        "       gpuperf calibrate --from-store [--yes] [--store URL] [--prior-only]"
     )
     parser.description = (
         "Run a suite several times with nothing changed (A/A). Print how often the gate raises a false alarm and which "
@@ -51,6 +60,8 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--records", type=integer(2), metavar="N", help=text)
     text = "measure nothing: use the baseline records of the store, which may span many days"
     add("--from-store", action="store_true", help=text)
+    text = "with --from-store: replace the device's calibration even if it is better founded, without a question"
+    add("--yes", action="store_true", help=text)
     add("--prior-only", action="store_true", help="print only the stored prior, without tables")
     add_store(parser)
     parser.set_defaults(run=run, usage=parser.error)
@@ -68,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit status."""
     if options.from_store and (options.arguments or options.records):
         options.usage("--from-store measures nothing, so it takes neither a suite nor --records")
+    if options.yes and not options.from_store:
+        options.usage("--yes only goes with --from-store: what a suite shows replaces the calibration before it")
     if not options.from_store and not options.arguments:
         options.usage("name the suite to measure, for example: gpuperf calibrate tests/perf")
     store = open_store(options, create=not options.from_store)
@@ -81,8 +94,12 @@ def run(options: argparse.Namespace) -> int:
     if not by_device:
         hint = "Measure some: gpuperf calibrate SUITE" if options.from_store else _CHECK_SUITE
         raise GpuperfError(f"There are no two records of the same test and key, so nothing can be calibrated.\n{hint}")
-    for device, tests in by_device.items():
-        _calibrate(store, device, tests, options)
+    kept = [device for device, tests in by_device.items() if not _calibrate(store, device, tests, options)]
+    if kept:
+        raise GpuperfError(
+            f"The calibration of {', '.join(kept)} is better founded than what the store shows, so it was kept.\n"
+            "Replace it with gpuperf calibrate --from-store --yes, or measure: gpuperf calibrate SUITE"
+        )
     return _FAILED if result.failed else _PASSED
 
 
@@ -141,31 +158,59 @@ def measure(arguments: Sequence[str], store: str, log: Path) -> int:
         process.stop()
 
 
-def _calibrate(store: Store, device: str, tests: Sequence[Sequence[Record]], options: argparse.Namespace) -> None:
-    """Print how much the records of a device differ, and store its prior."""
+def _calibrate(store: Store, device: str, tests: Sequence[Sequence[Record]], options: argparse.Namespace) -> bool:
+    """Print how much the records of a device differ, and store its prior; return whether it was stored."""
     result = calibrate(tests, [rule_for(records[0], tests=len(tests)) for records in tests])
     if not options.prior_only:
         print("\n".join(_tables(result)))
     pooled = result.pooled
     if not pooled.record_sd:
         raise GpuperfError(f"The records of {device} have no load point and metric in common. Nothing was stored.")
-    path = write_calibration(
-        store,
-        Calibration(
-            device=device,
-            record_sd=pooled.record_sd,
-            freedom=pooled.freedom,
-            records=sum(map(len, tests)),
-            tests=tuple(sorted({records[0].test for records in tests})),
-            author=user(),
-        ),
+    calibration = Calibration(
+        device=device,
+        record_sd=pooled.record_sd,
+        freedom=pooled.freedom,
+        records=sum(map(len, tests)),
+        tests=tuple(sorted({records[0].test for records in tests})),
+        author=user(),
+        from_store=options.from_store,
     )
+    if options.from_store and not options.yes and not _may_replace(store, calibration):
+        return False
+    path = write_calibration(store, calibration)
     _say(f"prior of {device}, for later gates:")
-    for metric, sd in pooled.record_sd.items():
-        _say(f"  {metric}: records differ by {_percent(sd)} ({pooled.freedom[metric]:.0f} degrees of freedom)")
+    _say_spreads(calibration)
     _say(f"stored as {store.describe(path)}")
     if not options.from_store:
         _say("records of different days may differ more: run calibrate --from-store after some weeks of records")
+    return True
+
+
+def _may_replace(store: Store, calibration: Calibration) -> bool:
+    """Return whether a calibration from the store may replace the stored one: asked only where that is better founded.
+
+    Raises:
+        StoreError: The stored calibration can't be read.
+    """
+    stored = newest_calibration(store, calibration.device)
+    if stored is None or not is_better_founded(stored, calibration):
+        return True
+    source = "from the store" if stored.from_store else "measured with nothing changed"
+    _say(
+        f"calibration of {calibration.device} that gates use now, {source}, by {stored.author or 'an unknown author'}:"
+    )
+    _say_spreads(stored)
+    _say("what the records of the store show now:")
+    _say_spreads(calibration)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    return input("gpuperf calibrate: Replace the better-founded calibration? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _say_spreads(calibration: Calibration) -> None:
+    for metric, sd in sorted(calibration.record_sd.items()):
+        freedom = calibration.freedom.get(metric, 0.0)
+        _say(f"  {metric}: records differ by {_percent(sd)} ({freedom:.0f} degrees of freedom)")
 
 
 def _tables(result: CalibrationResult) -> list[str]:

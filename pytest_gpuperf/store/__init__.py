@@ -2,7 +2,7 @@
 
 from pytest_gpuperf.store.ancestors import MergeBaseRecords, merge_base_records
 from pytest_gpuperf.store.baseline import Baseline, BaselineSpec, duet_history, select_baseline
-from pytest_gpuperf.store.calibration import Calibration, newest_calibration, write_calibration
+from pytest_gpuperf.store.calibration import Calibration, is_better_founded, newest_calibration, write_calibration
 from pytest_gpuperf.store.git_branch import DEFAULT_BRANCH, Synced, pull, push
 from pytest_gpuperf.store.key import key_digest, slug
 from pytest_gpuperf.store.layout import RecordFile
@@ -41,6 +41,7 @@ __all__ = [
     "duet_history",
     "export_records",
     "import_records",
+    "is_better_founded",
     "key_digest",
     "merge_base_records",
     "move",

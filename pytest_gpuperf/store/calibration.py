@@ -30,6 +30,8 @@ class Calibration(Note):
         records: Number of records.
         tests: Tests that were measured.
         author: Who measured it.
+        from_store: Whether it comes from records of baselines, which have passed their gates, instead of a suite that
+            was run with nothing changed.
     """
 
     device: str
@@ -38,6 +40,7 @@ class Calibration(Note):
     records: int
     tests: tuple[str, ...]
     author: str = ""
+    from_store: bool = False
 
     def __post_init__(self) -> None:
         check_texts(self.device, self.author, *self.tests)
@@ -46,6 +49,12 @@ class Calibration(Note):
         for numbers in (self.record_sd, self.freedom):
             if not all(0 <= number < math.inf for number in numbers.values()):
                 raise ValueError("spreads and degrees of freedom must be finite and not negative")
+
+
+def is_better_founded(calibration: Calibration, other: Calibration) -> bool:
+    """Return whether a calibration knows something better than another: by how it was measured, or in some metric."""
+    measured = other.from_store and not calibration.from_store
+    return measured or any(freedom > other.freedom.get(metric, 0.0) for metric, freedom in calibration.freedom.items())
 
 
 def write_calibration(store: Store, calibration: Calibration) -> str:

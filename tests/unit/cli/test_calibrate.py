@@ -10,7 +10,7 @@ from pytest_gpuperf.cli import calibrate
 from pytest_gpuperf.cli.judging import rule_for
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.model import Record
-from pytest_gpuperf.store import Store, newest_calibration
+from pytest_gpuperf.store import Calibration, Store, newest_calibration, write_calibration
 from tests.unit.cli.stores import gpuperf, measured
 from tests.unit.factories import KEY, record
 
@@ -132,6 +132,50 @@ def test_from_the_store(fake: Fake, store: Store, capsys: pytest.CaptureFixture[
     assert found.freedom["p50"] == 7
 
 
+def with_calibration(store: Store, freedom: float, *, from_store: bool) -> Calibration:
+    """Store a calibration and eight records, which know 7 degrees of freedom."""
+    spreads = dict.fromkeys(("p50", "p90", "throughput"), 0.01)
+    known = Calibration(str(KEY["device"]), spreads, dict.fromkeys(spreads, freedom), 9, (), "ada", from_store)
+    write_calibration(store, known)
+    for day in range(8):
+        measured(store, f"aaaa{day}", day=day)
+    return known
+
+
+@pytest.mark.parametrize(("freedom", "from_store"), [(9.0, True), (3.0, False)])
+def test_the_store_replaces_no_better_founded_calibration_unasked(
+    store: Store, capsys: pytest.CaptureFixture[str], freedom: float, *, from_store: bool
+) -> None:
+    known = with_calibration(store, freedom, from_store=from_store)
+    assert gpuperf(store, "calibrate", "--from-store", "--prior-only") == 1
+    out, err = capsys.readouterr()
+    assert "--from-store --yes" in err
+    assert f"p50: records differ by 1.00% ({freedom:.0f} degrees of freedom)" in out
+    assert "(7 degrees of freedom)" in out
+    assert newest_calibration(store, known.device) == known
+    assert gpuperf(store, "calibrate", "--from-store", "--prior-only", "--yes") == 0
+    replaced = newest_calibration(store, known.device)
+    assert replaced is not None
+    assert replaced.from_store
+    assert replaced.freedom["p50"] == 7
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("", 1)])
+def test_a_terminal_is_asked(store: Store, monkeypatch: pytest.MonkeyPatch, answer: str, status: int) -> None:
+    known = with_calibration(store, 9.0, from_store=True)
+    for stream in ("stdin", "stdout"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    assert gpuperf(store, "calibrate", "--from-store", "--prior-only") == status
+    assert (newest_calibration(store, known.device) == known) is bool(status)
+
+
+def test_the_store_replaces_what_it_showed_with_fewer_records(store: Store) -> None:
+    known = with_calibration(store, 3.0, from_store=True)
+    assert gpuperf(store, "calibrate", "--from-store", "--prior-only") == 0
+    assert newest_calibration(store, known.device) != known
+
+
 def test_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpuperf(Store(str(tmp_path)), "calibrate", "--from-store") == 1
     assert "Measure some: gpuperf calibrate SUITE" in capsys.readouterr().err
@@ -143,6 +187,7 @@ def test_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["calibrate"], "name the suite"),
         (["calibrate", "suite", "--records", "1"], "whole number of 2 or more"),
         (["calibrate", "suite", "--from-store"], "takes neither a suite nor --records"),
+        (["calibrate", "suite", "--yes"], "only goes with --from-store"),
         (["baseline", "list", "--", "-k"], "takes no arguments after --"),
     ],
 )
