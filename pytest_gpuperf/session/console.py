@@ -54,6 +54,10 @@ class Console:
         """
         self._line(f"gpuperf: waiting for the device, which {holder} is measuring on")
 
+    def reading_records(self) -> None:
+        """Say why nothing is measured yet."""
+        self._line("gpuperf: reading the newest records of all tests on this device, which is needed once")
+
     def clear(self) -> None:
         """Remove the bar."""
         if self._drawn:

@@ -20,6 +20,7 @@ from pytest_gpuperf.device import Monitor, python_mode
 from pytest_gpuperf.errors import GpuperfError, OptionError
 from pytest_gpuperf.model import METHOD_VERSION, Comparison, Plain, PlainMapping, PooledTest, Record
 from pytest_gpuperf.publish.comparison import RecordToJudge, compare_next, compare_record, prior_of, to_judge
+from pytest_gpuperf.publish.pool import pool_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.devices import Devices
 from pytest_gpuperf.session.duet_side import DuetSide
@@ -98,8 +99,8 @@ class Context:
 
     @cached_property
     def pool(self) -> Mapping[str, PooledTest]:
-        """What the store shows of tests on the same device model."""
-        return {}
+        """What the tests on the first device's hardware show, by test; read once, before the first measurement."""
+        return pool_of(self.store, self.key("", 1), on_delay=self.console.reading_records)
 
     def compare(self, record: Record, baseline: Baseline, rule: Rule) -> Comparison:
         """Compare a record as it is so far with its baseline, or a duet with its reference."""

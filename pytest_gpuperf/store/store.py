@@ -144,6 +144,14 @@ class Store:
                 digests = sorted(filter(layout.is_key, self.files.names(f"{root}/{device}/{test}")))
                 yield from (f"{root}/{device}/{test}/{digest}" for digest in digests)
 
+    def folders_of_device(self, key: PlainMapping) -> Iterator[str]:
+        """Yield the folders of the keys with any test on the device of ``key``."""
+        device = f"{self.files.root}/{layout.device_folder(key)}"
+        for test in sorted(self.files.names(device)):
+            yield from (
+                f"{device}/{test}/{name}" for name in self.files.names(f"{device}/{test}") if layout.is_key(name)
+            )
+
     def folders_elsewhere(self, key: PlainMapping) -> Iterator[str]:
         """Yield the folders of the keys with the test of ``key`` and another device."""
         root, test = self.files.root, layout.test_folder(key)

@@ -19,6 +19,7 @@ from pytest_gpuperf.model import Comparison, Record, Verdict, curves_of
 from pytest_gpuperf.publish.comparison import compare_invocation, with_verdict
 from pytest_gpuperf.publish.judged_test import JudgedTest
 from pytest_gpuperf.publish.outcome import TestOutcome
+from pytest_gpuperf.publish.pool import update_pool
 from pytest_gpuperf.report.summary import RecordLocation
 from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.context import Context
@@ -48,6 +49,16 @@ def _report_again(context: Context, results: Results, hook: pluggy.HookRelay) ->
     if context.settings.measure and context.reports_here and context.duet_side is None:
         for report in judge_again(context, results):
             hook.pytest_runtest_logreport(report=report)
+        _update_pool(context, results)
+
+
+def _update_pool(context: Context, results: Results) -> None:
+    """Let later invocations know what this one has read and measured."""
+    tests = [(result.outcome, result.judged) for result in results.tests.values()]
+    update_pool(
+        context.store,
+        [(outcome.record, judged.to_judge) for outcome, judged in tests if outcome is not None and judged is not None],
+    )
 
 
 def judge_again(context: Context, results: Results) -> list[pytest.TestReport]:
