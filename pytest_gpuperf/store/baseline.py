@@ -153,7 +153,7 @@ def select_baseline(
         listing = store.listing(folder)
         candidates = (file for file in cleared(_older(listing, before)) if file.may_be_baseline)
         reader.leave_out(file for file in listing.ahead if file.may_be_baseline and not _is_same(file, before))
-        records = reader.window(candidates, _joins)
+        records = reader.window(candidates, joins)
     if spec.kind in (BOTH, PINNED):
         files = (file for file in store.pinned(folder) if before is None or file.name != before.name)
         pinned = [record for record in map(reader, files) if record is not None]
@@ -202,7 +202,7 @@ def _older(files: Iterable[RecordFile], before: RecordFile | None) -> Iterator[R
     return (file for file in files if before is None or file.order < before.order)
 
 
-def _joins(file: RecordFile, record: Record) -> bool:
+def joins(file: RecordFile, record: Record) -> bool:
     """Return whether a record may join the baseline, by its content and not only by its name."""
     cleared_suspect = file.cleared and record.status == "complete" and record.gate == "suspect"
     return file.accepted or record.may_be_baseline or cleared_suspect

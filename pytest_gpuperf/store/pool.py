@@ -15,7 +15,7 @@ from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import StoreError, UnreadableRecord
 from pytest_gpuperf.model import PlainMapping, PooledTest, Record
 from pytest_gpuperf.store import layout
-from pytest_gpuperf.store.baseline import WINDOW, BaselineReader
+from pytest_gpuperf.store.baseline import WINDOW, BaselineReader, joins
 from pytest_gpuperf.store.key import key_digest
 from pytest_gpuperf.store.layout import RecordFile
 from pytest_gpuperf.store.notes import Note, check_texts, note_content, parse_note
@@ -115,7 +115,7 @@ def newest_baselines(store: Store, key: PlainMapping, *, records: int, limit_s: 
             record = reader(file)
             if record is not None and shared_key(record.key) != shared:
                 break
-            if record is not None and (file.accepted or record.may_be_baseline):
+            if record is not None and joins(file, record):
                 baseline.append(record)
         if baseline and baseline[0].test not in seen:
             seen.add(baseline[0].test)
@@ -125,7 +125,7 @@ def newest_baselines(store: Store, key: PlainMapping, *, records: int, limit_s: 
 def _candidates(store: Store, folder: str, most: int) -> list[RecordFile]:
     """Return the newest files of a key that may be its baseline, which begins with an accepted record."""
     files = []
-    for file in store.listing(folder):
+    for file in layout.cleared(store.listing(folder)):
         if file.may_be_baseline:
             files.append(file)
             if file.accepted or len(files) == min(most, WINDOW):
