@@ -12,8 +12,8 @@ from pytest_gpuperf.model import PlainMapping, PooledTest, Record
 from pytest_gpuperf.publish.comparison import RecordToJudge
 from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.baseline import WINDOW
+from pytest_gpuperf.store.cache.pool import newest_baselines, read_pool, shared_key, write_pool
 from pytest_gpuperf.store.key import key_digest
-from pytest_gpuperf.store.pool import newest_baselines, read_pool, shared_key, write_pool
 
 #: What is read of a store without a cache: enough to know spreads, in a few seconds and once.
 _RECORDS, _TESTS, _LIMIT_S = 5, 100, 4.0
