@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from pytest_gpuperf.targets.onnxruntime import OnnxRuntimeEngine
     from pytest_gpuperf.targets.tensorrt import TensorRTEngine
     from pytest_gpuperf.targets.triton import DynamicBatching, Step, TritonEndpoint
-    from pytest_gpuperf.values import ValueComparison, ValueRecord, ValueRow, compare, record_from_values
+    from pytest_gpuperf.values import (
+        ValueComparison,
+        ValueRecord,
+        ValueRow,
+        compare,
+        compare_suite,
+        record_from_values,
+        session_from_values,
+    )
 
 __version__ = "0.1.0"
 
@@ -56,6 +64,8 @@ _PUBLIC = {
     "ValueRecord": "values",
     "compare": "values",
     "record_from_values": "values",
+    "compare_suite": "values",
+    "session_from_values": "values",
 }
 
 __all__ = [
@@ -86,7 +96,9 @@ __all__ = [
     "ValueRecord",
     "ValueRow",
     "compare",
+    "compare_suite",
     "record_from_values",
+    "session_from_values",
 ]
 
 

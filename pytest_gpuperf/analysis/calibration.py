@@ -15,13 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from pytest_gpuperf.analysis.compare import POWER, compare
+from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.decision import decide
-from pytest_gpuperf.analysis.evidence import StoredArrays, stored_evidence, t_quantile
+from pytest_gpuperf.analysis.evidence import StoredArrays, stored_evidence
 from pytest_gpuperf.analysis.panel import Panel, panel
 from pytest_gpuperf.analysis.priors import Prior, Priors, calibrated_priors, series_priors
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.rows import detectable_worsening
 from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, values_of
 from pytest_gpuperf.model import Record, Verdict
 
@@ -227,9 +228,8 @@ def _detectable(series: Panel, variances: _Variances, rule: Rule, records: int, 
         ),
         series_priors(rule.prior, series.keys),
     )
-    level = decide(evidence, series.sweeps, rule).level
-    errors = t_quantile(level, evidence.freedom) + t_quantile(1 - POWER, evidence.freedom)
-    return np.asarray(np.expm1(np.minimum(rule.margin + errors * evidence.error, 50.0)))
+    detectable = detectable_worsening(evidence, decide(evidence, series.sweeps, rule), rule)
+    return np.asarray(np.expm1(detectable))
 
 
 def _scores(count: int) -> FloatArray:

@@ -169,7 +169,7 @@ def _ratios(
     kinds = {device.record.device_kind, first.record.device_kind}
     # The wider prior of the two.
     prior = max((PRIORS[kind] for kind in kinds), key=lambda prior: prior.record_sd)
-    rule = Rule(prior=prior, metrics=_METRICS | {"energy"})
+    rule = Rule(prior=prior, metrics=_METRICS | {"energy"}, confidence=0.95)
     rows = compare_values(_values(device, sources), [_values(first, sources)], rule).rows
     price_ratio = _price_ratio(device, first, prices)
     ratios: dict[tuple[str, LoadPoint | None], dict[str, Ratio]] = {}

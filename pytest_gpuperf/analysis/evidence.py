@@ -5,8 +5,9 @@ with ``m`` baseline records
 
     T = (d - log(1 + min_effect)) / sqrt(v_c + s^2 / m)
 
-where ``d`` is the candidate minus the mean of the baseline, turned so that positive is worse. ``s``, the standard
-deviation of one record's value, is the hard part: a young baseline hardly knows it. It is shrunk to a prior as in
+where ``d`` is the candidate minus the mean of the baseline, turned so that positive is worse. With several devices or
+drift, the mean is a weighted one, and ``1 / m`` the sum of the squared weights (``suite.forecast``). The standard
+deviation ``s`` of one record's value is the hard part: a young baseline hardly knows it. It is shrunk to a prior as in
 Smyth, "Linear models and empirical Bayes methods for assessing differential expression" (2004):
 
     s^2 = (d0 * s0^2 + (m - 1) * s_between^2) / (d0 + m - 1),   T ~ t with d0 + m - 1 degrees of freedom
@@ -88,6 +89,7 @@ class StoredArrays:
         candidate: Shape (..., series, runs), padded with NaN.
         history: Records that show how records differ, shape (..., series, records, runs), padded with NaN.
         reference: Records that the candidate is compared with, where they aren't the history.
+        devices: Number of each record's device, shape (records,); None if all have the same.
         candidate_disturbance, reference_disturbance: Standard deviations for what others took of the CPU, shapes
             (..., series) and (..., series, records).
         averaging_matrix: Shape (series, series): averages over a sweep's points, metric by metric.
@@ -97,49 +99,93 @@ class StoredArrays:
     history: FloatArray
     averaging_matrix: FloatArray
     reference: FloatArray | None = None
+    devices: IntArray | None = None
     candidate_disturbance: FloatArray | None = None
     reference_disturbance: FloatArray | None = None
 
 
-def stored_evidence(arrays: StoredArrays, prior: SeriesPriors) -> Evidence:
-    """Return the evidence of a record against records; NaN for a series without a counterpart."""
+@dataclass(frozen=True)
+class Expected:
+    """How the reference's records predict the candidate; arrays of shape (series,) unless stated otherwise.
+
+    Attributes:
+        weights: Weight of each record, shape (series, records).
+        record_factor: Variance of the prediction, as a multiple of a record's variance.
+        drift_factor: By how much drift raises the variance of the difference.
+        device_variance, device_freedom: Variance of the difference because devices differ, and its degrees of freedom.
+        common: What all tests of the invocation changed by together: it is taken off the candidate.
+        common_variance: Variance of that estimate.
+        informed: Whether the prior comes from records, of which nothing has to be assumed.
+    """
+
+    weights: FloatArray
+    record_factor: FloatArray
+    drift_factor: FloatArray
+    device_variance: FloatArray
+    device_freedom: FloatArray
+    common: FloatArray
+    common_variance: FloatArray
+    informed: BoolArray
+
+
+def stored_evidence(arrays: StoredArrays, prior: SeriesPriors, expected: Expected | None = None) -> Evidence:
+    """Return the evidence of a record against records; NaN for a series without a counterpart.
+
+    Args:
+        expected: None to compare with the plain mean of the reference.
+    """
     candidate, history = locate(arrays.candidate), locate(arrays.history)
     reference = history if arrays.reference is None else locate(arrays.reference)
     run_variance, candidate_run, history_run = _run_variances(candidate, history, arrays.averaging_matrix)
     present = history.count > 0
     records = present.sum(axis=-1)
-    degrees = np.maximum(records - 1, 0)
-    between = _variance_between(history.centre, present, records)
+    between, degrees = within_devices(history.centre, present, arrays.devices)
     per_run = np.where(present, 1 / np.maximum(history.count, 1), 0.0).sum(axis=-1) / np.maximum(records, 1)
 
     weight = np.maximum(prior.weight - prior.assumed * degrees, 0.0)
     freedom = np.maximum(weight + degrees, 1e-9)
-    assumed = np.maximum(prior.variance, run_variance)
+    informed = False if expected is None else expected.informed
+    assumed = np.maximum(prior.variance, run_variance * np.where(informed, per_run, 1.0))
     shrunk = (weight * assumed + degrees * between) / freedom
     shrunk = np.maximum.reduce([shrunk, run_variance * per_run, np.full_like(shrunk, RESOLUTION**2)])
     runs = np.maximum(candidate.count, 1)
     candidate_variance = np.maximum.reduce(
         [
             shrunk + run_variance * (1 / runs - per_run),
-            np.maximum(np.maximum(run_variance, candidate_run) / runs, RESOLUTION**2),
+            np.maximum(run_variance / runs, RESOLUTION**2),
+            np.where(candidate_run > USUAL_EXCESS * history_run, candidate_run / runs, 0.0),
             candidate_run - USUAL_EXCESS * history_run,
         ]
     )
     reference_present = reference.count > 0
     references = reference_present.sum(axis=-1)
-    total = np.where(reference_present, reference.centre, 0.0).sum(axis=-1)
-    baseline = total / np.where(references, references, np.nan)
-    estimated = candidate_variance + shrunk / np.maximum(references, 1)
-    from_history = shrunk * (1 + 1 / np.maximum(references, 1))
+    weights = reference_present / np.where(references, references, np.nan)[..., None]
+    record_factor = 1 / np.maximum(references, 1)
+    if expected is not None:
+        kept = np.where(reference_present, expected.weights, 0.0)
+        total = kept.sum(axis=-1, keepdims=True)
+        weights = np.where(np.abs(total) > 1e-6, kept / total, weights)
+        record_factor = np.maximum(expected.record_factor, (weights**2).sum(axis=-1))
+    baseline = np.where(reference_present, weights * reference.centre, 0.0).sum(axis=-1)
+    baseline = np.where(references, baseline, np.nan)
+    estimated = candidate_variance + shrunk * record_factor
+    from_history = shrunk * (1 + record_factor)
     # Satterthwaite's approximation (1946): what is taken off for the candidate's further runs makes the rest less
     # certain (but where much is taken off, the runs' own spread is a floor under it), and an assumed variance has no
     # uncertainty to add.
     kept_share = np.clip((estimated / from_history) ** 2, 0.5, 1.0)
-    disturbed = _disturbed(arrays, reference_present, references)
+    added = _disturbed(arrays, weights)
+    difference = candidate.centre - baseline
+    uncertain = estimated**2 / (freedom * kept_share)
+    if expected is not None:
+        difference = difference - expected.common
+        added = added + expected.device_variance + expected.common_variance
+        estimated = estimated * expected.drift_factor
+        uncertain = uncertain * expected.drift_factor**2 + expected.device_variance**2 / expected.device_freedom
     return Evidence(
-        difference=candidate.centre - baseline,
-        error=np.sqrt(estimated + disturbed),
-        freedom=freedom * kept_share * ((estimated + disturbed) / estimated) ** 2,
+        difference=difference,
+        error=np.sqrt(estimated + added),
+        freedom=(estimated + added) ** 2 / uncertain,
         replicates=records.astype(float),
         further_variance=np.maximum(between, run_variance * per_run),
     )
@@ -199,14 +245,23 @@ def _run_variances(
     return raised[0], raised[1], raised[2]
 
 
-def _variance_between(centres: FloatArray, present: BoolArray, records: IntArray) -> FloatArray:
-    mean = np.where(present, centres, 0.0).sum(axis=-1) / np.maximum(records, 1)
-    squares = (np.where(present, centres - mean[..., None], 0.0) ** 2).sum(axis=-1)
-    return np.asarray(np.where(records > 1, squares / np.maximum(records - 1, 1), 0.0))
+def within_devices(
+    centres: FloatArray, present: BoolArray, devices: IntArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Return the variance between records of one device, and its degrees of freedom, along the last axis."""
+    squares, degrees = np.zeros(centres.shape[:-1]), np.zeros(centres.shape[:-1])
+    labels = np.zeros(centres.shape[-1], dtype=int) if devices is None else devices
+    for label in dict.fromkeys(labels.tolist()):
+        chosen = present & (labels == label)
+        count = chosen.sum(axis=-1)
+        mean = np.where(chosen, centres, 0.0).sum(axis=-1) / np.maximum(count, 1)
+        squares += (np.where(chosen, centres - mean[..., None], 0.0) ** 2).sum(axis=-1)
+        degrees += np.maximum(count - 1, 0)
+    return squares / np.maximum(degrees, 1), degrees
 
 
-def _disturbed(arrays: StoredArrays, reference_present: BoolArray, references: IntArray) -> FloatArray | float:
+def _disturbed(arrays: StoredArrays, weights: FloatArray) -> FloatArray | float:
     if arrays.candidate_disturbance is None or arrays.reference_disturbance is None:
         return 0.0
-    reference = (np.where(reference_present, arrays.reference_disturbance, 0.0) ** 2).sum(axis=-1)
-    return np.asarray(arrays.candidate_disturbance**2 + reference / np.maximum(references, 1) ** 2)
+    reference = (np.nan_to_num(weights) ** 2 * arrays.reference_disturbance**2).sum(axis=-1)
+    return np.asarray(arrays.candidate_disturbance**2 + reference)

@@ -67,6 +67,25 @@ def reject(p_values: FloatArray, split: list[Family]) -> BoolArray:
     return result
 
 
+def deciding_levels(p_values: FloatArray, split: list[Family]) -> FloatArray:
+    """Return the level that decides about each hypothesis: it is rejected if and only if its p-value is at most that.
+
+    That is the level of the last rank that was rejected, and for what was not rejected, that of the rank after it.
+    """
+    result = np.zeros(p_values.shape)
+    for family in split:
+        chosen = p_values[..., family.members]
+        step = hochberg if family.positive else holm
+        rejected = step(chosen, family.alpha)
+        count = chosen.shape[-1]
+        rank = rejected.sum(axis=-1, keepdims=True)
+        level = np.where(
+            rejected, family.alpha / np.maximum(count - rank + 1, 1), family.alpha / np.maximum(count - rank, 1)
+        )
+        result[..., family.members] = level
+    return result
+
+
 def holm(p_values: FloatArray, alpha: float) -> BoolArray:
     """Apply Holm's step-down procedure along the last axis."""
     order, small = _steps(p_values, alpha)

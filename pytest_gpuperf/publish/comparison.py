@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pytest_gpuperf.analysis.changes import changes
-from pytest_gpuperf.analysis.compare import compare_values
 from pytest_gpuperf.analysis.duet.compare import compare_duet
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated_priors
-from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.rule import ENOUGH_TESTS, SHARE_AT_ITS_END, Rule
+from pytest_gpuperf.analysis.suite.comparison import TestValues, compare_suite_values
 from pytest_gpuperf.analysis.values import RecordValues, comparable_values, energy_methods
 from pytest_gpuperf.model import Change, CommonMode, Comparison, Plain, PooledTest, Record, Verdict
 from pytest_gpuperf.publish.inherited import MergeBaseValues, with_inherited
@@ -89,12 +89,9 @@ def to_judge(record: Record, baseline: Baseline, rule: Rule) -> RecordToJudge:
     )
 
 
-def compare_alone(each: RecordToJudge) -> Comparison:
-    """Compare a record with its baseline, without what other tests show."""
-    comparison = compare_values(each.candidate, each.baseline, each.rule, pinned=each.pinned)
-    if not each.baseline and not each.pinned and each.differing is not None:
-        return replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=each.differing)
-    return inherited(each, replace(comparison, changes=each.changes))
+def compare_alone(each: RecordToJudge, pool: Mapping[str, PooledTest] | None = None) -> Comparison:
+    """Compare a record with its baseline, without the other tests of its invocation."""
+    return compare_together([each], pool).comparisons[0]
 
 
 def inherited(each: RecordToJudge, comparison: Comparison) -> Comparison:
@@ -102,14 +99,18 @@ def inherited(each: RecordToJudge, comparison: Comparison) -> Comparison:
     return with_inherited(comparison, each.merge_base, each.candidate, each.baseline, each.rule, pinned=each.pinned)
 
 
-def compare_next(each: RecordToJudge, earlier: Sequence[RecordToJudge], pool: Mapping[str, PooledTest]) -> Comparison:  # noqa: ARG001
+def compare_next(each: RecordToJudge, earlier: Sequence[RecordToJudge], pool: Mapping[str, PooledTest]) -> Comparison:
     """Compare a record at the end of its test, when the later tests of its invocation are not known yet.
+
+    In a suite this may spend a part of the test's alpha only. ``compare_invocation`` spends the rest.
 
     Args:
         earlier: Records of the invocation that this process has judged before.
         pool: See ``compare_invocation``.
     """
-    return compare_alone(each)
+    shared = SHARE_AT_ITS_END if each.rule.tests >= ENOUGH_TESTS else 1.0
+    records = [_with_share(record, shared) for record in (*earlier, each)]
+    return compare_together(records, pool).comparisons[-1]
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,39 @@ class InvocationComparison:
     common: tuple[CommonMode, ...] = ()
 
 
-def compare_invocation(records: Sequence[RecordToJudge], pool: Mapping[str, PooledTest]) -> InvocationComparison:  # noqa: ARG001
-    """Compare all records of an invocation, each with its baseline and with what the other tests show.
+def compare_invocation(records: Sequence[RecordToJudge], pool: Mapping[str, PooledTest]) -> InvocationComparison:
+    """Compare all records of an invocation at its end, each with its baseline and with what the other tests show.
 
     Args:
-        pool: What the store shows of tests of the same device model, by test; tests that are judged here may be in it.
+        pool: What the store shows of tests of the same device model, by test; tests that are judged here don't count.
     """
-    return InvocationComparison(tuple(map(compare_alone, records)))
+    final = [_with_share(each, 1 - SHARE_AT_ITS_END if each.rule.tests >= ENOUGH_TESTS else 1.0) for each in records]
+    return compare_together(final, pool)
+
+
+def compare_together(
+    records: Sequence[RecordToJudge], pool: Mapping[str, PooledTest] | None = None
+) -> InvocationComparison:
+    """Compare records of one invocation."""
+    names: list[str] = []
+    for each in records:
+        names.append(each.test if each.test not in names else f"{each.test} ({len(names)})")
+    tests = {
+        name: TestValues(each.candidate, each.baseline, each.rule, each.pinned)
+        for name, each in zip(names, records, strict=True)
+    }
+    suite = compare_suite_values(tests, pool)
+    comparisons = []
+    for name, each in zip(names, records, strict=True):
+        comparison = replace(suite.comparisons[name], changes=each.changes)
+        if not each.baseline and not each.pinned and each.differing is not None:
+            comparison = replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=each.differing)
+        comparisons.append(inherited(each, comparison))
+    return InvocationComparison(tuple(comparisons), suite.common)
+
+
+def _with_share(each: RecordToJudge, share: float) -> RecordToJudge:
+    return replace(each, rule=replace(each.rule, share=share))
 
 
 def with_verdict(record: Record, comparison: Comparison, *, usable: bool = True) -> Record:

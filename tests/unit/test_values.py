@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 import pytest_gpuperf
-from pytest_gpuperf import Prior, ValueComparison, ValueRecord, ValueRow, compare, record_from_values
+from pytest_gpuperf import (
+    Prior,
+    ValueComparison,
+    ValueRecord,
+    ValueRow,
+    compare,
+    compare_suite,
+    record_from_values,
+    session_from_values,
+)
 from pytest_gpuperf.errors import OptionError
 
 METRICS = ("p50_ns", "p90_ns", "throughput")
@@ -53,18 +62,26 @@ def test_the_names_are_public() -> None:
 
 def test_what_is_promised_to_stay() -> None:
     """docs/values.md; more may come, with defaults."""
-    assert list(signature(record_from_values).parameters) == ["test", "values", "key"]
+    assert list(signature(record_from_values).parameters) == ["test", "values", "key", "device", "invocation"]
+    assert session_from_values is record_from_values
     defaults = {
         name: one.default for name, one in signature(compare).parameters.items() if one.kind is one.KEYWORD_ONLY
     }
     assert list(signature(compare).parameters)[:2] == ["baseline", "candidate"]
     assert defaults == {"mode": "stored", "alpha": 0.05, "min_effect": 0.01, "equivalence": 0.05, "prior": None}
     assert [field.name for field in fields(ValueRow)] == [
-        *("test", "point", "metric", "ratio", "low", "high", "p_value", "verdict", "min_detectable")
+        *("test", "point", "metric", "ratio", "low", "high", "p_value", "verdict", "min_detectable", "confidence")
     ]
     assert [field.name for field in fields(ValueComparison)] == [
-        *("verdict", "rows", "differing", "left_out", "new_points", "missing_points")
+        *("verdict", "rows", "differing", "left_out", "new_points", "missing_points", "suspect")
     ]
+    suite = {
+        name: each.default
+        for name, each in signature(compare_suite).parameters.items()
+        if each.kind is each.KEYWORD_ONLY
+    }
+    assert list(signature(compare_suite).parameters)[:2] == ["baselines", "candidates"]
+    assert suite == {"alpha": 0.05, "min_effect": 0.01, "equivalence": 0.05, "priors": None}
 
 
 def test_nothing_changed() -> None:
@@ -268,3 +285,74 @@ def test_only_records_are_compared() -> None:
         compare(BASELINE, {})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"baseline\[1\]=5"):
         compare([BASELINE[0], 5], record())  # type: ignore[list-item]
+
+
+def suite_record(rng: np.random.Generator, name: str, invocation: str, level: float, device: str = "a") -> ValueRecord:
+    runs = [
+        {f"c{point}": {"p50_ms": 10 * math.exp(level + start + 0.002 * rng.standard_normal())} for point in range(3)}
+        for start in 0.01 * rng.standard_normal(3)
+    ]
+    return record_from_values(name, runs, device=device, invocation=invocation)
+
+
+def suite(
+    seed: int, *, tests: int = 12, records: int = 6, slower: tuple[int, ...] = (), by: float = 0.0, devices: str = "a"
+) -> dict[str, ValueComparison]:
+    """Compare a suite whose invocations move all tests by 1%, and whose devices do so by 5% (each its own way)."""
+    rng = np.random.default_rng(seed)
+    level = dict(zip("abc", (0.0, 0.05, -0.05), strict=True))
+    moved = 0.01 * rng.standard_normal(records + 1)
+
+    def record(test: int, index: int, device: str, change: float = 0.0) -> ValueRecord:
+        own = moved[index] + level[device] + change
+        return suite_record(rng, f"test {test}", f"invocation {index}", own, device)
+
+    candidates = {
+        f"test {test}": record(test, 0, devices[0], math.log1p(by) if test in slower else 0.0) for test in range(tests)
+    }
+    baselines = {
+        f"test {test}": [record(test, 1 + index, devices[index % len(devices)]) for index in range(records)]
+        for test in range(tests)
+    }
+    return compare_suite(baselines, candidates)
+
+
+def test_a_suite_finds_the_test_that_became_slower() -> None:
+    result = suite(1, slower=(4,), by=0.1)
+    assert [name for name, each in result.items() if each.verdict == "regressed"] == ["test 4"]
+    assert all(each.verdict == "unchanged" for name, each in result.items() if name != "test 4")
+
+
+def test_a_suite_of_which_every_test_became_slower_is_told_once() -> None:
+    result = suite(2, slower=tuple(range(12)), by=0.15, records=12)
+    assert [name for name, each in result.items() if each.verdict == "regressed"] == ["all tests"]
+    (row,) = result["all tests"].rows
+    assert (row.point, row.metric, row.verdict) == (None, "p50_ms", "regressed")
+    assert row.low < 1.15 < row.high
+
+
+def test_another_device_of_the_same_model_is_no_regression() -> None:
+    for devices in ("ab", "cb", "ba"):
+        assert all(each.verdict != "regressed" for each in suite(3, devices=devices, records=12).values())
+    rng = np.random.default_rng(4)
+    history = [suite_record(rng, "t", f"i{index}", 0.0, "a") for index in range(20)]
+    elsewhere = suite_record(rng, "t", "now", 0.06, "b")
+    assert compare(history, elsewhere).verdict != "regressed"
+    assert compare(history, suite_record(rng, "t", "now", 0.06, "a")).verdict == "regressed"
+
+
+def test_two_records_show_that_nothing_changed_in_a_quiet_suite() -> None:
+    result = suite(5, records=2)
+    assert {each.verdict for each in result.values()} == {"unchanged"}
+
+
+def test_a_suite_names_the_argument_that_is_wrong() -> None:
+    rng = np.random.default_rng(6)
+    good = suite_record(rng, "t", "i", 0.0)
+    with pytest.raises(OptionError, match=r"candidates\['t'\]=5: "):
+        compare_suite({}, {"t": 5})  # type: ignore[dict-item]
+    with pytest.raises(OptionError, match=r"baselines\['t'\]\[0\]=5: "):
+        compare_suite({"t": [5]}, {"t": good})  # type: ignore[list-item]
+    assert compare_suite({}, {"t": good})["t"].verdict == "no baseline"
+    other = record_from_values("t", [{"c": {"p50_ms": 1.0}}], key={"device": "another"})
+    assert compare_suite({"t": [other]}, {"t": good})["t"].verdict == "not comparable"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_gpuperf.analysis.compare import left_out_names, point_names, rows_of
 from pytest_gpuperf.analysis.duet.blocks import block_values, shared_series
 from pytest_gpuperf.analysis.evidence import duet_evidence
 from pytest_gpuperf.analysis.panel import panel
 from pytest_gpuperf.analysis.priors import series_priors, with_history
 from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.rows import left_out_names, point_names, rows_of
 from pytest_gpuperf.analysis.values import RecordValues
 from pytest_gpuperf.model import Comparison, Record, Row, worst
 
@@ -46,7 +46,7 @@ def compare_duet_values(
         if pairs:
             prior = with_history(prior, differences[:, 1:])
         evidence = duet_evidence(differences[:, 0], series.averaging_matrix, prior)
-        rows = rows_of(series, evidence, prior, rule, against="reference")
+        rows = rows_of(series, evidence, rule, against="reference")
     points, reference_points = candidate.points, reference.points
     return Comparison(
         verdict=worst([row.verdict for row in rows]),

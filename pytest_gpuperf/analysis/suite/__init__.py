@@ -1,1 +1,1 @@
-"""The tests of an invocation and of a device model together: what they share, and what a change has inherited."""
+"""The tests of an invocation together: what they show each other, what they share, and what a change has inherited."""

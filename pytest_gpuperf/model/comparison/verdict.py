@@ -111,6 +111,7 @@ class CommonMode:
         verdict: ``regressed``, ``improved``, ``unchanged`` or ``inconclusive``.
         tests: Number of tests it is estimated from.
         invocations: Number of earlier invocations it is compared with.
+        min_detectable: Smallest worsening (0.25 is 25%) that is detected with 80% probability.
     """
 
     metric: str
@@ -121,6 +122,7 @@ class CommonMode:
     verdict: Verdict
     tests: int
     invocations: int
+    min_detectable: float
     confidence: float = 0.95
 
 

@@ -113,7 +113,7 @@ def test_a_record_that_was_cut_short_is_shown(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_report_compares_as_the_gate_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A fiftieth of alpha, and of that a look's share: what the test had to spend."""
+    """A fiftieth of the alpha for single tests, and of that a look's share: what the test had to spend."""
     store = Store(str(tmp_path / "store"))
     measured(store, "aaaa0")
     stated = RuleSettings(alpha=0.05, tests=50, looks={"serving": LookShares(0.25)}, min_effect=0.02)
@@ -122,7 +122,7 @@ def test_a_report_compares_as_the_gate_does(tmp_path: Path, capsys: pytest.Captu
     from pytest_gpuperf.cli.judging import rule_for
 
     rule = rule_for(newest)
-    assert rule.test_alpha == pytest.approx(0.05 / 50)
+    assert rule.test_alpha == pytest.approx(0.9 * 0.05 / 50)
     assert rule.looks == stated.looks
     (one,) = document(store, capsys)["tests"]
     assert (one["alpha"], one["min_effect"]) == (0.05, 0.02)

@@ -1,0 +1,197 @@
+"""Comparison of all tests of an invocation with their baselines: rows with verdicts, and the common mode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pytest_gpuperf.analysis.anchored import choose_anchored, in_candidate_units
+from pytest_gpuperf.analysis.decision import decide
+from pytest_gpuperf.analysis.evidence import StoredArrays
+from pytest_gpuperf.analysis.panel import panel
+from pytest_gpuperf.analysis.priors import series_priors
+from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.arrays import TestArrays
+from pytest_gpuperf.analysis.suite.forecast import Forecast
+from pytest_gpuperf.analysis.suite.judge import Movement, judge
+from pytest_gpuperf.analysis.suite.rows import detectable_worsening, left_out_names, point_names, ratio_of, rows_of
+from pytest_gpuperf.analysis.values import RecordValues
+from pytest_gpuperf.model import CommonMode, Comparison, DeviceSpread, PooledTest, Row, Verdict, worst
+
+
+@dataclass(frozen=True)
+class TestValues:
+    """Values of a test, of its baseline (newest first) and of pinned records, with the rule that decides."""
+
+    __test__ = False
+
+    candidate: RecordValues
+    baseline: Sequence[RecordValues]
+    rule: Rule
+    pinned: Sequence[RecordValues] = ()
+
+
+@dataclass(frozen=True)
+class SuiteComparison:
+    """The comparison of the tests of an invocation, and what all of them changed by together."""
+
+    comparisons: Mapping[str, Comparison]
+    common: tuple[CommonMode, ...] = ()
+
+
+def compare_suite_values(
+    tests: Mapping[str, TestValues], pool: Mapping[str, PooledTest] | None = None
+) -> SuiteComparison:
+    """Compare all tests of an invocation.
+
+    Args:
+        pool: What the store shows of tests of the same device model; tests that are compared here don't count.
+    """
+    chosen = {
+        name: choose_anchored(test.candidate, [*test.baseline, *test.pinned], test.rule.metrics)
+        for name, test in tests.items()
+    }
+    rolling: dict[str, TestArrays] = {}
+    fixed: dict[str, TestArrays] = {}
+    for name, test in tests.items():
+        compared, references, _ = chosen[name]
+        baseline, pinned = references[: len(test.baseline)], references[len(test.baseline) :]
+        for arrays_by_name, side in ((rolling, baseline), (fixed, pinned)):
+            arrays = _arrays(side, compared, baseline, test.rule) if side else None
+            if arrays is not None:
+                arrays_by_name[name] = arrays
+    suite = judge(rolling, pool)
+    common = [mode for movement in suite.movements for mode in _common_modes(movement, tests)]
+    comparisons = {}
+    for name, test in tests.items():
+        sides = [("baseline", rolling[name], suite)] if name in rolling else []
+        if name in fixed:
+            sides.append(("pinned", fixed[name], judge({name: fixed[name]}, pool)))
+        rows: list[Row] = []
+        for against, values, judged in sides:
+            rows += rows_of(values, judged.evidence[name], test.rule, against=against, share=1 / len(sides))
+        anchored = chosen[name][2]
+        if anchored:
+            rows = in_candidate_units(rows, test.candidate, anchored)
+        metrics = {row.metric for row in rows}
+        comparisons[name] = replace(
+            _comparison(test, rows),
+            anchored=anchored,
+            common=tuple(mode for mode in common if mode.metric in metrics and name in rolling),
+            devices=_device_spread(suite.forecasts.get(name, {})),
+        )
+    return SuiteComparison(comparisons, tuple(common))
+
+
+def _comparison(test: TestValues, rows: list[Row]) -> Comparison:
+    records, candidate, rule = (*test.baseline, *test.pinned), test.candidate, test.rule
+    points, baseline_points = candidate.points, {point for record in records for point in record.points}
+    verdict = worst([row.verdict for row in rows])
+    return Comparison(
+        verdict=verdict,
+        rows=tuple(rows),
+        baseline=tuple(dict.fromkeys(record.id for record in records)),
+        new_points=point_names(points - baseline_points) if records else (),
+        missing_points=point_names(baseline_points - points),
+        left_out=left_out_names((candidate, *records), candidate, rule),
+        alpha=rule.alpha,
+        min_effect=rule.min_effect,
+        suspect=verdict not in (Verdict.REGRESSED, Verdict.NO_BASELINE) and _is_suspect(rows, rule),
+    )
+
+
+def _is_suspect(rows: Sequence[Row], rule: Rule) -> bool:
+    """Return whether some row would be a regression if it were the only comparison of the invocation.
+
+    Rows of single points count where there is no mean over their sweep: of many points, some look worse by chance.
+    """
+    averaged = {(row.sweep, row.metric, row.against) for row in rows if row.point is None}
+    return any(
+        row.p_value <= rule.alpha
+        for row in rows
+        if row.point is None or (row.sweep, row.metric, row.against) not in averaged
+    )
+
+
+def _device_spread(forecasts: Mapping[str, Forecast]) -> DeviceSpread | None:
+    """Return how the candidate's device relates to those of the baseline, by the metric that differs most."""
+    mixed = [forecast for forecast in forecasts.values() if forecast.device_sd]
+    if not mixed:
+        return None
+    widest = max(mixed, key=lambda forecast: forecast.device_sd)
+    others = widest.devices - bool(widest.known)
+    return DeviceSpread(widest.known, others, widest.device_sd, measured=widest.devices > 1)
+
+
+def _common_modes(movement: Movement, tests: Mapping[str, TestValues]) -> list[CommonMode]:
+    """Decide about what all tests of a device moved by together."""
+    rule = next(iter(tests.values())).rule
+    rule = replace(
+        rule, tests=1, alpha=rule.common_alpha, min_effect=min(test.rule.min_effect for test in tests.values())
+    )
+    decision = decide(movement.evidence, 0, rule)
+    detectable = detectable_worsening(movement.evidence, decision, rule)
+    return [
+        CommonMode(
+            metric=metric,
+            ratio=ratio,
+            low=low,
+            high=high,
+            p_value=float(decision.p_worse[index]),
+            verdict=verdict,
+            tests=movement.tests,
+            invocations=movement.invocations,
+            min_detectable=math.expm1(detectable[index]),
+            confidence=confidence,
+        )
+        for index, metric in enumerate(movement.metrics)
+        for ratio, low, high, confidence, verdict in [ratio_of(movement.evidence, decision, index, metric)]
+    ]
+
+
+def _arrays(
+    reference: Sequence[RecordValues], candidate: RecordValues, history: Sequence[RecordValues], rule: Rule
+) -> TestArrays | None:
+    """Return a test and one of its baselines as arrays; None if they have no series in common.
+
+    The spread between records is read from the history, also for the comparison with pinned records, of which there is
+    often only one; series that the history lacks are judged by the pinned records themselves.
+    """
+    known = {key for record in reference for key in record.values}
+    keys = [key for key in candidate.values if key[2] in rule.metrics and key in known]
+    if not keys:
+        return None
+    spread_records = [] if reference is history else [*history, *_records_of_new_series(history, reference)]
+    split = 1 + len(reference)
+    series = panel(keys, [candidate, *reference, *spread_records])
+    series = series.select(series.is_measured(0) & series.is_measured(slice(1, split)))
+    references = series.stack(slice(1, split))
+    shown = spread_records or reference
+    return TestArrays(
+        series.keys,
+        series.sweeps,
+        StoredArrays(
+            candidate=series.sides[0],
+            history=series.stack(slice(split, None)) if spread_records else references,
+            reference=references if spread_records else None,
+            candidate_disturbance=series.disturbances[0],
+            reference_disturbance=series.stack_disturbances(slice(1, split)),
+            averaging_matrix=series.averaging_matrix,
+        ),
+        series_priors(rule.prior, series.keys),
+        candidate.device,
+        tuple(record.device for record in shown),
+        tuple(record.invocation for record in shown),
+        tuple(record.device for record in reference),
+    )
+
+
+def _records_of_new_series(history: Sequence[RecordValues], reference: Sequence[RecordValues]) -> list[RecordValues]:
+    """Return the reference's records, reduced to the series that the history lacks."""
+    known = {key for record in history for key in record.values}
+    reduced = [
+        RecordValues(record.id, {key: values for key, values in record.values.items() if key not in known})
+        for record in reference
+    ]
+    return [record for record in reduced if record.values]

@@ -1,0 +1,256 @@
+"""Forecast: what the records of a baseline predict for a record on a certain device, and how sure that is.
+
+A record's value is modelled as
+
+    level + effect of the device + drift + effect of the record.
+
+**Devices** of one model differ: the effect of a device is random, with a variance that is estimated from the means of
+the devices (moments) and shrunk to a stated prior. The best linear unbiased prediction then weighs the records: on a
+device with many records mostly those, on a device never seen the mean over all devices.
+
+**Drift.** Records that are near in time may be alike. For each way in which they may be (``DRIFTS``), the likelihood of
+the history is computed (restricted: levels of devices are not counted as information); the weights of the ways are
+their posterior probabilities. With drift, the spread inside a history is smaller than the spread of a record that is
+measured much later. Nobody knows how much later the candidate is, so it is taken to be far: the mean of the error's
+variance over the ways decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from pytest_gpuperf.analysis.robust import FloatArray
+
+#: Ways in which records may drift: share of the variance that drifts, its correlation from record to record, and the
+#: probability before anything is measured. With a tenth for drift, the false alarms of a machine that drifts by 3%
+#: (correlation 0.95), 20 records after the baseline, are 3.4% instead of 8.7%, and the power against 20 records that do
+#: not drift falls from 0.87 to 0.82 (``python -m benchmarks.gate_error_rates``).
+DRIFTS = ((0.0, 0.0, 0.9), (0.9, 0.95, 0.1))
+#: Fewest degrees of freedom from which drift can be told from noise.
+_ENOUGH = 8
+
+
+@dataclass(frozen=True)
+class DevicePrior:
+    """Assumed standard deviation of the log between devices of one model, and how many devices that is worth."""
+
+    sd: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How the records of a baseline predict a record.
+
+    Attributes:
+        weights: Weight of each record; their sum is 1.
+        record_factor: Variance of the forecast, as a multiple of the variance between records of one device.
+        drift_factor: By how much drift raises the variance of the difference; 1 without drift.
+        device_variance: Variance of the difference because devices differ.
+        device_freedom: Degrees of freedom of ``device_variance``.
+        device_sd: Standard deviation between devices of this model; 0 if it plays no role.
+        known: Number of records of the candidate's device.
+        devices: Number of devices in the baseline.
+    """
+
+    weights: FloatArray
+    record_factor: float
+    drift_factor: float = 1.0
+    device_variance: float = 0.0
+    device_freedom: float = math.inf
+    device_sd: float = 0.0
+    known: int = 0
+    devices: int = 1
+
+
+NO_FORECAST = Forecast(np.zeros(0), 0.0)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What one series of values shows of the spreads.
+
+    Attributes:
+        within: Sum of squares of the values around the mean of their device.
+        within_freedom: Its degrees of freedom.
+        among: Sum of squares of the devices' means around their mean, each counted once.
+        among_freedom: Its degrees of freedom.
+        inverse_records: Mean over the devices of 1 / number of records.
+        drift: Log likelihood of each way to drift; zeros if it can't be told.
+        drift_variances: Variance of a record in each way, relative to that without drift.
+    """
+
+    within: float
+    within_freedom: float
+    among: float
+    among_freedom: float
+    inverse_records: float
+    drift: FloatArray
+    drift_variances: FloatArray
+
+
+def moments(values: FloatArray, labels: Sequence[str]) -> Moments:
+    """Return what a series shows: one value for each record, newest first; NaN where a record has none."""
+    present = np.isfinite(values)
+    seen = values[present]
+    codes = _codes(tuple(label for label, kept in zip(labels, present.tolist(), strict=True) if kept))
+    nothing = np.zeros(len(DRIFTS))
+    if not len(seen):
+        return Moments(0.0, 0.0, 0.0, 0.0, 1.0, nothing, nothing + 1)
+    counts = np.bincount(codes)
+    means = np.bincount(codes, weights=seen) / counts
+    residuals = seen - means[codes]
+    within, freedom = float(residuals @ residuals), len(seen) - len(counts)
+    among = float(((means - means.mean()) ** 2).sum())
+    likelihoods, variances = nothing, nothing + 1
+    if freedom >= _ENOUGH and within > 0:
+        fits = _drift_fits(tuple(codes.tolist()))
+        squares = np.maximum([seen @ fit.residual_maker @ seen for fit in fits], 1e-9 * within)
+        likelihoods = np.array([-0.5 * fit.log_determinant for fit in fits]) - 0.5 * freedom * np.log(squares / within)
+        variances = squares / within
+    return Moments(within, freedom, among, len(counts) - 1, float((1 / counts).mean()), likelihoods, variances)
+
+
+def drift_posterior(shown: Sequence[Moments], *, independent: bool) -> FloatArray:
+    """Return the probability of each way to drift.
+
+    Args:
+        independent: Whether the series have nothing in common, so that each adds its likelihood. Otherwise they count
+            as one.
+    """
+    known = [each.drift for each in shown if each.within_freedom >= _ENOUGH]
+    log = np.log([probability for _, _, probability in DRIFTS])
+    if known:
+        log = log + (np.sum(known, axis=0) if independent else np.mean(known, axis=0))
+    weights = np.exp(log - log.max())
+    return np.asarray(weights / weights.sum())
+
+
+def device_variance(
+    shown: Sequence[Moments], record_variance: float, prior: DevicePrior, *, independent: bool
+) -> tuple[float, float]:
+    """Return the variance between devices, and its degrees of freedom.
+
+    Args:
+        shown: Moments of several series.
+        record_variance: Variance between records of one device.
+        independent: Whether a device has a separate effect in each series. Otherwise it counts once.
+    """
+    among = [each for each in shown if each.among_freedom]
+    freedom = sum(each.among_freedom for each in among)
+    if not freedom:
+        return prior.sd**2, prior.weight
+    excess = sum(each.among - each.among_freedom * record_variance * each.inverse_records for each in among)
+    counted = freedom if independent else max(each.among_freedom for each in among)
+    total = prior.weight + counted
+    return (prior.weight * prior.sd**2 + counted * max(excess / freedom, 0.0)) / total, total
+
+
+def forecast(
+    labels: Sequence[str],
+    device: str,
+    *,
+    record_variance: float,
+    device_prior: tuple[float, float],
+    drifts: FloatArray,
+    drift_variances: FloatArray,
+) -> Forecast:
+    """Return the forecast for a record on a device, from records on some devices, newest first.
+
+    Args:
+        labels, device: Identities of devices; empty for an unknown one, which is taken for one device.
+        record_variance: Variance between records of one device.
+        device_prior: Variance between devices, and its degrees of freedom.
+        drifts: Probability of each way to drift.
+        drift_variances: ``Moments.drift_variances``.
+    """
+    codes = _codes((device, *labels))
+    current, codes = int(codes[0]), codes[1:]
+    known = int((codes == current).sum())
+    devices = len(set(codes.tolist()))
+    count = len(codes)
+    variance, freedom = device_prior
+    same = codes[:, None] == codes
+    alike = np.eye(count)
+    if count > 1 and drifts[1:].any():
+        lags = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+        alike = sum(
+            (
+                probability * ((1 - share) * np.eye(count) + share * rho**lags * same)
+                for probability, (share, rho, _) in zip(drifts.tolist(), DRIFTS, strict=True)
+            ),
+            start=np.zeros((count, count)),
+        )
+    mixed = known < count  # some record was measured on another device
+    if not mixed and not drifts[1:].any():
+        weights = np.full(count, 1 / count)
+    else:
+        ratio = variance / max(record_variance, 1e-12) if mixed else 0.0
+        inverse = np.linalg.inv(alike + ratio * same)
+        towards = inverse @ (ratio * (codes == current))
+        ones = inverse.sum(axis=1)
+        weights = towards + ones * (1 - towards.sum()) / ones.sum()
+    of_devices = np.bincount(codes, weights=weights, minlength=current + 1)
+    device_factor = (1 - of_devices[current]) ** 2 + (np.delete(of_devices, current) ** 2).sum() if mixed else 0.0
+    record_factor = float(weights @ weights)
+    # The variance of a difference, in each way to drift, relative to that without drift.
+    factors = [
+        relative * (1 + float(weights @ ((1 - share) * np.eye(count) + share * rho ** _lags(count) * same) @ weights))
+        for relative, (share, rho, _) in zip(drift_variances.tolist(), DRIFTS, strict=True)
+    ]
+    drift_factor = float(drifts @ factors) / (1 + record_factor)
+    return Forecast(
+        weights,
+        record_factor,
+        max(drift_factor, 1.0),
+        float(device_factor * variance),
+        freedom if mixed else math.inf,
+        math.sqrt(variance) if mixed or devices > 1 else 0.0,
+        known,
+        devices,
+    )
+
+
+@dataclass(frozen=True)
+class _DriftFit:
+    """Matrices of one way to drift, with a level for each device taken out."""
+
+    residual_maker: FloatArray
+    log_determinant: float
+
+
+@lru_cache(maxsize=256)
+def _drift_fits(codes: tuple[int, ...]) -> tuple[_DriftFit, ...]:
+    labels = np.array(codes)
+    count = len(codes)
+    levels = np.eye(labels.max() + 1)[labels]
+    same = labels[:, None] == labels
+    fits = []
+    for share, rho, _ in DRIFTS:
+        alike = (1 - share) * np.eye(count) + share * rho ** _lags(count) * same
+        inverse = np.linalg.inv(alike)
+        information = levels.T @ inverse @ levels
+        made = inverse @ levels
+        maker = inverse - made @ np.linalg.inv(information) @ made.T
+        determinant = np.linalg.slogdet(alike)[1] + np.linalg.slogdet(information)[1]
+        fits.append(_DriftFit(maker, float(determinant)))
+    base = fits[0].log_determinant
+    return tuple(_DriftFit(fit.residual_maker, fit.log_determinant - base) for fit in fits)
+
+
+@lru_cache(maxsize=64)
+def _lags(count: int) -> npt.NDArray[np.int64]:
+    return np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+
+
+@lru_cache(maxsize=1024)
+def _codes(labels: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Return a number for each label, in the order of their first occurrence."""
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return np.array([numbers[label] for label in labels], dtype=np.int64)

@@ -1,0 +1,119 @@
+"""Rows of a comparison: each series with its ratio, the interval that decides, and its verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from pytest_gpuperf.analysis.decision import Decision, Spending, decide
+from pytest_gpuperf.analysis.evidence import Evidence, t_quantile
+from pytest_gpuperf.analysis.panel import Panel
+from pytest_gpuperf.analysis.robust import FloatArray, locate
+from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.arrays import TestArrays
+from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, point_name, sign
+from pytest_gpuperf.model import Row, Verdict
+
+#: Probability of detecting the "smallest detectable effect".
+POWER = 0.8
+#: Most further records to consider when estimating how many would decide an inconclusive row.
+FURTHER_RECORDS = 20
+
+#: Largest log of a ratio that is shown: beyond it, a ratio would leave the range of floats.
+_WIDEST = 50.0
+
+
+def rows_of(
+    series: Panel | TestArrays, evidence: Evidence, rule: Rule, *, against: str, share: float = 1.0
+) -> list[Row]:
+    decision = decide(evidence, series.sweeps, rule, share, Spending.of(rule.looks, series.keys))
+    detectable = detectable_worsening(evidence, decision, rule)
+    further = _further_replicates(evidence, rule, decision)
+    candidate = series.values.candidate if isinstance(series, TestArrays) else series.sides[0]
+    level = locate(candidate).centre
+    rows = []
+    for index, (sweep, point, metric) in enumerate(series.keys):
+        ratio, low, high, confidence, verdict = ratio_of(evidence, decision, index, metric, rule.confidence)
+        way = sign(metric)
+        rows.append(
+            Row(
+                sweep=sweep,
+                point=point,
+                metric=metric,
+                candidate=math.exp(way * level[index]),
+                baseline=math.exp(way * (level[index] - evidence.difference[index])),
+                ratio=ratio,
+                low=low,
+                high=high,
+                p_value=float(decision.p_worse[index]),
+                verdict=verdict,
+                min_detectable=math.expm1(detectable[index]),
+                records_to_decide=further[index] if verdict is Verdict.INCONCLUSIVE else 0,
+                against=against,
+                confidence=confidence,
+            )
+        )
+    return rows
+
+
+def detectable_worsening(evidence: Evidence, decision: Decision, rule: Rule) -> FloatArray:
+    """Return the smallest worsening, as a log, that is detected with probability ``POWER``, by series."""
+    needed = np.maximum(
+        t_quantile(decision.level, evidence.freedom) * evidence.error,
+        rule.margin + t_quantile(decision.test_level, evidence.freedom) * evidence.error,
+    )
+    return np.minimum(needed + t_quantile(1 - POWER, evidence.freedom) * evidence.error, _WIDEST)
+
+
+def ratio_of(
+    evidence: Evidence, decision: Decision, index: int, metric: str, confidence: float | None = None
+) -> tuple[float, float, float, float, Verdict]:
+    """Return the ratio, the ends of its interval, the confidence of that, and the verdict of a series.
+
+    The interval is the one that decides: it lies on one side of 1 where a change is claimed.
+    """
+    claims = (
+        (Verdict.REGRESSED, decision.worse),
+        (Verdict.IMPROVED, decision.better),
+        (Verdict.UNCHANGED, decision.same),
+    )
+    verdict = next((verdict for verdict, claim in claims if claim[index]), Verdict.INCONCLUSIVE)
+    way, difference = sign(metric), float(evidence.difference[index])
+    level = float(decision.deciding[index]) if confidence is None else (1 - confidence) / 2
+    reach = min(float(t_quantile(level, evidence.freedom[index])) * float(evidence.error[index]), _WIDEST)
+    low, high = (math.exp(way * (difference + end * reach)) for end in (-way, way))
+    return math.exp(way * difference), low, high, 1 - 2 * level, verdict
+
+
+def _further_replicates(evidence: Evidence, rule: Rule, decision: Decision) -> list[int | None]:
+    """Return the further replicates until a change of the measured size is significant, or shown to be small.
+
+    Both sides are assumed to become as steady as the history and the runs so far allow.
+    """
+    bound, size = rule.bound, np.abs(evidence.difference)
+    needed: list[int | None] = [None] * len(size)
+    for further in range(FURTHER_RECORDS, 0, -1):
+        degrees = np.maximum(evidence.replicates - 1 + further, 1.0)
+        error = np.sqrt(
+            np.maximum(evidence.further_variance, 1e-12) * ((not evidence.paired) + 1 / (evidence.replicates + further))
+        )
+        freedom = np.maximum(evidence.freedom, degrees)
+        beyond = (size / error >= t_quantile(decision.level, freedom)) & (
+            (size - rule.margin) / error >= t_quantile(decision.test_level, freedom)
+        )
+        enough = beyond | ((bound - size) / error >= t_quantile(rule.alpha, freedom))
+        needed = [further if now else later for now, later in zip(enough.tolist(), needed, strict=True)]
+    return needed
+
+
+def point_names(points: Iterable[tuple[str, SeriesPoint | None]]) -> tuple[str, ...]:
+    return tuple(sorted(point_name(*point) for point in points))
+
+
+def left_out_names(sides: Iterable[RecordValues], candidate: RecordValues, rule: Rule) -> tuple[str, ...]:
+    """Return the names of the candidate's series that some side can't support."""
+    unsupported = {key for side in sides for key in side.left_out if key[2] in rule.metrics}
+    measured = {*candidate.values, *candidate.left_out}
+    return tuple(sorted(f"{point_name(sweep, point)}, {metric}" for sweep, point, metric in unsupported & measured))
