@@ -38,6 +38,7 @@ class Decision:
         level: Level that a single series must reach without support of the others, shape (series,), against no change.
         test_level: The same against the minimum effect.
         deciding: Level at which each series was decided against no change.
+        same_level: Level of each of the two tests that show equivalence.
     """
 
     p_worse: FloatArray
@@ -47,6 +48,7 @@ class Decision:
     level: FloatArray
     test_level: FloatArray
     deciding: FloatArray
+    same_level: FloatArray
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def decide(
     invocation = families(sweeps, points, rule.test_alpha * share)
     test = families(sweeps, points, rule.alpha * share)
     spending = spending or Spending()
+    same_level = rule.alpha * np.broadcast_to(spending.unchanged, points + sweeps)
     p_worse, p_better = evidence.p_worse(rule.margin), evidence.p_better(rule.margin)
     worse_at_all, better_at_all = (
         p_value / spending.changed for p_value in (evidence.p_worse(0.0), evidence.p_better(0.0))
@@ -86,8 +89,9 @@ def decide(
         p_worse=p_worse,
         worse=reject(worse_at_all, invocation) & reject(p_worse / spending.changed, test),
         better=reject(better_at_all, invocation) & reject(p_better / spending.changed, test),
-        same=evidence.p_different(rule.bound) <= rule.alpha * spending.unchanged,
+        same=evidence.p_different(rule.bound) <= same_level,
         level=level * spending.changed,
         test_level=test_level * spending.changed,
+        same_level=same_level,
         deciding=deciding_levels(np.minimum(worse_at_all, better_at_all), invocation) * spending.changed,
     )

@@ -159,15 +159,17 @@ def stored_evidence(arrays: StoredArrays, prior: SeriesPriors, expected: Expecte
     )
     reference_present = reference.count > 0
     references = reference_present.sum(axis=-1)
-    weights = reference_present / np.where(references, references, np.nan)[..., None]
+    weights = reference_present.astype(float)
     record_factor = 1 / np.maximum(references, 1)
     if expected is not None:
-        kept = np.where(reference_present, expected.weights, 0.0)
-        total = kept.sum(axis=-1, keepdims=True)
-        weights = np.where(np.abs(total) > 1e-6, kept / total, weights)
-        record_factor = np.maximum(expected.record_factor, (weights**2).sum(axis=-1))
-    baseline = np.where(reference_present, weights * reference.centre, 0.0).sum(axis=-1)
-    baseline = np.where(references, baseline, np.nan)
+        # The largest weight is 1, so that equal weights give exactly the mean.
+        kept = np.where(reference_present, expected.weights / expected.weights.max(axis=-1, keepdims=True), 0.0)
+        weights = np.where(kept.sum(axis=-1, keepdims=True) > 1e-6, kept, weights)
+    total = np.where(references, weights.sum(axis=-1), np.nan)
+    baseline = np.where(reference_present, weights * reference.centre, 0.0).sum(axis=-1) / total
+    weights = weights / total[..., None]
+    if expected is not None:
+        record_factor = np.maximum(expected.record_factor, np.nan_to_num((weights**2).sum(axis=-1)))
     estimated = candidate_variance + shrunk * record_factor
     from_history = shrunk * (1 + record_factor)
     # Satterthwaite's approximation (1946): what is taken off for the candidate's further runs makes the rest less

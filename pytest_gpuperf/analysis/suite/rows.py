@@ -72,7 +72,8 @@ def ratio_of(
 ) -> tuple[float, float, float, float, Verdict]:
     """Return the ratio, the ends of its interval, the confidence of that, and the verdict of a series.
 
-    The interval is the one that decides: it lies on one side of 1 where a change is claimed.
+    The interval is the one that decides: it lies on one side of 1 where a change is claimed, and inside the equivalence
+    bounds where the verdict is "unchanged".
     """
     claims = (
         (Verdict.REGRESSED, decision.worse),
@@ -81,7 +82,8 @@ def ratio_of(
     )
     verdict = next((verdict for verdict, claim in claims if claim[index]), Verdict.INCONCLUSIVE)
     way, difference = sign(metric), float(evidence.difference[index])
-    level = float(decision.deciding[index]) if confidence is None else (1 - confidence) / 2
+    level = float((decision.same_level if verdict is Verdict.UNCHANGED else decision.deciding)[index])
+    level = level if confidence is None else (1 - confidence) / 2
     reach = min(float(t_quantile(level, evidence.freedom[index])) * float(evidence.error[index]), _WIDEST)
     low, high = (math.exp(way * (difference + end * reach)) for end in (-way, way))
     return math.exp(way * difference), low, high, 1 - 2 * level, verdict

@@ -46,7 +46,9 @@ def everything() -> ReportedTest:
         missing_points=("serving: concurrency 64",),
         devices=DeviceSpread(0, 4, 0.029, measured=True),
         common=tuple(
-            CommonMode(metric, ratio, 0.97, 1.03, 0.2, Verdict.INCONCLUSIVE, tests=50, invocations=12)
+            CommonMode(
+                metric, ratio, 0.97, 1.03, 0.2, Verdict.INCONCLUSIVE, tests=50, invocations=12, min_detectable=0.04
+            )
             for metric, ratio in (("p50", 1.012), ("throughput", 0.98))
         ),
     )
