@@ -13,7 +13,7 @@ from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store, integer, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
 from pytest_gpuperf.errors import OptionError, UnreadableRecord
-from pytest_gpuperf.model import Record, curve_of
+from pytest_gpuperf.model import curve_of
 from pytest_gpuperf.report.figures import fact, minute, plural
 from pytest_gpuperf.report.summary import curve_table
 from pytest_gpuperf.report.table import Table
@@ -130,7 +130,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _row(stored: StoredRecord) -> tuple[str, ...]:
     record, file = stored.record, stored.file
-    gate = "cut short" if record.status != "complete" else _gate(record)
+    gate = "cut short" if record.status != "complete" else _gate(stored)
     applying = (("duet", file.duet), ("pinned", file.pinned), ("dated in the future", file.future))
     marks = [word for word, applies in applying if applies]
     return (
@@ -144,17 +144,26 @@ def _row(stored: StoredRecord) -> tuple[str, ...]:
     )
 
 
-def _gate(record: Record) -> str:
+def _gate(stored: StoredRecord) -> str:
     """Return what the gate decided, in words."""
-    return "no baseline" if record.gate == "open" else record.gate
+    gate = stored.record.gate
+    if gate == "suspect" and not stored.file.accepted:
+        return "suspect, joined" if stored.file.cleared else "suspect, waits"
+    return "no baseline" if gate == "open" else gate
 
 
 def _show(options: argparse.Namespace) -> int:
     store = open_store(options)
     file = store.find(options.record)
     record = store.read(file)
-    print(f"{record.test}\n  record {record.id} of {record.created_utc}, {record.status}, gate: {_gate(record)}")
+    gate = _gate(StoredRecord("", file, record))
+    print(f"{record.test}\n  record {record.id} of {record.created_utc}, {record.status}, gate: {gate}")
     print(f"  {store.describe(file.path)}")
+    if file.judgement:
+        print("  judged again at the end of its invocation")
+    if file.waits:
+        print("  it joins the baseline after a later record that is unchanged or improved, or with")
+        print(f'    gpuperf baseline accept {record.id}{store.option} --reason "..."')
     if record.moved_from:
         print(f"  measured as {record.moved_from}, before the test was moved")
     if acceptance := store.acceptance(file):

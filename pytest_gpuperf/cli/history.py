@@ -166,4 +166,6 @@ def _state(stored: StoredRecord) -> str:
         return "pinned"
     if stored.file.accepted:
         return "accepted"
+    if stored.record.gate in ("suspect", "inherited"):
+        return "" if stored.file.joins else stored.record.gate
     return "" if stored.record.may_be_baseline else "failed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_gpuperf.model import ReportedTest, Verdict
+from pytest_gpuperf.report.common_mode import common_failure, common_of
 from pytest_gpuperf.report.comparison_table import point_label, worst_first
 from pytest_gpuperf.report.figures import figure, interval_with_level, plural
 
@@ -24,11 +25,13 @@ def error_lines(reported: Sequence[ReportedTest], prefix: str = "") -> list[str]
     """
     regressed = [test for test in reported if test.regressed]
     regressed.sort(key=lambda test: -max((row.worsening for row in test.comparison.of(Verdict.REGRESSED)), default=0.0))
+    together = common_failure(common_of(reported))
+    first = [f"::error title=gpuperf%3A all tests together regressed::{_data(together)}"] if together else []
     lines = [_annotation(test, prefix, _message(test)) for test in regressed[:MAX_ANNOTATIONS]]
     if len(regressed) > MAX_ANNOTATIONS:
         last, hidden = regressed[MAX_ANNOTATIONS - 1], len(regressed) - MAX_ANNOTATIONS
         lines[-1] = _annotation(last, prefix, f"{_message(last)}\nand {plural(hidden, 'more test')} regressed")
-    return lines
+    return [*first, *lines]
 
 
 def error_line(title: str, message: str) -> str:

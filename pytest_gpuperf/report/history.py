@@ -11,7 +11,7 @@ from pytest_gpuperf.report.figures import change, figure, plural
 
 WIDTH, HEIGHT = 80, 12
 #: Symbol of a record by its state; later symbols are drawn over earlier ones.
-SYMBOLS = {"": "*", "failed": "x", "accepted": "A", "pinned": "P"}
+SYMBOLS = {"": "*", "failed": "x", "suspect": "?", "inherited": "i", "accepted": "A", "pinned": "P"}
 _LEVEL = "-"
 #: Columns between two records if there is room.
 _SPACING = 3
@@ -39,7 +39,7 @@ class HistoryPoint:
     @property
     def searched(self) -> bool:
         """Whether changes are searched for in this record; one that failed its gate was never merged."""
-        return self.state != "failed"
+        return self.state not in ("failed", "suspect", "inherited")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,14 @@ def _by_column(points: Sequence[HistoryPoint], state: str, column_of: Callable[[
 
 
 def _legend(history: History) -> list[str]:
-    names = {"": "record", "failed": "failed the gate", "accepted": "accepted by hand", "pinned": "pinned"}
+    names = {
+        "": "record",
+        "failed": "failed the gate",
+        "suspect": "suspect, waits",
+        "inherited": "inherited",
+        "accepted": "accepted by hand",
+        "pinned": "pinned",
+    }
     states = {point.state for point in history.points}
     text = ", ".join(f"{symbol} {names[state]}" for state, symbol in SYMBOLS.items() if state in states)
     lines = [f"  {text}, {_LEVEL} level between changes"]

@@ -43,6 +43,10 @@ _MAX_ROWS = 12
 #: In place of a verdict, for a test without figures.
 NOT_MEASURED = "not measured"
 REJECTED = "the test failed, so this record is not used as a baseline"
+SUSPECT = (
+    "suspect: this looks like a regression, but is no certain one among so many comparisons. The record waits: it "
+    "joins the baseline after a later record that is unchanged, or if you accept it"
+)
 NOTHING_IN_COMMON = "candidate and reference measured nothing in common"
 
 
@@ -105,7 +109,7 @@ def record_lines(
     lines += indented(few_requests_notes(point for curve in curves for point in curve))
     lines += warnings(interference_notes(record))
     lines += indented(comparison_notes(comparison, record))
-    return [*lines, *indented(rejection_notes(record, comparison)), location.line]
+    return [*lines, *indented(waiting_notes(record, comparison, location.option)), location.line]
 
 
 def indented(notes: Sequence[str]) -> list[str]:
@@ -118,8 +122,20 @@ def warnings(notes: Sequence[str]) -> list[str]:
 
 def rejection_notes(record: Record, comparison: Comparison) -> list[str]:
     """Say that a record joins no baseline, unless its verdict says so."""
+    if record.gate == "suspect" and record.status == "complete":
+        return [SUSPECT]
     rejected = record.gate == "failed" and record.status == "complete"
     return [REJECTED] if rejected and comparison.verdict is not Verdict.REGRESSED else []
+
+
+def waiting_notes(record: Record, comparison: Comparison, option: str) -> list[str]:
+    """Say that a record joins no baseline, and for a suspect one with which command it does.
+
+    Args:
+        option: Option that selects the store in the ``gpuperf`` command.
+    """
+    command = [f'  gpuperf baseline accept {record.id}{option} --reason "..."'] if record.gate == "suspect" else []
+    return [*rejection_notes(record, comparison), *command]
 
 
 def headline(record: Record, comparison: Comparison) -> str:
@@ -140,7 +156,8 @@ def headline(record: Record, comparison: Comparison) -> str:
         new_key = comparison.verdict is Verdict.NOT_COMPARABLE or comparison.differing is not None
         return f"NO BASELINE {'with this key' if new_key else 'yet'}: {count}, nothing to compare with"
     baseline = plural(len(comparison.baseline), "baseline record")
-    return f"{comparison.verdict}: {count} compared with {baseline}"
+    suspect = ", suspect of a regression" if record.gate == "suspect" else ""
+    return f"{comparison.verdict}{suspect}: {count} compared with {baseline}"
 
 
 def failure_message(

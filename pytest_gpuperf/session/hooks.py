@@ -21,6 +21,7 @@ from pytest_gpuperf.session.marker import is_gated, is_gated_benchmark, marker_o
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.session.phase_result import PhaseResult, ResultHandover, concluded, location, shorten_error
 from pytest_gpuperf.session.refinement.invocation_end import judged_again
+from pytest_gpuperf.session.refinement.junit import JUnitFile
 from pytest_gpuperf.session.reports import InterimReports, publish, reports_wanted
 from pytest_gpuperf.session.results import Results
 from pytest_gpuperf.session.unmeasured.outcome import unmeasured_result
@@ -61,6 +62,8 @@ def hooks_of(config: pytest.Config) -> Hooks:
     if hooks is None:
         hooks = config.stash[_HOOKS] = Hooks(read_context(config))
         config.pluginmanager.register(hooks, "gpuperf-hooks")
+        if path := getattr(config.option, "xmlpath", None):
+            config.pluginmanager.register(JUnitFile(hooks.results, path), "gpuperf-junit")
     return hooks
 
 
@@ -330,7 +333,7 @@ class Hooks:
             context.devices.close()
         except DeviceError as error:
             results.problems.append(str(error))
-        if (results.problems or results.published.problems) and session.exitstatus in _GREEN:
+        if results.has_problems and session.exitstatus in _GREEN:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if context.is_worker:
             session.config.workeroutput[_PROBLEMS] = results.problems  # type: ignore[attr-defined]

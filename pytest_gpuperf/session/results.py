@@ -9,6 +9,7 @@ import pytest
 
 from pytest_gpuperf.model import CommonMode
 from pytest_gpuperf.publish.outcome import TestOutcome
+from pytest_gpuperf.report.common_mode import common_failure, common_note
 from pytest_gpuperf.report.summary import NOT_MEASURED
 from pytest_gpuperf.report.terminal.section import TerminalEntry, section
 from pytest_gpuperf.report.wrapping import wrapped
@@ -26,6 +27,7 @@ class Results:
         problems: What fails the invocation besides its tests, here and in pytest-xdist workers.
         notes: Lines about the store.
         common: What all tests changed by together, by metric.
+        refined: Number of tests that fail only at the end of the invocation.
         reports: pytest's report of the last phase of each test that is judged again.
     """
 
@@ -34,6 +36,7 @@ class Results:
     notes: list[str] = field(default_factory=list)
     published: Published = field(default_factory=Published)
     common: tuple[CommonMode, ...] = ()
+    refined: int = 0
     reports: dict[tuple[str, str], pytest.TestReport] = field(default_factory=dict)
 
     @classmethod
@@ -74,6 +77,11 @@ class Results:
         """Whether some test has figures."""
         return any(entry.verdict != NOT_MEASURED for entry in self.entries)
 
+    @property
+    def has_problems(self) -> bool:
+        """Whether something fails the invocation besides its tests."""
+        return bool(self.problems or self.published.problems or common_failure(self.common))
+
     def write(self, reporter: pytest.TerminalReporter, verbosity: int) -> None:
         """Write the section of the terminal that shows the results."""
         if self.smoked_points:
@@ -92,11 +100,13 @@ class Results:
         for line, markup in section(entries, verbosity):
             for part in wrapped([safe(line)], width):
                 reporter.write_line(part, **({markup: True} if markup else {}))
+        if note := common_note(self.common):
+            reporter.write_line(safe(note))
         for line in published.written if verbosity >= 0 else []:
             reporter.write_line(safe(line))
         for line in self.notes:
             reporter.write_line(f"gpuperf: {safe(line)}")
-        for line in (*published.problems, *self.problems):
+        for line in filter(None, (common_failure(self.common), *published.problems, *self.problems)):
             reporter.write_line(f"gpuperf: {safe(line)}", red=True)
         for line in published.commands:
             reporter.write_line(line)

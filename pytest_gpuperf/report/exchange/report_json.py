@@ -14,6 +14,7 @@ from typing import Any
 
 from pytest_gpuperf.model import Comparison, Curve, CurvePoint, ReportedTest, Row, worst
 from pytest_gpuperf.model.codec import to_builtins
+from pytest_gpuperf.report.common_mode import common_of
 from pytest_gpuperf.report.findings import words
 
 VERSION = 1
@@ -39,6 +40,7 @@ def json_text(
         "failed": sum(bool(test.error) for test in reported),
         "error": error,
         "notes": list(notes),
+        "common": [{**to_builtins(mode), "verdict": str(mode.verdict)} for mode in common_of(reported)],
         "tests": [_test(test) for test in reported],
     }
     return json.dumps(without_infinities(document), indent=2, allow_nan=False) + "\n"
@@ -93,6 +95,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
     return {
         "verdict": str(comparison.verdict),
         "mode": comparison.mode,
+        "suspect": comparison.suspect,
         "alpha": comparison.alpha,
         "min_effect": comparison.min_effect,
         "baseline": list(comparison.baseline),

@@ -14,6 +14,7 @@ from functools import partial
 from pytest_gpuperf.model import Comparison, Record, ReportedTest, Row, Verdict, worst
 from pytest_gpuperf.report import escape
 from pytest_gpuperf.report.commands import accept, reproduce
+from pytest_gpuperf.report.common_mode import common_failure, common_of
 from pytest_gpuperf.report.comparison_table import (
     change_title,
     changed_or_undecided,
@@ -29,6 +30,7 @@ from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.markdown.details import details_of
 from pytest_gpuperf.report.markdown.noise_text import noise_text
 from pytest_gpuperf.report.markdown.size_limit import TextPart, cut_note, fit
+from pytest_gpuperf.report.markdown.suspects import together, waiting
 from pytest_gpuperf.report.noise import diagnose_tests, is_summarized
 from pytest_gpuperf.report.notes import (
     interval_notes,
@@ -78,7 +80,11 @@ def comment(
         error: Why no test was compared.
     """
     groups = group_by_device(reported)
-    parts = [TextPart(("\n\n".join([marker_line(marker), _title(reported, title, error)]),), _HEAD, "title")]
+    parts = [
+        TextPart(
+            ("\n\n".join([marker_line(marker), _title(reported, title, error), *together(reported)]),), _HEAD, "title"
+        )
+    ]
     parts.append(
         TextPart((_list("Not compared:", [escape.text(note) for note in notes], _MAX_NAMES), ""), _EXPLANATION)
     )
@@ -116,6 +122,8 @@ def _title(reported: Sequence[ReportedTest], title: str, error: str) -> str:
     unexpected = [test for test in reported if not test.expected_failure]
     verdict = worst([test.comparison.verdict for test in unexpected])
     failed = sum(bool(test.error) for test in reported if not test.regressed)
+    if common_failure(common_of(reported)):
+        return f"## {_FAILED_SIGN} gpuperf{label}: all tests together regressed"
     if failed and verdict is not Verdict.REGRESSED:
         return f"## {_FAILED_SIGN} gpuperf{label}: {_count_of(failed, reported)} failed, nothing regressed"
     if not unexpected:
@@ -175,6 +183,7 @@ def _section(name: str, group: Sequence[ReportedTest]) -> list[TextPart]:
     head = "\n\n".join(filter(None, (title, sentence, noise, _counts(group))))
     explanations = (
         _suspects(group),
+        _list("Suspect records:", waiting(group), _MAX_NAMES),
         _not_compared(group),
         _unmatched_points(group),
         _failures(group),

@@ -18,10 +18,14 @@ _MAX_POINTS = 6
 _STATES = {
     "": ("records", "base"),
     "failed": ("failed the gate", "bad"),
+    "suspect": ("suspect, waits", "bad"),
+    "inherited": ("inherited regression", "bad"),
     "accepted": ("accepted by hand", "good"),
     "pinned": ("pinned", "good"),
     "newest": ("this record", "head"),
 }
+#: States of records that show no level, so that the line between records does not pass through them.
+_APART = ("failed", "suspect", "inherited")
 
 
 def records_chart(sweep: SweepView, limit: int) -> Chart | None:
@@ -71,7 +75,7 @@ def _p90(latency: Histogram) -> float | None:
 def _state(record: Record, newest: Record) -> str:
     if record.id == newest.id:
         return "newest"
-    return "" if record.may_be_baseline else "failed"
+    return "" if record.may_be_baseline else record.gate
 
 
 def history_chart(history: History) -> Chart:
@@ -125,7 +129,9 @@ def _view(
     scaled = [None if value is None else value / scale for value in values]
     for state, (legend, color) in _STATES.items():
         # The line between records passes through all that did not fail their gate.
-        members = [index for index, known in enumerate(states) if known == state or (state == "" and known != "failed")]
+        members = [
+            index for index, known in enumerate(states) if known == state or (state == "" and known not in _APART)
+        ]
         if members:
             x, y = tuple(map(float, members)), tuple(scaled[index] for index in members)
             draw = "dots" if state else "trace"

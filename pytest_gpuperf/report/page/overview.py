@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_gpuperf.model import ReportedTest, Row, Verdict
+from pytest_gpuperf.report.common_mode import common_failure, common_of
 from pytest_gpuperf.report.comparison_table import change_title, deciding_row, point_label, severity, side_names
 from pytest_gpuperf.report.figures import figure, interval, interval_with_level, plural
 from pytest_gpuperf.report.page.markup import Markup, element, joined
-from pytest_gpuperf.report.summary import rejection_notes
+from pytest_gpuperf.report.summary import SUSPECT, rejection_notes
 
 #: Signs beside the colours, for readers who cannot tell colours apart, and for print.
 SIGNS = {
@@ -65,6 +66,8 @@ def entries(reported: Sequence[ReportedTest]) -> list[PageEntry]:
 def headline(entries: Sequence[PageEntry]) -> str:
     """Return what happened, in a sentence."""
     total = len(entries)
+    if common_failure(common_of(entry.reported for entry in entries)):
+        return f"All {plural(total, 'test')} together regressed"
     counts = Counter(entry.verdict for entry in entries if not entry.reported.expected_failure)
     regressed, inconclusive = counts[Verdict.REGRESSED], counts[Verdict.INCONCLUSIVE]
     failed = sum(bool(entry.reported.error) for entry in entries if not entry.reported.regressed)
@@ -171,6 +174,8 @@ def _row(entry: PageEntry, reach: float, columns: tuple[str, str] | None, severa
         name.append(element("div", entry.device, class_="faint small"))
     if entry.reported.error:
         name.append(element("div", f"failed: {entry.reported.error}", class_="bad small"))
+    if entry.reported.record.gate == "suspect":
+        name.append(element("div", SUSPECT, class_="small"))
     if entry.reported.expected_failure:
         name.append(element("div", f"failed as expected: {entry.reported.expected_failure}", class_="faint small"))
     if columns is None:

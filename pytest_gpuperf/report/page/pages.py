@@ -7,6 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from pytest_gpuperf.model import ReportedTest, Verdict
+from pytest_gpuperf.report.common_mode import common_failure, common_note, common_of
 from pytest_gpuperf.report.figures import minute, plural
 from pytest_gpuperf.report.history import History
 from pytest_gpuperf.report.noise import diagnose_tests
@@ -46,10 +47,14 @@ def page(
         attention = entry.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE) or entry.reported.error or not several
         open_ = entry.number < _UNFOLDED and bool(attention)
         sections.append(section(entry, [(sweep, charts_of(sweep, limit)) for sweep in sweeps], charts, open_=open_))
+    modes = common_of(reported)
+    failure, note = common_failure(modes), common_note(modes)
     head = (
         element("p", title, class_="title"),
         element("h1", "No comparison" if error else headline(page_entries)),
         element("pre", error) if error else None,
+        element("p", f"{failure[0].upper()}{failure[1:]}", class_="bad") if failure else None,
+        element("p", f"{note[0].upper()}{note[1:]}", class_="faint") if note else None,
         worst_line(page_entries),
         *(element("p", note) for note in notes),
         _noise(page_entries),

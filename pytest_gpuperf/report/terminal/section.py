@@ -24,7 +24,7 @@ from pytest_gpuperf.report.summary import (
     headline,
     indented,
     record_lines,
-    rejection_notes,
+    waiting_notes,
     warnings,
 )
 
@@ -89,7 +89,7 @@ def terminal_entry(
         full=record_lines(record, curves, comparison, location),
         brief=_brief(record, curves, comparison, location),
         findings=_findings(record, curves),
-        notes=_notes(record, comparison),
+        notes=_notes(record, comparison, location.option),
         footnotes=interval_notes(comparison),
         noise=noise_signs(record, comparison),
     )
@@ -133,8 +133,8 @@ def _findings(record: Record, curves: Sequence[Curve]) -> list[str]:
     return lines
 
 
-def _notes(record: Record, comparison: Comparison) -> list[str]:
-    lines = indented(rejection_notes(record, comparison))
+def _notes(record: Record, comparison: Comparison, option: str) -> list[str]:
+    lines = indented(waiting_notes(record, comparison, option))
     if comparison.verdict is Verdict.UNCHANGED:  # shows no brief lines, but a missing load point must be noticed
         lines += indented(comparison_notes(comparison, record, brief=True))
     return lines

@@ -25,6 +25,7 @@ from pytest_gpuperf.safe_text import safe
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.gate import entry_of, failure_of
 from pytest_gpuperf.session.phase_result import PhaseResult
+from pytest_gpuperf.session.refinement.junit import REFINED
 from pytest_gpuperf.session.results import Results
 
 _REFINED = "The test passed when it ended; this is its verdict with all tests of the invocation known."
@@ -76,8 +77,10 @@ def judge_again(context: Context, results: Results) -> list[pytest.TestReport]:
         return []
     refined = compare_invocation([judged.to_judge for _, judged, _ in tests.values()], context.pool)
     results.common = refined.common
-    reports = []
-    for (key, (result, judged, before)), comparison in zip(tests.items(), refined.comparisons, strict=True):
+    reports: list[pytest.TestReport] = []
+    for (key, (result, judged, before)), alone in zip(tests.items(), refined.comparisons, strict=True):
+        # Reports read it from the tests.
+        comparison = replace(alone, common=alone.common or refined.common)
         if comparison == before.comparison:
             continue
         report = results.reports[key]
@@ -88,7 +91,8 @@ def judge_again(context: Context, results: Results) -> list[pytest.TestReport]:
         entry = entry_of(outcome.record, curves_of(outcome.record.runs), comparison, location, judged.notes)
         results.tests[key] = PhaseResult(entry, outcome, result.smoked_points, judged)
         if failure:
-            reports.append(_error(report, failure))
+            reports.append(_error(report, failure, comparison))
+    results.refined = len(reports)
     return reports
 
 
@@ -127,7 +131,7 @@ def _stored(context: Context, before: TestOutcome, judged: Record) -> str:
     return ""
 
 
-def _error(report: pytest.TestReport, failure: str) -> pytest.TestReport:
+def _error(report: pytest.TestReport, failure: str, comparison: Comparison) -> pytest.TestReport:
     """Return the further report of a test.
 
     Args:
@@ -140,4 +144,5 @@ def _error(report: pytest.TestReport, failure: str) -> pytest.TestReport:
         outcome="failed",
         longrepr=safe(f"{failure}\n{_REFINED}"),
         when="teardown",
+        user_properties=[(REFINED, str(comparison.verdict))],
     )
