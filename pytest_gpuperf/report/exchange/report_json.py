@@ -95,7 +95,6 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
     return {
         "verdict": str(comparison.verdict),
         "mode": comparison.mode,
-        "suspect": comparison.suspect,
         "alpha": comparison.alpha,
         "min_effect": comparison.min_effect,
         "baseline": list(comparison.baseline),
