@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from pytest_gpuperf.model import ReportedTest
+from pytest_gpuperf.model import Record, ReportedTest
 from pytest_gpuperf.safe_text import MASK, redacted
 
 #: Settings that change a measurement, with their defaults.
@@ -21,16 +21,24 @@ def reproduce(test: ReportedTest) -> str:
     if isinstance(method, str):
         return " ".join(f"# {record.test}: measured by {method.rpartition(' ')[0]}".split())
     arguments = ["pytest", "--gpuperf", record.node_id or record.test]
+    if base := base_commit(record):
+        arguments = ["gpuperf", "duet", f"--base={base}", "--", record.node_id or record.test]
     settings = {**record.settings, **(vars(record.rule) if record.rule else {})}
     for option, default in _SETTINGS:
         given = settings.get(option)
-        if option == "runs" and given == 1:
-            continue  # of pytest-benchmark, whose rounds are a single run; the option takes 2 or more
+        if option == "runs" and (given == 1 or base):
+            continue  # of pytest-benchmark, whose rounds are a single run (the option takes 2 or more), or a duet
         if isinstance(given, int | float) and given != default:
             arguments.append(f"--gpuperf-{option.replace('_', '-')}={given:g}")
     if test.store_option:
         arguments.append(f"--gpuperf-store={_store_of(test)}")
     return shlex.join(arguments)
+
+
+def base_commit(record: Record) -> str:
+    """Return the commit that ``gpuperf duet`` compared a record with; empty for another record."""
+    commits = (str(facts.get("commit") or "") for facts in record.reference_under_test.values())
+    return next(filter(None, commits), "")
 
 
 def accept(test: ReportedTest) -> str:

@@ -94,7 +94,7 @@ def publish(context: Context, outcomes: Iterable[TestOutcome]) -> Published:
     published = _write(context, settings.reports, reported, now)
     if on_github():
         published.commands = error_lines(reported, _path_in_checkout(context.root_path))
-        if reported:
+        if reported or (context.duet_side is not None and context.duet_side.notes):
             problem = add_step_summary(_text(context, MARKDOWN, reported, now))
             published.problems += [problem] if problem else []
     return published

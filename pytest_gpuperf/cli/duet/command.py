@@ -146,6 +146,11 @@ def _compared(options: argparse.Namespace, home: Path, reports: DuetReports) -> 
                 notes += [f"{name}: {note}" for note in add_submodules(home, tree, stack)]
             label = _label(getattr(options, name), commit) if commit else "the working tree as it is"
             side = SideCheckout(name, home, tree, label, python or sys.executable, bool(python))
+            if not side.directory.is_dir():
+                where = f"{name}, {label}, has no directory {side.directory.relative_to(side.tree)}"
+                if name == HEAD:
+                    raise OptionError(f"{where}, in which gpuperf duet was started.")
+                raise NothingInCommon(f"{where}, so there is nothing to compare head with yet.")
             if install:
                 side = installed(side, install, place, scratch=scratch, deadline_s=options.deadline, say=_say)
             sides.append(side)

@@ -119,11 +119,6 @@ class _Step:
             InstallationFailed: It fails, or does not end in time.
         """
         name, directory = self._checkout.name, self._checkout.directory
-        if not directory.is_dir():
-            raise InstallationFailed(
-                f"{name} can't be installed: {self._checkout.label} has no directory "
-                f"{directory.relative_to(self._checkout.tree)}, in which gpuperf duet was started."
-            )
         process = SupervisedProcess(
             command,
             env=self._variables,

@@ -13,7 +13,7 @@ from functools import partial
 
 from pytest_gpuperf.model import Comparison, Record, ReportedTest, Row, Verdict, worst
 from pytest_gpuperf.report import escape
-from pytest_gpuperf.report.commands import accept, reproduce
+from pytest_gpuperf.report.commands import accept, base_commit, reproduce
 from pytest_gpuperf.report.common_mode import common_failure, common_of
 from pytest_gpuperf.report.comparison_table import (
     change_title,
@@ -50,6 +50,7 @@ _MAX_NAMES = 10
 _MAX_FINDINGS = 8
 _MAX_CHANGES = 8
 _MAX_COMMANDS = 10
+_MAX_LINES = 50
 _FAILED_SIGN = "❌"
 _UNDECIDED_SIGN = "⚠️"
 _SIGNS = {Verdict.REGRESSED: _FAILED_SIGN, Verdict.IMPROVED: "✅", Verdict.UNCHANGED: "✅"}
@@ -115,7 +116,7 @@ def group_by_device(reported: Sequence[ReportedTest]) -> dict[str, list[Reported
 def _title(reported: Sequence[ReportedTest], title: str, error: str) -> str:
     label = f": {escape.code(escape.shorten(title, 120))}" if title else ""
     if error:
-        lines = escape.code_block(error.splitlines(), "text")
+        lines = escape.code_block([escape.shorten(line, 300) for line in error.splitlines()[:_MAX_LINES]], "text")
         return "\n".join([f"## {_FAILED_SIGN} gpuperf{label}: no comparison", "", *lines])
     if not reported:
         return f"## gpuperf{label}\n\nNo test measured anything."
@@ -353,7 +354,8 @@ def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
     if len(commits) == 1:
         commit = shlex.quote(commits[0])
         # The job of a pull request measures GitHub's merge commit, which clones lack.
-        lines += [f"git fetch origin {commit}", f"git checkout {commit}"]
+        bases = dict.fromkeys(filter(None, (base_commit(test.record) for test in shown)))
+        lines += [" ".join(["git fetch origin", commit, *map(shlex.quote, bases)]), f"git checkout {commit}"]
     lines += [reproduce(test) for test in shown]
     regressed = [test for test in shown if test.comparison.verdict is Verdict.REGRESSED]
     acceptable = [test for test in regressed if test.comparison.mode != "duet"]

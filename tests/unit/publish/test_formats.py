@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.publish.formats import BENCHMARK, CSV, JSON, MARKDOWN, TABLE, format_of, render, write
+from pytest_gpuperf.publish.formats import BENCHMARK, CSV, HTML, JSON, MARKDOWN, TABLE, format_of, render, write
 from tests.unit.reports import reported
 
 
@@ -36,6 +36,14 @@ def test_every_format_is_a_text(name: str, begin: str) -> None:
     text = render(name, [reported()], title="t", generated_utc="2026-01-01T00:00:00+00:00", marker="x")
     assert text.startswith(begin)
     assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("name", [MARKDOWN, HTML, JSON])
+def test_a_report_without_figures_says_why(name: str) -> None:
+    facts = {"title": "fix against main", "generated_utc": "2026-01-01T00:00:00+00:00"}
+    text = render(name, [], **facts, notes=["only at head: test_new"], error="base failed: https://me:secret@host/")
+    assert all(part in text for part in ("fix against main", "only at head: test_new", "base failed"))
+    assert "secret" not in text
 
 
 def test_a_report_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -197,6 +197,29 @@ def test_the_commands_reproduce_and_accept() -> None:
     assert "secret" not in text
 
 
+def test_a_duet_of_two_commits_is_repeated_as_a_duet() -> None:
+    test = reported(6.0)
+    record = replace(test.record, reference_under_test={"serving": {"commit": "b" * 40}})
+    test = replace(test, record=record, comparison=replace(test.comparison, mode="duet"))
+    command = f"gpuperf duet --base={'b' * 40} -- 'tests/test_serving.py::test_resnet50[fp16]'"
+    assert reproduce(test) == command
+    text = comment([test], title="fix against main")
+    assert command in text
+    assert f"git fetch origin {record.commit} {'b' * 40}" in text
+    assert "**Reference:** commit `bbbbbbbb`, measured in alternation" in text
+    assert "What else differs from the reference" in text
+
+
+def test_why_there_is_no_comparison_stands_at_the_top_and_fits() -> None:
+    error = "base can't be installed\n```\n# @everybody\n" + "x" * 100_000 + "\n" * 100_000
+    text = comment([], title="fix against main", error=error, notes=["only at head: tests/test_a.py::test[@all]"])
+    assert text.splitlines()[2] == "## ❌ gpuperf: `fix against main`: no comparison"
+    assert len(text) < MAX_CHARACTERS
+    page = rendered(text)
+    assert [name for name, _ in page.tags].count("h2") == 1
+    assert "only at head: tests/test_a.py::test[@all]" in page.text
+
+
 def test_the_command_for_a_benchmark_has_no_option_that_pytest_refuses() -> None:
     test = reported(4.0)
     measured = replace(test.record, settings={**test.record.settings, "runs": 1})
