@@ -8,6 +8,7 @@ from pytest_gpuperf.model.budget import Budget, LatencyLimit
 from pytest_gpuperf.model.comparison.device_comparison import DeviceComparison, DevicePoint, DeviceResult, Ratio
 from pytest_gpuperf.model.comparison.pooled import PooledRecord, PooledSeries, PooledTest
 from pytest_gpuperf.model.comparison.verdict import (
+    MERGE_BASE,
     AnchoredMetric,
     Change,
     CommonMode,

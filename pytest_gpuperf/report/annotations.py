@@ -8,6 +8,7 @@ from pytest_gpuperf.model import ReportedTest, Verdict
 from pytest_gpuperf.report.common_mode import common_failure, common_of
 from pytest_gpuperf.report.comparison_table import point_label, worst_first
 from pytest_gpuperf.report.figures import figure, interval_with_level, plural
+from pytest_gpuperf.report.inherited import inherited_notes
 
 #: Number of errors that GitHub shows for one step.
 MAX_ANNOTATIONS = 10
@@ -34,17 +35,32 @@ def error_lines(reported: Sequence[ReportedTest], prefix: str = "") -> list[str]
     return [*first, *lines]
 
 
+def inherited_lines(reported: Sequence[ReportedTest], prefix: str = "") -> list[str]:
+    """Return a warning annotation for each test that has inherited a regression, with arguments as ``error_lines``."""
+    inherited = [test for test in reported if test.comparison.verdict is Verdict.INHERITED]
+    return [
+        _annotation(
+            test,
+            prefix,
+            "\n".join(map(str.strip, inherited_notes(test.comparison))),
+            "warning",
+            "inherited a regression",
+        )
+        for test in inherited[:MAX_ANNOTATIONS]
+    ]
+
+
 def error_line(title: str, message: str) -> str:
     """Return an error annotation without a place."""
     return f"::error title={_property(title)}::{_data(message)}"
 
 
-def _annotation(test: ReportedTest, prefix: str, message: str) -> str:
+def _annotation(test: ReportedTest, prefix: str, message: str, kind: str = "error", what: str = "regressed") -> str:
     path = f"{prefix}/{test.file}" if prefix else test.file
     place = {"file": path, "line": str(max(test.line, 1))} if test.file else {}
-    properties = {**place, "title": f"gpuperf: {test.record.test} regressed"}
+    properties = {**place, "title": f"gpuperf: {test.record.test} {what}"}
     encoded = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
-    return f"::error {encoded}::{_data(message)}"
+    return f"::{kind} {encoded}::{_data(message)}"
 
 
 def _message(test: ReportedTest) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from pytest_gpuperf.model import Record, ReportedTest
+from pytest_gpuperf.report.inherited import accept_command
 from pytest_gpuperf.safe_text import MASK, redacted
 
 #: Settings that change a measurement, with their defaults.
@@ -47,6 +48,11 @@ def accept(test: ReportedTest) -> str:
     if test.store_option:
         arguments += ["--store", _store_of(test)]
     return f'{shlex.join(arguments)} --reason "..."'
+
+
+def accept_inherited(test: ReportedTest) -> str:
+    """Return the command that accepts the level of the main branch; empty unless the test has inherited it."""
+    return accept_command(test.comparison, f" --store {shlex.quote(_store_of(test))}" if test.store_option else "")
 
 
 def _store_of(test: ReportedTest) -> str:

@@ -100,7 +100,7 @@ def deciding_row(rows: Sequence[Row]) -> Row | None:
     """Return the row of the worst verdict with the largest change, for the worse if the verdict is about that."""
     verdict = worst([row.verdict for row in rows]) if rows else None
     members = [row for row in rows if row.verdict is verdict]
-    signed = verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE)
+    signed = verdict in (Verdict.REGRESSED, Verdict.INHERITED, Verdict.INCONCLUSIVE)
     return max(members, key=lambda row: row.worsening if signed else abs(row.worsening), default=None)
 
 

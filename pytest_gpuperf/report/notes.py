@@ -24,6 +24,7 @@ from pytest_gpuperf.model.histogram import BEYOND_QUANTILE
 from pytest_gpuperf.report.comparison_table import point_label, short_load, undecided_beside_regressions
 from pytest_gpuperf.report.figures import change, confidences, duration, figure, plural, rate, short_interval
 from pytest_gpuperf.report.findings import finding_notes
+from pytest_gpuperf.report.inherited import inherited_notes
 from pytest_gpuperf.report.table import Table
 
 _PEAKS = (
@@ -204,6 +205,7 @@ def comparison_notes(comparison: Comparison, record: Record, *, brief: bool = Fa
     if comparison.differing:
         which = "the reference" if duet else "the newest record of this test"
         notes.append(f"{which} has a different key: {key_differences(comparison)}")
+    notes += inherited_notes(comparison)
     notes += _device_notes(comparison, record)
     notes += _common_notes(comparison)
     notes += _anchored_notes(comparison)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import Change, Comparison, Curve, Record, Row, Verdict
+from pytest_gpuperf.model import MERGE_BASE, Change, Comparison, Curve, Record, Row, Verdict
 from pytest_gpuperf.report.comparison_table import (
     change_title,
     deciding_row,
@@ -25,6 +25,7 @@ from pytest_gpuperf.report.figures import (
     short_interval,
     three_digits,
 )
+from pytest_gpuperf.report.inherited import accept_lines, inherited_notes, since_commit
 from pytest_gpuperf.report.notes import (
     comparison_notes,
     curve_notes,
@@ -109,7 +110,8 @@ def record_lines(
     lines += indented(few_requests_notes(point for curve in curves for point in curve))
     lines += warnings(interference_notes(record))
     lines += indented(comparison_notes(comparison, record))
-    return [*lines, *indented(waiting_notes(record, comparison, location.option)), location.line]
+    notes = [*waiting_notes(record, comparison, location.option), *accept_lines(comparison, location.option)]
+    return [*lines, *indented(notes), location.line]
 
 
 def indented(notes: Sequence[str]) -> list[str]:
@@ -156,6 +158,8 @@ def headline(record: Record, comparison: Comparison) -> str:
         new_key = comparison.verdict is Verdict.NOT_COMPARABLE or comparison.differing is not None
         return f"NO BASELINE {'with this key' if new_key else 'yet'}: {count}, nothing to compare with"
     baseline = plural(len(comparison.baseline), "baseline record")
+    if comparison.verdict is Verdict.INHERITED:
+        return f"INHERITED{since_commit(comparison)}: {count} regressed, and so has the merge base"
     suspect = ", suspect of a regression" if record.gate == "suspect" else ""
     return f"{comparison.verdict}{suspect}: {count} compared with {baseline}"
 
@@ -169,7 +173,9 @@ def failure_message(
     what = "regressed" if regressed else "is inconclusive"
     option = "" if regressed else " (--gpuperf-on-inconclusive fail)"
     duet = comparison.mode == "duet"
-    table = row_table(shown[:_MAX_ROWS], ("point", "metric", "before", "now", "change", "p"), duet=duet)
+    columns = ["point", "metric", "before", "now", "change", "p"]
+    columns += ["against"] if MERGE_BASE in {row.against for row in shown} else []
+    table = row_table(shown[:_MAX_ROWS], columns, duet=duet)
     against = "its reference" if duet else plural(len({each.id for each in baseline}), "baseline record")
     lines = [f"{record.test} {what} compared with {against}{option}", *table.as_text("  ")]
     if len(shown) > _MAX_ROWS:
@@ -179,6 +185,7 @@ def failure_message(
         return "\n".join([*lines, *_change_lines(comparison.changes, "differs"), f"this record: {location.path}"])
     newest = baseline[0]
     lines.append(f"newest baseline record: {newest.id} of {dated(newest.created_utc, newest.commit)}")
+    lines += inherited_notes(comparison)
     lines += _change_lines(comparison.changes)
     lines.append(f"this record: {location.path}")
     if regressed:

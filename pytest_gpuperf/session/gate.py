@@ -289,6 +289,8 @@ def _properties(record: Record, comparison: Comparison, curves: Sequence[Curve])
         ("gpuperf_record", record.id),
         ("gpuperf_device", str(record.key.get("device", ""))),
     ]
+    if comparison.inherited_from:
+        properties.append(("gpuperf_inherited_since", comparison.inherited_since))
     changed = changed_or_undecided(comparison.rows)
     if changed:
         worst_row = changed[0]

@@ -14,7 +14,7 @@ from pytest_gpuperf.publish.formats import MARKDOWN, WITH_CHARTS, format_of, ren
 from pytest_gpuperf.publish.github import add_step_summary, on_github
 from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.publish.reported import reported_of
-from pytest_gpuperf.report.annotations import error_lines
+from pytest_gpuperf.report.annotations import error_lines, inherited_lines
 from pytest_gpuperf.session.context import Context
 from pytest_gpuperf.session.settings import Settings
 from pytest_gpuperf.store.provenance import utc_now
@@ -93,7 +93,8 @@ def publish(context: Context, outcomes: Iterable[TestOutcome]) -> Published:
     now = utc_now()
     published = _write(context, settings.reports, reported, now)
     if on_github():
-        published.commands = error_lines(reported, _path_in_checkout(context.root_path))
+        prefix = _path_in_checkout(context.root_path)
+        published.commands = [*error_lines(reported, prefix), *inherited_lines(reported, prefix)]
         if reported or (context.duet_side is not None and context.duet_side.notes):
             problem = add_step_summary(_text(context, MARKDOWN, reported, now))
             published.problems += [problem] if problem else []

@@ -24,10 +24,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pytest_gpuperf.model import Comparison, LoadPoint, NamedPoint, Row, Verdict, worst
+from pytest_gpuperf.model import MERGE_BASE, Comparison, LoadPoint, NamedPoint, Row, Verdict, worst
 
-#: ``Row.against`` of a comparison with the merge base.
-MERGE_BASE = "merge base"
 #: Smallest part of the difference from the baseline, as logs, that the merge base has where it explains it.
 EXPLAINED = 0.6
 _NOT_WORSE = (Verdict.UNCHANGED, Verdict.IMPROVED)

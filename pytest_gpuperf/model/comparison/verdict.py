@@ -9,6 +9,9 @@ from enum import Enum
 from pytest_gpuperf.model.load_point import LoadPoint
 from pytest_gpuperf.model.record import Plain
 
+#: ``Row.against`` of a row that is about the part of the change alone.
+MERGE_BASE = "merge base"
+
 
 class Verdict(str, Enum):
     """The seven answers, worst first.

@@ -107,6 +107,9 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "devices": to_builtins(comparison.devices) if comparison.devices else None,
         "suspect": comparison.suspect,
         "changes": to_builtins(comparison.changes),
+        "inherited_from": list(comparison.inherited_from),
+        "inherited_since": comparison.inherited_since,
+        "merge_base_problem": comparison.merge_base_problem,
         "rows": [_row(row) for row in comparison.rows],
     }
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from pytest_gpuperf.model import Comparison, Record, ReportedTest, Row, Verdict, worst
 from pytest_gpuperf.report import escape
-from pytest_gpuperf.report.commands import accept, base_commit, reproduce
+from pytest_gpuperf.report.commands import accept, accept_inherited, base_commit, reproduce
 from pytest_gpuperf.report.common_mode import common_failure, common_of
 from pytest_gpuperf.report.comparison_table import (
     change_title,
@@ -27,6 +27,7 @@ from pytest_gpuperf.report.comparison_table import (
 from pytest_gpuperf.report.conditions import environment_text
 from pytest_gpuperf.report.figures import cut, fact, figure, interval, interval_with_level, listed, minute, plural
 from pytest_gpuperf.report.findings import finding_notes
+from pytest_gpuperf.report.inherited import inherited_notes
 from pytest_gpuperf.report.markdown.details import details_of
 from pytest_gpuperf.report.markdown.noise_text import noise_text
 from pytest_gpuperf.report.markdown.size_limit import TextPart, cut_note, fit
@@ -183,6 +184,7 @@ def _section(name: str, group: Sequence[ReportedTest]) -> list[TextPart]:
     noise = noise_text(diagnosis, summarized) if diagnosis else ""
     head = "\n\n".join(filter(None, (title, sentence, noise, _counts(group))))
     explanations = (
+        _inherited(group),
         _suspects(group),
         _list("Suspect records:", waiting(group), _MAX_NAMES),
         _not_compared(group),
@@ -251,6 +253,11 @@ def _row_lines(pairs: Sequence[tuple[ReportedTest, Row]], total: int, *, named: 
 
 
 # Explanations.
+
+
+def _inherited(group: Sequence[ReportedTest]) -> str:
+    notes = [(test, "; ".join(map(str.strip, inherited_notes(test.comparison)))) for test in group]
+    return _reasons("Regressions and the main branch:", notes)
 
 
 def _suspects(group: Sequence[ReportedTest]) -> str:
@@ -362,9 +369,12 @@ def _command_lines(ranked: Sequence[ReportedTest], size: int) -> str:
     if acceptable:
         lines += ["", "# if the change is intended, accept it as the new baseline"]
         lines += [accept(test) for test in acceptable]
+    inherited = list(filter(None, map(accept_inherited, shown)))
+    if inherited:
+        lines += ["", "# if the main branch is to stay at its level, accept it as the new baseline", *inherited]
     if len(ranked) > size:
         lines += ["", f"# likewise for {plural(len(ranked) - size, 'more test')}"]
-    what = "Measure again, or accept" if acceptable else "Measure again"
+    what = "Measure again, or accept" if acceptable or inherited else "Measure again"
     return "\n".join(["<details>", f"<summary>{what}</summary>", "", *escape.code_block(lines), "", "</details>"])
 
 

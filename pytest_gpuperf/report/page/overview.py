@@ -18,6 +18,7 @@ from pytest_gpuperf.report.summary import SUSPECT, rejection_notes
 #: Signs beside the colours, for readers who cannot tell colours apart, and for print.
 SIGNS = {
     Verdict.REGRESSED: "▲",
+    Verdict.INHERITED: "△",
     Verdict.NOT_COMPARABLE: "≠",
     Verdict.NO_BASELINE: "○",
     Verdict.INCONCLUSIVE: "?",
@@ -81,8 +82,12 @@ def headline(entries: Sequence[PageEntry]) -> str:
         return "Nothing to compare with yet" if total else "No tests"
     # A missing baseline is mentioned: a test that was not compared did not pass.
     absent = f"; {nothing} of {plural(total, 'test')} not compared" if nothing else ""
-    if inconclusive:
-        return f"No regression found; {inconclusive} of {plural(total, 'test')} inconclusive{absent}"
+    if inherited := counts[Verdict.INHERITED]:
+        what, count, how = "No new regression", inherited, "inherited one from the main branch"
+    else:
+        what, count, how = "No regression found", inconclusive, "inconclusive"
+    if count:
+        return f"{what}; {count} of {plural(total, 'test')} {how}{absent}"
     expected = total - counts.total()
     absent += f"; {plural(expected, 'test')} failed as expected (xfail)" if expected else ""
     improved = counts[Verdict.IMPROVED]

@@ -44,7 +44,8 @@ def page(
     sections = []
     for entry in page_entries:
         sweeps = [SweepView(entry.reported, curve) for curve in entry.reported.curves]
-        attention = entry.verdict in (Verdict.REGRESSED, Verdict.INCONCLUSIVE) or entry.reported.error or not several
+        noteworthy = (Verdict.REGRESSED, Verdict.INHERITED, Verdict.INCONCLUSIVE)
+        attention = entry.verdict in noteworthy or entry.reported.error or not several
         open_ = entry.number < _UNFOLDED and bool(attention)
         sections.append(section(entry, [(sweep, charts_of(sweep, limit)) for sweep in sweeps], charts, open_=open_))
     modes = common_of(reported)

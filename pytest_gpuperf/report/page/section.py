@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pytest_gpuperf.model import ReportedTest, Row, Verdict
-from pytest_gpuperf.report.commands import accept, reproduce
+from pytest_gpuperf.report.commands import accept, accept_inherited, reproduce
 from pytest_gpuperf.report.comparison_table import (
     changed_or_undecided,
     row_table,
@@ -152,11 +152,12 @@ def _sweep_notes(sweep: SweepView) -> Markup | None:
 
 
 def _commands(test: ReportedTest) -> Markup | None:
-    if test.comparison.verdict not in (Verdict.REGRESSED, Verdict.INCONCLUSIVE):
+    if test.comparison.verdict not in (Verdict.REGRESSED, Verdict.INHERITED, Verdict.INCONCLUSIVE):
         return None
     commands = [reproduce(test)]
     if test.comparison.mode == "stored" and test.comparison.verdict is Verdict.REGRESSED:
         commands.append(accept(test))
+    commands += filter(None, [accept_inherited(test)])
     return _folded("Measure again, or accept", element("pre", element("code", "\n".join(commands))))
 
 

@@ -12,7 +12,7 @@ from pytest_gpuperf.report.comparison_table import side_names
 from pytest_gpuperf.report.figures import interval_with_level, metric_unit, rate
 from pytest_gpuperf.report.page.chart import BASE, HEAD, Chart, ChartAxis, ReferenceLine, Series, View, positions
 
-CHANGED = (Verdict.REGRESSED, Verdict.IMPROVED)
+CHANGED = (Verdict.REGRESSED, Verdict.INHERITED, Verdict.IMPROVED)
 _QUANTILES = ("p90", "p50", "p95", "p99")
 _MEMORY = (
     ("target_memory_bytes", "device memory of the target"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pytest_gpuperf.model import Comparison, Curve, Record, ReportedTest, Verdict
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally
 from pytest_gpuperf.report.figures import cut, dated, plural
+from pytest_gpuperf.report.inherited import accept_lines
 from pytest_gpuperf.report.noise import NoiseDiagnosis, NoiseSigns, diagnose, noise_signs, undecided_lines
 from pytest_gpuperf.report.notes import (
     comparison_notes,
@@ -114,7 +115,8 @@ def _brief(record: Record, curves: Sequence[Curve], comparison: Comparison, loca
             lines += row_table(sweep_rows[:_MAX_ROWS], _COLUMNS, duet=comparison.mode == "duet").as_text("  ")
         if len(sweep_rows) > _MAX_ROWS:
             lines.append(f"  and {plural(len(sweep_rows) - _MAX_ROWS, 'more row')}, none worse")
-    lines += indented(comparison_notes(comparison, record, brief=True))
+    notes = comparison_notes(comparison, record, brief=True)
+    lines += indented([*notes, *accept_lines(comparison, location.option)])
     if comparison.left_out:
         count = plural(len(comparison.left_out), "gated figure")
         lines.append(f"  {count} not compared: too few requests in a run, or no value (-v: which)")
@@ -204,7 +206,4 @@ def full_lines(reported: Sequence[ReportedTest]) -> list[str]:
         entries.append(entry)
         lines += [entry.test, f"  {entry.headline}", *entry.full]
         lines.append(f"  record {record.id} of {dated(record.created_utc, record.commit)}")
-    diagnosis = diagnose([entry.noise for entry in entries])
-    above = [line for line, _ in _diagnosis_lines(diagnosis, [])] if diagnosis else []
-    footnotes = dict.fromkeys(line for entry in entries for line in entry.footnotes)
-    return [*above, *lines, *footnotes, verdict_counts(entries)]
+    return [*lines, verdict_counts(entries)]

@@ -8,9 +8,8 @@ import pytest
 
 from pytest_gpuperf.analysis.priors import Prior
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.analysis.suite.inherited import MERGE_BASE
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
-from pytest_gpuperf.model import Comparison, Verdict
+from pytest_gpuperf.model import MERGE_BASE, Comparison, Verdict
 from pytest_gpuperf.publish.comparison import RecordToJudge, compare_alone
 from pytest_gpuperf.publish.inherited import MergeBaseValues
 
