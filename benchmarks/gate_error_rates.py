@@ -43,6 +43,9 @@ from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
 from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window
 
+#: Part of the usual repetitions where stored records are judged, which takes some milliseconds each.
+EFFORT = 0.3
+
 
 def worlds() -> Iterator[World]:
     """Yield the corners and the middle of run sd 0.5 to 3%, record sd 0 to 2%."""
@@ -108,14 +111,17 @@ def single_lines() -> Iterator[Line]:
                         for rule in [Rule(prior=Prior(sd, 8), min_effect=min_effect)]
                     ],
                     0.05,
+                    effort=EFFORT,
                 )
     for min_effect, bound in ((0.01, 0.7), (0.0, 0.9)):
         cases = [(s, stored(World(sharing=s), 20, Rule(min_effect=min_effect), effect=0.05)) for s in SHARING]
-        yield Line(f"stored, 20 records, +5% everywhere, min_effect {min_effect:g}", cases, bound, power=True)
+        yield Line(
+            f"stored, 20 records, +5% everywhere, min_effect {min_effect:g}", cases, bound, power=True, effort=EFFORT
+        )
     cases = [(s, stored(World(sharing=s), 10, Rule(), effect=0.1)) for s in SHARING]
-    yield Line("stored, 10 records, +10% everywhere", cases, 0.99, power=True)
+    yield Line("stored, 10 records, +10% everywhere", cases, 0.99, power=True, effort=EFFORT)
     cases = [(label(w), stored(w, 1, Rule(), effect=0.5)) for w in worlds()]
-    yield Line("stored, 1 record, +50%", cases, 0.99, power=True)
+    yield Line("stored, 1 record, +50%", cases, 0.99, power=True, effort=EFFORT)
 
 
 def duet_lines() -> Iterator[Line]:
@@ -163,10 +169,13 @@ def anchor_lines() -> Iterator[Line]:
                     if w.sharing != "mixed"
                 ],
                 0.05,
+                effort=EFFORT,
             )
     for anchors, judged in ((Anchors(0.05, 0.005), "anchored"), (Anchors(0.05, math.inf), "not anchored")):
         cases = [(s, anchors.alarms(World(sharing=s), 20, Rule(), 0.1)) for s in SHARING]
-        yield Line(f"stored, 20 records, +10% everywhere, machine sd 5%, {judged}", cases, 0.0, power=True)
+        yield Line(
+            f"stored, 20 records, +10% everywhere, machine sd 5%, {judged}", cases, 0.0, power=True, effort=EFFORT
+        )
 
 
 PARTS = {"single": single_lines, "duet": duet_lines, "anchor": anchor_lines, "fleet": fleet_lines}

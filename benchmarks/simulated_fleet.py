@@ -11,27 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.simulated_gate import Alarms, FloatArray, effects
-from pytest_gpuperf.analysis.decision import decide
-from pytest_gpuperf.analysis.evidence import StoredArrays, averaging_matrix, stored_evidence
-from pytest_gpuperf.analysis.panel import with_means
-from pytest_gpuperf.analysis.priors import RECORD_PRIOR, SeriesPriors
+from benchmarks.suite_gate import Judged, Layout, judge_arrays
+from pytest_gpuperf.analysis.robust import BoolArray
 from pytest_gpuperf.analysis.rule import Rule
 
-POINTS, METRICS, RUNS = 10, 3, 3
-SERIES = POINTS * METRICS
-GROUPS = [list(range(metric * POINTS, (metric + 1) * POINTS)) for metric in range(METRICS)]
-AVERAGING = averaging_matrix(
-    [*(f"sweep {metric}" for metric in range(METRICS)), *np.repeat(np.arange(METRICS), POINTS).tolist()]
-)
+LAYOUT, RUNS = Layout(points=10, metrics=3), 3
 #: Newest records of a test that the gate reads.
 SEEN = 20
 #: Correlation of the drift from one invocation to the next.
 DRIFT_CORRELATION = 0.95
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -110,7 +100,7 @@ class Fleet:
         level += self.device_sd * self._shared_and_separate(0.5, rng.standard_normal, self.devices + 1)[:, device]
         # The newest first, as far as the gate looks back.
         level, device = level[:, : -SEEN - 2 : -1], device[: -SEEN - 2 : -1]
-        size = (self.tests, SERIES, len(device), RUNS)
+        size = (self.tests, LAYOUT.series, len(device), RUNS)
         runs = effects(rng, self.shape, (self.tests, 1, *size[2:])) + effects(rng, self.shape, size) / 3
         values = level[:, None, :, None] + self.run_sd * runs
         return Invocation(values[:, :, 0], values[:, :, 1:], device.tolist())
@@ -147,41 +137,14 @@ class Invocation:
     device: list[int]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What a gate says of an invocation.
-
-    Attributes:
-        regressed, unchanged: Shape (tests,).
-        common: Whether what all tests share regressed.
-    """
-
-    regressed: BoolArray
-    unchanged: BoolArray
-    common: bool = False
-
-
-Gate = Callable[[Invocation], Judged]
-
-
-def test_by_test(invocation: Invocation) -> Judged:
-    """Judge each test by itself at an equal part of alpha."""
-    tests = len(invocation.candidate)
-    history, candidate = (
-        with_means(invocation.history, GROUPS, axis=1),
-        with_means(invocation.candidate, GROUPS, axis=1),
-    )
-    evidence = stored_evidence(
-        StoredArrays(candidate, history, AVERAGING), SeriesPriors.of([RECORD_PRIOR] * (SERIES + METRICS))
-    )
-    decision = decide(evidence, METRICS, Rule(tests=tests))
-    return Judged(np.asarray(decision.worse.any(axis=-1)), np.asarray(decision.same.all(axis=-1)))
-
-
-def judged(fleet: Fleet, gate: Gate, answer: Callable[[Judged], BoolArray | bool]) -> Alarms:
+def judged(fleet: Fleet, answer: Callable[[Judged], BoolArray | bool]) -> Alarms:
     """Return the answers to a question about simulated invocations: one each, or one for each of some tests."""
+    rule = Rule(tests=fleet.tests)
+
+    def judge(invocation: Invocation) -> Judged:
+        return judge_arrays(LAYOUT, invocation.candidate, invocation.history, rule, devices=invocation.device)
 
     def alarms(rng: np.random.Generator, repetitions: int) -> BoolArray:
-        return np.concatenate([np.atleast_1d(answer(gate(fleet.draw(rng)))) for _ in range(repetitions)])
+        return np.concatenate([np.atleast_1d(answer(judge(fleet.draw(rng)))) for _ in range(repetitions)])
 
     return alarms

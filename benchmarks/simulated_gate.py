@@ -10,27 +10,27 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from benchmarks.suite_gate import Layout, judge_arrays
 from pytest_gpuperf.analysis.anchored import ENOUGH, STEADIER
 from pytest_gpuperf.analysis.decision import Spending, decide
-from pytest_gpuperf.analysis.evidence import StoredArrays, averaging_matrix, duet_evidence, stored_evidence
+from pytest_gpuperf.analysis.evidence import duet_evidence
 from pytest_gpuperf.analysis.panel import with_means
 from pytest_gpuperf.analysis.priors import Prior, SeriesPriors, with_history
+from pytest_gpuperf.analysis.robust import BoolArray
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.sequential import alpha_share, looks
 
 POINTS, METRICS = 20, 4
 SERIES = POINTS * METRICS
+LAYOUT = Layout(POINTS, METRICS)
 #: Series of each metric's points.
-GROUPS = [list(range(metric * POINTS, (metric + 1) * POINTS)) for metric in range(METRICS)]
-AVERAGING = averaging_matrix(
-    [*(f"sweep {metric}" for metric in range(METRICS)), *np.repeat(np.arange(METRICS), POINTS).tolist()]
-)
+GROUPS = LAYOUT.groups
 SHAPES = ("log-normal", "heavy-tailed", "bimodal")
 SHARING = ("independent", "mixed", "shared")
 CHUNK = 200
 
 FloatArray = npt.NDArray[np.float64]
-Alarms = Callable[[np.random.Generator, int], npt.NDArray[np.bool_]]
+Alarms = Callable[[np.random.Generator, int], BoolArray]
 
 
 @dataclass(frozen=True)
@@ -79,25 +79,29 @@ def assumed(prior: Prior) -> SeriesPriors:
 
 def stored(world: World, records: int, rule: Rule, *, max_runs: int = 3, effect: float = 0.0) -> Alarms:
     """Return the alarms of a record against some records of 3 runs."""
-    prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
 
-    def alarms(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
+    def alarms(rng: np.random.Generator, repetitions: int) -> BoolArray:
         history = world.records(rng, (repetitions, SERIES, records))[..., None] + world.runs(
             rng, (repetitions, SERIES, records, 3)
         )
         candidate = world.records(rng, (repetitions, SERIES))[..., None] + world.runs(
             rng, (repetitions, SERIES, max_runs)
         )
-        history = with_means(history, GROUPS, axis=1)
-        candidate = with_means(candidate + math.log1p(effect), GROUPS, axis=1)
+        candidate = candidate + math.log1p(effect)
         regressed = np.zeros(repetitions, dtype=bool)
         for index, look in enumerate(looks(max_runs)):
-            arrays = StoredArrays(candidate[..., :look], history, AVERAGING)
             spending = Spending(alpha_share(index, max_runs))
-            regressed |= decide(stored_evidence(arrays, prior), METRICS, rule, spending=spending).worse.any(axis=-1)
+            regressed |= judge_tests(candidate[..., :look], history, rule, spending)
         return regressed
 
     return alarms
+
+
+def judge_tests(candidate: FloatArray, history: FloatArray, rule: Rule, spending: Spending | None = None) -> BoolArray:
+    """Return which of some tests regressed, each of them the only test of its invocation."""
+    sides = zip(candidate, history, strict=True)
+    verdicts = [judge_arrays(LAYOUT, now[None], before[None], rule, spending=spending) for now, before in sides]
+    return np.array([verdict.regressed[0] for verdict in verdicts])
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,8 @@ class Anchors:
 
     def alarms(self, world: World, records: int, rule: Rule, effect: float = 0.0) -> Alarms:
         """Return the alarms of a gate that judges, for each metric, the values that spread less."""
-        prior = assumed(rule.prior if isinstance(rule.prior, Prior) else rule.prior.default)
 
-        def alarms(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
+        def alarms(rng: np.random.Generator, repetitions: int) -> BoolArray:
             size = (repetitions, SERIES, records + 1)
             target = world.records(rng, size)[..., None] + world.runs(rng, (*size, 3))
             target[:, :, 0] += math.log1p(effect)
@@ -134,9 +137,7 @@ class Anchors:
             ]
             chosen = (records >= ENOUGH) & (spreads[1] * STEADIER < spreads[0])
             values = np.where(np.repeat(chosen, POINTS, axis=1)[..., None, None], ratios, plain)
-            values = with_means(values, GROUPS, axis=1)
-            arrays = StoredArrays(values[:, :, 0], values[:, :, 1:], AVERAGING)
-            return np.asarray(decide(stored_evidence(arrays, prior), METRICS, rule).worse.any(axis=-1))
+            return judge_tests(values[:, :, 0], values[:, :, 1:], rule)
 
         return alarms
 
@@ -174,7 +175,7 @@ def duet(setting: Duet, rule: Rule, *, sequential: bool = True) -> Alarms:
         size = (repetitions, SERIES, blocks)
         return (world.runs(rng, size) - world.runs(rng, size)) / math.sqrt(2)
 
-    def alarms(rng: np.random.Generator, repetitions: int) -> npt.NDArray[np.bool_]:
+    def alarms(rng: np.random.Generator, repetitions: int) -> BoolArray:
         measured = differences(rng, repetitions, setting.blocks) + shift[:, None] + drifts(rng, setting, repetitions)
         measured = with_means(measured, GROUPS, axis=1)
         prior = assumed(rule.block_prior if isinstance(rule.block_prior, Prior) else rule.block_prior.default)
@@ -188,7 +189,7 @@ def duet(setting: Duet, rule: Rule, *, sequential: bool = True) -> Alarms:
         planned = looks(setting.blocks) if sequential else (setting.blocks,)
         for index, look in enumerate(planned):
             spending = Spending(alpha_share(index, setting.blocks)) if sequential else Spending()
-            evidence = duet_evidence(measured[..., :look], AVERAGING, prior)
+            evidence = duet_evidence(measured[..., :look], LAYOUT.averaging_matrix, prior)
             regressed |= decide(evidence, METRICS, rule, spending=spending).worse.any(axis=-1)
         return regressed
 

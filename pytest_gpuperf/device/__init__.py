@@ -9,7 +9,14 @@ from pytest_gpuperf.device.contention import (
     steal_share,
     threads_between,
 )
-from pytest_gpuperf.device.device import Device, find_device, find_devices, find_named_devices, joint_key
+from pytest_gpuperf.device.device import (
+    Device,
+    find_device,
+    find_devices,
+    find_named_devices,
+    joint_environment,
+    joint_key,
+)
 from pytest_gpuperf.device.instrumentation import instruments, python_mode, tracers, without_instrumentation
 from pytest_gpuperf.device.lock import DeviceLock, LockId
 from pytest_gpuperf.device.monitor import Monitor
@@ -26,6 +33,7 @@ __all__ = [
     "find_devices",
     "find_named_devices",
     "instruments",
+    "joint_environment",
     "joint_key",
     "others_share",
     "python_mode",

@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_gpuperf.device.cpu_model import cpu_model
 from pytest_gpuperf.device.host import cpu_quota_cores
 from pytest_gpuperf.device.lock import LockId
+from pytest_gpuperf.device.machine import machine_id
 from pytest_gpuperf.device.nvml import Handle, Nvml
 from pytest_gpuperf.device.processes import describe
 from pytest_gpuperf.device.rapl import Rapl
@@ -159,6 +160,16 @@ def joint_key(devices: Sequence[Device], clock_policy: str = "") -> PlainMapping
     return {**key, "clock_policy": clock_policy} if clock_policy and devices[0].kind == "gpu" else key
 
 
+def joint_environment(devices: Sequence[Device]) -> PlainMapping:
+    """Return the other facts about devices: those of the first, with the UUIDs of all."""
+    environment = {**devices[0].environment}
+    for name in ("gpu_uuid", "gpu_board_uuid"):
+        uuids = [str(device.environment[name]) for device in devices if name in device.environment]
+        if uuids:
+            environment[name] = ", ".join(dict.fromkeys(uuids))
+    return environment
+
+
 def _nvml(option: str = "--gpuperf-device") -> Nvml:
     try:
         return Nvml()
@@ -273,6 +284,8 @@ def _device(nvml: Nvml, handle: Handle) -> Device:
         "gpu_co_tenants": describe([process.pid for process in handle.processes or ()]),
         **_host(),
     }
+    if board is not handle:
+        environment["gpu_board_uuid"] = board.uuid
     return Device(
         kind="gpu",
         name=handle.name,
@@ -322,6 +335,7 @@ def _host() -> dict[str, Plain]:
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     return {
         "host": platform.node(),
+        "machine_id": machine_id(),
         "kernel": platform.release(),
         "cpu_governor": governor.read_text().strip() if governor.exists() else None,
         "cpu": cpu_model(),

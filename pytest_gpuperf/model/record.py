@@ -65,6 +65,11 @@ class LookShares:
             raise ValueError(f"a look spends shares between 0 and 1: {self}")
 
 
+def _listed(uuids: Plain) -> str:
+    """Return the UUIDs of a fact in a fixed order."""
+    return "+".join(sorted(str(uuids).split(", "))) if uuids else ""
+
+
 @dataclass(frozen=True)
 class RuleSettings:
     """The settings that judge a record: unlike those that measure it, they can't have made it slower.
@@ -161,8 +166,15 @@ class Record:
 
     @property
     def device_id(self) -> str:
-        """The very device that was measured: the GPU's UUID, or the host where there is no GPU; empty if unknown."""
-        return str(self.environment.get("gpu_uuid") or self.environment.get("host") or "")
+        """The very device that was measured; empty if unknown.
+
+        The UUID of a GPU, or of the GPU and its slice: ``GPU-.../MIG-...``. Without a GPU it is the machine, or else
+        its name. Several devices stand in an order that does not depend on the test.
+        """
+        uuids, boards = (_listed(self.environment.get(name)) for name in ("gpu_uuid", "gpu_board_uuid"))
+        if boards:
+            return f"{boards}/{uuids}"
+        return uuids or str(self.environment.get("machine_id") or self.environment.get("host") or "")
 
     @property
     def load_points(self) -> set[tuple[str, LoadPoint]]:

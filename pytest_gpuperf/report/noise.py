@@ -153,7 +153,7 @@ def diagnose(tests: Sequence[NoiseSigns | None]) -> NoiseDiagnosis | None:
     short = not duet and records <= _FEW_RECORDS
     if short:
         causes.append(f"the baselines have only {plural(round(records), 'record')}")
-    remedies = ["more blocks"] if duet else ["`gpuperf duet --base main`"]
+    remedies = ["more blocks"] if duet else ["gpuperf duet --base main"]
     if others >= _MIN_SHARE or _OTHER_WORK & set(guards):
         remedies.append("a machine without other work")
     elif noisy:

@@ -16,7 +16,7 @@ import pytest
 
 from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.device import Monitor, python_mode
+from pytest_gpuperf.device import Monitor, joint_environment, python_mode
 from pytest_gpuperf.errors import GpuperfError, OptionError
 from pytest_gpuperf.model import METHOD_VERSION, Comparison, Plain, PlainMapping, PooledTest, Record
 from pytest_gpuperf.publish.comparison import RecordToJudge, compare_next, compare_record, prior_of, to_judge
@@ -195,9 +195,8 @@ class Context:
 
     def environment(self, test: str) -> PlainMapping:
         """Return the facts that are recorded beside a test's figures."""
-        device = self.devices.of(test)[0]
         return {
-            **device.environment,
+            **joint_environment(self.devices.of(test)),
             "python": platform.python_version(),
             **self.facts.get(test, self.user_environment),
         }

@@ -206,4 +206,7 @@ def full_lines(reported: Sequence[ReportedTest]) -> list[str]:
         entries.append(entry)
         lines += [entry.test, f"  {entry.headline}", *entry.full]
         lines.append(f"  record {record.id} of {dated(record.created_utc, record.commit)}")
-    return [*lines, verdict_counts(entries)]
+    diagnosis = diagnose([entry.noise for entry in entries])
+    above = [line for line, _ in _diagnosis_lines(diagnosis, [])] if diagnosis else []
+    footnotes = dict.fromkeys(line for entry in entries for line in entry.footnotes)
+    return [*above, *lines, *footnotes, verdict_counts(entries)]

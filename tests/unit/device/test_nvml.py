@@ -159,6 +159,7 @@ class TestMig:
     def test_auto_takes_the_first_slice_of_a_divided_gpu(self, library: Path) -> None:
         device = find(library, MIG=self.SLICES)
         assert (device["id"], device["parent"]) == (self.slice_uuid(2), uuid(0))
+        assert device["environment"]["gpu_board_uuid"] == device["parent"] != device["environment"]["gpu_uuid"]
         assert device["mig_profile"] == device["key"]["mig_profile"] == "1g.10gb"
         assert device["name"] == device["key"]["device"] == "NVIDIA Mock 80GB"
         assert device["label"] == "GPU NVIDIA Mock 80GB MIG 1g.10gb"

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, Poisson, Ramp, ServerTimes
+from pytest_gpuperf.model import Arrivals, Constant, Intervals, LoadPoint, PlainMapping, Poisson, Ramp, ServerTimes
 from pytest_gpuperf.model.window import UNDISTURBED_CPU_SHARE
 from tests.unit.factories import record, window
 
@@ -113,3 +113,19 @@ def test_the_steps_of_an_ensemble_are_added_and_subtracted_one_by_one() -> None:
     )
     assert early + passed == late
     assert passed.total_ns == 66
+
+
+@pytest.mark.parametrize(
+    ("facts", "device"),
+    [
+        ({"gpu_uuid": "GPU-1", "machine_id": "m", "host": "h"}, "GPU-1"),
+        ({"gpu_uuid": "MIG-2", "gpu_board_uuid": "GPU-1"}, "GPU-1/MIG-2"),
+        ({"gpu_uuid": "GPU-2, GPU-1"}, "GPU-1+GPU-2"),
+        ({"gpu_uuid": "MIG-3, MIG-2", "gpu_board_uuid": "GPU-1"}, "GPU-1/MIG-2+MIG-3"),
+        ({"machine_id": "m", "host": "container-7f3a"}, "m"),
+        ({"host": "h"}, "h"),
+        ({}, ""),
+    ],
+)
+def test_the_device_begins_with_the_board(facts: PlainMapping, device: str) -> None:
+    assert record(environment=facts).device_id == device

@@ -11,7 +11,7 @@ from pytest_gpuperf.report.markdown.comment import comment
 from pytest_gpuperf.report.noise import diagnose_tests
 from pytest_gpuperf.report.page import page
 from pytest_gpuperf.report.summary import RecordLocation
-from pytest_gpuperf.report.terminal.section import TerminalEntry, section, terminal_entry
+from pytest_gpuperf.report.terminal.section import TerminalEntry, full_lines, section, terminal_entry
 from tests.unit.reports import reported
 
 TITLE = "too noisy to decide: 7 of 8 compared tests"
@@ -51,7 +51,7 @@ def test_the_diagnosis_says_what_disturbed_what_was_detectable_and_what_helps() 
     assert diagnosis.title == TITLE
     assert diagnosis.causes == ("other processes took 86% of the CPU", "runs of the same test differ by 24%")
     assert diagnosis.detectable.startswith("no regression below ")
-    assert diagnosis.remedies == ("`gpuperf duet --base main`", "a machine without other work")
+    assert diagnosis.remedies == ("gpuperf duet --base main", "a machine without other work")
 
 
 def test_throttling_is_remedied_by_locked_clocks() -> None:
@@ -96,6 +96,7 @@ def test_a_hundred_undecided_tests_fit_on_a_screen_and_details_are_kept() -> Non
     detailed = terminal(tests, 1)
     assert TITLE.replace("7 of 8", "90 of 100") in detailed
     assert detailed.count("could have detected") == 90
+    assert full_lines(tests)[0] == TITLE.replace("7 of 8", "90 of 100")
     assert len(comment(tests).partition("Measure again")[0].splitlines()) < 60
 
 
