@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.duet.compare import compare_duet
@@ -42,7 +43,7 @@ def compare_record(record: Record, baseline: Baseline, rule: Rule) -> Comparison
     return compare_alone(to_judge(record, baseline, rule))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RecordToJudge:
     """A record, reduced to all that decides about it: of many tests, this fits into memory and into reports.
 
@@ -64,6 +65,11 @@ class RecordToJudge:
     changes: tuple[Change, ...] = ()
     differing: Mapping[str, tuple[Plain, Plain]] | None = None
     merge_base: MergeBaseValues | None = None
+
+    @cached_property
+    def as_values(self) -> TestValues:
+        """The part that the analysis works on."""
+        return TestValues(self.candidate, self.baseline, self.rule, self.pinned)
 
 
 def to_judge(record: Record, baseline: Baseline, rule: Rule) -> RecordToJudge:
@@ -108,9 +114,7 @@ def compare_next(each: RecordToJudge, earlier: Sequence[RecordToJudge], pool: Ma
         earlier: Records of the invocation that this process has judged before.
         pool: See ``compare_invocation``.
     """
-    shared = SHARE_AT_ITS_END if each.rule.tests >= ENOUGH_TESTS else 1.0
-    records = [_with_share(record, shared) for record in (*earlier, each)]
-    return compare_together(records, pool).comparisons[-1]
+    return compare_together([*earlier, each], pool, share=SHARE_AT_ITS_END, only_last=True).comparisons[0]
 
 
 @dataclass(frozen=True)
@@ -132,33 +136,42 @@ def compare_invocation(records: Sequence[RecordToJudge], pool: Mapping[str, Pool
     Args:
         pool: What the store shows of tests of the same device model, by test; tests that are judged here don't count.
     """
-    final = [_with_share(each, 1 - SHARE_AT_ITS_END if each.rule.tests >= ENOUGH_TESTS else 1.0) for each in records]
-    return compare_together(final, pool)
+    return compare_together(records, pool, share=1 - SHARE_AT_ITS_END)
 
 
 def compare_together(
-    records: Sequence[RecordToJudge], pool: Mapping[str, PooledTest] | None = None
+    records: Sequence[RecordToJudge],
+    pool: Mapping[str, PooledTest] | None = None,
+    *,
+    share: float = 1.0,
+    only_last: bool = False,
 ) -> InvocationComparison:
-    """Compare records of one invocation."""
-    names: list[str] = []
+    """Compare records of one invocation.
+
+    Args:
+        share: Part of each test's alpha that may be spent, where tests are judged twice.
+        only_last: Compare the last record alone, and use the others for what they show.
+    """
+    if not records:
+        return InvocationComparison(())
+    tests: dict[str, RecordToJudge] = {}
     for each in records:
-        names.append(each.test if each.test not in names else f"{each.test} ({len(names)})")
-    tests = {
-        name: TestValues(each.candidate, each.baseline, each.rule, each.pinned)
-        for name, each in zip(names, records, strict=True)
-    }
-    suite = compare_suite_values(tests, pool)
-    comparisons = []
-    for name, each in zip(names, records, strict=True):
-        comparison = replace(suite.comparisons[name], changes=each.changes)
-        if not each.baseline and not each.pinned and each.differing is not None:
-            comparison = replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=each.differing)
-        comparisons.append(inherited(each, comparison))
+        tests[each.test if each.test not in tests else f"{each.test} ({len(tests)})"] = each
+    suite = compare_suite_values(
+        {name: each.as_values for name, each in tests.items()},
+        pool,
+        share=share if records[-1].rule.tests >= ENOUGH_TESTS else 1.0,
+        only=list(tests)[-1] if only_last else None,
+    )
+    comparisons = [_with_context(tests[name], comparison) for name, comparison in suite.comparisons.items()]
     return InvocationComparison(tuple(comparisons), suite.common)
 
 
-def _with_share(each: RecordToJudge, share: float) -> RecordToJudge:
-    return replace(each, rule=replace(each.rule, share=share))
+def _with_context(each: RecordToJudge, comparison: Comparison) -> Comparison:
+    """Return a comparison with what else changed, and with what the merge base explains."""
+    if not each.baseline and not each.pinned and each.differing is not None:
+        return replace(comparison, verdict=Verdict.NOT_COMPARABLE, differing=each.differing)
+    return inherited(each, replace(comparison, changes=each.changes))
 
 
 def with_verdict(record: Record, comparison: Comparison, *, usable: bool = True) -> Record:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
 
 from pytest_gpuperf.analysis.anchored import choose_anchored, in_candidate_units
 from pytest_gpuperf.analysis.decision import decide
@@ -15,12 +17,15 @@ from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.suite.arrays import TestArrays
 from pytest_gpuperf.analysis.suite.forecast import Forecast
 from pytest_gpuperf.analysis.suite.judge import Movement, judge
-from pytest_gpuperf.analysis.suite.rows import detectable_worsening, left_out_names, point_names, ratio_of, rows_of
+from pytest_gpuperf.analysis.suite.rows import detectable_worsening, left_out_names, point_names, ratios_of, rows_of
 from pytest_gpuperf.analysis.values import RecordValues
-from pytest_gpuperf.model import CommonMode, Comparison, DeviceSpread, PooledTest, Row, Verdict, worst
+from pytest_gpuperf.model import AnchoredMetric, CommonMode, Comparison, DeviceSpread, PooledTest, Row, Verdict, worst
+
+#: Verdicts of records that join the baseline, unless they are suspect.
+_JOINING = (Verdict.INCONCLUSIVE, Verdict.IMPROVED, Verdict.UNCHANGED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TestValues:
     """Values of a test, of its baseline (newest first) and of pinned records, with the rule that decides."""
 
@@ -30,6 +35,30 @@ class TestValues:
     baseline: Sequence[RecordValues]
     rule: Rule
     pinned: Sequence[RecordValues] = ()
+
+    @cached_property
+    def arrays(self) -> TestSides:
+        """The test against each of its baselines. Made once: a suite is judged at the end of each of its tests."""
+        compared, references, anchored = choose_anchored(
+            self.candidate, [*self.baseline, *self.pinned], self.rule.metrics
+        )
+        baseline, pinned = references[: len(self.baseline)], references[len(self.baseline) :]
+        return TestSides(
+            _arrays(baseline, compared, baseline, self.rule) if baseline else None,
+            _arrays(pinned, compared, baseline, self.rule) if pinned else None,
+            anchored,
+        )
+
+
+@dataclass(frozen=True)
+class TestSides:
+    """A test against its rolling baseline and against pinned records; None where they have no series in common."""
+
+    __test__ = False
+
+    rolling: TestArrays | None
+    fixed: TestArrays | None
+    anchored: tuple[AnchoredMetric, ...]
 
 
 @dataclass(frozen=True)
@@ -41,45 +70,43 @@ class SuiteComparison:
 
 
 def compare_suite_values(
-    tests: Mapping[str, TestValues], pool: Mapping[str, PooledTest] | None = None
+    tests: Mapping[str, TestValues],
+    pool: Mapping[str, PooledTest] | None = None,
+    *,
+    share: float = 1.0,
+    only: str | None = None,
 ) -> SuiteComparison:
     """Compare all tests of an invocation.
 
     Args:
         pool: What the store shows of tests of the same device model; tests that are compared here don't count.
+        share: Part of each test's alpha that may be spent.
+        only: Compare this test alone, and use the others for what they show.
     """
-    chosen = {
-        name: choose_anchored(test.candidate, [*test.baseline, *test.pinned], test.rule.metrics)
-        for name, test in tests.items()
-    }
-    rolling: dict[str, TestArrays] = {}
-    fixed: dict[str, TestArrays] = {}
-    for name, test in tests.items():
-        compared, references, _ = chosen[name]
-        baseline, pinned = references[: len(test.baseline)], references[len(test.baseline) :]
-        for arrays_by_name, side in ((rolling, baseline), (fixed, pinned)):
-            arrays = _arrays(side, compared, baseline, test.rule) if side else None
-            if arrays is not None:
-                arrays_by_name[name] = arrays
-    suite = judge(rolling, pool)
+    rolling = {name: test.arrays.rolling for name, test in tests.items() if test.arrays.rolling is not None}
+    suite = judge(rolling, pool, only=only)
     common = [mode for movement in suite.movements for mode in _common_modes(movement, tests)]
     comparisons = {}
-    for name, test in tests.items():
+    for name in tests if only is None else [only]:
+        test = tests[name]
+        rule = replace(test.rule, share=share)
         sides = [("baseline", rolling[name], suite)] if name in rolling else []
-        if name in fixed:
-            sides.append(("pinned", fixed[name], judge({name: fixed[name]}, pool)))
+        if test.arrays.fixed is not None:
+            sides.append(("pinned", test.arrays.fixed, judge({name: test.arrays.fixed}, pool)))
         rows: list[Row] = []
         for against, values, judged in sides:
-            rows += rows_of(values, judged.evidence[name], test.rule, against=against, share=1 / len(sides))
-        anchored = chosen[name][2]
-        if anchored:
-            rows = in_candidate_units(rows, test.candidate, anchored)
+            rows += rows_of(values, judged.evidence[name], rule, against=against, share=1 / len(sides))
+        if test.arrays.anchored:
+            rows = in_candidate_units(rows, test.candidate, test.arrays.anchored)
         metrics = {row.metric for row in rows}
+        modes = tuple(mode for mode in common if mode.metric in metrics and name in rolling)
+        comparison = _comparison(test, rows)
         comparisons[name] = replace(
-            _comparison(test, rows),
-            anchored=anchored,
-            common=tuple(mode for mode in common if mode.metric in metrics and name in rolling),
+            comparison,
+            anchored=test.arrays.anchored,
+            common=modes,
             devices=_device_spread(suite.forecasts.get(name, {})),
+            suspect=comparison.suspect or (comparison.verdict in _JOINING and _is_suspect_together(modes, rule)),
         )
     return SuiteComparison(comparisons, tuple(common))
 
@@ -97,7 +124,7 @@ def _comparison(test: TestValues, rows: list[Row]) -> Comparison:
         left_out=left_out_names((candidate, *records), candidate, rule),
         alpha=rule.alpha,
         min_effect=rule.min_effect,
-        suspect=verdict not in (Verdict.REGRESSED, Verdict.NO_BASELINE) and _is_suspect(rows, rule),
+        suspect=verdict in _JOINING and _is_suspect(rows, rule),
     )
 
 
@@ -112,6 +139,11 @@ def _is_suspect(rows: Sequence[Row], rule: Rule) -> bool:
         for row in rows
         if row.point is None or (row.sweep, row.metric, row.against) not in averaged
     )
+
+
+def _is_suspect_together(modes: Sequence[CommonMode], rule: Rule) -> bool:
+    """Return whether all tests of the invocation may have become slower: each of their records then waits."""
+    return any(mode.p_value <= rule.alpha for mode in modes)
 
 
 def _device_spread(forecasts: Mapping[str, Forecast]) -> DeviceSpread | None:
@@ -131,22 +163,22 @@ def _common_modes(movement: Movement, tests: Mapping[str, TestValues]) -> list[C
         rule, tests=1, alpha=rule.common_alpha, min_effect=min(test.rule.min_effect for test in tests.values())
     )
     decision = decide(movement.evidence, 0, rule)
-    detectable = detectable_worsening(movement.evidence, decision, rule)
+    detectable = np.expm1(detectable_worsening(movement.evidence, decision, rule)).tolist()
+    ratios = ratios_of(movement.evidence, decision, movement.metrics)
     return [
         CommonMode(
             metric=metric,
-            ratio=ratio,
-            low=low,
-            high=high,
+            ratio=ratio.ratio,
+            low=ratio.low,
+            high=ratio.high,
             p_value=float(decision.p_worse[index]),
-            verdict=verdict,
+            verdict=ratio.verdict,
             tests=movement.tests,
             invocations=movement.invocations,
-            min_detectable=math.expm1(detectable[index]),
-            confidence=confidence,
+            min_detectable=detectable[index],
+            confidence=ratio.confidence,
         )
-        for index, metric in enumerate(movement.metrics)
-        for ratio, low, high, confidence, verdict in [ratio_of(movement.evidence, decision, index, metric)]
+        for index, (metric, ratio) in enumerate(zip(movement.metrics, ratios, strict=True))
     ]
 
 

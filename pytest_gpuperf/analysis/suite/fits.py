@@ -15,9 +15,9 @@ from pytest_gpuperf.analysis.suite.common import average_position, is_estimated,
 from pytest_gpuperf.analysis.suite.forecast import (
     NO_FORECAST,
     DevicePrior,
+    DevicesShown,
     Forecast,
     Moments,
-    device_variance,
     drift_posterior,
     forecast,
     moments,
@@ -199,9 +199,11 @@ def _fits(
         borrowed = BorrowedSpread(borrowed.variance, min(borrowed.freedom, total))
     drifts = drift_posterior(list(shown.values()), independent=independent)
     points = _point_variance([test.lines[metric] for test in tests.values()])
+    devices = DevicesShown.of(list(shown.values()), independent=independent)
+    places = {name: index for index, name in enumerate(names)}
     fits = {}
     for name, test in tests.items():
-        index, line = names.index(name), test.lines[metric]
+        index, line = places[name], test.lines[metric]
         from_others = borrowed and BorrowedSpread(borrowed.variance * float(scales[index]), borrowed.freedom)
         fit = Fit(
             line=line,
@@ -221,7 +223,7 @@ def _fits(
         variance = float(shrunk(variances[index], freedoms[index], spread))
         variance = max(variance, line.start_variance / line.runs, RESOLUTION**2)
         prior = DEVICES_OF_A_TEST if independent else DEVICES
-        between = device_variance(list(shown.values()), variance, prior, independent=independent)
+        between = devices.variance(variance, prior)
         fit = replace(fit, variance=variance, between=between)
         fits[name] = replace(fit, forecast=fit.forecast_from(test.devices, test.device))
     return fits

@@ -32,6 +32,8 @@ from pytest_gpuperf.analysis.robust import FloatArray
 #: (correlation 0.95), 20 records after the baseline, are 3.4% instead of 8.7%, and the power against 20 records that do
 #: not drift falls from 0.87 to 0.82 (``python -m benchmarks.gate_error_rates``).
 DRIFTS = ((0.0, 0.0, 0.9), (0.9, 0.95, 0.1))
+#: A way that is so much less probable than the most probable one is left out.
+_NEGLIGIBLE = 0.01
 #: Fewest degrees of freedom from which drift can be told from noise.
 _ENOUGH = 8
 
@@ -129,27 +131,49 @@ def drift_posterior(shown: Sequence[Moments], *, independent: bool) -> FloatArra
     if known:
         log = log + (np.sum(known, axis=0) if independent else np.mean(known, axis=0))
     weights = np.exp(log - log.max())
+    weights = np.where(weights < _NEGLIGIBLE, 0.0, weights)
     return np.asarray(weights / weights.sum())
 
 
-def device_variance(
-    shown: Sequence[Moments], record_variance: float, prior: DevicePrior, *, independent: bool
-) -> tuple[float, float]:
-    """Return the variance between devices, and its degrees of freedom.
+@dataclass(frozen=True)
+class DevicesShown:
+    """What several series show of how devices differ.
 
-    Args:
-        shown: Moments of several series.
-        record_variance: Variance between records of one device.
-        independent: Whether a device has a separate effect in each series. Otherwise it counts once.
+    Attributes:
+        freedom: Degrees of freedom.
+        among: Sum of squares of the means of devices.
+        noise: Part of that for each unit of variance between the records of a device.
     """
-    among = [each for each in shown if each.among_freedom]
-    freedom = sum(each.among_freedom for each in among)
-    if not freedom:
-        return prior.sd**2, prior.weight
-    excess = sum(each.among - each.among_freedom * record_variance * each.inverse_records for each in among)
-    counted = freedom if independent else max(each.among_freedom for each in among)
-    total = prior.weight + counted
-    return (prior.weight * prior.sd**2 + counted * max(excess / freedom, 0.0)) / total, total
+
+    freedom: float
+    among: float
+    noise: float
+
+    @classmethod
+    def of(cls, shown: Sequence[Moments], *, independent: bool) -> DevicesShown:
+        """Add up series.
+
+        Args:
+            independent: Whether a device has a separate effect in each series. Otherwise it counts once.
+        """
+        freedoms = [each.among_freedom for each in shown]
+        total = sum(freedoms)
+        part = 1.0 if independent or not total else max(freedoms) / total
+        return cls(
+            part * total,
+            part * sum(each.among for each in shown),
+            part * sum(each.among_freedom * each.inverse_records for each in shown),
+        )
+
+    def variance(self, record_variance: float, prior: DevicePrior) -> tuple[float, float]:
+        """Return the variance between devices, and its degrees of freedom.
+
+        Args:
+            record_variance: Variance between records of one device.
+        """
+        excess = max(self.among - self.noise * record_variance, 0.0) if self.freedom else 0.0
+        total = prior.weight + self.freedom
+        return (prior.weight * prior.sd**2 + excess) / total, total
 
 
 def forecast(
@@ -176,42 +200,33 @@ def forecast(
     devices = len(set(codes.tolist()))
     count = len(codes)
     variance, freedom = device_prior
-    same = codes[:, None] == codes
-    alike = np.eye(count)
-    if count > 1 and drifts[1:].any():
-        lags = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
-        alike = sum(
-            (
-                probability * ((1 - share) * np.eye(count) + share * rho**lags * same)
-                for probability, (share, rho, _) in zip(drifts.tolist(), DRIFTS, strict=True)
-            ),
-            start=np.zeros((count, count)),
-        )
     mixed = known < count  # some record was measured on another device
-    if not mixed and not drifts[1:].any():
-        weights = np.full(count, 1 / count)
-    else:
+    drifting = bool(drifts[1:].any())
+    weights, factors = np.full(count, 1 / count), [1 + 1 / count]
+    if mixed or drifting:
+        same = codes[:, None] == codes
+        likeness = [(1 - share) * np.eye(count) + share * rho ** _lags(count) * same for share, rho, _ in DRIFTS]
+        alike = sum((part * each for part, each in zip(drifts.tolist(), likeness, strict=True)), np.zeros(same.shape))
         ratio = variance / max(record_variance, 1e-12) if mixed else 0.0
         inverse = np.linalg.inv(alike + ratio * same)
         towards = inverse @ (ratio * (codes == current))
         ones = inverse.sum(axis=1)
         weights = towards + ones * (1 - towards.sum()) / ones.sum()
-    of_devices = np.bincount(codes, weights=weights, minlength=current + 1)
-    device_factor = (1 - of_devices[current]) ** 2 + (np.delete(of_devices, current) ** 2).sum() if mixed else 0.0
+        factors = [1 + float(weights @ each @ weights) for each in likeness]
+    # The variance of a difference in each way to drift, relative to that of the records without drift.
+    drifted = float(drifts[: len(factors)] @ (np.array(factors) * drift_variances[: len(factors)]))
     record_factor = float(weights @ weights)
-    # The variance of a difference, in each way to drift, relative to that without drift.
-    factors = [
-        relative * (1 + float(weights @ ((1 - share) * np.eye(count) + share * rho ** _lags(count) * same) @ weights))
-        for relative, (share, rho, _) in zip(drift_variances.tolist(), DRIFTS, strict=True)
-    ]
-    drift_factor = float(drifts @ factors) / (1 + record_factor)
+    device_factor = 0.0
+    if mixed:
+        of_devices = np.bincount(codes, weights=weights, minlength=current + 1)
+        device_factor = float((1 - of_devices[current]) ** 2 + (np.delete(of_devices, current) ** 2).sum())
     return Forecast(
         weights,
         record_factor,
-        max(drift_factor, 1.0),
-        float(device_factor * variance),
+        max(drifted / (1 + record_factor), 1.0),
+        device_factor * variance,
         freedom if mixed else math.inf,
-        math.sqrt(variance) if mixed or devices > 1 else 0.0,
+        math.sqrt(variance) if mixed else 0.0,
         known,
         devices,
     )

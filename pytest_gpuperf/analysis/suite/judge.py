@@ -25,7 +25,7 @@ from pytest_gpuperf.analysis.rule import ENOUGH_TESTS
 from pytest_gpuperf.analysis.suite.arrays import Line, TestArrays
 from pytest_gpuperf.analysis.suite.common import CommonMovement, common_movement, excess_spread
 from pytest_gpuperf.analysis.suite.fits import DEVICES, EarlierMovements, Fit, fits_alone, fits_together
-from pytest_gpuperf.analysis.suite.forecast import Forecast, device_variance, drift_posterior, forecast, moments
+from pytest_gpuperf.analysis.suite.forecast import DevicesShown, Forecast, drift_posterior, forecast, moments
 from pytest_gpuperf.model import PooledTest
 
 
@@ -49,12 +49,16 @@ class JudgedSuite:
     movements: tuple[Movement, ...] = ()
 
 
-def judge(tests: Mapping[str, TestArrays], pool: Mapping[str, PooledTest] | None = None) -> JudgedSuite:
+def judge(
+    tests: Mapping[str, TestArrays], pool: Mapping[str, PooledTest] | None = None, *, only: str | None = None
+) -> JudgedSuite:
     """Return the evidence of the tests of an invocation.
 
     Args:
         pool: What the store shows of further tests of the device model, by test.
+        only: Return the evidence of this test alone.
     """
+    wanted = tests if only is None else {name: test for name, test in tests.items() if name == only}
     others = {name: test for name, test in (pool or {}).items() if name not in tests}
     fits: dict[str, dict[str, Fit]] = {name: {} for name in tests}
     moved: dict[str, list[tuple[str, _JudgedMovement]]] = {}
@@ -64,6 +68,8 @@ def judge(tests: Mapping[str, TestArrays], pool: Mapping[str, PooledTest] | None
             if metric in test.lines:
                 groups.setdefault(test.device, {})[name] = test
         for device, group in groups.items():
+            if only is not None and only not in group:
+                continue
             if len(group) < ENOUGH_TESTS:
                 for name, fit in fits_alone(metric, group, others).items():
                     fits[name][metric] = fit
@@ -75,7 +81,7 @@ def judge(tests: Mapping[str, TestArrays], pool: Mapping[str, PooledTest] | None
             lines = [test.lines[metric] for test in group.values()]
             moved.setdefault(device, []).append((metric, _judge_movement(movement, lines, earlier, device)))
     return JudgedSuite(
-        {name: _evidence(test, fits[name]) for name, test in tests.items()},
+        {name: _evidence(test, fits[name]) for name, test in wanted.items()},
         {name: {metric: fit.forecast for metric, fit in by_metric.items()} for name, by_metric in fits.items()},
         tuple(_movement(device, judged) for device, judged in moved.items()),
     )
@@ -141,7 +147,7 @@ def _judge_movement(
         labels,
         device,
         record_variance=variance,
-        device_prior=device_variance([shown], variance, DEVICES, independent=True),
+        device_prior=DevicesShown.of([shown], independent=True).variance(variance, DEVICES),
         drifts=drift_posterior([shown], independent=True),
         drift_variances=shown.drift_variances,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,33 +30,31 @@ def rows_of(
     series: Panel | TestArrays, evidence: Evidence, rule: Rule, *, against: str, share: float = 1.0
 ) -> list[Row]:
     decision = decide(evidence, series.sweeps, rule, share, Spending.of(rule.looks, series.keys))
-    detectable = detectable_worsening(evidence, decision, rule)
-    further = _further_replicates(evidence, rule, decision)
+    detectable = np.expm1(detectable_worsening(evidence, decision, rule)).tolist()
     candidate = series.values.candidate if isinstance(series, TestArrays) else series.sides[0]
-    level = locate(candidate).centre
-    rows = []
-    for index, (sweep, point, metric) in enumerate(series.keys):
-        ratio, low, high, confidence, verdict = ratio_of(evidence, decision, index, metric, rule.confidence)
-        way = sign(metric)
-        rows.append(
-            Row(
-                sweep=sweep,
-                point=point,
-                metric=metric,
-                candidate=math.exp(way * level[index]),
-                baseline=math.exp(way * (level[index] - evidence.difference[index])),
-                ratio=ratio,
-                low=low,
-                high=high,
-                p_value=float(decision.p_worse[index]),
-                verdict=verdict,
-                min_detectable=math.expm1(detectable[index]),
-                records_to_decide=further[index] if verdict is Verdict.INCONCLUSIVE else 0,
-                against=against,
-                confidence=confidence,
-            )
+    levels = locate(candidate).centre.tolist()
+    ratios = ratios_of(evidence, decision, [metric for *_, metric in series.keys], rule.confidence)
+    undecided = np.array([ratio.verdict is Verdict.INCONCLUSIVE for ratio in ratios])
+    further = _further_replicates(evidence, rule, decision) if undecided.any() else [0] * len(ratios)
+    return [
+        Row(
+            sweep=sweep,
+            point=point,
+            metric=metric,
+            candidate=math.exp(sign(metric) * levels[index]),
+            baseline=math.exp(sign(metric) * (levels[index] - float(evidence.difference[index]))),
+            ratio=ratio.ratio,
+            low=ratio.low,
+            high=ratio.high,
+            p_value=float(decision.p_worse[index]),
+            verdict=ratio.verdict,
+            min_detectable=detectable[index],
+            records_to_decide=further[index] if undecided[index] else 0,
+            against=against,
+            confidence=ratio.confidence,
         )
-    return rows
+        for index, ((sweep, point, metric), ratio) in enumerate(zip(series.keys, ratios, strict=True))
+    ]
 
 
 def detectable_worsening(evidence: Evidence, decision: Decision, rule: Rule) -> FloatArray:
@@ -67,26 +66,42 @@ def detectable_worsening(evidence: Evidence, decision: Decision, rule: Rule) -> 
     return np.minimum(needed + t_quantile(1 - POWER, evidence.freedom) * evidence.error, _WIDEST)
 
 
-def ratio_of(
-    evidence: Evidence, decision: Decision, index: int, metric: str, confidence: float | None = None
-) -> tuple[float, float, float, float, Verdict]:
-    """Return the ratio, the ends of its interval, the confidence of that, and the verdict of a series.
+@dataclass(frozen=True)
+class JudgedRatio:
+    """Ratio of a series, its interval with that one's confidence, and its verdict."""
+
+    ratio: float
+    low: float
+    high: float
+    confidence: float
+    verdict: Verdict
+
+
+def ratios_of(
+    evidence: Evidence, decision: Decision, metrics: Sequence[str], confidence: float | None = None
+) -> list[JudgedRatio]:
+    """Return the ratio of each series.
 
     The interval is the one that decides: it lies on one side of 1 where a change is claimed, and inside the equivalence
     bounds where the verdict is "unchanged".
     """
-    claims = (
-        (Verdict.REGRESSED, decision.worse),
-        (Verdict.IMPROVED, decision.better),
-        (Verdict.UNCHANGED, decision.same),
-    )
-    verdict = next((verdict for verdict, claim in claims if claim[index]), Verdict.INCONCLUSIVE)
-    way, difference = sign(metric), float(evidence.difference[index])
-    level = float((decision.same_level if verdict is Verdict.UNCHANGED else decision.deciding)[index])
-    level = level if confidence is None else (1 - confidence) / 2
-    reach = min(float(t_quantile(level, evidence.freedom[index])) * float(evidence.error[index]), _WIDEST)
-    low, high = (math.exp(way * (difference + end * reach)) for end in (-way, way))
-    return math.exp(way * difference), low, high, 1 - 2 * level, verdict
+    unchanged = decision.same & ~decision.worse & ~decision.better
+    levels = np.where(unchanged, decision.same_level, decision.deciding)
+    if confidence is not None:
+        levels = np.full_like(levels, (1 - confidence) / 2)
+    reaches = np.minimum(t_quantile(levels, evidence.freedom) * evidence.error, _WIDEST).tolist()
+    verdicts = np.select(
+        [decision.worse, decision.better, unchanged],
+        [Verdict.REGRESSED, Verdict.IMPROVED, Verdict.UNCHANGED],
+        Verdict.INCONCLUSIVE,
+    ).tolist()
+    result = []
+    for index, metric in enumerate(metrics):
+        way, difference = sign(metric), float(evidence.difference[index])
+        low, high = (math.exp(way * (difference + end * reaches[index])) for end in (-way, way))
+        verdict = Verdict(verdicts[index])
+        result.append(JudgedRatio(math.exp(way * difference), low, high, 1 - 2 * float(levels[index]), verdict))
+    return result
 
 
 def _further_replicates(evidence: Evidence, rule: Rule, decision: Decision) -> list[int | None]:
