@@ -15,7 +15,7 @@ from pytest_gpuperf.report.figures import change, cut, plural, short_interval
 from pytest_gpuperf.report.notes import joins_baseline
 
 #: Undecided tests from which they are diagnosed together; fewer are shown with their figures.
-_MIN_UNDECIDED = 3
+_MIN_UNDECIDED = 4
 #: Share of the CPU, or of the windows, from which a disturbance counts as a cause.
 _MIN_SHARE = 0.1
 #: Standard deviation of the log between runs from which it counts as a cause.

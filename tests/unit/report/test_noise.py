@@ -38,7 +38,7 @@ def terminal(tests: list[ReportedTest], verbosity: int = 0) -> str:
     return "\n".join(line for line, _ in section(entries(tests), verbosity))
 
 
-@pytest.mark.parametrize(("undecided", "decided"), [(2, 0), (5, 5), (0, 8)])
+@pytest.mark.parametrize(("undecided", "decided"), [(3, 0), (5, 5), (0, 8)])
 def test_a_minority_or_a_few_undecided_tests_are_shown_by_themselves(undecided: int, decided: int) -> None:
     tests = suite(undecided, decided)
     assert diagnose_tests(tests) is None
@@ -64,10 +64,10 @@ def test_throttling_is_remedied_by_locked_clocks() -> None:
 
 def test_a_short_history_is_not_called_noise() -> None:
     undecided = replace(suite(1, 0)[0].comparison, baseline=("a",))
-    short = [replace(reported(4.2), comparison=undecided)] * 3
+    short = [replace(reported(4.2), comparison=undecided)] * 4
     diagnosis = diagnose_tests(short)
     assert diagnosis is not None
-    assert diagnosis.title == "undecided: 3 of 3 compared tests"
+    assert diagnosis.title == "undecided: 4 of 4 compared tests"
     assert diagnosis.causes == ("the baselines have only 1 record",)
     assert "main's next records" in diagnosis.remedies
 
