@@ -8,8 +8,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from pytest_gpuperf.analysis.suite.arrays import TestArrays
-from pytest_gpuperf.analysis.suite.judge import judge
 
 from pytest_gpuperf.analysis.decision import Spending, decide
 from pytest_gpuperf.analysis.evidence import Evidence, StoredArrays, averaging_matrix
@@ -17,6 +15,8 @@ from pytest_gpuperf.analysis.panel import with_means
 from pytest_gpuperf.analysis.priors import SeriesPriors
 from pytest_gpuperf.analysis.robust import BoolArray, FloatArray
 from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.suite.arrays import TestArrays
+from pytest_gpuperf.analysis.suite.judge import judge
 from pytest_gpuperf.analysis.values import SeriesKey
 from pytest_gpuperf.model import NamedPoint
 
