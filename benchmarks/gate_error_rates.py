@@ -41,7 +41,7 @@ from pytest_gpuperf.analysis.compare import compare, compare_values
 from pytest_gpuperf.analysis.priors import Prior
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
-from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, Window
+from pytest_gpuperf.model import Histogram, LoadPoint, Record, Run, StartTimes, Window
 
 #: Part of the usual repetitions where stored records are judged, which takes some milliseconds each.
 EFFORT = 0.3
@@ -199,7 +199,10 @@ def seconds_of_a_comparison() -> tuple[float, float]:
             return Window("sweep", LoadPoint(point), visit, 0.7, latency.total, 1e3, 2e6, latency)
 
         visits = list(itertools.product(range(3), range(1, POINTS + 1)))
-        runs = (Run("sweep", run, 2.5, 0.7, True, tuple(window(p, visit) for visit, p in visits)) for run in range(3))
+        runs = (
+            Run("sweep", run, StartTimes(2.5), 0.7, True, tuple(window(p, visit) for visit, p in visits))
+            for run in range(3)
+        )
         created = "2026-01-31T12:00:00.000+00:00"
         return Record(name, "0" * 32, "test", created, {}, "complete", "passed", tuple(runs), "0" * 40)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pytest_gpuperf.analysis.compare import compare
 from pytest_gpuperf.analysis.rule import Rule
-from pytest_gpuperf.model import Histogram, LoadPoint, PlainMapping, Record, Run, Window
+from pytest_gpuperf.model import Histogram, LoadPoint, PlainMapping, Record, Run, StartTimes, Window
 from pytest_gpuperf.store import Store, select_baseline
 
 KEY: PlainMapping = {
@@ -42,7 +42,7 @@ def record(name: str, at: datetime) -> Record:
         Run(
             "serving",
             index,
-            2.5,
+            StartTimes(2.5),
             0.7,
             True,
             tuple(

@@ -23,7 +23,7 @@ from pytest_gpuperf.analysis.priors import Prior, Priors, calibrated_priors, ser
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.suite.rows import detectable_worsening
-from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, values_of
+from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, values_of, worsening_of
 from pytest_gpuperf.model import Record, Verdict
 
 #: Runs in a record, and records in the baseline, for which the smallest detectable effect is reported.
@@ -157,7 +157,7 @@ def pool(tests: Iterable[Sequence[RecordValues]], rules: Sequence[Rule]) -> Pool
             continue
         variances = _variances(series)
         for metric in {metric for *_, metric in series.keys}:
-            rows = [row for row, key in enumerate(series.keys) if key[2] == metric and row >= series.sweeps]
+            rows = [row for row, key in enumerate(series.keys) if key[2] == metric and key[1] is not None]
             squares[metric] = squares.get(metric, 0.0) + variances.freedom * float(variances.between[rows].mean())
             freedom[metric] = freedom.get(metric, 0.0) + variances.freedom
     return PooledSpread(
@@ -194,22 +194,22 @@ def _series(records: Sequence[RecordValues], rule: Rule) -> tuple[SeriesSpread, 
         return ()
     variances = _variances(series)
     sizes = {(m, k): _detectable(series, variances, rule, m, k) for m in RECORDS for k in RUNS}
-    alone = all(side.shape[1] < 2 for side in series.sides)
+    runs = np.max([np.isfinite(side).sum(axis=1) for side in series.sides], axis=0)
     return tuple(
         SeriesSpread(
             sweep=sweep,
             point=point,
             metric=metric,
-            run_sd=math.nan if alone else math.sqrt(variances.run[row]),
+            run_sd=math.nan if runs[row] < 2 else math.sqrt(variances.run[row]),
             record_sd=math.sqrt(variances.component[row]),
-            detectable={size: float(effects[row]) for size, effects in sizes.items()},
+            detectable={size: worsening_of(metric, float(effects[row])) for size, effects in sizes.items()},
         )
         for row, (sweep, point, metric) in enumerate(series.keys)
     )
 
 
 def _detectable(series: Panel, variances: _Variances, rule: Rule, records: int, runs: int) -> FloatArray:
-    """Return the smallest worsening detected with 80% probability, shape (series,).
+    """Return the smallest worsening of values that is detected with 80% probability, shape (series,).
 
     These are the gate's estimates for records and runs that spread exactly as the measured ones.
     """
@@ -228,8 +228,7 @@ def _detectable(series: Panel, variances: _Variances, rule: Rule, records: int, 
         ),
         series_priors(rule.prior, series.keys),
     )
-    detectable = detectable_worsening(evidence, decide(evidence, series.sweeps, rule), rule)
-    return np.asarray(np.expm1(detectable))
+    return detectable_worsening(evidence, decide(evidence, series.sweeps, rule), rule)
 
 
 def _scores(count: int) -> FloatArray:

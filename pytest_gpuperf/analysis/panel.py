@@ -10,16 +10,18 @@ import numpy as np
 from pytest_gpuperf.analysis.evidence import averaging_matrix
 from pytest_gpuperf.analysis.robust import BoolArray, FloatArray
 from pytest_gpuperf.analysis.values import RecordValues, SeriesKey, Values
+from pytest_gpuperf.model import is_of_start
 
 _NONE = Values(())
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Values of several records, by series in a fixed order: the sweep-wide means come first.
+    """Values of several records, by series in a fixed order: what is about a sweep as a whole comes first.
 
     Attributes:
-        sweeps: Number of sweep-wide means.
+        sweeps: Number of series about a sweep: the means over its load points, and what was measured at its starts. 0
+            if there is no mean, since the load point then is the sweep.
         sides: Values of each record, shape (series, runs), padded with NaN.
         disturbances: As ``sides``, shape (series,).
     """
@@ -66,6 +68,7 @@ class Panel:
 
 def panel(keys: Sequence[SeriesKey], records: Sequence[RecordValues]) -> Panel:
     """Return the panel of some series of all records, with the means over the points of each sweep before them."""
+    keys = sorted(keys, key=lambda key: not _of_start(key))  # stable
     sides = [_side(keys, record) for record in records]
     disturbances = [
         np.array([record.values.get(key, _NONE).disturbance for key in keys], dtype=float) for record in records
@@ -77,10 +80,15 @@ def panel(keys: Sequence[SeriesKey], records: Sequence[RecordValues]) -> Panel:
     means = {group: rows for group, rows in means.items() if len(rows) > 1}
     return Panel(
         keys=(*((sweep, None, metric) for sweep, metric in means), *keys),
-        sweeps=len(means),
+        sweeps=len(means) + sum(map(_of_start, keys)) if means else 0,
         sides=tuple(with_means(side, list(means.values())) for side in sides),
         disturbances=tuple(with_means(disturbance, list(means.values())) for disturbance in disturbances),
     )
+
+
+def _of_start(key: SeriesKey) -> bool:
+    """Return whether a series was measured at the starts: it must not be charged for the number of load points."""
+    return is_of_start(key[2])
 
 
 def _side(keys: Sequence[SeriesKey], record: RecordValues) -> FloatArray:

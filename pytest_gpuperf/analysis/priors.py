@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from pytest_gpuperf.analysis.values import SeriesKey
 
 #: Most degrees of freedom that earlier measurements count for: machines and days differ.
 HISTORY_WEIGHT = 10.0
+#: Assumed standard deviations of metrics that spread unlike latencies. Requests of an unchanged target usually never
+#: fail: half a percentage point is room for a hiccup. A cold start depends on what the machine did before.
+ASSUMED_SD = {"failed": 0.005, "cold_startup": 0.2, "startup": 0.1, "model_load": 0.1, "engine_build": 0.1}
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Prior:
     measured: bool = False
 
     def of(self, sweep: str, point: str, metric: str) -> Prior:  # noqa: ARG002
-        """Return the prior of a series: this one for each series."""
-        return self
+        """Return the prior of a series: this one, unless it is only assumed and the metric has an assumption."""
+        return self if self.measured else replace(self, record_sd=ASSUMED_SD.get(metric, self.record_sd))
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def calibrated_priors(default: Prior, record_sd: Mapping[str, float], freedom: M
     measured = {
         metric: Prior(sd, min(freedom[metric], HISTORY_WEIGHT), measured=True)
         for metric, sd in record_sd.items()
-        if freedom.get(metric, 0.0) > 0
+        # Records without a failed request show nothing about those with one.
+        if freedom.get(metric, 0.0) > 0 and sd > 0
     }
     return Priors(default, metrics=measured) if measured else default
 

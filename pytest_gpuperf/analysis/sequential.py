@@ -14,7 +14,7 @@ and each look tests at its share; as later looks use the same runs again, the ga
 
 from __future__ import annotations
 
-from pytest_gpuperf.model import Comparison, Verdict
+from pytest_gpuperf.model import Comparison, Verdict, is_measured_once
 
 #: Complete runs (blocks) at which the gate looks.
 LOOKS = (3, 5, 8)
@@ -48,8 +48,10 @@ def alpha_share(look_index: int, max_runs: int, first: int = LOOKS[0]) -> float:
 def next_look(runs_done: int, max_runs: int, comparison: Comparison, first: int = LOOKS[0]) -> int | None:
     """Return the number of runs at the next look; None if more runs would change nothing.
 
-    A regression is decided at the first look that shows it. Otherwise each gated row must be improved or unchanged.
+    A regression is decided at the first look that shows it. Otherwise each gated row must be improved or unchanged, but
+    for those of which more runs give no more values.
     """
-    if comparison.verdict is Verdict.REGRESSED or not comparison.of(Verdict.INCONCLUSIVE):
+    undecided = (row for row in comparison.of(Verdict.INCONCLUSIVE) if not is_measured_once(row.metric))
+    if comparison.verdict is Verdict.REGRESSED or not any(undecided):
         return None
     return next((look for look in looks(max_runs, first) if look > runs_done), None)

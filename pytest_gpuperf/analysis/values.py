@@ -1,11 +1,14 @@
 """Values: what the gate compares, one number for each run, load point and metric of a record.
 
 All decisions work on these values, so that our records, plain numbers of another load tool, and the sides of a duet are
-judged by the same rule. A value is the log of its statistic, with the sign that makes larger worse.
+judged by the same rule. A value is the log of its figure, with the sign that makes larger worse. A share has no useful
+log, since the usual share of failed requests is 0: its value is the share itself, so that a difference of values is one
+of percentage points. That of two logs is about the relative change, so minimum effect and equivalence apply to both.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,32 +17,29 @@ from dataclasses import dataclass, field, replace
 from pytest_gpuperf.analysis.quantiles import quantile_logs
 from pytest_gpuperf.model import (
     GATED,
-    QUANTILES,
+    START,
+    TIME_UNITS,
+    Histogram,
     LoadPoint,
+    Metric,
     NamedPoint,
     PointFigures,
     Record,
     Run,
+    StartTimes,
     Window,
+    is_share,
+    metric_of,
     windows_by_point,
+    worse_sign,
 )
 
-#: Metrics that can be compared, and the unit of their numbers.
-METRICS = {
-    "p50": "ns",
-    "p90": "ns",
-    "p95": "ns",
-    "p99": "ns",
-    "throughput": "inferences/s",
-    "energy": "j",
-    "memory": "bytes",
-    "host_memory": "bytes",
-}
 #: Factors that convert numbers of other units, by the metric's unit. Rates have none.
 UNITS: Mapping[str, Mapping[str, float]] = {
-    "ns": {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9},
+    "ns": TIME_UNITS,
     "j": {"j": 1.0, "mj": 1e-3},
     "bytes": {"bytes": 1.0},
+    "share": {"share": 1.0, "percent": 0.01},
 }
 #: Part of a disturbance that remains in values relative to the anchor: records in which other processes took 36 to 79%
 #: of the CPU differed by 28 to 48%, and by 12 to 17% relative to the anchor (docs/numbers.md).
@@ -96,7 +96,30 @@ class RecordValues:
 
 def sign(metric: str) -> int:
     """Return -1 for a metric of which more is better, else 1."""
-    return -1 if metric == "throughput" else 1
+    return worse_sign(metric)
+
+
+def value_of(metric: str, figure: float) -> float:
+    """Return the value of a figure; NaN, which never gates, where there is none."""
+    if is_share(metric):
+        return sign(metric) * figure if 0 <= figure <= 1 else math.nan
+    return sign(metric) * (math.log(figure) if 0 < figure < math.inf else math.nan)
+
+
+def figure_of(metric: str, value: float) -> float:
+    """Return the figure of a value."""
+    return sign(metric) * value if is_share(metric) else math.exp(sign(metric) * value)
+
+
+def ratio_of(metric: str, difference: float) -> float:
+    """Return the ratio of two figures whose values differ; of two shares, 1 + their difference."""
+    change = sign(metric) * difference
+    return 1 + min(max(change, -1.0), 1.0) if is_share(metric) else math.exp(change)
+
+
+def worsening_of(metric: str, difference: float) -> float:
+    """Return a difference of values as a worsening: 0.05 is 5%, or 5 percentage points of a share."""
+    return min(difference, 1.0) if is_share(metric) else math.expm1(difference)
 
 
 def point_name(sweep: str, point: SeriesPoint | None) -> str:
@@ -118,8 +141,12 @@ def values_of(record: Record, metrics: Iterable[str] = GATED) -> RecordValues:
     ratios = [{metric: value - anchor[metric] for metric, value in target.items()} for target, anchor in pairs]
     runs = Counter(run.sweep for run in complete)
     anchored = record_values(record.id, _series(anchored_groups, ratios), runs, _UNCANCELLED)
+    loaded = record_values(record.id, series, runs)
+    starts, unknown = start_values(complete, metrics)
     return replace(
-        record_values(record.id, series, runs),
+        loaded,
+        values={**loaded.values, **starts},
+        left_out=loaded.left_out | unknown,
         anchored=anchored.values,
         device=record.device_id,
         invocation=record.invocation,
@@ -133,6 +160,40 @@ def _series(groups: Iterable[tuple[Run, LoadPoint, list[Window]]], group_logs: I
         for metric, value in logs.items():
             series.setdefault((run.sweep, point, metric), []).append((value, _disturbance(figures, metric)))
     return series
+
+
+def start_values(runs: Sequence[Run], metrics: Iterable[str]) -> tuple[dict[SeriesKey, Values], frozenset[SeriesKey]]:
+    """Return the values of what is measured at the starts, and the series that no run of their sweep has.
+
+    Each start that has such a time is a value: a record has a single cold start, and often no build.
+    """
+    values: dict[SeriesKey, Values] = {}
+    unknown: set[SeriesKey] = set()
+    sweeps = dict.fromkeys(run.sweep for run in runs)
+    for sweep, metric in itertools.product(sweeps, sorted(_START_TIMES.keys() & frozenset(metrics))):
+        starts = [run.start for run in runs if run.sweep == sweep]
+        logs = {index: log for index, start in enumerate(starts) if math.isfinite(log := start_log(start, metric))}
+        if logs:
+            disturbance = sum(_disturbance_of(starts[index].others_cpu_share) for index in logs) / len(logs)
+            values[sweep, START, metric] = Values(tuple(logs.values()), disturbance)
+        else:
+            unknown.add((sweep, START, metric))
+    return values, frozenset(unknown)
+
+
+def start_log(start: StartTimes, metric: str) -> float:
+    """Return the value of a start; NaN if the start has no such time."""
+    time_s = _START_TIMES[metric](start)
+    return math.nan if time_s is None else value_of(metric, time_s * 1e9)
+
+
+#: What later starts have in common is compared without the first, whose caches are cold.
+_START_TIMES: Mapping[str, Callable[[StartTimes], float | None]] = {
+    "startup": lambda start: None if start.cold else start.startup_s,
+    "cold_startup": lambda start: start.startup_s if start.cold else None,
+    "model_load": lambda start: None if start.cold else start.model_load_s,
+    "engine_build": lambda start: start.engine_build_s,
+}
 
 
 def _anchor_windows(run: Run, windows: Sequence[Window]) -> list[Window]:
@@ -155,7 +216,7 @@ def values_from_numbers(
         for label, figures in run.items():
             for metric, figure in figures.items():
                 name_of_metric, factor = without_unit(metric)
-                value = sign(name_of_metric) * _log(figure * factor)
+                value = value_of(name_of_metric, figure * factor)
                 series.setdefault((sweep, NamedPoint(label), name_of_metric), []).append((value, 0.0))
     return record_values(name, series, {sweep: len(runs)})
 
@@ -166,7 +227,8 @@ def without_unit(metric: str) -> tuple[str, float]:
     The name of an unknown metric or unit is returned as it is, so that another unit is another metric.
     """
     stem, _, unit = metric.rpartition("_")
-    factors = UNITS.get(METRICS.get(stem, ""), {})
+    known = metric_of(stem)
+    factors = UNITS.get(known.unit, {}) if known is not None else {}
     return (stem, factors[unit]) if unit in factors else (metric, 1.0)
 
 
@@ -175,16 +237,28 @@ def window_logs(groups: Sequence[Sequence[Window]], metrics: Iterable[str]) -> l
 
     A value is NaN if too few requests support it; a metric that this machine can't measure is absent.
     """
-    wanted = frozenset(metrics)
-    quantiles = {metric: quantile for metric, quantile in QUANTILES.items() if metric in wanted}
-    table = quantile_logs([[window.latency for window in group] for group in groups], list(quantiles.values()))
-    values = [dict(zip(quantiles, row, strict=True)) for row in table.tolist()]
+    wanted = [metric for name in sorted(metrics) if (metric := metric_of(name)) is not None]
+    latencies = [[window.latency for window in group] for group in groups]
+    values = _quantile_values(latencies, [metric for metric in wanted if not metric.of_first])
+    if any(metric.of_first for metric in wanted):
+        firsts = [[window.first for window in group if window.first is not None] for group in groups]
+        first_values = _quantile_values(firsts, [metric for metric in wanted if metric.of_first])
+        values = [{**logs, **more} for logs, more in zip(values, first_values, strict=True)]
     for logs, group in zip(values, groups, strict=True):
         figures = PointFigures(tuple(group))
-        for metric in wanted & _FIGURES.keys():
-            if (figure := _FIGURES[metric](figures)) is not None:
-                logs[metric] = sign(metric) * _log(figure)
+        for metric in wanted:
+            figure = figures.goodput_share(metric.budget_ns) if metric.budget_ns else None
+            if metric.name in _FIGURES:
+                figure = _FIGURES[metric.name](figures)
+            if figure is not None:
+                logs[metric.name] = value_of(metric.name, figure)
     return values
+
+
+def _quantile_values(groups: Sequence[Sequence[Histogram]], metrics: Sequence[Metric]) -> list[dict[str, float]]:
+    quantiles = {metric.name: metric.quantile for metric in metrics if metric.quantile is not None}
+    table = quantile_logs(groups, list(quantiles.values()))
+    return [dict(zip(quantiles, row, strict=True)) for row in table.tolist()]
 
 
 def _energy_j(figures: PointFigures) -> float | None:
@@ -207,6 +281,7 @@ _FIGURES: Mapping[str, Callable[[PointFigures], float | None]] = {
     "energy": _energy_j,
     "memory": _memory_bytes,
     "host_memory": lambda figures: figures.memory.host_bytes if figures.memory else None,
+    "failed": lambda figures: figures.failed_share,
 }
 
 
@@ -231,11 +306,6 @@ def without_metric(values: RecordValues, metric: str) -> RecordValues:
     return replace(values, values=kept, left_out=frozenset(key for key in values.left_out if key[2] != metric))
 
 
-def _log(figure: float) -> float:
-    """Return the logarithm; NaN, which never gates, where there is none."""
-    return math.log(figure) if 0 < figure < math.inf else math.nan
-
-
 def record_values(name: str, series: Series, runs: Mapping[str, int], uncancelled: float = 1.0) -> RecordValues:
     """Return the values of a record: the series that every run of their sweep has.
 
@@ -254,7 +324,7 @@ def record_values(name: str, series: Series, runs: Mapping[str, int], uncancelle
 
 
 def _disturbance(figures: PointFigures, metric: str) -> float:
-    """Return how far other processes may have moved a value, as a standard deviation of its log.
+    """Return how far other processes may have moved a value, as its standard deviation.
 
     Work that shares the cores in proportion takes ``1 / (1 - share)`` times as long. The result is bounded: beyond some
     load the share says little about a single target, and a threefold slowdown must be detectable on a busy machine.
@@ -263,7 +333,21 @@ def _disturbance(figures: PointFigures, metric: str) -> float:
     longer this thread took, and a slower target does not wait more. Throughput drops by the mean wait of a call; a
     quantile rises by no more than the mean wait divided by the share of the calls beyond it (Markov's inequality), and
     by that much where the wait meets those calls alone.
+
+    A goodput moves by the requests whose latency is so close to the budget. Requests don't fail in proportion to it.
     """
-    shared = min(-math.log1p(-min(figures.others_cpu_share, 0.99)), DISTURBANCE_LIMIT)
+    known = metric_of(metric)
+    if metric == "failed":
+        return 0.0
     waited = min(figures.caller_wait_share, 0.99)
-    return max(shared, math.log1p(waited / (1 - waited) / (1 - QUANTILES.get(metric, 0.0))))
+    beyond = 1 - (known.quantile or 0.0) if known is not None else 1.0
+    disturbance = max(_disturbance_of(figures.others_cpu_share), math.log1p(waited / (1 - waited) / beyond))
+    if known is None or not known.budget_ns or not disturbance:
+        return disturbance
+    edges = (known.budget_ns * math.exp(end * disturbance) for end in (-1, 1))
+    least, most = (figures.goodput_share(edge) for edge in edges)
+    return (most - least) / 2
+
+
+def _disturbance_of(others_cpu_share: float | None) -> float:
+    return min(-math.log1p(-min(others_cpu_share or 0.0, 0.99)), DISTURBANCE_LIMIT)

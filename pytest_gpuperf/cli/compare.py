@@ -6,11 +6,19 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from pytest_gpuperf.analysis.values import METRICS
 from pytest_gpuperf.cli import device_comparison
 from pytest_gpuperf.cli.judging import JudgedRecord, judge, rule_for
 from pytest_gpuperf.cli.screen import screen_width
-from pytest_gpuperf.cli.shared_options import add_filters, add_format, add_prices, add_store, number, open_store, share
+from pytest_gpuperf.cli.shared_options import (
+    add_filters,
+    add_format,
+    add_prices,
+    add_store,
+    metric_name,
+    number,
+    open_store,
+    share,
+)
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, newest_invocation, origin_of
 from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.model import Row, Verdict, worst
@@ -204,9 +212,4 @@ def _json(records: Sequence[JudgedRecord], _all_rows: bool) -> list[str]:
 
 
 def _metrics(text: str) -> frozenset[str]:
-    names = [name.strip() for name in text.split(",")]
-    if any(name not in METRICS for name in names):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: write one or more of {', '.join(METRICS)}, with commas between them"
-        )
-    return frozenset(names)
+    return frozenset(metric_name(name.strip()) for name in text.split(","))

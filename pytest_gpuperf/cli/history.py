@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -11,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from pytest_gpuperf.analysis.changepoint import change_points
-from pytest_gpuperf.analysis.values import sign, values_of
-from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store, add_sweep, open_store
+from pytest_gpuperf.analysis.values import SeriesPoint, figure_of, values_of
+from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store, add_sweep, metric_name, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
-from pytest_gpuperf.model import LoadPoint
+from pytest_gpuperf.model import METRIC_NAMES, START, LoadPoint, is_of_start
 from pytest_gpuperf.publish.formats import write
 from pytest_gpuperf.report.figures import plural
 from pytest_gpuperf.report.history import History, HistoryPoint, Shift, plot
 from pytest_gpuperf.report.page import history_page
 from pytest_gpuperf.safe_text import lines_text, printable
 
-_METRICS = ("p50", "p90", "p95", "p99", "throughput", "energy", "memory", "host_memory")
 _TERMINAL_METRICS = ("p50",)
 _PAGE_METRICS = ("p50", "p90", "throughput")
 _ALL_POINTS = "all load points"
+#: What is plotted of a metric of the starts, with its label.
+_STARTS: Sequence[tuple[str, Sequence[SeriesPoint]]] = ((START.label, (START,)),)
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +35,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add_filters(parser)
-    text = "metric to plot; may be repeated (default: p50; with --html p50, p90 and throughput)"
-    add("--metric", action="append", choices=_METRICS, help=text)
+    text = "metric to plot; may be repeated (default: p50; with --html p50, p90 and throughput): "
+    text += ", ".join(METRIC_NAMES)
+    add("--metric", action="append", type=metric_name, metavar="NAME", help=text)
     add_sweep(parser)
     text = "one plot for each load point whose name contains TEXT, for example 'concurrency 4'"
     add("--point", metavar="TEXT", help=text)
@@ -96,19 +97,21 @@ def _histories(records: Sequence[StoredRecord], options: argparse.Namespace) -> 
         {place: statistics.median(series.runs) for place, series in values_of(stored.record, metrics).values.items()}
         for stored in records
     ]
-    places = dict.fromkeys((sweep, point) for sweep, point, _ in logs[-1] if isinstance(point, LoadPoint))
+    places = dict.fromkeys((sweep, point) for sweep, point, _ in logs[-1])
     histories = []
     for sweep in dict.fromkeys(sweep for sweep, _ in places if options.sweep in sweep):
-        points = [point for name, point in places if name == sweep]
+        points = [point for name, point in places if name == sweep and isinstance(point, LoadPoint)]
         for metric in metrics:
-            for label, members in _plotted_points(points, options):
+            for label, members in _plotted_points(points, options) if not is_of_start(metric) else _STARTS:
                 series = [_geometric_mean(values, [(sweep, point, metric) for point in members]) for values in logs]
                 if history := _history(records, series, (sweep, label, metric)):
                     histories.append(history)
     return histories
 
 
-def _plotted_points(points: Sequence[LoadPoint], options: argparse.Namespace) -> list[tuple[str, list[LoadPoint]]]:
+def _plotted_points(
+    points: Sequence[LoadPoint], options: argparse.Namespace
+) -> Sequence[tuple[str, Sequence[SeriesPoint]]]:
     """Return the load points of each plot, with its label."""
     single = [(point.label, [point]) for point in points]
     if options.point is not None:
@@ -119,7 +122,7 @@ def _plotted_points(points: Sequence[LoadPoint], options: argparse.Namespace) ->
     return [(_ALL_POINTS, list(points)), *(single if options.html is not None else [])]
 
 
-def _geometric_mean(logs: dict[Any, float], places: Sequence[tuple[str, LoadPoint, str]]) -> float | None:
+def _geometric_mean(logs: dict[Any, float], places: Sequence[tuple[str, SeriesPoint, str]]) -> float | None:
     """Return the log of the geometric mean over places; None if the record lacks one of them."""
     if not places or any(place not in logs for place in places):
         return None
@@ -130,13 +133,12 @@ def _history(
     records: Sequence[StoredRecord], series: Sequence[float | None], names: tuple[str, str, str]
 ) -> History | None:
     sweep, label, metric = names
-    direction = sign(metric)
     measured = [(stored, log) for stored, log in zip(records, series, strict=True) if log is not None]
     if not measured:
         return None
 
     def value(log: float) -> float:
-        return math.exp(direction * log)
+        return figure_of(metric, log)
 
     points = tuple(
         HistoryPoint(stored.record.created_utc, value(log), stored.record.id, stored.record.commit, _state(stored))
@@ -154,7 +156,7 @@ def _history(
         metric=metric,
         points=points,
         shifts=tuple(
-            Shift(counted[change.index], value(change.before), value(change.after), change.p_value)
+            Shift(counted[change.index], value(change.before), value(change.after), change.p_value, metric)
             for change in changes
         ),
         left_out=len(records) - len(measured),

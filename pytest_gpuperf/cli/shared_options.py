@@ -11,7 +11,7 @@ from datetime import date
 
 from pytest_gpuperf.analysis.cost.prices import newest_prices
 from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.model import Price
+from pytest_gpuperf.model import METRIC_NAMES, Price, metric_of
 from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.prices import read_prices
 from pytest_gpuperf.store.project.location import (
@@ -118,6 +118,13 @@ def _day(text: str) -> str:
         return date.fromisoformat(text).isoformat()
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: write a day, for example 2026-01-31") from None
+
+
+def metric_name(text: str) -> str:
+    """Return the name of a metric after checking it; for argparse."""
+    if metric_of(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a metric; write one of {', '.join(METRIC_NAMES)}")
+    return text
 
 
 def integer(least: int = 1) -> Callable[[str], int]:

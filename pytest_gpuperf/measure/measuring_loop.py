@@ -17,14 +17,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from pytest_gpuperf.device import Monitor
+from pytest_gpuperf.device import Monitor, others_share, read_cpu
 from pytest_gpuperf.measure.anchor import StartedAnchor
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.policy import Measured, Policy
 from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.target_under_load import InFlight, TargetUnderLoad, shared_by_batch_size
 from pytest_gpuperf.measure.turns import MeasureStep, Phase, Turn
-from pytest_gpuperf.model import LoadPoint, PlainMapping, Run, Window, with_cached_points
+from pytest_gpuperf.model import LoadPoint, PlainMapping, Run, StartTimes, Window, with_cached_points
 from pytest_gpuperf.targets import StartedTarget, Target
 
 Result = TypeVar("Result")
@@ -128,7 +128,7 @@ class _RunInProgress:
     def __init__(self, number: int, conditions: Conditions, under_load: TargetUnderLoad | None = None) -> None:
         self._number, self._conditions, self._under_load = number, conditions, under_load
         self._anchor: StartedAnchor | None = None
-        self._startup_s = self._warmup_s = 0.0
+        self._start_times, self._warmup_s = StartTimes(), 0.0
         self._warm = self._complete = self._sequential = False
         self.windows: list[Window] = []
         self._anchor_windows: list[Window] = []
@@ -148,8 +148,10 @@ class _RunInProgress:
                 monitor = self._conditions.monitor
                 if monitor is not None and self._conditions.idle_power and not turn.both_started:
                     monitor.idle()
+                cpu_before = read_cpu() if self._conditions.watch_cpu else None
                 self._under_load = under_load = start()
-                self._startup_s = under_load.startup_s
+                others = others_share(cpu_before, read_cpu()) if cpu_before is not None else None
+                self._start_times = replace(under_load.start_times, others_cpu_share=others)
                 if on_under_test is not None:
                     on_under_test(under_load.started.under_test())
                 if monitor is not None:
@@ -201,7 +203,7 @@ class _RunInProgress:
         return Run(
             self._conditions.name,
             self._number,
-            self._startup_s,
+            self._start_times,
             self._warmup_s,
             self._warm,
             with_cached_points(self.windows),

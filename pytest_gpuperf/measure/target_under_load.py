@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,17 @@ from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.policy import Measured, WindowRequest
 from pytest_gpuperf.measure.steady import SteadyRule
 from pytest_gpuperf.measure.window import check_target, give_up, take_window
-from pytest_gpuperf.model import Histogram, LoadPoint, Window, Workload
-from pytest_gpuperf.targets import Sequential, StartedTarget, Target
+from pytest_gpuperf.model import Histogram, LoadPoint, StartTimes, Window, Workload
+from pytest_gpuperf.targets import Sequential, StartedTarget, Target, TimedStart
 
 if TYPE_CHECKING:
     from pytest_gpuperf.load.distributed import RemoteWorkers
 
 #: Regions of shared memory for an open loop, which has no concurrency of its own: enough for 5,000/s at 50 ms.
 OPEN_IN_FLIGHT = 256
+
+#: Class and name of each target that this process has started: its next start has warm caches.
+_STARTED: set[tuple[str, str]] = set()
 
 #: The most requests that a load point's workload has in flight.
 InFlight = Callable[[LoadPoint], int]
@@ -33,7 +37,7 @@ class TargetUnderLoad:
     """A started target, its workloads, and a load generator that stays open.
 
     Attributes:
-        startup_s: Time until the target answered.
+        start_times: How long its start took.
     """
 
     def __init__(
@@ -42,12 +46,12 @@ class TargetUnderLoad:
         in_flight: InFlight,
         points: Sequence[LoadPoint],
         *,
-        startup_s: float = 0.0,
+        start_times: StartTimes | None = None,
         workers: int | RemoteWorkers = 1,
         generator: LoadGenerator | None = None,
     ) -> None:
         """Prepare the workloads; open a load generator for the first of them, unless ``generator`` is one already."""
-        self.started, self.startup_s = started, startup_s
+        self.started, self.start_times = started, start_times or StartTimes()
         self._in_flight, self._workers = in_flight, workers
         # Points that have the same requests in flight share a workload, and its memory.
         self._workload = cache(started.workload)
@@ -63,10 +67,14 @@ class TargetUnderLoad:
         Raises:
             TargetError, OptionError, LoadError: It doesn't start, or can't serve a load point.
         """
+        identity = type(target).__name__, target.name
+        cold = identity not in _STARTED
+        _STARTED.add(identity)
         begin = time.monotonic()
         started = target.start()
         try:
-            return cls(started, in_flight, points, startup_s=time.monotonic() - begin, workers=workers)
+            start_times = _start_times(started, time.monotonic() - begin, cold)
+            return cls(started, in_flight, points, start_times=start_times, workers=workers)
         except BaseException:
             started.stop()
             raise
@@ -150,6 +158,14 @@ class TargetUnderLoad:
             self._generator.close()
         finally:
             self.started.stop()
+
+
+def _start_times(started: StartedTarget, elapsed_s: float, cold: bool) -> StartTimes:
+    """Return the times of a start; without a startup time if nothing was started."""
+    parts = started.start_times if isinstance(started, TimedStart) else StartTimes()
+    if parts is None:
+        return StartTimes(cold=cold)
+    return replace(parts, startup_s=elapsed_s - (parts.engine_build_s or 0.0), cold=cold)
 
 
 def shared_by_batch_size(points: Sequence[LoadPoint]) -> InFlight:

@@ -9,6 +9,7 @@ from pytest_gpuperf.model.comparison.device_comparison import DeviceComparison, 
 from pytest_gpuperf.model.comparison.pooled import PooledRecord, PooledSeries, PooledTest
 from pytest_gpuperf.model.comparison.verdict import (
     MERGE_BASE,
+    START,
     AnchoredMetric,
     Change,
     CommonMode,
@@ -31,6 +32,17 @@ from pytest_gpuperf.model.figures import (
 from pytest_gpuperf.model.finding import MARKS, Finding
 from pytest_gpuperf.model.histogram import QUANTILES, Histogram, bucket_of, merge_histograms
 from pytest_gpuperf.model.load_point import LoadPoint
+from pytest_gpuperf.model.metric import (
+    METRIC_NAMES,
+    METRICS,
+    TIME_UNITS,
+    Metric,
+    is_measured_once,
+    is_of_start,
+    is_share,
+    metric_of,
+    worse_sign,
+)
 from pytest_gpuperf.model.record import (
     GATED,
     GATES,
@@ -45,7 +57,7 @@ from pytest_gpuperf.model.record import (
 )
 from pytest_gpuperf.model.reported import PointCost, ReportedTest
 from pytest_gpuperf.model.resources import Energy, GpuReadings, Memory, Resources
-from pytest_gpuperf.model.run import ROUNDS, Run
+from pytest_gpuperf.model.run import ROUNDS, Run, StartTimes
 from pytest_gpuperf.model.scaling import RequiredReplicas, Scaling
 from pytest_gpuperf.model.server_times import ServerTimes
 from pytest_gpuperf.model.window import TIMEOUT, EndpointFigures, Window

@@ -18,6 +18,7 @@ One rule for each kind of quantity:
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -118,6 +119,22 @@ class PointFigures:
     @property
     def answers(self) -> int:
         return sum(window.answers for window in self.windows)
+
+    @property
+    def failed_share(self) -> float:
+        """Share of all requests that failed; NaN without a request."""
+        total = self.requests + self.error_count
+        return self.error_count / total if total else math.nan
+
+    def goodput_share(self, budget_ns: float) -> float:
+        """Return the share of all requests that were answered correctly within a latency budget; NaN without one.
+
+        A failed request was not answered within any budget.
+        """
+        total = self.requests + self.error_count
+        if not total:
+            return math.nan
+        return self.latency.share_within(budget_ns) * self.requests / total if self.requests else 0.0
 
     @property
     def late(self) -> int:

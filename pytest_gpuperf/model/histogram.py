@@ -79,6 +79,17 @@ class Histogram:
             below += count
         raise AssertionError("unreachable: the rank is at most the total")
 
+    def share_within(self, limit_ns: float) -> float:
+        """Return the share of the latencies up to a limit, interpolated inside its bucket; NaN without latencies."""
+        total = self.total
+        if not total:
+            return math.nan
+        edge = math.log(max(limit_ns, 1.0)) / _LOG_GAMMA
+        within = 0.0
+        for bucket, count in zip(self.buckets, self.counts, strict=True):
+            within += count * min(max(edge - bucket, 0.0), 1.0)
+        return within / total
+
 
 def quantile_or_zero_ns(histogram: Histogram | None, q: float) -> float:
     """Return a quantile in ns; 0 without latencies."""

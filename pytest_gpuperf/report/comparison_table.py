@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from pytest_gpuperf.model import CurvePoint, LoadPoint, ReportedTest, Row, Verdict, worst
-from pytest_gpuperf.report.figures import change, confidences, figure, interval, plural, short_interval
+from pytest_gpuperf.report.figures import change_of, confidences, figure, interval, plural, short_interval
 from pytest_gpuperf.report.table import Table
 
 ENTIRE_SWEEP = "whole sweep"
@@ -59,7 +59,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[Row], str]]] = {
     "short change": ("change", short_interval),
     "p": (">p", lambda row: f"{row.p_value:.1g}"),
     "exact p": (">p", lambda row: f"{row.p_value:.2g}"),
-    "detectable": (">detectable", lambda row: change(1 + row.min_detectable)),
+    "detectable": (">detectable", lambda row: change_of(row.metric, 1 + row.min_detectable)),
     "against": ("against", lambda row: row.against),
 }
 #: Verdicts of rows that are worse than the baseline.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from pytest_gpuperf.model import CurvePoint, Row
+from pytest_gpuperf.model import CurvePoint, Row, is_share
 from pytest_gpuperf.report import escape
 
 _TIME_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
@@ -67,8 +67,19 @@ def _factor(ratio: float) -> str:
     return f"x{ratio:.0f}" if ratio >= 9.95 else f"x{ratio:.2g}"
 
 
+def change_of(metric: str, ratio: float) -> str:
+    """Format a ratio of a metric's figures; that of a share as percentage points, as ``+5.0 pp``."""
+    return f"{100 * (ratio - 1):+.1f} pp" if is_share(metric) else change(ratio)
+
+
 def interval(row: Row) -> str:
-    """Format the change of a row with its interval, as ``+5% [+3%, +7%]``; all three as factors where one is large."""
+    """Format the change of a row with its interval, as ``+5% [+3%, +7%]``; all three as factors where one is large.
+
+    The change of a share is in percentage points, as ``+5.0 pp [+3.0, +7.0]``.
+    """
+    if is_share(row.metric):
+        low, high = (change_of(row.metric, end).removesuffix(" pp") for end in (row.low, row.high))
+        return f"{change_of(row.metric, row.ratio)} [{low}, {high}]"
     ratios = (row.ratio, row.low, row.high)
     text = _factor if max(ratios) >= _LARGE_RATIO else change
     middle, low, high = map(text, ratios)
@@ -101,9 +112,11 @@ def confidences(rows: Iterable[Row]) -> str:
 
 
 def figure(metric: str, number: float) -> str:
-    """Format the value of a metric (ns, inferences per second, joules or bytes) with its unit."""
+    """Format the figure of a metric with its unit."""
     if metric == "throughput":
         return f"{rate(number)} inf/s"
+    if is_share(metric):
+        return f"{100 * number:.2f}%"
     scale, unit = metric_unit(metric, number)
     return f"{_digits(number / scale)} {unit}"
 
@@ -112,6 +125,8 @@ def metric_unit(metric: str, highest: float) -> tuple[float, str]:
     """Return the unit for values of a metric up to the highest one: its length and its name."""
     if metric == "throughput":
         return 1.0, "inf/s"
+    if is_share(metric):
+        return 0.01, "%"
     units = _UNITS.get(metric, _TIME_UNITS)
     return next((unit for unit in units if highest >= unit[0]), units[-1])
 

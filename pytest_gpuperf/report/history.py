@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pytest_gpuperf.report.figures import change, figure, plural
+from pytest_gpuperf.model import is_share
+from pytest_gpuperf.report.figures import change_of, figure, plural
 
 WIDTH, HEIGHT = 80, 12
 #: Symbol of a record by its state; later symbols are drawn over earlier ones.
@@ -22,7 +23,7 @@ class HistoryPoint:
     """The value of a record.
 
     Attributes:
-        value: Value in ns, inferences per second, joules or bytes.
+        value: Figure in the unit of the metric.
         state: ``accepted``, ``pinned``, ``failed`` (never part of a baseline), or empty.
     """
 
@@ -55,10 +56,16 @@ class Shift:
     before: float
     after: float
     p_value: float
+    metric: str = ""
 
     @property
     def change(self) -> str:
-        return change(self.after / self.before)
+        """The change as text."""
+        return _change(self.metric, self.before, self.after)
+
+
+def _change(metric: str, before: float, after: float) -> str:
+    return change_of(metric, 1 + after - before if is_share(metric) else after / before)
 
 
 @dataclass(frozen=True)
@@ -176,5 +183,5 @@ def _shift_lines(history: History) -> list[str]:
         )
     levels = history.levels()
     if len(history.shifts) > 1 and len(levels) > 1:
-        lines.append(f"  overall: {change(levels[-1][2] / levels[0][2])}")
+        lines.append(f"  overall: {_change(history.metric, levels[0][2], levels[-1][2])}")
     return lines

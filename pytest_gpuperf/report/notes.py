@@ -22,7 +22,7 @@ from pytest_gpuperf.model import (
 )
 from pytest_gpuperf.model.histogram import BEYOND_QUANTILE
 from pytest_gpuperf.report.comparison_table import point_label, short_load, undecided_beside_regressions
-from pytest_gpuperf.report.figures import change, confidences, duration, figure, plural, rate, short_interval
+from pytest_gpuperf.report.figures import change, change_of, confidences, duration, figure, plural, rate, short_interval
 from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.inherited import inherited_notes
 from pytest_gpuperf.report.table import Table
@@ -267,7 +267,8 @@ def _undecided_beside_notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _inconclusive_notes(rows: Sequence[Row], comparison: Comparison, record: Record) -> list[str]:
-    least = change(1 + min(row.min_detectable for row in rows)).removeprefix("+")
+    finest = min(rows, key=lambda row: row.min_detectable)
+    least = change_of(finest.metric, 1 + finest.min_detectable).removeprefix("+")
     detectable = f"inconclusive: could have detected a regression of {least} or more"
     needed = [row.records_to_decide for row in rows if row.records_to_decide is not None]
     count = max(needed, default=0) if len(needed) == len(rows) else None

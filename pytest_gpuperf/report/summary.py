@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import MERGE_BASE, Change, Comparison, Curve, Record, Row, Verdict
+from pytest_gpuperf.model import MERGE_BASE, START, Change, Comparison, Curve, Record, Row, Verdict
 from pytest_gpuperf.report.comparison_table import (
     change_title,
     deciding_row,
@@ -36,6 +36,7 @@ from pytest_gpuperf.report.notes import (
     joins_baseline,
     reliability_notes,
 )
+from pytest_gpuperf.report.starts import start_notes
 from pytest_gpuperf.report.table import Table
 
 _QUANTILES = ("p50", "p90", "p99")
@@ -78,10 +79,10 @@ def curve_table(curve: Curve, rows: Sequence[Row]) -> Table:
         figures = (marked(point, name, three_digits(getattr(point, f"{name}_ns") / scale)) for name in _QUANTILES)
         cells = (short_load(point, batch=batches), *figures, rate(point.throughput))
         table.append(cells + (_verdict_cells(point_rows) if rows else ()))
-    sweep_rows = [row for row in rows if row.sweep == curve.name and row.point is None]
-    if sweep_rows:
-        blank = ("",) * (len(table[0]) - 3)
-        table.append(("all", *blank, *_verdict_cells(sweep_rows)))
+    for title, label in ((None, "all"), (START, START.label)):
+        more_rows = [row for row in rows if row.sweep == curve.name and row.point == title]
+        if more_rows:
+            table.append((label, *("",) * (len(_QUANTILES) + 1), *_verdict_cells(more_rows)))
     kind = "conc" if all(point.concurrency for point in curve) else "load"
     titles = (f">{kind} x b" if batches else f">{kind}", f">p50 {unit}", ">p90", ">p99", ">inf/s")
     return Table(titles + ((change_title(rows), "verdict") if rows else ()), tuple(table))
@@ -104,7 +105,7 @@ def record_lines(
             lines.append(f"  {curve.name}")
         lines += curve_table(curve, comparison.rows).as_text("  ")
         lines += warnings(reliability_notes(curve))
-        lines += indented(curve_notes(curve))
+        lines += indented([*start_notes(record.runs, curve.name), *curve_notes(curve)])
         table = endpoint_table(curve)
         lines += table.as_text("  ") if table else []
     lines += indented(few_requests_notes(point for curve in curves for point in curve))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from pytest_gpuperf.analysis.values import METRICS
 from pytest_gpuperf.errors import OptionError
+from pytest_gpuperf.model import METRIC_NAMES, metric_of
 
 _LONGEST_NAME = 200
 
@@ -108,9 +108,9 @@ def _metrics(given: object) -> frozenset[str] | None:
     names = (
         [given] if isinstance(given, str) else list(given) if isinstance(given, list | tuple | set | frozenset) else []
     )
-    if not names or not all(isinstance(name, str) and name in METRICS for name in names):
+    if not names or not all(isinstance(name, str) and metric_of(name) for name in names):
         raise OptionError(
-            f"@pytest.mark.gpuperf(metrics={given!r}): write one or more of {', '.join(METRICS)}, "
+            f"@pytest.mark.gpuperf(metrics={given!r}): write one or more of {', '.join(METRIC_NAMES)}, "
             "for example ['p50', 'p99']."
         )
     return frozenset(map(str, names))

@@ -33,6 +33,7 @@ from pytest_gpuperf.model import (
     Record,
     RuleSettings,
     Run,
+    StartTimes,
     Window,
     smoke_curve,
 )
@@ -264,7 +265,7 @@ class MeasuredTest:
         """Add a window that pytest-benchmark measured, as a sweep with a single run."""
         name = self.begin(window.sweep)
         sweep = self._begin(Sweep(name, (window.point,), 1, 0.0, under_test=under_test))
-        sweep.runs.append(Run(name, 0, 0.0, 0.0, True, (window,), complete))
+        sweep.runs.append(Run(name, 0, StartTimes(), 0.0, True, (window,), complete))
 
     # Record and rule
 

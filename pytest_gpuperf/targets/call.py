@@ -46,6 +46,9 @@ class CallTarget:
 
 
 class _StartedCall(StartedInProcess):
+    #: A callable is not started.
+    start_times = None
+
     def __init__(self, target: CallTarget) -> None:
         self._target = target
 

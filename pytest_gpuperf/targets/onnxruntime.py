@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import OptionError, TargetError
 from pytest_gpuperf.extras import import_extra
-from pytest_gpuperf.model import CallWorkload, PlainMapping
+from pytest_gpuperf.model import CallWorkload, PlainMapping, StartTimes
 from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
 from pytest_gpuperf.targets.model_file import check_model_file
 from pytest_gpuperf.targets.payload import DTYPES, Array, TensorSpec, first_is_batch
@@ -165,7 +166,10 @@ def _decode_strings(values: Array) -> Array:
 class _StartedOnnxRuntime(StartedInProcess):
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine = engine
+        import_onnxruntime(f"run {engine.path.name}")  # not a part of loading the model
+        begin = time.monotonic()
         self._session = open_session(engine.path, engine.threads, engine.providers)
+        self.start_times = StartTimes(model_load_s=time.monotonic() - begin)
         self._signature = signature_of(self._session)
 
     def workload(self, batch_size: int, in_flight: int = 1) -> CallWorkload:  # noqa: ARG002 - calls need no memory

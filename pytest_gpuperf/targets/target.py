@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from pytest_gpuperf.model import Finding, PlainMapping, ServerTimes, Workload
+from pytest_gpuperf.model import Finding, PlainMapping, ServerTimes, StartTimes, Workload
 
 
 class StartedTarget(Protocol):
@@ -105,6 +105,15 @@ class Replicated(Protocol):
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what disturbs every window from now on; empty while all servers are alive."""
+
+
+@runtime_checkable
+class TimedStart(Protocol):
+    """Additional interface of a started target that knows more about its start than how long it took."""
+
+    @property
+    def start_times(self) -> StartTimes | None:
+        """The parts of its start, without the total; None if nothing was started, so that there is no startup time."""
 
 
 @runtime_checkable

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_gpuperf.analysis.values import METRICS, UNITS, RecordValues, values_from_numbers, without_unit
+from pytest_gpuperf.analysis.values import UNITS, RecordValues, values_from_numbers, without_unit
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import Plain
+from pytest_gpuperf.model import Plain, metric_of
 
 #: A figure that is better when smaller: its name ends in a unit. ``_per_`` marks a rate, which is better when larger.
 _COST = re.compile(r"[a-z]\w*(?<!_per)_(ns|us|ms|j|bytes)")
@@ -116,10 +116,11 @@ def _figure(metric: Any, figure: Any, path: str) -> float:
     inside = f"{path}[{metric!r}]"
     name = metric if isinstance(metric, str) else ""
     stem, known = name.rpartition("_")[0], without_unit(name)[0]
-    if stem in METRICS and known != stem:
-        units = [f"{stem}_{unit}" for unit in UNITS.get(METRICS[stem], ())]
-        raise OptionError(f"{inside}: write {' or '.join(units) or f'{stem}, in {METRICS[stem]}'}.")
-    if not (known in METRICS or _COST.fullmatch(name)):
+    stem_metric, known_metric = metric_of(stem), metric_of(known)
+    if stem_metric is not None and known != stem:
+        units = [f"{stem}_{unit}" for unit in UNITS.get(stem_metric.unit, ())]
+        raise OptionError(f"{inside}: write {' or '.join(units) or f'{stem}, in {stem_metric.unit}'}.")
+    if not (known_metric or _COST.fullmatch(name)):
         raise OptionError(
             f"{inside}: write throughput, or a figure with its unit that is better when smaller, for example p50_ns, "
             "energy_j or memory_bytes (_ns, _us, _ms, _j, _bytes)."
@@ -127,7 +128,10 @@ def _figure(metric: Any, figure: Any, path: str) -> float:
     # numpy's numbers are valid; a bool or a string is a mistake, although float() accepts them.
     if not isinstance(figure, bool | str | bytes):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            return float(figure)
+            number = float(figure)
+            if known_metric is None or not known_metric.is_share or not abs(number * without_unit(name)[1]) > 1:
+                return number
+            raise OptionError(f"{inside}={brief(figure)}: write a share from 0 to 1, or name it {known}_percent.")
     raise OptionError(f"{inside}={brief(figure)}: write a number.")
 
 

@@ -28,6 +28,7 @@ from pytest_gpuperf.model import (
     Row,
     Run,
     ServerTimes,
+    StartTimes,
     Verdict,
     Window,
     bucket_of,
@@ -93,8 +94,17 @@ def guarded(window: Window, *guards: str) -> Window:
     return replace(window, findings=tuple(Finding(f"{guard} is its kind", guard) for guard in guards))
 
 
-def run(*windows: Window, index: int = 0, sweep: str = "serving", complete: bool = True, warm: bool = True) -> Run:
-    return Run(sweep, index, startup_s=2.5, warmup_s=0.75, warmed_up=warm, windows=windows, complete=complete)
+def run(
+    *windows: Window,
+    index: int = 0,
+    sweep: str = "serving",
+    complete: bool = True,
+    warm: bool = True,
+    start: StartTimes | None = None,
+) -> Run:
+    return Run(
+        sweep, index, start or StartTimes(2.5), warmup_s=0.75, warmed_up=warm, windows=windows, complete=complete
+    )
 
 
 def points(count: int) -> tuple[LoadPoint, ...]:
@@ -302,11 +312,12 @@ def _gpus() -> st.SearchStrategy[GpuReadings]:
 
 
 def _runs() -> st.SearchStrategy[Run]:
+    times = st.none() | _NUMBERS
     return st.builds(
         Run,
         sweep=_NAMES,
         index=_COUNTS,
-        startup_s=_NUMBERS,
+        start=st.builds(StartTimes, times, st.booleans(), times, times, st.none() | st.floats(0, 1)),
         warmup_s=_NUMBERS,
         warmed_up=st.booleans(),
         windows=st.lists(_windows(), max_size=2).map(tuple),

@@ -5,10 +5,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from pytest_gpuperf.analysis.robust import location
-from pytest_gpuperf.analysis.values import RecordValues, Series, SeriesKey, Values, record_values, window_logs
+from pytest_gpuperf.analysis.values import (
+    RecordValues,
+    Series,
+    SeriesKey,
+    Values,
+    record_values,
+    start_log,
+    start_values,
+    window_logs,
+)
 from pytest_gpuperf.model import GATED, LoadPoint, Record, Run, Window
 
 #: Sweep and load point, with the pairs of windows of one block.
@@ -40,7 +50,34 @@ def block_values(record: Record, metrics: Iterable[str] = GATED) -> tuple[Record
             for series, value in zip((candidate_series, reference_series), values, strict=True):
                 series.setdefault((sweep, point, metric), []).append((value, 0.0))
     runs = Counter(candidate.sweep for candidate, _ in blocks)
-    return record_values(record.id, candidate_series, runs), record_values(record.id, reference_series, runs)
+    sides = record_values(record.id, candidate_series, runs), record_values(record.id, reference_series, runs)
+    return _with_starts(sides[0], sides[1], blocks, metrics)
+
+
+def _with_starts(
+    candidate: RecordValues, reference: RecordValues, blocks: Sequence[tuple[Run, Run]], metrics: Iterable[str]
+) -> tuple[RecordValues, RecordValues]:
+    """Add what was measured at the starts of both sides of a block.
+
+    Cold starts are left out: the side that starts first warms the caches for the other.
+    """
+    wanted = frozenset(metrics) - {"cold_startup"}
+    values: list[dict[SeriesKey, Values]] = [{}, {}]
+    unknown: frozenset[SeriesKey] = frozenset()
+    for sweep in dict.fromkeys(run.sweep for run, _ in blocks):
+        pairs = [pair for pair in blocks if pair[0].sweep == sweep]
+        sides = [start_values([pair[side] for pair in pairs], wanted) for side in (0, 1)]
+        unknown |= sides[0][1] | sides[1][1]
+        for key in sides[0][0].keys() & sides[1][0].keys():
+            logs = [tuple(start_log(run.start, key[2]) for run in pair) for pair in pairs]
+            known = [pair for pair in logs if all(map(math.isfinite, pair))]
+            for side in (0, 1) if known else ():
+                values[side][key] = Values(tuple(pair[side] for pair in known))
+    ours, theirs = (
+        replace(loaded, values={**loaded.values, **starts}, left_out=loaded.left_out | unknown)
+        for loaded, starts in zip((candidate, reference), values, strict=True)
+    )
+    return ours, theirs
 
 
 def shared_series(candidate: RecordValues, reference: RecordValues) -> tuple[RecordValues, RecordValues]:
@@ -89,7 +126,8 @@ def _side_logs(groups: Sequence[_PointPairs], side: int, metrics: frozenset[str]
 def _paired_values(candidate: _Logs, reference: _Logs, metric: str) -> tuple[float, float]:
     """Return one metric of both sides, both from single windows or both from the merged windows."""
     ours, theirs = ([logs.get(metric, math.nan) for logs in side[0]] for side in (candidate, reference))
-    if not all(map(math.isfinite, (*ours, *theirs))):
+    # A robust location would not count requests that failed in a few windows only.
+    if metric == "failed" or not all(map(math.isfinite, (*ours, *theirs))):
         return candidate[1][metric], reference[1].get(metric, math.nan)
     mean = math.fsum(ours) / len(ours)
     return mean, mean - location([a - b for a, b in zip(ours, theirs, strict=True)])

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
 from pytest_gpuperf.analysis.anchored import choose_anchored, in_candidate_units
 from pytest_gpuperf.analysis.decision import decide
 from pytest_gpuperf.analysis.evidence import StoredArrays
@@ -18,7 +16,7 @@ from pytest_gpuperf.analysis.suite.arrays import TestArrays
 from pytest_gpuperf.analysis.suite.forecast import Forecast
 from pytest_gpuperf.analysis.suite.judge import Movement, judge
 from pytest_gpuperf.analysis.suite.rows import detectable_worsening, left_out_names, point_names, ratios_of, rows_of
-from pytest_gpuperf.analysis.values import RecordValues
+from pytest_gpuperf.analysis.values import RecordValues, worsening_of
 from pytest_gpuperf.model import AnchoredMetric, CommonMode, Comparison, DeviceSpread, PooledTest, Row, Verdict, worst
 
 #: Verdicts of records that join the baseline, unless they are suspect.
@@ -163,7 +161,7 @@ def _common_modes(movement: Movement, tests: Mapping[str, TestValues]) -> list[C
         rule, tests=1, alpha=rule.common_alpha, min_effect=min(test.rule.min_effect for test in tests.values())
     )
     decision = decide(movement.evidence, 0, rule)
-    detectable = np.expm1(detectable_worsening(movement.evidence, decision, rule)).tolist()
+    detectable = detectable_worsening(movement.evidence, decision, rule).tolist()
     ratios = ratios_of(movement.evidence, decision, movement.metrics)
     return [
         CommonMode(
@@ -175,7 +173,7 @@ def _common_modes(movement: Movement, tests: Mapping[str, TestValues]) -> list[C
             verdict=ratio.verdict,
             tests=movement.tests,
             invocations=movement.invocations,
-            min_detectable=detectable[index],
+            min_detectable=worsening_of(metric, detectable[index]),
             confidence=ratio.confidence,
         )
         for index, (metric, ratio) in enumerate(zip(movement.metrics, ratios, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -27,25 +27,26 @@ def pooled_test(test: str, values: Sequence[RecordValues]) -> PooledTest:
     groups: dict[tuple[str, str], list[int]] = {}
     for row, (sweep, _, metric) in enumerate(table.keys):
         groups.setdefault((sweep, metric), []).append(row)
-    series = (_series(*group, rows, table.sweeps, estimates) for group, rows in groups.items())
+    means = {row for row, key in enumerate(table.keys) if key[1] is None}
+    series = (_series(*group, rows, means, estimates) for group, rows in groups.items())
     return PooledTest(test, records, tuple(each for each in series if each is not None))
 
 
 def _series(
-    sweep: str, metric: str, rows: Sequence[int], means: int, estimates: LocationEstimate
+    sweep: str, metric: str, rows: Sequence[int], means: Container[int], estimates: LocationEstimate
 ) -> PooledSeries | None:
     """Return one metric of one sweep; None if no load point is in half of the records.
 
     Args:
-        rows: Rows of the metric in the panel; the first of them is the mean over the load points, if it is one of the
-            first ``means`` rows.
+        rows: Rows of the metric in the panel; the first of them is the mean over the load points, if it is one of
+            ``means``.
     """
-    points = [row for row in rows if row >= means]
+    points = [row for row in rows if row not in means]
     known = np.isfinite(estimates.centre[points])
     common = [row for row, count in zip(points, known.sum(axis=1), strict=True) if 2 * count >= known.any(axis=0).sum()]
     if not common:
         return None
-    mean_row = rows[0] if rows[0] < means else common[0]
+    mean_row = rows[0] if rows[0] in means else common[0]
     mean, freedom = estimates.centre[mean_row], estimates.freedom[mean_row]
     squares = float((freedom * estimates.variance[mean_row]).sum())
     return PooledSeries(

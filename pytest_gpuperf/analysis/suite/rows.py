@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,15 @@ from pytest_gpuperf.analysis.panel import Panel
 from pytest_gpuperf.analysis.robust import FloatArray, locate
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.suite.arrays import TestArrays
-from pytest_gpuperf.analysis.values import RecordValues, SeriesPoint, point_name, sign
+from pytest_gpuperf.analysis.values import (
+    RecordValues,
+    SeriesPoint,
+    figure_of,
+    point_name,
+    ratio_of,
+    sign,
+    worsening_of,
+)
 from pytest_gpuperf.model import Row, Verdict
 
 #: Probability of detecting the "smallest detectable effect".
@@ -30,7 +37,7 @@ def rows_of(
     series: Panel | TestArrays, evidence: Evidence, rule: Rule, *, against: str, share: float = 1.0
 ) -> list[Row]:
     decision = decide(evidence, series.sweeps, rule, share, Spending.of(rule.looks, series.keys))
-    detectable = np.expm1(detectable_worsening(evidence, decision, rule)).tolist()
+    detectable = detectable_worsening(evidence, decision, rule).tolist()
     candidate = series.values.candidate if isinstance(series, TestArrays) else series.sides[0]
     levels = locate(candidate).centre.tolist()
     ratios = ratios_of(evidence, decision, [metric for *_, metric in series.keys], rule.confidence)
@@ -41,14 +48,14 @@ def rows_of(
             sweep=sweep,
             point=point,
             metric=metric,
-            candidate=math.exp(sign(metric) * levels[index]),
-            baseline=math.exp(sign(metric) * (levels[index] - float(evidence.difference[index]))),
+            candidate=figure_of(metric, levels[index]),
+            baseline=figure_of(metric, levels[index] - float(evidence.difference[index])),
             ratio=ratio.ratio,
             low=ratio.low,
             high=ratio.high,
             p_value=float(decision.p_worse[index]),
             verdict=ratio.verdict,
-            min_detectable=detectable[index],
+            min_detectable=worsening_of(metric, detectable[index]),
             records_to_decide=further[index] if undecided[index] else 0,
             against=against,
             confidence=ratio.confidence,
@@ -98,9 +105,9 @@ def ratios_of(
     result = []
     for index, metric in enumerate(metrics):
         way, difference = sign(metric), float(evidence.difference[index])
-        low, high = (math.exp(way * (difference + end * reaches[index])) for end in (-way, way))
+        low, high = (ratio_of(metric, difference + end * reaches[index]) for end in (-way, way))
         verdict = Verdict(verdicts[index])
-        result.append(JudgedRatio(math.exp(way * difference), low, high, 1 - 2 * float(levels[index]), verdict))
+        result.append(JudgedRatio(ratio_of(metric, difference), low, high, 1 - 2 * float(levels[index]), verdict))
     return result
 
 

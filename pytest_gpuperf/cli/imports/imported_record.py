@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_gpuperf import __version__
 from pytest_gpuperf.cli.new_record import new_key, new_record
-from pytest_gpuperf.model import PlainMapping, Record, Run, Window
+from pytest_gpuperf.model import PlainMapping, Record, Run, StartTimes, Window
 
 #: Device of records whose files don't name one.
 UNKNOWN = "unknown"
@@ -15,7 +15,7 @@ UNKNOWN = "unknown"
 
 def imported_run(tool: str, index: int, windows: Sequence[Window]) -> Run:
     """Return the run that a file shows. The name of its sweep is the tool's."""
-    return Run(tool, index, startup_s=0.0, warmup_s=0.0, warmed_up=True, windows=tuple(windows))
+    return Run(tool, index, start=StartTimes(), warmup_s=0.0, warmed_up=True, windows=tuple(windows))
 
 
 def imported_record(tool: str, test: str, device: PlainMapping, runs: Sequence[Run], **fields: Any) -> Record:

@@ -13,7 +13,7 @@ from pytest_gpuperf.cli.new_record import judge_and_store, new_key, new_record
 from pytest_gpuperf.cli.sweep.settings import RecordSettings, SweepSettings
 from pytest_gpuperf.device import find_device
 from pytest_gpuperf.errors import OptionError
-from pytest_gpuperf.model import METHOD_VERSION, PlainMapping, Run, Window, with_cached_points
+from pytest_gpuperf.model import METHOD_VERSION, PlainMapping, Run, StartTimes, Window, with_cached_points
 from pytest_gpuperf.store import Store, read_checkout, select_baseline
 
 #: Windows of perf_client's kind, one after the other until they agree, are not measured as those of a pytest test are,
@@ -81,7 +81,7 @@ class SweepRecord:
             return
         name = self._settings.model
         windows = with_cached_points([replace(window, sweep=name) for window in self._windows])
-        run = Run(name, 0, startup_s=0.0, warmup_s=0.0, warmed_up=True, windows=windows, complete=complete)
+        run = Run(name, 0, start=StartTimes(), warmup_s=0.0, warmed_up=True, windows=windows, complete=complete)
         record = new_record(
             self._key,
             [run],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pytest_gpuperf.model.load_point import LoadPoint
+from pytest_gpuperf.model.metric import is_share, worse_sign
 from pytest_gpuperf.model.record import Plain
 
 #: ``Row.against`` of a row that is about the part of the change alone.
@@ -44,15 +45,20 @@ class NamedPoint:
     label: str
 
 
+#: In place of a load point, for what is measured at the starts of a target.
+START = NamedPoint("start")
+
+
 @dataclass(frozen=True)
 class Row:
     """One metric at one load point, or over a sweep, compared with the baseline.
 
     Attributes:
-        point: Load point; None for the geometric mean over the sweep.
-        metric: ``p50``, ``p90``, ``p95``, ``p99``, ``throughput``, ``energy`` or ``memory``.
-        candidate, baseline: Typical values of both sides: ns, inferences per second, joules or bytes.
-        ratio: ``candidate / baseline``; above 1 is worse for latencies and better for throughput.
+        point: Load point; None for the mean over the sweep (geometric, of shares arithmetic); ``START`` for the starts.
+        metric: Name of a metric (``metric.METRICS``).
+        candidate, baseline: Typical values of both sides, in the metric's unit.
+        ratio: ``candidate / baseline``; above 1 is worse for latencies and better for throughput. For a share,
+            1 + candidate - baseline.
         low, high: Ends of the two-sided interval of ``ratio``, whose confidence is ``confidence``.
         p_value: One-sided p-value of "worse by more than the minimum effect", before the correction for multiplicity.
         min_detectable: Smallest worsening (0.25 is 25%) that this comparison detects with 80% probability.
@@ -79,8 +85,13 @@ class Row:
 
     @property
     def worsening(self) -> float:
-        """Relative change in the bad direction: 0.5 is 50% more latency, or throughput divided by 1.5."""
-        return (1 / self.ratio if self.metric == "throughput" else self.ratio) - 1
+        """Relative change in the bad direction: 0.5 is 50% more latency, or throughput divided by 1.5.
+
+        For a share it is the difference: 0.05 is 5 percentage points more failed requests, or less goodput.
+        """
+        if is_share(self.metric):
+            return worse_sign(self.metric) * (self.ratio - 1)
+        return (1 / self.ratio if worse_sign(self.metric) < 0 else self.ratio) - 1
 
 
 @dataclass(frozen=True)

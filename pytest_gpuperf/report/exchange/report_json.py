@@ -71,6 +71,7 @@ def _test(test: ReportedTest) -> dict[str, Any]:
         "baseline_commit": test.baseline[0].commit if test.baseline else "",
         "baseline_utc": test.baseline[0].created_utc if test.baseline else "",
         "curves": [_curve(curve) for curve in test.curves],
+        "starts": [{"run": run.index, "sweep": run.sweep, **to_builtins(run.start)} for run in record.runs],
         "baseline_curves": [_curve(curve) for curve in test.base_curves],
         "costs": [{**to_builtins(cost), "point": cost.point.label} for cost in test.costs],
         "budgets": [{"metric": limit.name, "limit_ms": limit.limit_ms} for limit in record.limits],

@@ -115,7 +115,7 @@ def _view(
     known = [value for value in values if value is not None]
     scale, unit = metric_unit(metric, max(known))
     high, low = max(known) / scale, min(known) / scale
-    room = max(high - low, _MIN_SPAN * high) * 0.6
+    room = (max(high - low, _MIN_SPAN * high) or 1.0) * 0.6  # a share may be 0 everywhere
     middle = (high + low) / 2
     series = []
     level_x: list[float] = []

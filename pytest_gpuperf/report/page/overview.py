@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_gpuperf.model import ReportedTest, Row, Verdict
+from pytest_gpuperf.model import ReportedTest, Row, Verdict, is_share, worse_sign
 from pytest_gpuperf.report.common_mode import common_failure, common_of
 from pytest_gpuperf.report.comparison_table import change_title, deciding_row, point_label, severity, side_names
 from pytest_gpuperf.report.figures import figure, interval, interval_with_level, plural
@@ -226,8 +226,10 @@ def breakable(test: str) -> Markup:
 
 def _log_interval(row: Row) -> tuple[float, float, float]:
     """Return low end, value and high end as logs; larger is worse."""
-    logs = [math.log(max(ratio, 1e-9)) for ratio in (row.low, row.ratio, row.high)]
-    return (-logs[2], -logs[1], -logs[0]) if row.metric == "throughput" else (logs[0], logs[1], logs[2])
+    ratios = (row.low, row.ratio, row.high)
+    share = is_share(row.metric)  # drawn as if its percentage points were percent
+    logs = [ratio - 1 if share else math.log(max(ratio, 1e-9)) for ratio in ratios]
+    return (-logs[2], -logs[1], -logs[0]) if worse_sign(row.metric) < 0 else (logs[0], logs[1], logs[2])
 
 
 def _scale_end(entries: Sequence[PageEntry]) -> float:

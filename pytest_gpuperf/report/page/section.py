@@ -27,6 +27,7 @@ from pytest_gpuperf.report.page.chart import Chart
 from pytest_gpuperf.report.page.markup import Markup, element, joined, text_table
 from pytest_gpuperf.report.page.overview import PageEntry, breakable, chip, css_class, lines
 from pytest_gpuperf.report.page.sweep_charts import SweepView
+from pytest_gpuperf.report.starts import start_notes
 from pytest_gpuperf.report.summary import headline
 
 #: Title, field and metric of the columns that not every sweep has.
@@ -147,7 +148,8 @@ def _sentences(warnings: Sequence[str], notes: Sequence[str]) -> Markup | None:
 def _sweep_notes(sweep: SweepView) -> Markup | None:
     table = endpoint_table(sweep.curve)
     shown = element("div", text_table(table.titles, table.rows), class_="wide") if table else None
-    notes = _sentences(reliability_notes(sweep.curve), client_notes(sweep.curve))
+    starts = start_notes(sweep.reported.record.runs, sweep.curve.name)
+    notes = _sentences(reliability_notes(sweep.curve), [*starts, *client_notes(sweep.curve)])
     return joined(filter(None, (notes, shown)))
 
 

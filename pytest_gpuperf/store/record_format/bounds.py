@@ -56,7 +56,11 @@ _SERVER: _Bounds = {
     "cache_hits": _COUNT,
     "cache_hit_ns": (0, _MOST_NS),
 }
-_RUN: _Bounds = {"index": (0, 10**9), "startup_s": (-_LONGEST_S, _LONGEST_S), "warmup_s": (-_LONGEST_S, _LONGEST_S)}
+_RUN: _Bounds = {"index": (0, 10**9), "warmup_s": (-_LONGEST_S, _LONGEST_S)}
+_START = {
+    **dict.fromkeys(("startup_s", "model_load_s", "engine_build_s"), (-_LONGEST_S, _LONGEST_S)),
+    "others_cpu_share": (-1.0, 2.0),
+}
 _FINDING: _Bounds = {"value": _ANY, "reference": _ANY}
 _ENERGY: _Bounds = {"energy_j": (0.0, 1e18), "error_j": (0.0, 1e18)}
 _MEMORY = ("target_bytes", "device_bytes", "host_bytes")
@@ -97,6 +101,9 @@ def check_bounds(record: Record) -> None:
 
 def _check_run(run: Run, path: str) -> None:
     _check(run, _RUN, path)
+    for name, bounds in _START.items():
+        if (measured := getattr(run.start, name)) is not None:
+            _between(measured, *bounds, f"{path}.start.{name}")
     for name in ("windows", "anchors"):
         for index, window in enumerate(getattr(run, name)):
             _check_window(window, f"{path}.{name}[{index}]")

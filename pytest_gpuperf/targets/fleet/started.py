@@ -11,7 +11,18 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pytest_gpuperf.errors import TargetDied, TargetError
-from pytest_gpuperf.model import GRPC, HTTP, Address, Finding, Plain, PlainMapping, ServerTimes, WireWorkload, Workload
+from pytest_gpuperf.model import (
+    GRPC,
+    HTTP,
+    Address,
+    Finding,
+    Plain,
+    PlainMapping,
+    ServerTimes,
+    StartTimes,
+    WireWorkload,
+    Workload,
+)
 from pytest_gpuperf.model.finding import SERVERS, SERVERS_LOST
 from pytest_gpuperf.targets.fleet.envoy import Envoy
 from pytest_gpuperf.targets.kserve import KServeEndpoint, Servers, StartedEndpoint
@@ -175,6 +186,12 @@ class StartedFleet:
     @property
     def metrics_url(self) -> str | None:
         return self._frontend.metrics_url
+
+    @property
+    def start_times(self) -> StartTimes | None:
+        """The slowest server's; None behind a running balancer without servers of this fleet."""
+        loads_s = [load_s for server in self.servers if (load_s := server.start_times.model_load_s) is not None]
+        return StartTimes(model_load_s=max(loads_s, default=None)) if self._members else None
 
     @property
     def device_ids(self) -> tuple[str, ...]:

@@ -117,6 +117,8 @@ class StartedEndpoint:
     local = False
     processes = ()
     metrics_url: str | None = None
+    #: The server was started before.
+    start_times = None
 
     def __init__(
         self, servers: Servers, model: str, settings: RequestSettings, *, version: str = "", memory_prefix: str = ""

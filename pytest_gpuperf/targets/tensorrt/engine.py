@@ -10,8 +10,9 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import OptionError, TargetDied, TargetError
-from pytest_gpuperf.model import CallWorkload, PlainMapping, ServerTimes
+from pytest_gpuperf.model import CallWorkload, PlainMapping, ServerTimes, StartTimes
 from pytest_gpuperf.targets.input_data import InputSettings, make_payloads
 from pytest_gpuperf.targets.onnxruntime import digest_of
 from pytest_gpuperf.targets.payload import TensorSpec, first_is_batch
@@ -123,7 +124,8 @@ class TensorRTEngine(InputSettings):
         gpu = open_gpu(purpose, library.name, self.visible)
         if not self.prebuilt:
             file = OnnxFile(self.path, library.name)
-            return StartedEngine(self, library, gpu, find_or_build(self, file, library, gpu), file.digest)
+            plan, build_s = find_or_build(self, file, library, gpu)
+            return StartedEngine(self, library, gpu, plan, file.digest, build_s=build_s)
         try:
             plan = Plan(self.path.read_bytes(), batched=False)
         except OSError as error:
@@ -156,8 +158,11 @@ def plan_key(target: TensorRTEngine, library: Library, gpu: CudaDevice, digest: 
 
 def find_or_build(
     target: TensorRTEngine, file: OnnxFile, library: Library, gpu: CudaDevice, store: PlanStore | None = None
-) -> Plan:
+) -> tuple[Plan, float | None]:
     """Return the cached plan for this GPU, or build it and cache it.
+
+    Returns:
+        The plan, and the seconds that its build took; None if it was cached.
 
     Raises:
         TargetError: The plan can't be built.
@@ -166,7 +171,8 @@ def find_or_build(
     store = store or PlanStore.default()
     key = plan_key(target, library, gpu, file.digest)
     if plan := store.find(key):
-        return plan
+        return plan, None
+    begin = time.monotonic()
     file.check(target.precision, always_typed=library.always_typed)
     steps = recipe_for(target.precision, always_typed=library.always_typed)
     timing = _timing_cache(target, store, f"{library.name} {library.version} {gpu.name}")
@@ -184,7 +190,7 @@ def find_or_build(
     store.add(key, built.plan)
     if timing and built.timing_cache:
         write_timing_cache(timing, built.timing_cache)
-    return built.plan
+    return built.plan, time.monotonic() - begin
 
 
 def _timing_cache(target: TensorRTEngine, store: PlanStore, name: str) -> Path | None:
@@ -196,7 +202,16 @@ def _timing_cache(target: TensorRTEngine, store: PlanStore, name: str) -> Path |
 class StartedEngine(StartedInProcess):
     """A deserialised engine, with a pool of slots for each batch size."""
 
-    def __init__(self, target: TensorRTEngine, library: Library, gpu: CudaDevice, plan: Plan, digest: str) -> None:
+    def __init__(
+        self,
+        target: TensorRTEngine,
+        library: Library,
+        gpu: CudaDevice,
+        plan: Plan,
+        digest: str,
+        *,
+        build_s: float | None = None,
+    ) -> None:
         self._target, self._library, self._gpu = target, library, gpu
         self.device_ids = target.device_ids
         self._digest = digest
@@ -206,7 +221,9 @@ class StartedEngine(StartedInProcess):
         library.log.clear()
         gpu.make_current()
         self._runtime: Any = library.trt.Runtime(library.logger)
+        begin = time.monotonic()
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan.data)
+        self.start_times = StartTimes(model_load_s=time.monotonic() - begin, engine_build_s=build_s)
         if self._engine is None:
             raise load_failure(
                 f"The plan of {target.path.name} can't be used on this {gpu.name} (compute capability "

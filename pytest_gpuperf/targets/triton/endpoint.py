@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_gpuperf.errors import OptionError, TargetDied
-from pytest_gpuperf.model import GRPC, HTTP, PlainMapping, ServerTimes, Workload
+from pytest_gpuperf.model import GRPC, HTTP, PlainMapping, ServerTimes, StartTimes, Workload
 from pytest_gpuperf.targets.kserve import RequestSettings, StartedEndpoint
 from pytest_gpuperf.targets.model_file import check_folder_name, check_portable_name
 from pytest_gpuperf.targets.scratch import Scratch
@@ -184,6 +184,10 @@ class StartedTriton:
     def memory_prefix(self) -> str:
         """Name prefix of shared memory that is removed when the server has ended in any way."""
         return self._server.prefix
+
+    @property
+    def start_times(self) -> StartTimes:
+        return StartTimes(model_load_s=self._server.model_load_s)
 
     @property
     def processes(self) -> tuple[int, ...]:

@@ -11,6 +11,12 @@ _NOISE = re.compile(
 )
 _PORT_TAKEN = re.compile(r"already in use|failed to start (HTTP|GRPC|metrics) service", re.IGNORECASE)
 
+#: Lines with the time of day, in both of Triton's formats (--log-format).
+_TIME = r"^(?:I\d{4} |\d{4}-\d\d-\d\dT)(\d\d):(\d\d):(\d\d(?:\.\d+)?)"
+_LOADING = re.compile(_TIME + r".*\bloading: ", re.MULTILINE)
+_LOADED = re.compile(_TIME + r".*\bsuccessfully loaded '", re.MULTILINE)
+_DAY_S = 86_400
+
 #: Patterns of causes, and remedies. The first match in this order wins.
 _REMEDIES = (
     (
@@ -55,6 +61,23 @@ _REMEDIES = (
         "with the onnxruntime backend.",
     ),
 )
+
+
+def model_load_s(text: str) -> float | None:
+    """Return the time in which a server loaded its models; None if the log doesn't have it.
+
+    It lasts from the first ``loading`` to the last ``successfully loaded``, over all models that the server loads.
+    """
+    begins, ends = ([_day_s(match) for match in pattern.finditer(text)] for pattern in (_LOADING, _LOADED))
+    if not begins or not ends:
+        return None
+    loading_s = ends[-1] - begins[0]
+    return loading_s if loading_s >= 0 else loading_s + _DAY_S  # past midnight
+
+
+def _day_s(match: re.Match[str]) -> float:
+    hours, minutes, seconds = match.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def port_was_taken(text: str) -> bool:

@@ -15,7 +15,7 @@ from pytest_gpuperf.targets.kserve import Servers, open_client
 from pytest_gpuperf.targets.process import SupervisedProcess
 from pytest_gpuperf.targets.scratch import Scratch
 from pytest_gpuperf.targets.triton.launchers import Launch, Launcher
-from pytest_gpuperf.targets.triton.log import log_excerpt, port_was_taken
+from pytest_gpuperf.targets.triton.log import log_excerpt, model_load_s, port_was_taken
 from pytest_gpuperf.targets.triton.ports import HOST, Ports
 
 _POLL_S = 0.02
@@ -155,6 +155,11 @@ class ServerProcess:
         # Cached, since a launcher may have to ask a daemon.
         self._roots = self._roots or self._launcher.processes(self._launch, self._process.pid)
         return self._roots
+
+    @property
+    def model_load_s(self) -> float | None:
+        """Time in which it loaded its models; None if its log doesn't have it."""
+        return model_load_s(self._process.log_text()) if self._process is not None else None
 
     def log_excerpt(self) -> str:
         """Return the last errors in the log, and a remedy if the cause is known."""

@@ -25,6 +25,7 @@ from pytest_gpuperf.model import (
     RuleSettings,
     Run,
     ServerTimes,
+    StartTimes,
     Verdict,
     Window,
 )
@@ -74,7 +75,7 @@ def full_record() -> Record:
         key=KEY,
         status="complete",
         gate="open",
-        runs=(Run("serving", 0, 2.5, 0.75, True, (window,), True),),
+        runs=(Run("serving", 0, StartTimes(2.5, True, 1.5, 9.5, 0.05), 0.75, True, (window,), True),),
         commit="12345678",
         under_test={"serving": {"digest": "abc", "instances": 2, "dynamic_batching": True, "delay_s": 0.5}},
         environment={"driver": "570.1", "mig": None},
@@ -144,6 +145,7 @@ WINDOW_OPTIONAL = (
     *("first", "answers", "endpoints", "energy", "memory", "gpus", "error_sentences"),
     *("client_wait_s", "client_halted_s", "client_stops"),
 )
+START_OPTIONAL = ("startup_s", "cold", "model_load_s", "engine_build_s", "others_cpu_share")
 POINTS = (("runs", 0, "windows", 0, "point"), ("kept_points", "serving", 0))
 RECORD_OPTIONAL = (
     *("commit", "under_test", "environment", "settings", "rule", "reference", "reference_under_test"),
@@ -158,6 +160,7 @@ OPTIONAL = {
     *(("rule", name) for name in ("alpha", "tests", "min_effect", "metrics", "looks")),
     *(("rule", "looks", "serving", *name) for name in ((), ("changed",), ("unchanged",))),
     *(("runs", 0, name) for name in ("complete", "anchors", "sequential")),
+    *(("runs", 0, "start", name) for name in START_OPTIONAL),
     *(("runs", 0, "windows", 0, name) for name in WINDOW_OPTIONAL),
     *(("runs", 0, "windows", 0, "endpoints", 0, "latency", *name) for name in ((), ("buckets",), ("counts",))),
     *(("runs", 0, "windows", 0, "findings", 0, name) for name in ("guard", "value", "reference", "names", "detail")),
@@ -261,13 +264,13 @@ def test_unknown_fields_are_ignored() -> None:
 
 
 def test_a_whole_number_may_stand_for_a_float() -> None:
-    read = from_builtins(Record, replaced(("runs", 0, "startup_s"), 3))
-    assert type(read.runs[0].startup_s) is float
+    read = from_builtins(Record, replaced(("runs", 0, "warmup_s"), 3))
+    assert type(read.runs[0].warmup_s) is float
 
 
 def test_a_whole_number_beyond_every_float_is_named() -> None:
-    with pytest.raises(Mismatch, match=r"record\.runs\[0\]\.startup_s"):
-        from_builtins(Record, replaced(("runs", 0, "startup_s"), 10**400))
+    with pytest.raises(Mismatch, match=r"record\.runs\[0\]\.warmup_s"):
+        from_builtins(Record, replaced(("runs", 0, "warmup_s"), 10**400))
 
 
 @pytest.mark.parametrize("data", [None, [], "record", 1, True])

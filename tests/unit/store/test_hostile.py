@@ -26,7 +26,7 @@ import pytest
 from pytest_gpuperf.atomic_write import atomic_write
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.errors import GpuperfError, MissingExtra, OptionError, StoreError, UnreadableRecord
-from pytest_gpuperf.model import Finding
+from pytest_gpuperf.model import Finding, StartTimes
 from pytest_gpuperf.model.codec import to_builtins
 from pytest_gpuperf.store import Store, import_records, layout, rescue, select_baseline
 from pytest_gpuperf.store.layout import LARGEST_BYTES
@@ -249,7 +249,7 @@ def test_a_record_with_any_field_absurd_is_unreadable_or_usable() -> None:
         lambda run: replace(run, windows=()),
         lambda run: replace(run, windows=tuple(replace(each, requests=0, throughput=0.0) for each in run.windows)),
         lambda run: replace(run, windows=tuple(replace(each, window_s=1e9, throughput=1e18) for each in run.windows)),
-        lambda run: replace(run, windows=(window(p50_ms=1e6), *run.windows), startup_s=-1.0),
+        lambda run: replace(run, windows=(window(p50_ms=1e6), *run.windows), start=StartTimes(-1.0)),
     ],
 )
 @pytest.mark.parametrize("status", ["complete", "incomplete"])

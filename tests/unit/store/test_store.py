@@ -309,8 +309,8 @@ def test_half_a_character_is_unreadable(store: Store) -> None:
 
 
 def test_a_missing_field_is_named_though_the_checksum_fits(store: Store) -> None:
-    file = put(store, sealed(lambda body: body["runs"][0].pop("startup_s")))
-    with pytest.raises(UnreadableRecord, match=r"record\.runs\[0\]\.startup_s is missing"):
+    file = put(store, sealed(lambda body: body["runs"][0].pop("warmup_s")))
+    with pytest.raises(UnreadableRecord, match=r"record\.runs\[0\]\.warmup_s is missing"):
         store.read(file)
 
 

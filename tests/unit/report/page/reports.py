@@ -22,6 +22,7 @@ from pytest_gpuperf.model import (
     Row,
     Run,
     ServerTimes,
+    StartTimes,
     Verdict,
     Window,
     curve_of,
@@ -94,7 +95,7 @@ def runs(
         Run(
             sweep,
             index,
-            2.5,
+            StartTimes(2.5),
             0.7,
             True,
             tuple(

@@ -163,7 +163,7 @@ class TestCache:
         store = PlanStore(tmp_path / "cache")
 
         def plan(target: TensorRTEngine, on: Any = None, using: Library = rtx) -> bytes:
-            return find_or_build(target, OnnxFile(target.path), using, on or gpu(), store).data
+            return find_or_build(target, OnnxFile(target.path), using, on or gpu(), store)[0].data
 
         return plan
 
