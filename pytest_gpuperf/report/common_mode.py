@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_gpuperf.model import CommonMode, ReportedTest, Verdict
-from pytest_gpuperf.report.figures import change, plural
+from pytest_gpuperf.report.figures import change_of, plural
 
 _CAUSES = "The machine, its driver or its clocks changed, or a change of the code hits every test."
 _RELATIVE = "The tests are judged relative to this."
@@ -34,6 +34,9 @@ def common_note(modes: Sequence[CommonMode]) -> str:
 
 
 def _figures(modes: Sequence[CommonMode]) -> str:
-    figures = [f"{mode.metric} {change(mode.ratio)} [{change(mode.low)}, {change(mode.high)}]" for mode in modes]
+    figures = []
+    for mode in modes:
+        middle, low, high = (change_of(mode.metric, ratio) for ratio in (mode.ratio, mode.low, mode.high))
+        figures.append(f"{mode.metric} {middle} [{low}, {high}]")
     tests, invocations = max(mode.tests for mode in modes), max(mode.invocations for mode in modes)
     return f"{', '.join(figures)} in {plural(tests, 'test')}, compared with {plural(invocations, 'earlier invocation')}"

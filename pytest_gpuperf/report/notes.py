@@ -22,7 +22,7 @@ from pytest_gpuperf.model import (
 )
 from pytest_gpuperf.model.histogram import BEYOND_QUANTILE
 from pytest_gpuperf.report.comparison_table import point_label, short_load, undecided_beside_regressions
-from pytest_gpuperf.report.figures import change, change_of, confidences, duration, figure, plural, rate, short_interval
+from pytest_gpuperf.report.figures import change_of, confidences, duration, figure, plural, rate, short_interval
 from pytest_gpuperf.report.findings import finding_notes
 from pytest_gpuperf.report.inherited import inherited_notes
 from pytest_gpuperf.report.table import Table
@@ -252,7 +252,7 @@ def _common_notes(comparison: Comparison) -> list[str]:
     shown = [common for common in comparison.common if abs(common.ratio - 1) >= _MIN_COMMON]
     if not shown:
         return []
-    changes = ", ".join(f"{common.metric} {change(common.ratio)}" for common in shown)
+    changes = ", ".join(f"{common.metric} {change_of(common.metric, common.ratio)}" for common in shown)
     tests = plural(max(common.tests for common in shown), "test")
     return [f"relative to what all {tests} of this invocation changed by together: {changes}"]
 
