@@ -19,6 +19,7 @@ from pytest_gpuperf.model import (
     GATED,
     START,
     TIME_UNITS,
+    CommonMode,
     Histogram,
     LoadPoint,
     Metric,
@@ -115,6 +116,19 @@ def ratio_of(metric: str, difference: float) -> float:
     """Return the ratio of two figures whose values differ; of two shares, 1 + their difference."""
     change = sign(metric) * difference
     return 1 + min(max(change, -1.0), 1.0) if is_share(metric) else math.exp(change)
+
+
+def without_movement(values: RecordValues, common: Sequence[CommonMode]) -> RecordValues:
+    """Return the values of a record without what all tests of its invocation changed by together."""
+    moved = {
+        mode.metric: sign(mode.metric) * (mode.ratio - 1 if is_share(mode.metric) else math.log(mode.ratio))
+        for mode in common
+    }
+    shifted = {
+        key: replace(each, runs=tuple(value - moved.get(key[2], 0.0) for value in each.runs))
+        for key, each in values.values.items()
+    }
+    return replace(values, values=shifted)
 
 
 def worsening_of(metric: str, difference: float) -> float:

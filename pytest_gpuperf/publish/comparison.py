@@ -11,6 +11,7 @@ from pytest_gpuperf.analysis.duet.compare import compare_duet
 from pytest_gpuperf.analysis.priors import PRIORS, Prior, Priors, calibrated_priors
 from pytest_gpuperf.analysis.rule import ENOUGH_TESTS, SHARE_AT_ITS_END, Rule
 from pytest_gpuperf.analysis.suite.comparison import TestValues, compare_suite_values
+from pytest_gpuperf.analysis.suite.inherited import is_explained
 from pytest_gpuperf.analysis.values import RecordValues, comparable_values, energy_methods
 from pytest_gpuperf.model import Change, CommonMode, Comparison, Plain, PooledTest, Record, Verdict
 from pytest_gpuperf.publish.inherited import MergeBaseValues, with_inherited
@@ -136,7 +137,34 @@ def compare_invocation(records: Sequence[RecordToJudge], pool: Mapping[str, Pool
     Args:
         pool: What the store shows of tests of the same device model, by test; tests that are judged here don't count.
     """
-    return compare_together(records, pool, share=1 - SHARE_AT_ITS_END)
+    judged = compare_together(records, pool, share=1 - SHARE_AT_ITS_END)
+    replaced = _inherited_modes(records, judged.common)
+    if not replaced:
+        return judged
+    comparisons = [
+        replace(each, common=tuple(replaced.get(mode, mode) for mode in each.common)) for each in judged.comparisons
+    ]
+    return InvocationComparison(tuple(comparisons), tuple(replaced.get(mode, mode) for mode in judged.common))
+
+
+def _inherited_modes(records: Sequence[RecordToJudge], common: Sequence[CommonMode]) -> Mapping[CommonMode, CommonMode]:
+    """Return what all tests regressed by together, where they regressed as much on the main branch: as inherited."""
+    regressed = [mode for mode in common if mode.verdict is Verdict.REGRESSED]
+    tests = {
+        each.test: TestValues(each.candidate, each.merge_base.records, each.rule)
+        for each in records
+        if each.merge_base is not None and each.merge_base.records
+    }
+    if not regressed or len(tests) < ENOUGH_TESTS:
+        return {}
+    changes = {mode.metric: mode for mode in compare_suite_values(tests).common}
+    return {
+        mode: replace(mode, verdict=Verdict.INHERITED)
+        for mode in regressed
+        if (change := changes.get(mode.metric)) is not None
+        and change.verdict is not Verdict.REGRESSED
+        and is_explained(mode.worsening, change.worsening)
+    }
 
 
 def compare_together(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pytest_gpuperf.analysis.compare import compare_values
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.suite.inherited import inherit
-from pytest_gpuperf.analysis.values import RecordValues
+from pytest_gpuperf.analysis.values import RecordValues, without_movement
 from pytest_gpuperf.model import Comparison, Verdict
 
 
@@ -49,6 +49,8 @@ def with_inherited(
     history = rolling or fixed
     if not history:
         return comparison  # the baseline is the merge base
+    # The merge base was measured in another invocation: what moved all tests of this one is no change of this test.
+    candidate = without_movement(candidate, comparison.common)
     # As with pinned records, the spread between records comes from the baseline.
     change = compare_values(candidate, history, rule, pinned=merge_base.records)
     from_merge_base = replace(change, rows=tuple(row for row in change.rows if row.against == "pinned"))

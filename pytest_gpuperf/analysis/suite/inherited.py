@@ -52,7 +52,7 @@ def inherit(comparison: Comparison, from_merge_base: Comparison, of_merge_base: 
             rows.append(row)
         elif change.verdict is Verdict.REGRESSED:
             rows.append(replace(change, against=MERGE_BASE) if regressed_too else row)
-        elif _explains(row, change) or (regressed_too and change.verdict in _NOT_WORSE):
+        elif is_explained(row.worsening, change.worsening) or (regressed_too and change.verdict in _NOT_WORSE):
             rows.append(replace(row, verdict=Verdict.INHERITED))
         else:
             if regressed_too:
@@ -63,9 +63,9 @@ def inherit(comparison: Comparison, from_merge_base: Comparison, of_merge_base: 
     return replace(comparison, rows=tuple(rows), verdict=worst([row.verdict for row in rows]))
 
 
-def _explains(row: Row, change: Row) -> bool:
-    """Return whether the merge base has most of a row's regression, of which ``change`` is the rest."""
-    return math.log1p(change.worsening) <= (1 - EXPLAINED) * math.log1p(row.worsening)
+def is_explained(worsening: float, further: float) -> bool:
+    """Return whether the merge base has most of a worsening, of which ``further`` is the rest."""
+    return math.log1p(further) <= (1 - EXPLAINED) * math.log1p(worsening)
 
 
 def _key(row: Row) -> _RowKey:

@@ -49,6 +49,12 @@ class NamedPoint:
 START = NamedPoint("start")
 
 
+def _worsening(metric: str, ratio: float) -> float:
+    if is_share(metric):
+        return worse_sign(metric) * (ratio - 1)
+    return (1 / ratio if worse_sign(metric) < 0 else ratio) - 1
+
+
 @dataclass(frozen=True)
 class Row:
     """One metric at one load point, or over a sweep, compared with the baseline.
@@ -89,9 +95,7 @@ class Row:
 
         For a share it is the difference: 0.05 is 5 percentage points more failed requests, or less goodput.
         """
-        if is_share(self.metric):
-            return worse_sign(self.metric) * (self.ratio - 1)
-        return (1 / self.ratio if worse_sign(self.metric) < 0 else self.ratio) - 1
+        return _worsening(self.metric, self.ratio)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,11 @@ class CommonMode:
     invocations: int
     min_detectable: float
     confidence: float = 0.95
+
+    @property
+    def worsening(self) -> float:
+        """Relative change in the bad direction, as ``Row.worsening``."""
+        return _worsening(self.metric, self.ratio)
 
 
 @dataclass(frozen=True)
