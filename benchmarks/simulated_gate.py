@@ -218,7 +218,7 @@ class Rate:
 
     @property
     def share(self) -> float:
-        return self.hits / self.tries
+        return self.hits / self.tries if self.tries else 0.0
 
     @property
     def upper(self) -> float:
@@ -261,7 +261,8 @@ class Line:
     def worst_rate(self, repetitions: int) -> tuple[str, Rate]:
         """Measure the worst scenario again, alone, 10 times as often: the worst of many estimates is biased."""
         planned = max(round(repetitions * self.effort), 4)
-        rates = [(rate(alarms, planned, 1 + index).share, index) for index, (_, alarms) in enumerate(self.cases)]
+        screening = planned if len(self.cases) > 1 else 0
+        rates = [(rate(alarms, screening, 1 + index).share, index) for index, (_, alarms) in enumerate(self.cases)]
         _, worst = min(rates) if self.power else max(rates)
         name, alarms = self.cases[worst]
         return name, rate(alarms, 10 * planned, 10_000)
