@@ -19,6 +19,8 @@ from pytest_gpuperf.analysis.suite.rows import detectable_worsening, left_out_na
 from pytest_gpuperf.analysis.values import RecordValues, worsening_of
 from pytest_gpuperf.model import AnchoredMetric, CommonMode, Comparison, DeviceSpread, PooledTest, Row, Verdict, worst
 
+#: A worsening of at least so much is suspect at this level already.
+_LARGE, _LARGE_ALPHA = 0.5, 0.25
 #: Verdicts of records that join the baseline, unless they are suspect.
 _JOINING = (Verdict.INCONCLUSIVE, Verdict.IMPROVED, Verdict.UNCHANGED)
 
@@ -129,11 +131,12 @@ def _comparison(test: TestValues, rows: list[Row]) -> Comparison:
 def _is_suspect(rows: Sequence[Row], rule: Rule) -> bool:
     """Return whether some row would be a regression if it were the only comparison of the invocation.
 
+    A large worsening is suspect with less evidence: it would do more harm in a baseline, and waiting costs a record.
     Rows of single points count where there is no mean over their sweep: of many points, some look worse by chance.
     """
     averaged = {(row.sweep, row.metric, row.against) for row in rows if row.point is None}
     return any(
-        row.p_value <= rule.alpha
+        row.p_value <= (_LARGE_ALPHA if row.worsening >= _LARGE else rule.alpha)
         for row in rows
         if row.point is None or (row.sweep, row.metric, row.against) not in averaged
     )

@@ -34,7 +34,7 @@ def test_a_noisy_doubling_that_nothing_decides_does_not_join(tmp_path: Path) -> 
     store = Store(str(tmp_path))
     _gated(store, "a0", 0, (1.0, 1.1, 0.9))
     _gated(store, "a1", 1, (1.0, 0.95, 1.1))
-    verdict, gate = _gated(store, "b2", 2, (1.6, 2.6, 1.9))
+    verdict, gate = _gated(store, "b2", 2, (1.3, 3.0, 1.9))
     assert (verdict, gate) == (Verdict.INCONCLUSIVE, "suspect")
     assert _baseline(store) == ["a1", "a0"]
 
