@@ -110,18 +110,22 @@ def series_priors(prior: Prior | Priors, keys: Sequence[SeriesKey]) -> SeriesPri
     return SeriesPriors.of([prior.of(sweep, point.label if point else "", metric) for sweep, point, metric in keys])
 
 
-def with_history(prior: SeriesPriors, history: FloatArray) -> SeriesPriors:
+def with_history(prior: SeriesPriors, history: FloatArray, averaging_matrix: FloatArray) -> SeriesPriors:
     """Return the prior of a duet's blocks, updated by earlier duets of the same key.
 
     It is pooled over the history and never over the points of one duet: those share its starts, and would be counted as
-    many times as there are points.
+    many times as there are points. As in ``evidence``, the mean over a sweep's points is a floor under each point's
+    variance: duets that ended early have few blocks, which estimate a point's variance badly.
 
     Args:
         history: Differences of blocks, shape (..., series, records, blocks), padded with NaN.
+        averaging_matrix: See ``evidence.averaging_matrix``.
     """
     estimate = locate(history)
     freedom = estimate.freedom.sum(axis=-1)
     squares = (estimate.freedom * estimate.variance).sum(axis=-1)
+    mean = squares / np.maximum(freedom, 1)
+    squares = freedom * np.maximum(mean, mean @ averaging_matrix.T)
     weight = np.maximum(prior.weight - prior.assumed * freedom, 0.0)
     total = weight + freedom
     variance = (weight * prior.variance + squares) / np.maximum(total, 1e-9)

@@ -14,7 +14,9 @@ kind                  fields                                                    
 ``begin_test``        test                                                        stop_reason; empty to begin
 ``begin_sweep``       test, name, points, checkout_modules (imported from the     points of both sides in one order;
                       user's checkout instead of this side's)                     null if only this side measures it
-``next_step``         fields of ``MeasureStep``                                   fields of ``Turn``, or abandon_reason
+``next_step``         fields of ``MeasureStep``; runs (of base, before a block)   fields of ``Turn``, abandon_reason, or
+                                                                                  runs_of_base: decide, and ask again
+``block_decision``    block, decision (a ``BlockDecision``)                       (nothing in it)
 ``end_test``          test, error, record                                         record of the other side, or null and
                                                                                   the reason
 ``sweep_ended``       complete (every step was taken)                             (none)
@@ -55,13 +57,14 @@ class Welcome:
     """Measuring plan of a side.
 
     Attributes:
+        alternations: Pairs of windows in each block; None for what the measured spreads suggest.
         home: Directory of the user's checkout.
         tree: Directory of this side's checkout, which may be the same.
         title: Names of both sides, for the reports.
     """
 
     blocks: int
-    alternations: int
+    alternations: int | None
     window_s: float
     home: str
     tree: str

@@ -11,28 +11,32 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 
+from pytest_gpuperf.analysis.duet.looks import MOST_BLOCKS
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.errors import CallFailed, GpuperfError, LoadError, OptionError, TargetDied, TargetError
 from pytest_gpuperf.measure.measuring_loop import Conditions
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.progress import Progress, ProgressMeter
 from pytest_gpuperf.measure.sweep import measure_points
-from pytest_gpuperf.measure.turns import SIDES, MeasureStep, Turns
+from pytest_gpuperf.measure.turns import SIDES, BlockDecision, MeasureStep, Turns
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run
 from pytest_gpuperf.targets import Target
 
+#: Alternations in the first blocks of a duet that states nothing else: about as much time as two starts of a server.
+ALTERNATIONS = 12
 
-def duet_plan(blocks: int = 5, alternations: int = 24, window_s: float = 0.3) -> MeasurePlan:
+
+def duet_plan(blocks: int = MOST_BLOCKS, alternations: int | None = None, window_s: float = 0.3) -> MeasurePlan:
     """Return the plan of a duet.
 
     Args:
-        blocks: Fresh starts of both sides, the unit of replication. On a noisy machine five detected 8% more work.
-        alternations: Pairs of windows at each load point in each block. More gain little compared with more blocks.
+        blocks: Most fresh starts of both sides, the unit of replication.
+        alternations: Pairs of windows at each load point in each block; ``ALTERNATIONS`` where None.
         window_s: Length of a window; short, since only noise that lasts longer than a pair of windows cancels.
     """
     return MeasurePlan(
         runs=blocks,
-        visits=alternations,
+        visits=ALTERNATIONS if alternations is None else alternations,
         window_s=window_s,
         # The fewest that give a window its median.
         min_requests=10,
@@ -53,12 +57,15 @@ def measure_duet(
     on_under_test: Callable[[str, PlainMapping], None],
     on_progress: Callable[[Progress], None],
     watch_cpu: bool,
+    decide: Callable[[int], BlockDecision] | None = None,
     arrivals: Mapping[LoadPoint, Arrivals] | None = None,
     monitor: Monitor | None = None,
 ) -> None:
-    """Measure blocks of both sides: ``plan.visits`` pairs of windows at each point.
+    """Measure up to ``plan.runs`` blocks of both sides.
 
     Args:
+        decide: Called before each block with the number of blocks that are done; without it, all blocks are measured,
+            with ``plan.visits`` pairs of windows at each point.
         on_run, on_under_test: See ``measure_runs``; called with ``candidate`` or ``reference`` first.
         on_progress, watch_cpu, arrivals, monitor: See ``measure_sweep``.
 
@@ -86,6 +93,9 @@ def measure_duet(
         turns = Turns(same_process=True)
         steps: list[MeasureStep | None] = [next(side) for side in sides]
         while steps != [None, None]:
+            block = turns.undecided_block(steps)
+            if block is not None and decide is not None:
+                turns.decisions[block] = decide(block)
             chosen = turns.choose(steps)
             try:
                 steps[chosen] = sides[chosen].send(turns.turn(chosen, steps))

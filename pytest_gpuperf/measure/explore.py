@@ -90,7 +90,9 @@ def explore(
             target,
             [axis.point(axis.loads.lowest)],
             replace(plan, begun=0, runs=1),
-            lambda _: explored_windows(steps, axis, plan, min_requests=min_requests, on_done=meter.window_done),
+            lambda _run, _decision: explored_windows(
+                steps, axis, plan, min_requests=min_requests, on_done=meter.window_done
+            ),
             Conditions(name, meter, watch_cpu, monitor, idle_power=False),
             in_flight=axis.in_flight,
         )

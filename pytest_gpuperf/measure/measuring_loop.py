@@ -23,7 +23,7 @@ from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.policy import Measured, Policy
 from pytest_gpuperf.measure.progress import ProgressMeter
 from pytest_gpuperf.measure.target_under_load import InFlight, TargetUnderLoad, shared_by_batch_size
-from pytest_gpuperf.measure.turns import MeasureStep, Phase, Turn
+from pytest_gpuperf.measure.turns import BlockDecision, MeasureStep, Phase, Turn
 from pytest_gpuperf.model import LoadPoint, PlainMapping, Run, StartTimes, Window, with_cached_points
 from pytest_gpuperf.targets import StartedTarget, Target
 
@@ -71,7 +71,7 @@ def measure_runs(
     target: Target,
     points: Sequence[LoadPoint],
     plan: MeasurePlan,
-    policy_of: Callable[[int], Policy[Result]],
+    policy_of: Callable[[int, BlockDecision | None], Policy[Result]],
     conditions: Conditions,
     *,
     on_run: Callable[[Run], None] | None = None,
@@ -83,7 +83,7 @@ def measure_runs(
 
     Args:
         points: The load points that the target is warmed up at.
-        policy_of: Makes the policy of a run.
+        policy_of: Makes the policy of a run; in a duet, of a block that was decided about.
         on_run: Called with every run as soon as it is over. A run that an error or an interrupt cuts short is passed on
             first, marked as not complete.
         on_under_test: Called in the first run, with what is under test.
@@ -96,11 +96,14 @@ def measure_runs(
     results: list[Result] = []
     start = partial(TargetUnderLoad.start, target, in_flight or shared_by_batch_size(points), points, plan.workers)
     for number in range(plan.begun, plan.runs):
+        turn = yield MeasureStep(number, Phase.START, parity=number)
+        if turn.decision is not None and turn.decision.ended:
+            break
         run = _RunInProgress(number, conditions)
         try:
-            yield from run.start(start, points, plan, on_under_test if number == plan.begun else None)
+            yield from run.start(turn, start, points, plan, on_under_test if number == plan.begun else None)
             run.start_anchor(anchor)
-            results.append((yield from run.measure(policy_of(number))))
+            results.append((yield from run.measure(policy_of(number, turn.decision))))
             # The target lives until the other side has been measured: an idle neighbour is a condition of both sides.
             yield MeasureStep(number, Phase.STOP, parity=number)
         finally:
@@ -135,13 +138,13 @@ class _RunInProgress:
 
     def start(
         self,
+        turn: Turn,
         start: Callable[[], TargetUnderLoad],
         points: Sequence[LoadPoint],
         plan: MeasurePlan,
         on_under_test: Callable[[PlainMapping], None] | None,
     ) -> Measurement[None]:
         """Start the target and warm it up; if both sides of a duet don't fit, try again after the other has stopped."""
-        turn = yield MeasureStep(self._number, Phase.START, parity=self._number)
         while True:
             try:
                 self._conditions.meter.say(self._number, "starting")

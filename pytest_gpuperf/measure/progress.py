@@ -19,7 +19,9 @@ class Progress:
 
     Attributes:
         share: The share of the sweep's windows that are done, 0 to 1.
+        runs: Number of runs.
         left_s: The estimated time left; None where there is no estimate.
+        may_end_early: Whether ``runs`` is the most, and the sweep ends as soon as it is decided.
     """
 
     sweep: str
@@ -29,6 +31,7 @@ class Progress:
     share: float
     left_s: float | None = None
     point: LoadPoint | None = None
+    may_end_early: bool = False
 
 
 class ProgressMeter:
@@ -47,6 +50,7 @@ class ProgressMeter:
         """Count up to ``windows``; if that is a guess (``exact`` False), show neither the time left nor the end."""
         self._name, self._runs, self._total, self._on_progress = name, runs, windows, on_progress
         self._sides, self._exact = sides, exact
+        self._begun: set[int] = set()
         self._done, self._runs_done, self._begin = 0, 0, time.monotonic()
 
     @classmethod
@@ -64,7 +68,13 @@ class ProgressMeter:
             share = 1.0 if stage == "run done" else min(share, 0.99)
         elif self._done:
             left_s = (time.monotonic() - self._begin) / self._done * (self._total - self._done)
-        self._on_progress(Progress(self._name, run, self._runs, stage, share, left_s, point))
+        self._on_progress(Progress(self._name, run, self._runs, stage, share, left_s, point, bool(self._begun)))
+
+    def expect(self, run: int, runs: int, windows: int) -> None:
+        """Expect so many runs in all, when a run with so many windows of a side begins."""
+        if run not in self._begun:
+            self._begun.add(run)
+            self._total = self._done + max(runs - run, 1) * windows * self._sides
 
     def window_done(self) -> None:
         self._done += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from pytest_gpuperf.device import Monitor
 from pytest_gpuperf.measure.anchor import StartedAnchor
@@ -10,6 +11,7 @@ from pytest_gpuperf.measure.measuring_loop import Conditions, Measurement, measu
 from pytest_gpuperf.measure.plan import MeasurePlan
 from pytest_gpuperf.measure.policy import Policy, planned_windows
 from pytest_gpuperf.measure.progress import Progress, ProgressMeter
+from pytest_gpuperf.measure.turns import BlockDecision
 from pytest_gpuperf.model import Arrivals, LoadPoint, PlainMapping, Run, Window
 from pytest_gpuperf.targets import Target
 
@@ -78,9 +80,12 @@ def measure_points(
         TargetError, LoadError, OptionError: The measurement failed. Closing it stops the target and keeps the run.
     """
 
-    def policy(run: int) -> Policy[list[Window]]:
-        done = conditions.meter.window_done
-        return planned_windows(points, plan, run, repeats=repeats, on_done=done, arrivals=arrivals, measured=measured)
+    def policy(run: int, decision: BlockDecision | None) -> Policy[list[Window]]:
+        done, of_run = conditions.meter.window_done, plan
+        if decision is not None:
+            of_run = replace(plan, visits=decision.alternations)
+            conditions.meter.expect(run, decision.expected_blocks, decision.alternations * len(points_here))
+        return planned_windows(points, of_run, run, repeats=repeats, on_done=done, arrivals=arrivals, measured=measured)
 
     points_here = [point for point in points if measured is None or point in measured]
     return measure_runs(

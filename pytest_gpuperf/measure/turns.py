@@ -45,6 +45,21 @@ class MeasureStep:
 
 
 @dataclass(frozen=True)
+class BlockDecision:
+    """What follows after some blocks of a duet.
+
+    Attributes:
+        alternations: Pairs of windows at each load point in the next block.
+        expected_blocks: Number of blocks after which the duet is expected to end.
+        ended: Whether the duet has ended, and the block is not measured.
+    """
+
+    alternations: int
+    expected_blocks: int
+    ended: bool = False
+
+
+@dataclass(frozen=True)
 class Turn:
     """Permission to take a step.
 
@@ -52,19 +67,26 @@ class Turn:
         sequential: Whether the sides don't fit into memory together: each is started, measured and stopped alone.
         both_started: Whether the target of the other side is started, and idle.
         same_process: Whether this process measures both sides.
+        decision: How the block that this step begins is measured; None as planned.
     """
 
     sequential: bool = False
     both_started: bool = False
     same_process: bool = False
+    decision: BlockDecision | None = None
 
 
 class Turns:
-    """Decides the turns of a duet."""
+    """Decides the turns of a duet.
+
+    Attributes:
+        decisions: What follows before each block, by its number.
+    """
 
     def __init__(self, *, same_process: bool = False) -> None:
         """``same_process``: see ``Turn``."""
         self._sequential, self._same_process = False, same_process
+        self.decisions: dict[int, BlockDecision] = {}
 
     def choose(self, steps: Sequence[MeasureStep | None]) -> int:
         """Return the number of the side whose turn it is.
@@ -82,10 +104,22 @@ class Turns:
             return first.parity % 2
         return positions.index(min(positions))
 
+    def undecided_block(self, steps: Sequence[MeasureStep | None]) -> int | None:
+        """Return the number of the block that both sides wait to begin, if nothing was decided about it."""
+        first, second = steps
+        if first is None or second is None or not first.phase == second.phase == Phase.START:
+            return None
+        return first.run if first.run == second.run and first.run not in self.decisions else None
+
     def turn(self, side: int, steps: Sequence[MeasureStep | None]) -> Turn:
         """Return the turn of the chosen side."""
-        waiting = steps[1 - side]
-        return Turn(self._sequential, waiting is not None and waiting.phase in _STARTED, self._same_process)
+        step, waiting = steps[side], steps[1 - side]
+        return Turn(
+            self._sequential,
+            waiting is not None and waiting.phase in _STARTED,
+            self._same_process,
+            self.decisions.get(step.run) if step is not None and step.phase is Phase.START else None,
+        )
 
     def _position(self, step: MeasureStep) -> tuple[int, ...]:
         """Return where a step comes in the order of all steps."""

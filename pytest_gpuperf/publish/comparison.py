@@ -44,6 +44,11 @@ def compare_record(record: Record, baseline: Baseline, rule: Rule) -> Comparison
     return compare_alone(to_judge(record, baseline, rule))
 
 
+def rows_of_sweep(comparison: Comparison, sweep: str) -> Comparison:
+    """Return a comparison with the rows of a single sweep; its verdict stays that of the test."""
+    return replace(comparison, rows=tuple(row for row in comparison.rows if row.sweep == sweep))
+
+
 @dataclass(frozen=True, eq=False)
 class RecordToJudge:
     """A record, reduced to all that decides about it: of many tests, this fits into memory and into reports.

@@ -38,13 +38,15 @@ class Console:
         if self._reporter.isatty and os.environ.get("TERM") != "dumb":
             point = progress.point if progress.stage == "measuring" else None
             where = progress.stage if point is None else point.label
-            detail = f"run {progress.run + 1}/{progress.runs}, {where}"
+            most = f"{'up to ' if progress.may_end_early else ''}{progress.runs}"
+            detail = f"run {progress.run + 1}/{most}, {where}"
             width = self._reporter._tw.fullwidth
             self._draw(bar_line(progress.sweep, progress.share, detail, progress.left_s, width))
             return
         done = progress.stage == "run done"
         if self._pace.due(time.monotonic(), run_done=done):
-            self._line(log_line(progress.sweep, progress.run, progress.runs, progress.left_s, done=done))
+            early, left_s = progress.may_end_early, progress.left_s
+            self._line(log_line(progress.sweep, progress.run, progress.runs, left_s, done=done, may_end_early=early))
 
     def waiting(self, holder: str) -> None:
         """Say that the measurement waits for its device.

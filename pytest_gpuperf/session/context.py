@@ -23,7 +23,7 @@ from pytest_gpuperf.publish.comparison import RecordToJudge, compare_next, compa
 from pytest_gpuperf.publish.pool import pool_of
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.devices import Devices
-from pytest_gpuperf.session.duet_side import DuetSide
+from pytest_gpuperf.session.duet.side import DuetSide
 from pytest_gpuperf.session.gpu import worker_number
 from pytest_gpuperf.session.ids.rootdir import root_directory
 from pytest_gpuperf.session.ids.test_id import IdScheme

@@ -24,8 +24,8 @@ from pytest_gpuperf.report.figures import interval_with_level
 from pytest_gpuperf.report.summary import NOT_MEASURED, NOTHING_IN_COMMON, RecordLocation, failure_message, headline
 from pytest_gpuperf.report.terminal.section import TerminalEntry, terminal_entry
 from pytest_gpuperf.session.context import Context
-from pytest_gpuperf.session.duet_comparison import compare_sides, joined, reference_record
-from pytest_gpuperf.session.duet_side import DuetSide, SideResult
+from pytest_gpuperf.session.duet.comparison import compare_sides, joined, reference_record
+from pytest_gpuperf.session.duet.side import DuetSide, SideResult
 from pytest_gpuperf.session.measured_test import MeasuredTest
 from pytest_gpuperf.store.unfinished import drop_copy, keep_copy
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import pytest
 
+from pytest_gpuperf.analysis.duet.looks import MOST_BLOCKS
 from pytest_gpuperf.analysis.rule import Rule, rule_of
-from pytest_gpuperf.analysis.sequential import alpha_share, looks, next_look
 from pytest_gpuperf.device import tracers
 from pytest_gpuperf.errors import OptionError
 from pytest_gpuperf.measure import MeasurePlan, measure_duet, measure_sweep, smoke_duet, smoke_sweep
@@ -26,6 +26,7 @@ from pytest_gpuperf.measure.turns import CANDIDATE
 from pytest_gpuperf.model import (
     GATED,
     Arrivals,
+    Comparison,
     Curve,
     LoadPoint,
     LookShares,
@@ -39,7 +40,9 @@ from pytest_gpuperf.model import (
 )
 from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.session.context import Context
-from pytest_gpuperf.session.duet_side import DuetSide
+from pytest_gpuperf.session.duet.looks import DuetLooks
+from pytest_gpuperf.session.duet.side import DuetSide
+from pytest_gpuperf.session.interim_looks import plans_between_looks
 from pytest_gpuperf.session.load_points import kept_points_of, on_axis, schedules
 from pytest_gpuperf.session.marker import Marker
 from pytest_gpuperf.session.measured_devices import MeasuredDevices
@@ -93,6 +96,11 @@ class MeasuredTest:
     def plan(self) -> MeasurePlan:
         """The plan of a sweep that states nothing else."""
         return MeasurePlan(runs=self._marker.runs or self._context.settings.runs)
+
+    @property
+    def most_blocks(self) -> int:
+        """Most blocks of a duet that states nothing else."""
+        return max(MOST_BLOCKS, self._context.settings.max_runs)
 
     @property
     def is_duet(self) -> bool:
@@ -157,7 +165,8 @@ class MeasuredTest:
             anchor = partial(StartedAnchor, self._devices.anchor_target(), plan)
         sweep = self._begin(Sweep(name, tuple(points), plan.runs, plan.window_s, kept=tuple(kept_points)))
         with self._devices.monitored() as monitor:
-            for part in self._plans_between_looks(sweep, plan, sequential=self._marker.runs is None):
+            most = plan.runs if self._marker.runs is not None else self._context.settings.max_runs
+            for part in plans_between_looks(sweep, plan, most, lambda: self._compare(self.record())):
                 measure_sweep(
                     target,
                     points,
@@ -197,12 +206,13 @@ class MeasuredTest:
         plan: MeasurePlan,
         *,
         name: str,
-        sequential: bool,
+        alternations: int | None,
     ) -> Sweep:
         """Measure two targets in alternation, or in a smoke run only try them.
 
         Args:
-            sequential: Whether an undecided duet may have more blocks than planned.
+            plan: Has the most blocks; the duet ends as soon as it is decided.
+            alternations: Pairs of windows in each block, or None for what the measured spreads suggest.
         """
         sweep = Sweep(name, tuple(points), plan.runs, plan.window_s, duet=True)
         if self._context.duet_side is not None:
@@ -214,20 +224,20 @@ class MeasuredTest:
         self._devices.choose(candidate, reference, begun=self.baseline is not None)
         self._begin(sweep)
         with self._devices.monitored() as monitor:
-            for part in self._plans_between_looks(sweep, plan, sequential=sequential):
-                measure_duet(
-                    candidate,
-                    reference,
-                    points,
-                    part,
-                    name=name,
-                    on_run=sweep.add_run,
-                    on_under_test=sweep.describe,
-                    on_progress=self._context.console.progress,
-                    watch_cpu=self._devices.watch_cpu,
-                    arrivals=arrivals,
-                    monitor=monitor,
-                )
+            measure_duet(
+                candidate,
+                reference,
+                points,
+                plan,
+                name=name,
+                on_run=sweep.add_run,
+                on_under_test=sweep.describe,
+                on_progress=self._context.console.progress,
+                watch_cpu=self._devices.watch_cpu,
+                decide=self._looks(sweep, plan, alternations).decide,
+                arrivals=arrivals,
+                monitor=monitor,
+            )
         return sweep
 
     def explore(
@@ -328,29 +338,15 @@ class MeasuredTest:
         self.sweeps.append(sweep)
         return sweep
 
-    def _plans_between_looks(self, sweep: Sweep, plan: MeasurePlan, *, sequential: bool) -> Iterator[MeasurePlan]:
-        """Yield the plan of the runs up to the first look, then up to each further one while rows are undecided.
-
-        Args:
-            sequential: Whether the number of runs may grow up to ``--gpuperf-max-runs``.
-        """
-        first = plan.runs
-        max_runs = max(self._context.settings.max_runs, first) if sequential else first
-        begun = 0
-        for index, planned in enumerate(looks(max_runs, first)):
-            sweep.planned, sweep.look = planned, LookShares(alpha_share(index, max_runs, first))
-            yield replace(plan, begun=begun, runs=planned)
-            if planned == max_runs or not self._is_undecided(sweep, max_runs, first):
-                return
-            begun = planned
-
-    def _is_undecided(self, sweep: Sweep, max_runs: int, first: int) -> bool:
-        """Return whether further runs could decide rows of a sweep; other sweeps of the test have their own looks."""
+    def _looks(self, sweep: Sweep, plan: MeasurePlan, alternations: int | None) -> DuetLooks:
+        """Return the looks at a duet, which compare it as the gate will."""
         assert self.baseline is not None
-        record = self.record()
-        comparison = self._context.compare(record, self.baseline, self.rule(record))
-        comparison = replace(comparison, rows=tuple(row for row in comparison.rows if row.sweep == sweep.name))
-        return next_look(sweep.planned, max_runs, comparison, first) is not None
+        history = self.baseline.records
+        return DuetLooks(sweep, plan, alternations, record=self.record, compare=self._compare, history=history)
+
+    def _compare(self, record: Record) -> Comparison:
+        assert self.baseline is not None
+        return self._context.compare(record, self.baseline, self.rule(record))
 
     # gpuperf duet
 
@@ -388,9 +384,10 @@ class MeasuredTest:
             measured=points,
         )
         self.sweeps.append(sweep)
+        looks = self._looks(sweep, plan, side.alternations)
         try:
             with self._devices.locked():
-                measured_by_both = side.drive(steps)
+                measured_by_both = side.drive(steps, sweep, looks)
         finally:
             self._context.console.clear()
         if not measured_by_both:

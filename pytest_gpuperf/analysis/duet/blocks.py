@@ -21,6 +21,7 @@ from pytest_gpuperf.analysis.values import (
 )
 from pytest_gpuperf.model import GATED, LoadPoint, Record, Run, Window
 
+PairsByPoint = dict[LoadPoint, list[tuple[Window, Window]]]
 #: Sweep and load point, with the pairs of windows of one block.
 _PointPairs = tuple[str, LoadPoint, list[tuple[Window, Window]]]
 #: Logs of each window, and of all windows merged.
@@ -35,12 +36,8 @@ def block_values(record: Record, metrics: Iterable[str] = GATED) -> tuple[Record
     pairs are left out where there are undisturbed ones. If single windows have too few requests for a quantile, it is
     read from the merged windows of a block.
     """
-    blocks = list(_blocks(record))
-    groups = [
-        (candidate.sweep, point, pairs)
-        for candidate, reference in blocks
-        for point, pairs in _pairs_by_point(candidate, reference).items()
-    ]
+    blocks = list(block_pairs(record))
+    groups = [(candidate.sweep, point, pairs) for candidate, _, by_point in blocks for point, pairs in by_point.items()]
     candidate_logs, reference_logs = (_side_logs(groups, side, frozenset(metrics)) for side in (0, 1))
     candidate_series: Series = {}
     reference_series: Series = {}
@@ -49,9 +46,9 @@ def block_values(record: Record, metrics: Iterable[str] = GATED) -> tuple[Record
             values = _paired_values(ours, theirs, metric)
             for series, value in zip((candidate_series, reference_series), values, strict=True):
                 series.setdefault((sweep, point, metric), []).append((value, 0.0))
-    runs = Counter(candidate.sweep for candidate, _ in blocks)
+    runs = Counter(candidate.sweep for candidate, _, _ in blocks)
     sides = record_values(record.id, candidate_series, runs), record_values(record.id, reference_series, runs)
-    return _with_starts(sides[0], sides[1], blocks, metrics)
+    return _with_starts(sides[0], sides[1], [(ours, theirs) for ours, theirs, _ in blocks], metrics)
 
 
 def _with_starts(
@@ -95,17 +92,18 @@ def shared_series(candidate: RecordValues, reference: RecordValues) -> tuple[Rec
     return ours, theirs
 
 
-def _blocks(record: Record) -> Iterable[tuple[Run, Run]]:
+def block_pairs(record: Record) -> Iterable[tuple[Run, Run, PairsByPoint]]:
+    """Yield candidate and reference of each complete block, with the pairs of their windows."""
     references = {(run.sweep, run.index): run for run in record.reference if run.complete}
     for run in record.runs:
         reference = references.get((run.sweep, run.index))
         if run.complete and reference is not None:
-            yield run, reference
+            yield run, reference, _pairs_by_point(run, reference)
 
 
-def _pairs_by_point(candidate: Run, reference: Run) -> dict[LoadPoint, list[tuple[Window, Window]]]:
+def _pairs_by_point(candidate: Run, reference: Run) -> PairsByPoint:
     references = {(window.point, window.visit): window for window in reference.windows}
-    pairs_by_point: dict[LoadPoint, list[tuple[Window, Window]]] = {}
+    pairs_by_point: PairsByPoint = {}
     for window in candidate.windows:
         partner = references.get((window.point, window.visit))
         if partner is not None:

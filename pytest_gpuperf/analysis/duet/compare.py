@@ -44,7 +44,7 @@ def compare_duet_values(
         differences = series.stack(slice(0, None, 2)) - series.stack(slice(1, None, 2))
         prior = series_priors(rule.block_prior, series.keys)
         if pairs:
-            prior = with_history(prior, differences[:, 1:])
+            prior = with_history(prior, differences[:, 1:], series.averaging_matrix)
         evidence = duet_evidence(differences[:, 0], series.averaging_matrix, prior)
         rows = rows_of(series, evidence, rule, against="reference")
     points, reference_points = candidate.points, reference.points

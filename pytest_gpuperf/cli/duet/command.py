@@ -14,12 +14,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
+from pytest_gpuperf.analysis.duet.looks import FIRST_LOOK, MOST_BLOCKS
 from pytest_gpuperf.cli.duet import worktrees
 from pytest_gpuperf.cli.duet.checkout import NothingInCommon, SideCheckout, overlay, pytest_arguments
-from pytest_gpuperf.cli.duet.conductor import DuetConductor, DuetPlan, SideEnded, SideProcess, statuses
+from pytest_gpuperf.cli.duet.conductor import DuetConductor, DuetPlan, statuses
 from pytest_gpuperf.cli.duet.ignored import ignored_models
 from pytest_gpuperf.cli.duet.installation import installed, kept_place
 from pytest_gpuperf.cli.duet.reports import DuetReports
+from pytest_gpuperf.cli.duet.side_process import SideEnded, SideProcess
 from pytest_gpuperf.cli.duet.submodules import add_submodules, check_large_files
 from pytest_gpuperf.cli.shared_options import integer, number
 from pytest_gpuperf.errors import GpuperfError, OptionError
@@ -54,6 +56,13 @@ def _report(path: str) -> str:
 _seconds = number(lambda seconds: 0 < seconds < math.inf, "a number of seconds above 0")
 
 
+def _blocks(text: str) -> int:
+    blocks = integer()(text)
+    if blocks < FIRST_LOOK:
+        raise argparse.ArgumentTypeError(f"{text!r}: one block shows no spread; write {FIRST_LOOK} or more")
+    return blocks
+
+
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = (
@@ -78,9 +87,10 @@ def register(parser: argparse.ArgumentParser) -> None:
     add("--environments", metavar="DIR", help=text)
     text = "file or directory to copy from head to base, for tests that base doesn't have; may be repeated"
     add("--overlay", action="append", default=[], metavar="PATH", help=text)
-    add("--blocks", type=integer(), default=5, metavar="N", help="fresh starts of both sides (default: 5)")
-    text = "pairs of windows at each load point in each block (default: 24)"
-    add("--alternations", type=integer(), default=24, metavar="N", help=text)
+    text = f"most fresh starts of both sides; it ends as soon as it is decided (default: {MOST_BLOCKS})"
+    add("--blocks", type=_blocks, default=MOST_BLOCKS, metavar="N", help=text)
+    text = "pairs of windows at each load point in each block (default: as the spreads of starts and windows suggest)"
+    add("--alternations", type=integer(), metavar="N", help=text)
     add("--window-s", type=_seconds, default=0.3, metavar="S", help="length of a window in seconds (default: 0.3)")
     text = "longest time in seconds for a step of a side, such as starting a server (default: 900)"
     add("--deadline", type=_seconds, default=900.0, metavar="S", help=text)

@@ -6,89 +6,23 @@ answer; the side that is behind is answered first. Inside a sweep that both meas
 
 from __future__ import annotations
 
-import math
 import selectors
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
+from pytest_gpuperf.cli.duet.side_process import SideEnded, SideProcess
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.device import DeviceLock, LockId
-from pytest_gpuperf.errors import GpuperfError
 from pytest_gpuperf.measure.channel import BASE, HEAD, PROTOCOL, Channel, Hangup, Message, Welcome
-from pytest_gpuperf.measure.turns import MeasureStep, Phase, Turns
-from pytest_gpuperf.targets.process import SupervisedProcess
+from pytest_gpuperf.measure.turns import BlockDecision, Turns
+from pytest_gpuperf.model.codec import from_builtins
 
 _POLL_S = 0.1
 #: Longest pause inside a message of a side.
 _MESSAGE_S = 30.0
 _SHOWN_LINES = 25
-
-
-class SideEnded(GpuperfError):
-    """A side died, hangs, or can't be measured, so both are ended."""
-
-    def __init__(self, side: str, message: str) -> None:
-        super().__init__(message)
-        self.side = side
-
-
-@dataclass
-class SideProcess:
-    """One pytest process.
-
-    Attributes:
-        request: Request that waits for an answer; None while the side runs.
-        since: Time of its last message or answer.
-        tests: Its tests that measure, in order; None until it has collected them.
-        index: Index of its current test among the common tests.
-        sweeps: Number of sweeps that the current test has begun.
-        finished_sweeps: By test and number: whether the sweep was measured to its end.
-        results: Outcome and reason of failed and skipped tests.
-        ended: Whether it has run its tests.
-    """
-
-    name: str
-    process: SupervisedProcess
-    tree: Path
-    home: Path
-    channel: Channel | None = None
-    request: Message | None = None
-    since: float = field(default_factory=time.monotonic)
-    tests: list[str] | None = None
-    index: int = -1
-    sweeps: int = 0
-    finished_sweeps: dict[tuple[int, int], bool] = field(default_factory=dict)
-    results: dict[str, tuple[str, str]] = field(default_factory=dict)
-    ended: bool = False
-
-    @property
-    def running(self) -> bool:
-        return self.request is None and not self.ended
-
-    @property
-    def request_kind(self) -> str:
-        return str(self.request["kind"]) if self.request is not None else ""
-
-    @property
-    def position(self) -> tuple[float, ...]:
-        """Progress of the side."""
-        kind = self.request_kind
-        if self.ended:
-            return (math.inf,)
-        if kind == "collected":
-            return (-1,)
-        if kind in ("begin_sweep", "next_step"):
-            return (self.index, 1, self.sweeps, kind == "next_step")
-        return (self.index, 0 if kind == "begin_test" else 2)
-
-    @property
-    def step(self) -> MeasureStep:
-        assert self.request is not None
-        values = {name: int(self.request[name]) for name in ("run", "phase", "number", "parity")}
-        return MeasureStep(**{**values, "phase": Phase(values["phase"])})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -102,7 +36,7 @@ class DuetPlan:
     """
 
     blocks: int
-    alternations: int
+    alternations: int | None
     window_s: float
     deadline_s: float
     title: str = ""
@@ -269,8 +203,10 @@ class DuetConductor:
         first, second = (head, base) if head.position <= base.position else (base, head)
         if head.position == base.position:
             if head.request_kind == "next_step":
-                steps = (head.step, base.step)
-                first, second = ((head, base), (base, head))[self._turn_taker(head).choose(steps)]
+                steps, turns = (head.step, base.step), self._turn_taker(head)
+                # Before head has decided about a block, neither side begins it.
+                chosen = 0 if turns.undecided_block(steps) is not None else turns.choose(steps)
+                first, second = ((head, base), (base, head))[chosen]
             elif head.request_kind == "begin_test" and head.index % 2:
                 first, second = base, head
         return first, second
@@ -338,7 +274,13 @@ class DuetConductor:
             return {"abandon_reason": f"{peer.name} could not continue"}
         mine, theirs = side.step, peer.step if alternating else None
         steps = (mine, theirs) if side.name == HEAD else (theirs, mine)
+        if turns.undecided_block(steps) is not None and peer.request is not None:
+            return {"runs_of_base": peer.request["runs"]}
         return asdict(turns.turn(0 if side.name == HEAD else 1, steps))
+
+    def _on_block_decision(self, side: SideProcess, _peer: SideProcess, message: Message) -> Message:
+        self._turn_taker(side).decisions[int(message["block"])] = from_builtins(BlockDecision, message["decision"])
+        return {}
 
     def _turn_taker(self, side: SideProcess) -> Turns:
         return self._turns.setdefault((side.index, side.sweeps), Turns())

@@ -44,7 +44,10 @@ def bar_line(name: str, share: float, detail: str, left_s: float | None, width: 
     return f"  {shown}{bar}  {detail}"[: max(width - 1, 0)]
 
 
-def log_line(name: str, run: int, runs: int, left_s: float | None, *, done: bool = True) -> str:
+def log_line(
+    name: str, run: int, runs: int, left_s: float | None, *, done: bool = True, may_end_early: bool = False
+) -> str:
     """Return the line for a run that is done, or that takes long."""
     left = f", about {minutes_seconds(left_s)} left" if left_s else ""
-    return f"gpuperf: {name}: run {run + 1} of {runs}{' done' if done else ''}{left}"
+    most = f"up to {runs}" if may_end_early else f"{runs}"
+    return f"gpuperf: {name}: run {run + 1} of {most}{' done' if done else ''}{left}"

@@ -18,7 +18,7 @@ from pytest_gpuperf.measure import window as window_module
 from pytest_gpuperf.measure.duet import duet_plan
 from pytest_gpuperf.measure.measuring_loop import without_common_memory
 from pytest_gpuperf.measure.steady import SteadyRule
-from pytest_gpuperf.measure.turns import Turn
+from pytest_gpuperf.measure.turns import BlockDecision, Turn
 from pytest_gpuperf.model import (
     Arrivals,
     CallWorkload,
@@ -153,6 +153,8 @@ class Duet:
         points: Sequence[LoadPoint] = (ONE,),
         plan: MeasurePlan = QUICK,
         arrivals: Mapping[LoadPoint, Arrivals] | None = None,
+        *,
+        decide: Callable[[int], BlockDecision] | None = None,
     ) -> None:
         measure_duet(
             candidate,
@@ -165,6 +167,7 @@ class Duet:
             on_progress=self.reports.append,
             watch_cpu=False,
             arrivals=arrivals,
+            decide=decide,
         )
 
     def windows(self, side: str) -> list[Window]:
@@ -223,6 +226,23 @@ class TestBlocks:
         duet.measure(*sides(Machine()))
         duet.measure(*sides(Machine()), plan=replace(QUICK, begun=2, runs=3))
         assert [run.index for run in duet.runs["reference"]] == [0, 1, 2]
+
+    @pytest.mark.parametrize("room", [1, 2])
+    def test_it_ends_when_it_is_decided_and_each_block_has_its_alternations(self, duet: Duet, room: int) -> None:
+        asked: list[int] = []
+
+        def decide(blocks: int) -> BlockDecision:
+            asked.append(blocks)
+            assert [len(runs) for runs in duet.runs.values()] == [blocks, blocks]
+            return BlockDecision(alternations=2 + blocks, expected_blocks=3, ended=blocks == 2)
+
+        machine = Machine(room)
+        duet.measure(*sides(machine), plan=replace(QUICK, runs=6), decide=decide)
+        assert asked == [0, 1, 2]
+        assert [[len(run.windows) for run in runs] for runs in duet.runs.values()] == [[2, 3], [2, 3]]
+        assert all(run.complete for runs in duet.runs.values() for run in runs)
+        assert not machine.up
+        assert all(progress.may_end_early for progress in duet.reports if progress.share)
 
     def test_progress_goes_from_nothing_to_all(self, duet: Duet) -> None:
         duet.measure(*sides(Machine()))

@@ -80,5 +80,5 @@ def test_a_smoke_run_refuses_what_a_measurement_would_refuse(pytester: pytest.Py
 def test_a_smoke_run_tries_each_point_and_has_no_record(pytester: pytest.Pytester) -> None:
     test = MeasuredTest(read_context(pytester.parseconfig()), TEST, Marker())
     assert not test.sweep(SLEEP, POINTS, {}, QUICK, name="sleep").measured
-    test.duet(SLEEP, SLEEP, POINTS, {}, duet_plan(2, 2, 0.03), name="duet", sequential=False)
+    test.duet(SLEEP, SLEEP, POINTS, {}, duet_plan(2, 2, 0.03), name="duet", alternations=2)
     assert (test.smoked_points, test.has_runs) == (3, False)

@@ -69,3 +69,8 @@ def test_a_single_long_run_says_that_it_is_alive(verbosity: int, first_s: int) -
     told = [at for at in range(1, 700) if pace.due(at, run_done=False)]
     assert told[0] <= first_s
     assert all(after - before <= 120 for before, after in itertools.pairwise(told))
+
+
+def test_a_duet_says_that_it_may_end_before_its_last_block() -> None:
+    line = log_line("duet", 1, 8, 40.0, may_end_early=True)
+    assert line == "gpuperf: duet: run 2 of up to 8 done, about 0:40 left"

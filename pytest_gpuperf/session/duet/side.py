@@ -20,12 +20,14 @@ from pytest_gpuperf.device import LockId
 from pytest_gpuperf.measure import MeasurePlan, duet_plan
 from pytest_gpuperf.measure.channel import HEAD, PROTOCOL, VARIABLE, Channel, Hangup, Message, Welcome
 from pytest_gpuperf.measure.measuring_loop import Measurement
-from pytest_gpuperf.measure.turns import Turn
-from pytest_gpuperf.model import LoadPoint, Record
+from pytest_gpuperf.measure.turns import BlockDecision, MeasureStep, Phase, Turn
+from pytest_gpuperf.model import LoadPoint, Record, Run
 from pytest_gpuperf.model.codec import from_builtins, to_builtins
+from pytest_gpuperf.session.duet.looks import DuetLooks
 from pytest_gpuperf.session.failure_reason import reason_of
 from pytest_gpuperf.session.ids.test_id import IdScheme
 from pytest_gpuperf.session.marker import uses_gpuperf
+from pytest_gpuperf.session.sweeps import Sweep
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,14 @@ class DuetSide:
         """The names of both sides."""
         return self._welcome.title
 
+    @property
+    def alternations(self) -> int | None:
+        """Pairs of windows in each block that the user asks for; None for what the spreads suggest."""
+        return self._welcome.alternations
+
     def plan(self, window_s: float) -> MeasurePlan:
         """Return the plan of a sweep, whose windows are no longer than the test asks for."""
-        return duet_plan(self._welcome.blocks, self._welcome.alternations, min(window_s, self._welcome.window_s))
+        return duet_plan(self._welcome.blocks, self.alternations, min(window_s, self._welcome.window_s))
 
     def home_store(self, url: str) -> str:
         """Return a store's place in the user's checkout: this side's worktree is deleted at the end."""
@@ -129,23 +136,45 @@ class DuetSide:
         points_data = answer.get("points")
         return None if points_data is None else [from_builtins(LoadPoint, data, "point") for data in points_data]
 
-    def drive(self, steps: Measurement[object]) -> bool:
-        """Take the steps of one side, each in its turn; False when the other side gave up."""
+    def drive(self, steps: Measurement[object], sweep: Sweep, looks: DuetLooks) -> bool:
+        """Take the steps of one side, each in its turn; False when the other side gave up.
+
+        Args:
+            sweep: Gets the runs, and the number of blocks after which the duet ended.
+            looks: Decides about the blocks, if this side is asked to.
+        """
         complete = abandoned = False
         try:
             step = next(steps)
             while True:
-                answer = self._ask({"kind": "next_step", **asdict(step)})
+                answer = self._next_turn(step, sweep, looks)
                 if answer.get("abandon_reason"):
                     abandoned = True
                     break
-                step = steps.send(Turn(bool(answer.get("sequential")), bool(answer.get("both_started"))))
+                decision = from_builtins(BlockDecision, answer["decision"]) if answer.get("decision") else None
+                if decision is not None and decision.ended:
+                    sweep.planned = step.run
+                step = steps.send(
+                    Turn(bool(answer.get("sequential")), bool(answer.get("both_started")), False, decision)
+                )
         except StopIteration:
             complete = True
         finally:
             steps.close()
             self._send({"kind": "sweep_ended", "complete": complete})
         return not abandoned
+
+    def _next_turn(self, step: MeasureStep, sweep: Sweep, looks: DuetLooks) -> Message:
+        """Ask for the next turn, and decide about the block that begins if the command wants to know."""
+        request = {"kind": "next_step", **asdict(step)}
+        if step.phase is Phase.START and not self.is_head:
+            request["runs"] = [to_builtins(run) for run in sweep.runs]
+        answer = self._ask(request)
+        if "runs_of_base" in answer:
+            decision = looks.decide(step.run, [from_builtins(Run, data) for data in answer["runs_of_base"]])
+            self._ask({"kind": "block_decision", "block": step.run, "decision": to_builtins(decision)})
+            answer = self._ask(request)
+        return answer
 
     def exchange_records(self, test: str, record: Record | None, error: str) -> SideResult:
         """Send this side's record of a test, and return the other side's."""

@@ -1,0 +1,1 @@
+"""Duets in pytest: the sides of `gpuperf duet`, the looks at a duet, and the comparison of its sides."""
