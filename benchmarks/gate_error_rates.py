@@ -132,7 +132,7 @@ def duet_lines() -> Iterator[Line]:
             for earlier in ((), (5, 5)):
                 history = "with history" if earlier else "no history"
                 yield Line(
-                    f"A/A, duet, looks up to {blocks} blocks, {history}, min_effect {min_effect:g}",
+                    f"A/A, duet, looks from 2 to {blocks} blocks, {history}, min_effect {min_effect:g}",
                     [(label(w), duet(Duet(w, blocks, earlier), rule)) for w in block_worlds()],
                     0.05,
                 )
@@ -144,13 +144,13 @@ def duet_lines() -> Iterator[Line]:
             0.06,
         )
     for sequential in (False, True):
-        looked = ", looks at 3 and 5" if sequential else ""
+        looked = ", looks at 2 to 5" if sequential else ""
         cases = [(s, duet(Duet(World(sharing=s), 5, effect=0.05), Rule(), sequential=sequential)) for s in SHARING]
         yield Line(f"duet, +5% everywhere, 5 blocks, sd 1%{looked}", cases, 0.95, power=True)
     for sequential in (False, True):
-        looked = ", looks at 3, 5 and 8" if sequential else ""
+        looked = ", looks at 2 to 8" if sequential else ""
         cases = [
-            (s, duet(Duet(World(sharing=s, run_sd=0.015), 8, (5,) * 5, 0.05, slow=1), Rule(), sequential=sequential))
+            (s, duet(Duet(World(sharing=s, run_sd=0.015), 8, (8,) * 10, 0.05, slow=1), Rule(), sequential=sequential))
             for s in SHARING
         ]
         yield Line(f"duet, +5% on 1 point of 20, 8 blocks, sd 1.5%, history of 10 df{looked}", cases, 0.9, power=True)

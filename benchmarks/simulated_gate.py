@@ -13,12 +13,14 @@ from scipy import stats
 from benchmarks.suite_gate import Layout, judge_arrays
 from pytest_gpuperf.analysis.anchored import ENOUGH, STEADIER
 from pytest_gpuperf.analysis.decision import Spending, decide
+from pytest_gpuperf.analysis.duet.looks import FIRST_LOOK, look_shares, smallest_levels
 from pytest_gpuperf.analysis.evidence import duet_evidence
 from pytest_gpuperf.analysis.panel import with_means
 from pytest_gpuperf.analysis.priors import Prior, SeriesPriors, with_history
 from pytest_gpuperf.analysis.robust import BoolArray
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.sequential import alpha_share, looks
+from pytest_gpuperf.model import LookShares
 
 POINTS, METRICS = 20, 4
 SERIES = POINTS * METRICS
@@ -177,23 +179,45 @@ def duet(setting: Duet, rule: Rule, *, sequential: bool = True) -> Alarms:
 
     def alarms(rng: np.random.Generator, repetitions: int) -> BoolArray:
         measured = differences(rng, repetitions, setting.blocks) + shift[:, None] + drifts(rng, setting, repetitions)
-        measured = with_means(measured, GROUPS, axis=1)
         prior = assumed(rule.block_prior if isinstance(rule.block_prior, Prior) else rule.block_prior.default)
         if setting.earlier:
-            size = max(setting.earlier)
-            past = np.full((repetitions, SERIES, len(setting.earlier), size), np.nan)
+            # Earlier duets ended as soon as they were decided, too, each with what was known by then.
+            past = np.full((repetitions, SERIES + METRICS, len(setting.earlier), max(setting.earlier)), np.nan)
             for index, blocks in enumerate(setting.earlier):
-                past[:, :, index, :blocks] = differences(rng, repetitions, blocks)
-            prior = with_history(prior, with_means(past, GROUPS, axis=1))
-        regressed = np.zeros(repetitions, dtype=bool)
-        planned = looks(setting.blocks) if sequential else (setting.blocks,)
-        for index, look in enumerate(planned):
-            spending = Spending(alpha_share(index, setting.blocks)) if sequential else Spending()
-            evidence = duet_evidence(measured[..., :look], LAYOUT.averaging_matrix, prior)
-            regressed |= decide(evidence, METRICS, rule, spending=spending).worse.any(axis=-1)
-        return regressed
+                known = with_history(prior, past, LAYOUT.averaging_matrix) if index else prior
+                duet_before = with_means(differences(rng, repetitions, blocks), GROUPS, axis=1)
+                ended = _outcome(duet_before, known, rule, sequential=sequential).blocks
+                measured_blocks = np.arange(blocks) < ended[:, None, None]
+                past[:, :, index, :blocks] = np.where(measured_blocks, duet_before, np.nan)
+            prior = with_history(prior, past, LAYOUT.averaging_matrix)
+        return _outcome(with_means(measured, GROUPS, axis=1), prior, rule, sequential=sequential).regressed
 
     return alarms
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """Of each repetition of a duet: whether it regressed, and after how many blocks it ended."""
+
+    regressed: npt.NDArray[np.bool_]
+    blocks: npt.NDArray[np.int64]
+
+
+def _outcome(measured: FloatArray, prior: SeriesPriors, rule: Rule, *, sequential: bool) -> _Outcome:
+    """Judge duets as the gate does: after each block from the second, until a regression is shown or all is decided."""
+    repetitions, _, most = measured.shape
+    regressed, ended = np.zeros(repetitions, dtype=bool), np.full(repetitions, most)
+    is_open = np.ones(repetitions, dtype=bool)
+    for blocks in range(FIRST_LOOK, most + 1) if sequential else (most,):
+        share = look_shares(blocks, most, smallest_levels(rule, SERIES)) if sequential else LookShares()
+        evidence = duet_evidence(measured[..., :blocks], LAYOUT.averaging_matrix, prior)
+        decision = decide(evidence, METRICS, rule, spending=Spending(share.changed, share.unchanged))
+        worse = decision.worse.any(axis=-1)
+        regressed |= is_open & worse
+        ends = is_open & (worse | (decision.better | decision.same).all(axis=-1))
+        ended[ends] = blocks
+        is_open &= ~ends
+    return _Outcome(regressed, ended)
 
 
 def drifts(rng: np.random.Generator, setting: Duet, repetitions: int) -> FloatArray:

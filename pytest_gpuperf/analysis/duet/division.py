@@ -58,7 +58,7 @@ def alternations(records: Iterable[Record], sweep: str, usual: int) -> int:
         for candidate, reference, pairs_by_point in block_pairs(record):
             if candidate.sweep != sweep:
                 continue
-            starts = sum(run.startup_s + run.warmup_s for run in (candidate, reference))
+            starts = sum((run.start.startup_s or 0.0) + run.warmup_s for run in (candidate, reference))
             firsts = (pairs[0] for pairs in pairs_by_point.values())
             costs.append(BlockCost(starts, sum(window.window_s for pair in firsts for window in pair)))
             for point, pairs in pairs_by_point.items():
