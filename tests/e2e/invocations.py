@@ -36,6 +36,12 @@ Run = Callable[..., pytest.RunResult]
 Start = Callable[..., "StartedPytest"]
 
 
+def record_files(directory: Path) -> list[Path]:
+    """Return the record files of the directory's store, oldest first, without notes and caches."""
+    files = (directory / ".gpuperf").glob("[!.]*/*/*/*/*Z-*.json")
+    return sorted((path for path in files if path.stem.count(".json") == 0), key=lambda path: path.name)
+
+
 class StartedPytest:
     """A ``pytest --gpuperf`` that runs beside the test."""
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pytest_gpuperf.targets.anchor import DIGEST
-from tests.e2e.invocations import CALLABLES, Run
+from tests.e2e.invocations import CALLABLES, Run, record_files
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -20,7 +20,7 @@ def test_anchored_records_have_a_separate_baseline(run: Run, pytester: pytest.Py
     first.assert_outcomes(passed=1)
     first.stdout.fnmatch_lines(["*NO BASELINE with this key*", f"*anchor is None, not {DIGEST}*"])
     run(*only, "-o", "gpuperf_anchor=true").stdout.fnmatch_lines(["*compared with 1 baseline record*"])
-    stored = [json.loads(path.read_text()) for path in (pytester.path / ".gpuperf").rglob("*.json")]
+    stored = [json.loads(path.read_text()) for path in record_files(pytester.path)]
     anchored = [document["record"] for document in stored if document["record"]["key"].get("anchor") == DIGEST]
     assert len(anchored) == 2
     for record in anchored:

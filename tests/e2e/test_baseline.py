@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.invocations import GPUPERF, Run
+from tests.e2e.invocations import GPUPERF, Run, record_files
 
 SUITE = """
     import time
@@ -25,10 +24,6 @@ def suite(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
 
 
-def records(pytester: pytest.Pytester) -> list[Path]:
-    return sorted((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
-
-
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -42,7 +37,7 @@ def test_mistakes_end_pytest_before_any_test(run: Run, pytester: pytest.Pytester
     result = run(option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
-    assert not records(pytester)
+    assert not record_files(pytester.path)
 
 
 def test_a_missing_required_baseline_fails_and_is_recorded_for_the_next_run(
@@ -56,13 +51,13 @@ def test_a_missing_required_baseline_fails_and_is_recorded_for_the_next_run(
     more_key = run("--gpuperf-key=+host", "--gpuperf-key=-cores")
     more_key.assert_outcomes(failed=1)
     more_key.stdout.fnmatch_lines(["*has a different key: cores is *, not None; host is None, not **"])
-    keys = [json.loads(path.read_text())["record"]["key"] for path in records(pytester)]
+    keys = [json.loads(path.read_text())["record"]["key"] for path in record_files(pytester.path)]
     assert [("host" in key, "cores" in key) for key in keys] == [(False, True), (False, True), (True, False)]
 
 
 def test_only_the_metrics_of_the_marker_gate_and_the_pinned_record_counts(run: Run, pytester: pytest.Pytester) -> None:
     run()
-    first = json.loads(records(pytester)[0].read_text())["record"]["id"]
+    first = json.loads(record_files(pytester.path)[0].read_text())["record"]["id"]
     assert pytester.run(*GPUPERF, "baseline", "pin", first, "--reason", "release").ret == 0
     run().stdout.fnmatch_lines(["*2 runs compared with 1 baseline record*"])  # rolling and pinned are the same record
     result = run("--gpuperf-baseline=pinned")

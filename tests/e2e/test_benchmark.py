@@ -64,7 +64,7 @@ def test_a_slower_benchmark_fails_and_the_others_pass(
     slower.stdout.fnmatch_lines(
         [
             "test_suite.py::test_sleeps?1? regressed compared with 4 baseline records",
-            "  concurrency 1 * ms * 1?.* ms * +*",
+            "  concurrency 1 * ms * 1?.* ms  x* [[]x*, x*[]] *",
             "  gpuperf baseline accept * --reason *",
             "*benchmark 'sleep': 2 tests*",  # its own table, with its groups
         ]

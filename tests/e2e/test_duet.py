@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.invocations import GPUPERF, Run
+from tests.e2e.invocations import GPUPERF, Run, record_files
 from tests.processes import survivors
 
 MODEL = """
@@ -327,7 +327,7 @@ def test_a_search_in_a_duet_ignores_stored_records(repository: Repository) -> No
     repository.write(test_suite=SEARCHING.format(asked="lowest=3, highest=3"))
     stored = [sys.executable, "-m", "pytest", "--gpuperf", *PYTEST[1:]]
     subprocess.run(stored, cwd=repository.path, check=True, capture_output=True)
-    (path,) = (repository.path / ".gpuperf").rglob("*.json")
+    (path,) = record_files(repository.path)
     repository.write(test_suite=SEARCHING.format(asked="lowest=2, highest=2"))
     repository.commit("lower")
     path.write_text("{")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.invocations import record_files
 from tests.e2e.test_duet import Repository
 
 INSTALL = "pip install --quiet --no-index --find-links wheels -r requirements.txt"
@@ -95,4 +96,4 @@ def test_an_installation_that_fails_ends_without_a_verdict(repository: Repositor
     text = (repository.path / "report.md").read_text()
     assert "❌ gpuperf: `the working tree against HEAD`: no comparison" in text
     assert "no licence" in text
-    assert not list((repository.path / ".gpuperf").rglob("*.json"))
+    assert not record_files(repository.path)

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.invocations import CALLABLES, GPUPERF, Run
+from tests.e2e.invocations import CALLABLES, GPUPERF, Run, record_files
 
 
 @pytest.fixture(autouse=True)
 def suite(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=CALLABLES)
-
-
-def records(pytester: pytest.Pytester) -> list[Path]:
-    return sorted((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
 
 
 def test_first_run_records_a_baseline_and_says_where(run: Run, pytester: pytest.Pytester) -> None:
@@ -26,7 +21,7 @@ def test_first_run_records_a_baseline_and_says_where(run: Run, pytester: pytest.
     result.stdout.fnmatch_lines(
         ["*CPU*cores (no GPU)*", "*NO BASELINE yet: 2 runs, nothing to compare with*", "*stored as .gpuperf/cpu-*"]
     )
-    assert len(records(pytester)) == 2
+    assert len(record_files(pytester.path)) == 2
 
 
 def test_nothing_changed_passes_and_says_what_it_compared_with(run: Run) -> None:
@@ -45,7 +40,7 @@ def test_a_slower_target_fails_its_test_alone(run: Run) -> None:
     text = result.stdout.str()
     assert re.search(r"FAILED test_suite.py::test_slow", text)
     assert "test_slow regressed compared with 1 baseline record" in text
-    change = re.search(r"concurrency 1 +p50 +(\S+) ms +(\S+) ms +(?:\+(\d+)%|x(\d+)) \[\S+, \S+\]", text)
+    change = re.search(r"concurrency 1 +p50 +(\S+) ms +(\S+) ms +(?:\+(\d+)%|x([\d.]+)) \[\S+, \S+\]", text)
     assert change, text
     assert float(change[1]) == pytest.approx(4.2, rel=0.25)
     # On a busy machine the sleeps are slower, too; from tenfold on the change is written as a factor.
@@ -81,7 +76,7 @@ def test_accepting_makes_the_new_level_the_baseline(run: Run, pytester: pytest.P
     failed = run(SLOWER="8").stdout.str()
     command = re.search(r"gpuperf baseline accept (\w+)", failed)
     assert command, failed
-    before = {path: path.read_bytes() for path in records(pytester)}
+    before = {path: path.read_bytes() for path in record_files(pytester.path)}
     accepted = pytester.run(*GPUPERF, "baseline", "accept", command[1], "--reason", "a larger model")
     assert accepted.ret == 0
     accepted.stdout.fnmatch_lines(["*is the new baseline*a larger model*"])
@@ -110,13 +105,13 @@ def test_a_failing_assertion_is_reported_with_the_figures(run: Run, pytester: py
     result = run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*BudgetMissed*no load point with p90 <= 1 ms*", "*stored as*"])
-    (stored,) = records(pytester)
+    (stored,) = record_files(pytester.path)
     assert json.loads(stored.read_text())["record"]["gate"] == "failed"
 
 
 def test_a_damaged_baseline_is_named_and_is_not_a_missing_baseline(run: Run, pytester: pytest.Pytester) -> None:
     run("-k", "slow")
-    (stored,) = records(pytester)
+    (stored,) = record_files(pytester.path)
     content = stored.read_bytes()
     stored.write_bytes(content[: len(content) // 2])
     result = run("-k", "slow")

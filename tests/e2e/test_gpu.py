@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.invocations import record_files
 from tests.nvml import MockNvml
 
 SUITE = """
@@ -41,8 +42,7 @@ def run(pytester: pytest.Pytester, mock_nvml: MockNvml, monkeypatch: pytest.Monk
 
 
 def stored(pytester: pytest.Pytester) -> list[dict[str, Any]]:
-    files = sorted((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
-    return [json.loads(path.read_bytes())["record"] for path in files]
+    return [json.loads(path.read_bytes())["record"] for path in record_files(pytester.path)]
 
 
 def windows_of(record: dict[str, Any]) -> list[dict[str, Any]]:

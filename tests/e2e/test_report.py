@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from tests.e2e.invocations import GPUPERF, Run, Start
+from tests.e2e.invocations import GPUPERF, Run, Start, record_files
 
 SUITE = """
     import os
@@ -141,7 +141,7 @@ def test_tests_that_fail_before_measuring_are_in_the_reports(
     assert "## ❌ gpuperf: 5 of 6 tests failed, nothing regressed" in (pytester.path / "c.md").read_text()
     assert "5 of 6 tests failed; nothing regressed" in (pytester.path / "r.html").read_text()
     # Tests that measured nothing have no record.
-    assert len(list((pytester.path / ".gpuperf").rglob("*.json"))) == 2
+    assert len(record_files(pytester.path)) == 2
 
 
 def test_an_unreadable_calibration_fails_gated_tests_only(run: Run, pytester: pytest.Pytester) -> None:
@@ -212,7 +212,7 @@ def test_no_record_is_read_twice_in_an_invocation_of_xdist(run: Run, pytester: p
     pytester.makepyfile(test_suite=SUITE, test_second=SUITE)
     pytester.makeconftest(COUNTED_READS)
     run("-n", "2").assert_outcomes(passed=2)
-    stored = sorted(path.stem.rpartition("-")[2] for path in (pytester.path / ".gpuperf").rglob("*.json"))
+    stored = sorted(path.stem.rpartition("-")[2] for path in record_files(pytester.path))
     result = run("-n", "2", "--gpuperf-report=c.md", "--gpuperf-report=r.json", "--gpuperf-report=r.html")
     result.assert_outcomes(passed=2)
     tests = json.loads((pytester.path / "r.json").read_text())["tests"]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.invocations import Run
+from tests.e2e.invocations import Run, record_files
 
 SUITE = """
     import time
@@ -31,7 +31,7 @@ def test_a_sweep_for_each_number(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE.format(arguments="replicas=[2, 1],"))
     result = run()
     result.assert_outcomes(passed=1)
-    (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
+    (stored,) = record_files(pytester.path)
     record = json.loads(stored.read_text())["record"]
     assert {run["sweep"] for run in record["runs"]} == {"sleep x1", "sleep x2"}
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.invocations import GPUPERF, Run
+from tests.e2e.invocations import GPUPERF, Run, record_files
 
 #: Every load is within the budget, so the highest is the answer.
 SUITE = """
@@ -22,7 +22,7 @@ SUITE = """
 
 def measured(pytester: pytest.Pytester) -> set[str]:
     """Return the load points of the newest record."""
-    newest = max((pytester.path / ".gpuperf").rglob("*.json"), key=lambda path: path.name)
+    newest = record_files(pytester.path)[-1]
     runs = json.loads(newest.read_text())["record"]["runs"]
     points = [window["point"] for run in runs for window in run["windows"]]
     return {f"{point['concurrency'] or point['rate']:g} {point['arrivals']}".strip() for point in points}
@@ -41,7 +41,7 @@ def test_a_search_measures_the_previous_answer_and_no_earlier_answer(run: Run, p
 def test_pinned_points_are_always_measured(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_suite=SUITE)
     run(ASKED=json.dumps({"lowest": 2, "highest": 2})).assert_outcomes(passed=1)
-    (record,) = (pytester.path / ".gpuperf").rglob("*.json")
+    (record,) = record_files(pytester.path)
     name = record.stem.rpartition("-")[2]
     assert pytester.run(*GPUPERF, "baseline", "pin", name, "--reason", "the release").ret == 0
     for highest, points in ((3, {"2", "3"}), (4, {"2", "3", "4"})):

@@ -24,7 +24,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from pytest_gpuperf.targets.kserve import KServeEndpoint
 from pytest_gpuperf.targets.triton import TritonEndpoint
 from pytest_gpuperf.targets.triton.endpoint import StartedTriton
-from tests.e2e.invocations import Run, Start, StartedPytest
+from tests.e2e.invocations import Run, Start, StartedPytest, record_files
 from tests.processes import survivors
 
 SUITE = """
@@ -95,7 +95,7 @@ def test_measured_with_the_servers_own_times(
     result.stdout.fnmatch_lines(
         ["*server time at 4: queue *, compute *, outside *", "    compute: input *, infer *, output *"]
     )
-    (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
+    (stored,) = record_files(pytester.path)
     record = json.loads(stored.read_text())["record"]
     assert len(record["runs"]) == 2
     assert record["under_test"]["small"]["server"] == "triton 2.51.0"
@@ -128,7 +128,7 @@ def test_an_ensemble_is_measured_step_by_step(run: Run, pytester: pytest.Pyteste
     result.stdout.fnmatch_lines(
         ["*server time at 2: queue *, outside *", "    prepare *%: queue *, infer *", "    small *%: queue *, infer *"]
     )
-    (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
+    (stored,) = record_files(pytester.path)
     record = json.loads(stored.read_text())["record"]
     assert set(record["runs"][0]["windows"][0]["server"]["stages"]) == {"prepare", "small"}
     (facts,) = record["under_test"].values()
@@ -164,7 +164,7 @@ def test_a_server_killed_in_mid_sweep(
     assert "Traceback" not in started.output
     assert "measurement cut short" in started.output
     assert survivors(started.children) == []
-    (stored,) = (pytester.path / ".gpuperf").rglob("*.json")
+    (stored,) = record_files(pytester.path)
     record = json.loads(stored.read_text())["record"]
     assert record["status"] == "incomplete"
     assert record["runs"][0]["complete"]
