@@ -10,8 +10,8 @@ precise with
 ones where windows do.
 
 Both variances come from blocks that are over, of this duet and of earlier ones. They decide how precise the next block
-is, never which way it points: its difference has no other mean with more windows, so the test stays unbiased, and the
-benchmark of docs/deciding.md measures that its error rates hold.
+is, never which way it points: its difference has no other mean with more windows, so the estimate stays unbiased.
+``benchmarks/duet_division.py`` measures that the error rates hold.
 """
 
 from __future__ import annotations
