@@ -45,6 +45,8 @@ UNITS: Mapping[str, Mapping[str, float]] = {
 #: Part of a disturbance that remains in values relative to the anchor: records in which other processes took 36 to 79%
 #: of the CPU differed by 28 to 48%, and by 12 to 17% relative to the anchor (docs/numbers.md).
 _UNCANCELLED = 0.45
+#: Largest log of a figure or a ratio: beyond it, it would leave the range of floats.
+_LARGEST_LOG = 700.0
 #: Metrics that a faster machine improves in proportion: these can be anchored.
 _ANCHORABLE = frozenset({"p50", "p90", "p95", "p99", "throughput"})
 #: Most that other processes on the CPU can add to the standard deviation of a value's log. On traces of a machine that
@@ -109,13 +111,13 @@ def value_of(metric: str, figure: float) -> float:
 
 def figure_of(metric: str, value: float) -> float:
     """Return the figure of a value."""
-    return sign(metric) * value if is_share(metric) else math.exp(sign(metric) * value)
+    return sign(metric) * value if is_share(metric) else _exp(sign(metric) * value)
 
 
 def ratio_of(metric: str, difference: float) -> float:
     """Return the ratio of two figures whose values differ; of two shares, 1 + their difference."""
     change = sign(metric) * difference
-    return 1 + min(max(change, -1.0), 1.0) if is_share(metric) else math.exp(change)
+    return 1 + min(max(change, -1.0), 1.0) if is_share(metric) else _exp(change)
 
 
 def without_movement(values: RecordValues, common: Sequence[CommonMode]) -> RecordValues:
@@ -129,6 +131,11 @@ def without_movement(values: RecordValues, common: Sequence[CommonMode]) -> Reco
         for key, each in values.values.items()
     }
     return replace(values, values=shifted)
+
+
+def _exp(value: float) -> float:
+    """Return the exponential of a value, without leaving the range of floats."""
+    return math.exp(min(max(value, -_LARGEST_LOG), _LARGEST_LOG))
 
 
 def worsening_of(metric: str, difference: float) -> float:

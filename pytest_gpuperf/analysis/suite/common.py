@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
@@ -21,11 +22,9 @@ _FEWEST_EARLIER = 3
 _TURNS = 4
 #: Huber's constant: 95% efficiency for normal values (Huber 1964).
 _HUBER = 1.345
-#: Share of the largest squares that is left out of the spread among the tests, and the mean of the other squares for
-#: normal values of variance 1.
-_LEFT_OUT = 0.2
-_CUT = float(special.ndtri(1 - _LEFT_OUT / 2))
-_KEPT_MEAN = 1 - 2 * _CUT * math.exp(-(_CUT**2) / 2) / math.sqrt(2 * math.pi) / (1 - _LEFT_OUT)
+#: Share of the largest squares that is left out of the spread among the tests, and how many are at least: in a suite of
+#: five tests, two that regress would hide each other.
+_LEFT_OUT, _LEAST_LEFT_OUT = 0.2, 2
 #: Degrees of freedom that each test adds to that spread.
 _WORTH = 0.5
 
@@ -92,8 +91,16 @@ def excess_spread(differences: FloatArray, variances: FloatArray, movement: floa
     The tests that differ most do not count: a test that changed must not hide itself.
     """
     squares = np.sort((differences - movement) ** 2 / variances)
-    kept = squares[: max(round((1 - _LEFT_OUT) * len(squares)), 1)]
-    return float(kept.mean()) / _KEPT_MEAN, _WORTH * (len(squares) - 1)
+    left_out = max(round(_LEFT_OUT * len(squares)), _LEAST_LEFT_OUT)
+    kept = squares[:-left_out]
+    return float(kept.mean()) / _mean_of_kept(left_out / len(squares)), _WORTH * (len(squares) - 1)
+
+
+@lru_cache(maxsize=256)
+def _mean_of_kept(left_out: float) -> float:
+    """Return the mean of the squares of normal values of variance 1 without a share of the largest."""
+    cut = float(special.ndtri(1 - left_out / 2))
+    return 1 - 2 * cut * math.exp(-(cut**2) / 2) / math.sqrt(2 * math.pi) / (1 - left_out)
 
 
 def average_position(orders: Sequence[Sequence[str]]) -> list[str]:

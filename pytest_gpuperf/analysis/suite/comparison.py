@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from pytest_gpuperf.analysis.decision import decide
 from pytest_gpuperf.analysis.evidence import StoredArrays
 from pytest_gpuperf.analysis.panel import panel
 from pytest_gpuperf.analysis.priors import series_priors
-from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.rule import ENOUGH_TESTS, Rule
 from pytest_gpuperf.analysis.suite.arrays import TestArrays
 from pytest_gpuperf.analysis.suite.forecast import Forecast
 from pytest_gpuperf.analysis.suite.judge import Movement, judge
@@ -85,7 +86,8 @@ def compare_suite_values(
     """
     rolling = {name: test.arrays.rolling for name, test in tests.items() if test.arrays.rolling is not None}
     suite = judge(rolling, pool, only=only)
-    common = [mode for movement in suite.movements for mode in _common_modes(movement, tests)]
+    judged_devices = _judged_devices(rolling.values())
+    common = {each.device: _common_modes(each, tests, judged_devices) for each in suite.movements}
     comparisons = {}
     for name in tests if only is None else [only]:
         test = tests[name]
@@ -99,7 +101,8 @@ def compare_suite_values(
         if test.arrays.anchored:
             rows = in_candidate_units(rows, test.candidate, test.arrays.anchored)
         metrics = {row.metric for row in rows}
-        modes = tuple(mode for mode in common if mode.metric in metrics and name in rolling)
+        shared = common.get(rolling[name].device, []) if name in rolling else []
+        modes = tuple(mode for mode in shared if mode.metric in metrics)
         comparison = _comparison(test, rows)
         comparisons[name] = replace(
             comparison,
@@ -108,7 +111,7 @@ def compare_suite_values(
             devices=_device_spread(suite.forecasts.get(name, {})),
             suspect=comparison.suspect or (comparison.verdict in _JOINING and _is_suspect_together(modes, rule)),
         )
-    return SuiteComparison(comparisons, tuple(common))
+    return SuiteComparison(comparisons, tuple(mode for modes in common.values() for mode in modes))
 
 
 def _comparison(test: TestValues, rows: list[Row]) -> Comparison:
@@ -157,11 +160,19 @@ def _device_spread(forecasts: Mapping[str, Forecast]) -> DeviceSpread | None:
     return DeviceSpread(widest.known, others, widest.device_sd, measured=widest.devices > 1)
 
 
-def _common_modes(movement: Movement, tests: Mapping[str, TestValues]) -> list[CommonMode]:
+def _judged_devices(tests: Iterable[TestArrays]) -> int:
+    """Return the number of devices on which what all tests moved by together is judged: these share its alpha."""
+    return max(sum(count >= ENOUGH_TESTS for count in Counter(test.device for test in tests).values()), 1)
+
+
+def _common_modes(movement: Movement, tests: Mapping[str, TestValues], judged_devices: int) -> list[CommonMode]:
     """Decide about what all tests of a device moved by together."""
     rule = next(iter(tests.values())).rule
     rule = replace(
-        rule, tests=1, alpha=rule.common_alpha, min_effect=min(test.rule.min_effect for test in tests.values())
+        rule,
+        tests=1,
+        alpha=rule.common_alpha / judged_devices,
+        min_effect=min(test.rule.min_effect for test in tests.values()),
     )
     decision = decide(movement.evidence, 0, rule)
     detectable = detectable_worsening(movement.evidence, decision, rule).tolist()
