@@ -62,7 +62,7 @@ def test_the_variance_between_devices_is_found(between: float) -> None:
 
 def test_devices_that_nothing_shows_differ_by_what_is_assumed() -> None:
     shown = DevicesShown.of([moments(np.zeros(5), "AAAAA")], independent=True)
-    assert shown.variance(1e-4, DevicePrior(0.03, 4.0)) == (pytest.approx(0.0009), 4.0)
+    assert shown.variance(1e-4, DevicePrior(0.03, 4.0)) == pytest.approx((0.0009, 4.0))
 
 
 @pytest.mark.parametrize("true_freedom", [4.0, 12.0])
