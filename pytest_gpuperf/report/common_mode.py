@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pytest_gpuperf.model import CommonMode, ReportedTest, Verdict
-from pytest_gpuperf.report.figures import change_of, plural
+from pytest_gpuperf.report.figures import confidences, plural, short_interval
 
 _CAUSES = "The machine, its driver or its clocks changed, or a change of the code hits every test."
 _RELATIVE = "The tests are judged relative to this."
@@ -29,14 +29,11 @@ def common_note(modes: Sequence[CommonMode]) -> str:
     if any(mode.verdict is Verdict.REGRESSED for mode in modes):
         return ""
     changed = [mode for mode in modes if mode.verdict is not Verdict.UNCHANGED]
-    verdicts = " and ".join(dict.fromkeys(str(mode.verdict) for mode in changed))
-    return f"all tests together are {verdicts}: {_figures(changed)}. {_RELATIVE}" if changed else ""
+    return f"all tests together: {_figures(changed, with_verdict=True)}" if changed else ""
 
 
-def _figures(modes: Sequence[CommonMode]) -> str:
-    figures = []
-    for mode in modes:
-        middle, low, high = (change_of(mode.metric, ratio) for ratio in (mode.ratio, mode.low, mode.high))
-        figures.append(f"{mode.metric} {middle} [{low}, {high}]")
+def _figures(modes: Sequence[CommonMode], *, with_verdict: bool = False) -> str:
+    figures = [f"{mode.metric} {short_interval(mode)}{f' {mode.verdict}' if with_verdict else ''}" for mode in modes]
     tests, invocations = max(mode.tests for mode in modes), max(mode.invocations for mode in modes)
-    return f"{', '.join(figures)} in {plural(tests, 'test')}, compared with {plural(invocations, 'earlier invocation')}"
+    against = plural(invocations, "earlier invocation")
+    return f"{', '.join(figures)} ({confidences(modes)} intervals; {plural(tests, 'test')} compared with {against})"

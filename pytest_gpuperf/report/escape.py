@@ -13,7 +13,7 @@ from pytest_gpuperf.safe_text import printable, redacted
 
 #: Characters without meaning to Markdown and GitHub, except in the forms that the look-ahead excludes.
 _HARMLESS = re.compile(
-    r"(?!.*(?:www\.|gh-\d|~.*~|:\d+:|\]\())(?:[A-Za-z0-9 ,.%+/~()\[\]-]|:(?= )|(?<=\d):(?=\d))*", re.IGNORECASE
+    r"(?!.*(?:www\.|gh-\d|~.*~|:\d+:|\]\())(?:[A-Za-z0-9 ,;'.%+/~()\[\]-]|:(?= )|(?<=\d):(?=\d))*", re.IGNORECASE
 )
 _SPECIAL = re.compile(r"[^A-Za-z0-9 ]")
 _BACKTICKS = re.compile(r"`+")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from pytest_gpuperf.model import CurvePoint, Row, is_share
+from pytest_gpuperf.model import CommonMode, CurvePoint, Row, is_share
 from pytest_gpuperf.report import escape
 
 _TIME_UNITS = ((1e9, "s"), (1e6, "ms"), (1e3, "us"), (1.0, "ns"))
@@ -72,7 +72,7 @@ def change_of(metric: str, ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} pp" if is_share(metric) else change(ratio)
 
 
-def interval(row: Row) -> str:
+def interval(row: Row | CommonMode) -> str:
     """Format the change of a row with its interval, as ``+5% [+3%, +7%]``; all three as factors where one is large.
 
     The change of a share is in percentage points, as ``+5.0 pp [+3.0, +7.0]``.
@@ -86,7 +86,7 @@ def interval(row: Row) -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def short_interval(row: Row) -> str:
+def short_interval(row: Row | CommonMode) -> str:
     """Format the change of a row for narrow columns, as ``+5% [+3, +7]``."""
     return interval(row).replace("%,", ",").replace("%]", "]")
 
@@ -104,7 +104,7 @@ def confidence(level: float) -> str:
     return f"{100 - round(beside, digits):.{digits}f}".rstrip("0").rstrip(".") + "%"
 
 
-def confidences(rows: Iterable[Row]) -> str:
+def confidences(rows: Iterable[Row | CommonMode]) -> str:
     """Format the confidence of the intervals of rows, as ``99.8%`` or ``99.4 to 99.97%``; 95% without rows."""
     levels = {row.confidence for row in rows} or {0.95}
     lowest, highest = confidence(min(levels)), confidence(max(levels))

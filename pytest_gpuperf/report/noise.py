@@ -18,6 +18,8 @@ from pytest_gpuperf.report.notes import joins_baseline
 _MIN_UNDECIDED = 4
 #: Share of the CPU, or of the windows, from which a disturbance counts as a cause.
 _MIN_SHARE = 0.1
+#: Detectable regressions that differ by less than this factor are given as a single figure.
+_ALIKE = 1.1
 #: Standard deviation of the log between runs from which it counts as a cause.
 _MIN_RUN_SD = 0.02
 #: Records of a baseline up to which it counts as short.
@@ -179,9 +181,10 @@ def _frequent_guards(tests: Sequence[NoiseSigns]) -> dict[str, float]:
 
 
 def _detectable(smallest: Sequence[float]) -> str:
-    least, typical = (change(1 + share).removeprefix("+") for share in (min(smallest), statistics.median(smallest)))
+    shares = min(smallest), statistics.median(smallest)
+    least, typical = (change(1 + share).removeprefix("+") for share in shares)
     text = f"no regression below {least} can be detected here"
-    return text if least == typical else f"{text}, and in half of the tests none below {typical}"
+    return text if shares[1] < _ALIKE * shares[0] else f"{text}, and in half of the tests none below {typical}"
 
 
 def diagnose_tests(tests: Sequence[ReportedTest]) -> NoiseDiagnosis | None:

@@ -46,8 +46,8 @@ _MAX_ROWS = 12
 NOT_MEASURED = "not measured"
 REJECTED = "the test failed, so this record is not used as a baseline"
 SUSPECT = (
-    "suspect: this looks like a regression, but is no certain one among so many comparisons. The record waits: it "
-    "joins the baseline after a later record that is unchanged, or if you accept it"
+    "suspect: this looks like a regression, but not with certainty. The record joins the baseline after a later one "
+    "that is unchanged or improved, or if you accept it"
 )
 NOTHING_IN_COMMON = "candidate and reference measured nothing in common"
 
@@ -161,7 +161,7 @@ def headline(record: Record, comparison: Comparison) -> str:
     baseline = plural(len(comparison.baseline), "baseline record")
     if comparison.verdict is Verdict.INHERITED:
         return f"INHERITED{since_commit(comparison)}: {count} regressed, and so has the merge base"
-    suspect = ", suspect of a regression" if record.gate == "suspect" else ""
+    suspect = ", suspect" if record.gate == "suspect" else ""
     return f"{comparison.verdict}{suspect}: {count} compared with {baseline}"
 
 

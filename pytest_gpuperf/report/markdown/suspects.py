@@ -10,8 +10,8 @@ from pytest_gpuperf.report.commands import accept
 from pytest_gpuperf.report.common_mode import common_failure, common_note, common_of
 
 _WAITING = (
-    "suspect, which means that it looks like a regression, but is no certain one among so many comparisons. "
-    "The record waits for a later one that is unchanged, or for"
+    "looks like a regression, but not with certainty. The record joins the baseline after a later one that is "
+    "unchanged or improved, or with"
 )
 
 
