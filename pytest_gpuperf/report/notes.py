@@ -254,7 +254,7 @@ def _common_notes(comparison: Comparison) -> list[str]:
         return []
     changes = ", ".join(f"{common.metric} {change_of(common.metric, common.ratio)}" for common in shown)
     tests = plural(max(common.tests for common in shown), "test")
-    return [f"relative to what all {tests} changed by together: {changes}"]
+    return [f"baseline figures include what all {tests} changed by together: {changes}"]
 
 
 def _undecided_beside_notes(rows: Sequence[Row]) -> list[str]:

@@ -69,7 +69,7 @@ TEXTS = {
     [
         "concurrency 2 is less reliable: at least one run was disturbed throughout (throttled)",
         "first record on this GPU; other GPUs of this model differ by 2.9% (estimated from 4 GPUs)",
-        "relative to what all 50 tests changed by together: p50 +1.2%, throughput -2.0%",
+        "baseline figures include what all 50 tests changed by together: p50 +1.2%, throughput -2.0%",
         "compared relative to the anchor, which varies less between records: p90 (spread 1.2% instead of 5%)",
         "not compared (too few requests in a run, or no value): serving: concurrency 1, p99",
         "measured now but not in the baseline: serving: concurrency 8",
