@@ -204,7 +204,8 @@ def _fits(
     fits = {}
     for name, test in tests.items():
         index, line = places[name], test.lines[metric]
-        from_others = borrowed and BorrowedSpread(borrowed.variance * float(scales[index]), borrowed.freedom)
+        scale = float(scales[index])
+        from_others = borrowed and borrowed.for_test(float(variances[index]) / scale, float(freedoms[index]), scale)
         fit = Fit(
             line=line,
             rest=rests[name],

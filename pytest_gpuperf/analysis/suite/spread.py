@@ -4,7 +4,8 @@ The variances of the tests are taken for draws of a scaled inverse chi-squared d
 empirical Bayes methods for assessing differential expression in microarray experiments" (2004). Its centre ``s0^2`` and
 its degrees of freedom ``d0`` are estimated from the logs of the variances, whose largest are winsorised as in Phipson
 et al., "Robust hyperparameter estimation protects against hypervariable genes" (2016). A test's variance is then
-shrunk to the centre with weight ``d0``: much, if all tests are alike, and little if they are not.
+shrunk to the centre with weight ``d0``: much, if all tests are alike, and little if they are not. A test whose own
+records spread more than those of the others by more than chance borrows less, down to nothing.
 
 Two tests may differ because one of them is noisier from start to start. What the starts show is known for each test
 with many degrees of freedom, so that only the ratio of both variances is borrowed.
@@ -24,6 +25,8 @@ from pytest_gpuperf.analysis.robust import FloatArray
 _HETEROGENEITY, _UNSURE = 0.2, 0.2
 #: Most degrees of freedom that the other tests are worth: machines and days differ.
 MOST_BORROWED = 60.0
+#: A test that spreads more than the others with a p-value below this borrows less from them.
+_UNLIKE = 0.02
 #: Tests from which the largest tenth of the variances is winsorised.
 _ROBUST_FROM = 10
 
@@ -34,6 +37,19 @@ class BorrowedSpread:
 
     variance: float
     freedom: float
+
+    def for_test(self, variance: float, freedom: float, scale: float) -> BorrowedSpread:
+        """Return what a test may borrow: less, the less its own records agree that it is like the others.
+
+        Args:
+            variance, freedom: Variance of the test's own records, and its degrees of freedom.
+            scale: Factor from the tests' common unit of variance to that of this test.
+        """
+        alike = 1.0
+        if freedom > 0:
+            p_value = special.fdtrc(freedom, self.freedom, variance / self.variance)
+            alike = min(float(p_value) / _UNLIKE, 1.0)
+        return BorrowedSpread(self.variance * scale, self.freedom * alike)
 
 
 def borrowed_spread(variances: FloatArray, freedoms: FloatArray) -> BorrowedSpread | None:

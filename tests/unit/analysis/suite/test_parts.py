@@ -8,7 +8,7 @@ import pytest
 from pytest_gpuperf.analysis.multiplicity import deciding_levels, families, reject
 from pytest_gpuperf.analysis.suite.common import common_movement, excess_spread, movements
 from pytest_gpuperf.analysis.suite.forecast import DRIFTS, DevicePrior, DevicesShown, forecast, moments
-from pytest_gpuperf.analysis.suite.spread import borrowed_spread, shrunk
+from pytest_gpuperf.analysis.suite.spread import BorrowedSpread, borrowed_spread, shrunk
 
 NO_DRIFT = np.array([1.0, 0.0])
 ALIKE = np.ones(len(DRIFTS))
@@ -78,6 +78,15 @@ def test_what_tests_show_about_spreads_is_found(true_freedom: float) -> None:
     assert true_freedom * 0.9 < borrowed.freedom < true_freedom * 2
     nearer = np.abs(np.log(shrunk(estimates, np.full(3000, 14.0), borrowed) / true)).mean()
     assert nearer < np.abs(np.log(estimates / true)).mean()
+
+
+def test_a_test_that_spreads_more_than_the_others_borrows_less() -> None:
+    borrowed = BorrowedSpread(1e-6, 40.0)
+    assert borrowed.for_test(0.0, 0.0, 4.0) == BorrowedSpread(4e-6, 40.0)
+    kept = [borrowed.for_test(1e-6 * ratio, 3.0, 1.0).freedom for ratio in (0.1, 1.0, 2.0, 5.0, 20.0, 100.0)]
+    assert kept[:3] == [40.0] * 3
+    assert kept == sorted(kept, reverse=True)
+    assert kept[-1] < 1e-3
 
 
 def test_nothing_is_borrowed_where_nothing_is_shown() -> None:
