@@ -23,7 +23,7 @@ from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.model import Record
 from pytest_gpuperf.model.codec import from_builtins
 from pytest_gpuperf.publish.comparison import RecordToJudge, compare_invocation, to_judge
-from pytest_gpuperf.publish.pool import pool_of, update_pool
+from pytest_gpuperf.publish.pool import PoolReader, update_pool
 from pytest_gpuperf.store import Baseline, Store, select_baseline
 from pytest_gpuperf.store.record_format.bounds import check_bounds
 
@@ -58,7 +58,7 @@ def judge(store: Store, candidate: Record) -> None:
     """Judge a record as the first test of an invocation is judged."""
     baseline = select_baseline(store, candidate.key)
     assert len(baseline.records) == 20
-    compare_invocation([to_judge(candidate, baseline, Rule())], pool_of(store, candidate.key))
+    compare_invocation([to_judge(candidate, baseline, Rule())], PoolReader(store).read(candidate.key))
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
         candidate = replace(record("f" * 12, NEWEST + timedelta(hours=1)), test=str(key["test"]), key=key)
         baseline = select_baseline(many, key)
         judging = to_judge(candidate, baseline, Rule())
-        pool = pool_of(many, key)
+        pools = PoolReader(many).read(key)
         files = list(many.newest(many.folder(key)))[:20]
         contents = [many.files.read(file.path) for file in files]
         bodies = [json.loads(content)["record"] for content in contents]
@@ -86,8 +86,8 @@ def main() -> None:
             "make records, with a check of every type": lambda: [from_builtins(Record, body) for body in bodies],
             "check bounds": lambda: list(map(check_bounds, baseline.records)),
             "compute values": lambda: to_judge(candidate, baseline, Rule()),
-            "read the pool (once per process)": lambda: pool_of(many, key),
-            "compare": lambda: compare_invocation([judging], pool),
+            "read the pool (once per process)": lambda: PoolReader(many).read(key),
+            "compare": lambda: compare_invocation([judging], pools),
             "all": lambda: judge(many, candidate),
             "all, in a store without other tests": lambda: judge(alone, candidate),
         }

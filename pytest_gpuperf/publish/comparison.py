@@ -16,9 +16,13 @@ from pytest_gpuperf.analysis.values import RecordValues, comparable_values, ener
 from pytest_gpuperf.model import Change, CommonMode, Comparison, Plain, PooledTest, Record, Verdict
 from pytest_gpuperf.publish.inherited import MergeBaseValues, with_inherited
 from pytest_gpuperf.store import Baseline, Store, newest_calibration
+from pytest_gpuperf.store.cache.pool import hardware_digest
 
 #: Verdicts of records that were compared with nothing.
 UNCOMPARED = (Verdict.NO_BASELINE, Verdict.NOT_COMPARABLE)
+
+#: What a store shows of the tests of each hardware, by ``RecordToJudge.hardware`` and test.
+Pools = Mapping[str, Mapping[str, PooledTest]]
 
 
 def prior_of(store: Store | None, device: str, kind: str) -> Prior | Priors:
@@ -61,6 +65,8 @@ class RecordToJudge:
         changes: Other differences from the newest baseline record.
         differing: Differences of the key, if the test has records but none of this key.
         merge_base: Values of the merge base, for inherited regressions; None on the main branch.
+        hardware: Digest of the key's hardware and measuring rules. Only tests with equal ones show something of each
+            other.
     """
 
     test: str
@@ -71,6 +77,7 @@ class RecordToJudge:
     changes: tuple[Change, ...] = ()
     differing: Mapping[str, tuple[Plain, Plain]] | None = None
     merge_base: MergeBaseValues | None = None
+    hardware: str = ""
 
     @cached_property
     def as_values(self) -> TestValues:
@@ -98,6 +105,7 @@ def to_judge(record: Record, baseline: Baseline, rule: Rule) -> RecordToJudge:
         merge_base=MergeBaseValues(tuple(map(values, merge_base.records)), merge_base.since, merge_base.problem)
         if merge_base is not None
         else None,
+        hardware=hardware_digest(record.key),
     )
 
 
@@ -111,16 +119,18 @@ def inherited(each: RecordToJudge, comparison: Comparison) -> Comparison:
     return with_inherited(comparison, each.merge_base, each.candidate, each.baseline, each.rule, pinned=each.pinned)
 
 
-def compare_next(each: RecordToJudge, earlier: Sequence[RecordToJudge], pool: Mapping[str, PooledTest]) -> Comparison:
+def compare_next(each: RecordToJudge, earlier: Sequence[RecordToJudge], pools: Pools) -> Comparison:
     """Compare a record at the end of its test, when the later tests of its invocation are not known yet.
 
     In a suite this may spend a part of the test's alpha only. ``compare_invocation`` spends the rest.
 
     Args:
         earlier: Records of the invocation that this process has judged before.
-        pool: See ``compare_invocation``.
+        pools: See ``compare_invocation``.
     """
-    return compare_together([*earlier, each], pool, share=SHARE_AT_ITS_END, only_last=True).comparisons[0]
+    suite = [*(record for record in earlier if record.hardware == each.hardware), each]
+    pool = pools.get(each.hardware)
+    return compare_together(suite, pool, share=SHARE_AT_ITS_END, only_last=True).comparisons[0]
 
 
 @dataclass(frozen=True)
@@ -136,20 +146,35 @@ class InvocationComparison:
     common: tuple[CommonMode, ...] = ()
 
 
-def compare_invocation(records: Sequence[RecordToJudge], pool: Mapping[str, PooledTest]) -> InvocationComparison:
+def compare_invocation(records: Sequence[RecordToJudge], pools: Pools) -> InvocationComparison:
     """Compare all records of an invocation at its end, each with its baseline and with what the other tests show.
 
+    Tests of different hardware are judged apart: they have neither spreads nor movements in common.
+
     Args:
-        pool: What the store shows of tests of the same device model, by test; tests that are judged here don't count.
+        pools: What the store shows of tests of the same hardware; tests that are judged here don't count.
     """
+    comparisons: dict[int, Comparison] = {}
+    common: list[CommonMode] = []
+    for hardware in dict.fromkeys(each.hardware for each in records):
+        places = [place for place, each in enumerate(records) if each.hardware == hardware]
+        judged = _compare_suite([records[place] for place in places], pools.get(hardware))
+        comparisons.update(zip(places, judged.comparisons, strict=True))
+        common += judged.common
+    return InvocationComparison(tuple(comparisons[place] for place in range(len(records))), tuple(common))
+
+
+def _compare_suite(records: Sequence[RecordToJudge], pool: Mapping[str, PooledTest] | None) -> InvocationComparison:
+    """Compare all records of an invocation that were measured on the same hardware."""
     judged = compare_together(records, pool, share=1 - SHARE_AT_ITS_END)
     replaced = _inherited_modes(records, judged.common)
-    if not replaced:
-        return judged
+    common = tuple(replaced.get(mode, mode) for mode in judged.common)
+    # Reports read what all tests changed by from the tests, also from those that have no baseline.
     comparisons = [
-        replace(each, common=tuple(replaced.get(mode, mode) for mode in each.common)) for each in judged.comparisons
+        replace(each, common=tuple(replaced.get(mode, mode) for mode in each.common) or common)
+        for each in judged.comparisons
     ]
-    return InvocationComparison(tuple(comparisons), tuple(replaced.get(mode, mode) for mode in judged.common))
+    return InvocationComparison(tuple(comparisons), common)
 
 
 def _inherited_modes(records: Sequence[RecordToJudge], common: Sequence[CommonMode]) -> Mapping[CommonMode, CommonMode]:

@@ -9,16 +9,35 @@ from pytest_gpuperf.analysis.values import values_of
 from pytest_gpuperf.clock import time
 from pytest_gpuperf.errors import StoreError
 from pytest_gpuperf.model import PlainMapping, PooledTest, Record
-from pytest_gpuperf.publish.comparison import RecordToJudge
+from pytest_gpuperf.publish.comparison import Pools, RecordToJudge
 from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.baseline import WINDOW
-from pytest_gpuperf.store.cache.pool import newest_baselines, read_pool, shared_key, write_pool
-from pytest_gpuperf.store.key import key_digest
+from pytest_gpuperf.store.cache.pool import hardware_digest, newest_baselines, read_pool, write_pool
 
 #: What is read of a store without a cache: enough to know spreads, in a few seconds and once.
 _RECORDS, _TESTS, _LIMIT_S = 5, 100, 4.0
 #: Time that needs no explanation.
 _DELAY_S = 0.5
+
+
+class PoolReader:
+    """Reads the pool of each hardware once.
+
+    Args:
+        on_delay: Called if that takes long enough to be noticed.
+    """
+
+    def __init__(self, store: Store, on_delay: Callable[[], None] = lambda: None) -> None:
+        self._store, self._on_delay = store, on_delay
+        self._pools: dict[str, Mapping[str, PooledTest]] = {}
+
+    def read(self, *keys: PlainMapping) -> Pools:
+        """Return what was read so far, with the pools of the hardware of some keys."""
+        for key in keys:
+            hardware = hardware_digest(key)
+            if hardware not in self._pools:
+                self._pools[hardware] = pool_of(self._store, key, on_delay=self._on_delay)
+        return self._pools
 
 
 def pool_of(store: Store, key: PlainMapping, *, on_delay: Callable[[], None] = lambda: None) -> dict[str, PooledTest]:
@@ -64,7 +83,7 @@ def update_pool(store: Store, judged: Iterable[tuple[Record, RecordToJudge]]) ->
         joining = (to_judge.candidate,) if record.may_be_baseline else ()
         baseline = (*joining, *to_judge.baseline)[:WINDOW]
         if baseline and not record.reference:
-            _, tests = by_hardware.setdefault(key_digest(shared_key(record.key)), (record.key, {}))
+            _, tests = by_hardware.setdefault(hardware_digest(record.key), (record.key, {}))
             tests[record.test] = pooled_test(record.test, baseline)
     for key, tests in by_hardware.values():
         known: Mapping[str, PooledTest] = read_pool(store, key) or {}

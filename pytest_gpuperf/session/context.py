@@ -18,9 +18,9 @@ from pytest_gpuperf.analysis.priors import Prior, Priors
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.device import Monitor, joint_environment, python_mode
 from pytest_gpuperf.errors import GpuperfError, OptionError
-from pytest_gpuperf.model import METHOD_VERSION, Comparison, Plain, PlainMapping, PooledTest, Record
+from pytest_gpuperf.model import METHOD_VERSION, Comparison, Plain, PlainMapping, Record
 from pytest_gpuperf.publish.comparison import RecordToJudge, compare_next, compare_record, prior_of, to_judge
-from pytest_gpuperf.publish.pool import pool_of
+from pytest_gpuperf.publish.pool import PoolReader
 from pytest_gpuperf.session.console import Console
 from pytest_gpuperf.session.devices import Devices
 from pytest_gpuperf.session.duet.side import DuetSide
@@ -98,20 +98,24 @@ class Context:
         return prior_of(self.store, str(self.devices.first.key["device"]), self.devices.first.kind)
 
     @cached_property
-    def pool(self) -> Mapping[str, PooledTest]:
-        """What the tests on the first device's hardware show, by test; read once, before the first measurement."""
-        return pool_of(self.store, self.key("", 1), on_delay=self.console.reading_records)
+    def pools(self) -> PoolReader:
+        """What the tests on each hardware show; read once, before it is measured first."""
+        return PoolReader(self.store, self.console.reading_records)
 
     def compare(self, record: Record, baseline: Baseline, rule: Rule) -> Comparison:
         """Compare a record as it is so far with its baseline, or a duet with its reference."""
         if record.reference:
             return compare_record(record, baseline, rule)
-        return self.judge(to_judge(record, baseline, rule))
+        return self.judge(record, to_judge(record, baseline, rule))
 
-    def judge(self, judging: RecordToJudge) -> Comparison:
-        """Compare a record with its baseline, when later tests of the invocation are not known yet."""
+    def judge(self, record: Record, judging: RecordToJudge) -> Comparison:
+        """Compare a record with its baseline, when later tests of the invocation are not known yet.
+
+        Args:
+            judging: What decides about the record.
+        """
         earlier = [judged for test, judged in self.judged.items() if test != judging.test]
-        return compare_next(judging, earlier, self.pool)
+        return compare_next(judging, earlier, self.pools.read(record.key))
 
     @cached_property
     def checkout(self) -> Checkout:

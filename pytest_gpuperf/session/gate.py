@@ -199,7 +199,7 @@ def _decide(
             comparison = compare_sides(record, reference, baseline, rule)
         else:
             judging = to_judge(record, baseline, rule)
-            comparison = context.judge(judging)
+            comparison = context.judge(record, judging)
             context.judged[record.test] = judging
     baseline_records = () if comparison.mode == "duet" else (*baseline.records, *baseline.pinned)
     record = context.store.dated(record)

@@ -329,7 +329,7 @@ class MeasuredTest:
         if self.baseline is None:
             self._traced_by = tracers()
             self.baseline = self._context.baseline(self._key, duet=duet)
-            _ = self._context.pool  # read now, so that nothing is read while tests are measured
+            self._context.pools.read(self._key)  # now, so that nothing is read while tests are measured
 
     # Looks
 

@@ -22,8 +22,8 @@ _CONFTEST = """
         rows = tuple(replace(row, verdict=verdict) for row in comparison.rows)
         return replace(comparison, verdict=verdict, suspect=False, rows=rows)
 
-    def at_the_end(records, pool):
-        result = compare_invocation(records, pool)
+    def at_the_end(records, pools):
+        result = compare_invocation(records, pools)
         comparisons = []
         for each, comparison in zip(records, result.comparisons, strict=True):
             comparison = replace(judged(comparison, Verdict.INCONCLUSIVE), common=())

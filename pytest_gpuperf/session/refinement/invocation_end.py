@@ -75,12 +75,11 @@ def judge_again(context: Context, results: Results) -> list[pytest.TestReport]:
     }
     if not tests:
         return []
-    refined = compare_invocation([judged.to_judge for _, judged, _ in tests.values()], context.pool)
+    pools = context.pools.read(*(outcome.record.key for _, _, outcome in tests.values()))
+    refined = compare_invocation([judged.to_judge for _, judged, _ in tests.values()], pools)
     results.common = refined.common
     reports: list[pytest.TestReport] = []
-    for (key, (result, judged, before)), alone in zip(tests.items(), refined.comparisons, strict=True):
-        # Reports read it from the tests.
-        comparison = replace(alone, common=alone.common or refined.common)
+    for (key, (result, judged, before)), comparison in zip(tests.items(), refined.comparisons, strict=True):
         if comparison == before.comparison:
             continue
         report = results.reports[key]

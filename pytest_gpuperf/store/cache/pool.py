@@ -67,6 +67,11 @@ def shared_key(key: PlainMapping) -> PlainMapping:
     return {name: value for name, value in key.items() if name not in _OF_TEST}
 
 
+def hardware_digest(key: PlainMapping) -> str:
+    """Return the digest of what all tests of a pool share."""
+    return key_digest(shared_key(key))
+
+
 def read_pool(store: Store, key: PlainMapping) -> dict[str, PooledTest] | None:
     """Return the cache for the hardware and measuring rules of a key, by test; None without one that can be read."""
     try:
@@ -134,4 +139,4 @@ def _candidates(store: Store, folder: str, most: int) -> list[RecordFile]:
 
 
 def _path(store: Store, key: PlainMapping) -> str:
-    return f"{store.files.root}/{_FOLDER}/{layout.device_folder(key)}-{key_digest(shared_key(key))}.json"
+    return f"{store.files.root}/{_FOLDER}/{layout.device_folder(key)}-{hardware_digest(key)}.json"
