@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 
+from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.cli import device_comparison
-from pytest_gpuperf.cli.judging import JudgedRecord, judge, rule_for
+from pytest_gpuperf.cli.judging import JudgedRecord, differing_verdicts, judge_together, rule_for
 from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import (
     add_filters,
@@ -21,9 +23,10 @@ from pytest_gpuperf.cli.shared_options import (
 )
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, newest_invocation, origin_of
 from pytest_gpuperf.errors import GpuperfError
-from pytest_gpuperf.model import Row, Verdict, worst
+from pytest_gpuperf.model import CommonMode, Record, Row, Verdict, worst
 from pytest_gpuperf.publish.comparison import UNCOMPARED
 from pytest_gpuperf.report import escape
+from pytest_gpuperf.report.common_mode import common_failure, common_note
 from pytest_gpuperf.report.comparison_table import changed_or_undecided, row_table, tally, worst_first
 from pytest_gpuperf.report.exchange.report_json import comparison_document, without_infinities
 from pytest_gpuperf.report.notes import comparison_notes, interval_notes
@@ -77,7 +80,10 @@ def run(options: argparse.Namespace) -> int:
     lines = {"table": _table, "markdown": _markdown, "json": _json}[options.format]
     print("\n".join(lines(records, options.all)))
     failing = [Verdict.REGRESSED, *(UNCOMPARED if options.require_baseline else ())]
-    result = REGRESSED if any(judged.comparison.verdict in failing for judged in records) else 0
+    failed = any(judged.comparison.verdict in failing for judged in records) or common_failure(_common(records))
+    result = REGRESSED if failed else 0
+    if line := differing_verdicts(records):
+        print(printable(f"gpuperf: {line}"), file=sys.stderr)
     return max(result, reader.print_unreadable())
 
 
@@ -88,10 +94,13 @@ def _judge(options: argparse.Namespace, reader: RecordReader) -> list[JudgedReco
         raise GpuperfError(f"--baseline {options.baseline}: {error}") from error
     if options.record:
         file = reader.store.find(options.record)
-        invocation = [StoredRecord("", file, reader.store.read(file))]
+        stored = StoredRecord("", file, reader.store.read(file))
+        wanted, invocation = [stored], [stored]
+        if stored.record.invocation:
+            invocation = reader.invocation(stored.record.invocation, stored)
     else:
-        invocation = newest_invocation(reader, options.test)
-    wanted = [stored for stored in invocation if options.test in stored.record.test]
+        wanted = invocation = newest_invocation(reader, options.test)
+    wanted = [stored for stored in wanted if options.test in stored.record.test]
     if not wanted:
         what = f" of a test whose id contains {options.test!r}" if options.test else ""
         reader.fail(
@@ -102,19 +111,23 @@ def _judge(options: argparse.Namespace, reader: RecordReader) -> list[JudgedReco
             raise GpuperfError(
                 f"Record {stored.record.id} of {stored.record.test} was cut short, so it can't be compared."
             )
-    judged = []
-    for stored in sorted(wanted, key=lambda stored: stored.record.test):
-        rule = rule_for(
-            stored.record,
-            tests=len(invocation),  # alpha is split over all tests of the invocation, not only over the chosen ones
+
+    # alpha is split over all tests of the invocation, not only over the chosen ones
+    tests = 1 if options.record else len(invocation)
+
+    def rule(record: Record) -> Rule:
+        return rule_for(
+            record,
+            tests=tests,
             equivalence=options.equivalence,
             alpha=options.alpha,
             min_effect=options.min_effect,
             metrics=options.metrics,
             store=reader.store,
         )
-        judged.append(judge(reader.store, stored.record, rule, spec=spec, before=stored.file))
-    return judged
+
+    wanted.sort(key=lambda stored: stored.record.test)
+    return judge_together(reader.store, wanted, invocation, rule, spec=spec)
 
 
 def _heading(judged: JudgedRecord) -> str:
@@ -175,7 +188,15 @@ def _table(records: Sequence[JudgedRecord], all_rows: bool) -> list[str]:
 
 
 def _footnotes(records: Sequence[JudgedRecord]) -> list[str]:
-    return list(dict.fromkeys(note for judged in records for note in interval_notes(judged.comparison)))
+    common = _common(records)
+    lines = [f"FAIL: {line}" for line in filter(None, (common_failure(common),))] + [common_note(common)]
+    lines += [note for judged in records for note in interval_notes(judged.comparison)]
+    return list(dict.fromkeys(filter(None, lines)))
+
+
+def _common(records: Sequence[JudgedRecord]) -> list[CommonMode]:
+    """Return what all tests changed by together; each invocation and metric once."""
+    return list(dict.fromkeys(mode for judged in records for mode in judged.comparison.common))
 
 
 def _markdown(records: Sequence[JudgedRecord], all_rows: bool) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_gpuperf.cli.device_comparison import compare_devices, text_lines
-from pytest_gpuperf.cli.judging import judge, rule_for
+from pytest_gpuperf.cli.judging import differing_verdicts, judge_together, rule_for
 from pytest_gpuperf.cli.screen import screen_width
 from pytest_gpuperf.cli.shared_options import add_prices, add_store, chosen_prices, existing_store, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord, newest_invocation
@@ -21,6 +21,7 @@ from pytest_gpuperf.publish.outcome import TestOutcome
 from pytest_gpuperf.publish.reported import reported_of
 from pytest_gpuperf.report.markdown.device_comparison import device_comparison_comment
 from pytest_gpuperf.report.wrapping import wrapped
+from pytest_gpuperf.safe_text import printable
 from pytest_gpuperf.store import Store
 from pytest_gpuperf.store.provenance import utc_now
 
@@ -109,10 +110,11 @@ def _is_store(source: str) -> bool:
 
 @dataclass(frozen=True)
 class _Selection:
-    """The records that one argument names."""
+    """The records that one argument names, and all records of their invocation."""
 
     reader: RecordReader
     records: list[StoredRecord]
+    invocation: list[StoredRecord]
 
 
 def _selections(options: argparse.Namespace) -> Iterable[_Selection]:
@@ -128,7 +130,7 @@ def _selections(options: argparse.Namespace) -> Iterable[_Selection]:
             yield _newest(existing_store(source), options.test)
         elif _ID.fullmatch(source):
             reader = RecordReader(open_store(options))
-            yield _Selection(reader, _by_id(reader, source, all_tests=options.invocation))
+            yield _by_id(reader, source, all_tests=options.invocation)
         else:
             raise GpuperfError(f"{source} is neither a record's id nor a store.\nSee: gpuperf baseline list")
 
@@ -138,10 +140,10 @@ def _newest(store: Store, test: str) -> _Selection:
     records = newest_invocation(reader, test)
     if not records:
         reader.fail(f"No record to report in {store.url}.\nMeasure with: pytest --gpuperf")
-    return _Selection(reader, records)
+    return _Selection(reader, records, records)
 
 
-def _by_id(reader: RecordReader, prefix: str, *, all_tests: bool) -> list[StoredRecord]:
+def _by_id(reader: RecordReader, prefix: str, *, all_tests: bool) -> _Selection:
     """Return the record, or the records of the invocation, whose id begins with ``prefix``."""
     store = reader.store
     files = [
@@ -154,30 +156,39 @@ def _by_id(reader: RecordReader, prefix: str, *, all_tests: bool) -> list[Stored
     if files:
         folder, file = files[0]
         stored = StoredRecord(folder, file, store.read(file))
-        return reader.invocation(stored.record.invocation, stored) if all_tests else [stored]
+        invocation = reader.invocation(stored.record.invocation, stored) if stored.record.invocation else [stored]
+        return _Selection(reader, invocation if all_tests else [stored], invocation)
     records = reader.invocation(prefix)
     if not records:
         raise GpuperfError(
             f"There is no record or invocation {prefix} in {store.url}.\nSee: gpuperf baseline list{store.option}"
         )
-    return records
+    return _Selection(reader, records, records)
 
 
 def _reported(selection: _Selection, test: str, prices: Sequence[Price], *, charts: bool) -> Iterable[ReportedTest]:
     """Yield the tests whose id contains ``test``, compared with their baselines as the gate does."""
     reader, store = selection.reader, selection.reader.store
-    for stored in sorted(selection.records, key=lambda stored: stored.record.test):
+    chosen = sorted(
+        (stored for stored in selection.records if test in stored.record.test), key=lambda stored: stored.record.test
+    )
+    judged = judge_together(
+        store,
+        [stored for stored in chosen if stored.record.status == "complete"],
+        selection.invocation,
+        lambda record: rule_for(record, tests=len(selection.records), store=store),
+    )
+    if line := differing_verdicts(judged):
+        print(printable(f"gpuperf: {line}"), file=sys.stderr)
+    by_id = {each.record.id: each for each in judged}
+    for stored in chosen:
         record = stored.record
-        if test not in record.test:
-            continue
         baseline: tuple[Record, ...] = ()
         comparison = Comparison(Verdict.NO_BASELINE)
-        if record.status == "complete":
-            rule = rule_for(record, tests=len(selection.records), store=store)
-            judged = judge(store, record, rule, before=stored.file)
-            comparison, baseline = judged.comparison, (*judged.baseline.records, *judged.baseline.pinned)
+        if each := by_id.get(record.id):
+            comparison, baseline = each.comparison, (*each.baseline.records, *each.baseline.pinned)
             known = {error.where for error in reader.unreadable}
-            reader.unreadable += [error for error in judged.baseline.unreadable if error.where not in known]
+            reader.unreadable += [error for error in each.baseline.unreadable if error.where not in known]
         failed_otherwise = record.gate == "failed" and comparison.verdict is not Verdict.REGRESSED
         outcome = TestOutcome(
             record,

@@ -25,10 +25,11 @@ class PoolReader:
 
     Args:
         on_delay: Called if that takes long enough to be noticed.
+        cache: Whether to keep what was read of a store that has no cache.
     """
 
-    def __init__(self, store: Store, on_delay: Callable[[], None] = lambda: None) -> None:
-        self._store, self._on_delay = store, on_delay
+    def __init__(self, store: Store, on_delay: Callable[[], None] = lambda: None, *, cache: bool = True) -> None:
+        self._store, self._on_delay, self._cache = store, on_delay, cache
         self._pools: dict[str, Mapping[str, PooledTest]] = {}
 
     def read(self, *keys: PlainMapping) -> Pools:
@@ -36,11 +37,13 @@ class PoolReader:
         for key in keys:
             hardware = hardware_digest(key)
             if hardware not in self._pools:
-                self._pools[hardware] = pool_of(self._store, key, on_delay=self._on_delay)
+                self._pools[hardware] = pool_of(self._store, key, on_delay=self._on_delay, cache=self._cache)
         return self._pools
 
 
-def pool_of(store: Store, key: PlainMapping, *, on_delay: Callable[[], None] = lambda: None) -> dict[str, PooledTest]:
+def pool_of(
+    store: Store, key: PlainMapping, *, on_delay: Callable[[], None] = lambda: None, cache: bool = True
+) -> dict[str, PooledTest]:
     """Return what the tests on the hardware of a key show, with the same measuring rules; by test.
 
     Invocations update what they measure, so that a test may have newer records than its part of the pool. Without a
@@ -48,9 +51,14 @@ def pool_of(store: Store, key: PlainMapping, *, on_delay: Callable[[], None] = l
 
     Args:
         on_delay: Called once if that takes long enough to be noticed.
+        cache: Whether to write the cache if there is none.
     """
     pool = read_pool(store, key)
-    return _pool_of_records(store, key, on_delay) if pool is None else pool
+    if pool is None:
+        pool = _pool_of_records(store, key, on_delay)
+        if pool and cache:
+            write_pool(store, key, list(reversed(pool.values())))
+    return pool
 
 
 def _pool_of_records(store: Store, key: PlainMapping, on_delay: Callable[[], None]) -> dict[str, PooledTest]:
@@ -67,8 +75,6 @@ def _pool_of_records(store: Store, key: PlainMapping, on_delay: Callable[[], Non
                 break
     except StoreError:
         pass  # the gate lists the store, too, and says why it can't
-    if pool:
-        write_pool(store, key, list(reversed(pool.values())))
     return pool
 
 
