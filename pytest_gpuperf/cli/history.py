@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_gpuperf.analysis.changepoint import change_points
+from pytest_gpuperf.analysis.suite.device_levels import device_effects
 from pytest_gpuperf.analysis.values import SeriesPoint, figure_of, values_of
 from pytest_gpuperf.cli.shared_options import add_filters, add_newest, add_store, add_sweep, metric_name, open_store
 from pytest_gpuperf.cli.stored_records import RecordReader, StoredRecord
 from pytest_gpuperf.model import METRIC_NAMES, START, LoadPoint, is_of_start
 from pytest_gpuperf.publish.formats import write
 from pytest_gpuperf.report.figures import plural
-from pytest_gpuperf.report.history import History, HistoryPoint, Shift, plot
+from pytest_gpuperf.report.history import History, HistoryPoint, Shift, is_searched, plot
 from pytest_gpuperf.report.page import history_page
 from pytest_gpuperf.safe_text import lines_text, printable
 
@@ -140,12 +140,20 @@ def _history(
     def value(log: float) -> float:
         return figure_of(metric, log)
 
+    searched = [(log, stored.record.device_id) for stored, log in measured if is_searched(_state(stored))]
+    effects, changes = device_effects([log for log, _ in searched], [device for _, device in searched])
+    by_device = {device: float(effect) for (_, device), effect in zip(searched, effects, strict=True)}
     points = tuple(
-        HistoryPoint(stored.record.created_utc, value(log), stored.record.id, stored.record.commit, _state(stored))
+        HistoryPoint(
+            stored.record.created_utc,
+            value(log - by_device.get(stored.record.device_id, 0.0)),
+            stored.record.id,
+            stored.record.commit,
+            _state(stored),
+        )
         for stored, log in measured
     )
     counted = [index for index, point in enumerate(points) if point.searched]
-    changes = change_points([measured[index][1] for index in counted])
     newest = measured[-1][0]
     return History(
         test=newest.record.test,
@@ -160,6 +168,7 @@ def _history(
             for change in changes
         ),
         left_out=len(records) - len(measured),
+        devices=len(by_device),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -40,7 +41,12 @@ class HistoryPoint:
     @property
     def searched(self) -> bool:
         """Whether changes are searched for in this record; one that failed its gate was never merged."""
-        return self.state not in ("failed", "suspect", "inherited")
+        return is_searched(self.state)
+
+
+def is_searched(state: str) -> bool:
+    """Return whether changes are searched for in records of a state (``HistoryPoint.state``)."""
+    return state not in ("failed", "suspect", "inherited")
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class History:
         points: Values, oldest first.
         shifts: Changes of level, oldest first.
         left_out: Number of records that did not measure this.
+        devices: Number of devices of which the effects were estimated; the values are those of the newest record's.
     """
 
     test: str
@@ -89,11 +96,19 @@ class History:
     points: tuple[HistoryPoint, ...]
     shifts: tuple[Shift, ...] = ()
     left_out: int = 0
+    devices: int = 1
 
     @property
     def title(self) -> str:
         """Metric, sweep and load point."""
         return f"{self.metric} of {self.sweep}, {self.point_label}"
+
+    @property
+    def devices_note(self) -> str:
+        """What was done about devices that differ; empty with a single device."""
+        if self.devices < 2:
+            return ""
+        return f"{self.devices} devices: values are shown as on the newest record's, without what the devices differ by"
 
     def levels(self) -> list[tuple[int, int, float]]:
         """Return the stretches of constant level: start index, stop index and level."""
@@ -167,6 +182,8 @@ def _legend(history: History) -> list[str]:
     lines = [f"  {text}, {_LEVEL} level between changes"]
     if history.left_out:
         lines.append(f"  left out: {plural(history.left_out, 'record')} without these load points")
+    if history.devices_note:
+        lines += [f"  {line}" for line in textwrap.wrap(history.devices_note, WIDTH - 2)]
     return lines
 
 

@@ -83,6 +83,7 @@ def history_chart(history: History) -> Chart:
     points = history.points
     count = f"{plural(len(points), 'record')}, {plural(len(history.shifts), 'change')} of level"
     out = f"; left out: {plural(history.left_out, 'record')} without these load points" if history.left_out else ""
+    devices = f"; {history.devices_note}" if history.devices_note else ""
     view = _view(
         history.title,
         history.metric,
@@ -91,7 +92,7 @@ def history_chart(history: History) -> Chart:
         [point.day for point in points],
         levels=history.levels(),
         shifts=[(shift.index - 0.5, f"{number}: {shift.change}") for number, shift in enumerate(history.shifts, 1)],
-        note=f"{count}{out}.",
+        note=f"{count}{out}{devices}.",
     )
     labels = tuple(_label(point.utc, point.record, point.commit) for point in points)
     return Chart("history", history.title, (view,), labels)

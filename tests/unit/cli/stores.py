@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_gpuperf.cli.main import main
 from pytest_gpuperf.model import LoadPoint, PlainMapping
@@ -25,11 +26,13 @@ def measured(
     status: str = "complete",
     key: PlainMapping = KEY,
     commit: str = "1234567890",
+    device: str = "",
 ) -> None:
     """Store a record of three runs that differ by half a percent."""
     chance = random.Random(name)
     runs = [[p50_ms * point * math.exp(chance.gauss(0, 0.005)) for point in points] for _ in range(3)]
-    store.write(record(runs, name=name, minute=DAY * day, gate=gate, status=status, key=key, commit=commit))
+    new = record(runs, name=name, minute=DAY * day, gate=gate, status=status, key=key, commit=commit)
+    store.write(replace(new, environment={**new.environment, "gpu_uuid": device}) if device else new)
 
 
 def two_gpus(store: Store) -> None:

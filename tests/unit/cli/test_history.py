@@ -125,3 +125,13 @@ def test_a_metric_without_values_is_an_error(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         main(["history", "--metric", "p75"])
     assert "p50" in capsys.readouterr().err
+
+
+def test_a_change_of_runner_is_no_change_of_the_code(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for day in range(30, 50):
+        measured(store, f"b{day:011x}", 4.6, day=day, device="GPU-of-another-runner")
+    assert gpuperf(store, "history") == 0
+    text = capsys.readouterr().out
+    assert re.search(r"1: 2026-01-21 commit 20abcdef: \+[78]\.", text)
+    assert "2: " not in text
+    assert "  2 devices: values are shown as on the newest record's" in text

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_gpuperf.cli.judging import judge, rule_for
-from pytest_gpuperf.model import Comparison, Plain, Record, RuleSettings, Verdict
+from pytest_gpuperf.model import Comparison, Record, RuleSettings, Verdict
 from pytest_gpuperf.publish.comparison import RecordToJudge, compare_invocation, to_judge, with_verdict
 from pytest_gpuperf.store import Baseline, Store, select_baseline
 from tests.unit.cli.stores import DAY, gpuperf
@@ -22,12 +22,12 @@ TESTS = 8
 SLOWER = 1.3
 
 
-def measured(day: int, number: int, factor: float = 1.0, **key: Plain) -> Record:
+def measured(day: int, number: int, factor: float = 1.0, device: str = "NVIDIA L4") -> Record:
     chance = random.Random(f"{day} {number}")
     level = (1 + number) * factor * math.exp(chance.gauss(0, 0.004))
     runs = [[level * point * math.exp(chance.gauss(0, 0.003)) for point in (1.0, 1.8)] for _ in range(3)]
     name = f"tests/test_serving.py::test_{number}"
-    new = record(runs, name=f"{day:02x}{number:02x}aa", minute=DAY * day, key={**KEY, "test": name, **key})
+    new = record(runs, name=f"{day:02x}{number:02x}aa", minute=DAY * day, key={**KEY, "test": name, "device": device})
     return replace(new, invocation=f"{day:032x}", rule=RuleSettings(tests=TESTS), environment={"gpu_uuid": "GPU-1"})
 
 
@@ -71,8 +71,12 @@ def test_reports_show_the_verdicts_of_the_gate(store: Store, capsys: pytest.Capt
     assert [test["verdict"] for test in document["comparisons"]] == gate
     assert errors == ""
     # Some of the tests: the others are read for what they show.
-    for arguments in (("report", new[3].id), ("report", "--test", "test_3"), ("compare", new[3].id)):
-        document, errors = output(store, capsys, int(arguments[0] == "compare"), *arguments)
+    for status, arguments in (
+        (0, ("report", new[3].id)),
+        (0, ("report", "--test", "test_3")),
+        (1, ("compare", new[3].id)),
+    ):
+        document, errors = output(store, capsys, status, *arguments)
         (test,) = document.get("tests") or document["comparisons"]
         assert (test["verdict"], errors) == (gate[3], "")
 
@@ -92,12 +96,11 @@ def test_tests_of_different_hardware_are_judged_apart() -> None:
     """A machine that is slower does not explain why another one is."""
 
     def suite(device: str, factor: float) -> list[RecordToJudge]:
-        key = {"device": device}
         return [
             to_judge(
-                measured(9, number, factor, **key),
-                Baseline(tuple(measured(day, number, **key) for day in range(8, 0, -1))),
-                rule_for(measured(9, number, **key)),
+                measured(9, number, factor, device),
+                Baseline(tuple(measured(day, number, 1.0, device) for day in range(8, 0, -1))),
+                rule_for(measured(9, number, 1.0, device)),
             )
             for number in range(TESTS)
         ]
