@@ -77,7 +77,7 @@ def test_energy_and_memory_are_shown_stored_and_gated(run: Run, pytester: pytest
         assert not guards_of(window)
     again = run(POWER="constant:1200", PROCESSES=f"self:{128 << 20}")
     again.assert_outcomes(failed=1)
-    assert re.search(r"concurrency 2 +energy +\S+ mJ +\S+ J +\+\d+%", again.stdout.str())
+    assert re.search(r"concurrency 2 +energy +\S+ mJ +\S+ J +(?:\+\d+%|x[\d.]+) \[", again.stdout.str())
 
 
 def test_disturbed_windows_are_repeated_and_marked_if_all_are_disturbed(run: Run, pytester: pytest.Pytester) -> None:
@@ -92,7 +92,10 @@ def test_disturbed_windows_are_repeated_and_marked_if_all_are_disturbed(run: Run
     (record,) = stored(pytester)
     assert all(guards_of(window) == {"throttled"} for window in windows_of(record))
     # Three visits; a point disturbed in two visits in a row is not repeated.
-    assert [len(run["windows"]) for run in record["runs"]] == [5, 5]
+    # A busy machine also keeps callers waiting for the CPU; that comes and goes, so it is worth further windows.
+    for windows in (run["windows"] for run in record["runs"]):
+        waited = any(finding["guard"] == "starved" for window in windows for finding in window["findings"])
+        assert len(windows) == 5 or (waited and len(windows) == 6)
 
 
 def test_a_failed_reading_is_reported_and_leaves_the_guard_on(run: Run, pytester: pytest.Pytester) -> None:
