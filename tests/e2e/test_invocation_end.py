@@ -24,16 +24,16 @@ _CONFTEST = """
 
     def at_the_end(records, pools):
         result = compare_invocation(records, pools)
-        comparisons = []
-        for each, comparison in zip(records, result.comparisons, strict=True):
-            comparison = replace(judged(comparison, Verdict.INCONCLUSIVE), common=())
-            if os.environ.get("REGRESSED", "-") in each.test:
-                comparison = judged(comparison, Verdict.REGRESSED)
-            comparisons.append(replace(comparison, suspect=os.environ.get("SUSPECT", "-") in each.test))
         common = (CommonMode(
             metric="p50", ratio=1.06, low=1.03, high=1.09, p_value=0.001, verdict=Verdict(os.environ["COMMON"]),
             tests=2, invocations=9, min_detectable=0.02,
         ),)
+        comparisons = []
+        for each, comparison in zip(records, result.comparisons, strict=True):
+            comparison = replace(judged(comparison, Verdict.INCONCLUSIVE), common=common)
+            if os.environ.get("REGRESSED", "-") in each.test:
+                comparison = judged(comparison, Verdict.REGRESSED)
+            comparisons.append(replace(comparison, suspect=os.environ.get("SUSPECT", "-") in each.test))
         return replace(result, comparisons=tuple(comparisons), common=common)
 
     invocation_end.compare_invocation = at_the_end
