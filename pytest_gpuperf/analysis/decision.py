@@ -26,6 +26,10 @@ from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import SeriesKey
 from pytest_gpuperf.model import LookShares
 
+#: Part of a test's alpha for the sweep-wide means in a suite, where little is left for each test. Against a change of
+#: every point they have the most power; a change of a single point has to be larger to be seen, by a tenth or so.
+MEANS_SHARE = 0.85
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -74,7 +78,8 @@ def decide(
     p-value is divided by what the look may spend, so that series of sweeps that ended at different looks share a level.
     """
     points = evidence.difference.shape[-1] - sweeps
-    invocation = families(sweeps, points, rule.test_alpha * share)
+    in_suite = rule.tests > 1 and not evidence.paired
+    invocation = families(sweeps, points, rule.test_alpha * share, MEANS_SHARE if in_suite else 0.5)
     test = families(sweeps, points, rule.alpha * share)
     spending = spending or Spending()
     same_level = rule.alpha * np.broadcast_to(spending.unchanged, points + sweeps)

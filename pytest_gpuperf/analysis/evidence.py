@@ -116,6 +116,7 @@ class Expected:
         common: What all tests of the invocation changed by together: it is taken off the candidate.
         common_variance: Variance of that estimate.
         informed: Whether the prior comes from records, of which nothing has to be assumed.
+        tail_freedom: Degrees of freedom of Student's t that records are distributed as; infinite for normal records.
     """
 
     weights: FloatArray
@@ -126,6 +127,7 @@ class Expected:
     common: FloatArray
     common_variance: FloatArray
     informed: BoolArray
+    tail_freedom: FloatArray
 
 
 def stored_evidence(arrays: StoredArrays, prior: SeriesPriors, expected: Expected | None = None) -> Evidence:
@@ -184,10 +186,17 @@ def stored_evidence(arrays: StoredArrays, prior: SeriesPriors, expected: Expecte
         added = added + expected.device_variance + expected.common_variance
         estimated = estimated * expected.drift_factor
         uncertain = uncertain * expected.drift_factor**2 + expected.device_variance**2 / expected.device_freedom
+    variance, freedom = estimated + added, (estimated + added) ** 2 / uncertain
+    if expected is not None:
+        # A t distribution of this variance: wider by far at the levels of a large suite, and narrower in the middle.
+        tails = expected.tail_freedom
+        heavy = tails < freedom
+        variance = np.where(heavy, variance * (1 - 2 / np.maximum(tails, 2.5)), variance)
+        freedom = np.minimum(freedom, tails)
     return Evidence(
         difference=difference,
-        error=np.sqrt(estimated + added),
-        freedom=(estimated + added) ** 2 / uncertain,
+        error=np.sqrt(variance),
+        freedom=freedom,
         replicates=records.astype(float),
         further_variance=np.maximum(between, run_variance * per_run),
     )

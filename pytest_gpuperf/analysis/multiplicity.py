@@ -45,17 +45,22 @@ class Family:
         return self.alpha / max(self.size, 1)
 
 
-def families(sweeps: int, points: int, alpha: float) -> list[Family]:
+def families(sweeps: int, points: int, alpha: float, means_share: float = 0.5) -> list[Family]:
     """Return the families of one test against one baseline.
 
     Args:
         sweeps: Number of sweep-wide means; they come first.
         points: Number of series of single points. With a single load point there is no mean: it is the whole sweep, and
             gets all of alpha.
+        means_share: Part of alpha for the sweep-wide means.
     """
     if not sweeps:
         return [Family(slice(0, points), alpha, positive=True)] if points else []
-    return [Family(slice(0, sweeps), alpha / 2, positive=True), Family(slice(sweeps, sweeps + points), alpha / 2)]
+    for_means = means_share * alpha
+    return [
+        Family(slice(0, sweeps), for_means, positive=True),
+        Family(slice(sweeps, sweeps + points), alpha - for_means),
+    ]
 
 
 def reject(p_values: FloatArray, split: list[Family]) -> BoolArray:

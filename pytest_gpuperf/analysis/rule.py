@@ -13,7 +13,7 @@ EQUIVALENCE = 0.05
 #: Fewest tests of an invocation from which what they moved by together is told from the changes of single tests.
 ENOUGH_TESTS = 5
 #: Part of alpha for what all tests moved by together, where that is judged.
-COMMON_SHARE = 0.1
+COMMON_SHARE = 0.15
 #: Part of a test's alpha that may be spent when the test ends, before the later tests of the invocation are known.
 SHARE_AT_ITS_END = 0.25
 

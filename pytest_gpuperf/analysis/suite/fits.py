@@ -21,6 +21,7 @@ from pytest_gpuperf.analysis.suite.forecast import (
     drift_posterior,
     forecast,
     moments,
+    tail_freedom,
 )
 from pytest_gpuperf.analysis.suite.spread import BorrowedSpread, borrowed_spread, shrunk
 from pytest_gpuperf.model import PooledTest
@@ -48,6 +49,7 @@ class Fit:
         point_variance: What single points add to the variance of the mean over their sweep.
         between: Variance between devices, and its degrees of freedom.
         drifts, drift_variances: Probability of each way to drift, and the variance of a record in it.
+        tail_freedom: Degrees of freedom of Student's t that records are distributed as.
         common, common_variance: What the other tests moved by in this invocation.
         factor, worth: By how much more the tests of this invocation differ than expected, and the degrees of freedom of
             that.
@@ -65,6 +67,7 @@ class Fit:
     drifts: FloatArray
     drift_variances: FloatArray
     forecast: Forecast
+    tail_freedom: float = math.inf
     common: float = 0.0
     common_variance: float = 0.0
     factor: float = 1.0
@@ -197,6 +200,7 @@ def _fits(
     total = float(freedoms.sum() if independent else freedoms.max(initial=0.0))
     if borrowed is not None and not independent:
         borrowed = BorrowedSpread(borrowed.variance, min(borrowed.freedom, total))
+    tails = tail_freedom(list(shown.values())) if independent or len(names) == 1 else math.inf
     drifts = drift_posterior(list(shown.values()), independent=independent)
     points = _point_variance([test.lines[metric] for test in tests.values()])
     devices = DevicesShown.of(list(shown.values()), independent=independent)
@@ -219,6 +223,7 @@ def _fits(
             drifts=drifts,
             drift_variances=shown[name].drift_variances,
             forecast=NO_FORECAST,
+            tail_freedom=tails,
         )
         spread = fit.spread(*line.prior, assumed=line.assumed)
         variance = float(shrunk(variances[index], freedoms[index], spread))

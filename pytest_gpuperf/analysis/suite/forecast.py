@@ -84,6 +84,8 @@ class Moments:
         among: Sum of squares of the devices' means around their mean, each counted once.
         among_freedom: Its degrees of freedom.
         inverse_records: Mean over the devices of 1 / number of records.
+        tails: By how much the fourth moment of the values exceeds that of normal values, relative to the variance.
+        records: Number of values.
         drift: Log likelihood of each way to drift; zeros if it can't be told.
         drift_variances: Variance of a record in each way, relative to that without drift.
     """
@@ -93,6 +95,8 @@ class Moments:
     among: float
     among_freedom: float
     inverse_records: float
+    tails: float
+    records: int
     drift: FloatArray
     drift_variances: FloatArray
 
@@ -104,7 +108,7 @@ def moments(values: FloatArray, labels: Sequence[str]) -> Moments:
     codes = _codes(tuple(label for label, kept in zip(labels, present.tolist(), strict=True) if kept))
     nothing = np.zeros(len(DRIFTS))
     if not len(seen):
-        return Moments(0.0, 0.0, 0.0, 0.0, 1.0, nothing, nothing + 1)
+        return Moments(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0, nothing, nothing + 1)
     counts = np.bincount(codes)
     means = np.bincount(codes, weights=seen) / counts
     residuals = seen - means[codes]
@@ -116,7 +120,39 @@ def moments(values: FloatArray, labels: Sequence[str]) -> Moments:
         squares = np.maximum([seen @ fit.residual_maker @ seen for fit in fits], 1e-9 * within)
         likelihoods = np.array([-0.5 * fit.log_determinant for fit in fits]) - 0.5 * freedom * np.log(squares / within)
         variances = squares / within
-    return Moments(within, freedom, among, len(counts) - 1, float((1 / counts).mean()), likelihoods, variances)
+    count = len(seen)
+    tails = 0.0
+    if freedom >= _ENOUGH and within > 0:
+        tails = count * float((residuals**4).sum()) / within**2 - 3 * (count - 1) / (count + 1)
+    return Moments(
+        within,
+        freedom,
+        among,
+        len(counts) - 1,
+        float((1 / counts).mean()),
+        tails,
+        count,
+        likelihoods,
+        variances,
+    )
+
+
+def tail_freedom(shown: Sequence[Moments]) -> float:
+    """Return the degrees of freedom of Student's t that records are distributed as; infinite for normal records.
+
+    The excess of the fourth moment (kurtosis) is averaged over the series; the relation to the degrees of freedom was
+    fitted to simulated series of 10 and 20 values. Series of normal values have an excess with a standard deviation of
+    0.76; only what exceeds twice the standard error counts.
+    """
+    known = [each for each in shown if each.within_freedom >= _ENOUGH]
+    if not known:
+        return math.inf
+    error = 0.76 / math.sqrt(len(known))
+    excess = sum(each.tails for each in known) / len(known)
+    if excess < 2 * error:
+        return math.inf
+    records = sum(each.records for each in known) / len(known)
+    return max(1.5 + 0.17 * (records - 2) / excess, 3.0)
 
 
 def drift_posterior(shown: Sequence[Moments], *, independent: bool) -> FloatArray:

@@ -203,6 +203,7 @@ def _evidence(test: TestArrays, fits: Mapping[str, Fit]) -> Evidence:
         numbers("common", each),
         numbers("common_variance", each),
         np.array([fit.is_informed for fit in each]),
+        numbers("tail_freedom", each),
     )
     arrays = replace(values, history=history, devices=test.device_codes)
     return stored_evidence(arrays, _priors(test, each), expected)

@@ -24,7 +24,7 @@ from pytest_gpuperf.analysis.robust import FloatArray
 #: by a factor of 1.5 in their variance, or of 2.5 at most. Few tests hardly show it.
 _HETEROGENEITY, _UNSURE = 0.2, 0.2
 #: Most degrees of freedom that the other tests are worth: machines and days differ.
-MOST_BORROWED = 60.0
+MOST_BORROWED = 200.0
 #: A test that spreads more than the others with a p-value below this borrows less from them.
 _UNLIKE = 0.02
 #: Tests from which the largest tenth of the variances is winsorised.

@@ -122,7 +122,7 @@ def test_a_report_compares_as_the_gate_does(tmp_path: Path, capsys: pytest.Captu
     from pytest_gpuperf.cli.judging import rule_for
 
     rule = rule_for(newest)
-    assert rule.test_alpha == pytest.approx(0.9 * 0.05 / 50)
+    assert rule.test_alpha == pytest.approx(0.85 * 0.05 / 50)
     assert rule.looks == stated.looks
     (one,) = document(store, capsys)["tests"]
     assert (one["alpha"], one["min_effect"]) == (0.05, 0.02)
