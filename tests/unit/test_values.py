@@ -356,3 +356,10 @@ def test_a_suite_names_the_argument_that_is_wrong() -> None:
     assert compare_suite({}, {"t": good})["t"].verdict == "no baseline"
     other = record_from_values("t", [{"c": {"p50_ms": 1.0}}], key={"device": "another"})
     assert compare_suite({"t": [other]}, {"t": good})["t"].verdict == "not comparable"
+
+
+def test_tests_that_stay_as_they_are_beside_faster_ones_have_not_regressed() -> None:
+    for seed, by, wrong in ((7, -0.1, "regressed"), (8, 0.11, "improved")):
+        result = suite(seed, tests=10, records=12, slower=tuple(range(7)), by=by)
+        assert result["all tests"].verdict == ("improved" if by < 0 else "regressed")
+        assert [name for name in ("test 7", "test 8", "test 9") if result[name].verdict == wrong] == []

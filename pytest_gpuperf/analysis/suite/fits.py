@@ -51,6 +51,7 @@ class Fit:
         drifts, drift_variances: Probability of each way to drift, and the variance of a record in it.
         tail_freedom: Degrees of freedom of Student's t that records are distributed as.
         common, common_variance: What the other tests moved by in this invocation.
+        common_change: What all tests changed by together, if that is significant; else 0.
         factor, worth: By how much more the tests of this invocation differ than expected, and the degrees of freedom of
             that.
     """
@@ -70,6 +71,7 @@ class Fit:
     tail_freedom: float = math.inf
     common: float = 0.0
     common_variance: float = 0.0
+    common_change: float = 0.0
     factor: float = 1.0
     worth: float = 0.0
 

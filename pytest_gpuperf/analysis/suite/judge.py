@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pytest_gpuperf.analysis.evidence import RESOLUTION, Evidence, Expected, stored_evidence
+from pytest_gpuperf.analysis.evidence import RESOLUTION, Evidence, Expected, stored_evidence, t_quantile
 from pytest_gpuperf.analysis.priors import SeriesPriors
 from pytest_gpuperf.analysis.robust import FloatArray
 from pytest_gpuperf.analysis.rule import ENOUGH_TESTS
@@ -27,6 +27,9 @@ from pytest_gpuperf.analysis.suite.common import CommonMovement, common_movement
 from pytest_gpuperf.analysis.suite.fits import DEVICES, EarlierMovements, Fit, fits_alone, fits_together
 from pytest_gpuperf.analysis.suite.forecast import DevicesShown, Forecast, drift_posterior, forecast, moments
 from pytest_gpuperf.model import PooledTest
+
+#: Level, one-sided, from which what all tests moved by together is more than the machine's.
+_SIGNIFICANT = 0.01
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,12 @@ def judge(
                 continue
             before, earlier = fits_together(metric, group, others)
             after, movement = _take_off(before)
-            for name, fit in after.items():
-                fits[name][metric] = fit
             lines = [test.lines[metric] for test in group.values()]
-            moved.setdefault(device, []).append((metric, _judge_movement(movement, lines, earlier, device)))
+            judged = _judge_movement(movement, lines, earlier, device)
+            moved.setdefault(device, []).append((metric, judged))
+            for name, fit in after.items():
+                change = judged.difference - movement.together + fit.common if judged.is_significant else 0.0
+                fits[name][metric] = replace(fit, common_change=change)
     return JudgedSuite(
         {name: _evidence(test, fits[name]) for name, test in wanted.items()},
         {name: {metric: fit.forecast for metric, fit in by_metric.items()} for name, by_metric in fits.items()},
@@ -129,6 +134,11 @@ class _JudgedMovement:
     freedom: float
     tests: int
     invocations: int
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether more than the machine may have moved the tests."""
+        return abs(self.difference) > self.error * float(t_quantile(_SIGNIFICANT, np.array(self.freedom)))
 
 
 def _judge_movement(
@@ -206,7 +216,25 @@ def _evidence(test: TestArrays, fits: Mapping[str, Fit]) -> Evidence:
         numbers("tail_freedom", each),
     )
     arrays = replace(values, history=history, devices=test.device_codes)
-    return stored_evidence(arrays, _priors(test, each), expected)
+    evidence = stored_evidence(arrays, _priors(test, each), expected)
+    return replace(evidence, difference=_limited(evidence.difference, numbers("common_change", each)))
+
+
+def _limited(difference: FloatArray, common: FloatArray) -> FloatArray:
+    """Return differences of which none is larger than the change that the test itself shows.
+
+    If most tests became faster by a change of the code, those that did not are slower than the others, but have not
+    regressed. (If it was the machine, a regression of less than that is not seen.)
+
+    Args:
+        common: By how much all tests changed together, where that is significant; else 0.
+    """
+    shown = difference + common
+    return np.where(
+        common < 0,
+        np.minimum(difference, np.maximum(shown, 0.0)),
+        np.where(common > 0, np.maximum(difference, np.minimum(shown, 0.0)), difference),
+    )
 
 
 def _priors(test: TestArrays, fits: Sequence[Fit]) -> SeriesPriors:
