@@ -94,6 +94,8 @@ def noise_signs(record: Record, comparison: Comparison) -> NoiseSigns | None:
     """Return what a test shows of the noise of its invocation; None if it was not compared."""
     if record.status != "complete" or comparison.verdict not in _COMPARED or not comparison.rows:
         return None
+    if any(mode.verdict is Verdict.REGRESSED for mode in comparison.common):
+        return None  # that all tests became slower explains more than noise does
     rows = comparison.of(Verdict.INCONCLUSIVE)
     undecided = comparison.verdict is Verdict.INCONCLUSIVE
     windows = [window for run in (*record.runs, *record.reference) for window in run.windows]

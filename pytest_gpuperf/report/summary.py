@@ -45,10 +45,9 @@ _MAX_ROWS = 12
 #: In place of a verdict, for a test without figures.
 NOT_MEASURED = "not measured"
 REJECTED = "the test failed, so this record is not used as a baseline"
-SUSPECT = (
-    "suspect: this looks like a regression, but not with certainty. The record joins the baseline after a later one "
-    "that is unchanged or improved, or if you accept it"
-)
+_WAITS = "The record joins the baseline after a later one that is unchanged or improved, or if you accept it"
+SUSPECT = f"suspect: this looks like a regression, but not with certainty. {_WAITS}"
+SUSPECT_TOGETHER = f"suspect: all tests together may have become slower. {_WAITS}"
 NOTHING_IN_COMMON = "candidate and reference measured nothing in common"
 
 
@@ -126,7 +125,8 @@ def warnings(notes: Sequence[str]) -> list[str]:
 def rejection_notes(record: Record, comparison: Comparison) -> list[str]:
     """Say that a record joins no baseline, unless its verdict says so."""
     if record.gate == "suspect" and record.status == "complete":
-        return [SUSPECT]
+        alone = any(row.p_value <= comparison.alpha for row in comparison.rows)
+        return [SUSPECT if alone or not comparison.common else SUSPECT_TOGETHER]
     rejected = record.gate == "failed" and record.status == "complete"
     return [REJECTED] if rejected and comparison.verdict is not Verdict.REGRESSED else []
 
