@@ -16,7 +16,7 @@ import pytest
 import pytest_gpuperf
 from pytest_gpuperf import KServeEndpoint, TritonEndpoint, plugin
 from pytest_gpuperf.targets.fleet.factory import BalancerOptions, EndpointOptions
-from tests.unit.language_server import parameters_at
+from tests.e2e.language_server import parameters_at
 
 RIGHT = """\
 import pytest
