@@ -20,7 +20,7 @@ from pytest_gpuperf.analysis.suite.forecast import (
     Moments,
     drift_posterior,
     forecast,
-    moments,
+    moments_of_many,
     tail_freedom,
 )
 from pytest_gpuperf.analysis.suite.spread import BorrowedSpread, borrowed_spread, shrunk
@@ -141,7 +141,7 @@ def fits_together(
         table[row, columns[name]] = history.values
     moved = movements(table)
     rests = {name: history.values - moved[columns[name]] for name, history in histories.items()}
-    shown_rests = {name: moments(rests[name], history.devices) for name, history in histories.items()}
+    shown_rests = _moments({name: (rests[name], history.devices) for name, history in histories.items()})
     # What was estimated from n tests has taken one degree of freedom in n.
     left = 1 - 1 / np.maximum(np.isfinite(table).sum(axis=0), 1)
     shares = {name: float(np.mean(left[columns[name]])) for name in histories}
@@ -165,14 +165,17 @@ def fits_together(
 def fits_alone(metric: str, tests: Mapping[str, TestArrays], others: Mapping[str, PooledTest]) -> dict[str, Fit]:
     """Fit the histories of a metric of a few tests, as they are."""
     rests = {name: test.lines[metric].history for name, test in tests.items()}
-    shown = {name: moments(rests[name], test.devices) for name, test in tests.items()}
+    series: dict[str, tuple[FloatArray, Sequence[str]]] = {
+        name: (rests[name], test.devices) for name, test in tests.items()
+    }
     starts = {
         name: (test.lines[metric].start_variance, test.lines[metric].start_freedom) for name, test in tests.items()
     }
     for name, pooled in others.items():
         history = _pooled(pooled, metric)
         if history is not None:
-            shown[name], starts[name] = moments(history[0].values, history[0].devices), history[1]
+            series[name], starts[name] = (history[0].values, history[0].devices), history[1]
+    shown = _moments(series)
     moved = {name: np.zeros(len(rest)) for name, rest in rests.items()}
     return _fits(tests, metric, rests=rests, moved=moved, shown=shown, starts=starts, shares=None)
 
@@ -274,15 +277,25 @@ def _units(invocations: Sequence[str], devices: Sequence[str]) -> list[str]:
     ]
 
 
+def _moments(series: Mapping[str, tuple[FloatArray, Sequence[str]]]) -> dict[str, Moments]:
+    return dict(zip(series, moments_of_many(list(series.values())), strict=True))
+
+
 def _pooled(test: PooledTest, metric: str) -> tuple[_History, tuple[float, float]] | None:
     series = [each for each in test.series if each.metric == metric]
     if not series or not test.records:
         return None
-    means = np.array([[math.nan if mean is None else mean for mean in each.means] for each in series]).mean(axis=0)
+    means = np.array([each.means for each in series], dtype=float)  # None becomes NaN
     devices = [record.device for record in test.records]
-    history = _History(means, _units([record.invocation for record in test.records], devices), devices)
-    variance = float(np.mean([each.run_variance for each in series]))
-    return history, (variance, float(np.mean([each.run_freedom for each in series])))
+    history = _History(
+        means[0] if len(series) == 1 else means.mean(axis=0),
+        _units([record.invocation for record in test.records], devices),
+        devices,
+    )
+    variance, freedom = (
+        sum(values) / len(series) for values in zip(*((s.run_variance, s.run_freedom) for s in series), strict=True)
+    )
+    return history, (variance, freedom)
 
 
 def _start_scales(starts: FloatArray) -> FloatArray:

@@ -94,8 +94,8 @@ class Moments:
     within_freedom: float
     among: float
     among_freedom: float
-    inverse_records: float
     tails: float
+    inverse_records: float
     records: int
     drift: FloatArray
     drift_variances: FloatArray
@@ -103,38 +103,68 @@ class Moments:
 
 def moments(values: FloatArray, labels: Sequence[str]) -> Moments:
     """Return what a series shows: one value for each record, newest first; NaN where a record has none."""
-    present = np.isfinite(values)
-    seen = values[present]
-    codes = _codes(tuple(label for label, kept in zip(labels, present.tolist(), strict=True) if kept))
+    return moments_of_many([(values, labels)])[0]
+
+
+def moments_of_many(series: Sequence[tuple[FloatArray, Sequence[str]]]) -> list[Moments]:
+    """Return what each of many series shows; those measured on the same sequence of devices are computed at once."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    measured = []
+    for index, (values, labels) in enumerate(series):
+        present = np.isfinite(values)
+        kept = (
+            labels
+            if present.all()
+            else [label for label, is_kept in zip(labels, present.tolist(), strict=True) if is_kept]
+        )
+        groups.setdefault(_codes(tuple(kept)), []).append(index)
+        measured.append(values[present])
+    result: dict[int, Moments] = {}
+    for codes, indices in groups.items():
+        shown = _moments_of_alike(np.array([measured[index] for index in indices]), codes)
+        result |= dict(zip(indices, shown, strict=True))
+    return [result[index] for index in range(len(series))]
+
+
+def _moments_of_alike(seen: FloatArray, codes: tuple[int, ...]) -> list[Moments]:
+    """Return what series on the same sequence of devices show, shape (series, records)."""
     nothing = np.zeros(len(DRIFTS))
-    if not len(seen):
-        return Moments(0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0, nothing, nothing + 1)
+    series, count = seen.shape
+    if not count:
+        return [Moments(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0, nothing, nothing + 1)] * series
     counts = np.bincount(codes)
-    means = np.bincount(codes, weights=seen) / counts
-    residuals = seen - means[codes]
-    within, freedom = float(residuals @ residuals), len(seen) - len(counts)
-    among = float(((means - means.mean()) ** 2).sum())
-    likelihoods, variances = nothing, nothing + 1
-    if freedom >= _ENOUGH and within > 0:
-        fits = _drift_fits(tuple(codes.tolist()))
-        squares = np.maximum([seen @ fit.residual_maker @ seen for fit in fits], 1e-9 * within)
-        likelihoods = np.array([-0.5 * fit.log_determinant for fit in fits]) - 0.5 * freedom * np.log(squares / within)
-        variances = squares / within
-    count = len(seen)
-    tails = 0.0
-    if freedom >= _ENOUGH and within > 0:
-        tails = count * float((residuals**4).sum()) / within**2 - 3 * (count - 1) / (count + 1)
-    return Moments(
-        within,
-        freedom,
-        among,
-        len(counts) - 1,
-        float((1 / counts).mean()),
-        tails,
-        count,
-        likelihoods,
-        variances,
-    )
+    belongs = np.eye(len(counts))[list(codes)]
+    means = seen @ belongs / counts
+    residuals = seen - means @ belongs.T
+    within, freedom = (residuals**2).sum(axis=1), count - len(counts)
+    among = ((means - means.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    tails = np.zeros(series)
+    likelihoods, variances = np.zeros((series, len(DRIFTS))), np.ones((series, len(DRIFTS)))
+    if freedom >= _ENOUGH:
+        some = np.where(within > 0, within, 1.0)
+        fits = _drift_fits(codes)
+        squares = np.stack([((seen @ fit.residual_maker) * seen).sum(axis=1) for fit in fits], axis=1)
+        variances = np.maximum(squares / some[:, None], 1e-9)
+        determinants = np.array([fit.log_determinant for fit in fits])
+        spread = (within > 0)[:, None]
+        likelihoods = np.where(spread, -0.5 * determinants - 0.5 * freedom * np.log(variances), 0.0)
+        variances = np.where(spread, variances, 1.0)
+        tails = np.where(within > 0, count * (residuals**4).sum(axis=1) / some**2 - 3 * (count - 1) / (count + 1), 0.0)
+    inverse = float((1 / counts).mean())
+    return [
+        Moments(
+            within=float(within[row]),
+            within_freedom=float(freedom),
+            among=float(among[row]),
+            among_freedom=float(len(counts) - 1),
+            tails=float(tails[row]),
+            inverse_records=inverse,
+            records=count,
+            drift=likelihoods[row],
+            drift_variances=variances[row],
+        )
+        for row in range(series)
+    ]
 
 
 def tail_freedom(shown: Sequence[Moments]) -> float:
@@ -230,7 +260,7 @@ def forecast(
         drifts: Probability of each way to drift.
         drift_variances: ``Moments.drift_variances``.
     """
-    codes = _codes((device, *labels))
+    codes = np.array(_codes((device, *labels)), dtype=np.int64)
     current, codes = int(codes[0]), codes[1:]
     known = int((codes == current).sum())
     devices = len(set(codes.tolist()))
@@ -301,7 +331,7 @@ def _lags(count: int) -> npt.NDArray[np.int64]:
 
 
 @lru_cache(maxsize=1024)
-def _codes(labels: tuple[str, ...]) -> npt.NDArray[np.int64]:
+def _codes(labels: tuple[str, ...]) -> tuple[int, ...]:
     """Return a number for each label, in the order of their first occurrence."""
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    return np.array([numbers[label] for label in labels], dtype=np.int64)
+    return tuple(numbers[label] for label in labels)
