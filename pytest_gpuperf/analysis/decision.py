@@ -22,13 +22,13 @@ import numpy as np
 from pytest_gpuperf.analysis.evidence import Evidence
 from pytest_gpuperf.analysis.multiplicity import deciding_levels, families, reject
 from pytest_gpuperf.analysis.robust import BoolArray, FloatArray
-from pytest_gpuperf.analysis.rule import Rule
+from pytest_gpuperf.analysis.rule import ENOUGH_TESTS, Rule
 from pytest_gpuperf.analysis.values import SeriesKey
 from pytest_gpuperf.model import LookShares
 
 #: Part of a test's alpha for the sweep-wide means in a suite, where little is left for each test. Against a change of
 #: every point they have the most power; a change of a single point has to be larger to be seen, by a tenth or so.
-MEANS_SHARE = 0.85
+MEANS_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def decide(
     p-value is divided by what the look may spend, so that series of sweeps that ended at different looks share a level.
     """
     points = evidence.difference.shape[-1] - sweeps
-    in_suite = rule.tests > 1 and not evidence.paired
+    in_suite = rule.tests >= ENOUGH_TESTS and not evidence.paired
     invocation = families(sweeps, points, rule.test_alpha * share, MEANS_SHARE if in_suite else 0.5)
     test = families(sweeps, points, rule.alpha * share)
     spending = spending or Spending()
