@@ -15,7 +15,7 @@ from pytest_gpuperf.analysis.changes import changes
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.suite.comparison import TestValues, compare_suite_values
 from pytest_gpuperf.analysis.values import RecordValues, comparable_values, energy_methods
-from pytest_gpuperf.model import Comparison, Plain, PooledTest, Record, Verdict
+from pytest_gpuperf.model import Comparison, Plain, Record, Verdict
 
 
 def compare(
@@ -51,7 +51,6 @@ def compare_values(
     rule: Rule,
     *,
     pinned: Sequence[RecordValues] = (),
-    pool: Mapping[str, PooledTest] | None = None,
 ) -> Comparison:
     """Compare values, as ``compare`` does records."""
-    return compare_suite_values({"": TestValues(candidate, baseline, rule, pinned)}, pool).comparisons[""]
+    return compare_suite_values({"": TestValues(candidate, baseline, rule, pinned)}).comparisons[""]

@@ -109,9 +109,9 @@ def to_judge(record: Record, baseline: Baseline, rule: Rule) -> RecordToJudge:
     )
 
 
-def compare_alone(each: RecordToJudge, pool: Mapping[str, PooledTest] | None = None) -> Comparison:
+def compare_alone(each: RecordToJudge) -> Comparison:
     """Compare a record with its baseline, without the other tests of its invocation."""
-    return compare_together([each], pool).comparisons[0]
+    return compare_together([each]).comparisons[0]
 
 
 def inherited(each: RecordToJudge, comparison: Comparison) -> Comparison:

@@ -27,7 +27,9 @@ class JudgedTest:
 
     def encoded(self) -> str:
         """Return the test as text, which only another process of this invocation reads."""
-        return base64.b64encode(zlib.compress(pickle.dumps(self), 1)).decode()
+        # A copy lacks what was computed from the values: arrays, which the other process makes again.
+        copied = replace(self, to_judge=replace(self.to_judge))
+        return base64.b64encode(zlib.compress(pickle.dumps(copied), 1)).decode()
 
     @staticmethod
     def decoded(text: str) -> JudgedTest:

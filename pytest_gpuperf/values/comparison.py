@@ -169,7 +169,7 @@ def compare_suite(
     changed = [mode for mode in suite.common if mode.verdict in (Verdict.REGRESSED, Verdict.IMPROVED)]
     if changed:
         figures = {stem: metric for candidate in candidates.values() for stem, metric in candidate.figures.items()}
-        rows = tuple(_common_row(mode, figures) for mode in changed)
+        rows = tuple(_row(ALL_TESTS, None, figures[mode.metric], mode) for mode in changed)
         regressed = any(mode.verdict is Verdict.REGRESSED for mode in changed)
         result[ALL_TESTS] = ValueComparison(str(Verdict.REGRESSED if regressed else Verdict.IMPROVED), rows)
     return result
@@ -189,7 +189,10 @@ def _rule(alpha: float, min_effect: float, equivalence: float, prior: GivenPrior
 def _comparison(candidate: ValueRecord, comparison: Comparison) -> ValueComparison:
     return ValueComparison(
         verdict=str(comparison.verdict),
-        rows=tuple(_row(candidate, row) for row in comparison.rows),
+        rows=tuple(
+            _row(candidate.test, row.point.label if row.point else None, candidate.figures[row.metric], row)
+            for row in comparison.rows
+        ),
         left_out=comparison.left_out,
         new_points=comparison.new_points,
         missing_points=comparison.missing_points,
@@ -197,33 +200,18 @@ def _comparison(candidate: ValueRecord, comparison: Comparison) -> ValueComparis
     )
 
 
-def _common_row(mode: CommonMode, figures: Mapping[str, str]) -> ValueRow:
+def _row(test: str, point: str | None, metric: str, judged: Row | CommonMode) -> ValueRow:
     return ValueRow(
-        test=ALL_TESTS,
-        point=None,
-        metric=figures[mode.metric],
-        ratio=mode.ratio,
-        low=mode.low,
-        high=mode.high,
-        p_value=mode.p_value,
-        verdict=str(mode.verdict),
-        min_detectable=mode.min_detectable,
-        confidence=mode.confidence,
-    )
-
-
-def _row(candidate: ValueRecord, row: Row) -> ValueRow:
-    return ValueRow(
-        test=candidate.test,
-        point=row.point.label if row.point else None,
-        metric=candidate.figures[row.metric],
-        ratio=row.ratio,
-        low=row.low,
-        high=row.high,
-        p_value=row.p_value,
-        verdict=str(row.verdict),
-        min_detectable=row.min_detectable,
-        confidence=row.confidence,
+        test=test,
+        point=point,
+        metric=metric,
+        ratio=judged.ratio,
+        low=judged.low,
+        high=judged.high,
+        p_value=judged.p_value,
+        verdict=str(judged.verdict),
+        min_detectable=judged.min_detectable,
+        confidence=judged.confidence,
     )
 
 

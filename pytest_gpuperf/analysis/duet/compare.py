@@ -46,7 +46,7 @@ def compare_duet_values(
         if pairs:
             prior = with_history(prior, differences[:, 1:], series.averaging_matrix)
         evidence = duet_evidence(differences[:, 0], series.averaging_matrix, prior)
-        rows = rows_of(series, evidence, rule, against="reference")
+        rows = rows_of(series, series.sides[0], evidence, rule, against="reference")
     points, reference_points = candidate.points, reference.points
     return Comparison(
         verdict=worst([row.verdict for row in rows]),

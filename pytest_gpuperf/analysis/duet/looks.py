@@ -17,7 +17,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 from pytest_gpuperf.analysis.robust import FloatArray
 from pytest_gpuperf.model import Comparison, LookShares, RuleSettings, Verdict
@@ -78,18 +78,24 @@ def _shares(last: int, level: float, power: float) -> tuple[float, ...]:
     """Return the boundaries of all looks, as shares of the level."""
     if not 0 < level < 1:
         return (1.0,) * (last - FIRST_LOOK + 1)
+    from scipy.optimize import brentq
+
     looks = np.arange(FIRST_LOOK, last + 1)
     spent = level * (looks / last) ** power
     shares = [spent[0] / level]
-    sums, weights = _grid(float(stats.norm.isf(spent[0])), int(looks[0]))
-    density = stats.norm.pdf(sums, scale=np.sqrt(looks[0])) * weights
+    sums, weights = _grid(-float(special.ndtri(spent[0])), int(looks[0]))
+    density = _density(sums / np.sqrt(looks[0])) / np.sqrt(looks[0]) * weights
     for blocks, increment in zip(looks[1:].tolist(), np.diff(spent).tolist(), strict=True):
-        bound = float(optimize.brentq(_overspent, 0.0, 10.0, args=(blocks, increment, sums, density), xtol=1e-7))
-        shares.append(float(stats.norm.sf(bound)) / level)
+        bound = float(brentq(_overspent, 0.0, 10.0, args=(blocks, increment, sums, density), xtol=1e-7))
+        shares.append(float(special.ndtr(-bound)) / level)
         before = sums
         sums, weights = _grid(bound, blocks)
-        density = stats.norm.pdf(sums[:, None] - before) @ density * weights
+        density = _density(sums[:, None] - before) @ density * weights
     return tuple(shares)
+
+
+def _density(scores: FloatArray) -> FloatArray:
+    return np.asarray(np.exp(-(scores**2) / 2) / np.sqrt(2 * np.pi))
 
 
 def _grid(bound: float, blocks: int) -> tuple[FloatArray, FloatArray]:
@@ -103,4 +109,4 @@ def _grid(bound: float, blocks: int) -> tuple[FloatArray, FloatArray]:
 
 def _overspent(bound: float, blocks: int, increment: float, sums: FloatArray, density: FloatArray) -> float:
     """Return by how much a bound spends more than the increment, given that no earlier one was crossed."""
-    return float(density @ stats.norm.sf(bound * np.sqrt(blocks) - sums)) - increment
+    return float(density @ special.ndtr(sums - bound * np.sqrt(blocks))) - increment

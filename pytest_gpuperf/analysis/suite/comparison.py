@@ -96,8 +96,10 @@ def compare_suite_values(
         if test.arrays.fixed is not None:
             sides.append(("pinned", test.arrays.fixed, judge({name: test.arrays.fixed}, pool)))
         rows: list[Row] = []
-        for against, values, judged in sides:
-            rows += rows_of(values, judged.evidence[name], rule, against=against, share=1 / len(sides))
+        for against, arrays, judged in sides:
+            rows += rows_of(
+                arrays, arrays.values.candidate, judged.evidence[name], rule, against=against, share=1 / len(sides)
+            )
         if test.arrays.anchored:
             rows = in_candidate_units(rows, test.candidate, test.arrays.anchored)
         metrics = {row.metric for row in rows}

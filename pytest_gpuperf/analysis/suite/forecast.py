@@ -71,9 +71,6 @@ class Forecast:
     devices: int = 1
 
 
-NO_FORECAST = Forecast(np.zeros(0), 0.0)
-
-
 @dataclass(frozen=True)
 class Moments:
     """What one series of values shows of the spreads.

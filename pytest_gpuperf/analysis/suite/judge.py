@@ -106,21 +106,21 @@ def _take_off(fits: Mapping[str, Fit]) -> tuple[dict[str, Fit], CommonMovement]:
     movement = common_movement(differences, variances)
     excess, worth = excess_spread(differences, variances, movement.together)
     # Satterthwaite (1946): how well the expected spread is known.
-    informed = [replace(fit, worth=worth) for fit in each]
-    shown = np.array([fit.shown + fit.prior_weight for fit in informed]) + 1e-6
+    knowledge = [replace(fit.known, worth=worth) for fit in each]
+    shown = np.array([known.shown + known.prior_weight for known in knowledge]) + 1e-6
     freedoms = np.array([fit.forecast.device_freedom for fit in each])
-    known = float(np.mean(variances**2 / (records**2 / shown + devices**2 / freedoms)))
-    factor = (known + worth * excess) / (known + worth)
+    freedom = float(np.mean(variances**2 / (records**2 / shown + devices**2 / freedoms)))
+    factor = (freedom + worth * excess) / (freedom + worth)
     movement = common_movement(differences, variances * factor)
     result = {
         name: replace(
             fit,
-            factor=factor,
+            known=replace(known, factor=factor),
             forecast=replace(fit.forecast, device_variance=fit.forecast.device_variance * factor),
             common=float(movement.of_others[index]),
             common_variance=float(movement.variance_of_others[index]),
         )
-        for index, (name, fit) in enumerate(zip(fits, informed, strict=True))
+        for index, ((name, fit), known) in enumerate(zip(fits.items(), knowledge, strict=True))
     }
     return result, movement
 
@@ -212,7 +212,7 @@ def _evidence(test: TestArrays, fits: Mapping[str, Fit]) -> Evidence:
         numbers("device_freedom", forecasts),
         numbers("common", each),
         numbers("common_variance", each),
-        np.array([fit.is_informed for fit in each]),
+        np.array([fit.known.is_informed for fit in each]),
         numbers("tail_freedom", each),
     )
     arrays = replace(values, history=history, devices=test.device_codes)
@@ -242,8 +242,8 @@ def _priors(test: TestArrays, fits: Sequence[Fit]) -> SeriesPriors:
     prior = test.prior
     variance, weight, assumed = prior.variance.copy(), prior.weight.copy(), prior.assumed.copy()
     for row, fit in enumerate(fits):
-        if fit.is_informed:
-            spread = fit.spread(float(variance[row]), float(weight[row]), assumed=bool(assumed[row]))
+        if fit.known.is_informed:
+            spread = fit.known.spread(float(variance[row]), float(weight[row]), assumed=bool(assumed[row]))
             point = fit.point_variance if test.means[row] != row else 0.0
             variance[row], weight[row], assumed[row] = spread.variance + point, spread.freedom, 0.0
     return SeriesPriors(variance, weight, assumed)

@@ -34,11 +34,17 @@ _WIDEST = 50.0
 
 
 def rows_of(
-    series: Panel | TestArrays, evidence: Evidence, rule: Rule, *, against: str, share: float = 1.0
+    series: Panel | TestArrays,
+    candidate: FloatArray,
+    evidence: Evidence,
+    rule: Rule,
+    *,
+    against: str,
+    share: float = 1.0,
 ) -> list[Row]:
+    """Return the rows of series; ``candidate`` has the values of their runs."""
     decision = decide(evidence, series.sweeps, rule, share, Spending.of(rule.looks, series.keys))
     detectable = detectable_worsening(evidence, decision, rule).tolist()
-    candidate = series.values.candidate if isinstance(series, TestArrays) else series.sides[0]
     levels = locate(candidate).centre.tolist()
     ratios = ratios_of(evidence, decision, [metric for *_, metric in series.keys], rule.confidence)
     undecided = np.array([ratio.verdict is Verdict.INCONCLUSIVE for ratio in ratios])

@@ -10,8 +10,9 @@ import numpy as np
 from pytest_gpuperf.analysis.rule import Rule
 from pytest_gpuperf.analysis.values import RecordValues, values_from_numbers
 from pytest_gpuperf.model import Verdict
-from pytest_gpuperf.publish.comparison import InvocationComparison, RecordToJudge, compare_invocation
+from pytest_gpuperf.publish.comparison import InvocationComparison, RecordToJudge, compare_alone, compare_invocation
 from pytest_gpuperf.publish.inherited import MergeBaseValues
+from pytest_gpuperf.publish.judged_test import JudgedTest
 
 TESTS = 8
 
@@ -61,3 +62,13 @@ def test_a_slow_day_does_not_turn_an_inherited_regression_into_one_of_the_change
     result = compare_invocation(records, {})
     assert result.comparisons[0].verdict is Verdict.INHERITED
     assert {each.verdict for each in result.comparisons[1:]} == {Verdict.UNCHANGED}
+
+
+def test_what_was_computed_from_a_judged_record_is_not_sent_to_another_process() -> None:
+    random = np.random.default_rng(3)
+    baseline = tuple(record(f"i{number}", 0.0, random) for number in range(3))
+    fresh = RecordToJudge("t", record("now", 0.0, random), baseline, Rule(metrics=frozenset({"p50"})))
+    before = JudgedTest(fresh).encoded()
+    assert fresh.as_values.arrays.rolling is not None
+    assert JudgedTest(fresh).encoded() == before
+    assert compare_alone(JudgedTest.decoded(before).to_judge) == compare_alone(fresh)
